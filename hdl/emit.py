@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Amaranth to Verilog: one file per distinct block, however often the block is instantiated.
+
+Amaranth writes one Verilog module per instance, so that a hundred equal processing elements are converted,
+read and compiled a hundred times. Wrapping the element in a `Block` makes the parent instantiate a Verilog
+module by name, and `emit_design` converts each such module once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from amaranth.back import verilog
+from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Fragment, Instance, Module, ResetSignal, Value
+from amaranth.hdl._ir import PortDirection
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+from nncosim.hdl.errors import HdlError
+from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
+
+__all__ = ["Block", "emit", "emit_design"]
+
+
+@dataclass
+class _Registry:
+    """The blocks met while a design is being elaborated, by Verilog module name."""
+
+    pending: dict[str, wiring.Component] = field(default_factory=dict)
+    fingerprints: dict[str, tuple[object, ...]] = field(default_factory=dict)
+
+    def add(self, name: str, component: wiring.Component) -> None:
+        """Queue `component` for conversion, or check that it equals the one already known as `name`."""
+        fingerprint = _fingerprint(component)
+        known = self.fingerprints.setdefault(name, fingerprint)
+        if known is fingerprint:
+            self.pending[name] = component
+        elif known != fingerprint:
+            raise HdlError(
+                f"block {name!r} stands for two different components: {known} and {fingerprint}; "
+                f"give each set of parameters its own module name"
+            )
+
+
+_active: ContextVar[_Registry | None] = ContextVar("nncosim_emit_registry", default=None)
+
+
+class Block(wiring.Component):
+    """A component that is emitted once, as Verilog module `module_name`, and instantiated by name.
+
+    It has the ports of `component`. All of its logic must be in the `sync` domain. Elaborated
+    outside `emit_design` (by Amaranth's own simulator, or for a flat netlist) it is simply `component`.
+
+    Args:
+        component: The inner component. Every parameter that shapes its hardware must be readable as an
+            attribute, for it is by those that two blocks of one name are known to be equal.
+        module_name: Verilog module name, unique for the component's class and parameters.
+    """
+
+    def __init__(self, component: wiring.Component, module_name: str):
+        self.component = component
+        self.module_name = module_name
+        # Only the first of several equal components is elaborated: no warning about the others.
+        component._MustUse__used = True
+        super().__init__(component.signature)
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        registry = _active.get()
+        if registry is None:
+            m = Module()
+            m.submodules.inner = self.component
+            wiring.connect(m, wiring.flipped(self), self.component)
+            return m
+        registry.add(self.module_name, self.component)
+        connections: dict[str, Any] = {"i_clk": ClockSignal(), "i_rst": ResetSignal(allow_reset_less=True)}
+        for name, (value, direction) in _ports(self).items():
+            connections[("i_" if direction is PortDirection.Input else "o_") + name] = value
+        return Instance(self.module_name, **connections)
+
+
+def emit(component: wiring.Component, name: str) -> str:
+    """Verilog of `component` as module `name`, without the modules its `Block`s stand for.
+
+    The module has the ports of the component's signature, named as `Component.metadata` names them
+    (``i__payload``, ``i__valid``...), and always `clk` and `rst` (synchronous, active high). Its
+    submodules are modules ``name.submodule``. The same component gives the same text.
+
+    Raises:
+        HdlError: If the component uses a clock domain other than `sync`.
+    """
+    fragment = Fragment.get(component, None)
+    if isinstance(fragment, Instance):  # a block that is nothing but a macro
+        body = Fragment()
+        body.add_subfragment(fragment, "macro")
+        fragment = body
+    domain = ClockDomain("sync")
+    fragment.add_domains(domain)
+    ports = {"clk": (domain.clk, PortDirection.Input), "rst": (domain.rst, PortDirection.Input)}
+    for port, entry in _ports(component).items():
+        if port in ports:
+            raise HdlError(f"{name}: port {port!r} clashes with the clock and reset ports clk and rst")
+        ports[port] = entry
+    text, _ = verilog.convert_fragment(fragment, ports, name, emit_src=False, strip_internal_attrs=True,
+                                       missing_domain=_refuse_domain(name))
+    # The first line tells the generator's version, which is no part of the design.
+    return "\n".join(line for line in text.splitlines() if not line.startswith("/* Generated by")) + "\n"
+
+
+def emit_design(top: wiring.Component, name: str) -> dict[str, str]:
+    """Verilog of a whole design: file name to text, each distinct `Block` converted once.
+
+    The top is ``<name>.v``; each block is ``<module_name>.v``; the SRAM macro's model is added when the
+    design instantiates it. Blocks may contain blocks. The order is top first, then as met.
+
+    Raises:
+        HdlError: If one module name stands for two different components, or is the top's name.
+    """
+    files: dict[str, str] = {}
+    with _collect() as registry:
+        registry.add(name, top)
+        while registry.pending:
+            module_name, component = next(iter(registry.pending.items()))
+            del registry.pending[module_name]
+            files[f"{module_name}.v"] = emit(component, module_name)
+    if any(SRAM_MODULE in text for text in files.values()):
+        files[SRAM_VERILOG.name] = SRAM_VERILOG.read_text()
+    return files
+
+
+@contextmanager
+def _collect() -> Iterator[_Registry]:
+    registry = _Registry()
+    token = _active.set(registry)
+    try:
+        yield registry
+    finally:
+        _active.reset(token)
+
+
+def _ports(component: wiring.Component) -> dict[str, tuple[Value, PortDirection]]:
+    """Flattened ports of a component, by the name the Verilog back end gives them."""
+    ports = {}
+    for path, member, value in component.signature.flatten(component):
+        direction = PortDirection.Input if member.flow == In else PortDirection.Output
+        ports["__".join(map(str, path))] = (Value.cast(value), direction)
+    return ports
+
+
+def _refuse_domain(name: str) -> Any:
+    def refuse(domain: str) -> None:
+        raise HdlError(f"{name}: clock domain {domain!r} is used; an emitted block has the domain 'sync' only")
+    return refuse
+
+
+def _fingerprint(component: wiring.Component) -> tuple[object, ...]:
+    """What tells two components of one module name apart: class, ports, and plain attributes."""
+    plain = {key: repr(value) for key, value in vars(component).items() if _is_plain(value)}
+    ports = tuple((name, len(value), direction.name) for name, (value, direction) in _ports(component).items())
+    return (f"{type(component).__module__}.{type(component).__qualname__}", tuple(sorted(plain.items())), ports)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, (bool, int, str, type(None))) or hasattr(type(value), "__dataclass_params__")
