@@ -1,0 +1,1 @@
+"""The compiler: QONNX to an integer network, to tiles, to one image."""

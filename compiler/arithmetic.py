@@ -1,0 +1,101 @@
+"""Requantization, written once: RTL, instruction-set simulator, references and proof all mean this.
+
+    q = clip(round_shift(sum_i acc_i * m_i + c, s), lo, hi)
+
+The sum is a 64-bit two's complement number (it wraps; the compiler proves that it never does).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Requant", "Rounding", "round_shift"]
+
+
+class Rounding(enum.IntEnum):
+    """What becomes of the bits that a right shift drops. The number is the hardware's encoding.
+
+    QONNX names: FLOOR, CEIL, DOWN (toward zero), UP (away from zero), ROUND = HALF_EVEN,
+    HALF_UP (ties away from zero), HALF_DOWN (ties toward zero).
+    """
+
+    FLOOR = 0
+    CEIL = 1
+    TOWARD_ZERO = 2
+    AWAY = 3
+    HALF_UP = 4  # ties toward +infinity (Aidge's single shift)
+    HALF_EVEN = 5
+    HALF_AWAY = 6
+    HALF_TOWARD_ZERO = 7
+
+
+def round_shift(value: np.ndarray, shift: np.ndarray | int, rounding: np.ndarray | int) -> np.ndarray:
+    """Divide int64 `value` by 2**shift (0 to 62) and round; arrays broadcast against each other."""
+    value = np.asarray(value, dtype=np.int64)
+    shift = np.asarray(shift, dtype=np.int64)
+    mode = np.asarray(rounding)
+    floor = value >> shift
+    rest = value - (floor << shift)
+    half = (np.int64(1) << shift) >> 1
+    inexact = rest != 0
+    above = rest > half
+    tie = inexact & (rest == half)
+    negative = value < 0
+    up = (
+        ((mode == Rounding.CEIL) & inexact)
+        | ((mode == Rounding.TOWARD_ZERO) & negative & inexact)
+        | ((mode == Rounding.AWAY) & ~negative & inexact)
+        | ((mode >= Rounding.HALF_UP) & above)
+        | ((mode == Rounding.HALF_UP) & tie)
+        | ((mode == Rounding.HALF_EVEN) & tie & ((floor & 1) == 1))
+        | ((mode == Rounding.HALF_AWAY) & tie & ~negative)
+        | ((mode == Rounding.HALF_TOWARD_ZERO) & tie & negative)
+    )
+    return floor + up
+
+
+@dataclass(frozen=True, eq=False)
+class Requant:
+    """Integer requantization of one operator, per output channel.
+
+    Attributes:
+        m: one int64 array per operand (an Add has two), each of shape (C,): signed 32-bit multipliers.
+        c: int64 array (C,): bias, zero points and rounding residue.
+        s: int64 array (C,): right shift, 0 to 62.
+        lo, hi: int64 arrays (C,): clip bounds of the result.
+        rounding: array (C,) of `Rounding`.
+    """
+
+    m: tuple[np.ndarray, ...]
+    c: np.ndarray
+    s: np.ndarray
+    lo: np.ndarray
+    hi: np.ndarray
+    rounding: np.ndarray
+
+    @classmethod
+    def uniform(
+        cls, channels: int, m: tuple[int, ...] = (1,), c: int = 0, s: int = 0,
+        lo: int = -128, hi: int = 127, rounding: Rounding = Rounding.FLOOR,
+    ) -> Requant:
+        """The same numbers for every channel; the defaults pass int8 through."""
+        def full(value: int) -> np.ndarray:
+            return np.full(channels, value, dtype=np.int64)
+        return cls(tuple(full(x) for x in m), full(c), full(s), full(lo), full(hi), full(int(rounding)))
+
+    @property
+    def channels(self) -> int:
+        return len(self.c)
+
+    def apply(self, *accumulators: np.ndarray) -> np.ndarray:
+        """Requantize int arrays of shape (C, ...), one per operand, to int64 of the same shape."""
+        shape = (-1,) + (1,) * (accumulators[0].ndim - 1)
+        with np.errstate(over="ignore"):
+            total = self.c.reshape(shape)
+            for acc, m in zip(accumulators, self.m, strict=True):
+                total = total + acc.astype(np.int64) * m.reshape(shape)
+        rounded = round_shift(total, self.s.reshape(shape), self.rounding.reshape(shape))
+        return np.clip(rounded, self.lo.reshape(shape), self.hi.reshape(shape))

@@ -1,0 +1,1 @@
+"""J3DAI back end: tiling, programs, descriptors, host code."""

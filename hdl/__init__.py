@@ -1,0 +1,1 @@
+"""The RTL, built from a platform description."""

@@ -1,0 +1,74 @@
+"""Instruction words, descriptors and registers as Amaranth structs: one definition for everybody.
+
+A format is a `data.Struct`. The RTL views a signal through it; the assembler calls `encode`, the
+instruction-set simulator and the disassembler call `decode`, the manual is printed from `rows`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Any
+
+from amaranth.hdl import Const, Shape
+from amaranth.lib import data
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["EncodingError", "decode", "encode", "rows", "width"]
+
+
+class EncodingError(NncosimError):
+    """A field value that its format cannot hold."""
+
+
+def _bounds(shape: Shape) -> tuple[int, int]:
+    if shape.signed:
+        return -(1 << (shape.width - 1)), (1 << (shape.width - 1)) - 1
+    return 0, (1 << shape.width) - 1
+
+
+def encode(fmt: type[data.Struct], **fields: int) -> int:
+    """The word of format `fmt` with `fields` set and all others zero.
+
+    Raises:
+        EncodingError: an unknown field, or a value out of the field's range.
+    """
+    layout = fmt.as_shape()
+    known = {name: Shape.cast(field.shape) for name, field in layout}
+    word = 0
+    for name, value in fields.items():
+        if name not in known:
+            raise EncodingError(f"{fmt.__name__} has no field {name!r}; it has {', '.join(known)}")
+        low, high = _bounds(known[name])
+        if not low <= int(value) <= high:
+            raise EncodingError(f"{fmt.__name__}.{name} must be within {low}..{high}, not {int(value)}")
+        word |= (int(value) & ((1 << known[name].width) - 1)) << layout[name].offset
+    return word
+
+
+def decode(fmt: type[data.Struct], word: int) -> dict[str, int]:
+    """All fields of `word` as plain integers, sign-extended where the field is signed."""
+    out = {}
+    for name, field in fmt.as_shape():
+        shape = Shape.cast(field.shape)
+        raw = (word >> field.offset) & ((1 << shape.width) - 1)
+        if shape.signed and raw >> (shape.width - 1):
+            raw -= 1 << shape.width
+        out[name] = raw
+    return out
+
+
+def width(fmt: type[data.Struct]) -> int:
+    """Bits in a word of the format."""
+    return int(Const.cast(fmt.const({})).shape().width)
+
+
+def rows(fmt: type[data.Struct]) -> Iterator[tuple[str, int, int, str]]:
+    """For manuals: (field, high bit, low bit, "unsigned"/"signed"/enum name), from bit 0 up."""
+    for name, field in fmt.as_shape():
+        shape = Shape.cast(field.shape)
+        original: Any = field.shape
+        kind = "signed" if shape.signed else "unsigned"
+        if isinstance(original, type) and issubclass(original, enum.Enum):
+            kind = original.__name__
+        yield name, field.offset + shape.width - 1, field.offset, kind

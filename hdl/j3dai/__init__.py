@@ -1,0 +1,1 @@
+"""J3DAI RTL: NCB, cluster, DMPA, L2, host and the SoC that joins them."""

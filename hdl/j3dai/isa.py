@@ -1,0 +1,264 @@
+"""Formats of the J3DAI accelerator: cluster instructions, DMPA descriptors, requantization records.
+
+This is the only place where they are written down; `MANUAL.md` beside this file says what they do.
+Units: a *word* is 16 bytes (one pixel of 16 channels), a *line* is 8 words (one word in each bank).
+"""
+
+import enum
+
+from amaranth.hdl import signed
+from amaranth.lib import data
+from amaranth.lib import enum as am_enum
+
+__all__ = [
+    "INSTRUCTIONS", "INSTRUCTION_BITS", "AddB", "AddW", "Agu", "Descriptor", "DmpaOp", "Drain", "Fence", "Halt", "LdP",
+    "Loop",
+    "Mac", "MacOp", "Nop", "Opcode", "RequantRecord", "SetB", "SetD", "SetI", "SetO", "SetW", "Signal",
+    "Space", "Wait",
+]
+
+
+class Opcode(enum.IntEnum):
+    """Bits 5..0 of every instruction. All other values trap."""
+
+    HALT = 1
+    LOOP = 2
+    WAIT = 3
+    SIGNAL = 4
+    FENCE = 5
+    NOP = 6
+    SETB = 8
+    SETD = 9
+    SETI = 10
+    SETO = 11
+    SETW = 12
+    ADDB = 13
+    ADDW = 14
+    LDP = 16
+    MAC = 17
+
+
+class Agu(am_enum.Enum, shape=1):
+    """The two address generators with dimensions: A reads windows, O writes results."""
+
+    A = 0
+    O = 1  # noqa: E741
+
+
+class MacOp(am_enum.Enum, shape=2):
+    MAC = 0  # accumulate activation x weight
+    ADD = 1  # accumulate activation
+    MAX = 2  # keep the greater
+    TABLE = 3  # accumulate table[activation]
+
+
+class Drain(am_enum.Enum, shape=2):
+    WRITE = 0  # requantize, write
+    KEEP = 1  # acc * m + c into the PE's wide register, write nothing
+    ADD = 2  # requantize with the wide register in place of c, write
+    PAIR = 3  # even jobs of the instruction KEEP with parameter set 0, odd jobs ADD with set 1
+
+
+class DmpaOp(am_enum.Enum, shape=4):
+    """All other values trap."""
+
+    LOAD = 1  # L2 -> clusters
+    STORE = 2  # cluster L1 -> L2
+    SYNC = 3  # wait and signal only
+
+
+class Space(enum.IntEnum):
+    """Bits 15..14 of a cluster-local word address."""
+
+    L1 = 0
+    WMEM = 1
+    IMEM = 2
+
+
+class Halt(data.Struct):
+    """End of the program. The cluster is idle once all results are written."""
+
+    opcode: 6
+
+
+class Loop(data.Struct):
+    """Execute the next `body` instructions `count` times. Zero in either field, or a fifth level, traps."""
+
+    opcode: 6
+    count: 16
+    body: 9
+
+
+class Wait(data.Struct):
+    """Wait until input semaphore `semaphore` is above 0, then take 1 from it."""
+
+    opcode: 6
+    semaphore: 3
+
+
+class Signal(data.Struct):
+    """Add 1 to output semaphore `semaphore` when everything issued before has been read and written."""
+
+    opcode: 6
+    semaphore: 3
+
+
+class Fence(data.Struct):
+    """Wait until everything issued before has been read and written."""
+
+    opcode: 6
+
+
+class Nop(data.Struct):
+    """Do nothing."""
+
+    opcode: 6
+
+
+class SetB(data.Struct):
+    """Base word address and start coordinates of an AGU; `rewind` zeroes the outer indexes (O: all)."""
+
+    opcode: 6
+    agu: Agu
+    rewind: 1
+    base: 14
+    x: signed(13)
+    y: signed(13)
+
+
+class SetD(data.Struct):
+    """One dimension of an AGU: count (0 acts as 1), address step in words, coordinate steps.
+
+    AGU A: dimensions 0 to 2 run within a job, 3 to 5 step once a job. AGU O: 0 to 2 step once a write.
+    Dimensions 6 and 7 (A) and 3 to 7 (O) do not exist: writing them changes nothing.
+    """
+
+    opcode: 6
+    agu: Agu
+    dim: 3
+    count: 12
+    step: signed(14)
+    xstep: signed(8)
+    ystep: signed(8)
+
+
+class SetI(data.Struct):
+    """Input windows: the map's width and height, the step between neighbouring PEs, the padding value."""
+
+    opcode: 6
+    width: 12
+    height: 12
+    pstride: signed(14)
+    xpstep: signed(6)
+    pad: signed(9)
+
+
+class SetO(data.Struct):
+    """Results: pixels with x < `width` are written; `ostride` 0: neighbours 1 word apart, 1: 2 words."""
+
+    opcode: 6
+    width: 12
+    ostride: 1
+
+
+class SetW(data.Struct):
+    """Base and pointer of the weight AGU, in words of WMEM (in words of L1 for MAC.op = TABLE)."""
+
+    opcode: 6
+    base: 14
+
+
+class AddB(data.Struct):
+    """Add to an AGU's base address and start coordinates; the outer indexes stay."""
+
+    opcode: 6
+    agu: Agu
+    step: signed(14)
+    xstep: signed(13)
+    ystep: signed(13)
+
+
+class AddW(data.Struct):
+    """Add to the weight AGU's base; its pointer becomes the new base."""
+
+    opcode: 6
+    step: signed(14)
+
+
+class LdP(data.Struct):
+    """Load requantization records into parameter set `pset` of all NCBs.
+
+    Two lines of WMEM from word address `base` (its low three bits are ignored): record n to NCB n.
+    """
+
+    opcode: 6
+    pset: 1
+    base: 14
+
+
+class Mac(data.Struct):
+    """Run `repeat` + 1 jobs; a job walks the inner dimensions of AGU A and gives 8 pixels x 16 channels.
+
+    See the manual for the fields.
+    """
+
+    opcode: 6
+    op: MacOp
+    depthwise: 1
+    signed_a: 1
+    first: 1
+    last: 1
+    advance: 1
+    lane: 4
+    lanes: 4  # number of lanes less one
+    rewind_w: 1
+    next_w: 1
+    pset: 1
+    drain: Drain
+    repeat: 16  # number of jobs less one
+
+
+INSTRUCTIONS: dict[Opcode, type[data.Struct]] = {
+    Opcode.HALT: Halt, Opcode.LOOP: Loop, Opcode.WAIT: Wait, Opcode.SIGNAL: Signal, Opcode.FENCE: Fence,
+    Opcode.NOP: Nop, Opcode.SETB: SetB, Opcode.SETD: SetD, Opcode.SETI: SetI, Opcode.SETO: SetO,
+    Opcode.SETW: SetW, Opcode.ADDB: AddB, Opcode.ADDW: AddW, Opcode.LDP: LdP, Opcode.MAC: Mac,
+}  # fmt: skip
+
+INSTRUCTION_BITS = 64
+
+
+class Descriptor(data.Struct):
+    """One DMPA transfer: 256 bits, four to an L2 line. Addresses and steps are in words.
+
+    A transfer is n2 x n1 runs of n0 words (n1, n2: 0 acts as 1).
+    """
+
+    op: DmpaOp
+    end: 1
+    clusters: 8
+    wait_mask: 8
+    wait_semaphore: 3
+    signal_mask: 8
+    signal_semaphore: 3
+    l2: 20
+    local: 16
+    n0: 16
+    n1: 12
+    l2_step1: signed(20)
+    local_step1: signed(14)
+    n2: 12
+    l2_step2: signed(20)
+    local_step2: signed(14)
+    pad: 77
+
+
+class RequantRecord(data.Struct):
+    """Requantization of one channel: q = clip(round((acc * m + c) >> s), lo, hi)."""
+
+    m: signed(32)
+    c: signed(64)
+    s: 6
+    lo: signed(9)
+    hi: signed(9)
+    rounding: 3  # nncosim.compiler.arithmetic.Rounding
+    pad: 5

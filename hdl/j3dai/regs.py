@@ -1,0 +1,69 @@
+"""Host-visible registers of the J3DAI accelerator: one table for RTL, ISS, generated C header and manual."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+__all__ = ["HOST_DMEM_BASE", "HOST_IMEM_BASE", "ID_VALUE", "L2_BASE", "MMIO_BASE", "REGISTERS", "Counter", "Reg", "Register"]
+
+HOST_IMEM_BASE = 0x0000_0000  # reset vector; 256 KiB, instruction fetch only
+HOST_DMEM_BASE = 0x0010_0000  # 256 KiB, byte-writable
+MMIO_BASE = 0x1000_0000
+L2_BASE = 0x8000_0000  # where the image's L2 sections lie; not on the host's bus
+ID_VALUE = 0x4A33_4441  # "J3DA"
+
+
+class Reg(enum.IntEnum):
+    """Byte offsets from `MMIO_BASE`; all registers are 32 bit, access is by whole words."""
+
+    ID = 0x00
+    FRAMES_REQUESTED = 0x04
+    FRAMES_DONE = 0x08
+    ERROR = 0x0C
+    DMPA_PUSH = 0x10
+    DMPA_STATUS = 0x14
+    LISTS_DONE = 0x18
+    CLUSTER_START = 0x1C
+    CLUSTER_STATUS = 0x20
+    IRQ_LISTS_SEEN = 0x24
+    IRQ_FRAMES_SEEN = 0x28
+    COUNTER_SELECT = 0x2C
+    COUNTER_VALUE = 0x30
+
+
+@dataclass(frozen=True)
+class Register:
+    reg: Reg
+    access: str  # "ro", "rw", "wo"
+    text: str
+
+
+REGISTERS = (
+    Register(Reg.ID, "ro", "0x4A334441."),
+    Register(Reg.FRAMES_REQUESTED, "ro", "How many inferences were asked for by the `frame` input since reset."),
+    Register(Reg.FRAMES_DONE, "rw", "The host writes the number of inferences completed; drives port `frames_done`."),
+    Register(Reg.ERROR, "rw", "The host writes a code other than 0 to report an error; drives port `error`."),
+    Register(Reg.DMPA_PUSH, "wo", "Word address in L2 (a multiple of 8) of a descriptor list; queued. Writing to a full "
+             "queue traps the DMPA."),
+    Register(Reg.DMPA_STATUS, "ro", "Bits 2..0: free places in the list queue (of 4). Bit 8: busy. Bit 16: trap."),
+    Register(Reg.LISTS_DONE, "ro", "How many lists were completed, with all their writes in L2, since reset."),
+    Register(Reg.CLUSTER_START, "wo", "Bits 7..0: clusters; bits 24..16: program counter. Arms one start in each "
+             "cluster; arming an armed cluster traps it."),
+    Register(Reg.CLUSTER_STATUS, "ro", "Bits 7..0: running or armed. Bits 15..8: armed. Bits 23..16: trap."),
+    Register(Reg.IRQ_LISTS_SEEN, "rw", "Interrupt is asserted while LISTS_DONE differs from this value."),
+    Register(Reg.IRQ_FRAMES_SEEN, "rw", "Interrupt is asserted while FRAMES_REQUESTED differs from this value."),
+    Register(Reg.COUNTER_SELECT, "rw", "Bits 3..0: engine (0 to 7 clusters, 8 DMPA, 9 host); bits 6..4: `Counter`."),
+    Register(Reg.COUNTER_VALUE, "ro", "The selected performance counter, cycles since reset."),
+)
+
+
+class Counter(enum.IntEnum):
+    """What an engine did in a cycle; each cycle counts in exactly one, so the sum is the run."""
+
+    BUSY = 0
+    WAIT_DATA = 1
+    WAIT_PORT = 2
+    WAIT_HOST = 3
+    CONTROL = 4  # instruction or descriptor fetch and decode, pipeline fill
+    IDLE = 5

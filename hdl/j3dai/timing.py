@@ -1,0 +1,35 @@
+"""Fixed latencies of the J3DAI pipelines, in cycles: the RTL is built to them, the cycle model reads them.
+
+"Issue" of a micro-operation is its cycle in the sequencer (stage 0); issue of a beat its cycle in the DMPA.
+"Uses a port in cycle t" means that the SRAM macro samples its inputs at the end of cycle t.
+"""
+
+__all__ = [
+    "CONTROLLER_CYCLES", "DRAIN_AHEAD", "DRAIN_SPACING", "FETCH_CYCLES", "FETCH_TO_L1_READ", "LOAD_TO_CLUSTER",
+    "STORE_TO_CLUSTER", "STORE_TO_DATA",
+]  # fmt: skip
+
+CONTROLLER_CYCLES = 3
+"""Fetch, decode, execute: one instruction without waiting."""
+
+DRAIN_SPACING = 8
+"""Least distance between two micro-operations that end a job with `last`: one pixel a cycle is drained."""
+
+FETCH_TO_L1_READ = 1
+"""A window fetch issued in cycle t uses L1's read port in cycle t + 1."""
+
+FETCH_CYCLES = {1: 1, 2: 2}
+"""Read cycles of a window by `pstride`; any other takes one for each PE."""
+
+LOAD_TO_CLUSTER = 3
+"""A LOAD beat issued in cycle t is at the cluster's `wr` inputs in cycle t + 3 and uses its memories' write port in t + 4."""
+
+DRAIN_AHEAD = LOAD_TO_CLUSTER + 1
+"""A cluster's `drain_ahead` in cycle t says that a drain uses L1's write port in cycle t + 4."""
+
+STORE_TO_CLUSTER = 1
+"""A STORE beat issued in cycle t is at the cluster's `rd` inputs in cycle t + 1, blocks a window fetch issued in t + 1 and
+uses L1's read port in t + 2."""
+
+STORE_TO_DATA = 4
+"""The words of a STORE beat issued in cycle t are on the cluster's `rd_data` in cycle t + 4."""

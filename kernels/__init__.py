@@ -1,0 +1,1 @@
+"""How one operator tile runs on one engine: legality, code, exact reference, cycles."""

@@ -1,0 +1,1 @@
+"""Kernels of the J3DAI clusters."""

@@ -1,0 +1,119 @@
+"""What all platform descriptions have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+from nncosim.platforms.errors import PlatformError
+
+__all__ = ["Engine", "Memory", "Mover", "Platform", "Published", "is_power_of_two", "parse_overrides"]
+
+
+def is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One kind of memory. `instances`: how many there are (one per cluster, tile, ...)."""
+
+    name: str
+    size_bytes: int
+    width_bits: int
+    banks: int = 1
+    instances: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size_bytes * 8 % (self.width_bits * self.banks):
+            raise PlatformError(
+                f"memory {self.name!r}: {self.size_bytes} bytes is not whole {self.width_bits}-bit words in {self.banks} banks"
+            )
+
+    @property
+    def words_per_bank(self) -> int:
+        return self.size_bytes * 8 // (self.width_bits * self.banks)
+
+
+@dataclass(frozen=True)
+class Mover:
+    """Something that copies between memories: `reaches` names them, `width_bits` a cycle."""
+
+    name: str
+    reaches: tuple[str, ...]
+    width_bits: int
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Something that computes: peak multiply-accumulates a cycle of one instance."""
+
+    name: str
+    macs_per_cycle: int
+    instances: int = 1
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure from the literature, with where it stands."""
+
+    network: str
+    quantity: str
+    value: float
+    unit: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Base of all platforms: a frozen set of parameters, checked when built.
+
+    Subclasses declare their parameters as fields with defaults and derive everything else.
+    `memories`, `movers`, `engines` are the graph that placement and reports read.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    published: ClassVar[tuple[Published, ...]] = ()
+
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        raise NotImplementedError
+
+    @property
+    def movers(self) -> tuple[Mover, ...]:
+        raise NotImplementedError
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        raise NotImplementedError
+
+    @property
+    def peak_macs_per_cycle(self) -> int:
+        return sum(e.macs_per_cycle * e.instances for e in self.engines)
+
+    def with_parameters(self, **changes: Any) -> Self:
+        """A copy with other parameters.
+
+        Raises:
+            PlatformError: unknown parameter, or values that contradict each other.
+        """
+        known = [f.name for f in fields(self)]
+        for key in changes:
+            if key not in known:
+                raise PlatformError(f"platform {self.name!r} has no parameter {key!r}; it has {', '.join(known)}")
+        return replace(self, **changes)
+
+
+def parse_overrides(settings: tuple[str, ...]) -> dict[str, int]:
+    """Turn ("clusters=4", ...) into keyword arguments for `with_parameters`."""
+    out: dict[str, int] = {}
+    for setting in settings:
+        key, sep, value = setting.partition("=")
+        try:
+            out[key.strip()] = int(value, 0)
+        except ValueError:
+            sep = ""
+        if not sep:
+            raise PlatformError(f"a setting must look like clusters=4, not {setting!r}")
+    return out

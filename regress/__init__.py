@@ -1,0 +1,1 @@
+"""RTL regressions: `pytest regress/`."""

@@ -1,0 +1,1 @@
+"""Networks shipped with the test bench: the trained digits classifier, its test split, its training."""

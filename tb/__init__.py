@@ -1,0 +1,1 @@
+"""The test bench: builds, loads, drives, monitors, compares, reports."""
