@@ -1,0 +1,129 @@
+"""One run interface for every platform and every backend (iss, rtl; later netlist).
+
+A platform's own module in `nncosim.tb.<platform>` provides a `Bench` and registers nothing: it is found by the
+platform's name (`get_bench`). A bench takes the bytes of an image and integer inputs, runs them on one of its
+backends, and gives back every tensor as it was written, every cycle with what each engine did in it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from nncosim.platforms.base import Platform
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["Bench", "BenchError", "Diagnosis", "Frame", "Interval", "RunResult", "get_bench", "register_bench"]
+
+
+class BenchError(NncosimError):
+    """The test bench cannot do what was asked (no such backend, a tool is missing, a build failed)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One schedule step (a layer, or a fused group) as it ran.
+
+    `step`: its index in the image's schedule. `start`, `end`: cycles since the frame began; a step's start is the
+    completion of the one before it. `counters`: engine -> category -> cycles within [start, end), the
+    categories adding up to end - start ("busy", "wait_data", "wait_port", "wait_host", "control", "idle").
+    """
+
+    step: int
+    start: int
+    end: int
+    counters: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One inference. `cycles`: from reset release (first frame) or the frame request to the host's completion.
+
+    `tensors`: each tensor named in the image's tile table as integers (C, H, W), captured as it was written. A
+    tensor of which no byte was written is absent; bytes never written keep the poison, so they show in a comparison.
+    """
+
+    cycles: int
+    tensors: Mapping[str, np.ndarray]
+    intervals: tuple[Interval, ...]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why a run stopped early: `kind` "trap", "hang" (no end within the limit) or "check" (a protocol check failed).
+
+    `text` says who waits for whom, one line an engine.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    backend: str
+    driver: str | None
+    frames: tuple[Frame, ...]
+    diagnosis: Diagnosis | None = None
+    wall_seconds: Mapping[str, float] = field(default_factory=dict)  # "build", "simulate"
+    details: Mapping[str, Any] = field(default_factory=dict)  # e.g. hash of the RTL
+
+
+class Bench(Protocol):
+    """A platform's test bench."""
+
+    backends: tuple[str, ...]
+    drivers: Mapping[str, tuple[str, ...]]  # backend -> drivers, the default first; () where there is no choice
+
+    def run(
+        self,
+        platform: Platform,
+        image: bytes,
+        inputs: Sequence[Mapping[str, np.ndarray]],
+        *,
+        backend: str,
+        driver: str | None = None,
+        limit_cycles: int | None = None,
+        seed: int = 0,
+        trace: str | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> RunResult:
+        """Run one inference per element of `inputs`, back to back without reset.
+
+        Args:
+            image: the bytes of an ELF image.
+            inputs: per frame, each graph input by name as integers (C, H, W).
+            limit_cycles: a frame past this ends the run with a "hang" diagnosis.
+            seed: of the poison in memories and registers.
+            trace: path of a waveform file to write (backends that have waveforms).
+            progress: called with short texts during long steps.
+        """
+        ...
+
+
+_EXTRA: dict[str, Bench] = {}
+
+
+def register_bench(name: str, bench: Bench) -> None:
+    """Add the bench of a platform that is defined outside the package."""
+    _EXTRA[name] = bench
+
+
+def get_bench(platform: Platform) -> Bench:
+    """The bench of a platform: `BENCH` in `nncosim.tb.<name>.bench`.
+
+    Raises:
+        BenchError: the platform has none.
+    """
+    if platform.name in _EXTRA:
+        return _EXTRA[platform.name]
+    module = f"nncosim.tb.{platform.name}.bench"
+    try:
+        return importlib.import_module(module).BENCH
+    except ModuleNotFoundError as error:
+        if error.name and module.startswith(error.name):
+            raise BenchError(f"platform {platform.name!r} has no test bench (no module {module})") from error
+        raise
