@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// The simulator executable that hosts cocotb: event loop as in cocotb's own Verilator main, over the same
+// Simulation object as the direct driver, with a clock that needs no callbacks.
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "shim.h"
+#include "verilated_vpi.h"
+
+extern "C" void vlog_startup_routines_bootstrap(void);
+
+namespace {
+
+constexpr std::uint64_t NEVER = ~0ULL;
+
+nncosim::Simulation* simulation = nullptr;
+CData* free_clock = nullptr;           // the clock generated here, if Python started one
+std::uint64_t free_clock_edge = NEVER;  // time of its next edge
+std::uint64_t free_clock_half = 0;
+
+bool settle_value_callbacks() {
+    bool any = false;
+    while (VerilatedVpi::callValueCbs()) any = true;
+    return any;
+}
+
+void evaluate_time_step() {
+    do {
+        do {
+            simulation->top->eval_step();
+            VerilatedVpi::clearEvalNeeded();
+            VerilatedVpi::doInertialPuts();
+            settle_value_callbacks();
+        } while (VerilatedVpi::evalNeeded());
+        VerilatedVpi::callCbs(cbReadWriteSynch);
+        VerilatedVpi::doInertialPuts();
+        settle_value_callbacks();
+    } while (VerilatedVpi::evalNeeded());
+    simulation->top->eval_end_step();
+    VerilatedVpi::callCbs(cbReadOnlySynch);
+}
+
+void dump_trace() {
+#if VM_TRACE
+    if (simulation->trace_wanted()) simulation->trace->dump(simulation->context->time());
+#endif
+}
+
+void toggle_free_clock() {
+    *free_clock ^= 1;
+    simulation->cycles += *free_clock;
+    free_clock_edge += free_clock_half;
+}
+
+// Clock edges that no callback waits for. Returns when Python has something to do: a watched value
+// changed, or a timer is due. The edge that changed a value is evaluated, its time step is not finished.
+bool run_quiet_edges() {
+    if (VerilatedVpi::hasCbs(cbNextSimTime) || VerilatedVpi::hasCbs(cbReadWriteSynch)
+        || VerilatedVpi::hasCbs(cbReadOnlySynch)) {
+        return false;
+    }
+    const std::uint64_t deadline = VerilatedVpi::cbNextDeadline();
+    while (free_clock_edge < deadline && !simulation->context->gotFinish()) {
+        simulation->context->time(free_clock_edge);
+        toggle_free_clock();
+        simulation->top->eval();
+        if (VerilatedVpi::callValueCbs()) {
+            VerilatedVpi::doInertialPuts();
+            return true;
+        }
+        dump_trace();
+    }
+    return false;
+}
+
+bool advance_time() {
+    std::uint64_t next = std::min<std::uint64_t>(VerilatedVpi::cbNextDeadline(), free_clock_edge);
+    if (simulation->top->eventsPending()) next = std::min(next, simulation->top->nextTimeSlot());
+    if (next == NEVER) return false;
+    simulation->context->time(next);
+    VerilatedVpi::callCbs(cbNextSimTime);
+    settle_value_callbacks();
+    if (next == free_clock_edge) toggle_free_clock();
+    VerilatedVpi::callTimedCbs();
+    settle_value_callbacks();
+    return true;
+}
+
+void run() {
+    while (!simulation->context->gotFinish()) {
+        evaluate_time_step();
+        dump_trace();
+        if (free_clock && run_quiet_edges()) continue;
+        if (simulation->context->gotFinish() || !advance_time()) break;
+    }
+}
+
+void open_trace() {
+#if VM_TRACE
+    const char* const path = std::getenv("NNCOSIM_TRACE");
+    if (!path || !*path) return;
+    const char* const from = std::getenv("NNCOSIM_TRACE_START");
+    const char* const until = std::getenv("NNCOSIM_TRACE_STOP");
+    simulation->trace = std::make_unique<NncosimTrace>();
+    simulation->top->trace(simulation->trace.get(), 99);
+    simulation->trace->open(path);
+    if (from && *from) simulation->trace_from = std::strtoull(from, nullptr, 10);
+    if (until && *until) simulation->trace_until = std::strtoull(until, nullptr, 10);
+#endif
+}
+
+}  // namespace
+
+extern "C" {
+
+// Starts (period > 0, in simulated time units) or stops the clock on a one-bit input. Returns 0 when
+// there is no such port. The first rising edge is half a period from now.
+int nncosim_free_clock(const char* port, std::uint64_t half_period) {
+    CData* const clock = nncosim::find_clock(*simulation, port);
+    if (!clock) return 0;
+    free_clock = half_period ? clock : nullptr;
+    free_clock_half = half_period;
+    free_clock_edge = half_period ? simulation->context->time() + half_period : NEVER;
+    if (half_period) *clock = 0;
+    return 1;
+}
+}
+
+int main(int argc, char** argv) {
+    const std::unique_ptr<nncosim::Simulation> owner = nncosim::create(argc, const_cast<const char**>(argv), false);
+    simulation = owner.get();
+    Verilated::fatalOnVpiError(false);  // cocotb probes for objects that need not exist
+    open_trace();
+    vlog_startup_routines_bootstrap();
+    VerilatedVpi::callCbs(cbStartOfSimulation);
+    settle_value_callbacks();
+    run();
+    simulation->top->final();
+    VerilatedVpi::callCbs(cbEndOfSimulation);
+#if VM_TRACE
+    if (simulation->trace) simulation->trace->close();
+#endif
+    return simulation->context->errorCount() > 0 || !simulation->error.empty() ? 1 : 0;
+}

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of the test bench."""
+
+from pathlib import Path
+
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["BenchError", "BuildError", "CocotbError", "SimulationError", "SimulationTimeout", "ToolError"]
+
+
+class BenchError(NncosimError):
+    """A bench that asks for something its design or its build does not have."""
+
+
+class ToolError(BenchError):
+    """A tool that the bench needs is missing or does not work."""
+
+
+class BuildError(BenchError):
+    """A simulation that did not build. `log` is the complete tool output."""
+
+    def __init__(self, message: str, log: Path):
+        super().__init__(message)
+        self.log = log
+
+
+class SimulationError(BenchError):
+    """A running simulation stopped: a failed assertion, `$stop`, no convergence."""
+
+
+class SimulationTimeout(SimulationError):
+    """A condition did not come true within the cycles allowed."""
+
+
+class CocotbError(BenchError):
+    """A cocotb run whose tests failed, or that ended without results. `log` is the simulator's output."""
+
+    def __init__(self, message: str, log: Path):
+        super().__init__(message)
+        self.log = log

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+
+#include "verilated_save.h"
+#include "verilated_sym_props.h"
+#include "verilated_syms.h"
+
+namespace nncosim {
+
+static Simulation* selected = nullptr;
+
+Simulation* selected_simulation() { return selected; }
+
+void Simulation::select() {
+    selected = this;
+    select_log(&log);
+    Verilated::threadContextp(context.get());
+}
+
+void Simulation::phase(CData level) {
+    if (clock) *clock = level;
+    top->eval();
+#if VM_TRACE
+    if (trace_wanted()) trace->dump(context->time());
+#endif
+    context->timeInc(half_period);
+}
+
+static const VerilatedVar* find(Simulation& simulation, const char* scope, const char* name) {
+    const VerilatedScope* const scopep = simulation.context->scopeFind(scope);
+    return scopep ? scopep->varFind(name) : nullptr;
+}
+
+CData* find_clock(Simulation& simulation, const char* name) {
+    const VerilatedVar* const port = find(simulation, "TOP", name);
+    return port && port->entBits() == 1 ? static_cast<CData*>(port->datap()) : nullptr;
+}
+
+std::unique_ptr<Simulation> create(int argc, const char** argv, bool throws) {
+    auto simulation = std::make_unique<Simulation>();
+    simulation->throws = throws;
+    simulation->context = std::make_unique<VerilatedContext>();
+    simulation->select();
+    simulation->context->commandArgs(argc, argv);
+#if VM_TRACE
+    simulation->context->traceEverOn(true);
+#endif
+    // The name "" makes scopes appear without a "TOP." prefix.
+    simulation->top = std::make_unique<Vtop>(simulation->context.get(), "");
+    return simulation;
+}
+
+// Runs `body`; a fatal error of the runtime (no convergence, assertion, bad record) ends it early.
+template <typename Body>
+static void guarded(Simulation& simulation, Body body) {
+    simulation.select();
+    try {
+        body();
+    } catch (const std::exception& failure) {
+        if (simulation.error.empty()) simulation.error = failure.what();
+    }
+}
+
+class MemorySave final : public VerilatedSerialize {
+public:
+    std::vector<std::uint8_t> bytes;
+    ~MemorySave() override = default;
+    void flush() override {
+        bytes.insert(bytes.end(), m_bufp, m_cp);
+        m_cp = m_bufp;
+    }
+};
+
+class MemoryRestore final : public VerilatedDeserialize {
+    const std::uint8_t* m_next;
+    const std::uint8_t* const m_end;
+
+public:
+    MemoryRestore(const std::uint8_t* data, std::size_t size) : m_next{data}, m_end{data + size} {
+        m_endp = m_bufp;
+    }
+    ~MemoryRestore() override = default;
+    void fill() override {
+        const std::size_t kept = m_endp - m_cp;
+        std::memmove(m_bufp, m_cp, kept);
+        std::size_t count = std::min<std::size_t>(bufferSize() - kept, m_end - m_next);
+        std::memcpy(m_bufp + kept, m_next, count);
+        m_next += count;
+        count += kept;
+        // Readers look ahead of what they use: the rest of the buffer must be defined.
+        std::memset(m_bufp + count, 0, bufferSize() - count);
+        m_endp = m_bufp + bufferSize();
+        m_cp = m_bufp;
+    }
+};
+
+}  // namespace nncosim
+
+using nncosim::Simulation;
+
+// The runtime's own versions of these three abort the process, and with it the user's Python.
+static void report(const char* kind, const char* file, int line, const char* scope, const char* text) {
+    std::string message = std::string{kind} + " at " + file + ":" + std::to_string(line);
+    if (scope && *scope) message += std::string{" in "} + scope;
+    if (text && *text) message += std::string{": "} + text;
+    std::fflush(stdout);
+    Simulation* const simulation = nncosim::selected_simulation();
+    if (simulation && simulation->error.empty()) simulation->error = message;
+    if (!simulation || !simulation->throws) std::fprintf(stderr, "nncosim: %s\n", message.c_str());
+}
+
+void vl_finish(const char*, int, const char*) { Verilated::threadContextp()->gotFinish(true); }
+
+void vl_stop(const char* file, int line, const char* scope) {
+    report("$stop, $error or a failed assertion", file, line, scope, "");
+    Verilated::threadContextp()->gotFinish(true);
+}
+
+void vl_fatal(const char* file, int line, const char* scope, const char* text) {
+    report("fatal error", file, line, scope, text);
+    Simulation* const simulation = nncosim::selected_simulation();
+    if (simulation && simulation->throws) throw std::runtime_error(simulation->error);
+    std::exit(1);
+}
+
+extern "C" {
+
+struct NncosimVariable {
+    const char* scope;
+    const char* name;
+    void* data;
+    std::uint32_t bits;           // bits an element
+    std::uint32_t element_bytes;  // 1, 2, 4, 8, or a multiple of 4
+    std::uint64_t elements;       // 1 for a plain variable
+    std::int32_t direction;       // 0 none, 1 input, 2 output, 3 inout
+};
+
+void* nncosim_create(int argc, const char** argv, const char* clock, std::uint64_t half_period) {
+    auto simulation = nncosim::create(argc, argv, true);
+    simulation->half_period = half_period;
+    if (clock && *clock) simulation->clock = nncosim::find_clock(*simulation, clock);
+    nncosim::guarded(*simulation, [&] { simulation->top->eval(); });
+    return simulation.release();
+}
+
+void nncosim_destroy(void* handle) {
+    auto* const simulation = static_cast<Simulation*>(handle);
+    nncosim::guarded(*simulation, [&] { simulation->top->final(); });
+#if VM_TRACE
+    simulation->trace.reset();
+#endif
+    delete simulation;
+    nncosim::select_log(nullptr);
+    nncosim::selected = nullptr;
+    Verilated::threadContextp(nullptr);
+}
+
+// The simulation of this process when Python runs inside the simulator.
+void* nncosim_selected() { return nncosim::selected_simulation(); }
+
+const char* nncosim_error(void* handle) { return static_cast<Simulation*>(handle)->error.c_str(); }
+int nncosim_finished(void* handle) { return static_cast<Simulation*>(handle)->context->gotFinish(); }
+std::uint64_t nncosim_cycles(void* handle) { return static_cast<Simulation*>(handle)->cycles; }
+
+void nncosim_eval(void* handle) {
+    auto* const simulation = static_cast<Simulation*>(handle);
+    nncosim::guarded(*simulation, [&] { simulation->top->eval(); });
+}
+
+// Returns the cycles done, fewer than `count` when the simulation stopped.
+std::uint64_t nncosim_tick(void* handle, std::uint64_t count) {
+    auto* const simulation = static_cast<Simulation*>(handle);
+    const std::uint64_t first = simulation->cycles;
+    nncosim::guarded(*simulation, [&] {
+        for (std::uint64_t i = 0; i < count && !simulation->stopped(); ++i) simulation->cycle();
+    });
+    return simulation->cycles - first;
+}
+
+// Ticks until the low `bytes` (1, 2, 4 or 8) at `data` equal `value`, at most `limit` cycles.
+// Returns the cycles done; whether the value was reached is for the caller to see.
+std::uint64_t nncosim_run_until(void* handle, const void* data, std::uint32_t bytes, std::uint64_t value,
+                                std::uint64_t limit) {
+    auto* const simulation = static_cast<Simulation*>(handle);
+    const std::uint64_t first = simulation->cycles;
+    nncosim::guarded(*simulation, [&] {
+        simulation->top->eval();
+        for (std::uint64_t i = 0;; ++i) {
+            std::uint64_t now = 0;
+            std::memcpy(&now, data, bytes);
+            if (now == value || i == limit || simulation->stopped()) break;
+            simulation->cycle();
+        }
+    });
+    return simulation->cycles - first;
+}
+
+// What a hand-written C++ main would do, for the benchmark to compare with.
+void nncosim_bare_loop(void* handle, std::uint64_t count) {
+    auto* const simulation = static_cast<Simulation*>(handle);
+    simulation->select();
+    Vtop* const top = simulation->top.get();
+    CData* const clock = simulation->clock;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        *clock = 1;
+        top->eval();
+        *clock = 0;
+        top->eval();
+    }
+    simulation->cycles += count;
+}
+
+static NncosimVariable describe(const char* scope, const VerilatedVar& variable) {
+    std::uint64_t elements = 1;
+    for (const VerilatedRange& range : variable.unpackedRanges()) elements *= range.elements();
+    const int direction = variable.vldir();
+    return {scope, variable.name(), variable.datap(), variable.entBits(), variable.entSize(), elements,
+            direction == VLVD_IN ? 1 : direction == VLVD_OUT ? 2 : direction == VLVD_INOUT ? 3 : 0};
+}
+
+// Calls `visit` for every variable that the build left visible: ports in scope "TOP", memories in theirs.
+void nncosim_visit(void* handle, void (*visit)(const NncosimVariable*)) {
+    auto* const simulation = static_cast<Simulation*>(handle);
+    for (const auto& [scope_name, scope] : *simulation->context->scopeNameMap()) {
+        if (!scope->varsp()) continue;
+        for (const auto& [name, variable] : *scope->varsp()) {
+            const NncosimVariable description = describe(scope_name, variable);
+            visit(&description);
+        }
+    }
+}
+
+// Saved state: 8 bytes of cycles, 8 of time, then the model. Returns its size; the bytes stay valid until
+// the next call.
+std::uint64_t nncosim_save(void* handle, const std::uint8_t** bytes) {
+    static std::vector<std::uint8_t> saved;
+    auto* const simulation = static_cast<Simulation*>(handle);
+    simulation->select();
+    nncosim::MemorySave out;
+    const std::uint64_t time = simulation->context->time();
+    out.write(&simulation->cycles, 8).write(&time, 8);
+    out << *simulation->top;
+    out.flush();
+    saved = std::move(out.bytes);
+    *bytes = saved.data();
+    return saved.size();
+}
+
+void nncosim_restore(void* handle, const std::uint8_t* bytes, std::uint64_t size) {
+    auto* const simulation = static_cast<Simulation*>(handle);
+    nncosim::guarded(*simulation, [&] {
+        nncosim::MemoryRestore in{bytes, size};
+        std::uint64_t time = 0;
+        in.read(&simulation->cycles, 8).read(&time, 8);
+        in >> *simulation->top;
+        simulation->context->time(time);
+    });
+}
+
+std::uint64_t nncosim_log_size(void* handle, std::int32_t stream, std::uint32_t* record_words) {
+    auto& log = static_cast<Simulation*>(handle)->log;
+    const auto found = log.find(stream);
+    *record_words = found == log.end() ? 0 : found->second.record_words;
+    return found == log.end() ? 0 : found->second.words.size();
+}
+
+const std::uint32_t* nncosim_log_data(void* handle, std::int32_t stream) {
+    return static_cast<Simulation*>(handle)->log[stream].words.data();
+}
+
+void nncosim_log_clear(void* handle, std::int32_t stream) {
+    static_cast<Simulation*>(handle)->log[stream].words.clear();
+}
+
+// Returns 0 when the model was built without trace support or the file cannot be written.
+int nncosim_trace_on(void* handle, const char* path, int depth, std::uint64_t from, std::uint64_t until) {
+#if VM_TRACE
+    auto* const simulation = static_cast<Simulation*>(handle);
+    simulation->select();
+    simulation->trace = std::make_unique<NncosimTrace>();
+    simulation->top->trace(simulation->trace.get(), depth);
+    simulation->trace->open(path);
+    simulation->trace_from = from;
+    simulation->trace_until = until;
+    return simulation->trace->isOpen();
+#else
+    (void)handle, (void)path, (void)depth, (void)from, (void)until;
+    return 0;
+#endif
+}
+
+void nncosim_trace_off(void* handle) {
+#if VM_TRACE
+    auto* const simulation = static_cast<Simulation*>(handle);
+    if (simulation->trace) simulation->trace->close();
+    simulation->trace.reset();
+#else
+    (void)handle;
+#endif
+}
+}
