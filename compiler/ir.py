@@ -22,10 +22,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TensorType:
-    """What the integers of a tensor mean: real = (q - zero_point) * scale.
+    """What the integers of a tensor mean: real = (q - zero_point) * scale + offset.
 
     `scale` holds one exact rational (per tensor) or one per channel; `lo`..`hi` is the range that
-    values can take (a narrow 4-bit unsigned tensor has 0..14), always within bits and sign.
+    values can take (a narrow 4-bit unsigned tensor has 0..14), always within bits and sign. `offset` is
+    empty (zero) except in a graph output that has no Quant: that tensor holds raw accumulators, and
+    `offset`, one per channel, is the bias.
     """
 
     bits: int
@@ -34,6 +36,7 @@ class TensorType:
     zero_point: int
     lo: int
     hi: int
+    offset: tuple[Fraction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ class Network:
 
     `inputs`, `outputs`: tensor names, equal to the ONNX graph's. `onnx_shapes`: the shape (batch 1)
     each of them has in the ONNX graph, for turning user arrays into (C, H, W) and back.
+    `input_rounding`: how each input's Quant rounds (half to even where it is not named).
     """
 
     name: str
@@ -170,6 +174,7 @@ class Network:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     onnx_shapes: Mapping[str, tuple[int, ...]]
+    input_rounding: Mapping[str, Rounding] = field(default_factory=dict)
 
     def with_ops(self, ops: tuple[Op, ...]) -> Network:
         return replace(self, ops=ops)

@@ -1,0 +1,259 @@
+"""The network under construction, and how an affine form becomes an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+import onnx
+
+from nncosim.compiler.arithmetic import Rounding
+from nncosim.compiler.errors import Problem
+from nncosim.compiler.frontend.values import (
+    Affine,
+    Constant,
+    FloatInput,
+    Parts,
+    QuantConstant,
+    Quantised,
+    Unknown,
+    Value,
+    fractions,
+)
+from nncosim.compiler.ir import Concat, Op, QuantFunction, Requantize, Tensor, TensorType
+from nncosim.compiler.thresholds import round_fraction
+
+__all__ = ["Builder", "Handler", "Node", "Refusal", "channel_constant", "map_shape"]
+
+
+class Refusal(Exception):
+    """Raised inside a node's handler; the importer turns it into a `Problem` and goes on."""
+
+    def __init__(self, expected: str, remedy: str = ""):
+        super().__init__(expected)
+        self.expected, self.remedy = expected, remedy
+
+
+@dataclass(frozen=True)
+class Node:
+    """An ONNX node with its attributes as Python values and its inputs as `Value`s."""
+
+    name: str
+    op: str
+    inputs: tuple[Value | None, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, object]
+
+    @classmethod
+    def read(cls, proto: onnx.NodeProto, values: Mapping[str, Value]) -> Node:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
+        attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
+        inputs = tuple(values.get(name) if name else None for name in proto.input)
+        return cls(proto.name, proto.op_type, inputs, tuple(proto.output), attributes)
+
+    def input(self, index: int) -> Value | None:
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def integer(self, name: str, default: int) -> int:
+        return int(self.attributes.get(name, default))  # type: ignore[call-overload]
+
+    def integers(self, name: str, default: Sequence[int]) -> tuple[int, ...]:
+        return tuple(int(v) for v in self.attributes.get(name, default))  # type: ignore[attr-defined]
+
+    def text(self, name: str, default: str) -> str:
+        return str(self.attributes.get(name, default))
+
+    def constant(self, index: int, what: str) -> np.ndarray:
+        """Input `index` as an array; refused when it is not known at compile time."""
+        value = self.input(index)
+        if isinstance(value, Constant):
+            return value.array
+        raise Refusal(f"{what} must be a constant", "export the model with constant parameters")
+
+
+def map_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """(C, H, W) of an ONNX shape (1, C, H, W) or (1, N)."""
+    if len(shape) not in (2, 4) or shape[0] != 1 or min(shape) < 1:
+        raise Refusal(
+            f"activations must have shape (1, C, H, W) or (1, N), not {tuple(shape)}",
+            "reshape them to one of these",
+        )
+    c, h, w = (tuple(shape[1:]) + (1, 1))[:3]
+    return int(c), int(h), int(w)
+
+
+def channel_constant(
+    array: np.ndarray, shape: Sequence[int], chw: tuple[int, int, int], what: str
+) -> np.ndarray:
+    """One number per channel of a constant that broadcasts against an activation.
+
+    Args:
+        array: the constant. `shape`: the activation's ONNX shape. `chw`: its (C, H, W).
+        what: how to call the constant in a refusal.
+
+    Returns:
+        Array (C,). Refused when the constant varies within a channel.
+    """
+    try:
+        full = np.broadcast_to(array, tuple(shape))
+    except ValueError:
+        raise Refusal(f"{what} of shape {array.shape} does not broadcast to {tuple(shape)}") from None
+    flat = full.reshape(chw[0], -1)
+    if not (flat == flat[:, :1]).all():
+        raise Refusal(
+            f"{what} must be one number, or one per channel", "use a per-tensor or per-channel value"
+        )
+    return flat[:, 0]
+
+
+@dataclass
+class Builder:
+    """Collects tensors and operators; handlers ask it for operands and give it results."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    ops: list[Op] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    input_rounding: dict[str, Rounding] = field(default_factory=dict)
+    onnx_names: dict[str, tuple[str, int]] = field(default_factory=dict)
+    magnitudes: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def type_of(self, value: Quantised) -> TensorType:
+        return self.tensors[value.tensor].type
+
+    def chw(self, value: Quantised | Affine | Parts) -> tuple[int, int, int]:
+        if isinstance(value, Affine):
+            return value.map_shape
+        return self.tensors[value.tensor].shape if isinstance(value, Quantised) else map_shape(value.shape)
+
+    def add_tensor(
+        self, name: str, shape: tuple[int, int, int], kind: TensorType, onnx_name: str, first: int = 0
+    ) -> None:
+        """Add a tensor that holds the channels from `first` on of ONNX value `onnx_name`."""
+        self.tensors[name] = Tensor(name, shape, kind)
+        self.onnx_names[name] = (onnx_name, first)
+
+    def unique(self, wanted: str, taken: Sequence[str] | Mapping[str, object]) -> str:
+        name, count = wanted, 1
+        while name in taken:
+            count += 1
+            name = f"{wanted}#{count}"
+        return name
+
+    def op_name(self, wanted: str) -> str:
+        return self.unique(wanted, {op.name: None for op in self.ops})
+
+    def channel_scales(self, value: Quantised) -> tuple[Fraction, ...]:
+        """The scale of each channel of a quantised value."""
+        scale = self.type_of(value).scale
+        return scale if len(scale) > 1 else scale * self.tensors[value.tensor].shape[0]
+
+    def quantised(self, value: Value | None, what: str = "the input") -> Quantised:
+        """The value as integers in a tensor; refused while it is still a real number."""
+        if isinstance(value, Parts):
+            return self.concatenate(value)
+        if isinstance(value, Quantised):
+            return value
+        if isinstance(value, Affine | FloatInput):
+            raise Refusal(f"{what} is not quantised (a float lies between quantised operators)",
+                          "add a Quant (Brevitas: QuantIdentity or QuantReLU) before this node")
+        raise Refusal(f"{what} must be a quantised activation, not a constant")
+
+    def affine(self, value: Value | None) -> Affine:
+        """The value as an affine form; of integers: the form that a Requantize computes."""
+        if isinstance(value, Affine):
+            return value
+        source = self.quantised(value)
+        kind, chw = self.type_of(source), self.chw(source)
+        scales = self.channel_scales(source)
+        offset = tuple(-kind.zero_point * s for s in scales)
+        none = (None,) * chw[0]
+        op = Requantize("", (source.tensor,), "")
+        return Affine(op, chw, source.shape, (scales,), offset, none, none,
+                      tuple(abs(float(o)) for o in offset))
+
+    def emit(
+        self, form: Affine, kind: TensorType, rounding: Rounding, node: Node,
+        unit: Sequence[Fraction] | None = None, part: tuple[int, int] | None = None,
+    ) -> Quantised:
+        """Write `form` as integers of type `kind`: q = clip(round(form / unit + zero point), lo, hi).
+
+        `unit`: the divisor per channel where it is not the type's scale. `part`: (index, first channel)
+        where this is one part of a concatenation.
+        """
+        if unit is None:
+            unit = kind.scale if len(kind.scale) > 1 else kind.scale * form.channels
+        zp = kind.zero_point
+        scaled = form.scaled(
+            tuple(1 / s for s in unit), (Fraction(zp),) * form.channels, (abs(float(zp)),) * form.channels
+        )
+        lo, hi = _integer_clip(scaled, rounding, kind.lo, kind.hi)
+        function = QuantFunction(scaled.ratios, scaled.offset, rounding, lo, hi)
+        suffix, first = ("", 0) if part is None else (f".{part[0]}", part[1])
+        output = self.unique(node.outputs[0] + suffix, self.tensors)
+        nodes = (*form.nodes, node.name)
+        name = self.op_name(form.nodes[0] if form.nodes else node.name + suffix)
+        self.add_tensor(output, form.map_shape, replace(kind, lo=lo, hi=hi), node.outputs[0], first)
+        self.ops.append(replace(form.op, name=name, output=output, onnx_nodes=nodes, function=function))
+        self.magnitudes[name] = scaled.magnitude
+        return Quantised(output, form.shape)
+
+    def concatenate(self, value: Parts) -> Quantised:
+        """Write a concatenation whose parts have one scale, zero point and sign."""
+        parts = []
+        for part in value.parts:
+            parts.append(self.quantised(part, "an input of Concat"))
+        kinds = [self.type_of(p) for p in parts]
+        if len({(k.zero_point, k.signed) for k in kinds}) > 1 or len({k.scale for k in kinds}) > 1:
+            raise Refusal(
+                "Concat needs inputs of one scale, zero point and sign where no Quant follows it",
+                "share one activation quantiser between the inputs, or add a Quant after the Concat",
+            )
+        if len(kinds[0].scale) > 1:
+            raise Refusal("Concat of per-channel scales is not supported", "use per-tensor scales")
+        return self.write_concat(value, parts, value.output)
+
+    def write_concat(self, value: Parts, parts: Sequence[Quantised], onnx_name: str) -> Quantised:
+        """Write a Concat of parts that agree in zero point and sign, as ONNX value `onnx_name`."""
+        kinds = [self.type_of(p) for p in parts]
+        scales = {k.scale for k in kinds}
+        scale = kinds[0].scale if len(scales) == 1 and len(kinds[0].scale) == 1 else tuple(
+            s for p in parts for s in self.channel_scales(p)
+        )
+        kind = TensorType(
+            max(k.bits for k in kinds), kinds[0].signed, scale, kinds[0].zero_point,
+            min(k.lo for k in kinds), max(k.hi for k in kinds),
+        )
+        output = self.unique(onnx_name, self.tensors)
+        self.add_tensor(output, map_shape(value.shape), kind, onnx_name)
+        self.ops.append(Concat(
+            self.op_name(value.node), tuple(p.tensor for p in parts), output, onnx_nodes=(value.node,)
+        ))
+        return Quantised(output, value.shape)
+
+
+def _integer_clip(form: Affine, rounding: Rounding, lo: int, hi: int) -> tuple[int, int]:
+    """The real bounds of `form` as integer bounds: rounding is monotone, so clipping commutes with it."""
+    lows = {lo if b is None else min(max(round_fraction(b, rounding), lo), hi) for b in form.low}
+    highs = {hi if b is None else min(max(round_fraction(b, rounding), lo), hi) for b in form.high}
+    if len(lows) > 1 or len(highs) > 1:
+        raise Refusal(
+            "the clip (Relu) before this Quant differs from channel to channel after a scaling",
+            "quantise between the Relu and the BatchNormalization or Mul",
+        )
+    return lows.pop(), highs.pop()
+
+
+Handler = Callable[[Builder, Node], Value]
+
+
+def constant_fractions(value: Value | None, what: str) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
+    """A float or quantised constant as exact rationals (flat), and its shape."""
+    if isinstance(value, Constant):
+        return fractions(value.array), value.shape
+    if isinstance(value, QuantConstant):
+        return value.fractions, value.shape
+    if isinstance(value, Unknown):
+        raise Refusal("")
+    raise Refusal(f"{what} must be a constant", "export the model with constant parameters")

@@ -1,0 +1,268 @@
+"""QONNX to the integer network.
+
+Each ONNX node has a handler from values to a value (see `values`): constants stay constants, a sum of
+products is an affine form with exact rational coefficients, BatchNormalization, bias and Relu change
+that form, and the Quant at its end turns it into one integer operator. What is still an affine form
+where integers are needed is a float between quantised operators, and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+from onnx import numpy_helper
+from qonnx.core.modelwrapper import ModelWrapper
+
+from nncosim.compiler.arithmetic import Rounding
+from nncosim.compiler.errors import ModelError, Problem
+from nncosim.compiler.frontend import elementwise, layers, quant
+from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
+from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare
+from nncosim.compiler.frontend.values import Affine, Constant, FloatInput, Parts, Quantised, Unknown, Value
+from nncosim.compiler.ir import Network, Op, QuantFunction, Requantize, TensorType
+from nncosim.compiler.overflow import accumulator_bounds
+
+__all__ = ["HANDLERS", "Import", "import_details", "import_model"]
+
+HANDLERS: Mapping[str, Handler] = {
+    "Add": elementwise.add,
+    "AveragePool": layers.average_pool,
+    "BatchNormalization": elementwise.batch_normalization,
+    "Clip": elementwise.clip,
+    "Concat": elementwise.concat,
+    "Conv": layers.conv,
+    "Div": elementwise.divide,
+    "Dropout": elementwise.identity,
+    "Flatten": elementwise.flatten,
+    "Gemm": layers.gemm,
+    "GlobalAveragePool": layers.global_average_pool,
+    "Identity": elementwise.identity,
+    "IntQuant": quant.quant,
+    "MatMul": layers.gemm,
+    "MaxPool": layers.max_pool,
+    "Mul": elementwise.multiply,
+    "Quant": quant.quant,
+    "ReduceMean": layers.reduce_mean,
+    "Relu": elementwise.relu,
+    "Reshape": elementwise.reshape,
+    "Resize": elementwise.resize,
+    "Squeeze": elementwise.reshape,
+    "Sub": elementwise.subtract,
+    "Transpose": elementwise.transpose,
+    "Trunc": quant.trunc,
+    "Unsqueeze": elementwise.reshape,
+    "Upsample": elementwise.resize,
+}
+"""ONNX operator type to the function that imports it: a new operator is one more line here."""
+
+_REMEDIES = {
+    "BipolarQuant": "use Quant with 2 bits or more",
+    "FloatQuant": "use integer quantisation (Quant)",
+    "Softmax": "end the model before it: the order of the classes is the same",
+    "LogSoftmax": "end the model before it: the order of the classes is the same",
+    "ArgMax": "end the model before it",
+    "TopK": "end the model before it",
+    "Sigmoid": "use Relu",
+    "LeakyRelu": "use Relu",
+    "HardSwish": "use Relu",
+    "ConvTranspose": "use nearest Resize and Conv",
+    "QuantizeLinear": "export QONNX (Quant nodes); qonnx's QCDQToQuant converts this format",
+    "DequantizeLinear": "export QONNX (Quant nodes); qonnx's QCDQToQuant converts this format",
+    "ReduceMax": "use MaxPool",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Import:
+    """A network and where it came from.
+
+    `onnx_names`: for each tensor, the ONNX value it stands for and that value's first channel.
+    `magnitudes`: for each operator, per output channel, the sum of absolute values (in output steps) of
+    what was folded into its offset. `model`: the cleaned graph.
+    """
+
+    network: Network
+    onnx_names: Mapping[str, tuple[str, int]]
+    magnitudes: Mapping[str, tuple[float, ...]]
+    model: ModelWrapper
+
+
+def import_model(source: str | Path | onnx.ModelProto, *, name: str | None = None) -> Network:
+    """Read a QONNX model as a network of integer operators with exact rational functions.
+
+    Args:
+        source: a file, or a model in memory (not changed).
+        name: the network's name; by default the file's stem, or the graph's name.
+
+    Raises:
+        ModelError: with every problem of the model.
+
+    Widths are kept as they are, also where a platform will refuse them. A graph output without a Quant
+    becomes a 32-bit tensor of raw accumulators.
+    """
+    return import_details(source, name=name).network
+
+
+def import_details(source: str | Path | onnx.ModelProto, *, name: str | None = None) -> Import:
+    """`import_model`, with what a comparison against the ONNX graph needs besides."""
+    if name is None:
+        name = source.graph.name if isinstance(source, onnx.ModelProto) else Path(source).stem
+    wrapper, shape_problem = prepare(source)
+    graph = wrapper.graph
+    if not any(n.op_type in QUANT_OPS for n in graph.node):
+        raise ModelError(name, [Problem(
+            "graph", "", "there is no Quant node: the model is not quantised",
+            "train or convert it with Brevitas and export QONNX (export_qonnx)",
+        )])
+    builder = Builder()
+    values = _initial_values(builder, graph)
+    for proto in graph.node:
+        _import_node(builder, proto, values)
+    outputs = _outputs(builder, graph, values)
+    if shape_problem is not None and not builder.problems:
+        builder.problems.append(shape_problem)
+    if builder.problems:
+        raise ModelError(name, builder.problems)
+    network = _finish(builder, graph, name, outputs)
+    return Import(network, builder.onnx_names, builder.magnitudes, wrapper)
+
+
+def _graph_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+
+
+def _initial_values(builder: Builder, graph: onnx.GraphProto) -> dict[str, Value]:
+    values: dict[str, Value] = {t.name: Constant(numpy_helper.to_array(t)) for t in graph.initializer}
+    for given in graph.input:
+        if given.name in values:
+            continue
+        shape = _graph_shape(given)
+        if min(shape, default=0) < 1:
+            builder.problems.append(Problem(
+                given.name, "", f"the graph input has no fixed shape (found {shape or 'none'})",
+                "export the model with a fixed input size",
+            ))
+            values[given.name] = Unknown()
+        else:
+            values[given.name] = FloatInput(given.name, shape)
+    return values
+
+
+def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Value]) -> None:
+    """Set the values of the node's outputs, or note why that is not possible."""
+    for output in proto.output:
+        values[output] = Unknown()
+    missing = [i for i in proto.input if i and i not in values]
+    if missing:
+        builder.problems.append(Problem(proto.name, proto.op_type, f"input {missing[0]!r} is not made by any node",
+                                        "check the model with onnx.checker"))
+        return
+    node = Node.read(proto, values)
+    if any(isinstance(v, Unknown) for v in node.inputs):
+        # the cause is already noted; only an operator that could never work is worth a line of its own
+        if proto.op_type not in HANDLERS:
+            builder.problems.append(_unsupported(node))
+        return
+    handler = HANDLERS.get(proto.op_type)
+    if handler is None or proto.domain not in ("", "ai.onnx", "qonnx.custom_op.general"):
+        builder.problems.append(_unsupported(node))
+        return
+    try:
+        values[proto.output[0]] = handler(builder, node)
+    except Refusal as refusal:
+        builder.problems.append(Problem(node.name, node.op, refusal.expected, refusal.remedy))
+
+
+def _unsupported(node: Node) -> Problem:
+    remedy = _REMEDIES.get(node.op, f"supported are {', '.join(sorted(HANDLERS))}")
+    return Problem(node.name, node.op, f"{node.op} is not supported", remedy)
+
+
+def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Value]) -> dict[str, str]:
+    """Network tensor to graph output name, in the graph's order."""
+    names: dict[str, str] = {}
+    for out in graph.output:
+        value = values.get(out.name)
+        node = next((n for n in graph.node if out.name in n.output), None)
+        where = Node(node.name if node else out.name, node.op_type if node else "", (), (out.name,), {})
+        try:
+            if isinstance(value, Unknown):
+                continue
+            if isinstance(value, Affine):
+                value = _raw_output(builder, where, value)
+            if not isinstance(value, Parts | Quantised):
+                raise Refusal("a graph output must be computed from a quantised input")
+            tensor = builder.quantised(value).tensor
+            if tensor in names or tensor in builder.input_rounding:
+                tensor = _copy(builder, where, tensor)
+            names[tensor] = out.name
+        except Refusal as refusal:
+            builder.problems.append(Problem(where.name, where.op, refusal.expected, refusal.remedy))
+    return names
+
+
+def _raw_output(builder: Builder, node: Node, form: Affine) -> Quantised:
+    """A graph output without a Quant: the accumulators themselves, the bias in the type."""
+    if form.clipped or len(form.ratios) != 1 or any(r <= 0 for r in form.ratios[0]):
+        raise Refusal("this graph output is a float", "add an output Quant (Brevitas: QuantIdentity) after it")
+    low, high = accumulator_bounds(form.op, [builder.tensors[i] for i in form.op.inputs])
+    ratios = form.ratios[0]
+    kind = TensorType(
+        32, True, ratios[:1] if len(set(ratios)) == 1 else ratios, 0, int(low.min()), int(high.max()),
+        form.offset if any(form.offset) else (),
+    )
+    zero = tuple(-o for o in form.offset)
+    form = form.scaled((ratios[0] / ratios[0],) * form.channels, zero, (0.0,) * form.channels)
+    return builder.emit(form, kind, Rounding.HALF_EVEN, node)
+
+
+def _copy(builder: Builder, node: Node, tensor: str) -> str:
+    """A second tensor with the same integers, for a graph output that has no tensor of its own."""
+    old = builder.tensors[tensor]
+    one, zero = ((old.type.scale[0] / old.type.scale[0],) * old.shape[0],), (old.type.scale[0] * 0,) * old.shape[0]
+    name = builder.unique(node.outputs[0], builder.tensors)
+    builder.add_tensor(name, old.shape, old.type, *builder.onnx_names[tensor])
+    function = QuantFunction(one, zero, Rounding.HALF_EVEN, old.type.lo, old.type.hi)
+    op = Requantize(builder.op_name(node.name), (tensor,), name, onnx_nodes=(node.name,), function=function)
+    builder.ops.append(op)
+    builder.magnitudes[op.name] = (0.0,) * old.shape[0]
+    return name
+
+
+def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mapping[str, str]) -> Network:
+    """Rename output tensors to the graph's names and drop what no output needs."""
+    constants = {t.name for t in graph.initializer}
+    inputs = tuple(i.name for i in graph.input if i.name not in constants)
+    rename = dict(outputs)
+    for old in builder.tensors:  # an inner tensor may carry the name that an output needs
+        if old not in rename and old in outputs.values():
+            rename[old] = builder.unique(f"{old}.inner", builder.tensors)
+    builder.onnx_names = {rename.get(k, k): v for k, v in builder.onnx_names.items()}
+    ops = [_renamed(op, rename) for op in _needed(builder.ops, set(outputs))]
+    used = {t for op in ops for t in (*op.inputs, op.output)} | set(inputs)
+    tensors = {
+        rename.get(k, k): replace(t, name=rename.get(k, k))
+        for k, t in builder.tensors.items() if rename.get(k, k) in used
+    }
+    shapes = {v.name: _graph_shape(v) for v in (*graph.input, *graph.output) if v.name not in constants}
+    unused = [i for i in inputs if i not in tensors]
+    if unused:
+        raise ModelError(name, [Problem(i, "", "this graph input is not used", "remove it") for i in unused])
+    return Network(name, tensors, tuple(ops), inputs, tuple(outputs.values()), shapes, builder.input_rounding)
+
+
+def _needed(ops: list[Op], wanted: set[str]) -> list[Op]:
+    keep = []
+    for op in reversed(ops):
+        if op.output in wanted:
+            wanted |= set(op.inputs)
+            keep.append(op)
+    return keep[::-1]
+
+
+def _renamed(op: Op, names: Mapping[str, str]) -> Op:
+    inputs = tuple(names.get(i, i) for i in op.inputs)
+    return replace(op, inputs=inputs, output=names.get(op.output, op.output))

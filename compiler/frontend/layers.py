@@ -1,0 +1,296 @@
+"""Convolution, fully connected, pooling and addition nodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+
+from nncosim.compiler.arithmetic import Rounding
+from nncosim.compiler.frontend.builder import Builder, Node, Refusal, map_shape
+from nncosim.compiler.frontend.values import Affine, Constant, QuantConstant, Quantised, Value, fractions
+from nncosim.compiler.ir import Add, Conv, Pool, QuantFunction, TensorType
+
+__all__ = ["add_tensors", "average_pool", "conv", "gemm", "global_average_pool", "max_pool", "reduce_mean"]
+
+_WEIGHTS = "put a Quant (Brevitas: weight_quant) on the weights"
+
+
+def _weights(node: Node) -> QuantConstant:
+    value = node.input(1)
+    if isinstance(value, QuantConstant):
+        return value
+    if isinstance(value, Constant):
+        raise Refusal("the weights are not quantised", _WEIGHTS)
+    raise Refusal("the second input must be constant quantised weights, not an activation")
+
+
+def _bias(value: Value | None, channels: int) -> tuple[Fraction, ...]:
+    if value is None:
+        return (Fraction(0),) * channels
+    if isinstance(value, Constant):
+        numbers, shape = fractions(value.array), value.shape
+    elif isinstance(value, QuantConstant):
+        numbers, shape = value.fractions, value.shape
+    else:
+        raise Refusal("the bias must be a constant", "export the model with constant parameters")
+    if len(numbers) == 1:
+        return numbers * channels
+    if len(numbers) != channels or shape[-1] != channels:
+        raise Refusal(f"the bias must have one number per output channel ({channels}), not shape {shape}")
+    return numbers
+
+
+def _weight_scales(scale: np.ndarray) -> tuple[Fraction, ...]:
+    """The scale of each output channel (axis 0)."""
+    flat = scale.reshape(scale.shape[0], -1)
+    if not (flat == flat[:, :1]).all():
+        raise Refusal("the weight scale must be one number, or one per output channel",
+                      "quantise the weights per tensor or per output channel")
+    return fractions(flat[:, 0])
+
+
+def _input_scales(builder: Builder, value: Quantised, groups: int, outputs: int) -> tuple[Fraction, ...]:
+    """The input's scale as each output channel sees it."""
+    scales = builder.channel_scales(value)
+    size = len(scales) // groups
+    for first in range(0, len(scales), size):
+        if len(set(scales[first:first + size])) > 1:
+            raise Refusal(
+                "a per-channel activation scale does not fold into a sum over channels",
+                "use a per-tensor scale for this layer's input",
+            )
+    per_group = scales[::size]
+    return tuple(per_group[c * groups // outputs] for c in range(outputs))
+
+
+def _linear(
+    builder: Builder, node: Node, value: Quantised, weights: QuantConstant, bias: tuple[Fraction, ...],
+    op: Conv, shape: tuple[int, ...], alpha: Fraction = Fraction(1),
+) -> Affine:
+    """The affine form of a Conv skeleton whose weights are `weights` in (OC, IC/groups, KH, KW)."""
+    outputs = weights.ints.shape[0]
+    zp = builder.type_of(value).zero_point
+    ratios = tuple(
+        alpha * w * x for w, x in
+        zip(_weight_scales(weights.scale), _input_scales(builder, value, op.groups, outputs), strict=True)
+    )
+    sums = weights.ints.reshape(outputs, -1).sum(axis=1)
+    folded = tuple(-zp * int(s) * r for s, r in zip(sums, ratios, strict=True))
+    none = (None,) * outputs
+    return Affine(
+        op, map_shape(shape), shape, (ratios,), tuple(f + b for f, b in zip(folded, bias, strict=True)),
+        none, none, tuple(abs(float(f)) + abs(float(b)) for f, b in zip(folded, bias, strict=True)),
+        (node.name,),
+    )
+
+
+def _pads(
+    node: Node, size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    auto = node.text("auto_pad", "NOTSET")
+    if auto in ("NOTSET", ""):
+        pads = node.integers("pads", (0, 0, 0, 0))
+        if len(pads) != 4 or min(pads) < 0:
+            raise Refusal(f"pads must be four numbers of 0 or more, not {pads}", "use a 2-D layer")
+        return pads[0], pads[1], pads[2], pads[3]
+    if auto == "VALID":
+        return 0, 0, 0, 0
+    if auto not in ("SAME_UPPER", "SAME_LOWER"):
+        raise Refusal(f"auto_pad {auto!r} is unknown", "use explicit pads")
+    before, after = [], []
+    for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
+        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        small, large = total // 2, total - total // 2
+        before.append(small if auto == "SAME_UPPER" else large)
+        after.append(large if auto == "SAME_UPPER" else small)
+    return before[0], before[1], after[0], after[1]
+
+
+def _out_size(
+    chw: tuple[int, int, int], kernel: tuple[int, int], stride: tuple[int, int],
+    pads: tuple[int, int, int, int], dilation: tuple[int, int] = (1, 1),
+) -> tuple[int, int]:
+    out = []
+    for axis in range(2):
+        room = chw[1 + axis] + pads[axis] + pads[2 + axis] - dilation[axis] * (kernel[axis] - 1) - 1
+        if room < 0:
+            raise Refusal(f"the kernel {kernel} is larger than the padded input {chw[1:]}")
+        out.append(room // stride[axis] + 1)
+    return out[0], out[1]
+
+
+def _pair(values: tuple[int, ...], what: str) -> tuple[int, int]:
+    if len(values) != 2:
+        raise Refusal(f"{what} must have two numbers (2-D), not {values}",
+                      "use the 2-D form of this layer, with a height of 1")
+    return values[0], values[1]
+
+
+def _pad_value(kind: TensorType, pads: tuple[int, ...]) -> int:
+    zp = kind.zero_point
+    reach = (-(1 << kind.bits - 1), (1 << kind.bits - 1) - 1) if kind.signed else (0, (1 << kind.bits) - 1)
+    if any(pads) and not reach[0] <= zp <= reach[1]:
+        raise Refusal(
+            f"padding writes the zero point {zp}, which {kind.bits}-bit data cannot hold",
+            "use a zero point within the range of the data, or no padding",
+        )
+    return zp
+
+
+def conv(builder: Builder, node: Node) -> Value:
+    """Conv, 2-D, any padding, stride, dilation and groups."""
+    value = builder.quantised(node.input(0))
+    weights = _weights(node)
+    if weights.ints.ndim != 4 or len(value.shape) != 4:
+        raise Refusal("only 2-D convolution is supported", "use Conv2d, with a height of 1 for 1-D data")
+    groups = node.integer("group", 1)
+    chw = builder.chw(value)
+    outputs, inputs = weights.ints.shape[:2]
+    if inputs * groups != chw[0] or outputs % groups:
+        raise Refusal(f"weights {weights.shape} in {groups} groups do not fit {chw[0]} input channels")
+    kernel = (weights.ints.shape[2], weights.ints.shape[3])
+    stride = _pair(node.integers("strides", (1, 1)), "strides")
+    dilation = _pair(node.integers("dilations", (1, 1)), "dilations")
+    pads = _pads(node, chw[1:], kernel, stride, dilation)
+    op = Conv(
+        "", (value.tensor,), "", weights=weights.ints, stride=stride, pads=pads, dilation=dilation,
+        groups=groups, pad_value=_pad_value(builder.type_of(value), pads), onnx_op="Conv",
+    )
+    out = _out_size(chw, kernel, stride, pads, dilation)
+    return _linear(builder, node, value, weights, _bias(node.input(2), outputs), op, (1, outputs, *out))
+
+
+def gemm(builder: Builder, node: Node) -> Value:
+    """Gemm or MatMul: a convolution whose kernel is the whole map."""
+    value = builder.quantised(node.input(0))
+    weights = _weights(node)
+    if weights.ints.ndim != 2 or len(value.shape) != 2:
+        raise Refusal(
+            f"expected an activation of shape (1, K) and 2-D weights, not {value.shape} and {weights.shape}",
+            "put a Flatten before the layer",
+        )
+    if node.integer("transA", 0):
+        raise Refusal("transA is not supported", "transpose the weights instead")
+    ints, scale = weights.ints, weights.scale
+    if not node.integer("transB", 0):
+        ints, scale = ints.T, scale.T
+    chw = builder.chw(value)
+    if ints.shape[1] != value.shape[1]:
+        raise Refusal(f"weights for {ints.shape[1]} inputs do not fit an activation of {value.shape}")
+    # Flatten is row-major over (C, H, W), and so is this reshape: each weight stays with its pixel
+    shaped = QuantConstant(ints.reshape(-1, *chw), np.ascontiguousarray(scale).reshape(-1, *chw))
+    alpha, beta = (Fraction(float(node.attributes.get(k, 1.0))) for k in ("alpha", "beta"))  # type: ignore[arg-type]
+    bias = tuple(beta * b for b in _bias(node.input(2), ints.shape[0]))
+    op = Conv("", (value.tensor,), "", weights=shaped.ints, onnx_op=node.op)
+    return _linear(builder, node, value, shaped, bias, op, (1, ints.shape[0]), alpha)
+
+
+def _enlarged(
+    node: Node, chw: tuple[int, int, int], kernel: tuple[int, int], stride: tuple[int, int],
+    pads: tuple[int, int, int, int],
+) -> tuple[int, int, int, int]:
+    """Pads with `ceil_mode` written as padding at the end."""
+    if not node.integer("ceil_mode", 0):
+        return pads
+    new = list(pads)
+    for axis in range(2):
+        padded = chw[1 + axis] + pads[axis] + pads[2 + axis]
+        count = -(-(padded - kernel[axis]) // stride[axis]) + 1
+        if (count - 1) * stride[axis] >= chw[1 + axis] + pads[axis]:
+            count -= 1  # a window may not start beyond the input
+        new[2 + axis] += max((count - 1) * stride[axis] + kernel[axis] - padded, 0)
+    return new[0], new[1], new[2], new[3]
+
+
+def max_pool(builder: Builder, node: Node) -> Value:
+    """MaxPool on integers; order and type stay as they are."""
+    value = builder.quantised(node.input(0))
+    kernel = _pair(node.integers("kernel_shape", ()), "kernel_shape")
+    stride = _pair(node.integers("strides", (1, 1)), "strides")
+    if set(node.integers("dilations", (1, 1))) != {1}:
+        raise Refusal("a dilated MaxPool is not supported", "use dilation 1")
+    chw, kind = builder.chw(value), builder.type_of(value)
+    pads = _enlarged(node, chw, kernel, stride, _pads(node, chw[1:], kernel, stride, (1, 1)))
+    out = (chw[0], *_out_size(chw, kernel, stride, pads))
+    one, zero = (Fraction(1),) * chw[0], (Fraction(0),) * chw[0]
+    name = builder.op_name(node.name)
+    output = builder.unique(node.outputs[0], builder.tensors)
+    builder.add_tensor(output, out, kind, node.outputs[0])
+    builder.ops.append(Pool(
+        name, (value.tensor,), output, onnx_nodes=(node.name,), mode="max", kernel=kernel, stride=stride,
+        pads=pads, pad_value=kind.lo,
+        function=QuantFunction((one,), zero, Rounding.HALF_EVEN, kind.lo, kind.hi),
+    ))
+    builder.magnitudes[name] = (0.0,) * chw[0]
+    return Quantised(output, (1, *out))
+
+
+def _sum_pool(
+    builder: Builder, node: Node, value: Quantised, kernel: tuple[int, int], stride: tuple[int, int],
+    pads: tuple[int, int, int, int], shape: tuple[int, ...] | None = None,
+) -> Affine:
+    chw, kind = builder.chw(value), builder.type_of(value)
+    out = (chw[0], *_out_size(chw, kernel, stride, pads))
+    scales = builder.channel_scales(value)
+    offset = tuple(-kind.zero_point * s for s in scales)
+    op = Pool("", (value.tensor,), "", mode="sum", kernel=kernel, stride=stride, pads=pads,
+              pad_value=_pad_value(kind, pads))
+    none = (None,) * chw[0]
+    count = kernel[0] * kernel[1]
+    return Affine(op, out, shape or (1, *out), (tuple(s / count for s in scales),), offset, none, none,
+                  tuple(abs(float(o)) for o in offset), (node.name,))
+
+
+def average_pool(builder: Builder, node: Node) -> Value:
+    """AveragePool as a sum; the division is in the ratio."""
+    value = builder.quantised(node.input(0))
+    kernel = _pair(node.integers("kernel_shape", ()), "kernel_shape")
+    stride = _pair(node.integers("strides", (1, 1)), "strides")
+    if set(node.integers("dilations", (1, 1))) != {1}:
+        raise Refusal("a dilated AveragePool is not supported", "use dilation 1")
+    chw = builder.chw(value)
+    pads = _pads(node, chw[1:], kernel, stride, (1, 1))
+    if any(pads) and not node.integer("count_include_pad", 0):
+        raise Refusal("padding with count_include_pad=0 divides each border by another number",
+                      "use count_include_pad=1, or no padding")
+    if _out_size(chw, kernel, stride, _enlarged(node, chw, kernel, stride, pads)) != \
+            _out_size(chw, kernel, stride, pads):
+        raise Refusal("ceil_mode makes windows that reach beyond the input", "use ceil_mode=0")
+    return _sum_pool(builder, node, value, kernel, stride, pads)
+
+
+def global_average_pool(builder: Builder, node: Node) -> Value:
+    """GlobalAveragePool: one window over the whole map."""
+    value = builder.quantised(node.input(0))
+    return _sum_pool(builder, node, value, builder.chw(value)[1:], (1, 1), (0, 0, 0, 0))
+
+
+def reduce_mean(builder: Builder, node: Node) -> Value:
+    """ReduceMean over height and width, another spelling of GlobalAveragePool."""
+    value = builder.quantised(node.input(0))
+    axes = node.integers("axes", ()) or tuple(int(a) for a in node.constant(1, "axes"))
+    if len(value.shape) != 4 or {a % 4 for a in axes} != {2, 3}:
+        raise Refusal(f"ReduceMean is supported over height and width, not over axes {axes}",
+                      "use GlobalAveragePool")
+    chw = builder.chw(value)
+    shape = (1, chw[0], 1, 1) if node.integer("keepdims", 1) else (1, chw[0])
+    return _sum_pool(builder, node, value, chw[1:], (1, 1), (0, 0, 0, 0), shape)
+
+
+def add_tensors(builder: Builder, node: Node) -> Affine:
+    """The sum of two quantised activations of one shape."""
+    a = builder.quantised(node.input(0), "the first input of Add")
+    b = builder.quantised(node.input(1), "the second input of Add")
+    if a.shape != b.shape or builder.chw(a) != builder.chw(b):
+        raise Refusal(f"Add needs two inputs of one shape, not {a.shape} and {b.shape}",
+                      "broadcasting of activations is not supported")
+    forms = builder.affine(a), builder.affine(b)
+    none = (None,) * forms[0].channels
+    return replace(
+        forms[0], op=Add("", (a.tensor, b.tensor), ""), ratios=forms[0].ratios + forms[1].ratios,
+        offset=tuple(x + y for x, y in zip(forms[0].offset, forms[1].offset, strict=True)), low=none, high=none,
+        magnitude=tuple(x + y for x, y in zip(forms[0].magnitude, forms[1].magnitude, strict=True)),
+        nodes=(node.name,),
+    )

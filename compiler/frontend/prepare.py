@@ -1,0 +1,150 @@
+"""From a file to a clean QONNX graph: domains, batch, constants, shapes."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.fold_constants import FoldConstants
+from qonnx.transformation.general import RemoveStaticGraphInputs
+from qonnx.transformation.infer_shapes import InferShapes
+
+from nncosim.compiler.errors import ModelError, Problem
+
+__all__ = ["QUANT_OPS", "load_model", "prepare"]
+
+QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant")
+_DOMAIN = "qonnx.custom_op.general"
+_OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", _DOMAIN)
+
+
+def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
+    """Read a model, or copy one that is given. Raises `ModelError` for what is not an ONNX file."""
+    if isinstance(source, onnx.ModelProto):
+        return copy.deepcopy(source)
+    path = Path(source)
+    if not path.is_file():
+        raise ModelError(str(path), [Problem(str(path), "", "there is no such file")])
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's DecodeError and onnx's own errors have no common base
+        text = f"this is not an ONNX file ({type(error).__name__})"
+        raise ModelError(path.name, [Problem(str(path), "", text)]) from error
+    if not model.graph.node:
+        raise ModelError(path.name, [Problem(str(path), "", "this is not an ONNX file, or its graph is empty")])
+    return model
+
+
+def _unify_domains(model: onnx.ModelProto) -> None:
+    """Give all quantisation nodes qonnx's own domain, in the version that their inputs tell."""
+    version = 1
+    for node in model.graph.node:
+        if node.op_type in QUANT_OPS and node.domain in _OLD_DOMAINS:
+            node.domain = _DOMAIN
+            if node.op_type == "Trunc" and len(node.input) >= 6:
+                version = 2
+    known = {o.domain: o.version for o in model.opset_import if o.domain not in _OLD_DOMAINS}
+    del model.opset_import[:]
+    known[""] = known.pop("ai.onnx", known.get("", 13))
+    # the default domain first: qonnx's constant folding reads its version there
+    for domain in sorted(known):
+        model.opset_import.append(onnx.helper.make_opsetid(domain, known[domain]))
+    model.opset_import.append(onnx.helper.make_opsetid(_DOMAIN, version))
+
+
+def _name_nodes(model: onnx.ModelProto) -> None:
+    """Every node gets a unique name, its own where it has one, else that of its first output."""
+    taken: set[str] = set()
+    for node in model.graph.node:
+        base = node.name or node.output[0]
+        name, count = base, 1
+        while name in taken:
+            count += 1
+            name = f"{base}#{count}"
+        taken.add(name)
+        node.name = name
+
+
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
+    for node in [n for n in graph.node if n.op_type == "Constant" and n.domain == ""]:
+        values = [a for a in node.attribute if a.name in ("value", "value_float", "value_int",
+                                                          "value_floats", "value_ints")]
+        if not values:
+            continue
+        value = onnx.helper.get_attribute_value(values[0])
+        if values[0].name != "value":
+            kind = np.float32 if "float" in values[0].name else np.int64
+            value = numpy_helper.from_array(np.array(value, dtype=kind))
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+        graph.node.remove(node)
+
+
+def _set_batch(graph: onnx.GraphProto, batch: int) -> None:
+    """Force the first dimension of all graph inputs; Reshape constants follow."""
+    constants = {t.name: t for t in graph.initializer}
+    old = set()
+    for value in (*graph.input, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if value.name in constants or not dims:
+            continue
+        if value in graph.input:
+            old.add(dims[0].dim_value)
+        dims[0].dim_value = batch
+    del graph.value_info[:]
+    for node in graph.node:
+        if node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] in constants:
+            tensor = constants[node.input[1]]
+            shape = numpy_helper.to_array(tensor).copy()
+            if shape.size and shape[0] > 0 and shape[0] in old | {1}:
+                # a constant may be shared with another node: this Reshape gets its own
+                shape[0] = batch
+                name = f"{node.name}.batch"
+                graph.initializer.append(numpy_helper.from_array(shape, name))
+                node.input[1] = name
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes that no graph output depends on."""
+    wanted = {o.name for o in graph.output}
+    keep = []
+    for node in reversed(graph.node):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            keep.append(node)
+    keep.reverse()
+    del graph.node[:]
+    graph.node.extend(keep)
+
+
+def prepare(source: str | Path | onnx.ModelProto, batch: int = 1) -> tuple[ModelWrapper, Problem | None]:
+    """The graph with a fixed batch, named nodes, folded constants and inferred shapes.
+
+    Tensor names stay as they are. Uses the qonnx package's InferShapes, RemoveStaticGraphInputs and
+    FoldConstants passes.
+
+    Returns:
+        The model, and the problem if shapes could not be inferred (a later message may be better).
+    """
+    model = load_model(source)
+    _unify_domains(model)
+    _name_nodes(model)
+    _constants_to_initializers(model.graph)
+    _drop_unused(model.graph)
+    _set_batch(model.graph, batch)
+    wrapper = ModelWrapper(model)
+    try:
+        wrapper = wrapper.transform(RemoveStaticGraphInputs())
+        wrapper = wrapper.transform(InferShapes())
+        wrapper = wrapper.transform(FoldConstants(exclude_op_types=list(QUANT_OPS)))
+    except Exception as error:  # qonnx and onnx raise bare Exception; the importer names the nodes
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return wrapper, Problem("graph", "", f"shapes could not be inferred: {text}",
+                                "check the model with onnx.checker")
+    return wrapper, None

@@ -1,0 +1,66 @@
+"""Between a user's arrays in ONNX layout and the network's integers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nncosim.compiler.arithmetic import Rounding
+from nncosim.compiler.errors import InputDataError
+from nncosim.compiler.frontend.quant import quantise_float32
+from nncosim.compiler.ir import Network, Tensor
+
+__all__ = ["dequantise_output", "quantise_input"]
+
+
+def _fitted(network: Network, tensor: Tensor, array: np.ndarray) -> np.ndarray:
+    wanted = network.onnx_shapes[tensor.name]
+    allowed = {wanted, wanted[1:], tensor.shape}
+    if array.shape not in allowed:
+        raise InputDataError(f"input {tensor.name!r}: expected shape {wanted}, got {array.shape}")
+    return array.reshape(tensor.shape)
+
+
+def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray:
+    """A user's array as the integers of graph input `name`.
+
+    Args:
+        array: float in ONNX layout (the batch of 1 may be left out), or already integer. Floats are quantised in
+            float32, step for step as the qonnx package does; integers are taken as they are.
+
+    Returns:
+        int64 (C, H, W).
+
+    Raises:
+        InputDataError: unknown name, wrong shape, type or range.
+    """
+    if name not in network.inputs:
+        raise InputDataError(f"there is no graph input {name!r}; inputs are {', '.join(network.inputs)}")
+    tensor = network.tensors[name]
+    kind = tensor.type
+    values = _fitted(network, tensor, np.asarray(array))
+    if values.dtype.kind in "iu":
+        low, high = int(values.min()), int(values.max())
+        if low < kind.lo or high > kind.hi:
+            raise InputDataError(f"input {name!r}: integers must be {kind.lo}..{kind.hi}, got {low}..{high}")
+        return values.astype(np.int64)
+    if values.dtype.kind != "f" or not np.isfinite(values).all():
+        raise InputDataError(f"input {name!r}: expected finite floats or integers, got {values.dtype}")
+    rounding = network.input_rounding.get(name, Rounding.HALF_EVEN)
+    return quantise_float32(values, _scales(tensor), kind.zero_point, kind.lo, kind.hi, rounding)
+
+
+def dequantise_output(network: Network, name: str, values: np.ndarray) -> np.ndarray:
+    """Integers (C, H, W) of tensor `name` as float32 in ONNX layout: (q - zero_point) * scale + offset."""
+    tensor = network.tensors[name]
+    kind = tensor.type
+    shape = network.onnx_shapes.get(name, (1, *tensor.shape))
+    steps = values.reshape(tensor.shape).astype(np.float64) - kind.zero_point
+    if not kind.offset:  # float32 as qonnx multiplies it
+        return (steps.astype(np.float32) * _scales(tensor).astype(np.float32)).reshape(shape)
+    offset = np.array([float(o) for o in kind.offset]).reshape(-1, 1, 1)
+    return (steps * _scales(tensor) + offset).astype(np.float32).reshape(shape)
+
+
+def _scales(tensor: Tensor) -> np.ndarray:
+    """Float64 scales that broadcast against (C, H, W)."""
+    return np.array([float(s) for s in tensor.type.scale]).reshape(-1, 1, 1)

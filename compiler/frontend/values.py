@@ -1,0 +1,147 @@
+"""What the importer knows about an ONNX value: a constant, integers, or an affine form not yet rounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from nncosim.compiler.ir import Op
+
+__all__ = [
+    "Affine", "Constant", "FloatInput", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",
+    "fractions",
+]
+
+Bound = Fraction | None
+
+
+def fractions(values: np.ndarray) -> tuple[Fraction, ...]:
+    """float32 or float64 numbers as the exact rationals they are."""
+    return tuple(Fraction(float(v)) for v in np.asarray(values).ravel())
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The output of a node that has been refused; whatever reads it stays silent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A float or integer initializer."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+
+@dataclass(frozen=True, eq=False)
+class QuantConstant:
+    """A quantised weight or bias: real = ints * scale (the zero point is already subtracted).
+
+    `ints` int64 and `scale` float32 have one shape.
+    """
+
+    ints: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.ints.shape
+
+    @property
+    def fractions(self) -> tuple[Fraction, ...]:
+        return tuple(int(i) * s for i, s in zip(self.ints.ravel(), fractions(self.scale), strict=True))
+
+
+@dataclass(frozen=True)
+class FloatInput:
+    """A graph input before its Quant; `shape` may have been changed by Reshape or Flatten."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Integers in network tensor `tensor`. `shape`: the value's ONNX shape, row-major over (C, H, W)."""
+
+    tensor: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """A real value clip(sum_i acc_i * ratios[i] + offset, low, high), per channel, waiting for its Quant.
+
+    `op` is the operator that makes the accumulators, still without name and output. `low`, `high`: one
+    bound per channel, None where there is none. `magnitude`: per channel, the sum of absolute values of
+    everything that was added into `offset` (for bounds of float32 error). `nodes`: ONNX nodes folded in.
+    """
+
+    op: Op
+    map_shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    ratios: tuple[tuple[Fraction, ...], ...]
+    offset: tuple[Fraction, ...]
+    low: tuple[Bound, ...]
+    high: tuple[Bound, ...]
+    magnitude: tuple[float, ...]
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        return len(self.offset)
+
+    @property
+    def clipped(self) -> bool:
+        return any(b is not None for b in self.low + self.high)
+
+    def through(self, node: str) -> Affine:
+        """The same value, with one more ONNX node folded into it."""
+        return replace(self, nodes=(*self.nodes, node))
+
+    def scaled(self, factor: tuple[Fraction, ...], shift: tuple[Fraction, ...], size: tuple[float, ...]) -> Affine:
+        """factor * self + shift, per channel; `size`: what `shift` adds to `magnitude`."""
+        low, high = [], []
+        for f, s, a, b in zip(factor, shift, self.low, self.high, strict=True):
+            first = None if a is None or f == 0 else a * f + s
+            second = None if b is None or f == 0 else b * f + s
+            low.append(first if f >= 0 else second)
+            high.append(second if f >= 0 else first)
+        return replace(
+            self,
+            ratios=tuple(tuple(r * f for r, f in zip(one, factor, strict=True)) for one in self.ratios),
+            offset=tuple(o * f + s for o, f, s in zip(self.offset, factor, shift, strict=True)),
+            low=tuple(low), high=tuple(high),
+            magnitude=tuple(
+                m * abs(float(f)) + z for m, f, z in zip(self.magnitude, factor, size, strict=True)
+            ),
+        )
+
+    def clip(self, low: Bound, high: Bound) -> Affine:
+        """Clip to low..high in real numbers (Relu is clip(0, None))."""
+        def into(value: Fraction) -> Fraction:
+            value = value if low is None else max(value, low)
+            return value if high is None else min(value, high)
+        return replace(
+            self,
+            low=tuple(low if a is None else into(a) for a in self.low),
+            high=tuple(high if b is None else into(b) for b in self.high),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """A concatenation on channels that has not been written yet, so that its Quant can act on the parts."""
+
+    parts: tuple[Quantised | Affine, ...]
+    shape: tuple[int, ...]
+    node: str
+    output: str
+
+
+Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts

@@ -1,0 +1,107 @@
+"""Requantization as a step function of the integer accumulator, in exact rational arithmetic.
+
+q(acc) = clip(round(acc * ratio + offset), lo, hi) is monotone, so the accumulator values at which it
+steps say everything about it: threshold k is the first accumulator at which q >= k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from nncosim.compiler.arithmetic import Rounding
+
+__all__ = ["MAX_STEPS", "boundaries", "evaluate_exact", "round_fraction", "step_thresholds"]
+
+MAX_STEPS = 65535
+"""A function with more output values than this is not written as thresholds."""
+
+
+def round_fraction(value: Fraction, rounding: Rounding) -> int:
+    """Round one exact number; the definition that everything else here is tested against."""
+    floor = value.numerator // value.denominator
+    rest = value - floor
+    if rest == 0:
+        return floor
+    negative = value < 0
+    half = Fraction(1, 2)
+    up = {
+        Rounding.FLOOR: False,
+        Rounding.CEIL: True,
+        Rounding.TOWARD_ZERO: negative,
+        Rounding.AWAY: not negative,
+        Rounding.HALF_UP: rest >= half,
+        Rounding.HALF_EVEN: rest > half or (rest == half and floor % 2 == 1),
+        Rounding.HALF_AWAY: rest > half or (rest == half and not negative),
+        Rounding.HALF_TOWARD_ZERO: rest > half or (rest == half and negative),
+    }[rounding]
+    return floor + up
+
+
+def boundaries(rounding: Rounding, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where rounding steps: for k = lo+1..hi, round(y) >= k means y >= b_k, or y > b_k where strict.
+
+    Returns:
+        `twice`: int64 (hi - lo,), 2 * b_k (an integer in all modes). `strict`: int64 0 or 1 of that shape.
+    """
+    k = np.arange(lo + 1, hi + 1, dtype=np.int64)
+    positive, even = k > 0, k % 2 == 0
+    whole = {  # rounds to k from k itself on, or from just above k - 1 on
+        Rounding.FLOOR: np.ones_like(positive),
+        Rounding.CEIL: np.zeros_like(positive),
+        Rounding.TOWARD_ZERO: positive,
+        Rounding.AWAY: ~positive,
+    }
+    if rounding in whole:
+        at_k = whole[rounding]
+        return np.where(at_k, 2 * k, 2 * k - 2), (~at_k).astype(np.int64)
+    tie_to_k = {
+        Rounding.HALF_UP: np.ones_like(positive),
+        Rounding.HALF_EVEN: even,
+        Rounding.HALF_AWAY: positive,
+        Rounding.HALF_TOWARD_ZERO: ~positive,
+    }[rounding]
+    return 2 * k - 1, (~tie_to_k).astype(np.int64)
+
+
+def step_thresholds(
+    ratio: Fraction, offset: Fraction, twice: Sequence[int], strict: Sequence[int], acc_lo: int, acc_hi: int
+) -> list[int]:
+    """The first accumulator at or past each boundary (see `boundaries`), for ratio > 0.
+
+    Each lies within acc_lo..acc_hi + 1: acc_lo means "always reached", acc_hi + 1 "never".
+    """
+    scale = ratio.denominator * offset.denominator
+    slope = 2 * ratio.numerator * offset.denominator
+    base = 2 * offset.numerator * ratio.denominator
+    top = acc_hi + 1
+    out = []
+    for b, above in zip(twice, strict, strict=True):
+        distance = scale * b - base
+        first = distance // slope + 1 if above else -(-distance // slope)
+        out.append(acc_lo if first < acc_lo else top if first > top else first)
+    return out
+
+
+def evaluate_exact(
+    acc: np.ndarray, ratio: Fraction, offset: Fraction, rounding: Rounding, lo: int, hi: int
+) -> np.ndarray:
+    """q(acc) for an int64 array of any shape, exactly. Returns int64."""
+    if ratio == 1 and offset == 0:
+        return np.clip(acc, lo, hi)
+    if ratio == 0:
+        return np.full(acc.shape, min(max(round_fraction(offset, rounding), lo), hi), dtype=np.int64)
+    if hi - lo > MAX_STEPS:
+        values, inverse = np.unique(acc, return_inverse=True)
+        exact = [round_fraction(int(a) * ratio + offset, rounding) for a in values]
+        return np.clip(np.array(exact, dtype=object), lo, hi).astype(np.int64)[inverse].reshape(acc.shape)
+    twice, strict = boundaries(rounding, lo, hi)
+    mirrored = -acc if ratio < 0 else acc
+    if not acc.size:
+        return acc.astype(np.int64)
+    first = step_thresholds(
+        abs(ratio), offset, twice.tolist(), strict.tolist(), int(mirrored.min()), int(mirrored.max())
+    )
+    return lo + np.searchsorted(np.array(first, dtype=np.int64), mirrored, side="right")
