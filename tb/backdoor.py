@@ -146,7 +146,7 @@ class Backdoor:
         size = variable.elements * variable.element_bytes
         buffer = (ctypes.c_uint8 * size).from_address(variable.address)
         buffer._nncosim_owner = self.handle  # type: ignore[attr-defined]  # keeps the C++ object alive
-        raw = np.frombuffer(buffer, dtype=np.uint8).reshape(variable.elements, variable.element_bytes)
+        raw = np.frombuffer(memoryview(buffer), dtype=np.uint8).reshape(variable.elements, variable.element_bytes)
         if dtype is not None:
             return raw.view(dtype)
         if variable.element_bytes in (1, 2, 4, 8):

@@ -54,8 +54,10 @@ void toggle_free_clock() {
     free_clock_edge += free_clock_half;
 }
 
-// Clock edges that no callback waits for. Returns when Python has something to do: a watched value
-// changed, or a timer is due. The edge that changed a value is evaluated, its time step is not finished.
+// Clock edges that no callback waits for. Returns true when a watched value changed: the time step of that
+// edge is then to be evaluated in full. Returns false when a timer is due, or Python waits for a phase.
+// A watched clock wakes Python before its edge is evaluated, so that it reads values from before the edge,
+// as in any event-driven simulator; other signals wake it after.
 bool run_quiet_edges() {
     if (VerilatedVpi::hasCbs(cbNextSimTime) || VerilatedVpi::hasCbs(cbReadWriteSynch)
         || VerilatedVpi::hasCbs(cbReadOnlySynch)) {
@@ -65,11 +67,9 @@ bool run_quiet_edges() {
     while (free_clock_edge < deadline && !simulation->context->gotFinish()) {
         simulation->context->time(free_clock_edge);
         toggle_free_clock();
+        if (VerilatedVpi::callValueCbs()) return true;
         simulation->top->eval();
-        if (VerilatedVpi::callValueCbs()) {
-            VerilatedVpi::doInertialPuts();
-            return true;
-        }
+        if (VerilatedVpi::callValueCbs()) return true;
         dump_trace();
     }
     return false;

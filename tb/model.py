@@ -73,6 +73,11 @@ class Model(Backdoor):
         BenchError: If there is no such clock port.
     """
 
+    built: BuiltModel
+    clock: str | None
+    _ports: dict[str, _Port]
+    _dirty: bool
+
     def __init__(self, built: BuiltModel, *, seed: int = 1, clock: str | None = "clk", period_ps: int = 10_000,
                  plusargs: Sequence[str] = ()):
         library = load_library(built.library)
