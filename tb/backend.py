@@ -14,13 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 from nncosim.platforms.base import Platform
-from nncosim.platforms.errors import NncosimError
+from nncosim.tb.errors import BenchError
 
-__all__ = ["Bench", "BenchError", "Diagnosis", "Frame", "Interval", "RunResult", "get_bench", "register_bench"]
-
-
-class BenchError(NncosimError):
-    """The test bench cannot do what was asked (no such backend, a tool is missing, a build failed)."""
+__all__ = ["Bench", "Diagnosis", "Frame", "Interval", "RunResult", "get_bench", "register_bench"]
 
 
 @dataclass(frozen=True)
