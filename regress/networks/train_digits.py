@@ -74,6 +74,21 @@ class PixelQuant(Uint8ActPerTensorFloat):
     scaling_init = 17.0
 
 
+class SignedQuant(Int8ActPerTensorFloat):
+    """Signed activations. The scale follows the running maximum of what passes: a scale learned by
+    gradient shrinks until most logits are clipped, and a clipped output hides an error before it."""
+
+    scaling_impl_type = "stats"
+    scaling_stats_op = "max"
+
+
+class UnsignedQuant(Uint8ActPerTensorFloat):
+    """Activations after a ReLU; the scale as in `SignedQuant`."""
+
+    scaling_impl_type = "stats"
+    scaling_stats_op = "max"
+
+
 class DigitsNet(nn.Module):
     """8-bit weights (narrow, as Brevitas does) and activations; (N, 1, 8, 8) to logits (N, 10).
 
@@ -97,15 +112,15 @@ class DigitsNet(nn.Module):
         self.depthwise_norm = nn.BatchNorm2d(width)
         self.depthwise_relu = _relu()
         self.pointwise = qnn.QuantConv2d(width, width, 1, bias=True, weight_quant=per_tensor)
-        self.pointwise_quant = _identity(Int8ActPerTensorFloat)
-        self.add_quant = _identity(Int8ActPerTensorFloat, with_scale=True)
+        self.pointwise_quant = _identity(SignedQuant)
+        self.add_quant = _identity(SignedQuant, with_scale=True)
         self.expand = qnn.QuantConv2d(
             width, wide, 3, padding=1, bias=True, bias_quant=Int32Bias, weight_quant=per_channel
         )
         self.expand_relu = _relu(with_scale=True)
         self.average_pool = qnn.TruncAvgPool2d(2, trunc_quant=RoundTo8bit)
         self.classify = qnn.QuantLinear(wide * 4, 10, bias=True, weight_quant=per_tensor)
-        self.quant_out = _identity(Int8ActPerTensorFloat)
+        self.quant_out = _identity(SignedQuant)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.conv_relu(self.conv_norm(self.conv(self.quant_in(image))))
@@ -124,7 +139,7 @@ def _identity(quantizer: type, with_scale: bool = False) -> nn.Module:
 
 
 def _relu(with_scale: bool = False) -> nn.Module:
-    return qnn.QuantReLU(act_quant=Uint8ActPerTensorFloat, return_quant_tensor=with_scale)
+    return qnn.QuantReLU(act_quant=UnsignedQuant, return_quant_tensor=with_scale)
 
 
 def train(data: Split, epochs: int = EPOCHS, seed: int = SEED) -> DigitsNet:
@@ -218,7 +233,7 @@ def main(out: Path, holdout: bool, epochs: int) -> None:
     click.echo(f"test accuracy (exported, qonnx executor): {qonnx_accuracy(proto, test):.2%}")
     out.mkdir(parents=True, exist_ok=True)
     onnx.save(proto, out / "digits.onnx")
-    np.savez_compressed(out / "digits_test.npz", **{INPUT: test.images, "labels": test.labels})
+    np.savez_compressed(out / "digits_test.npz", image=test.images, labels=test.labels)
     for name in ("digits.onnx", "digits_test.npz"):
         content = (out / name).read_bytes()
         click.echo(f"{name}: {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
