@@ -10,7 +10,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import cocotb
 from cocotb.clock import Clock
 from cocotb.simtime import convert
 from cocotb.triggers import ClockCycles
@@ -68,7 +67,7 @@ class FreeClock:
 
 def start_clock(dut: Any, period: float = 10, unit: Any = "ns") -> None:
     """Start cocotb's own clock (generated in C++) on ``dut.clk``."""
-    cocotb.start_soon(Clock(dut.clk, period, unit=unit).start())
+    Clock(dut.clk, period, unit=unit).start()
 
 
 async def reset(dut: Any, cycles: int = 2) -> None:

@@ -9,7 +9,7 @@ __all__ = ["BenchError", "BuildError", "CocotbError", "SimulationError", "Simula
 
 
 class BenchError(NncosimError):
-    """A bench that asks for something its design or its build does not have."""
+    """The test bench cannot do what was asked: no such backend, port, memory or build option."""
 
 
 class ToolError(BenchError):

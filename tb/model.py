@@ -84,14 +84,13 @@ class Model(Backdoor):
         arguments = [built.top, *runtime_arguments(seed), *(f"+{argument}" for argument in plusargs)]
         array = (ctypes.c_char_p * len(arguments))(*(argument.encode() for argument in arguments))
         address = library.nncosim_create(len(arguments), array, (clock or "").encode(), period_ps // 2)
-        set_ = super().__setattr__  # our own __setattr__ looks for a port
-        set_("built", built)
-        set_("_dirty", True)
-        set_("_ports", {})
+        self._ports = {}
+        self._dirty = True
+        super().__setattr__("built", built)  # a plain assignment would look for a port
+        super().__setattr__("clock", clock)
         super().__init__(Handle(library, address, owned=True))
         self._ports.update({variable.name: _Port(variable, self.handle) for variable in self._variables
                             if variable.scope == "TOP"})
-        set_("clock", clock)
         if clock is not None and (clock not in self._ports or self._ports[clock].bits != 1):
             self.close()
             raise BenchError(f"{built.top!r} has no one-bit clock port {clock!r}; ports: {', '.join(self._ports)}")
@@ -121,9 +120,9 @@ class Model(Backdoor):
         if port.direction != "in":
             raise BenchError(f"port {name!r} of {self.built.top!r} is an output and cannot be set")
         port.write(int(value))
-        super().__setattr__("_dirty", True)
+        self._dirty = True
 
-    def __getattr__(self, name: str) -> int:
+    def __getattr__(self, name: str) -> Any:
         # Reached for names that are no ordinary attribute.
         if name.startswith("__") or "_ports" not in self.__dict__ or name not in self._ports:
             raise AttributeError(f"{type(self).__name__} has no attribute or port {name!r}")
@@ -147,7 +146,7 @@ class Model(Backdoor):
             SimulationError: If an assertion fails or the logic does not settle.
         """
         self._call("eval")
-        super().__setattr__("_dirty", False)
+        self._dirty = False
         self._check()
 
     def tick(self, count: int = 1) -> int:
@@ -157,7 +156,7 @@ class Model(Backdoor):
             SimulationError: If the simulation stops on an error.
         """
         done = self._call("tick", count)
-        super().__setattr__("_dirty", False)
+        self._dirty = False
         self._check()
         return int(done)
 
@@ -173,7 +172,7 @@ class Model(Backdoor):
         if target.cell is None:
             raise BenchError(f"run_until: port {port!r} has {target.bits} bits; at most 64 can be waited for")
         done = int(self._call("run_until", target.address, target.element_bytes, value, max_cycles))
-        super().__setattr__("_dirty", False)
+        self._dirty = False
         self._check()
         if target.read() != value:
             if self.finished:
@@ -226,7 +225,7 @@ class Model(Backdoor):
         if state.key != self.built.key:
             raise BenchError(f"the saved state belongs to another build than this of {self.built.top!r}")
         self._call("restore", state.data, len(state.data))
-        super().__setattr__("_dirty", True)
+        self._dirty = True
         self._check()
 
     # Life
@@ -236,7 +235,7 @@ class Model(Backdoor):
         if self.__dict__.get("_handle") is not None:
             self.trace_off()
             self._ports.clear()
-            super().__setattr__("_handle", None)
+            self._handle = None
 
     def __enter__(self) -> "Model":
         return self

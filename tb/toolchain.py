@@ -36,7 +36,7 @@ def compiler() -> str:
     """
     name = os.environ.get("CXX") or "g++"
     if shutil.which(name) is None:
-        raise ToolError(f"C++ compiler {name!r} not found on PATH; install g++ (Debian: apt-get install g++) or set CXX")
+        raise ToolError(f"C++ compiler {name!r} is not on PATH; install g++ (Debian: apt-get install g++) or set CXX")
     return name
 
 

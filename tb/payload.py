@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python values to and from the bits of a port, by the port's Amaranth shape."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from amaranth.hdl import Shape
+from amaranth.lib import data
+from nncosim.tb.errors import BenchError
+
+__all__ = ["decode_payload", "encode_payload"]
+
+
+def encode_payload(shape: Any, value: Any, where: str = "payload") -> int:
+    """Bits of `value` as an unsigned integer.
+
+    Args:
+        shape: Amaranth shape: a width, `signed(n)`, an enumeration, a `data.Struct` or another layout.
+        value: An integer for a plain shape; a mapping (struct) or sequence (array) of such, by field, for a
+            layout, fields left out being 0; for a layout also an integer, its raw bits.
+        where: Name for messages.
+
+    Raises:
+        BenchError: If a value does not fit its field, or a field does not exist.
+    """
+    layout = _layout(shape)
+    if layout is None or isinstance(value, int):
+        plain = Shape.cast(shape)
+        number = int(getattr(value, "value", value))
+        signed = plain.signed and layout is None
+        low, high = (-(1 << plain.width >> 1), (1 << plain.width >> 1) - 1) if signed else (0, (1 << plain.width) - 1)
+        if not low <= number <= high:
+            raise BenchError(f"{where} holds {low} to {high}, not {number}")
+        return number & ((1 << plain.width) - 1)
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    fields = dict(iter(layout))
+    bits = 0
+    for name, item in items:
+        if name not in fields:
+            raise BenchError(f"{where} has no field {name!r}; its fields are {', '.join(map(str, fields))}")
+        bits |= encode_payload(fields[name].shape, item, f"{where}.{name}") << fields[name].offset
+    return bits
+
+
+def decode_payload(shape: Any, bits: int) -> Any:
+    """The value of `bits`: an integer, signed where the shape is; a dict or list for a layout."""
+    layout = _layout(shape)
+    if layout is None:
+        plain = Shape.cast(shape)
+        bits &= (1 << plain.width) - 1
+        return bits - (1 << plain.width) if plain.signed and bits >> (plain.width - 1) else bits
+    values = {name: decode_payload(field.shape, bits >> field.offset) for name, field in iter(layout)}
+    return list(values.values()) if isinstance(layout, data.ArrayLayout) else values
+
+
+def _layout(shape: Any) -> data.Layout | None:
+    if isinstance(shape, type) and issubclass(shape, (data.Struct, data.Union)):
+        struct: Any = shape
+        shape = struct.as_shape()
+    return shape if isinstance(shape, data.Layout) else None
