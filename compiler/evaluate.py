@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
-
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir import Concat, Conv, Network, Op, Pool, QuantFunction, Resize

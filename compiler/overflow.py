@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-
 from nncosim.compiler.errors import AccumulatorError
 from nncosim.compiler.ir import Add, Conv, Network, Op, Pool, Tensor
 

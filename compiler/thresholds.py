@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-
 from nncosim.compiler.arithmetic import Rounding
 
 __all__ = ["MAX_STEPS", "boundaries", "evaluate_exact", "round_fraction", "step_thresholds"]

@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import numpy as np
 import onnx
-
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend.values import (

@@ -8,8 +8,7 @@ from fractions import Fraction
 from math import isqrt, prod
 
 import numpy as np
-
-from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant, map_shape
+from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant
 from nncosim.compiler.frontend.layers import add_tensors
 from nncosim.compiler.frontend.values import (
     Affine,

@@ -13,9 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
-from onnx import numpy_helper
-from qonnx.core.modelwrapper import ModelWrapper
-
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import elementwise, layers, quant
@@ -24,6 +21,8 @@ from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare
 from nncosim.compiler.frontend.values import Affine, Constant, FloatInput, Parts, Quantised, Unknown, Value
 from nncosim.compiler.ir import Network, Op, QuantFunction, Requantize, TensorType
 from nncosim.compiler.overflow import accumulator_bounds
+from onnx import numpy_helper
+from qonnx.core.modelwrapper import ModelWrapper
 
 __all__ = ["HANDLERS", "Import", "import_details", "import_model"]
 

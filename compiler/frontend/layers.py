@@ -6,7 +6,6 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, map_shape
 from nncosim.compiler.frontend.values import Affine, Constant, QuantConstant, Quantised, Value, fractions

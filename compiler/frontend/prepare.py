@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from nncosim.compiler.errors import ModelError, Problem
 from onnx import numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
-
-from nncosim.compiler.errors import ModelError, Problem
 
 __all__ = ["QUANT_OPS", "load_model", "prepare"]
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from qonnx.custom_op.general.quant import max_int, min_int, resolve_rounding_mode
-
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant, map_shape
 from nncosim.compiler.frontend.values import (
@@ -23,6 +21,7 @@ from nncosim.compiler.frontend.values import (
 from nncosim.compiler.ir import TensorType
 from nncosim.compiler.overflow import accumulator_bounds
 from nncosim.compiler.thresholds import round_fraction
+from qonnx.custom_op.general.quant import max_int, min_int, resolve_rounding_mode
 
 __all__ = ["QuantParameters", "quant", "quantise_float32", "trunc"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend.quant import quantise_float32
