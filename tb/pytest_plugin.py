@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pytest options and fixtures for benches of RTL blocks.
+
+In a project of your own, put ``pytest_plugins = ["nncosim.tb.pytest_plugin"]`` into the top `conftest.py`. A bench
+for a block then is:
+
+    # test_adder.py
+    import cocotb
+    from nncosim.tb.cocotb_bench import FreeClock, reset, rng
+    from nncosim.tb.streams import Streams, random_pauses
+
+    def test_adder_directly(rtl_bench):               # a Python object to poke
+        with rtl_bench(Adder(8)).model() as model:
+            model.a, model.b = 3, 4
+            assert model.sum == 7
+
+    def test_adder_streams(rtl_bench):                # the cocotb tests of this module
+        rtl_bench(Adder(8)).run(__name__, tests=["adds"])
+
+    @cocotb.test()
+    async def adds(dut):
+        FreeClock(dut.clk, 10).start()
+        streams = Streams(dut, Adder(8))
+        await reset(dut)
+        streams["i"].pause = random_pauses(rng("pause"), 0.5)
+        ...
+
+Give cocotb tests names that do not start with `test_`, so that pytest leaves them to cocotb.
+
+Options: ``--seed N`` (of every random number; shown with the command that repeats a failed test), ``--backend iss|rtl``
+(tests with a `backend` argument run on it only), ``--driver cocotb|direct``, ``--waves`` (write a waveform).
+"""
+
+import re
+import shlex
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from amaranth.lib import wiring
+from nncosim.hdl.emit import emit_design
+from nncosim.tb.cocotb_runner import CocotbResults, run_cocotb
+from nncosim.tb.model import Model
+from nncosim.tb.verilate import BuildOptions, BuiltModel, build
+
+__all__ = ["Bench", "driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng",
+           "rtl_bench", "seed"]
+
+BACKENDS = ("iss", "rtl")
+DRIVERS = ("cocotb", "direct")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register ``--seed``, ``--backend``, ``--driver`` and ``--waves``."""
+    group = parser.getgroup("nncosim")
+    group.addoption("--seed", type=int, default=1, help="seed of all random stimuli (default 1)")
+    group.addoption("--backend", choices=BACKENDS, help="run on this backend only (default: on each)")
+    group.addoption("--driver", choices=DRIVERS, default="cocotb", help="what drives the RTL (default: cocotb)")
+    group.addoption("--waves", action="store_true", help="write waveforms of RTL benches (VCD, in the test's folder)")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with an argument `backend` runs once on each backend, or on the one of ``--backend``."""
+    if "backend" in metafunc.fixturenames and not any(
+            "backend" in marker.args[0] for marker in metafunc.definition.iter_markers("parametrize")):
+        chosen = metafunc.config.getoption("--backend")
+        metafunc.parametrize("backend", [chosen] if chosen else list(BACKENDS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    """Show the seed and the command that repeats a failed test."""
+    report = yield
+    if report.failed:
+        report.sections.append(("seed and repetition", repetition(item)))
+    return report
+
+
+def repetition(item: pytest.Item) -> str:
+    """The seed of a test run, and the shell command that runs this test again in the same way."""
+    options = item.config.option
+    command = ["pytest", item.nodeid, "--seed", str(options.seed), "--driver", options.driver]
+    if options.backend:
+        command += ["--backend", options.backend]
+    return f"seed {options.seed}; repeat with:\n  {shlex.join(command)}"
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this run, ``--seed``."""
+    return int(request.config.getoption("--seed"))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest, seed: int) -> np.random.Generator:
+    """A numpy generator of this test's own: it depends on ``--seed`` and the test's name, not on other tests."""
+    return np.random.default_rng([seed, zlib.crc32(request.node.nodeid.rpartition("/")[2].encode())])
+
+
+@pytest.fixture
+def driver(request: pytest.FixtureRequest) -> str:
+    """What drives the RTL: "cocotb" or "direct"."""
+    return str(request.config.getoption("--driver"))
+
+
+class Bench:
+    """A built block, ready to be driven either way."""
+
+    def __init__(self, built: BuiltModel, directory: Path, seed: int):
+        self.built, self.directory, self.seed = built, directory, seed
+
+    @property
+    def waves(self) -> Path | None:
+        """Where the waveform goes, if one is written."""
+        return self.directory / f"{self.built.top}.vcd" if self.built.options.trace else None
+
+    def model(self, **options: Any) -> Model:
+        """A running simulation under the direct driver; `options` as of `nncosim.tb.model.Model`."""
+        model = Model(self.built, **({"seed": self.seed} | options))
+        if self.waves is not None:
+            model.trace(self.waves)
+        return model
+
+    def run(self, test_module: str, *, tests: Sequence[str] = (), arguments: Mapping[str, Any] | None = None,
+            **options: Any) -> CocotbResults:
+        """Run the cocotb tests of a module; `options` as of `nncosim.tb.cocotb_runner.run_cocotb`.
+
+        Raises:
+            CocotbError: If a test fails.
+        """
+        return run_cocotb(self.built, test_module, self.directory, tests=tests, seed=self.seed,
+                          arguments=arguments, trace=self.waves, **options)
+
+
+@pytest.fixture
+def rtl_bench(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[..., Bench]:
+    """Builds a block (once; the build is cached) and returns its `Bench`.
+
+    ``rtl_bench(component, name=None, options=None, **build_arguments)``: `name` is the Verilog module's (the class
+    name in lower case), `options` a `BuildOptions`, the rest goes to `nncosim.tb.verilate.build`.
+    """
+    waves = bool(request.config.getoption("--waves"))
+
+    def make(component: wiring.Component, name: str | None = None, options: BuildOptions | None = None,
+             **arguments: Any) -> Bench:
+        top = name or re.sub(r"(?<!^)(?=[A-Z])", "_", type(component).__name__).lower()
+        chosen = options or BuildOptions()
+        if waves and chosen.trace is None:
+            chosen = replace(chosen, trace="vcd")
+        built = build(emit_design(component, top), top, options=chosen, **arguments)
+        directory = tmp_path / top
+        directory.mkdir(exist_ok=True)
+        return Bench(built, directory, seed)
+
+    return make
