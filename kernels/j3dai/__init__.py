@@ -1,1 +1,12 @@
-"""Kernels of the J3DAI clusters."""
+"""Kernels of the J3DAI clusters. A new operator is a kernel class in this folder and an entry in `KERNELS`."""
+
+from nncosim.kernels.base import Kernel
+from nncosim.kernels.j3dai.conv import DenseConv, DepthwiseConv
+from nncosim.kernels.j3dai.copies import ConcatKernel, ResizeKernel
+from nncosim.kernels.j3dai.elementwise import AddKernel, PoolKernel, RequantizeKernel
+
+__all__ = ["KERNELS"]
+
+KERNELS: tuple[Kernel, ...] = (
+    DenseConv(), DepthwiseConv(), PoolKernel(), AddKernel(), RequantizeKernel(), ConcatKernel(), ResizeKernel(),
+)  # fmt: skip

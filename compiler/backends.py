@@ -1,0 +1,93 @@
+"""Platform back ends: what a platform gives to the shared compiler, and how it is found."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nncosim.compiler.errors import Problem
+from nncosim.compiler.image import Image
+from nncosim.compiler.ir import Network, Op
+from nncosim.compiler.layout import Layout
+from nncosim.compiler.placement import Buffer, Placement
+from nncosim.compiler.schedule import Schedule
+from nncosim.kernels.base import Cost, Kernel
+from nncosim.platforms.base import Platform
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["Backend", "BackendError", "Candidate", "Lowered", "backend_for", "register_backend"]
+
+
+class BackendError(NncosimError):
+    """There is no compiler back end for a platform."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of running an operator: a kernel on an engine, with its cost."""
+
+    kernel: Kernel
+    engine: str
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What tiling and code generation give before anything has an address.
+
+    layouts: of every tensor. buffers: everything to place, tensors included.
+    private: whatever the back end's `link` needs.
+    """
+
+    schedule: Schedule
+    buffers: tuple[Buffer, ...]
+    layouts: Mapping[str, Layout]
+    private: Any = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """The platform's side of the compiler. `caps`: for the requantization proof."""
+
+    @property
+    def caps(self) -> Any: ...
+
+    def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:
+        """What no kernel choice can mend (tensor types, counts)."""
+
+    def candidates(
+        self, op: Op, network: Network, platform: Platform
+    ) -> tuple[tuple[Candidate, ...], tuple[Problem, ...]]:
+        """Ways of running `op`, or why there are none."""
+
+    def lower(self, network: Network, platform: Platform, choice: Mapping[str, Candidate]) -> Lowered:
+        """Tile, generate code with symbolic addresses, schedule."""
+
+    def link(self, network: Network, platform: Platform, lowered: Lowered, placement: Placement) -> Image:
+        """Put in the addresses, add host code if there is a host."""
+
+
+_BACKENDS: dict[str, Backend] = {}
+
+
+def register_backend(platform: str, backend: Backend) -> None:
+    """Add a back end for the platform of that name (tests, plug-ins)."""
+    _BACKENDS[platform] = backend
+
+
+def backend_for(platform: Platform) -> Backend:
+    """The back end of `platform`: registered, or `BACKEND` in `nncosim.compiler.<name>.backend`.
+
+    Raises:
+        BackendError: there is none.
+    """
+    if platform.name not in _BACKENDS:
+        package = f"nncosim.compiler.{platform.name}"
+        if importlib.util.find_spec(package) is None:
+            known = ", ".join(sorted(_BACKENDS)) or "none"
+            raise BackendError(f"platform {platform.name!r} has no compiler back end (registered: {known})")
+        _BACKENDS[platform.name] = importlib.import_module(f"{package}.backend").BACKEND
+    return _BACKENDS[platform.name]

@@ -1,0 +1,167 @@
+"""The image: one ELF file with everything that a run needs, readable with public tools.
+
+Loadable segments are bound to physical addresses. Two sections that are not loaded, `.nncosim.tiles` (where each
+tensor lies, as what, and who writes it) and `.nncosim.schedule` (tasks, predictions, ONNX names, input and output
+types), let a bench run and judge the image without the model. Same input, same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["SCHEDULE_SECTION", "TILES_SECTION", "Image", "ImageError", "Segment"]
+
+TILES_SECTION = ".nncosim.tiles"
+SCHEDULE_SECTION = ".nncosim.schedule"
+
+_EHDR = struct.Struct("<16sHHIIIIIHHHHHH")
+_PHDR = struct.Struct("<8I")
+_SHDR = struct.Struct("<10I")
+_ET_EXEC, _PT_LOAD, _SHT_PROGBITS, _SHT_STRTAB, _SHF_ALLOC = 2, 1, 1, 3, 2
+
+
+class ImageError(NncosimError):
+    """A file that is no image, is damaged, or contradicts itself."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Bytes to load at a physical address. `memory`: the platform's name of where that is."""
+
+    memory: str
+    address: int
+    data: bytes
+    flags: int = 6  # PF_R | PF_W; 5 is PF_R | PF_X
+
+
+@dataclass(frozen=True)
+class Image:
+    """`machine`: ELF machine number (243 for RISC-V, 0 where there is no host). `entry`: where execution starts."""
+
+    segments: tuple[Segment, ...]
+    entry: int = 0
+    machine: int = 0
+    tiles: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The ELF file.
+
+        Raises:
+            ImageError: segments that overlap, or that do not fit 32 bits.
+        """
+        _check_segments(self.segments)
+        notes = [(TILES_SECTION, _json(self.tiles)), (SCHEDULE_SECTION, _json(self.schedule))]
+        names, offsets = b"\0", {}
+        labels = [f".{s.memory}.{s.address:08x}" for s in self.segments]
+        for name in [*labels, *(n for n, _ in notes), ".shstrtab"]:
+            offsets[name] = len(names)
+            names += name.encode() + b"\0"
+        body = io.BytesIO()
+        body.write(b"\0" * (_EHDR.size + _PHDR.size * len(self.segments)))
+        programs, sections = [], [_SHDR.pack(*[0] * 10)]
+        for label, s in zip(labels, self.segments, strict=True):
+            at = _append(body, s.data)
+            programs.append(_PHDR.pack(_PT_LOAD, at, s.address, s.address, len(s.data), len(s.data), s.flags, 4))
+            sections.append(
+                _SHDR.pack(offsets[label], _SHT_PROGBITS, _SHF_ALLOC, s.address, at, len(s.data), 0, 0, 4, 0)
+            )
+        for name, data in notes:
+            at = _append(body, data)
+            sections.append(_SHDR.pack(offsets[name], _SHT_PROGBITS, 0, 0, at, len(data), 0, 0, 1, 0))
+        at = _append(body, names)
+        sections.append(_SHDR.pack(offsets[".shstrtab"], _SHT_STRTAB, 0, 0, at, len(names), 0, 0, 1, 0))
+        table = _append(body, b"".join(sections))
+        ident = b"\x7fELF\x01\x01\x01" + b"\0" * 9
+        header = _EHDR.pack(
+            ident, _ET_EXEC, self.machine, 1, self.entry, _EHDR.size, table, 0, _EHDR.size, _PHDR.size,
+            len(programs), _SHDR.size, len(sections), len(sections) - 1,
+        )  # fmt: skip
+        raw = bytearray(body.getvalue())
+        raw[: _EHDR.size] = header
+        raw[_EHDR.size : _EHDR.size + _PHDR.size * len(programs)] = b"".join(programs)
+        return bytes(raw)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, where: str = "image") -> Image:
+        """Read an ELF file; of an image stripped of its sections the segments and the entry remain.
+
+        Raises:
+            ImageError: names the file and what is wrong with it.
+        """
+        try:
+            elf = ELFFile(io.BytesIO(raw))
+            notes = {n: _read_json(elf, n, where) for n in (TILES_SECTION, SCHEDULE_SECTION)}
+            labels = {s["sh_addr"]: s.name for s in elf.iter_sections() if s["sh_flags"] & _SHF_ALLOC}
+            segments = []
+            for p in elf.iter_segments():
+                if p["p_type"] == "PT_LOAD":
+                    if len(p.data()) != p["p_filesz"]:
+                        raise ImageError(f"{where}: segment at {p['p_paddr']:#x} is cut off; compile it again")
+                    memory = labels.get(p["p_paddr"], ".").split(".")[1]
+                    segments.append(Segment(memory, p["p_paddr"], p.data(), p["p_flags"]))
+            machine = struct.unpack_from("<H", raw, 18)[0]
+            image = cls(tuple(segments), elf["e_entry"], machine, notes[TILES_SECTION], notes[SCHEDULE_SECTION])
+        except (ELFError, struct.error, UnicodeDecodeError, ValueError, KeyError, IndexError) as error:
+            raise ImageError(f"{where}: not a readable ELF file ({error}); compile it again") from error
+        if not image.segments:
+            raise ImageError(f"{where}: has no loadable segment; compile it again")
+        _check_segments(image.segments)
+        return image
+
+    @classmethod
+    def load(cls, path: Path) -> Image:
+        """Raises ImageError if the file is missing or no image."""
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+        return cls.from_bytes(raw, str(path))
+
+    def stripped(self) -> Image:
+        """The same image with nothing but its segments and entry."""
+        return Image(self.segments, self.entry, self.machine)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def _append(body: io.BytesIO, data: bytes) -> int:
+    body.write(b"\0" * (-body.tell() % 4))
+    at = body.tell()
+    body.write(data)
+    return at
+
+
+def _read_json(elf: ELFFile, name: str, where: str) -> dict[str, Any]:
+    section = elf.get_section_by_name(name)
+    if section is None:
+        return {}
+    try:
+        value = json.loads(section.data())
+    except ValueError as error:
+        raise ImageError(f"{where}: section {name} is damaged ({error}); compile it again") from error
+    if not isinstance(value, dict):
+        raise ImageError(f"{where}: section {name} must hold a JSON object; compile it again")
+    return value
+
+
+def _check_segments(segments: tuple[Segment, ...]) -> None:
+    end, before = 0, ""
+    for s in sorted(segments, key=lambda s: s.address):
+        if s.address < end:
+            raise ImageError(f"segment {s.memory} at {s.address:#x} overlaps segment {before} that ends at {end:#x}")
+        end, before = s.address + len(s.data), s.memory
+    if end > 1 << 32:
+        raise ImageError(f"segment {before} ends at {end:#x}, beyond 32 bits")

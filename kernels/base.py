@@ -1,0 +1,85 @@
+"""What a kernel is, on any platform: legality, code, exact reference and cycle model of one operator on one engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from nncosim.compiler.errors import Problem
+from nncosim.compiler.ir import Network, Op
+from nncosim.platforms.base import Platform
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["Cost", "Kernel", "KernelError", "candidate_kernels"]
+
+
+class KernelError(NncosimError):
+    """A kernel was asked for something that its legality check refuses."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cycles on the engine: proved bounds and the best estimate; all equal where the model is exact."""
+
+    lower: int
+    best: int
+    upper: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lower <= self.best <= self.upper:
+            raise KernelError(f"a cost must have 0 <= lower <= best <= upper, not {self}")
+
+    @classmethod
+    def exactly(cls, cycles: int) -> Cost:
+        return cls(cycles, cycles, cycles)
+
+
+class Kernel(ABC):
+    """One way of computing one kind of operator on one kind of engine.
+
+    `op_types` names the operators (`Op.kind`) it may take; `engine` one of the platform's engines.
+    """
+
+    name: ClassVar[str]
+    engine: ClassVar[str]
+    op_types: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+        """All reasons why this kernel cannot run `op`; empty if it can."""
+
+    @abstractmethod
+    def code(self, op: Op, network: Network, platform: Platform) -> Any:
+        """What the platform's code generator needs: instructions, or a description from which it makes them."""
+
+    @abstractmethod
+    def reference(self, op: Op, network: Network, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Exactly what the engine computes: integer arrays (C, H, W) in, int64 (C, H, W) out."""
+
+    @abstractmethod
+    def cycles(self, op: Op, network: Network, platform: Platform) -> Cost:
+        """Cycles of the whole operator on all instances of the engine."""
+
+
+def candidate_kernels(
+    kernels: tuple[Kernel, ...], op: Op, network: Network, platform: Platform
+) -> tuple[tuple[Kernel, ...], tuple[Problem, ...]]:
+    """The kernels that can run `op`; if there are none, every reason why."""
+    fitting: list[Kernel] = []
+    reasons: list[Problem] = []
+    for kernel in kernels:
+        if op.kind not in kernel.op_types:
+            continue
+        found = kernel.problems(op, network, platform)
+        reasons.extend(found)
+        if not found:
+            fitting.append(kernel)
+    if not fitting and not reasons:
+        known = sorted({kind for kernel in kernels for kind in kernel.op_types})
+        reasons.append(
+            Problem(op.name, type(op).__name__, f"has no kernel on platform {platform.name}", f"use {', '.join(known)}")
+        )
+    return tuple(fitting), (() if fitting else tuple(reasons))
+

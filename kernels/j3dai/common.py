@@ -1,0 +1,77 @@
+"""Legality, reference and cycle bounds that all J3DAI kernels share."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from nncosim.compiler.errors import Problem
+from nncosim.compiler.evaluate import execute
+from nncosim.compiler.ir import Network, Op, Tensor
+from nncosim.hdl.j3dai.timing import DRAIN_SPACING, FETCH_CYCLES
+from nncosim.kernels.base import Cost, Kernel
+from nncosim.kernels.j3dai.nest import Nest
+from nncosim.platforms.base import Platform
+from nncosim.platforms.j3dai import J3dai
+
+__all__ = ["NestKernel", "fetch_cycles", "job_cycles", "problem"]
+
+
+def problem(op: Op, what: str, remedy: str) -> Problem:
+    return Problem(op.name, type(op).__name__, what, remedy)
+
+
+def fetch_cycles(nest: Nest) -> int:
+    """Cycles of L1's read port for one window."""
+    return FETCH_CYCLES.get(nest.stride[1] if nest.upsample[1] <= 2 else 0, 8)
+
+
+def job_cycles(nest: Nest) -> int:
+    """Cycles of one job once its data is there: 8 pixels x 16 channels."""
+    fetch = fetch_cycles(nest)
+    if nest.depthwise:
+        windows, each = nest.kernel[0] * nest.kernel[1], max(1, fetch)
+    else:
+        windows = nest.kernel[0] * nest.kernel[1] * nest.reads[0][1]
+        each = max(nest.lanes, fetch)
+    return max(windows * each, DRAIN_SPACING)
+
+
+def _value_problems(op: Op, tensors: tuple[Tensor, ...]) -> list[Problem]:
+    found = []
+    for tensor in tensors:
+        if tensor.type.bits > 8:
+            found.append(problem(op, f"tensor {tensor.name!r} has {tensor.type.bits} bits, but activations have at most 8",
+                                 "quantise it to 8 bits or less"))  # fmt: skip
+        if max(tensor.shape[1:]) > 4095:
+            found.append(problem(op, f"tensor {tensor.name!r} is {tensor.shape[1]} x {tensor.shape[2]}, at most 4095 x 4095",
+                                 "cut the input into parts"))  # fmt: skip
+    return found
+
+
+class NestKernel(Kernel):
+    """A kernel of the J3DAI clusters: `code` gives the `Nest`."""
+
+    engine: ClassVar[str] = "cluster"
+
+    def problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+        tensors = (*network.op_inputs(op), network.tensors[op.output])
+        return (*_value_problems(op, tensors), *self.own_problems(op, network, platform))
+
+    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+        return ()
+
+    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
+        raise NotImplementedError
+
+    def reference(self, op: Op, network: Network, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
+        return execute(op, list(inputs))
+
+    def cycles(self, op: Op, network: Network, platform: Platform) -> Cost:
+        """Bounds from the nest alone: all clusters busy without a pause, and one cluster doing everything."""
+        assert isinstance(platform, J3dai)
+        nest = self.code(op, network, platform)
+        jobs = nest.out_map[0] * -(-nest.out_map[1] // platform.pes_per_ncb) * nest.out_blocks
+        jobs *= len(nest.sources) if nest.pair else max(1, nest.upsample[1])
+        work = jobs * job_cycles(nest)
+        return Cost(work // platform.clusters, -(-work // platform.clusters) + 500, work + 2000 + 64 * jobs)

@@ -1,0 +1,131 @@
+"""Convolutions (and Gemm as one) on the J3DAI clusters: dense, grouped, depthwise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from nncosim.compiler.errors import Problem
+from nncosim.compiler.ir import Conv, Network, Op
+from nncosim.hdl.j3dai.isa import MacOp
+from nncosim.kernels.j3dai.common import NestKernel, problem
+from nncosim.kernels.j3dai.nest import CHANNELS, Nest, Source, blocks_of, records, requant_of
+from nncosim.platforms.base import Platform
+
+__all__ = ["DenseConv", "DepthwiseConv"]
+
+
+def _flat(op: Conv) -> bool:
+    """Whether the map can be walked as one row: each result depends on the pixel at its own place only."""
+    return op.weights.shape[2:] == (1, 1) and op.stride == (1, 1) and not any(op.pads)
+
+
+def _maps(op: Conv, network: Network) -> tuple[tuple[int, int], tuple[int, int]]:
+    (_, h, w), (_, oh, ow) = network.tensors[op.inputs[0]].shape, network.tensors[op.output].shape
+    return ((1, h * w), (1, oh * ow)) if _flat(op) else ((h, w), (oh, ow))
+
+
+def _macs(op: Conv, network: Network) -> int:
+    _, oh, ow = network.tensors[op.output].shape
+    return int(op.weights.size) * oh * ow
+
+
+def _is_depthwise(op: Conv, network: Network) -> bool:
+    channels = network.tensors[op.inputs[0]].shape[0]
+    return op.groups == channels == op.weights.shape[0] and op.weights.shape[1] == 1 and channels > 1
+
+
+def _conv_problems(op: Conv) -> list[Problem]:
+    found = []
+    low, high = int(op.weights.min()), int(op.weights.max())
+    if low < -128 or high > 127:
+        found.append(problem(op, f"weights reach {low}..{high}, but the multipliers take -128..127",
+                             "quantise the weights to 8 bits signed or less"))  # fmt: skip
+    if max(op.stride) > 15:
+        found.append(problem(op, f"stride {op.stride} is over 15", "use a smaller stride and a pooling layer"))
+    if max(op.dilation) * op.stride[1] > 31:
+        found.append(problem(op, f"dilation {op.dilation} is too large", "use a smaller dilation"))
+    if not -256 <= op.pad_value <= 255:
+        found.append(problem(op, f"padding value {op.pad_value} does not fit 9 bits", "use zero padding"))
+    return found
+
+
+class DenseConv(NestKernel):
+    """Each output block reads all input blocks of its groups; channels of other groups have weight 0."""
+
+    name = "conv"
+    op_types = ("conv",)
+
+    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+        assert isinstance(op, Conv)
+        return tuple(_conv_problems(op))
+
+    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
+        assert isinstance(op, Conv)
+        source = network.tensors[op.inputs[0]]
+        in_map, out_map = _maps(op, network)
+        reads = _reads(op, source.shape[0])
+        return Nest(
+            op.name, (Source(source.name, blocks_of(source.shape[0])),), op.output, in_map, out_map, len(reads),
+            MacOp.MAC, False, (source.type.signed,), records(requant_of(op)),
+            kernel=(op.weights.shape[2], op.weights.shape[3]), stride=op.stride, dilation=op.dilation, pads=op.pads[:2],
+            pad_value=op.pad_value, lanes=min(source.shape[0], CHANNELS), reads=reads,
+            weights=_dense_weights(op, source.shape[0], reads), macs=_macs(op, network),
+        )  # fmt: skip
+
+
+def _reads(op: Conv, channels: int) -> tuple[tuple[int, int], ...]:
+    """Input blocks (first, number) of every output block; the number is the same for all."""
+    outputs, depth = op.weights.shape[:2]
+    per_group = outputs // op.groups
+    spans = []
+    for first in range(0, outputs, CHANNELS):
+        last = min(first + CHANNELS, outputs) - 1
+        low = first // per_group * depth // CHANNELS
+        spans.append((low, ((last // per_group + 1) * depth - 1) // CHANNELS - low + 1))
+    count = max(n for _, n in spans)
+    return tuple((min(low, blocks_of(channels) - count), count) for low, _ in spans)
+
+
+def _dense_weights(op: Conv, channels: int, reads: tuple[tuple[int, int], ...]) -> tuple[bytes, ...]:
+    outputs, depth, kh, kw = op.weights.shape
+    per_group = outputs // op.groups
+    lanes = min(channels, CHANNELS)
+    out = []
+    for b, (low, count) in enumerate(reads):
+        block = np.zeros((CHANNELS, count * CHANNELS, kh, kw), dtype=np.int8)
+        for n in range(min(CHANNELS, outputs - b * CHANNELS)):
+            start = (b * CHANNELS + n) // per_group * depth - low * CHANNELS
+            block[n, start : start + depth] = op.weights[b * CHANNELS + n]
+        split = block.reshape(CHANNELS, count, CHANNELS, kh, kw)[:, :, :lanes]
+        out.append(split.transpose(1, 3, 4, 2, 0).tobytes())
+    return tuple(out)
+
+
+class DepthwiseConv(NestKernel):
+    """One channel in, one channel out: a window is one micro-operation for all 16 channels of its block."""
+
+    name = "depthwise"
+    op_types = ("conv",)
+
+    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+        assert isinstance(op, Conv)
+        if not _is_depthwise(op, network):
+            return (problem(op, "is not depthwise", "use as many groups as channels"),)
+        return tuple(_conv_problems(op))
+
+    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
+        assert isinstance(op, Conv)
+        source = network.tensors[op.inputs[0]]
+        in_map, out_map = _maps(op, network)
+        channels, _, kh, kw = op.weights.shape
+        count = blocks_of(channels)
+        full = np.zeros((count * CHANNELS, kh, kw), dtype=np.int8)
+        full[:channels] = op.weights[:, 0]
+        split = full.reshape(count, CHANNELS, kh, kw).transpose(0, 2, 3, 1)
+        return Nest(
+            op.name, (Source(source.name, count),), op.output, in_map, out_map, count, MacOp.MAC, True,
+            (source.type.signed,), records(requant_of(op)), kernel=(kh, kw), stride=op.stride, dilation=op.dilation,
+            pads=op.pads[:2], pad_value=op.pad_value, weights=tuple(block.tobytes() for block in split),
+            macs=math.prod(op.weights.shape) * math.prod(network.tensors[op.output].shape[1:]),
+        )  # fmt: skip

@@ -1,0 +1,78 @@
+"""Operators that only move values on the J3DAI clusters: concatenation (where placement cannot do it), enlargement."""
+
+from __future__ import annotations
+
+import numpy as np
+from nncosim.compiler.errors import Problem
+from nncosim.compiler.ir import Concat, Network, Op, Resize
+from nncosim.hdl.j3dai.isa import MacOp
+from nncosim.kernels.j3dai.common import NestKernel, problem
+from nncosim.kernels.j3dai.nest import CHANNELS, Nest, Source, blocks_of, identity, records
+from nncosim.platforms.base import Platform
+
+__all__ = ["ConcatKernel", "ResizeKernel"]
+
+
+class ConcatKernel(NestKernel):
+    """A 1x1 convolution with weights 0 and 1 over the blocks of all inputs: moves channels between bytes of a word."""
+
+    name = "concat"
+    op_types = ("concat",)
+
+    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+        assert isinstance(op, Concat)
+        if len({t.type.signed for t in network.op_inputs(op)}) > 1:
+            return (problem(op, "joins signed and unsigned tensors", "requantize them to one type first"),)
+        return ()
+
+    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
+        tensors, out = network.op_inputs(op), network.tensors[op.output]
+        sources = tuple(Source(t.name, blocks_of(t.shape[0])) for t in tensors)
+        origin = []  # virtual input channel of each output channel
+        first = 0
+        for tensor, source in zip(tensors, sources, strict=True):
+            origin += [first + c for c in range(tensor.shape[0])]
+            first += source.blocks * CHANNELS
+        reads, weights = _selection(origin, first // CHANNELS)
+        flat = (1, out.shape[1] * out.shape[2])
+        return Nest(
+            op.name, sources, op.output, flat, flat, len(reads), MacOp.MAC, False, (out.type.signed,),
+            records(identity(op, network)), reads=reads, weights=weights,
+        )  # fmt: skip
+
+
+def _selection(origin: list[int], blocks: int) -> tuple[tuple[tuple[int, int], ...], tuple[bytes, ...]]:
+    """Reads and 0/1 weights that bring input channel `origin[i]` to output channel i."""
+    groups = [origin[i : i + CHANNELS] for i in range(0, len(origin), CHANNELS)]
+    count = max(g[-1] // CHANNELS - g[0] // CHANNELS + 1 for g in groups)
+    reads, weights = [], []
+    for group in groups:
+        low = min(group[0] // CHANNELS, blocks - count)
+        matrix = np.zeros((count * CHANNELS, CHANNELS), dtype=np.int8)
+        for n, channel in enumerate(group):
+            matrix[channel - low * CHANNELS, n] = 1
+        reads.append((low, count))
+        weights.append(matrix.tobytes())
+    return tuple(reads), tuple(weights)
+
+
+class ResizeKernel(NestKernel):
+    """Nearest neighbour: columns are repeated by the result address generator, rows by the DMPA's stores."""
+
+    name = "resize"
+    op_types = ("resize",)
+
+    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+        assert isinstance(op, Resize)
+        if min(op.factors) < 1 or max(op.factors) > 64:
+            return (problem(op, f"factors {op.factors} are not within 1..64", "enlarge in two steps"),)
+        return ()
+
+    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
+        assert isinstance(op, Resize)
+        (source,) = network.op_inputs(op)
+        return Nest(
+            op.name, (Source(source.name, blocks_of(source.shape[0])),), op.output, source.shape[1:], source.shape[1:],
+            blocks_of(source.shape[0]), MacOp.ADD, True, (source.type.signed,), records(identity(op, network)),
+            upsample=op.factors,
+        )  # fmt: skip
