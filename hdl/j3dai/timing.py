@@ -5,8 +5,9 @@
 """
 
 __all__ = [
-    "CONTROLLER_CYCLES", "DRAIN_AHEAD", "DRAIN_SPACING", "FETCH_CYCLES", "FETCH_TO_L1_READ", "LOAD_TO_CLUSTER",
-    "STORE_TO_CLUSTER", "STORE_TO_DATA",
+    "CONTROLLER_CYCLES", "DRAIN_AHEAD", "DRAIN_SPACING", "FETCH_CYCLES", "FETCH_TO_L1_READ", "LIST_TO_TAKE",
+    "LOAD_TO_CLUSTER", "LOAD_TO_SIGNAL", "LOAD_TO_STORE", "STORE_TO_CLUSTER", "STORE_TO_DATA", "STORE_TO_L2",
+    "STORE_TO_LOAD", "STORE_TO_SIGNAL",
 ]  # fmt: skip
 
 CONTROLLER_CYCLES = 3
@@ -33,3 +34,23 @@ uses L1's read port in t + 2."""
 
 STORE_TO_DATA = 4
 """The words of a STORE beat issued in cycle t are on the cluster's `rd_data` in cycle t + 4."""
+
+STORE_TO_L2 = STORE_TO_DATA + 1
+"""A STORE beat issued in cycle t uses L2's port in cycle t + 5. A LOAD beat, or the fetch of a line, uses it in t + 1."""
+
+LOAD_TO_STORE = LOAD_TO_CLUSTER + 1 - (STORE_TO_CLUSTER + 1) + 1
+"""Least distance from a LOAD beat to a STORE beat: the STORE reads L1 in the cycle after the LOAD wrote it."""
+
+STORE_TO_LOAD = STORE_TO_L2
+"""Least distance from a STORE beat to a LOAD beat or a SYNC: the LOAD reads L2 in the cycle after the STORE wrote it."""
+
+LOAD_TO_SIGNAL = LOAD_TO_CLUSTER + 1
+"""The descriptor's last LOAD beat, or a SYNC, issued in cycle t increments semaphores (`signal_in`) in cycle t + 4."""
+
+STORE_TO_SIGNAL = STORE_TO_L2
+"""A STORE's last beat issued in cycle t signals in cycle t + 5. LISTS_DONE is incremented in the same cycle."""
+
+LIST_TO_TAKE = 5
+"""A list pushed (the bus writes DMPA_PUSH) in cycle t to an idle DMPA has its first descriptor offered in cycle t + 5; it is taken
+then if its semaphores allow, and its first beat is issued in t + 6. A further line of descriptors is offered 4 cycles
+after the last descriptor of the line before it was."""

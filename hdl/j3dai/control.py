@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control registers: what the host sees of the accelerator, from the table in `regs.py`."""
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.j3dai.counters import COUNTER_BITS
+from nncosim.hdl.j3dai.regs import ID_VALUE, REGISTERS, Counter, Reg
+
+__all__ = ["DMPA_ENGINE", "HOST_ENGINE", "ControlRegisters"]
+
+DMPA_ENGINE = 8
+HOST_ENGINE = 9
+"""Engine numbers of COUNTER_SELECT; 0 to 7 are the clusters."""
+
+
+class ControlRegisters(wiring.Component):
+    """The registers of `REGISTERS`, one access a cycle.
+
+    Ports:
+        addr, r_en, r_data: Byte offset (its low two bits are ignored); the value is there in the next cycle.
+            Write-only and unknown registers read as 0.
+        w_en, w_data: Write all 32 bits; a write to a read-only register changes nothing.
+        frame: Pulse: one more inference is asked for. ``in_frame``: one is in progress. ``irq``.
+        frames_done, error: As written by the host.
+        push, push_addr, dmpa_free, dmpa_busy, dmpa_trap, lists_done: The DMPA.
+        start, start_pc, running, armed, cluster_trap: The clusters, one bit each.
+        counters: 192 bits an engine: the clusters, then the DMPA, then the host.
+    """
+
+    def __init__(self, clusters: int):
+        self.clusters = clusters
+        super().__init__({
+            "addr": In(8), "r_en": In(1), "r_data": Out(32), "w_en": In(1), "w_data": In(32),
+            "frame": In(1), "in_frame": Out(1), "irq": Out(1), "frames_done": Out(32), "error": Out(32),
+            "push": Out(1), "push_addr": Out(32),
+            "dmpa_free": In(3), "dmpa_busy": In(1), "dmpa_trap": In(1), "lists_done": In(32),
+            "start": Out(clusters), "start_pc": Out(9),
+            "running": In(clusters), "armed": In(clusters), "cluster_trap": In(clusters),
+            "counters": In(COUNTER_BITS * len(Counter) * (clusters + 2)),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        stored = {entry.reg: Signal(32, name=entry.reg.name.lower()) for entry in REGISTERS if entry.access == "rw"}
+        requested = Signal(32)
+        m.d.sync += requested.eq(requested + self.frame)
+        m.d.comb += [
+            self.in_frame.eq(requested != stored[Reg.FRAMES_DONE]),
+            self.irq.eq((self.lists_done != stored[Reg.IRQ_LISTS_SEEN]) | (requested != stored[Reg.IRQ_FRAMES_SEEN])),
+            self.frames_done.eq(stored[Reg.FRAMES_DONE]), self.error.eq(stored[Reg.ERROR]),
+            self.push_addr.eq(self.w_data), self.start_pc.eq(self.w_data[16:25]),
+        ]
+        values = {
+            **stored,
+            Reg.ID: ID_VALUE,
+            Reg.FRAMES_REQUESTED: requested,
+            Reg.LISTS_DONE: self.lists_done,
+            Reg.DMPA_STATUS: self._bits({0: self.dmpa_free, 8: self.dmpa_busy, 16: self.dmpa_trap}),
+            Reg.CLUSTER_STATUS: self._bits({0: self.running | self.armed, 8: self.armed, 16: self.cluster_trap}),
+            Reg.COUNTER_VALUE: self._selected_counter(m, stored[Reg.COUNTER_SELECT]),
+        }
+        with m.If(self.r_en):
+            with m.Switch(self.addr[2:]):
+                for reg, value in values.items():
+                    with m.Case(reg >> 2):
+                        m.d.sync += self.r_data.eq(value)
+                with m.Default():
+                    m.d.sync += self.r_data.eq(0)
+        with m.If(self.w_en):
+            with m.Switch(self.addr[2:]):
+                for reg, register in stored.items():
+                    with m.Case(reg >> 2):
+                        m.d.sync += register.eq(self.w_data)
+                with m.Case(Reg.DMPA_PUSH >> 2):
+                    m.d.comb += self.push.eq(1)
+                with m.Case(Reg.CLUSTER_START >> 2):
+                    m.d.comb += self.start.eq(self.w_data[:self.clusters])
+        return m
+
+    @staticmethod
+    def _bits(fields: dict[int, Value]) -> Value:
+        """A register's value from its fields by their lowest bit."""
+        value: list[Value] = []
+        at = 0
+        for low, field in fields.items():
+            value += [Const(0, low - at), field]
+            at = low + len(field)
+        return Cat(value)
+
+    def _selected_counter(self, m: Module, select: Signal) -> Signal:
+        """COUNTER_VALUE; 0 where there is no such engine or counter."""
+        value = Signal(COUNTER_BITS)
+        engines = [*range(self.clusters), DMPA_ENGINE, HOST_ENGINE]
+        with m.Switch(select[:7]):
+            for position, engine in enumerate(engines):
+                for counter in Counter:
+                    with m.Case(counter << 4 | engine):
+                        m.d.comb += value.eq(self.counters.word_select(position * len(Counter) + counter, COUNTER_BITS))
+        return value

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DMPA: moves words between L2 and the clusters as lists of descriptors say.
+
+    DescriptorFetch -> (semaphores) -> BeatWalk -> issue -> L2 port -> clusters
+"""
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.j3dai.counters import COUNTER_BITS, EngineCounters
+from nncosim.hdl.j3dai.dmpa_fetch import DescriptorFetch
+from nncosim.hdl.j3dai.dmpa_paths import DmpaPaths
+from nncosim.hdl.j3dai.dmpa_semaphores import SEMAPHORES, OutputSemaphores
+from nncosim.hdl.j3dai.dmpa_walk import BeatWalk
+from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
+from nncosim.hdl.j3dai.regs import Counter
+from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
+
+__all__ = ["Dmpa"]
+
+
+class Dmpa(wiring.Component):
+    """Executes descriptor lists; see the manual, section 3.
+
+    A descriptor is taken (its semaphores too) in the cycle in which its predecessor issues its last beat, or later;
+    its first beat is issued in the next cycle at the earliest. A LOAD or SYNC waits until all words of earlier STOREs
+    are in L2, a STORE until all words of earlier LOADs are in L1.
+
+    Ports (c = cluster):
+        push, push_addr, free, busy, trap, lists_done: Control registers. ``list_done``: pulse.
+        in_frame: An inference is in progress (for the counters). ``idle``: nothing queued, running or in flight.
+        signal_out: Bit 8 c + i: SIGNAL i of cluster c. ``signal_in``: bit 8 c + i: increment.
+        drain_ahead: Bit c. See `timing.DRAIN_AHEAD`.
+        wr_valid: Bit c; ``wr_space``, ``wr_addr``, ``wr_mask``, ``wr_data``: the beat, the same for all clusters.
+        rd_valid: Bit c; ``rd_addr``; ``rd_data``: 1024 bits a cluster, `STORE_TO_DATA` cycles after issue.
+        l2_addr, l2_mask, l2_re, l2_we, l2_wdata, l2_rdata: The port of L2.
+        counters: 6 x 32 bits, in `Counter` order.
+        probe_sources: Which of the LOAD beat, the line fetch and the STORE beat use L2's port in this cycle.
+        probe_list: Index of the list whose beat is written. ``probe_descriptor``: word address of the descriptor
+            that runs, or waits to. ``probe_op``: its operation. ``probe_waiting``, ``probe_semaphore``: the clusters it
+            waits for, and which semaphore of theirs.
+    """
+
+    def __init__(self, clusters: int, l2_words: int, beat_words: int = 8):
+        self.clusters = clusters
+        self.l2_words = l2_words
+        self.beat_words = beat_words
+        super().__init__({
+            "push": In(1), "push_addr": In(32), "free": Out(3), "busy": Out(1), "trap": Out(1),
+            "lists_done": Out(32), "list_done": Out(1), "in_frame": In(1), "idle": Out(1),
+            "signal_out": In(SEMAPHORES * clusters), "signal_in": Out(SEMAPHORES * clusters),
+            "drain_ahead": In(clusters),
+            "wr_valid": Out(clusters), "wr_space": Out(2), "wr_addr": Out(14), "wr_mask": Out(8), "wr_data": Out(1024),
+            "rd_valid": Out(clusters), "rd_addr": Out(14), "rd_data": In(1024 * clusters),
+            "l2_addr": Out(20), "l2_mask": Out(8), "l2_re": Out(1), "l2_we": Out(1),
+            "l2_wdata": Out(1024), "l2_rdata": In(1024),
+            "counters": Out(COUNTER_BITS * len(Counter)),
+            "probe_sources": Out(3), "probe_list": Out(32), "probe_descriptor": Out(20), "probe_op": Out(4),
+            "probe_waiting": Out(8), "probe_semaphore": Out(3),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        m.submodules.fetch = fetch = DescriptorFetch(self.l2_words)
+        m.submodules.semaphores = semaphores = OutputSemaphores(self.clusters)
+        m.submodules.walk = walk = BeatWalk(self.beat_words)
+        m.submodules.paths = paths = DmpaPaths(self.clusters)
+        self._connect(m, fetch, semaphores, walk, paths)
+
+        # The descriptor whose beats are being issued.
+        current = Signal(Descriptor)
+        running, current_list, current_addr = Signal(), Signal(32), Signal(20)
+        issue, port_wait = Signal(), Signal()
+        beyond = self._issue(m, current, running, walk, fetch, paths, issue, port_wait)
+
+        finished = Signal()
+        take, refuse = Signal(), Signal()
+        turn = fetch.next_valid & (~running | finished) & ~self.trap
+        m.d.comb += [
+            finished.eq(issue & (walk.last | (current.op == DmpaOp.SYNC))),
+            refuse.eq(turn & self._bad(fetch.next)),
+            take.eq(turn & semaphores.ready & ~refuse),
+            fetch.take.eq(take), semaphores.take.eq(take), walk.load.eq(take), walk.step.eq(issue),
+        ]
+        with m.If(finished):
+            m.d.sync += running.eq(0)
+        with m.If(take):
+            m.d.sync += [running.eq(1), current.eq(fetch.next), current_list.eq(fetch.next_list),
+                         current_addr.eq(fetch.next_addr)]
+        no_line = fetch.bad_line & ~fetch.next_valid & ~running
+        with m.If(refuse | beyond | no_line | fetch.refused):
+            m.d.sync += self.trap.eq(1)
+
+        m.d.comb += [paths.last.eq(finished), paths.list.eq(current_list), paths.end.eq(current.end)]
+        with m.If(self.list_done):
+            m.d.sync += self.lists_done.eq(self.lists_done + 1)
+        nothing = Signal()
+        m.d.comb += [
+            nothing.eq(fetch.empty & ~running), self.idle.eq(nothing & ~paths.in_flight),
+            self.busy.eq(~self.idle),
+            self.probe_descriptor.eq(Mux(running, current_addr, fetch.next_addr)),
+            self.probe_op.eq(Mux(running, current.op.as_value(), fetch.next.op.as_value())),
+            self.probe_semaphore.eq(fetch.next.wait_semaphore),
+        ]
+        with m.If(~running & fetch.next_valid):
+            m.d.comb += self.probe_waiting.eq(semaphores.waiting)
+        self._count(m, issue & (current.op != DmpaOp.SYNC), port_wait, nothing,
+                    fetch.next_valid & ~running & ~semaphores.ready)
+        return m
+
+    def _connect(self, m: Module, fetch: DescriptorFetch, semaphores: OutputSemaphores, walk: BeatWalk,
+                 paths: DmpaPaths) -> None:
+        """Wires that carry no decision."""
+        m.d.comb += [
+            fetch.push.eq(self.push & ~self.trap), fetch.push_addr.eq(self.push_addr), self.free.eq(fetch.free),
+            fetch.port_free.eq(~paths.store_next), fetch.line.eq(self.l2_rdata), fetch.stop.eq(self.trap),
+            semaphores.signal.eq(self.signal_out), semaphores.mask.eq(fetch.next.wait_mask),
+            semaphores.index.eq(fetch.next.wait_semaphore),
+            walk.descriptor.eq(fetch.next),
+            paths.fetch.eq(fetch.fetch), paths.fetch_addr.eq(fetch.fetch_addr),
+            paths.l2.eq(walk.l2), paths.local.eq(walk.local), paths.mask.eq(walk.mask),
+            self.list_done.eq(paths.list_done), self.probe_list.eq(paths.store_list),
+            self.probe_sources.eq(paths.sources),
+        ]
+        for port in ("signal_in", "wr_valid", "wr_space", "wr_addr", "wr_mask", "wr_data", "rd_valid", "rd_addr",
+                     "l2_addr", "l2_mask", "l2_re", "l2_we", "l2_wdata"):
+            m.d.comb += getattr(self, port).eq(getattr(paths, port))
+        m.d.comb += [paths.rd_data.eq(self.rd_data), paths.l2_rdata.eq(self.l2_rdata)]
+
+    def _issue(self, m: Module, current: Signal, running: Signal, walk: BeatWalk, fetch: DescriptorFetch,
+               paths: DmpaPaths, issue: Signal, port_wait: Signal) -> Signal:
+        """Decide whether this cycle issues a beat; gives the condition of an L2 address beyond the end."""
+        is_load, is_store = current.op == DmpaOp.LOAD, current.op == DmpaOp.STORE
+        loads, stores = Signal(LOAD_TO_STORE - 1), Signal(STORE_TO_LOAD - 1)
+        m.d.sync += [loads.eq(Cat(issue & is_load, loads)), stores.eq(Cat(issue & is_store, stores))]
+        drain = (current.local[14:] == Space.L1) & (current.clusters[:self.clusters] & self.drain_ahead).any()
+        beyond, ordered = Signal(), Signal()
+        m.d.comb += [
+            ordered.eq(running & ~self.trap & Mux(is_store, ~loads.any(), ~stores.any())),
+            beyond.eq(ordered & (is_load | is_store) & (walk.end > self.l2_words)),
+            port_wait.eq(ordered & is_load & (fetch.fetch | drain)),
+            issue.eq(ordered & ~port_wait & ~beyond),
+            paths.load.eq(issue & is_load), paths.store.eq(issue & is_store), paths.sync.eq(
+                issue & ~(is_load | is_store)),
+            paths.clusters.eq(current.clusters), paths.space.eq(current.local[14:]),
+            paths.signal_mask.eq(current.signal_mask), paths.signal_semaphore.eq(current.signal_semaphore),
+        ]
+        return beyond
+
+    def _bad(self, descriptor: Signal) -> Signal:
+        """The descriptor's fields make it trap."""
+        d = descriptor
+        is_load, is_store = d.op == DmpaOp.LOAD, d.op == DmpaOp.STORE
+        no_cluster = (d.clusters == 0) | (d.clusters[self.clusters:] != 0)
+        space = d.local[14:]
+        return (
+            ~(is_load | is_store | (d.op == DmpaOp.SYNC))
+            | ((is_load | is_store) & ((d.n0 == 0) | no_cluster))
+            | (is_load & (space == 3)) | (is_store & (space != Space.L1))
+        )
+
+    def _count(self, m: Module, busy: Signal, port: Signal, nothing: Signal, waits: Signal) -> None:
+        m.submodules.counter = counter = EngineCounters()
+        m.d.comb += self.counters.eq(counter.counters)
+        with m.If(busy):
+            m.d.comb += counter.state.eq(Counter.BUSY)
+        with m.Elif(self.trap):
+            m.d.comb += counter.state.eq(Counter.IDLE)
+        with m.Elif(port):
+            m.d.comb += counter.state.eq(Counter.WAIT_PORT)
+        with m.Elif(waits):
+            m.d.comb += counter.state.eq(Counter.WAIT_DATA)
+        with m.Elif(~nothing):
+            m.d.comb += counter.state.eq(Counter.CONTROL)
+        with m.Elif(self.in_frame):
+            m.d.comb += counter.state.eq(Counter.WAIT_HOST)
+        with m.Else():
+            m.d.comb += counter.state.eq(Counter.IDLE)

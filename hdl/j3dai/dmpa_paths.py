@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DMPA's pipelines behind the issue of a beat: L2's port, the clusters' ports, signals, completion.
+
+    cycle   LOAD                       STORE
+    t       issue                      issue
+    t+1     L2 read port               cluster rd_valid
+    t+2     words in order
+    t+3     cluster wr_valid
+    t+4     in L1; signal_in           cluster rd_data
+    t+5                                L2 write port; signal_in
+"""
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.j3dai.timing import LOAD_TO_SIGNAL, STORE_TO_DATA, STORE_TO_SIGNAL
+
+__all__ = ["DmpaPaths"]
+
+
+class _Beat(data.Struct):
+    """What travels with a beat while its data is read."""
+
+    valid: 1
+    clusters: 8
+    space: 2
+    addr: 20
+    mask: 8
+    list: 32
+
+
+class _Event(data.Struct):
+    """What is told when a descriptor's last beat has landed."""
+
+    valid: 1
+    mask: 8
+    semaphore: 3
+    end: 1
+
+
+class DmpaPaths(wiring.Component):
+    """Carries issued beats to their destination; nothing in it stalls.
+
+    Ports (of the issuing cycle): ``load``, ``store``, ``sync`` (at most one), ``l2``, ``local``, ``mask``,
+    ``clusters``, ``space``, ``list``, ``last`` (the descriptor's last), ``end`` (it ends the list), ``signal_mask``,
+    ``signal_semaphore``; ``fetch``, ``fetch_addr``: read a line (not together with ``load``).
+
+    ``store_next``: a STORE beat uses L2's port in the next cycle: neither load nor fetch may be issued.
+    ``in_flight``: something is on its way. The others are described in `Dmpa`.
+    """
+
+    def __init__(self, clusters: int):
+        self.cluster_count = clusters
+        super().__init__({
+            "load": In(1), "store": In(1), "sync": In(1), "l2": In(20), "local": In(14), "mask": In(8),
+            "clusters": In(8), "space": In(2), "list": In(32), "last": In(1), "end": In(1),
+            "signal_mask": In(8), "signal_semaphore": In(3), "fetch": In(1), "fetch_addr": In(20),
+            "store_next": Out(1), "in_flight": Out(1), "list_done": Out(1), "store_list": Out(32), "sources": Out(3),
+            "signal_in": Out(8 * clusters),
+            "wr_valid": Out(clusters), "wr_space": Out(2), "wr_addr": Out(14), "wr_mask": Out(8), "wr_data": Out(1024),
+            "rd_valid": Out(clusters), "rd_addr": Out(14), "rd_data": In(1024 * clusters),
+            "l2_addr": Out(20), "l2_mask": Out(8), "l2_re": Out(1), "l2_we": Out(1),
+            "l2_wdata": Out(1024), "l2_rdata": In(1024),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        store = self._stores(m)
+        self._loads(m)
+        self._events(m)
+
+        # L2's port: the request of the next cycle.
+        m.d.sync += [
+            self.l2_we.eq(store.valid), self.l2_re.eq(self.load | self.fetch),
+            self.sources.eq(Cat(self.load, self.fetch, store.valid)),
+        ]
+        with m.If(store.valid):
+            m.d.sync += [self.l2_addr.eq(store.addr), self.l2_mask.eq(store.mask), self.store_list.eq(store.list)]
+        with m.Elif(self.fetch):
+            m.d.sync += [self.l2_addr.eq(self.fetch_addr), self.l2_mask.eq(0xFF)]
+        with m.Elif(self.load):
+            m.d.sync += [self.l2_addr.eq(self.l2), self.l2_mask.eq(self.mask)]
+        return m
+
+    def _lowest(self) -> Signal:
+        """One bit: the lowest cluster named."""
+        return self.clusters & -self.clusters
+
+    def _stores(self, m: Module) -> Signal:
+        """From issue to the write's data; gives the STORE beat that writes in the next cycle."""
+        stages = [Signal(_Beat, name=f"store{k}") for k in range(1, STORE_TO_DATA + 1)]
+        first = stages[0]
+        m.d.sync += [
+            first.valid.eq(self.store), first.clusters.eq(self._lowest()), first.addr.eq(self.l2),
+            first.mask.eq(self.mask), first.list.eq(self.list),
+            self.rd_valid.eq(Mux(self.store, self._lowest(), 0)),
+        ]
+        with m.If(self.store):
+            m.d.sync += self.rd_addr.eq(self.local)
+        for before, stage in zip(stages, stages[1:], strict=False):
+            m.d.sync += stage.eq(before)
+        last = stages[-1]
+        with m.If(last.valid):
+            with m.Switch(last.clusters):
+                for c in range(self.cluster_count):
+                    with m.Case(1 << c):
+                        m.d.sync += self.l2_wdata.eq(self.rd_data.word_select(c, 1024))
+        m.d.comb += self.store_next.eq(last.valid)
+        return last
+
+    def _loads(self, m: Module) -> None:
+        """From issue to the clusters' write ports."""
+        stages = [Signal(_Beat, name=f"load{k}") for k in (1, 2)]
+        m.d.sync += [
+            stages[0].valid.eq(self.load), stages[0].clusters.eq(self.clusters), stages[0].space.eq(self.space),
+            stages[0].addr.eq(self.local), stages[0].mask.eq(self.mask), stages[1].eq(stages[0]),
+        ]
+        read = stages[1]
+        m.d.sync += self.wr_valid.eq(Mux(read.valid, read.clusters, 0))
+        with m.If(read.valid):
+            m.d.sync += [
+                self.wr_space.eq(read.space), self.wr_addr.eq(read.addr), self.wr_mask.eq(read.mask),
+                self.wr_data.eq(self.l2_rdata),
+            ]
+
+    def _events(self, m: Module) -> None:
+        """Signals and completion, told when the last beat has landed."""
+        stages = [Signal(_Event, name=f"event{k}") for k in range(1, STORE_TO_SIGNAL + 1)]
+        event = Signal(_Event)
+        m.d.comb += [
+            event.valid.eq(self.last), event.mask.eq(self.signal_mask),
+            event.semaphore.eq(self.signal_semaphore), event.end.eq(self.end),
+        ]
+        # A LOAD lands one cycle sooner; no STORE issued in the cycle before can be in its way.
+        m.d.sync += [stage.eq(before) for before, stage in zip(stages, stages[1:], strict=False)]
+        m.d.sync += stages[0].valid.eq(0)
+        with m.If(self.store):
+            m.d.sync += stages[0].eq(event)
+        with m.Elif(self.load | self.sync):
+            m.d.sync += stages[STORE_TO_SIGNAL - LOAD_TO_SIGNAL].eq(event)
+        done = stages[-1]
+        pulse = Signal(8)
+        with m.If(done.valid):
+            m.d.comb += [pulse.bit_select(done.semaphore, 1).eq(1), self.list_done.eq(done.end)]
+        for c in range(self.cluster_count):
+            m.d.comb += self.signal_in.word_select(c, 8).eq(Mux(done.mask[c], pulse, 0))
+        m.d.comb += self.in_flight.eq(Cat(stage.valid for stage in stages).any())

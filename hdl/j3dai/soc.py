@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole J3DAI accelerator: host, control registers, DMPA, L2 and the clusters."""
+
+from collections.abc import Callable
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.emit import Block, emit_design
+from nncosim.hdl.j3dai.control import ControlRegisters
+from nncosim.hdl.j3dai.counters import COUNTER_BITS
+from nncosim.hdl.j3dai.dmpa import Dmpa
+from nncosim.hdl.j3dai.host import Host
+from nncosim.hdl.j3dai.isa import Space
+from nncosim.hdl.j3dai.l2 import L2
+from nncosim.hdl.j3dai.regs import Counter
+from nncosim.platforms.j3dai import J3dai
+
+__all__ = ["SOC_MODULE", "ClusterFactory", "Soc", "emit_soc"]
+
+SOC_MODULE = "j3dai_soc"
+CLUSTER_MODULE = "j3dai_cluster"
+
+ClusterFactory = Callable[[J3dai], wiring.Component]
+
+
+def Cluster(platform):
+    from nncosim.hdl.j3dai.cluster import Cluster
+    return Cluster(platform)
+
+
+class Soc(wiring.Component):
+    """The accelerator with its host.
+
+    Ports: ``frame`` (pulse: one more inference), ``frames_done``, ``error``, ``trap`` (of the DMPA or a cluster),
+    ``lists_done``; and probes, which drive nothing in the design:
+
+        probe_cycle: Cycles since reset.
+        probe_l2_re, probe_l2_we, probe_l2_addr, probe_l2_mask, probe_l2_data: L2's port in this cycle; word i of
+            ``data`` goes to word address addr + i if bit i of ``mask`` is set. ``probe_l2_sources``: which of LOAD beat,
+            line fetch and STORE beat use it.
+        probe_list: Index, counted from reset, of the list whose beat is written. ``probe_list_done``: pulse: all
+            writes of the next list in turn are in L2.
+        probe_counters: 192 bits an engine: the clusters, the DMPA, the host; six 32-bit counters each.
+        probe_wr_valid, probe_wr_space, probe_drain_ahead: LOAD beats at the clusters, and their drains.
+        probe_running, probe_armed, probe_trap: Bit per cluster; bit 8 of ``probe_trap``: the DMPA.
+        probe_cluster: 32 bits a cluster, see `CLUSTER_STATE`.
+        probe_dmpa: Descriptor's word address (19:0), operation (23:20), semaphore waited for (26:24), idle (27), clusters
+            waited for (39:32).
+        probe_host_sleeping, probe_host_pc.
+
+    Args:
+        platform: Sizes.
+        cluster: What builds a cluster; another than the default only for benches of the rest.
+    """
+
+    def __init__(self, platform: J3dai, cluster: ClusterFactory = Cluster):
+        self.platform = platform
+        self._cluster = cluster
+        self.engines = platform.clusters + 2
+        count = platform.clusters
+        super().__init__({
+            "frame": In(1), "frames_done": Out(32), "error": Out(32), "trap": Out(1), "lists_done": Out(32),
+            "probe_cycle": Out(64),
+            "probe_l2_re": Out(1), "probe_l2_we": Out(1), "probe_l2_addr": Out(20), "probe_l2_mask": Out(8),
+            "probe_l2_data": Out(1024), "probe_l2_sources": Out(3),
+            "probe_list": Out(32), "probe_list_done": Out(1),
+            "probe_counters": Out(COUNTER_BITS * len(Counter) * self.engines),
+            "probe_wr_valid": Out(count), "probe_wr_space": Out(2), "probe_drain_ahead": Out(count),
+            "probe_running": Out(count), "probe_armed": Out(count), "probe_trap": Out(9),
+            "probe_cluster": Out(32 * count), "probe_dmpa": Out(40),
+            "probe_host_sleeping": Out(1), "probe_host_pc": Out(32),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        p = self.platform
+        m.submodules.host = host = Host(p.host_imem_bytes, p.host_dmem_bytes)
+        m.submodules.control = control = ControlRegisters(p.clusters)
+        m.submodules.dmpa = dmpa = Dmpa(p.clusters, p.l2_words, p.beat_words)
+        m.submodules.l2 = l2 = L2(p.l2_words, p.beat_words)
+        clusters = [self._cluster(p) for _ in range(p.clusters)]
+        for index, cluster in enumerate(clusters):
+            m.submodules[f"cluster{index}"] = block = Block(cluster, CLUSTER_MODULE)
+            clusters[index] = block
+            self._connect_cluster(m, index, block, control, dmpa)
+
+        m.d.comb += [
+            control.addr.eq(host.mmio_addr), control.r_en.eq(host.mmio_r_en), host.mmio_r_data.eq(control.r_data),
+            control.w_en.eq(host.mmio_w_en), control.w_data.eq(host.mmio_w_data),
+            host.irq.eq(control.irq), host.in_frame.eq(control.in_frame), control.frame.eq(self.frame),
+            dmpa.push.eq(control.push), dmpa.push_addr.eq(control.push_addr), dmpa.in_frame.eq(control.in_frame),
+            control.dmpa_free.eq(dmpa.free), control.dmpa_busy.eq(dmpa.busy), control.dmpa_trap.eq(dmpa.trap),
+            control.lists_done.eq(dmpa.lists_done),
+            l2.addr.eq(dmpa.l2_addr), l2.mask.eq(dmpa.l2_mask), l2.r_en.eq(dmpa.l2_re), l2.w_en.eq(dmpa.l2_we),
+            l2.w_data.eq(dmpa.l2_wdata), dmpa.l2_rdata.eq(l2.r_data),
+            control.counters.eq(Cat([cluster.counters for cluster in clusters], dmpa.counters, host.counters)),
+            self.frames_done.eq(control.frames_done), self.error.eq(control.error), self.lists_done.eq(dmpa.lists_done),
+            self.trap.eq(self.probe_trap.any()),
+        ]
+        self._probe(m, clusters, control, dmpa, host)
+        return m
+
+    def _connect_cluster(self, m: Module, index: int, cluster: wiring.Component, control: ControlRegisters,
+                         dmpa: Dmpa) -> None:
+        m.d.comb += [
+            cluster.start.eq(control.start[index]), cluster.start_pc.eq(control.start_pc),
+            cluster.wr_valid.eq(dmpa.wr_valid[index]), cluster.wr_space.eq(dmpa.wr_space),
+            cluster.wr_addr.eq(dmpa.wr_addr), cluster.wr_mask.eq(dmpa.wr_mask), cluster.wr_data.eq(dmpa.wr_data),
+            cluster.rd_valid.eq(dmpa.rd_valid[index]), cluster.rd_addr.eq(dmpa.rd_addr),
+            dmpa.rd_data.word_select(index, 1024).eq(cluster.rd_data),
+            dmpa.drain_ahead[index].eq(cluster.drain_ahead),
+            cluster.signal_in.eq(dmpa.signal_in.word_select(index, 8)),
+            dmpa.signal_out.word_select(index, 8).eq(cluster.signal_out),
+            cluster.in_frame.eq(control.in_frame), cluster.dmpa_idle.eq(dmpa.idle),
+            control.running[index].eq(cluster.running), control.armed[index].eq(cluster.armed),
+            control.cluster_trap[index].eq(cluster.trap),
+        ]
+
+    def _probe(self, m: Module, clusters: list[Block], control: ControlRegisters, dmpa: Dmpa, host: Host) -> None:
+        m.d.sync += self.probe_cycle.eq(self.probe_cycle + 1)
+        m.d.comb += [
+            self.probe_l2_re.eq(dmpa.l2_re), self.probe_l2_we.eq(dmpa.l2_we), self.probe_l2_addr.eq(dmpa.l2_addr),
+            self.probe_l2_mask.eq(dmpa.l2_mask), self.probe_l2_data.eq(dmpa.l2_wdata),
+            self.probe_l2_sources.eq(dmpa.probe_sources),
+            self.probe_list.eq(dmpa.probe_list), self.probe_list_done.eq(dmpa.list_done),
+            self.probe_counters.eq(control.counters),
+            self.probe_wr_valid.eq(dmpa.wr_valid), self.probe_wr_space.eq(dmpa.wr_space),
+            self.probe_drain_ahead.eq(dmpa.drain_ahead),
+            self.probe_running.eq(control.running), self.probe_armed.eq(control.armed),
+            self.probe_trap.eq(control.cluster_trap | dmpa.trap << 8),
+            self.probe_dmpa.eq(Cat(dmpa.probe_descriptor, dmpa.probe_op, dmpa.probe_semaphore, dmpa.idle,
+                                   Signal(4, name="unused"), dmpa.probe_waiting)),
+            self.probe_host_sleeping.eq(host.sleeping), self.probe_host_pc.eq(host.pc),
+        ]
+
+
+def emit_soc(platform: J3dai, cluster: ClusterFactory = Cluster) -> dict[str, str]:
+    """Verilog of the SoC without the host's core: file name to text; the top is `SOC_MODULE`."""
+    return emit_design(Soc(platform, cluster), SOC_MODULE)
