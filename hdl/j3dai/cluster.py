@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster: memories, controller, sequencer, 16 NCBs, and the pipeline between them."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.emit import Block
+from nncosim.hdl.j3dai.banks import BANKS, WORD_BITS, BankedMemory, bank_rows, rotate
+from nncosim.hdl.j3dai.controller import Controller
+from nncosim.hdl.j3dai.counters import EngineCounters
+from nncosim.hdl.j3dai.drain import DrainControl, DrainWrite
+from nncosim.hdl.j3dai.fetch import WindowFetch
+from nncosim.hdl.j3dai.isa import LdP, MacOp, Opcode
+from nncosim.hdl.j3dai.operands import view
+from nncosim.hdl.j3dai.loads import LoadWrite
+from nncosim.hdl.j3dai.ncb import PES, Ncb, ncb_control
+from nncosim.hdl.j3dai.regs import Counter
+from nncosim.hdl.j3dai.sequencer import Sequencer
+from nncosim.hdl.j3dai.timing import PIPELINE_CYCLES, SIGNAL_CYCLES
+from nncosim.hdl.j3dai.window import WindowPath
+from nncosim.platforms.j3dai import J3dai
+
+__all__ = ["NCB_MODULE", "Cluster"]
+
+NCB_MODULE = "j3dai_ncb"
+_NCBS = 16
+
+
+class Cluster(wiring.Component):
+    """One cluster of the J3DAI accelerator.
+
+    All inputs are expected from registers; all outputs are registers. Word i of a beat is bits 128 i and up.
+
+    Ports:
+        start (In, pulse): arm, at start_pc (In, 9).
+        wr_valid, wr_space (2: `Space`), wr_addr (14), wr_mask (8), wr_data (1024) (In): a LOAD beat, word i of which goes to
+            word address wr_addr + i if bit i of the mask is set. It uses the memory's write port in the next cycle,
+            and must not do so in L1 in the cycle announced by drain_ahead.
+        rd_valid, rd_addr (14) (In): a STORE beat; no window fetch is issued in this cycle, and L1's read port is
+            used in the next. rd_data (Out, 1024): its words, three cycles after rd_valid.
+        drain_ahead (Out): in `DRAIN_AHEAD` cycles a drain uses L1's write port.
+        signal_in (In, 8): increment an input semaphore. signal_out (Out, 8): increment an output semaphore.
+        in_frame, dmpa_idle (In): an inference is in progress; nothing is queued in the DMPA. For the counters.
+        running, armed, trap (Out). counters (Out, 192): see `EngineCounters`.
+        probe (Out, 32): pc (8:0), opcode (14:9), semaphore (17:15) and whether it is waited for (18), for messages.
+
+    Args:
+        platform: Sizes of the memories.
+    """
+
+    def __init__(self, platform: J3dai):
+        self.platform = platform
+        super().__init__({
+            "start": In(1), "start_pc": In(9),
+            "wr_valid": In(1), "wr_space": In(2), "wr_addr": In(14), "wr_mask": In(BANKS), "wr_data": In(WORD_BITS * BANKS),
+            "rd_valid": In(1), "rd_addr": In(14), "rd_data": Out(WORD_BITS * BANKS),
+            "signal_in": In(8), "signal_out": Out(8), "in_frame": In(1), "dmpa_idle": In(1), "drain_ahead": Out(1),
+            "running": Out(1), "armed": Out(1), "trap": Out(1), "counters": Out(32 * len(Counter)), "probe": Out(32),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        sizes = self.platform
+        self._l1 = m.submodules.l1 = BankedMemory(sizes.l1_words)
+        self._wmem = m.submodules.wmem = BankedMemory(sizes.wmem_words)
+        self._imem = m.submodules.imem = BankedMemory(sizes.imem_words)
+        self._controller = m.submodules.controller = Controller()
+        self._fetch = m.submodules.fetch = WindowFetch()
+        self._sequencer = m.submodules.sequencer = Sequencer(sizes.wmem_words)
+        self._window = m.submodules.window = WindowPath(self._l1.row_bits)
+        self._drain = m.submodules.drain = DrainControl()
+        self._line = m.submodules.line = DrainWrite()
+        self._connect_control(m)
+        self._connect_imem(m)
+        self._connect_writes(m)
+        self._connect_reads(m)
+        weights = self._connect_wmem(m)
+        self._connect_ncbs(m, weights)
+        self._connect_drain(m)
+        self._connect_signals(m)
+        self._connect_counters(m)
+        return m
+
+    def _connect_control(self, m: Module) -> None:
+        """Stage 0: controller, window fetch and sequencer."""
+        c, f, s = self._controller, self._fetch, self._sequencer
+        for unit in (f, s, self._drain):
+            m.d.comb += [unit.ir.eq(c.ir), unit.executes.eq(c.executes)]
+        m.d.comb += [
+            c.start.eq(self.start), c.start_pc.eq(self.start_pc), c.signal_in.eq(self.signal_in),
+            c.sequencer_busy.eq(s.busy), c.set_busy.eq(self._drain.set_busy),
+            f.start.eq(c.executes[Opcode.MAC]), f.repeat.eq(c.ir[-16:]), f.outer.eq(s.mac.advance),
+            f.take.eq(s.take), f.hold.eq(s.hold), f.blocked.eq(self.rd_valid),
+            s.staged.eq(f.staged), s.staged_last.eq(f.staged_last), s.blocked.eq(self.rd_valid),
+            self.running.eq(c.running), self.armed.eq(c.armed), self.trap.eq(c.trap),
+        ]
+        in_flight = Signal(range(PIPELINE_CYCLES))
+        with m.If(in_flight != 0):
+            m.d.sync += in_flight.eq(in_flight - 1)
+        with m.If(s.issue):
+            m.d.sync += in_flight.eq(PIPELINE_CYCLES - 1)
+        m.d.comb += c.in_flight.eq(in_flight != 0)
+
+    def _connect_imem(self, m: Module) -> None:
+        c = self._controller
+        word, bank, half = c.pc[1:], Signal(3), Signal()
+        m.d.sync += [bank.eq(word[:3]), half.eq(c.pc[0])]
+        wide = Signal(WORD_BITS)
+        for b in range(BANKS):
+            m.d.comb += [self._imem.r_en[b].eq(c.fetch & (word[:3] == b)), self._imem.r_row[b].eq(word[3:])]
+            with m.If(bank == b):
+                m.d.comb += wide.eq(self._imem.r_data[b])
+        m.d.comb += c.instruction.eq(Mux(half, wide[64:], wide[:64]))
+
+    def _connect_writes(self, m: Module) -> None:
+        """LOAD beats and drains: rotated in one cycle, at the memories' write ports in the next."""
+        loads = m.submodules.loads = LoadWrite()
+        d, line = self._drain, self._line
+        for name in ("wr_valid", "wr_space", "wr_addr", "wr_mask", "wr_data"):
+            m.d.comb += getattr(loads, name).eq(getattr(self, name))
+        load_rows = bank_rows(m, self.wr_addr, 11, "load")
+        drain_rows = bank_rows(m, d.address, self._l1.row_bits, "drain")
+        for b in range(BANKS):
+            data = Signal(WORD_BITS, name=f"load_data{b}")
+            row = Signal(11, name=f"load_row{b}")
+            with m.If(self.wr_valid):
+                m.d.sync += [data.eq(loads.bank_data[b]), row.eq(load_rows[b])]
+            for memory, selected in ((self._wmem, loads.wmem_en), (self._imem, loads.imem_en)):
+                enable = Signal(name=f"load_en{b}")
+                m.d.sync += enable.eq(selected & loads.bank_en[b])
+                m.d.comb += [memory.w_en[b].eq(enable), memory.w_row[b].eq(row), memory.w_data[b].eq(data)]
+            l1_data, l1_row, l1_en = (
+                Signal.like(port, name=f"l1_w_{kind}{b}")
+                for kind, port in (("data", self._l1.w_data[b]), ("row", self._l1.w_row[b]), ("en", self._l1.w_en[b])))
+            m.d.sync += l1_en.eq(Mux(d.write, line.bank_en[b], loads.l1_en & loads.bank_en[b]))
+            with m.If(d.write):
+                m.d.sync += [l1_data.eq(line.bank_data[b]), l1_row.eq(drain_rows[b])]
+            with m.Elif(loads.l1_en):
+                m.d.sync += [l1_data.eq(loads.bank_data[b]), l1_row.eq(load_rows[b])]
+            m.d.comb += [self._l1.w_en[b].eq(l1_en), self._l1.w_row[b].eq(l1_row), self._l1.w_data[b].eq(l1_data)]
+
+    def _connect_reads(self, m: Module) -> None:
+        """L1's read port: address in stage 0, read in 1, rotation in 2; STORE beats, window fetches, look-ups."""
+        f, s, w = self._fetch, self._sequencer, self._window
+        address, first_1, first_2 = Signal(14), Signal(3), Signal(3)
+        look_up, read, read_1, store_1, store_2 = Signal(), Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            address.eq(Mux(self.rd_valid, self.rd_addr, f.address)),
+            look_up.eq(s.issue & s.table_valid), read.eq(self.rd_valid | f.go | look_up),
+        ]
+        m.d.sync += [
+            first_1.eq(address[:3]), first_2.eq(first_1), read_1.eq(read),
+            store_1.eq(self.rd_valid), store_2.eq(store_1),
+        ]
+        rows = bank_rows(m, address, self._l1.row_bits, "read")
+        for b in range(BANKS):
+            row_1 = Signal(self._l1.row_bits, name=f"l1_r_row{b}")
+            with m.If(read):
+                m.d.sync += row_1.eq(Mux(look_up, w.table_row[b], rows[b]))
+            m.d.comb += [self._l1.r_en[b].eq(read_1), self._l1.r_row[b].eq(row_1), w.banks[b].eq(self._l1.r_data[b])]
+        words = rotate(m, [self._l1.r_data[b] for b in range(BANKS)], first_2, "window")
+        with m.If(store_2):
+            m.d.sync += self.rd_data.eq(Cat(words))
+        for i in range(BANKS):
+            m.d.comb += w.words[i].eq(words[i])
+        for name in ("words2", "spread2", "single2", "padded2", "pad"):
+            m.d.comb += getattr(w, name).eq(getattr(f, name))
+        load_s1 = Signal()
+        m.d.sync += [load_s1.eq(s.take), w.load_s2.eq(load_s1)]
+        m.d.comb += [
+            w.signed_a.eq(s.mac.signed_a), w.table_select.eq(s.table_select), w.select_lane.eq(s.select_lane),
+            w.base.eq(s.w_base), w.table_issue.eq(look_up),
+        ]
+
+    def _connect_wmem(self, m: Module) -> Signal:
+        """Weights (read in stage 1, registered for stage 3) and LDP. Returns the 16 weights of stage 3."""
+        s, c = self._sequencer, self._controller
+        row_1, read_1, bank_1, bank_2, read_2 = Signal(self._wmem.row_bits), Signal(BANKS), Signal(3), Signal(3), Signal()
+        record_base = view(LdP, c.ir).base
+        ldp, ldp_1 = c.executes[Opcode.LDP], Signal(2)  # bit 0: the first line is at the port; bit 1: the second
+        second_row = Signal(self._wmem.row_bits)
+        ldp_set, self._ldp_2 = Signal(), Signal(2)
+        m.d.sync += [read_1.eq(0), ldp_1.eq(Cat(ldp, ldp_1)), self._ldp_2.eq(ldp_1), bank_1.eq(s.pointer[:3]), bank_2.eq(bank_1)]
+        with m.If(s.weight):
+            m.d.sync += [row_1.eq(s.pointer[3:]), read_1.eq(1 << s.pointer[:3])]
+        with m.If(ldp):
+            m.d.sync += [row_1.eq(record_base[3:]), ldp_set.eq(view(LdP, c.ir).pset), read_1.eq(~0)]
+        with m.Elif(ldp_1[0]):
+            m.d.sync += [row_1.eq(row_1 + 1), read_1.eq(~0)]
+        self._ldp_set = ldp_set
+        m.d.sync += read_2.eq(read_1.any())
+        word, weights_s3 = Signal(WORD_BITS), Signal(WORD_BITS)
+        for b in range(BANKS):
+            m.d.comb += [self._wmem.r_en[b].eq(read_1[b]), self._wmem.r_row[b].eq(row_1)]
+        with m.Switch(bank_2):
+            for b in range(BANKS):
+                with m.Case(b):
+                    m.d.comb += word.eq(self._wmem.r_data[b])
+        with m.If(read_2):
+            m.d.sync += weights_s3.eq(word)
+        return weights_s3
+
+    def _connect_ncbs(self, m: Module, weights_s3: Signal) -> None:
+        s, w, d, mac = self._sequencer, self._window, self._drain, self._sequencer.mac
+        is_table = mac.op == MacOp.TABLE
+        values = {
+            "issue": s.issue, "own": mac.depthwise & ~is_table, "weighted": mac.op == MacOp.MAC, "first": s.first,
+            "max": mac.op == MacOp.MAX, "table": is_table, "lane": s.lane,
+        }
+        stages = {}
+        for name, value in values.items():
+            for k in range(1, 6):
+                stage = Signal(len(value), name=f"{name}_s{k}")
+                m.d.sync += stage.eq(value)
+                stages[name, k] = value = stage
+        m.d.comb += [w.lane_s3.eq(Mux(s.table_select, s.select_lane, stages["lane", 3])), w.table_s3.eq(stages["table", 3])]
+        shared = {
+            "common_s3": w.common_s3, "sext_s3": w.sext_s3, "one_s3": w.one_s3, "own_s3": stages["own", 3],
+            "weighted_s3": stages["weighted", 3], "en_s3": stages["issue", 3], "en_s4": stages["issue", 4],
+            "first_s5": stages["first", 5], "max_s5": stages["max", 5],
+        }
+        results = []
+        for n in range(_NCBS):
+            ncb = m.submodules[f"ncb{n}"] = Block(Ncb(), NCB_MODULE)
+            for name in ncb_control():
+                m.d.comb += getattr(ncb, name).eq(shared[name] if name in shared else getattr(d, name))
+            en_s5 = Signal(name=f"en{n}_s5")
+            m.d.sync += en_s5.eq(stages["issue", 4] & (~stages["table", 4] | (stages["lane", 4] == n)))
+            m.d.comb += [
+                ncb.bytes_s3.eq(Cat(w.bytes_s3[p][8 * n:8 * n + 8] for p in range(PES))),
+                ncb.weight_s3.eq(weights_s3[8 * n:8 * n + 8]), ncb.en_s5.eq(en_s5),
+                ncb.param_data.eq(self._wmem.r_data[n % BANKS]),
+                ncb.param_we.eq(Mux(self._ldp_2[n // BANKS], Mux(self._ldp_set, 2, 1), 0)),
+            ]
+            results.append(ncb.q)
+        m.d.comb += self._line.word.eq(Cat(results))
+
+    def _connect_drain(self, m: Module) -> None:
+        s, d, line = self._sequencer, self._drain, self._line
+        m.d.comb += [
+            d.drain.eq(s.drain), d.mode.eq(s.mac.drain), d.pset.eq(s.mac.pset), d.odd.eq(s.odd),
+            self.drain_ahead.eq(d.drain_ahead),
+        ]
+        for name in ("collect_en", "collect_pixel", "wide", "upper", "address", "slots"):
+            m.d.comb += getattr(line, name).eq(getattr(d, name))
+
+    def _connect_signals(self, m: Module) -> None:
+        """SIGNAL follows the pipeline: two executions are at least three cycles apart, so tokens are narrow."""
+        tokens = [Signal(SIGNAL_CYCLES, name=f"signal{k}") for k in range(8)]
+        for k in range(8):
+            m.d.sync += tokens[k].eq(Cat(self._controller.signal[k], tokens[k]))
+            m.d.comb += self.signal_out[k].eq(tokens[k][SIGNAL_CYCLES - 1])
+
+    def _connect_counters(self, m: Module) -> None:
+        counters = m.submodules.counters = EngineCounters()
+        c, f, s = self._controller, self._fetch, self._sequencer
+        state = Signal(3)
+        busy = s.issue
+        with m.If(busy):
+            m.d.comb += state.eq(Counter.BUSY)
+        with m.Elif(c.waits):
+            m.d.comb += state.eq(Counter.WAIT_DATA)
+        with m.Elif(self.rd_valid & (f.wants | s.table_valid)):
+            m.d.comb += state.eq(Counter.WAIT_PORT)
+        with m.Elif(c.running):
+            m.d.comb += state.eq(Counter.CONTROL)
+        with m.Elif(self.in_frame & self.dmpa_idle):
+            m.d.comb += state.eq(Counter.WAIT_HOST)
+        with m.Else():
+            m.d.comb += state.eq(Counter.IDLE)
+        registered = Signal(3, init=7)
+        m.d.sync += registered.eq(state)
+        m.d.comb += [counters.state.eq(registered), self.counters.eq(counters.counters)]
+        m.d.comb += self.probe.eq(Cat(c.pc, c.ir[:6], c.semaphore, c.waits))

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The requantizer of an NCB: one 32-bit accumulator a cycle in, one 8-bit result a cycle out."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.compiler.arithmetic import Rounding
+from nncosim.hdl.j3dai.isa import RequantRecord
+
+__all__ = ["REQUANT_STAGES", "Requantizer", "requant_control"]
+
+REQUANT_STAGES = 9
+"""An accumulator at `x` in cycle t (stage 0) gives `q` in cycle t + 9."""
+
+_PIXELS = 8
+
+
+def requant_control() -> dict[str, wiring.Member]:
+    """Ports that all requantizers of a cluster share; bit or suffix k belongs to pipeline stage k.
+
+    q_en: stage k holds an accumulator. q_pset: its parameter set. q_pixel3, q_pixel5: its PE in
+    stages 3 and 5. q_add3: the PE's wide register takes the place of c. q_keep5: the sum goes to it.
+    """
+    return {
+        "q_en": In(REQUANT_STAGES), "q_pset": In(REQUANT_STAGES),
+        "q_pixel3": In(3), "q_pixel5": In(3), "q_add3": In(1), "q_keep5": In(1),
+    }
+
+
+class Requantizer(wiring.Component):
+    """q = clip(round_shift(x * m + c, s), lo, hi), with two parameter sets and eight wide registers.
+
+    Stages: 0 operands, 1 four 32 x 8 partial products, 2 and 3 their sum, 4 plus c or t, 5 and 6 shift
+    right keeping guard and sticky bit, 7 rounding decision and saturation to 10 bits, 8 increment and clip.
+    An adder of 64 bits and a multiplier of 32 x 8 bits are what fits one cycle.
+
+    Ports: `requant_control`; x (In, signed 32) in stage 0; param_we (In, 2: one bit a set) writes
+    param_data (In, 128: a `RequantRecord`); q (Out, 8), registered.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({
+            **requant_control(),
+            "x": In(signed(32)),
+            "param_we": In(2),
+            "param_data": In(128),
+            "q": Out(8),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self._sets = [Signal(RequantRecord, name=f"set{k}") for k in range(2)]
+        for k, record in enumerate(self._sets):
+            with m.If(self.param_we[k]):
+                m.d.sync += record.as_value().eq(self.param_data)
+        total = self._multiply_add(m)
+        floor, guard, sticky = self._shift(m, total)
+        self._round_clip(m, floor, guard, sticky)
+        return m
+
+    def _param(self, stage: int, name: str) -> Value:
+        """The field of the set used by what is in `stage`."""
+        return Mux(self.q_pset[stage], getattr(self._sets[1], name), getattr(self._sets[0], name))
+
+    def _multiply_add(self, m: Module) -> Signal:
+        """Stages 0 to 4: x * m + (c or t), a signed 64-bit register of stage 5."""
+        x_q1, m_q1 = Signal(signed(32)), Signal(signed(32))
+        with m.If(self.q_en[0]):
+            m.d.sync += [x_q1.eq(self.x), m_q1.eq(self._param(0, "m"))]
+        part_q2 = [Signal(signed(40), name=f"part{i}_q2") for i in range(4)]
+        with m.If(self.q_en[1]):
+            for i in range(3):
+                m.d.sync += part_q2[i].eq(x_q1 * m_q1[8 * i:8 * i + 8])
+            m.d.sync += part_q2[3].eq(x_q1 * m_q1[24:].as_signed())
+        low_q3, high_q3 = Signal(signed(49)), Signal(signed(49))
+        with m.If(self.q_en[2]):
+            m.d.sync += [low_q3.eq(part_q2[0] + (part_q2[1] << 8)), high_q3.eq(part_q2[2] + (part_q2[3] << 8))]
+        product_q4, addend_q4 = Signal(signed(64)), Signal(signed(64))
+        wide = [Signal(signed(64), name=f"t{p}") for p in range(_PIXELS)]
+        kept = Signal(signed(64))
+        with m.Switch(self.q_pixel3):
+            for p in range(_PIXELS):
+                with m.Case(p):
+                    m.d.comb += kept.eq(wide[p])
+        with m.If(self.q_en[3]):
+            m.d.sync += [
+                product_q4.eq(low_q3 + (high_q3 << 16)),
+                addend_q4.eq(Mux(self.q_add3, kept, self._param(3, "c"))),
+            ]
+        total_q5 = Signal(signed(64))
+        with m.If(self.q_en[4]):
+            m.d.sync += total_q5.eq(product_q4 + addend_q4)
+        with m.If(self.q_en[5] & self.q_keep5):
+            with m.Switch(self.q_pixel5):
+                for p in range(_PIXELS):
+                    with m.Case(p):
+                        m.d.sync += wide[p].eq(total_q5)
+        return total_q5
+
+    def _shift(self, m: Module, total_q5: Signal) -> tuple[Signal, Signal, Signal]:
+        """Stages 5 and 6: floor(total / 2**s), the first dropped bit, and whether any other dropped bit is set."""
+        s_q5, s_q6 = Signal(6), Signal(3)
+        with m.If(self.q_en[4]):
+            s = self._param(4, "s")
+            m.d.sync += s_q5.eq(Cat(s[0] & ~s.all(), s[1:]))  # 63 acts as 62
+        coarse, coarse_guard, coarse_sticky = Signal(signed(64)), Signal(), Signal()
+        with m.Switch(s_q5[3:]):
+            for k in range(8):
+                with m.Case(k):
+                    m.d.comb += coarse.eq(total_q5 >> (8 * k))
+                    if k:
+                        m.d.comb += [coarse_guard.eq(total_q5[8 * k - 1]), coarse_sticky.eq(total_q5[:8 * k - 1].any())]
+        coarse_q6, guard_q6, sticky_q6 = Signal(signed(64)), Signal(), Signal()
+        with m.If(self.q_en[5]):
+            m.d.sync += [coarse_q6.eq(coarse), guard_q6.eq(coarse_guard), sticky_q6.eq(coarse_sticky), s_q6.eq(s_q5[:3])]
+        fine, guard, sticky = Signal(signed(64)), Signal(), Signal()
+        with m.Switch(s_q6):
+            for j in range(8):
+                with m.Case(j):
+                    m.d.comb += fine.eq(coarse_q6 >> j)
+                    if j:
+                        rest = Cat(coarse_q6[:j - 1], guard_q6, sticky_q6)
+                        m.d.comb += [guard.eq(coarse_q6[j - 1]), sticky.eq(rest.any())]
+                    else:
+                        m.d.comb += [guard.eq(guard_q6), sticky.eq(sticky_q6)]
+        floor_q7, guard_q7, sticky_q7 = Signal(signed(64)), Signal(), Signal()
+        with m.If(self.q_en[6]):
+            m.d.sync += [floor_q7.eq(fine), guard_q7.eq(guard), sticky_q7.eq(sticky)]
+        return floor_q7, guard_q7, sticky_q7
+
+    def _round_clip(self, m: Module, floor_q7: Signal, guard_q7: Signal, sticky_q7: Signal) -> None:
+        """Stages 7 and 8. Ten bits suffice before the clip: lo and hi have nine, and rounding adds at most 1."""
+        mode_q7 = Signal(3)
+        with m.If(self.q_en[6]):
+            m.d.sync += mode_q7.eq(self._param(6, "rounding"))
+        negative, odd = floor_q7[63], floor_q7[0]
+        tie = guard_q7 & ~sticky_q7
+        above = guard_q7 & sticky_q7
+        inexact = guard_q7 | sticky_q7
+        rules = {
+            Rounding.FLOOR: Const(0, 1), Rounding.CEIL: inexact, Rounding.TOWARD_ZERO: inexact & negative,
+            Rounding.AWAY: inexact & ~negative, Rounding.HALF_UP: above | tie, Rounding.HALF_EVEN: above | tie & odd,
+            Rounding.HALF_AWAY: above | tie & ~negative, Rounding.HALF_TOWARD_ZERO: above | tie & negative,
+        }
+        up = Signal()
+        with m.Switch(mode_q7):
+            for rounding, rule in rules.items():
+                with m.Case(int(rounding)):
+                    m.d.comb += up.eq(rule)
+        fits = floor_q7[9:].all() | ~floor_q7[9:].any()
+        limit = Cat((~negative).replicate(9), negative).as_signed()
+        small_q8, up_q8, lo_q8, hi_q8 = Signal(signed(10)), Signal(), Signal(signed(9)), Signal(signed(9))
+        with m.If(self.q_en[7]):
+            m.d.sync += [
+                small_q8.eq(Mux(fits, floor_q7[:10].as_signed(), limit)), up_q8.eq(up),
+                lo_q8.eq(self._param(7, "lo")), hi_q8.eq(self._param(7, "hi")),
+            ]
+        rounded = Signal(signed(11))
+        m.d.comb += rounded.eq(small_q8 + up_q8)
+        with m.If(self.q_en[8]):
+            m.d.sync += self.q.eq(Mux((rounded > hi_q8) | (lo_q8 > hi_q8), hi_q8, Mux(rounded < lo_q8, lo_q8, rounded)))
