@@ -1,0 +1,94 @@
+"""The `nncosim` command.
+
+Exit status: 0 all bits and cycles hold; 1 a mismatch, a hang, or cycles not as predicted; 2 bad input or an
+unsupported model, with one message on stderr; 3 a defect of nncosim itself, with its traceback; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["EXIT_BAD_INPUT", "EXIT_DEFECT", "EXIT_FAILED", "EXIT_OK", "cli", "invoke", "main"]
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+# Each subcommand's module is imported when it is called: ONNX and the solvers take seconds to load.
+COMMANDS = {
+    "run": ("nncosim.tb.cli_run", "Compile a model, run it on a platform, check every bit and every cycle."),
+    "compile": ("nncosim.tb.cli_compile", "Compile a model: image, listing, memory map, predicted cycles."),
+    "check": ("nncosim.tb.cli_compile", "Is a model supported, does it fit, and if not, what to change?"),
+    "evaluate": ("nncosim.tb.cli_evaluate", "Accuracy on labelled data, or comparison with the qonnx executor."),
+    "platforms": ("nncosim.tb.cli_platforms", "List the machines, or describe one with its published figures."),
+    "doctor": ("nncosim.tb.cli_doctor", "Which tools were found, and which versions."),
+}
+
+
+class _Lazy(click.Group):
+    """A group that lists its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(COMMANDS[cmd_name][0]), f"{cmd_name}_command")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="nncosim", prog_name="nncosim")
+def cli() -> None:
+    """Run quantised neural networks on accelerator RTL, and check every bit and every cycle."""
+
+
+def _complain(message: str) -> None:
+    click.echo(f"nncosim: error: {message}", err=True)
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; never raises."""
+    try:
+        # Subcommands return their exit status; None from those that only print.
+        status = cli.main(args=arguments, prog_name="nncosim", standalone_mode=False)
+        return status if isinstance(status, int) else EXIT_OK
+    except NncosimError as error:
+        _complain(str(error))
+        return EXIT_BAD_INPUT
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "nncosim"
+        _complain(f"{error.format_message()} (see {where} --help)")
+        return EXIT_BAD_INPUT
+    except click.ClickException as error:
+        _complain(error.format_message())
+        return EXIT_BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("nncosim: interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception:
+        traceback.print_exc()
+        _complain("this is a defect of nncosim, not of your input; please report it with the lines above")
+        return EXIT_DEFECT
+
+
+def main() -> None:
+    """Entry point of the `nncosim` script."""
+    raise SystemExit(invoke())
+
+
+if __name__ == "__main__":
+    main()

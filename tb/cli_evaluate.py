@@ -1,0 +1,176 @@
+"""`nncosim evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from nncosim.compiler.ir import Network
+from nncosim.compiler.qonnx_check import QonnxReport
+from nncosim.platforms.base import Platform
+from nncosim.tb.backend import get_bench
+from nncosim.tb.cli_options import (
+    Progress,
+    json_option,
+    model_argument,
+    output_console,
+    platform_options,
+    progress,
+    resolve_platform,
+    write_json,
+)
+from nncosim.tb.evaluate import Accuracy, accuracy, against_qonnx, executor_predictions, float_images, qonnx_json
+from nncosim.tb.files import prepare_file
+from nncosim.tb.inputs import read_npz
+from nncosim.tb.program import compile_model, prove_model, read_source
+from nncosim.tb.report_table import plain_table
+from nncosim.tb.run import RunOptions, choose
+from rich.console import Console
+from rich.markup import escape
+
+__all__ = ["evaluate_command"]
+
+_PATH = click.Path(path_type=Path)
+DEFAULT_IMAGES = 100
+
+
+def _print_accuracy(console: Console, result: Accuracy) -> None:
+    console.print(
+        f"accuracy: {result.right} of {len(result.labels)} images right, {result.share:.2%} "
+        f"({sum(result.cycles):,} cycles, {result.wall_seconds:.1f} s)"
+    )
+    if result.executor is not None:
+        agree = int((result.executor == result.predictions).sum())
+        console.print(f"qonnx executor: same class on {agree} of {len(result.predictions)} images")
+    if result.first is not None:
+        console.print(f"[red]first wrong element:[/] {escape(str(result.first))}")
+    elif result.diagnosis is None:
+        console.print("[green]every tensor of every image is bit-exact[/]")
+    if result.diagnosis is not None:
+        console.print(f"[red]{result.diagnosis.kind}[/]\n{escape(result.diagnosis.text)}")
+
+
+def _print_qonnx(console: Console, report: QonnxReport) -> None:
+    table = plain_table(f"against the qonnx executor, {report.images} images")
+    table.add_column("layer")
+    for column in ("values", "not exact arithmetic", "float32 rounding", "unexplained"):
+        table.add_column(column, justify="right")
+    for layer in report.layers:
+        table.add_row(
+            escape(layer.name),
+            f"{layer.values:,}",
+            f"{layer.wrong:,}",
+            f"{layer.float_differences:,}",
+            f"{layer.outside:,}",
+        )
+    console.print(table)
+    for layer in report.layers:
+        for what, found in (("exact arithmetic", layer.first_wrong), ("the executor", layer.first_outside)):
+            if found is not None:
+                *index, expected, got = found
+                console.print(
+                    f"[red]{escape(layer.name)}[/] differs from {what} first at (image, channel, row, column) "
+                    f"{tuple(index)}: expected {expected}, got {got}"
+                )
+    good = "[green]equal to exact arithmetic everywhere[/]; the executor differs from it in"
+    bad = "[red]not equal[/]; the executor's float32 rounding differs in"
+    console.print(
+        f"{good if report.ok else bad} {report.float_differences:,} of {report.values:,} values, "
+        "within its float32 error"
+    )
+
+
+def _accuracy(
+    model: Path,
+    data: bytes,
+    platform: Platform,
+    settings: dict[str, int],
+    source: Path,
+    options: RunOptions,
+    limit: int | None,
+    with_executor: bool,
+    say: Progress,
+) -> tuple[Accuracy, Network]:
+    choose(get_bench(platform), platform, options.backend, options.driver)
+    arrays = read_npz(source)
+    program = compile_model(model, data, platform, settings, say)
+    result = accuracy(program, platform, arrays, options, str(source), limit=limit, progress=say)
+    if with_executor:
+        say("qonnx executor")
+        images = float_images(program.network, arrays, str(source), len(result.predictions))
+        result = replace(result, executor=executor_predictions(model, program.network, images))
+    return result, program.network
+
+
+@click.command("evaluate")
+@model_argument
+@platform_options
+@click.option("--data", type=_PATH, metavar="X.npz", help="One array per graph input, N images, and `labels` (N,).")
+@click.option("--against", type=click.Choice(["qonnx"]), help="Compare layer by layer with this executor.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"How many images [default: all of --data; {DEFAULT_IMAGES} random ones without].",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of random images.")
+@click.option("--backend", default="iss", show_default=True, metavar="iss|rtl", help="What runs the images.")
+@click.option("--driver", metavar="cocotb|direct", help="How the RTL simulation is driven.")
+@json_option
+def evaluate_command(
+    model: Path,
+    platform_name: str | None,
+    settings: tuple[str, ...],
+    data: Path | None,
+    against: str | None,
+    images: int | None,
+    seed: int,
+    backend: str,
+    driver: str | None,
+    json_file: Path | None,
+) -> int:
+    """Accuracy on labelled data, or comparison with the qonnx executor, or both on the same images.
+
+    Exit status: 0 if every tensor is right (and the executor, if asked, agrees), 1 if not, 2 for bad input.
+    """
+    if data is None and against is None:
+        raise click.UsageError("give --data X.npz (accuracy), --against qonnx, or both")
+    if json_file not in (None, Path("-")):
+        prepare_file(json_file)
+    console, raw = output_console(json_file), read_source(model)
+    platform, overrides = resolve_platform(platform_name, settings)
+    report: dict[str, Any] = {"model": model.name, "platform": platform.name, "seed": seed}
+    passed = True
+    with progress() as say:
+        result, comparison = None, None
+        if data is not None:
+            result, network = _accuracy(
+                model,
+                raw,
+                platform,
+                overrides,
+                data,
+                RunOptions(backend, driver, seed=seed),
+                images,
+                against is not None,
+                say,
+            )
+            report |= {"backend": backend, **result.to_json()}
+            passed &= result.passed
+        else:
+            network = prove_model(model, raw, platform)
+        if against is not None:
+            chosen = (
+                images or DEFAULT_IMAGES if data is None else float_images(network, read_npz(data), str(data), images)
+            )
+            comparison = against_qonnx(model, network, chosen, seed, say)
+            report["qonnx"] = qonnx_json(comparison)
+            passed &= comparison.ok
+    if result is not None:
+        _print_accuracy(console, result)
+    if comparison is not None:
+        _print_qonnx(console, comparison)
+    write_json(report | {"verdict": "pass" if passed else "mismatch"}, json_file)
+    return 0 if passed else 1

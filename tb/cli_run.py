@@ -1,0 +1,106 @@
+"""`nncosim run`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from nncosim.platforms.base import Platform
+from nncosim.tb.backend import get_bench
+from nncosim.tb.cli_options import (
+    Progress,
+    json_option,
+    out_option,
+    output_console,
+    platform_options,
+    progress,
+    resolve_platform,
+    write_json,
+)
+from nncosim.tb.files import prepare_directory, prepare_file, write_files
+from nncosim.tb.program import Program, compile_model, is_image, load_image, read_source
+from nncosim.tb.report_table import print_report
+from nncosim.tb.run import RunOptions, choose, run_program
+
+__all__ = ["run_command"]
+
+_PATH = click.Path(path_type=Path)
+
+
+def _program(
+    source: Path, platform_name: str | None, settings: tuple[str, ...], options: RunOptions, say: Progress
+) -> tuple[Program, Platform, dict[str, int]]:
+    """Load or compile `source`; what cannot run on the chosen bench is refused before anything is compiled."""
+    data = read_source(source)
+    if is_image(data):
+        if settings:
+            raise click.UsageError("--set changes what is compiled; the image has its platform's parameters in it")
+        program, platform, overrides = load_image(source, data)
+        if platform_name not in (None, platform.name):
+            raise click.UsageError(f"{source} is an image for {platform.name!r}, not for {platform_name!r}")
+        return program, platform, overrides
+    platform, overrides = resolve_platform(platform_name, settings)
+    choose(get_bench(platform), platform, options.backend, options.driver)
+    return compile_model(source, data, platform, overrides, say), platform, overrides
+
+
+@click.command("run")
+@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=_PATH)
+@platform_options
+@click.option("--backend", metavar="rtl|iss", help="What runs the image [default: rtl where the platform has it].")
+@click.option("--driver", metavar="cocotb|direct", help="How the RTL simulation is driven [default: cocotb].")
+@click.option("--input", "input_file", type=_PATH, metavar="X.npz", help="One array per graph input, by its name.")
+@click.option(
+    "--index",
+    "indices",
+    type=int,
+    multiple=True,
+    metavar="I",
+    help="Which image of the input file; repeat it for inferences back to back, without reset.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of random inputs (without --input), and of the poison in memories.",
+)
+@click.option("--trace", type=_PATH, metavar="FILE", help="Write a waveform (RTL).")
+@out_option()
+@json_option
+def run_command(
+    source: Path,
+    platform_name: str | None,
+    settings: tuple[str, ...],
+    backend: str | None,
+    driver: str | None,
+    input_file: Path | None,
+    indices: tuple[int, ...],
+    seed: int,
+    trace: Path | None,
+    out: Path | None,
+    json_file: Path | None,
+) -> int:
+    """Run a model, or an image compiled before, and check every bit and every cycle.
+
+    Exit status: 0 all bits and cycles hold, 1 a mismatch, a hang or cycles not as predicted, 2 bad input.
+    """
+    if indices and input_file is None:
+        raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")
+    if out is not None:
+        prepare_directory(out)
+    if json_file not in (None, Path("-")):
+        prepare_file(json_file)
+    options = RunOptions(backend, driver, input_file, indices, seed, trace)
+    with progress() as say:
+        program, platform, overrides = _program(source, platform_name, settings, options, say)
+        outcome = run_program(program, platform, overrides, options, say)
+    data = outcome.report.to_json()
+    # Files before the table: who reads the table finds them there.
+    if out is not None:
+        write_files(out, {**outcome.files, "report.json": (json.dumps(data, indent=2) + "\n").encode()})
+    print_report(outcome.report, output_console(json_file))
+    write_json(data, json_file)
+    return 0 if outcome.report.passed else 1

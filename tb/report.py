@@ -1,0 +1,331 @@
+"""The report of a run: what every layer computed, whether it is right, and where each cycle went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nncosim.compiler.ir import Conv, Network, Op, Pool
+from nncosim.platforms.base import Platform
+from nncosim.tb.backend import Diagnosis, Frame, RunResult
+from nncosim.tb.compare import Comparison, Divergence
+
+__all__ = [
+    "LAYER_CYCLES",
+    "LAYER_SHARE",
+    "TOTAL_SHARE",
+    "LayerReport",
+    "Report",
+    "Requantization",
+    "Step",
+    "build_report",
+    "layers_of",
+    "macs_of",
+    "operator_name",
+    "requantization_of",
+    "within",
+]
+
+TOTAL_SHARE = 0.02
+"""A run's cycles lie within this share of the prediction, or the verdict is "cycles"."""
+LAYER_SHARE = 0.05
+LAYER_CYCLES = 100
+"""A layer's cycles lie within `LAYER_SHARE` of the prediction, or within `LAYER_CYCLES` of it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the image's schedule: the operators it completes, where, and its predicted cycles."""
+
+    name: str
+    ops: tuple[str, ...]
+    engine: str
+    predicted_cycles: int
+
+
+@dataclass(frozen=True)
+class Requantization:
+    """The proof's result over all operators that requantize."""
+
+    layers: int
+    exact_layers: int
+    max_lsb: int
+    inexact: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "layers": self.layers,
+            "exact_layers": self.exact_layers,
+            "max_lsb": self.max_lsb,
+            "inexact": list(self.inexact),
+        }
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One schedule step. `cycles` and `counters` are None and empty if the run stopped before its end.
+
+    `counters`: engine -> category -> cycles, as the bench read them; each engine's add up to `cycles`.
+    `tensors`: how many tensors were compared, `first` the first wrong element among them.
+    """
+
+    name: str
+    op: str
+    engine: str
+    macs: int
+    predicted_cycles: int
+    cycles: int | None
+    counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    exact: bool = False
+    first: Divergence | None = None
+    requantization: str = ""
+
+    @property
+    def mac_per_cycle(self) -> float | None:
+        return self.macs / self.cycles if self.cycles else None
+
+    @property
+    def in_time(self) -> bool:
+        return self.cycles is not None and within(self.cycles, self.predicted_cycles, LAYER_SHARE, LAYER_CYCLES)
+
+    def other_cycles(self) -> dict[str, float]:
+        """Category -> share of this layer's cycles that its engine (mean of all instances) was not busy."""
+        own = [c for name, c in self.counters.items() if name.rstrip("0123456789_[]") == self.engine]
+        own = own or [c for name, c in self.counters.items() if name in self.engine.split("+")]
+        own = own or list(self.counters.values())
+        shares: dict[str, float] = {}
+        for counters in own:
+            for category, cycles in counters.items():
+                if category != "busy" and cycles and self.cycles:
+                    shares[category] = shares.get(category, 0.0) + cycles / self.cycles / len(own)
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "op": self.op,
+            "engine": self.engine,
+            "macs": self.macs,
+            "cycles": self.cycles,
+            "predicted_cycles": self.predicted_cycles,
+            "mac_per_cycle": rounded(self.mac_per_cycle),
+            "bit_exact": self.exact,
+            "first_divergence": divergence_json(self.first),
+            "requantization": self.requantization,
+            "in_time": self.in_time,
+            "counters": {engine: dict(c) for engine, c in self.counters.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `nncosim run` prints and writes. `macs`: of the graph, for one inference."""
+
+    model: str
+    platform: Platform
+    settings: Mapping[str, int]
+    backend: str
+    driver: str | None
+    seed: int
+    input: str
+    macs: int
+    layers: tuple[LayerReport, ...]
+    frame_cycles: tuple[int, ...]
+    predicted_cycles: int
+    comparison: Comparison
+    requantization: Requantization
+    diagnosis: Diagnosis | None
+    wall_seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+    hashes: Mapping[str, str | None]
+    command: str = ""
+
+    @property
+    def cycles(self) -> int | None:
+        """Of the first inference, None if it did not end."""
+        return self.frame_cycles[0] if self.frame_cycles else None
+
+    @property
+    def mac_per_cycle(self) -> float | None:
+        return self.macs / self.cycles if self.cycles else None
+
+    @property
+    def utilization(self) -> float | None:
+        """MAC per cycle as a share of the platform's peak."""
+        peak = self.platform.peak_macs_per_cycle
+        return self.mac_per_cycle / peak if self.mac_per_cycle is not None and peak else None
+
+    @property
+    def late_layers(self) -> tuple[LayerReport, ...]:
+        return tuple(layer for layer in self.layers if not layer.in_time)
+
+    @property
+    def cycles_hold(self) -> bool:
+        """Total and every layer within the bounds of the prediction; False if the run did not end."""
+        total = self.cycles is not None and within(self.cycles, self.predicted_cycles, TOTAL_SHARE)
+        return total and not self.late_layers
+
+    @property
+    def verdict(self) -> str:
+        """ "pass", "mismatch", "cycles" (all bits right, prediction missed), or the diagnosis' kind."""
+        if self.diagnosis is not None:
+            return self.diagnosis.kind
+        if not self.comparison.bit_exact:
+            return "mismatch"
+        return "pass" if self.cycles_hold else "cycles"
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "pass"
+
+    def to_json(self) -> dict[str, Any]:
+        first = self.comparison.first
+        return {
+            "model": self.model,
+            "platform": self.platform.name,
+            "settings": dict(self.settings),
+            "backend": self.backend,
+            "driver": self.driver,
+            "verdict": self.verdict,
+            "bit_exact": self.comparison.bit_exact,
+            "first_divergence": divergence_json(first),
+            "diagnosis": {"kind": self.diagnosis.kind, "text": self.diagnosis.text} if self.diagnosis else None,
+            "seed": self.seed,
+            "input": self.input,
+            "macs": self.macs,
+            "cycles": self.cycles,
+            "frames": list(self.frame_cycles),
+            "predicted_cycles": self.predicted_cycles,
+            "cycles_hold": self.cycles_hold,
+            "mac_per_cycle": rounded(self.mac_per_cycle),
+            "utilization": rounded(self.utilization, 6),
+            "requantization": self.requantization.to_json(),
+            "tensors": {
+                "compared": len(self.comparison.tensors),
+                "elements": self.comparison.elements,
+                "wrong": sum(not t.exact for t in self.comparison.tensors),
+            },
+            "wall_seconds": {key: round(value, 3) for key, value in self.wall_seconds.items()},
+            "layers": [layer.to_json() for layer in self.layers],
+            "published": [vars(figure) for figure in self.platform.published],
+            "versions": dict(self.versions),
+            "hashes": dict(self.hashes),
+            "command": self.command,
+        }
+
+
+def rounded(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def divergence_json(first: Divergence | None) -> dict[str, Any] | None:
+    if first is None:
+        return None
+    return {
+        "tensor": first.tensor,
+        "index": list(first.index),
+        "expected": first.expected,
+        "got": first.got,
+        "frame": first.frame,
+        "note": first.note,
+    }
+
+
+def within(measured: int, predicted: int, share: float, cycles: int = 0) -> bool:
+    """Does `measured` lie within `share` of `predicted`, or within `cycles` of it?"""
+    return abs(measured - predicted) <= max(share * predicted, cycles)
+
+
+def macs_of(network: Network, op: Op) -> int:
+    """Multiply-accumulates of one operator as the graph has them: convolutions and matrix products."""
+    if not isinstance(op, Conv):
+        return 0
+    _, rows, columns = network.tensors[op.output].shape
+    return int(op.weights.size) * rows * columns
+
+
+def operator_name(network: Network, op: Op) -> str:
+    """The operator as a table says it: "Conv 3x3 s2", "Conv 3x3 dw", "Gemm", "MaxPool 2x2", "Add"."""
+    if isinstance(op, Conv):
+        rows, columns = op.weights.shape[2:]
+        if op.onnx_op != "Conv":
+            return op.onnx_op
+        text = f"Conv {rows}x{columns}"
+        if op.groups > 1:
+            text += " dw" if op.groups == network.tensors[op.inputs[0]].shape[0] else f" g{op.groups}"
+        text += f" s{op.stride[0]}" if max(op.stride) > 1 else ""
+        return text + (f" d{op.dilation[0]}" if max(op.dilation) > 1 else "")
+    if isinstance(op, Pool):
+        kind = "MaxPool" if op.mode == "max" else "AveragePool"
+        return f"{kind} {op.kernel[0]}x{op.kernel[1]}"
+    return type(op).__name__
+
+
+def requantization_of(network: Network) -> Requantization:
+    """Sum up the proofs of a proved network."""
+    proofs = [(op.name, op.proof) for op in network.ops if op.proof is not None]
+    inexact = tuple(name for name, proof in proofs if not proof.exact)
+    worst = max((proof.max_lsb for _, proof in proofs), default=0)
+    return Requantization(len(proofs), len(proofs) - len(inexact), worst, inexact)
+
+
+def _layer(network: Network, index: int, step: Step, frame: Frame | None, comparison: Comparison) -> LayerReport:
+    by_name = {op.name: op for op in network.ops}
+    ops = [by_name[name] for name in step.ops if name in by_name]
+    interval = next((i for i in frame.intervals if i.step == index), None) if frame else None
+    tensors = [t for op in ops for t in comparison.of_op(op.name)]
+    proofs = [op.proof for op in ops if op.proof is not None]
+    differing = sum(p.differing_values for p in proofs)
+    text = "" if not proofs else "exact" if all(p.exact for p in proofs) else f"{differing} values differ"
+    return LayerReport(
+        name=step.name,
+        op=" + ".join(operator_name(network, op) for op in ops) or "-",
+        engine=step.engine,
+        macs=sum(macs_of(network, op) for op in ops),
+        predicted_cycles=step.predicted_cycles,
+        cycles=interval.end - interval.start if interval else None,
+        counters=interval.counters if interval else {},
+        exact=all(t.exact for t in tensors),
+        first=next((t.first for t in tensors if not t.exact), None),
+        requantization=text,
+    )
+
+
+def layers_of(
+    network: Network, schedule: Sequence[Step], result: RunResult, comparison: Comparison
+) -> tuple[LayerReport, ...]:
+    """A row a step of the schedule, with the cycles of the first inference."""
+    frame = result.frames[0] if result.frames else None
+    return tuple(_layer(network, i, step, frame, comparison) for i, step in enumerate(schedule))
+
+
+def build_report(
+    network: Network,
+    platform: Platform,
+    schedule: Sequence[Step],
+    predicted_cycles: int,
+    result: RunResult,
+    comparison: Comparison,
+    **facts: Any,
+) -> Report:
+    """Put together what compiler, bench and comparison found.
+
+    Args:
+        facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command` of `Report`.
+    """
+    # A frame that a diagnosis cut short has tensors to look at but no cycles to count.
+    complete = result.frames[:-1] if result.diagnosis is not None else result.frames
+    return Report(
+        platform=platform,
+        backend=result.backend,
+        driver=result.driver,
+        macs=sum(macs_of(network, op) for op in network.ops),
+        layers=layers_of(network, schedule, result, comparison),
+        frame_cycles=tuple(frame.cycles for frame in complete),
+        predicted_cycles=predicted_cycles,
+        comparison=comparison,
+        requantization=requantization_of(network),
+        diagnosis=result.diagnosis,
+        **facts,
+    )

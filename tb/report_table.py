@@ -1,0 +1,176 @@
+"""The report for the terminal."""
+
+from __future__ import annotations
+
+from nncosim.tb.report import LayerReport, Report
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["plain_table", "print_report"]
+
+CATEGORIES = {
+    "wait_data": "data",
+    "wait_port": "port",
+    "wait_host": "host",
+    "control": "control",
+    "idle": "idle",
+}
+VERDICTS = {
+    "pass": "[bold green]PASS[/]: every bit is right and the cycles are as predicted",
+    "mismatch": "[bold red]MISMATCH[/]: the machine computed something else than the network",
+    "cycles": "[bold red]CYCLES[/]: every bit is right, but the cycles are not as predicted",
+    "hang": "[bold red]HANG[/]: the run did not end within its limit of cycles",
+    "trap": "[bold red]TRAP[/]: the machine stopped on an error",
+    "check": "[bold red]CHECK[/]: a protocol check failed",
+}
+
+
+def plain_table(title: str = "") -> Table:
+    """A table in the style of all of nncosim's output."""
+    return Table(
+        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _others(layer: LayerReport) -> str:
+    shares = layer.other_cycles()
+    parts = [f"{CATEGORIES.get(name, name)} {share:.0%}" for name, share in shares.items() if share >= 0.005]
+    return ", ".join(parts) or "-"
+
+
+def _exactness(layer: LayerReport) -> Text:
+    if layer.first is not None:
+        return Text(str(layer.first), style="red")
+    return Text("bit-exact", style="green") if layer.exact else Text("not compared", style="red")
+
+
+def _layers(report: Report) -> Table:
+    table = plain_table()
+    for column in ("layer", "operator", "engine"):
+        table.add_column(column, no_wrap=True)
+    for column in ("MACs", "predicted", "cycles", "MAC/cycle"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("other cycles")
+    table.add_column("result", overflow="fold")
+    for layer in report.layers:
+        measured = Text(_number(layer.cycles), style="" if layer.in_time else "red")
+        table.add_row(
+            escape(layer.name),
+            escape(layer.op),
+            escape(layer.engine),
+            _number(layer.macs),
+            _number(layer.predicted_cycles),
+            measured,
+            _number(layer.mac_per_cycle, 1),
+            _others(layer),
+            _exactness(layer),
+        )
+    return table
+
+
+def _totals(report: Report) -> Table:
+    table = plain_table()
+    table.add_column("total")
+    table.add_column("measured", justify="right")
+    table.add_column("predicted", justify="right")
+    ideal = report.macs / report.predicted_cycles if report.predicted_cycles else None
+    table.add_row("cycles", _number(report.cycles), _number(report.predicted_cycles))
+    table.add_row("MAC/cycle", _number(report.mac_per_cycle, 1), _number(ideal, 1))
+    use = report.utilization
+    table.add_row(
+        "of the peak", "-" if use is None else f"{use:.1%}", f"{report.platform.peak_macs_per_cycle:,} MAC/cycle"
+    )
+    clock = getattr(report.platform, "clock_hz", None)
+    if clock and report.cycles:
+        table.add_row(
+            f"at {clock / 1e6:g} MHz",
+            f"{report.cycles / clock * 1e3:.3f} ms",
+            f"{report.predicted_cycles / clock * 1e3:.3f} ms",
+        )
+    for number, cycles in enumerate(report.frame_cycles[1:], 2):
+        table.add_row(f"cycles of inference {number}", _number(cycles), "")
+    return table
+
+
+def _published(report: Report) -> Table | None:
+    figures = report.platform.published
+    if not figures:
+        return None
+    table = plain_table("published for this machine")
+    for column in ("network", "quantity"):
+        table.add_column(column)
+    table.add_column("value", justify="right")
+    table.add_column("source", overflow="fold")
+    for figure in figures:
+        table.add_row(
+            escape(figure.network),
+            escape(figure.quantity),
+            f"{figure.value:,g} {figure.unit}" if figure.value < 1e4 else f"{figure.value:,.0f} {figure.unit}",
+            escape(figure.source),
+        )
+    return table
+
+
+def _facts(report: Report) -> list[str]:
+    lines = []
+    proof = report.requantization
+    if proof.exact_layers == proof.layers:
+        lines.append(f"requantization: exact in all {proof.layers} layers")
+    else:
+        lines.append(
+            f"requantization: exact in {proof.exact_layers} of {proof.layers} layers, elsewhere within "
+            f"{proof.max_lsb} LSB of the model ({', '.join(proof.inexact)})"
+        )
+    wrong = sum(not t.exact for t in report.comparison.tensors)
+    lines.append(
+        f"compared: {report.comparison.elements:,} elements in {len(report.comparison.tensors)} tensors, "
+        f"{wrong or 'no'} tensor{'' if wrong == 1 else 's'} wrong; input: {report.input}, seed {report.seed}"
+    )
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.wall_seconds.items())
+    lines.append(f"wall time: {times}")
+    return [escape(line) for line in lines]
+
+
+def _explanation(report: Report) -> list[str]:
+    lines = []
+    if report.diagnosis is not None:
+        lines += [f"  {escape(line)}" for line in report.diagnosis.text.splitlines()]
+    if report.comparison.first is not None:
+        lines.append(f"  first wrong element: {escape(str(report.comparison.first))}")
+    if report.verdict == "cycles":
+        for layer in report.late_layers:
+            lines.append(
+                f"  layer {escape(layer.name)}: predicted {_number(layer.predicted_cycles)}, "
+                f"measured {_number(layer.cycles)}"
+            )
+        lines.append(f"  total: predicted {_number(report.predicted_cycles)}, measured {_number(report.cycles)}")
+    if not report.passed and report.command:
+        lines.append(f"  repeat with: {escape(report.command)}")
+    return lines
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the table of layers, the totals beside the published figures, and the verdict."""
+    driver = f", driver {report.driver}" if report.driver else ""
+    settings = "".join(f" {key}={value}" for key, value in report.settings.items())
+    parts: list[RenderableType] = [
+        Text(f"{report.model} on {report.platform.name}{settings}, backend {report.backend}{driver}", style="bold"),
+        "",
+        _layers(report),
+        "",
+        _totals(report),
+        "",
+    ]
+    published = _published(report)
+    if published is not None:
+        parts += [published, ""]
+    parts += [*_facts(report), "", VERDICTS.get(report.verdict, report.verdict), *_explanation(report)]
+    console.print(
+        Group(*(Text.from_markup(part) if isinstance(part, str) else part for part in parts)), soft_wrap=False
+    )

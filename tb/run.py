@@ -1,0 +1,189 @@
+"""The flow of one run: import, prove, compile, run on a bench, compare, report.
+
+Nothing here knows a platform: the compiler's back end and the bench are found by the platform's name.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from nncosim.compiler.evaluate import evaluate
+from nncosim.compiler.ir import Network
+from nncosim.platforms.base import Platform
+from nncosim.tb.backend import Bench, RunResult, get_bench
+from nncosim.tb.compare import Comparison, compare_frames
+from nncosim.tb.errors import BenchError
+from nncosim.tb.files import sha256
+from nncosim.tb.inputs import batch_size, frames, outputs_npz, random_frames, read_npz
+from nncosim.tb.program import Program
+from nncosim.tb.report import Report, build_report
+from nncosim.tb.versions import versions
+
+__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_frames", "choose", "execute", "make_frames", "run_program"]
+
+HANG_FACTOR = 4
+"""An inference past this many times its predicted cycles is a hang."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user asked of a run. `indices`: which images of the input file, one inference each."""
+
+    backend: str | None = None
+    driver: str | None = None
+    input: Path | None = None
+    indices: tuple[int, ...] = ()
+    seed: int = 0
+    trace: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A report and the files that belong to it (name to contents), `report.json` left to the caller."""
+
+    report: Report
+    network: Network
+    outputs: tuple[Mapping[str, np.ndarray], ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def choose(bench: Bench, platform: Platform, backend: str | None, driver: str | None) -> tuple[str, str | None]:
+    """Backend and driver, the platform's first where the user gave none (RTL before the simulators of it).
+
+    Raises:
+        BenchError: the platform has no such backend, or the backend no such driver.
+    """
+    backends = tuple(bench.backends)
+    chosen = backend or ("rtl" if "rtl" in backends else backends[0])
+    if chosen not in backends:
+        raise BenchError(f"platform {platform.name!r} has no backend {chosen!r}; it has {', '.join(backends)}")
+    drivers = tuple(bench.drivers.get(chosen, ()))
+    if driver is not None and driver not in drivers:
+        choice = f"it has {', '.join(drivers)}" if drivers else "it has no choice of drivers; leave --driver out"
+        raise BenchError(f"backend {chosen!r} of platform {platform.name!r} has no driver {driver!r}; {choice}")
+    return chosen, driver or (drivers[0] if drivers else None)
+
+
+def make_frames(network: Network, options: RunOptions) -> tuple[list[dict[str, np.ndarray]], str]:
+    """The inferences' inputs, and what to call them in the report.
+
+    Raises:
+        InputError: the input file does not fit the model.
+    """
+    if options.input is None:
+        return random_frames(network, options.seed, 1), "random"
+    source = str(options.input)
+    arrays = read_npz(options.input)
+    indices = options.indices
+    if not indices:
+        count = batch_size(network, arrays, source)
+        if count > 1:
+            raise BenchError(f"{source} holds {count} images; choose with --index (0 to {count - 1}), or use evaluate")
+        indices = (0,)
+    shown = "" if indices == (0,) else "[" + ", ".join(map(str, indices)) + "]"
+    return frames(network, arrays, indices, source), source + shown
+
+
+def execute(
+    program: Program,
+    platform: Platform,
+    inputs: list[dict[str, np.ndarray]],
+    options: RunOptions,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run the image on the platform's bench, bounded by `HANG_FACTOR` times the predicted cycles."""
+    bench = get_bench(platform)
+    backend, driver = choose(bench, platform, options.backend, options.driver)
+    return bench.run(
+        platform,
+        program.image,
+        inputs,
+        backend=backend,
+        driver=driver,
+        seed=options.seed,
+        progress=progress,
+        limit_cycles=HANG_FACTOR * program.predicted_cycles,
+        trace=str(options.trace) if options.trace is not None else None,
+    )
+
+
+def check_frames(program: Program, inputs: list[dict[str, np.ndarray]], result: RunResult) -> Comparison:
+    """Compare every tensor of every inference with the integer network's own executor."""
+    expected = tuple(evaluate(program.network, frame) for frame in inputs)
+    return compare_frames(program.network, expected, tuple(frame.tensors for frame in result.frames))
+
+
+def _command(program: Program, settings: Mapping[str, int], result: RunResult, options: RunOptions) -> str:
+    words = ["nncosim", "run", str(program.source)]
+    if not program.from_image:
+        words += ["--platform", program.platform_name]
+        words += [f"--set={key}={value}" for key, value in settings.items()]
+    words += ["--backend", result.backend]
+    words += ["--driver", result.driver] if result.driver else []
+    if options.input is not None:
+        words += ["--input", str(options.input), *(f"--index={i}" for i in options.indices)]
+    words += ["--seed", str(options.seed)]
+    return shlex.join(words)
+
+
+def run_program(
+    program: Program,
+    platform: Platform,
+    settings: Mapping[str, int],
+    options: RunOptions,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run a compiled program, compare, and report.
+
+    Raises:
+        NncosimError: bad input, or a bench that cannot run. Mismatches and hangs are results, not errors.
+    """
+    say = progress or (lambda text: None)
+    inputs, name = make_frames(program.network, options)
+    say("simulating")
+    begin = time.perf_counter()
+    result = execute(program, platform, inputs, options, progress)
+    elapsed = time.perf_counter() - begin
+    say("comparing")
+    comparison = check_frames(program, inputs, result)
+    build = result.wall_seconds.get("build", 0.0)
+    seconds = {
+        "compile": program.compile_seconds,
+        "build": build,
+        "simulate": result.wall_seconds.get("simulate", elapsed - build),
+    }
+    hashes = {"rtl": _rtl_hash(result), "image": sha256(program.image), "model": program.model_hash}
+    report = build_report(
+        program.network,
+        platform,
+        program.schedule,
+        program.predicted_cycles,
+        result,
+        comparison,
+        model=program.source.name,
+        settings=settings,
+        seed=options.seed,
+        input=name,
+        wall_seconds=seconds,
+        versions=versions(),
+        hashes=hashes,
+        command=_command(program, settings, result, options),
+    )
+    outputs = tuple(
+        {n: frame.tensors[n] for n in program.network.outputs if n in frame.tensors} for frame in result.frames
+    )
+    return Outcome(
+        report, program.network, outputs, {**program.files, "outputs.npz": outputs_npz(program.network, outputs)}
+    )
+
+
+def _rtl_hash(result: RunResult) -> str | None:
+    found = result.details.get("rtl_hash", result.details.get("rtl"))
+    return str(found) if found is not None else None

@@ -1,0 +1,162 @@
+"""The report: its numbers, its verdict, its table, its JSON."""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from nncosim.compiler.evaluate import evaluate
+from nncosim.platforms.base import Engine, Platform, Published
+from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
+from nncosim.tb.compare import compare_frames
+from nncosim.tb.inputs import random_frames
+from nncosim.tb.report import Step, build_report, macs_of, operator_name, within
+from nncosim.tb.report_table import print_report
+from rich.console import Console
+from small_network import small_network
+
+JSON_KEYS = {
+    "model", "platform", "backend", "driver", "verdict", "bit_exact", "first_divergence", "seed", "macs", "cycles",
+    "predicted_cycles", "mac_per_cycle", "utilization", "requantization", "wall_seconds", "layers", "versions",
+    "hashes",
+}  # fmt: skip
+LAYER_KEYS = {"name", "op", "engine", "macs", "cycles", "predicted_cycles", "counters"}
+CONV_MACS = 2 * 2 * 3 * 3 * 4 * 4
+STEPS = (
+    Step("conv", ("conv",), "unit", 1000),
+    Step("add", ("add",), "unit", 5000),
+    Step("pool", ("pool",), "pool", 300),
+)
+
+
+@dataclass(frozen=True)
+class Paper(Platform):
+    name: ClassVar[str] = "paper"
+    title: ClassVar[str] = "A machine on paper"
+    published: ClassVar = (Published("SmallNet", "latency", 1234567, "cycles", "A Paper [table 1]"),)
+    clock_hz: int = 100_000_000
+
+    @property
+    def engines(self):
+        return (Engine("unit", 4, 2), Engine("pool", 0))
+
+
+def counters(cycles, busy):
+    wait = (cycles - busy) // 2
+    unit = {"busy": busy, "wait_data": wait, "control": cycles - busy - wait}
+    return {"unit0": unit, "unit1": {"busy": 0, "idle": cycles}, "pool": {"busy": 0, "idle": cycles}}
+
+
+def make(measured=(1000, 5000, 300), spoil=None, diagnosis=None, frames=1):
+    network = small_network()
+    inputs = random_frames(network, 2, frames)
+    expected = tuple(evaluate(network, frame) for frame in inputs)
+    tensors = [{name: array.copy() for name, array in frame.items()} for frame in expected]
+    if spoil:
+        tensors[0][spoil][1, 1, 0] += 3
+    ends = np.cumsum(measured).tolist()
+    intervals = tuple(
+        Interval(i, end - cycles, end, counters(cycles, cycles // 2))
+        for i, (cycles, end) in enumerate(zip(measured, ends, strict=True))
+    )
+    run = tuple(Frame(ends[-1], frame, intervals) for frame in tensors)
+    result = RunResult("rtl", "cocotb", run, diagnosis, {"build": 1.0, "simulate": 2.0})
+    return build_report(
+        network, Paper(), STEPS, 6300, result, compare_frames(network, expected, tuple(tensors)),
+        model="small.onnx", settings={"clock_hz": 5}, seed=2, input="random", wall_seconds={"compile": 0.5},
+        versions={"nncosim": "0"}, hashes={"rtl": None, "image": "ab", "model": "cd"}, command="nncosim run small.onnx",
+    )  # fmt: skip
+
+
+def text_of(report, width=200):
+    stream = io.StringIO()
+    print_report(report, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def test_the_numbers():
+    report = make()
+    assert report.macs == CONV_MACS and report.cycles == 6300
+    assert report.mac_per_cycle == pytest.approx(CONV_MACS / 6300)
+    assert report.utilization == pytest.approx(CONV_MACS / 6300 / 8)
+    assert report.verdict == "pass" and report.passed
+    assert report.layers[0].mac_per_cycle == pytest.approx(CONV_MACS / 1000)
+    # mean of both units: half and none of the cycles busy, so 25 % data, 25 % control, halved, and 50 % idle
+    shares = {"idle": 0.5, "wait_data": 0.125, "control": 0.125}
+    assert report.layers[0].other_cycles() == pytest.approx(shares, abs=1e-3)
+
+
+def test_operators_are_named_as_in_the_graph():
+    network = small_network()
+    assert [operator_name(network, op) for op in network.ops] == ["Conv 3x3", "Add", "MaxPool 2x2"]
+    assert [macs_of(network, op) for op in network.ops] == [CONV_MACS, 0, 0]
+
+
+def test_json_has_every_key_and_is_json():
+    data = json.loads(json.dumps(make().to_json()))
+    assert data.keys() >= JSON_KEYS
+    assert all(layer.keys() >= LAYER_KEYS for layer in data["layers"])
+    assert data["first_divergence"] is None and data["bit_exact"] is True
+    assert data["requantization"] == {"layers": 3, "exact_layers": 2, "max_lsb": 1, "inexact": ["add"]}
+    assert data["layers"][1]["counters"]["unit0"] == {"busy": 2500, "wait_data": 1250, "control": 1250}
+    assert sum(layer["cycles"] for layer in data["layers"]) == data["cycles"]
+
+
+def test_a_wrong_element_fails_its_layer_and_the_run():
+    report = make(spoil="b")
+    assert report.verdict == "mismatch" and not report.passed
+    first = report.to_json()["first_divergence"]
+    assert (first["tensor"], first["index"]) == ("b", [1, 1, 0]) and first["got"] == first["expected"] + 3
+    assert [layer.exact for layer in report.layers] == [True, False, True]
+    text = text_of(report)
+    assert "MISMATCH" in text and "b[1, 1, 0]" in text and "repeat with: nncosim run small.onnx" in text
+
+
+@pytest.mark.parametrize(
+    ("measured", "good"),
+    [
+        ((1000, 5000, 300), True),
+        ((1049, 5049, 300), True),  # within 5 %
+        ((1000, 5100, 320), True),  # within 2 % in all
+        ((1101, 5000, 300), False),  # one layer out by more than 5 % and than 100 cycles
+        ((900, 5000, 400), True),  # 100 cycles either way
+        ((899, 5101, 300), False),
+        ((1000, 5127, 300), False),  # each layer within its bound, the total 127 of 126 allowed
+        ((1000, 5126, 300), True),
+    ],
+)
+def test_the_cycles_hold_within_their_bounds(measured, good):
+    report = make(measured)
+    assert report.verdict == ("pass" if good else "cycles")
+    if not good:
+        assert "CYCLES" in text_of(report)
+
+
+def test_within():
+    assert within(102, 100, 0.02) and not within(103, 100, 0.02) and within(97, 100, 0.02, 3)
+
+
+@pytest.mark.parametrize("kind", ["hang", "trap", "check"])
+def test_a_stopped_run_says_who_waits_for_whom(kind):
+    report = make(diagnosis=Diagnosis(kind, "cluster 3 waits for semaphore 5 [dmpa]\ndmpa waits for cluster 3"))
+    assert report.verdict == kind and report.cycles is None and not report.passed
+    text = text_of(report)
+    assert kind.upper() in text and "cluster 3 waits for semaphore 5 [dmpa]" in text
+    assert report.to_json()["diagnosis"]["kind"] == kind
+
+
+def test_the_table_has_a_row_a_layer_and_the_published_figures():
+    text = text_of(make(frames=2))
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert all(part in rows["conv"] for part in ("Conv 3x3", "unit", f"{CONV_MACS}", "1,000", "idle 50%", "bit-exact"))
+    assert "MaxPool 2x2" in rows["pool"]
+    assert "SmallNet" in text and "1,234,567 cycles" in text and "A Paper [table 1]" in text
+    assert "exact in 2 of 3 layers" in text and "add" in text
+    assert "0.063 ms" in text and "inference 2" in text and "PASS" in text
+
+
+def test_a_narrow_terminal_loses_no_verdict():
+    text = text_of(make(spoil="a"), width=60)
+    assert "MISMATCH" in text and "first wrong element: a[1, 1, 0]" in " ".join(text.split())
