@@ -120,7 +120,7 @@ def _steps(function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, ac
         first.append(step_thresholds(abs(ratio), function.offset[c], twice, strict, lo, hi))
         lows.append(lo)
         highs.append(hi)
-    rows = np.array(first, dtype=np.int64).reshape(len(channels), -1)
+    rows = np.array(first, dtype=np.int64).reshape(len(channels), function.hi - function.lo)
     return Steps(rows, np.array(lows, dtype=np.int64), np.array(highs, dtype=np.int64), function.lo, function.hi)
 
 

@@ -15,11 +15,8 @@ from nncosim.compiler.frontend.values import (
     Constant,
     FloatInput,
     Parts,
-    QuantConstant,
     Quantised,
-    Unknown,
     Value,
-    fractions,
 )
 from nncosim.compiler.ir import Concat, Op, QuantFunction, Requantize, Tensor, TensorType
 from nncosim.compiler.thresholds import round_fraction
@@ -28,11 +25,18 @@ __all__ = ["Builder", "Handler", "Node", "Refusal", "channel_constant", "map_sha
 
 
 class Refusal(Exception):
-    """Raised inside a node's handler; the importer turns it into a `Problem` and goes on."""
+    """Raised inside a node's handler; the importer turns it into a `Problem` and goes on.
 
-    def __init__(self, expected: str, remedy: str = ""):
+    `where`: (name, operator type) of the node at fault where it is not the one being handled.
+    """
+
+    def __init__(self, expected: str, remedy: str = "", where: tuple[str, str] | None = None):
         super().__init__(expected)
-        self.expected, self.remedy = expected, remedy
+        self.expected, self.remedy, self.where = expected, remedy, where
+
+    def problem(self, node: Node) -> Problem:
+        name, op = self.where or (node.name, node.op)
+        return Problem(name, op, self.expected, self.remedy)
 
 
 @dataclass(frozen=True)
@@ -206,11 +210,12 @@ class Builder:
         kinds = [self.type_of(p) for p in parts]
         if len({(k.zero_point, k.signed) for k in kinds}) > 1 or len({k.scale for k in kinds}) > 1:
             raise Refusal(
-                "Concat needs inputs of one scale, zero point and sign where no Quant follows it",
+                "expected inputs of one scale, zero point and sign, because no Quant follows",
                 "share one activation quantiser between the inputs, or add a Quant after the Concat",
+                (value.node, "Concat"),
             )
         if len(kinds[0].scale) > 1:
-            raise Refusal("Concat of per-channel scales is not supported", "use per-tensor scales")
+            raise Refusal("per-channel scales are not supported here", "use per-tensor scales", (value.node, "Concat"))
         return self.write_concat(value, parts, value.output)
 
     def write_concat(self, value: Parts, parts: Sequence[Quantised], onnx_name: str) -> Quantised:
@@ -245,14 +250,3 @@ def _integer_clip(form: Affine, rounding: Rounding, lo: int, hi: int) -> tuple[i
 
 
 Handler = Callable[[Builder, Node], Value]
-
-
-def constant_fractions(value: Value | None, what: str) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
-    """A float or quantised constant as exact rationals (flat), and its shape."""
-    if isinstance(value, Constant):
-        return fractions(value.array), value.shape
-    if isinstance(value, QuantConstant):
-        return value.fractions, value.shape
-    if isinstance(value, Unknown):
-        raise Refusal("")
-    raise Refusal(f"{what} must be a constant", "export the model with constant parameters")

@@ -172,7 +172,7 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
     try:
         values[proto.output[0]] = handler(builder, node)
     except Refusal as refusal:
-        builder.problems.append(Problem(node.name, node.op, refusal.expected, refusal.remedy))
+        builder.problems.append(refusal.problem(node))
 
 
 def _unsupported(node: Node) -> Problem:
@@ -199,7 +199,7 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
                 tensor = _copy(builder, where, tensor)
             names[tensor] = out.name
         except Refusal as refusal:
-            builder.problems.append(Problem(where.name, where.op, refusal.expected, refusal.remedy))
+            builder.problems.append(refusal.problem(where))
     return names
 
 
