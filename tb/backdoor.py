@@ -7,6 +7,7 @@ of the simulator that Python runs in.
 
 import ctypes
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -152,6 +153,16 @@ class Backdoor:
         if variable.element_bytes in (1, 2, 4, 8):
             return raw.view(f"<u{variable.element_bytes}").reshape(variable.elements)
         return raw.view("<u4")
+
+    def poison(self, seed: int) -> None:
+        """Fill every memory with random bits, so that a word read before it was written shows."""
+        for path, variable in self.memories.items():
+            bits = np.random.default_rng([seed, zlib.crc32(path.encode())])
+            words = self.memory(path, np.uint8)
+            words[:] = bits.integers(0, 256, words.shape, dtype=np.uint8)
+            # The unused high bits of a word must stay 0.
+            mask = ((1 << variable.bits) - 1).to_bytes(variable.element_bytes, "little")
+            words &= np.frombuffer(mask, dtype=np.uint8)
 
     def _find_memory(self, path: str) -> Variable:
         known = self.memories

@@ -29,7 +29,7 @@ bool settle_value_callbacks() {
 void evaluate_time_step() {
     do {
         do {
-            simulation->top->eval_step();
+            nncosim::top_eval_step(simulation->top.get());
             VerilatedVpi::clearEvalNeeded();
             VerilatedVpi::doInertialPuts();
             settle_value_callbacks();
@@ -38,7 +38,7 @@ void evaluate_time_step() {
         VerilatedVpi::doInertialPuts();
         settle_value_callbacks();
     } while (VerilatedVpi::evalNeeded());
-    simulation->top->eval_end_step();
+    nncosim::top_eval_end_step(simulation->top.get());
     VerilatedVpi::callCbs(cbReadOnlySynch);
 }
 
@@ -49,8 +49,8 @@ void dump_trace() {
 }
 
 void toggle_free_clock() {
+    simulation->cycles += *free_clock;  // counted at the falling edge
     *free_clock ^= 1;
-    simulation->cycles += *free_clock;
     free_clock_edge += free_clock_half;
 }
 
@@ -68,7 +68,7 @@ bool run_quiet_edges() {
         simulation->context->time(free_clock_edge);
         toggle_free_clock();
         if (VerilatedVpi::callValueCbs()) return true;
-        simulation->top->eval();
+        nncosim::top_eval(simulation->top.get());
         if (VerilatedVpi::callValueCbs()) return true;
         dump_trace();
     }
@@ -77,7 +77,7 @@ bool run_quiet_edges() {
 
 bool advance_time() {
     std::uint64_t next = std::min<std::uint64_t>(VerilatedVpi::cbNextDeadline(), free_clock_edge);
-    if (simulation->top->eventsPending()) next = std::min(next, simulation->top->nextTimeSlot());
+    if (nncosim::top_events_pending(simulation->top.get())) next = std::min(next, nncosim::top_next_time(simulation->top.get()));
     if (next == NEVER) return false;
     simulation->context->time(next);
     VerilatedVpi::callCbs(cbNextSimTime);
@@ -104,7 +104,7 @@ void open_trace() {
     const char* const from = std::getenv("NNCOSIM_TRACE_START");
     const char* const until = std::getenv("NNCOSIM_TRACE_STOP");
     simulation->trace = std::make_unique<NncosimTrace>();
-    simulation->top->trace(simulation->trace.get(), 99);
+    nncosim::top_trace(simulation->top.get(), simulation->trace.get(), 99);
     simulation->trace->open(path);
     if (from && *from) simulation->trace_from = std::strtoull(from, nullptr, 10);
     if (until && *until) simulation->trace_until = std::strtoull(until, nullptr, 10);
@@ -137,7 +137,7 @@ int main(int argc, char** argv) {
     VerilatedVpi::callCbs(cbStartOfSimulation);
     settle_value_callbacks();
     run();
-    simulation->top->final();
+    nncosim::top_final(simulation->top.get());
     VerilatedVpi::callCbs(cbEndOfSimulation);
 #if VM_TRACE
     if (simulation->trace) simulation->trace->close();

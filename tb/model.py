@@ -60,7 +60,8 @@ class Model(Backdoor):
 
     Ports are attributes, and items for names that Python or this class takes: ``model.start = 1``,
     ``model["i__payload"]``. Values are unsigned integers of any width. An input takes effect at once on
-    combinational outputs (they are evaluated when next read), and on registers at the next `tick`.
+    combinational outputs (they are evaluated when next read), and on registers at the next `tick`. All inputs are
+    0 at first.
 
     Args:
         built: The simulation, from `nncosim.tb.verilate.build`.

@@ -2,12 +2,14 @@
 #include "shim.h"
 
 #include <algorithm>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <stdexcept>
 
+#include "print.h"
 #include "verilated_save.h"
 #include "verilated_sym_props.h"
 #include "verilated_syms.h"
@@ -26,7 +28,7 @@ void Simulation::select() {
 
 void Simulation::phase(CData level) {
     if (clock) *clock = level;
-    top->eval();
+    top_eval(top.get());
 #if VM_TRACE
     if (trace_wanted()) trace->dump(context->time());
 #endif
@@ -43,6 +45,13 @@ CData* find_clock(Simulation& simulation, const char* name) {
     return port && port->entBits() == 1 ? static_cast<CData*>(port->datap()) : nullptr;
 }
 
+// Inputs start at zero, not at random: a random clock or `stop` input would act before anybody could set it.
+static void zero_inputs(Simulation& simulation) {
+    for (const auto& [name, port] : *simulation.context->scopeFind("TOP")->varsp()) {
+        if (port.vldir() == VLVD_IN) std::memset(port.datap(), 0, port.entSize());
+    }
+}
+
 std::unique_ptr<Simulation> create(int argc, const char** argv, bool throws) {
     auto simulation = std::make_unique<Simulation>();
     simulation->throws = throws;
@@ -52,8 +61,8 @@ std::unique_ptr<Simulation> create(int argc, const char** argv, bool throws) {
 #if VM_TRACE
     simulation->context->traceEverOn(true);
 #endif
-    // The name "" makes scopes appear without a "TOP." prefix.
-    simulation->top = std::make_unique<Vtop>(simulation->context.get(), "");
+    simulation->top.reset(top_create(simulation->context.get()));
+    zero_inputs(*simulation);
     return simulation;
 }
 
@@ -105,10 +114,25 @@ public:
 
 using nncosim::Simulation;
 
+static std::string last_printed;  // the last line the design or the runtime printed
+
+extern "C" int nncosim_printf(const char* format, ...) {
+    char text[1024];
+    std::va_list arguments;
+    va_start(arguments, format);
+    std::vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    last_printed = text;
+    while (!last_printed.empty() && last_printed.back() == '\n') last_printed.pop_back();
+    va_start(arguments, format);
+    const int size = std::vfprintf(stdout, format, arguments);
+    va_end(arguments);
+    return size;
+}
+
 // The runtime's own versions of these three abort the process, and with it the user's Python.
-static void report(const char* kind, const char* file, int line, const char* scope, const char* text) {
+static void report(const char* kind, const char* file, int line, const char* text) {
     std::string message = std::string{kind} + " at " + file + ":" + std::to_string(line);
-    if (scope && *scope) message += std::string{" in "} + scope;
     if (text && *text) message += std::string{": "} + text;
     std::fflush(stdout);
     Simulation* const simulation = nncosim::selected_simulation();
@@ -118,13 +142,16 @@ static void report(const char* kind, const char* file, int line, const char* sco
 
 void vl_finish(const char*, int, const char*) { Verilated::threadContextp()->gotFinish(true); }
 
-void vl_stop(const char* file, int line, const char* scope) {
-    report("$stop, $error or a failed assertion", file, line, scope, "");
+void vl_stop(const char* file, int line, const char*) {
+    // $error and assertions print first and stop then: "[5000] %Error: file.sv:14: Assertion failed in ..."
+    const bool printed = last_printed.find("%Error") != std::string::npos
+                         || last_printed.find("%Fatal") != std::string::npos;
+    report(printed ? "assertion" : "$stop", file, line, printed ? last_printed.c_str() : "");
     Verilated::threadContextp()->gotFinish(true);
 }
 
-void vl_fatal(const char* file, int line, const char* scope, const char* text) {
-    report("fatal error", file, line, scope, text);
+void vl_fatal(const char* file, int line, const char*, const char* text) {
+    report("fatal error", file, line, text);
     Simulation* const simulation = nncosim::selected_simulation();
     if (simulation && simulation->throws) throw std::runtime_error(simulation->error);
     std::exit(1);
@@ -146,13 +173,13 @@ void* nncosim_create(int argc, const char** argv, const char* clock, std::uint64
     auto simulation = nncosim::create(argc, argv, true);
     simulation->half_period = half_period;
     if (clock && *clock) simulation->clock = nncosim::find_clock(*simulation, clock);
-    nncosim::guarded(*simulation, [&] { simulation->top->eval(); });
+    nncosim::guarded(*simulation, [&] { nncosim::top_eval(simulation->top.get()); });
     return simulation.release();
 }
 
 void nncosim_destroy(void* handle) {
     auto* const simulation = static_cast<Simulation*>(handle);
-    nncosim::guarded(*simulation, [&] { simulation->top->final(); });
+    nncosim::guarded(*simulation, [&] { nncosim::top_final(simulation->top.get()); });
 #if VM_TRACE
     simulation->trace.reset();
 #endif
@@ -171,7 +198,7 @@ std::uint64_t nncosim_cycles(void* handle) { return static_cast<Simulation*>(han
 
 void nncosim_eval(void* handle) {
     auto* const simulation = static_cast<Simulation*>(handle);
-    nncosim::guarded(*simulation, [&] { simulation->top->eval(); });
+    nncosim::guarded(*simulation, [&] { nncosim::top_eval(simulation->top.get()); });
 }
 
 // Returns the cycles done, fewer than `count` when the simulation stopped.
@@ -191,7 +218,7 @@ std::uint64_t nncosim_run_until(void* handle, const void* data, std::uint32_t by
     auto* const simulation = static_cast<Simulation*>(handle);
     const std::uint64_t first = simulation->cycles;
     nncosim::guarded(*simulation, [&] {
-        simulation->top->eval();
+        nncosim::top_eval(simulation->top.get());
         for (std::uint64_t i = 0;; ++i) {
             std::uint64_t now = 0;
             std::memcpy(&now, data, bytes);
@@ -206,13 +233,13 @@ std::uint64_t nncosim_run_until(void* handle, const void* data, std::uint32_t by
 void nncosim_bare_loop(void* handle, std::uint64_t count) {
     auto* const simulation = static_cast<Simulation*>(handle);
     simulation->select();
-    Vtop* const top = simulation->top.get();
+    nncosim::Top* const top = simulation->top.get();
     CData* const clock = simulation->clock;
     for (std::uint64_t i = 0; i < count; ++i) {
         *clock = 1;
-        top->eval();
+        nncosim::top_eval(top);
         *clock = 0;
-        top->eval();
+        nncosim::top_eval(top);
     }
     simulation->cycles += count;
 }
@@ -246,7 +273,7 @@ std::uint64_t nncosim_save(void* handle, const std::uint8_t** bytes) {
     nncosim::MemorySave out;
     const std::uint64_t time = simulation->context->time();
     out.write(&simulation->cycles, 8).write(&time, 8);
-    out << *simulation->top;
+    nncosim::top_save(simulation->top.get(), out);
     out.flush();
     saved = std::move(out.bytes);
     *bytes = saved.data();
@@ -259,7 +286,7 @@ void nncosim_restore(void* handle, const std::uint8_t* bytes, std::uint64_t size
         nncosim::MemoryRestore in{bytes, size};
         std::uint64_t time = 0;
         in.read(&simulation->cycles, 8).read(&time, 8);
-        in >> *simulation->top;
+        nncosim::top_restore(simulation->top.get(), in);
         simulation->context->time(time);
     });
 }
@@ -285,7 +312,7 @@ int nncosim_trace_on(void* handle, const char* path, int depth, std::uint64_t fr
     auto* const simulation = static_cast<Simulation*>(handle);
     simulation->select();
     simulation->trace = std::make_unique<NncosimTrace>();
-    simulation->top->trace(simulation->trace.get(), depth);
+    nncosim::top_trace(simulation->top.get(), simulation->trace.get(), depth);
     simulation->trace->open(path);
     simulation->trace_from = from;
     simulation->trace_until = until;

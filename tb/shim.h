@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// One simulation of a Verilated top, `Vtop`, and the C functions that Python calls through ctypes.
+// One simulation of a Verilated top, and the C functions that Python calls through ctypes.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
 
-#include "Vtop.h"
 #include "eventlog.h"
+#include "top.h"
 #include "verilated.h"
 
 #if VM_TRACE
@@ -22,14 +22,18 @@ using NncosimTrace = VerilatedVcdC;
 
 namespace nncosim {
 
+struct TopDeleter {
+    void operator()(Top* top) const { top_destroy(top); }
+};
+
 struct Simulation {
     // Declared before `top`: the model is destroyed before the context it lives in.
     std::unique_ptr<VerilatedContext> context;
-    std::unique_ptr<Vtop> top;
+    std::unique_ptr<Top, TopDeleter> top;
     EventLog log;
     CData* clock = nullptr;         // the port that tick() toggles; null when there is none
     std::uint64_t half_period = 5000;  // of simulated time units
-    std::uint64_t cycles = 0;       // rising edges since creation (restored with a saved state)
+    std::uint64_t cycles = 0;       // complete clock cycles since creation (restored with a saved state)
     std::string error;              // why the simulation cannot go on; empty while it can
     bool throws = true;             // whether a fatal error unwinds to the C ABI, or ends the process
 #if VM_TRACE
@@ -43,7 +47,11 @@ struct Simulation {
     void select();
     // One clock phase: sets the clock, evaluates, writes the trace, advances time.
     void phase(CData level);
-    void cycle() { phase(1); ++cycles; phase(0); }
+    void cycle() {
+        phase(1);
+        phase(0);
+        ++cycles;
+    }
     bool stopped() const { return !error.empty() || context->gotFinish(); }
 };
 

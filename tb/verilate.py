@@ -34,11 +34,12 @@ Progress = Callable[[str, int, int], None]
 """Called with (step, done, total) while a build runs."""
 
 _HERE = Path(__file__).parent
-_SHIM_SOURCES = ("shim.cpp", "cocotb_main.cpp")
-_SHIM_HEADERS = ("shim.h", "eventlog.h", "eventlog.svh")
+_SHIM = ("shim.cpp", "eventlog.cpp", "cocotb_main.cpp")  # independent of the design, the main program last
+_TOP = "top.cpp"  # compiled with the design's generated code
+_SHIM_HEADERS = ("shim.h", "top.h", "print.h", "eventlog.h", "eventlog.svh")
 # The runtime's default reactions to $stop and fatal errors abort the process; the shim has better ones.
-_DEFINES = ("-DVL_TIME_CONTEXT", "-DVL_USER_FINISH", "-DVL_USER_STOP", "-DVL_USER_FATAL", "-DVERILATOR=1",
-            "-DVM_SC=0", "-DVM_COVERAGE=0", "-DVM_TIMING=0", "-DVM_TRACE_SAIF=0")
+_DEFINES = ("-DVL_TIME_CONTEXT", "-DVL_PRINTF=nncosim_printf", "-DVL_USER_FINISH", "-DVL_USER_STOP",
+            "-DVL_USER_FATAL", "-DVERILATOR=1", "-DVM_SC=0", "-DVM_COVERAGE=0", "-DVM_TIMING=0", "-DVM_TRACE_SAIF=0")
 _HEADER_SUFFIXES = (".v", ".sv", ".vh", ".svh", ".h", ".inc")
 _UNIT_BYTES = 600_000  # generated C++ compiled as one unit: fewer units parse headers less often
 
@@ -188,7 +189,7 @@ class _Inputs:
 
 
 def _own_cpp() -> list[Path]:
-    return [_HERE / name for name in (*_SHIM_SOURCES, *_SHIM_HEADERS, "eventlog.cpp")]
+    return [_HERE / name for name in (*_SHIM, _TOP, *_SHIM_HEADERS)]
 
 
 def _relevant_tools(options: BuildOptions) -> dict[str, str]:
@@ -257,10 +258,10 @@ class _Build:
                 "--trace-max-array", "1"]
 
     def _compile(self, sources: dict[str, list[str]]) -> list[Path]:
-        """Compile the generated C++, the shim and the user's C++; returns the objects."""
+        """Compile the generated C++ and the user's; returns the objects."""
         fast = _units(self.work, "fast", sources["classes_fast"] + sources["support_fast"])
-        slow = _units(self.work, "slow", sources["classes_slow"] + sources["support_slow"])
-        rest = [*(_HERE / name for name in _SHIM_SOURCES), *(path.resolve() for path in self.inputs.cpp_sources)]
+        slow = _units(self.work, "slow", [*sources["classes_slow"], *sources["support_slow"], str(_HERE / _TOP)])
+        rest = [path.resolve() for path in self.inputs.cpp_sources]
         plan = [(unit, self.options.optimize) for unit in fast] + [(unit, "-O1") for unit in slow]
         plan += [(path, "-O2") for path in rest]
         objects = [self.work / f"{index:03}_{source.stem}.o" for index, (source, _) in enumerate(plan)]
@@ -282,20 +283,15 @@ class _Build:
         exports = self.work / "exports.map"
         # Only the C interface is exported: several models may then live in one process.
         exports.write_text("{ global: nncosim_*; local: *; };\n")
-        common = [str(path) for path in objects if not path.stem.endswith("cocotb_main")]
-        entry = [str(path) for path in objects if path.stem.endswith("cocotb_main")]
-        trailing = ["-lz"] if self.options.trace == "fst" else []
-        # A shared object needs all of the event log, whether or not the model calls it.
-        archive = ["-Wl,--whole-archive", str(runtime / "eventlog.a"), "-Wl,--no-whole-archive",
-                   str(runtime / "runtime.a")]
+        common = [str(path) for path in objects]
+        trailing = ["-pthread", *(["-lz"] if self.options.trace == "fst" else [])]
+        # All of the runtime, whether or not the design calls it: Python and DPI code do.
+        archive = ["-Wl,--whole-archive", str(runtime / "runtime.a"), "-Wl,--no-whole-archive"]
         self.log.run([compiler(), "-shared", "-o", "model.so", *common, *archive,
-                      f"-Wl,--version-script={exports}", "-Wl,-Bsymbolic", "-Wl,-z,defs", "-pthread", *trailing],
-                     self.folder)
+                      f"-Wl,--version-script={exports}", "-Wl,-Bsymbolic", "-Wl,-z,defs", *trailing], self.folder)
         libs = cocotb_tools.config.libs_dir
-        self.log.run([compiler(), "-o", "cocotb_sim", "-rdynamic", *entry, *common, "-Wl,--whole-archive",
-                      str(runtime / "eventlog.a"), str(runtime / "runtime.a"), "-Wl,--no-whole-archive",
-                      f"-L{libs}", f"-Wl,-rpath,{libs}", "-lcocotbvpi_verilator", "-pthread", *trailing],
-                     self.folder)
+        self.log.run([compiler(), "-o", "cocotb_sim", "-rdynamic", str(runtime / "main.o"), *common, *archive,
+                      f"-L{libs}", f"-Wl,-rpath,{libs}", "-lcocotbvpi_verilator", *trailing], self.folder)
 
     def _discard_intermediates(self) -> None:
         """Keep the generated C++ (small, useful in a debugger), drop the objects."""
@@ -340,25 +336,24 @@ def _units(work: Path, name: str, paths: list[str]) -> list[Path]:
 
 
 def _runtime(paths: list[str], flags: list[str], options: BuildOptions, jobs: int, progress: Progress) -> Path:
-    """Verilator's runtime and the event log as archives, shared by every design built alike."""
-    sources = [Path(path) for path in paths]
-    event_log = _HERE / "eventlog.cpp"
+    """Verilator's runtime and the shim as an archive, and main.o; shared by all designs built alike."""
+    sources = [*map(Path, paths), *(_HERE / name for name in _SHIM)]
     public = [flag for flag in flags if not flag.startswith("-I")]
-    key = content_key([*public, *(path.name for path in sources), event_log.read_bytes(),
-                       (_HERE / "eventlog.h").read_bytes(), json.dumps(_relevant_tools(options), sort_keys=True)])
+    key = content_key([*public, *(path.name for path in sources), *(path.read_bytes() for path in _own_cpp()),
+                       json.dumps(_relevant_tools(options), sort_keys=True)])
 
     def fill(folder: Path) -> None:
         log = Log(folder / "build.log")
-        objects = [folder / f"{path.stem}.o" for path in (*sources, event_log)]
+        objects = [folder / f"{path.stem}.o" for path in sources[:-1]] + [folder / "main.o"]
 
         def job(source: Path, target: Path) -> Callable[[], None]:
-            return lambda: log.run([compiler(), *flags, "-O2", "-c", str(source), "-o", str(target)], folder)
+            command = [compiler(), *flags, "-include", str(_HERE / "print.h"), "-O2", "-c", str(source), "-o", str(target)]
+            return lambda: log.run(command, folder)
 
         try:
-            run_parallel([job(*pair) for pair in zip((*sources, event_log), objects, strict=True)], jobs,
+            run_parallel([job(*pair) for pair in zip(sources, objects, strict=True)], jobs,
                          lambda done: progress("compile the runtime", done, len(objects)))
-            log.run(["ar", "rcs", "runtime.a", *map(str, objects[:-1])], folder)
-            log.run(["ar", "rcs", "eventlog.a", str(objects[-1])], folder)
+            log.run(["ar", "rcs", "runtime.a", *(path.name for path in objects[:-1])], folder)
         except CommandFailed:
             raise log.failure("Verilator's runtime", cache_root() / "logs" / f"runtime-{key[:16]}.log") from None
 
