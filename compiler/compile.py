@@ -1,0 +1,195 @@
+"""The compiler's front door: a network and a platform in, an image out; or a report of what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nncosim.compiler.backends import Candidate, Lowered, backend_for
+from nncosim.compiler.errors import CompileError, ModelError, Problem
+from nncosim.compiler.image import Image
+from nncosim.compiler.ir import Network
+from nncosim.compiler.overflow import check_accumulators
+from nncosim.compiler.pipeline import Pass, State, run_passes
+from nncosim.compiler.placement import MemoryUse, Placement, conflicts, overlaps, place
+from nncosim.compiler.proof import prove_op
+from nncosim.platforms.base import Platform
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["PASSES", "CheckResult", "Compiled", "check_network", "compile_network"]
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled network. `network` has its requantization proved; `memory` is the memory table."""
+
+    network: Network
+    platform: Platform
+    image: Image
+    lowered: Lowered
+    placement: Placement
+
+    @property
+    def memory(self) -> tuple[MemoryUse, ...]:
+        return self.placement.table
+
+    @property
+    def predicted_cycles(self) -> int:
+        return self.lowered.schedule.cycles
+
+
+@dataclass(frozen=True, eq=False)
+class CheckResult:
+    """`problems` is empty if the network compiles; then `compiled` is there."""
+
+    problems: tuple[Problem, ...]
+    compiled: Compiled | None = None
+
+    @property
+    def memory(self) -> tuple[MemoryUse, ...]:
+        return self.compiled.memory if self.compiled else ()
+
+
+def _legalize(state: State) -> State:
+    network, platform, backend = state.network, state.platform, state.backend
+    found = list(backend.problems(network, platform))
+    for op in network.ops:
+        found.extend(backend.candidates(op, network, platform)[1])
+    if found:
+        raise ModelError(network.name, found)
+    return state
+
+
+def _prove(state: State) -> State:
+    network, caps = state.network, state.backend.caps
+    check_accumulators(network, caps.accumulator_bits)
+    ops = tuple(
+        op if op.requant is not None else prove_op(op, network.op_inputs(op), caps) for op in network.ops
+    )
+    return replace(state, network=network.with_ops(ops))
+
+
+def _check_proved(state: State) -> list[str]:
+    return [
+        f"operator {op.name!r} has no integer requantization"
+        for op in state.network.ops if op.function is not None and op.requant is None
+    ]
+
+
+def _assign(state: State) -> State:
+    choice: dict[str, Candidate] = {}
+    for op in state.network.ops:
+        found, _ = state.backend.candidates(op, state.network, state.platform)
+        choice[op.name] = min(found, key=lambda c: c.cost.best)
+    return replace(state, choice=choice)
+
+
+def _check_assigned(state: State) -> list[str]:
+    engines = {engine.name for engine in state.platform.engines}
+    return [f"operator {name!r} is on engine {c.engine!r}, which does not exist"
+            for name, c in state.choice.items() if c.engine not in engines]  # fmt: skip
+
+
+def _lower(state: State) -> State:
+    return replace(state, lowered=state.backend.lower(state.network, state.platform, state.choice))
+
+
+def _lowered(state: State) -> Lowered:
+    if state.lowered is None:
+        raise CompileError("the network has not been lowered")
+    return state.lowered
+
+
+def _check_lowered(state: State) -> list[str]:
+    lowered = _lowered(state)
+    known = {b.name for b in lowered.buffers}
+    wrong = [f"tensor {name!r} has no buffer" for name in state.network.tensors if name not in known]
+    outside = {b.name for b in lowered.buffers if b.content is not None or b.from_start}
+    lowered.schedule.check_dataflow(outside)
+    return wrong
+
+
+def _place(state: State) -> State:
+    lowered = _lowered(state)
+    return replace(state, placement=place(lowered.buffers, state.platform.memories, lowered.schedule))
+
+
+def _check_placed(state: State) -> list[str]:
+    lowered = _lowered(state)
+    assert state.placement is not None
+    pairs = conflicts(lowered.buffers, lowered.schedule)
+    return [f"{a!r} and {b!r} overlap" for a, b in overlaps(state.placement, lowered.buffers, pairs)]
+
+
+def _link(state: State) -> State:
+    assert state.placement is not None
+    image = state.backend.link(state.network, state.platform, _lowered(state), state.placement)
+    return replace(state, image=image)
+
+
+def _check_linked(state: State) -> list[str]:
+    assert state.image is not None
+    return [f"tensor {name!r} is not in the tile table" for name in state.network.tensors if name not in state.image.tiles]
+
+
+def _nothing(state: State) -> list[str]:
+    return []
+
+
+def _show_network(state: State) -> str:
+    lines = [f"{t.name}: {t.shape} {t.type}" for t in state.network.tensors.values()]
+    lines += [f"{op.kind} {op.name}: {', '.join(op.inputs)} -> {op.output}; {op.proof}" for op in state.network.ops]
+    return "\n".join(lines) + "\n"
+
+
+def _show_choice(state: State) -> str:
+    return "".join(f"{name}: {c.kernel.name} on {c.engine}, {c.cost}\n" for name, c in state.choice.items())
+
+
+def _show_tasks(state: State) -> str:
+    return "".join(f"{task}\n" for task in _lowered(state).schedule.tasks)
+
+
+def _show_places(state: State) -> str:
+    assert state.placement is not None
+    sizes = {b.name: (b.memory, b.size, b.kind) for b in _lowered(state).buffers}
+    rows = sorted((sizes[name][0], at, name) for name, at in state.placement.address.items())
+    return "".join(f"{memory} {at:#010x} {sizes[n][1]:9} {sizes[n][2]} {n}\n" for memory, at, n in rows)
+
+
+PASSES: tuple[Pass, ...] = (
+    Pass("legalize", _legalize, _nothing, _show_network),
+    Pass("prove", _prove, _check_proved, _show_network),
+    Pass("assign", _assign, _check_assigned, _show_choice),
+    Pass("lower", _lower, _check_lowered, _show_tasks),
+    Pass("place", _place, _check_placed, _show_places),
+    Pass("link", _link, _check_linked),
+)
+
+
+def compile_network(
+    network: Network, platform: Platform, dump: Path | None = None, progress: Callable[[str], None] | None = None
+) -> Compiled:
+    """Compile for a platform. Same network, platform and version: same image bytes.
+
+    Args:
+        dump: a folder that gets one text file per pass.
+        progress: called with the name of each pass.
+
+    Raises:
+        CompileError, PlacementError: what does not fit, where, and what would help.
+    """
+    state = run_passes(PASSES, State(network, platform, backend_for(platform)), dump, progress)
+    assert state.image is not None and state.placement is not None
+    return Compiled(state.network, platform, state.image, _lowered(state), state.placement)
+
+
+def check_network(network: Network, platform: Platform) -> CheckResult:
+    """Whether a network compiles: all problems at once, and the memory table if there are none."""
+    try:
+        return CheckResult((), compile_network(network, platform))
+    except ModelError as error:
+        return CheckResult(error.problems)
+    except NncosimError as error:
+        return CheckResult((Problem(network.name, "", str(error)),))

@@ -1,0 +1,35 @@
+"""Descriptor lists: a layer's transfers with the addresses that placement found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nncosim.compiler.j3dai.tiling import LayerCode
+from nncosim.hdl.j3dai.asm import DescriptorList, address
+from nncosim.hdl.j3dai.isa import Space
+
+__all__ = ["descriptor_list"]
+
+_WORD_BYTES = 16
+
+
+def descriptor_list(code: LayerCode, at: Mapping[str, int], programs_at: int) -> DescriptorList:
+    """The list of a layer. `at`: byte address in L2 of each buffer; `programs_at`: word of IMEM."""
+    out = DescriptorList()
+    size = {Space.L1: code.plan.platform.l1_words, Space.WMEM: code.plan.platform.wmem_words,
+            Space.IMEM: code.plan.platform.imem_words}  # fmt: skip
+    for transfer in code.transfers:
+        for number, piece in enumerate(transfer.pieces):
+            local = piece.local + (programs_at if piece.space is Space.IMEM else 0)
+            fields = {
+                "clusters": transfer.clusters, "l2": at[piece.buffer] // _WORD_BYTES + piece.offset,
+                "local": address(piece.space, local % size[piece.space]), "n0": piece.n0, "n1": piece.n1,
+                "l2_step1": piece.l2_step1, "local_step1": piece.local_step1, "n2": piece.n2,
+                "l2_step2": piece.l2_step2, "local_step2": piece.local_step2,
+            }
+            if number == 0 and transfer.wait is not None:
+                fields |= {"wait_mask": transfer.clusters, "wait_semaphore": transfer.wait}
+            if number == len(transfer.pieces) - 1 and transfer.signal is not None:
+                fields |= {"signal_mask": transfer.clusters, "signal_semaphore": transfer.signal}
+            out.add(transfer.op, **fields)
+    return out

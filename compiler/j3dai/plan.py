@@ -1,0 +1,324 @@
+"""Tiling plans: who computes which part of a layer, in which steps, and what lies where in L1 and WMEM.
+
+A cluster's work is a sequence of *steps*: a tile of the map (all rows and columns it needs are in L1) times a range of
+output blocks. Input tiles and results are double-buffered in L1 where they fit; weights stay in WMEM if the
+cluster's all fit, else one step's are loaded at a time, or pieces of one block's ("chunks") for every job.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from nncosim.kernels.j3dai.nest import Nest, pad_to_line
+from nncosim.platforms.j3dai import J3dai
+
+__all__ = ["Chunk", "Grid", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "split"]
+
+
+class WeightMode(enum.Enum):
+    RESIDENT = "resident"  # loaded once
+    STEP = "step"  # one slot a step
+    CHUNK = "chunk"  # pieces of a block, for every job again
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the clusters share a layer: rows x columns of the map x ranges of output blocks."""
+
+    rows: int
+    columns: int
+    channels: int
+
+    @property
+    def clusters(self) -> int:
+        return self.rows * self.columns * self.channels
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Output rows y0..y1-1 and columns x0..x1-1; input rows iy0..iy1-1, columns ix0..ix1-1, clipped to the map."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+    iy0: int
+    iy1: int
+    ix0: int
+    ix1: int
+
+    @property
+    def rows(self) -> int:
+        return self.y1 - self.y0
+
+    @property
+    def columns(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> int:
+        return self.iy1 - self.iy0
+
+    @property
+    def width(self) -> int:
+        return self.ix1 - self.ix0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Output blocks b0..b1-1 of a tile. `loads`: (source, first block, number) that must be in L1, in this order."""
+
+    tile: Tile
+    b0: int
+    b1: int
+    loads: tuple[tuple[int, int, int], ...]
+
+    @property
+    def key(self) -> tuple[Tile, tuple[tuple[int, int, int], ...]]:
+        """Equal keys: the same input data."""
+        return self.tile, self.loads
+
+    @property
+    def input_words(self) -> int:
+        return sum(n for _, _, n in self.loads) * self.tile.height * self.tile.width
+
+
+@dataclass(frozen=True)
+class Region:
+    """One cluster's share: its place in the grid, its steps. `group`, `channel`: index on the map and channel axes."""
+
+    cluster: int
+    group: int
+    channel: int
+    b0: int
+    b1: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a block's weights: input blocks c0.., kernel rows r0.., kernel columns k0.., and its words."""
+
+    c0: int
+    blocks: int
+    r0: int
+    rows: int
+    k0: int
+    columns: int
+    start: int
+    words: int
+
+
+def split(total: int, parts: int, unit: int = 1) -> list[tuple[int, int]]:
+    """Cut 0..total into `parts` ranges of whole units, the longer ones first; empty ranges are left out."""
+    units = -(-total // unit)
+    quotient, rest = divmod(units, parts)
+    out, at = [], 0
+    for i in range(parts):
+        size = quotient + (i < rest)
+        if size:
+            out.append((at * unit, min((at + size) * unit, total)))
+        at += size
+    return out
+
+
+def _axis(first: int, last: int, kernel: int, stride: int, dilation: int, pad: int, size: int) -> tuple[int, int]:
+    """Input positions that outputs first..last-1 read, clipped to 0..size; never empty."""
+    low = first * stride - pad
+    high = (last - 1) * stride - pad + (kernel - 1) * dilation + 1
+    low = min(max(low, 0), size - 1)
+    return low, max(min(high, size), low + 1)
+
+
+def make_tile(nest: Nest, ys: tuple[int, int], xs: tuple[int, int]) -> Tile:
+    y = _axis(*ys, nest.kernel[0], nest.stride[0], nest.dilation[0], nest.pads[0], nest.in_map[0])
+    x = _axis(*xs, nest.kernel[1], nest.stride[1], nest.dilation[1], nest.pads[1], nest.in_map[1])
+    return Tile(*ys, *xs, *y, *x)
+
+
+def loads_of(nest: Nest, b0: int, b1: int) -> tuple[tuple[int, int, int], ...]:
+    """What output blocks b0..b1-1 read: (source, first block, number)."""
+    if nest.depthwise:
+        return tuple((i, b0, b1 - b0) for i in range(len(nest.sources)))
+    first, count = nest.reads[b0]
+    out, base = [], 0
+    for i, source in enumerate(nest.sources):
+        low, high = max(first, base), min(first + count, base + source.blocks)
+        if low < high:
+            out.append((i, low - base, high - low))
+        base += source.blocks
+    return tuple(out)
+
+
+def block_ranges(nest: Nest, b0: int, b1: int, size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of at most `size` blocks that read the same input."""
+    at = b0
+    while at < b1:
+        end = at + 1
+        while end < min(at + size, b1) and (nest.depthwise or nest.reads[end] == nest.reads[at]):
+            end += 1
+        yield at, end
+        at = end
+
+
+def jobs_of(nest: Nest, tile: Tile) -> int:
+    """Jobs of one output block of a tile (an operand of a pair is a job of its own)."""
+    if nest.upsample[1] > 2:
+        return tile.rows * tile.columns * -(-nest.upsample[1] // 8)
+    if nest.upsample != (1, 1):
+        return -(-tile.rows * tile.columns // 8) * nest.upsample[1]
+    return tile.rows * -(-tile.columns // 8) * (2 if nest.pair else 1)
+
+
+def chunks_of(nest: Nest, words: int) -> tuple[Chunk, ...]:
+    """Cut one block's weights into pieces of at most `words` that address generator A can walk."""
+    kh, kw = nest.kernel
+    blocks, plane = nest.reads[0][1], kh * kw * nest.lanes
+    out: list[Chunk] = []
+
+    def add(c0: int, n: int, r0: int, rows: int, k0: int, columns: int) -> None:
+        start = out[-1].start + out[-1].words if out else 0
+        out.append(Chunk(c0, n, r0, rows, k0, columns, start, n * rows * columns * nest.lanes))
+
+    if plane <= words:
+        for low, high in split(blocks, -(-blocks // (words // plane))):
+            add(low, high - low, 0, kh, 0, kw)
+        return tuple(out)
+    row = kw * nest.lanes
+    for c in range(blocks):
+        if row <= words:
+            for low, high in split(kh, -(-kh // (words // row))):
+                add(c, 1, low, high - low, 0, kw)
+        else:
+            for r in range(kh):
+                for low, high in split(kw, -(-kw // (words // nest.lanes))):
+                    add(c, 1, r, 1, low, high - low)
+    return tuple(out)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A nest cut up for a platform.
+
+    input_slots, output_slots: buffers in L1 and how many words each has. weight_slots: of one step's blocks
+    (STEP) or of `chunk_words` (CHUNK).
+    """
+
+    nest: Nest
+    platform: J3dai
+    grid: Grid
+    regions: tuple[Region, ...]
+    input_slots: int
+    input_words: int
+    output_slots: int
+    output_words: int
+    mode: WeightMode
+    weight_slots: int = 1
+    step_blocks: int = 1
+
+    def input_slot(self, index: int) -> int:
+        """Word address in L1."""
+        return index % self.input_slots * self.input_words
+
+    def output_slot(self, index: int) -> int:
+        return self.input_slots * self.input_words + index % self.output_slots * self.output_words
+
+    @cached_property
+    def record_area(self) -> int:
+        """Words of WMEM that CHUNK mode keeps for the records of all blocks of a cluster."""
+        return max(r.b1 - r.b0 for r in self.regions) * self.nest.record_words
+
+    @cached_property
+    def chunk_words(self) -> int:
+        return (self.platform.wmem_words - self.record_area) // 2 // 8 * 8
+
+    @cached_property
+    def chunks(self) -> tuple[Chunk, ...]:
+        return chunks_of(self.nest, self.chunk_words)
+
+    def weight_slot(self, index: int) -> int:
+        """Word address in WMEM of the weights loaded as number `index` (STEP and CHUNK mode)."""
+        if self.mode is WeightMode.CHUNK:
+            return self.record_area + index % 2 * self.chunk_words
+        return index % self.weight_slots * self.step_blocks * self.nest.block_words
+
+    @property
+    def line(self) -> str:
+        """One line for listings."""
+        g, n = self.grid, self.nest
+        return (
+            f"{n.name}: {g.rows} x {g.columns} x {g.channels} clusters (rows x columns x channels), "
+            f"{max(len(r.steps) for r in self.regions)} steps of {self.step_blocks} blocks, input {self.input_slots} x "
+            f"{self.input_words} words, output {self.output_slots} x {self.output_words}, weights {self.mode.value}"
+        )
+
+
+def make_plan(
+    nest: Nest, platform: J3dai, grid: Grid, tiles: tuple[int, int], step_blocks: int
+) -> Plan | None:
+    """The plan for a grid, (row, column) cuts of each cluster's part, and output blocks a step; None if it does not fit."""
+    rows, columns = split(nest.out_map[0], grid.rows), split(nest.out_map[1], grid.columns, 8)
+    channels = split(nest.out_blocks, grid.channels)
+    if len(rows) * len(columns) * len(channels) != grid.clusters:
+        return None
+    regions: list[Region] = []
+    parts = [(y, x) for y in rows for x in columns]
+    for group, (y, x) in enumerate(parts):
+        cut = _cut(nest, y, x, tiles)
+        for channel, (b0, b1) in enumerate(channels):
+            steps = tuple(
+                Step(tile, low, high, loads_of(nest, low, high))
+                for tile in cut for low, high in block_ranges(nest, b0, b1, step_blocks)
+            )
+            regions.append(Region(len(regions), group, channel, b0, b1, steps))
+    return _fit(nest, platform, grid, tuple(regions), step_blocks)
+
+
+def _cut(nest: Nest, y: tuple[int, int], x: tuple[int, int], tiles: tuple[int, int]) -> list[Tile]:
+    ys = [(y[0] + a, y[0] + b) for a, b in split(y[1] - y[0], tiles[0])]
+    xs = [(x[0] + a, x[0] + b) for a, b in split(x[1] - x[0], tiles[1], 8)]
+    return [make_tile(nest, i, j) for i in ys for j in xs]
+
+
+def _output_words(nest: Nest, step: Step) -> int:
+    return step.tile.rows * step.tile.columns * nest.upsample[1] * (step.b1 - step.b0)
+
+
+def _walked(nest: Nest, tile: Tile) -> int:
+    """Greatest width that a register of the cluster has to hold."""
+    if nest.upsample != (1, 1):
+        return tile.width * tile.height
+    return max(tile.width, tile.height, tile.columns, tile.rows)
+
+
+def _fit(nest: Nest, platform: J3dai, grid: Grid, regions: tuple[Region, ...], step_blocks: int) -> Plan | None:
+    steps = [s for r in regions for s in r.steps]
+    if max(_walked(nest, s.tile) for s in steps) > 4095 or max(jobs_of(nest, s.tile) for s in steps) > 65536:
+        return None
+    input_words = pad_to_line(max(s.input_words for s in steps))
+    output_words = pad_to_line(max(_output_words(nest, s) for s in steps))
+    loads = max(len({s.key for s in r.steps}) for r in regions)
+    outputs = max(len(r.steps) for r in regions)
+    for input_slots, output_slots in ((min(2, loads), min(2, outputs)), (1, min(2, outputs)), (1, 1)):
+        if input_slots * input_words + output_slots * output_words <= platform.l1_words:
+            break
+    else:
+        return None
+    most = max(r.b1 - r.b0 for r in regions)
+    mode, slots = WeightMode.RESIDENT, 1
+    if most * nest.block_words > platform.wmem_words:
+        widest = max(s.b1 - s.b0 for s in steps)
+        mode, slots = WeightMode.STEP, platform.wmem_words // (widest * nest.block_words)
+        step_blocks = widest
+        if slots == 0:
+            if nest.depthwise or step_blocks > 1:
+                return None
+            mode = WeightMode.CHUNK
+            if most * nest.record_words > platform.wmem_words // 2:
+                return None
+    plan = Plan(nest, platform, grid, regions, input_slots, input_words, output_slots, output_words, mode,
+                min(slots, 4), step_blocks)  # fmt: skip
+    return plan

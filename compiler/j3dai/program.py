@@ -1,0 +1,407 @@
+"""Cluster programs: from a plan's steps to instructions, with the events that the transfer order is made from.
+
+Code is made step by step without loops; equal neighbouring pieces of it are then folded into hardware loops, which
+changes nothing in what is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from nncosim.compiler.j3dai.plan import Chunk, Plan, Region, Step, WeightMode, jobs_of
+from nncosim.hdl.j3dai.asm import PROGRAM_WORDS, Program
+from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp
+from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
+from nncosim.kernels.j3dai.common import fetch_cycles, job_cycles
+from nncosim.platforms.errors import NncosimError
+
+__all__ = [
+    "INPUT_FREE", "INPUT_READY", "OUTPUT_FREE", "OUTPUT_READY", "START", "WEIGHTS_FREE", "WEIGHTS_READY", "ClusterCode",
+    "ProgramTooLong", "assemble", "cluster_code",
+]
+
+# Input semaphores of a cluster (the DMPA adds) and output semaphores (the cluster adds).
+INPUT_READY, WEIGHTS_READY, OUTPUT_FREE, START = 0, 1, 2, 7
+INPUT_FREE, WEIGHTS_FREE, OUTPUT_READY = 0, 1, 2
+
+_MAC_START = 4  # cycles from MAC to its first micro-operation, about
+_WRAP = 1 << 14
+
+
+class ProgramTooLong(NncosimError):
+    """A plan whose program does not fit the instruction memory."""
+
+
+class Instr(NamedTuple):
+    """One instruction: assembler method and arguments; `repeat` > 1 is a loop around itself."""
+
+    method: str
+    fields: tuple[tuple[str, object], ...] = ()
+
+
+Unit = tuple[Instr, ...]
+
+
+@dataclass
+class ClusterCode:
+    """Code of one cluster as units in execution order, and what it makes the DMPA wait for.
+
+    events: ("wait", semaphore), ("signal", semaphore) or ("run", cycles), in order.
+    """
+
+    units: list[Unit] = field(default_factory=list)
+    events: list[tuple[str, int]] = field(default_factory=list)
+    _unit: list[Instr] = field(default_factory=list)
+    _last: dict[object, Instr] = field(default_factory=dict)
+
+    def add(self, method: str, **fields: object) -> None:
+        self._unit.append(Instr(method, tuple(fields.items())))
+        self._spend(CONTROLLER_CYCLES)
+
+    def set(self, key: object, method: str, **fields: object) -> None:
+        """Like `add`, but only if the register does not hold these values already."""
+        instr = Instr(method, tuple(fields.items()))
+        if self._last.get(key) != instr:
+            self._last[key] = instr
+            self.add(method, **fields)
+
+    def wait(self, semaphore: int) -> None:
+        self.add("wait", semaphore=semaphore)
+        self.events.append(("wait", semaphore))
+
+    def signal(self, semaphore: int) -> None:
+        self.add("signal", semaphore=semaphore)
+        self.events.append(("signal", semaphore))
+
+    def run(self, cycles: int) -> None:
+        self._spend(cycles + _MAC_START)
+
+    def _spend(self, cycles: int) -> None:
+        if self.events and self.events[-1][0] == "run":
+            self.events[-1] = ("run", self.events[-1][1] + cycles)
+        else:
+            self.events.append(("run", cycles))
+
+    def close(self) -> None:
+        """End of a unit: the smallest piece that may become a loop's body."""
+        if self._unit:
+            self.units.append(tuple(self._unit))
+            self._unit = []
+
+
+class _Emitter:
+    """Emits one cluster's steps. Registers keep their values between steps, so only changes are emitted."""
+
+    def __init__(self, plan: Plan, region: Region):
+        self.plan, self.region, self.nest = plan, region, plan.nest
+        self.code = ClusterCode()
+        self.inputs = len(_keys(region.steps))
+        self.input_index = -1
+        self.weight_loads = weight_loads(plan, region)
+        self.weight_index = 0
+        self.jobs = 0
+
+    def emit(self) -> ClusterCode:
+        steps, code = self.region.steps, self.code
+        if self.plan.mode is WeightMode.CHUNK:
+            code.wait(WEIGHTS_READY)
+            code.close()
+        for number, step in enumerate(steps):
+            if number == 0 or step.key != steps[number - 1].key:
+                code.wait(INPUT_READY)
+                self.input_index += 1
+            self._maps(step)
+            if number >= self.plan.output_slots:
+                code.wait(OUTPUT_FREE)
+            self._outputs(step, number)
+            if self.plan.mode is WeightMode.CHUNK:
+                self._chunked(step)
+            else:
+                self._blocks(step, number)
+            code.signal(OUTPUT_READY)
+            ends = number + 1 == len(steps) or steps[number + 1].key != step.key
+            if ends and self.input_index + self.plan.input_slots < self.inputs:
+                code.signal(INPUT_FREE)
+            code.close()
+        code.add("halt")
+        code.close()
+        return code
+
+    def _maps(self, step: Step) -> None:
+        """AGU A and the window for a step."""
+        nest, tile, code = self.nest, step.tile, self.code
+        width, height = tile.width, tile.height
+        if nest.upsample != (1, 1):
+            width, height = width * height, 1  # a tile of whole rows is walked as one row
+        sy, sx = nest.stride
+        dy, dx = nest.dilation
+        spread = 0 if nest.upsample[1] > 2 else sx
+        code.set("i", "seti", width=width, height=height, pstride=spread, xpstep=spread, pad=nest.pad_value)
+        kh, kw = nest.kernel
+        blocks = 1 if nest.depthwise else nest.reads[step.b0][1]
+        if self.plan.mode is not WeightMode.CHUNK:
+            self._inner(kw, dx, kh, dy, blocks, tile.width, tile.height)
+        self._outer(step)
+        x = tile.x0 * sx - nest.pads[1] - tile.ix0
+        y = tile.y0 * sy - nest.pads[0] - tile.iy0
+        self.base, self.x, self.y = self.plan.input_slot(self.input_index) + y * tile.width + x, x, y
+        code.add("setb", agu=Agu.A, base=self.base % _WRAP, x=x, y=y, rewind=1)
+
+    def _dim(self, agu: Agu, dim: int, count: int = 1, step: int = 0, xstep: int = 0, ystep: int = 0) -> None:
+        if count <= 1:
+            count, step, xstep, ystep = 1, 0, 0, 0
+        self.code.set((agu, dim), "setd", agu=agu, dim=dim, count=count, step=step, xstep=xstep, ystep=ystep)
+
+    def _inner(self, columns: int, dx: int, rows: int, dy: int, blocks: int, width: int, height: int) -> None:
+        self._dim(Agu.A, 0, columns, dx, dx, 0)
+        self._dim(Agu.A, 1, rows, dy * width, 0, dy)
+        self._dim(Agu.A, 2, blocks, width * height)
+
+    def _outer(self, step: Step) -> None:
+        """Dimensions 3 to 5: one step a job."""
+        nest, tile = self.nest, step.tile
+        plane = tile.width * tile.height
+        blocks = step.b1 - step.b0 if nest.depthwise else 1
+        if nest.upsample != (1, 1):
+            repeats = nest.upsample[1] if nest.upsample[1] <= 2 else -(-nest.upsample[1] // 8)
+            each = 8 if nest.upsample[1] <= 2 else 1
+            self._dim(Agu.A, 3, repeats)
+            self._dim(Agu.A, 4, -(-plane // each), each, each)
+            self._dim(Agu.A, 5, blocks, plane)
+            return
+        sy, sx = nest.stride
+        groups = -(-tile.columns // 8)
+        if nest.pair:
+            self._dim(Agu.A, 3, 2, plane * blocks)
+            self._dim(Agu.A, 4, groups, 8, 8)
+        else:
+            self._dim(Agu.A, 3, groups, 8 * sx, 8 * sx)
+            self._dim(Agu.A, 4, tile.rows, sy * tile.width, 0, sy)
+        self._dim(Agu.A, 5, blocks, plane)
+
+    def _outputs(self, step: Step, number: int) -> None:
+        nest, tile, code = self.nest, step.tile, self.code
+        blocks = step.b1 - step.b0
+        factor = nest.upsample[1]
+        if nest.upsample != (1, 1):
+            pixels = tile.rows * tile.columns
+            code.set("o", "seto", width=pixels if factor <= 2 else factor, ostride=int(factor == 2))
+            if factor <= 2:
+                self._dim(Agu.O, 0, factor, 1)
+                self._dim(Agu.O, 1, -(-pixels // 8), 8 * factor, 8)
+            else:
+                self._dim(Agu.O, 0, -(-factor // 8), 8, 8)
+                self._dim(Agu.O, 1, pixels, factor)
+            self._dim(Agu.O, 2, blocks, pixels * factor)
+        else:
+            code.set("o", "seto", width=tile.columns, ostride=0)
+            self._dim(Agu.O, 0, -(-tile.columns // 8), 8, 8)
+            self._dim(Agu.O, 1, tile.rows, tile.columns)
+            self._dim(Agu.O, 2, blocks, tile.rows * tile.columns)
+        code.add("setb", agu=Agu.O, base=self.plan.output_slot(number), x=0, y=0, rewind=1)
+
+    def _blocks(self, step: Step, number: int) -> None:
+        """All jobs of a step, block after block; weights resident or one slot a step."""
+        nest, plan, code = self.nest, self.plan, self.code
+        load = self.weight_loads
+        if plan.mode is WeightMode.STEP or number < len(load):
+            code.wait(WEIGHTS_READY)
+        first = plan.weight_slot(number) if plan.mode is WeightMode.STEP else (
+            (step.b0 - self.region.b0) * nest.block_words
+        )
+        for b in range(step.b0, step.b1):
+            base = first + (b - step.b0) * nest.block_words
+            self._records(base, b)
+            if nest.op is MacOp.MAC:
+                code.add("setw", base=base + nest.record_words)
+            self._mac(step)
+        if plan.mode is WeightMode.STEP and number + plan.weight_slots < len(load):
+            code.signal(WEIGHTS_FREE)
+
+    def _records(self, base: int, b: int) -> None:
+        if self.nest.pair:
+            self.code.add("ldp", pset=0, base=base)
+            self.code.add("ldp", pset=1, base=base + 16)
+        else:
+            self.pset = (b - self.region.b0) & 1
+            self.code.add("ldp", pset=self.pset, base=base)
+
+    def _mac(self, step: Step) -> None:
+        nest, code = self.nest, self.code
+        jobs = jobs_of(nest, step.tile)
+        common = {
+            "op": nest.op, "depthwise": int(nest.depthwise), "first": 1, "last": 1, "advance": 1,
+            "lanes": 0 if nest.depthwise else nest.lanes - 1, "rewind_w": 1,
+        }
+        if nest.pair and nest.signed[0] != nest.signed[1]:
+            code.add("mixed", jobs=jobs // 2, signed=nest.signed, **common)
+            code.run(max(jobs * 8, jobs // 2 * 4 * CONTROLLER_CYCLES))
+            return
+        drain = Drain.PAIR if nest.pair else Drain.WRITE
+        pset = 0 if nest.pair else self.pset
+        code.add("mac", **common, signed_a=int(nest.signed[0]), pset=pset, drain=drain, repeat=jobs - 1)
+        code.run(jobs * job_cycles(nest))
+
+    def _chunked(self, step: Step) -> None:
+        """Every job reads its weights in pieces that come and go."""
+        nest, plan, code = self.nest, self.plan, self.code
+        self._records((step.b0 - self.region.b0) * nest.record_words, step.b0)
+        jobs, chunks = jobs_of(nest, step.tile), plan.chunks
+        code.close()
+        for _ in range(jobs):
+            for number in range(len(chunks)):
+                self._chunk(step, number)
+
+    def _chunk(self, step: Step, number: int) -> None:
+        """One piece of a job's weights. Later pieces move AGU A relative to the one before, so that they look alike."""
+        nest, plan, code, tile = self.nest, self.plan, self.code, step.tile
+        dy, dx = nest.dilation
+        chunk, chunks = plan.chunks[number], plan.chunks
+        code.wait(WEIGHTS_READY)
+        self._inner(chunk.columns, dx, chunk.rows, dy, chunk.blocks, tile.width, tile.height)
+        offset, x, y = self._offset(step, chunk)
+        if number == 0:
+            code.add("setb", agu=Agu.A, base=self.base % _WRAP, x=self.x, y=self.y)
+        else:
+            before, bx, by = self._offset(step, chunks[number - 1])
+            code.add("addb", agu=Agu.A, step=offset - before, xstep=x - bx, ystep=y - by)
+        code.add("setw", base=plan.weight_slot(self.weight_index))
+        last = number + 1 == len(chunks)
+        code.add(
+            "mac", op=nest.op, first=int(number == 0), last=int(last), advance=int(last), lanes=nest.lanes - 1,
+            rewind_w=1, signed_a=int(nest.signed[0]), pset=self.pset, drain=Drain.WRITE,
+        )
+        code.run(chunk.words // nest.lanes * max(nest.lanes, fetch_cycles(nest)))
+        if self.weight_index + 2 < len(self.weight_loads):
+            code.signal(WEIGHTS_FREE)
+        self.weight_index += 1
+        code.close()
+
+    def _offset(self, step: Step, chunk: Chunk) -> tuple[int, int, int]:
+        """Where a chunk's first window lies relative to the step's: (words, columns, rows)."""
+        dy, dx = self.nest.dilation
+        width, height = step.tile.width, step.tile.height
+        words = chunk.c0 * width * height + chunk.r0 * dy * width + chunk.k0 * dx
+        return words, chunk.k0 * dx, chunk.r0 * dy
+
+
+def _keys(steps: Iterable[Step]) -> list[Step]:
+    """The first step of each run of steps that use the same input."""
+    out: list[Step] = []
+    before = None
+    for step in steps:
+        if step.key != before:
+            out.append(step)
+        before = step.key
+    return out
+
+
+def weight_loads(plan: Plan, region: Region) -> list[tuple[int, int, int]]:
+    """Loads of weights in order: (step, job, chunk) in CHUNK mode, else (step, 0, 0)."""
+    if plan.mode is WeightMode.CHUNK:
+        return [
+            (number, job, chunk)
+            for number, step in enumerate(region.steps)
+            for job in range(jobs_of(plan.nest, step.tile))
+            for chunk in range(len(plan.chunks))
+        ]
+    count = len(region.steps)
+    if plan.mode is WeightMode.RESIDENT:
+        tile = region.steps[0].tile
+        count = sum(step.tile == tile for step in region.steps)
+    return [(number, 0, 0) for number in range(count)]
+
+
+def cluster_code(plan: Plan, region: Region) -> ClusterCode:
+    """Instructions and events of one cluster's part of a plan."""
+    return _Emitter(plan, region).emit()
+
+
+@dataclass(frozen=True)
+class _Loop:
+    count: int
+    body: tuple[object, ...]
+
+
+def _size(node: object) -> int:
+    if isinstance(node, _Loop):
+        # a NOP keeps the ends of nested loops apart
+        return 1 + sum(map(_size, node.body)) + isinstance(node.body[-1], _Loop)
+    assert isinstance(node, tuple)
+    return sum(4 if instr.method == "mixed" else 1 for instr in node)
+
+
+def _fold(nodes: list[object]) -> list[object]:
+    """Replace neighbouring repetitions by loops, the most saving first at each place."""
+    numbers: dict[object, int] = {}
+    ids = [numbers.setdefault(node, len(numbers)) for node in nodes]
+    sizes = [_size(node) for node in nodes]
+    out: list[object] = []
+    i = 0
+    while i < len(ids):
+        best, best_saving = (1, 1), 0
+        for period in range(1, min(96, (len(ids) - i) // 2) + 1):
+            if ids[i] != ids[i + period]:
+                continue
+            count = 1
+            while ids[i + count * period : i + (count + 1) * period] == ids[i : i + period]:
+                count += 1
+            saving = (count - 1) * sum(sizes[i : i + period]) - 2
+            if count > 1 and saving > best_saving:
+                best, best_saving = (period, count), saving
+        period, count = best
+        if count > 1:
+            out.append(_Loop(count, tuple(nodes[i : i + period])))
+        else:
+            out.append(nodes[i])
+        i += period * count
+    return out
+
+
+def _replay(program: Program, node: object) -> None:
+    if isinstance(node, _Loop):
+        with program.loop(node.count):
+            for inner in node.body:
+                _replay(program, inner)
+            if isinstance(node.body[-1], _Loop):
+                program.nop()
+        return
+    assert isinstance(node, tuple)
+    for instr in node:
+        fields = dict(instr.fields)
+        if instr.method == "mixed":
+            _mixed(program, fields)
+        else:
+            getattr(program, instr.method)(**fields)
+
+
+def _mixed(program: Program, fields: dict) -> None:
+    """A pair of which one operand is signed and the other is not: two MACs for each pixel group."""
+    first, second = map(int, fields.pop("signed"))
+    with program.loop(fields.pop("jobs")):
+        program.mac(**fields, signed_a=first, pset=0, drain=Drain.KEEP)
+        program.mac(**fields, signed_a=second, pset=1, drain=Drain.ADD)
+    program.nop()
+
+
+def assemble(code: ClusterCode, limit: int = PROGRAM_WORDS) -> Program:
+    """The program with repetitions folded into at most three levels of loops.
+
+    Raises:
+        ProgramTooLong: it does not fit the instruction memory.
+    """
+    nodes: list[object] = list(code.units)
+    for _ in range(3):
+        folded = _fold(nodes)
+        if len(folded) == len(nodes):
+            break
+        nodes = folded
+    size = sum(map(_size, nodes))
+    if size > limit:
+        raise ProgramTooLong(f"the program has {size} instructions, the instruction memory holds {limit}")
+    program = Program()
+    for node in nodes:
+        _replay(program, node)
+    return program

@@ -1,0 +1,175 @@
+"""Choosing a plan: candidates by a quick estimate, the best few played through, the fastest taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nncosim.compiler.errors import CompileError
+from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, make_plan
+from nncosim.compiler.j3dai.program import ProgramTooLong, assemble, cluster_code
+from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues
+from nncosim.hdl.j3dai.asm import Program
+from nncosim.kernels.j3dai.common import job_cycles
+from nncosim.kernels.j3dai.nest import Nest
+from nncosim.platforms.j3dai import J3dai
+
+__all__ = ["LayerCode", "compile_nest", "parameter_buffer", "program_buffer"]
+
+_FINALISTS = 3
+_STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
+_START = 150  # cycles from the list's start to a cluster's first job
+
+
+@dataclass(frozen=True)
+class LayerCode:
+    """A layer ready but for addresses. programs: (program, mask of the clusters that run it). cycles: estimate."""
+
+    plan: Plan
+    programs: tuple[tuple[Program, int], ...]
+    transfers: tuple[Transfer, ...]
+    cycles: int
+
+
+def parameter_buffer(nest: Nest) -> str:
+    return f"{nest.name}.parameters"
+
+
+def program_buffer(nest: Nest, index: int) -> str:
+    return f"{nest.name}.program{index}"
+
+
+def _grids(nest: Nest, platform: J3dai) -> Iterator[Grid]:
+    rows, columns = nest.out_map[0], -(-nest.out_map[1] // 8)
+    n = platform.clusters
+    for py in range(1, min(n, rows) + 1):
+        for px in range(1, min(n // py, columns) + 1):
+            for pc in range(1, min(n // (py * px), nest.out_blocks) + 1):
+                # Grids that leave clusters idle are worth a look only if no axis can take another.
+                if (py + 1) * px * pc > n or py == rows:
+                    if py * (px + 1) * pc > n or px == columns:
+                        if py * px * (pc + 1) > n or pc == nest.out_blocks:
+                            yield Grid(py, px, pc)
+
+
+def _cuts(size: int, most: int) -> list[int]:
+    """Numbers of parts worth trying: those that change the size of a part."""
+    out, seen = [], set()
+    for parts in range(1, min(size, most) + 1):
+        part = -(-size // parts)
+        if part not in seen:
+            seen.add(part)
+            out.append(parts)
+    return out
+
+
+def _step_blocks(nest: Nest, share: int) -> list[int]:
+    out = [1]
+    while out[-1] * 2 <= share:
+        out.append(out[-1] * 2)
+    if share not in out:
+        out.append(share)
+    return out
+
+
+def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
+    for grid in _grids(nest, platform):
+        rows = -(-nest.out_map[0] // grid.rows)
+        columns = -(-(-(-nest.out_map[1] // 8)) // grid.columns)
+        for size in _step_blocks(nest, -(-nest.out_blocks // grid.channels)):
+            fitting = 0
+            for x in _cuts(columns, 512):
+                for y in _cuts(rows, 4096):
+                    plan = make_plan(nest, platform, grid, (y, x), size)
+                    if plan is not None:
+                        fitting += 1
+                        yield plan
+                    if fitting >= 4:
+                        break
+                if fitting >= 4 or (fitting and rows > 1):
+                    break
+
+
+def _estimate(plan: Plan) -> float:
+    """Cycles of a layer: the busiest cluster or the DMPA, and what cannot overlap."""
+    nest, words = plan.nest, plan.platform.beat_words
+    each = job_cycles(nest)
+    work = [
+        sum(jobs_of(nest, s.tile) * each * (s.b1 - s.b0) + _STEP_OVERHEAD + 12 * (s.b1 - s.b0) for s in r.steps)
+        for r in plan.regions
+    ]
+    loads = {(r.group, s.key): s.input_words for r in plan.regions for s in r.steps}
+    traffic = sum(loads.values()) / words
+    outputs = nest.out_map[0] * nest.out_map[1] * nest.out_blocks * nest.upsample[0] * nest.upsample[1] / words
+    passes = 1
+    longest = max(plan.regions, key=lambda r: len(r.steps))
+    if plan.mode is WeightMode.STEP:
+        passes = len({s.tile for s in longest.steps})
+    elif plan.mode is WeightMode.CHUNK:
+        passes = sum(jobs_of(nest, s.tile) for s in longest.steps) // (longest.b1 - longest.b0)
+    weights = passes * nest.out_blocks * nest.block_words / words
+    if plan.mode is WeightMode.STEP and plan.weight_slots == 1:
+        work = [w + len(longest.steps) * (longest.b1 - longest.b0) * nest.block_words / words for w in work]
+    if plan.input_slots == 1 and len(loads) > 1:
+        work = [w + traffic for w in work]
+    first = sum({(r.group, r.steps[0].key): r.steps[0].input_words for r in plan.regions}.values()) / words
+    last = sum(r.steps[-1].tile.rows * r.steps[-1].tile.columns * plan.step_blocks for r in plan.regions) / words
+    dmpa = traffic + outputs + weights + 8 * sum(len(r.steps) for r in plan.regions)
+    return _START + max(max(work) + first / 2 + last / 2, dmpa + min(max(work) / 8, 500))
+
+
+def _realize(plan: Plan) -> LayerCode:
+    codes = {r.cluster: cluster_code(plan, r) for r in plan.regions}
+    limit = plan.platform.imem_bytes // 8
+    by_text: dict[tuple[int, ...], int] = {}
+    programs: dict[tuple[int, ...], Program] = {}
+    for cluster, code in codes.items():
+        program = assemble(code, limit)
+        text = tuple(program.words())
+        by_text[text] = by_text.get(text, 0) | 1 << cluster
+        programs.setdefault(text, program)
+    listed = tuple((programs[text], mask) for text, mask in by_text.items())
+    first = program_transfers(
+        [(program_buffer(plan.nest, i), -(-len(p) // 2), 0, mask) for i, (p, mask) in enumerate(listed)]
+    )
+    order, cycles = order_transfers(
+        first, queues(plan, parameter_buffer(plan.nest)), codes, plan.platform.beat_words
+    )
+    return LayerCode(plan, listed, tuple(order), cycles)
+
+
+def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
+    """The fastest plan that was found, with its programs and transfers.
+
+    Raises:
+        CompileError: no tile fits the clusters' memories; says what the smallest would need.
+    """
+    ranked = sorted(((_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform))), key=lambda t: t[:2])
+    best: LayerCode | None = None
+    tried, refused = 0, ""
+    for estimate, _, plan in ranked:
+        if tried >= _FINALISTS or (best is not None and estimate > 1.5 * best.cycles):
+            break
+        try:
+            code = _realize(plan)
+        except ProgramTooLong as error:
+            refused = str(error)
+            continue
+        tried += 1
+        if best is None or code.cycles < best.cycles:
+            best = code
+    if best is None:
+        raise CompileError(_why(nest, platform, refused))
+    return best
+
+
+def _why(nest: Nest, platform: J3dai, refused: str) -> str:
+    if refused:
+        return f"{nest.name}: {refused}; a smaller layer or a larger imem_bytes would help"
+    span = [min((k - 1) * d + 1, size) for k, d, size in zip(nest.kernel, nest.dilation, nest.in_map, strict=True)]
+    blocks = 1 if nest.depthwise else nest.reads[0][1]
+    need = span[0] * min(nest.in_map[1], span[1] + 7 * nest.stride[1]) * blocks * platform.word_bytes
+    return (
+        f"{nest.name}: no tile fits a cluster: the window of 8 results alone takes {need} bytes of L1 "
+        f"(of {platform.l1_bytes}); a smaller kernel, fewer input channels or a larger l1_bytes would help"
+    )

@@ -1,0 +1,300 @@
+"""Transfers of a layer: which there are, and the order in which the DMPA executes them.
+
+The DMPA works strictly in order, so a transfer that waits holds up all behind it. The order is therefore found by playing
+the layer through: clusters run their events, and whenever the DMPA is free it takes the most urgent transfer that is
+ready. That also proves that the layer cannot deadlock and that no semaphore is left over, and estimates its time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nncosim.compiler.j3dai.plan import Plan, Region, Step, WeightMode
+from nncosim.compiler.j3dai.program import (
+    INPUT_FREE,
+    INPUT_READY,
+    OUTPUT_FREE,
+    OUTPUT_READY,
+    START,
+    WEIGHTS_FREE,
+    WEIGHTS_READY,
+    ClusterCode,
+    weight_loads,
+)
+from nncosim.hdl.j3dai.isa import DmpaOp, Space
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["Piece", "Transfer", "TransferError", "order_transfers", "program_transfers", "queues"]
+
+_DESCRIPTOR_CYCLES = 2  # between two descriptors
+_TURN_CYCLES = 6  # between a LOAD and a STORE
+_LATENCY = 8  # from the last beat to the semaphore
+_SIGNAL_LATENCY = 16  # from SIGNAL until the results are in L1 and the DMPA sees it
+
+
+class TransferError(NncosimError):
+    """A layer that would hang: an internal error of the tiling."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One descriptor without its L2 address: `offset` words into buffer `buffer`; local word address and space."""
+
+    buffer: str
+    offset: int
+    space: Space
+    local: int
+    n0: int
+    n1: int = 1
+    l2_step1: int = 0
+    local_step1: int = 0
+    n2: int = 1
+    l2_step2: int = 0
+    local_step2: int = 0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Descriptors that belong together: the first waits, the last signals. Semaphore None: neither.
+
+    urgency: the lower, the sooner it is needed (about: steps from the start).
+    """
+
+    op: DmpaOp
+    clusters: int
+    pieces: tuple[Piece, ...]
+    wait: int | None
+    signal: int | None
+    urgency: float
+
+    def beats(self, words: int) -> int:
+        return sum(p.n2 * p.n1 * -(-p.n0 // words) for p in self.pieces)
+
+    def cycles(self, words: int) -> int:
+        return self.beats(words) + _DESCRIPTOR_CYCLES * len(self.pieces)
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        return tuple(c for c in range(8) if self.clusters >> c & 1)
+
+
+def _rectangle(
+    buffer: str, map_size: tuple[int, int], block: int, count: int, y: tuple[int, int], x: tuple[int, int], local: int
+) -> Piece:
+    """Rows y and columns x of `count` blocks of a block-planar tensor, packed at `local`."""
+    height, width = map_size
+    rows, columns = y[1] - y[0], x[1] - x[0]
+    offset = (block * height + y[0]) * width + x[0]
+    if columns == width or rows == 1:
+        return Piece(buffer, offset, Space.L1, local, rows * columns, count, height * width, rows * columns)
+    return Piece(buffer, offset, Space.L1, local, columns, rows, width, columns, count, height * width, rows * columns)
+
+
+def _input_pieces(plan: Plan, step: Step, slot: int) -> tuple[Piece, ...]:
+    tile, nest = step.tile, plan.nest
+    out, at = [], slot
+    for source, block, count in step.loads:
+        name = nest.sources[source].tensor
+        out.append(_rectangle(name, nest.in_map, block, count, (tile.iy0, tile.iy1), (tile.ix0, tile.ix1), at))
+        at += count * tile.height * tile.width
+    return tuple(out)
+
+
+def _output_pieces(plan: Plan, step: Step, slot: int) -> tuple[Piece, ...]:
+    nest, tile = plan.nest, step.tile
+    count = step.b1 - step.b0
+    fy, fx = nest.upsample
+    if fy == 1:
+        size = (nest.out_map[0], nest.out_map[1] * fx)
+        x = (tile.x0 * fx, tile.x1 * fx)
+        return (_rectangle(nest.output, size, step.b0, count, (tile.y0, tile.y1), x, slot),)
+    height, width = nest.out_map[0] * fy, nest.out_map[1] * fx
+    columns = tile.columns * fx
+    return tuple(
+        Piece(
+            nest.output, (step.b0 * height + tile.y0 * fy + copy) * width + tile.x0 * fx, Space.L1, slot, columns,
+            tile.rows, fy * width, columns, count, height * width, tile.rows * columns,
+        )
+        for copy in range(fy)
+    )  # fmt: skip
+
+
+def _inputs(plan: Plan, regions: list[Region]) -> Iterator[Transfer]:
+    """Loads of input tiles for clusters that use the same ones."""
+    mask = sum(1 << r.cluster for r in regions)
+    index, before = 0, None
+    for number, step in enumerate(regions[0].steps):
+        if step.key == before:
+            continue
+        before = step.key
+        wait = INPUT_FREE if index >= plan.input_slots else None
+        yield Transfer(DmpaOp.LOAD, mask, _input_pieces(plan, step, plan.input_slot(index)), wait, INPUT_READY, number - 1)
+        index += 1
+
+
+def _outputs(plan: Plan, region: Region) -> Iterator[Transfer]:
+    for number, step in enumerate(region.steps):
+        signal = OUTPUT_FREE if number + plan.output_slots < len(region.steps) else None
+        pieces = _output_pieces(plan, step, plan.output_slot(number))
+        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, OUTPUT_READY, signal, number + 0.9)
+
+
+def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfer]:
+    """Loads of records and weights, broadcast to all clusters of the same output blocks."""
+    nest = plan.nest
+    size = nest.block_words
+    longest = max(regions, key=lambda r: len(weight_loads(plan, r)))
+    everyone = sum(1 << r.cluster for r in regions)
+    if plan.mode is WeightMode.CHUNK:
+        yield from _chunk_weights(plan, regions, buffer, everyone)
+        return
+    for index, (number, _, _) in enumerate(weight_loads(plan, longest)):
+        step = longest.steps[number]
+        mask = sum(1 << r.cluster for r in regions if number < len(r.steps))
+        if plan.mode is WeightMode.STEP:
+            local, wait = plan.weight_slot(index), WEIGHTS_FREE if index >= plan.weight_slots else None
+        else:
+            local, wait = (step.b0 - longest.b0) * size, None
+        piece = Piece(buffer, step.b0 * size, Space.WMEM, local, (step.b1 - step.b0) * size)
+        yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, WEIGHTS_READY, number - 1.5)
+
+
+def _chunk_weights(plan: Plan, regions: list[Region], buffer: str, everyone: int) -> Iterator[Transfer]:
+    nest, first = plan.nest, regions[0]
+    size, words = nest.block_words, nest.record_words
+    piece = Piece(buffer, first.b0 * size, Space.WMEM, 0, words, first.b1 - first.b0, size, words)
+    yield Transfer(DmpaOp.LOAD, everyone, (piece,), None, WEIGHTS_READY, -2)
+    loads = {r.cluster: weight_loads(plan, r) for r in regions}
+    done = dict.fromkeys(loads, 0)
+    every = sorted({load for each in loads.values() for load in each})
+    has = {c: set(each) for c, each in loads.items()}
+    blocks = {number: step.b0 for r in regions for number, step in enumerate(r.steps)}
+    per_step = max(1, len(every) // max(len(r.steps) for r in regions))
+    for at, (number, job, chunk) in enumerate(every):
+        members = [c for c in loads if (number, job, chunk) in has[c]]
+        # A cluster's slot is a matter of its own count, so clusters that have fallen out of step are served apart.
+        for index in sorted({done[c] for c in members}, reverse=True):
+            group = [c for c in members if done[c] == index]
+            part = plan.chunks[chunk]
+            local = plan.weight_slot(index)
+            piece = Piece(buffer, blocks[number] * size + words + part.start, Space.WMEM, local, part.words)
+            wait = WEIGHTS_FREE if index >= 2 else None
+            yield Transfer(
+                DmpaOp.LOAD, sum(1 << c for c in group), (piece,), wait, WEIGHTS_READY, at / per_step - 1.5
+            )
+        for c in members:
+            done[c] += 1
+
+
+def queues(plan: Plan, buffer: str) -> list[deque[Transfer]]:
+    """Independent queues of transfers, each in its own order. `buffer`: where the parameters lie in L2."""
+    by_channel: dict[int, list[Region]] = {}
+    by_input: dict[object, list[Region]] = {}
+    for region in plan.regions:
+        by_channel.setdefault(region.channel, []).append(region)
+        keys = tuple(dict.fromkeys(step.key for step in region.steps))
+        by_input.setdefault((region.group, keys), []).append(region)
+    out = [deque(_weights(plan, regions, buffer)) for regions in by_channel.values()]
+    out += [deque(_inputs(plan, regions)) for regions in by_input.values()]
+    out += [deque(_outputs(plan, region)) for region in plan.regions]
+    return out
+
+
+def program_transfers(programs: list[tuple[str, int, int, int]]) -> list[Transfer]:
+    """Loads of programs that start their clusters. Each: (buffer, words, word in IMEM, clusters)."""
+    return [
+        Transfer(DmpaOp.LOAD, mask, (Piece(buffer, 0, Space.IMEM, at, words),), None, START, -10.0)
+        for buffer, words, at, mask in programs
+    ]
+
+
+@dataclass
+class _Cluster:
+    """A cluster being played: its position in its events, its time, and the tokens it has got and given."""
+
+    events: list[tuple[str, int]]
+    at: int = 0
+    time: int = 0
+    got: dict[int, deque[int]] = field(default_factory=dict)
+    given: dict[int, deque[int]] = field(default_factory=dict)
+
+    def advance(self) -> None:
+        while self.at < len(self.events):
+            kind, value = self.events[self.at]
+            if kind == "run":
+                self.time += value
+            elif kind == "signal":
+                self.given.setdefault(value, deque()).append(self.time + _SIGNAL_LATENCY)
+            else:
+                tokens = self.got.get(value)
+                if not tokens:
+                    return
+                self.time = max(self.time, tokens.popleft())
+            self.at += 1
+
+
+class _Player:
+    def __init__(self, codes: dict[int, ClusterCode], beat_words: int):
+        self.clusters = {c: _Cluster([("wait", START), *code.events]) for c, code in codes.items()}
+        self.time, self.words = 0, beat_words
+        self.last: DmpaOp | None = None
+
+    def ready(self, transfer: Transfer) -> float:
+        if transfer.wait is None:
+            return 0
+        times = [self.clusters[c].given.get(transfer.wait) for c in transfer.members]
+        return max((t[0] if t else math.inf) for t in times)
+
+    def take(self, transfer: Transfer) -> None:
+        self.time = max(self.time, int(self.ready(transfer)))
+        if transfer.wait is not None:
+            for c in transfer.members:
+                self.clusters[c].given[transfer.wait].popleft()
+        self.time += transfer.cycles(self.words) + (_TURN_CYCLES if self.last not in (None, transfer.op) else 0)
+        self.last = transfer.op
+        if transfer.signal is not None:
+            for c in transfer.members:
+                self.clusters[c].got.setdefault(transfer.signal, deque()).append(self.time + _LATENCY)
+                self.clusters[c].advance()
+
+    def choose(self, waiting: list[deque[Transfer]]) -> deque[Transfer]:
+        """The most urgent of the ready transfers; if none is, the one that will be first."""
+        best, best_key = None, (math.inf, math.inf, math.inf)
+        for number, queue in enumerate(waiting):
+            when = self.ready(queue[0])
+            urgency = queue[0].urgency - (0.5 if queue[0].op is self.last else 0)
+            key = (max(when, self.time), urgency, number)
+            if key < best_key and when < math.inf:
+                best, best_key = queue, key
+        if best is None:
+            raise TransferError("no transfer can become ready: the layer's tiling would hang")
+        return best
+
+
+def order_transfers(
+    first: list[Transfer], waiting: list[deque[Transfer]], codes: dict[int, ClusterCode], beat_words: int
+) -> tuple[list[Transfer], int]:
+    """All transfers in the order of execution, and the estimated cycles of the layer.
+
+    Raises:
+        TransferError: it would hang, or leave a semaphore above 0.
+    """
+    player = _Player(codes, beat_words)
+    out = list(first)
+    for transfer in first:
+        player.take(transfer)
+    waiting = [queue for queue in waiting if queue]
+    while waiting:
+        queue = player.choose(waiting)
+        transfer = queue.popleft()
+        player.take(transfer)
+        out.append(transfer)
+        waiting = [q for q in waiting if q]
+    for number, cluster in player.clusters.items():
+        left = {s for tokens in (cluster.got, cluster.given) for s, t in tokens.items() if t}
+        if cluster.at != len(cluster.events) or left:
+            raise TransferError(f"cluster {number} would stop at event {cluster.at}, with semaphores {sorted(left)} left over")
+    return out, player.time

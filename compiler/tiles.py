@@ -1,0 +1,75 @@
+"""The tile table of an image: each tensor's place, type and layout, as plain data that survives without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from nncosim.compiler.image import Image, ImageError
+from nncosim.compiler.ir import Tensor, TensorType
+from nncosim.compiler.layout import Layout, size_bytes
+
+__all__ = ["TensorPlace", "read_tiles", "tensor_places"]
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """Where a tensor lies.
+
+    address: physical, of its first byte. role: "input", "output" or "internal".
+    written_by: indices of the schedule's steps that write it; empty for what comes from outside.
+    """
+
+    tensor: Tensor
+    memory: str
+    address: int
+    layout: Layout
+    role: str
+    written_by: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return size_bytes(self.tensor.shape, self.layout)
+
+    def as_dict(self) -> dict[str, Any]:
+        t = self.tensor.type
+        return {
+            "memory": self.memory, "address": self.address, "bytes": self.size, "shape": list(self.tensor.shape),
+            "layout": self.layout.as_dict(), "role": self.role, "written_by": list(self.written_by),
+            "type": {
+                "bits": t.bits, "signed": t.signed, "scale": [str(s) for s in t.scale], "zero_point": t.zero_point,
+                "lo": t.lo, "hi": t.hi,
+            },
+        }  # fmt: skip
+
+
+def tensor_places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
+    """The places in a tile table, by tensor name.
+
+    Raises:
+        ImageError: an entry that lacks something.
+    """
+    out = {}
+    for name, entry in tiles.items():
+        try:
+            t = entry["type"]
+            kind = TensorType(
+                t["bits"], t["signed"], tuple(Fraction(s) for s in t["scale"]), t["zero_point"], t["lo"], t["hi"]
+            )
+            c, h, w = entry["shape"]
+            out[name] = TensorPlace(
+                Tensor(name, (c, h, w), kind), entry["memory"], entry["address"], Layout(**entry["layout"]),
+                entry["role"], tuple(entry["written_by"]),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise ImageError(f"the tile table's entry of tensor {name!r} is damaged ({error!r})") from error
+    return out
+
+
+def read_tiles(image: Image) -> dict[str, TensorPlace]:
+    """Raises ImageError if the image has no tile table."""
+    if not image.tiles:
+        raise ImageError("the image has no tile table (it was stripped); compile it again")
+    return tensor_places(image.tiles)
