@@ -10,7 +10,7 @@ from nncosim.hdl.j3dai.controller import Controller
 from nncosim.hdl.j3dai.counters import EngineCounters
 from nncosim.hdl.j3dai.drain import DrainControl, DrainWrite
 from nncosim.hdl.j3dai.fetch import WindowFetch
-from nncosim.hdl.j3dai.isa import LdP, MacOp, Opcode
+from nncosim.hdl.j3dai.isa import LdP, Mac, MacOp, Opcode
 from nncosim.hdl.j3dai.operands import view
 from nncosim.hdl.j3dai.loads import LoadWrite
 from nncosim.hdl.j3dai.ncb import PES, Ncb, ncb_control
@@ -89,7 +89,7 @@ class Cluster(wiring.Component):
         m.d.comb += [
             c.start.eq(self.start), c.start_pc.eq(self.start_pc), c.signal_in.eq(self.signal_in),
             c.sequencer_busy.eq(s.busy), c.set_busy.eq(self._drain.set_busy),
-            f.start.eq(c.executes[Opcode.MAC]), f.repeat.eq(c.ir[-16:]), f.outer.eq(s.mac.advance),
+            f.start.eq(c.executes[Opcode.MAC]), f.repeat.eq(view(Mac, c.ir).repeat), f.outer.eq(s.mac.advance),
             f.take.eq(s.take), f.hold.eq(s.hold), f.blocked.eq(self.rd_valid),
             s.staged.eq(f.staged), s.staged_last.eq(f.staged_last), s.blocked.eq(self.rd_valid),
             self.running.eq(c.running), self.armed.eq(c.armed), self.trap.eq(c.trap),
@@ -271,4 +271,4 @@ class Cluster(wiring.Component):
         registered = Signal(3, init=7)
         m.d.sync += registered.eq(state)
         m.d.comb += [counters.state.eq(registered), self.counters.eq(counters.counters)]
-        m.d.comb += self.probe.eq(Cat(c.pc, c.ir[:6], c.semaphore, c.waits))
+        m.d.comb += self.probe.eq(Cat(c.pc, c.ir[:6], c.waited, c.waits))

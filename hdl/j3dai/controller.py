@@ -26,7 +26,7 @@ class Controller(wiring.Component):
         ir (Out, 64); executes (Out, 32): one bit per opcode.
         sequencer_busy, in_flight (In): micro-operations are to be issued, are in the pipeline; set_busy (In, 2).
         signal (Out, 8): SIGNAL of a semaphore executes.
-        running, armed, trap (Out). waits (Out): a semaphore is being waited for, semaphore (Out, 3) which.
+        running, armed, trap (Out). waits (Out): a semaphore is being waited for, waited (Out, 3) which (`semaphore` is a word that Verilator reads as SystemVerilog).
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Controller(wiring.Component):
             "start": In(1), "start_pc": In(PC_BITS), "signal_in": In(_SEMAPHORES),
             "fetch": Out(1), "pc": Out(PC_BITS), "instruction": In(64), "ir": Out(64), "executes": Out(32),
             "sequencer_busy": In(1), "in_flight": In(1), "set_busy": In(2), "signal": Out(_SEMAPHORES),
-            "running": Out(1), "armed": Out(1), "trap": Out(1), "waits": Out(1), "semaphore": Out(3),
+            "running": Out(1), "armed": Out(1), "trap": Out(1), "waits": Out(1), "waited": Out(3),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -99,7 +99,7 @@ class Controller(wiring.Component):
             m.d.comb += self.signal[k].eq(self.executes[Opcode.SIGNAL] & (view(SignalFormat, self.ir).semaphore == k))
         waiting = self._execute & (self._opcode == Opcode.WAIT)
         m.d.comb += [
-            self.semaphore.eq(Mux(self.running, which, START_SEMAPHORE)),
+            self.waited.eq(Mux(self.running, which, START_SEMAPHORE)),
             self.waits.eq(Mux(self.running, waiting & ~self.sequencer_busy & ~positive.bit_select(which, 1), self.armed)),
         ]
         return positive
