@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One J3DAI cluster as a plain interpreter of its manual: the oracle of the cluster's block bench.
+
+Nothing here is fast, and nothing is shared with the RTL but the instruction formats. Instructions take effect
+one after the other; reading a word whose result may still be in the pipeline raises `Hazard`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.arithmetic import round_shift
+from nncosim.hdl.formats import decode, width
+from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Drain, MacOp, Opcode, RequantRecord
+
+__all__ = ["ClusterModel", "Hazard", "Trap"]
+
+Words = npt.NDArray[np.uint8]
+_LANES = 16
+_PES = 8
+
+
+class Hazard(Exception):
+    """A window read depends on a write that no FENCE has completed."""
+
+
+class Trap(Exception):
+    """The program trapped."""
+
+
+def _wrap(value: int, bits: int) -> int:
+    """Two's complement of `bits` bits."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+@dataclass
+class _Dimension:
+    count: int = 0
+    step: tuple[int, int, int] = (0, 0, 0)
+    index: int = 0
+    offset: tuple[int, int, int] = (0, 0, 0)
+
+    def rewind(self) -> None:
+        self.index, self.offset = 0, (0, 0, 0)
+
+
+@dataclass
+class _Generator:
+    """An AGU: base and dimensions; a position is (address, x, y)."""
+
+    dims: list[_Dimension]
+    base: tuple[int, int, int] = (0, 0, 0)
+
+    def at(self) -> tuple[int, int, int]:
+        a, x, y = (self.base[k] + sum(d.offset[k] for d in self.dims) for k in range(3))
+        return a % (1 << 14), _wrap(x, 13), _wrap(y, 13)
+
+    def advance(self, dims: list[_Dimension]) -> None:
+        for d in dims:
+            if d.index + 1 < d.count:
+                d.index += 1
+                d.offset = tuple(o + s for o, s in zip(d.offset, d.step, strict=True))  # type: ignore[assignment]
+                return
+            d.rewind()
+
+
+@dataclass
+class ClusterModel:
+    """State of a cluster, and `run`.
+
+    Attributes:
+        l1, wmem, imem: uint8 (words, 16).
+        semaphores: The eight input semaphores.
+        signals: Output semaphores incremented, in order.
+        forbidden: Word addresses of L1 that a window may not read now.
+        volatile: Word addresses of L1 that somebody else writes: never to be read or written.
+        jobs: Micro-operations and fetch cycles of each job in order, for the timing rules: see `test_j3dai_cluster`.
+    """
+
+    l1: Words
+    wmem: Words
+    imem: Words
+    semaphores: list[int] = field(default_factory=lambda: [0] * 8)
+    signals: list[int] = field(default_factory=list)
+    forbidden: set[int] = field(default_factory=set)
+    volatile: frozenset[int] = frozenset()
+    trace: list[tuple[int, dict[str, int]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.a = _Generator([_Dimension() for _ in range(6)])
+        self.o = _Generator([_Dimension() for _ in range(3)])
+        self.window = dict(width=0, height=0, pstride=0, xpstep=0, pad=0)
+        self.out = dict(width=0, ostride=0)
+        self.w_base = self.w_pointer = 0
+        self.sets: list[list[dict[str, int]]] = [[{} for _ in range(_LANES)] for _ in range(2)]
+        self.acc = np.zeros((_LANES, _PES), dtype=np.int64)
+        self.wide = np.zeros((_LANES, _PES), dtype=np.int64)
+
+    def instruction(self, pc: int) -> int:
+        word = self.imem[(pc // 2) % len(self.imem)].tobytes()
+        return int.from_bytes(word[8 * (pc % 2):8 * (pc % 2) + 8], "little")
+
+    def run(self, pc: int, limit: int = 100_000) -> None:
+        """Execute from `pc` until HALT.
+
+        Raises:
+            Trap: as the manual says. Hazard: see there. RuntimeError: after `limit` instructions, or a WAIT for ever.
+        """
+        stack: list[list[int]] = []
+        for _ in range(limit):
+            word = self.instruction(pc)
+            opcode = word & 63
+            if opcode not in INSTRUCTIONS.keys():
+                raise Trap(f"opcode {opcode} at {pc}")
+            fields = decode(INSTRUCTIONS[Opcode(opcode)], word & ((1 << _bits(opcode)) - 1))
+            self.trace.append((opcode, fields))
+            if opcode == Opcode.HALT:
+                return
+            if opcode == Opcode.LOOP:
+                if not fields["count"] or not fields["body"] or len(stack) == 4:
+                    raise Trap(f"LOOP at {pc}")
+                stack.append([(pc + 1) % 512, (pc + fields["body"]) % 512, fields["count"] - 1])
+                pc = (pc + 1) % 512
+                continue
+            self.execute(Opcode(opcode), fields)
+            if stack and stack[-1][1] == pc:
+                if stack[-1][2]:
+                    stack[-1][2] -= 1
+                    pc = stack[-1][0]
+                    continue
+                stack.pop()
+            pc = (pc + 1) % 512
+        raise RuntimeError("the program does not end")
+
+    def execute(self, opcode: Opcode, f: dict[str, int]) -> None:
+        """One instruction other than HALT and LOOP."""
+        if opcode == Opcode.WAIT:
+            if not self.semaphores[f["semaphore"]]:
+                raise RuntimeError("WAIT for ever")
+            self.semaphores[f["semaphore"]] -= 1
+        elif opcode == Opcode.SIGNAL:
+            self.signals.append(f["semaphore"])
+        elif opcode == Opcode.FENCE:
+            self.forbidden.clear()
+        elif opcode in (Opcode.SETB, Opcode.ADDB):
+            self._base(opcode, f)
+        elif opcode == Opcode.SETD:
+            agu = self.a if f["agu"] == Agu.A.value else self.o
+            if f["dim"] < len(agu.dims):
+                agu.dims[f["dim"]].count = f["count"]
+                agu.dims[f["dim"]].step = (f["step"], f["xstep"], f["ystep"])
+        elif opcode == Opcode.SETI:
+            self.window = {name: f[name] for name in self.window}
+        elif opcode == Opcode.SETO:
+            self.out = {name: f[name] for name in self.out}
+        elif opcode == Opcode.SETW:
+            self.w_base = self.w_pointer = f["base"]
+        elif opcode == Opcode.ADDW:
+            self.w_base = self.w_pointer = (self.w_base + f["step"]) % (1 << 14)
+        elif opcode == Opcode.LDP:
+            for n in range(_LANES):
+                word = self.wmem[(f["base"] // 8 * 8 + n) % len(self.wmem)]
+                self.sets[f["pset"]][n] = decode(RequantRecord, int.from_bytes(word.tobytes(), "little"))
+        elif opcode == Opcode.MAC:
+            self._mac(f)
+
+    def _base(self, opcode: Opcode, f: dict[str, int]) -> None:
+        agu, outer = (self.a, self.a.dims[3:]) if f["agu"] == Agu.A.value else (self.o, self.o.dims)
+        if opcode == Opcode.ADDB:
+            agu.base = (agu.base[0] + f["step"], agu.base[1] + f["xstep"], agu.base[2] + f["ystep"])
+            return
+        agu.base = (f["base"], f["x"], f["y"])
+        if f["rewind"]:
+            for d in outer:
+                d.rewind()
+
+    def _mac(self, f: dict[str, int]) -> None:
+        for job in range(f["repeat"] + 1):
+            if f["rewind_w"]:
+                self.w_pointer = self.w_base
+            self._job(f)
+            if f["last"]:
+                self._drain(f, job)
+            if f["advance"]:
+                self.a.advance(self.a.dims[3:])
+        if f["next_w"]:
+            self.w_base = self.w_pointer
+
+    def _positions(self) -> Iterator[int]:
+        counts = [max(1, d.count) for d in self.a.dims[:3]]
+        for number, _ in enumerate(product(*(range(c) for c in counts))):
+            yield number
+            self.a.advance(self.a.dims[:3])
+
+    def _read(self, address: int) -> Words:
+        address %= len(self.l1)
+        if address in self.forbidden or address in self.volatile:
+            raise Hazard(f"word {address}")
+        return self.l1[address]
+
+    def _window(self) -> tuple[Words, npt.NDArray[np.bool_]]:
+        """(8, 16) bytes, and which words are padding; only words inside the map are read."""
+        a, x, y = self.a.at()
+        words, padding = np.zeros((_PES, _LANES), dtype=np.uint8), np.zeros(_PES, dtype=bool)
+        for p in range(_PES):
+            inside = 0 <= _wrap(x + p * self.window["xpstep"], 13) < self.window["width"] and 0 <= y < self.window["height"]
+            padding[p] = not inside
+            if inside:
+                words[p] = self._read(a + p * self.window["pstride"])
+        return words, padding
+
+    def _job(self, f: dict[str, int]) -> None:
+        op, signed = MacOp(f["op"]), bool(f["signed_a"])
+        first = bool(f["first"])
+        for number in self._positions():
+            words, padding = self._window()
+            for k in range(f["lanes"] + 1 if not f["depthwise"] or op == MacOp.TABLE else 1):
+                lane = (f["lane"] + k) % _LANES
+                if op == MacOp.TABLE:
+                    self._look_up(lane, words[:, lane], padding, signed, bool(f["first"]) and number == 0)
+                    continue
+                raw = words.T if f["depthwise"] else np.broadcast_to(words[:, lane], (_LANES, _PES))
+                a = self._extend(raw, padding, signed)
+                if op == MacOp.MAC:
+                    a = a * self.wmem[self.w_pointer % len(self.wmem)].view(np.int8).astype(np.int64)[:, None]
+                    self.w_pointer = (self.w_pointer + 1) % len(self.wmem)
+                old = self.acc
+                self.acc = a if first else np.maximum(old, a) if op == MacOp.MAX else old + a
+                self.acc = ((self.acc + (1 << 31)) % (1 << 32)) - (1 << 31)
+                first = False
+
+    def _extend(self, raw: Words, padding: npt.NDArray[np.bool_], signed: bool) -> npt.NDArray[np.int64]:
+        values = raw.astype(np.int64)
+        if signed:
+            values = np.where(values > 127, values - 256, values)
+        return np.where(padding[None, :], self.window["pad"], values)
+
+    def _look_up(self, lane: int, column: Words, padding: npt.NDArray[np.bool_], signed: bool, first: bool) -> None:
+        for p in range(_PES):
+            if padding[p]:
+                value = self.window["pad"]
+            else:
+                byte = int(column[p])
+                value = int(self._read((self.w_base // 8 + byte // 16) * 8 + p)[byte % 16])
+                value = value - 256 if signed and value > 127 else value
+            total = value if first else int(self.acc[lane, p]) + value
+            self.acc[lane, p] = _wrap(total, 32)
+
+    def _drain(self, f: dict[str, int], job: int) -> None:
+        mode, pset = Drain(f["drain"]), f["pset"]
+        if mode == Drain.PAIR:
+            mode, pset = (Drain.ADD, 1) if job % 2 else (Drain.KEEP, 0)
+        a, x, _ = self.o.at()
+        for n in range(_LANES):
+            record = self.sets[pset][n]
+            for p in range(_PES):
+                addend = int(self.wide[n, p]) if mode == Drain.ADD else record["c"]
+                total = _wrap(int(self.acc[n, p]) * record["m"] + addend, 64)
+                if mode == Drain.KEEP:
+                    self.wide[n, p] = total
+                    continue
+                q = int(round_shift(np.int64(total), min(record["s"], 62), record["rounding"]))
+                q = min(max(q, record["lo"]), record["hi"])
+                if 0 <= _wrap(x + p, 13) < self.out["width"]:
+                    self._write(a + p * (self.out["ostride"] + 1), n, q)
+        if mode != Drain.KEEP:
+            self.o.advance(self.o.dims)
+
+    def _write(self, address: int, n: int, value: int) -> None:
+        address %= len(self.l1)
+        if address in self.volatile:
+            raise Hazard(f"write to word {address}")
+        self.forbidden.add(address)
+        self.l1[address, n] = value & 255
+
+
+def _bits(opcode: int) -> int:
+    return width(INSTRUCTIONS[Opcode(opcode)])
