@@ -347,7 +347,8 @@ def _runtime(paths: list[str], flags: list[str], options: BuildOptions, jobs: in
         objects = [folder / f"{path.stem}.o" for path in sources[:-1]] + [folder / "main.o"]
 
         def job(source: Path, target: Path) -> Callable[[], None]:
-            command = [compiler(), *flags, "-include", str(_HERE / "print.h"), "-O2", "-c", str(source), "-o", str(target)]
+            forced = ["-include", str(_HERE / "print.h")]
+            command = [compiler(), *flags, *forced, "-O2", "-c", str(source), "-o", str(target)]
             return lambda: log.run(command, folder)
 
         try:
