@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,7 +11,7 @@ from nncosim.compiler.image import Image, ImageError
 from nncosim.compiler.ir import Tensor, TensorType
 from nncosim.compiler.layout import Layout, size_bytes
 
-__all__ = ["TensorPlace", "read_tiles", "tensor_places"]
+__all__ = ["TensorPlace", "read_tiles", "tile_table"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TensorPlace:
         t = self.tensor.type
         return {
             "memory": self.memory, "address": self.address, "bytes": self.size, "shape": list(self.tensor.shape),
-            "layout": self.layout.as_dict(), "role": self.role, "written_by": list(self.written_by),
+            "layout": self.layout.as_dict(), "role": self.role, "lists": list(self.written_by), "signed": t.signed,
             "type": {
                 "bits": t.bits, "signed": t.signed, "scale": [str(s) for s in t.scale], "zero_point": t.zero_point,
                 "lo": t.lo, "hi": t.hi,
@@ -45,14 +45,19 @@ class TensorPlace:
         }  # fmt: skip
 
 
-def tensor_places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
+def tile_table(places: Iterable[TensorPlace]) -> dict[str, Any]:
+    """The tile section's contents."""
+    return {"tensors": {place.tensor.name: place.as_dict() for place in places}}
+
+
+def _places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
     """The places in a tile table, by tensor name.
 
     Raises:
         ImageError: an entry that lacks something.
     """
     out = {}
-    for name, entry in tiles.items():
+    for name, entry in tiles["tensors"].items():
         try:
             t = entry["type"]
             kind = TensorType(
@@ -61,7 +66,7 @@ def tensor_places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
             c, h, w = entry["shape"]
             out[name] = TensorPlace(
                 Tensor(name, (c, h, w), kind), entry["memory"], entry["address"], Layout(**entry["layout"]),
-                entry["role"], tuple(entry["written_by"]),
+                entry["role"], tuple(entry["lists"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ImageError(f"the tile table's entry of tensor {name!r} is damaged ({error!r})") from error
@@ -70,6 +75,6 @@ def tensor_places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
 
 def read_tiles(image: Image) -> dict[str, TensorPlace]:
     """Raises ImageError if the image has no tile table."""
-    if not image.tiles:
+    if "tensors" not in image.tiles:
         raise ImageError("the image has no tile table (it was stripped); compile it again")
-    return tensor_places(image.tiles)
+    return _places(image.tiles)

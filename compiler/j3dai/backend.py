@@ -17,7 +17,7 @@ from nncosim.compiler.layout import Layout, size_bytes
 from nncosim.compiler.placement import Buffer, Placement
 from nncosim.compiler.proof import RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
-from nncosim.compiler.tiles import TensorPlace
+from nncosim.compiler.tiles import TensorPlace, tile_table
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
@@ -103,7 +103,7 @@ class J3daiBackend:
         ]
         l2 = _merge({address[name]: data for name, data in contents.items()})
         segments = (*firmware_segments(platform, starts), *(Segment("l2", L2_BASE + at, data) for at, data in l2))
-        tiles = {p.tensor.name: p.as_dict() for p in _places(network, lowered, placement, layers)}
+        tiles = tile_table(_places(network, lowered, placement, layers))
         return Image(segments, HOST_IMEM_BASE, _ELF_RISCV, tiles, _describe(network, platform, lowered, placement))
 
 

@@ -41,11 +41,11 @@ def _value_problems(op: Op, tensors: tuple[Tensor, ...]) -> list[Problem]:
     found = []
     for tensor in tensors:
         if tensor.type.bits > 8:
-            found.append(problem(op, f"tensor {tensor.name!r} has {tensor.type.bits} bits, but activations have at most 8",
-                                 "quantise it to 8 bits or less"))  # fmt: skip
+            what = f"tensor {tensor.name!r} has {tensor.type.bits} bits, but activations have at most 8"
+            found.append(problem(op, what, "quantise it to 8 bits or less"))
         if max(tensor.shape[1:]) > 4095:
-            found.append(problem(op, f"tensor {tensor.name!r} is {tensor.shape[1]} x {tensor.shape[2]}, at most 4095 x 4095",
-                                 "cut the input into parts"))  # fmt: skip
+            what = f"tensor {tensor.name!r} is {tensor.shape[1]} x {tensor.shape[2]}, at most 4095 x 4095"
+            found.append(problem(op, what, "cut the input into parts"))
     return found
 
 
