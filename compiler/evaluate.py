@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir import Concat, Conv, Network, Op, Pool, QuantFunction, Resize
-from nncosim.compiler.thresholds import evaluate_exact, round_fraction
+from nncosim.compiler.thresholds import evaluate_exact, exact_pairs
 
 __all__ = ["accumulate", "apply_exact", "evaluate", "execute"]
 
@@ -30,7 +31,7 @@ def _taps(
 
 
 def _convolve(op: Conv, x: np.ndarray) -> np.ndarray:
-    """sum(w * q). float64 is exact here: products and sums stay below 2**53, which the caller's range ensures."""
+    """sum(w * q), exactly: in float64 (BLAS) where no sum can reach 2**53, else in int64."""
     outputs, depth, kh, kw = op.weights.shape
     taps = _taps(_padded(op, x), (kh, kw), op.stride, op.dilation)
     out_map = taps.shape[3:]
@@ -42,9 +43,11 @@ def _convolve(op: Conv, x: np.ndarray) -> np.ndarray:
                 plane = np.repeat(taps[:, i, j], repeat, axis=0) if repeat > 1 else taps[:, i, j]
                 total += plane * op.weights[:, 0, i, j, None, None]
         return total
-    columns = taps.reshape(op.groups, depth * kh * kw, -1).astype(np.float64)
-    weights = op.weights.reshape(op.groups, outputs // op.groups, -1).astype(np.float64)
-    return np.rint(weights @ columns).astype(np.int64).reshape(outputs, *out_map)
+    reach = int(np.abs(op.weights).reshape(outputs, -1).sum(axis=1).max()) * int(np.abs(taps).max(initial=0))
+    kind = np.float64 if reach < 1 << 53 else np.int64
+    columns = taps.reshape(op.groups, depth * kh * kw, -1).astype(kind)
+    weights = op.weights.reshape(op.groups, outputs // op.groups, -1).astype(kind)
+    return (weights @ columns).astype(np.int64).reshape(outputs, *out_map)
 
 
 def accumulate(op: Op, inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -77,23 +80,23 @@ def apply_exact(function: QuantFunction, accumulators: list[np.ndarray]) -> np.n
             for acc, ratio, offset in zip(accumulators[0], function.ratios[0], function.offset, strict=True)
         ]
         return np.stack(out)
-    tables: dict[tuple, dict[tuple[int, ...], int]] = {}
+    first, second = accumulators
+    ranges = tuple((int(v.min()), int(v.max())) for v in (first, second))
     planes = []
     for c in range(len(function.offset)):
-        key = (*(r[c] for r in function.ratios), function.offset[c])
-        table = tables.setdefault(key, {})
-        pairs = np.stack([a[c].ravel() for a in accumulators], axis=1)
-        values, inverse = np.unique(pairs, axis=0, return_inverse=True)
-        exact = [_lookup(table, tuple(map(int, v)), key, function) for v in values]
-        planes.append(np.array(exact, dtype=np.int64)[inverse.ravel()].reshape(accumulators[0][c].shape))
+        ratios = function.ratios[0][c], function.ratios[1][c]
+        table = _pair_table(ratios, function.offset[c], function.rounding, function.lo, function.hi, ranges)
+        planes.append(table[first[c] - ranges[0][0], second[c] - ranges[1][0]])
     return np.stack(planes)
 
 
-def _lookup(table: dict, accs: tuple[int, ...], key: tuple[Fraction, ...], function: QuantFunction) -> int:
-    if accs not in table:
-        real = sum((a * r for a, r in zip(accs, key[:-1], strict=True)), key[-1])
-        table[accs] = min(max(round_fraction(real, Rounding(function.rounding)), function.lo), function.hi)
-    return table[accs]
+@lru_cache(maxsize=512)
+def _pair_table(
+    ratios: tuple[Fraction, Fraction], offset: Fraction, rounding: Rounding, lo: int, hi: int,
+    ranges: tuple[tuple[int, int], tuple[int, int]],
+) -> np.ndarray:
+    a, b = (np.arange(low, high + 1) for low, high in ranges)
+    return exact_pairs(ratios, offset, rounding, lo, hi, a, b)
 
 
 def execute(op: Op, inputs: list[np.ndarray], *, exact: bool = False) -> np.ndarray:

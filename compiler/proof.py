@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 from nncosim.compiler.arithmetic import Requant, Rounding
+from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir import Add, Concat, Network, Op, Proof, QuantFunction, Resize, Tensor
 from nncosim.compiler.overflow import accumulator_bounds, check_accumulators
 from nncosim.compiler.proof_pairs import prove_pairs
@@ -21,6 +22,7 @@ from nncosim.compiler.thresholds import MAX_STEPS, boundaries, round_fraction, s
 __all__ = ["RequantCaps", "prove", "prove_function", "prove_op"]
 
 _EXAMPLES = 8
+Example = tuple[int, tuple[int, ...], int, int]  # channel, accumulators, expected, got
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,11 @@ def prove_op(op: Op, inputs: tuple[Tensor, ...], caps: RequantCaps) -> Op:
         ranges = [(t.type.lo, t.type.hi) for t in inputs]
         requant, proof = prove_pairs(op.function, ranges, caps)
     else:
-        requant, proof = prove_function(op.function, *accumulator_bounds(op, inputs), caps)
+        try:
+            low, high = accumulator_bounds(op, inputs)
+            requant, proof = prove_function(op.function, low, high, caps)
+        except CompileError as error:
+            raise CompileError(f"layer {op.name!r}: {error}") from error
     return replace(op, requant=requant, proof=proof)
 
 
@@ -79,6 +85,11 @@ def prove_function(
         c for c in range(channels) if not _direct(function, c, int(acc_lo[c]), int(acc_hi[c]), requant, caps)
     ], dtype=np.int64)
     if len(open_channels):
+        if function.hi - function.lo > MAX_STEPS:
+            raise CompileError(
+                f"outputs of {function.lo}..{function.hi} have too many steps for the requantization proof, "
+                f"which takes {MAX_STEPS}; quantise activations to 16 bits or less"
+            )
         _search(function, open_channels, acc_lo, acc_hi, requant, caps)
     return requant, _verify(function, acc_lo, acc_hi, requant)
 
@@ -180,8 +191,11 @@ def _verify(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, req
     varying = np.array([c for c in channels if function.ratios[0][c] != 0], dtype=np.int64)
     steps = _steps(function, varying, acc_lo, acc_hi)
     wrong = _differing_channels(function, varying, steps, requant)
-    wrong += [int(c) for c in channels if function.ratios[0][c] == 0 and not _constant_right(function, c, requant)]
-    count, worst, examples = 0, 0, []
+    wrong += [
+        c for c in channels.tolist() if function.ratios[0][c] == 0 and not _constant_right(function, c, requant)
+    ]
+    count, worst = 0, 0
+    examples: list[Example] = []
     for c in wrong:
         number, lsb, some = _differences(function, c, int(acc_lo[c]), int(acc_hi[c]), requant)
         count, worst = count + number, max(worst, lsb)
@@ -232,7 +246,7 @@ def _take(requant: Requant, channels: np.ndarray) -> Requant:
 
 def _differences(
     function: QuantFunction, c: int, lo: int, hi: int, requant: Requant
-) -> tuple[int, int, list[tuple[int, tuple[int, ...], int, int]]]:
+) -> tuple[int, int, list[Example]]:
     """Number of differing accumulators of a channel, the largest difference, and examples."""
     one = _take(requant, np.array([c]))
     exact = QuantFunction(((function.ratios[0][c],),), (function.offset[c],), function.rounding, function.lo,
@@ -248,7 +262,7 @@ def _differences(
     got = one.apply(begin[None, :])[0]
     length = np.diff(np.array(cuts, dtype=np.int64))
     wrong = np.flatnonzero(want != got)
-    examples = [(c, (int(begin[i]),), int(want[i]), int(got[i])) for i in wrong[:_EXAMPLES]]
+    examples: list[Example] = [(c, (int(begin[i]),), int(want[i]), int(got[i])) for i in wrong[:_EXAMPLES]]
     return int(length[wrong].sum()), int(np.abs(want - got).max(initial=0)), examples
 
 

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import lcm
 from typing import TYPE_CHECKING
 
 import numpy as np
 from nncosim.compiler.arithmetic import Requant, Rounding, round_shift
 from nncosim.compiler.ir import Proof, QuantFunction
 from nncosim.compiler.search import dyadic, largest_shift
-from nncosim.compiler.thresholds import boundaries
+from nncosim.compiler.thresholds import boundaries, exact_pairs
 
 if TYPE_CHECKING:
     from nncosim.compiler.proof import RequantCaps
 
-__all__ = ["exact_pairs", "prove_pairs"]
+__all__ = ["prove_pairs"]
 
 _EXAMPLES = 8
 _FAR = np.int64(1) << 62
 Numbers = tuple[int, int, int, int, Rounding]  # m_a, m_b, c, s, rounding
-
-
-def exact_pairs(
-    ratios: tuple[Fraction, Fraction], offset: Fraction, rounding: Rounding, lo: int, hi: int,
-    a: np.ndarray, b: np.ndarray,
-) -> np.ndarray:
-    """q of all pairs as int64 (A, B), in exact arithmetic: numerators of arbitrary size over one denominator."""
-    common = lcm(ratios[0].denominator, ratios[1].denominator, offset.denominator)
-    left = np.array([int(x) * int(ratios[0] * common) for x in a], dtype=object)
-    right = np.array([int(x) * int(ratios[1] * common) + int(offset * common) for x in b], dtype=object)
-    doubled = 2 * (left[:, None] + right[None, :])
-    twice, strict = boundaries(rounding, lo, hi)
-    # number of boundaries reached; `bisect` on exact integers
-    heights = np.array([int(t) * common + int(above) for t, above in zip(twice, strict, strict=True)], dtype=object)
-    return lo + np.searchsorted(heights, doubled.ravel(), side="right").reshape(doubled.shape).astype(np.int64)
 
 
 def _modes(rounding: Rounding, caps: RequantCaps) -> list[Rounding]:

@@ -1,7 +1,8 @@
 """The network against the qonnx package's float32 executor, layer by layer.
 
-Each operator gets the executor's own input tensors, so that a difference stays in its layer. Three values
-are compared: ours (the integer `requant`), the exact rational `function`, and the executor's. Ours must equal the exact one.
+Each operator gets the executor's own input tensors, so that a difference stays in its layer. Three
+values are compared: ours (the integer `requant`), the exact rational `function`'s, and the executor's.
+Ours must equal the exact one.
 Where the executor differs from the exact value, the exact real number must lie within the float32 error of
 a rounding threshold; such values are counted, anything further away is a fault of the import.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from nncosim.compiler.evaluate import accumulate, apply_exact, evaluate
-from nncosim.compiler.frontend import Import, dequantise_output, import_details, quantise_input
+from nncosim.compiler.frontend import Import, dequantise_output, import_details, quantise_input, raw_outputs
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir import Add, Concat, Conv, Network, Op, Pool, Resize, Tensor
 from nncosim.compiler.thresholds import round_fraction
@@ -149,9 +150,10 @@ def _compare_image(
     for name in network.inputs:
         ours = quantise_input(network, name, image[name])
         report.input_differences += int((ours != executor(name)).sum())
+    raw = raw_outputs(network)
     for op, layer in zip(network.ops, report.layers, strict=True):
         inputs = [executor(i) for i in op.inputs]
-        if network.tensors[op.output].type.bits > 16:
+        if op.output in raw:
             _compare_raw(details, network, op, inputs, values, number, layer)
         else:
             _compare_layer(op, inputs, executor(op.output), details.magnitudes.get(op.name), number, layer)

@@ -43,7 +43,7 @@ class Steps:
     def constant(self) -> np.ndarray:
         """bool (C,): the channel has one output value on its whole range."""
         inside = (self.first > self.acc_lo[:, None]) & (self.first <= self.acc_hi[:, None])
-        return ~inside.any(axis=1)
+        return np.logical_not(inside.any(axis=1))
 
 
 @dataclass(eq=False)

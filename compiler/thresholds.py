@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import lcm
 
 import numpy as np
 from nncosim.compiler.arithmetic import Rounding
 
-__all__ = ["MAX_STEPS", "boundaries", "evaluate_exact", "round_fraction", "step_thresholds"]
+__all__ = ["MAX_STEPS", "boundaries", "evaluate_exact", "exact_pairs", "round_fraction", "step_thresholds"]
 
 MAX_STEPS = 65535
 """A function with more output values than this is not written as thresholds."""
@@ -104,3 +105,18 @@ def evaluate_exact(
         abs(ratio), offset, twice.tolist(), strict.tolist(), int(mirrored.min()), int(mirrored.max())
     )
     return lo + np.searchsorted(np.array(first, dtype=np.int64), mirrored, side="right")
+
+
+def exact_pairs(
+    ratios: tuple[Fraction, Fraction], offset: Fraction, rounding: Rounding, lo: int, hi: int,
+    a: np.ndarray, b: np.ndarray,
+) -> np.ndarray:
+    """q of all pairs as int64 (A, B), in exact arithmetic: numerators of arbitrary size over one denominator."""
+    common = lcm(ratios[0].denominator, ratios[1].denominator, offset.denominator)
+    left = np.array([int(x) * int(ratios[0] * common) for x in a], dtype=object)
+    right = np.array([int(x) * int(ratios[1] * common) + int(offset * common) for x in b], dtype=object)
+    doubled = 2 * (left[:, None] + right[None, :])
+    twice, strict = boundaries(rounding, lo, hi)
+    # number of boundaries reached; `bisect` on exact integers
+    heights = np.array([int(t) * common + int(above) for t, above in zip(twice, strict, strict=True)], dtype=object)
+    return lo + np.searchsorted(heights, doubled.ravel(), side="right").reshape(doubled.shape).astype(np.int64)

@@ -84,8 +84,9 @@ class Graph:
         return values if scale is None else self.quant(values, scale, bits=bits)
 
     def conv(
-        self, x: str, channels_in: int, channels_out: int, kernel: int | Sequence[int] = 3, *, bias: str | None = "float",
-        groups: int = 1, name: str = "", weights: str | None = None, bits: int = 8, pads: Sequence[int] | None = None,
+        self, x: str, channels_in: int, channels_out: int, kernel: int | Sequence[int] = 3, *,
+        bias: str | None = "float", groups: int = 1, name: str = "", weights: str | None = None,
+        bits: int = 8, pads: Sequence[int] | None = None,
         **attributes,
     ) -> str:
         """Conv; `pads` default to "same"; `bias`: "float", a tensor, or None."""
@@ -127,7 +128,8 @@ class Graph:
             inputs.append(self.constant(bits))
             return self.node("Trunc", inputs, name=name, domain=self.domain, rounding_mode=rounding)
         inputs += [self.constant(out_scale), self.constant(bits)]
-        return self.node("Trunc", inputs, name=name, domain=self.domain, rounding_mode=rounding, signed=signed, narrow=0)
+        more = {"rounding_mode": rounding, "signed": signed, "narrow": 0}
+        return self.node("Trunc", inputs, name=name, domain=self.domain, **more)
 
     def model(self, *outputs: str, name: str = "test") -> onnx.ModelProto:
         """The finished model; output shapes are left to inference."""
@@ -145,7 +147,8 @@ def scale_for(channels_in: int, kernel: int = 3, groups: int = 1, *, scale_in: f
 
 def conv_model(
     channels_in: int = 3, channels_out: int = 8, kernel: int = 3, size: int = 8, *, groups: int = 1, seed: int = 0,
-    rounding: str = "ROUND", bits: int = 8, weight_bits: int = 8, relu: bool = False, batch_norm: bool = False, **attributes,
+    rounding: str = "ROUND", bits: int = 8, weight_bits: int = 8, relu: bool = False, batch_norm: bool = False,
+    **attributes,
 ) -> onnx.ModelProto:
     """Quant, Conv with a float bias (BatchNormalization) (Relu), Quant: one layer with random weights."""
     g = Graph((1, channels_in, size, size), seed=seed)

@@ -57,6 +57,13 @@ def test_large_sums_are_exact():
     assert accumulate(Conv("c", ("x",), "y", weights=weights), [x])[0].item() == want
 
 
+def test_sums_beyond_float64_are_exact():
+    weights = np.full((1, 3, 1, 1), (1 << 30) + 1)
+    x = np.array([(1 << 30) - 1, 1, (1 << 29) + 3]).reshape(3, 1, 1)
+    want = sum(int(w) * int(v) for w, v in zip(weights.ravel(), x.ravel(), strict=True))
+    assert accumulate(Conv("c", ("x",), "y", weights=weights), [x])[0].item() == want > 1 << 53
+
+
 @pytest.mark.parametrize("mode", ["max", "sum"])
 def test_pools(mode):
     rng = np.random.default_rng(2)

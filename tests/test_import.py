@@ -10,7 +10,7 @@ import pytest
 from models import Graph, conv_model, residual_model, scale_for
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.evaluate import evaluate
-from nncosim.compiler.frontend import dequantise_output, import_model, quantise_input
+from nncosim.compiler.frontend import dequantise_output, import_model, quantise_input, raw_outputs
 from nncosim.compiler.ir import Add, Concat, Conv, Pool, Requantize, Resize
 from nncosim.compiler.proof import prove
 from nncosim.compiler.qonnx_check import compare_with_qonnx
@@ -128,7 +128,7 @@ def test_per_channel_activation_scale_folds_into_depthwise_and_elementwise():
     scale = np.array([0.02, 0.03, 0.05, 0.08], dtype=np.float32).reshape(1, 4, 1, 1)
     x = g.quant("x", scale, name="x_q")
     y = g.quant(g.conv(x, 4, 4, groups=4), scale * 5.1, name="y")
-    z = g.quant(g.node("Add", [x, y]), scale * 6.3, name="z")
+    g.quant(g.node("Add", [x, y]), scale * 6.3, name="z")
     network = check(g.model("z"))
     assert len(network.tensors["z"].type.scale) == 4
 
@@ -252,7 +252,7 @@ def test_concat_of_unequal_scales_is_exact_with_a_quant_behind_it():
 
 def test_quant_on_quantised_data_is_an_exact_operator():
     g = Graph((1, 3, 4, 4))
-    y = g.quant(g.quant("x", 0.05), 0.0321, bits=5, name="y")
+    g.quant(g.quant("x", 0.05), 0.0321, bits=5, name="y")
     network = check(g.model("y"))
     assert isinstance(network.ops[0], Requantize) and network.ops[0].proof.checked_values == 3 * 256
 
@@ -304,6 +304,7 @@ def test_output_without_quant_is_the_raw_accumulator():
     network = check(g.model(y))
     kind = network.tensors["logits"].type
     assert kind.bits == 32 and len(kind.offset) == 5
+    assert raw_outputs(network) == ("logits",) and raw_outputs(import_model(conv_model())) == ()
     image = np.random.default_rng(0).standard_normal((1, 12)).astype(np.float32)
     values = evaluate(network, {"x": quantise_input(network, "x", image)})["logits"]
     from nncosim.compiler.frontend.prepare import prepare
@@ -355,3 +356,26 @@ def test_conv_keeps_exact_rationals():
     assert op.function.ratios == ((exact[0] * exact[1] / exact[2],),)
     assert op.function.offset == (exact[3] / exact[2],)
     assert op.weights.tolist() == [[[[2]]]]
+
+
+def test_sixteen_bit_activations_and_output_that_is_the_input():
+    g = Graph((1, 3, 4, 4))
+    x = g.quant("x", 0.001, bits=16, name="x_q")
+    network = check(g.model(x, g.quant(g.conv(x, 3, 4), 3e-3, bits=16)))
+    assert (network.tensors["x"].type.bits == 16 and kinds(network) == ["requantize", "conv"]) or \
+        kinds(network) == ["conv", "requantize"]
+
+
+def test_conv_read_by_two_quants():
+    g = Graph((1, 3, 4, 4))
+    y = g.conv(g.quant("x"), 3, 4, name="conv")
+    network = check(g.model(g.quant(y, 0.3), g.quant(g.relu(y), 0.2, signed=0)))
+    assert [op.name for op in network.ops] == ["conv", "conv#2"]
+
+
+def test_arithmetic_on_a_sum_folds():
+    g = Graph((1, 3, 4, 4))
+    y = g.conv(g.quant("x"), 3, 4)
+    y = g.node("Mul", [g.constant(np.array([1, -2, 0.5, 3]).reshape(4, 1, 1)), y])
+    y = g.node("Div", [g.node("Sub", [y, g.constant(0.7)]), g.constant(1.3)])
+    check(g.model(g.quant(g.node("Add", [y, g.constant(np.ones((1, 4, 1, 1)))]), 0.8)))

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pytest
 from models import Graph, conv_model
-from nncosim.compiler.errors import InputDataError, ModelError
+from nncosim.compiler.errors import CompileError, InputDataError, ModelError
 from nncosim.compiler.frontend import dequantise_output, import_model, quantise_input
+from nncosim.compiler.proof import prove
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -110,7 +111,8 @@ def test_arithmetic_before_the_first_quant():
 
 def test_input_quantised_twice():
     g = Graph((1, 4, 8, 8))
-    refused(g.model(g.quant("x", 0.1), g.quant("x", 0.2, name="again")), r"Quant 'again': graph input 'x' is quantised twice")
+    refused(g.model(g.quant("x", 0.1), g.quant("x", 0.2, name="again")),
+            r"Quant 'again': graph input 'x' is quantised twice")
 
 
 def test_no_quant_at_all():
@@ -158,7 +160,8 @@ def test_scale_computed_at_run_time():
 def test_per_channel_scale_does_not_fold_into_a_dense_layer():
     g = Graph((1, 4, 8, 8))
     x = g.quant("x", np.array([1, 2, 3, 4]).reshape(1, 4, 1, 1) / 50)
-    refused(g.model(g.quant(g.conv(x, 4, 4, name="dense"))), r"Conv 'dense': a per-channel activation scale does not fold")
+    refused(g.model(g.quant(g.conv(x, 4, 4, name="dense"))),
+            r"Conv 'dense': a per-channel activation scale does not fold")
 
 
 def test_weight_scale_per_input_channel():
@@ -170,7 +173,8 @@ def test_weight_scale_per_input_channel():
 def test_concat_of_unequal_scales():
     g, x = quantised()
     y = g.node("Concat", [x, g.quant(x, 0.3)], axis=1, name="cat")
-    refused(g.model(g.quant(g.conv(y, 8, 4, name="c"))), r"Concat 'cat': expected inputs of one scale.*share one activation quantiser")
+    refused(g.model(g.quant(g.conv(y, 8, 4, name="c"))),
+            r"Concat 'cat': expected inputs of one scale.*share one activation quantiser")
     y = g.node("Concat", [x, x], axis=2, name="rows")
     refused(g.model(y), r"Concat 'rows': Concat works on channels")
 
@@ -205,7 +209,8 @@ def test_clip_that_differs_per_channel():
 
 def test_conv_and_gemm_shapes():
     g, x = quantised()
-    refused(g.model(g.quant(g.conv(x, 3, 4, name="c"))), r"Conv 'c': weights \(4, 3, 3, 3\) .* do not fit 4 input channels")
+    refused(g.model(g.quant(g.conv(x, 3, 4, name="c"))),
+            r"Conv 'c': weights \(4, 3, 3, 3\) .* do not fit 4 input channels")
     g, x = quantised()
     refused(g.model(g.quant(g.gemm(x, 4, 4, name="g"))), r"Gemm 'g': expected an activation of shape \(1, K\).*Flatten")
     g, x = quantised((1, 5))
@@ -225,7 +230,26 @@ def test_unknown_domain_and_broken_graph():
     g, x = quantised()
     refused(g.model(g.quant(g.node("Conv", [x], name="odd", domain="my.domain"))), r"Conv 'odd': Conv is not supported")
     g, x = quantised()
-    refused(g.model(g.quant(g.node("Relu", ["nowhere"], name="r"))), r"Relu 'r': input 'nowhere' is not made by any node")
+    refused(g.model(g.quant(g.node("Relu", ["nowhere"], name="r"))),
+            r"Relu 'r': input 'nowhere' is not made by any node")
+
+
+def test_malformed_nodes_and_missing_outputs():
+    g, x = quantised()
+    refused(g.model(g.quant(g.conv(x, 4, 4, name="c", strides=[0, 1]))), r"Conv 'c': strides must be 1 or more, not \(0, 1\)")
+    g, x = quantised()
+    y = g.node("BatchNormalization", [x, *(g.constant(np.ones(n)) for n in (4, 3, 4, 4))], name="b")
+    refused(g.model(g.quant(y)), r"BatchNormalization 'b': .*4 channels|'b': the node is malformed.*onnx.checker")
+    g, x = quantised()
+    mask = f"{g.node('Dropout', [x], name='d', outputs=2)}.1"
+    refused(g.model(g.quant(mask)), r"use the first output of Dropout")
+
+
+def test_too_wide_for_the_proof():
+    g, x = quantised()
+    model = g.model(g.quant(g.conv(x, 4, 4, name="c"), 1e-5, bits=24))
+    with pytest.raises(CompileError, match=r"layer 'c': outputs of .* too many steps.*16 bits or less"):
+        prove(import_model(model))
 
 
 def test_files(tmp_path):

@@ -114,7 +114,8 @@ def test_narrow_multipliers_reproduce_the_published_experience():
     function = random_function(np.random.default_rng(0), 200, 2**16)
     low, high = np.full(200, -(2**15)), np.full(200, 2**15 - 1)
     exact = [
-        prove_function(function, low, high, RequantCaps(multiplier_bits=bits))[1].exact_channels for bits in (16, 24, 32)
+        prove_function(function, low, high, RequantCaps(multiplier_bits=bits))[1].exact_channels
+        for bits in (16, 24, 32)
     ]
     assert exact[0] < 80 and exact[1] >= 170 and exact[2] == 200
 
@@ -298,7 +299,8 @@ def test_an_accumulator_that_may_overflow_is_refused():
     bound = max(abs(int(b)) for pair in partial_sum_bounds(op, network.op_inputs(op)) for b in pair)
     bits = bound.bit_length() + 1
     check_accumulators(network, bits)
-    with pytest.raises(AccumulatorError, match=rf"accumulators of {bits - 1} bits .*layer 'conv': partial sums reach -"):
+    message = rf"accumulators of {bits - 1} bits .*layer 'conv': partial sums reach -"
+    with pytest.raises(AccumulatorError, match=message):
         prove(network, RequantCaps(accumulator_bits=bits - 1))
 
 

@@ -34,7 +34,8 @@ _ROOT_BITS = 160
 def identity(builder: Builder, node: Node) -> Value:
     """Identity, and Dropout in inference."""
     value = node.input(0)
-    assert value is not None
+    if value is None:
+        raise Refusal("expected an input")
     return value
 
 
@@ -69,7 +70,7 @@ def clip(builder: Builder, node: Node) -> Value:
     return _on_forms(builder, node, lambda form, first: form.clip(bounds[0], bounds[1]))
 
 
-def _per_channel(value: Value, builder: Builder, array: np.ndarray, what: str) -> np.ndarray:
+def _per_channel(value: Value | None, builder: Builder, array: np.ndarray, what: str) -> np.ndarray:
     if isinstance(value, FloatInput):
         raise Refusal("arithmetic on the graph's input before its Quant is not supported",
                       "quantise the input first (Brevitas: a QuantIdentity as the first layer)")
@@ -119,7 +120,6 @@ def _with_constant(
         node = replace(node, inputs=(node.inputs[1], node.inputs[0]))
     value = node.input(0)
     constant = _constant_array(node.input(1))
-    assert value is not None
     factor, shift = use(_per_channel(value, builder, constant, what))
     return _scale_shift(builder, node, factor, shift)
 

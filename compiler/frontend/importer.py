@@ -173,6 +173,9 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
         values[proto.output[0]] = handler(builder, node)
     except Refusal as refusal:
         builder.problems.append(refusal.problem(node))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # attributes or shapes against ONNX's rules
+        text = f"the node is malformed ({type(error).__name__}: {error})"
+        builder.problems.append(Problem(node.name, node.op, text, "check the model with onnx.checker"))
 
 
 def _unsupported(node: Node) -> Problem:
@@ -189,7 +192,10 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
         where = Node(node.name if node else out.name, node.op_type if node else "", (), (out.name,), {})
         try:
             if isinstance(value, Unknown):
-                continue
+                if builder.problems:
+                    continue  # the cause is among them
+                raise Refusal("this output is computed from an output that its node does not have here",
+                              "use the first output of Dropout, MaxPool and the like only")
             if isinstance(value, Affine):
                 value = _raw_output(builder, where, value)
             if not isinstance(value, Parts | Quantised):

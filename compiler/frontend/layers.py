@@ -124,6 +124,8 @@ def _pair(values: tuple[int, ...], what: str) -> tuple[int, int]:
     if len(values) != 2:
         raise Refusal(f"{what} must have two numbers (2-D), not {values}",
                       "use the 2-D form of this layer, with a height of 1")
+    if min(values) < 1:
+        raise Refusal(f"{what} must be 1 or more, not {values}")
     return values[0], values[1]
 
 

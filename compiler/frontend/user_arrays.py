@@ -8,7 +8,22 @@ from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend.quant import quantise_float32
 from nncosim.compiler.ir import Network, Tensor
 
-__all__ = ["dequantise_output", "quantise_input"]
+__all__ = ["dequantise_output", "quantise_input", "raw_outputs"]
+
+
+def raw_outputs(network: Network) -> tuple[str, ...]:
+    """Graph outputs that have no Quant: 32-bit tensors of raw accumulators.
+
+    A platform that writes narrow data only refuses them ("add an output Quant after ..."), by their width.
+    """
+    raw = []
+    for op in network.ops:
+        function = op.function
+        if op.output not in network.outputs or function is None or len(function.ratios) != 1:
+            continue
+        if network.tensors[op.output].type.bits == 32 and not any(function.offset) and set(function.ratios[0]) == {1}:
+            raw.append(op.output)
+    return tuple(raw)
 
 
 def _fitted(network: Network, tensor: Tensor, array: np.ndarray) -> np.ndarray:
