@@ -236,7 +236,8 @@ def test_unknown_domain_and_broken_graph():
 
 def test_malformed_nodes_and_missing_outputs():
     g, x = quantised()
-    refused(g.model(g.quant(g.conv(x, 4, 4, name="c", strides=[0, 1]))), r"Conv 'c': strides must be 1 or more, not \(0, 1\)")
+    refused(g.model(g.quant(g.conv(x, 4, 4, name="c", strides=[0, 1]))),
+            r"Conv 'c': strides must be 1 or more, not \(0, 1\)")
     g, x = quantised()
     y = g.node("BatchNormalization", [x, *(g.constant(np.ones(n)) for n in (4, 3, 4, 4))], name="b")
     refused(g.model(g.quant(y)), r"BatchNormalization 'b': .*4 channels|'b': the node is malformed.*onnx.checker")
