@@ -68,7 +68,7 @@ def _plan(fmt: Any) -> tuple[tuple[str, int, int, int], ...]:
 def fields_of(fmt: type[data.Struct], word: int) -> dict[str, int]:
     """`nncosim.hdl.formats.decode`, with the layout cached."""
     out = {}
-    for name, offset, mask, sign in _plan(fmt):
+    for name, offset, mask, sign in _plan(fmt):  # type: ignore[arg-type]
         raw = (word >> offset) & mask
         out[name] = raw - 2 * sign if raw & sign else raw
     return out

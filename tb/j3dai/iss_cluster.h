@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// A cluster: controller, semaphores, loops, traps, around the sequencer. Cycle by cycle.
+#pragma once
+
+#include "iss_mac.h"
+
+constexpr int LOOP_LEVELS = 4;
+constexpr uint32_t PC_MASK = 511;
+constexpr int START_SEMAPHORE = 7;
+
+// What a cluster is given in a cycle.
+struct ClusterInputs {
+    bool start = false;
+    uint32_t start_pc = 0;
+    bool rd_valid = false;  // a STORE beat: no window fetch is issued
+    uint8_t signal_in = 0;
+    bool in_frame = false, dmpa_idle = false;
+};
+
+struct Cluster {
+    uint8_t *l1 = nullptr, *wmem = nullptr, *imem = nullptr;
+    const Config* config = nullptr;
+    Sequencer sequencer;
+    Semaphores inputs;
+    bool running = false, armed = false, trap = false;
+    bool fetch = false, decode = false, execute = false;
+    uint32_t pc = 0, start_pc = 0;
+    uint64_t fetched = 0, ir = 0;
+    struct {
+        uint32_t first, last, left;
+    } loop[LOOP_LEVELS];
+    int depth = 0;
+    uint8_t signals[32] = {};  // ring of SIGNALs on their way, by cycle
+    uint64_t signals_until = 0;
+    int state = -1;  // counter category of the last cycle, counted in the next one as the hardware does
+    uint32_t counters[COUNTERS] = {};
+
+    int opcode() const { return int(ir & 63); }
+
+    uint8_t signal_out(uint64_t cycle) {
+        uint8_t& slot = signals[cycle & 31];
+        const uint8_t out = slot;
+        slot = 0;
+        return out;
+    }
+
+    bool waits() const {
+        if (!running) return armed;
+        return execute && opcode() == OPCODE_WAIT && !sequencer.busy && !inputs.value[get(ir, Wait_semaphore)];
+    }
+
+    // Nothing but a semaphore or the host can make this cluster do anything more.
+    bool stuck(uint64_t cycle) const {
+        if (trap) return true;
+        if (sequencer.busy || cycle < sequencer.in_flight_until || cycle <= signals_until) return false;
+        return running ? waits() : !armed || !inputs.value[START_SEMAPHORE];
+    }
+
+    void read_ports() {
+        if (config->data) sequencer.read_ports(l1, config->l1_words, wmem, config->wmem_words);
+        else sequencer.pending.valid = false;
+        if (fetch) memcpy(&fetched, imem + size_t(pc >> 1 & (config->imem_words - 1)) * WORD + (pc & 1) * 8, 8);
+    }
+
+    void write_ports(uint64_t cycle) {
+        if (sequencer.drain.count) sequencer.drain.write_port(cycle, l1, config->l1_words, config->data);
+    }
+
+    // Everything behind the memory ports.
+    void step(uint64_t cycle, const ClusterInputs& in) {
+        if (state >= 0) ++counters[state];
+        const bool begins = armed && !running && !trap && inputs.value[START_SEMAPHORE];
+        const bool is_waiting = waits(), was_running = running;
+        bool loop_fault = false, done = false, fault = false;
+        const bool sequencing = sequencer.busy;
+        if (execute) {
+            loop_fault = opcode() == OPCODE_LOOP && (!get(ir, Loop_count) || !get(ir, Loop_body) || depth == LOOP_LEVELS);
+            bool known = true;
+            const bool is_ready = ready(cycle, known);
+            fault = loop_fault || (!known && !sequencing);
+            done = known && is_ready && !fault;
+        }
+        Sequencer::Outcome outcome{false, false};
+        if (sequencing) outcome = sequencer.step(cycle, in.rd_valid, config->wmem_words, config->data);
+        else if (sequencer.spacing) --sequencer.spacing;
+
+        const int taken = begins ? START_SEMAPHORE
+                          : done && opcode() == OPCODE_WAIT ? int(get(ir, Wait_semaphore)) : -1;
+        if (in.signal_in || taken >= 0) inputs.update(in.signal_in, taken);
+        advance(cycle, begins, done, fault);
+        arm(in, begins, fault || (in.start && armed && !begins));
+
+        state = outcome.issued ? COUNTER_BUSY
+                : is_waiting ? COUNTER_WAIT_DATA
+                : outcome.port_wait ? COUNTER_WAIT_PORT
+                : was_running ? COUNTER_CONTROL
+                : in.in_frame && in.dmpa_idle ? COUNTER_WAIT_HOST : COUNTER_IDLE;
+    }
+
+  private:
+    void arm(const ClusterInputs& in, bool begins, bool traps) {
+        if (begins) running = true, armed = false, pc = start_pc;
+        if (in.start) armed = true, start_pc = in.start_pc;
+        if (trap) fetch = decode = execute = running = false;
+        if (traps) trap = true;
+    }
+
+    bool ready(uint64_t cycle, bool& known) const {
+        const bool idle = !sequencer.busy;
+        switch (opcode()) {
+            case OPCODE_NOP: case OPCODE_LOOP: return true;
+            case OPCODE_HALT: case OPCODE_FENCE: return idle && cycle >= sequencer.in_flight_until;
+            case OPCODE_WAIT: return idle && inputs.value[get(ir, Wait_semaphore)];
+            case OPCODE_LDP: return idle && cycle >= sequencer.drain.set_free[get(ir, LdP_pset)];
+            case OPCODE_SIGNAL: case OPCODE_SETB: case OPCODE_SETD: case OPCODE_SETI: case OPCODE_SETO:
+            case OPCODE_SETW: case OPCODE_ADDB: case OPCODE_ADDW: case OPCODE_MAC: return idle;
+        }
+        known = false;
+        return false;
+    }
+
+    // The three stages of the controller.
+    void advance(uint64_t cycle, bool begins, bool done, bool fault) {
+        const bool decoded = decode;
+        decode = fetch, fetch = false;
+        if (done) {
+            execute = false, fetch = opcode() != OPCODE_HALT;
+            if (opcode() == OPCODE_HALT) running = false;
+            perform(cycle);
+            follow();
+        }
+        if (decoded) ir = fetched, execute = true;
+        if (begins) fetch = true, depth = 0;
+        if (fault) execute = running = false;
+    }
+
+    void perform(uint64_t cycle) {
+        Sequencer& s = sequencer;
+        switch (opcode()) {
+            case OPCODE_SIGNAL:
+                signals[(cycle + SIGNAL_CYCLES) & 31] |= uint8_t(1 << get(ir, Signal_semaphore));
+                signals_until = cycle + SIGNAL_CYCLES;
+                break;
+            case OPCODE_SETB: (get(ir, SetB_agu) ? s.drain.agu : s.fetch.agu).set_base(ir); break;
+            case OPCODE_ADDB: (get(ir, AddB_agu) ? s.drain.agu : s.fetch.agu).add_base(ir); break;
+            case OPCODE_SETD: (get(ir, SetD_agu) ? s.drain.agu : s.fetch.agu).set_dim(ir); break;
+            case OPCODE_SETI: s.fetch.set(ir); break;
+            case OPCODE_SETO: s.drain.set(ir); break;
+            case OPCODE_SETW: s.set_w(ir); break;
+            case OPCODE_ADDW: s.add_w(ir); break;
+            case OPCODE_LDP: load_parameters(); break;
+            case OPCODE_MAC: s.start(ir); break;
+        }
+    }
+
+    void load_parameters() {
+        if (!config->data) return;
+        const uint32_t base = uint32_t(get(ir, LdP_base)) & ~7u;
+        for (uint32_t n = 0; n < LANES; ++n)
+            sequencer.drain.sets[get(ir, LdP_pset)][n].decode(
+                wmem + size_t((base + n) & (config->wmem_words - 1)) * WORD);
+    }
+
+    // The program counter after an instruction, and the loop stack.
+    void follow() {
+        const uint32_t next = (pc + 1) & PC_MASK;
+        if (opcode() == OPCODE_LOOP) {
+            loop[depth++] = {next, (pc + uint32_t(get(ir, Loop_body))) & PC_MASK, uint32_t(get(ir, Loop_count)) - 1};
+        } else if (depth && loop[depth - 1].last == pc) {
+            if (loop[depth - 1].left) {
+                --loop[depth - 1].left;
+                pc = loop[depth - 1].first;
+                return;
+            }
+            --depth;
+        }
+        pc = next;
+    }
+};

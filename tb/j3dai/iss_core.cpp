@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// The J3DAI accelerator without its host, cycle by cycle: control registers, DMPA, L2, clusters; as a C library.
+// What the host does to the registers comes from outside (iss_host.py).
+
+#include "iss_dmpa.h"
+
+constexpr int ENGINES = MAX_CLUSTERS + 2, DMPA_ENGINE = 8, HOST_ENGINE = 9;
+
+// Why run() came back.
+enum Reason : int32_t { REACHED = 0, INTERRUPT = 1, TRAPPED = 2, STUCK = 3 };
+
+// A list was completed: the counters of all engines as they read in that cycle.
+struct ListDone {
+    uint64_t cycle;
+    uint32_t counters[ENGINES][COUNTERS];
+};
+
+template <typename T> struct Log {
+    T* items = nullptr;
+    uint64_t count = 0, room = 0;
+
+    T& add() {
+        if (count == room) {
+            room = room ? 2 * room : 1024;
+            items = static_cast<T*>(realloc(items, room * sizeof(T)));
+        }
+        return items[count++];
+    }
+    ~Log() { free(items); }
+};
+
+// For messages: where everybody stands. Same layout as `Status` in iss_core.py.
+struct Status {
+    uint64_t cycle;
+    uint32_t lists_done, frames_requested, frames_done, error;
+    uint32_t dmpa_trap, dmpa_idle, dmpa_running, dmpa_op, dmpa_address, dmpa_list, dmpa_waiting, dmpa_semaphore;
+    char dmpa_reason[64];
+    struct {
+        uint32_t running, armed, trap, pc, opcode, waits, semaphore, sequencer_busy;
+    } cluster[MAX_CLUSTERS];
+};
+
+struct Core {
+    Config config;
+    Dmpa dmpa;
+    Cluster clusters[MAX_CLUSTERS];
+    uint64_t cycle = 0;
+    bool sleeping = false, frame = false, log_writes = false;
+    // Control registers.
+    uint32_t requested = 0, frames_done = 0, error = 0, lists_seen = 0, frames_seen = 0, select = 0;
+    int32_t write_reg = -1;
+    uint32_t write_value = 0;
+    uint32_t host_counters[COUNTERS] = {};
+    Log<ListDone> lists;
+    Log<L2Write> writes;
+
+    bool irq() const { return dmpa.lists_done != lists_seen || requested != frames_seen; }
+
+    bool trapped() const {
+        bool any = dmpa.trap;
+        for (int c = 0; c < config.clusters; ++c) any |= clusters[c].trap;
+        return any;
+    }
+
+    bool stuck() const {
+        for (int c = 0; c < config.clusters; ++c)
+            if (!clusters[c].stuck(cycle)) return false;
+        return dmpa.stuck(cycle);
+    }
+
+    void step() {
+        ClusterInputs in[MAX_CLUSTERS];
+        const bool in_frame = requested != frames_done, dmpa_idle = dmpa.idle(cycle);
+        const int64_t push = take_write(in);
+        const Event& ending = dmpa.events[cycle & 7];
+        if (ending.valid && ending.end) snapshot();
+        for (int c = 0; c < config.clusters; ++c) clusters[c].read_ports();
+        move_beats();
+        uint8_t drains = 0, signals[MAX_CLUSTERS];
+        for (int c = 0; c < config.clusters; ++c) {
+            clusters[c].write_ports(cycle);
+            drains |= uint8_t(clusters[c].sequencer.drain.writes_in(cycle, DRAIN_AHEAD) << c);
+            signals[c] = clusters[c].signal_out(cycle);
+        }
+        const Beat* reading = dmpa.reading(cycle);
+        const uint8_t readers = reading ? uint8_t(reading->clusters & -reading->clusters) : 0;
+        const Event event = dmpa.step(cycle, push, drains, signals, in_frame);
+        for (int c = 0; c < config.clusters; ++c) {
+            in[c].rd_valid = readers >> c & 1;
+            in[c].signal_in = event.valid && event.mask >> c & 1 ? uint8_t(1 << event.semaphore) : 0;
+            in[c].in_frame = in_frame, in[c].dmpa_idle = dmpa_idle;
+            clusters[c].step(cycle, in[c]);
+        }
+        ++host_counters[!sleeping ? COUNTER_BUSY : in_frame ? COUNTER_WAIT_DATA : COUNTER_IDLE];
+        requested += frame, frame = false;
+        ++cycle;
+    }
+
+    // The write of a register that the host makes in this cycle; gives what goes to DMPA_PUSH, or -1.
+    int64_t take_write(ClusterInputs* in) {
+        const int32_t reg = write_reg;
+        write_reg = -1;
+        switch (reg) {
+            case REG_FRAMES_DONE: frames_done = write_value; break;
+            case REG_ERROR: error = write_value; break;
+            case REG_IRQ_LISTS_SEEN: lists_seen = write_value; break;
+            case REG_IRQ_FRAMES_SEEN: frames_seen = write_value; break;
+            case REG_COUNTER_SELECT: select = write_value; break;
+            case REG_DMPA_PUSH: return write_value;
+            case REG_CLUSTER_START:
+                for (int c = 0; c < config.clusters; ++c)
+                    in[c].start = write_value >> c & 1, in[c].start_pc = write_value >> 16 & PC_MASK;
+                break;
+        }
+        return -1;
+    }
+
+    // Beats that reach a memory in this cycle, after all reads of it.
+    void move_beats() {
+        uint8_t* l1[MAX_CLUSTERS];
+        for (int c = 0; c < config.clusters; ++c) l1[c] = clusters[c].l1;
+        dmpa.capture(cycle, l1);
+        Beat& load = dmpa.loads[(cycle - LOAD_TO_CLUSTER - 1) & 7];
+        if (load.valid) {
+            load.valid = false;
+            if (config.data || load.space == SPACE_IMEM)
+                for (int c = 0; c < config.clusters; ++c)
+                    if (load.clusters >> c & 1) write_local(clusters[c], load);
+        }
+        Beat& store = dmpa.stores[(cycle - STORE_TO_L2) & 7];
+        if (store.valid) {
+            store.valid = false;
+            if (config.data) write_l2(store);
+        }
+    }
+
+    void write_local(Cluster& cluster, const Beat& beat) {
+        uint8_t* const memory = beat.space == SPACE_L1 ? cluster.l1 : beat.space == SPACE_WMEM ? cluster.wmem : cluster.imem;
+        const uint32_t words = beat.space == SPACE_L1 ? config.l1_words
+                               : beat.space == SPACE_WMEM ? config.wmem_words : config.imem_words;
+        for (uint32_t i = 0; i < beat.count; ++i)
+            memcpy(memory + size_t((beat.local + i) & (words - 1)) * WORD, beat.data + i * WORD, WORD);
+    }
+
+    void write_l2(const Beat& beat) {
+        memcpy(dmpa.l2 + size_t(beat.l2) * WORD, beat.data, size_t(beat.count) * WORD);
+        if (!log_writes) return;
+        L2Write& record = writes.add();
+        record.cycle = cycle, record.list = beat.list, record.address = beat.l2;
+        record.mask = (1u << beat.count) - 1, record.unused = 0;
+        memcpy(record.data, beat.data, sizeof record.data);
+    }
+
+    void counters(uint32_t (*out)[COUNTERS]) const {
+        memset(out, 0, sizeof(uint32_t) * ENGINES * COUNTERS);
+        for (int c = 0; c < config.clusters; ++c) memcpy(out[c], clusters[c].counters, sizeof *out);
+        memcpy(out[DMPA_ENGINE], dmpa.counters, sizeof *out);
+        memcpy(out[HOST_ENGINE], host_counters, sizeof *out);
+    }
+
+    void snapshot() {
+        ListDone& record = lists.add();
+        record.cycle = cycle;
+        counters(record.counters);
+    }
+
+    uint32_t read(uint32_t reg) const {
+        uint32_t all[ENGINES][COUNTERS], value = 0;
+        switch (reg) {
+            case REG_ID: return ID_VALUE;
+            case REG_FRAMES_REQUESTED: return requested;
+            case REG_FRAMES_DONE: return frames_done;
+            case REG_ERROR: return error;
+            case REG_DMPA_STATUS: return (LISTS - dmpa.queued) | uint32_t(!dmpa.idle(cycle)) << 8 | uint32_t(dmpa.trap) << 16;
+            case REG_LISTS_DONE: return dmpa.lists_done;
+            case REG_CLUSTER_STATUS:
+                for (int c = 0; c < config.clusters; ++c) {
+                    const Cluster& at = clusters[c];
+                    value |= uint32_t(at.running || at.armed) << c | uint32_t(at.armed) << (8 + c) | uint32_t(at.trap) << (16 + c);
+                }
+                return value;
+            case REG_IRQ_LISTS_SEEN: return lists_seen;
+            case REG_IRQ_FRAMES_SEEN: return frames_seen;
+            case REG_COUNTER_SELECT: return select;
+            case REG_COUNTER_VALUE:
+                counters(all);
+                return (select & 15) < ENGINES && (select >> 4 & 7) < COUNTERS ? all[select & 15][select >> 4 & 7] : 0;
+        }
+        return 0;
+    }
+
+    int32_t run(uint64_t until, bool asleep) {
+        sleeping = asleep;
+        while (cycle < until) {
+            if (asleep && irq()) return INTERRUPT;
+            if (asleep && (cycle & 63) == 0 && stuck() && !frame && write_reg < 0) return STUCK;
+            step();
+            if (trapped()) return TRAPPED;
+        }
+        return asleep && irq() ? INTERRUPT : REACHED;
+    }
+
+    void status(Status* out) const {
+        memset(out, 0, sizeof *out);
+        out->cycle = cycle, out->lists_done = dmpa.lists_done, out->frames_requested = requested;
+        out->frames_done = frames_done, out->error = error;
+        out->dmpa_trap = dmpa.trap, out->dmpa_idle = dmpa.idle(cycle), out->dmpa_running = dmpa.running;
+        const DescriptorFields& d = dmpa.running ? dmpa.current : dmpa.next;
+        out->dmpa_op = uint32_t(d.op), out->dmpa_address = dmpa.running ? dmpa.current_addr : dmpa.next_addr;
+        out->dmpa_list = dmpa.running ? dmpa.current_list : dmpa.next_list;
+        out->dmpa_waiting = dmpa.next_valid && !dmpa.running ? dmpa.waiting() : 0;
+        out->dmpa_semaphore = uint32_t(dmpa.next.wait_semaphore);
+        strncpy(out->dmpa_reason, dmpa.reason, sizeof out->dmpa_reason - 1);
+        for (int c = 0; c < config.clusters; ++c) {
+            const Cluster& at = clusters[c];
+            auto& to = out->cluster[c];
+            to.running = at.running, to.armed = at.armed, to.trap = at.trap, to.pc = at.pc;
+            to.opcode = uint32_t(at.opcode()), to.waits = at.waits(), to.sequencer_busy = at.sequencer.busy;
+            to.semaphore = at.running ? uint32_t(get(at.ir, Wait_semaphore)) : START_SEMAPHORE;
+        }
+    }
+};
+
+extern "C" {
+
+// Memories are the caller's: L1, WMEM and IMEM of all clusters one behind the other.
+void* j3dai_create(const Config* config, uint8_t* l2, uint8_t* l1, uint8_t* wmem, uint8_t* imem, int log_writes) {
+    Core* core = new Core;
+    core->config = *config, core->log_writes = log_writes;
+    core->dmpa.config = &core->config, core->dmpa.l2 = l2;
+    for (int c = 0; c < config->clusters; ++c) {
+        Cluster& cluster = core->clusters[c];
+        cluster.config = &core->config;
+        cluster.l1 = l1 + size_t(c) * config->l1_words * WORD;
+        cluster.wmem = wmem + size_t(c) * config->wmem_words * WORD;
+        cluster.imem = imem + size_t(c) * config->imem_words * WORD;
+    }
+    return core;
+}
+
+void j3dai_destroy(void* core) { delete static_cast<Core*>(core); }
+int32_t j3dai_run(void* core, uint64_t until, int asleep) { return static_cast<Core*>(core)->run(until, asleep); }
+uint64_t j3dai_cycle(void* core) { return static_cast<Core*>(core)->cycle; }
+uint32_t j3dai_read(void* core, uint32_t reg) { return static_cast<Core*>(core)->read(reg); }
+void j3dai_frame(void* core) { static_cast<Core*>(core)->frame = true; }
+void j3dai_status(void* core, Status* out) { static_cast<Core*>(core)->status(out); }
+
+// Takes effect in the next cycle simulated.
+void j3dai_write(void* core, uint32_t reg, uint32_t value) {
+    static_cast<Core*>(core)->write_reg = int32_t(reg), static_cast<Core*>(core)->write_value = value;
+}
+
+const void* j3dai_lists(void* core, uint64_t* count) {
+    *count = static_cast<Core*>(core)->lists.count;
+    return static_cast<Core*>(core)->lists.items;
+}
+
+const void* j3dai_writes(void* core, uint64_t* count) {
+    *count = static_cast<Core*>(core)->writes.count;
+    return static_cast<Core*>(core)->writes.items;
+}
+
+void j3dai_counters(void* core, uint32_t (*out)[COUNTERS]) { static_cast<Core*>(core)->counters(out); }
+}

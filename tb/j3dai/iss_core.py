@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accelerator's core simulator: C++ (iss_core.cpp), built once, cached by content, called through ctypes.
+
+Formats, opcodes, registers and latencies reach it as a header generated from `nncosim.hdl.j3dai`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from amaranth.hdl import Shape
+from nncosim.compiler.arithmetic import Rounding
+from nncosim.hdl.j3dai import timing
+from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Descriptor, DmpaOp, Drain, MacOp, Opcode, RequantRecord
+from nncosim.hdl.j3dai.regs import ID_VALUE, Counter, Reg
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.cache import content_key, obtain
+from nncosim.tb.toolchain import CommandFailed, Log, compiler, tool_versions
+
+__all__ = ["COUNTERS", "DMPA_ENGINE", "ENGINES", "HOST_ENGINE", "L2_WRITE", "LIST_DONE", "Core", "Reason", "Status"]
+
+ENGINES = 10
+DMPA_ENGINE = 8
+HOST_ENGINE = 9
+COUNTERS = tuple(counter.name.lower() for counter in Counter)
+MAX_CLUSTERS = 8
+
+LIST_DONE = np.dtype([("cycle", "<u8"), ("counters", "<u4", (ENGINES, len(Counter)))])
+"""A list's completion: cycle of the pulse, counters of all engines (`Counter` order) as they read in that cycle."""
+
+L2_WRITE = np.dtype([
+    ("cycle", "<u8"), ("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("unused", "<u4"), ("data", "u1", (8, 16)),
+])  # fmt: skip
+"""A beat written to L2: index of its list since reset, word address; word i is written if bit i of `mask` is set."""
+
+_FOLDER = Path(__file__).parent
+_SOURCES = ("iss_common.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp")
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-exceptions", "-Wall", "-Wextra")
+
+
+class Reason:
+    """Why `Core.run` came back."""
+
+    REACHED, INTERRUPT, TRAPPED, STUCK = range(4)
+
+
+def formats_header() -> str:
+    """Text of j3dai_formats.h."""
+    lines = ["// Generated from hdl/j3dai. Do not edit.", "#pragma once"]
+    for fmt in (*INSTRUCTIONS.values(), Descriptor, RequantRecord):
+        for name, field in fmt.as_shape():
+            shape = Shape.cast(field.shape)
+            value = f"{{{field.offset}, {shape.width}, {int(shape.signed)}}}"
+            lines.append(f"constexpr Field {fmt.__name__}_{name}{value};")
+    for prefix, names in (("OPCODE", Opcode), ("MACOP", MacOp), ("DRAIN", Drain), ("DMPAOP", DmpaOp),
+                          ("ROUNDING", Rounding), ("REG", Reg), ("COUNTER", Counter)):
+        lines += [f"constexpr int {prefix}_{member.name} = {int(member.value)};" for member in names]
+    for name in timing.__all__:
+        constant = getattr(timing, name)
+        if isinstance(constant, int):
+            lines.append(f"constexpr int {name} = {constant};")
+    lines.append(f"constexpr uint32_t ID_VALUE = {ID_VALUE};")
+    return "\n".join([*lines, ""])
+
+
+class _Config(ctypes.Structure):
+    _fields_ = [
+        ("clusters", ctypes.c_int32), ("beat_words", ctypes.c_int32), ("data", ctypes.c_int32),
+        ("l2_words", ctypes.c_uint32), ("l1_words", ctypes.c_uint32), ("wmem_words", ctypes.c_uint32),
+        ("imem_words", ctypes.c_uint32),
+    ]  # fmt: skip
+
+
+class ClusterStatus(ctypes.Structure):
+    """Where a cluster stands."""
+
+    _fields_ = [(name, ctypes.c_uint32) for name in (
+        "running", "armed", "trap", "pc", "opcode", "waits", "semaphore", "sequencer_busy")]
+
+
+class Status(ctypes.Structure):
+    """Where everybody stands; `dmpa_waiting`: clusters whose semaphore the next descriptor waits for."""
+
+    _fields_ = [
+        ("cycle", ctypes.c_uint64), *((name, ctypes.c_uint32) for name in (
+            "lists_done", "frames_requested", "frames_done", "error", "dmpa_trap", "dmpa_idle", "dmpa_running",
+            "dmpa_op", "dmpa_address", "dmpa_list", "dmpa_waiting", "dmpa_semaphore")),
+        ("dmpa_reason", ctypes.c_char * 64), ("cluster", ClusterStatus * MAX_CLUSTERS),
+    ]  # fmt: skip
+
+
+def _build(folder: Path) -> None:
+    for name in _SOURCES:
+        shutil.copyfile(_FOLDER / name, folder / name)
+    (folder / "j3dai_formats.h").write_text(formats_header())
+    log = Log(folder / "build.log")
+    try:
+        log.run([compiler(), *_FLAGS, "iss_core.cpp", "-o", "iss_core.so"], folder)
+    except CommandFailed:
+        raise log.failure("the J3DAI simulator", folder.parent / "iss_failed.log") from None
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    versions = tool_versions()
+    sources = [(_FOLDER / name).read_bytes() for name in _SOURCES]
+    key = content_key([formats_header(), *sources, *_FLAGS, versions["compiler"], versions["cpu"]])
+    library = ctypes.CDLL(str(obtain(key, _build, "iss") / "iss_core.so"))
+    handle, u64, u32, i32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32
+    for name, result, arguments in (
+        ("create", handle, [handle] * 5 + [i32]), ("destroy", None, [handle]), ("run", i32, [handle, u64, i32]),
+        ("cycle", u64, [handle]), ("read", u32, [handle, u32]), ("write", None, [handle, u32, u32]),
+        ("frame", None, [handle]), ("status", None, [handle, handle]), ("lists", handle, [handle, handle]),
+        ("writes", handle, [handle, handle]), ("counters", None, [handle, handle]),
+    ):  # fmt: skip
+        function = getattr(library, f"j3dai_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+class Core:
+    """Control registers, DMPA, L2 and clusters.
+
+    Attributes:
+        l2: shape (bytes,), uint8. l1, wmem, imem: shape (clusters, bytes), uint8. They are the simulator's own storage.
+
+    Args:
+        platform: sizes.
+        data: compute tensor data; without it control flow and cycles are the same, and L1, WMEM and L2 do not change.
+        log_writes: keep a record of each beat written to L2 (`l2_writes`).
+
+    Raises:
+        BuildError, ToolError: the simulator cannot be built.
+    """
+
+    def __init__(self, platform: J3dai, data: bool = True, log_writes: bool = False):
+        self.platform = platform
+        self._library = _library()
+        self.l2 = np.zeros(platform.l2_bytes, np.uint8)
+        self.l1, self.wmem, self.imem = (
+            np.zeros((platform.clusters, size), np.uint8)
+            for size in (platform.l1_bytes, platform.wmem_bytes, platform.imem_bytes))
+        self._config = _Config(platform.clusters, platform.beat_words, int(data), platform.l2_words,
+                               platform.l1_words, platform.wmem_words, platform.imem_words)
+        memories = [memory.ctypes.data for memory in (self.l2, self.l1, self.wmem, self.imem)]
+        self._core = self._library.j3dai_create(ctypes.byref(self._config), *memories, int(log_writes))
+
+    def __del__(self) -> None:
+        if getattr(self, "_core", None):
+            self._library.j3dai_destroy(self._core)
+
+    @property
+    def cycle(self) -> int:
+        """Cycles since reset."""
+        return int(self._library.j3dai_cycle(self._core))
+
+    def run(self, until: int, asleep: bool = False) -> int:
+        """Simulate up to (not including) cycle `until`. With `asleep` the host is in WFI: an interrupt ends the run,
+        and so does a state in which nothing can ever happen again. Gives the `Reason`."""
+        return int(self._library.j3dai_run(self._core, until, int(asleep)))
+
+    def read(self, reg: int) -> int:
+        """A register's value in this cycle."""
+        return int(self._library.j3dai_read(self._core, reg))
+
+    def write(self, reg: int, value: int) -> None:
+        """The host writes a register in this cycle, which the next `run` simulates."""
+        self._library.j3dai_write(self._core, reg, value & 0xFFFF_FFFF)
+
+    def frame(self) -> None:
+        """Pulse the `frame` input in this cycle."""
+        self._library.j3dai_frame(self._core)
+
+    def status(self) -> Status:
+        status = Status()
+        self._library.j3dai_status(self._core, ctypes.byref(status))
+        return status
+
+    def counters(self) -> npt.NDArray[np.uint32]:
+        """Shape (ENGINES, 6): cycles since reset."""
+        out = np.zeros((ENGINES, len(Counter)), np.uint32)
+        self._library.j3dai_counters(self._core, out.ctypes.data)
+        return out
+
+    def lists(self) -> npt.NDArray[np.void]:
+        """`LIST_DONE` records since reset, a copy."""
+        return self._log(self._library.j3dai_lists, LIST_DONE)
+
+    def l2_writes(self) -> npt.NDArray[np.void]:
+        """`L2_WRITE` records since reset, a copy."""
+        return self._log(self._library.j3dai_writes, L2_WRITE)
+
+    def _log(self, function: ctypes._NamedFuncPointer, dtype: np.dtype) -> npt.NDArray[np.void]:
+        count = ctypes.c_uint64()
+        address = function(self._core, ctypes.byref(count))
+        raw = ctypes.string_at(address, count.value * dtype.itemsize) if count.value else b""
+        return np.frombuffer(raw, dtype).copy()

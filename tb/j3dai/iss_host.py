@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts of the instruction-set simulator: the image's own RISC-V code on unicorn, or a script in Python.
+
+A host owns the time between its register accesses: it asks the core to simulate up to the cycle of each access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, MMIO_BASE, Reg
+from nncosim.tb.j3dai.iss_core import Core, Reason
+from unicorn import (
+    UC_ARCH_RISCV,
+    UC_HOOK_CODE,
+    UC_HOOK_MEM_INVALID,
+    UC_MODE_RISCV32,
+    UC_PROT_EXEC,
+    UC_PROT_READ,
+    UC_PROT_WRITE,
+    Uc,
+    UcError,
+)
+from unicorn.riscv_const import UC_RISCV_REG_MSTATUS, UC_RISCV_REG_PC
+
+__all__ = ["Host", "RiscvHost", "Script", "ScriptHost", "instruction_cycles"]
+
+BOOT_CYCLES = 4
+"""From reset release to the execution of the first instruction."""
+
+WAKE_CYCLES = 5
+"""From the interrupt to the instruction behind WFI."""
+
+_MMIO_BYTES = 0x1000
+_WFI = 0x1050_0073
+_MIE = 8
+
+
+class Host(Protocol):
+    """What drives the registers."""
+
+    fault: str  # why the host cannot go on, or ""
+
+    def run(self, limit: int) -> int:
+        """Go on until the host has written FRAMES_DONE, or `limit`, or a trap; gives the core's `Reason`:
+        REACHED (FRAMES_DONE was written, or the limit), TRAPPED, or STUCK."""
+        ...
+
+
+class Cost:
+    """Cycles of one instruction: `plain`; `taken` if another than the following one is executed next."""
+
+    __slots__ = ("is_wfi", "loads", "plain", "reads", "taken")
+
+    def __init__(self, plain: int, taken: int, loads: int = 0, reads: tuple[int, ...] = (), is_wfi: bool = False):
+        self.plain, self.taken, self.loads, self.reads, self.is_wfi = plain, taken, loads, reads, is_wfi
+
+
+def instruction_cycles(word: int) -> Cost:
+    """Cycles of a RV32IMC instruction on a cv32e40p with memories that answer in the next cycle (its user manual,
+    chapter Pipeline Details). Compressed words are those with low bits other than 3."""
+    if word & 3 != 3:
+        return _compressed_cycles(word & 0xFFFF)
+    opcode, funct3 = word & 0x7F, word >> 12 & 7
+    rd, rs1, rs2 = word >> 7 & 31, word >> 15 & 31, word >> 20 & 31
+    if opcode == 0x03:
+        return Cost(1, 1, loads=rd, reads=(rs1,))
+    if opcode == 0x23:
+        return Cost(1, 1, reads=(rs1, rs2))
+    if opcode == 0x63:
+        return Cost(1, 3, reads=(rs1, rs2))
+    if opcode in (0x6F, 0x67):
+        return Cost(2, 2, reads=(rs1,) if opcode == 0x67 else ())
+    if opcode == 0x33 and word >> 25 == 1:
+        cycles = 1 if funct3 == 0 else 5 if funct3 < 4 else 19  # division takes 3 to 35, by its operands
+        return Cost(cycles, cycles, reads=(rs1, rs2))
+    if opcode == 0x73:
+        return Cost(1, 1, is_wfi=True) if word == _WFI else Cost(4, 4, reads=(rs1,))
+    if opcode == 0x0F:
+        return Cost(6, 6)  # FENCE.I flushes
+    return Cost(1, 1, reads=(rs1, rs2) if opcode == 0x33 else (rs1,))
+
+
+def _compressed_cycles(word: int) -> Cost:
+    quadrant, funct3 = word & 3, word >> 13
+    rd, rs2 = word >> 7 & 31, word >> 2 & 31
+    small1, small2 = 8 + (word >> 7 & 7), 8 + (word >> 2 & 7)
+    if quadrant == 0:
+        return Cost(1, 1, loads=small2, reads=(small1,)) if funct3 == 2 else Cost(1, 1, reads=(small1, small2))
+    if quadrant == 1:
+        if funct3 in (1, 5):
+            return Cost(2, 2)
+        return Cost(1, 3, reads=(small1,)) if funct3 >= 6 else Cost(1, 1, reads=(rd, small1, small2))
+    if funct3 == 2:
+        return Cost(1, 1, loads=rd, reads=(2,))
+    if funct3 == 4 and rs2 == 0:
+        return Cost(2, 2, reads=(rd,))  # c.jr, c.jalr
+    return Cost(1, 1, reads=(rd, rs2))
+
+
+class RiscvHost:
+    """The image's firmware, instruction by instruction.
+
+    Interrupts must stay disabled in mstatus (WFI then only waits), data must lie in data memory.
+    """
+
+    def __init__(self, core: Core, imem: npt.NDArray[np.uint8], dmem: npt.NDArray[np.uint8],
+                 entry: int = HOST_IMEM_BASE):
+        self.core = core
+        self.fault = ""
+        self.time = core.cycle + BOOT_CYCLES
+        self._limit, self._reason = 0, Reason.REACHED
+        self._stop = False
+        self._pc = entry
+        self._last: Cost | None = None
+        self._next = entry
+        self._memories = (imem, dmem)  # unicorn works on their storage
+        self._costs: dict[int, Cost] = {}
+        uc = self._uc = Uc(UC_ARCH_RISCV, UC_MODE_RISCV32)
+        uc.mem_map_ptr(HOST_IMEM_BASE, len(imem), UC_PROT_EXEC, imem.ctypes.data)
+        uc.mem_map_ptr(HOST_DMEM_BASE, len(dmem), UC_PROT_READ | UC_PROT_WRITE, dmem.ctypes.data)
+        uc.mmio_map(MMIO_BASE, _MMIO_BYTES, self._read, None, self._write, None)
+        uc.hook_add(UC_HOOK_CODE, self._instruction)
+        uc.hook_add(UC_HOOK_MEM_INVALID, self._invalid)
+
+    def run(self, limit: int) -> int:
+        self._limit, self._reason = limit, Reason.REACHED
+        while self._reason == Reason.REACHED and not self.fault and self.time < limit:
+            self._stop = False
+            try:
+                self._uc.emu_start(self._pc, 0xFFFF_FFFF)
+            except UcError as error:
+                self.fault = self.fault or f"the host stopped at {self._next:#x}: {error}"
+            self._pc = int(self._uc.reg_read(UC_RISCV_REG_PC))
+            if self._stop:
+                break
+            if not self.fault:
+                self._sleep()
+        self._advance(min(self.time, limit))
+        return self._reason
+
+    def _sleep(self) -> None:
+        """WFI: the only instruction that ends emulation."""
+        self._last = None
+        self.time += 1
+        if int(self._uc.reg_read(UC_RISCV_REG_MSTATUS)) & _MIE:
+            self.fault = f"the firmware sleeps at {self._pc:#x} with interrupts enabled in mstatus; WFI needs none"
+            return
+        self._advance(self.time)
+        if self._reason != Reason.REACHED:
+            return
+        reason = self.core.run(self._limit, asleep=True)
+        self.time = self.core.cycle
+        if reason == Reason.INTERRUPT:
+            self.time += WAKE_CYCLES
+        else:
+            self._reason = reason
+
+    def _advance(self, cycle: int) -> None:
+        reason = self.core.run(cycle)
+        if reason != Reason.REACHED:
+            self._reason, self._stop = reason, True
+
+    def _instruction(self, uc: Uc, address: int, size: int, _: Any) -> None:
+        last = self._last
+        cost = self._costs.get(address)
+        if cost is None:
+            word = int.from_bytes(self._memories[0][address : address + 4].tobytes(), "little")
+            cost = self._costs[address] = instruction_cycles(word)
+        if last is not None:
+            self.time += last.plain if address == self._next else last.taken
+            if last.loads and last.loads in cost.reads:
+                self.time += 1
+        self._last = cost
+        self._next = address + size
+        if self._stop or self.time >= self._limit:
+            self._stop = True
+            self._last = None
+            uc.emu_stop()
+
+    def _read(self, uc: Uc, offset: int, size: int, _: Any) -> int:
+        self._advance(self.time)
+        return self.core.read(offset & 0xFC)
+
+    def _write(self, uc: Uc, offset: int, size: int, value: int, _: Any) -> None:
+        self._advance(self.time)
+        self.core.write(offset & 0xFC, value)
+        self._advance(self.time + 1)
+        if offset & 0xFC == Reg.FRAMES_DONE:
+            self._stop = True
+
+    def _invalid(self, uc: Uc, access: int, address: int, size: int, value: int, _: Any) -> bool:
+        self.fault = (f"the host at {self._next:#x} accesses {address:#x}, where there is neither data memory nor a "
+                      "register (the hardware reads 0)")
+        return False
+
+
+Script = Callable[["ScriptHost"], Iterator[None]]
+"""A generator that uses `ScriptHost.read` and `write`, and yields where firmware would execute WFI."""
+
+
+class ScriptHost:
+    """A host written in Python, for tests and for measurements without firmware; each access takes `access_cycles`."""
+
+    def __init__(self, core: Core, script: Script, access_cycles: int = 2):
+        self.core = core
+        self.fault = ""
+        self.access_cycles = access_cycles
+        self._script = script(self)
+        self._done = False
+        self._reason = Reason.REACHED
+
+    def read(self, reg: int) -> int:
+        self._advance(self.core.cycle + self.access_cycles - 1)
+        value = self.core.read(reg)
+        self._advance(self.core.cycle + 1)
+        return value
+
+    def write(self, reg: int, value: int) -> None:
+        self._advance(self.core.cycle + self.access_cycles - 1)
+        self.core.write(reg, value)
+        self._advance(self.core.cycle + 1)
+        self._done |= reg == Reg.FRAMES_DONE
+
+    def _advance(self, cycle: int) -> None:
+        if self._reason == Reason.REACHED:
+            self._reason = self.core.run(cycle)
+
+    def run(self, limit: int) -> int:
+        self._done, self._reason = False, Reason.REACHED
+        while self.core.cycle < limit and self._reason == Reason.REACHED:
+            finished = next(self._script, self) is self
+            if self._done or self._reason != Reason.REACHED:
+                break
+            reason = self.core.run(limit, asleep=True)
+            if reason != Reason.INTERRUPT:
+                self._reason = reason
+            elif finished:
+                self._reason = Reason.STUCK
+        return self._reason
+
+

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+// The MAC instruction: window fetch, micro-operations, accumulators, drains. Cycle by cycle.
+#pragma once
+
+#include "iss_agu.h"
+
+// A window as operands: 9-bit values of 8 words, and the bytes they came from.
+struct Window {
+    int16_t operand[PES][LANES];
+    uint8_t raw[PES][LANES];
+    uint8_t padded = 0;  // bit p: word p is padding
+};
+
+// Walks AGU A and reads windows, one ahead of the micro-operations.
+struct WindowFetch {
+    Odometer agu{6, 3, 3};
+    uint32_t width = 0, height = 0;
+    int32_t pstride = 0, xpstep = 0, pad = 0;
+    bool running = false, staged = false, staged_last = false, outer = false;
+    uint32_t jobs = 0, phase = 0, next_address = 0;
+    // The phase issued in the last cycle: L1 is read in this one.
+    bool read = false;
+    uint32_t read_address = 0, read_phase = 0;
+    uint8_t read_padded = 0;
+    bool read_signed = false;
+    Window window;  // the staged one
+
+    void set(uint64_t word) {
+        width = uint32_t(get(word, SetI_width)), height = uint32_t(get(word, SetI_height));
+        pstride = int32_t(get(word, SetI_pstride)), xpstep = int32_t(get(word, SetI_xpstep));
+        pad = int32_t(get(word, SetI_pad));
+    }
+
+    void start(uint32_t repeat, bool advance) { running = true, jobs = repeat, outer = advance; }
+
+    bool wants(bool take, bool hold) const { return running && !hold && (!staged || take); }
+
+    uint8_t padding() const {
+        if (agu.y >= height) return 0xFF;  // a negative coordinate is a large unsigned one
+        uint8_t mask = 0;
+        for (int p = 0; p < PES; ++p)
+            if (((agu.x + uint32_t(xpstep * p)) & COORDINATE_MASK) >= width) mask |= uint8_t(1 << p);
+        return mask;
+    }
+
+    // One cycle: `go` issues a phase.
+    void step(bool take, bool go, bool data) {
+        if (take) staged = false;
+        if (!go) return;
+        const uint32_t phases = pstride == 1 ? 1 : pstride == 2 ? 2 : 8;
+        const uint32_t address = phase == 0 ? agu.address : next_address;
+        if (data) read = true, read_address = address, read_phase = phase, read_padded = padding();
+        next_address = (address + (pstride == 2 ? 8u : uint32_t(pstride))) & ADDRESS_MASK;
+        if (++phase < phases) return;
+        phase = 0, staged = true, staged_last = agu.inner_last();
+        agu.advance(outer);
+        if (staged_last) running = jobs != 0, --jobs;
+    }
+
+    // L1's read port, in the cycle after a phase was issued.
+    void read_port(const uint8_t* l1, uint32_t l1_words, bool signed_a) {
+        if (!read) return;
+        read = false;
+        uint32_t from = 0, count = PES, stride = 1;
+        if (pstride == 2) from = read_phase * 4, count = 4, stride = 2;
+        else if (pstride != 1) from = read_phase, count = 1;
+        for (uint32_t i = 0; i < count; ++i) {
+            const uint8_t* word = l1 + size_t((read_address + i * stride) & (l1_words - 1)) * WORD;
+            const uint32_t p = from + i;
+            memcpy(window.raw[p], word, WORD);
+            int16_t* operand = window.operand[p];
+            if (read_padded >> p & 1)
+                for (int n = 0; n < LANES; ++n) operand[n] = int16_t(pad);
+            else if (signed_a)
+                for (int n = 0; n < LANES; ++n) operand[n] = int8_t(word[n]);
+            else
+                for (int n = 0; n < LANES; ++n) operand[n] = word[n];
+        }
+        window.padded = read_padded;
+    }
+};
+
+// A drain on its way into L1.
+struct DrainJob {
+    uint64_t issued;
+    uint32_t address, x, width;
+    bool ostride, keep;
+    uint8_t results[PES][LANES];
+};
+
+// The requantizers and AGU O.
+struct Drain {
+    Odometer agu{3, 0, 0};
+    uint32_t width = 0;
+    bool ostride = false;
+    Requant sets[2][LANES];
+    int64_t wide[PES][LANES] = {};
+    DrainJob jobs[4];  // at least 8 cycles apart, in flight for less than 32
+    uint32_t first = 0, count = 0;
+    uint64_t set_free[2] = {0, 0};  // LDP may execute from this cycle on
+
+    void set(uint64_t word) {
+        width = uint32_t(get(word, SetO_width)), ostride = get(word, SetO_ostride) != 0;
+    }
+
+    DrainJob& issue(uint64_t cycle, int mode, int pset, bool odd) {
+        const bool pair = mode == DRAIN_PAIR;
+        if (pair) pset = odd;
+        DrainJob& job = jobs[(first + count++) & 3];
+        job.issued = cycle, job.address = agu.address, job.x = agu.x, job.width = width, job.ostride = ostride;
+        job.keep = mode == DRAIN_KEEP || (pair && !odd);
+        set_free[pset] = cycle + PARAMETER_CYCLES;
+        if (!job.keep) agu.advance(true);
+        return job;
+    }
+
+    void requantize(DrainJob& job, const int32_t acc[PES][LANES], int mode, int pset, bool odd) {
+        const bool pair = mode == DRAIN_PAIR, add = mode == DRAIN_ADD || (pair && odd);
+        if (pair) pset = odd;
+        for (int p = 0; p < PES; ++p)
+            for (int n = 0; n < LANES; ++n) {
+                const Requant& record = sets[pset][n];
+                const int64_t total = record.sum(acc[p][n], add ? wide[p][n] : record.c);
+                if (job.keep) wide[p][n] = total;
+                else job.results[p][n] = record.finish(total);
+            }
+    }
+
+    // Whether results use L1's write port `ahead` cycles after `cycle`.
+    bool writes_in(uint64_t cycle, uint64_t ahead) const {
+        for (uint32_t k = 0; k < count; ++k) {
+            const DrainJob& job = jobs[(first + k) & 3];
+            const uint64_t at = job.issued + DRAIN_TO_L1_WRITE;
+            if (!job.keep && (at == cycle + ahead || (job.ostride && at + 1 == cycle + ahead))) return true;
+        }
+        return false;
+    }
+
+    // L1's write port: four words in each of two cycles with ostride, else eight in one.
+    void write_port(uint64_t cycle, uint8_t* l1, uint32_t l1_words, bool data) {
+        for (uint32_t k = 0; k < count; ++k) {
+            DrainJob& job = jobs[(first + k) & 3];
+            const uint64_t at = job.issued + DRAIN_TO_L1_WRITE;
+            if (job.keep || !data) continue;
+            if (cycle == at) write(job, 0, job.ostride ? 4 : 8, l1, l1_words);
+            if (job.ostride && cycle == at + 1) write(job, 4, 8, l1, l1_words);
+        }
+        while (count && cycle > jobs[first & 3].issued + DRAIN_TO_L1_WRITE) ++first, --count;
+    }
+
+    static void write(const DrainJob& job, uint32_t from, uint32_t to, uint8_t* l1, uint32_t l1_words) {
+        for (uint32_t p = from; p < to; ++p)
+            if (((job.x + p) & COORDINATE_MASK) < job.width) {
+                const uint32_t word = (job.address + p * (job.ostride ? 2 : 1)) & (l1_words - 1);
+                memcpy(l1 + size_t(word) * WORD, job.results[p], WORD);
+            }
+    }
+};
+
+// A micro-operation between its issue and the next cycle, in which the memories are read for it.
+struct MicroOp {
+    bool valid = false, first = false, odd = false;
+    uint32_t lane = 0, pointer = 0;
+    DrainJob* drain = nullptr;
+};
+
+// Issues the micro-operations of one MAC after the other.
+struct Sequencer {
+    WindowFetch fetch;
+    Drain drain;
+    // The MAC in execution.
+    uint64_t mac = 0;
+    int op = 0, mode = 0, pset = 0;
+    bool depthwise = false, signed_a = false, use_first = false, last = false, rewind_w = false, next_w = false;
+    uint32_t lane0 = 0, lanes = 0;
+    bool busy = false, odd = false, job_start = false, first_window = false;
+    uint32_t jobs = 0, spacing = 0;
+    // Position in the current window.
+    bool in_window = false, in_last = false;
+    uint32_t left = 0, lane = 0, wait = 0;
+    // TABLE: the lane selected and not yet looked up.
+    bool table_valid = false, table_ends = false, table_first = false;
+    uint32_t table_lane = 0;
+    uint32_t w_base = 0, pointer = 0;
+    alignas(64) int32_t acc[PES][LANES] = {};
+    Window window;
+    MicroOp pending;
+    uint64_t in_flight_until = 0;  // FENCE and HALT may execute from this cycle on
+
+    void set_w(uint64_t word) { w_base = pointer = uint32_t(get(word, SetW_base)); }
+    void add_w(uint64_t word) { w_base = pointer = (w_base + uint32_t(get(word, AddW_step))) & ADDRESS_MASK; }
+
+    void start(uint64_t word) {
+        mac = word;
+        op = int(get(word, Mac_op)), mode = int(get(word, Mac_drain)), pset = int(get(word, Mac_pset));
+        depthwise = get(word, Mac_depthwise), signed_a = get(word, Mac_signed_a), use_first = get(word, Mac_first);
+        last = get(word, Mac_last), rewind_w = get(word, Mac_rewind_w), next_w = get(word, Mac_next_w);
+        lane0 = uint32_t(get(word, Mac_lane)), lanes = uint32_t(get(word, Mac_lanes));
+        jobs = uint32_t(get(word, Mac_repeat));
+        busy = true, odd = false, job_start = true, first_window = true;
+        fetch.start(jobs, get(word, Mac_advance) != 0);
+    }
+
+    // What a cycle did, for the counters.
+    struct Outcome {
+        bool issued, port_wait;
+    };
+
+    Outcome step(uint64_t cycle, bool blocked, uint32_t wmem_words, bool data) {
+        const bool table = op == MACOP_TABLE;
+        const bool clear = spacing == 0 || !last;
+        const uint32_t current_left = in_window ? left : (depthwise && !table) ? 0 : lanes;
+        const uint32_t current_lane = in_window ? lane : lane0;
+        const bool last_lane = current_left == 0 && !(table && !in_window);
+        const bool current_last = in_window ? in_last : fetch.staged_last;
+        const bool table_goes = table_valid && !blocked && (clear || !table_ends);
+        const bool table_free = !table_valid || table_goes;
+        bool goes = busy;
+        if (table) goes = goes && (in_window ? wait == 0 && table_free : fetch.staged);
+        else goes = goes && (in_window || fetch.staged) && (clear || !(last_lane && current_last));
+        const bool take = goes && !in_window;
+        const bool hold = table && (in_window || table_valid);
+        const bool issue = (goes && !table) || table_goes;
+        const bool ends_job = issue && (table ? table_ends : last_lane && current_last);
+        const bool wants = fetch.wants(take, hold);
+        const bool select = goes && table && in_window;
+        const bool port_wait = blocked && (wants || table_valid);
+
+        if (spacing) --spacing;
+        if (wait) --wait;
+        if (take && data) window = fetch.window;
+        if (issue) issue_op(cycle, ends_job, table ? table_lane : current_lane, table ? table_first : job_start,
+                            wmem_words);
+        if (table_goes) table_valid = false;
+        if (select) table_valid = true, table_lane = current_lane, table_ends = last_lane && current_last,
+                    table_first = first_window;
+        if (goes) {
+            in_window = !last_lane, left = (current_left - 1) & 15, lane = (current_lane + 1) & 15;
+            in_last = current_last;
+            if (table && take) left = lanes, lane = lane0, wait = TABLE_LATENCY;
+            if (last_lane) first_window = current_last;
+        }
+        fetch.step(take, wants && !blocked, data);
+        return {issue, port_wait};
+    }
+
+    void issue_op(uint64_t cycle, bool ends_job, uint32_t at_lane, bool starts, uint32_t wmem_words) {
+        uint32_t at = job_start && rewind_w ? w_base : pointer;
+        pending.valid = true, pending.first = use_first && starts, pending.lane = at_lane, pending.pointer = at;
+        pending.odd = odd, pending.drain = nullptr;
+        if (op == MACOP_MAC) at = (at + 1) & (wmem_words - 1);
+        pointer = at, job_start = false;
+        in_flight_until = cycle + PIPELINE_CYCLES;
+        if (!ends_job) return;
+        if (last) {
+            pending.drain = &drain.issue(cycle, mode, pset, odd);
+            spacing = DRAIN_SPACING - 1;
+        }
+        job_start = true, odd = !odd;
+        if (jobs == 0) {
+            busy = false;
+            if (next_w) w_base = at;
+        }
+        --jobs;
+    }
+
+    // The read ports, for what was issued in the last cycle.
+    void read_ports(const uint8_t* l1, uint32_t l1_words, const uint8_t* wmem, uint32_t wmem_words) {
+        if (pending.valid) {
+            pending.valid = false;
+            compute(l1, l1_words, wmem + size_t(pending.pointer & (wmem_words - 1)) * WORD);
+            if (pending.drain) drain.requantize(*pending.drain, acc, mode, pset, pending.odd);
+        }
+        fetch.read_port(l1, l1_words, signed_a);
+    }
+
+    void compute(const uint8_t* l1, uint32_t l1_words, const uint8_t* weights) {
+        if (op == MACOP_TABLE) return look_up(l1, l1_words);
+        if (op == MACOP_MAC) {
+            int32_t w[LANES];
+            for (int n = 0; n < LANES; ++n) w[n] = int8_t(weights[n]);
+            if (pending.first) memset(acc, 0, sizeof acc);
+            if (depthwise) multiply_own(w);
+            else multiply_lane(w);
+            return;
+        }
+        for (int p = 0; p < PES; ++p)
+            for (int n = 0; n < LANES; ++n) {
+                const int32_t a = window.operand[p][depthwise ? n : int(pending.lane)];
+                if (pending.first || (op == MACOP_MAX && a > acc[p][n])) acc[p][n] = a;
+                else if (op == MACOP_ADD) acc[p][n] = int32_t(uint32_t(acc[p][n]) + uint32_t(a));
+            }
+    }
+
+    // acc += own byte * weight. Operands have 9 bits and weights 8, so products never wrap.
+    void multiply_own(const int32_t* w) {
+        for (int p = 0; p < PES; ++p)
+            for (int n = 0; n < LANES; ++n)
+                acc[p][n] = int32_t(uint32_t(acc[p][n]) + uint32_t(window.operand[p][n] * w[n]));
+    }
+
+    void multiply_lane(const int32_t* w) {
+        for (int p = 0; p < PES; ++p) {
+            const int32_t a = window.operand[p][pending.lane];
+            for (int n = 0; n < LANES; ++n) acc[p][n] = int32_t(uint32_t(acc[p][n]) + uint32_t(a * w[n]));
+        }
+    }
+
+    void look_up(const uint8_t* l1, uint32_t l1_words) {
+        for (int p = 0; p < PES; ++p) {
+            const uint8_t b = window.raw[p][pending.lane];
+            const uint32_t word = ((w_base / 8 + b / 16) * 8 + uint32_t(p)) & (l1_words - 1);
+            const uint8_t byte = l1[size_t(word) * WORD + b % 16];
+            const int32_t a = window.padded >> p & 1 ? fetch.pad : signed_a ? int8_t(byte) : byte;
+            int32_t& target = acc[p][pending.lane];
+            target = pending.first ? a : int32_t(uint32_t(target) + uint32_t(a));
+        }
+    }
+};
