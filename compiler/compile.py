@@ -130,7 +130,8 @@ def _link(state: State) -> State:
 
 def _check_linked(state: State) -> list[str]:
     assert state.image is not None
-    return [f"tensor {name!r} is not in the tile table" for name in state.network.tensors if name not in state.image.tiles["tensors"]]
+    known = state.image.tiles.get("tensors", {})
+    return [f"tensor {name!r} is not in the tile table" for name in state.network.tensors if name not in known]
 
 
 def _nothing(state: State) -> list[str]:

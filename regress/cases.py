@@ -1,7 +1,7 @@
 """Single-layer cases: one table for the RTL regressions, the instruction-set simulator and the compiler's tests.
 
-Every case is a network of one operator (plus what it needs), built from a seed. Weights and requantization are scaled so
-that outputs use their range and under 1 % saturate, unless the case is about extreme values.
+Every case is a network of one operator (plus what it needs), built from a seed. Weights and requantization are scaled
+so that outputs use their range and under 1 % saturate, unless the case is about extreme values.
 """
 
 from __future__ import annotations

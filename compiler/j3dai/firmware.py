@@ -28,10 +28,15 @@ _FLAGS = (
 )  # fmt: skip
 
 _LINK = """ENTRY(_start)
-MEMORY {{ imem (rx) : ORIGIN = {imem:#x}, LENGTH = {imem_bytes}  dmem (rw) : ORIGIN = {dmem:#x}, LENGTH = {dmem_bytes} }}
+MEMORY {{
+  imem (rx) : ORIGIN = {imem:#x}, LENGTH = {imem_bytes}
+  dmem (rw) : ORIGIN = {dmem:#x}, LENGTH = {dmem_bytes}
+}}
 SECTIONS {{
   .text : {{ KEEP(*(.start)) *(.text .text.*) }} > imem
-  .data : {{ *(.rodata .rodata.* .srodata .srodata.* .data .data.* .sdata .sdata.* .bss .bss.* .sbss .sbss.* COMMON) }} > dmem
+  .data : {{
+    *(.rodata .rodata.* .srodata .srodata.* .data .data.* .sdata .sdata.* .bss .bss.* .sbss .sbss.* COMMON)
+  }} > dmem
   /DISCARD/ : {{ *(.comment .note.* .riscv.attributes .eh_frame*) }}
 }}
 """
@@ -73,7 +78,7 @@ def _compile(source: str, header: str, link: str) -> bytes:
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         except OSError as error:
-            raise CompileError(f"the host's C compiler could not be started ({error}); install package ziglang") from error
+            raise CompileError(f"the host's C compiler does not start ({error}); install package ziglang") from error
         if done.returncode:
             raise CompileError(f"the host's C code did not compile; package ziglang says: {done.stderr.strip()[:2000]}")
         return (Path(folder) / "host.elf").read_bytes()

@@ -259,7 +259,7 @@ class Plan:
 def make_plan(
     nest: Nest, platform: J3dai, grid: Grid, tiles: tuple[int, int], step_blocks: int
 ) -> Plan | None:
-    """The plan for a grid, (row, column) cuts of each cluster's part, and output blocks a step; None if it does not fit."""
+    """The plan for a grid, (row, column) cuts of each cluster's part, and blocks a step; None if it does not fit."""
     rows, columns = split(nest.out_map[0], grid.rows), split(nest.out_map[1], grid.columns, 8)
     channels = split(nest.out_blocks, grid.channels)
     if len(rows) * len(columns) * len(channels) != grid.clusters:

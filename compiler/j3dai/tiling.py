@@ -75,7 +75,8 @@ def _step_blocks(nest: Nest, share: int) -> list[int]:
 def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
     for grid in _grids(nest, platform):
         rows = -(-nest.out_map[0] // grid.rows)
-        columns = -(-(-(-nest.out_map[1] // 8)) // grid.columns)
+        groups = -(-nest.out_map[1] // 8)
+        columns = -(-groups // grid.columns)
         for size in _step_blocks(nest, -(-nest.out_blocks // grid.channels)):
             fitting = 0
             for x in _cuts(columns, 512):

@@ -1,8 +1,9 @@
 """Transfers of a layer: which there are, and the order in which the DMPA executes them.
 
-The DMPA works strictly in order, so a transfer that waits holds up all behind it. The order is therefore found by playing
-the layer through: clusters run their events, and whenever the DMPA is free it takes the most urgent transfer that is
-ready. That also proves that the layer cannot deadlock and that no semaphore is left over, and estimates its time.
+The DMPA works strictly in order, so a transfer that waits holds up all behind it. The order is therefore found by
+playing the layer through: clusters run their events, and whenever the DMPA is free it takes the most urgent transfer
+that is ready. That also proves that the layer cannot deadlock and that no semaphore is left over, and estimates its
+time.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ def _inputs(plan: Plan, regions: list[Region]) -> Iterator[Transfer]:
             continue
         before = step.key
         wait = INPUT_FREE if index >= plan.input_slots else None
-        yield Transfer(DmpaOp.LOAD, mask, _input_pieces(plan, step, plan.input_slot(index)), wait, INPUT_READY, number - 1)
+        pieces = _input_pieces(plan, step, plan.input_slot(index))
+        yield Transfer(DmpaOp.LOAD, mask, pieces, wait, INPUT_READY, number - 1)
         index += 1
 
 
@@ -296,5 +298,6 @@ def order_transfers(
     for number, cluster in player.clusters.items():
         left = {s for tokens in (cluster.got, cluster.given) for s, t in tokens.items() if t}
         if cluster.at != len(cluster.events) or left:
-            raise TransferError(f"cluster {number} would stop at event {cluster.at}, with semaphores {sorted(left)} left over")
+            where = f"cluster {number} would stop at event {cluster.at} of {len(cluster.events)}"
+            raise TransferError(f"{where}, with semaphores {sorted(left)} left over")
     return out, player.time
