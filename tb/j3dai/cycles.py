@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cycle model of the J3DAI accelerator: what an image, or a single layer, costs. No tensor data is needed.
+
+    from nncosim.tb.j3dai.cycles import LayerRun, predict, predict_layers
+
+    timeline = predict(elf_bytes, PLATFORM)              # a whole image, firmware included
+    timeline.cycles                                      # of the first inference
+    timeline.layers[3].cycles                            # of the fourth list: from the completion of the third
+    timeline.layers[3].counters["dmpa"]["wait_data"]     # adds up to .cycles, for every engine
+
+    timeline = predict_layers({0: list_bytes, 64: program_bytes}, [LayerRun(list=0, clusters=0b111111, pc=0)], PLATFORM)
+
+The model is the instruction-set simulator with the data left out (control flow does not depend on data), so a
+prediction and an ISS report are the same numbers. Both are exact with respect to the accelerator's RTL; the
+host's code is timed by instruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nncosim.hdl.j3dai.regs import Reg
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.backend import Diagnosis
+from nncosim.tb.j3dai.iss import Counters, FrameResult, IssError, Machine
+from nncosim.tb.j3dai.iss_host import Script, ScriptHost
+
+__all__ = ["LayerCycles", "LayerRun", "PredictionError", "Timeline", "layer_script", "predict", "predict_layers"]
+
+DEFAULT_LIMIT = 100_000_000
+
+
+class PredictionError(IssError):
+    """The image traps or never ends. `diagnosis` says who waits for whom."""
+
+    def __init__(self, message: str, diagnosis: Diagnosis):
+        super().__init__(message)
+        self.diagnosis = diagnosis
+
+
+@dataclass(frozen=True)
+class LayerCycles:
+    """One descriptor list. `start`, `end`: cycles since the frame began; a list starts when the one before it is done.
+
+    `counters`: engine ("cluster0"..., "dmpa", "host") -> "busy", "wait_data", "wait_port", "wait_host", "control",
+    "idle" -> cycles, adding up to `cycles`.
+    """
+
+    start: int
+    end: int
+    counters: Counters
+
+    @property
+    def cycles(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One inference. `cycles`: until the host reports it done; `layers`: its lists; `counters`: of the whole."""
+
+    cycles: int
+    layers: tuple[LayerCycles, ...]
+    counters: Counters
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """What the host does for a layer: push `list` (word address in L2), arm `clusters` (mask) at `pc`."""
+
+    list: int
+    clusters: int
+    pc: int = 0
+
+
+def predict(image: bytes | str | Path, platform: J3dai, frames: int = 1, limit: int = DEFAULT_LIMIT) -> Timeline:
+    """The timeline of an image's inference number `frames` (1: the first after reset).
+
+    Raises:
+        IssError: the image cannot be loaded.
+        PredictionError: it traps, deadlocks, or takes more than `limit` cycles a frame.
+    """
+    machine = Machine(platform, data=False)
+    machine.load_elf(image)
+    for _ in range(frames - 1):
+        _run(machine, limit)
+    return _run(machine, limit)
+
+
+def predict_layers(
+    l2: Mapping[int, bytes], layers: Sequence[LayerRun], platform: J3dai, limit: int = DEFAULT_LIMIT
+) -> Timeline:
+    """The timeline of layers without firmware, the host being a script that costs about what firmware does.
+
+    Args:
+        l2: word address -> contents: descriptor lists, and the programs they load. Weights need not be there.
+        layers: in the order in which the host starts them.
+
+    Raises:
+        IssError: contents beyond L2's end.
+        PredictionError: as `predict`.
+    """
+    machine = Machine(platform, data=False)
+    for word, contents in l2.items():
+        at = word * platform.word_bytes
+        if at < 0 or at + len(contents) > platform.l2_bytes:
+            raise IssError(f"contents at L2 word {word} ({len(contents)} bytes) reach beyond the memory's "
+                           f"{platform.l2_words} words")
+        machine.l2[at : at + len(contents)] = np.frombuffer(contents, np.uint8)
+    machine.run_script(layer_script(layers))
+    return _run(machine, limit)
+
+
+def layer_script(layers: Sequence[LayerRun]) -> Script:
+    """The host's part as firmware plays it: lists are queued while there is room, clusters armed a layer ahead."""
+
+    def push(host: ScriptHost, pushed: int) -> int:
+        while pushed < len(layers) and host.read(Reg.DMPA_STATUS) & 7:
+            host.write(Reg.DMPA_PUSH, layers[pushed].list)
+            pushed += 1
+        return pushed
+
+    def infer(host: ScriptHost) -> Iterator[None]:
+        base = host.read(Reg.LISTS_DONE)
+        pushed = armed = 0
+        while True:
+            done = host.read(Reg.LISTS_DONE) - base
+            host.write(Reg.IRQ_LISTS_SEEN, base + done)
+            if done == len(layers):
+                return
+            while armed <= done + 1 and armed < len(layers):
+                while armed and host.read(Reg.CLUSTER_STATUS) & layers[armed - 1].clusters << 8:
+                    pass
+                host.write(Reg.CLUSTER_START, layers[armed].clusters | layers[armed].pc << 16)
+                armed += 1
+                pushed = push(host, pushed)
+            pushed = push(host, pushed)
+            yield
+
+    def script(host: ScriptHost) -> Iterator[None]:
+        frames = 0
+        while True:
+            host.write(Reg.IRQ_FRAMES_SEEN, frames)
+            while host.read(Reg.FRAMES_REQUESTED) == frames:
+                yield
+            frames += 1
+            host.write(Reg.IRQ_FRAMES_SEEN, frames)
+            yield from infer(host)
+            host.write(Reg.FRAMES_DONE, frames)
+
+    return script
+
+
+def _run(machine: Machine, limit: int) -> Timeline:
+    result: FrameResult = machine.run_frame(limit)
+    if result.diagnosis is not None:
+        raise PredictionError(f"the program does not run to its end: {result.diagnosis.text}", result.diagnosis)
+    layers = tuple(LayerCycles(entry.start, entry.end, entry.counters) for entry in result.lists)
+    return Timeline(result.cycles, layers, result.counters)
