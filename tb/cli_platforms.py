@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 from nncosim.platforms.base import Platform
+from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import platforms
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli_options import json_option, output_console, resolve_platform, write_json
-from nncosim.tb.errors import BenchError
 from nncosim.tb.report_table import plain_table
 from rich.console import Console
 from rich.markup import escape
@@ -34,7 +34,7 @@ def _parameters(platform: Platform) -> dict[str, Any]:
 def _backends(platform: Platform) -> dict[str, list[str]]:
     try:
         bench = get_bench(platform)
-    except BenchError:
+    except NncosimError:
         return {}
     return {backend: list(bench.drivers.get(backend, ())) for backend in bench.backends}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nncosim.compiler.backends import backend_for
-from nncosim.compiler.compile import compile_network
+from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.image import Image, ImageError
 from nncosim.compiler.ir import Network
@@ -20,6 +20,7 @@ from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import get_platform
 from nncosim.tb.files import sha256
+from nncosim.tb.listing import listing, memory_map
 from nncosim.tb.network_json import network_from_json, network_to_json
 from nncosim.tb.report import Step
 
@@ -86,3 +87,110 @@ def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
     if is_image(data):
         raise SourceError(f"{source} is a compiled image; this command takes an ONNX model")
     return prove(import_model(source), backend_for(platform).caps)
+
+
+def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
+    """The layers of a schedule section: its `steps` where the back end gives them, else worked out from its tasks."""
+    steps = schedule.get("steps")
+    if steps is None:
+        return _steps_of_tasks(schedule["tasks"])
+    writer = {op.output: op.name for op in network.ops}
+    return tuple(
+        Step(
+            step["name"], tuple(writer[tensor] for tensor in step["writes"] if tensor in writer), step["engine"],
+            int(step["predicted_cycles"]),
+        )
+        for step in steps
+    )  # fmt: skip
+
+
+def _steps_of_tasks(tasks: list[dict[str, Any]]) -> tuple[Step, ...]:
+    """Layers in the order in which they are complete; each takes the cycles since the one before."""
+    ends: dict[str, int] = {}
+    free: dict[str, int] = {}
+    layers: dict[str, list[dict[str, Any]]] = {}
+    for task in tasks:
+        begin = max([free.get(task["engine"], 0), *(ends[name] for name in task["after"])])
+        ends[task["name"]] = free[task["engine"]] = begin + task["cycles"][1]
+        layers.setdefault(task["layer"], []).append(task)
+    order = sorted(layers, key=lambda name: max(ends[task["name"]] for task in layers[name]))
+    steps, before = [], 0
+    for name in order:
+        end = max(ends[task["name"]] for task in layers[name])
+        engines = "+".join(dict.fromkeys(task["engine"] for task in layers[name]))
+        steps.append(Step(name, (name,), engines, end - before))
+        before = end
+    return tuple(steps)
+
+
+def _program(source: Path, image: Image, network: Network, model_hash: str, raw: bytes, **facts: Any) -> Program:
+    steps = _steps(image.schedule, network)
+    predicted = int(image.schedule.get("predicted_cycles", sum(step.predicted_cycles for step in steps)))
+    platform = image.schedule[ORIGIN]["platform"]
+    return Program(source, platform, network, raw, steps, predicted, model_hash, **facts)
+
+
+def compile_model(
+    source: Path, data: bytes, platform: Platform, settings: Mapping[str, int], progress: Progress | None = None
+) -> Program:
+    """Compile a model for a platform, and put into the image what a later run needs to judge it.
+
+    Args:
+        data: the bytes of `source`. settings: what the user changed of the platform.
+
+    Raises:
+        NncosimError: a model that is not supported, or does not fit.
+    """
+    say = progress or (lambda text: None)
+    begin = time.perf_counter()
+    say(f"importing {source.name}")
+    network = prove_model(source, data, platform)
+    compiled = compile_network(network, platform, progress=lambda name: say(f"compiling: {name}"))
+    origin = {
+        "model": source.name, "model_sha256": sha256(data), "platform": platform.name,
+        "parameters": dataclasses.asdict(platform), "settings": dict(settings),  # type: ignore[call-overload]
+        "network": network_to_json(compiled.network),
+    }  # fmt: skip
+    image = dataclasses.replace(compiled.image, schedule={**compiled.image.schedule, ORIGIN: origin})
+    raw = image.to_bytes()
+    program = _program(source, image, compiled.network, sha256(data), raw)
+    files = _files(compiled, program)
+    return dataclasses.replace(program, compile_seconds=time.perf_counter() - begin, files=files)
+
+
+def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
+    prediction = {
+        "model": program.source.name, "platform": program.platform_name, "predicted_cycles": program.predicted_cycles,
+        "image_sha256": sha256(program.image),
+        "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "predicted_cycles": s.predicted_cycles}
+                   for s in program.schedule],
+    }  # fmt: skip
+    return {
+        "image.elf": program.image,
+        "listing.txt": listing(compiled).encode(),
+        "memory.txt": memory_map(compiled).encode(),
+        "prediction.json": (json.dumps(prediction, indent=2) + "\n").encode(),
+    }
+
+
+def load_image(source: Path, data: bytes) -> tuple[Program, Platform, dict[str, int]]:
+    """An image that `compile_model` made, its platform, and the settings the user gave then.
+
+    Raises:
+        ImageError: damaged, cut off, stripped, or not made by nncosim.
+    """
+    image = Image.from_bytes(data, str(source))
+    origin = image.schedule.get(ORIGIN)
+    if not isinstance(origin, dict):
+        raise ImageError(
+            f"{source}: has no section that says what it computes (stripped, or not made by `nncosim compile`); "
+            "compile it again"
+        )
+    network = network_from_json(origin.get("network", {}), str(source))
+    try:
+        platform = get_platform(origin["platform"]).with_parameters(**origin["parameters"])
+        program = _program(source, image, network, origin["model_sha256"], data, from_image=True,
+                           files={"image.elf": data})  # fmt: skip
+        return program, platform, dict(origin["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImageError(f"{source}: its schedule is damaged ({error!r}); compile it again") from error

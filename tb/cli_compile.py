@@ -1,0 +1,133 @@
+"""`nncosim compile` and `nncosim check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from nncosim.compiler.compile import CheckResult, check_network
+from nncosim.compiler.ir import Network
+from nncosim.platforms.base import Platform
+from nncosim.tb.cli_options import (
+    json_option,
+    model_argument,
+    out_option,
+    output_console,
+    platform_options,
+    progress,
+    resolve_platform,
+    write_json,
+)
+from nncosim.tb.files import prepare_directory, prepare_file, sha256, write_files
+from nncosim.tb.program import Program, compile_model, prove_model, read_source
+from nncosim.tb.report import macs_of, operator_name, requantization_of
+from nncosim.tb.report_table import plain_table
+from rich.console import Console
+from rich.markup import escape
+
+__all__ = ["check_command", "compile_command"]
+
+
+def _print_program(console: Console, program: Program) -> None:
+    macs = {op.name: macs_of(program.network, op) for op in program.network.ops}
+    names = {op.name: operator_name(program.network, op) for op in program.network.ops}
+    table = plain_table()
+    for column in ("layer", "operator", "engine", "MACs", "predicted", "MAC/cycle"):
+        table.add_column(column, justify="right" if column in ("MACs", "predicted", "MAC/cycle") else "left")
+    for step in program.schedule:
+        count = sum(macs[op] for op in step.ops)
+        rate = count / step.predicted_cycles if step.predicted_cycles else 0.0
+        what = " + ".join(names[op] for op in step.ops)
+        table.add_row(escape(step.name), what, step.engine, f"{count:,}", f"{step.predicted_cycles:,}", f"{rate:,.1f}")
+    console.print(table, "")
+    total = sum(macs.values())
+    console.print(f"predicted: {program.predicted_cycles:,} cycles for {total:,} MACs, "
+                  f"{total / max(program.predicted_cycles, 1):,.1f} MAC/cycle")  # fmt: skip
+
+
+@click.command("compile")
+@model_argument
+@platform_options
+@out_option(required=True)
+@json_option
+def compile_command(
+    model: Path, platform_name: str | None, settings: tuple[str, ...], out: Path, json_file: Path | None
+) -> int:
+    """Write the image, its listing, the memory map and the predicted cycles to --out."""
+    prepare_directory(out)
+    if json_file not in (None, Path("-")):
+        prepare_file(json_file)
+    platform, overrides = resolve_platform(platform_name, settings)
+    with progress() as say:
+        program = compile_model(model, read_source(model), platform, overrides, say)
+    write_files(out, program.files)
+    console = output_console(json_file)
+    _print_program(console, program)
+    for name, data in program.files.items():
+        console.print(f"{escape(str(out / name))}  {len(data):,} bytes", soft_wrap=True)
+    write_json({
+        "model": model.name, "platform": platform.name, "predicted_cycles": program.predicted_cycles,
+        "files": {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in program.files.items()},
+        "hashes": {"image": sha256(program.image), "model": program.model_hash},
+    }, json_file)  # fmt: skip
+    return 0
+
+
+def _check_json(model: Path, platform: Platform, network: Network, result: CheckResult) -> dict[str, Any]:
+    return {
+        "model": model.name, "platform": platform.name, "fits": not result.problems,
+        "problems": [vars(problem) for problem in result.problems],
+        "macs": sum(macs_of(network, op) for op in network.ops), "layers": len(network.ops),
+        "requantization": requantization_of(network).to_json(),
+        "memory": [vars(use) for use in result.memory],
+        "predicted_cycles": result.compiled.predicted_cycles if result.compiled else None,
+    }  # fmt: skip
+
+
+def _print_fit(console: Console, network: Network, platform: Platform, result: CheckResult) -> None:
+    assert result.compiled is not None
+    proof = requantization_of(network)
+    table = plain_table()
+    for column in ("memory", "bytes", "used", "", "by"):
+        table.add_column(column, justify="left" if column in ("memory", "by") else "right")
+    for use in result.memory:
+        kinds = ", ".join(f"{kind} {size:,}" for kind, size in sorted(use.by_kind.items()))
+        table.add_row(use.memory, f"{use.size:,}", f"{use.peak:,}", f"{use.peak / use.size:.0%}", kinds)
+    console.print(table, "")
+    console.print(
+        f"{len(network.ops)} layers, requantization exact in {proof.exact_layers} of {proof.layers}"
+        + (f" (not in {escape(', '.join(proof.inexact))}: within {proof.max_lsb} LSB)" if proof.inexact else "")
+    )
+    console.print(f"[green]fits {platform.name}[/]; predicted {result.compiled.predicted_cycles:,} cycles")
+
+
+@click.command("check")
+@model_argument
+@platform_options
+@json_option
+def check_command(model: Path, platform_name: str | None, settings: tuple[str, ...], json_file: Path | None) -> int:
+    """Is the model supported, does it fit? If not, say everything that is wrong, and what to change.
+
+    Exit status: 0 it compiles, 2 it does not.
+    """
+    if json_file not in (None, Path("-")):
+        prepare_file(json_file)
+    platform, _ = resolve_platform(platform_name, settings)
+    with progress() as say:
+        say(f"importing {model.name}")
+        network = prove_model(model, read_source(model), platform)
+        say("compiling")
+        result = check_network(network, platform)
+    console = output_console(json_file)
+    write_json(_check_json(model, platform, network, result), json_file)
+    if result.problems:
+        count = len(result.problems)
+        click.echo(
+            f"nncosim: error: {model} does not fit {platform.name}: {count} problem{'s' if count > 1 else ''}", err=True
+        )
+        for problem in result.problems:
+            click.echo(f"  {problem}", err=True)
+        return 2
+    _print_fit(console, network, platform, result)
+    return 0
