@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The iss backend of J3DAI: an image and its inputs on the instruction-set simulator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from nncosim.compiler.image import Image
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
+from nncosim.tb.j3dai.capture import capture, pack_input, places
+from nncosim.tb.j3dai.iss import FrameResult, Machine
+
+__all__ = ["run_iss"]
+
+DEFAULT_LIMIT = 50_000_000
+"""Cycles of a frame where the caller sets no limit."""
+
+
+def run_iss(
+    platform: J3dai, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]], *, limit_cycles: int | None = None,
+    seed: int = 0,
+) -> RunResult:
+    """Run an image on the simulator; see `nncosim.tb.backend.Bench.run`.
+
+    Raises:
+        ImageError: the image's tile table is missing or damaged.
+        IssError: the image cannot be loaded.
+        BuildError, ToolError: the simulator cannot be built.
+    """
+    table = places(Image.from_bytes(data))
+    begin = time.perf_counter()
+    machine = Machine(platform, seed=seed, log_writes=True)
+    build = time.perf_counter() - begin
+    machine.load_elf(data)
+    frames: list[Frame] = []
+    diagnosis: Diagnosis | None = None
+    begin = time.perf_counter()
+    for number, values in enumerate(inputs):
+        for name, value in values.items():
+            packed = np.frombuffer(pack_input(table[name], value), np.uint8)
+            at = table[name].word * platform.word_bytes
+            machine.l2[at : at + len(packed)] = packed
+        first_list, first_write = len(machine.core.lists()), len(machine.core.l2_writes())
+        result = machine.run_frame(limit_cycles or DEFAULT_LIMIT)
+        tensors = capture(table, machine.core.l2_writes()[first_write:], first_list, values, seed + number)
+        diagnosis = result.diagnosis or _reported(machine, result)
+        frames.append(Frame(0 if diagnosis else result.cycles, tensors, _intervals(result)))
+        if diagnosis is not None:
+            break
+    return RunResult("iss", None, tuple(frames), diagnosis, {"build": build, "simulate": time.perf_counter() - begin})
+
+
+def _reported(machine: Machine, result: FrameResult) -> Diagnosis | None:
+    if not result.error:
+        return None
+    return Diagnosis("trap", "\n".join([f"the host reports error {result.error:#x}", *machine.describe()]))
+
+
+def _intervals(result: FrameResult) -> tuple[Interval, ...]:
+    """The frame's lists; the last one lasts until the host has seen its completion."""
+    out = [Interval(step, entry.start, entry.end, entry.counters) for step, entry in enumerate(result.lists)]
+    if out and result.diagnosis is None:
+        before = out[:-1]
+        rest = {
+            engine: {kind: value - sum(step.counters[engine][kind] for step in before) for kind, value in kinds.items()}
+            for engine, kinds in result.counters.items()
+        }
+        out[-1] = Interval(out[-1].step, out[-1].start, result.cycles, rest)
+    return tuple(out)
