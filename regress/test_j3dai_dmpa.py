@@ -208,6 +208,20 @@ def random_task(rng: random.Random, clusters: int, actions: list[int]) -> Task:
     return task
 
 
+def way_back(rng: random.Random, task: Task) -> Task:
+    """A descriptor that moves the last beat of `task` the other way: it must see what `task` wrote."""
+    f = defaultdict(int, task.fields)
+    last = (f["n0"] - 1) % 8 + 1
+    i1, i2 = max(1, f["n1"]) - 1, max(1, f["n2"]) - 1
+    l2 = f["l2"] + f["n0"] - last + i1 * f["l2_step1"] + i2 * f["l2_step2"]
+    local = (f["local"] + f["n0"] - last + i1 * f["local_step1"] + i2 * f["local_step2"]) % (1 << 14)
+    loads = f["op"] == DmpaOp.LOAD.value
+    if loads:  # to other words of L2
+        l2 = rng.randrange(LIST_BASE - last)
+    return Task({"op": (DmpaOp.STORE if loads else DmpaOp.LOAD).value, "clusters": f["clusters"], "l2": l2,
+                 "local": local, "n0": last, "signal_mask": 0})
+
+
 def place_lists(bench: Bench, rng: random.Random, tasks: list[Task]) -> list[int]:
     """Put the descriptors into L2 as lists of random lengths; gives the lists' addresses."""
     starts, address, left, index = [], LIST_BASE, 0, 0
@@ -303,7 +317,11 @@ def exercise(bug: str = "", beat_words: int = 8, clusters: int = CLUSTERS, seed:
         for address, value in enumerate(before):
             bench.poke(address, value)
         actions = [ACTION_BASE]
-        tasks = [random_task(rng, clusters, actions) for _ in range(count)]
+        tasks: list[Task] = []
+        while len(tasks) < count:
+            tasks.append(random_task(rng, clusters, actions))
+            if tasks[-1].fields["op"] != DmpaOp.SYNC.value and rng.random() < 0.4:
+                tasks.append(way_back(rng, tasks[-1]))
         starts = place_lists(bench, rng, tasks)
         for _ in range(3):
             bench.step()
@@ -311,7 +329,7 @@ def exercise(bug: str = "", beat_words: int = 8, clusters: int = CLUSTERS, seed:
         check(bench, tasks, before)
         assert model.idle and not model.busy and model.lists_done == len(starts)
         counters = [model.counters >> (32 * k) & 0xFFFFFFFF for k in Counter]
-        assert sum(counters) == bench.cycle
+        assert sum(counters) == bench.cycle - 1
         beats = len({entry[0] for entry in bench.loads}) + len({entry[0] for entry in bench.stores})
         assert counters[Counter.BUSY] == beats
 

@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Performance counters of one engine."""
+"""Performance counters of one engine.
+
+Every engine registers its state before it counts, with `NO_STATE` at reset: all counters of the SoC are one cycle late,
+and an engine's counters add up to the cycles since reset less one.
+"""
 
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.regs import Counter
 
-__all__ = ["COUNTER_BITS", "EngineCounters"]
+__all__ = ["COUNTER_BITS", "NO_STATE", "EngineCounters"]
 
 COUNTER_BITS = 32
+NO_STATE = 7
+"""State in which nothing is counted."""
 
 
 class EngineCounters(wiring.Component):
     """Counts, for each `Counter`, the cycles since reset in which ``state`` had its value.
 
     Ports:
-        state: The `Counter` of this cycle; one of its values.
+        state: The `Counter` of this cycle; any other value counts nowhere.
         counters: 6 x 32 bits, counter k at bits 32 k; wraps.
     """
 

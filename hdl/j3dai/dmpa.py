@@ -7,7 +7,7 @@
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.counters import COUNTER_BITS, EngineCounters
+from nncosim.hdl.j3dai.counters import COUNTER_BITS, NO_STATE, EngineCounters
 from nncosim.hdl.j3dai.dmpa_fetch import DescriptorFetch
 from nncosim.hdl.j3dai.dmpa_paths import DmpaPaths
 from nncosim.hdl.j3dai.dmpa_semaphores import SEMAPHORES, OutputSemaphores
@@ -161,18 +161,20 @@ class Dmpa(wiring.Component):
 
     def _count(self, m: Module, busy: Signal, port: Signal, nothing: Signal, waits: Signal) -> None:
         m.submodules.counter = counter = EngineCounters()
-        m.d.comb += self.counters.eq(counter.counters)
+        state, registered = Signal(3), Signal(3, init=NO_STATE)
+        m.d.sync += registered.eq(state)
+        m.d.comb += [counter.state.eq(registered), self.counters.eq(counter.counters)]
         with m.If(busy):
-            m.d.comb += counter.state.eq(Counter.BUSY)
+            m.d.comb += state.eq(Counter.BUSY)
         with m.Elif(self.trap):
-            m.d.comb += counter.state.eq(Counter.IDLE)
+            m.d.comb += state.eq(Counter.IDLE)
         with m.Elif(port):
-            m.d.comb += counter.state.eq(Counter.WAIT_PORT)
+            m.d.comb += state.eq(Counter.WAIT_PORT)
         with m.Elif(waits):
-            m.d.comb += counter.state.eq(Counter.WAIT_DATA)
+            m.d.comb += state.eq(Counter.WAIT_DATA)
         with m.Elif(~nothing):
-            m.d.comb += counter.state.eq(Counter.CONTROL)
+            m.d.comb += state.eq(Counter.CONTROL)
         with m.Elif(self.in_frame):
-            m.d.comb += counter.state.eq(Counter.WAIT_HOST)
+            m.d.comb += state.eq(Counter.WAIT_HOST)
         with m.Else():
-            m.d.comb += counter.state.eq(Counter.IDLE)
+            m.d.comb += state.eq(Counter.IDLE)

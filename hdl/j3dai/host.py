@@ -7,7 +7,7 @@ import pythondata_cpu_cv32e40p
 from amaranth.hdl import Cat, ClockSignal, Const, Elaboratable, Instance, Module, Mux, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.counters import COUNTER_BITS, EngineCounters
+from nncosim.hdl.j3dai.counters import COUNTER_BITS, NO_STATE, EngineCounters
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, MMIO_BASE, Counter
 from nncosim.hdl.sram import Sram
 
@@ -97,8 +97,9 @@ class Host(wiring.Component):
         m.d.sync += [from_mmio.eq(to_mmio), from_dmem.eq(to_dmem)]
 
         m.submodules.counter = counter = EngineCounters()
-        m.d.comb += [
-            self.counters.eq(counter.counters),
-            counter.state.eq(Mux(self.sleeping, Mux(self.in_frame, Counter.WAIT_DATA, Counter.IDLE), Counter.BUSY)),
+        state = Signal(3, init=NO_STATE)
+        m.d.comb += [self.counters.eq(counter.counters), counter.state.eq(state)]
+        m.d.sync += [
+            state.eq(Mux(self.sleeping, Mux(self.in_frame, Counter.WAIT_DATA, Counter.IDLE), Counter.BUSY)),
         ]
         return m

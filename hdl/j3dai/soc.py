@@ -3,10 +3,11 @@
 
 from collections.abc import Callable
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.emit import Block, emit_design
+from nncosim.hdl.j3dai.cluster import Cluster
 from nncosim.hdl.j3dai.control import ControlRegisters
 from nncosim.hdl.j3dai.counters import COUNTER_BITS
 from nncosim.hdl.j3dai.dmpa import Dmpa
@@ -24,11 +25,6 @@ CLUSTER_MODULE = "j3dai_cluster"
 ClusterFactory = Callable[[J3dai], wiring.Component]
 
 
-def Cluster(platform):
-    from nncosim.hdl.j3dai.cluster import Cluster
-    return Cluster(platform)
-
-
 class Soc(wiring.Component):
     """The accelerator with its host.
 
@@ -42,9 +38,10 @@ class Soc(wiring.Component):
         probe_list: Index, counted from reset, of the list whose beat is written. ``probe_list_done``: pulse: all
             writes of the next list in turn are in L2.
         probe_counters: 192 bits an engine: the clusters, the DMPA, the host; six 32-bit counters each.
+            They are one cycle late: an engine's counters add up to ``probe_cycle`` - 1.
         probe_wr_valid, probe_wr_space, probe_drain_ahead: LOAD beats at the clusters, and their drains.
         probe_running, probe_armed, probe_trap: Bit per cluster; bit 8 of ``probe_trap``: the DMPA.
-        probe_cluster: 32 bits a cluster, see `CLUSTER_STATE`.
+        probe_cluster: 32 bits a cluster, the `probe` of `Cluster`.
         probe_dmpa: Descriptor's word address (19:0), operation (23:20), semaphore waited for (26:24), idle (27), clusters
             waited for (39:32).
         probe_host_sleeping, probe_host_pc.
@@ -115,6 +112,7 @@ class Soc(wiring.Component):
             cluster.in_frame.eq(control.in_frame), cluster.dmpa_idle.eq(dmpa.idle),
             control.running[index].eq(cluster.running), control.armed[index].eq(cluster.armed),
             control.cluster_trap[index].eq(cluster.trap),
+            self.probe_cluster.word_select(index, 32).eq(cluster.probe),
         ]
 
     def _probe(self, m: Module, clusters: list[Block], control: ControlRegisters, dmpa: Dmpa, host: Host) -> None:

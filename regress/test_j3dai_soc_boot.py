@@ -1,0 +1,185 @@
+"""The J3DAI SoC boots its host: C on the real core, lists through the DMPA, WFI and the interrupt."""
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from elftools.elf.elffile import ELFFile
+from nncosim.hdl.formats import encode
+from nncosim.hdl.j3dai.counters import NO_STATE, EngineCounters
+from nncosim.hdl.j3dai.header import c_header
+from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp
+from nncosim.hdl.j3dai.l2 import L2
+from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, Counter
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.j3dai import build as j3dai
+from nncosim.tb.model import Model
+
+PLATFORM = replace(J3dai(), clusters=2, l2_bytes=256 * 1024)
+
+LINKER_SCRIPT = """
+ENTRY(_start)
+SECTIONS {
+  .text 0x00000000 : { KEEP(*(.start)) *(.text*) }
+  .data 0x00100000 : { *(.rodata*) *(.srodata*) *(.data*) *(.sdata*) *(.bss*) *(.sbss*) *(COMMON) }
+  /DISCARD/ : { *(.comment) *(.eh_frame*) *(.riscv.attributes) }
+}
+"""
+
+PROGRAM = """
+#include "j3dai.h"
+__attribute__((naked, section(".start"))) void _start(void) {
+    __asm__ volatile("li sp, 0x00140000\\n j run");
+}
+static const uint32_t lists[] = {@lists@};
+static volatile char text[8] = "........";
+static void wait_lists(uint32_t count) {
+    while (J3DAI_LISTS_DONE != count) __asm__ volatile("wfi");
+    J3DAI_IRQ_LISTS_SEEN = count;
+}
+void run(void) {
+    __asm__ volatile("csrw mie, %0" :: "r"(1u << J3DAI_IRQ_LINE));
+    if (J3DAI_ID != J3DAI_ID_VALUE) J3DAI_ERROR = 1;
+    uint32_t done = 0;
+    for (;;) {
+        while (J3DAI_FRAMES_REQUESTED == J3DAI_FRAMES_DONE) __asm__ volatile("wfi");
+        J3DAI_IRQ_FRAMES_SEEN = J3DAI_FRAMES_REQUESTED;
+        for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++) {
+            while ((J3DAI_DMPA_STATUS & 7) == 0) {}
+            J3DAI_DMPA_PUSH = lists[i];
+            done++;
+        }
+        wait_lists(done);
+        text[(done / 4) % 8] = 'x'; /* a byte write */
+        J3DAI_FRAMES_DONE = J3DAI_FRAMES_DONE + 1;
+    }
+}
+"""
+
+
+class StubCluster(wiring.Component):
+    """The ports of a cluster around an L1 with one port; it never runs, and its drains are a fixed pattern."""
+
+    def __init__(self, platform: J3dai):
+        self.words = platform.l1_words
+        super().__init__({
+            "start": In(1), "start_pc": In(9), "wr_valid": In(1), "wr_space": In(2), "wr_addr": In(14),
+            "wr_mask": In(8), "wr_data": In(1024), "rd_valid": In(1), "rd_addr": In(14), "signal_in": In(8),
+            "in_frame": In(1), "dmpa_idle": In(1),
+            "rd_data": Out(1024), "drain_ahead": Out(1), "signal_out": Out(8), "running": Out(1), "armed": Out(1),
+            "trap": Out(1), "counters": Out(192), "probe": Out(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.l1 = l1 = L2(self.words)
+        m.submodules.counter = counter = EngineCounters()
+        state = Signal(3, init=NO_STATE)
+        m.d.sync += state.eq(Counter.IDLE)
+        m.d.comb += [self.counters.eq(counter.counters), counter.state.eq(state)]
+        write, rd_valid, rd_addr, tick = Signal(), Signal(), Signal(14), Signal(3)
+        delayed = {name: Signal(len(getattr(self, name)), name=f"d_{name}") for name in ("wr_addr", "wr_mask", "wr_data")}
+        m.d.sync += [write.eq(self.wr_valid & (self.wr_space == 0)), rd_valid.eq(self.rd_valid),
+                     rd_addr.eq(self.rd_addr), tick.eq(tick + 1)]
+        m.d.sync += [signal.eq(getattr(self, name)) for name, signal in delayed.items()]
+        m.d.comb += [
+            l1.w_en.eq(write), l1.w_data.eq(delayed["wr_data"]), l1.r_en.eq(rd_valid & ~write),
+            l1.addr.eq(Mux(write, delayed["wr_addr"], rd_addr)), l1.mask.eq(Mux(write, delayed["wr_mask"], 0xFF)),
+            self.drain_ahead.eq(tick == 0),
+        ]
+        m.d.sync += self.rd_data.eq(l1.r_data)
+        # Echo every increment: a descriptor can then wait for one before it.
+        m.d.comb += self.signal_out.eq(self.signal_in)
+        return m
+
+
+def compile_c(folder, source: str, platform: J3dai) -> dict[int, bytes]:
+    """Address to bytes of the program's loadable parts."""
+    (folder / "j3dai.h").write_text(c_header(platform))
+    (folder / "main.c").write_text(source)
+    (folder / "link.ld").write_text(LINKER_SCRIPT)
+    subprocess.run([sys.executable, "-m", "ziglang", "cc", "-target", "riscv32-freestanding-none",
+                    "-mcpu=generic_rv32+m+c", "-O2", "-ffreestanding", "-fno-pic", "-nostdlib", "-static",
+                    "-fno-sanitize=undefined", "-Wl,-T,link.ld", "-o", "main.elf", "main.c"], cwd=folder, check=True)
+    elf = ELFFile(io.BytesIO((folder / "main.elf").read_bytes()))
+    return {section["sh_addr"]: section.data() for section in elf.iter_sections()
+            if section["sh_flags"] & 2 and section["sh_size"]}
+
+
+def load_program(model: Model, sections: dict[int, bytes]) -> None:
+    for address, data in sections.items():
+        name = "dmem" if address >= HOST_DMEM_BASE else "imem"
+        memory = model.memory(j3dai.host_memory_path(name), np.uint8).reshape(-1)
+        start = address % HOST_DMEM_BASE
+        memory[start:start + len(data)] = np.frombuffer(data, np.uint8)
+
+
+def descriptor(op: DmpaOp, **fields: int) -> bytes:
+    return encode(Descriptor, op=op.value, **fields).to_bytes(32, "little")
+
+
+@pytest.fixture(scope="module")
+def soc():
+    return j3dai.build_soc(PLATFORM, cluster=StubCluster)
+
+
+def boot(model: Model, tmp_path) -> np.ndarray:
+    """Load a program whose four lists copy 100 words, turned by 2 rows, and the data; gives the data."""
+    data = np.random.default_rng(5).integers(0, 256, (100, 16), np.uint8)
+    j3dai.write_l2(model, 1001, data)
+    place = {
+        4000: descriptor(DmpaOp.LOAD, end=1, clusters=3, l2=1001, local=37, n0=100, signal_mask=3, signal_semaphore=2),
+        4008: descriptor(DmpaOp.STORE, end=1, clusters=2, l2=2003, local=37, n0=50, wait_mask=3, wait_semaphore=2),
+        4016: descriptor(DmpaOp.STORE, clusters=1, l2=2053, local=87, n0=10, n1=5, l2_step1=10, local_step1=10)
+        + descriptor(DmpaOp.SYNC, end=1),
+        4024: descriptor(DmpaOp.SYNC, end=1, signal_mask=1, signal_semaphore=5),
+    }
+    for address, line in place.items():
+        j3dai.write_l2(model, address, line)
+    load_program(model, compile_c(tmp_path, PROGRAM.replace("@lists@", ", ".join(map(str, place))), PLATFORM))
+    model.monitor_enable = 1
+    model.reset()
+    return data
+
+
+def request(model: Model) -> None:
+    model.frame = 1
+    model.tick()
+    model.frame = 0
+
+
+def test_boot_copy_sleep(soc, tmp_path):
+    with Model(soc) as model:
+        data = boot(model, tmp_path)
+        model.run_until("probe_host_sleeping", 1, 2000)
+        for frame in range(1, 4):
+            j3dai.write_l2(model, 2003, bytes(1600))
+            request(model)
+            model.run_until("frames_done", frame, 5000)
+            assert model.error == 0 and not model.trap and model.lists_done == 4 * frame
+            assert (j3dai.read_l2(model, 2003, 100) == data).all()
+            model.run_until("probe_host_sleeping", 1, 2000)
+        text = model.memory(j3dai.host_memory_path("dmem"), np.uint8).tobytes()
+        assert b".xxx...." in text
+        # What the monitors saw.
+        writes = model.log(j3dai.L2_WRITE_STREAM, j3dai.L2_WRITE)
+        assert set(writes["list"] % 4) == {1, 2} and sum(bin(mask).count("1") for mask in writes["mask"]) == 300
+        first = writes[0]
+        assert first["address"] == 2003 and first["mask"] == 0xFF and (first["data"] == data[:8]).all()
+        lists = model.log(j3dai.LIST_DONE_STREAM, j3dai.LIST_DONE)
+        assert list(lists["list"]) == list(range(12)) and (np.diff(lists["cycle"].astype(int)) > 0).all()
+        frames = model.log(j3dai.FRAME_DONE_STREAM, j3dai.FRAME_DONE)
+        assert list(frames["frames"]) == [1, 2, 3]
+        records = model.log(j3dai.COUNTERS_STREAM, j3dai.counters_dtype(PLATFORM))
+        assert len(records) == 15
+        assert (records["counters"].sum(axis=2) == records["cycle"][:, None] - 1).all()
+        last = j3dai.split_counters(PLATFORM, model.probe_counters)
+        assert all(sum(engine.values()) == model.probe_cycle - 1 for engine in last.values())
+        assert last["dmpa"]["busy"] == 3 * (13 + 7 + 10)
+        assert last["dmpa"]["wait_port"] > 0 and last["host"]["wait_data"] > 0 and last["host"]["idle"] > 0

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A J3DAI platform as a simulation: the whole SoC with its monitors, and how to reach its memories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.hdl.j3dai.host import core_files, core_include_dirs
+from nncosim.hdl.j3dai.regs import Counter
+from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.backdoor import Backdoor
+from nncosim.tb.verilate import BuiltModel, Progress, build
+
+__all__ = [
+    "COUNTERS_STREAM",
+    "FRAME_DONE",
+    "FRAME_DONE_STREAM",
+    "L2_WRITE",
+    "L2_WRITE_STREAM",
+    "LIST_DONE",
+    "LIST_DONE_STREAM",
+    "SOC",
+    "TOP",
+    "build_soc",
+    "counters_dtype",
+    "engine_names",
+    "host_memory_path",
+    "l2_rows",
+    "read_l2",
+    "split_counters",
+    "write_l2",
+]  # fmt: skip
+
+TOP = "j3dai_tb"
+SOC = "soc"
+"""Instance of the SoC in the top: memories are ``soc.l2.bank0``, ``soc.host.imem``..."""
+
+_HERE = Path(__file__).parent
+
+L2_WRITE_STREAM, LIST_DONE_STREAM, FRAME_DONE_STREAM, COUNTERS_STREAM = 1, 2, 3, 4
+"""Event-log streams of the monitors. A record of `COUNTERS_STREAM` is written with each list and frame done."""
+
+L2_WRITE = np.dtype([("cycle", "<u8"), ("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("data", "u1", (8, 16))])
+"""One write to L2: word i of ``data`` went to word address + i if bit i of ``mask`` is set."""
+
+LIST_DONE = np.dtype([("cycle", "<u8"), ("list", "<u8"), ("unused", "<u8", (2,))])
+"""All writes of list number ``list`` (from 0, since reset) are in L2."""
+
+FRAME_DONE = np.dtype([("cycle", "<u8"), ("frames", "<u8"), ("unused", "<u8", (2,))])
+"""The host wrote FRAMES_DONE = ``frames``."""
+
+
+def counters_dtype(platform: J3dai) -> np.dtype[Any]:
+    """Record of `COUNTERS_STREAM`: (engine, counter) in the order of `engine_names` and `Counter`."""
+    return np.dtype([("cycle", "<u8"), ("counters", "<u4", (platform.clusters + 2, len(Counter)))])
+
+
+def engine_names(platform: J3dai) -> tuple[str, ...]:
+    """Engines in the order of the counters: the clusters, the DMPA, the host."""
+    return (*(f"cluster{k}" for k in range(platform.clusters)), "dmpa", "host")
+
+
+def split_counters(platform: J3dai, value: int) -> dict[str, dict[str, int]]:
+    """The port ``probe_counters`` as engine -> lower-case name of the `Counter` -> cycles."""
+    names = [(engine, counter.name.lower()) for engine in engine_names(platform) for counter in Counter]
+    out: dict[str, dict[str, int]] = {}
+    for index, (engine, counter) in enumerate(names):
+        out.setdefault(engine, {})[counter] = value >> (32 * index) & 0xFFFFFFFF
+    return out
+
+
+def build_soc(
+    platform: J3dai,
+    *,
+    cluster: ClusterFactory | None = None,
+    trace: str | None = None,
+    jobs: int = 2,
+    progress: Progress | None = None,
+    **options: Any,
+) -> BuiltModel:
+    """The platform's SoC under `TOP`, built once for each content.
+
+    Args:
+        cluster: Another cluster than the real one, for benches of the rest.
+        trace: "vcd" or "fst" for a build with waveforms.
+        options: Further fields of `nncosim.tb.verilate.BuildOptions`.
+
+    Raises:
+        BuildError, ToolError: as `nncosim.tb.verilate.build`.
+    """
+    sources = emit_soc(platform) if cluster is None else emit_soc(platform, cluster)
+    parameters = {"CLUSTERS": platform.clusters}
+    return build(
+        sources, TOP, files=(*core_files(), _HERE / "monitors.sv", _HERE / "j3dai_tb.sv"),
+        include_dirs=core_include_dirs(), parameters=parameters, trace=trace, jobs=jobs, progress=progress, **options,
+    )
+
+
+def host_memory_path(name: str) -> str:
+    """Path of the host's "imem" or "dmem" for `Backdoor.memory` (32-bit words)."""
+    return f"{SOC}.host.{name}"
+
+
+def l2_rows(model: Backdoor) -> list[npt.NDArray[np.uint8]]:
+    """The banks of L2 as arrays of shape (rows, 16): word a is row a // 8 of bank a % 8. Writes reach the simulation."""
+    return [model.memory(f"{SOC}.l2.bank{k}", np.uint8) for k in range(8)]
+
+
+def write_l2(model: Backdoor, address: int, data: bytes | npt.NDArray[np.uint8]) -> None:
+    """Put whole words into L2 from word `address` on; `data` is a multiple of 16 bytes."""
+    words = np.frombuffer(bytes(data), np.uint8).reshape(-1, 16)
+    for bank, rows, chosen in _spread(model, address, len(words)):
+        bank[rows] = words[chosen]
+
+
+def read_l2(model: Backdoor, address: int, count: int) -> npt.NDArray[np.uint8]:
+    """`count` words of L2 from word `address` on; shape (count, 16)."""
+    out = np.empty((count, 16), np.uint8)
+    for bank, rows, chosen in _spread(model, address, count):
+        out[chosen] = bank[rows]
+    return out
+
+
+def _spread(model: Backdoor, address: int, count: int) -> Iterator[tuple[npt.NDArray[np.uint8], slice, slice]]:
+    """Per bank: its storage, its rows, and which of the words they are."""
+    for k, bank in enumerate(l2_rows(model)):
+        first = (k - address) % 8
+        number = len(range(first, count, 8))
+        row = (address + first) // 8
+        yield bank, slice(row, row + number), slice(first, None, 8)
