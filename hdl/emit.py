@@ -110,8 +110,8 @@ def emit(component: wiring.Component, name: str) -> str:
 def emit_design(top: wiring.Component, name: str) -> dict[str, str]:
     """Verilog of a whole design: file name to text, each distinct `Block` converted once.
 
-    The top is ``<name>.v``; each block is ``<module_name>.v``; the SRAM macro's model is added when the
-    design instantiates it. Blocks may contain blocks. The order is top first, then as met.
+    The top is ``<name>.v``; each block is ``<module_name>.v``; the SRAM macro's model is added, as ``nncosim_sram.v``,
+    when the design instantiates it. Blocks may contain blocks. The order is top first, then as met.
 
     Raises:
         HdlError: If one module name stands for two different components, or is the top's name.
@@ -124,7 +124,7 @@ def emit_design(top: wiring.Component, name: str) -> dict[str, str]:
             del registry.pending[module_name]
             files[f"{module_name}.v"] = emit(component, module_name)
     if any(SRAM_MODULE in text for text in files.values()):
-        files[SRAM_VERILOG.name] = SRAM_VERILOG.read_text()
+        files[f"{SRAM_MODULE}.v"] = SRAM_VERILOG.read_text()
     return files
 
 

@@ -42,6 +42,7 @@ class Sram(wiring.Component):
     def __init__(self, depth: int, width: int, write_granularity: int | None = None):
         granularity = width if write_granularity is None else write_granularity
         if depth < 1 or width < 1 or granularity < 1 or width % granularity:
+            self._MustUse__used = True  # Amaranth need not warn about it as well
             raise HdlError(
                 f"Sram: depth {depth}, width {width}, write granularity {granularity}: all must be at least 1 "
                 f"and the granularity must divide the width"

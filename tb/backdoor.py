@@ -119,14 +119,18 @@ class Backdoor:
     def cycles(self) -> int:
         """Clock cycles simulated so far.
 
-        Under cocotb, those of a clock started by `nncosim.tb.cocotb_bench.FreeClock`; others are not counted.
+        A cycle counts when the evaluation of its falling edge is done. Under cocotb, those of a clock started by
+        `nncosim.tb.cocotb_bench.FreeClock`; others are not counted.
         """
         return int(self.handle.library.nncosim_cycles(self.handle.address))
 
     @property
     def memories(self) -> Mapping[str, Variable]:
         """Every memory within reach, by hierarchical name starting with the top's (``soc.l2.bank0``)."""
-        return {entry.scope: entry for entry in self._variables if entry.elements > 1 and entry.scope != "TOP"}
+        ports = {entry.name for entry in self._variables if entry.scope == "TOP"}
+        # The top's own scope repeats its ports.
+        return {entry.scope: entry for entry in self._variables
+                if entry.scope != "TOP" and not ("." not in entry.scope and entry.name in ports)}
 
     def memory(self, path: str, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """The storage of an SRAM macro as an array: writes reach the simulation, reads see its state.

@@ -19,6 +19,7 @@ nncosim::Simulation* simulation = nullptr;
 CData* free_clock = nullptr;           // the clock generated here, if Python started one
 std::uint64_t free_clock_edge = NEVER;  // time of its next edge
 std::uint64_t free_clock_half = 0;
+bool free_clock_fell = false;          // in the time step being evaluated: it ends a cycle
 
 bool settle_value_callbacks() {
     bool any = false;
@@ -42,15 +43,17 @@ void evaluate_time_step() {
     VerilatedVpi::callCbs(cbReadOnlySynch);
 }
 
-void dump_trace() {
+void finish_time_step() {
 #if VM_TRACE
     if (simulation->trace_wanted()) simulation->trace->dump(simulation->context->time());
 #endif
+    simulation->cycles += free_clock_fell;
+    free_clock_fell = false;
 }
 
 void toggle_free_clock() {
-    simulation->cycles += *free_clock;  // counted at the falling edge
     *free_clock ^= 1;
+    free_clock_fell = *free_clock == 0;
     free_clock_edge += free_clock_half;
 }
 
@@ -70,7 +73,7 @@ bool run_quiet_edges() {
         if (VerilatedVpi::callValueCbs()) return true;
         nncosim::top_eval(simulation->top.get());
         if (VerilatedVpi::callValueCbs()) return true;
-        dump_trace();
+        finish_time_step();
     }
     return false;
 }
@@ -91,7 +94,7 @@ bool advance_time() {
 void run() {
     while (!simulation->context->gotFinish()) {
         evaluate_time_step();
-        dump_trace();
+        finish_time_step();
         if (free_clock && run_quiet_edges()) continue;
         if (simulation->context->gotFinish() || !advance_time()) break;
     }

@@ -163,6 +163,9 @@ def _describe(results: CocotbResults, test_module: str, seed: int, status: int) 
     lines = [f"{len(results.failures)} of {len(results.tests)} cocotb tests of {test_module} failed (seed {seed}):"]
     for test in results.failures:
         lines += [f"  {test.name}: {test.failure}"]
+    # What the shim says when an assertion or a fatal error ended the simulation.
+    output = results.log.read_text(errors="replace").splitlines()
+    lines += [f"  {line}" for line in output if line.startswith("nncosim: ")]
     if not results.failures:
         lines += [f"  the simulator ended with status {status}", _tail(results.log)]
     return "\n".join([*lines, f"  full log: {results.log}"])
