@@ -143,7 +143,9 @@ def _search(
     steps = _steps(function, channels, acc_lo, acc_hi)
     ratios = [abs(function.ratios[0][c]) for c in channels]
     signs = np.array([-1 if function.ratios[0][c] < 0 else 1 for c in channels], dtype=np.int64)
-    # hi * 2**s < 2**60 keeps every sum within 63 bits
+    # hi * 2**s < 2**60 and acc * m < 2**61 keep acc * m + c within 63 bits
+    reach = int(max(np.abs(steps.acc_lo).max(), np.abs(steps.acc_hi).max()))
+    caps = replace(caps, multiplier_bits=min(caps.multiplier_bits, 62 - reach.bit_length()))
     limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
     best: Found | None = None
     for mode in _modes(function.rounding, caps):
@@ -231,7 +233,14 @@ def _differing_channels(
     want = function.lo + _counts(steps.first, points)
     got = _take(requant, channels).apply(points * signs)
     backwards = np.sign(requant.m[0][channels]) * signs[:, 0] < 0
-    return [int(c) for c in channels[(want != got).any(axis=1) | backwards]]
+    return [int(c) for c in channels[(want != got).any(axis=1) | backwards | _overflows(requant, channels, steps)]]
+
+
+def _overflows(requant: Requant, channels: np.ndarray, steps: Steps) -> np.ndarray:
+    """bool per channel: acc * m + c may leave 64 bits (Python integers, so that this itself cannot)."""
+    reach = np.maximum(np.abs(steps.acc_lo), np.abs(steps.acc_hi)).tolist()
+    numbers = zip(reach, requant.m[0][channels].tolist(), requant.c[channels].tolist(), strict=True)
+    return np.array([r * abs(m) + abs(c) >= 1 << 63 for r, m, c in numbers])
 
 
 def _counts(first: np.ndarray, points: np.ndarray) -> np.ndarray:

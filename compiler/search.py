@@ -109,11 +109,9 @@ def multipliers(
     """
     heights = _heights(rounding, steps.lo, steps.hi, s)
     most = np.int64((1 << multiplier_bits - 1) - 1)
-    m = np.clip(m, 1, most)
-    start = m.copy()
-    least_m, most_m = np.ones_like(m), np.full_like(m, most)
-    c, ok = np.zeros_like(m), np.zeros(len(m), dtype=bool)
-    todo = np.arange(len(m))
+    start = np.clip(m, 1, most)
+    m, least_m, most_m = start.copy(), np.ones_like(start), np.full_like(start, most)
+    c, ok, todo = np.zeros_like(m), np.zeros(len(m), dtype=bool), np.arange(len(m))
     for _ in range(64):
         if not len(todo):
             break
@@ -131,11 +129,10 @@ def multipliers(
         m[todo[up & go]] = least_m[todo[up & go]]
         m[todo[down & go]] = most_m[todo[down & go]]
         todo = todo[go]
-    m[~ok] = start[~ok]
-    if not ok.all():
-        bad = ~ok
-        low, high, _, _ = _interval(steps.select(bad), heights[bad], m[bad])
-        c[bad] = low + (high - low) // 2
+    bad = np.flatnonzero(~ok)
+    m[bad] = start[bad]
+    low, high, _, _ = _interval(steps.select(bad), heights[bad], m[bad])
+    c[bad] = low + (high - low) // 2
     limit = _FAR if constant_bits >= 64 else np.int64(1 << constant_bits - 1)
     ok &= (c < limit) & (c >= -limit)
     return Found(m, c, s.copy(), ok)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import lcm
 
 import numpy as np
@@ -97,14 +98,19 @@ def evaluate_exact(
         values, inverse = np.unique(acc, return_inverse=True)
         exact = [round_fraction(int(a) * ratio + offset, rounding) for a in values]
         return np.clip(np.array(exact, dtype=object), lo, hi).astype(np.int64)[inverse].reshape(acc.shape)
+    find = _all_thresholds if hi - lo < _CACHED_STEPS else _all_thresholds.__wrapped__
+    first = find(abs(ratio), offset, rounding, lo, hi)
+    return lo + np.searchsorted(first, -acc if ratio < 0 else acc, side="right")
+
+
+_CACHED_STEPS = 1024  # larger tables are not worth their memory
+
+
+@lru_cache(maxsize=1 << 14)
+def _all_thresholds(ratio: Fraction, offset: Fraction, rounding: Rounding, lo: int, hi: int) -> np.ndarray:
     twice, strict = boundaries(rounding, lo, hi)
-    mirrored = -acc if ratio < 0 else acc
-    if not acc.size:
-        return acc.astype(np.int64)
-    first = step_thresholds(
-        abs(ratio), offset, twice.tolist(), strict.tolist(), int(mirrored.min()), int(mirrored.max())
-    )
-    return lo + np.searchsorted(np.array(first, dtype=np.int64), mirrored, side="right")
+    first = step_thresholds(ratio, offset, twice.tolist(), strict.tolist(), -(1 << 62), 1 << 62)
+    return np.array(first, dtype=np.int64)
 
 
 def exact_pairs(

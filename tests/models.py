@@ -177,3 +177,51 @@ def residual_model(seed: int = 0, size: int = 8) -> onnx.ModelProto:
     y = g.quant(y, 0.41, signed=0, name="average_q")
     y = g.gemm(g.node("Flatten", [y], name="flatten"), 8, 10, name="classifier")
     return g.model(g.quant(y, 2.0, name="y"))
+
+
+def random_model(seed: int) -> onnx.ModelProto:
+    """A chain of one to five random operators, each followed by a Quant with random parameters."""
+    g = Graph((1, int(np.random.default_rng(seed).integers(1, 9)), 7, 6), seed=seed, trunc=1 + seed % 2)
+    pick, chance = g.rng.integers, g.rng.random
+    channels = g.inputs[0].type.tensor_type.shape.dim[1].dim_value
+
+    def quant(x: str, low: float, high: float) -> str:
+        signed = int(pick(2))
+        zero = int([0, 0, 3, -5 if signed else 7][pick(4)])
+        modes = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
+        return g.quant(x, g.rng.uniform(low, high), bits=int([4, 6, 8, 8][pick(4)]), zero=zero, signed=signed,
+                       narrow=int(pick(2)), rounding=modes[pick(len(modes))])
+
+    x = quant("x", 0.04, 0.06)
+    for _ in range(int(pick(1, 6))):
+        step = ("conv", "depthwise", "max", "average", "add", "concat", "resize", "norm", "requantise", "mul")[pick(10)]
+        if step == "conv":
+            new = int(pick(1, 7))
+            y = g.conv(x, channels, new, ((1, 1), (3, 3), (1, 3), (2, 2))[pick(4)], strides=[int(pick(1, 3)), 1])
+            channels = new
+            y = g.batch_norm(y, channels) if chance() < 0.4 else y
+            x = quant(g.relu(y) if chance() < 0.4 else y, 0.05, 1)
+        elif step == "depthwise":
+            factor = int(pick(1, 3))
+            x = quant(g.conv(x, channels, channels * factor, 3, groups=channels), 0.05, 0.5)
+            channels *= factor
+        elif step == "max":
+            x = g.node("MaxPool", [x], kernel_shape=[2, 2], strides=[int(pick(1, 3))] * 2, pads=[1, 1, 0, int(pick(2))])
+        elif step == "average":
+            y = g.node("AveragePool", [x], kernel_shape=[2, 1], pads=[1, 0, 0, 0], count_include_pad=1)
+            x = quant(y, 0.03, 0.2)
+        elif step == "add":
+            y = g.node("Add", [x, quant(x, 0.03, 0.2)])
+            x = quant(g.relu(y) if chance() < 0.4 else y, 0.05, 0.3)
+        elif step == "concat":
+            extra = g.conv(x, channels, 3, 1) if chance() < 0.5 else ""
+            y = g.node("Concat", [x, extra or quant(x, 0.1, 0.2)], axis=1)
+            channels += 3 if extra else channels
+            x = quant(y, 0.05, 0.2)
+        elif step == "resize":
+            x = g.node("Resize", [x, "", g.constant([1, 1, 2, 1])], mode="nearest", nearest_mode="floor",
+                       coordinate_transformation_mode="asymmetric")
+        else:
+            y = g.batch_norm(x, channels) if step == "norm" else x
+            x = quant(g.node("Mul", [y, g.constant(g.rng.uniform(-2, 2))]) if step == "mul" else y, 0.03, 0.2)
+    return g.model(x)

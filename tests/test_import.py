@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import onnx
 import pytest
-from models import Graph, conv_model, residual_model, scale_for
+from models import Graph, conv_model, random_model, residual_model, scale_for
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.evaluate import evaluate
 from nncosim.compiler.frontend import dequantise_output, import_model, quantise_input, raw_outputs
@@ -378,3 +378,8 @@ def test_arithmetic_on_a_sum_folds():
     y = g.node("Mul", [g.constant(np.array([1, -2, 0.5, 3]).reshape(4, 1, 1)), y])
     y = g.node("Div", [g.node("Sub", [y, g.constant(0.7)]), g.constant(1.3)])
     check(g.model(g.quant(g.node("Add", [y, g.constant(np.ones((1, 4, 1, 1)))]), 0.8)))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_chains(seed):
+    check(random_model(seed), images=2, seed=seed)

@@ -136,6 +136,25 @@ def test_channels_with_one_value_and_with_no_slope():
     assert proof.exact and requant.apply(np.zeros((3, 1), dtype=int)).ravel().tolist() == [4, -128, 127]
 
 
+def test_sums_stay_within_64_bits_at_the_widest_accumulators():
+    function = random_function(np.random.default_rng(5), 50, 2**32)
+    low, high = np.full(50, -(2**31)), np.full(50, 2**31 - 1)
+    requant, proof = prove_function(function, low, high, RequantCaps())
+    for c in range(50):
+        for acc in (-(2**31), 2**31 - 1):
+            scalar(requant, c, acc)
+    assert proof.differing_values < proof.checked_values // 10**6 and proof.max_lsb <= 1
+
+
+def test_an_overflowing_sum_is_found():
+    function = QuantFunction(((Fraction(1),),), (Fraction(0),), Rounding.FLOOR, -8, 7)
+    good = Requant.uniform(1, (1 << 30,), 0, 30, -8, 7, Rounding.FLOOR)
+    low, high = np.array([-(2**20)]), np.array([2**20])
+    assert proof_module._verify(function, low, high, good).exact
+    far = Requant.uniform(1, (1 << 30,), (1 << 63) - 1 - (1 << 49), 30, -8, 7, Rounding.FLOOR)
+    assert not proof_module._verify(function, low, high, far).exact
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     p=st.integers(-2000, 2000), q=st.integers(1, 3000), t=st.integers(-5000, 5000), u=st.integers(1, 50),

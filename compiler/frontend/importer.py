@@ -74,6 +74,14 @@ _REMEDIES = {
 }
 
 
+@dataclass(frozen=True)
+class Output:
+    """A graph output: its ONNX name and shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Import:
     """A network and where it came from.
@@ -183,9 +191,9 @@ def _unsupported(node: Node) -> Problem:
     return Problem(node.name, node.op, f"{node.op} is not supported", remedy)
 
 
-def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Value]) -> dict[str, str]:
-    """Network tensor to graph output name, in the graph's order."""
-    names: dict[str, str] = {}
+def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Value]) -> dict[str, Output]:
+    """Network tensor to graph output, in the graph's order."""
+    found: dict[str, Output] = {}
     for out in graph.output:
         value = values.get(out.name)
         node = next((n for n in graph.node if out.name in n.output), None)
@@ -201,12 +209,12 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
             if not isinstance(value, Parts | Quantised):
                 raise Refusal("a graph output must be computed from a quantised input")
             tensor = builder.quantised(value).tensor
-            if tensor in names or tensor in builder.input_rounding:
+            if tensor in found or tensor in builder.input_rounding:
                 tensor = _copy(builder, where, tensor)
-            names[tensor] = out.name
+            found[tensor] = Output(out.name, value.shape)
         except Refusal as refusal:
             builder.problems.append(refusal.problem(where))
-    return names
+    return found
 
 
 def _raw_output(builder: Builder, node: Node, form: Affine) -> Quantised:
@@ -237,13 +245,13 @@ def _copy(builder: Builder, node: Node, tensor: str) -> str:
     return name
 
 
-def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mapping[str, str]) -> Network:
+def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mapping[str, Output]) -> Network:
     """Rename output tensors to the graph's names and drop what no output needs."""
     constants = {t.name for t in graph.initializer}
     inputs = tuple(i.name for i in graph.input if i.name not in constants)
-    rename = dict(outputs)
+    rename = {tensor: output.name for tensor, output in outputs.items()}
     for old in builder.tensors:  # an inner tensor may carry the name that an output needs
-        if old not in rename and old in outputs.values():
+        if old not in outputs and old in rename.values():
             rename[old] = builder.unique(f"{old}.inner", builder.tensors)
     builder.onnx_names = {rename.get(k, k): v for k, v in builder.onnx_names.items()}
     ops = [_renamed(op, rename) for op in _needed(builder.ops, set(outputs))]
@@ -252,11 +260,13 @@ def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mappin
         rename.get(k, k): replace(t, name=rename.get(k, k))
         for k, t in builder.tensors.items() if rename.get(k, k) in used
     }
-    shapes = {v.name: _graph_shape(v) for v in (*graph.input, *graph.output) if v.name not in constants}
+    shapes = {i.name: _graph_shape(i) for i in graph.input if i.name not in constants}
+    shapes |= {output.name: output.shape for output in outputs.values()}
     unused = [i for i in inputs if i not in tensors]
     if unused:
         raise ModelError(name, [Problem(i, "", "this graph input is not used", "remove it") for i in unused])
-    return Network(name, tensors, tuple(ops), inputs, tuple(outputs.values()), shapes, builder.input_rounding)
+    names = tuple(output.name for output in outputs.values())
+    return Network(name, tensors, tuple(ops), inputs, names, shapes, builder.input_rounding)
 
 
 def _needed(ops: list[Op], wanted: set[str]) -> list[Op]:
