@@ -66,20 +66,20 @@ class Kernel(ABC):
 def candidate_kernels(
     kernels: tuple[Kernel, ...], op: Op, network: Network, platform: Platform
 ) -> tuple[tuple[Kernel, ...], tuple[Problem, ...]]:
-    """The kernels that can run `op`; if there are none, every reason why."""
+    """The kernels that can run `op`; if there are none, the reasons of the one that is nearest to it."""
     fitting: list[Kernel] = []
-    reasons: list[Problem] = []
+    reasons: list[tuple[Problem, ...]] = []
     for kernel in kernels:
         if op.kind not in kernel.op_types:
             continue
         found = kernel.problems(op, network, platform)
-        reasons.extend(found)
-        if not found:
+        if found:
+            reasons.append(found)
+        else:
             fitting.append(kernel)
-    if not fitting and not reasons:
-        known = sorted({kind for kernel in kernels for kind in kernel.op_types})
-        reasons.append(
-            Problem(op.name, type(op).__name__, f"has no kernel on platform {platform.name}", f"use {', '.join(known)}")
-        )
-    return tuple(fitting), (() if fitting else tuple(reasons))
+    if fitting:
+        return tuple(fitting), ()
+    known = ", ".join(sorted({kind for kernel in kernels for kind in kernel.op_types}))
+    nothing = (Problem(op.name, type(op).__name__, f"has no kernel on platform {platform.name}", f"use {known}"),)
+    return (), min(reasons, key=len, default=nothing)
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 from nncosim.compiler.arithmetic import Requant, Rounding
-from nncosim.compiler.evaluate import accumulate
+from nncosim.compiler.evaluate import accumulate, execute
 from nncosim.compiler.ir import (
     Add,
     Concat,
@@ -54,10 +54,12 @@ def random_inputs(network: Network, seed: int) -> dict[str, np.ndarray]:
 
 
 def _fit(
-    rng: np.random.Generator, op: Op, sources: list[Tensor], out: TensorType, rounding: Rounding | None, bits: int
-) -> Op:
-    """`op` with a requantization fitted to its accumulators on random data, and the equal rational function."""
-    sample = [rng.integers(t.type.lo, t.type.hi + 1, t.shape) for t in sources]
+    rng: np.random.Generator, op: Op, sources: list[Tensor], out: TensorType, rounding: Rounding | None, bits: int,
+    sample: list[np.ndarray] | None = None,
+) -> Op:  # fmt: skip
+    """`op` with a requantization fitted to its accumulators on a sample (random if None), and the equal function."""
+    if sample is None:
+        sample = [rng.integers(t.type.lo, t.type.hi + 1, t.shape) for t in sources]
     accumulators = accumulate(op, sample)
     channels = accumulators[0].shape[0]
     spread = [max(1.0, float(a.std())) for a in accumulators]
@@ -190,7 +192,12 @@ def chain(seed: int, c: int = 24, h: int = 13, w: int = 11) -> Network:
         (first, [x], a), (dw, [a], b), (pw, [b], d), (Add("add", ("a", "d"), "e"), [a, d], e), (mean, [e], g),
         (fc, [g], y),
     ]  # fmt: skip
-    ops = [_fit(rng, op, sources, out.type, Rounding.HALF_EVEN, 20) for op, sources, out in plan]
+    values = {"x": rng.integers(0, 256, x.shape)}
+    ops = []
+    for op, sources, out in plan:
+        sample = [values[t.name] for t in sources]
+        ops.append(_fit(rng, op, sources, out.type, Rounding.HALF_EVEN, 20, sample))
+        values[out.name] = execute(ops[-1], sample)
     return _network("chain", [x], ops, [a, b, d, e, g, y], ("y", "e"))
 
 

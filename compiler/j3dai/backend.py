@@ -57,10 +57,10 @@ class J3daiBackend:
         found = []
         if not network.ops:
             found.append(Problem(network.name, "", "has no operators", "nothing would run"))
-        for name in (*network.inputs, *network.outputs):
-            tensor = network.tensors[name]
+        for tensor in network.tensors.values():
             if tensor.type.bits > 8:
-                found.append(Problem(name, "", f"has {tensor.type.bits} bits", "quantise it to 8 bits or less"))
+                what = f"tensor has {tensor.type.bits} bits, but activations have at most 8"
+                found.append(Problem(tensor.name, "", what, "quantise it to 8 bits or less"))
         return tuple(found)
 
     def candidates(

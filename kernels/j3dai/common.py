@@ -37,12 +37,9 @@ def job_cycles(nest: Nest) -> int:
     return max(windows * each, DRAIN_SPACING)
 
 
-def _value_problems(op: Op, tensors: tuple[Tensor, ...]) -> list[Problem]:
+def _map_problems(op: Op, tensors: tuple[Tensor, ...]) -> list[Problem]:
     found = []
     for tensor in tensors:
-        if tensor.type.bits > 8:
-            what = f"tensor {tensor.name!r} has {tensor.type.bits} bits, but activations have at most 8"
-            found.append(problem(op, what, "quantise it to 8 bits or less"))
         if max(tensor.shape[1:]) > 4095:
             what = f"tensor {tensor.name!r} is {tensor.shape[1]} x {tensor.shape[2]}, at most 4095 x 4095"
             found.append(problem(op, what, "cut the input into parts"))
@@ -56,7 +53,7 @@ class NestKernel(Kernel):
 
     def problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
         tensors = (*network.op_inputs(op), network.tensors[op.output])
-        return (*_value_problems(op, tensors), *self.own_problems(op, network, platform))
+        return (*_map_problems(op, tensors), *self.own_problems(op, network, platform))
 
     def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
         return ()

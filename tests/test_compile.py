@@ -1,0 +1,225 @@
+"""The J3DAI back end from a network to an image: structure, legality, reproducibility, memory."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nncosim.compiler.compile import check_network, compile_network
+from nncosim.compiler.errors import CompileError, ModelError
+from nncosim.compiler.image import Image
+from nncosim.compiler.ir import TensorType
+from nncosim.compiler.placement import PlacementError
+from nncosim.compiler.tiles import read_tiles
+from nncosim.hdl.j3dai.asm import decode_descriptors, words_of
+from nncosim.hdl.j3dai.isa import DmpaOp, Opcode, Space
+from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.regress.cases import CASES, case, chain
+
+
+def l2_of(image):
+    memory = bytearray(PLATFORM.l2_bytes)
+    for s in image.segments:
+        if s.memory == "l2":
+            memory[s.address - L2_BASE : s.address - L2_BASE + len(s.data)] = s.data
+    return bytes(memory)
+
+
+def lists_of(image):
+    memory = l2_of(image)
+    return [decode_descriptors(memory[16 * step["list"] :]) for step in image.schedule["steps"]]
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return compile_network(chain(1), PLATFORM)
+
+
+def test_segments_lie_in_their_memories(compiled):
+    places = {"host_imem": HOST_IMEM_BASE, "host_dmem": HOST_DMEM_BASE, "l2": L2_BASE}
+    sizes = {m.name: m.size_bytes for m in PLATFORM.memories}
+    for s in compiled.image.segments:
+        assert places[s.memory] <= s.address <= s.address + len(s.data) <= places[s.memory] + sizes[s.memory]
+    assert compiled.image.entry == HOST_IMEM_BASE
+    assert {s.memory for s in compiled.image.segments} >= {"host_imem", "l2"}
+
+
+def test_every_tensor_and_layer_is_described(compiled):
+    image = Image.from_bytes(compiled.image.to_bytes())
+    tiles = read_tiles(image)
+    assert set(tiles) == set(compiled.network.tensors)
+    assert [s["name"] for s in image.schedule["steps"]] == [op.name for op in compiled.network.ops]
+    assert tiles["x"].role == "input" and tiles["x"].written_by == ()
+    assert tiles["y"].role == "output" and tiles["y"].written_by == (5,)
+    assert {n: t.tensor for n, t in tiles.items()} == dict(compiled.network.tensors)
+
+
+def test_lists_begin_with_programs_and_write_only_their_tensor(compiled):
+    tiles = read_tiles(compiled.image)
+    for step, descriptors in zip(compiled.image.schedule["steps"], lists_of(compiled.image), strict=True):
+        first = descriptors[0]
+        assert (first["op"], first["local"] >> 14, first["signal_semaphore"]) == (DmpaOp.LOAD.value, Space.IMEM, 7)
+        assert first["local"] % 2**14 * 2 == step["program_counter"]
+        (out,) = step["writes"]
+        low = (tiles[out].address - L2_BASE) // 16
+        written = set()
+        for d in descriptors:
+            if d["op"] == DmpaOp.STORE.value:
+                for i2 in range(max(1, d["n2"])):
+                    for i1 in range(max(1, d["n1"])):
+                        start = d["l2"] + i1 * d["l2_step1"] + i2 * d["l2_step2"]
+                        written |= set(range(start, start + d["n0"]))
+        assert written == set(range(low, low + tiles[out].size // 16)), "all of the tensor and nothing else"
+
+
+def test_programs_end_and_fit(compiled):
+    memory = l2_of(compiled.image)
+    for descriptors in lists_of(compiled.image):
+        for d in descriptors:
+            if d["op"] == DmpaOp.LOAD.value and d["local"] >> 14 == Space.IMEM:
+                opcodes = [w & 63 for w in words_of(memory[16 * d["l2"] : 16 * (d["l2"] + d["n0"])])]
+                assert Opcode.HALT in opcodes[-2:]
+                assert d["local"] % 2**14 + d["n0"] <= PLATFORM.imem_words
+
+
+@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+def test_semaphores_balance(c):
+    """What lists give to a semaphore the programs take, and the other way round: nothing is left for the next layer."""
+    image = compile_network(c.build(1), PLATFORM).image
+    memory = l2_of(image)
+    for step, descriptors in zip(image.schedule["steps"], lists_of(image), strict=True):
+        given, taken = {}, {}
+        programs = {}
+        for d in descriptors:
+            for cluster in range(8):
+                if d["signal_mask"] >> cluster & 1:
+                    key = (cluster, d["signal_semaphore"])
+                    given[key] = given.get(key, 0) + 1
+                if d["wait_mask"] >> cluster & 1:
+                    key = (cluster, d["wait_semaphore"])
+                    taken[key] = taken.get(key, 0) + 1
+                if d["op"] == DmpaOp.LOAD.value and d["local"] >> 14 == Space.IMEM and d["clusters"] >> cluster & 1:
+                    programs[cluster] = words_of(memory[16 * d["l2"] : 16 * (d["l2"] + d["n0"])])
+        waits, signals = {}, {}
+        for cluster, words in programs.items():
+            waits[cluster, 7] = 1  # the start itself
+            for opcode, semaphore in executed(words):
+                table = waits if opcode == Opcode.WAIT else signals
+                table[cluster, semaphore] = table.get((cluster, semaphore), 0) + 1
+        assert given == waits, step["name"]
+        assert taken == signals, step["name"]
+
+
+def executed(words):
+    """(opcode, semaphore) of every WAIT and SIGNAL in order of execution; loops by the manual's rule."""
+    pc, stack = 0, []
+    while True:
+        word = words[pc]
+        opcode = word & 63
+        if opcode == Opcode.HALT:
+            return
+        if opcode in (Opcode.WAIT, Opcode.SIGNAL):
+            yield opcode, word >> 6 & 7
+        if opcode == Opcode.LOOP:
+            count, body = word >> 6 & 0xFFFF, word >> 22 & 0x1FF
+            stack.append([pc + 1, pc + body, count])
+            pc += 1
+            continue
+        if stack and pc == stack[-1][1]:
+            stack[-1][2] -= 1
+            if stack[-1][2]:
+                pc = stack[-1][0]
+                continue
+            stack.pop()
+        pc += 1
+
+
+def test_same_bytes_every_time(compiled, tmp_path):
+    code = (
+        "import sys, hashlib; from nncosim.regress.cases import chain; from nncosim.platforms.j3dai import PLATFORM;"
+        "from nncosim.compiler.compile import compile_network;"
+        "print(hashlib.sha256(compile_network(chain(1), PLATFORM).image.to_bytes()).hexdigest())"
+    )
+    hashes = set()
+    for number in ("1", "2"):
+        out = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+            env={"PYTHONHASHSEED": number, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        )  # fmt: skip
+        hashes.add(out.stdout)
+    assert len(hashes) == 1
+
+
+def test_no_path_in_the_image(compiled, tmp_path):
+    raw = compiled.image.to_bytes()
+    for text in (b"/tmp", b"/home", b"/root", b"site-packages"):
+        assert text not in raw
+
+
+def test_concat_without_copy_is_a_view():
+    image = compile_network(case("concat_aligned").build(1), PLATFORM).image
+    tiles = read_tiles(image)
+    assert [s["op"] for s in image.schedule["steps"]] == ["Requantize", "Requantize", "Conv"]
+    assert tiles["p0"].address == tiles["joined"].address
+    assert tiles["p1"].address == tiles["joined"].address + tiles["p0"].size
+    assert tiles["joined"].written_by == (0, 1)
+    shifted = compile_network(case("concat_shifted").build(1), PLATFORM).image
+    assert [s["op"] for s in shifted.schedule["steps"]].count("Concat") == 1
+
+
+def test_all_problems_in_one_report():
+    network = chain(1)
+    wide = TensorType(16, True, network.tensors["a"].type.scale, 0, -32768, 32767)
+    ops = list(network.ops)
+    ops[2] = replace(ops[2], weights=ops[2].weights * 3)
+    network = replace(
+        network, ops=tuple(ops), tensors={**network.tensors, "a": replace(network.tensors["a"], type=wide)}
+    )
+    result = check_network(network, PLATFORM)
+    texts = [str(p) for p in result.problems]
+    assert len(texts) == 2
+    assert "'a'" in texts[0] and "16 bits" in texts[0]
+    assert "pw" in texts[1] and "-128..127" in texts[1]
+    with pytest.raises(ModelError, match="2 problems"):
+        compile_network(network, PLATFORM)
+
+
+def test_too_large_for_l2_says_what_and_how_much():
+    small = PLATFORM.with_parameters(l2_bytes=64 * 1024)
+    with pytest.raises(PlacementError, match=r"'l2' holds 65536 bytes.*x 131072.*larger memory"):
+        compile_network(case("conv1x1_128").build(1), small)
+    assert len(check_network(case("conv1x1_128").build(1), small).problems) == 1
+
+
+def test_too_large_for_l1_says_what_would_help():
+    small = PLATFORM.with_parameters(l1_bytes=2048)
+    with pytest.raises(CompileError, match=r"conv: no tile fits a cluster.*larger l1_bytes"):
+        compile_network(case("conv3x3_large_k").build(1), small)
+
+
+def test_check_gives_the_memory_table():
+    result = check_network(chain(1), PLATFORM)
+    assert result.problems == ()
+    (use,) = result.memory
+    assert use.memory == "l2"
+    assert use.peak <= use.size
+    assert set(use.by_kind) == {"tensor", "parameters", "program", "list"}
+
+
+def test_dump_has_a_file_for_each_pass(tmp_path):
+    compile_network(case("conv1x1_16").build(1), PLATFORM, dump=tmp_path)
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["00-legalize.txt", "01-prove.txt", "02-assign.txt", "03-lower.txt", "04-place.txt", "05-link.txt"]
+    assert "conv.parameters" in (tmp_path / "04-place.txt").read_text()
+
+
+def test_schedule_section_is_plain_json(compiled):
+    again = json.loads(json.dumps(compiled.image.schedule))
+    assert again["inputs"] == ["x"] and again["outputs"] == ["y", "e"]
+    assert again["macs"] == sum(
+        int(np.prod(op.weights.shape)) * int(np.prod(compiled.network.tensors[op.output].shape[1:]))
+        for op in compiled.network.ops if hasattr(op, "weights")
+    )

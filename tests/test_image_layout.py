@@ -1,0 +1,65 @@
+"""Layouts: the one function from tensor to bytes, against loops written from the definition."""
+
+import itertools
+
+import numpy as np
+import pytest
+from nncosim.compiler.layout import Layout, LayoutError, from_bytes, size_bytes, to_bytes
+
+LAYOUTS = [
+    Layout("CHWc", 16, 8), Layout("HWCc", 1, 8), Layout("CHWc", 1, 8), Layout("HWCc", 8, 4), Layout("CHWc", 4, 2),
+    Layout("CHWc", 2, 16), Layout("WHCc", 3, 32), Layout("HCWc", 5, 1),
+]  # fmt: skip
+
+
+def by_hand(array, layout):
+    """Element positions by the words of the definition, one at a time."""
+    c, h, w = array.shape
+    blocks = -(-c // layout.channel_block)
+    sizes = {"C": blocks, "H": h, "W": w, "c": layout.channel_block}
+    out = bytearray(-(-blocks * layout.channel_block * h * w * layout.bits // 8))
+    for number, index in enumerate(itertools.product(*(range(sizes[a]) for a in layout.axes))):
+        at = dict(zip(layout.axes, index, strict=True))
+        channel = at["C"] * layout.channel_block + at["c"]
+        value = int(array[channel, at["H"], at["W"]]) if channel < c else 0
+        for bit in range(layout.bits):
+            place = number * layout.bits + bit
+            out[place // 8] |= (value >> bit & 1) << place % 8
+    return bytes(out)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("signed", [False, True])
+def test_bytes(layout, signed):
+    rng = np.random.default_rng(3)
+    low, high = (-(1 << layout.bits - 1), 1 << layout.bits - 1) if signed else (0, 1 << layout.bits)
+    for shape in ((1, 1, 1), (5, 3, 2), (17, 2, 3)):
+        array = rng.integers(low, high, shape)
+        data = to_bytes(array, layout)
+        assert data == by_hand(array, layout)
+        assert len(data) == size_bytes(shape, layout)
+        assert np.array_equal(from_bytes(data, shape, layout, signed), array)
+
+
+def test_block_planar_is_what_the_accelerator_reads():
+    """Word of (block b, row y, column x) = (b * H + y) * W + x; channel 16 b + n in byte n."""
+    array = np.arange(20 * 2 * 3).reshape(20, 2, 3)
+    data = to_bytes(array, Layout("CHWc", 16, 8))
+    for c, y, x in itertools.product(range(20), range(2), range(3)):
+        assert data[(((c // 16) * 2 + y) * 3 + x) * 16 + c % 16] == array[c, y, x]
+
+
+def test_values_out_of_range_are_refused():
+    with pytest.raises(LayoutError, match=r"values -9\.\.0 do not fit 4 bits"):
+        to_bytes(np.array([[[0, -9]]]), Layout("CHWc", 1, 4))
+
+
+def test_short_data_is_refused():
+    with pytest.raises(LayoutError, match="takes 6 bytes"):
+        from_bytes(bytes(5), (2, 1, 3), Layout(), signed=False)
+
+
+@pytest.mark.parametrize("wrong", [{"axes": "CHW"}, {"bits": 3}, {"channel_block": 0}])
+def test_impossible_layouts_are_refused(wrong):
+    with pytest.raises(LayoutError):
+        Layout(**wrong)

@@ -1,0 +1,115 @@
+"""Placement: nothing that is in use at one time overlaps, by a checker that plays the schedule through."""
+
+import numpy as np
+import pytest
+from nncosim.compiler.placement import Buffer, PlacementError, conflicts, overlaps, place
+from nncosim.compiler.schedule import Schedule, Task
+from nncosim.platforms.base import Memory
+
+
+def chain(sizes):
+    """Task i reads buffer i and writes buffer i + 1, one after the other."""
+    tasks = tuple(Task(f"t{i}", "e", f"t{i}", (), (f"b{i}",), (f"b{i + 1}",)) for i in range(len(sizes) - 1))
+    buffers = tuple(
+        Buffer(f"b{i}", "m", size, "tensor", 8, from_start=i == 0, to_end=i == len(sizes) - 1)
+        for i, size in enumerate(sizes)
+    )
+    return Schedule(tasks), buffers
+
+
+def clobbered(schedule, buffers, placement):
+    """Independent of `conflicts`: bytes as a set, written and read in the order of the tasks (for one engine)."""
+    size = {b.name: b.size for b in buffers}
+    owner = {}
+
+    def write(name):
+        owner.update(dict.fromkeys(range(placement.address[name], placement.address[name] + size[name]), name))
+
+    def intact(name):
+        at = placement.address[name]
+        return all(owner.get(i) == name for i in range(at, at + size[name]))
+
+    for b in buffers:
+        if b.from_start or b.content is not None:
+            write(b.name)
+    for task in schedule.tasks:
+        for name in task.writes:
+            write(name)
+        for name in task.reads:
+            if not intact(name):
+                return f"{task.name} reads {name}"
+    return next((b.name for b in buffers if (b.to_end or b.content is not None) and not intact(b.name)), None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_chains(seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 400, 12).tolist()
+    schedule, buffers = chain(sizes)
+    buffers += (Buffer("w", "m", 100, "weights", 16, content=bytes(100)),)
+    placement = place(buffers, (Memory("m", 4096, 32),), schedule)
+    assert clobbered(schedule, buffers, placement) is None
+    assert all(placement.address[b.name] % b.align == 0 for b in buffers)
+    assert placement.table[0].peak <= 112 + sum(sorted(sizes)[-4:]) + 32
+
+
+def test_the_checkers_see_a_planted_overlap():
+    schedule, buffers = chain([64, 64, 64, 64])
+    placement = place(buffers, (Memory("m", 4096, 32),), schedule)
+    placement.address["b1"] = placement.address["b2"] + 8
+    assert overlaps(placement, buffers, conflicts(buffers, schedule)).count(("b1", "b2")) == 1
+    assert clobbered(schedule, buffers, placement) is not None
+
+
+def test_lifetimes_are_shared():
+    schedule, buffers = chain([64] * 10)
+    assert place(buffers, (Memory("m", 4096, 32),), schedule).table[0].peak <= 192
+
+
+def test_engines_that_run_at_once_do_not_share():
+    schedule = Schedule((
+        Task("a", "p", "a", (), (), ("x",)), Task("b", "q", "b", (), (), ("y",)),
+        Task("c", "p", "c", (), ("x",), ("z",)),
+    ))  # fmt: skip
+    buffers = tuple(Buffer(n, "m", 64, "tensor") for n in "xyz")
+    found = conflicts(buffers, schedule)
+    assert frozenset("xy") in found
+    assert frozenset("yz") in found, "nothing says that b is over when c starts"
+
+
+def test_views_lie_inside_their_parent():
+    schedule = Schedule((
+        Task("a", "p", "a", (), (), ("x",)), Task("b", "p", "b", (), (), ("y",)),
+        Task("c", "p", "c", (), ("whole",), ("z",)),
+    ))  # fmt: skip
+    buffers = (
+        Buffer("whole", "m", 96, "tensor"), Buffer("x", "m", 64, "tensor", parent="whole"),
+        Buffer("y", "m", 32, "tensor", parent="whole", offset=64), Buffer("z", "m", 8, "tensor", to_end=True),
+    )  # fmt: skip
+    at = place(buffers, (Memory("m", 4096, 32),), schedule).address
+    assert (at["x"], at["y"]) == (at["whole"], at["whole"] + 64)
+    assert not at["whole"] < at["z"] + 8 <= at["whole"] + 96
+
+
+def test_the_solver_fits_what_greedy_does_not():
+    """(first task, last task, size): largest first needs 31 units, the most that is in use at once is 29."""
+    tasks: list[Task] = []
+    spans = {
+        "a": (6, 7, 5), "b": (1, 4, 1), "c": (2, 7, 7), "d": (5, 7, 5), "e": (6, 8, 7), "f": (1, 8, 5), "g": (0, 2, 9),
+    }
+    for t in range(9):
+        uses = tuple(n for n, (first, last, _) in spans.items() if first < t <= last)
+        makes = tuple(n for n, (first, _, _) in spans.items() if first == t)
+        tasks.append(Task(f"t{t}", "e", f"t{t}", (), uses, makes))
+    buffers = tuple(Buffer(n, "m", 8 * size, "tensor", 8) for n, (_, _, size) in spans.items())
+    schedule = Schedule(tuple(tasks))
+    assert place(buffers, (Memory("m", 64 * 8, 32),), schedule).table[0].peak == 31 * 8
+    placement = place(buffers, (Memory("m", 29 * 8, 32),), schedule)
+    assert clobbered(schedule, buffers, placement) is None
+    assert place(buffers, (Memory("m", 29 * 8, 32),), schedule) == placement, "the same every time"
+
+
+def test_too_much_is_refused_with_numbers():
+    schedule, buffers = chain([64, 512, 512])
+    with pytest.raises(PlacementError, match=r"memory 'm' holds 1000 bytes, but 1024 are needed.*tensor b1 512"):
+        place(buffers, (Memory("m", 1000, 32),), schedule)
