@@ -1,0 +1,213 @@
+"""The simulator's clusters against the plain reference interpreter, over random register contents."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from nncosim.hdl.formats import encode
+from nncosim.hdl.j3dai.asm import DescriptorList, Program, address
+from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp, RequantRecord, Space
+from nncosim.hdl.j3dai.regs import Reg
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.j3dai.iss import Machine
+from nncosim.tb.j3dai.iss_host import ScriptHost
+from nncosim.tb.j3dai.iss_reference import ReferenceCluster
+
+PLATFORM = J3dai(clusters=1, l2_bytes=64 * 1024)
+SMALL = J3dai(clusters=1, l2_bytes=64 * 1024, l1_bytes=8 * 1024, wmem_bytes=4 * 1024, imem_bytes=2 * 1024)
+
+
+def placed(program: Program, platform: J3dai, pc: int) -> np.ndarray:
+    """IMEM with the program from `pc` on, wrapping at its end."""
+    imem = np.zeros(platform.imem_bytes, np.uint8)
+    code = np.frombuffer(program.to_bytes(), np.uint8)
+    imem[: len(code)] = code
+    return np.roll(imem, 8 * pc)
+
+
+def run_program(
+    program: Program, platform: J3dai, seed: int, l1: np.ndarray, wmem: np.ndarray, pc: int = 0
+) -> Machine:
+    """Load the program by the DMPA, run it on cluster 0; its memories start as given."""
+    machine = Machine(platform, seed=seed)
+    code = placed(program, platform, pc)
+    lists = DescriptorList()
+    lists.load(l2=8, clusters=1, local=address(Space.IMEM, 0), n0=len(code) // 16, signal_mask=1, signal_semaphore=7)
+    machine.l2[:128] = np.frombuffer(lists.to_bytes(), np.uint8)
+    machine.l2[128 : 128 + len(code)] = code
+    machine.core.l1[0], machine.core.wmem[0] = l1, wmem
+
+    def script(host: ScriptHost) -> Iterator[None]:
+        host.write(Reg.IRQ_FRAMES_SEEN, 1)
+        host.write(Reg.CLUSTER_START, 1 | pc << 16)
+        host.write(Reg.DMPA_PUSH, 0)
+        while host.read(Reg.CLUSTER_STATUS) & 1:
+            pass
+        host.write(Reg.FRAMES_DONE, 1)
+        yield
+
+    machine.run_script(script)
+    result = machine.run_frame(1_000_000)
+    assert result.diagnosis is None, result.diagnosis
+    return machine
+
+
+def check(program: Program, platform: J3dai, seed: int, wmem: np.ndarray, pc: int = 0) -> np.ndarray:
+    """Run on both; gives the words of L1 that the program changed."""
+    rng = np.random.default_rng(seed)
+    l1 = rng.integers(0, 256, platform.l1_bytes, dtype=np.uint8)
+    expected = l1.copy()
+    reference = ReferenceCluster(platform, expected, wmem, placed(program, platform, pc))
+    reference.run(pc)
+    machine = run_program(program, platform, seed, l1, wmem, pc)
+    np.testing.assert_array_equal(machine.core.l1[0].reshape(-1, 16), expected.reshape(-1, 16))
+    return np.flatnonzero((expected != l1).reshape(-1, 16).any(axis=1))
+
+
+def random_records(rng: random.Random, wmem: np.ndarray) -> None:
+    """32 records at the start of WMEM that bring accumulators of many sizes into the range of a byte."""
+    for n in range(32):
+        shift = rng.randrange(0, 64)
+        record = encode(
+            RequantRecord, m=rng.randrange(-(1 << 31), 1 << 31) >> rng.randrange(0, 31),
+            c=rng.randrange(-(1 << 63), 1 << 63) >> rng.randrange(0, 64), s=shift,
+            lo=rng.choice([-128, 0, -256, rng.randrange(-256, 256)]), hi=rng.choice([127, 255, rng.randrange(-256, 256)]),
+            rounding=rng.randrange(8))  # fmt: skip
+        wmem[16 * n : 16 * n + 16] = np.frombuffer(record.to_bytes(16, "little"), np.uint8)
+
+
+def random_registers(rng: random.Random, p: Program) -> None:
+    """AGU A and window registers without any sense, small enough to end."""
+    p.setb(Agu.A, rng.randrange(1 << 14), rng.randrange(-40, 40), rng.randrange(-40, 40), rewind=rng.randrange(2))
+    for dim in range(6):
+        if rng.random() < 0.8:
+            p.setd(Agu.A, dim, rng.randrange(0, 4), rng.randrange(-8192, 8192), rng.randrange(-10, 10),
+                   rng.randrange(-10, 10))
+    p.seti(rng.randrange(64), rng.randrange(64), rng.choice([1, 1, 2, 2, -1, 0, 3, rng.randrange(-8192, 8192)]),
+           rng.randrange(-32, 32), rng.randrange(-256, 256))
+
+
+def random_mac(rng: random.Random, **fields: int) -> dict[str, int]:
+    return {
+        "depthwise": rng.randrange(2), "signed_a": rng.randrange(2), "first": rng.randrange(2), "lane": rng.randrange(16),
+        "advance": rng.randrange(2), "lanes": rng.randrange(16), "rewind_w": rng.randrange(2),
+        "next_w": rng.randrange(2), "pset": rng.randrange(2), **fields,
+    }
+
+
+@pytest.mark.parametrize("platform", [PLATFORM, SMALL], ids=["default", "small"])
+@pytest.mark.parametrize("seed", range(6))
+def test_random_accumulation(platform: J3dai, seed: int) -> None:
+    """Any registers, any operation: accumulate over several jobs, then drain one job and look."""
+    rng = random.Random(seed)
+    wmem = np.random.default_rng(seed).integers(0, 256, platform.wmem_bytes, dtype=np.uint8)
+    random_records(rng, wmem)
+    p = Program()
+    p.ldp(0, 0)
+    p.ldp(1, 16)
+    p.seto(8 * rng.randrange(1, 5), rng.randrange(2))
+    p.setb(Agu.O, rng.randrange(1 << 14), rng.randrange(-3, 8))
+    p.setd(Agu.O, 0, 3, rng.randrange(-8192, 8192), rng.randrange(-4, 4))
+    p.setd(Agu.O, 2, 9, rng.randrange(-8192, 8192), rng.randrange(-4, 4))
+    for _ in range(10):
+        random_registers(rng, p)
+        if rng.random() < 0.5:
+            p.setw(rng.randrange(1 << 14))
+        if rng.random() < 0.5:
+            p.addw(rng.randrange(-8192, 8192))
+        p.mac(rng.choice(list(MacOp)), **random_mac(rng, repeat=rng.randrange(3)))
+        p.addb(Agu.A, rng.randrange(-8192, 8192), rng.randrange(-20, 20), rng.randrange(-20, 20))
+        drain = rng.choice([Drain.WRITE, Drain.KEEP, Drain.ADD, Drain.WRITE])
+        p.mac(rng.choice(list(MacOp)), **random_mac(rng, last=1, first=rng.random() < 0.2), drain=drain)
+        p.fence()
+        if rng.random() < 0.5:
+            p.addb(Agu.O, rng.randrange(-8192, 8192), rng.randrange(-4, 4))
+    p.halt()
+    assert len(check(p, platform, seed, wmem)) > 3
+
+
+@pytest.mark.parametrize("drain", list(Drain))
+@pytest.mark.parametrize("seed", range(4))
+def test_random_jobs(drain: Drain, seed: int) -> None:
+    """Many jobs that drain, reading from one half of L1 and writing to the other."""
+    rng = random.Random(100 * seed + drain.value)
+    wmem = np.random.default_rng(seed).integers(0, 256, PLATFORM.wmem_bytes, dtype=np.uint8)
+    random_records(rng, wmem)
+    p = Program()
+    p.ldp(0, 0)
+    p.ldp(1, 16)
+    for k in range(4):
+        pstride = rng.choice([1, 2, 5])
+        p.setb(Agu.A, rng.randrange(100), rng.randrange(-3, 3), rng.randrange(-2, 2), rewind=1)
+        p.setd(Agu.A, 0, rng.randrange(1, 4), rng.randrange(4), 1, 0)
+        p.setd(Agu.A, 1, rng.randrange(0, 4), rng.randrange(40), 0, 1)
+        p.setd(Agu.A, 2, rng.randrange(0, 3), rng.randrange(40), 0, 0)
+        p.setd(Agu.A, 3, rng.randrange(1, 4), 8 * pstride, 8 * pstride, 0)
+        p.setd(Agu.A, 4, 4, 50, 0, 2)
+        p.seti(rng.randrange(10, 40), rng.randrange(3, 20), pstride, pstride, rng.randrange(-256, 256))
+        p.setb(Agu.O, 2048 + 400 * k, 0, rewind=1)
+        p.setd(Agu.O, 0, 3, 16, 8)
+        p.setd(Agu.O, 1, 8, 48, 0)
+        p.seto(rng.randrange(9, 25), rng.randrange(2))
+        p.setw(rng.randrange(32, 1000))
+        op = rng.choice(list(MacOp))
+        if op is MacOp.TABLE:
+            p.setw(rng.randrange(0, 1024) & ~7)
+        p.mac(op, **random_mac(rng, last=1, repeat=rng.randrange(3, 20)), drain=drain)
+        p.fence()
+    p.halt()
+    changed = check(p, PLATFORM, seed, wmem)
+    assert (len(changed) > 50) == (drain is not Drain.KEEP)
+    assert not len(changed) or changed.min() >= 2048
+
+
+def test_loops_and_wrapping_program_counter() -> None:
+    """Nested loops that cross the end of the program memory; every turn leaves a trace in L1."""
+    rng = random.Random(1)
+    wmem = np.random.default_rng(1).integers(0, 256, PLATFORM.wmem_bytes, dtype=np.uint8)
+    random_records(rng, wmem)
+    p = Program()
+    p.ldp(0, 0)
+    p.seto(64)
+    p.setb(Agu.O, 1000)
+    p.setd(Agu.O, 0, 100, 8, 0)
+    p.seti(64, 64)
+    with p.loop(3):
+        p.addb(Agu.A, 16)
+        with p.loop(2):
+            p.mac(first=1, last=1, lanes=3)
+            with p.loop(1):
+                with p.loop(2):
+                    p.addw(5)
+                p.addw(1)
+            p.nop()
+        p.nop()
+    p.halt()
+    assert len(check(p, PLATFORM, 1, wmem, pc=500)) == 3 * 2 * 8
+
+
+@pytest.mark.parametrize("field", ["pad", "width", "pstride", "lane"])
+def test_checker_catches_a_planted_difference(field: str) -> None:
+    """The same comparison fails when the two sides run programs that differ in one field."""
+
+    def program(planted: int) -> Program:
+        p = Program()
+        p.seti(20 + planted * (field == "width"), 20, 1 + planted * (field == "pstride"), 1,
+               5 + planted * (field == "pad"))
+        p.setb(Agu.A, 0, 16)
+        p.setb(Agu.O, 1024)
+        p.seto(64)
+        p.ldp(0, 0)
+        p.mac(MacOp.ADD, first=1, last=1, lanes=0, lane=planted * (field == "lane"))
+        p.halt()
+        return p
+
+    wmem = np.zeros(PLATFORM.wmem_bytes, np.uint8)
+    record = encode(RequantRecord, m=1, lo=-128, hi=255)
+    wmem[:256] = np.tile(np.frombuffer(record.to_bytes(16, "little"), np.uint8), 16)
+    l1 = np.random.default_rng(3).integers(0, 256, PLATFORM.l1_bytes, dtype=np.uint8)
+    results = [run_program(program(planted), PLATFORM, 0, l1, wmem).core.l1[0].copy() for planted in (0, 1)]
+    assert (results[0] != results[1]).any()
