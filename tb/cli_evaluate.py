@@ -93,7 +93,8 @@ def _accuracy(
     with_executor: bool,
     say: Progress,
 ) -> tuple[Accuracy, Network]:
-    choose(get_bench(platform), platform, options.backend, options.driver)
+    backend, driver = choose(get_bench(platform), platform, options.backend, options.driver, prefer="iss")
+    options = replace(options, backend=backend, driver=driver)
     arrays = read_npz(source)
     program = compile_model(model, data, platform, settings, say)
     result = accuracy(program, platform, arrays, options, str(source), limit=limit, progress=say)
@@ -116,7 +117,7 @@ def _accuracy(
     help=f"How many images [default: all of --data; {DEFAULT_IMAGES} random ones without].",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of random images.")
-@click.option("--backend", default="iss", show_default=True, metavar="iss|rtl", help="What runs the images.")
+@click.option("--backend", metavar="iss|rtl", help="What runs the images [default: iss].")
 @click.option("--driver", metavar="cocotb|direct", help="How the RTL simulation is driven.")
 @json_option
 def evaluate_command(
@@ -127,7 +128,7 @@ def evaluate_command(
     against: str | None,
     images: int | None,
     seed: int,
-    backend: str,
+    backend: str | None,
     driver: str | None,
     json_file: Path | None,
 ) -> int:
@@ -157,7 +158,7 @@ def evaluate_command(
                 against is not None,
                 say,
             )
-            report |= {"backend": backend, **result.to_json()}
+            report |= result.to_json()
             passed &= result.passed
         else:
             network = prove_model(model, raw, platform)

@@ -57,6 +57,7 @@ class Accuracy:
     cycles: tuple[int, ...]
     wall_seconds: float
     executor: np.ndarray | None = None
+    backend: str = ""
 
     @property
     def right(self) -> int:
@@ -74,6 +75,7 @@ class Accuracy:
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {
+            "backend": self.backend,
             "images": len(self.labels),
             "right": self.right,
             "accuracy": round(self.share, 6),
@@ -162,7 +164,10 @@ def accuracy(
         if first is not None or result.diagnosis is not None:
             break
     done = np.array(predictions, dtype=np.int64)
-    return Accuracy(done, labels[: len(done)], first, result.diagnosis, tuple(cycles), time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    return Accuracy(
+        done, labels[: len(done)], first, result.diagnosis, tuple(cycles), seconds, backend=result.backend
+    )
 
 
 def float_images(

@@ -24,11 +24,11 @@ from nncosim.tb.listing import listing, memory_map
 from nncosim.tb.network_json import network_from_json, network_to_json
 from nncosim.tb.report import Step
 
-__all__ = ["Program", "SourceError", "compile_model", "is_image", "load_image", "prove_model", "read_source"]
+__all__ = ["Program", "SourceError", "compile_model", "is_image", "load_image", "prove_model", "read_source", "seal"]
 
 ELF_MAGIC = b"\x7fELF"
-ORIGIN = "origin"
-"""Key of the image's schedule section: model, platform and network, for runs without the model."""
+ORIGIN, DIGEST = "origin", "digest"
+"""Keys of the image's schedule section: model, platform and network, for runs without the model; and a checksum."""
 
 Progress = Callable[[str], None]
 
@@ -152,10 +152,23 @@ def compile_model(
         "network": network_to_json(compiled.network),
     }  # fmt: skip
     image = dataclasses.replace(compiled.image, schedule={**compiled.image.schedule, ORIGIN: origin})
-    raw = image.to_bytes()
+    raw = seal(image).to_bytes()
     program = _program(source, image, compiled.network, sha256(data), raw)
     files = _files(compiled, program)
     return dataclasses.replace(program, compile_seconds=time.perf_counter() - begin, files=files)
+
+
+def _digest(image: Image) -> str:
+    notes = {key: value for key, value in image.schedule.items() if key != DIGEST}
+    text = json.dumps([image.entry, image.machine, image.tiles, notes], sort_keys=True, separators=(",", ":"))
+    parts = [(s.address.to_bytes(8, "little"), len(s.data).to_bytes(8, "little"), s.data) for s in image.segments]
+    loaded = b"".join(b"".join(part) for part in parts)
+    return sha256(text.encode() + b"\0" + loaded)
+
+
+def seal(image: Image) -> Image:
+    """The image with a checksum over everything in it, by which `load_image` knows a damaged one."""
+    return dataclasses.replace(image, schedule={**image.schedule, DIGEST: _digest(image)})
 
 
 def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
@@ -173,19 +186,30 @@ def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
     }
 
 
+def _read_image(source: Path, data: bytes) -> Image:
+    try:
+        return Image.from_bytes(data, str(source))
+    except ImageError as error:
+        if str(source) in str(error):
+            raise
+        raise ImageError(f"{source}: {error}; compile it again") from error
+
+
 def load_image(source: Path, data: bytes) -> tuple[Program, Platform, dict[str, int]]:
     """An image that `compile_model` made, its platform, and the settings the user gave then.
 
     Raises:
         ImageError: damaged, cut off, stripped, or not made by nncosim.
     """
-    image = Image.from_bytes(data, str(source))
+    image = _read_image(source, data)
     origin = image.schedule.get(ORIGIN)
     if not isinstance(origin, dict):
         raise ImageError(
             f"{source}: has no section that says what it computes (stripped, or not made by `nncosim compile`); "
             "compile it again"
         )
+    if image.schedule.get(DIGEST) != _digest(image):
+        raise ImageError(f"{source}: is damaged (its contents do not match its checksum); compile it again")
     network = network_from_json(origin.get("network", {}), str(source))
     try:
         platform = get_platform(origin["platform"]).with_parameters(**origin["parameters"])

@@ -54,14 +54,16 @@ class Outcome:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def choose(bench: Bench, platform: Platform, backend: str | None, driver: str | None) -> tuple[str, str | None]:
-    """Backend and driver, the platform's first where the user gave none (RTL before the simulators of it).
+def choose(
+    bench: Bench, platform: Platform, backend: str | None, driver: str | None, prefer: str = "rtl"
+) -> tuple[str, str | None]:
+    """Backend and driver; where the user gave none, the backend `prefer` if there is one, and the first driver.
 
     Raises:
         BenchError: the platform has no such backend, or the backend no such driver.
     """
     backends = tuple(bench.backends)
-    chosen = backend or ("rtl" if "rtl" in backends else backends[0])
+    chosen = backend or (prefer if prefer in backends else backends[0])
     if chosen not in backends:
         raise BenchError(f"platform {platform.name!r} has no backend {chosen!r}; it has {', '.join(backends)}")
     drivers = tuple(bench.drivers.get(chosen, ()))
