@@ -36,7 +36,8 @@ class Compiled:
 
     @property
     def predicted_cycles(self) -> int:
-        return self.lowered.schedule.cycles
+        """By the back end's cycle model of the linked image, where it has one; else by the schedule's tasks."""
+        return int(self.image.schedule.get("predicted_cycles", self.lowered.schedule.cycles))
 
 
 @dataclass(frozen=True, eq=False)

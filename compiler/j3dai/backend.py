@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from nncosim.compiler.backends import Candidate, Lowered
@@ -23,6 +23,7 @@ from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.j3dai.cycles import predict
 
 __all__ = ["BACKEND", "J3daiBackend"]
 
@@ -96,7 +97,8 @@ class J3daiBackend:
         contents = {b.name: b.content for b in lowered.buffers if b.content}
         address = placement.address
         for layer in layers:
-            contents[layer.list_buffer] = descriptor_list(layer.code, address, layer.programs_at).to_bytes()
+            made = descriptor_list(layer.code.transfers, address, layer.programs_at, platform)
+            contents[layer.list_buffer] = made.to_bytes()
         starts = [
             LayerStart(i, address[layer.list_buffer] // 16, layer.clusters, 2 * layer.programs_at)
             for i, layer in enumerate(layers)
@@ -104,7 +106,9 @@ class J3daiBackend:
         l2 = _merge({address[name]: data for name, data in contents.items()})
         segments = (*firmware_segments(platform, starts), *(Segment("l2", L2_BASE + at, data) for at, data in l2))
         tiles = tile_table(_places(network, lowered, placement, layers))
-        return Image(segments, HOST_IMEM_BASE, _ELF_RISCV, tiles, _describe(network, platform, lowered, placement))
+        bare = Image(segments, HOST_IMEM_BASE, _ELF_RISCV)
+        cycles = _predict(bare, platform)
+        return replace(bare, tiles=tiles, schedule=_describe(network, platform, lowered, placement, cycles))
 
 
 def concat_views(network: Network) -> dict[str, str]:
@@ -200,26 +204,37 @@ def _places(
     return out
 
 
-def _describe(network: Network, platform: J3dai, lowered: Lowered, placement: Placement) -> dict[str, Any]:
-    """The schedule section."""
+def _predict(image: Image, platform: J3dai) -> list[int]:
+    """Cycles of each list by the cycle model; the last lasts until the host has reported the inference done."""
+    timeline = predict(image.to_bytes(), platform)
+    ends = [*(layer.end for layer in timeline.layers[:-1]), timeline.cycles]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _describe(
+    network: Network, platform: J3dai, lowered: Lowered, placement: Placement, cycles: Sequence[int]
+) -> dict[str, Any]:
+    """The schedule section. `cycles`: of each list."""
     layers: Sequence[_Layer] = lowered.private
     steps = []
     for i, layer in enumerate(layers):
         nest = layer.code.plan.nest
         steps.append({
             "name": layer.op.name, "op": type(layer.op).__name__, "onnx_nodes": list(layer.op.onnx_nodes),
-            "engine": "cluster", "macs": nest.macs, "predicted_cycles": layer.code.cycles, "index": i,
+            "engine": "cluster", "macs": nest.macs, "predicted_cycles": cycles[i], "index": i,
             "writes": [layer.op.output], "reads": list(layer.op.inputs), "clusters": layer.clusters,
             "program_counter": 2 * layer.programs_at, "list": placement.address[layer.list_buffer] // 16,
             "descriptors": sum(len(t.pieces) for t in layer.code.transfers), "plan": layer.code.plan.line,
         })  # fmt: skip
+    exact = [replace(t, cost=Cost.exactly(c)) for t, c in zip(lowered.schedule.tasks, cycles, strict=True)]
+    tasks = Schedule(tuple(exact))
     return {
         "network": network.name, "platform": platform.name,
         "parameters": {f.name: getattr(platform, f.name) for f in fields(platform)},
         "inputs": list(network.inputs), "outputs": list(network.outputs),
         "onnx_shapes": {name: list(shape) for name, shape in network.onnx_shapes.items()},
-        "steps": steps, "tasks": lowered.schedule.as_dicts(), "macs": sum(s["macs"] for s in steps),
-        "predicted_cycles": lowered.schedule.cycles,
+        "steps": steps, "tasks": tasks.as_dicts(), "macs": sum(s["macs"] for s in steps),
+        "predicted_cycles": sum(cycles),
         "memory": [
             {"memory": u.memory, "bytes": u.size, "peak": u.peak, "by_kind": u.by_kind} for u in placement.table
         ],

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from nncosim.compiler.j3dai.tiling import LayerCode
+from nncosim.compiler.j3dai.transfers import Transfer
 from nncosim.hdl.j3dai.asm import DescriptorList, address
 from nncosim.hdl.j3dai.isa import Space
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["descriptor_list"]
 
 _WORD_BYTES = 16
 
 
-def descriptor_list(code: LayerCode, at: Mapping[str, int], programs_at: int) -> DescriptorList:
+def descriptor_list(
+    transfers: Iterable[Transfer], at: Mapping[str, int], programs_at: int, platform: J3dai
+) -> DescriptorList:
     """The list of a layer. `at`: byte address in L2 of each buffer; `programs_at`: word of IMEM."""
     out = DescriptorList()
-    size = {Space.L1: code.plan.platform.l1_words, Space.WMEM: code.plan.platform.wmem_words,
-            Space.IMEM: code.plan.platform.imem_words}  # fmt: skip
-    for transfer in code.transfers:
+    size = {Space.L1: platform.l1_words, Space.WMEM: platform.wmem_words, Space.IMEM: platform.imem_words}
+    for transfer in transfers:
         for number, piece in enumerate(transfer.pieces):
             local = piece.local + (programs_at if piece.space is Space.IMEM else 0)
             fields = {

@@ -1,11 +1,12 @@
-"""Choosing a plan: candidates by a quick estimate, the best few played through, the fastest taken."""
+"""Choosing a plan: candidates by a quick estimate, the best few through the cycle model, the fastest taken."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nncosim.compiler.errors import CompileError
+from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, make_plan
 from nncosim.compiler.j3dai.program import ProgramTooLong, assemble, cluster_code
 from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues
@@ -13,17 +14,22 @@ from nncosim.hdl.j3dai.asm import Program
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.j3dai.cycles import LayerRun, predict_layers
 
 __all__ = ["LayerCode", "compile_nest", "parameter_buffer", "program_buffer"]
 
-_FINALISTS = 3
+_FINALISTS = 4
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
+_WORD_BYTES, _LINE_BYTES = 16, 128
 _START = 150  # cycles from the list's start to a cluster's first job
 
 
 @dataclass(frozen=True)
 class LayerCode:
-    """A layer ready but for addresses. programs: (program, mask of the clusters that run it). cycles: estimate."""
+    """A layer ready but for addresses.
+
+    programs: (program, mask of the clusters that run it). cycles: by the cycle model, the layer on its own.
+    """
 
     plan: Plan
     programs: tuple[tuple[Program, int], ...]
@@ -133,10 +139,24 @@ def _realize(plan: Plan) -> LayerCode:
     first = program_transfers(
         [(program_buffer(plan.nest, i), -(-len(p) // 2), 0, mask) for i, (p, mask) in enumerate(listed)]
     )
-    order, cycles = order_transfers(
-        first, queues(plan, parameter_buffer(plan.nest)), codes, plan.platform.beat_words
-    )
-    return LayerCode(plan, listed, tuple(order), cycles)
+    waiting = queues(plan, parameter_buffer(plan.nest))
+    order, cycles = order_transfers(first, waiting, codes, plan.platform.beat_words)
+    code = LayerCode(plan, listed, tuple(order), cycles)
+    return replace(code, cycles=_measure(code))
+
+
+def _measure(code: LayerCode) -> int:
+    """Cycles of the layer on its own by the cycle model, to which L2 addresses and contents make no difference."""
+    at: dict[str, int] = dict.fromkeys((p.buffer for t in code.transfers for p in t.pieces), 0)
+    contents: dict[int, bytes] = {}
+    end = 0
+    for i, (program, _) in enumerate(code.programs):
+        at[program_buffer(code.plan.nest, i)] = end
+        contents[end // _WORD_BYTES] = program.to_bytes()
+        end += -(-len(program) * 8 // _LINE_BYTES) * _LINE_BYTES
+    contents[end // _WORD_BYTES] = descriptor_list(code.transfers, at, 0, code.plan.platform).to_bytes()
+    run = LayerRun(end // _WORD_BYTES, sum(mask for _, mask in code.programs))
+    return predict_layers(contents, [run], code.plan.platform).cycles
 
 
 def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
