@@ -21,6 +21,7 @@ __all__ = ["LayerCode", "compile_nest", "parameter_buffer", "program_buffer"]
 _FINALISTS = 4
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
 _WORD_BYTES, _LINE_BYTES = 16, 128
+_MOST_L2 = 16 * 1024 * 1024
 _START = 150  # cycles from the list's start to a cluster's first job
 
 
@@ -154,9 +155,10 @@ def _measure(code: LayerCode) -> int:
         at[program_buffer(code.plan.nest, i)] = end
         contents[end // _WORD_BYTES] = program.to_bytes()
         end += -(-len(program) * 8 // _LINE_BYTES) * _LINE_BYTES
-    contents[end // _WORD_BYTES] = descriptor_list(code.transfers, at, 0, code.plan.platform).to_bytes()
+    roomy = code.plan.platform.with_parameters(l2_bytes=_MOST_L2)  # whether it fits is placement's matter
+    contents[end // _WORD_BYTES] = descriptor_list(code.transfers, at, 0, roomy).to_bytes()
     run = LayerRun(end // _WORD_BYTES, sum(mask for _, mask in code.programs))
-    return predict_layers(contents, [run], code.plan.platform).cycles
+    return predict_layers(contents, [run], roomy).cycles
 
 
 def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
