@@ -344,8 +344,8 @@ def test_evaluate_fails_where_the_machine_is_wrong(command, monkeypatch):
 
 
 def test_platforms(command, tmp_path):
-    status, text, _ = command("platforms")
-    assert status == 0 and "j3dai" in text and "toy" in text
+    status, text, err = command("platforms")
+    assert status == 0 and "j3dai" in text and "toy" in text, err
     status, text, _ = command("platforms", "j3dai", "--json", tmp_path / "p.json")
     assert status == 0 and "561.5 MAC/cycle" in text and "5 MiB" in text and "wmem_bytes" in text
     assert json.loads((tmp_path / "p.json").read_text())["peak_macs_per_cycle"] == 768

@@ -62,7 +62,7 @@ def test_outputs_equal_the_models_own_executor(program, model):
 
 def test_the_values_use_their_range(program):
     tensors = [evaluate(program.network, frame) for frame in random_frames(program.network, 1, 10)]
-    for name, tensor in program.network.tensors.items():
+    for name in program.network.tensors:
         values = np.concatenate([t[name].ravel() for t in tensors])
         assert len(np.unique(values)) >= 8, name
 

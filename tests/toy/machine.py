@@ -19,6 +19,7 @@ class Toy(Platform):
 
     name: ClassVar[str] = "toy"
     title: ClassVar[str] = "Toy: two engines, no host"
+    movers = ()
     lanes: int = 16
     data_bytes: int = 32 * 1024
 

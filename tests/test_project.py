@@ -1,0 +1,111 @@
+"""The project as a whole: pins, packaging, hygiene."""
+
+import os
+import re
+import subprocess
+import tomllib
+from importlib.metadata import requires
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+from nncosim.tb.cli import COMMANDS
+from onnx import TensorProto, helper
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+FOLDERS = ("compiler", "hdl", "kernels", "platforms", "regress", "tb")
+# Written in pieces, so that this file does not find itself.
+REGISTRIES = ("py" + "pi.org", "pythonhosted" + ".org", "deb.debian" + ".org", "npmjs" + ".org")
+
+
+def tracked() -> list[Path]:
+    """Every file of the project: under version control, or about to be."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 0:
+        files = [ROOT / name for name in done.stdout.splitlines()]
+    else:  # an unpacked archive
+        parts = (*FOLDERS, "tests", ".ci")
+        files = [p for part in parts for p in (ROOT / part).rglob("*") if "__pycache__" not in p.parts]
+        files += [ROOT / name for name in ("README.md", "Makefile", "pyproject.toml", "LICENSE")]
+    return [path for path in files if path.is_file()]
+
+
+def texts() -> list[tuple[Path, str]]:
+    binary = {".onnx", ".npz", ".png", ".elf"}
+    return [(p, p.read_text()) for p in tracked() if p.suffix not in binary]
+
+
+def test_onnx_is_pinned_below_the_ir_version_that_onnxruntime_refuses():
+    """What the installed onnx writes by default, the installed onnxruntime loads: the reason of the pin."""
+    pins = [Requirement(text) for text in requires("nncosim") or ()]
+    pin = next(p for p in pins if p.name == "onnx")
+    assert "1.22.0" in pin.specifier and "1.23.0" not in pin.specifier
+    assert onnx.__version__ in pin.specifier
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def test_a_newer_ir_version_is_what_onnxruntime_refuses():
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result])
+    model = helper.make_model(graph, ir_version=onnx.IR_VERSION + 1, opset_imports=[helper.make_opsetid("", 17)])
+    with pytest.raises(Exception, match="IR version"):
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def test_every_folder_with_code_is_packaged():
+    packages = set(PROJECT["tool"]["setuptools"]["packages"])
+    folders = {p.parent for p in tracked() if p.name == "__init__.py" and p.relative_to(ROOT).parts[0] in FOLDERS}
+    assert packages == {"nncosim." + ".".join(f.relative_to(ROOT).parts) for f in folders}
+    mapping = PROJECT["tool"]["setuptools"]["package-dir"]
+    assert mapping == {name: name.removeprefix("nncosim.").replace(".", "/") for name in packages}
+
+
+def test_every_kind_of_data_file_is_packaged():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["*"]
+    suffixes = {p.suffix for p in tracked() if p.relative_to(ROOT).parts[0] in FOLDERS and p.suffix != ".py"}
+    assert suffixes <= {pattern.removeprefix("*") for pattern in patterns}, suffixes
+
+
+def test_no_registry_and_no_machine_is_named():
+    """Installing works from whatever registry pip and apt are set up for; and no path of a developer's machine."""
+    homes = re.compile(r"(?<![\w.}])/(?:work|home/\w+|root|Users/\w+)/")
+    for path, text in texts():
+        for name in REGISTRIES:
+            assert name not in text, (path, name)
+        found = homes.search(text)
+        assert found is None or path == Path(__file__), (path, found)
+
+
+def test_python_files_are_short_enough_to_read():
+    code = [(str(p.relative_to(ROOT)), len(t.splitlines())) for p, t in texts() if p.suffix == ".py"]
+    assert [(name, lines) for name, lines in code if lines > 450 and not name.startswith("tests")] == []
+
+
+def test_scripts_are_executable_and_the_licence_is_whole():
+    for name in ("run", "venv", "debian"):
+        assert os.access(ROOT / ".ci" / name, os.X_OK)
+    assert "make test" in (ROOT / ".ci" / "run").read_text() and "make test" in (ROOT / "README.md").read_text()
+    licence = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in licence and "END OF TERMS AND CONDITIONS" in licence
+
+
+def test_the_code_is_clean():
+    done = subprocess.run(["ruff", "check", "--quiet", "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_commands_in_the_readme_exist():
+    text = (ROOT / "README.md").read_text()
+    used = set(re.findall(r"^    nncosim (\w+)", text, re.M))
+    assert used == set(COMMANDS)
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {"demo", "test"} <= set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.M)) <= targets
