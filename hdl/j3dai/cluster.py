@@ -11,7 +11,7 @@ from nncosim.hdl.j3dai.counters import EngineCounters
 from nncosim.hdl.j3dai.drain import DrainControl, DrainWrite
 from nncosim.hdl.j3dai.fetch import WindowFetch
 from nncosim.hdl.j3dai.isa import LdP, Mac, MacOp, Opcode
-from nncosim.hdl.j3dai.operands import view
+from nncosim.hdl.j3dai.operands import pick, register, view
 from nncosim.hdl.j3dai.loads import LoadWrite
 from nncosim.hdl.j3dai.ncb import PES, Ncb, ncb_control
 from nncosim.hdl.j3dai.regs import Counter
@@ -105,11 +105,9 @@ class Cluster(wiring.Component):
         c = self._controller
         word, bank, half = c.pc[1:], Signal(3), Signal()
         m.d.sync += [bank.eq(word[:3]), half.eq(c.pc[0])]
-        wide = Signal(WORD_BITS)
         for b in range(BANKS):
             m.d.comb += [self._imem.r_en[b].eq(c.fetch & (word[:3] == b)), self._imem.r_row[b].eq(word[3:])]
-            with m.If(bank == b):
-                m.d.comb += wide.eq(self._imem.r_data[b])
+        wide = pick(list(self._imem.r_data), bank)
         m.d.comb += c.instruction.eq(Mux(half, wide[64:], wide[:64]))
 
     def _connect_writes(self, m: Module) -> None:
@@ -121,8 +119,8 @@ class Cluster(wiring.Component):
         load_rows = bank_rows(m, self.wr_addr, 11, "load")
         drain_rows = bank_rows(m, d.address, self._l1.row_bits, "drain")
         for b in range(BANKS):
-            data = Signal(WORD_BITS, name=f"load_data{b}")
-            row = Signal(11, name=f"load_row{b}")
+            data = register(WORD_BITS, name=f"load_data{b}")
+            row = register(11, name=f"load_row{b}")
             with m.If(self.wr_valid):
                 m.d.sync += [data.eq(loads.bank_data[b]), row.eq(load_rows[b])]
             for memory, selected in ((self._wmem, loads.wmem_en), (self._imem, loads.imem_en)):
@@ -189,15 +187,11 @@ class Cluster(wiring.Component):
             m.d.sync += [row_1.eq(row_1 + 1), read_1.eq(~0)]
         self._ldp_set = ldp_set
         m.d.sync += read_2.eq(read_1.any())
-        word, weights_s3 = Signal(WORD_BITS), Signal(WORD_BITS)
+        weights_s3 = register(WORD_BITS)
         for b in range(BANKS):
             m.d.comb += [self._wmem.r_en[b].eq(read_1[b]), self._wmem.r_row[b].eq(row_1)]
-        with m.Switch(bank_2):
-            for b in range(BANKS):
-                with m.Case(b):
-                    m.d.comb += word.eq(self._wmem.r_data[b])
         with m.If(read_2):
-            m.d.sync += weights_s3.eq(word)
+            m.d.sync += weights_s3.eq(pick(list(self._wmem.r_data), bank_2))
         return weights_s3
 
     def _connect_ncbs(self, m: Module, weights_s3: Signal) -> None:

@@ -8,7 +8,7 @@ from nncosim.hdl.j3dai.agu import Odometer
 from nncosim.hdl.j3dai.banks import BANKS, WORD_BITS, rotate
 from nncosim.hdl.j3dai.fetch import base_command, dim_command
 from nncosim.hdl.j3dai.isa import Agu, Drain, Opcode, SetO
-from nncosim.hdl.j3dai.operands import view
+from nncosim.hdl.j3dai.operands import register, view
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES
 from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, DRAIN_TO_L1_WRITE, PARAMETER_CYCLES
 
@@ -50,7 +50,7 @@ class DrainControl(wiring.Component):
         m = Module()
         token = Signal(DRAIN_TO_L1_WRITE)  # bit k: a drain was issued k + 1 cycles ago
         m.d.sync += token.eq(Cat(self.drain, token))
-        first, second, third = (Signal(_Job, name=f"job{k}") for k in range(3))
+        first, second, third = (register(_Job, name=f"job{k}") for k in range(3))
         issued = self._issue(m)
         with m.If(self.drain):
             m.d.sync += first.eq(issued)
@@ -148,7 +148,7 @@ class DrainWrite(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        pixels = [Signal(WORD_BITS, name=f"result{p}") for p in range(_PES)]
+        pixels = [register(WORD_BITS, name=f"result{p}") for p in range(_PES)]
         for p in range(_PES):
             with m.If(self.collect_en & (self.collect_pixel == p)):
                 m.d.sync += pixels[p].eq(self.word)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Neural compute block: eight PEs (one output channel, eight pixels), and their requantizer."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from nncosim.hdl.j3dai.operands import pick, register
 from nncosim.hdl.j3dai.requantizer import Requantizer, requant_control
 
 __all__ = ["PES", "Ncb", "ncb_control"]
@@ -50,36 +51,30 @@ class Ncb(wiring.Component):
         for name in [*requant_control(), "param_we", "param_data"]:
             m.d.comb += getattr(requantizer, name).eq(getattr(self, name))
         m.d.comb += self.q.eq(requantizer.q)
-        w_s4 = Signal(signed(8))
+        w_s4 = register(signed(8))
         with m.If(self.en_s3):
             m.d.sync += w_s4.eq(Mux(self.weighted_s3, self.weight_s3, 1))
         shadow = [self._pe(m, p, w_s4) for p in range(PES)]
-        with m.Switch(self.q_pixel0):
-            for p in range(PES):
-                with m.Case(p):
-                    m.d.comb += requantizer.x.eq(shadow[p])
+        m.d.comb += requantizer.x.eq(pick(shadow, self.q_pixel0))
         return m
 
     def _pe(self, m: Module, p: int, w_s4: Signal) -> Signal:
         """PE number p: its shadow register."""
-        a_s4 = Signal(signed(9), name=f"pe{p}_a_s4")
-        product_s5 = Signal(signed(17), name=f"pe{p}_product_s5")
-        acc_s6 = Signal(signed(32), name=f"pe{p}_acc_s6")
-        shadow_s7 = Signal(signed(32), name=f"pe{p}_shadow_s7")
+        a_s4 = register(signed(9), name=f"pe{p}_a_s4")
+        product_s5 = register(signed(17), name=f"pe{p}_product_s5")
+        acc_s6 = register(signed(32), name=f"pe{p}_acc_s6")
+        shadow_s7 = register(signed(32), name=f"pe{p}_shadow_s7")
         own = self.bytes_s3[8 * p:8 * p + 8]
         own = Cat(own, (own[7] & self.sext_s3[p]) | self.one_s3[p])
         with m.If(self.en_s3):
             m.d.sync += a_s4.eq(Mux(self.own_s3, own, self.common_s3[9 * p:9 * p + 9]))
         with m.If(self.en_s4):
             m.d.sync += product_s5.eq(a_s4 * w_s4)
-        with m.If(self.en_s5):
-            with m.If(self.first_s5):
-                m.d.sync += acc_s6.eq(product_s5)
-            with m.Elif(self.max_s5):
-                with m.If(product_s5 > acc_s6):
-                    m.d.sync += acc_s6.eq(product_s5)
-            with m.Else():
-                m.d.sync += acc_s6.eq(acc_s6 + product_s5)
+        # One adder for all: a maximum that is replaced is 0 + the operand.
+        replaces = self.first_s5 | self.max_s5
+        keeps = self.max_s5 & ~self.first_s5 & (product_s5 <= acc_s6)
+        with m.If(self.en_s5 & ~keeps):
+            m.d.sync += acc_s6.eq(Mux(replaces, Const(0, signed(32)), acc_s6) + product_s5)
         with m.If(self.copy_s6):
             m.d.sync += shadow_s7.eq(acc_s6)
         return shadow_s7

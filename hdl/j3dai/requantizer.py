@@ -6,6 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.hdl.j3dai.isa import RequantRecord
+from nncosim.hdl.j3dai.operands import pick, register
 
 __all__ = ["REQUANT_STAGES", "Requantizer", "requant_control"]
 
@@ -25,6 +26,11 @@ def requant_control() -> dict[str, wiring.Member]:
         "q_en": In(REQUANT_STAGES), "q_pset": In(REQUANT_STAGES),
         "q_pixel3": In(3), "q_pixel5": In(3), "q_add3": In(1), "q_keep5": In(1),
     }
+
+
+def _below_guard(shift: int) -> Const:
+    """Mask of the bits that a shift drops, without the last of them."""
+    return Const((1 << shift >> 1) - 1 if shift else 0, 64)
 
 
 class Requantizer(wiring.Component):
@@ -49,7 +55,7 @@ class Requantizer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._sets = [Signal(RequantRecord, name=f"set{k}") for k in range(2)]
+        self._sets = [register(RequantRecord, name=f"set{k}") for k in range(2)]
         for k, record in enumerate(self._sets):
             with m.If(self.param_we[k]):
                 m.d.sync += record.as_value().eq(self.param_data)
@@ -64,30 +70,29 @@ class Requantizer(wiring.Component):
 
     def _multiply_add(self, m: Module) -> Signal:
         """Stages 0 to 4: x * m + (c or t), a signed 64-bit register of stage 5."""
-        x_q1, m_q1 = Signal(signed(32)), Signal(signed(32))
+        x_q1, m_q1 = register(signed(32)), register(signed(32))
         with m.If(self.q_en[0]):
             m.d.sync += [x_q1.eq(self.x), m_q1.eq(self._param(0, "m"))]
-        part_q2 = [Signal(signed(40), name=f"part{i}_q2") for i in range(4)]
+        part_q2 = [register(signed(40), name=f"part{i}_q2") for i in range(4)]
         with m.If(self.q_en[1]):
             for i in range(3):
                 m.d.sync += part_q2[i].eq(x_q1 * m_q1[8 * i:8 * i + 8])
             m.d.sync += part_q2[3].eq(x_q1 * m_q1[24:].as_signed())
-        low_q3, high_q3 = Signal(signed(49)), Signal(signed(49))
+        # Sums of shifted numbers: the low bits of the unshifted one pass, so the adders are 41 and 48 bits wide.
+        low_q3, high_q3 = register(signed(48)), register(signed(48))
         with m.If(self.q_en[2]):
-            m.d.sync += [low_q3.eq(part_q2[0] + (part_q2[1] << 8)), high_q3.eq(part_q2[2] + (part_q2[3] << 8))]
-        product_q4, addend_q4 = Signal(signed(64)), Signal(signed(64))
-        wide = [Signal(signed(64), name=f"t{p}") for p in range(_PIXELS)]
-        kept = Signal(signed(64))
-        with m.Switch(self.q_pixel3):
-            for p in range(_PIXELS):
-                with m.Case(p):
-                    m.d.comb += kept.eq(wide[p])
+            for target, low, high in ((low_q3, part_q2[0], part_q2[1]), (high_q3, part_q2[2], part_q2[3])):
+                m.d.sync += target.eq(Cat(low[:8], (low[8:].as_signed() + high)[:40]))
+        product_q4, addend_q4 = register(signed(64)), register(signed(64))
+        wide = [register(signed(64), name=f"t{p}") for p in range(_PIXELS)]
+        kept = Signal(64)
+        m.d.comb += kept.eq(pick(wide, self.q_pixel3))
         with m.If(self.q_en[3]):
             m.d.sync += [
-                product_q4.eq(low_q3 + (high_q3 << 16)),
+                product_q4.eq(Cat(low_q3[:16], (low_q3[16:].as_signed() + high_q3)[:48])),
                 addend_q4.eq(Mux(self.q_add3, kept, self._param(3, "c"))),
             ]
-        total_q5 = Signal(signed(64))
+        total_q5 = register(signed(64))
         with m.If(self.q_en[4]):
             m.d.sync += total_q5.eq(product_q4 + addend_q4)
         with m.If(self.q_en[5] & self.q_keep5):
@@ -99,38 +104,31 @@ class Requantizer(wiring.Component):
 
     def _shift(self, m: Module, total_q5: Signal) -> tuple[Signal, Signal, Signal]:
         """Stages 5 and 6: floor(total / 2**s), the first dropped bit, and whether any other dropped bit is set."""
-        s_q5, s_q6 = Signal(6), Signal(3)
+        s_q5, s_q6 = register(6), register(3)
         with m.If(self.q_en[4]):
             s = self._param(4, "s")
             m.d.sync += s_q5.eq(Cat(s[0] & ~s.all(), s[1:]))  # 63 acts as 62
-        coarse, coarse_guard, coarse_sticky = Signal(signed(64)), Signal(), Signal()
-        with m.Switch(s_q5[3:]):
-            for k in range(8):
-                with m.Case(k):
-                    m.d.comb += coarse.eq(total_q5 >> (8 * k))
-                    if k:
-                        m.d.comb += [coarse_guard.eq(total_q5[8 * k - 1]), coarse_sticky.eq(total_q5[:8 * k - 1].any())]
-        coarse_q6, guard_q6, sticky_q6 = Signal(signed(64)), Signal(), Signal()
+        coarse_q6, guard_q6, sticky_q6 = register(signed(64)), register(), register()
         with m.If(self.q_en[5]):
-            m.d.sync += [coarse_q6.eq(coarse), guard_q6.eq(coarse_guard), sticky_q6.eq(coarse_sticky), s_q6.eq(s_q5[:3])]
-        fine, guard, sticky = Signal(signed(64)), Signal(), Signal()
-        with m.Switch(s_q6):
-            for j in range(8):
-                with m.Case(j):
-                    m.d.comb += fine.eq(coarse_q6 >> j)
-                    if j:
-                        rest = Cat(coarse_q6[:j - 1], guard_q6, sticky_q6)
-                        m.d.comb += [guard.eq(coarse_q6[j - 1]), sticky.eq(rest.any())]
-                    else:
-                        m.d.comb += [guard.eq(guard_q6), sticky.eq(sticky_q6)]
-        floor_q7, guard_q7, sticky_q7 = Signal(signed(64)), Signal(), Signal()
+            by = s_q5[3:]
+            m.d.sync += [
+                coarse_q6.eq(total_q5 >> Cat(Const(0, 3), by)), s_q6.eq(s_q5[:3]),
+                guard_q6.eq(pick([Const(0, 1), *(total_q5[8 * k - 1] for k in range(1, 8))], by)),
+                sticky_q6.eq((total_q5 & pick([_below_guard(8 * k) for k in range(8)], by)) != 0),
+            ]
+        floor_q7, guard_q7, sticky_q7 = register(signed(64)), register(), register()
         with m.If(self.q_en[6]):
-            m.d.sync += [floor_q7.eq(fine), guard_q7.eq(guard), sticky_q7.eq(sticky)]
+            rest = coarse_q6[:8] & pick([_below_guard(j) for j in range(8)], s_q6)
+            m.d.sync += [
+                floor_q7.eq(coarse_q6 >> s_q6),
+                guard_q7.eq(pick([guard_q6, *(coarse_q6[j - 1] for j in range(1, 8))], s_q6)),
+                sticky_q7.eq(sticky_q6 | (guard_q6 & (s_q6 != 0)) | (rest != 0)),
+            ]
         return floor_q7, guard_q7, sticky_q7
 
     def _round_clip(self, m: Module, floor_q7: Signal, guard_q7: Signal, sticky_q7: Signal) -> None:
         """Stages 7 and 8. Ten bits suffice before the clip: lo and hi have nine, and rounding adds at most 1."""
-        mode_q7 = Signal(3)
+        mode_q7 = register(3)
         with m.If(self.q_en[6]):
             m.d.sync += mode_q7.eq(self._param(6, "rounding"))
         negative, odd = floor_q7[63], floor_q7[0]
@@ -149,7 +147,7 @@ class Requantizer(wiring.Component):
                     m.d.comb += up.eq(rule)
         fits = floor_q7[9:].all() | ~floor_q7[9:].any()
         limit = Cat((~negative).replicate(9), negative).as_signed()
-        small_q8, up_q8, lo_q8, hi_q8 = Signal(signed(10)), Signal(), Signal(signed(9)), Signal(signed(9))
+        small_q8, up_q8, lo_q8, hi_q8 = register(signed(10)), register(), register(signed(9)), register(signed(9))
         with m.If(self.q_en[7]):
             m.d.sync += [
                 small_q8.eq(Mux(fits, floor_q7[:10].as_signed(), limit)), up_q8.eq(up),

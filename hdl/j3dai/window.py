@@ -5,10 +5,15 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.banks import BANKS, WORD_BITS
+from nncosim.hdl.j3dai.operands import pick, register
 
 __all__ = ["WindowPath"]
 
 _PES = 8
+
+
+def _byte(word: Value, index: Value) -> Value:
+    return pick([word[8 * n:8 * n + 8] for n in range(WORD_BITS // 8)], index)
 
 
 class WindowPath(wiring.Component):
@@ -45,10 +50,12 @@ class WindowPath(wiring.Component):
         padded = Signal(_PES)
         for p in range(_PES):
             self._stage_word(m, p, padded[p])
+        lane = Signal(4)
+        m.d.comb += lane.eq(Mux(self.table_select, self.select_lane, self.lane_s3))
         lanes = []
         for p in range(_PES):
             byte = Signal(8, name=f"lane{p}_s3")
-            self._select(m, byte, self.bytes_s3[p], Mux(self.table_s3, self.select_lane, self.lane_s3))
+            m.d.comb += byte.eq(_byte(self.bytes_s3[p], lane))
             lanes.append(byte)
         looked_up = self._table(m, lanes, padded)
         for p in range(_PES):
@@ -56,19 +63,13 @@ class WindowPath(wiring.Component):
             m.d.comb += self.common_s3[9 * p:9 * p + 9].eq(Mux(self.table_s3, looked_up[p], plain))
         return m
 
-    def _select(self, m: Module, target: Signal, word: Value, index: Value) -> None:
-        with m.Switch(index):
-            for n in range(WORD_BITS // 8):
-                with m.Case(n):
-                    m.d.comb += target.eq(word[8 * n:8 * n + 8])
-
     def _stage_word(self, m: Module, p: int, padded_s3: Value) -> None:
         """Word p: staging register, then window register, each with what extends its bytes to nine bits."""
         word = Signal(WORD_BITS, name=f"fetched{p}")
         spread = self.words[2 * (p % 4)]
         m.d.comb += word.eq(Mux(self.single2, self.words[0], Mux(self.spread2, spread, self.words[p])))
-        staged = Signal(WORD_BITS, name=f"staged{p}")
-        sext, one, padded = (Signal(name=f"staged{p}_{name}") for name in ("sext", "one", "padded"))
+        staged = register(WORD_BITS, name=f"staged{p}")
+        sext, one, padded = (register(name=f"staged{p}_{name}") for name in ("sext", "one", "padded"))
         with m.If(self.words2[p]):
             pad = self.padded2[p]
             m.d.sync += [
@@ -87,16 +88,15 @@ class WindowPath(wiring.Component):
         m.d.sync += [issue_1.eq(self.table_issue), issue_2.eq(issue_1)]
         for p in range(_PES):
             extended = Cat(lanes[p], self.one_s3[p], padded[p])
-            waiting, at_1, at_2 = (Signal(10, name=f"index{p}_{k}") for k in ("waiting", 1, 2))
+            waiting, at_1, at_2 = (register(10, name=f"index{p}_{k}") for k in ("waiting", 1, 2))
             with m.If(self.table_select):
                 m.d.sync += [waiting.eq(extended), self.table_row[p].eq(self.base[3:] + lanes[p][4:])]
             with m.If(self.table_issue):
                 m.d.sync += at_1.eq(waiting)
             with m.If(issue_1):
                 m.d.sync += at_2.eq(at_1)
-            byte = Signal(8, name=f"table_byte{p}")
-            operand = Signal(9, name=f"table_operand{p}")
-            self._select(m, byte, self.banks[p], at_2[:4])
+            operand = register(9, name=f"table_operand{p}")
+            byte = _byte(self.banks[p], at_2[:4])
             with m.If(issue_2):
                 m.d.sync += operand.eq(Mux(at_2[9], at_2[:9], Cat(byte, byte[7] & self.signed_a)))
             operands.append(operand)
