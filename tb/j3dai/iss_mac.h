@@ -160,7 +160,9 @@ struct Drain {
 // A micro-operation between its issue and the next cycle, in which the memories are read for it.
 struct MicroOp {
     bool valid = false, first = false, odd = false;
-    uint32_t lane = 0, pointer = 0;
+    uint32_t lane = 0, pointer = 0, base = 0;
+    uint8_t index[PES];  // TABLE: the bytes looked up, and which of them are padding
+    uint8_t padded = 0;
     DrainJob* drain = nullptr;
 };
 
@@ -181,6 +183,7 @@ struct Sequencer {
     // TABLE: the lane selected and not yet looked up.
     bool table_valid = false, table_ends = false, table_first = false;
     uint32_t table_lane = 0;
+    uint8_t table_index[PES] = {}, table_padded = 0;
     uint32_t w_base = 0, pointer = 0;
     alignas(64) int32_t acc[PES][LANES] = {};
     Window window;
@@ -232,8 +235,7 @@ struct Sequencer {
         if (issue) issue_op(cycle, ends_job, table ? table_lane : current_lane, table ? table_first : job_start,
                             wmem_words);
         if (table_goes) table_valid = false;
-        if (select) table_valid = true, table_lane = current_lane, table_ends = last_lane && current_last,
-                    table_first = first_window;
+        if (select) select_lane(current_lane, last_lane && current_last);
         if (goes) {
             in_window = !last_lane, left = (current_left - 1) & 15, lane = (current_lane + 1) & 15;
             in_last = current_last;
@@ -244,10 +246,19 @@ struct Sequencer {
         return {issue, port_wait};
     }
 
+    // TABLE: one lane of the window register goes on; the register may be replaced before the look-up.
+    void select_lane(uint32_t at_lane, bool ends) {
+        table_valid = true, table_lane = at_lane, table_ends = ends, table_first = first_window;
+        for (int p = 0; p < PES; ++p) table_index[p] = window.raw[p][at_lane];
+        table_padded = window.padded;
+    }
+
     void issue_op(uint64_t cycle, bool ends_job, uint32_t at_lane, bool starts, uint32_t wmem_words) {
         uint32_t at = job_start && rewind_w ? w_base : pointer;
         pending.valid = true, pending.first = use_first && starts, pending.lane = at_lane, pending.pointer = at;
+        pending.base = w_base;
         pending.odd = odd, pending.drain = nullptr;
+        if (op == MACOP_TABLE) memcpy(pending.index, table_index, PES), pending.padded = table_padded;
         if (op == MACOP_MAC) at = (at + 1) & (wmem_words - 1);
         pointer = at, job_start = false;
         in_flight_until = cycle + PIPELINE_CYCLES;
@@ -308,10 +319,10 @@ struct Sequencer {
 
     void look_up(const uint8_t* l1, uint32_t l1_words) {
         for (int p = 0; p < PES; ++p) {
-            const uint8_t b = window.raw[p][pending.lane];
-            const uint32_t word = ((w_base / 8 + b / 16) * 8 + uint32_t(p)) & (l1_words - 1);
+            const uint8_t b = pending.index[p];
+            const uint32_t word = ((pending.base / 8 + b / 16) * 8 + uint32_t(p)) & (l1_words - 1);
             const uint8_t byte = l1[size_t(word) * WORD + b % 16];
-            const int32_t a = window.padded >> p & 1 ? fetch.pad : signed_a ? int8_t(byte) : byte;
+            const int32_t a = pending.padded >> p & 1 ? fetch.pad : signed_a ? int8_t(byte) : byte;
             int32_t& target = acc[p][pending.lane];
             target = pending.first ? a : int32_t(uint32_t(target) + uint32_t(a));
         }
