@@ -314,8 +314,8 @@ def build_report(
     Args:
         facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command` of `Report`.
     """
-    # A frame that a diagnosis cut short has tensors to look at but no cycles to count.
-    complete = result.frames[:-1] if result.diagnosis is not None else result.frames
+    # An inference that did not end has tensors to look at, but 0 cycles.
+    complete = [frame for frame in result.frames if frame.cycles]
     return Report(
         platform=platform,
         backend=result.backend,

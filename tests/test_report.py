@@ -61,7 +61,7 @@ def make(measured=(1000, 5000, 300), spoil=None, diagnosis=None, frames=1):
         Interval(i, end - cycles, end, counters(cycles, cycles // 2))
         for i, (cycles, end) in enumerate(zip(measured, ends, strict=True))
     )
-    run = tuple(Frame(ends[-1], frame, intervals) for frame in tensors)
+    run = tuple(Frame(0 if diagnosis else ends[-1], frame, intervals) for frame in tensors)
     result = RunResult("rtl", "cocotb", run, diagnosis, {"build": 1.0, "simulate": 2.0})
     return build_report(
         network, Paper(), STEPS, 6300, result, compare_frames(network, expected, tuple(tensors)),

@@ -99,14 +99,13 @@ def account(log, begin: int, end: int) -> dict[str, dict[str, int]]:
     return counters
 
 
-
 class ToyBench:
     backends = ("python",)
     drivers: Mapping[str, tuple[str, ...]] = {}
 
     def run(self, platform, image, inputs, *, backend, driver=None, limit_cycles=None, seed=0, **_):
-        begin, whole = time.perf_counter(), Image.from_bytes(image)
-        machine, places, frames, diagnosis = Machine(platform, whole, seed), read_tiles(whole), [], None
+        begin, whole, diagnosis = time.perf_counter(), Image.from_bytes(image), None
+        machine, places, frames = Machine(platform, whole, seed), read_tiles(whole), []
         for frame in inputs:
             tensors: dict[str, np.ndarray] = {}
 
@@ -121,8 +120,9 @@ class ToyBench:
                 machine.memory[places[name].address:][:len(data)] = data
             log, diagnosis = machine.run(limit_cycles or 1 << 62, watch)
             ends = sorted(end for tasks in log.values() for _, _, end in tasks)
-            spans = [(a, b, account(log, a, b)) for a, b in pairwise([0, *ends])]
-            frames.append(Frame(ends[-1] if ends else 0, tensors, tuple(Interval(i, *s) for i, s in enumerate(spans))))
+            spans = [(a, b, account(log, a, b)) for a, b in pairwise((0, *ends))]
+            cycles = ends[-1] if diagnosis is None else 0
+            frames.append(Frame(cycles, tensors, tuple(Interval(i, *s) for i, s in enumerate(spans))))
             if diagnosis is not None:
                 break
         return RunResult(backend, driver, tuple(frames), diagnosis, {"simulate": time.perf_counter() - begin})
