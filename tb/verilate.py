@@ -241,8 +241,9 @@ class _Build:
             (source_dir / name).write_text(text)
             names.append(f"src/{name}")
         (source_dir / "visible.vlt").write_text(_control_text(self.inputs))
+        # Not -O3: it flattens the design, so that a repeated block is generated and compiled once an instance.
         command = [*verilator_command(), "--cc", "--vpi", "--savable", "--make", "json", "--prefix", "Vtop",
-                   "--top-module", self.inputs.top, "--Mdir", "work", "--no-timing", "-O3",
+                   "--top-module", self.inputs.top, "--Mdir", "work", "--no-timing",
                    "--output-split", "60000", "--output-split-cfuncs", "20000", "--quiet",
                    "--x-assign", self.options.x_assign, "--x-initial", self.options.x_initial,
                    "--assert" if self.options.assertions else "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style",
