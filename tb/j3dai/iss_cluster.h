@@ -157,8 +157,8 @@ struct Cluster {
         if (!config->data) return;
         const uint32_t base = uint32_t(get(ir, LdP_base)) & ~7u;
         for (uint32_t n = 0; n < LANES; ++n)
-            sequencer.drain.sets[get(ir, LdP_pset)][n].decode(
-                wmem + size_t((base + n) & (config->wmem_words - 1)) * WORD);
+            sequencer.drain.sets[get(ir, LdP_pset)].decode(
+                int(n), wmem + size_t((base + n) & (config->wmem_words - 1)) * WORD);
     }
 
     // The program counter after an instruction, and the loop stack.

@@ -57,46 +57,74 @@ struct Semaphores {
     }
 };
 
-// A requantization record (RequantRecord), decoded.
-struct Requant {
-    int64_t m = 0, c = 0, lo = 0, hi = 0;
-    int s = 0, rounding = 0;
+// The requantization records of one parameter set, decoded for all channels at once.
+//
+// Rounding is an addition before the shift: floor((total + add) / 2**s), where `add` is `plain`, plus `negative` if
+// total < 0, plus `odd` if floor(total / 2**s) is odd. No sum can overflow while |total| < 2**62; beyond, `exact` decides.
+struct ParameterSet {
+    int64_t m[LANES] = {}, c[LANES] = {}, s[LANES] = {}, lo[LANES] = {}, hi[LANES] = {};
+    int64_t plain[LANES] = {}, negative[LANES] = {}, odd[LANES] = {};
+    int rounding[LANES] = {};
 
-    void decode(const uint8_t* record) {
+    void decode(int n, const uint8_t* record) {
         uint64_t words[2];
         memcpy(words, record, 16);
-        m = get(words, RequantRecord_m);
-        c = get(words, RequantRecord_c);
-        s = int(get(words, RequantRecord_s));
-        lo = get(words, RequantRecord_lo);
-        hi = get(words, RequantRecord_hi);
-        rounding = int(get(words, RequantRecord_rounding));
-        if (s == 63) s = 62;
+        m[n] = get(words, RequantRecord_m), c[n] = get(words, RequantRecord_c), s[n] = get(words, RequantRecord_s);
+        lo[n] = get(words, RequantRecord_lo), hi[n] = get(words, RequantRecord_hi);
+        rounding[n] = int(get(words, RequantRecord_rounding));
+        if (s[n] == 63) s[n] = 62;
+        plain[n] = negative[n] = odd[n] = 0;
+        if (s[n] == 0) return;
+        const int64_t all = (int64_t(1) << s[n]) - 1, half = int64_t(1) << (s[n] - 1);
+        switch (rounding[n]) {
+            case ROUNDING_CEIL: plain[n] = all; break;
+            case ROUNDING_TOWARD_ZERO: negative[n] = all; break;
+            case ROUNDING_AWAY: plain[n] = all, negative[n] = -all; break;
+            case ROUNDING_HALF_UP: plain[n] = half; break;
+            case ROUNDING_HALF_EVEN: plain[n] = half - 1, odd[n] = 1; break;
+            case ROUNDING_HALF_AWAY: plain[n] = half, negative[n] = -1; break;
+            case ROUNDING_HALF_TOWARD_ZERO: plain[n] = half - 1, negative[n] = 1; break;
+        }
     }
 
-    int64_t sum(int32_t acc, int64_t addend) const {
-        return int64_t(uint64_t(int64_t(acc)) * uint64_t(m) + uint64_t(addend));
+    // acc * m + addend of all channels; wraps.
+    void sums(const int32_t* acc, const int64_t* addend, int64_t* total) const {
+        for (int n = 0; n < LANES; ++n)
+            total[n] = int64_t(uint64_t(int64_t(acc[n]) * int64_t(int32_t(m[n]))) + uint64_t(addend[n]));
     }
 
-    uint8_t finish(int64_t total) const {
-        const int64_t floor = total >> s;
-        const int64_t rest = int64_t(uint64_t(total) - (uint64_t(floor) << s));
-        const int64_t half = (int64_t(1) << s) >> 1;
-        const bool inexact = rest != 0, above = rest > half, tie = inexact && rest == half, negative = total < 0;
+    void finish(const int64_t* total, uint8_t* q) const {
+        uint64_t large = 0;
+        int64_t result[LANES];
+        for (int n = 0; n < LANES; ++n) {
+            const int64_t t = total[n], below = t >> 63;
+            large |= (uint64_t(t) + (uint64_t(1) << 62)) >> 63;
+            const uint64_t add = uint64_t(plain[n]) + uint64_t(below & negative[n]) + uint64_t((t >> s[n]) & odd[n]);
+            int64_t v = int64_t(uint64_t(t) + add) >> s[n];
+            v = v < lo[n] ? lo[n] : v;
+            result[n] = v > hi[n] ? hi[n] : v;
+        }
+        for (int n = 0; n < LANES; ++n) q[n] = uint8_t(result[n]);
+        if (large)
+            for (int n = 0; n < LANES; ++n) q[n] = exact(n, total[n]);
+    }
+
+    uint8_t exact(int n, int64_t total) const {
+        const int64_t floor = total >> s[n];
+        const int64_t rest = int64_t(uint64_t(total) - (uint64_t(floor) << s[n]));
+        const int64_t half = (int64_t(1) << s[n]) >> 1;
+        const bool inexact = rest != 0, above = rest > half, tie = inexact && rest == half, below = total < 0;
         bool up = false;
-        switch (rounding) {
-            case ROUNDING_FLOOR: break;
+        switch (rounding[n]) {
             case ROUNDING_CEIL: up = inexact; break;
-            case ROUNDING_TOWARD_ZERO: up = inexact && negative; break;
-            case ROUNDING_AWAY: up = inexact && !negative; break;
+            case ROUNDING_TOWARD_ZERO: up = inexact && below; break;
+            case ROUNDING_AWAY: up = inexact && !below; break;
             case ROUNDING_HALF_UP: up = above || tie; break;
             case ROUNDING_HALF_EVEN: up = above || (tie && (floor & 1)); break;
-            case ROUNDING_HALF_AWAY: up = above || (tie && !negative); break;
-            case ROUNDING_HALF_TOWARD_ZERO: up = above || (tie && negative); break;
+            case ROUNDING_HALF_AWAY: up = above || (tie && !below); break;
+            case ROUNDING_HALF_TOWARD_ZERO: up = above || (tie && below); break;
         }
-        int64_t q = floor + up;
-        if (q < lo) q = lo;
-        if (q > hi) q = hi;
-        return uint8_t(q);
+        const int64_t v = floor + up < lo[n] ? lo[n] : floor + up;
+        return uint8_t(v > hi[n] ? hi[n] : v);
     }
 };

@@ -93,7 +93,7 @@ struct Drain {
     Odometer agu{3, 0, 0};
     uint32_t width = 0;
     bool ostride = false;
-    Requant sets[2][LANES];
+    ParameterSet sets[2];
     int64_t wide[PES][LANES] = {};
     DrainJob jobs[4];  // at least 8 cycles apart, in flight for less than 32
     uint32_t first = 0, count = 0;
@@ -117,13 +117,13 @@ struct Drain {
     void requantize(DrainJob& job, const int32_t acc[PES][LANES], int mode, int pset, bool odd) {
         const bool pair = mode == DRAIN_PAIR, add = mode == DRAIN_ADD || (pair && odd);
         if (pair) pset = odd;
-        for (int p = 0; p < PES; ++p)
-            for (int n = 0; n < LANES; ++n) {
-                const Requant& record = sets[pset][n];
-                const int64_t total = record.sum(acc[p][n], add ? wide[p][n] : record.c);
-                if (job.keep) wide[p][n] = total;
-                else job.results[p][n] = record.finish(total);
-            }
+        const ParameterSet& set = sets[pset];
+        for (int p = 0; p < PES; ++p) {
+            int64_t total[LANES];
+            set.sums(acc[p], add ? wide[p] : set.c, total);
+            if (job.keep) memcpy(wide[p], total, sizeof total);
+            else set.finish(total, job.results[p]);
+        }
     }
 
     // Whether results use L1's write port `ahead` cycles after `cycle`.
