@@ -20,7 +20,7 @@ from nncosim.tb.cli_options import (
     write_json,
 )
 from nncosim.tb.files import prepare_directory, prepare_file, sha256, write_files
-from nncosim.tb.program import Program, compile_model, prove_model, read_source
+from nncosim.tb.program import Program, compile_model, read_model, read_source
 from nncosim.tb.report import macs_of, operator_name, requantization_of
 from nncosim.tb.report_table import plain_table
 from rich.console import Console
@@ -116,9 +116,10 @@ def check_command(model: Path, platform_name: str | None, settings: tuple[str, .
     platform, _ = resolve_platform(platform_name, settings)
     with progress() as say:
         say(f"importing {model.name}")
-        network = prove_model(model, read_source(model), platform)
+        network = read_model(model, read_source(model))
         say("compiling")
         result = check_network(network, platform)
+        network = result.compiled.network if result.compiled else network
     console = output_console(json_file)
     write_json(_check_json(model, platform, network, result), json_file)
     if result.problems:

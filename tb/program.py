@@ -24,7 +24,17 @@ from nncosim.tb.listing import listing, memory_map
 from nncosim.tb.network_json import network_from_json, network_to_json
 from nncosim.tb.report import Step
 
-__all__ = ["Program", "SourceError", "compile_model", "is_image", "load_image", "prove_model", "read_source", "seal"]
+__all__ = [
+    "Program",
+    "SourceError",
+    "compile_model",
+    "is_image",
+    "load_image",
+    "prove_model",
+    "read_model",
+    "read_source",
+    "seal",
+]
 
 ELF_MAGIC = b"\x7fELF"
 ORIGIN, DIGEST = "origin", "digest"
@@ -77,8 +87,8 @@ def is_image(data: bytes) -> bool:
     return data.startswith(ELF_MAGIC)
 
 
-def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
-    """Import a model and find its requantization for `platform`.
+def read_model(source: Path, data: bytes) -> Network:
+    """Import a model. `data`: the bytes of `source`.
 
     Raises:
         SourceError: an image where a model belongs.
@@ -86,7 +96,12 @@ def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
     """
     if is_image(data):
         raise SourceError(f"{source} is a compiled image; this command takes an ONNX model")
-    return prove(import_model(source), backend_for(platform).caps)
+    return import_model(source)
+
+
+def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
+    """Import a model and find its requantization for `platform`; raises as `read_model`."""
+    return prove(read_model(source, data), backend_for(platform).caps)
 
 
 def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
@@ -144,7 +159,7 @@ def compile_model(
     say = progress or (lambda text: None)
     begin = time.perf_counter()
     say(f"importing {source.name}")
-    network = prove_model(source, data, platform)
+    network = read_model(source, data)
     compiled = compile_network(network, platform, progress=lambda name: say(f"compiling: {name}"))
     origin = {
         "model": source.name, "model_sha256": sha256(data), "platform": platform.name,
