@@ -6,14 +6,11 @@ so that outputs use their range and under 1 % saturate, unless the case is about
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 
 import numpy as np
 from nncosim.compiler.arithmetic import Requant, Rounding
-from nncosim.compiler.evaluate import accumulate, execute
 from nncosim.compiler.ir import (
     Add,
     Concat,
@@ -21,18 +18,14 @@ from nncosim.compiler.ir import (
     Network,
     Op,
     Pool,
-    QuantFunction,
     Requantize,
     Resize,
     Tensor,
     TensorType,
 )
+from nncosim.regress.builder import INT8, UINT8, NetworkBuilder, fit, mobilenet_like, random_network
 
 __all__ = ["CASES", "Case", "case", "chain", "random_inputs"]
-
-INT8 = TensorType(8, True, (Fraction(1, 64),), 0, -128, 127)
-UINT8 = TensorType(8, False, (Fraction(1, 64),), 0, 0, 255)
-
 
 @dataclass(frozen=True)
 class Case:
@@ -54,33 +47,11 @@ def random_inputs(network: Network, seed: int) -> dict[str, np.ndarray]:
 
 
 def _fit(
-    rng: np.random.Generator, op: Op, sources: list[Tensor], out: TensorType, rounding: Rounding | None, bits: int,
-    sample: list[np.ndarray] | None = None,
-) -> Op:  # fmt: skip
-    """`op` with a requantization fitted to its accumulators on a sample (random if None), and the equal function."""
-    if sample is None:
-        sample = [rng.integers(t.type.lo, t.type.hi + 1, t.shape) for t in sources]
-    accumulators = accumulate(op, sample)
-    channels = accumulators[0].shape[0]
-    spread = [max(1.0, float(a.std())) for a in accumulators]
-    target = (out.hi - out.lo) / 7.0 / math.sqrt(len(spread))  # 3.5 sigma to each side
-    gains = [target / s * rng.uniform(0.8, 1.0, channels) for s in spread]
-    shift = np.array([bits - 1 - math.frexp(max(g[c] for g in gains))[1] for c in range(channels)]).clip(0, 62)
-    m = tuple(np.rint(g * 2.0**shift).astype(np.int64) for g in gains)
-    middle = (out.hi + out.lo + 1) / 2 * 2.0**shift
-    c = np.rint(middle).astype(np.int64) + rng.integers(-1000, 1000, channels)
-    for a, k in zip(accumulators, m, strict=True):
-        c = c - np.rint(float(a.mean()) * k).astype(np.int64)
-    modes = np.full(channels, int(rounding)) if rounding is not None else rng.integers(0, 8, channels)
-    full = np.full(channels, 0, dtype=np.int64)
-    requant = Requant(m, c, shift.astype(np.int64), full + out.lo, full + out.hi, modes)
-    function = None
-    if rounding is not None:
-        function = QuantFunction(
-            tuple(tuple(Fraction(int(x), 1 << int(s)) for x, s in zip(k, shift, strict=True)) for k in m),
-            tuple(Fraction(int(x), 1 << int(s)) for x, s in zip(c, shift, strict=True)), rounding, out.lo, out.hi,
-        )  # fmt: skip
-    return replace(op, requant=requant, function=function)
+    rng: np.random.Generator, op: Op, sources: list[Tensor], out: TensorType, rounding: Rounding | None, bits: int
+) -> Op:
+    """Fitted on random data."""
+    sample = [rng.integers(t.type.lo, t.type.hi + 1, t.shape) for t in sources]
+    return fit(rng, op, sample, out, rounding, bits)
 
 
 def _network(name: str, sources: list[Tensor], ops: list[Op], made: list[Tensor], outputs: tuple[str, ...]) -> Network:
@@ -178,27 +149,11 @@ def resize(seed: int, c: int, h: int, w: int, fy: int, fx: int, source: TensorTy
 
 def chain(seed: int, c: int = 24, h: int = 13, w: int = 11) -> Network:
     """Several layers with a residual sum, two outputs and a fully connected end."""
-    rng = np.random.default_rng(seed)
-    x = Tensor("x", (3, h, w), UINT8)
-    oh, ow = (h + 1) // 2, (w + 1) // 2
-    a, b, d = (Tensor(n, (c, oh, ow), INT8) for n in ("a", "b", "d"))
-    e, g, y = Tensor("e", (c, oh, ow), INT8), Tensor("g", (c, 1, 1), INT8), Tensor("y", (10, 1, 1), INT8)
-    first = Conv("first", ("x",), "a", weights=rng.integers(-128, 128, (c, 3, 3, 3)), stride=(2, 2), pads=(1,) * 4)
-    dw = Conv("dw", ("a",), "b", weights=rng.integers(-128, 128, (c, 1, 3, 3)), pads=(1,) * 4, groups=c)
-    pw = Conv("pw", ("b",), "d", weights=rng.integers(-128, 128, (c, c, 1, 1)))
-    mean = Pool("mean", ("e",), "g", mode="sum", kernel=(oh, ow))
-    fc = Conv("fc", ("g",), "y", weights=rng.integers(-128, 128, (10, c, 1, 1)), onnx_op="Gemm")
-    plan: list[tuple[Op, list[Tensor], Tensor]] = [
-        (first, [x], a), (dw, [a], b), (pw, [b], d), (Add("add", ("a", "d"), "e"), [a, d], e), (mean, [e], g),
-        (fc, [g], y),
-    ]  # fmt: skip
-    values = {"x": rng.integers(0, 256, x.shape)}
-    ops = []
-    for op, sources, out in plan:
-        sample = [values[t.name] for t in sources]
-        ops.append(_fit(rng, op, sources, out.type, Rounding.HALF_EVEN, 20, sample))
-        values[out.name] = execute(ops[-1], sample)
-    return _network("chain", [x], ops, [a, b, d, e, g, y], ("y", "e"))
+    b = NetworkBuilder(seed)
+    a = b.conv(b.input(3, h, w), c, 3, 2)
+    d = b.conv(b.depthwise(a), c, 1)
+    e = b.add(a, d)
+    return b.build("chain", b.conv(b.mean(e), 10, 1), e)
 
 
 def _case(name: str, build: Callable[..., Network], *args: object, tags: str = "small", **named: object) -> Case:
@@ -266,6 +221,8 @@ CASES: tuple[Case, ...] = (
     _case("resize_2x11", resize, 16, 3, 4, 2, 11),
     # several layers
     _case("chain", chain),
+    *(_case(f"random{i}", lambda seed, i=i: random_network(1000 * i + seed)) for i in range(6)),
+    _case("mobilenet_like", mobilenet_like, 48, 64, tags="large"),
     # the performance targets
     _case("conv3x3_128", conv, 128, 32, 32, 128, 3, tags="large"),
     _case("conv1x1_128", conv, 128, 32, 32, 128, 1, tags="large"),

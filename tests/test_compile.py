@@ -52,8 +52,8 @@ def test_every_tensor_and_layer_is_described(compiled):
     tiles = read_tiles(image)
     assert set(tiles) == set(compiled.network.tensors)
     assert [s["name"] for s in image.schedule["steps"]] == [op.name for op in compiled.network.ops]
-    assert tiles["x"].role == "input" and tiles["x"].written_by == ()
-    assert tiles["y"].role == "output" and tiles["y"].written_by == (5,)
+    assert tiles["x0"].role == "input" and tiles["x0"].written_by == ()
+    assert tiles["t5"].role == "output" and tiles["t5"].written_by == (5,)
     assert {n: t.tensor for n, t in tiles.items()} == dict(compiled.network.tensors)
 
 
@@ -172,17 +172,17 @@ def test_concat_without_copy_is_a_view():
 
 def test_all_problems_in_one_report():
     network = chain(1)
-    wide = TensorType(16, True, network.tensors["a"].type.scale, 0, -32768, 32767)
+    wide = TensorType(16, True, network.tensors["t0"].type.scale, 0, -32768, 32767)
     ops = list(network.ops)
     ops[2] = replace(ops[2], weights=ops[2].weights * 3)
     network = replace(
-        network, ops=tuple(ops), tensors={**network.tensors, "a": replace(network.tensors["a"], type=wide)}
+        network, ops=tuple(ops), tensors={**network.tensors, "t0": replace(network.tensors["t0"], type=wide)}
     )
     result = check_network(network, PLATFORM)
     texts = [str(p) for p in result.problems]
     assert len(texts) == 2
-    assert "'a'" in texts[0] and "16 bits" in texts[0]
-    assert "pw" in texts[1] and "-128..127" in texts[1]
+    assert "'t0'" in texts[0] and "16 bits" in texts[0]
+    assert "conv2" in texts[1] and "-128..127" in texts[1]
     with pytest.raises(ModelError, match="2 problems"):
         compile_network(network, PLATFORM)
 
@@ -218,7 +218,7 @@ def test_dump_has_a_file_for_each_pass(tmp_path):
 
 def test_schedule_section_is_plain_json(compiled):
     again = json.loads(json.dumps(compiled.image.schedule))
-    assert again["inputs"] == ["x"] and again["outputs"] == ["y", "e"]
+    assert again["inputs"] == ["x0"] and again["outputs"] == ["t5", "t3"]
     assert again["macs"] == sum(
         int(np.prod(op.weights.shape)) * int(np.prod(compiled.network.tensors[op.output].shape[1:]))
         for op in compiled.network.ops if hasattr(op, "weights")

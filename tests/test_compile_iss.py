@@ -87,6 +87,8 @@ def test_cases_use_the_range_of_their_outputs(c):
     """A case whose results saturate or hardly vary would not see a wrong bit."""
     network = c.build(SEED)
     for name in network.outputs:
+        if network.tensors[name].shape[1:] == (1, 1) or "random" in c.name:
+            continue
         t = network.tensors[name].type
         values = np.concatenate([evaluate(network, random_inputs(network, s))[name].ravel() for s in range(20)])
         if "max" not in c.name and "resize" not in c.name:

@@ -129,13 +129,13 @@ def _estimate(plan: Plan) -> float:
 def _realize(plan: Plan) -> LayerCode:
     codes = {r.cluster: cluster_code(plan, r) for r in plan.regions}
     limit = plan.platform.imem_bytes // 8
-    by_text: dict[tuple[int, ...], int] = {}
-    programs: dict[tuple[int, ...], Program] = {}
+    by_text: dict[tuple[object, ...], int] = {}
+    programs: dict[tuple[object, ...], Program] = {}
     for cluster, code in codes.items():
-        program = assemble(code, limit)
-        text = tuple(program.words())
+        text = tuple(code.units)
         by_text[text] = by_text.get(text, 0) | 1 << cluster
-        programs.setdefault(text, program)
+        if text not in programs:
+            programs[text] = assemble(code, limit)
     listed = tuple((programs[text], mask) for text, mask in by_text.items())
     first = program_transfers(
         [(program_buffer(plan.nest, i), -(-len(p) // 2), 0, mask) for i, (p, mask) in enumerate(listed)]

@@ -141,10 +141,15 @@ def records(requant: Requant) -> tuple[bytes, ...]:
 
 
 def _pack(m: np.ndarray, c: np.ndarray, r: Requant) -> list[bytes]:
+    """One record a channel. Checks the ranges of whole arrays by encoding their extremes."""
+    values = {"m": m, "c": c, "s": r.s, "lo": r.lo, "hi": r.hi, "rounding": r.rounding}
+    places = []
+    for name, array in values.items():
+        for extreme in (array.min(), array.max()):
+            encode(RequantRecord, **{name: int(extreme)})
+        field = RequantRecord.as_shape()[name]
+        places.append((array.tolist(), field.offset, (1 << field.width) - 1))
     return [
-        encode(
-            RequantRecord, m=int(m[i]), c=int(c[i]), s=int(r.s[i]), lo=int(r.lo[i]), hi=int(r.hi[i]),
-            rounding=int(r.rounding[i]),
-        ).to_bytes(16, "little")
+        sum((array[i] & mask) << offset for array, offset, mask in places).to_bytes(CHANNELS, "little")
         for i in range(r.channels)
-    ]  # fmt: skip
+    ]
