@@ -17,6 +17,9 @@ CATEGORIES = {
     "control": "control",
     "idle": "idle",
 }
+NUMERIC = ("MACs", "predicted", "cycles", "MAC/cycle")
+WIDE = 120
+"""Columns of a terminal that takes the table of layers in one piece."""
 VERDICTS = {
     "pass": "[bold green]PASS[/]: every bit is right and the cycles are as predicted",
     "mismatch": "[bold red]MISMATCH[/]: the machine computed something else than the network",
@@ -50,28 +53,37 @@ def _exactness(layer: LayerReport) -> Text:
     return Text("bit-exact", style="green") if layer.exact else Text("not compared", style="red")
 
 
-def _layers(report: Report) -> Table:
+def _layer_cells(layer: LayerReport) -> dict[str, str | Text]:
+    return {
+        "layer": escape(layer.name),
+        "operator": escape(layer.op),
+        "engine": escape(layer.engine),
+        "MACs": _number(layer.macs),
+        "predicted": _number(layer.predicted_cycles),
+        "cycles": Text(_number(layer.cycles), style="" if layer.in_time else "red"),
+        "MAC/cycle": _number(layer.mac_per_cycle, 1),
+        "other cycles": _others(layer),
+        "result": _exactness(layer),
+    }
+
+
+def _layer_table(report: Report, columns: tuple[str, ...]) -> Table:
     table = plain_table()
-    for column in ("layer", "operator", "engine"):
-        table.add_column(column, no_wrap=True)
-    for column in ("MACs", "predicted", "cycles", "MAC/cycle"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("other cycles")
-    table.add_column("result", overflow="fold")
+    for column in columns:
+        numeric = column in NUMERIC
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for layer in report.layers:
-        measured = Text(_number(layer.cycles), style="" if layer.in_time else "red")
-        table.add_row(
-            escape(layer.name),
-            escape(layer.op),
-            escape(layer.engine),
-            _number(layer.macs),
-            _number(layer.predicted_cycles),
-            measured,
-            _number(layer.mac_per_cycle, 1),
-            _others(layer),
-            _exactness(layer),
-        )
+        cells = _layer_cells(layer)
+        table.add_row(*(cells[column] for column in columns))
     return table
+
+
+def _layers(report: Report, width: int) -> list[Table]:
+    """One table; on a narrow terminal two, so that no column is lost."""
+    everything = ("layer", "operator", "engine", *NUMERIC, "other cycles", "result")
+    if width >= WIDE:
+        return [_layer_table(report, everything)]
+    return [_layer_table(report, everything[:-2]), _layer_table(report, ("layer", "result", "other cycles"))]
 
 
 def _totals(report: Report) -> Table:
@@ -98,23 +110,21 @@ def _totals(report: Report) -> Table:
     return table
 
 
-def _published(report: Report) -> Table | None:
+def _published(report: Report) -> list[RenderableType]:
     figures = report.platform.published
     if not figures:
-        return None
+        return []
+    sources = list(dict.fromkeys(figure.source for figure in figures))
     table = plain_table("published for this machine")
-    for column in ("network", "quantity"):
-        table.add_column(column)
+    table.add_column("network")
+    table.add_column("quantity")
     table.add_column("value", justify="right")
-    table.add_column("source", overflow="fold")
+    table.add_column("")
     for figure in figures:
-        table.add_row(
-            escape(figure.network),
-            escape(figure.quantity),
-            f"{figure.value:,g} {figure.unit}" if figure.value < 1e4 else f"{figure.value:,.0f} {figure.unit}",
-            escape(figure.source),
-        )
-    return table
+        value = f"{figure.value:,g}" if figure.value < 1e4 else f"{figure.value:,.0f}"
+        mark = f"({sources.index(figure.source) + 1})"
+        table.add_row(escape(figure.network), escape(figure.quantity), f"{value} {figure.unit}", mark)
+    return [table, *(f"({number}) {escape(source)}" for number, source in enumerate(sources, 1)), ""]
 
 
 def _facts(report: Report) -> list[str]:
@@ -159,17 +169,11 @@ def print_report(report: Report, console: Console) -> None:
     """Print the table of layers, the totals beside the published figures, and the verdict."""
     driver = f", driver {report.driver}" if report.driver else ""
     settings = "".join(f" {key}={value}" for key, value in report.settings.items())
-    parts: list[RenderableType] = [
-        Text(f"{report.model} on {report.platform.name}{settings}, backend {report.backend}{driver}", style="bold"),
-        "",
-        _layers(report),
-        "",
-        _totals(report),
-        "",
-    ]
-    published = _published(report)
-    if published is not None:
-        parts += [published, ""]
+    title = f"{report.model} on {report.platform.name}{settings}, backend {report.backend}{driver}"
+    parts: list[RenderableType] = [Text(title, style="bold"), ""]
+    for table in _layers(report, console.width):
+        parts += [table, ""]
+    parts += [_totals(report), "", *_published(report)]
     parts += [*_facts(report), "", VERDICTS.get(report.verdict, report.verdict), *_explanation(report)]
     console.print(
         Group(*(Text.from_markup(part) if isinstance(part, str) else part for part in parts)), soft_wrap=False
