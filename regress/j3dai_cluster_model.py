@@ -79,7 +79,7 @@ class ClusterModel:
         signals: Output semaphores incremented, in order.
         forbidden: Word addresses of L1 that a window may not read now.
         volatile: Word addresses of L1 that somebody else writes: never to be read or written.
-        jobs: Micro-operations and fetch cycles of each job in order, for the timing rules: see `test_j3dai_cluster`.
+        trace: What was executed: opcode, fields, and for MAC the windows of a job and the window registers.
     """
 
     l1: Words
@@ -118,7 +118,7 @@ class ClusterModel:
             if opcode not in INSTRUCTIONS.keys():
                 raise Trap(f"opcode {opcode} at {pc}")
             fields = decode(INSTRUCTIONS[Opcode(opcode)], word & ((1 << _bits(opcode)) - 1))
-            self.trace.append((opcode, fields))
+            self.trace.append((opcode, self._costs(opcode, fields)))
             if opcode == Opcode.HALT:
                 return
             if opcode == Opcode.LOOP:
@@ -136,6 +136,14 @@ class ClusterModel:
                 stack.pop()
             pc = (pc + 1) % 512
         raise RuntimeError("the program does not end")
+
+    def _costs(self, opcode: int, fields: dict[str, int]) -> dict[str, int]:
+        if opcode != Opcode.MAC:
+            return fields
+        windows = 1
+        for d in self.a.dims[:3]:
+            windows *= max(1, d.count)
+        return fields | {"windows": windows, "pstride": self.window["pstride"]}
 
     def execute(self, opcode: Opcode, f: dict[str, int]) -> None:
         """One instruction other than HALT and LOOP."""
