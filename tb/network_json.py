@@ -19,9 +19,6 @@ from nncosim.platforms.errors import NncosimError
 
 __all__ = ["NetworkDataError", "network_from_json", "network_to_json"]
 
-_OPS: dict[str, type[ir.Op]] = {
-    cls.__name__: cls for cls in (ir.Add, ir.Concat, ir.Conv, ir.Pool, ir.Requantize, ir.Resize)
-}
 _DTYPES = ("<i1", "<i2", "<i4", "<i8")
 
 
@@ -102,8 +99,19 @@ def _op_to_json(op: ir.Op) -> dict[str, Any]:
     return out
 
 
+def _operators() -> dict[str, type[ir.Op]]:
+    """Every operator class by name, so that a new one needs no line here."""
+    found: dict[str, type[ir.Op]] = {}
+    pending = [ir.Op]
+    while pending:
+        for cls in pending.pop().__subclasses__():
+            found[cls.__name__] = cls
+            pending.append(cls)
+    return found
+
+
 def _op_from_json(data: Mapping[str, Any]) -> ir.Op:
-    cls = _OPS[data["type"]]
+    cls = _operators()[data["type"]]
     fields: dict[str, Any] = {}
     for key, value in data.items():
         if key == "type":
