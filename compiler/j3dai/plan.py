@@ -246,6 +246,12 @@ class Plan:
         return index % self.weight_slots * self.step_blocks * self.nest.block_words
 
     @property
+    def buffered(self) -> bool:
+        """Whether transfers and jobs can overlap."""
+        steps = max((r.steps for r in self.regions), key=len)
+        return (self.input_slots > 1 or len({s.key for s in steps}) == 1) and (self.output_slots > 1 or len(steps) == 1)
+
+    @property
     def line(self) -> str:
         """One line for listings."""
         g, n = self.grid, self.nest

@@ -90,7 +90,7 @@ def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
                 for y in _cuts(rows, 4096):
                     plan = make_plan(nest, platform, grid, (y, x), size)
                     if plan is not None:
-                        fitting += 1
+                        fitting += plan.buffered
                         yield plan
                     if fitting >= 4:
                         break
@@ -120,6 +120,8 @@ def _estimate(plan: Plan) -> float:
         work = [w + len(longest.steps) * (longest.b1 - longest.b0) * nest.block_words / words for w in work]
     if plan.input_slots == 1 and len(loads) > 1:
         work = [w + traffic for w in work]
+    if plan.output_slots == 1 and len(longest.steps) > 1:
+        work = [w + outputs for w in work]
     first = sum({(r.group, r.steps[0].key): r.steps[0].input_words for r in plan.regions}.values()) / words
     last = sum(r.steps[-1].tile.rows * r.steps[-1].tile.columns * plan.step_blocks for r in plan.regions) / words
     dmpa = traffic + outputs + weights + 8 * sum(len(r.steps) for r in plan.regions)
