@@ -17,6 +17,7 @@ from unicorn import (
     UC_ARCH_RISCV,
     UC_HOOK_CODE,
     UC_HOOK_MEM_INVALID,
+    UC_HOOK_MEM_READ,
     UC_MODE_RISCV32,
     UC_PROT_EXEC,
     UC_PROT_READ,
@@ -120,11 +121,13 @@ class RiscvHost:
         self._memories = (imem, dmem)  # unicorn works on their storage
         self._costs: dict[int, Cost] = {}
         uc = self._uc = Uc(UC_ARCH_RISCV, UC_MODE_RISCV32)
-        uc.mem_map_ptr(HOST_IMEM_BASE, len(imem), UC_PROT_EXEC, imem.ctypes.data)
+        uc.mem_map_ptr(HOST_IMEM_BASE, len(imem), UC_PROT_READ | UC_PROT_EXEC, imem.ctypes.data)
         uc.mem_map_ptr(HOST_DMEM_BASE, len(dmem), UC_PROT_READ | UC_PROT_WRITE, dmem.ctypes.data)
         uc.mmio_map(MMIO_BASE, _MMIO_BYTES, self._read, None, self._write, None)
         uc.hook_add(UC_HOOK_CODE, self._instruction)
         uc.hook_add(UC_HOOK_MEM_INVALID, self._invalid)
+        # Instruction memory is not on the data bus.
+        uc.hook_add(UC_HOOK_MEM_READ, self._invalid, None, HOST_IMEM_BASE, HOST_IMEM_BASE + len(imem) - 1)
 
     def run(self, limit: int) -> int:
         self._limit, self._reason = limit, Reason.REACHED
@@ -133,7 +136,7 @@ class RiscvHost:
             try:
                 self._uc.emu_start(self._pc, 0xFFFF_FFFF)
             except UcError as error:
-                self.fault = self.fault or f"the host stopped at {self._next:#x}: {error}"
+                self.fault = self.fault or f"the host stopped before {self._next:#x}: {error}"
             self._pc = int(self._uc.reg_read(UC_RISCV_REG_PC))
             if self._stop:
                 break
@@ -193,8 +196,9 @@ class RiscvHost:
             self._stop = True
 
     def _invalid(self, uc: Uc, access: int, address: int, size: int, value: int, _: Any) -> bool:
-        self.fault = (f"the host at {self._next:#x} accesses {address:#x}, where there is neither data memory nor a "
-                      "register (the hardware reads 0)")
+        self._stop = True
+        self.fault = (f"the host before {self._next:#x} accesses {address:#x}, where there is neither data memory nor "
+                      "a register (the hardware reads 0)")
         return False
 
 
