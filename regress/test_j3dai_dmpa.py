@@ -17,6 +17,14 @@ from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
 from nncosim.hdl.j3dai.l2 import L2
 from nncosim.hdl.j3dai.regs import Counter
+from nncosim.hdl.j3dai.timing import (
+    LIST_TO_TAKE,
+    LOAD_TO_CLUSTER,
+    LOAD_TO_SIGNAL,
+    LOAD_TO_STORE,
+    STORE_TO_L2,
+    STORE_TO_LOAD,
+)
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import build
 
@@ -196,7 +204,8 @@ def random_task(rng: random.Random, clusters: int, actions: list[int]) -> Task:
     low, high = -min(spread), LIST_BASE - n0 - max(spread)
     space = rng.choice([Space.L1, Space.L1, Space.WMEM, Space.IMEM]) if op == DmpaOp.LOAD else Space.L1
     local = rng.choice([rng.randrange(300), rng.randrange(300), (1 << 14) - rng.randrange(1, 40)])
-    fields |= {"clusters": rng.randrange(1, 1 << clusters), "l2": rng.randrange(low, high), "n0": n0, "n1": n1, "n2": n2,
+    fields |= {"clusters": rng.randrange(1, 1 << clusters), "l2": rng.randrange(low, high), "n0": n0, "n1": n1,
+               "n2": n2,
                "l2_step1": step1, "l2_step2": step2, "local_step1": rng.randrange(-40, 41),
                "local_step2": rng.randrange(-60, 61), "local": space << 14 | local}
     if op == DmpaOp.STORE and "wait_mask" in fields and rng.random() < 0.7:  # fetch the clusters' results
@@ -295,7 +304,8 @@ def check(bench: Bench, tasks: list[Task], before: list[int]) -> None:
         assert cycle >= latest, f"descriptor {number} signals in cycle {cycle}, before its last word of cycle {latest}"
     last_of_list = {task.list_index: number for number, task in enumerate(tasks)}
     for index, number in last_of_list.items():
-        assert bench.dones[index] >= max([0, *(landed[k] for k in range(number + 1))]), f"list {index} is done too early"
+        latest = max([0, *(landed[k] for k in range(number + 1))])
+        assert bench.dones[index] >= latest, f"list {index} is done too early"
     # Contents.
     assert [bench.peek(k) for k in range(LIST_BASE)] == reference.l2[:LIST_BASE]
     for c in range(bench.clusters):
@@ -359,3 +369,131 @@ def test_planted_timing_bug_is_caught(monkeypatch, module, constant, value):
     with pytest.raises(AssertionError):
         for seed in range(6):
             exercise(bug=" ", seed=seed)
+
+
+def quiet(model: Model, *tasks: Task) -> Bench:
+    """A bench without drains whose L2 holds one list of `tasks` at LIST_BASE and zeros elsewhere."""
+    bench = Bench(model, CLUSTERS, 8, random.Random(1), drains=0.0)
+    for address in range(L2_WORDS):
+        bench.poke(address, 0)
+    for number, task in enumerate(tasks):
+        word = encode(Descriptor, **{"end": int(number == len(tasks) - 1), **task.fields})
+        bench.poke(LIST_BASE + 2 * number, word & WORD)
+        bench.poke(LIST_BASE + 2 * number + 1, word >> 128)
+    for _ in range(3):
+        bench.step()
+    return bench
+
+
+LOAD, STORE, SYNC = DmpaOp.LOAD.value, DmpaOp.STORE.value, DmpaOp.SYNC.value
+GOOD = {"op": LOAD, "clusters": 1, "n0": 3}
+
+
+@pytest.mark.parametrize(("name", "fields"), [
+    ("n0 = 0", {"n0": 0}), ("no cluster", {"clusters": 0}), ("a cluster too many", {"clusters": 1 | 1 << CLUSTERS}),
+    ("LOAD to space 3", {"local": 3 << 14}), ("STORE from WMEM", {"op": STORE, "local": 1 << 14}),
+    ("beyond L2", {"l2": L2_WORDS - 2}), ("second run beyond L2", {"n1": 2, "l2_step1": L2_WORDS - 2}),
+    ("below L2", {"n1": 2, "l2_step1": -1}), ("list runs beyond L2", {"end": 0}),
+])
+def test_trap(name, fields):
+    with Model(built()) as model:
+        model.reset()
+        at = L2_WORDS - 8 if "list runs" in name else LIST_BASE
+        bench = quiet(model, Task(GOOD | fields))
+        if at != LIST_BASE:
+            good = encode(Descriptor, **GOOD)
+            for word in range(8):
+                bench.poke(at + word, good >> (128 * (word % 2)) & WORD)
+        bench.step(push=at)
+        for _ in range(40):
+            bench.step()
+        assert model.trap, name
+        beats, dones = len(bench.loads), list(bench.dones)
+        bench.step(push=LIST_BASE)  # stopped for good
+        for _ in range(40):
+            bench.step()
+        assert model.trap and len(bench.loads) == beats and bench.dones == dones == []
+
+
+def test_unknown_operations_trap():
+    for op in (0, 4, 15):
+        with Model(built()) as model:
+            model.reset()
+            bench = quiet(model, Task(GOOD))
+            bench.poke(LIST_BASE, bench.peek(LIST_BASE) & ~0xF | op)
+            bench.step(push=LIST_BASE)
+            for _ in range(20):
+                bench.step()
+            assert model.trap and not bench.loads, op
+
+
+@pytest.mark.parametrize("address", [LIST_BASE + 4, L2_WORDS, 1 << 20, 1 << 31])
+def test_push_of_a_bad_address_traps(address):
+    with Model(built()) as model:
+        model.reset()
+        bench = quiet(model, Task(GOOD))
+        bench.step(push=address)
+        bench.step()
+        assert model.trap
+
+
+def test_push_to_a_full_queue_traps():
+    """One list waits for a cluster for ever, one is fetched behind it, four are queued: the next is one too many."""
+    with Model(built()) as model:
+        model.reset()
+        bench = quiet(model, Task(GOOD | {"wait_mask": 1}))
+        for _ in range(2):
+            bench.step(push=LIST_BASE)
+            for _ in range(10):
+                bench.step()
+        for free in (4, 3, 2, 1):
+            assert model.free == free and not model.trap
+            bench.step(push=LIST_BASE)
+        assert model.free == 0 and not model.trap
+        bench.step(push=LIST_BASE)
+        bench.step()
+        assert model.trap
+
+
+def test_semaphores_saturate():
+    """300 signals count 255: 255 waits pass, the next does not."""
+    with Model(built()) as model:
+        model.reset()
+        wait = Task({"op": SYNC, "wait_mask": 2, "wait_semaphore": 3})
+        bench = quiet(model, wait)
+        for _ in range(300):
+            bench.step(signals=1 << (8 + 3))
+        pushed = 0
+        for _ in range(6000):
+            push = LIST_BASE if pushed < 256 and model.free else None
+            pushed += push is not None
+            bench.step(push=push)
+        assert len(bench.dones) == 255 and model.busy and not model.trap
+        bench.step(signals=1 << (8 + 3))
+        for _ in range(10):
+            bench.step()
+        assert len(bench.dones) == 256 and model.idle
+
+
+def test_cycles():
+    """The distances that the cycle model is built on."""
+    load, store = Task(GOOD | {"n0": 20}), Task(GOOD | {"op": STORE, "n0": 20})
+    tasks = [load, load, store, store, load, Task({"op": SYNC, "signal_mask": 1}), Task(GOOD)]
+    with Model(built()) as model:
+        model.reset()
+        bench = quiet(model, *tasks)
+        start = bench.cycle
+        bench.step(push=LIST_BASE)
+        for _ in range(80):
+            bench.step()
+        beats = sorted({entry[0] for entry in bench.loads})  # in L1
+        issue = [cycle - LOAD_TO_CLUSTER - 1 - start for cycle in beats]
+        first = LIST_TO_TAKE + 1
+        writes = sorted({cycle - STORE_TO_L2 - start for cycle, *_ in bench.stores})
+        assert issue[:6] == list(range(first, first + 6)), "two LOADs follow each other without a gap"
+        stores = first + 5 + LOAD_TO_STORE
+        assert writes == list(range(stores, stores + 6))
+        second_load = stores + 5 + STORE_TO_LOAD
+        assert issue[6:9] == [second_load, second_load + 1, second_load + 2]
+        assert bench.signals == [(start + second_load + 3 + LOAD_TO_SIGNAL, 1)], "SYNC is issued right behind"
+        assert bench.dones == [start + second_load + 4 + LOAD_TO_SIGNAL]

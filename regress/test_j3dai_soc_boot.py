@@ -84,7 +84,8 @@ class StubCluster(wiring.Component):
         m.d.sync += state.eq(Counter.IDLE)
         m.d.comb += [self.counters.eq(counter.counters), counter.state.eq(state)]
         write, rd_valid, rd_addr, tick = Signal(), Signal(), Signal(14), Signal(3)
-        delayed = {name: Signal(len(getattr(self, name)), name=f"d_{name}") for name in ("wr_addr", "wr_mask", "wr_data")}
+        delayed = {name: Signal(len(getattr(self, name)), name=f"d_{name}")
+                   for name in ("wr_addr", "wr_mask", "wr_data")}
         m.d.sync += [write.eq(self.wr_valid & (self.wr_space == 0)), rd_valid.eq(self.rd_valid),
                      rd_addr.eq(self.rd_addr), tick.eq(tick + 1)]
         m.d.sync += [signal.eq(getattr(self, name)) for name, signal in delayed.items()]

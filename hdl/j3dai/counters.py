@@ -25,8 +25,8 @@ class EngineCounters(wiring.Component):
         counters: 6 x 32 bits, counter k at bits 32 k; wraps.
     """
 
-    state: In(3)
-    counters: Out(COUNTER_BITS * len(Counter))
+    def __init__(self) -> None:
+        super().__init__({"state": In(3), "counters": Out(COUNTER_BITS * len(Counter))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()

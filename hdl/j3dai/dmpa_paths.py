@@ -10,6 +10,8 @@
     t+5                                L2 write port; signal_in
 """
 
+from itertools import pairwise
+
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -18,24 +20,11 @@ from nncosim.hdl.j3dai.timing import LOAD_TO_SIGNAL, STORE_TO_DATA, STORE_TO_SIG
 __all__ = ["DmpaPaths"]
 
 
-class _Beat(data.Struct):
-    """What travels with a beat while its data is read."""
+_BEAT = data.StructLayout({"valid": 1, "clusters": 8, "space": 2, "addr": 20, "mask": 8, "list": 32})
+"""What travels with a beat while its data is read."""
 
-    valid: 1
-    clusters: 8
-    space: 2
-    addr: 20
-    mask: 8
-    list: 32
-
-
-class _Event(data.Struct):
-    """What is told when a descriptor's last beat has landed."""
-
-    valid: 1
-    mask: 8
-    semaphore: 3
-    end: 1
+_EVENT = data.StructLayout({"valid": 1, "mask": 8, "semaphore": 3, "end": 1})
+"""What is told when a descriptor's last beat has landed."""
 
 
 class DmpaPaths(wiring.Component):
@@ -88,7 +77,7 @@ class DmpaPaths(wiring.Component):
 
     def _stores(self, m: Module) -> Signal:
         """From issue to the write's data; gives the STORE beat that writes in the next cycle."""
-        stages = [Signal(_Beat, name=f"store{k}") for k in range(1, STORE_TO_DATA + 1)]
+        stages = [Signal(_BEAT, name=f"store{k}") for k in range(1, STORE_TO_DATA + 1)]
         first = stages[0]
         m.d.sync += [
             first.valid.eq(self.store), first.clusters.eq(self._lowest()), first.addr.eq(self.l2),
@@ -97,7 +86,7 @@ class DmpaPaths(wiring.Component):
         ]
         with m.If(self.store):
             m.d.sync += self.rd_addr.eq(self.local)
-        for before, stage in zip(stages, stages[1:], strict=False):
+        for before, stage in pairwise(stages):
             m.d.sync += stage.eq(before)
         last = stages[-1]
         with m.If(last.valid):
@@ -110,7 +99,7 @@ class DmpaPaths(wiring.Component):
 
     def _loads(self, m: Module) -> None:
         """From issue to the clusters' write ports."""
-        stages = [Signal(_Beat, name=f"load{k}") for k in (1, 2)]
+        stages = [Signal(_BEAT, name=f"load{k}") for k in (1, 2)]
         m.d.sync += [
             stages[0].valid.eq(self.load), stages[0].clusters.eq(self.clusters), stages[0].space.eq(self.space),
             stages[0].addr.eq(self.local), stages[0].mask.eq(self.mask), stages[1].eq(stages[0]),
@@ -125,14 +114,14 @@ class DmpaPaths(wiring.Component):
 
     def _events(self, m: Module) -> None:
         """Signals and completion, told when the last beat has landed."""
-        stages = [Signal(_Event, name=f"event{k}") for k in range(1, STORE_TO_SIGNAL + 1)]
-        event = Signal(_Event)
+        stages = [Signal(_EVENT, name=f"event{k}") for k in range(1, STORE_TO_SIGNAL + 1)]
+        event = Signal(_EVENT)
         m.d.comb += [
             event.valid.eq(self.last), event.mask.eq(self.signal_mask),
             event.semaphore.eq(self.signal_semaphore), event.end.eq(self.end),
         ]
         # A LOAD lands one cycle sooner; no STORE issued in the cycle before can be in its way.
-        m.d.sync += [stage.eq(before) for before, stage in zip(stages, stages[1:], strict=False)]
+        m.d.sync += [stage.eq(before) for before, stage in pairwise(stages)]
         m.d.sync += stages[0].valid.eq(0)
         with m.If(self.store):
             m.d.sync += stages[0].eq(event)

@@ -55,7 +55,8 @@ class Host(wiring.Component):
         self.dmem_bytes = dmem_bytes
         super().__init__({
             "irq": In(1), "in_frame": In(1),
-            "mmio_addr": Out(8), "mmio_r_en": Out(1), "mmio_r_data": In(32), "mmio_w_en": Out(1), "mmio_w_data": Out(32),
+            "mmio_addr": Out(8), "mmio_r_en": Out(1), "mmio_r_data": In(32),
+            "mmio_w_en": Out(1), "mmio_w_data": Out(32),
             "counters": Out(COUNTER_BITS * len(Counter)), "sleeping": Out(1), "pc": Out(32),
         })
 

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.errors import HdlError
 from nncosim.hdl.sram import Sram
 
-__all__ = ["BANKS", "WORD_BITS", "L2", "Rotate"]
+__all__ = ["BANKS", "L2", "WORD_BITS", "Rotate"]
 
 BANKS = 8
 WORD_BITS = 128

@@ -12,7 +12,6 @@ from nncosim.hdl.j3dai.control import ControlRegisters
 from nncosim.hdl.j3dai.counters import COUNTER_BITS
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.host import Host
-from nncosim.hdl.j3dai.isa import Space
 from nncosim.hdl.j3dai.l2 import L2
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import J3dai
@@ -33,8 +32,8 @@ class Soc(wiring.Component):
 
         probe_cycle: Cycles since reset.
         probe_l2_re, probe_l2_we, probe_l2_addr, probe_l2_mask, probe_l2_data: L2's port in this cycle; word i of
-            ``data`` goes to word address addr + i if bit i of ``mask`` is set. ``probe_l2_sources``: which of LOAD beat,
-            line fetch and STORE beat use it.
+            ``data`` goes to word address addr + i if bit i of ``mask`` is set. ``probe_l2_sources``: which of LOAD
+            beat, line fetch and STORE beat use it.
         probe_list: Index, counted from reset, of the list whose beat is written. ``probe_list_done``: pulse: all
             writes of the next list in turn are in L2.
         probe_counters: 192 bits an engine: the clusters, the DMPA, the host; six 32-bit counters each.
@@ -42,8 +41,8 @@ class Soc(wiring.Component):
         probe_wr_valid, probe_wr_space, probe_drain_ahead: LOAD beats at the clusters, and their drains.
         probe_running, probe_armed, probe_trap: Bit per cluster; bit 8 of ``probe_trap``: the DMPA.
         probe_cluster: 32 bits a cluster, the `probe` of `Cluster`.
-        probe_dmpa: Descriptor's word address (19:0), operation (23:20), semaphore waited for (26:24), idle (27), clusters
-            waited for (39:32).
+        probe_dmpa: Descriptor's word address (19:0), operation (23:20), semaphore waited for (26:24), idle (27),
+            clusters waited for (39:32).
         probe_host_sleeping, probe_host_pc.
 
     Args:

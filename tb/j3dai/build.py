@@ -107,7 +107,7 @@ def host_memory_path(name: str) -> str:
 
 
 def l2_rows(model: Backdoor) -> list[npt.NDArray[np.uint8]]:
-    """The banks of L2 as arrays of shape (rows, 16): word a is row a // 8 of bank a % 8. Writes reach the simulation."""
+    """L2's banks as arrays of shape (rows, 16): word a is row a // 8 of bank a % 8. Writes reach the model."""
     return [model.memory(f"{SOC}.l2.bank{k}", np.uint8) for k in range(8)]
 
 
