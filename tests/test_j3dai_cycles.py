@@ -167,10 +167,10 @@ def overlapping_layers() -> tuple[dict[int, bytes], list[LayerRun]]:
 
 
 def test_prediction_needs_no_data() -> None:
-    """The same cycles, list by list and counter by counter, as a run with data; and the sums hold."""
+    """The same cycles, list by list and counter by counter, as a run with data and in single steps; the sums hold."""
     memory, runs = overlapping_layers()
     timeline = predict_layers(memory, runs, PLATFORM)
-    machine = Machine(PLATFORM, seed=9)
+    machine = Machine(PLATFORM, seed=9, batch=False)
     for word, contents in memory.items():
         machine.l2[16 * word : 16 * word + len(contents)] = np.frombuffer(contents, np.uint8)
     machine.run_script(layer_script(runs))

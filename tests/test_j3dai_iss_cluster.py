@@ -1,4 +1,7 @@
-"""The simulator's clusters against the plain reference interpreter, over random register contents."""
+"""The simulator's clusters against the plain reference interpreter, over random register contents.
+
+Each program also runs strictly cycle by cycle: several cycles at a time give the same memories, cycles and counters.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from nncosim.hdl.j3dai.asm import DescriptorList, Program, address
 from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp, RequantRecord, Space
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.j3dai.iss import Machine
+from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_host import ScriptHost
 from nncosim.tb.j3dai.iss_reference import ReferenceCluster
 
@@ -29,13 +32,14 @@ def placed(program: Program, platform: J3dai, pc: int) -> np.ndarray:
 
 
 def run_program(
-    program: Program, platform: J3dai, seed: int, l1: np.ndarray, wmem: np.ndarray, pc: int = 0
-) -> Machine:
+    program: Program, platform: J3dai, seed: int, l1: np.ndarray, wmem: np.ndarray, pc: int = 0, batch: bool = True
+) -> tuple[Machine, FrameResult]:
     """Load the program by the DMPA, run it on cluster 0; its memories start as given."""
-    machine = Machine(platform, seed=seed)
+    machine = Machine(platform, seed=seed, batch=batch)
     code = placed(program, platform, pc)
     lists = DescriptorList()
     lists.load(l2=8, clusters=1, local=address(Space.IMEM, 0), n0=len(code) // 16, signal_mask=1, signal_semaphore=7)
+    lists.sync(wait_mask=1, wait_semaphore=7)
     machine.l2[:128] = np.frombuffer(lists.to_bytes(), np.uint8)
     machine.l2[128 : 128 + len(code)] = code
     machine.core.l1[0], machine.core.wmem[0] = l1, wmem
@@ -44,15 +48,13 @@ def run_program(
         host.write(Reg.IRQ_FRAMES_SEEN, 1)
         host.write(Reg.CLUSTER_START, 1 | pc << 16)
         host.write(Reg.DMPA_PUSH, 0)
-        while host.read(Reg.CLUSTER_STATUS) & 1:
-            pass
-        host.write(Reg.FRAMES_DONE, 1)
         yield
+        host.write(Reg.FRAMES_DONE, 1)
 
     machine.run_script(script)
     result = machine.run_frame(1_000_000)
     assert result.diagnosis is None, result.diagnosis
-    return machine
+    return machine, result
 
 
 def check(program: Program, platform: J3dai, seed: int, wmem: np.ndarray, pc: int = 0) -> np.ndarray:
@@ -62,7 +64,10 @@ def check(program: Program, platform: J3dai, seed: int, wmem: np.ndarray, pc: in
     expected = l1.copy()
     reference = ReferenceCluster(platform, expected, wmem, placed(program, platform, pc))
     reference.run(pc)
-    machine = run_program(program, platform, seed, l1, wmem, pc)
+    machine, result = run_program(program, platform, seed, l1, wmem, pc)
+    single, same = run_program(program, platform, seed, l1, wmem, pc, batch=False)
+    assert same == result
+    np.testing.assert_array_equal(single.core.l1, machine.core.l1)
     np.testing.assert_array_equal(machine.core.l1[0].reshape(-1, 16), expected.reshape(-1, 16))
     return np.flatnonzero((expected != l1).reshape(-1, 16).any(axis=1))
 
@@ -127,6 +132,7 @@ def test_random_accumulation(platform: J3dai, seed: int) -> None:
         p.fence()
         if rng.random() < 0.5:
             p.addb(Agu.O, rng.randrange(-8192, 8192), rng.randrange(-2, 3))
+    p.signal(7)
     p.halt()
     assert len(check(p, platform, seed, wmem)) > 8
 
@@ -160,6 +166,7 @@ def test_random_jobs(drain: Drain, seed: int) -> None:
             p.setw(rng.randrange(0, 1024) & ~7)
         p.mac(op, **random_mac(rng, last=1, repeat=rng.randrange(3, 20)), drain=drain)
         p.fence()
+    p.signal(7)
     p.halt()
     changed = check(p, PLATFORM, seed, wmem)
     assert (len(changed) > 50) == (drain is not Drain.KEEP)
@@ -187,6 +194,7 @@ def test_loops_and_wrapping_program_counter() -> None:
                 p.addw(1)
             p.nop()
         p.nop()
+    p.signal(7)
     p.halt()
     assert len(check(p, PLATFORM, 1, wmem, pc=500)) == 3 * 2 * 8
 
@@ -204,6 +212,7 @@ def test_checker_catches_a_planted_difference(field: str) -> None:
         p.seto(64)
         p.ldp(0, 0)
         p.mac(MacOp.ADD, first=1, last=1, lanes=0, lane=planted * (field == "lane"))
+        p.signal(7)
         p.halt()
         return p
 
@@ -211,5 +220,5 @@ def test_checker_catches_a_planted_difference(field: str) -> None:
     record = encode(RequantRecord, m=1, lo=-128, hi=255)
     wmem[:256] = np.tile(np.frombuffer(record.to_bytes(16, "little"), np.uint8), 16)
     l1 = np.random.default_rng(3).integers(0, 256, PLATFORM.l1_bytes, dtype=np.uint8)
-    results = [run_program(program(planted), PLATFORM, 0, l1, wmem).core.l1[0].copy() for planted in (0, 1)]
+    results = [run_program(program(planted), PLATFORM, 0, l1, wmem)[0].core.l1[0].copy() for planted in (0, 1)]
     assert (results[0] != results[1]).any()

@@ -97,7 +97,42 @@ struct Cluster {
                 : in.in_frame && in.dmpa_idle ? COUNTER_WAIT_HOST : COUNTER_IDLE;
     }
 
+    // `count` cycles without anything from outside: no beats, no semaphores, no start.
+    void run(uint64_t cycle, uint64_t count, const ClusterInputs& in) {
+        const uint64_t end = cycle + count;
+        while (cycle < end) {
+            if (stuck(cycle) && fetched_all()) return idle(cycle, end - cycle, in);
+            const uint64_t burst = blocked() ? sequencer.burst() : 0, k = burst < end - cycle ? burst : end - cycle;
+            read_ports();
+            if (k) {
+                for (uint64_t i = 0; i < k && sequencer.drain.count; ++i) write_ports(cycle + i);
+                if (state >= 0) ++counters[state];
+                counters[COUNTER_BUSY] += uint32_t(k - 1), state = COUNTER_BUSY;
+                sequencer.run_burst(cycle, uint32_t(k), wmem, config->wmem_words, config->data);
+                cycle += k;
+                continue;
+            }
+            write_ports(cycle);
+            step(cycle, in);
+            if (trap && trapped_at == UINT64_MAX) trapped_at = cycle;
+            ++cycle;
+        }
+    }
+
+    uint64_t trapped_at = UINT64_MAX;
+
   private:
+    // The instruction to execute next waits for the sequencer.
+    bool blocked() const { return execute && opcode() != OPCODE_NOP && opcode() != OPCODE_LOOP; }
+
+    bool fetched_all() const { return !fetch && !decode && !sequencer.pending.valid; }
+
+    // `count` cycles in which nothing changes but the counters.
+    void idle(uint64_t cycle, uint64_t count, const ClusterInputs& in) {
+        step(cycle, in);
+        counters[state] += uint32_t(count - 1);
+    }
+
     void arm(const ClusterInputs& in, bool begins, bool traps) {
         if (begins) running = true, armed = false, pc = start_pc;
         if (in.start) armed = true, start_pc = in.start_pc;

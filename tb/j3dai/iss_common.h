@@ -37,9 +37,10 @@ constexpr int SEMAPHORES = 8;
 constexpr int COUNTERS = 6;
 constexpr int SPACE_L1 = 0, SPACE_WMEM = 1, SPACE_IMEM = 2;
 
-// Sizes of the machine, and whether tensor data is computed (0: control flow and cycles only).
+// Sizes of the machine, whether tensor data is computed (0: control flow and cycles only), and whether several cycles
+// are simulated at a time where nothing can interfere (0: strictly one by one; the results are the same).
 struct Config {
-    int32_t clusters, beat_words, data;
+    int32_t clusters, beat_words, data, batch;
     uint32_t l2_words, l1_words, wmem_words, imem_words;
 };
 

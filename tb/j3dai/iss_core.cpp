@@ -189,12 +189,38 @@ struct Core {
         return 0;
     }
 
+    // How many cycles the clusters can run without hearing from anybody: a SIGNAL takes its time to arrive.
+    uint64_t quiet_cycles(uint64_t until) const {
+        if (!config.batch || frame || write_reg >= 0 || !dmpa.quiet(cycle)) return 0;
+        uint64_t count = until - cycle < SIGNAL_CYCLES ? until - cycle : SIGNAL_CYCLES;
+        for (int c = 0; c < config.clusters; ++c)
+            if (cycle <= clusters[c].signals_until)
+                for (uint64_t i = 0; i < count; ++i)
+                    if (clusters[c].signals[(cycle + i) & 31]) count = i;
+        return count;
+    }
+
+    void run_quiet(uint64_t count) {
+        ClusterInputs in;
+        in.in_frame = requested != frames_done, in.dmpa_idle = dmpa.idle(cycle);
+        uint64_t end = cycle + count;
+        for (int c = 0; c < config.clusters; ++c) {
+            clusters[c].run(cycle, count, in);
+            if (clusters[c].trapped_at < end) end = clusters[c].trapped_at + 1;
+        }
+        dmpa.count_quiet(uint32_t(end - cycle), in.in_frame);
+        host_counters[!sleeping ? COUNTER_BUSY : in.in_frame ? COUNTER_WAIT_DATA : COUNTER_IDLE] += uint32_t(end - cycle);
+        cycle = end;
+    }
+
     int32_t run(uint64_t until, bool asleep) {
         sleeping = asleep;
         while (cycle < until) {
             if (asleep && irq()) return INTERRUPT;
-            if (asleep && (cycle & 63) == 0 && stuck() && !frame && write_reg < 0) return STUCK;
-            step();
+            if (asleep && stuck() && !frame && write_reg < 0) return STUCK;
+            const uint64_t count = quiet_cycles(until);
+            if (count > 1) run_quiet(count);
+            else step();
             if (trapped()) return TRAPPED;
         }
         return asleep && irq() ? INTERRUPT : REACHED;

@@ -70,9 +70,8 @@ def formats_header() -> str:
 
 class _Config(ctypes.Structure):
     _fields_ = [
-        ("clusters", ctypes.c_int32), ("beat_words", ctypes.c_int32), ("data", ctypes.c_int32),
-        ("l2_words", ctypes.c_uint32), ("l1_words", ctypes.c_uint32), ("wmem_words", ctypes.c_uint32),
-        ("imem_words", ctypes.c_uint32),
+        *((name, ctypes.c_int32) for name in ("clusters", "beat_words", "data", "batch")),
+        *((name, ctypes.c_uint32) for name in ("l2_words", "l1_words", "wmem_words", "imem_words")),
     ]  # fmt: skip
 
 
@@ -133,19 +132,21 @@ class Core:
         platform: sizes.
         data: compute tensor data; without it control flow and cycles are the same, and L1, WMEM and L2 do not change.
         log_writes: keep a record of each beat written to L2 (`l2_writes`).
+        batch: simulate several cycles at a time where nothing can interfere. The results are the same, only slower
+            without it.
 
     Raises:
         BuildError, ToolError: the simulator cannot be built.
     """
 
-    def __init__(self, platform: J3dai, data: bool = True, log_writes: bool = False):
+    def __init__(self, platform: J3dai, data: bool = True, log_writes: bool = False, batch: bool = True):
         self.platform = platform
         self._library = _library()
         self.l2 = np.zeros(platform.l2_bytes, np.uint8)
         self.l1, self.wmem, self.imem = (
             np.zeros((platform.clusters, size), np.uint8)
             for size in (platform.l1_bytes, platform.wmem_bytes, platform.imem_bytes))
-        self._config = _Config(platform.clusters, platform.beat_words, int(data), platform.l2_words,
+        self._config = _Config(platform.clusters, platform.beat_words, int(data), int(batch), platform.l2_words,
                                platform.l1_words, platform.wmem_words, platform.imem_words)
         memories = [memory.ctypes.data for memory in (self.l2, self.l1, self.wmem, self.imem)]
         self._core = self._library.j3dai_create(ctypes.byref(self._config), *memories, int(log_writes))

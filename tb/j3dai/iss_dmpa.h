@@ -134,6 +134,16 @@ struct Dmpa {
         return trap || idle(cycle) || (next_valid && !running && waiting() && !in_flight(cycle));
     }
 
+    // Nothing is under way, and nothing begins, until a semaphore or the host does something.
+    bool quiet(uint64_t cycle) const {
+        const bool fetching = on_port || arriving || ((active || queued) && !buffered);
+        return !trap && !fetching && stuck(cycle);
+    }
+
+    void count_quiet(uint32_t cycles, bool in_frame) {
+        counters[!nothing() ? COUNTER_WAIT_DATA : in_frame ? COUNTER_WAIT_HOST : COUNTER_IDLE] += cycles;
+    }
+
     // One cycle. `push`: address written to DMPA_PUSH, or -1; `drains`: bit c, a drain of cluster c uses L1 when a
     // LOAD beat issued now would; `signal_out`: by cluster. Gives what happens to the clusters' semaphores.
     Event step(uint64_t cycle, int64_t push, uint8_t drains, const uint8_t* signal_out, bool in_frame) {

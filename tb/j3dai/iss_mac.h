@@ -275,6 +275,43 @@ struct Sequencer {
         --jobs;
     }
 
+    // How many micro-operations follow each other, one a cycle, before anything else happens here.
+    uint32_t burst() const {
+        const bool quiet = !fetch.read && (fetch.staged || !fetch.running);
+        return busy && op != MACOP_TABLE && in_window && quiet ? left : 0;
+    }
+
+    // Issue and compute `count` of them; WMEM must not change in the meantime.
+    void run_burst(uint64_t cycle, uint32_t count, const uint8_t* wmem, uint32_t wmem_words, bool data) {
+        spacing = spacing > count ? spacing - count : 0;
+        in_flight_until = cycle + count - 1 + PIPELINE_CYCLES;
+        if (data) compute_burst(count, wmem, wmem_words);
+        if (op == MACOP_MAC) pointer = (pointer + count) & (wmem_words - 1);
+        left -= count, lane = (lane + count) & 15;
+    }
+
+    void compute_burst(uint32_t count, const uint8_t* wmem, uint32_t wmem_words) {
+        if (op != MACOP_MAC) {
+            pending.first = false;
+            for (uint32_t i = 0; i < count; ++i) pending.lane = (lane + i) & 15, compute(nullptr, 0, nullptr);
+            return;
+        }
+        alignas(64) int32_t w[LANES][LANES];
+        for (uint32_t i = 0; i < count; ++i) {
+            const uint8_t* word = wmem + size_t((pointer + i) & (wmem_words - 1)) * WORD;
+            for (int n = 0; n < LANES; ++n) w[i][n] = int8_t(word[n]);
+        }
+        for (int p = 0; p < PES; ++p) {
+            uint32_t sum[LANES];
+            for (int n = 0; n < LANES; ++n) sum[n] = uint32_t(acc[p][n]);
+            for (uint32_t i = 0; i < count; ++i) {
+                const int32_t a = window.operand[p][(lane + i) & 15];
+                for (int n = 0; n < LANES; ++n) sum[n] += uint32_t(a * w[i][n]);
+            }
+            for (int n = 0; n < LANES; ++n) acc[p][n] = int32_t(sum[n]);
+        }
+    }
+
     // The read ports, for what was issued in the last cycle.
     void read_ports(const uint8_t* l1, uint32_t l1_words, const uint8_t* wmem, uint32_t wmem_words) {
         if (pending.valid) {
