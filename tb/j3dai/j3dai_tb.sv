@@ -33,7 +33,10 @@ module j3dai_tb #(
 
     reg [31:0] frames_asked;
     always @(posedge clk) frames_asked <= rst ? 0 : frames_asked + {31'b0, frame};
-    assign stopped = (frames_asked != 0 && frames_asked == frames_done) || trap || error != 0;
+    wire over = (frames_asked != 0 && frames_asked == frames_done) || trap || error != 0;
+    reg over_q;  // a cycle later: the monitors have recorded the end by then
+    always @(posedge clk) over_q <= over;
+    assign stopped = over && over_q;
 
     j3dai_soc soc (
         .clk(clk), .rst(rst), .frame(frame), .frames_done(frames_done), .error(error), .trap(trap),

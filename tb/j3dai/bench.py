@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The test bench of J3DAI: its backends behind the interface of `nncosim.tb.backend`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from nncosim.platforms.base import Platform
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.backend import RunResult
+from nncosim.tb.errors import BenchError
+from nncosim.tb.j3dai.iss_backend import run_iss
+from nncosim.tb.j3dai.rtl import run_rtl
+
+__all__ = ["BENCH", "J3daiBench"]
+
+
+class J3daiBench:
+    """Backends: rtl (the Verilated SoC; drivers cocotb and direct) and iss (the instruction-set simulator)."""
+
+    backends: ClassVar[tuple[str, ...]] = ("rtl", "iss")
+    drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
+
+    def run(
+        self,
+        platform: Platform,
+        image: bytes,
+        inputs: Sequence[Mapping[str, np.ndarray]],
+        *,
+        backend: str,
+        driver: str | None = None,
+        limit_cycles: int | None = None,
+        seed: int = 0,
+        trace: str | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> RunResult:
+        """See `nncosim.tb.backend.Bench.run`.
+
+        Raises:
+            BenchError: no such backend, a waveform asked of the iss, a build that failed.
+            ImageError: an image that does not fit the platform.
+        """
+        if not isinstance(platform, J3dai):
+            raise BenchError(f"the bench of J3DAI runs the platform 'j3dai', not {platform.name!r}")
+        if backend == "iss":
+            if trace is not None:
+                raise BenchError("the iss has no signals to trace; use --backend rtl for a waveform")
+            return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed)
+        if backend != "rtl":
+            raise BenchError(f"J3DAI has no backend {backend!r}; it has {', '.join(self.backends)}")
+        return run_rtl(
+            platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed, trace=trace,
+            progress=progress,
+        )  # fmt: skip
+
+
+BENCH = J3daiBench()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what a J3DAI run wrote to L2 to its tensors, and from its completions to its layers.
+
+Used by the RTL backends (records of the monitors) and the instruction-set simulator (records of its DMPA) alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.image import Image, ImageError
+from nncosim.compiler.layout import Layout, from_bytes, size_bytes, to_bytes
+from nncosim.hdl.j3dai.regs import L2_BASE
+from nncosim.tb.backend import Interval
+
+__all__ = ["Completion", "Place", "capture", "intervals", "pack_input", "places"]
+
+WORD_BYTES = 16
+LINE_WORDS = 8
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in L2, as what, and in which lists of a frame it is written (none for an input)."""
+
+    name: str
+    word: int
+    shape: tuple[int, int, int]
+    layout: Layout
+    signed: bool
+    lists: tuple[int, ...]
+
+    @property
+    def words(self) -> int:
+        return -(-size_bytes(self.shape, self.layout) // WORD_BYTES)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One list done, or (the last of a frame) the host's completion: cycle and counters since reset."""
+
+    cycle: int
+    counters: Mapping[str, Mapping[str, int]]
+
+
+def places(image: Image) -> dict[str, Place]:
+    """The tile table of an image.
+
+    Raises:
+        ImageError: the image has none, or it is damaged.
+    """
+    try:
+        table = image.tiles["tensors"]
+        found = {}
+        for name, entry in table.items():
+            offset = int(entry["address"]) - L2_BASE
+            layout = Layout(**entry["layout"])
+            shape = (int(entry["shape"][0]), int(entry["shape"][1]), int(entry["shape"][2]))
+            lists = tuple(int(index) for index in entry["lists"])
+            found[name] = Place(name, offset // WORD_BYTES, shape, layout, bool(entry["signed"]), lists)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ImageError(f"the image's tile table is missing or damaged ({error!r}); compile it again") from error
+    return found
+
+
+def pack_input(place: Place, values: npt.NDArray[np.int64]) -> bytes:
+    """The bytes of an input tensor, filled up to whole words."""
+    data = to_bytes(values, place.layout)
+    return data + b"\0" * (place.words * WORD_BYTES - len(data))
+
+
+def capture(
+    places_: Mapping[str, Place], writes: npt.NDArray[np.void], first_list: int, inputs: Mapping[str, np.ndarray],
+    poison: int,
+) -> dict[str, np.ndarray]:
+    """Rebuild each tensor from the writes of the lists that write it.
+
+    Args:
+        writes: records with fields `list`, `address` (word), `mask` and `data` (8 words of 16 bytes), in order.
+        first_list: number of the frame's first list, counted from reset.
+        inputs: what the bench put in place before the frame; returned as they are.
+        poison: seed of the bytes that nothing wrote.
+
+    Returns:
+        Integers (C, H, W) by tensor. A tensor of which nothing was written is absent.
+    """
+    rng = np.random.default_rng(poison)
+    tensors = {name: np.asarray(value) for name, value in inputs.items()}
+    lists = writes["list"].astype(np.int64) - first_list
+    address = writes["address"].astype(np.int64)
+    lanes = np.arange(LINE_WORDS)
+    for place in places_.values():
+        if not place.lists:
+            continue
+        near = (address + LINE_WORDS > place.word) & (address < place.word + place.words)
+        chosen = writes[near & np.isin(lists, place.lists)]
+        if not len(chosen):
+            continue
+        memory = rng.integers(0, 256, (place.words, WORD_BYTES), dtype=np.uint8)
+        target = chosen["address"].astype(np.int64)[:, None] + lanes - place.word
+        valid = (chosen["mask"][:, None] >> lanes & 1).astype(bool) & (target >= 0) & (target < place.words)
+        # Later writes win: numpy assigns in order for equal indexes.
+        memory[target[valid]] = chosen["data"][valid]
+        tensors[place.name] = from_bytes(memory.tobytes(), place.shape, place.layout, place.signed)
+    return tensors
+
+
+def intervals(start: Completion, ends: Sequence[Completion], finish: Completion) -> tuple[Interval, ...]:
+    """The steps of one frame: each from the completion before it; the last until the host has seen its completion."""
+    out = []
+    before = start
+    for step, end in enumerate(ends):
+        end = finish if step == len(ends) - 1 else end
+        counters = {
+            engine: {kind: value - before.counters[engine][kind] for kind, value in kinds.items()}
+            for engine, kinds in end.counters.items()
+        }
+        out.append(Interval(step, before.cycle - start.cycle, end.cycle - start.cycle, counters))
+        before = end
+    return tuple(out)

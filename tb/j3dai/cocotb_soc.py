@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cocotb test that runs an image on the J3DAI SoC; `nncosim.tb.j3dai.rtl` starts it.
+
+The clock is the simulator's own, and Python sleeps until `stopped` rises, so it costs nothing a cycle.
+"""
+
+import pickle
+from pathlib import Path
+
+import cocotb
+from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+from nncosim.compiler.image import Image
+from nncosim.tb.backdoor import attach
+from nncosim.tb.cocotb_bench import FreeClock, arguments
+from nncosim.tb.j3dai.rtl import PROBES, load_image, take_records, write_inputs
+
+__all__ = ["run_image"]
+
+
+@cocotb.test()
+async def run_image(dut):
+    """Run the frames of ``job.pickle``; leaves ``result.pickle``."""
+    folder = Path(arguments()["folder"])
+    job = pickle.loads((folder / "job.pickle").read_bytes())
+    platform, image = job["platform"], Image.from_bytes(job["image"])
+    model = attach()
+    model.poison(arguments()["seed"])
+    load_image(model, platform, image)
+    period = 10**12 // platform.clock_hz
+    dut.frame.value = 0
+    dut.monitor_enable.value = 1
+    dut.rst.value = 1
+    clock = FreeClock(dut.clk, period, "ps")
+    clock.start()
+    await ClockCycles(dut.clk, 4)
+    dut.rst.value = 0
+    raw = []
+    for values in job["inputs"]:
+        write_inputs(model, image, values)
+        start = int(dut.probe_cycle.value) if raw else 0
+        dut.frame.value = 1
+        await RisingEdge(dut.clk)
+        dut.frame.value = 0
+        await First(RisingEdge(dut.stopped), Timer(job["limit"] * period, "ps"))
+        raw.append(take_records(model, platform, start))
+        if not int(dut.stopped.value) or int(dut.trap.value) or int(dut.error.value):
+            break
+    clock.stop()
+    probes = {name: int(getattr(dut, name).value) for name in PROBES}
+    (folder / "result.pickle").write_bytes(pickle.dumps({"raw": raw, "probes": probes, "stopped": ""}))

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rtl backend of J3DAI: an image on the Verilated SoC, by the direct driver or by cocotb.
+
+Both drivers do the same over the same build: poison all memories, load the segments and the input, release
+reset, ask for a frame, wait for its end, and read the monitors' records. Python wakes at the end of a frame only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nncosim.compiler.image import Image, ImageError
+from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.backdoor import Backdoor
+from nncosim.tb.backend import Diagnosis, Frame, RunResult
+from nncosim.tb.cocotb_runner import run_cocotb
+from nncosim.tb.errors import SimulationError, SimulationTimeout
+from nncosim.tb.j3dai.build import (
+    COUNTERS_STREAM,
+    FRAME_DONE,
+    FRAME_DONE_STREAM,
+    L2_WRITE,
+    L2_WRITE_STREAM,
+    LIST_DONE,
+    LIST_DONE_STREAM,
+    build_soc,
+    counters_dtype,
+    engine_names,
+    host_memory_path,
+    write_l2,
+)
+from nncosim.tb.j3dai.capture import Completion, capture, intervals, pack_input, places
+from nncosim.tb.j3dai.diagnosis import describe
+from nncosim.tb.model import Model
+from nncosim.tb.verilate import BuiltModel
+
+__all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_rtl", "take_records", "write_inputs"]
+
+DEFAULT_LIMIT = 50_000_000
+"""Cycles of a frame where the caller sets no limit."""
+
+PROBES = ("frames_done", "error", "trap", "lists_done", "probe_cycle", "probe_running", "probe_armed", "probe_trap",
+          "probe_cluster", "probe_dmpa", "probe_host_sleeping", "probe_host_pc")  # fmt: skip
+
+
+@dataclass
+class RawFrame:
+    """What the monitors recorded of one frame, as they recorded it. `start`: cycle of the request since reset."""
+
+    start: int
+    writes: np.ndarray
+    lists: np.ndarray
+    done: np.ndarray
+    counters: np.ndarray
+
+
+def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
+    """Back door: put the loadable segments into L2 and the host's memories.
+
+    Raises:
+        ImageError: a segment lies outside the platform's memories.
+    """
+    spaces = (
+        (HOST_IMEM_BASE, platform.host_imem_bytes, "imem"),
+        (HOST_DMEM_BASE, platform.host_dmem_bytes, "dmem"),
+        (L2_BASE, platform.l2_bytes, "l2"),
+    )
+    for segment in image.segments:
+        end = segment.address + len(segment.data)
+        inside = [(base, name) for base, size, name in spaces if base <= segment.address and end <= base + size]
+        if not inside:
+            raise ImageError(f"segment at {segment.address:#x}..{end:#x} is in no memory of platform {platform.name!r}")
+        base, name = inside[0]
+        offset = segment.address - base
+        if name == "l2":
+            if offset % 16:
+                raise ImageError(f"segment at {segment.address:#x} of L2 must begin on a 16-byte word")
+            write_l2(model, offset // 16, segment.data + b"\0" * (-len(segment.data) % 16))
+        else:
+            model.memory(host_memory_path(name), np.uint8).reshape(-1)[offset : offset + len(segment.data)] = (
+                np.frombuffer(segment.data, np.uint8)
+            )
+
+
+def write_inputs(model: Backdoor, image: Image, inputs: Mapping[str, np.ndarray]) -> None:
+    """Back door: put a frame's inputs where the image expects them."""
+    table = places(image)
+    for name, values in inputs.items():
+        write_l2(model, table[name].word, pack_input(table[name], values))
+
+
+def take_records(model: Backdoor, platform: J3dai, start: int) -> RawFrame:
+    """The monitors' records since the last call."""
+    return RawFrame(
+        start,
+        model.log(L2_WRITE_STREAM, L2_WRITE, clear=True),
+        model.log(LIST_DONE_STREAM, LIST_DONE, clear=True),
+        model.log(FRAME_DONE_STREAM, FRAME_DONE, clear=True),
+        model.log(COUNTERS_STREAM, counters_dtype(platform), clear=True),
+    )
+
+
+def run_rtl(
+    platform: J3dai,
+    data: bytes,
+    inputs: Sequence[Mapping[str, np.ndarray]],
+    *,
+    driver: str,
+    limit_cycles: int | None,
+    seed: int,
+    trace: str | None,
+    progress: Callable[[str], None] | None,
+) -> RunResult:
+    """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
+    image = Image.from_bytes(data)
+    places(image)  # complain before anything is built
+    built, build_seconds = _build(platform, trace, progress)
+    limit = limit_cycles or DEFAULT_LIMIT
+    run = _run_direct if driver == "direct" else _run_cocotb
+    begin = time.perf_counter()
+    raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, trace)
+    seconds = {"build": build_seconds, "simulate": time.perf_counter() - begin}
+    frames = _frames(platform, image, inputs, raw, seed)
+    diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs))
+    return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key})
+
+
+def _build(platform: J3dai, trace: str | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:
+    begin = time.perf_counter()
+
+    def say(step: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"building the simulation: {step} {done}/{total}")
+
+    kind = None if trace is None else "fst" if trace.endswith(".fst") else "vcd"
+    return build_soc(platform, trace=kind, progress=say), time.perf_counter() - begin
+
+
+def _run_direct(
+    built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
+    limit: int, seed: int, trace: str | None,
+) -> tuple[list[RawFrame], dict[str, int], str]:
+    raw: list[RawFrame] = []
+    stopped = ""
+    with Model(built, seed=seed, period_ps=10**12 // platform.clock_hz) as model:
+        model.poison(seed)
+        load_image(model, platform, image)
+        model.monitor_enable = 1
+        if trace is not None:
+            model.trace(trace)
+        model.reset(cycles=4)
+        try:
+            for values in inputs:
+                write_inputs(model, image, values)
+                start = model["probe_cycle"]
+                model.frame = 1
+                model.tick()
+                model.frame = 0
+                model.run_until("stopped", 1, limit)
+                raw.append(take_records(model, platform, start))
+                if model["trap"] or model["error"]:
+                    break
+        except SimulationTimeout:
+            raw.append(take_records(model, platform, start))
+        except SimulationError as error:
+            stopped = str(error)
+            raw.append(take_records(model, platform, start))
+        probes = {name: model[name] for name in PROBES}
+    return raw, probes, stopped
+
+
+def _run_cocotb(
+    built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
+    limit: int, seed: int, trace: str | None,
+) -> tuple[list[RawFrame], dict[str, int], str]:
+    import pickle
+
+    with tempfile.TemporaryDirectory(prefix="nncosim-") as folder:
+        job = Path(folder) / "job.pickle"
+        job.write_bytes(pickle.dumps({"platform": platform, "image": data, "inputs": list(inputs), "limit": limit}))
+        run_cocotb(
+            built, "nncosim.tb.j3dai.cocotb_soc", Path(folder), seed=seed, arguments={"folder": folder, "seed": seed},
+            trace=None if trace is None else Path(trace),
+        )
+        result: dict[str, Any] = pickle.loads((Path(folder) / "result.pickle").read_bytes())
+    return result["raw"], result["probes"], result["stopped"]
+
+
+def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:
+    engines = engine_names(platform)
+    kinds = ("busy", "wait_data", "wait_port", "wait_host", "control", "idle")
+    out = {}
+    for record in raw.counters:
+        counters = {
+            engine: dict(zip(kinds, map(int, values), strict=True))
+            for engine, values in zip(engines, record["counters"], strict=True)
+        }
+        out[int(record["cycle"])] = Completion(int(record["cycle"]), counters)
+    return out
+
+
+def _frames(
+    platform: J3dai, image: Image, inputs: Sequence[Mapping[str, np.ndarray]], raw: Sequence[RawFrame], seed: int
+) -> tuple[Frame, ...]:
+    """Finished frames, and of an unfinished last one what it wrote."""
+    table = places(image)
+    frames = []
+    first_list = 0
+    zero = {kind: 0 for kind in ("busy", "wait_data", "wait_port", "wait_host", "control", "idle")}
+    start = Completion(0, {engine: zero for engine in engine_names(platform)})
+    for number, (records, values) in enumerate(zip(raw, inputs, strict=False)):
+        tensors = capture(table, records.writes, first_list, values, seed + number)
+        at = _completions(platform, records)
+        begin = at.get(records.start, start)
+        ends = [at[int(cycle)] for cycle in records.lists["cycle"]]
+        done = [int(cycle) for cycle in records.done["cycle"]]
+        if done:
+            finish = at[done[-1]]
+            frames.append(Frame(finish.cycle - begin.cycle, tensors, intervals(begin, ends, finish)))
+            start = finish
+        else:
+            last = ends[-1] if ends else begin
+            frames.append(Frame(0, tensors, intervals(begin, ends, last) if ends else ()))
+        first_list += len(records.lists)
+    return tuple(frames)
+
+
+def _diagnose(
+    platform: J3dai, probes: Mapping[str, int], stopped: str, limit: int, asked: int
+) -> Diagnosis | None:
+    if stopped:
+        return Diagnosis("check", stopped)
+    if probes["trap"] or probes["error"]:
+        return Diagnosis("trap", describe(platform, probes))
+    if probes["frames_done"] < asked:
+        return Diagnosis("hang", f"no end within {limit} cycles\n" + describe(platform, probes))
+    return None
