@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.frontend import dequantise_output
+from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir import Network
-from nncosim.compiler.qonnx_check import QonnxReport, compare_with_qonnx
+from nncosim.compiler.qonnx_check import QonnxReport, compare_with_qonnx, run_qonnx
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import Diagnosis, Frame
 from nncosim.tb.compare import Divergence
@@ -20,9 +20,6 @@ from nncosim.tb.inputs import InputError, batch_size, frames
 from nncosim.tb.program import Program
 from nncosim.tb.report import divergence_json
 from nncosim.tb.run import RunOptions, check_frames, execute
-from qonnx.core.modelwrapper import ModelWrapper
-from qonnx.core.onnx_exec import execute_onnx
-from qonnx.transformation.infer_shapes import InferShapes
 
 __all__ = [
     "LABELS",
@@ -194,11 +191,14 @@ def float_images(
 def executor_predictions(model: Path, network: Network, images: list[dict[str, np.ndarray]]) -> np.ndarray:
     """The class that qonnx's float32 executor gives each image, int64 (N,)."""
     output = _single_output(network)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wrapped = ModelWrapper(str(model)).transform(InferShapes())
-        found = [int(np.argmax(execute_onnx(wrapped, dict(image))[output].ravel())) for image in images]
-    return np.array(found, dtype=np.int64)
+    found: list[np.ndarray] = []
+    for start in range(0, len(images), CHUNK):
+        part = images[start : start + CHUNK]
+        wrapped, *_ = prepare(model, len(part))
+        stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
+        scores = run_qonnx(wrapped, stacked)[output]
+        found.append(scores.reshape(len(part), -1).argmax(axis=1))
+    return np.concatenate(found).astype(np.int64) if found else np.zeros(0, dtype=np.int64)
 
 
 def qonnx_json(report: QonnxReport) -> dict[str, Any]:

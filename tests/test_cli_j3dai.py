@@ -13,6 +13,9 @@ from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.cli import invoke
 from nncosim.tb.demo import demo, drawing
 from nncosim.tb.evaluate import executor_predictions, float_images
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
+from qonnx.transformation.infer_shapes import InferShapes
 from toy_models import save
 
 NETWORKS = files("nncosim.regress.networks")
@@ -76,6 +79,10 @@ def test_evaluate_agrees_with_the_executor_on_every_image(digits, command, tmp_p
     images = float_images(network, np.load(data), str(data))
     assert found["backend"] == "iss" and found["images"] == len(images) == 450 and found["bit_exact"]
     assert found["predictions"] == executor_predictions(Path(model), network, images).tolist()
+    # the executor on the model file as it is, without anything of ours in between
+    untouched = ModelWrapper(str(model)).transform(InferShapes())
+    for image, prediction in zip(images[:20], found["predictions"], strict=False):
+        assert int(np.argmax(execute_onnx(untouched, dict(image))["logits"])) == prediction
     assert found["accuracy"] >= 0.97
     assert found["labels"] == np.load(data)["labels"].tolist()
 
