@@ -57,12 +57,23 @@ def test_every_tensor_and_layer_is_described(compiled):
     assert {n: t.tensor for n, t in tiles.items()} == dict(compiled.network.tensors)
 
 
-def test_lists_begin_with_programs_and_write_only_their_tensor(compiled):
+def test_programs_are_loaded_where_they_are_started(compiled):
+    """Each layer's programs come in its own list or the one before, once for each of its clusters."""
+    steps, lists = compiled.image.schedule["steps"], lists_of(compiled.image)
+    loads = [
+        (index, d["local"] % 2**14 * 2, d["clusters"])
+        for index, descriptors in enumerate(lists) for d in descriptors
+        if d["op"] == DmpaOp.LOAD.value and d["local"] >> 14 == Space.IMEM
+    ]
+    for index, step in enumerate(steps):
+        masks = [mask for at, pc, mask in loads if pc == step["program_counter"] and at in (index - 1, index)]
+        assert sum(masks) == step["clusters"]
+    assert len(loads) == len({(at, pc, mask) for at, pc, mask in loads})
+
+
+def test_lists_write_only_their_tensor(compiled):
     tiles = read_tiles(compiled.image)
     for step, descriptors in zip(compiled.image.schedule["steps"], lists_of(compiled.image), strict=True):
-        first = descriptors[0]
-        assert (first["op"], first["local"] >> 14, first["signal_semaphore"]) == (DmpaOp.LOAD.value, Space.IMEM, 7)
-        assert first["local"] % 2**14 * 2 == step["program_counter"]
         (out,) = step["writes"]
         low = (tiles[out].address - L2_BASE) // 16
         written = set()
@@ -87,12 +98,11 @@ def test_programs_end_and_fit(compiled):
 
 @pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
 def test_semaphores_balance(c):
-    """What lists give to a semaphore the programs take, and the other way round: nothing is left for the next layer."""
+    """What lists give to a semaphore the programs take, and the other way round: nothing is left for the next frame."""
     image = compile_network(c.build(1), PLATFORM).image
     memory = l2_of(image)
-    for step, descriptors in zip(image.schedule["steps"], lists_of(image), strict=True):
-        given, taken = {}, {}
-        programs = {}
+    given, taken, waits, signals = {}, {}, {}, {}
+    for descriptors in lists_of(image):
         for d in descriptors:
             for cluster in range(8):
                 if d["signal_mask"] >> cluster & 1:
@@ -102,15 +112,12 @@ def test_semaphores_balance(c):
                     key = (cluster, d["wait_semaphore"])
                     taken[key] = taken.get(key, 0) + 1
                 if d["op"] == DmpaOp.LOAD.value and d["local"] >> 14 == Space.IMEM and d["clusters"] >> cluster & 1:
-                    programs[cluster] = words_of(memory[16 * d["l2"] : 16 * (d["l2"] + d["n0"])])
-        waits, signals = {}, {}
-        for cluster, words in programs.items():
-            waits[cluster, 7] = 1  # the start itself
-            for opcode, semaphore in executed(words):
-                table = waits if opcode == Opcode.WAIT else signals
-                table[cluster, semaphore] = table.get((cluster, semaphore), 0) + 1
-        assert given == waits, step["name"]
-        assert taken == signals, step["name"]
+                    waits[cluster, 7] = waits.get((cluster, 7), 0) + 1  # the start itself
+                    for opcode, semaphore in executed(words_of(memory[16 * d["l2"] : 16 * (d["l2"] + d["n0"])])):
+                        table = waits if opcode == Opcode.WAIT else signals
+                        table[cluster, semaphore] = table.get((cluster, semaphore), 0) + 1
+    assert given == waits
+    assert taken == signals
 
 
 def executed(words):

@@ -12,7 +12,9 @@ from nncosim.compiler.image import Image, Segment
 from nncosim.compiler.ir import Concat, Network, Op
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
 from nncosim.compiler.j3dai.lists import descriptor_list
+from nncosim.compiler.j3dai.prefetch import prefetch
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest, parameter_buffer, program_buffer
+from nncosim.compiler.j3dai.transfers import Transfer
 from nncosim.compiler.layout import Layout, size_bytes
 from nncosim.compiler.placement import Buffer, Placement
 from nncosim.compiler.proof import RequantCaps
@@ -34,11 +36,12 @@ _ELF_RISCV = 243
 
 @dataclass(frozen=True)
 class _Layer:
-    """One list: an operator that does something. programs_at: word in IMEM."""
+    """One list: an operator that does something. programs_at: word in IMEM; transfers: those of its list."""
 
     op: Op
     code: LayerCode
     programs_at: int
+    transfers: tuple[Transfer, ...]
 
     @property
     def list_buffer(self) -> str:
@@ -77,16 +80,12 @@ class J3daiBackend:
     def lower(self, network: Network, platform: Platform, choice: Mapping[str, Candidate]) -> Lowered:
         assert isinstance(platform, J3dai)
         views = concat_views(network)
-        layers: list[_Layer] = []
-        at = end = 0
-        for op in network.ops:
-            if op.output in views.values() and isinstance(op, Concat) and _is_view(op, views):
-                continue
-            code = compile_nest(choice[op.name].kernel.code(op, network, platform), platform)
-            size = max(-(-len(program) // 2) for program, _ in code.programs)
-            at = end if end + size <= platform.imem_words else 0
-            end = at + size
-            layers.append(_Layer(op, code, at))
+        ops = [op for op in network.ops if not (isinstance(op, Concat) and _is_view(op, views))]
+        codes = [compile_nest(choice[op.name].kernel.code(op, network, platform), platform) for op in ops]
+        layers = [
+            _Layer(op, ahead.code, ahead.programs_at, ahead.transfers)
+            for op, ahead in zip(ops, prefetch(codes, platform), strict=True)
+        ]
         schedule = Schedule(tuple(_tasks(layers, network, views)))
         buffers = (*_tensor_buffers(network, views), *(b for layer in layers for b in _layer_buffers(layer)))
         return Lowered(schedule, buffers, dict.fromkeys(network.tensors, LAYOUT), tuple(layers))
@@ -97,7 +96,7 @@ class J3daiBackend:
         contents = {b.name: b.content for b in lowered.buffers if b.content}
         address = placement.address
         for layer in layers:
-            made = descriptor_list(layer.code.transfers, address, layer.programs_at, platform)
+            made = descriptor_list(layer.transfers, address, platform)
             contents[layer.list_buffer] = made.to_bytes()
         starts = [
             LayerStart(i, address[layer.list_buffer] // 16, layer.clusters, 2 * layer.programs_at)
@@ -173,7 +172,7 @@ def _layer_buffers(layer: _Layer) -> list[Buffer]:
     for i, (program, _) in enumerate(code.programs):
         raw = program.to_bytes()
         out.append(Buffer(program_buffer(nest, i), "l2", len(raw), "program", _LINE, raw))
-    count = sum(len(t.pieces) for t in code.transfers)
+    count = sum(len(t.pieces) for t in layer.transfers)
     out.append(Buffer(layer.list_buffer, "l2", -(-count * 32 // _LINE) * _LINE, "list", _LINE, permanent=True))
     return out
 
@@ -224,7 +223,7 @@ def _describe(
             "engine": "cluster", "macs": nest.macs, "predicted_cycles": cycles[i], "index": i,
             "writes": [layer.op.output], "reads": list(layer.op.inputs), "clusters": layer.clusters,
             "program_counter": 2 * layer.programs_at, "list": placement.address[layer.list_buffer] // 16,
-            "descriptors": sum(len(t.pieces) for t in layer.code.transfers), "plan": layer.code.plan.line,
+            "descriptors": sum(len(t.pieces) for t in layer.transfers), "plan": layer.code.plan.line,
         })  # fmt: skip
     exact = [replace(t, cost=Cost.exactly(c)) for t, c in zip(lowered.schedule.tasks, cycles, strict=True)]
     tasks = Schedule(tuple(exact))

@@ -14,18 +14,15 @@ __all__ = ["descriptor_list"]
 _WORD_BYTES = 16
 
 
-def descriptor_list(
-    transfers: Iterable[Transfer], at: Mapping[str, int], programs_at: int, platform: J3dai
-) -> DescriptorList:
-    """The list of a layer. `at`: byte address in L2 of each buffer; `programs_at`: word of IMEM."""
+def descriptor_list(transfers: Iterable[Transfer], at: Mapping[str, int], platform: J3dai) -> DescriptorList:
+    """The list of a layer. `at`: byte address in L2 of each buffer."""
     out = DescriptorList()
     size = {Space.L1: platform.l1_words, Space.WMEM: platform.wmem_words, Space.IMEM: platform.imem_words}
     for transfer in transfers:
         for number, piece in enumerate(transfer.pieces):
-            local = piece.local + (programs_at if piece.space is Space.IMEM else 0)
             fields = {
                 "clusters": transfer.clusters, "l2": at[piece.buffer] // _WORD_BYTES + piece.offset,
-                "local": address(piece.space, local % size[piece.space]), "n0": piece.n0, "n1": piece.n1,
+                "local": address(piece.space, piece.local % size[piece.space]), "n0": piece.n0, "n1": piece.n1,
                 "l2_step1": piece.l2_step1, "local_step1": piece.local_step1, "n2": piece.n2,
                 "l2_step2": piece.l2_step2, "local_step2": piece.local_step2,
             }

@@ -205,6 +205,9 @@ class Plan:
 
     input_slots, output_slots: buffers in L1 and how many words each has. weight_slots: of one step's blocks
     (STEP) or of `chunk_words` (CHUNK).
+    weight_parts: 1, or (STEP) all of WMEM is one ring, and a step's weights come in so many parts, as many of them
+        ahead of the step as there is room for.
+    wmem_base: first word of WMEM that the layer uses (RESIDENT, and STEP without parts).
     """
 
     nest: Nest
@@ -218,6 +221,8 @@ class Plan:
     mode: WeightMode
     weight_slots: int = 1
     step_blocks: int = 1
+    weight_parts: int = 1
+    wmem_base: int = 0
 
     def input_slot(self, index: int) -> int:
         """Word address in L1."""
@@ -239,11 +244,40 @@ class Plan:
     def chunks(self) -> tuple[Chunk, ...]:
         return chunks_of(self.nest, self.chunk_words)
 
+    @property
+    def step_words(self) -> int:
+        """Words of a step's records and weights."""
+        return self.step_blocks * self.nest.block_words
+
+    @property
+    def part_words(self) -> int:
+        return pad_to_line(-(-self.step_words // self.weight_parts))
+
+    @property
+    def ring_parts(self) -> int:
+        """Parts of weights that WMEM holds at a time (STEP mode)."""
+        return self.platform.wmem_words // self.part_words if self.weight_parts > 1 else self.weight_slots
+
     def weight_slot(self, index: int) -> int:
         """Word address in WMEM of the weights loaded as number `index` (STEP and CHUNK mode)."""
         if self.mode is WeightMode.CHUNK:
             return self.record_area + index % 2 * self.chunk_words
-        return index % self.weight_slots * self.step_blocks * self.nest.block_words
+        if self.weight_parts > 1:
+            return index * self.step_words % self.platform.wmem_words
+        return self.wmem_base + index % self.weight_slots * self.step_words
+
+    def resident_block(self, region: Region, block: int) -> int:
+        """Word address in WMEM of a block's records and weights (RESIDENT mode)."""
+        return self.wmem_base + (block - region.b0) * self.nest.block_words
+
+    @cached_property
+    def wmem_words(self) -> int:
+        """Words of WMEM that the layer uses, from `wmem_base`."""
+        if self.mode is WeightMode.RESIDENT:
+            return max(r.b1 - r.b0 for r in self.regions) * self.nest.block_words
+        if self.mode is WeightMode.STEP and self.weight_parts == 1:
+            return self.weight_slots * self.step_words
+        return self.platform.wmem_words
 
     @property
     def buffered(self) -> bool:
@@ -259,6 +293,7 @@ class Plan:
             f"{n.name}: {g.rows} x {g.columns} x {g.channels} clusters (rows x columns x channels), "
             f"{max(len(r.steps) for r in self.regions)} steps of {self.step_blocks} blocks, input {self.input_slots} x "
             f"{self.input_words} words, output {self.output_slots} x {self.output_words}, weights {self.mode.value}"
+            + (f" in {self.weight_parts} parts" if self.weight_parts > 1 else "")
         )
 
 

@@ -206,19 +206,19 @@ class _Emitter:
         """All jobs of a step, block after block; weights resident or one slot a step."""
         nest, plan, code = self.nest, self.plan, self.code
         load = self.weight_loads
-        if plan.mode is WeightMode.STEP or number < len(load):
+        for _ in range(plan.weight_parts if plan.mode is WeightMode.STEP or number < len(load) else 0):
             code.wait(WEIGHTS_READY)
-        first = plan.weight_slot(number) if plan.mode is WeightMode.STEP else (
-            (step.b0 - self.region.b0) * nest.block_words
-        )
+        stepwise = plan.mode is WeightMode.STEP
+        first = plan.weight_slot(number) if stepwise else plan.resident_block(self.region, step.b0)
         for b in range(step.b0, step.b1):
             base = first + (b - step.b0) * nest.block_words
-            self._records(base, b)
+            self._records(base % plan.platform.wmem_words, b)
             if nest.op is MacOp.MAC:
-                code.add("setw", base=base + nest.record_words)
+                code.add("setw", base=(base + nest.record_words) % plan.platform.wmem_words)
             self._mac(step)
-        if plan.mode is WeightMode.STEP and number + plan.weight_slots < len(load):
-            code.signal(WEIGHTS_FREE)
+        for part in range(plan.weight_parts if plan.mode is WeightMode.STEP else 0):
+            if number * plan.weight_parts + part + plan.ring_parts < len(load) * plan.weight_parts:
+                code.signal(WEIGHTS_FREE)
 
     def _records(self, base: int, b: int) -> None:
         if self.nest.pair:

@@ -16,9 +16,10 @@ from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.cycles import LayerRun, predict_layers
 
-__all__ = ["LayerCode", "compile_nest", "parameter_buffer", "program_buffer"]
+__all__ = ["LayerCode", "compile_nest", "parameter_buffer", "program_buffer", "relocate"]
 
 _FINALISTS = 4
+_PARTS = 4
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
 _WORD_BYTES, _LINE_BYTES = 16, 128
 _MOST_L2 = 16 * 1024 * 1024
@@ -92,10 +93,18 @@ def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
                     if plan is not None:
                         fitting += plan.buffered
                         yield plan
+                        if _ringed(plan):
+                            yield replace(plan, weight_parts=_PARTS)
                     if fitting >= 4:
                         break
                 if fitting >= 4 or (fitting and rows > 1):
                     break
+
+
+def _ringed(plan: Plan) -> bool:
+    """Whether the plan's weights do not fit twice, but could come in parts through a ring."""
+    alone = plan.mode is WeightMode.STEP and plan.weight_slots == 1
+    return alone and plan.step_words % 16 == 0 and len({s.b1 - s.b0 for r in plan.regions for s in r.steps}) == 1
 
 
 def _estimate(plan: Plan) -> float:
@@ -117,7 +126,8 @@ def _estimate(plan: Plan) -> float:
         passes = sum(jobs_of(nest, s.tile) for s in longest.steps) // (longest.b1 - longest.b0)
     weights = passes * nest.out_blocks * nest.block_words / words
     if plan.mode is WeightMode.STEP and plan.weight_slots == 1:
-        work = [w + len(longest.steps) * (longest.b1 - longest.b0) * nest.block_words / words for w in work]
+        share = 1 if plan.weight_parts == 1 else 1 / plan.weight_parts
+        work = [w + share * len(longest.steps) * plan.step_words / words for w in work]
     if plan.input_slots == 1 and len(loads) > 1:
         work = [w + traffic for w in work]
     if plan.output_slots == 1 and len(longest.steps) > 1:
@@ -144,8 +154,14 @@ def _realize(plan: Plan) -> LayerCode:
     )
     waiting = queues(plan, parameter_buffer(plan.nest))
     order, cycles = order_transfers(first, waiting, codes, plan.platform.beat_words)
-    code = LayerCode(plan, listed, tuple(order), cycles)
-    return replace(code, cycles=_measure(code))
+    return LayerCode(plan, listed, tuple(order), cycles)
+
+
+def relocate(code: LayerCode, wmem_base: int) -> LayerCode:
+    """The same layer with its weights at another place in WMEM."""
+    if wmem_base == code.plan.wmem_base:
+        return code
+    return replace(_realize(replace(code.plan, wmem_base=wmem_base)), cycles=code.cycles)
 
 
 def _measure(code: LayerCode) -> int:
@@ -158,7 +174,7 @@ def _measure(code: LayerCode) -> int:
         contents[end // _WORD_BYTES] = program.to_bytes()
         end += -(-len(program) * 8 // _LINE_BYTES) * _LINE_BYTES
     roomy = code.plan.platform.with_parameters(l2_bytes=_MOST_L2)  # whether it fits is placement's matter
-    contents[end // _WORD_BYTES] = descriptor_list(code.transfers, at, 0, roomy).to_bytes()
+    contents[end // _WORD_BYTES] = descriptor_list(code.transfers, at, roomy).to_bytes()
     run = LayerRun(end // _WORD_BYTES, sum(mask for _, mask in code.programs))
     return predict_layers(contents, [run], roomy).cycles
 
@@ -177,6 +193,7 @@ def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
             break
         try:
             code = _realize(plan)
+            code = replace(code, cycles=_measure(code))
         except ProgramTooLong as error:
             refused = str(error)
             continue

@@ -78,6 +78,11 @@ class Transfer:
         return self.beats(words) + _DESCRIPTOR_CYCLES * len(self.pieces)
 
     @property
+    def early(self) -> bool:
+        """Whether it needs nothing of its layer to have begun: programs, and weights that have room."""
+        return self.wait is None and all(p.space in (Space.IMEM, Space.WMEM) for p in self.pieces)
+
+    @property
     def members(self) -> tuple[int, ...]:
         return tuple(c for c in range(8) if self.clusters >> c & 1)
 
@@ -156,12 +161,15 @@ def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfe
     for index, (number, _, _) in enumerate(weight_loads(plan, longest)):
         step = longest.steps[number]
         mask = sum(1 << r.cluster for r in regions if number < len(r.steps))
-        if plan.mode is WeightMode.STEP:
-            local, wait = plan.weight_slot(index), WEIGHTS_FREE if index >= plan.weight_slots else None
-        else:
-            local, wait = (step.b0 - longest.b0) * size, None
-        piece = Piece(buffer, step.b0 * size, Space.WMEM, local, (step.b1 - step.b0) * size)
-        yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, WEIGHTS_READY, number - 1.5)
+        stepwise = plan.mode is WeightMode.STEP
+        local = plan.weight_slot(index) if stepwise else plan.resident_block(longest, step.b0)
+        words = (step.b1 - step.b0) * size
+        for part in range(plan.weight_parts):
+            start = min(part * plan.part_words, words)
+            length = min(plan.part_words, words - start) if plan.weight_parts > 1 else words
+            late = stepwise and index * plan.weight_parts + part >= plan.ring_parts
+            piece = Piece(buffer, step.b0 * size + start, Space.WMEM, local + start, length)
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), WEIGHTS_FREE if late else None, WEIGHTS_READY, number - 1.5)
 
 
 def _chunk_weights(plan: Plan, regions: list[Region], buffer: str, everyone: int) -> Iterator[Transfer]:
