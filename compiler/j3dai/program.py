@@ -1,25 +1,22 @@
 """Cluster programs: from a plan's steps to instructions, with the events that the transfer order is made from.
 
-Code is made step by step without loops; equal neighbouring pieces of it are then folded into hardware loops, which
-changes nothing in what is executed.
+Code is made step by step without loops; `fold` then makes hardware loops of equal neighbouring pieces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from nncosim.compiler.j3dai.fold import Instr, Unit
 from nncosim.compiler.j3dai.plan import Chunk, Plan, Region, Step, WeightMode, jobs_of
-from nncosim.hdl.j3dai.asm import PROGRAM_WORDS, Program
 from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
 from nncosim.kernels.j3dai.common import fetch_cycles, job_cycles
-from nncosim.platforms.errors import NncosimError
 
 __all__ = [
     "INPUT_FREE", "INPUT_READY", "OUTPUT_FREE", "OUTPUT_READY", "START", "WEIGHTS_FREE", "WEIGHTS_READY", "ClusterCode",
-    "ProgramTooLong", "assemble", "cluster_code",
+    "cluster_code", "weight_loads",
 ]
 
 # Input semaphores of a cluster (the DMPA adds) and output semaphores (the cluster adds).
@@ -28,20 +25,6 @@ INPUT_FREE, WEIGHTS_FREE, OUTPUT_READY = 0, 1, 2
 
 _MAC_START = 4  # cycles from MAC to its first micro-operation, about
 _WRAP = 1 << 14
-
-
-class ProgramTooLong(NncosimError):
-    """A plan whose program does not fit the instruction memory."""
-
-
-class Instr(NamedTuple):
-    """One instruction: assembler method and arguments; `repeat` > 1 is a loop around itself."""
-
-    method: str
-    fields: tuple[tuple[str, object], ...] = ()
-
-
-Unit = tuple[Instr, ...]
 
 
 @dataclass
@@ -317,91 +300,3 @@ def weight_loads(plan: Plan, region: Region) -> list[tuple[int, int, int]]:
 def cluster_code(plan: Plan, region: Region) -> ClusterCode:
     """Instructions and events of one cluster's part of a plan."""
     return _Emitter(plan, region).emit()
-
-
-@dataclass(frozen=True)
-class _Loop:
-    count: int
-    body: tuple[object, ...]
-
-
-def _size(node: object) -> int:
-    if isinstance(node, _Loop):
-        # a NOP keeps the ends of nested loops apart
-        return 1 + sum(map(_size, node.body)) + isinstance(node.body[-1], _Loop)
-    assert isinstance(node, tuple)
-    return sum(4 if instr.method == "mixed" else 1 for instr in node)
-
-
-def _fold(nodes: list[object]) -> list[object]:
-    """Replace neighbouring repetitions by loops, the most saving first at each place."""
-    numbers: dict[object, int] = {}
-    ids = [numbers.setdefault(node, len(numbers)) for node in nodes]
-    sizes = [_size(node) for node in nodes]
-    out: list[object] = []
-    i = 0
-    while i < len(ids):
-        best, best_saving = (1, 1), 0
-        for period in range(1, min(96, (len(ids) - i) // 2) + 1):
-            if ids[i] != ids[i + period]:
-                continue
-            count = 1
-            while ids[i + count * period : i + (count + 1) * period] == ids[i : i + period]:
-                count += 1
-            saving = (count - 1) * sum(sizes[i : i + period]) - 2
-            if count > 1 and saving > best_saving:
-                best, best_saving = (period, count), saving
-        period, count = best
-        if count > 1:
-            out.append(_Loop(count, tuple(nodes[i : i + period])))
-        else:
-            out.append(nodes[i])
-        i += period * count
-    return out
-
-
-def _replay(program: Program, node: object) -> None:
-    if isinstance(node, _Loop):
-        with program.loop(node.count):
-            for inner in node.body:
-                _replay(program, inner)
-            if isinstance(node.body[-1], _Loop):
-                program.nop()
-        return
-    assert isinstance(node, tuple)
-    for instr in node:
-        fields = dict(instr.fields)
-        if instr.method == "mixed":
-            _mixed(program, fields)
-        else:
-            getattr(program, instr.method)(**fields)
-
-
-def _mixed(program: Program, fields: dict) -> None:
-    """A pair of which one operand is signed and the other is not: two MACs for each pixel group."""
-    first, second = map(int, fields.pop("signed"))
-    with program.loop(fields.pop("jobs")):
-        program.mac(**fields, signed_a=first, pset=0, drain=Drain.KEEP)
-        program.mac(**fields, signed_a=second, pset=1, drain=Drain.ADD)
-    program.nop()
-
-
-def assemble(code: ClusterCode, limit: int = PROGRAM_WORDS) -> Program:
-    """The program with repetitions folded into at most three levels of loops.
-
-    Raises:
-        ProgramTooLong: it does not fit the instruction memory.
-    """
-    nodes: list[object] = list(code.units)
-    for _ in range(3):
-        folded = _fold(nodes)
-        if len(folded) == len(nodes):
-            break
-        nodes = folded
-    size = sum(map(_size, nodes))
-    if size > limit:
-        raise ProgramTooLong(f"the program has {size} instructions, the instruction memory holds {limit}")
-    program = Program()
-    for node in nodes:
-        _replay(program, node)
-    return program

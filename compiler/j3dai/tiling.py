@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nncosim.compiler.errors import CompileError
+from nncosim.compiler.j3dai.fold import ProgramTooLong, Unit, assemble
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, make_plan
-from nncosim.compiler.j3dai.program import ProgramTooLong, assemble, cluster_code
+from nncosim.compiler.j3dai.program import cluster_code
 from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues
 from nncosim.hdl.j3dai.asm import Program
 from nncosim.kernels.j3dai.common import job_cycles
@@ -141,13 +142,13 @@ def _estimate(plan: Plan) -> float:
 def _realize(plan: Plan) -> LayerCode:
     codes = {r.cluster: cluster_code(plan, r) for r in plan.regions}
     limit = plan.platform.imem_bytes // 8
-    by_text: dict[tuple[object, ...], int] = {}
-    programs: dict[tuple[object, ...], Program] = {}
+    by_text: dict[tuple[Unit, ...], int] = {}
+    programs: dict[tuple[Unit, ...], Program] = {}
     for cluster, code in codes.items():
         text = tuple(code.units)
         by_text[text] = by_text.get(text, 0) | 1 << cluster
         if text not in programs:
-            programs[text] = assemble(code, limit)
+            programs[text] = assemble(text, limit)
     listed = tuple((programs[text], mask) for text, mask in by_text.items())
     first = program_transfers(
         [(program_buffer(plan.nest, i), -(-len(p) // 2), 0, mask) for i, (p, mask) in enumerate(listed)]

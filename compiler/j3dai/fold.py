@@ -1,0 +1,115 @@
+"""Folding: equal neighbouring pieces of a cluster's code become hardware loops, which does the same in less memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nncosim.hdl.j3dai.asm import PROGRAM_WORDS, Program
+from nncosim.hdl.j3dai.isa import Drain
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["Instr", "ProgramTooLong", "Unit", "assemble"]
+
+
+class ProgramTooLong(NncosimError):
+    """A plan whose program does not fit the instruction memory."""
+
+
+class Instr(NamedTuple):
+    """One instruction: assembler method and arguments. "mixed" stands for a loop of two MACs, see `_mixed`."""
+
+    method: str
+    fields: tuple[tuple[str, object], ...] = ()
+
+
+Unit = tuple[Instr, ...]
+
+
+@dataclass(frozen=True)
+class _Loop:
+    count: int
+    body: tuple[object, ...]
+
+
+def _size(node: object) -> int:
+    if isinstance(node, _Loop):
+        # a NOP keeps the ends of nested loops apart
+        return 1 + sum(map(_size, node.body)) + isinstance(node.body[-1], _Loop)
+    assert isinstance(node, tuple)
+    return sum(4 if instr.method == "mixed" else 1 for instr in node)
+
+
+def _fold(nodes: list[object]) -> list[object]:
+    """Replace neighbouring repetitions by loops, the most saving first at each place."""
+    numbers: dict[object, int] = {}
+    ids = [numbers.setdefault(node, len(numbers)) for node in nodes]
+    sizes = [_size(node) for node in nodes]
+    out: list[object] = []
+    i = 0
+    while i < len(ids):
+        best, best_saving = (1, 1), 0
+        for period in range(1, min(96, (len(ids) - i) // 2) + 1):
+            if ids[i] != ids[i + period]:
+                continue
+            count = 1
+            while ids[i + count * period : i + (count + 1) * period] == ids[i : i + period]:
+                count += 1
+            saving = (count - 1) * sum(sizes[i : i + period]) - 2
+            if count > 1 and saving > best_saving:
+                best, best_saving = (period, count), saving
+        period, count = best
+        if count > 1:
+            out.append(_Loop(count, tuple(nodes[i : i + period])))
+        else:
+            out.append(nodes[i])
+        i += period * count
+    return out
+
+
+def _replay(program: Program, node: object) -> None:
+    if isinstance(node, _Loop):
+        with program.loop(node.count):
+            for inner in node.body:
+                _replay(program, inner)
+            if isinstance(node.body[-1], _Loop):
+                program.nop()
+        return
+    assert isinstance(node, tuple)
+    for instr in node:
+        fields = dict(instr.fields)
+        if instr.method == "mixed":
+            _mixed(program, fields)
+        else:
+            getattr(program, instr.method)(**fields)
+
+
+def _mixed(program: Program, fields: dict) -> None:
+    """A pair of which one operand is signed and the other is not: two MACs for each pixel group."""
+    first, second = map(int, fields.pop("signed"))
+    with program.loop(fields.pop("jobs")):
+        program.mac(**fields, signed_a=first, pset=0, drain=Drain.KEEP)
+        program.mac(**fields, signed_a=second, pset=1, drain=Drain.ADD)
+    program.nop()
+
+
+def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS) -> Program:
+    """The program with repetitions folded into at most three levels of loops.
+
+    Raises:
+        ProgramTooLong: it does not fit the instruction memory.
+    """
+    nodes: list[object] = list(units)
+    for _ in range(3):
+        folded = _fold(nodes)
+        if len(folded) == len(nodes):
+            break
+        nodes = folded
+    size = sum(map(_size, nodes))
+    if size > limit:
+        raise ProgramTooLong(f"the program has {size} instructions, the instruction memory holds {limit}")
+    program = Program()
+    for node in nodes:
+        _replay(program, node)
+    return program
