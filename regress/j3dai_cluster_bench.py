@@ -19,7 +19,7 @@ from nncosim.regress.j3dai_cluster_model import ClusterModel, Hazard, Words
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel, build
 
-__all__ = ["BENCH_PLATFORM", "Program", "Run", "build_cluster", "instruction", "random_program", "run_program"]
+__all__ = ["BENCH_PLATFORM", "Program", "Run", "build_cluster", "fresh_program", "instruction", "random_program", "run_program"]
 
 BENCH_PLATFORM = J3dai()
 _INPUTS = 2048  # words of L1 from 0 up that programs read
@@ -57,6 +57,25 @@ class Program:
     after: ClusterModel
     seed: int
 
+    @classmethod
+    def of(cls, words: list[int], seed: int, execute: bool = True, group: int = 9) -> Program:
+        """`words` and a HALT, with random memories; interpreted unless `execute` is false.
+
+        The records at word 1600 of WMEM divide accumulators by about 2**(group + 1).
+        """
+        words = [*words, instruction(Opcode.HALT)]
+        start = _memories(np.random.default_rng(seed), group)
+        _poke_instructions(start.imem, words)
+        after = copy.deepcopy(start)
+        if execute:
+            after.run(0)
+        return cls(words, start, after, seed)
+
+
+def fresh_program(program: Program) -> ClusterModel:
+    """An interpreter that has not run the program yet."""
+    return copy.deepcopy(program.start)
+
 
 @dataclass
 class _Writer:
@@ -83,27 +102,31 @@ class _Writer:
         return False
 
 
-def _records(rng: np.random.Generator) -> list[int]:
-    """Groups of 16 records; group g divides accumulators by about 2**(g + 1), so that few results are clipped."""
+def _records(rng: np.random.Generator, group: int | None) -> list[int]:
+    """Groups of 16 records; group g divides accumulators by about 2**(g + 1), so that few results are clipped.
+
+    With `group`, the first of them divides as that one would.
+    """
     words = []
-    for group in range(_GROUPS):
+    for number in range(_GROUPS):
         for _ in range(16):
             shift = int(rng.integers(20, 31))
             m = int(rng.integers(1 << shift, 2 << shift)) * (1 if rng.random() < 0.8 else -1)
-            s = min(62, shift + group + 1)
+            s = min(62, shift + (number if group is None or number else group) + 1)
             low, high = [(-128, 127), (0, 255), (-100, 90), (-256, 255)][int(rng.integers(4))]
             words.append(encode(RequantRecord, m=m, c=int(rng.integers(-1 << s, 1 << s)) * 4, s=s, lo=low, hi=high,
                                 rounding=int(rng.integers(8))))
     return words
 
 
-def _memories(rng: np.random.Generator) -> ClusterModel:
+def _memories(rng: np.random.Generator, group: int | None = None) -> ClusterModel:
     p = BENCH_PLATFORM
     l1, wmem = (rng.integers(0, 256, (words, 16), dtype=np.uint8) for words in (p.l1_words, p.wmem_words))
-    records = np.array([list(word.to_bytes(16, "little")) for word in _records(rng)], dtype=np.uint8)
+    records = np.array([list(word.to_bytes(16, "little")) for word in _records(rng, group)], dtype=np.uint8)
     wmem[_RECORDS:_RECORDS + len(records)] = records
     imem = rng.integers(0, 256, (p.imem_words, 16), dtype=np.uint8)
-    return ClusterModel(l1, wmem, imem, volatile=frozenset(range(_VOLATILE, p.l1_words)))
+    return ClusterModel(l1, wmem, imem, volatile=frozenset(range(_VOLATILE, p.l1_words)),
+                        volatile_wmem=frozenset(range(_FREE_WMEM, p.wmem_words)))
 
 
 def random_program(seed: int, pieces: int = 8) -> Program:

@@ -78,7 +78,7 @@ class ClusterModel:
         semaphores: The eight input semaphores.
         signals: Output semaphores incremented, in order.
         forbidden: Word addresses of L1 that a window may not read now.
-        volatile: Word addresses of L1 that somebody else writes: never to be read or written.
+        volatile, volatile_wmem: Word addresses of L1 and WMEM that somebody else writes: never to be read or written.
         trace: What was executed: opcode, fields, and for MAC the windows of a job and the window registers.
     """
 
@@ -89,6 +89,7 @@ class ClusterModel:
     signals: list[int] = field(default_factory=list)
     forbidden: set[int] = field(default_factory=set)
     volatile: frozenset[int] = frozenset()
+    volatile_wmem: frozenset[int] = frozenset()
     trace: list[tuple[int, dict[str, int]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -235,6 +236,8 @@ class ClusterModel:
                 raw = words.T if f["depthwise"] else np.broadcast_to(words[:, lane], (_LANES, _PES))
                 a = self._extend(raw, padding, signed)
                 if op == MacOp.MAC:
+                    if self.w_pointer % len(self.wmem) in self.volatile_wmem:
+                        raise Hazard(f"weight {self.w_pointer}")
                     a = a * self.wmem[self.w_pointer % len(self.wmem)].view(np.int8).astype(np.int64)[:, None]
                     self.w_pointer = (self.w_pointer + 1) % len(self.wmem)
                 old = self.acc

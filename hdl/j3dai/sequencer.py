@@ -59,7 +59,7 @@ class Sequencer(wiring.Component):
             ends_job.eq(self.issue & Mux(is_table, table_ends, ends_direct)),
             self.lane.eq(Mux(is_table, self._table_lane, self._current_lane)),
             self.drain.eq(ends_job & self.mac.last),
-            self.hold.eq(is_table & (self._in_window | self.table_valid)),
+            self.hold.eq(is_table & (self._in_window | self.take | self.table_valid)),
         ]
         self._jobs(m, ends_job, last_job)
         job_start = self._pointer(m, ends_job & last_job)

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planting a bug in RTL: a module of the product with one line changed, to show that a bench notices."""
+
+from types import ModuleType
+
+__all__ = ["planted"]
+
+
+def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
+    """A copy of `module` whose source has `wrong` in place of `right`, which must occur exactly once."""
+    assert module.__file__
+    with open(module.__file__) as source:
+        text = source.read()
+    assert text.count(right) == 1, f"{module.__name__}: {right!r} occurs {text.count(right)} times"
+    copy = ModuleType(module.__name__)
+    copy.__file__ = module.__file__
+    exec(compile(text.replace(right, wrong), module.__file__, "exec"), vars(copy))
+    return copy

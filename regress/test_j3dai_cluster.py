@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole cluster: random programs against a plain interpreter, with transfers in their way, cycle by cycle."""
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+from nncosim.hdl.j3dai import cluster, drain, fetch
+from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp, Opcode
+from nncosim.hdl.j3dai.regs import Counter
+from nncosim.hdl.j3dai.timing import PIPELINE_CYCLES
+from nncosim.regress.j3dai_cluster_bench import (
+    Program,
+    Run,
+    build_cluster,
+    fresh_program,
+    instruction,
+    random_program,
+    run_program,
+)
+from nncosim.regress.j3dai_cluster_timing import Timeline
+from nncosim.regress.j3dai_planted import planted
+from nncosim.tb.verilate import BuiltModel
+
+
+@pytest.fixture(scope="module")
+def built() -> BuiltModel:
+    return build_cluster()
+
+
+def differences(run: Run, program: Program) -> list[str]:
+    """What differs from the interpreter, memories and signals."""
+    bad = []
+    for name in ("l1", "wmem", "imem"):
+        got, want = getattr(run, name), getattr(program.after, name)
+        wrong = np.argwhere(got != want)
+        if len(wrong):
+            word, byte = wrong[0]
+            bad.append(f"{name}: {len(wrong)} bytes, first at word {word} byte {byte}: expected {want[word, byte]}, "
+                       f"got {got[word, byte]}")
+    if run.signals != program.after.signals:
+        bad.append(f"signals: expected {program.after.signals}, got {run.signals}")
+    if run.trap:
+        bad.append("trap")
+    if run.bad_stores:
+        bad.append(f"{run.bad_stores} of {run.stores} STORE beats read something else")
+    return [f"seed {program.seed}: {what}" for what in bad]
+
+
+def timeline(program: Program) -> tuple[int, int]:
+    """Cycles with `running` high and micro-operations, by the timing rules."""
+    trial = fresh_program(program)
+    trial.run(0)
+    rules = Timeline()
+    return rules.run(trial.trace), rules.issues
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_program(built: BuiltModel, seed: int) -> None:
+    program = random_program(seed)
+    run = run_program(built, program)
+    assert not differences(run, program)
+    assert (run.cycles, run.counters[Counter.BUSY]) == timeline(program), f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed, load, store", [(20, 0.3, 0.3), (21, 0.9, 0.1), (22, 0.1, 0.8), (23, 0.5, 0.5), (24, 0.9, 0.0)])
+def test_random_program_with_transfers_in_its_way(built: BuiltModel, seed: int, load: float, store: float) -> None:
+    program = random_program(seed)
+    alone, _ = timeline(program)
+    run = run_program(built, program, load=load, store=store)
+    assert not differences(run, program)
+    assert run.loads > 100 and (run.stores > 50 or not store)
+    assert run.cycles >= alone if store else run.cycles == alone, "only STORE beats may delay a program"
+
+
+def test_load_beats_that_ignore_drains_are_noticed(built: BuiltModel) -> None:
+    """What `drain_ahead` is for: a LOAD beat in a drain's cycle is lost."""
+    seen = []
+    for seed in (20, 21):
+        program = random_program(seed)
+        seen += differences(run_program(built, program, load=0.9, obey=False), program)
+    assert seen
+
+
+def _layer(kernel: int, stride: int, depthwise: bool, width: int = 24, height: int = 6, blocks: int = 2) -> list[int]:
+    """A convolution of `blocks` x 16 channels to 16, padded, over full groups of eight pixels."""
+    pad, groups = kernel // 2, width // stride // 8
+    words = [
+        instruction(Opcode.LDP, pset=0, base=1600),
+        instruction(Opcode.SETB, agu=Agu.A, rewind=1, base=-pad * (width + 1) % (1 << 14), x=-pad, y=-pad),
+        instruction(Opcode.SETI, width=width, height=height, pstride=stride, xpstep=stride, pad=-3),
+        instruction(Opcode.SETB, agu=Agu.O, rewind=1, base=2048, x=0),
+        instruction(Opcode.SETO, width=width // stride, ostride=0),
+        instruction(Opcode.SETW, base=0),
+    ]
+    inner = [(kernel, 1, 1, 0), (kernel, width, 0, 1), (1 if depthwise else blocks, width * height, 0, 0)]
+    outer = [(groups, 8 * stride, 8 * stride, 0), (height // stride, width * stride, 0, stride), (1, 0, 0, 0)]
+    for d, (count, step, xstep, ystep) in enumerate([*inner, *outer]):
+        words.append(instruction(Opcode.SETD, agu=Agu.A, dim=d, count=count, step=step, xstep=xstep, ystep=ystep))
+    for d, (count, step, xstep) in enumerate([(groups, 8, 8), (height // stride, width // stride, 0), (1, 0, 0)]):
+        words.append(instruction(Opcode.SETD, agu=Agu.O, dim=d, count=count, step=step, xstep=xstep))
+    words.append(instruction(Opcode.MAC, op=MacOp.MAC, depthwise=depthwise, signed_a=1, first=1, last=1, advance=1,
+                             lanes=15, rewind_w=1, drain=Drain.WRITE, repeat=groups * (height // stride) - 1))
+    return words
+
+
+@pytest.mark.parametrize("kernel, stride, depthwise, per_job, group", [
+    (3, 1, False, 2 * 9 * 16, 11), (1, 1, False, 2 * 16, 9), (3, 1, True, 9, 9), (3, 2, False, 2 * 9 * 16, 11),
+    (3, 2, True, 2 * 9, 9),
+], ids=["3x3", "1x1", "depthwise", "3x3 stride 2", "depthwise stride 2"])
+def test_cycles_of_a_layer(built: BuiltModel, kernel: int, stride: int, depthwise: bool, per_job: int,
+                          group: int) -> None:
+    """A window costs the greater of its fetch and its micro-operations; nothing is lost between jobs."""
+    words = _layer(kernel, stride, depthwise)
+    program = Program.of(words, seed=5, group=group)
+    run = run_program(built, program)
+    assert not differences(run, program)
+    assert (run.cycles, run.counters[Counter.BUSY]) == timeline(program)
+    jobs = (24 // stride // 8) * (6 // stride)
+    # Three cycles an instruction; the MAC's first window; then one window after the other; the pipeline.
+    fetch_first, window = 1 if stride == 1 else 2, per_job // (9 * (1 if depthwise else 2)) if kernel == 3 else 16
+    lanes = 1 if depthwise else 16
+    expected = 3 * len(words) + fetch_first + jobs * per_job - (window - lanes) + PIPELINE_CYCLES
+    assert run.cycles == expected
+    results = program.after.l1[2048:2048 + jobs * 8]
+    assert len(np.unique(results)) > 60 and np.isin(results, (0, 127, 128, 255)).mean() < 0.2
+
+
+@pytest.mark.parametrize("words", [
+    [0], [63], [instruction(Opcode.LOOP, count=0, body=1)], [instruction(Opcode.LOOP, count=1, body=0)],
+    [instruction(Opcode.LOOP, count=2, body=400 - k) for k in range(5)], [instruction(Opcode.NOP), 7],
+], ids=["opcode 0", "opcode 63", "count 0", "body 0", "fifth level", "opcode 7"])
+def test_traps(built: BuiltModel, words: list[int]) -> None:
+    run = run_program(built, Program.of(words, seed=3, execute=False), max_cycles=200)
+    assert run.trap
+
+
+def test_loops(built: BuiltModel) -> None:
+    """Four levels, whose bodies move a job's results: the order shows in memory."""
+    words = _layer(1, 1, True, blocks=1)[:-1]
+    job = instruction(Opcode.MAC, op=MacOp.ADD, depthwise=1, first=1, last=1, repeat=0)
+    move_a, move_o = instruction(Opcode.ADDB, agu=Agu.A, step=5), instruction(Opcode.ADDB, agu=Agu.O, step=8)
+    body = [instruction(Opcode.LOOP, count=2, body=7), instruction(Opcode.LOOP, count=3, body=5),
+            instruction(Opcode.LOOP, count=1, body=2), job, move_a, instruction(Opcode.NOP), move_o, instruction(Opcode.NOP)]
+    program = Program.of([*words, *body], seed=4)
+    run = run_program(built, program)
+    assert not differences(run, program)
+    assert (run.cycles, run.counters[Counter.BUSY]) == timeline(program)
+
+
+@pytest.mark.parametrize("part, module, right, wrong, traffic", [
+    ("DrainControl", drain, "upper_address.eq(job.a + BANKS)", "upper_address.eq(job.a + BANKS - 1)", 0.0),
+    ("WindowFetch", fetch, "self.go.eq(self.wants & ~self.blocked)", "self.go.eq(self.wants)", 0.4),
+], ids=["address of the upper line", "dropped ready"])
+def test_planted_bug_is_noticed(monkeypatch: pytest.MonkeyPatch, part: str, module: ModuleType, right: str, wrong: str,
+                                traffic: float) -> None:
+    monkeypatch.setattr(cluster, part, getattr(planted(module, right, wrong), part))
+    faulty = build_cluster()
+    seen = []
+    for seed in range(20, 24):
+        program = random_program(seed)
+        seen += differences(run_program(faulty, program, store=traffic), program)
+    assert seen
