@@ -5,9 +5,10 @@
 """
 
 __all__ = [
-    "CONTROLLER_CYCLES", "DRAIN_AHEAD", "DRAIN_SPACING", "FETCH_CYCLES", "FETCH_TO_L1_READ", "LIST_TO_TAKE",
-    "LOAD_TO_CLUSTER", "LOAD_TO_SIGNAL", "LOAD_TO_STORE", "STORE_TO_CLUSTER", "STORE_TO_DATA", "STORE_TO_L2",
-    "STORE_TO_LOAD", "STORE_TO_SIGNAL",
+    "CONTROLLER_CYCLES", "DRAIN_AHEAD", "DRAIN_SPACING", "DRAIN_TO_L1_WRITE", "FETCH_CYCLES", "FETCH_TO_L1_READ",
+    "LIST_TO_TAKE", "LOAD_TO_CLUSTER", "LOAD_TO_SIGNAL", "LOAD_TO_STORE", "MAC_TO_FETCH", "PARAMETER_CYCLES",
+    "PIPELINE_CYCLES", "SIGNAL_CYCLES", "STORE_TO_CLUSTER", "STORE_TO_DATA", "STORE_TO_L2", "STORE_TO_LOAD",
+    "STORE_TO_SIGNAL", "TABLE_LATENCY",
 ]  # fmt: skip
 
 CONTROLLER_CYCLES = 3
@@ -54,3 +55,25 @@ LIST_TO_TAKE = 5
 """A list pushed (the bus writes DMPA_PUSH) in cycle t to an idle DMPA has its first descriptor offered in cycle t + 5; it is taken
 then if its semaphores allow, and its first beat is issued in t + 6. A further line of descriptors is offered 4 cycles
 after the last descriptor of the line before it was."""
+
+MAC_TO_FETCH = 1
+"""A MAC that executes in cycle t issues its first window fetch in t + 1 at the earliest."""
+
+DRAIN_TO_L1_WRITE = 25
+"""The results of a job whose last micro-operation is issued in cycle t use L1's write port in cycle t + 25; with
+`ostride` 1, the words of PEs 4 to 7 do in t + 26."""
+
+PIPELINE_CYCLES = 27
+"""FENCE and HALT execute at the earliest 27 cycles after the last issue of a micro-operation."""
+
+SIGNAL_CYCLES = 26
+"""A SIGNAL that executes in cycle t increments the output semaphore (`signal_out`) in cycle t + 26."""
+
+PARAMETER_CYCLES = 20
+"""LDP executes at the earliest 20 cycles after the issue of the last micro-operation that ended a job drained with the same
+parameter set."""
+
+TABLE_LATENCY = 2
+"""TABLE: a window staged in cycle t is taken in t (at the earliest one cycle after its fetch, as any window); its first
+micro-operation is issued in t + TABLE_LATENCY + 2 at the earliest. The next window's fetch starts one cycle after the last
+micro-operation was issued."""
