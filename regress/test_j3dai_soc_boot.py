@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp
 from nncosim.hdl.j3dai.l2 import L2
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, Counter
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.errors import SimulationError
 from nncosim.tb.j3dai import build as j3dai
 from nncosim.tb.model import Model
+from nncosim.tb.verilate import build
 
 PLATFORM = replace(J3dai(), clusters=2, l2_bytes=256 * 1024)
 
@@ -184,3 +187,91 @@ def test_boot_copy_sleep(soc, tmp_path):
         assert all(sum(engine.values()) == model.probe_cycle - 1 for engine in last.values())
         assert last["dmpa"]["busy"] == 3 * (13 + 7 + 10)
         assert last["dmpa"]["wait_port"] > 0 and last["host"]["wait_data"] > 0 and last["host"]["idle"] > 0
+
+
+def test_a_frame_requested_as_reset_ends_is_not_lost(soc, tmp_path):
+    """The bench may pulse `frame` in the first cycle after reset: it counts in cycle 0."""
+    with Model(soc) as model:
+        data = boot(model, tmp_path)
+        request(model)
+        model.run_until("frames_done", 1, 5000)
+        assert (j3dai.read_l2(model, 2003, 100) == data).all()
+
+
+def test_traps_reach_the_port(soc, tmp_path):
+    with Model(soc) as model:
+        boot(model, tmp_path)
+        j3dai.write_l2(model, 4008, descriptor(DmpaOp.STORE, end=1, clusters=2, l2=2003, n0=0))
+        request(model)
+        model.run_until("trap", 1, 5000)
+        model.tick(3000)
+        assert model.probe_trap == 1 << 8 and model.lists_done == 1 and model.frames_done == 0
+        assert model.probe_dmpa & 0xFFFFF == 4008
+
+
+@pytest.fixture
+def monitors():
+    """The monitors alone, on a clean cycle 5 with right counters."""
+    path = Path(j3dai.__file__).parent / "monitors.sv"
+    with Model(build({}, "j3dai_monitors", files=[path], parameters={"CLUSTERS": 2})) as model:
+        model.reset()
+        model.enable, model.cycle, model.counters = 1, 5, counters(4)
+        model.tick(5)
+        yield model
+
+
+def counters(cycles: int) -> int:
+    """Four engines' counters that add up to `cycles` in different ways."""
+    values = [cycles, 0, 0, 0, 0, 0, 0, cycles - 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, cycles, 1, 1, 1, cycles - 3, 0, 0]
+    return sum(value << (32 * k) for k, value in enumerate(values))
+
+
+@pytest.mark.parametrize("sources", range(8))
+def test_monitor_of_l2s_port(monitors, sources):
+    monitors.l2_sources = sources
+    if sources in (0, 1, 2, 4):
+        monitors.tick(2)
+    else:
+        with pytest.raises(SimulationError, match="port"):
+            monitors.tick()
+
+
+@pytest.mark.parametrize("distance", [1, 2, 3, 4])
+@pytest.mark.parametrize("space", [0, 1])
+def test_monitor_of_drains(monitors, distance, space):
+    """`drain_ahead` three cycles before a LOAD beat at the same cluster's L1 is a collision, nothing else is."""
+    monitors.drain_ahead = 2
+    monitors.tick()
+    monitors.drain_ahead = 0
+    monitors.tick(distance - 1)
+    monitors.wr_valid, monitors.wr_space = 1, space
+    monitors.tick()  # the other cluster
+    monitors.tick(5)
+    monitors.drain_ahead, monitors.wr_valid = 2, 0
+    monitors.tick()
+    monitors.drain_ahead = 0
+    monitors.tick(distance - 1)
+    monitors.wr_valid = 3
+    if distance == 3 and space == 0:
+        with pytest.raises(SimulationError, match="drain"):
+            monitors.tick()
+    else:
+        monitors.tick()
+
+
+def test_monitor_of_counters(monitors):
+    for engine in range(4):
+        monitors.counters = counters(4) ^ 1 << (32 * (6 * engine + 3) + 9)
+        monitors.tick(3)  # not looked at
+        monitors.list_done = 1
+        monitors.enable = 0
+        monitors.tick()  # switched off
+        monitors.list_done, monitors.enable = 0, 1
+        monitors.counters = counters(4)
+        monitors.list_done = 1
+        monitors.tick()
+        monitors.list_done = 0
+    monitors.counters = counters(4) + (1 << (32 * 13))
+    monitors.list_done = 1
+    with pytest.raises(SimulationError, match="engine 2"):
+        monitors.tick()

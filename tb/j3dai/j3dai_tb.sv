@@ -38,8 +38,16 @@ module j3dai_tb #(
     always @(posedge clk) over_q <= over;
     assign stopped = over && over_q;
 
+    // Logic that depends on an input port is evaluated at each change of any input, the clock's two edges included:
+    // from a register, reset costs nothing. A frame requested in the cycle of the delay is kept for the next.
+    reg rst_q, frame_q;
+    always @(posedge clk) begin
+        rst_q <= rst;
+        frame_q <= frame & rst_q & ~rst;
+    end
+
     j3dai_soc soc (
-        .clk(clk), .rst(rst), .frame(frame), .frames_done(frames_done), .error(error), .trap(trap),
+        .clk(clk), .rst(rst_q), .frame(frame | frame_q), .frames_done(frames_done), .error(error), .trap(trap),
         .lists_done(lists_done), .probe_cycle(probe_cycle),
         .probe_l2_re(l2_re), .probe_l2_we(l2_we), .probe_l2_addr(l2_addr), .probe_l2_mask(l2_mask),
         .probe_l2_data(l2_data), .probe_l2_sources(l2_sources),
@@ -51,7 +59,7 @@ module j3dai_tb #(
     );
 
     j3dai_monitors #(.CLUSTERS(CLUSTERS)) monitors (
-        .clk(clk), .rst(rst), .enable(monitor_enable), .cycle(probe_cycle),
+        .clk(clk), .rst(rst | rst_q), .enable(monitor_enable), .cycle(probe_cycle),
         .l2_we(l2_we), .l2_addr(l2_addr), .l2_mask(l2_mask), .l2_data(l2_data), .l2_sources(l2_sources),
         .list(list), .list_done(list_done), .counters(probe_counters),
         .wr_valid(wr_valid), .wr_space(wr_space), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(frame)
