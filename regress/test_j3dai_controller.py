@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controller: starts, loops, semaphores, what each instruction waits for, traps."""
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator
+from nncosim.hdl.formats import decode
+from nncosim.hdl.j3dai import controller
+from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Opcode
+from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
+from nncosim.regress.j3dai_cluster_bench import instruction
+from nncosim.regress.j3dai_planted import planted
+
+QUIET = dict(sequencer_busy=0.0, in_flight=0.0, set_busy=0.0)
+NOISY = dict(sequencer_busy=0.5, in_flight=0.6, set_busy=0.6)
+
+
+@dataclass
+class Log:
+    """What the controller did: (cycle, pc, opcode), pulses of `signal`, and how it ended."""
+
+    executed: list[tuple[int, int, int]] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
+    trap: bool = False
+    ended: bool = False
+    starts: int = 0
+
+
+def run(module: ModuleType, program: dict[int, int], pc: int, seed: int, noise: dict[str, float] = QUIET,
+        starts: tuple[int, ...] = (2,), cycles: int = 2000, semaphores: float = 1.0) -> Log:
+    """Run with the rest of the cluster busy at random; `starts` are the cycles of start pulses."""
+    rng, dut, log = np.random.default_rng(seed), module.Controller(), Log()
+
+    async def bench(ctx: Any) -> None:
+        address = None
+        for now in range(cycles):
+            ctx.set(dut.start, now in starts)
+            ctx.set(dut.start_pc, pc)
+            ctx.set(dut.signal_in, int(rng.integers(256)) if rng.random() < semaphores else 0)
+            ctx.set(dut.instruction, 0 if address is None else program.get(address, 0))
+            state = {name: rng.random() < p for name, p in noise.items()}
+            for name, value in state.items():
+                ctx.set(getattr(dut, name), 3 * value if name == "set_busy" else value)
+            _observe(ctx, dut, now, state, log)
+            address = ctx.get(dut.pc) if ctx.get(dut.fetch) else None
+            was_running = ctx.get(dut.running)
+            await ctx.tick()
+            log.starts += bool(ctx.get(dut.running) and not was_running)
+            if was_running and not ctx.get(dut.running) and now > max(starts):
+                log.ended = True
+                break
+        log.trap = bool(ctx.get(dut.trap))
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return log
+
+
+def _observe(ctx: Any, dut: Any, now: int, state: dict[str, bool], log: Log) -> None:
+    executes = ctx.get(dut.executes)
+    if ctx.get(dut.signal):
+        log.signals.append(ctx.get(dut.signal).bit_length() - 1)
+    if not executes:
+        return
+    opcode = executes.bit_length() - 1
+    log.executed.append((now, ctx.get(dut.pc), opcode))
+    needs = {Opcode.NOP: [], Opcode.LOOP: [], Opcode.HALT: ["sequencer_busy", "in_flight"],
+             Opcode.FENCE: ["sequencer_busy", "in_flight"], Opcode.LDP: ["sequencer_busy", "set_busy"]}
+    for name in needs.get(Opcode(opcode), ["sequencer_busy"]):
+        if state[name]:
+            log.early.append(f"cycle {now}: opcode {opcode} with {name}")
+
+
+def interpret(program: dict[int, int], pc: int) -> tuple[list[tuple[int, int]], bool]:
+    """(pc, opcode) of every instruction in order, and whether it ends in a trap."""
+    order: list[tuple[int, int]] = []
+    stack: list[list[int]] = []
+    for _ in range(5000):
+        word = program.get(pc, 0)
+        opcode = word & 63
+        if opcode not in list(Opcode):
+            return order, True
+        if opcode == Opcode.LOOP:
+            f = decode(INSTRUCTIONS[Opcode.LOOP], word)
+            if not f["count"] or not f["body"] or len(stack) == 4:
+                return order, True
+            stack.append([(pc + 1) % 512, (pc + f["body"]) % 512, f["count"]])
+        order.append((pc, opcode))
+        if opcode == Opcode.HALT:
+            return order, False
+        following = (pc + 1) % 512
+        if opcode != Opcode.LOOP and stack and stack[-1][1] == pc:
+            stack[-1][2] -= 1
+            if stack[-1][2]:
+                following = stack[-1][0]
+            else:
+                stack.pop()
+        pc = following
+    raise AssertionError("the program does not end")
+
+
+def nested(rng: np.random.Generator, depth: int) -> list[int]:
+    """Random instructions with loops up to `depth` deep; no two loops end on the same one."""
+    kinds = [Opcode.NOP, Opcode.SETW, Opcode.FENCE, Opcode.SIGNAL, Opcode.WAIT, Opcode.LDP, Opcode.SETO]
+    body = []
+    for _ in range(int(rng.integers(1, 4))):
+        if depth and rng.random() < 0.6:
+            inner = nested(rng, depth - 1)
+            body += [instruction(Opcode.LOOP, count=int(rng.integers(1, 4)), body=len(inner)), *inner]
+        kind = kinds[int(rng.integers(len(kinds)))]
+        body.append(instruction(kind, semaphore=int(rng.integers(8))) if kind in (Opcode.WAIT, Opcode.SIGNAL)
+                    else instruction(kind))
+    return body
+
+
+def random_program(seed: int) -> tuple[dict[int, int], int]:
+    """A program that may wrap around the end of the instruction memory, and where it starts."""
+    rng = np.random.default_rng(seed)
+    pc = int(rng.choice([0, 500, 509, int(rng.integers(512))]))
+    words = [*nested(rng, 4), instruction(Opcode.HALT)]
+    return {(pc + k) % 512: word for k, word in enumerate(words)}, pc
+
+
+def differences(module: ModuleType, seed: int, noise: dict[str, float]) -> list[str]:
+    program, pc = random_program(seed)
+    want, _ = interpret(program, pc)
+    log = run(module, program, pc, seed, noise, cycles=40 * len(want) + 200)
+    bad = list(log.early)
+    if [(at, opcode) for _, at, opcode in log.executed] != want:
+        bad.append(f"order: {log.executed[:20]}, expected {want[:20]}")
+    signals = [decode(INSTRUCTIONS[Opcode.SIGNAL], program[at] & 511)["semaphore"] for at, op in want if op == Opcode.SIGNAL]
+    if log.signals != signals:
+        bad.append(f"signals {log.signals}, expected {signals}")
+    if log.trap or not log.ended:
+        bad.append("trapped or did not end")
+    return bad
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_order_and_waits(seed: int) -> None:
+    assert not differences(controller, seed, NOISY), f"seed {seed}"
+
+
+def test_an_instruction_takes_three_cycles() -> None:
+    words = [instruction(Opcode.LOOP, count=6, body=3), instruction(Opcode.SETW), instruction(Opcode.NOP), instruction(Opcode.SETO),
+             instruction(Opcode.HALT)]
+    cycles = [now for now, _, _ in run(controller, dict(enumerate(words)), 0, 3).executed]
+    assert len(cycles) == 20 and set(np.diff(cycles)) == {CONTROLLER_CYCLES}
+
+
+@pytest.mark.parametrize("word", [0, 7, 15, 18, 63, instruction(Opcode.LOOP, count=0, body=3), instruction(Opcode.LOOP, count=3, body=0)])
+def test_traps(word: int) -> None:
+    log = run(controller, {5: instruction(Opcode.NOP), 6: word, 7: instruction(Opcode.HALT)}, 5, 1)
+    assert log.trap and [at for _, at, _ in log.executed] == [5]
+
+
+def test_fifth_loop_traps() -> None:
+    program = {k: instruction(Opcode.LOOP, count=2, body=100 - k) for k in range(5)}
+    log = run(controller, program, 0, 1)
+    assert log.trap and len(log.executed) == 4
+
+
+def test_arming_an_armed_cluster_traps() -> None:
+    program = {0: instruction(Opcode.HALT)}
+    assert run(controller, program, 0, 1, starts=(2, 6), cycles=12, semaphores=0.0).trap
+    assert not run(controller, program, 0, 1, starts=(2, 30), cycles=60).trap
+
+
+def test_start_waits_for_its_semaphore() -> None:
+    log = run(controller, {0: instruction(Opcode.HALT)}, 0, 1, cycles=50, semaphores=0.0)
+    assert not log.starts and not log.executed
+
+
+def test_semaphores_saturate_and_count() -> None:
+    """600 increments give 255 takes, no more."""
+    words = [instruction(Opcode.LOOP, count=600, body=1), instruction(Opcode.NOP), instruction(Opcode.LOOP, count=255, body=1),
+             instruction(Opcode.WAIT, semaphore=2), instruction(Opcode.WAIT, semaphore=2), instruction(Opcode.HALT)]
+    dut, takes = controller.Controller(), []
+
+    async def bench(ctx: Any) -> None:
+        address = 0
+        for now in range(4200):
+            ctx.set(dut.start, now == 1)
+            ctx.set(dut.signal_in, 0x84 if 3 <= now < 603 else 0)
+            ctx.set(dut.instruction, words[address] if address < len(words) else 0)
+            address = ctx.get(dut.pc) if ctx.get(dut.fetch) else 99
+            takes.append(ctx.get(dut.executes) >> Opcode.WAIT & 1)
+            await ctx.tick()
+        assert ctx.get(dut.running) and ctx.get(dut.waits) and ctx.get(dut.waited) == 2
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert sum(takes) == 255
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("left[depth].eq(fields.count - 1)", "left[depth].eq(fields.count)"),
+    ("last[depth].eq(self.pc + fields.body)", "last[depth].eq(following + fields.body)"),
+    ("m.d.comb += ready.eq(~self.sequencer_busy & ~self.in_flight)", "m.d.comb += ready.eq(~self.sequencer_busy)"),
+    ("(depth == _LEVELS)", "(depth == _LEVELS - 1)"),
+    ("with m.If(done & at_end & ~again):", "with m.If(done & at_end & again):"),
+    ("ready.eq(~self.sequencer_busy & ~self.set_busy", "ready.eq(~self.sequencer_busy | ~self.set_busy"),
+], ids=["count", "body", "dropped ready", "levels", "pop", "parameter set"])
+def test_planted_bug_is_noticed(right: str, wrong: str) -> None:
+    module = planted(controller, right, wrong)
+    assert any(differences(module, seed, NOISY) for seed in range(6))
