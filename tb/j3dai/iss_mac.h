@@ -222,7 +222,7 @@ struct Sequencer {
         if (table) goes = goes && (in_window ? wait == 0 && table_free : fetch.staged);
         else goes = goes && (in_window || fetch.staged) && (clear || !(last_lane && current_last));
         const bool take = goes && !in_window;
-        const bool hold = table && (in_window || table_valid);
+        const bool hold = table && (in_window || take || table_valid);
         const bool issue = (goes && !table) || table_goes;
         const bool ends_job = issue && (table ? table_ends : last_lane && current_last);
         const bool wants = fetch.wants(take, hold);
