@@ -110,6 +110,32 @@ def test_paths(block: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert not too_long, f"paths over {LIMIT:.0f} FO4:\n{report.table(too_long, len(too_long))}"
 
 
+# Block that drives, port; block that is driven, port. The ports of SRAM and host are inside, or have their budget.
+CONNECTIONS = [
+    *((dmpa, port, cluster, port) for port in (
+        "wr_valid", "wr_space", "wr_addr", "wr_mask", "wr_data", "rd_valid", "rd_addr", "signal_in")),
+    (dmpa, "idle", cluster, "dmpa_idle"),
+    *((cluster, port, dmpa, port) for port in ("rd_data", "drain_ahead", "signal_out")),
+    *((control, port, dmpa, port) for port in ("push", "push_addr", "in_frame")),
+    *((control, port, cluster, port) for port in ("start", "start_pc", "in_frame")),
+    *((dmpa, f"{port}", control, f"dmpa_{port}") for port in ("free", "busy", "trap")),
+    (dmpa, "lists_done", control, "lists_done"), (dmpa, "counters", control, "counters"),
+    (cluster, "counters", control, "counters"), (cluster, "running", control, "running"),
+    (cluster, "armed", control, "armed"), (cluster, "trap", control, "cluster_trap"),
+]
+
+
+def test_ports_close(capsys: pytest.CaptureFixture[str]) -> None:
+    """From block to block: when the one's output is there, and what the other still needs, fit a cycle together."""
+    lengths = {
+        f"{source.__name__}.{output} -> {target.__name__}.{port}": source().outputs[output] + target().inputs[port]
+        for source, output, target, port in CONNECTIONS}
+    worst = sorted(lengths.items(), key=lambda item: -item[1])
+    with capsys.disabled():
+        print("\nbetween blocks:\n" + "\n".join(f"  {length:6.1f} FO4  {name}" for name, length in worst[:10]))
+    assert {name: length for name, length in worst if length > LIMIT} == {}
+
+
 def test_ncb_flip_flops(capsys: pytest.CaptureFixture[str]) -> None:
     """An NCB has at most 8 Kibit of flip-flops: counted alone, and in the cluster."""
     alone, inside = ncb().flip_flop_bits(), cluster().flip_flop_bits("ncb0.")

@@ -3,7 +3,7 @@
 
 OpenSTA's Verilog reader of 2019 refuses `wire signed` and mis-sizes assignments to concatenations. So
 the Verilog is written here instead of by Yosys: one-bit nets ``n<number>``, cells ``u<number>``, and no assignment
-at all. Register names are kept aside, by cell, and put back into the reports.
+but of one port bit to another. Register names are kept aside, by cell, and put back into the reports.
 """
 
 import json
@@ -143,18 +143,25 @@ class Netlist:
 
     def verilog(self) -> Iterator[str]:
         """Lines of the netlist."""
-        # A port has its own net; a net with several output ports needs a cell between, and a wire needs none.
         yield f"module {self.top} ({', '.join(self.ports)});"
+        # A port's name is that of its net. Only a port that shares a net with another one needs an assignment.
         driver: dict[str, str] = {}
+        aliases = []
         for port, (direction, net) in self.ports.items():
             yield f"  {direction} {port};"
-            if direction == "input" or net not in driver:
+            if direction == "input":
+                driver[net] = port
+        for port, (direction, net) in self.ports.items():
+            if direction == "output" and (net in driver or not net.startswith("n")):
+                aliases.append(f"  assign {port} = {driver.get(net, net)};")
+            elif direction == "output":
                 driver[net] = port
         nets = {net for _, pins in self.cells.values() for net in pins.values() if net.startswith("n")}
         yield from (f"  wire {net};" for net in sorted(nets) if net not in driver)
         for instance, (kind, pins) in self.cells.items():
             wired = ", ".join(f".{pin}({driver.get(net, net)})" for pin, net in pins.items())
             yield f"  {kind} {instance} ({wired});"
+        yield from aliases
         yield "endmodule"
 
 

@@ -69,16 +69,16 @@ class FlopMemory(wiring.Component):
 
 
 class Inverter(wiring.Component):
-    """A block with one inverter on either side of its register."""
+    """A block with one inverter on either side of its register, and a wire through it."""
 
     def __init__(self) -> None:
-        super().__init__({"i": In(4), "o": Out(4)})
+        super().__init__({"i": In(4), "o": Out(4), "x": In(4), "wire": Out(4)})
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         held = Signal(4)
         m.d.sync += held.eq(~self.i)
-        m.d.comb += self.o.eq(~held)
+        m.d.comb += [self.o.eq(~held), self.wire.eq(self.x)]
         return m
 
 
@@ -144,7 +144,9 @@ def test_ports_have_their_budget() -> None:
     assert report.flip_flops == {"held": 4}
     budget = report.budget()
     assert budget.pins["i"] == pytest.approx(arriving[0].fo4 - 30)
-    assert budget.clock_to_output == pytest.approx(leaving[0].fo4 - 30)
+    assert 30 <= report.outputs["wire"] < 33 and report.outputs["wire"] == budget.clock_to_output
+    assert set(report.inputs) == {"rst", "i", "x"}
+    assert report.outputs["o"] == pytest.approx(leaving[0].fo4 - 30)
     wider = timed(Inverter(), StaOptions(port=Budget(50, 10)))
     assert wider.between("port i", "held")[0].fo4 == pytest.approx(arriving[0].fo4 + 20, abs=0.1)
     assert wider.between("held", "port o")[0].fo4 == pytest.approx(leaving[0].fo4 - 20, abs=0.1)
@@ -225,13 +227,16 @@ def test_array_name() -> None:
 
 
 def test_verilog_of_ports_that_share_a_net() -> None:
-    """Every port is a net of its own name, and no net has two drivers or none."""
-    netlist = Netlist("t", {"a_0": ("input", "n1"), "b_0": ("output", "n2")},
-                      {"u0": ("INVX1", {"A": "n1", "Y": "n2"}), "u1": ("NAND2X1", {"A": "n2", "B": "1'b1", "Y": "n3"})})
-    text = "\n".join(netlist.verilog())
-    assert "INVX1 u0 (.A(a_0), .Y(b_0));" in text
-    assert "NAND2X1 u1 (.A(b_0), .B(1'b1), .Y(n3));" in text
-    assert "wire n3;" in text and "wire n2;" not in text and "assign" not in text
+    """A port is a net of its own name; every net and every port has one driver."""
+    netlist = Netlist("t", {"b_0": ("output", "n2"), "a_0": ("input", "n1"), "c_0": ("output", "n2"),
+                            "d_0": ("output", "n1"), "e_0": ("output", "1'b0")},
+                      {"u0": ("INVX1", {"A": "n1", "Y": "n2"}), "u1": ("NAND2X1", {"A": "n2", "B": "1'b0", "Y": "n3"})})
+    lines = [line.strip() for line in netlist.verilog()]
+    assert "INVX1 u0 (.A(a_0), .Y(b_0));" in lines
+    assert "NAND2X1 u1 (.A(b_0), .B(1'b0), .Y(n3));" in lines
+    assert [line for line in lines if line.startswith("wire")] == ["wire n3;"]
+    assert [line for line in lines if line.startswith("assign")] == [
+        "assign c_0 = b_0;", "assign d_0 = a_0;", "assign e_0 = 1'b0;"]
 
 
 def test_liberty_of_cut_cells() -> None:
