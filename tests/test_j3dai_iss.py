@@ -254,6 +254,34 @@ def test_table_and_pooling() -> None:
     np.testing.assert_array_equal(planes(machine.l2[16 * (OUTPUT + 48) :], 1, 3, 16), table[pooled])
 
 
+@pytest.mark.parametrize("shift", [0, 1, 2, 5])
+def test_ties_round_as_each_channel_says(shift: int) -> None:
+    """Every byte value, small shifts: most results are ties."""
+    x = np.tile(np.arange(-128, 128).reshape(1, 4, 64), (16, 1, 1))
+    requant = Requant((np.ones(16, np.int64),), np.arange(16) - 8, np.full(16, shift), np.full(16, -128),
+                      np.full(16, 127), np.arange(16) % 8)
+    machine = Machine(PLATFORM)
+    put(machine, WEIGHTS, records(requant))
+    put(machine, INPUT, blocks(x))
+    p, lists = Program(), DescriptorList()
+    p.wait(0)
+    p.ldp(0, 0)
+    p.setd(Agu.A, 3, 32, 8)
+    p.seti(4095, 4095)
+    p.setb(Agu.O, 512)
+    p.setd(Agu.O, 0, 32, 8)
+    p.seto(8)
+    p.mac(MacOp.ADD, depthwise=1, signed_a=1, first=1, last=1, advance=1, repeat=31)
+    p.signal(0)
+    p.halt()
+    code_descriptor(lists, p)
+    lists.load(l2=WEIGHTS, clusters=1, local=address(Space.WMEM, 0), n0=16)
+    lists.load(l2=INPUT, clusters=1, local=0, n0=256, signal_mask=1, signal_semaphore=0)
+    lists.store(l2=OUTPUT, clusters=1, local=512, n0=256, wait_mask=1, wait_semaphore=0)
+    assert run(machine, p, lists).diagnosis is None
+    np.testing.assert_array_equal(planes(machine.l2[16 * OUTPUT :], 1, 4, 64), requant.apply(x))
+
+
 def test_ostride_interleaves() -> None:
     machine = Machine(PLATFORM)
     put(machine, WEIGHTS, records(Requant.uniform(16, hi=255)))

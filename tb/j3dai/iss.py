@@ -187,8 +187,9 @@ class Machine:
     def describe(self, status: Status | None = None) -> list[str]:
         """Where everybody stands, one line an engine."""
         status = status or self.core.status()
-        lines = [f"host: {status.frames_done} of {status.frames_requested} frames done, error {status.error:#x}; "
-                 f"{status.lists_done} lists done"]
+        where = self.host.where() if self.host else "absent"
+        lines = [f"host: {where}; {status.frames_done} of {status.frames_requested} frames done, "
+                 f"error {status.error:#x}; {status.lists_done} lists done"]
         op = DmpaOp(status.dmpa_op).name if status.dmpa_op in (1, 2, 3) else f"op {status.dmpa_op}"
         where = f"{op} descriptor at L2 word {status.dmpa_address} (list {status.dmpa_list})"
         if status.dmpa_trap:

@@ -43,9 +43,9 @@ def run_iss(
             packed = np.frombuffer(pack_input(table[name], value), np.uint8)
             at = table[name].word * platform.word_bytes
             machine.l2[at : at + len(packed)] = packed
-        first_list, first_write = len(machine.core.lists()), len(machine.core.l2_writes())
+        first_list = len(machine.core.lists())
         result = machine.run_frame(limit_cycles or DEFAULT_LIMIT)
-        tensors = capture(table, machine.core.l2_writes()[first_write:], first_list, values, seed + number)
+        tensors = capture(table, machine.core.l2_writes(clear=True), first_list, values, seed + number)
         diagnosis = result.diagnosis or _reported(machine, result)
         frames.append(Frame(0 if diagnosis else result.cycles, tensors, _intervals(result)))
         if diagnosis is not None:

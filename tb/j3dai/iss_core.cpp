@@ -286,5 +286,6 @@ const void* j3dai_writes(void* core, uint64_t* count) {
     return static_cast<Core*>(core)->writes.items;
 }
 
+void j3dai_clear_writes(void* core) { static_cast<Core*>(core)->writes.count = 0; }
 void j3dai_counters(void* core, uint32_t (*out)[COUNTERS]) { static_cast<Core*>(core)->counters(out); }
 }

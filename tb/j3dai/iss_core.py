@@ -115,7 +115,7 @@ def _library() -> ctypes.CDLL:
         ("create", handle, [handle] * 5 + [i32]), ("destroy", None, [handle]), ("run", i32, [handle, u64, i32]),
         ("cycle", u64, [handle]), ("read", u32, [handle, u32]), ("write", None, [handle, u32, u32]),
         ("frame", None, [handle]), ("status", None, [handle, handle]), ("lists", handle, [handle, handle]),
-        ("writes", handle, [handle, handle]), ("counters", None, [handle, handle]),
+        ("writes", handle, [handle, handle]), ("clear_writes", None, [handle]), ("counters", None, [handle, handle]),
     ):  # fmt: skip
         function = getattr(library, f"j3dai_{name}")
         function.restype, function.argtypes = result, arguments
@@ -192,9 +192,12 @@ class Core:
         """`LIST_DONE` records since reset, a copy."""
         return self._log(self._library.j3dai_lists, LIST_DONE)
 
-    def l2_writes(self) -> npt.NDArray[np.void]:
-        """`L2_WRITE` records since reset, a copy."""
-        return self._log(self._library.j3dai_writes, L2_WRITE)
+    def l2_writes(self, clear: bool = False) -> npt.NDArray[np.void]:
+        """`L2_WRITE` records since reset or the last time with `clear`, a copy."""
+        records = self._log(self._library.j3dai_writes, L2_WRITE)
+        if clear:
+            self._library.j3dai_clear_writes(self._core)
+        return records
 
     def _log(self, function: ctypes._NamedFuncPointer, dtype: np.dtype) -> npt.NDArray[np.void]:
         count = ctypes.c_uint64()

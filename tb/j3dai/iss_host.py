@@ -45,6 +45,10 @@ class Host(Protocol):
 
     fault: str  # why the host cannot go on, or ""
 
+    def where(self) -> str:
+        """What it does at the moment, for messages."""
+        ...
+
     def run(self, limit: int) -> int:
         """Go on until the host has written FRAMES_DONE, or `limit`, or a trap; gives the core's `Reason`:
         REACHED (FRAMES_DONE was written, or the limit), TRAPPED, or STUCK."""
@@ -114,7 +118,7 @@ class RiscvHost:
         self.fault = ""
         self.time = core.cycle + BOOT_CYCLES
         self._limit, self._reason = 0, Reason.REACHED
-        self._stop = False
+        self._stop = self._asleep = False
         self._pc = entry
         self._last: Cost | None = None
         self._next = entry
@@ -128,6 +132,9 @@ class RiscvHost:
         uc.hook_add(UC_HOOK_MEM_INVALID, self._invalid)
         # Instruction memory is not on the data bus.
         uc.hook_add(UC_HOOK_MEM_READ, self._invalid, None, HOST_IMEM_BASE, HOST_IMEM_BASE + len(imem) - 1)
+
+    def where(self) -> str:
+        return f"sleeps before {self._pc:#x}" if self._asleep else f"runs at {self._pc:#x}"
 
     def run(self, limit: int) -> int:
         self._limit, self._reason = limit, Reason.REACHED
@@ -155,9 +162,11 @@ class RiscvHost:
         self._advance(self.time)
         if self._reason != Reason.REACHED:
             return
+        self._asleep = True
         reason = self.core.run(self._limit, asleep=True)
         self.time = self.core.cycle
         if reason == Reason.INTERRUPT:
+            self._asleep = False
             self.time += WAKE_CYCLES
         else:
             self._reason = reason
@@ -216,6 +225,9 @@ class ScriptHost:
         self._script = script(self)
         self._done = False
         self._reason = Reason.REACHED
+
+    def where(self) -> str:
+        return "is a script"
 
     def read(self, reg: int) -> int:
         self._advance(self.core.cycle + self.access_cycles - 1)
