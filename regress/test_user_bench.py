@@ -74,7 +74,7 @@ def test_bench_and_repetition(project):
 def test_options(project):
     output = run(project, "--backend", "rtl", "-k", "test_backend or test_fails")
     assert "on rtl cocotb 1" in output and "on iss" not in output
-    assert "pytest test_doubler.py::test_fails --seed 1 --driver cocotb --backend rtl\n" in output
+    assert "pytest test_doubler.py::test_fails --seed 1 --backend rtl\n" in output
 
 
 def test_waves(project):

@@ -59,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nncosim")
     group.addoption("--seed", type=int, default=1, help="seed of all random stimuli (default 1)")
     group.addoption("--backend", choices=BACKENDS, help="run on this backend only (default: on each)")
-    group.addoption("--driver", choices=DRIVERS, default="cocotb", help="what drives the RTL (default: cocotb)")
+    group.addoption("--driver", choices=DRIVERS, help="what drives the RTL (default: cocotb, or what a test prefers)")
     group.addoption("--waves", action="store_true", help="write waveforms of RTL benches (VCD, in the test's folder)")
 
 
@@ -83,7 +83,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def repetition(item: pytest.Item) -> str:
     """The seed of a test run, and the shell command that runs this test again in the same way."""
     options = item.config.option
-    command = ["pytest", item.nodeid, "--seed", str(options.seed), "--driver", options.driver]
+    command = ["pytest", item.nodeid, "--seed", str(options.seed)]
+    # Where nothing was asked for, leaving it out repeats what ran.
+    command += ["--driver", options.driver] if options.driver else []
     if options.backend:
         command += ["--backend", options.backend]
     return f"seed {options.seed}; repeat with:\n  {shlex.join(command)}"
@@ -104,7 +106,7 @@ def rng(request: pytest.FixtureRequest, seed: int) -> np.random.Generator:
 @pytest.fixture
 def driver(request: pytest.FixtureRequest) -> str:
     """What drives the RTL: "cocotb" or "direct"."""
-    return str(request.config.getoption("--driver"))
+    return str(request.config.getoption("--driver") or "cocotb")
 
 
 class Bench:

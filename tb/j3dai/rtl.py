@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel
 
-__all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_rtl", "take_records", "write_inputs"]
+__all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
 
 DEFAULT_LIMIT = 50_000_000
 """Cycles of a frame where the caller sets no limit."""
@@ -119,14 +119,32 @@ def run_rtl(
     progress: Callable[[str], None] | None,
 ) -> RunResult:
     """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
-    image = Image.from_bytes(data)
-    places(image)  # complain before anything is built
+    places(Image.from_bytes(data))  # complain before anything is built
     built, build_seconds = _build(platform, trace, progress)
+    result = run_built(
+        built, platform, data, inputs, driver=driver, limit_cycles=limit_cycles, seed=seed, trace=trace
+    )
+    return replace(result, wall_seconds={"build": build_seconds, **result.wall_seconds})
+
+
+def run_built(
+    built: BuiltModel,
+    platform: J3dai,
+    data: bytes,
+    inputs: Sequence[Mapping[str, np.ndarray]],
+    *,
+    driver: str,
+    limit_cycles: int | None = None,
+    seed: int = 0,
+    trace: str | None = None,
+) -> RunResult:
+    """`run_rtl` on a simulation that is built already: for many runs in one process."""
+    image = Image.from_bytes(data)
     limit = limit_cycles or DEFAULT_LIMIT
     run = _run_direct if driver == "direct" else _run_cocotb
     begin = time.perf_counter()
     raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, trace)
-    seconds = {"build": build_seconds, "simulate": time.perf_counter() - begin}
+    seconds = {"simulate": time.perf_counter() - begin}
     frames = _frames(platform, image, inputs, raw, seed)
     diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs))
     return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key})
