@@ -181,7 +181,7 @@ def test_boot_copy_sleep(soc, tmp_path):
         frames = model.log(j3dai.FRAME_DONE_STREAM, j3dai.FRAME_DONE)
         assert list(frames["frames"]) == [1, 2, 3]
         records = model.log(j3dai.COUNTERS_STREAM, j3dai.counters_dtype(PLATFORM))
-        assert len(records) == 15
+        assert len(records) == 12 + 3 + 3
         assert (records["counters"].sum(axis=2) == records["cycle"][:, None] - 1).all()
         last = j3dai.split_counters(PLATFORM, model.probe_counters)
         assert all(sum(engine.values()) == model.probe_cycle - 1 for engine in last.values())
@@ -196,6 +196,8 @@ def test_a_frame_requested_as_reset_ends_is_not_lost(soc, tmp_path):
         request(model)
         model.run_until("frames_done", 1, 5000)
         assert (j3dai.read_l2(model, 2003, 100) == data).all()
+        records = model.log(j3dai.COUNTERS_STREAM, j3dai.counters_dtype(PLATFORM))
+        assert records["cycle"][0] == 0 and not records["counters"][0].any()
 
 
 def test_traps_reach_the_port(soc, tmp_path):

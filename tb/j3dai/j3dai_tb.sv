@@ -45,9 +45,10 @@ module j3dai_tb #(
         rst_q <= rst;
         frame_q <= frame & rst_q & ~rst;
     end
+    wire asked = frame | frame_q;
 
     j3dai_soc soc (
-        .clk(clk), .rst(rst_q), .frame(frame | frame_q), .frames_done(frames_done), .error(error), .trap(trap),
+        .clk(clk), .rst(rst_q), .frame(asked), .frames_done(frames_done), .error(error), .trap(trap),
         .lists_done(lists_done), .probe_cycle(probe_cycle),
         .probe_l2_re(l2_re), .probe_l2_we(l2_we), .probe_l2_addr(l2_addr), .probe_l2_mask(l2_mask),
         .probe_l2_data(l2_data), .probe_l2_sources(l2_sources),
@@ -62,6 +63,6 @@ module j3dai_tb #(
         .clk(clk), .rst(rst | rst_q), .enable(monitor_enable), .cycle(probe_cycle),
         .l2_we(l2_we), .l2_addr(l2_addr), .l2_mask(l2_mask), .l2_data(l2_data), .l2_sources(l2_sources),
         .list(list), .list_done(list_done), .counters(probe_counters),
-        .wr_valid(wr_valid), .wr_space(wr_space), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(frame)
+        .wr_valid(wr_valid), .wr_space(wr_space), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(asked)
     );
 endmodule
