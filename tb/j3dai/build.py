@@ -43,7 +43,7 @@ SOC = "soc"
 _HERE = Path(__file__).parent
 
 L2_WRITE_STREAM, LIST_DONE_STREAM, FRAME_DONE_STREAM, COUNTERS_STREAM = 1, 2, 3, 4
-"""Event-log streams of the monitors. `COUNTERS_STREAM` has a record of each list done, frame done, and frame asked for."""
+"""Event-log streams of the monitors. `COUNTERS_STREAM` has a record of each list done, frame done and frame request."""
 
 L2_WRITE = np.dtype([("cycle", "<u8"), ("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("data", "u1", (8, 16))])
 """One write to L2: word i of ``data`` went to word address + i if bit i of ``mask`` is set."""
