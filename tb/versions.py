@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+
+from nncosim.tb.errors import ToolError
+from nncosim.tb.toolchain import tool_versions
 
 __all__ = ["PACKAGES", "package_version", "versions"]
 
@@ -36,6 +40,8 @@ def package_version(name: str) -> str | None:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions for the JSON report, by distribution name; `python` is the interpreter."""
-    found = {name: package_version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **{name: text for name, text in found.items() if text}}
+    """Versions for the JSON report, by distribution name; `python` is the interpreter, `compiler` the C++ compiler."""
+    found = {"python": platform.python_version(), **{name: package_version(name) for name in PACKAGES}}
+    with contextlib.suppress(ToolError):  # a run on the iss may have needed none
+        found["compiler"] = tool_versions()["compiler"]
+    return {name: text for name, text in found.items() if text}
