@@ -14,6 +14,7 @@ from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backdoor import Backdoor
+from nncosim.tb.emitted import emitted
 from nncosim.tb.verilate import BuiltModel, Progress, build
 
 __all__ = [
@@ -93,7 +94,10 @@ def build_soc(
     Raises:
         BuildError, ToolError: as `nncosim.tb.verilate.build`.
     """
-    sources = emit_soc(platform) if cluster is None else emit_soc(platform, cluster)
+    if cluster is None:
+        sources = emitted("j3dai_soc", platform, lambda: emit_soc(platform))
+    else:
+        sources = emit_soc(platform, cluster)
     parameters = {"CLUSTERS": platform.clusters}
     return build(
         sources, TOP, files=(*core_files(), _HERE / "monitors.sv", _HERE / "j3dai_tb.sv"),
