@@ -231,7 +231,8 @@ def _frames(
     table = places(image)
     frames = []
     first_list = 0
-    zero = {kind: 0 for kind in ("busy", "wait_data", "wait_port", "wait_host", "control", "idle")}
+    # Counters are read a cycle late: the first cycle after reset, in which nothing can happen yet, is not in them.
+    zero = {"busy": 0, "wait_data": 0, "wait_port": 0, "wait_host": 0, "control": 0, "idle": -1}
     start = Completion(0, {engine: zero for engine in engine_names(platform)})
     for number, (records, values) in enumerate(zip(raw, inputs, strict=False)):
         tensors = capture(table, records.writes, first_list, values, seed + number)
