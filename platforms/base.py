@@ -27,7 +27,8 @@ class Memory:
     def __post_init__(self) -> None:
         if self.size_bytes * 8 % (self.width_bits * self.banks):
             raise PlatformError(
-                f"memory {self.name!r}: {self.size_bytes} bytes is not whole {self.width_bits}-bit words in {self.banks} banks"
+                f"memory {self.name!r}: {self.size_bytes} bytes is not whole {self.width_bits}-bit words "
+                f"in {self.banks} banks"
             )
 
     @property

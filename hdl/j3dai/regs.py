@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["HOST_DMEM_BASE", "HOST_IMEM_BASE", "ID_VALUE", "L2_BASE", "MMIO_BASE", "REGISTERS", "Counter", "Reg", "Register"]
+__all__ = [
+    "HOST_DMEM_BASE", "HOST_IMEM_BASE", "ID_VALUE", "L2_BASE", "MMIO_BASE", "REGISTERS", "Counter", "Reg", "Register",
+]  # fmt: skip
 
 HOST_IMEM_BASE = 0x0000_0000  # reset vector; 256 KiB, instruction fetch only
 HOST_DMEM_BASE = 0x0010_0000  # 256 KiB, byte-writable
@@ -44,8 +46,8 @@ REGISTERS = (
     Register(Reg.FRAMES_REQUESTED, "ro", "How many inferences were asked for by the `frame` input since reset."),
     Register(Reg.FRAMES_DONE, "rw", "The host writes the number of inferences completed; drives port `frames_done`."),
     Register(Reg.ERROR, "rw", "The host writes a code other than 0 to report an error; drives port `error`."),
-    Register(Reg.DMPA_PUSH, "wo", "Word address in L2 (a multiple of 8) of a descriptor list; queued. Writing to a full "
-             "queue traps the DMPA."),
+    Register(Reg.DMPA_PUSH, "wo", "Word address in L2 (a multiple of 8) of a descriptor list; queued. Writing to "
+             "a full queue traps the DMPA."),
     Register(Reg.DMPA_STATUS, "ro", "Bits 2..0: free places in the list queue (of 4). Bit 8: busy. Bit 16: trap."),
     Register(Reg.LISTS_DONE, "ro", "How many lists were completed, with all their writes in L2, since reset."),
     Register(Reg.CLUSTER_START, "wo", "Bits 7..0: clusters; bits 24..16: program counter. Arms one start in each "
