@@ -71,7 +71,7 @@ class J3dai(Platform):
             if not is_power_of_two(value) or value < 16 * self.line_bytes or value > 256 * 1024:
                 raise PlatformError(f"{field} must be a power of two from 2 KiB to 256 KiB, not {value}")
         if self.imem_bytes > 4096:
-            raise PlatformError(f"imem_bytes must be at most 4096: the program counter has 9 bits (got {self.imem_bytes})")
+            raise PlatformError(f"imem_bytes must be at most 4096 (9-bit program counter), not {self.imem_bytes}")
         if self.l2_bytes % self.line_bytes or not 0 < self.l2_bytes <= 16 * 1024 * 1024:
             raise PlatformError(f"l2_bytes must be whole 128-byte lines, at most 16 MiB, not {self.l2_bytes}")
 
