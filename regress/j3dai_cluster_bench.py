@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,10 @@ from nncosim.regress.j3dai_cluster_model import ClusterModel, Hazard, Words
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel, build
 
-__all__ = ["BENCH_PLATFORM", "Program", "Run", "build_cluster", "fresh_program", "instruction", "random_program", "run_program"]
+__all__ = [
+    "BENCH_PLATFORM", "Program", "Run", "build_cluster", "fresh_program", "instruction", "random_program",
+    "run_program",
+]  # fmt: skip
 
 BENCH_PLATFORM = J3dai()
 _INPUTS = 2048  # words of L1 from 0 up that programs read
@@ -156,10 +160,10 @@ def _random_piece(rng: np.random.Generator, writer: _Writer) -> None:
     counts = [pick(0, 1, 2, 3), pick(0, 1, 3), pick(1, 1, 2)]
     width, height = pick(1, 7, 16, 30), pick(1, 5, 12)
     body = [
-        instruction(Opcode.SETB, agu=Agu.A, rewind=pick(0, 1, 1), base=int(rng.integers(200, 900)), x=pick(-2, -1, 0, 3, 9),
-                    y=pick(-1, 0, 0, 2)),
-        instruction(Opcode.SETI, width=width, height=height, pstride=pick(1, 1, 1, 2, 2, 0, 3, -1, 8), xpstep=pick(1, 1, 2, -1, 0),
-                    pad=int(rng.integers(-256, 256))),
+        instruction(Opcode.SETB, agu=Agu.A, rewind=pick(0, 1, 1), base=int(rng.integers(200, 900)),
+                    x=pick(-2, -1, 0, 3, 9), y=pick(-1, 0, 0, 2)),
+        instruction(Opcode.SETI, width=width, height=height, pstride=pick(1, 1, 1, 2, 2, 0, 3, -1, 8),
+                    xpstep=pick(1, 1, 2, -1, 0), pad=int(rng.integers(-256, 256))),
     ]
     for d, count in enumerate([*counts, pick(1, 2, 3), pick(1, 2, 4), pick(0, 2, 7)]):
         body.append(instruction(Opcode.SETD, agu=Agu.A, dim=d, count=count, step=int(rng.integers(-30, 40)),
@@ -170,19 +174,21 @@ def _random_piece(rng: np.random.Generator, writer: _Writer) -> None:
     elif rng.random() < 0.6:
         body.append(instruction(Opcode.SETW, base=int(rng.integers(0, 1500))))
     if rng.random() < 0.5:
-        spread = 0.5 * np.log2(max(1, np.prod([max(1, c) for c in counts]) * (1 if depthwise else lanes + 1)))
+        spread = 0.5 * math.log2(math.prod(max(1, c) for c in counts) * (1 if depthwise else lanes + 1))
         group = int({MacOp.MAC: 6 + spread, MacOp.ADD: spread + 1}.get(op, 0))
         body.append(instruction(Opcode.LDP, pset=pick(0, 1), base=_RECORDS + 16 * min(group, _GROUPS - 1) + pick(0, 5)))
     writer.add(body)
-    mac = instruction(Opcode.MAC, op=op, depthwise=depthwise, signed_a=pick(0, 1), first=pick(0, 1, 1), last=pick(0, 1, 1, 1),
-                      advance=pick(0, 1), lane=pick(0, 0, 3, 15), lanes=lanes, rewind_w=pick(0, 1), next_w=pick(0, 1),
-                      pset=pick(0, 1), drain=Drain(pick(0, 0, 0, 1, 2, 3)), repeat=pick(0, 1, 2, 5, 12))
+    mac = instruction(Opcode.MAC, op=op, depthwise=depthwise, signed_a=pick(0, 1), first=pick(0, 1, 1),
+                      last=pick(0, 1, 1, 1), advance=pick(0, 1), lane=pick(0, 0, 3, 15), lanes=lanes,
+                      rewind_w=pick(0, 1), next_w=pick(0, 1), pset=pick(0, 1),
+                      drain=Drain(pick(0, 0, 0, 1, 2, 3)), repeat=pick(0, 1, 2, 5, 12))
     extra = [instruction(Opcode.NOP)] if rng.random() < 0.3 else []
     if rng.random() < 0.4:
         extra.append(instruction(Opcode.SIGNAL, semaphore=int(rng.integers(8))))
     if rng.random() < 0.4:
         moves = [instruction(Opcode.ADDB, agu=Agu.A, step=pick(-7, 1, 16), xstep=pick(0, 1, 8), ystep=pick(0, 1)),
-                 instruction(Opcode.ADDW, step=pick(-3, 0, 9)), instruction(Opcode.ADDB, agu=Agu.O, step=pick(40, 100, 13))]
+                 instruction(Opcode.ADDW, step=pick(-3, 0, 9)),
+                 instruction(Opcode.ADDB, agu=Agu.O, step=pick(40, 100, 13))]
         writer.add([mac, *extra, *moves[:pick(1, 2, 3)]], count=pick(2, 3)) or writer.add([mac, *extra])
     else:
         writer.add([mac, *extra])
@@ -190,7 +196,8 @@ def _random_piece(rng: np.random.Generator, writer: _Writer) -> None:
 
 def _random_outputs(rng: np.random.Generator, pick: Any) -> list[int]:
     words = [
-        instruction(Opcode.SETB, agu=Agu.O, rewind=pick(0, 1), base=int(rng.integers(_INPUTS, 3000)), x=pick(-3, 0, 0, 1)),
+        instruction(Opcode.SETB, agu=Agu.O, rewind=pick(0, 1), base=int(rng.integers(_INPUTS, 3000)),
+                    x=pick(-3, 0, 0, 1)),
         instruction(Opcode.SETO, width=pick(1, 8, 13, 64), ostride=pick(0, 0, 1)),
     ]
     for d in range(3):

@@ -217,7 +217,8 @@ class ClusterModel:
         a, x, y = self.a.at()
         words, padding = np.zeros((_PES, _LANES), dtype=np.uint8), np.zeros(_PES, dtype=bool)
         for p in range(_PES):
-            inside = 0 <= _wrap(x + p * self.window["xpstep"], 13) < self.window["width"] and 0 <= y < self.window["height"]
+            x_p = _wrap(x + p * self.window["xpstep"], 13)
+            inside = 0 <= x_p < self.window["width"] and 0 <= y < self.window["height"]
             padding[p] = not inside
             if inside:
                 words[p] = self._read(a + p * self.window["pstride"])

@@ -128,11 +128,12 @@ class Case:
 
     @classmethod
     def random(cls, rng: np.random.Generator, pstride: int) -> "Case":
-        dims = [(int(rng.integers(0, 4)), int(rng.integers(-40, 40)), int(rng.integers(-3, 4)), int(rng.integers(-2, 3)))
-                for _ in range(6)]
-        return cls(pstride, int(rng.choice([1, 2, -1, 0, 31])), int(rng.choice([1, 5, 13, 64, 4095])), int(rng.choice([1, 3, 9])),
-                   int(rng.integers(1 << 14)), int(rng.integers(-6, 12)), int(rng.integers(-3, 6)), dims,
-                   int(rng.integers(0, 5)), bool(rng.integers(2)))
+        def between(low: int, high: int) -> int:
+            return int(rng.integers(low, high))
+        dims = [(between(0, 4), between(-40, 40), between(-3, 4), between(-2, 3)) for _ in range(6)]
+        return cls(pstride, int(rng.choice([1, 2, -1, 0, 31])), int(rng.choice([1, 5, 13, 64, 4095])),
+                   int(rng.choice([1, 3, 9])), between(0, 1 << 14), between(-6, 12), between(-3, 6), dims,
+                   between(0, 5), bool(rng.integers(2)))
 
     def windows(self) -> list[tuple[bool, list[tuple[int, bool]]]]:
         """Per window: whether it is its job's last, and (address, padded) of its words."""
@@ -158,7 +159,8 @@ class Case:
 
     def program(self) -> list[int]:
         words = [instruction(Opcode.SETB, agu=Agu.A, rewind=1, base=self.base, x=self.x, y=self.y),
-                 instruction(Opcode.SETI, width=self.width, height=self.height, pstride=self.pstride, xpstep=self.xpstep, pad=3)]
+                 instruction(Opcode.SETI, width=self.width, height=self.height, pstride=self.pstride,
+                             xpstep=self.xpstep, pad=3)]
         for d, (count, step, xstep, ystep) in enumerate(self.dims):
             words.append(instruction(Opcode.SETD, agu=Agu.A, dim=d, count=count, step=step, xstep=xstep, ystep=ystep))
         return words
@@ -191,7 +193,8 @@ def fetch_differences(module: ModuleType, case: Case, seed: int, blocked: float 
                 reads[now] = ctx.get(dut.address)
             brings = ctx.get(dut.words2)
             if brings:
-                _collect(words, brings, reads[now - 2], ctx.get(dut.spread2), ctx.get(dut.single2), ctx.get(dut.padded2))
+                flags = (ctx.get(dut.spread2), ctx.get(dut.single2), ctx.get(dut.padded2))
+                _collect(words, brings, reads[now - 2], *flags)
             if take:
                 got.append(bool(ctx.get(dut.staged_last)))
             if brings and all(words):

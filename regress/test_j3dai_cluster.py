@@ -63,7 +63,9 @@ def test_random_program(built: BuiltModel, seed: int) -> None:
     assert (run.cycles, run.counters[Counter.BUSY]) == timeline(program), f"seed {seed}"
 
 
-@pytest.mark.parametrize("seed, load, store", [(20, 0.3, 0.3), (21, 0.9, 0.1), (22, 0.1, 0.8), (23, 0.5, 0.5), (24, 0.9, 0.0)])
+@pytest.mark.parametrize("seed, load, store", [
+    (20, 0.3, 0.3), (21, 0.9, 0.1), (22, 0.1, 0.8), (23, 0.5, 0.5), (24, 0.9, 0.0),
+])
 def test_random_program_with_transfers_in_its_way(built: BuiltModel, seed: int, load: float, store: float) -> None:
     program = random_program(seed)
     alone, _ = timeline(program)
@@ -141,7 +143,8 @@ def test_loops(built: BuiltModel) -> None:
     job = instruction(Opcode.MAC, op=MacOp.ADD, depthwise=1, first=1, last=1, repeat=0)
     move_a, move_o = instruction(Opcode.ADDB, agu=Agu.A, step=5), instruction(Opcode.ADDB, agu=Agu.O, step=8)
     body = [instruction(Opcode.LOOP, count=2, body=7), instruction(Opcode.LOOP, count=3, body=5),
-            instruction(Opcode.LOOP, count=1, body=2), job, move_a, instruction(Opcode.NOP), move_o, instruction(Opcode.NOP)]
+            instruction(Opcode.LOOP, count=1, body=2), job, move_a, instruction(Opcode.NOP), move_o,
+            instruction(Opcode.NOP)]
     program = Program.of([*words, *body], seed=4)
     run = run_program(built, program)
     assert not differences(run, program)

@@ -135,7 +135,8 @@ def differences(module: ModuleType, seed: int, noise: dict[str, float]) -> list[
     bad = list(log.early)
     if [(at, opcode) for _, at, opcode in log.executed] != want:
         bad.append(f"order: {log.executed[:20]}, expected {want[:20]}")
-    signals = [decode(INSTRUCTIONS[Opcode.SIGNAL], program[at] & 511)["semaphore"] for at, op in want if op == Opcode.SIGNAL]
+    signals = [decode(INSTRUCTIONS[Opcode.SIGNAL], program[at] & 511)["semaphore"]
+               for at, op in want if op == Opcode.SIGNAL]
     if log.signals != signals:
         bad.append(f"signals {log.signals}, expected {signals}")
     if log.trap or not log.ended:
@@ -149,13 +150,15 @@ def test_order_and_waits(seed: int) -> None:
 
 
 def test_an_instruction_takes_three_cycles() -> None:
-    words = [instruction(Opcode.LOOP, count=6, body=3), instruction(Opcode.SETW), instruction(Opcode.NOP), instruction(Opcode.SETO),
-             instruction(Opcode.HALT)]
+    words = [instruction(Opcode.LOOP, count=6, body=3), instruction(Opcode.SETW), instruction(Opcode.NOP),
+             instruction(Opcode.SETO), instruction(Opcode.HALT)]
     cycles = [now for now, _, _ in run(controller, dict(enumerate(words)), 0, 3).executed]
     assert len(cycles) == 20 and set(np.diff(cycles)) == {CONTROLLER_CYCLES}
 
 
-@pytest.mark.parametrize("word", [0, 7, 15, 18, 63, instruction(Opcode.LOOP, count=0, body=3), instruction(Opcode.LOOP, count=3, body=0)])
+@pytest.mark.parametrize("word", [
+    0, 7, 15, 18, 63, instruction(Opcode.LOOP, count=0, body=3), instruction(Opcode.LOOP, count=3, body=0),
+])
 def test_traps(word: int) -> None:
     log = run(controller, {5: instruction(Opcode.NOP), 6: word, 7: instruction(Opcode.HALT)}, 5, 1)
     assert log.trap and [at for _, at, _ in log.executed] == [5]
@@ -180,7 +183,8 @@ def test_start_waits_for_its_semaphore() -> None:
 
 def test_semaphores_saturate_and_count() -> None:
     """600 increments give 255 takes, no more."""
-    words = [instruction(Opcode.LOOP, count=600, body=1), instruction(Opcode.NOP), instruction(Opcode.LOOP, count=255, body=1),
+    words = [instruction(Opcode.LOOP, count=600, body=1), instruction(Opcode.NOP),
+             instruction(Opcode.LOOP, count=255, body=1),
              instruction(Opcode.WAIT, semaphore=2), instruction(Opcode.WAIT, semaphore=2), instruction(Opcode.HALT)]
     dut, takes = controller.Controller(), []
 

@@ -15,7 +15,7 @@ from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES
 from nncosim.regress.j3dai_planted import planted
 
 PES = ncb.PES
-RECORD = dict(m=3 << 20, c=0, s=31, lo=-128, hi=127, rounding=Rounding.HALF_AWAY.value)
+RECORD: dict[str, int] = dict(m=3 << 20, c=0, s=31, lo=-128, hi=127, rounding=Rounding.HALF_AWAY.value)
 
 
 def micro_operations(rng: np.random.Generator, count: int) -> list[dict[str, Any]]:
@@ -23,10 +23,12 @@ def micro_operations(rng: np.random.Generator, count: int) -> list[dict[str, Any
     out, since, first = [], 0, True
     for _ in range(count):
         since += 1
-        op = dict(valid=bool(rng.random() < 0.8), own=bool(rng.integers(2)), weighted=bool(rng.integers(2)),
-                  max=bool(rng.integers(2)), first=first, end=False, enabled=bool(rng.random() < 0.9),
-                  sext=int(rng.integers(256)), one=int(rng.integers(256)), weight=int(rng.integers(256)),
-                  bytes=[int(v) for v in rng.integers(0, 256, PES)], common=[int(v) for v in rng.integers(0, 512, PES)])
+        op: dict[str, Any] = dict(
+            valid=bool(rng.random() < 0.8), own=bool(rng.integers(2)), weighted=bool(rng.integers(2)),
+            max=bool(rng.integers(2)), first=first, end=False, enabled=bool(rng.random() < 0.9),
+            sext=int(rng.integers(256)), one=int(rng.integers(256)), weight=int(rng.integers(256)),
+            bytes=[int(v) for v in rng.integers(0, 256, PES)], common=[int(v) for v in rng.integers(0, 512, PES)],
+        )
         if op["valid"]:
             first = op["end"] = since > 8 and bool(rng.random() < 0.15)
             op["enabled"] |= op["first"]
@@ -57,7 +59,7 @@ def reference(operations: list[dict[str, Any]]) -> list[list[int]]:
 def results(module: ModuleType, operations: list[dict[str, Any]]) -> list[list[int]]:
     """Drive the stages as a cluster does, and collect the drained results of each job."""
     dut = module.Ncb()
-    idle = dict(valid=False, end=False)
+    idle: dict[str, Any] = dict(valid=False, end=False)
     drained: dict[int, int] = {}  # cycle in which `q` holds a result -> its number
     ends = [t for t, op in enumerate(operations) if op["end"]]
     for job, t in enumerate(ends):

@@ -89,7 +89,10 @@ class Odometer(wiring.Component):
         base, delta = Signal(bits, name=f"{name}_base"), Signal(bits, name=f"{name}_delta")
         given = getattr(self, f"base_{name}")
         with m.If(self.base_we):
-            m.d.sync += [base.eq(Mux(self.base_add, base + given, given)), delta.eq(Mux(self.base_add, given, given - base))]
+            m.d.sync += [
+                base.eq(Mux(self.base_add, base + given, given)),
+                delta.eq(Mux(self.base_add, given, given - base)),
+            ]
         sums = [Signal(bits, name=f"{name}_sum{d}") for d in range(self.dims)] + [base]
         following = [Signal(bits, name=f"{name}_next{d}") for d in range(self.dims)]
         for d in range(self.dims):

@@ -11,9 +11,9 @@ from nncosim.hdl.j3dai.counters import EngineCounters
 from nncosim.hdl.j3dai.drain import DrainControl, DrainWrite
 from nncosim.hdl.j3dai.fetch import WindowFetch
 from nncosim.hdl.j3dai.isa import LdP, Mac, MacOp, Opcode
-from nncosim.hdl.j3dai.operands import pick, register, view
 from nncosim.hdl.j3dai.loads import LoadWrite
 from nncosim.hdl.j3dai.ncb import PES, Ncb, ncb_control
+from nncosim.hdl.j3dai.operands import pick, register, view
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.sequencer import Sequencer
 from nncosim.hdl.j3dai.timing import PIPELINE_CYCLES, SIGNAL_CYCLES
@@ -33,9 +33,9 @@ class Cluster(wiring.Component):
 
     Ports:
         start (In, pulse): arm, at start_pc (In, 9).
-        wr_valid, wr_space (2: `Space`), wr_addr (14), wr_mask (8), wr_data (1024) (In): a LOAD beat, word i of which goes to
-            word address wr_addr + i if bit i of the mask is set. It uses the memory's write port in the next cycle,
-            and must not do so in L1 in the cycle announced by drain_ahead.
+        wr_valid, wr_space (2: `Space`), wr_addr (14), wr_mask (8), wr_data (1024) (In): a LOAD beat, word i of which
+            goes to word address wr_addr + i if bit i of the mask is set. It uses the memory's write port in the next
+            cycle, and must not do so in L1 in the cycle announced by drain_ahead.
         rd_valid, rd_addr (14) (In): a STORE beat; no window fetch is issued in this cycle, and L1's read port is
             used in the next. rd_data (Out, 1024): its words, three cycles after rd_valid.
         drain_ahead (Out): in `DRAIN_AHEAD` cycles a drain uses L1's write port.
@@ -52,7 +52,8 @@ class Cluster(wiring.Component):
         self.platform = platform
         super().__init__({
             "start": In(1), "start_pc": In(9),
-            "wr_valid": In(1), "wr_space": In(2), "wr_addr": In(14), "wr_mask": In(BANKS), "wr_data": In(WORD_BITS * BANKS),
+            "wr_valid": In(1), "wr_space": In(2), "wr_addr": In(14), "wr_mask": In(BANKS),
+            "wr_data": In(WORD_BITS * BANKS),
             "rd_valid": In(1), "rd_addr": In(14), "rd_data": Out(WORD_BITS * BANKS),
             "signal_in": In(8), "signal_out": Out(8), "in_frame": In(1), "dmpa_idle": In(1), "drain_ahead": Out(1),
             "running": Out(1), "armed": Out(1), "trap": Out(1), "counters": Out(32 * len(Counter)), "probe": Out(32),
@@ -157,8 +158,10 @@ class Cluster(wiring.Component):
                 m.d.sync += row_1.eq(Mux(look_up, w.table_row[b], rows[b]))
             m.d.comb += [self._l1.r_en[b].eq(read_1), self._l1.r_row[b].eq(row_1), w.banks[b].eq(self._l1.r_data[b])]
         words = rotate(m, [self._l1.r_data[b] for b in range(BANKS)], first_2, "window")
+        store_data = register(WORD_BITS * BANKS)
         with m.If(store_2):
-            m.d.sync += self.rd_data.eq(Cat(words))
+            m.d.sync += store_data.eq(Cat(words))
+        m.d.comb += self.rd_data.eq(store_data)
         for i in range(BANKS):
             m.d.comb += w.words[i].eq(words[i])
         for name in ("words2", "spread2", "single2", "padded2", "pad"):
@@ -173,12 +176,15 @@ class Cluster(wiring.Component):
     def _connect_wmem(self, m: Module) -> Signal:
         """Weights (read in stage 1, registered for stage 3) and LDP. Returns the 16 weights of stage 3."""
         s, c = self._sequencer, self._controller
-        row_1, read_1, bank_1, bank_2, read_2 = Signal(self._wmem.row_bits), Signal(BANKS), Signal(3), Signal(3), Signal()
+        row_1, read_1, read_2 = Signal(self._wmem.row_bits), Signal(BANKS), Signal()
+        bank_1, bank_2 = Signal(3), Signal(3)
         record_base = view(LdP, c.ir).base
         ldp, ldp_1 = c.executes[Opcode.LDP], Signal(2)  # bit 0: the first line is at the port; bit 1: the second
-        second_row = Signal(self._wmem.row_bits)
         ldp_set, self._ldp_2 = Signal(), Signal(2)
-        m.d.sync += [read_1.eq(0), ldp_1.eq(Cat(ldp, ldp_1)), self._ldp_2.eq(ldp_1), bank_1.eq(s.pointer[:3]), bank_2.eq(bank_1)]
+        m.d.sync += [
+            read_1.eq(0), ldp_1.eq(Cat(ldp, ldp_1)), self._ldp_2.eq(ldp_1),
+            bank_1.eq(s.pointer[:3]), bank_2.eq(bank_1),
+        ]
         with m.If(s.weight):
             m.d.sync += [row_1.eq(s.pointer[3:]), read_1.eq(1 << s.pointer[:3])]
         with m.If(ldp):
@@ -207,7 +213,7 @@ class Cluster(wiring.Component):
                 stage = Signal(len(value), name=f"{name}_s{k}")
                 m.d.sync += stage.eq(value)
                 stages[name, k] = value = stage
-        m.d.comb += [w.lane_s3.eq(Mux(s.table_select, s.select_lane, stages["lane", 3])), w.table_s3.eq(stages["table", 3])]
+        m.d.comb += [w.lane_s3.eq(stages["lane", 3]), w.table_s3.eq(stages["table", 3])]
         shared = {
             "common_s3": w.common_s3, "sext_s3": w.sext_s3, "one_s3": w.one_s3, "own_s3": stages["own", 3],
             "weighted_s3": stages["weighted", 3], "en_s3": stages["issue", 3], "en_s4": stages["issue", 4],

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Controller of a cluster: start, instruction fetch and decode, loops, semaphores, traps."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.isa import LdP, Loop, Opcode, Signal as SignalFormat, Wait
+from nncosim.hdl.j3dai.isa import LdP, Loop, Opcode, Wait
+from nncosim.hdl.j3dai.isa import Signal as SignalFormat
 from nncosim.hdl.j3dai.operands import view
 
 __all__ = ["PC_BITS", "START_SEMAPHORE", "Controller"]
@@ -26,7 +27,8 @@ class Controller(wiring.Component):
         ir (Out, 64); executes (Out, 32): one bit per opcode.
         sequencer_busy, in_flight (In): micro-operations are to be issued, are in the pipeline; set_busy (In, 2).
         signal (Out, 8): SIGNAL of a semaphore executes.
-        running, armed, trap (Out). waits (Out): a semaphore is being waited for, waited (Out, 3) which (`semaphore` is a word that Verilator reads as SystemVerilog).
+        running, armed, trap (Out). waits (Out): a semaphore is being waited for, waited (Out, 3) which. (A port named
+        `semaphore` would make Verilator bring in SystemVerilog's class of that name.)
     """
 
     def __init__(self) -> None:
@@ -100,7 +102,8 @@ class Controller(wiring.Component):
         waiting = self._execute & (self._opcode == Opcode.WAIT)
         m.d.comb += [
             self.waited.eq(Mux(self.running, which, START_SEMAPHORE)),
-            self.waits.eq(Mux(self.running, waiting & ~self.sequencer_busy & ~positive.bit_select(which, 1), self.armed)),
+            self.waits.eq(Mux(self.running, waiting & ~self.sequencer_busy & ~positive.bit_select(which, 1),
+                              self.armed)),
         ]
         return positive
 

@@ -28,13 +28,13 @@ class DrainControl(wiring.Component):
 
     Ports:
         ir, executes: instruction register and what executes, one bit per opcode (SETB, ADDB, SETD, SETO).
-        drain (In): a micro-operation ending a job with `last` is issued; mode (In, `Drain`), pset (In), odd (In) with it.
+        drain (In): a micro-operation ending a job with `last` is issued; mode (In, `Drain`), pset, odd (In) with it.
         copy_s6, q_en, q_pset, q_pixel0, q_pixel3, q_pixel5, q_add3, q_keep5 (Out): see `ncb_control`.
         collect_en, collect_pixel (Out): the NCBs' outputs are the results of this pixel.
         set_busy (Out, one bit a set): a drain in flight still needs the set.
         drain_ahead (Out): results use L1's write port in `DRAIN_AHEAD` cycles.
         write (Out): a line is to be written: slot i of it goes to word address + i, if bit i of slots (Out, 8) is set.
-            address (Out, 14); wide (Out): slot i holds pixel i / 2, or with upper (Out) pixel 4 + i / 2, instead of pixel i.
+            address (Out, 14); wide (Out): slot i holds pixel i / 2, or with upper (Out) pixel 4 + i / 2, not pixel i.
     """
 
     def __init__(self) -> None:

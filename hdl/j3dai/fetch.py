@@ -53,7 +53,7 @@ class WindowFetch(wiring.Component):
         staged (Out): a window is fetched and not taken; staged_last (Out): it is its job's last.
         wants (Out): there is a phase to issue; go (Out): it is issued; address (Out, 14) with it.
         Two cycles after `go`, when the words are at L1's outputs: words2 (Out, 8): the words of the window that this
-        phase brings; spread2, single2 (Out): of word p, the word is 2p modulo 8, is 0, from `address` on, and otherwise p;
+        phase brings; spread2, single2 (Out): word p is the one 2p modulo 8, or 0, after `address`, and otherwise p;
         padded2 (Out, 8): the words that are padding; pad (Out, 9).
     """
 

@@ -21,7 +21,8 @@ class LoadWrite(wiring.Component):
 
     def __init__(self) -> None:
         super().__init__({
-            "wr_valid": In(1), "wr_space": In(2), "wr_addr": In(14), "wr_mask": In(BANKS), "wr_data": In(WORD_BITS * BANKS),
+            "wr_valid": In(1), "wr_space": In(2), "wr_addr": In(14), "wr_mask": In(BANKS),
+            "wr_data": In(WORD_BITS * BANKS),
             "bank_data": Out(WORD_BITS).array(BANKS), "bank_en": Out(BANKS),
             "l1_en": Out(1), "wmem_en": Out(1), "imem_en": Out(1),
         })

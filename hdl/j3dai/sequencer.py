@@ -4,7 +4,7 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.isa import AddW, Drain, Mac, MacOp, Opcode, SetW
+from nncosim.hdl.j3dai.isa import AddW, Mac, MacOp, Opcode, SetW
 from nncosim.hdl.j3dai.operands import view
 from nncosim.hdl.j3dai.timing import DRAIN_SPACING, TABLE_LATENCY
 

@@ -25,7 +25,8 @@ class WindowPath(wiring.Component):
         words (In, 8 x 128): L1's outputs, rotated so that word 0 is the fetch's address; words2, spread2, single2,
         padded2, pad, signed_a (In): see `WindowFetch`.
         load_s2 (In): the staged window becomes the window register's.
-        lane_s3 (In, 4); common_s3 (Out, 72), sext_s3, one_s3 (Out, 8): see `ncb_control`; bytes_s3 (Out, 8 x 128): the words.
+        lane_s3 (In, 4); common_s3 (Out, 72), sext_s3, one_s3 (Out, 8): see `ncb_control`.
+        bytes_s3 (Out, 8 x 128): the words.
         table_select, select_lane (In): register the lane's bytes for a look-up; the table's base (In, 14).
         table_row (Out, 8 x row_bits): rows of the look-up in each bank. table_issue (In): L1 is read in the next cycle;
         banks (In, 8 x 128): L1's outputs; table_s3 (In): take the operands from them, two cycles after they were there.
@@ -38,7 +39,8 @@ class WindowPath(wiring.Component):
         self.row_bits = row_bits
         super().__init__({
             "words": In(WORD_BITS).array(BANKS), "banks": In(WORD_BITS).array(BANKS),
-            "words2": In(_PES), "spread2": In(1), "single2": In(1), "padded2": In(_PES), "pad": In(9), "signed_a": In(1),
+            "words2": In(_PES), "spread2": In(1), "single2": In(1), "padded2": In(_PES), "pad": In(9),
+            "signed_a": In(1),
             "load_s2": In(1), "lane_s3": In(4), "common_s3": Out(9 * _PES), "sext_s3": Out(_PES), "one_s3": Out(_PES),
             "bytes_s3": Out(WORD_BITS).array(_PES),
             "table_select": In(1), "select_lane": In(4), "base": In(14), "table_row": Out(row_bits).array(BANKS),
@@ -76,10 +78,10 @@ class WindowPath(wiring.Component):
                 staged.eq(Mux(pad, self.pad[:8].replicate(WORD_BITS // 8), word)),
                 sext.eq(self.signed_a & ~pad), one.eq(self.pad[8] & pad), padded.eq(pad),
             ]
+        current = register(WORD_BITS, name=f"window{p}")
+        m.d.comb += self.bytes_s3[p].eq(current)
         with m.If(self.load_s2):
-            m.d.sync += [
-                self.bytes_s3[p].eq(staged), self.sext_s3[p].eq(sext), self.one_s3[p].eq(one), padded_s3.eq(padded),
-            ]
+            m.d.sync += [current.eq(staged), self.sext_s3[p].eq(sext), self.one_s3[p].eq(one), padded_s3.eq(padded)]
 
     def _table(self, m: Module, lanes: list[Signal], padded: Signal) -> list[Value]:
         """One look-up in flight: its bytes wait for L1's port, then two registers follow it through L1."""
