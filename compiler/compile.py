@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,8 +105,9 @@ def _lowered(state: State) -> Lowered:
 
 def _check_lowered(state: State) -> list[str]:
     lowered = _lowered(state)
-    known = {b.name for b in lowered.buffers}
-    wrong = [f"tensor {name!r} has no buffer" for name in state.network.tensors if name not in known]
+    counts = Counter(b.name for b in lowered.buffers)
+    wrong = [f"tensor {name!r} has no buffer" for name in state.network.tensors if name not in counts]
+    wrong += [f"two buffers are named {name!r}; rename that tensor or operator" for name, n in counts.items() if n > 1]
     outside = {b.name for b in lowered.buffers if b.content is not None or b.from_start}
     lowered.schedule.check_dataflow(outside)
     return wrong
