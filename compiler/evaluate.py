@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.ir import Concat, Conv, Network, Op, Pool, QuantFunction, Resize
+from nncosim.compiler.ir import Concat, Conv, Network, Op, Pool, QuantFunction, Resize, Table
 from nncosim.compiler.thresholds import evaluate_exact, exact_pairs
 
 __all__ = ["accumulate", "apply_exact", "evaluate", "execute"]
@@ -69,6 +69,8 @@ def accumulate(op: Op, inputs: list[np.ndarray]) -> list[np.ndarray]:
         return [np.concatenate(x)]
     if isinstance(op, Resize):
         return [x[0].repeat(op.factors[0], axis=1).repeat(op.factors[1], axis=2)]
+    if isinstance(op, Table):
+        return [np.array(op.values, dtype=np.int64)[x[0] & 255]]
     return x
 
 
@@ -102,7 +104,7 @@ def _pair_table(
 def execute(op: Op, inputs: list[np.ndarray], *, exact: bool = False) -> np.ndarray:
     """One operator on int arrays (C, H, W): by its `requant`, or with `exact` by its `function`."""
     accumulators = accumulate(op, inputs)
-    if isinstance(op, Concat | Resize):
+    if isinstance(op, Concat | Resize | Table):
         return accumulators[0]
     if exact:
         if op.function is None:

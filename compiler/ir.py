@@ -16,7 +16,7 @@ from nncosim.compiler.arithmetic import Requant, Rounding
 
 __all__ = [
     "Add", "Concat", "Conv", "Network", "Op", "Pool", "Proof", "QuantFunction", "Requantize", "Resize",
-    "Tensor", "TensorType",
+    "Table", "Tensor", "TensorType",
 ]
 
 
@@ -145,6 +145,18 @@ class Add(Op):
 @dataclass(frozen=True, eq=False)
 class Requantize(Op):
     """Element-wise change of scale, type or clip (a Quant on quantised data, a stand-alone Relu)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Op):
+    """Element-wise function of one tensor of at most 8 bits: the output is `values[q & 255]`, `function` is None.
+
+    `values`: 256 integers, for signed inputs q = -1 is the last. `nearby`: empty, or for each of them (lowest, highest)
+    result that float32 arithmetic may give instead, for comparisons with a float executor.
+    """
+
+    values: tuple[int, ...] = field(kw_only=True)
+    nearby: tuple[tuple[int, int], ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ so that outputs use their range and under 1 % saturate, unless the case is about
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,12 +21,14 @@ from nncosim.compiler.ir import (
     Pool,
     Requantize,
     Resize,
+    Table,
     Tensor,
     TensorType,
 )
 from nncosim.regress.builder import INT8, UINT8, NetworkBuilder, fit, mobilenet_like, random_network
 
 __all__ = ["CASES", "Case", "case", "chain", "random_inputs"]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -64,18 +67,19 @@ def _network(name: str, sources: list[Tensor], ops: list[Op], made: list[Tensor]
 def conv(
     seed: int, ic: int, h: int, w: int, oc: int, k: int | tuple[int, int], stride: int = 1, pad: int | None = None,
     groups: int = 1, source: TensorType = INT8, out: TensorType = INT8, rounding: Rounding | None = Rounding.HALF_EVEN,
-    pad_value: int = 0, dilation: int = 1, bits: int = 24,
+    pad_value: int = 0, dilation: int | tuple[int, int] = 1, bits: int = 24,
 ) -> Network:  # fmt: skip
     """One convolution. `pad`: on all sides, None: half the kernel. rounding None: another one in each channel."""
     rng = np.random.default_rng(seed)
     kh, kw = (k, k) if isinstance(k, int) else k
-    ph, pw = (kh // 2 * dilation, kw // 2 * dilation) if pad is None else (pad, pad)
-    oh = (h + 2 * ph - (kh - 1) * dilation - 1) // stride + 1
-    ow = (w + 2 * pw - (kw - 1) * dilation - 1) // stride + 1
+    dy, dx = (dilation, dilation) if isinstance(dilation, int) else dilation
+    ph, pw = (kh // 2 * dy, kw // 2 * dx) if pad is None else (pad, pad)
+    oh = (h + 2 * ph - (kh - 1) * dy - 1) // stride + 1
+    ow = (w + 2 * pw - (kw - 1) * dx - 1) // stride + 1
     weights = rng.integers(-128, 128, (oc, ic // groups, kh, kw))
     x, y = Tensor("x", (ic, h, w), source), Tensor("y", (oc, oh, ow), out)
     op = Conv("conv", ("x",), "y", weights=weights, stride=(stride, stride), pads=(ph, pw, ph, pw),
-              dilation=(dilation, dilation), groups=groups, pad_value=pad_value)  # fmt: skip
+              dilation=(dy, dx), groups=groups, pad_value=pad_value)  # fmt: skip
     return _network("conv", [x], [_fit(rng, op, [x], out, rounding, bits)], [y], ("y",))
 
 
@@ -124,6 +128,23 @@ def requantize(seed: int, c: int, h: int, w: int, source: TensorType = INT8, out
     rng = np.random.default_rng(seed)
     x, y = Tensor("x", (c, h, w), source), Tensor("y", (c, h, w), out)
     return _network("requantize", [x], [_fit(rng, Requantize("rq", ("x",), "y"), [x], out, None, 24)], [y], ("y",))
+
+
+def _sigmoid(q: int) -> int:
+    return round(255 / (1 + math.exp(-q / 32)))
+
+
+def table(
+    seed: int, c: int, h: int, w: int, out: TensorType = INT8, value: Callable[[int], int] | None = None,
+    source: TensorType = INT8,
+) -> Network:  # fmt: skip
+    """A table operator: of `value` for each input integer, or of random bytes."""
+    rng = np.random.default_rng(seed)
+    x, y = Tensor("x", (c, h, w), source), Tensor("y", (c, h, w), out)
+    values = rng.integers(out.lo, out.hi + 1, 256).tolist()
+    if value is not None:
+        values = [value(q - 256 if source.signed and q > 127 else q) for q in range(256)]
+    return _network("table", [x], [Table("table", ("x",), "y", values=tuple(values))], [y], ("y",))
 
 
 def concat(seed: int, channels: tuple[int, ...], h: int, w: int, source: TensorType = INT8) -> Network:
@@ -177,7 +198,9 @@ CASES: tuple[Case, ...] = (
     _case("conv1x1_s2", conv, 32, 9, 15, 16, 1, 2, 0),
     _case("conv_padvalue", conv, 16, 6, 9, 16, 3, source=UINT8, pad_value=37),
     _case("conv_uint8_out", conv, 16, 6, 9, 32, 3, out=UINT8),
-    _case("conv_dilated", conv, 16, 9, 12, 16, 3, dilation=2),
+    _case("conv_dilated", conv, 16, 9, 12, 16, 3, dilation=(2, 2)),
+    _case("conv_dilated_2x3", conv, 20, 7, 11, 24, 3, source=UINT8, dilation=(2, 3)),
+    _case("dw_dilated_3x2", conv, 40, 9, 13, 40, 3, groups=40, dilation=(3, 2)),
     _case("conv_groups_aligned", conv, 64, 6, 9, 64, 3, groups=2),
     _case("conv_groups_small", conv, 24, 6, 9, 36, 3, groups=3),
     _case("conv_multiplier", conv, 16, 6, 9, 32, 3, groups=16),
@@ -210,6 +233,10 @@ CASES: tuple[Case, ...] = (
     _case("add_mixed_signs", add, 24, 5, 13, INT8, UINT8),
     _case("requantize", requantize, 24, 5, 13),
     _case("requantize_uint8", requantize, 100, 1, 1, UINT8, INT8),
+    _case("table_sigmoid", table, 24, 7, 13, UINT8, _sigmoid),
+    _case("table_random", table, 40, 5, 11),
+    _case("table_unsigned", table, 100, 1, 1, INT8, source=UINT8),
+    _case("table_few_channels", table, 3, 9, 17, source=UINT8, out=UINT8),
     # copies
     _case("concat_aligned", concat, (16, 32), 5, 7),
     _case("concat_tail", concat, (16, 24), 5, 7),

@@ -50,6 +50,8 @@ def accumulate(nest, maps, operand, b, y, x):
     taps = list(itertools.product(range(nest.kernel[0]), range(nest.kernel[1])))
     if nest.depthwise:
         values = np.stack([window(nest, maps, operand, b, y, x, r, k) for r, k in taps])
+        if nest.op is MacOp.TABLE:
+            values = np.frombuffer(nest.table, np.int8 if nest.signed[0] else np.uint8).astype(np.int64)[values & 255]
         if nest.op is MacOp.MAC:
             values = values * np.frombuffer(nest.weights[b], np.int8).reshape(len(taps), 16).astype(np.int64)
         return values.max(axis=0) if nest.op is MacOp.MAX else values.sum(axis=0)

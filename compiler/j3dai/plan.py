@@ -266,6 +266,11 @@ class Plan:
             return index * self.step_words % self.platform.wmem_words
         return self.wmem_base + index % self.weight_slots * self.step_words
 
+    @property
+    def table_slot(self) -> int:
+        """Word address in L1 of the nest's table: behind all buffers, at L1's end."""
+        return self.platform.l1_words - self.nest.table_words
+
     def resident_block(self, region: Region, block: int) -> int:
         """Word address in WMEM of a block's records and weights (RESIDENT mode)."""
         return self.wmem_base + (block - region.b0) * self.nest.block_words
@@ -343,8 +348,9 @@ def _fit(nest: Nest, platform: J3dai, grid: Grid, regions: tuple[Region, ...], s
     output_words = pad_to_line(max(_output_words(nest, s) for s in steps))
     loads = max(len({s.key for s in r.steps}) for r in regions)
     outputs = max(len(r.steps) for r in regions)
+    room = platform.l1_words - nest.table_words
     for input_slots, output_slots in ((min(2, loads), min(2, outputs)), (1, min(2, outputs)), (1, 1)):
-        if input_slots * input_words + output_slots * output_words <= platform.l1_words:
+        if input_slots * input_words + output_slots * output_words <= room:
             break
     else:
         return None

@@ -198,6 +198,8 @@ class _Emitter:
             self._records(base % plan.platform.wmem_words, b)
             if nest.op is MacOp.MAC:
                 code.add("setw", base=(base + nest.record_words) % plan.platform.wmem_words)
+            elif nest.op is MacOp.TABLE:
+                code.set("w", "setw", base=plan.table_slot)
             self._mac(step)
         for part in range(plan.weight_parts if plan.mode is WeightMode.STEP else 0):
             if number * plan.weight_parts + part + plan.ring_parts < len(load) * plan.weight_parts:
@@ -216,7 +218,7 @@ class _Emitter:
         jobs = jobs_of(nest, step.tile)
         common = {
             "op": nest.op, "depthwise": int(nest.depthwise), "first": 1, "last": 1, "advance": 1,
-            "lanes": 0 if nest.depthwise else nest.lanes - 1, "rewind_w": 1,
+            "lanes": 0 if nest.depthwise and nest.op is not MacOp.TABLE else nest.lanes - 1, "rewind_w": 1,
         }
         if nest.pair and nest.signed[0] != nest.signed[1]:
             code.add("mixed", jobs=jobs // 2, signed=nest.signed, **common)

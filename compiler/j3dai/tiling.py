@@ -10,7 +10,7 @@ from nncosim.compiler.j3dai.fold import ProgramTooLong, Unit, assemble
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, make_plan
 from nncosim.compiler.j3dai.program import cluster_code
-from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues
+from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues, table_transfers
 from nncosim.hdl.j3dai.asm import Program
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
@@ -153,6 +153,7 @@ def _realize(plan: Plan) -> LayerCode:
     first = program_transfers(
         [(program_buffer(plan.nest, i), -(-len(p) // 2), 0, mask) for i, (p, mask) in enumerate(listed)]
     )
+    first += table_transfers(plan, parameter_buffer(plan.nest))
     waiting = queues(plan, parameter_buffer(plan.nest))
     order, cycles = order_transfers(first, waiting, codes, plan.platform.beat_words)
     return LayerCode(plan, listed, tuple(order), cycles)

@@ -28,7 +28,7 @@ from nncosim.compiler.j3dai.program import (
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["Piece", "Transfer", "TransferError", "order_transfers", "program_transfers", "queues"]
+__all__ = ["Piece", "Transfer", "TransferError", "order_transfers", "program_transfers", "queues", "table_transfers"]
 
 _DESCRIPTOR_CYCLES = 2  # between two descriptors
 _TURN_CYCLES = 6  # between a LOAD and a STORE
@@ -219,6 +219,15 @@ def program_transfers(programs: list[tuple[str, int, int, int]]) -> list[Transfe
         Transfer(DmpaOp.LOAD, mask, (Piece(buffer, 0, Space.IMEM, at, words),), None, START, -10.0)
         for buffer, words, at, mask in programs
     ]
+
+
+def table_transfers(plan: Plan, buffer: str) -> list[Transfer]:
+    """The load of a nest's table to all clusters, ahead of all inputs: their semaphore says that it is there too."""
+    nest = plan.nest
+    if not nest.table:
+        return []
+    piece = Piece(buffer, nest.out_blocks * nest.block_words, Space.L1, plan.table_slot, nest.table_words)
+    return [Transfer(DmpaOp.LOAD, sum(1 << r.cluster for r in plan.regions), (piece,), None, None, -5.0)]
 
 
 @dataclass

@@ -4,9 +4,11 @@ from nncosim.kernels.base import Kernel
 from nncosim.kernels.j3dai.conv import DenseConv, DepthwiseConv
 from nncosim.kernels.j3dai.copies import ConcatKernel, ResizeKernel
 from nncosim.kernels.j3dai.elementwise import AddKernel, PoolKernel, RequantizeKernel
+from nncosim.kernels.j3dai.table import TableKernel
 
 __all__ = ["KERNELS"]
 
 KERNELS: tuple[Kernel, ...] = (
     DenseConv(), DepthwiseConv(), PoolKernel(), AddKernel(), RequantizeKernel(), ConcatKernel(), ResizeKernel(),
+    TableKernel(),
 )  # fmt: skip

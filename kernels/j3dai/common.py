@@ -8,7 +8,8 @@ import numpy as np
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.evaluate import execute
 from nncosim.compiler.ir import Network, Op, Tensor
-from nncosim.hdl.j3dai.timing import DRAIN_SPACING, FETCH_CYCLES
+from nncosim.hdl.j3dai.isa import MacOp
+from nncosim.hdl.j3dai.timing import DRAIN_SPACING, FETCH_CYCLES, TABLE_LATENCY
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.base import Platform
@@ -29,7 +30,9 @@ def fetch_cycles(nest: Nest) -> int:
 def job_cycles(nest: Nest) -> int:
     """Cycles of one job once its data is there: 8 pixels x 16 channels."""
     fetch = fetch_cycles(nest)
-    if nest.depthwise:
+    if nest.op is MacOp.TABLE:  # nothing of a window overlaps with the next
+        windows, each = nest.kernel[0] * nest.kernel[1], fetch + TABLE_LATENCY + 2 + nest.lanes
+    elif nest.depthwise:
         windows, each = nest.kernel[0] * nest.kernel[1], max(1, fetch)
     else:
         windows = nest.kernel[0] * nest.kernel[1] * nest.reads[0][1]

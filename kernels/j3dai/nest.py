@@ -21,6 +21,8 @@ CHANNELS = 16
 """Channels of a block: bytes of a word, NCBs of a cluster."""
 
 _RECORD_WORDS = 16
+_TABLE_BYTES = 256
+_BANKS = 8
 
 
 def blocks_of(channels: int) -> int:
@@ -52,6 +54,7 @@ class Nest:
     records: per output block the requantization records, 16 words for each of `record_sets`.
     weights: per output block `weight_words` words in the order (input block, row, column, lane).
     pair: two sources, summed after their own requantization factors.
+    table: 256 bytes that op TABLE looks values up in.
     """
 
     name: str
@@ -75,12 +78,15 @@ class Nest:
     pair: bool = False
     upsample: tuple[int, int] = (1, 1)
     macs: int = 0
+    table: bytes = b""
 
     def __post_init__(self) -> None:
         if len(self.records) != self.out_blocks or (not self.depthwise and len(self.reads) != self.out_blocks):
             raise KernelError(f"{self.name}: a nest of {self.out_blocks} output blocks needs as many records and reads")
         if self.op is MacOp.MAC and len(self.weights) != self.out_blocks:
             raise KernelError(f"{self.name}: a nest of {self.out_blocks} output blocks needs as many weight blocks")
+        if (self.op is MacOp.TABLE) != (len(self.table) == _TABLE_BYTES):
+            raise KernelError(f"{self.name}: op TABLE, and no other, needs a table of {_TABLE_BYTES} bytes")
 
     @property
     def record_sets(self) -> int:
@@ -100,14 +106,21 @@ class Nest:
         return pad_to_line(self.record_words + self.weight_words)
 
     @property
+    def table_words(self) -> int:
+        """Words of L1 that the table takes: each of its words once in every bank."""
+        return _BANKS * len(self.table) // CHANNELS
+
+    @property
     def elementwise(self) -> bool:
         return self.depthwise and self.kernel == (1, 1) and self.stride == (1, 1)
 
     def parameter_bytes(self) -> bytes:
+        """All blocks, then the table as it lies in L1."""
         out = []
         for b, record in enumerate(self.records):
             block = record + (self.weights[b] if self.weights else b"")
             out.append(block.ljust(self.block_words * CHANNELS, b"\0"))
+        out += [self.table[i : i + CHANNELS] * _BANKS for i in range(0, len(self.table), CHANNELS)]
         return b"".join(out)
 
 
