@@ -93,7 +93,7 @@ class Netlist:
         directions = cell.get("port_directions", {})
         if kind.startswith("$"):
             raise BenchError(f"{self.top}: cell {name!r} of type {kind} was not mapped to the library")
-        if all(len(bits) == 1 for bits in pins.values()) and kind.isupper():
+        if kind == cell["type"]:
             self.cells[instance] = (kind, {pin: _net(bits[0]) for pin, bits in pins.items()})
             if kind.startswith(("DFF", "LATCH")):
                 bit = pins["Q"][0]
