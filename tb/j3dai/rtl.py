@@ -237,7 +237,7 @@ def _frames(
     for number, (records, values) in enumerate(zip(raw, inputs, strict=False)):
         tensors = capture(table, records.writes, first_list, values, seed + number)
         at = _completions(platform, records)
-        begin = at.get(records.start, start)
+        begin = at.get(records.start, start) if number else start
         ends = [at[int(cycle)] for cycle in records.lists["cycle"]]
         done = [int(cycle) for cycle in records.done["cycle"]]
         if done:
