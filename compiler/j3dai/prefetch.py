@@ -78,8 +78,6 @@ def prefetch(codes: Sequence[LayerCode], platform: J3dai) -> list[Ahead]:
 
 
 def _insert(own: list[Transfer], early: list[Transfer]) -> list[Transfer]:
-    """Behind all loads of `own`, before the first of the clusters' last stores: those wait for the clusters anyway."""
-    after_loads = max((i + 1 for i, t in enumerate(own) if t.op is DmpaOp.LOAD), default=0)
-    last_stores = {t.clusters: i for i, t in enumerate(own) if t.op is DmpaOp.STORE}
-    at = max(after_loads, min(last_stores.values(), default=0))
+    """Behind all loads of `own`; the stores after them mostly wait for the clusters anyway."""
+    at = max((i + 1 for i, t in enumerate(own) if t.op is DmpaOp.LOAD), default=0)
     return [*own[:at], *early, *own[at:]]
