@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures and options of the regressions: see nncosim.tb.pytest_plugin."""
 
-from nncosim.tb.pytest_plugin import (
-    driver,
-    pytest_addoption,
-    pytest_generate_tests,
-    pytest_runtest_makereport,
-    rng,
-    rtl_bench,
-    seed,
-)
+import pytest
+from nncosim.tb import pytest_plugin
+from nncosim.tb.pytest_plugin import driver, pytest_generate_tests, pytest_runtest_makereport, rng, rtl_bench, seed
 
 __all__ = ["driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng", "rtl_bench",
            "seed"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of every bench, and ``--update-baselines``."""
+    pytest_plugin.pytest_addoption(parser)
+    group = parser.getgroup("nncosim")
+    group.addoption("--update-baselines", action="store_true", help="write this run's cycles to regress/baselines.json")

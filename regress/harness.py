@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a network on a backend of J3DAI and judging it: every tensor, every layer's cycles, every counter.
+
+    run = run_case("conv3x3_16", backend="rtl", driver="direct", seed=1)
+    run.problems()                    # [] if all bits and cycles hold; else one line each
+    run.cycles                        # of the first inference
+
+The simulation of a platform is built once and then used by all cases of a process.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+
+import numpy as np
+from nncosim.compiler.compile import Compiled, compile_network
+from nncosim.compiler.evaluate import evaluate
+from nncosim.compiler.frontend import import_model
+from nncosim.compiler.ir import Network
+from nncosim.platforms.j3dai import PLATFORM, J3dai
+from nncosim.regress.cases import case, random_inputs
+from nncosim.tb.backend import Frame, RunResult
+from nncosim.tb.compare import Comparison, compare_frames
+from nncosim.tb.inputs import frames as frames_of
+from nncosim.tb.inputs import read_npz
+from nncosim.tb.j3dai.build import build_soc
+from nncosim.tb.j3dai.iss_backend import run_iss
+from nncosim.tb.j3dai.rtl import run_built
+from nncosim.tb.report import LAYER_CYCLES, LAYER_SHARE, TOTAL_SHARE, within
+from nncosim.tb.run import HANG_FACTOR
+from nncosim.tb.verilate import BuiltModel
+
+__all__ = ["Run", "command", "compile_case", "compile_digits", "cycle_problems", "digits_images", "run_case",
+           "run_compiled", "run_image", "saturated", "simulation"]
+
+Inputs = Sequence[Mapping[str, np.ndarray]]
+
+
+@functools.cache
+def simulation(platform: J3dai = PLATFORM) -> BuiltModel:
+    """The platform's Verilated SoC, built (or found in the cache) once a process."""
+    return build_soc(platform)
+
+
+@functools.lru_cache(maxsize=4)
+def compile_case(name: str, seed: int, platform: J3dai = PLATFORM) -> Compiled:
+    """A case of `nncosim.regress.cases`, compiled."""
+    return compile_network(case(name).build(seed), platform)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run gave, and what it is held against. `inputs`: of each inference."""
+
+    compiled: Compiled
+    inputs: Inputs
+    result: RunResult
+    comparison: Comparison
+
+    @property
+    def cycles(self) -> int:
+        """Of the first inference; 0 if it did not end."""
+        return self.result.frames[0].cycles if self.result.frames else 0
+
+    def layers(self) -> list[tuple[str, int, int]]:
+        """(name, predicted, measured cycles) of each layer of the first inference."""
+        steps = self.compiled.image.schedule["steps"]
+        measured = [i.end - i.start for i in self.result.frames[0].intervals]
+        measured += [0] * (len(steps) - len(measured))
+        return [(s["name"], int(s["predicted_cycles"]), m) for s, m in zip(steps, measured, strict=True)]
+
+    def problems(self) -> list[str]:
+        """Everything that does not hold, in words."""
+        if self.result.diagnosis is not None:
+            found = [f"{self.result.diagnosis.kind}: {self.result.diagnosis.text}"]
+        else:
+            found = cycle_problems(self.compiled.predicted_cycles, self.cycles, self.layers())
+            found += [line for n, frame in enumerate(self.result.frames) for line in _counter_problems(n, frame)]
+        if not self.comparison.bit_exact:
+            found.append(f"first wrong element: {self.comparison.first}")
+        return found
+
+
+def cycle_problems(predicted: int, measured: int, layers: Sequence[tuple[str, int, int]]) -> list[str]:
+    """Cycles outside the prediction's bounds: of the total, and of layers given as (name, predicted, measured)."""
+    found = []
+    if not within(measured, predicted, TOTAL_SHARE, LAYER_CYCLES):
+        found.append(f"{measured} cycles in total, predicted {predicted}")
+    for name, expected, got in layers:
+        if not within(got, expected, LAYER_SHARE, LAYER_CYCLES):
+            found.append(f"layer {name}: {got} cycles, predicted {expected}")
+    return found
+
+
+def _counter_problems(number: int, frame: Frame) -> list[str]:
+    """Intervals that leave gaps, or in which an engine's counters are not the interval's length."""
+    found = []
+    before = 0
+    for interval in frame.intervals:
+        if interval.start != before:
+            found.append(f"inference {number}, layer {interval.step} begins at {interval.start}, not at {before}")
+        before = interval.end
+        for engine, counters in interval.counters.items():
+            if sum(counters.values()) != interval.end - interval.start:
+                found.append(f"inference {number}, layer {interval.step}, {engine}: {dict(counters)} do not add up to "
+                             f"{interval.end - interval.start} cycles")
+    if before != frame.cycles:
+        found.append(f"inference {number}: the layers end at {before}, the inference at {frame.cycles}")
+    return found
+
+
+def run_image(
+    platform: J3dai, image: bytes, inputs: Inputs, backend: str, driver: str | None = "direct", *,
+    limit: int | None = None, seed: int = 0,
+) -> RunResult:
+    """An image on a backend, as `nncosim run` does it."""
+    if backend == "iss":
+        return run_iss(platform, image, inputs, limit_cycles=limit, seed=seed)
+    return run_built(
+        simulation(platform), platform, image, inputs, driver=driver or "direct", limit_cycles=limit, seed=seed
+    )
+
+
+def run_compiled(
+    compiled: Compiled, backend: str, driver: str | None = "direct", *, seed: int = 1, frames: int = 1,
+    inputs: Inputs | None = None, spoil: Callable[[bytes], bytes] | None = None,
+) -> Run:
+    """Run a compiled network on random inputs (or those given) and compare with the exact executor.
+
+    Args:
+        spoil: changes the image before it runs, to see that it is noticed.
+    """
+    chosen = inputs or [random_inputs(compiled.network, seed + n) for n in range(frames)]
+    image = compiled.image.to_bytes()
+    platform = compiled.platform
+    assert isinstance(platform, J3dai)
+    result = run_image(
+        platform, spoil(image) if spoil else image, chosen, backend, driver,
+        limit=HANG_FACTOR * compiled.predicted_cycles, seed=seed,
+    )  # fmt: skip
+    expected = tuple(evaluate(compiled.network, values) for values in chosen)
+    got = tuple(frame.tensors for frame in result.frames)
+    return Run(compiled, chosen, result, compare_frames(compiled.network, expected, got))
+
+
+def run_case(
+    name: str, backend: str, driver: str | None = "direct", seed: int = 1, frames: int = 1, platform: J3dai = PLATFORM
+) -> Run:
+    """A case of the table, built and fed from `seed`."""
+    return run_compiled(compile_case(name, seed, platform), backend, driver, seed=seed, frames=frames)
+
+
+def saturated(network: Network, tensors: Mapping[str, np.ndarray]) -> float:
+    """The largest share of values at an end of their range among the outputs of operators that requantize freely.
+
+    Maxima, copies and joins keep the values of their inputs and do not count.
+    """
+    worst = 0.0
+    for op in network.ops:
+        if op.function is None or type(op).__name__ in ("Concat", "Resize"):
+            continue
+        kind = network.tensors[op.output].type
+        values = tensors[op.output]
+        worst = max(worst, float(np.mean((values <= kind.lo) | (values >= kind.hi))))
+    return worst
+
+
+def command(file: str, name: str, backend: str, driver: str, seed: int) -> str:
+    """The shell command that runs one case again."""
+    words = ["pytest", file, "-k", name, "--backend", backend, "--seed", str(seed)]
+    return shlex.join([*words, "--driver", driver] if backend == "rtl" else words)
+
+
+@functools.lru_cache(maxsize=2)
+def compile_digits(platform: J3dai = PLATFORM) -> Compiled:
+    """The shipped network."""
+    with as_file(files("nncosim.regress.networks") / "digits.onnx") as path:
+        return compile_network(import_model(path), platform)
+
+
+def digits_images(compiled: Compiled, *indices: int) -> list[dict[str, np.ndarray]]:
+    """Images of the test split as inputs."""
+    with as_file(files("nncosim.regress.networks") / "digits_test.npz") as path:
+        return frames_of(compiled.network, read_npz(path), indices, path.name)

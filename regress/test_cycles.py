@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycles of every case and of the trained network against figures that are committed (`baselines.json`).
+
+More than 1 % slower fails, with a table. `--update-baselines` writes the figures of this run into the file:
+
+    pytest regress/test_cycles.py --update-baselines
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from nncosim.regress.cases import CASES
+from nncosim.regress.harness import compile_digits, digits_images, run_case, run_compiled
+
+FILE = Path(__file__).with_name("baselines.json")
+SLOWER = 0.01
+SEED = 1
+"""The figures are of the cases as this seed makes them, whatever `--seed` says."""
+SMALL = tuple(c.name for c in CASES if "large" not in c.tags)
+LARGE = tuple(c.name for c in CASES if "large" in c.tags)
+NAMES = (*(c.name for c in CASES), "digits")
+
+
+def read(file: Path = FILE) -> dict[str, int]:
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def update(measured: Mapping[str, int], file: Path = FILE) -> None:
+    """Put figures into the file: a line a case, in the order of the table of cases; forget cases that are gone."""
+    with FileLock(f"{file}.lock"):
+        merged = {**read(file), **measured}
+        lines = [f"  {json.dumps(name)}: {merged[name]}" for name in NAMES if name in merged]
+        file.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    Path(f"{file}.lock").unlink(missing_ok=True)
+
+
+def slower(baselines: Mapping[str, int], measured: Mapping[str, int]) -> str:
+    """A table of the cases that are more than 1 % slower than their baseline, or have none; "" if there are none."""
+    rows = []
+    for name, now in measured.items():
+        before = baselines.get(name)
+        if before is None:
+            rows.append(f"{name:28} {'none':>10} {now:>10}")
+        elif now > before * (1 + SLOWER):
+            rows.append(f"{name:28} {before:>10} {now:>10}  {now / before - 1:+.1%}")
+    if not rows:
+        return ""
+    head = f"{'case':28} {'baseline':>10} {'now':>10}"
+    return "\n".join(["slower than the baseline (accept with --update-baselines):", head, *rows])
+
+
+def judge(measured: Mapping[str, int], pytestconfig: pytest.Config) -> None:
+    assert all(measured.values()), f"did not end: {[name for name, cycles in measured.items() if not cycles]}"
+    if pytestconfig.getoption("--update-baselines"):
+        update(measured)
+    table = slower(read(), measured)
+    assert not table, table
+
+
+def measure(names: tuple[str, ...], backend: str) -> dict[str, int]:
+    return {name: run_case(name, backend, "direct", SEED).cycles for name in names}
+
+
+def test_small_cases(backend, pytestconfig):
+    judge(measure(SMALL, backend), pytestconfig)
+
+
+def test_large_cases_on_iss(pytestconfig):
+    judge(measure(LARGE, "iss"), pytestconfig)
+
+
+@pytest.mark.slow
+def test_large_cases_on_rtl(pytestconfig):
+    judge(measure(LARGE, "rtl"), pytestconfig)
+
+
+def test_digits(backend, pytestconfig):
+    compiled = compile_digits()
+    judge({"digits": run_compiled(compiled, backend, inputs=digits_images(compiled, 0)).cycles}, pytestconfig)
+
+
+def test_every_case_has_a_baseline_and_every_baseline_a_case():
+    assert list(read()) == list(NAMES), "write them with --update-baselines"
+
+
+# The judge itself.
+
+
+def test_a_slower_case_fails_with_a_table():
+    baselines = {"a": 1000, "b": 2000, "c": 500}
+    assert slower(baselines, {"a": 1010, "b": 1500, "c": 500}) == ""
+    table = slower(baselines, {"a": 1011, "b": 2000, "c": 505, "d": 7})
+    assert [line.split() for line in table.splitlines()[1:]] == [
+        ["case", "baseline", "now"], ["a", "1000", "1011", "+1.1%"], ["d", "none", "7"]]
+
+
+def test_a_planted_slower_program_is_seen():
+    """The figures of this machine against those of one with a port to L2 of 16 bytes."""
+    from nncosim.platforms.j3dai import PLATFORM
+
+    slow = run_case("conv3x3_16", "iss", seed=SEED, platform=PLATFORM.with_parameters(dmpa_bits=128))
+    assert slow.problems() == []
+    assert "conv3x3_16" in slower(read(), {"conv3x3_16": slow.cycles})
+
+
+def test_the_option_rewrites_the_file(tmp_path):
+    file = tmp_path / "baselines.json"
+    file.write_text('{"gone": 3, "digits": 10, "dw3x3": 5}')
+    update({"digits": 20, "conv1x1_16": 7}, file)
+    assert file.read_text() == '{\n  "conv1x1_16": 7,\n  "dw3x3": 5,\n  "digits": 20\n}\n'
+    assert [p.name for p in tmp_path.iterdir()] == ["baselines.json"]
