@@ -139,6 +139,8 @@ class Machine:
         """
         if self.host is None:
             raise IssError("load an image (load_elf) before running")
+        if self._frames:
+            self.core.run(self.core.cycle + 1)  # the next request comes a cycle after the completion was seen
         begin, before = self.core.cycle if self._frames else 0, self.core.counters().astype(np.int64)
         first = len(self.core.lists())
         self._frames += 1
@@ -166,7 +168,7 @@ class Machine:
         out: dict[str, dict[str, int]] = {}
         for name, row in engines:
             values = [int(value) & 0xFFFF_FFFF for value in counters[row]]
-            # The clusters' counters lag by a cycle, so the first interval after reset is short of one.
+            # Counters are a cycle late, so the first interval after reset is short of one.
             values[Counter.IDLE] += cycles - sum(values)
             out[name] = {counter.name.lower(): values[counter] for counter in Counter}
         return out

@@ -32,8 +32,7 @@ struct Cluster {
     int depth = 0;
     uint8_t signals[32] = {};  // ring of SIGNALs on their way, by cycle
     uint64_t signals_until = 0;
-    int state = -1;  // counter category of the last cycle, counted in the next one as the hardware does
-    uint32_t counters[COUNTERS] = {};
+    Counters counters;
 
     int opcode() const { return int(ir & 63); }
 
@@ -68,7 +67,6 @@ struct Cluster {
 
     // Everything behind the memory ports.
     void step(uint64_t cycle, const ClusterInputs& in) {
-        if (state >= 0) ++counters[state];
         const bool begins = armed && !running && !trap && inputs.value[START_SEMAPHORE];
         const bool is_waiting = waits(), was_running = running;
         bool loop_fault = false, done = false, fault = false;
@@ -90,11 +88,11 @@ struct Cluster {
         advance(cycle, begins, done, fault);
         arm(in, begins, fault || (in.start && armed && !begins));
 
-        state = outcome.issued ? COUNTER_BUSY
-                : is_waiting ? COUNTER_WAIT_DATA
-                : outcome.port_wait ? COUNTER_WAIT_PORT
-                : was_running ? COUNTER_CONTROL
-                : in.in_frame && in.dmpa_idle ? COUNTER_WAIT_HOST : COUNTER_IDLE;
+        counters.count(outcome.issued ? COUNTER_BUSY
+                       : is_waiting ? COUNTER_WAIT_DATA
+                       : outcome.port_wait ? COUNTER_WAIT_PORT
+                       : was_running ? COUNTER_CONTROL
+                       : in.in_frame && in.dmpa_idle ? COUNTER_WAIT_HOST : COUNTER_IDLE);
     }
 
     // `count` cycles without anything from outside: no beats, no semaphores, no start.
@@ -106,8 +104,7 @@ struct Cluster {
             read_ports();
             if (k) {
                 for (uint64_t i = 0; i < k && sequencer.drain.count; ++i) write_ports(cycle + i);
-                if (state >= 0) ++counters[state];
-                counters[COUNTER_BUSY] += uint32_t(k - 1), state = COUNTER_BUSY;
+                counters.count(COUNTER_BUSY, uint32_t(k));
                 sequencer.run_burst(cycle, uint32_t(k), wmem, config->wmem_words, config->data);
                 cycle += k;
                 continue;
@@ -130,7 +127,7 @@ struct Cluster {
     // `count` cycles in which nothing changes but the counters.
     void idle(uint64_t cycle, uint64_t count, const ClusterInputs& in) {
         step(cycle, in);
-        counters[state] += uint32_t(count - 1);
+        counters.value[counters.state] += uint32_t(count - 1);
     }
 
     void arm(const ClusterInputs& in, bool begins, bool traps) {

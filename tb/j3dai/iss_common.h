@@ -44,6 +44,18 @@ struct Config {
     uint32_t l2_words, l1_words, wmem_words, imem_words;
 };
 
+// The performance counters of an engine: the state of a cycle is counted in the next one, as the hardware does.
+struct Counters {
+    uint32_t value[COUNTERS] = {};
+    int state = -1;
+
+    void count(int next, uint32_t cycles = 1) {
+        if (state >= 0) ++value[state];
+        value[next] += cycles - 1;
+        state = next;
+    }
+};
+
 // Eight-bit counters that saturate.
 struct Semaphores {
     uint8_t value[SEMAPHORES] = {};

@@ -50,7 +50,7 @@ struct Core {
     uint32_t requested = 0, frames_done = 0, error = 0, lists_seen = 0, frames_seen = 0, select = 0;
     int32_t write_reg = -1;
     uint32_t write_value = 0;
-    uint32_t host_counters[COUNTERS] = {};
+    Counters host_counters;
     Log<ListDone> lists;
     Log<L2Write> writes;
 
@@ -91,7 +91,7 @@ struct Core {
             in[c].in_frame = in_frame, in[c].dmpa_idle = dmpa_idle;
             clusters[c].step(cycle, in[c]);
         }
-        ++host_counters[!sleeping ? COUNTER_BUSY : in_frame ? COUNTER_WAIT_DATA : COUNTER_IDLE];
+        host_counters.count(!sleeping ? COUNTER_BUSY : in_frame ? COUNTER_WAIT_DATA : COUNTER_IDLE);
         requested += frame, frame = false;
         ++cycle;
     }
@@ -153,9 +153,9 @@ struct Core {
 
     void counters(uint32_t (*out)[COUNTERS]) const {
         memset(out, 0, sizeof(uint32_t) * ENGINES * COUNTERS);
-        for (int c = 0; c < config.clusters; ++c) memcpy(out[c], clusters[c].counters, sizeof *out);
-        memcpy(out[DMPA_ENGINE], dmpa.counters, sizeof *out);
-        memcpy(out[HOST_ENGINE], host_counters, sizeof *out);
+        for (int c = 0; c < config.clusters; ++c) memcpy(out[c], clusters[c].counters.value, sizeof *out);
+        memcpy(out[DMPA_ENGINE], dmpa.counters.value, sizeof *out);
+        memcpy(out[HOST_ENGINE], host_counters.value, sizeof *out);
     }
 
     void snapshot() {
@@ -209,7 +209,8 @@ struct Core {
             if (clusters[c].trapped_at < end) end = clusters[c].trapped_at + 1;
         }
         dmpa.count_quiet(uint32_t(end - cycle), in.in_frame);
-        host_counters[!sleeping ? COUNTER_BUSY : in.in_frame ? COUNTER_WAIT_DATA : COUNTER_IDLE] += uint32_t(end - cycle);
+        host_counters.count(!sleeping ? COUNTER_BUSY : in.in_frame ? COUNTER_WAIT_DATA : COUNTER_IDLE,
+                            uint32_t(end - cycle));
         cycle = end;
     }
 

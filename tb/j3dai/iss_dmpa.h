@@ -93,7 +93,7 @@ struct Dmpa {
     uint8_t* l2 = nullptr;
     bool trap = false;
     uint32_t lists_done = 0;
-    uint32_t counters[COUNTERS] = {};
+    Counters counters;
     // Queue and descriptor fetch.
     uint32_t places[LISTS] = {}, first = 0, queued = 0;
     bool active = false, on_port = false, arriving = false, buffered = false, next_valid = false;
@@ -141,7 +141,7 @@ struct Dmpa {
     }
 
     void count_quiet(uint32_t cycles, bool in_frame) {
-        counters[!nothing() ? COUNTER_WAIT_DATA : in_frame ? COUNTER_WAIT_HOST : COUNTER_IDLE] += cycles;
+        counters.count(!nothing() ? COUNTER_WAIT_DATA : in_frame ? COUNTER_WAIT_HOST : COUNTER_IDLE, cycles);
     }
 
     // One cycle. `push`: address written to DMPA_PUSH, or -1; `drains`: bit c, a drain of cluster c uses L1 when a
@@ -213,8 +213,8 @@ struct Dmpa {
     }
 
     void count_cycle(bool busy, bool port, bool waits, bool in_frame) {
-        ++counters[busy ? COUNTER_BUSY : trap ? COUNTER_IDLE : port ? COUNTER_WAIT_PORT : waits ? COUNTER_WAIT_DATA
-                   : !nothing() ? COUNTER_CONTROL : in_frame ? COUNTER_WAIT_HOST : COUNTER_IDLE];
+        counters.count(busy ? COUNTER_BUSY : trap ? COUNTER_IDLE : port ? COUNTER_WAIT_PORT : waits ? COUNTER_WAIT_DATA
+                       : !nothing() ? COUNTER_CONTROL : in_frame ? COUNTER_WAIT_HOST : COUNTER_IDLE);
     }
 
     void issue_beat(uint64_t cycle, uint32_t count, bool load, bool store, bool finished) {

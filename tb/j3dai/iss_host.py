@@ -186,7 +186,10 @@ class RiscvHost:
             word = int.from_bytes(self._memories[0][address : address + 4].tobytes(), "little")
             cost = self._costs[address] = instruction_cycles(word)
         if last is not None:
-            self.time += last.plain if address == self._next else last.taken
+            straight = address == self._next
+            self.time += last.plain if straight else last.taken
+            if not straight and address & 2 and size == 4:
+                self.time += 1  # the target lies in two words of instruction memory
             if last.loads and last.loads in cost.reads:
                 self.time += 1
         self._last = cost
