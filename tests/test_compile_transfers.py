@@ -1,0 +1,158 @@
+"""The order of transfers and the folding of loops: each checker is shown what it has to catch."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from nncosim.compiler.j3dai.fold import Instr, ProgramTooLong, assemble
+from nncosim.compiler.j3dai.plan import Grid, chunks_of, make_plan, split
+from nncosim.compiler.j3dai.prefetch import prefetch
+from nncosim.compiler.j3dai.program import INPUT_FREE, OUTPUT_READY, cluster_code
+from nncosim.compiler.j3dai.tiling import compile_nest
+from nncosim.compiler.j3dai.transfers import TransferError, order_transfers, program_transfers, queues
+from nncosim.hdl.j3dai.asm import fields_of, words_of
+from nncosim.hdl.j3dai.isa import INSTRUCTIONS, DmpaOp, Opcode, Space
+from nncosim.kernels.j3dai import KERNELS
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.regress.cases import case
+
+
+def plan_of(name, grid, tiles, blocks):
+    network = case(name).build(1)
+    return make_plan(KERNELS[0].code(network.ops[0], network, PLATFORM), PLATFORM, grid, tiles, blocks)
+
+
+def play(spoil=lambda codes: None):
+    plan = plan_of("conv3x3_stream", Grid(3, 1, 2), (3, 1), 1)
+    codes = {r.cluster: cluster_code(plan, r) for r in plan.regions}
+    spoil(codes)
+    first = program_transfers([("p", 10, 0, 0b111111)])
+    return plan, order_transfers(first, queues(plan, "w"), codes, 8)[0]
+
+
+def test_every_word_of_the_output_is_stored_once():
+    plan, order = play()
+    h, w = plan.nest.out_map
+    words = np.zeros(plan.nest.out_blocks * h * w, dtype=int)
+    for t in order:
+        if t.op is DmpaOp.STORE:
+            for p in t.pieces:
+                for i2 in range(p.n2):
+                    for i1 in range(p.n1):
+                        at = p.offset + i1 * p.l2_step1 + i2 * p.l2_step2
+                        words[at : at + p.n0] += 1
+    assert (words == 1).all()
+
+
+@pytest.mark.parametrize("semaphore", [OUTPUT_READY, INPUT_FREE])
+def test_a_lost_signal_is_a_hang(semaphore):
+    def spoil(codes):
+        events = codes[2].events
+        events.remove(("signal", semaphore))
+
+    with pytest.raises(TransferError, match="would hang"):
+        play(spoil)
+
+
+def test_a_wait_too_many_is_a_hang():
+    with pytest.raises(TransferError, match=r"hang|would stop"):
+        play(lambda codes: codes[0].events.insert(3, ("wait", 0)))
+
+
+def test_a_semaphore_left_over_is_seen():
+    with pytest.raises(TransferError, match=r"cluster 1 .*semaphores.*left over"):
+        play(lambda codes: codes[1].events.append(("signal", OUTPUT_READY)))
+
+
+def flat(program):
+    """Instructions in order of execution, without loops and NOPs."""
+    words, out, pc, stack = words_of(program.to_bytes()), [], 0, []
+    while pc < len(words) and words[pc]:
+        opcode = Opcode(words[pc] & 63)
+        fields = fields_of(INSTRUCTIONS[opcode], words[pc])
+        if opcode is Opcode.LOOP:
+            stack.append([pc + 1, pc + fields["body"], fields["count"]])
+        elif opcode is not Opcode.NOP:
+            out.append(words[pc])
+        if stack and pc == stack[-1][1]:
+            stack[-1][2] -= 1
+            if stack[-1][2]:
+                pc = stack[-1][0]
+                continue
+            stack.pop()
+        pc += 1
+    return out
+
+
+def wait(semaphore):
+    return Instr("wait", (("semaphore", int(semaphore)),))
+
+
+def test_folding_does_not_change_what_is_executed():
+    rng = np.random.default_rng(2)
+    for _ in range(60):
+        body = [tuple(wait(s) for s in rng.integers(0, 7, rng.integers(1, 4))) for _ in range(3)]
+        units = [body[i] for i in rng.integers(0, 3, 4)]
+        for _ in range(3):
+            units = units[: int(rng.integers(1, 6))] * int(rng.integers(1, 6)) + [body[int(rng.integers(3))]]
+        program = assemble(units)
+        expected = [w for unit in units for w in words_of(assemble([unit]).to_bytes()) if w]
+        assert flat(program) == expected
+
+
+def test_a_program_too_long_is_refused():
+    units = [(Instr("setw", (("base", i),)),) for i in range(300)]
+    with pytest.raises(ProgramTooLong, match="has 300 instructions, the instruction memory holds 256"):
+        assemble(units, 256)
+
+
+def test_split_covers_everything():
+    for total, parts, unit in [(32, 3, 1), (100, 3, 8), (7, 6, 8), (1, 1, 1), (13, 4, 1)]:
+        ranges = split(total, parts, unit)
+        assert ranges[0][0] == 0 and ranges[-1][1] == total
+        assert all(a[1] == b[0] for a, b in pairwise(ranges))
+        assert all(low % unit == 0 for low, _ in ranges)
+
+
+@pytest.mark.parametrize("words", [16, 48, 100, 144, 500, 1000])
+@pytest.mark.parametrize("name", ["conv3x3_large_k", "gemm_map", "conv5x5"])
+def test_chunks_cover_a_block_in_order(name, words):
+    network = case(name).build(1)
+    nest = KERNELS[0].code(network.ops[0], network, PLATFORM)
+    kh, kw = nest.kernel
+    seen = []
+    for chunk in chunks_of(nest, words):
+        assert chunk.words <= words
+        assert chunk.start == len(seen)
+        seen += [
+            ((c * kh + r) * kw + k) * nest.lanes + lane
+            for c in range(chunk.c0, chunk.c0 + chunk.blocks) for r in range(chunk.r0, chunk.r0 + chunk.rows)
+            for k in range(chunk.k0, chunk.k0 + chunk.columns) for lane in range(nest.lanes)
+        ]
+    assert seen == list(range(nest.weight_words))
+
+
+def test_early_loads_touch_nothing_that_is_in_use():
+    network = case("mobilenet_like").build(1)
+    codes = []
+    for op in network.ops[:12]:
+        kernel = next(k for k in reversed(KERNELS) if op.kind in k.op_types and not k.problems(op, network, PLATFORM))
+        codes.append(compile_nest(kernel.code(op, network, PLATFORM), PLATFORM))
+    layers = prefetch(codes, PLATFORM)
+    moved = 0
+    for layer, following in pairwise(layers):
+        plan, own = layer.code.plan, {p.buffer for t in layer.code.transfers for p in t.pieces}
+        size = max(-(-len(p) // 2) for p, _ in layer.code.programs)
+        for t in layer.transfers:
+            for p in t.pieces:
+                if p.buffer in own:
+                    continue
+                moved += 1
+                assert p.buffer.startswith(following.code.plan.nest.name)
+                low, high = p.local, p.local + p.n0
+                if p.space is Space.IMEM:
+                    assert high <= layer.programs_at or low >= layer.programs_at + size
+                else:
+                    assert p.space is Space.WMEM
+                    assert high <= plan.wmem_base or low >= plan.wmem_base + plan.wmem_words
+    assert moved > 10
