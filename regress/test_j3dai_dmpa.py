@@ -1,21 +1,13 @@
-"""J3DAI's DMPA with L2 against a model that executes descriptor lists one word after the other."""
+"""J3DAI's DMPA with L2: random lists against the model, every trap, the cycles, and planted bugs."""
 
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field
 
-import numpy as np
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
-from nncosim.hdl.emit import emit_design
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai import dmpa as dmpa_module
 from nncosim.hdl.j3dai import dmpa_paths
-from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
-from nncosim.hdl.j3dai.l2 import L2
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.timing import (
     LIST_TO_TAKE,
@@ -25,167 +17,18 @@ from nncosim.hdl.j3dai.timing import (
     STORE_TO_L2,
     STORE_TO_LOAD,
 )
+from nncosim.regress.j3dai_dmpa_bench import (
+    ACTION_BASE,
+    CLUSTERS,
+    L2_WORDS,
+    LIST_BASE,
+    WORD,
+    Bench,
+    Reference,
+    Task,
+    built,
+)
 from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
-
-CLUSTERS = 3
-L2_WORDS = 1280
-LIST_BASE = 768  # words from here up hold descriptors
-ACTION_BASE = 4096  # L1 words that only the clusters' own results are written to
-WORD = (1 << 128) - 1
-
-
-class DmpaWithL2(wiring.Component):
-    """DMPA and L2 wired as in the SoC; `bug` plants an error between the DMPA and the clusters."""
-
-    def __init__(self, beat_words: int = 8, clusters: int = CLUSTERS, bug: str = ""):
-        self.beat_words, self.clusters, self.bug = beat_words, clusters, bug
-        self.dmpa = Dmpa(clusters, L2_WORDS, beat_words)
-        ports = {name: member for name, member in self.dmpa.signature.members.items()
-                 if not name.startswith(("l2_", "probe"))}
-        super().__init__(ports | {"probe_sources": Out(3), "l2_we": Out(1), "l2_re": Out(1), "l2_addr": Out(20),
-                                  "l2_mask": Out(8), "probe_list": Out(32)})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.dmpa = dmpa = self.dmpa
-        m.submodules.l2 = l2 = L2(L2_WORDS, self.beat_words)
-        for name, member in self.signature.members.items():
-            if member.flow == In:
-                m.d.comb += getattr(dmpa, name).eq(getattr(self, name))
-            else:
-                m.d.comb += getattr(self, name).eq(getattr(dmpa, name))
-        m.d.comb += [l2.addr.eq(dmpa.l2_addr), l2.mask.eq(dmpa.l2_mask), l2.r_en.eq(dmpa.l2_re),
-                     l2.w_en.eq(dmpa.l2_we), l2.w_data.eq(dmpa.l2_wdata), dmpa.l2_rdata.eq(l2.r_data)]
-        if self.bug == "address":
-            m.d.comb += self.wr_addr.eq(dmpa.wr_addr + (dmpa.wr_addr[:3] == 7))
-        if self.bug == "mask":
-            m.d.comb += self.wr_mask.eq(dmpa.wr_mask | 0x80)
-        if self.bug == "back-pressure":
-            m.d.comb += dmpa.drain_ahead.eq(0)
-        if self.bug == "store mask":
-            m.d.comb += l2.mask.eq(dmpa.l2_mask | (dmpa.l2_mask << 1))
-        return m
-
-
-def built(bug: str = "", beat_words: int = 8, clusters: int = CLUSTERS):
-    """The design under test as a simulation."""
-    return build(emit_design(DmpaWithL2(beat_words, clusters, bug), "dmpa_bench"), "dmpa_bench")
-
-
-@dataclass
-class Task:
-    """A descriptor's fields, and what the clusters write to their L1 before they signal it."""
-
-    fields: dict
-    list_index: int = 0
-    writes: dict = field(default_factory=dict)  # (cluster, word address) -> value, before the SIGNAL
-
-
-class Reference:
-    """Memory contents and, per descriptor, the words written, by the manual's words alone."""
-
-    def __init__(self, l2: list[int], clusters: int):
-        self.l2 = list(l2)
-        self.local = [defaultdict(int) for _ in range(clusters)]  # (space, word) -> value
-        self.loads: list[tuple[int, int, int, int, int]] = []  # (task, cluster, space, word, value)
-        self.stores: list[tuple[int, int, int]] = []  # (task, l2 word, value)
-
-    def execute(self, number: int, task: Task) -> None:
-        f = defaultdict(int, task.fields)
-        for (cluster, word), value in task.writes.items():
-            self.local[cluster][Space.L1, word] = value
-        if f["op"] == DmpaOp.SYNC.value:
-            return
-        space, base = f["local"] >> 14, f["local"] & 0x3FFF
-        targets = [c for c in range(8) if f["clusters"] >> c & 1]
-        for i2 in range(max(1, f["n2"])):
-            for i1 in range(max(1, f["n1"])):
-                for i0 in range(f["n0"]):
-                    far = f["l2"] + i1 * f["l2_step1"] + i2 * f["l2_step2"] + i0
-                    near = (base + i1 * f["local_step1"] + i2 * f["local_step2"] + i0) % (1 << 14)
-                    if f["op"] == DmpaOp.LOAD.value:
-                        for cluster in targets:
-                            self.local[cluster][space, near] = self.l2[far]
-                            self.loads.append((number, cluster, space, near, self.l2[far]))
-                    else:
-                        self.l2[far] = self.local[targets[0]][space, near]
-                        self.stores.append((number, far, self.l2[far]))
-
-
-class Bench:
-    """Plays the clusters and the host, cycle by cycle, and notes what the DMPA did and when."""
-
-    def __init__(self, model: Model, clusters: int, beat_words: int, rng: random.Random, drains: float):
-        self.model, self.clusters, self.rng, self.drains = model, clusters, rng, drains
-        self.beat_words = beat_words
-        self.local = [defaultdict(int) for _ in range(clusters)]
-        self.loads, self.stores, self.signals = [], [], []  # as in Reference, with the cycle first
-        self.dones: list[int] = []
-        self.signalled: dict[tuple[int, int], list[int]] = defaultdict(list)  # when the clusters signalled
-        self.cycle = 0
-        self.reads, self.answers, self.landing, self.drain_history = {}, {}, {}, {}
-        self.states = [model.memory(f"l2.bank{k}") for k in range(8)]
-
-    def poke(self, address: int, value: int) -> None:
-        self.states[address % 8][address // 8] = np.frombuffer(value.to_bytes(16, "little"), dtype="<u4")
-
-    def peek(self, address: int) -> int:
-        return int.from_bytes(self.states[address % 8][address // 8].tobytes(), "little")
-
-    def step(self, push: int | None = None, signals: int = 0) -> None:
-        """One cycle: drive inputs, look at what is on the wires, go on."""
-        m, t = self.model, self.cycle
-        drain = 0
-        for c in range(self.clusters):
-            drain |= (self.rng.random() < self.drains) << c
-        self.drain_history[t] = drain
-        m.drain_ahead = drain
-        m.push, m.push_addr = (push is not None), push or 0
-        m.signal_out = signals
-        if t in self.answers:
-            cluster, data = self.answers.pop(t)
-            m.rd_data = data << (1024 * cluster)
-        sources = m.probe_sources
-        assert sources in (0, 1, 2, 4), f"cycle {t}: L2's port is used by several: {sources:03b}"
-        self._cluster_side(t)
-        self._l2_side(t)
-        m.tick()
-        for cluster, where, value in self.landing.pop(t, []):
-            self.local[cluster][where] = value
-        self.cycle += 1
-
-    def _cluster_side(self, t: int) -> None:
-        m = self.model
-        for cluster, words in self.reads.pop(t, []):  # L1's read port: sees what landed before this cycle
-            data = sum(self.local[cluster][Space.L1, word] << (128 * i) for i, word in enumerate(words))
-            self.answers[t + 2] = cluster, data
-        if valid := m.wr_valid:
-            space, base, mask, data = m.wr_space, m.wr_addr, m.wr_mask, m.wr_data
-            if space == Space.L1:
-                assert not valid & self.drain_history[t - 3], f"cycle {t}: a LOAD beat meets a drain in L1"
-            assert mask < 1 << self.beat_words, f"cycle {t}: beat of words {mask:#x}"
-            for c in range(self.clusters):
-                for i in range(8):
-                    if valid >> c & 1 and mask >> i & 1:
-                        where, value = (space, (base + i) % (1 << 14)), data >> (128 * i) & WORD
-                        self.landing.setdefault(t + 1, []).append((c, where, value))
-                        self.loads.append((t + 1, c, *where, value))
-        if valid := m.rd_valid:
-            assert valid & (valid - 1) == 0
-            cluster, base = valid.bit_length() - 1, m.rd_addr
-            self.reads.setdefault(t + 1, []).append((cluster, [(base + i) % (1 << 14) for i in range(8)]))
-        if pulses := m.signal_in:
-            self.signals.append((t, pulses))
-
-    def _l2_side(self, t: int) -> None:
-        m = self.model
-        if m.l2_we:
-            mask, base = m.l2_mask, m.l2_addr
-            assert mask < 1 << self.beat_words, f"cycle {t}: L2 beat of words {mask:#x}"
-            self.stores += [(t, base + i, m.probe_list) for i in range(8) if mask >> i & 1]
-        if m.list_done:
-            self.dones.append(t)
 
 
 def random_task(rng: random.Random, clusters: int, actions: list[int]) -> Task:
