@@ -15,7 +15,8 @@ from nncosim.hdl.j3dai.l2 import L2
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import build
 
-__all__ = ["ACTION_BASE", "CLUSTERS", "L2_WORDS", "LIST_BASE", "WORD", "Bench", "DmpaWithL2", "Reference", "Task", "built"]
+__all__ = ["ACTION_BASE", "CLUSTERS", "L2_WORDS", "LIST_BASE", "WORD", "Bench", "DmpaWithL2", "Reference", "Task",
+           "built"]
 
 CLUSTERS = 3
 L2_WORDS = 1280
