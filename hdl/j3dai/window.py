@@ -53,7 +53,7 @@ class WindowPath(wiring.Component):
         for p in range(_PES):
             self._stage_word(m, p, padded[p])
         lane = Signal(4)
-        m.d.comb += lane.eq(Mux(self.table_select, self.select_lane, self.lane_s3))
+        m.d.comb += lane.eq(Mux(self.table_s3, self.select_lane, self.lane_s3))
         lanes = []
         for p in range(_PES):
             byte = Signal(8, name=f"lane{p}_s3")
