@@ -78,7 +78,7 @@ class WindowFetch(wiring.Component):
 
     def _settings(self, m: Module) -> Signal:
         settings = Signal(SetI)
-        self._spread, self._single = Signal(), Signal()
+        self._spread, self._single = Signal(), Signal(init=1)  # what a pstride of 0 means, as after reset
         fields = view(SetI, self.ir)
         with m.If(self.executes[Opcode.SETI]):
             m.d.sync += [
