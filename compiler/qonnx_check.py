@@ -20,7 +20,7 @@ import onnx
 from nncosim.compiler.evaluate import accumulate, apply_exact, evaluate
 from nncosim.compiler.frontend import Import, dequantise_output, import_details, quantise_input, raw_outputs
 from nncosim.compiler.frontend.prepare import prepare
-from nncosim.compiler.ir import Add, Concat, Conv, Network, Op, Pool, Resize, Tensor
+from nncosim.compiler.ir import Add, Concat, Conv, Network, Op, Pool, Resize, Table, Tensor
 from nncosim.compiler.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
@@ -175,7 +175,10 @@ def _compare_layer(
     differs = exact != theirs
     if not differs.any():
         return
-    if op.function is None:
+    if isinstance(op, Table) and op.nearby:
+        low, high = np.array(op.nearby, dtype=np.int64)[inputs[0] & 255].transpose(3, 0, 1, 2)
+        outside = differs & ~((low <= np.minimum(theirs, ours)) & (np.maximum(theirs, ours) <= high))
+    elif op.function is None:
         outside = differs
     else:
         outside = differs & ~_near_threshold(op, inputs, accumulators, exact, theirs, magnitude)

@@ -13,6 +13,7 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
+    Curve,
     FloatInput,
     Parts,
     Quantised,
@@ -158,7 +159,7 @@ class Builder:
             return self.concatenate(value)
         if isinstance(value, Quantised):
             return value
-        if isinstance(value, Affine | FloatInput):
+        if isinstance(value, Affine | Curve | FloatInput):
             raise Refusal(f"{what} is not quantised (a float lies between quantised operators)",
                           "add a Quant (Brevitas: QuantIdentity or QuantReLU) before this node")
         raise Refusal(f"{what} must be a quantised activation, not a constant")

@@ -9,10 +9,12 @@ from math import isqrt, prod
 
 import numpy as np
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant
+from nncosim.compiler.frontend.curves import product, scaled
 from nncosim.compiler.frontend.layers import add_tensors
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
+    Curve,
     FloatInput,
     Parts,
     QuantConstant,
@@ -120,6 +122,8 @@ def _with_constant(
         node = replace(node, inputs=(node.inputs[1], node.inputs[0]))
     value = node.input(0)
     constant = _constant_array(node.input(1))
+    if isinstance(value, Curve):
+        return scaled(value, *use(channel_constant(constant, value.shape, value.map_shape, what)), node)
     factor, shift = use(_per_channel(value, builder, constant, what))
     return _scale_shift(builder, node, factor, shift)
 
@@ -139,7 +143,9 @@ def subtract(builder: Builder, node: Node) -> Value:
 
 
 def multiply(builder: Builder, node: Node) -> Value:
-    """Mul by a constant per channel."""
+    """Mul by a constant per channel, or of two functions of the same tensor."""
+    if not _is_constant(node.input(0)) and not _is_constant(node.input(1)):
+        return product(builder, node)
     return _with_constant(builder, node, "the constant of Mul", lambda c: (c, None))
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import onnx
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend import elementwise, layers, quant
+from nncosim.compiler.frontend import curves, elementwise, layers, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare
-from nncosim.compiler.frontend.values import Affine, Constant, FloatInput, Parts, Quantised, Unknown, Value
+from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
 from nncosim.compiler.ir import Network, Op, QuantFunction, Requantize, TensorType
 from nncosim.compiler.overflow import accumulator_bounds
 from onnx import numpy_helper
@@ -54,6 +54,7 @@ HANDLERS: Mapping[str, Handler] = {
     "Trunc": quant.trunc,
     "Unsqueeze": elementwise.reshape,
     "Upsample": elementwise.resize,
+    **dict.fromkeys(curves.FUNCTIONS, curves.element_function),
 }
 """ONNX operator type to the function that imports it: a new operator is one more line here."""
 
@@ -64,9 +65,8 @@ _REMEDIES = {
     "LogSoftmax": "end the model before it: the order of the classes is the same",
     "ArgMax": "end the model before it",
     "TopK": "end the model before it",
-    "Sigmoid": "use Relu",
-    "LeakyRelu": "use Relu",
-    "HardSwish": "use Relu",
+    "Erf": "use HardSwish, or x * Sigmoid(x)",
+    "Gelu": "use HardSwish, or x * Sigmoid(x)",
     "ConvTranspose": "use nearest Resize and Conv",
     "QuantizeLinear": "export QONNX (Quant nodes); qonnx's QCDQToQuant converts this format",
     "DequantizeLinear": "export QONNX (Quant nodes); qonnx's QCDQToQuant converts this format",
@@ -206,6 +206,8 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
                               "use the first output of Dropout, MaxPool and the like only")
             if isinstance(value, Affine):
                 value = _raw_output(builder, where, value)
+            if isinstance(value, Curve):
+                raise Refusal("this graph output is a float", "add an output Quant (Brevitas: QuantIdentity) after it")
             if not isinstance(value, Parts | Quantised):
                 raise Refusal("a graph output must be computed from a quantised input")
             tensor = builder.quantised(value).tensor

@@ -8,9 +8,11 @@ from fractions import Fraction
 import numpy as np
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant, map_shape
+from nncosim.compiler.frontend.curves import write_table
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
+    Curve,
     FloatInput,
     Parts,
     QuantConstant,
@@ -108,7 +110,7 @@ def read_parameters(node: Node) -> QuantParameters:
 
 
 def quant(builder: Builder, node: Node) -> Value:
-    """Quant: a constant, the graph's input, an affine form, or data that is already quantised."""
+    """Quant: a constant, the graph's input, an affine form, a curve, or data that is already quantised."""
     parameters = read_parameters(node)
     value = node.input(0)
     if isinstance(value, Constant):
@@ -116,6 +118,9 @@ def quant(builder: Builder, node: Node) -> Value:
     if isinstance(value, QuantConstant):
         real = value.ints.astype(np.float32) * value.scale
         return _quantise_constant(real, parameters)
+    if isinstance(value, Curve):
+        kind = parameters.tensor_type(value.shape, value.map_shape)
+        return write_table(builder, node, value, kind, parameters.rounding)
     if isinstance(value, FloatInput):
         return _network_input(builder, node, value, parameters)
     if isinstance(value, Parts):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
+from nncosim.compiler.frontend.enclosures import Real
 from nncosim.compiler.ir import Op
 
 __all__ = [
-    "Affine", "Constant", "FloatInput", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",
+    "Affine", "Constant", "Curve", "FloatInput", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",
     "fractions",
 ]
 
@@ -143,4 +145,18 @@ class Parts:
     output: str
 
 
-Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A real function of the integers of network tensor `tensor`, the same for all elements, waiting for its Quant.
+
+    `real`: of (integer, decimal digits), the function's value enclosed to about so many digits.
+    """
+
+    tensor: str
+    map_shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    real: Callable[[int, int], Real]
+    nodes: tuple[str, ...]
+
+
+Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve
