@@ -126,8 +126,10 @@ def _table(rng: np.random.Generator) -> Made:
     return f"{c}x{h}x{w}", partial(table, c=c, h=h, w=w, out=_type(rng), source=_type(rng)), c * h * w
 
 
-_MAKERS: dict[str, Callable[[np.random.Generator], Made]] = {"gemm": _gemm, "max": partial(_pool, mode="max"), "sum": partial(_pool, mode="sum"), "add": _add,
-           "requantize": _requantize, "resize": _resize, "table": _table}  # fmt: skip
+_MAKERS: dict[str, Callable[[np.random.Generator], Made]] = {
+    "gemm": _gemm, "max": partial(_pool, mode="max"), "sum": partial(_pool, mode="sum"), "add": _add,
+    "requantize": _requantize, "resize": _resize, "table": _table,
+}  # fmt: skip
 
 
 def run_layer(seed: int, index: int, backend: str) -> tuple[str, Run]:
