@@ -14,3 +14,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     pytest_plugin.pytest_addoption(parser)
     group = parser.getgroup("nncosim")
     group.addoption("--update-baselines", action="store_true", help="write this run's cycles to regress/baselines.json")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests run when asked for: by ``-m``, by ``-k``, or by name."""
+    if config.option.markexpr or config.option.keyword or any("::" in argument for argument in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]

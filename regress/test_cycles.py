@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import CASES
 from nncosim.regress.harness import compile_digits, digits_images, run_case, run_compiled
 
@@ -70,13 +71,8 @@ def test_small_cases(backend, pytestconfig):
     judge(measure(SMALL, backend), pytestconfig)
 
 
-def test_large_cases_on_iss(pytestconfig):
-    judge(measure(LARGE, "iss"), pytestconfig)
-
-
-@pytest.mark.slow
-def test_large_cases_on_rtl(pytestconfig):
-    judge(measure(LARGE, "rtl"), pytestconfig)
+def test_large_cases(backend, pytestconfig):
+    judge(measure(LARGE, backend), pytestconfig)
 
 
 def test_digits(backend, pytestconfig):
@@ -101,8 +97,6 @@ def test_a_slower_case_fails_with_a_table():
 
 def test_a_planted_slower_program_is_seen():
     """The figures of this machine against those of one with a port to L2 of 16 bytes."""
-    from nncosim.platforms.j3dai import PLATFORM
-
     slow = run_case("conv3x3_16", "iss", seed=SEED, platform=PLATFORM.with_parameters(dmpa_bits=128))
     assert slow.problems() == []
     assert "conv3x3_16" in slower(read(), {"conv3x3_16": slow.cycles})

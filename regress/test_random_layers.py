@@ -25,7 +25,6 @@ from nncosim.regress.harness import Run, command, run_compiled, saturated
 GENERATOR = 0x3DA1_CA5E
 LAYERS = 200
 GROUP = 20  # layers in one test: a failure names the layer, and few tests share the cost of starting
-ON_RTL = 24
 MOST_MACS = 6_000_000  # about 10,000 cycles
 MAY_SATURATE = 0.05
 
@@ -137,7 +136,7 @@ def run_layer(seed: int, index: int, backend: str) -> tuple[str, Run]:
     return text, run_compiled(compile_network(network, PLATFORM), backend, "direct", seed=seed)
 
 
-def check(indices: list[int], seed: int, backend: str, test: str) -> None:
+def check(indices: range, seed: int, backend: str, test: str) -> None:
     """Runs layers; fails with all that do not hold."""
     found = []
     worst = 0.0
@@ -157,20 +156,14 @@ def check(indices: list[int], seed: int, backend: str, test: str) -> None:
 
 
 @pytest.mark.parametrize("first", range(0, LAYERS, GROUP))
-def test_layers_on_iss(first, seed):
-    check(list(range(first, first + GROUP)), seed, "iss", f"test_layers_on_iss[{first}]")
-
-
-@pytest.mark.parametrize("part", range(4))
-def test_some_layers_on_rtl(part, seed):
-    chosen = np.random.default_rng([GENERATOR, seed]).permutation(LAYERS)[:ON_RTL]
-    check(sorted(int(i) for i in chosen)[part::4], seed, "rtl", f"test_some_layers_on_rtl[{part}]")
+def test_layers(first, backend, seed):
+    check(range(first, first + GROUP), seed, backend, f"test_layers[{backend}-{first}]")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, LAYERS, GROUP))
-def test_all_layers_on_rtl(first, seed):
-    check(list(range(first, first + GROUP)), seed, "rtl", f"test_all_layers_on_rtl[{first}]")
+@pytest.mark.parametrize("first", range(LAYERS, 10 * LAYERS, GROUP))
+def test_more_layers(first, seed):
+    check(range(first, first + GROUP), seed, "rtl", f"test_more_layers[{first}]")
 
 
 def test_the_layers_are_of_all_kinds(seed):
