@@ -13,7 +13,10 @@ from typing import ClassVar
 from nncosim.platforms.base import Engine, Memory, Mover, Platform, Published, is_power_of_two
 from nncosim.platforms.errors import PlatformError
 
-__all__ = ["PLATFORM", "J3dai"]
+__all__ = ["NCB_FLIP_FLOP_BITS", "PLATFORM", "J3dai"]
+
+NCB_FLIP_FLOP_BITS = 2179
+"""Counted in the mapped netlist by regress/test_timing.py, which fails when this is not what it counts."""
 
 _CHAPTER = "Szczepanski et al., Closing the Gap Between AI Models and Silicon (2025), table 4.1"
 
@@ -109,6 +112,15 @@ class J3dai(Platform):
     @property
     def l2_words(self) -> int:
         return self.l2_bytes // self.word_bytes
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What limits the design, for `nncosim platforms j3dai`."""
+        storage = self.l1_bytes + self.wmem_bytes + self.imem_bytes
+        return {
+            "SRAM of a cluster": f"{storage // 1024} KiB (L1, WMEM, IMEM), of 128 KiB it may have",
+            "flip-flops of an NCB": f"{NCB_FLIP_FLOP_BITS} bits, of 8,192 it may have",
+        }
 
     @property
     def memories(self) -> tuple[Memory, ...]:

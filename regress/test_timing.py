@@ -20,7 +20,7 @@ from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.l2 import L2
 from nncosim.hdl.j3dai.ncb import Ncb
 from nncosim.hdl.sram import SRAM_MODULE
-from nncosim.platforms.j3dai import J3dai
+from nncosim.platforms.j3dai import NCB_FLIP_FLOP_BITS, J3dai
 from nncosim.tb.sta import LIMIT, SRAM, StaOptions, TimingReport, time_design
 
 NCB_FLIP_FLOPS = 8 * 1024
@@ -142,6 +142,7 @@ def test_ncb_flip_flops(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\nflip-flops of an NCB: {alone} bits (in the cluster: {inside}), at most {NCB_FLIP_FLOPS}")
     assert 0 < alone <= NCB_FLIP_FLOPS
+    assert alone == NCB_FLIP_FLOP_BITS, "platforms/j3dai.py states another number"
     assert 0 < inside <= NCB_FLIP_FLOPS
 
 

@@ -24,26 +24,27 @@ FETCH_CYCLES = {1: 1, 2: 2}
 """Read cycles of a window by `pstride`; any other takes one for each PE."""
 
 LOAD_TO_CLUSTER = 3
-"""A LOAD beat issued in cycle t is at the cluster's `wr` inputs in cycle t + 3 and uses its memories' write port in t + 4."""
+"""A LOAD beat issued in cycle t is at the cluster's `wr` inputs in cycle t + 3 and uses its memories' write port in t
++ 4."""
 
 DRAIN_AHEAD = LOAD_TO_CLUSTER + 1
 """A cluster's `drain_ahead` in cycle t says that a drain uses L1's write port in cycle t + 4."""
 
 STORE_TO_CLUSTER = 1
-"""A STORE beat issued in cycle t is at the cluster's `rd` inputs in cycle t + 1, blocks a window fetch issued in t + 1 and
-uses L1's read port in t + 2."""
+"""A STORE beat issued in cycle t is at the cluster's `rd` inputs in cycle t + 1, blocks a window fetch issued in t + 1
+and uses L1's read port in t + 2."""
 
 STORE_TO_DATA = 4
 """The words of a STORE beat issued in cycle t are on the cluster's `rd_data` in cycle t + 4."""
 
 STORE_TO_L2 = STORE_TO_DATA + 1
-"""A STORE beat issued in cycle t uses L2's port in cycle t + 5. A LOAD beat, or the fetch of a line, uses it in t + 1."""
+"""A STORE beat issued in cycle t uses L2's port in cycle t + 5. A LOAD beat or line fetch uses it in t + 1."""
 
 LOAD_TO_STORE = LOAD_TO_CLUSTER + 1 - (STORE_TO_CLUSTER + 1) + 1
 """Least distance from a LOAD beat to a STORE beat: the STORE reads L1 in the cycle after the LOAD wrote it."""
 
 STORE_TO_LOAD = STORE_TO_L2
-"""Least distance from a STORE beat to a LOAD beat or a SYNC: the LOAD reads L2 in the cycle after the STORE wrote it."""
+"""Least distance from a STORE beat to a LOAD beat or a SYNC: the LOAD reads L2 a cycle after the STORE wrote it."""
 
 LOAD_TO_SIGNAL = LOAD_TO_CLUSTER + 1
 """The descriptor's last LOAD beat, or a SYNC, issued in cycle t increments semaphores (`signal_in`) in cycle t + 4."""
@@ -52,9 +53,9 @@ STORE_TO_SIGNAL = STORE_TO_L2
 """A STORE's last beat issued in cycle t signals in cycle t + 5. LISTS_DONE is incremented in the same cycle."""
 
 LIST_TO_TAKE = 5
-"""A list pushed (the bus writes DMPA_PUSH) in cycle t to an idle DMPA has its first descriptor offered in cycle t + 5; it is taken
-then if its semaphores allow, and its first beat is issued in t + 6. A further line of descriptors is offered 4 cycles
-after the last descriptor of the line before it was."""
+"""A list pushed (the bus writes DMPA_PUSH) in cycle t to an idle DMPA has its first descriptor offered in cycle t + 5;
+it is taken then if its semaphores allow, and its first beat is issued in t + 6. A further line of descriptors is
+offered 4 cycles after the last descriptor of the line before it was."""
 
 MAC_TO_FETCH = 1
 """A MAC that executes in cycle t issues its first window fetch in t + 1 at the earliest."""
@@ -70,10 +71,10 @@ SIGNAL_CYCLES = 26
 """A SIGNAL that executes in cycle t increments the output semaphore (`signal_out`) in cycle t + 26."""
 
 PARAMETER_CYCLES = 20
-"""LDP executes at the earliest 20 cycles after the issue of the last micro-operation that ended a job drained with the same
-parameter set."""
+"""LDP executes at the earliest 20 cycles after the issue of the last micro-operation that ended a job drained with the
+same parameter set."""
 
 TABLE_LATENCY = 2
-"""TABLE: a window staged in cycle t is taken in t (at the earliest one cycle after its fetch, as any window); its first
-micro-operation is issued in t + TABLE_LATENCY + 2 at the earliest. The next window's fetch starts one cycle after the last
-micro-operation was issued."""
+"""TABLE: a window staged in cycle t is taken in t (at the earliest one cycle after its fetch, as any window); its
+first micro-operation is issued in t + TABLE_LATENCY + 2 at the earliest. The next window's fetch starts one cycle
+after the last micro-operation was issued."""
