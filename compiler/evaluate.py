@@ -103,6 +103,8 @@ def _pair_table(
 
 def execute(op: Op, inputs: list[np.ndarray], *, exact: bool = False) -> np.ndarray:
     """One operator on int arrays (C, H, W): by its `requant`, or with `exact` by its `function`."""
+    if isinstance(op, Table) and exact and op.function is not None:
+        return apply_exact(op.function, [np.asarray(i, dtype=np.int64) for i in inputs])
     accumulators = accumulate(op, inputs)
     if isinstance(op, Concat | Resize | Table):
         return accumulators[0]

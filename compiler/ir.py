@@ -149,10 +149,11 @@ class Requantize(Op):
 
 @dataclass(frozen=True, eq=False)
 class Table(Op):
-    """Element-wise function of one tensor of at most 8 bits: the output is `values[q & 255]`, `function` is None.
+    """Element-wise function of one tensor of at most 8 bits: the output is `values[q & 255]`, and `requant` is None.
 
     `values`: 256 integers, for signed inputs q = -1 is the last. `nearby`: empty, or for each of them (lowest, highest)
-    result that float32 arithmetic may give instead, for comparisons with a float executor.
+    result that float32 arithmetic may give instead, for comparisons with a float executor. `function` is there where
+    the table stands for a Requantize.
     """
 
     values: tuple[int, ...] = field(kw_only=True)

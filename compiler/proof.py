@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from nncosim.compiler.arithmetic import Requant, Rounding
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.ir import Add, Concat, Network, Op, Proof, QuantFunction, Resize, Tensor
+from nncosim.compiler.ir import Add, Concat, Network, Op, Proof, QuantFunction, Requantize, Resize, Table, Tensor
 from nncosim.compiler.overflow import accumulator_bounds, check_accumulators
 from nncosim.compiler.proof_pairs import prove_pairs
 from nncosim.compiler.search import Found, Steps, dyadic, largest_shift, multipliers
@@ -31,6 +31,7 @@ class RequantCaps:
 
     multiplier_bits, constant_bits: widths of the signed m and c. max_shift: largest s. roundings: the
     modes it has. accumulator_bits: width of the signed accumulator. The sum acc * m + c has 64 bits.
+    tables: whether the platform has an operator `ir.Table`.
     """
 
     multiplier_bits: int = 32
@@ -38,6 +39,7 @@ class RequantCaps:
     max_shift: int = 62
     roundings: frozenset[Rounding] = frozenset(Rounding)
     accumulator_bits: int = 32
+    tables: bool = False
 
 
 def prove(network: Network, caps: RequantCaps | None = None) -> Network:
@@ -52,8 +54,11 @@ def prove(network: Network, caps: RequantCaps | None = None) -> Network:
 
 
 def prove_op(op: Op, inputs: tuple[Tensor, ...], caps: RequantCaps) -> Op:
-    """One operator with `requant` and `proof`; Concat and Resize have none."""
-    if isinstance(op, Concat | Resize) or op.function is None:
+    """One operator with `requant` and `proof`; Concat and Resize have none.
+
+    A Requantize whose roundings no integers meet (ties of half to even) becomes a Table where `caps` allows it.
+    """
+    if isinstance(op, Concat | Resize | Table) or op.function is None:
         return op
     if isinstance(op, Add):
         ranges = [(t.type.lo, t.type.hi) for t in inputs]
@@ -64,7 +69,23 @@ def prove_op(op: Op, inputs: tuple[Tensor, ...], caps: RequantCaps) -> Op:
             requant, proof = prove_function(op.function, low, high, caps)
         except CompileError as error:
             raise CompileError(f"layer {op.name!r}: {error}") from error
+    if caps.tables and isinstance(op, Requantize) and not proof.exact:
+        table = _as_table(op, op.function, inputs[0])
+        if table is not None:
+            return table
     return replace(op, requant=requant, proof=proof)
+
+
+def _as_table(op: Requantize, function: QuantFunction, source: Tensor) -> Table | None:
+    """The same operator as a table; None for more than 8 bits, or a function that differs from channel to channel."""
+    kind, channels = source.type, len(function.offset)
+    fits = (-128 if kind.signed else 0) <= kind.lo and kind.hi <= (127 if kind.signed else 255)
+    if not fits or len({*zip(function.ratios[0], function.offset, strict=True)}) > 1:
+        return None
+    reach = [min(max(b - 256 if kind.signed and b > 127 else b, kind.lo), kind.hi) for b in range(256)]
+    proof = Proof(True, channels, channels, checked_values=kind.hi - kind.lo + 1, acc_lo=kind.lo, acc_hi=kind.hi)
+    values = tuple(_value(function, q) for q in reach)
+    return Table(op.name, op.inputs, op.output, onnx_nodes=op.onnx_nodes, function=function, proof=proof, values=values)
 
 
 def prove_function(

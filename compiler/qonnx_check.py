@@ -20,7 +20,7 @@ import onnx
 from nncosim.compiler.evaluate import accumulate, apply_exact, evaluate
 from nncosim.compiler.frontend import Import, dequantise_output, import_details, quantise_input, raw_outputs
 from nncosim.compiler.frontend.prepare import prepare
-from nncosim.compiler.ir import Add, Concat, Conv, Network, Op, Pool, Resize, Table, Tensor
+from nncosim.compiler.ir import Add, Conv, Network, Op, Pool, Table, Tensor
 from nncosim.compiler.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
@@ -166,11 +166,12 @@ def _compare_layer(
 ) -> None:
     accumulators = accumulate(op, inputs)
     layer.values += theirs.size
-    if isinstance(op, Concat | Resize) or op.function is None or op.requant is None:
-        exact = ours = accumulators[0]
-    else:
+    exact = ours = accumulators[0]
+    if op.function is not None:
+        if isinstance(op, Table):  # its function is that of the Requantize for which it stands
+            accumulators = inputs
         exact = apply_exact(op.function, accumulators)
-        ours = op.requant.apply(*accumulators)
+        ours = op.requant.apply(*accumulators) if op.requant is not None else ours
     _note(layer, "wrong", ours != exact, exact, ours, number)
     differs = exact != theirs
     if not differs.any():

@@ -9,7 +9,7 @@ from typing import Any
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.image import Image, Segment
-from nncosim.compiler.ir import Concat, Network, Op
+from nncosim.compiler.ir import Concat, Network, Op, Table
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.prefetch import prefetch
@@ -55,7 +55,7 @@ class _Layer:
 class J3daiBackend:
     """See `backends.Backend`."""
 
-    caps = RequantCaps()
+    caps = RequantCaps(tables=True)
 
     def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:
         found = []
@@ -71,7 +71,7 @@ class J3daiBackend:
         self, op: Op, network: Network, platform: Platform
     ) -> tuple[tuple[Candidate, ...], tuple[Problem, ...]]:
         kernels, reasons = candidate_kernels(KERNELS, op, network, platform)
-        ready = op.requant is not None or op.function is None
+        ready = op.requant is not None or op.function is None or isinstance(op, Table)
         found = tuple(
             Candidate(k, k.engine, k.cycles(op, network, platform) if ready else Cost.exactly(0)) for k in kernels
         )
