@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random single-bit flips in instruction words: simulator and RTL do the same, whatever the program has become.
+"""Random single-bit flips in instruction words (of the clusters, and the DMPA's descriptors): simulator and RTL do the
+same, whatever the program has become.
 
 A flipped image either runs to its end with the same writes to L2 in the same cycles on both, or traps on both, or
 never ends on both (the limit is 4 times the prediction). Both begin with the same contents in all memories, so that
@@ -10,12 +11,15 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from nncosim.compiler.compile import Compiled
-from nncosim.hdl.j3dai.asm import disassemble
+from nncosim.hdl.j3dai.asm import disassemble, disassemble_descriptors
+from nncosim.hdl.j3dai.isa import Descriptor
+from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
 from nncosim.regress.harness import compile_case, simulation
@@ -41,11 +45,12 @@ CASES = ("conv3x3_16", "conv1x1_odd", "conv_groups_small", "conv_dilated", "dw3x
          "table_few_channels", "chain")  # fmt: skip
 FLIPS = 1000  # of all cases together, in `make test`
 MORE_FLIPS = 5000
+DESCRIPTOR_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Flip:
-    """Bit `bit` of the instruction word at byte `at` of L2. `before`, `after`: the instruction in words."""
+    """Bit `bit` of the instruction or descriptor at byte `at` of L2. `before`, `after`: what it says."""
 
     at: int
     bit: int
@@ -53,7 +58,7 @@ class Flip:
     after: str
 
     def __str__(self) -> str:
-        return f"bit {self.bit} of the instruction at L2 byte {self.at:#x}: {self.before}  ->  {self.after}"
+        return f"bit {self.bit} of the word at L2 byte {self.at:#x}: {self.before}  ->  {self.after}"
 
 
 @dataclass(frozen=True)
@@ -82,17 +87,46 @@ def instruction_words(compiled: Compiled) -> list[tuple[int, int]]:
     return found
 
 
-def flips(compiled: Compiled, name: str, seed: int, count: int) -> list[Flip]:
-    """`count` different flips, chosen by seed and name."""
+def descriptor_words(compiled: Compiled) -> list[tuple[int, bytes]]:
+    """(byte address in L2, contents) of every DMPA descriptor of an image."""
+    found = []
+    for buffer in compiled.lowered.buffers:
+        if buffer.kind == "list":
+            at = compiled.placement.address[buffer.name]
+            segment = next(s for s in compiled.image.segments if 0 <= L2_BASE + at - s.address < len(s.data))
+            raw = segment.data[L2_BASE + at - segment.address :][: buffer.size]
+            parts = [raw[n : n + DESCRIPTOR_BYTES] for n in range(0, len(raw), DESCRIPTOR_BYTES)]
+            found += [(at + DESCRIPTOR_BYTES * n, part) for n, part in enumerate(parts) if any(part)]
+    return found
+
+
+def program_flips(compiled: Compiled, name: str, seed: int, count: int) -> list[Flip]:
+    """`count` different flips in cluster programs, chosen by seed and name."""
     words = instruction_words(compiled)
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    chosen = rng.permutation(len(words) * 64)[:count]
     out = []
-    for number in chosen:
+    for number in rng.permutation(len(words) * 64)[:count]:
         (at, word), bit = words[number // 64], int(number % 64)
-        before, after = disassemble([word])[0], disassemble([word ^ 1 << bit])[0]
-        out.append(Flip(at, bit, before.partition(" ")[2].strip(), after.partition(" ")[2].strip()))
+        before, after = (disassemble([w])[0].partition(" ")[2].strip() for w in (word, word ^ 1 << bit))
+        out.append(Flip(at, bit, before, after))
     return out
+
+
+def descriptor_flips(compiled: Compiled, name: str, seed: int, count: int) -> list[Flip]:
+    """`count` different flips in descriptors, chosen by seed and name."""
+    words = descriptor_words(compiled)
+    used = dict(iter(Descriptor.as_shape()))["pad"].offset
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), 1])
+    out = []
+    for number in rng.permutation(len(words) * used)[:count]:
+        (at, raw), bit = words[number // used], int(number % used)
+        changed = (int.from_bytes(raw, "little") ^ 1 << bit).to_bytes(DESCRIPTOR_BYTES, "little")
+        before, after = (disassemble_descriptors(r)[0].partition(" ")[2].strip() for r in (raw, changed))
+        out.append(Flip(at, bit, before, after))
+    return out
+
+
+Maker = Callable[[Compiled, str, int, int], list[Flip]]
 
 
 def written(address: np.ndarray, mask: np.ndarray, data: np.ndarray) -> tuple[tuple[int, bytes], ...]:
@@ -132,9 +166,8 @@ class Rtl:
         model.restore(self.state)
         take_records(model, platform, 0)
         if flip is not None:
-            word = flip.at // 16
-            model.memory(f"{SOC}.l2.bank{word % 8}", np.uint8)[word // 8, flip.at % 16 + flip.bit // 8] ^= (
-                1 << flip.bit % 8)
+            word, byte = divmod(flip.at + flip.bit // 8, 16)
+            model.memory(f"{SOC}.l2.bank{word % 8}", np.uint8)[word // 8, byte] ^= 1 << flip.bit % 8
         model.frame = 1
         model.tick()
         model.frame = 0
@@ -223,7 +256,7 @@ def disagreement(rtl: Outcome, iss: Outcome) -> str:
             f"iss word {theirs[0]:#x} {theirs[1].hex()}")
 
 
-def compare(name: str, seed: int, first: int, last: int) -> tuple[Counter[str], list[str]]:
+def compare(name: str, seed: int, first: int, last: int, make: Maker) -> tuple[Counter[str], list[str]]:
     """Flips number `first` to `last` of a case: how they ended, and where simulator and RTL disagree."""
     compiled = compile_case(name, seed)
     limit = HANG_FACTOR * compiled.predicted_cycles
@@ -235,7 +268,7 @@ def compare(name: str, seed: int, first: int, last: int) -> tuple[Counter[str], 
     problem = disagreement(healthy, iss.run(None, limit))
     if problem:
         found.append(f"{name} without a flip: {problem}")
-    for flip in flips(compiled, name, seed, last)[first:]:
+    for flip in make(compiled, name, seed, last)[first:]:
         ours, theirs = rtl.run(flip, limit), iss.run(flip, limit)
         ends["the same" if ours == healthy else "another result" if ours.kind == "done" else ours.kind] += 1
         problem = disagreement(ours, theirs)
@@ -250,8 +283,8 @@ def share(count: int) -> int:
     return -(-count // len(CASES))
 
 
-def check(name: str, seed: int, first: int, last: int) -> None:
-    ends, found = compare(name, seed, first, last)
+def check(name: str, seed: int, first: int, last: int, make: Maker = program_flips) -> None:
+    ends, found = compare(name, seed, first, last, make)
     print(f"{name}: {last - first} flips, {dict(ends)}, {len(found)} disagreements")
     again = f"repeat with: pytest regress/test_bitflips.py -k {name} --seed {seed}"
     assert not found, "\n".join([f"{len(found)} of {last - first} flips, seed {seed}", *found, again])
@@ -261,6 +294,11 @@ def check(name: str, seed: int, first: int, last: int) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_flips(name, seed):
     check(name, seed, 0, share(FLIPS))
+
+
+@pytest.mark.parametrize("name", ("dw3x3_odd", "concat_shifted", "chain"))
+def test_flips_in_descriptors(name, seed):
+    check(name, seed, 0, 70, descriptor_flips)
 
 
 @pytest.mark.slow
@@ -276,7 +314,7 @@ def test_a_flip_that_only_one_sees_is_a_disagreement(seed):
     rtl = Rtl(compiled, random_inputs(compiled.network, seed), seed)
     iss = Iss(rtl)
     healthy = iss.run(None, limit)
-    tried = flips(compiled, "conv3x3_16", seed, 16)
+    tried = program_flips(compiled, "conv3x3_16", seed, 16)
     seen = [bool(disagreement(rtl.run(flip, limit), healthy)) for flip in tried]
     changed = [iss.run(flip, limit) != healthy for flip in tried]
     rtl.close()
