@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LIBERTY := /usr/share/qflow/tech/osu018/osu018_stdcells.lib
 PYTEST_ARGS ?=
+PARTS := platforms hdl kernels compiler tb regress
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -25,9 +26,11 @@ demo: setup
 test: setup timing-tools
 	$(BIN)/python -m pytest tests regress -n $(JOBS) $(PYTEST_ARGS)
 
+# mypy does not follow an editable install's mapping of folders to packages: it gets them as links.
 lint: setup
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(foreach part,platforms hdl kernels compiler tb regress,-p nncosim.$(part))
+	@mkdir -p build/lint/nncosim && cd build/lint/nncosim && for part in $(PARTS); do ln -sfn ../../../$$part $$part; done
+	MYPYPATH=build/lint $(BIN)/mypy $(foreach part,$(PARTS),-p nncosim.$(part))
 
 setup: $(STAMP)
 

@@ -32,7 +32,7 @@ class Rounding(enum.IntEnum):
     HALF_TOWARD_ZERO = 7
 
 
-def round_shift(value: np.ndarray, shift: np.ndarray | int, rounding: np.ndarray | int) -> np.ndarray:
+def round_shift(value: np.ndarray | np.int64, shift: np.ndarray | int, rounding: np.ndarray | int) -> np.ndarray:
     """Divide int64 `value` by 2**shift (0 to 62) and round; arrays broadcast against each other."""
     value = np.asarray(value, dtype=np.int64)
     shift = np.asarray(shift, dtype=np.int64)

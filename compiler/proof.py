@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from nncosim.compiler.arithmetic import Requant, Rounding
@@ -207,7 +208,7 @@ def _verify(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, req
     """
     channels = np.arange(len(function.offset))
     spans = int((acc_hi - acc_lo + 1).sum())
-    limits = {"acc_lo": int(acc_lo.min()), "acc_hi": int(acc_hi.max()), "channels": len(channels)}
+    limits: dict[str, Any] = {"acc_lo": int(acc_lo.min()), "acc_hi": int(acc_hi.max()), "channels": len(channels)}
     if function.hi - function.lo > MAX_STEPS:
         same = _same_numbers(function, requant)
         return Proof(bool(same.all()), int(same.sum()), checked_values=spans, **limits)

@@ -42,14 +42,14 @@ def fit(
     channels = accumulators[0].shape[0]
     spread = [max(1.0, float(a.std())) for a in accumulators]
     target = (out.hi - out.lo) / 7.0 / math.sqrt(len(spread))  # 3.5 sigma to each side
-    gains = [target / s * rng.uniform(0.8, 1.0, channels) for s in spread]
-    shift = np.array([bits - 1 - math.frexp(max(g[c] for g in gains))[1] for c in range(channels)]).clip(0, 62)
+    gains: list[np.ndarray] = [np.asarray(target / s * rng.uniform(0.8, 1.0, channels)) for s in spread]
+    shift = np.array([bits - 1 - math.frexp(max(float(g[c]) for g in gains))[1] for c in range(channels)]).clip(0, 62)
     m = tuple(np.rint(g * 2.0**shift).astype(np.int64) for g in gains)
     middle = (out.hi + out.lo + 1) / 2 * 2.0**shift
     c = np.rint(middle).astype(np.int64) + rng.integers(-1000, 1000, channels)
     for a, k in zip(accumulators, m, strict=True):
         c = c - np.rint(float(a.mean()) * k).astype(np.int64)
-    modes = np.full(channels, int(rounding)) if rounding is not None else rng.integers(0, 8, channels)
+    modes: np.ndarray = np.full(channels, int(rounding)) if rounding is not None else np.asarray(rng.integers(0, 8, channels))
     full = np.full(channels, 0, dtype=np.int64)
     requant = Requant(m, c, shift.astype(np.int64), full + out.lo, full + out.hi, modes)
     function = None

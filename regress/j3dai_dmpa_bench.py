@@ -3,6 +3,7 @@
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from amaranth.hdl import Module
@@ -77,7 +78,7 @@ class Reference:
 
     def __init__(self, l2: list[int], clusters: int):
         self.l2 = list(l2)
-        self.local = [defaultdict(int) for _ in range(clusters)]  # (space, word) -> value
+        self.local: list[dict[tuple[int, int], int]] = [defaultdict(int) for _ in range(clusters)]
         self.loads: list[tuple[int, int, int, int, int]] = []  # (task, cluster, space, word, value)
         self.stores: list[tuple[int, int, int]] = []  # (task, l2 word, value)
 
@@ -109,12 +110,17 @@ class Bench:
     def __init__(self, model: Model, clusters: int, beat_words: int, rng: random.Random, drains: float):
         self.model, self.clusters, self.rng, self.drains = model, clusters, rng, drains
         self.beat_words = beat_words
-        self.local = [defaultdict(int) for _ in range(clusters)]
-        self.loads, self.stores, self.signals = [], [], []  # as in Reference, with the cycle first
+        self.local: list[dict[tuple[int, int], int]] = [defaultdict(int) for _ in range(clusters)]
+        self.loads: list[Any] = []  # as in Reference, with the cycle first
+        self.stores: list[Any] = []
+        self.signals: list[Any] = []
         self.dones: list[int] = []
         self.signalled: dict[tuple[int, int], list[int]] = defaultdict(list)  # when the clusters signalled
         self.cycle = 0
-        self.reads, self.answers, self.landing, self.drain_history = {}, {}, {}, {}
+        self.reads: dict[Any, Any] = {}
+        self.answers: dict[Any, Any] = {}
+        self.landing: dict[Any, Any] = {}
+        self.drain_history: dict[Any, Any] = {}
         self.states = [model.memory(f"l2.bank{k}") for k in range(8)]
 
     def poke(self, address: int, value: int) -> None:

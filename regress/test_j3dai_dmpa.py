@@ -130,7 +130,8 @@ def check(bench: Bench, tasks: list[Task], before: list[int]) -> None:
     assert [entry[1:] for entry in sort_beats(bench.loads)] == [entry[1:] for entry in sort_beats(reference.loads)]
     assert [(word, index) for _, word, index in bench.stores] == [
         (word, tasks[number].list_index) for number, word, _ in reference.stores]
-    landed, began = defaultdict(int), {}
+    landed: dict[int, int] = defaultdict(int)
+    began: dict[int, int] = {}
     for (cycle, *_), (number, *_) in [*zip(sort_beats(bench.loads), sort_beats(reference.loads), strict=True),
                                       *zip(bench.stores, reference.stores, strict=True)]:
         landed[number] = max(landed[number], cycle)

@@ -63,7 +63,9 @@ def _channels(rng: np.random.Generator, most: int) -> int:
 
 
 def _convolution(rng: np.random.Generator, kind: str) -> Made:
-    kernel = (1, 1) if kind == "pointwise" else tuple(int(k) for k in rng.choice([1, 2, 3, 3, 3, 4, 5, 7], 2))
+    kernel: tuple[int, ...] = (1, 1)
+    if kind != "pointwise":
+        kernel = tuple(int(k) for k in rng.choice([1, 2, 3, 3, 3, 4, 5, 7], 2))
     if rng.random() < 0.7:
         kernel = (kernel[0], kernel[0])
     ic = _channels(rng, 400)
@@ -88,7 +90,7 @@ def _convolution(rng: np.random.Generator, kind: str) -> Made:
     text = f"{ic}x{h}x{w} -> {oc}, kernel {kernel}, stride {stride}, pad {pad}, {groups} groups, {options['rounding']}"
     text += f", dilation {dilation}" if dilation > 1 else ""
     macs = oc * (ic // groups) * kernel[0] * kernel[1] * (h // stride + 1) * (w // stride + 1)
-    return text, partial(conv, ic=ic, h=h, w=w, oc=oc, k=kernel, **options), macs
+    return text, partial(conv, ic=ic, h=h, w=w, oc=oc, k=(kernel[0], kernel[1]), **options), macs
 
 
 def _gemm(rng: np.random.Generator) -> Made:

@@ -25,7 +25,7 @@ def compare(model: Model, sram: Sram, rng: np.random.Generator, cycles: int = 30
         if rng.random() < 0.4:
             write = read  # the case that tells a wrong read-during-write from a right one
         enable = bool(rng.random() < 0.7)
-        mask = int(rng.choice([0, (1 << lanes) - 1, rng.integers(1 << min(lanes, 62))]))
+        mask = int(rng.choice([0, (1 << lanes) - 1, int(rng.integers(1 << min(lanes, 62)))]))
         value = int.from_bytes(rng.bytes(sram.width // 8 + 1), "little") % (1 << sram.width)
         model.r_en, model.r_addr = enable, read
         model.w_en, model.w_addr, model.w_data = mask, write, value

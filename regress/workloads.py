@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from nncosim.compiler.compile import compile_network
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import case, random_inputs
+from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.benchmark import PreparedBench
 from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
@@ -29,8 +31,9 @@ def _workload(monitored: bool) -> Workload:
     inputs = random_inputs(network, 1)
 
     def prepare(bench: PreparedBench) -> None:
-        load_image(bench, PLATFORM, image)
-        write_inputs(bench, image, inputs)
+        memories = cast(Backdoor, bench)  # all that is used of it is `memory`
+        load_image(memories, PLATFORM, image)
+        write_inputs(memories, image, inputs)
         bench["monitor_enable"] = int(monitored)
         bench["frame"] = 1
 

@@ -52,7 +52,7 @@ class _Port:
         if self.cell is not None:
             self.cell.value = value
         else:
-            self.buffer[:] = value.to_bytes(self.element_bytes, "little")
+            self.buffer[:] = list(value.to_bytes(self.element_bytes, "little"))
 
 
 class Model(Backdoor):

@@ -112,7 +112,7 @@ def _estimate(plan: Plan) -> float:
     """Cycles of a layer: the busiest cluster or the DMPA, and what cannot overlap."""
     nest, words = plan.nest, plan.platform.beat_words
     each = job_cycles(nest)
-    work = [
+    work: list[float] = [
         sum(jobs_of(nest, s.tile) * each * (s.b1 - s.b0) + _STEP_OVERHEAD + 12 * (s.b1 - s.b0) for s in r.steps)
         for r in plan.regions
     ]

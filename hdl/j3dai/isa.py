@@ -1,3 +1,5 @@
+# Amaranth's structs are declared by annotations that are shapes, its enums with a shape: mypy knows neither.
+# mypy: disable-error-code="valid-type,misc,call-arg"
 """Formats of the J3DAI accelerator: cluster instructions, DMPA descriptors, requantization records.
 
 This is the only place where they are written down; `MANUAL.md` beside this file says what they do.
@@ -5,15 +7,19 @@ Units: a *word* is 16 bytes (one pixel of 16 channels), a *line* is 8 words (one
 """
 
 import enum
+from typing import TYPE_CHECKING
 
 from amaranth.hdl import signed
 from amaranth.lib import data
-from amaranth.lib import enum as am_enum
+
+if TYPE_CHECKING:
+    import enum as am_enum
+else:
+    from amaranth.lib import enum as am_enum
 
 __all__ = [
     "INSTRUCTIONS", "INSTRUCTION_BITS", "AddB", "AddW", "Agu", "Descriptor", "DmpaOp", "Drain", "Fence", "Halt", "LdP",
-    "Loop",
-    "Mac", "MacOp", "Nop", "Opcode", "RequantRecord", "SetB", "SetD", "SetI", "SetO", "SetW", "Signal",
+    "Loop", "Mac", "MacOp", "Nop", "Opcode", "RequantRecord", "SetB", "SetD", "SetI", "SetO", "SetW", "Signal",
     "Space", "Wait",
 ]
 

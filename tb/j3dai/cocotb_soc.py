@@ -12,7 +12,7 @@ from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from nncosim.compiler.image import Image
 from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments
-from nncosim.tb.j3dai.rtl import PROBES, load_image, take_records, write_inputs
+from nncosim.tb.j3dai.rtl import PROBES, RawFrame, load_image, take_records, write_inputs
 
 __all__ = ["run_image"]
 
@@ -34,7 +34,7 @@ async def run_image(dut):
     clock.start()
     await ClockCycles(dut.clk, 4)
     dut.rst.value = 0
-    raw = []
+    raw: list[RawFrame] = []
     for values in job["inputs"]:
         write_inputs(model, image, values)
         start = int(dut.probe_cycle.value) if raw else 0

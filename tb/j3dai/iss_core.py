@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Shape
+from amaranth.lib import data
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.hdl.j3dai import timing
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Descriptor, DmpaOp, Drain, MacOp, Opcode, RequantRecord
@@ -52,7 +53,8 @@ class Reason:
 def formats_header() -> str:
     """Text of j3dai_formats.h."""
     lines = ["// Generated from hdl/j3dai. Do not edit.", "#pragma once"]
-    for fmt in (*INSTRUCTIONS.values(), Descriptor, RequantRecord):
+    formats: list[type[data.Struct]] = [*INSTRUCTIONS.values(), Descriptor, RequantRecord]
+    for fmt in formats:
         for name, field in fmt.as_shape():
             shape = Shape.cast(field.shape)
             value = f"{{{field.offset}, {shape.width}, {int(shape.signed)}}}"
