@@ -49,7 +49,9 @@ def fit(
     c = np.rint(middle).astype(np.int64) + rng.integers(-1000, 1000, channels)
     for a, k in zip(accumulators, m, strict=True):
         c = c - np.rint(float(a.mean()) * k).astype(np.int64)
-    modes: np.ndarray = np.full(channels, int(rounding)) if rounding is not None else np.asarray(rng.integers(0, 8, channels))
+    modes = np.full(channels, int(rounding) if rounding is not None else 0)
+    if rounding is None:
+        modes = np.asarray(rng.integers(0, 8, channels))
     full = np.full(channels, 0, dtype=np.int64)
     requant = Requant(m, c, shift.astype(np.int64), full + out.lo, full + out.hi, modes)
     function = None
