@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.image import Image, ImageError
-from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE
+from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, Counter
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
@@ -45,6 +45,9 @@ __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "t
 
 DEFAULT_LIMIT = 50_000_000
 """Cycles of a frame where the caller sets no limit."""
+
+KINDS = tuple(counter.name.lower() for counter in Counter)
+"""What a cycle of an engine counts as, in the order of its counters."""
 
 PROBES = ("frames_done", "error", "trap", "lists_done", "probe_cycle", "probe_running", "probe_armed", "probe_trap",
           "probe_cluster", "probe_dmpa", "probe_host_sleeping", "probe_host_pc")  # fmt: skip
@@ -213,11 +216,10 @@ def _run_cocotb(
 
 def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:
     engines = engine_names(platform)
-    kinds = ("busy", "wait_data", "wait_port", "wait_host", "control", "idle")
     out = {}
     for record in raw.counters:
         counters = {
-            engine: dict(zip(kinds, map(int, values), strict=True))
+            engine: dict(zip(KINDS, map(int, values), strict=True))
             for engine, values in zip(engines, record["counters"], strict=True)
         }
         out[int(record["cycle"])] = Completion(int(record["cycle"]), counters)
@@ -232,7 +234,7 @@ def _frames(
     frames = []
     first_list = 0
     # Counters are read a cycle late: the first cycle after reset, in which nothing can happen yet, is not in them.
-    zero = {"busy": 0, "wait_data": 0, "wait_port": 0, "wait_host": 0, "control": 0, "idle": -1}
+    zero = dict.fromkeys(KINDS, 0) | {"idle": -1}
     start = Completion(0, {engine: zero for engine in engine_names(platform)})
     for number, (records, values) in enumerate(zip(raw, inputs, strict=False)):
         tensors = capture(table, records.writes, first_list, values, seed + number)
