@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["Layout", "LayoutError", "from_bytes", "size_bytes", "to_bytes"]
+__all__ = ["Layout", "LayoutError", "Windows", "from_bytes", "size_bytes", "to_bytes"]
 
 _AXES = {"C": 0, "H": 1, "W": 2, "c": 3}
 
 
 class LayoutError(NncosimError):
     """A layout that contradicts itself, or data that does not fit it."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Rows cut into windows that may overlap: a pixel lies in the memory once for each window that it is in.
+
+    count: windows in a row. columns: pixels of a window. step: columns from one window's start to the next one's.
+    first: column at which window 0 starts (negative: before the row). fill: the value of pixels outside the row.
+    """
+
+    count: int
+    columns: int
+    step: int
+    first: int = 0
+    fill: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.columns, self.step) < 1 or self.columns < self.step or self.first > 0:
+            raise LayoutError(f"windows leave out pixels: {self}")
+
+    def starts(self) -> np.ndarray:
+        """First column of each window."""
+        return self.first + self.step * np.arange(self.count)
+
+    def cover(self, width: int) -> bool:
+        """Whether each column of a row is in a window."""
+        return self.first + self.step * (self.count - 1) + self.columns >= width
 
 
 @dataclass(frozen=True)
@@ -25,11 +53,14 @@ class Layout:
         "CHWc" is block planar, "HWCc" has all channels of a pixel together.
     channel_block: channels in a block; the last block is filled up.
     bits: of one stored element (1, 2, 4, 8, 16, 32). Elements under 8 bits are packed, the first in the low bits.
+    windows: if given, the "channels" of a position W are the pixels of a window with their channels, pixel by pixel:
+        a position of the W axis is a window, and a channel block holds one.
     """
 
     axes: str = "CHWc"
     channel_block: int = 1
     bits: int = 8
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         if sorted(self.axes) != sorted(_AXES):
@@ -40,13 +71,30 @@ class Layout:
     def blocks(self, channels: int) -> int:
         return -(-channels // self.channel_block)
 
+    def stored(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """What a (C, H, W) tensor is stored as: itself, or (elements of a window, H, windows)."""
+        c, h, w = shape
+        if self.windows is None:
+            return shape
+        if not self.windows.cover(w) or c * self.windows.columns > self.channel_block:
+            raise LayoutError(f"{self.windows} do not hold a row of {w} pixels of {c} channels")
+        return c * self.windows.columns, h, self.windows.count
+
     def as_dict(self) -> dict[str, Any]:
-        return {"axes": self.axes, "channel_block": self.channel_block, "bits": self.bits}
+        """Plain data, for `from_dict`."""
+        out: dict[str, Any] = {"axes": self.axes, "channel_block": self.channel_block, "bits": self.bits}
+        return out if self.windows is None else {**out, "windows": asdict(self.windows)}
+
+    @classmethod
+    def from_dict(cls, entry: Mapping[str, Any]) -> Layout:
+        """Raises TypeError for unknown keys, LayoutError for a layout that cannot be."""
+        windows = entry.get("windows")
+        return cls(**{**entry, "windows": None if windows is None else Windows(**windows)})
 
 
 def size_bytes(shape: tuple[int, int, int], layout: Layout) -> int:
-    """Bytes that a (C, H, W) tensor takes, filling included."""
-    c, h, w = shape
+    """Bytes that a (C, H, W) tensor takes, filling and copies included."""
+    c, h, w = layout.stored(shape)
     return -(-layout.blocks(c) * layout.channel_block * h * w * layout.bits // 8)
 
 
@@ -60,6 +108,8 @@ def to_bytes(array: np.ndarray, layout: Layout, fill: int = 0) -> bytes:
     Raises:
         LayoutError: a value that `layout.bits` cannot hold, signed or unsigned.
     """
+    if layout.windows is not None:
+        array = _windowed(array, layout)
     c, h, w = array.shape
     low, high = -(1 << (layout.bits - 1)), (1 << layout.bits) - 1
     if array.size and (int(array.min()) < low or int(array.max()) > high):
@@ -76,13 +126,37 @@ def to_bytes(array: np.ndarray, layout: Layout, fill: int = 0) -> bytes:
     return (flat << (np.arange(per_byte) * layout.bits)).sum(axis=1).astype(np.uint8).tobytes()
 
 
+def _windowed(array: np.ndarray, layout: Layout) -> np.ndarray:
+    """(C, H, W) as (column of a window and channel, H, window)."""
+    windows = layout.windows
+    assert windows is not None
+    c, h, w = array.shape
+    stored = layout.stored(array.shape)
+    columns = windows.starts()[None, :] + np.arange(windows.columns)[:, None]
+    inside = (columns >= 0) & (columns < w)
+    picked = np.where(inside, array[:, :, np.where(inside, columns, 0)], windows.fill)
+    return picked.transpose(2, 0, 1, 3).reshape(stored)
+
+
+def _unwindowed(array: np.ndarray, shape: tuple[int, int, int], windows: Windows) -> np.ndarray:
+    """The (C, H, W) that was cut into windows; of a pixel's copies the one in the last window."""
+    c, h, w = shape
+    cut = array.reshape(windows.columns, c, h, windows.count)
+    out = np.zeros(shape, dtype=array.dtype)
+    for window, start in enumerate(windows.starts()):
+        low, high = max(start, 0), min(start + windows.columns, w)
+        if low < high:
+            out[:, :, low:high] = cut[low - start : high - start, :, :, window].transpose(1, 2, 0)
+    return out
+
+
 def from_bytes(data: bytes, shape: tuple[int, int, int], layout: Layout, signed: bool) -> np.ndarray:
-    """The int64 array (C, H, W) stored in `data`; channels past the last are dropped.
+    """The int64 array (C, H, W) stored in `data`; channels past the last and all copies of a pixel but one are dropped.
 
     Raises:
         LayoutError: `data` is too short.
     """
-    c, h, w = shape
+    c, h, w = layout.stored(shape)
     need = size_bytes(shape, layout)
     if len(data) < need:
         raise LayoutError(f"a tensor of shape {shape} takes {need} bytes in this layout, not {len(data)}")
@@ -98,4 +172,5 @@ def from_bytes(data: bytes, shape: tuple[int, int, int], layout: Layout, signed:
     order = _order(layout)
     count = int(np.prod(sizes))
     split = flat[:count].reshape([sizes[axis] for axis in order]).transpose(np.argsort(order))
-    return split.transpose(0, 3, 1, 2).reshape(-1, h, w)[:c].copy()
+    stored = split.transpose(0, 3, 1, 2).reshape(-1, h, w)[:c]
+    return stored.copy() if layout.windows is None else _unwindowed(stored, shape, layout.windows)

@@ -65,7 +65,7 @@ def _places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
             )
             c, h, w = entry["shape"]
             out[name] = TensorPlace(
-                Tensor(name, (c, h, w), kind), entry["memory"], entry["address"], Layout(**entry["layout"]),
+                Tensor(name, (c, h, w), kind), entry["memory"], entry["address"], Layout.from_dict(entry["layout"]),
                 entry["role"], tuple(entry["lists"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:

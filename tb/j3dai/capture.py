@@ -57,7 +57,7 @@ def places(image: Image) -> dict[str, Place]:
         found = {}
         for name, entry in table.items():
             offset = int(entry["address"]) - L2_BASE
-            layout = Layout(**entry["layout"])
+            layout = Layout.from_dict(entry["layout"])
             shape = (int(entry["shape"][0]), int(entry["shape"][1]), int(entry["shape"][2]))
             lists = tuple(int(index) for index in entry["lists"])
             found[name] = Place(name, offset // WORD_BYTES, shape, layout, bool(entry["signed"]), lists)
