@@ -66,19 +66,28 @@ class Run:
         """Of the first inference; 0 if it did not end."""
         return self.result.frames[0].cycles if self.result.frames else 0
 
-    def layers(self) -> list[tuple[str, int, int]]:
-        """(name, predicted, measured cycles) of each layer of the first inference."""
-        steps = self.compiled.image.schedule["steps"]
-        measured = [i.end - i.start for i in self.result.frames[0].intervals]
+    def layers(self, frame: int = 0) -> list[tuple[str, int, int]]:
+        """(name, predicted, measured cycles) of each layer of an inference, the first if not told otherwise."""
+        steps, key = self.compiled.image.schedule["steps"], "repeat_cycles" if frame else "predicted_cycles"
+        measured = [i.end - i.start for i in self.result.frames[frame].intervals]
         measured += [0] * (len(steps) - len(measured))
-        return [(s["name"], int(s["predicted_cycles"]), m) for s, m in zip(steps, measured, strict=True)]
+        return [(s["name"], int(s[key]), m) for s, m in zip(steps, measured, strict=True)]
+
+    def _cycle_problems(self) -> list[str]:
+        """Of every inference; those after the first have a prediction of their own."""
+        found = cycle_problems(self.compiled.predicted_cycles, self.cycles, self.layers())
+        for number, frame in enumerate(self.result.frames[1:], 1):
+            predicted = int(self.compiled.image.schedule["repeat_cycles"])
+            wrong = cycle_problems(predicted, frame.cycles, self.layers(number))
+            found += [f"inference {number + 1}: {line}" for line in wrong]
+        return found
 
     def problems(self) -> list[str]:
         """Everything that does not hold, in words."""
         if self.result.diagnosis is not None:
             found = [f"{self.result.diagnosis.kind}: {self.result.diagnosis.text}"]
         else:
-            found = cycle_problems(self.compiled.predicted_cycles, self.cycles, self.layers())
+            found = self._cycle_problems()
             found += [line for n, frame in enumerate(self.result.frames) for line in _counter_problems(n, frame)]
         if not self.comparison.bit_exact:
             found.append(f"first wrong element: {self.comparison.first}")
@@ -102,14 +111,14 @@ def _counter_problems(number: int, frame: Frame) -> list[str]:
     before = 0
     for interval in frame.intervals:
         if interval.start != before:
-            found.append(f"inference {number}, layer {interval.step} begins at {interval.start}, not at {before}")
+            found.append(f"inference {number + 1}, layer {interval.step} begins at {interval.start}, not at {before}")
         before = interval.end
         for engine, counters in interval.counters.items():
             if sum(counters.values()) != interval.end - interval.start:
-                found.append(f"inference {number}, layer {interval.step}, {engine}: {dict(counters)} do not add up to "
-                             f"{interval.end - interval.start} cycles")
+                found.append(f"inference {number + 1}, layer {interval.step}, {engine}: {dict(counters)} do not add "
+                             f"up to {interval.end - interval.start} cycles")
     if before != frame.cycles:
-        found.append(f"inference {number}: the layers end at {before}, the inference at {frame.cycles}")
+        found.append(f"inference {number + 1}: the layers end at {before}, the inference at {frame.cycles}")
     return found
 
 

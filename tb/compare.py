@@ -28,7 +28,7 @@ class Divergence:
     def __str__(self) -> str:
         place = f"{self.tensor}[{', '.join(map(str, self.index))}]"
         got = "nothing" if self.got is None else str(self.got)
-        frame = f" in inference {self.frame}" if self.frame else ""
+        frame = f" in inference {self.frame + 1}" if self.frame else ""
         note = f" ({self.note})" if self.note else ""
         return f"{place}: expected {self.expected}, got {got}{frame}{note}"
 

@@ -52,6 +52,7 @@ class Program:
     """What a bench runs, and what its result is held against.
 
     `network`: proved. `schedule`: the layers in the order of completion. `files`: name to contents, for --out.
+    `predicted_cycles`: of the first inference; `repeat_cycles`: of each one after it, None: as the first.
     """
 
     source: Path
@@ -61,6 +62,7 @@ class Program:
     schedule: tuple[Step, ...]
     predicted_cycles: int
     model_hash: str
+    repeat_cycles: int | None = None
     compile_seconds: float = 0.0
     from_image: bool = False
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -113,7 +115,7 @@ def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
     return tuple(
         Step(
             step["name"], tuple(writer[tensor] for tensor in step["writes"] if tensor in writer), step["engine"],
-            int(step["predicted_cycles"]),
+            int(step["predicted_cycles"]), step.get("repeat_cycles"),
         )
         for step in steps
     )  # fmt: skip
@@ -142,7 +144,8 @@ def _program(source: Path, image: Image, network: Network, model_hash: str, raw:
     steps = _steps(image.schedule, network)
     predicted = int(image.schedule.get("predicted_cycles", sum(step.predicted_cycles for step in steps)))
     platform = image.schedule[ORIGIN]["platform"]
-    return Program(source, platform, network, raw, steps, predicted, model_hash, **facts)
+    repeat = image.schedule.get("repeat_cycles")
+    return Program(source, platform, network, raw, steps, predicted, model_hash, repeat, **facts)
 
 
 def compile_model(
@@ -189,7 +192,7 @@ def seal(image: Image) -> Image:
 def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
     prediction = {
         "model": program.source.name, "platform": program.platform_name, "predicted_cycles": program.predicted_cycles,
-        "image_sha256": sha256(program.image),
+        "repeat_cycles": program.repeat_cycles, "image_sha256": sha256(program.image),
         "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "predicted_cycles": s.predicted_cycles}
                    for s in program.schedule],
     }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from nncosim.compiler.ir import Conv, Network, Op, Pool
 from nncosim.platforms.base import Platform
-from nncosim.tb.backend import Diagnosis, Frame, RunResult
+from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.compare import Comparison, Divergence
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "LAYER_SHARE",
     "TOTAL_SHARE",
     "LayerReport",
+    "Pace",
     "Report",
     "Requantization",
     "Step",
@@ -36,12 +37,31 @@ LAYER_CYCLES = 100
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the image's schedule: the operators it completes, where, and its predicted cycles."""
+    """One step of the image's schedule: the operators it completes, where, and its predicted cycles.
+
+    `repeat_cycles`: of inferences after the first since reset; None: as the first.
+    """
 
     name: str
     ops: tuple[str, ...]
     engine: str
     predicted_cycles: int
+    repeat_cycles: int | None = None
+
+    def predicted(self, frame: int) -> int:
+        """Predicted cycles in inference number `frame`, counted from 0 at reset."""
+        return self.predicted_cycles if frame == 0 or self.repeat_cycles is None else self.repeat_cycles
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What something took in one inference, and what was predicted. `cycles` None: it did not end."""
+
+    cycles: int | None
+    predicted_cycles: int
+
+    def holds(self, share: float, cycles: int = 0) -> bool:
+        return self.cycles is not None and within(self.cycles, self.predicted_cycles, share, cycles)
 
 
 @dataclass(frozen=True)
@@ -66,6 +86,7 @@ class Requantization:
 class LayerReport:
     """One schedule step. `cycles` and `counters` are None and empty if the run stopped before its end.
 
+    `cycles`, `predicted_cycles`, `counters`: in the first inference; `later`: in each inference after it.
     `counters`: engine -> category -> cycles, as the bench read them; each engine's add up to `cycles`.
     `tensors`: how many tensors were compared, `first` the first wrong element among them.
     """
@@ -80,14 +101,26 @@ class LayerReport:
     exact: bool = False
     first: Divergence | None = None
     requantization: str = ""
+    later: tuple[Pace, ...] = ()
 
     @property
     def mac_per_cycle(self) -> float | None:
         return self.macs / self.cycles if self.cycles else None
 
     @property
+    def paces(self) -> tuple[Pace, ...]:
+        """One an inference."""
+        return (Pace(self.cycles, self.predicted_cycles), *self.later)
+
+    @property
+    def late_frames(self) -> tuple[int, ...]:
+        """The inferences in which this layer did not take what was predicted."""
+        return tuple(i for i, pace in enumerate(self.paces) if not pace.holds(LAYER_SHARE, LAYER_CYCLES))
+
+    @property
     def in_time(self) -> bool:
-        return self.cycles is not None and within(self.cycles, self.predicted_cycles, LAYER_SHARE, LAYER_CYCLES)
+        """In every inference."""
+        return not self.late_frames
 
     def other_cycles(self) -> dict[str, float]:
         """Category -> share of this layer's cycles that its engine (mean of all instances) was not busy."""
@@ -114,13 +147,18 @@ class LayerReport:
             "first_divergence": divergence_json(self.first),
             "requantization": self.requantization,
             "in_time": self.in_time,
+            "frames": [pace.cycles for pace in self.paces],
+            "predicted_frames": [pace.predicted_cycles for pace in self.paces],
             "counters": {engine: dict(c) for engine, c in self.counters.items()},
         }
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `nncosim run` prints and writes. `macs`: of the graph, for one inference."""
+    """What `nncosim run` prints and writes. `macs`: of the graph, for one inference.
+
+    `predicted_cycles`: of the first inference since reset; `repeat_cycles`: of each one after it, None: as the first.
+    """
 
     model: str
     platform: Platform
@@ -140,6 +178,7 @@ class Report:
     versions: Mapping[str, str]
     hashes: Mapping[str, str | None]
     command: str = ""
+    repeat_cycles: int | None = None
 
     @property
     def cycles(self) -> int | None:
@@ -161,10 +200,20 @@ class Report:
         return tuple(layer for layer in self.layers if not layer.in_time)
 
     @property
+    def paces(self) -> tuple[Pace, ...]:
+        """Cycles and predicted cycles of every inference that ended."""
+        steady = self.predicted_cycles if self.repeat_cycles is None else self.repeat_cycles
+        return tuple(Pace(c, steady if i else self.predicted_cycles) for i, c in enumerate(self.frame_cycles))
+
+    @property
+    def late_frames(self) -> tuple[int, ...]:
+        """The inferences that did not take in all what was predicted."""
+        return tuple(i for i, pace in enumerate(self.paces) if not pace.holds(TOTAL_SHARE))
+
+    @property
     def cycles_hold(self) -> bool:
-        """Total and every layer within the bounds of the prediction; False if the run did not end."""
-        total = self.cycles is not None and within(self.cycles, self.predicted_cycles, TOTAL_SHARE)
-        return total and not self.late_layers
+        """Total and every layer of every inference within the bounds of the prediction; False if none ended."""
+        return bool(self.frame_cycles) and not self.late_frames and not self.late_layers
 
     @property
     def verdict(self) -> str:
@@ -196,6 +245,7 @@ class Report:
             "macs": self.macs,
             "cycles": self.cycles,
             "frames": list(self.frame_cycles),
+            "predicted_frames": [pace.predicted_cycles for pace in self.paces],
             "predicted_cycles": self.predicted_cycles,
             "cycles_hold": self.cycles_hold,
             "mac_per_cycle": rounded(self.mac_per_cycle),
@@ -270,10 +320,18 @@ def requantization_of(network: Network) -> Requantization:
     return Requantization(len(proofs), len(proofs) - len(inexact), worst, inexact)
 
 
-def _layer(network: Network, index: int, step: Step, frame: Frame | None, comparison: Comparison) -> LayerReport:
+def _interval(frame: Frame, index: int) -> Interval | None:
+    return next((i for i in frame.intervals if i.step == index), None)
+
+
+def _layer(
+    network: Network, index: int, step: Step, frames: Sequence[Frame], comparison: Comparison
+) -> LayerReport:
     by_name = {op.name: op for op in network.ops}
     ops = [by_name[name] for name in step.ops if name in by_name]
-    interval = next((i for i in frame.intervals if i.step == index), None) if frame else None
+    found = [_interval(frame, index) for frame in frames]
+    interval = found[0] if found else None
+    later = (Pace(i.end - i.start if i else None, step.predicted(n)) for n, i in enumerate(found[1:], 1))
     tensors = [t for op in ops for t in comparison.of_op(op.name)]
     proofs = [op.proof for op in ops if op.proof is not None]
     differing = sum(p.differing_values for p in proofs)
@@ -289,15 +347,15 @@ def _layer(network: Network, index: int, step: Step, frame: Frame | None, compar
         exact=all(t.exact for t in tensors),
         first=next((t.first for t in tensors if not t.exact), None),
         requantization=text,
+        later=tuple(later),
     )
 
 
 def layers_of(
     network: Network, schedule: Sequence[Step], result: RunResult, comparison: Comparison
 ) -> tuple[LayerReport, ...]:
-    """A row a step of the schedule, with the cycles of the first inference."""
-    frame = result.frames[0] if result.frames else None
-    return tuple(_layer(network, i, step, frame, comparison) for i, step in enumerate(schedule))
+    """A row a step of the schedule, with its cycles in every inference."""
+    return tuple(_layer(network, i, step, result.frames, comparison) for i, step in enumerate(schedule))
 
 
 def build_report(
@@ -307,11 +365,14 @@ def build_report(
     predicted_cycles: int,
     result: RunResult,
     comparison: Comparison,
+    *,
+    repeat_cycles: int | None = None,
     **facts: Any,
 ) -> Report:
     """Put together what compiler, bench and comparison found.
 
     Args:
+        predicted_cycles, repeat_cycles: of the first inference, and of each one after it (None: as the first).
         facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command` of `Report`.
     """
     # An inference that did not end has tensors to look at, but 0 cycles.
@@ -324,6 +385,7 @@ def build_report(
         layers=layers_of(network, schedule, result, comparison),
         frame_cycles=tuple(frame.cycles for frame in complete),
         predicted_cycles=predicted_cycles,
+        repeat_cycles=repeat_cycles,
         comparison=comparison,
         requantization=requantization_of(network),
         diagnosis=result.diagnosis,

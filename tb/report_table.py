@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nncosim.tb.report import LayerReport, Report
+from collections.abc import Sequence
+
+from nncosim.tb.report import LayerReport, Pace, Report
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -105,8 +107,8 @@ def _totals(report: Report) -> Table:
             f"{report.cycles / clock * 1e3:.3f} ms",
             f"{report.predicted_cycles / clock * 1e3:.3f} ms",
         )
-    for number, cycles in enumerate(report.frame_cycles[1:], 2):
-        table.add_row(f"cycles of inference {number}", _number(cycles), "")
+    for number, pace in enumerate(report.paces[1:], 2):
+        table.add_row(f"cycles of inference {number}", _number(pace.cycles), _number(pace.predicted_cycles))
     return table
 
 
@@ -147,6 +149,12 @@ def _facts(report: Report) -> list[str]:
     return [escape(line) for line in lines]
 
 
+def _late(what: str, paces: Sequence[Pace], frame: int) -> str:
+    pace = paces[frame]
+    where = f" in inference {frame + 1}" if frame else ""
+    return f"  {what}{where}: predicted {_number(pace.predicted_cycles)}, measured {_number(pace.cycles)}"
+
+
 def _explanation(report: Report) -> list[str]:
     lines = []
     if report.diagnosis is not None:
@@ -155,11 +163,8 @@ def _explanation(report: Report) -> list[str]:
         lines.append(f"  first wrong element: {escape(str(report.comparison.first))}")
     if report.verdict == "cycles":
         for layer in report.late_layers:
-            lines.append(
-                f"  layer {escape(layer.name)}: predicted {_number(layer.predicted_cycles)}, "
-                f"measured {_number(layer.cycles)}"
-            )
-        lines.append(f"  total: predicted {_number(report.predicted_cycles)}, measured {_number(report.cycles)}")
+            lines += [_late(f"layer {escape(layer.name)}", layer.paces, frame) for frame in layer.late_frames]
+        lines += [_late("total", report.paces, frame) for frame in report.late_frames or (0,)]
     if not report.passed and report.command:
         lines.append(f"  repeat with: {escape(report.command)}")
     return lines

@@ -111,7 +111,7 @@ def execute(
         driver=driver,
         seed=options.seed,
         progress=progress,
-        limit_cycles=HANG_FACTOR * program.predicted_cycles,
+        limit_cycles=HANG_FACTOR * max(program.predicted_cycles, program.repeat_cycles or 0),
         trace=str(options.trace) if options.trace is not None else None,
     )
 
@@ -169,6 +169,7 @@ def run_program(
         program.predicted_cycles,
         result,
         comparison,
+        repeat_cycles=program.repeat_cycles,
         model=program.source.name,
         settings=settings,
         seed=options.seed,

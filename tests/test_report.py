@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from nncosim.platforms.base import Engine, Platform, Published
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.compare import compare_frames
 from nncosim.tb.inputs import random_frames
-from nncosim.tb.report import Step, build_report, macs_of, operator_name, within
+from nncosim.tb.report import Pace, Step, build_report, macs_of, operator_name, within
 from nncosim.tb.report_table import print_report
 from rich.console import Console
 from small_network import small_network
@@ -49,7 +49,7 @@ def counters(cycles, busy):
     return {"unit0": unit, "unit1": {"busy": 0, "idle": cycles}, "pool": {"busy": 0, "idle": cycles}}
 
 
-def make(measured=(1000, 5000, 300), spoil=None, diagnosis=None, frames=1):
+def make(measured=(1000, 5000, 300), spoil=None, diagnosis=None, frames=1, second_intervals=3):
     network = small_network()
     inputs = random_frames(network, 2, frames)
     expected = tuple(evaluate(network, frame) for frame in inputs)
@@ -61,7 +61,10 @@ def make(measured=(1000, 5000, 300), spoil=None, diagnosis=None, frames=1):
         Interval(i, end - cycles, end, counters(cycles, cycles // 2))
         for i, (cycles, end) in enumerate(zip(measured, ends, strict=True))
     )
-    run = tuple(Frame(0 if diagnosis else ends[-1], frame, intervals) for frame in tensors)
+    run = tuple(
+        Frame(0 if diagnosis else ends[-1], frame, intervals[: second_intervals if number else 3])
+        for number, frame in enumerate(tensors)
+    )
     result = RunResult("rtl", "cocotb", run, diagnosis, {"build": 1.0, "simulate": 2.0})
     return build_report(
         network, Paper(), STEPS, 6300, result, compare_frames(network, expected, tuple(tensors)),
@@ -132,6 +135,34 @@ def test_the_cycles_hold_within_their_bounds(measured, good):
     assert report.verdict == ("pass" if good else "cycles")
     if not good:
         assert "CYCLES" in text_of(report)
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict", "named"),
+    [
+        ((940, 5000, 300), "pass", ""),  # as predicted for repeated inferences
+        ((1000, 5000, 300), "pass", ""),  # as the first, within 2 % and 100 cycles
+        ((940, 5000, 401), "cycles", "layer pool in inference 2: predicted 300, measured 401"),
+        ((1040, 5027, 300), "cycles", "total in inference 2: predicted 6,240, measured 6,367"),
+    ],
+)
+def test_every_inference_is_judged(second, verdict, named):
+    """The first is as predicted in all of them; a late second one must not hide behind it."""
+    first = make(frames=2)
+    ends = np.cumsum(second).tolist()
+    later = [Pace(cycles, predicted) for cycles, predicted in zip(second, (940, 5000, 300), strict=True)]
+    layers = tuple(replace(layer, later=(pace,)) for layer, pace in zip(first.layers, later, strict=True))
+    report = replace(first, layers=layers, frame_cycles=(6300, ends[-1]), repeat_cycles=6240)
+    assert report.verdict == verdict
+    assert named in text_of(report)
+    data = report.to_json()
+    assert data["frames"] == [6300, ends[-1]] and data["predicted_frames"] == [6300, 6240]
+    assert data["layers"][2]["in_time"] is (second[2] == 300) and data["layers"][2]["frames"] == [300, second[2]]
+
+
+def test_a_layer_that_a_later_inference_lost_is_late():
+    report = make(frames=2, second_intervals=2)
+    assert report.verdict == "cycles" and "layer pool in inference 2: predicted 300, measured -" in text_of(report)
 
 
 def test_within():

@@ -23,9 +23,10 @@ from nncosim.compiler.tiles import TensorPlace, tile_table
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
+from nncosim.kernels.j3dai.packed import packed_layout
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.j3dai.cycles import predict
+from nncosim.tb.j3dai.cycles import Timeline, predict_frames
 
 __all__ = ["BACKEND", "J3daiBackend"]
 
@@ -87,8 +88,8 @@ class J3daiBackend:
             for op, ahead in zip(ops, prefetch(codes, platform), strict=True)
         ]
         schedule = Schedule(tuple(_tasks(layers, network, views)))
-        buffers = (*_tensor_buffers(network, views), *(b for layer in layers for b in _layer_buffers(layer)))
-        return Lowered(schedule, buffers, dict.fromkeys(network.tensors, LAYOUT), tuple(layers))
+        buffers = (*_tensor_buffers(network, platform, views), *(b for layer in layers for b in _layer_buffers(layer)))
+        return Lowered(schedule, buffers, tensor_layouts(network, platform), tuple(layers))
 
     def link(self, network: Network, platform: Platform, lowered: Lowered, placement: Placement) -> Image:
         assert isinstance(platform, J3dai)
@@ -106,8 +107,8 @@ class J3daiBackend:
         segments = (*firmware_segments(platform, starts), *(Segment("l2", L2_BASE + at, data) for at, data in l2))
         tiles = tile_table(_places(network, lowered, placement, layers))
         bare = Image(segments, HOST_IMEM_BASE, _ELF_RISCV)
-        cycles = _predict(bare, platform)
-        return replace(bare, tiles=tiles, schedule=_describe(network, platform, lowered, placement, cycles))
+        first, repeat = (_cycles(timeline) for timeline in predict_frames(bare.to_bytes(), platform, 2))
+        return replace(bare, tiles=tiles, schedule=_describe(network, platform, lowered, placement, first, repeat))
 
 
 def concat_views(network: Network) -> dict[str, str]:
@@ -147,7 +148,13 @@ def _tasks(layers: Sequence[_Layer], network: Network, views: Mapping[str, str])
     return out
 
 
-def _tensor_buffers(network: Network, views: Mapping[str, str]) -> list[Buffer]:
+def tensor_layouts(network: Network, platform: J3dai) -> dict[str, Layout]:
+    """Block planar, but for graph inputs that are packed."""
+    return {name: packed_layout(name, network, platform) or LAYOUT for name in network.tensors}
+
+
+def _tensor_buffers(network: Network, platform: J3dai, views: Mapping[str, str]) -> list[Buffer]:
+    layouts = tensor_layouts(network, platform)
     offsets: dict[str, int] = {}
     for op in network.ops:
         if isinstance(op, Concat) and _is_view(op, views):
@@ -157,7 +164,7 @@ def _tensor_buffers(network: Network, views: Mapping[str, str]) -> list[Buffer]:
                 at += size_bytes(tensor.shape, LAYOUT)
     return [
         Buffer(
-            t.name, "l2", size_bytes(t.shape, LAYOUT), "tensor", _LINE if t.name not in views else 16,
+            t.name, "l2", size_bytes(t.shape, layouts[t.name]), "tensor", _LINE if t.name not in views else 16,
             from_start=t.name in network.inputs, to_end=t.name in network.outputs,
             parent=views.get(t.name), offset=offsets.get(t.name, 0),
         )
@@ -203,24 +210,25 @@ def _places(
     return out
 
 
-def _predict(image: Image, platform: J3dai) -> list[int]:
+def _cycles(timeline: Timeline) -> list[int]:
     """Cycles of each list by the cycle model; the last lasts until the host has reported the inference done."""
-    timeline = predict(image.to_bytes(), platform)
     ends = [*(layer.end for layer in timeline.layers[:-1]), timeline.cycles]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _describe(
-    network: Network, platform: J3dai, lowered: Lowered, placement: Placement, cycles: Sequence[int]
+    network: Network, platform: J3dai, lowered: Lowered, placement: Placement, cycles: Sequence[int],
+    repeat: Sequence[int],
 ) -> dict[str, Any]:
-    """The schedule section. `cycles`: of each list."""
+    """The schedule section. `cycles`: of each list in the first inference, `repeat`: in each one after it."""
     layers: Sequence[_Layer] = lowered.private
     steps = []
     for i, layer in enumerate(layers):
         nest = layer.code.plan.nest
         steps.append({
             "name": layer.op.name, "op": type(layer.op).__name__, "onnx_nodes": list(layer.op.onnx_nodes),
-            "engine": "cluster", "macs": nest.macs, "predicted_cycles": cycles[i], "index": i,
+            "engine": "cluster", "macs": nest.macs, "predicted_cycles": cycles[i],
+            "repeat_cycles": repeat[i], "index": i,
             "writes": [layer.op.output], "reads": list(layer.op.inputs), "clusters": layer.clusters,
             "program_counter": 2 * layer.programs_at, "list": placement.address[layer.list_buffer] // 16,
             "descriptors": sum(len(t.pieces) for t in layer.transfers), "plan": layer.code.plan.line,
@@ -233,7 +241,7 @@ def _describe(
         "inputs": list(network.inputs), "outputs": list(network.outputs),
         "onnx_shapes": {name: list(shape) for name, shape in network.onnx_shapes.items()},
         "steps": steps, "tasks": tasks.as_dicts(), "macs": sum(s["macs"] for s in steps),
-        "predicted_cycles": sum(cycles),
+        "predicted_cycles": sum(cycles), "repeat_cycles": sum(repeat),
         "memory": [
             {"memory": u.memory, "bytes": u.size, "peak": u.peak, "by_kind": u.by_kind} for u in placement.table
         ],

@@ -28,7 +28,16 @@ from nncosim.tb.backend import Diagnosis
 from nncosim.tb.j3dai.iss import Counters, FrameResult, IssError, Machine
 from nncosim.tb.j3dai.iss_host import Script, ScriptHost
 
-__all__ = ["LayerCycles", "LayerRun", "PredictionError", "Timeline", "layer_script", "predict", "predict_layers"]
+__all__ = [
+    "LayerCycles",
+    "LayerRun",
+    "PredictionError",
+    "Timeline",
+    "layer_script",
+    "predict",
+    "predict_frames",
+    "predict_layers",
+]
 
 DEFAULT_LIMIT = 100_000_000
 
@@ -83,11 +92,16 @@ def predict(image: bytes | str | Path, platform: J3dai, frames: int = 1, limit: 
         IssError: the image cannot be loaded.
         PredictionError: it traps, deadlocks, or takes more than `limit` cycles a frame.
     """
+    return predict_frames(image, platform, frames, limit)[-1]
+
+
+def predict_frames(
+    image: bytes | str | Path, platform: J3dai, frames: int, limit: int = DEFAULT_LIMIT
+) -> tuple[Timeline, ...]:
+    """The timelines of an image's first inferences since reset, back to back; raises as `predict`."""
     machine = Machine(platform, data=False)
     machine.load_elf(image)
-    for _ in range(frames - 1):
-        _run(machine, limit)
-    return _run(machine, limit)
+    return tuple(_run(machine, limit) for _ in range(frames))
 
 
 def predict_layers(

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several inferences without a reset: the cycles of each are predicted, and each is judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import as_file, files
+
+import pytest
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.regress.harness import Run, compile_digits, digits_images, run_compiled
+from nncosim.tb.program import Program, compile_model
+from nncosim.tb.run import Outcome, RunOptions, run_program
+
+IMAGES = (7, 301, 12, 44)
+
+
+def digits(backend: str, driver: str | None) -> Run:
+    compiled = compile_digits()
+    return run_compiled(compiled, backend, driver, inputs=digits_images(compiled, *IMAGES))
+
+
+@pytest.mark.parametrize(("backend", "driver"), [("iss", None), ("rtl", "direct"), ("rtl", "cocotb")])
+def test_every_inference_is_predicted_to_the_cycle(backend, driver):
+    """The first differs from the others (boot, a cold list queue); all others are alike."""
+    run = digits(backend, driver)
+    assert run.problems() == []
+    schedule = run.compiled.image.schedule
+    assert schedule["repeat_cycles"] != schedule["predicted_cycles"]
+    assert [frame.cycles for frame in run.result.frames] == [schedule["predicted_cycles"]] + [
+        schedule["repeat_cycles"]
+    ] * 3
+    for number in range(len(IMAGES)):
+        assert [(measured, name) for name, predicted, measured in run.layers(number) if measured != predicted] == []
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    with as_file(files("nncosim.regress.networks") / "digits.onnx") as path:
+        return compile_model(path, path.read_bytes(), PLATFORM, {})
+
+
+def run(program: Program, count: int) -> Outcome:
+    with as_file(files("nncosim.regress.networks") / "digits_test.npz") as path:
+        return run_program(program, PLATFORM, {}, RunOptions(backend="iss", input=path, indices=IMAGES[:count]))
+
+
+@pytest.mark.parametrize("layer", range(8))
+def test_a_late_layer_of_a_later_inference_fails_the_run(program, layer):
+    """A prediction of later inferences that is off by 101 cycles and 5 % in one layer, the total unchanged."""
+    step = program.schedule[layer]
+    wrong = replace(step, repeat_cycles=step.repeat_cycles + max(101, step.repeat_cycles // 10))
+    planted = replace(program, schedule=(*program.schedule[:layer], wrong, *program.schedule[layer + 1 :]))
+    assert run(planted, 1).report.verdict == "pass"  # nothing is wrong with the first
+    report = run(planted, 3).report
+    assert report.verdict == "cycles"
+    assert [(late.name, late.late_frames) for late in report.late_layers] == [(step.name, (1, 2))]
+
+
+def test_a_late_total_of_a_later_inference_fails_the_run(program):
+    planted = replace(program, repeat_cycles=program.repeat_cycles * 103 // 100)
+    assert run(planted, 1).report.verdict == "pass"
+    report = run(planted, 2).report
+    assert report.verdict == "cycles" and report.late_frames == (1,) and report.late_layers == ()
