@@ -19,7 +19,7 @@ from nncosim.hdl.j3dai.header import c_header
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["LayerStart", "firmware_segments", "firmware_source"]
+__all__ = ["LayerStart", "compile_host", "firmware_segments", "firmware_source"]
 
 _FLAGS = (
     "-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m+c", "-Os", "-g0", "-std=c11", "-ffreestanding",
@@ -85,16 +85,21 @@ def _compile(source: str, header: str, link: str) -> bytes:
 
 
 def firmware_segments(platform: J3dai, layers: Sequence[LayerStart]) -> tuple[Segment, ...]:
-    """Host instruction and data memory contents.
+    """Host instruction and data memory contents; raises as `compile_host`."""
+    return compile_host(firmware_source(platform, layers), platform)
+
+
+def compile_host(source: str, platform: J3dai) -> tuple[Segment, ...]:
+    """The segments of a host program in C, which may include `j3dai.h` and begins with section `.start`.
 
     Raises:
-        CompileError: the compiler is missing, or the code does not fit.
+        CompileError: the compiler is missing, the code is wrong, or does not fit.
     """
     link = _LINK.format(
         imem=HOST_IMEM_BASE, imem_bytes=platform.host_imem_bytes, dmem=HOST_DMEM_BASE,
         dmem_bytes=platform.host_dmem_bytes - 4096,
     )  # fmt: skip
-    raw = _compile(firmware_source(platform, layers), c_header(platform), link)
+    raw = _compile(source, c_header(platform), link)
     found: dict[str, tuple[int, bytes]] = {}
     for section in ELFFile(io.BytesIO(raw)).iter_sections():
         if section.name in (".text", ".data") and section["sh_size"]:
