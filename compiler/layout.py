@@ -130,8 +130,7 @@ def _windowed(array: np.ndarray, layout: Layout) -> np.ndarray:
     """(C, H, W) as (column of a window and channel, H, window)."""
     windows = layout.windows
     assert windows is not None
-    c, h, w = array.shape
-    stored = layout.stored(array.shape)
+    stored, w = layout.stored(array.shape), array.shape[2]
     columns = windows.starts()[None, :] + np.arange(windows.columns)[:, None]
     inside = (columns >= 0) & (columns < w)
     picked = np.where(inside, array[:, :, np.where(inside, columns, 0)], windows.fill)

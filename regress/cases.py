@@ -65,20 +65,26 @@ def _network(name: str, sources: list[Tensor], ops: list[Op], made: list[Tensor]
 
 
 def conv(
-    seed: int, ic: int, h: int, w: int, oc: int, k: int | tuple[int, int], stride: int = 1, pad: int | None = None,
+    seed: int, ic: int, h: int, w: int, oc: int, k: int | tuple[int, int], stride: int = 1,
+    pad: int | tuple[int, int, int, int] | None = None,
     groups: int = 1, source: TensorType = INT8, out: TensorType = INT8, rounding: Rounding | None = Rounding.HALF_EVEN,
     pad_value: int = 0, dilation: int | tuple[int, int] = 1, bits: int = 24,
 ) -> Network:  # fmt: skip
-    """One convolution. `pad`: on all sides, None: half the kernel. rounding None: another one in each channel."""
+    """One convolution.
+
+    pad: on all sides, or (top, left, bottom, right), None: half the kernel.
+    rounding: None: another one in each channel.
+    """
     rng = np.random.default_rng(seed)
     kh, kw = (k, k) if isinstance(k, int) else k
     dy, dx = (dilation, dilation) if isinstance(dilation, int) else dilation
-    ph, pw = (kh // 2 * dy, kw // 2 * dx) if pad is None else (pad, pad)
-    oh = (h + 2 * ph - (kh - 1) * dy - 1) // stride + 1
-    ow = (w + 2 * pw - (kw - 1) * dx - 1) // stride + 1
+    half = (kh // 2 * dy, kw // 2 * dx)
+    pads = (*half, *half) if pad is None else (pad,) * 4 if isinstance(pad, int) else pad
+    oh = (h + pads[0] + pads[2] - (kh - 1) * dy - 1) // stride + 1
+    ow = (w + pads[1] + pads[3] - (kw - 1) * dx - 1) // stride + 1
     weights = rng.integers(-128, 128, (oc, ic // groups, kh, kw))
     x, y = Tensor("x", (ic, h, w), source), Tensor("y", (oc, oh, ow), out)
-    op = Conv("conv", ("x",), "y", weights=weights, stride=(stride, stride), pads=(ph, pw, ph, pw),
+    op = Conv("conv", ("x",), "y", weights=weights, stride=(stride, stride), pads=pads,
               dilation=(dy, dx), groups=groups, pad_value=pad_value)  # fmt: skip
     return _network("conv", [x], [_fit(rng, op, [x], out, rounding, bits)], [y], ("y",))
 
@@ -177,6 +183,14 @@ def chain(seed: int, c: int = 24, h: int = 13, w: int = 11) -> Network:
     return b.build("chain", b.conv(b.mean(e), 10, 1), e)
 
 
+def read_twice(seed: int, itself: bool = False) -> Network:
+    """A graph input that two convolutions read, or one that is a graph output too: stays unpacked."""
+    b = NetworkBuilder(seed)
+    image = b.input(3, 9, 22)
+    first = b.conv(image, 16, 3, 2)
+    return b.build("read_twice", first, image if itself else b.conv(image, 20, 3, 2))
+
+
 def _case(name: str, build: Callable[..., Network], *args: object, tags: str = "small", **named: object) -> Case:
     return Case(name, lambda seed: build(seed, *args, **named), frozenset(tags.split()))
 
@@ -213,6 +227,21 @@ CASES: tuple[Case, ...] = (
     *(_case(f"conv_{r.name.lower()}", conv, 16, 4, 8, 16, 1, rounding=r, bits=12) for r in Rounding),
     _case("extreme", extreme, tags="small extreme"),
     _case("extreme_uint8", extreme, UINT8, tags="small extreme"),
+    # packed graph inputs: one or two results a word, pads on one side, padding values, channels that fill a word
+    _case("packed3x3_s2", conv, 3, 21, 37, 32, 3, 2, source=UINT8, pad_value=37, rounding=None),
+    _case("packed3x3_s2_right", conv, 3, 10, 32, 24, 3, 2, (0, 0, 1, 1), pad_value=-7),
+    _case("packed3x3_s1", conv, 3, 9, 21, 16, 3, source=UINT8, pad_value=255),
+    _case("packed5x5_s2", conv, 3, 12, 18, 40, 5, 2, (1, 2, 2, 1)),
+    _case("packed3x3_s3_5ch", conv, 5, 11, 30, 16, 3, 3, rounding=None),
+    _case("packed2x7_1ch", conv, 1, 9, 35, 20, (2, 7), 2, source=UINT8),
+    _case("packed1x1_s2_4ch", conv, 4, 7, 31, 33, 1, 2, 0),
+    _case("packed3x3_dilated_rows", conv, 2, 13, 19, 16, 3, dilation=(3, 1), pad_value=5),
+    _case("packed3x3_narrow", conv, 3, 9, 2, 16, 3, 2),
+    _case("packed3x3_tail", conv, 2, 6, 40, 16, 3, 2, 0),
+    _case("packed_not_padvalue", conv, 3, 8, 18, 16, 3, 2, source=UINT8, pad_value=-1),
+    _case("packed_not_7x7", conv, 3, 15, 18, 16, 7, 2, source=UINT8),
+    _case("packed_read_twice", read_twice),
+    _case("packed_read_twice_out", read_twice, True),
     # depthwise
     _case("dw3x3", conv, 16, 8, 8, 16, 3, groups=16),
     _case("dw3x3_odd", conv, 40, 7, 13, 40, 3, groups=40, source=UINT8),
