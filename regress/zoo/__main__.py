@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a network of the zoo, or images for it, to a file.
+
+python -m nncosim.regress.zoo NAME --out FILE.onnx [--images FILE.npz --count N --seed N]
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import click
+import numpy as np
+from nncosim.regress import zoo
+from nncosim.tb.files import write_file
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(zoo.NETWORKS)))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="QONNX file to write.")
+@click.option("--images", type=click.Path(dir_okay=False, path_type=Path), help="Sample images, an .npz file.")
+@click.option("--count", default=2, show_default=True, help="Number of images.")
+@click.option("--seed", default=1, show_default=True, help="Of the images.")
+def main(name: str, out: Path, images: Path | None, count: int, seed: int) -> None:
+    """Write network NAME as QONNX."""
+    write_file(out, zoo.model_path(name).read_bytes())
+    click.echo(f"{out}: {zoo.NETWORKS[name].text}, {zoo.NETWORKS[name].macs:,} MAC")
+    if images:
+        buffer = io.BytesIO()
+        np.savez(buffer, **zoo.sample_inputs(name, seed, count))  # type: ignore[arg-type]
+        write_file(images, buffer.getvalue())
+        click.echo(f"{images}: {count} images")
+
+
+if __name__ == "__main__":
+    main()
