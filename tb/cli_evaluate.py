@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from nncosim.compiler.ir import Network
+from nncosim.compiler.proof import RequantCaps, prove
 from nncosim.compiler.qonnx_check import QonnxReport
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import get_bench
@@ -24,7 +26,8 @@ from nncosim.tb.cli_options import (
 from nncosim.tb.evaluate import Accuracy, accuracy, against_qonnx, executor_predictions, float_images, qonnx_json
 from nncosim.tb.files import prepare_file
 from nncosim.tb.inputs import read_npz
-from nncosim.tb.program import compile_model, prove_model, read_source
+from nncosim.tb.program import compile_model, prove_model, read_model, read_source
+from nncosim.tb.report import requantization_of
 from nncosim.tb.report_table import plain_table
 from nncosim.tb.run import RunOptions, choose
 from rich.console import Console
@@ -105,6 +108,29 @@ def _accuracy(
     return result, program.network
 
 
+def _images(network: Network, data: Path | None, limit: int | None) -> int | list[dict[str, np.ndarray]]:
+    """Images of a file, or how many random ones."""
+    return (limit or DEFAULT_IMAGES) if data is None else float_images(network, read_npz(data), str(data), limit)
+
+
+def _reference(model: Path, data: Path | None, limit: int | None, seed: int, json_file: Path | None) -> int:
+    """The integer network against qonnx's executor, with any requantization that the importer's integers can be."""
+    console, raw = output_console(json_file), read_source(model)
+    with progress() as say:
+        say(f"importing {model.name}")
+        network = prove(read_model(model, raw), RequantCaps(tables=True))
+        comparison = against_qonnx(model, network, _images(network, data, limit), seed, say)
+    _print_qonnx(console, comparison)
+    proof = requantization_of(network)
+    console.print(f"requantization: exact in {proof.exact_layers} of {proof.layers} layers"
+                  + (f", elsewhere within {proof.max_lsb} LSB ({escape(', '.join(proof.inexact))})"
+                     if proof.inexact else ""))  # fmt: skip
+    report = {"model": model.name, "platform": None, "seed": seed, "requantization": proof.to_json()}
+    verdict = "pass" if comparison.ok else "mismatch"
+    write_json(report | {"qonnx": qonnx_json(comparison), "verdict": verdict}, json_file)
+    return 0 if comparison.ok else 1
+
+
 @click.command("evaluate")
 @model_argument
 @platform_options
@@ -119,6 +145,11 @@ def _accuracy(
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of random images.")
 @click.option("--backend", metavar="iss|rtl", help="What runs the images [default: iss].")
 @click.option("--driver", metavar="cocotb|direct", help="How the RTL simulation is driven.")
+@click.option(
+    "--reference",
+    is_flag=True,
+    help="The integer network itself, on no machine: with --against qonnx, for models that no platform takes.",
+)
 @json_option
 def evaluate_command(
     model: Path,
@@ -130,6 +161,7 @@ def evaluate_command(
     seed: int,
     backend: str | None,
     driver: str | None,
+    reference: bool,
     json_file: Path | None,
 ) -> int:
     """Accuracy on labelled data, or comparison with the qonnx executor, or both on the same images.
@@ -140,6 +172,12 @@ def evaluate_command(
         raise click.UsageError("give --data X.npz (accuracy), --against qonnx, or both")
     if json_file not in (None, Path("-")):
         prepare_file(json_file)
+    if reference:
+        if against is None:
+            raise click.UsageError("--reference runs on no machine: give --against qonnx, or leave --reference out")
+        if platform_name or settings or backend or driver:
+            raise click.UsageError("--reference runs on no machine: leave out --platform, --set, --backend, --driver")
+        return _reference(model, data, images, seed, json_file)
     console, raw = output_console(json_file), read_source(model)
     platform, overrides = resolve_platform(platform_name, settings)
     report: dict[str, Any] = {"model": model.name, "platform": platform.name, "seed": seed}
@@ -163,10 +201,7 @@ def evaluate_command(
         else:
             network = prove_model(model, raw, platform)
         if against is not None:
-            chosen = (
-                images or DEFAULT_IMAGES if data is None else float_images(network, read_npz(data), str(data), images)
-            )
-            comparison = against_qonnx(model, network, chosen, seed, say)
+            comparison = against_qonnx(model, network, _images(network, data, images), seed, say)
             report["qonnx"] = qonnx_json(comparison)
             passed &= comparison.ok
     if result is not None:

@@ -329,6 +329,27 @@ def test_evaluate_against_qonnx_on_random_images(command, tmp_path):
     assert data["qonnx"]["values"] == 6 * (128 * 3 + 6)
 
 
+def test_evaluate_against_qonnx_on_no_machine(command, tmp_path):
+    """Also of a model that no machine takes, and of images in a file."""
+    options = ("--against", "qonnx", "--reference", "--images", 3, "--json", tmp_path / "r.json")
+    g = Graph((1, 2, 8, 8))
+    flat = g.node("Flatten", [g.quant("x", 0.25, bits=4, signed=0)], axis=1)
+    save(g.model(g.gemm(flat, 128, 6, name="head")), tmp_path / "open.onnx")
+    refused(command("check", tmp_path / "open.onnx", "--platform", "toy"), "32 bits")
+    for model in ("m.onnx", tmp_path / "open.onnx"):
+        status, text, err = command("evaluate", model, *options)
+        assert status == 0 and err == "" and "equal to exact arithmetic everywhere" in text
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert report["verdict"] == "pass" and report["platform"] is None and report["qonnx"]["images"] == 3
+        assert report["requantization"]["exact_layers"] == report["requantization"]["layers"] > 0
+    np.savez(tmp_path / "f.npz", x=np.load("many.npz")["x"] * np.float32(0.25))
+    assert command("evaluate", "m.onnx", *options, "--data", tmp_path / "f.npz")[0] == 0
+    refused(command("evaluate", "m.onnx", "--reference"), "--against qonnx")
+    refused(command("evaluate", "m.onnx", "--reference", "--data", "many.npz"), "--against qonnx")
+    for extra in (("--platform", "toy"), ("--set", "lanes=3"), ("--backend", "iss")):
+        refused(command("evaluate", "m.onnx", "--reference", "--against", "qonnx", *extra), "--reference")
+
+
 def test_evaluate_needs_labels_that_fit(command, tmp_path):
     images = np.zeros((3, 2, 8, 8), dtype=np.float32)
     np.savez(tmp_path / "n.npz", x=images)
