@@ -9,11 +9,13 @@ from nncosim.compiler.arithmetic import round_shift
 from nncosim.compiler.backends import backend_for
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.ir import Concat
+from nncosim.compiler.layout import to_bytes
 from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import MacOp, RequantRecord
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
 from nncosim.kernels.j3dai.nest import records
+from nncosim.kernels.j3dai.packed import packed_layout
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import CASES, case, random_inputs
 
@@ -22,13 +24,21 @@ SMALL = [c for c in CASES if not c.tags & {"large"} and not c.name.startswith(("
 
 def walk(nest, maps):
     """Accumulators (operand, 16 * blocks, rows, columns) by the definition of a nest, pixel by pixel."""
-    h, w = nest.out_map
+    h, w = nest.out_map[0], nest.result_columns
     maps = [pad_channels(m).reshape(-1, *nest.in_map) for m in maps]
     out = np.zeros((len(maps) if nest.pair else 1, nest.out_blocks * 16, h, w), dtype=np.int64)
     for b, y, x in itertools.product(range(nest.out_blocks), range(h), range(w)):
         for operand in range(len(out)):
             out[operand, 16 * b : 16 * b + 16, y, x] = accumulate(nest, maps, operand, b, y, x)
     return out
+
+
+def pack(array, layout):
+    """What of an input a nest sees: its words' bytes as channels."""
+    if layout is None:
+        return array
+    words = np.frombuffer(to_bytes(array, layout), np.int8 if array.min() < 0 else np.uint8).astype(np.int64)
+    return words.reshape(array.shape[1], -1, 16).transpose(2, 0, 1)
 
 
 def pad_channels(array):
@@ -58,9 +68,10 @@ def accumulate(nest, maps, operand, b, y, x):
     first, count = nest.reads[b]
     weights = np.frombuffer(nest.weights[b], np.int8).reshape(count, len(taps), nest.lanes, 16).astype(np.int64)
     total = np.zeros(16, dtype=np.int64)
+    x, lane = x // nest.interleave, x % nest.interleave * nest.lane_step
     for c in range(count):
         for t, (r, k) in enumerate(taps):
-            total += window(nest, maps, 0, first + c, y, x, r, k)[: nest.lanes] @ weights[c, t]
+            total += window(nest, maps, 0, first + c, y, x, r, k)[lane : lane + nest.lanes] @ weights[c, t]
     return total
 
 
@@ -73,7 +84,8 @@ def test_nest_is_the_reference(c):
     assert fitting and not reasons
     for kernel in fitting:
         nest = kernel.code(op, network, PLATFORM)
-        got = walk(nest, list(inputs))
+        layouts = [packed_layout(name, network, PLATFORM) for name in op.inputs]
+        got = walk(nest, [pack(value, layout) for value, layout in zip(inputs, layouts, strict=True)])
         expected = kernel.reference(op, network, inputs)
         channels = expected.shape[0]
         result = requantize(nest, got)[:channels]
@@ -152,7 +164,7 @@ def test_a_wrong_record_is_seen():
 def test_records_of_a_pair():
     network = case("add").build(1)
     requant = network.ops[0].requant
-    first = records(requant)[0]
+    first = records(requant, PLATFORM)[0]
     a = decode(RequantRecord, int.from_bytes(first[16:32], "little"))
     b = decode(RequantRecord, int.from_bytes(first[256 + 16 : 256 + 32], "little"))
     assert (a["m"], a["c"]) == (requant.m[0][1], requant.c[1])
