@@ -13,10 +13,21 @@ from typing import ClassVar
 from nncosim.platforms.base import Engine, Memory, Mover, Platform, Published, is_power_of_two
 from nncosim.platforms.errors import PlatformError
 
-__all__ = ["NCB_FLIP_FLOP_BITS", "PLATFORM", "J3dai"]
+__all__ = ["IMEM_BYTES", "L2_WORDS", "MEMORY_WORDS", "NCBS", "NCB_FLIP_FLOP_BITS", "PES", "PLATFORM", "J3dai"]
+
+NCBS = (8, 16, 32)
+PES = (4, 8, 16)
+MEMORY_WORDS = 1 << 14
+"""A cluster-local address has 14 bits for the word."""
+L2_WORDS = 1 << 20
+"""A descriptor has 20 bits for a word of L2."""
+IMEM_BYTES = 4096
+"""A program counter has 9 bits, an instruction 8 bytes."""
 
 NCB_FLIP_FLOP_BITS = 2179
 """Counted in the mapped netlist by regress/test_timing.py, which fails when this is not what it counts."""
+PE_FLIP_FLOP_BITS = 154
+"""Of these, what one of 8 PEs has: operand 9, product 17, accumulator 32, shadow 32, wide register 64."""
 
 _CHAPTER = "Szczepanski et al., Closing the Gap Between AI Models and Silicon (2025), table 4.1"
 
@@ -28,6 +39,13 @@ class J3dai(Platform):
     clusters x ncbs_per_cluster x pes_per_ncb: 6 x 16 x 8 = 768 is the one clean reading of "1024 bit a
         cycle": a DMPA beat is one byte for every PE of a cluster. An NCB is one output channel, a PE one
         pixel, so a cluster makes 16 channels x 8 pixels at a time.
+    ncbs_per_cluster: 8, 16 or 32: a word has a byte an NCB, and must hold whole 64-bit instructions and a whole number
+        of words must make a descriptor (32 bytes), so 4 is too narrow and 64 too wide; lane numbers have 5 bits.
+    pes_per_ncb: 4, 8 or 16: as many banks of L1, so that a window of neighbouring words is one read. With 2, a line of
+        8 NCBs would not hold a descriptor; with 32, a drain (a PE a cycle) would last longer than most jobs, and
+        32 words to rotate would not meet the clock. Both are powers of two: words are found by slices of an address.
+    dmpa_bits: from one word to a line. A line is what a cluster can take at a time: a smaller cluster than the default
+        one leaves the rest of the 1024 bits unused.
     l1_bytes: 64 KiB of feature maps a cluster, in one bank per PE, so that a window of 8 pixels is read in
         one cycle. It holds two row tiles of a 32 x 32 x 128 map with their results.
     wmem_bytes: 32 KiB of weights a cluster: twice 16 output channels of a 1x1 kernel over 1024 channels.
@@ -62,25 +80,35 @@ class J3dai(Platform):
     def __post_init__(self) -> None:
         if not 1 <= self.clusters <= 8:
             raise PlatformError(f"clusters must be 1 to 8 (a descriptor's mask has 8 bits), not {self.clusters}")
-        if self.ncbs_per_cluster != 16 or self.pes_per_ncb != 8:
+        for field, allowed in (("ncbs_per_cluster", NCBS), ("pes_per_ncb", PES)):
+            if getattr(self, field) not in allowed:
+                known = ", ".join(map(str, allowed[:-1])) + f" or {allowed[-1]}"
+                raise PlatformError(f"{field} must be {known}, not {getattr(self, field)}")
+        word, line = 8 * self.word_bytes, 8 * self.line_bytes
+        if not is_power_of_two(self.dmpa_bits) or not word <= self.dmpa_bits <= max(line, 1024):
             raise PlatformError(
-                "the cluster is built for 16 NCBs of 8 PEs (a 16-byte word, 8 banks), "
-                f"not {self.ncbs_per_cluster} x {self.pes_per_ncb}"
+                f"dmpa_bits must be a power of two from {word} (a word of {self.ncbs_per_cluster} NCBs) to "
+                f"{max(line, 1024)}, not {self.dmpa_bits}"
             )
-        if self.dmpa_bits not in (128, 256, 512, 1024):
-            raise PlatformError(f"dmpa_bits must be 128, 256, 512 or 1024, not {self.dmpa_bits}")
+        self._check_memories()
+
+    def _check_memories(self) -> None:
+        least, most = 16 * self.line_bytes, min(256 * 1024, MEMORY_WORDS * self.word_bytes)
         for field in ("l1_bytes", "wmem_bytes", "imem_bytes"):
             value = getattr(self, field)
-            if not is_power_of_two(value) or value < 16 * self.line_bytes or value > 256 * 1024:
-                raise PlatformError(f"{field} must be a power of two from 2 KiB to 256 KiB, not {value}")
-        if self.imem_bytes > 4096:
-            raise PlatformError(f"imem_bytes must be at most 4096 (9-bit program counter), not {self.imem_bytes}")
-        if self.l2_bytes % self.line_bytes or not 0 < self.l2_bytes <= 16 * 1024 * 1024:
-            raise PlatformError(f"l2_bytes must be whole 128-byte lines, at most 16 MiB, not {self.l2_bytes}")
+            high = IMEM_BYTES if field == "imem_bytes" else most
+            if not is_power_of_two(value) or not min(least, high) <= value <= high:
+                why = " (9-bit program counter)" if field == "imem_bytes" else ""
+                raise PlatformError(
+                    f"{field} must be a power of two from {min(least, high)} to {high}{why}, not {value}"
+                )
+        if self.l2_bytes % self.line_bytes or not 0 < self.l2_bytes <= self.most_l2_bytes:
+            whole = f"whole lines of {self.line_bytes} bytes, at most {self.most_l2_bytes}"
+            raise PlatformError(f"l2_bytes must be {whole}, not {self.l2_bytes}")
 
     @property
     def word_bytes(self) -> int:
-        """A word is one pixel of `ncbs_per_cluster` channels."""
+        """A word is one pixel of `ncbs_per_cluster` channels: a byte an NCB."""
         return self.ncbs_per_cluster
 
     @property
@@ -90,12 +118,28 @@ class J3dai(Platform):
 
     @property
     def line_bytes(self) -> int:
+        """A line is a word in each bank."""
         return self.word_bytes * self.banks
 
     @property
+    def word_instructions(self) -> int:
+        """Instructions of 64 bits in a word of IMEM."""
+        return self.word_bytes // 8
+
+    @property
+    def line_descriptors(self) -> int:
+        """DMPA descriptors of 32 bytes in a line of L2."""
+        return self.line_bytes // 32
+
+    @property
     def beat_words(self) -> int:
-        """Words that the DMPA moves in a cycle."""
-        return self.dmpa_bits // 8 // self.word_bytes
+        """Words that the DMPA moves in a cycle: what `dmpa_bits` hold, but no more than a line."""
+        return min(self.dmpa_bits // 8 // self.word_bytes, self.banks)
+
+    @property
+    def most_l2_bytes(self) -> int:
+        """The most L2 that a descriptor can address, and 16 MiB at most."""
+        return min(16 * 1024 * 1024, L2_WORDS * self.word_bytes)
 
     @property
     def l1_words(self) -> int:
@@ -117,9 +161,10 @@ class J3dai(Platform):
     def facts(self) -> dict[str, str]:
         """What limits the design, for `nncosim platforms j3dai`."""
         storage = self.l1_bytes + self.wmem_bytes + self.imem_bytes
+        flip_flops = NCB_FLIP_FLOP_BITS + PE_FLIP_FLOP_BITS * (self.pes_per_ncb - 8)
         return {
             "SRAM of a cluster": f"{storage // 1024} KiB (L1, WMEM, IMEM), of 128 KiB it may have",
-            "flip-flops of an NCB": f"{NCB_FLIP_FLOP_BITS} bits, of 8,192 it may have",
+            "flip-flops of an NCB": f"{flip_flops} bits, of 8,192 it may have",
         }
 
     @property
@@ -136,7 +181,7 @@ class J3dai(Platform):
 
     @property
     def movers(self) -> tuple[Mover, ...]:
-        return (Mover("dmpa", ("l2", "l1", "wmem", "imem"), self.dmpa_bits),)
+        return (Mover("dmpa", ("l2", "l1", "wmem", "imem"), 8 * self.beat_words * self.word_bytes),)
 
     @property
     def engines(self) -> tuple[Engine, ...]:

@@ -11,6 +11,7 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.image import Image, Segment
 from nncosim.compiler.ir import Concat, Network, Op, Table
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
+from nncosim.compiler.j3dai.inplace import tensor_lives
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.prefetch import prefetch
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest, parameter_buffer, program_buffer
@@ -20,6 +21,7 @@ from nncosim.compiler.placement import Buffer, Placement
 from nncosim.compiler.proof import RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.compiler.tiles import TensorPlace, tile_table
+from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
@@ -30,8 +32,6 @@ from nncosim.tb.j3dai.cycles import Timeline, predict_frames
 
 __all__ = ["BACKEND", "J3daiBackend"]
 
-LAYOUT = Layout("CHWc", 16, 8)
-_LINE = 128
 _ELF_RISCV = 243
 
 
@@ -51,6 +51,10 @@ class _Layer:
     @property
     def clusters(self) -> int:
         return sum(mask for _, mask in self.code.programs)
+
+    @property
+    def program_counter(self) -> int:
+        return self.code.plan.platform.word_instructions * self.programs_at
 
 
 class J3daiBackend:
@@ -80,7 +84,7 @@ class J3daiBackend:
 
     def lower(self, network: Network, platform: Platform, choice: Mapping[str, Candidate]) -> Lowered:
         assert isinstance(platform, J3dai)
-        views = concat_views(network)
+        views = concat_views(network, platform)
         ops = [op for op in network.ops if not (isinstance(op, Concat) and _is_view(op, views))]
         codes = [compile_nest(choice[op.name].kernel.code(op, network, platform), platform) for op in ops]
         layers = [
@@ -100,25 +104,25 @@ class J3daiBackend:
             made = descriptor_list(layer.transfers, address, platform)
             contents[layer.list_buffer] = made.to_bytes()
         starts = [
-            LayerStart(i, address[layer.list_buffer] // 16, layer.clusters, 2 * layer.programs_at)
+            LayerStart(i, address[layer.list_buffer] // platform.word_bytes, layer.clusters, layer.program_counter)
             for i, layer in enumerate(layers)
         ]
-        l2 = _merge({address[name]: data for name, data in contents.items()})
+        l2 = _merge({address[name]: data for name, data in contents.items()}, platform.line_bytes)
         segments = (*firmware_segments(platform, starts), *(Segment("l2", L2_BASE + at, data) for at, data in l2))
-        tiles = tile_table(_places(network, lowered, placement, layers))
+        tiles = tile_table(_places(network, platform, lowered, placement, layers))
         bare = Image(segments, HOST_IMEM_BASE, _ELF_RISCV)
         first, repeat = (_cycles(timeline) for timeline in predict_frames(bare.to_bytes(), platform, 2))
         return replace(bare, tiles=tiles, schedule=_describe(network, platform, lowered, placement, first, repeat))
 
 
-def concat_views(network: Network) -> dict[str, str]:
+def concat_views(network: Network, platform: J3dai) -> dict[str, str]:
     """Tensors that can simply lie inside the output of the Concat that reads them: {tensor: that output}."""
     views: dict[str, str] = {}
     for op in network.ops:
         if not isinstance(op, Concat):
             continue
         tensors = network.op_inputs(op)
-        whole = all(t.shape[0] % LAYOUT.channel_block == 0 for t in tensors[:-1])
+        whole = all(t.shape[0] % platform.word_bytes == 0 for t in tensors[:-1])
         free = len(set(op.inputs)) == len(op.inputs) and not any(name in views for name in op.inputs)
         same = len({t.type.signed for t in (*tensors, network.tensors[op.output])}) == 1
         if whole and free and same:
@@ -150,7 +154,8 @@ def _tasks(layers: Sequence[_Layer], network: Network, views: Mapping[str, str])
 
 def tensor_layouts(network: Network, platform: J3dai) -> dict[str, Layout]:
     """Block planar, but for graph inputs that are packed."""
-    return {name: packed_layout(name, network, platform) or LAYOUT for name in network.tensors}
+    plain = Layout("CHWc", platform.word_bytes, 8)
+    return {name: packed_layout(name, network, platform) or plain for name in network.tensors}
 
 
 def _tensor_buffers(network: Network, platform: J3dai, views: Mapping[str, str]) -> list[Buffer]:
@@ -161,10 +166,11 @@ def _tensor_buffers(network: Network, platform: J3dai, views: Mapping[str, str])
             at = 0
             for tensor in network.op_inputs(op):
                 offsets[tensor.name] = at
-                at += size_bytes(tensor.shape, LAYOUT)
+                at += size_bytes(tensor.shape, layouts[tensor.name])
     return [
         Buffer(
-            t.name, "l2", size_bytes(t.shape, layouts[t.name]), "tensor", _LINE if t.name not in views else 16,
+            t.name, "l2", size_bytes(t.shape, layouts[t.name]), "tensor",
+            platform.line_bytes if t.name not in views else platform.word_bytes,
             from_start=t.name in network.inputs, to_end=t.name in network.outputs,
             parent=views.get(t.name), offset=offsets.get(t.name, 0),
         )
@@ -174,21 +180,23 @@ def _tensor_buffers(network: Network, platform: J3dai, views: Mapping[str, str])
 
 def _layer_buffers(layer: _Layer) -> list[Buffer]:
     nest, code = layer.code.plan.nest, layer.code
+    line = code.plan.platform.line_bytes
     parameters = nest.parameter_bytes()
-    out = [Buffer(parameter_buffer(nest), "l2", len(parameters), "parameters", _LINE, parameters)]
+    out = [Buffer(parameter_buffer(nest), "l2", len(parameters), "parameters", line, parameters)]
     for i, (program, _) in enumerate(code.programs):
         raw = program.to_bytes()
-        out.append(Buffer(program_buffer(nest, i), "l2", len(raw), "program", _LINE, raw))
+        out.append(Buffer(program_buffer(nest, i), "l2", len(raw), "program", line, raw))
     count = sum(len(t.pieces) for t in layer.transfers)
-    out.append(Buffer(layer.list_buffer, "l2", -(-count * 32 // _LINE) * _LINE, "list", _LINE, permanent=True))
+    size = -(-count * DESCRIPTOR_BYTES // line) * line
+    out.append(Buffer(layer.list_buffer, "l2", size, "list", line, permanent=True))
     return out
 
 
-def _merge(contents: Mapping[int, bytes]) -> list[tuple[int, bytes]]:
+def _merge(contents: Mapping[int, bytes], line: int) -> list[tuple[int, bytes]]:
     """Neighbouring pieces as one, gaps under a line filled with zeros."""
     out: list[tuple[int, bytearray]] = []
     for at, data in sorted(contents.items()):
-        if out and 0 <= at - out[-1][0] - len(out[-1][1]) < _LINE:
+        if out and 0 <= at - out[-1][0] - len(out[-1][1]) < line:
             out[-1][1].extend(bytes(at - out[-1][0] - len(out[-1][1])))
             out[-1][1].extend(data)
         else:
@@ -197,9 +205,9 @@ def _merge(contents: Mapping[int, bytes]) -> list[tuple[int, bytes]]:
 
 
 def _places(
-    network: Network, lowered: Lowered, placement: Placement, layers: Sequence[_Layer]
+    network: Network, platform: J3dai, lowered: Lowered, placement: Placement, layers: Sequence[_Layer]
 ) -> list[TensorPlace]:
-    views = concat_views(network)
+    views = concat_views(network, platform)
     writer = {layer.op.output: i for i, layer in enumerate(layers)}
     out = []
     for tensor in network.tensors.values():
@@ -230,7 +238,8 @@ def _describe(
             "engine": "cluster", "macs": nest.macs, "predicted_cycles": cycles[i],
             "repeat_cycles": repeat[i], "index": i,
             "writes": [layer.op.output], "reads": list(layer.op.inputs), "clusters": layer.clusters,
-            "program_counter": 2 * layer.programs_at, "list": placement.address[layer.list_buffer] // 16,
+            "program_counter": layer.program_counter,
+            "list": placement.address[layer.list_buffer] // platform.word_bytes,
             "descriptors": sum(len(t.pieces) for t in layer.transfers), "plan": layer.code.plan.line,
         })  # fmt: skip
     exact = [replace(t, cost=Cost.exactly(c)) for t, c in zip(lowered.schedule.tasks, cycles, strict=True)]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from nncosim.hdl.j3dai.asm import PROGRAM_WORDS, Program
 from nncosim.hdl.j3dai.isa import Drain
 from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.j3dai import PLATFORM, J3dai
 
 __all__ = ["Instr", "ProgramTooLong", "Unit", "assemble"]
 
@@ -94,7 +95,7 @@ def _mixed(program: Program, fields: dict) -> None:
     program.nop()
 
 
-def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS) -> Program:
+def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS, platform: J3dai = PLATFORM) -> Program:
     """The program with repetitions folded into at most three levels of loops.
 
     Raises:
@@ -109,7 +110,7 @@ def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS) -> Program:
     size = sum(map(_size, nodes))
     if size > limit:
         raise ProgramTooLong(f"the program has {size} instructions, the instruction memory holds {limit}")
-    program = Program()
+    program = Program(platform)
     for node in nodes:
         _replay(program, node)
     return program

@@ -11,17 +11,14 @@ from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["descriptor_list"]
 
-_WORD_BYTES = 16
-
-
 def descriptor_list(transfers: Iterable[Transfer], at: Mapping[str, int], platform: J3dai) -> DescriptorList:
     """The list of a layer. `at`: byte address in L2 of each buffer."""
-    out = DescriptorList()
+    out = DescriptorList(platform)
     size = {Space.L1: platform.l1_words, Space.WMEM: platform.wmem_words, Space.IMEM: platform.imem_words}
     for transfer in transfers:
         for number, piece in enumerate(transfer.pieces):
             fields = {
-                "clusters": transfer.clusters, "l2": at[piece.buffer] // _WORD_BYTES + piece.offset,
+                "clusters": transfer.clusters, "l2": at[piece.buffer] // platform.word_bytes + piece.offset,
                 "local": address(piece.space, piece.local % size[piece.space]), "n0": piece.n0, "n1": piece.n1,
                 "l2_step1": piece.l2_step1, "local_step1": piece.local_step1, "n2": piece.n2,
                 "l2_step2": piece.l2_step2, "local_step2": piece.local_step2,

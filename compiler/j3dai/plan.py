@@ -15,7 +15,7 @@ from functools import cached_property
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["Chunk", "Grid", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "split"]
+__all__ = ["Chunk", "Grid", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "make_tile", "split"]
 
 
 class WeightMode(enum.Enum):
@@ -166,11 +166,12 @@ def block_ranges(nest: Nest, b0: int, b1: int, size: int) -> Iterator[tuple[int,
 
 def jobs_of(nest: Nest, tile: Tile) -> int:
     """Jobs of one output block of a tile (an operand of a pair is a job of its own)."""
+    pes = nest.platform.pes_per_ncb
     if nest.upsample[1] > 2:
-        return tile.rows * tile.columns * -(-nest.upsample[1] // 8)
+        return tile.rows * tile.columns * -(-nest.upsample[1] // pes)
     if nest.upsample != (1, 1):
-        return -(-tile.rows * tile.columns // 8) * nest.upsample[1]
-    return tile.rows * -(-tile.columns // 8) * (2 if nest.pair else 1)
+        return -(-tile.rows * tile.columns // pes) * nest.upsample[1]
+    return tile.rows * -(-tile.columns // pes) * (2 if nest.pair else nest.interleave)
 
 
 def chunks_of(nest: Nest, words: int) -> tuple[Chunk, ...]:
@@ -224,6 +225,17 @@ class Plan:
     weight_parts: int = 1
     wmem_base: int = 0
 
+    @property
+    def name(self) -> str:
+        return self.nest.name
+
+    @property
+    def nests(self) -> tuple[Nest, ...]:
+        return (self.nest,)
+
+    def parameter_bytes(self) -> bytes:
+        return self.nest.parameter_bytes()
+
     def input_slot(self, index: int) -> int:
         """Word address in L1."""
         return index % self.input_slots * self.input_words
@@ -238,7 +250,7 @@ class Plan:
 
     @cached_property
     def chunk_words(self) -> int:
-        return (self.platform.wmem_words - self.record_area) // 2 // 8 * 8
+        return (self.platform.wmem_words - self.record_area) // 2 // self.platform.banks * self.platform.banks
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
@@ -251,7 +263,7 @@ class Plan:
 
     @property
     def part_words(self) -> int:
-        return pad_to_line(-(-self.step_words // self.weight_parts))
+        return pad_to_line(-(-self.step_words // self.weight_parts), self.platform)
 
     @property
     def ring_parts(self) -> int:
@@ -306,7 +318,7 @@ def make_plan(
     nest: Nest, platform: J3dai, grid: Grid, tiles: tuple[int, int], step_blocks: int
 ) -> Plan | None:
     """The plan for a grid, (row, column) cuts of each cluster's part, and blocks a step; None if it does not fit."""
-    rows, columns = split(nest.out_map[0], grid.rows), split(nest.out_map[1], grid.columns, 8)
+    rows, columns = split(nest.out_map[0], grid.rows), split(nest.out_map[1], grid.columns, platform.pes_per_ncb)
     channels = split(nest.out_blocks, grid.channels)
     if len(rows) * len(columns) * len(channels) != grid.clusters:
         return None
@@ -325,27 +337,28 @@ def make_plan(
 
 def _cut(nest: Nest, y: tuple[int, int], x: tuple[int, int], tiles: tuple[int, int]) -> list[Tile]:
     ys = [(y[0] + a, y[0] + b) for a, b in split(y[1] - y[0], tiles[0])]
-    xs = [(x[0] + a, x[0] + b) for a, b in split(x[1] - x[0], tiles[1], 8)]
+    xs = [(x[0] + a, x[0] + b) for a, b in split(x[1] - x[0], tiles[1], nest.platform.pes_per_ncb)]
     return [make_tile(nest, i, j) for i in ys for j in xs]
 
 
 def _output_words(nest: Nest, step: Step) -> int:
-    return step.tile.rows * step.tile.columns * nest.upsample[1] * (step.b1 - step.b0)
+    low, high = nest.results(step.tile.x0, step.tile.x1)
+    return step.tile.rows * (high - low) * nest.upsample[1] * (step.b1 - step.b0)
 
 
 def _walked(nest: Nest, tile: Tile) -> int:
     """Greatest width that a register of the cluster has to hold."""
     if nest.upsample != (1, 1):
         return tile.width * tile.height
-    return max(tile.width, tile.height, tile.columns, tile.rows)
+    return max(tile.width, tile.height, tile.columns * nest.interleave, tile.rows)
 
 
 def _fit(nest: Nest, platform: J3dai, grid: Grid, regions: tuple[Region, ...], step_blocks: int) -> Plan | None:
     steps = [s for r in regions for s in r.steps]
     if max(_walked(nest, s.tile) for s in steps) > 4095 or max(jobs_of(nest, s.tile) for s in steps) > 65536:
         return None
-    input_words = pad_to_line(max(s.input_words for s in steps))
-    output_words = pad_to_line(max(_output_words(nest, s) for s in steps))
+    input_words = pad_to_line(max(s.input_words for s in steps), platform)
+    output_words = pad_to_line(max(_output_words(nest, s) for s in steps), platform)
     loads = max(len({s.key for s in r.steps}) for r in regions)
     outputs = max(len(r.steps) for r in regions)
     room = platform.l1_words - nest.table_words
@@ -361,7 +374,7 @@ def _fit(nest: Nest, platform: J3dai, grid: Grid, regions: tuple[Region, ...], s
         mode, slots = WeightMode.STEP, platform.wmem_words // (widest * nest.block_words)
         step_blocks = widest
         if slots == 0:
-            if nest.depthwise or step_blocks > 1:
+            if nest.depthwise or step_blocks > 1 or nest.interleave > 1:
                 return None
             mode = WeightMode.CHUNK
             if most * nest.record_words > platform.wmem_words // 2:

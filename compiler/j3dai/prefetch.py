@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nncosim.compiler.j3dai.tiling import LayerCode, relocate
+from nncosim.compiler.j3dai.tiling import LayerCode, program_words, relocate
 from nncosim.compiler.j3dai.transfers import Transfer
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.platforms.j3dai import J3dai
@@ -61,7 +61,7 @@ def prefetch(codes: Sequence[LayerCode], platform: J3dai) -> list[Ahead]:
     placed: list[tuple[LayerCode, int]] = []
     lists: list[list[Transfer]] = []
     for number, code in enumerate(codes):
-        size = max(-(-len(program) // 2) for program, _ in code.programs)
+        size = max(program_words(program) for program, _ in code.programs)
         here = _beside(programs, size, platform.imem_words)
         kept = _beside(weights, code.plan.wmem_words, platform.wmem_words)
         code = relocate(code, kept.start)

@@ -9,14 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nncosim.compiler.j3dai.fold import Instr, Unit
-from nncosim.compiler.j3dai.plan import Chunk, Plan, Region, Step, WeightMode, jobs_of
+from nncosim.compiler.j3dai.plan import Chunk, Plan, Region, Step, Tile, WeightMode, jobs_of
 from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
 from nncosim.kernels.j3dai.common import fetch_cycles, job_cycles
+from nncosim.kernels.j3dai.nest import Nest
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
     "INPUT_FREE", "INPUT_READY", "OUTPUT_FREE", "OUTPUT_READY", "START", "WEIGHTS_FREE", "WEIGHTS_READY", "ClusterCode",
-    "cluster_code", "weight_loads",
+    "TileEmitter", "cluster_code", "weight_loads",
 ]
 
 # Input semaphores of a cluster (the DMPA adds) and output semaphores (the cluster adds).
@@ -74,47 +76,31 @@ class ClusterCode:
             self._unit = []
 
 
-class _Emitter:
-    """Emits one cluster's steps. Registers keep their values between steps, so only changes are emitted."""
+class TileEmitter:
+    """Emits the jobs of one nest on tiles in L1. Registers keep their values, so only changes are emitted.
 
-    def __init__(self, plan: Plan, region: Region):
-        self.plan, self.region, self.nest = plan, region, plan.nest
-        self.code = ClusterCode()
-        self.inputs = len(_keys(region.steps))
-        self.input_index = -1
-        self.weight_loads = weight_loads(plan, region)
-        self.weight_index = 0
-        self.jobs = 0
+    Several may share a `ClusterCode`, one for each nest of a fused group. `gates`: what comes right before the next
+    MAC, after all that can be set up meanwhile: semaphores to wait for, and None for a FENCE.
+    """
 
-    def emit(self) -> ClusterCode:
-        steps, code = self.region.steps, self.code
-        if self.plan.mode is WeightMode.CHUNK:
-            code.wait(WEIGHTS_READY)
-            code.close()
-        for number, step in enumerate(steps):
-            if number == 0 or step.key != steps[number - 1].key:
-                code.wait(INPUT_READY)
-                self.input_index += 1
-            self._maps(step)
-            if number >= self.plan.output_slots:
-                code.wait(OUTPUT_FREE)
-            self._outputs(step, number)
-            if self.plan.mode is WeightMode.CHUNK:
-                self._chunked(step)
-            else:
-                self._blocks(step, number)
-            code.signal(OUTPUT_READY)
-            ends = number + 1 == len(steps) or steps[number + 1].key != step.key
-            if ends and self.input_index + self.plan.input_slots < self.inputs:
-                code.signal(INPUT_FREE)
-            code.close()
-        code.add("halt")
-        code.close()
-        return code
+    def __init__(self, code: ClusterCode, nest: Nest, platform: J3dai):
+        self.code, self.nest, self.platform = code, nest, platform
+        self.pes = platform.pes_per_ncb
+        self.gates: list[int | None] = []
+        self.pset = 0
+        self.base, self.x, self.y = 0, 0, 0
 
-    def _maps(self, step: Step) -> None:
-        """AGU A and the window for a step."""
-        nest, tile, code = self.nest, step.tile, self.code
+    def maps(
+        self, tile: Tile, b0: int, blocks: int, base: int, *, apart: int | None = None, whole: bool = True
+    ) -> None:
+        """AGU A and the window for output blocks b0.. of a tile.
+
+        Args:
+            base: word address in L1 of the tile's input rectangle.
+            apart: words from the first to the second operand of a pair; None: one lies behind the other.
+            whole: a job reads all its windows in one go (else `_inner` is set for each piece).
+        """
+        nest, code = self.nest, self.code
         width, height = tile.width, tile.height
         if nest.upsample != (1, 1):
             width, height = width * height, 1  # a tile of whole rows is walked as one row
@@ -123,13 +109,12 @@ class _Emitter:
         spread = 0 if nest.upsample[1] > 2 else sx
         code.set("i", "seti", width=width, height=height, pstride=spread, xpstep=spread, pad=nest.pad_value)
         kh, kw = nest.kernel
-        blocks = 1 if nest.depthwise else nest.reads[step.b0][1]
-        if self.plan.mode is not WeightMode.CHUNK:
-            self._inner(kw, dx, kh, dy, blocks, tile.width, tile.height)
-        self._outer(step)
+        if whole:
+            self._inner(kw, dx, kh, dy, 1 if nest.depthwise else nest.reads[b0][1], tile.width, tile.height)
+        self._outer(tile, blocks, apart)
         x = tile.x0 * sx - nest.pads[1] - tile.ix0
         y = tile.y0 * sy - nest.pads[0] - tile.iy0
-        self.base, self.x, self.y = self.plan.input_slot(self.input_index) + y * tile.width + x, x, y
+        self.base, self.x, self.y = base + y * tile.width + x, x, y
         code.add("setb", agu=Agu.A, base=self.base % _WRAP, x=x, y=y, rewind=1)
 
     def _dim(self, agu: Agu, dim: int, count: int = 1, step: int = 0, xstep: int = 0, ystep: int = 0) -> None:
@@ -142,48 +127,155 @@ class _Emitter:
         self._dim(Agu.A, 1, rows, dy * width, 0, dy)
         self._dim(Agu.A, 2, blocks, width * height)
 
-    def _outer(self, step: Step) -> None:
+    def _outer(self, tile: Tile, blocks: int, apart: int | None) -> None:
         """Dimensions 3 to 5: one step a job."""
-        nest, tile = self.nest, step.tile
+        nest, pes = self.nest, self.pes
         plane = tile.width * tile.height
-        blocks = step.b1 - step.b0 if nest.depthwise else 1
+        each = blocks if nest.depthwise else 1
         if nest.upsample != (1, 1):
-            repeats = nest.upsample[1] if nest.upsample[1] <= 2 else -(-nest.upsample[1] // 8)
-            each = 8 if nest.upsample[1] <= 2 else 1
+            repeats = nest.upsample[1] if nest.upsample[1] <= 2 else -(-nest.upsample[1] // pes)
+            pixels = pes if nest.upsample[1] <= 2 else 1
             self._dim(Agu.A, 3, repeats)
-            self._dim(Agu.A, 4, -(-plane // each), each, each)
-            self._dim(Agu.A, 5, blocks, plane)
+            self._dim(Agu.A, 4, -(-plane // pixels), pixels, pixels)
+            self._dim(Agu.A, 5, each, plane)
             return
         sy, sx = nest.stride
-        groups = -(-tile.columns // 8)
+        groups = -(-tile.columns // pes)
         if nest.pair:
-            self._dim(Agu.A, 3, 2, plane * blocks)
-            self._dim(Agu.A, 4, groups, 8, 8)
+            self._dim(Agu.A, 3, 2, plane * each if apart is None else apart)
+            self._dim(Agu.A, 4, groups, pes, pes)
         else:
-            self._dim(Agu.A, 3, groups, 8 * sx, 8 * sx)
+            self._dim(Agu.A, 3, groups, pes * sx, pes * sx)
             self._dim(Agu.A, 4, tile.rows, sy * tile.width, 0, sy)
-        self._dim(Agu.A, 5, blocks, plane)
+        self._dim(Agu.A, 5, each, plane)
 
-    def _outputs(self, step: Step, number: int) -> None:
-        nest, tile, code = self.nest, step.tile, self.code
-        blocks = step.b1 - step.b0
+    def outputs(self, tile: Tile, blocks: int, base: int) -> None:
+        """AGU O for the results of `blocks` blocks of a tile, packed from word address `base` of L1 on."""
+        nest, code, pes = self.nest, self.code, self.pes
         factor = nest.upsample[1]
         if nest.upsample != (1, 1):
             pixels = tile.rows * tile.columns
             code.set("o", "seto", width=pixels if factor <= 2 else factor, ostride=int(factor == 2))
             if factor <= 2:
                 self._dim(Agu.O, 0, factor, 1)
-                self._dim(Agu.O, 1, -(-pixels // 8), 8 * factor, 8)
+                self._dim(Agu.O, 1, -(-pixels // pes), pes * factor, pes)
             else:
-                self._dim(Agu.O, 0, -(-factor // 8), 8, 8)
+                self._dim(Agu.O, 0, -(-factor // pes), pes, pes)
                 self._dim(Agu.O, 1, pixels, factor)
             self._dim(Agu.O, 2, blocks, pixels * factor)
+        elif nest.interleave > 1:
+            low, high = nest.results(tile.x0, tile.x1)
+            self._dim(Agu.O, 0, -(-tile.columns // pes), nest.interleave * pes, pes)
+            self._dim(Agu.O, 1, tile.rows, high - low)
+            self._dim(Agu.O, 2)
+            return
         else:
             code.set("o", "seto", width=tile.columns, ostride=0)
-            self._dim(Agu.O, 0, -(-tile.columns // 8), 8, 8)
+            self._dim(Agu.O, 0, -(-tile.columns // pes), pes, pes)
             self._dim(Agu.O, 1, tile.rows, tile.columns)
             self._dim(Agu.O, 2, blocks, tile.rows * tile.columns)
-        code.add("setb", agu=Agu.O, base=self.plan.output_slot(number), x=0, y=0, rewind=1)
+        code.add("setb", agu=Agu.O, base=base, x=0, y=0, rewind=1)
+
+    def block(
+        self, tile: Tile, number: int, slot: int, records: int, weights: int | None, table: int, *, turn: int,
+        next_w: bool = False,
+    ) -> None:
+        """All jobs of block `number` of a tile's results, which lie at word address `slot` of L1.
+
+        Args:
+            records, weights: word addresses in WMEM; weights None: the pointer is there. table: word address in L1.
+            turn: neighbours in time with another parity do not wait for each other's parameter set.
+            next_w: leave the pointer behind this block's weights.
+        """
+        nest, code, size = self.nest, self.code, self.platform.wmem_words
+        self.records(records % size, turn)
+        if nest.op is MacOp.MAC and weights is not None:
+            code.add("setw", base=weights % size)
+        elif nest.op is MacOp.TABLE:
+            code.set("w", "setw", base=table)
+        for part in range(nest.interleave):
+            if nest.interleave > 1:
+                self._interleaved(tile, slot, number, part)
+            self._mac(tile, part * nest.lane_step, next_w and part + 1 == nest.interleave)
+
+    def records(self, base: int, turn: int) -> None:
+        """Load a block's requantization into one of the two parameter sets (a pair's into both)."""
+        if self.nest.pair:
+            self.code.add("ldp", pset=0, base=base)
+            self.code.add("ldp", pset=1, base=base + self.nest.record_words // 2)
+        else:
+            self.pset = turn & 1
+            self.code.add("ldp", pset=self.pset, base=base)
+
+    def _interleaved(self, tile: Tile, slot: int, block: int, part: int) -> None:
+        """AGU O for every second result of a block, from number `part` on."""
+        low, high = self.nest.results(tile.x0, tile.x1)
+        each, columns = self.nest.interleave, high - low
+        self.code.set("o", "seto", width=-(-(columns - part) // each), ostride=each - 1)
+        base = slot + block * tile.rows * columns + part
+        self.code.add("setb", agu=Agu.O, base=base, x=0, y=0, rewind=1)
+
+    def _mac(self, tile: Tile, lane: int, next_w: bool) -> None:
+        nest, code = self.nest, self.code
+        jobs = jobs_of(nest, tile) // nest.interleave
+        for gate in self.gates:
+            if gate is None:
+                code.add("fence")
+            else:
+                code.wait(gate)
+        self.gates = []
+        common = {
+            "op": nest.op, "depthwise": int(nest.depthwise), "first": 1, "last": 1, "advance": 1,
+            "lanes": 0 if nest.depthwise and nest.op is not MacOp.TABLE else nest.lanes - 1, "lane": lane,
+            "rewind_w": 1, "next_w": int(next_w),
+        }
+        if nest.pair and nest.signed[0] != nest.signed[1]:
+            code.add("mixed", jobs=jobs // 2, signed=nest.signed, **common)
+            code.run(max(jobs * job_cycles(nest), jobs // 2 * 4 * CONTROLLER_CYCLES))
+            return
+        drain = Drain.PAIR if nest.pair else Drain.WRITE
+        pset = 0 if nest.pair else self.pset
+        code.add("mac", **common, signed_a=int(nest.signed[0]), pset=pset, drain=drain, repeat=jobs - 1)
+        code.run(jobs * job_cycles(nest))
+
+
+class _Emitter(TileEmitter):
+    """Emits one cluster's steps of a plan."""
+
+    def __init__(self, plan: Plan, region: Region):
+        super().__init__(ClusterCode(), plan.nest, plan.platform)
+        self.plan, self.region = plan, region
+        self.inputs = len(_keys(region.steps))
+        self.input_index = -1
+        self.weight_loads = weight_loads(plan, region)
+        self.weight_index = 0
+
+    def emit(self) -> ClusterCode:
+        steps, code, chunked = self.region.steps, self.code, self.plan.mode is WeightMode.CHUNK
+        if chunked:
+            code.wait(WEIGHTS_READY)
+            code.close()
+        for number, step in enumerate(steps):
+            if number == 0 or step.key != steps[number - 1].key:
+                code.wait(INPUT_READY)
+                self.input_index += 1
+            blocks = step.b1 - step.b0
+            self.maps(step.tile, step.b0, blocks, self.plan.input_slot(self.input_index), whole=not chunked)
+            if number >= self.plan.output_slots:
+                code.wait(OUTPUT_FREE)
+            self.outputs(step.tile, blocks, self.plan.output_slot(number))
+            if chunked:
+                self._chunked(step)
+            else:
+                self._blocks(step, number)
+            code.signal(OUTPUT_READY)
+            ends = number + 1 == len(steps) or steps[number + 1].key != step.key
+            if ends and self.input_index + self.plan.input_slots < self.inputs:
+                code.signal(INPUT_FREE)
+            code.close()
+        code.add("halt")
+        code.close()
+        return code
 
     def _blocks(self, step: Step, number: int) -> None:
         """All jobs of a step, block after block; weights resident or one slot a step."""
@@ -193,46 +285,20 @@ class _Emitter:
             code.wait(WEIGHTS_READY)
         stepwise = plan.mode is WeightMode.STEP
         first = plan.weight_slot(number) if stepwise else plan.resident_block(self.region, step.b0)
-        for b in range(step.b0, step.b1):
-            base = first + (b - step.b0) * nest.block_words
-            self._records(base % plan.platform.wmem_words, b)
-            if nest.op is MacOp.MAC:
-                code.add("setw", base=(base + nest.record_words) % plan.platform.wmem_words)
-            elif nest.op is MacOp.TABLE:
-                code.set("w", "setw", base=plan.table_slot)
-            self._mac(step)
+        for b in range(step.b1 - step.b0):
+            base = first + b * nest.block_words
+            self.block(
+                step.tile, b, plan.output_slot(number), base, base + nest.record_words, plan.table_slot,
+                turn=step.b0 - self.region.b0 + b,
+            )  # fmt: skip
         for part in range(plan.weight_parts if plan.mode is WeightMode.STEP else 0):
             if number * plan.weight_parts + part + plan.ring_parts < len(load) * plan.weight_parts:
                 code.signal(WEIGHTS_FREE)
 
-    def _records(self, base: int, b: int) -> None:
-        if self.nest.pair:
-            self.code.add("ldp", pset=0, base=base)
-            self.code.add("ldp", pset=1, base=base + 16)
-        else:
-            self.pset = (b - self.region.b0) & 1
-            self.code.add("ldp", pset=self.pset, base=base)
-
-    def _mac(self, step: Step) -> None:
-        nest, code = self.nest, self.code
-        jobs = jobs_of(nest, step.tile)
-        common = {
-            "op": nest.op, "depthwise": int(nest.depthwise), "first": 1, "last": 1, "advance": 1,
-            "lanes": 0 if nest.depthwise and nest.op is not MacOp.TABLE else nest.lanes - 1, "rewind_w": 1,
-        }
-        if nest.pair and nest.signed[0] != nest.signed[1]:
-            code.add("mixed", jobs=jobs // 2, signed=nest.signed, **common)
-            code.run(max(jobs * 8, jobs // 2 * 4 * CONTROLLER_CYCLES))
-            return
-        drain = Drain.PAIR if nest.pair else Drain.WRITE
-        pset = 0 if nest.pair else self.pset
-        code.add("mac", **common, signed_a=int(nest.signed[0]), pset=pset, drain=drain, repeat=jobs - 1)
-        code.run(jobs * job_cycles(nest))
-
     def _chunked(self, step: Step) -> None:
         """Every job reads its weights in pieces that come and go."""
         nest, plan, code = self.nest, self.plan, self.code
-        self._records((step.b0 - self.region.b0) * nest.record_words, step.b0)
+        self.records((step.b0 - self.region.b0) * nest.record_words, step.b0 - self.region.b0)
         jobs, chunks = jobs_of(nest, step.tile), plan.chunks
         code.close()
         for _ in range(jobs):

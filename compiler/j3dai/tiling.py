@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.j3dai.fold import ProgramTooLong, Unit, assemble
+from nncosim.compiler.j3dai.fused_plan import FusedPlan
+from nncosim.compiler.j3dai.fused_program import fused_code, fused_queues
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, make_plan
-from nncosim.compiler.j3dai.program import cluster_code
+from nncosim.compiler.j3dai.program import ClusterCode, cluster_code
 from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues, table_transfers
 from nncosim.hdl.j3dai.asm import Program
 from nncosim.kernels.j3dai.common import job_cycles
@@ -17,13 +20,13 @@ from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.cycles import LayerRun, predict_layers
 
-__all__ = ["LayerCode", "compile_nest", "parameter_buffer", "program_buffer", "relocate"]
+__all__ = [
+    "LayerCode", "compile_nest", "measure", "parameter_buffer", "program_buffer", "program_words", "realize", "relocate",
+]  # fmt: skip
 
 _FINALISTS = 4
 _PARTS = 4
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
-_WORD_BYTES, _LINE_BYTES = 16, 128
-_MOST_L2 = 16 * 1024 * 1024
 _START = 150  # cycles from the list's start to a cluster's first job
 
 
@@ -34,22 +37,27 @@ class LayerCode:
     programs: (program, mask of the clusters that run it). cycles: by the cycle model, the layer on its own.
     """
 
-    plan: Plan
+    plan: Plan | FusedPlan
     programs: tuple[tuple[Program, int], ...]
     transfers: tuple[Transfer, ...]
     cycles: int
 
 
-def parameter_buffer(nest: Nest) -> str:
-    return f"{nest.name}.parameters"
+def parameter_buffer(plan: Plan | FusedPlan) -> str:
+    return f"{plan.name}.parameters"
 
 
-def program_buffer(nest: Nest, index: int) -> str:
-    return f"{nest.name}.program{index}"
+def program_buffer(plan: Plan | FusedPlan, index: int) -> str:
+    return f"{plan.name}.program{index}"
+
+
+def program_words(program: Program) -> int:
+    """Words of IMEM."""
+    return -(-len(program) // program.platform.word_instructions)
 
 
 def _grids(nest: Nest, platform: J3dai) -> Iterator[Grid]:
-    rows, columns = nest.out_map[0], -(-nest.out_map[1] // 8)
+    rows, columns = nest.out_map[0], -(-nest.out_map[1] // platform.pes_per_ncb)
     n = platform.clusters
     for py in range(1, min(n, rows) + 1):
         for px in range(1, min(n // py, columns) + 1):
@@ -84,7 +92,7 @@ def _step_blocks(nest: Nest, share: int) -> list[int]:
 def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
     for grid in _grids(nest, platform):
         rows = -(-nest.out_map[0] // grid.rows)
-        groups = -(-nest.out_map[1] // 8)
+        groups = -(-nest.out_map[1] // platform.pes_per_ncb)
         columns = -(-groups // grid.columns)
         for size in _step_blocks(nest, -(-nest.out_blocks // grid.channels)):
             fitting = 0
@@ -118,7 +126,7 @@ def _estimate(plan: Plan) -> float:
     ]
     loads = {(r.group, s.key): s.input_words for r in plan.regions for s in r.steps}
     traffic = sum(loads.values()) / words
-    outputs = nest.out_map[0] * nest.out_map[1] * nest.out_blocks * nest.upsample[0] * nest.upsample[1] / words
+    outputs = nest.out_map[0] * nest.result_columns * nest.out_blocks * nest.upsample[0] * nest.upsample[1] / words
     passes = 1
     longest = max(plan.regions, key=lambda r: len(r.steps))
     if plan.mode is WeightMode.STEP:
@@ -134,13 +142,28 @@ def _estimate(plan: Plan) -> float:
     if plan.output_slots == 1 and len(longest.steps) > 1:
         work = [w + outputs for w in work]
     first = sum({(r.group, r.steps[0].key): r.steps[0].input_words for r in plan.regions}.values()) / words
-    last = sum(r.steps[-1].tile.rows * r.steps[-1].tile.columns * plan.step_blocks for r in plan.regions) / words
+    ends = [r.steps[-1].tile for r in plan.regions]
+    last = sum(t.rows * t.columns for t in ends) * nest.interleave * plan.step_blocks / words
     dmpa = traffic + outputs + weights + 8 * sum(len(r.steps) for r in plan.regions)
     return _START + max(max(work) + first / 2 + last / 2, dmpa + min(max(work) / 8, 500))
 
 
-def _realize(plan: Plan) -> LayerCode:
+def _pieces(plan: Plan | FusedPlan) -> tuple[dict[int, ClusterCode], list[Transfer], list[deque[Transfer]]]:
+    """Code by cluster, the transfers that come first, and the queues of the others."""
+    buffer = parameter_buffer(plan)
+    if isinstance(plan, FusedPlan):
+        return {r.cluster: fused_code(plan, r) for r in plan.regions}, [], fused_queues(plan, buffer)
     codes = {r.cluster: cluster_code(plan, r) for r in plan.regions}
+    return codes, table_transfers(plan, buffer), queues(plan, buffer)
+
+
+def realize(plan: Plan | FusedPlan) -> LayerCode:
+    """Programs and transfers of a plan; `cycles` is the estimate of who ordered the transfers.
+
+    Raises:
+        ProgramTooLong: a program does not fit the instruction memory.
+    """
+    codes, tables, waiting = _pieces(plan)
     limit = plan.platform.imem_bytes // 8
     by_text: dict[tuple[Unit, ...], int] = {}
     programs: dict[tuple[Unit, ...], Program] = {}
@@ -148,13 +171,12 @@ def _realize(plan: Plan) -> LayerCode:
         text = tuple(code.units)
         by_text[text] = by_text.get(text, 0) | 1 << cluster
         if text not in programs:
-            programs[text] = assemble(text, limit)
+            programs[text] = assemble(text, limit, plan.platform)
     listed = tuple((programs[text], mask) for text, mask in by_text.items())
     first = program_transfers(
-        [(program_buffer(plan.nest, i), -(-len(p) // 2), 0, mask) for i, (p, mask) in enumerate(listed)]
+        [(program_buffer(plan, i), program_words(p), 0, mask) for i, (p, mask) in enumerate(listed)]
     )
-    first += table_transfers(plan, parameter_buffer(plan.nest))
-    waiting = queues(plan, parameter_buffer(plan.nest))
+    first += tables
     order, cycles = order_transfers(first, waiting, codes, plan.platform.beat_words)
     return LayerCode(plan, listed, tuple(order), cycles)
 
@@ -163,21 +185,22 @@ def relocate(code: LayerCode, wmem_base: int) -> LayerCode:
     """The same layer with its weights at another place in WMEM."""
     if wmem_base == code.plan.wmem_base:
         return code
-    return replace(_realize(replace(code.plan, wmem_base=wmem_base)), cycles=code.cycles)
+    return replace(realize(replace(code.plan, wmem_base=wmem_base)), cycles=code.cycles)
 
 
-def _measure(code: LayerCode) -> int:
+def measure(code: LayerCode) -> int:
     """Cycles of the layer on its own by the cycle model, to which L2 addresses and contents make no difference."""
     at: dict[str, int] = dict.fromkeys((p.buffer for t in code.transfers for p in t.pieces), 0)
     contents: dict[int, bytes] = {}
-    end = 0
+    platform, end = code.plan.platform, 0
+    word, line = platform.word_bytes, platform.line_bytes
     for i, (program, _) in enumerate(code.programs):
-        at[program_buffer(code.plan.nest, i)] = end
-        contents[end // _WORD_BYTES] = program.to_bytes()
-        end += -(-len(program) * 8 // _LINE_BYTES) * _LINE_BYTES
-    roomy = code.plan.platform.with_parameters(l2_bytes=_MOST_L2)  # whether it fits is placement's matter
-    contents[end // _WORD_BYTES] = descriptor_list(code.transfers, at, roomy).to_bytes()
-    run = LayerRun(end // _WORD_BYTES, sum(mask for _, mask in code.programs))
+        at[program_buffer(code.plan, i)] = end
+        contents[end // word] = program.to_bytes()
+        end += -(-len(program) * 8 // line) * line
+    roomy = platform.with_parameters(l2_bytes=platform.most_l2_bytes)  # whether it fits is placement's matter
+    contents[end // word] = descriptor_list(code.transfers, at, roomy).to_bytes()
+    run = LayerRun(end // word, sum(mask for _, mask in code.programs))
     return predict_layers(contents, [run], roomy).cycles
 
 
@@ -194,8 +217,8 @@ def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
         if tried >= _FINALISTS or (best is not None and estimate > 1.5 * best.cycles):
             break
         try:
-            code = _realize(plan)
-            code = replace(code, cycles=_measure(code))
+            code = realize(plan)
+            code = replace(code, cycles=measure(code))
         except ProgramTooLong as error:
             refused = str(error)
             continue
@@ -212,8 +235,9 @@ def _why(nest: Nest, platform: J3dai, refused: str) -> str:
         return f"{nest.name}: {refused}; a smaller layer or a larger imem_bytes would help"
     span = [min((k - 1) * d + 1, size) for k, d, size in zip(nest.kernel, nest.dilation, nest.in_map, strict=True)]
     blocks = 1 if nest.depthwise else nest.reads[0][1]
-    need = span[0] * min(nest.in_map[1], span[1] + 7 * nest.stride[1]) * blocks * platform.word_bytes
+    pes, word = platform.pes_per_ncb, platform.word_bytes
+    need = span[0] * min(nest.in_map[1], span[1] + (pes - 1) * nest.stride[1]) * blocks * word
     return (
-        f"{nest.name}: no tile fits a cluster: the window of 8 results alone takes {need} bytes of L1 "
+        f"{nest.name}: no tile fits a cluster: the window of {pes} results alone takes {need} bytes of L1 "
         f"(of {platform.l1_bytes}); a smaller kernel, fewer input channels or a larger l1_bytes would help"
     )

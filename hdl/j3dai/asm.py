@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Assembler and disassembler: cluster programs and DMPA descriptor lists, on the formats of `isa.py`.
 
-    p = Program()
+    p = Program(platform)
     p.setb(Agu.A, base=0, rewind=1)
     with p.loop(4):
         p.mac(last=1, first=1, advance=1)
@@ -9,11 +9,12 @@
     p.halt()
     image = p.to_bytes()
 
-    lists = DescriptorList()
+    lists = DescriptorList(platform)
     lists.load(l2=64, clusters=0b1, local=address(Space.IMEM, 0), n0=8, signal_mask=0b1, signal_semaphore=7)
     image = lists.to_bytes()
 
-Every field is range-checked by `nncosim.hdl.formats.encode`.
+Every field is range-checked by `nncosim.hdl.formats.encode`. Formats are the same on all machines; the platform, the
+default one if left out, says what a word and a line are.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from amaranth.lib import data
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Descriptor, DmpaOp, Drain, MacOp, Opcode, Space
 from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.j3dai import PLATFORM, J3dai
 
 __all__ = [
-    "AssemblyError", "DescriptorList", "Program", "address", "decode_descriptors", "disassemble",
+    "DESCRIPTOR_BYTES", "AssemblyError", "DescriptorList", "Program", "address", "decode_descriptors", "disassemble",
     "disassemble_descriptors", "fields_of", "words_of",
 ]
 
 PROGRAM_WORDS = 512  # program counters have 9 bits
 LOOP_LEVELS = 4
 DESCRIPTOR_BYTES = 32
-LINE_BYTES = 128
 
 
 class AssemblyError(NncosimError):
@@ -77,7 +78,8 @@ def fields_of(fmt: type[data.Struct], word: int) -> dict[str, int]:
 class Program:
     """A cluster program under construction: one method per instruction, in program order."""
 
-    def __init__(self) -> None:
+    def __init__(self, platform: J3dai = PLATFORM) -> None:
+        self.platform = platform
         self._words: list[int] = []
         self._open: list[int] = []  # loops whose body is not complete
         self._ends: dict[int, int] = {}  # last instruction of a loop's body -> the LOOP
@@ -165,25 +167,34 @@ class Program:
         self._add(Opcode.ADDW, step=step)
 
     def ldp(self, pset: int, base: int) -> None:
-        """Load parameter set `pset` from the two WMEM lines at word `base`.
+        """Load parameter set `pset` from the WMEM lines (16 words) at word `base`.
 
         Raises:
             AssemblyError: `base` is not at the start of a line.
         """
-        if base % 8:
-            raise AssemblyError(f"ldp: records lie on whole lines (a multiple of 8 words), not at word {base}")
+        line = self.platform.banks
+        if base % line:
+            raise AssemblyError(f"ldp: records lie on whole lines (a multiple of {line} words), not at word {base}")
         self._add(Opcode.LDP, pset=pset, base=base)
 
     def mac(
         self, op: MacOp = MacOp.MAC, *, depthwise: int = 0, signed_a: int = 0, first: int = 0, last: int = 0,
-        advance: int = 0, lane: int = 0, lanes: int = 15, rewind_w: int = 0, next_w: int = 0, pset: int = 0,
+        advance: int = 0, lane: int = 0, lanes: int | None = None, rewind_w: int = 0, next_w: int = 0, pset: int = 0,
         drain: Drain = Drain.WRITE, repeat: int = 0,
     ) -> None:
-        """`lanes` and `repeat` as encoded: the number less one."""
+        """`lanes` (default: all) and `repeat` as encoded: the number less one.
+
+        Raises:
+            AssemblyError: a lane that a word does not have.
+        """
+        most = self.platform.word_bytes - 1
+        lanes = most if lanes is None else lanes
+        if not 0 <= lane <= most or not 0 <= lanes <= most:
+            raise AssemblyError(f"mac: lanes are 0 to {most}, not {lane} (lane) and {lanes} (lanes less one)")
         self._add(
             Opcode.MAC, op=op.value, depthwise=depthwise, signed_a=signed_a, first=first, last=last,
-            advance=advance, lane=lane, lanes=lanes, rewind_w=rewind_w, next_w=next_w, pset=pset,
-            drain=drain.value, repeat=repeat,
+            advance=advance, lane=lane & 15, lanes=lanes & 15, rewind_w=rewind_w, next_w=next_w, pset=pset,
+            drain=drain.value, repeat=repeat, lane_high=lane >> 4, lanes_high=lanes >> 4,
         )
 
     def words(self) -> list[int]:
@@ -197,9 +208,9 @@ class Program:
         return list(self._words)
 
     def to_bytes(self) -> bytes:
-        """As it lies in IMEM: 8 bytes an instruction, filled up to a whole 16-byte word with zero (which traps)."""
+        """As it lies in IMEM: 8 bytes an instruction, filled up to a whole word with zeros (which trap)."""
         raw = b"".join(word.to_bytes(8, "little") for word in self.words())
-        return raw + bytes(-len(raw) % 16)
+        return raw + bytes(-len(raw) % self.platform.word_bytes)
 
     def __str__(self) -> str:
         return "\n".join(disassemble(self._words))
@@ -244,7 +255,8 @@ def disassemble(words: Sequence[int]) -> list[str]:
 class DescriptorList:
     """A list of DMPA descriptors under construction; `end` is set on the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, platform: J3dai = PLATFORM) -> None:
+        self.platform = platform
         self._fields: list[dict[str, int]] = []
 
     def __len__(self) -> int:
@@ -290,9 +302,9 @@ class DescriptorList:
         return [encode(Descriptor, **{**fields, "end": int(k == last)}) for k, fields in enumerate(self._fields)]
 
     def to_bytes(self) -> bytes:
-        """As it lies in L2 from a line's start, filled up to whole 128-byte lines with zeros."""
+        """As it lies in L2 from a line's start, filled up to whole lines with zeros."""
         raw = b"".join(word.to_bytes(DESCRIPTOR_BYTES, "little") for word in self.words())
-        return raw + bytes(-len(raw) % LINE_BYTES)
+        return raw + bytes(-len(raw) % self.platform.line_bytes)
 
 
 def decode_descriptors(raw: bytes) -> list[dict[str, int]]:

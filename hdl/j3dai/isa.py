@@ -3,7 +3,8 @@
 """Formats of the J3DAI accelerator: cluster instructions, DMPA descriptors, requantization records.
 
 This is the only place where they are written down; `MANUAL.md` beside this file says what they do.
-Units: a *word* is 16 bytes (one pixel of 16 channels), a *line* is 8 words (one word in each bank).
+Units: a *word* has one byte an NCB (one pixel of as many channels), a *line* is one word in each bank (one bank a PE).
+On the default machine they are 16 bytes and 8 words. Formats are the same on all machines.
 """
 
 import enum
@@ -194,7 +195,7 @@ class AddW(data.Struct):
 class LdP(data.Struct):
     """Load requantization records into parameter set `pset` of all NCBs.
 
-    Two lines of WMEM from word address `base` (its low three bits are ignored): record n to NCB n.
+    16 words of WMEM from the line on that word address `base` lies in: record n to NCB n.
     """
 
     opcode: 6
@@ -203,7 +204,7 @@ class LdP(data.Struct):
 
 
 class Mac(data.Struct):
-    """Run `repeat` + 1 jobs; a job walks the inner dimensions of AGU A and gives 8 pixels x 16 channels.
+    """Run `repeat` + 1 jobs; a job walks the inner dimensions of AGU A and gives a pixel a PE x a channel an NCB.
 
     See the manual for the fields.
     """
@@ -222,6 +223,8 @@ class Mac(data.Struct):
     pset: 1
     drain: Drain
     repeat: 16  # number of jobs less one
+    lane_high: 1  # bit 4 of `lane` and of `lanes`: for clusters of 32 NCBs; smaller ones take the low bits
+    lanes_high: 1
 
 
 INSTRUCTIONS: dict[Opcode, type[data.Struct]] = {
@@ -234,7 +237,7 @@ INSTRUCTION_BITS = 64
 
 
 class Descriptor(data.Struct):
-    """One DMPA transfer: 256 bits, four to an L2 line. Addresses and steps are in words.
+    """One DMPA transfer: 256 bits, as many as fit in an L2 line. Addresses and steps are in words.
 
     A transfer is n2 x n1 runs of n0 words (n1, n2: 0 acts as 1).
     """

@@ -8,14 +8,18 @@ __all__ = [
     "CONTROLLER_CYCLES", "DRAIN_AHEAD", "DRAIN_SPACING", "DRAIN_TO_L1_WRITE", "FETCH_CYCLES", "FETCH_TO_L1_READ",
     "LIST_TO_TAKE", "LOAD_TO_CLUSTER", "LOAD_TO_SIGNAL", "LOAD_TO_STORE", "MAC_TO_FETCH", "PARAMETER_CYCLES",
     "PIPELINE_CYCLES", "SIGNAL_CYCLES", "STORE_TO_CLUSTER", "STORE_TO_DATA", "STORE_TO_L2", "STORE_TO_LOAD",
-    "STORE_TO_SIGNAL", "TABLE_LATENCY",
+    "STORE_TO_SIGNAL", "TABLE_LATENCY", "drain_spacing", "drain_to_l1_write", "parameter_cycles", "pipeline_cycles",
+    "record_lines", "signal_cycles",
 ]  # fmt: skip
 
 CONTROLLER_CYCLES = 3
 """Fetch, decode, execute: one instruction without waiting."""
 
-DRAIN_SPACING = 8
-"""Least distance between two micro-operations that end a job with `last`: one pixel a cycle is drained."""
+def drain_spacing(pes: int) -> int:
+    """Least distance between two micro-operations that end a job with `last`: one pixel a cycle is drained."""
+    return pes
+
+
 
 FETCH_TO_L1_READ = 1
 """A window fetch issued in cycle t uses L1's read port in cycle t + 1."""
@@ -60,21 +64,39 @@ offered 4 cycles after the last descriptor of the line before it was."""
 MAC_TO_FETCH = 1
 """A MAC that executes in cycle t issues its first window fetch in t + 1 at the earliest."""
 
-DRAIN_TO_L1_WRITE = 25
-"""The results of a job whose last micro-operation is issued in cycle t use L1's write port in cycle t + 25; with
-`ostride` 1, the words of PEs 4 to 7 do in t + 26."""
 
-PIPELINE_CYCLES = 27
-"""FENCE and HALT execute at the earliest 27 cycles after the last issue of a micro-operation."""
+def drain_to_l1_write(pes: int) -> int:
+    """The results of a job use L1's write port so many cycles after its last micro-operation is issued; with `ostride`
+    1, the words of the upper half of the PEs do one cycle after that."""
+    return 17 + pes
 
-SIGNAL_CYCLES = 26
-"""A SIGNAL that executes in cycle t increments the output semaphore (`signal_out`) in cycle t + 26."""
 
-PARAMETER_CYCLES = 20
-"""LDP executes at the earliest 20 cycles after the issue of the last micro-operation that ended a job drained with the
-same parameter set."""
+def pipeline_cycles(pes: int) -> int:
+    """FENCE and HALT execute at the earliest so many cycles after the last issue of a micro-operation."""
+    return drain_to_l1_write(pes) + 2
+
+
+def signal_cycles(pes: int) -> int:
+    """A SIGNAL that executes in cycle t increments the output semaphore (`signal_out`) so many cycles later."""
+    return drain_to_l1_write(pes) + 1
+
+
+def parameter_cycles(pes: int) -> int:
+    """LDP executes at the earliest so many cycles after the issue of the last micro-operation that ended a job drained
+    with the same parameter set."""
+    return 12 + pes
+
+
+def record_lines(pes: int) -> int:
+    """LDP reads so many lines of WMEM, one a cycle; the next LDP executes at the earliest as many cycles later."""
+    return 16 // pes
+
+
 
 TABLE_LATENCY = 2
 """TABLE: a window staged in cycle t is taken in t (at the earliest one cycle after its fetch, as any window); its
 first micro-operation is issued in t + TABLE_LATENCY + 2 at the earliest. The next window's fetch starts one cycle
 after the last micro-operation was issued."""
+
+DRAIN_SPACING, DRAIN_TO_L1_WRITE, PIPELINE_CYCLES = drain_spacing(8), drain_to_l1_write(8), pipeline_cycles(8)
+SIGNAL_CYCLES, PARAMETER_CYCLES = signal_cycles(8), parameter_cycles(8)

@@ -9,7 +9,7 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.evaluate import execute
 from nncosim.compiler.ir import Network, Op, Tensor
 from nncosim.hdl.j3dai.isa import MacOp
-from nncosim.hdl.j3dai.timing import DRAIN_SPACING, FETCH_CYCLES, TABLE_LATENCY
+from nncosim.hdl.j3dai.timing import FETCH_CYCLES, TABLE_LATENCY, drain_spacing
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.base import Platform
@@ -24,11 +24,11 @@ def problem(op: Op, what: str, remedy: str) -> Problem:
 
 def fetch_cycles(nest: Nest) -> int:
     """Cycles of L1's read port for one window."""
-    return FETCH_CYCLES.get(nest.stride[1] if nest.upsample[1] <= 2 else 0, 8)
+    return FETCH_CYCLES.get(nest.stride[1] if nest.upsample[1] <= 2 else 0, nest.platform.pes_per_ncb)
 
 
 def job_cycles(nest: Nest) -> int:
-    """Cycles of one job once its data is there: 8 pixels x 16 channels."""
+    """Cycles of one job once its data is there: a pixel a PE x a channel an NCB."""
     fetch = fetch_cycles(nest)
     if nest.op is MacOp.TABLE:  # nothing of a window overlaps with the next
         windows, each = nest.kernel[0] * nest.kernel[1], fetch + TABLE_LATENCY + 2 + nest.lanes
@@ -37,7 +37,7 @@ def job_cycles(nest: Nest) -> int:
     else:
         windows = nest.kernel[0] * nest.kernel[1] * nest.reads[0][1]
         each = max(nest.lanes, fetch)
-    return max(windows * each, DRAIN_SPACING)
+    return max(windows * each, drain_spacing(nest.platform.pes_per_ncb))
 
 
 def _map_problems(op: Op, tensors: tuple[Tensor, ...]) -> list[Problem]:

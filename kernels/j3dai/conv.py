@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir import Conv, Network, Op
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import CHANNELS, Nest, Source, blocks_of, records, requant_of
+from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, records, requant_of
+from nncosim.kernels.j3dai.packed import packed_input
 from nncosim.platforms.base import Platform
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["DenseConv", "DepthwiseConv"]
 
@@ -61,49 +64,67 @@ class DenseConv(NestKernel):
         return tuple(_conv_problems(op))
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(op, Conv)
+        assert isinstance(op, Conv) and isinstance(platform, J3dai)
         source = network.tensors[op.inputs[0]]
         in_map, out_map = _maps(op, network)
-        reads = _reads(op, source.shape[0])
-        return Nest(
-            op.name, (Source(source.name, blocks_of(source.shape[0])),), op.output, in_map, out_map, len(reads),
-            MacOp.MAC, False, (source.type.signed,), records(requant_of(op)),
+        reads = _reads(op, source.shape[0], platform)
+        nest = Nest(
+            op.name, (Source(source.name, blocks_of(source.shape[0], platform)),), op.output, in_map, out_map,
+            len(reads), MacOp.MAC, False, (source.type.signed,), records(requant_of(op), platform),
             kernel=(op.weights.shape[2], op.weights.shape[3]), stride=op.stride, dilation=op.dilation, pads=op.pads[:2],
-            pad_value=op.pad_value, lanes=min(source.shape[0], CHANNELS), reads=reads,
-            weights=_dense_weights(op, source.shape[0], reads), macs=_macs(op, network),
+            pad_value=op.pad_value, lanes=min(source.shape[0], platform.word_bytes), reads=reads,
+            weights=_dense_weights(op, source.shape[0], reads, platform.word_bytes), macs=_macs(op, network),
+            platform=platform,
         )  # fmt: skip
+        return _packed(nest, op, network, platform)
 
 
-def _reads(op: Conv, channels: int) -> tuple[tuple[int, int], ...]:
+def _packed(nest: Nest, op: Conv, network: Network, platform: J3dai) -> Nest:
+    """The nest that reads a packed graph input, where that is what the input is: weights stay as they are."""
+    found = packed_input(op.inputs[0], network, platform)
+    if found is None:
+        return nest
+    each, windows = found
+    (channels, height, _), (_, rows, columns) = (network.tensors[n].shape for n in (op.inputs[0], op.output))
+    kernel, stride = op.weights.shape[2:], op.stride
+    return replace(
+        nest, in_map=(height, windows.count), out_map=(rows, -(-columns // each)), kernel=(kernel[0], 1),
+        stride=(stride[0], 1), dilation=(op.dilation[0], 1), pads=(op.pads[0], 0), lanes=kernel[1] * channels,
+        interleave=each, lane_step=stride[1] * channels, columns=columns,
+    )  # fmt: skip
+
+
+def _reads(op: Conv, channels: int, platform: J3dai) -> tuple[tuple[int, int], ...]:
     """Input blocks (first, number) of every output block; the number is the same for all."""
     outputs, depth = op.weights.shape[:2]
-    per_group = outputs // op.groups
+    per_group, size = outputs // op.groups, platform.word_bytes
     spans = []
-    for first in range(0, outputs, CHANNELS):
-        last = min(first + CHANNELS, outputs) - 1
-        low = first // per_group * depth // CHANNELS
-        spans.append((low, ((last // per_group + 1) * depth - 1) // CHANNELS - low + 1))
+    for first in range(0, outputs, size):
+        last = min(first + size, outputs) - 1
+        low = first // per_group * depth // size
+        spans.append((low, ((last // per_group + 1) * depth - 1) // size - low + 1))
     count = max(n for _, n in spans)
-    return tuple((min(low, blocks_of(channels) - count), count) for low, _ in spans)
+    return tuple((min(low, blocks_of(channels, platform) - count), count) for low, _ in spans)
 
 
-def _dense_weights(op: Conv, channels: int, reads: tuple[tuple[int, int], ...]) -> tuple[bytes, ...]:
+def _dense_weights(op: Conv, channels: int, reads: tuple[tuple[int, int], ...], size: int) -> tuple[bytes, ...]:
+    """The weights of each output block; `size`: channels of a block."""
     outputs, depth, kh, kw = op.weights.shape
     per_group = outputs // op.groups
-    lanes = min(channels, CHANNELS)
+    lanes = min(channels, size)
     out = []
     for b, (low, count) in enumerate(reads):
-        block = np.zeros((CHANNELS, count * CHANNELS, kh, kw), dtype=np.int8)
-        for n in range(min(CHANNELS, outputs - b * CHANNELS)):
-            start = (b * CHANNELS + n) // per_group * depth - low * CHANNELS
-            block[n, start : start + depth] = op.weights[b * CHANNELS + n]
-        split = block.reshape(CHANNELS, count, CHANNELS, kh, kw)[:, :, :lanes]
+        block = np.zeros((size, count * size, kh, kw), dtype=np.int8)
+        for n in range(min(size, outputs - b * size)):
+            start = (b * size + n) // per_group * depth - low * size
+            block[n, start : start + depth] = op.weights[b * size + n]
+        split = block.reshape(size, count, size, kh, kw)[:, :, :lanes]
         out.append(split.transpose(1, 3, 4, 2, 0).tobytes())
     return tuple(out)
 
 
 class DepthwiseConv(NestKernel):
-    """One channel in, one channel out: a window is one micro-operation for all 16 channels of its block."""
+    """One channel in, one channel out: a window is one micro-operation for all channels of its block."""
 
     name = "depthwise"
     op_types = ("conv",)
@@ -115,17 +136,18 @@ class DepthwiseConv(NestKernel):
         return tuple(_conv_problems(op))
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(op, Conv)
+        assert isinstance(op, Conv) and isinstance(platform, J3dai)
         source = network.tensors[op.inputs[0]]
         in_map, out_map = _maps(op, network)
         channels, _, kh, kw = op.weights.shape
-        count = blocks_of(channels)
-        full = np.zeros((count * CHANNELS, kh, kw), dtype=np.int8)
+        count, size = blocks_of(channels, platform), platform.word_bytes
+        full = np.zeros((count * size, kh, kw), dtype=np.int8)
         full[:channels] = op.weights[:, 0]
-        split = full.reshape(count, CHANNELS, kh, kw).transpose(0, 2, 3, 1)
+        split = full.reshape(count, size, kh, kw).transpose(0, 2, 3, 1)
         return Nest(
             op.name, (Source(source.name, count),), op.output, in_map, out_map, count, MacOp.MAC, True,
-            (source.type.signed,), records(requant_of(op)), kernel=(kh, kw), stride=op.stride, dilation=op.dilation,
-            pads=op.pads[:2], pad_value=op.pad_value, weights=tuple(block.tobytes() for block in split),
+            (source.type.signed,), records(requant_of(op), platform), kernel=(kh, kw), stride=op.stride,
+            dilation=op.dilation, platform=platform, pads=op.pads[:2], pad_value=op.pad_value,
+            weights=tuple(block.tobytes() for block in split),
             macs=math.prod(op.weights.shape) * math.prod(network.tensors[op.output].shape[1:]),
         )  # fmt: skip

@@ -7,8 +7,9 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir import Concat, Network, Op, Resize
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import CHANNELS, Nest, Source, blocks_of, identity, records
+from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, identity, records
 from nncosim.platforms.base import Platform
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["ConcatKernel", "ResizeKernel"]
 
@@ -26,31 +27,33 @@ class ConcatKernel(NestKernel):
         return ()
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
+        assert isinstance(platform, J3dai)
+        size = platform.word_bytes
         tensors, out = network.op_inputs(op), network.tensors[op.output]
-        sources = tuple(Source(t.name, blocks_of(t.shape[0])) for t in tensors)
+        sources = tuple(Source(t.name, blocks_of(t.shape[0], platform)) for t in tensors)
         origin = []  # virtual input channel of each output channel
         first = 0
         for tensor, source in zip(tensors, sources, strict=True):
             origin += [first + c for c in range(tensor.shape[0])]
-            first += source.blocks * CHANNELS
-        reads, weights = _selection(origin, first // CHANNELS)
+            first += source.blocks * size
+        reads, weights = _selection(origin, first // size, size)
         flat = (1, out.shape[1] * out.shape[2])
         return Nest(
             op.name, sources, op.output, flat, flat, len(reads), MacOp.MAC, False, (out.type.signed,),
-            records(identity(op, network)), reads=reads, weights=weights,
+            records(identity(op, network), platform), reads=reads, weights=weights, platform=platform,
         )  # fmt: skip
 
 
-def _selection(origin: list[int], blocks: int) -> tuple[tuple[tuple[int, int], ...], tuple[bytes, ...]]:
-    """Reads and 0/1 weights that bring input channel `origin[i]` to output channel i."""
-    groups = [origin[i : i + CHANNELS] for i in range(0, len(origin), CHANNELS)]
-    count = max(g[-1] // CHANNELS - g[0] // CHANNELS + 1 for g in groups)
+def _selection(origin: list[int], blocks: int, size: int) -> tuple[tuple[tuple[int, int], ...], tuple[bytes, ...]]:
+    """Reads and 0/1 weights that bring input channel `origin[i]` to output channel i, in blocks of `size`."""
+    groups = [origin[i : i + size] for i in range(0, len(origin), size)]
+    count = max(g[-1] // size - g[0] // size + 1 for g in groups)
     reads, weights = [], []
     for group in groups:
-        low = min(group[0] // CHANNELS, blocks - count)
-        matrix = np.zeros((count * CHANNELS, CHANNELS), dtype=np.int8)
+        low = min(group[0] // size, blocks - count)
+        matrix = np.zeros((count * size, size), dtype=np.int8)
         for n, channel in enumerate(group):
-            matrix[channel - low * CHANNELS, n] = 1
+            matrix[channel - low * size, n] = 1
         reads.append((low, count))
         weights.append(matrix.tobytes())
     return tuple(reads), tuple(weights)
@@ -69,10 +72,10 @@ class ResizeKernel(NestKernel):
         return ()
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(op, Resize)
+        assert isinstance(op, Resize) and isinstance(platform, J3dai)
         (source,) = network.op_inputs(op)
         return Nest(
-            op.name, (Source(source.name, blocks_of(source.shape[0])),), op.output, source.shape[1:], source.shape[1:],
-            blocks_of(source.shape[0]), MacOp.ADD, True, (source.type.signed,), records(identity(op, network)),
-            upsample=op.factors,
+            op.name, (Source(source.name, blocks_of(source.shape[0], platform)),), op.output, source.shape[1:],
+            source.shape[1:], blocks_of(source.shape[0], platform), MacOp.ADD, True, (source.type.signed,),
+            records(identity(op, network), platform), upsample=op.factors, platform=platform,
         )  # fmt: skip

@@ -8,12 +8,13 @@ from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, records, requant_of
 from nncosim.platforms.base import Platform
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["AddKernel", "PoolKernel", "RequantizeKernel"]
 
 
-def _sources(op: Op, network: Network) -> tuple[Source, ...]:
-    return tuple(Source(t.name, blocks_of(t.shape[0])) for t in network.op_inputs(op))
+def _sources(op: Op, network: Network, platform: J3dai) -> tuple[Source, ...]:
+    return tuple(Source(t.name, blocks_of(t.shape[0], platform)) for t in network.op_inputs(op))
 
 
 class PoolKernel(NestKernel):
@@ -34,12 +35,13 @@ class PoolKernel(NestKernel):
         return tuple(found)
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(op, Pool)
+        assert isinstance(op, Pool) and isinstance(platform, J3dai)
         (source,), out = network.op_inputs(op), network.tensors[op.output]
         return Nest(
-            op.name, _sources(op, network), op.output, source.shape[1:], out.shape[1:], blocks_of(out.shape[0]),
-            MacOp.MAX if op.mode == "max" else MacOp.ADD, True, (source.type.signed,), records(requant_of(op)),
-            kernel=op.kernel, stride=op.stride, pads=op.pads[:2], pad_value=op.pad_value,
+            op.name, _sources(op, network, platform), op.output, source.shape[1:], out.shape[1:],
+            blocks_of(out.shape[0], platform), MacOp.MAX if op.mode == "max" else MacOp.ADD, True,
+            (source.type.signed,), records(requant_of(op), platform),
+            kernel=op.kernel, stride=op.stride, pads=op.pads[:2], pad_value=op.pad_value, platform=platform,
         )  # fmt: skip
 
 
@@ -50,11 +52,12 @@ class RequantizeKernel(NestKernel):
     op_types = ("requantize",)
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
+        assert isinstance(platform, J3dai)
         (source,) = network.op_inputs(op)
         flat = (1, source.shape[1] * source.shape[2])
         return Nest(
-            op.name, _sources(op, network), op.output, flat, flat, blocks_of(source.shape[0]), MacOp.ADD, True,
-            (source.type.signed,), records(requant_of(op)),
+            op.name, _sources(op, network, platform), op.output, flat, flat, blocks_of(source.shape[0], platform),
+            MacOp.ADD, True, (source.type.signed,), records(requant_of(op), platform), platform=platform,
         )  # fmt: skip
 
 
@@ -73,9 +76,11 @@ class AddKernel(NestKernel):
         return ()
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
+        assert isinstance(platform, J3dai)
         a, b = network.op_inputs(op)
         flat = (1, a.shape[1] * a.shape[2])
         return Nest(
-            op.name, _sources(op, network), op.output, flat, flat, blocks_of(a.shape[0]), MacOp.ADD, True,
-            (a.type.signed, b.type.signed), records(requant_of(op)), pair=True,
+            op.name, _sources(op, network, platform), op.output, flat, flat, blocks_of(a.shape[0], platform),
+            MacOp.ADD, True, (a.type.signed, b.type.signed), records(requant_of(op), platform), pair=True,
+            platform=platform,
         )  # fmt: skip

@@ -1,12 +1,13 @@
 """What every J3DAI kernel turns its operator into: one loop nest that the cluster's address generators can walk.
 
-A nest says what a job computes, which blocks of 16 channels it reads and writes, and holds the requantization records
-and weights in the order in which the hardware reads them. Tiling and code generation know nothing but nests.
+A nest says what a job computes, which blocks of channels (one channel an NCB) it reads and writes, and holds the
+requantization records and weights in the order in which the hardware reads them. Tiling and code generation know
+nothing but nests.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from nncosim.compiler.arithmetic import Requant
@@ -14,23 +15,22 @@ from nncosim.compiler.ir import Network, Op
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.isa import MacOp, RequantRecord
 from nncosim.kernels.base import KernelError
+from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["CHANNELS", "Nest", "Source", "blocks_of", "identity", "pad_to_line", "records", "requant_of"]
+__all__ = ["Nest", "Source", "blocks_of", "identity", "pad_to_line", "records", "requant_of"]
 
-CHANNELS = 16
-"""Channels of a block: bytes of a word, NCBs of a cluster."""
-
-_RECORD_WORDS = 16
+_RECORD_BYTES = 16
+_RECORD_WORDS = 16  # of a block: as many records as a word has bytes
 _TABLE_BYTES = 256
-_BANKS = 8
 
 
-def blocks_of(channels: int) -> int:
-    return -(-channels // CHANNELS)
+def blocks_of(channels: int, platform: J3dai) -> int:
+    """Blocks of as many channels as a cluster has NCBs, a word has bytes."""
+    return -(-channels // platform.word_bytes)
 
 
-def pad_to_line(words: int) -> int:
-    return -(-words // 8) * 8
+def pad_to_line(words: int, platform: J3dai) -> int:
+    return -(-words // platform.banks) * platform.banks
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,14 @@ class Nest:
     kernel, stride, dilation: (rows, columns). pads: (top, left).
     reads: for each output block (first input block, number) in the blocks of all sources one after the other;
         a depthwise nest reads its own block of every source.
-    lanes: channels taken from each input block. signed: per source.
+    lanes: channels taken from each input block (0: all). signed: per source.
     records: per output block the requantization records, 16 words for each of `record_sets`.
     weights: per output block `weight_words` words in the order (input block, row, column, lane).
     pair: two sources, summed after their own requantization factors.
     table: 256 bytes that op TABLE looks values up in.
+    interleave: results of one output block that are made from each position of out_map, 1 or 2, neighbours in a row:
+        result interleave * x + i from the lanes that start at i * lane_step. columns: results in a row, then.
+    platform: for which the blocks are cut.
     """
 
     name: str
@@ -72,21 +75,37 @@ class Nest:
     dilation: tuple[int, int] = (1, 1)
     pads: tuple[int, int] = (0, 0)
     pad_value: int = 0
-    lanes: int = CHANNELS
+    lanes: int = 0
     reads: tuple[tuple[int, int], ...] = ()
     weights: tuple[bytes, ...] = ()
     pair: bool = False
     upsample: tuple[int, int] = (1, 1)
     macs: int = 0
     table: bytes = b""
+    interleave: int = 1
+    lane_step: int = 0
+    columns: int = 0
+    platform: J3dai = field(kw_only=True)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "lanes", self.lanes or self.platform.word_bytes)
         if len(self.records) != self.out_blocks or (not self.depthwise and len(self.reads) != self.out_blocks):
             raise KernelError(f"{self.name}: a nest of {self.out_blocks} output blocks needs as many records and reads")
         if self.op is MacOp.MAC and len(self.weights) != self.out_blocks:
             raise KernelError(f"{self.name}: a nest of {self.out_blocks} output blocks needs as many weight blocks")
         if (self.op is MacOp.TABLE) != (len(self.table) == _TABLE_BYTES):
             raise KernelError(f"{self.name}: op TABLE, and no other, needs a table of {_TABLE_BYTES} bytes")
+
+    def results(self, low: int, high: int) -> tuple[int, int]:
+        """Columns of the result, before `upsample`, that positions low..high-1 of out_map's rows make."""
+        if self.interleave == 1:
+            return low, high
+        return low * self.interleave, min(high * self.interleave, self.columns)
+
+    @property
+    def result_columns(self) -> int:
+        """Results in a row, before `upsample`."""
+        return self.results(0, self.out_map[1])[1]
 
     @property
     def record_sets(self) -> int:
@@ -98,17 +117,17 @@ class Nest:
 
     @property
     def weight_words(self) -> int:
-        return len(self.weights[0]) // CHANNELS if self.weights else 0
+        return len(self.weights[0]) // self.platform.word_bytes if self.weights else 0
 
     @property
     def block_words(self) -> int:
         """Words of one output block in L2: records, then weights, filled up to a line."""
-        return pad_to_line(self.record_words + self.weight_words)
+        return pad_to_line(self.record_words + self.weight_words, self.platform)
 
     @property
     def table_words(self) -> int:
         """Words of L1 that the table takes: each of its words once in every bank."""
-        return _BANKS * len(self.table) // CHANNELS
+        return self.platform.banks * len(self.table) // self.platform.word_bytes
 
     @property
     def elementwise(self) -> bool:
@@ -117,10 +136,11 @@ class Nest:
     def parameter_bytes(self) -> bytes:
         """All blocks, then the table as it lies in L1."""
         out = []
+        word, banks = self.platform.word_bytes, self.platform.banks
         for b, record in enumerate(self.records):
             block = record + (self.weights[b] if self.weights else b"")
-            out.append(block.ljust(self.block_words * CHANNELS, b"\0"))
-        out += [self.table[i : i + CHANNELS] * _BANKS for i in range(0, len(self.table), CHANNELS)]
+            out.append(block.ljust(self.block_words * word, b"\0"))
+        out += [self.table[i : i + word] * banks for i in range(0, len(self.table), word)]
         return b"".join(out)
 
 
@@ -138,18 +158,18 @@ def identity(op: Op, network: Network) -> Requant:
     return Requant.uniform(tensor.shape[0], lo=low, hi=high)
 
 
-def records(requant: Requant) -> tuple[bytes, ...]:
-    """Requantization records of each block of 16 channels: one set an operand, in `isa.RequantRecord`'s layout.
+def records(requant: Requant, platform: J3dai) -> tuple[bytes, ...]:
+    """Requantization records of each block of channels: one set an operand, in `isa.RequantRecord`'s layout.
 
     The first of two sets holds (m_a, c), the second m_b, s, the bounds and the rounding.
     """
-    count = blocks_of(requant.channels)
+    count, size = blocks_of(requant.channels, platform), platform.word_bytes
     out = [b""] * count
     for operand, m in enumerate(requant.m):
         c = requant.c if operand == 0 else np.zeros_like(requant.c)
         packed = _pack(m, c, requant)
         for b in range(count):
-            out[b] += b"".join(packed[b * CHANNELS : (b + 1) * CHANNELS]).ljust(_RECORD_WORDS * CHANNELS, b"\0")
+            out[b] += b"".join(packed[b * size : (b + 1) * size]).ljust(_RECORD_BYTES * size, b"\0")
     return tuple(out)
 
 
@@ -163,6 +183,6 @@ def _pack(m: np.ndarray, c: np.ndarray, r: Requant) -> list[bytes]:
         field = RequantRecord.as_shape()[name]
         places.append((array.tolist(), field.offset, (1 << field.width) - 1))
     return [
-        sum((array[i] & mask) << offset for array, offset, mask in places).to_bytes(CHANNELS, "little")
+        sum((array[i] & mask) << offset for array, offset, mask in places).to_bytes(_RECORD_BYTES, "little")
         for i in range(r.channels)
     ]

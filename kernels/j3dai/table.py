@@ -6,8 +6,9 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir import Network, Op, Table
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import CHANNELS, Nest, Source, blocks_of, identity, records
+from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, identity, records
 from nncosim.platforms.base import Platform
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["TableKernel"]
 
@@ -34,11 +35,12 @@ class TableKernel(NestKernel):
         return tuple(found)
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(op, Table)
+        assert isinstance(op, Table) and isinstance(platform, J3dai)
         (source,), out = network.op_inputs(op), network.tensors[op.output]
-        flat, count = (1, source.shape[1] * source.shape[2]), blocks_of(source.shape[0])
+        flat, count = (1, source.shape[1] * source.shape[2]), blocks_of(source.shape[0], platform)
         return Nest(
             op.name, (Source(source.name, count),), op.output, flat, flat, count, MacOp.TABLE, True, (out.type.signed,),
-            records(identity(op, network)), lanes=min(source.shape[0], CHANNELS),
+            records(identity(op, network), platform), lanes=min(source.shape[0], platform.word_bytes),
+            platform=platform,
             table=bytes(value & 0xFF for value in op.values),
         )  # fmt: skip
