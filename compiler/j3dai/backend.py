@@ -21,7 +21,7 @@ from nncosim.compiler.placement import Buffer, Placement
 from nncosim.compiler.proof import RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.compiler.tiles import TensorPlace, tile_table
-from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES
+from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
@@ -93,7 +93,8 @@ class J3daiBackend:
         ]
         schedule = Schedule(tuple(_tasks(layers, network, views)))
         buffers = (*_tensor_buffers(network, platform, views), *(b for layer in layers for b in _layer_buffers(layer)))
-        return Lowered(schedule, buffers, tensor_layouts(network, platform), tuple(layers))
+        lives = tensor_lives([(layer.op.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
+        return Lowered(schedule, buffers, tensor_layouts(network, platform), tuple(layers), lives=lives)
 
     def link(self, network: Network, platform: Platform, lowered: Lowered, placement: Placement) -> Image:
         assert isinstance(platform, J3dai)

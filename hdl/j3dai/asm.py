@@ -27,18 +27,17 @@ from typing import Any
 from amaranth.hdl import Shape
 from amaranth.lib import data
 from nncosim.hdl.formats import encode
-from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Descriptor, DmpaOp, Drain, MacOp, Opcode, Space
+from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, INSTRUCTIONS, Agu, Descriptor, DmpaOp, Drain, MacOp, Opcode, Space
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 
 __all__ = [
-    "DESCRIPTOR_BYTES", "AssemblyError", "DescriptorList", "Program", "address", "decode_descriptors", "disassemble",
+    "AssemblyError", "DescriptorList", "Program", "address", "decode_descriptors", "disassemble",
     "disassemble_descriptors", "fields_of", "words_of",
 ]
 
 PROGRAM_WORDS = 512  # program counters have 9 bits
 LOOP_LEVELS = 4
-DESCRIPTOR_BYTES = 32
 
 
 class AssemblyError(NncosimError):

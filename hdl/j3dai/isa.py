@@ -19,7 +19,7 @@ else:
     from amaranth.lib import enum as am_enum
 
 __all__ = [
-    "INSTRUCTIONS", "INSTRUCTION_BITS", "AddB", "AddW", "Agu", "Descriptor", "DmpaOp", "Drain", "Fence", "Halt", "LdP",
+    "DESCRIPTOR_BYTES", "INSTRUCTIONS", "INSTRUCTION_BITS", "AddB", "AddW", "Agu", "Descriptor", "DmpaOp", "Drain", "Fence", "Halt", "LdP",
     "Loop", "Mac", "MacOp", "Nop", "Opcode", "RequantRecord", "SetB", "SetD", "SetI", "SetO", "SetW", "Signal",
     "Space", "Wait",
 ]
@@ -259,6 +259,9 @@ class Descriptor(data.Struct):
     l2_step2: signed(20)
     local_step2: signed(14)
     pad: 77
+
+
+DESCRIPTOR_BYTES = 32
 
 
 class RequantRecord(data.Struct):
