@@ -15,6 +15,7 @@ from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.image import Image, ImageError
 from nncosim.compiler.ir import Network
+from nncosim.compiler.placement import MemoryUse
 from nncosim.compiler.proof import prove
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
@@ -53,6 +54,7 @@ class Program:
 
     `network`: proved. `schedule`: the layers in the order of completion. `files`: name to contents, for --out.
     `predicted_cycles`: of the first inference; `repeat_cycles`: of each one after it, None: as the first.
+    `memory`: the compiler's memory table; empty of an image compiled before.
     """
 
     source: Path
@@ -65,6 +67,7 @@ class Program:
     repeat_cycles: int | None = None
     compile_seconds: float = 0.0
     from_image: bool = False
+    memory: tuple[MemoryUse, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -149,12 +152,18 @@ def _program(source: Path, image: Image, network: Network, model_hash: str, raw:
 
 
 def compile_model(
-    source: Path, data: bytes, platform: Platform, settings: Mapping[str, int], progress: Progress | None = None
+    source: Path,
+    data: bytes,
+    platform: Platform,
+    settings: Mapping[str, int],
+    progress: Progress | None = None,
+    network: Network | None = None,
 ) -> Program:
     """Compile a model for a platform, and put into the image what a later run needs to judge it.
 
     Args:
         data: the bytes of `source`. settings: what the user changed of the platform.
+        network: what `data` was imported to before (proved or not), so that `source` need not be there any more.
 
     Raises:
         NncosimError: a model that is not supported, or does not fit.
@@ -162,7 +171,7 @@ def compile_model(
     say = progress or (lambda text: None)
     begin = time.perf_counter()
     say(f"importing {source.name}")
-    network = read_model(source, data)
+    network = network or read_model(source, data)
     compiled = compile_network(network, platform, progress=lambda name: say(f"compiling: {name}"))
     origin = {
         "model": source.name, "model_sha256": sha256(data), "platform": platform.name,
@@ -173,7 +182,8 @@ def compile_model(
     raw = seal(image).to_bytes()
     program = _program(source, image, compiled.network, sha256(data), raw)
     files = _files(compiled, program)
-    return dataclasses.replace(program, compile_seconds=time.perf_counter() - begin, files=files)
+    elapsed = time.perf_counter() - begin
+    return dataclasses.replace(program, compile_seconds=elapsed, memory=compiled.memory, files=files)
 
 
 def _digest(image: Image) -> str:
