@@ -20,6 +20,8 @@ class TensorPlace:
 
     address: physical, of its first byte. role: "input", "output" or "internal".
     written_by: indices of the schedule's steps that write it; empty for what comes from outside.
+    pieces: of a tensor that never lies in one place as a whole, where its tiles are written (the platform's bench
+        knows what the numbers mean); `address` is 0 then.
     """
 
     tensor: Tensor
@@ -28,6 +30,7 @@ class TensorPlace:
     layout: Layout
     role: str
     written_by: tuple[int, ...]
+    pieces: tuple[tuple[int, ...], ...] = ()
 
     @property
     def size(self) -> int:
@@ -42,6 +45,7 @@ class TensorPlace:
                 "bits": t.bits, "signed": t.signed, "scale": [str(s) for s in t.scale], "zero_point": t.zero_point,
                 "lo": t.lo, "hi": t.hi,
             },
+            **({"pieces": [list(piece) for piece in self.pieces]} if self.pieces else {}),
         }  # fmt: skip
 
 
@@ -66,7 +70,7 @@ def _places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
             c, h, w = entry["shape"]
             out[name] = TensorPlace(
                 Tensor(name, (c, h, w), kind), entry["memory"], entry["address"], Layout.from_dict(entry["layout"]),
-                entry["role"], tuple(entry["lists"]),
+                entry["role"], tuple(entry["lists"]), tuple(tuple(p) for p in entry.get("pieces", ())),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ImageError(f"the tile table's entry of tensor {name!r} is damaged ({error!r})") from error

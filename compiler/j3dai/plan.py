@@ -15,7 +15,9 @@ from functools import cached_property
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["Chunk", "Grid", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "make_tile", "split"]
+__all__ = [
+    "Chunk", "Grid", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "make_tile", "split",
+]  # fmt: skip
 
 
 class WeightMode(enum.Enum):

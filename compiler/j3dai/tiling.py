@@ -21,7 +21,8 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.cycles import LayerRun, predict_layers
 
 __all__ = [
-    "LayerCode", "compile_nest", "measure", "parameter_buffer", "program_buffer", "program_words", "realize", "relocate",
+    "LayerCode", "compile_nest", "cuts", "measure", "parameter_buffer", "program_buffer", "program_words", "realize",
+    "relocate",
 ]  # fmt: skip
 
 _FINALISTS = 4
@@ -69,7 +70,7 @@ def _grids(nest: Nest, platform: J3dai) -> Iterator[Grid]:
                             yield Grid(py, px, pc)
 
 
-def _cuts(size: int, most: int) -> list[int]:
+def cuts(size: int, most: int) -> list[int]:
     """Numbers of parts worth trying: those that change the size of a part."""
     out, seen = [], set()
     for parts in range(1, min(size, most) + 1):
@@ -96,8 +97,8 @@ def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
         columns = -(-groups // grid.columns)
         for size in _step_blocks(nest, -(-nest.out_blocks // grid.channels)):
             fitting = 0
-            for x in _cuts(columns, 512):
-                for y in _cuts(rows, 4096):
+            for x in cuts(columns, 512):
+                for y in cuts(rows, 4096):
                     plan = make_plan(nest, platform, grid, (y, x), size)
                     if plan is not None:
                         fitting += plan.buffered

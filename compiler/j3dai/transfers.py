@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from nncosim.compiler.j3dai.plan import Plan, Region, Step, WeightMode
+from nncosim.compiler.j3dai.plan import Plan, Region, Step, Tile, WeightMode
 from nncosim.compiler.j3dai.program import (
     INPUT_FREE,
     INPUT_READY,
@@ -26,9 +26,13 @@ from nncosim.compiler.j3dai.program import (
     weight_loads,
 )
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
+from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["Piece", "Transfer", "TransferError", "order_transfers", "program_transfers", "queues", "table_transfers"]
+__all__ = [
+    "Piece", "Transfer", "TransferError", "order_transfers", "output_pieces", "program_transfers", "queues",
+    "rectangle", "table_transfers",
+]  # fmt: skip
 
 _DESCRIPTOR_CYCLES = 2  # between two descriptors
 _TURN_CYCLES = 6  # between a LOAD and a STORE
@@ -87,7 +91,7 @@ class Transfer:
         return tuple(c for c in range(8) if self.clusters >> c & 1)
 
 
-def _rectangle(
+def rectangle(
     buffer: str, map_size: tuple[int, int], block: int, count: int, y: tuple[int, int], x: tuple[int, int], local: int
 ) -> Piece:
     """Rows y and columns x of `count` blocks of a block-planar tensor, packed at `local`."""
@@ -104,24 +108,23 @@ def _input_pieces(plan: Plan, step: Step, slot: int) -> tuple[Piece, ...]:
     out, at = [], slot
     for source, block, count in step.loads:
         name = nest.sources[source].tensor
-        out.append(_rectangle(name, nest.in_map, block, count, (tile.iy0, tile.iy1), (tile.ix0, tile.ix1), at))
+        out.append(rectangle(name, nest.in_map, block, count, (tile.iy0, tile.iy1), (tile.ix0, tile.ix1), at))
         at += count * tile.height * tile.width
     return tuple(out)
 
 
-def _output_pieces(plan: Plan, step: Step, slot: int) -> tuple[Piece, ...]:
-    nest, tile = plan.nest, step.tile
-    count = step.b1 - step.b0
+def output_pieces(nest: Nest, tile: Tile, b0: int, count: int, slot: int) -> tuple[Piece, ...]:
+    """The results of a tile's `count` blocks from b0 on, packed at `slot`; rows that are repeated are stored again."""
     fy, fx = nest.upsample
     if fy == 1:
-        size = (nest.out_map[0], nest.out_map[1] * fx)
-        x = (tile.x0 * fx, tile.x1 * fx)
-        return (_rectangle(nest.output, size, step.b0, count, (tile.y0, tile.y1), x, slot),)
+        low, high = nest.results(tile.x0, tile.x1)
+        size, x = (nest.out_map[0], nest.result_columns * fx), (low * fx, high * fx)
+        return (rectangle(nest.output, size, b0, count, (tile.y0, tile.y1), x, slot),)
     height, width = nest.out_map[0] * fy, nest.out_map[1] * fx
     columns = tile.columns * fx
     return tuple(
         Piece(
-            nest.output, (step.b0 * height + tile.y0 * fy + copy) * width + tile.x0 * fx, Space.L1, slot, columns,
+            nest.output, (b0 * height + tile.y0 * fy + copy) * width + tile.x0 * fx, Space.L1, slot, columns,
             tile.rows, fy * width, columns, count, height * width, tile.rows * columns,
         )
         for copy in range(fy)
@@ -145,7 +148,7 @@ def _inputs(plan: Plan, regions: list[Region]) -> Iterator[Transfer]:
 def _outputs(plan: Plan, region: Region) -> Iterator[Transfer]:
     for number, step in enumerate(region.steps):
         signal = OUTPUT_FREE if number + plan.output_slots < len(region.steps) else None
-        pieces = _output_pieces(plan, step, plan.output_slot(number))
+        pieces = output_pieces(plan.nest, step.tile, step.b0, step.b1 - step.b0, plan.output_slot(number))
         yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, OUTPUT_READY, signal, number + 0.9)
 
 

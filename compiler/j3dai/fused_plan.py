@@ -1,0 +1,325 @@
+"""Plans of fused groups: a chain of nests on tiles of the last one's output, with everything between them in L1.
+
+For a tile each member computes the rectangle that the next one's windows touch, clipped to the map, so that the next
+one's bounds do its padding. Neighbouring tiles compute the rows and columns that both need twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+
+from nncosim.compiler.j3dai.plan import Tile, jobs_of, make_tile, split
+from nncosim.hdl.j3dai.isa import MacOp
+from nncosim.kernels.j3dai.nest import Nest, pad_to_line
+from nncosim.platforms.j3dai import J3dai
+
+__all__ = [
+    "External", "FusedPlan", "FusedRegion", "Group", "Made", "Part", "fusable", "make_fused_plan", "parts_of", "walked",
+]  # fmt: skip
+
+_MOST_WIDTH = 4095  # what the cluster's registers of widths hold
+_MOST_JOBS = 65536
+
+
+@dataclass(frozen=True)
+class External:
+    """An operand that comes from L2: source number `source` of member `member`."""
+
+    member: int
+    source: int
+    tensor: str
+    blocks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Nests of which each reads what the one before wrote. Their maps are (rows, columns) as they are in L2.
+
+    chained: per member the number of the source that the member before wrote; None for the first.
+    """
+
+    name: str
+    members: tuple[Nest, ...]
+    chained: tuple[int | None, ...]
+
+    @cached_property
+    def externals(self) -> tuple[External, ...]:
+        return tuple(
+            External(i, j, source.tensor, source.blocks)
+            for i, nest in enumerate(self.members)
+            for j, source in enumerate(nest.sources)
+            if j != self.chained[i]
+        )
+
+    @property
+    def last(self) -> Nest:
+        return self.members[-1]
+
+    @property
+    def macs(self) -> int:
+        return sum(nest.macs for nest in self.members)
+
+    def tiles(self, ys: tuple[int, int], xs: tuple[int, int]) -> tuple[Tile, ...]:
+        """Each member's tile for rows ys and columns xs of the last one's output."""
+        out: list[Tile] = []
+        for nest in reversed(self.members):
+            tile = make_tile(nest, ys, xs)
+            out.append(tile)
+            ys, xs = (tile.iy0, tile.iy1), (tile.ix0, tile.ix1)
+        return tuple(reversed(out))
+
+
+@dataclass(frozen=True)
+class FusedRegion:
+    """One cluster's share: for each of its steps a tile a member."""
+
+    cluster: int
+    steps: tuple[tuple[Tile, ...], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters that are loaded together: blocks b0..b1-1 of a member; all their records, then all their weights.
+
+    start: its first word in the group's parameters. words: whole lines.
+    """
+
+    member: int
+    b0: int
+    b1: int
+    start: int
+    words: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """Where and when a cluster writes a tile of a tensor that stays in L1.
+
+    first: number of its first line among those that the cluster's results make in this layer. lines: their number.
+    address: word in L1. tile: which rows and columns, packed.
+    """
+
+    tensor: str
+    cluster: int
+    first: int
+    lines: int
+    address: int
+    tile: Tile
+    blocks: int
+
+
+@dataclass(frozen=True, eq=False)
+class FusedPlan:
+    """A group cut up for a platform.
+
+    grid: rows x columns of clusters. input_slots, output_slots: buffers in L1 and how many words each has.
+    external_at: word of each external operand in an input slot. middle_at: word in L1 of each intermediate.
+    weight_slots: 0 if all parameters stay in WMEM, else how many parts it holds at a time.
+    wmem_base: first word of WMEM that the group uses, if they stay.
+    """
+
+    group: Group
+    platform: J3dai
+    grid: tuple[int, int]
+    regions: tuple[FusedRegion, ...]
+    input_slots: int
+    input_words: int
+    external_at: tuple[int, ...]
+    middle_at: tuple[int, ...]
+    output_slots: int
+    output_at: int
+    output_words: int
+    parts: tuple[Part, ...]
+    weight_slots: int = 0
+    wmem_base: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.group.name
+
+    @property
+    def nests(self) -> tuple[Nest, ...]:
+        return self.group.members
+
+    @property
+    def resident(self) -> bool:
+        return self.weight_slots == 0
+
+    def input_slot(self, step: int) -> int:
+        """Word address in L1."""
+        return step % self.input_slots * self.input_words
+
+    def output_slot(self, step: int) -> int:
+        return self.output_at + step % self.output_slots * self.output_words
+
+    def source_at(self, member: int, source: int, step: int) -> int:
+        """Word address in L1 of an operand's tile."""
+        if self.group.chained[member] == source:
+            return self.middle_at[member - 1]
+        number = next(i for i, e in enumerate(self.group.externals) if (e.member, e.source) == (member, source))
+        return self.input_slot(step) + self.external_at[number]
+
+    @property
+    def slot_words(self) -> int:
+        return max(part.words for part in self.parts)
+
+    def part_at(self, step: int, part: int) -> int:
+        """Word address in WMEM of a part of the parameters in a step."""
+        if self.resident:
+            return self.wmem_base + self.parts[part].start
+        return (step * len(self.parts) + part) % self.weight_slots * self.slot_words
+
+    @property
+    def wmem_words(self) -> int:
+        """Words of WMEM that the group uses, from `wmem_base`."""
+        return self.parts[-1].start + self.parts[-1].words if self.resident else self.platform.wmem_words
+
+    def parameter_bytes(self) -> bytes:
+        out = []
+        for part in self.parts:
+            nest = self.nests[part.member]
+            data = b"".join(nest.records[part.b0 : part.b1]) + b"".join(nest.weights[part.b0 : part.b1])
+            out.append(data.ljust(part.words * self.platform.word_bytes, b"\0"))
+        return b"".join(out)
+
+    def made(self) -> Iterator[Made]:
+        """All tiles of tensors that stay in L1, cluster by cluster, in the order in which they are written."""
+        for region in self.regions:
+            line = 0
+            for tiles in region.steps:
+                for i, (nest, tile) in enumerate(zip(self.nests, tiles, strict=True)):
+                    lines = _lines(nest, tile)
+                    if i + 1 < len(self.nests):
+                        at, blocks = self.middle_at[i], nest.out_blocks
+                        yield Made(nest.output, region.cluster, line, lines, at, tile, blocks)
+                    line += lines
+
+    @property
+    def line(self) -> str:
+        """One line for listings."""
+        weights = "resident" if self.resident else f"in {len(self.parts)} parts through {self.weight_slots} slots"
+        return (
+            f"{self.name}: {' + '.join(n.name for n in self.nests)} fused, {self.grid[0]} x {self.grid[1]} clusters "
+            f"(rows x columns), {max(len(r.steps) for r in self.regions)} steps, input {self.input_slots} x "
+            f"{self.input_words} words, output {self.output_slots} x {self.output_words}, between them "
+            f"{self.output_at - self.input_slots * self.input_words}, weights {weights}"
+        )
+
+
+def flat(nest: Nest) -> bool:
+    """Whether each result depends on the pixel at its own place only, so that a packed tile is as good as a row."""
+    plain = nest.kernel == (1, 1) and nest.stride == (1, 1) and nest.pads == (0, 0)
+    return plain and nest.upsample == (1, 1) and nest.interleave == 1
+
+
+def walked(nest: Nest, tile: Tile) -> Tile:
+    """The tile as the address generators walk it: in one row where that makes no difference."""
+    if not flat(nest):
+        return tile
+    pixels = tile.rows * tile.columns
+    return Tile(0, 1, 0, pixels, 0, 1, 0, pixels)
+
+
+def _lines(nest: Nest, tile: Tile) -> int:
+    """Lines of L1 that the results of a tile make: one a job, two if they are two words apart."""
+    jobs = jobs_of(nest, walked(nest, tile)) // (2 if nest.pair else 1)
+    return nest.out_blocks * jobs * (2 if nest.upsample[1] == 2 else 1)
+
+
+def parts_of(group: Group, most: int) -> tuple[Part, ...] | None:
+    """The parameters in parts of at most `most` words; None if a single block has more."""
+    out: list[Part] = []
+    for i, nest in enumerate(group.members):
+        each = nest.record_words + nest.weight_words
+        if pad_to_line(each, nest.platform) > most:
+            return None
+        for b0, b1 in split(nest.out_blocks, -(-nest.out_blocks // (most // each))):
+            start = out[-1].start + out[-1].words if out else 0
+            out.append(Part(i, b0, b1, start, pad_to_line((b1 - b0) * each, nest.platform)))
+    return tuple(out)
+
+
+def _middles(group: Group, steps: Sequence[tuple[Tile, ...]]) -> tuple[tuple[int, ...], int]:
+    """Where the intermediates lie, and how many words they take: neighbours at opposite ends."""
+    sizes = []
+    for i, nest in enumerate(group.members[:-1]):
+        area = max(tiles[i].rows * tiles[i].columns for tiles in steps)
+        sizes.append(pad_to_line(area * nest.out_blocks, nest.platform))
+    total = max([*sizes, *(a + b for a, b in pairwise(sizes))])
+    return tuple(total - size if i % 2 else 0 for i, size in enumerate(sizes)), total
+
+
+def _walkable(group: Group, steps: Sequence[tuple[Tile, ...]]) -> bool:
+    for tiles in steps:
+        for nest, tile in zip(group.members, tiles, strict=True):
+            at = walked(nest, tile)
+            if max(at.width, at.height, at.columns, at.rows) > _MOST_WIDTH or jobs_of(nest, at) > _MOST_JOBS:
+                return False
+            if nest.upsample != (1, 1) and at.width * at.height > _MOST_WIDTH:
+                return False
+    return True
+
+
+def make_fused_plan(
+    group: Group, platform: J3dai, grid: tuple[int, int], cuts: tuple[int, int], slots: tuple[int, int],
+    most_part: int | None,
+) -> FusedPlan | None:
+    """The plan for a grid of clusters, (row, column) cuts of each one's share, (input, output) slots.
+
+    Args:
+        most_part: words of a part of parameters that come and go; None: all stay.
+
+    Returns:
+        None if it does not fit.
+    """
+    rows, columns = group.last.out_map
+    unit = platform.pes_per_ncb
+    ys, xs = split(rows, grid[0]), split(columns, grid[1], unit)
+    if len(ys) * len(xs) != grid[0] * grid[1]:
+        return None
+    regions = []
+    for cluster, (y, x) in enumerate((y, x) for y in ys for x in xs):
+        own_ys = [(y[0] + a, y[0] + b) for a, b in split(y[1] - y[0], cuts[0])]
+        own_xs = [(x[0] + a, x[0] + b) for a, b in split(x[1] - x[0], cuts[1], unit)]
+        regions.append(FusedRegion(cluster, tuple(group.tiles(i, j) for i in own_ys for j in own_xs)))
+    parts = parts_of(group, most_part or 1 << 30)
+    if parts is None:
+        return None
+    return _fit(group, platform, grid, tuple(regions), slots, parts, most_part is None)
+
+
+def _fit(
+    group: Group, platform: J3dai, grid: tuple[int, int], regions: tuple[FusedRegion, ...], slots: tuple[int, int],
+    parts: tuple[Part, ...], resident: bool,
+) -> FusedPlan | None:
+    steps = [tiles for region in regions for tiles in region.steps]
+    if not _walkable(group, steps):
+        return None
+    most = max(len(region.steps) for region in regions)
+    external_at, words = [], 0
+    for e in group.externals:
+        external_at.append(words)
+        words += pad_to_line(max(t[e.member].height * t[e.member].width for t in steps) * e.blocks, platform)
+    middle_at, middle = _middles(group, steps)
+    last, copies = group.last, group.last.upsample[1]
+    output = pad_to_line(max(t[-1].rows * t[-1].columns for t in steps) * copies * last.out_blocks, platform)
+    inputs, outputs = min(slots[0], most), min(slots[1], most)
+    before = inputs * words
+    if before + middle + outputs * output > platform.l1_words:
+        return None
+    plan = FusedPlan(
+        group, platform, grid, regions, inputs, words, tuple(external_at), tuple(before + m for m in middle_at),
+        outputs, before + middle, output, parts,
+    )  # fmt: skip
+    if resident:
+        return plan if plan.wmem_words <= platform.wmem_words else None
+    ring = platform.wmem_words // plan.slot_words
+    return replace(plan, weight_slots=min(ring, most * len(parts))) if ring >= 2 else None
+
+
+def fusable(nest: Nest) -> bool:
+    """Whether a nest can be a member: no tables in L1, no packed input."""
+    return nest.op is not MacOp.TABLE and nest.interleave == 1 and (nest.pair or len(nest.sources) == 1)

@@ -1,0 +1,137 @@
+"""Code and transfers of a fused group: all members of a tile one after the other, each behind a FENCE."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from nncosim.compiler.j3dai.fused_plan import FusedPlan, FusedRegion, walked
+from nncosim.compiler.j3dai.plan import Tile
+from nncosim.compiler.j3dai.program import (
+    INPUT_FREE,
+    INPUT_READY,
+    OUTPUT_FREE,
+    OUTPUT_READY,
+    WEIGHTS_FREE,
+    WEIGHTS_READY,
+    ClusterCode,
+    TileEmitter,
+)
+from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces, rectangle
+from nncosim.hdl.j3dai.isa import DmpaOp, Space
+
+__all__ = ["fused_code", "fused_queues"]
+
+
+class _GroupEmitter:
+    """Emits one cluster's steps of a fused plan."""
+
+    def __init__(self, plan: FusedPlan, region: FusedRegion):
+        self.plan, self.region = plan, region
+        self.code = ClusterCode()
+        self.members = [TileEmitter(self.code, nest, plan.platform) for nest in plan.nests]
+        self.reads_last = max(e.member for e in plan.group.externals)
+        self.turn = 0
+
+    def emit(self) -> ClusterCode:
+        code, steps = self.code, self.region.steps
+        if self.plan.resident:
+            code.wait(WEIGHTS_READY)
+            code.close()
+        for step, tiles in enumerate(steps):
+            self.turn = 0  # so that steps look alike
+            for index, tile in enumerate(tiles):
+                self._member(step, index, tile)
+            code.signal(OUTPUT_READY)
+            code.close()
+        code.add("halt")
+        code.close()
+        return code
+
+    def _member(self, step: int, index: int, tile: Tile) -> None:
+        plan, code, emitter = self.plan, self.code, self.members[index]
+        nest, last = plan.nests[index], index + 1 == len(plan.nests)
+        at = walked(nest, tile)
+        sources = [plan.source_at(index, j, step) for j in range(len(nest.sources))]
+        emitter.maps(at, 0, nest.out_blocks, sources[0], apart=sources[1] - sources[0] if nest.pair else None)
+        slot = plan.output_slot(step) if last else plan.middle_at[index]
+        emitter.outputs(at, nest.out_blocks, slot)
+        emitter.gates = [None if index else INPUT_READY]
+        if last and step >= plan.output_slots:
+            emitter.gates.append(OUTPUT_FREE)
+        for number, part in enumerate(plan.parts):
+            if part.member == index:
+                self._part(step, number, at, slot)
+        if index == self.reads_last and step + plan.input_slots < len(self.region.steps):
+            code.signal(INPUT_FREE)
+
+    def _part(self, step: int, number: int, tile: Tile, slot: int) -> None:
+        """The jobs of the blocks whose parameters are one part: the weights' pointer runs on from block to block."""
+        plan, code = self.plan, self.code
+        part = plan.parts[number]
+        nest, emitter = plan.nests[part.member], self.members[part.member]
+        if not plan.resident:
+            code.wait(WEIGHTS_READY)
+        base = plan.part_at(step, number)
+        weights = base + (part.b1 - part.b0) * nest.record_words
+        for block in range(part.b0, part.b1):
+            records = base + (block - part.b0) * nest.record_words
+            more = block + 1 < part.b1
+            emitter.block(
+                tile, block, slot, records, weights if block == part.b0 else None, 0, turn=self.turn, next_w=more
+            )
+            self.turn += 1
+        if not plan.resident and self._load(step, number) + plan.weight_slots < self._load(len(self.region.steps), 0):
+            code.signal(WEIGHTS_FREE)
+
+    def _load(self, step: int, part: int) -> int:
+        return step * len(self.plan.parts) + part
+
+
+def fused_code(plan: FusedPlan, region: FusedRegion) -> ClusterCode:
+    """Instructions and events of one cluster's part of a fused plan."""
+    return _GroupEmitter(plan, region).emit()
+
+
+def _inputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
+    group = plan.group
+    for step, tiles in enumerate(region.steps):
+        pieces = []
+        for e in group.externals:
+            tile, at = tiles[e.member], plan.source_at(e.member, e.source, step)
+            size = group.members[e.member].in_map
+            pieces.append(rectangle(e.tensor, size, 0, e.blocks, (tile.iy0, tile.iy1), (tile.ix0, tile.ix1), at))
+        wait = INPUT_FREE if step >= plan.input_slots else None
+        yield Transfer(DmpaOp.LOAD, 1 << region.cluster, tuple(pieces), wait, INPUT_READY, step - 1)
+
+
+def _outputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
+    nest = plan.group.last
+    for step, tiles in enumerate(region.steps):
+        signal = OUTPUT_FREE if step + plan.output_slots < len(region.steps) else None
+        pieces = output_pieces(nest, tiles[-1], 0, nest.out_blocks, plan.output_slot(step))
+        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, OUTPUT_READY, signal, step + 0.9)
+
+
+def _weights(plan: FusedPlan, buffer: str) -> Iterator[Transfer]:
+    """Parameters, broadcast: once, or part by part for every step."""
+    if plan.resident:
+        mask = sum(1 << r.cluster for r in plan.regions)
+        piece = Piece(buffer, 0, Space.WMEM, plan.wmem_base, plan.wmem_words)
+        yield Transfer(DmpaOp.LOAD, mask, (piece,), None, WEIGHTS_READY, -1.5)
+        return
+    count = len(plan.parts)
+    for step in range(max(len(r.steps) for r in plan.regions)):
+        mask = sum(1 << r.cluster for r in plan.regions if step < len(r.steps))
+        for number, part in enumerate(plan.parts):
+            wait = WEIGHTS_FREE if step * count + number >= plan.weight_slots else None
+            piece = Piece(buffer, part.start, Space.WMEM, plan.part_at(step, number), part.words)
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, WEIGHTS_READY, step + number / count - 1.5)
+
+
+def fused_queues(plan: FusedPlan, buffer: str) -> list[deque[Transfer]]:
+    """Independent queues of transfers, each in its own order. `buffer`: where the parameters lie in L2."""
+    out = [deque(_weights(plan, buffer))]
+    out += [deque(_inputs(plan, region)) for region in plan.regions]
+    out += [deque(_outputs(plan, region)) for region in plan.regions]
+    return out
