@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.image import Image
+from nncosim.compiler.inplace import Lives
 from nncosim.compiler.ir import Network, Op
 from nncosim.compiler.layout import Layout
 from nncosim.compiler.placement import Buffer, Placement
@@ -40,6 +41,8 @@ class Lowered:
 
     layouts: of every tensor. buffers: everything to place, tensors included.
     private: whatever the back end's `link` needs.
+    lives: when each unit of a buffer is in use, where the platform's hardware orders all accesses.
+    inside: tensors that never lie in a placed memory as a whole, and have no buffer.
     """
 
     schedule: Schedule
@@ -47,6 +50,8 @@ class Lowered:
     layouts: Mapping[str, Layout]
     private: Any = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    lives: Lives | None = None
+    inside: frozenset[str] = frozenset()
 
 
 class Backend(Protocol):

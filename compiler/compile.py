@@ -107,7 +107,8 @@ def _lowered(state: State) -> Lowered:
 def _check_lowered(state: State) -> list[str]:
     lowered = _lowered(state)
     counts = Counter(b.name for b in lowered.buffers)
-    wrong = [f"tensor {name!r} has no buffer" for name in state.network.tensors if name not in counts]
+    placed = [name for name in state.network.tensors if name not in lowered.inside]
+    wrong = [f"tensor {name!r} has no buffer" for name in placed if name not in counts]
     wrong += [f"two buffers are named {name!r}; rename that tensor or operator" for name, n in counts.items() if n > 1]
     outside = {b.name for b in lowered.buffers if b.content is not None or b.from_start}
     lowered.schedule.check_dataflow(outside)
@@ -116,14 +117,14 @@ def _check_lowered(state: State) -> list[str]:
 
 def _place(state: State) -> State:
     lowered = _lowered(state)
-    return replace(state, placement=place(lowered.buffers, state.platform.memories, lowered.schedule))
+    return replace(state, placement=place(lowered.buffers, state.platform.memories, lowered.schedule, lowered.lives))
 
 
 def _check_placed(state: State) -> list[str]:
     lowered = _lowered(state)
     assert state.placement is not None
     pairs = conflicts(lowered.buffers, lowered.schedule)
-    return [f"{a!r} and {b!r} overlap" for a, b in overlaps(state.placement, lowered.buffers, pairs)]
+    return [f"{a!r} and {b!r} overlap" for a, b in overlaps(state.placement, lowered.buffers, pairs, lowered.lives)]
 
 
 def _link(state: State) -> State:

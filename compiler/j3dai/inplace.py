@@ -1,0 +1,93 @@
+"""When each word of each tensor in L2 is in use, from the order of the descriptor lists.
+
+All traffic of L2 is the DMPA's, one transfer after the other in the order of the lists, and a LOAD behind a STORE sees
+what that has written. So the lists alone say when a word is written first and read last; waits and predicted times
+do not matter. A frame's inputs are put in place before its first list and its outputs are read after its last,
+so frames that follow each other need nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.inplace import BEFORE, BEHIND, Life, Lives
+from nncosim.compiler.j3dai.transfers import Piece, Transfer
+from nncosim.compiler.placement import Buffer
+from nncosim.hdl.j3dai.isa import DmpaOp
+
+__all__ = ["piece_words", "tensor_lives"]
+
+_Ints = npt.NDArray[np.int64]
+
+
+def piece_words(piece: Piece) -> _Ints:
+    """Words of its buffer that a piece moves, in the order in which the DMPA does."""
+    runs = piece.offset + np.arange(piece.n2)[:, None] * piece.l2_step2 + np.arange(piece.n1) * piece.l2_step1
+    return (runs[:, :, None] + np.arange(piece.n0)).reshape(-1)
+
+
+class _Words:
+    """First write and last use of each word of a buffer."""
+
+    def __init__(self, words: int):
+        self.born = np.full(words, BEHIND, np.int64)
+        self.dies = np.full(words, BEFORE - 1, np.int64)
+
+    def use(self, at: _Ints | slice, position: int, write: bool) -> None:
+        """Positions come in ascending order."""
+        if write:
+            self.born[at] = np.minimum(self.born[at], position)
+        self.dies[at] = np.maximum(self.dies[at], position)
+
+
+def tensor_lives(
+    lists: Sequence[tuple[str, Iterable[Transfer]]], buffers: Iterable[Buffer], word_bytes: int
+) -> Lives:
+    """Lives of all tensors in L2, counted in words, over the lists of a frame.
+
+    A word counts as in use until the end of the list that writes it, so that a list leaves its tensor complete.
+
+    Args:
+        lists: (layer, transfers in order of execution), one after the other.
+        buffers: tensors, and whatever the transfers name; only what is not there for the whole run gets a life.
+    """
+    known = {b.name: b for b in buffers}
+    words: dict[str, _Words] = {}
+    place: dict[str, tuple[str, int]] = {}
+    for buffer in known.values():
+        root, offset = buffer, 0
+        while root.parent is not None:
+            offset, root = offset + root.offset, known[root.parent]
+        place[buffer.name] = root.name, offset // word_bytes
+        if root.always:
+            continue
+        if root.name not in words:
+            words[root.name] = _Words(-(-root.size // word_bytes))
+        at = slice(offset // word_bytes, -(-(offset + buffer.size) // word_bytes))
+        if buffer.from_start:
+            words[root.name].use(at, BEFORE, True)
+        if buffer.to_end:
+            words[root.name].use(at, BEHIND, False)
+    steps = []
+    position = 0
+    for name, transfers in lists:
+        steps.append((position, name))
+        written: list[tuple[str, _Ints]] = []
+        for transfer in transfers:
+            for piece in transfer.pieces:
+                root_name, start = place[piece.buffer]
+                if root_name not in words:
+                    continue
+                at_words = piece_words(piece) + start
+                store = transfer.op is DmpaOp.STORE
+                words[root_name].use(at_words, position, store)
+                if store:
+                    written.append((root_name, at_words))
+                position += 1
+        for root_name, at_words in written:
+            words[root_name].use(at_words, position, False)
+        position += 1
+    of = {name: Life.of_units(each.born, each.dies) for name, each in words.items()}
+    return Lives("l2", word_bytes, of, tuple(steps))
