@@ -19,7 +19,8 @@ else:
     from amaranth.lib import enum as am_enum
 
 __all__ = [
-    "DESCRIPTOR_BYTES", "INSTRUCTIONS", "INSTRUCTION_BITS", "AddB", "AddW", "Agu", "Descriptor", "DmpaOp", "Drain", "Fence", "Halt", "LdP",
+    "DESCRIPTOR_BYTES", "INSTRUCTIONS", "INSTRUCTION_BITS", "AddB", "AddW", "Agu", "Descriptor", "DmpaOp", "Drain",
+    "Fence", "Halt", "LdP",
     "Loop", "Mac", "MacOp", "Nop", "Opcode", "RequantRecord", "SetB", "SetD", "SetI", "SetO", "SetW", "Signal",
     "Space", "Wait",
 ]

@@ -18,9 +18,6 @@ from nncosim.tb.backend import Interval
 
 __all__ = ["Completion", "Place", "capture", "intervals", "pack_input", "places"]
 
-WORD_BYTES = 16
-LINE_WORDS = 8
-
 
 @dataclass(frozen=True)
 class Place:
@@ -34,8 +31,13 @@ class Place:
     lists: tuple[int, ...]
 
     @property
+    def word_bytes(self) -> int:
+        """Bytes of a word of the memory: those of a block of channels."""
+        return self.layout.channel_block
+
+    @property
     def words(self) -> int:
-        return -(-size_bytes(self.shape, self.layout) // WORD_BYTES)
+        return -(-size_bytes(self.shape, self.layout) // self.word_bytes)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def places(image: Image) -> dict[str, Place]:
             layout = Layout.from_dict(entry["layout"])
             shape = (int(entry["shape"][0]), int(entry["shape"][1]), int(entry["shape"][2]))
             lists = tuple(int(index) for index in entry["lists"])
-            found[name] = Place(name, offset // WORD_BYTES, shape, layout, bool(entry["signed"]), lists)
+            found[name] = Place(name, offset // layout.channel_block, shape, layout, bool(entry["signed"]), lists)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ImageError(f"the image's tile table is missing or damaged ({error!r}); compile it again") from error
     return found
@@ -69,7 +71,7 @@ def places(image: Image) -> dict[str, Place]:
 def pack_input(place: Place, values: npt.NDArray[np.int64]) -> bytes:
     """The bytes of an input tensor, filled up to whole words."""
     data = to_bytes(values, place.layout)
-    return data + b"\0" * (place.words * WORD_BYTES - len(data))
+    return data + b"\0" * (place.words * place.word_bytes - len(data))
 
 
 def capture(
@@ -79,7 +81,7 @@ def capture(
     """Rebuild each tensor from the writes of the lists that write it.
 
     Args:
-        writes: records with fields `list`, `address` (word), `mask` and `data` (8 words of 16 bytes), in order.
+        writes: records with fields `list`, `address` (word), `mask` and `data` (words of so many bytes), in order.
         first_list: number of the frame's first list, counted from reset.
         inputs: what the bench put in place before the frame; returned as they are.
         poison: seed of the bytes that nothing wrote.
@@ -91,15 +93,16 @@ def capture(
     tensors = {name: np.asarray(value) for name, value in inputs.items()}
     lists = writes["list"].astype(np.int64) - first_list
     address = writes["address"].astype(np.int64)
-    lanes = np.arange(LINE_WORDS)
+    beat = writes.dtype["data"].shape[0]
+    lanes = np.arange(beat)
     for place in places_.values():
         if not place.lists:
             continue
-        near = (address + LINE_WORDS > place.word) & (address < place.word + place.words)
+        near = (address + beat > place.word) & (address < place.word + place.words)
         chosen = writes[near & np.isin(lists, place.lists)]
         if not len(chosen):
             continue
-        memory = rng.integers(0, 256, (place.words, WORD_BYTES), dtype=np.uint8)
+        memory = rng.integers(0, 256, (place.words, place.word_bytes), dtype=np.uint8)
         target = chosen["address"].astype(np.int64)[:, None] + lanes - place.word
         valid = (chosen["mask"][:, None] >> lanes & 1).astype(bool) & (target >= 0) & (target < place.words)
         # Later writes win: numpy assigns in order for equal indexes.

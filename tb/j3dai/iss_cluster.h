@@ -7,6 +7,9 @@
 constexpr int LOOP_LEVELS = 4;
 constexpr uint32_t PC_MASK = 511;
 constexpr int START_SEMAPHORE = 7;
+constexpr uint32_t PER_WORD = WORD / 8;   // instructions
+constexpr uint32_t SIGNAL_RING = 64;  // cycles, more than a SIGNAL takes
+static_assert(SIGNAL_CYCLES < SIGNAL_RING, "ring of SIGNALs");
 
 // What a cluster is given in a cycle.
 struct ClusterInputs {
@@ -30,14 +33,16 @@ struct Cluster {
         uint32_t first, last, left;
     } loop[LOOP_LEVELS];
     int depth = 0;
-    uint8_t signals[32] = {};  // ring of SIGNALs on their way, by cycle
+    uint8_t signals[SIGNAL_RING] = {};  // ring of SIGNALs on their way, by cycle
     uint64_t signals_until = 0;
+    uint64_t records_free = 0;  // LDP may execute from this cycle on: the one before it has read its records
     Counters counters;
+    Activity activity;
 
     int opcode() const { return int(ir & 63); }
 
     uint8_t signal_out(uint64_t cycle) {
-        uint8_t& slot = signals[cycle & 31];
+        uint8_t& slot = signals[cycle & (SIGNAL_RING - 1)];
         const uint8_t out = slot;
         slot = 0;
         return out;
@@ -58,7 +63,7 @@ struct Cluster {
     void read_ports() {
         if (config->data) sequencer.read_ports(l1, config->l1_words, wmem, config->wmem_words);
         else sequencer.pending.valid = false;
-        if (fetch) memcpy(&fetched, imem + size_t(pc >> 1 & (config->imem_words - 1)) * WORD + (pc & 1) * 8, 8);
+        if (fetch) memcpy(&fetched, imem + size_t(pc / PER_WORD & (config->imem_words - 1)) * WORD + pc % PER_WORD * 8, 8);
     }
 
     void write_ports(uint64_t cycle) {
@@ -71,6 +76,7 @@ struct Cluster {
         const bool is_waiting = waits(), was_running = running;
         bool loop_fault = false, done = false, fault = false;
         const bool sequencing = sequencer.busy;
+        const uint32_t pc_before = pc, semaphore = running ? uint32_t(get(ir, Wait_semaphore)) : START_SEMAPHORE;
         if (execute) {
             loop_fault = opcode() == OPCODE_LOOP && (!get(ir, Loop_count) || !get(ir, Loop_body) || depth == LOOP_LEVELS);
             bool known = true;
@@ -88,11 +94,16 @@ struct Cluster {
         advance(cycle, begins, done, fault);
         arm(in, begins, fault || (in.start && armed && !begins));
 
-        counters.count(outcome.issued ? COUNTER_BUSY
-                       : is_waiting ? COUNTER_WAIT_DATA
-                       : outcome.port_wait ? COUNTER_WAIT_PORT
-                       : was_running ? COUNTER_CONTROL
-                       : in.in_frame && in.dmpa_idle ? COUNTER_WAIT_HOST : COUNTER_IDLE);
+        const int state = outcome.issued ? COUNTER_BUSY
+                          : is_waiting ? COUNTER_WAIT_DATA
+                          : outcome.port_wait ? COUNTER_WAIT_PORT
+                          : was_running ? COUNTER_CONTROL
+                          : in.in_frame && in.dmpa_idle ? COUNTER_WAIT_HOST : COUNTER_IDLE;
+        counters.count(state);
+        if (activity.log) {
+            const uint32_t key = sequencing ? KEY_SEQUENCING : uint32_t(state) | (is_waiting ? semaphore << KEY_SEMAPHORE : 0);
+            activity.note(cycle, key | (was_running ? KEY_RUNNING : 0), pc_before << KEY_VALUE, counters);
+        }
     }
 
     // `count` cycles without anything from outside: no beats, no semaphores, no start.
@@ -143,7 +154,7 @@ struct Cluster {
             case OPCODE_NOP: case OPCODE_LOOP: return true;
             case OPCODE_HALT: case OPCODE_FENCE: return idle && cycle >= sequencer.in_flight_until;
             case OPCODE_WAIT: return idle && inputs.value[get(ir, Wait_semaphore)];
-            case OPCODE_LDP: return idle && cycle >= sequencer.drain.set_free[get(ir, LdP_pset)];
+            case OPCODE_LDP: return idle && cycle >= records_free && cycle >= sequencer.drain.set_free[get(ir, LdP_pset)];
             case OPCODE_SIGNAL: case OPCODE_SETB: case OPCODE_SETD: case OPCODE_SETI: case OPCODE_SETO:
             case OPCODE_SETW: case OPCODE_ADDB: case OPCODE_ADDW: case OPCODE_MAC: return idle;
         }
@@ -170,7 +181,7 @@ struct Cluster {
         Sequencer& s = sequencer;
         switch (opcode()) {
             case OPCODE_SIGNAL:
-                signals[(cycle + SIGNAL_CYCLES) & 31] |= uint8_t(1 << get(ir, Signal_semaphore));
+                signals[(cycle + SIGNAL_CYCLES) & (SIGNAL_RING - 1)] |= uint8_t(1 << get(ir, Signal_semaphore));
                 signals_until = cycle + SIGNAL_CYCLES;
                 break;
             case OPCODE_SETB: (get(ir, SetB_agu) ? s.drain.agu : s.fetch.agu).set_base(ir); break;
@@ -180,17 +191,17 @@ struct Cluster {
             case OPCODE_SETO: s.drain.set(ir); break;
             case OPCODE_SETW: s.set_w(ir); break;
             case OPCODE_ADDW: s.add_w(ir); break;
-            case OPCODE_LDP: load_parameters(); break;
+            case OPCODE_LDP: records_free = cycle + RECORD_LINES, load_parameters(); break;
             case OPCODE_MAC: s.start(ir); break;
         }
     }
 
     void load_parameters() {
         if (!config->data) return;
-        const uint32_t base = uint32_t(get(ir, LdP_base)) & ~7u;
+        const uint32_t base = uint32_t(get(ir, LdP_base)) & ~uint32_t(PES - 1);
         for (uint32_t n = 0; n < LANES; ++n)
             sequencer.drain.sets[get(ir, LdP_pset)].decode(
-                int(n), wmem + size_t((base + n) & (config->wmem_words - 1)) * WORD);
+                int(n), wmem + ((size_t(base) * WORD + n * RECORD) & (size_t(config->wmem_words) * WORD - 1)));
     }
 
     // The program counter after an instruction, and the loop stack.

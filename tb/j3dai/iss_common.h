@@ -2,7 +2,8 @@
 // Shared by the parts of the J3DAI simulator: fields of words, memories, requantization.
 //
 // "j3dai_formats.h" is generated from hdl/j3dai/{isa,regs,timing}.py when the simulator is built, so field
-// positions, opcodes, register offsets and latencies have no second definition here.
+// positions, opcodes, register offsets and latencies have no second definition here. It also says what a word and a line
+// are (WORD bytes, PES words): the simulator is built once for each shape of a cluster.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +30,10 @@ static inline int64_t get(const uint64_t* words, Field f) {
 
 static inline int64_t get(uint64_t word, Field f) { return get(&word, f); }
 
-constexpr int WORD = 16;   // bytes
-constexpr int LANES = 16;  // NCBs of a cluster, bytes of a word
-constexpr int PES = 8;
+constexpr int LANES = WORD;  // NCBs of a cluster, bytes of a word
+constexpr uint32_t LANE_MASK = LANES - 1;
+constexpr int RECORD = 16;  // bytes of a requantization record
+using PixelMask = uint16_t;  // a bit a PE
 constexpr int MAX_CLUSTERS = 8;
 constexpr int SEMAPHORES = 8;
 constexpr int COUNTERS = 6;
@@ -81,7 +83,7 @@ struct ParameterSet {
 
     void decode(int n, const uint8_t* record) {
         uint64_t words[2];
-        memcpy(words, record, 16);
+        memcpy(words, record, RECORD);
         m[n] = get(words, RequantRecord_m), c[n] = get(words, RequantRecord_c), s[n] = get(words, RequantRecord_s);
         lo[n] = get(words, RequantRecord_lo), hi[n] = get(words, RequantRecord_hi);
         rounding[n] = int(get(words, RequantRecord_rounding));

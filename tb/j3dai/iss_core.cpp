@@ -196,7 +196,7 @@ struct Core {
         for (int c = 0; c < config.clusters; ++c)
             if (cycle <= clusters[c].signals_until)
                 for (uint64_t i = 0; i < count; ++i)
-                    if (clusters[c].signals[(cycle + i) & 31]) count = i;
+                    if (clusters[c].signals[(cycle + i) & (SIGNAL_RING - 1)]) count = i;
         return count;
     }
 

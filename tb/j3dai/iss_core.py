@@ -10,6 +10,7 @@ import ctypes
 import functools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,13 @@ from nncosim.hdl.j3dai import timing
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Descriptor, DmpaOp, Drain, MacOp, Opcode, RequantRecord
 from nncosim.hdl.j3dai.regs import ID_VALUE, Counter, Reg
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.j3dai.activity import CHANGE
 from nncosim.tb.cache import content_key, obtain
 from nncosim.tb.toolchain import CommandFailed, Log, compiler, tool_versions
 
-__all__ = ["COUNTERS", "DMPA_ENGINE", "ENGINES", "HOST_ENGINE", "L2_WRITE", "LIST_DONE", "Core", "Reason", "Status"]
+__all__ = [
+    "COUNTERS", "DMPA_ENGINE", "ENGINES", "HOST_ENGINE", "LIST_DONE", "Core", "Reason", "Status", "l2_write_dtype",
+]  # fmt: skip
 
 ENGINES = 10
 DMPA_ENGINE = 8
@@ -34,14 +38,18 @@ MAX_CLUSTERS = 8
 LIST_DONE = np.dtype([("cycle", "<u8"), ("counters", "<u4", (ENGINES, len(Counter)))])
 """A list's completion: cycle of the pulse, counters of all engines (`Counter` order) as they read in that cycle."""
 
-L2_WRITE = np.dtype([
-    ("cycle", "<u8"), ("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("unused", "<u4"), ("data", "u1", (8, 16)),
-])  # fmt: skip
-"""A beat written to L2: index of its list since reset, word address; word i is written if bit i of `mask` is set."""
-
 _FOLDER = Path(__file__).parent
 _SOURCES = ("iss_common.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp")
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-exceptions", "-Wall", "-Wextra")
+
+
+def l2_write_dtype(platform: J3dai) -> np.dtype[Any]:
+    """A beat written to L2: index of its list since reset, word address; word i of `data` (words of a line, bytes of a
+    word) is written if bit i of `mask` is set."""
+    return np.dtype([
+        ("cycle", "<u8"), ("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("unused", "<u4"),
+        ("data", "u1", (platform.banks, platform.word_bytes)),
+    ])  # fmt: skip
 
 
 class Reason:
@@ -50,8 +58,8 @@ class Reason:
     REACHED, INTERRUPT, TRAPPED, STUCK = range(4)
 
 
-def formats_header() -> str:
-    """Text of j3dai_formats.h."""
+def formats_header(word: int, pes: int) -> str:
+    """Text of j3dai_formats.h for clusters with words of `word` bytes and `pes` PEs an NCB."""
     lines = ["// Generated from hdl/j3dai. Do not edit.", "#pragma once"]
     formats: list[type[data.Struct]] = [*INSTRUCTIONS.values(), Descriptor, RequantRecord]
     for fmt in formats:
@@ -66,6 +74,10 @@ def formats_header() -> str:
         constant = getattr(timing, name)
         if isinstance(constant, int):
             lines.append(f"constexpr int {name} = {constant};")
+    for name in ("drain_spacing", "drain_to_l1_write", "parameter_cycles", "pipeline_cycles", "record_lines",
+                 "signal_cycles"):
+        lines.append(f"constexpr int {name.upper()} = {getattr(timing, name)(pes)};")
+    lines.append(f"constexpr int WORD = {word}, PES = {pes};")
     lines.append(f"constexpr uint32_t ID_VALUE = {ID_VALUE};")
     return "\n".join([*lines, ""])
 
@@ -95,10 +107,10 @@ class Status(ctypes.Structure):
     ]  # fmt: skip
 
 
-def _build(folder: Path) -> None:
+def _build(folder: Path, header: str) -> None:
     for name in _SOURCES:
         shutil.copyfile(_FOLDER / name, folder / name)
-    (folder / "j3dai_formats.h").write_text(formats_header())
+    (folder / "j3dai_formats.h").write_text(header)
     log = Log(folder / "build.log")
     try:
         log.run([compiler(), *_FLAGS, "iss_core.cpp", "-o", "iss_core.so"], folder)
@@ -107,17 +119,18 @@ def _build(folder: Path) -> None:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL:
-    versions = tool_versions()
+def _library(word: int, pes: int) -> ctypes.CDLL:
+    versions, header = tool_versions(), formats_header(word, pes)
     sources = [(_FOLDER / name).read_bytes() for name in _SOURCES]
-    key = content_key([formats_header(), *sources, *_FLAGS, versions["compiler"], versions["cpu"]])
-    library = ctypes.CDLL(str(obtain(key, _build, "iss") / "iss_core.so"))
+    key = content_key([header, *sources, *_FLAGS, versions["compiler"], versions["cpu"]])
+    library = ctypes.CDLL(str(obtain(key, functools.partial(_build, header=header), "iss") / "iss_core.so"))
     handle, u64, u32, i32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32
     for name, result, arguments in (
         ("create", handle, [handle] * 5 + [i32]), ("destroy", None, [handle]), ("run", i32, [handle, u64, i32]),
         ("cycle", u64, [handle]), ("read", u32, [handle, u32]), ("write", None, [handle, u32, u32]),
         ("frame", None, [handle]), ("status", None, [handle, handle]), ("lists", handle, [handle, handle]),
         ("writes", handle, [handle, handle]), ("clear_writes", None, [handle]), ("counters", None, [handle, handle]),
+        ("changes", handle, [handle, handle]), ("log_activity", None, [handle]),
     ):  # fmt: skip
         function = getattr(library, f"j3dai_{name}")
         function.restype, function.argtypes = result, arguments
@@ -134,6 +147,7 @@ class Core:
         platform: sizes.
         data: compute tensor data; without it control flow and cycles are the same, and L1, WMEM and L2 do not change.
         log_writes: keep a record of each beat written to L2 (`l2_writes`).
+        log_activity: keep a record whenever an engine turns to something else (`changes`).
         batch: simulate several cycles at a time where nothing can interfere. The results are the same, only slower
             without it.
 
@@ -141,9 +155,10 @@ class Core:
         BuildError, ToolError: the simulator cannot be built.
     """
 
-    def __init__(self, platform: J3dai, data: bool = True, log_writes: bool = False, batch: bool = True):
+    def __init__(self, platform: J3dai, data: bool = True, log_writes: bool = False, batch: bool = True,
+                 log_activity: bool = False):
         self.platform = platform
-        self._library = _library()
+        self._library = _library(platform.word_bytes, platform.pes_per_ncb)
         self.l2 = np.zeros(platform.l2_bytes, np.uint8)
         self.l1, self.wmem, self.imem = (
             np.zeros((platform.clusters, size), np.uint8)
@@ -152,6 +167,8 @@ class Core:
                                platform.l1_words, platform.wmem_words, platform.imem_words)
         memories = [memory.ctypes.data for memory in (self.l2, self.l1, self.wmem, self.imem)]
         self._core = self._library.j3dai_create(ctypes.byref(self._config), *memories, int(log_writes))
+        if log_activity:
+            self._library.j3dai_log_activity(self._core)
 
     def __del__(self) -> None:
         if getattr(self, "_core", None):
@@ -195,11 +212,15 @@ class Core:
         return self._log(self._library.j3dai_lists, LIST_DONE)
 
     def l2_writes(self, clear: bool = False) -> npt.NDArray[np.void]:
-        """`L2_WRITE` records since reset or the last time with `clear`, a copy."""
-        records = self._log(self._library.j3dai_writes, L2_WRITE)
+        """`l2_write_dtype` records since reset or the last time with `clear`, a copy."""
+        records = self._log(self._library.j3dai_writes, l2_write_dtype(self.platform))
         if clear:
             self._library.j3dai_clear_writes(self._core)
         return records
+
+    def changes(self) -> npt.NDArray[np.void]:
+        """`CHANGE` records since reset, a copy."""
+        return self._log(self._library.j3dai_changes, CHANGE)
 
     def _log(self, function: ctypes._NamedFuncPointer, dtype: np.dtype) -> npt.NDArray[np.void]:
         count = ctypes.c_uint64()

@@ -5,7 +5,10 @@
 #include "iss_cluster.h"
 
 constexpr uint32_t LISTS = 4;
-constexpr uint32_t PER_LINE = 4;
+constexpr uint32_t DESCRIPTOR = 32;  // bytes
+constexpr uint32_t LINE = PES * WORD;
+constexpr uint32_t PER_LINE = LINE / DESCRIPTOR;
+constexpr uint32_t DESCRIPTOR_WORDS = DESCRIPTOR / WORD;
 constexpr uint32_t L2_MASK = (1u << 20) - 1;
 
 struct DescriptorFields {
@@ -71,7 +74,7 @@ struct Beat {
     bool valid = false;
     uint8_t clusters = 0;
     uint32_t space = 0, l2 = 0, local = 0, count = 0, list = 0;
-    uint8_t data[PES * WORD];
+    uint8_t data[LINE];
 };
 
 // What is told when a descriptor's last beat has landed.
@@ -85,7 +88,7 @@ struct Event {
 struct L2Write {
     uint64_t cycle;
     uint32_t list, address, mask, unused;
-    uint8_t data[PES * WORD];
+    uint8_t data[LINE];
 };
 
 struct Dmpa {
@@ -98,7 +101,7 @@ struct Dmpa {
     uint32_t places[LISTS] = {}, first = 0, queued = 0;
     bool active = false, on_port = false, arriving = false, buffered = false, next_valid = false;
     uint32_t line_addr = 0, slot = 0, list_index = UINT32_MAX, next_list = 0, next_addr = 0;
-    uint64_t buffer[16];
+    uint64_t buffer[LINE / 8];
     DescriptorFields next, current;
     Semaphores outputs[MAX_CLUSTERS];
     // Issue.
@@ -243,16 +246,16 @@ struct Dmpa {
         arriving = on_port, on_port = fetch;
         if (fetch) {
             memcpy(buffer, l2 + size_t(fetch_addr) * WORD, sizeof buffer);  // nothing writes L2 in the next cycle
-            active = true, line_addr = (fetch_addr + 8) & L2_MASK, slot = 0, list_index += popped;
+            active = true, line_addr = (fetch_addr + PES) & L2_MASK, slot = 0, list_index += popped;
         }
         if (arrives) buffered = true;
         if (take) next_valid = false;
         if (!fill) return;
-        next.decode(buffer + 4 * slot);
-        next_valid = true, next_list = list_index, next_addr = (line_addr - 8 + 2 * slot) & L2_MASK;
+        next.decode(buffer + DESCRIPTOR / 8 * slot);
+        next_valid = true, next_list = list_index, next_addr = (line_addr - PES + DESCRIPTOR_WORDS * slot) & L2_MASK;
         if (next.end) active = buffered = false;
         else if (slot == PER_LINE - 1) buffered = false;
-        slot = (slot + 1) & 3;
+        slot = (slot + 1) % PER_LINE;
     }
 
     void push_step(int64_t push) {
@@ -260,7 +263,7 @@ struct Dmpa {
         if (popped) first = (first + 1) % LISTS, --queued;
         if (push < 0) return;
         if (before == LISTS) return fail("DMPA_PUSH to a full queue");
-        if (push % 8 || push >= int64_t(config->l2_words)) return fail("DMPA_PUSH of an address that is no line of L2");
+        if (push % PES || push >= int64_t(config->l2_words)) return fail("DMPA_PUSH of an address that is no line of L2");
         places[(first + queued) % LISTS] = uint32_t(push), ++queued;
     }
 };

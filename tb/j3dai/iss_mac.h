@@ -4,11 +4,11 @@
 
 #include "iss_agu.h"
 
-// A window as operands: 9-bit values of 8 words, and the bytes they came from.
+// A window as operands: 9-bit values of a word a PE, and the bytes they came from.
 struct Window {
     int16_t operand[PES][LANES];
     uint8_t raw[PES][LANES];
-    uint8_t padded = 0;  // bit p: word p is padding
+    PixelMask padded = 0;  // bit p: word p is padding
 };
 
 // Walks AGU A and reads windows, one ahead of the micro-operations.
@@ -21,7 +21,7 @@ struct WindowFetch {
     // The phase issued in the last cycle: L1 is read in this one.
     bool read = false;
     uint32_t read_address = 0, read_phase = 0;
-    uint8_t read_padded = 0;
+    PixelMask read_padded = 0;
     bool read_signed = false;
     Window window;  // the staged one
 
@@ -35,11 +35,11 @@ struct WindowFetch {
 
     bool wants(bool take, bool hold) const { return running && !hold && (!staged || take); }
 
-    uint8_t padding() const {
-        if (agu.y >= height) return 0xFF;  // a negative coordinate is a large unsigned one
-        uint8_t mask = 0;
+    PixelMask padding() const {
+        if (agu.y >= height) return PixelMask((1u << PES) - 1);  // a negative coordinate is a large unsigned one
+        PixelMask mask = 0;
         for (int p = 0; p < PES; ++p)
-            if (((agu.x + uint32_t(xpstep * p)) & COORDINATE_MASK) >= width) mask |= uint8_t(1 << p);
+            if (((agu.x + uint32_t(xpstep * p)) & COORDINATE_MASK) >= width) mask |= PixelMask(1 << p);
         return mask;
     }
 
@@ -47,10 +47,10 @@ struct WindowFetch {
     void step(bool take, bool go, bool data) {
         if (take) staged = false;
         if (!go) return;
-        const uint32_t phases = pstride == 1 ? 1 : pstride == 2 ? 2 : 8;
+        const uint32_t phases = pstride == 1 ? 1 : pstride == 2 ? 2 : PES;
         const uint32_t address = phase == 0 ? agu.address : next_address;
         if (data) read = true, read_address = address, read_phase = phase, read_padded = padding();
-        next_address = (address + (pstride == 2 ? 8u : uint32_t(pstride))) & ADDRESS_MASK;
+        next_address = (address + uint32_t(pstride == 2 ? PES : pstride)) & ADDRESS_MASK;
         if (++phase < phases) return;
         phase = 0, staged = true, staged_last = agu.inner_last();
         agu.advance(outer);
@@ -62,7 +62,7 @@ struct WindowFetch {
         if (!read) return;
         read = false;
         uint32_t from = 0, count = PES, stride = 1;
-        if (pstride == 2) from = read_phase * 4, count = 4, stride = 2;
+        if (pstride == 2) from = read_phase * (PES / 2), count = PES / 2, stride = 2;
         else if (pstride != 1) from = read_phase, count = 1;
         for (uint32_t i = 0; i < count; ++i) {
             const uint8_t* word = l1 + size_t((read_address + i * stride) & (l1_words - 1)) * WORD;
@@ -88,6 +88,10 @@ struct DrainJob {
     uint8_t results[PES][LANES];
 };
 
+// Drains in flight: PES cycles apart at least, for DRAIN_TO_L1_WRITE + 1 cycles each; a power of two.
+constexpr uint32_t DRAINS = PES < 8 ? 8 : 4;
+static_assert(DRAINS * PES > DRAIN_TO_L1_WRITE + 1, "drains in flight");
+
 // The requantizers and AGU O.
 struct Drain {
     Odometer agu{3, 0, 0};
@@ -95,7 +99,7 @@ struct Drain {
     bool ostride = false;
     ParameterSet sets[2];
     int64_t wide[PES][LANES] = {};
-    DrainJob jobs[4];  // at least 8 cycles apart, in flight for less than 32
+    DrainJob jobs[DRAINS];
     uint32_t first = 0, count = 0;
     uint64_t set_free[2] = {0, 0};  // LDP may execute from this cycle on
 
@@ -106,7 +110,7 @@ struct Drain {
     DrainJob& issue(uint64_t cycle, int mode, int pset, bool odd) {
         const bool pair = mode == DRAIN_PAIR;
         if (pair) pset = odd;
-        DrainJob& job = jobs[(first + count++) & 3];
+        DrainJob& job = jobs[(first + count++) & (DRAINS - 1)];
         job.issued = cycle, job.address = agu.address, job.x = agu.x, job.width = width, job.ostride = ostride;
         job.keep = mode == DRAIN_KEEP || (pair && !odd);
         set_free[pset] = cycle + PARAMETER_CYCLES;
@@ -129,23 +133,23 @@ struct Drain {
     // Whether results use L1's write port `ahead` cycles after `cycle`.
     bool writes_in(uint64_t cycle, uint64_t ahead) const {
         for (uint32_t k = 0; k < count; ++k) {
-            const DrainJob& job = jobs[(first + k) & 3];
+            const DrainJob& job = jobs[(first + k) & (DRAINS - 1)];
             const uint64_t at = job.issued + DRAIN_TO_L1_WRITE;
             if (!job.keep && (at == cycle + ahead || (job.ostride && at + 1 == cycle + ahead))) return true;
         }
         return false;
     }
 
-    // L1's write port: four words in each of two cycles with ostride, else eight in one.
+    // L1's write port: half of the words in each of two cycles with ostride, else all in one.
     void write_port(uint64_t cycle, uint8_t* l1, uint32_t l1_words, bool data) {
         for (uint32_t k = 0; k < count; ++k) {
-            DrainJob& job = jobs[(first + k) & 3];
+            DrainJob& job = jobs[(first + k) & (DRAINS - 1)];
             const uint64_t at = job.issued + DRAIN_TO_L1_WRITE;
             if (job.keep || !data) continue;
-            if (cycle == at) write(job, 0, job.ostride ? 4 : 8, l1, l1_words);
-            if (job.ostride && cycle == at + 1) write(job, 4, 8, l1, l1_words);
+            if (cycle == at) write(job, 0, job.ostride ? PES / 2 : PES, l1, l1_words);
+            if (job.ostride && cycle == at + 1) write(job, PES / 2, PES, l1, l1_words);
         }
-        while (count && cycle > jobs[first & 3].issued + DRAIN_TO_L1_WRITE) ++first, --count;
+        while (count && cycle > jobs[first & (DRAINS - 1)].issued + DRAIN_TO_L1_WRITE) ++first, --count;
     }
 
     static void write(const DrainJob& job, uint32_t from, uint32_t to, uint8_t* l1, uint32_t l1_words) {
@@ -162,7 +166,7 @@ struct MicroOp {
     bool valid = false, first = false, odd = false;
     uint32_t lane = 0, pointer = 0, base = 0;
     uint8_t index[PES];  // TABLE: the bytes looked up, and which of them are padding
-    uint8_t padded = 0;
+    PixelMask padded = 0;
     DrainJob* drain = nullptr;
 };
 
@@ -183,7 +187,8 @@ struct Sequencer {
     // TABLE: the lane selected and not yet looked up.
     bool table_valid = false, table_ends = false, table_first = false;
     uint32_t table_lane = 0;
-    uint8_t table_index[PES] = {}, table_padded = 0;
+    uint8_t table_index[PES] = {};
+    PixelMask table_padded = 0;
     uint32_t w_base = 0, pointer = 0;
     alignas(64) int32_t acc[PES][LANES] = {};
     Window window;
@@ -198,7 +203,8 @@ struct Sequencer {
         op = int(get(word, Mac_op)), mode = int(get(word, Mac_drain)), pset = int(get(word, Mac_pset));
         depthwise = get(word, Mac_depthwise), signed_a = get(word, Mac_signed_a), use_first = get(word, Mac_first);
         last = get(word, Mac_last), rewind_w = get(word, Mac_rewind_w), next_w = get(word, Mac_next_w);
-        lane0 = uint32_t(get(word, Mac_lane)), lanes = uint32_t(get(word, Mac_lanes));
+        lane0 = uint32_t(get(word, Mac_lane) | get(word, Mac_lane_high) << 4) & LANE_MASK;
+        lanes = uint32_t(get(word, Mac_lanes) | get(word, Mac_lanes_high) << 4) & LANE_MASK;
         jobs = uint32_t(get(word, Mac_repeat));
         busy = true, odd = false, job_start = true, first_window = true;
         fetch.start(jobs, get(word, Mac_advance) != 0);
@@ -237,7 +243,7 @@ struct Sequencer {
         if (table_goes) table_valid = false;
         if (select) select_lane(current_lane, last_lane && current_last);
         if (goes) {
-            in_window = !last_lane, left = (current_left - 1) & 15, lane = (current_lane + 1) & 15;
+            in_window = !last_lane, left = (current_left - 1) & LANE_MASK, lane = (current_lane + 1) & LANE_MASK;
             in_last = current_last;
             if (table && take) left = lanes, lane = lane0, wait = TABLE_LATENCY;
             if (last_lane) first_window = current_last;
@@ -287,13 +293,13 @@ struct Sequencer {
         in_flight_until = cycle + count - 1 + PIPELINE_CYCLES;
         if (data) compute_burst(count, wmem, wmem_words);
         if (op == MACOP_MAC) pointer = (pointer + count) & (wmem_words - 1);
-        left -= count, lane = (lane + count) & 15;
+        left -= count, lane = (lane + count) & LANE_MASK;
     }
 
     void compute_burst(uint32_t count, const uint8_t* wmem, uint32_t wmem_words) {
         if (op != MACOP_MAC) {
             pending.first = false;
-            for (uint32_t i = 0; i < count; ++i) pending.lane = (lane + i) & 15, compute(nullptr, 0, nullptr);
+            for (uint32_t i = 0; i < count; ++i) pending.lane = (lane + i) & LANE_MASK, compute(nullptr, 0, nullptr);
             return;
         }
         alignas(64) int32_t w[LANES][LANES];
@@ -305,7 +311,7 @@ struct Sequencer {
             uint32_t sum[LANES];
             for (int n = 0; n < LANES; ++n) sum[n] = uint32_t(acc[p][n]);
             for (uint32_t i = 0; i < count; ++i) {
-                const int32_t a = window.operand[p][(lane + i) & 15];
+                const int32_t a = window.operand[p][(lane + i) & LANE_MASK];
                 for (int n = 0; n < LANES; ++n) sum[n] += uint32_t(a * w[i][n]);
             }
             for (int n = 0; n < LANES; ++n) acc[p][n] = int32_t(sum[n]);
@@ -357,8 +363,8 @@ struct Sequencer {
     void look_up(const uint8_t* l1, uint32_t l1_words) {
         for (int p = 0; p < PES; ++p) {
             const uint8_t b = pending.index[p];
-            const uint32_t word = ((pending.base / 8 + b / 16) * 8 + uint32_t(p)) & (l1_words - 1);
-            const uint8_t byte = l1[size_t(word) * WORD + b % 16];
+            const uint32_t word = ((pending.base / PES + b / WORD) * PES + uint32_t(p)) & (l1_words - 1);
+            const uint8_t byte = l1[size_t(word) * WORD + b % WORD];
             const int32_t a = pending.padded >> p & 1 ? fetch.pad : signed_a ? int8_t(byte) : byte;
             int32_t& target = acc[p][pending.lane];
             target = pending.first ? a : int32_t(uint32_t(target) + uint32_t(a));

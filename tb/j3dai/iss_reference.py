@@ -20,7 +20,8 @@ from nncosim.platforms.j3dai import J3dai
 __all__ = ["ReferenceCluster", "ReferenceTrap", "run_descriptor"]
 
 Bytes = npt.NDArray[np.uint8]
-LANES, PES, WORD = 16, 8, 16
+RECORD = 16
+"""Bytes of a requantization record."""
 
 
 class ReferenceTrap(Exception):
@@ -75,15 +76,16 @@ class ReferenceCluster:
     """One cluster. `l1`, `wmem`, `imem`: its memories, uint8 (bytes,), read and written in place."""
 
     def __init__(self, platform: J3dai, l1: Bytes, wmem: Bytes, imem: Bytes):
-        self.l1, self.wmem = l1.reshape(-1, WORD), wmem.reshape(-1, WORD)
+        self.word, self.pes = platform.word_bytes, platform.pes_per_ncb
+        self.l1, self.wmem = l1.reshape(-1, self.word), wmem.reshape(-1, self.word)
         self.program = imem.view("<u8")
         self.agus = {0: _Agu(6, 3), 1: _Agu(3, 0)}
         self.window = {"width": 0, "height": 0, "pstride": 0, "xpstep": 0, "pad": 0}
         self.output = {"width": 0, "ostride": 0}
         self.w_base = self.w_pointer = 0
-        self.sets = [[fields_of(RequantRecord, 0)] * LANES for _ in range(2)]
-        self.acc = np.zeros((PES, LANES), np.int64)
-        self.wide = np.zeros((PES, LANES), np.int64)
+        self.sets = [[fields_of(RequantRecord, 0)] * self.word for _ in range(2)]
+        self.acc = np.zeros((self.pes, self.word), np.int64)
+        self.wide = np.zeros((self.pes, self.word), np.int64)
         self.signals = [0] * 8
 
     def run(self, pc: int, limit: int = 100_000) -> None:
@@ -139,8 +141,10 @@ class ReferenceCluster:
         elif opcode == Opcode.ADDW:
             self.w_base = self.w_pointer = _wrap(self.w_base + f["step"], 14)
         elif opcode == Opcode.LDP:
-            for n in range(LANES):
-                record = self.wmem[((f["base"] & ~7) + n) % len(self.wmem)]
+            raw, base = self.wmem.reshape(-1), f["base"] // self.pes * self.pes * self.word
+            for n in range(self.word):
+                at = (base + RECORD * n) % len(raw)
+                record = raw[at : at + RECORD]
                 self.sets[f["pset"]][n] = fields_of(RequantRecord, int.from_bytes(record.tobytes(), "little"))
         elif opcode == Opcode.SIGNAL:
             self.signals[f["semaphore"]] += 1
@@ -166,11 +170,11 @@ class ReferenceCluster:
             self.w_base = self.w_pointer
 
     def _words(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """The window at AGU A: bytes (8, 16), and which words are padding."""
+        """The window at AGU A: bytes (PE, lane), and which words are padding."""
         address, x, y = self.agus[0].at()
         w = self.window
-        words = np.stack([self.l1[(address + p * w["pstride"]) % len(self.l1)] for p in range(PES)])
-        inside = [0 <= _wrap(x + p * w["xpstep"], 13, True) < w["width"] and 0 <= y < w["height"] for p in range(PES)]
+        words = np.stack([self.l1[(address + p * w["pstride"]) % len(self.l1)] for p in range(self.pes)])
+        inside = [0 <= _wrap(x + p * w["xpstep"], 13, True) < w["width"] and 0 <= y < w["height"] for p in range(self.pes)]
         return words, ~np.array(inside)
 
     def _window(self, f: Mapping[str, int], first: bool) -> None:
@@ -178,7 +182,8 @@ class ReferenceCluster:
         values = words.view(np.int8).astype(np.int64) if f["signed_a"] else words.astype(np.int64)
         values[padded] = self.window["pad"]
         op = MacOp(f["op"])
-        lanes = [(f["lane"] + k) % 16 for k in range(f["lanes"] + 1)]
+        lane, count = (f[name] | f[f"{name}_high"] << 4 for name in ("lane", "lanes"))
+        lanes = [(lane + k) % self.word for k in range(count % self.word + 1)]
         if op is MacOp.TABLE:
             for lane in lanes:
                 operand = self._look_up(words[:, lane], f["signed_a"])
@@ -187,7 +192,7 @@ class ReferenceCluster:
                 self.acc[:, lane] = (before + operand).astype(np.int32)
             return
         for lane in [0] if f["depthwise"] else lanes:
-            operand = values if f["depthwise"] else np.repeat(values[:, lane : lane + 1], LANES, axis=1)
+            operand = values if f["depthwise"] else np.repeat(values[:, lane : lane + 1], self.word, axis=1)
             if op is MacOp.MAC:
                 operand = operand * self.wmem[self.w_pointer % len(self.wmem)].view(np.int8).astype(np.int64)
                 self.w_pointer = (self.w_pointer + 1) % len(self.wmem)
@@ -199,9 +204,9 @@ class ReferenceCluster:
             first = False
 
     def _look_up(self, indexes: Bytes, signed: int) -> npt.NDArray[np.int64]:
-        out = np.zeros(PES, np.int64)
+        out = np.zeros(self.pes, np.int64)
         for p, b in enumerate(indexes.tolist()):
-            byte = int(self.l1[((self.w_base // 8 + b // 16) * 8 + p) % len(self.l1), b % 16])
+            byte = int(self.l1[((self.w_base // self.pes + b // self.word) * self.pes + p) % len(self.l1), b % self.word])
             out[p] = _wrap(byte, 8, bool(signed))
         return out
 
@@ -219,7 +224,7 @@ class ReferenceCluster:
             return
         q = np.minimum(np.maximum(round_shift(total, np.minimum(s, 62), rounding), lo), hi)
         address, x, _ = self.agus[1].at()
-        for p in range(PES):
+        for p in range(self.pes):
             if 0 <= _wrap(x + p, 13, True) < self.output["width"]:
                 self.l1[(address + p * (self.output["ostride"] + 1)) % len(self.l1)] = (q[p] & 0xFF).astype(np.uint8)
         self.agus[1].step(0, 3)
@@ -246,8 +251,8 @@ def run_descriptor(platform: J3dai, f: Mapping[str, int], l2: Bytes, local: Mapp
         raise ReferenceTrap("fields")
     if op == DmpaOp.STORE.value and space != Space.L1:
         raise ReferenceTrap("STORE from a space other than L1")
-    memory = local[space].reshape(platform.clusters, -1, WORD)
-    words = l2.reshape(-1, WORD)
+    memory = local[space].reshape(platform.clusters, -1, platform.word_bytes)
+    words = l2.reshape(-1, platform.word_bytes)
     for i2 in range(max(f["n2"], 1)):
         for i1 in range(max(f["n1"], 1)):
             at = f["l2"] + i1 * f["l2_step1"] + i2 * f["l2_step2"]
