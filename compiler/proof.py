@@ -125,11 +125,12 @@ def _modes(rounding: Rounding, caps: RequantCaps) -> list[Rounding]:
 def _direct(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant, caps: RequantCaps) -> bool:
     """Set channel `c` where no search is needed: m, c and s are exact numbers, or the output is constant."""
     ratio, offset = function.ratios[0][c], function.offset[c]
-    ends = [round_fraction(acc * ratio + offset, function.rounding) for acc in (lo, hi)]
-    ends = [min(max(e, function.lo), function.hi) for e in ends]
-    if ends[0] == ends[1]:
-        requant.c[c] = ends[0]  # m = 0, s = 0
-        return True
+    if not _varies(function, c, lo, hi):
+        ends = [round_fraction(acc * ratio + offset, function.rounding) for acc in (lo, hi)]
+        ends = [min(max(e, function.lo), function.hi) for e in ends]
+        if ends[0] == ends[1]:
+            requant.c[c] = ends[0]  # m = 0, s = 0
+            return True
     numbers = dyadic((ratio,), offset, caps.multiplier_bits, caps.constant_bits, caps.max_shift)
     if numbers is None or (function.rounding not in caps.roundings and numbers[2] > 0):
         return False
@@ -141,9 +142,18 @@ def _direct(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant,
     return True
 
 
+def _varies(function: QuantFunction, c: int, lo: int, hi: int) -> bool:
+    """Whether the channel's output is seen to vary without exact arithmetic; if not, it may vary all the same."""
+    ratio, offset = float(function.ratios[0][c]), float(function.offset[c])
+    if (abs(lo) + abs(hi)) * abs(ratio) + abs(offset) >= 1 << 40:  # above this, doubles err by more than is left below
+        return False
+    ends = [min(max(acc * ratio + offset, function.lo), function.hi) for acc in (lo, hi)]
+    return abs(ends[1] - ends[0]) > 2.5  # further apart than two roundings bring together
+
+
 def _steps(function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray) -> Steps:
     """Exact thresholds of the channels, decreasing ones mirrored (accumulator negated)."""
-    twice, strict = (a.tolist() for a in boundaries(function.rounding, function.lo, function.hi))
+    twice, strict = boundaries(function.rounding, function.lo, function.hi)
     first, lows, highs = [], [], []
     for c in channels:
         ratio = function.ratios[0][c]
@@ -302,10 +312,10 @@ def _cuts(function: QuantFunction, lo: int, hi: int) -> list[int]:
     ratio = function.ratios[0][0]
     if ratio == 0:
         return []
-    twice, strict = (a.tolist() for a in boundaries(function.rounding, function.lo, function.hi))
+    twice, strict = boundaries(function.rounding, function.lo, function.hi)
     if ratio > 0:
-        return step_thresholds(ratio, function.offset[0], twice, strict, lo, hi)
-    return [1 - t for t in step_thresholds(-ratio, function.offset[0], twice, strict, -hi, -lo)]
+        return step_thresholds(ratio, function.offset[0], twice, strict, lo, hi).tolist()
+    return (1 - step_thresholds(-ratio, function.offset[0], twice, strict, -hi, -lo)).tolist()
 
 
 def _value(function: QuantFunction, acc: int) -> int:

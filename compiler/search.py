@@ -71,8 +71,10 @@ def dyadic(
 ) -> tuple[tuple[int, ...], int, int] | None:
     """(m, c, s) that equal ratio and offset themselves, with the least s; None where there are none."""
     s = max(x.denominator.bit_length() - 1 for x in (*ratios, offset))
+    if s > max_shift:
+        return None
     scaled = [x * (1 << s) for x in (*ratios, offset)]
-    if s > max_shift or any(x.denominator != 1 for x in scaled):
+    if any(x.denominator != 1 for x in scaled):
         return None
     *m, c = (int(x) for x in scaled)
     fits = all(-(1 << multiplier_bits - 1) <= x < 1 << multiplier_bits - 1 for x in m)

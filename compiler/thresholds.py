@@ -22,21 +22,20 @@ MAX_STEPS = 65535
 
 def round_fraction(value: Fraction, rounding: Rounding) -> int:
     """Round one exact number; the definition that everything else here is tested against."""
-    floor = value.numerator // value.denominator
-    rest = value - floor
+    floor, rest = divmod(value.numerator, value.denominator)
     if rest == 0:
         return floor
-    negative = value < 0
-    half = Fraction(1, 2)
+    negative = floor < 0
+    above, tie = 2 * rest > value.denominator, 2 * rest == value.denominator
     up = {
         Rounding.FLOOR: False,
         Rounding.CEIL: True,
         Rounding.TOWARD_ZERO: negative,
         Rounding.AWAY: not negative,
-        Rounding.HALF_UP: rest >= half,
-        Rounding.HALF_EVEN: rest > half or (rest == half and floor % 2 == 1),
-        Rounding.HALF_AWAY: rest > half or (rest == half and not negative),
-        Rounding.HALF_TOWARD_ZERO: rest > half or (rest == half and negative),
+        Rounding.HALF_UP: above or tie,
+        Rounding.HALF_EVEN: above or (tie and floor % 2 == 1),
+        Rounding.HALF_AWAY: above or (tie and not negative),
+        Rounding.HALF_TOWARD_ZERO: above or (tie and negative),
     }[rounding]
     return floor + up
 
@@ -68,22 +67,42 @@ def boundaries(rounding: Rounding, lo: int, hi: int) -> tuple[np.ndarray, np.nda
 
 
 def step_thresholds(
-    ratio: Fraction, offset: Fraction, twice: Sequence[int], strict: Sequence[int], acc_lo: int, acc_hi: int
-) -> list[int]:
-    """The first accumulator at or past each boundary (see `boundaries`), for ratio > 0.
+    ratio: Fraction, offset: Fraction, twice: np.ndarray | Sequence[int], strict: np.ndarray | Sequence[int],
+    acc_lo: int, acc_hi: int,
+) -> np.ndarray:
+    """The first accumulator at or past each boundary (see `boundaries`), for ratio > 0. int64, like `twice`.
 
     Each lies within acc_lo..acc_hi + 1: acc_lo means "always reached", acc_hi + 1 "never".
     """
     scale = ratio.denominator * offset.denominator
     slope = 2 * ratio.numerator * offset.denominator
     base = 2 * offset.numerator * ratio.denominator
+    first, doubtful = _quotients(scale, base, slope, np.asarray(twice, dtype=np.int64))
     top = acc_hi + 1
-    out = []
-    for b, above in zip(twice, strict, strict=True):
-        distance = scale * b - base
-        first = distance // slope + 1 if above else -(-distance // slope)
-        out.append(acc_lo if first < acc_lo else top if first > top else first)
-    return out
+    for k in doubtful.tolist():
+        distance = scale * int(twice[k]) - base
+        exact = distance // slope + 1 if strict[k] else -(-distance // slope)
+        first[k] = min(max(exact, acc_lo), top)
+    return np.clip(first, acc_lo, top)
+
+
+_POINT = 32  # binary digits behind the point of the short quotients below
+
+
+def _quotients(scale: int, base: int, slope: int, twice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ceil((scale * b - base) / slope) for each b, and the positions where these need to be worked out exactly.
+
+    Numerators have hundreds of digits. Two divisions give all quotients but those within a known error of a whole
+    number, where ceil and floor + 1 differ too.
+    """
+    ratio, offset = (scale << _POINT) // slope, (base << _POINT) // slope
+    error = max(abs(int(twice[0])), abs(int(twice[-1]))) + 1 if len(twice) else 1
+    if abs(ratio) * error + abs(offset) >= 1 << 62:
+        return np.zeros_like(twice), np.arange(len(twice))
+    estimates = ratio * twice - offset
+    rest = estimates & ((1 << _POINT) - 1)
+    near = (rest <= error) | (rest >= (1 << _POINT) - error)
+    return (estimates >> _POINT) + 1, np.flatnonzero(near)
 
 
 def evaluate_exact(
@@ -109,8 +128,7 @@ _CACHED_STEPS = 1024  # larger tables are not worth their memory
 @lru_cache(maxsize=1 << 14)
 def _all_thresholds(ratio: Fraction, offset: Fraction, rounding: Rounding, lo: int, hi: int) -> np.ndarray:
     twice, strict = boundaries(rounding, lo, hi)
-    first = step_thresholds(ratio, offset, twice.tolist(), strict.tolist(), -(1 << 62), 1 << 62)
-    return np.array(first, dtype=np.int64)
+    return step_thresholds(ratio, offset, twice, strict, -(1 << 62), 1 << 62)
 
 
 def exact_pairs(

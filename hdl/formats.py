@@ -7,7 +7,7 @@ instruction-set simulator and the disassembler call `decode`, the manual is prin
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from amaranth.hdl import Const, Shape
@@ -27,34 +27,42 @@ def _bounds(shape: Shape) -> tuple[int, int]:
     return 0, (1 << shape.width) - 1
 
 
+_known: dict[type[data.Struct], Mapping[str, tuple[int, int, int, int]]] = {}
+
+
+def _fields(fmt: type[data.Struct]) -> Mapping[str, tuple[int, int, int, int]]:
+    """(offset, width, least, greatest value) by field, kept: to cast the shapes anew for each word costs the most."""
+    if fmt not in _known:
+        shapes = {name: (field.offset, Shape.cast(field.shape)) for name, field in fmt.as_shape()}
+        _known[fmt] = {name: (offset, shape.width, *_bounds(shape)) for name, (offset, shape) in shapes.items()}
+    return _known[fmt]
+
+
 def encode(fmt: type[data.Struct], **fields: int) -> int:
     """The word of format `fmt` with `fields` set and all others zero.
 
     Raises:
         EncodingError: an unknown field, or a value out of the field's range.
     """
-    layout = fmt.as_shape()
-    known = {name: Shape.cast(field.shape) for name, field in layout}
+    known = _fields(fmt)
     word = 0
     for name, value in fields.items():
         if name not in known:
             raise EncodingError(f"{fmt.__name__} has no field {name!r}; it has {', '.join(known)}")
-        low, high = _bounds(known[name])
-        if not low <= int(value) <= high:
-            raise EncodingError(f"{fmt.__name__}.{name} must be within {low}..{high}, not {int(value)}")
-        word |= (int(value) & ((1 << known[name].width) - 1)) << layout[name].offset
+        offset, bits, low, high = known[name]
+        number = int(value)
+        if not low <= number <= high:
+            raise EncodingError(f"{fmt.__name__}.{name} must be within {low}..{high}, not {number}")
+        word |= (number & ((1 << bits) - 1)) << offset
     return word
 
 
 def decode(fmt: type[data.Struct], word: int) -> dict[str, int]:
     """All fields of `word` as plain integers, sign-extended where the field is signed."""
     out = {}
-    for name, field in fmt.as_shape():
-        shape = Shape.cast(field.shape)
-        raw = (word >> field.offset) & ((1 << shape.width) - 1)
-        if shape.signed and raw >> (shape.width - 1):
-            raw -= 1 << shape.width
-        out[name] = raw
+    for name, (offset, bits, low, _) in _fields(fmt).items():
+        raw = (word >> offset) & ((1 << bits) - 1)
+        out[name] = raw - (1 << bits) if low < 0 and raw >> (bits - 1) else raw
     return out
 
 

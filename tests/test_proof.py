@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -241,6 +242,30 @@ def test_thresholds_are_first_accumulators():
     function = QuantFunction(((Fraction(2, 7),),), (Fraction(1, 9),), Rounding.HALF_EVEN, -4, 4)
     for k, t in zip(range(-3, 5), first, strict=True):
         assert direct(function, 0, t) >= k > direct(function, 0, t - 1)
+
+
+def test_thresholds_equal_those_of_exact_division():
+    """Quotients near whole numbers, long numerators, ranges that clip, sizes that leave 64 bits."""
+    rng, whole = np.random.default_rng(3), 0
+    for case in range(600):
+        ratio, offset = rational(rng) / rational(rng), rational(rng) - rational(rng)
+        if case % 3 == 0:  # boundaries met exactly
+            ratio = Fraction(int(rng.integers(1, 9)), int(rng.integers(1, 40)))
+            offset = Fraction(int(rng.integers(-9, 9)), 2)
+        if case % 5 == 0:
+            ratio += Fraction(1, 1 << int(rng.integers(20, 200)))
+        if case % 7 == 0:
+            ratio /= 1 << int(rng.integers(0, 50))
+        twice, strict = boundaries(Rounding(case % 8), -128, 127)
+        limits = (-(1 << 62), 1 << 62) if case % 11 == 0 else (-3000, 2500)
+        exact = []
+        for b, above in zip(twice.tolist(), strict.tolist(), strict=True):
+            at = (Fraction(b, 2) - offset) / ratio
+            first = math.floor(at) + 1 if above else math.ceil(at)
+            whole += at.denominator == 1
+            exact.append(min(max(first, limits[0]), limits[1] + 1))
+        assert step_thresholds(ratio, offset, twice, strict, *limits).tolist() == exact
+    assert whole > 1000
 
 
 # --- two operands -----------------------------------------------------------------------------------------------
