@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from nncosim.platforms.base import Platform
 from nncosim.tb.errors import BenchError
 
-__all__ = ["Bench", "Diagnosis", "Frame", "Interval", "RunResult", "get_bench", "register_bench"]
+__all__ = ["Activity", "Bench", "Diagnosis", "Frame", "Interval", "RunResult", "get_bench", "register_bench"]
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,48 @@ class Interval:
     counters: Mapping[str, Mapping[str, int]]
 
 
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """What one engine did in one inference, as n spans, ascending, without gaps and without overlaps.
+
+    `start`, `end`: int64 (n,), cycles since the frame began; no span reaches over the end of an `Interval`.
+    `kind`: (n,) index into `kinds`, a few words that a picture gives colours ("compute", "load weights", "store",
+        "control", "idle"; "wait: input" and the like for waiting, with its reason).
+    `text`: (n,) index into `texts`: the same in detail. `buffer`: (n,) index into `buffers`, what it read or wrote in a
+        memory that the memory map shows, or -1.
+    `step`: (n,) the schedule step it served, or -1. `bytes`: (n,) moved between memories in the span; a
+        transfer cut in several spans counts in its first.
+    `cycles`: category (as in `Interval.counters`) -> (n,); of each span they add up to end - start, and those of the
+        spans within an interval to the interval's counters.
+    """
+
+    engine: str
+    start: npt.NDArray[np.int64]
+    end: npt.NDArray[np.int64]
+    kinds: tuple[str, ...]
+    kind: npt.NDArray[np.int64]
+    texts: tuple[str, ...]
+    text: npt.NDArray[np.int64]
+    buffers: tuple[str, ...]
+    buffer: npt.NDArray[np.int64]
+    step: npt.NDArray[np.int64]
+    bytes: npt.NDArray[np.int64]
+    cycles: Mapping[str, npt.NDArray[np.int64]]
+
+
 @dataclass(frozen=True)
 class Frame:
     """One inference. `cycles`: from reset release (first frame) or the frame request to the host's completion.
 
     `tensors`: each tensor named in the image's tile table as integers (C, H, W), captured as it was written. A
     tensor of which no byte was written is absent; bytes never written keep the poison, so they show in a comparison.
+    `activity`: what each engine did when, of the first inference, where the bench can tell.
     """
 
     cycles: int
     tensors: Mapping[str, np.ndarray]
     intervals: tuple[Interval, ...]
+    activity: tuple[Activity, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ COMMANDS = {
     "compile": ("nncosim.tb.cli_compile", "Compile a model: image, listing, memory map, predicted cycles."),
     "check": ("nncosim.tb.cli_compile", "Is a model supported, does it fit, and if not, what to change?"),
     "evaluate": ("nncosim.tb.cli_evaluate", "Accuracy on labelled data, or comparison with the qonnx executor."),
+    "report": ("nncosim.tb.cli_report", "Pictures of a run: one HTML page, and a timeline for Perfetto."),
+    "sweep": ("nncosim.tb.cli_sweep", "Run models on a grid of machines in parallel; the Pareto front."),
     "platforms": ("nncosim.tb.cli_platforms", "List the machines, or describe one with its published figures."),
     "doctor": ("nncosim.tb.cli_doctor", "Which tools were found, and which versions."),
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.image import Segment
 from nncosim.compiler.placement import Buffer
 from nncosim.compiler.tiles import read_tiles
 
-__all__ = ["Disassembler", "hex_lines", "listing", "memory_map"]
+__all__ = ["Disassembler", "buffer_table", "hex_lines", "listing", "memory_map"]
 
 Disassembler = Callable[[str, bytes], list[str] | None]
 """(kind of a buffer, its bytes) to one line an instruction; None for a kind it does not know."""
@@ -37,7 +38,8 @@ def _bases(compiled: Compiled) -> dict[str, int]:
     for segment in compiled.image.segments:
         bases[segment.memory] = min(segment.address, bases.get(segment.memory, segment.address))
     for name, place in read_tiles(compiled.image).items():
-        bases[place.memory] = place.address - compiled.placement.address[name]
+        if not place.pieces:
+            bases[place.memory] = place.address - compiled.placement.address[name]
     return bases
 
 
@@ -81,6 +83,24 @@ def listing(compiled: Compiled) -> str:
             lines += ["", f"; {segment.memory} {segment.address:#010x}, {len(segment.data)} bytes"]
             lines += hex_lines(segment.data, segment.address)
     return "\n".join(lines) + "\n"
+
+
+def buffer_table(compiled: Compiled) -> list[dict[str, Any]]:
+    """What lies where, for pictures: `name`, `memory`, `address` (physical), `bytes`, `kind`, `parent`, and when:
+    `layers` that read or write it, `from_start` and `to_end` (there before the run, or needed after it)."""
+    schedule = compiled.lowered.schedule
+    users: dict[str, list[str]] = {}
+    for task in schedule.tasks:
+        for name in dict.fromkeys((*task.reads, *task.writes)):
+            users.setdefault(name, []).append(task.layer)
+    return [
+        {
+            "name": b.name, "memory": memory, "address": address, "bytes": b.size, "kind": b.kind, "parent": b.parent,
+            "layers": list(dict.fromkeys(users.get(b.name, ()))),
+            "from_start": b.from_start or b.always, "to_end": b.to_end or b.always,
+        }
+        for memory, address, b in _placed(compiled)
+    ]  # fmt: skip
 
 
 def memory_map(compiled: Compiled) -> str:

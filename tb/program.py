@@ -21,7 +21,7 @@ from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import get_platform
 from nncosim.tb.files import sha256
-from nncosim.tb.listing import listing, memory_map
+from nncosim.tb.listing import buffer_table, listing, memory_map
 from nncosim.tb.network_json import network_from_json, network_to_json
 from nncosim.tb.report import Step
 
@@ -117,7 +117,9 @@ def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
     writer = {op.output: op.name for op in network.ops}
     return tuple(
         Step(
-            step["name"], tuple(writer[tensor] for tensor in step["writes"] if tensor in writer), step["engine"],
+            step["name"],
+            tuple(step.get("members") or (writer[tensor] for tensor in step["writes"] if tensor in writer)),
+            step["engine"],
             int(step["predicted_cycles"]), step.get("repeat_cycles"),
         )
         for step in steps
@@ -178,7 +180,8 @@ def compile_model(
         "parameters": dataclasses.asdict(platform), "settings": dict(settings),  # type: ignore[call-overload]
         "network": network_to_json(compiled.network),
     }  # fmt: skip
-    image = dataclasses.replace(compiled.image, schedule={**compiled.image.schedule, ORIGIN: origin})
+    notes = {**compiled.image.schedule, "buffers": buffer_table(compiled), ORIGIN: origin}
+    image = dataclasses.replace(compiled.image, schedule=notes)
     raw = seal(image).to_bytes()
     program = _program(source, image, compiled.network, sha256(data), raw)
     files = _files(compiled, program)

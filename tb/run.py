@@ -22,6 +22,7 @@ from nncosim.tb.files import sha256
 from nncosim.tb.inputs import batch_size, frames, outputs_npz, random_frames, read_npz
 from nncosim.tb.program import Program
 from nncosim.tb.report import Report, build_report
+from nncosim.tb.timeline import TIMELINE, timeline_npz
 from nncosim.tb.versions import versions
 
 __all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_frames", "choose", "execute", "make_frames", "run_program"]
@@ -182,9 +183,10 @@ def run_program(
     outputs = tuple(
         {n: frame.tensors[n] for n in program.network.outputs if n in frame.tensors} for frame in result.frames
     )
-    return Outcome(
-        report, program.network, outputs, {**program.files, "outputs.npz": outputs_npz(program.network, outputs)}
-    )
+    files = {**program.files, "outputs.npz": outputs_npz(program.network, outputs)}
+    if result.frames:
+        files[TIMELINE] = timeline_npz(result.frames[0])
+    return Outcome(report, program.network, outputs, files)
 
 
 def _rtl_hash(result: RunResult) -> str | None:

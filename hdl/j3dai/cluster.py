@@ -42,7 +42,8 @@ class Cluster(wiring.Component):
         signal_in (In, 8): increment an input semaphore. signal_out (Out, 8): increment an output semaphore.
         in_frame, dmpa_idle (In): an inference is in progress; nothing is queued in the DMPA. For the counters.
         running, armed, trap (Out). counters (Out, 192): see `EngineCounters`.
-        probe (Out, 32): pc (8:0), opcode (14:9), semaphore (17:15) and whether it is waited for (18), for messages.
+        probe (Out, 32): pc (8:0), opcode (14:9), semaphore (17:15) and whether it is waited for (18), a MAC
+            in execution (19), for messages; and the `Counter` of the cycle before (22:20).
 
     Args:
         platform: Sizes of the memories.
@@ -271,4 +272,4 @@ class Cluster(wiring.Component):
         registered = Signal(3, init=7)
         m.d.sync += registered.eq(state)
         m.d.comb += [counters.state.eq(registered), self.counters.eq(counters.counters)]
-        m.d.comb += self.probe.eq(Cat(c.pc, c.ir[:6], c.waited, c.waits))
+        m.d.comb += self.probe.eq(Cat(c.pc, c.ir[:6], c.waited, c.waits, s.busy, registered))

@@ -38,7 +38,8 @@ class Dmpa(wiring.Component):
         probe_sources: Which of the LOAD beat, the line fetch and the STORE beat use L2's port in this cycle.
         probe_list: Index of the list whose beat is written. ``probe_descriptor``: word address of the descriptor
             that runs, or waits to. ``probe_op``: its operation. ``probe_waiting``, ``probe_semaphore``: the clusters it
-            waits for, and which semaphore of theirs.
+            waits for, and which semaphore of theirs. ``probe_running``: it runs. ``probe_state``: the `Counter` of the
+            cycle before.
     """
 
     def __init__(self, clusters: int, l2_words: int, beat_words: int = 8):
@@ -56,7 +57,7 @@ class Dmpa(wiring.Component):
             "l2_wdata": Out(1024), "l2_rdata": In(1024),
             "counters": Out(COUNTER_BITS * len(Counter)),
             "probe_sources": Out(3), "probe_list": Out(32), "probe_descriptor": Out(20), "probe_op": Out(4),
-            "probe_waiting": Out(8), "probe_semaphore": Out(3),
+            "probe_waiting": Out(8), "probe_semaphore": Out(3), "probe_running": Out(1), "probe_state": Out(3),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -100,7 +101,7 @@ class Dmpa(wiring.Component):
             self.busy.eq(~self.idle),
             self.probe_descriptor.eq(Mux(running, current_addr, fetch.next_addr)),
             self.probe_op.eq(Mux(running, current.op.as_value(), fetch.next.op.as_value())),
-            self.probe_semaphore.eq(fetch.next.wait_semaphore),
+            self.probe_semaphore.eq(fetch.next.wait_semaphore), self.probe_running.eq(running),
         ]
         with m.If(~running & fetch.next_valid):
             m.d.comb += self.probe_waiting.eq(semaphores.waiting)
@@ -163,7 +164,9 @@ class Dmpa(wiring.Component):
         m.submodules.counter = counter = EngineCounters()
         state, registered = Signal(3), Signal(3, init=NO_STATE)
         m.d.sync += registered.eq(state)
-        m.d.comb += [counter.state.eq(registered), self.counters.eq(counter.counters)]
+        m.d.comb += [
+            counter.state.eq(registered), self.counters.eq(counter.counters), self.probe_state.eq(registered),
+        ]
         with m.If(busy):
             m.d.comb += state.eq(Counter.BUSY)
         with m.Elif(self.trap):

@@ -47,7 +47,8 @@ class Host(wiring.Component):
         in_frame: An inference is in progress (for the counters).
         mmio_addr, mmio_r_en, mmio_r_data, mmio_w_en, mmio_w_data: Registers; read data in the next cycle.
         counters: 6 x 32 bits, in `Counter` order.
-        sleeping: In WFI. ``pc``: Address of the last instruction fetch.
+        sleeping: In WFI. ``pc``: Address of the last instruction fetch. ``probe_state``: the `Counter` of the cycle
+            before.
     """
 
     def __init__(self, imem_bytes: int, dmem_bytes: int):
@@ -58,6 +59,7 @@ class Host(wiring.Component):
             "mmio_addr": Out(8), "mmio_r_en": Out(1), "mmio_r_data": In(32),
             "mmio_w_en": Out(1), "mmio_w_data": Out(32),
             "counters": Out(COUNTER_BITS * len(Counter)), "sleeping": Out(1), "pc": Out(32),
+            "probe_state": Out(3),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -99,7 +101,7 @@ class Host(wiring.Component):
 
         m.submodules.counter = counter = EngineCounters()
         state = Signal(3, init=NO_STATE)
-        m.d.comb += [self.counters.eq(counter.counters), counter.state.eq(state)]
+        m.d.comb += [self.counters.eq(counter.counters), counter.state.eq(state), self.probe_state.eq(state)]
         m.d.sync += [
             state.eq(Mux(self.sleeping, Mux(self.in_frame, Counter.WAIT_DATA, Counter.IDLE), Counter.BUSY)),
         ]

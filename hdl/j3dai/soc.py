@@ -42,8 +42,8 @@ class Soc(wiring.Component):
         probe_running, probe_armed, probe_trap: Bit per cluster; bit 8 of ``probe_trap``: the DMPA.
         probe_cluster: 32 bits a cluster, the `probe` of `Cluster`.
         probe_dmpa: Descriptor's word address (19:0), operation (23:20), semaphore waited for (26:24), idle (27),
-            clusters waited for (39:32).
-        probe_host_sleeping, probe_host_pc.
+            running (28), the `Counter` of the cycle before (31:29), clusters waited for (39:32).
+        probe_host_sleeping, probe_host_pc, probe_host_state (the `Counter` of the cycle before).
 
     Args:
         platform: Sizes.
@@ -65,7 +65,7 @@ class Soc(wiring.Component):
             "probe_wr_valid": Out(count), "probe_wr_space": Out(2), "probe_drain_ahead": Out(count),
             "probe_running": Out(count), "probe_armed": Out(count), "probe_trap": Out(9),
             "probe_cluster": Out(32 * count), "probe_dmpa": Out(40),
-            "probe_host_sleeping": Out(1), "probe_host_pc": Out(32),
+            "probe_host_sleeping": Out(1), "probe_host_pc": Out(32), "probe_host_state": Out(3),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -127,8 +127,9 @@ class Soc(wiring.Component):
             self.probe_running.eq(control.running), self.probe_armed.eq(control.armed),
             self.probe_trap.eq(control.cluster_trap | dmpa.trap << 8),
             self.probe_dmpa.eq(Cat(dmpa.probe_descriptor, dmpa.probe_op, dmpa.probe_semaphore, dmpa.idle,
-                                   Signal(4, name="unused"), dmpa.probe_waiting)),
+                                   dmpa.probe_running, dmpa.probe_state, dmpa.probe_waiting)),
             self.probe_host_sleeping.eq(host.sleeping), self.probe_host_pc.eq(host.pc),
+            self.probe_host_state.eq(host.probe_state),
         ]
 
 

@@ -18,9 +18,12 @@ from nncosim.tb.emitted import emitted
 from nncosim.tb.verilate import BuiltModel, Progress, build
 
 __all__ = [
+    "CHANGE_STREAM",
     "COUNTERS_STREAM",
     "FRAME_DONE",
     "FRAME_DONE_STREAM",
+    "L2_READ",
+    "L2_READ_STREAM",
     "L2_WRITE",
     "L2_WRITE_STREAM",
     "LIST_DONE",
@@ -43,11 +46,16 @@ SOC = "soc"
 
 _HERE = Path(__file__).parent
 
-L2_WRITE_STREAM, LIST_DONE_STREAM, FRAME_DONE_STREAM, COUNTERS_STREAM = 1, 2, 3, 4
-"""Event-log streams of the monitors. `COUNTERS_STREAM` has a record of each list done, frame done and frame request."""
+L2_WRITE_STREAM, LIST_DONE_STREAM, FRAME_DONE_STREAM, COUNTERS_STREAM, CHANGE_STREAM = 1, 2, 3, 4, 5
+"""Event-log streams of the monitors. `COUNTERS_STREAM` has a record of each list done, frame done and frame request;
+`CHANGE_STREAM` has `activity.CHANGE` records."""
 
 L2_WRITE = np.dtype([("cycle", "<u8"), ("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("data", "u1", (8, 16))])
 """One write to L2: word i of ``data`` went to word address + i if bit i of ``mask`` is set."""
+
+L2_READ_STREAM = 6
+L2_READ = np.dtype([("cycle", "<u8"), ("address", "<u8"), ("mask", "<u8"), ("unused", "<u8")])
+"""One read of L2 by a LOAD: word address + i was read if bit i of ``mask`` is set."""
 
 LIST_DONE = np.dtype([("cycle", "<u8"), ("list", "<u8"), ("unused", "<u8", (2,))])
 """All writes of list number ``list`` (from 0, since reset) are in L2."""

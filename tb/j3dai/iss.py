@@ -81,13 +81,15 @@ class Machine:
         seed: of the poison that fills all memories.
         log_writes: record every beat written to L2 (`core.l2_writes()`).
         batch: simulate several cycles at a time where nothing can interfere (the same results, sooner).
+        log_activity: record whenever an engine turns to something else (`core.changes()`).
     """
 
     def __init__(
-        self, platform: J3dai, *, data: bool = True, seed: int = 0, log_writes: bool = False, batch: bool = True
+        self, platform: J3dai, *, data: bool = True, seed: int = 0, log_writes: bool = False, batch: bool = True,
+        log_activity: bool = False,
     ):
         self.platform = platform
-        self.core = Core(platform, data, log_writes, batch)
+        self.core = Core(platform, data, log_writes, batch, log_activity)
         self.l2 = self.core.l2
         self.host_imem = np.zeros(platform.host_imem_bytes, np.uint8)
         self.host_dmem = np.zeros(platform.host_dmem_bytes, np.uint8)

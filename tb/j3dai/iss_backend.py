@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nncosim.compiler.image import Image
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
+from nncosim.tb.backend import Activity, Diagnosis, Frame, Interval, RunResult
+from nncosim.tb.j3dai.activity import Cut, activity_of
 from nncosim.tb.j3dai.capture import capture, pack_input, places
 from nncosim.tb.j3dai.iss import FrameResult, Machine
+from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE
+from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places
 
 __all__ = ["run_iss"]
 
@@ -30,11 +33,14 @@ def run_iss(
         IssError: the image cannot be loaded.
         BuildError, ToolError: the simulator cannot be built.
     """
-    table = places(Image.from_bytes(data))
+    image = Image.from_bytes(data)
+    table, inside = places(image), inside_places(image)
     begin = time.perf_counter()
-    machine = Machine(platform, seed=seed, log_writes=True)
+    machine = Machine(platform, seed=seed, log_writes=True, log_activity=True)
     build = time.perf_counter() - begin
     machine.load_elf(data)
+    if inside:
+        machine.core.log_l1()
     frames: list[Frame] = []
     diagnosis: Diagnosis | None = None
     begin = time.perf_counter()
@@ -47,10 +53,24 @@ def run_iss(
         result = machine.run_frame(limit_cycles or DEFAULT_LIMIT)
         tensors = capture(table, machine.core.l2_writes(clear=True), first_list, values, seed + number)
         diagnosis = result.diagnosis or _reported(machine, result)
-        frames.append(Frame(0 if diagnosis else result.cycles, tensors, _intervals(result)))
+        if inside:
+            more, disputes = capture_l1(inside, machine.core.l1_writes(), number, platform.l1_words, seed + number)
+            tensors |= more
+            diagnosis = diagnosis or disputed(disputes)
+        activity = () if diagnosis or number else _activity(machine, image)
+        frames.append(Frame(0 if diagnosis else result.cycles, tensors, _intervals(result), activity))
         if diagnosis is not None:
             break
     return RunResult("iss", None, tuple(frames), diagnosis, {"build": build, "simulate": time.perf_counter() - begin})
+
+
+def _activity(machine: Machine, image: Image) -> tuple[Activity, ...]:
+    core, platform = machine.core, machine.platform
+    cuts = [Cut(int(record["cycle"]), record["counters"].astype(np.int64)) for record in core.lists()]
+    cuts.append(Cut(core.cycle, core.counters().astype(np.int64)))
+    engines = [(f"cluster{c}", c) for c in range(platform.clusters)]
+    engines += [("dmpa", DMPA_ENGINE), ("host", HOST_ENGINE)]
+    return activity_of(platform, image, core.changes(), cuts, engines)
 
 
 def _reported(machine: Machine, result: FrameResult) -> Diagnosis | None:

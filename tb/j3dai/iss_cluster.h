@@ -142,7 +142,7 @@ struct Cluster {
     }
 
     void arm(const ClusterInputs& in, bool begins, bool traps) {
-        if (begins) running = true, armed = false, pc = start_pc;
+        if (begins) running = true, armed = false, pc = start_pc, ++sequencer.drain.written.run;
         if (in.start) armed = true, start_pc = in.start_pc;
         if (trap) fetch = decode = execute = running = false;
         if (traps) trap = true;

@@ -58,6 +58,46 @@ struct Counters {
     }
 };
 
+// Records that are kept until somebody reads them.
+template <typename T> struct Log {
+    T* items = nullptr;
+    uint64_t count = 0, room = 0;
+
+    T& add() {
+        if (count == room) {
+            room = room ? 2 * room : 1024;
+            items = static_cast<T*>(realloc(items, room * sizeof(T)));
+        }
+        return items[count++];
+    }
+    ~Log() { free(items); }
+};
+
+// From `cycle` on `engine` does something else: what (`key`, see activity.py), and its counters up to there.
+struct Change {
+    uint64_t cycle;
+    uint32_t engine, key, counters[COUNTERS];
+};
+
+constexpr uint32_t KEY_SEQUENCING = 1 << 3, KEY_RUNNING = 1 << 4, KEY_VALUE = 8, KEY_SEMAPHORE = 28;
+
+// Notes when an engine turns to something else; does nothing without a log.
+struct Activity {
+    Log<Change>* log = nullptr;
+    uint32_t engine = 0, key = UINT32_MAX;
+
+    // Behind Counters::count of `cycle`. `detail` is recorded, but makes no change by itself. `extra`: cycles that
+    // were counted already beyond this one, in state `next`.
+    void note(uint64_t cycle, uint32_t next_key, uint32_t detail, const Counters& counters, uint32_t extra = 0) {
+        if (!log || next_key == key) return;
+        key = next_key;
+        Change& change = log->add();
+        change.cycle = cycle, change.engine = engine, change.key = next_key | detail;
+        memcpy(change.counters, counters.value, sizeof change.counters);
+        change.counters[counters.state] -= extra;
+    }
+};
+
 // Eight-bit counters that saturate.
 struct Semaphores {
     uint8_t value[SEMAPHORES] = {};

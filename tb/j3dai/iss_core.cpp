@@ -15,20 +15,6 @@ struct ListDone {
     uint32_t counters[ENGINES][COUNTERS];
 };
 
-template <typename T> struct Log {
-    T* items = nullptr;
-    uint64_t count = 0, room = 0;
-
-    T& add() {
-        if (count == room) {
-            room = room ? 2 * room : 1024;
-            items = static_cast<T*>(realloc(items, room * sizeof(T)));
-        }
-        return items[count++];
-    }
-    ~Log() { free(items); }
-};
-
 // For messages: where everybody stands. Same layout as `Status` in iss_core.py.
 struct Status {
     uint64_t cycle;
@@ -53,6 +39,9 @@ struct Core {
     Counters host_counters;
     Log<ListDone> lists;
     Log<L2Write> writes;
+    Log<L1Write> l1_writes;
+    Log<Change> changes;
+    Activity host_activity;
 
     bool irq() const { return dmpa.lists_done != lists_seen || requested != frames_seen; }
 
@@ -91,9 +80,20 @@ struct Core {
             in[c].in_frame = in_frame, in[c].dmpa_idle = dmpa_idle;
             clusters[c].step(cycle, in[c]);
         }
-        host_counters.count(!sleeping ? COUNTER_BUSY : in_frame ? COUNTER_WAIT_DATA : COUNTER_IDLE);
+        count_host(in_frame, 1);
         requested += frame, frame = false;
         ++cycle;
+    }
+
+    void count_host(bool in_frame, uint32_t cycles) {
+        const int state = !sleeping ? COUNTER_BUSY : in_frame ? COUNTER_WAIT_DATA : COUNTER_IDLE;
+        host_counters.count(state, cycles);
+        host_activity.note(cycle, uint32_t(state), 0, host_counters, cycles - 1);
+    }
+
+    void log_activity() {
+        dmpa.activity = {&changes, DMPA_ENGINE}, host_activity = {&changes, HOST_ENGINE};
+        for (int c = 0; c < config.clusters; ++c) clusters[c].activity = {&changes, uint32_t(c)};
     }
 
     // The write of a register that the host makes in this cycle; gives what goes to DMPA_PUSH, or -1.
@@ -208,9 +208,8 @@ struct Core {
             clusters[c].run(cycle, count, in);
             if (clusters[c].trapped_at < end) end = clusters[c].trapped_at + 1;
         }
-        dmpa.count_quiet(uint32_t(end - cycle), in.in_frame);
-        host_counters.count(!sleeping ? COUNTER_BUSY : in.in_frame ? COUNTER_WAIT_DATA : COUNTER_IDLE,
-                            uint32_t(end - cycle));
+        dmpa.count_quiet(cycle, uint32_t(end - cycle), in.in_frame);
+        count_host(in.in_frame, uint32_t(end - cycle));
         cycle = end;
     }
 
@@ -288,5 +287,27 @@ const void* j3dai_writes(void* core, uint64_t* count) {
 }
 
 void j3dai_clear_writes(void* core) { static_cast<Core*>(core)->writes.count = 0; }
+
+void j3dai_log_l1(void* core) {
+    Core* const of = static_cast<Core*>(core);
+    for (uint32_t c = 0; c < MAX_CLUSTERS; ++c) {
+        L1Log& written = of->clusters[c].sequencer.drain.written;
+        written.log = &of->l1_writes, written.cluster = c;
+    }
+}
+
+const void* j3dai_l1_writes(void* core, uint64_t* count) {
+    *count = static_cast<Core*>(core)->l1_writes.count;
+    return static_cast<Core*>(core)->l1_writes.items;
+}
+
+void j3dai_clear_l1_writes(void* core) { static_cast<Core*>(core)->l1_writes.count = 0; }
+
+const void* j3dai_changes(void* core, uint64_t* count) {
+    *count = static_cast<Core*>(core)->changes.count;
+    return static_cast<Core*>(core)->changes.items;
+}
+
+void j3dai_log_activity(void* core) { static_cast<Core*>(core)->log_activity(); }
 void j3dai_counters(void* core, uint32_t (*out)[COUNTERS]) { static_cast<Core*>(core)->counters(out); }
 }

@@ -21,8 +21,9 @@ from nncosim.hdl.j3dai import timing
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Descriptor, DmpaOp, Drain, MacOp, Opcode, RequantRecord
 from nncosim.hdl.j3dai.regs import ID_VALUE, Counter, Reg
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.j3dai.activity import CHANGE
 from nncosim.tb.cache import content_key, obtain
+from nncosim.tb.j3dai.activity import CHANGE
+from nncosim.tb.j3dai.l1_capture import l1_write_dtype
 from nncosim.tb.toolchain import CommandFailed, Log, compiler, tool_versions
 
 __all__ = [
@@ -129,7 +130,9 @@ def _library(word: int, pes: int) -> ctypes.CDLL:
         ("create", handle, [handle] * 5 + [i32]), ("destroy", None, [handle]), ("run", i32, [handle, u64, i32]),
         ("cycle", u64, [handle]), ("read", u32, [handle, u32]), ("write", None, [handle, u32, u32]),
         ("frame", None, [handle]), ("status", None, [handle, handle]), ("lists", handle, [handle, handle]),
-        ("writes", handle, [handle, handle]), ("clear_writes", None, [handle]), ("counters", None, [handle, handle]),
+        ("writes", handle, [handle, handle]), ("clear_writes", None, [handle]),
+        ("log_l1", None, [handle]), ("l1_writes", handle, [handle, handle]), ("clear_l1_writes", None, [handle]),
+        ("counters", None, [handle, handle]),
         ("changes", handle, [handle, handle]), ("log_activity", None, [handle]),
     ):  # fmt: skip
         function = getattr(library, f"j3dai_{name}")
@@ -216,6 +219,16 @@ class Core:
         records = self._log(self._library.j3dai_writes, l2_write_dtype(self.platform))
         if clear:
             self._library.j3dai_clear_writes(self._core)
+        return records
+
+    def log_l1(self) -> None:
+        """From now on keep a record of what the clusters' results write to L1 (`l1_writes`)."""
+        self._library.j3dai_log_l1(self._core)
+
+    def l1_writes(self) -> npt.NDArray[np.void]:
+        """`l1_write_dtype` records since the last time, each cluster's in order."""
+        records = self._log(self._library.j3dai_l1_writes, l1_write_dtype(self.platform))
+        self._library.j3dai_clear_l1_writes(self._core)
         return records
 
     def changes(self) -> npt.NDArray[np.void]:

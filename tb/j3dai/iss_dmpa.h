@@ -97,6 +97,7 @@ struct Dmpa {
     bool trap = false;
     uint32_t lists_done = 0;
     Counters counters;
+    Activity activity;
     // Queue and descriptor fetch.
     uint32_t places[LISTS] = {}, first = 0, queued = 0;
     bool active = false, on_port = false, arriving = false, buffered = false, next_valid = false;
@@ -143,8 +144,18 @@ struct Dmpa {
         return !trap && !fetching && stuck(cycle);
     }
 
-    void count_quiet(uint32_t cycles, bool in_frame) {
+    void count_quiet(uint64_t cycle, uint32_t cycles, bool in_frame) {
         counters.count(!nothing() ? COUNTER_WAIT_DATA : in_frame ? COUNTER_WAIT_HOST : COUNTER_IDLE, cycles);
+        note(cycle, cycles - 1);
+    }
+
+    // What this cycle was counted as, and for which descriptor.
+    void note(uint64_t cycle, uint32_t extra = 0) {
+        if (!activity.log) return;
+        uint32_t key = running ? KEY_SEQUENCING | current_addr << KEY_VALUE : uint32_t(counters.state);
+        if (!running && counters.state == COUNTER_WAIT_DATA)
+            key |= next_addr << KEY_VALUE | uint32_t(next.wait_semaphore) << KEY_SEMAPHORE;
+        activity.note(cycle, key, 0, counters, extra);
     }
 
     // One cycle. `push`: address written to DMPA_PUSH, or -1; `drains`: bit c, a drain of cluster c uses L1 when a
@@ -175,6 +186,7 @@ struct Dmpa {
         const bool no_line = bad_line && !next_valid && !running;
 
         count_cycle(issue && (load || store), port_wait, next_valid && !running && lacking, in_frame);
+        note(cycle);
         for (int c = 0; c < config->clusters; ++c) {
             const bool taken = take && next.wait_mask >> c & 1;
             if (signal_out[c] || taken) outputs[c].update(signal_out[c], taken ? next.wait_semaphore : -1);

@@ -30,6 +30,7 @@ module j3dai_tb #(
     wire [31:0]         list;
     wire [CLUSTERS-1:0] wr_valid, drain_ahead;
     wire [1:0]          wr_space;
+    wire [2:0]          host_state;
 
     reg [31:0] frames_asked;
     always @(posedge clk) frames_asked <= rst ? 0 : frames_asked + {31'b0, frame};
@@ -56,13 +57,14 @@ module j3dai_tb #(
         .probe_wr_valid(wr_valid), .probe_wr_space(wr_space), .probe_drain_ahead(drain_ahead),
         .probe_running(probe_running), .probe_armed(probe_armed), .probe_trap(probe_trap),
         .probe_cluster(probe_cluster), .probe_dmpa(probe_dmpa),
-        .probe_host_sleeping(probe_host_sleeping), .probe_host_pc(probe_host_pc)
+        .probe_host_sleeping(probe_host_sleeping), .probe_host_pc(probe_host_pc), .probe_host_state(host_state)
     );
 
     j3dai_monitors #(.CLUSTERS(CLUSTERS)) monitors (
         .clk(clk), .rst(rst | rst_q), .enable(monitor_enable), .cycle(probe_cycle),
         .l2_we(l2_we), .l2_addr(l2_addr), .l2_mask(l2_mask), .l2_data(l2_data), .l2_sources(l2_sources),
         .list(list), .list_done(list_done), .counters(probe_counters),
-        .wr_valid(wr_valid), .wr_space(wr_space), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(asked)
+        .wr_valid(wr_valid), .wr_space(wr_space), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(asked),
+        .running(probe_running), .cluster(probe_cluster), .dmpa(probe_dmpa[31:0]), .host_state(host_state)
     );
 endmodule

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Monitors of the J3DAI SoC: what was written to L2, when lists were done, and whether the rules of the ports hold.
+// Monitors of the J3DAI SoC: what was written to L2, when lists were done, what each engine did when, and whether the
+// rules of the ports hold.
 // Records go to the event log (streams and layouts as in build.py); a broken rule stops the simulation.
 
 module j3dai_monitors #(
@@ -21,7 +22,11 @@ module j3dai_monitors #(
     input [1:0]                       wr_space,
     input [CLUSTERS-1:0]              drain_ahead,
     input [31:0]                      frames_done,
-    input                             frame
+    input                             frame,
+    input [CLUSTERS-1:0]              running,
+    input [CLUSTERS*32-1:0]           cluster,
+    input [31:0]                      dmpa,
+    input [2:0]                       host_state
 );
     `include "eventlog.svh"
 
@@ -29,7 +34,10 @@ module j3dai_monitors #(
     localparam STREAM_LIST_DONE = 2;
     localparam STREAM_FRAME_DONE = 3;
     localparam STREAM_COUNTERS = 4;
+    localparam STREAM_CHANGE = 5;
+    localparam STREAM_L2_READ = 6;
     localparam ENGINES = CLUSTERS + 2;
+    localparam WAIT_DATA = 3'd1, NO_STATE = 3'd7;
     localparam COUNTER_WORDS = 2 + 6 * ENGINES;
 
     reg [31:0] lists, frames;
@@ -49,6 +57,8 @@ module j3dai_monitors #(
             // L2 writes: cycle, list index, address and mask, data.
             if (l2_we)
                 nncosim_log(STREAM_L2_WRITE, 37, {864'b0, l2_data, 24'b0, l2_mask, 12'b0, l2_addr, list, cycle});
+            // L2 reads of LOADs (line fetches of descriptors are not among them): cycle, address, mask.
+            if (l2_sources[0]) nncosim_log4(STREAM_L2_READ, cycle, {44'b0, l2_addr}, {56'b0, l2_mask}, 0);
             // Completion of a list, and of a frame, with the counters of all engines up to it.
             if (list_done) begin
                 nncosim_log4(STREAM_LIST_DONE, cycle, {32'b0, lists}, 0, 0);
@@ -71,6 +81,45 @@ module j3dai_monitors #(
                        wr_valid & drain3);
         end
     end
+
+    // What the engines did in the cycle before this one: the probes of that cycle, and the state that is registered in
+    // this one. Bits as in activity.py; a change of the program counter alone is no change.
+    localparam [31:0] DETAIL = 32'h0001ff00;
+    reg [31:0] keys [0:ENGINES-1];
+    reg [CLUSTERS-1:0] running_1;
+    reg [CLUSTERS*32-1:0] cluster_1;
+    reg [31:0] dmpa_1;
+
+    always @(posedge clk) begin
+        running_1 <= running;
+        cluster_1 <= cluster;
+        dmpa_1 <= dmpa;
+        if (rst)
+            for (integer k = 0; k < ENGINES; k = k + 1) keys[k] <= 32'hffffffff;
+        else if (enable && host_state != NO_STATE) begin
+            for (integer k = 0; k < CLUSTERS; k = k + 1) begin
+                reg [31:0] was, key;
+                was = cluster_1[32 * k +: 32];
+                key = {27'b0, running_1[k], 4'b1000};
+                if (!was[19]) key[3:0] = {1'b0, cluster[32 * k + 20 +: 3]};
+                if (!was[19] && key[2:0] == WAIT_DATA) key[30:28] = was[17:15];
+                if (((keys[k] ^ key) & ~DETAIL) != 0) record(k, key | {15'b0, was[8:0], 8'b0});
+            end
+            begin
+                reg [31:0] key;
+                key = {28'b0, dmpa_1[28], dmpa_1[28] ? 3'd0 : dmpa[31:29]};
+                if (dmpa_1[28] || dmpa[31:29] == WAIT_DATA) key[27:8] = dmpa_1[19:0];
+                if (!dmpa_1[28] && dmpa[31:29] == WAIT_DATA) key[30:28] = dmpa_1[26:24];
+                if (keys[CLUSTERS] != key) record(CLUSTERS, key);
+            end
+            if (keys[CLUSTERS + 1] != {29'b0, host_state}) record(CLUSTERS + 1, {29'b0, host_state});
+        end
+    end
+
+    task record(input integer engine, input [31:0] key);
+        nncosim_log(STREAM_CHANGE, 10, {1728'b0, counters[engine * 192 +: 192], key, engine, cycle - 64'd1});
+        keys[engine] <= key;
+    endtask
 
     // Each engine's counters add up to the cycles since reset, less the one that they are late.
     task check_counters;

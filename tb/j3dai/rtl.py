@@ -19,10 +19,12 @@ from nncosim.compiler.image import Image, ImageError
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, Counter
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backdoor import Backdoor
-from nncosim.tb.backend import Diagnosis, Frame, RunResult
+from nncosim.tb.backend import Activity, Diagnosis, Frame, RunResult
 from nncosim.tb.cocotb_runner import run_cocotb
 from nncosim.tb.errors import SimulationError, SimulationTimeout
+from nncosim.tb.j3dai.activity import CHANGE, Cut, activity_of
 from nncosim.tb.j3dai.build import (
+    CHANGE_STREAM,
     COUNTERS_STREAM,
     FRAME_DONE,
     FRAME_DONE_STREAM,
@@ -62,6 +64,7 @@ class RawFrame:
     lists: np.ndarray
     done: np.ndarray
     counters: np.ndarray
+    changes: np.ndarray
 
 
 def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
@@ -107,6 +110,7 @@ def take_records(model: Backdoor, platform: J3dai, start: int) -> RawFrame:
         model.log(LIST_DONE_STREAM, LIST_DONE, clear=True),
         model.log(FRAME_DONE_STREAM, FRAME_DONE, clear=True),
         model.log(COUNTERS_STREAM, counters_dtype(platform), clear=True),
+        model.log(CHANGE_STREAM, CHANGE, clear=True),
     )
 
 
@@ -244,13 +248,21 @@ def _frames(
         done = [int(cycle) for cycle in records.done["cycle"]]
         if done:
             finish = at[done[-1]]
-            frames.append(Frame(finish.cycle - begin.cycle, tensors, intervals(begin, ends, finish)))
+            activity = () if number else _activity(platform, image, records)
+            frames.append(Frame(finish.cycle - begin.cycle, tensors, intervals(begin, ends, finish), activity))
             start = finish
         else:
             last = ends[-1] if ends else begin
             frames.append(Frame(0, tensors, intervals(begin, ends, last) if ends else ()))
         first_list += len(records.lists)
     return tuple(frames)
+
+
+def _activity(platform: J3dai, image: Image, raw: RawFrame) -> tuple[Activity, ...]:
+    read = {int(record["cycle"]): record["counters"].astype(np.int64) for record in raw.counters}
+    cycles = [*map(int, raw.lists["cycle"]), int(raw.done["cycle"][-1])]
+    engines = [(name, number) for number, name in enumerate(engine_names(platform))]
+    return activity_of(platform, image, raw.changes, [Cut(cycle, read[cycle]) for cycle in cycles], engines)
 
 
 def _diagnose(

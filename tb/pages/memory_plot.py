@@ -1,0 +1,92 @@
+"""What lies where in a memory, from when to when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bokeh.models import ColumnDataSource, CustomJSTickFormatter, HoverTool, NumeralTickFormatter, Range1d
+from bokeh.plotting import figure
+from nncosim.tb.pages.colours import BUFFER_COLOURS
+from nncosim.tb.pages.data import Run
+from nncosim.tb.pages.timeline_plot import CYCLES, x_tools
+
+__all__ = ["life_of", "memories_of", "memory_plot"]
+
+
+def memories_of(run: Run) -> list[str]:
+    """The memories that the placement filled, the largest first."""
+    used: dict[str, int] = {}
+    for buffer in run.buffers:
+        used[buffer["memory"]] = used.get(buffer["memory"], 0) + buffer["bytes"]
+    return sorted(used, key=lambda name: -used[name])
+
+
+def life_of(run: Run, buffer: Mapping[str, Any]) -> tuple[int, int]:
+    """From when to when a buffer's contents matter: the whole run for what is there before it and after it, else from
+    the first access to the last; of a bench that records no accesses, from the start of the first layer that uses it to
+    the end of the last."""
+    names = [layer["name"] for layer in run.layers]
+    used = [run.intervals[names.index(name)] for name in buffer["layers"]
+            if name in names and names.index(name) < len(run.intervals)]  # fmt: skip
+    spans = [run.accesses[buffer["name"]]] if buffer["name"] in run.accesses else used
+    begin = 0 if buffer["from_start"] or not spans else min(start for start, _ in spans)
+    end = run.end if buffer["to_end"] or not spans else max(stop for _, stop in spans)
+    return begin, end
+
+
+def _source(run: Run, memory: str, base: int) -> ColumnDataSource:
+    rows: dict[str, list[Any]] = {key: [] for key in (
+        "left", "right", "bottom", "top", "colour", "name", "kind", "bytes", "place", "alpha", "accessed")}  # fmt: skip
+    mine = [buffer for buffer in run.buffers if buffer["memory"] == memory]
+    for buffer in sorted(mine, key=lambda b: -b["bytes"]):
+        begin, end = life_of(run, buffer)
+        at = buffer["address"] - base
+        seen = run.accesses.get(buffer["name"])
+        accessed = f"cycles {seen[0]:,} to {seen[1]:,}" if seen else "not recorded"
+        values = (begin, end, at, at + buffer["bytes"], BUFFER_COLOURS.get(buffer["kind"], "#6699cc"), buffer["name"],
+                  buffer["kind"], buffer["bytes"], f"{buffer['address']:#010x}", 0.4 if buffer["parent"] else 0.75,
+                  accessed)  # fmt: skip
+        for key, value in zip(rows, values, strict=True):
+            rows[key].append(value)
+    return ColumnDataSource(rows)
+
+
+def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
+    """A rectangle a buffer: from its first cycle to its last, from its first byte to its last."""
+    mine = [buffer for buffer in run.buffers if buffer["memory"] == memory]
+    sizes = {m.name: m.size_bytes for m in run.platform.memories}
+    size = sizes.get(memory, max(b["address"] + b["bytes"] for b in mine))
+    base = min(b["address"] for b in mine)
+    base -= base % max(1 << (size - 1).bit_length(), 1)
+    source = _source(run, memory, base)
+    top = max(source.data["top"])
+    plot = figure(
+        height=420, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(0, min(size, top * 1.08)),
+        tools=x_tools(), x_axis_label="cycles since the inference began", y_axis_label=f"address in {memory} (KiB)",
+    )  # fmt: skip
+    boxes = plot.quad(left="left", right="right", bottom="bottom", top="top", fill_color="colour", fill_alpha="alpha",
+                      line_color="#ffffff", line_width=0.7, source=source)  # fmt: skip
+    _label(plot, source, top, run.end)
+    plot.add_tools(HoverTool(renderers=[boxes], tooltips=[
+        ("", "@name"), ("kind", "@kind"), ("bytes", "@bytes{0,0} at @place"),
+        ("holds", "cycles @left{0,0} to @right{0,0}"), ("read or written", "@accessed")]))  # fmt: skip
+    plot.xaxis.formatter = NumeralTickFormatter(format=CYCLES)
+    plot.yaxis.formatter = CustomJSTickFormatter(code="return (tick / 1024).toLocaleString('en-US')")
+    plot.toolbar.logo = None
+    return plot
+
+
+def _label(plot: Any, source: ColumnDataSource, top: int, end: int) -> None:
+    """Names in the boxes that have room for them."""
+    data = source.data
+    chosen = [
+        i for i in range(len(data["name"]))
+        if (data["top"][i] - data["bottom"][i]) * 360 > 15 * top
+        and (data["right"][i] - data["left"][i]) * 1200 > (7 * len(data["name"][i]) + 8) * end
+    ]  # fmt: skip
+    plot.text(
+        x=[data["left"][i] for i in chosen], y=[(data["top"][i] + data["bottom"][i]) / 2 for i in chosen],
+        text=[data["name"][i] for i in chosen], x_offset=4, text_baseline="middle", text_font_size="11px",
+        text_color="#111111",
+    )  # fmt: skip

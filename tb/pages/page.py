@@ -1,0 +1,63 @@
+"""The page: one HTML file with everything in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bokeh.embed import components
+from bokeh.models import Range1d
+from bokeh.resources import Resources
+from jinja2 import Environment, FileSystemLoader
+from nncosim.tb.pages.colours import BUFFER_COLOURS, kind_colour
+from nncosim.tb.pages.data import Run
+from nncosim.tb.pages.memory_plot import memories_of, memory_plot
+from nncosim.tb.pages.plots import bars_plot, roofline_plot, shares_plot
+from nncosim.tb.pages.timeline_plot import kinds_of, timeline_data, timeline_plot
+
+__all__ = ["PAGE", "report_page"]
+
+PAGE = "report.html"
+_HERE = Path(__file__).parent
+_VERDICTS = {
+    "pass": "every bit is right and the cycles are as predicted",
+    "mismatch": "the machine computed something else than the network",
+    "cycles": "every bit is right, but the cycles are not as predicted",
+    "hang": "the run did not end within its limit of cycles",
+    "trap": "the machine stopped on an error",
+    "check": "a protocol check failed",
+}
+
+
+def _plots(run: Run) -> dict[str, Any]:
+    x_range = Range1d(0, max(run.end, 1), bounds="auto", name="cycles")
+    plots: dict[str, Any] = {"timeline": timeline_plot(run, x_range)} if run.intervals else {}
+    roofline = roofline_plot(run)
+    if roofline is not None:
+        plots["roofline"] = roofline
+    plots |= {"bars": bars_plot(run), "shares": shares_plot(run)}
+    for memory in memories_of(run) if run.intervals else ():
+        plots[f"memory-{memory}"] = memory_plot(run, memory, x_range)
+    return plots
+
+
+def _chips(run: Run) -> list[dict[str, str]]:
+    return [{"name": kind, "colour": kind_colour(kind)} for kind in kinds_of(run)]
+
+
+def report_page(run: Run) -> bytes:
+    """The page of a run: UTF-8, nothing loaded from anywhere."""
+    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    plots = _plots(run)
+    script, divisions = components(plots)
+    used = {buffer["kind"] for buffer in run.buffers}
+    clock = getattr(run.platform, "clock_hz", None)
+    text = environment.get_template("report.html.j2").render(
+        run=run, report=run.report, platform=run.platform, plots=divisions, plot_script=script,
+        bokeh=Resources("inline", components=["bokeh"]).render_js(), script=(_HERE / "timeline.js").read_text(),
+        data=timeline_data(run), chips=_chips(run), clock=clock,
+        verdict=_VERDICTS.get(run.report["verdict"], run.report["verdict"]),
+        memories=memories_of(run), kinds={k: c for k, c in BUFFER_COLOURS.items() if k in used},
+        sources=list(dict.fromkeys(figure.source for figure in run.platform.published)),
+    )  # fmt: skip
+    return text.encode()

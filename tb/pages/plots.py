@@ -1,0 +1,181 @@
+"""The plots by layer: the roofline, predicted against measured cycles, and where the cycles went."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from bokeh.models import (
+    BoxZoomTool,
+    ColumnDataSource,
+    FactorRange,
+    HoverTool,
+    NumeralTickFormatter,
+    PanTool,
+    Range1d,
+    ResetTool,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+from nncosim.tb.pages.colours import CATEGORY_COLOURS, OPERATOR_COLOURS
+from nncosim.tb.pages.data import Run
+from nncosim.tb.report_table import CATEGORIES
+
+__all__ = ["bars_plot", "roofline_plot", "shares_plot"]
+
+ROW = 26
+"""Height of a layer's row in pixels."""
+
+
+def _tools(dimensions: str) -> list[Any]:
+    wheel = WheelZoomTool(dimensions=dimensions, modifiers={"ctrl": True})  # the wheel alone scrolls the page
+    return [PanTool(dimensions=dimensions), wheel, BoxZoomTool(dimensions=dimensions), ResetTool()]
+
+
+def _kinds(run: Run) -> dict[str, str]:
+    """Operator, without its kernel's size, -> colour."""
+    names = dict.fromkeys(_kind(layer["op"]) for layer in run.layers)
+    return {name: OPERATOR_COLOURS[i % len(OPERATOR_COLOURS)] for i, name in enumerate(names)}
+
+
+def _kind(op: str) -> str:
+    if " + " in op:
+        return "fused"
+    words = [word for word in op.split() if not (word[0] in "sd" and word[1:].isdigit())]
+    return " ".join(words)
+
+
+def _bandwidth(run: Run) -> int:
+    """Bytes a cycle of the machine's movers together."""
+    return sum(mover.width_bits for mover in run.platform.movers) // 8
+
+
+def _points(run: Run) -> ColumnDataSource:
+    colours, end = _kinds(run), run.end or 1
+    rows: dict[str, list[Any]] = {key: [] for key in (
+        "x", "y", "size", "colour", "kind", "name", "op", "cycles", "macs", "bytes", "limit")}  # fmt: skip
+    peak, width = run.platform.peak_macs_per_cycle, _bandwidth(run)
+    for layer, moved in zip(run.layers, run.traffic, strict=True):
+        if not (layer["macs"] and moved and layer["cycles"]):
+            continue
+        x, y = layer["macs"] / moved, layer["macs"] / layer["cycles"]
+        roof = min(peak, width * x)
+        values = (x, y, 7 + 26 * math.sqrt(layer["cycles"] / end), colours[_kind(layer["op"])], _kind(layer["op"]),
+                  layer["name"], layer["op"], layer["cycles"], layer["macs"], moved, f"{y / roof:.1%}")  # fmt: skip
+        for key, value in zip(rows, values, strict=True):
+            rows[key].append(value)
+    return ColumnDataSource(rows)
+
+
+def roofline_plot(run: Run) -> Any | None:
+    """MAC/cycle against MAC a byte moved, under the machine's roofs; None where nothing is known of either."""
+    points, peak, width = _points(run), run.platform.peak_macs_per_cycle, _bandwidth(run)
+    if not points.data["x"] or not peak or not width:
+        return None
+    ridge = peak / width
+    xs, ys = points.data["x"], points.data["y"]
+    low_x, high_x = min(ridge / 4, min(xs) / 2), max(ridge * 16, max(xs) * 3)
+    low_y, high_y = min(peak / 64, min(ys) / 2), peak * 2
+    plot = figure(
+        height=460, sizing_mode="stretch_width", x_axis_type="log", y_axis_type="log", tools=_tools("both"),
+        x_range=Range1d(low_x, high_x), y_range=Range1d(low_y, high_y),
+        x_axis_label="MAC for each byte moved over the port", y_axis_label="MAC/cycle",
+    )  # fmt: skip
+    plot.line([low_x, ridge, high_x], [width * low_x, peak, peak], color="#333333", line_width=2)
+    plot.text([high_x], [peak], [f"{peak:,} MAC/cycle "], text_align="right", text_baseline="bottom",
+              text_font_size="12px", text_color="#333333")  # fmt: skip
+    foot = max(low_x, low_y / width) * 1.3
+    plot.text([foot], [foot * width], [f"{width:,} byte/cycle"], text_align="left", text_baseline="top",
+              x_offset=14, text_font_size="12px", text_color="#333333")  # fmt: skip
+    marks = plot.scatter(x="x", y="y", size="size", color="colour", fill_alpha=0.65, line_color="#222222",
+                         line_width=0.5, source=points, legend_group="kind")  # fmt: skip
+    total = sum(run.traffic)
+    if total and run.report["cycles"]:
+        whole = plot.scatter([run.report["macs"] / total], [run.report["macs"] / run.report["cycles"]], marker="star",
+                             size=20, color="#000000", legend_label="whole network")  # fmt: skip
+        plot.add_tools(HoverTool(renderers=[whole], tooltips=[("whole network", "@y{0,0.0} MAC/cycle")]))
+    plot.add_tools(HoverTool(renderers=[marks], tooltips=[
+        ("layer", "@name (@op)"), ("MAC/cycle", "@y{0,0.0}, @limit of its roof"), ("MAC/byte", "@x{0,0.0}"),
+        ("MAC", "@macs{0,0}"), ("bytes", "@bytes{0,0}"), ("cycles", "@cycles{0,0}")]))  # fmt: skip
+    plot.legend.location = "bottom_right"
+    plot.legend.label_text_font_size = "11px"
+    plot.legend.background_fill_alpha = 0.8
+    plot.xaxis.formatter = plot.yaxis.formatter = NumeralTickFormatter(format="0,0.[00]")
+    plot.toolbar.logo = None
+    return plot
+
+
+def _names(run: Run) -> list[str]:
+    """The layers' names as unique labels."""
+    return [f"{number}  {layer['name']}" for number, layer in enumerate(run.layers)]
+
+
+def bars_plot(run: Run) -> Any:
+    """Predicted and measured cycles of each layer."""
+    names, layers = _names(run), run.layers
+    measured = [layer["cycles"] or 0 for layer in layers]
+    predicted = [layer["predicted_cycles"] for layer in layers]
+    change = [f"{m / p - 1:+.2%}" if m and p else "-" for m, p in zip(measured, predicted, strict=True)]
+    source = ColumnDataSource({
+        "name": names, "op": [layer["op"] for layer in layers], "measured": measured, "predicted": predicted,
+        "change": change, "rate": [layer["mac_per_cycle"] or 0 for layer in layers],
+        "colour": ["#0072b2" if layer["in_time"] else "#d55e00" for layer in layers],
+    })  # fmt: skip
+    plot = figure(
+        height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(*reversed(names)),
+        x_range=Range1d(0, max([1, *measured, *predicted]) * 1.05), tools=_tools("width"), x_axis_label="cycles",
+    )  # fmt: skip
+    wide = plot.hbar(y="name", right="predicted", height=0.86, color="#c8c8c8", source=source,
+                     legend_label="predicted")  # fmt: skip
+    plot.hbar(y="name", right="measured", height=0.42, color="colour", source=source, legend_label="measured")
+    plot.add_tools(HoverTool(renderers=[wide], tooltips=[
+        ("layer", "@name (@op)"), ("predicted", "@predicted{0,0}"), ("measured", "@measured{0,0} (@change)"),
+        ("MAC/cycle", "@rate{0,0.0}")]))  # fmt: skip
+    _by_layer(plot)
+    return plot
+
+
+def _own(layer: dict[str, Any]) -> list[dict[str, int]]:
+    """Counters of the engines that computed a layer."""
+    counters = layer["counters"]
+    own = [c for name, c in counters.items() if name.rstrip("0123456789_[]") == layer["engine"]]
+    own = own or [c for name, c in counters.items() if name in layer["engine"].split("+")]
+    return own or list(counters.values())
+
+
+def shares_plot(run: Run) -> Any:
+    """Where the cycles of the engine that computes a layer went, mean of its instances."""
+    names = _names(run)
+    categories = [c for c in CATEGORY_COLOURS if any(c in own for layer in run.layers for own in _own(layer))]
+    data: dict[str, list[Any]] = {"name": names}
+    for category in categories:
+        data[category] = []
+        for layer in run.layers:
+            own, cycles = _own(layer), layer["cycles"]
+            mean = sum(c.get(category, 0) for c in own) / len(own) if own else 0.0
+            data[category].append(100 * mean / cycles if cycles else 0.0)
+    plot = figure(
+        height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(*reversed(names)),
+        x_range=Range1d(0, 100), tools=[ResetTool()], x_axis_label="percent of the layer's cycles",
+    )  # fmt: skip
+    labels = [CATEGORIES.get(category, category) for category in categories]
+    labels = [label if name in ("busy", "control", "idle") else f"waits for {label}"
+              for name, label in zip(categories, labels, strict=True)]  # fmt: skip
+    bars = plot.hbar_stack(categories, y="name", height=0.7, color=[CATEGORY_COLOURS[c] for c in categories],
+                           source=ColumnDataSource(data), legend_label=labels)  # fmt: skip
+    for category, label, bar in zip(categories, labels, bars, strict=True):
+        plot.add_tools(HoverTool(renderers=[bar], tooltips=[("layer", "@name"), (label, f"@{category}{{0.0}} %")]))
+    _by_layer(plot)
+    return plot
+
+
+def _by_layer(plot: Any) -> None:
+    plot.add_layout(plot.legend[0], "above")
+    plot.legend[0].orientation = "horizontal"
+    plot.legend[0].label_text_font_size = "11px"
+    plot.legend[0].border_line_color = None
+    plot.legend[0].padding = 2
+    plot.ygrid.visible = False
+    plot.yaxis.major_label_text_font_size = "12px"
+    plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
+    plot.toolbar.logo = None

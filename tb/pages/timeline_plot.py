@@ -1,0 +1,113 @@
+"""The timeline: a row an engine, drawn by timeline.js for whatever is in sight."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+from bokeh.models import (
+    BoxZoomTool,
+    ColumnDataSource,
+    CustomJS,
+    HoverTool,
+    NumeralTickFormatter,
+    PanTool,
+    Range1d,
+    ResetTool,
+    WheelZoomTool,
+    ZoomInTool,
+    ZoomOutTool,
+)
+from bokeh.plotting import figure
+from nncosim.tb.pages.colours import kind_colour, kind_order
+from nncosim.tb.pages.data import Run
+from nncosim.tb.report_table import CATEGORIES
+
+__all__ = ["CYCLES", "kinds_of", "timeline_data", "timeline_plot", "x_tools"]
+
+CYCLES = "0,0"
+ROW = 34
+"""Height of an engine's row in pixels."""
+
+_TOOLTIP = """<div class="tip"><b>@what</b><br>@when<br>@detail</div>"""
+
+
+def kinds_of(run: Run) -> list[str]:
+    """All kinds of the timeline, in the order of the legend."""
+    return sorted({kind for activity in run.activities for kind in activity.kinds}, key=kind_order)
+
+
+def _engines(run: Run) -> list[int]:
+    """Numbers of the activities from top to bottom: the host, what moves data, what computes."""
+    movers = {mover.name for mover in run.platform.movers}
+    place = {"host": 0, **dict.fromkeys(movers, 1)}
+    return sorted(range(len(run.activities)), key=lambda i: place.get(run.activities[i].engine, 2))
+
+
+def _packed(arrays: list[np.ndarray], tables: dict[str, Any]) -> dict[str, str]:
+    numbers = np.concatenate(arrays).astype("<i4") if arrays else np.zeros(0, "<i4")
+    parts = {"numbers": numbers.tobytes(), "tables": json.dumps(tables, separators=(",", ":")).encode()}
+    return {name: base64.b64encode(zlib.compress(data, 9)).decode() for name, data in parts.items()}
+
+
+def timeline_data(run: Run) -> dict[str, str]:
+    """The spans for timeline.js, as base64 of zlib streams: `numbers` (32-bit integers, of each engine the lengths of
+    its spans, kinds, texts, steps, bytes, and cycles by category), `tables` (JSON)."""
+    kinds, texts, arrays, engines = kinds_of(run), {"": 0}, [], []
+    for number in _engines(run):
+        a = run.activities[number]
+        kind = np.array([kinds.index(k) for k in a.kinds])
+        text = np.array([texts.setdefault(t, len(texts)) for t in a.texts])
+        arrays += [a.end - a.start, kind[a.kind], text[a.text], a.step, a.bytes, *a.cycles.values()]
+        categories = [CATEGORIES.get(name, name) for name in a.cycles]
+        engines.append({"name": a.engine, "count": len(a.start), "categories": categories})
+    layers = [
+        {"name": layer["name"], "op": layer["op"], "start": start, "end": end, "macs": layer["macs"],
+         "predicted": layer["predicted_cycles"]}
+        for layer, (start, end) in zip(run.layers, run.intervals, strict=False)
+    ]  # fmt: skip
+    names = [layer["name"] for layer in run.layers]
+    colours = [kind_colour(kind) for kind in kinds]
+    return _packed(arrays, {"engines": engines, "kinds": kinds, "colours": colours, "texts": list(texts),
+                            "layers": layers, "names": names, "end": run.end})  # fmt: skip
+
+
+def x_tools() -> list[Any]:
+    """Tools of a plot over time; the wheel alone scrolls the page."""
+    return [
+        PanTool(dimensions="width"), WheelZoomTool(dimensions="width", modifiers={"ctrl": True}),
+        BoxZoomTool(dimensions="width"), ZoomInTool(dimensions="width"), ZoomOutTool(dimensions="width"), ResetTool(),
+    ]  # fmt: skip
+
+
+def timeline_plot(run: Run, x_range: Range1d) -> Any:
+    """An empty plot that timeline.js fills."""
+    rows = ["layers", *(run.activities[number].engine for number in _engines(run))]
+    plot = figure(
+        height=ROW * len(rows) + 80, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(len(rows), 0),
+        tools=x_tools(), toolbar_location="right", x_axis_label="cycles since the inference began", name="timeline",
+    )  # fmt: skip
+    source = ColumnDataSource(
+        {name: [] for name in ("left", "right", "top", "bottom", "colour", "what", "when", "detail")}, name="spans"
+    )
+    labels = ColumnDataSource({"x": [], "y": [], "text": []}, name="labels")
+    spans = plot.quad(
+        left="left", right="right", top="top", bottom="bottom", fill_color="colour", line_color=None, source=source
+    )
+    plot.text(x="x", y="y", text="text", source=labels, text_align="center", text_baseline="middle",
+              text_font_size="12px", text_color="#222222")  # fmt: skip
+    plot.add_tools(HoverTool(renderers=[spans], tooltips=_TOOLTIP, point_policy="follow_mouse", attachment="below"))
+    plot.yaxis.ticker = [index + 0.5 for index in range(len(rows))]
+    plot.yaxis.major_label_overrides = {index + 0.5: name for index, name in enumerate(rows)}
+    plot.yaxis.major_label_text_font_size = "12px"
+    plot.xaxis.formatter = NumeralTickFormatter(format=CYCLES)
+    plot.ygrid.visible = False
+    plot.yaxis.major_tick_line_color = None
+    plot.toolbar.logo = None
+    redraw = CustomJS(code="if (window.nncosimTimeline) window.nncosimTimeline.changed()")
+    x_range.js_on_change("start", redraw)
+    x_range.js_on_change("end", redraw)
+    return plot

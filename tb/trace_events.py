@@ -1,0 +1,84 @@
+"""The timeline in the Chrome trace event format, for Perfetto (ui.perfetto.dev) and chrome://tracing.
+
+Facts of the format ("Trace Event Format", catapult project): the JSON object form with `traceEvents`; a complete event
+("X") has `name`, `cat`, `ts`, `dur` (microseconds), `pid`, `tid`, `args`; metadata events ("M") are `process_name`,
+`thread_name` and `thread_sort_index`; a counter event ("C") carries its series in `args`. Complete events of a thread
+must nest. The format counts microseconds: one cycle is written as one, so that viewers show whole cycles.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from nncosim.tb.backend import Activity
+
+__all__ = ["TRACE", "trace_events", "trace_json"]
+
+TRACE = "timeline.trace.json"
+
+_PROCESS = 1
+_LAYERS = 1  # thread of the layers; the engines follow
+_QUIET = ("idle", "control", "sleep")
+"""Kinds that are not written: nothing happened, or the few cycles between two spans."""
+
+
+def _metadata(kind: str, thread: int, **args: Any) -> dict[str, Any]:
+    return {"name": kind, "ph": "M", "pid": _PROCESS, "tid": thread, "args": args}
+
+
+def _threads(title: str, engines: Sequence[str]) -> Iterator[dict[str, Any]]:
+    yield _metadata("process_name", 0, name=f"{title} (1 us = 1 cycle)")
+    for thread, name in enumerate(("layers", *engines), _LAYERS):
+        yield _metadata("thread_name", thread, name=name)
+        yield _metadata("thread_sort_index", thread, sort_index=thread)
+
+
+def _layers(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    begin = 0
+    for layer in report["layers"]:
+        if layer["cycles"] is None:
+            continue
+        yield {
+            "name": layer["name"], "cat": "layer", "ph": "X", "ts": begin, "dur": layer["cycles"], "pid": _PROCESS,
+            "tid": _LAYERS, "args": {key: layer[key] for key in ("op", "macs", "predicted_cycles", "mac_per_cycle")},
+        }  # fmt: skip
+        yield _rate(begin, layer["mac_per_cycle"] or 0)
+        begin += layer["cycles"]
+    yield _rate(begin, 0)
+
+
+def _rate(cycle: int, value: float) -> dict[str, Any]:
+    return {"name": "MAC/cycle", "ph": "C", "ts": cycle, "pid": _PROCESS, "tid": 0, "args": {"MAC/cycle": value}}
+
+
+def _spans(report: Mapping[str, Any], activity: Activity, thread: int) -> Iterator[dict[str, Any]]:
+    names = [layer["name"] for layer in report["layers"]]
+    quiet = [number for number, kind in enumerate(activity.kinds) if kind in _QUIET]
+    for i in np.nonzero(~np.isin(activity.kind, quiet))[0]:
+        step, kind = int(activity.step[i]), activity.kinds[activity.kind[i]]
+        layer = names[step] if 0 <= step < len(names) else ""
+        cycles = {name: int(values[i]) for name, values in activity.cycles.items() if values[i]}
+        args = {"layer": layer, "what": activity.texts[activity.text[i]], **cycles}
+        yield {
+            "name": kind, "cat": kind.partition(":")[0].partition(" ")[0], "ph": "X", "ts": int(activity.start[i]),
+            "dur": int(activity.end[i] - activity.start[i]), "pid": _PROCESS, "tid": thread, "args": args,
+        }  # fmt: skip
+
+
+def trace_events(report: Mapping[str, Any], activities: Sequence[Activity]) -> Iterator[dict[str, Any]]:
+    """All events of a run. `report`: the contents of `report.json`."""
+    yield from _threads(f"{report['model']} on {report['platform']}", [a.engine for a in activities])
+    yield from _layers(report)
+    for thread, activity in enumerate(activities, _LAYERS + 1):
+        yield from _spans(report, activity, thread)
+
+
+def trace_json(report: Mapping[str, Any], activities: Sequence[Activity]) -> bytes:
+    """The file: a JSON object, an event a line."""
+    facts = {key: report[key] for key in ("model", "platform", "backend", "driver", "cycles", "command")}
+    head = json.dumps({"displayTimeUnit": "ns", "otherData": {k: str(v) for k, v in facts.items()}})
+    events = ",\n".join(json.dumps(event, separators=(",", ":")) for event in trace_events(report, activities))
+    return f'{head[:-1]}, "traceEvents": [\n{events}\n]}}\n'.encode()
