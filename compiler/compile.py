@@ -136,7 +136,10 @@ def _link(state: State) -> State:
 def _check_linked(state: State) -> list[str]:
     assert state.image is not None
     known = state.image.tiles.get("tensors", {})
-    return [f"tensor {name!r} is not in the tile table" for name in state.network.tensors if name not in known]
+    audit = getattr(state.backend, "audit", None)  # a back end need not have one
+    wrong = audit(state.image, state.platform) if audit is not None else ""
+    missing = [name for name in state.network.tensors if name not in known]
+    return [*filter(None, [wrong]), *(f"tensor {name!r} is not in the tile table" for name in missing)]
 
 
 def _nothing(state: State) -> list[str]:

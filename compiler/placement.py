@@ -216,13 +216,14 @@ def _refuse(
     there = ", ".join(f"{kind} {size:,}" for kind, size in sorted(kinds.items()) if size) or "nothing"
     base = sum(kinds.values())
     room = memory.size_bytes - base
+    moving_kind = {b.name: b.kind for b in moving}
     text = (
         f"memory {memory.name!r} holds {memory.size_bytes} bytes, but {need} are needed at once, "
         f"{need - memory.size_bytes:,} too many: {there}"
     )
     if moving:
         largest = alive or [(b.name, b.size) for b in sorted(moving, key=lambda b: (-b.size, b.name))]
-        names = ", ".join(f"{name} {size}" for name, size in largest[:5])
+        names = ", ".join(f"{moving_kind[name]} {name} {size}" for name, size in largest[:5])
         at = f"; most tensors share it in layer {step!r}" if step else "; largest tensors"
         text += f"{at}: {names}, and {max(room, 0):,} bytes are left for them"
     largest_tensor = max(moving, key=lambda b: b.size, default=None)

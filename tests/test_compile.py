@@ -213,7 +213,8 @@ def test_check_gives_the_memory_table():
     (use,) = result.memory
     assert use.memory == "l2"
     assert use.peak <= use.size
-    assert set(use.by_kind) == {"tensor", "parameters", "program", "list"}
+    assert set(use.by_kind) == {"maps", "weights", "parameters", "program", "list"}
+    assert use.peak + use.free == use.size and sum(use.by_kind.values()) <= use.peak
 
 
 def test_dump_has_a_file_for_each_pass(tmp_path):

@@ -107,6 +107,7 @@ class L2Tags:
             table = image.schedule["traffic"]
             self._buffers = [(str(n), int(at), int(size), bool(stays)) for n, at, size, stays in table["buffers"]]
             self._stays = np.array([stays for *_, stays in self._buffers], bool)
+            self._inputs = [name for name in image.schedule["inputs"] if name in table["tensors"]]
             self._steps = [str(step["name"]) for step in image.schedule["steps"]]
             self._places = {
                 name: (int(table["tensors"][name][0]), int(table["tensors"][name][1]), entry)
@@ -177,10 +178,9 @@ class L2Tags:
         complete: whether the frame came to its end; else what was not moved is no fault.
         """
         self._frame += 1
-        for name, (_, _, entry) in self._places.items():
-            if entry["role"] == "input":  # written by the bench
-                words, tag = self._tensor(name)
-                self._state[words] = self._versions(tag)
+        for name in self._inputs:  # written by the bench
+            words, tag = self._tensor(name)
+            self._state[words] = self._versions(tag)
         meant = self.meant
         expected, count = meant.write[meant.real], min(len(seen.word), len(meant.real))
         other = np.flatnonzero(seen.write[:count] != expected[:count])
