@@ -28,6 +28,8 @@ from nncosim.tb.j3dai.build import (
     COUNTERS_STREAM,
     FRAME_DONE,
     FRAME_DONE_STREAM,
+    L2_READ,
+    L2_READ_STREAM,
     L2_WRITE,
     L2_WRITE_STREAM,
     LIST_DONE,
@@ -40,6 +42,7 @@ from nncosim.tb.j3dai.build import (
 )
 from nncosim.tb.j3dai.capture import Completion, capture, intervals, pack_input, places
 from nncosim.tb.j3dai.diagnosis import describe
+from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel
 
@@ -65,6 +68,7 @@ class RawFrame:
     done: np.ndarray
     counters: np.ndarray
     changes: np.ndarray
+    reads: np.ndarray
 
 
 def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
@@ -111,6 +115,7 @@ def take_records(model: Backdoor, platform: J3dai, start: int) -> RawFrame:
         model.log(FRAME_DONE_STREAM, FRAME_DONE, clear=True),
         model.log(COUNTERS_STREAM, counters_dtype(platform), clear=True),
         model.log(CHANGE_STREAM, CHANGE, clear=True),
+        model.log(L2_READ_STREAM, L2_READ, clear=True),
     )
 
 
@@ -153,7 +158,7 @@ def run_built(
     raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, trace)
     seconds = {"simulate": time.perf_counter() - begin}
     frames = _frames(platform, image, inputs, raw, seed)
-    diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs))
+    diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs), _stale(platform, image, raw))
     return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key})
 
 
@@ -265,7 +270,30 @@ def _activity(platform: J3dai, image: Image, raw: RawFrame) -> tuple[Activity, .
     return activity_of(platform, image, raw.changes, [Cut(cycle, read[cycle]) for cycle in cycles], engines)
 
 
+def _stale(platform: J3dai, image: Image, raw: Sequence[RawFrame]) -> str:
+    """What the DMPA read from L2 that was not what the image's layers mean; "" if nothing, or for a stripped image."""
+    if "traffic" not in image.schedule:
+        return ""
+    tags = L2Tags(image, platform)
+    for records in raw:
+        seen = Accesses.of_beats(records.reads, records.writes, platform.banks)
+        wrong = tags.frame(seen, bool(len(records.done)))
+        if wrong:
+            return wrong
+    return ""
+
+
 def _diagnose(
+    platform: J3dai, probes: Mapping[str, int], stopped: str, limit: int, asked: int, stale: str
+) -> Diagnosis | None:
+    """`stale`: what was read from L2 without being there, told with whatever it led to."""
+    found = _stopped(platform, probes, stopped, limit, asked)
+    if found is not None and stale:
+        return replace(found, text=f"{found.text}\n{stale}")
+    return found or (Diagnosis("check", stale) if stale else None)
+
+
+def _stopped(
     platform: J3dai, probes: Mapping[str, int], stopped: str, limit: int, asked: int
 ) -> Diagnosis | None:
     if stopped:
