@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors that never reach L2: from what the clusters' results wrote to L1, by the image's tile table.
+
+A fused group keeps the tensors between its members in the clusters' L1, tile by tile, and neighbouring tiles compute
+the rows and columns that both need twice. Every tile is looked at; elements computed twice must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.image import Image, ImageError
+from nncosim.compiler.layout import Layout, from_bytes
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.backend import Diagnosis
+
+__all__ = ["InsidePlaces", "capture_l1", "disputed", "inside_places", "l1_write_dtype"]
+
+
+def l1_write_dtype(platform: J3dai, words: int | None = None) -> np.dtype[Any]:
+    """Words that a cluster's results wrote to L1 in one cycle, or (with `words`) so many of them.
+
+    `run`: which program of the cluster since reset did it, from 0. Word i of `data` went to word `address[i]` if bit i
+    of `mask` is set.
+    """
+    words, size = words or platform.banks, platform.word_bytes
+    return np.dtype([
+        ("cycle", "<u8"), ("cluster", "<u4"), ("run", "<u4"), ("mask", "<u4"), ("unused", "<u4"),
+        ("address", "<u2", (words,)), ("data", "u1", (words, size)),
+    ])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A tile: which of the cluster's programs in the inference writes it, and where (see the J3DAI back end)."""
+
+    run: int
+    cluster: int
+    first: int
+    lines: int
+    address: int
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+
+@dataclass(frozen=True)
+class _Inside:
+    name: str
+    shape: tuple[int, int, int]
+    layout: Layout
+    signed: bool
+    pieces: tuple[_Piece, ...]
+
+
+@dataclass(frozen=True)
+class InsidePlaces:
+    """The tensors of an image that stay in L1. `runs`: programs that each cluster runs in an inference."""
+
+    tensors: tuple[_Inside, ...] = ()
+    runs: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.tensors)
+
+
+def inside_places(image: Image) -> InsidePlaces:
+    """What the tile table says of tensors in L1.
+
+    Raises:
+        ImageError: it is damaged.
+    """
+    try:
+        found = []
+        for name, entry in image.tiles.get("tensors", {}).items():
+            if entry.get("pieces"):
+                c, h, w = (int(size) for size in entry["shape"])
+                pieces = tuple(_Piece(*(int(value) for value in piece)) for piece in entry["pieces"])
+                layout = Layout.from_dict(entry["layout"])
+                found.append(_Inside(name, (c, h, w), layout, bool(entry["signed"]), pieces))
+        return InsidePlaces(tuple(found), tuple(int(count) for count in image.tiles.get("runs", ())))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ImageError(f"the image's tile table is damaged ({error!r}); compile it again") from error
+
+
+@dataclass
+class _Lines:
+    """What one program of a cluster wrote: its records, and the number of the line that each is part of."""
+
+    records: npt.NDArray[np.void]
+    number: npt.NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        cycles = self.records["cycle"]
+        self.number = np.cumsum(np.concatenate([[0], cycles[1:] != cycles[:-1]])) if len(cycles) else np.zeros(0, int)
+
+    def of(self, piece: _Piece) -> npt.NDArray[np.void]:
+        low, high = np.searchsorted(self.number, [piece.first, piece.first + piece.lines])
+        return self.records[low:high]
+
+
+def _by_program(writes: npt.NDArray[np.void]) -> dict[tuple[int, int], _Lines]:
+    order = np.lexsort((writes["cycle"], writes["run"], writes["cluster"]))
+    sorted_writes = writes[order]
+    keys = sorted_writes["cluster"].astype(np.int64) << 32 | sorted_writes["run"]
+    values, starts = np.unique(keys, return_index=True)
+    ends = [*starts[1:], len(keys)]
+    return {
+        (int(key) >> 32, int(key) & 0xFFFF_FFFF): _Lines(sorted_writes[a:b])
+        for key, a, b in zip(values, starts, ends, strict=True)
+    }
+
+
+def capture_l1(
+    inside: InsidePlaces, writes: npt.NDArray[np.void], frame: int, l1_words: int, poison: int
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Rebuild the tensors that stay in L1.
+
+    Args:
+        writes: `l1_write_dtype` records of the inference, each cluster's in order.
+        frame: number of the inference since reset. poison: seed of the bytes that nothing wrote.
+
+    Returns:
+        Integers (C, H, W) by tensor (absent if nothing of it was written), and in words each tensor of which
+        an element was computed twice with different results.
+    """
+    rng = np.random.default_rng([poison, 1])
+    programs = _by_program(writes)
+    tensors: dict[str, np.ndarray] = {}
+    disputes: list[str] = []
+    for tensor in inside.tensors:
+        made = _Canvas(tensor, rng)
+        for piece in tensor.pieces:
+            lines = programs.get((piece.cluster, frame * inside.runs[piece.cluster] + piece.run))
+            if lines is not None:
+                made.paint(piece, lines.of(piece), l1_words)
+        if made.seen.any():
+            data = made.bytes.tobytes()
+            tensors[tensor.name] = from_bytes(data, tensor.shape, tensor.layout, tensor.signed)
+        if made.dispute:
+            disputes.append(made.dispute)
+    return tensors, disputes
+
+
+def disputed(disputes: Sequence[str]) -> Diagnosis | None:
+    """What a run has to say of elements that were computed twice with different results."""
+    return Diagnosis("check", "\n".join(disputes)) if disputes else None
+
+
+class _Canvas:
+    """A tensor being put together: bytes (block, row, column, channel in the block)."""
+
+    def __init__(self, tensor: _Inside, rng: np.random.Generator):
+        (c, h, w), size = tensor.shape, tensor.layout.channel_block
+        self.tensor = tensor
+        self.bytes = rng.integers(0, 256, (-(-c // size), h, w, size), dtype=np.uint8)
+        self.seen = np.zeros(self.bytes.shape[:3], bool)
+        self.by = np.zeros(self.bytes.shape[:3], np.int8)
+        self.dispute = ""
+        rest = c - (self.bytes.shape[0] - 1) * size
+        self.real = np.ones((self.bytes.shape[0], size), bool)
+        self.real[-1, rest:] = False
+
+    def paint(self, piece: _Piece, records: npt.NDArray[np.void], l1_words: int) -> None:
+        rows, columns = piece.y1 - piece.y0, piece.x1 - piece.x0
+        count = records["address"].shape[1] if len(records) else 0
+        valid = (records["mask"][:, None] >> np.arange(count) & 1).astype(bool)
+        target = (records["address"].astype(np.int64) - piece.address) % l1_words
+        valid &= target < self.bytes.shape[0] * rows * columns
+        data, at = records["data"][valid], target[valid]
+        if not len(at):
+            return
+        b, y, x = at // (rows * columns), at // columns % rows + piece.y0, at % columns + piece.x0
+        again = self.seen[b, y, x] & ((self.bytes[b, y, x] != data) & self.real[b]).any(axis=1)
+        if again.any() and not self.dispute:
+            self._object(int(np.argmax(again)), (b, y, x), data, piece.cluster)
+        self.bytes[b, y, x], self.seen[b, y, x], self.by[b, y, x] = data, True, piece.cluster
+
+    def _object(
+        self, i: int, at: Sequence[npt.NDArray[np.int64]], data: npt.NDArray[np.uint8], cluster: int
+    ) -> None:
+        place = (at[0][i], at[1][i], at[2][i])
+        n = int(np.argmax((self.bytes[place] != data[i]) & self.real[place[0]]))
+        kind = np.int8 if self.tensor.signed else np.uint8
+        before, now = self.bytes[place][n : n + 1].view(kind)[0], data[i][n : n + 1].view(kind)[0]
+        index = f"{int(place[0]) * self.bytes.shape[3] + n}, {int(place[1])}, {int(place[2])}"
+        self.dispute = (
+            f"{self.tensor.name}[{index}] was computed twice: as {before} by cluster {int(self.by[place])}, then as "
+            f"{now} by cluster {cluster}"
+        )
