@@ -11,10 +11,13 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.image import Image, Segment
 from nncosim.compiler.ir import Concat, Network, Op, Table
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
+from nncosim.compiler.j3dai.fused_plan import FusedPlan
+from nncosim.compiler.j3dai.fusion import Choice, fuse
 from nncosim.compiler.j3dai.inplace import tensor_lives
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.prefetch import prefetch
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest, parameter_buffer, program_buffer
+from nncosim.compiler.j3dai.traffic import traffic_table
 from nncosim.compiler.j3dai.transfers import Transfer
 from nncosim.compiler.layout import Layout, size_bytes
 from nncosim.compiler.placement import Buffer, Placement
@@ -29,6 +32,7 @@ from nncosim.kernels.j3dai.packed import packed_layout
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.cycles import Timeline, predict_frames
+from nncosim.tb.j3dai.l2_tags import check_image
 
 __all__ = ["BACKEND", "J3daiBackend"]
 
@@ -37,16 +41,38 @@ _ELF_RISCV = 243
 
 @dataclass(frozen=True)
 class _Layer:
-    """One list: an operator that does something. programs_at: word in IMEM; transfers: those of its list."""
+    """One list: operators that do something, of which each but the first reads what the one before wrote in L1.
 
-    op: Op
+    programs_at: word in IMEM. transfers: those of its list.
+    """
+
+    ops: tuple[Op, ...]
     code: LayerCode
     programs_at: int
     transfers: tuple[Transfer, ...]
 
     @property
     def list_buffer(self) -> str:
-        return f"{self.op.name}.list"
+        return f"{self.name}.list"
+
+    @property
+    def name(self) -> str:
+        return self.code.plan.name
+
+    @property
+    def output(self) -> str:
+        """The tensor that it writes to L2."""
+        return self.ops[-1].output
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Tensors that stay in L1."""
+        return tuple(op.output for op in self.ops[:-1])
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Tensors that it reads from L2."""
+        return tuple(dict.fromkeys(name for op in self.ops for name in op.inputs if name not in self.inside))
 
     @property
     def clusters(self) -> int:
@@ -57,9 +83,14 @@ class _Layer:
         return self.code.plan.platform.word_instructions * self.programs_at
 
 
+@dataclass(frozen=True)
 class J3daiBackend:
-    """See `backends.Backend`."""
+    """See `backends.Backend`.
 
+    fusion: "cost" fuses operators where that is faster, "prefer" wherever it saves L2, "off" nowhere.
+    """
+
+    fusion: str = "off"
     caps = RequantCaps(tables=True)
 
     def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:
@@ -86,15 +117,22 @@ class J3daiBackend:
         assert isinstance(platform, J3dai)
         views = concat_views(network, platform)
         ops = [op for op in network.ops if not (isinstance(op, Concat) and _is_view(op, views))]
-        codes = [compile_nest(choice[op.name].kernel.code(op, network, platform), platform) for op in ops]
+        nests = [choice[op.name].kernel.code(op, network, platform) for op in ops]
+        alone = [compile_nest(nest, platform) for nest in nests]
+        chosen = [Choice((i,), code) for i, code in enumerate(alone)]
+        if self.fusion != "off":
+            chosen = fuse(network, platform, ops, nests, alone, views, self.fusion == "prefer")
         layers = [
-            _Layer(op, ahead.code, ahead.programs_at, ahead.transfers)
-            for op, ahead in zip(ops, prefetch(codes, platform), strict=True)
+            _Layer(tuple(ops[i] for i in each.ops), ahead.code, ahead.programs_at, ahead.transfers)
+            for each, ahead in zip(chosen, prefetch([each.code for each in chosen], platform), strict=True)
         ]
+        inside = frozenset(name for layer in layers for name in layer.inside)
         schedule = Schedule(tuple(_tasks(layers, network, views)))
-        buffers = (*_tensor_buffers(network, platform, views), *(b for layer in layers for b in _layer_buffers(layer)))
-        lives = tensor_lives([(layer.op.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
-        return Lowered(schedule, buffers, tensor_layouts(network, platform), tuple(layers), lives=lives)
+        tensors = [b for b in _tensor_buffers(network, platform, views) if b.name not in inside]
+        buffers = (*tensors, *(b for layer in layers for b in _layer_buffers(layer)))
+        lives = tensor_lives([(layer.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
+        layouts = tensor_layouts(network, platform)
+        return Lowered(schedule, buffers, layouts, tuple(layers), lives=lives, inside=inside)
 
     def link(self, network: Network, platform: Platform, lowered: Lowered, placement: Placement) -> Image:
         assert isinstance(platform, J3dai)
@@ -110,10 +148,15 @@ class J3daiBackend:
         ]
         l2 = _merge({address[name]: data for name, data in contents.items()}, platform.line_bytes)
         segments = (*firmware_segments(platform, starts), *(Segment("l2", L2_BASE + at, data) for at, data in l2))
-        tiles = tile_table(_places(network, platform, lowered, placement, layers))
+        tiles = tile_table(_places(network, platform, lowered, placement, layers)) | {"runs": _runs(layers, platform)}
         bare = Image(segments, HOST_IMEM_BASE, _ELF_RISCV)
         first, repeat = (_cycles(timeline) for timeline in predict_frames(bare.to_bytes(), platform, 2))
         return replace(bare, tiles=tiles, schedule=_describe(network, platform, lowered, placement, first, repeat))
+
+    def audit(self, image: Image, platform: Platform) -> str:
+        """Whether every transfer of a linked image finds what it means; "" if so. Shares nothing with placement."""
+        assert isinstance(platform, J3dai)
+        return check_image(image, platform)
 
 
 def concat_views(network: Network, platform: J3dai) -> dict[str, str]:
@@ -146,10 +189,10 @@ def _tasks(layers: Sequence[_Layer], network: Network, views: Mapping[str, str])
     out: list[Task] = []
     for layer in layers:
         cycles = layer.code.cycles
-        reads = tuple(part for name in layer.op.inputs for part in _parts(name, views))
+        reads = tuple(part for name in layer.inputs for part in _parts(name, views))
         after = (out[-1].name,) if out else ()
         cost = Cost(cycles * 3 // 4, cycles, cycles * 2)
-        out.append(Task(layer.op.name, "clusters", layer.op.name, after, reads, (layer.op.output,), cost))
+        out.append(Task(layer.name, "clusters", layer.name, after, reads, (layer.output,), cost))
     return out
 
 
@@ -180,13 +223,14 @@ def _tensor_buffers(network: Network, platform: J3dai, views: Mapping[str, str])
 
 
 def _layer_buffers(layer: _Layer) -> list[Buffer]:
-    nest, code = layer.code.plan.nest, layer.code
-    line = code.plan.platform.line_bytes
-    parameters = nest.parameter_bytes()
-    out = [Buffer(parameter_buffer(nest), "l2", len(parameters), "parameters", line, parameters)]
+    code, plan = layer.code, layer.code.plan
+    line, parameters = plan.platform.line_bytes, plan.parameter_bytes()
+    weights = sum(sum(map(len, nest.weights)) + nest.table_words * plan.platform.word_bytes for nest in plan.nests)
+    kinds = (("weights", weights),)
+    out = [Buffer(parameter_buffer(plan), "l2", len(parameters), "parameters", line, parameters, parts=kinds)]
     for i, (program, _) in enumerate(code.programs):
         raw = program.to_bytes()
-        out.append(Buffer(program_buffer(nest, i), "l2", len(raw), "program", line, raw))
+        out.append(Buffer(program_buffer(plan, i), "l2", len(raw), "program", line, raw))
     count = sum(len(t.pieces) for t in layer.transfers)
     size = -(-count * DESCRIPTOR_BYTES // line) * line
     out.append(Buffer(layer.list_buffer, "l2", size, "list", line, permanent=True))
@@ -209,13 +253,39 @@ def _places(
     network: Network, platform: J3dai, lowered: Lowered, placement: Placement, layers: Sequence[_Layer]
 ) -> list[TensorPlace]:
     views = concat_views(network, platform)
-    writer = {layer.op.output: i for i, layer in enumerate(layers)}
-    out = []
+    writer = {layer.output: i for i, layer in enumerate(layers)}
+    out = _inside_places(network, lowered, layers)
     for tensor in network.tensors.values():
+        if tensor.name in lowered.inside:
+            continue
         by = tuple(sorted({writer[p] for p in _parts(tensor.name, views) if p in writer}))
         role = "output" if tensor.name in network.outputs else "input" if tensor.name in network.inputs else "internal"
         at = L2_BASE + placement.address[tensor.name]
         out.append(TensorPlace(tensor, "l2", at, lowered.layouts[tensor.name], role, by))
+    return out
+
+
+def _runs(layers: Sequence[_Layer], platform: J3dai) -> list[int]:
+    """How many programs each cluster runs in an inference."""
+    return [sum(layer.clusters >> c & 1 for layer in layers) for c in range(platform.clusters)]
+
+
+def _inside_places(network: Network, lowered: Lowered, layers: Sequence[_Layer]) -> list[TensorPlace]:
+    """Tensors that stay in L1. A piece: which of its cluster's programs in the inference writes it, the cluster, the
+    number of the first line and how many among those that the program's results make, L1 word, rows, columns."""
+    out = []
+    for index, layer in enumerate(layers):
+        plan = layer.code.plan
+        if not isinstance(plan, FusedPlan):
+            continue
+        pieces: dict[str, list[tuple[int, ...]]] = {name: [] for name in layer.inside}
+        for m in plan.made():
+            run = sum(before.clusters >> m.cluster & 1 for before in layers[:index])
+            rectangle = (m.tile.y0, m.tile.y1, m.tile.x0, m.tile.x1)
+            pieces[m.tensor].append((run, m.cluster, m.first, m.lines, m.address, *rectangle))
+        for name, found in pieces.items():
+            tensor, layout = network.tensors[name], lowered.layouts[name]
+            out.append(TensorPlace(tensor, "l1", 0, layout, "internal", (index,), tuple(found)))
     return out
 
 
@@ -233,12 +303,13 @@ def _describe(
     layers: Sequence[_Layer] = lowered.private
     steps = []
     for i, layer in enumerate(layers):
-        nest = layer.code.plan.nest
         steps.append({
-            "name": layer.op.name, "op": type(layer.op).__name__, "onnx_nodes": list(layer.op.onnx_nodes),
-            "engine": "cluster", "macs": nest.macs, "predicted_cycles": cycles[i],
-            "repeat_cycles": repeat[i], "index": i,
-            "writes": [layer.op.output], "reads": list(layer.op.inputs), "clusters": layer.clusters,
+            "name": layer.name, "op": " + ".join(type(op).__name__ for op in layer.ops),
+            "onnx_nodes": [node for op in layer.ops for node in op.onnx_nodes],
+            "members": [op.name for op in layer.ops], "inside": list(layer.inside),
+            "engine": "cluster", "macs": sum(nest.macs for nest in layer.code.plan.nests),
+            "predicted_cycles": cycles[i], "repeat_cycles": repeat[i], "index": i,
+            "writes": [layer.output], "reads": list(layer.inputs), "clusters": layer.clusters,
             "program_counter": layer.program_counter,
             "list": placement.address[layer.list_buffer] // platform.word_bytes,
             "descriptors": sum(len(t.pieces) for t in layer.transfers), "plan": layer.code.plan.line,
@@ -255,6 +326,7 @@ def _describe(
         "memory": [
             {"memory": u.memory, "bytes": u.size, "peak": u.peak, "by_kind": u.by_kind} for u in placement.table
         ],
+        "traffic": traffic_table([layer.transfers for layer in layers], lowered.buffers, placement, platform.word_bytes),
     }  # fmt: skip
 
 

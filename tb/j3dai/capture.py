@@ -49,7 +49,7 @@ class Completion:
 
 
 def places(image: Image) -> dict[str, Place]:
-    """The tile table of an image.
+    """The tensors of an image's tile table that lie in L2.
 
     Raises:
         ImageError: the image has none, or it is damaged.
@@ -58,6 +58,8 @@ def places(image: Image) -> dict[str, Place]:
         table = image.tiles["tensors"]
         found = {}
         for name, entry in table.items():
+            if entry.get("pieces"):
+                continue  # in L1: see l1_capture.py
             offset = int(entry["address"]) - L2_BASE
             layout = Layout.from_dict(entry["layout"])
             shape = (int(entry["shape"][0]), int(entry["shape"][1]), int(entry["shape"][2]))

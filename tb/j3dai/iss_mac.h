@@ -80,6 +80,20 @@ struct WindowFetch {
     }
 };
 
+// One record of the log of what results wrote to L1; layout as in l1_capture.py.
+struct L1Write {
+    uint64_t cycle;
+    uint32_t cluster, run, mask, unused;
+    uint16_t address[PES];
+    uint8_t data[PES][WORD];
+};
+
+// A cluster's share in that log; none without `log`. `run`: which of its programs, from 0.
+struct L1Log {
+    Log<L1Write>* log = nullptr;
+    uint32_t cluster = 0, run = UINT32_MAX;
+};
+
 // A drain on its way into L1.
 struct DrainJob {
     uint64_t issued;
@@ -102,6 +116,7 @@ struct Drain {
     DrainJob jobs[DRAINS];
     uint32_t first = 0, count = 0;
     uint64_t set_free[2] = {0, 0};  // LDP may execute from this cycle on
+    L1Log written;
 
     void set(uint64_t word) {
         width = uint32_t(get(word, SetO_width)), ostride = get(word, SetO_ostride) != 0;
@@ -146,18 +161,25 @@ struct Drain {
             DrainJob& job = jobs[(first + k) & (DRAINS - 1)];
             const uint64_t at = job.issued + DRAIN_TO_L1_WRITE;
             if (job.keep || !data) continue;
-            if (cycle == at) write(job, 0, job.ostride ? PES / 2 : PES, l1, l1_words);
-            if (job.ostride && cycle == at + 1) write(job, PES / 2, PES, l1, l1_words);
+            if (cycle == at) write(cycle, job, 0, job.ostride ? PES / 2 : PES, l1, l1_words);
+            if (job.ostride && cycle == at + 1) write(cycle, job, PES / 2, PES, l1, l1_words);
         }
         while (count && cycle > jobs[first & (DRAINS - 1)].issued + DRAIN_TO_L1_WRITE) ++first, --count;
     }
 
-    static void write(const DrainJob& job, uint32_t from, uint32_t to, uint8_t* l1, uint32_t l1_words) {
+    void write(uint64_t cycle, const DrainJob& job, uint32_t from, uint32_t to, uint8_t* l1, uint32_t l1_words) {
+        L1Write record;
+        record.mask = 0;
         for (uint32_t p = from; p < to; ++p)
             if (((job.x + p) & COORDINATE_MASK) < job.width) {
                 const uint32_t word = (job.address + p * (job.ostride ? 2 : 1)) & (l1_words - 1);
                 memcpy(l1 + size_t(word) * WORD, job.results[p], WORD);
+                record.mask |= 1u << p, record.address[p] = uint16_t(word);
             }
+        if (!written.log || !record.mask) return;
+        record.cycle = cycle, record.cluster = written.cluster, record.run = written.run, record.unused = 0;
+        memcpy(record.data, job.results, sizeof record.data);
+        written.log->add() = record;
     }
 };
 
