@@ -119,7 +119,7 @@ def _records(rng: np.random.Generator, group: int | None) -> list[int]:
             s = min(62, shift + (number if group is None or number else group) + 1)
             low, high = [(-128, 127), (0, 255), (-100, 90), (-256, 255)][int(rng.integers(4))]
             words.append(encode(RequantRecord, m=m, c=int(rng.integers(-1 << s, 1 << s)) * 4, s=s, lo=low, hi=high,
-                                rounding=int(rng.integers(8))))
+                                rounding=int(rng.integers(8)), wrap=len(words) % 7 == 3))
     return words
 
 

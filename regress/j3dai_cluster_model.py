@@ -277,7 +277,7 @@ class ClusterModel:
                     self.wide[n, p] = total
                     continue
                 q = int(round_shift(np.int64(total), min(record["s"], 62), record["rounding"]))
-                q = min(max(q, record["lo"]), record["hi"])
+                q = q if record["wrap"] else min(max(q, record["lo"]), record["hi"])
                 if 0 <= _wrap(x + p, 13) < self.out["width"]:
                     self._write(a + p * (self.out["ostride"] + 1), n, q)
         if mode != Drain.KEEP:

@@ -66,7 +66,7 @@ def expected(pixels: list[Pixel], records: list[dict[str, int]], wide: list[int]
             out.append(None)
             continue
         q = int(round_shift(np.int64(total), min(r["s"], 62), r["rounding"]))
-        out.append(min(max(q, r["lo"]), r["hi"]) & 255)
+        out.append((q if r["wrap"] else min(max(q, r["lo"]), r["hi"])) & 255)
     return out
 
 
@@ -96,7 +96,9 @@ def mismatches(module: ModuleType, seed: int, batches: int = 64) -> tuple[list[s
 
     async def bench(ctx: Any) -> None:
         for batch in range(batches):
-            records = [random_record(rng, (batch + k) % len(Rounding)) for k in range(2)]
+            records = [
+                random_record(rng, (batch + k) % len(Rounding)) | {"wrap": (batch + k) % 5 == 4} for k in range(2)
+            ]
             if batch % 2:  # so that what is kept and what is added weigh the same
                 records[1] |= {name: records[0][name] for name in ("m", "s")}
             for k, record in enumerate(records):
@@ -130,14 +132,17 @@ def test_results_are_those_of_the_arithmetic(seed: int) -> None:
 
 @pytest.mark.parametrize("right, wrong", [
     ("Rounding.HALF_EVEN: above | tie & odd", "Rounding.HALF_EVEN: above | tie"),
-    ("Mux(fits, floor_q7[:10].as_signed(), limit)", "floor_q7[:10].as_signed()"),
+    ("Mux(fits | wrap_q7, floor_q7[:10].as_signed(), limit)", "floor_q7[:10].as_signed()"),
+    ("Mux(fits | wrap_q7, floor_q7", "Mux(fits, floor_q7"),
+    ("Mux(wrap_q8, rounded, clipped)", "clipped"),
     ("negative, odd = floor_q7[63], floor_q7[0]", "negative, odd = ~floor_q7[63], floor_q7[0]"),
     ("x_q1 * m_q1[24:].as_signed()", "x_q1 * m_q1[24:]"),
     ("(rounded > hi_q8) | (lo_q8 > hi_q8)", "(rounded > hi_q8)"),
     ("s[0] & ~s.all()", "s[0]"),
     ("Mux(self.q_add3, kept,", "Mux(self.q_add3, kept + 1,"),
     ("sticky_q6 | (guard_q6 & (s_q6 != 0)) |", "sticky_q6 |"),
-], ids=["rounding", "saturation", "sign", "multiplier", "bounds", "shift 63", "wide", "sticky"])
+], ids=["rounding", "saturation", "wrap past ten bits", "wrap", "sign", "multiplier", "bounds", "shift 63", "wide",
+        "sticky"])
 def test_planted_bug_is_noticed(right: str, wrong: str) -> None:
     bad, _ = mismatches(planted(requantizer, right, wrong), seed=1)
     assert bad

@@ -82,7 +82,7 @@ def random_records(rng: random.Random, wmem: np.ndarray) -> None:
         if n % 2:
             m, c = rng.randrange(-(1 << 31), 1 << 31), rng.randrange(-(1 << 63), 1 << 63) >> rng.randrange(0, 64)
             lo, hi, s = rng.randrange(-256, 256), rng.randrange(-256, 256), rng.randrange(64)
-        record = encode(RequantRecord, m=m, c=c, s=s, lo=lo, hi=hi, rounding=rng.randrange(8))
+        record = encode(RequantRecord, m=m, c=c, s=s, lo=lo, hi=hi, rounding=rng.randrange(8), wrap=n % 7 == 3)
         wmem[16 * n : 16 * n + 16] = np.frombuffer(record.to_bytes(16, "little"), np.uint8)
 
 

@@ -266,7 +266,10 @@ DESCRIPTOR_BYTES = 32
 
 
 class RequantRecord(data.Struct):
-    """Requantization of one channel: q = clip(round((acc * m + c) >> s), lo, hi)."""
+    """Requantization of one channel: q = clip(round((acc * m + c) >> s), lo, hi).
+
+    wrap: do not clip; the low 8 bits of the rounded number are the result (a byte of a wider one).
+    """
 
     m: signed(32)
     c: signed(64)
@@ -274,4 +277,5 @@ class RequantRecord(data.Struct):
     lo: signed(9)
     hi: signed(9)
     rounding: 3  # nncosim.compiler.arithmetic.Rounding
-    pad: 5
+    wrap: 1
+    pad: 4

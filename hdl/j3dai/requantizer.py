@@ -128,9 +128,9 @@ class Requantizer(wiring.Component):
 
     def _round_clip(self, m: Module, floor_q7: Signal, guard_q7: Signal, sticky_q7: Signal) -> None:
         """Stages 7 and 8. Ten bits suffice before the clip: lo and hi have nine, and rounding adds at most 1."""
-        mode_q7 = register(3)
+        mode_q7, wrap_q7, wrap_q8 = register(3), register(), register()
         with m.If(self.q_en[6]):
-            m.d.sync += mode_q7.eq(self._param(6, "rounding"))
+            m.d.sync += [mode_q7.eq(self._param(6, "rounding")), wrap_q7.eq(self._param(6, "wrap"))]
         negative, odd = floor_q7[63], floor_q7[0]
         tie = guard_q7 & ~sticky_q7
         above = guard_q7 & sticky_q7
@@ -150,10 +150,11 @@ class Requantizer(wiring.Component):
         small_q8, up_q8, lo_q8, hi_q8 = register(signed(10)), register(), register(signed(9)), register(signed(9))
         with m.If(self.q_en[7]):
             m.d.sync += [
-                small_q8.eq(Mux(fits, floor_q7[:10].as_signed(), limit)), up_q8.eq(up),
-                lo_q8.eq(self._param(7, "lo")), hi_q8.eq(self._param(7, "hi")),
+                small_q8.eq(Mux(fits | wrap_q7, floor_q7[:10].as_signed(), limit)), up_q8.eq(up),
+                lo_q8.eq(self._param(7, "lo")), hi_q8.eq(self._param(7, "hi")), wrap_q8.eq(wrap_q7),
             ]
         rounded = Signal(signed(11))
         m.d.comb += rounded.eq(small_q8 + up_q8)
         with m.If(self.q_en[8]):
-            m.d.sync += self.q.eq(Mux((rounded > hi_q8) | (lo_q8 > hi_q8), hi_q8, Mux(rounded < lo_q8, lo_q8, rounded)))
+            clipped = Mux((rounded > hi_q8) | (lo_q8 > hi_q8), hi_q8, Mux(rounded < lo_q8, lo_q8, rounded))
+            m.d.sync += self.q.eq(Mux(wrap_q8, rounded, clipped))

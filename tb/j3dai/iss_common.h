@@ -128,6 +128,7 @@ struct ParameterSet {
         lo[n] = get(words, RequantRecord_lo), hi[n] = get(words, RequantRecord_hi);
         rounding[n] = int(get(words, RequantRecord_rounding));
         if (s[n] == 63) s[n] = 62;
+        if (get(words, RequantRecord_wrap)) lo[n] = INT64_MIN, hi[n] = INT64_MAX;
         plain[n] = negative[n] = odd[n] = 0;
         if (s[n] == 0) return;
         const int64_t all = (int64_t(1) << s[n]) - 1, half = int64_t(1) << (s[n] - 1);

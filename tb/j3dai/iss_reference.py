@@ -214,15 +214,16 @@ class ReferenceCluster:
         mode, number = Drain(f["drain"]), f["pset"]
         if mode is Drain.PAIR:
             mode, number = (Drain.ADD, 1) if job % 2 else (Drain.KEEP, 0)
-        m, c, s, lo, hi, rounding = (
+        m, c, s, lo, hi, rounding, wraps = (
             np.array([record[name] for record in self.sets[number]], np.int64)
-            for name in ("m", "c", "s", "lo", "hi", "rounding"))
+            for name in ("m", "c", "s", "lo", "hi", "rounding", "wrap"))
         with np.errstate(over="ignore"):
             total = self.acc * m + (self.wide if mode is Drain.ADD else c)
         if mode is Drain.KEEP:
             self.wide = total
             return
-        q = np.minimum(np.maximum(round_shift(total, np.minimum(s, 62), rounding), lo), hi)
+        q = round_shift(total, np.minimum(s, 62), rounding)
+        q = np.where(wraps, q, np.minimum(np.maximum(q, lo), hi))
         address, x, _ = self.agus[1].at()
         for p in range(self.pes):
             if 0 <= _wrap(x + p, 13, True) < self.output["width"]:
