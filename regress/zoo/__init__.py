@@ -22,8 +22,8 @@ from nncosim.tb.cache import content_key, obtain
 
 __all__ = ["NETWORKS", "build", "model_path", "sample_inputs"]
 
-_CALIBRATION = 1 << 32
-"""Seeds of sample images lie above this, those of calibration images below: the two never meet."""
+_FIRST_SAMPLE = 1000
+"""Sample images have numbers from here on in their series, calibration images lower ones: the two never meet."""
 
 
 def model_path(name: str) -> Path:
@@ -53,5 +53,6 @@ def sample_inputs(name: str, seed: int, count: int = 1) -> dict[str, np.ndarray]
     Their range is that of the input Quant. Saved with `numpy.savez` they are what `nncosim run --input` reads.
     """
     description = NETWORKS[name]
-    pixels = images(_CALIBRATION + seed, count, description.height, description.width).astype(np.float32)
+    size = description.height, description.width
+    pixels = images(seed, count, *size, first=_FIRST_SAMPLE).astype(np.float32)
     return {"image": (pixels - 128) / np.float32(64) if description.signed else pixels / np.float32(255)}

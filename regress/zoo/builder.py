@@ -22,6 +22,8 @@ __all__ = ["Activation", "Layers"]
 _SHARE, _ROOM = 0.998, 1.25
 """Of the values seen in calibration this share lies below 1 / _ROOM of the range."""
 _RELU6 = 6.0
+_WEIGHTS = 1 << 16
+"""The number of the series of random weights, apart from those of images."""
 _EPSILON = np.float32(1e-5)
 
 
@@ -49,7 +51,7 @@ class Layers:
 
     def __init__(self, seed: int, count: int, normalise: bool):
         self._seed, self._count, self._normalise = seed, count, normalise
-        self._rng = np.random.default_rng([seed, 1])
+        self._rng = np.random.default_rng([seed, _WEIGHTS])
         self._writer = Writer()
         self._shape: tuple[int, ...] = ()
 

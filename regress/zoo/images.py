@@ -16,12 +16,12 @@ _OCTAVES = ((2, 60), (4, 40), (9, 24), (19, 12))
 _SHAPES = 14
 
 
-def images(seed: int, count: int, height: int, width: int) -> np.ndarray:
-    """`count` RGB images, uint8 (count, 3, height, width).
+def images(seed: int, count: int, height: int, width: int, first: int = 0) -> np.ndarray:
+    """RGB images number `first` and following of the series `seed`, uint8 (count, 3, height, width).
 
     Only integers and elementwise IEEE operations: the same bytes on every machine.
     """
-    return np.stack([_image(np.random.default_rng([seed, n]), height, width) for n in range(count)])
+    return np.stack([_image(np.random.default_rng([seed, n]), height, width) for n in range(first, first + count)])
 
 
 def _image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
