@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from nncosim.hdl.j3dai.asm import PROGRAM_WORDS, Program
+from nncosim.hdl.j3dai.asm import LOOP_LEVELS, PROGRAM_WORDS, Program
 from nncosim.hdl.j3dai.isa import Drain
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.j3dai import PLATFORM, J3dai
@@ -69,6 +69,22 @@ def _fold(nodes: list[object]) -> list[object]:
     return out
 
 
+def _levels(node: object) -> int:
+    """How deep loops are nested in a node."""
+    if isinstance(node, _Loop):
+        return 1 + max(map(_levels, node.body))
+    assert isinstance(node, tuple)
+    return int(any(instr.method == "mixed" for instr in node))
+
+
+def _deepen(node: object, room: int) -> object:
+    """A loop with its body folded too, if that leaves it at most `room` levels."""
+    if not isinstance(node, _Loop):
+        return node
+    body = _fold([_deepen(inner, room - 1) for inner in node.body])
+    return _Loop(node.count, tuple(body)) if max(map(_levels, body)) < room else node
+
+
 def _replay(program: Program, node: object) -> None:
     if isinstance(node, _Loop):
         with program.loop(node.count):
@@ -96,7 +112,7 @@ def _mixed(program: Program, fields: dict) -> None:
 
 
 def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS, platform: J3dai = PLATFORM) -> Program:
-    """The program with repetitions folded into at most three levels of loops.
+    """The program with repetitions folded into as many levels of loops as there are.
 
     Raises:
         ProgramTooLong: it does not fit the instruction memory.
@@ -107,6 +123,7 @@ def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS, platform: J3dai 
         if len(folded) == len(nodes):
             break
         nodes = folded
+    nodes = [_deepen(node, LOOP_LEVELS) for node in nodes]
     size = sum(map(_size, nodes))
     if size > limit:
         raise ProgramTooLong(f"the program has {size} instructions, the instruction memory holds {limit}")

@@ -16,7 +16,8 @@ from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "Chunk", "Grid", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "make_tile", "split",
+    "Chunk", "Grid", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "make_tile",
+    "source_blocks", "split",
 ]  # fmt: skip
 
 
@@ -143,9 +144,13 @@ def make_tile(nest: Nest, ys: tuple[int, int], xs: tuple[int, int]) -> Tile:
 
 def loads_of(nest: Nest, b0: int, b1: int) -> tuple[tuple[int, int, int], ...]:
     """What output blocks b0..b1-1 read: (source, first block, number)."""
+    return source_blocks(nest, b0, b1 - b0) if nest.depthwise else source_blocks(nest, *nest.reads[b0])
+
+
+def source_blocks(nest: Nest, first: int, count: int) -> tuple[tuple[int, int, int], ...]:
+    """Where input blocks first.. of all sources one after the other lie: (source, first block, number)."""
     if nest.depthwise:
-        return tuple((i, b0, b1 - b0) for i in range(len(nest.sources)))
-    first, count = nest.reads[b0]
+        return tuple((i, first, count) for i in range(len(nest.sources)))
     out, base = [], 0
     for i, source in enumerate(nest.sources):
         low, high = max(first, base), min(first + count, base + source.blocks)
@@ -320,7 +325,7 @@ def make_plan(
     nest: Nest, platform: J3dai, grid: Grid, tiles: tuple[int, int], step_blocks: int
 ) -> Plan | None:
     """The plan for a grid, (row, column) cuts of each cluster's part, and blocks a step; None if it does not fit."""
-    rows, columns = split(nest.out_map[0], grid.rows), split(nest.out_map[1], grid.columns, platform.pes_per_ncb)
+    rows, columns = split(nest.out_map[0], grid.rows), split(nest.out_map[1], grid.columns, nest.unit)
     channels = split(nest.out_blocks, grid.channels)
     if len(rows) * len(columns) * len(channels) != grid.clusters:
         return None
@@ -339,7 +344,7 @@ def make_plan(
 
 def _cut(nest: Nest, y: tuple[int, int], x: tuple[int, int], tiles: tuple[int, int]) -> list[Tile]:
     ys = [(y[0] + a, y[0] + b) for a, b in split(y[1] - y[0], tiles[0])]
-    xs = [(x[0] + a, x[0] + b) for a, b in split(x[1] - x[0], tiles[1], nest.platform.pes_per_ncb)]
+    xs = [(x[0] + a, x[0] + b) for a, b in split(x[1] - x[0], tiles[1], nest.unit)]
     return [make_tile(nest, i, j) for i in ys for j in xs]
 
 

@@ -13,6 +13,7 @@ from nncosim.compiler.j3dai.fused_program import fused_code, fused_queues
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, make_plan
 from nncosim.compiler.j3dai.program import ClusterCode, cluster_code
+from nncosim.compiler.j3dai.stream import StreamPlan, make_stream_plan, stream_code, stream_estimate, stream_queues
 from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues, table_transfers
 from nncosim.hdl.j3dai.asm import Program
 from nncosim.kernels.j3dai.common import job_cycles
@@ -30,6 +31,8 @@ _PARTS = 4
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
 _START = 150  # cycles from the list's start to a cluster's first job
 
+AnyPlan = Plan | FusedPlan | StreamPlan
+
 
 @dataclass(frozen=True)
 class LayerCode:
@@ -38,17 +41,17 @@ class LayerCode:
     programs: (program, mask of the clusters that run it). cycles: by the cycle model, the layer on its own.
     """
 
-    plan: Plan | FusedPlan
+    plan: AnyPlan
     programs: tuple[tuple[Program, int], ...]
     transfers: tuple[Transfer, ...]
     cycles: int
 
 
-def parameter_buffer(plan: Plan | FusedPlan) -> str:
+def parameter_buffer(plan: AnyPlan) -> str:
     return f"{plan.name}.parameters"
 
 
-def program_buffer(plan: Plan | FusedPlan, index: int) -> str:
+def program_buffer(plan: AnyPlan, index: int) -> str:
     return f"{plan.name}.program{index}"
 
 
@@ -58,7 +61,7 @@ def program_words(program: Program) -> int:
 
 
 def _grids(nest: Nest, platform: J3dai) -> Iterator[Grid]:
-    rows, columns = nest.out_map[0], -(-nest.out_map[1] // platform.pes_per_ncb)
+    rows, columns = nest.out_map[0], -(-nest.out_map[1] // nest.unit)
     n = platform.clusters
     for py in range(1, min(n, rows) + 1):
         for px in range(1, min(n // py, columns) + 1):
@@ -93,7 +96,7 @@ def _step_blocks(nest: Nest, share: int) -> list[int]:
 def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
     for grid in _grids(nest, platform):
         rows = -(-nest.out_map[0] // grid.rows)
-        groups = -(-nest.out_map[1] // platform.pes_per_ncb)
+        groups = -(-nest.out_map[1] // nest.unit)
         columns = -(-groups // grid.columns)
         for size in _step_blocks(nest, -(-nest.out_blocks // grid.channels)):
             fitting = 0
@@ -149,16 +152,18 @@ def _estimate(plan: Plan) -> float:
     return _START + max(max(work) + first / 2 + last / 2, dmpa + min(max(work) / 8, 500))
 
 
-def _pieces(plan: Plan | FusedPlan) -> tuple[dict[int, ClusterCode], list[Transfer], list[deque[Transfer]]]:
+def _pieces(plan: AnyPlan) -> tuple[dict[int, ClusterCode], list[Transfer], list[deque[Transfer]]]:
     """Code by cluster, the transfers that come first, and the queues of the others."""
     buffer = parameter_buffer(plan)
     if isinstance(plan, FusedPlan):
         return {r.cluster: fused_code(plan, r) for r in plan.regions}, [], fused_queues(plan, buffer)
+    if isinstance(plan, StreamPlan):
+        return {r.cluster: stream_code(plan, r) for r in plan.regions}, [], stream_queues(plan, buffer)
     codes = {r.cluster: cluster_code(plan, r) for r in plan.regions}
     return codes, table_transfers(plan, buffer), queues(plan, buffer)
 
 
-def realize(plan: Plan | FusedPlan) -> LayerCode:
+def realize(plan: AnyPlan) -> LayerCode:
     """Programs and transfers of a plan; `cycles` is the estimate of who ordered the transfers.
 
     Raises:
@@ -205,13 +210,29 @@ def measure(code: LayerCode) -> int:
     return predict_layers(contents, [run], roomy).cycles
 
 
+def _streamed(nest: Nest, platform: J3dai) -> list[tuple[float, int, AnyPlan]]:
+    """Plans that need hardly any memory, fastest first by estimate."""
+    plans = (make_stream_plan(nest, platform, grid) for grid in _grids(nest, platform))
+    return sorted(((stream_estimate(p), i, p) for i, p in enumerate(plans) if p is not None), key=lambda t: t[:2])
+
+
 def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
     """The fastest plan that was found, with its programs and transfers.
 
     Raises:
         CompileError: no tile fits the clusters' memories; says what the smallest would need.
     """
-    ranked = sorted(((_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform))), key=lambda t: t[:2])
+    plans: list[tuple[float, int, AnyPlan]] = [(_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform))]
+    best, refused = _fastest(sorted(plans, key=lambda t: t[:2]))
+    if best is None:
+        best, refused = _fastest(_streamed(nest, platform))
+    if best is None:
+        raise CompileError(_why(nest, platform, refused))
+    return best
+
+
+def _fastest(ranked: list[tuple[float, int, AnyPlan]]) -> tuple[LayerCode | None, str]:
+    """The fastest of the most promising of (estimate, number, plan), and why the last of those refused was so."""
     best: LayerCode | None = None
     tried, refused = 0, ""
     for estimate, _, plan in ranked:
@@ -226,9 +247,7 @@ def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
         tried += 1
         if best is None or code.cycles < best.cycles:
             best = code
-    if best is None:
-        raise CompileError(_why(nest, platform, refused))
-    return best
+    return best, refused
 
 
 def _why(nest: Nest, platform: J3dai, refused: str) -> str:

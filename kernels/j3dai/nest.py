@@ -103,6 +103,11 @@ class Nest:
         return low * self.interleave, min(high * self.interleave, self.columns)
 
     @property
+    def unit(self) -> int:
+        """Columns of out_map that one job makes."""
+        return 1 if self.upsample[1] > 2 else self.platform.pes_per_ncb
+
+    @property
     def result_columns(self) -> int:
         """Results in a row, before `upsample`."""
         return self.results(0, self.out_map[1])[1]
@@ -158,24 +163,25 @@ def identity(op: Op, network: Network) -> Requant:
     return Requant.uniform(tensor.shape[0], lo=low, hi=high)
 
 
-def records(requant: Requant, platform: J3dai) -> tuple[bytes, ...]:
+def records(requant: Requant, platform: J3dai, wrap: bool = False) -> tuple[bytes, ...]:
     """Requantization records of each block of channels: one set an operand, in `isa.RequantRecord`'s layout.
 
     The first of two sets holds (m_a, c), the second m_b, s, the bounds and the rounding.
+    wrap: nothing is clipped, the low 8 bits are what is wanted.
     """
     count, size = blocks_of(requant.channels, platform), platform.word_bytes
     out = [b""] * count
     for operand, m in enumerate(requant.m):
         c = requant.c if operand == 0 else np.zeros_like(requant.c)
-        packed = _pack(m, c, requant)
+        packed = _pack(m, c, requant, wrap)
         for b in range(count):
             out[b] += b"".join(packed[b * size : (b + 1) * size]).ljust(_RECORD_BYTES * size, b"\0")
     return tuple(out)
 
 
-def _pack(m: np.ndarray, c: np.ndarray, r: Requant) -> list[bytes]:
+def _pack(m: np.ndarray, c: np.ndarray, r: Requant, wrap: bool) -> list[bytes]:
     """One record a channel. Checks the ranges of whole arrays by encoding their extremes."""
-    values = {"m": m, "c": c, "s": r.s, "lo": r.lo, "hi": r.hi, "rounding": r.rounding}
+    values = {"m": m, "c": c, "s": r.s, "lo": r.lo, "hi": r.hi, "rounding": r.rounding, "wrap": np.full(r.channels, int(wrap))}
     places = []
     for name, array in values.items():
         for extreme in (array.min(), array.max()):
