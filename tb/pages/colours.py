@@ -5,12 +5,12 @@ from __future__ import annotations
 __all__ = ["BUFFER_COLOURS", "CATEGORY_COLOURS", "OPERATOR_COLOURS", "kind_colour", "kind_order"]
 
 _KINDS = {
-    "compute": "#0072b2", "run": "#0072b2", "step": "#0072b2",
+    "compute": "#0072b2", "run": "#00456b", "step": "#0072b2",
     "load input": "#009e73", "load weights": "#e69f00", "load program": "#cc79a7", "load list": "#8c6bb1",
     "load table": "#8c6bb1", "store": "#56b4e9", "sync": "#444444", "transfer": "#009e73",
-    "control": "#8a8a8a", "wait: input": "#d55e00", "wait: weights": "#f0a35e", "wait: results": "#e8896b",
-    "wait: program": "#d8b4a0", "wait: room for results": "#a63603", "wait: room for input": "#a63603",
-    "wait: room for weights": "#c77d55", "wait: host": "#f0e442", "sleep": "#e4e4e4", "idle": "#f1f1f1",
+    "control": "#8a8a8a", "wait: input": "#d55e00", "wait: weights": "#f0a35e", "wait: results": "#f6d5c9",
+    "wait: program": "#dfc3b3", "wait: room for results": "#8c2d04", "wait: room for input": "#e7c3d8",
+    "wait: room for weights": "#d5cbe6", "wait: host": "#f0e442", "sleep": "#e4e4e4", "idle": "#f1f1f1",
 }  # fmt: skip
 _MORE = ("#117733", "#882255", "#44aa99", "#999933", "#661100", "#6699cc")
 CATEGORY_COLOURS = {

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bokeh.models import ColumnDataSource, CustomJSTickFormatter, HoverTool, NumeralTickFormatter, Range1d
+from bokeh.models import AdaptiveTicker, ColumnDataSource, HoverTool, NumeralTickFormatter, Range1d
 from bokeh.plotting import figure
 from nncosim.tb.pages.colours import BUFFER_COLOURS
 from nncosim.tb.pages.data import Run
-from nncosim.tb.pages.timeline_plot import CYCLES, x_tools
+from nncosim.tb.pages.labels import WIDTH, chosen_labels
+from nncosim.tb.pages.timeline_plot import CYCLES, LEFT, x_tools
 
 __all__ = ["life_of", "memories_of", "memory_plot"]
+
+HEIGHT = 420
+KIB = 1024
 
 
 def memories_of(run: Run) -> list[str]:
@@ -41,10 +45,10 @@ def _source(run: Run, memory: str, base: int) -> ColumnDataSource:
     mine = [buffer for buffer in run.buffers if buffer["memory"] == memory]
     for buffer in sorted(mine, key=lambda b: -b["bytes"]):
         begin, end = life_of(run, buffer)
-        at = buffer["address"] - base
+        at, size = (buffer["address"] - base) / KIB, buffer["bytes"] / KIB
         seen = run.accesses.get(buffer["name"])
         accessed = f"cycles {seen[0]:,} to {seen[1]:,}" if seen else "not recorded"
-        values = (begin, end, at, at + buffer["bytes"], BUFFER_COLOURS.get(buffer["kind"], "#6699cc"), buffer["name"],
+        values = (begin, end, at, at + size, BUFFER_COLOURS.get(buffer["kind"], "#6699cc"), buffer["name"],
                   buffer["kind"], buffer["bytes"], f"{buffer['address']:#010x}", 0.4 if buffer["parent"] else 0.75,
                   accessed)  # fmt: skip
         for key, value in zip(rows, values, strict=True):
@@ -60,9 +64,10 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
     base = min(b["address"] for b in mine)
     base -= base % max(1 << (size - 1).bit_length(), 1)
     source = _source(run, memory, base)
-    top = max(source.data["top"])
+    top = max(source.data["top"]) * 1.08
     plot = figure(
-        height=420, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(0, min(size, top * 1.08)),
+        height=HEIGHT, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(0, min(size / KIB, top)),
+        min_border_left=LEFT,
         tools=x_tools(), x_axis_label="cycles since the inference began", y_axis_label=f"address in {memory} (KiB)",
     )  # fmt: skip
     boxes = plot.quad(left="left", right="right", bottom="bottom", top="top", fill_color="colour", fill_alpha="alpha",
@@ -72,21 +77,24 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
         ("", "@name"), ("kind", "@kind"), ("bytes", "@bytes{0,0} at @place"),
         ("holds", "cycles @left{0,0} to @right{0,0}"), ("read or written", "@accessed")]))  # fmt: skip
     plot.xaxis.formatter = NumeralTickFormatter(format=CYCLES)
-    plot.yaxis.formatter = CustomJSTickFormatter(code="return (tick / 1024).toLocaleString('en-US')")
+    plot.yaxis.formatter = NumeralTickFormatter(format="0,0.[0]")
+    plot.yaxis.ticker = AdaptiveTicker(base=2, mantissas=[1], desired_num_ticks=8)
     plot.toolbar.logo = None
     return plot
 
 
-def _label(plot: Any, source: ColumnDataSource, top: int, end: int) -> None:
-    """Names in the boxes that have room for them."""
-    data = source.data
-    chosen = [
+def _label(plot: Any, source: ColumnDataSource, top: float, end: int) -> None:
+    """Names in the boxes that have room for them, the largest first."""
+    data, pixels = source.data, (HEIGHT - 60) / top
+    roomy = [
         i for i in range(len(data["name"]))
-        if (data["top"][i] - data["bottom"][i]) * 360 > 15 * top
-        and (data["right"][i] - data["left"][i]) * 1200 > (7 * len(data["name"][i]) + 8) * end
+        if (data["top"][i] - data["bottom"][i]) * pixels > 13
+        and (data["right"][i] - data["left"][i]) * WIDTH > (7 * len(data["name"][i]) + 8) * end
     ]  # fmt: skip
+    texts, left = [data["name"][i] for i in roomy], [data["left"][i] for i in roomy]
+    middle = [(data["top"][i] + data["bottom"][i]) / 2 for i in roomy]
+    shown = chosen_labels(texts, [x * WIDTH / max(end, 1) for x in left], [y * pixels for y in middle])
     plot.text(
-        x=[data["left"][i] for i in chosen], y=[(data["top"][i] + data["bottom"][i]) / 2 for i in chosen],
-        text=[data["name"][i] for i in chosen], x_offset=4, text_baseline="middle", text_font_size="11px",
-        text_color="#111111",
+        x=[left[i] for i in shown], y=[middle[i] for i in shown], text=[texts[i] for i in shown], x_offset=4,
+        text_baseline="middle", text_font_size="11px", text_color="#111111",
     )  # fmt: skip

@@ -45,6 +45,15 @@ def _chips(run: Run) -> list[dict[str, str]]:
     return [{"name": kind, "colour": kind_colour(kind)} for kind in kinds_of(run)]
 
 
+def _published(run: Run) -> list[dict[str, Any]]:
+    """A row a network: its figures by unit."""
+    rows: dict[str, dict[str, Any]] = {}
+    for figure in run.platform.published:
+        value = f"{figure.value:,.0f}" if figure.value >= 1e4 else f"{figure.value:,g}"
+        rows.setdefault(figure.network, {"network": figure.network, "source": figure.source})[figure.unit] = value
+    return list(rows.values())
+
+
 def report_page(run: Run) -> bytes:
     """The page of a run: UTF-8, nothing loaded from anywhere."""
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -58,6 +67,7 @@ def report_page(run: Run) -> bytes:
         data=timeline_data(run), chips=_chips(run), clock=clock,
         verdict=_VERDICTS.get(run.report["verdict"], run.report["verdict"]),
         memories=memories_of(run), kinds={k: c for k, c in BUFFER_COLOURS.items() if k in used},
+        published=_published(run), units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),
         sources=list(dict.fromkeys(figure.source for figure in run.platform.published)),
     )  # fmt: skip
     return text.encode()

@@ -19,10 +19,12 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from nncosim.tb.pages.colours import CATEGORY_COLOURS, OPERATOR_COLOURS
 from nncosim.tb.pages.data import Run
+from nncosim.tb.pages.labels import WIDTH, chosen_labels
 from nncosim.tb.report_table import CATEGORIES
 
 __all__ = ["bars_plot", "roofline_plot", "shares_plot"]
 
+HEIGHT = 460
 ROW = 26
 """Height of a layer's row in pixels."""
 
@@ -75,20 +77,21 @@ def roofline_plot(run: Run) -> Any | None:
     ridge = peak / width
     xs, ys = points.data["x"], points.data["y"]
     low_x, high_x = min(ridge / 4, min(xs) / 2), max(ridge * 16, max(xs) * 3)
-    low_y, high_y = min(peak / 64, min(ys) / 2), peak * 2
+    low_y, high_y = min(peak / 16, min(ys) / 1.7), peak * 1.8
     plot = figure(
-        height=460, sizing_mode="stretch_width", x_axis_type="log", y_axis_type="log", tools=_tools("both"),
+        height=HEIGHT, sizing_mode="stretch_width", x_axis_type="log", y_axis_type="log", tools=_tools("both"),
         x_range=Range1d(low_x, high_x), y_range=Range1d(low_y, high_y),
         x_axis_label="MAC for each byte moved over the port", y_axis_label="MAC/cycle",
     )  # fmt: skip
     plot.line([low_x, ridge, high_x], [width * low_x, peak, peak], color="#333333", line_width=2)
     plot.text([high_x], [peak], [f"{peak:,} MAC/cycle "], text_align="right", text_baseline="bottom",
               text_font_size="12px", text_color="#333333")  # fmt: skip
-    foot = max(low_x, low_y / width) * 1.3
-    plot.text([foot], [foot * width], [f"{width:,} byte/cycle"], text_align="left", text_baseline="top",
-              x_offset=14, text_font_size="12px", text_color="#333333")  # fmt: skip
+    foot = max(low_x, low_y / width)
+    plot.text([foot], [foot * width], [f"{width:,} byte/cycle"], text_align="left", text_baseline="bottom",
+              x_offset=6, y_offset=-48, text_font_size="12px", text_color="#333333")  # fmt: skip
     marks = plot.scatter(x="x", y="y", size="size", color="colour", fill_alpha=0.65, line_color="#222222",
                          line_width=0.5, source=points, legend_group="kind")  # fmt: skip
+    _label(plot, points, (low_x, high_x), (low_y, high_y))
     total = sum(run.traffic)
     if total and run.report["cycles"]:
         whole = plot.scatter([run.report["macs"] / total], [run.report["macs"] / run.report["cycles"]], marker="star",
@@ -101,8 +104,33 @@ def roofline_plot(run: Run) -> Any | None:
     plot.legend.label_text_font_size = "11px"
     plot.legend.background_fill_alpha = 0.8
     plot.xaxis.formatter = plot.yaxis.formatter = NumeralTickFormatter(format="0,0.[00]")
+    plot.xaxis.ticker, plot.yaxis.ticker = _decades(low_x, high_x), _decades(low_y, high_y)
     plot.toolbar.logo = None
     return plot
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """1, 2, 5 and their powers of ten between two values."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [m * 10.0**e for e in exponents for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+
+
+def _label(plot: Any, points: ColumnDataSource, x_range: tuple[float, float], y_range: tuple[float, float]) -> None:
+    """The names of the layers as far as they fit, the longest-running first."""
+    data = points.data
+    order = sorted(range(len(data["x"])), key=lambda i: -data["cycles"][i])
+
+    def pixels(value: float, ends: tuple[float, float], length: int) -> float:
+        return math.log(value / ends[0]) / math.log(ends[1] / ends[0]) * length
+
+    texts = [data["name"][i] for i in order]
+    x = [pixels(data["x"][i], x_range, WIDTH) + data["size"][i] / 2 for i in order]
+    y = [pixels(data["y"][i], y_range, HEIGHT - 60) for i in order]
+    shown = [order[i] for i in chosen_labels(texts, x, y)]
+    labels = {key: [data[key][i] for i in shown] for key in ("x", "y", "name")}
+    labels["shift"] = [data["size"][i] / 2 + 3 for i in shown]
+    plot.text(x="x", y="y", text="name", x_offset="shift", y_offset=12, text_font_size="11px", text_color="#333333",
+              source=ColumnDataSource(labels))  # fmt: skip
 
 
 def _names(run: Run) -> list[str]:

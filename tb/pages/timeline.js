@@ -57,11 +57,11 @@
   function emitColumn(out, row, from, to, sums) {
     const present = [];
     for (let k = 0; k < sums.length; ++k) if (sums[k]) present.push(k);
-    const text = present.map(k => `${tables.kinds[k]} ${Math.round(100 * sums[k] / (to - from))} %`).join("<br>");
+    const text = present.map(k => `${tables.kinds[k]} ${Math.round(100 * sums[k] / (to - from))} %`).map(escaped).join("<br>");
     let low = 0;
     for (const k of present) {
       const high = low + sums[k] / (to - from);
-      quad(out, row, from, to, low, high, tables.colours[k], "several", between(from, to), escaped(text).replace(/&lt;br>/g, "<br>"));
+      quad(out, row, from, to, low, high, tables.colours[k], "several", between(from, to), text);
       low = high;
     }
   }

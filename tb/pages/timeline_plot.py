@@ -26,13 +26,15 @@ from nncosim.tb.pages.colours import kind_colour, kind_order
 from nncosim.tb.pages.data import Run
 from nncosim.tb.report_table import CATEGORIES
 
-__all__ = ["CYCLES", "kinds_of", "timeline_data", "timeline_plot", "x_tools"]
+__all__ = ["CYCLES", "LEFT", "kinds_of", "timeline_data", "timeline_plot", "x_tools"]
 
 CYCLES = "0,0"
+LEFT = 90
+"""Room in pixels for the labels at the left, so that plots over time stand exactly below each other."""
 ROW = 34
 """Height of an engine's row in pixels."""
 
-_TOOLTIP = """<div class="tip"><b>@what</b><br>@when<br>@detail</div>"""
+_TOOLTIP = """<div class="tip"><b>@what{safe}</b><br>@when<br>@detail{safe}</div>"""
 
 
 def kinds_of(run: Run) -> list[str]:
@@ -88,6 +90,7 @@ def timeline_plot(run: Run, x_range: Range1d) -> Any:
     rows = ["layers", *(run.activities[number].engine for number in _engines(run))]
     plot = figure(
         height=ROW * len(rows) + 80, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(len(rows), 0),
+        min_border_left=LEFT,
         tools=x_tools(), toolbar_location="right", x_axis_label="cycles since the inference began", name="timeline",
     )  # fmt: skip
     source = ColumnDataSource(
@@ -95,8 +98,9 @@ def timeline_plot(run: Run, x_range: Range1d) -> Any:
     )
     labels = ColumnDataSource({"x": [], "y": [], "text": []}, name="labels")
     spans = plot.quad(
-        left="left", right="right", top="top", bottom="bottom", fill_color="colour", line_color=None, source=source
-    )
+        left="left", right="right", top="top", bottom="bottom", fill_color="colour", line_color="colour",
+        line_width=0.5, source=source,
+    )  # fmt: skip
     plot.text(x="x", y="y", text="text", source=labels, text_align="center", text_baseline="middle",
               text_font_size="12px", text_color="#222222")  # fmt: skip
     plot.add_tools(HoverTool(renderers=[spans], tooltips=_TOOLTIP, point_policy="follow_mouse", attachment="below"))
