@@ -15,6 +15,7 @@ from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.emitted import emitted
+from nncosim.tb.j3dai.l1_taps import l1_taps
 from nncosim.tb.verilate import BuiltModel, Progress, build
 
 __all__ = [
@@ -106,6 +107,8 @@ def build_soc(
         sources = emitted("j3dai_soc", platform, lambda: emit_soc(platform))
     else:
         sources = emit_soc(platform, cluster)
+    taps = l1_taps(platform, f"{TOP}.{SOC}" if cluster is None else None)
+    sources = {**sources, "j3dai_l1_taps.sv": taps}
     parameters = {"CLUSTERS": platform.clusters}
     return build(
         sources, TOP, files=(*core_files(), _HERE / "monitors.sv", _HERE / "j3dai_tb.sv"),

@@ -12,6 +12,7 @@ from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from nncosim.compiler.image import Image
 from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments
+from nncosim.tb.j3dai.l1_capture import inside_places
 from nncosim.tb.j3dai.rtl import PROBES, RawFrame, load_image, take_records, write_inputs
 
 __all__ = ["run_image"]
@@ -29,6 +30,7 @@ async def run_image(dut):
     period = 10**12 // platform.clock_hz
     dut.frame.value = 0
     dut.monitor_enable.value = 1
+    dut.monitor_l1.value = int(bool(inside_places(image)))
     dut.rst.value = 1
     clock = FreeClock(dut.clk, period, "ps")
     clock.start()

@@ -7,6 +7,7 @@ module j3dai_tb #(
     input                         rst,
     input                         frame,
     input                         monitor_enable,
+    input                         monitor_l1,  // record what the clusters' results write to L1, too
     output [31:0]                 frames_done,
     output [31:0]                 error,
     output                        trap,
@@ -66,5 +67,10 @@ module j3dai_tb #(
         .list(list), .list_done(list_done), .counters(probe_counters),
         .wr_valid(wr_valid), .wr_space(wr_space), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(asked),
         .running(probe_running), .cluster(probe_cluster), .dmpa(probe_dmpa[31:0]), .host_state(host_state)
+    );
+
+    j3dai_l1_taps l1_taps (
+        .clk(clk), .rst(rst | rst_q), .wanted(monitor_l1), .cycle(probe_cycle), .wr_valid(wr_valid),
+        .wr_space(wr_space), .running(probe_running)
     );
 endmodule

@@ -71,7 +71,7 @@ module j3dai_l1_taps (
     input clk, input rst, input wanted, input [63:0] cycle,
     input [{n - 1}:0] wr_valid, input [1:0] wr_space, input [{n - 1}:0] running
 );
-    `include "eventlog.svh"
+    import "DPI-C" function void nncosim_log(input int stream, input int count, input bit [2047:0] record);
 
     reg [31:0] runs [0:{n - 1}];  // programs begun, less one
     reg [{n - 1}:0] running_q, loading;

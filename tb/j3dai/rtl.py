@@ -42,6 +42,8 @@ from nncosim.tb.j3dai.build import (
 )
 from nncosim.tb.j3dai.capture import Completion, capture, intervals, pack_input, places
 from nncosim.tb.j3dai.diagnosis import describe
+from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
+from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel
@@ -69,6 +71,7 @@ class RawFrame:
     counters: np.ndarray
     changes: np.ndarray
     reads: np.ndarray
+    l1: np.ndarray
 
 
 def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
@@ -116,6 +119,7 @@ def take_records(model: Backdoor, platform: J3dai, start: int) -> RawFrame:
         model.log(COUNTERS_STREAM, counters_dtype(platform), clear=True),
         model.log(CHANGE_STREAM, CHANGE, clear=True),
         model.log(L2_READ_STREAM, L2_READ, clear=True),
+        model.log(L1_WRITE_STREAM, l1_write_dtype(platform, tapped_words(platform)), clear=True),
     )
 
 
@@ -157,8 +161,9 @@ def run_built(
     begin = time.perf_counter()
     raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, trace)
     seconds = {"simulate": time.perf_counter() - begin}
-    frames = _frames(platform, image, inputs, raw, seed)
+    frames, disputes = _frames(platform, image, inputs, raw, seed)
     diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs), _stale(platform, image, raw))
+    diagnosis = diagnosis or disputed(disputes)
     return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key})
 
 
@@ -183,6 +188,7 @@ def _run_direct(
         model.poison(seed)
         load_image(model, platform, image)
         model.monitor_enable = 1
+        model.monitor_l1 = int(bool(inside_places(image)))
         if trace is not None:
             model.trace(trace)
         model.reset(cycles=4)
@@ -237,16 +243,20 @@ def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:
 
 def _frames(
     platform: J3dai, image: Image, inputs: Sequence[Mapping[str, np.ndarray]], raw: Sequence[RawFrame], seed: int
-) -> tuple[Frame, ...]:
-    """Finished frames, and of an unfinished last one what it wrote."""
-    table = places(image)
+) -> tuple[tuple[Frame, ...], list[str]]:
+    """Finished frames, and of an unfinished last one what it wrote; and what was computed twice with two results."""
+    table, inside = places(image), inside_places(image)
     frames = []
+    disputes: list[str] = []
     first_list = 0
     # Counters are read a cycle late: the first cycle after reset, in which nothing can happen yet, is not in them.
     zero = dict.fromkeys(KINDS, 0) | {"idle": -1}
     start = Completion(0, {engine: zero for engine in engine_names(platform)})
     for number, (records, values) in enumerate(zip(raw, inputs, strict=False)):
         tensors = capture(table, records.writes, first_list, values, seed + number)
+        more, found = capture_l1(inside, records.l1, number, platform.l1_words, seed + number)
+        tensors |= more
+        disputes += found
         at = _completions(platform, records)
         begin = at.get(records.start, start) if number else start
         ends = [at[int(cycle)] for cycle in records.lists["cycle"]]
@@ -260,7 +270,7 @@ def _frames(
             last = ends[-1] if ends else begin
             frames.append(Frame(0, tensors, intervals(begin, ends, last) if ends else ()))
         first_list += len(records.lists)
-    return tuple(frames)
+    return tuple(frames), disputes
 
 
 def _activity(platform: J3dai, image: Image, raw: RawFrame) -> tuple[Activity, ...]:
