@@ -42,23 +42,27 @@ def _size(node: object) -> int:
     return sum(4 if instr.method == "mixed" else 1 for instr in node)
 
 
-def _fold(nodes: list[object]) -> list[object]:
-    """Replace neighbouring repetitions by loops, the most saving first at each place."""
+def _fold(nodes: list[object], short: bool = False, most: int = LOOP_LEVELS) -> list[object]:
+    """Replace neighbouring repetitions by loops, the most saving first at each place.
+
+    short: the shortest first, so that equal pieces fold equally wherever they are. most: levels of loops.
+    """
     numbers: dict[object, int] = {}
     ids = [numbers.setdefault(node, len(numbers)) for node in nodes]
     sizes = [_size(node) for node in nodes]
+    levels = [_levels(node) for node in nodes]
     out: list[object] = []
     i = 0
     while i < len(ids):
         best, best_saving = (1, 1), 0
         for period in range(1, min(96, (len(ids) - i) // 2) + 1):
-            if ids[i] != ids[i + period]:
+            if ids[i] != ids[i + period] or (short and best_saving):
                 continue
             count = 1
             while ids[i + count * period : i + (count + 1) * period] == ids[i : i + period]:
                 count += 1
             saving = (count - 1) * sum(sizes[i : i + period]) - 2
-            if count > 1 and saving > best_saving:
+            if count > 1 and saving > best_saving and max(levels[i : i + period]) < most:
                 best, best_saving = (period, count), saving
         period, count = best
         if count > 1:
@@ -67,6 +71,15 @@ def _fold(nodes: list[object]) -> list[object]:
             out.append(nodes[i])
         i += period * count
     return out
+
+
+def _rounds(nodes: list[object], short: bool) -> list[object]:
+    """Folded until there is nothing more to fold."""
+    while True:
+        folded = _fold(nodes, short, LOOP_LEVELS if short else LOOP_LEVELS - 1)
+        if len(folded) == len(nodes):
+            return nodes
+        nodes = folded
 
 
 def _levels(node: object) -> int:
@@ -117,13 +130,11 @@ def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS, platform: J3dai 
     Raises:
         ProgramTooLong: it does not fit the instruction memory.
     """
-    nodes: list[object] = list(units)
-    for _ in range(3):
-        folded = _fold(nodes)
-        if len(folded) == len(nodes):
-            break
-        nodes = folded
-    nodes = [_deepen(node, LOOP_LEVELS) for node in nodes]
+    text: list[object] = list(units)
+    nodes = [_deepen(node, LOOP_LEVELS) for node in _rounds(text, short=False)]
+    size = sum(map(_size, nodes))
+    if size > limit:
+        nodes = _rounds(text, short=True)
     size = sum(map(_size, nodes))
     if size > limit:
         raise ProgramTooLong(f"the program has {size} instructions, the instruction memory holds {limit}")

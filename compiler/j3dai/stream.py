@@ -161,8 +161,11 @@ def _even(blocks: int, least: int) -> int:
     return least if least == 1 else next(found, least)
 
 
-def make_stream_plan(nest: Nest, platform: J3dai, grid: Grid) -> StreamPlan | None:
-    """The streamed plan for a grid; None for a nest that is not made of windows, or if a single one does not fit."""
+def make_stream_plan(nest: Nest, platform: J3dai, grid: Grid, slots: int = 2) -> StreamPlan | None:
+    """The streamed plan for a grid; None for a nest that is not made of windows, or if a single one does not fit.
+
+    slots: 2 load ahead; 1 does not, but has twice the room and, as all jobs look alike, a short program.
+    """
     if nest.pair or nest.upsample != (1, 1) or nest.op is MacOp.TABLE:
         return None
     pes = platform.pes_per_ncb
@@ -171,13 +174,10 @@ def make_stream_plan(nest: Nest, platform: J3dai, grid: Grid) -> StreamPlan | No
     if len(rows) * len(columns) * len(channels) != grid.clusters:
         return None
     output_words = pad_to_line(pes * nest.interleave, platform)
-    for slots in (2, 1):
-        room = (platform.l1_words - slots * output_words) // slots // platform.banks * platform.banks
-        weight_words = platform.wmem_words // slots // platform.banks * platform.banks
-        slices = _slices(nest, min(room, 2 * _MOST), weight_words - nest.record_words)
-        if slices:
-            break
-    else:
+    room = (platform.l1_words - slots * output_words) // slots // platform.banks * platform.banks
+    weight_words = platform.wmem_words // slots // platform.banks * platform.banks
+    slices = _slices(nest, min(room, 2 * _MOST), weight_words - nest.record_words)
+    if not slices:
         return None
     regions: list[StreamRegion] = []
     for group, ((y0, y1), (x0, x1)) in enumerate(itertools.product(rows, columns)):
@@ -379,7 +379,7 @@ def _weights(plan: StreamPlan, regions: list[StreamRegion], buffer: str) -> Iter
 
 def _weight_pieces(plan: StreamPlan, block: int, number: int, part: Chunk, slot: int, buffer: str) -> Iterator[Piece]:
     nest, records = plan.nest, plan.nest.record_words
-    start = block * nest.block_words
+    start = block * nest.stored_step
     if number == 0:
         yield Piece(buffer, start, Space.WMEM, slot, records)
     if nest.weights:

@@ -116,7 +116,7 @@ def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
 
 def _ringed(plan: Plan) -> bool:
     """Whether the plan's weights do not fit twice, but could come in parts through a ring."""
-    alone = plan.mode is WeightMode.STEP and plan.weight_slots == 1
+    alone = plan.mode is WeightMode.STEP and plan.weight_slots == 1 and plan.nest.stored_step == plan.nest.block_words
     return alone and plan.step_words % 16 == 0 and len({s.b1 - s.b0 for r in plan.regions for s in r.steps}) == 1
 
 
@@ -210,9 +210,9 @@ def measure(code: LayerCode) -> int:
     return predict_layers(contents, [run], roomy).cycles
 
 
-def _streamed(nest: Nest, platform: J3dai) -> list[tuple[float, int, AnyPlan]]:
+def _streamed(nest: Nest, platform: J3dai, slots: int) -> list[tuple[float, int, AnyPlan]]:
     """Plans that need hardly any memory, fastest first by estimate."""
-    plans = (make_stream_plan(nest, platform, grid) for grid in _grids(nest, platform))
+    plans = (make_stream_plan(nest, platform, grid, slots) for grid in _grids(nest, platform))
     return sorted(((stream_estimate(p), i, p) for i, p in enumerate(plans) if p is not None), key=lambda t: t[:2])
 
 
@@ -224,8 +224,9 @@ def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
     """
     plans: list[tuple[float, int, AnyPlan]] = [(_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform))]
     best, refused = _fastest(sorted(plans, key=lambda t: t[:2]))
-    if best is None:
-        best, refused = _fastest(_streamed(nest, platform))
+    for slots in (2, 1):
+        if best is None:
+            best, refused = _fastest(_streamed(nest, platform, slots))
     if best is None:
         raise CompileError(_why(nest, platform, refused))
     return best
@@ -256,8 +257,9 @@ def _why(nest: Nest, platform: J3dai, refused: str) -> str:
     span = [min((k - 1) * d + 1, size) for k, d, size in zip(nest.kernel, nest.dilation, nest.in_map, strict=True)]
     blocks = 1 if nest.depthwise else nest.reads[0][1]
     pes, word = platform.pes_per_ncb, platform.word_bytes
-    need = span[0] * min(nest.in_map[1], span[1] + (pes - 1) * nest.stride[1]) * blocks * word
+    need = (span[0] * min(nest.in_map[1], span[1] + (pes - 1) * nest.stride[1]) * blocks + nest.table_words) * word
+    table = " and their look-up table" if nest.table else ""
     return (
-        f"{nest.name}: no tile fits a cluster: the window of {pes} results alone takes {need} bytes of L1 "
+        f"{nest.name}: no tile fits a cluster: the window of {pes} results{table} alone takes {need} bytes of L1 "
         f"(of {platform.l1_bytes}); a smaller kernel, fewer input channels or a larger l1_bytes would help"
     )
