@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,25 +55,31 @@ class Layout:
     bits: of one stored element (1, 2, 4, 8, 16, 32). Elements under 8 bits are packed, the first in the low bits.
     windows: if given, the "channels" of a position W are the pixels of a window with their channels, pixel by pixel:
         a position of the W axis is a window, and a channel block holds one.
+    planes: values of `planes` * `bits` bits are stored as so many tensors, one behind the other, the lowest bits first.
     """
 
     axes: str = "CHWc"
     channel_block: int = 1
     bits: int = 8
     windows: Windows | None = None
+    planes: int = 1
 
     def __post_init__(self) -> None:
         if sorted(self.axes) != sorted(_AXES):
             raise LayoutError(f"axes must be a permutation of CHWc, not {self.axes!r}")
         if self.channel_block < 1 or self.bits not in (1, 2, 4, 8, 16, 32):
             raise LayoutError(f"no such layout: {self}")
+        if not 1 <= self.planes <= 64 // self.bits or (self.planes > 1 and self.windows is not None):
+            raise LayoutError(f"planes and windows do not go together, nor planes of over 64 bits: {self}")
 
     def blocks(self, channels: int) -> int:
         return -(-channels // self.channel_block)
 
     def stored(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """What a (C, H, W) tensor is stored as: itself, or (elements of a window, H, windows)."""
+        """What a (C, H, W) tensor is stored as: itself, or (elements of a window, H, windows), or all planes."""
         c, h, w = shape
+        if self.planes > 1:
+            return self.planes * self.blocks(c) * self.channel_block, h, w
         if self.windows is None:
             return shape
         if not self.windows.cover(w) or c * self.windows.columns > self.channel_block:
@@ -83,6 +89,8 @@ class Layout:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for `from_dict`."""
         out: dict[str, Any] = {"axes": self.axes, "channel_block": self.channel_block, "bits": self.bits}
+        if self.planes > 1:
+            out["planes"] = self.planes
         return out if self.windows is None else {**out, "windows": asdict(self.windows)}
 
     @classmethod
@@ -108,6 +116,8 @@ def to_bytes(array: np.ndarray, layout: Layout, fill: int = 0) -> bytes:
     Raises:
         LayoutError: a value that `layout.bits` cannot hold, signed or unsigned.
     """
+    if layout.planes > 1:
+        return _planes_to_bytes(array, layout, fill)
     if layout.windows is not None:
         array = _windowed(array, layout)
     c, h, w = array.shape
@@ -124,6 +134,24 @@ def to_bytes(array: np.ndarray, layout: Layout, fill: int = 0) -> bytes:
     per_byte = 8 // layout.bits
     flat = np.concatenate([flat, np.zeros(-len(flat) % per_byte, dtype=np.int64)]).reshape(-1, per_byte)
     return (flat << (np.arange(per_byte) * layout.bits)).sum(axis=1).astype(np.uint8).tobytes()
+
+
+def _planes_to_bytes(array: np.ndarray, layout: Layout, fill: int) -> bytes:
+    bits = layout.planes * layout.bits
+    if array.size and (int(array.min()) < -(1 << (bits - 1)) or int(array.max()) >= 1 << min(bits, 63)):
+        raise LayoutError(f"values {int(array.min())}..{int(array.max())} do not fit {bits} bits")
+    one, mask = replace(layout, planes=1), (1 << layout.bits) - 1
+    return b"".join(to_bytes(array >> (k * layout.bits) & mask, one, fill) for k in range(layout.planes))
+
+
+def _planes_from_bytes(data: bytes, shape: tuple[int, int, int], layout: Layout, signed: bool) -> np.ndarray:
+    one = replace(layout, planes=1)
+    size = size_bytes(shape, one)
+    total = np.zeros(shape, dtype=np.int64)
+    for k in range(layout.planes):
+        top = k + 1 == layout.planes
+        total += from_bytes(data[k * size : (k + 1) * size], shape, one, signed and top) << (k * layout.bits)
+    return total
 
 
 def _windowed(array: np.ndarray, layout: Layout) -> np.ndarray:
@@ -159,6 +187,8 @@ def from_bytes(data: bytes, shape: tuple[int, int, int], layout: Layout, signed:
     need = size_bytes(shape, layout)
     if len(data) < need:
         raise LayoutError(f"a tensor of shape {shape} takes {need} bytes in this layout, not {len(data)}")
+    if layout.planes > 1:
+        return _planes_from_bytes(data, shape, layout, signed)
     if layout.bits >= 8:
         flat = np.frombuffer(data[:need], dtype=f"<u{layout.bits // 8}").astype(np.int64)
     else:

@@ -70,6 +70,21 @@ def test_windows(shape, windows):
     assert Layout.from_dict(layout.as_dict()) == layout
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_planes(signed):
+    """Byte k of element (c, y, x) is the element's byte in plane k, each plane laid out as a tensor of its own."""
+    layout, shape = Layout("CHWc", 16, 8, planes=3), (19, 2, 3)
+    array = np.random.default_rng(6).integers(-(1 << 23) if signed else 0, 1 << 23, shape)
+    data = to_bytes(array, layout)
+    assert len(data) == size_bytes(shape, layout) == 3 * size_bytes(shape, Layout("CHWc", 16, 8))
+    for k, c, y, x in itertools.product(range(3), *map(range, shape)):
+        assert data[(((k * 2 + c // 16) * 2 + y) * 3 + x) * 16 + c % 16] == array[c, y, x] >> 8 * k & 255
+    assert np.array_equal(from_bytes(data, shape, layout, signed), array)
+    assert Layout.from_dict(layout.as_dict()) == layout
+    with pytest.raises(LayoutError, match="do not fit 24 bits"):
+        to_bytes(array + (1 << 24), layout)
+
+
 def test_windows_that_lose_pixels_are_refused():
     with pytest.raises(LayoutError, match="leave out pixels"):
         Windows(4, 2, 3)

@@ -8,6 +8,7 @@ from typing import Any
 
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
+from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.image import Image, Segment
 from nncosim.compiler.ir import Concat, Network, Op, Table
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
@@ -28,6 +29,7 @@ from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
+from nncosim.kernels.j3dai.conv import planes_of
 from nncosim.kernels.j3dai.packed import packed_layout
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
@@ -97,8 +99,9 @@ class J3daiBackend:
         found = []
         if not network.ops:
             found.append(Problem(network.name, "", "has no operators", "nothing would run"))
+        whole = set(raw_outputs(network))
         for tensor in network.tensors.values():
-            if tensor.type.bits > 8:
+            if tensor.type.bits > 8 and not (tensor.name in whole and not network.consumers(tensor.name)):
                 what = f"tensor has {tensor.type.bits} bits, but activations have at most 8"
                 found.append(Problem(tensor.name, "", what, "quantise it to 8 bits or less"))
         return tuple(found)
@@ -197,9 +200,11 @@ def _tasks(layers: Sequence[_Layer], network: Network, views: Mapping[str, str])
 
 
 def tensor_layouts(network: Network, platform: J3dai) -> dict[str, Layout]:
-    """Block planar, but for graph inputs that are packed."""
+    """Block planar, but for graph inputs that are packed; whole accumulators byte by byte."""
     plain = Layout("CHWc", platform.word_bytes, 8)
-    return {name: packed_layout(name, network, platform) or plain for name in network.tensors}
+    layouts = {name: packed_layout(name, network, platform) or plain for name in network.tensors}
+    whole = {name: planes_of(network.tensors[name].type) for name in raw_outputs(network)}
+    return layouts | {name: replace(plain, planes=planes) for name, planes in whole.items()}
 
 
 def _tensor_buffers(network: Network, platform: J3dai, views: Mapping[str, str]) -> list[Buffer]:
@@ -225,7 +230,7 @@ def _tensor_buffers(network: Network, platform: J3dai, views: Mapping[str, str])
 def _layer_buffers(layer: _Layer) -> list[Buffer]:
     code, plan = layer.code, layer.code.plan
     line, parameters = plan.platform.line_bytes, plan.parameter_bytes()
-    weights = sum(sum(map(len, nest.weights)) + nest.table_words * plan.platform.word_bytes for nest in plan.nests)
+    weights = sum(sum(map(len, nest.weights[: 1 if nest.alike else None])) + nest.table_words * plan.platform.word_bytes for nest in plan.nests)
     kinds = (("weights", weights),)
     out = [Buffer(parameter_buffer(plan), "l2", len(parameters), "parameters", line, parameters, parts=kinds)]
     for i, (program, _) in enumerate(code.programs):

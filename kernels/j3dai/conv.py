@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.ir import Conv, Network, Op
+from nncosim.compiler.arithmetic import Requant
+from nncosim.compiler.ir import Conv, Network, Op, TensorType
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, records, requant_of
@@ -15,7 +16,7 @@ from nncosim.kernels.j3dai.packed import packed_input
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["DenseConv", "DepthwiseConv"]
+__all__ = ["DenseConv", "DepthwiseConv", "planes_of"]
 
 
 def _flat(op: Conv) -> bool:
@@ -70,13 +71,32 @@ class DenseConv(NestKernel):
         reads = _reads(op, source.shape[0], platform)
         nest = Nest(
             op.name, (Source(source.name, blocks_of(source.shape[0], platform)),), op.output, in_map, out_map,
-            len(reads), MacOp.MAC, False, (source.type.signed,), records(requant_of(op), platform),
+            len(reads), MacOp.MAC, False, (source.type.signed,), _passes(op, network, platform)[0],
             kernel=(op.weights.shape[2], op.weights.shape[3]), stride=op.stride, dilation=op.dilation, pads=op.pads[:2],
             pad_value=op.pad_value, lanes=min(source.shape[0], platform.word_bytes), reads=reads,
             weights=_dense_weights(op, source.shape[0], reads, platform.word_bytes), macs=_macs(op, network),
             platform=platform,
         )  # fmt: skip
-        return _packed(nest, op, network, platform)
+        nest = _packed(nest, op, network, platform)
+        passes = _passes(op, network, platform)
+        return replace(
+            nest, out_blocks=len(passes) * len(reads), reads=len(passes) * reads, weights=len(passes) * nest.weights,
+            records=tuple(record for each in passes for record in each),
+        )
+
+
+def planes_of(kind: TensorType) -> int:
+    """Bytes that a raw accumulator of this range takes."""
+    return next(n for n in range(1, 5) if -(1 << (8 * n - 1)) <= kind.lo and kind.hi < 1 << (8 * n - 1))
+
+
+def _passes(op: Conv, network: Network, platform: J3dai) -> list[tuple[bytes, ...]]:
+    """Records of the output's blocks: once, or for whole accumulators once for each of their bytes."""
+    kind = network.tensors[op.output].type
+    if kind.bits <= 8:
+        return [records(requant_of(op), platform)]
+    channels = network.tensors[op.output].shape[0]
+    return [records(Requant.uniform(channels, s=8 * k), platform, wrap=True) for k in range(planes_of(kind))]
 
 
 def _packed(nest: Nest, op: Conv, network: Network, platform: J3dai) -> Nest:
@@ -133,6 +153,8 @@ class DepthwiseConv(NestKernel):
         assert isinstance(op, Conv)
         if not _is_depthwise(op, network):
             return (problem(op, "is not depthwise", "use as many groups as channels"),)
+        if network.tensors[op.output].type.bits > 8:
+            return (problem(op, "gives whole accumulators", "quantise the output to 8 bits or less"),)
         return tuple(_conv_problems(op))
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:

@@ -8,6 +8,7 @@ nothing but nests.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from nncosim.compiler.arithmetic import Requant
@@ -126,8 +127,23 @@ class Nest:
 
     @property
     def block_words(self) -> int:
-        """Words of one output block in L2: records, then weights, filled up to a line."""
+        """Words of one output block in WMEM: records, then weights, filled up to a line."""
         return pad_to_line(self.record_words + self.weight_words, self.platform)
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all output blocks have the same parameters; they are in L2 once then."""
+        return len(set(self.records)) == 1 and len(set(self.weights)) <= 1
+
+    @property
+    def stored_step(self) -> int:
+        """Words from an output block to the next in L2, where blocks are not filled up."""
+        return 0 if self.alike else self.record_words + self.weight_words
+
+    @property
+    def stored_words(self) -> int:
+        """Words of L2 that the parameters of all blocks take; the table follows."""
+        return (self.record_words + self.weight_words) * (1 if self.alike else self.out_blocks)
 
     @property
     def table_words(self) -> int:
@@ -139,12 +155,11 @@ class Nest:
         return self.depthwise and self.kernel == (1, 1) and self.stride == (1, 1)
 
     def parameter_bytes(self) -> bytes:
-        """All blocks, then the table as it lies in L1."""
+        """All blocks as they are stored in L2, then the table as it lies in L1."""
         out = []
         word, banks = self.platform.word_bytes, self.platform.banks
-        for b, record in enumerate(self.records):
-            block = record + (self.weights[b] if self.weights else b"")
-            out.append(block.ljust(self.block_words * word, b"\0"))
+        for b, record in enumerate(self.records[:1] if self.alike else self.records):
+            out.append(record + (self.weights[b] if self.weights else b""))
         out += [self.table[i : i + word] * banks for i in range(0, len(self.table), word)]
         return b"".join(out)
 
