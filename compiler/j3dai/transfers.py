@@ -155,7 +155,7 @@ def _outputs(plan: Plan, region: Region) -> Iterator[Transfer]:
 def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfer]:
     """Loads of records and weights, broadcast to all clusters of the same output blocks."""
     nest = plan.nest
-    size = nest.block_words
+    size, stored, step_words = nest.block_words, nest.record_words + nest.weight_words, nest.stored_step
     longest = max(regions, key=lambda r: len(weight_loads(plan, r)))
     everyone = sum(1 << r.cluster for r in regions)
     if plan.mode is WeightMode.CHUNK:
@@ -167,6 +167,13 @@ def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfe
         stepwise = plan.mode is WeightMode.STEP
         local = plan.weight_slot(index) if stepwise else plan.resident_block(longest, step.b0)
         words = (step.b1 - step.b0) * size
+        if step_words != size:
+            late = stepwise and index >= plan.ring_parts
+            piece = Piece(
+                buffer, step.b0 * step_words, Space.WMEM, local, stored, step.b1 - step.b0, step_words, size
+            )
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), WEIGHTS_FREE if late else None, WEIGHTS_READY, number - 1.5)
+            continue
         for part in range(plan.weight_parts):
             start = min(part * plan.part_words, words)
             length = min(plan.part_words, words - start) if plan.weight_parts > 1 else words
@@ -177,7 +184,7 @@ def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfe
 
 def _chunk_weights(plan: Plan, regions: list[Region], buffer: str, everyone: int) -> Iterator[Transfer]:
     nest, first = plan.nest, regions[0]
-    size, words = nest.block_words, nest.record_words
+    size, words = nest.stored_step, nest.record_words
     piece = Piece(buffer, first.b0 * size, Space.WMEM, 0, words, first.b1 - first.b0, size, words)
     yield Transfer(DmpaOp.LOAD, everyone, (piece,), None, WEIGHTS_READY, -2)
     loads = {r.cluster: weight_loads(plan, r) for r in regions}
@@ -229,7 +236,7 @@ def table_transfers(plan: Plan, buffer: str) -> list[Transfer]:
     nest = plan.nest
     if not nest.table:
         return []
-    piece = Piece(buffer, nest.out_blocks * nest.block_words, Space.L1, plan.table_slot, nest.table_words)
+    piece = Piece(buffer, nest.stored_words, Space.L1, plan.table_slot, nest.table_words)
     return [Transfer(DmpaOp.LOAD, sum(1 << r.cluster for r in plan.regions), (piece,), None, None, -5.0)]
 
 
