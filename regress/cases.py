@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from nncosim.compiler.arithmetic import Requant, Rounding
@@ -19,12 +21,14 @@ from nncosim.compiler.ir import (
     Network,
     Op,
     Pool,
+    QuantFunction,
     Requantize,
     Resize,
     Table,
     Tensor,
     TensorType,
 )
+from nncosim.compiler.overflow import accumulator_bounds
 from nncosim.regress.builder import INT8, UINT8, NetworkBuilder, fit, mobilenet_like, random_network
 
 __all__ = ["CASES", "Case", "case", "chain", "random_inputs"]
@@ -87,6 +91,19 @@ def conv(
     op = Conv("conv", ("x",), "y", weights=weights, stride=(stride, stride), pads=pads,
               dilation=(dy, dx), groups=groups, pad_value=pad_value)  # fmt: skip
     return _network("conv", [x], [_fit(rng, op, [x], out, rounding, bits)], [y], ("y",))
+
+
+def whole(seed: int, *args: Any, **named: Any) -> Network:
+    """A convolution whose output is its accumulators: a graph output without a Quant."""
+    network = conv(seed, *args, **named)
+    (op,), x, y = network.ops, network.tensors["x"], network.tensors["y"]
+    low, high = accumulator_bounds(op, [x])
+    one, zero = (Fraction(1),) * y.shape[0], (Fraction(0),) * y.shape[0]
+    kind = TensorType(32, True, (Fraction(1, 64),), 0, int(low.min()), int(high.max()))
+    requant = Requant.uniform(y.shape[0], lo=kind.lo, hi=kind.hi)
+    function = QuantFunction((one,), zero, Rounding.HALF_EVEN, kind.lo, kind.hi)
+    op = replace(op, requant=requant, function=function)
+    return _network("whole", [x], [op], [replace(y, type=kind)], ("y",))
 
 
 def extreme(seed: int, source: TensorType = INT8) -> Network:
@@ -227,6 +244,12 @@ CASES: tuple[Case, ...] = (
     *(_case(f"conv_{r.name.lower()}", conv, 16, 4, 8, 16, 1, rounding=r, bits=12) for r in Rounding),
     _case("extreme", extreme, tags="small extreme"),
     _case("extreme_uint8", extreme, UINT8, tags="small extreme"),
+    # accumulators as they are: two, three, four bytes
+    _case("whole_gemm", whole, 300, 1, 1, 50, 1, source=UINT8),
+    _case("whole_conv_odd", whole, 24, 7, 13, 40, 3),
+    _case("whole_packed", whole, 3, 9, 30, 16, 3, 2, source=UINT8, pad_value=37),
+    _case("whole_narrow", whole, 1, 9, 30, 20, 1),
+    _case("whole_gemm_large_k", whole, 2500, 1, 1, 40, 1),
     # packed graph inputs: one or two results a word, pads on one side, padding values, channels that fill a word
     _case("packed3x3_s2", conv, 3, 21, 61, 32, 3, 2, source=UINT8, pad_value=37, rounding=None),
     _case("packed3x3_s2_right", conv, 3, 10, 32, 24, 3, 2, (0, 0, 1, 1), pad_value=-7),
