@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["BUFFER_COLOURS", "CATEGORY_COLOURS", "OPERATOR_COLOURS", "kind_colour", "kind_order"]
+from nncosim.tb.report_table import CATEGORIES
+
+__all__ = [
+    "BUFFER_COLOURS", "CATEGORY_COLOURS", "OPERATOR_COLOURS", "OTHER_COLOUR", "category_name", "kind_colour",
+    "kind_order",
+]  # fmt: skip
 
 _KINDS = {
     "compute": "#0072b2", "run": "#00456b", "step": "#0072b2",
@@ -20,7 +25,14 @@ CATEGORY_COLOURS = {
 BUFFER_COLOURS = {
     "tensor": "#009e73", "parameters": "#e69f00", "weights": "#e69f00", "program": "#cc79a7", "list": "#8c6bb1",
 }
+OTHER_COLOUR = "#6699cc"
 OPERATOR_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#8c6bb1", "#882255")
+
+
+def category_name(category: str) -> str:
+    """A category of cycles in words: "busy", "waits for data"."""
+    known = CATEGORIES.get(category, category)
+    return known if known == category else f"waits for {known}"
 
 
 def kind_colour(kind: str) -> str:

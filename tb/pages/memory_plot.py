@@ -7,23 +7,30 @@ from typing import Any
 
 from bokeh.models import AdaptiveTicker, ColumnDataSource, HoverTool, NumeralTickFormatter, Range1d
 from bokeh.plotting import figure
-from nncosim.tb.pages.colours import BUFFER_COLOURS
+from nncosim.tb.pages.colours import BUFFER_COLOURS, OTHER_COLOUR
 from nncosim.tb.pages.data import Run
 from nncosim.tb.pages.labels import WIDTH, chosen_labels
 from nncosim.tb.pages.timeline_plot import CYCLES, LEFT, x_tools
 
-__all__ = ["life_of", "memories_of", "memory_plot"]
+__all__ = ["contents_of", "life_of", "memories_of", "memory_plot"]
 
 HEIGHT = 420
 KIB = 1024
 
 
 def memories_of(run: Run) -> list[str]:
-    """The memories that the placement filled, the largest first."""
+    """The memories whose contents change during a run, the fullest first."""
     used: dict[str, int] = {}
     for buffer in run.buffers:
         used[buffer["memory"]] = used.get(buffer["memory"], 0) + buffer["bytes"]
-    return sorted(used, key=lambda name: -used[name])
+    changing = {b["memory"] for b in run.buffers if not (b["from_start"] and b["to_end"])}
+    return sorted(changing, key=lambda name: -used[name])
+
+
+def contents_of(run: Run, memory: str) -> dict[str, str]:
+    """Kinds of what lies in a memory, with their colours."""
+    kinds = dict.fromkeys(b["kind"] for b in run.buffers if b["memory"] == memory)
+    return {kind: BUFFER_COLOURS.get(kind, OTHER_COLOUR) for kind in [*BUFFER_COLOURS, *kinds] if kind in kinds}
 
 
 def life_of(run: Run, buffer: Mapping[str, Any]) -> tuple[int, int]:
@@ -48,7 +55,7 @@ def _source(run: Run, memory: str, base: int) -> ColumnDataSource:
         at, size = (buffer["address"] - base) / KIB, buffer["bytes"] / KIB
         seen = run.accesses.get(buffer["name"])
         accessed = f"cycles {seen[0]:,} to {seen[1]:,}" if seen else "not recorded"
-        values = (begin, end, at, at + size, BUFFER_COLOURS.get(buffer["kind"], "#6699cc"), buffer["name"],
+        values = (begin, end, at, at + size, BUFFER_COLOURS.get(buffer["kind"], OTHER_COLOUR), buffer["name"],
                   buffer["kind"], buffer["bytes"], f"{buffer['address']:#010x}", 0.4 if buffer["parent"] else 0.75,
                   accessed)  # fmt: skip
         for key, value in zip(rows, values, strict=True):
@@ -77,7 +84,7 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
         ("", "@name"), ("kind", "@kind"), ("bytes", "@bytes{0,0} at @place"),
         ("holds", "cycles @left{0,0} to @right{0,0}"), ("read or written", "@accessed")]))  # fmt: skip
     plot.xaxis.formatter = NumeralTickFormatter(format=CYCLES)
-    plot.yaxis.formatter = NumeralTickFormatter(format="0,0.[0]")
+    plot.yaxis.formatter = NumeralTickFormatter(format="0,0.[00]")
     plot.yaxis.ticker = AdaptiveTicker(base=2, mantissas=[1], desired_num_ticks=8)
     plot.toolbar.logo = None
     return plot

@@ -9,9 +9,9 @@ from bokeh.embed import components
 from bokeh.models import Range1d
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
-from nncosim.tb.pages.colours import BUFFER_COLOURS, kind_colour
+from nncosim.tb.pages.colours import CATEGORY_COLOURS, OTHER_COLOUR, category_name, kind_colour
 from nncosim.tb.pages.data import Run
-from nncosim.tb.pages.memory_plot import memories_of, memory_plot
+from nncosim.tb.pages.memory_plot import contents_of, memories_of, memory_plot
 from nncosim.tb.pages.plots import bars_plot, roofline_plot, shares_plot
 from nncosim.tb.pages.timeline_plot import kinds_of, timeline_data, timeline_plot
 
@@ -42,7 +42,10 @@ def _plots(run: Run) -> dict[str, Any]:
 
 
 def _chips(run: Run) -> list[dict[str, str]]:
-    return [{"name": kind, "colour": kind_colour(kind)} for kind in kinds_of(run)]
+    if run.is_fine:
+        return [{"name": kind, "colour": kind_colour(kind)} for kind in kinds_of(run)]
+    known = dict.fromkeys(name for activity in run.activities for name in activity.cycles)
+    return [{"name": category_name(c), "colour": CATEGORY_COLOURS.get(c, OTHER_COLOUR)} for c in known]
 
 
 def _published(run: Run) -> list[dict[str, Any]]:
@@ -59,14 +62,13 @@ def report_page(run: Run) -> bytes:
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     plots = _plots(run)
     script, divisions = components(plots)
-    used = {buffer["kind"] for buffer in run.buffers}
     clock = getattr(run.platform, "clock_hz", None)
     text = environment.get_template("report.html.j2").render(
         run=run, report=run.report, platform=run.platform, plots=divisions, plot_script=script,
         bokeh=Resources("inline", components=["bokeh"]).render_js(), script=(_HERE / "timeline.js").read_text(),
         data=timeline_data(run), chips=_chips(run), clock=clock,
         verdict=_VERDICTS.get(run.report["verdict"], run.report["verdict"]),
-        memories=memories_of(run), kinds={k: c for k, c in BUFFER_COLOURS.items() if k in used},
+        memories={memory: contents_of(run, memory) for memory in memories_of(run)},
         published=_published(run), units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),
         sources=list(dict.fromkeys(figure.source for figure in run.platform.published)),
     )  # fmt: skip

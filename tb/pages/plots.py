@@ -17,10 +17,9 @@ from bokeh.models import (
     WheelZoomTool,
 )
 from bokeh.plotting import figure
-from nncosim.tb.pages.colours import CATEGORY_COLOURS, OPERATOR_COLOURS
+from nncosim.tb.pages.colours import CATEGORY_COLOURS, OPERATOR_COLOURS, category_name
 from nncosim.tb.pages.data import Run
 from nncosim.tb.pages.labels import WIDTH, chosen_labels
-from nncosim.tb.report_table import CATEGORIES
 
 __all__ = ["bars_plot", "roofline_plot", "shares_plot"]
 
@@ -186,9 +185,7 @@ def shares_plot(run: Run) -> Any:
         height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(*reversed(names)),
         x_range=Range1d(0, 100), tools=[ResetTool()], x_axis_label="percent of the layer's cycles",
     )  # fmt: skip
-    labels = [CATEGORIES.get(category, category) for category in categories]
-    labels = [label if name in ("busy", "control", "idle") else f"waits for {label}"
-              for name, label in zip(categories, labels, strict=True)]  # fmt: skip
+    labels = [category_name(category) for category in categories]
     bars = plot.hbar_stack(categories, y="name", height=0.7, color=[CATEGORY_COLOURS[c] for c in categories],
                            source=ColumnDataSource(data), legend_label=labels)  # fmt: skip
     for category, label, bar in zip(categories, labels, bars, strict=True):

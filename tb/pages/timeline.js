@@ -20,7 +20,7 @@
       const lengths = take(engine.count), start = new Int32Array(engine.count + 1);
       for (let i = 0; i < engine.count; ++i) start[i + 1] = start[i] + lengths[i];
       const out = {start, kind: take(engine.count), text: take(engine.count), step: take(engine.count),
-                   bytes: take(engine.count)};
+                   bytes: take(engine.count), coarse: engine.coarse};
       out.cycles = engine.categories.map(name => [name, take(engine.count)]);
       return out;
     });
@@ -50,8 +50,16 @@
     const shares = e.cycles.filter(([, values]) => values[i]).map(([name, values]) => `${name} ${number.format(values[i])}`);
     const layer = e.step[i] >= 0 && tables.names[e.step[i]] !== undefined ? `layer ${tables.names[e.step[i]]}` : "";
     const lines = [layer, tables.texts[e.text[i]], shares.length ? "cycles: " + shares.join(", ") : ""];
-    quad(out, row, e.start[i], e.start[i + 1], 0, 1, tables.colours[e.kind[i]], escaped(tables.kinds[e.kind[i]]),
-         between(e.start[i], e.start[i + 1]), lines.filter(line => line).map(escaped).join("<br>"));
+    const add = (low, high, colour) => quad(
+      out, row, e.start[i], e.start[i + 1], low, high, colour, escaped(tables.kinds[e.kind[i]]),
+      between(e.start[i], e.start[i + 1]), lines.filter(line => line).map(escaped).join("<br>"));
+    if (!e.coarse.length) return add(0, 1, tables.colours[e.kind[i]]);
+    let low = 0;
+    e.cycles.forEach(([, values], k) => {
+      const high = low + values[i] / (e.start[i + 1] - e.start[i]);
+      if (high > low) add(low, high, e.coarse[k]);
+      low = high;
+    });
   }
 
   function emitColumn(out, row, from, to, sums) {
@@ -74,7 +82,7 @@
     };
     for (let i = find(e.start, from); i < e.kind.length && e.start[i] < to; ++i) {
       const length = e.start[i + 1] - e.start[i];
-      if (length >= narrow) {
+      if (length >= narrow || e.coarse.length) {
         flush(e.start[i]);
         emitSpan(out, row, e, i);
         continue;

@@ -22,9 +22,10 @@ from bokeh.models import (
     ZoomOutTool,
 )
 from bokeh.plotting import figure
-from nncosim.tb.pages.colours import kind_colour, kind_order
+from nncosim.tb.pages.colours import CATEGORY_COLOURS, kind_colour, kind_order
 from nncosim.tb.pages.data import Run
 from nncosim.tb.report_table import CATEGORIES
+from nncosim.tb.timeline import COARSE
 
 __all__ = ["CYCLES", "LEFT", "kinds_of", "timeline_data", "timeline_plot", "x_tools"]
 
@@ -57,7 +58,8 @@ def _packed(arrays: list[np.ndarray], tables: dict[str, Any]) -> dict[str, str]:
 
 def timeline_data(run: Run) -> dict[str, str]:
     """The spans for timeline.js, as base64 of zlib streams: `numbers` (32-bit integers, of each engine the lengths of
-    its spans, kinds, texts, steps, bytes, and cycles by category), `tables` (JSON)."""
+    its spans, kinds, texts, steps, bytes, and cycles by category), `tables` (JSON). `coarse`: colours of the categories
+    of an engine whose spans say no more than how many cycles of each they hold."""
     kinds, texts, arrays, engines = kinds_of(run), {"": 0}, [], []
     for number in _engines(run):
         a = run.activities[number]
@@ -65,7 +67,8 @@ def timeline_data(run: Run) -> dict[str, str]:
         text = np.array([texts.setdefault(t, len(texts)) for t in a.texts])
         arrays += [a.end - a.start, kind[a.kind], text[a.text], a.step, a.bytes, *a.cycles.values()]
         categories = [CATEGORIES.get(name, name) for name in a.cycles]
-        engines.append({"name": a.engine, "count": len(a.start), "categories": categories})
+        coarse = [CATEGORY_COLOURS.get(name, "#6699cc") for name in a.cycles] if set(a.kinds) == {COARSE} else []
+        engines.append({"name": a.engine, "count": len(a.start), "categories": categories, "coarse": coarse})
     layers = [
         {"name": layer["name"], "op": layer["op"], "start": start, "end": end, "macs": layer["macs"],
          "predicted": layer["predicted_cycles"]}
