@@ -1,0 +1,300 @@
+"""Sweeps: the grid, the front, the table and the files; what is refused, what fails, what is interrupted."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+from dask.distributed import LocalCluster
+from nncosim.platforms.errors import PlatformError
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.tb import backend, sweep_cluster
+from nncosim.tb.cli import invoke
+from nncosim.tb.files import sha256
+from nncosim.tb.sweep import Point, Row, SweepError, grid_points, pareto_front, parse_grid, sram_bytes, top_points
+from sweep_benches import DyingBench, FailingBench, SlowBench, TwoBackends
+from toy_models import branching_model, save
+
+toy.install()
+
+
+# ---- the grid
+
+def test_the_grid_is_read_in_order():
+    grid = parse_grid(("lanes=8, 32,16", "data_bytes=0x4000,512"))
+    assert grid == {"lanes": (8, 32, 16), "data_bytes": (0x4000, 512)} and list(grid) == ["lanes", "data_bytes"]
+    points = grid_points(2, toy.TOY, {}, grid)
+    assert [p.number for p in points] == list(range(12)) and [p.subject for p in points] == [0] * 6 + [1] * 6
+    assert [tuple(p.settings.values()) for p in points[:3]] == [(8, 0x4000), (8, 512), (32, 0x4000)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ((), "at least one --grid"),
+        (("lanes",), "must look like"),
+        (("lanes=",), "must look like"),
+        (("=1,2",), "must look like"),
+        (("lanes=1,two",), "must look like"),
+        (("lanes=1,2", "lanes=3"), "twice"),
+        (("lanes=1,2,0x1",), "a value twice"),
+    ],
+)
+def test_a_grid_that_makes_no_sense(texts, message):
+    with pytest.raises(SweepError, match=message):
+        parse_grid(texts)
+
+
+def test_names_are_checked_before_anything_runs():
+    with pytest.raises(PlatformError, match="no parameter 'lane'; it has lanes, data_bytes"):
+        grid_points(1, toy.TOY, {}, {"lane": (1,)})
+    with pytest.raises(SweepError, match="--set and by --grid"):
+        grid_points(1, toy.TOY, {"lanes": 4}, {"lanes": (1,)})
+
+
+# ---- the front
+
+def row(number, cycles, sram, in_use=100, subject=0, verdict="pass"):
+    return Row(Point(number, subject, {}), "m", verdict, cycles=cycles, sram_bytes=sram, in_use_bytes=in_use)
+
+
+def test_the_front_by_hand():
+    rows = [row(0, 100, 50), row(1, 90, 60), row(2, 100, 60), row(3, 80, 70), row(4, 80, 70, 99), row(5, 200, 50),
+            row(6, 1, 1, verdict="mismatch"), row(7, 300, 300, subject=1), Row(Point(8, 0, {}), "m", "refused")]
+    assert pareto_front(rows) == {0, 1, 4, 7}
+    assert [r.point.number for r in top_points(rows, 2)] == [1, 4, 7]
+    assert [r.point.number for r in top_points(rows, 4)] == [0, 1, 3, 4, 7]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_front_by_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    rows = [row(i, int(c), int(s)) for i, (c, s) in enumerate(rng.integers(0, 12, (40, 2)))]
+    front = pareto_front(rows)
+    for one in rows:
+        better = [o for o in rows if (o.cycles, o.sram_bytes) != (one.cycles, one.sram_bytes)
+                  and o.cycles <= one.cycles and o.sram_bytes <= one.sram_bytes]
+        assert (one.point.number in front) == (not better)
+
+
+def test_sram_counts_every_instance():
+    cluster = PLATFORM.l1_bytes + PLATFORM.wmem_bytes + PLATFORM.imem_bytes
+    host = PLATFORM.host_imem_bytes + PLATFORM.host_dmem_bytes
+    assert sram_bytes(PLATFORM) == 5 * 1024 * 1024 + 6 * cluster + host
+
+
+# ---- the command
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    save(branching_model(), folder / "m.onnx")
+    save(branching_model(seed=6), folder / "n.onnx")
+    return folder
+
+
+@pytest.fixture
+def command(folder, capfd, monkeypatch):
+    monkeypatch.chdir(folder)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = invoke(["sweep", *map(str, arguments), "--platform", "toy"])
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Put another bench in the place of the toy's."""
+    return lambda instance: monkeypatch.setitem(backend._EXTRA, "toy", instance)
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def refused(result, *texts) -> None:
+    status, out, err = result
+    assert status == 2 and not out and err.count("nncosim: error: ") == 1 and err.startswith("nncosim: error: "), err
+    assert "Traceback" not in err
+    for text in texts:
+        assert text in err, err
+
+
+ALONE = ("--workers", 1)
+"""In this process: where the cluster is not what is tested."""
+GRID = ("--grid", "lanes=4,16,64", "--grid", "data_bytes=512,32768")
+
+
+def test_two_models_on_a_grid(command, tmp_path):
+    status, text, err = command("m.onnx", "n.onnx", *GRID, *ALONE, "--out", tmp_path / "o",
+                                "--json", tmp_path / "r.json")  # fmt: skip
+    assert status == 0 and err == "", err
+    assert "'data' holds 512 bytes" in text and "Pareto front of n.onnx" in text and "bit-exact" in text
+    lines = lines_of(tmp_path / "o" / "sweep.csv")
+    settings = list(itertools.product(("m.onnx", "n.onnx"), ("4", "16", "64"), ("512", "32768")))
+    assert [(line["model"], line["lanes"], line["data_bytes"]) for line in lines] == settings
+    assert [line["verdict"] for line in lines] == ["refused", "pass"] * 6
+    assert all(bool(line["reason"]) != bool(line["cycles"]) for line in lines)
+    cycles = [int(line["cycles"]) for line in lines if line["cycles"]]
+    assert cycles[0] > cycles[1] > cycles[2] and cycles[3] > cycles[4] > cycles[5]
+    data = json.loads((tmp_path / "o" / "sweep.json").read_text())
+    assert data == json.loads((tmp_path / "r.json").read_text())
+    assert data["verdict"] == "pass" and data["pareto"] == [5, 11] and data["grid"]["lanes"] == [4, 16, 64]
+    assert {p.name for p in (tmp_path / "o").iterdir()} == {"sweep.csv", "sweep.json"}
+
+
+def test_a_sweep_is_what_single_runs_are(command, tmp_path):
+    """The same image bytes as `compile` writes, the same cycles as `run` measures."""
+    assert command("m.onnx", "--grid", "lanes=8,32", "--workers", 1, "--out", tmp_path / "o")[0] == 0
+    for line in lines_of(tmp_path / "o" / "sweep.csv"):
+        out = tmp_path / line["lanes"]
+        assert invoke(["run", "m.onnx", "--platform", "toy", "--set", f"lanes={line['lanes']}", "--out", str(out)]) == 0
+        report = json.loads((out / "report.json").read_text())
+        assert int(line["cycles"]) == report["cycles"] and int(line["macs"]) == report["macs"]
+        assert line["image_sha256"] == report["hashes"]["image"] == sha256((out / "image.elf").read_bytes())
+
+
+def test_the_same_bytes_however_many_work_on_it(command, tmp_path):
+    for name, extra in (("a", ALONE), ("b", ("--workers", 2))):
+        assert command("m.onnx", *GRID, *extra, "--out", tmp_path / name)[0] == 0
+    with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert command("m.onnx", *GRID, "--scheduler", address, "--out", tmp_path / "d")[0] == 0
+        refused(command("m.onnx", *GRID, "--scheduler", address, "--workers", 2), "--workers")
+    assert len({(tmp_path / name / "sweep.csv").read_bytes() for name in "abd"}) == 1
+
+
+def test_nothing_fits(command, tmp_path):
+    status, text, err = command("m.onnx", "--grid", "data_bytes=256,512", *ALONE, "--out", tmp_path / "o")
+    assert status == 2 and text.count("holds 256 bytes") == 1 and text.count("holds 512 bytes") == 1
+    assert err == "nncosim: error: no point of the grid can be run; the table says why\n"
+    assert [line["verdict"] for line in lines_of(tmp_path / "o" / "sweep.csv")] == ["refused"] * 2
+
+
+def test_bad_input_is_refused_before_anything_runs(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("nncosim.tb.cli_sweep._sweep", lambda *_: pytest.fail("it ran"))
+    out = ("--out", tmp_path / "o")
+    refused(command(*GRID, *out), "MODEL.onnx")
+    refused(command("m.onnx", *out), "at least one --grid")
+    refused(command("m.onnx", "--grid", "lane=1,2", *out), "no parameter 'lane'")
+    refused(command("m.onnx", "--grid", "lanes=1,2", "--set", "lanes=3", *out), "leave one out")
+    refused(command("m.onnx", "no.onnx", *GRID, *out), "there is no file no.onnx")
+    refused(command("m.onnx", *GRID, "--confirm", 1, *out), "no backend 'rtl'")
+    refused(command("m.onnx", *GRID, "--backend", "iss", *out), "no backend 'iss'")
+    refused(command("m.onnx", *GRID, "--workers", 0, *out), "--workers")
+    (tmp_path / "file").write_text("")
+    refused(command("m.onnx", *GRID, "--out", tmp_path / "file"), "this is a file")
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1", "nonsense", "ftp://x:1", "tcp://no.such.invalid:9"])
+def test_a_scheduler_that_does_not_answer(command, monkeypatch, tmp_path, address):
+    monkeypatch.setattr(sweep_cluster, "CONNECT_SECONDS", 1)
+    refused(command("m.onnx", *GRID, "--scheduler", address, "--out", tmp_path / "o"), "no scheduler answers", address)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- what goes wrong in a point
+
+def test_a_wrong_bit_in_one_point_fails_the_sweep(command, bench, tmp_path):
+    bench(TwoBackends(iss=16))
+    status, text, _ = command("m.onnx", "--grid", "lanes=4,16,64", *ALONE, "--out", tmp_path / "o")
+    assert status == 1 and "mismatch: first wrong element: y[0, 0, 0]" in text
+    lines = lines_of(tmp_path / "o" / "sweep.csv")
+    assert [line["verdict"] for line in lines] == ["pass", "mismatch", "pass"]
+    assert [line["pareto"] for line in lines] == ["False", "False", "True"]
+
+
+def test_the_best_are_confirmed(command, bench, tmp_path):
+    bench(TwoBackends())
+    options = ("--grid", "lanes=4,16,64", *ALONE, "--confirm", 2, "--out", tmp_path / "o")
+    status, text, _ = command("m.onnx", "n.onnx", *options)
+    assert status == 0 and "rtl: " in text
+    lines = lines_of(tmp_path / "o" / "sweep.csv")
+    assert [line["confirmed_verdict"] for line in lines] == ["", "pass", "pass"] * 2
+    assert all(line["confirmed_cycles"] in ("", line["cycles"]) for line in lines)
+
+
+@pytest.mark.parametrize(("lanes", "status"), [(64, 1), (4, 0)])
+def test_a_confirmation_that_fails(command, bench, tmp_path, lanes, status):
+    """Of the best, it fails the sweep; the rest is not confirmed."""
+    bench(TwoBackends(rtl=lanes))
+    result = command("m.onnx", "--grid", "lanes=4,16,64", *ALONE, "--confirm", 1, "--json", tmp_path / "r.json")
+    assert result[0] == status and ("rtl: " in result[1])
+    points = json.loads((tmp_path / "r.json").read_text())["points"]
+    assert [p["confirmed"] and p["confirmed"]["verdict"] for p in points] == [
+        None, None, "mismatch" if status else "pass"]
+    assert [p["verdict"] for p in points] == ["pass"] * 3
+
+
+def test_an_image_that_comes_out_differently_here_is_a_mismatch(command, bench, monkeypatch):
+    """The workers' image and this computer's must be the same bytes: here a digest is changed on the way."""
+    bench(TwoBackends())
+    monkeypatch.setattr("nncosim.tb.cli_sweep.sha256", lambda data: "0" * 64)
+    status, text, _ = command("m.onnx", "--grid", "lanes=4,16", *ALONE, "--confirm", 1)
+    assert status == 1 and "the image differs" in text
+
+
+def test_a_defect_in_one_point_leaves_the_others(command, bench, tmp_path):
+    bench(FailingBench())
+    status, text, err = command("m.onnx", "--grid", "lanes=4,32,64", *ALONE, "--out", tmp_path / "o")
+    assert status == 3 and "ZeroDivisionError: planted" in err and "defect of nncosim" in err
+    assert "defect: ZeroDivisionError: planted" in text
+    assert [line["verdict"] for line in lines_of(tmp_path / "o" / "sweep.csv")] == ["pass", "defect", "pass"]
+
+
+def test_a_worker_that_dies_leaves_the_others(command, bench, tmp_path):
+    bench(DyingBench())
+    status, text, _ = command("m.onnx", "--grid", "lanes=4,32,64", "--workers", 2, "--out", tmp_path / "o")
+    assert status == 3 and "KilledWorker" in text
+    verdicts = {line["lanes"]: line["verdict"] for line in lines_of(tmp_path / "o" / "sweep.csv")}
+    assert verdicts["32"] == "defect" and verdicts["4"] == verdicts["64"] == "pass"
+
+
+def group_lives(number: int) -> bool:
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_an_interrupted_sweep_leaves_nothing(folder, tmp_path):
+    """Ctrl-C reaches every process of the group: the sweep ends with status 130, no file, no process left."""
+    begun = tmp_path / "begun"
+    script = (
+        "import sys, toy; from pathlib import Path; from nncosim.tb import backend; from nncosim.tb.cli import main\n"
+        "from sweep_benches import SlowBench\n"
+        f"toy.install(); backend.register_bench('toy', SlowBench(Path({str(begun)!r}))); main()"
+    )
+    command = ["sweep", str(folder / "m.onnx"), "--platform", "toy", "--grid", "lanes=4,8,16,32", "--workers", "2",
+               "--out", str(tmp_path / "out" / "o"), "--json", str(tmp_path / "r.json")]  # fmt: skip
+    assert SlowBench.__module__ == "sweep_benches"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, "-c", script, *command], env=environment, start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    while not begun.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=50)
+    assert process.returncode == 130 and out == "" and err.strip() == "nncosim: interrupted", err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["begun"]
+    for _ in range(200):  # those that watch over the others end a moment later
+        if not group_lives(process.pid):
+            break
+        time.sleep(0.1)
+    assert not group_lives(process.pid)
