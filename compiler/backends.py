@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from nncosim.compiler.image import Image
 from nncosim.compiler.inplace import Lives
 from nncosim.compiler.ir import Network, Op
 from nncosim.compiler.layout import Layout
-from nncosim.compiler.placement import Buffer, Placement
+from nncosim.compiler.placement import Buffer, Placement, PlacementError
 from nncosim.compiler.schedule import Schedule
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.base import Platform
@@ -43,6 +43,7 @@ class Lowered:
     private: whatever the back end's `link` needs.
     lives: when each unit of a buffer is in use, where the platform's hardware orders all accesses.
     inside: tensors that never lie in a placed memory as a whole, and have no buffer.
+    relax: given what did not fit, another lowering that needs less of that memory; None if there is none.
     """
 
     schedule: Schedule
@@ -52,6 +53,7 @@ class Lowered:
     notes: Mapping[str, Any] = field(default_factory=dict)
     lives: Lives | None = None
     inside: frozenset[str] = frozenset()
+    relax: Callable[[PlacementError], Lowered | None] | None = None
 
 
 class Backend(Protocol):

@@ -13,7 +13,7 @@ from nncosim.compiler.image import Image
 from nncosim.compiler.ir import Network, Table
 from nncosim.compiler.overflow import check_accumulators
 from nncosim.compiler.pipeline import Pass, State, run_passes
-from nncosim.compiler.placement import MemoryUse, Placement, conflicts, overlaps, place
+from nncosim.compiler.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place
 from nncosim.compiler.proof import prove_op
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
@@ -116,15 +116,25 @@ def _check_lowered(state: State) -> list[str]:
 
 
 def _place(state: State) -> State:
-    lowered = _lowered(state)
-    return replace(state, placement=place(lowered.buffers, state.platform.memories, lowered.schedule, lowered.lives))
+    lowered, first = _lowered(state), None
+    while True:
+        try:
+            found = place(lowered.buffers, state.platform.memories, lowered.schedule, lowered.lives)
+            return replace(state, lowered=lowered, placement=found)
+        except PlacementError as error:
+            first = first or error
+            other = lowered.relax(error) if lowered.relax else None
+            if other is None:
+                raise first from None
+            lowered = other
 
 
 def _check_placed(state: State) -> list[str]:
     lowered = _lowered(state)
     assert state.placement is not None
     pairs = conflicts(lowered.buffers, lowered.schedule)
-    return [f"{a!r} and {b!r} overlap" for a, b in overlaps(state.placement, lowered.buffers, pairs, lowered.lives)]
+    found = overlaps(state.placement, lowered.buffers, pairs, lowered.lives)
+    return [*_check_lowered(state), *(f"{a!r} and {b!r} overlap" for a, b in found)]
 
 
 def _link(state: State) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 from nncosim.compiler.backends import Candidate, Lowered
@@ -13,7 +14,7 @@ from nncosim.compiler.image import Image, Segment
 from nncosim.compiler.ir import Concat, Network, Op, Table
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
-from nncosim.compiler.j3dai.fusion import Choice, fuse
+from nncosim.compiler.j3dai.fusion import Fuser
 from nncosim.compiler.j3dai.inplace import tensor_lives
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.prefetch import prefetch
@@ -21,7 +22,7 @@ from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest, parameter_buf
 from nncosim.compiler.j3dai.traffic import traffic_table
 from nncosim.compiler.j3dai.transfers import Transfer
 from nncosim.compiler.layout import Layout, size_bytes
-from nncosim.compiler.placement import Buffer, Placement
+from nncosim.compiler.placement import Buffer, Placement, PlacementError
 from nncosim.compiler.proof import RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.compiler.tiles import TensorPlace, tile_table
@@ -122,11 +123,16 @@ class J3daiBackend:
         ops = [op for op in network.ops if not (isinstance(op, Concat) and _is_view(op, views))]
         nests = [choice[op.name].kernel.code(op, network, platform) for op in ops]
         alone = [compile_nest(nest, platform) for nest in nests]
-        chosen = [Choice((i,), code) for i, code in enumerate(alone)]
-        if self.fusion != "off":
-            chosen = fuse(network, platform, ops, nests, alone, views, self.fusion == "prefer")
+        fuser = Fuser(network, platform, ops, nests, alone, views)
+        avoid = fuser.could_stay(list(network.tensors)) if self.fusion == "prefer" else ()
+        return self._lowered(fuser, views, frozenset(avoid))
+
+    def _lowered(self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str]) -> Lowered:
+        """`avoid`: tensors that are to stay in L1 where that is possible."""
+        network, platform = fuser.network, fuser.platform
+        chosen = fuser.separate() if self.fusion == "off" else fuser.layers(avoid)
         layers = [
-            _Layer(tuple(ops[i] for i in each.ops), ahead.code, ahead.programs_at, ahead.transfers)
+            _Layer(tuple(fuser.ops[i] for i in each.ops), ahead.code, ahead.programs_at, ahead.transfers)
             for each, ahead in zip(chosen, prefetch([each.code for each in chosen], platform), strict=True)
         ]
         inside = frozenset(name for layer in layers for name in layer.inside)
@@ -135,7 +141,22 @@ class J3daiBackend:
         buffers = (*tensors, *(b for layer in layers for b in _layer_buffers(layer)))
         lives = tensor_lives([(layer.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
         layouts = tensor_layouts(network, platform)
-        return Lowered(schedule, buffers, layouts, tuple(layers), lives=lives, inside=inside)
+        relax = partial(self._relaxed, fuser, views, avoid, inside) if self.fusion != "off" else None
+        return Lowered(schedule, buffers, layouts, tuple(layers), lives=lives, inside=inside, relax=relax)
+
+    def _relaxed(
+        self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str], inside: frozenset[str],
+        error: PlacementError,
+    ) -> Lowered | None:
+        """With the largest tensors where the memory is fullest kept in L1, one more at a time."""
+        names = [name for name, _ in sorted(error.alive, key=lambda item: (-item[1], item[0]))]
+        for name in fuser.could_stay(names):
+            if name not in avoid:
+                avoid |= {name}
+                other = self._lowered(fuser, views, avoid)
+                if other.inside - inside:
+                    return other
+        return None
 
     def link(self, network: Network, platform: Platform, lowered: Lowered, placement: Placement) -> Image:
         assert isinstance(platform, J3dai)

@@ -17,7 +17,8 @@ from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "External", "FusedPlan", "FusedRegion", "Group", "Made", "Part", "fusable", "make_fused_plan", "parts_of", "walked",
+    "External", "FusedPlan", "FusedRegion", "Group", "Made", "Part", "flat", "fusable", "make_fused_plan", "parts_of",
+    "walked",
 ]  # fmt: skip
 
 _MOST_WIDTH = 4095  # what the cluster's registers of widths hold

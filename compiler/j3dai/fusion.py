@@ -12,30 +12,29 @@ from itertools import pairwise
 
 from nncosim.compiler.ir import Network, Op
 from nncosim.compiler.j3dai.fold import ProgramTooLong
-from nncosim.compiler.j3dai.fused_plan import FusedPlan, Group, fusable, make_fused_plan, walked
+from nncosim.compiler.j3dai.fused_plan import FusedPlan, Group, flat, fusable, make_fused_plan, walked
 from nncosim.compiler.j3dai.plan import jobs_of
 from nncosim.compiler.j3dai.tiling import LayerCode, cuts, measure, realize
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["Choice", "compile_group", "fuse", "group_of", "paths"]
+__all__ = ["Choice", "Fuser", "compile_group", "group_of", "paths"]
 
 _MOST_MEMBERS = 5
 _FINALISTS = 3
 _START = 150  # cycles from the list's start to a cluster's first job
 _MEMBER_CYCLES = 45  # setting up a member for a tile, about
 _BLOCK_CYCLES = 12
-_WORTH_TRYING = 1.1  # estimate of a group as a share of what its members take alone
+_LEAST_GAIN = 0.01  # share of its members' cycles that a group has to save by estimate to be looked at
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Operators that are run as one layer. `ops`: indices, in order; `lost`: what else was considered, in words."""
+    """Operators that are run as one layer. `ops`: indices, in order."""
 
     ops: tuple[int, ...]
     code: LayerCode
-    lost: tuple[str, ...] = ()
 
 
 def _links(network: Network, ops: Sequence[Op], nests: Sequence[Nest], kept: Mapping[str, str]) -> dict[int, int]:
@@ -95,25 +94,55 @@ def _grids(group: Group, platform: J3dai) -> Iterator[tuple[int, int]]:
                 yield py, px
 
 
+def _fits(group: Group, platform: J3dai, rows: int, columns: int) -> bool:
+    """Whether a tile of that size may fit L1 at all, as if it lay in the middle of the map."""
+    words = rows * columns * group.last.out_blocks * group.last.upsample[1]
+    sizes: list[int] = []
+    for i, nest in reversed(list(enumerate(group.members))):
+        spans = []
+        for axis, size in enumerate((rows, columns)):
+            need = (size - 1) * nest.stride[axis] + (nest.kernel[axis] - 1) * nest.dilation[axis] + 1
+            spans.append(min(need, nest.in_map[axis]))
+        rows, columns = spans
+        outside = sum(s.blocks for j, s in enumerate(nest.sources) if j != group.chained[i])
+        words += rows * columns * outside
+        if i:
+            sizes.append(rows * columns * group.members[i - 1].out_blocks)
+    sizes.append(0)
+    return words + max(a + b for a, b in pairwise(sizes)) <= platform.l1_words
+
+
 def _plans(group: Group, platform: J3dai) -> Iterator[FusedPlan]:
     """Plans with the largest tiles that fit, and the next smaller ones."""
     total = sum(n.out_blocks * (n.record_words + n.weight_words) for n in group.members)
-    modes: list[int | None] = [None] if total <= platform.wmem_words else []
-    modes += [platform.wmem_words // k for k in (2, 4)] if not modes else []
+    modes: list[int | None] = [None] if total <= platform.wmem_words else [platform.wmem_words // k for k in (2, 4)]
+    pes = platform.pes_per_ncb
     for grid in _grids(group, platform):
         rows = -(-group.last.out_map[0] // grid[0])
-        columns = -(-group.last.out_map[1] // platform.pes_per_ncb // grid[1])
-        for mode in modes:
-            for slots in ((2, 2), (2, 1), (1, 1)):
-                for x in cuts(max(1, columns), 64)[:8]:
-                    fitting = 0
-                    for y in cuts(rows, 512):
-                        plan = make_fused_plan(group, platform, grid, (y, x), slots, mode)
-                        if plan is not None:
-                            fitting += 1
-                            yield plan
-                        if fitting >= 2:
-                            break
+        columns = -(-group.last.out_map[1] // pes // grid[1])
+        for x in cuts(max(1, columns), 64)[:8]:
+            fitting = 0
+            for y in cuts(rows, 512):
+                wide = min(-(-columns // x) * pes, group.last.out_map[1])
+                if not _fits(group, platform, -(-rows // y), wide):
+                    continue
+                for mode in modes:
+                    found = _slotted(group, platform, grid, (y, x), mode)
+                    fitting += any(p.input_slots > 1 or max(len(r.steps) for r in p.regions) == 1 for p in found[:1])
+                    yield from found
+                if fitting >= 2:
+                    break
+
+
+def _slotted(
+    group: Group, platform: J3dai, grid: tuple[int, int], parts: tuple[int, int], mode: int | None
+) -> list[FusedPlan]:
+    """The plan with as many buffers as fit."""
+    for slots in ((2, 2), (2, 1), (1, 1)):
+        plan = make_fused_plan(group, platform, grid, parts, slots, mode)
+        if plan is not None:
+            return [plan]
+    return []
 
 
 def _estimate(plan: FusedPlan) -> float:
@@ -143,13 +172,15 @@ def _estimate(plan: FusedPlan) -> float:
 
 def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> LayerCode | None:
     """The fastest plan that was found; None if none fits. `limit`: estimates beyond are not looked at."""
+    if limit is not None and _least(group, platform) > limit:
+        return None
     ranked = sorted(((_estimate(p), i, p) for i, p in enumerate(_plans(group, platform))), key=lambda t: t[:2])
     best: LayerCode | None = None
     tried = 0
     for estimate, _, plan in ranked:
         if tried >= _FINALISTS or (limit is not None and estimate > limit):
             break
-        if best is not None and estimate > 1.3 * best.cycles:
+        if best is not None and estimate > 1.1 * best.cycles:
             break
         try:
             code = realize(plan)
@@ -162,43 +193,73 @@ def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> 
     return best
 
 
-def fuse(
-    network: Network, platform: J3dai, ops: Sequence[Op], nests: Sequence[Nest], alone: Sequence[LayerCode],
-    kept: Mapping[str, str], prefer: bool = False,
-) -> list[Choice]:
-    """The network as layers, each an operator or a group, in an order in which each reads what is there.
+def _least(group: Group, platform: J3dai) -> float:
+    """Cycles of a group in which nothing is computed twice and nobody ever waits."""
+    work = 0.0
+    for nest in group.members:
+        groups = nest.out_map[0] * nest.out_map[1] / platform.pes_per_ncb
+        if not flat(nest):
+            groups = nest.out_map[0] * -(-nest.out_map[1] // platform.pes_per_ncb)
+        work += groups * nest.out_blocks * (2 if nest.pair else 1) * job_cycles(nest)
+    return _START + work / platform.clusters
+
+
+class Fuser:
+    """A network's operators with what each, and each group of them, costs; remembers what was measured.
 
     Args:
         ops, nests, alone: the operators that do something, their nests, and the code of each on its own.
         kept: tensors that lie inside others, with those.
-        prefer: keep as many bytes as possible out of L2, and only then look at cycles.
     """
-    out: list[Choice] = []
-    for path in paths(network, ops, nests, kept):
-        out += _cut(network, platform, path, ops, nests, alone, prefer)
-    return sorted(out, key=lambda choice: choice.ops[-1])
 
+    def __init__(
+        self, network: Network, platform: J3dai, ops: Sequence[Op], nests: Sequence[Nest],
+        alone: Sequence[LayerCode], kept: Mapping[str, str],
+    ):  # fmt: skip
+        self.network, self.platform, self.ops, self.nests, self.alone = network, platform, ops, nests, alone
+        self.paths = paths(network, ops, nests, kept)
+        self._codes: dict[tuple[tuple[int, ...], bool], LayerCode | None] = {}
 
-def _cut(
-    network: Network, platform: J3dai, path: tuple[int, ...], ops: Sequence[Op], nests: Sequence[Nest],
-    alone: Sequence[LayerCode], prefer: bool,
-) -> list[Choice]:
-    """The cheapest way to cut a path into groups: best[k] is for its first k operators."""
-    best: list[tuple[tuple[float, float], list[Choice]]] = [((0.0, 0.0), [])]
-    for end in range(1, len(path) + 1):
-        found: list[tuple[tuple[float, float], list[Choice]]] = []
-        for start in range(max(0, end - _MOST_MEMBERS), end):
-            members = path[start:end]
-            separate = sum(alone[i].cycles for i in members)
-            if len(members) == 1:
-                code: LayerCode | None = alone[members[0]]
-            else:
-                limit = None if prefer else _WORTH_TRYING * separate
-                code = compile_group(group_of(network, [nests[i] for i in members]), platform, limit)
-            if code is None:
-                continue
-            (stored, cycles), before = best[start]
-            stored += network.tensors[ops[members[-1]].output].elements if prefer else 0
-            found.append(((stored, cycles + code.cycles), [*before, Choice(members, code)]))
-        best.append(min(found, key=lambda item: item[0]))
-    return best[-1][1]
+    def separate(self) -> list[Choice]:
+        """Nothing fused."""
+        return [Choice((i,), code) for i, code in enumerate(self.alone)]
+
+    def layers(self, avoid: frozenset[str] = frozenset()) -> list[Choice]:
+        """Operators and groups in an order in which each reads what is there, with the fewest cycles in sum.
+
+        Args:
+            avoid: tensors that are to stay out of L2 where that is possible at all, whatever it costs.
+        """
+        out = [choice for path in self.paths for choice in self._cut(path, avoid)]
+        return sorted(out, key=lambda choice: choice.ops[-1])
+
+    def could_stay(self, tensors: Sequence[str]) -> list[str]:
+        """Those of the tensors that a group could keep in L1."""
+        within = {self.ops[i].output for path in self.paths for i in path[:-1]}
+        return [name for name in tensors if name in within]
+
+    def _cut(self, path: tuple[int, ...], avoid: frozenset[str]) -> list[Choice]:
+        """The cheapest way to cut a path into groups: best[k] is for its first k operators."""
+        best: list[tuple[tuple[int, int], list[Choice]]] = [((0, 0), [])]
+        for end in range(1, len(path) + 1):
+            found = []
+            for start in range(max(0, end - _MOST_MEMBERS), end):
+                members = path[start:end]
+                code = self._code(members, any(self.ops[i].output in avoid for i in members[:-1]))
+                if code is not None:
+                    (stored, cycles), before = best[start]
+                    stored += self.ops[members[-1]].output in avoid
+                    found.append(((stored, cycles + code.cycles), [*before, Choice(members, code)]))
+            best.append(min(found, key=lambda item: item[0]))
+        return best[-1][1]
+
+    def _code(self, members: tuple[int, ...], wanted: bool) -> LayerCode | None:
+        """`wanted`: even if it is slower than its members are alone."""
+        if len(members) == 1:
+            return self.alone[members[0]]
+        key = (members, wanted)
+        if key not in self._codes:
+            limit = None if wanted else (1 - _LEAST_GAIN) * sum(self.alone[i].cycles for i in members)
+            group = group_of(self.network, [self.nests[i] for i in members])
+            self._codes[key] = compile_group(group, self.platform, limit)
+        return self._codes[key]
