@@ -109,7 +109,7 @@ def _by_program(writes: npt.NDArray[np.void]) -> dict[tuple[int, int], _Lines]:
     sorted_writes = writes[order]
     keys = sorted_writes["cluster"].astype(np.int64) << 32 | sorted_writes["run"]
     values, starts = np.unique(keys, return_index=True)
-    ends = [*starts[1:], len(keys)]
+    ends = [*starts[1:], *[len(keys)] * bool(len(keys))]
     return {
         (int(key) >> 32, int(key) & 0xFFFF_FFFF): _Lines(sorted_writes[a:b])
         for key, a, b in zip(values, starts, ends, strict=True)
