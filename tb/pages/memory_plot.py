@@ -73,7 +73,7 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
     source = _source(run, memory, base)
     top = max(source.data["top"]) * 1.08
     plot = figure(
-        height=HEIGHT, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(0, min(size / KIB, top)),
+        height=HEIGHT, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(start=0, end=min(size / KIB, top)),
         min_border_left=LEFT,
         tools=x_tools(), x_axis_label="cycles since the inference began", y_axis_label=f"address in {memory} (KiB)",
     )  # fmt: skip

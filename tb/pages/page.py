@@ -30,7 +30,7 @@ _VERDICTS = {
 
 
 def _plots(run: Run) -> dict[str, Any]:
-    x_range = Range1d(0, max(run.end, 1), bounds="auto", name="cycles")
+    x_range = Range1d(start=0, end=max(run.end, 1), bounds="auto", name="cycles")
     plots: dict[str, Any] = {"timeline": timeline_plot(run, x_range)} if run.intervals else {}
     roofline = roofline_plot(run)
     if roofline is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from bokeh.models import (
     BoxZoomTool,
@@ -28,7 +28,7 @@ ROW = 26
 """Height of a layer's row in pixels."""
 
 
-def _tools(dimensions: str) -> list[Any]:
+def _tools(dimensions: Literal["width", "both"]) -> list[Any]:
     wheel = WheelZoomTool(dimensions=dimensions, modifiers={"ctrl": True})  # the wheel alone scrolls the page
     return [PanTool(dimensions=dimensions), wheel, BoxZoomTool(dimensions=dimensions), ResetTool()]
 
@@ -79,7 +79,7 @@ def roofline_plot(run: Run) -> Any | None:
     low_y, high_y = min(peak / 16, min(ys) / 1.7), peak * 1.8
     plot = figure(
         height=HEIGHT, sizing_mode="stretch_width", x_axis_type="log", y_axis_type="log", tools=_tools("both"),
-        x_range=Range1d(low_x, high_x), y_range=Range1d(low_y, high_y),
+        x_range=Range1d(start=low_x, end=high_x), y_range=Range1d(start=low_y, end=high_y),
         x_axis_label="MAC for each byte moved over the port", y_axis_label="MAC/cycle",
     )  # fmt: skip
     plot.line([low_x, ridge, high_x], [width * low_x, peak, peak], color="#333333", line_width=2)
@@ -149,8 +149,9 @@ def bars_plot(run: Run) -> Any:
         "colour": ["#0072b2" if layer["in_time"] else "#d55e00" for layer in layers],
     })  # fmt: skip
     plot = figure(
-        height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(*reversed(names)),
-        x_range=Range1d(0, max([1, *measured, *predicted]) * 1.05), tools=_tools("width"), x_axis_label="cycles",
+        height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(factors=names[::-1]),
+        x_range=Range1d(start=0, end=max([1, *measured, *predicted]) * 1.05), tools=_tools("width"),
+        x_axis_label="cycles",
     )  # fmt: skip
     wide = plot.hbar(y="name", right="predicted", height=0.86, color="#c8c8c8", source=source,
                      legend_label="predicted")  # fmt: skip
@@ -182,8 +183,8 @@ def shares_plot(run: Run) -> Any:
             mean = sum(c.get(category, 0) for c in own) / len(own) if own else 0.0
             data[category].append(100 * mean / cycles if cycles else 0.0)
     plot = figure(
-        height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(*reversed(names)),
-        x_range=Range1d(0, 100), tools=[ResetTool()], x_axis_label="percent of the layer's cycles",
+        height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(factors=names[::-1]),
+        x_range=Range1d(start=0, end=100), tools=[ResetTool()], x_axis_label="percent of the layer's cycles",
     )  # fmt: skip
     labels = [category_name(category) for category in categories]
     bars = plot.hbar_stack(categories, y="name", height=0.7, color=[CATEGORY_COLOURS[c] for c in categories],

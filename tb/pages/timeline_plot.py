@@ -92,8 +92,8 @@ def timeline_plot(run: Run, x_range: Range1d) -> Any:
     """An empty plot that timeline.js fills."""
     rows = ["layers", *(run.activities[number].engine for number in _engines(run))]
     plot = figure(
-        height=ROW * len(rows) + 80, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(len(rows), 0),
-        min_border_left=LEFT,
+        height=ROW * len(rows) + 80, sizing_mode="stretch_width", min_border_left=LEFT,
+        x_range=x_range, y_range=Range1d(start=len(rows), end=0),
         tools=x_tools(), toolbar_location="right", x_axis_label="cycles since the inference began", name="timeline",
     )  # fmt: skip
     source = ColumnDataSource(
