@@ -16,6 +16,7 @@ __all__ = [
     "LAYER_SHARE",
     "TOTAL_SHARE",
     "LayerReport",
+    "Member",
     "Pace",
     "Report",
     "Requantization",
@@ -83,12 +84,33 @@ class Requantization:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One operator of a schedule step that runs several. `first`: the first wrong element of what it makes."""
+
+    name: str
+    op: str
+    macs: int
+    exact: bool
+    first: Divergence | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "op": self.op,
+            "macs": self.macs,
+            "bit_exact": self.exact,
+            "first_divergence": divergence_json(self.first),
+        }
+
+
+@dataclass(frozen=True)
 class LayerReport:
     """One schedule step. `cycles` and `counters` are None and empty if the run stopped before its end.
 
     `cycles`, `predicted_cycles`, `counters`: in the first inference; `later`: in each inference after it.
     `counters`: engine -> category -> cycles, as the bench read them; each engine's add up to `cycles`.
     `tensors`: how many tensors were compared, `first` the first wrong element among them.
+    `members`: the operators of a fused group, in order; empty where the step is one operator.
     """
 
     name: str
@@ -102,6 +124,7 @@ class LayerReport:
     first: Divergence | None = None
     requantization: str = ""
     later: tuple[Pace, ...] = ()
+    members: tuple[Member, ...] = ()
 
     @property
     def mac_per_cycle(self) -> float | None:
@@ -138,6 +161,7 @@ class LayerReport:
         return {
             "name": self.name,
             "op": self.op,
+            "members": [member.to_json() for member in self.members],
             "engine": self.engine,
             "macs": self.macs,
             "cycles": self.cycles,
@@ -324,6 +348,12 @@ def _interval(frame: Frame, index: int) -> Interval | None:
     return next((i for i in frame.intervals if i.step == index), None)
 
 
+def _member(network: Network, op: Op, comparison: Comparison) -> Member:
+    tensors = comparison.of_op(op.name)
+    first = next((t.first for t in tensors if not t.exact), None)
+    return Member(op.name, operator_name(network, op), macs_of(network, op), all(t.exact for t in tensors), first)
+
+
 def _layer(
     network: Network, index: int, step: Step, frames: Sequence[Frame], comparison: Comparison
 ) -> LayerReport:
@@ -348,6 +378,7 @@ def _layer(
         first=next((t.first for t in tensors if not t.exact), None),
         requantization=text,
         later=tuple(later),
+        members=tuple(_member(network, op, comparison) for op in ops) if len(ops) > 1 else (),
     )
 
 

@@ -57,8 +57,8 @@ def _exactness(layer: LayerReport) -> Text:
 
 def _layer_cells(layer: LayerReport) -> dict[str, str | Text]:
     return {
-        "layer": escape(layer.name),
-        "operator": escape(layer.op),
+        "layer": escape("\n".join(member.name for member in layer.members) or layer.name),
+        "operator": escape("\n".join(member.op for member in layer.members) or layer.op),
         "engine": escape(layer.engine),
         "MACs": _number(layer.macs),
         "predicted": _number(layer.predicted_cycles),
