@@ -53,7 +53,7 @@ class Odometer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._select(m)
-        pending, rewind = Signal(), Signal()
+        pending, rewind = Signal(name="pending"), Signal(name="rewind")
         m.d.sync += [pending.eq(self.base_we), rewind.eq(self.base_rewind)]
         self._indexes(m, pending & rewind)
         for name, bits in self.coordinates.items():

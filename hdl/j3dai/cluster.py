@@ -105,7 +105,7 @@ class Cluster(wiring.Component):
 
     def _connect_imem(self, m: Module) -> None:
         c = self._controller
-        word, bank, half = c.pc[1:], Signal(3), Signal()
+        word, bank, half = c.pc[1:], Signal(3, name="bank"), Signal(name="half")
         m.d.sync += [bank.eq(word[:3]), half.eq(c.pc[0])]
         for b in range(BANKS):
             m.d.comb += [self._imem.r_en[b].eq(c.fetch & (word[:3] == b)), self._imem.r_row[b].eq(word[3:])]
@@ -142,8 +142,10 @@ class Cluster(wiring.Component):
     def _connect_reads(self, m: Module) -> None:
         """L1's read port: address in stage 0, read in 1, rotation in 2; STORE beats, window fetches, look-ups."""
         f, s, w = self._fetch, self._sequencer, self._window
-        address, first_1, first_2 = Signal(14), Signal(3), Signal(3)
-        look_up, read, read_1, store_1, store_2 = Signal(), Signal(), Signal(), Signal(), Signal()
+        address, first_1, first_2 = Signal(14, name="address"), Signal(3, name="first_1"), Signal(3, name="first_2")
+        look_up, read, read_1, store_1, store_2 = (
+            Signal(name="look_up"), Signal(name="read"), Signal(name="read_1"), Signal(name="store_1"),
+            Signal(name="store_2"))
         m.d.comb += [
             address.eq(Mux(self.rd_valid, self.rd_addr, f.address)),
             look_up.eq(s.issue & s.table_valid), read.eq(self.rd_valid | f.go | look_up),
@@ -177,11 +179,13 @@ class Cluster(wiring.Component):
     def _connect_wmem(self, m: Module) -> Signal:
         """Weights (read in stage 1, registered for stage 3) and LDP. Returns the 16 weights of stage 3."""
         s, c = self._sequencer, self._controller
-        row_1, read_1, read_2 = Signal(self._wmem.row_bits), Signal(BANKS), Signal()
-        bank_1, bank_2 = Signal(3), Signal(3)
+        row_1, read_1, read_2 = (
+            Signal(self._wmem.row_bits, name="row_1"), Signal(BANKS, name="read_1"), Signal(name="read_2"))
+        bank_1, bank_2 = Signal(3, name="bank_1"), Signal(3, name="bank_2")
         record_base = view(LdP, c.ir).base
-        ldp, ldp_1 = c.executes[Opcode.LDP], Signal(2)  # bit 0: the first line is at the port; bit 1: the second
-        ldp_set, self._ldp_2 = Signal(), Signal(2)
+        # bit 0: the first line is at the port; bit 1: the second
+        ldp, ldp_1 = c.executes[Opcode.LDP], Signal(2, name="ldp_1")
+        ldp_set, self._ldp_2 = Signal(name="ldp_set"), Signal(2, name="ldp_2")
         m.d.sync += [
             read_1.eq(0), ldp_1.eq(Cat(ldp, ldp_1)), self._ldp_2.eq(ldp_1),
             bank_1.eq(s.pointer[:3]), bank_2.eq(bank_1),

@@ -41,13 +41,14 @@ class Controller(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._decode, self._execute = Signal(), Signal()
+        self._decode, self._execute = Signal(name="decode"), Signal(name="execute")
         self._begins = Signal()
         self._opcode = Signal(6)
         m.d.comb += self._opcode.eq(self.ir[:6])
         positive = self._semaphores(m)
         begins = self._start(m, positive)
-        done, fault = Signal(), Signal()  # the instruction executes in this cycle, traps in this cycle
+        # the instruction executes in this cycle, traps in this cycle
+        done, fault = Signal(name="done"), Signal(name="fault")
         ready, known = self._ready(m, positive)
         loop_fault, after = self._loops(m, done, begins)
         m.d.comb += [
@@ -76,7 +77,7 @@ class Controller(wiring.Component):
 
     def _start(self, m: Module, positive: Value) -> Signal:
         """Arming; high in the cycle in which an armed cluster begins."""
-        begins, start_pc = self._begins, Signal(PC_BITS)
+        begins, start_pc = self._begins, Signal(PC_BITS, name="start_pc")
         m.d.comb += begins.eq(self.armed & ~self.running & ~self.trap & positive[START_SEMAPHORE])
         with m.If(begins):
             m.d.sync += [self.running.eq(1), self.armed.eq(0), self.pc.eq(start_pc)]
@@ -109,7 +110,7 @@ class Controller(wiring.Component):
 
     def _ready(self, m: Module, positive: Signal) -> tuple[Signal, Signal]:
         """Whether the instruction in `ir` may execute now, and whether its opcode exists."""
-        ready, known = Signal(), Signal()
+        ready, known = Signal(name="ready"), Signal(name="known")
         m.d.comb += [ready.eq(~self.sequencer_busy), known.eq(1)]
         with m.Switch(self._opcode):
             with m.Case(Opcode.NOP, Opcode.LOOP):
@@ -134,9 +135,9 @@ class Controller(wiring.Component):
         last = Array(Signal(PC_BITS, name=f"last{k}") for k in range(_LEVELS))
         left = Array(Signal(16, name=f"left{k}") for k in range(_LEVELS))
         fields = view(Loop, self.ir)
-        is_loop, fault = Signal(), Signal()
-        top, at_end, again = Signal(range(_LEVELS)), Signal(), Signal()
-        following, after = Signal(PC_BITS), Signal(PC_BITS)
+        is_loop, fault = Signal(name="is_loop"), Signal(name="fault")
+        top, at_end, again = Signal(range(_LEVELS), name="top"), Signal(name="at_end"), Signal(name="again")
+        following, after = Signal(PC_BITS, name="following"), Signal(PC_BITS, name="after")
         m.d.comb += [
             is_loop.eq(self._opcode == Opcode.LOOP),
             fault.eq(is_loop & ((fields.count == 0) | (fields.body == 0) | (depth == _LEVELS))),

@@ -70,12 +70,13 @@ class Dmpa(wiring.Component):
 
         # The descriptor whose beats are being issued.
         current = Signal(Descriptor)
-        running, current_list, current_addr = Signal(), Signal(32), Signal(20)
-        issue, port_wait = Signal(), Signal()
+        running, current_list, current_addr = (
+            Signal(name="running"), Signal(32, name="current_list"), Signal(20, name="current_addr"))
+        issue, port_wait = Signal(name="issue"), Signal(name="port_wait")
         beyond = self._issue(m, current, running, walk, fetch, paths, issue, port_wait)
 
         finished = Signal()
-        take, refuse = Signal(), Signal()
+        take, refuse = Signal(name="take"), Signal(name="refuse")
         turn = fetch.next_valid & (~running | finished) & ~self.trap
         m.d.comb += [
             finished.eq(issue & (walk.last | (current.op == DmpaOp.SYNC))),
@@ -132,10 +133,10 @@ class Dmpa(wiring.Component):
                paths: DmpaPaths, issue: Signal, port_wait: Signal) -> Signal:
         """Decide whether this cycle issues a beat; gives the condition of an L2 address beyond the end."""
         is_load, is_store = current.op == DmpaOp.LOAD, current.op == DmpaOp.STORE
-        loads, stores = Signal(LOAD_TO_STORE - 1), Signal(STORE_TO_LOAD - 1)
+        loads, stores = Signal(LOAD_TO_STORE - 1, name="loads"), Signal(STORE_TO_LOAD - 1, name="stores")
         m.d.sync += [loads.eq(Cat(issue & is_load, loads)), stores.eq(Cat(issue & is_store, stores))]
         drain = (current.local[14:] == Space.L1) & (current.clusters[:self.clusters] & self.drain_ahead).any()
-        beyond, ordered = Signal(), Signal()
+        beyond, ordered = Signal(name="beyond"), Signal(name="ordered")
         m.d.comb += [
             ordered.eq(running & ~self.trap & Mux(is_store, ~loads.any(), ~stores.any())),
             beyond.eq(ordered & (is_load | is_store) & (walk.end > self.l2_words)),
@@ -162,7 +163,7 @@ class Dmpa(wiring.Component):
 
     def _count(self, m: Module, busy: Signal, port: Signal, nothing: Signal, waits: Signal) -> None:
         m.submodules.counter = counter = EngineCounters()
-        state, registered = Signal(3), Signal(3, init=NO_STATE)
+        state, registered = Signal(3, name="state"), Signal(3, init=NO_STATE, name="registered")
         m.d.sync += registered.eq(state)
         m.d.comb += [
             counter.state.eq(registered), self.counters.eq(counter.counters), self.probe_state.eq(registered),

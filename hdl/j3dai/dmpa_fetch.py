@@ -48,8 +48,10 @@ class DescriptorFetch(wiring.Component):
         head, queued, pop = self._queue(m)
 
         # The list being read: address of its next line, and how far the line in the buffer has been used.
-        active, line_addr, list_index = Signal(), Signal(20), Signal(32, init=0xFFFF_FFFF)
-        on_port, arriving, buffered, slot = Signal(), Signal(), Signal(), Signal(2)
+        active, line_addr, list_index = (
+            Signal(name="active"), Signal(20, name="line_addr"), Signal(32, init=0xFFFF_FFFF, name="list_index"))
+        on_port, arriving, buffered, slot = (
+            Signal(name="on_port"), Signal(name="arriving"), Signal(name="buffered"), Signal(2, name="slot"))
         buffer = Signal(_LINE_BITS)
         wanted = Signal()
         m.d.comb += [
@@ -86,8 +88,9 @@ class DescriptorFetch(wiring.Component):
     def _queue(self, m: Module) -> tuple[Signal, Signal, Signal]:
         """The list queue; gives its oldest address, whether there is one, and the signal that removes it."""
         places = Array(Signal(20, name=f"list{k}") for k in range(LISTS))
-        first, count, pop, push = Signal(2), Signal(3), Signal(), Signal()
-        head, queued = Signal(20), Signal()
+        first, count, pop, push = (
+            Signal(2, name="first"), Signal(3, name="count"), Signal(name="pop"), Signal(name="push"))
+        head, queued = Signal(20, name="head"), Signal(name="queued")
         usable = (self.push_addr[:3] == 0) & (self.push_addr < self.l2_words)
         m.d.comb += [
             head.eq(places[first]), queued.eq(count != 0), self.free.eq(LISTS - count),

@@ -32,9 +32,11 @@ class BeatWalk(wiring.Component):
         m = Module()
         d = self.descriptor
         current = Signal(Descriptor)
-        rest0, rest1, rest2 = Signal(16), Signal(12), Signal(12)  # what is left after this: words, runs, runs of runs
-        run_l2, run_local = Signal(20), Signal(14)  # where the current run of runs (dimension 2) and run began
-        plane_l2, plane_local = Signal(20), Signal(14)
+        # what is left after this: words, runs, runs of runs
+        rest0, rest1, rest2 = Signal(16, name="rest0"), Signal(12, name="rest1"), Signal(12, name="rest2")
+        # where the current run of runs (dimension 2) and run began
+        run_l2, run_local = Signal(20, name="run_l2"), Signal(14, name="run_local")
+        plane_l2, plane_local = Signal(20, name="plane_l2"), Signal(14, name="plane_local")
 
         count = Signal(4)
         run_ends = Signal()

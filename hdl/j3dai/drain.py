@@ -71,7 +71,7 @@ class DrainControl(wiring.Component):
         agu = m.submodules.agu = Odometer(3, 0, {"a": 14, "x": 13}, {"a": 14, "x": 8})
         base_command(m, agu, self.ir, self.executes, Agu.O)
         dim_command(m, agu, self.ir, self.executes, Agu.O)
-        settings, job = Signal(SetO), Signal(_Job)
+        settings, job = Signal(SetO, name="settings"), Signal(_Job, name="job")
         with m.If(self.executes[Opcode.SETO]):
             m.d.sync += settings.eq(view(SetO, self.ir))
         pair = self.mode == Drain.PAIR
@@ -95,7 +95,7 @@ class DrainControl(wiring.Component):
         """One pixel a cycle through the requantizers' stages, in step with their registers."""
         m.d.comb += self.copy_s6.eq(token[_COPY - 1])
         pixel = [Signal(3, name=f"pixel{k}") for k in range(REQUANT_STAGES + 1)]
-        add, keep = Signal(4), Signal(6)
+        add, keep = Signal(4, name="add"), Signal(6, name="keep")
         running = Signal(REQUANT_STAGES + 1)
         begins = self.copy_s6
         m.d.sync += [
@@ -115,7 +115,8 @@ class DrainControl(wiring.Component):
     def _write(self, m: Module, token: Signal, job: Signal, inside: Signal) -> None:
         """One line, or with ostride two in consecutive cycles; the second from registers of its own."""
         rotates = DRAIN_TO_L1_WRITE - 1
-        upper_valid, upper_address, upper_inside = Signal(), Signal(14), Signal(4)
+        upper_valid, upper_address, upper_inside = (
+            Signal(name="upper_valid"), Signal(14, name="upper_address"), Signal(4, name="upper_inside"))
         lower = Signal()
         m.d.comb += lower.eq(token[rotates - 1] & ~job.keep)
         m.d.sync += [

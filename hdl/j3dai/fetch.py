@@ -78,7 +78,8 @@ class WindowFetch(wiring.Component):
 
     def _settings(self, m: Module) -> Signal:
         settings = Signal(SetI)
-        self._spread, self._single = Signal(), Signal(init=1)  # what a pstride of 0 means, as after reset
+        # what a pstride of 0 means, as after reset
+        self._spread, self._single = Signal(name="spread"), Signal(init=1, name="single")
         fields = view(SetI, self.ir)
         with m.If(self.executes[Opcode.SETI]):
             m.d.sync += [
@@ -90,9 +91,9 @@ class WindowFetch(wiring.Component):
 
     def _phases(self, m: Module, settings: Signal) -> Signal:
         """Stage 0: which phase of which window; keeps `staged` and the number of jobs."""
-        running, jobs, phase = Signal(), Signal(16), Signal(3)
+        running, jobs, phase = Signal(name="running"), Signal(16, name="jobs"), Signal(3, name="phase")
         next_address = Signal(ADDRESS_BITS)
-        last_phase, done = Signal(), Signal()
+        last_phase, done = Signal(name="last_phase"), Signal(name="done")
         m.d.comb += [
             self.wants.eq(running & ~self.hold & (~self.staged | self.take)),
             self.go.eq(self.wants & ~self.blocked),
@@ -119,7 +120,7 @@ class WindowFetch(wiring.Component):
     def _padding(self, m: Module, settings: Signal, phase: Signal) -> None:
         """Stages 1 and 2: the x of each word, whether it lies in the map."""
         y_outside = Signal()
-        phase_1, go_1 = Signal(3), Signal()
+        phase_1, go_1 = Signal(3, name="phase_1"), Signal(name="go_1")
         m.d.sync += [phase_1.eq(phase), go_1.eq(self.go), y_outside.eq(self._agu.at_y >= settings.height)]
         for p in range(_PES):
             offset = Signal(COORDINATE_BITS, name=f"x_offset{p}")

@@ -64,9 +64,13 @@ class Host(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        instr_req, instr_addr, instr_rdata, instr_rvalid = Signal(), Signal(32), Signal(32), Signal()
-        data_req, data_we, data_be, data_rvalid = Signal(), Signal(), Signal(4), Signal()
-        data_addr, data_wdata, data_rdata = Signal(32), Signal(32), Signal(32)
+        instr_req, instr_addr, instr_rdata, instr_rvalid = (
+            Signal(name="instr_req"), Signal(32, name="instr_addr"), Signal(32, name="instr_rdata"),
+            Signal(name="instr_rvalid"))
+        data_req, data_we, data_be, data_rvalid = (
+            Signal(name="data_req"), Signal(name="data_we"), Signal(4, name="data_be"), Signal(name="data_rvalid"))
+        data_addr, data_wdata, data_rdata = (
+            Signal(32, name="data_addr"), Signal(32, name="data_wdata"), Signal(32, name="data_rdata"))
         m.submodules.core = Instance(
             "cv32e40p_top",
             p_COREV_PULP=0, p_COREV_CLUSTER=0, p_FPU=0, p_NUM_MHPMCOUNTERS=1,
@@ -87,7 +91,8 @@ class Host(wiring.Component):
         with m.If(instr_req):
             m.d.sync += self.pc.eq(instr_addr)
 
-        to_mmio, to_dmem, from_mmio, from_dmem = Signal(), Signal(), Signal(), Signal()
+        to_mmio, to_dmem, from_mmio, from_dmem = (
+            Signal(name="to_mmio"), Signal(name="to_dmem"), Signal(name="from_mmio"), Signal(name="from_dmem"))
         m.d.comb += [
             to_mmio.eq(data_req & data_addr[_MMIO_BIT]),
             to_dmem.eq(data_req & ~data_addr[_MMIO_BIT] & data_addr[_DMEM_BIT]),

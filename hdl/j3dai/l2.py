@@ -74,7 +74,7 @@ class L2(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         offset = self.addr[:3]
-        row, row_after = Signal(17), Signal(17)
+        row, row_after = Signal(17, name="row"), Signal(17, name="row_after")
         m.d.comb += [row.eq(self.addr[3:]), row_after.eq(row + 1)]
 
         # Bank k holds word (k - offset) % 8 of the beat: a rotation the other way.

@@ -70,7 +70,7 @@ class Requantizer(wiring.Component):
 
     def _multiply_add(self, m: Module) -> Signal:
         """Stages 0 to 4: x * m + (c or t), a signed 64-bit register of stage 5."""
-        x_q1, m_q1 = register(signed(32)), register(signed(32))
+        x_q1, m_q1 = register(signed(32), name="x_q1"), register(signed(32), name="m_q1")
         with m.If(self.q_en[0]):
             m.d.sync += [x_q1.eq(self.x), m_q1.eq(self._param(0, "m"))]
         part_q2 = [register(signed(40), name=f"part{i}_q2") for i in range(4)]
@@ -79,11 +79,11 @@ class Requantizer(wiring.Component):
                 m.d.sync += part_q2[i].eq(x_q1 * m_q1[8 * i:8 * i + 8])
             m.d.sync += part_q2[3].eq(x_q1 * m_q1[24:].as_signed())
         # Sums of shifted numbers: the low bits of the unshifted one pass, so the adders are 41 and 48 bits wide.
-        low_q3, high_q3 = register(signed(48)), register(signed(48))
+        low_q3, high_q3 = register(signed(48), name="low_q3"), register(signed(48), name="high_q3")
         with m.If(self.q_en[2]):
             for target, low, high in ((low_q3, part_q2[0], part_q2[1]), (high_q3, part_q2[2], part_q2[3])):
                 m.d.sync += target.eq(Cat(low[:8], (low[8:].as_signed() + high)[:40]))
-        product_q4, addend_q4 = register(signed(64)), register(signed(64))
+        product_q4, addend_q4 = register(signed(64), name="product_q4"), register(signed(64), name="addend_q4")
         wide = [register(signed(64), name=f"t{p}") for p in range(_PIXELS)]
         kept = Signal(64)
         m.d.comb += kept.eq(pick(wide, self.q_pixel3))
@@ -104,11 +104,12 @@ class Requantizer(wiring.Component):
 
     def _shift(self, m: Module, total_q5: Signal) -> tuple[Signal, Signal, Signal]:
         """Stages 5 and 6: floor(total / 2**s), the first dropped bit, and whether any other dropped bit is set."""
-        s_q5, s_q6 = register(6), register(3)
+        s_q5, s_q6 = register(6, name="s_q5"), register(3, name="s_q6")
         with m.If(self.q_en[4]):
             s = self._param(4, "s")
             m.d.sync += s_q5.eq(Cat(s[0] & ~s.all(), s[1:]))  # 63 acts as 62
-        coarse_q6, guard_q6, sticky_q6 = register(signed(64)), register(), register()
+        coarse_q6, guard_q6, sticky_q6 = (
+            register(signed(64), name="coarse_q6"), register(name="guard_q6"), register(name="sticky_q6"))
         with m.If(self.q_en[5]):
             by = s_q5[3:]
             m.d.sync += [
@@ -116,7 +117,8 @@ class Requantizer(wiring.Component):
                 guard_q6.eq(pick([Const(0, 1), *(total_q5[8 * k - 1] for k in range(1, 8))], by)),
                 sticky_q6.eq((total_q5 & pick([_below_guard(8 * k) for k in range(8)], by)) != 0),
             ]
-        floor_q7, guard_q7, sticky_q7 = register(signed(64)), register(), register()
+        floor_q7, guard_q7, sticky_q7 = (
+            register(signed(64), name="floor_q7"), register(name="guard_q7"), register(name="sticky_q7"))
         with m.If(self.q_en[6]):
             rest = coarse_q6[:8] & pick([_below_guard(j) for j in range(8)], s_q6)
             m.d.sync += [
@@ -128,7 +130,7 @@ class Requantizer(wiring.Component):
 
     def _round_clip(self, m: Module, floor_q7: Signal, guard_q7: Signal, sticky_q7: Signal) -> None:
         """Stages 7 and 8. Ten bits suffice before the clip: lo and hi have nine, and rounding adds at most 1."""
-        mode_q7, wrap_q7, wrap_q8 = register(3), register(), register()
+        mode_q7, wrap_q7, wrap_q8 = register(3, name="mode_q7"), register(name="wrap_q7"), register(name="wrap_q8")
         with m.If(self.q_en[6]):
             m.d.sync += [mode_q7.eq(self._param(6, "rounding")), wrap_q7.eq(self._param(6, "wrap"))]
         negative, odd = floor_q7[63], floor_q7[0]
@@ -147,7 +149,9 @@ class Requantizer(wiring.Component):
                     m.d.comb += up.eq(rule)
         fits = floor_q7[9:].all() | ~floor_q7[9:].any()
         limit = Cat((~negative).replicate(9), negative).as_signed()
-        small_q8, up_q8, lo_q8, hi_q8 = register(signed(10)), register(), register(signed(9)), register(signed(9))
+        small_q8, up_q8, lo_q8, hi_q8 = (
+            register(signed(10), name="small_q8"), register(name="up_q8"), register(signed(9), name="lo_q8"),
+            register(signed(9), name="hi_q8"))
         with m.If(self.q_en[7]):
             m.d.sync += [
                 small_q8.eq(Mux(fits | wrap_q7, floor_q7[:10].as_signed(), limit)), up_q8.eq(up),

@@ -45,10 +45,11 @@ class Sequencer(wiring.Component):
         is_table = Signal()
         m.d.comb += is_table.eq(self.mac.op == MacOp.TABLE)
         first_window = Signal()  # no window of this job has been through yet
-        ends_job, last_job = Signal(), Signal()
+        ends_job, last_job = Signal(name="ends_job"), Signal(name="last_job")
         self._ends_job = ends_job
         clear = self._spacing(m, ends_job)
-        direct, ends_direct = Signal(), Signal()  # a micro-operation straight from the lane counter
+        # a micro-operation straight from the lane counter
+        direct, ends_direct = Signal(name="direct"), Signal(name="ends_direct")
         last_lane, current_last = self._lanes(m, is_table, clear)
         m.d.comb += ends_direct.eq(last_lane & current_last)
         table_ends, table_first = self._table(m, is_table, ends_direct, first_window, clear)
@@ -72,7 +73,7 @@ class Sequencer(wiring.Component):
 
     def _spacing(self, m: Module, ends_job: Signal) -> Signal:
         """High while a micro-operation may end a job with `last`."""
-        spacing, clear = Signal(range(DRAIN_SPACING)), Signal()
+        spacing, clear = Signal(range(DRAIN_SPACING), name="spacing"), Signal(name="clear")
         with m.If(spacing != 0):
             m.d.sync += spacing.eq(spacing - 1)
         with m.If(ends_job & self.mac.last):
@@ -82,9 +83,11 @@ class Sequencer(wiring.Component):
 
     def _lanes(self, m: Module, is_table: Signal, clear: Signal) -> tuple[Signal, Signal]:
         """The lane counter: whether it stands at the window's last lane, and whether the window is its job's last."""
-        self._in_window, self._goes, self._current_lane = Signal(), Signal(), Signal(4)
-        left, lane, in_last = Signal(4), Signal(4), Signal()
-        current_left, last_lane, current_last = Signal(4), Signal(), Signal()
+        self._in_window, self._goes, self._current_lane = (
+            Signal(name="in_window"), Signal(name="goes"), Signal(4, name="current_lane"))
+        left, lane, in_last = Signal(4, name="left"), Signal(4, name="lane"), Signal(name="in_last")
+        current_left, last_lane, current_last = (
+            Signal(4, name="current_left"), Signal(name="last_lane"), Signal(name="current_last"))
         single = self.mac.depthwise & ~is_table
         wait = self._wait = Signal(range(TABLE_LATENCY + 1))
         self._table_free = Signal()
@@ -113,8 +116,8 @@ class Sequencer(wiring.Component):
     def _table(self, m: Module, is_table: Signal, ends: Signal, first_window: Signal, clear: Signal
                ) -> tuple[Signal, Signal]:
         """One lane between its selection and its look-up: whether it ends the job, and is in the job's first window."""
-        table_ends, table_first = Signal(), Signal()
-        self._table_lane, self._table_goes = Signal(4), Signal()
+        table_ends, table_first = Signal(name="table_ends"), Signal(name="table_first")
+        self._table_lane, self._table_goes = Signal(4, name="table_lane"), Signal(name="table_goes")
         m.d.comb += [
             self._table_goes.eq(self.table_valid & ~self.blocked & (clear | ~table_ends)),
             self._table_free.eq(~self.table_valid | self._table_goes),
@@ -141,7 +144,8 @@ class Sequencer(wiring.Component):
 
     def _pointer(self, m: Module, ends_mac: Signal) -> Signal:
         """AGU W. Returns a register that is high until the job's first micro-operation is issued."""
-        pointer, following, job_start = Signal(14), Signal(14), Signal()
+        pointer, following, job_start = (
+            Signal(14, name="pointer"), Signal(14, name="following"), Signal(name="job_start"))
         m.d.comb += [
             self.pointer.eq(Mux(job_start & self.mac.rewind_w, self.w_base, pointer)),
             self.weight.eq(self.issue & (self.mac.op == MacOp.MAC)),

@@ -86,7 +86,7 @@ class WindowPath(wiring.Component):
     def _table(self, m: Module, lanes: list[Signal], padded: Signal) -> list[Value]:
         """One look-up in flight: its bytes wait for L1's port, then two registers follow it through L1."""
         operands = []
-        issue_1, issue_2 = Signal(), Signal()
+        issue_1, issue_2 = Signal(name="issue_1"), Signal(name="issue_2")
         m.d.sync += [issue_1.eq(self.table_issue), issue_2.eq(issue_1)]
         for p in range(_PES):
             extended = Cat(lanes[p], self.one_s3[p], padded[p])
