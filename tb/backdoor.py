@@ -49,7 +49,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "log_size": (_U64, [_HANDLE, _I32, ctypes.POINTER(_U32)]),
     "log_data": (ctypes.c_void_p, [_HANDLE, _I32]),
     "log_clear": (None, [_HANDLE, _I32]),
-    "trace_on": (ctypes.c_int, [_HANDLE, _TEXT, ctypes.c_int, _U64, _U64]),
+    "trace_on": (ctypes.c_int, [_HANDLE, _TEXT, ctypes.c_int, _U64, _U64, _TEXT]),
     "trace_off": (None, [_HANDLE]),
 }
 

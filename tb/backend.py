@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.platforms.base import Platform
 from nncosim.tb.errors import BenchError
+from nncosim.tb.waves import Trace
 
 __all__ = ["Activity", "Bench", "Diagnosis", "Frame", "Interval", "RunResult", "get_bench", "register_bench"]
 
@@ -116,7 +117,7 @@ class Bench(Protocol):
         driver: str | None = None,
         limit_cycles: int | None = None,
         seed: int = 0,
-        trace: str | None = None,
+        trace: Trace | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> RunResult:
         """Run one inference per element of `inputs`, back to back without reset.
@@ -126,7 +127,7 @@ class Bench(Protocol):
             inputs: per frame, each graph input by name as integers (C, H, W).
             limit_cycles: a frame past this ends the run with a "hang" diagnosis.
             seed: of the poison in memories and registers.
-            trace: path of a waveform file to write (backends that have waveforms).
+            trace: a waveform to write, and of which part of the run. A backend without waveforms raises BenchError.
             progress: called with short texts during long steps.
         """
         ...

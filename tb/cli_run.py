@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -22,10 +23,25 @@ from nncosim.tb.files import prepare_directory, prepare_file, write_files
 from nncosim.tb.program import Program, compile_model, is_image, load_image, read_source
 from nncosim.tb.report_table import print_report
 from nncosim.tb.run import RunOptions, choose, run_program
+from nncosim.tb.waves import trace_format
 
 __all__ = ["run_command"]
 
 _PATH = click.Path(path_type=Path)
+
+
+def trace_options(command: Callable) -> Callable:
+    """--trace FILE, and of which part of the run."""
+    for option in (
+        click.option("--trace-layer", metavar="NAME", help="Waveform of this layer only (of the first inference)."),
+        click.option("--trace-to", type=int, metavar="CYCLE", help="Waveform up to this clock cycle, exclusive."),
+        click.option("--trace-from", type=int, metavar="CYCLE", help="Waveform from this clock cycle since reset."),
+        click.option(
+            "--trace", type=_PATH, metavar="FILE", help="Write a waveform (rtl), FILE.fst or FILE.vcd; open FILE.gtkw."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def _program(
@@ -67,7 +83,7 @@ def _program(
     metavar="N",
     help="Of random inputs (without --input), and of the poison in memories.",
 )
-@click.option("--trace", type=_PATH, metavar="FILE", help="Write a waveform (RTL).")
+@trace_options
 @out_option()
 @json_option
 def run_command(
@@ -80,6 +96,9 @@ def run_command(
     indices: tuple[int, ...],
     seed: int,
     trace: Path | None,
+    trace_from: int | None,
+    trace_to: int | None,
+    trace_layer: str | None,
     out: Path | None,
     json_file: Path | None,
 ) -> int:
@@ -89,11 +108,16 @@ def run_command(
     """
     if indices and input_file is None:
         raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")
+    if trace is not None:
+        trace_format(trace)
+        prepare_file(trace, "--trace")
+    elif not trace_from == trace_to == trace_layer is None:
+        raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
     if out is not None:
         prepare_directory(out)
     if json_file not in (None, Path("-")):
         prepare_file(json_file)
-    options = RunOptions(backend, driver, input_file, indices, seed, trace)
+    options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer)
     with progress() as say:
         program, platform, overrides = _program(source, platform_name, settings, options, say)
         outcome = run_program(program, platform, overrides, options, say)

@@ -2,6 +2,7 @@
 // The simulator executable that hosts cocotb: event loop as in cocotb's own Verilator main, over the same
 // Simulation object as the direct driver, with a clock that needs no callbacks.
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -100,18 +101,17 @@ void run() {
     }
 }
 
-void open_trace() {
-#if VM_TRACE
+std::uint64_t number(const char* variable, std::uint64_t otherwise) {
+    const char* const text = std::getenv(variable);
+    return text && *text ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+// Gives false when a waveform was asked for and cannot be written.
+bool open_trace() {
     const char* const path = std::getenv("NNCOSIM_TRACE");
-    if (!path || !*path) return;
-    const char* const from = std::getenv("NNCOSIM_TRACE_START");
-    const char* const until = std::getenv("NNCOSIM_TRACE_STOP");
-    simulation->trace = std::make_unique<NncosimTrace>();
-    nncosim::top_trace(simulation->top.get(), simulation->trace.get(), 99);
-    simulation->trace->open(path);
-    if (from && *from) simulation->trace_from = std::strtoull(from, nullptr, 10);
-    if (until && *until) simulation->trace_until = std::strtoull(until, nullptr, 10);
-#endif
+    return !path || !*path
+           || nncosim::trace_on(*simulation, path, 99, number("NNCOSIM_TRACE_START", 0),
+                                number("NNCOSIM_TRACE_STOP", UINT64_MAX), std::getenv("NNCOSIM_TRACE_WHEN"));
 }
 
 }  // namespace
@@ -135,7 +135,10 @@ int main(int argc, char** argv) {
     const std::unique_ptr<nncosim::Simulation> owner = nncosim::create(argc, const_cast<const char**>(argv), false);
     simulation = owner.get();
     Verilated::fatalOnVpiError(false);  // cocotb probes for objects that need not exist
-    open_trace();
+    if (!open_trace()) {
+        std::fprintf(stderr, "nncosim: cannot write the waveform %s\n", std::getenv("NNCOSIM_TRACE"));
+        return 1;
+    }
     vlog_startup_routines_bootstrap();
     VerilatedVpi::callCbs(cbStartOfSimulation);
     settle_value_callbacks();

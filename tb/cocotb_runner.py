@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import cocotb_tools.config
 import find_libpython
 from nncosim.tb.errors import CocotbError, ToolError
-from nncosim.tb.model import runtime_arguments
+from nncosim.tb.model import runtime_arguments, trace_conditions
 from nncosim.tb.verilate import BuiltModel
 
 __all__ = ["CocotbResults", "CocotbTest", "run_cocotb"]
@@ -65,6 +65,7 @@ def run_cocotb(
     environment: Mapping[str, str] | None = None,
     trace: Path | None = None,
     trace_window: tuple[int, int] | None = None,
+    trace_when: Mapping[str, tuple[int, int]] | None = None,
     check: bool = True,
 ) -> CocotbResults:
     """Run the cocotb tests of a Python module.
@@ -80,6 +81,7 @@ def run_cocotb(
         environment: Further environment variables.
         trace: Waveform file to write; the model must be built with `trace=`.
         trace_window: First and one past the last clock cycle traced, of a `FreeClock`.
+        trace_when: Port to (low, high): only cycles in which low <= port < high are traced.
         check: Whether a failed test raises.
 
     Raises:
@@ -99,6 +101,7 @@ def run_cocotb(
         variables["NNCOSIM_TRACE"] = str(trace.resolve())
         if trace_window is not None:
             variables["NNCOSIM_TRACE_START"], variables["NNCOSIM_TRACE_STOP"] = map(str, trace_window)
+        variables["NNCOSIM_TRACE_WHEN"] = trace_conditions(trace_when)
     command = [str(built.executable), *runtime_arguments(seed), *(f"+{argument}" for argument in plusargs)]
     status = _execute(command, directory, variables | dict(environment or {}), log)
     if not results_file.is_file():

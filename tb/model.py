@@ -195,16 +195,26 @@ class Model(Backdoor):
 
     # Waveforms and state
 
-    def trace(self, path: str | Path, *, depth: int = 99, start: int = 0, stop: int | None = None) -> None:
+    def trace(self, path: str | Path, *, depth: int = 99, start: int = 0, stop: int | None = None,
+              when: Mapping[str, tuple[int, int]] | None = None) -> None:
         """Write a waveform to `path`, of the cycles from `start` up to and without `stop`.
 
+        Args:
+            path: The file; its format is the one of the build.
+            depth: How many levels of the hierarchy.
+            start, stop: Clock cycles since the model was made.
+            when: Port (at most 64 bits) to (low, high): only cycles in which low <= port < high, for all of them.
+
         Raises:
-            BenchError: If the model was built without `trace=`, or the file cannot be written.
+            BenchError: If the model was built without `trace=`, the file cannot be written, or a port cannot be used.
         """
         if self.built.options.trace is None:
             raise BenchError(f"{self.built.top!r} was built without waveforms; build it with trace='vcd' or 'fst'")
+        for name in when or {}:
+            if self._port(name).cell is None:
+                raise BenchError(f"trace: port {name!r} has {self._port(name).bits} bits; at most 64 can be compared")
         until = (1 << 64) - 1 if stop is None else stop
-        if not self._call("trace_on", str(path).encode(), depth, start, until):
+        if not self._call("trace_on", str(path).encode(), depth, start, until, trace_conditions(when).encode()):
             raise BenchError(f"cannot write the waveform file {path}")
 
     def trace_off(self) -> None:
@@ -253,6 +263,11 @@ class Model(Backdoor):
         message = self._call("error")
         if message:
             raise SimulationError(f"{self.built.top!r} stopped at cycle {self.cycles}: {message.decode()}")
+
+
+def trace_conditions(when: Mapping[str, tuple[int, int]] | None) -> str:
+    """Conditions on ports as the shim reads them."""
+    return ",".join(f"{port}:{low}:{high}" for port, (low, high) in (when or {}).items())
 
 
 def runtime_arguments(seed: int) -> list[str]:

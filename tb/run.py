@@ -24,8 +24,10 @@ from nncosim.tb.program import Program
 from nncosim.tb.report import Report, build_report
 from nncosim.tb.timeline import TIMELINE, timeline_npz
 from nncosim.tb.versions import versions
+from nncosim.tb.waves import Trace
 
-__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_frames", "choose", "execute", "make_frames", "run_program"]
+__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_frames", "choose", "execute", "make_frames", "run_program",
+           "trace_of"]
 
 HANG_FACTOR = 4
 """An inference past this many times its predicted cycles is a hang."""
@@ -35,7 +37,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the user asked of a run. `indices`: which images of the input file, one inference each."""
+    """What the user asked of a run.
+
+    `indices`: which images of the input file, one inference each. `trace_from`, `trace_to`, `trace_layer`: the part of
+    the run that the waveform `trace` shows; see `nncosim.tb.waves.Trace`.
+    """
 
     backend: str | None = None
     driver: str | None = None
@@ -43,6 +49,9 @@ class RunOptions:
     indices: tuple[int, ...] = ()
     seed: int = 0
     trace: Path | None = None
+    trace_from: int | None = None
+    trace_to: int | None = None
+    trace_layer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +122,27 @@ def execute(
         seed=options.seed,
         progress=progress,
         limit_cycles=HANG_FACTOR * max(program.predicted_cycles, program.repeat_cycles or 0),
-        trace=str(options.trace) if options.trace is not None else None,
+        trace=trace_of(program, options),
     )
+
+
+def trace_of(program: Program, options: RunOptions) -> Trace | None:
+    """The waveform that the options ask for.
+
+    Raises:
+        BenchError: No such layer, an empty window, or a file that is no waveform by its suffix.
+    """
+    if options.trace is None:
+        return None
+    step = None
+    if options.trace_layer is not None:
+        wanted = options.trace_layer
+        found = [k for k, entry in enumerate(program.schedule) if wanted == entry.name or wanted in entry.ops]
+        if not found:
+            names = ", ".join(entry.name for entry in program.schedule)
+            raise BenchError(f"there is no layer {wanted!r} to trace; the layers are {names}")
+        step = found[0]
+    return Trace(options.trace, options.trace_from, options.trace_to, step)
 
 
 def check_frames(program: Program, inputs: list[dict[str, np.ndarray]], result: RunResult) -> Comparison:

@@ -45,6 +45,37 @@ CData* find_clock(Simulation& simulation, const char* name) {
     return port && port->entBits() == 1 ? static_cast<CData*>(port->datap()) : nullptr;
 }
 
+#if VM_TRACE
+static bool add_conditions(Simulation& simulation, const char* text) {
+    simulation.trace_when.clear();
+    while (text && *text) {
+        char name[128];
+        unsigned long long low = 0, high = 0;
+        int size = 0;
+        if (std::sscanf(text, "%127[^:]:%llu:%llu%n", name, &low, &high, &size) != 3) return false;
+        const VerilatedVar* const port = find(simulation, "TOP", name);
+        if (!port || port->entSize() > 8) return false;
+        simulation.trace_when.push_back({port->datap(), static_cast<std::uint32_t>(port->entSize()), low, high});
+        text += size;
+        if (*text == ',') ++text;
+    }
+    return true;
+}
+
+bool trace_on(Simulation& simulation, const char* path, int depth, std::uint64_t from, std::uint64_t until,
+              const char* when) {
+    if (!add_conditions(simulation, when)) return false;
+    simulation.trace = std::make_unique<NncosimTrace>();
+    top_trace(simulation.top.get(), simulation.trace.get(), depth);
+    simulation.trace->open(path);
+    simulation.trace_from = from;
+    simulation.trace_until = until;
+    return simulation.trace->isOpen();
+}
+#else
+bool trace_on(Simulation&, const char*, int, std::uint64_t, std::uint64_t, const char*) { return false; }
+#endif
+
 // Inputs start at zero, not at random: a random clock or `stop` input would act before anybody could set it.
 static void zero_inputs(Simulation& simulation) {
     for (const auto& [name, port] : *simulation.context->scopeFind("TOP")->varsp()) {
@@ -306,21 +337,12 @@ void nncosim_log_clear(void* handle, std::int32_t stream) {
     static_cast<Simulation*>(handle)->log[stream].words.clear();
 }
 
-// Returns 0 when the model was built without trace support or the file cannot be written.
-int nncosim_trace_on(void* handle, const char* path, int depth, std::uint64_t from, std::uint64_t until) {
-#if VM_TRACE
+// Returns 0 when it cannot; see `trace_on`.
+int nncosim_trace_on(void* handle, const char* path, int depth, std::uint64_t from, std::uint64_t until,
+                     const char* when) {
     auto* const simulation = static_cast<Simulation*>(handle);
     simulation->select();
-    simulation->trace = std::make_unique<NncosimTrace>();
-    nncosim::top_trace(simulation->top.get(), simulation->trace.get(), depth);
-    simulation->trace->open(path);
-    simulation->trace_from = from;
-    simulation->trace_until = until;
-    return simulation->trace->isOpen();
-#else
-    (void)handle, (void)path, (void)depth, (void)from, (void)until;
-    return 0;
-#endif
+    return nncosim::trace_on(*simulation, path, depth, from, until, when);
 }
 
 void nncosim_trace_off(void* handle) {

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "eventlog.h"
 #include "top.h"
@@ -26,6 +28,18 @@ struct TopDeleter {
     void operator()(Top* top) const { top_destroy(top); }
 };
 
+// A waveform is written while low <= port < high.
+struct TraceCondition {
+    const void* data;
+    std::uint32_t bytes;  // 1, 2, 4 or 8
+    std::uint64_t low, high;
+    bool holds() const {
+        std::uint64_t value = 0;
+        std::memcpy(&value, data, bytes);
+        return value >= low && value < high;
+    }
+};
+
 struct Simulation {
     // Declared before `top`: the model is destroyed before the context it lives in.
     std::unique_ptr<VerilatedContext> context;
@@ -40,7 +54,13 @@ struct Simulation {
     std::unique_ptr<NncosimTrace> trace;
     std::uint64_t trace_from = 0;   // first and one past the last cycle that is written
     std::uint64_t trace_until = UINT64_MAX;
-    bool trace_wanted() const { return trace && cycles >= trace_from && cycles < trace_until; }
+    std::vector<TraceCondition> trace_when;  // what is written besides must fulfil all of them
+    bool trace_wanted() const {
+        if (!trace || cycles < trace_from || cycles >= trace_until) return false;
+        for (const TraceCondition& condition : trace_when)
+            if (!condition.holds()) return false;
+        return true;
+    }
 #endif
 
     // Makes this simulation the one that runtime callbacks (errors, $time, the event log) refer to.
@@ -57,6 +77,10 @@ struct Simulation {
 
 std::unique_ptr<Simulation> create(int argc, const char** argv, bool throws);
 CData* find_clock(Simulation& simulation, const char* name);
+// Starts a waveform; gives false when the model was built without, the file cannot be written, or a condition of `when`
+// ("port:low:high,port:low:high...", null for none) names no port of at most 64 bits.
+bool trace_on(Simulation& simulation, const char* path, int depth, std::uint64_t from, std::uint64_t until,
+              const char* when);
 Simulation* selected_simulation();
 
 }  // namespace nncosim

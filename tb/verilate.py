@@ -151,6 +151,7 @@ def build(
     def fill(folder: Path) -> None:
         if chosen.trace == "fst":
             require_header("lz4.h", "liblz4-dev", "FST waveforms")
+            require_header("zlib.h", "zlib1g-dev", "FST waveforms")
         _Build(inputs, folder, key, jobs, progress or (lambda *_: None)).run()
 
     entry = obtain(key, fill)
@@ -258,15 +259,18 @@ class _Build:
     def _trace_args(self) -> list[str]:
         if self.options.trace is None:
             return []
-        return [f"--trace-{self.options.trace}", "--trace-structs", "--trace-max-width", "4096",
+        return [f"--trace-{self.options.trace}", "--no-trace-top", "--trace-structs", "--trace-max-width", "4096",
                 "--trace-max-array", "1"]
 
     def _compile(self, sources: dict[str, list[str]]) -> list[Path]:
         """Compile the generated C++ and the user's; returns the objects."""
-        fast = _units(self.work, "fast", sources["classes_fast"] + sources["support_fast"])
-        slow = _units(self.work, "slow", [*sources["classes_slow"], *sources["support_slow"], str(_HERE / _TOP)])
+        # Writing waveforms is straight-line code of a few instructions a signal: nothing to optimize, much to compile.
+        hot, tracing = _split_traces(sources["classes_fast"] + sources["support_fast"])
+        cold, declaring = _split_traces([*sources["classes_slow"], *sources["support_slow"], str(_HERE / _TOP)])
         rest = [path.resolve() for path in self.inputs.cpp_sources]
-        plan = [(unit, self.options.optimize) for unit in fast] + [(unit, "-O1") for unit in slow]
+        plan = [(unit, level) for name, files, level in (
+            ("fast", hot, self.options.optimize), ("trace", tracing, "-O1"), ("slow", cold, "-O1"),
+            ("declare", declaring, "-O0")) for unit in _units(self.work, name, files)]
         plan += [(path, "-O2") for path in rest]
         objects = [self.work / f"{index:03}_{source.stem}.o" for index, (source, _) in enumerate(plan)]
         # Longest first, so that the last job is not the long one.
@@ -318,6 +322,12 @@ def _control_text(inputs: _Inputs) -> str:
     lines += [f'public_flat_rd -module "{module}" -var "{variable}"'
               for module, variable in inputs.options.memories.items()]
     return "\n".join([*lines, inputs.vlt, ""])
+
+
+def _split_traces(paths: list[str]) -> tuple[list[str], list[str]]:
+    """Generated files that do not trace, and those that do."""
+    return ([path for path in paths if "__Trace__" not in Path(path).name],
+            [path for path in paths if "__Trace__" in Path(path).name])
 
 
 def _units(work: Path, name: str, paths: list[str]) -> list[Path]:

@@ -13,6 +13,7 @@ from nncosim.tb.backend import RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.rtl import run_rtl
+from nncosim.tb.waves import Trace
 
 __all__ = ["BENCH", "J3daiBench"]
 
@@ -33,7 +34,7 @@ class J3daiBench:
         driver: str | None = None,
         limit_cycles: int | None = None,
         seed: int = 0,
-        trace: str | None = None,
+        trace: Trace | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> RunResult:
         """See `nncosim.tb.backend.Bench.run`.

@@ -45,8 +45,10 @@ from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
+from nncosim.tb.j3dai.waves import groups, trace_conditions
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel
+from nncosim.tb.waves import Trace, trace_format, write_save_file
 
 __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
 
@@ -131,7 +133,7 @@ def run_rtl(
     driver: str,
     limit_cycles: int | None,
     seed: int,
-    trace: str | None,
+    trace: Trace | None,
     progress: Callable[[str], None] | None,
 ) -> RunResult:
     """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
@@ -152,7 +154,7 @@ def run_built(
     driver: str,
     limit_cycles: int | None = None,
     seed: int = 0,
-    trace: str | None = None,
+    trace: Trace | None = None,
 ) -> RunResult:
     """`run_rtl` on a simulation that is built already: for many runs in one process."""
     image = Image.from_bytes(data)
@@ -161,26 +163,28 @@ def run_built(
     begin = time.perf_counter()
     raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, trace)
     seconds = {"simulate": time.perf_counter() - begin}
+    if trace is not None:
+        write_save_file(trace.path, groups(platform, image), f"seed {seed}, {driver}")
     frames, disputes = _frames(platform, image, inputs, raw, seed)
     diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs), _stale(platform, image, raw))
     diagnosis = diagnosis or disputed(disputes)
     return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key})
 
 
-def _build(platform: J3dai, trace: str | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:
+def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:
     begin = time.perf_counter()
 
     def say(step: str, done: int, total: int) -> None:
         if progress is not None:
             progress(f"building the simulation: {step} {done}/{total}")
 
-    kind = None if trace is None else "fst" if trace.endswith(".fst") else "vcd"
+    kind = None if trace is None else trace_format(trace.path)
     return build_soc(platform, trace=kind, progress=say), time.perf_counter() - begin
 
 
 def _run_direct(
     built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
-    limit: int, seed: int, trace: str | None,
+    limit: int, seed: int, trace: Trace | None,
 ) -> tuple[list[RawFrame], dict[str, int], str]:
     raw: list[RawFrame] = []
     stopped = ""
@@ -190,7 +194,7 @@ def _run_direct(
         model.monitor_enable = 1
         model.monitor_l1 = int(bool(inside_places(image)))
         if trace is not None:
-            model.trace(trace)
+            model.trace(trace.path, when=trace_conditions(trace.start, trace.stop, trace.step))
         model.reset(cycles=4)
         try:
             for values in inputs:
@@ -214,7 +218,7 @@ def _run_direct(
 
 def _run_cocotb(
     built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
-    limit: int, seed: int, trace: str | None,
+    limit: int, seed: int, trace: Trace | None,
 ) -> tuple[list[RawFrame], dict[str, int], str]:
     import pickle
 
@@ -223,7 +227,8 @@ def _run_cocotb(
         job.write_bytes(pickle.dumps({"platform": platform, "image": data, "inputs": list(inputs), "limit": limit}))
         run_cocotb(
             built, "nncosim.tb.j3dai.cocotb_soc", Path(folder), seed=seed, arguments={"folder": folder, "seed": seed},
-            trace=None if trace is None else Path(trace),
+            trace=None if trace is None else trace.path,
+            trace_when=None if trace is None else trace_conditions(trace.start, trace.stop, trace.step),
         )
         result: dict[str, Any] = pickle.loads((Path(folder) / "result.pickle").read_bytes())
     return result["raw"], result["probes"], result["stopped"]

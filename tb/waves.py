@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waveforms: which format a file has, which part of a run it shows, and a GTKWave save file that opens it well.
+
+Beside ``run.fst`` lie ``run.gtkw`` (open that: ``gtkwave run.gtkw``) and ``run.1-op.txt`` and the like, which turn values
+into words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pywellen
+from nncosim.tb.errors import BenchError
+from vcd.gtkw import GTKWColor, GTKWFlag, GTKWSave
+
+__all__ = ["Group", "Line", "Trace", "save_file", "trace_format", "variables", "write_save_file"]
+
+FORMATS = {".fst": "fst", ".vcd": "vcd"}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A waveform to write, and of which part of the run.
+
+    `path`: ends in .fst or .vcd. `start`, `stop`: clock cycles since reset, the last one exclusive; None: no bound.
+    `step`: only while this schedule step of the first inference runs, from the completion of the one before it.
+    """
+
+    path: Path
+    start: int | None = None
+    stop: int | None = None
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        trace_format(self.path)
+        if self.start is not None and self.start < 0:
+            raise BenchError(f"a waveform cannot begin at cycle {self.start}; cycles count from 0, the end of reset")
+        if self.stop is not None and self.stop <= (self.start or 0):
+            raise BenchError(f"a waveform from cycle {self.start or 0} to {self.stop} is empty; the end is exclusive")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A signal to show. `name`: its path below the top scope. `format`: hex, dec, signed or bin.
+
+    `words`: value to text; shown instead of the number. `label`: shown instead of the name.
+    """
+
+    name: str
+    label: str | None = None
+    format: str = "hex"
+    words: Mapping[int, str] = field(default_factory=dict)
+    color: GTKWColor | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Signals under a heading; a closed one shows the heading until it is clicked."""
+
+    title: str
+    lines: Sequence[Line]
+    closed: bool = False
+
+
+def trace_format(path: Path | str) -> str:
+    """ "fst" or "vcd", by the file's suffix.
+
+    Raises:
+        BenchError: Another suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise BenchError(f"waveform file {path}: the suffix says the format, .fst (small, for GTKWave and Surfer) or "
+                         f".vcd (text, for everything), and {suffix or 'no suffix'!r} is neither")
+    return FORMATS[suffix]
+
+
+def save_file(trace: Path) -> Path:
+    """Where the save file of a waveform lies."""
+    return trace.with_suffix(".gtkw")
+
+
+def variables(trace: Path) -> dict[str, int]:
+    """Bits of every variable in a waveform, by its full name with dots.
+
+    Raises:
+        BenchError: If it cannot be read.
+    """
+    try:
+        return {str(var.full_name): var.bitwidth or 0 for var in pywellen.Waveform(str(trace)).all_vars()}
+    except (OSError, RuntimeError, ValueError) as problem:
+        raise BenchError(f"waveform {trace} cannot be read: {problem}") from problem
+
+
+def write_save_file(trace: Path, groups: Sequence[Group], comment: str = "") -> Path:
+    """Write the save file of a finished waveform; signals that it does not have are left out.
+
+    Raises:
+        BenchError: If the waveform cannot be read.
+    """
+    known = variables(trace)
+    path = save_file(trace)
+    filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
+    with path.open("w") as file:
+        save = GTKWSave(file)
+        save.dumpfile(str(trace.resolve()), abspath=True)
+        save.dumpfile_size(trace.stat().st_size)
+        save.size(1600, 900)
+        save.signals_width(320)
+        if comment:
+            save.comment(comment)
+        for group in groups:
+            lines = [line for line in group.lines if line.name in known]
+            if not lines:
+                continue
+            with save.group(group.title, closed=group.closed):
+                for line in lines:
+                    bits = known[line.name]
+                    table = _filter(trace, line, bits, filters) if line.words else None
+                    name = f"{line.name}[{bits - 1}:0]" if bits > 1 else line.name
+                    save.trace(name, alias=line.label, datafmt=line.format, color=line.color,
+                               extraflags=GTKWFlag(0), translate_filter_file=str(table) if table else None)
+    return path
+
+
+def _filter(trace: Path, line: Line, bits: int,
+            made: dict[tuple[tuple[tuple[int, str], ...], str, int], Path]) -> Path:
+    """The file that turns the values of a line into words; one for all lines with the same words."""
+    key = (tuple(line.words.items()), line.format, bits)
+    if key not in made:
+        path = trace.with_suffix(f".{len(made) + 1}-{(line.label or line.name.rpartition('.')[2])}.txt")
+        digits = -(-bits // 4)
+        shown = (f"{value:0{digits}x}" if line.format == "hex" else str(value) for value in line.words)
+        path.write_text("".join(f"{value} {text}\n" for value, text in zip(shown, line.words.values(), strict=True)))
+        made[key] = path.resolve()
+    return made[key]
