@@ -17,7 +17,7 @@ from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
     "Chunk", "Grid", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "make_tile",
-    "source_blocks", "split",
+    "source_blocks", "split", "try_plan",
 ]  # fmt: skip
 
 
@@ -38,6 +38,9 @@ class Grid:
     @property
     def clusters(self) -> int:
         return self.rows * self.columns * self.channels
+
+    def __str__(self) -> str:
+        return f"{self.rows} x {self.columns} x {self.channels} clusters (rows x columns x channels)"
 
 
 @dataclass(frozen=True)
@@ -314,7 +317,7 @@ class Plan:
         """One line for listings."""
         g, n = self.grid, self.nest
         return (
-            f"{n.name}: {g.rows} x {g.columns} x {g.channels} clusters (rows x columns x channels), "
+            f"{n.name}: {g}, "
             f"{max(len(r.steps) for r in self.regions)} steps of {self.step_blocks} blocks, input {self.input_slots} x "
             f"{self.input_words} words, output {self.output_slots} x {self.output_words}, weights {self.mode.value}"
             + (f" in {self.weight_parts} parts" if self.weight_parts > 1 else "")
@@ -325,10 +328,18 @@ def make_plan(
     nest: Nest, platform: J3dai, grid: Grid, tiles: tuple[int, int], step_blocks: int
 ) -> Plan | None:
     """The plan for a grid, (row, column) cuts of each cluster's part, and blocks a step; None if it does not fit."""
+    found = try_plan(nest, platform, grid, tiles, step_blocks)
+    return found if isinstance(found, Plan) else None
+
+
+def try_plan(
+    nest: Nest, platform: J3dai, grid: Grid, tiles: tuple[int, int], step_blocks: int
+) -> Plan | str:
+    """Like `make_plan`; if the plan does not fit, why."""
     rows, columns = split(nest.out_map[0], grid.rows), split(nest.out_map[1], grid.columns, nest.unit)
     channels = split(nest.out_blocks, grid.channels)
     if len(rows) * len(columns) * len(channels) != grid.clusters:
-        return None
+        return "leaves clusters without work"
     regions: list[Region] = []
     parts = [(y, x) for y in rows for x in columns]
     for group, (y, x) in enumerate(parts):
@@ -360,10 +371,10 @@ def _walked(nest: Nest, tile: Tile) -> int:
     return max(tile.width, tile.height, tile.columns * nest.interleave, tile.rows)
 
 
-def _fit(nest: Nest, platform: J3dai, grid: Grid, regions: tuple[Region, ...], step_blocks: int) -> Plan | None:
+def _fit(nest: Nest, platform: J3dai, grid: Grid, regions: tuple[Region, ...], step_blocks: int) -> Plan | str:
     steps = [s for r in regions for s in r.steps]
     if max(_walked(nest, s.tile) for s in steps) > 4095 or max(jobs_of(nest, s.tile) for s in steps) > 65536:
-        return None
+        return "a tile is longer than the registers hold"
     input_words = pad_to_line(max(s.input_words for s in steps), platform)
     output_words = pad_to_line(max(_output_words(nest, s) for s in steps), platform)
     loads = max(len({s.key for s in r.steps}) for r in regions)
@@ -373,7 +384,7 @@ def _fit(nest: Nest, platform: J3dai, grid: Grid, regions: tuple[Region, ...], s
         if input_slots * input_words + output_slots * output_words <= room:
             break
     else:
-        return None
+        return f"needs {input_words} + {output_words} words of L1 for input and output, of {room}"
     most = max(r.b1 - r.b0 for r in regions)
     mode, slots = WeightMode.RESIDENT, 1
     if most * nest.block_words > platform.wmem_words:
@@ -382,10 +393,11 @@ def _fit(nest: Nest, platform: J3dai, grid: Grid, regions: tuple[Region, ...], s
         step_blocks = widest
         if slots == 0:
             if nest.depthwise or step_blocks > 1 or nest.interleave > 1:
-                return None
+                need = widest * nest.block_words
+                return f"needs {need} words of WMEM for a step's parameters, of {platform.wmem_words}"
             mode = WeightMode.CHUNK
             if most * nest.record_words > platform.wmem_words // 2:
-                return None
+                return f"needs {most * nest.record_words} words of WMEM for records, of {platform.wmem_words // 2}"
     plan = Plan(nest, platform, grid, regions, input_slots, input_words, output_slots, output_words, mode,
                 min(slots, 4), step_blocks)  # fmt: skip
     return plan

@@ -117,9 +117,8 @@ class StreamPlan:
     @property
     def line(self) -> str:
         """One line for listings."""
-        g = self.grid
         return (
-            f"{self.name}: {g.rows} x {g.columns} x {g.channels} clusters (rows x columns x channels), "
+            f"{self.name}: {self.grid}, "
             f"{max(len(r.steps) for r in self.regions)} steps of 1 block streamed in {len(self.slices)} slices, input "
             f"{self.input_slots} x {self.input_words} words, weights {self.weight_slots} x {self.weight_words}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from nncosim.compiler.errors import CompileError
@@ -11,7 +11,7 @@ from nncosim.compiler.j3dai.fold import ProgramTooLong, Unit, assemble
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fused_program import fused_code, fused_queues
 from nncosim.compiler.j3dai.lists import descriptor_list
-from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, make_plan
+from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, try_plan
 from nncosim.compiler.j3dai.program import ClusterCode, cluster_code
 from nncosim.compiler.j3dai.stream import StreamPlan, make_stream_plan, stream_code, stream_estimate, stream_queues
 from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues, table_transfers
@@ -22,16 +22,31 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.cycles import LayerRun, predict_layers
 
 __all__ = [
-    "LayerCode", "compile_nest", "cuts", "measure", "parameter_buffer", "program_buffer", "program_words", "realize",
-    "relocate",
+    "Alternative", "AnyPlan", "LayerCode", "compile_nest", "cuts", "fastest", "measure", "parameter_buffer",
+    "program_buffer", "program_words", "realize", "relocate",
 ]  # fmt: skip
 
 _FINALISTS = 4
+_MOST_UNTRIED = 3  # plans that are listed although they were not measured
 _PARTS = 4
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
 _START = 150  # cycles from the list's start to a cluster's first job
+_MOST_KNOWN = 128
 
 AnyPlan = Plan | FusedPlan | StreamPlan
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A plan that was looked at. estimate: quick; cycles: by the cycle model; None: not made.
+
+    verdict: "chosen", or why it was not.
+    """
+
+    plan: str
+    estimate: int | None
+    cycles: int | None
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -39,12 +54,18 @@ class LayerCode:
     """A layer ready but for addresses.
 
     programs: (program, mask of the clusters that run it). cycles: by the cycle model, the layer on its own.
+    alternatives: the plan itself, and those that lost against it.
     """
 
     plan: AnyPlan
     programs: tuple[tuple[Program, int], ...]
     transfers: tuple[Transfer, ...]
     cycles: int
+    alternatives: tuple[Alternative, ...] = ()
+
+
+_KNOWN: dict[tuple[object, J3dai], LayerCode] = {}
+"""Layers by shape and platform, the oldest first: networks repeat them."""
 
 
 def parameter_buffer(plan: AnyPlan) -> str:
@@ -93,7 +114,8 @@ def _step_blocks(nest: Nest, share: int) -> list[int]:
     return out
 
 
-def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
+def _plans(nest: Nest, platform: J3dai, refused: dict[Grid, Alternative]) -> Iterator[Plan]:
+    """Plans worth an estimate. refused: gets for each grid what nearly fitted."""
     for grid in _grids(nest, platform):
         rows = -(-nest.out_map[0] // grid.rows)
         groups = -(-nest.out_map[1] // nest.unit)
@@ -102,8 +124,11 @@ def _plans(nest: Nest, platform: J3dai) -> Iterator[Plan]:
             fitting = 0
             for x in cuts(columns, 512):
                 for y in cuts(rows, 4096):
-                    plan = make_plan(nest, platform, grid, (y, x), size)
-                    if plan is not None:
+                    plan = try_plan(nest, platform, grid, (y, x), size)
+                    if isinstance(plan, str):
+                        what = f"{grid}, {y} x {x} tiles a cluster, steps of {size} blocks"
+                        refused[grid] = Alternative(what, None, None, plan)
+                    else:
                         fitting += plan.buffered
                         yield plan
                         if _ringed(plan):
@@ -191,7 +216,8 @@ def relocate(code: LayerCode, wmem_base: int) -> LayerCode:
     """The same layer with its weights at another place in WMEM."""
     if wmem_base == code.plan.wmem_base:
         return code
-    return replace(realize(replace(code.plan, wmem_base=wmem_base)), cycles=code.cycles)
+    moved = realize(replace(code.plan, wmem_base=wmem_base))
+    return replace(moved, cycles=code.cycles, alternatives=code.alternatives)
 
 
 def measure(code: LayerCode) -> int:
@@ -211,44 +237,84 @@ def measure(code: LayerCode) -> int:
 
 
 def _streamed(nest: Nest, platform: J3dai, slots: int) -> list[tuple[float, int, AnyPlan]]:
-    """Plans that need hardly any memory, fastest first by estimate."""
+    """Plans that need hardly any memory."""
     plans = (make_stream_plan(nest, platform, grid, slots) for grid in _grids(nest, platform))
-    return sorted(((stream_estimate(p), i, p) for i, p in enumerate(plans) if p is not None), key=lambda t: t[:2])
+    return [(stream_estimate(p), i, p) for i, p in enumerate(plans) if p is not None]
 
 
 def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
-    """The fastest plan that was found, with its programs and transfers.
+    """The fastest plan that was found, with its programs and transfers. Nests of one shape get one plan.
 
     Raises:
         CompileError: no tile fits the clusters' memories; says what the smallest would need.
     """
-    plans: list[tuple[float, int, AnyPlan]] = [(_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform))]
-    best, refused = _fastest(sorted(plans, key=lambda t: t[:2]))
+    key = nest.shape, platform
+    if key not in _KNOWN:
+        found = _choose(nest, platform)
+        while len(_KNOWN) >= _MOST_KNOWN:
+            del _KNOWN[next(iter(_KNOWN))]
+        _KNOWN[key] = found
+        return found
+    known = _KNOWN[key]
+    assert not isinstance(known.plan, FusedPlan)
+    return replace(realize(replace(known.plan, nest=nest)), cycles=known.cycles, alternatives=known.alternatives)
+
+
+def _choose(nest: Nest, platform: J3dai) -> LayerCode:
+    refused: dict[Grid, Alternative] = {}
+    plans: list[tuple[float, int, AnyPlan]] = [
+        (_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform, refused))
+    ]
+    best, others = fastest(plans, _FINALISTS, 1.5)
     for slots in (2, 1):
         if best is None:
-            best, refused = _fastest(_streamed(nest, platform, slots))
+            best, more = fastest(_streamed(nest, platform, slots), _FINALISTS, 1.5)
+            others += more
     if best is None:
-        raise CompileError(_why(nest, platform, refused))
-    return best
+        raise CompileError(_why(nest, platform, others[-1].verdict if others else ""))
+    others += [alternative for grid, alternative in refused.items() if grid == getattr(best.plan, "grid", None)]
+    return replace(best, alternatives=tuple(others))
 
 
-def _fastest(ranked: list[tuple[float, int, AnyPlan]]) -> tuple[LayerCode | None, str]:
-    """The fastest of the most promising of (estimate, number, plan), and why the last of those refused was so."""
+def fastest(
+    plans: Iterable[tuple[float, int, AnyPlan]], finalists: int, share: float
+) -> tuple[LayerCode | None, list[Alternative]]:
+    """The fastest by the cycle model of the most promising plans, and what became of them.
+
+    Args:
+        plans: (estimated cycles, number, plan).
+        finalists: how many to measure at most. share: estimates beyond so many times the best are not measured.
+    """
     best: LayerCode | None = None
-    tried, refused = 0, ""
-    for estimate, _, plan in ranked:
-        if tried >= _FINALISTS or (best is not None and estimate > 1.5 * best.cycles):
-            break
+    looked: list[tuple[float, LayerCode | None, AnyPlan, str]] = []
+    tried = untried = 0
+    for estimate, _, plan in sorted(plans, key=lambda t: t[:2]):
+        if tried >= finalists or (best is not None and estimate > share * best.cycles):
+            looked.append((estimate, None, plan, "not measured: others are faster by estimate"))
+            untried += 1
+            if untried == _MOST_UNTRIED:
+                break
+            continue
         try:
             code = realize(plan)
             code = replace(code, cycles=measure(code))
         except ProgramTooLong as error:
-            refused = str(error)
+            looked.append((estimate, None, plan, str(error)))
             continue
         tried += 1
+        looked.append((estimate, code, plan, ""))
         if best is None or code.cycles < best.cycles:
             best = code
-    return best, refused
+    return best, [_alternative(item, best) for item in looked]
+
+
+def _alternative(looked: tuple[float, LayerCode | None, AnyPlan, str], best: LayerCode | None) -> Alternative:
+    estimate, code, plan, verdict = looked
+    text = plan.line[len(plan.name) + 2 :]
+    if code is None or best is None:
+        return Alternative(text, round(estimate), None, verdict)
+    verdict = "chosen" if code is best else f"slower by {code.cycles - best.cycles} cycles"
+    return Alternative(text, round(estimate), code.cycles, verdict)
 
 
 def _why(nest: Nest, platform: J3dai, refused: str) -> str:

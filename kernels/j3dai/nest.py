@@ -7,7 +7,7 @@ nothing but nests.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
@@ -102,6 +102,13 @@ class Nest:
         if self.interleave == 1:
             return low, high
         return low * self.interleave, min(high * self.interleave, self.columns)
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What tiling depends on: everything but names and values."""
+        values = {"name", "sources", "output", "records", "weights", "macs", "table"}
+        plain = tuple(getattr(self, f.name) for f in fields(self) if f.name not in values)
+        return (*plain, tuple(s.blocks for s in self.sources), self.weight_words, self.alike, len(self.table))
 
     @property
     def unit(self) -> int:
