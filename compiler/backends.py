@@ -57,7 +57,10 @@ class Lowered:
 
 
 class Backend(Protocol):
-    """The platform's side of the compiler. `caps`: for the requantization proof."""
+    """The platform's side of the compiler. `caps`: for the requantization proof.
+
+    A back end may have a method `room(platform) -> fit.Room`, by which a network that cannot fit is refused at once.
+    """
 
     @property
     def caps(self) -> Any: ...

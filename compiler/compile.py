@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nncosim.compiler.backends import Candidate, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
+from nncosim.compiler.fit import check_room
 from nncosim.compiler.image import Image
 from nncosim.compiler.ir import Network, Table
 from nncosim.compiler.overflow import check_accumulators
@@ -60,6 +61,14 @@ def _legalize(state: State) -> State:
         found.extend(backend.candidates(op, network, platform)[1])
     if found:
         raise ModelError(network.name, found)
+    return state
+
+
+def _fit(state: State) -> State:
+    """Refuse at once what cannot fit; what is left is placed, or refused, when its buffers are known."""
+    room = getattr(state.backend, "room", None)
+    if room is not None:
+        check_room(state.network, state.platform, room(state.platform))
     return state
 
 
@@ -179,6 +188,7 @@ def _show_places(state: State) -> str:
 
 PASSES: tuple[Pass, ...] = (
     Pass("legalize", _legalize, _nothing, _show_network),
+    Pass("fit", _fit, _nothing),
     Pass("prove", _prove, _check_proved, _show_network),
     Pass("assign", _assign, _check_assigned, _show_choice),
     Pass("lower", _lower, _check_lowered, _show_tasks),

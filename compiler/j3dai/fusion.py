@@ -21,7 +21,8 @@ from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["Choice", "Fuser", "compile_group", "group_of", "paths"]
 
-_MOST_MEMBERS = 5
+MOST_MEMBERS = 5
+"""Operators of a group at most."""
 _FINALISTS = 3
 _START = 150  # cycles from the list's start to a cluster's first job
 _MEMBER_CYCLES = 45  # setting up a member for a tile, about
@@ -243,7 +244,7 @@ class Fuser:
         best: list[tuple[tuple[int, int], list[Choice]]] = [((0, 0), [])]
         for end in range(1, len(path) + 1):
             found = []
-            for start in range(max(0, end - _MOST_MEMBERS), end):
+            for start in range(max(0, end - MOST_MEMBERS), end):
                 members = path[start:end]
                 code = self._code(members, any(self.ops[i].output in avoid for i in members[:-1]))
                 if code is not None:

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network needs of a memory at the very least, before anything is proved, tiled or placed.
+
+Seconds of work are saved where a network cannot fit however it is compiled. A lower bound: it counts only what no
+compilation can do without, so that it never refuses what could fit. Placement gives the exact answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from nncosim.compiler.ir import Conv, Network, Tensor
+from nncosim.compiler.placement import PlacementError
+from nncosim.platforms.base import Platform
+
+__all__ = ["Least", "Room", "check_room", "least_need"]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a platform keeps a network, as its compiler back end says (`Backend.room`).
+
+    memory: where the weights lie throughout a run, and every tensor that an operator leaves for another.
+    element_bits: what an element of a tensor or a weight takes at least.
+    block_channels: output channels whose weights are stored together; equal blocks may be stored once.
+    most_fused: operators that may run as one, so that tensors between them need not lie there. A group is a chain in
+        which each operator is the only reader of the one before.
+    """
+
+    memory: str
+    element_bits: int
+    block_channels: int
+    most_fused: int
+
+
+@dataclass(frozen=True)
+class Least:
+    """Bytes at least. weights: of each operator, without blocks that an earlier one has. tensors: the largest that have
+    to be there at a time, and at: the operator at which they are."""
+
+    weights: Mapping[str, int]
+    tensors: Mapping[str, int]
+    at: str = ""
+
+    @property
+    def total(self) -> int:
+        return sum(self.weights.values()) + sum(self.tensors.values())
+
+
+def _bytes(tensor: Tensor, room: Room) -> int:
+    # By its range: accumulators of 32 bits that reach 100 may be stored as bytes.
+    bits = (tensor.type.hi - tensor.type.lo).bit_length()
+    return -(-tensor.elements * max(bits, room.element_bits) // 8)
+
+
+def _weights(network: Network, room: Room) -> dict[str, int]:
+    seen: set[bytes] = set()
+    out = {}
+    for op in network.ops:
+        if not isinstance(op, Conv):
+            continue
+        size = 0
+        for start in range(0, op.weights.shape[0], room.block_channels):
+            block = np.ascontiguousarray(op.weights[start : start + room.block_channels]).astype(np.int8)
+            content = block.tobytes()
+            if content not in seen:
+                seen.add(content)
+                size += block.size * room.element_bits // 8
+        out[op.name] = size
+    return out
+
+
+def _readers(network: Network) -> dict[str, list[str]]:
+    """Tensor -> outputs of the operators that read it, once for each time."""
+    readers: dict[str, list[str]] = {name: [] for name in network.tensors}
+    for op in network.ops:
+        for name in op.inputs:
+            readers[name].append(op.output)
+    return readers
+
+
+def _moments(network: Network, room: Room) -> list[tuple[str, tuple[str, ...]]]:
+    """(operator, tensors that have to be in the memory as a whole at a time); "" for the run's begin and end.
+
+    A tensor with one reader may stay within a fused group; one of `most_fused` in a row does not, the smallest at best.
+    An operator finds all its inputs there but one, which the group may have made.
+    """
+    readers = _readers(network)
+    bound = {*network.inputs, *network.outputs, *(name for name, users in readers.items() if len(users) != 1)}
+    sizes = {name: _bytes(tensor, room) for name, tensor in network.tensors.items()}
+    moments: list[tuple[str, tuple[str, ...]]] = [("", network.inputs), ("", network.outputs)]
+    for op in network.ops:
+        own = tuple(dict.fromkeys(op.inputs))
+        fused = max((name for name in own if name not in bound), key=lambda name: sizes[name], default=None)
+        moments.append((op.name, tuple(name for name in own if name != fused)))
+        window = [op.output]
+        while len(window) < room.most_fused and window[-1] not in bound:
+            window.append(readers[window[-1]][0])
+        moments.append((op.name, (min(window, key=lambda name: sizes[name]),)))
+    return moments
+
+
+def least_need(network: Network, room: Room) -> Least:
+    """What of `room.memory` the network needs however it is compiled."""
+    sizes = {name: _bytes(tensor, room) for name, tensor in network.tensors.items()}
+    at, names = max(_moments(network, room), key=lambda moment: sum(sizes[name] for name in moment[1]))
+    return Least(_weights(network, room), {name: sizes[name] for name in names}, at)
+
+
+def _largest(sizes: Mapping[str, int], count: int = 3) -> str:
+    ranked = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+    more = ", ..." if len(ranked) > count else ""
+    return ", ".join(f"{name} {size:,}" for name, size in ranked[:count]) + more
+
+
+def check_room(network: Network, platform: Platform, room: Room) -> None:
+    """Refuse a network that cannot fit.
+
+    Raises:
+        PlacementError: names the memory, its bytes, the bytes needed, the largest weights and tensors.
+    """
+    limit = next(memory.size_bytes for memory in platform.memories if memory.name == room.memory)
+    least = least_need(network, room)
+    if least.total <= limit:
+        return
+    weights = sum(least.weights.values())
+    parts = []
+    if weights:
+        parts.append(f"weights {weights:,} (largest: {_largest(least.weights)})")
+    shapes = {name: " x ".join(map(str, network.tensors[name].shape)) for name in least.tensors}
+    for name, size in least.tensors.items():
+        where = f" at operator {least.at!r}" if least.at else ""
+        parts.append(f"tensor {name} ({shapes[name]}) {size:,}{where}")
+    hints = ["a larger memory"]
+    if sum(least.tensors.values()) > limit - weights:
+        hints.insert(0, "a smaller input, narrower layers")
+    if weights > limit // 2:
+        hints.insert(0, "fewer weights")
+    raise PlacementError(
+        f"memory {room.memory!r} holds {limit} bytes, but the network needs {least.total} at least, "
+        f"{least.total - limit:,} too many: {'; '.join(parts)}; {', '.join(hints[:-1])} or {hints[-1]} would help",
+        least.total - limit, least.at, tuple(least.tensors.items()),
+    )  # fmt: skip
