@@ -20,7 +20,7 @@ def assign_names(design: Design) -> None:
     """Give every submodule and signal of a prepared design its name.
 
     A module has, in this order of precedence: its ports, by their names; its submodules; its own signals. Where two
-    have one name, the later is ``name_2``. The wires at a submodule's ports are ``_submodule_port`` (the submodule
+    have one name, the later is ``name_2``; what Python calls ``self._name`` is ``name``. The wires at a submodule's ports are ``_submodule_port`` (the submodule
     shows them), signals without a name ``_signal``, ``_signal_2``...
     """
     ports = SignalDict((signal, name) for name, signal, _ in design.ports if isinstance(signal, Signal))
@@ -39,7 +39,7 @@ def _assign(design: Design, fragment: Fragment, ports: SignalDict, hierarchy: tu
     own = [signal for signal in info.used_signals if signal not in wires and signal.name]
     info.signal_names.clear()
     for signal in own:
-        name = _ANONYMOUS if signal.name.startswith("$") else signal.name
+        name = _ANONYMOUS if signal.name.startswith("$") else signal.name.lstrip("_") or _ANONYMOUS
         info.signal_names[signal] = ports[signal] if signal in ports else _unique(taken, name)
     for signal, name in wires.items():
         if signal in info.used_signals:

@@ -7,15 +7,18 @@ into words.
 
 from __future__ import annotations
 
+import math
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pywellen
 from nncosim.tb.errors import BenchError
-from vcd.gtkw import GTKWColor, GTKWFlag, GTKWSave
+from vcd.gtkw import GTKWColor, GTKWSave
 
-__all__ = ["Group", "Line", "Trace", "save_file", "trace_format", "variables", "write_save_file"]
+__all__ = ["Group", "Line", "Trace", "changes", "save_file", "trace_format", "variables", "write_save_file"]
 
 FORMATS = {".fst": "fst", ".vcd": "vcd"}
 
@@ -88,29 +91,59 @@ def variables(trace: Path) -> dict[str, int]:
     Raises:
         BenchError: If it cannot be read.
     """
+    return {name: var.bitwidth or 0 for name, var in _read(trace).items()}
+
+
+def changes(trace: Path, name: str) -> list[tuple[int, int]]:
+    """When a variable changed, in units of the file's time, and to what; its value at the beginning is the first.
+
+    Raises:
+        BenchError: If the waveform cannot be read, or has no such variable.
+    """
+    found = _read(trace)
+    if name not in found:
+        raise BenchError(f"waveform {trace} has no variable {name!r}")
+    return [(int(time), int(value)) for time, value in found[name].tv if isinstance(value, int)]
+
+
+def _read(trace: Path) -> dict[str, Any]:
     try:
-        return {str(var.full_name): var.bitwidth or 0 for var in pywellen.Waveform(str(trace)).all_vars()}
+        return {str(var.full_name): var for var in pywellen.Waveform(str(trace)).all_vars()}
     except (OSError, RuntimeError, ValueError) as problem:
         raise BenchError(f"waveform {trace} cannot be read: {problem}") from problem
 
 
-def write_save_file(trace: Path, groups: Sequence[Group], comment: str = "") -> Path:
+def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: str | None = None,
+                    open_scopes: Sequence[str] = ()) -> Path:
     """Write the save file of a finished waveform; signals that it does not have are left out.
+
+    Args:
+        trace: The waveform.
+        groups: What to show, from top to bottom.
+        clock: The clock's full name: `_CYCLES` of its cycles are seen at first, from the waveform's beginning.
+        marks: A variable whose changes get the markers A to Z.
+        open_scopes: Scopes that are unfolded in the tree of the design.
 
     Raises:
         BenchError: If the waveform cannot be read.
     """
     known = variables(trace)
+    edges = [time for time, _ in changes(trace, clock)] or [0]
+    marked = [time for time, _ in changes(trace, marks)[1:]] if marks in known else []
     path = save_file(trace)
     filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
     with path.open("w") as file:
         save = GTKWSave(file)
         save.dumpfile(str(trace.resolve()), abspath=True)
         save.dumpfile_size(trace.stat().st_size)
-        save.size(1600, 900)
-        save.signals_width(320)
-        if comment:
-            save.comment(comment)
+        save.savefile(str(path.resolve()), abspath=True)
+        save.timestart(edges[0])
+        save.zoom_markers(_zoom(edges), **dict(zip(string.ascii_lowercase, marked, strict=False)))
+        save.size(_WINDOW, 950)
+        save.sst_expanded(True)
+        save.signals_width(_NAMES)
+        for scope in open_scopes:
+            save.treeopen(f"{scope}.")
         for group in groups:
             lines = [line for line in group.lines if line.name in known]
             if not lines:
@@ -120,9 +153,19 @@ def write_save_file(trace: Path, groups: Sequence[Group], comment: str = "") -> 
                     bits = known[line.name]
                     table = _filter(trace, line, bits, filters) if line.words else None
                     name = f"{line.name}[{bits - 1}:0]" if bits > 1 else line.name
-                    save.trace(name, alias=line.label, datafmt=line.format, color=line.color,
-                               extraflags=GTKWFlag(0), translate_filter_file=str(table) if table else None)
+                    save.trace(name, alias=line.label or line.name.rpartition(".")[2], datafmt=line.format,
+                               color=line.color, translate_filter_file=str(table) if table else None)
     return path
+
+
+_WINDOW, _NAMES, _TREE = 1600, 260, 230  # pixels: the window, of which the names and the tree of the design have a part
+_CYCLES = 60  # seen at first
+
+
+def _zoom(edges: Sequence[int]) -> float:
+    """GTKWave's zoom factor: a pixel stands for 2 ** -zoom / 200 units of time."""
+    period = edges[2] - edges[0] if len(edges) > 2 else 1
+    return -math.log2(max(1, 200 * _CYCLES * period / (_WINDOW - _NAMES - _TREE)))
 
 
 def _filter(trace: Path, line: Line, bits: int,
@@ -132,7 +175,7 @@ def _filter(trace: Path, line: Line, bits: int,
     if key not in made:
         path = trace.with_suffix(f".{len(made) + 1}-{(line.label or line.name.rpartition('.')[2])}.txt")
         digits = -(-bits // 4)
-        shown = (f"{value:0{digits}x}" if line.format == "hex" else str(value) for value in line.words)
+        shown = (f"{value:0{digits}X}" if line.format == "hex" else str(value) for value in line.words)
         path.write_text("".join(f"{value} {text}\n" for value, text in zip(shown, line.words.values(), strict=True)))
         made[key] = path.resolve()
     return made[key]

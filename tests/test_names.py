@@ -53,12 +53,13 @@ class Outer(wiring.Component):
         first, second = Signal(8), Signal(8)
         twice = [Signal(8, name="twice") for _ in range(2)]
         order = Signal(Order)
+        self._private = Signal(8)
         m.d.comb += [
             busy.eq(self.i ^ 1), counter.busy.eq(busy), count.busy.eq(self.i), third.busy.eq(first),
             self.counter.eq(counter.count), order.kind.eq(self.kind), order.address.eq(self.i),
         ]
         m.d.sync += [
-            first.eq(count.count), second.eq(first), twice[0].eq(second), twice[1].eq(twice[0]),
+            self._private.eq(count.count), first.eq(self._private), second.eq(first), twice[0].eq(second), twice[1].eq(twice[0]),
             self.o.eq(twice[1] + order.address + third.count),
         ]
         return m
@@ -76,7 +77,7 @@ def test_own_names_come_first() -> None:
     """A module's own signals, a structure's fields; of equal names the second has a number; no dollar anywhere."""
     text = emit(Outer(), "outer")
     names = declared(text, "outer")
-    assert {"busy", "i", "o", "counter", "order", "order.kind", "order.address", "twice", "twice_2"} <= names
+    assert {"busy", "i", "o", "counter", "order", "order.kind", "order.address", "twice", "twice_2", "private"} <= names
     assert not {name for name in names if "$" in name}
     assert "$" not in re.sub(r"\$signed|\$unsigned", "", text)
 

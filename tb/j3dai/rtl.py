@@ -45,10 +45,10 @@ from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
-from nncosim.tb.j3dai.waves import groups, trace_conditions
+from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel
-from nncosim.tb.waves import Trace, trace_format, write_save_file
+from nncosim.tb.waves import Trace, trace_format
 
 __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
 
@@ -164,7 +164,7 @@ def run_built(
     raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, trace)
     seconds = {"simulate": time.perf_counter() - begin}
     if trace is not None:
-        write_save_file(trace.path, groups(platform, image), f"seed {seed}, {driver}")
+        show_first(trace.path, platform, image)
     frames, disputes = _frames(platform, image, inputs, raw, seed)
     diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs), _stale(platform, image, raw))
     diagnosis = diagnosis or disputed(disputes)

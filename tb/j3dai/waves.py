@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from nncosim.compiler.image import Image
 from nncosim.hdl.j3dai.asm import decode_descriptors, disassemble, words_of
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp, MacOp, Opcode, Space
-from nncosim.hdl.j3dai.regs import L2_BASE
+from nncosim.hdl.j3dai.regs import L2_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.waves import Group, Line
+from nncosim.tb.waves import Group, Line, write_save_file
 from vcd.gtkw import GTKWColor
 
-__all__ = ["groups", "instruction_words", "trace_conditions"]
+__all__ = ["groups", "instruction_words", "show_first", "trace_conditions"]
 
 _SOC = "j3dai_tb.soc"
 _EVER = (1 << 64) - 1
@@ -27,6 +28,12 @@ def trace_conditions(start: int | None, stop: int | None, step: int | None) -> d
     if step is not None:  # a step is a list
         conditions["lists_done"] = (step, step + 1)
     return conditions
+
+
+def show_first(trace: Path, platform: J3dai, image: Image) -> None:
+    """Write the save file of a finished waveform of an image's run; markers stand where lists were done."""
+    write_save_file(trace, groups(platform, image), clock="j3dai_tb.clk", marks="j3dai_tb.lists_done",
+                    open_scopes=("j3dai_tb", _SOC))
 
 
 def groups(platform: J3dai, image: Image) -> list[Group]:
@@ -48,7 +55,9 @@ def _host() -> Group:
     host = f"{_SOC}.host"
     return Group("host", [
         Line(f"{host}.pc", "host pc"), Line(f"{host}.sleeping"), Line(f"{host}.irq"),
-        Line(f"{host}.mmio_w_en"), Line(f"{host}.mmio_r_en"), Line(f"{host}.mmio_addr"), Line(f"{host}.mmio_w_data"),
+        Line(f"{host}.mmio_w_en", color=GTKWColor.yellow), Line(f"{host}.mmio_r_en", color=GTKWColor.yellow),
+        Line(f"{host}.mmio_addr", "register", words={reg.value: reg.name for reg in Reg}),
+        Line(f"{host}.mmio_w_data"), Line(f"{host}.mmio_r_data"),
     ])  # fmt: skip
 
 
