@@ -20,8 +20,8 @@ def assign_names(design: Design) -> None:
     """Give every submodule and signal of a prepared design its name.
 
     A module has, in this order of precedence: its ports, by their names; its submodules; its own signals. Where two
-    have one name, the later is ``name_2``; what Python calls ``self._name`` is ``name``. The wires at a submodule's ports are ``_submodule_port`` (the submodule
-    shows them), signals without a name ``_signal``, ``_signal_2``...
+    have one name, the later is ``name_2``; what Python calls ``self._name`` is ``name``. The wires at a submodule's
+    ports are ``_submodule_port`` (the submodule shows them), signals without a name ``_signal``, ``_signal_2``...
     """
     ports = SignalDict((signal, name) for name, signal, _ in design.ports if isinstance(signal, Signal))
     _assign(design, design.fragment, ports, design.hierarchy)

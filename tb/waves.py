@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Waveforms: which format a file has, which part of a run it shows, and a GTKWave save file that opens it well.
 
-Beside ``run.fst`` lie ``run.gtkw`` (open that: ``gtkwave run.gtkw``) and ``run.1-op.txt`` and the like, which turn values
-into words.
+Beside ``run.fst`` lie ``run.gtkw`` (open that: ``gtkwave run.gtkw``), and ``run.1-op.txt`` and the like, which turn
+values into words.
 """
 
 from __future__ import annotations

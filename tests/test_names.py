@@ -59,7 +59,8 @@ class Outer(wiring.Component):
             self.counter.eq(counter.count), order.kind.eq(self.kind), order.address.eq(self.i),
         ]
         m.d.sync += [
-            self._private.eq(count.count), first.eq(self._private), second.eq(first), twice[0].eq(second), twice[1].eq(twice[0]),
+            self._private.eq(count.count), first.eq(self._private), second.eq(first),
+            twice[0].eq(second), twice[1].eq(twice[0]),
             self.o.eq(twice[1] + order.address + third.count),
         ]
         return m
