@@ -19,6 +19,7 @@ from nncosim.compiler.j3dai.fusion import MOST_MEMBERS, Fuser
 from nncosim.compiler.j3dai.inplace import tensor_lives
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.prefetch import prefetch
+from nncosim.compiler.j3dai.relax import roomier_layers
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest, parameter_buffer, program_buffer
 from nncosim.compiler.j3dai.traffic import traffic_table
 from nncosim.compiler.j3dai.transfers import Transfer
@@ -32,6 +33,7 @@ from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
 from nncosim.kernels.j3dai.conv import planes_of
+from nncosim.kernels.j3dai.nest import Nest
 from nncosim.kernels.j3dai.packed import packed_layout
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
@@ -94,7 +96,7 @@ class J3daiBackend:
     fusion: "cost" fuses operators where that is faster, "prefer" wherever it saves L2, "off" nowhere.
     """
 
-    fusion: str = "off"
+    fusion: str = "cost"
     caps = RequantCaps(tables=True)
 
     def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:
@@ -133,10 +135,15 @@ class J3daiBackend:
         avoid = fuser.could_stay(list(network.tensors)) if self.fusion == "prefer" else ()
         return self._lowered(fuser, views, frozenset(avoid))
 
-    def _lowered(self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str]) -> Lowered:
-        """`avoid`: tensors that are to stay in L1 where that is possible."""
-        network, platform = fuser.network, fuser.platform
+    def _lowered(
+        self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str],
+        roomy: Mapping[tuple[int, ...], LayerCode] | None = None,
+    ) -> Lowered:
+        """avoid: tensors that are to stay in L1 where that is possible. roomy: other code for some layers, by their
+        operators."""
+        network, platform, roomy = fuser.network, fuser.platform, roomy or {}
         chosen = fuser.separate() if self.fusion == "off" else fuser.layers(avoid)
+        chosen = [replace(each, code=roomy.get(each.ops, each.code)) for each in chosen]
         layers = [
             _Layer(tuple(fuser.ops[i] for i in each.ops), ahead.code, ahead.programs_at, ahead.transfers)
             for each, ahead in zip(chosen, prefetch([each.code for each in chosen], platform), strict=True)
@@ -147,20 +154,29 @@ class J3daiBackend:
         buffers = (*tensors, *(b for layer in layers for b in _layer_buffers(layer)))
         lives = tensor_lives([(layer.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
         layouts = tensor_layouts(network, platform)
-        relax = partial(self._relaxed, fuser, views, avoid, inside) if self.fusion != "off" else None
-        return Lowered(schedule, buffers, layouts, tuple(layers), lives=lives, inside=inside, relax=relax)
+        made = Lowered(schedule, buffers, layouts, tuple(layers), lives=lives, inside=inside)
+        return replace(made, relax=partial(self._relaxed, fuser, views, avoid, roomy, [c.ops for c in chosen], made))
 
     def _relaxed(
-        self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str], inside: frozenset[str],
+        self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str],
+        roomy: Mapping[tuple[int, ...], LayerCode], chosen: list[tuple[int, ...]], before: Lowered,
         error: PlacementError,
     ) -> Lowered | None:
-        """With the largest tensors where the memory is fullest kept in L1, one more at a time."""
+        """With other plans where a layer's result cannot lie over its input; else with the largest tensors where the
+        memory is fullest kept in L1, one more at a time."""
+        lists = [(layer.code, layer.transfers) for layer in before.private]
+        assert before.lives is not None
+        other_code = roomier_layers(lists, before.buffers, before.lives, fuser.platform, error.missing)
+        if other_code and not any(chosen[i] in roomy for i in other_code):
+            return self._lowered(fuser, views, avoid, {**roomy, **{chosen[i]: c for i, c in other_code.items()}})
+        if self.fusion == "off":
+            return None
         names = [name for name, _ in sorted(error.alive, key=lambda item: (-item[1], item[0]))]
         for name in fuser.could_stay(names):
             if name not in avoid:
                 avoid |= {name}
-                other = self._lowered(fuser, views, avoid)
-                if other.inside - inside:
+                other = self._lowered(fuser, views, avoid, roomy)
+                if other.inside - before.inside:
                     return other
         return None
 
@@ -254,10 +270,15 @@ def _tensor_buffers(network: Network, platform: J3dai, views: Mapping[str, str])
     ]  # fmt: skip
 
 
+def _weight_bytes(nest: Nest) -> int:
+    """Of what a nest has in L2, the bytes that are no requantization parameters."""
+    return sum(map(len, nest.weights[: 1 if nest.alike else None])) + nest.table_words * nest.platform.word_bytes
+
+
 def _layer_buffers(layer: _Layer) -> list[Buffer]:
     code, plan = layer.code, layer.code.plan
     line, parameters = plan.platform.line_bytes, plan.parameter_bytes()
-    weights = sum(sum(map(len, nest.weights[: 1 if nest.alike else None])) + nest.table_words * plan.platform.word_bytes for nest in plan.nests)
+    weights = sum(_weight_bytes(nest) for nest in plan.nests)
     kinds = (("weights", weights),)
     out = [Buffer(parameter_buffer(plan), "l2", len(parameters), "parameters", line, parameters, parts=kinds)]
     for i, (program, _) in enumerate(code.programs):
@@ -358,7 +379,7 @@ def _describe(
         "memory": [
             {"memory": u.memory, "bytes": u.size, "peak": u.peak, "by_kind": u.by_kind} for u in placement.table
         ],
-        "traffic": traffic_table([layer.transfers for layer in layers], lowered.buffers, placement, platform.word_bytes),
+        "traffic": traffic_table([x.transfers for x in layers], lowered.buffers, placement, platform.word_bytes),
     }  # fmt: skip
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 from nncosim.compiler.ir import Network, Op
-from nncosim.compiler.j3dai.fold import ProgramTooLong
 from nncosim.compiler.j3dai.fused_plan import FusedPlan, Group, flat, fusable, make_fused_plan, walked
 from nncosim.compiler.j3dai.plan import jobs_of
-from nncosim.compiler.j3dai.tiling import LayerCode, cuts, measure, realize
+from nncosim.compiler.j3dai.tiling import LayerCode, cuts, fastest, realize
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["Choice", "Fuser", "compile_group", "group_of", "paths"]
+__all__ = ["Choice", "Fuser", "compile_group", "group_of", "paths", "ranked_groups"]
 
 MOST_MEMBERS = 5
 """Operators of a group at most."""
@@ -27,6 +27,8 @@ _FINALISTS = 3
 _START = 150  # cycles from the list's start to a cluster's first job
 _MEMBER_CYCLES = 45  # setting up a member for a tile, about
 _BLOCK_CYCLES = 12
+_KNOWN: dict[Any, LayerCode | None] = {}
+_MOST_KNOWN = 512
 _LEAST_GAIN = 0.01  # share of its members' cycles that a group has to save by estimate to be looked at
 
 
@@ -172,26 +174,37 @@ def _estimate(plan: FusedPlan) -> float:
 
 
 def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> LayerCode | None:
-    """The fastest plan that was found; None if none fits. `limit`: estimates beyond are not looked at."""
+    """The fastest plan that was found; None if none fits. Groups of one shape get one plan.
+
+    Args:
+        limit: plans that take more cycles by estimate are not looked at.
+    """
+    key = tuple(nest.shape for nest in group.members), group.chained, platform, limit
+    if key not in _KNOWN:
+        while len(_KNOWN) >= _MOST_KNOWN:
+            del _KNOWN[next(iter(_KNOWN))]
+        _KNOWN[key] = found = _choose(group, platform, limit)
+        return found
+    known = _KNOWN[key]
+    if known is None:
+        return None
+    assert isinstance(known.plan, FusedPlan)
+    return replace(realize(replace(known.plan, group=group)), cycles=known.cycles, alternatives=known.alternatives)
+
+
+def ranked_groups(group: Group, platform: J3dai) -> list[FusedPlan]:
+    """All plans of a group, the most promising first."""
+    plans = sorted(((_estimate(p), i, p) for i, p in enumerate(_plans(group, platform))), key=lambda t: t[:2])
+    return [plan for _, _, plan in plans]
+
+
+def _choose(group: Group, platform: J3dai, limit: float | None) -> LayerCode | None:
     if limit is not None and _least(group, platform) > limit:
         return None
-    ranked = sorted(((_estimate(p), i, p) for i, p in enumerate(_plans(group, platform))), key=lambda t: t[:2])
-    best: LayerCode | None = None
-    tried = 0
-    for estimate, _, plan in ranked:
-        if tried >= _FINALISTS or (limit is not None and estimate > limit):
-            break
-        if best is not None and estimate > 1.1 * best.cycles:
-            break
-        try:
-            code = realize(plan)
-            code = replace(code, cycles=measure(code))
-        except ProgramTooLong:
-            continue
-        tried += 1
-        if best is None or code.cycles < best.cycles:
-            best = code
-    return best
+    found = [(_estimate(p), i, p) for i, p in enumerate(_plans(group, platform))]
+    plans = [item for item in found if limit is None or item[0] <= limit]
+    best, others = fastest(plans, _FINALISTS, 1.1)
+    return best and replace(best, alternatives=tuple(others))
 
 
 def _least(group: Group, platform: J3dai) -> float:

@@ -23,7 +23,7 @@ from nncosim.tb.j3dai.cycles import LayerRun, predict_layers
 
 __all__ = [
     "Alternative", "AnyPlan", "LayerCode", "compile_nest", "cuts", "fastest", "measure", "parameter_buffer",
-    "program_buffer", "program_words", "realize", "relocate",
+    "program_buffer", "program_words", "ranked", "realize", "relocate",
 ]  # fmt: skip
 
 _FINALISTS = 4
@@ -274,6 +274,12 @@ def _choose(nest: Nest, platform: J3dai) -> LayerCode:
         raise CompileError(_why(nest, platform, others[-1].verdict if others else ""))
     others += [alternative for grid, alternative in refused.items() if grid == getattr(best.plan, "grid", None)]
     return replace(best, alternatives=tuple(others))
+
+
+def ranked(nest: Nest, platform: J3dai) -> list[Plan]:
+    """All plans of a nest, the most promising first."""
+    plans = sorted(((_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform, {}))), key=lambda t: t[:2])
+    return [plan for _, _, plan in plans]
 
 
 def fastest(
