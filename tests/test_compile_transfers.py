@@ -132,27 +132,57 @@ def test_chunks_cover_a_block_in_order(name, words):
     assert seen == list(range(nest.weight_words))
 
 
-def test_early_loads_touch_nothing_that_is_in_use():
+def chain_codes(platform=PLATFORM):
+    """Layers of a small network, one after the other."""
     network = case("mobilenet_like").build(1)
     codes = []
     for op in network.ops[:12]:
-        kernel = next(k for k in reversed(KERNELS) if op.kind in k.op_types and not k.problems(op, network, PLATFORM))
-        codes.append(compile_nest(kernel.code(op, network, PLATFORM), PLATFORM))
-    layers = prefetch(codes, PLATFORM)
-    moved = 0
-    for layer, following in pairwise(layers):
-        plan, own = layer.code.plan, {p.buffer for t in layer.code.transfers for p in t.pieces}
-        size = max(-(-len(p) // 2) for p, _ in layer.code.programs)
+        kernel = next(k for k in reversed(KERNELS) if op.kind in k.op_types and not k.problems(op, network, platform))
+        codes.append(compile_nest(kernel.code(op, network, platform), platform))
+    return codes
+
+
+@pytest.mark.parametrize("bits", [1024, 128])
+def test_early_loads_touch_nothing_that_is_in_use(bits):
+    platform = PLATFORM.with_parameters(dmpa_bits=bits)
+    codes = chain_codes(platform)
+    layers = prefetch(codes, platform)
+    owner = {p.buffer: k for k, code in enumerate(codes) for t in code.transfers for p in t.pieces if is_code(p)}
+    moved = []
+    for number, layer in enumerate(layers):
         for t in layer.transfers:
             for p in t.pieces:
-                if p.buffer in own:
-                    continue
-                moved += 1
-                assert p.buffer.startswith(following.code.plan.nest.name)
-                low, high = p.local, p.local + p.n0
-                if p.space is Space.IMEM:
-                    assert high <= layer.programs_at or low >= layer.programs_at + size
-                else:
-                    assert p.space is Space.WMEM
-                    assert high <= plan.wmem_base or low >= plan.wmem_base + plan.wmem_words
-    assert moved > 10
+                if is_code(p) and owner[p.buffer] != number:
+                    moved.append(owner[p.buffer] - number)
+                    assert not any(touches(p, between) for between in layers[number : owner[p.buffer]])
+    assert len(moved) > 10 and min(moved) > 0 and (max(moved) > 1 or bits == 1024)
+
+
+def is_code(piece):
+    """Whether it is a program or parameters, and not a tensor."""
+    return piece.space is not Space.L1
+
+
+def touches(piece, layer):
+    """Whether it writes where a layer's program or weights lie."""
+    plan = layer.code.plan
+    if piece.space is Space.IMEM:
+        low, size = layer.programs_at, max(-(-len(p) // 2) for p, _ in layer.code.programs)
+    else:
+        low, size = plan.wmem_base, plan.wmem_words
+    runs = (piece.local + i1 * piece.local_step1 + i2 * piece.local_step2
+            for i1 in range(piece.n1) for i2 in range(piece.n2))  # fmt: skip
+    return any(run < low + size and low < run + piece.n0 for run in runs)
+
+
+def test_what_is_loaded_early_is_taken_by_its_layer():
+    """For each cluster and semaphore, the order of all loads over all lists is the order of the layers."""
+    layers = prefetch(chain_codes(), PLATFORM)
+    owner = {p.buffer: k for k, x in enumerate(layers) for t in x.code.transfers for p in t.pieces if is_code(p)}
+    latest = {}
+    for t in (t for layer in layers for t in layer.transfers):
+        if t.op is DmpaOp.LOAD and is_code(t.pieces[0]):
+            number = owner[t.pieces[0].buffer]
+            for cluster in t.members:
+                assert number >= latest.get((cluster, t.signal), 0)
+                latest[cluster, t.signal] = number
