@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nncosim.compiler.backends import Candidate, Lowered, backend_for
+from nncosim.compiler.backends import Backend, Candidate, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.fit import check_room
 from nncosim.compiler.image import Image
@@ -198,18 +198,20 @@ PASSES: tuple[Pass, ...] = (
 
 
 def compile_network(
-    network: Network, platform: Platform, dump: Path | None = None, progress: Callable[[str], None] | None = None
+    network: Network, platform: Platform, dump: Path | None = None, progress: Callable[[str], None] | None = None,
+    *, backend: Backend | None = None,
 ) -> Compiled:
     """Compile for a platform. Same network, platform and version: same image bytes.
 
     Args:
         dump: a folder that gets one text file per pass.
         progress: called with the name of each pass.
+        backend: another back end than the platform's own, for measurements.
 
     Raises:
         CompileError, PlacementError: what does not fit, where, and what would help.
     """
-    state = run_passes(PASSES, State(network, platform, backend_for(platform)), dump, progress)
+    state = run_passes(PASSES, State(network, platform, backend or backend_for(platform)), dump, progress)
     assert state.image is not None and state.placement is not None
     return Compiled(state.network, platform, state.image, _lowered(state), state.placement)
 

@@ -46,7 +46,7 @@ def test_a_test_image_is_bit_exact_and_timed(digits, command, tmp_path):
     report = json.loads((tmp_path / "o" / "report.json").read_text())
     assert report["verdict"] == "pass" and report["backend"] == "iss" and report["driver"] is None
     assert report["requantization"]["exact_layers"] == report["requantization"]["layers"] == 8
-    assert report["tensors"]["compared"] >= 8 and len(report["layers"]) == 8
+    assert report["tensors"]["compared"] >= 8 and sum(len(y["members"]) or 1 for y in report["layers"]) == 8
     assert report["macs"] == 166_336 and report["utilization"] == pytest.approx(report["mac_per_cycle"] / 768, rel=1e-3)
     for layer in report["layers"]:
         assert layer["counters"] and layer["bit_exact"]

@@ -48,13 +48,23 @@ def _links(network: Network, ops: Sequence[Op], nests: Sequence[Nest], kept: Map
         users = [j for j, other in enumerate(ops) for name in other.inputs if name == op.output]
         everyone = sum(name == op.output for other in network.ops for name in other.inputs)
         if len(users) == everyone == 1 and op.output not in bound and fusable(nests[i]) and fusable(nests[users[0]]):
-            if nests[i].upsample == (1, 1):
+            if nests[i].upsample == (1, 1) and _reads_all(nests[users[0]]):
                 reader[i] = users[0]
     chosen: dict[int, int] = {}
     for i, j in reader.items():  # of two producers, the one with more to compute
         if j not in chosen or nests[i].macs > nests[chosen[j]].macs:
             chosen[j] = i
     return {i: j for j, i in chosen.items()}
+
+
+def _reads_all(nest: Nest) -> bool:
+    """Whether the windows touch every element of the input: what nobody reads would not be computed in a group."""
+    for axis in (0, 1):
+        kernel, stride, dilation = nest.kernel[axis], nest.stride[axis], nest.dilation[axis]
+        end = (nest.out_map[axis] - 1) * stride - nest.pads[axis] + (kernel - 1) * dilation + 1
+        if end < nest.in_map[axis] or (kernel < stride if dilation == 1 else stride > 1):
+            return False
+    return True
 
 
 def paths(
