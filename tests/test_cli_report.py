@@ -18,7 +18,7 @@ from nncosim.tb.backend import get_bench
 from nncosim.tb.cli import invoke
 from nncosim.tb.files import sha256, write_files
 from nncosim.tb.pages.data import load_run
-from nncosim.tb.pages.labels import chosen_labels
+from nncosim.tb.pages.labels import LINE, chosen_labels
 from nncosim.tb.program import compile_model
 from nncosim.tb.report import build_report
 from nncosim.tb.run import RunOptions, check_frames, make_frames
@@ -320,11 +320,12 @@ def test_a_hang_is_drawn(tmp_path):
 def test_labels_do_not_cover_each_other():
     rng = np.random.default_rng(5)
     x, y = rng.uniform(0, 300, 200), rng.uniform(0, 300, 200)
-    shown = chosen_labels(["label"] * 200, list(x), list(y))
-    assert 20 < len(shown) < 200 and shown[0] == 0
-    for i in shown:
-        for j in shown:
-            assert i == j or abs(x[i] - x[j]) >= 30 or abs(y[i] - y[j]) >= 14
+    shown = chosen_labels(["label"] * 200, list(x), list(y), (0.0, 20.0), [(0, 50, 0, 50)])
+    at = {i: (x[i], y[i] + shift) for i, shift in shown.items()}
+    assert 20 < len(at) < 200 and set(shown.values()) == {0.0, 20.0}
+    for i, (a, b) in at.items():
+        assert a >= 50 or b >= 50 + LINE / 2
+        assert all(i == j or abs(a - c) >= 30 or abs(b - d) >= LINE for j, (c, d) in at.items())
 
 
 def test_the_timeline_file_is_the_same_each_time(drawn, tmp_path):

@@ -1,27 +1,42 @@
-"""Labels that do not cover each other."""
+"""Labels that cover neither each other nor what they name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["WIDTH", "chosen_labels"]
+__all__ = ["LINE", "WIDTH", "chosen_labels"]
 
 WIDTH = 1300
 """Width in pixels that a plot over the whole page is laid out for; on a narrower page some labels come close."""
-_CHARACTER, _LINE = 6.5, 14
+LINE = 14
+"""Height of a label in pixels."""
+_CHARACTER = 6.5
+
+Box = tuple[float, float, float, float]
 
 
-def chosen_labels(texts: Sequence[str], x: Sequence[float], y: Sequence[float]) -> list[int]:
-    """Which texts to show, if those with a lower index are more important.
+def _apart(a: Box, b: Box) -> bool:
+    return a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2]
+
+
+def chosen_labels(
+    texts: Sequence[str], x: Sequence[float], y: Sequence[float], shifts: Sequence[float] = (0.0,),
+    obstacles: Sequence[Box] = (),
+) -> dict[int, float]:
+    """Which texts to show, if those with a lower index are more important, and how far each is moved in y.
 
     Args:
         x, y: left end and middle of each text, in pixels.
+        shifts: what may be added to y, the first that is free is taken.
+        obstacles: (left, right, bottom, top) of what must not be covered either.
     """
-    boxes: list[tuple[float, float, float]] = []
-    chosen = []
+    boxes, chosen = list(obstacles), {}
     for i, text in enumerate(texts):
-        left, middle, right = x[i], y[i], x[i] + _CHARACTER * len(text)
-        if all(left >= r or right <= a or abs(middle - m) >= _LINE for a, m, r in boxes):
-            boxes.append((left, middle, right))
-            chosen.append(i)
+        for shift in shifts:
+            middle = y[i] + shift
+            box = (x[i], x[i] + _CHARACTER * len(text), middle - LINE / 2, middle + LINE / 2)
+            if all(_apart(box, other) for other in boxes):
+                boxes.append(box)
+                chosen[i] = shift
+                break
     return chosen

@@ -12,7 +12,7 @@ from nncosim.tb.pages.data import Run
 from nncosim.tb.pages.labels import WIDTH, chosen_labels
 from nncosim.tb.pages.timeline_plot import CYCLES, LEFT, x_tools
 
-__all__ = ["contents_of", "life_of", "memories_of", "memory_plot"]
+__all__ = ["contents_of", "life_of", "memories_of", "memory_plot", "shown_name"]
 
 HEIGHT = 420
 KIB = 1024
@@ -25,6 +25,11 @@ def memories_of(run: Run) -> list[str]:
         used[buffer["memory"]] = used.get(buffer["memory"], 0) + buffer["bytes"]
     changing = {b["memory"] for b in run.buffers if not (b["from_start"] and b["to_end"])}
     return sorted(changing, key=lambda name: -used[name])
+
+
+def shown_name(memory: str) -> str:
+    """A memory's name for readers: L2, not l2."""
+    return memory.upper() if len(memory) < 4 else memory
 
 
 def contents_of(run: Run, memory: str) -> dict[str, str]:
@@ -75,7 +80,8 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
     plot = figure(
         height=HEIGHT, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(start=0, end=min(size / KIB, top)),
         min_border_left=LEFT,
-        tools=x_tools(), x_axis_label="cycles since the inference began", y_axis_label=f"address in {memory} (KiB)",
+        tools=x_tools(), x_axis_label="cycles since the inference began",
+        y_axis_label=f"address in {shown_name(memory)} (KiB)",
     )  # fmt: skip
     boxes = plot.quad(left="left", right="right", bottom="bottom", top="top", fill_color="colour", fill_alpha="alpha",
                       line_color="#ffffff", line_width=0.7, source=source)  # fmt: skip

@@ -11,7 +11,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
 from nncosim.tb.pages.colours import CATEGORY_COLOURS, OTHER_COLOUR, category_name, kind_colour
 from nncosim.tb.pages.data import Run
-from nncosim.tb.pages.memory_plot import contents_of, memories_of, memory_plot
+from nncosim.tb.pages.memory_plot import contents_of, memories_of, memory_plot, shown_name
 from nncosim.tb.pages.plots import bars_plot, roofline_plot, shares_plot
 from nncosim.tb.pages.timeline_plot import kinds_of, timeline_data, timeline_plot
 
@@ -68,7 +68,7 @@ def report_page(run: Run) -> bytes:
         bokeh=Resources("inline", components=["bokeh"]).render_js(), script=(_HERE / "timeline.js").read_text(),
         data=timeline_data(run), chips=_chips(run), clock=clock,
         verdict=_VERDICTS.get(run.report["verdict"], run.report["verdict"]),
-        memories={memory: contents_of(run, memory) for memory in memories_of(run)},
+        shown_name=shown_name, memories={memory: contents_of(run, memory) for memory in memories_of(run)},
         published=_published(run), units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),
         sources=list(dict.fromkeys(figure.source for figure in run.platform.published)),
     )  # fmt: skip

@@ -90,12 +90,13 @@ def roofline_plot(run: Run) -> Any | None:
               x_offset=6, y_offset=-48, text_font_size="12px", text_color="#333333")  # fmt: skip
     marks = plot.scatter(x="x", y="y", size="size", color="colour", fill_alpha=0.65, line_color="#222222",
                          line_width=0.5, source=points, legend_group="kind")  # fmt: skip
-    _label(plot, points, (low_x, high_x), (low_y, high_y))
-    total = sum(run.traffic)
-    if total and run.report["cycles"]:
-        whole = plot.scatter([run.report["macs"] / total], [run.report["macs"] / run.report["cycles"]], marker="star",
-                             size=20, color="#000000", legend_label="whole network")  # fmt: skip
-        plot.add_tools(HoverTool(renderers=[whole], tooltips=[("whole network", "@y{0,0.0} MAC/cycle")]))
+    total, macs, cycles = sum(run.traffic), run.report["macs"], run.report["cycles"]
+    whole = (macs / total, macs / cycles) if total and cycles else None
+    _label(plot, points, (low_x, high_x), (low_y, high_y), peak, whole)
+    if whole is not None:
+        star = plot.scatter([whole[0]], [whole[1]], marker="star", size=20, color="#000000",
+                            legend_label="whole network")  # fmt: skip
+        plot.add_tools(HoverTool(renderers=[star], tooltips=[("whole network", "@y{0,0.0} MAC/cycle")]))
     plot.add_tools(HoverTool(renderers=[marks], tooltips=[
         ("layer", "@name (@op)"), ("MAC/cycle", "@y{0,0.0}, @limit of its roof"), ("MAC/byte", "@x{0,0.0}"),
         ("MAC", "@macs{0,0}"), ("bytes", "@bytes{0,0}"), ("cycles", "@cycles{0,0}")]))  # fmt: skip
@@ -114,8 +115,11 @@ def _decades(low: float, high: float) -> list[float]:
     return [m * 10.0**e for e in exponents for m in (1, 2, 5) if low <= m * 10.0**e <= high]
 
 
-def _label(plot: Any, points: ColumnDataSource, x_range: tuple[float, float], y_range: tuple[float, float]) -> None:
-    """The names of the layers as far as they fit, the longest-running first."""
+def _label(
+    plot: Any, points: ColumnDataSource, x_range: tuple[float, float], y_range: tuple[float, float], peak: float,
+    whole: tuple[float, float] | None,
+) -> None:
+    """The names of the layers as far as they fit, the longest-running first. `whole`: the point of the network."""
     data = points.data
     order = sorted(range(len(data["x"])), key=lambda i: -data["cycles"][i])
 
@@ -123,13 +127,21 @@ def _label(plot: Any, points: ColumnDataSource, x_range: tuple[float, float], y_
         return math.log(value / ends[0]) / math.log(ends[1] / ends[0]) * length
 
     texts = [data["name"][i] for i in order]
-    x = [pixels(data["x"][i], x_range, WIDTH) + data["size"][i] / 2 for i in order]
+    x = [pixels(data["x"][i], x_range, WIDTH) for i in order]
     y = [pixels(data["y"][i], y_range, HEIGHT - 60) for i in order]
-    shown = [order[i] for i in chosen_labels(texts, x, y)]
-    labels = {key: [data[key][i] for i in shown] for key in ("x", "y", "name")}
-    labels["shift"] = [data["size"][i] / 2 + 3 for i in shown]
-    plot.text(x="x", y="y", text="name", x_offset="shift", y_offset=12, text_font_size="11px", text_color="#333333",
-              source=ColumnDataSource(labels))  # fmt: skip
+    half = [data["size"][i] / 2 for i in order]
+    points_ = [(a - h, a + h, b - h, b + h) for a, b, h in zip(x, y, half, strict=True)]
+    if whole is not None:
+        a, b = pixels(whole[0], x_range, WIDTH), pixels(whole[1], y_range, HEIGHT - 60)
+        points_.append((a - 11, a + 11, b - 11, b + 11))
+    roof = [(0.0, float(WIDTH), top - 1, top + 18) for top in [pixels(peak, y_range, HEIGHT - 60)]]
+    beside = [a + h + 3 for a, h in zip(x, half, strict=True)]
+    shown = chosen_labels(texts, beside, y, (0.0, -14.0), [*points_, *roof])
+    labels = {key: [data[key][order[i]] for i in shown] for key in ("x", "y", "name")}
+    labels["right"] = [half[i] + 3 for i in shown]
+    labels["down"] = [-shift for shift in shown.values()]
+    plot.text(x="x", y="y", text="name", x_offset="right", y_offset="down", text_baseline="middle",
+              text_font_size="11px", text_color="#333333", source=ColumnDataSource(labels))  # fmt: skip
 
 
 def _names(run: Run) -> list[str]:
