@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from nncosim.compiler.j3dai.plan import Tile, jobs_of, make_tile, split
@@ -254,8 +254,8 @@ def _middles(group: Group, steps: Sequence[tuple[Tile, ...]]) -> tuple[tuple[int
 
 
 def _walkable(group: Group, steps: Sequence[tuple[Tile, ...]]) -> bool:
-    for tiles in steps:
-        for nest, tile in zip(group.members, tiles, strict=True):
+    for i, nest in enumerate(group.members):
+        for tile in {tiles[i].shape: tiles[i] for tiles in steps}.values():
             at = walked(nest, tile)
             if max(at.width, at.height, at.columns, at.rows) > _MOST_WIDTH or jobs_of(nest, at) > _MOST_JOBS:
                 return False
@@ -276,20 +276,26 @@ def make_fused_plan(
     Returns:
         None if it does not fit.
     """
+    regions = _regions(group, grid, cuts, platform.pes_per_ncb)
+    parts = parts_of(group, most_part or 1 << 30)
+    if parts is None or not regions:
+        return None
+    return _fit(group, platform, grid, regions, slots, parts, most_part is None)
+
+
+@lru_cache(maxsize=16)
+def _regions(group: Group, grid: tuple[int, int], cuts: tuple[int, int], unit: int) -> tuple[FusedRegion, ...]:
+    """Each cluster's share; none if some would have no work, or a tile is too long for the clusters' registers."""
     rows, columns = group.last.out_map
-    unit = platform.pes_per_ncb
     ys, xs = split(rows, grid[0]), split(columns, grid[1], unit)
     if len(ys) * len(xs) != grid[0] * grid[1]:
-        return None
+        return ()
     regions = []
     for cluster, (y, x) in enumerate((y, x) for y in ys for x in xs):
         own_ys = [(y[0] + a, y[0] + b) for a, b in split(y[1] - y[0], cuts[0])]
         own_xs = [(x[0] + a, x[0] + b) for a, b in split(x[1] - x[0], cuts[1], unit)]
         regions.append(FusedRegion(cluster, tuple(group.tiles(i, j) for i in own_ys for j in own_xs)))
-    parts = parts_of(group, most_part or 1 << 30)
-    if parts is None:
-        return None
-    return _fit(group, platform, grid, tuple(regions), slots, parts, most_part is None)
+    return tuple(regions) if _walkable(group, [tiles for r in regions for tiles in r.steps]) else ()
 
 
 def _fit(
@@ -297,8 +303,6 @@ def _fit(
     parts: tuple[Part, ...], resident: bool,
 ) -> FusedPlan | None:
     steps = [tiles for region in regions for tiles in region.steps]
-    if not _walkable(group, steps):
-        return None
     most = max(len(region.steps) for region in regions)
     external_at, words = [], 0
     for e in group.externals:

@@ -162,12 +162,17 @@ def _estimate(plan: FusedPlan) -> float:
     """Cycles of a group: the busiest cluster or the DMPA, and what cannot overlap."""
     beat, group = plan.platform.beat_words, plan.group
     work, traffic, first, last = [], 0.0, 0.0, 0.0
+    each = [job_cycles(nest) for nest in plan.nests]
+    known: list[dict[tuple[int, ...], int]] = [{} for _ in plan.nests]  # cycles of a member by the tile's shape
     for region in plan.regions:
         cycles = 0.0
         for number, tiles in enumerate(region.steps):
-            for nest, tile in zip(plan.nests, tiles, strict=True):
-                jobs = jobs_of(nest, walked(nest, tile))
-                cycles += _MEMBER_CYCLES + nest.out_blocks * (jobs * job_cycles(nest) + _BLOCK_CYCLES)
+            for i, (nest, tile) in enumerate(zip(plan.nests, tiles, strict=True)):
+                shape = tile.shape
+                if shape not in known[i]:
+                    jobs = jobs_of(nest, walked(nest, tile))
+                    known[i][shape] = _MEMBER_CYCLES + nest.out_blocks * (jobs * each[i] + _BLOCK_CYCLES)
+                cycles += known[i][shape]
             load = sum(tiles[e.member].height * tiles[e.member].width * e.blocks for e in group.externals) / beat
             copies = group.last.upsample[0] * group.last.upsample[1]
             store = tiles[-1].rows * tiles[-1].columns * group.last.out_blocks * copies / beat

@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
@@ -43,8 +44,7 @@ class Grid:
         return f"{self.rows} x {self.columns} x {self.channels} clusters (rows x columns x channels)"
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """Output rows y0..y1-1 and columns x0..x1-1; input rows iy0..iy1-1, columns ix0..ix1-1, clipped to the map."""
 
     y0: int
@@ -55,6 +55,11 @@ class Tile:
     iy1: int
     ix0: int
     ix1: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Rows and columns of output, rows and columns of input."""
+        return self.y1 - self.y0, self.x1 - self.x0, self.iy1 - self.iy0, self.ix1 - self.ix0
 
     @property
     def rows(self) -> int:
@@ -131,6 +136,7 @@ def split(total: int, parts: int, unit: int = 1) -> list[tuple[int, int]]:
     return out
 
 
+@lru_cache(maxsize=1 << 16)
 def _axis(first: int, last: int, kernel: int, stride: int, dilation: int, pad: int, size: int) -> tuple[int, int]:
     """Input positions that outputs first..last-1 read, clipped to 0..size; never empty."""
     low = first * stride - pad
