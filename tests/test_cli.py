@@ -62,7 +62,7 @@ def test_run_prints_and_writes_everything(command, tmp_path):
                                 "--json", tmp_path / "r.json", "--set", "lanes=32")  # fmt: skip
     assert status == 0 and err == ""
     assert "PASS" in text and "branch" in text and "bit-exact" in text and "MAC/cycle" in text
-    names = {"image.elf", "listing.txt", "memory.txt", "outputs.npz", "prediction.json", "report.json"}
+    names = {"image.elf", "listing.txt", "memory.txt", "outputs.npz", "prediction.json", "report.json", "timeline.npz"}
     assert {p.name for p in out.iterdir()} == names
     assert [p.name for p in out.parent.iterdir()] == ["out"], "a temporary folder was left"
     report = json.loads((out / "report.json").read_text())
