@@ -20,7 +20,7 @@ from nncosim.compiler.j3dai.program import (
 from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces, rectangle
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 
-__all__ = ["fused_code", "fused_queues"]
+__all__ = ["fused_codes", "fused_queues"]
 
 
 class _GroupEmitter:
@@ -88,9 +88,26 @@ class _GroupEmitter:
         return step * len(self.plan.parts) + part
 
 
-def fused_code(plan: FusedPlan, region: FusedRegion) -> ClusterCode:
-    """Instructions and events of one cluster's part of a fused plan."""
-    return _GroupEmitter(plan, region).emit()
+def _shape(plan: FusedPlan, region: FusedRegion) -> tuple[tuple[int, ...], ...]:
+    """What a region's code depends on: the sizes of its tiles, and where their first windows lie in them."""
+    out = []
+    for tiles in region.steps:
+        for nest, t in zip(plan.nests, tiles, strict=True):
+            at = (t.y0 * nest.stride[0] - t.iy0, t.x0 * nest.stride[1] - t.ix0)
+            out.append((t.rows, t.columns, t.height, t.width, *at))
+    return tuple(out)
+
+
+def fused_codes(plan: FusedPlan) -> dict[int, ClusterCode]:
+    """Instructions and events of each cluster's part of a fused plan; those of like regions are one object."""
+    known: dict[tuple[tuple[int, ...], ...], ClusterCode] = {}
+    out: dict[int, ClusterCode] = {}
+    for region in plan.regions:
+        shape = _shape(plan, region)
+        if shape not in known:
+            known[shape] = _GroupEmitter(plan, region).emit()
+        out[region.cluster] = known[shape]
+    return out
 
 
 def _inputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:

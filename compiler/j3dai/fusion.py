@@ -23,6 +23,7 @@ __all__ = ["Choice", "Fuser", "compile_group", "group_of", "paths", "ranked_grou
 
 MOST_MEMBERS = 5
 """Operators of a group at most."""
+_MOST_FOR_SPEED = 4  # of a group that is only there to save cycles
 _FINALISTS = 3
 _START = 150  # cycles from the list's start to a cluster's first job
 _MEMBER_CYCLES = 45  # setting up a member for a tile, about
@@ -267,6 +268,11 @@ class Fuser:
         within = {self.ops[i].output for path in self.paths for i in path[:-1]}
         return [name for name in tensors if name in within]
 
+    def looked_at(self) -> list[tuple[tuple[int, ...], LayerCode | None]]:
+        """Groups that were tried: operators, and the best code; None if there was none."""
+        found = {members: code for (members, _), code in self._codes.items()}
+        return sorted(found.items(), key=lambda item: item[0])
+
     def _cut(self, path: tuple[int, ...], avoid: frozenset[str]) -> list[Choice]:
         """The cheapest way to cut a path into groups: best[k] is for its first k operators."""
         best: list[tuple[tuple[int, int], list[Choice]]] = [((0, 0), [])]
@@ -286,6 +292,8 @@ class Fuser:
         """`wanted`: even if it is slower than its members are alone."""
         if len(members) == 1:
             return self.alone[members[0]]
+        if len(members) > _MOST_FOR_SPEED and not wanted:
+            return None
         key = (members, wanted)
         if key not in self._codes:
             limit = None if wanted else (1 - _LEAST_GAIN) * sum(self.alone[i].cycles for i in members)

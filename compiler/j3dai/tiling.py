@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.j3dai.fold import ProgramTooLong, Unit, assemble
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
-from nncosim.compiler.j3dai.fused_program import fused_code, fused_queues
+from nncosim.compiler.j3dai.fused_program import fused_codes, fused_queues
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, try_plan
 from nncosim.compiler.j3dai.program import ClusterCode, cluster_code
@@ -181,7 +181,7 @@ def _pieces(plan: AnyPlan) -> tuple[dict[int, ClusterCode], list[Transfer], list
     """Code by cluster, the transfers that come first, and the queues of the others."""
     buffer = parameter_buffer(plan)
     if isinstance(plan, FusedPlan):
-        return {r.cluster: fused_code(plan, r) for r in plan.regions}, [], fused_queues(plan, buffer)
+        return fused_codes(plan), [], fused_queues(plan, buffer)
     if isinstance(plan, StreamPlan):
         return {r.cluster: stream_code(plan, r) for r in plan.regions}, [], stream_queues(plan, buffer)
     codes = {r.cluster: cluster_code(plan, r) for r in plan.regions}
@@ -317,6 +317,8 @@ def fastest(
 def _alternative(looked: tuple[float, LayerCode | None, AnyPlan, str], best: LayerCode | None) -> Alternative:
     estimate, code, plan, verdict = looked
     text = plan.line[len(plan.name) + 2 :]
+    if isinstance(plan, FusedPlan):  # without its members' names
+        text = "fused, " + text.split(" fused, ", 1)[1]
     if code is None or best is None:
         return Alternative(text, round(estimate), None, verdict)
     verdict = "chosen" if code is best else f"slower by {code.cycles - best.cycles} cycles"
