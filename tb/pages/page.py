@@ -35,8 +35,11 @@ def _plots(run: Run) -> dict[str, Any]:
     roofline = roofline_plot(run)
     if roofline is not None:
         plots["roofline"] = roofline
-    plots |= {"bars": bars_plot(run), "shares": shares_plot(run)}
-    for memory in memories_of(run) if run.intervals else ():
+    plots["bars"] = bars_plot(run)
+    if not run.intervals:
+        return plots
+    plots["shares"] = shares_plot(run)
+    for memory in memories_of(run):
         plots[f"memory-{memory}"] = memory_plot(run, memory, x_range)
     return plots
 
