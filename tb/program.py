@@ -214,6 +214,7 @@ def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
         "listing.txt": listing(compiled).encode(),
         "memory.txt": memory_map(compiled).encode(),
         "prediction.json": (json.dumps(prediction, indent=2) + "\n").encode(),
+        **{name: text.encode() for name, text in compiled.lowered.notes.get("files", {}).items()},
     }
 
 

@@ -13,6 +13,7 @@ from nncosim.compiler.fit import Room
 from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.image import Image, Segment
 from nncosim.compiler.ir import Concat, Network, Op, Table
+from nncosim.compiler.j3dai.choices import schedule_files
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fusion import MOST_MEMBERS, Fuser
@@ -154,7 +155,8 @@ class J3daiBackend:
         buffers = (*tensors, *(b for layer in layers for b in _layer_buffers(layer)))
         lives = tensor_lives([(layer.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
         layouts = tensor_layouts(network, platform)
-        made = Lowered(schedule, buffers, layouts, tuple(layers), lives=lives, inside=inside)
+        notes = {"files": schedule_files(fuser, chosen, avoid, roomy)}
+        made = Lowered(schedule, buffers, layouts, tuple(layers), notes, lives=lives, inside=inside)
         return replace(made, relax=partial(self._relaxed, fuser, views, avoid, roomy, [c.ops for c in chosen], made))
 
     def _relaxed(

@@ -50,7 +50,8 @@ class ClusterCode:
         instr = Instr(method, tuple(fields.items()))
         if self._last.get(key) != instr:
             self._last[key] = instr
-            self.add(method, **fields)
+            self._unit.append(instr)
+            self._spend(CONTROLLER_CYCLES)
 
     def wait(self, semaphore: int) -> None:
         self.add("wait", semaphore=semaphore)
