@@ -18,7 +18,7 @@ class CompileError(NncosimError):
 class Problem:
     """One thing in a model that cannot be compiled.
 
-    `node`: the ONNX node's name (or a tensor's or the file's), `op`: its operator type ("" if none),
+    `node`: the ONNX node's name (or a tensor's; "" if it is the file as a whole), `op`: its operator type ("" if none),
     `expected`: what is wrong and what was expected, `remedy`: what would help.
     """
 
@@ -28,8 +28,8 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.op} {self.node!r}" if self.op else repr(self.node)
-        return f"{where}: {self.expected}" + (f"; {self.remedy}" if self.remedy else "")
+        where = f"{self.op} {self.node!r}: " if self.op else f"{self.node!r}: " if self.node else ""
+        return f"{where}{self.expected}" + (f"; {self.remedy}" if self.remedy else "")
 
 
 class ModelError(CompileError):

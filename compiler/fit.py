@@ -131,7 +131,7 @@ def check_room(network: Network, platform: Platform, room: Room) -> None:
         parts.append(f"weights {weights:,} (largest: {_largest(least.weights)})")
     shapes = {name: " x ".join(map(str, network.tensors[name].shape)) for name in least.tensors}
     for name, size in least.tensors.items():
-        where = f" at operator {least.at!r}" if least.at else ""
+        where = f" at operator {least.at!r}" if len(least.tensors) > 1 and least.at else ""
         parts.append(f"tensor {name} ({shapes[name]}) {size:,}{where}")
     hints = ["a larger memory"]
     if sum(least.tensors.values()) > limit - weights:

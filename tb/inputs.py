@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend import dequantise_output, quantise_input
 from nncosim.compiler.ir import Network
 from nncosim.platforms.errors import NncosimError
@@ -35,7 +36,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         with data:
             return {name: data[name] for name in data.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path} is not an .npz file that can be read ({error}); write it with numpy.savez") from error
+        # numpy takes any other file for pickled objects, and says how to load those all the same: not for us.
+        objects = "pickle" in str(error)
+        what = "not an .npz file, or one with Python objects" if objects else f"not a readable .npz file ({error})"
+        raise InputError(f"{path} is {what}; write it with numpy.savez(path, NAME=array of numbers)") from error
 
 
 def _named(network: Network, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
@@ -101,7 +105,10 @@ def frames(
             one = array if array.shape == shape[1:] else array[index]
             if np.issubdtype(one.dtype, np.floating) and not np.isfinite(one).all():
                 raise InputError(f"{source}: array {name!r} has values that are not finite (image {index})")
-            frame[name] = quantise_input(network, name, one.reshape(shape))
+            try:
+                frame[name] = quantise_input(network, name, one.reshape(shape))
+            except InputDataError as error:
+                raise InputError(f"{source}: {error} (image {index})") from error
         out.append(frame)
     return out
 

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.evaluate import evaluate
 from nncosim.tb.inputs import InputError, batch_size, frames, outputs_npz, random_frames, read_npz
 from nncosim.tb.network_json import NetworkDataError, network_from_json, network_to_json
@@ -58,7 +57,7 @@ def test_bad_arrays_are_refused_by_name(network, arrays, text):
 
 
 def test_integers_out_of_range_are_refused(network):
-    with pytest.raises(InputDataError, match="128"):
+    with pytest.raises(InputError, match=r"f: input .x.: integers must be -128..127, got 128..128 \(image 0\)"):
         frames(network, {"x": np.full((2, 4, 4), 128)}, [0], "f")
 
 

@@ -119,6 +119,8 @@ def import_details(source: str | Path | onnx.ModelProto, *, name: str | None = N
         name = source.graph.name if isinstance(source, onnx.ModelProto) else Path(source).stem
     wrapper, shape_problem = prepare(source)
     graph = wrapper.graph
+    if not graph.output:
+        raise ModelError(name, [Problem("graph", "", "it has no outputs", "name the tensors to compute as outputs")])
     if not any(n.op_type in QUANT_OPS for n in graph.node):
         raise ModelError(name, [Problem(
             "graph", "", "there is no Quant node: the model is not quantised",

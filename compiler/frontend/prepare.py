@@ -27,14 +27,14 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
         return copy.deepcopy(source)
     path = Path(source)
     if not path.is_file():
-        raise ModelError(str(path), [Problem(str(path), "", "there is no such file")])
+        raise ModelError(str(path), [Problem("", "", "there is no such file")])
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf's DecodeError and onnx's own errors have no common base
-        text = f"this is not an ONNX file ({type(error).__name__})"
-        raise ModelError(path.name, [Problem(str(path), "", text)]) from error
+        text = f"this is not an ONNX file, or a damaged one ({type(error).__name__})"
+        raise ModelError(str(path), [Problem("", "", text, "export it again")]) from error
     if not model.graph.node:
-        raise ModelError(path.name, [Problem(str(path), "", "this is not an ONNX file, or its graph is empty")])
+        raise ModelError(str(path), [Problem("", "", "this is not an ONNX file, or its graph is empty")])
     return model
 
 
