@@ -146,6 +146,9 @@ def sweep_command(
 
     A point that cannot be (a network that does not fit) is a row with the reason. --out gets sweep.csv and sweep.json.
 
+    \b
+      nncosim sweep net.onnx --grid clusters=2,4,6 --grid dmpa_bits=512,1024 --confirm 2
+
     Exit status: 0 every point that could run is right, 1 one is not, or its confirmation is not, 2 bad input, or no
     point could run.
     """

