@@ -80,7 +80,7 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
     plot = figure(
         height=HEIGHT, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(start=0, end=min(size / KIB, top)),
         min_border_left=LEFT,
-        tools=x_tools(), x_axis_label="cycles since the inference began",
+        tools=x_tools("both"), x_axis_label="cycles since the inference began",
         y_axis_label=f"address in {shown_name(memory)} (KiB)",
     )  # fmt: skip
     boxes = plot.quad(left="left", right="right", bottom="bottom", top="top", fill_color="colour", fill_alpha="alpha",

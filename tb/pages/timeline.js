@@ -170,5 +170,10 @@
   }
 
   window.nncosimTimeline = {changed, show};
-  addEventListener("load", start);
+  addEventListener("load", () => start().catch(error => {
+    const note = document.createElement("p");
+    note.className = "bad";
+    note.textContent = `The timeline cannot be drawn (${error}); a browser of 2023 or later is needed.`;
+    document.getElementById("timeline").prepend(note);
+  }));
 })();

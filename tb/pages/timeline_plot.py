@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from bokeh.models import (
@@ -80,11 +80,12 @@ def timeline_data(run: Run) -> dict[str, str]:
                             "layers": layers, "names": names, "end": run.end})  # fmt: skip
 
 
-def x_tools() -> list[Any]:
-    """Tools of a plot over time; the wheel alone scrolls the page."""
+def x_tools(dimensions: Literal["width", "both"] = "width") -> list[Any]:
+    """Tools of a plot over time; the wheel alone scrolls the page. `dimensions`: of panning and of the box."""
     return [
-        PanTool(dimensions="width"), WheelZoomTool(dimensions="width", modifiers={"ctrl": True}),
-        BoxZoomTool(dimensions="width"), ZoomInTool(dimensions="width"), ZoomOutTool(dimensions="width"), ResetTool(),
+        PanTool(dimensions=dimensions), WheelZoomTool(dimensions="width", modifiers={"ctrl": True}),
+        BoxZoomTool(dimensions=dimensions), ZoomInTool(dimensions="width"), ZoomOutTool(dimensions="width"),
+        ResetTool(),
     ]  # fmt: skip
 
 
