@@ -72,6 +72,6 @@ class NestKernel(Kernel):
         assert isinstance(platform, J3dai)
         nest = self.code(op, network, platform)
         jobs = nest.out_map[0] * -(-nest.out_map[1] // platform.pes_per_ncb) * nest.out_blocks
-        jobs *= len(nest.sources) if nest.pair else max(1, nest.upsample[1])
+        jobs *= len(nest.sources) if nest.pair else nest.interleave * max(1, nest.upsample[1])
         work = jobs * job_cycles(nest)
         return Cost(work // platform.clusters, -(-work // platform.clusters) + 500, work + 2000 + 64 * jobs)
