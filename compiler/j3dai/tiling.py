@@ -133,6 +133,8 @@ def _plans(nest: Nest, platform: J3dai, refused: dict[Grid, Alternative]) -> Ite
                         yield plan
                         if _ringed(plan):
                             yield replace(plan, weight_parts=_PARTS)
+                        if _single(plan):
+                            yield replace(plan, mode=WeightMode.CHUNK)
                     if fitting >= 4:
                         break
                 if fitting >= 4 or (fitting and rows > 1):
@@ -143,6 +145,17 @@ def _ringed(plan: Plan) -> bool:
     """Whether the plan's weights do not fit twice, but could come in parts through a ring."""
     alone = plan.mode is WeightMode.STEP and plan.weight_slots == 1 and plan.nest.stored_step == plan.nest.block_words
     return alone and plan.step_words % 16 == 0 and len({s.b1 - s.b0 for r in plan.regions for s in r.steps}) == 1
+
+
+def _single(plan: Plan) -> bool:
+    """Whether a plan whose weights do not fit twice has one job a step: pieces of its weights are as few loads then."""
+    nest, steps = plan.nest, [s for r in plan.regions for s in r.steps]
+    records = max(r.b1 - r.b0 for r in plan.regions) * nest.record_words
+    return (
+        plan.mode is WeightMode.STEP and plan.weight_slots == 1 and not nest.depthwise and nest.interleave == 1
+        and all(s.b1 - s.b0 == 1 and jobs_of(nest, s.tile) == 1 for s in steps)
+        and records <= plan.platform.wmem_words // 2
+    )  # fmt: skip
 
 
 def _estimate(plan: Plan) -> float:
