@@ -13,7 +13,10 @@ from typing import ClassVar
 from nncosim.platforms.base import Engine, Memory, Mover, Platform, Published, is_power_of_two
 from nncosim.platforms.errors import PlatformError
 
-__all__ = ["IMEM_BYTES", "L2_WORDS", "MEMORY_WORDS", "NCBS", "NCB_FLIP_FLOP_BITS", "PES", "PLATFORM", "J3dai"]
+__all__ = [
+    "IMEM_BYTES", "L2_WORDS", "MEMORY_WORDS", "NCBS", "NCB_FLIP_FLOP_BITS", "PES", "PE_FLIP_FLOP_BITS",
+    "PLATFORM", "J3dai",
+]  # fmt: skip
 
 NCBS = (8, 16, 32)
 PES = (4, 8, 16)
@@ -122,6 +125,24 @@ class J3dai(Platform):
         return self.word_bytes * self.banks
 
     @property
+    def word_bits(self) -> int:
+        return 8 * self.word_bytes
+
+    @property
+    def line_bits(self) -> int:
+        return 8 * self.line_bytes
+
+    @property
+    def lane_bits(self) -> int:
+        """Bits of a lane's number, the number of a byte in a word."""
+        return self.word_bytes.bit_length() - 1
+
+    @property
+    def bank_bits(self) -> int:
+        """Bits of a bank's number, the lowest of a word address; and of a PE's."""
+        return self.banks.bit_length() - 1
+
+    @property
     def word_instructions(self) -> int:
         """Instructions of 64 bits in a word of IMEM."""
         return self.word_bytes // 8
@@ -162,7 +183,10 @@ class J3dai(Platform):
         """What limits the design, for `nncosim platforms j3dai`."""
         storage = self.l1_bytes + self.wmem_bytes + self.imem_bytes
         flip_flops = NCB_FLIP_FLOP_BITS + PE_FLIP_FLOP_BITS * (self.pes_per_ncb - 8)
+        beat = self.beat_words * self.word_bytes
         return {
+            "word, line": f"{self.word_bytes} bytes (one an NCB), {self.banks} words (one a PE)",
+            "beat of the DMPA": f"{beat} bytes",
             "SRAM of a cluster": f"{storage // 1024} KiB (L1, WMEM, IMEM), of 128 KiB it may have",
             "flip-flops of an NCB": f"{flip_flops} bits, of 8,192 it may have",
         }

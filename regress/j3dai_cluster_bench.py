@@ -21,24 +21,29 @@ from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel, build
 
 __all__ = [
-    "BENCH_PLATFORM", "Program", "Run", "build_cluster", "fresh_program", "instruction", "random_program",
-    "run_program",
+    "BENCH_PLATFORM", "Program", "Run", "bench_platform", "build_cluster", "fresh_program", "instruction",
+    "random_program", "run_program",
 ]  # fmt: skip
 
-BENCH_PLATFORM = J3dai()
+def bench_platform(ncbs: int = 16, pes: int = 8) -> J3dai:
+    """A machine whose L1 and WMEM have as many words as the default one's: the programs use fixed word addresses."""
+    return J3dai(ncbs_per_cluster=ncbs, pes_per_ncb=pes, l1_bytes=4096 * ncbs, wmem_bytes=2048 * ncbs)
+
+
+BENCH_PLATFORM = bench_platform()
 _INPUTS = 2048  # words of L1 from 0 up that programs read
 _VOLATILE = 3584  # words of L1 from here up are the transfers'
-_TABLE = 1024  # word of L1 where the look-up tables lie: 8 copies of 256 bytes
+_TABLE = 1024  # word of L1 where the look-up tables lie: a copy of 256 bytes a bank
 _RECORDS = 1600  # words of WMEM from here up are requantization records, 16 a group
 _GROUPS = 12
-_FREE_WMEM = 1792  # words of WMEM and IMEM from here up are the transfers'
-_FREE_IMEM = 224
+_FREE_WMEM = 1792  # words of WMEM from here up are the transfers'
+_FREE_IMEM = 3584  # bytes of IMEM from here up are, too
 
 
-def build_cluster() -> BuiltModel:
+def build_cluster(platform: J3dai = BENCH_PLATFORM) -> BuiltModel:
     """The cluster as a simulation; the NCB is compiled once."""
     vlt = f'no_inline -module "{NCB_MODULE}"'
-    return build(emit_design(Cluster(BENCH_PLATFORM), "j3dai_cluster"), "j3dai_cluster", vlt=vlt, optimize="-O1")
+    return build(emit_design(Cluster(platform), "j3dai_cluster"), "j3dai_cluster", vlt=vlt, optimize="-O1")
 
 
 def instruction(opcode: Opcode, **fields: Any) -> int:
@@ -60,20 +65,22 @@ class Program:
     start: ClusterModel
     after: ClusterModel
     seed: int
+    platform: J3dai
 
     @classmethod
-    def of(cls, words: list[int], seed: int, execute: bool = True, group: int = 9) -> Program:
+    def of(cls, words: list[int], seed: int, execute: bool = True, group: int = 9,
+           platform: J3dai = BENCH_PLATFORM) -> Program:
         """`words` and a HALT, with random memories; interpreted unless `execute` is false.
 
         The records at word 1600 of WMEM divide accumulators by about 2**(group + 1).
         """
         words = [*words, instruction(Opcode.HALT)]
-        start = _memories(np.random.default_rng(seed), group)
+        start = _memories(np.random.default_rng(seed), platform, group)
         _poke_instructions(start.imem, words)
         after = copy.deepcopy(start)
         if execute:
             after.run(0)
-        return cls(words, start, after, seed)
+        return cls(words, start, after, seed, platform)
 
 
 def fresh_program(program: Program) -> ClusterModel:
@@ -106,14 +113,14 @@ class _Writer:
         return False
 
 
-def _records(rng: np.random.Generator, group: int | None) -> list[int]:
-    """Groups of 16 records; group g divides accumulators by about 2**(g + 1), so that few results are clipped.
+def _records(rng: np.random.Generator, count: int, group: int | None) -> list[int]:
+    """Groups of `count` records; group g divides accumulators by about 2**(g + 1), so that few results are clipped.
 
     With `group`, the first of them divides as that one would.
     """
     words = []
     for number in range(_GROUPS):
-        for _ in range(16):
+        for _ in range(count):
             shift = int(rng.integers(20, 31))
             m = int(rng.integers(1 << shift, 2 << shift)) * (1 if rng.random() < 0.8 else -1)
             s = min(62, shift + (number if group is None or number else group) + 1)
@@ -123,40 +130,42 @@ def _records(rng: np.random.Generator, group: int | None) -> list[int]:
     return words
 
 
-def _memories(rng: np.random.Generator, group: int | None = None) -> ClusterModel:
-    p = BENCH_PLATFORM
-    l1, wmem = (rng.integers(0, 256, (words, 16), dtype=np.uint8) for words in (p.l1_words, p.wmem_words))
-    records = np.array([list(word.to_bytes(16, "little")) for word in _records(rng, group)], dtype=np.uint8)
+def _memories(rng: np.random.Generator, platform: J3dai, group: int | None = None) -> ClusterModel:
+    p, size = platform, platform.word_bytes
+    l1, wmem = (rng.integers(0, 256, (words, size), dtype=np.uint8) for words in (p.l1_words, p.wmem_words))
+    raw = b"".join(word.to_bytes(16, "little") for word in _records(rng, size, group))
+    records = np.frombuffer(raw, np.uint8).reshape(-1, size)
     wmem[_RECORDS:_RECORDS + len(records)] = records
-    imem = rng.integers(0, 256, (p.imem_words, 16), dtype=np.uint8)
-    return ClusterModel(l1, wmem, imem, volatile=frozenset(range(_VOLATILE, p.l1_words)),
+    imem = rng.integers(0, 256, (p.imem_words, size), dtype=np.uint8)
+    return ClusterModel(l1, wmem, imem, p.pes_per_ncb, volatile=frozenset(range(_VOLATILE, p.l1_words)),
                         volatile_wmem=frozenset(range(_FREE_WMEM, p.wmem_words)))
 
 
-def random_program(seed: int, pieces: int = 8) -> Program:
+def random_program(seed: int, pieces: int = 8, platform: J3dai = BENCH_PLATFORM) -> Program:
     """A program of about `pieces` MAC instructions, each with random registers."""
     rng = np.random.default_rng(seed)
-    start = _memories(rng)
+    start = _memories(rng, platform)
     writer = _Writer(rng, copy.deepcopy(start))
     for pset in range(2):
         writer.add([instruction(Opcode.LDP, pset=pset, base=_RECORDS + 16 * int(rng.integers(_GROUPS)))])
     for _ in range(pieces):
-        _random_piece(rng, writer)
+        _random_piece(rng, writer, platform)
         if len(writer.words) > 380:
             break
     words = [*writer.words, instruction(Opcode.HALT)]
     for model in (start, writer.model):
         _poke_instructions(model.imem, words)
-    return Program(words, start, writer.model, seed)
+    return Program(words, start, writer.model, seed, platform)
 
 
-def _random_piece(rng: np.random.Generator, writer: _Writer) -> None:
+def _random_piece(rng: np.random.Generator, writer: _Writer, platform: J3dai) -> None:
     """Registers, then one MAC, perhaps in a loop that moves both AGUs."""
     def pick(*values: int) -> int:
         return int(values[int(rng.integers(len(values)))])
 
     op = [MacOp.MAC, MacOp.MAC, MacOp.MAC, MacOp.ADD, MacOp.MAX, MacOp.TABLE][int(rng.integers(6))]
-    depthwise, lanes = pick(0, 0, 1), pick(0, 1, 5, 14, 15)
+    size = platform.word_bytes
+    depthwise, lanes = pick(0, 0, 1), pick(0, 1, 5, size - 2, size - 1)
     counts = [pick(0, 1, 2, 3), pick(0, 1, 3), pick(1, 1, 2)]
     width, height = pick(1, 7, 16, 30), pick(1, 5, 12)
     body = [
@@ -176,10 +185,13 @@ def _random_piece(rng: np.random.Generator, writer: _Writer) -> None:
     if rng.random() < 0.5:
         spread = 0.5 * math.log2(math.prod(max(1, c) for c in counts) * (1 if depthwise else lanes + 1))
         group = int({MacOp.MAC: 6 + spread, MacOp.ADD: spread + 1}.get(op, 0))
-        body.append(instruction(Opcode.LDP, pset=pick(0, 1), base=_RECORDS + 16 * min(group, _GROUPS - 1) + pick(0, 5)))
+        body.append(instruction(Opcode.LDP, pset=pick(0, 1), base=_RECORDS + 16 * min(group, _GROUPS - 1)
+                                + pick(0, platform.banks - 3)))
     writer.add(body)
+    lane = pick(0, 0, 3, size - 1)
     mac = instruction(Opcode.MAC, op=op, depthwise=depthwise, signed_a=pick(0, 1), first=pick(0, 1, 1),
-                      last=pick(0, 1, 1, 1), advance=pick(0, 1), lane=pick(0, 0, 3, 15), lanes=lanes,
+                      last=pick(0, 1, 1, 1), advance=pick(0, 1), lane=lane & 15, lanes=lanes & 15,
+                      lane_high=lane >> 4, lanes_high=lanes >> 4,
                       rewind_w=pick(0, 1), next_w=pick(0, 1), pset=pick(0, 1),
                       drain=Drain(pick(0, 0, 0, 1, 2, 3)), repeat=pick(0, 1, 2, 5, 12))
     extra = [instruction(Opcode.NOP)] if rng.random() < 0.3 else []
@@ -222,15 +234,16 @@ class Run:
     loads: int
 
 
-def _banks(model: Model, name: str) -> list[Words]:
-    return [model.memory(f"{name}.bank{k}", np.uint8) for k in range(8)]
+def _banks(model: Model, name: str, banks: int) -> list[Words]:
+    return [model.memory(f"{name}.bank{k}", np.uint8) for k in range(banks)]
 
 
 class _Transfers:
     """Random LOAD and STORE beats, issued by the DMPA's rules, each STORE checked when its words arrive."""
 
-    def __init__(self, rng: np.random.Generator, after: ClusterModel, start: ClusterModel, obey: bool):
-        self.rng, self.after, self.start, self.obey = rng, after, start, obey
+    def __init__(self, rng: np.random.Generator, program: Program, obey: bool):
+        self.rng, self.after, self.start, self.obey = rng, program.after, program.start, obey
+        self.shape = (program.platform.banks, program.platform.word_bytes)
         self.beats: dict[int, tuple[int, int, int, Words]] = {}
         self.expected: dict[int, Words] = {}
         self.stores = self.loads = self.bad = 0
@@ -239,7 +252,7 @@ class _Transfers:
     def cycle(self, model: Model, now: int, load: float, store: float) -> None:
         """Drive the transfer ports in cycle `now`."""
         if now in self.expected:
-            got = np.frombuffer(model.rd_data.to_bytes(128, "little"), np.uint8).reshape(8, 16)
+            got = np.frombuffer(model.rd_data.to_bytes(math.prod(self.shape), "little"), np.uint8).reshape(self.shape)
             self.bad += not np.array_equal(got, self.expected.pop(now))
         beat = self.beats.pop(now, None)
         model.wr_valid = beat is not None
@@ -258,10 +271,11 @@ class _Transfers:
         if space == Space.L1 and drain and self.obey:
             return
         memory, first = {Space.L1: (self.after.l1, _VOLATILE), Space.WMEM: (self.after.wmem, _FREE_WMEM),
-                         Space.IMEM: (self.after.imem, _FREE_IMEM)}[space]
-        address, mask = int(self.rng.integers(first, len(memory) - 8)), int(self.rng.integers(1, 256))
-        words = self.rng.integers(0, 256, (8, 16), dtype=np.uint8)
-        for i in range(8):
+                         Space.IMEM: (self.after.imem, _FREE_IMEM // self.shape[1])}[space]
+        line = self.shape[0]
+        address, mask = int(self.rng.integers(first, len(memory) - line)), int(self.rng.integers(1, 1 << line))
+        words = self.rng.integers(0, 256, self.shape, dtype=np.uint8)
+        for i in range(line):
             if mask >> i & 1:
                 memory[address + i] = words[i]
         self.beats[now + LOAD_TO_CLUSTER] = (int(space), address, mask, words)
@@ -270,12 +284,13 @@ class _Transfers:
 
     def _store(self, model: Model, now: int) -> None:
         """Read words that no program writes; those of the transfers only when no LOAD is on its way."""
-        address = int(self.rng.integers(0, _INPUTS - 8))
+        line = self.shape[0]
+        address = int(self.rng.integers(0, _INPUTS - line))
         memory = self.start.l1
         if now - self.last_load > DRAIN_AHEAD + 1 and self.rng.random() < 0.5:
-            address, memory = int(self.rng.integers(_VOLATILE, len(self.start.l1) - 8)), self.after.l1
+            address, memory = int(self.rng.integers(_VOLATILE, len(self.start.l1) - line)), self.after.l1
         model.rd_valid, model.rd_addr = 1, address
-        self.expected[now + 3] = memory[address:address + 8].copy()
+        self.expected[now + 3] = memory[address:address + line].copy()
         self.stores += 1
 
 
@@ -287,13 +302,14 @@ def run_program(built: BuiltModel, program: Program, *, load: float = 0.0, store
     """
     with Model(built, seed=program.seed) as model:
         memories = {name: getattr(program.start, name) for name in ("l1", "wmem", "imem")}
+        banks = program.platform.banks
         for name, content in memories.items():
-            for k, bank in enumerate(_banks(model, name)):
-                bank[:] = content[k::8]
+            for k, bank in enumerate(_banks(model, name, banks)):
+                bank[:] = content[k::banks]
         for port in ("start", "wr_valid", "rd_valid", "signal_in", "in_frame", "dmpa_idle"):
             model[port] = 0
         model.reset()
-        transfers = _Transfers(np.random.default_rng(program.seed + 1), program.after, program.start, obey)
+        transfers = _Transfers(np.random.default_rng(program.seed + 1), program, obey)
         signals: list[int] = []
         running, ended = 0, 0
         for now in range(max_cycles):
@@ -309,8 +325,8 @@ def run_program(built: BuiltModel, program: Program, *, load: float = 0.0, store
         content = {}
         for name, before in memories.items():
             content[name] = np.zeros_like(before)
-            for k, bank in enumerate(_banks(model, name)):
-                content[name][k::8] = bank
+            for k, bank in enumerate(_banks(model, name, banks)):
+                content[name][k::banks] = bank
         counters = [model.counters >> (32 * k) & 0xFFFF_FFFF for k in range(6)]
         return Run(content["l1"], content["wmem"], content["imem"], signals, running, counters, bool(model.trap),
                    transfers.bad, transfers.stores, transfers.loads)

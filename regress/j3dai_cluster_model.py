@@ -20,8 +20,7 @@ from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Drain, MacOp, Opcode, Requa
 __all__ = ["ClusterModel", "Hazard", "Trap"]
 
 Words = npt.NDArray[np.uint8]
-_LANES = 16
-_PES = 8
+_RECORD = 16  # bytes of a requantization record
 
 
 class Hazard(Exception):
@@ -74,7 +73,8 @@ class ClusterModel:
     """State of a cluster, and `run`.
 
     Attributes:
-        l1, wmem, imem: uint8 (words, 16).
+        l1, wmem, imem: uint8 (words, bytes of a word: a byte an NCB).
+        pes: PEs of an NCB.
         semaphores: The eight input semaphores.
         signals: Output semaphores incremented, in order.
         forbidden: Word addresses of L1 that a window may not read now.
@@ -85,6 +85,7 @@ class ClusterModel:
     l1: Words
     wmem: Words
     imem: Words
+    pes: int = 8
     semaphores: list[int] = field(default_factory=lambda: [0] * 8)
     signals: list[int] = field(default_factory=list)
     forbidden: set[int] = field(default_factory=set)
@@ -93,18 +94,19 @@ class ClusterModel:
     trace: list[tuple[int, dict[str, int]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.lanes = lanes = self.l1.shape[1]
         self.a = _Generator([_Dimension() for _ in range(6)])
         self.o = _Generator([_Dimension() for _ in range(3)])
         self.window = dict(width=0, height=0, pstride=0, xpstep=0, pad=0)
         self.out = dict(width=0, ostride=0)
         self.w_base = self.w_pointer = 0
-        self.sets: list[list[dict[str, int]]] = [[{} for _ in range(_LANES)] for _ in range(2)]
-        self.acc = np.zeros((_LANES, _PES), dtype=np.int64)
-        self.wide = np.zeros((_LANES, _PES), dtype=np.int64)
+        self.sets: list[list[dict[str, int]]] = [[{} for _ in range(lanes)] for _ in range(2)]
+        self.acc = np.zeros((lanes, self.pes), dtype=np.int64)
+        self.wide = np.zeros((lanes, self.pes), dtype=np.int64)
 
     def instruction(self, pc: int) -> int:
-        word = self.imem[(pc // 2) % len(self.imem)].tobytes()
-        return int.from_bytes(word[8 * (pc % 2):8 * (pc % 2) + 8], "little")
+        raw, at = self.imem.reshape(-1), 8 * pc % self.imem.size
+        return int.from_bytes(raw[at:at + 8].tobytes(), "little")
 
     def run(self, pc: int, limit: int = 100_000) -> None:
         """Execute from `pc` until HALT.
@@ -172,9 +174,11 @@ class ClusterModel:
         elif opcode == Opcode.ADDW:
             self.w_base = self.w_pointer = (self.w_base + f["step"]) % (1 << 14)
         elif opcode == Opcode.LDP:
-            for n in range(_LANES):
-                word = self.wmem[(f["base"] // 8 * 8 + n) % len(self.wmem)]
-                self.sets[f["pset"]][n] = decode(RequantRecord, int.from_bytes(word.tobytes(), "little"))
+            raw, base = self.wmem.reshape(-1), f["base"] // self.pes * self.pes * self.lanes
+            for n in range(self.lanes):
+                at = (base + _RECORD * n) % raw.size
+                record = int.from_bytes(raw[at:at + _RECORD].tobytes(), "little")
+                self.sets[f["pset"]][n] = decode(RequantRecord, record)
         elif opcode == Opcode.MAC:
             self._mac(f)
 
@@ -213,10 +217,10 @@ class ClusterModel:
         return self.l1[address]
 
     def _window(self) -> tuple[Words, npt.NDArray[np.bool_]]:
-        """(8, 16) bytes, and which words are padding; only words inside the map are read."""
+        """(PE, lane) bytes, and which words are padding; only words inside the map are read."""
         a, x, y = self.a.at()
-        words, padding = np.zeros((_PES, _LANES), dtype=np.uint8), np.zeros(_PES, dtype=bool)
-        for p in range(_PES):
+        words, padding = np.zeros((self.pes, self.lanes), dtype=np.uint8), np.zeros(self.pes, dtype=bool)
+        for p in range(self.pes):
             x_p = _wrap(x + p * self.window["xpstep"], 13)
             inside = 0 <= x_p < self.window["width"] and 0 <= y < self.window["height"]
             padding[p] = not inside
@@ -227,14 +231,15 @@ class ClusterModel:
     def _job(self, f: dict[str, int]) -> None:
         op, signed = MacOp(f["op"]), bool(f["signed_a"])
         first = bool(f["first"])
+        start, count = ((f[name] | f[f"{name}_high"] << 4) % self.lanes for name in ("lane", "lanes"))
         for number in self._positions():
             words, padding = self._window()
-            for k in range(f["lanes"] + 1 if not f["depthwise"] or op == MacOp.TABLE else 1):
-                lane = (f["lane"] + k) % _LANES
+            for k in range(count + 1 if not f["depthwise"] or op == MacOp.TABLE else 1):
+                lane = (start + k) % self.lanes
                 if op == MacOp.TABLE:
                     self._look_up(lane, words[:, lane], padding, signed, bool(f["first"]) and number == 0)
                     continue
-                raw = words.T if f["depthwise"] else np.broadcast_to(words[:, lane], (_LANES, _PES))
+                raw = words.T if f["depthwise"] else np.broadcast_to(words[:, lane], (self.lanes, self.pes))
                 a = self._extend(raw, padding, signed)
                 if op == MacOp.MAC:
                     if self.w_pointer % len(self.wmem) in self.volatile_wmem:
@@ -253,12 +258,13 @@ class ClusterModel:
         return np.where(padding[None, :], self.window["pad"], values)
 
     def _look_up(self, lane: int, column: Words, padding: npt.NDArray[np.bool_], signed: bool, first: bool) -> None:
-        for p in range(_PES):
+        for p in range(self.pes):
             if padding[p]:
                 value = self.window["pad"]
             else:
                 byte = int(column[p])
-                value = int(self._read((self.w_base // 8 + byte // 16) * 8 + p)[byte % 16])
+                row = self.w_base // self.pes + byte // self.lanes
+                value = int(self._read(row * self.pes + p)[byte % self.lanes])
                 value = value - 256 if signed and value > 127 else value
             total = value if first else int(self.acc[lane, p]) + value
             self.acc[lane, p] = _wrap(total, 32)
@@ -268,9 +274,9 @@ class ClusterModel:
         if mode == Drain.PAIR:
             mode, pset = (Drain.ADD, 1) if job % 2 else (Drain.KEEP, 0)
         a, x, _ = self.o.at()
-        for n in range(_LANES):
+        for n in range(self.lanes):
             record = self.sets[pset][n]
-            for p in range(_PES):
+            for p in range(self.pes):
                 addend = int(self.wide[n, p]) if mode == Drain.ADD else record["c"]
                 total = _wrap(int(self.acc[n, p]) * record["m"] + addend, 64)
                 if mode == Drain.KEEP:

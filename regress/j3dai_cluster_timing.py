@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from nncosim.hdl.j3dai.isa import Drain, MacOp, Opcode
 from nncosim.hdl.j3dai.timing import (
     CONTROLLER_CYCLES,
-    DRAIN_SPACING,
     FETCH_CYCLES,
     MAC_TO_FETCH,
-    PARAMETER_CYCLES,
-    PIPELINE_CYCLES,
     TABLE_LATENCY,
+    drain_spacing,
+    parameter_cycles,
+    pipeline_cycles,
+    record_lines,
 )
 
 __all__ = ["Timeline"]
@@ -24,14 +25,19 @@ class Timeline:
 
     Attributes:
         executes: Cycle in which the latest instruction executed. issues: micro-operations issued so far.
+
+    Args:
+        lanes, pes: Bytes of a word; PEs of an NCB.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int, pes: int) -> None:
+        self.lanes, self.pes = lanes, pes
         self.executes = 0
         self.issues = 0
         self._last_issue = _NEVER
         self._last_drain = _NEVER
         self._set_used = [_NEVER, _NEVER]
+        self._records_read = _NEVER
 
     def run(self, trace: Iterable[tuple[int, dict[str, int]]]) -> int:
         """The cycle in which the last instruction of the trace (its HALT) executes."""
@@ -40,18 +46,21 @@ class Timeline:
             if opcode not in (Opcode.NOP, Opcode.LOOP):
                 earliest = max(earliest, self._last_issue + 1)
             if opcode in (Opcode.FENCE, Opcode.HALT):
-                earliest = max(earliest, self._last_issue + PIPELINE_CYCLES)
+                earliest = max(earliest, self._last_issue + pipeline_cycles(self.pes))
             if opcode == Opcode.LDP:
-                earliest = max(earliest, self._set_used[fields["pset"]] + PARAMETER_CYCLES)
+                earliest = max(earliest, self._set_used[fields["pset"]] + parameter_cycles(self.pes), self._records_read)
+                self._records_read = earliest + record_lines(self.pes)
             self.executes = earliest
             if opcode == Opcode.MAC:
                 self._mac(fields)
         return self.executes
 
     def _mac(self, f: dict[str, int]) -> None:
-        fetch = FETCH_CYCLES.get(f["pstride"], 8)
+        fetch = FETCH_CYCLES.get(f["pstride"], self.pes)
         table = f["op"] == MacOp.TABLE.value
-        lanes = 1 if f["depthwise"] and not table else f["lanes"] + 1
+        lanes = (f["lanes"] | f["lanes_high"] << 4) % self.lanes + 1
+        if f["depthwise"] and not table:
+            lanes = 1
         fetch_from = self.executes + MAC_TO_FETCH
         previous_fetch = _NEVER
         for job in range(f["repeat"] + 1):
@@ -71,7 +80,7 @@ class Timeline:
         for lane in range(lanes):
             issue = max(self._last_issue + 1, fetched + 1 + ((TABLE_LATENCY + 2) if table else 0))
             if ends_job and lane == lanes - 1:
-                issue = max(issue, self._last_drain + DRAIN_SPACING)
+                issue = max(issue, self._last_drain + drain_spacing(self.pes))
             first = first or issue
             self._last_issue = issue
             self.issues += 1

@@ -13,34 +13,34 @@ from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.hdl.j3dai.l2 import L2
+from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
+from nncosim.tb.verilate import BuiltModel, build
 
-__all__ = ["ACTION_BASE", "CLUSTERS", "L2_WORDS", "LIST_BASE", "WORD", "Bench", "DmpaWithL2", "Reference", "Task",
-           "built"]
+__all__ = ["ACTION_BASE", "CLUSTERS", "L2_WORDS", "LIST_BASE", "Bench", "DmpaWithL2", "Reference", "Task", "built",
+           "machine"]
 
 CLUSTERS = 3
 L2_WORDS = 1280
 LIST_BASE = 768  # words from here up hold descriptors
 ACTION_BASE = 4096  # L1 words that only the clusters' own results are written to
-WORD = (1 << 128) - 1
 
 
 class DmpaWithL2(wiring.Component):
     """DMPA and L2 wired as in the SoC; `bug` plants an error between the DMPA and the clusters."""
 
-    def __init__(self, beat_words: int = 8, clusters: int = CLUSTERS, bug: str = ""):
-        self.beat_words, self.clusters, self.bug = beat_words, clusters, bug
-        self.dmpa = Dmpa(clusters, L2_WORDS, beat_words)
+    def __init__(self, platform: J3dai, bug: str = ""):
+        self.platform, self.bug = platform, bug
+        self.dmpa = Dmpa(platform)
         ports = {name: member for name, member in self.dmpa.signature.members.items()
                  if not name.startswith(("l2_", "probe"))}
         super().__init__(ports | {"probe_sources": Out(3), "l2_we": Out(1), "l2_re": Out(1), "l2_addr": Out(20),
-                                  "l2_mask": Out(8), "probe_list": Out(32)})
+                                  "l2_mask": Out(platform.banks), "probe_list": Out(32)})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.dmpa = dmpa = self.dmpa
-        m.submodules.l2 = l2 = L2(L2_WORDS, self.beat_words)
+        m.submodules.l2 = l2 = L2(self.platform)
         for name, member in self.signature.members.items():
             if member.flow == In:
                 m.d.comb += getattr(dmpa, name).eq(getattr(self, name))
@@ -59,9 +59,15 @@ class DmpaWithL2(wiring.Component):
         return m
 
 
-def built(bug: str = "", beat_words: int = 8, clusters: int = CLUSTERS):
+def machine(beat_words: int = 8, clusters: int = CLUSTERS, ncbs: int = 16, pes: int = 8) -> J3dai:
+    """A machine with an L2 of `L2_WORDS`, whatever its words are."""
+    return J3dai(clusters=clusters, ncbs_per_cluster=ncbs, pes_per_ncb=pes, dmpa_bits=8 * ncbs * beat_words,
+                 l2_bytes=ncbs * L2_WORDS)
+
+
+def built(bug: str = "", platform: J3dai | None = None) -> BuiltModel:
     """The design under test as a simulation."""
-    return build(emit_design(DmpaWithL2(beat_words, clusters, bug), "dmpa_bench"), "dmpa_bench")
+    return build(emit_design(DmpaWithL2(platform or machine(), bug), "dmpa_bench"), "dmpa_bench")
 
 
 @dataclass
@@ -107,10 +113,12 @@ class Reference:
 class Bench:
     """Plays the clusters and the host, cycle by cycle, and notes what the DMPA did and when."""
 
-    def __init__(self, model: Model, clusters: int, beat_words: int, rng: random.Random, drains: float):
-        self.model, self.clusters, self.rng, self.drains = model, clusters, rng, drains
-        self.beat_words = beat_words
-        self.local: list[dict[tuple[int, int], int]] = [defaultdict(int) for _ in range(clusters)]
+    def __init__(self, model: Model, platform: J3dai, rng: random.Random, drains: float):
+        self.model, self.clusters, self.rng, self.drains = model, platform.clusters, rng, drains
+        self.platform, self.beat_words = platform, platform.beat_words
+        self.banks, self.word_bits = platform.banks, platform.word_bits
+        self.word_mask = (1 << self.word_bits) - 1
+        self.local: list[dict[tuple[int, int], int]] = [defaultdict(int) for _ in range(self.clusters)]
         self.loads: list[Any] = []  # as in Reference, with the cycle first
         self.stores: list[Any] = []
         self.signals: list[Any] = []
@@ -121,13 +129,20 @@ class Bench:
         self.answers: dict[Any, Any] = {}
         self.landing: dict[Any, Any] = {}
         self.drain_history: dict[Any, Any] = {}
-        self.states = [model.memory(f"l2.bank{k}") for k in range(8)]
+        self.states = [model.memory(f"l2.bank{k}", np.uint8) for k in range(self.banks)]
 
     def poke(self, address: int, value: int) -> None:
-        self.states[address % 8][address // 8] = np.frombuffer(value.to_bytes(16, "little"), dtype="<u4")
+        raw = value.to_bytes(self.word_bits // 8, "little")
+        self.states[address % self.banks][address // self.banks] = np.frombuffer(raw, np.uint8)
+
+    def poke_descriptor(self, address: int, value: int) -> int:
+        """Put a descriptor into L2; gives the address behind it."""
+        for k in range(256 // self.word_bits):
+            self.poke(address + k, value >> (self.word_bits * k) & self.word_mask)
+        return address + 256 // self.word_bits
 
     def peek(self, address: int) -> int:
-        return int.from_bytes(self.states[address % 8][address // 8].tobytes(), "little")
+        return int.from_bytes(self.states[address % self.banks][address // self.banks].tobytes(), "little")
 
     def step(self, push: int | None = None, signals: int = 0) -> None:
         """One cycle: drive inputs, look at what is on the wires, go on."""
@@ -141,7 +156,7 @@ class Bench:
         m.signal_out = signals
         if t in self.answers:
             cluster, data = self.answers.pop(t)
-            m.rd_data = data << (1024 * cluster)
+            m.rd_data = data << (self.platform.line_bits * cluster)
         sources = m.probe_sources
         assert sources in (0, 1, 2, 4), f"cycle {t}: L2's port is used by several: {sources:03b}"
         self._cluster_side(t)
@@ -154,7 +169,7 @@ class Bench:
     def _cluster_side(self, t: int) -> None:
         m = self.model
         for cluster, words in self.reads.pop(t, []):  # L1's read port: sees what landed before this cycle
-            data = sum(self.local[cluster][Space.L1, word] << (128 * i) for i, word in enumerate(words))
+            data = sum(self.local[cluster][Space.L1, word] << (self.word_bits * i) for i, word in enumerate(words))
             self.answers[t + 2] = cluster, data
         if valid := m.wr_valid:
             space, base, mask, data = m.wr_space, m.wr_addr, m.wr_mask, m.wr_data
@@ -162,15 +177,15 @@ class Bench:
                 assert not valid & self.drain_history[t - 3], f"cycle {t}: a LOAD beat meets a drain in L1"
             assert mask < 1 << self.beat_words, f"cycle {t}: beat of words {mask:#x}"
             for c in range(self.clusters):
-                for i in range(8):
+                for i in range(self.banks):
                     if valid >> c & 1 and mask >> i & 1:
-                        where, value = (space, (base + i) % (1 << 14)), data >> (128 * i) & WORD
+                        where, value = (space, (base + i) % (1 << 14)), data >> (self.word_bits * i) & self.word_mask
                         self.landing.setdefault(t + 1, []).append((c, where, value))
                         self.loads.append((t + 1, c, *where, value))
         if valid := m.rd_valid:
             assert valid & (valid - 1) == 0
             cluster, base = valid.bit_length() - 1, m.rd_addr
-            self.reads.setdefault(t + 1, []).append((cluster, [(base + i) % (1 << 14) for i in range(8)]))
+            self.reads.setdefault(t + 1, []).append((cluster, [(base + i) % (1 << 14) for i in range(self.banks)]))
         if pulses := m.signal_in:
             self.signals.append((t, pulses))
 
@@ -179,6 +194,6 @@ class Bench:
         if m.l2_we:
             mask, base = m.l2_mask, m.l2_addr
             assert mask < 1 << self.beat_words, f"cycle {t}: L2 beat of words {mask:#x}"
-            self.stores += [(t, base + i, m.probe_list) for i in range(8) if mask >> i & 1]
+            self.stores += [(t, base + i, m.probe_list) for i in range(self.banks) if mask >> i & 1]
         if m.list_done:
             self.dones.append(t)

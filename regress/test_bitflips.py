@@ -28,12 +28,12 @@ from nncosim.tb.errors import SimulationError, SimulationTimeout
 from nncosim.tb.j3dai.build import (
     FRAME_DONE,
     FRAME_DONE_STREAM,
-    L2_WRITE,
     L2_WRITE_STREAM,
     LIST_DONE,
     LIST_DONE_STREAM,
     SOC,
     host_memory_path,
+    l2_write_dtype,
 )
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.rtl import load_image, take_records, write_inputs
@@ -191,7 +191,7 @@ class Rtl:
         if kind != "done":
             return Outcome(kind, text=text)
         model = self.model
-        writes = model.log(L2_WRITE_STREAM, L2_WRITE)
+        writes = model.log(L2_WRITE_STREAM, l2_write_dtype())
         lists = model.log(LIST_DONE_STREAM, LIST_DONE)["cycle"]
         (end,) = model.log(FRAME_DONE_STREAM, FRAME_DONE)["cycle"]
         return Outcome(kind, (*map(int, lists), int(end)), written(writes["address"], writes["mask"], writes["data"]))

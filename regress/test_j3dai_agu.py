@@ -11,6 +11,7 @@ from amaranth.sim import Simulator
 from nncosim.hdl.j3dai import agu, fetch
 from nncosim.hdl.j3dai.isa import Agu, Opcode
 from nncosim.hdl.j3dai.timing import FETCH_CYCLES
+from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_cluster_bench import instruction
 from nncosim.regress.j3dai_planted import planted
 
@@ -125,15 +126,16 @@ class Case:
     dims: list[tuple[int, int, int, int]]
     repeat: int
     advance: bool
+    pes: int = 8
 
     @classmethod
-    def random(cls, rng: np.random.Generator, pstride: int) -> "Case":
+    def random(cls, rng: np.random.Generator, pstride: int, pes: int = 8) -> "Case":
         def between(low: int, high: int) -> int:
             return int(rng.integers(low, high))
         dims = [(between(0, 4), between(-40, 40), between(-3, 4), between(-2, 3)) for _ in range(6)]
         return cls(pstride, int(rng.choice([1, 2, -1, 0, 31])), int(rng.choice([1, 5, 13, 64, 4095])),
                    int(rng.choice([1, 3, 9])), between(0, 1 << 14), between(-6, 12), between(-3, 6), dims,
-                   between(0, 5), bool(rng.integers(2)))
+                   between(0, 5), bool(rng.integers(2)), pes)
 
     def windows(self) -> list[tuple[bool, list[tuple[int, bool]]]]:
         """Per window: whether it is its job's last, and (address, padded) of its words."""
@@ -146,7 +148,7 @@ class Case:
                 a, x, y = (base + sum(n * d[1 + c] for n, d in zip((*position, *outer), self.dims, strict=True))
                            for c, base in enumerate((self.base, self.x, self.y)))
                 words = []
-                for p in range(8):
+                for p in range(self.pes):
                     xp = (x + p * self.xpstep + 4096) % 8192 - 4096
                     inside = 0 <= xp < self.width and 0 <= y < self.height
                     words.append(((a + p * self.pstride) % (1 << 14), not inside))
@@ -168,9 +170,9 @@ class Case:
 
 def fetch_differences(module: ModuleType, case: Case, seed: int, blocked: float = 0.3, takes: float = 0.5) -> list[str]:
     """Fetch the case's windows with the port blocked and windows taken at random."""
-    rng, dut = np.random.default_rng(seed), module.WindowFetch()
+    rng, dut = np.random.default_rng(seed), module.WindowFetch(J3dai(pes_per_ncb=case.pes))
     want, got, bad = case.windows(), [], []
-    words: list[tuple[int, bool] | None] = [None] * 8
+    words: list[tuple[int, bool] | None] = [None] * case.pes
     reads: dict[int, int] = {}
 
     async def bench(ctx: Any) -> None:
@@ -185,7 +187,7 @@ def fetch_differences(module: ModuleType, case: Case, seed: int, blocked: float 
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
-        for now in range(60 * len(want) + 40):
+        for now in range(8 * case.pes * len(want) + 40):
             ctx.set(dut.blocked, bool(rng.random() < blocked))
             take = bool(ctx.get(dut.staged)) and bool(rng.random() < takes)
             ctx.set(dut.take, take)
@@ -200,7 +202,7 @@ def fetch_differences(module: ModuleType, case: Case, seed: int, blocked: float 
             if brings and all(words):
                 number = len(got_words)
                 got_words.append(list(words))
-                words[:] = [None] * 8
+                words[:] = [None] * case.pes
                 if number >= len(want) or got_words[number] != want[number][1]:
                     bad.append(f"window {number}: got {got_words[number]}")
             await ctx.tick()
@@ -214,9 +216,10 @@ def fetch_differences(module: ModuleType, case: Case, seed: int, blocked: float 
 
 def _collect(words: list[Any], brings: int, address: int, spread: int, single: int, padded: int) -> None:
     """The words that a phase brings: where each was read, and whether it is padding."""
-    for p in range(8):
+    pes = len(words)
+    for p in range(pes):
         if brings >> p & 1:
-            slot = 0 if single else 2 * (p % 4) if spread else p
+            slot = 0 if single else 2 * (p % (pes // 2)) if spread else p
             words[p] = ((address + slot) % (1 << 14), bool(padded >> p & 1))
 
 
@@ -245,17 +248,25 @@ def test_fetch(pstride: int) -> None:
         assert not bad, f"seed {seed}: {case}: {bad[0]}"
 
 
-@pytest.mark.parametrize("pstride", [1, 2, 5])
-def test_fetch_keeps_up(pstride: int) -> None:
+@pytest.mark.parametrize("pes", [4, 16])
+def test_fetch_for_other_numbers_of_pes(pes: int) -> None:
+    for pstride in (1, 2, 3, -1):
+        case = Case.random(np.random.default_rng(pstride % 89), pstride, pes)
+        bad = fetch_differences(fetch, case, pes)
+        assert not bad, f"{case}: {bad[0]}"
+
+
+@pytest.mark.parametrize("pstride, pes", [(1, 8), (2, 8), (5, 8), (1, 16), (2, 4), (5, 4), (5, 16)])
+def test_fetch_keeps_up(pstride: int, pes: int) -> None:
     """Without anything in the way a window takes as many cycles as the timing rules say."""
-    case = Case.random(np.random.default_rng(7), pstride)
+    case = Case.random(np.random.default_rng(7), pstride, pes)
     cycles = _fetch_cycles(case)
-    assert cycles == len(case.windows()) * FETCH_CYCLES.get(pstride, 8)
+    assert cycles == len(case.windows()) * FETCH_CYCLES.get(pstride, case.pes)
 
 
 def _fetch_cycles(case: Case) -> int:
     """Cycles from the first to the last phase when each window is taken at once."""
-    dut, phases = fetch.WindowFetch(), []
+    dut, phases = fetch.WindowFetch(J3dai(pes_per_ncb=case.pes)), []
 
     async def bench(ctx: Any) -> None:
         for word in case.program():
@@ -269,7 +280,7 @@ def _fetch_cycles(case: Case) -> int:
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
-        for now in range(10 * len(case.windows()) + 20):
+        for now in range((case.pes + 2) * len(case.windows()) + 20):
             ctx.set(dut.take, ctx.get(dut.staged))
             if ctx.get(dut.go):
                 phases.append(now)
@@ -280,12 +291,12 @@ def _fetch_cycles(case: Case) -> int:
 
 
 @pytest.mark.parametrize("right, wrong", [
-    ("Mux(self._spread, _PES, settings.pstride)", "Mux(self._spread, _PES - 1, settings.pstride)"),
+    ("Mux(self._spread, pes, settings.pstride)", "Mux(self._spread, pes - 1, settings.pstride)"),
     ("with m.If(self.go):", "with m.If(self.wants):"),
     ("(x_1 >= settings.width)", "(x_1 > settings.width)"),
     ("self._agu.at_y >= settings.height", "self._agu.at_y > settings.height"),
     ("running.eq(jobs != 0)", "running.eq(jobs > 1)"),
-    ("half[p // 4]", "half[p % 2]"),
+    ("half[p // (pes // 2)]", "half[p % 2]"),
     ("(~self.staged | self.take)", "1"),
 ], ids=["address", "skip", "width", "height", "jobs", "halves", "dropped ready"])
 def test_planted_bug_in_fetch_is_noticed(right: str, wrong: str) -> None:

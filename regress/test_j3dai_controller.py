@@ -2,6 +2,7 @@
 """The controller: starts, loops, semaphores, what each instruction waits for, traps."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai import controller
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Opcode
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
+from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.j3dai_cluster_bench import instruction
 from nncosim.regress.j3dai_planted import planted
 
@@ -32,9 +34,10 @@ class Log:
 
 
 def run(module: ModuleType, program: dict[int, int], pc: int, seed: int, noise: dict[str, float] = QUIET,
-        starts: tuple[int, ...] = (2,), cycles: int = 2000, semaphores: float = 1.0) -> Log:
+        starts: tuple[int, ...] = (2,), cycles: int = 2000, semaphores: float = 1.0,
+        platform: J3dai = PLATFORM) -> Log:
     """Run with the rest of the cluster busy at random; `starts` are the cycles of start pulses."""
-    rng, dut, log = np.random.default_rng(seed), module.Controller(), Log()
+    rng, dut, log = np.random.default_rng(seed), module.Controller(platform), Log()
 
     async def bench(ctx: Any) -> None:
         address = None
@@ -181,12 +184,22 @@ def test_start_waits_for_its_semaphore() -> None:
     assert not log.starts and not log.executed
 
 
+@pytest.mark.parametrize("pes, distance", [(4, 4), (8, 3), (16, 3)])
+def test_ldp_waits_for_the_records_of_the_one_before(pes: int, distance: int) -> None:
+    """16 words are so many lines, one a cycle; with few PEs that takes longer than an instruction."""
+    words = [instruction(Opcode.LDP, pset=k & 1, base=16 * k) for k in range(4)]
+    program = dict(enumerate([*words, instruction(Opcode.HALT)]))
+    log = run(controller, program, 0, 1, platform=PLATFORM.with_parameters(pes_per_ncb=pes))
+    cycles = [cycle for cycle, _, opcode in log.executed if opcode == Opcode.LDP]
+    assert [b - a for a, b in pairwise(cycles)] == [distance] * 3
+
+
 def test_semaphores_saturate_and_count() -> None:
     """600 increments give 255 takes, no more."""
     words = [instruction(Opcode.LOOP, count=600, body=1), instruction(Opcode.NOP),
              instruction(Opcode.LOOP, count=255, body=1),
              instruction(Opcode.WAIT, semaphore=2), instruction(Opcode.WAIT, semaphore=2), instruction(Opcode.HALT)]
-    dut, takes = controller.Controller(), []
+    dut, takes = controller.Controller(PLATFORM), []
 
     async def bench(ctx: Any) -> None:
         address = 0
@@ -212,7 +225,7 @@ def test_semaphores_saturate_and_count() -> None:
     ("m.d.comb += ready.eq(~self.sequencer_busy & ~self.in_flight)", "m.d.comb += ready.eq(~self.sequencer_busy)"),
     ("(depth == _LEVELS)", "(depth == _LEVELS - 1)"),
     ("with m.If(done & at_end & ~again):", "with m.If(done & at_end & again):"),
-    ("ready.eq(~self.sequencer_busy & ~self.set_busy", "ready.eq(~self.sequencer_busy | ~self.set_busy"),
+    ("~self.sequencer_busy & ~self.set_busy.", "~self.sequencer_busy | ~self.set_busy."),
 ], ids=["count", "body", "dropped ready", "levels", "pop", "parameter set"])
 def test_planted_bug_is_noticed(right: str, wrong: str) -> None:
     module = planted(controller, right, wrong)

@@ -22,17 +22,19 @@ from nncosim.regress.j3dai_dmpa_bench import (
     CLUSTERS,
     L2_WORDS,
     LIST_BASE,
-    WORD,
     Bench,
     Reference,
     Task,
     built,
+    machine,
 )
+from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.model import Model
 
 
-def random_task(rng: random.Random, clusters: int, actions: list[int]) -> Task:
+def random_task(rng: random.Random, platform: J3dai, actions: list[int]) -> Task:
     """A legal descriptor; about one in three waits for clusters, which write something first."""
+    clusters = platform.clusters
     op = rng.choice([DmpaOp.LOAD] * 4 + [DmpaOp.STORE] * 4 + [DmpaOp.SYNC])
     fields = {"op": op.value, "signal_mask": rng.choice([0, rng.randrange(1 << clusters)]),
               "signal_semaphore": rng.randrange(8)}
@@ -55,7 +57,7 @@ def random_task(rng: random.Random, clusters: int, actions: list[int]) -> Task:
         source = (fields["clusters"] & -fields["clusters"]).bit_length() - 1
         fields["wait_mask"] |= 1 << source
         fields |= {"local": actions[0], "local_step1": n0, "local_step2": n0 * max(1, n1)}
-        task.writes = {(source, actions[0] + i): rng.getrandbits(128) for i in range(n0 * max(1, n1) * max(1, n2))}
+        task.writes = {(source, actions[0] + i): rng.getrandbits(platform.word_bits) for i in range(n0 * max(1, n1) * max(1, n2))}
         actions[0] += len(task.writes)
     return task
 
@@ -77,21 +79,17 @@ def way_back(rng: random.Random, task: Task) -> Task:
 def place_lists(bench: Bench, rng: random.Random, tasks: list[Task]) -> list[int]:
     """Put the descriptors into L2 as lists of random lengths; gives the lists' addresses."""
     starts, address, left, index = [], LIST_BASE, 0, 0
-    lines: dict[int, int] = {}
+    line = bench.banks
     for number, task in enumerate(tasks):
         if left == 0:
-            address = (address + 7) // 8 * 8
+            address = -(-address // line) * line
             starts.append(address)
             left, index = min(rng.choice([1, 2, 4, 5, 9]), len(tasks) - number), 0
         left -= 1
         task.list_index = len(starts) - 1
-        word = encode(Descriptor, **task.fields, end=int(left == 0))
-        lines[address], lines[address + 1] = word & WORD, word >> 128
-        address += 2
+        assert address + 256 // bench.word_bits <= L2_WORDS
+        address = bench.poke_descriptor(address, encode(Descriptor, **task.fields, end=int(left == 0)))
         index += 1
-    assert address <= L2_WORDS
-    for where, value in lines.items():
-        bench.poke(where, value)
     return starts
 
 
@@ -161,19 +159,19 @@ def sort_beats(words: list[tuple]) -> list[tuple]:
     return sorted(words, key=lambda entry: entry[1])
 
 
-def exercise(bug: str = "", beat_words: int = 8, clusters: int = CLUSTERS, seed: int = 1, count: int = 90) -> None:
+def exercise(bug: str = "", platform: J3dai | None = None, seed: int = 1, count: int = 90) -> None:
     """Random lists on a fresh simulation."""
-    rng = random.Random(seed)
-    with Model(built(bug, beat_words, clusters), seed=seed) as model:
+    rng, platform = random.Random(seed), platform or machine()
+    with Model(built(bug, platform), seed=seed) as model:
         model.reset()
-        bench = Bench(model, clusters, beat_words, rng, drains=rng.choice([0.0, 0.3, 0.6]) if not bug else 0.5)
-        before = [rng.getrandbits(128) for _ in range(L2_WORDS)]
+        bench = Bench(model, platform, rng, drains=rng.choice([0.0, 0.3, 0.6]) if not bug else 0.5)
+        before = [rng.getrandbits(platform.word_bits) for _ in range(L2_WORDS)]
         for address, value in enumerate(before):
             bench.poke(address, value)
         actions = [ACTION_BASE]
         tasks: list[Task] = []
         while len(tasks) < count:
-            tasks.append(random_task(rng, clusters, actions))
+            tasks.append(random_task(rng, platform, actions))
             if tasks[-1].fields["op"] != DmpaOp.SYNC.value and rng.random() < 0.4:
                 tasks.append(way_back(rng, tasks[-1]))
         starts = place_lists(bench, rng, tasks)
@@ -195,7 +193,14 @@ def test_random_lists(seed):
 
 @pytest.mark.parametrize(("beat_words", "clusters"), [(1, 1), (2, 6), (4, 8)])
 def test_sizes(beat_words, clusters):
-    exercise(beat_words=beat_words, clusters=clusters, seed=beat_words, count=50)
+    exercise(platform=machine(beat_words, clusters), seed=beat_words, count=50)
+
+
+@pytest.mark.parametrize(("ncbs", "pes", "beat_words"), [(8, 4, 4), (8, 16, 2), (32, 16, 16), (32, 4, 1)])
+def test_other_words_and_lines(ncbs, pes, beat_words):
+    """Descriptors of four words, two or one; lines of one descriptor up to sixteen."""
+    for seed in range(2):
+        exercise(platform=machine(beat_words, 2, ncbs, pes), seed=seed, count=40)
 
 
 @pytest.mark.parametrize("bug", ["address", "mask", "back-pressure", "store mask"])
@@ -217,13 +222,12 @@ def test_planted_timing_bug_is_caught(monkeypatch, module, constant, value):
 
 def quiet(model: Model, *tasks: Task) -> Bench:
     """A bench without drains whose L2 holds one list of `tasks` at LIST_BASE and zeros elsewhere."""
-    bench = Bench(model, CLUSTERS, 8, random.Random(1), drains=0.0)
+    bench = Bench(model, machine(), random.Random(1), drains=0.0)
     for address in range(L2_WORDS):
         bench.poke(address, 0)
     for number, task in enumerate(tasks):
         word = encode(Descriptor, **{"end": int(number == len(tasks) - 1), **task.fields})
-        bench.poke(LIST_BASE + 2 * number, word & WORD)
-        bench.poke(LIST_BASE + 2 * number + 1, word >> 128)
+        bench.poke_descriptor(LIST_BASE + 2 * number, word)
     for _ in range(3):
         bench.step()
     return bench
@@ -246,8 +250,8 @@ def test_trap(name, fields):
         bench = quiet(model, Task(GOOD | fields))
         if at != LIST_BASE:
             good = encode(Descriptor, **GOOD)
-            for word in range(8):
-                bench.poke(at + word, good >> (128 * (word % 2)) & WORD)
+            for word in range(0, 8, 2):
+                bench.poke_descriptor(at + word, good)
         bench.step(push=at)
         for _ in range(40):
             bench.step()

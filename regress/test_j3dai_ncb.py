@@ -14,34 +14,35 @@ from nncosim.hdl.j3dai.isa import RequantRecord
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES
 from nncosim.regress.j3dai_planted import planted
 
-PES = ncb.PES
+PES = 8
+OTHER_PES = (4, 16)
 RECORD: dict[str, int] = dict(m=3 << 20, c=0, s=31, lo=-128, hi=127, rounding=Rounding.HALF_AWAY.value)
 
 
-def micro_operations(rng: np.random.Generator, count: int) -> list[dict[str, Any]]:
-    """Random micro-operations with idle cycles; every 9 to 20 cycles one ends a job."""
+def micro_operations(rng: np.random.Generator, count: int, pes: int = PES) -> list[dict[str, Any]]:
+    """Random micro-operations with idle cycles; from `pes` + 1 cycles after the last one on, one ends a job."""
     out, since, first = [], 0, True
     for _ in range(count):
         since += 1
         op: dict[str, Any] = dict(
             valid=bool(rng.random() < 0.8), own=bool(rng.integers(2)), weighted=bool(rng.integers(2)),
             max=bool(rng.integers(2)), first=first, end=False, enabled=bool(rng.random() < 0.9),
-            sext=int(rng.integers(256)), one=int(rng.integers(256)), weight=int(rng.integers(256)),
-            bytes=[int(v) for v in rng.integers(0, 256, PES)], common=[int(v) for v in rng.integers(0, 512, PES)],
+            sext=int(rng.integers(1 << pes)), one=int(rng.integers(1 << pes)), weight=int(rng.integers(256)),
+            bytes=[int(v) for v in rng.integers(0, 256, pes)], common=[int(v) for v in rng.integers(0, 512, pes)],
         )
         if op["valid"]:
-            first = op["end"] = since > 8 and bool(rng.random() < 0.15)
+            first = op["end"] = since > pes and bool(rng.random() < 0.15)
             op["enabled"] |= op["first"]
             since = 0 if op["end"] else since
         out.append(op)
     return out
 
 
-def reference(operations: list[dict[str, Any]]) -> list[list[int]]:
-    """Eight results of each job."""
-    acc, jobs = [0] * PES, []
+def reference(operations: list[dict[str, Any]], pes: int = PES) -> list[list[int]]:
+    """The results of each job, one a PE."""
+    acc, jobs = [0] * pes, []
     for op in operations:
-        for p in range(PES if op["valid"] and op["enabled"] else 0):
+        for p in range(pes if op["valid"] and op["enabled"] else 0):
             if op["own"]:
                 byte = op["bytes"][p]
                 a = byte | (((byte >> 7 & op["sext"] >> p) | op["one"] >> p) & 1) << 8
@@ -56,16 +57,16 @@ def reference(operations: list[dict[str, Any]]) -> list[list[int]]:
     return jobs
 
 
-def results(module: ModuleType, operations: list[dict[str, Any]]) -> list[list[int]]:
+def results(module: ModuleType, operations: list[dict[str, Any]], pes: int = PES) -> list[list[int]]:
     """Drive the stages as a cluster does, and collect the drained results of each job."""
-    dut = module.Ncb()
+    dut = module.Ncb(pes)
     idle: dict[str, Any] = dict(valid=False, end=False)
     drained: dict[int, int] = {}  # cycle in which `q` holds a result -> its number
     ends = [t for t, op in enumerate(operations) if op["end"]]
     for job, t in enumerate(ends):
-        for p in range(PES):
-            drained[t + 7 + p + REQUANT_STAGES] = job * PES + p
-    out = [[-1] * PES for _ in ends]
+        for p in range(pes):
+            drained[t + 7 + p + REQUANT_STAGES] = job * pes + p
+    out = [[-1] * pes for _ in ends]
 
     async def bench(ctx: Any) -> None:
         ctx.set(dut.param_we, 1)
@@ -75,11 +76,11 @@ def results(module: ModuleType, operations: list[dict[str, Any]]) -> list[list[i
         for t in range(len(operations) + 40):
             at = [operations[t - k] if 0 <= t - k < len(operations) else idle for k in range(7)]
             drive(ctx, dut, at)
-            pixel = [t - 7 - end for end in ends if 0 <= t - 7 - end < PES]
+            pixel = [t - 7 - end for end in ends if 0 <= t - 7 - end < pes]
             ctx.set(dut.q_pixel0, pixel[0] if pixel else 0)
             ctx.set(dut.q_en, sum(1 << k for k in range(REQUANT_STAGES) if t - k + REQUANT_STAGES in drained))
             if t in drained:
-                out[drained[t] // PES][drained[t] % PES] = ctx.get(dut.q)
+                out[drained[t] // pes][drained[t] % pes] = ctx.get(dut.q)
             await ctx.tick()
 
     simulator = Simulator(dut)
@@ -115,6 +116,14 @@ def test_jobs_agree_with_the_reference(seed: int) -> None:
     assert results(ncb, operations) == want, f"seed {seed}"
     flat = [v for job in want for v in job]
     assert len(want) > 20 and len(set(flat)) > 60 and sum(v in (127, 128) for v in flat) < len(flat) // 4
+
+
+@pytest.mark.parametrize("pes", OTHER_PES)
+def test_other_numbers_of_pes(pes: int) -> None:
+    operations = micro_operations(np.random.default_rng(pes), 400, pes)
+    want = reference(operations, pes)
+    assert results(ncb, operations, pes) == want
+    assert len(want) > 10 and len({v for job in want for v in job}) > 40
 
 
 @pytest.mark.parametrize("right, wrong", [

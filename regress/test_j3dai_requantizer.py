@@ -88,9 +88,9 @@ async def feed(ctx: Any, dut: Any, pixels: list[Pixel]) -> list[int]:
     return out
 
 
-def mismatches(module: ModuleType, seed: int, batches: int = 64) -> tuple[list[str], list[int]]:
+def mismatches(module: ModuleType, seed: int, batches: int = 64, pes: int = PIXELS) -> tuple[list[str], list[int]]:
     """Run random batches: descriptions of wrong results, and all results."""
-    rng, dut = np.random.default_rng(seed), module.Requantizer()
+    rng, dut = np.random.default_rng(seed), module.Requantizer(pes)
     bad: list[str] = []
     seen: list[int] = []
 
@@ -106,10 +106,10 @@ def mismatches(module: ModuleType, seed: int, batches: int = 64) -> tuple[list[s
                 ctx.set(dut.param_data, encode(RequantRecord, **record))
                 await ctx.tick()
             ctx.set(dut.param_we, 0)
-            wide = [0] * PIXELS
+            wide = [0] * pes
             pixels = [Pixel(random_x(rng, records[pset]), pset, p, mode)
                       for mode, pset in ((Drain.WRITE, 0), (Drain.KEEP, 0), (Drain.ADD, 1), (Drain.WRITE, 1))
-                      for p in range(PIXELS)]
+                      for p in range(pes)]
             for p, want, got in zip(pixels, expected(pixels, records, wide), await feed(ctx, dut, pixels), strict=True):
                 if want is not None:
                     seen.append(want)
@@ -128,6 +128,12 @@ def test_results_are_those_of_the_arithmetic(seed: int) -> None:
     bad, seen = mismatches(requantizer, seed)
     assert not bad, f"seed {seed}: {len(bad)} wrong, first: {bad[0]}"
     assert len(set(seen)) > 150, "the stimuli do not use the range of results"
+
+
+@pytest.mark.parametrize("pes", [4, 16])
+def test_other_numbers_of_pes(pes: int) -> None:
+    bad, _ = mismatches(requantizer, pes, batches=16, pes=pes)
+    assert not bad, f"{len(bad)} wrong, first: {bad[0]}"
 
 
 @pytest.mark.parametrize("right, wrong", [

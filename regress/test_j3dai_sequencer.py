@@ -12,17 +12,17 @@ from amaranth.sim import Simulator
 from nncosim.hdl.j3dai import sequencer
 from nncosim.hdl.j3dai.isa import MacOp, Opcode
 from nncosim.hdl.j3dai.timing import TABLE_LATENCY, drain_spacing
-from nncosim.platforms.j3dai import PLATFORM
+from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.j3dai_cluster_bench import instruction
 from nncosim.regress.j3dai_planted import planted
 
-WMEM_WORDS = 64
+WMEM_WORDS = 256
 LANES = PLATFORM.ncbs_per_cluster
-SPACING = drain_spacing(PLATFORM.pes_per_ncb)
 
 
-def sequencer_of(module: ModuleType) -> Any:
-    return module.Sequencer(WMEM_WORDS)
+def machine(ncbs: int = LANES, pes: int = PLATFORM.pes_per_ncb) -> J3dai:
+    """With a WMEM of `WMEM_WORDS`."""
+    return PLATFORM.with_parameters(ncbs_per_cluster=ncbs, pes_per_ncb=pes, wmem_bytes=WMEM_WORDS * ncbs)
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Instruction:
     idle: int = 0
 
 
-def program(rng: np.random.Generator, count: int) -> list[Instruction]:
+def program(rng: np.random.Generator, count: int, lanes: int) -> list[Instruction]:
     """Random instructions; small jobs, so that drains come close and jobs of one micro-operation occur."""
     out = [Instruction(Opcode.SETW, {"base": int(rng.integers(WMEM_WORDS))})]
     for _ in range(count):
@@ -49,8 +49,8 @@ def program(rng: np.random.Generator, count: int) -> list[Instruction]:
             continue
         jobs = int(rng.integers(1, 5))
         fields: dict[str, Any] = {
-            "op": rng.choice([op.value for op in MacOp]), "lane": rng.integers(LANES), "repeat": jobs - 1,
-            "lanes": rng.choice([0, 1, LANES - 1, rng.integers(LANES)]), "drain": rng.integers(4),
+            "op": rng.choice([op.value for op in MacOp]), "lane": rng.integers(lanes), "repeat": jobs - 1,
+            "lanes": rng.choice([0, 1, lanes - 1, rng.integers(lanes)]), "drain": rng.integers(4),
         }
         fields |= {name: int(rng.random() < 0.5) for name in ("depthwise", "first", "rewind_w", "next_w", "signed_a")}
         fields["last"] = int(rng.random() < 0.8)
@@ -71,7 +71,7 @@ class MicroOperation:
     job: int
 
 
-def micro_operations(mac: Instruction) -> Iterator[MicroOperation]:
+def micro_operations(mac: Instruction, lanes: int) -> Iterator[MicroOperation]:
     """What a MAC issues, in order: sections 2.2 and 2.3 of the manual."""
     f, table = mac.fields, mac.fields["op"] == MacOp.TABLE.value
     count = 1 if f["depthwise"] and not table else f["lanes"] + 1
@@ -81,20 +81,21 @@ def micro_operations(mac: Instruction) -> Iterator[MicroOperation]:
                 first = window == 0 and (table or k == 0)
                 ends = window == windows - 1 and k == count - 1
                 sets = bool(f["first"] and first)
-                yield MicroOperation((f["lane"] + k) % LANES, k == 0, sets, ends, job % 2 == 1, job)
+                yield MicroOperation((f["lane"] + k) % lanes, k == 0, sets, ends, job % 2 == 1, job)
 
 
 class Reference:
     """When each micro-operation is issued: section 4 of the manual, cycle by cycle."""
 
-    def __init__(self) -> None:
+    def __init__(self, platform: J3dai) -> None:
+        self.lanes, self.spacing = platform.ncbs_per_cluster, drain_spacing(platform.pes_per_ncb)
         self.now = 0
         self.base = self.pointer = 0
         self.mac: Instruction | None = None
         self.left: list[MicroOperation] = []
         self.taken: int | None = None  # TABLE: when the window in work was taken
         self.ready = 0  # TABLE: when the next micro-operation may be issued
-        self.drained = -SPACING
+        self.drained = -self.spacing
 
     def outputs(self, staged: bool, blocked: bool) -> dict[str, int]:
         """Of this cycle. Micro-operations that are issued are removed."""
@@ -112,7 +113,7 @@ class Reference:
         elif op.starts_window and not staged:
             return out
         drain = op.ends_job and f["last"]
-        if drain and self.now - self.drained < SPACING:
+        if drain and self.now - self.drained < self.spacing:
             return out
         return out | self._issue(f, op, bool(drain))
 
@@ -139,7 +140,7 @@ class Reference:
     def execute(self, what: Instruction) -> None:
         """An instruction executes in this cycle."""
         if what.opcode == Opcode.MAC:
-            self.mac, self.left = what, list(micro_operations(what))
+            self.mac, self.left = what, list(micro_operations(what, self.lanes))
             if what.fields["rewind_w"]:
                 self.pointer = self.base
         else:
@@ -155,10 +156,19 @@ class Run:
     issued: int = 0
 
 
-def run(module: ModuleType, seed: int, late: float, taken: float, count: int = 60) -> Run:
+def encoded(what: Instruction) -> int:
+    """The instruction word; lanes from 16 up have their highest bit in a field of its own."""
+    high = {f"{name}_high": what.fields[name] >> 4 for name in ("lane", "lanes") if name in what.fields}
+    low = {name: what.fields[name] & 15 for name in ("lane", "lanes") if name in what.fields}
+    return instruction(what.opcode, **what.fields | low | high)
+
+
+def run(module: ModuleType, seed: int, late: float, taken: float, count: int = 60, platform: J3dai | None = None
+        ) -> Run:
     """Random instructions. `late`: how often the next window is not there yet; `taken`: L1's read port."""
-    rng, dut, result = np.random.default_rng(seed), sequencer_of(module), Run()
-    instructions, reference = program(rng, count), Reference()
+    platform = platform or machine()
+    rng, dut, result = np.random.default_rng(seed), module.Sequencer(platform), Run()
+    instructions, reference = program(rng, count, platform.ncbs_per_cluster), Reference(platform)
 
     async def bench(ctx: Any) -> None:
         todo, windows, staged, selected, idle = list(instructions), [], None, None, 0
@@ -171,7 +181,7 @@ def run(module: ModuleType, seed: int, late: float, taken: float, count: int = 6
             expected = reference.outputs(staged is not None, blocked)
             starting = todo[0] if todo and not ctx.get(dut.busy) and idle >= todo[0].idle else None
             ctx.set(dut.executes, 1 << starting.opcode if starting else 0)
-            ctx.set(dut.ir, instruction(starting.opcode, **starting.fields) if starting else int(rng.integers(1 << 62)))
+            ctx.set(dut.ir, encoded(starting) if starting else int(rng.integers(1 << 62)))
             selected = _compare(ctx, dut, expected, selected, reference, result)
             if expected["take"]:
                 staged = None
@@ -224,11 +234,18 @@ def test_micro_operations(late, taken, seed):
         assert result.issued > 300
 
 
+@pytest.mark.parametrize(("ncbs", "pes"), [(8, 4), (32, 16)])
+def test_micro_operations_of_other_machines(ncbs, pes, seed):
+    result = run(sequencer, seed, 0.3, 0.3, platform=machine(ncbs, pes))
+    assert result.wrong == []
+    assert result.issued > 200
+
+
 def test_at_full_speed_every_cycle_issues():
     """A MAC whose windows are there in time: from its first micro-operation on, one in each cycle."""
     mac = Instruction(Opcode.MAC, {"op": MacOp.MAC.value, "lanes": LANES - 1, "last": 1, "lane": 0, "repeat": 3,
                                    "depthwise": 0, "first": 1, "rewind_w": 1, "next_w": 0}, (3, 3, 3, 3))
-    reference = Reference()
+    reference = Reference(machine())
     reference.execute(mac)
     cycles = 0
     while reference.left:
@@ -239,7 +256,7 @@ def test_at_full_speed_every_cycle_issues():
 
 
 BUGS = [
-    ("spacing.eq(DRAIN_SPACING - 1)", "spacing.eq(DRAIN_SPACING - 2)"),
+    ("spacing.eq(distance - 1)", "spacing.eq(distance - 2)"),
     ("lane.eq(self._current_lane + 1)", "lane.eq(self._current_lane + 2)"),
     ("self.weight.eq(self.issue & (self.mac.op == MacOp.MAC))", "self.weight.eq(self.issue)"),
     ("ends_mac & self.mac.next_w", "self.mac.next_w & self._ends_job"),

@@ -70,7 +70,7 @@ class StubCluster(wiring.Component):
     """The ports of a cluster around an L1 with one port; it never runs, and its drains are a fixed pattern."""
 
     def __init__(self, platform: J3dai):
-        self.words = platform.l1_words
+        self.l1_platform = platform.with_parameters(l2_bytes=platform.l1_bytes)
         super().__init__({
             "start": In(1), "start_pc": In(9), "wr_valid": In(1), "wr_space": In(2), "wr_addr": In(14),
             "wr_mask": In(8), "wr_data": In(1024), "rd_valid": In(1), "rd_addr": In(14), "signal_in": In(8),
@@ -81,7 +81,7 @@ class StubCluster(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.l1 = l1 = L2(self.words)
+        m.submodules.l1 = l1 = L2(self.l1_platform)
         m.submodules.counter = counter = EngineCounters()
         state = Signal(3, init=NO_STATE)
         m.d.sync += state.eq(Counter.IDLE)
@@ -172,7 +172,7 @@ def test_boot_copy_sleep(soc, tmp_path):
         text = model.memory(j3dai.host_memory_path("dmem"), np.uint8).tobytes()
         assert b".xxx...." in text
         # What the monitors saw.
-        writes = model.log(j3dai.L2_WRITE_STREAM, j3dai.L2_WRITE)
+        writes = model.log(j3dai.L2_WRITE_STREAM, j3dai.l2_write_dtype())
         assert set(writes["list"] % 4) == {1, 2} and sum(bin(mask).count("1") for mask in writes["mask"]) == 300
         first = writes[0]
         assert first["address"] == 2003 and first["mask"] == 0xFF and (first["data"] == data[:8]).all()

@@ -30,8 +30,8 @@ class DmpaWithL2(wiring.Component):
     """The DMPA and the memory on its port: paths into and out of L2's macros are inside."""
 
     def __init__(self, platform: J3dai):
-        self.dmpa = Dmpa(platform.clusters, platform.l2_words, platform.beat_words)
-        self.l2 = L2(platform.l2_words, platform.beat_words)
+        self.dmpa = Dmpa(platform)
+        self.l2 = L2(platform)
         super().__init__({name: member for name, member in self.dmpa.signature.members.items()
                           if not name.startswith("l2_")})
 
@@ -50,7 +50,7 @@ class DmpaWithL2(wiring.Component):
 
 @functools.cache
 def ncb() -> TimingReport:
-    return time_design(emit_design(Ncb(), NCB_MODULE), NCB_MODULE)
+    return time_design(emit_design(Ncb(J3dai().pes_per_ncb), NCB_MODULE), NCB_MODULE)
 
 
 @functools.cache

@@ -49,7 +49,7 @@ def test_cost_of_a_job(pstride: int, fetch: int, lanes: int, windows: int, last:
     """windows * max(fetch, lanes), and 8 at least between drains."""
     fields = {"lanes": lanes - 1, "last": last, "first": 1}
     few, many = (cycles(mac_program(r, windows, pstride, **fields)) for r in (9, 59))
-    job = max(windows * max(fetch, lanes), timing.DRAIN_SPACING if last else 0)
+    job = max(windows * max(fetch, lanes), timing.drain_spacing(PLATFORM.pes_per_ncb) if last else 0)
     assert many.cycles - few.cycles == 50 * job
     assert many.counters["cluster0"]["busy"] == 60 * windows * lanes
 
@@ -92,7 +92,7 @@ def test_fence_waits_for_the_pipeline() -> None:
         p.nop()
         return cycles(p)
     # Then NOP and SIGNAL; without FENCE, SIGNAL waits one cycle for the sequencer.
-    assert run(True).cycles - run(False).cycles == timing.PIPELINE_CYCLES + 2 * timing.CONTROLLER_CYCLES - 1
+    assert run(True).cycles - run(False).cycles == timing.pipeline_cycles(PLATFORM.pes_per_ncb) + 2 * timing.CONTROLLER_CYCLES - 1
 
 
 @pytest.mark.parametrize("words, beats", [(8, 1), (9, 2), (80, 10), (1, 1)])

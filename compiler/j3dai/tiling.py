@@ -16,6 +16,7 @@ from nncosim.compiler.j3dai.program import ClusterCode, cluster_code
 from nncosim.compiler.j3dai.stream import StreamPlan, make_stream_plan, stream_code, stream_estimate, stream_queues
 from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues, table_transfers
 from nncosim.hdl.j3dai.asm import Program
+from nncosim.kernels.base import KernelError
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
@@ -261,6 +262,10 @@ def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
     Raises:
         CompileError: no tile fits the clusters' memories; says what the smallest would need.
     """
+    cut, machine = ((p.word_bytes, p.banks) for p in (nest.platform, platform))
+    if cut != machine:
+        raise KernelError(f"{nest.name}: cut for words of {cut[0]} bytes and lines of {cut[1]} words, not {machine[0]} "
+                          f"and {machine[1]}: give the kernel's code() the platform that it is compiled for")
     key = nest.shape, platform
     if key not in _KNOWN:
         found = _choose(nest, platform)

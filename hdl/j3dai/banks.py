@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Eight-bank memories of 128-bit words, and the rotations between banks and consecutive words."""
+"""Memories of one bank a PE, one word wide each, and the rotations between banks and consecutive words."""
 
 from collections.abc import Sequence
 
@@ -8,40 +8,41 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.sram import Sram
 from nncosim.platforms.base import is_power_of_two
+from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["BANKS", "WORD_BITS", "BankedMemory", "bank_rows", "rotate"]
-
-BANKS = 8
-WORD_BITS = 128
+__all__ = ["BankedMemory", "bank_rows", "rotate"]
 
 
 class BankedMemory(wiring.Component):
-    """Eight SRAM macros `bank0`..`bank7`; word ``a`` lies in bank ``a % 8``, row ``a // 8``.
+    """SRAM macros `bank0`, `bank1`...; word ``a`` lies in bank ``a % banks``, row ``a // banks``.
 
     Ports, each an array of one per bank:
-        r_en (In, 1), r_row (In), r_data (Out, 128), w_en (In, 1), w_row (In), w_data (In, 128).
+        r_en (In, 1), r_row (In), r_data (Out, word), w_en (In, 1), w_row (In), w_data (In, word).
 
     Args:
-        words: Size in 128-bit words, a power of two of at least 16.
+        words: Size, a power of two of at least two rows.
+        platform: What a word is, and how many banks there are.
     """
 
-    def __init__(self, words: int):
-        assert is_power_of_two(words) and words >= 2 * BANKS
+    def __init__(self, words: int, platform: J3dai):
+        banks, word = platform.banks, platform.word_bits
+        assert is_power_of_two(words) and words >= 2 * banks
         self.words = words
-        self.row_bits = (words // BANKS - 1).bit_length()
+        self.banks, self.word_bits = banks, word
+        self.row_bits = (words // banks - 1).bit_length()
         super().__init__({
-            "r_en": In(1).array(BANKS),
-            "r_row": In(self.row_bits).array(BANKS),
-            "r_data": Out(WORD_BITS).array(BANKS),
-            "w_en": In(1).array(BANKS),
-            "w_row": In(self.row_bits).array(BANKS),
-            "w_data": In(WORD_BITS).array(BANKS),
+            "r_en": In(1).array(banks),
+            "r_row": In(self.row_bits).array(banks),
+            "r_data": Out(word).array(banks),
+            "w_en": In(1).array(banks),
+            "w_row": In(self.row_bits).array(banks),
+            "w_data": In(word).array(banks),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for b in range(BANKS):
-            sram = Sram(self.words // BANKS, WORD_BITS)
+        for b in range(self.banks):
+            sram = Sram(self.words // self.banks, self.word_bits)
             m.submodules[f"bank{b}"] = sram
             m.d.comb += [
                 sram.r_en.eq(self.r_en[b]), sram.r_addr.eq(self.r_row[b]), self.r_data[b].eq(sram.r_data),
@@ -51,23 +52,25 @@ class BankedMemory(wiring.Component):
 
 
 def rotate(m: Module, words: Sequence[Value], amount: Value, name: str) -> list[Signal]:
-    """Eight signals: number i is ``words[(i + amount) % 8]``; three stages of word multiplexers.
+    """As many signals as words: number i is ``words[(i + amount) % banks]``; a stage of multiplexers a bit of amount.
 
-    From banks to consecutive words of address ``a`` the amount is ``a % 8``; from words to banks ``-a % 8``.
+    From banks to consecutive words of address ``a`` the amount is ``a % banks``; from words to banks ``-a % banks``.
     """
     stage: list[Value] = list(words)
     out: list[Signal] = []
-    for bit in range(3):
-        out = [Signal(len(stage[0]), name=f"{name}_r{1 << bit}_{i}") for i in range(BANKS)]
-        for i in range(BANKS):
-            m.d.comb += out[i].eq(Mux(amount[bit], stage[(i + (1 << bit)) % BANKS], stage[i]))
+    banks = len(words)
+    for bit in range((banks - 1).bit_length()):
+        out = [Signal(len(stage[0]), name=f"{name}_r{1 << bit}_{i}") for i in range(banks)]
+        for i in range(banks):
+            m.d.comb += out[i].eq(Mux(amount[bit], stage[(i + (1 << bit)) % banks], stage[i]))
         stage = list(out)
     return out
 
 
-def bank_rows(m: Module, address: Value, row_bits: int, name: str) -> list[Value]:
-    """Per bank, the row that holds its one word among the eight from `address` on (rows wrap)."""
+def bank_rows(m: Module, address: Value, row_bits: int, banks: int, name: str) -> list[Value]:
+    """Per bank, the row that holds its one word among as many as there are banks from `address` on (rows wrap)."""
+    bits = (banks - 1).bit_length()
     row = Signal(row_bits, name=f"{name}_row")
     following = Signal(row_bits, name=f"{name}_row_next")
-    m.d.comb += [row.eq(address[3:]), following.eq(row + 1)]
-    return [Mux(b < address[:3], following, row) for b in range(BANKS)]
+    m.d.comb += [row.eq(address[bits:]), following.eq(row + 1)]
+    return [Mux(b < address[:bits], following, row) for b in range(banks)]

@@ -1,43 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster: memories, controller, sequencer, 16 NCBs, and the pipeline between them."""
+"""The cluster: memories, controller, sequencer, NCBs, and the pipeline between them."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.emit import Block
-from nncosim.hdl.j3dai.banks import BANKS, WORD_BITS, BankedMemory, bank_rows, rotate
+from nncosim.hdl.j3dai.banks import BankedMemory, bank_rows, rotate
 from nncosim.hdl.j3dai.controller import Controller
 from nncosim.hdl.j3dai.counters import EngineCounters
 from nncosim.hdl.j3dai.drain import DrainControl, DrainWrite
 from nncosim.hdl.j3dai.fetch import WindowFetch
 from nncosim.hdl.j3dai.isa import LdP, Mac, MacOp, Opcode
 from nncosim.hdl.j3dai.loads import LoadWrite
-from nncosim.hdl.j3dai.ncb import PES, Ncb, ncb_control
+from nncosim.hdl.j3dai.ncb import Ncb, ncb_control
 from nncosim.hdl.j3dai.operands import pick, register, view
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.sequencer import Sequencer
-from nncosim.hdl.j3dai.timing import PIPELINE_CYCLES, SIGNAL_CYCLES
+from nncosim.hdl.j3dai.timing import pipeline_cycles, record_lines, signal_cycles
 from nncosim.hdl.j3dai.window import WindowPath
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["NCB_MODULE", "Cluster"]
 
 NCB_MODULE = "j3dai_ncb"
-_NCBS = 16
+RECORD_BITS = 128
 
 
 class Cluster(wiring.Component):
     """One cluster of the J3DAI accelerator.
 
-    All inputs are expected from registers; all outputs are registers. Word i of a beat is bits 128 i and up.
+    All inputs are expected from registers; all outputs are registers. Word i of a beat is its i-th from below.
 
     Ports:
         start (In, pulse): arm, at start_pc (In, 9).
-        wr_valid, wr_space (2: `Space`), wr_addr (14), wr_mask (8), wr_data (1024) (In): a LOAD beat, word i of which
+        wr_valid, wr_space (2: `Space`), wr_addr (14), wr_mask, wr_data (a line) (In): a LOAD beat, word i of which
             goes to word address wr_addr + i if bit i of the mask is set. It uses the memory's write port in the next
             cycle, and must not do so in L1 in the cycle announced by drain_ahead.
         rd_valid, rd_addr (14) (In): a STORE beat; no window fetch is issued in this cycle, and L1's read port is
-            used in the next. rd_data (Out, 1024): its words, three cycles after rd_valid.
+            used in the next. rd_data (Out, a line): its words, three cycles after rd_valid.
         drain_ahead (Out): in `DRAIN_AHEAD` cycles a drain uses L1's write port.
         signal_in (In, 8): increment an input semaphore. signal_out (Out, 8): increment an output semaphore.
         in_frame, dmpa_idle (In): an inference is in progress; nothing is queued in the DMPA. For the counters.
@@ -46,16 +46,17 @@ class Cluster(wiring.Component):
             in execution (19), for messages; and the `Counter` of the cycle before (22:20).
 
     Args:
-        platform: Sizes of the memories.
+        platform: NCBs, PEs, sizes of the memories.
     """
 
     def __init__(self, platform: J3dai):
         self.platform = platform
+        line = platform.line_bits
         super().__init__({
             "start": In(1), "start_pc": In(9),
-            "wr_valid": In(1), "wr_space": In(2), "wr_addr": In(14), "wr_mask": In(BANKS),
-            "wr_data": In(WORD_BITS * BANKS),
-            "rd_valid": In(1), "rd_addr": In(14), "rd_data": Out(WORD_BITS * BANKS),
+            "wr_valid": In(1), "wr_space": In(2), "wr_addr": In(14), "wr_mask": In(platform.banks),
+            "wr_data": In(line),
+            "rd_valid": In(1), "rd_addr": In(14), "rd_data": Out(line),
             "signal_in": In(8), "signal_out": Out(8), "in_frame": In(1), "dmpa_idle": In(1), "drain_ahead": Out(1),
             "running": Out(1), "armed": Out(1), "trap": Out(1), "counters": Out(32 * len(Counter)), "probe": Out(32),
         })
@@ -63,15 +64,15 @@ class Cluster(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         sizes = self.platform
-        self._l1 = m.submodules.l1 = BankedMemory(sizes.l1_words)
-        self._wmem = m.submodules.wmem = BankedMemory(sizes.wmem_words)
-        self._imem = m.submodules.imem = BankedMemory(sizes.imem_words)
-        self._controller = m.submodules.controller = Controller()
-        self._fetch = m.submodules.fetch = WindowFetch()
-        self._sequencer = m.submodules.sequencer = Sequencer(sizes.wmem_words)
-        self._window = m.submodules.window = WindowPath(self._l1.row_bits)
-        self._drain = m.submodules.drain = DrainControl()
-        self._line = m.submodules.line = DrainWrite()
+        self._l1 = m.submodules.l1 = BankedMemory(sizes.l1_words, sizes)
+        self._wmem = m.submodules.wmem = BankedMemory(sizes.wmem_words, sizes)
+        self._imem = m.submodules.imem = BankedMemory(sizes.imem_words, sizes)
+        self._controller = m.submodules.controller = Controller(sizes)
+        self._fetch = m.submodules.fetch = WindowFetch(sizes)
+        self._sequencer = m.submodules.sequencer = Sequencer(sizes)
+        self._window = m.submodules.window = WindowPath(self._l1.row_bits, sizes)
+        self._drain = m.submodules.drain = DrainControl(sizes)
+        self._line = m.submodules.line = DrainWrite(sizes)
         self._connect_control(m)
         self._connect_imem(m)
         self._connect_writes(m)
@@ -96,33 +97,36 @@ class Cluster(wiring.Component):
             s.staged.eq(f.staged), s.staged_last.eq(f.staged_last), s.blocked.eq(self.rd_valid),
             self.running.eq(c.running), self.armed.eq(c.armed), self.trap.eq(c.trap),
         ]
-        in_flight = Signal(range(PIPELINE_CYCLES))
+        cycles = pipeline_cycles(self.platform.pes_per_ncb)
+        in_flight = Signal(range(cycles))
         with m.If(in_flight != 0):
             m.d.sync += in_flight.eq(in_flight - 1)
         with m.If(s.issue):
-            m.d.sync += in_flight.eq(PIPELINE_CYCLES - 1)
+            m.d.sync += in_flight.eq(cycles - 1)
         m.d.comb += c.in_flight.eq(in_flight != 0)
 
     def _connect_imem(self, m: Module) -> None:
-        c = self._controller
-        word, bank, half = c.pc[1:], Signal(3, name="bank"), Signal(name="half")
-        m.d.sync += [bank.eq(word[:3]), half.eq(c.pc[0])]
-        for b in range(BANKS):
-            m.d.comb += [self._imem.r_en[b].eq(c.fetch & (word[:3] == b)), self._imem.r_row[b].eq(word[3:])]
+        c, p = self._controller, self.platform
+        place_bits, bits = p.word_instructions.bit_length() - 1, p.bank_bits
+        word, bank, place = c.pc[place_bits:], Signal(bits, name="bank"), Signal(place_bits, name="place")
+        m.d.sync += [bank.eq(word[:bits]), place.eq(c.pc[:place_bits])]
+        for b in range(p.banks):
+            m.d.comb += [self._imem.r_en[b].eq(c.fetch & (word[:bits] == b)), self._imem.r_row[b].eq(word[bits:])]
         wide = pick(list(self._imem.r_data), bank)
-        m.d.comb += c.instruction.eq(Mux(half, wide[64:], wide[:64]))
+        m.d.comb += c.instruction.eq(pick([wide[64 * k:64 * k + 64] for k in range(p.word_instructions)], place))
 
     def _connect_writes(self, m: Module) -> None:
         """LOAD beats and drains: rotated in one cycle, at the memories' write ports in the next."""
-        loads = m.submodules.loads = LoadWrite()
-        d, line = self._drain, self._line
+        loads = m.submodules.loads = LoadWrite(self.platform)
+        d, line, banks = self._drain, self._line, self.platform.banks
+        row_bits = 14 - self.platform.bank_bits
         for name in ("wr_valid", "wr_space", "wr_addr", "wr_mask", "wr_data"):
             m.d.comb += getattr(loads, name).eq(getattr(self, name))
-        load_rows = bank_rows(m, self.wr_addr, 11, "load")
-        drain_rows = bank_rows(m, d.address, self._l1.row_bits, "drain")
-        for b in range(BANKS):
-            data = register(WORD_BITS, name=f"load_data{b}")
-            row = register(11, name=f"load_row{b}")
+        load_rows = bank_rows(m, self.wr_addr, row_bits, banks, "load")
+        drain_rows = bank_rows(m, d.address, self._l1.row_bits, banks, "drain")
+        for b in range(banks):
+            data = register(self.platform.word_bits, name=f"load_data{b}")
+            row = register(row_bits, name=f"load_row{b}")
             with m.If(self.wr_valid):
                 m.d.sync += [data.eq(loads.bank_data[b]), row.eq(load_rows[b])]
             for memory, selected in ((self._wmem, loads.wmem_en), (self._imem, loads.imem_en)):
@@ -142,7 +146,9 @@ class Cluster(wiring.Component):
     def _connect_reads(self, m: Module) -> None:
         """L1's read port: address in stage 0, read in 1, rotation in 2; STORE beats, window fetches, look-ups."""
         f, s, w = self._fetch, self._sequencer, self._window
-        address, first_1, first_2 = Signal(14, name="address"), Signal(3, name="first_1"), Signal(3, name="first_2")
+        banks, bits = self.platform.banks, self.platform.bank_bits
+        address, first_1, first_2 = (
+            Signal(14, name="address"), Signal(bits, name="first_1"), Signal(bits, name="first_2"))
         look_up, read, read_1, store_1, store_2 = (
             Signal(name="look_up"), Signal(name="read"), Signal(name="read_1"), Signal(name="store_1"),
             Signal(name="store_2"))
@@ -151,21 +157,21 @@ class Cluster(wiring.Component):
             look_up.eq(s.issue & s.table_valid), read.eq(self.rd_valid | f.go | look_up),
         ]
         m.d.sync += [
-            first_1.eq(address[:3]), first_2.eq(first_1), read_1.eq(read),
+            first_1.eq(address[:bits]), first_2.eq(first_1), read_1.eq(read),
             store_1.eq(self.rd_valid), store_2.eq(store_1),
         ]
-        rows = bank_rows(m, address, self._l1.row_bits, "read")
-        for b in range(BANKS):
+        rows = bank_rows(m, address, self._l1.row_bits, banks, "read")
+        for b in range(banks):
             row_1 = Signal(self._l1.row_bits, name=f"l1_r_row{b}")
             with m.If(read):
                 m.d.sync += row_1.eq(Mux(look_up, w.table_row[b], rows[b]))
             m.d.comb += [self._l1.r_en[b].eq(read_1), self._l1.r_row[b].eq(row_1), w.banks[b].eq(self._l1.r_data[b])]
-        words = rotate(m, [self._l1.r_data[b] for b in range(BANKS)], first_2, "window")
-        store_data = register(WORD_BITS * BANKS)
+        words = rotate(m, [self._l1.r_data[b] for b in range(banks)], first_2, "window")
+        store_data = register(self.platform.line_bits)
         with m.If(store_2):
             m.d.sync += store_data.eq(Cat(words))
         m.d.comb += self.rd_data.eq(store_data)
-        for i in range(BANKS):
+        for i in range(banks):
             m.d.comb += w.words[i].eq(words[i])
         for name in ("words2", "spread2", "single2", "padded2", "pad"):
             m.d.comb += getattr(w, name).eq(getattr(f, name))
@@ -177,29 +183,30 @@ class Cluster(wiring.Component):
         ]
 
     def _connect_wmem(self, m: Module) -> Signal:
-        """Weights (read in stage 1, registered for stage 3) and LDP. Returns the 16 weights of stage 3."""
+        """Weights (read in stage 1, registered for stage 3) and LDP. Returns the weights of stage 3."""
         s, c = self._sequencer, self._controller
+        banks, bits, lines = self.platform.banks, self.platform.bank_bits, record_lines(self.platform.pes_per_ncb)
         row_1, read_1, read_2 = (
-            Signal(self._wmem.row_bits, name="row_1"), Signal(BANKS, name="read_1"), Signal(name="read_2"))
-        bank_1, bank_2 = Signal(3, name="bank_1"), Signal(3, name="bank_2")
+            Signal(self._wmem.row_bits, name="row_1"), Signal(banks, name="read_1"), Signal(name="read_2"))
+        bank_1, bank_2 = Signal(bits, name="bank_1"), Signal(bits, name="bank_2")
         record_base = view(LdP, c.ir).base
-        # bit 0: the first line is at the port; bit 1: the second
-        ldp, ldp_1 = c.executes[Opcode.LDP], Signal(2, name="ldp_1")
-        ldp_set, self._ldp_2 = Signal(name="ldp_set"), Signal(2, name="ldp_2")
+        # bit k: line k of the records is at the port
+        ldp, ldp_1 = c.executes[Opcode.LDP], Signal(lines, name="ldp_1")
+        ldp_set, self._ldp_set, self._ldp_2 = (
+            Signal(name="ldp_set"), Signal(name="ldp_set_1"), Signal(lines, name="ldp_2"))
         m.d.sync += [
-            read_1.eq(0), ldp_1.eq(Cat(ldp, ldp_1)), self._ldp_2.eq(ldp_1),
-            bank_1.eq(s.pointer[:3]), bank_2.eq(bank_1),
+            read_1.eq(0), ldp_1.eq(Cat(ldp, ldp_1)), self._ldp_2.eq(ldp_1), self._ldp_set.eq(ldp_set),
+            bank_1.eq(s.pointer[:bits]), bank_2.eq(bank_1),
         ]
         with m.If(s.weight):
-            m.d.sync += [row_1.eq(s.pointer[3:]), read_1.eq(1 << s.pointer[:3])]
+            m.d.sync += [row_1.eq(s.pointer[bits:]), read_1.eq(1 << s.pointer[:bits])]
         with m.If(ldp):
-            m.d.sync += [row_1.eq(record_base[3:]), ldp_set.eq(view(LdP, c.ir).pset), read_1.eq(~0)]
-        with m.Elif(ldp_1[0]):
+            m.d.sync += [row_1.eq(record_base[bits:]), ldp_set.eq(view(LdP, c.ir).pset), read_1.eq(~0)]
+        with m.Elif(ldp_1[:lines - 1].any() if lines > 1 else Const(0)):
             m.d.sync += [row_1.eq(row_1 + 1), read_1.eq(~0)]
-        self._ldp_set = ldp_set
         m.d.sync += read_2.eq(read_1.any())
-        weights_s3 = register(WORD_BITS)
-        for b in range(BANKS):
+        weights_s3 = register(self.platform.word_bits)
+        for b in range(banks):
             m.d.comb += [self._wmem.r_en[b].eq(read_1[b]), self._wmem.r_row[b].eq(row_1)]
         with m.If(read_2):
             m.d.sync += weights_s3.eq(pick(list(self._wmem.r_data), bank_2))
@@ -207,6 +214,8 @@ class Cluster(wiring.Component):
 
     def _connect_ncbs(self, m: Module, weights_s3: Signal) -> None:
         s, w, d, mac = self._sequencer, self._window, self._drain, self._sequencer.mac
+        pes = self.platform.pes_per_ncb
+        records = Cat(self._wmem.r_data)
         is_table = mac.op == MacOp.TABLE
         values = {
             "issue": s.issue, "own": mac.depthwise & ~is_table, "weighted": mac.op == MacOp.MAC, "first": s.first,
@@ -225,17 +234,18 @@ class Cluster(wiring.Component):
             "first_s5": stages["first", 5], "max_s5": stages["max", 5],
         }
         results = []
-        for n in range(_NCBS):
-            ncb = m.submodules[f"ncb{n}"] = Block(Ncb(), NCB_MODULE)
-            for name in ncb_control():
+        for n in range(self.platform.ncbs_per_cluster):
+            ncb = m.submodules[f"ncb{n}"] = Block(Ncb(pes), NCB_MODULE)
+            line, at = divmod(RECORD_BITS * n, self.platform.line_bits)
+            for name in ncb_control(pes):
                 m.d.comb += getattr(ncb, name).eq(shared[name] if name in shared else getattr(d, name))
             en_s5 = Signal(name=f"en{n}_s5")
             m.d.sync += en_s5.eq(stages["issue", 4] & (~stages["table", 4] | (stages["lane", 4] == n)))
             m.d.comb += [
-                ncb.bytes_s3.eq(Cat(w.bytes_s3[p][8 * n:8 * n + 8] for p in range(PES))),
+                ncb.bytes_s3.eq(Cat(w.bytes_s3[p][8 * n:8 * n + 8] for p in range(pes))),
                 ncb.weight_s3.eq(weights_s3[8 * n:8 * n + 8]), ncb.en_s5.eq(en_s5),
-                ncb.param_data.eq(self._wmem.r_data[n % BANKS]),
-                ncb.param_we.eq(Mux(self._ldp_2[n // BANKS], Mux(self._ldp_set, 2, 1), 0)),
+                ncb.param_data.eq(records[at:at + RECORD_BITS]),
+                ncb.param_we.eq(Mux(self._ldp_2[line], Mux(self._ldp_set, 2, 1), 0)),
             ]
             results.append(ncb.q)
         m.d.comb += self._line.word.eq(Cat(results))
@@ -251,10 +261,11 @@ class Cluster(wiring.Component):
 
     def _connect_signals(self, m: Module) -> None:
         """SIGNAL follows the pipeline: two executions are at least three cycles apart, so tokens are narrow."""
-        tokens = [Signal(SIGNAL_CYCLES, name=f"signal{k}") for k in range(8)]
+        cycles = signal_cycles(self.platform.pes_per_ncb)
+        tokens = [Signal(cycles, name=f"signal{k}") for k in range(8)]
         for k in range(8):
             m.d.sync += tokens[k].eq(Cat(self._controller.signal[k], tokens[k]))
-            m.d.comb += self.signal_out[k].eq(tokens[k][SIGNAL_CYCLES - 1])
+            m.d.comb += self.signal_out[k].eq(tokens[k][cycles - 1])
 
     def _connect_counters(self, m: Module) -> None:
         counters = m.submodules.counters = EngineCounters()

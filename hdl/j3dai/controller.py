@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Controller of a cluster: start, instruction fetch and decode, loops, semaphores, traps."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.isa import LdP, Loop, Opcode, Wait
 from nncosim.hdl.j3dai.isa import Signal as SignalFormat
 from nncosim.hdl.j3dai.operands import view
+from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES, record_lines
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["PC_BITS", "START_SEMAPHORE", "Controller"]
 
@@ -31,7 +33,8 @@ class Controller(wiring.Component):
         `semaphore` would make Verilator bring in SystemVerilog's class of that name.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, platform: J3dai):
+        self.platform = platform
         super().__init__({
             "start": In(1), "start_pc": In(PC_BITS), "signal_in": In(_SEMAPHORES),
             "fetch": Out(1), "pc": Out(PC_BITS), "instruction": In(64), "ir": Out(64), "executes": Out(32),
@@ -111,6 +114,7 @@ class Controller(wiring.Component):
     def _ready(self, m: Module, positive: Signal) -> tuple[Signal, Signal]:
         """Whether the instruction in `ir` may execute now, and whether its opcode exists."""
         ready, known = Signal(name="ready"), Signal(name="known")
+        reading = self._reading(m)
         m.d.comb += [ready.eq(~self.sequencer_busy), known.eq(1)]
         with m.Switch(self._opcode):
             with m.Case(Opcode.NOP, Opcode.LOOP):
@@ -120,13 +124,26 @@ class Controller(wiring.Component):
             with m.Case(Opcode.WAIT):
                 m.d.comb += ready.eq(~self.sequencer_busy & positive.bit_select(view(Wait, self.ir).semaphore, 1))
             with m.Case(Opcode.LDP):
-                m.d.comb += ready.eq(~self.sequencer_busy & ~self.set_busy.bit_select(view(LdP, self.ir).pset, 1))
+                m.d.comb += ready.eq(
+                    ~self.sequencer_busy & ~self.set_busy.bit_select(view(LdP, self.ir).pset, 1) & ~reading)
             with m.Case(*(o for o in Opcode if o not in (
                     Opcode.NOP, Opcode.LOOP, Opcode.HALT, Opcode.FENCE, Opcode.WAIT, Opcode.LDP))):
                 pass
             with m.Default():
                 m.d.comb += known.eq(0)
         return ready, known
+
+    def _reading(self, m: Module) -> Value:
+        """Whether an LDP still reads its records: with few PEs, that takes longer than an instruction."""
+        lines = record_lines(self.platform.pes_per_ncb)
+        if lines <= CONTROLLER_CYCLES:
+            return Const(0)
+        left = Signal(range(lines))
+        with m.If(left != 0):
+            m.d.sync += left.eq(left - 1)
+        with m.If(self.executes[Opcode.LDP]):
+            m.d.sync += left.eq(lines - 1)
+        return left != 0
 
     def _loops(self, m: Module, done: Signal, begins: Signal) -> tuple[Signal, Signal]:
         """The loop stack. Returns whether a LOOP in `ir` traps, and the pc after the instruction."""

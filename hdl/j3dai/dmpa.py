@@ -15,6 +15,7 @@ from nncosim.hdl.j3dai.dmpa_walk import BeatWalk
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["Dmpa"]
 
@@ -32,7 +33,7 @@ class Dmpa(wiring.Component):
         signal_out: Bit 8 c + i: SIGNAL i of cluster c. ``signal_in``: bit 8 c + i: increment.
         drain_ahead: Bit c. See `timing.DRAIN_AHEAD`.
         wr_valid: Bit c; ``wr_space``, ``wr_addr``, ``wr_mask``, ``wr_data``: the beat, the same for all clusters.
-        rd_valid: Bit c; ``rd_addr``; ``rd_data``: 1024 bits a cluster, `STORE_TO_DATA` cycles after issue.
+        rd_valid: Bit c; ``rd_addr``; ``rd_data``: a line a cluster, `STORE_TO_DATA` cycles after issue.
         l2_addr, l2_mask, l2_re, l2_we, l2_wdata, l2_rdata: The port of L2.
         counters: 6 x 32 bits, in `Counter` order.
         probe_sources: Which of the LOAD beat, the line fetch and the STORE beat use L2's port in this cycle.
@@ -42,19 +43,20 @@ class Dmpa(wiring.Component):
             cycle before.
     """
 
-    def __init__(self, clusters: int, l2_words: int, beat_words: int = 8):
-        self.clusters = clusters
-        self.l2_words = l2_words
-        self.beat_words = beat_words
+    def __init__(self, platform: J3dai):
+        self.platform = platform
+        self.clusters = clusters = platform.clusters
+        banks, line = platform.banks, platform.line_bits
         super().__init__({
             "push": In(1), "push_addr": In(32), "free": Out(3), "busy": Out(1), "trap": Out(1),
             "lists_done": Out(32), "list_done": Out(1), "in_frame": In(1), "idle": Out(1),
             "signal_out": In(SEMAPHORES * clusters), "signal_in": Out(SEMAPHORES * clusters),
             "drain_ahead": In(clusters),
-            "wr_valid": Out(clusters), "wr_space": Out(2), "wr_addr": Out(14), "wr_mask": Out(8), "wr_data": Out(1024),
-            "rd_valid": Out(clusters), "rd_addr": Out(14), "rd_data": In(1024 * clusters),
-            "l2_addr": Out(20), "l2_mask": Out(8), "l2_re": Out(1), "l2_we": Out(1),
-            "l2_wdata": Out(1024), "l2_rdata": In(1024),
+            "wr_valid": Out(clusters), "wr_space": Out(2), "wr_addr": Out(14), "wr_mask": Out(banks),
+            "wr_data": Out(line),
+            "rd_valid": Out(clusters), "rd_addr": Out(14), "rd_data": In(line * clusters),
+            "l2_addr": Out(20), "l2_mask": Out(banks), "l2_re": Out(1), "l2_we": Out(1),
+            "l2_wdata": Out(line), "l2_rdata": In(line),
             "counters": Out(COUNTER_BITS * len(Counter)),
             "probe_sources": Out(3), "probe_list": Out(32), "probe_descriptor": Out(20), "probe_op": Out(4),
             "probe_waiting": Out(8), "probe_semaphore": Out(3), "probe_running": Out(1), "probe_state": Out(3),
@@ -62,10 +64,10 @@ class Dmpa(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        m.submodules.fetch = fetch = DescriptorFetch(self.l2_words)
+        m.submodules.fetch = fetch = DescriptorFetch(self.platform)
         m.submodules.semaphores = semaphores = OutputSemaphores(self.clusters)
-        m.submodules.walk = walk = BeatWalk(self.beat_words)
-        m.submodules.paths = paths = DmpaPaths(self.clusters)
+        m.submodules.walk = walk = BeatWalk(self.platform)
+        m.submodules.paths = paths = DmpaPaths(self.platform)
         self._connect(m, fetch, semaphores, walk, paths)
 
         # The descriptor whose beats are being issued.
@@ -139,7 +141,7 @@ class Dmpa(wiring.Component):
         beyond, ordered = Signal(name="beyond"), Signal(name="ordered")
         m.d.comb += [
             ordered.eq(running & ~self.trap & Mux(is_store, ~loads.any(), ~stores.any())),
-            beyond.eq(ordered & (is_load | is_store) & (walk.end > self.l2_words)),
+            beyond.eq(ordered & (is_load | is_store) & (walk.end > self.platform.l2_words)),
             port_wait.eq(ordered & is_load & (fetch.fetch | drain)),
             issue.eq(ordered & ~port_wait & ~beyond),
             paths.load.eq(issue & is_load), paths.store.eq(issue & is_store), paths.sync.eq(

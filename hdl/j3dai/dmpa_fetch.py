@@ -6,12 +6,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.formats import width
 from nncosim.hdl.j3dai.isa import Descriptor
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["LISTS", "DescriptorFetch"]
 
 LISTS = 4
-_PER_LINE = 4
-_LINE_BITS = 1024
 
 
 class DescriptorFetch(wiring.Component):
@@ -24,8 +23,8 @@ class DescriptorFetch(wiring.Component):
         push, push_addr: Queue the list at this word address (checked to be usable here).
         port_free: A line may be read in the next cycle.
         fetch, fetch_addr: A line is read in the next cycle; its data is on ``line`` one cycle after that.
-        next_valid, next, next_addr, next_list: The descriptor offered, its word address (without the half word), the
-            index of its list since reset. Held until ``take``.
+        next_valid, next, next_addr, next_list: The descriptor offered, its first word's address, the index of its
+            list since reset. Held until ``take``.
         bad_line: The next line would lie beyond L2's end. Nothing more is offered.
         free: Free places of the queue.
         refused: Pulse: ``push`` to a full queue, of an unaligned address, or beyond L2.
@@ -34,11 +33,11 @@ class DescriptorFetch(wiring.Component):
         stop: Start no further fetch.
     """
 
-    def __init__(self, l2_words: int):
-        self.l2_words = l2_words
+    def __init__(self, platform: J3dai):
+        self.platform = platform
         super().__init__({
             "push": In(1), "push_addr": In(32), "refused": Out(1), "free": Out(3),
-            "port_free": In(1), "fetch": Out(1), "fetch_addr": Out(20), "line": In(_LINE_BITS),
+            "port_free": In(1), "fetch": Out(1), "fetch_addr": Out(20), "line": In(platform.line_bits),
             "next_valid": Out(1), "next": Out(Descriptor), "next_addr": Out(20), "next_list": Out(32),
             "take": In(1), "stop": In(1), "bad_line": Out(1), "empty": Out(1),
         })
@@ -50,37 +49,39 @@ class DescriptorFetch(wiring.Component):
         # The list being read: address of its next line, and how far the line in the buffer has been used.
         active, line_addr, list_index = (
             Signal(name="active"), Signal(20, name="line_addr"), Signal(32, init=0xFFFF_FFFF, name="list_index"))
+        p, bits = self.platform, width(Descriptor)
         on_port, arriving, buffered, slot = (
-            Signal(name="on_port"), Signal(name="arriving"), Signal(name="buffered"), Signal(2, name="slot"))
-        buffer = Signal(_LINE_BITS)
+            Signal(name="on_port"), Signal(name="arriving"), Signal(name="buffered"),
+            Signal(range(p.line_descriptors), name="slot"))
+        buffer = Signal(p.line_bits)
         wanted = Signal()
         m.d.comb += [
             wanted.eq((active | queued) & ~buffered & ~on_port & ~arriving & ~self.stop),
             self.fetch_addr.eq(Mux(active, line_addr, head)),
-            self.bad_line.eq(wanted & (self.fetch_addr >= self.l2_words)),
+            self.bad_line.eq(wanted & (self.fetch_addr >= p.l2_words)),
             self.fetch.eq(wanted & ~self.bad_line & self.port_free),
             pop.eq(self.fetch & ~active),
         ]
         m.d.sync += [on_port.eq(self.fetch), arriving.eq(on_port)]
         with m.If(self.fetch):
-            m.d.sync += [active.eq(1), line_addr.eq(self.fetch_addr + 8), slot.eq(0)]
+            m.d.sync += [active.eq(1), line_addr.eq(self.fetch_addr + p.banks), slot.eq(0)]
             m.d.sync += list_index.eq(list_index + pop)
         with m.If(arriving):
             m.d.sync += [buffer.eq(self.line), buffered.eq(1)]
 
         chosen = Signal(Descriptor)
-        m.d.comb += chosen.as_value().eq(buffer.word_select(slot, width(Descriptor)))
+        m.d.comb += chosen.as_value().eq(buffer.word_select(slot, bits) if len(slot) else buffer)
         with m.If(self.take):
             m.d.sync += self.next_valid.eq(0)
         with m.If(buffered & (self.take | ~self.next_valid)):
             m.d.sync += [
                 self.next.eq(chosen), self.next_valid.eq(1), self.next_list.eq(list_index),
-                self.next_addr.eq(line_addr - 8 + (slot << 1)),
+                self.next_addr.eq(line_addr - p.banks + slot * (bits // p.word_bits)),
                 slot.eq(slot + 1),
             ]
             with m.If(chosen.end):
                 m.d.sync += [active.eq(0), buffered.eq(0)]
-            with m.Elif(slot == _PER_LINE - 1):
+            with m.Elif(slot == p.line_descriptors - 1):
                 m.d.sync += buffered.eq(0)
         m.d.comb += self.empty.eq(~(active | queued | self.next_valid))
         return m
@@ -91,7 +92,7 @@ class DescriptorFetch(wiring.Component):
         first, count, pop, push = (
             Signal(2, name="first"), Signal(3, name="count"), Signal(name="pop"), Signal(name="push"))
         head, queued = Signal(20, name="head"), Signal(name="queued")
-        usable = (self.push_addr[:3] == 0) & (self.push_addr < self.l2_words)
+        usable = (self.push_addr[:self.platform.bank_bits] == 0) & (self.push_addr < self.platform.l2_words)
         m.d.comb += [
             head.eq(places[first]), queued.eq(count != 0), self.free.eq(LISTS - count),
             push.eq(self.push & usable & (count != LISTS)),

@@ -16,12 +16,16 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.timing import LOAD_TO_SIGNAL, STORE_TO_DATA, STORE_TO_SIGNAL
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["DmpaPaths"]
 
 
-_BEAT = data.StructLayout({"valid": 1, "clusters": 8, "space": 2, "addr": 20, "mask": 8, "list": 32})
-"""What travels with a beat while its data is read."""
+
+def _beat(banks: int) -> data.StructLayout:
+    """What travels with a beat while its data is read."""
+    return data.StructLayout({"valid": 1, "clusters": 8, "space": 2, "addr": 20, "mask": banks, "list": 32})
+
 
 _EVENT = data.StructLayout({"valid": 1, "mask": 8, "semaphore": 3, "end": 1})
 """What is told when a descriptor's last beat has landed."""
@@ -38,18 +42,21 @@ class DmpaPaths(wiring.Component):
     ``in_flight``: something is on its way. The others are described in `Dmpa`.
     """
 
-    def __init__(self, clusters: int):
-        self.cluster_count = clusters
+    def __init__(self, platform: J3dai):
+        self.platform = platform
+        self.cluster_count = clusters = platform.clusters
+        banks, line = platform.banks, platform.line_bits
         super().__init__({
-            "load": In(1), "store": In(1), "sync": In(1), "l2": In(20), "local": In(14), "mask": In(8),
+            "load": In(1), "store": In(1), "sync": In(1), "l2": In(20), "local": In(14), "mask": In(banks),
             "clusters": In(8), "space": In(2), "list": In(32), "last": In(1), "end": In(1),
             "signal_mask": In(8), "signal_semaphore": In(3), "fetch": In(1), "fetch_addr": In(20),
             "store_next": Out(1), "in_flight": Out(1), "list_done": Out(1), "store_list": Out(32), "sources": Out(3),
             "signal_in": Out(8 * clusters),
-            "wr_valid": Out(clusters), "wr_space": Out(2), "wr_addr": Out(14), "wr_mask": Out(8), "wr_data": Out(1024),
-            "rd_valid": Out(clusters), "rd_addr": Out(14), "rd_data": In(1024 * clusters),
-            "l2_addr": Out(20), "l2_mask": Out(8), "l2_re": Out(1), "l2_we": Out(1),
-            "l2_wdata": Out(1024), "l2_rdata": In(1024),
+            "wr_valid": Out(clusters), "wr_space": Out(2), "wr_addr": Out(14), "wr_mask": Out(banks),
+            "wr_data": Out(line),
+            "rd_valid": Out(clusters), "rd_addr": Out(14), "rd_data": In(line * clusters),
+            "l2_addr": Out(20), "l2_mask": Out(banks), "l2_re": Out(1), "l2_we": Out(1),
+            "l2_wdata": Out(line), "l2_rdata": In(line),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -66,7 +73,7 @@ class DmpaPaths(wiring.Component):
         with m.If(store.valid):
             m.d.sync += [self.l2_addr.eq(store.addr), self.l2_mask.eq(store.mask), self.store_list.eq(store.list)]
         with m.Elif(self.fetch):
-            m.d.sync += [self.l2_addr.eq(self.fetch_addr), self.l2_mask.eq(0xFF)]
+            m.d.sync += [self.l2_addr.eq(self.fetch_addr), self.l2_mask.eq(~0)]
         with m.Elif(self.load):
             m.d.sync += [self.l2_addr.eq(self.l2), self.l2_mask.eq(self.mask)]
         return m
@@ -77,7 +84,7 @@ class DmpaPaths(wiring.Component):
 
     def _stores(self, m: Module) -> Signal:
         """From issue to the write's data; gives the STORE beat that writes in the next cycle."""
-        stages = [Signal(_BEAT, name=f"store{k}") for k in range(1, STORE_TO_DATA + 1)]
+        stages = [Signal(_beat(self.platform.banks), name=f"store{k}") for k in range(1, STORE_TO_DATA + 1)]
         first = stages[0]
         m.d.sync += [
             first.valid.eq(self.store), first.clusters.eq(self._lowest()), first.addr.eq(self.l2),
@@ -93,13 +100,13 @@ class DmpaPaths(wiring.Component):
             with m.Switch(last.clusters):
                 for c in range(self.cluster_count):
                     with m.Case(1 << c):
-                        m.d.sync += self.l2_wdata.eq(self.rd_data.word_select(c, 1024))
+                        m.d.sync += self.l2_wdata.eq(self.rd_data.word_select(c, self.platform.line_bits))
         m.d.comb += self.store_next.eq(last.valid)
         return last
 
     def _loads(self, m: Module) -> None:
         """From issue to the clusters' write ports."""
-        stages = [Signal(_BEAT, name=f"load{k}") for k in (1, 2)]
+        stages = [Signal(_beat(self.platform.banks), name=f"load{k}") for k in (1, 2)]
         m.d.sync += [
             stages[0].valid.eq(self.load), stages[0].clusters.eq(self.clusters), stages[0].space.eq(self.space),
             stages[0].addr.eq(self.local), stages[0].mask.eq(self.mask), stages[1].eq(stages[0]),

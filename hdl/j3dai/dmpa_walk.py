@@ -5,27 +5,29 @@ from amaranth.hdl import Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.isa import Descriptor
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["BeatWalk"]
 
 
 class BeatWalk(wiring.Component):
-    """Cuts a transfer into beats of at most ``beat_words`` words, run after run.
+    """Cuts a transfer into beats of at most `J3dai.beat_words` words, run after run.
 
     Ports:
         load, descriptor: Start on this descriptor in the next cycle (n0 = 0 acts as one beat).
         step: The beat is issued; the next one follows.
         l2, local: Word addresses of the beat; ``local`` without the space bits.
-        mask: Which of its eight words it has.
+        mask: Which of a line's words it has.
         end: L2 address of the word behind the beat.
         last: It is the descriptor's last.
     """
 
-    def __init__(self, beat_words: int):
-        self.beat_words = beat_words
+    def __init__(self, platform: J3dai):
+        self.platform = platform
+        self.beat_words = platform.beat_words
         super().__init__({
             "load": In(1), "descriptor": In(Descriptor), "step": In(1),
-            "l2": Out(20), "local": Out(14), "mask": Out(8), "end": Out(21), "last": Out(1),
+            "l2": Out(20), "local": Out(14), "mask": Out(platform.banks), "end": Out(21), "last": Out(1),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -38,7 +40,7 @@ class BeatWalk(wiring.Component):
         run_l2, run_local = Signal(20, name="run_l2"), Signal(14, name="run_local")
         plane_l2, plane_local = Signal(20, name="plane_l2"), Signal(14, name="plane_local")
 
-        count = Signal(4)
+        count = Signal(range(self.platform.banks + 1))
         run_ends = Signal()
         m.d.comb += [
             run_ends.eq(rest0 <= self.beat_words),

@@ -7,13 +7,12 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.agu import Odometer
 from nncosim.hdl.j3dai.isa import AddB, Agu, Opcode, SetB, SetD, SetI
 from nncosim.hdl.j3dai.operands import view
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["ADDRESS_BITS", "COORDINATE_BITS", "WindowFetch", "base_command", "dim_command"]
 
 ADDRESS_BITS = 14
 COORDINATE_BITS = 13
-_PES = 8
-
 
 def base_command(m: Module, odometer: Odometer, ir: Signal, executes: Signal, agu: Agu) -> None:
     """Connect SETB and ADDB of `agu` in instruction register `ir`; `executes` has one bit per opcode."""
@@ -52,17 +51,19 @@ class WindowFetch(wiring.Component):
         blocked (In): L1's read port is taken in this cycle.
         staged (Out): a window is fetched and not taken; staged_last (Out): it is its job's last.
         wants (Out): there is a phase to issue; go (Out): it is issued; address (Out, 14) with it.
-        Two cycles after `go`, when the words are at L1's outputs: words2 (Out, 8): the words of the window that this
-        phase brings; spread2, single2 (Out): word p is the one 2p modulo 8, or 0, after `address`, and otherwise p;
-        padded2 (Out, 8): the words that are padding; pad (Out, 9).
+        Two cycles after `go`, when the words are at L1's outputs: words2 (Out, a bit a PE): the words of the window
+        that this phase brings; spread2, single2 (Out): word p is the one 2p modulo the PEs, or 0, after `address`, and
+        otherwise p; padded2 (Out, a bit a PE): the words that are padding; pad (Out, 9).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, platform: J3dai):
+        self.platform = platform
+        pes = platform.pes_per_ncb
         super().__init__({
             "ir": In(64), "executes": In(32), "start": In(1), "repeat": In(16), "outer": In(1),
             "take": In(1), "hold": In(1), "blocked": In(1),
             "staged": Out(1), "staged_last": Out(1), "wants": Out(1), "go": Out(1), "address": Out(ADDRESS_BITS),
-            "words2": Out(_PES), "spread2": Out(1), "single2": Out(1), "padded2": Out(_PES), "pad": Out(9),
+            "words2": Out(pes), "spread2": Out(1), "single2": Out(1), "padded2": Out(pes), "pad": Out(9),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -91,13 +92,14 @@ class WindowFetch(wiring.Component):
 
     def _phases(self, m: Module, settings: Signal) -> Signal:
         """Stage 0: which phase of which window; keeps `staged` and the number of jobs."""
-        running, jobs, phase = Signal(name="running"), Signal(16, name="jobs"), Signal(3, name="phase")
+        pes = self.platform.pes_per_ncb
+        running, jobs, phase = Signal(name="running"), Signal(16, name="jobs"), Signal(range(pes), name="phase")
         next_address = Signal(ADDRESS_BITS)
         last_phase, done = Signal(name="last_phase"), Signal(name="done")
         m.d.comb += [
             self.wants.eq(running & ~self.hold & (~self.staged | self.take)),
             self.go.eq(self.wants & ~self.blocked),
-            last_phase.eq(phase == Mux(self._single, _PES - 1, self._spread)),
+            last_phase.eq(phase == Mux(self._single, pes - 1, self._spread)),
             done.eq(self.go & last_phase),
             self.address.eq(Mux(phase == 0, self._agu.at_a, next_address)),
             self._agu.advance.eq(done), self._agu.outer.eq(self.outer),
@@ -107,7 +109,7 @@ class WindowFetch(wiring.Component):
         with m.If(self.go):
             m.d.sync += [
                 phase.eq(Mux(last_phase, 0, phase + 1)),
-                next_address.eq(self.address + Mux(self._spread, _PES, settings.pstride)),
+                next_address.eq(self.address + Mux(self._spread, pes, settings.pstride)),
             ]
         with m.If(done):
             m.d.sync += [self.staged.eq(1), self.staged_last.eq(self._agu.inner_last)]
@@ -120,16 +122,17 @@ class WindowFetch(wiring.Component):
     def _padding(self, m: Module, settings: Signal, phase: Signal) -> None:
         """Stages 1 and 2: the x of each word, whether it lies in the map."""
         y_outside = Signal()
-        phase_1, go_1 = Signal(3, name="phase_1"), Signal(name="go_1")
+        pes = self.platform.pes_per_ncb
+        phase_1, go_1 = Signal(range(pes), name="phase_1"), Signal(name="go_1")
         m.d.sync += [phase_1.eq(phase), go_1.eq(self.go), y_outside.eq(self._agu.at_y >= settings.height)]
-        for p in range(_PES):
+        for p in range(pes):
             offset = Signal(COORDINATE_BITS, name=f"x_offset{p}")
             x_1 = Signal(COORDINATE_BITS, name=f"x{p}_1")
             m.d.sync += [offset.eq(settings.xpstep * p), x_1.eq(self._agu.at_x + offset)]
             # A negative coordinate is a large unsigned one, so one comparison does for both ends.
             m.d.sync += self.padded2[p].eq(y_outside | (x_1 >= settings.width))
         half = Cat(phase_1 == 0, phase_1 == 1)
-        for p in range(_PES):
-            chosen = Mux(self._single, phase_1 == p, Mux(self._spread, half[p // 4], 1))
+        for p in range(pes):
+            chosen = Mux(self._single, phase_1 == p, Mux(self._spread, half[p // (pes // 2)], 1))
             m.d.sync += self.words2[p].eq(go_1 & chosen)
         m.d.sync += [self.spread2.eq(self._spread), self.single2.eq(self._single)]

@@ -1,97 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""L2: eight banks of one-word macros behind one port that moves up to eight consecutive words a cycle."""
+"""L2: banks of one-word macros behind one port that moves up to a line of consecutive words a cycle."""
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.errors import HdlError
 from nncosim.hdl.sram import Sram
+from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["BANKS", "L2", "WORD_BITS", "Rotate"]
-
-BANKS = 8
-WORD_BITS = 128
+__all__ = ["L2", "Rotate"]
 
 
 class Rotate(wiring.Component):
-    """Rotation of eight words towards word 0: ``o`` word i is ``i`` word (i + amount) % 8. Combinational.
+    """Rotation of a line's words towards word 0: ``o`` word i is ``i`` word (i + amount) % banks. Combinational.
 
-    Words of ``o`` from ``used`` up are zero; words of ``i`` from ``given`` up are never looked at.
+    Words of ``i`` from ``given`` up are never looked at.
     """
 
-    def __init__(self, *, given: int = BANKS, used: int = BANKS):
-        self.given = given
-        self.used = used
+    def __init__(self, platform: J3dai, *, given: int | None = None):
+        self.platform = platform
+        self.given = platform.banks if given is None else given
         super().__init__({
-            "i": In(BANKS * WORD_BITS),
-            "amount": In(3),
-            "o": Out(BANKS * WORD_BITS),
+            "i": In(platform.line_bits), "amount": In(platform.bank_bits), "o": Out(platform.line_bits),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        words = [self.i.word_select(k, WORD_BITS) for k in range(BANKS)]
-        # One selection per amount rather than three stages: a simulator then copies each word once.
+        banks, word = self.platform.banks, self.platform.word_bits
+        words = [self.i.word_select(k, word) for k in range(banks)]
+        # One selection per amount rather than a stage a bit: a simulator then copies each word once.
         with m.Switch(self.amount):
-            for amount in range(BANKS):
+            for amount in range(banks):
                 with m.Case(amount):
-                    sources = [(k + amount) % BANKS for k in range(self.used)]
+                    sources = [(k + amount) % banks for k in range(banks)]
                     m.d.comb += self.o.eq(Cat(
-                        words[k] if k < self.given else Const(0, WORD_BITS) for k in sources))
+                        words[k] if k < self.given else Const(0, word) for k in sources))
         return m
 
 
 class L2(wiring.Component):
-    """The L2 memory of ``words`` words of 128 bits; word a lies in bank a % 8, row a // 8.
+    """The L2 memory: word a lies in bank a % banks, row a // banks.
 
     Ports: in a cycle with ``r_en`` or ``w_en``, the words ``addr`` + i with bit i of ``mask`` set are read or
-    written, for any alignment of ``addr``. Word i is at bits 128 i of ``w_data`` and ``r_data``. ``r_data`` is
+    written, for any alignment of ``addr``. Word i is the i-th of ``w_data`` and ``r_data``. ``r_data`` is
     valid in the next cycle. The user never sets ``r_en`` and ``w_en`` together (one port), and never addresses a word
     beyond the end.
 
     Args:
-        words: A multiple of 8.
-        beat_words: The most words of a write; w_data from there up is ignored.
-
-    Raises:
-        HdlError: If ``words`` is no positive multiple of 8.
+        platform: Sizes. A write has `beat_words` at most; w_data from there up is ignored.
     """
 
-    def __init__(self, words: int, beat_words: int = BANKS):
-        if words < BANKS or words % BANKS:
-            raise HdlError(f"L2 of {words} words: its size must be a positive multiple of {BANKS} words")
-        self.words = words
-        self.beat_words = beat_words
+    def __init__(self, platform: J3dai):
+        self.platform = platform
         super().__init__({
-            "addr": In(20),
-            "mask": In(BANKS),
-            "r_en": In(1),
-            "r_data": Out(BANKS * WORD_BITS),
-            "w_en": In(1),
-            "w_data": In(BANKS * WORD_BITS),
+            "addr": In(20), "mask": In(platform.banks),
+            "r_en": In(1), "r_data": Out(platform.line_bits),
+            "w_en": In(1), "w_data": In(platform.line_bits),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        offset = self.addr[:3]
-        row, row_after = Signal(17, name="row"), Signal(17, name="row_after")
-        m.d.comb += [row.eq(self.addr[3:]), row_after.eq(row + 1)]
+        p = self.platform
+        banks, bits, word = p.banks, p.bank_bits, p.word_bits
+        offset = self.addr[:bits]
+        row, row_after = Signal(20 - bits, name="row"), Signal(20 - bits, name="row_after")
+        m.d.comb += [row.eq(self.addr[bits:]), row_after.eq(row + 1)]
 
-        # Bank k holds word (k - offset) % 8 of the beat: a rotation the other way.
-        m.submodules.align = align = Rotate(given=self.beat_words)
+        # Bank k holds word (k - offset) % banks of the beat: a rotation the other way.
+        m.submodules.align = align = Rotate(p, given=p.beat_words)
         m.d.comb += [align.i.eq(self.w_data), align.amount.eq(-offset)]
-        enabled = Signal(BANKS)
-        twice = Signal(2 * BANKS)
-        m.d.comb += [twice.eq(self.mask << offset), enabled.eq(twice[:BANKS] | twice[BANKS:])]
+        enabled = Signal(banks)
+        twice = Signal(2 * banks)
+        m.d.comb += [twice.eq(self.mask << offset), enabled.eq(twice[:banks] | twice[banks:])]
 
         read = []
-        for k in range(BANKS):
-            bank = Sram(self.words // BANKS, WORD_BITS)
+        for k in range(banks):
+            bank = Sram(p.l2_words // banks, word)
             m.submodules[f"bank{k}"] = bank
             m.d.comb += [
                 bank.r_en.eq(self.r_en & enabled[k]),
                 bank.w_en.eq(self.w_en & enabled[k]),
-                bank.w_data.eq(align.o.word_select(k, WORD_BITS)),
+                bank.w_data.eq(align.o.word_select(k, word)),
             ]
             for address in (bank.r_addr, bank.w_addr):
                 m.d.comb += address.eq(row)
@@ -99,9 +87,9 @@ class L2(wiring.Component):
                     m.d.comb += address.eq(row_after)
             read.append(bank.r_data)
 
-        amount = Signal(3)
+        amount = Signal(bits)
         with m.If(self.r_en):
             m.d.sync += amount.eq(offset)
-        m.submodules.unalign = unalign = Rotate()
+        m.submodules.unalign = unalign = Rotate(p)
         m.d.comb += [unalign.i.eq(Cat(read)), unalign.amount.eq(amount), self.r_data.eq(unalign.o)]
         return m

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Neural compute block: eight PEs (one output channel, eight pixels), and their requantizer."""
+"""Neural compute block: its PEs (one output channel, a pixel each), and their requantizer."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
@@ -7,12 +7,10 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.operands import pick, register
 from nncosim.hdl.j3dai.requantizer import Requantizer, requant_control
 
-__all__ = ["PES", "Ncb", "ncb_control"]
-
-PES = 8
+__all__ = ["Ncb", "ncb_control"]
 
 
-def ncb_control() -> dict[str, wiring.Member]:
+def ncb_control(pes: int) -> dict[str, wiring.Member]:
     """Ports that all NCBs of a cluster share; the suffix is the pipeline stage (micro-operation issue is 0).
 
     common_s3: the 9-bit operands of the selected lane, PE p at bits 9p. sext_s3, one_s3: how PE p's own byte
@@ -22,39 +20,43 @@ def ncb_control() -> dict[str, wiring.Member]:
     registers. q_pixel0: which of them goes to the requantizer. The rest: `requant_control`.
     """
     return {
-        "common_s3": In(9 * PES), "sext_s3": In(PES), "one_s3": In(PES), "own_s3": In(1), "weighted_s3": In(1),
-        "en_s3": In(1), "en_s4": In(1), "first_s5": In(1), "max_s5": In(1), "copy_s6": In(1), "q_pixel0": In(3),
-        **requant_control(),
+        "common_s3": In(9 * pes), "sext_s3": In(pes), "one_s3": In(pes), "own_s3": In(1), "weighted_s3": In(1),
+        "en_s3": In(1), "en_s4": In(1), "first_s5": In(1), "max_s5": In(1), "copy_s6": In(1),
+        "q_pixel0": In((pes - 1).bit_length()), **requant_control(pes),
     }
 
 
 class Ncb(wiring.Component):
-    """Eight multiply-accumulators of one output channel, shadow registers, one requantizer.
+    """Multiply-accumulators of one output channel, shadow registers, one requantizer.
 
     Stages: 3 operand selection, 4 multiply, 5 accumulate, 6 copy to the shadow registers; a PE p's accumulator is in
     requantizer stage 0 in cycle 7 + p. So the next job accumulates while this one drains.
 
-    Ports: `ncb_control`; bytes_s3 (In, 64): byte p of the window's word p that belongs to this channel;
+    Ports: `ncb_control`; bytes_s3 (In, 8 a PE): byte p of the window's word p that belongs to this channel;
     weight_s3 (In, 8); en_s5 (In, 1): accumulate; param_we (In, 2), param_data (In, 128); q (Out, 8).
+
+    Args:
+        pes: PEs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pes: int):
+        self.pes = pes
         super().__init__({
-            **ncb_control(),
-            "bytes_s3": In(8 * PES), "weight_s3": In(8), "en_s5": In(1),
+            **ncb_control(pes),
+            "bytes_s3": In(8 * pes), "weight_s3": In(8), "en_s5": In(1),
             "param_we": In(2), "param_data": In(128), "q": Out(8),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        requantizer = m.submodules.requantizer = Requantizer()
-        for name in [*requant_control(), "param_we", "param_data"]:
+        requantizer = m.submodules.requantizer = Requantizer(self.pes)
+        for name in [*requant_control(self.pes), "param_we", "param_data"]:
             m.d.comb += getattr(requantizer, name).eq(getattr(self, name))
         m.d.comb += self.q.eq(requantizer.q)
         w_s4 = register(signed(8))
         with m.If(self.en_s3):
             m.d.sync += w_s4.eq(Mux(self.weighted_s3, self.weight_s3, 1))
-        shadow = [self._pe(m, p, w_s4) for p in range(PES)]
+        shadow = [self._pe(m, p, w_s4) for p in range(self.pes)]
         m.d.comb += requantizer.x.eq(pick(shadow, self.q_pixel0))
         return m
 

@@ -46,7 +46,7 @@ REGISTERS = (
     Register(Reg.FRAMES_REQUESTED, "ro", "How many inferences were asked for by the `frame` input since reset."),
     Register(Reg.FRAMES_DONE, "rw", "The host writes the number of inferences completed; drives port `frames_done`."),
     Register(Reg.ERROR, "rw", "The host writes a code other than 0 to report an error; drives port `error`."),
-    Register(Reg.DMPA_PUSH, "wo", "Word address in L2 (a multiple of 8) of a descriptor list; queued. Writing to "
+    Register(Reg.DMPA_PUSH, "wo", "Word address in L2 (of a line) of a descriptor list; queued. Writing to "
              "a full queue traps the DMPA."),
     Register(Reg.DMPA_STATUS, "ro", "Bits 2..0: free places in the list queue (of 4). Bit 8: busy. Bit 16: trap."),
     Register(Reg.LISTS_DONE, "ro", "How many lists were completed, with all their writes in L2, since reset."),

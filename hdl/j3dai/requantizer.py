@@ -13,18 +13,17 @@ __all__ = ["REQUANT_STAGES", "Requantizer", "requant_control"]
 REQUANT_STAGES = 9
 """An accumulator at `x` in cycle t (stage 0) gives `q` in cycle t + 9."""
 
-_PIXELS = 8
 
-
-def requant_control() -> dict[str, wiring.Member]:
+def requant_control(pes: int) -> dict[str, wiring.Member]:
     """Ports that all requantizers of a cluster share; bit or suffix k belongs to pipeline stage k.
 
     q_en: stage k holds an accumulator. q_pset: its parameter set. q_pixel3, q_pixel5: its PE in
     stages 3 and 5. q_add3: the PE's wide register takes the place of c. q_keep5: the sum goes to it.
     """
+    pixel = (pes - 1).bit_length()
     return {
         "q_en": In(REQUANT_STAGES), "q_pset": In(REQUANT_STAGES),
-        "q_pixel3": In(3), "q_pixel5": In(3), "q_add3": In(1), "q_keep5": In(1),
+        "q_pixel3": In(pixel), "q_pixel5": In(pixel), "q_add3": In(1), "q_keep5": In(1),
     }
 
 
@@ -34,7 +33,7 @@ def _below_guard(shift: int) -> Const:
 
 
 class Requantizer(wiring.Component):
-    """q = clip(round_shift(x * m + c, s), lo, hi), with two parameter sets and eight wide registers.
+    """q = clip(round_shift(x * m + c, s), lo, hi), with two parameter sets and a wide register a PE.
 
     Stages: 0 operands, 1 four 32 x 8 partial products, 2 and 3 their sum, 4 plus c or t, 5 and 6 shift
     right keeping guard and sticky bit, 7 rounding decision and saturation to 10 bits, 8 increment and clip.
@@ -42,11 +41,15 @@ class Requantizer(wiring.Component):
 
     Ports: `requant_control`; x (In, signed 32) in stage 0; param_we (In, 2: one bit a set) writes
     param_data (In, 128: a `RequantRecord`); q (Out, 8), registered.
+
+    Args:
+        pes: PEs of the NCB.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pes: int):
+        self.pes = pes
         super().__init__({
-            **requant_control(),
+            **requant_control(pes),
             "x": In(signed(32)),
             "param_we": In(2),
             "param_data": In(128),
@@ -84,7 +87,7 @@ class Requantizer(wiring.Component):
             for target, low, high in ((low_q3, part_q2[0], part_q2[1]), (high_q3, part_q2[2], part_q2[3])):
                 m.d.sync += target.eq(Cat(low[:8], (low[8:].as_signed() + high)[:40]))
         product_q4, addend_q4 = register(signed(64), name="product_q4"), register(signed(64), name="addend_q4")
-        wide = [register(signed(64), name=f"t{p}") for p in range(_PIXELS)]
+        wide = [register(signed(64), name=f"t{p}") for p in range(self.pes)]
         kept = Signal(64)
         m.d.comb += kept.eq(pick(wide, self.q_pixel3))
         with m.If(self.q_en[3]):
@@ -97,7 +100,7 @@ class Requantizer(wiring.Component):
             m.d.sync += total_q5.eq(product_q4 + addend_q4)
         with m.If(self.q_en[5] & self.q_keep5):
             with m.Switch(self.q_pixel5):
-                for p in range(_PIXELS):
+                for p in range(self.pes):
                     with m.Case(p):
                         m.d.sync += wide[p].eq(total_q5)
         return total_q5

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sequencer: issues the micro-operations of a MAC instruction, one a cycle, from the windows that are staged."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.isa import AddW, Mac, MacOp, Opcode, SetW
 from nncosim.hdl.j3dai.operands import view
-from nncosim.hdl.j3dai.timing import DRAIN_SPACING, TABLE_LATENCY
+from nncosim.hdl.j3dai.timing import TABLE_LATENCY, drain_spacing
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["Sequencer"]
 
@@ -19,7 +20,7 @@ class Sequencer(wiring.Component):
         staged, staged_last (In), take (Out), hold (Out): see `WindowFetch`.
         blocked (In): L1's read port is taken (a TABLE micro-operation waits).
         mac (Out): the MAC in execution. busy (Out): it has micro-operations to issue.
-        issue (Out): a micro-operation is issued in this cycle, with lane (Out, 4), pointer (Out, 14),
+        issue (Out): a micro-operation is issued in this cycle, with lane (Out), pointer (Out, 14),
         first (Out): it sets the accumulators. weight (Out): it reads WMEM.
         drain (Out): it ends a job with `last`; odd (Out): that job's number is odd.
         table_select (Out): TABLE: the lane `select_lane` (Out) of the window register is looked up in the next
@@ -27,17 +28,18 @@ class Sequencer(wiring.Component):
         w_base (Out, 14): base of AGU W.
 
     Args:
-        wmem_words: Size of WMEM.
+        platform: The size of WMEM, lanes of a word, PEs to drain.
     """
 
-    def __init__(self, wmem_words: int):
-        self.wmem_words = wmem_words
+    def __init__(self, platform: J3dai):
+        self.platform = platform
+        lane = platform.lane_bits
         super().__init__({
             "ir": In(64), "executes": In(32), "staged": In(1), "staged_last": In(1), "blocked": In(1),
             "mac": Out(Mac), "busy": Out(1), "take": Out(1), "hold": Out(1),
-            "issue": Out(1), "lane": Out(4), "pointer": Out(14), "first": Out(1), "weight": Out(1),
+            "issue": Out(1), "lane": Out(lane), "pointer": Out(14), "first": Out(1), "weight": Out(1),
             "drain": Out(1), "odd": Out(1), "w_base": Out(14),
-            "table_select": Out(1), "select_lane": Out(4), "table_valid": Out(1),
+            "table_select": Out(1), "select_lane": Out(lane), "table_valid": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -73,27 +75,31 @@ class Sequencer(wiring.Component):
 
     def _spacing(self, m: Module, ends_job: Signal) -> Signal:
         """High while a micro-operation may end a job with `last`."""
-        spacing, clear = Signal(range(DRAIN_SPACING), name="spacing"), Signal(name="clear")
+        distance = drain_spacing(self.platform.pes_per_ncb)
+        spacing, clear = Signal(range(distance), name="spacing"), Signal(name="clear")
         with m.If(spacing != 0):
             m.d.sync += spacing.eq(spacing - 1)
         with m.If(ends_job & self.mac.last):
-            m.d.sync += spacing.eq(DRAIN_SPACING - 1)
+            m.d.sync += spacing.eq(distance - 1)
         m.d.comb += clear.eq((spacing == 0) | ~self.mac.last)
         return clear
 
     def _lanes(self, m: Module, is_table: Signal, clear: Signal) -> tuple[Signal, Signal]:
         """The lane counter: whether it stands at the window's last lane, and whether the window is its job's last."""
+        bits = self.platform.lane_bits
+        first_lane, lanes = (Cat(low, high)[:bits] for low, high in (
+            (self.mac.lane, self.mac.lane_high), (self.mac.lanes, self.mac.lanes_high)))
         self._in_window, self._goes, self._current_lane = (
-            Signal(name="in_window"), Signal(name="goes"), Signal(4, name="current_lane"))
-        left, lane, in_last = Signal(4, name="left"), Signal(4, name="lane"), Signal(name="in_last")
+            Signal(name="in_window"), Signal(name="goes"), Signal(bits, name="current_lane"))
+        left, lane, in_last = Signal(bits, name="left"), Signal(bits, name="lane"), Signal(name="in_last")
         current_left, last_lane, current_last = (
-            Signal(4, name="current_left"), Signal(name="last_lane"), Signal(name="current_last"))
+            Signal(bits, name="current_left"), Signal(name="last_lane"), Signal(name="current_last"))
         single = self.mac.depthwise & ~is_table
         wait = self._wait = Signal(range(TABLE_LATENCY + 1))
         self._table_free = Signal()
         m.d.comb += [
-            current_left.eq(Mux(self._in_window, left, Mux(single, 0, self.mac.lanes))),
-            self._current_lane.eq(Mux(self._in_window, lane, self.mac.lane)),
+            current_left.eq(Mux(self._in_window, left, Mux(single, 0, lanes))),
+            self._current_lane.eq(Mux(self._in_window, lane, first_lane)),
             last_lane.eq((current_left == 0) & ~(is_table & ~self._in_window)),
             current_last.eq(Mux(self._in_window, in_last, self.staged_last)),
         ]
@@ -110,14 +116,15 @@ class Sequencer(wiring.Component):
             ]
             # TABLE takes a window first, and looks at its lanes when it is in the window register.
             with m.If(is_table & ~self._in_window):
-                m.d.sync += [left.eq(self.mac.lanes), lane.eq(self.mac.lane), wait.eq(TABLE_LATENCY)]
+                m.d.sync += [left.eq(lanes), lane.eq(first_lane), wait.eq(TABLE_LATENCY)]
         return last_lane, current_last
 
     def _table(self, m: Module, is_table: Signal, ends: Signal, first_window: Signal, clear: Signal
                ) -> tuple[Signal, Signal]:
         """One lane between its selection and its look-up: whether it ends the job, and is in the job's first window."""
         table_ends, table_first = Signal(name="table_ends"), Signal(name="table_first")
-        self._table_lane, self._table_goes = Signal(4, name="table_lane"), Signal(name="table_goes")
+        self._table_lane, self._table_goes = (
+            Signal(self.platform.lane_bits, name="table_lane"), Signal(name="table_goes"))
         m.d.comb += [
             self._table_goes.eq(self.table_valid & ~self.blocked & (clear | ~table_ends)),
             self._table_free.eq(~self.table_valid | self._table_goes),
@@ -144,12 +151,13 @@ class Sequencer(wiring.Component):
 
     def _pointer(self, m: Module, ends_mac: Signal) -> Signal:
         """AGU W. Returns a register that is high until the job's first micro-operation is issued."""
+        wmem_bits = (self.platform.wmem_words - 1).bit_length()
         pointer, following, job_start = (
             Signal(14, name="pointer"), Signal(14, name="following"), Signal(name="job_start"))
         m.d.comb += [
             self.pointer.eq(Mux(job_start & self.mac.rewind_w, self.w_base, pointer)),
             self.weight.eq(self.issue & (self.mac.op == MacOp.MAC)),
-            following.eq(Mux(self.weight, (self.pointer + 1)[:(self.wmem_words - 1).bit_length()], self.pointer)),
+            following.eq(Mux(self.weight, (self.pointer + 1)[:wmem_bits], self.pointer)),
         ]
         with m.If(self.issue):
             m.d.sync += [pointer.eq(following), job_start.eq(0)]

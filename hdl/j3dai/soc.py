@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.emit import Block, emit_design
@@ -58,8 +58,8 @@ class Soc(wiring.Component):
         super().__init__({
             "frame": In(1), "frames_done": Out(32), "error": Out(32), "trap": Out(1), "lists_done": Out(32),
             "probe_cycle": Out(64),
-            "probe_l2_re": Out(1), "probe_l2_we": Out(1), "probe_l2_addr": Out(20), "probe_l2_mask": Out(8),
-            "probe_l2_data": Out(1024), "probe_l2_sources": Out(3),
+            "probe_l2_re": Out(1), "probe_l2_we": Out(1), "probe_l2_addr": Out(20),
+            "probe_l2_mask": Out(platform.banks), "probe_l2_data": Out(platform.line_bits), "probe_l2_sources": Out(3),
             "probe_list": Out(32), "probe_list_done": Out(1),
             "probe_counters": Out(COUNTER_BITS * len(Counter) * self.engines),
             "probe_wr_valid": Out(count), "probe_wr_space": Out(2), "probe_drain_ahead": Out(count),
@@ -73,8 +73,8 @@ class Soc(wiring.Component):
         p = self.platform
         m.submodules.host = host = Host(p.host_imem_bytes, p.host_dmem_bytes)
         m.submodules.control = control = ControlRegisters(p.clusters)
-        m.submodules.dmpa = dmpa = Dmpa(p.clusters, p.l2_words, p.beat_words)
-        m.submodules.l2 = l2 = L2(p.l2_words, p.beat_words)
+        m.submodules.dmpa = dmpa = Dmpa(p)
+        m.submodules.l2 = l2 = L2(p)
         clusters = [self._cluster(p) for _ in range(p.clusters)]
         for index, cluster in enumerate(clusters):
             m.submodules[f"cluster{index}"] = block = Block(cluster, CLUSTER_MODULE)
@@ -104,7 +104,7 @@ class Soc(wiring.Component):
             cluster.wr_valid.eq(dmpa.wr_valid[index]), cluster.wr_space.eq(dmpa.wr_space),
             cluster.wr_addr.eq(dmpa.wr_addr), cluster.wr_mask.eq(dmpa.wr_mask), cluster.wr_data.eq(dmpa.wr_data),
             cluster.rd_valid.eq(dmpa.rd_valid[index]), cluster.rd_addr.eq(dmpa.rd_addr),
-            dmpa.rd_data.word_select(index, 1024).eq(cluster.rd_data),
+            dmpa.rd_data.word_select(index, self.platform.line_bits).eq(cluster.rd_data),
             dmpa.drain_ahead[index].eq(cluster.drain_ahead),
             cluster.signal_in.eq(dmpa.signal_in.word_select(index, 8)),
             dmpa.signal_out.word_select(index, 8).eq(cluster.signal_out),

@@ -5,10 +5,10 @@
 """
 
 __all__ = [
-    "CONTROLLER_CYCLES", "DRAIN_AHEAD", "FETCH_CYCLES", "FETCH_TO_L1_READ",
-    "LIST_TO_TAKE", "LOAD_TO_CLUSTER", "LOAD_TO_SIGNAL", "LOAD_TO_STORE", "MAC_TO_FETCH", "STORE_TO_CLUSTER", "STORE_TO_DATA", "STORE_TO_L2", "STORE_TO_LOAD",
-    "STORE_TO_SIGNAL", "TABLE_LATENCY", "drain_spacing", "drain_to_l1_write", "parameter_cycles", "pipeline_cycles",
-    "record_lines", "signal_cycles",
+    "CONTROLLER_CYCLES", "DRAIN_AHEAD", "FETCH_CYCLES", "FETCH_TO_L1_READ", "LIST_TO_TAKE", "LOAD_TO_CLUSTER",
+    "LOAD_TO_SIGNAL", "LOAD_TO_STORE", "MAC_TO_FETCH", "STORE_TO_CLUSTER", "STORE_TO_DATA", "STORE_TO_L2",
+    "STORE_TO_LOAD", "STORE_TO_SIGNAL", "TABLE_LATENCY", "drain_spacing", "drain_to_l1_write", "parameter_cycles",
+    "pipeline_cycles", "record_lines", "signal_cycles",
 ]  # fmt: skip
 
 CONTROLLER_CYCLES = 3
@@ -96,6 +96,3 @@ TABLE_LATENCY = 2
 """TABLE: a window staged in cycle t is taken in t (at the earliest one cycle after its fetch, as any window); its
 first micro-operation is issued in t + TABLE_LATENCY + 2 at the earliest. The next window's fetch starts one cycle
 after the last micro-operation was issued."""
-
-DRAIN_SPACING, DRAIN_TO_L1_WRITE, PIPELINE_CYCLES = drain_spacing(8), drain_to_l1_write(8), pipeline_cycles(8)
-SIGNAL_CYCLES, PARAMETER_CYCLES = signal_cycles(8), parameter_cycles(8)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from nncosim.hdl.j3dai.host import core_files, core_include_dirs
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
-from nncosim.platforms.j3dai import J3dai
+from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.emitted import emitted
 from nncosim.tb.j3dai.l1_taps import l1_taps
@@ -25,7 +25,6 @@ __all__ = [
     "FRAME_DONE_STREAM",
     "L2_READ",
     "L2_READ_STREAM",
-    "L2_WRITE",
     "L2_WRITE_STREAM",
     "LIST_DONE",
     "LIST_DONE_STREAM",
@@ -36,6 +35,7 @@ __all__ = [
     "engine_names",
     "host_memory_path",
     "l2_rows",
+    "l2_write_dtype",
     "read_l2",
     "split_counters",
     "write_l2",
@@ -51,8 +51,8 @@ L2_WRITE_STREAM, LIST_DONE_STREAM, FRAME_DONE_STREAM, COUNTERS_STREAM, CHANGE_ST
 """Event-log streams of the monitors. `COUNTERS_STREAM` has a record of each list done, frame done and frame request;
 `CHANGE_STREAM` has `activity.CHANGE` records."""
 
-L2_WRITE = np.dtype([("cycle", "<u8"), ("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("data", "u1", (8, 16))])
-"""One write to L2: word i of ``data`` went to word address + i if bit i of ``mask`` is set."""
+L2_WRITE_BYTES = 128
+"""Data of a record of `L2_WRITE_STREAM`: a line, or the part of a longer one (each that is written has a record)."""
 
 L2_READ_STREAM = 6
 L2_READ = np.dtype([("cycle", "<u8"), ("address", "<u8"), ("mask", "<u8"), ("unused", "<u8")])
@@ -63,6 +63,15 @@ LIST_DONE = np.dtype([("cycle", "<u8"), ("list", "<u8"), ("unused", "<u8", (2,))
 
 FRAME_DONE = np.dtype([("cycle", "<u8"), ("frames", "<u8"), ("unused", "<u8", (2,))])
 """The host wrote FRAMES_DONE = ``frames``."""
+
+
+def l2_write_dtype(platform: J3dai = PLATFORM) -> np.dtype[Any]:
+    """Record of `L2_WRITE_STREAM`: word i of ``data`` went to word address + i of L2 if bit i of ``mask`` is set."""
+    words = min(platform.banks, L2_WRITE_BYTES // platform.word_bytes)
+    return np.dtype([
+        ("cycle", "<u8"), ("list", "<u4"), ("address", "<u4"), ("mask", "<u4"),
+        ("data", "u1", (words, platform.word_bytes)),
+    ])  # fmt: skip
 
 
 def counters_dtype(platform: J3dai) -> np.dtype[Any]:
@@ -109,7 +118,7 @@ def build_soc(
         sources = emit_soc(platform, cluster)
     taps = l1_taps(platform, f"{TOP}.{SOC}" if cluster is None else None)
     sources = {**sources, "j3dai_l1_taps.sv": taps}
-    parameters = {"CLUSTERS": platform.clusters}
+    parameters = {"CLUSTERS": platform.clusters, "WORD_BITS": platform.word_bits, "BANKS": platform.banks}
     return build(
         sources, TOP, files=(*core_files(), _HERE / "monitors.sv", _HERE / "j3dai_tb.sv"),
         include_dirs=core_include_dirs(), parameters=parameters, trace=trace, jobs=jobs, progress=progress, **options,
@@ -121,30 +130,36 @@ def host_memory_path(name: str) -> str:
     return f"{SOC}.host.{name}"
 
 
-def l2_rows(model: Backdoor) -> list[npt.NDArray[np.uint8]]:
-    """L2's banks as arrays of shape (rows, 16): word a is row a // 8 of bank a % 8. Writes reach the model."""
-    return [model.memory(f"{SOC}.l2.bank{k}", np.uint8) for k in range(8)]
+def l2_rows(model: Backdoor, platform: J3dai = PLATFORM) -> list[npt.NDArray[np.uint8]]:
+    """L2's banks as arrays of shape (rows, word bytes): word a is row a // banks of bank a % banks. Writes reach the
+    model."""
+    return [model.memory(f"{SOC}.l2.bank{k}", np.uint8) for k in range(platform.banks)]
 
 
-def write_l2(model: Backdoor, address: int, data: bytes | npt.NDArray[np.uint8]) -> None:
-    """Put whole words into L2 from word `address` on; `data` is a multiple of 16 bytes."""
-    words = np.frombuffer(bytes(data), np.uint8).reshape(-1, 16)
-    for bank, rows, chosen in _spread(model, address, len(words)):
+def write_l2(
+    model: Backdoor, address: int, data: bytes | npt.NDArray[np.uint8], platform: J3dai = PLATFORM
+) -> None:
+    """Put whole words into L2 from word `address` on."""
+    words = np.frombuffer(bytes(data), np.uint8).reshape(-1, platform.word_bytes)
+    for bank, rows, chosen in _spread(model, platform, address, len(words)):
         bank[rows] = words[chosen]
 
 
-def read_l2(model: Backdoor, address: int, count: int) -> npt.NDArray[np.uint8]:
-    """`count` words of L2 from word `address` on; shape (count, 16)."""
-    out = np.empty((count, 16), np.uint8)
-    for bank, rows, chosen in _spread(model, address, count):
+def read_l2(model: Backdoor, address: int, count: int, platform: J3dai = PLATFORM) -> npt.NDArray[np.uint8]:
+    """`count` words of L2 from word `address` on; shape (count, word bytes)."""
+    out = np.empty((count, platform.word_bytes), np.uint8)
+    for bank, rows, chosen in _spread(model, platform, address, count):
         out[chosen] = bank[rows]
     return out
 
 
-def _spread(model: Backdoor, address: int, count: int) -> Iterator[tuple[npt.NDArray[np.uint8], slice, slice]]:
+def _spread(
+    model: Backdoor, platform: J3dai, address: int, count: int
+) -> Iterator[tuple[npt.NDArray[np.uint8], slice, slice]]:
     """Per bank: its storage, its rows, and which of the words they are."""
-    for k, bank in enumerate(l2_rows(model)):
-        first = (k - address) % 8
-        number = len(range(first, count, 8))
-        row = (address + first) // 8
-        yield bank, slice(row, row + number), slice(first, None, 8)
+    banks = platform.banks
+    for k, bank in enumerate(l2_rows(model, platform)):
+        first = (k - address) % banks
+        number = len(range(first, count, banks))
+        row = (address + first) // banks
+        yield bank, slice(row, row + number), slice(first, None, banks)

@@ -38,7 +38,7 @@ async def run_image(dut):
     dut.rst.value = 0
     raw: list[RawFrame] = []
     for values in job["inputs"]:
-        write_inputs(model, image, values)
+        write_inputs(model, image, values, platform)
         start = int(dut.probe_cycle.value) if raw else 0
         dut.frame.value = 1
         await RisingEdge(dut.clk)

@@ -174,7 +174,8 @@ class ReferenceCluster:
         address, x, y = self.agus[0].at()
         w = self.window
         words = np.stack([self.l1[(address + p * w["pstride"]) % len(self.l1)] for p in range(self.pes)])
-        inside = [0 <= _wrap(x + p * w["xpstep"], 13, True) < w["width"] and 0 <= y < w["height"] for p in range(self.pes)]
+        columns = [_wrap(x + p * w["xpstep"], 13, True) for p in range(self.pes)]
+        inside = [0 <= column < w["width"] and 0 <= y < w["height"] for column in columns]
         return words, ~np.array(inside)
 
     def _window(self, f: Mapping[str, int], first: bool) -> None:
@@ -206,7 +207,8 @@ class ReferenceCluster:
     def _look_up(self, indexes: Bytes, signed: int) -> npt.NDArray[np.int64]:
         out = np.zeros(self.pes, np.int64)
         for p, b in enumerate(indexes.tolist()):
-            byte = int(self.l1[((self.w_base // self.pes + b // self.word) * self.pes + p) % len(self.l1), b % self.word])
+            row = self.w_base // self.pes + b // self.word
+            byte = int(self.l1[(row * self.pes + p) % len(self.l1), b % self.word])
             out[p] = _wrap(byte, 8, bool(signed))
         return out
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Top of a J3DAI simulation: the SoC with its monitors. See hdl/j3dai/soc.py for the probes.
 module j3dai_tb #(
-    parameter CLUSTERS = 6
+    parameter CLUSTERS = 6,
+    parameter WORD_BITS = 128,
+    parameter BANKS = 8
 ) (
     input                         clk,
     input                         rst,
@@ -25,8 +27,8 @@ module j3dai_tb #(
 );
     wire                l2_we, l2_re, list_done;
     wire [19:0]         l2_addr;
-    wire [7:0]          l2_mask;
-    wire [1023:0]       l2_data;
+    wire [BANKS-1:0]    l2_mask;
+    wire [WORD_BITS*BANKS-1:0] l2_data;
     wire [2:0]          l2_sources;
     wire [31:0]         list;
     wire [CLUSTERS-1:0] wr_valid, drain_ahead;
@@ -61,7 +63,7 @@ module j3dai_tb #(
         .probe_host_sleeping(probe_host_sleeping), .probe_host_pc(probe_host_pc), .probe_host_state(host_state)
     );
 
-    j3dai_monitors #(.CLUSTERS(CLUSTERS)) monitors (
+    j3dai_monitors #(.CLUSTERS(CLUSTERS), .WORD_BITS(WORD_BITS), .BANKS(BANKS)) monitors (
         .clk(clk), .rst(rst | rst_q), .enable(monitor_enable), .cycle(probe_cycle),
         .l2_we(l2_we), .l2_addr(l2_addr), .l2_mask(l2_mask), .l2_data(l2_data), .l2_sources(l2_sources),
         .list(list), .list_done(list_done), .counters(probe_counters),

@@ -4,7 +4,9 @@
 // Records go to the event log (streams and layouts as in build.py); a broken rule stops the simulation.
 
 module j3dai_monitors #(
-    parameter CLUSTERS = 6
+    parameter CLUSTERS = 6,
+    parameter WORD_BITS = 128,
+    parameter BANKS = 8
 ) (
     input                             clk,
     input                             rst,
@@ -12,8 +14,8 @@ module j3dai_monitors #(
     input [63:0]                      cycle,
     input                             l2_we,
     input [19:0]                      l2_addr,
-    input [7:0]                       l2_mask,
-    input [1023:0]                    l2_data,
+    input [BANKS-1:0]                 l2_mask,
+    input [WORD_BITS*BANKS-1:0]       l2_data,
     input [2:0]                       l2_sources,
     input [31:0]                      list,
     input                             list_done,
@@ -38,6 +40,9 @@ module j3dai_monitors #(
     localparam STREAM_L2_READ = 6;
     localparam ENGINES = CLUSTERS + 2;
     localparam WAIT_DATA = 3'd1, NO_STATE = 3'd7;
+    // A long line is recorded in parts, as a record has room for no more: words of a part, and its bits.
+    localparam PART = WORD_BITS * BANKS > 1024 ? 1024 / WORD_BITS : BANKS;
+    localparam PART_BITS = PART * WORD_BITS;
     localparam COUNTER_WORDS = 2 + 6 * ENGINES;
 
     reg [31:0] lists, frames;
@@ -55,10 +60,13 @@ module j3dai_monitors #(
             drain3 <= 0;
         end else if (enable) begin
             // L2 writes: cycle, list index, address and mask, data.
-            if (l2_we)
-                nncosim_log(STREAM_L2_WRITE, 37, {864'b0, l2_data, 24'b0, l2_mask, 12'b0, l2_addr, list, cycle});
+            for (integer at = 0; at < BANKS; at = at + PART)
+                if (l2_we && l2_mask[at +: PART] != 0)
+                    nncosim_log(STREAM_L2_WRITE, 5 + PART_BITS / 32,
+                                {{1888 - PART_BITS{1'b0}}, l2_data[at * WORD_BITS +: PART_BITS],
+                                 {32 - PART{1'b0}}, l2_mask[at +: PART], 12'b0, l2_addr + at[19:0], list, cycle});
             // L2 reads of LOADs (line fetches of descriptors are not among them): cycle, address, mask.
-            if (l2_sources[0]) nncosim_log4(STREAM_L2_READ, cycle, {44'b0, l2_addr}, {56'b0, l2_mask}, 0);
+            if (l2_sources[0]) nncosim_log4(STREAM_L2_READ, cycle, {44'b0, l2_addr}, {{64 - BANKS{1'b0}}, l2_mask}, 0);
             // Completion of a list, and of a frame, with the counters of all engines up to it.
             if (list_done) begin
                 nncosim_log4(STREAM_LIST_DONE, cycle, {32'b0, lists}, 0, 0);

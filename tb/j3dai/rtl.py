@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from nncosim.compiler.image import Image, ImageError
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, Counter
-from nncosim.platforms.j3dai import J3dai
+from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.backend import Activity, Diagnosis, Frame, RunResult
 from nncosim.tb.cocotb_runner import run_cocotb
@@ -30,7 +30,6 @@ from nncosim.tb.j3dai.build import (
     FRAME_DONE_STREAM,
     L2_READ,
     L2_READ_STREAM,
-    L2_WRITE,
     L2_WRITE_STREAM,
     LIST_DONE,
     LIST_DONE_STREAM,
@@ -38,6 +37,7 @@ from nncosim.tb.j3dai.build import (
     counters_dtype,
     engine_names,
     host_memory_path,
+    l2_write_dtype,
     write_l2,
 )
 from nncosim.tb.j3dai.capture import Completion, capture, intervals, pack_input, places
@@ -95,27 +95,30 @@ def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
         base, name = inside[0]
         offset = segment.address - base
         if name == "l2":
-            if offset % 16:
-                raise ImageError(f"segment at {segment.address:#x} of L2 must begin on a 16-byte word")
-            write_l2(model, offset // 16, segment.data + b"\0" * (-len(segment.data) % 16))
+            word = platform.word_bytes
+            if offset % word:
+                raise ImageError(f"segment at {segment.address:#x} of L2 must begin on a word of {word} bytes")
+            write_l2(model, offset // word, segment.data + b"\0" * (-len(segment.data) % word), platform)
         else:
             model.memory(host_memory_path(name), np.uint8).reshape(-1)[offset : offset + len(segment.data)] = (
                 np.frombuffer(segment.data, np.uint8)
             )
 
 
-def write_inputs(model: Backdoor, image: Image, inputs: Mapping[str, np.ndarray]) -> None:
+def write_inputs(
+    model: Backdoor, image: Image, inputs: Mapping[str, np.ndarray], platform: J3dai = PLATFORM
+) -> None:
     """Back door: put a frame's inputs where the image expects them."""
     table = places(image)
     for name, values in inputs.items():
-        write_l2(model, table[name].word, pack_input(table[name], values))
+        write_l2(model, table[name].word, pack_input(table[name], values), platform)
 
 
 def take_records(model: Backdoor, platform: J3dai, start: int) -> RawFrame:
     """The monitors' records since the last call."""
     return RawFrame(
         start,
-        model.log(L2_WRITE_STREAM, L2_WRITE, clear=True),
+        model.log(L2_WRITE_STREAM, l2_write_dtype(platform), clear=True),
         model.log(LIST_DONE_STREAM, LIST_DONE, clear=True),
         model.log(FRAME_DONE_STREAM, FRAME_DONE, clear=True),
         model.log(COUNTERS_STREAM, counters_dtype(platform), clear=True),
@@ -198,7 +201,7 @@ def _run_direct(
         model.reset(cycles=4)
         try:
             for values in inputs:
-                write_inputs(model, image, values)
+                write_inputs(model, image, values, platform)
                 start = model["probe_cycle"]
                 model.frame = 1
                 model.tick()
