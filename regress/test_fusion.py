@@ -49,9 +49,14 @@ def test_more_random_chains(index, seed):
     check(compile_fused(random_chain(seed, index), "prefer"), "rtl", seed=seed)
 
 
-@pytest.mark.parametrize("clusters", [1, 4, 8])
-def test_other_machines(clusters):
-    platform = PLATFORM.with_parameters(clusters=clusters, l1_bytes=16 * 1024, wmem_bytes=16 * 1024)
+@pytest.mark.parametrize(
+    "settings",
+    [{"clusters": 1, "l1_bytes": 16 * 1024}, {"clusters": 8, "wmem_bytes": 8 * 1024}, {"l1_bytes": 256 * 1024},
+     {"pes_per_ncb": 16}, {"ncbs_per_cluster": 8, "pes_per_ncb": 4, "dmpa_bits": 256}],
+    ids=str,
+)  # fmt: skip
+def test_other_machines(settings):
+    platform = PLATFORM.with_parameters(**settings)
     check(compile_fused(inverted_residuals(1, 16, (12, 20)), "prefer", platform), "iss")
 
 

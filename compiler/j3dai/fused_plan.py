@@ -23,6 +23,7 @@ __all__ = [
 
 _MOST_WIDTH = 4095  # what the cluster's registers of widths hold
 _MOST_JOBS = 65536
+_MOST_STEP = 8191  # of an address generator's dimension, in words
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,8 @@ def _walkable(group: Group, steps: Sequence[tuple[Tile, ...]]) -> bool:
             at = walked(nest, tile)
             if max(at.width, at.height, at.columns, at.rows) > _MOST_WIDTH or jobs_of(nest, at) > _MOST_JOBS:
                 return False
-            if nest.upsample != (1, 1) and at.width * at.height > _MOST_WIDTH:
+            planes = max(at.width * at.height, at.rows * at.columns * nest.upsample[1])
+            if planes > (_MOST_STEP if nest.upsample == (1, 1) else _MOST_WIDTH):
                 return False
     return True
 
@@ -319,6 +321,9 @@ def _fit(
         group, platform, grid, regions, inputs, words, tuple(external_at), tuple(before + m for m in middle_at),
         outputs, before + middle, output, parts,
     )  # fmt: skip
+    for member, nest in enumerate(group.members):
+        if nest.pair and abs(plan.source_at(member, 1, 0) - plan.source_at(member, 0, 0)) + inputs * words > _MOST_STEP:
+            return None
     if resident:
         return plan if plan.wmem_words <= platform.wmem_words else None
     ring = platform.wmem_words // plan.slot_words
