@@ -55,12 +55,24 @@ class Life:
     def last(self) -> int:
         return int(self.dies.max(initial=BEFORE))
 
+    @property
+    def whole(self) -> bool:
+        """Whether no unit between the first and the last is never used."""
+        return bool(np.all(self.start[1:] == self.stop[:-1]))
+
+    def within(self, first: int, last: int) -> Life:
+        """Only segments that are in use at some position from `first` to `last`."""
+        used = (self.born <= last) & (self.dies >= first)
+        return Life(self.start[used], self.stop[used], self.born[used], self.dies[used])
+
     def coarse(self, most: int = _MOST_SEGMENTS) -> Life:
-        """With at most about `most` segments: neighbours joined, in use whenever one of them is."""
+        """With about `most` segments, where gaps allow: neighbours joined, in use whenever one of them is."""
         if len(self.start) <= most:
             return self
         group = -(-len(self.start) // most)
-        at = np.arange(0, len(self.start), group)
+        begins = np.arange(len(self.start)) % group == 0
+        begins[1:] |= self.start[1:] != self.stop[:-1]
+        at = np.flatnonzero(begins)
         ends = np.append(at[1:], len(self.start)) - 1
         return Life(
             self.start[at], self.stop[ends], np.minimum.reduceat(self.born, at), np.maximum.reduceat(self.dies, at)
@@ -96,9 +108,13 @@ def forbidden(a: Life, b: Life) -> list[tuple[int, int]]:
     """
     if a.last < b.first or b.last < a.first or not len(a.start) or not len(b.start):
         return []
-    a, b = a.coarse(), b.coarse()
     lowest, highest = int(a.start[0] - b.stop[-1]) + 1, int(a.stop[-1] - b.start[0])
+    if a.whole and b.whole and a.born.max() <= b.dies.min() and b.born.max() <= a.dies.min():
+        return [(lowest, highest)]
+    a, b = a.within(b.first, b.last).coarse(), b.within(a.first, a.last).coarse()
     change = np.zeros(highest - lowest + 2, np.int64)
+    if not len(a.start) or not len(b.start):
+        return []
     rows = max(1, 2_000_000 // len(b.start))
     for at in range(0, len(a.start), rows):
         part = slice(at, at + rows)

@@ -228,7 +228,9 @@ def _refuse(
         text += f"{at}: {names}, and {max(room, 0):,} bytes are left for them"
     largest_tensor = max(moving, key=lambda b: b.size, default=None)
     hints = []
-    if largest_tensor is not None and largest_tensor.size > room:
+    if room < 0:
+        hints.append(f"what stays for the whole run is {-room:,} bytes too much by itself")
+    elif largest_tensor is not None and largest_tensor.size > room:
         hints.append(f"{largest_tensor.name} alone is {largest_tensor.size:,} bytes")
     hints.append("a smaller input, narrower layers" + (", fewer weights" if kinds else "") + " or a larger memory")
     return PlacementError(text + "; " + "; ".join(hints) + " would help", need - memory.size_bytes, step, tuple(alive))

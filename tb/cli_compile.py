@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from nncosim.compiler.compile import CheckResult, check_network
 from nncosim.compiler.ir import Network
+from nncosim.compiler.placement import MemoryUse
 from nncosim.platforms.base import Platform
 from nncosim.tb.cli_options import (
     json_option,
@@ -25,6 +27,7 @@ from nncosim.tb.report import macs_of, operator_name, requantization_of
 from nncosim.tb.report_table import plain_table
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 __all__ = ["check_command", "compile_command"]
 
@@ -80,21 +83,40 @@ def _check_json(model: Path, platform: Platform, network: Network, result: Check
         "problems": [vars(problem) for problem in result.problems],
         "macs": sum(macs_of(network, op) for op in network.ops), "layers": len(network.ops),
         "requantization": requantization_of(network).to_json(),
-        "memory": [vars(use) for use in result.memory],
+        "memory": [{**vars(use), "free": use.free} for use in result.memory],
         "predicted_cycles": result.compiled.predicted_cycles if result.compiled else None,
     }  # fmt: skip
+
+
+_KINDS = {
+    "weights": "weights", "parameters": "requantization parameters", "maps": "maps", "program": "programs",
+    "list": "descriptors",
+}  # fmt: skip
+
+
+def _memory_table(memory: Sequence[MemoryUse]) -> Table:
+    """What lies in each memory: bytes by kind, what filling takes, and what is free."""
+    table = plain_table()
+    for column in ("memory", "what", "bytes", "share"):
+        table.add_column(column, justify="left" if column in ("memory", "what") else "right")
+    for use in memory:
+        known = [kind for kind in _KINDS if kind in use.by_kind]
+        others = sorted(set(use.by_kind) - set(known))
+        rows = [(_KINDS.get(kind, kind), use.by_kind[kind]) for kind in (*known, *others)]
+        rows.append(("filling", use.peak - sum(use.by_kind.values())))
+        for what, size in [row for row in rows if row[1]] + [("free", use.free), ("in all", use.size)]:
+            table.add_row(use.memory, what, f"{size:,}", f"{size / use.size:.1%}")
+    return table
 
 
 def _print_fit(console: Console, network: Network, platform: Platform, result: CheckResult) -> None:
     assert result.compiled is not None
     proof = requantization_of(network)
-    table = plain_table()
-    for column in ("memory", "bytes", "used", "", "by"):
-        table.add_column(column, justify="left" if column in ("memory", "by") else "right")
+    console.print(_memory_table(result.memory), "")
     for use in result.memory:
-        kinds = ", ".join(f"{kind} {size:,}" for kind, size in sorted(use.by_kind.items()))
-        table.add_row(use.memory, f"{use.size:,}", f"{use.peak:,}", f"{use.peak / use.size:.0%}", kinds)
-    console.print(table, "")
+        if use.step:
+            alive = ", ".join(f"{escape(name)} {size:,}" for name, size in use.alive)
+            console.print(f"most of {use.memory} is in use in layer {escape(use.step)}: {alive} bytes")
     console.print(
         f"{len(network.ops)} layers, requantization exact in {proof.exact_layers} of {proof.layers}"
         + (f" (not in {escape(', '.join(proof.inexact))}: within {proof.max_lsb} LSB)" if proof.inexact else "")

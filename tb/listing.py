@@ -108,7 +108,10 @@ def memory_map(compiled: Compiled) -> str:
     lines = ["memory               bytes      peak   used by"]
     for use in compiled.memory:
         kinds = ", ".join(f"{kind} {size}" for kind, size in sorted(use.by_kind.items()))
-        lines.append(f"{use.memory:16} {use.size:9} {use.peak:9}   {kinds}")
+        lines.append(f"{use.memory:16} {use.size:9} {use.peak:9}   {kinds}, free {use.free}")
+        if use.step:
+            alive = ", ".join(f"{name} {size}" for name, size in use.alive)
+            lines.append(f"{'':38}most is in use in layer {use.step}: {alive}")
     lines += ["", "memory           address        bytes  kind        buffer"]
     for memory, address, b in _placed(compiled):
         inside = "  " if b.parent else ""

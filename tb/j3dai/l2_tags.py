@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every word of L2 tagged with what it holds: buffer, word of the buffer, version; and every LOAD held against it.
 
-The tags follow the writes; values do not matter. So a transfer that finds a word of another tensor, of the frame before,
-or nothing, is seen although the value may happen to be the right one. What each descriptor means is in the image's
+The tags follow the writes; values do not matter. So a transfer that finds a word of another tensor, of the frame
+before, or nothing, is seen although the value may happen to be the right one. What each descriptor means is in the image's
 traffic table; how the compiler came to its addresses is not asked.
 
 Used twice: on the descriptor lists of an image (`check_image`, after linking), and on the accesses that the monitors
@@ -115,7 +115,8 @@ class L2Tags:
             }
             self.meant = self._meaning(image, memory)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ImageError(f"the image's traffic table is missing or damaged ({error!r}); compile it again") from error
+            text = f"the image's traffic table is missing or damaged ({error!r}); compile it again"
+            raise ImageError(text) from error
         self._frame = 0
         self._state = np.full(platform.l2_words, _NOTHING, np.int64)
         for number, (_, at, size, stays) in enumerate(self._buffers):
@@ -160,7 +161,7 @@ class L2Tags:
         """Tensors that are complete when list `number` ends, and at a frame's end all of its outputs."""
         return [
             name for name, (_, _, entry) in self._places.items()
-            if entry["lists"] and max(entry["lists"]) == number or last and entry["role"] == "output"
+            if max(entry["lists"], default=-1) == number or (last and entry["role"] == "output")
         ]  # fmt: skip
 
     def _tensor(self, name: str) -> tuple[_Ints, _Ints]:
@@ -264,7 +265,8 @@ class L2Tags:
 
 
 def check_image(image: Image, platform: J3dai, frames: int = 2) -> str:
-    """Play an image's lists through, `frames` inferences in a row: "" or the first LOAD that finds what it does not mean.
+    """Play an image's lists through, `frames` inferences in a row: "" or the first LOADs that find what they do not
+    mean.
 
     Raises:
         ImageError: as `L2Tags`.
