@@ -40,6 +40,11 @@ __all__ = ["Run", "command", "compile_case", "compile_digits", "cycle_problems",
 Inputs = Sequence[Mapping[str, np.ndarray]]
 
 
+TRANSFER_SUMS = (("busy", "beats", ("load", "store")), ("wait_data", "wait_data", ("load", "store", "sync")),
+                 ("wait_port", "wait_port", ("load",)))
+"""What the DMPA's counters are by kind of transfer: category, counter of the transfers, kinds."""
+
+
 @functools.cache
 def simulation(platform: J3dai = PLATFORM) -> BuiltModel:
     """The platform's Verilated SoC, built (or found in the cache) once a process."""
@@ -117,6 +122,11 @@ def _counter_problems(number: int, frame: Frame) -> list[str]:
             if sum(counters.values()) != interval.end - interval.start:
                 found.append(f"inference {number + 1}, layer {interval.step}, {engine}: {dict(counters)} do not add "
                              f"up to {interval.end - interval.start} cycles")
+        for category, which, kinds in TRANSFER_SUMS:
+            parts = sum(interval.transfers[kind][which] for kind in kinds)
+            if parts != interval.counters["dmpa"][category]:
+                found.append(f"inference {number + 1}, layer {interval.step}: the DMPA's {category} is "
+                             f"{interval.counters['dmpa'][category]}, by kind of transfer {parts}")
     if before != frame.cycles:
         found.append(f"inference {number + 1}: the layers end at {before}, the inference at {frame.cycles}")
     return found

@@ -19,6 +19,8 @@ CLUSTERS = 3
 OFFSETS = {"ID": 0x00, "FRAMES_REQUESTED": 0x04, "FRAMES_DONE": 0x08, "ERROR": 0x0C, "DMPA_PUSH": 0x10,
            "DMPA_STATUS": 0x14, "LISTS_DONE": 0x18, "CLUSTER_START": 0x1C, "CLUSTER_STATUS": 0x20,
            "IRQ_LISTS_SEEN": 0x24, "IRQ_FRAMES_SEEN": 0x28, "COUNTER_SELECT": 0x2C, "COUNTER_VALUE": 0x30}
+# What the DMPA counts of LOADs, STOREs, SYNCs and line fetches; see the manual, section 4.
+TRANSFERS = {*((0, k) for k in range(7)), *((1, k) for k in range(6)), (2, 0), (2, 4), (2, 5), (3, 1), (3, 6)}
 STORED = ("FRAMES_DONE", "ERROR", "IRQ_LISTS_SEEN", "IRQ_FRAMES_SEEN", "COUNTER_SELECT")
 
 
@@ -42,6 +44,8 @@ class Registers:
             return self.stored[name]
         if name == "COUNTER_VALUE":
             engine, counter = self.stored["COUNTER_SELECT"] & 15, self.stored["COUNTER_SELECT"] >> 4 & 7
+            if engine >= 10 and (engine - 10, counter) in TRANSFERS:
+                return inputs["transfers"] >> (32 * (7 * (engine - 10) + counter)) & 0xFFFFFFFF
             position = {**{k: k for k in range(CLUSTERS)}, DMPA_ENGINE: CLUSTERS, HOST_ENGINE: CLUSTERS + 1}.get(engine)
             if position is None or counter >= len(Counter):
                 return 0
@@ -105,7 +109,8 @@ def test_c_header(tmp_path):
         '#include "j3dai.h"\n'
         "_Static_assert((unsigned)&J3DAI_LISTS_DONE == 0x10000018, \"address\");\n"
         "_Static_assert(J3DAI_L2_WORDS == 327680 && J3DAI_CLUSTERS == 6, \"sizes\");\n"
-        "_Static_assert(J3DAI_SPACE_WMEM == 0x4000 && J3DAI_COUNTER_IDLE == 0x50, \"fields\");\n"
+        "_Static_assert(J3DAI_SPACE_WMEM == 0x4000 && J3DAI_COUNTER_IDLE == 0x50 && J3DAI_ENGINE_FETCH == 13 && "
+        "J3DAI_TRANSFER_WAIT_PORT == 0x60, \"fields\");\n"
         "void f(void) { J3DAI_ERROR = J3DAI_ID; }\n")
 
     def compiles() -> bool:

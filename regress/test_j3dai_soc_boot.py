@@ -273,7 +273,23 @@ def test_monitor_of_counters(monitors):
         monitors.list_done = 1
         monitors.tick()
         monitors.list_done = 0
+    # Two beats and a wait of the DMPA (engine 2): its transfers must have them too.
+    monitors.counters = counters(4) + (2 << 32 * 12) + (1 << 32 * 13) - (3 << 32 * 17)
+    monitors.transfers = (1 << 32 * 1) + (1 << 32 * (7 + 1)) + (1 << 32 * (14 + 4))
+    monitors.list_done = 1
+    monitors.tick()
+    monitors.list_done = 0
     monitors.counters = counters(4) + (1 << (32 * 13))
     monitors.list_done = 1
     with pytest.raises(SimulationError, match="engine 2"):
+        monitors.tick()
+
+
+@pytest.mark.parametrize(("kind", "counter"), [(0, 1), (1, 1), (2, 4), (0, 4), (0, 6)])
+def test_monitor_of_transfers(monitors, kind, counter):
+    """LOAD and STORE beats, waits of all kinds: one that the DMPA's own counters do not have."""
+    monitors.transfers = 1 << 32 * (7 * kind + counter)
+    monitors.tick(3)  # not looked at
+    monitors.list_done = 1
+    with pytest.raises(SimulationError, match="transfers"):
         monitors.tick()

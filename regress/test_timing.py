@@ -120,6 +120,7 @@ CONNECTIONS = [
     *((control, port, cluster, port) for port in ("start", "start_pc", "in_frame")),
     *((dmpa, f"{port}", control, f"dmpa_{port}") for port in ("free", "busy", "trap")),
     (dmpa, "lists_done", control, "lists_done"), (dmpa, "counters", control, "counters"),
+    (dmpa, "transfers", control, "transfers"),
     (cluster, "counters", control, "counters"), (cluster, "running", control, "running"),
     (cluster, "armed", control, "armed"), (cluster, "trap", control, "cluster_trap"),
 ]

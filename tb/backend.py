@@ -28,12 +28,15 @@ class Interval:
     `step`: its index in the image's schedule. `start`, `end`: cycles since the frame began; a step's start is the
     completion of the one before it. `counters`: engine -> category -> cycles within [start, end), the
     categories adding up to end - start ("busy", "wait_data", "wait_port", "wait_host", "control", "idle").
+    `transfers`: kind of transfer between memories -> what was counted of it, where the machine counts that; names are
+    the platform's own.
     """
 
     step: int
     start: int
     end: int
     counters: Mapping[str, Mapping[str, int]]
+    transfers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

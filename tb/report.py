@@ -120,6 +120,7 @@ class LayerReport:
     predicted_cycles: int
     cycles: int | None
     counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    transfers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     exact: bool = False
     first: Divergence | None = None
     requantization: str = ""
@@ -174,6 +175,7 @@ class LayerReport:
             "frames": [pace.cycles for pace in self.paces],
             "predicted_frames": [pace.predicted_cycles for pace in self.paces],
             "counters": {engine: dict(c) for engine, c in self.counters.items()},
+            "transfers": {kind: dict(c) for kind, c in self.transfers.items()},
         }
 
 
@@ -374,6 +376,7 @@ def _layer(
         predicted_cycles=step.predicted_cycles,
         cycles=interval.end - interval.start if interval else None,
         counters=interval.counters if interval else {},
+        transfers=interval.transfers if interval else {},
         exact=all(t.exact for t in tensors),
         first=next((t.first for t in tensors if not t.exact), None),
         requantization=text,

@@ -4,8 +4,16 @@
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.counters import COUNTER_BITS
-from nncosim.hdl.j3dai.regs import ID_VALUE, REGISTERS, Counter, Reg
+from nncosim.hdl.j3dai.counters import COUNTER_BITS, TRANSFER_BITS
+from nncosim.hdl.j3dai.regs import (
+    ID_VALUE,
+    REGISTERS,
+    TRANSFER_COUNTERS,
+    TRANSFER_ENGINE,
+    Counter,
+    Reg,
+    TransferCounter,
+)
 
 __all__ = ["DMPA_ENGINE", "HOST_ENGINE", "ControlRegisters"]
 
@@ -25,7 +33,7 @@ class ControlRegisters(wiring.Component):
         frames_done, error: As written by the host.
         push, push_addr, dmpa_free, dmpa_busy, dmpa_trap, lists_done: The DMPA.
         start, start_pc, running, armed, cluster_trap: The clusters, one bit each.
-        counters: 192 bits an engine: the clusters, then the DMPA, then the host.
+        counters: 192 bits an engine: the clusters, then the DMPA, then the host. ``transfers``: see `TransferCounters`.
     """
 
     def __init__(self, clusters: int):
@@ -37,7 +45,7 @@ class ControlRegisters(wiring.Component):
             "dmpa_free": In(3), "dmpa_busy": In(1), "dmpa_trap": In(1), "lists_done": In(32),
             "start": Out(clusters), "start_pc": Out(9),
             "running": In(clusters), "armed": In(clusters), "cluster_trap": In(clusters),
-            "counters": In(COUNTER_BITS * len(Counter) * (clusters + 2)),
+            "counters": In(COUNTER_BITS * len(Counter) * (clusters + 2)), "transfers": In(TRANSFER_BITS),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -97,4 +105,9 @@ class ControlRegisters(wiring.Component):
                 for counter in Counter:
                     with m.Case(counter << 4 | engine):
                         m.d.comb += value.eq(self.counters.word_select(position * len(Counter) + counter, COUNTER_BITS))
+            for kind, existing in TRANSFER_COUNTERS.items():
+                for which in existing:
+                    with m.Case(which << 4 | TRANSFER_ENGINE + kind):
+                        at = kind * len(TransferCounter) + which
+                        m.d.comb += value.eq(self.transfers.word_select(at, COUNTER_BITS))
         return value

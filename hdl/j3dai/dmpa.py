@@ -7,13 +7,13 @@
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.counters import COUNTER_BITS, NO_STATE, EngineCounters
+from nncosim.hdl.j3dai.counters import COUNTER_BITS, NO_STATE, TRANSFER_BITS, EngineCounters, TransferCounters
 from nncosim.hdl.j3dai.dmpa_fetch import DescriptorFetch
 from nncosim.hdl.j3dai.dmpa_paths import DmpaPaths
 from nncosim.hdl.j3dai.dmpa_semaphores import SEMAPHORES, OutputSemaphores
 from nncosim.hdl.j3dai.dmpa_walk import BeatWalk
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
-from nncosim.hdl.j3dai.regs import Counter
+from nncosim.hdl.j3dai.regs import Counter, Transfer
 from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
 from nncosim.platforms.j3dai import J3dai
 
@@ -35,7 +35,7 @@ class Dmpa(wiring.Component):
         wr_valid: Bit c; ``wr_space``, ``wr_addr``, ``wr_mask``, ``wr_data``: the beat, the same for all clusters.
         rd_valid: Bit c; ``rd_addr``; ``rd_data``: a line a cluster, `STORE_TO_DATA` cycles after issue.
         l2_addr, l2_mask, l2_re, l2_we, l2_wdata, l2_rdata: The port of L2.
-        counters: 6 x 32 bits, in `Counter` order.
+        counters: 6 x 32 bits, in `Counter` order. ``transfers``: see `TransferCounters`.
         probe_sources: Which of the LOAD beat, the line fetch and the STORE beat use L2's port in this cycle.
         probe_list: Index of the list whose beat is written. ``probe_descriptor``: word address of the descriptor
             that runs, or waits to. ``probe_op``: its operation. ``probe_waiting``, ``probe_semaphore``: the clusters it
@@ -57,7 +57,7 @@ class Dmpa(wiring.Component):
             "rd_valid": Out(clusters), "rd_addr": Out(14), "rd_data": In(line * clusters),
             "l2_addr": Out(20), "l2_mask": Out(banks), "l2_re": Out(1), "l2_we": Out(1),
             "l2_wdata": Out(line), "l2_rdata": In(line),
-            "counters": Out(COUNTER_BITS * len(Counter)),
+            "counters": Out(COUNTER_BITS * len(Counter)), "transfers": Out(TRANSFER_BITS),
             "probe_sources": Out(3), "probe_list": Out(32), "probe_descriptor": Out(20), "probe_op": Out(4),
             "probe_waiting": Out(8), "probe_semaphore": Out(3), "probe_running": Out(1), "probe_state": Out(3),
         })
@@ -108,9 +108,34 @@ class Dmpa(wiring.Component):
         ]
         with m.If(~running & fetch.next_valid):
             m.d.comb += self.probe_waiting.eq(semaphores.waiting)
-        self._count(m, issue & (current.op != DmpaOp.SYNC), port_wait, nothing,
-                    fetch.next_valid & ~running & ~semaphores.ready)
+        beat, waits = Signal(name="beat"), Signal(name="waits")
+        m.d.comb += [
+            beat.eq(issue & (current.op != DmpaOp.SYNC)),
+            waits.eq(fetch.next_valid & ~running & ~semaphores.ready),
+        ]
+        self._count(m, beat, port_wait, nothing, waits)
+        transfers = self._count_transfers(m, fetch, walk, current)
+        m.d.comb += [
+            transfers.beat.eq(beat), transfers.done.eq(finished), transfers.wait_data.eq(waits & ~self.trap),
+            transfers.wait_port.eq(port_wait),
+        ]
         return m
+
+    def _count_transfers(self, m: Module, fetch: DescriptorFetch, walk: BeatWalk, current: Signal) -> TransferCounters:
+        m.submodules.transfer_counters = counters = TransferCounters(self.platform.banks)
+        m.d.comb += [
+            counters.words.eq(walk.count), counters.copies.eq(sum(current.clusters[c] for c in range(self.clusters))),
+            counters.wait_turn.eq(self._turning), counters.fetch.eq(fetch.fetch), counters.fetch_wait.eq(fetch.held),
+            self.transfers.eq(counters.counters),
+        ]
+        with m.Switch(self.probe_op):
+            with m.Case(DmpaOp.LOAD):
+                m.d.comb += counters.kind.eq(Transfer.LOAD)
+            with m.Case(DmpaOp.STORE):
+                m.d.comb += counters.kind.eq(Transfer.STORE)
+            with m.Default():
+                m.d.comb += counters.kind.eq(Transfer.SYNC)
+        return counters
 
     def _connect(self, m: Module, fetch: DescriptorFetch, semaphores: OutputSemaphores, walk: BeatWalk,
                  paths: DmpaPaths) -> None:
@@ -139,8 +164,10 @@ class Dmpa(wiring.Component):
         m.d.sync += [loads.eq(Cat(issue & is_load, loads)), stores.eq(Cat(issue & is_store, stores))]
         drain = (current.local[14:] == Space.L1) & (current.clusters[:self.clusters] & self.drain_ahead).any()
         beyond, ordered = Signal(name="beyond"), Signal(name="ordered")
+        self._turning = Signal()  # it waits for words of the other direction
         m.d.comb += [
             ordered.eq(running & ~self.trap & Mux(is_store, ~loads.any(), ~stores.any())),
+            self._turning.eq(running & ~self.trap & ~ordered),
             beyond.eq(ordered & (is_load | is_store) & (walk.end > self.platform.l2_words)),
             port_wait.eq(ordered & is_load & (fetch.fetch | drain)),
             issue.eq(ordered & ~port_wait & ~beyond),

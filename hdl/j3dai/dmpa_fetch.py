@@ -23,6 +23,7 @@ class DescriptorFetch(wiring.Component):
         push, push_addr: Queue the list at this word address (checked to be usable here).
         port_free: A line may be read in the next cycle.
         fetch, fetch_addr: A line is read in the next cycle; its data is on ``line`` one cycle after that.
+        held: A line would be read in the next cycle if the port were free.
         next_valid, next, next_addr, next_list: The descriptor offered, its first word's address, the index of its
             list since reset. Held until ``take``.
         bad_line: The next line would lie beyond L2's end. Nothing more is offered.
@@ -37,7 +38,7 @@ class DescriptorFetch(wiring.Component):
         self.platform = platform
         super().__init__({
             "push": In(1), "push_addr": In(32), "refused": Out(1), "free": Out(3),
-            "port_free": In(1), "fetch": Out(1), "fetch_addr": Out(20), "line": In(platform.line_bits),
+            "port_free": In(1), "held": Out(1), "fetch": Out(1), "fetch_addr": Out(20), "line": In(platform.line_bits),
             "next_valid": Out(1), "next": Out(Descriptor), "next_addr": Out(20), "next_list": Out(32),
             "take": In(1), "stop": In(1), "bad_line": Out(1), "empty": Out(1),
         })
@@ -60,6 +61,7 @@ class DescriptorFetch(wiring.Component):
             self.fetch_addr.eq(Mux(active, line_addr, head)),
             self.bad_line.eq(wanted & (self.fetch_addr >= p.l2_words)),
             self.fetch.eq(wanted & ~self.bad_line & self.port_free),
+            self.held.eq(wanted & ~self.bad_line & ~self.port_free),
             pop.eq(self.fetch & ~active),
         ]
         m.d.sync += [on_port.eq(self.fetch), arriving.eq(on_port)]

@@ -17,7 +17,7 @@ class BeatWalk(wiring.Component):
         load, descriptor: Start on this descriptor in the next cycle (n0 = 0 acts as one beat).
         step: The beat is issued; the next one follows.
         l2, local: Word addresses of the beat; ``local`` without the space bits.
-        mask: Which of a line's words it has.
+        mask: Which of a line's words it has. ``count``: how many.
         end: L2 address of the word behind the beat.
         last: It is the descriptor's last.
     """
@@ -27,7 +27,8 @@ class BeatWalk(wiring.Component):
         self.beat_words = platform.beat_words
         super().__init__({
             "load": In(1), "descriptor": In(Descriptor), "step": In(1),
-            "l2": Out(20), "local": Out(14), "mask": Out(platform.banks), "end": Out(21), "last": Out(1),
+            "l2": Out(20), "local": Out(14), "mask": Out(platform.banks), "count": Out(range(platform.banks + 1)),
+            "end": Out(21), "last": Out(1),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -40,13 +41,12 @@ class BeatWalk(wiring.Component):
         run_l2, run_local = Signal(20, name="run_l2"), Signal(14, name="run_local")
         plane_l2, plane_local = Signal(20, name="plane_l2"), Signal(14, name="plane_local")
 
-        count = Signal(range(self.platform.banks + 1))
         run_ends = Signal()
         m.d.comb += [
             run_ends.eq(rest0 <= self.beat_words),
-            count.eq(Mux(run_ends, rest0, self.beat_words)),
-            self.mask.eq((1 << count) - 1),
-            self.end.eq(self.l2 + count),
+            self.count.eq(Mux(run_ends, rest0, self.beat_words)),
+            self.mask.eq((1 << self.count) - 1),
+            self.end.eq(self.l2 + self.count),
             self.last.eq(run_ends & (rest1 == 0) & (rest2 == 0)),
         ]
 

@@ -2,7 +2,17 @@
 """The C header of the host's view of the accelerator, generated from `regs.py` and the platform."""
 
 from nncosim.hdl.j3dai.isa import Space
-from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, ID_VALUE, MMIO_BASE, REGISTERS, Counter
+from nncosim.hdl.j3dai.regs import (
+    HOST_DMEM_BASE,
+    HOST_IMEM_BASE,
+    ID_VALUE,
+    MMIO_BASE,
+    REGISTERS,
+    TRANSFER_ENGINE,
+    Counter,
+    Transfer,
+    TransferCounter,
+)
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["c_header"]
@@ -21,6 +31,8 @@ def c_header(platform: J3dai) -> str:
         **{f"SPACE_{space.name}": space << 14 for space in Space},
         **{f"COUNTER_{counter.name}": counter << 4 for counter in Counter},
         "ENGINE_DMPA": 8, "ENGINE_HOST": 9,
+        **{f"ENGINE_{kind.name}": TRANSFER_ENGINE + kind for kind in Transfer},
+        **{f"TRANSFER_{which.name}": which << 4 for which in TransferCounter},
     }
     lines = ["/* Generated: host-visible registers of the J3DAI accelerator. */", "#ifndef J3DAI_H", "#define J3DAI_H",
              "#include <stdint.h>", ""]

@@ -6,7 +6,8 @@ import enum
 from dataclasses import dataclass
 
 __all__ = [
-    "HOST_DMEM_BASE", "HOST_IMEM_BASE", "ID_VALUE", "L2_BASE", "MMIO_BASE", "REGISTERS", "Counter", "Reg", "Register",
+    "HOST_DMEM_BASE", "HOST_IMEM_BASE", "ID_VALUE", "L2_BASE", "MMIO_BASE", "REGISTERS", "TRANSFER_COUNTERS",
+    "TRANSFER_ENGINE", "Counter", "Reg", "Register", "Transfer", "TransferCounter",
 ]  # fmt: skip
 
 HOST_IMEM_BASE = 0x0000_0000  # reset vector; 256 KiB, instruction fetch only
@@ -55,8 +56,9 @@ REGISTERS = (
     Register(Reg.CLUSTER_STATUS, "ro", "Bits 7..0: running or armed. Bits 15..8: armed. Bits 23..16: trap."),
     Register(Reg.IRQ_LISTS_SEEN, "rw", "Interrupt is asserted while LISTS_DONE differs from this value."),
     Register(Reg.IRQ_FRAMES_SEEN, "rw", "Interrupt is asserted while FRAMES_REQUESTED differs from this value."),
-    Register(Reg.COUNTER_SELECT, "rw", "Bits 3..0: engine (0 to 7 clusters, 8 DMPA, 9 host); bits 6..4: `Counter`."),
-    Register(Reg.COUNTER_VALUE, "ro", "The selected performance counter, cycles since reset."),
+    Register(Reg.COUNTER_SELECT, "rw", "Bits 3..0: engine (0 to 7 clusters, 8 DMPA, 9 host); bits 6..4: `Counter`. "
+             "Engines 10 to 13: the DMPA's LOADs, STOREs, SYNCs and line fetches; bits 6..4: `TransferCounter`."),
+    Register(Reg.COUNTER_VALUE, "ro", "The selected performance counter, since reset; 0 where there is none."),
 )
 
 
@@ -69,3 +71,39 @@ class Counter(enum.IntEnum):
     WAIT_HOST = 3
     CONTROL = 4  # instruction or descriptor fetch and decode, pipeline fill
     IDLE = 5
+
+
+class Transfer(enum.IntEnum):
+    """Kinds of transfers of the DMPA. FETCH: reading a line of descriptors."""
+
+    LOAD = 0
+    STORE = 1
+    SYNC = 2
+    FETCH = 3
+
+
+TRANSFER_ENGINE = 10
+"""Engine number in COUNTER_SELECT of the first `Transfer`."""
+
+
+class TransferCounter(enum.IntEnum):
+    """What is counted of each kind of transfer."""
+
+    DESCRIPTORS = 0  # whose last beat was issued
+    BEATS = 1  # cycles of L2's port; a broadcast counts once
+    WORDS = 2  # of L2 that were moved
+    DELIVERED = 3  # words at the clusters' side: of a broadcast, once for each cluster
+    WAIT_DATA = 4  # cycles in which a descriptor waited for a semaphore
+    WAIT_TURN = 5  # ... for words of the other direction to land
+    WAIT_PORT = 6  # ... for a drain in L1, or for L2's port
+
+
+_WAITS = (TransferCounter.WAIT_DATA, TransferCounter.WAIT_TURN)
+_MOVES = (TransferCounter.DESCRIPTORS, TransferCounter.BEATS, TransferCounter.WORDS, TransferCounter.DELIVERED)
+TRANSFER_COUNTERS = {
+    Transfer.LOAD: (*_MOVES, *_WAITS, TransferCounter.WAIT_PORT),
+    Transfer.STORE: (*_MOVES, *_WAITS),
+    Transfer.SYNC: (TransferCounter.DESCRIPTORS, *_WAITS),
+    Transfer.FETCH: (TransferCounter.BEATS, TransferCounter.WAIT_PORT),
+}
+"""The counters that each kind has. The others are 0."""

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.j3dai.cluster import Cluster
 from nncosim.hdl.j3dai.control import ControlRegisters
-from nncosim.hdl.j3dai.counters import COUNTER_BITS
+from nncosim.hdl.j3dai.counters import COUNTER_BITS, TRANSFER_BITS
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.host import Host
 from nncosim.hdl.j3dai.l2 import L2
@@ -37,7 +37,8 @@ class Soc(wiring.Component):
         probe_list: Index, counted from reset, of the list whose beat is written. ``probe_list_done``: pulse: all
             writes of the next list in turn are in L2.
         probe_counters: 192 bits an engine: the clusters, the DMPA, the host; six 32-bit counters each.
-            They are one cycle late: an engine's counters add up to ``probe_cycle`` - 1.
+            They are one cycle late: an engine's counters add up to ``probe_cycle`` - 1. ``probe_transfers``: those of
+            the DMPA by kind of transfer, see `TransferCounters`; as late.
         probe_wr_valid, probe_wr_space, probe_drain_ahead: LOAD beats at the clusters, and their drains.
         probe_running, probe_armed, probe_trap: Bit per cluster; bit 8 of ``probe_trap``: the DMPA.
         probe_cluster: 32 bits a cluster, the `probe` of `Cluster`.
@@ -61,7 +62,7 @@ class Soc(wiring.Component):
             "probe_l2_re": Out(1), "probe_l2_we": Out(1), "probe_l2_addr": Out(20),
             "probe_l2_mask": Out(platform.banks), "probe_l2_data": Out(platform.line_bits), "probe_l2_sources": Out(3),
             "probe_list": Out(32), "probe_list_done": Out(1),
-            "probe_counters": Out(COUNTER_BITS * len(Counter) * self.engines),
+            "probe_counters": Out(COUNTER_BITS * len(Counter) * self.engines), "probe_transfers": Out(TRANSFER_BITS),
             "probe_wr_valid": Out(count), "probe_wr_space": Out(2), "probe_drain_ahead": Out(count),
             "probe_running": Out(count), "probe_armed": Out(count), "probe_trap": Out(9),
             "probe_cluster": Out(32 * count), "probe_dmpa": Out(40),
@@ -91,6 +92,7 @@ class Soc(wiring.Component):
             l2.addr.eq(dmpa.l2_addr), l2.mask.eq(dmpa.l2_mask), l2.r_en.eq(dmpa.l2_re), l2.w_en.eq(dmpa.l2_we),
             l2.w_data.eq(dmpa.l2_wdata), dmpa.l2_rdata.eq(l2.r_data),
             control.counters.eq(Cat([cluster.counters for cluster in clusters], dmpa.counters, host.counters)),
+            control.transfers.eq(dmpa.transfers),
             self.frames_done.eq(control.frames_done), self.error.eq(control.error), self.lists_done.eq(dmpa.lists_done),
             self.trap.eq(self.probe_trap.any()),
         ]
@@ -121,7 +123,7 @@ class Soc(wiring.Component):
             self.probe_l2_mask.eq(dmpa.l2_mask), self.probe_l2_data.eq(dmpa.l2_wdata),
             self.probe_l2_sources.eq(dmpa.probe_sources),
             self.probe_list.eq(dmpa.probe_list), self.probe_list_done.eq(dmpa.list_done),
-            self.probe_counters.eq(control.counters),
+            self.probe_counters.eq(control.counters), self.probe_transfers.eq(dmpa.transfers),
             self.probe_wr_valid.eq(dmpa.wr_valid), self.probe_wr_space.eq(dmpa.wr_space),
             self.probe_drain_ahead.eq(dmpa.drain_ahead),
             self.probe_running.eq(control.running), self.probe_armed.eq(control.armed),

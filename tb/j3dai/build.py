@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nncosim.hdl.j3dai.host import core_files, core_include_dirs
-from nncosim.hdl.j3dai.regs import Counter
+from nncosim.hdl.j3dai.regs import Counter, Transfer, TransferCounter
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backdoor import Backdoor
@@ -30,6 +30,7 @@ __all__ = [
     "LIST_DONE_STREAM",
     "SOC",
     "TOP",
+    "TRANSFERS_STREAM",
     "build_soc",
     "counters_dtype",
     "engine_names",
@@ -38,6 +39,7 @@ __all__ = [
     "l2_write_dtype",
     "read_l2",
     "split_counters",
+    "transfers_dtype",
     "write_l2",
 ]  # fmt: skip
 
@@ -54,6 +56,7 @@ L2_WRITE_STREAM, LIST_DONE_STREAM, FRAME_DONE_STREAM, COUNTERS_STREAM, CHANGE_ST
 L2_WRITE_BYTES = 128
 """Data of a record of `L2_WRITE_STREAM`: a line, or the part of a longer one (each that is written has a record)."""
 
+TRANSFERS_STREAM = 7
 L2_READ_STREAM = 6
 L2_READ = np.dtype([("cycle", "<u8"), ("address", "<u8"), ("mask", "<u8"), ("unused", "<u8")])
 """One read of L2 by a LOAD: word address + i was read if bit i of ``mask`` is set."""
@@ -77,6 +80,11 @@ def l2_write_dtype(platform: J3dai = PLATFORM) -> np.dtype[Any]:
 def counters_dtype(platform: J3dai) -> np.dtype[Any]:
     """Record of `COUNTERS_STREAM`: (engine, counter) in the order of `engine_names` and `Counter`."""
     return np.dtype([("cycle", "<u8"), ("counters", "<u4", (platform.clusters + 2, len(Counter)))])
+
+
+def transfers_dtype() -> np.dtype[Any]:
+    """Record of `TRANSFERS_STREAM`, in the same cycles: (`Transfer`, `TransferCounter`) of the DMPA."""
+    return np.dtype([("cycle", "<u8"), ("transfers", "<u4", (len(Transfer), len(TransferCounter)))])
 
 
 def engine_names(platform: J3dai) -> tuple[str, ...]:

@@ -7,16 +7,16 @@ Used by the RTL backends (records of the monitors) and the instruction-set simul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image import Image, ImageError
 from nncosim.compiler.layout import Layout, from_bytes, size_bytes, to_bytes
-from nncosim.hdl.j3dai.regs import L2_BASE
+from nncosim.hdl.j3dai.regs import L2_BASE, TRANSFER_COUNTERS
 from nncosim.tb.backend import Interval
 
-__all__ = ["Completion", "Place", "capture", "intervals", "pack_input", "places"]
+__all__ = ["Completion", "Place", "capture", "intervals", "named_transfers", "pack_input", "places"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Completion:
-    """One list done, or (the last of a frame) the host's completion: cycle and counters since reset."""
+    """One list done, or (the last of a frame) the host's completion: cycle and counters since reset.
+
+    `transfers`: those of the DMPA by kind of transfer, as `named_transfers` gives them.
+    """
 
     cycle: int
     counters: Mapping[str, Mapping[str, int]]
+    transfers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def places(image: Image) -> dict[str, Place]:
@@ -113,16 +117,30 @@ def capture(
     return tensors
 
 
+def named_transfers(counters: npt.NDArray[np.uint32]) -> dict[str, dict[str, int]]:
+    """The DMPA's counters (`Transfer`, `TransferCounter`) by names in lower case; those that exist."""
+    return {
+        kind.name.lower(): {which.name.lower(): int(counters[kind, which]) for which in existing}
+        for kind, existing in TRANSFER_COUNTERS.items()
+    }
+
+
+def _difference(after: Mapping[str, Mapping[str, int]], before: Mapping[str, Mapping[str, int]]
+                ) -> dict[str, dict[str, int]]:
+    return {
+        name: {kind: value - before.get(name, {}).get(kind, 0) for kind, value in kinds.items()}
+        for name, kinds in after.items()
+    }
+
+
 def intervals(start: Completion, ends: Sequence[Completion], finish: Completion) -> tuple[Interval, ...]:
     """The steps of one frame: each from the completion before it; the last until the host has seen its completion."""
     out = []
     before = start
     for step, end in enumerate(ends):
         end = finish if step == len(ends) - 1 else end
-        counters = {
-            engine: {kind: value - before.counters[engine][kind] for kind, value in kinds.items()}
-            for engine, kinds in end.counters.items()
-        }
-        out.append(Interval(step, before.cycle - start.cycle, end.cycle - start.cycle, counters))
+        counters, transfers = (_difference(after, earlier) for after, earlier in (
+            (end.counters, before.counters), (end.transfers, before.transfers)))
+        out.append(Interval(step, before.cycle - start.cycle, end.cycle - start.cycle, counters, transfers))
         before = end
     return tuple(out)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from nncosim.hdl.j3dai.isa import DmpaOp, Opcode
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, Counter
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import BenchError, Diagnosis
+from nncosim.tb.j3dai.capture import named_transfers
 from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE, Core, Reason, Status
 from nncosim.tb.j3dai.iss_host import Host, RiscvHost, Script, ScriptHost
 
@@ -44,13 +45,15 @@ class ListResult:
 
     `index`: since reset. `start`, `end`: cycles since the frame began; `end` is the cycle of its completion (all its
     writes are in L2), `start` that of the list before it, 0 for the first. `counters`: engine ("cluster0"...,
-    "dmpa", "host") -> `Counter` name in lower case -> cycles; they add up to end - start.
+    "dmpa", "host") -> `Counter` name in lower case -> cycles; they add up to end - start. `transfers`: see
+    `named_transfers`.
     """
 
     index: int
     start: int
     end: int
     counters: Counters
+    transfers: Counters = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class FrameResult:
     counters: Counters
     diagnosis: Diagnosis | None
     error: int
+    transfers: Counters = field(default_factory=dict)
 
 
 class Machine:
@@ -144,6 +148,7 @@ class Machine:
         if self._frames:
             self.core.run(self.core.cycle + 1)  # the next request comes a cycle after the completion was seen
         begin, before = self.core.cycle if self._frames else 0, self.core.counters().astype(np.int64)
+        moved = self.core.transfers()
         first = len(self.core.lists())
         self._frames += 1
         self.core.frame()
@@ -152,16 +157,19 @@ class Machine:
         diagnosis = self._diagnose(reason, status, max_cycles)
         after = self.core.counters().astype(np.int64)
         end = self.core.cycle
-        lists = self._lists(first, begin, before)
-        return FrameResult(begin, end - begin, lists, self._named(after - before, end - begin), diagnosis, status.error)
+        lists = self._lists(first, begin, before, moved)
+        return FrameResult(begin, end - begin, lists, self._named(after - before, end - begin), diagnosis, status.error,
+                           named_transfers(self.core.transfers() - moved))
 
-    def _lists(self, first: int, begin: int, before: npt.NDArray[np.int64]) -> tuple[ListResult, ...]:
+    def _lists(self, first: int, begin: int, before: npt.NDArray[np.int64],
+               moved: npt.NDArray[np.uint32]) -> tuple[ListResult, ...]:
         results = []
         start = begin
         for index, record in enumerate(self.core.lists()[first:], first):
             end, counters = int(record["cycle"]), record["counters"].astype(np.int64)
-            results.append(ListResult(index, start - begin, end - begin, self._named(counters - before, end - start)))
-            start, before = end, counters
+            results.append(ListResult(index, start - begin, end - begin, self._named(counters - before, end - start),
+                                      named_transfers(record["transfers"] - moved)))
+            start, before, moved = end, counters, record["transfers"]
         return tuple(results)
 
     def _named(self, counters: npt.NDArray[np.int64], cycles: int) -> Counters:

@@ -81,12 +81,19 @@ def _reported(machine: Machine, result: FrameResult) -> Diagnosis | None:
 
 def _intervals(result: FrameResult) -> tuple[Interval, ...]:
     """The frame's lists; the last one lasts until the host has seen its completion."""
-    out = [Interval(step, entry.start, entry.end, entry.counters) for step, entry in enumerate(result.lists)]
+    out = [
+        Interval(step, entry.start, entry.end, entry.counters, entry.transfers)
+        for step, entry in enumerate(result.lists)
+    ]
     if out and result.diagnosis is None:
         before = out[:-1]
         rest = {
             engine: {kind: value - sum(step.counters[engine][kind] for step in before) for kind, value in kinds.items()}
             for engine, kinds in result.counters.items()
         }
-        out[-1] = Interval(out[-1].step, out[-1].start, result.cycles, rest)
+        moved = {
+            kind: {name: value - sum(step.transfers[kind][name] for step in before) for name, value in counts.items()}
+            for kind, counts in result.transfers.items()
+        }
+        out[-1] = Interval(out[-1].step, out[-1].start, result.cycles, rest, moved)
     return tuple(out)

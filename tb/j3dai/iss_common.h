@@ -36,7 +36,7 @@ constexpr int RECORD = 16;  // bytes of a requantization record
 using PixelMask = uint16_t;  // a bit a PE
 constexpr int MAX_CLUSTERS = 8;
 constexpr int SEMAPHORES = 8;
-constexpr int COUNTERS = 6;
+constexpr int COUNTERS = 6, TRANSFERS = 4, TRANSFER_COUNTERS = 7;
 constexpr int SPACE_L1 = 0, SPACE_WMEM = 1, SPACE_IMEM = 2;
 
 // Sizes of the machine, whether tensor data is computed (0: control flow and cycles only), and whether several cycles
@@ -55,6 +55,31 @@ struct Counters {
         if (state >= 0) ++value[state];
         value[next] += cycles - 1;
         state = next;
+    }
+};
+
+// The DMPA's counters by kind of transfer, as late.
+struct TransferCounters {
+    struct Cycle {
+        int kind = 0;
+        bool beat = false, done = false, wait_data = false, wait_turn = false, wait_port = false;
+        bool fetch = false, fetch_wait = false;
+        uint32_t words = 0, copies = 0;
+    };
+    uint32_t value[TRANSFERS][TRANSFER_COUNTERS] = {};
+    Cycle last;
+
+    void count(const Cycle& next) {
+        uint32_t* const of = value[last.kind];
+        if (last.beat) {
+            ++of[TRANSFERCOUNTER_BEATS], of[TRANSFERCOUNTER_WORDS] += last.words;
+            of[TRANSFERCOUNTER_DELIVERED] += last.words * last.copies;
+        }
+        of[TRANSFERCOUNTER_DESCRIPTORS] += last.done, of[TRANSFERCOUNTER_WAIT_DATA] += last.wait_data;
+        of[TRANSFERCOUNTER_WAIT_TURN] += last.wait_turn, of[TRANSFERCOUNTER_WAIT_PORT] += last.wait_port;
+        value[TRANSFER_FETCH][TRANSFERCOUNTER_BEATS] += last.fetch;
+        value[TRANSFER_FETCH][TRANSFERCOUNTER_WAIT_PORT] += last.fetch_wait;
+        last = next;
     }
 };
 

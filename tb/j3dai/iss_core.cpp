@@ -13,6 +13,7 @@ enum Reason : int32_t { REACHED = 0, INTERRUPT = 1, TRAPPED = 2, STUCK = 3 };
 struct ListDone {
     uint64_t cycle;
     uint32_t counters[ENGINES][COUNTERS];
+    uint32_t transfers[TRANSFERS][TRANSFER_COUNTERS];
 };
 
 // For messages: where everybody stands. Same layout as `Status` in iss_core.py.
@@ -158,10 +159,13 @@ struct Core {
         memcpy(out[HOST_ENGINE], host_counters.value, sizeof *out);
     }
 
+    void transfers(uint32_t (*out)[TRANSFER_COUNTERS]) const { memcpy(out, dmpa.transfers.value, sizeof dmpa.transfers.value); }
+
     void snapshot() {
         ListDone& record = lists.add();
         record.cycle = cycle;
         counters(record.counters);
+        transfers(record.transfers);
     }
 
     uint32_t read(uint32_t reg) const {
@@ -183,6 +187,9 @@ struct Core {
             case REG_IRQ_FRAMES_SEEN: return frames_seen;
             case REG_COUNTER_SELECT: return select;
             case REG_COUNTER_VALUE:
+                if ((select & 15) >= TRANSFER_ENGINE && (select & 15) < TRANSFER_ENGINE + TRANSFERS)
+                    return (select >> 4 & 7) < TRANSFER_COUNTERS
+                               ? dmpa.transfers.value[(select & 15) - TRANSFER_ENGINE][select >> 4 & 7] : 0;
                 counters(all);
                 return (select & 15) < ENGINES && (select >> 4 & 7) < COUNTERS ? all[select & 15][select >> 4 & 7] : 0;
         }
@@ -309,5 +316,6 @@ const void* j3dai_changes(void* core, uint64_t* count) {
 }
 
 void j3dai_log_activity(void* core) { static_cast<Core*>(core)->log_activity(); }
+void j3dai_transfers(void* core, uint32_t (*out)[TRANSFER_COUNTERS]) { static_cast<Core*>(core)->transfers(out); }
 void j3dai_counters(void* core, uint32_t (*out)[COUNTERS]) { static_cast<Core*>(core)->counters(out); }
 }

@@ -19,7 +19,7 @@ from amaranth.lib import data
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.hdl.j3dai import timing
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Descriptor, DmpaOp, Drain, MacOp, Opcode, RequantRecord
-from nncosim.hdl.j3dai.regs import ID_VALUE, Counter, Reg
+from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, Transfer, TransferCounter
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.cache import content_key, obtain
 from nncosim.tb.j3dai.activity import CHANGE
@@ -36,8 +36,11 @@ HOST_ENGINE = 9
 COUNTERS = tuple(counter.name.lower() for counter in Counter)
 MAX_CLUSTERS = 8
 
-LIST_DONE = np.dtype([("cycle", "<u8"), ("counters", "<u4", (ENGINES, len(Counter)))])
-"""A list's completion: cycle of the pulse, counters of all engines (`Counter` order) as they read in that cycle."""
+_TRANSFERS = (len(Transfer), len(TransferCounter))
+LIST_DONE = np.dtype([
+    ("cycle", "<u8"), ("counters", "<u4", (ENGINES, len(Counter))), ("transfers", "<u4", _TRANSFERS)])
+"""A list's completion: cycle of the pulse; counters of all engines (`Counter` order), and of the DMPA's transfers, as
+they read in that cycle."""
 
 _FOLDER = Path(__file__).parent
 _SOURCES = ("iss_common.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp")
@@ -69,7 +72,8 @@ def formats_header(word: int, pes: int) -> str:
             value = f"{{{field.offset}, {shape.width}, {int(shape.signed)}}}"
             lines.append(f"constexpr Field {fmt.__name__}_{name}{value};")
     for prefix, names in (("OPCODE", Opcode), ("MACOP", MacOp), ("DRAIN", Drain), ("DMPAOP", DmpaOp),
-                          ("ROUNDING", Rounding), ("REG", Reg), ("COUNTER", Counter)):
+                          ("ROUNDING", Rounding), ("REG", Reg), ("COUNTER", Counter), ("TRANSFER", Transfer),
+                          ("TRANSFERCOUNTER", TransferCounter)):
         lines += [f"constexpr int {prefix}_{member.name} = {int(member.value)};" for member in names]
     for name in timing.__all__:
         constant = getattr(timing, name)
@@ -79,7 +83,7 @@ def formats_header(word: int, pes: int) -> str:
                  "signal_cycles"):
         lines.append(f"constexpr int {name.upper()} = {getattr(timing, name)(pes)};")
     lines.append(f"constexpr int WORD = {word}, PES = {pes};")
-    lines.append(f"constexpr uint32_t ID_VALUE = {ID_VALUE};")
+    lines.append(f"constexpr uint32_t ID_VALUE = {ID_VALUE}, TRANSFER_ENGINE = {TRANSFER_ENGINE};")
     return "\n".join([*lines, ""])
 
 
@@ -132,7 +136,7 @@ def _library(word: int, pes: int) -> ctypes.CDLL:
         ("frame", None, [handle]), ("status", None, [handle, handle]), ("lists", handle, [handle, handle]),
         ("writes", handle, [handle, handle]), ("clear_writes", None, [handle]),
         ("log_l1", None, [handle]), ("l1_writes", handle, [handle, handle]), ("clear_l1_writes", None, [handle]),
-        ("counters", None, [handle, handle]),
+        ("counters", None, [handle, handle]), ("transfers", None, [handle, handle]),
         ("changes", handle, [handle, handle]), ("log_activity", None, [handle]),
     ):  # fmt: skip
         function = getattr(library, f"j3dai_{name}")
@@ -208,6 +212,12 @@ class Core:
         """Shape (ENGINES, 6): cycles since reset."""
         out = np.zeros((ENGINES, len(Counter)), np.uint32)
         self._library.j3dai_counters(self._core, out.ctypes.data)
+        return out
+
+    def transfers(self) -> npt.NDArray[np.uint32]:
+        """Shape (`Transfer`, `TransferCounter`): the DMPA's transfers since reset."""
+        out = np.zeros(_TRANSFERS, np.uint32)
+        self._library.j3dai_transfers(self._core, out.ctypes.data)
         return out
 
     def lists(self) -> npt.NDArray[np.void]:

@@ -97,6 +97,7 @@ struct Dmpa {
     bool trap = false;
     uint32_t lists_done = 0;
     Counters counters;
+    TransferCounters transfers;
     Activity activity;
     // Queue and descriptor fetch.
     uint32_t places[LISTS] = {}, first = 0, queued = 0;
@@ -146,7 +147,17 @@ struct Dmpa {
 
     void count_quiet(uint64_t cycle, uint32_t cycles, bool in_frame) {
         counters.count(!nothing() ? COUNTER_WAIT_DATA : in_frame ? COUNTER_WAIT_HOST : COUNTER_IDLE, cycles);
+        TransferCounters::Cycle what;
+        what.kind = kind(), what.wait_data = !nothing();
+        transfers.count(what);
+        if (what.wait_data) transfers.value[what.kind][TRANSFERCOUNTER_WAIT_DATA] += cycles - 1;
         note(cycle, cycles - 1);
+    }
+
+    // Of the descriptor that runs, or waits to.
+    int kind() const {
+        const int op = running ? current.op : next.op;
+        return op == DMPAOP_LOAD ? TRANSFER_LOAD : op == DMPAOP_STORE ? TRANSFER_STORE : TRANSFER_SYNC;
     }
 
     // What this cycle was counted as, and for which descriptor.
@@ -186,6 +197,12 @@ struct Dmpa {
         const bool no_line = bad_line && !next_valid && !running;
 
         count_cycle(issue && (load || store), port_wait, next_valid && !running && lacking, in_frame);
+        TransferCounters::Cycle what;
+        what.kind = kind(), what.beat = issue && (load || store), what.done = finished;
+        what.words = count, what.copies = load ? uint32_t(__builtin_popcount(current.clusters)) : 1;
+        what.wait_data = next_valid && !running && lacking && !stop, what.wait_turn = running && !stop && !apart;
+        what.wait_port = port_wait, what.fetch = fetch, what.fetch_wait = wanted && !bad_line && store_next;
+        transfers.count(what);
         note(cycle);
         for (int c = 0; c < config->clusters; ++c) {
             const bool taken = take && next.wait_mask >> c & 1;

@@ -17,6 +17,7 @@ module j3dai_tb #(
     output                        stopped,  // every frame asked for is done, or a trap or an error
     output [63:0]                 probe_cycle,
     output [(CLUSTERS+2)*192-1:0] probe_counters,
+    output [895:0]                probe_transfers,
     output [CLUSTERS-1:0]         probe_running,
     output [CLUSTERS-1:0]         probe_armed,
     output [8:0]                  probe_trap,
@@ -57,6 +58,7 @@ module j3dai_tb #(
         .probe_l2_re(l2_re), .probe_l2_we(l2_we), .probe_l2_addr(l2_addr), .probe_l2_mask(l2_mask),
         .probe_l2_data(l2_data), .probe_l2_sources(l2_sources),
         .probe_list(list), .probe_list_done(list_done), .probe_counters(probe_counters),
+        .probe_transfers(probe_transfers),
         .probe_wr_valid(wr_valid), .probe_wr_space(wr_space), .probe_drain_ahead(drain_ahead),
         .probe_running(probe_running), .probe_armed(probe_armed), .probe_trap(probe_trap),
         .probe_cluster(probe_cluster), .probe_dmpa(probe_dmpa),
@@ -67,6 +69,7 @@ module j3dai_tb #(
         .clk(clk), .rst(rst | rst_q), .enable(monitor_enable), .cycle(probe_cycle),
         .l2_we(l2_we), .l2_addr(l2_addr), .l2_mask(l2_mask), .l2_data(l2_data), .l2_sources(l2_sources),
         .list(list), .list_done(list_done), .counters(probe_counters),
+        .transfers(probe_transfers),
         .wr_valid(wr_valid), .wr_space(wr_space), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(asked),
         .running(probe_running), .cluster(probe_cluster), .dmpa(probe_dmpa[31:0]), .host_state(host_state)
     );

@@ -20,6 +20,7 @@ module j3dai_monitors #(
     input [31:0]                      list,
     input                             list_done,
     input [(CLUSTERS+2)*192-1:0]      counters,
+    input [895:0]                     transfers,
     input [CLUSTERS-1:0]              wr_valid,
     input [1:0]                       wr_space,
     input [CLUSTERS-1:0]              drain_ahead,
@@ -38,8 +39,10 @@ module j3dai_monitors #(
     localparam STREAM_COUNTERS = 4;
     localparam STREAM_CHANGE = 5;
     localparam STREAM_L2_READ = 6;
+    localparam STREAM_TRANSFERS = 7;
     localparam ENGINES = CLUSTERS + 2;
-    localparam WAIT_DATA = 3'd1, NO_STATE = 3'd7;
+    localparam BUSY = 3'd0, WAIT_DATA = 3'd1, WAIT_PORT = 3'd2, NO_STATE = 3'd7;  // see regs.py
+    localparam LOAD = 0, STORE = 1, SYNC = 2, BEATS = 1, WAIT_SEMAPHORE = 4, WAIT_FOR_PORT = 6;
     // A long line is recorded in parts, as a record has room for no more: words of a part, and its bits.
     localparam PART = WORD_BITS * BANKS > 1024 ? 1024 / WORD_BITS : BANKS;
     localparam PART_BITS = PART * WORD_BITS;
@@ -78,6 +81,7 @@ module j3dai_monitors #(
             end
             if (list_done || frame || frames_done != frames) begin
                 nncosim_log(STREAM_COUNTERS, COUNTER_WORDS, {{2048 - 32 * COUNTER_WORDS{1'b0}}, counters, cycle});
+                nncosim_log(STREAM_TRANSFERS, 30, {1088'b0, transfers, cycle});
                 check_counters;
             end
             if (cycle[9:0] == 0) check_counters;
@@ -130,6 +134,10 @@ module j3dai_monitors #(
     endtask
 
     // Each engine's counters add up to the cycles since reset, less the one that they are late.
+    function [31:0] transfer(input integer kind, input integer which);
+        transfer = transfers[(kind * 7 + which) * 32 +: 32];
+    endfunction
+
     task check_counters;
         for (integer engine = 0; engine < ENGINES; engine = engine + 1) begin
             reg [31:0] sum;
@@ -138,5 +146,11 @@ module j3dai_monitors #(
             if (sum + 1 != cycle[31:0] && cycle != 0)
                 $error("checker error: cycle %0d: the counters of engine %0d add up to %0d", cycle, engine, sum);
         end
+        // What the DMPA did in all is what it did by kind of transfer: beats, waiting for semaphores, and for a port.
+        if (counters[(CLUSTERS * 6 + BUSY) * 32 +: 32] != transfer(LOAD, BEATS) + transfer(STORE, BEATS)
+            || counters[(CLUSTERS * 6 + WAIT_DATA) * 32 +: 32]
+               != transfer(LOAD, WAIT_SEMAPHORE) + transfer(STORE, WAIT_SEMAPHORE) + transfer(SYNC, WAIT_SEMAPHORE)
+            || counters[(CLUSTERS * 6 + WAIT_PORT) * 32 +: 32] != transfer(LOAD, WAIT_FOR_PORT))
+            $error("checker error: cycle %0d: the DMPA's counters differ from those of its transfers", cycle);
     endtask
 endmodule

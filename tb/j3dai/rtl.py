@@ -33,14 +33,16 @@ from nncosim.tb.j3dai.build import (
     L2_WRITE_STREAM,
     LIST_DONE,
     LIST_DONE_STREAM,
+    TRANSFERS_STREAM,
     build_soc,
     counters_dtype,
     engine_names,
     host_memory_path,
     l2_write_dtype,
+    transfers_dtype,
     write_l2,
 )
-from nncosim.tb.j3dai.capture import Completion, capture, intervals, pack_input, places
+from nncosim.tb.j3dai.capture import Completion, capture, intervals, named_transfers, pack_input, places
 from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
@@ -71,6 +73,7 @@ class RawFrame:
     lists: np.ndarray
     done: np.ndarray
     counters: np.ndarray
+    transfers: np.ndarray
     changes: np.ndarray
     reads: np.ndarray
     l1: np.ndarray
@@ -122,6 +125,7 @@ def take_records(model: Backdoor, platform: J3dai, start: int) -> RawFrame:
         model.log(LIST_DONE_STREAM, LIST_DONE, clear=True),
         model.log(FRAME_DONE_STREAM, FRAME_DONE, clear=True),
         model.log(COUNTERS_STREAM, counters_dtype(platform), clear=True),
+        model.log(TRANSFERS_STREAM, transfers_dtype(), clear=True),
         model.log(CHANGE_STREAM, CHANGE, clear=True),
         model.log(L2_READ_STREAM, L2_READ, clear=True),
         model.log(L1_WRITE_STREAM, l1_write_dtype(platform, tapped_words(platform)), clear=True),
@@ -240,12 +244,13 @@ def _run_cocotb(
 def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:
     engines = engine_names(platform)
     out = {}
-    for record in raw.counters:
+    for record, moved in zip(raw.counters, raw.transfers, strict=True):
         counters = {
             engine: dict(zip(KINDS, map(int, values), strict=True))
             for engine, values in zip(engines, record["counters"], strict=True)
         }
-        out[int(record["cycle"])] = Completion(int(record["cycle"]), counters)
+        at = int(record["cycle"])
+        out[at] = Completion(at, counters, named_transfers(moved["transfers"]))
     return out
 
 

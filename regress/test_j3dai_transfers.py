@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counters of the DMPA by kind of transfer: against what a bench sees on the wires, and against counts made by hand."""
+
+import random
+from types import ModuleType
+
+import pytest
+from nncosim.hdl.j3dai import counters as counters_module
+from nncosim.hdl.j3dai import dmpa as dmpa_module
+from nncosim.hdl.j3dai.isa import DmpaOp
+from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, Counter, Transfer, TransferCounter
+from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
+from nncosim.platforms.j3dai import J3dai
+from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, Bench, Task, built, machine
+from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, random_task, run, way_back
+from nncosim.tb.model import Model
+
+LOAD, STORE, SYNC = DmpaOp.LOAD.value, DmpaOp.STORE.value, DmpaOp.SYNC.value
+
+Counts = dict[tuple[Transfer, TransferCounter], int]
+
+
+def read(model: Model) -> Counts:
+    """All counters; those that a kind does not have must be 0."""
+    value = model.transfers
+    found = {(kind, which): value >> 32 * (kind * len(TransferCounter) + which) & 0xFFFFFFFF
+             for kind in Transfer for which in TransferCounter}
+    missing = {key: count for key, count in found.items() if key[1] not in TRANSFER_COUNTERS[key[0]]}
+    assert not any(missing.values()), missing
+    return {key: count for key, count in found.items() if key not in missing}
+
+
+def seen(bench: Bench, tasks: list[Task], fetches: int) -> Counts:
+    """What moved, as the bench saw it at the clusters and at L2's port."""
+    out = {}
+    for kind, op in ((Transfer.LOAD, LOAD), (Transfer.STORE, STORE), (Transfer.SYNC, SYNC)):
+        out[kind, TransferCounter.DESCRIPTORS] = sum(task.fields["op"] == op for task in tasks)
+    out[Transfer.LOAD, TransferCounter.BEATS] = len({cycle for cycle, *_ in bench.loads})
+    # Of a beat, each cluster got every word; a beat's words are all different.
+    out[Transfer.LOAD, TransferCounter.WORDS] = len({(cycle, word) for cycle, _, _, word, _ in bench.loads})
+    out[Transfer.LOAD, TransferCounter.DELIVERED] = len(bench.loads)
+    out[Transfer.STORE, TransferCounter.BEATS] = len({cycle for cycle, *_ in bench.stores})
+    out[Transfer.STORE, TransferCounter.WORDS] = out[Transfer.STORE, TransferCounter.DELIVERED] = len(bench.stores)
+    out[Transfer.FETCH, TransferCounter.BEATS] = fetches
+    return out
+
+
+class Fetches(Bench):
+    """Also counts the cycles in which L2's port reads a line of descriptors."""
+
+    fetches = 0
+
+    def step(self, push: int | None = None, signals: int = 0) -> None:
+        self.fetches += self.model.probe_sources >> 1 & 1
+        super().step(push, signals)
+
+
+def differences(seed: int, platform: J3dai | None = None) -> list[str]:
+    """Random lists with drains and late signals: what the counters say otherwise than the bench."""
+    rng, platform = random.Random(seed), platform or machine()
+    with Model(built("", platform), seed=seed) as model:
+        model.reset()
+        bench = Fetches(model, platform, rng, drains=rng.choice([0.0, 0.3, 0.6]))
+        for address in range(L2_WORDS):
+            bench.poke(address, rng.getrandbits(platform.word_bits))
+        tasks: list[Task] = []
+        actions = [4096]
+        while len(tasks) < 70:
+            tasks.append(random_task(rng, platform, actions))
+            if tasks[-1].fields["op"] != SYNC and rng.random() < 0.4:
+                tasks.append(way_back(rng, tasks[-1]))
+        starts = place_lists(bench, rng, tasks)
+        for _ in range(3):
+            bench.step()
+        run(bench, rng, tasks, starts)
+        found = read(model)
+        engine = {counter: model.counters >> 32 * counter & 0xFFFFFFFF for counter in Counter}
+    wrong = [f"{kind.name} {which.name}: {found[kind, which]}, seen {count}"
+             for (kind, which), count in seen(bench, tasks, bench.fetches).items() if found[kind, which] != count]
+    for counter, which in ((Counter.BUSY, TransferCounter.BEATS), (Counter.WAIT_DATA, TransferCounter.WAIT_DATA)):
+        parts = sum(found.get((kind, which), 0) for kind in (Transfer.LOAD, Transfer.STORE, Transfer.SYNC))
+        if parts != engine[counter]:
+            wrong.append(f"{counter.name}: {engine[counter]}, by kind {parts}")
+    if found[Transfer.LOAD, TransferCounter.WAIT_PORT] != engine[Counter.WAIT_PORT]:
+        wrong.append("WAIT_PORT")
+    if sum(found.get((kind, TransferCounter.WAIT_TURN), 0) for kind in Transfer) > engine[Counter.CONTROL]:
+        wrong.append("WAIT_TURN is more than CONTROL")
+    return wrong
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_lists(seed):
+    assert differences(seed) == []
+
+
+@pytest.mark.parametrize("platform", [machine(2, 6), machine(4, 8), machine(16, 2, 8, 16)])
+def test_sizes(platform):
+    assert differences(1, platform) == []
+
+
+def by_hand() -> Counts:
+    """Counters after a list whose counts can be told from the manual alone."""
+    tasks = [
+        Task({"op": LOAD, "clusters": 0b111, "n0": 11}),  # 2 beats, 11 words, 33 delivered
+        Task({"op": LOAD, "clusters": 0b100, "n0": 3, "n1": 2, "l2_step1": 50, "local_step1": 50}),  # 2 beats, 6 words
+        Task({"op": STORE, "clusters": 0b001, "n0": 16, "l2": 100}),  # waits for the LOAD's last beat
+        Task({"op": SYNC, "signal_mask": 1}),  # waits for the STORE's last beat
+        Task({"op": STORE, "clusters": 0b010, "n0": 1, "l2": 200, "wait_mask": 0b010, "wait_semaphore": 3}),
+        Task({"op": SYNC, "wait_mask": 0b110, "wait_semaphore": 5}),
+    ]
+    with Model(built()) as model:
+        model.reset()
+        bench = quiet(model, *tasks)
+        bench.step(push=LIST_BASE)
+        for _ in range(60):  # it waits for cluster 1 now
+            bench.step()
+        waiting = read(model)
+        for _ in range(25):
+            bench.step()
+        assert read(model)[Transfer.STORE, TransferCounter.WAIT_DATA] == (
+            waiting[Transfer.STORE, TransferCounter.WAIT_DATA] + 25), "cycle by cycle"
+        bench.step(signals=1 << 8 + 3)
+        for _ in range(20):
+            bench.step()
+        waiting = read(model)
+        bench.step(signals=1 << 8 + 5)
+        for _ in range(9):
+            bench.step()
+        bench.step(signals=1 << 16 + 5)
+        for _ in range(9):
+            bench.step()
+        found = read(model)
+        assert bench.dones and model.idle
+        # A signal counts in the semaphore a cycle later, and the counters are a cycle late: as many as lie between.
+        assert found[Transfer.SYNC, TransferCounter.WAIT_DATA] - waiting[Transfer.SYNC, TransferCounter.WAIT_DATA] == 12
+    return found
+
+
+def expected() -> Counts:
+    """The counts of `by_hand` that do not depend on when the clusters signalled."""
+    kind, which = Transfer, TransferCounter
+    return {
+        (kind.LOAD, which.DESCRIPTORS): 2, (kind.LOAD, which.BEATS): 4, (kind.LOAD, which.WORDS): 17,
+        (kind.LOAD, which.DELIVERED): 39, (kind.LOAD, which.WAIT_DATA): 0, (kind.LOAD, which.WAIT_TURN): 0,
+        (kind.LOAD, which.WAIT_PORT): 0,
+        (kind.STORE, which.DESCRIPTORS): 2, (kind.STORE, which.BEATS): 3, (kind.STORE, which.WORDS): 17,
+        (kind.STORE, which.DELIVERED): 17, (kind.STORE, which.WAIT_TURN): LOAD_TO_STORE - 1,
+        (kind.SYNC, which.DESCRIPTORS): 2, (kind.SYNC, which.WAIT_TURN): STORE_TO_LOAD - 1,
+        (kind.FETCH, which.BEATS): 2,
+    }
+
+
+def test_counts_by_hand():
+    found = by_hand()
+    assert {key: found[key] for key in expected()} == expected()
+    assert found[Transfer.FETCH, TransferCounter.WAIT_PORT] <= 2
+
+
+def test_drains_hold_up_loads():
+    """A drain in every cycle of the LOAD's first beat but the last: so many cycles are counted, of LOAD alone."""
+    with Model(built()) as model:
+        model.reset()
+        bench = quiet(model, Task({"op": LOAD, "clusters": 1, "n0": 8}))
+        bench.drains = 1.0
+        bench.step(push=LIST_BASE)
+        for _ in range(40):
+            bench.step()
+        assert not bench.loads
+        bench.drains = 0.0
+        before = read(model)[Transfer.LOAD, TransferCounter.WAIT_PORT]
+        assert 30 <= before <= 36
+        for _ in range(10):
+            bench.step()
+        found = read(model)
+        assert len(bench.loads) == 8 and found[Transfer.LOAD, TransferCounter.WAIT_PORT] == before + 1
+        assert found[Transfer.FETCH, TransferCounter.WAIT_PORT] == 0
+
+
+BUGS = [
+    (counters_module, 'late["words"] * late["copies"]', 'late["words"]'),
+    (counters_module, "late[when] & (late[\"kind\"] == kind)", "late[when]"),
+    (counters_module, 'TransferCounter.WORDS: ("beat", late["words"])', 'TransferCounter.WORDS: ("beat", 8)'),
+    (dmpa_module, "transfers.done.eq(finished)", "transfers.done.eq(walk.last)"),
+    (dmpa_module, "waits & ~self.trap", "fetch.next_valid"),
+    (dmpa_module, "self._turning.eq(running & ~self.trap & ~ordered)", "self._turning.eq(running)"),
+    (dmpa_module, "m.d.comb += counters.kind.eq(Transfer.STORE)", "m.d.comb += counters.kind.eq(Transfer.LOAD)"),
+]
+
+
+@pytest.mark.parametrize(("module", "right", "wrong"), BUGS)
+def test_planted_bug_is_caught(monkeypatch, module: ModuleType, right, wrong):
+    name = {counters_module: "TransferCounters", dmpa_module: "Dmpa"}[module]
+    target = "nncosim.hdl.j3dai.dmpa" if module is counters_module else "nncosim.regress.j3dai_dmpa_bench"
+    monkeypatch.setattr(f"{target}.{name}", getattr(planted(module, right, wrong), name))
+    with pytest.raises(AssertionError):
+        test_counts_by_hand()
+        assert differences(1) == []
