@@ -78,7 +78,7 @@ def _sweep(points: Sequence[Point], job: Job, scheduler: str | None, workers: in
 
     workers = min(workers or default_workers(), len(points))
     if scheduler is None and workers == 1:
-        rows = []
+        rows: list[Row] = []
         for point in points:
             say(f"{len(rows)} of {len(points)} points")
             rows.append(run_point(point, job))
