@@ -2,8 +2,8 @@
 """Every word of L2 tagged with what it holds: buffer, word of the buffer, version; and every LOAD held against it.
 
 The tags follow the writes; values do not matter. So a transfer that finds a word of another tensor, of the frame
-before, or nothing, is seen although the value may happen to be the right one. What each descriptor means is in the image's
-traffic table; how the compiler came to its addresses is not asked.
+before, or nothing, is seen although the value may happen to be the right one. What each descriptor means is in the
+image's traffic table; how the compiler came to its addresses is not asked.
 
 Used twice: on the descriptor lists of an image (`check_image`, after linking), and on the accesses that the monitors
 saw at L2's port (`L2Tags.frame`, on RTL).
