@@ -55,6 +55,7 @@ class Layout:
     bits: of one stored element (1, 2, 4, 8, 16, 32). Elements under 8 bits are packed, the first in the low bits.
     windows: if given, the "channels" of a position W are the pixels of a window with their channels, pixel by pixel:
         a position of the W axis is a window, and a channel block holds one.
+    held: channels that a block holds; the rest of it is filling, in the last block and in all others. 0: all it can.
     planes: values of `planes` * `bits` bits are stored as so many tensors, one behind the other, the lowest bits first.
     """
 
@@ -63,6 +64,7 @@ class Layout:
     bits: int = 8
     windows: Windows | None = None
     planes: int = 1
+    held: int = 0
 
     def __post_init__(self) -> None:
         if sorted(self.axes) != sorted(_AXES):
@@ -71,9 +73,16 @@ class Layout:
             raise LayoutError(f"no such layout: {self}")
         if not 1 <= self.planes <= 64 // self.bits or (self.planes > 1 and self.windows is not None):
             raise LayoutError(f"planes and windows do not go together, nor planes of over 64 bits: {self}")
+        if not 0 <= self.held <= self.channel_block or (self.held and (self.windows or self.planes > 1)):
+            raise LayoutError(f"a block cannot hold so many channels, or not with windows or planes: {self}")
+
+    @property
+    def per_block(self) -> int:
+        """Channels of all blocks but the last."""
+        return self.held or self.channel_block
 
     def blocks(self, channels: int) -> int:
-        return -(-channels // self.channel_block)
+        return -(-channels // self.per_block)
 
     def stored(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """What a (C, H, W) tensor is stored as: itself, or (elements of a window, H, windows), or all planes."""
@@ -91,6 +100,8 @@ class Layout:
         out: dict[str, Any] = {"axes": self.axes, "channel_block": self.channel_block, "bits": self.bits}
         if self.planes > 1:
             out["planes"] = self.planes
+        if self.held:
+            out["held"] = self.held
         return out if self.windows is None else {**out, "windows": asdict(self.windows)}
 
     @classmethod
@@ -124,10 +135,11 @@ def to_bytes(array: np.ndarray, layout: Layout, fill: int = 0) -> bytes:
     low, high = -(1 << (layout.bits - 1)), (1 << layout.bits) - 1
     if array.size and (int(array.min()) < low or int(array.max()) > high):
         raise LayoutError(f"values {int(array.min())}..{int(array.max())} do not fit {layout.bits} bits")
-    blocks = layout.blocks(c)
-    full = np.full((blocks * layout.channel_block, h, w), fill, dtype=np.int64)
+    blocks, held = layout.blocks(c), layout.per_block
+    full = np.full((blocks * held, h, w), fill, dtype=np.int64)
     full[:c] = array
-    split = full.reshape(blocks, layout.channel_block, h, w).transpose(0, 2, 3, 1)
+    split = np.full((blocks, h, w, layout.channel_block), fill, dtype=np.int64)
+    split[..., :held] = full.reshape(blocks, held, h, w).transpose(0, 2, 3, 1)
     flat = split.transpose(_order(layout)).reshape(-1) & high
     if layout.bits >= 8:
         return flat.astype(f"<u{layout.bits // 8}").tobytes()
@@ -201,5 +213,5 @@ def from_bytes(data: bytes, shape: tuple[int, int, int], layout: Layout, signed:
     order = _order(layout)
     count = int(np.prod(sizes))
     split = flat[:count].reshape([sizes[axis] for axis in order]).transpose(np.argsort(order))
-    stored = split.transpose(0, 3, 1, 2).reshape(-1, h, w)[:c]
+    stored = split[..., : layout.per_block].transpose(0, 3, 1, 2).reshape(-1, h, w)[:c]
     return stored.copy() if layout.windows is None else _unwindowed(stored, shape, layout.windows)

@@ -9,19 +9,21 @@ from nncosim.compiler.layout import Layout, LayoutError, Windows, from_bytes, si
 LAYOUTS = [
     Layout("CHWc", 16, 8), Layout("HWCc", 1, 8), Layout("CHWc", 1, 8), Layout("HWCc", 8, 4), Layout("CHWc", 4, 2),
     Layout("CHWc", 2, 16), Layout("WHCc", 3, 32), Layout("HCWc", 5, 1),
+    Layout("CHWc", 16, 8, held=12), Layout("HWCc", 4, 4, held=3),
 ]  # fmt: skip
 
 
 def by_hand(array, layout):
     """Element positions by the words of the definition, one at a time."""
     c, h, w = array.shape
-    blocks = -(-c // layout.channel_block)
+    held = layout.held or layout.channel_block
+    blocks = -(-c // held)
     sizes = {"C": blocks, "H": h, "W": w, "c": layout.channel_block}
     out = bytearray(-(-blocks * layout.channel_block * h * w * layout.bits // 8))
     for number, index in enumerate(itertools.product(*(range(sizes[a]) for a in layout.axes))):
         at = dict(zip(layout.axes, index, strict=True))
-        channel = at["C"] * layout.channel_block + at["c"]
-        value = int(array[channel, at["H"], at["W"]]) if channel < c else 0
+        channel = at["C"] * held + at["c"]
+        value = int(array[channel, at["H"], at["W"]]) if channel < c and at["c"] < held else 0
         for bit in range(layout.bits):
             place = number * layout.bits + bit
             out[place // 8] |= (value >> bit & 1) << place % 8
@@ -104,7 +106,7 @@ def test_short_data_is_refused():
         from_bytes(bytes(5), (2, 1, 3), Layout(), signed=False)
 
 
-@pytest.mark.parametrize("wrong", [{"axes": "CHW"}, {"bits": 3}, {"channel_block": 0}])
+@pytest.mark.parametrize("wrong", [{"axes": "CHW"}, {"bits": 3}, {"channel_block": 0}, {"held": 2}])
 def test_impossible_layouts_are_refused(wrong):
     with pytest.raises(LayoutError):
         Layout(**wrong)

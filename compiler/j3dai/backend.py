@@ -33,6 +33,7 @@ from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
+from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.conv import planes_of
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.kernels.j3dai.packed import packed_layout
@@ -245,9 +246,12 @@ def _tasks(layers: Sequence[_Layer], network: Network, views: Mapping[str, str])
 
 
 def tensor_layouts(network: Network, platform: J3dai) -> dict[str, Layout]:
-    """Block planar, but for graph inputs that are packed; whole accumulators byte by byte."""
-    plain = Layout("CHWc", platform.word_bytes, 8)
-    layouts = {name: packed_layout(name, network, platform) or plain for name in network.tensors}
+    """Block planar with evenly filled blocks, but for graph inputs that are packed; whole accumulators byte by byte."""
+    plain, layouts = Layout("CHWc", platform.word_bytes, 8), {}
+    for name in network.tensors:
+        held = held_channels(name, network, platform)
+        even = plain if held == platform.word_bytes else replace(plain, held=held)
+        layouts[name] = packed_layout(name, network, platform) or even
     whole = {name: planes_of(network.tensors[name].type) for name in raw_outputs(network)}
     return layouts | {name: replace(plain, planes=planes) for name, planes in whole.items()}
 
@@ -279,13 +283,13 @@ def _weight_bytes(nest: Nest) -> int:
 
 def _layer_buffers(layer: _Layer) -> list[Buffer]:
     code, plan = layer.code, layer.code.plan
-    line, parameters = plan.platform.line_bytes, plan.parameter_bytes()
+    word, line, parameters = plan.platform.word_bytes, plan.platform.line_bytes, plan.parameter_bytes()
     weights = sum(_weight_bytes(nest) for nest in plan.nests)
     kinds = (("weights", weights),)
-    out = [Buffer(parameter_buffer(plan), "l2", len(parameters), "parameters", line, parameters, parts=kinds)]
+    out = [Buffer(parameter_buffer(plan), "l2", len(parameters), "parameters", word, parameters, parts=kinds)]
     for i, (program, _) in enumerate(code.programs):
         raw = program.to_bytes()
-        out.append(Buffer(program_buffer(plan, i), "l2", len(raw), "program", line, raw))
+        out.append(Buffer(program_buffer(plan, i), "l2", len(raw), "program", word, raw))
     count = sum(len(t.pieces) for t in layer.transfers)
     size = -(-count * DESCRIPTOR_BYTES // line) * line
     out.append(Buffer(layer.list_buffer, "l2", size, "list", line, permanent=True))

@@ -6,10 +6,11 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from nncosim.compiler.errors import Problem
 from nncosim.compiler.arithmetic import Requant
+from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir import Conv, Network, Op, TensorType
 from nncosim.hdl.j3dai.isa import MacOp
+from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, records, requant_of
 from nncosim.kernels.j3dai.packed import packed_input
@@ -68,13 +69,14 @@ class DenseConv(NestKernel):
         assert isinstance(op, Conv) and isinstance(platform, J3dai)
         source = network.tensors[op.inputs[0]]
         in_map, out_map = _maps(op, network)
-        reads = _reads(op, source.shape[0], platform)
+        held = held_channels(source.name, network, platform), held_channels(op.output, network, platform)
+        reads = _reads(op, source.shape[0], held)
         nest = Nest(
             op.name, (Source(source.name, blocks_of(source.shape[0], platform)),), op.output, in_map, out_map,
             len(reads), MacOp.MAC, False, (source.type.signed,), _passes(op, network, platform)[0],
             kernel=(op.weights.shape[2], op.weights.shape[3]), stride=op.stride, dilation=op.dilation, pads=op.pads[:2],
-            pad_value=op.pad_value, lanes=min(source.shape[0], platform.word_bytes), reads=reads,
-            weights=_dense_weights(op, source.shape[0], reads, platform.word_bytes), macs=_macs(op, network),
+            pad_value=op.pad_value, lanes=min(source.shape[0], held[0]), reads=reads,
+            weights=_dense_weights(op, source.shape[0], reads, held, platform.word_bytes), macs=_macs(op, network),
             platform=platform,
         )  # fmt: skip
         nest = _packed(nest, op, network, platform)
@@ -92,11 +94,11 @@ def planes_of(kind: TensorType) -> int:
 
 def _passes(op: Conv, network: Network, platform: J3dai) -> list[tuple[bytes, ...]]:
     """Records of the output's blocks: once, or for whole accumulators once for each of their bytes."""
-    kind = network.tensors[op.output].type
+    kind, held = network.tensors[op.output].type, held_channels(op.output, network, platform)
     if kind.bits <= 8:
-        return [records(requant_of(op), platform)]
+        return [records(requant_of(op), platform, held)]
     channels = network.tensors[op.output].shape[0]
-    return [records(Requant.uniform(channels, s=8 * k), platform, wrap=True) for k in range(planes_of(kind))]
+    return [records(Requant.uniform(channels, s=8 * k), platform, held, wrap=True) for k in range(planes_of(kind))]
 
 
 def _packed(nest: Nest, op: Conv, network: Network, platform: J3dai) -> Nest:
@@ -114,31 +116,36 @@ def _packed(nest: Nest, op: Conv, network: Network, platform: J3dai) -> Nest:
     )  # fmt: skip
 
 
-def _reads(op: Conv, channels: int, platform: J3dai) -> tuple[tuple[int, int], ...]:
-    """Input blocks (first, number) of every output block; the number is the same for all."""
+def _reads(op: Conv, channels: int, held: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Input blocks (first, number) of every output block; the number is the same for all.
+
+    held: channels of a block of the input, of the output.
+    """
     outputs, depth = op.weights.shape[:2]
-    per_group, size = outputs // op.groups, platform.word_bytes
+    per_group = outputs // op.groups
     spans = []
-    for first in range(0, outputs, size):
-        last = min(first + size, outputs) - 1
-        low = first // per_group * depth // size
-        spans.append((low, ((last // per_group + 1) * depth - 1) // size - low + 1))
+    for first in range(0, outputs, held[1]):
+        last = min(first + held[1], outputs) - 1
+        low = first // per_group * depth // held[0]
+        spans.append((low, ((last // per_group + 1) * depth - 1) // held[0] - low + 1))
     count = max(n for _, n in spans)
-    return tuple((min(low, blocks_of(channels, platform) - count), count) for low, _ in spans)
+    return tuple((min(low, -(-channels // held[0]) - count), count) for low, _ in spans)
 
 
-def _dense_weights(op: Conv, channels: int, reads: tuple[tuple[int, int], ...], size: int) -> tuple[bytes, ...]:
-    """The weights of each output block; `size`: channels of a block."""
+def _dense_weights(
+    op: Conv, channels: int, reads: tuple[tuple[int, int], ...], held: tuple[int, int], size: int
+) -> tuple[bytes, ...]:
+    """The weights of each output block. `held` as for `_reads`; `size`: NCBs."""
     outputs, depth, kh, kw = op.weights.shape
     per_group = outputs // op.groups
-    lanes = min(channels, size)
+    lanes = min(channels, held[0])
     out = []
     for b, (low, count) in enumerate(reads):
-        block = np.zeros((size, count * size, kh, kw), dtype=np.int8)
-        for n in range(min(size, outputs - b * size)):
-            start = (b * size + n) // per_group * depth - low * size
-            block[n, start : start + depth] = op.weights[b * size + n]
-        split = block.reshape(size, count, size, kh, kw)[:, :, :lanes]
+        block = np.zeros((size, count * held[0], kh, kw), dtype=np.int8)
+        for n in range(min(held[1], outputs - b * held[1])):
+            start = (b * held[1] + n) // per_group * depth - low * held[0]
+            block[n, start : start + depth] = op.weights[b * held[1] + n]
+        split = block.reshape(size, count, held[0], kh, kw)[:, :, :lanes]
         out.append(split.transpose(1, 3, 4, 2, 0).tobytes())
     return tuple(out)
 
@@ -162,13 +169,14 @@ class DepthwiseConv(NestKernel):
         source = network.tensors[op.inputs[0]]
         in_map, out_map = _maps(op, network)
         channels, _, kh, kw = op.weights.shape
-        count, size = blocks_of(channels, platform), platform.word_bytes
-        full = np.zeros((count * size, kh, kw), dtype=np.int8)
+        count, held = blocks_of(channels, platform), held_channels(op.output, network, platform)
+        full = np.zeros((count * held, kh, kw), dtype=np.int8)
         full[:channels] = op.weights[:, 0]
-        split = full.reshape(count, size, kh, kw).transpose(0, 2, 3, 1)
+        split = np.zeros((count, kh, kw, platform.word_bytes), dtype=np.int8)
+        split[..., :held] = full.reshape(count, held, kh, kw).transpose(0, 2, 3, 1)
         return Nest(
             op.name, (Source(source.name, count),), op.output, in_map, out_map, count, MacOp.MAC, True,
-            (source.type.signed,), records(requant_of(op), platform), kernel=(kh, kw), stride=op.stride,
+            (source.type.signed,), records(requant_of(op), platform, held), kernel=(kh, kw), stride=op.stride,
             dilation=op.dilation, platform=platform, pads=op.pads[:2], pad_value=op.pad_value,
             weights=tuple(block.tobytes() for block in split),
             macs=math.prod(op.weights.shape) * math.prod(network.tensors[op.output].shape[1:]),

@@ -6,6 +6,7 @@ import numpy as np
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir import Concat, Network, Op, Resize
 from nncosim.hdl.j3dai.isa import MacOp
+from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, identity, records
 from nncosim.platforms.base import Platform
@@ -38,9 +39,10 @@ class ConcatKernel(NestKernel):
             first += source.blocks * size
         reads, weights = _selection(origin, first // size, size)
         flat = (1, out.shape[1] * out.shape[2])
+        held = held_channels(op.output, network, platform)
         return Nest(
             op.name, sources, op.output, flat, flat, len(reads), MacOp.MAC, False, (out.type.signed,),
-            records(identity(op, network), platform), reads=reads, weights=weights, platform=platform,
+            records(identity(op, network), platform, held), reads=reads, weights=weights, platform=platform,
         )  # fmt: skip
 
 
@@ -74,8 +76,9 @@ class ResizeKernel(NestKernel):
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
         assert isinstance(op, Resize) and isinstance(platform, J3dai)
         (source,) = network.op_inputs(op)
+        held = held_channels(op.output, network, platform)
         return Nest(
             op.name, (Source(source.name, blocks_of(source.shape[0], platform)),), op.output, source.shape[1:],
             source.shape[1:], blocks_of(source.shape[0], platform), MacOp.ADD, True, (source.type.signed,),
-            records(identity(op, network), platform), upsample=op.factors, platform=platform,
+            records(identity(op, network), platform, held), upsample=op.factors, platform=platform,
         )  # fmt: skip

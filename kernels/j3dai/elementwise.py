@@ -5,6 +5,7 @@ from __future__ import annotations
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir import Network, Op, Pool
 from nncosim.hdl.j3dai.isa import MacOp
+from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, records, requant_of
 from nncosim.platforms.base import Platform
@@ -37,10 +38,11 @@ class PoolKernel(NestKernel):
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
         assert isinstance(op, Pool) and isinstance(platform, J3dai)
         (source,), out = network.op_inputs(op), network.tensors[op.output]
+        held = held_channels(op.output, network, platform)
         return Nest(
             op.name, _sources(op, network, platform), op.output, source.shape[1:], out.shape[1:],
             blocks_of(out.shape[0], platform), MacOp.MAX if op.mode == "max" else MacOp.ADD, True,
-            (source.type.signed,), records(requant_of(op), platform),
+            (source.type.signed,), records(requant_of(op), platform, held),
             kernel=op.kernel, stride=op.stride, pads=op.pads[:2], pad_value=op.pad_value, platform=platform,
         )  # fmt: skip
 
@@ -55,9 +57,10 @@ class RequantizeKernel(NestKernel):
         assert isinstance(platform, J3dai)
         (source,) = network.op_inputs(op)
         flat = (1, source.shape[1] * source.shape[2])
+        held = held_channels(op.output, network, platform)
         return Nest(
             op.name, _sources(op, network, platform), op.output, flat, flat, blocks_of(source.shape[0], platform),
-            MacOp.ADD, True, (source.type.signed,), records(requant_of(op), platform), platform=platform,
+            MacOp.ADD, True, (source.type.signed,), records(requant_of(op), platform, held), platform=platform,
         )  # fmt: skip
 
 
@@ -79,8 +82,9 @@ class AddKernel(NestKernel):
         assert isinstance(platform, J3dai)
         a, b = network.op_inputs(op)
         flat = (1, a.shape[1] * a.shape[2])
+        held = held_channels(op.output, network, platform)
         return Nest(
             op.name, _sources(op, network, platform), op.output, flat, flat, blocks_of(a.shape[0], platform),
-            MacOp.ADD, True, (a.type.signed, b.type.signed), records(requant_of(op), platform), pair=True,
+            MacOp.ADD, True, (a.type.signed, b.type.signed), records(requant_of(op), platform, held), pair=True,
             platform=platform,
         )  # fmt: skip

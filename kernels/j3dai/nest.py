@@ -185,11 +185,11 @@ def identity(op: Op, network: Network) -> Requant:
     return Requant.uniform(tensor.shape[0], lo=low, hi=high)
 
 
-def records(requant: Requant, platform: J3dai, wrap: bool = False) -> tuple[bytes, ...]:
+def records(requant: Requant, platform: J3dai, held: int, wrap: bool = False) -> tuple[bytes, ...]:
     """Requantization records of each block of channels: one set an operand, in `isa.RequantRecord`'s layout.
 
     The first of two sets holds (m_a, c), the second m_b, s, the bounds and the rounding.
-    wrap: nothing is clipped, the low 8 bits are what is wanted.
+    held: channels in a block. wrap: nothing is clipped, the low 8 bits are what is wanted.
     """
     count, size = blocks_of(requant.channels, platform), platform.word_bytes
     out = [b""] * count
@@ -197,13 +197,14 @@ def records(requant: Requant, platform: J3dai, wrap: bool = False) -> tuple[byte
         c = requant.c if operand == 0 else np.zeros_like(requant.c)
         packed = _pack(m, c, requant, wrap)
         for b in range(count):
-            out[b] += b"".join(packed[b * size : (b + 1) * size]).ljust(_RECORD_BYTES * size, b"\0")
+            out[b] += b"".join(packed[b * held : (b + 1) * held]).ljust(_RECORD_BYTES * size, b"\0")
     return tuple(out)
 
 
 def _pack(m: np.ndarray, c: np.ndarray, r: Requant, wrap: bool) -> list[bytes]:
     """One record a channel. Checks the ranges of whole arrays by encoding their extremes."""
-    values = {"m": m, "c": c, "s": r.s, "lo": r.lo, "hi": r.hi, "rounding": r.rounding, "wrap": np.full(r.channels, int(wrap))}
+    wraps = np.full(r.channels, int(wrap))
+    values = {"m": m, "c": c, "s": r.s, "lo": r.lo, "hi": r.hi, "rounding": r.rounding, "wrap": wraps}
     places = []
     for name, array in values.items():
         for extreme in (array.min(), array.max()):

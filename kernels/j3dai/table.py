@@ -5,6 +5,7 @@ from __future__ import annotations
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir import Network, Op, Table
 from nncosim.hdl.j3dai.isa import MacOp
+from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, identity, records
 from nncosim.platforms.base import Platform
@@ -38,9 +39,10 @@ class TableKernel(NestKernel):
         assert isinstance(op, Table) and isinstance(platform, J3dai)
         (source,), out = network.op_inputs(op), network.tensors[op.output]
         flat, count = (1, source.shape[1] * source.shape[2]), blocks_of(source.shape[0], platform)
+        held = held_channels(op.output, network, platform)
         return Nest(
             op.name, (Source(source.name, count),), op.output, flat, flat, count, MacOp.TABLE, True, (out.type.signed,),
-            records(identity(op, network), platform), lanes=min(source.shape[0], platform.word_bytes),
+            records(identity(op, network), platform, held), lanes=min(source.shape[0], held),
             platform=platform,
             table=bytes(value & 0xFF for value in op.values),
         )  # fmt: skip

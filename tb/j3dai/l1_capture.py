@@ -156,14 +156,15 @@ class _Canvas:
     """A tensor being put together: bytes (block, row, column, channel in the block)."""
 
     def __init__(self, tensor: _Inside, rng: np.random.Generator):
-        (c, h, w), size = tensor.shape, tensor.layout.channel_block
+        (c, h, w), size, held = tensor.shape, tensor.layout.channel_block, tensor.layout.per_block
         self.tensor = tensor
-        self.bytes = rng.integers(0, 256, (-(-c // size), h, w, size), dtype=np.uint8)
+        self.bytes = rng.integers(0, 256, (tensor.layout.blocks(c), h, w, size), dtype=np.uint8)
         self.seen = np.zeros(self.bytes.shape[:3], bool)
         self.by = np.zeros(self.bytes.shape[:3], np.int8)
         self.dispute = ""
-        rest = c - (self.bytes.shape[0] - 1) * size
-        self.real = np.ones((self.bytes.shape[0], size), bool)
+        rest = c - (self.bytes.shape[0] - 1) * held
+        self.real = np.zeros((self.bytes.shape[0], size), bool)
+        self.real[:, :held] = True
         self.real[-1, rest:] = False
 
     def paint(self, piece: _Piece, records: npt.NDArray[np.void], l1_words: int) -> None:
@@ -188,7 +189,7 @@ class _Canvas:
         n = int(np.argmax((self.bytes[place] != data[i]) & self.real[place[0]]))
         kind = np.int8 if self.tensor.signed else np.uint8
         before, now = self.bytes[place][n : n + 1].view(kind)[0], data[i][n : n + 1].view(kind)[0]
-        index = f"{int(place[0]) * self.bytes.shape[3] + n}, {int(place[1])}, {int(place[2])}"
+        index = f"{int(place[0]) * self.tensor.layout.per_block + n}, {int(place[1])}, {int(place[2])}"
         self.dispute = (
             f"{self.tensor.name}[{index}] was computed twice: as {before} by cluster {int(self.by[place])}, then as "
             f"{now} by cluster {cluster}"
