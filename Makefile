@@ -18,12 +18,12 @@ PARTS := platforms hdl kernels compiler tb regress
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: demo test lint setup timing-tools clean
+.PHONY: demo test lint setup timing-tools wave-tools clean
 
 demo: setup
 	@$(BIN)/python -m nncosim.tb.demo
 
-test: setup timing-tools
+test: setup timing-tools wave-tools
 	$(BIN)/python -m pytest tests regress -n $(JOBS) $(PYTEST_ARGS)
 
 # mypy does not follow an editable install's mapping of folders to packages: it gets them as links.
@@ -42,6 +42,10 @@ $(STAMP): pyproject.toml
 
 timing-tools:
 	@command -v sta >/dev/null && test -f $(LIBERTY) || .ci/debian opensta qflow-tech-osu018
+
+# What Verilator's FST waveforms are compiled with.
+wave-tools:
+	@printf '#include <lz4.h>\n#include <zlib.h>\n' | $(or $(CXX),g++) -E -x c++ - >/dev/null 2>&1 || .ci/debian liblz4-dev zlib1g-dev
 
 clean:
 	rm -rf build out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,11 +2,12 @@
 """Fixtures and options of the regressions: see nncosim.tb.pytest_plugin."""
 
 import pytest
+from nncosim.regress import harness
 from nncosim.tb import pytest_plugin
 from nncosim.tb.pytest_plugin import driver, pytest_generate_tests, pytest_runtest_makereport, rng, rtl_bench, seed
 
 __all__ = ["driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng", "rtl_bench",
-           "seed"]
+           "seed", "waveforms_of_networks"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,6 +15,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     pytest_plugin.pytest_addoption(parser)
     group = parser.getgroup("nncosim")
     group.addoption("--update-baselines", action="store_true", help="write this run's cycles to regress/baselines.json")
+
+
+@pytest.fixture(autouse=True)
+def waveforms_of_networks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory,
+                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``--waves``, networks that `nncosim.regress.harness` runs on the RTL leave waveforms in a folder of the test."""
+    if request.config.getoption("--waves"):
+        name = "".join(c if c.isalnum() else "_" for c in request.node.name)[:60]
+        monkeypatch.setattr(harness, "WAVES", tmp_path_factory.mktemp(f"waves_{name}"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

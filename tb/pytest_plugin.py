@@ -60,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=1, help="seed of all random stimuli (default 1)")
     group.addoption("--backend", choices=BACKENDS, help="run on this backend only (default: on each)")
     group.addoption("--driver", choices=DRIVERS, help="what drives the RTL (default: cocotb, or what a test prefers)")
-    group.addoption("--waves", action="store_true", help="write waveforms of RTL benches (VCD, in the test's folder)")
+    group.addoption("--waves", action="store_true", help="write waveforms of RTL benches, in the test's folder")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

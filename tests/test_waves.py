@@ -16,7 +16,6 @@ from nncosim.tb.j3dai.waves import groups, instruction_words, trace_conditions
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import build
 from nncosim.tb.waves import Group, Line, Trace, changes, save_file, trace_format, variables, write_save_file
-
 from test_names import Outer
 
 
