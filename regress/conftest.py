@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def waveforms_of_networks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory,
                           monkeypatch: pytest.MonkeyPatch) -> None:
-    """With ``--waves``, networks that `nncosim.regress.harness` runs on the RTL leave waveforms in a folder of the test."""
+    """With ``--waves``, networks that `nncosim.regress.harness` runs on the RTL leave waveforms in a folder."""
     if request.config.getoption("--waves"):
         name = "".join(c if c.isalnum() else "_" for c in request.node.name)[:60]
         monkeypatch.setattr(harness, "WAVES", tmp_path_factory.mktemp(f"waves_{name}"))
