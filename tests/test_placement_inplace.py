@@ -8,6 +8,8 @@ import pytest
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.image import Image
 from nncosim.compiler.inplace import BEFORE, BEHIND, Life, Lives, clashes, forbidden, live_peak
+from nncosim.compiler.j3dai.interleave import interleaved
+from nncosim.compiler.j3dai.tiling import ranked
 from nncosim.compiler.placement import Buffer, PlacementError, place, unified
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.hdl.formats import encode
@@ -257,3 +259,44 @@ def test_a_descriptor_that_the_table_does_not_name_is_an_error(tight):
     with pytest.raises(Exception, match="traffic table"):
         check_image(Image(tight.image.segments, schedule={**tight.image.schedule, "traffic": traffic},
                           tiles=tight.image.tiles), tight.platform)  # fmt: skip
+
+
+LAYERS = {
+    "depthwise": lambda b, x: b.depthwise(x),
+    "separable": lambda b, x: b.conv(b.depthwise(x), 64, 1),
+    "residual": lambda b, x: b.add(x, b.conv(b.depthwise(x), 64, 1)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_take_plans_that_need_less_where_their_fastest_do_not_fit(name):
+    """Tiles are small, so the fastest plan reads rows again after their neighbours' results are written."""
+    small = PLATFORM.with_parameters(l1_bytes=16 * 1024)
+    b = NetworkBuilder(2)
+    whole = b.build(name, b.conv(LAYERS[name](b, b.input(64, 48, 32)), 16, 3, 2))
+    free = compile_network(whole, small)
+    for less in (4096, 16384):
+        limit = (free.memory[0].peak - less) // small.line_bytes * small.line_bytes
+        compiled = compile_network(whole, small.with_parameters(l2_bytes=limit))
+        assert compiled.memory[0].peak <= limit
+        assert compiled.predicted_cycles < 1.2 * free.predicted_cycles
+        run = run_compiled(compiled, "iss", frames=2)
+        assert run.result.diagnosis is None
+        assert all(t.wrong == 0 for t in run.comparison.tensors)
+
+
+def tiles_of(regions):
+    return sorted((region.channel, step.tile.y0, step.tile.x0, step.b0) for region in regions for step in region.steps)
+
+
+def test_dealt_out_tiles_are_the_same_tiles():
+    b = NetworkBuilder(2)
+    compiled = compile_network(b.build("rows", b.depthwise(b.input(64, 96, 64))), PLATFORM)
+    plan = next(p for p in ranked(compiled.lowered.private[0].code.plan.nest, PLATFORM) if p.grid.rows > 1)
+    dealt = interleaved(plan)
+    assert dealt is not None and dealt != plan and interleaved(dealt) is None
+    assert tiles_of(dealt.regions) == tiles_of(plan.regions)
+    assert sorted(len(r.steps) for r in dealt.regions) == sorted(len(r.steps) for r in plan.regions)
+    for region in dealt.regions:
+        rows = [step.tile.y0 for step in region.steps]
+        assert rows == sorted(rows)
