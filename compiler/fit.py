@@ -24,21 +24,19 @@ class Room:
 
     memory: where the weights lie throughout a run, and every tensor that an operator leaves for another.
     element_bits: what an element of a tensor or a weight takes at least.
-    block_channels: output channels whose weights are stored together; equal blocks may be stored once.
     most_fused: operators that may run as one, so that tensors between them need not lie there. A group is a chain in
         which each operator is the only reader of the one before.
     """
 
     memory: str
     element_bits: int
-    block_channels: int
     most_fused: int
 
 
 @dataclass(frozen=True)
 class Least:
-    """Bytes at least. weights: of each operator, without blocks that an earlier one has. tensors: the largest that have
-    to be there at a time, and at: the operator at which they are."""
+    """Bytes at least. weights: of each operator, without channels that are equal to earlier ones. tensors: the largest
+    that have to be there at a time, and at: the operator at which they are."""
 
     weights: Mapping[str, int]
     tensors: Mapping[str, int]
@@ -61,14 +59,11 @@ def _weights(network: Network, room: Room) -> dict[str, int]:
     for op in network.ops:
         if not isinstance(op, Conv):
             continue
-        size = 0
-        for start in range(0, op.weights.shape[0], room.block_channels):
-            block = np.ascontiguousarray(op.weights[start : start + room.block_channels]).astype(np.int8)
-            content = block.tobytes()
-            if content not in seen:
-                seen.add(content)
-                size += block.size * room.element_bits // 8
-        out[op.name] = size
+        # Equal blocks may be stored once, however channels are put into blocks: so count equal channels once.
+        channels = op.weights.reshape(op.weights.shape[0], -1).astype(np.int8)
+        new = {row.tobytes() for row in channels} - seen
+        seen |= new
+        out[op.name] = len(new) * channels.shape[1] * room.element_bits // 8
     return out
 
 

@@ -16,7 +16,7 @@ from nncosim.regress.builder import NetworkBuilder, mobilenet_like, random_netwo
 from nncosim.regress.cases import CASES, chain
 from nncosim.regress.harness import compile_digits
 
-APART = Room("l2", 8, 16, 1)
+APART = Room("l2", 8, 1)
 """Of a machine that fuses nothing."""
 
 
@@ -59,7 +59,7 @@ def test_what_two_operators_read_cannot_stay_inside():
     assert sum(least_need(with_output, replace(APART, most_fused=9)).tensors.values()) == 4096 + 512
 
 
-def test_equal_blocks_of_weights_count_once():
+def test_equal_channels_of_weights_count_once():
     network = straight(16, 32)
     (op,) = network.ops
     assert isinstance(op, Conv)
