@@ -66,11 +66,13 @@ def test_other_platforms(name, settings):
 
 
 def test_a_wrong_weight_is_seen():
-    def spoil(machine):
-        used = np.flatnonzero(machine.l2[: 1 << 16] != Machine(PLATFORM, seed=SEED).l2[: 1 << 16])
-        machine.l2[used[300]] ^= 0x10
+    network = case("conv3x3_16").build(SEED)
+    weights = compile_network(network, PLATFORM).placement.address["conv.parameters"] + 256  # behind the records
 
-    assert run(case("conv3x3_16").build(SEED), frames=1, spoil=spoil)[1] == ["y"]
+    def spoil(machine):
+        machine.l2[weights + 100] ^= 0x10
+
+    assert run(network, frames=1, spoil=spoil)[1] == ["y"]
 
 
 @pytest.mark.parametrize(("name", "share"), [("conv3x3_128", 0.85), ("conv1x1_128", 0.85), ("dw3x3_128", 0.38)])
