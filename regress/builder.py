@@ -23,10 +23,15 @@ from nncosim.compiler.ir import (
     TensorType,
 )
 
-__all__ = ["INT8", "UINT8", "NetworkBuilder", "fit", "mobilenet_like", "random_network"]
+__all__ = [
+    "INT8", "RELU6", "UINT8", "NetworkBuilder", "fit", "inverted_residuals", "mobilenet_like", "random_network",
+    "separable",
+]  # fmt: skip
 
 INT8 = TensorType(8, True, (Fraction(1, 64),), 0, -128, 127)
 UINT8 = TensorType(8, False, (Fraction(1, 64),), 0, 0, 255)
+RELU6 = TensorType(8, False, (Fraction(6, 200),), 0, 0, 200)
+"""An activation that ends before its byte does."""
 
 
 def fit(
@@ -162,6 +167,23 @@ def mobilenet_like(seed: int, h: int, w: int, classes: int = 100) -> Network:
                 at = b.add(before, at)
     at = b.conv(at, 160, 1, kind=UINT8)
     return b.build("mobilenet_like", b.conv(b.mean(at), classes, 1))
+
+
+def inverted_residuals(seed: int, channels: int = 24, size: tuple[int, int] = (24, 32), count: int = 2) -> Network:
+    """Blocks as MobileNetV2 has them: widen by 6, depthwise 3x3, back, sum."""
+    b = NetworkBuilder(seed)
+    at = b.conv(b.input(16, *size), channels, 1)
+    for _ in range(count):
+        wide = b.depthwise(b.conv(at, 6 * channels, 1, kind=RELU6), 3, 1, RELU6)
+        at = b.add(b.conv(wide, channels, 1), at)
+    return b.build("inverted_residuals", at)
+
+
+def separable(seed: int, channels: int, size: tuple[int, int], out: int, stride: int) -> Network:
+    """A block as MobileNetV1 has them: depthwise 3x3, pointwise."""
+    b = NetworkBuilder(seed)
+    at = b.depthwise(b.input(channels, *size), 3, stride, RELU6)
+    return b.build("separable", b.conv(at, out, 1, kind=RELU6))
 
 
 def random_network(seed: int, steps: int = 14) -> Network:

@@ -29,7 +29,16 @@ from nncosim.compiler.ir import (
     TensorType,
 )
 from nncosim.compiler.overflow import accumulator_bounds
-from nncosim.regress.builder import INT8, UINT8, NetworkBuilder, fit, mobilenet_like, random_network
+from nncosim.regress.builder import (
+    INT8,
+    UINT8,
+    NetworkBuilder,
+    fit,
+    inverted_residuals,
+    mobilenet_like,
+    random_network,
+    separable,
+)
 
 __all__ = ["CASES", "Case", "case", "chain", "random_inputs"]
 
@@ -300,6 +309,9 @@ CASES: tuple[Case, ...] = (
     _case("resize_2x11", resize, 16, 3, 4, 2, 11),
     # several layers
     _case("chain", chain),
+    _case("separable", separable, 40, (21, 30), 72, 1),
+    _case("separable_s2", separable, 40, (60, 96), 56, 2),
+    _case("inverted_residuals", inverted_residuals, 24, (24, 32), 1),
     *(_case(f"random{i}", lambda seed, i=i: random_network(1000 * i + seed)) for i in range(6)),
     _case("mobilenet_like", mobilenet_like, 48, 64, tags="large"),
     # the performance targets

@@ -6,7 +6,6 @@ python -m nncosim.regress.fusion MODEL.onnx [--set clusters=4 ...]
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,11 @@ from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir import Network, TensorType
 from nncosim.compiler.j3dai.backend import J3daiBackend
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.regress.builder import INT8, UINT8, NetworkBuilder
+from nncosim.regress.builder import INT8, RELU6, UINT8, NetworkBuilder
 from nncosim.tb.report_table import plain_table
 from rich.console import Console
 
-__all__ = ["compile_fused", "gains", "inverted_residuals", "random_chain"]
-
-RELU6 = TensorType(8, False, (Fraction(6, 200),), 0, 0, 200)
-"""An activation that ends before its byte does."""
-
+__all__ = ["compile_fused", "gains", "random_chain"]
 
 def random_chain(seed: int, index: int) -> Network:
     """Pointwise, depthwise, pooling, requantization and sums one after the other, in sizes that divide nothing."""
@@ -60,16 +55,6 @@ def _block(b: NetworkBuilder, rng: np.random.Generator, at: str, kind: Any) -> s
     if b.shapes[at] == b.shapes[before]:
         at = b.add(*((at, before) if rng.random() < 0.5 else (before, at)), kind())
     return at
-
-
-def inverted_residuals(seed: int, channels: int = 24, size: tuple[int, int] = (24, 32), count: int = 2) -> Network:
-    """Blocks as MobileNetV2 has them: widen by 6, depthwise 3x3, back, sum."""
-    b = NetworkBuilder(seed)
-    at = b.conv(b.input(16, *size), channels, 1)
-    for _ in range(count):
-        wide = b.depthwise(b.conv(at, 6 * channels, 1, kind=RELU6), 3, 1, RELU6)
-        at = b.add(b.conv(wide, channels, 1), at)
-    return b.build("inverted_residuals", at)
 
 
 def compile_fused(network: Network, fusion: str = "cost", platform: J3dai = PLATFORM) -> Compiled:

@@ -9,8 +9,9 @@ from nncosim.compiler.image import Image
 from nncosim.compiler.placement import PlacementError
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
+from nncosim.regress.builder import inverted_residuals, separable
 from nncosim.regress.cases import random_inputs
-from nncosim.regress.fusion import compile_fused, gains, inverted_residuals, random_chain
+from nncosim.regress.fusion import compile_fused, gains, random_chain
 from nncosim.regress.harness import run_compiled
 from nncosim.tb.j3dai.capture import pack_input, places
 from nncosim.tb.j3dai.iss import Machine
@@ -67,7 +68,7 @@ def test_weights_that_come_in_parts():
 
 
 def test_fusing_by_cost_is_not_slower():
-    network = inverted_residuals(3)
+    network = separable(3, 40, (60, 96), 56, 2)
     fused, apart = compile_fused(network), compile_fused(network, "off")
     found = gains(fused, apart)
     assert found and sum(together for _, _, together, _ in found) < sum(alone for *_, alone in found)

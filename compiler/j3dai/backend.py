@@ -331,7 +331,8 @@ def _runs(layers: Sequence[_Layer], platform: J3dai) -> list[int]:
 
 def _inside_places(network: Network, lowered: Lowered, layers: Sequence[_Layer]) -> list[TensorPlace]:
     """Tensors that stay in L1. A piece: which of its cluster's programs in the inference writes it, the cluster, the
-    number of the first line and how many among those that the program's results make, L1 word, rows, columns."""
+    number of the first line and how many among those that the program's results make, L1 word, rows, columns, and
+    the width of the map as these count it."""
     out = []
     for index, layer in enumerate(layers):
         plan = layer.code.plan
@@ -340,7 +341,7 @@ def _inside_places(network: Network, lowered: Lowered, layers: Sequence[_Layer])
         pieces: dict[str, list[tuple[int, ...]]] = {name: [] for name in layer.inside}
         for m in plan.made():
             run = sum(before.clusters >> m.cluster & 1 for before in layers[:index])
-            rectangle = (m.tile.y0, m.tile.y1, m.tile.x0, m.tile.x1)
+            rectangle = (m.tile.y0, m.tile.y1, m.tile.x0, m.tile.x1, m.width)
             pieces[m.tensor].append((run, m.cluster, m.first, m.lines, m.address, *rectangle))
         for name, found in pieces.items():
             tensor, layout = network.tensors[name], lowered.layouts[name]

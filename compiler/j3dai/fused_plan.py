@@ -38,7 +38,9 @@ class External:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Nests of which each reads what the one before wrote. Their maps are (rows, columns) as they are in L2.
+    """Nests of which each reads what the one before wrote.
+
+    Their maps are (rows, columns) as they are in L2, or all of them one row of all pixels.
 
     chained: per member the number of the source that the member before wrote; None for the first.
     """
@@ -101,7 +103,7 @@ class Made:
     """Where and when a cluster writes a tile of a tensor that stays in L1.
 
     first: number of its first line among those that the cluster's results make in this layer. lines: their number.
-    address: word in L1. tile: which rows and columns, packed.
+    address: word in L1. tile: which rows and columns, packed, of a map that is walked as rows of `width` pixels.
     """
 
     tensor: str
@@ -110,7 +112,7 @@ class Made:
     lines: int
     address: int
     tile: Tile
-    blocks: int
+    width: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +197,9 @@ class FusedPlan:
                 for i, (nest, tile) in enumerate(zip(self.nests, tiles, strict=True)):
                     lines = _lines(nest, tile)
                     if i + 1 < len(self.nests):
-                        at, blocks = self.middle_at[i], nest.out_blocks
-                        yield Made(nest.output, region.cluster, line, lines, at, tile, blocks)
+                        yield Made(
+                            nest.output, region.cluster, line, lines, self.middle_at[i], tile, nest.out_map[1]
+                        )
                     line += lines
 
     @property

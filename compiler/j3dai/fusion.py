@@ -91,8 +91,9 @@ def _unflattened(nest: Nest, network: Network) -> Nest:
 
 
 def group_of(network: Network, nests: Sequence[Nest]) -> Group:
-    """Nests of which each reads what the one before writes."""
-    members = tuple(_unflattened(nest, network) for nest in nests)
+    """Nests of which each reads what the one before writes; maps stay rows where that is how all of them walk."""
+    rows = all(flat(nest) and nest.in_map[0] == nest.out_map[0] == 1 for nest in nests)
+    members = tuple(nest if rows else _unflattened(nest, network) for nest in nests)
     chained: list[int | None] = [None]
     for before, nest in pairwise(members):
         chained.append(next(j for j, s in enumerate(nest.sources) if s.tensor == before.output))
@@ -193,7 +194,7 @@ def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> 
     """The fastest plan that was found; None if none fits. Groups of one shape get one plan.
 
     Args:
-        limit: plans that take more cycles by estimate are not looked at.
+        limit: None too if all take more cycles than that by estimate.
     """
     key = tuple(nest.shape for nest in group.members), group.chained, platform, limit
     if key not in _KNOWN:
@@ -218,8 +219,9 @@ def _choose(group: Group, platform: J3dai, limit: float | None) -> LayerCode | N
     if limit is not None and _least(group, platform) > limit:
         return None
     found = [(_estimate(p), i, p) for i, p in enumerate(_plans(group, platform))]
-    plans = [item for item in found if limit is None or item[0] <= limit]
-    best, others = fastest(plans, _FINALISTS, 1.1)
+    if limit is not None and min((estimate for estimate, _, _ in found), default=limit) > limit:
+        return None
+    best, others = fastest(found, _FINALISTS, 1.1)
     return best and replace(best, alternatives=tuple(others))
 
 

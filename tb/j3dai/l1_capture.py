@@ -47,6 +47,7 @@ class _Piece:
     y1: int
     x0: int
     x1: int
+    width: int  # of the map as y and x count it
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ class _Canvas:
         data, at = records["data"][valid], target[valid]
         if not len(at):
             return
-        b, y, x = at // (rows * columns), at // columns % rows + piece.y0, at % columns + piece.x0
+        b, pixel = at // (rows * columns), (at // columns % rows + piece.y0) * piece.width + at % columns + piece.x0
+        y, x = np.divmod(pixel, self.bytes.shape[2])
         again = self.seen[b, y, x] & ((self.bytes[b, y, x] != data) & self.real[b]).any(axis=1)
         if again.any() and not self.dispute:
             self._object(int(np.argmax(again)), (b, y, x), data, piece.cluster)
