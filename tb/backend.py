@@ -109,6 +109,7 @@ class Bench(Protocol):
 
     backends: tuple[str, ...]
     drivers: Mapping[str, tuple[str, ...]]  # backend -> drivers, the default first; () where there is no choice
+    # Optional: `waveforms`, the backends that can write one. Only they are given a `trace`.
 
     def run(
         self,

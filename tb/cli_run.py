@@ -22,7 +22,7 @@ from nncosim.tb.cli_options import (
 from nncosim.tb.files import prepare_directory, prepare_file, write_files
 from nncosim.tb.program import Program, compile_model, is_image, load_image, read_source
 from nncosim.tb.report_table import print_report
-from nncosim.tb.run import RunOptions, choose, run_program
+from nncosim.tb.run import RunOptions, check_trace, choose, run_program
 from nncosim.tb.waves import trace_format
 
 __all__ = ["run_command"]
@@ -57,7 +57,10 @@ def _program(
             raise click.UsageError(f"{source} is an image for {platform.name!r}, not for {platform_name!r}")
         return program, platform, overrides
     platform, overrides = resolve_platform(platform_name, settings)
-    choose(get_bench(platform), platform, options.backend, options.driver)
+    bench = get_bench(platform)
+    backend, _ = choose(bench, platform, options.backend, options.driver)
+    if options.trace is not None:
+        check_trace(bench, platform, backend)
     return compile_model(source, data, platform, overrides, say), platform, overrides
 
 

@@ -26,8 +26,8 @@ from nncosim.tb.timeline import TIMELINE, timeline_npz
 from nncosim.tb.versions import versions
 from nncosim.tb.waves import Trace
 
-__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_frames", "choose", "execute", "make_frames", "run_program",
-           "trace_of"]
+__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_frames", "check_trace", "choose", "execute", "make_frames",
+           "run_program", "trace_of"]
 
 HANG_FACTOR = 4
 """An inference past this many times its predicted cycles is a hang."""
@@ -113,6 +113,9 @@ def execute(
     """Run the image on the platform's bench, bounded by `HANG_FACTOR` times the predicted cycles."""
     bench = get_bench(platform)
     backend, driver = choose(bench, platform, options.backend, options.driver)
+    trace = trace_of(program, options)
+    if trace is not None:
+        check_trace(bench, platform, backend)
     return bench.run(
         platform,
         program.image,
@@ -122,8 +125,20 @@ def execute(
         seed=options.seed,
         progress=progress,
         limit_cycles=HANG_FACTOR * max(program.predicted_cycles, program.repeat_cycles or 0),
-        trace=trace_of(program, options),
+        trace=trace,
     )
+
+
+def check_trace(bench: Bench, platform: Platform, backend: str) -> None:
+    """Refuse a waveform of a backend that has none.
+
+    Raises:
+        BenchError: It has none; names those that have.
+    """
+    able = tuple(getattr(bench, "waveforms", ()))
+    if backend not in able:
+        help_ = f"use --backend {' or '.join(able)}" if able else "no backend of this platform has; leave --trace out"
+        raise BenchError(f"backend {backend!r} of platform {platform.name!r} has no signals to trace; {help_}")
 
 
 def trace_of(program: Program, options: RunOptions) -> Trace | None:

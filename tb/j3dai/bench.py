@@ -22,6 +22,7 @@ class J3daiBench:
     """Backends: rtl (the Verilated SoC; drivers cocotb and direct) and iss (the instruction-set simulator)."""
 
     backends: ClassVar[tuple[str, ...]] = ("rtl", "iss")
+    waveforms: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
 
     def run(
@@ -47,7 +48,7 @@ class J3daiBench:
             raise BenchError(f"the bench of J3DAI runs the platform 'j3dai', not {platform.name!r}")
         if backend == "iss":
             if trace is not None:
-                raise BenchError("the iss has no signals to trace; use --backend rtl for a waveform")
+                raise BenchError("the iss has no signals to trace; use the backend rtl for a waveform")
             return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed)
         if backend != "rtl":
             raise BenchError(f"J3DAI has no backend {backend!r}; it has {', '.join(self.backends)}")
