@@ -74,7 +74,7 @@ struct Beat {
     bool valid = false;
     uint8_t clusters = 0;
     uint32_t space = 0, l2 = 0, local = 0, count = 0, list = 0;
-    uint8_t data[LINE];
+    uint8_t data[LINE] = {};  // also of the words that a short beat has not: they are logged
 };
 
 // What is told when a descriptor's last beat has landed.
