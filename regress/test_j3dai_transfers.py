@@ -10,10 +10,12 @@ from nncosim.hdl.j3dai import dmpa as dmpa_module
 from nncosim.hdl.j3dai.isa import DmpaOp
 from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, Counter, Transfer, TransferCounter
 from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
-from nncosim.platforms.j3dai import J3dai
+from nncosim.platforms.j3dai import PLATFORM, J3dai
+from nncosim.regress.harness import compile_digits, run_compiled
 from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, Bench, Task, built, machine
 from nncosim.regress.j3dai_planted import planted
 from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, random_task, run, way_back
+from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.model import Model
 
 LOAD, STORE, SYNC = DmpaOp.LOAD.value, DmpaOp.STORE.value, DmpaOp.SYNC.value
@@ -175,6 +177,28 @@ def test_drains_hold_up_loads():
         found = read(model)
         assert len(bench.loads) == 8 and found[Transfer.LOAD, TransferCounter.WAIT_PORT] == before + 1
         assert found[Transfer.FETCH, TransferCounter.WAIT_PORT] == 0
+
+
+def test_simulator_and_rtl_agree():
+    """The shipped network, twice: every counter of every layer."""
+    compiled = compile_digits()
+    runs = [run_compiled(compiled, backend, frames=2) for backend in ("iss", "rtl")]
+    assert [run.problems() for run in runs] == [[], []]
+    iss, rtl = ([interval.transfers for frame in run.result.frames for interval in frame.intervals] for run in runs)
+    assert iss == rtl
+    total = {which: sum(moved["load"][which] for moved in rtl) for which in ("words", "delivered", "wait_turn")}
+    assert total["delivered"] > total["words"] > 0, "there are broadcasts"
+    assert sum(moved["fetch"]["beats"] for moved in rtl) >= len(rtl), "a list has a line at least"
+
+
+def test_simulating_several_cycles_at_a_time_counts_the_same():
+    image, found = compile_digits().image.to_bytes(), []
+    for batch in (True, False):
+        machine = Machine(PLATFORM, data=False, batch=batch)
+        machine.load_elf(image)
+        result = machine.run_frame(100_000)
+        found.append([result.transfers, *(entry.transfers for entry in result.lists)])
+    assert found[0] == found[1] and found[0][0]["load"]["beats"]
 
 
 BUGS = [
