@@ -270,9 +270,10 @@ class _Transfers:
         space = Space(int(self.rng.integers(3)))
         if space == Space.L1 and drain and self.obey:
             return
+        line, size = self.shape
+        free = min(_FREE_IMEM // size, len(self.after.imem) - 2 * line)
         memory, first = {Space.L1: (self.after.l1, _VOLATILE), Space.WMEM: (self.after.wmem, _FREE_WMEM),
-                         Space.IMEM: (self.after.imem, _FREE_IMEM // self.shape[1])}[space]
-        line = self.shape[0]
+                         Space.IMEM: (self.after.imem, free)}[space]
         address, mask = int(self.rng.integers(first, len(memory) - line)), int(self.rng.integers(1, 1 << line))
         words = self.rng.integers(0, 256, self.shape, dtype=np.uint8)
         for i in range(line):
