@@ -27,7 +27,7 @@ class PlacementError(NncosimError):
     """What has to lie in a memory is more than the memory holds.
 
     missing: bytes by which. step: the layer at which most is in use, "" where nobody knows; alive: (buffer, bytes) of
-    what shares the memory then.
+    what shares the memory then, and of what is more than the room by itself.
     """
 
     def __init__(self, text: str, missing: int = 0, step: str = "", alive: tuple[tuple[str, int], ...] = ()):
@@ -233,7 +233,9 @@ def _refuse(
     elif largest_tensor is not None and largest_tensor.size > room:
         hints.append(f"{largest_tensor.name} alone is {largest_tensor.size:,} bytes")
     hints.append("a smaller input, narrower layers" + (", fewer weights" if kinds else "") + " or a larger memory")
-    return PlacementError(text + "; " + "; ".join(hints) + " would help", need - memory.size_bytes, step, tuple(alive))
+    single = [(b.name, b.size) for b in moving if b.size > room and (b.name, b.size) not in alive]
+    text += "; " + "; ".join(hints) + " would help"
+    return PlacementError(text, need - memory.size_bytes, step, (*alive, *single))
 
 
 def _kinds(roots: Iterable[Buffer]) -> dict[str, int]:
