@@ -87,7 +87,7 @@ def test_a_network_that_fits_only_fused():
     check(compiled, "iss")
 
 
-def test_a_wrong_parameter_of_the_first_member_is_seen_in_its_own_tensor():
+def test_a_wrong_parameter_of_the_first_member_is_seen_in_its_own_tensor(backend):
     compiled = compile_fused(inverted_residuals(5, count=1), "prefer")
     step = groups(compiled)[0]
     address = L2_BASE + compiled.placement.address[f"{step['name']}.parameters"]
@@ -97,7 +97,7 @@ def test_a_wrong_parameter_of_the_first_member_is_seen_in_its_own_tensor():
         position = image.index(at.data) + address - at.address
         return image[:position] + bytes(b ^ 0x55 for b in image[position : position + 4]) + image[position + 4 :]
 
-    run = run_compiled(compiled, "iss", spoil=spoil)
+    run = run_compiled(compiled, backend, spoil=spoil)
     assert run.comparison.first.tensor == step["inside"][0]
 
 
