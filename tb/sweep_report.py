@@ -89,11 +89,15 @@ def _number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _result(row: Row) -> Text:
+def _reason(row: Row) -> str:
+    """The whole reason; of a defect, whose traceback goes to stderr, its last line."""
+    return row.reason.splitlines()[-1] if row.verdict == DEFECT and row.reason else row.reason
+
+
+def _result(row: Row, reasons: Sequence[str]) -> Text:
     if row.verdict != "pass":
-        # The whole reason; of a defect, whose traceback goes to stderr, its last line.
-        text = row.reason.splitlines()[-1] if row.verdict == DEFECT and row.reason else row.reason
-        return Text(f"{row.verdict}: {text}" if text else row.verdict, style="red")
+        mark = f" ({reasons.index(_reason(row)) + 1})" if row.reason else ""
+        return Text(f"{row.verdict}{mark}", style="red")
     if row.confirmed:
         good = row.confirmed["verdict"] == "pass"
         text = f"{row.confirmed['backend']}: {_number(row.confirmed['cycles'])} cycles, {row.confirmed['verdict']}"
@@ -101,7 +105,10 @@ def _result(row: Row) -> Text:
     return Text("bit-exact", style="green")
 
 
-def _table(rows: Sequence[Row], grid: Mapping[str, Sequence[int]], front: frozenset[int]) -> Table:
+def _table(
+    rows: Sequence[Row], grid: Mapping[str, Sequence[int]], front: frozenset[int], reasons: Sequence[str]
+) -> Table:
+    """A row a point. `reasons`: those under the table, by number in it."""
     table = plain_table()
     several = len({row.point.subject for row in rows}) > 1
     if several:
@@ -116,7 +123,7 @@ def _table(rows: Sequence[Row], grid: Mapping[str, Sequence[int]], front: frozen
         cells += [_number(row.point.settings[name]) for name in grid]
         cells += [_number(row.cycles), _number(row.mac_per_cycle, 1), share]
         cells += [_number(row.in_use_bytes), _number(row.sram_bytes)]
-        table.add_row(*cells, "*" if row.point.number in front else "", _result(row))
+        table.add_row(*cells, "*" if row.point.number in front else "", _result(row, reasons))
     return table
 
 
@@ -127,7 +134,12 @@ def print_sweep(
     front = pareto_front(rows)
     names = ", ".join(subject.name for subject in job.subjects)
     console.print(Text(f"{names} on {job.platform.name}, backend {backend}", style="bold"), "")
-    console.print(_table(rows, grid, front), "")
+    reasons = list(dict.fromkeys(_reason(row) for row in rows if row.verdict != "pass" and row.reason))
+    console.print(_table(rows, grid, front, reasons), "")
+    for number, reason in enumerate(reasons, 1):
+        console.print(Text(f"({number}) {reason}"))
+    if reasons:
+        console.print("")
     for number, subject in enumerate(job.subjects):
         best = [row for row in rows if row.point.number in front and row.point.subject == number]
         if not best:

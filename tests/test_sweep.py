@@ -142,7 +142,8 @@ def test_two_models_on_a_grid(command, tmp_path):
     status, text, err = command("m.onnx", "n.onnx", *GRID, *ALONE, "--out", tmp_path / "o",
                                 "--json", tmp_path / "r.json")  # fmt: skip
     assert status == 0 and err == "", err
-    assert "'data' holds 512 bytes" in text and "Pareto front of n.onnx" in text and "bit-exact" in text
+    assert text.count("'data' holds 512 bytes") == 1 and text.count("refused (1)") == 6 and "(2)" not in text
+    assert "Pareto front of n.onnx" in text and "bit-exact" in text
     lines = lines_of(tmp_path / "o" / "sweep.csv")
     settings = list(itertools.product(("m.onnx", "n.onnx"), ("4", "16", "64"), ("512", "32768")))
     assert [(line["model"], line["lanes"], line["data_bytes"]) for line in lines] == settings
@@ -212,7 +213,7 @@ def test_a_scheduler_that_does_not_answer(command, monkeypatch, tmp_path, addres
 def test_a_wrong_bit_in_one_point_fails_the_sweep(command, bench, tmp_path):
     bench(TwoBackends(iss=16))
     status, text, _ = command("m.onnx", "--grid", "lanes=4,16,64", *ALONE, "--out", tmp_path / "o")
-    assert status == 1 and "mismatch: first wrong element: y[0, 0, 0]" in text
+    assert status == 1 and "mismatch (1)" in text and "(1) first wrong element: y[0, 0, 0]" in text
     lines = lines_of(tmp_path / "o" / "sweep.csv")
     assert [line["verdict"] for line in lines] == ["pass", "mismatch", "pass"]
     assert [line["pareto"] for line in lines] == ["False", "False", "True"]
@@ -252,7 +253,7 @@ def test_a_defect_in_one_point_leaves_the_others(command, bench, tmp_path):
     bench(FailingBench())
     status, text, err = command("m.onnx", "--grid", "lanes=4,32,64", *ALONE, "--out", tmp_path / "o")
     assert status == 3 and "ZeroDivisionError: planted" in err and "defect of nncosim" in err
-    assert "defect: ZeroDivisionError: planted" in text
+    assert "defect (1)" in text and "(1) ZeroDivisionError: planted" in text
     assert [line["verdict"] for line in lines_of(tmp_path / "o" / "sweep.csv")] == ["pass", "defect", "pass"]
 
 
