@@ -23,6 +23,17 @@ PLATFORM = J3dai(clusters=1, l2_bytes=64 * 1024)
 SMALL = J3dai(clusters=1, l2_bytes=64 * 1024, l1_bytes=8 * 1024, wmem_bytes=4 * 1024, imem_bytes=2 * 1024)
 
 
+def shaped(ncbs: int, pes: int) -> J3dai:
+    """A machine with memories of as many words as the default one's."""
+    return J3dai(clusters=1, ncbs_per_cluster=ncbs, pes_per_ncb=pes, l2_bytes=64 * 1024, l1_bytes=4096 * ncbs,
+                 wmem_bytes=2048 * ncbs)
+
+
+OTHERS = {f"{ncbs}x{pes}": shaped(ncbs, pes) for ncbs, pes in ((8, 4), (8, 16), (32, 4), (32, 16))}
+CODE = 1024
+"""Byte of L2 at which the program lies, behind a line of descriptors."""
+
+
 def placed(program: Program, platform: J3dai, pc: int) -> np.ndarray:
     """IMEM with the program from `pc` on, wrapping at its end."""
     imem = np.zeros(platform.imem_bytes, np.uint8)
@@ -37,11 +48,13 @@ def run_program(
     """Load the program by the DMPA, run it on cluster 0; its memories start as given."""
     machine = Machine(platform, seed=seed, batch=batch)
     code = placed(program, platform, pc)
-    lists = DescriptorList()
-    lists.load(l2=8, clusters=1, local=address(Space.IMEM, 0), n0=len(code) // 16, signal_mask=1, signal_semaphore=7)
+    lists, word = DescriptorList(platform), platform.word_bytes
+    lists.load(l2=CODE // word, clusters=1, local=address(Space.IMEM, 0), n0=len(code) // word, signal_mask=1,
+               signal_semaphore=7)
     lists.sync(wait_mask=1, wait_semaphore=7)
-    machine.l2[:128] = np.frombuffer(lists.to_bytes(), np.uint8)
-    machine.l2[128 : 128 + len(code)] = code
+    raw = np.frombuffer(lists.to_bytes(), np.uint8)
+    machine.l2[: len(raw)] = raw
+    machine.l2[CODE : CODE + len(code)] = code
     machine.core.l1[0], machine.core.wmem[0] = l1, wmem
 
     def script(host: ScriptHost) -> Iterator[None]:
@@ -68,14 +81,15 @@ def check(program: Program, platform: J3dai, seed: int, wmem: np.ndarray, pc: in
     single, same = run_program(program, platform, seed, l1, wmem, pc, batch=False)
     assert same == result
     np.testing.assert_array_equal(single.core.l1, machine.core.l1)
-    np.testing.assert_array_equal(machine.core.l1[0].reshape(-1, 16), expected.reshape(-1, 16))
-    return np.flatnonzero((expected != l1).reshape(-1, 16).any(axis=1))
+    shape = (-1, platform.word_bytes)
+    np.testing.assert_array_equal(machine.core.l1[0].reshape(shape), expected.reshape(shape))
+    return np.flatnonzero((expected != l1).reshape(shape).any(axis=1))
 
 
-def random_records(rng: random.Random, wmem: np.ndarray) -> None:
-    """32 records at the start of WMEM: half of them bring accumulators of 9 to 22 bits into the range of a byte, half
-    are nonsense."""
-    for n in range(32):
+def random_records(rng: random.Random, wmem: np.ndarray, platform: J3dai = PLATFORM) -> None:
+    """Two sets of records at the start of WMEM: half of them bring accumulators of 9 to 22 bits into the range of a
+    byte, half are nonsense."""
+    for n in range(2 * platform.ncbs_per_cluster):
         bits = rng.randrange(1, 31)
         m, c, s = rng.randrange(1 << bits - 1, 1 << bits), rng.randrange(1 << 10), bits + rng.randrange(0, 15)
         lo, hi = rng.choice([-256, -128]), rng.choice([127, 255])
@@ -97,22 +111,23 @@ def random_registers(rng: random.Random, p: Program) -> None:
            rng.randrange(-32, 32), rng.randrange(-256, 256))
 
 
-def random_mac(rng: random.Random, **fields: int) -> dict[str, int]:
+def random_mac(rng: random.Random, platform: J3dai = PLATFORM, **fields: int) -> dict[str, int]:
+    lanes = platform.ncbs_per_cluster
     return {
         "depthwise": rng.randrange(2), "signed_a": rng.randrange(2), "first": rng.randrange(2),
-        "lane": rng.randrange(16), "advance": rng.randrange(2), "lanes": rng.randrange(16),
+        "lane": rng.randrange(lanes), "advance": rng.randrange(2), "lanes": rng.randrange(lanes),
         "rewind_w": rng.randrange(2), "next_w": rng.randrange(2), "pset": rng.randrange(2), **fields,
     }
 
 
-@pytest.mark.parametrize("platform", [PLATFORM, SMALL], ids=["default", "small"])
+@pytest.mark.parametrize("platform", [PLATFORM, SMALL, *OTHERS.values()], ids=["default", "small", *OTHERS])
 @pytest.mark.parametrize("seed", range(6))
 def test_random_accumulation(platform: J3dai, seed: int) -> None:
     """Any registers, any operation: accumulate over several jobs, then drain one job and look."""
     rng = random.Random(seed)
     wmem = np.random.default_rng(seed).integers(0, 256, platform.wmem_bytes, dtype=np.uint8)
-    random_records(rng, wmem)
-    p = Program()
+    random_records(rng, wmem, platform)
+    p = Program(platform)
     p.ldp(0, 0)
     p.ldp(1, 16)
     p.seto(rng.randrange(6, 30), rng.randrange(2))
@@ -125,26 +140,27 @@ def test_random_accumulation(platform: J3dai, seed: int) -> None:
             p.setw(rng.randrange(1 << 14))
         if rng.random() < 0.5:
             p.addw(rng.randrange(-8192, 8192))
-        p.mac(rng.choice(list(MacOp)), **random_mac(rng, repeat=rng.randrange(3)))
+        p.mac(rng.choice(list(MacOp)), **random_mac(rng, platform, repeat=rng.randrange(3)))
         p.addb(Agu.A, rng.randrange(-8192, 8192), rng.randrange(-20, 20), rng.randrange(-20, 20))
         drain = rng.choice([Drain.WRITE, Drain.KEEP, Drain.ADD, Drain.WRITE])
-        p.mac(rng.choice(list(MacOp)), **random_mac(rng, last=1, first=rng.random() < 0.2), drain=drain)
+        p.mac(rng.choice(list(MacOp)), **random_mac(rng, platform, last=1, first=rng.random() < 0.2), drain=drain)
         p.fence()
         if rng.random() < 0.5:
             p.addb(Agu.O, rng.randrange(-8192, 8192), rng.randrange(-2, 3))
     p.signal(7)
     p.halt()
-    assert len(check(p, platform, seed, wmem)) > 8
+    assert len(check(p, platform, seed, wmem)) > (8 if platform.pes_per_ncb >= 8 else 2)
 
 
+@pytest.mark.parametrize("platform", [PLATFORM, *OTHERS.values()], ids=["default", *OTHERS])
 @pytest.mark.parametrize("drain", list(Drain))
 @pytest.mark.parametrize("seed", range(4))
-def test_random_jobs(drain: Drain, seed: int) -> None:
+def test_random_jobs(drain: Drain, seed: int, platform: J3dai) -> None:
     """Many jobs that drain, reading from one half of L1 and writing to the other."""
     rng = random.Random(100 * seed + drain.value)
-    wmem = np.random.default_rng(seed).integers(0, 256, PLATFORM.wmem_bytes, dtype=np.uint8)
-    random_records(rng, wmem)
-    p = Program()
+    wmem = np.random.default_rng(seed).integers(0, 256, platform.wmem_bytes, dtype=np.uint8)
+    random_records(rng, wmem, platform)
+    p = Program(platform)
     p.ldp(0, 0)
     p.ldp(1, 16)
     for k in range(4):
@@ -163,13 +179,13 @@ def test_random_jobs(drain: Drain, seed: int) -> None:
         p.setw(rng.randrange(32, 1000))
         op = rng.choice(list(MacOp))
         if op is MacOp.TABLE:
-            p.setw(rng.randrange(0, 1024) & ~7)
-        p.mac(op, **random_mac(rng, last=1, repeat=rng.randrange(3, 20)), drain=drain)
+            p.setw(rng.randrange(0, 1024) & ~15)
+        p.mac(op, **random_mac(rng, platform, last=1, repeat=rng.randrange(3, 20)), drain=drain)
         p.fence()
     p.signal(7)
     p.halt()
-    changed = check(p, PLATFORM, seed, wmem)
-    assert (len(changed) > 50) == (drain is not Drain.KEEP)
+    changed = check(p, platform, seed, wmem)
+    assert (len(changed) > (50 if platform.pes_per_ncb >= 8 else 20)) == (drain is not Drain.KEEP)
     assert not len(changed) or changed.min() >= 2048
 
 
