@@ -20,6 +20,9 @@ __all__ = ["Ahead", "prefetch"]
 _LAYERS = 3
 """How many lists ahead of its own something may be loaded."""
 
+_BUSY = 0.75
+"""Share of a layer's cycles in which the DMPA may be busy before what it does for others costs time."""
+
 
 @dataclass(frozen=True)
 class Ahead:
@@ -47,7 +50,7 @@ class _Range:
 class _List:
     """A layer's list being made. own: the layer's transfers in order, `early` those for later layers.
 
-    slack: cycles in which the DMPA would have nothing to do.
+    slack: cycles that the DMPA has left for later layers.
     """
 
     code: LayerCode
@@ -125,7 +128,7 @@ def prefetch(codes: Sequence[LayerCode], platform: J3dai) -> list[Ahead]:
             else:
                 lists[at].early.append(transfer)
                 lists[at].slack -= cost
-        this.slack = max(0, code.cycles - busy)
+        this.slack = max(0, int(_BUSY * code.cycles) - busy)
     return [Ahead(each.code, each.ranges[Space.IMEM].start, each.merged()) for each in lists]
 
 
