@@ -51,9 +51,11 @@ def test_every_tensor_and_layer_is_described(compiled):
     image = Image.from_bytes(compiled.image.to_bytes())
     tiles = read_tiles(image)
     assert set(tiles) == set(compiled.network.tensors)
-    assert [s["name"] for s in image.schedule["steps"]] == [op.name for op in compiled.network.ops]
+    steps = image.schedule["steps"]
+    assert [name for s in steps for name in s["members"]] == [op.name for op in compiled.network.ops]
     assert tiles["x0"].role == "input" and tiles["x0"].written_by == ()
-    assert tiles["t5"].role == "output" and tiles["t5"].written_by == (5,)
+    assert tiles["t5"].role == "output" and tiles["t5"].written_by == (len(steps) - 1,)
+    assert {n for n, t in tiles.items() if t.pieces} == {n for s in steps for n in s["inside"]}
     assert {n: t.tensor for n, t in tiles.items()} == dict(compiled.network.tensors)
 
 
