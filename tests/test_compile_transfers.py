@@ -1,5 +1,6 @@
 """The order of transfers and the folding of loops: each checker is shown what it has to catch."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -142,11 +143,12 @@ def chain_codes(platform=PLATFORM):
     return codes
 
 
-@pytest.mark.parametrize("bits", [1024, 128])
-def test_early_loads_touch_nothing_that_is_in_use(bits):
-    platform = PLATFORM.with_parameters(dmpa_bits=bits)
-    codes = chain_codes(platform)
-    layers = prefetch(codes, platform)
+@pytest.mark.parametrize("busy", [False, True])
+def test_early_loads_touch_nothing_that_is_in_use(busy):
+    codes = chain_codes()
+    if busy:  # every second list has no time for others
+        codes = [replace(code, cycles=code.cycles * (k % 2)) for k, code in enumerate(codes)]
+    layers = prefetch(codes, PLATFORM)
     owner = {p.buffer: k for k, code in enumerate(codes) for t in code.transfers for p in t.pieces if is_code(p)}
     moved = []
     for number, layer in enumerate(layers):
@@ -155,7 +157,7 @@ def test_early_loads_touch_nothing_that_is_in_use(bits):
                 if is_code(p) and owner[p.buffer] != number:
                     moved.append(owner[p.buffer] - number)
                     assert not any(touches(p, between) for between in layers[number : owner[p.buffer]])
-    assert len(moved) > 10 and min(moved) > 0 and (max(moved) > 1 or bits == 1024)
+    assert len(moved) > 10 and min(moved) > 0 and (max(moved) > 1 or not busy)
 
 
 def is_code(piece):

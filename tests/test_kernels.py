@@ -20,7 +20,8 @@ from nncosim.kernels.j3dai.packed import packed_layout
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import CASES, case, random_inputs
 
-OTHERS = ("chain", "random", "concat", "packed_read", "whole")  # several operators, or more than requantized results
+# Several operators, or more than requantized results.
+OTHERS = ("chain", "random", "concat", "packed_read", "separable", "inverted", "whole")
 SMALL = [c for c in CASES if not c.tags & {"large"} and not c.name.startswith(OTHERS)]
 
 
