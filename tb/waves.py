@@ -159,7 +159,7 @@ def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: 
 
 
 _WINDOW, _NAMES, _TREE = 1600, 260, 230  # pixels: the window, of which the names and the tree of the design have a part
-_CYCLES = 60  # seen at first
+_CYCLES = 40  # seen at first
 
 
 def _zoom(edges: Sequence[int]) -> float:
