@@ -2,20 +2,26 @@
 """Counters of the DMPA by kind of transfer: against what a bench sees on the wires, and against counts made by hand."""
 
 import random
+from dataclasses import replace
 from types import ModuleType
 
+import numpy as np
 import pytest
+from nncosim.compiler.j3dai.firmware import compile_host
 from nncosim.hdl.j3dai import counters as counters_module
 from nncosim.hdl.j3dai import dmpa as dmpa_module
 from nncosim.hdl.j3dai.isa import DmpaOp
-from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, Counter, Transfer, TransferCounter
+from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, TRANSFER_ENGINE, Counter, Transfer, TransferCounter
 from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.regress.harness import compile_digits, run_compiled
+from nncosim.regress import test_j3dai_host_counters as host_counters
+from nncosim.regress.harness import compile_case, compile_digits, random_inputs, run_compiled, simulation
 from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, Bench, Task, built, machine
 from nncosim.regress.j3dai_planted import planted
 from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, random_task, run, way_back
+from nncosim.tb.j3dai.build import host_memory_path
 from nncosim.tb.j3dai.iss import Machine
+from nncosim.tb.j3dai.rtl import load_image, write_inputs
 from nncosim.tb.model import Model
 
 LOAD, STORE, SYNC = DmpaOp.LOAD.value, DmpaOp.STORE.value, DmpaOp.SYNC.value
@@ -199,6 +205,29 @@ def test_simulating_several_cycles_at_a_time_counts_the_same():
         result = machine.run_frame(100_000)
         found.append([result.transfers, *(entry.transfers for entry in result.lists)])
     assert found[0] == found[1] and found[0][0]["load"]["beats"]
+
+
+def test_the_host_reads_them(monkeypatch):
+    """A program on the real core stores every counter, those that do not exist included, when the layer is done."""
+    monkeypatch.setattr(host_counters, "ENGINES", tuple(TRANSFER_ENGINE + kind for kind in Transfer))
+    monkeypatch.setattr(host_counters, "Counter", TransferCounter)
+    compiled = compile_case(host_counters.CASE, 1)
+    program = compile_host(host_counters.firmware(compiled.image.schedule["steps"]), PLATFORM)
+    others = tuple(s for s in compiled.image.segments if not s.memory.startswith("host"))
+    with Model(simulation(PLATFORM), seed=1) as model:
+        model.poison(1)
+        load_image(model, PLATFORM, replace(compiled.image, segments=(*program, *others)))
+        model.reset(cycles=4)
+        write_inputs(model, compiled.image, random_inputs(compiled.network, 1))
+        model.frame = 1
+        model.tick()
+        model.frame = 0
+        model.run_until("frames_done", 1, 10 * compiled.predicted_cycles)
+        memory = model.memory(host_memory_path("dmem"), np.uint8).reshape(-1).view("<u4")
+        count = len(Transfer) * len(TransferCounter)
+        stored = [int(word) for word in memory[host_counters.AT // 4 :][:count]]
+        assert stored == [model.probe_transfers >> 32 * k & 0xFFFFFFFF for k in range(count)]
+    assert stored[Transfer.LOAD * len(TransferCounter) + TransferCounter.DELIVERED] > 0
 
 
 BUGS = [
