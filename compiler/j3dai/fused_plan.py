@@ -335,4 +335,4 @@ def _fit(
 
 def fusable(nest: Nest) -> bool:
     """Whether a nest can be a member: no tables in L1, no packed input."""
-    return nest.op is not MacOp.TABLE and nest.interleave == 1 and (nest.pair or len(nest.sources) == 1)
+    return nest.op is not MacOp.TABLE and not nest.columns and (nest.pair or len(nest.sources) == 1)
