@@ -118,7 +118,7 @@ def _records(rng: np.random.Generator, count: int, group: int | None) -> list[in
 
     With `group`, the first of them divides as that one would.
     """
-    words = []
+    words: list[int] = []
     for number in range(_GROUPS):
         for _ in range(count):
             shift = int(rng.integers(20, 31))

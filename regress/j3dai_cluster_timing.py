@@ -48,7 +48,8 @@ class Timeline:
             if opcode in (Opcode.FENCE, Opcode.HALT):
                 earliest = max(earliest, self._last_issue + pipeline_cycles(self.pes))
             if opcode == Opcode.LDP:
-                earliest = max(earliest, self._set_used[fields["pset"]] + parameter_cycles(self.pes), self._records_read)
+                used = self._set_used[fields["pset"]]
+                earliest = max(earliest, used + parameter_cycles(self.pes), self._records_read)
                 self._records_read = earliest + record_lines(self.pes)
             self.executes = earliest
             if opcode == Opcode.MAC:

@@ -9,6 +9,7 @@ from nncosim.hdl.j3dai import cluster, drain, fetch
 from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp, Opcode
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.timing import pipeline_cycles
+from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_cluster_bench import (
     BENCH_PLATFORM,
     Program,
@@ -22,7 +23,6 @@ from nncosim.regress.j3dai_cluster_bench import (
 )
 from nncosim.regress.j3dai_cluster_timing import Timeline
 from nncosim.regress.j3dai_planted import planted
-from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.verilate import BuiltModel
 
 
@@ -107,7 +107,8 @@ def _layer(kernel: int, stride: int, depthwise: bool, blocks: int = 2, platform:
     for d, (count, step, xstep) in enumerate([(groups, pes, pes), (height // stride, width // stride, 0), (1, 0, 0)]):
         words.append(instruction(Opcode.SETD, agu=Agu.O, dim=d, count=count, step=step, xstep=xstep))
     words.append(instruction(Opcode.MAC, op=MacOp.MAC, depthwise=depthwise, signed_a=1, first=1, last=1, advance=1,
-                             lanes=lanes & 15, lanes_high=lanes >> 4, rewind_w=1, drain=Drain.WRITE, repeat=groups * (height // stride) - 1))
+                             lanes=lanes & 15, lanes_high=lanes >> 4, rewind_w=1, drain=Drain.WRITE,
+                             repeat=groups * (height // stride) - 1))
     return words
 
 

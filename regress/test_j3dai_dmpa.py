@@ -17,6 +17,7 @@ from nncosim.hdl.j3dai.timing import (
     STORE_TO_L2,
     STORE_TO_LOAD,
 )
+from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_dmpa_bench import (
     ACTION_BASE,
     CLUSTERS,
@@ -28,7 +29,6 @@ from nncosim.regress.j3dai_dmpa_bench import (
     built,
     machine,
 )
-from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.model import Model
 
 
@@ -57,7 +57,8 @@ def random_task(rng: random.Random, platform: J3dai, actions: list[int]) -> Task
         source = (fields["clusters"] & -fields["clusters"]).bit_length() - 1
         fields["wait_mask"] |= 1 << source
         fields |= {"local": actions[0], "local_step1": n0, "local_step2": n0 * max(1, n1)}
-        task.writes = {(source, actions[0] + i): rng.getrandbits(platform.word_bits) for i in range(n0 * max(1, n1) * max(1, n2))}
+        words = range(actions[0], actions[0] + n0 * max(1, n1) * max(1, n2))
+        task.writes = {(source, word): rng.getrandbits(platform.word_bits) for word in words}
         actions[0] += len(task.writes)
     return task
 

@@ -92,7 +92,8 @@ def test_fence_waits_for_the_pipeline() -> None:
         p.nop()
         return cycles(p)
     # Then NOP and SIGNAL; without FENCE, SIGNAL waits one cycle for the sequencer.
-    assert run(True).cycles - run(False).cycles == timing.pipeline_cycles(PLATFORM.pes_per_ncb) + 2 * timing.CONTROLLER_CYCLES - 1
+    pipeline = timing.pipeline_cycles(PLATFORM.pes_per_ncb)
+    assert run(True).cycles - run(False).cycles == pipeline + 2 * timing.CONTROLLER_CYCLES - 1
 
 
 @pytest.mark.parametrize("words, beats", [(8, 1), (9, 2), (80, 10), (1, 1)])
