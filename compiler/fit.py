@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from nncosim.compiler.ir import Conv, Network, Tensor
+from nncosim.compiler.ir import Concat, Conv, Network, Op, Tensor
 from nncosim.compiler.placement import PlacementError
 from nncosim.platforms.base import Platform
 
@@ -26,11 +26,13 @@ class Room:
     element_bits: what an element of a tensor or a weight takes at least.
     most_fused: operators that may run as one, so that tensors between them need not lie there. A group is a chain in
         which each operator is the only reader of the one before.
+    unfused: kinds of operators whose result always lies there, even if it has one reader.
     """
 
     memory: str
     element_bits: int
     most_fused: int
+    unfused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,20 +78,35 @@ def _readers(network: Network) -> dict[str, list[str]]:
     return readers
 
 
+def _outside(op: Op, maker: Mapping[str, Op], bound: set[str], most: int) -> set[frozenset[str]]:
+    """What a group that ends in `op` may read from the memory: one set for each way of beginning it."""
+    found = {frozenset(op.inputs)}
+    for name in op.inputs:
+        if most > 1 and name not in bound and name in maker:
+            others = frozenset(op.inputs) - {name}
+            found |= {others | before for before in _outside(maker[name], maker, bound, most - 1)}
+    return found
+
+
 def _moments(network: Network, room: Room) -> list[tuple[str, tuple[str, ...]]]:
     """(operator, tensors that have to be in the memory as a whole at a time); "" for the run's begin and end.
 
     A tensor with one reader may stay within a fused group; one of `most_fused` in a row does not, the smallest at best.
-    An operator finds all its inputs there but one, which the group may have made.
+    A group finds there all that its members read, but for what they read of each other. What a Concat reads may lie
+    inside its result, and counts alone only.
     """
     readers = _readers(network)
+    maker = {op.output: op for op in network.ops}
     bound = {*network.inputs, *network.outputs, *(name for name, users in readers.items() if len(users) != 1)}
+    bound |= {op.output for op in network.ops if op.kind in room.unfused}
     sizes = {name: _bytes(tensor, room) for name, tensor in network.tensors.items()}
-    moments: list[tuple[str, tuple[str, ...]]] = [("", network.inputs), ("", network.outputs)]
+    joined = {name for op in network.ops if isinstance(op, Concat) for name in op.inputs}
+    moments = [("", tuple(name for name in names if name not in joined)) for names in (network.inputs, network.outputs)]
     for op in network.ops:
-        own = tuple(dict.fromkeys(op.inputs))
-        fused = max((name for name in own if name not in bound), key=lambda name: sizes[name], default=None)
-        moments.append((op.name, tuple(name for name in own if name != fused)))
+        ways = [names - joined for names in _outside(op, maker, bound, room.most_fused)]
+        least = min(ways, key=lambda names: (sum(sizes[name] for name in names), sorted(names)))
+        moments.append((op.name, tuple(sorted(least))))
+        moments += [(op.name, (name,)) for name in op.inputs if name in bound]
         window = [op.output]
         while len(window) < room.most_fused and window[-1] not in bound:
             window.append(readers[window[-1]][0])

@@ -115,7 +115,7 @@ class J3daiBackend:
     def room(self, platform: Platform) -> Room:
         """Everything lies in L2; in L1 there is what a tile needs, and what passes between fused operators."""
         assert isinstance(platform, J3dai)
-        return Room("l2", 8, MOST_MEMBERS)
+        return Room("l2", 8, MOST_MEMBERS, ("resize",))  # as fusion links operators
 
     def candidates(
         self, op: Op, network: Network, platform: Platform
