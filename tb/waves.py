@@ -131,7 +131,6 @@ def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: 
     edges = [time for time, _ in changes(trace, clock)] or [0]
     marked = [time for time, _ in changes(trace, marks)[1:]] if marks in known else []
     path = save_file(trace)
-    filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
     with path.open("w") as file:
         save = GTKWSave(file)
         save.dumpfile(str(trace.resolve()), abspath=True)
@@ -145,18 +144,24 @@ def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: 
         save.signals_width(_NAMES)
         for scope in open_scopes:
             save.treeopen(f"{scope}.")
-        for group in groups:
-            lines = [line for line in group.lines if line.name in known]
-            if not lines:
-                continue
-            with save.group(group.title, closed=group.closed):
-                for line in lines:
-                    bits = known[line.name]
-                    table = _filter(trace, line, bits, filters) if line.words else None
-                    name = f"{line.name}[{bits - 1}:0]" if bits > 1 else line.name
-                    save.trace(name, alias=line.label or line.name.rpartition(".")[2], datafmt=line.format,
-                               color=line.color, translate_filter_file=str(table) if table else None)
+        _show(save, trace, groups, known)
     return path
+
+
+def _show(save: GTKWSave, trace: Path, groups: Sequence[Group], known: Mapping[str, int]) -> None:
+    """The signals, and the files that turn values into words."""
+    filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
+    for group in groups:
+        lines = [line for line in group.lines if line.name in known]
+        if not lines:
+            continue
+        with save.group(group.title, closed=group.closed):
+            for line in lines:
+                bits = known[line.name]
+                table = _filter(trace, line, bits, filters) if line.words else None
+                name = f"{line.name}[{bits - 1}:0]" if bits > 1 else line.name
+                save.trace(name, alias=line.label or line.name.rpartition(".")[2], datafmt=line.format,
+                           color=line.color, translate_filter_file=str(table) if table else None)
 
 
 _WINDOW, _NAMES, _TREE = 1600, 260, 230  # pixels: the window, of which the names and the tree of the design have a part
