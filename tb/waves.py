@@ -107,6 +107,8 @@ def changes(trace: Path, name: str) -> list[tuple[int, int]]:
 
 
 def _read(trace: Path) -> dict[str, Any]:
+    if not trace.is_file():
+        raise BenchError(f"waveform {trace} cannot be read: there is no such file")
     try:
         return {str(var.full_name): var for var in pywellen.Waveform(str(trace)).all_vars()}
     except (OSError, RuntimeError, ValueError) as problem:
