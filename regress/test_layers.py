@@ -113,8 +113,9 @@ def test_counters_that_do_not_add_up_are_named(seed):
     counters = {engine: dict(kinds) for engine, kinds in interval.counters.items()}
     counters["dmpa"]["busy"] += 1
     wrong = replace(frame, intervals=(replace(interval, counters=counters),))
-    (problem,) = replace(run, result=replace(run.result, frames=(wrong,))).problems()
+    problem, other = replace(run, result=replace(run.result, frames=(wrong,))).problems()
     assert "layer 0, dmpa" in problem
+    assert f"the DMPA's busy is {counters['dmpa']['busy']}, by kind of transfer {counters['dmpa']['busy'] - 1}" in other
 
 
 def test_a_hang_is_named(seed):
