@@ -93,7 +93,7 @@ def test_against_qonnx(digits, command):
 
 
 def test_a_model_too_large_for_l2_is_refused(command, tmp_path):
-    graph = Graph((1, 16, 512, 512))
+    graph = Graph((1, 16, 1024, 512))
     x = graph.quant("x", 0.05)
     save(graph.model(graph.quant(graph.conv(x, 16, 16, 1), 0.3)), tmp_path / "large.onnx")
     for name in ("check", "run", "compile"):
