@@ -2,9 +2,14 @@
 """The command line's `--trace`: what it refuses, before anything is simulated."""
 
 from importlib.resources import as_file, files
+from typing import cast
 
 import pytest
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.tb.backend import Bench
 from nncosim.tb.cli import invoke
+from nncosim.tb.errors import BenchError
+from nncosim.tb.run import check_trace
 
 
 @pytest.fixture
@@ -44,3 +49,9 @@ def test_a_layer_that_does_not_exist(refused, tmp_path):
 def test_an_empty_window(refused, tmp_path):
     message = refused("--trace", tmp_path / "w.vcd", "--trace-from", 50, "--trace-to", 50)
     assert "from cycle 50 to 50 is empty" in message
+
+
+def test_a_platform_without_waveforms():
+    """A bench that says nothing of waveforms has none."""
+    with pytest.raises(BenchError, match="'fast' of platform 'j3dai' has no signals to trace; no backend of this plat"):
+        check_trace(cast(Bench, object()), PLATFORM, "fast")
