@@ -39,7 +39,7 @@ def gaps(frame: Frame) -> list[str]:
         whole = a.start[0] == 0 and a.end[-1] == frame.cycles
         if not whole or (a.start[1:] != a.end[:-1]).any() or (a.end <= a.start).any():
             found.append(f"{a.engine}: gaps")
-        if (sum(a.cycles.values()) != a.end - a.start).any():
+        if (np.sum(list(a.cycles.values()), axis=0) != a.end - a.start).any():
             found.append(f"{a.engine}: cycles of a span do not add up")
         for interval in frame.intervals:
             inside = (a.start >= interval.start) & (a.end <= interval.end)

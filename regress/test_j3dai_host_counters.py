@@ -66,7 +66,8 @@ def readings() -> tuple[npt.NDArray[np.int64], list[int], npt.NDArray[np.int64],
     host = compile_host(firmware(compiled.image.schedule["steps"]), PLATFORM)
     others = tuple(s for s in compiled.image.segments if not s.memory.startswith("host"))
     image = replace(compiled.image, segments=(*host, *others))
-    names, wires, stored = engine_names(PLATFORM), [], {}
+    names, wires = engine_names(PLATFORM), []
+    stored: dict[int, int] = {}
     with Model(simulation(PLATFORM), seed=1) as model:
         model.poison(1)
         load_image(model, PLATFORM, image)

@@ -50,7 +50,7 @@ def program(rng: np.random.Generator, count: int, lanes: int) -> list[Instructio
         jobs = int(rng.integers(1, 5))
         fields: dict[str, Any] = {
             "op": rng.choice([op.value for op in MacOp]), "lane": rng.integers(lanes), "repeat": jobs - 1,
-            "lanes": rng.choice([0, 1, lanes - 1, rng.integers(lanes)]), "drain": rng.integers(4),
+            "lanes": rng.choice([0, 1, lanes - 1, int(rng.integers(lanes))]), "drain": rng.integers(4),
         }
         fields |= {name: int(rng.random() < 0.5) for name in ("depthwise", "first", "rewind_w", "next_w", "signed_a")}
         fields["last"] = int(rng.random() < 0.8)
@@ -171,7 +171,8 @@ def run(module: ModuleType, seed: int, late: float, taken: float, count: int = 6
     instructions, reference = program(rng, count, platform.ncbs_per_cluster), Reference(platform)
 
     async def bench(ctx: Any) -> None:
-        todo, windows, staged, selected, idle = list(instructions), [], None, None, 0
+        windows: list[Any] = []
+        todo, staged, selected, idle = list(instructions), None, None, 0
         while (todo or reference.left) and len(result.wrong) < 5 and reference.now < 100_000:
             blocked = rng.random() < taken
             ctx.set(dut.blocked, blocked)
