@@ -139,7 +139,7 @@ def check_layer(built: BuiltModel, platform: J3dai, kernel: int, stride: int, de
     expected = 3 * len(words) + stride + jobs * windows * window + waits - (window - lanes) + pipeline_cycles(pes)
     assert run.cycles == expected
     results = program.after.l1[2048:2048 + jobs * pes]
-    assert len(np.unique(results)) > 60 and np.isin(results, (0, 127, 128, 255)).mean() < clipped
+    assert len(np.unique(results)) > 50 and np.isin(results, (0, 127, 128, 255)).mean() < clipped
 
 
 OTHERS = [(8, 4), (32, 16)]
