@@ -71,16 +71,16 @@ class DenseConv(NestKernel):
         in_map, out_map = _maps(op, network)
         held = held_channels(source.name, network, platform), held_channels(op.output, network, platform)
         reads = _reads(op, source.shape[0], held)
+        passes = _passes(op, network, platform)
         nest = Nest(
             op.name, (Source(source.name, blocks_of(source.shape[0], platform)),), op.output, in_map, out_map,
-            len(reads), MacOp.MAC, False, (source.type.signed,), _passes(op, network, platform)[0],
+            len(reads), MacOp.MAC, False, (source.type.signed,), passes[0],
             kernel=(op.weights.shape[2], op.weights.shape[3]), stride=op.stride, dilation=op.dilation, pads=op.pads[:2],
             pad_value=op.pad_value, lanes=min(source.shape[0], held[0]), reads=reads,
             weights=_dense_weights(op, source.shape[0], reads, held, platform.word_bytes), macs=_macs(op, network),
             platform=platform,
         )  # fmt: skip
         nest = _packed(nest, op, network, platform)
-        passes = _passes(op, network, platform)
         return replace(
             nest, out_blocks=len(passes) * len(reads), reads=len(passes) * reads, weights=len(passes) * nest.weights,
             records=tuple(record for each in passes for record in each),
