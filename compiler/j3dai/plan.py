@@ -18,7 +18,7 @@ from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "Chunk", "Grid", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "make_plan",
+    "Chunk", "Grid", "OfOneNest", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "make_plan",
     "make_tile", "source_blocks", "split", "try_plan",
 ]  # fmt: skip
 
@@ -164,8 +164,25 @@ def jobs_of(nest: Nest, tile: Tile) -> int:
     return tile.rows * -(-tile.columns // pes) * (2 if nest.pair else nest.interleave)
 
 
+class OfOneNest:
+    """What a plan of a single nest says about it; a fused group's plan has several."""
+
+    nest: Nest
+
+    @property
+    def name(self) -> str:
+        return self.nest.name
+
+    @property
+    def nests(self) -> tuple[Nest, ...]:
+        return (self.nest,)
+
+    def parameter_bytes(self) -> bytes:
+        return self.nest.parameter_bytes()
+
+
 @dataclass(frozen=True)
-class Plan:
+class Plan(OfOneNest):
     """A nest cut up for a platform.
 
     input_slots, output_slots: buffers in L1 and how many words each has. weight_slots: of one step's blocks
@@ -188,17 +205,6 @@ class Plan:
     step_blocks: int = 1
     weight_parts: int = 1
     wmem_base: int = 0
-
-    @property
-    def name(self) -> str:
-        return self.nest.name
-
-    @property
-    def nests(self) -> tuple[Nest, ...]:
-        return (self.nest,)
-
-    def parameter_bytes(self) -> bytes:
-        return self.nest.parameter_bytes()
 
     def input_slot(self, index: int) -> int:
         """Word address in L1."""

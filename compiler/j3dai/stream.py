@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from nncosim.compiler.j3dai.plan import Chunk, Grid, Tile, make_tile, source_blocks, split
+from nncosim.compiler.j3dai.plan import Chunk, Grid, OfOneNest, Tile, make_tile, source_blocks, split
 from nncosim.compiler.j3dai.program import (
     INPUT_FREE,
     INPUT_READY,
@@ -54,7 +54,7 @@ class StreamRegion:
 
 
 @dataclass(frozen=True, eq=False)
-class StreamPlan:
+class StreamPlan(OfOneNest):
     """A nest in slices. slots: buffers of each kind; words: the size of one.
 
     slices: pieces of a job's kernel and input blocks; their `start` is not used.
@@ -72,17 +72,6 @@ class StreamPlan:
     weight_slots: int
     weight_words: int
     wmem_base: int = 0
-
-    @property
-    def name(self) -> str:
-        return self.nest.name
-
-    @property
-    def nests(self) -> tuple[Nest, ...]:
-        return (self.nest,)
-
-    def parameter_bytes(self) -> bytes:
-        return self.nest.parameter_bytes()
 
     @property
     def wmem_words(self) -> int:
