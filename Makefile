@@ -24,7 +24,7 @@ demo: setup
 	@$(BIN)/python -m nncosim.tb.demo
 
 test: setup timing-tools wave-tools
-	$(BIN)/python -m pytest tests regress -n $(JOBS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests regress -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 # mypy does not follow an editable install's mapping of folders to packages: it gets them as links.
 lint: setup

@@ -42,6 +42,10 @@ _SHIM_HEADERS = ("shim.h", "top.h", "print.h", "eventlog.h", "eventlog.svh")
 _DEFINES = ("-DVL_TIME_CONTEXT", "-DVL_PRINTF=nncosim_printf", "-DVL_USER_FINISH", "-DVL_USER_STOP",
             "-DVL_USER_FATAL", "-DVERILATOR=1", "-DVM_SC=0", "-DVM_COVERAGE=0", "-DVM_TIMING=0", "-DVM_TRACE_SAIF=0")
 _HEADER_SUFFIXES = (".v", ".sv", ".vh", ".svh", ".h", ".inc")
+# A block that stands in a design many times is to be generated, compiled and held in the instruction cache once.
+# Verilator shares a function between the instances of a module if it is the same for all, so nothing may be optimized
+# across their ports, and no lookup table be made, as each has a name of its own.
+_SHARE_BLOCKS = ("-fno-gate", "-fno-dedup", "-fno-dfg-scoped", "-fno-table")
 _UNIT_BYTES = 600_000  # generated C++ compiled as one unit: fewer units parse headers less often
 
 
@@ -245,7 +249,7 @@ class _Build:
         # Not -O3: it flattens the design, so that a repeated block is generated and compiled once an instance.
         command = [*verilator_command(), "--cc", "--vpi", "--savable", "--make", "json", "--prefix", "Vtop",
                    "--top-module", self.inputs.top, "--Mdir", "work", "--no-timing",
-                   "--output-split", "60000", "--output-split-cfuncs", "20000", "--quiet",
+                   *_SHARE_BLOCKS, "--output-split", "60000", "--output-split-cfuncs", "20000", "--quiet",
                    "--x-assign", self.options.x_assign, "--x-initial", self.options.x_initial,
                    "--assert" if self.options.assertions else "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style",
                    *self._trace_args(),
