@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Everything a fresh Debian machine needs beyond Python 3.11, g++, make and perl comes from here.
 #
 #   make demo    set up .venv, run the shipped network on the J3DAI RTL, print the report and the digit

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requantization, written once: RTL, instruction-set simulator, references and proof all mean this.
 
     q = clip(round_shift(sum_i acc_i * m_i + c, s), lo, hi)

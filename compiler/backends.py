@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Platform back ends: what a platform gives to the shared compiler, and how it is found."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiler's front door: a network and a platform in, an image out; or a report of what does not fit."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors of the compiler: all are meant to be read by the user and end a command with exit status 2."""
 
 from __future__ import annotations

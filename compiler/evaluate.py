@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reference: an exact integer executor of a network, independent of any accelerator."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image: one ELF file with everything that a run needs, readable with public tools.
 
 Loadable segments are bound to physical addresses. Two sections that are not loaded, `.nncosim.tiles` (where each

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When each part of a buffer is in use, and at which distances two buffers may therefore lie over each other.
 
 A platform whose memory traffic has one order, enforced by the hardware, can say for every unit of a buffer at which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The integer network: the compiler's immutable intermediate representation.
 
 Activations are (C, H, W) with the batch of 1 left out; a vector is (C, 1, 1). All values are

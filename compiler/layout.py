@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layouts: how the elements of a (C, H, W) tensor become the bytes of a memory. The only place where that happens."""
 
 from __future__ import annotations

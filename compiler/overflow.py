@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounds of every accumulator, proved from the weights and the range of the inputs."""
 
 from __future__ import annotations

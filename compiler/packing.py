@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Addresses for things of which some must keep certain distances: lowest address first, then search, then a solver."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiler as an ordered list of named passes over one immutable state, with a check after each."""
 
 from __future__ import annotations

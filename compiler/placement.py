@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Placement: where in which memory each buffer lies.
 
 Buffers whose uses can overlap in time never overlap in space. Where a platform says unit by unit when a buffer is in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The requantization proof: each operator's rational function as integers, exact or with its differences.
 
 For every channel the exact function and the integer one are step functions of the accumulator. They

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proof for an Add: all pairs of inputs, one or two multipliers' choice at a time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The network against the qonnx package's float32 executor, layer by layer.
 
 Each operator gets the executor's own input tensors, so that a difference stays in its layer. Three

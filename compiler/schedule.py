@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Schedules: tasks on named engines with dependencies. Layers and sequential order are views of it."""
 
 from __future__ import annotations

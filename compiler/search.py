@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The search for integers (m, c, s) whose step function has given thresholds.
 
 Per channel, q(acc) is nondecreasing (decreasing channels are mirrored by the caller). With n = acc * m + c

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requantization as a step function of the integer accumulator, in exact rational arithmetic.
 
 q(acc) = clip(round(acc * ratio + offset), lo, hi) is monotone, so the accumulator values at which it

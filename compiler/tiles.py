@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tile table of an image: each tensor's place, type and layout, as plain data that survives without the model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors of the RTL layer."""
 
 from nncosim.platforms.errors import NncosimError

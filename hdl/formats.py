@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Instruction words, descriptors and registers as Amaranth structs: one definition for everybody.
 
 A format is a `data.Struct`. The RTL views a signal through it; the assembler calls `encode`, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a kernel is, on any platform: legality, code, exact reference and cycle model of one operator on one engine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base of every error that nncosim raises for a user to read."""
 
 __all__ = ["NncosimError", "PlatformError"]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """J3DAI: CEA-List's near-sensor accelerator (Tain et al., ISLPED 2025, arXiv 2506.15316).
 
 Published: 768 multiply-accumulates a cycle at 200 MHz, a DMPA of 1024 bit a cycle, 5 MiB of L2

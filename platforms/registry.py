@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finding platforms: every module of this folder that defines `PLATFORM`."""
 
 from __future__ import annotations

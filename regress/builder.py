@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Building integer networks for tests: random weights, requantization fitted so that every tensor uses its range."""
 
 from __future__ import annotations

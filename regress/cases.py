@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Single-layer cases: one table for the RTL regressions, the instruction-set simulator and the compiler's tests.
 
 Every case is a network of one operator (plus what it needs), built from a seed. Weights and requantization are scaled

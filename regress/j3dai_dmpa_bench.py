@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bench of J3DAI's DMPA with L2, and a model that executes descriptor lists one word after the other."""
 
 import random

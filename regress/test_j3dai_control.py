@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """J3DAI's control registers against a plain model, and the C header against the register table."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """J3DAI's DMPA with L2: random lists against the model, every trap, the cycles, and planted bugs."""
 
 import random

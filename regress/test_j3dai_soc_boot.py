@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The J3DAI SoC boots its host: C on the real core, lists through the DMPA, WFI and the interrupt."""
 
 import io

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The test bench: builds, loads, drives, monitors, compares, reports."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One run interface for every platform and every backend (iss, rtl; later netlist).
 
 A platform's own module in `nncosim.tb.<platform>` provides a `Bench` and registers nothing: it is found by the

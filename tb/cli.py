@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The `nncosim` command.
 
 Exit status: 0 all bits and cycles hold; 1 a mismatch, a hang, or cycles not as predicted; 2 bad input or an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`nncosim compile` and `nncosim check`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options that several subcommands share, and where their output goes."""
 
 from __future__ import annotations

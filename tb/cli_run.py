@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`nncosim run`."""
 
 from __future__ import annotations

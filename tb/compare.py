@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Comparing the tensors of a run with the reference, element for element and with no tolerance."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `make demo` runs: one handwritten digit through the shipped network on the J3DAI RTL."""
 
 from __future__ import annotations

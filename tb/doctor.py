@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which tools are on this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Judging a network as a whole: accuracy on labelled data, and agreement with the qonnx package's executor."""
 
 from __future__ import annotations

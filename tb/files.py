@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writing results so that nothing is ever left half-written."""
 
 from __future__ import annotations

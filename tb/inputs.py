@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes into a run: arrays from an .npz file, or seeded random integers; and what comes out of it."""
 
 from __future__ import annotations

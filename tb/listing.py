@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The texts beside an image: what its code says, and what lies where."""
 
 from __future__ import annotations

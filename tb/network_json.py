@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The integer network as JSON, so that an image can be judged long after its model is gone.
 
 Holds everything that the executor and the conversion of inputs and outputs need. An operator's exact

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A compiled network with what it takes to judge a run of it: from a model, or from an image compiled before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a run: what every layer computed, whether it is right, and where each cycle went."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flow of one run: import, prove, compile, run on a bench, compare, report.
 
 Nothing here knows a platform: the compiler's back end and the bench are found by the platform's name.

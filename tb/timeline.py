@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The timeline of a run as a file: what each engine did when, in the first inference.
 
 `timeline.npz` holds, for engine number k, arrays `k.start` (n + 1 cycles: the n starts and the last end), `k.kind`,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The timeline in the Chrome trace event format, for Perfetto (ui.perfetto.dev) and chrome://tracing.
 
 Facts of the format ("Trace Event Format", catapult project): the JSON object form with `traceEvents`; a complete event

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which versions of which tools a result came from."""
 
 from __future__ import annotations

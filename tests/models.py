@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small QONNX models for tests, written with onnx.helper in the way Brevitas and the qonnx tools write them.
 
 A `Graph` collects nodes; each method adds one and returns its output's name. All numbers come from a seed.

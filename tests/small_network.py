@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A hand-made network of three operators, with results that a test can work out by itself."""
 
 from fractions import Fraction

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Benches of the toy platform that go wrong on purpose, in a module that worker processes can import."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line from outside: what it writes, what it says, how it ends. Runs on the toy platform, in process."""
 
 import json

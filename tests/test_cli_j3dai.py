@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line on J3DAI's instruction-set simulator, with the shipped digits network."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`nncosim report`: the page is complete and loads nothing, the timeline adds up; what does not is refused."""
 
 import base64

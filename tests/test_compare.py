@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The comparison finds every planted error, names the first wrong element, and never passes what it did not see."""
 
 import numpy as np

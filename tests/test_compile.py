@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The J3DAI back end from a network to an image: structure, legality, reproducibility, memory."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled images on the instruction-set simulator: every tensor of every case, against the exact executor."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The order of transfers and the folding of loops: each checker is shown what it has to catch."""
 
 from dataclasses import replace

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shipped digits network: is it what its README says, and does it classify as well as it says?
 
 Nothing of the training script is used here: the split and the accuracy are computed anew.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exact executor against plain loops, and the comparison with qonnx against planted errors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which operators can be fused, and how a group is cut up."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image format: written, read by a public tool, damaged."""
 
 import struct

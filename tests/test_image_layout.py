@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layouts: the one function from tensor to bytes, against loops written from the definition."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """QONNX models of every supported kind: imported, proved, and compared with the qonnx package's executor."""
 
 from __future__ import annotations

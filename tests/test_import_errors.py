@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the importer refuses: each message names the node, says what was expected and what would help."""
 
 from __future__ import annotations

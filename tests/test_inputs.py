@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs from files and seeds, and outputs.npz."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The J3DAI assembler: every field lands where the format says, and what the hardware traps on is refused."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The readable schedule: what was chosen, what lost, and why."""
 
 import json

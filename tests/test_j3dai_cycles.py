@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cycle model: what the machine manual says about time, and prediction without data."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The simulated accelerator: operators against numpy, transfers against the reference, traps, semaphores, deadlocks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The simulator's clusters against the plain reference interpreter, over random register contents.
 
 Each program also runs strictly cycle by cycle: several cycles at a time give the same memories, cycles and counters.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images with RISC-V host code on the simulator: loading, WFI, several inferences, faults, cycles of instructions."""
 
 from __future__ import annotations

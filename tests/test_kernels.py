@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels of J3DAI: what a nest's loops compute, walked in numpy, is what the kernel's reference says."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packed graph inputs: what is packed, how small it gets, and that random convolutions over them are exact."""
 
 import numpy as np

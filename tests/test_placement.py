@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Placement: nothing that is in use at one time overlaps, by a checker that plays the schedule through."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Results over inputs: the distances that are safe, placement with them, and the check of the linked image, which
 shares no code with either."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The requantization proof: searched integers against the exact function, and planted errors in each checker."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report: its numbers, its verdict, its table, its JSON."""
 
 import io

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Schedules: order, dependencies, and what may overlap."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers that no cluster's memories can hold: streamed in slices, on machines of a few KiB, on the simulator."""
 
 import numpy as np

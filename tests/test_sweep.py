@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sweeps: the grid, the front, the table and the files; what is refused, what fails, what is interrupted."""
 
 import csv

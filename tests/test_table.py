@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table operator on J3DAI: kernel, image and instruction-set simulator against the exact executor."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Element-wise non-linear nodes as tables: every entry against double precision and qonnx's executor."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A platform that is not J3DAI goes through every shared layer unchanged."""
 
 import io

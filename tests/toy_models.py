@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model whose two branches keep both engines of the toy platform busy at once, in 4 bits."""
 
 from pathlib import Path

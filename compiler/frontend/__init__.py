@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The front end: QONNX in, the integer network out."""
 
 from nncosim.compiler.frontend.importer import Import, import_details, import_model

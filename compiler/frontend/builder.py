@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The network under construction, and how an affine form becomes an operator."""
 
 from __future__ import annotations

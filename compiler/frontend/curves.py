@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Element-wise non-linear nodes between two Quants: Sigmoid, Tanh, HardSwish and their like become a Table.
 
 A `Curve` is a real function of the integers of one tensor. Products of two curves of the same tensor are curves too,

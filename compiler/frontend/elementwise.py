@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nodes that act on each element, or only change shape: they fold, or become a copy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Element-wise real functions in exact arithmetic: bounds as close as asked for, and float32's error beside them.
 
 exp comes from Python's decimal module, which rounds it correctly, so a result of n digits encloses the true value

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """QONNX to the integer network.
 
 Each ONNX node has a handler from values to a value (see `values`): constants stay constants, a sum of

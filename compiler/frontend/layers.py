@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolution, fully connected, pooling and addition nodes."""
 
 from __future__ import annotations

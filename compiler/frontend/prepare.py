@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a file to a clean QONNX graph: domains, batch, constants, shapes."""
 
 from __future__ import annotations

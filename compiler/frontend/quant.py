@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Quant and Trunc nodes, with the meaning that the qonnx package's executor gives them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Between a user's arrays in ONNX layout and the network's integers."""
 
 from __future__ import annotations

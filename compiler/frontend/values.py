@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the importer knows about an ONNX value: a constant, integers, or an affine form not yet rounded."""
 
 from __future__ import annotations

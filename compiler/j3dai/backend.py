@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The J3DAI back end: operators to kernels, nests to programs and lists, everything to one image."""
 
 from __future__ import annotations

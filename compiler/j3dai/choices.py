@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schedule that was chosen, readable: each layer's plan, and what lost against it and why."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cutting: ranges of units, and one output block's weights into pieces."""
 
 from __future__ import annotations

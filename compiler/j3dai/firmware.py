@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Host code: generated C, compiled for RV32IMC by the Zig package's clang."""
 
 from __future__ import annotations

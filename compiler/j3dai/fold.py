@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folding: equal neighbouring pieces of a cluster's code become hardware loops, which does the same in less memory."""
 
 from __future__ import annotations

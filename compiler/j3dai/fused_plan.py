@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans of fused groups: a chain of nests on tiles of the last one's output, with everything between them in L1.
 
 For a tile each member computes the rectangle that the next one's windows touch, clipped to the map, so that the next

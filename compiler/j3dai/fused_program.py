@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Code and transfers of a fused group: all members of a tile one after the other, each behind a FENCE."""
 
 from __future__ import annotations

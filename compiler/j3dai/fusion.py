@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fusing operators: which chains could be one group, what each would cost, and the cheapest way to cut the network.
 
 A tensor between two operators can stay in L1 if it has one reader and nobody outside needs it. Such links make paths

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When each word of each tensor in L2 is in use, from the order of the descriptor lists.
 
 All traffic of L2 is the DMPA's, one transfer after the other in the order of the lists, and a LOAD behind a STORE sees

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same tiles in another order: neighbouring rows by neighbouring clusters at about the same time.
 
 Where each cluster has a band of the map to itself, all bands are read and written at once, and a result can lie over

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Code in a J3DAI image as text, for the listing beside it."""
 
 from __future__ import annotations

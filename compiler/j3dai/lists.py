@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Descriptor lists: a layer's transfers with the addresses that placement found."""
 
 from __future__ import annotations

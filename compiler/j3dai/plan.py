@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiling plans: who computes which part of a layer, in which steps, and what lies where in L1 and WMEM.
 
 A cluster's work is a sequence of *steps*: a tile of the map (all rows and columns it needs are in L1) times a range of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a layer's list can already do for the layers after it: load their programs, and weights where WMEM has room.
 
 Semaphores count, and the DMPA works in order. So what is loaded early must come behind everything that signals the same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cluster programs: from a plan's steps to instructions, with the events that the transfer order is made from.
 
 Code is made step by step without loops; `fold` then makes hardware loops of equal neighbouring pieces.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans that need less of L2: where the fastest way to run a layer leaves its result too little room over its input."""
 
 from __future__ import annotations

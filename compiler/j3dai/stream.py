@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streamed plans: for layers of which not even the windows of one job fit a cluster's L1, or their weights WMEM.
 
 A job (one row of as many results as there are PEs, one output block) is computed in *slices* of its kernel and input

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choosing a plan: candidates by a quick estimate, the best few through the cycle model, the fastest taken."""
 
 from __future__ import annotations

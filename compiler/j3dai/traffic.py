@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The traffic section of an image: which buffer, and where in it, each descriptor means.
 
 A descriptor holds addresses only. With this table, and without the compiler, a bench can tell whether what a transfer

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Transfers of a layer: which there are, and the order in which the DMPA executes them.
 
 The DMPA works strictly in order, so a transfer that waits holds up all behind it. The order is therefore found by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Amaranth's structs are declared by annotations that are shapes, its enums with a shape: mypy knows neither.
 # mypy: disable-error-code="valid-type,misc,call-arg"
 """Formats of the J3DAI accelerator: cluster instructions, DMPA descriptors, requantization records.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Host-visible registers of the J3DAI accelerator: one table for RTL, ISS, generated C header and manual."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixed latencies of the J3DAI pipelines, in cycles: the RTL is built to them, the cycle model reads them.
 
 "Issue" of a micro-operation is its cycle in the sequencer (stage 0); issue of a beat its cycle in the DMPA.

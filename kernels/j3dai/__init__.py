@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels of the J3DAI clusters. A new operator is a kernel class in this folder and an entry in `KERNELS`."""
 
 from nncosim.kernels.base import Kernel

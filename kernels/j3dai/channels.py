@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many channels of a tensor a word holds: evenly many in each of its blocks.
 
 24 channels take two blocks, whether as 16 + 8 or as 12 + 12; but a convolution that reads them takes as many

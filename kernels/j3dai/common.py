@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Legality, reference and cycle bounds that all J3DAI kernels share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolutions (and Gemm as one) on the J3DAI clusters: dense, grouped, depthwise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that only move values on the J3DAI clusters: concatenation (where placement cannot do it), enlargement."""
 
 from __future__ import annotations

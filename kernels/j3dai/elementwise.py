@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators without weights on the J3DAI clusters: pooling, element-wise sum, requantization."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every J3DAI kernel turns its operator into: one loop nest that the cluster's address generators can walk.
 
 A nest says what a job computes, which blocks of channels (one channel an NCB) it reads and writes, and holds the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packed graph inputs: a word holds all the pixels of a row that one or two neighbouring results of a convolution read.
 
 An image of 3 channels fills 3 of a word's 16 bytes, and with stride 2 every second word is of no use to neighbouring

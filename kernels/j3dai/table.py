@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Element-wise functions given by a table of 256 values: each cluster looks bytes up in its L1."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train, export and measure the shipped digits network.
 
     python -m nncosim.regress.networks.train_digits --out DIR

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pictures of a run as one HTML page."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Colours of kinds of activity, of memory contents and of operators; from the palette of Okabe and Ito, and greys."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the pictures are made from: the folder that `nncosim run --out` wrote."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels that cover neither each other nor what they name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lies where in a memory, from when to when."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page: one HTML file with everything in it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plots by layer: the roofline, predicted against measured cycles, and where the cycles went."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Draws the part of the timeline that is in sight. Spans too narrow to see are put together: a column that shows the
 // share of each kind as a share of its height. The data is unpacked once; see timeline_data in timeline_plot.py.
 "use strict";

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The timeline: a row an engine, drawn by timeline.js for whatever is in sight."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The machine itself, in Python: it sees the image's loadable segments, and the tile table only to watch."""
 
 import ctypes

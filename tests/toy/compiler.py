@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The machine's side of the compiler: kernels, candidates, lowering, linking."""
 
 import ctypes

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The stream engine's kernels. `memory` is the data memory; the structures are those of machine.py. */
 #include <stdint.h>
 typedef uint8_t u8; typedef uint32_t u32; typedef int64_t i64;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the machine is: sizes, command format, address map, cycle counts."""
 
 import ctypes
