@@ -1,61 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pytest plugin as a project of a user's own has it: fixture, options, repetition of a failure."""
+"""README's examples as a user copies them; the pytest plugin's fixture, options and repetition of a failure."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 CONFTEST = 'pytest_plugins = ["nncosim.tb.pytest_plugin"]\n'
-BENCH = '''
-import cocotb
-from amaranth.hdl import Module
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
-from nncosim.tb.cocotb_bench import FreeClock, reset, rng, seed
-from nncosim.tb.streams import Streams, random_pauses
-
-class Doubler(wiring.Component):
-    i: In(stream.Signature(8))
-    o: Out(stream.Signature(9))
-
-    def elaborate(self, platform):
-        m = Module()
-        m.d.comb += [self.o.payload.eq(self.i.payload * 2), self.o.valid.eq(self.i.valid),
-                     self.i.ready.eq(self.o.ready)]
-        return m
-
-def test_directly(rtl_bench):
-    with rtl_bench(Doubler()).model() as model:
-        model.i__payload = 100
-        assert model.o__payload == 200
-
-def test_streams(rtl_bench):
-    rtl_bench(Doubler()).run(__name__, tests=["doubles"])
-
+# The bench and the prompt's lines are README's own, as they stand there.
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BENCH, PROMPT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+MORE_TESTS = '''
 def test_backend(backend, driver, seed, rng):
     print(f"on {backend} {driver} {seed} {rng.integers(1000)}")
 
 def test_fails(seed):
     assert seed == 0
-
-@cocotb.test()
-async def doubles(dut):
-    FreeClock(dut.clk, 10).start()
-    streams = Streams(dut, Doubler())
-    await reset(dut)
-    values = [rng("values").randrange(256) for _ in range(50)]
-    streams["i"].pause = random_pauses(rng("source"), 0.3)
-    streams["o"].pause = random_pauses(rng("sink"), 0.3)
-    streams["i"].put(values)
-    assert await streams["o"].receive(50) == [2 * value for value in values]
 '''
 
 
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "conftest.py").write_text(CONFTEST)
-    (tmp_path / "test_doubler.py").write_text(BENCH)
+    (tmp_path / "test_doubler.py").write_text(BENCH + MORE_TESTS)
     return tmp_path
 
 
@@ -88,3 +57,9 @@ def test_numbers_depend_on_the_seed_alone(project):
         lines = run(project, "-k", "test_backend", "--seed", seed).splitlines()
         return [line.split()[-1] for line in lines if line.startswith("on ")]
     assert numbers("3") == numbers("3") != numbers("4")
+
+
+def test_prompt(tmp_path):
+    ran = subprocess.run([sys.executable, "-c", PROMPT], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.stdout == "10\n", ran.stderr
+    assert not list(tmp_path.iterdir())

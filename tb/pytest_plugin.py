@@ -2,12 +2,7 @@
 """Pytest options and fixtures for benches of RTL blocks.
 
 In a project of your own, put ``pytest_plugins = ["nncosim.tb.pytest_plugin"]`` into the top `conftest.py`. A bench
-for a block then is:
-
-    # test_adder.py
-    import cocotb
-    from nncosim.tb.cocotb_bench import FreeClock, reset, rng
-    from nncosim.tb.streams import Streams, random_pauses
+for a block then is (README has a whole one):
 
     def test_adder_directly(rtl_bench):               # a Python object to poke
         with rtl_bench(Adder(8)).model() as model:
@@ -16,14 +11,6 @@ for a block then is:
 
     def test_adder_streams(rtl_bench):                # the cocotb tests of this module
         rtl_bench(Adder(8)).run(__name__, tests=["adds"])
-
-    @cocotb.test()
-    async def adds(dut):
-        FreeClock(dut.clk, 10).start()
-        streams = Streams(dut, Adder(8))
-        await reset(dut)
-        streams["i"].pause = random_pauses(rng("pause"), 0.5)
-        ...
 
 Give cocotb tests names that do not start with `test_`, so that pytest leaves them to cocotb.
 
