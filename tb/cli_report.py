@@ -27,7 +27,7 @@ def report_command(directory: Path) -> int:
         run = load_run(directory)
         prepare_directory(directory)
         say("drawing")
-        files = {PAGE: report_page(run), TRACE: trace_json(run.report, run.activities)}
+        files = {PAGE: report_page(run), TRACE: trace_json(run.report, run.rows)}
         write_files(directory, files)
     for name, data in files.items():
         click.echo(f"{directory / name}  {len(data):,} bytes")

@@ -25,6 +25,7 @@ __all__ = [
     "TimelineError",
     "activity_of_intervals",
     "disagreements",
+    "members_text",
     "read_timeline",
     "timeline_npz",
 ]
@@ -104,6 +105,14 @@ def _activity(file: Mapping[str, np.ndarray], number: int, entry: Mapping[str, A
         entry["engine"], start[:-1], start[1:], tuple(entry["kinds"]), kind, tuple(entry["texts"]), text,
         tuple(entry["buffers"]), buffer, step, moved, cycles,
     )  # fmt: skip
+
+
+def members_text(layer: Mapping[str, Any]) -> str:
+    """The operators of a fused group, "dw1 (Conv 3x3 dw), project1 (Conv 1x1)"; empty where a layer is one operator.
+
+    `layer`: an entry of `layers` in report.json. Which of them an engine works on is not in the record.
+    """
+    return ", ".join(f"{member['name']} ({member['op']})" for member in layer.get("members", ()))
 
 
 def disagreements(report: Mapping[str, Any], activities: Sequence[Activity]) -> list[str]:

@@ -53,6 +53,12 @@ class Run:
     def end(self) -> int:
         return self.intervals[-1][1] if self.intervals else 0
 
+    @cached_property
+    def rows(self) -> list[Activity]:
+        """The engines from top to bottom: the host, what moves data, what computes."""
+        place = {"host": 0, **dict.fromkeys((mover.name for mover in self.platform.movers), 1)}
+        return sorted(self.activities, key=lambda activity: place.get(activity.engine, 2))
+
     @property
     def is_fine(self) -> bool:
         """Whether the bench recorded more than the steps' counters."""

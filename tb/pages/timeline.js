@@ -49,7 +49,9 @@
 
   function emitSpan(out, row, e, i) {
     const shares = e.cycles.filter(([, values]) => values[i]).map(([name, values]) => `${name} ${number.format(values[i])}`);
-    const layer = e.step[i] >= 0 && tables.names[e.step[i]] !== undefined ? `layer ${tables.names[e.step[i]]}` : "";
+    const step = e.step[i], known = step >= 0 && tables.names[step] !== undefined;
+    const fused = known && tables.members[step] ? ` (fused: ${tables.members[step]})` : "";
+    const layer = known ? `layer ${tables.names[step]}${fused}` : "";
     const lines = [layer, tables.texts[e.text[i]], shares.length ? "cycles: " + shares.join(", ") : ""];
     const add = (low, high, colour) => quad(
       out, row, e.start[i], e.start[i + 1], low, high, colour, escaped(tables.kinds[e.kind[i]]),

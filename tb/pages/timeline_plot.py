@@ -26,7 +26,7 @@ from bokeh.plotting import figure
 from nncosim.tb.pages.colours import CATEGORY_COLOURS, kind_colour, kind_order
 from nncosim.tb.pages.data import Run
 from nncosim.tb.report_table import CATEGORIES
-from nncosim.tb.timeline import COARSE
+from nncosim.tb.timeline import COARSE, members_text
 
 __all__ = ["CYCLES", "LEFT", "kinds_of", "timeline_data", "timeline_plot", "x_tools"]
 
@@ -44,13 +44,6 @@ def kinds_of(run: Run) -> list[str]:
     return sorted({kind for activity in run.activities for kind in activity.kinds}, key=kind_order)
 
 
-def _engines(run: Run) -> list[int]:
-    """Numbers of the activities from top to bottom: the host, what moves data, what computes."""
-    movers = {mover.name for mover in run.platform.movers}
-    place = {"host": 0, **dict.fromkeys(movers, 1)}
-    return sorted(range(len(run.activities)), key=lambda i: place.get(run.activities[i].engine, 2))
-
-
 def _packed(arrays: list[np.ndarray], tables: dict[str, Any]) -> dict[str, str]:
     numbers = np.concatenate(arrays).astype("<i4") if arrays else np.zeros(0, "<i4")
     parts = {"numbers": numbers.tobytes(), "tables": json.dumps(tables, separators=(",", ":")).encode()}
@@ -62,8 +55,7 @@ def timeline_data(run: Run) -> dict[str, str]:
     its spans, kinds, texts, steps, bytes, and cycles by category), `tables` (JSON). `coarse`: colours of the categories
     of an engine whose spans say no more than how many cycles of each they hold."""
     kinds, texts, arrays, engines = kinds_of(run), {"": 0}, [], []
-    for number in _engines(run):
-        a = run.activities[number]
+    for a in run.rows:
         kind = np.array([kinds.index(k) for k in a.kinds])
         text = np.array([texts.setdefault(t, len(texts)) for t in a.texts])
         arrays += [a.end - a.start, kind[a.kind], text[a.text], a.step, a.bytes, *a.cycles.values()]
@@ -71,14 +63,15 @@ def timeline_data(run: Run) -> dict[str, str]:
         coarse = [CATEGORY_COLOURS.get(name, "#6699cc") for name in a.cycles] if set(a.kinds) == {COARSE} else []
         engines.append({"name": a.engine, "count": len(a.start), "categories": categories, "coarse": coarse})
     layers = [
-        {"name": layer["name"], "op": layer["op"], "start": start, "end": end, "macs": layer["macs"],
-         "predicted": layer["predicted_cycles"]}
+        {"name": layer["name"], "op": members_text(layer) or layer["op"], "start": start, "end": end,
+         "macs": layer["macs"], "predicted": layer["predicted_cycles"]}
         for layer, (start, end) in zip(run.layers, run.intervals, strict=False)
     ]  # fmt: skip
     names = [layer["name"] for layer in run.layers]
+    members = [", ".join(member["name"] for member in layer["members"]) for layer in run.layers]
     colours = [kind_colour(kind) for kind in kinds]
     return _packed(arrays, {"engines": engines, "kinds": kinds, "colours": colours, "texts": list(texts),
-                            "layers": layers, "names": names, "end": run.end})  # fmt: skip
+                            "layers": layers, "names": names, "members": members, "end": run.end})  # fmt: skip
 
 
 def x_tools(dimensions: Literal["width", "both"] = "width") -> list[Any]:
@@ -92,7 +85,7 @@ def x_tools(dimensions: Literal["width", "both"] = "width") -> list[Any]:
 
 def timeline_plot(run: Run, x_range: Range1d) -> Any:
     """An empty plot that timeline.js fills."""
-    rows = ["layers", *(run.activities[number].engine for number in _engines(run))]
+    rows = ["layers", *(activity.engine for activity in run.rows)]
     plot = figure(
         height=ROW * len(rows) + 80, sizing_mode="stretch_width", min_border_left=LEFT,
         x_range=x_range, y_range=Range1d(start=len(rows), end=0),
