@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.image import Image
@@ -20,7 +20,9 @@ from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["Backend", "BackendError", "Candidate", "Lowered", "backend_for", "register_backend"]
+__all__ = [
+    "Backend", "BackendError", "Candidate", "HasAudit", "HasRoom", "Lowered", "Room", "backend_for", "register_backend",
+]  # fmt: skip
 
 
 class BackendError(NncosimError):
@@ -58,10 +60,26 @@ class Lowered:
     relax: Callable[[PlacementError], Lowered | None] | None = None
 
 
+@dataclass(frozen=True)
+class Room:
+    """Where a platform keeps a network.
+
+    memory: where the weights lie throughout a run, and every tensor that an operator leaves for another.
+    element_bits: what an element of a tensor or a weight takes at least.
+    inside: tensors that need not lie there, because the operator that makes each and its only reader may run as one.
+    most_fused: operators that may run as one at most.
+    """
+
+    memory: str
+    element_bits: int
+    inside: frozenset[str] = frozenset()
+    most_fused: int = 1
+
+
 class Backend(Protocol):
     """The platform's side of the compiler. `caps`: for the requantization proof.
 
-    A back end may have a method `room(platform) -> fit.Room`, by which a network that cannot fit is refused at once.
+    A back end may have the methods of `HasRoom` and `HasAudit` as well.
     """
 
     @property
@@ -80,6 +98,22 @@ class Backend(Protocol):
 
     def link(self, network: Network, platform: Platform, lowered: Lowered, placement: Placement) -> Image:
         """Put in the addresses, add host code if there is a host."""
+
+
+@runtime_checkable
+class HasRoom(Protocol):
+    """A back end by which a network that cannot fit is refused at once."""
+
+    def room(self, network: Network, platform: Platform) -> Room:
+        """What is known before anything is proved: no tensor may be inside in the end that is not inside here."""
+
+
+@runtime_checkable
+class HasAudit(Protocol):
+    """A back end that checks what it linked."""
+
+    def audit(self, image: Image, platform: Platform) -> str:
+        """What is wrong with the image, "" if nothing is; shares nothing with placement."""
 
 
 _BACKENDS: dict[str, Backend] = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nncosim.compiler.backends import Backend, Candidate, Lowered, backend_for
+from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRoom, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.fit import check_room
 from nncosim.compiler.image import Image
@@ -67,9 +67,8 @@ def _legalize(state: State) -> State:
 
 def _fit(state: State) -> State:
     """Refuse at once what cannot fit; what is left is placed, or refused, when its buffers are known."""
-    room = getattr(state.backend, "room", None)
-    if room is not None:
-        check_room(state.network, state.platform, room(state.platform))
+    if isinstance(state.backend, HasRoom):
+        check_room(state.network, state.platform, state.backend.room(state.network, state.platform))
     return state
 
 
@@ -156,8 +155,7 @@ def _link(state: State) -> State:
 def _check_linked(state: State) -> list[str]:
     assert state.image is not None
     known = state.image.tiles.get("tensors", {})
-    audit = getattr(state.backend, "audit", None)  # a back end need not have one
-    wrong = audit(state.image, state.platform) if audit is not None else ""
+    wrong = state.backend.audit(state.image, state.platform) if isinstance(state.backend, HasAudit) else ""
     missing = [name for name in state.network.tensors if name not in known]
     return [*filter(None, [wrong]), *(f"tensor {name!r} is not in the tile table" for name in missing)]
 

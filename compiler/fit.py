@@ -11,28 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from nncosim.compiler.backends import Room
 from nncosim.compiler.ir import Concat, Conv, Network, Op, Tensor
 from nncosim.compiler.placement import PlacementError
 from nncosim.platforms.base import Platform
 
-__all__ = ["Least", "Room", "check_room", "least_need"]
-
-
-@dataclass(frozen=True)
-class Room:
-    """Where a platform keeps a network, as its compiler back end says (`Backend.room`).
-
-    memory: where the weights lie throughout a run, and every tensor that an operator leaves for another.
-    element_bits: what an element of a tensor or a weight takes at least.
-    most_fused: operators that may run as one, so that tensors between them need not lie there. A group is a chain in
-        which each operator is the only reader of the one before.
-    unfused: kinds of operators whose result always lies there, even if it has one reader.
-    """
-
-    memory: str
-    element_bits: int
-    most_fused: int
-    unfused: tuple[str, ...] = ()
+__all__ = ["Least", "check_room", "least_need"]
 
 
 @dataclass(frozen=True)
@@ -69,47 +53,36 @@ def _weights(network: Network, room: Room) -> dict[str, int]:
     return out
 
 
-def _readers(network: Network) -> dict[str, list[str]]:
-    """Tensor -> outputs of the operators that read it, once for each time."""
-    readers: dict[str, list[str]] = {name: [] for name in network.tensors}
-    for op in network.ops:
-        for name in op.inputs:
-            readers[name].append(op.output)
-    return readers
-
-
-def _outside(op: Op, maker: Mapping[str, Op], bound: set[str], most: int) -> set[frozenset[str]]:
+def _outside(op: Op, maker: Mapping[str, Op], room: Room, most: int) -> set[frozenset[str]]:
     """What a group that ends in `op` may read from the memory: one set for each way of beginning it."""
     found = {frozenset(op.inputs)}
     for name in op.inputs:
-        if most > 1 and name not in bound and name in maker:
+        if most > 1 and name in room.inside:
             others = frozenset(op.inputs) - {name}
-            found |= {others | before for before in _outside(maker[name], maker, bound, most - 1)}
+            found |= {others | before for before in _outside(maker[name], maker, room, most - 1)}
     return found
 
 
 def _moments(network: Network, room: Room) -> list[tuple[str, tuple[str, ...]]]:
     """(operator, tensors that have to be in the memory as a whole at a time); "" for the run's begin and end.
 
-    A tensor with one reader may stay within a fused group; one of `most_fused` in a row does not, the smallest at best.
-    A group finds there all that its members read, but for what they read of each other. What a Concat reads may lie
-    inside its result, and counts alone only.
+    Of `most_fused` tensors in a row that may be inside a group one is not, the smallest at best. A group finds in the
+    memory all that its members read, but for what they read of each other. What a Concat reads may lie inside its
+    result, and counts alone only.
     """
-    readers = _readers(network)
     maker = {op.output: op for op in network.ops}
-    bound = {*network.inputs, *network.outputs, *(name for name, users in readers.items() if len(users) != 1)}
-    bound |= {op.output for op in network.ops if op.kind in room.unfused}
+    reader = {name: op.output for op in network.ops for name in op.inputs}
     sizes = {name: _bytes(tensor, room) for name, tensor in network.tensors.items()}
     joined = {name for op in network.ops if isinstance(op, Concat) for name in op.inputs}
     moments = [("", tuple(name for name in names if name not in joined)) for names in (network.inputs, network.outputs)]
     for op in network.ops:
-        ways = [names - joined for names in _outside(op, maker, bound, room.most_fused)]
+        ways = [names - joined for names in _outside(op, maker, room, room.most_fused)]
         least = min(ways, key=lambda names: (sum(sizes[name] for name in names), sorted(names)))
         moments.append((op.name, tuple(sorted(least))))
-        moments += [(op.name, (name,)) for name in op.inputs if name in bound]
+        moments += [(op.name, (name,)) for name in op.inputs if name not in room.inside]
         window = [op.output]
-        while len(window) < room.most_fused and window[-1] not in bound:
-            window.append(readers[window[-1]][0])
+        while len(window) < room.most_fused and window[-1] in room.inside:
+            window.append(reader[window[-1]])
         moments.append((op.name, (min(window, key=lambda name: sizes[name]),)))
     return moments
 

@@ -8,16 +8,15 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from nncosim.compiler.backends import Candidate, Lowered
+from nncosim.compiler.backends import Candidate, Lowered, Room
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.fit import Room
 from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.image import Image, Segment
 from nncosim.compiler.ir import Concat, Network, Op, Table
 from nncosim.compiler.j3dai.choices import schedule_files
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
-from nncosim.compiler.j3dai.fusion import MOST_MEMBERS, Fuser
+from nncosim.compiler.j3dai.fusion import MOST_MEMBERS, Fuser, may_stay
 from nncosim.compiler.j3dai.inplace import tensor_lives
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.prefetch import prefetch
@@ -113,10 +112,10 @@ class J3daiBackend:
                 found.append(Problem(tensor.name, "", what, "quantise it to 8 bits or less"))
         return tuple(found)
 
-    def room(self, platform: Platform) -> Room:
+    def room(self, network: Network, platform: Platform) -> Room:
         """Everything lies in L2; in L1 there is what a tile needs, and what passes between fused operators."""
         assert isinstance(platform, J3dai)
-        return Room("l2", 8, MOST_MEMBERS, ("resize",))  # as fusion links operators
+        return Room("l2", 8, may_stay(network), MOST_MEMBERS)
 
     def candidates(
         self, op: Op, network: Network, platform: Platform

@@ -7,12 +7,13 @@ through the network; a path is cut into groups by dynamic programming over measu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from nncosim.compiler.ir import Network, Op
+from nncosim.compiler.ir import Network, Op, Resize
 from nncosim.compiler.j3dai.fused_plan import FusedPlan, Group, flat, fusable, make_fused_plan, walked
 from nncosim.compiler.j3dai.plan import jobs_of
 from nncosim.compiler.j3dai.tiling import LayerCode, cuts, fastest, realize
@@ -20,7 +21,7 @@ from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["Choice", "Fuser", "compile_group", "group_of", "paths", "ranked_groups"]
+__all__ = ["MOST_MEMBERS", "Choice", "Fuser", "compile_group", "group_of", "may_stay", "paths", "ranked_groups"]
 
 MOST_MEMBERS = 5
 """Operators of a group at most."""
@@ -42,18 +43,25 @@ class Choice:
     code: LayerCode
 
 
+def may_stay(network: Network) -> frozenset[str]:
+    """Tensors that a group could keep in L1 as far as operators tell, without their nests: one operator reads each,
+    nobody outside does, and no result of it is written several times."""
+    reads = Counter(name for op in network.ops for name in op.inputs)
+    enlarged = {op.output for op in network.ops if isinstance(op, Resize) and op.factors != (1, 1)}
+    made = {op.output for op in network.ops if reads[op.output] == 1}
+    return frozenset(made - enlarged - {*network.outputs})
+
+
 def _links(network: Network, ops: Sequence[Op], nests: Sequence[Nest], kept: Mapping[str, str]) -> dict[int, int]:
     """Operator -> the only reader of its output, where the two can be fused. No operator has two such before it."""
-    bound = {*kept, *kept.values(), *network.outputs}
-    reader: dict[int, int] = {}
-    for i, op in enumerate(ops):
-        users = [j for j, other in enumerate(ops) for name in other.inputs if name == op.output]
-        everyone = sum(name == op.output for other in network.ops for name in other.inputs)
-        if len(users) == everyone == 1 and op.output not in bound and fusable(nests[i]) and fusable(nests[users[0]]):
-            if nests[i].upsample == (1, 1) and _reads_all(nests[users[0]]):
-                reader[i] = users[0]
+    user = {name: j for j, op in enumerate(ops) for name in op.inputs}
+    free = may_stay(network) - {*kept, *kept.values()}
     chosen: dict[int, int] = {}
-    for i, j in reader.items():  # of two producers, the one with more to compute
+    for i, op in enumerate(ops):
+        j = user.get(op.output) if op.output in free and fusable(nests[i]) else None
+        if j is None or not fusable(nests[j]) or not _reads_all(nests[j]):
+            continue
+        # Of two producers, the one with more to compute.
         if j not in chosen or nests[i].macs > nests[chosen[j]].macs:
             chosen[j] = i
     return {i: j for j, i in chosen.items()}
