@@ -57,13 +57,17 @@ class Engine:
 
 @dataclass(frozen=True)
 class Published:
-    """A figure from the literature, with where it stands."""
+    """A figure from the literature, with where it stands.
+
+    `macs`: multiply-accumulates of the network's topology, by which reports know a run of it; 0: not known.
+    """
 
     network: str
     quantity: str
     value: float
     unit: str
     source: str
+    macs: int = 0
 
 
 @dataclass(frozen=True)

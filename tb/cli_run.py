@@ -21,9 +21,9 @@ from nncosim.tb.cli_options import (
     write_json,
 )
 from nncosim.tb.files import prepare_directory, prepare_file, write_files
-from nncosim.tb.program import Program, compile_model, is_image, load_image, read_source
+from nncosim.tb.program import Program, compile_model, is_image, load_image, read_model, read_source
 from nncosim.tb.report_table import print_report
-from nncosim.tb.run import RunOptions, check_trace, choose, run_program
+from nncosim.tb.run import RunOptions, check_trace, choose, make_frames, run_program
 from nncosim.tb.waves import trace_format
 
 __all__ = ["run_command"]
@@ -48,7 +48,7 @@ def trace_options(command: Callable) -> Callable:
 def _program(
     source: Path, platform_name: str | None, settings: tuple[str, ...], options: RunOptions, say: Progress
 ) -> tuple[Program, Platform, dict[str, int]]:
-    """Load or compile `source`; what cannot run on the chosen bench is refused before anything is compiled."""
+    """Load or compile `source`; what cannot run, or inputs that do not fit, are refused before anything is compiled."""
     data = read_source(source)
     if is_image(data):
         if settings:
@@ -62,7 +62,10 @@ def _program(
     backend, _ = choose(bench, platform, options.backend, options.driver)
     if options.trace is not None:
         check_trace(bench, platform, backend)
-    return compile_model(source, data, platform, overrides, say), platform, overrides
+    say(f"importing {source.name}")
+    network = read_model(source, data)
+    make_frames(network, options)
+    return compile_model(source, data, platform, overrides, say, network), platform, overrides
 
 
 @click.command("run")

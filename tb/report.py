@@ -11,6 +11,7 @@ from nncosim.compiler.ir import Conv, Network, Op, Pool
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.compare import Comparison, Divergence
+from nncosim.tb.published import published_json
 
 __all__ = [
     "LAYER_CYCLES",
@@ -285,7 +286,9 @@ class Report:
             },
             "wall_seconds": {key: round(value, 3) for key, value in self.wall_seconds.items()},
             "layers": [layer.to_json() for layer in self.layers],
-            "published": [vars(figure) for figure in self.platform.published],
+            "published": published_json(
+                self.platform.published, self.macs, self.cycles, rounded(self.mac_per_cycle)
+            ),
             "versions": dict(self.versions),
             "hashes": dict(self.hashes),
             "command": self.command,

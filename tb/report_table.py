@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nncosim.tb.published import measured, same_network
 from nncosim.tb.report import LayerReport, Pace, Report
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -113,20 +114,30 @@ def _totals(report: Report) -> Table:
     return table
 
 
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1e3 else f"{value:.4g}"
+
+
 def _published(report: Report) -> list[RenderableType]:
     figures = report.platform.published
     if not figures:
         return []
+    own = same_network(figures, report.macs)
     sources = list(dict.fromkeys(figure.source for figure in figures))
     table = plain_table("published for this machine")
-    table.add_column("network")
+    table.add_column("network", overflow="fold")
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("")
+    if own:
+        table.add_column("this run", justify="right")
+        table.add_column("of that", justify="right")
     for figure in figures:
-        value = f"{figure.value:,g}" if figure.value < 1e4 else f"{figure.value:,.0f}"
-        mark = f"({sources.index(figure.source) + 1})"
-        table.add_row(escape(figure.network), escape(figure.quantity), f"{value} {figure.unit}", mark)
+        cells = [escape(figure.network), escape(figure.quantity), f"{_figure(figure.value)} {figure.unit}"]
+        cells.append(f"({sources.index(figure.source) + 1})")
+        value = measured(figure, report.cycles, report.mac_per_cycle) if figure.network == own else None
+        cells += ["", ""] if value is None else [_figure(value), f"{value / figure.value:.1%}"]
+        table.add_row(*cells[: len(table.columns)], style="bold" if figure.network == own else "")
     return [table, *(f"({number}) {escape(source)}" for number, source in enumerate(sources, 1)), ""]
 
 

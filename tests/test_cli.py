@@ -244,6 +244,14 @@ def test_bad_inputs(command, tmp_path, arrays, text):
     assert not (tmp_path / "o").exists()
 
 
+def test_inputs_that_do_not_fit_are_refused_before_compiling(command, monkeypatch, tmp_path):
+    monkeypatch.setattr("nncosim.tb.cli_run.compile_model", lambda *_: pytest.fail("it was compiled"))
+    refused(command("run", "m.onnx", "--platform", "toy", "--input", "many.npz"), "many.npz holds 10 images", "--index")
+    refused(command("run", "m.onnx", "--platform", "toy", "--input", "x.npz", "--index", 1), "there is no image 1")
+    np.savez(tmp_path / "i.npz", X=np.zeros((1, 2, 8, 8)))
+    refused(command("run", "m.onnx", "--platform", "toy", "--input", tmp_path / "i.npz"), "no array 'x'")
+
+
 def test_corrupt_images_are_refused(command, folder, tmp_path):
     """Cut off anywhere, or with any byte changed: never a run, never a traceback."""
     whole = (folder / "c" / "image.elf").read_bytes()

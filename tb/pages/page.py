@@ -15,6 +15,7 @@ from nncosim.tb.pages.data import Run
 from nncosim.tb.pages.memory_plot import contents_of, memories_of, memory_plot, shown_name
 from nncosim.tb.pages.plots import bars_plot, roofline_plot, shares_plot
 from nncosim.tb.pages.timeline_plot import kinds_of, timeline_data, timeline_plot
+from nncosim.tb.published import same_network
 
 __all__ = ["PAGE", "report_page"]
 
@@ -53,11 +54,13 @@ def _chips(run: Run) -> list[dict[str, str]]:
 
 
 def _published(run: Run) -> list[dict[str, Any]]:
-    """A row a network: its figures by unit."""
+    """A row a network: its figures by unit, and whether it is the one that ran."""
+    own = same_network(run.platform.published, run.report["macs"])
     rows: dict[str, dict[str, Any]] = {}
     for figure in run.platform.published:
         value = f"{figure.value:,.0f}" if figure.value >= 1e4 else f"{figure.value:,g}"
-        rows.setdefault(figure.network, {"network": figure.network, "source": figure.source})[figure.unit] = value
+        row = {"network": figure.network, "source": figure.source, "own": figure.network == own}
+        rows.setdefault(figure.network, row)[figure.unit] = value
     return list(rows.values())
 
 

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run beside the published figures of its machine: which network it is, in table, JSON and page."""
+
+import json
+from typing import ClassVar
+
+import pytest
+import test_report
+from nncosim.platforms.base import Published
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.regress.zoo.networks import NETWORKS
+from nncosim.tb.published import measured, published_json, same_network
+
+SMALL = Published("Small", "latency", 4000, "cycles", "A Paper", 1000)
+NEAR = Published("Near", "latency", 5000, "cycles", "A Paper", 1015)
+ENERGY = Published("Small", "energy", 1.5, "uJ", "A Paper", 1000)
+UNKNOWN = Published("Unknown", "latency", 1, "cycles", "A Paper")
+
+
+@pytest.mark.parametrize(
+    ("macs", "network"),
+    [(1000, "Small"), (990, "Small"), (989, None), (1007, "Small"), (1008, "Near"), (1025, "Near"), (1026, None),
+     (0, None)],
+)  # fmt: skip
+def test_a_network_is_known_by_its_macs(macs, network):
+    assert same_network((UNKNOWN, SMALL, NEAR, ENERGY), macs) == network
+
+
+def test_what_a_run_measures():
+    rate = Published("Small", "MAC/cycle", 0.25, "MAC/cycle", "A Paper", 1000)
+    assert [measured(figure, 3000, 0.333) for figure in (SMALL, rate, ENERGY)] == [3000, 0.333, None]
+    assert measured(SMALL, None, None) is None
+    found = published_json((SMALL, NEAR, ENERGY, rate), 1000, 3000, 0.333)
+    assert [entry["this_network"] for entry in found] == [True, False, True, True]
+    assert [entry["measured"] for entry in found] == [3000, None, None, 0.333]
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_the_published_networks_are_known(name):
+    """Each of the zoo is one row of the table, and no two the same."""
+    others = {same_network(PLATFORM.published, NETWORKS[other].macs) for other in NETWORKS}
+    assert same_network(PLATFORM.published, NETWORKS[name].macs) and len(others) == len(NETWORKS) and None not in others
+
+
+class Known(test_report.Paper):
+    published: ClassVar = (
+        Published("SmallNet", "latency", 9000, "cycles", "A Paper", test_report.CONV_MACS),
+        Published("OtherNet", "latency", 1234567, "cycles", "A Paper", 3 * test_report.CONV_MACS),
+    )
+
+
+def test_the_row_of_this_network_has_what_was_measured(monkeypatch):
+    unmarked = test_report.make()
+    assert "this run" not in test_report.text_of(unmarked)
+    assert not any(entry["this_network"] for entry in unmarked.to_json()["published"])
+    monkeypatch.setattr(test_report, "Paper", Known)
+    report = test_report.make()
+    text = test_report.text_of(report)
+    rows = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert "this run" in text and rows["SmallNet"].split()[-2:] == ["6,300", "70.0%"]
+    assert "6,300" not in rows["OtherNet"] and "%" not in rows["OtherNet"]
+    published = json.loads(json.dumps(report.to_json()))["published"]
+    assert [(entry["this_network"], entry["measured"]) for entry in published] == [(True, 6300), (False, None)]
+    for width in (60, 80, 100):
+        narrow = " ".join(test_report.text_of(report, width).split())
+        assert all(part in narrow for part in ("SmallNet", "9,000 cycles", "6,300 70.0%", "1,234,567 cycles")), width
