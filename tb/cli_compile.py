@@ -22,7 +22,7 @@ from nncosim.tb.cli_options import (
     resolve_platform,
     write_json,
 )
-from nncosim.tb.files import prepare_directory, prepare_file, sha256, write_files
+from nncosim.tb.files import sha256, write_files
 from nncosim.tb.program import Program, compile_model, read_model, read_source
 from nncosim.tb.report import macs_of, operator_name, requantization_of
 from nncosim.tb.report_table import plain_table
@@ -59,9 +59,6 @@ def compile_command(
     model: Path, platform_name: str | None, settings: tuple[str, ...], out: Path, json_file: Path | None
 ) -> int:
     """Write the image, its listing, the memory map and the predicted cycles to --out."""
-    prepare_directory(out)
-    if json_file not in (None, Path("-")):
-        prepare_file(json_file)
     platform, overrides = resolve_platform(platform_name, settings)
     with progress() as say:
         program = compile_model(model, read_source(model), platform, overrides, say)
@@ -134,8 +131,6 @@ def check_command(model: Path, platform_name: str | None, settings: tuple[str, .
 
     Exit status: 0 it compiles, 2 it does not.
     """
-    if json_file not in (None, Path("-")):
-        prepare_file(json_file)
     platform, _ = resolve_platform(platform_name, settings)
     with progress() as say:
         say(f"importing {model.name}")

@@ -15,18 +15,29 @@ from nncosim.compiler.qonnx_check import QonnxReport
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli_options import (
+    PATH,
     Progress,
+    backend_option,
+    driver_option,
     json_option,
     model_argument,
     output_console,
     platform_options,
     progress,
     resolve_platform,
+    seed_option,
     write_json,
 )
-from nncosim.tb.evaluate import Accuracy, accuracy, against_qonnx, executor_predictions, float_images, qonnx_json
-from nncosim.tb.files import prepare_file
-from nncosim.tb.inputs import read_npz
+from nncosim.tb.evaluate import (
+    Accuracy,
+    accuracy,
+    against_qonnx,
+    executor_predictions,
+    float_images,
+    qonnx_json,
+    read_labels,
+)
+from nncosim.tb.inputs import batch_size, read_npz
 from nncosim.tb.program import compile_model, prove_model, read_model, read_source
 from nncosim.tb.report import requantization_of
 from nncosim.tb.report_table import plain_table
@@ -36,7 +47,6 @@ from rich.markup import escape
 
 __all__ = ["evaluate_command"]
 
-_PATH = click.Path(path_type=Path)
 DEFAULT_IMAGES = 100
 
 
@@ -100,7 +110,10 @@ def _accuracy(
     backend, driver = choose(get_bench(platform), platform, options.backend, options.driver, prefer="iss")
     options = replace(options, backend=backend, driver=driver)
     arrays = read_npz(source)
-    program = compile_model(model, data, platform, settings, say)
+    say(f"importing {model.name}")
+    network = read_model(model, data)
+    read_labels(arrays, batch_size(network, arrays, str(source)), str(source))  # before the work of compiling
+    program = compile_model(model, data, platform, settings, say, network)
     result = accuracy(program, platform, arrays, options, str(source), limit=limit, progress=say)
     if with_executor:
         say("qonnx executor")
@@ -135,7 +148,7 @@ def _reference(model: Path, data: Path | None, limit: int | None, seed: int, jso
 @click.command("evaluate")
 @model_argument
 @platform_options
-@click.option("--data", type=_PATH, metavar="X.npz", help="One array per graph input, N images, and `labels` (N,).")
+@click.option("--data", type=PATH, metavar="X.npz", help="One array per graph input, N images, and `labels` (N,).")
 @click.option("--against", type=click.Choice(["qonnx"]), help="Compare layer by layer with this executor.")
 @click.option(
     "--images",
@@ -143,9 +156,9 @@ def _reference(model: Path, data: Path | None, limit: int | None, seed: int, jso
     metavar="N",
     help=f"How many images [default: all of --data; {DEFAULT_IMAGES} random ones without].",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of random images.")
-@click.option("--backend", metavar="iss|rtl", help="What runs the images [default: iss].")
-@click.option("--driver", metavar="cocotb|direct", help="How the RTL simulation is driven.")
+@seed_option("random images")
+@backend_option("images", "iss")
+@driver_option
 @click.option(
     "--reference",
     is_flag=True,
@@ -171,8 +184,6 @@ def evaluate_command(
     """
     if data is None and against is None:
         raise click.UsageError("give --data X.npz (accuracy), --against qonnx, or both")
-    if json_file not in (None, Path("-")):
-        prepare_file(json_file)
     if reference:
         if against is None:
             raise click.UsageError("--reference runs on no machine: give --against qonnx, or leave --reference out")

@@ -12,12 +12,15 @@ from typing import Any
 import click
 from nncosim.platforms.base import Platform, parse_overrides
 from nncosim.platforms.registry import get_platform, platforms
-from nncosim.tb.files import write_file
+from nncosim.tb.files import prepare_directory, prepare_file, write_file
 from rich.console import Console
 
 __all__ = [
     "DEFAULT_PLATFORM",
+    "PATH",
     "Progress",
+    "backend_option",
+    "driver_option",
     "json_option",
     "model_argument",
     "out_option",
@@ -25,22 +28,55 @@ __all__ = [
     "platform_options",
     "progress",
     "resolve_platform",
+    "seed_option",
     "write_json",
 ]
 
 DEFAULT_PLATFORM = "j3dai"
 Progress = Callable[[str], None]
 
-_PATH = click.Path(path_type=Path)
-model_argument = click.argument("model", metavar="MODEL.onnx", type=_PATH)
+PATH = click.Path(path_type=Path)
+"""Type of options and arguments that are files or folders."""
+_STDOUT = Path("-")
+
+
+# These look at a place as the command line is read: one that cannot be written is refused before the work is done.
+def _checked_json(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path != _STDOUT:
+        prepare_file(path)
+    return path
+
+
+def _checked_out(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None:
+        prepare_directory(path)
+    return path
+
+
+model_argument = click.argument("model", metavar="MODEL.onnx", type=PATH)
 json_option = click.option(
-    "--json", "json_file", type=_PATH, metavar="FILE", help="Write the JSON report; - is stdout."
+    "--json", "json_file", type=PATH, metavar="FILE", callback=_checked_json, help="Write the JSON report; - is stdout."
+)
+driver_option = click.option(
+    "--driver", metavar="cocotb|direct", help="How the RTL simulation is driven [default: cocotb]."
 )
 
 
 def out_option(**extra: Any) -> Callable:
+    """--out DIR; `extra`: what else `click.option` takes."""
     text = "Folder for the results; it appears complete or not at all."
-    return click.option("--out", type=_PATH, metavar="DIR", help=text, **extra)
+    return click.option("--out", type=PATH, metavar="DIR", callback=_checked_out, help=text, **extra)
+
+
+def backend_option(what: str, default: str) -> Callable:
+    """--backend NAME. `what`: what it runs; `default`: what is chosen without it."""
+    return click.option("--backend", metavar="rtl|iss", help=f"What runs the {what} [default: {default}].")
+
+
+def seed_option(what: str) -> Callable:
+    """--seed N. `what`: what it makes."""
+    seed = click.IntRange(min=0)
+    return click.option("--seed", type=seed, default=0, show_default=True, metavar="N", help=f"Of {what}.")
 
 
 def platform_options(command: Callable) -> Callable:
@@ -76,9 +112,9 @@ def resolve_platform(name: str | None, settings: tuple[str, ...]) -> tuple[Platf
 
 def output_console(json_file: Path | None = None) -> Console:
     """Where tables go: stdout, or stderr when stdout carries the JSON. Wide where it is no terminal."""
-    console = Console(stderr=json_file == Path("-"), highlight=False)
+    console = Console(stderr=json_file == _STDOUT, highlight=False)
     if not console.is_terminal:
-        console = Console(stderr=json_file == Path("-"), highlight=False, width=200)
+        console = Console(stderr=json_file == _STDOUT, highlight=False, width=200)
     return console
 
 
@@ -98,7 +134,7 @@ def write_json(data: dict[str, Any], path: Path | None) -> None:
     if path is None:
         return
     text = json.dumps(data, indent=2) + "\n"
-    if path == Path("-"):
+    if path == _STDOUT:
         click.echo(text, nl=False)
     else:
         write_file(path, text.encode())

@@ -11,24 +11,26 @@ import click
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli_options import (
+    PATH,
     Progress,
+    backend_option,
+    driver_option,
     json_option,
     out_option,
     output_console,
     platform_options,
     progress,
     resolve_platform,
+    seed_option,
     write_json,
 )
-from nncosim.tb.files import prepare_directory, prepare_file, write_files
+from nncosim.tb.files import prepare_file, write_files
 from nncosim.tb.program import Program, compile_model, is_image, load_image, read_model, read_source
 from nncosim.tb.report_table import print_report
 from nncosim.tb.run import RunOptions, check_trace, choose, make_frames, run_program
 from nncosim.tb.waves import trace_format
 
 __all__ = ["run_command"]
-
-_PATH = click.Path(path_type=Path)
 
 
 def trace_options(command: Callable) -> Callable:
@@ -38,7 +40,7 @@ def trace_options(command: Callable) -> Callable:
         click.option("--trace-to", type=int, metavar="CYCLE", help="Waveform up to this clock cycle, exclusive."),
         click.option("--trace-from", type=int, metavar="CYCLE", help="Waveform from this clock cycle since reset."),
         click.option(
-            "--trace", type=_PATH, metavar="FILE", help="Write a waveform (rtl), FILE.fst or FILE.vcd; open FILE.gtkw."
+            "--trace", type=PATH, metavar="FILE", help="Write a waveform (rtl), FILE.fst or FILE.vcd; open FILE.gtkw."
         ),
     ):
         command = option(command)
@@ -69,11 +71,11 @@ def _program(
 
 
 @click.command("run")
-@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=_PATH)
+@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
 @platform_options
-@click.option("--backend", metavar="rtl|iss", help="What runs the image [default: rtl where the platform has it].")
-@click.option("--driver", metavar="cocotb|direct", help="How the RTL simulation is driven [default: cocotb].")
-@click.option("--input", "input_file", type=_PATH, metavar="X.npz", help="One array per graph input, by its name.")
+@backend_option("image", "rtl where the platform has it")
+@driver_option
+@click.option("--input", "input_file", type=PATH, metavar="X.npz", help="One array per graph input, by its name.")
 @click.option(
     "--index",
     "indices",
@@ -82,14 +84,7 @@ def _program(
     metavar="I",
     help="Which image of the input file; repeat it for inferences back to back, without reset.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Of random inputs (without --input), and of the poison in memories.",
-)
+@seed_option("random inputs (without --input), and of the poison in memories")
 @trace_options
 @out_option()
 @json_option
@@ -120,10 +115,6 @@ def run_command(
         prepare_file(trace, "--trace")
     elif not trace_from == trace_to == trace_layer is None:
         raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
-    if out is not None:
-        prepare_directory(out)
-    if json_file not in (None, Path("-")):
-        prepare_file(json_file)
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer)
     with progress() as say:
         program, platform, overrides = _program(source, platform_name, settings, options, say)

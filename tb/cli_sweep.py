@@ -13,16 +13,19 @@ import click
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli_options import (
+    PATH,
     Progress,
+    backend_option,
     json_option,
     out_option,
     output_console,
     platform_options,
     progress,
     resolve_platform,
+    seed_option,
     write_json,
 )
-from nncosim.tb.files import prepare_directory, prepare_file, sha256, write_files
+from nncosim.tb.files import sha256, write_files
 from nncosim.tb.run import RunOptions, choose, run_program
 from nncosim.tb.sweep import (
     DEFECT,
@@ -45,8 +48,6 @@ __all__ = ["sweep_command"]
 
 CONFIRM = "rtl"
 """The backend of --confirm."""
-
-_PATH = click.Path(path_type=Path)
 
 
 def _confirm(row: Row, job: Job, options: RunOptions, say: Progress) -> Row:
@@ -116,17 +117,17 @@ def _status(rows: Sequence[Row]) -> int:
 
 
 @click.command("sweep")
-@click.argument("models", metavar="MODEL.onnx...", type=_PATH, nargs=-1, required=True)
+@click.argument("models", metavar="MODEL.onnx...", type=PATH, nargs=-1, required=True)
 @platform_options
 @click.option("--grid", "axes", multiple=True, metavar="PARAMETER=A,B,...",
               help="Values of a parameter of the platform; repeat it for more dimensions.")
-@click.option("--backend", metavar="iss|rtl", help="What runs the points [default: iss].")
+@backend_option("points", "iss")
 @click.option("--confirm", type=click.IntRange(min=0), default=0, metavar="N",
               help="Run the N best points of each model on rtl too. A machine that was never built takes minutes.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N",
               help="Processes [default: one a core]; 1: this one alone.")
 @click.option("--scheduler", metavar="ADDRESS", help="Use a dask cluster that runs already, such as tcp://host:8786.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of the inputs.")
+@seed_option("the inputs")
 @out_option()
 @json_option
 def sweep_command(
@@ -154,10 +155,6 @@ def sweep_command(
     """
     if scheduler is not None and workers is not None:
         raise click.UsageError("--workers is for processes of this computer; leave it out with --scheduler")
-    if out is not None:
-        prepare_directory(out)
-    if json_file not in (None, Path("-")):
-        prepare_file(json_file)
     grid = parse_grid(axes)
     platform, fixed = resolve_platform(platform_name, settings)
     points = grid_points(len(models), platform, fixed, grid)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import toy
 import toy.bench
+from command_line import refused
 from models import Graph
 from nncosim.compiler.image import Image, Segment
 from nncosim.tb.cli import invoke
@@ -33,26 +34,9 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def command(folder, capfd, monkeypatch):
-    """Run a command line in the folder: (status, stdout, stderr)."""
+@pytest.fixture(autouse=True)
+def inside(folder, monkeypatch):
     monkeypatch.chdir(folder)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke([str(a) for a in arguments])
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
-
-
-def refused(result: tuple[int, str, str], *texts: str) -> None:
-    status, out, err = result
-    assert status == 2, (status, err)
-    assert err.startswith("nncosim: error: ") and "Traceback" not in err and not out
-    for text in texts:
-        assert text in err, err
 
 
 # ---- run
@@ -252,6 +236,11 @@ def test_inputs_that_do_not_fit_are_refused_before_compiling(command, monkeypatc
     refused(command("run", "m.onnx", "--platform", "toy", "--input", tmp_path / "i.npz"), "no array 'x'")
 
 
+def test_labels_that_do_not_fit_are_refused_before_compiling(command, monkeypatch):
+    monkeypatch.setattr("nncosim.tb.cli_evaluate.compile_model", lambda *_: pytest.fail("it was compiled"))
+    refused(command("evaluate", "m.onnx", "--platform", "toy", "--data", "x.npz"), "no array 'labels'")
+
+
 def test_corrupt_images_are_refused(command, folder, tmp_path):
     """Cut off anywhere, or with any byte changed: never a run, never a traceback."""
     whole = (folder / "c" / "image.elf").read_bytes()
@@ -302,6 +291,9 @@ def test_places_that_cannot_be_written(command, tmp_path):
     refused(command("run", "m.onnx", "--platform", "toy", "--out", tmp_path / "file"), "this is a file")
     refused(command("run", "m.onnx", "--platform", "toy", "--out", tmp_path / "file" / "o"), "is a file, not a folder")
     refused(command("run", "m.onnx", "--platform", "toy", "--json", tmp_path), "this is a folder")
+    refused(command("evaluate", "m.onnx", "--platform", "toy", "--data", "many.npz", "--json", tmp_path), "--json")
+    for name in ("platforms", "doctor"):
+        refused(command(name, "--json", tmp_path), "this is a folder")
 
 
 def test_a_defect_of_our_own_is_not_called_the_users(command, monkeypatch):

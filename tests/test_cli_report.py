@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pytest
 import toy
@@ -45,16 +46,8 @@ def copy(drawn, tmp_path) -> Path:
 
 
 @pytest.fixture
-def refused(capfd):
-    def check(directory: Path, *texts: str) -> None:
-        capfd.readouterr()
-        status = invoke(["report", str(directory)])
-        out, err = capfd.readouterr()
-        assert status == 2 and not out and err.startswith("nncosim: error: ") and err.count("\n") == 1, err
-        for text in texts:
-            assert text in err, err
-
-    return check
+def refused(command):
+    return lambda directory, *texts: command_line.refused(command("report", directory), *texts)
 
 
 class _Page(HTMLParser):

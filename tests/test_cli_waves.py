@@ -5,50 +5,47 @@ from importlib.resources import as_file, files
 from typing import cast
 
 import pytest
+from command_line import refused
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.backend import Bench
-from nncosim.tb.cli import invoke
 from nncosim.tb.errors import BenchError
 from nncosim.tb.run import check_trace
 
 
 @pytest.fixture
-def refused(capfd):
+def message(command):
     """Runs the digits network; gives the one message, and checks that there is nothing else."""
     def run(*options: object) -> str:
         with as_file(files("nncosim.regress.networks") / "digits.onnx") as model:
-            status = invoke(["run", str(model), "--platform", "j3dai", *map(str, options)])
-        out, err = capfd.readouterr()
-        assert status == 2 and not out and "Traceback" not in err, err
-        return " ".join(err.split())
+            return refused(command("run", model, "--platform", "j3dai", *options))
 
     return run
 
 
-def test_a_backend_without_waveforms(refused, tmp_path):
-    message = refused("--backend", "iss", "--trace", tmp_path / "w.fst")
-    assert "backend 'iss' of platform 'j3dai' has no signals to trace; use --backend rtl" in message
+def test_a_backend_without_waveforms(message, tmp_path):
+    text = message("--backend", "iss", "--trace", tmp_path / "w.fst")
+    assert "backend 'iss' of platform 'j3dai' has no signals to trace; use --backend rtl" in text
     assert not list(tmp_path.iterdir())
 
 
-def test_a_suffix_that_is_no_format(refused, tmp_path):
-    message = refused("--trace", tmp_path / "w.txt")
-    assert "w.txt" in message and ".fst" in message and ".vcd" in message and "'.txt' is neither" in message
+def test_a_suffix_that_is_no_format(message, tmp_path):
+    text = message("--trace", tmp_path / "w.txt")
+    assert "w.txt" in text and ".fst" in text and ".vcd" in text and "'.txt' is neither" in text
 
 
 @pytest.mark.parametrize("option", ["--trace-from", "--trace-to", "--trace-layer"])
-def test_a_window_without_a_waveform(refused, option):
-    assert "give --trace FILE" in refused(option, "1")
+def test_a_window_without_a_waveform(message, option):
+    assert "give --trace FILE" in message(option, "1")
 
 
-def test_a_layer_that_does_not_exist(refused, tmp_path):
-    message = refused("--trace", tmp_path / "w.fst", "--trace-layer", "Conv_99")
-    assert "no layer 'Conv_99'" in message and "Conv_0" in message
+def test_a_layer_that_does_not_exist(message, tmp_path):
+    text = message("--trace", tmp_path / "w.fst", "--trace-layer", "Conv_99")
+    assert "no layer 'Conv_99'" in text and "Conv_0" in text
 
 
-def test_an_empty_window(refused, tmp_path):
-    message = refused("--trace", tmp_path / "w.vcd", "--trace-from", 50, "--trace-to", 50)
-    assert "from cycle 50 to 50 is empty" in message
+def test_an_empty_window(message, tmp_path):
+    text = message("--trace", tmp_path / "w.vcd", "--trace-from", 50, "--trace-to", 50)
+    assert "from cycle 50 to 50 is empty" in text
 
 
 def test_a_platform_without_waveforms():

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
+from command_line import refused
 from dask.distributed import LocalCluster
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai import PLATFORM
@@ -104,16 +105,9 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def command(folder, capfd, monkeypatch):
+def sweep(folder, command, monkeypatch):
     monkeypatch.chdir(folder)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = invoke(["sweep", *map(str, arguments), "--platform", "toy"])
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
+    return lambda *arguments: command("sweep", *arguments, "--platform", "toy")
 
 
 @pytest.fixture
@@ -126,21 +120,13 @@ def lines_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
-def refused(result, *texts) -> None:
-    status, out, err = result
-    assert status == 2 and not out and err.count("nncosim: error: ") == 1 and err.startswith("nncosim: error: "), err
-    assert "Traceback" not in err
-    for text in texts:
-        assert text in err, err
-
-
 ALONE = ("--workers", 1)
 """In this process: where the cluster is not what is tested."""
 GRID = ("--grid", "lanes=4,16,64", "--grid", "data_bytes=512,32768")
 
 
-def test_two_models_on_a_grid(command, tmp_path):
-    status, text, err = command("m.onnx", "n.onnx", *GRID, *ALONE, "--out", tmp_path / "o",
+def test_two_models_on_a_grid(sweep, tmp_path):
+    status, text, err = sweep("m.onnx", "n.onnx", *GRID, *ALONE, "--out", tmp_path / "o",
                                 "--json", tmp_path / "r.json")  # fmt: skip
     assert status == 0 and err == "", err
     assert text.count("'data' holds 512 bytes") == 1 and text.count("refused (1)") == 6 and "(2)" not in text
@@ -158,9 +144,9 @@ def test_two_models_on_a_grid(command, tmp_path):
     assert {p.name for p in (tmp_path / "o").iterdir()} == {"sweep.csv", "sweep.json"}
 
 
-def test_a_sweep_is_what_single_runs_are(command, tmp_path):
+def test_a_sweep_is_what_single_runs_are(sweep, tmp_path):
     """The same image bytes as `compile` writes, the same cycles as `run` measures."""
-    assert command("m.onnx", "--grid", "lanes=8,32", "--workers", 1, "--out", tmp_path / "o")[0] == 0
+    assert sweep("m.onnx", "--grid", "lanes=8,32", "--workers", 1, "--out", tmp_path / "o")[0] == 0
     for line in lines_of(tmp_path / "o" / "sweep.csv"):
         out = tmp_path / line["lanes"]
         assert invoke(["run", "m.onnx", "--platform", "toy", "--set", f"lanes={line['lanes']}", "--out", str(out)]) == 0
@@ -169,61 +155,61 @@ def test_a_sweep_is_what_single_runs_are(command, tmp_path):
         assert line["image_sha256"] == report["hashes"]["image"] == sha256((out / "image.elf").read_bytes())
 
 
-def test_the_same_bytes_however_many_work_on_it(command, tmp_path):
+def test_the_same_bytes_however_many_work_on_it(sweep, tmp_path):
     for name, extra in (("a", ALONE), ("b", ("--workers", 2))):
-        assert command("m.onnx", *GRID, *extra, "--out", tmp_path / name)[0] == 0
+        assert sweep("m.onnx", *GRID, *extra, "--out", tmp_path / name)[0] == 0
     with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as cluster:
         address = cluster.scheduler_address
-        assert command("m.onnx", *GRID, "--scheduler", address, "--out", tmp_path / "d")[0] == 0
-        refused(command("m.onnx", *GRID, "--scheduler", address, "--workers", 2), "--workers")
+        assert sweep("m.onnx", *GRID, "--scheduler", address, "--out", tmp_path / "d")[0] == 0
+        refused(sweep("m.onnx", *GRID, "--scheduler", address, "--workers", 2), "--workers")
     assert len({(tmp_path / name / "sweep.csv").read_bytes() for name in "abd"}) == 1
 
 
-def test_nothing_fits(command, tmp_path):
-    status, text, err = command("m.onnx", "--grid", "data_bytes=256,512", *ALONE, "--out", tmp_path / "o")
+def test_nothing_fits(sweep, tmp_path):
+    status, text, err = sweep("m.onnx", "--grid", "data_bytes=256,512", *ALONE, "--out", tmp_path / "o")
     assert status == 2 and text.count("holds 256 bytes") == 1 and text.count("holds 512 bytes") == 1
     assert err == "nncosim: error: no point of the grid can be run; the table says why\n"
     assert [line["verdict"] for line in lines_of(tmp_path / "o" / "sweep.csv")] == ["refused"] * 2
 
 
-def test_bad_input_is_refused_before_anything_runs(command, tmp_path, monkeypatch):
+def test_bad_input_is_refused_before_anything_runs(sweep, tmp_path, monkeypatch):
     monkeypatch.setattr("nncosim.tb.cli_sweep._sweep", lambda *_: pytest.fail("it ran"))
     out = ("--out", tmp_path / "o")
-    refused(command(*GRID, *out), "MODEL.onnx")
-    refused(command("m.onnx", *out), "at least one --grid")
-    refused(command("m.onnx", "--grid", "lane=1,2", *out), "no parameter 'lane'")
-    refused(command("m.onnx", "--grid", "lanes=1,2", "--set", "lanes=3", *out), "leave one out")
-    refused(command("m.onnx", "no.onnx", *GRID, *out), "there is no file no.onnx")
-    refused(command("m.onnx", *GRID, "--confirm", 1, *out), "no backend 'rtl'")
-    refused(command("m.onnx", *GRID, "--backend", "iss", *out), "no backend 'iss'")
-    refused(command("m.onnx", *GRID, "--workers", 0, *out), "--workers")
+    refused(sweep(*GRID, *out), "MODEL.onnx")
+    refused(sweep("m.onnx", *out), "at least one --grid")
+    refused(sweep("m.onnx", "--grid", "lane=1,2", *out), "no parameter 'lane'")
+    refused(sweep("m.onnx", "--grid", "lanes=1,2", "--set", "lanes=3", *out), "leave one out")
+    refused(sweep("m.onnx", "no.onnx", *GRID, *out), "there is no file no.onnx")
+    refused(sweep("m.onnx", *GRID, "--confirm", 1, *out), "no backend 'rtl'")
+    refused(sweep("m.onnx", *GRID, "--backend", "iss", *out), "no backend 'iss'")
+    refused(sweep("m.onnx", *GRID, "--workers", 0, *out), "--workers")
     (tmp_path / "file").write_text("")
-    refused(command("m.onnx", *GRID, "--out", tmp_path / "file"), "this is a file")
+    refused(sweep("m.onnx", *GRID, "--out", tmp_path / "file"), "this is a file")
     assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1:1", "nonsense", "ftp://x:1", "tcp://no.such.invalid:9"])
-def test_a_scheduler_that_does_not_answer(command, monkeypatch, tmp_path, address):
+def test_a_scheduler_that_does_not_answer(sweep, monkeypatch, tmp_path, address):
     monkeypatch.setattr(sweep_cluster, "CONNECT_SECONDS", 1)
-    refused(command("m.onnx", *GRID, "--scheduler", address, "--out", tmp_path / "o"), "no scheduler answers", address)
+    refused(sweep("m.onnx", *GRID, "--scheduler", address, "--out", tmp_path / "o"), "no scheduler answers", address)
     assert list(tmp_path.iterdir()) == []
 
 
 # ---- what goes wrong in a point
 
-def test_a_wrong_bit_in_one_point_fails_the_sweep(command, bench, tmp_path):
+def test_a_wrong_bit_in_one_point_fails_the_sweep(sweep, bench, tmp_path):
     bench(TwoBackends(iss=16))
-    status, text, _ = command("m.onnx", "--grid", "lanes=4,16,64", *ALONE, "--out", tmp_path / "o")
+    status, text, _ = sweep("m.onnx", "--grid", "lanes=4,16,64", *ALONE, "--out", tmp_path / "o")
     assert status == 1 and "mismatch (1)" in text and "(1) first wrong element: y[0, 0, 0]" in text
     lines = lines_of(tmp_path / "o" / "sweep.csv")
     assert [line["verdict"] for line in lines] == ["pass", "mismatch", "pass"]
     assert [line["pareto"] for line in lines] == ["False", "False", "True"]
 
 
-def test_the_best_are_confirmed(command, bench, tmp_path):
+def test_the_best_are_confirmed(sweep, bench, tmp_path):
     bench(TwoBackends())
     options = ("--grid", "lanes=4,16,64", *ALONE, "--confirm", 2, "--out", tmp_path / "o")
-    status, text, _ = command("m.onnx", "n.onnx", *options)
+    status, text, _ = sweep("m.onnx", "n.onnx", *options)
     assert status == 0 and "rtl: " in text
     lines = lines_of(tmp_path / "o" / "sweep.csv")
     assert [line["confirmed_verdict"] for line in lines] == ["", "pass", "pass"] * 2
@@ -231,10 +217,10 @@ def test_the_best_are_confirmed(command, bench, tmp_path):
 
 
 @pytest.mark.parametrize(("lanes", "status"), [(64, 1), (4, 0)])
-def test_a_confirmation_that_fails(command, bench, tmp_path, lanes, status):
+def test_a_confirmation_that_fails(sweep, bench, tmp_path, lanes, status):
     """Of the best, it fails the sweep; the rest is not confirmed."""
     bench(TwoBackends(rtl=lanes))
-    result = command("m.onnx", "--grid", "lanes=4,16,64", *ALONE, "--confirm", 1, "--json", tmp_path / "r.json")
+    result = sweep("m.onnx", "--grid", "lanes=4,16,64", *ALONE, "--confirm", 1, "--json", tmp_path / "r.json")
     assert result[0] == status and ("rtl: " in result[1])
     points = json.loads((tmp_path / "r.json").read_text())["points"]
     assert [p["confirmed"] and p["confirmed"]["verdict"] for p in points] == [
@@ -242,25 +228,25 @@ def test_a_confirmation_that_fails(command, bench, tmp_path, lanes, status):
     assert [p["verdict"] for p in points] == ["pass"] * 3
 
 
-def test_an_image_that_comes_out_differently_here_is_a_mismatch(command, bench, monkeypatch):
+def test_an_image_that_comes_out_differently_here_is_a_mismatch(sweep, bench, monkeypatch):
     """The workers' image and this computer's must be the same bytes: here a digest is changed on the way."""
     bench(TwoBackends())
     monkeypatch.setattr("nncosim.tb.cli_sweep.sha256", lambda data: "0" * 64)
-    status, text, _ = command("m.onnx", "--grid", "lanes=4,16", *ALONE, "--confirm", 1)
+    status, text, _ = sweep("m.onnx", "--grid", "lanes=4,16", *ALONE, "--confirm", 1)
     assert status == 1 and "the image differs" in text
 
 
-def test_a_defect_in_one_point_leaves_the_others(command, bench, tmp_path):
+def test_a_defect_in_one_point_leaves_the_others(sweep, bench, tmp_path):
     bench(FailingBench())
-    status, text, err = command("m.onnx", "--grid", "lanes=4,32,64", *ALONE, "--out", tmp_path / "o")
+    status, text, err = sweep("m.onnx", "--grid", "lanes=4,32,64", *ALONE, "--out", tmp_path / "o")
     assert status == 3 and "ZeroDivisionError: planted" in err and "defect of nncosim" in err
     assert "defect (1)" in text and "(1) ZeroDivisionError: planted" in text
     assert [line["verdict"] for line in lines_of(tmp_path / "o" / "sweep.csv")] == ["pass", "defect", "pass"]
 
 
-def test_a_worker_that_dies_leaves_the_others(command, bench, tmp_path):
+def test_a_worker_that_dies_leaves_the_others(sweep, bench, tmp_path):
     bench(DyingBench())
-    status, text, _ = command("m.onnx", "--grid", "lanes=4,32,64", "--workers", 2, "--out", tmp_path / "o")
+    status, text, _ = sweep("m.onnx", "--grid", "lanes=4,32,64", "--workers", 2, "--out", tmp_path / "o")
     assert status == 3 and "KilledWorker" in text
     verdicts = {line["lanes"]: line["verdict"] for line in lines_of(tmp_path / "o" / "sweep.csv")}
     assert verdicts["32"] == "defect" and verdicts["4"] == verdicts["64"] == "pass"
