@@ -112,7 +112,7 @@ def members_text(layer: Mapping[str, Any]) -> str:
 
     `layer`: an entry of `layers` in report.json. Which of them an engine works on is not in the record.
     """
-    return ", ".join(f"{member['name']} ({member['op']})" for member in layer.get("members", ()))
+    return ", ".join(f"{member['name']} ({member['op']})" for member in layer["members"])
 
 
 def disagreements(report: Mapping[str, Any], activities: Sequence[Activity]) -> list[str]:
