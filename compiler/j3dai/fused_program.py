@@ -8,16 +8,8 @@ from collections.abc import Iterator
 
 from nncosim.compiler.j3dai.fused_plan import FusedPlan, FusedRegion, walked
 from nncosim.compiler.j3dai.plan import Tile
-from nncosim.compiler.j3dai.program import (
-    INPUT_FREE,
-    INPUT_READY,
-    OUTPUT_FREE,
-    OUTPUT_READY,
-    WEIGHTS_FREE,
-    WEIGHTS_READY,
-    ClusterCode,
-    TileEmitter,
-)
+from nncosim.compiler.j3dai.program import ClusterCode, TileEmitter
+from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces, rectangle
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 
@@ -37,13 +29,13 @@ class _GroupEmitter:
     def emit(self) -> ClusterCode:
         code, steps = self.code, self.region.steps
         if self.plan.resident:
-            code.wait(WEIGHTS_READY)
+            code.wait(ToCluster.WEIGHTS_READY)
             code.close()
         for step, tiles in enumerate(steps):
             self.turn = 0  # so that steps look alike
             for index, tile in enumerate(tiles):
                 self._member(step, index, tile)
-            code.signal(OUTPUT_READY)
+            code.signal(ToDmpa.OUTPUT_READY)
             code.close()
         code.add("halt")
         code.close()
@@ -57,14 +49,14 @@ class _GroupEmitter:
         emitter.maps(at, 0, nest.out_blocks, sources[0], apart=sources[1] - sources[0] if nest.pair else None)
         slot = plan.output_slot(step) if last else plan.middle_at[index]
         emitter.outputs(at, nest.out_blocks, slot)
-        emitter.gates = [None if index else INPUT_READY]
+        emitter.gates = [None if index else ToCluster.INPUT_READY]
         if last and step >= plan.output_slots:
-            emitter.gates.append(OUTPUT_FREE)
+            emitter.gates.append(ToCluster.OUTPUT_FREE)
         for number, part in enumerate(plan.parts):
             if part.member == index:
                 self._part(step, number, at, slot)
         if index == self.reads_last and step + plan.input_slots < len(self.region.steps):
-            code.signal(INPUT_FREE)
+            code.signal(ToDmpa.INPUT_FREE)
 
     def _part(self, step: int, number: int, tile: Tile, slot: int) -> None:
         """The jobs of the blocks whose parameters are one part: the weights' pointer runs on from block to block."""
@@ -72,7 +64,7 @@ class _GroupEmitter:
         part = plan.parts[number]
         nest, emitter = plan.nests[part.member], self.members[part.member]
         if not plan.resident:
-            code.wait(WEIGHTS_READY)
+            code.wait(ToCluster.WEIGHTS_READY)
         base = plan.part_at(step, number)
         weights = base + (part.b1 - part.b0) * nest.record_words
         for block in range(part.b0, part.b1):
@@ -83,7 +75,7 @@ class _GroupEmitter:
             )
             self.turn += 1
         if not plan.resident and self._load(step, number) + plan.weight_slots < self._load(len(self.region.steps), 0):
-            code.signal(WEIGHTS_FREE)
+            code.signal(ToDmpa.WEIGHTS_FREE)
 
     def _load(self, step: int, part: int) -> int:
         return step * len(self.plan.parts) + part
@@ -119,16 +111,16 @@ def _inputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
             tile, at = tiles[e.member], plan.source_at(e.member, e.source, step)
             size = group.members[e.member].in_map
             pieces.append(rectangle(e.tensor, size, 0, e.blocks, (tile.iy0, tile.iy1), (tile.ix0, tile.ix1), at))
-        wait = INPUT_FREE if step >= plan.input_slots else None
-        yield Transfer(DmpaOp.LOAD, 1 << region.cluster, tuple(pieces), wait, INPUT_READY, step - 1)
+        wait = ToDmpa.INPUT_FREE if step >= plan.input_slots else None
+        yield Transfer(DmpaOp.LOAD, 1 << region.cluster, tuple(pieces), wait, ToCluster.INPUT_READY, step - 1)
 
 
 def _outputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
     nest = plan.group.last
     for step, tiles in enumerate(region.steps):
-        signal = OUTPUT_FREE if step + plan.output_slots < len(region.steps) else None
+        signal = ToCluster.OUTPUT_FREE if step + plan.output_slots < len(region.steps) else None
         pieces = output_pieces(nest, tiles[-1], 0, nest.out_blocks, plan.output_slot(step))
-        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, OUTPUT_READY, signal, step + 0.9)
+        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, ToDmpa.OUTPUT_READY, signal, step + 0.9)
 
 
 def _weights(plan: FusedPlan, buffer: str) -> Iterator[Transfer]:
@@ -136,15 +128,15 @@ def _weights(plan: FusedPlan, buffer: str) -> Iterator[Transfer]:
     if plan.resident:
         mask = sum(1 << r.cluster for r in plan.regions)
         piece = Piece(buffer, 0, Space.WMEM, plan.wmem_base, plan.wmem_words)
-        yield Transfer(DmpaOp.LOAD, mask, (piece,), None, WEIGHTS_READY, -1.5)
+        yield Transfer(DmpaOp.LOAD, mask, (piece,), None, ToCluster.WEIGHTS_READY, -1.5)
         return
     count = len(plan.parts)
     for step in range(max(len(r.steps) for r in plan.regions)):
         mask = sum(1 << r.cluster for r in plan.regions if step < len(r.steps))
         for number, part in enumerate(plan.parts):
-            wait = WEIGHTS_FREE if step * count + number >= plan.weight_slots else None
+            wait = ToDmpa.WEIGHTS_FREE if step * count + number >= plan.weight_slots else None
             piece = Piece(buffer, part.start, Space.WMEM, plan.part_at(step, number), part.words)
-            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, WEIGHTS_READY, step + number / count - 1.5)
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, step + number / count - 1.5)
 
 
 def fused_queues(plan: FusedPlan, buffer: str) -> list[deque[Transfer]]:

@@ -11,20 +11,16 @@ from dataclasses import dataclass, field
 
 from nncosim.compiler.j3dai.fold import Instr, Unit
 from nncosim.compiler.j3dai.plan import Chunk, Plan, Region, Step, Tile, WeightMode, jobs_of
+from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
 from nncosim.kernels.j3dai.common import fetch_cycles, job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = [
-    "INPUT_FREE", "INPUT_READY", "OUTPUT_FREE", "OUTPUT_READY", "START", "WEIGHTS_FREE", "WEIGHTS_READY", "ClusterCode",
-    "TileEmitter", "cluster_code", "weight_loads",
-]
+__all__ = ["INPUT_FREE", "OUTPUT_READY", "ClusterCode", "TileEmitter", "cluster_code", "weight_loads"]
 
-# Input semaphores of a cluster (the DMPA adds) and output semaphores (the cluster adds).
-INPUT_READY, WEIGHTS_READY, OUTPUT_FREE, START = 0, 1, 2, 7
-INPUT_FREE, WEIGHTS_FREE, OUTPUT_READY = 0, 1, 2
+INPUT_FREE, OUTPUT_READY = ToDmpa.INPUT_FREE, ToDmpa.OUTPUT_READY
 
 _MAC_START = 4  # cycles from MAC to its first micro-operation, about
 _WRAP = 1 << 14
@@ -54,11 +50,11 @@ class ClusterCode:
             self._unit.append(instr)
             self._spend(CONTROLLER_CYCLES)
 
-    def wait(self, semaphore: int) -> None:
+    def wait(self, semaphore: ToCluster) -> None:
         self.add("wait", semaphore=semaphore)
         self.events.append(("wait", semaphore))
 
-    def signal(self, semaphore: int) -> None:
+    def signal(self, semaphore: ToDmpa) -> None:
         self.add("signal", semaphore=semaphore)
         self.events.append(("signal", semaphore))
 
@@ -88,7 +84,7 @@ class TileEmitter:
     def __init__(self, code: ClusterCode, nest: Nest, platform: J3dai):
         self.code, self.nest, self.platform = code, nest, platform
         self.pes = platform.pes_per_ncb
-        self.gates: list[int | None] = []
+        self.gates: list[ToCluster | None] = []
         self.pset = 0
         self.base, self.x, self.y = 0, 0, 0
 
@@ -255,25 +251,25 @@ class _Emitter(TileEmitter):
     def emit(self) -> ClusterCode:
         steps, code, chunked = self.region.steps, self.code, self.plan.mode is WeightMode.CHUNK
         if chunked:
-            code.wait(WEIGHTS_READY)
+            code.wait(ToCluster.WEIGHTS_READY)
             code.close()
         for number, step in enumerate(steps):
             if number == 0 or step.key != steps[number - 1].key:
-                code.wait(INPUT_READY)
+                code.wait(ToCluster.INPUT_READY)
                 self.input_index += 1
             blocks = step.b1 - step.b0
             self.maps(step.tile, step.b0, blocks, self.plan.input_slot(self.input_index), whole=not chunked)
             if number >= self.plan.output_slots:
-                code.wait(OUTPUT_FREE)
+                code.wait(ToCluster.OUTPUT_FREE)
             self.outputs(step.tile, blocks, self.plan.output_slot(number))
             if chunked:
                 self._chunked(step)
             else:
                 self._blocks(step, number)
-            code.signal(OUTPUT_READY)
+            code.signal(ToDmpa.OUTPUT_READY)
             ends = number + 1 == len(steps) or steps[number + 1].key != step.key
             if ends and self.input_index + self.plan.input_slots < self.inputs:
-                code.signal(INPUT_FREE)
+                code.signal(ToDmpa.INPUT_FREE)
             code.close()
         code.add("halt")
         code.close()
@@ -284,7 +280,7 @@ class _Emitter(TileEmitter):
         nest, plan, code = self.nest, self.plan, self.code
         load = self.weight_loads
         for _ in range(plan.weight_parts if plan.mode is WeightMode.STEP or number < len(load) else 0):
-            code.wait(WEIGHTS_READY)
+            code.wait(ToCluster.WEIGHTS_READY)
         stepwise = plan.mode is WeightMode.STEP
         first = plan.weight_slot(number) if stepwise else plan.resident_block(self.region, step.b0)
         for b in range(step.b1 - step.b0):
@@ -295,7 +291,7 @@ class _Emitter(TileEmitter):
             )  # fmt: skip
         for part in range(plan.weight_parts if plan.mode is WeightMode.STEP else 0):
             if number * plan.weight_parts + part + plan.ring_parts < len(load) * plan.weight_parts:
-                code.signal(WEIGHTS_FREE)
+                code.signal(ToDmpa.WEIGHTS_FREE)
 
     def _chunked(self, step: Step) -> None:
         """Every job reads its weights in pieces that come and go."""
@@ -312,7 +308,7 @@ class _Emitter(TileEmitter):
         nest, plan, code, tile = self.nest, self.plan, self.code, step.tile
         dy, dx = nest.dilation
         chunk, chunks = plan.chunks[number], plan.chunks
-        code.wait(WEIGHTS_READY)
+        code.wait(ToCluster.WEIGHTS_READY)
         self._inner(chunk.columns, dx, chunk.rows, dy, chunk.blocks, tile.width, tile.height)
         offset, x, y = self._offset(step, chunk)
         if number == 0:
@@ -328,7 +324,7 @@ class _Emitter(TileEmitter):
         )
         code.run(chunk.words // nest.lanes * max(nest.lanes, fetch_cycles(nest)))
         if self.weight_index + 2 < len(self.weight_loads):
-            code.signal(WEIGHTS_FREE)
+            code.signal(ToDmpa.WEIGHTS_FREE)
         self.weight_index += 1
         code.close()
 

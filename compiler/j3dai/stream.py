@@ -16,15 +16,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nncosim.compiler.j3dai.plan import Chunk, Grid, OfOneNest, Tile, make_tile, source_blocks, split
-from nncosim.compiler.j3dai.program import (
-    INPUT_FREE,
-    INPUT_READY,
-    OUTPUT_FREE,
-    OUTPUT_READY,
-    WEIGHTS_FREE,
-    WEIGHTS_READY,
-    ClusterCode,
-)
+from nncosim.compiler.j3dai.program import ClusterCode
+from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces
 from nncosim.hdl.j3dai.isa import Agu, DmpaOp, Drain, MacOp, Space
 from nncosim.kernels.j3dai.common import fetch_cycles
@@ -226,11 +219,11 @@ class _Emitter:
         for number, (tile, _) in enumerate(self.region.steps):
             if number >= plan.output_slots:
                 code.close()
-                code.wait(OUTPUT_FREE)
+                code.wait(ToCluster.OUTPUT_FREE)
             code.close()
             for part in range(nest.interleave):
                 self._job(tile, part, plan.output_slot(number))
-            code.signal(OUTPUT_READY)
+            code.signal(ToDmpa.OUTPUT_READY)
             code.close()
         code.add("halt")
         code.close()
@@ -250,9 +243,9 @@ class _Emitter:
         plan, nest, code = self.plan, self.nest, self.code
         part = plan.slices[number]
         self._window(tile, part)
-        code.wait(INPUT_READY)
+        code.wait(ToCluster.INPUT_READY)
         if plan.loads_weights(number):
-            code.wait(WEIGHTS_READY)
+            code.wait(ToCluster.WEIGHTS_READY)
             base = plan.weight_slot(self.weights)
             if number == 0:
                 code.add("ldp", pset=0, base=base)
@@ -264,10 +257,10 @@ class _Emitter:
             lane=lane, rewind_w=1, signed_a=int(nest.signed[0]), pset=0, drain=Drain.WRITE,
         )  # fmt: skip
         code.run(_cycles(nest, part))
-        code.signal(INPUT_FREE)
+        code.signal(ToDmpa.INPUT_FREE)
         self.inputs += 1
         if plan.loads_weights(number):
-            code.signal(WEIGHTS_FREE)
+            code.signal(ToDmpa.WEIGHTS_FREE)
             self.weights += 1
 
     def _window(self, tile: Tile, part: Chunk) -> None:
@@ -312,7 +305,7 @@ def _mask(regions: list[StreamRegion]) -> int:
     return sum(1 << r.cluster for r in regions)
 
 
-def _taken_back(mask: int, semaphore: int, count: int, urgency: float, buffer: str) -> Iterator[Transfer]:
+def _taken_back(mask: int, semaphore: ToDmpa, count: int, urgency: float, buffer: str) -> Iterator[Transfer]:
     """Waits for the last signals of buffers that are free again, so that none is left over."""
     nothing = Piece(buffer, 0, Space.L1, 0, 0)
     for _ in range(count):
@@ -324,12 +317,12 @@ def _inputs(plan: StreamPlan, regions: list[StreamRegion]) -> Iterator[Transfer]
     steps = regions[0].steps
     for number, (tile, block) in enumerate(steps):
         for _, part in itertools.product(range(nest.interleave), plan.slices):
-            wait = INPUT_FREE if index >= plan.input_slots else None
+            wait = ToDmpa.INPUT_FREE if index >= plan.input_slots else None
             pieces = tuple(_input_pieces(plan, tile, block, part, plan.input_slot(index)))
-            yield Transfer(DmpaOp.LOAD, mask, pieces, wait, INPUT_READY, number - 1)
+            yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.INPUT_READY, number - 1)
             index += 1
     last = min(index, plan.input_slots)
-    yield from _taken_back(mask, INPUT_FREE, last, len(steps), nest.sources[0].tensor)
+    yield from _taken_back(mask, ToDmpa.INPUT_FREE, last, len(steps), nest.sources[0].tensor)
 
 
 def _input_pieces(plan: StreamPlan, tile: Tile, block: int, part: Chunk, slot: int) -> Iterator[Piece]:
@@ -356,14 +349,14 @@ def _weights(plan: StreamPlan, regions: list[StreamRegion], buffer: str) -> Iter
         mask = _mask([r for r in regions if number < len(r.steps)])
         for _, (position, part) in itertools.product(range(nest.interleave), enumerate(plan.slices)):
             if plan.loads_weights(position):
-                wait = WEIGHTS_FREE if index >= plan.weight_slots else None
+                wait = ToDmpa.WEIGHTS_FREE if index >= plan.weight_slots else None
                 pieces = tuple(_weight_pieces(plan, block, position, part, plan.weight_slot(index), buffer))
-                yield Transfer(DmpaOp.LOAD, mask, pieces, wait, WEIGHTS_READY, number - 1.5)
+                yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.WEIGHTS_READY, number - 1.5)
                 index += 1
     for region in regions:
         each = len(plan.slices) if nest.weights else 1
         count = min(len(region.steps) * nest.interleave * each, plan.weight_slots)
-        yield from _taken_back(1 << region.cluster, WEIGHTS_FREE, count, len(longest.steps), buffer)
+        yield from _taken_back(1 << region.cluster, ToDmpa.WEIGHTS_FREE, count, len(longest.steps), buffer)
 
 
 def _weight_pieces(plan: StreamPlan, block: int, number: int, part: Chunk, slot: int, buffer: str) -> Iterator[Piece]:
@@ -383,6 +376,6 @@ def _weight_pieces(plan: StreamPlan, block: int, number: int, part: Chunk, slot:
 
 def _outputs(plan: StreamPlan, region: StreamRegion) -> Iterator[Transfer]:
     for number, (tile, block) in enumerate(region.steps):
-        signal = OUTPUT_FREE if number + plan.output_slots < len(region.steps) else None
+        signal = ToCluster.OUTPUT_FREE if number + plan.output_slots < len(region.steps) else None
         pieces = output_pieces(plan.nest, tile, block, 1, plan.output_slot(number))
-        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, OUTPUT_READY, signal, number + 0.9)
+        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, ToDmpa.OUTPUT_READY, signal, number + 0.9)

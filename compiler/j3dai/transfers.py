@@ -15,17 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nncosim.compiler.j3dai.plan import Plan, Region, Step, Tile, WeightMode
-from nncosim.compiler.j3dai.program import (
-    INPUT_FREE,
-    INPUT_READY,
-    OUTPUT_FREE,
-    OUTPUT_READY,
-    START,
-    WEIGHTS_FREE,
-    WEIGHTS_READY,
-    ClusterCode,
-    weight_loads,
-)
+from nncosim.compiler.j3dai.program import ClusterCode, weight_loads
+from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.errors import NncosimError
@@ -72,8 +63,8 @@ class Transfer:
     op: DmpaOp
     clusters: int
     pieces: tuple[Piece, ...]
-    wait: int | None
-    signal: int | None
+    wait: ToDmpa | None
+    signal: ToCluster | None
     urgency: float
 
     def beats(self, words: int) -> int:
@@ -140,17 +131,17 @@ def _inputs(plan: Plan, regions: list[Region]) -> Iterator[Transfer]:
         if step.key == before:
             continue
         before = step.key
-        wait = INPUT_FREE if index >= plan.input_slots else None
+        wait = ToDmpa.INPUT_FREE if index >= plan.input_slots else None
         pieces = _input_pieces(plan, step, plan.input_slot(index))
-        yield Transfer(DmpaOp.LOAD, mask, pieces, wait, INPUT_READY, number - 1)
+        yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.INPUT_READY, number - 1)
         index += 1
 
 
 def _outputs(plan: Plan, region: Region) -> Iterator[Transfer]:
     for number, step in enumerate(region.steps):
-        signal = OUTPUT_FREE if number + plan.output_slots < len(region.steps) else None
+        signal = ToCluster.OUTPUT_FREE if number + plan.output_slots < len(region.steps) else None
         pieces = output_pieces(plan.nest, step.tile, step.b0, step.b1 - step.b0, plan.output_slot(number))
-        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, OUTPUT_READY, signal, number + 0.9)
+        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, ToDmpa.OUTPUT_READY, signal, number + 0.9)
 
 
 def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfer]:
@@ -169,25 +160,26 @@ def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfe
         local = plan.weight_slot(index) if stepwise else plan.resident_block(longest, step.b0)
         words = (step.b1 - step.b0) * size
         if step_words != size:
-            late = stepwise and index >= plan.ring_parts
+            wait = ToDmpa.WEIGHTS_FREE if stepwise and index >= plan.ring_parts else None
             piece = Piece(
                 buffer, step.b0 * step_words, Space.WMEM, local, stored, step.b1 - step.b0, step_words, size
             )
-            yield Transfer(DmpaOp.LOAD, mask, (piece,), WEIGHTS_FREE if late else None, WEIGHTS_READY, number - 1.5)
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, number - 1.5)
             continue
         for part in range(plan.weight_parts):
             start = min(part * plan.part_words, words)
             length = min(plan.part_words, words - start) if plan.weight_parts > 1 else words
             late = stepwise and index * plan.weight_parts + part >= plan.ring_parts
+            wait = ToDmpa.WEIGHTS_FREE if late else None
             piece = Piece(buffer, step.b0 * size + start, Space.WMEM, local + start, length)
-            yield Transfer(DmpaOp.LOAD, mask, (piece,), WEIGHTS_FREE if late else None, WEIGHTS_READY, number - 1.5)
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, number - 1.5)
 
 
 def _chunk_weights(plan: Plan, regions: list[Region], buffer: str, everyone: int) -> Iterator[Transfer]:
     nest, first = plan.nest, regions[0]
     size, words = nest.stored_step, nest.record_words
     piece = Piece(buffer, first.b0 * size, Space.WMEM, 0, words, first.b1 - first.b0, size, words)
-    yield Transfer(DmpaOp.LOAD, everyone, (piece,), None, WEIGHTS_READY, -2)
+    yield Transfer(DmpaOp.LOAD, everyone, (piece,), None, ToCluster.WEIGHTS_READY, -2)
     loads = {r.cluster: weight_loads(plan, r) for r in regions}
     done = dict.fromkeys(loads, 0)
     every = sorted({load for each in loads.values() for load in each})
@@ -202,9 +194,9 @@ def _chunk_weights(plan: Plan, regions: list[Region], buffer: str, everyone: int
             part = plan.chunks[chunk]
             local = plan.weight_slot(index)
             piece = Piece(buffer, blocks[number] * size + words + part.start, Space.WMEM, local, part.words)
-            wait = WEIGHTS_FREE if index >= 2 else None
+            wait = ToDmpa.WEIGHTS_FREE if index >= 2 else None
             yield Transfer(
-                DmpaOp.LOAD, sum(1 << c for c in group), (piece,), wait, WEIGHTS_READY, at / per_step - 1.5
+                DmpaOp.LOAD, sum(1 << c for c in group), (piece,), wait, ToCluster.WEIGHTS_READY, at / per_step - 1.5
             )
         for c in members:
             done[c] += 1
@@ -227,7 +219,7 @@ def queues(plan: Plan, buffer: str) -> list[deque[Transfer]]:
 def program_transfers(programs: list[tuple[str, int, int, int]]) -> list[Transfer]:
     """Loads of programs that start their clusters. Each: (buffer, words, word in IMEM, clusters)."""
     return [
-        Transfer(DmpaOp.LOAD, mask, (Piece(buffer, 0, Space.IMEM, at, words),), None, START, -10.0)
+        Transfer(DmpaOp.LOAD, mask, (Piece(buffer, 0, Space.IMEM, at, words),), None, ToCluster.START, -10.0)
         for buffer, words, at, mask in programs
     ]
 
@@ -268,7 +260,7 @@ class _Cluster:
 
 class _Player:
     def __init__(self, codes: dict[int, ClusterCode], beat_words: int):
-        self.clusters = {c: _Cluster([("wait", START), *code.events]) for c, code in codes.items()}
+        self.clusters = {c: _Cluster([("wait", ToCluster.START), *code.events]) for c, code in codes.items()}
         self.time, self.words = 0, beat_words
         self.last: DmpaOp | None = None
 
@@ -324,7 +316,8 @@ def order_transfers(
         out.append(transfer)
         waiting = [q for q in waiting if q]
     for number, cluster in player.clusters.items():
-        left = {s for tokens in (cluster.got, cluster.given) for s, t in tokens.items() if t}
+        left = [ToCluster(s).name for s, tokens in cluster.got.items() if tokens]
+        left += [ToDmpa(s).name for s, tokens in cluster.given.items() if tokens]
         if cluster.at != len(cluster.events) or left:
             where = f"cluster {number} would stop at event {cluster.at} of {len(cluster.events)}"
             raise TransferError(f"{where}, with semaphores {sorted(left)} left over")

@@ -20,14 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image import Image
-from nncosim.compiler.j3dai.program import (
-    INPUT_FREE,
-    INPUT_READY,
-    OUTPUT_FREE,
-    OUTPUT_READY,
-    WEIGHTS_FREE,
-    WEIGHTS_READY,
-)
+from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.hdl.j3dai.regs import L2_BASE, Counter
@@ -40,10 +33,14 @@ CHANGE = np.dtype([("cycle", "<u8"), ("engine", "<u4"), ("key", "<u4"), ("counte
 """One record of a change."""
 
 RUNS, PROGRAM = 1 << 3, 1 << 4
-_AWAITED = {  # a cluster waits for the DMPA, the DMPA for a cluster
-    "cluster": {INPUT_READY: "input", WEIGHTS_READY: "weights", OUTPUT_FREE: "room for results"},
-    "dmpa": {INPUT_FREE: "room for input", WEIGHTS_FREE: "room for weights", OUTPUT_READY: "results"},
-}
+_AWAITED: Mapping[str, Mapping[int, str]] = {  # a cluster waits for the DMPA, the DMPA for a cluster
+    "cluster": {
+        ToCluster.INPUT_READY: "input", ToCluster.WEIGHTS_READY: "weights", ToCluster.OUTPUT_FREE: "room for results",
+    },
+    "dmpa": {
+        ToDmpa.INPUT_FREE: "room for input", ToDmpa.WEIGHTS_FREE: "room for weights", ToDmpa.OUTPUT_READY: "results",
+    },
+}  # fmt: skip
 _STATES = {Counter.WAIT_HOST: "wait: host", Counter.CONTROL: "control", Counter.IDLE: "idle"}
 _MOVES = {"tensor": "input", "parameters": "weights"}
 
