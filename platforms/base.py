@@ -112,14 +112,19 @@ class Platform:
 
 
 def parse_overrides(settings: tuple[str, ...]) -> dict[str, int]:
-    """Turn ("clusters=4", ...) into keyword arguments for `with_parameters`."""
+    """Turn ("clusters=4", ...) into keyword arguments for `with_parameters`.
+
+    Raises:
+        PlatformError: no name with a whole number, or one name twice.
+    """
     out: dict[str, int] = {}
     for setting in settings:
-        key, sep, value = setting.partition("=")
+        key, _, value = (part.strip() for part in setting.partition("="))
         try:
-            out[key.strip()] = int(value, 0)
+            number = int(value, 0)
         except ValueError:
-            sep = ""
-        if not sep:
-            raise PlatformError(f"a setting must look like clusters=4, not {setting!r}")
+            raise PlatformError(f"--set must look like clusters=4 (a whole number), not {setting!r}") from None
+        if key in out:
+            raise PlatformError(f"--set {key} is given twice, as {out[key]} and as {number}; leave one out")
+        out[key] = number
     return out

@@ -15,8 +15,8 @@ from nncosim.platforms.base import Engine, Memory, Mover, Platform, Published, i
 from nncosim.platforms.errors import PlatformError
 
 __all__ = [
-    "IMEM_BYTES", "L2_WORDS", "MEMORY_WORDS", "NCBS", "NCB_FLIP_FLOP_BITS", "PES", "PE_FLIP_FLOP_BITS",
-    "PLATFORM", "J3dai",
+    "IMEM_BYTES", "L2_WORDS", "LEAST_HOST_BYTES", "MEMORY_WORDS", "MOST_HOST_BYTES", "MOST_HZ", "NCBS",
+    "NCB_FLIP_FLOP_BITS", "PES", "PE_FLIP_FLOP_BITS", "PLATFORM", "J3dai",
 ]  # fmt: skip
 
 NCBS = (8, 16, 32)
@@ -27,6 +27,10 @@ L2_WORDS = 1 << 20
 """A descriptor has 20 bits for a word of L2."""
 IMEM_BYTES = 4096
 """A program counter has 9 bits, an instruction 8 bytes."""
+LEAST_HOST_BYTES, MOST_HOST_BYTES = 8 * 1024, 1024 * 1024
+"""4 KiB of the data memory are the host's stack; its address map gives each of the two 1 MiB."""
+MOST_HZ = 1_000_000_000
+"""Periods are whole picoseconds."""
 
 NCB_FLIP_FLOP_BITS = 2183
 """Counted in the mapped netlist by regress/test_timing.py, which fails when this is not what it counts."""
@@ -96,6 +100,8 @@ class J3dai(Platform):
                 f"dmpa_bits must be a power of two from {word} (a word of {self.ncbs_per_cluster} NCBs) to "
                 f"{max(line, 1024)}, not {self.dmpa_bits}"
             )
+        if not 1 <= self.clock_hz <= MOST_HZ:
+            raise PlatformError(f"clock_hz must be 1 to {MOST_HZ} (1 GHz), not {self.clock_hz}")
         self._check_memories()
 
     def _check_memories(self) -> None:
@@ -108,6 +114,11 @@ class J3dai(Platform):
                 raise PlatformError(
                     f"{field} must be a power of two from {min(least, high)} to {high}{why}, not {value}"
                 )
+        for field in ("host_imem_bytes", "host_dmem_bytes"):
+            value = getattr(self, field)
+            if not is_power_of_two(value) or not LEAST_HOST_BYTES <= value <= MOST_HOST_BYTES:
+                allowed = f"a power of two from {LEAST_HOST_BYTES} to {MOST_HOST_BYTES}"
+                raise PlatformError(f"{field} must be {allowed}, not {value}")
         if self.l2_bytes % self.line_bytes or not 0 < self.l2_bytes <= self.most_l2_bytes:
             whole = f"whole lines of {self.line_bytes} bytes, at most {self.most_l2_bytes}"
             raise PlatformError(f"l2_bytes must be {whole}, not {self.l2_bytes}")

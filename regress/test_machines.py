@@ -11,6 +11,7 @@ import pytest
 from nncosim.compiler.j3dai.tiling import compile_nest
 from nncosim.kernels.base import KernelError
 from nncosim.kernels.j3dai.conv import DenseConv
+from nncosim.platforms.base import parse_overrides
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai import NCBS, PE_FLIP_FLOP_BITS, PES, PLATFORM, J3dai
 from nncosim.regress.harness import Run, compile_case, compile_digits, digits_images, run_case, run_compiled
@@ -96,10 +97,24 @@ def test_more_pes_and_ncbs_are_faster() -> None:
     ({"ncbs_per_cluster": 32, "pes_per_ncb": 16, "l2_bytes": 5 * 1024 * 1024 + 128}, "whole lines of 512 bytes"),
     ({"ncbs_per_cluster": 32, "pes_per_ncb": 16, "wmem_bytes": 4096}, "wmem_bytes must be a power of two from 8192"),
     ({"imem_bytes": 8192}, r"imem_bytes must be a power of two from 2048 to 4096 \(9-bit program counter\)"),
+    ({"clock_hz": 0}, r"clock_hz must be 1 to 1000000000 \(1 GHz\), not 0"),
+    ({"host_imem_bytes": 2 << 20}, "host_imem_bytes must be a power of two from 8192 to 1048576, not 2097152"),
+    ({"host_dmem_bytes": 4096}, "host_dmem_bytes must be a power of two from 8192"),
 ], ids=label)  # fmt: skip
 def test_machines_that_cannot_be(settings: dict[str, int], message: str) -> None:
     with pytest.raises(PlatformError, match=message):
         PLATFORM.with_parameters(**settings)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    (("clusters",), "must look like clusters=4 .a whole number., not 'clusters'"),
+    (("clusters=2.5",), "must look like clusters=4 .a whole number., not 'clusters=2.5'"),
+    (("clusters=2", "clusters=4"), "clusters is given twice, as 2 and as 4"),
+])  # fmt: skip
+def test_settings_that_are_none(settings: tuple[str, ...], message: str) -> None:
+    with pytest.raises(PlatformError, match=message):
+        parse_overrides(settings)
+    assert parse_overrides(("clusters=0x2", " l1_bytes = 4096")) == {"clusters": 2, "l1_bytes": 4096}
 
 
 def test_what_follows_from_ncbs_and_pes() -> None:

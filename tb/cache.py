@@ -9,10 +9,12 @@ nothing that could be taken for an entry.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
+from nncosim.tb.errors import CacheError
 
 __all__ = ["cache_root", "content_key", "obtain"]
 
@@ -36,23 +38,41 @@ def obtain(key: str, fill: Callable[[Path], None], kind: str = "simulations") ->
     """The entry `key`, made by `fill(scratch folder)` if it is not there yet.
 
     A second caller waits for the first. When `fill` raises, the exception passes on and no entry remains.
+
+    Raises:
+        CacheError: the folder of the cache is none, or cannot be written.
     """
     parent = cache_root() / kind
     entry = parent / key
     if entry.is_dir():
         return entry
-    parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(parent / f"{key}.lock"):
+    lock = FileLock(parent / f"{key}.lock")
+    with _writable():
+        parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
         if entry.is_dir():
             return entry
         # What a killed process left behind; the lock says that nobody is working on it.
         for stale in parent.glob(f"{key}.*.partial"):
             shutil.rmtree(stale, ignore_errors=True)
         scratch = parent / f"{key}.{os.getpid()}.partial"
-        scratch.mkdir()
+        with _writable():
+            scratch.mkdir()
         try:
             fill(scratch)
             scratch.rename(entry)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        lock.release()
     return entry
+
+
+@contextmanager
+def _writable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"what is built cannot be kept in {cache_root()}: {error.strerror or error}"
+        raise CacheError(f"{what}; set NNCOSIM_CACHE to a folder that can be written") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["BenchError", "BuildError", "CocotbError", "SimulationError", "SimulationTimeout", "ToolError"]
+__all__ = ["BenchError", "BuildError", "CacheError", "CocotbError", "SimulationError", "SimulationTimeout", "ToolError"]
 
 
 class BenchError(NncosimError):
@@ -14,6 +14,10 @@ class BenchError(NncosimError):
 
 class ToolError(BenchError):
     """A tool that the bench needs is missing or does not work."""
+
+
+class CacheError(BenchError):
+    """What is built cannot be kept: the cache's folder is none, or cannot be written."""
 
 
 class BuildError(BenchError):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -109,6 +110,12 @@ def read_labels(arrays: Mapping[str, np.ndarray], count: int, source: str) -> np
     return labels.astype(np.int64)
 
 
+def _check_classes(labels: np.ndarray, classes: int, source: str) -> None:
+    wrong = [int(label) for label in labels if not 0 <= label < classes]
+    if wrong:
+        raise InputError(f"{source}: {LABELS!r} must be 0 to {classes - 1}, one of the output's values, not {wrong[0]}")
+
+
 def _single_output(network: Network) -> str:
     if len(network.outputs) != 1:
         raise InputError(
@@ -141,12 +148,13 @@ def accuracy(
         limit: run the first so many images only.
 
     Raises:
-        InputError: arrays that do not fit the model, no labels, or a model with several outputs.
+        InputError: arrays that do not fit the model, no labels or no classes, or a model with several outputs.
     """
     network = program.network
     output = _single_output(network)
     count = batch_size(network, arrays, source)
     labels = read_labels(arrays, count, source)
+    _check_classes(labels, math.prod(network.onnx_shapes[output][1:]), source)
     count = min(count, limit) if limit else count
     predictions: list[int] = []
     cycles: list[int] = []

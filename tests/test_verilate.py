@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from nncosim.hdl.sram import SRAM_VERILOG
 from nncosim.tb.cache import cache_root, obtain
-from nncosim.tb.errors import BenchError, BuildError, SimulationError, SimulationTimeout, ToolError
+from nncosim.tb.errors import BenchError, BuildError, CacheError, SimulationError, SimulationTimeout, ToolError
 from nncosim.tb.model import Model
 from nncosim.tb.toolchain import require_header
 from nncosim.tb.verilate import BuiltModel, build
@@ -87,6 +87,13 @@ def test_an_interrupted_fill_leaves_no_entry(tmp_path, monkeypatch):
     (tmp_path / "simulations" / "k.1.partial").mkdir()  # as after a kill
     assert obtain("k", lambda folder: (folder / "whole").touch()) == tmp_path / "simulations" / "k"
     assert entries(tmp_path) == ["k"]
+
+
+def test_a_cache_that_cannot_be(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(CacheError, match=r"cannot be kept in .*file: Not a directory; set NNCOSIM_CACHE"):
+        obtain("k", lambda folder: None)
 
 
 def _fill_slowly(root: str, results) -> None:
