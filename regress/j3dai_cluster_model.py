@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One J3DAI cluster as a plain interpreter of its manual: the oracle of the cluster's block bench.
+"""One J3DAI cluster as a plain interpreter of its manual: what the RTL's cluster and the simulator's are held against.
 
-Nothing here is fast, and nothing is shared with the RTL but the instruction formats. Instructions take effect
-one after the other; reading a word whose result may still be in the pipeline raises `Hazard`.
+Nothing here is fast, and nothing is shared with the RTL or with the simulator's C++ but the instruction formats.
+Instructions take effect one after the other; reading a word whose result may still be in the pipeline raises `Hazard`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.arithmetic import round_shift
-from nncosim.hdl.formats import decode, width
+from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Drain, MacOp, Opcode, RequantRecord
 
-__all__ = ["ClusterModel", "Hazard", "Trap"]
+__all__ = ["ClusterModel", "Hazard", "Trap", "executed"]
 
 Words = npt.NDArray[np.uint8]
 _RECORD = 16  # bytes of a requantization record
@@ -29,6 +29,42 @@ class Hazard(Exception):
 
 class Trap(Exception):
     """The program trapped."""
+
+
+def executed(
+    fetch: Callable[[int], int], pc: int = 0, limit: int = 100_000
+) -> Iterator[tuple[int, Opcode, dict[str, int]]]:
+    """(pc, opcode, fields) of the instructions of a program in order of execution, its LOOPs and the HALT included.
+
+    Args:
+        fetch: The instruction at a pc.
+
+    Raises:
+        Trap: as the manual says. RuntimeError: after `limit` instructions.
+    """
+    stack: list[list[int]] = []  # first, last, turns left
+    for _ in range(limit):
+        word = fetch(pc)
+        if word & 63 not in INSTRUCTIONS:
+            raise Trap(f"opcode {word & 63} at {pc}")
+        opcode = Opcode(word & 63)
+        fields = decode(INSTRUCTIONS[opcode], word)
+        following = (pc + 1) % 512
+        if opcode == Opcode.LOOP:
+            if not fields["count"] or not fields["body"] or len(stack) == 4:
+                raise Trap(f"LOOP at {pc}")
+            stack.append([following, (pc + fields["body"]) % 512, fields["count"] - 1])
+        yield pc, opcode, fields
+        if opcode == Opcode.HALT:
+            return
+        if opcode != Opcode.LOOP and stack and stack[-1][1] == pc:
+            if stack[-1][2]:
+                stack[-1][2] -= 1
+                following = stack[-1][0]
+            else:
+                stack.pop()
+        pc = following
+    raise RuntimeError("the program does not end")
 
 
 def _wrap(value: int, bits: int) -> int:
@@ -114,33 +150,12 @@ class ClusterModel:
         Raises:
             Trap: as the manual says. Hazard: see there. RuntimeError: after `limit` instructions, or a WAIT for ever.
         """
-        stack: list[list[int]] = []
-        for _ in range(limit):
-            word = self.instruction(pc)
-            opcode = word & 63
-            if opcode not in INSTRUCTIONS.keys():
-                raise Trap(f"opcode {opcode} at {pc}")
-            fields = decode(INSTRUCTIONS[Opcode(opcode)], word & ((1 << _bits(opcode)) - 1))
+        for _, opcode, fields in executed(self.instruction, pc, limit):
             self.trace.append((opcode, self._costs(opcode, fields)))
-            if opcode == Opcode.HALT:
-                return
-            if opcode == Opcode.LOOP:
-                if not fields["count"] or not fields["body"] or len(stack) == 4:
-                    raise Trap(f"LOOP at {pc}")
-                stack.append([(pc + 1) % 512, (pc + fields["body"]) % 512, fields["count"] - 1])
-                pc = (pc + 1) % 512
-                continue
-            self.execute(Opcode(opcode), fields)
-            if stack and stack[-1][1] == pc:
-                if stack[-1][2]:
-                    stack[-1][2] -= 1
-                    pc = stack[-1][0]
-                    continue
-                stack.pop()
-            pc = (pc + 1) % 512
-        raise RuntimeError("the program does not end")
+            if opcode not in (Opcode.HALT, Opcode.LOOP):
+                self.execute(opcode, fields)
 
-    def _costs(self, opcode: int, fields: dict[str, int]) -> dict[str, int]:
+    def _costs(self, opcode: Opcode, fields: dict[str, int]) -> dict[str, int]:
         if opcode != Opcode.MAC:
             return fields
         windows = 1
@@ -273,29 +288,26 @@ class ClusterModel:
         mode, pset = Drain(f["drain"]), f["pset"]
         if mode == Drain.PAIR:
             mode, pset = (Drain.ADD, 1) if job % 2 else (Drain.KEEP, 0)
+        m, c, s, lo, hi, rounding, wraps = (
+            np.array([[record[name]] for record in self.sets[pset]], np.int64)
+            for name in ("m", "c", "s", "lo", "hi", "rounding", "wrap"))
+        # Sums of 64 bits that wrap, as int64 does.
+        total = self.acc * m + (self.wide if mode == Drain.ADD else c)
+        if mode == Drain.KEEP:
+            self.wide = total
+            return
+        q = round_shift(total, np.minimum(s, 62), rounding)
+        q = np.where(wraps, q, np.minimum(np.maximum(q, lo), hi))
         a, x, _ = self.o.at()
-        for n in range(self.lanes):
-            record = self.sets[pset][n]
-            for p in range(self.pes):
-                addend = int(self.wide[n, p]) if mode == Drain.ADD else record["c"]
-                total = _wrap(int(self.acc[n, p]) * record["m"] + addend, 64)
-                if mode == Drain.KEEP:
-                    self.wide[n, p] = total
-                    continue
-                q = int(round_shift(np.int64(total), min(record["s"], 62), record["rounding"]))
-                q = q if record["wrap"] else min(max(q, record["lo"]), record["hi"])
-                if 0 <= _wrap(x + p, 13) < self.out["width"]:
-                    self._write(a + p * (self.out["ostride"] + 1), n, q)
-        if mode != Drain.KEEP:
-            self.o.advance(self.o.dims)
+        for p in range(self.pes):
+            if 0 <= _wrap(x + p, 13) < self.out["width"]:
+                self._write(a + p * (self.out["ostride"] + 1), q[:, p])
+        self.o.advance(self.o.dims)
 
-    def _write(self, address: int, n: int, value: int) -> None:
+    def _write(self, address: int, values: npt.NDArray[np.int64]) -> None:
+        """A word: a value of each NCB."""
         address %= len(self.l1)
         if address in self.volatile:
             raise Hazard(f"write to word {address}")
         self.forbidden.add(address)
-        self.l1[address, n] = value & 255
-
-
-def _bits(opcode: int) -> int:
-    return width(INSTRUCTIONS[Opcode(opcode)])
+        self.l1[address] = (values & 255).astype(np.uint8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bench of J3DAI's DMPA with L2, and a model that executes descriptor lists one word after the other."""
+"""Bench of J3DAI's DMPA with L2, and what descriptor lists write, one word after the other."""
 
 import random
 from collections import defaultdict
@@ -15,48 +15,54 @@ from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.hdl.j3dai.l2 import L2
 from nncosim.platforms.j3dai import J3dai
+from nncosim.regress.j3dai_transfer_model import words_moved
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel, build
 
-__all__ = ["ACTION_BASE", "CLUSTERS", "L2_WORDS", "LIST_BASE", "Bench", "DmpaWithL2", "Reference", "Task", "built",
+__all__ = ["ACTION_BASE", "BUGS", "CLUSTERS", "L2_WORDS", "LIST_BASE", "Bench", "DmpaWithL2", "Reference", "Task", "built",
            "machine"]
 
 CLUSTERS = 3
 L2_WORDS = 1280
 LIST_BASE = 768  # words from here up hold descriptors
 ACTION_BASE = 4096  # L1 words that only the clusters' own results are written to
+BUGS = ("", "address", "mask", "back-pressure", "store mask")
+"""What the port `bug` plants, by its value; 0 is a right design."""
 
 
 class DmpaWithL2(wiring.Component):
-    """DMPA and L2 wired as in the SoC; `bug` plants an error between the DMPA and the clusters."""
+    """DMPA and L2 wired as in the SoC; its port `bug` plants one of `BUGS` in that wiring, the same build has all."""
 
-    def __init__(self, platform: J3dai, bug: str = ""):
-        self.platform, self.bug = platform, bug
+    def __init__(self, platform: J3dai):
+        self.platform = platform
         self.dmpa = Dmpa(platform)
         ports = {name: member for name, member in self.dmpa.signature.members.items()
                  if not name.startswith(("l2_", "probe"))}
         super().__init__(ports | {"probe_sources": Out(3), "l2_we": Out(1), "l2_re": Out(1), "l2_addr": Out(20),
-                                  "l2_mask": Out(platform.banks), "probe_list": Out(32)})
+                                  "l2_mask": Out(platform.banks), "probe_list": Out(32), "bug": In(3)})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.dmpa = dmpa = self.dmpa
         m.submodules.l2 = l2 = L2(self.platform)
         for name, member in self.signature.members.items():
+            if name == "bug":
+                continue
             if member.flow == In:
                 m.d.comb += getattr(dmpa, name).eq(getattr(self, name))
             else:
                 m.d.comb += getattr(self, name).eq(getattr(dmpa, name))
         m.d.comb += [l2.addr.eq(dmpa.l2_addr), l2.mask.eq(dmpa.l2_mask), l2.r_en.eq(dmpa.l2_re),
                      l2.w_en.eq(dmpa.l2_we), l2.w_data.eq(dmpa.l2_wdata), dmpa.l2_rdata.eq(l2.r_data)]
-        if self.bug == "address":
-            m.d.comb += self.wr_addr.eq(dmpa.wr_addr + (dmpa.wr_addr[:3] == 7))
-        if self.bug == "mask":
-            m.d.comb += self.wr_mask.eq(dmpa.wr_mask | 0x80)
-        if self.bug == "back-pressure":
-            m.d.comb += dmpa.drain_ahead.eq(0)
-        if self.bug == "store mask":
-            m.d.comb += l2.mask.eq(dmpa.l2_mask | (dmpa.l2_mask << 1))
+        with m.Switch(self.bug):
+            with m.Case(BUGS.index("address")):
+                m.d.comb += self.wr_addr.eq(dmpa.wr_addr + (dmpa.wr_addr[:3] == 7))
+            with m.Case(BUGS.index("mask")):
+                m.d.comb += self.wr_mask.eq(dmpa.wr_mask | 0x80)
+            with m.Case(BUGS.index("back-pressure")):
+                m.d.comb += dmpa.drain_ahead.eq(0)
+            with m.Case(BUGS.index("store mask")):
+                m.d.comb += l2.mask.eq(dmpa.l2_mask | (dmpa.l2_mask << 1))
         return m
 
 
@@ -66,9 +72,9 @@ def machine(beat_words: int = 8, clusters: int = CLUSTERS, ncbs: int = 16, pes: 
                  l2_bytes=ncbs * L2_WORDS)
 
 
-def built(bug: str = "", platform: J3dai | None = None) -> BuiltModel:
+def built(platform: J3dai | None = None) -> BuiltModel:
     """The design under test as a simulation."""
-    return build(emit_design(DmpaWithL2(platform or machine(), bug), "dmpa_bench"), "dmpa_bench")
+    return build(emit_design(DmpaWithL2(platform or machine()), "dmpa_bench"), "dmpa_bench")
 
 
 @dataclass
@@ -83,9 +89,9 @@ class Task:
 class Reference:
     """Memory contents and, per descriptor, the words written, by the manual's words alone."""
 
-    def __init__(self, l2: list[int], clusters: int):
-        self.l2 = list(l2)
-        self.local: list[dict[tuple[int, int], int]] = [defaultdict(int) for _ in range(clusters)]
+    def __init__(self, platform: J3dai, l2: list[int]):
+        self.platform, self.l2 = platform, list(l2)
+        self.local: list[dict[tuple[int, int], int]] = [defaultdict(int) for _ in range(platform.clusters)]
         self.loads: list[tuple[int, int, int, int, int]] = []  # (task, cluster, space, word, value)
         self.stores: list[tuple[int, int, int]] = []  # (task, l2 word, value)
 
@@ -93,28 +99,22 @@ class Reference:
         f = defaultdict(int, task.fields)
         for (cluster, word), value in task.writes.items():
             self.local[cluster][Space.L1, word] = value
-        if f["op"] == DmpaOp.SYNC.value:
-            return
-        space, base = f["local"] >> 14, f["local"] & 0x3FFF
-        targets = [c for c in range(8) if f["clusters"] >> c & 1]
-        for i2 in range(max(1, f["n2"])):
-            for i1 in range(max(1, f["n1"])):
-                for i0 in range(f["n0"]):
-                    far = f["l2"] + i1 * f["l2_step1"] + i2 * f["l2_step2"] + i0
-                    near = (base + i1 * f["local_step1"] + i2 * f["local_step2"] + i0) % (1 << 14)
-                    if f["op"] == DmpaOp.LOAD.value:
-                        for cluster in targets:
-                            self.local[cluster][space, near] = self.l2[far]
-                            self.loads.append((number, cluster, space, near, self.l2[far]))
-                    else:
-                        self.l2[far] = self.local[targets[0]][space, near]
-                        self.stores.append((number, far, self.l2[far]))
+        space, targets = f["local"] >> 14, [c for c in range(8) if f["clusters"] >> c & 1]
+        for far, near in words_moved(self.platform, f):
+            if f["op"] == DmpaOp.LOAD.value:
+                for cluster in targets:
+                    self.local[cluster][space, near] = self.l2[far]
+                    self.loads.append((number, cluster, space, near, self.l2[far]))
+            else:
+                self.l2[far] = self.local[targets[0]][space, near]
+                self.stores.append((number, far, self.l2[far]))
 
 
 class Bench:
     """Plays the clusters and the host, cycle by cycle, and notes what the DMPA did and when."""
 
-    def __init__(self, model: Model, platform: J3dai, rng: random.Random, drains: float):
+    def __init__(self, model: Model, platform: J3dai, rng: random.Random, drains: float, bug: str = ""):
+        model.bug = BUGS.index(bug)
         self.model, self.clusters, self.rng, self.drains = model, platform.clusters, rng, drains
         self.platform, self.beat_words = platform, platform.beat_words
         self.banks, self.word_bits = platform.banks, platform.word_bits

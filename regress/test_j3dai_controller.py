@@ -15,6 +15,7 @@ from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Opcode
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.j3dai_cluster_bench import instruction
+from nncosim.regress.j3dai_cluster_model import Trap, executed
 from nncosim.regress.j3dai_planted import planted
 
 QUIET = dict(sequencer_busy=0.0, in_flight=0.0, set_busy=0.0)
@@ -84,29 +85,11 @@ def _observe(ctx: Any, dut: Any, now: int, state: dict[str, bool], log: Log) -> 
 def interpret(program: dict[int, int], pc: int) -> tuple[list[tuple[int, int]], bool]:
     """(pc, opcode) of every instruction in order, and whether it ends in a trap."""
     order: list[tuple[int, int]] = []
-    stack: list[list[int]] = []
-    for _ in range(5000):
-        word = program.get(pc, 0)
-        opcode = word & 63
-        if opcode not in list(Opcode):
-            return order, True
-        if opcode == Opcode.LOOP:
-            f = decode(INSTRUCTIONS[Opcode.LOOP], word)
-            if not f["count"] or not f["body"] or len(stack) == 4:
-                return order, True
-            stack.append([(pc + 1) % 512, (pc + f["body"]) % 512, f["count"]])
-        order.append((pc, opcode))
-        if opcode == Opcode.HALT:
-            return order, False
-        following = (pc + 1) % 512
-        if opcode != Opcode.LOOP and stack and stack[-1][1] == pc:
-            stack[-1][2] -= 1
-            if stack[-1][2]:
-                following = stack[-1][0]
-            else:
-                stack.pop()
-        pc = following
-    raise AssertionError("the program does not end")
+    try:
+        order.extend((at, int(opcode)) for at, opcode, _ in executed(lambda at: program.get(at, 0), pc, 5000))
+    except Trap:
+        return order, True
+    return order, False
 
 
 def nested(rng: np.random.Generator, depth: int) -> list[int]:

@@ -67,7 +67,7 @@ class Fetches(Bench):
 def differences(seed: int, platform: J3dai | None = None) -> list[str]:
     """Random lists with drains and late signals: what the counters say otherwise than the bench."""
     rng, platform = random.Random(seed), platform or machine()
-    with Model(built("", platform), seed=seed) as model:
+    with Model(built(platform), seed=seed) as model:
         model.reset()
         bench = Fetches(model, platform, rng, drains=rng.choice([0.0, 0.3, 0.6]))
         for address in range(L2_WORDS):

@@ -19,6 +19,7 @@ from nncosim.hdl.j3dai.isa import DmpaOp, Opcode, Space
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import CASES, case, chain
+from nncosim.regress.j3dai_cluster_model import executed
 
 
 def l2_of(image):
@@ -99,6 +100,12 @@ def test_programs_end_and_fit(compiled):
                 assert d["local"] % 2**14 + d["n0"] <= PLATFORM.imem_words
 
 
+def calls(program):
+    """(opcode, semaphore) of every WAIT and SIGNAL that a program executes."""
+    steps = executed(words_of(program).__getitem__)
+    return [(opcode, f["semaphore"]) for _, opcode, f in steps if opcode in (Opcode.WAIT, Opcode.SIGNAL)]
+
+
 @pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
 def test_semaphores_balance(c):
     """What lists give to a semaphore the programs take, and the other way round: nothing is left for the next frame."""
@@ -116,35 +123,11 @@ def test_semaphores_balance(c):
                     taken[key] = taken.get(key, 0) + 1
                 if d["op"] == DmpaOp.LOAD.value and d["local"] >> 14 == Space.IMEM and d["clusters"] >> cluster & 1:
                     waits[cluster, 7] = waits.get((cluster, 7), 0) + 1  # the start itself
-                    for opcode, semaphore in executed(words_of(memory[16 * d["l2"] : 16 * (d["l2"] + d["n0"])])):
+                    for opcode, semaphore in calls(memory[16 * d["l2"] : 16 * (d["l2"] + d["n0"])]):
                         table = waits if opcode == Opcode.WAIT else signals
                         table[cluster, semaphore] = table.get((cluster, semaphore), 0) + 1
     assert given == waits
     assert taken == signals
-
-
-def executed(words):
-    """(opcode, semaphore) of every WAIT and SIGNAL in order of execution; loops by the manual's rule."""
-    pc, stack = 0, []
-    while True:
-        word = words[pc]
-        opcode = word & 63
-        if opcode == Opcode.HALT:
-            return
-        if opcode in (Opcode.WAIT, Opcode.SIGNAL):
-            yield opcode, word >> 6 & 7
-        if opcode == Opcode.LOOP:
-            count, body = word >> 6 & 0xFFFF, word >> 22 & 0x1FF
-            stack.append([pc + 1, pc + body, count])
-            pc += 1
-            continue
-        if stack and pc == stack[-1][1]:
-            stack[-1][2] -= 1
-            if stack[-1][2]:
-                pc = stack[-1][0]
-                continue
-            stack.pop()
-        pc += 1
 
 
 def test_same_bytes_every_time(compiled, tmp_path):

@@ -12,11 +12,12 @@ from nncosim.compiler.j3dai.prefetch import prefetch
 from nncosim.compiler.j3dai.program import INPUT_FREE, OUTPUT_READY, cluster_code
 from nncosim.compiler.j3dai.tiling import compile_nest
 from nncosim.compiler.j3dai.transfers import TransferError, order_transfers, program_transfers, queues
-from nncosim.hdl.j3dai.asm import fields_of, words_of
-from nncosim.hdl.j3dai.isa import INSTRUCTIONS, DmpaOp, Opcode, Space
+from nncosim.hdl.j3dai.asm import words_of
+from nncosim.hdl.j3dai.isa import DmpaOp, Opcode, Space
 from nncosim.kernels.j3dai import KERNELS
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import case
+from nncosim.regress.j3dai_cluster_model import executed
 
 
 def plan_of(name, grid, tiles, blocks):
@@ -66,24 +67,11 @@ def test_a_semaphore_left_over_is_seen():
         play(lambda codes: codes[1].events.append(("signal", OUTPUT_READY)))
 
 
-def flat(program):
-    """Instructions in order of execution, without loops and NOPs."""
-    words, out, pc, stack = words_of(program.to_bytes()), [], 0, []
-    while pc < len(words) and words[pc]:
-        opcode = Opcode(words[pc] & 63)
-        fields = fields_of(INSTRUCTIONS[opcode], words[pc])
-        if opcode is Opcode.LOOP:
-            stack.append([pc + 1, pc + fields["body"], fields["count"]])
-        elif opcode is not Opcode.NOP:
-            out.append(words[pc])
-        if stack and pc == stack[-1][1]:
-            stack[-1][2] -= 1
-            if stack[-1][2]:
-                pc = stack[-1][0]
-                continue
-            stack.pop()
-        pc += 1
-    return out
+def flat(units):
+    """Instruction words of a folded program in order of execution, without loops and NOPs."""
+    words = words_of(assemble([*units, (Instr("halt"),)]).to_bytes())
+    steps = executed(words.__getitem__)
+    return [words[at] for at, opcode, _ in steps if opcode not in (Opcode.LOOP, Opcode.NOP, Opcode.HALT)]
 
 
 def wait(semaphore):
@@ -97,9 +85,8 @@ def test_folding_does_not_change_what_is_executed():
         units = [body[i] for i in rng.integers(0, 3, 4)]
         for _ in range(3):
             units = units[: int(rng.integers(1, 6))] * int(rng.integers(1, 6)) + [body[int(rng.integers(3))]]
-        program = assemble(units)
         expected = [w for unit in units for w in words_of(assemble([unit]).to_bytes()) if w]
-        assert flat(program) == expected
+        assert flat(units) == expected
 
 
 def test_a_program_too_long_is_refused():

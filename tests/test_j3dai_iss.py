@@ -15,10 +15,10 @@ from nncosim.hdl.j3dai.asm import DescriptorList, Program, address, decode_descr
 from nncosim.hdl.j3dai.isa import Agu, Descriptor, DmpaOp, Drain, MacOp, RequantRecord, Space
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
+from nncosim.regress.j3dai_transfer_model import TransferTrap, run_descriptor
 from nncosim.tb.j3dai.cycles import LayerRun, layer_script
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_host import ScriptHost
-from nncosim.tb.j3dai.iss_reference import ReferenceTrap, run_descriptor
 
 PLATFORM = J3dai(clusters=2, l2_bytes=256 * 1024)
 LIST, CODE, WEIGHTS, INPUT, OUTPUT = 0, 256, 1024, 4096, 10240  # words of L2
@@ -360,7 +360,7 @@ def test_descriptor_traps(fields: dict[str, int]) -> None:
     machine.run_script(layer_script([LayerRun(LIST, 0)]))
     result = machine.run_frame(10_000)
     assert result.diagnosis is not None and result.diagnosis.kind == "trap" and "dmpa: trap" in result.diagnosis.text
-    with pytest.raises(ReferenceTrap):
+    with pytest.raises(TransferTrap):
         run_descriptor(PLATFORM, {name: fields.get(name, 0) for name, _ in Descriptor.as_shape()}, machine.l2,
                        {Space.L1: machine.core.l1, Space.WMEM: machine.core.wmem, Space.IMEM: machine.core.imem})
 

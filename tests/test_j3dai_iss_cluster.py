@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulator's clusters against the plain reference interpreter, over random register contents.
+"""The simulator's clusters, over random register contents, against the interpreter that the RTL is checked with.
 
 Each program also runs strictly cycle by cycle: several cycles at a time give the same memories, cycles and counters.
 """
@@ -16,9 +16,9 @@ from nncosim.hdl.j3dai.asm import DescriptorList, Program, address
 from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp, RequantRecord, Space
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
+from nncosim.regress.j3dai_cluster_model import ClusterModel
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_host import ScriptHost
-from nncosim.tb.j3dai.iss_reference import ReferenceCluster
 
 PLATFORM = J3dai(clusters=1, l2_bytes=64 * 1024)
 SMALL = J3dai(clusters=1, l2_bytes=64 * 1024, l1_bytes=8 * 1024, wmem_bytes=4 * 1024, imem_bytes=2 * 1024)
@@ -71,20 +71,25 @@ def run_program(
     return machine, result
 
 
-def check(program: Program, platform: J3dai, seed: int, wmem: np.ndarray, pc: int = 0) -> np.ndarray:
-    """Run on both; gives the words of L1 that the program changed."""
+def check(
+    program: Program, platform: J3dai, seed: int, wmem: np.ndarray, pc: int = 0, expected: Program | None = None
+) -> np.ndarray:
+    """Run on both; gives the words of L1 that the program changed.
+
+    expected: what the interpreter runs, if it is to be another program.
+    """
     rng = np.random.default_rng(seed)
     l1 = rng.integers(0, 256, platform.l1_bytes, dtype=np.uint8)
-    expected = l1.copy()
-    reference = ReferenceCluster(platform, expected, wmem, placed(program, platform, pc))
-    reference.run(pc)
+    shape = (-1, platform.word_bytes)
+    code = placed(expected or program, platform, pc)
+    model = ClusterModel(l1.reshape(shape).copy(), wmem.reshape(shape), code.reshape(shape), platform.pes_per_ncb)
+    model.run(pc)
     machine, result = run_program(program, platform, seed, l1, wmem, pc)
     single, same = run_program(program, platform, seed, l1, wmem, pc, batch=False)
     assert same == result
     np.testing.assert_array_equal(single.core.l1, machine.core.l1)
-    shape = (-1, platform.word_bytes)
-    np.testing.assert_array_equal(machine.core.l1[0].reshape(shape), expected.reshape(shape))
-    return np.flatnonzero((expected != l1).reshape(shape).any(axis=1))
+    np.testing.assert_array_equal(machine.core.l1[0].reshape(shape), model.l1)
+    return np.flatnonzero((model.l1 != l1.reshape(shape)).any(axis=1))
 
 
 def random_records(rng: random.Random, wmem: np.ndarray, platform: J3dai = PLATFORM) -> None:
@@ -216,26 +221,27 @@ def test_loops_and_wrapping_program_counter() -> None:
     assert len(check(p, PLATFORM, 1, wmem, pc=500)) == 3 * 2 * 8
 
 
-@pytest.mark.parametrize("field", ["pad", "width", "pstride", "lane"])
+@pytest.mark.parametrize("field", ["pad", "width", "pstride", "lane", "pset", "ostride"])
 def test_checker_catches_a_planted_difference(field: str) -> None:
-    """The same comparison fails when the two sides run programs that differ in one field."""
+    """The comparison fails when the two sides run programs that differ in one field."""
 
-    def program(planted: int) -> Program:
+    def program(planted: str = "") -> Program:
         p = Program()
-        p.seti(20 + planted * (field == "width"), 20, 1 + planted * (field == "pstride"), 1,
-               5 + planted * (field == "pad"))
+        p.seti(20 + (planted == "width"), 20, 1 + (planted == "pstride"), 1, 5 + (planted == "pad"))
         p.setb(Agu.A, 0, 16)
         p.setb(Agu.O, 1024)
-        p.seto(64)
+        p.seto(64, int(planted == "ostride"))
         p.ldp(0, 0)
-        p.mac(MacOp.ADD, first=1, last=1, lanes=0, lane=planted * (field == "lane"))
+        p.ldp(1, 16)
+        p.mac(MacOp.ADD, first=1, last=1, lanes=0, lane=int(planted == "lane"), pset=int(planted == "pset"))
         p.signal(7)
         p.halt()
         return p
 
     wmem = np.zeros(PLATFORM.wmem_bytes, np.uint8)
-    record = encode(RequantRecord, m=1, lo=-128, hi=255)
-    wmem[:256] = np.tile(np.frombuffer(record.to_bytes(16, "little"), np.uint8), 16)
-    l1 = np.random.default_rng(3).integers(0, 256, PLATFORM.l1_bytes, dtype=np.uint8)
-    results = [run_program(program(planted), PLATFORM, 0, l1, wmem)[0].core.l1[0].copy() for planted in (0, 1)]
-    assert (results[0] != results[1]).any()
+    for pset in range(2):
+        record = encode(RequantRecord, m=1 + pset, lo=-128, hi=255)
+        wmem[256 * pset : 256 * pset + 256] = np.tile(np.frombuffer(record.to_bytes(16, "little"), np.uint8), 16)
+    assert len(check(program(), PLATFORM, 3, wmem)) == 8
+    with pytest.raises(AssertionError, match="Mismatched"):
+        check(program(), PLATFORM, 3, wmem, expected=program(field))
