@@ -8,13 +8,14 @@ CPU time of the inference alone (the direct driver, all monitors on), best of th
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.image import Image
 from nncosim.platforms.j3dai import PLATFORM
+from nncosim.regress.cases import CASES as ALL_CASES
 from nncosim.regress.cases import case, random_inputs
 from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.capture import pack_input, places
@@ -69,9 +70,15 @@ def _measure(name: str) -> tuple[tuple[float, int], tuple[float, int]]:
     return iss, rtl
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Print a line a case."""
-    for name in names or CASES:
+    parser = argparse.ArgumentParser(prog="python -m nncosim.regress.speed", description="Speed of iss against RTL.")
+    known = [known.name for known in ALL_CASES]
+    parser.add_argument("names", nargs="*", metavar="CASE", default=CASES, help=f"default: {', '.join(CASES)}")
+    names = parser.parse_args().names
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"there is no case {unknown[0]!r}; the cases are {', '.join(known)}")
+    for name in names:
         (iss, cycles), (rtl, ticks) = _measure(name)
         print(
             f"{name}: {cycles:,} cycles; iss {iss:.3f} s ({cycles / iss / 1e6:.1f} M cycles/s), "
@@ -80,4 +87,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -53,9 +53,8 @@ class Machine:
             if region == "data":
                 self.memory[segment.address:][:len(segment.data)] = np.frombuffer(segment.data, np.uint8)
             elif region == "kernels":
-                with tempfile.NamedTemporaryFile(suffix=".so") as file:
+                with tempfile.NamedTemporaryFile(suffix=".so", buffering=0) as file:
                     file.write(segment.data)
-                    file.flush()
                     self.stream = ctypes.CDLL(file.name).run
             else:
                 commands = (Command * (len(segment.data) // ctypes.sizeof(Command))).from_buffer_copy(segment.data)

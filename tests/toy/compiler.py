@@ -30,9 +30,8 @@ def stream_code() -> bytes:
     """kernels.c, compiled for this computer: the stream engine's code memory."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "kernels.so"
-        files = [str(Path(__file__).with_name("kernels.c")), "-o", str(out)]
-        flags = ["-shared", "-fPIC", "-O2", "-nostdlib", "-Wl,--strip-all"]
-        subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, *files], check=True)
+        flags = ["-shared", "-fPIC", "-O2", "-nostdlib", "-Wl,--strip-all", Path(__file__).with_name("kernels.c")]
+        subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, "-o", out], check=True)
         return out.read_bytes()
 
 
@@ -97,16 +96,15 @@ class ToyBackend:
         return Lowered(Schedule(tuple(tasks)), tuple(buffers), layouts, commands)
 
     def link(self, network, platform, lowered, placement) -> Image:
-        ops, tasks = {op.name: op for op in network.ops}, lowered.schedule.tasks
+        ops, tasks, at = {op.name: op for op in network.ops}, lowered.schedule.tasks, placement.address
         programs = {MATRIX: b"", STREAM: b""}
         for number, task in enumerate(tasks):
             command, op = lowered.private[task.name], ops[task.name]
             command.task, command.waits = number, sum(1 << lowered.schedule.index[name] for name in task.after)
-            command.a, command.b = placement.address[op.inputs[0]], placement.address[op.inputs[-1]]
-            command.out, command.records = placement.address[op.output], placement.address[f"{op.name}.records"]
-            command.weights = placement.address.get(f"{op.name}.weights", 0)
+            command.a, command.b, command.out = at[op.inputs[0]], at[op.inputs[-1]], at[op.output]
+            command.records, command.weights = at[f"{op.name}.records"], at.get(f"{op.name}.weights", 0)
             programs[task.engine] += bytes(command)
-        at, loaded = placement.address, [b for b in lowered.buffers if b.content]
+        loaded = (b for b in lowered.buffers if b.content)
         segments = [Segment(b.memory, BASES[b.memory] + at[b.name], b.content) for b in loaded]
         segments += [Segment(engine, BASES[engine], code + bytes(Command())) for engine, code in programs.items()]
         writer = {op.output: (number,) for number, op in enumerate(network.ops)}

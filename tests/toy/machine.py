@@ -71,7 +71,8 @@ def cycles_of(platform: Toy, command: Command) -> int:
 def describe(op: Op, inputs: tuple[Tensor, ...], output: Tensor) -> Command:
     """The command of an operator, without addresses."""
     a, b, out = (layout_of(t).bits + 256 * t.type.signed for t in (inputs[0], inputs[-1], output))
-    names = {"pool": POOL_MAX, "add": ADD, "requantize": REQUANTIZE, "conv": CONV}
+    pool = POOL_SUM if op.kind == "pool" and op.mode == "sum" else POOL_MAX
+    names = {"pool": pool, "add": ADD, "requantize": REQUANTIZE, "conv": CONV}
     command = Command(names[op.kind], a_type=a, b_type=b, out_type=out, kernel_h=1, kernel_w=1, groups=1)
     command.channels, command.height, command.width = inputs[0].shape
     command.out_channels, command.out_height, command.out_width = output.shape
@@ -81,8 +82,5 @@ def describe(op: Op, inputs: tuple[Tensor, ...], output: Tensor) -> Command:
         command.pad_top, command.pad_left = op.pads[:2]
         command.pad_value = op.pad_value
     if isinstance(op, Conv):
-        command.groups = op.groups
-        command.dilation_h, command.dilation_w = op.dilation
-    elif op.kind == "pool" and op.mode == "sum":
-        command.opcode = POOL_SUM
+        command.groups, (command.dilation_h, command.dilation_w) = op.groups, op.dilation
     return command
