@@ -10,6 +10,11 @@ __all__ = ["driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtes
            "seed", "waveforms_of_networks"]
 
 
+LONG = ("test_timing.py", "test_zoo.py")
+"""Files that begin first. Of several processes, one without work takes it from the end of another's: there the tests
+that share a file's long work would be torn apart and wait for each other, and the last of all would keep one busy."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of every bench, and ``--update-baselines``."""
     pytest_plugin.pytest_addoption(parser)
@@ -27,7 +32,8 @@ def waveforms_of_networks(request: pytest.FixtureRequest, tmp_path_factory: pyte
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests run when asked for: by ``-m``, by ``-k``, or by name."""
+    """Slow tests run when asked for: by ``-m``, by ``-k``, or by name. Long work begins first."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     if config.option.markexpr or config.option.keyword or any("::" in argument for argument in config.args):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]

@@ -19,8 +19,8 @@ from nncosim.regress.j3dai_transfer_model import words_moved
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel, build
 
-__all__ = ["ACTION_BASE", "BUGS", "CLUSTERS", "L2_WORDS", "LIST_BASE", "Bench", "DmpaWithL2", "Reference", "Task", "built",
-           "machine"]
+__all__ = ["ACTION_BASE", "BUGS", "CLUSTERS", "L2_WORDS", "LIST_BASE", "Bench", "DmpaWithL2", "Reference", "Task",
+           "built", "machine"]
 
 CLUSTERS = 3
 L2_WORDS = 1280

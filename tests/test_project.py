@@ -92,6 +92,25 @@ def test_python_files_are_short_enough_to_read():
     assert [(path, lines) for path, lines in code if lines > 450] == []
 
 
+def unlicensed(files: list[tuple[Path, str]]) -> list[Path]:
+    """Source files whose first lines do not name the licence."""
+    prose = {".md", ".json", ".toml"}
+    return [path for path, text in files if path.suffix not in prose and path.name not in ("LICENSE", ".gitignore")
+            and not any("SPDX-License-Identifier: Apache-2.0" in line for line in text.splitlines()[:2])]
+
+
+def test_every_source_file_names_its_licence():
+    assert unlicensed(texts()) == []
+
+
+def test_a_source_file_without_a_licence_is_found():
+    right, late = "// SPDX-License-Identifier: Apache-2.0\n", "\n\n# SPDX-License-Identifier: Apache-2.0\n"
+    files = [(Path(name), text) for name, text in (
+        ("a.py", "import os\n"), ("b.sv", ""), ("c.cpp", right), ("d.md", ""), ("Makefile", late),
+        ("run", "#!/bin/bash\n# SPDX-License-Identifier: Apache-2.0\n"), ("e.h", right.replace("Apache-2.0", "MIT")))]
+    assert unlicensed(files) == [Path("a.py"), Path("b.sv"), Path("Makefile"), Path("e.h")]
+
+
 def test_scripts_are_executable_and_the_licence_is_whole():
     for name in ("run", "venv", "debian"):
         assert os.access(ROOT / ".ci" / name, os.X_OK)
