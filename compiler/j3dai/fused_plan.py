@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
-from nncosim.compiler.j3dai.plan import Tile, jobs_of, make_tile, split
+from nncosim.compiler.j3dai.plan import MOST_JOBS, MOST_WIDTH, Tile, jobs_of, make_tile, split
+from nncosim.compiler.j3dai.slots import Slots
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
@@ -22,8 +23,6 @@ __all__ = [
     "walked",
 ]  # fmt: skip
 
-_MOST_WIDTH = 4095  # what the cluster's registers of widths hold
-_MOST_JOBS = 65536
 _MOST_STEP = 8191  # of an address generator's dimension, in words
 
 
@@ -120,9 +119,9 @@ class Made:
 class FusedPlan:
     """A group cut up for a platform.
 
-    grid: rows x columns of clusters. input_slots, output_slots: buffers in L1 and how many words each has.
+    grid: rows x columns of clusters. inputs, outputs: buffers in L1.
     external_at: word of each external operand in an input slot. middle_at: word in L1 of each intermediate.
-    weight_slots: 0 if all parameters stay in WMEM, else how many parts it holds at a time.
+    weights: buffers in WMEM, each of a part; None if all parameters stay.
     wmem_base: first word of WMEM that the group uses, if they stay.
     """
 
@@ -130,15 +129,12 @@ class FusedPlan:
     platform: J3dai
     grid: tuple[int, int]
     regions: tuple[FusedRegion, ...]
-    input_slots: int
-    input_words: int
+    inputs: Slots
     external_at: tuple[int, ...]
     middle_at: tuple[int, ...]
-    output_slots: int
-    output_at: int
-    output_words: int
+    outputs: Slots
     parts: tuple[Part, ...]
-    weight_slots: int = 0
+    weights: Slots | None = None
     wmem_base: int = 0
 
     @property
@@ -151,31 +147,24 @@ class FusedPlan:
 
     @property
     def resident(self) -> bool:
-        return self.weight_slots == 0
-
-    def input_slot(self, step: int) -> int:
-        """Word address in L1."""
-        return step % self.input_slots * self.input_words
-
-    def output_slot(self, step: int) -> int:
-        return self.output_at + step % self.output_slots * self.output_words
+        return self.weights is None
 
     def source_at(self, member: int, source: int, step: int) -> int:
         """Word address in L1 of an operand's tile."""
         if self.group.chained[member] == source:
             return self.middle_at[member - 1]
         number = next(i for i, e in enumerate(self.group.externals) if (e.member, e.source) == (member, source))
-        return self.input_slot(step) + self.external_at[number]
-
-    @property
-    def slot_words(self) -> int:
-        return max(part.words for part in self.parts)
+        return self.inputs.at(step) + self.external_at[number]
 
     def part_at(self, step: int, part: int) -> int:
         """Word address in WMEM of a part of the parameters in a step."""
-        if self.resident:
+        if self.weights is None:
             return self.wmem_base + self.parts[part].start
-        return (step * len(self.parts) + part) % self.weight_slots * self.slot_words
+        return self.weights.at(self.load(step, part))
+
+    def load(self, step: int, part: int) -> int:
+        """The number of a part's load in a step, where parts come and go."""
+        return step * len(self.parts) + part
 
     @property
     def wmem_words(self) -> int:
@@ -206,12 +195,13 @@ class FusedPlan:
     @property
     def line(self) -> str:
         """One line for listings."""
-        weights = "resident" if self.resident else f"in {len(self.parts)} parts through {self.weight_slots} slots"
+        weights = "resident"
+        if self.weights is not None:
+            weights = f"in {len(self.parts)} parts through {self.weights.count} slots"
         return (
             f"{self.name}: {' + '.join(n.name for n in self.nests)} fused, {self.grid[0]} x {self.grid[1]} clusters "
-            f"(rows x columns), {max(len(r.steps) for r in self.regions)} steps, input {self.input_slots} x "
-            f"{self.input_words} words, output {self.output_slots} x {self.output_words}, between them "
-            f"{self.output_at - self.input_slots * self.input_words}, weights {weights}"
+            f"(rows x columns), {max(len(r.steps) for r in self.regions)} steps, input {self.inputs} words, "
+            f"output {self.outputs}, between them {self.outputs.base - self.inputs.end}, weights {weights}"
         )
 
 
@@ -262,10 +252,10 @@ def _walkable(group: Group, steps: Sequence[tuple[Tile, ...]]) -> bool:
     for i, nest in enumerate(group.members):
         for tile in {tiles[i].shape: tiles[i] for tiles in steps}.values():
             at = walked(nest, tile)
-            if max(at.width, at.height, at.columns, at.rows) > _MOST_WIDTH or jobs_of(nest, at) > _MOST_JOBS:
+            if max(at.width, at.height, at.columns, at.rows) > MOST_WIDTH or jobs_of(nest, at) > MOST_JOBS:
                 return False
             planes = max(at.width * at.height, at.rows * at.columns * nest.upsample[1])
-            if planes > (_MOST_STEP if nest.upsample == (1, 1) else _MOST_WIDTH):
+            if planes > (_MOST_STEP if nest.upsample == (1, 1) else MOST_WIDTH):
                 return False
     return True
 
@@ -317,21 +307,22 @@ def _fit(
     middle_at, middle = _middles(group, steps)
     last, copies = group.last, group.last.upsample[1]
     output = pad_to_line(max(t[-1].rows * t[-1].columns for t in steps) * copies * last.out_blocks, platform)
-    inputs, outputs = min(slots[0], most), min(slots[1], most)
-    before = inputs * words
-    if before + middle + outputs * output > platform.l1_words:
+    inputs = Slots(0, min(slots[0], most), words)
+    outputs = Slots(inputs.end + middle, min(slots[1], most), output)
+    if outputs.end > platform.l1_words:
         return None
     plan = FusedPlan(
-        group, platform, grid, regions, inputs, words, tuple(external_at), tuple(before + m for m in middle_at),
-        outputs, before + middle, output, parts,
+        group, platform, grid, regions, inputs, tuple(external_at), tuple(inputs.end + m for m in middle_at), outputs,
+        parts,
     )  # fmt: skip
     for member, nest in enumerate(group.members):
-        if nest.pair and abs(plan.source_at(member, 1, 0) - plan.source_at(member, 0, 0)) + inputs * words > _MOST_STEP:
+        if nest.pair and abs(plan.source_at(member, 1, 0) - plan.source_at(member, 0, 0)) + inputs.end > _MOST_STEP:
             return None
     if resident:
         return plan if plan.wmem_words <= platform.wmem_words else None
-    ring = platform.wmem_words // plan.slot_words
-    return replace(plan, weight_slots=min(ring, most * len(parts))) if ring >= 2 else None
+    widest = max(part.words for part in parts)
+    fitting = platform.wmem_words // widest
+    return replace(plan, weights=Slots(0, min(fitting, most * len(parts)), widest)) if fitting >= 2 else None
 
 
 def fusable(nest: Nest) -> bool:

@@ -47,15 +47,15 @@ class _GroupEmitter:
         at = walked(nest, tile)
         sources = [plan.source_at(index, j, step) for j in range(len(nest.sources))]
         emitter.maps(at, 0, nest.out_blocks, sources[0], apart=sources[1] - sources[0] if nest.pair else None)
-        slot = plan.output_slot(step) if last else plan.middle_at[index]
+        slot = plan.outputs.at(step) if last else plan.middle_at[index]
         emitter.outputs(at, nest.out_blocks, slot)
         emitter.gates = [None if index else ToCluster.INPUT_READY]
-        if last and step >= plan.output_slots:
+        if last and plan.outputs.used_before(step):
             emitter.gates.append(ToCluster.OUTPUT_FREE)
         for number, part in enumerate(plan.parts):
             if part.member == index:
                 self._part(step, number, at, slot)
-        if index == self.reads_last and step + plan.input_slots < len(self.region.steps):
+        if index == self.reads_last and plan.inputs.used_again(step, len(self.region.steps)):
             code.signal(ToDmpa.INPUT_FREE)
 
     def _part(self, step: int, number: int, tile: Tile, slot: int) -> None:
@@ -74,11 +74,9 @@ class _GroupEmitter:
                 tile, block, slot, records, weights if block == part.b0 else None, 0, turn=self.turn, next_w=more
             )
             self.turn += 1
-        if not plan.resident and self._load(step, number) + plan.weight_slots < self._load(len(self.region.steps), 0):
+        loads = plan.load(len(self.region.steps), 0)
+        if plan.weights is not None and plan.weights.used_again(plan.load(step, number), loads):
             code.signal(ToDmpa.WEIGHTS_FREE)
-
-    def _load(self, step: int, part: int) -> int:
-        return step * len(self.plan.parts) + part
 
 
 def _shape(plan: FusedPlan, region: FusedRegion) -> tuple[tuple[int, ...], ...]:
@@ -111,21 +109,21 @@ def _inputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
             tile, at = tiles[e.member], plan.source_at(e.member, e.source, step)
             size = group.members[e.member].in_map
             pieces.append(rectangle(e.tensor, size, 0, e.blocks, (tile.iy0, tile.iy1), (tile.ix0, tile.ix1), at))
-        wait = ToDmpa.INPUT_FREE if step >= plan.input_slots else None
+        wait = ToDmpa.INPUT_FREE if plan.inputs.used_before(step) else None
         yield Transfer(DmpaOp.LOAD, 1 << region.cluster, tuple(pieces), wait, ToCluster.INPUT_READY, step - 1)
 
 
 def _outputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
     nest = plan.group.last
     for step, tiles in enumerate(region.steps):
-        signal = ToCluster.OUTPUT_FREE if step + plan.output_slots < len(region.steps) else None
-        pieces = output_pieces(nest, tiles[-1], 0, nest.out_blocks, plan.output_slot(step))
+        signal = ToCluster.OUTPUT_FREE if plan.outputs.used_again(step, len(region.steps)) else None
+        pieces = output_pieces(nest, tiles[-1], 0, nest.out_blocks, plan.outputs.at(step))
         yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, ToDmpa.OUTPUT_READY, signal, step + 0.9)
 
 
 def _weights(plan: FusedPlan, buffer: str) -> Iterator[Transfer]:
     """Parameters, broadcast: once, or part by part for every step."""
-    if plan.resident:
+    if plan.weights is None:
         mask = sum(1 << r.cluster for r in plan.regions)
         piece = Piece(buffer, 0, Space.WMEM, plan.wmem_base, plan.wmem_words)
         yield Transfer(DmpaOp.LOAD, mask, (piece,), None, ToCluster.WEIGHTS_READY, -1.5)
@@ -134,7 +132,7 @@ def _weights(plan: FusedPlan, buffer: str) -> Iterator[Transfer]:
     for step in range(max(len(r.steps) for r in plan.regions)):
         mask = sum(1 << r.cluster for r in plan.regions if step < len(r.steps))
         for number, part in enumerate(plan.parts):
-            wait = ToDmpa.WEIGHTS_FREE if step * count + number >= plan.weight_slots else None
+            wait = ToDmpa.WEIGHTS_FREE if plan.weights.used_before(plan.load(step, number)) else None
             piece = Piece(buffer, part.start, Space.WMEM, plan.part_at(step, number), part.words)
             yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, step + number / count - 1.5)
 

@@ -152,7 +152,7 @@ def _plans(group: Group, platform: J3dai) -> Iterator[FusedPlan]:
                     continue
                 for mode in modes:
                     found = _slotted(group, platform, grid, (y, x), mode)
-                    fitting += any(p.input_slots > 1 or max(len(r.steps) for r in p.regions) == 1 for p in found[:1])
+                    fitting += any(p.inputs.count > 1 or max(len(r.steps) for r in p.regions) == 1 for p in found[:1])
                     yield from found
                 if fitting >= 2:
                     break
@@ -188,8 +188,8 @@ def _estimate(plan: FusedPlan) -> float:
             copies = group.last.upsample[0] * group.last.upsample[1]
             store = tiles[-1].rows * tiles[-1].columns * group.last.out_blocks * copies / beat
             traffic += load + store
-            cycles += (load + 20 if plan.input_slots == 1 and number else 0)
-            cycles += (store + 30 if plan.output_slots == 1 and number else 0)
+            cycles += (load + 20 if plan.inputs.count == 1 and number else 0)
+            cycles += (store + 30 if plan.outputs.count == 1 and number else 0)
             first += load if number == 0 else 0
             last = store
         work.append(cycles)

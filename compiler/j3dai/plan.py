@@ -15,13 +15,20 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from nncosim.compiler.j3dai.chunks import Chunk, chunks_of, split
+from nncosim.compiler.j3dai.slots import Slots
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "Chunk", "Grid", "OfOneNest", "Plan", "Region", "Step", "Tile", "WeightMode", "chunks_of", "jobs_of", "make_plan",
-    "make_tile", "source_blocks", "split", "try_plan",
+    "MOST_JOBS", "MOST_WIDTH", "Chunk", "Grid", "OfOneNest", "Plan", "Region", "Step", "Tile", "WeightMode",
+    "chunks_of", "jobs_of", "make_plan", "make_tile", "source_blocks", "split", "try_plan",
 ]  # fmt: skip
+
+MOST_WIDTH = 4095
+"""What a cluster's registers of widths and the counts of dimensions hold."""
+MOST_JOBS = 65536
+"""Jobs of one MAC."""
+_CHUNK_SLOTS = 2  # buffers of pieces of weights
 
 
 class WeightMode(enum.Enum):
@@ -186,8 +193,7 @@ class OfOneNest:
 class Plan(OfOneNest):
     """A nest cut up for a platform.
 
-    input_slots, output_slots: buffers in L1 and how many words each has. weight_slots: of one step's blocks
-    (STEP) or of `chunk_words` (CHUNK).
+    inputs, outputs: buffers in L1. weight_slots: of one step's blocks (STEP).
     weight_parts: 1, or (STEP) all of WMEM is one ring, and a step's weights come in so many parts, as many of them
         ahead of the step as there is room for.
     wmem_base: first word of WMEM that the layer uses (RESIDENT, and STEP without parts).
@@ -197,22 +203,13 @@ class Plan(OfOneNest):
     platform: J3dai
     grid: Grid
     regions: tuple[Region, ...]
-    input_slots: int
-    input_words: int
-    output_slots: int
-    output_words: int
+    inputs: Slots
+    outputs: Slots
     mode: WeightMode
     weight_slots: int = 1
     step_blocks: int = 1
     weight_parts: int = 1
     wmem_base: int = 0
-
-    def input_slot(self, index: int) -> int:
-        """Word address in L1."""
-        return index % self.input_slots * self.input_words
-
-    def output_slot(self, index: int) -> int:
-        return self.input_slots * self.input_words + index % self.output_slots * self.output_words
 
     @cached_property
     def record_area(self) -> int:
@@ -221,7 +218,8 @@ class Plan(OfOneNest):
 
     @cached_property
     def chunk_words(self) -> int:
-        return (self.platform.wmem_words - self.record_area) // 2 // self.platform.banks * self.platform.banks
+        room = (self.platform.wmem_words - self.record_area) // _CHUNK_SLOTS
+        return room // self.platform.banks * self.platform.banks
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
@@ -241,13 +239,18 @@ class Plan(OfOneNest):
         """Parts of weights that WMEM holds at a time (STEP mode)."""
         return self.platform.wmem_words // self.part_words if self.weight_parts > 1 else self.weight_slots
 
+    @cached_property
+    def weights(self) -> Slots:
+        """Buffers in WMEM: of chunks (CHUNK), or of steps' records and weights (STEP without parts)."""
+        if self.mode is WeightMode.CHUNK:
+            return Slots(self.record_area, _CHUNK_SLOTS, self.chunk_words)
+        return Slots(self.wmem_base, self.weight_slots, self.step_words)
+
     def weight_slot(self, index: int) -> int:
         """Word address in WMEM of the weights loaded as number `index` (STEP and CHUNK mode)."""
-        if self.mode is WeightMode.CHUNK:
-            return self.record_area + index % 2 * self.chunk_words
         if self.weight_parts > 1:
             return index * self.step_words % self.platform.wmem_words
-        return self.wmem_base + index % self.weight_slots * self.step_words
+        return self.weights.at(index)
 
     @property
     def table_slot(self) -> int:
@@ -264,14 +267,15 @@ class Plan(OfOneNest):
         if self.mode is WeightMode.RESIDENT:
             return max(r.b1 - r.b0 for r in self.regions) * self.nest.block_words
         if self.mode is WeightMode.STEP and self.weight_parts == 1:
-            return self.weight_slots * self.step_words
+            return self.weights.end - self.weights.base
         return self.platform.wmem_words
 
     @property
     def buffered(self) -> bool:
         """Whether transfers and jobs can overlap."""
         steps = max((r.steps for r in self.regions), key=len)
-        return (self.input_slots > 1 or len({s.key for s in steps}) == 1) and (self.output_slots > 1 or len(steps) == 1)
+        loads = len({s.key for s in steps})
+        return (self.inputs.count > 1 or loads == 1) and (self.outputs.count > 1 or len(steps) == 1)
 
     @property
     def line(self) -> str:
@@ -279,8 +283,8 @@ class Plan(OfOneNest):
         g, n = self.grid, self.nest
         return (
             f"{n.name}: {g}, "
-            f"{max(len(r.steps) for r in self.regions)} steps of {self.step_blocks} blocks, input {self.input_slots} x "
-            f"{self.input_words} words, output {self.output_slots} x {self.output_words}, weights {self.mode.value}"
+            f"{max(len(r.steps) for r in self.regions)} steps of {self.step_blocks} blocks, input {self.inputs} words, "
+            f"output {self.outputs}, weights {self.mode.value}"
             + (f" in {self.weight_parts} parts" if self.weight_parts > 1 else "")
         )
 
@@ -334,31 +338,49 @@ def _walked(nest: Nest, tile: Tile) -> int:
 
 def _fit(nest: Nest, platform: J3dai, grid: Grid, regions: tuple[Region, ...], step_blocks: int) -> Plan | str:
     steps = [s for r in regions for s in r.steps]
-    if max(_walked(nest, s.tile) for s in steps) > 4095 or max(jobs_of(nest, s.tile) for s in steps) > 65536:
+    if max(_walked(nest, s.tile) for s in steps) > MOST_WIDTH or max(jobs_of(nest, s.tile) for s in steps) > MOST_JOBS:
         return "a tile is longer than the registers hold"
-    input_words = pad_to_line(max(s.input_words for s in steps), platform)
-    output_words = pad_to_line(max(_output_words(nest, s) for s in steps), platform)
+    buffers = _buffers(nest, platform, regions)
+    if isinstance(buffers, str):
+        return buffers
+    widest = max(s.b1 - s.b0 for s in steps)
+    weights = _weights(nest, platform, max(r.b1 - r.b0 for r in regions), widest)
+    if isinstance(weights, str):
+        return weights
+    mode, slots = weights
+    each = step_blocks if mode is WeightMode.RESIDENT else widest
+    return Plan(nest, platform, grid, regions, *buffers, mode, min(slots, 4), each)
+
+
+def _buffers(nest: Nest, platform: J3dai, regions: tuple[Region, ...]) -> tuple[Slots, Slots] | str:
+    """Of inputs and of results, two of each where they fit; if not even one does, why."""
+    input_words = pad_to_line(max(s.input_words for r in regions for s in r.steps), platform)
+    output_words = pad_to_line(max(_output_words(nest, s) for r in regions for s in r.steps), platform)
     loads = max(len({s.key for s in r.steps}) for r in regions)
-    outputs = max(len(r.steps) for r in regions)
+    results = max(len(r.steps) for r in regions)
     room = platform.l1_words - nest.table_words
-    for input_slots, output_slots in ((min(2, loads), min(2, outputs)), (1, min(2, outputs)), (1, 1)):
-        if input_slots * input_words + output_slots * output_words <= room:
-            break
-    else:
-        return f"needs {input_words} + {output_words} words of L1 for input and output, of {room}"
-    most = max(r.b1 - r.b0 for r in regions)
-    mode, slots = WeightMode.RESIDENT, 1
-    if most * nest.block_words > platform.wmem_words:
-        widest = max(s.b1 - s.b0 for s in steps)
-        mode, slots = WeightMode.STEP, platform.wmem_words // (widest * nest.block_words)
-        step_blocks = widest
-        if slots == 0:
-            if nest.depthwise or step_blocks > 1 or nest.interleave > 1:
-                need = widest * nest.block_words
-                return f"needs {need} words of WMEM for a step's parameters, of {platform.wmem_words}"
-            mode = WeightMode.CHUNK
-            if most * nest.record_words > platform.wmem_words // 2:
-                return f"needs {most * nest.record_words} words of WMEM for records, of {platform.wmem_words // 2}"
-    plan = Plan(nest, platform, grid, regions, input_slots, input_words, output_slots, output_words, mode,
-                min(slots, 4), step_blocks)  # fmt: skip
-    return plan
+    for most in ((2, 2), (1, 2), (1, 1)):
+        inputs = Slots(0, min(most[0], loads), input_words)
+        outputs = Slots(inputs.end, min(most[1], results), output_words)
+        if outputs.end <= room:
+            return inputs, outputs
+    return f"needs {input_words} + {output_words} words of L1 for input and output, of {room}"
+
+
+def _weights(nest: Nest, platform: J3dai, blocks: int, step_blocks: int) -> tuple[WeightMode, int] | str:
+    """How a cluster's weights are held, and for how many steps at a time; if they cannot be, why.
+
+    Args:
+        blocks, step_blocks: output blocks of a cluster and of a step, at most.
+    """
+    room = platform.wmem_words
+    if blocks * nest.block_words <= room:
+        return WeightMode.RESIDENT, 1
+    need = step_blocks * nest.block_words
+    if need <= room:
+        return WeightMode.STEP, room // need
+    if nest.depthwise or step_blocks > 1 or nest.interleave > 1:
+        return f"needs {need} words of WMEM for a step's parameters, of {room}"
+    if blocks * nest.record_words > room // 2:
+        return f"needs {blocks * nest.record_words} words of WMEM for records, of {room // 2}"
+    return WeightMode.CHUNK, 0

@@ -258,17 +258,17 @@ class _Emitter(TileEmitter):
                 code.wait(ToCluster.INPUT_READY)
                 self.input_index += 1
             blocks = step.b1 - step.b0
-            self.maps(step.tile, step.b0, blocks, self.plan.input_slot(self.input_index), whole=not chunked)
-            if number >= self.plan.output_slots:
+            self.maps(step.tile, step.b0, blocks, self.plan.inputs.at(self.input_index), whole=not chunked)
+            if self.plan.outputs.used_before(number):
                 code.wait(ToCluster.OUTPUT_FREE)
-            self.outputs(step.tile, blocks, self.plan.output_slot(number))
+            self.outputs(step.tile, blocks, self.plan.outputs.at(number))
             if chunked:
                 self._chunked(step)
             else:
                 self._blocks(step, number)
             code.signal(ToDmpa.OUTPUT_READY)
             ends = number + 1 == len(steps) or steps[number + 1].key != step.key
-            if ends and self.input_index + self.plan.input_slots < self.inputs:
+            if ends and self.plan.inputs.used_again(self.input_index, self.inputs):
                 code.signal(ToDmpa.INPUT_FREE)
             code.close()
         code.add("halt")
@@ -286,7 +286,7 @@ class _Emitter(TileEmitter):
         for b in range(step.b1 - step.b0):
             base = first + b * nest.block_words
             self.block(
-                step.tile, b, plan.output_slot(number), base, base + nest.record_words, plan.table_slot,
+                step.tile, b, plan.outputs.at(number), base, base + nest.record_words, plan.table_slot,
                 turn=step.b0 - self.region.b0 + b,
             )  # fmt: skip
         for part in range(plan.weight_parts if plan.mode is WeightMode.STEP else 0):
@@ -316,14 +316,14 @@ class _Emitter(TileEmitter):
         else:
             before, bx, by = self._offset(step, chunks[number - 1])
             code.add("addb", agu=Agu.A, step=offset - before, xstep=x - bx, ystep=y - by)
-        code.add("setw", base=plan.weight_slot(self.weight_index))
+        code.add("setw", base=plan.weights.at(self.weight_index))
         last = number + 1 == len(chunks)
         code.add(
             "mac", op=nest.op, first=int(number == 0), last=int(last), advance=int(last), lanes=nest.lanes - 1,
             rewind_w=1, signed_a=int(nest.signed[0]), pset=self.pset, drain=Drain.WRITE,
         )
         code.run(chunk.words // nest.lanes * max(nest.lanes, fetch_cycles(nest)))
-        if self.weight_index + 2 < len(self.weight_loads):
+        if plan.weights.used_again(self.weight_index, len(self.weight_loads)):
             code.signal(ToDmpa.WEIGHTS_FREE)
         self.weight_index += 1
         code.close()

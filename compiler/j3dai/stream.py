@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from nncosim.compiler.j3dai.plan import Chunk, Grid, OfOneNest, Tile, make_tile, source_blocks, split
+from nncosim.compiler.j3dai.plan import MOST_WIDTH, Chunk, Grid, OfOneNest, Tile, make_tile, source_blocks, split
 from nncosim.compiler.j3dai.program import ClusterCode
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
+from nncosim.compiler.j3dai.slots import Slots
 from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces
 from nncosim.hdl.j3dai.isa import Agu, DmpaOp, Drain, MacOp, Space
 from nncosim.kernels.j3dai.common import fetch_cycles
@@ -26,8 +27,8 @@ from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["StreamPlan", "StreamRegion", "make_stream_plan", "stream_code", "stream_estimate", "stream_queues"]
 
-_MOST = 4095
-"""What a register of widths or a dimension's count holds; half of what a dimension's step reaches."""
+_MOST_AREA = 2 * MOST_WIDTH
+"""Words of a slice's input: as far as the step of a dimension reaches."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class StreamRegion:
 
 @dataclass(frozen=True, eq=False)
 class StreamPlan(OfOneNest):
-    """A nest in slices. slots: buffers of each kind; words: the size of one.
+    """A nest in slices. inputs, outputs: buffers in L1. weights: in WMEM, of records, then weights.
 
     slices: pieces of a job's kernel and input blocks; their `start` is not used.
     """
@@ -59,28 +60,14 @@ class StreamPlan(OfOneNest):
     grid: Grid
     regions: tuple[StreamRegion, ...]
     slices: tuple[Chunk, ...]
-    input_slots: int
-    input_words: int
-    output_slots: int
-    output_words: int
-    weight_slots: int
-    weight_words: int
+    inputs: Slots
+    outputs: Slots
+    weights: Slots
     wmem_base: int = 0
 
     @property
     def wmem_words(self) -> int:
         return self.platform.wmem_words
-
-    def input_slot(self, index: int) -> int:
-        """Word address in L1 of the input of slice `index`, counted over all jobs of a cluster."""
-        return index % self.input_slots * self.input_words
-
-    def output_slot(self, index: int) -> int:
-        return self.input_slots * self.input_words + index % self.output_slots * self.output_words
-
-    def weight_slot(self, index: int) -> int:
-        """Word address in WMEM: records, then weights."""
-        return index % self.weight_slots * self.weight_words
 
     def loads_weights(self, number: int) -> bool:
         """Whether slice `number` of a job has something for WMEM: the first its records at least."""
@@ -103,7 +90,7 @@ class StreamPlan(OfOneNest):
         return (
             f"{self.name}: {self.grid}, "
             f"{max(len(r.steps) for r in self.regions)} steps of 1 block streamed in {len(self.slices)} slices, input "
-            f"{self.input_slots} x {self.input_words} words, weights {self.weight_slots} x {self.weight_words}"
+            f"{self.inputs} words, weights {self.weights}"
         )
 
 
@@ -158,7 +145,7 @@ def make_stream_plan(nest: Nest, platform: J3dai, grid: Grid, slots: int = 2) ->
     output_words = pad_to_line(pes * nest.interleave, platform)
     room = (platform.l1_words - slots * output_words) // slots // platform.banks * platform.banks
     weight_words = platform.wmem_words // slots // platform.banks * platform.banks
-    slices = _slices(nest, min(room, 2 * _MOST), weight_words - nest.record_words)
+    slices = _slices(nest, min(room, _MOST_AREA), weight_words - nest.record_words)
     if not slices:
         return None
     regions: list[StreamRegion] = []
@@ -168,9 +155,9 @@ def make_stream_plan(nest: Nest, platform: J3dai, grid: Grid, slots: int = 2) ->
         )
         for channel, (b0, b1) in enumerate(channels):
             regions.append(StreamRegion(len(regions), group, channel, b0, b1, tiles))
-    return StreamPlan(
-        nest, platform, grid, tuple(regions), slices, slots, room, slots, output_words, slots, weight_words
-    )  # fmt: skip
+    inputs, weights = Slots(0, slots, room), Slots(0, slots, weight_words)
+    outputs = Slots(inputs.end, slots, output_words)
+    return StreamPlan(nest, platform, grid, tuple(regions), slices, inputs, outputs, weights)
 
 
 def stream_estimate(plan: StreamPlan) -> float:
@@ -211,18 +198,18 @@ class _Emitter:
 
     def emit(self) -> ClusterCode:
         plan, nest, code = self.plan, self.nest, self.code
-        height, width = nest.in_map if plan.absolute else (1, _MOST)
+        height, width = nest.in_map if plan.absolute else (1, MOST_WIDTH)
         spread = nest.stride[1]
         code.add("seti", width=width, height=height, pstride=spread, xpstep=spread, pad=nest.pad_value)
         for dim in range(3):
             code.add("setd", agu=Agu.O, dim=dim, count=1, step=0, xstep=0, ystep=0)
         for number, (tile, _) in enumerate(self.region.steps):
-            if number >= plan.output_slots:
+            if plan.outputs.used_before(number):
                 code.close()
                 code.wait(ToCluster.OUTPUT_FREE)
             code.close()
             for part in range(nest.interleave):
-                self._job(tile, part, plan.output_slot(number))
+                self._job(tile, part, plan.outputs.at(number))
             code.signal(ToDmpa.OUTPUT_READY)
             code.close()
         code.add("halt")
@@ -246,7 +233,7 @@ class _Emitter:
         code.wait(ToCluster.INPUT_READY)
         if plan.loads_weights(number):
             code.wait(ToCluster.WEIGHTS_READY)
-            base = plan.weight_slot(self.weights)
+            base = plan.weights.at(self.weights)
             if number == 0:
                 code.add("ldp", pset=0, base=base)
             if nest.weights:
@@ -273,7 +260,7 @@ class _Emitter:
             if count == 1:
                 step, xstep, ystep = 0, 0, 0
             code.set(dim, "setd", agu=Agu.A, dim=dim, count=count, step=step, xstep=xstep, ystep=ystep)
-        base = plan.input_slot(self.inputs)
+        base = plan.inputs.at(self.inputs)
         y, x = plan.corner(tile, part) if plan.absolute else (0, 0)
         if self.at is None:
             code.add("setb", agu=Agu.A, base=base, x=x, y=y, rewind=1)
@@ -317,11 +304,11 @@ def _inputs(plan: StreamPlan, regions: list[StreamRegion]) -> Iterator[Transfer]
     steps = regions[0].steps
     for number, (tile, block) in enumerate(steps):
         for _, part in itertools.product(range(nest.interleave), plan.slices):
-            wait = ToDmpa.INPUT_FREE if index >= plan.input_slots else None
-            pieces = tuple(_input_pieces(plan, tile, block, part, plan.input_slot(index)))
+            wait = ToDmpa.INPUT_FREE if plan.inputs.used_before(index) else None
+            pieces = tuple(_input_pieces(plan, tile, block, part, plan.inputs.at(index)))
             yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.INPUT_READY, number - 1)
             index += 1
-    last = min(index, plan.input_slots)
+    last = min(index, plan.inputs.count)
     yield from _taken_back(mask, ToDmpa.INPUT_FREE, last, len(steps), nest.sources[0].tensor)
 
 
@@ -349,13 +336,13 @@ def _weights(plan: StreamPlan, regions: list[StreamRegion], buffer: str) -> Iter
         mask = _mask([r for r in regions if number < len(r.steps)])
         for _, (position, part) in itertools.product(range(nest.interleave), enumerate(plan.slices)):
             if plan.loads_weights(position):
-                wait = ToDmpa.WEIGHTS_FREE if index >= plan.weight_slots else None
-                pieces = tuple(_weight_pieces(plan, block, position, part, plan.weight_slot(index), buffer))
+                wait = ToDmpa.WEIGHTS_FREE if plan.weights.used_before(index) else None
+                pieces = tuple(_weight_pieces(plan, block, position, part, plan.weights.at(index), buffer))
                 yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.WEIGHTS_READY, number - 1.5)
                 index += 1
     for region in regions:
         each = len(plan.slices) if nest.weights else 1
-        count = min(len(region.steps) * nest.interleave * each, plan.weight_slots)
+        count = min(len(region.steps) * nest.interleave * each, plan.weights.count)
         yield from _taken_back(1 << region.cluster, ToDmpa.WEIGHTS_FREE, count, len(longest.steps), buffer)
 
 
@@ -376,6 +363,6 @@ def _weight_pieces(plan: StreamPlan, block: int, number: int, part: Chunk, slot:
 
 def _outputs(plan: StreamPlan, region: StreamRegion) -> Iterator[Transfer]:
     for number, (tile, block) in enumerate(region.steps):
-        signal = ToCluster.OUTPUT_FREE if number + plan.output_slots < len(region.steps) else None
-        pieces = output_pieces(plan.nest, tile, block, 1, plan.output_slot(number))
+        signal = ToCluster.OUTPUT_FREE if plan.outputs.used_again(number, len(region.steps)) else None
+        pieces = output_pieces(plan.nest, tile, block, 1, plan.outputs.at(number))
         yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, ToDmpa.OUTPUT_READY, signal, number + 0.9)

@@ -181,9 +181,9 @@ def _estimate(plan: Plan) -> float:
     if plan.mode is WeightMode.STEP and plan.weight_slots == 1:
         share = 1 if plan.weight_parts == 1 else 1 / plan.weight_parts
         work = [w + share * len(longest.steps) * plan.step_words / words for w in work]
-    if plan.input_slots == 1 and len(loads) > 1:
+    if plan.inputs.count == 1 and len(loads) > 1:
         work = [w + traffic for w in work]
-    if plan.output_slots == 1 and len(longest.steps) > 1:
+    if plan.outputs.count == 1 and len(longest.steps) > 1:
         work = [w + outputs for w in work]
     first = sum({(r.group, r.steps[0].key): r.steps[0].input_words for r in plan.regions}.values()) / words
     ends = [r.steps[-1].tile for r in plan.regions]

@@ -131,16 +131,16 @@ def _inputs(plan: Plan, regions: list[Region]) -> Iterator[Transfer]:
         if step.key == before:
             continue
         before = step.key
-        wait = ToDmpa.INPUT_FREE if index >= plan.input_slots else None
-        pieces = _input_pieces(plan, step, plan.input_slot(index))
+        wait = ToDmpa.INPUT_FREE if plan.inputs.used_before(index) else None
+        pieces = _input_pieces(plan, step, plan.inputs.at(index))
         yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.INPUT_READY, number - 1)
         index += 1
 
 
 def _outputs(plan: Plan, region: Region) -> Iterator[Transfer]:
     for number, step in enumerate(region.steps):
-        signal = ToCluster.OUTPUT_FREE if number + plan.output_slots < len(region.steps) else None
-        pieces = output_pieces(plan.nest, step.tile, step.b0, step.b1 - step.b0, plan.output_slot(number))
+        signal = ToCluster.OUTPUT_FREE if plan.outputs.used_again(number, len(region.steps)) else None
+        pieces = output_pieces(plan.nest, step.tile, step.b0, step.b1 - step.b0, plan.outputs.at(number))
         yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, ToDmpa.OUTPUT_READY, signal, number + 0.9)
 
 
@@ -192,9 +192,9 @@ def _chunk_weights(plan: Plan, regions: list[Region], buffer: str, everyone: int
         for index in sorted({done[c] for c in members}, reverse=True):
             group = [c for c in members if done[c] == index]
             part = plan.chunks[chunk]
-            local = plan.weight_slot(index)
+            local = plan.weights.at(index)
             piece = Piece(buffer, blocks[number] * size + words + part.start, Space.WMEM, local, part.words)
-            wait = ToDmpa.WEIGHTS_FREE if index >= 2 else None
+            wait = ToDmpa.WEIGHTS_FREE if plan.weights.used_before(index) else None
             yield Transfer(
                 DmpaOp.LOAD, sum(1 << c for c in group), (piece,), wait, ToCluster.WEIGHTS_READY, at / per_step - 1.5
             )
