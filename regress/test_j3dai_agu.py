@@ -168,6 +168,21 @@ class Case:
         return words
 
 
+async def _started(ctx: Any, dut: Any, case: Case) -> None:
+    """Execute the case's instructions as the controller does, then start a MAC."""
+    for word in case.program():
+        ctx.set(dut.ir, word)
+        ctx.set(dut.executes, 1 << (word & 63))
+        await ctx.tick()
+        ctx.set(dut.executes, 0)
+        await ctx.tick().repeat(2)
+    ctx.set(dut.outer, case.advance)
+    ctx.set(dut.repeat, case.repeat)
+    ctx.set(dut.start, 1)
+    await ctx.tick()
+    ctx.set(dut.start, 0)
+
+
 def fetch_differences(module: ModuleType, case: Case, seed: int, blocked: float = 0.3, takes: float = 0.5) -> list[str]:
     """Fetch the case's windows with the port blocked and windows taken at random."""
     rng, dut = np.random.default_rng(seed), module.WindowFetch(J3dai(pes_per_ncb=case.pes))
@@ -176,17 +191,7 @@ def fetch_differences(module: ModuleType, case: Case, seed: int, blocked: float 
     reads: dict[int, int] = {}
 
     async def bench(ctx: Any) -> None:
-        for word in case.program():
-            ctx.set(dut.ir, word)
-            ctx.set(dut.executes, 1 << (word & 63))
-            await ctx.tick()
-            ctx.set(dut.executes, 0)
-            await ctx.tick().repeat(2)
-        ctx.set(dut.outer, case.advance)
-        ctx.set(dut.repeat, case.repeat)
-        ctx.set(dut.start, 1)
-        await ctx.tick()
-        ctx.set(dut.start, 0)
+        await _started(ctx, dut, case)
         for now in range(8 * case.pes * len(want) + 40):
             ctx.set(dut.blocked, bool(rng.random() < blocked))
             take = bool(ctx.get(dut.staged)) and bool(rng.random() < takes)
@@ -269,17 +274,7 @@ def _fetch_cycles(case: Case) -> int:
     dut, phases = fetch.WindowFetch(J3dai(pes_per_ncb=case.pes)), []
 
     async def bench(ctx: Any) -> None:
-        for word in case.program():
-            ctx.set(dut.ir, word)
-            ctx.set(dut.executes, 1 << (word & 63))
-            await ctx.tick()
-            ctx.set(dut.executes, 0)
-            await ctx.tick().repeat(2)
-        ctx.set(dut.outer, case.advance)
-        ctx.set(dut.repeat, case.repeat)
-        ctx.set(dut.start, 1)
-        await ctx.tick()
-        ctx.set(dut.start, 0)
+        await _started(ctx, dut, case)
         for now in range((case.pes + 2) * len(case.windows()) + 20):
             ctx.set(dut.take, ctx.get(dut.staged))
             if ctx.get(dut.go):

@@ -43,6 +43,19 @@ def run(
     return machine.run_frame(limit)
 
 
+def run_layer(
+    machine: Machine, program: Program, records: int, inputs: int, output: int, outputs: int, semaphore: int = 0
+) -> None:
+    """Cluster 0 gets words of records (WEIGHTS) and of L1 (INPUT, from word 0 on); `outputs` words of its L1 from
+    `output` on go to OUTPUT when it signals `semaphore`."""
+    lists = DescriptorList()
+    code_descriptor(lists, program)
+    lists.load(l2=WEIGHTS, clusters=1, local=address(Space.WMEM, 0), n0=records)
+    lists.load(l2=INPUT, clusters=1, local=0, n0=inputs, signal_mask=1, signal_semaphore=0)
+    lists.store(l2=OUTPUT, clusters=1, local=output, n0=outputs, wait_mask=1, wait_semaphore=semaphore)
+    assert run(machine, program, lists).diagnosis is None
+
+
 def blocks(x: np.ndarray) -> np.ndarray:
     """(C, H, W) as bytes in the block planar layout; channels past the last are zero."""
     c, h, w = x.shape
@@ -194,7 +207,7 @@ def test_pair_adds_two_tensors() -> None:
     machine = Machine(PLATFORM)
     put(machine, WEIGHTS, records(requant, 0) + records(requant, 1))
     put(machine, INPUT, np.concatenate([blocks(a), blocks(b)]))
-    p, lists = Program(), DescriptorList()
+    p = Program()
     p.wait(0)
     p.ldp(0, 0)
     p.ldp(1, 16)
@@ -207,11 +220,7 @@ def test_pair_adds_two_tensors() -> None:
     p.mac(MacOp.ADD, depthwise=1, signed_a=1, first=1, last=1, advance=1, drain=Drain.PAIR, repeat=15)
     p.signal(4)
     p.halt()
-    code_descriptor(lists, p)
-    lists.load(l2=WEIGHTS, clusters=1, local=address(Space.WMEM, 0), n0=32)
-    lists.load(l2=INPUT, clusters=1, local=0, n0=128, signal_mask=1, signal_semaphore=0)
-    lists.store(l2=OUTPUT, clusters=1, local=1024, n0=64, wait_mask=1, wait_semaphore=4)
-    assert run(machine, p, lists).diagnosis is None
+    run_layer(machine, p, 32, 128, 1024, 64, semaphore=4)
     expected = requant.apply(a, b)
     assert len(np.unique(expected)) > 100
     np.testing.assert_array_equal(planes(machine.l2[16 * OUTPUT :], 1, 4, 16), expected)
@@ -226,7 +235,7 @@ def test_table_and_pooling() -> None:
     put(machine, INPUT, blocks(x))
     copies = np.repeat(table.reshape(16, 1, 16), 8, axis=1)  # word (b // 16, copy)
     put(machine, INPUT + 192, (copies & 0xFF).astype(np.uint8))
-    p, lists = Program(), DescriptorList()
+    p = Program()
     p.wait(0)
     p.ldp(0, 0)
     for dim, (count, step) in enumerate([(2, 1), (2, 32), (1, 0), (2, 16), (3, 64)]):
@@ -245,11 +254,7 @@ def test_table_and_pooling() -> None:
     p.mac(MacOp.TABLE, signed_a=1, first=1, last=1, advance=1, repeat=5)
     p.signal(0)
     p.halt()
-    code_descriptor(lists, p)
-    lists.load(l2=WEIGHTS, clusters=1, local=address(Space.WMEM, 0), n0=16)
-    lists.load(l2=INPUT, clusters=1, local=0, n0=192 + 128, signal_mask=1, signal_semaphore=0)
-    lists.store(l2=OUTPUT, clusters=1, local=1024, n0=96, wait_mask=1, wait_semaphore=0)
-    assert run(machine, p, lists).diagnosis is None
+    run_layer(machine, p, 16, 320, 1024, 96)
     pooled = x.reshape(16, 3, 2, 16, 2).max(axis=(2, 4))
     np.testing.assert_array_equal(planes(machine.l2[16 * OUTPUT :], 1, 3, 16, signed=False), pooled)
     np.testing.assert_array_equal(planes(machine.l2[16 * (OUTPUT + 48) :], 1, 3, 16), table[pooled])
@@ -264,7 +269,7 @@ def test_ties_round_as_each_channel_says(shift: int) -> None:
     machine = Machine(PLATFORM)
     put(machine, WEIGHTS, records(requant))
     put(machine, INPUT, blocks(x))
-    p, lists = Program(), DescriptorList()
+    p = Program()
     p.wait(0)
     p.ldp(0, 0)
     p.setd(Agu.A, 3, 32, 8)
@@ -275,11 +280,7 @@ def test_ties_round_as_each_channel_says(shift: int) -> None:
     p.mac(MacOp.ADD, depthwise=1, signed_a=1, first=1, last=1, advance=1, repeat=31)
     p.signal(0)
     p.halt()
-    code_descriptor(lists, p)
-    lists.load(l2=WEIGHTS, clusters=1, local=address(Space.WMEM, 0), n0=16)
-    lists.load(l2=INPUT, clusters=1, local=0, n0=256, signal_mask=1, signal_semaphore=0)
-    lists.store(l2=OUTPUT, clusters=1, local=512, n0=256, wait_mask=1, wait_semaphore=0)
-    assert run(machine, p, lists).diagnosis is None
+    run_layer(machine, p, 16, 256, 512, 256)
     np.testing.assert_array_equal(planes(machine.l2[16 * OUTPUT :], 1, 4, 64), requant.apply(x))
 
 
