@@ -161,8 +161,14 @@ CONVS = {
 }  # fmt: skip
 
 
-def run_conv(case: Conv, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(got, expected) of cluster 1, whose neighbour gets the same input by broadcast."""
+def run_conv(
+    case: Conv, seed: int, spoilt: dict[int, int] | None = None, planted: Conv | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(got, expected) of cluster 1, whose neighbour gets the same input by broadcast.
+
+    spoilt: bits to flip on the machine alone, by byte from the first record on; the weights begin at byte 256.
+    planted: what the machine's program is made for, if not for `case`.
+    """
     rng = np.random.default_rng(seed)
     x = rng.integers(-128 if case.signed else 0, 128 if case.signed else 256, (case.c, case.h, case.w))
     weights = rng.integers(-128, 128, (16, 1 if case.depthwise else case.c, case.k, case.k))
@@ -173,7 +179,9 @@ def run_conv(case: Conv, seed: int) -> tuple[np.ndarray, np.ndarray]:
     put(machine, WEIGHTS, records(requant))
     put(machine, WEIGHTS + 16, words)
     put(machine, INPUT, blocks(x))
-    p, lists = conv_program(case), DescriptorList()
+    for byte, bits in (spoilt or {}).items():
+        machine.l2[16 * WEIGHTS + byte] ^= bits
+    p, lists = conv_program(planted or case), DescriptorList()
     oh, ow = case.out
     code_descriptor(lists, p, 0b11)
     lists.load(l2=WEIGHTS, clusters=0b11, local=address(Space.WMEM, 0), n0=16 + words.size // 16)
@@ -192,11 +200,19 @@ def test_convolution(name: str) -> None:
 
 
 def test_convolution_check_catches_a_planted_error() -> None:
-    """One weight, one constant or one padding value off is seen."""
+    """One weight, one constant or one padding value off is seen, where it belongs and nowhere else."""
     case = CONVS["pad value"]
-    got, expected = run_conv(case, 7)
-    other, _ = run_conv(replace(case, pad_value=-10), 7)
-    assert (got == expected).all() and (other != expected).any()
+    _, expected = run_conv(case, 7)
+    got, _ = run_conv(case, 7, planted=replace(case, pad_value=-10))
+    inside = np.s_[:, case.pad : -case.pad, case.pad : -case.pad]
+    assert (got != expected).any() and (got[inside] == expected[inside]).all()
+    constant = encode(RequantRecord, c=1 << 21).to_bytes(16, "little")
+    for channel, spoilt in (
+        (3, {256 + 16 * 40 + 3: 0x40}),
+        (5, {16 * 5 + byte: bits for byte, bits in enumerate(constant) if bits}),
+    ):
+        got, _ = run_conv(case, 7, spoilt)
+        assert set(np.argwhere(got != expected)[:, 0]) == {channel}
 
 
 def test_pair_adds_two_tensors() -> None:
