@@ -18,7 +18,9 @@ from nncosim.compiler.schedule import Schedule
 from nncosim.platforms.base import Memory
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["Buffer", "MemoryUse", "Placement", "PlacementError", "conflicts", "overlaps", "place", "unified"]
+__all__ = [
+    "Buffer", "MemoryUse", "Placement", "PlacementError", "conflicts", "outermost", "overlaps", "place", "unified",
+]  # fmt: skip
 
 MAPS = "maps"
 """Kind under which everything that comes and goes during a run is summed up."""
@@ -95,12 +97,12 @@ class Placement:
     table: tuple[MemoryUse, ...]
 
 
-def _root(buffer: Buffer, known: Mapping[str, Buffer]) -> tuple[str, int]:
+def outermost(buffer: Buffer, known: Mapping[str, Buffer]) -> tuple[Buffer, int]:
+    """The buffer that lies in no other one and holds this one, and how many bytes from its start."""
     offset = 0
     while buffer.parent is not None:
-        offset += buffer.offset
-        buffer = known[buffer.parent]
-    return buffer.name, offset
+        offset, buffer = offset + buffer.offset, known[buffer.parent]
+    return buffer, offset
 
 
 def unified(buffers: Iterable[Buffer]) -> tuple[Buffer, ...]:
@@ -121,7 +123,7 @@ def conflicts(buffers: Iterable[Buffer], schedule: Schedule) -> set[frozenset[st
     known = {b.name: b for b in unified(buffers)}
     families: dict[str, list[Buffer]] = {}
     for buffer in known.values():
-        families.setdefault(_root(buffer, known)[0], []).append(buffer)
+        families.setdefault(outermost(buffer, known)[0].name, []).append(buffer)
     users = {root: schedule.users(b.name for b in family) for root, family in families.items()}
 
     def separate(first: str, second: str) -> bool:
@@ -303,7 +305,7 @@ def place(
     pairs = conflicts(buffers, schedule)
     family: dict[str, list[str]] = {}
     for b in joined:
-        family.setdefault(_root(b, known)[0], []).append(b.name)
+        family.setdefault(outermost(b, known)[0].name, []).append(b.name)
     users = {root: schedule.users(names) for root, names in family.items()}
     address: dict[str, int] = {}
     table = []
@@ -317,6 +319,6 @@ def place(
         table.append(use)
     for buffer in joined:
         if buffer.parent is not None:
-            root, offset = _root(buffer, known)
-            address[buffer.name] = address[root] + offset
+            root, offset = outermost(buffer, known)
+            address[buffer.name] = address[root.name] + offset
     return Placement(address, tuple(table))

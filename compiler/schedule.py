@@ -84,9 +84,6 @@ class Schedule:
     def layers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(task.layer for task in self.tasks))
 
-    def of_layer(self, layer: str) -> tuple[Task, ...]:
-        return tuple(task for task in self.tasks if task.layer == layer)
-
     def users(self, buffers: Iterable[str]) -> tuple[int, ...]:
         """Numbers of the tasks that read or write one of `buffers`."""
         wanted = set(buffers)

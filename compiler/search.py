@@ -19,7 +19,7 @@ import numpy as np
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.thresholds import boundaries
 
-__all__ = ["Found", "Steps", "dyadic", "largest_shift", "multipliers", "thresholds_of"]
+__all__ = ["Found", "Steps", "dyadic", "largest_shift", "multipliers"]
 
 _FAR = np.int64(1) << 62
 
@@ -139,10 +139,3 @@ def multipliers(
     limit = _FAR if constant_bits >= 64 else np.int64(1 << constant_bits - 1)
     ok &= (c < limit) & (c >= -limit)
     return Found(m, c, s.copy(), ok)
-
-
-def thresholds_of(found: Found, rounding: Rounding, like: Steps) -> np.ndarray:
-    """Thresholds of the integer function itself, in the form of `Steps.first` (m > 0)."""
-    heights = _heights(rounding, like.lo, like.hi, found.s)
-    first = -((found.c[:, None] - heights) // found.m[:, None])
-    return np.clip(first, like.acc_lo[:, None], like.acc_hi[:, None] + 1)

@@ -92,12 +92,6 @@ def _scale_shift(builder: Builder, node: Node, factor: np.ndarray | None, shift:
     return _on_forms(builder, node, change)
 
 
-def _exact(array: np.ndarray) -> np.ndarray:
-    out = np.empty(len(array), dtype=object)
-    out[:] = fractions(array)
-    return out
-
-
 def _is_constant(value: Value | None) -> bool:
     return isinstance(value, Constant | QuantConstant)
 

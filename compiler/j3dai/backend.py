@@ -152,10 +152,10 @@ class J3daiBackend:
         ]
         inside = frozenset(name for layer in layers for name in layer.inside)
         schedule = Schedule(tuple(_tasks(layers, network, views)))
-        tensors = [b for b in _tensor_buffers(network, platform, views) if b.name not in inside]
+        layouts = tensor_layouts(network, platform)
+        tensors = [b for b in _tensor_buffers(network, platform, views, layouts) if b.name not in inside]
         buffers = (*tensors, *(b for layer in layers for b in _layer_buffers(layer)))
         lives = tensor_lives([(layer.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
-        layouts = tensor_layouts(network, platform)
         notes = {"files": schedule_files(fuser, chosen, avoid, roomy)}
         made = Lowered(schedule, buffers, layouts, tuple(layers), notes, lives=lives, inside=inside)
         return replace(made, relax=partial(self._relaxed, fuser, views, avoid, roomy, [c.ops for c in chosen], made))
@@ -256,8 +256,9 @@ def tensor_layouts(network: Network, platform: J3dai) -> dict[str, Layout]:
     return layouts | {name: replace(plain, planes=planes) for name, planes in whole.items()}
 
 
-def _tensor_buffers(network: Network, platform: J3dai, views: Mapping[str, str]) -> list[Buffer]:
-    layouts = tensor_layouts(network, platform)
+def _tensor_buffers(
+    network: Network, platform: J3dai, views: Mapping[str, str], layouts: Mapping[str, Layout]
+) -> list[Buffer]:
     offsets: dict[str, int] = {}
     for op in network.ops:
         if isinstance(op, Concat) and _is_view(op, views):

@@ -16,7 +16,15 @@ from typing import Any
 from nncosim.compiler.ir import Network, Op, Resize
 from nncosim.compiler.j3dai.fused_plan import FusedPlan, Group, flat, fusable, make_fused_plan, walked
 from nncosim.compiler.j3dai.plan import jobs_of
-from nncosim.compiler.j3dai.tiling import LayerCode, cuts, fastest, realize
+from nncosim.compiler.j3dai.tiling import (
+    BLOCK_CYCLES,
+    START_CYCLES,
+    LayerCode,
+    cuts,
+    fastest,
+    grids,
+    realize,
+)
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
@@ -27,9 +35,7 @@ MOST_MEMBERS = 5
 """Operators of a group at most."""
 _MOST_FOR_SPEED = 4  # of a group that is only there to save cycles
 _FINALISTS = 3
-_START = 150  # cycles from the list's start to a cluster's first job
 _MEMBER_CYCLES = 45  # setting up a member for a tile, about
-_BLOCK_CYCLES = 12
 _KNOWN: dict[Any, LayerCode | None] = {}
 _MOST_KNOWN = 512
 _LEAST_GAIN = 0.01  # share of its members' cycles that a group has to save by estimate to be looked at
@@ -109,15 +115,6 @@ def group_of(network: Network, nests: Sequence[Nest]) -> Group:
     return Group(f"{members[0].name}..{members[-1].name}", members, tuple(chained))
 
 
-def _grids(group: Group, platform: J3dai) -> Iterator[tuple[int, int]]:
-    rows, columns = group.last.out_map[0], -(-group.last.out_map[1] // platform.pes_per_ncb)
-    n = platform.clusters
-    for py in range(1, min(n, rows) + 1):
-        for px in range(1, min(n // py, columns) + 1):
-            if ((py + 1) * px > n or py == rows) and (py * (px + 1) > n or px == columns):
-                yield py, px
-
-
 def _fits(group: Group, platform: J3dai, rows: int, columns: int) -> bool:
     """Whether a tile of that size may fit L1 at all, as if it lay in the middle of the map."""
     words = rows * columns * group.last.out_blocks * group.last.upsample[1]
@@ -141,9 +138,10 @@ def _plans(group: Group, platform: J3dai) -> Iterator[FusedPlan]:
     total = sum(n.out_blocks * (n.record_words + n.weight_words) for n in group.members)
     modes: list[int | None] = [None] if total <= platform.wmem_words else [platform.wmem_words // k for k in (2, 4)]
     pes = platform.pes_per_ncb
-    for grid in _grids(group, platform):
-        rows = -(-group.last.out_map[0] // grid[0])
-        columns = -(-group.last.out_map[1] // pes // grid[1])
+    all_rows, all_columns = group.last.out_map[0], -(-group.last.out_map[1] // pes)
+    for shared in grids(all_rows, all_columns, 1, platform.clusters):
+        grid = shared.rows, shared.columns
+        rows, columns = -(-all_rows // grid[0]), -(-all_columns // grid[1])
         for x in cuts(max(1, columns), 64)[:8]:
             fitting = 0
             for y in cuts(rows, 512):
@@ -182,7 +180,7 @@ def _estimate(plan: FusedPlan) -> float:
                 shape = tile.shape
                 if shape not in known[i]:
                     jobs = jobs_of(nest, walked(nest, tile))
-                    known[i][shape] = _MEMBER_CYCLES + nest.out_blocks * (jobs * each[i] + _BLOCK_CYCLES)
+                    known[i][shape] = _MEMBER_CYCLES + nest.out_blocks * (jobs * each[i] + BLOCK_CYCLES)
                 cycles += known[i][shape]
             load = sum(tiles[e.member].height * tiles[e.member].width * e.blocks for e in group.externals) / beat
             copies = group.last.upsample[0] * group.last.upsample[1]
@@ -196,7 +194,7 @@ def _estimate(plan: FusedPlan) -> float:
     passes = 1 if plan.resident else max(len(r.steps) for r in plan.regions)
     weights = passes * sum(part.words for part in plan.parts) / beat
     dmpa = traffic + weights + 8 * sum(len(r.steps) for r in plan.regions)
-    return _START + max(max(work) + first / 2 + last, dmpa + min(max(work) / 8, 500))
+    return START_CYCLES + max(max(work) + first / 2 + last, dmpa + min(max(work) / 8, 500))
 
 
 def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> LayerCode | None:
@@ -242,7 +240,7 @@ def _least(group: Group, platform: J3dai) -> float:
         if not flat(nest):
             groups = nest.out_map[0] * -(-nest.out_map[1] // platform.pes_per_ncb)
         work += groups * nest.out_blocks * (2 if nest.pair else 1) * job_cycles(nest)
-    return _START + work / platform.clusters
+    return START_CYCLES + work / platform.clusters
 
 
 class Fuser:

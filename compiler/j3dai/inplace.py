@@ -9,13 +9,13 @@ so frames that follow each other need nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.inplace import BEFORE, BEHIND, Life, Lives
 from nncosim.compiler.j3dai.transfers import Piece, Transfer
-from nncosim.compiler.placement import Buffer
+from nncosim.compiler.placement import Buffer, outermost
 from nncosim.hdl.j3dai.isa import DmpaOp
 
 __all__ = ["piece_words", "tensor_lives"]
@@ -55,40 +55,43 @@ def tensor_lives(
         buffers: tensors, and whatever the transfers name; only what is not there for the whole run gets a life.
     """
     known = {b.name: b for b in buffers}
-    words: dict[str, _Words] = {}
-    place: dict[str, tuple[str, int]] = {}
+    place = {b.name: outermost(b, known) for b in known.values()}
+    words = {root.name: _Words(-(-root.size // word_bytes)) for root, _ in place.values() if not root.always}
     for buffer in known.values():
-        root, offset = buffer, 0
-        while root.parent is not None:
-            offset, root = offset + root.offset, known[root.parent]
-        place[buffer.name] = root.name, offset // word_bytes
+        root, offset = place[buffer.name]
         if root.always:
             continue
-        if root.name not in words:
-            words[root.name] = _Words(-(-root.size // word_bytes))
         at = slice(offset // word_bytes, -(-(offset + buffer.size) // word_bytes))
         if buffer.from_start:
             words[root.name].use(at, BEFORE, True)
         if buffer.to_end:
             words[root.name].use(at, BEHIND, False)
-    steps = []
-    position = 0
+    starts = {name: (root.name, offset // word_bytes) for name, (root, offset) in place.items()}
+    steps, position = [], 0
     for name, transfers in lists:
         steps.append((position, name))
-        written: list[tuple[str, _Ints]] = []
-        for transfer in transfers:
-            for piece in transfer.pieces:
-                root_name, start = place[piece.buffer]
-                if root_name not in words:
-                    continue
-                at_words = piece_words(piece) + start
-                store = transfer.op is DmpaOp.STORE
-                words[root_name].use(at_words, position, store)
-                if store:
-                    written.append((root_name, at_words))
-                position += 1
-        for root_name, at_words in written:
-            words[root_name].use(at_words, position, False)
-        position += 1
+        position = _use(transfers, position, starts, words)
     of = {name: Life.of_units(each.born, each.dies) for name, each in words.items()}
     return Lives("l2", word_bytes, of, tuple(steps))
+
+
+def _use(
+    transfers: Iterable[Transfer], position: int, starts: Mapping[str, tuple[str, int]], words: Mapping[str, _Words]
+) -> int:
+    """Plays a list from a position on, and returns the one behind it. starts: where each buffer lies in which of
+    `words`, and of others."""
+    written: list[tuple[str, _Ints]] = []
+    for transfer in transfers:
+        store = transfer.op is DmpaOp.STORE
+        for piece in transfer.pieces:
+            root, start = starts[piece.buffer]
+            if root not in words:
+                continue
+            at = piece_words(piece) + start
+            words[root].use(at, position, store)
+            if store:
+                written.append((root, at))
+            position += 1
+    for root, at in written:
+        words[root].use(at, position, False)
+    return position + 1

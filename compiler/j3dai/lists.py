@@ -12,6 +12,7 @@ from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["descriptor_list"]
 
+
 def descriptor_list(transfers: Iterable[Transfer], at: Mapping[str, int], platform: J3dai) -> DescriptorList:
     """The list of a layer. `at`: byte address in L2 of each buffer."""
     out = DescriptorList(platform)

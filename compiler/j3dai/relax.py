@@ -25,7 +25,7 @@ from nncosim.compiler.j3dai.tiling import (
 )
 from nncosim.compiler.j3dai.transfers import Transfer
 from nncosim.compiler.packing import Item, pack
-from nncosim.compiler.placement import Buffer, unified
+from nncosim.compiler.placement import Buffer, outermost, unified
 from nncosim.hdl.j3dai.isa import DmpaOp
 from nncosim.platforms.j3dai import J3dai
 
@@ -45,13 +45,8 @@ class _Crowded:
 
 
 def _roots(names: Iterable[str], known: Mapping[str, Buffer]) -> list[Buffer]:
-    found: dict[str, Buffer] = {}
-    for name in names:
-        buffer = known[name]
-        while buffer.parent is not None:
-            buffer = known[buffer.parent]
-        found[buffer.name] = buffer
-    return [b for b in found.values() if not b.always]
+    roots = (outermost(known[name], known)[0] for name in names)
+    return [b for b in {root.name: root for root in roots}.values() if not b.always]
 
 
 def _tensors(transfers: Iterable[Transfer], known: Mapping[str, Buffer]) -> tuple[list[Buffer], set[str]]:

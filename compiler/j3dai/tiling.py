@@ -24,16 +24,19 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.cycles import LayerRun, predict_layers
 
 __all__ = [
-    "Alternative", "AnyPlan", "LayerCode", "compile_nest", "cuts", "fastest", "measure", "parameter_buffer",
-    "program_buffer", "program_words", "ranked", "realize", "relocate",
+    "BLOCK_CYCLES", "START_CYCLES", "Alternative", "AnyPlan", "LayerCode", "compile_nest", "cuts", "fastest", "grids",
+    "measure", "parameter_buffer", "program_buffer", "program_words", "ranked", "realize", "relocate",
 ]  # fmt: skip
 
 _FINALISTS = 4
 _MOST_UNTRIED = 3  # plans that are listed although they were not measured
 _PARTS = 4
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
-_START = 150  # cycles from the list's start to a cluster's first job
 _MOST_KNOWN = 128
+START_CYCLES = 150
+"""From the list's start to a cluster's first job, about."""
+BLOCK_CYCLES = 12
+"""Setting up a cluster for an output block, about."""
 
 AnyPlan = Plan | FusedPlan | StreamPlan
 
@@ -83,17 +86,21 @@ def program_words(program: Program) -> int:
     return -(-len(program) // program.platform.word_instructions)
 
 
-def _grids(nest: Nest, platform: J3dai) -> Iterator[Grid]:
-    rows, columns = nest.out_map[0], -(-nest.out_map[1] // nest.unit)
-    n = platform.clusters
+def grids(rows: int, columns: int, blocks: int, clusters: int) -> Iterator[Grid]:
+    """Ways to share a layer among that many clusters. rows, columns, blocks: parts that each axis has at most."""
+    n = clusters
     for py in range(1, min(n, rows) + 1):
         for px in range(1, min(n // py, columns) + 1):
-            for pc in range(1, min(n // (py * px), nest.out_blocks) + 1):
+            for pc in range(1, min(n // (py * px), blocks) + 1):
                 # Grids that leave clusters idle are worth a look only if no axis can take another.
                 if (py + 1) * px * pc > n or py == rows:
                     if py * (px + 1) * pc > n or px == columns:
-                        if py * px * (pc + 1) > n or pc == nest.out_blocks:
+                        if py * px * (pc + 1) > n or pc == blocks:
                             yield Grid(py, px, pc)
+
+
+def _grids(nest: Nest, platform: J3dai) -> Iterator[Grid]:
+    return grids(nest.out_map[0], -(-nest.out_map[1] // nest.unit), nest.out_blocks, platform.clusters)
 
 
 def cuts(size: int, most: int) -> list[int]:
@@ -165,7 +172,7 @@ def _estimate(plan: Plan) -> float:
     nest, words = plan.nest, plan.platform.beat_words
     each = job_cycles(nest)
     work: list[float] = [
-        sum(jobs_of(nest, s.tile) * each * (s.b1 - s.b0) + _STEP_OVERHEAD + 12 * (s.b1 - s.b0) for s in r.steps)
+        sum((s.b1 - s.b0) * (jobs_of(nest, s.tile) * each + BLOCK_CYCLES) + _STEP_OVERHEAD for s in r.steps)
         for r in plan.regions
     ]
     loads = {(r.group, s.key): s.input_words for r in plan.regions for s in r.steps}
@@ -189,7 +196,7 @@ def _estimate(plan: Plan) -> float:
     ends = [r.steps[-1].tile for r in plan.regions]
     last = sum(t.rows * t.columns for t in ends) * nest.interleave * plan.step_blocks / words
     dmpa = traffic + outputs + weights + 8 * sum(len(r.steps) for r in plan.regions)
-    return _START + max(max(work) + first / 2 + last / 2, dmpa + min(max(work) / 8, 500))
+    return START_CYCLES + max(max(work) + first / 2 + last / 2, dmpa + min(max(work) / 8, 500))
 
 
 def _pieces(plan: AnyPlan) -> tuple[dict[int, ClusterCode], list[Transfer], list[deque[Transfer]]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nncosim.compiler.j3dai.transfers import Transfer
-from nncosim.compiler.placement import Buffer, Placement, unified
+from nncosim.compiler.placement import Buffer, Placement, outermost, unified
 
 __all__ = ["traffic_table"]
 
@@ -30,9 +30,7 @@ def traffic_table(
     rows: list[list[Any]] = []
     meant: dict[str, tuple[int, int]] = {}
     for name, buffer in known.items():
-        root, offset = buffer, 0
-        while root.parent is not None:
-            offset, root = offset + root.offset, known[root.parent]
+        root, offset = outermost(buffer, known)
         if root.memory != "l2":
             continue
         if root.name not in index:
