@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from nncosim.tb.backdoor import Backdoor, Handle, Variable, load_library
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
 from nncosim.tb.verilate import BuiltModel
@@ -120,6 +121,8 @@ class Model(Backdoor):
         port = self._port(name)
         if port.direction != "in":
             raise BenchError(f"port {name!r} of {self.built.top!r} is an output and cannot be set")
+        if isinstance(value, float | np.floating | str):  # which int() would cut off, or read
+            raise BenchError(f"port {name!r} of {self.built.top!r} takes an integer, not {value!r}")
         port.write(int(value))
         self._dirty = True
 

@@ -3,6 +3,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -228,6 +229,12 @@ def test_ports(model):
 @pytest.mark.parametrize("value", [-1, 256])
 def test_port_range(model, value):
     with pytest.raises(BenchError, match=f"port 'add' has 8 bits and holds 0 to 255, not {value}"):
+        model.add = value
+
+
+@pytest.mark.parametrize("value", [1.5, np.float32(1), "1"])
+def test_values_that_are_no_integers(model, value):
+    with pytest.raises(BenchError, match=f"port 'add' of 'toy' takes an integer, not {re.escape(repr(value))}"):
         model.add = value
 
 
