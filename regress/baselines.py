@@ -15,9 +15,11 @@ from filelock import FileLock
 from nncosim.regress.cases import CASES
 from nncosim.regress.zoo import NETWORKS
 
-__all__ = ["FILE", "NAMES", "SLOWER", "judge", "read", "slower", "update"]
+__all__ = ["FILE", "NAMES", "SEED", "SLOWER", "judge", "read", "slower", "update"]
 
 FILE = Path(__file__).with_name("baselines.json")
+SEED = 1
+"""The figures are of the cases as this seed makes them."""
 SLOWER = 0.01
 NAMES = (*(c.name for c in CASES), "digits", *NETWORKS)
 

@@ -1,34 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cycles of every case and of the trained network against figures that are committed; the zoo's are in test_zoo.
+"""Committed cycles: those of the trained network; and what judges them, and the cases (test_layers) and the zoo.
 
 More than 1 % slower fails, with a table. `--update-baselines` writes the figures of this run into the file:
 
-    pytest regress/test_cycles.py --update-baselines
+    pytest regress/test_layers.py regress/test_cycles.py --update-baselines
 """
 
 from __future__ import annotations
 
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.regress.baselines import NAMES, judge, read, slower, update
-from nncosim.regress.cases import CASES
+from nncosim.regress.baselines import NAMES, SEED, judge, read, slower, update
 from nncosim.regress.harness import compile_digits, digits_images, run_case, run_compiled
-
-SEED = 1
-"""The figures are of the cases as this seed makes them, whatever `--seed` says."""
-SMALL = tuple(c.name for c in CASES if "large" not in c.tags)
-LARGE = tuple(c.name for c in CASES if "large" in c.tags)
-
-
-def measure(names: tuple[str, ...], backend: str) -> dict[str, int]:
-    return {name: run_case(name, backend, "direct", SEED).cycles for name in names}
-
-
-def test_small_cases(backend, pytestconfig):
-    judge(measure(SMALL, backend), pytestconfig)
-
-
-def test_large_cases(backend, pytestconfig):
-    judge(measure(LARGE, backend), pytestconfig)
 
 
 def test_digits(backend, pytestconfig):

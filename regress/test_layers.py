@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every case of `nncosim.regress.cases` on a backend: all tensors bit for bit, every layer's cycles, every counter.
+"""Every case of `nncosim.regress.cases` on a backend: all tensors bit for bit, every layer's cycles, every counter,
+the committed baseline of its cycles.
 
 Two inferences back to back, with different inputs. On rtl the direct driver runs them, unless `--driver` says
 otherwise; a few run by cocotb in any case.
@@ -14,6 +15,7 @@ import pytest
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.image import Image
 from nncosim.hdl.j3dai.regs import L2_BASE
+from nncosim.regress.baselines import SEED, judge
 from nncosim.regress.cases import CASES
 from nncosim.regress.harness import Run, command, compile_case, cycle_problems, run_case, run_compiled, saturated
 from nncosim.tb.compare import compare_frames
@@ -39,7 +41,10 @@ def check(run: Run, name: str, backend: str, driver: str, seed: int) -> None:
 def test_case(name, backend, request, seed):
     driver = request.config.getoption("--driver") or "direct"
     # The large ones for one inference: the second would take as long, and shows nothing that chains do not show.
-    check(run_case(name, backend, driver, seed, frames=1 if name in LARGE else 2), name, backend, driver, seed)
+    run = run_case(name, backend, driver, seed, frames=1 if name in LARGE else 2)
+    check(run, name, backend, driver, seed)
+    if seed == SEED:  # other numbers, other plans and cycles
+        judge({name: run.cycles}, request.config)
 
 
 @pytest.mark.parametrize("name", BY_COCOTB)
