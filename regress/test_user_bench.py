@@ -60,6 +60,6 @@ def test_numbers_depend_on_the_seed_alone(project):
 
 
 def test_prompt(tmp_path):
-    ran = subprocess.run([sys.executable, "-c", PROMPT], cwd=tmp_path, capture_output=True, text=True)
-    assert ran.stdout == "10\n", ran.stderr
+    ran = subprocess.run([sys.executable, "-i"], input=PROMPT, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "10" and "Error" not in ran.stderr, ran.stderr
     assert not list(tmp_path.iterdir())
