@@ -63,9 +63,9 @@ class Registers:
                 or self.requested != self.stored["IRQ_FRAMES_SEEN"])
 
 
-def test_random_accesses(model, seed):
-    rng = random.Random(seed)
-    registers, names = Registers(), {offset: name for name, offset in OFFSETS.items()}
+def compare(model, registers, seed):
+    """Drive random accesses and inputs, and hold every output and every word read against `registers`."""
+    rng, names = random.Random(seed), {offset: name for name, offset in OFFSETS.items()}
     widths = {name: bits for name, (direction, bits) in model.ports.items() if direction == "in"}
     expected = None
     inputs = {name: 0 for name in widths if name not in ("clk", "rst", "addr", "r_en", "w_en", "w_data", "frame")}
@@ -92,6 +92,30 @@ def test_random_accesses(model, seed):
         model.tick()
         if expected is not None:  # also when nothing was read: the value is held
             assert model.r_data == expected, f"register {name} at {offset:#x}"
+
+
+def test_random_accesses(model, seed):
+    compare(model, Registers(), seed)
+
+
+@pytest.mark.parametrize(("name", "bit"), [(name, bit) for name in ("ID", "DMPA_STATUS", "LISTS_DONE", "COUNTER_VALUE")
+                                           for bit in (0, 9)] + [("CLUSTER_STATUS", 9), ("FRAMES_REQUESTED", 0)])
+def test_a_wrong_bit_of_a_register_is_noticed(model, seed, name, bit):
+    class Wrong(Registers):
+        def value(self, register, inputs):
+            return super().value(register, inputs) ^ (register == name) << bit
+
+    with pytest.raises(AssertionError, match="register"):
+        compare(model, Wrong(), seed)
+
+
+def test_an_interrupt_for_lists_alone_is_noticed(model, seed):
+    class Wrong(Registers):
+        def irq(self, inputs):
+            return inputs["lists_done"] != self.stored["IRQ_LISTS_SEEN"]
+
+    with pytest.raises(AssertionError):
+        compare(model, Wrong(), seed)
 
 
 def test_every_register_has_its_place():
