@@ -73,8 +73,8 @@ def machine(beat_words: int = 8, clusters: int = CLUSTERS, ncbs: int = 16, pes: 
 
 
 def built(platform: J3dai | None = None) -> BuiltModel:
-    """The design under test as a simulation."""
-    return build(emit_design(DmpaWithL2(platform or machine()), "dmpa_bench"), "dmpa_bench")
+    """The design under test as a simulation; some thousand cycles are not worth much compiling."""
+    return build(emit_design(DmpaWithL2(platform or machine()), "dmpa_bench"), "dmpa_bench", optimize="-O0")
 
 
 @dataclass
