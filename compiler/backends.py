@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from nncosim.compiler.errors import Problem
+from nncosim.compiler.errors import CompileError, Problem
 from nncosim.compiler.image import Image
 from nncosim.compiler.inplace import Lives
 from nncosim.compiler.ir import Network, Op
@@ -18,14 +18,13 @@ from nncosim.compiler.placement import Buffer, Placement, PlacementError
 from nncosim.compiler.schedule import Schedule
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.base import Platform
-from nncosim.platforms.errors import NncosimError
 
 __all__ = [
     "Backend", "BackendError", "Candidate", "HasAudit", "HasRoom", "Lowered", "Room", "backend_for", "register_backend",
 ]  # fmt: skip
 
 
-class BackendError(NncosimError):
+class BackendError(CompileError):
     """There is no compiler back end for a platform."""
 
 

@@ -17,8 +17,8 @@ from nncosim.compiler.overflow import check_accumulators
 from nncosim.compiler.pipeline import Pass, State, run_passes
 from nncosim.compiler.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place
 from nncosim.compiler.proof import prove_op
+from nncosim.kernels.base import KernelError
 from nncosim.platforms.base import Platform
-from nncosim.platforms.errors import NncosimError
 
 __all__ = ["PASSES", "CheckResult", "Compiled", "check_network", "compile_network"]
 
@@ -221,5 +221,5 @@ def check_network(network: Network, platform: Platform) -> CheckResult:
         return CheckResult((), compile_network(network, platform))
     except ModelError as error:
         return CheckResult(error.problems)
-    except NncosimError as error:
+    except (CompileError, KernelError) as error:
         return CheckResult((Problem(network.name, "", str(error)),))

@@ -18,7 +18,7 @@ from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
-from nncosim.platforms.errors import NncosimError
+from nncosim.compiler.errors import CompileError
 
 __all__ = ["SCHEDULE_SECTION", "TILES_SECTION", "Image", "ImageError", "Segment"]
 
@@ -31,7 +31,7 @@ _SHDR = struct.Struct("<10I")
 _ET_EXEC, _PT_LOAD, _SHT_PROGBITS, _SHT_STRTAB, _SHF_ALLOC = 2, 1, 1, 3, 2
 
 
-class ImageError(NncosimError):
+class ImageError(CompileError):
     """A file that is no image, is damaged, or contradicts itself."""
 
 

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from nncosim.platforms.errors import NncosimError
+from nncosim.compiler.errors import CompileError
 
 __all__ = ["Layout", "LayoutError", "Windows", "from_bytes", "size_bytes", "to_bytes"]
 
 _AXES = {"C": 0, "H": 1, "W": 2, "c": 3}
 
 
-class LayoutError(NncosimError):
+class LayoutError(CompileError):
     """A layout that contradicts itself, or data that does not fit it."""
 
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
+from nncosim.compiler.errors import CompileError
 from nncosim.compiler.inplace import Life, Lives, clashes, forbidden, live_peak
 from nncosim.compiler.packing import Item, pack
 from nncosim.compiler.schedule import Schedule
 from nncosim.platforms.base import Memory
-from nncosim.platforms.errors import NncosimError
 
 __all__ = [
     "Buffer", "MemoryUse", "Placement", "PlacementError", "conflicts", "outermost", "overlaps", "place", "unified",
@@ -26,7 +26,7 @@ MAPS = "maps"
 """Kind under which everything that comes and goes during a run is summed up."""
 
 
-class PlacementError(NncosimError):
+class PlacementError(CompileError):
     """What has to lie in a memory is more than the memory holds.
 
     missing: bytes by which. step: the layer at which most is in use, "" where nobody knows; alive: (buffer, bytes) of

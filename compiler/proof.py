@@ -197,18 +197,23 @@ def _search_mode(
 ) -> Found:
     """The largest shift first; a smaller one only where c does not fit into its width."""
     shifts = np.array([largest_shift(r, caps.multiplier_bits, limit) for r in ratios], dtype=np.int64)
-    guess = np.array([round(r * (1 << int(s))) for r, s in zip(ratios, shifts, strict=True)], dtype=np.int64)
-    found = multipliers(steps, guess, shifts, mode, caps.multiplier_bits, caps.constant_bits)
+    found = multipliers(steps, _guess(ratios, shifts, caps), shifts, mode, caps.multiplier_bits, caps.constant_bits)
     width = np.int64(1) << min(caps.constant_bits - 1, 62)
     wide = np.flatnonzero((np.abs(found.c) >= width) & (found.s > 1))
     while len(wide):
         shifts[wide] -= 1
-        part = [round(ratios[i] * (1 << int(shifts[i]))) for i in wide]
-        again = multipliers(steps.select(wide), np.array(part, dtype=np.int64), shifts[wide], mode,
+        part = _guess([ratios[i] for i in wide], shifts[wide], caps)
+        again = multipliers(steps.select(wide), part, shifts[wide], mode,
                             caps.multiplier_bits, caps.constant_bits)
         found.m[wide], found.c[wide], found.s[wide], found.ok[wide] = again.m, again.c, again.s, again.ok
         wide = wide[(np.abs(again.c) >= width) & (again.s > 1)]
     return found
+
+
+def _guess(ratios: list[Fraction], shifts: np.ndarray, caps: RequantCaps) -> np.ndarray:
+    """round(ratio * 2**s), or the greatest multiplier where a ratio is beyond all: its results saturate at once."""
+    most = (1 << caps.multiplier_bits - 1) - 1
+    return np.array([min(round(r * (1 << int(s))), most) for r, s in zip(ratios, shifts, strict=True)], dtype=np.int64)
 
 
 def _verify(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, requant: Requant) -> Proof:

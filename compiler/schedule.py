@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from nncosim.compiler.errors import CompileError
 from nncosim.kernels.base import Cost
-from nncosim.platforms.errors import NncosimError
 
 __all__ = ["Schedule", "ScheduleError", "Task"]
 
 
-class ScheduleError(NncosimError):
+class ScheduleError(CompileError):
     """Tasks that cannot be ordered, or that read what nothing has written."""
 
 

@@ -223,7 +223,7 @@ def test_conv_and_gemm_shapes():
 
 def test_input_without_a_fixed_size():
     g = Graph((1, 3, "H", "W"))
-    refused(g.model(g.quant("x")), r"'x': the graph input has no fixed shape.*fixed input size")
+    refused(g.model(g.quant("x")), r"'x': the graph input has no fixed shape.*1 x 3 x H x W.*fixed input size")
 
 
 def test_unknown_domain_and_broken_graph():
@@ -231,7 +231,30 @@ def test_unknown_domain_and_broken_graph():
     refused(g.model(g.quant(g.node("Conv", [x], name="odd", domain="my.domain"))), r"Conv 'odd': Conv is not supported")
     g, x = quantised()
     refused(g.model(g.quant(g.node("Relu", ["nowhere"], name="r"))),
-            r"Relu 'r': input 'nowhere' is not made by any node")
+            r"Relu 'r': input 'nowhere' is made by no node before it")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_constants_that_are_not_finite(value):
+    weights = np.ones((4, 4, 1, 1), np.float32)
+    weights[2, 1] = value
+    g, x = quantised()
+    bad = g.node("Conv", [x, g.quant(g.constant(weights), name="w_q")], name="c", kernel_shape=[1, 1])
+    refused(g.model(g.quant(bad)), r"'w_q': constant '.*' has 1 of 16 values that are NaN or infinite")
+
+
+def test_a_clip_without_bounds_in_effect():
+    g, x = quantised()
+    low, high = (g.constant(np.float32(v)) for v in (-np.inf, np.inf))
+    assert import_model(g.model(g.quant(g.node("Clip", [x, low, high], name="c"))))
+    g, x = quantised()
+    bad = g.node("Clip", [x, g.constant(np.float32(np.nan))], name="c")
+    refused(g.model(g.quant(bad)), r"Clip 'c': constant '.*' has 1 of 1 values that are NaN")
+
+
+def test_two_activations_where_one_operand_must_be_constant():
+    g, x = quantised()
+    refused(g.model(g.quant(g.node("Sub", [x, x], name="s"))), r"Sub 's': expected a constant operand, got two")
 
 
 def test_malformed_nodes_and_missing_outputs():

@@ -129,6 +129,18 @@ def test_constants_stay_within_their_width():
     assert np.abs(requant.c).max() < 2**31 and proof.exact_channels > 50
 
 
+@pytest.mark.parametrize("exponent", [20, 40, 100])
+def test_ratios_beyond_all_multipliers_saturate_at_once(exponent):
+    """Every accumulator but 0 is at an end of the range, so the greatest multiplier does what the ratio does."""
+    function = QuantFunction(((Fraction(10**exponent, 3), Fraction(-7 * 10**exponent)),), (Fraction(0), Fraction(1)),
+                             Rounding.HALF_EVEN, -128, 127)
+    requant, proof = prove_function(function, np.full(2, -1000), np.full(2, 1000), RequantCaps())
+    assert proof.exact
+    for channel in range(2):
+        got = [scalar(requant, channel, acc) for acc in range(-3, 4)]
+        assert got == [direct(function, channel, acc) for acc in range(-3, 4)] and len(set(got)) == 3
+
+
 def test_channels_with_one_value_and_with_no_slope():
     function = QuantFunction(
         ((Fraction(0), Fraction(1, 10**6), Fraction(7)),), (Fraction(7, 2), Fraction(-999), Fraction(10**9)),

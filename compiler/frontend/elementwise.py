@@ -69,7 +69,8 @@ def clip(builder: Builder, node: Node) -> Value:
         elif node.input(index) is None:
             bounds.append(None)
         else:
-            bounds.append(fractions(node.constant(index, f"the {name} of Clip"))[0])
+            bound = node.constant(index, f"the {name} of Clip")
+            bounds.append(None if np.isinf(bound).all() else fractions(bound)[0])
     return _on_forms(builder, node, lambda form, first: form.clip(bounds[0], bounds[1]))
 
 
@@ -103,7 +104,7 @@ def _constant_array(value: Value | None) -> np.ndarray:
     elif isinstance(value, Constant):
         flat = fractions(value.array)
     else:
-        raise Refusal("expected a constant", "multiplying or dividing two activations is not supported")
+        raise Refusal("expected a constant operand, got two activations")
     out = np.empty(len(flat), dtype=object)
     out[:] = flat
     return out.reshape(value.shape)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import ModelError, Problem
@@ -144,6 +145,12 @@ def _graph_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
 
 
+def _shape_text(value: onnx.ValueInfoProto) -> str:
+    """The shape with the names of dimensions that have no size."""
+    sizes = [d.dim_param or (str(d.dim_value) if d.dim_value else "?") for d in value.type.tensor_type.shape.dim]
+    return " x ".join(sizes) or "none"
+
+
 def _initial_values(builder: Builder, graph: onnx.GraphProto) -> dict[str, Value]:
     values: dict[str, Value] = {t.name: Constant(numpy_helper.to_array(t)) for t in graph.initializer}
     for given in graph.input:
@@ -152,7 +159,7 @@ def _initial_values(builder: Builder, graph: onnx.GraphProto) -> dict[str, Value
         shape = _graph_shape(given)
         if min(shape, default=0) < 1:
             builder.problems.append(Problem(
-                given.name, "", f"the graph input has no fixed shape (found {shape or 'none'})",
+                given.name, "", f"the graph input has no fixed shape (found {_shape_text(given)})",
                 "export the model with a fixed input size",
             ))
             values[given.name] = Unknown()
@@ -167,7 +174,7 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
         values[output] = Unknown()
     missing = [i for i in proto.input if i and i not in values]
     if missing:
-        builder.problems.append(Problem(proto.name, proto.op_type, f"input {missing[0]!r} is not made by any node",
+        builder.problems.append(Problem(proto.name, proto.op_type, f"input {missing[0]!r} is made by no node before it",
                                         "check the model with onnx.checker"))
         return
     node = Node.read(proto, values)
@@ -181,12 +188,25 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
         builder.problems.append(_unsupported(node))
         return
     try:
+        _require_finite(node, proto)
         values[proto.output[0]] = handler(builder, node)
     except Refusal as refusal:
         builder.problems.append(refusal.problem(node))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # attributes or shapes against ONNX's rules
         text = f"the node is malformed ({type(error).__name__}: {error})"
         builder.problems.append(Problem(node.name, node.op, text, "check the model with onnx.checker"))
+
+
+def _require_finite(node: Node, proto: onnx.NodeProto) -> None:
+    """Refuse constants with NaN, or with infinities other than a Clip's bounds; a Quant sees to its own parameters."""
+    data = slice(1) if node.op in QUANT_OPS else slice(None)
+    for name, value in zip(proto.input[data], node.inputs[data], strict=True):
+        if isinstance(value, Constant) and value.array.dtype.kind == "f":
+            wrong = np.isnan(value.array) if node.op == "Clip" else ~np.isfinite(value.array)
+            if wrong.any():
+                count = f"{int(wrong.sum())} of {wrong.size}"
+                raise Refusal(f"constant {name!r} has {count} values that are NaN or infinite",
+                              "export the model again from finite weights and scales")
 
 
 def _unsupported(node: Node) -> Problem:

@@ -78,16 +78,21 @@ def _compared(cycles: int, chosen: int, forced: bool) -> str:
     return f"faster by {chosen - cycles} cycles, but {'needs more L2' if forced else 'not together with the others'}"
 
 
+def _figures(cycles: int | None, estimate: int | None = None) -> str:
+    """What is known of a plan's time, "664 cycles (estimated 660): "; nothing of one that was not even estimated."""
+    known = [] if cycles is None else [f"{cycles} cycles"]
+    if estimate is not None:
+        known.append(f"(estimated {estimate})" if known else f"estimated {estimate} cycles")
+    return f"{' '.join(known)}: " if known else ""
+
+
 def _lines(layer: Mapping[str, Any]) -> list[str]:
     out = [layer["plan"], f"    {layer['cycles_alone']} cycles on its own; {layer['because']}"]
     for plan in layer["plans"]:
         if plan["verdict"] == "chosen":
             continue
-        cycles = plan["cycles"] if plan["cycles"] is not None else "-"
-        estimate = plan["estimate"] if plan["estimate"] is not None else "-"
         out.append(f"    not: {plan['plan']}")
-        out.append(f"         cycles {cycles} (estimated {estimate}): {plan['verdict']}")
+        out.append(f"         {_figures(plan['cycles'], plan['estimate'])}{plan['verdict']}")
     for group in layer["groups"]:
-        cycles = group["cycles"] if group["cycles"] is not None else "-"
-        out.append(f"    not: {' + '.join(group['members'])}: cycles {cycles}: {group['verdict']}")
+        out.append(f"    not: {' + '.join(group['members'])}: {_figures(group['cycles'])}{group['verdict']}")
     return [*out, ""]

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from nncosim.compiler.errors import CompileError
 from nncosim.hdl.j3dai.asm import LOOP_LEVELS, PROGRAM_WORDS, Program
 from nncosim.hdl.j3dai.isa import Drain
-from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 
 __all__ = ["Instr", "ProgramTooLong", "Unit", "assemble"]
 
 
-class ProgramTooLong(NncosimError):
+class ProgramTooLong(CompileError):
     """A plan whose program does not fit the instruction memory."""
 
 

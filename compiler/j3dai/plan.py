@@ -280,10 +280,11 @@ class Plan(OfOneNest):
     @property
     def line(self) -> str:
         """One line for listings."""
-        g, n = self.grid, self.nest
+        g, n, blocks = self.grid, self.nest, self.step_blocks
+        steps = max(len(r.steps) for r in self.regions)
         return (
             f"{n.name}: {g}, "
-            f"{max(len(r.steps) for r in self.regions)} steps of {self.step_blocks} blocks, input {self.inputs} words, "
+            f"{steps} step{'s' * (steps > 1)} of {blocks} block{'s' * (blocks > 1)}, input {self.inputs} words, "
             f"output {self.outputs}, weights {self.mode.value}"
             + (f" in {self.weight_parts} parts" if self.weight_parts > 1 else "")
         )

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from nncosim.compiler.errors import CompileError
 from nncosim.compiler.j3dai.plan import Plan, Region, Step, Tile, WeightMode
 from nncosim.compiler.j3dai.program import ClusterCode, weight_loads
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.kernels.j3dai.nest import Nest
-from nncosim.platforms.errors import NncosimError
 
 __all__ = [
     "Piece", "Transfer", "TransferError", "order_transfers", "output_pieces", "program_transfers", "queues",
@@ -32,7 +32,7 @@ _LATENCY = 8  # from the last beat to the semaphore
 _SIGNAL_LATENCY = 16  # from SIGNAL until the results are in L1 and the DMPA sees it
 
 
-class TransferError(NncosimError):
+class TransferError(CompileError):
     """A layer that would hang: an internal error of the tiling."""
 
 
