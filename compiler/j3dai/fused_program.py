@@ -10,7 +10,7 @@ from nncosim.compiler.j3dai.fused_plan import FusedPlan, FusedRegion, walked
 from nncosim.compiler.j3dai.plan import Tile
 from nncosim.compiler.j3dai.program import ClusterCode, TileEmitter
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
-from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces, rectangle
+from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces, rectangle, stores
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 
 __all__ = ["fused_codes", "fused_queues"]
@@ -114,11 +114,10 @@ def _inputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
 
 
 def _outputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
-    nest = plan.group.last
-    for step, tiles in enumerate(region.steps):
-        signal = ToCluster.OUTPUT_FREE if plan.outputs.used_again(step, len(region.steps)) else None
-        pieces = output_pieces(nest, tiles[-1], 0, nest.out_blocks, plan.outputs.at(step))
-        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, ToDmpa.OUTPUT_READY, signal, step + 0.9)
+    nest, slots = plan.group.last, plan.outputs
+    return stores(region.cluster, slots, [
+        output_pieces(nest, tiles[-1], 0, nest.out_blocks, slots.at(i)) for i, tiles in enumerate(region.steps)
+    ])  # fmt: skip
 
 
 def _weights(plan: FusedPlan, buffer: str) -> Iterator[Transfer]:

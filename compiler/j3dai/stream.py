@@ -19,7 +19,7 @@ from nncosim.compiler.j3dai.plan import MOST_WIDTH, Chunk, Grid, OfOneNest, Tile
 from nncosim.compiler.j3dai.program import ClusterCode
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.j3dai.slots import Slots
-from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces
+from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces, stores
 from nncosim.hdl.j3dai.isa import Agu, DmpaOp, Drain, MacOp, Space
 from nncosim.kernels.j3dai.common import fetch_cycles
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
@@ -362,7 +362,7 @@ def _weight_pieces(plan: StreamPlan, block: int, number: int, part: Chunk, slot:
 
 
 def _outputs(plan: StreamPlan, region: StreamRegion) -> Iterator[Transfer]:
-    for number, (tile, block) in enumerate(region.steps):
-        signal = ToCluster.OUTPUT_FREE if plan.outputs.used_again(number, len(region.steps)) else None
-        pieces = output_pieces(plan.nest, tile, block, 1, plan.outputs.at(number))
-        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, ToDmpa.OUTPUT_READY, signal, number + 0.9)
+    nest, slots = plan.nest, plan.outputs
+    return stores(region.cluster, slots, [
+        output_pieces(nest, tile, block, 1, slots.at(i)) for i, (tile, block) in enumerate(region.steps)
+    ])  # fmt: skip

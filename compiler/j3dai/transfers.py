@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.j3dai.plan import Plan, Region, Step, Tile, WeightMode
 from nncosim.compiler.j3dai.program import ClusterCode, weight_loads
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
+from nncosim.compiler.j3dai.slots import Slots
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.kernels.j3dai.nest import Nest
 
 __all__ = [
     "Piece", "Transfer", "TransferError", "order_transfers", "output_pieces", "program_transfers", "queues",
-    "rectangle", "table_transfers",
+    "rectangle", "stores", "table_transfers",
 ]  # fmt: skip
 
 _DESCRIPTOR_CYCLES = 2  # between two descriptors
@@ -138,10 +139,17 @@ def _inputs(plan: Plan, regions: list[Region]) -> Iterator[Transfer]:
 
 
 def _outputs(plan: Plan, region: Region) -> Iterator[Transfer]:
-    for number, step in enumerate(region.steps):
-        signal = ToCluster.OUTPUT_FREE if plan.outputs.used_again(number, len(region.steps)) else None
-        pieces = output_pieces(plan.nest, step.tile, step.b0, step.b1 - step.b0, plan.outputs.at(number))
-        yield Transfer(DmpaOp.STORE, 1 << region.cluster, pieces, ToDmpa.OUTPUT_READY, signal, number + 0.9)
+    nest, slots = plan.nest, plan.outputs
+    return stores(region.cluster, slots, [
+        output_pieces(nest, step.tile, step.b0, step.b1 - step.b0, slots.at(i)) for i, step in enumerate(region.steps)
+    ])  # fmt: skip
+
+
+def stores(cluster: int, slots: Slots, pieces: Sequence[tuple[Piece, ...]]) -> Iterator[Transfer]:
+    """Stores of a cluster's results, which come through slots of L1 in turn. pieces: of each result."""
+    for number, each in enumerate(pieces):
+        signal = ToCluster.OUTPUT_FREE if slots.used_again(number, len(pieces)) else None
+        yield Transfer(DmpaOp.STORE, 1 << cluster, each, ToDmpa.OUTPUT_READY, signal, number + 0.9)
 
 
 def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfer]:
