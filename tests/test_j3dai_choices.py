@@ -34,6 +34,14 @@ def test_each_layer_has_its_plan_and_its_rivals(mobilenet):
                 assert verdict == f"slower by {cycles - measured['chosen']} cycles"
 
 
+def test_no_dashes_and_one_step_is_one(mobilenet):
+    _, text, layers = mobilenet
+    assert "1 step," in text or "1 step of" in text
+    assert "1 steps" not in text and "of 1 blocks" not in text and "cycles -" not in text and "estimated -" not in text
+    guessed = [p for layer in layers for p in layer["plans"] if p["cycles"] is None and p["estimate"] is not None]
+    assert guessed and all(f"estimated {p['estimate']} cycles: {p['verdict']}" in text for p in guessed)
+
+
 def test_groups_say_what_they_save(mobilenet):
     _, text, layers = mobilenet
     fused = [layer for layer in layers if len(layer["members"]) > 1]

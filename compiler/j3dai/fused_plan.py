@@ -201,7 +201,7 @@ class FusedPlan:
         steps = max(len(r.steps) for r in self.regions)
         return (
             f"{self.name}: {' + '.join(n.name for n in self.nests)} fused, {self.grid[0]} x {self.grid[1]} clusters "
-            f"(rows x columns), {steps} step{"s" * (steps > 1)}, input {self.inputs} words, "
+            f"(rows x columns), {steps} step{'s' * (steps > 1)}, input {self.inputs} words, "
             f"output {self.outputs}, between them {self.outputs.base - self.inputs.end}, weights {weights}"
         )
 
