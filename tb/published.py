@@ -4,14 +4,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
-from nncosim.platforms.base import Published
+from nncosim.platforms.base import Platform, Published
 
-__all__ = ["SAME_SHARE", "measured", "published_json", "same_network"]
+__all__ = ["SAME_SHARE", "changed_parameters", "measured", "published_json", "published_title", "same_network"]
 
 SAME_SHARE = 0.01
 """A run is of a published network if their multiply-accumulates differ by no more than this share."""
+
+
+def changed_parameters(platform: Platform) -> dict[str, tuple[Any, Any]]:
+    """The parameters in which a platform is not the published machine: name -> (its value, the published one's)."""
+    pairs = {f.name: (getattr(platform, f.name), f.default) for f in fields(platform) if f.default is not MISSING}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def published_title(platform: Platform) -> str:
+    """What stands over the figures: whether they are of the machine that ran."""
+    changed = changed_parameters(platform)
+    if not changed:
+        return "published for this machine"
+    which = ", ".join(f"{name} {default}, not {value}" for name, (value, default) in changed.items())
+    return f"published for the default machine ({which})"
 
 
 def same_network(figures: Sequence[Published], macs: int) -> str | None:
@@ -26,13 +42,18 @@ def measured(figure: Published, cycles: int | None, mac_per_cycle: float | None)
 
 
 def published_json(
-    figures: Sequence[Published], macs: int, cycles: int | None, mac_per_cycle: float | None
+    platform: Platform, macs: int, cycles: int | None, mac_per_cycle: float | None
 ) -> list[dict[str, Any]]:
-    """The figures; those of the network that ran have `this_network` true, and in `measured` what the run took."""
+    """The platform's figures.
+
+    `this_machine`: no parameter of it was changed. Those of the network that ran have `this_network` true, and in
+    `measured` what the run took.
+    """
+    figures, this_machine = platform.published, not changed_parameters(platform)
     own = same_network(figures, macs)
     return [
         {
-            **vars(figure), "this_network": figure.network == own,
+            **vars(figure), "this_machine": this_machine, "this_network": figure.network == own,
             "measured": measured(figure, cycles, mac_per_cycle) if figure.network == own else None,
         }
         for figure in figures

@@ -286,9 +286,7 @@ class Report:
             },
             "wall_seconds": {key: round(value, 3) for key, value in self.wall_seconds.items()},
             "layers": [layer.to_json() for layer in self.layers],
-            "published": published_json(
-                self.platform.published, self.macs, self.cycles, rounded(self.mac_per_cycle)
-            ),
+            "published": published_json(self.platform, self.macs, self.cycles, rounded(self.mac_per_cycle)),
             "versions": dict(self.versions),
             "hashes": dict(self.hashes),
             "command": self.command,

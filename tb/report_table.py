@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nncosim.tb.published import measured, same_network
+from nncosim.tb.published import measured, published_title, same_network
 from nncosim.tb.report import LayerReport, Pace, Report
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -124,7 +124,7 @@ def _published(report: Report) -> list[RenderableType]:
         return []
     own = same_network(figures, report.macs)
     sources = list(dict.fromkeys(figure.source for figure in figures))
-    table = plain_table("published for this machine")
+    table = plain_table(published_title(report.platform))
     table.add_column("network", overflow="fold")
     table.add_column("quantity")
     table.add_column("value", justify="right")

@@ -2,6 +2,7 @@
 """A run beside the published figures of its machine: which network it is, in table, JSON and page."""
 
 import json
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -9,7 +10,7 @@ import test_report
 from nncosim.platforms.base import Published
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.zoo.networks import NETWORKS
-from nncosim.tb.published import measured, published_json, same_network
+from nncosim.tb.published import measured, published_json, published_title, same_network
 
 SMALL = Published("Small", "latency", 4000, "cycles", "A Paper", 1000)
 NEAR = Published("Near", "latency", 5000, "cycles", "A Paper", 1015)
@@ -28,11 +29,19 @@ def test_a_network_is_known_by_its_macs(macs, network):
 
 def test_what_a_run_measures():
     rate = Published("Small", "MAC/cycle", 0.25, "MAC/cycle", "A Paper", 1000)
+
+    class Several(test_report.Paper):
+        published: ClassVar = (SMALL, NEAR, ENERGY, rate)
+
     assert [measured(figure, 3000, 0.333) for figure in (SMALL, rate, ENERGY)] == [3000, 0.333, None]
     assert measured(SMALL, None, None) is None
-    found = published_json((SMALL, NEAR, ENERGY, rate), 1000, 3000, 0.333)
+    found = published_json(Several(), 1000, 3000, 0.333)
     assert [entry["this_network"] for entry in found] == [True, False, True, True]
     assert [entry["measured"] for entry in found] == [3000, None, None, 0.333]
+    assert all(entry["this_machine"] for entry in found)
+    other = published_json(Several(clock_hz=1), 1000, 3000, 0.333)
+    assert [entry["measured"] for entry in other] == [3000, None, None, 0.333]
+    assert not any(entry["this_machine"] for entry in other)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -40,6 +49,16 @@ def test_the_published_networks_are_known(name):
     """Each of the zoo is one row of the table, and no two the same."""
     others = {same_network(PLATFORM.published, NETWORKS[other].macs) for other in NETWORKS}
     assert same_network(PLATFORM.published, NETWORKS[name].macs) and len(others) == len(NETWORKS) and None not in others
+
+
+def test_figures_of_another_machine_are_labelled():
+    """A parameter that was given its default is no change."""
+    assert published_title(PLATFORM.with_parameters(clusters=PLATFORM.clusters)) == "published for this machine"
+    other = PLATFORM.with_parameters(clusters=2, dmpa_bits=512)
+    title = "published for the default machine (clusters 6, not 2, dmpa_bits 1024, not 512)"
+    assert published_title(other) == title
+    text = " ".join(test_report.text_of(replace(test_report.make(), platform=other)).split())
+    assert title in text and "for this machine" not in text
 
 
 class Known(test_report.Paper):

@@ -15,7 +15,7 @@ from nncosim.tb.pages.data import Run
 from nncosim.tb.pages.memory_plot import contents_of, memories_of, memory_plot, shown_name
 from nncosim.tb.pages.plots import bars_plot, roofline_plot, shares_plot
 from nncosim.tb.pages.timeline_plot import kinds_of, timeline_data, timeline_plot
-from nncosim.tb.published import same_network
+from nncosim.tb.published import published_title, same_network
 
 __all__ = ["PAGE", "report_page"]
 
@@ -76,7 +76,8 @@ def report_page(run: Run) -> bytes:
         data=timeline_data(run), chips=_chips(run), clock=clock,
         verdict=_VERDICTS.get(run.report["verdict"], run.report["verdict"]),
         shown_name=shown_name, memories={memory: contents_of(run, memory) for memory in memories_of(run)},
-        published=_published(run), units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),
+        published=_published(run), published_title=published_title(run.platform),
+        units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),
         sources=list(dict.fromkeys(figure.source for figure in run.platform.published)),
     )  # fmt: skip
     return text.encode()
