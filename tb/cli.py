@@ -2,14 +2,15 @@
 """The `nncosim` command.
 
 Exit status: 0 all bits and cycles hold; 1 a mismatch, a hang, or cycles not as predicted; 2 bad input or an
-unsupported model, with one message on stderr; 3 a defect of nncosim itself, with its traceback; 130 interrupted.
+unsupported model, or output that cannot be written, with one message on stderr; 3 a defect of nncosim itself, with its
+traceback; 130 interrupted. Where the reader of a pipe left early: 1, without a word, as is usual with click.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -57,7 +58,30 @@ def cli() -> None:
 
 
 def _complain(message: str) -> None:
-    click.echo(f"nncosim: error: {message}", err=True)
+    with contextlib.suppress(OSError):  # stderr itself may be what cannot be written; the status still tells
+        click.echo(f"nncosim: error: {message}", err=True)
+
+
+def _is_of_the_output(error: OSError) -> bool:
+    """Whether stdout or stderr failed: click and rich write nothing else, files have errors of their own."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals["__name__"].partition(".")[0] in ("click", "rich")
+
+
+def _drop_output() -> None:
+    """Let what is still in the buffers go nowhere: Python would try to write it once more at its end."""
+    with open(os.devnull, "wb") as nowhere:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _defect() -> int:
+    traceback.print_exc()
+    _complain("this is a defect of nncosim, not of your input; please report it with the lines above")
+    return EXIT_DEFECT
 
 
 def invoke(arguments: Sequence[str] | None = None) -> int:
@@ -79,13 +103,17 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("nncosim: interrupted", err=True)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except SystemExit as end:  # of click and rich, where the reader of a pipe left
+        _drop_output()
+        return end.code if isinstance(end.code, int) else EXIT_FAILED
+    except OSError as error:
+        if not _is_of_the_output(error):
+            return _defect()
+        _drop_output()
+        _complain(f"cannot write the output: {error.strerror or error}")
+        return EXIT_BAD_INPUT
     except Exception:
-        traceback.print_exc()
-        _complain("this is a defect of nncosim, not of your input; please report it with the lines above")
-        return EXIT_DEFECT
+        return _defect()
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ from nncosim.tb.evaluate import (
     against_qonnx,
     executor_predictions,
     float_images,
+    image_count,
     qonnx_json,
     read_labels,
 )
@@ -112,7 +113,9 @@ def _accuracy(
     arrays = read_npz(source)
     say(f"importing {model.name}")
     network = read_model(model, data)
-    read_labels(arrays, batch_size(network, arrays, str(source)), str(source))  # before the work of compiling
+    # Before the work of compiling.
+    image_count(network, arrays, str(source), limit)
+    read_labels(arrays, batch_size(network, arrays, str(source)), str(source))
     program = compile_model(model, data, platform, settings, say, network)
     result = accuracy(program, platform, arrays, options, str(source), limit=limit, progress=say)
     if with_executor:
@@ -124,7 +127,9 @@ def _accuracy(
 
 def _images(network: Network, data: Path | None, limit: int | None) -> int | list[dict[str, np.ndarray]]:
     """Images of a file, or how many random ones."""
-    return (limit or DEFAULT_IMAGES) if data is None else float_images(network, read_npz(data), str(data), limit)
+    if data is None:
+        return DEFAULT_IMAGES if limit is None else limit
+    return float_images(network, read_npz(data), str(data), limit)
 
 
 def _reference(model: Path, data: Path | None, limit: int | None, seed: int, json_file: Path | None) -> int:

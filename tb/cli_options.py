@@ -35,7 +35,17 @@ __all__ = [
 DEFAULT_PLATFORM = "j3dai"
 Progress = Callable[[str], None]
 
-PATH = click.Path(path_type=Path)
+
+class _Path(click.Path):
+    """A path that is not empty: as a path, "" would be the current folder."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty; give a name, or . for the current folder", parameter, context)
+        return super().convert(value, parameter, context)
+
+
+PATH = _Path(path_type=Path)
 """Type of options and arguments that are files or folders."""
 _STDOUT = Path("-")
 

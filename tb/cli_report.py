@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from nncosim.tb.cli_options import progress
+from nncosim.tb.cli_options import PATH, progress
 from nncosim.tb.files import prepare_directory, write_files
 from nncosim.tb.pages.data import load_run
 from nncosim.tb.pages.page import PAGE, report_page
@@ -16,7 +16,7 @@ __all__ = ["report_command"]
 
 
 @click.command("report")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=PATH)
 def report_command(directory: Path) -> int:
     """Draw a run: DIR/report.html, one page to open in a browser, and DIR/timeline.trace.json, for Perfetto.
 

@@ -25,7 +25,7 @@ from nncosim.tb.cli_options import (
     write_json,
 )
 from nncosim.tb.files import prepare_file, write_files
-from nncosim.tb.program import Program, compile_model, is_image, load_image, read_model, read_source
+from nncosim.tb.program import Program, compile_model, is_image, load_image, read_runnable, read_source
 from nncosim.tb.report_table import print_report
 from nncosim.tb.run import RunOptions, check_trace, choose, make_frames, run_program
 from nncosim.tb.waves import trace_format
@@ -65,7 +65,7 @@ def _program(
     if options.trace is not None:
         check_trace(bench, platform, backend)
     say(f"importing {source.name}")
-    network = read_model(source, data)
+    network = read_runnable(source, data)
     make_frames(network, options)
     return compile_model(source, data, platform, overrides, say, network), platform, overrides
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 from nncosim.tb.cli import invoke
+from nncosim.tb.cli_options import PATH
 
 __all__ = ["INDEX", "demo", "drawing"]
 
@@ -59,7 +60,7 @@ def demo(out: Path, arguments: list[str], index: int = INDEX) -> int:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
+@click.option("--out", type=PATH, default=Path("out/demo"), show_default=True)
 @click.option("--index", type=int, default=INDEX, show_default=True)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def _main(out: Path, index: int, arguments: tuple[str, ...]) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "against_qonnx",
     "executor_predictions",
     "float_images",
+    "image_count",
     "qonnx_json",
     "read_labels",
 ]
@@ -92,6 +93,21 @@ class Accuracy:
         return out
 
 
+def image_count(network: Network, arrays: Mapping[str, np.ndarray], source: str, limit: int | None) -> int:
+    """How many images to run: all of the arrays, or the first `limit`.
+
+    Raises:
+        InputError: arrays that do not fit the model, or fewer images than `limit`.
+    """
+    count = batch_size(network, arrays, source)
+    if limit is not None and limit > count:
+        raise InputError(
+            f"--images {limit}: {source} holds {count} image{'' if count == 1 else 's'}; give at most {count}, "
+            "or leave --images out to run them all"
+        )
+    return count if limit is None else limit
+
+
 def read_labels(arrays: Mapping[str, np.ndarray], count: int, source: str) -> np.ndarray:
     """The array `labels`, int64 (count,).
 
@@ -148,14 +164,15 @@ def accuracy(
         limit: run the first so many images only.
 
     Raises:
-        InputError: arrays that do not fit the model, no labels or no classes, or a model with several outputs.
+        InputError: arrays that do not fit the model, fewer images than `limit`, no labels or no classes, or a model
+            with several outputs.
     """
     network = program.network
     output = _single_output(network)
     count = batch_size(network, arrays, source)
     labels = read_labels(arrays, count, source)
     _check_classes(labels, math.prod(network.onnx_shapes[output][1:]), source)
-    count = min(count, limit) if limit else count
+    count = image_count(network, arrays, source, limit)
     predictions: list[int] = []
     cycles: list[int] = []
     begin = time.perf_counter()
@@ -182,11 +199,10 @@ def float_images(
     """Images as float32 in ONNX layout, for the executor.
 
     Raises:
-        InputError: arrays that do not fit the model, or integers.
+        InputError: arrays that do not fit the model, fewer images than `limit`, or integers.
     """
-    count = batch_size(network, arrays, source)
     out: list[dict[str, np.ndarray]] = []
-    for index in range(min(count, limit) if limit else count):
+    for index in range(image_count(network, arrays, source, limit)):
         image = {}
         for name in network.inputs:
             array, shape = np.asarray(arrays[name]), tuple(network.onnx_shapes[name])

@@ -7,12 +7,20 @@ import hashlib
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["OutputError", "prepare_directory", "prepare_file", "sha256", "write_file", "write_files"]
+__all__ = ["NPZ_ERRORS", "OutputError", "prepare_directory", "prepare_file", "sha256", "write_file", "write_files"]
+
+
+NPZ_ERRORS = (
+    OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy and zipfile raise of an .npz file that is damaged."""
 
 
 class OutputError(NncosimError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend import dequantise_output, quantise_input
 from nncosim.compiler.ir import Network
 from nncosim.platforms.errors import NncosimError
+from nncosim.tb.files import NPZ_ERRORS
 
 __all__ = ["InputError", "batch_size", "frames", "outputs_npz", "random_frames", "read_npz"]
 
@@ -36,7 +36,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             raise InputError(f"{path} holds one nameless array; save it with numpy.savez(path, NAME=array)")
         with data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except NPZ_ERRORS as error:
         # numpy takes any other file for pickled objects, and says how to load those all the same: not for us.
         objects = "pickle" in str(error)
         what = "not an .npz file, or one with Python objects" if objects else f"not a readable .npz file ({error})"

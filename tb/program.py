@@ -13,7 +13,9 @@ from typing import Any
 
 from nncosim.compiler.backends import backend_for
 from nncosim.compiler.compile import Compiled, compile_network
+from nncosim.compiler.errors import ModelError
 from nncosim.compiler.frontend import import_model
+from nncosim.compiler.frontend.prepare import load_model
 from nncosim.compiler.image import Image, ImageError
 from nncosim.compiler.ir import Network
 from nncosim.compiler.placement import MemoryUse
@@ -34,6 +36,7 @@ __all__ = [
     "load_image",
     "prove_model",
     "read_model",
+    "read_runnable",
     "read_source",
     "seal",
 ]
@@ -103,6 +106,28 @@ def read_model(source: Path, data: bytes) -> Network:
     if is_image(data):
         raise SourceError(f"{source} is a compiled image; this command takes an ONNX model")
     return import_model(source)
+
+
+def read_runnable(source: Path, data: bytes) -> Network:
+    """Import a model where an image would do too.
+
+    Raises:
+        SourceError: neither of the two.
+        CompileError: a model that is not supported.
+    """
+    try:
+        return read_model(source, data)
+    except ModelError as error:
+        try:
+            load_model(source)
+        except ModelError as unreadable:
+            begin = data[: len(ELF_MAGIC)]
+            raise SourceError(
+                f"{source}: {unreadable.problems[0].expected}, and not an image of `nncosim compile` either; expected "
+                f"an ONNX model, or an ELF file, which begins with {ELF_MAGIC.hex(' ')}; this file begins with "
+                f"{begin.hex(' ')} ({ascii(begin)[1:]})"
+            ) from error
+        raise
 
 
 def prove_model(source: Path, data: bytes, platform: Platform) -> Network:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.backend import Activity, Frame, Interval
+from nncosim.tb.files import NPZ_ERRORS
 
 __all__ = [
     "COARSE",
@@ -34,6 +35,7 @@ TIMELINE = "timeline.npz"
 COARSE = "step"
 """Kind of a span that says no more than that a step ran: of benches that record nothing finer."""
 
+_REMEDY = "run the model again with --out"
 _ARRAYS = ("kind", "text", "buffer", "step", "bytes")
 
 
@@ -87,11 +89,15 @@ def read_timeline(path: Path) -> tuple[Activity, ...]:
         TimelineError: the file is damaged.
     """
     try:
+        # numpy takes any other file for pickled objects, and says how to load those all the same: not for us.
+        if not zipfile.is_zipfile(path):
+            raise TimelineError(f"{path} is damaged or cut off (not a zip file, as every .npz is); {_REMEDY}")
         with np.load(path, allow_pickle=False) as file:
             names = json.loads(file["names"].tobytes())
             return tuple(_activity(file, number, entry) for number, entry in enumerate(names))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile) as error:
-        raise TimelineError(f"{path} is damaged ({error}); run the model again with --out") from error
+    except (*NPZ_ERRORS, TypeError, IndexError, AttributeError) as error:
+        what = "it holds Python objects" if "pickle" in str(error) else str(error) or type(error).__name__
+        raise TimelineError(f"{path} is damaged ({what}); {_REMEDY}") from error
 
 
 def _activity(file: Mapping[str, np.ndarray], number: int, entry: Mapping[str, Any]) -> Activity:

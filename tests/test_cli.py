@@ -2,7 +2,10 @@
 """The command line from outside: what it writes, what it says, how it ends. Runs on the toy platform, in process."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 import toy
 import toy.bench
-from command_line import refused
+from command_line import Result, refused
 from models import Graph
 from nncosim.compiler.image import Image, Segment
 from nncosim.tb.cli import invoke
@@ -177,6 +180,8 @@ def test_missing_and_wrong_files(command, tmp_path):
     (tmp_path / "e.onnx").write_bytes(b"")
     refused(command("check", tmp_path / "e.onnx", "--platform", "toy"), "is empty")
     refused(command("run", tmp_path, "--platform", "toy"), str(tmp_path))
+    (tmp_path / "i.elf").write_bytes(b"\x7fELG" + Path("c/image.elf").read_bytes()[4:])
+    refused(command("run", tmp_path / "i.elf"), "not an ONNX", "7f 45 4c 46", "begins with 7f 45 4c 47 ('\\x7fELG')")
     refused(command("compile", "c/image.elf", "--platform", "toy", "--out", tmp_path / "o"), "is a compiled image")
     assert not (tmp_path / "o").exists()
 
@@ -286,6 +291,39 @@ def test_wrong_options(command, tmp_path):
     refused(command("evaluate", "m.onnx", "--platform", "toy"), "--data")
 
 
+def test_an_empty_path_is_not_the_current_folder(command):
+    for option in ("--out", "--json", "--input", "--trace"):
+        refused(command("run", "m.onnx", "--platform", "toy", option, ""), option, "the path is empty")
+    refused(command("report", ""), "DIR", "the path is empty")
+
+
+@pytest.mark.parametrize("arguments", [["platforms"], ["--help"], ["run", "--help"]])
+def test_output_that_cannot_be_written(arguments):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, "-m", "nncosim.tb.cli", *arguments], stdout=full,
+                                 stderr=subprocess.PIPE, text=True)  # fmt: skip
+    refused(Result(process.returncode, "", process.stderr), "cannot write the output", "No space left")
+
+
+@pytest.mark.parametrize("arguments", [["platforms"], ["--help"]])
+def test_a_reader_that_leaves_early_is_no_error(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run([sys.executable, "-m", "nncosim.tb.cli", *arguments], stdout=writer,
+                             stderr=subprocess.PIPE, text=True)  # fmt: skip
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (1, "")
+
+
+def test_a_failing_file_of_our_own_is_a_defect(command, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nncosim.tb.cli_run.run_program", fail)
+    status, _, err = command("run", "m.onnx", "--platform", "toy")
+    assert status == 3 and "Traceback" in err
+
+
 def test_places_that_cannot_be_written(command, tmp_path):
     (tmp_path / "file").write_text("")
     refused(command("run", "m.onnx", "--platform", "toy", "--out", tmp_path / "file"), "this is a file")
@@ -320,6 +358,14 @@ def test_evaluate_counts_and_agrees_with_the_executor(command, tmp_path):
     assert data["qonnx"]["ok"] and data["qonnx"]["images"] == 10
     assert command("evaluate", "m.onnx", *options, "--images", 4)[0] == 0
     assert json.loads((tmp_path / "e.json").read_text())["images"] == 4
+
+
+def test_more_images_than_there_are_is_refused(command, monkeypatch):
+    monkeypatch.setattr("nncosim.tb.cli_evaluate.compile_model", lambda *_: pytest.fail("it was compiled"))
+    options = ("--data", "many.npz", "--images", 11)
+    for extra in ((), ("--against", "qonnx"), ("--against", "qonnx", "--reference")):
+        machine = () if "--reference" in extra else ("--platform", "toy")
+        refused(command("evaluate", "m.onnx", *machine, *options, *extra), "--images 11: many.npz holds 10 images")
 
 
 def test_evaluate_against_qonnx_on_random_images(command, tmp_path):

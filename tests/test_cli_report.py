@@ -2,6 +2,7 @@
 """`nncosim report`: the page is complete and loads nothing, the timeline adds up; what does not is refused."""
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -24,7 +25,7 @@ from nncosim.tb.pages.labels import LINE, chosen_labels
 from nncosim.tb.program import compile_model
 from nncosim.tb.report import build_report
 from nncosim.tb.run import RunOptions, check_frames, make_frames
-from nncosim.tb.timeline import TIMELINE, disagreements, read_timeline, timeline_npz
+from nncosim.tb.timeline import TIMELINE, TimelineError, disagreements, read_timeline, timeline_npz
 from toy_models import branching_model, save
 
 toy.install()
@@ -316,6 +317,25 @@ def test_a_damaged_or_missing_file_is_refused(copy, refused, name):
     refused(copy, name)
     (copy / name).unlink()
     refused(copy, name)
+
+
+def test_a_damaged_timeline_gives_no_advice_of_numpy(copy, refused):
+    """Foreign bytes, cut off, pickled objects, one array, any byte changed: never numpy's advice, never a traceback."""
+    path, whole = copy / TIMELINE, (copy / TIMELINE).read_bytes()
+    with np.load(path) as file:
+        names = dict(file)
+    objects, single = io.BytesIO(), io.BytesIO()
+    np.savez(objects, **{**names, "names": np.array([{}], object)})
+    np.save(single, np.arange(3))
+    for data in (b"nothing of the kind", b"", whole[: len(whole) // 2], objects.getvalue(), single.getvalue()):
+        path.write_bytes(data)
+        text = refused(copy, "timeline.npz is damaged", "run the model again")
+        assert "allow_pickle" not in text and "NpzFile" not in text
+    rng = np.random.default_rng(3)
+    for position in rng.integers(0, len(whole), 40).tolist():
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        with contextlib.suppress(TimelineError):
+            read_timeline(path)
 
 
 def test_an_image_of_another_run_is_refused(copy, refused):
