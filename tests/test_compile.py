@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The J3DAI back end from a network to an image: structure, legality, reproducibility, memory."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -100,6 +101,7 @@ def test_programs_end_and_fit(compiled):
                 assert d["local"] % 2**14 + d["n0"] <= PLATFORM.imem_words
 
 
+@functools.lru_cache(maxsize=64)  # clusters share programs
 def calls(program):
     """(opcode, semaphore) of every WAIT and SIGNAL that a program executes."""
     steps = executed(words_of(program).__getitem__)
