@@ -9,7 +9,8 @@ import pytest
 from nncosim.compiler.j3dai.fold import Instr, ProgramTooLong, assemble
 from nncosim.compiler.j3dai.plan import Grid, chunks_of, make_plan, split
 from nncosim.compiler.j3dai.prefetch import prefetch
-from nncosim.compiler.j3dai.program import INPUT_FREE, OUTPUT_READY, cluster_code
+from nncosim.compiler.j3dai.program import cluster_code
+from nncosim.compiler.j3dai.semaphores import ToDmpa
 from nncosim.compiler.j3dai.tiling import compile_nest
 from nncosim.compiler.j3dai.transfers import TransferError, order_transfers, program_transfers, queues
 from nncosim.hdl.j3dai.asm import words_of
@@ -47,7 +48,7 @@ def test_every_word_of_the_output_is_stored_once():
     assert (words == 1).all()
 
 
-@pytest.mark.parametrize("semaphore", [OUTPUT_READY, INPUT_FREE])
+@pytest.mark.parametrize("semaphore", [ToDmpa.OUTPUT_READY, ToDmpa.INPUT_FREE])
 def test_a_lost_signal_is_a_hang(semaphore):
     def spoil(codes):
         events = codes[2].events
@@ -64,7 +65,7 @@ def test_a_wait_too_many_is_a_hang():
 
 def test_a_semaphore_left_over_is_seen():
     with pytest.raises(TransferError, match=r"cluster 1 .*semaphores.*left over"):
-        play(lambda codes: codes[1].events.append(("signal", OUTPUT_READY)))
+        play(lambda codes: codes[1].events.append(("signal", ToDmpa.OUTPUT_READY)))
 
 
 def flat(units):

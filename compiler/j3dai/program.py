@@ -18,9 +18,7 @@ from nncosim.kernels.j3dai.common import fetch_cycles, job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["INPUT_FREE", "OUTPUT_READY", "ClusterCode", "TileEmitter", "cluster_code", "weight_loads"]
-
-INPUT_FREE, OUTPUT_READY = ToDmpa.INPUT_FREE, ToDmpa.OUTPUT_READY
+__all__ = ["ClusterCode", "TileEmitter", "cluster_code", "weight_loads"]
 
 _MAC_START = 4  # cycles from MAC to its first micro-operation, about
 _WRAP = 1 << 14
