@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import difflib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend import dequantise_output, quantise_input
 from nncosim.compiler.ir import Network
 from nncosim.platforms.errors import NncosimError
-from nncosim.tb.files import NPZ_ERRORS
+from nncosim.tb.npz import NpzError, npz_bytes, read_arrays
 
 __all__ = ["InputError", "batch_size", "frames", "outputs_npz", "random_frames", "read_npz"]
 
@@ -26,21 +25,18 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an .npz file.
 
     Raises:
-        InputError: no such file, no .npz file, or arrays of Python objects.
+        InputError: no such file, no .npz file, arrays of Python objects, or arrays too large to read.
     """
-    if not path.is_file():
-        raise InputError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
     try:
-        data = np.load(path, allow_pickle=False)
-        if not isinstance(data, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} holds one nameless array; save it with numpy.savez(path, NAME=array)")
-        with data:
-            return {name: data[name] for name in data.files}
-    except NPZ_ERRORS as error:
-        # numpy takes any other file for pickled objects, and says how to load those all the same: not for us.
-        objects = "pickle" in str(error)
-        what = "not an .npz file, or one with Python objects" if objects else f"not a readable .npz file ({error})"
-        raise InputError(f"{path} is {what}; write it with numpy.savez(path, NAME=array of numbers)") from error
+        return read_arrays(path)
+    except NpzError as error:
+        reason = str(error)
+        if str(path) in reason:
+            raise InputError(reason) from error
+        raise InputError(
+            f"{path} is not an .npz file that can be read ({reason}); write it with numpy.savez(path, NAME=array of "
+            "numbers)"
+        ) from error
 
 
 def _named(network: Network, arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
@@ -130,7 +126,8 @@ def random_frames(network: Network, seed: int, count: int = 1) -> list[dict[str,
 def outputs_npz(network: Network, results: Sequence[Mapping[str, np.ndarray]]) -> bytes:
     """The contents of outputs.npz: each graph output in ONNX layout, `NAME` integers and `NAME__float`.
 
-    Several inferences are stacked on the batch axis. An output that some inference did not write is left out.
+    Several inferences are stacked on the batch axis. An output that some inference did not write is left out. Where an
+    output is itself called `NAME__float`, the floats of NAME are in `NAME__float_`.
     """
     arrays: dict[str, np.ndarray] = {}
     for name in network.outputs:
@@ -140,7 +137,13 @@ def outputs_npz(network: Network, results: Sequence[Mapping[str, np.ndarray]]) -
         whole = [np.asarray(result[name]).astype(np.int64) for result in results]
         arrays[name] = np.concatenate([ints.reshape(shape) for ints in whole])
         floats = [np.asarray(dequantise_output(network, name, ints)).reshape(shape) for ints in whole]
-        arrays[f"{name}__float"] = np.concatenate(floats)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+        arrays[_floats_of(name, network.outputs)] = np.concatenate(floats)
+    return npz_bytes(arrays)
+
+
+def _floats_of(name: str, outputs: Sequence[str]) -> str:
+    """What the floats of an output are called."""
+    floats = f"{name}__float"
+    while floats in outputs:
+        floats += "_"
+    return floats

@@ -8,9 +8,7 @@ with the tables that they index. See `nncosim.tb.backend.Activity`.
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.backend import Activity, Frame, Interval
-from nncosim.tb.files import NPZ_ERRORS
+from nncosim.tb.npz import NpzError, npz_bytes, read_arrays
 
 __all__ = [
     "COARSE",
@@ -77,9 +75,7 @@ def timeline_npz(frame: Frame) -> bytes:
         table = [activity.cycles[category] for category in categories]
         arrays[f"{number}.cycles"] = np.array(table, np.int32).reshape(len(categories), -1).T
     arrays["names"] = np.frombuffer(json.dumps(names).encode(), np.uint8)
-    file = io.BytesIO()
-    np.savez_compressed(file, allow_pickle=False, **arrays)
-    return file.getvalue()
+    return npz_bytes(arrays, compress=True)
 
 
 def read_timeline(path: Path) -> tuple[Activity, ...]:
@@ -89,15 +85,11 @@ def read_timeline(path: Path) -> tuple[Activity, ...]:
         TimelineError: the file is damaged.
     """
     try:
-        # numpy takes any other file for pickled objects, and says how to load those all the same: not for us.
-        if not zipfile.is_zipfile(path):
-            raise TimelineError(f"{path} is damaged or cut off (not a zip file, as every .npz is); {_REMEDY}")
-        with np.load(path, allow_pickle=False) as file:
-            names = json.loads(file["names"].tobytes())
-            return tuple(_activity(file, number, entry) for number, entry in enumerate(names))
-    except (*NPZ_ERRORS, TypeError, IndexError, AttributeError) as error:
-        what = "it holds Python objects" if "pickle" in str(error) else str(error) or type(error).__name__
-        raise TimelineError(f"{path} is damaged ({what}); {_REMEDY}") from error
+        file = read_arrays(path)
+        names = json.loads(file["names"].tobytes())
+        return tuple(_activity(file, number, entry) for number, entry in enumerate(names))
+    except (NpzError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise TimelineError(f"{path} is damaged ({error or type(error).__name__}); {_REMEDY}") from error
 
 
 def _activity(file: Mapping[str, np.ndarray], number: int, entry: Mapping[str, Any]) -> Activity:

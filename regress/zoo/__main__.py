@@ -6,13 +6,12 @@ python -m nncosim.regress.zoo NAME --out FILE.onnx [--images FILE.npz --count N 
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import click
-import numpy as np
 from nncosim.regress import zoo
 from nncosim.tb.files import write_file
+from nncosim.tb.npz import npz_bytes
 
 
 @click.command()
@@ -26,9 +25,7 @@ def main(name: str, out: Path, images: Path | None, count: int, seed: int) -> No
     write_file(out, zoo.model_path(name).read_bytes())
     click.echo(f"{out}: {zoo.NETWORKS[name].text}, {zoo.NETWORKS[name].macs:,} MAC")
     if images:
-        buffer = io.BytesIO()
-        np.savez(buffer, **zoo.sample_inputs(name, seed, count))  # type: ignore[arg-type]
-        write_file(images, buffer.getvalue())
+        write_file(images, npz_bytes(zoo.sample_inputs(name, seed, count)))
         click.echo(f"{images}: {count} images")
 
 
