@@ -13,6 +13,7 @@ from nncosim.compiler.ir import Network
 from nncosim.compiler.placement import MemoryUse
 from nncosim.platforms.base import Platform
 from nncosim.tb.cli_options import (
+    check_outputs,
     json_option,
     model_argument,
     out_option,
@@ -59,6 +60,7 @@ def compile_command(
     model: Path, platform_name: str | None, settings: tuple[str, ...], out: Path, json_file: Path | None
 ) -> int:
     """Write the image, its listing, the memory map and the predicted cycles to --out."""
+    check_outputs({"the model": model}, json_file=json_file, out=out)
     platform, overrides = resolve_platform(platform_name, settings)
     with progress() as say:
         program = compile_model(model, read_source(model), platform, overrides, say)
@@ -131,6 +133,7 @@ def check_command(model: Path, platform_name: str | None, settings: tuple[str, .
 
     Exit status: 0 it compiles, 2 it does not.
     """
+    check_outputs({"the model": model}, json_file=json_file)
     platform, _ = resolve_platform(platform_name, settings)
     with progress() as say:
         say(f"importing {model.name}")

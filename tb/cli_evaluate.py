@@ -18,6 +18,7 @@ from nncosim.tb.cli_options import (
     PATH,
     Progress,
     backend_option,
+    check_outputs,
     driver_option,
     json_option,
     model_argument,
@@ -189,6 +190,7 @@ def evaluate_command(
     """
     if data is None and against is None:
         raise click.UsageError("give --data X.npz (accuracy), --against qonnx, or both")
+    check_outputs({"the model": model, "the data": data}, json_file=json_file)
     if reference:
         if against is None:
             raise click.UsageError("--reference runs on no machine: give --against qonnx, or leave --reference out")

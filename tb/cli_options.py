@@ -4,22 +4,27 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from nncosim.platforms.base import Platform, parse_overrides
 from nncosim.platforms.registry import get_platform, platforms
-from nncosim.tb.files import prepare_directory, prepare_file, write_file
+from nncosim.tb.files import OutputError, is_stream, prepare_directory, prepare_file, write_file
+from nncosim.tb.waves import is_companion
 from rich.console import Console
 
 __all__ = [
     "DEFAULT_PLATFORM",
     "PATH",
+    "RESULTS",
     "Progress",
     "backend_option",
+    "check_outputs",
     "driver_option",
     "json_option",
     "model_argument",
@@ -61,6 +66,61 @@ def _checked_out(context: click.Context, parameter: click.Parameter, path: Path 
     if path is not None:
         prepare_directory(path)
     return path
+
+
+RESULTS = (
+    "image.elf", "listing.txt", "memory.txt", "outputs.npz", "prediction.json", "report.html", "report.json",
+    "schedule.json", "schedule.txt", "timeline.npz", "timeline.trace.json",
+)  # fmt: skip
+"""Names of the files that `run`, `compile` and `report` write to a folder."""
+
+
+def check_outputs(
+    inputs: Mapping[str, Path | None], *, json_file: Path | None, out: Path | None = None, trace: Path | None = None,
+    results: Sequence[str] = RESULTS,
+) -> None:  # fmt: skip
+    """Refuse outputs that would replace each other, or what is read, before the work is done.
+
+    Args:
+        inputs: files that are read, by what the command line calls them.
+        results: names of the files that go to `out`.
+
+    Raises:
+        OutputError: names both.
+    """
+    json_file = None if json_file == _STDOUT else json_file
+    options = {"--json": json_file, "--trace": trace, "--out": out}
+    real = {option: _real(path) for option, path in options.items() if path is not None and _is_place(option, path)}
+    for one, other in itertools.permutations(real, 2):
+        if real[one] == real[other]:
+            raise OutputError(f"{one} {options[one]} and {other} {options[other]} are one place; give two names")
+        if one != "--out" and real[one] in real[other].parents:
+            both = f"{one} {options[one]} is to be a file, and {other} {options[other]} lies in it"
+            raise OutputError(f"{both}; give two names")
+    if "--json" in real and trace is not None and is_companion(real["--json"], _real(trace.parent) / trace.name):
+        raise OutputError(f"--json {json_file} has a name that --trace {trace} uses for its save file; give two names")
+    written = {path: f"{option} {options[option]}" for option, path in real.items() if option != "--out"}
+    for name in results if "--out" in real else ():
+        path = real["--out"] / name
+        if path in written:
+            raise OutputError(f"{written[path]}: --out {out} writes a file of that name; give another")
+        if path.is_dir():
+            raise OutputError(f"--out {out}: {path} is a folder, and a file of that name is to be written")
+        if name != "image.elf":  # an image that runs is written as it was
+            written[path] = f"--out {out} writes {name}, which"
+    for what, source in inputs.items():
+        place = written.get(_real(source)) if source is not None else None
+        if place is not None:
+            raise OutputError(f"{place} would replace {what} {source}, which is read; give another name")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _is_place(option: str, path: Path) -> bool:
+    """Whether something stays where an output goes: a device or a pipe takes any number of them."""
+    return option == "--out" or not is_stream(path)
 
 
 model_argument = click.argument("model", metavar="MODEL.onnx", type=PATH)

@@ -14,6 +14,7 @@ from nncosim.tb.cli_options import (
     PATH,
     Progress,
     backend_option,
+    check_outputs,
     driver_option,
     json_option,
     out_option,
@@ -28,7 +29,7 @@ from nncosim.tb.files import prepare_file, write_files
 from nncosim.tb.program import Program, compile_model, is_image, load_image, read_runnable, read_source
 from nncosim.tb.report_table import print_report
 from nncosim.tb.run import RunOptions, check_trace, choose, make_frames, run_program
-from nncosim.tb.waves import trace_format
+from nncosim.tb.waves import save_file, trace_format
 
 __all__ = ["run_command"]
 
@@ -112,9 +113,11 @@ def run_command(
         raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")
     if trace is not None:
         trace_format(trace)
-        prepare_file(trace, "--trace")
+        for file in (trace, save_file(trace)):
+            prepare_file(file, "--trace")
     elif not trace_from == trace_to == trace_layer is None:
         raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
+    check_outputs({"the model": source, "the input": input_file}, json_file=json_file, out=out, trace=trace)
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer)
     with progress() as say:
         program, platform, overrides = _program(source, platform_name, settings, options, say)

@@ -16,6 +16,7 @@ from nncosim.tb.cli_options import (
     PATH,
     Progress,
     backend_option,
+    check_outputs,
     json_option,
     out_option,
     output_console,
@@ -48,6 +49,8 @@ __all__ = ["sweep_command"]
 
 CONFIRM = "rtl"
 """The backend of --confirm."""
+RESULTS = ("sweep.csv", "sweep.json")
+"""Files of --out."""
 
 
 def _confirm(row: Row, job: Job, options: RunOptions, say: Progress) -> Row:
@@ -155,6 +158,8 @@ def sweep_command(
     """
     if scheduler is not None and workers is not None:
         raise click.UsageError("--workers is for processes of this computer; leave it out with --scheduler")
+    check_outputs({f"model {n}": path for n, path in enumerate(models, 1)}, json_file=json_file, out=out,
+                  results=RESULTS)  # fmt: skip
     grid = parse_grid(axes)
     platform, fixed = resolve_platform(platform_name, settings)
     points = grid_points(len(models), platform, fixed, grid)
@@ -175,8 +180,8 @@ def sweep_command(
     data = sweep_json(rows, job, grid, fixed, backend=options.backend, verdict=verdict, wall_seconds=seconds,
                       versions=versions())  # fmt: skip
     if out is not None:
-        files = {"sweep.csv": csv_bytes(rows, grid), "sweep.json": (json.dumps(data, indent=2) + "\n").encode()}
-        write_files(out, files)
+        contents = (csv_bytes(rows, grid), (json.dumps(data, indent=2) + "\n").encode())
+        write_files(out, dict(zip(RESULTS, contents, strict=True)))
     print_sweep(rows, job, grid, options.backend or "", output_console(json_file))
     write_json(data, json_file)
     return status

@@ -2,8 +2,8 @@
 """Writing results so that nothing is ever left half-written, and reading no more than a file can hold.
 
 Everything that nncosim writes for its user goes through `write_file` or `write_files`. A file that is there, or not
-there yet, is written under a temporary name beside it and renamed; where the name is a symbolic link, that happens where
-the link points, and the link stays. What is no file (a device, a pipe) is written straight, as any program does.
+there yet, is written under a temporary name beside it and renamed; where the name is a symbolic link, that happens
+where the link points, and the link stays. What is no file (a device, a pipe) is written straight, as any program does.
 """
 
 from __future__ import annotations

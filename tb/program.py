@@ -23,12 +23,13 @@ from nncosim.compiler.proof import prove
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import get_platform
-from nncosim.tb.files import sha256
+from nncosim.tb.files import sha256, text_bytes, unreadable
 from nncosim.tb.listing import buffer_table, listing, memory_map
 from nncosim.tb.network_json import network_from_json, network_to_json
 from nncosim.tb.report import Step
 
 __all__ = [
+    "MAX_SOURCE_BYTES",
     "Program",
     "SourceError",
     "compile_model",
@@ -44,6 +45,9 @@ __all__ = [
 ELF_MAGIC = b"\x7fELF"
 ORIGIN, DIGEST = "origin", "digest"
 """Keys of the image's schedule section: model, platform and network, for runs without the model; and a checksum."""
+
+MAX_SOURCE_BYTES = (1 << 31) - 1
+"""What protobuf takes: a model with larger weights keeps them in a file of their own."""
 
 Progress = Callable[[str], None]
 
@@ -79,12 +83,13 @@ def read_source(path: Path) -> bytes:
     """The bytes of a model or image.
 
     Raises:
-        SourceError: no such file, or it cannot be read.
+        SourceError: no such file, none that can be read to its end (a device, a pipe), or too large a one.
     """
+    reason = unreadable(path, MAX_SOURCE_BYTES)
+    if reason:
+        raise SourceError(reason)
     try:
         data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise SourceError(f"there is no file {path}") from error
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
     if not data:
@@ -237,10 +242,10 @@ def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
     }  # fmt: skip
     return {
         "image.elf": program.image,
-        "listing.txt": listing(compiled).encode(),
-        "memory.txt": memory_map(compiled).encode(),
+        "listing.txt": text_bytes(listing(compiled)),
+        "memory.txt": text_bytes(memory_map(compiled)),
         "prediction.json": (json.dumps(prediction, indent=2) + "\n").encode(),
-        **{name: text.encode() for name, text in compiled.lowered.notes.get("files", {}).items()},
+        **{name: text_bytes(text) for name, text in compiled.lowered.notes.get("files", {}).items()},
     }
 
 

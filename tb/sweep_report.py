@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nncosim.tb.files import text_bytes
 from nncosim.tb.report import rounded
 from nncosim.tb.report_table import plain_table
 from nncosim.tb.sweep import DEFECT, Job, Row, pareto_front
@@ -82,7 +83,7 @@ def csv_bytes(rows: Sequence[Row], grid: Mapping[str, Sequence[int]]) -> bytes:
         settings = {name: row.point.settings[name] for name in grid}
         confirmed = {f"confirmed_{key}": row.confirmed.get(key) for key in ("backend", "cycles", "verdict")}
         writer.writerow({"model": row.model, **settings, **_flat(row, front), **confirmed})
-    return text.getvalue().encode()
+    return text_bytes(text.getvalue())
 
 
 def _number(value: float | None, digits: int = 0) -> str:

@@ -7,7 +7,9 @@ values into words.
 
 from __future__ import annotations
 
+import io
 import math
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +18,11 @@ from typing import Any
 
 import pywellen
 from nncosim.tb.errors import BenchError
+from nncosim.tb.files import text_bytes, write_file
 from vcd.gtkw import GTKWColor, GTKWSave
 
-__all__ = ["Group", "Line", "Trace", "changes", "save_file", "trace_format", "variables", "write_save_file"]
+__all__ = ["Group", "Line", "Trace", "changes", "is_companion", "save_file", "trace_format", "variables",
+           "write_save_file"]  # fmt: skip
 
 FORMATS = {".fst": "fst", ".vcd": "vcd"}
 
@@ -85,6 +89,12 @@ def save_file(trace: Path) -> Path:
     return trace.with_suffix(".gtkw")
 
 
+def is_companion(path: Path, trace: Path) -> bool:
+    """Whether `path` has a name that `write_save_file` may write beside a waveform."""
+    mine = re.escape(trace.stem) + r"\.(gtkw|\d+-.*\.txt)"
+    return path.parent == trace.parent and re.fullmatch(mine, path.name) is not None
+
+
 def variables(trace: Path) -> dict[str, int]:
     """Bits of every variable in a waveform, by its full name with dots.
 
@@ -128,25 +138,26 @@ def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: 
 
     Raises:
         BenchError: If the waveform cannot be read.
+        OutputError: If the save file cannot be written.
     """
     known = variables(trace)
     edges = [time for time, _ in changes(trace, clock)] or [0]
     marked = [time for time, _ in changes(trace, marks)[1:]] if marks in known else []
-    path = save_file(trace)
-    with path.open("w") as file:
-        save = GTKWSave(file)
-        save.dumpfile(str(trace.resolve()), abspath=True)
-        save.dumpfile_size(trace.stat().st_size)
-        save.savefile(str(path.resolve()), abspath=True)
-        save.timestart(edges[0])
-        markers: dict[str, Any] = dict(zip(string.ascii_lowercase, marked, strict=False))
-        save.zoom_markers(_zoom(edges), **markers)
-        save.size(_WINDOW, 950)
-        save.sst_expanded(True)
-        save.signals_width(_NAMES)
-        for scope in open_scopes:
-            save.treeopen(f"{scope}.")
-        _show(save, trace, groups, known)
+    path, text = save_file(trace), io.StringIO()
+    save = GTKWSave(text)
+    save.dumpfile(str(trace.resolve()), abspath=True)
+    save.dumpfile_size(trace.stat().st_size)
+    save.savefile(str(path.resolve()), abspath=True)
+    save.timestart(edges[0])
+    markers: dict[str, Any] = dict(zip(string.ascii_lowercase, marked, strict=False))
+    save.zoom_markers(_zoom(edges), **markers)
+    save.size(_WINDOW, 950)
+    save.sst_expanded(True)
+    save.signals_width(_NAMES)
+    for scope in open_scopes:
+        save.treeopen(f"{scope}.")
+    _show(save, trace, groups, known)
+    write_file(path, text_bytes(text.getvalue()))
     return path
 
 
@@ -184,6 +195,7 @@ def _filter(trace: Path, line: Line, bits: int,
         path = trace.with_suffix(f".{len(made) + 1}-{(line.label or line.name.rpartition('.')[2])}.txt")
         digits = -(-bits // 4)
         shown = (f"{value:0{digits}X}" if line.format == "hex" else str(value) for value in line.words)
-        path.write_text("".join(f"{value} {text}\n" for value, text in zip(shown, line.words.values(), strict=True)))
+        text = "".join(f"{value} {word}\n" for value, word in zip(shown, line.words.values(), strict=True))
+        write_file(path, text_bytes(text))
         made[key] = path.resolve()
     return made[key]

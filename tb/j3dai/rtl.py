@@ -22,6 +22,7 @@ from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.backend import Activity, Diagnosis, Frame, RunResult
 from nncosim.tb.cocotb_runner import run_cocotb
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
+from nncosim.tb.files import deliver, is_stream
 from nncosim.tb.j3dai.activity import CHANGE, Cut, activity_of
 from nncosim.tb.j3dai.build import (
     CHANGE_STREAM,
@@ -167,13 +168,15 @@ def run_built(
     image = Image.from_bytes(data)
     limit = limit_cycles or DEFAULT_LIMIT
     run = _run_direct if driver == "direct" else _run_cocotb
-    if trace is not None:
-        _make_folder(trace.path)
     begin = time.perf_counter()
-    raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, trace)
+    if trace is None:
+        raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, None)
+    else:
+        with deliver(trace.path) as path:
+            raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, replace(trace, path=path))
+            _check_reached(trace, probes["probe_cycle"])
     seconds = {"simulate": time.perf_counter() - begin}
-    if trace is not None:
-        _check_reached(trace, probes["probe_cycle"])
+    if trace is not None and not is_stream(trace.path):
         show_first(trace.path, platform, image)
     frames, disputes = _frames(platform, image, inputs, raw, seed)
     diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs), _stale(platform, image, raw))
@@ -181,17 +184,9 @@ def run_built(
     return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key})
 
 
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BenchError(f"cannot write the waveform file {path}: {error.strerror or error}") from error
-
-
 def _check_reached(trace: Trace, cycles: int) -> None:
-    """Refuse a window behind the end of a run of `cycles` cycles; its file, without one, does not stay."""
+    """Refuse a window behind the end of a run of `cycles` cycles."""
     if trace.start is not None and trace.start >= cycles:
-        trace.path.unlink(missing_ok=True)
         why = f"the run ended at cycle {cycles}"
         raise BenchError(f"waveform {trace.path} would begin at cycle {trace.start}, but {why}; begin earlier")
 

@@ -14,8 +14,8 @@ from nncosim.compiler.image import Image
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.backend import Activity
-from nncosim.tb.files import sha256
-from nncosim.tb.program import load_image
+from nncosim.tb.files import sha256, unreadable
+from nncosim.tb.program import MAX_SOURCE_BYTES, load_image
 from nncosim.tb.timeline import COARSE, TIMELINE, disagreements, read_timeline
 
 __all__ = ["ReportError", "Run", "load_run"]
@@ -87,13 +87,16 @@ class Run:
 
 
 def _read(directory: Path, name: str) -> bytes:
-    try:
-        return (directory / name).read_bytes()
-    except FileNotFoundError as error:
+    if not (directory / name).exists():
         raise ReportError(
             f"{directory} holds no complete run: it has no {name}; make one with "
             f"`nncosim run MODEL.onnx --out {directory}`"
-        ) from error
+        )
+    reason = unreadable(directory / name, MAX_SOURCE_BYTES)
+    if reason:
+        raise ReportError(reason)
+    try:
+        return (directory / name).read_bytes()
     except OSError as error:
         raise ReportError(f"cannot read {directory / name}: {error.strerror or error}") from error
 

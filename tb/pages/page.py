@@ -10,6 +10,7 @@ from bokeh.embed import components
 from bokeh.models import Range1d
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
+from nncosim.tb.files import text_bytes
 from nncosim.tb.pages.colours import CATEGORY_COLOURS, OTHER_COLOUR, category_name, kind_colour
 from nncosim.tb.pages.data import Run
 from nncosim.tb.pages.memory_plot import contents_of, memories_of, memory_plot, shown_name
@@ -80,4 +81,4 @@ def report_page(run: Run) -> bytes:
         units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),
         sources=list(dict.fromkeys(figure.source for figure in run.platform.published)),
     )  # fmt: skip
-    return text.encode()
+    return text_bytes(text)
