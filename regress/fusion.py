@@ -18,7 +18,8 @@ from nncosim.compiler.j3dai.backend import J3daiBackend
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.builder import INT8, RELU6, UINT8, NetworkBuilder
 from nncosim.tb.report_table import plain_table
-from rich.console import Console
+from nncosim.tb.terminal import Terminal
+from rich.markup import escape
 
 __all__ = ["compile_fused", "gains", "random_chain"]
 
@@ -87,10 +88,10 @@ def main(model: Path, settings: tuple[str, ...]) -> None:
     for column in ("group", "fused", "apart", "saved"):
         table.add_column(column, justify="left" if column == "group" else "right")
     for _, members, together, alone in gains(fused, apart):
-        table.add_row(" + ".join(members), f"{together:,}", f"{alone:,}", f"{1 - together / alone:.1%}")
+        table.add_row(escape(" + ".join(members)), f"{together:,}", f"{alone:,}", f"{1 - together / alone:.1%}")
     whole, before = fused.predicted_cycles, apart.predicted_cycles
     table.add_row("network", f"{whole:,}", f"{before:,}", f"{1 - whole / before:.1%}")
-    Console().print(table)
+    Terminal().print(table)
 
 
 if __name__ == "__main__":

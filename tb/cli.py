@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import click
 from nncosim.platforms.errors import NncosimError
+from nncosim.tb.terminal import allow_any_encoding, printable
 
 __all__ = ["EXIT_BAD_INPUT", "EXIT_DEFECT", "EXIT_FAILED", "EXIT_OK", "cli", "invoke", "main"]
 
@@ -59,7 +60,7 @@ def cli() -> None:
 
 def _complain(message: str) -> None:
     with contextlib.suppress(OSError):  # stderr itself may be what cannot be written; the status still tells
-        click.echo(f"nncosim: error: {message}", err=True)
+        click.echo(printable(f"nncosim: error: {message}"), err=True)
 
 
 def _is_of_the_output(error: OSError) -> bool:
@@ -79,13 +80,15 @@ def _drop_output() -> None:
 
 
 def _defect() -> int:
-    traceback.print_exc()
+    with contextlib.suppress(OSError):
+        click.echo(printable(traceback.format_exc()), err=True, nl=False)
     _complain("this is a defect of nncosim, not of your input; please report it with the lines above")
     return EXIT_DEFECT
 
 
 def invoke(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; never raises."""
+    allow_any_encoding()
     try:
         # Subcommands return their exit status; None from those that only print.
         status = cli.main(args=arguments, prog_name="nncosim", standalone_mode=False)

@@ -27,6 +27,7 @@ from nncosim.tb.files import sha256, write_files
 from nncosim.tb.program import Program, compile_model, read_model, read_source
 from nncosim.tb.report import macs_of, operator_name, requantization_of
 from nncosim.tb.report_table import plain_table
+from nncosim.tb.terminal import printable
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -145,11 +146,9 @@ def check_command(model: Path, platform_name: str | None, settings: tuple[str, .
     write_json(_check_json(model, platform, network, result), json_file)
     if result.problems:
         count = len(result.problems)
-        click.echo(
-            f"nncosim: error: {model} does not fit {platform.name}: {count} problem{'s' if count > 1 else ''}", err=True
-        )
-        for problem in result.problems:
-            click.echo(f"  {problem}", err=True)
+        what = f"{model} does not fit {platform.name}: {count} problem{'s' if count > 1 else ''}"
+        lines = "".join(f"\n  {problem}" for problem in result.problems)
+        click.echo(printable(f"nncosim: error: {what}{lines}"), err=True)
         return 2
     _print_fit(console, network, platform, result)
     return 0

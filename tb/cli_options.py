@@ -15,8 +15,9 @@ import click
 from nncosim.platforms.base import Platform, parse_overrides
 from nncosim.platforms.registry import get_platform, platforms
 from nncosim.tb.files import OutputError, is_stream, prepare_directory, prepare_file, write_file
+from nncosim.tb.terminal import Terminal, printable
 from nncosim.tb.waves import is_companion
-from rich.console import Console
+from rich.text import Text
 
 __all__ = [
     "DEFAULT_PLATFORM",
@@ -180,23 +181,23 @@ def resolve_platform(name: str | None, settings: tuple[str, ...]) -> tuple[Platf
     return (platform.with_parameters(**overrides) if overrides else platform), overrides
 
 
-def output_console(json_file: Path | None = None) -> Console:
+def output_console(json_file: Path | None = None) -> Terminal:
     """Where tables go: stdout, or stderr when stdout carries the JSON. Wide where it is no terminal."""
-    console = Console(stderr=json_file == _STDOUT, highlight=False)
+    console = Terminal(stderr=json_file == _STDOUT)
     if not console.is_terminal:
-        console = Console(stderr=json_file == _STDOUT, highlight=False, width=200)
+        console = Terminal(stderr=json_file == _STDOUT, width=200)
     return console
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
     """A function that shows what is going on: a line with a spinner on stderr, nothing if that is no terminal."""
-    console = Console(stderr=True, highlight=False)
+    console = Terminal(stderr=True)
     if not console.is_terminal:
         yield lambda text: None
         return
-    with console.status("starting") as status:
-        yield lambda text: status.update(text, spinner="dots")
+    with console.status("starting", spinner=console.spinner) as status:
+        yield lambda text: status.update(Text(printable(text)))
 
 
 def write_json(data: dict[str, Any], path: Path | None) -> None:

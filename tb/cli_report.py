@@ -10,6 +10,7 @@ from nncosim.tb.cli_options import PATH, progress
 from nncosim.tb.files import prepare_directory, write_files
 from nncosim.tb.pages.data import load_run
 from nncosim.tb.pages.page import PAGE, report_page
+from nncosim.tb.terminal import printable
 from nncosim.tb.trace_events import TRACE, trace_json
 
 __all__ = ["report_command"]
@@ -30,5 +31,5 @@ def report_command(directory: Path) -> int:
         files = {PAGE: report_page(run), TRACE: trace_json(run.report, run.rows)}
         write_files(directory, files)
     for name, data in files.items():
-        click.echo(f"{directory / name}  {len(data):,} bytes")
+        click.echo(printable(f"{directory / name}  {len(data):,} bytes"))
     return 0

@@ -43,6 +43,7 @@ from nncosim.tb.sweep import (
     top_points,
 )
 from nncosim.tb.sweep_report import csv_bytes, print_sweep, sweep_json
+from nncosim.tb.terminal import printable
 from nncosim.tb.versions import versions
 
 __all__ = ["sweep_command"]
@@ -108,7 +109,7 @@ def _status(rows: Sequence[Row]) -> int:
     """0 all that could run is right, 1 something is not, 2 nothing could run, 3 a defect."""
     for row in rows:
         if row.verdict == DEFECT:
-            click.echo(f"{row.model} {dict(row.point.settings)}:\n{row.reason}", err=True)
+            click.echo(printable(f"{row.model} {dict(row.point.settings)}:\n{row.reason}"), err=True)
     if any(row.verdict == DEFECT for row in rows):
         click.echo("nncosim: error: this is a defect of nncosim, not of your input; please report it with the lines "
                    "above", err=True)  # fmt: skip

@@ -11,6 +11,7 @@ import click
 import numpy as np
 from nncosim.tb.cli import invoke
 from nncosim.tb.cli_options import PATH
+from nncosim.tb.terminal import printable
 
 __all__ = ["INDEX", "demo", "drawing"]
 
@@ -55,7 +56,7 @@ def demo(out: Path, arguments: list[str], index: int = INDEX) -> int:
     click.echo(f"\n{drawing(image)}\n")
     digit = int(np.argmax(scores)) if scores.size else None
     click.echo(f"test image {index}: the accelerator says {digit}, the label is {label}")
-    click.echo(f"image, listing, memory map, prediction, outputs and report: {out}")
+    click.echo(printable(f"image, listing, memory map, prediction, outputs and report: {out}"))
     return status if digit == label else max(status, 1)
 
 

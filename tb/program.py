@@ -27,6 +27,7 @@ from nncosim.tb.files import sha256, text_bytes, unreadable
 from nncosim.tb.listing import buffer_table, listing, memory_map
 from nncosim.tb.network_json import network_from_json, network_to_json
 from nncosim.tb.report import Step
+from nncosim.tb.terminal import printable
 
 __all__ = [
     "MAX_SOURCE_BYTES",
@@ -242,10 +243,10 @@ def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
     }  # fmt: skip
     return {
         "image.elf": program.image,
-        "listing.txt": text_bytes(listing(compiled)),
-        "memory.txt": text_bytes(memory_map(compiled)),
+        "listing.txt": text_bytes(printable(listing(compiled))),
+        "memory.txt": text_bytes(printable(memory_map(compiled))),
         "prediction.json": (json.dumps(prediction, indent=2) + "\n").encode(),
-        **{name: text_bytes(text) for name, text in compiled.lowered.notes.get("files", {}).items()},
+        **{name: text_bytes(printable(text)) for name, text in compiled.lowered.notes.get("files", {}).items()},
     }
 
 

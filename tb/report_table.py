@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nncosim.tb.published import measured, published_title, same_network
 from nncosim.tb.report import LayerReport, Pace, Report
+from nncosim.tb.terminal import printable
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -182,6 +183,10 @@ def _explanation(report: Report) -> list[str]:
     return lines
 
 
+def _marked(text: str) -> Text:
+    return Text.from_markup(printable(text), emoji=False)
+
+
 def print_report(report: Report, console: Console) -> None:
     """Print the table of layers, the totals beside the published figures, and the verdict."""
     driver = f", driver {report.driver}" if report.driver else ""
@@ -193,5 +198,5 @@ def print_report(report: Report, console: Console) -> None:
     parts += [_totals(report), "", *_published(report)]
     parts += [*_facts(report), "", VERDICTS.get(report.verdict, report.verdict), *_explanation(report)]
     console.print(
-        Group(*(Text.from_markup(part) if isinstance(part, str) else part for part in parts)), soft_wrap=False
+        Group(*(_marked(part) if isinstance(part, str) else part for part in parts)), soft_wrap=False
     )
