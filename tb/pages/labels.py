@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["LINE", "WIDTH", "chosen_labels"]
+__all__ = ["LINE", "WIDTH", "chosen_labels", "shortened"]
 
 WIDTH = 1300
 """Width in pixels that a plot over the whole page is laid out for; on a narrower page some labels come close."""
@@ -13,11 +13,20 @@ LINE = 14
 """Height of a label in pixels."""
 _CHARACTER = 6.5
 
+NAME = 28
+"""Characters of a layer's name that a plot by layer has room for beside its bars."""
+
 Box = tuple[float, float, float, float]
 
 
 def _apart(a: Box, b: Box) -> bool:
     return a[1] <= b[0] or b[1] <= a[0] or a[3] <= b[2] or b[3] <= a[2]
+
+
+def shortened(text: str, limit: int = NAME) -> str:
+    """`text`, its middle left out where it is longer than `limit`: the ends tell names apart."""
+    head = (limit - 1) // 2
+    return text if len(text) <= limit else f"{text[:head]}\u2026{text[len(text) - (limit - 1 - head):]}"
 
 
 def chosen_labels(

@@ -20,7 +20,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from nncosim.tb.pages.colours import CATEGORY_COLOURS, OPERATOR_COLOURS, category_name
 from nncosim.tb.pages.data import Run
-from nncosim.tb.pages.labels import WIDTH, chosen_labels
+from nncosim.tb.pages.labels import WIDTH, chosen_labels, shortened
 
 __all__ = ["bars_plot", "roofline_plot", "shares_plot"]
 
@@ -146,8 +146,8 @@ def _label(
 
 
 def _names(run: Run) -> list[str]:
-    """The layers' names as unique labels."""
-    return [f"{number}  {layer['name']}" for number, layer in enumerate(run.layers)]
+    """The layers' names as unique labels that leave room for what they stand beside."""
+    return [f"{number}  {shortened(layer['name'])}" for number, layer in enumerate(run.layers)]
 
 
 def bars_plot(run: Run) -> Any:
@@ -157,7 +157,8 @@ def bars_plot(run: Run) -> Any:
     predicted = [layer["predicted_cycles"] for layer in layers]
     change = [f"{m / p - 1:+.2%}" if m and p else "-" for m, p in zip(measured, predicted, strict=True)]
     source = ColumnDataSource({
-        "name": names, "op": [layer["op"] for layer in layers], "measured": measured, "predicted": predicted,
+        "name": names, "layer": [layer["name"] for layer in layers], "op": [layer["op"] for layer in layers],
+        "measured": measured, "predicted": predicted,
         "change": change, "rate": [layer["mac_per_cycle"] or 0 for layer in layers],
         "colour": ["#0072b2" if layer["in_time"] else "#d55e00" for layer in layers],
     })  # fmt: skip
@@ -170,7 +171,7 @@ def bars_plot(run: Run) -> Any:
                      legend_label="predicted")  # fmt: skip
     plot.hbar(y="name", right="measured", height=0.42, color="colour", source=source, legend_label="measured")
     plot.add_tools(HoverTool(renderers=[wide], tooltips=[
-        ("layer", "@name (@op)"), ("predicted", "@predicted{0,0}"), ("measured", "@measured{0,0} (@change)"),
+        ("layer", "@layer (@op)"), ("predicted", "@predicted{0,0}"), ("measured", "@measured{0,0} (@change)"),
         ("MAC/cycle", "@rate{0,0.0}")]))  # fmt: skip
     _by_layer(plot)
     return plot
@@ -188,7 +189,7 @@ def shares_plot(run: Run) -> Any:
     """Where the cycles of the engine that computes a layer went, mean of its instances."""
     names = _names(run)
     categories = [c for c in CATEGORY_COLOURS if any(c in own for layer in run.layers for own in _own(layer))]
-    data: dict[str, list[Any]] = {"name": names}
+    data: dict[str, list[Any]] = {"name": names, "layer": [layer["name"] for layer in run.layers]}
     for category in categories:
         data[category] = []
         for layer in run.layers:
@@ -203,7 +204,7 @@ def shares_plot(run: Run) -> Any:
     bars = plot.hbar_stack(categories, y="name", height=0.7, color=[CATEGORY_COLOURS[c] for c in categories],
                            source=ColumnDataSource(data), legend_label=labels)  # fmt: skip
     for category, label, bar in zip(categories, labels, bars, strict=True):
-        plot.add_tools(HoverTool(renderers=[bar], tooltips=[("layer", "@name"), (label, f"@{category}{{0.0}} %")]))
+        plot.add_tools(HoverTool(renderers=[bar], tooltips=[("layer", "@layer"), (label, f"@{category}{{0.0}} %")]))
     _by_layer(plot)
     return plot
 

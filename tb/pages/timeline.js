@@ -134,11 +134,25 @@
     changed();
   }
 
+  // What "%20" and the like in an address stand for; as it is, where that is nothing.
+  function decoded(text) {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      return text;
+    }
+  }
+
+  // A layer by its name, or the group that an operator was fused into by the operator's.
+  function layerCalled(name) {
+    return tables.layers.find(entry => entry.name === name) || tables.layers.find(entry => entry.members.includes(name));
+  }
+
   // "#cycles=1000-2000" in the address, and "#layer=NAME".
   function fromAddress() {
     const cycles = /cycles=(\d+)-(\d+)/.exec(location.hash), layer = /layer=([^&]+)/.exec(location.hash);
     if (cycles && +cycles[1] < +cycles[2]) return show(+cycles[1], +cycles[2]);
-    const found = layer && tables.layers.find(entry => entry.name === decodeURIComponent(layer[1]));
+    const found = layer && layerCalled(decoded(layer[1]));
     if (found) show(found.start, found.end);
   }
 
