@@ -19,7 +19,7 @@ from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import curves, elementwise, layers, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
-from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare
+from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
 from nncosim.compiler.ir import Network, Op, QuantFunction, Requantize, TensorType
 from nncosim.compiler.overflow import accumulator_bounds
@@ -118,7 +118,7 @@ def import_model(source: str | Path | onnx.ModelProto, *, name: str | None = Non
 def import_details(source: str | Path | onnx.ModelProto, *, name: str | None = None) -> Import:
     """`import_model`, with what a comparison against the ONNX graph needs besides."""
     if name is None:
-        name = source.graph.name if isinstance(source, onnx.ModelProto) else Path(source).stem
+        name = title_of(source)
     wrapper, shape_problem = prepare(source)
     graph = wrapper.graph
     if not graph.output:

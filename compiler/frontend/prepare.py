@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
+from nncosim.compiler.frontend.examine import constant_problems, declared_problems, size_problems
 from onnx import numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
 
-__all__ = ["QUANT_OPS", "load_model", "prepare"]
+__all__ = ["QUANT_OPS", "load_model", "prepare", "title_of"]
 
 QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant")
 _DOMAIN = "qonnx.custom_op.general"
@@ -23,20 +25,53 @@ _OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", _DOMAIN)
 
 
 def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
-    """Read a model, or copy one that is given. Raises `ModelError` for what is not an ONNX file."""
+    """Read a model, with the weights that lie beside it, or copy one that is given.
+
+    Raises:
+        ModelError: what is not an ONNX file, or weights that are not there.
+    """
     if isinstance(source, onnx.ModelProto):
         return copy.deepcopy(source)
     path = Path(source)
     if not path.is_file():
         raise ModelError(str(path), [Problem("", "", "there is no such file")])
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError and onnx's own errors have no common base
         text = f"this is not an ONNX file, or a damaged one ({type(error).__name__})"
         raise ModelError(str(path), [Problem("", "", text, "export it again")]) from error
     if not model.graph.node:
         raise ModelError(str(path), [Problem("", "", "this is not an ONNX file, or its graph is empty")])
+    _load_weights(model, path)
     return model
+
+
+def _load_weights(model: onnx.ModelProto, path: Path) -> None:
+    """What the model keeps in files of their own, beside it."""
+    stored = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    folder = path.resolve().parent
+    for tensor in stored:
+        name = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        if not (folder / name).is_file():
+            raise ModelError(str(path), [Problem(
+                tensor.name, "", f"its values are in the file {name!r}, which is not in {folder}",
+                "copy that file there too, or export the model as one file",
+            )])
+    try:
+        load_external_data_for_model(model, str(folder))
+    except Exception as error:  # onnx's own errors have no common base
+        text = f"values that the model keeps in a file beside it cannot be read ({error})"
+        raise ModelError(str(path), [Problem("", "", text, "export it again")]) from error
+
+
+def title_of(source: str | Path | onnx.ModelProto) -> str:
+    """What messages call a model."""
+    return source.graph.name if isinstance(source, onnx.ModelProto) else Path(source).stem
+
+
+def _refuse(source: str | Path | onnx.ModelProto, problems: list[Problem]) -> None:
+    if problems:
+        raise ModelError(title_of(source), problems)
 
 
 def _unify_domains(model: onnx.ModelProto) -> None:
@@ -49,7 +84,7 @@ def _unify_domains(model: onnx.ModelProto) -> None:
                 version = 2
     known = {o.domain: o.version for o in model.opset_import if o.domain not in _OLD_DOMAINS}
     del model.opset_import[:]
-    known[""] = known.pop("ai.onnx", known.get("", 13))
+    known[""] = known.pop("ai.onnx", 0) or known[""]
     # the default domain first: qonnx's constant folding reads its version there
     for domain in sorted(known):
         model.opset_import.append(onnx.helper.make_opsetid(domain, known[domain]))
@@ -129,20 +164,28 @@ def prepare(source: str | Path | onnx.ModelProto, batch: int = 1) -> tuple[Model
     Tensor names stay as they are. Uses the qonnx package's InferShapes, RemoveStaticGraphInputs and
     FoldConstants passes.
 
+    Raises:
+        ModelError: what is no ONNX file, or one that breaks the rules of `examine`.
+
     Returns:
         The model, and the problem if shapes could not be inferred (a later message may be better).
     """
     model = load_model(source)
+    _refuse(source, declared_problems(model))
     _unify_domains(model)
     _name_nodes(model)
     _constants_to_initializers(model.graph)
+    _refuse(source, constant_problems(model.graph))
     _drop_unused(model.graph)
     _set_batch(model.graph, batch)
     wrapper = ModelWrapper(model)
     try:
         wrapper = wrapper.transform(RemoveStaticGraphInputs())
         wrapper = wrapper.transform(InferShapes())
+        _refuse(source, size_problems(wrapper.graph))
         wrapper = wrapper.transform(FoldConstants(exclude_op_types=list(QUANT_OPS)))
+    except ModelError:
+        raise
     except Exception as error:  # qonnx and onnx raise bare Exception; the importer names the nodes
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return wrapper, Problem("graph", "", f"shapes could not be inferred: {text}",

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model file must keep to before it is believed: names used once, types, operators that are known, sizes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import onnx
+from nncosim.compiler.errors import Problem
+from onnx import TensorProto, numpy_helper
+
+__all__ = ["MAX_ELEMENTS", "MIN_OPSET", "constant_problems", "declared_problems", "size_problems", "too_large"]
+
+MIN_OPSET = 9
+"""From here on the operators mean what the handlers take them to mean."""
+
+MAX_ELEMENTS = 1 << 26
+"""Of a tensor: some times more than the memories of any platform hold."""
+
+_EXPORT = "export the model again"
+_CHECK = "check the model with onnx.checker"
+
+
+def declared_problems(model: onnx.ModelProto) -> list[Problem]:
+    """What is wrong with what a file says of itself: operator sets, types of inputs and outputs, names, batch."""
+    graph = model.graph
+    constants = {t.name for t in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    return [
+        *_opset(model), *_names(graph), *(p for value in inputs for p in _input(value)),
+        *(p for value in graph.output for p in _type(value, "output", (TensorProto.FLOAT, TensorProto.UNDEFINED))),
+    ]  # fmt: skip
+
+
+def _opset(model: onnx.ModelProto) -> Iterator[Problem]:
+    newest = onnx.defs.onnx_opset_version()
+    versions = {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
+    known = f"{MIN_OPSET} to {newest} are supported"
+    if not versions:
+        yield Problem("", "", f"the model does not say which version of the ONNX operators it uses; {known}", _EXPORT)
+    elif len(versions) > 1:
+        text = f"the model uses several versions of the ONNX operators: {', '.join(map(str, sorted(versions)))}"
+        yield Problem("", "", text, _EXPORT)
+    elif not MIN_OPSET <= min(versions) <= newest:
+        text = f"the model uses version {min(versions)} of the ONNX operators (opset); {known}"
+        yield Problem("", "", text, "convert it with onnx.version_converter, or export it again")
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[Problem]:
+    made = (name for node in graph.node for name in node.output if name)
+    constants = [t.name for t in graph.initializer]
+    given = [value.name for value in graph.input]
+    for what, names in (
+        ("graph output", [value.name for value in graph.output]), ("graph input", given), ("initializer", constants),
+        ("value", [*made, *dict.fromkeys([*given, *constants])]),
+    ):  # fmt: skip
+        for name in _repeated(names):
+            yield Problem(name, "", f"there are two of this {what}; names stand for one thing each", _EXPORT)
+    for what, names in (("input", given), ("output", [value.name for value in graph.output])):
+        if "" in names:
+            yield Problem("graph", "", f"an {what} has no name", _EXPORT)
+        for name in names:
+            if "\0" in name or len(name.encode()) > 60_000:  # what a member of an .npz file can be called
+                yield Problem(name[:40], "", f"this {what}'s name has a zero byte or is too long", "rename it")
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def _type(value: onnx.ValueInfoProto, what: str, allowed: tuple[int, ...]) -> Iterator[Problem]:
+    kind = value.type.WhichOneof("value")
+    if kind not in ("tensor_type", None):
+        text = f"the graph {what} is a {kind.removesuffix('_type')}; expected a tensor"
+        yield Problem(value.name, "", text, "export a model of tensors")
+    elif value.type.tensor_type.elem_type not in allowed:
+        number = value.type.tensor_type.elem_type
+        name = TensorProto.DataType.Name(number) if number in TensorProto.DataType.values() else f"type {number}"
+        yield Problem(value.name, "", f"the graph {what} holds {name}; expected FLOAT", "export the model in float32")
+
+
+def _input(value: onnx.ValueInfoProto) -> Iterator[Problem]:
+    yield from _type(value, "input", (TensorProto.FLOAT,))
+    dims = value.type.tensor_type.shape.dim
+    if dims and dims[0].WhichOneof("value") == "dim_value" and dims[0].dim_value == 0:
+        yield Problem(value.name, "", "the graph input has a batch of 0", "export the model with a batch of 1")
+    elif len(dims) > 1 and too_large([d.dim_value for d in dims[1:]]):
+        yield Problem(value.name, "", _size_text("graph input", [d.dim_value for d in dims]), "use smaller images")
+
+
+def too_large(shape: Iterable[int]) -> bool:
+    """Whether a tensor of this shape has more elements than are taken in."""
+    return math.prod(shape) > MAX_ELEMENTS
+
+
+def _size_text(what: str, shape: list[int]) -> str:
+    return f"the {what} has {' x '.join(map(str, shape))} elements; at most {MAX_ELEMENTS:,} are taken in"
+
+
+def constant_problems(graph: onnx.GraphProto) -> list[Problem]:
+    """Constants whose data are not what their type and shape say."""
+    problems = []
+    for tensor in graph.initializer:
+        shape = list(tensor.dims)
+        if too_large(shape):
+            problems.append(Problem(tensor.name, "", _size_text("constant", shape), "use a smaller model"))
+            continue
+        if tensor.data_type == TensorProto.STRING:
+            problems.append(Problem(tensor.name, "", "the constant holds text; expected numbers", _CHECK))
+            continue
+        try:
+            if min(shape, default=0) < 0:
+                raise ValueError("a dimension is negative")
+            numpy_helper.to_array(tensor)
+        except (TypeError, ValueError, KeyError) as error:
+            text = f"the constant's data do not fit its shape {tuple(shape)} ({str(error).splitlines()[0]})"
+            problems.append(Problem(tensor.name, "", text, _CHECK))
+    return problems
+
+
+def size_problems(graph: onnx.GraphProto) -> list[Problem]:
+    """Tensors, by their inferred shapes, that are too large: before anything is computed of them."""
+    problems = []
+    for value in (*graph.value_info, *graph.output):
+        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        if too_large(shape):
+            problems.append(Problem(value.name, "", _size_text("tensor", shape), "use smaller images"))
+    return problems
