@@ -17,7 +17,7 @@ from nncosim.tb.backdoor import load_library
 from nncosim.tb.cocotb_runner import ARGUMENTS_VARIABLE
 from nncosim.tb.errors import BenchError
 
-__all__ = ["FreeClock", "arguments", "reset", "rng", "seed", "start_clock"]
+__all__ = ["FreeClock", "arguments", "port_of", "reset", "rng", "seed", "start_clock"]
 
 
 def arguments() -> dict[str, Any]:
@@ -65,13 +65,28 @@ class FreeClock:
         self._library.nncosim_free_clock(self.handle._name.encode(), 0)
 
 
+def port_of(dut: Any, name: str) -> Any:
+    """The handle of a port of the top.
+
+    Raises:
+        BenchError: It has none of that name; lists those it has.
+    """
+    try:
+        return getattr(dut, name)
+    except AttributeError:
+        found = ", ".join(sorted(handle._name for handle in dut)) or "none"
+        why = "was it built from another component?"
+        raise BenchError(f"{dut._name!r} has no port {name!r}; ports: {found}; {why}") from None
+
+
 def start_clock(dut: Any, period: float = 10, unit: Any = "ns") -> None:
     """Start cocotb's own clock (generated in C++) on ``dut.clk``."""
-    Clock(dut.clk, period, unit=unit).start()
+    Clock(port_of(dut, "clk"), period, unit=unit).start()
 
 
 async def reset(dut: Any, cycles: int = 2) -> None:
     """Hold the synchronous reset ``dut.rst`` for `cycles` cycles of ``dut.clk``."""
-    dut.rst.value = 1
-    await ClockCycles(dut.clk, cycles)
-    dut.rst.value = 0
+    clock, signal = port_of(dut, "clk"), port_of(dut, "rst")
+    signal.value = 1
+    await ClockCycles(clock, cycles)
+    signal.value = 0

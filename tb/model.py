@@ -94,8 +94,10 @@ class Model(Backdoor):
         self._ports.update({variable.name: _Port(variable, self.handle) for variable in self._variables
                             if variable.scope == "TOP"})
         if clock is not None and (clock not in self._ports or self._ports[clock].bits != 1):
+            found = ", ".join(self._ports) or "none"  # closing forgets them
             self.close()
-            raise BenchError(f"{built.top!r} has no one-bit clock port {clock!r}; ports: {', '.join(self._ports)}")
+            raise BenchError(f"{built.top!r} has no one-bit clock port {clock!r}; ports: {found}; give clock=NAME, or "
+                             "clock=None for a block without one")
         self._check()
 
     # Ports

@@ -20,6 +20,7 @@ from typing import Any
 import cocotb
 from amaranth.lib import stream, wiring
 from cocotb.triggers import Event, RisingEdge
+from nncosim.tb.cocotb_bench import port_of
 from nncosim.tb.errors import BenchError
 from nncosim.tb.payload import decode_payload, encode_payload
 
@@ -79,20 +80,13 @@ class _Agent:
 
     def __init__(self, dut: Any, port: StreamPort, clock: Any):
         self.port, self.clock = port, clock
-        self.valid = _signal(dut, f"{port.name}__valid")
-        self.ready = _signal(dut, f"{port.name}__ready")
-        self.payload = _signal(dut, f"{port.name}__payload")
+        self.valid = port_of(dut, f"{port.name}__valid")
+        self.ready = port_of(dut, f"{port.name}__ready")
+        self.payload = port_of(dut, f"{port.name}__payload")
         self.pause: Iterator[bool] | None = None
 
     def paused(self) -> bool:
         return self.pause is not None and next(self.pause, False)
-
-
-def _signal(dut: Any, name: str) -> Any:
-    handle = getattr(dut, name, None)
-    if handle is None:
-        raise BenchError(f"the device {dut._name} has no port {name}; was it built from another component?")
-    return handle
 
 
 class StreamSource(_Agent):
@@ -208,7 +202,7 @@ class Streams(Mapping[str, Any]):
     """
 
     def __init__(self, dut: Any, component: wiring.Component, clock: Any = None):
-        chosen = dut.clk if clock is None else clock
+        chosen = port_of(dut, "clk") if clock is None else clock
         component._MustUse__used = True  # its signature is all that is wanted
         ports = stream_ports(component)
         self._agents = {name: (StreamSource if port.is_input else StreamSink)(dut, port, chosen)

