@@ -12,11 +12,14 @@ from typing import Any
 import click
 import numpy as np
 from nncosim.compiler.compile import Compiled, compile_network
-from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir import Network, TensorType
 from nncosim.compiler.j3dai.backend import J3daiBackend
+from nncosim.platforms.base import parse_overrides
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.builder import INT8, RELU6, UINT8, NetworkBuilder
+from nncosim.tb.cli import invoke
+from nncosim.tb.cli_options import PATH
+from nncosim.tb.program import read_model, read_source
 from nncosim.tb.report_table import plain_table
 from nncosim.tb.terminal import Terminal
 from rich.markup import escape
@@ -74,13 +77,12 @@ def gains(fused: Compiled, apart: Compiled) -> list[tuple[str, tuple[str, ...], 
 
 
 @click.command()
-@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("model", type=PATH)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the platform.")
 def main(model: Path, settings: tuple[str, ...]) -> None:
     """What fusing operators of MODEL is worth on J3DAI, in cycles by the cycle model."""
-    changes = {key: int(value) for key, _, value in (item.partition("=") for item in settings)}
-    platform = PLATFORM.with_parameters(**changes)
-    network = import_model(model)
+    platform = PLATFORM.with_parameters(**parse_overrides(settings))
+    network = read_model(model, read_source(model))
     fused = compile_fused(network, "cost", platform)
     roomy = platform.with_parameters(l2_bytes=platform.most_l2_bytes)  # it need not fit without
     apart = compile_fused(network, "off", roomy)
@@ -95,4 +97,4 @@ def main(model: Path, settings: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(invoke(command=main, name="python -m nncosim.regress.fusion"))

@@ -86,18 +86,25 @@ def _defect() -> int:
     return EXIT_DEFECT
 
 
-def invoke(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status; never raises."""
+def invoke(
+    arguments: Sequence[str] | None = None, command: click.Command = cli, name: str = "nncosim"
+) -> int:  # fmt: skip
+    """Run the command line and return its exit status; never raises.
+
+    Args:
+        arguments: [those of this process]
+        command, name: another command that is to end as `nncosim` does, and what it is called with.
+    """
     allow_any_encoding()
     try:
         # Subcommands return their exit status; None from those that only print.
-        status = cli.main(args=arguments, prog_name="nncosim", standalone_mode=False)
+        status = command.main(args=arguments, prog_name=name, standalone_mode=False)
         return status if isinstance(status, int) else EXIT_OK
     except NncosimError as error:
         _complain(str(error))
         return EXIT_BAD_INPUT
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "nncosim"
+        where = error.ctx.command_path if error.ctx else name
         _complain(f"{error.format_message()} (see {where} --help)")
         return EXIT_BAD_INPUT
     except click.ClickException as error:

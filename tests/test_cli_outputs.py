@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line's outputs: devices, pipes and links as places, places that collide, full disks."""
 
+import importlib
 import json
 import os
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from command_line import refused
+from command_line import Result, refused
 from nncosim.tb.cli import invoke
 from nncosim.tb.cli_options import RESULTS
 from toy_models import branching_model, save
@@ -140,3 +141,25 @@ def test_what_only_looks_like_a_collision(command, folder, tmp_path):
     assert command(*RUN, "--out", tmp_path / "o", "--json", tmp_path / "o" / "mine.json").status == 0
     assert json.loads((tmp_path / "o" / "mine.json").read_text())["verdict"] == "pass"
     assert command(*RUN, "--out", tmp_path / "x", "--json", tmp_path / "xy.json").status == 0
+
+
+# ---- the tools beside the command
+
+@pytest.mark.parametrize(("module", "arguments", "reason"), [
+    ("zoo.__main__", ("mobilenet_v1", "--out", "m.onnx/x"), "is a file, not a folder"),
+    ("zoo.__main__", ("mobilenet_v1", "--out", "x.onnx", "--images", "c"), "is a directory"),
+    ("fusion", ("gone.onnx",), "there is no file gone.onnx"),
+    ("fusion", ("m.onnx", "--set", "clusters=x"), "clusters"),
+])  # fmt: skip
+def test_tools_end_as_the_command_does(capfd, module, arguments, reason):
+    tool = importlib.import_module(f"nncosim.regress.{module}")
+    status = invoke(arguments, command=tool.main, name="tool")
+    refused(Result(status, *capfd.readouterr()), reason)
+
+
+@NEEDS_FULL
+def test_a_network_of_the_zoo_on_a_full_device(capfd, folder, monkeypatch):
+    monkeypatch.setattr("nncosim.regress.zoo.model_path", lambda name: folder / "m.onnx")  # building it takes seconds
+    tool = importlib.import_module("nncosim.regress.zoo.__main__")
+    status = invoke(("mobilenet_v1", "--out", "/dev/full"), command=tool.main, name="tool")
+    refused(Result(status, *capfd.readouterr()), "cannot write /dev/full: No space left on device")

@@ -32,6 +32,8 @@ from brevitas.quant import (
     Uint8ActPerTensorFloat,
 )
 from brevitas.quant.scaled_int import RoundTo8bit
+from nncosim.tb.files import write_files
+from nncosim.tb.npz import npz_bytes
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.util.cleanup import cleanup_model
@@ -232,11 +234,10 @@ def main(out: Path, holdout: bool, epochs: int) -> None:
         return
     proto = export(network)
     click.echo(f"test accuracy (exported, qonnx executor): {qonnx_accuracy(proto, test):.2%}")
-    out.mkdir(parents=True, exist_ok=True)
-    onnx.save(proto, out / "digits.onnx")
-    np.savez_compressed(out / "digits_test.npz", image=test.images, labels=test.labels)
-    for name in ("digits.onnx", "digits_test.npz"):
-        content = (out / name).read_bytes()
+    arrays = {"image": test.images, "labels": test.labels}
+    written = {"digits.onnx": proto.SerializeToString(), "digits_test.npz": npz_bytes(arrays, compress=True)}
+    write_files(out, written)
+    for name, content in written.items():
         click.echo(f"{name}: {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
 
 

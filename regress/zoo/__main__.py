@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 from nncosim.regress import zoo
-from nncosim.tb.files import write_file
+from nncosim.tb.cli import invoke
+from nncosim.tb.files import prepare_file, write_file
 from nncosim.tb.npz import npz_bytes
 
 
@@ -22,6 +23,11 @@ from nncosim.tb.npz import npz_bytes
 @click.option("--seed", default=1, show_default=True, help="Of the images.")
 def main(name: str, out: Path, images: Path | None, count: int, seed: int) -> None:
     """Write network NAME as QONNX."""
+    for option, file in (("--out", out), ("--images", images)):
+        if file is not None:
+            prepare_file(file, option)
+    if images is not None and images.resolve() == out.resolve():
+        raise click.UsageError("--out and --images are one file; give two names")
     write_file(out, zoo.model_path(name).read_bytes())
     click.echo(f"{out}: {zoo.NETWORKS[name].text}, {zoo.NETWORKS[name].macs:,} MAC")
     if images:
@@ -30,4 +36,4 @@ def main(name: str, out: Path, images: Path | None, count: int, seed: int) -> No
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(invoke(command=main, name="python -m nncosim.regress.zoo"))
