@@ -116,6 +116,7 @@ BROKEN = {
     "height 0": (input_dim(2, 0), r"the graph input has no fixed shape"),
     "a giant input": (giant, rf"'x': the graph input has 1 x 3 x 100000 x 100000 elements; at most {MAX_ELEMENTS:,}"),
     "an input beyond 64 bits": (input_dim(3, 2**62), r"the graph input has 1 x 3 x 8 x 4611686018427387904 elements"),
+    "as many channels as nothing has": (input_dim(1, 10**6), r"the tensor has 1,000,000 channels; at most 262,144"),
     "an output twice": (again("output"), r"'y': there are two of this graph output"),
     "an input twice": (again("input"), r"'x': there are two of this graph input"),
     "an initializer twice": (again("initializer"), r"there are two of this initializer"),
@@ -174,6 +175,16 @@ def test_a_refusal_of_every_command(command, tmp_path):
                       ("evaluate", "--against", "qonnx", "--reference"), ("sweep", "--grid", "lanes=16")):  # fmt: skip
         platform = () if "--reference" in arguments else ("--platform", "toy")
         refused(command(arguments[0], file, *arguments[1:], *platform), "there are two of this graph output")
+
+
+@pytest.mark.parametrize("text", [b"conv", b"x_q", b"Quant", b"rounding_mode", b"ROUND", b"qonnx.custom_op.general"])
+def test_names_and_texts_that_are_none(tmp_path, text):
+    """A byte that no UTF-8 has, in a name of every kind and in an attribute's text."""
+    data = conv_model().SerializeToString()
+    assert text in data
+    (tmp_path / "m.onnx").write_bytes(data.replace(text, b"\xff" + text[1:]))
+    with pytest.raises(ModelError, match=r"a name or a text in it is no text \(UTF-8\)"):
+        import_model(tmp_path / "m.onnx")
 
 
 # ---- what lies beside the model, and what is no file

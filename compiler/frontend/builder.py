@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.frontend.examine import MAX_ELEMENTS, too_large
+from nncosim.compiler.frontend.examine import excess
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
@@ -137,9 +137,9 @@ class Builder:
         self, name: str, shape: tuple[int, int, int], kind: TensorType, onnx_name: str, first: int = 0
     ) -> None:
         """Add a tensor with the channels from `first` on of ONNX value `onnx_name`; refused if it is too large."""
-        if too_large(shape):
-            text = f"the result has {' x '.join(map(str, shape))} elements; at most {MAX_ELEMENTS:,} are taken in"
-            raise Refusal(text, "use smaller images")
+        text, remedy = excess(shape)
+        if text:
+            raise Refusal(text, remedy)
         self.tensors[name] = Tensor(name, shape, kind)
         self.onnx_names[name] = (onnx_name, first)
 

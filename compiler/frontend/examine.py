@@ -8,10 +8,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from nncosim.compiler.errors import Problem
 from onnx import TensorProto, numpy_helper
 
-__all__ = ["MAX_ELEMENTS", "MIN_OPSET", "constant_problems", "declared_problems", "size_problems", "too_large"]
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_ELEMENTS",
+    "MIN_OPSET",
+    "constant_problems",
+    "declared_problems",
+    "excess",
+    "is_text",
+    "size_problems",
+]  # fmt: skip
 
 MIN_OPSET = 9
 """From here on the operators mean what the handlers take them to mean."""
@@ -19,8 +30,28 @@ MIN_OPSET = 9
 MAX_ELEMENTS = 1 << 26
 """Of a tensor: some times more than the memories of any platform hold."""
 
+MAX_CHANNELS = 1 << 18
+"""Of a tensor: each has numbers of its own."""
+
 _EXPORT = "export the model again"
 _CHECK = "check the model with onnx.checker"
+
+
+def is_text(message: Message) -> bool:
+    """Whether all names and texts in a message are UTF-8, as protobuf's and ONNX's rules have it."""
+    try:
+        if isinstance(message, onnx.AttributeProto):
+            for value in (message.s, *message.strings):
+                value.decode()
+        for field, value in message.ListFields():
+            if field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
+                continue
+            for entry in (value,) if isinstance(value, str | bytes | Message) else value:
+                if not (is_text(entry) if isinstance(entry, Message) else isinstance(entry, str)):
+                    return False
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def declared_problems(model: onnx.ModelProto) -> list[Problem]:
@@ -86,11 +117,15 @@ def _input(value: onnx.ValueInfoProto) -> Iterator[Problem]:
     dims = value.type.tensor_type.shape.dim
     if dims and dims[0].WhichOneof("value") == "dim_value" and dims[0].dim_value == 0:
         yield Problem(value.name, "", "the graph input has a batch of 0", "export the model with a batch of 1")
-    elif len(dims) > 1 and too_large([d.dim_value for d in dims[1:]]):
-        yield Problem(value.name, "", _size_text("graph input", [d.dim_value for d in dims]), "use smaller images")
+    elif len(dims) > 1:
+        shape = [d.dim_value for d in dims]
+        if _too_large(shape[1:]):
+            yield Problem(value.name, "", _size_text("graph input", shape), "use smaller images")
+        elif shape[1] > MAX_CHANNELS:
+            yield Problem(value.name, "", _channels_text(shape[1]), "use fewer channels")
 
 
-def too_large(shape: Iterable[int]) -> bool:
+def _too_large(shape: Iterable[int]) -> bool:
     """Whether a tensor of this shape has more elements than are taken in."""
     return math.prod(shape) > MAX_ELEMENTS
 
@@ -99,12 +134,23 @@ def _size_text(what: str, shape: list[int]) -> str:
     return f"the {what} has {' x '.join(map(str, shape))} elements; at most {MAX_ELEMENTS:,} are taken in"
 
 
+def _channels_text(count: int) -> str:
+    return f"the tensor has {count:,} channels; at most {MAX_CHANNELS:,} are taken in"
+
+
+def excess(chw: tuple[int, int, int]) -> tuple[str, str]:
+    """What is too much about a tensor of this shape, and a remedy; two empty texts if nothing is."""
+    if _too_large(chw):
+        return _size_text("result", list(chw)), "use smaller images"
+    return (_channels_text(chw[0]), "use fewer channels") if chw[0] > MAX_CHANNELS else ("", "")
+
+
 def constant_problems(graph: onnx.GraphProto) -> list[Problem]:
     """Constants whose data are not what their type and shape say."""
     problems = []
     for tensor in graph.initializer:
         shape = list(tensor.dims)
-        if too_large(shape):
+        if _too_large(shape):
             problems.append(Problem(tensor.name, "", _size_text("constant", shape), "use a smaller model"))
             continue
         if tensor.data_type == TensorProto.STRING:
@@ -125,6 +171,6 @@ def size_problems(graph: onnx.GraphProto) -> list[Problem]:
     problems = []
     for value in (*graph.value_info, *graph.output):
         shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-        if too_large(shape):
+        if _too_large(shape):
             problems.append(Problem(value.name, "", _size_text("tensor", shape), "use smaller images"))
     return problems

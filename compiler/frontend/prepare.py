@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend.examine import constant_problems, declared_problems, size_problems
+from nncosim.compiler.frontend.examine import constant_problems, declared_problems, is_text, size_problems
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 from qonnx.core.modelwrapper import ModelWrapper
@@ -42,6 +42,9 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(str(path), [Problem("", "", text, "export it again")]) from error
     if not model.graph.node:
         raise ModelError(str(path), [Problem("", "", "this is not an ONNX file, or its graph is empty")])
+    if not is_text(model):
+        text = "this ONNX file is damaged: a name or a text in it is no text (UTF-8)"
+        raise ModelError(str(path), [Problem("", "", text, "export it again")])
     _load_weights(model, path)
     return model
 
