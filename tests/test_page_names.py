@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from models import Graph
 from nncosim.tb.cli import invoke
+from nncosim.tb.cli_options import RESULTS
 from nncosim.tb.pages.labels import NAME, shortened
 from toy_models import save
 
@@ -62,6 +63,11 @@ def tables_of(folder: Path) -> dict:
     found = re.search(r'id="timeline-tables">([^<]*)<', (folder / "report.html").read_text())
     assert found
     return json.loads(zlib.decompress(base64.b64decode(found[1])))
+
+
+def test_every_file_of_a_run_is_known_to_collide(drawn):
+    """What `check_outputs` refuses to write twice is all that is written."""
+    assert {path.name for path in drawn.iterdir()} == set(RESULTS)
 
 
 def test_the_timeline_knows_the_members_of_its_layers(drawn):
