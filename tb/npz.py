@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from nncosim.tb.files import unreadable
@@ -95,7 +95,7 @@ def _check_sizes(file: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:
             raise NpzError(f"with array {name!r} it holds {total:,} bytes; at most {MAX_BYTES:,} are read")
 
 
-def _claimed_bytes(name: str, member: BinaryIO, size: int) -> int:
+def _claimed_bytes(name: str, member: IO[bytes], size: int) -> int:
     """What an array will take by its header. `size`: of header and data, as the zip file's directory says."""
     version = npy.read_magic(member)
     if version not in ((1, 0), (2, 0)):
