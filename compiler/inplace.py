@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BEFORE", "BEHIND", "Life", "Lives", "clashes", "forbidden", "live_peak"]
+__all__ = ["BEFORE", "BEHIND", "Life", "Lives", "clashes", "expand", "forbidden", "live_peak"]
 
 BEFORE, BEHIND = -1, 1 << 60
 """Positions of what comes from outside before the order begins, and of what is read outside after its end."""
@@ -143,14 +143,14 @@ def clashes(lives: Lives, address: Mapping[str, int], names: Iterable[str] | Non
             high = min(base + int(life.stop[-1]), base2 + int(life2.stop[-1]))
             if low >= high:
                 continue
-            born, dies = _expand(life, low - base, high - base)
-            born2, dies2 = _expand(life2, low - base2, high - base2)
+            born, dies = expand(life, low - base, high - base)
+            born2, dies2 = expand(life2, low - base2, high - base2)
             if bool(np.any((born <= dies2) & (born2 <= dies) & (born <= dies) & (born2 <= dies2))):
                 found.append((name, other))
     return found
 
 
-def _expand(life: Life, low: int, high: int) -> tuple[_Ints, _Ints]:
+def expand(life: Life, low: int, high: int) -> tuple[_Ints, _Ints]:
     """(born, dies) of units low..high-1; those never used have dies < born."""
     units = np.arange(low, high)
     at = np.searchsorted(life.start, units, side="right") - 1

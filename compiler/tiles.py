@@ -21,6 +21,7 @@ class TensorPlace:
 
     address: physical, of its first byte. role: "input", "output" or "internal".
     written_by: indices of the schedule's steps that write it; empty for what comes from outside.
+    kept: whether it still lies there, whole, when an inference has ended (see `nncosim.compiler.kept`).
     pieces: of a tensor that never lies in one place as a whole, where its tiles are written (the platform's bench
         knows what the numbers mean); `address` is 0 then.
     """
@@ -31,6 +32,7 @@ class TensorPlace:
     layout: Layout
     role: str
     written_by: tuple[int, ...]
+    kept: bool = False
     pieces: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -42,6 +44,7 @@ class TensorPlace:
         return {
             "memory": self.memory, "address": self.address, "bytes": self.size, "shape": list(self.tensor.shape),
             "layout": self.layout.as_dict(), "role": self.role, "lists": list(self.written_by), "signed": t.signed,
+            "kept": self.kept,
             "type": {
                 "bits": t.bits, "signed": t.signed, "scale": [str(s) for s in t.scale], "zero_point": t.zero_point,
                 "lo": t.lo, "hi": t.hi,
@@ -71,7 +74,7 @@ def _places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
             c, h, w = entry["shape"]
             out[name] = TensorPlace(
                 Tensor(name, (c, h, w), kind), entry["memory"], entry["address"], Layout.from_dict(entry["layout"]),
-                entry["role"], tuple(entry["lists"]), tuple(tuple(p) for p in entry.get("pieces", ())),
+                entry["role"], tuple(entry["lists"]), bool(entry["kept"]), tuple(tuple(p) for p in entry.get("pieces", ())),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ImageError(f"the tile table's entry of tensor {name!r} is damaged ({error!r})") from error

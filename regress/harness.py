@@ -178,8 +178,7 @@ def run_compiled(
         limit=HANG_FACTOR * compiled.predicted_cycles, seed=seed,
     )  # fmt: skip
     expected = tuple(evaluate(compiled.network, values) for values in chosen)
-    got = tuple(frame.tensors for frame in result.frames)
-    return Run(compiled, chosen, result, compare_frames(compiled.network, expected, got))
+    return Run(compiled, chosen, result, compare_frames(compiled.network, expected, result.frames))
 
 
 def run_case(

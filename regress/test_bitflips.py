@@ -164,7 +164,7 @@ class Rtl:
         model, platform = self.model, self.compiled.platform
         assert isinstance(platform, J3dai)
         model.restore(self.state)
-        take_records(model, platform, 0)
+        take_records(model, platform, self.compiled.image, 0, {})
         if flip is not None:
             word, byte = divmod(flip.at + flip.bit // 8, 16)
             model.memory(f"{SOC}.l2.bank{word % 8}", np.uint8)[word // 8, byte] ^= 1 << flip.bit % 8

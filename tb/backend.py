@@ -3,7 +3,8 @@
 
 A platform's own module in `nncosim.tb.<platform>` provides a `Bench` and registers nothing: it is found by the
 platform's name (`get_bench`). A bench takes the bytes of an image and integer inputs, runs them on one of its
-backends, and gives back every tensor as it was written, every cycle with what each engine did in it.
+backends, and gives back every tensor as it was written and, where it stays, as it lies in memory; every cycle with
+what each engine did in it.
 """
 
 from __future__ import annotations
@@ -73,8 +74,12 @@ class Activity:
 class Frame:
     """One inference. `cycles`: from reset release (first frame) or the frame request to the host's completion.
 
-    `tensors`: each tensor named in the image's tile table as integers (C, H, W), captured as it was written. A
-    tensor of which no byte was written is absent; bytes never written keep the poison, so they show in a comparison.
+    `tensors`: each tensor that an operator makes, as integers (C, H, W), captured on its way into memory. One of which
+    no byte was written is absent; bytes never written keep the poison, so they show in a comparison.
+    `memory`: tensors read back after an inference that ended, from the memory where a host would find them: each one
+    that the image's tile table calls `kept`, all graph outputs among them. The bench poisons these places before it
+    starts the inference, so that what the one before left there is not taken for a result.
+    `loaded`: graph inputs, read back from memory when they had been put there, before the start.
     `activity`: what each engine did when, of the first inference, where the bench can tell.
     """
 
@@ -82,6 +87,8 @@ class Frame:
     tensors: Mapping[str, np.ndarray]
     intervals: tuple[Interval, ...]
     activity: tuple[Activity, ...] = ()
+    memory: Mapping[str, np.ndarray] = field(default_factory=dict)
+    loaded: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

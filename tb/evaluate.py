@@ -142,9 +142,9 @@ def _single_output(network: Network) -> str:
 
 def _class(network: Network, output: str, frame: Frame) -> int:
     """The index of the largest dequantised value, the first of equals; -1 if the output was not written."""
-    if output not in frame.tensors:
+    if output not in frame.memory:
         return -1
-    return int(np.argmax(dequantise_output(network, output, frame.tensors[output]).ravel()))
+    return int(np.argmax(dequantise_output(network, output, frame.memory[output]).ravel()))
 
 
 def accuracy(

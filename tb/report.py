@@ -283,6 +283,8 @@ class Report:
                 "compared": len(self.comparison.tensors),
                 "elements": self.comparison.elements,
                 "wrong": sum(not t.exact for t in self.comparison.tensors),
+                "from_memory": self.comparison.from_memory,
+                "inputs": len(self.comparison.inputs),
             },
             "wall_seconds": {key: round(value, 3) for key, value in self.wall_seconds.items()},
             "layers": [layer.to_json() for layer in self.layers],

@@ -154,7 +154,8 @@ def _facts(report: Report) -> list[str]:
         )
     wrong = sum(not t.exact for t in report.comparison.tensors)
     lines.append(
-        f"compared: {report.comparison.elements:,} elements in {len(report.comparison.tensors)} tensors, "
+        f"compared: {report.comparison.elements:,} elements in {len(report.comparison.tensors)} tensors "
+        f"({report.comparison.from_memory} as they lie in memory at the end too), "
         f"{wrong or 'no'} tensor{'' if wrong == 1 else 's'} wrong; input: {report.input}, seed {report.seed}"
     )
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.wall_seconds.items())

@@ -164,7 +164,7 @@ def trace_of(program: Program, options: RunOptions) -> Trace | None:
 def check_frames(program: Program, inputs: list[dict[str, np.ndarray]], result: RunResult) -> Comparison:
     """Compare every tensor of every inference with the integer network's own executor."""
     expected = tuple(evaluate(program.network, frame) for frame in inputs)
-    return compare_frames(program.network, expected, tuple(frame.tensors for frame in result.frames))
+    return compare_frames(program.network, expected, result.frames)
 
 
 def _command(program: Program, settings: Mapping[str, int], result: RunResult, options: RunOptions) -> str:
@@ -225,7 +225,7 @@ def run_program(
         command=_command(program, settings, result, options),
     )
     outputs = tuple(
-        {n: frame.tensors[n] for n in program.network.outputs if n in frame.tensors} for frame in result.frames
+        {n: frame.memory[n] for n in program.network.outputs if n in frame.memory} for frame in result.frames
     )
     files = {**program.files, "outputs.npz": outputs_npz(program.network, outputs)}
     if result.frames:

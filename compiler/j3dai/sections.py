@@ -13,6 +13,7 @@ from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.layer import Layer
 from nncosim.compiler.j3dai.tensors import concat_views, written_parts
 from nncosim.compiler.j3dai.traffic import traffic_table
+from nncosim.compiler.kept import kept_buffers
 from nncosim.compiler.placement import Placement
 from nncosim.compiler.schedule import Schedule
 from nncosim.compiler.tiles import TensorPlace, tile_table
@@ -35,6 +36,7 @@ def _places(
 ) -> list[TensorPlace]:
     views = concat_views(network, platform)
     writer = {layer.output: i for i, layer in enumerate(layers)}
+    kept = kept_buffers(lowered.buffers, placement, lowered.schedule, lowered.lives)
     out = _inside_places(network, lowered, layers)
     for tensor in network.tensors.values():
         if tensor.name in lowered.inside:
@@ -42,7 +44,8 @@ def _places(
         by = tuple(sorted({writer[p] for p in written_parts(tensor.name, views) if p in writer}))
         role = "output" if tensor.name in network.outputs else "input" if tensor.name in network.inputs else "internal"
         at = L2_BASE + placement.address[tensor.name]
-        out.append(TensorPlace(tensor, "l2", at, lowered.layouts[tensor.name], role, by))
+        layout, stays = lowered.layouts[tensor.name], tensor.name in kept
+        out.append(TensorPlace(tensor, "l2", at, layout, role, by, stays))
     return out
 
 
@@ -62,7 +65,7 @@ def _inside_places(network: Network, lowered: Lowered, layers: Sequence[Layer]) 
             pieces[m.tensor].append((run, m.cluster, m.first, m.lines, m.address, *rectangle))
         for name, found in pieces.items():
             tensor, layout = network.tensors[name], lowered.layouts[name]
-            out.append(TensorPlace(tensor, "l1", 0, layout, "internal", (index,), tuple(found)))
+            out.append(TensorPlace(tensor, "l1", 0, layout, "internal", (index,), pieces=tuple(found)))
     return out
 
 

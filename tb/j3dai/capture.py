@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a J3DAI run wrote to L2 to its tensors, and from its completions to its layers.
+"""From what a J3DAI run wrote to L2, and what L2 holds, to its tensors; and from its completions to its layers.
 
 Used by the RTL backends (records of the monitors) and the instruction-set simulator (records of its DMPA) alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,12 +16,16 @@ from nncosim.compiler.layout import Layout, from_bytes, size_bytes, to_bytes
 from nncosim.hdl.j3dai.regs import L2_BASE, TRANSFER_COUNTERS
 from nncosim.tb.backend import Interval
 
-__all__ = ["Completion", "Place", "capture", "intervals", "named_transfers", "pack_input", "places"]
+__all__ = [
+    "Completion", "Place", "capture", "intervals", "kept_places", "named_transfers", "pack_input", "places", "poison_kept",
+    "read_back",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies in L2, as what, and in which lists of a frame it is written (none for an input)."""
+    """Where a tensor lies in L2, as what, in which lists of a frame it is written (none for an input), and whether it is
+    still there when the frame has ended."""
 
     name: str
     word: int
@@ -29,6 +33,7 @@ class Place:
     layout: Layout
     signed: bool
     lists: tuple[int, ...]
+    kept: bool
 
     @property
     def word_bytes(self) -> int:
@@ -68,7 +73,8 @@ def places(image: Image) -> dict[str, Place]:
             layout = Layout.from_dict(entry["layout"])
             shape = (int(entry["shape"][0]), int(entry["shape"][1]), int(entry["shape"][2]))
             lists = tuple(int(index) for index in entry["lists"])
-            found[name] = Place(name, offset // layout.channel_block, shape, layout, bool(entry["signed"]), lists)
+            word, signed, kept = offset // layout.channel_block, bool(entry["signed"]), bool(entry["kept"])
+            found[name] = Place(name, word, shape, layout, signed, lists, kept)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ImageError(f"the image's tile table is missing or damaged ({error!r}); compile it again") from error
     return found
@@ -80,23 +86,44 @@ def pack_input(place: Place, values: npt.NDArray[np.int64]) -> bytes:
     return data + b"\0" * (place.words * place.word_bytes - len(data))
 
 
+def kept_places(places_: Mapping[str, Place]) -> list[Place]:
+    """Those that L2 still holds when a frame has ended, graph inputs among them."""
+    return [place for place in places_.values() if place.kept]
+
+
+def read_back(places_: Iterable[Place], read: Callable[[int, int], npt.NDArray[np.uint8]]) -> dict[str, np.ndarray]:
+    """Tensors as L2 holds them, integers (C, H, W). `read`: (first word, number of words) to bytes (words, word)."""
+    return {
+        p.name: from_bytes(read(p.word, p.words).tobytes(), p.shape, p.layout, p.signed) for p in places_
+    }  # fmt: skip
+
+
+def poison_kept(places_: Mapping[str, Place], write: Callable[[int, bytes], None], seed: int) -> None:
+    """Fill the places of kept results with random bytes, so that what the frame before left there is no result.
+
+    Comes before the inputs are put in place: a result may come to lie over one. `write`: (first word, bytes).
+    """
+    rng = np.random.default_rng([seed, 2])
+    for place in kept_places(places_):
+        if place.lists:
+            write(place.word, rng.bytes(place.words * place.word_bytes))
+
+
 def capture(
-    places_: Mapping[str, Place], writes: npt.NDArray[np.void], first_list: int, inputs: Mapping[str, np.ndarray],
-    poison: int,
+    places_: Mapping[str, Place], writes: npt.NDArray[np.void], first_list: int, poison: int
 ) -> dict[str, np.ndarray]:
     """Rebuild each tensor from the writes of the lists that write it.
 
     Args:
         writes: records with fields `list`, `address` (word), `mask` and `data` (words of so many bytes), in order.
         first_list: number of the frame's first list, counted from reset.
-        inputs: what the bench put in place before the frame; returned as they are.
         poison: seed of the bytes that nothing wrote.
 
     Returns:
         Integers (C, H, W) by tensor. A tensor of which nothing was written is absent.
     """
     rng = np.random.default_rng(poison)
-    tensors = {name: np.asarray(value) for name, value in inputs.items()}
+    tensors: dict[str, np.ndarray] = {}
     lists = writes["list"].astype(np.int64) - first_list
     address = writes["address"].astype(np.int64)
     beat = writes.dtype["data"].shape[0]

@@ -37,14 +37,14 @@ async def run_image(dut):
     await ClockCycles(dut.clk, 4)
     dut.rst.value = 0
     raw: list[RawFrame] = []
-    for values in job["inputs"]:
-        write_inputs(model, image, values, platform)
+    for number, values in enumerate(job["inputs"]):
+        loaded = write_inputs(model, image, values, platform, arguments()["seed"] + number)
         start = int(dut.probe_cycle.value) if raw else 0
         dut.frame.value = 1
         await RisingEdge(dut.clk)
         dut.frame.value = 0
         await First(RisingEdge(dut.stopped), Timer(job["limit"] * period, "ps"))
-        raw.append(take_records(model, platform, start))
+        raw.append(take_records(model, platform, image, start, loaded))
         if not int(dut.stopped.value) or int(dut.trap.value) or int(dut.error.value):
             break
     clock.stop()

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 from nncosim.compiler.image import Image
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Activity, Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.j3dai.activity import Cut, activity_of
-from nncosim.tb.j3dai.capture import capture, pack_input, places
+from nncosim.tb.j3dai.capture import Place, capture, kept_places, pack_input, places, poison_kept, read_back
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places
@@ -45,23 +47,42 @@ def run_iss(
     diagnosis: Diagnosis | None = None
     begin = time.perf_counter()
     for number, values in enumerate(inputs):
-        for name, value in values.items():
-            packed = np.frombuffer(pack_input(table[name], value), np.uint8)
-            at = table[name].word * platform.word_bytes
-            machine.l2[at : at + len(packed)] = packed
+        loaded = _load(machine, table, values, seed + number)
         first_list = len(machine.core.lists())
         result = machine.run_frame(limit_cycles or DEFAULT_LIMIT)
-        tensors = capture(table, machine.core.l2_writes(clear=True), first_list, values, seed + number)
+        tensors = capture(table, machine.core.l2_writes(clear=True), first_list, seed + number)
         diagnosis = result.diagnosis or _reported(machine, result)
         if inside:
             more, disputes = capture_l1(inside, machine.core.l1_writes(), number, platform.l1_words, seed + number)
             tensors |= more
             diagnosis = diagnosis or disputed(disputes)
         activity = () if diagnosis or number else _activity(machine, image)
-        frames.append(Frame(0 if diagnosis else result.cycles, tensors, _intervals(result), activity))
+        memory = {} if diagnosis else read_back(kept_places(table), partial(_words, machine))
+        cycles = 0 if diagnosis else result.cycles
+        frames.append(Frame(cycles, tensors, _intervals(result), activity, memory, loaded))
         if diagnosis is not None:
             break
     return RunResult("iss", None, tuple(frames), diagnosis, {"build": build, "simulate": time.perf_counter() - begin})
+
+
+def _words(machine: Machine, word: int, count: int) -> npt.NDArray[np.uint8]:
+    """So many words of L2, (count, word bytes); a view."""
+    return machine.l2.reshape(-1, machine.platform.word_bytes)[word : word + count]
+
+
+def _load(
+    machine: Machine, table: Mapping[str, Place], inputs: Mapping[str, np.ndarray], seed: int
+) -> dict[str, np.ndarray]:
+    """Put a frame's inputs into L2; returns what L2 holds of them then."""
+
+    def write(word: int, data: bytes) -> None:
+        at = word * machine.platform.word_bytes
+        machine.l2[at : at + len(data)] = np.frombuffer(data, np.uint8)
+
+    poison_kept(table, write, seed)
+    for name, value in inputs.items():
+        write(table[name].word, pack_input(table[name], value))
+    return read_back([table[name] for name in inputs], partial(_words, machine))
 
 
 def _activity(machine: Machine, image: Image) -> tuple[Activity, ...]:

@@ -198,6 +198,11 @@ class L2Tags:
         wrong = self._judge(word)
         return wrong or (order and f"frame {self._frame}: {order}")
 
+    def holds(self, name: str) -> bool:
+        """Whether all words of a tensor, of the latest frame, are where the tile table says."""
+        words, tag = self._tensor(name)
+        return bool((self._state[words] == self._versions(tag)).all())
+
     def _versions(self, tag: _Ints) -> _Ints:
         """Tags with the version of this frame; what stays has version 0."""
         return tag + np.where(self._stays[tag >> _WORD_BITS], 0, self._frame << (_WORD_BITS + _BUFFER_BITS))

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,21 @@ from nncosim.tb.j3dai.build import (
     engine_names,
     host_memory_path,
     l2_write_dtype,
+    read_l2,
     transfers_dtype,
     write_l2,
 )
-from nncosim.tb.j3dai.capture import Completion, capture, intervals, named_transfers, pack_input, places
+from nncosim.tb.j3dai.capture import (
+    Completion,
+    capture,
+    intervals,
+    kept_places,
+    named_transfers,
+    pack_input,
+    places,
+    poison_kept,
+    read_back,
+)
 from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
@@ -67,7 +79,10 @@ PROBES = ("frames_done", "error", "trap", "lists_done", "probe_cycle", "probe_ru
 
 @dataclass
 class RawFrame:
-    """What the monitors recorded of one frame, as they recorded it. `start`: cycle of the request since reset."""
+    """What the monitors recorded of one frame, as they recorded it. `start`: cycle of the request since reset.
+
+    `loaded`, `memory`: see `nncosim.tb.backend.Frame`.
+    """
 
     start: int
     writes: np.ndarray
@@ -78,6 +93,8 @@ class RawFrame:
     changes: np.ndarray
     reads: np.ndarray
     l1: np.ndarray
+    loaded: dict[str, np.ndarray]
+    memory: dict[str, np.ndarray]
 
 
 def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
@@ -110,16 +127,24 @@ def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
 
 
 def write_inputs(
-    model: Backdoor, image: Image, inputs: Mapping[str, np.ndarray], platform: J3dai = PLATFORM
-) -> None:
-    """Back door: put a frame's inputs where the image expects them."""
+    model: Backdoor, image: Image, inputs: Mapping[str, np.ndarray], platform: J3dai = PLATFORM, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Back door: put a frame's inputs where the image expects them, and poison where kept results are to lie.
+
+    Returns:
+        What L2 then holds of the inputs.
+    """
     table = places(image)
+    poison_kept(table, partial(write_l2, model, platform=platform), seed)
     for name, values in inputs.items():
         write_l2(model, table[name].word, pack_input(table[name], values), platform)
+    return read_back([table[name] for name in inputs], partial(read_l2, model, platform=platform))
 
 
-def take_records(model: Backdoor, platform: J3dai, start: int) -> RawFrame:
-    """The monitors' records since the last call."""
+def take_records(
+    model: Backdoor, platform: J3dai, image: Image, start: int, loaded: Mapping[str, np.ndarray]
+) -> RawFrame:
+    """The monitors' records since the last call; and, by back door, what L2 holds of the results that are kept."""
     return RawFrame(
         start,
         model.log(L2_WRITE_STREAM, l2_write_dtype(platform), clear=True),
@@ -130,6 +155,8 @@ def take_records(model: Backdoor, platform: J3dai, start: int) -> RawFrame:
         model.log(CHANGE_STREAM, CHANGE, clear=True),
         model.log(L2_READ_STREAM, L2_READ, clear=True),
         model.log(L1_WRITE_STREAM, l1_write_dtype(platform, tapped_words(platform)), clear=True),
+        dict(loaded),
+        read_back(kept_places(places(image)), partial(read_l2, model, platform=platform)),
     )
 
 
@@ -178,7 +205,7 @@ def run_built(
     seconds = {"simulate": time.perf_counter() - begin}
     if trace is not None and not is_stream(trace.path):
         show_first(trace.path, platform, image)
-    frames, disputes = _frames(platform, image, inputs, raw, seed)
+    frames, disputes = _frames(platform, image, raw, seed)
     diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs), _stale(platform, image, raw))
     diagnosis = diagnosis or disputed(disputes)
     return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key})
@@ -217,21 +244,21 @@ def _run_direct(
             model.trace(trace.path, when=trace_conditions(trace.start, trace.stop, trace.step))
         model.reset(cycles=4)
         try:
-            for values in inputs:
-                write_inputs(model, image, values, platform)
+            for number, values in enumerate(inputs):
+                loaded = write_inputs(model, image, values, platform, seed + number)
                 start = model["probe_cycle"]
                 model.frame = 1
                 model.tick()
                 model.frame = 0
                 model.run_until("stopped", 1, limit)
-                raw.append(take_records(model, platform, start))
+                raw.append(take_records(model, platform, image, start, loaded))
                 if model["trap"] or model["error"]:
                     break
         except SimulationTimeout:
-            raw.append(take_records(model, platform, start))
+            raw.append(take_records(model, platform, image, start, loaded))
         except SimulationError as error:
             stopped = str(error)
-            raw.append(take_records(model, platform, start))
+            raw.append(take_records(model, platform, image, start, loaded))
         probes = {name: model[name] for name in PROBES}
     return raw, probes, stopped
 
@@ -268,7 +295,7 @@ def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:
 
 
 def _frames(
-    platform: J3dai, image: Image, inputs: Sequence[Mapping[str, np.ndarray]], raw: Sequence[RawFrame], seed: int
+    platform: J3dai, image: Image, raw: Sequence[RawFrame], seed: int
 ) -> tuple[tuple[Frame, ...], list[str]]:
     """Finished frames, and of an unfinished last one what it wrote; and what was computed twice with two results."""
     table, inside = places(image), inside_places(image)
@@ -278,8 +305,8 @@ def _frames(
     # Counters are read a cycle late: the first cycle after reset, in which nothing can happen yet, is not in them.
     zero = dict.fromkeys(KINDS, 0) | {"idle": -1}
     start = Completion(0, {engine: zero for engine in engine_names(platform)})
-    for number, (records, values) in enumerate(zip(raw, inputs, strict=False)):
-        tensors = capture(table, records.writes, first_list, values, seed + number)
+    for number, records in enumerate(raw):
+        tensors = capture(table, records.writes, first_list, seed + number)
         more, found = capture_l1(inside, records.l1, number, platform.l1_words, seed + number)
         tensors |= more
         disputes += found
@@ -290,11 +317,13 @@ def _frames(
         if done:
             finish = at[done[-1]]
             activity = () if number else _activity(platform, image, records)
-            frames.append(Frame(finish.cycle - begin.cycle, tensors, intervals(begin, ends, finish), activity))
+            steps, kept = intervals(begin, ends, finish), (records.memory, records.loaded)
+            frames.append(Frame(finish.cycle - begin.cycle, tensors, steps, activity, *kept))
             start = finish
         else:
             last = ends[-1] if ends else begin
-            frames.append(Frame(0, tensors, intervals(begin, ends, last) if ends else ()))
+            steps = intervals(begin, ends, last) if ends else ()
+            frames.append(Frame(0, tensors, steps, loaded=records.loaded))
         first_list += len(records.lists)
     return tuple(frames), disputes
 

@@ -60,6 +60,11 @@ class Machine:
                 commands = (Command * (len(segment.data) // ctypes.sizeof(Command))).from_buffer_copy(segment.data)
                 self.programs[region] = [command for command in commands if command.opcode]
 
+    def held(self, places, which) -> dict[str, np.ndarray]:
+        """The tensors that memory holds at the places that are `which`."""
+        return {p.tensor.name: from_bytes(self.memory[p.address:][:p.size].tobytes(), p.tensor.shape, p.layout,
+                                          p.tensor.type.signed) for p in filter(which, places.values())}
+
     def run(self, limit: int, watch) -> tuple[dict[str, list[tuple[int, int, int]]], Diagnosis | None]:
         """All commands once. Returns (task, start, end) of each by engine; `watch` is called after each task."""
         log: dict[str, list[tuple[int, int, int]]] = {MATRIX: [], STREAM: []}
@@ -110,19 +115,20 @@ class ToyBench:
             tensors: dict[str, np.ndarray] = {}
 
             def watch(task: int, into=tensors) -> None:
-                for name, place in places.items():
-                    if task in place.written_by:
-                        raw = machine.memory[place.address:][:place.size].tobytes()
-                        into[name] = from_bytes(raw, place.tensor.shape, place.layout, place.tensor.type.signed)
+                into |= machine.held(places, lambda place: task in place.written_by)
 
+            for place in (p for p in places.values() if p.kept and p.written_by):
+                machine.memory[place.address:][:place.size] ^= 255  # nothing is left of the inference before
             for name, array in frame.items():
                 data = np.frombuffer(to_bytes(array, places[name].layout), np.uint8)
                 machine.memory[places[name].address:][:len(data)] = data
+            loaded = machine.held(places, lambda place, given=frame: place.tensor.name in given)
             log, diagnosis = machine.run(limit_cycles or 1 << 62, watch)
             ends = sorted(end for tasks in log.values() for _, _, end in tasks)
             spans = [(a, b, account(log, a, b)) for a, b in pairwise((0, *ends))]
             cycles = ends[-1] if diagnosis is None else 0
-            frames.append(Frame(cycles, tensors, tuple(Interval(i, *s) for i, s in enumerate(spans))))
+            steps, memory = tuple(Interval(i, *s) for i, s in enumerate(spans)), machine.held(places, lambda p: p.kept)
+            frames.append(Frame(cycles, tensors, steps, memory=memory if cycles else {}, loaded=loaded))
             if diagnosis is not None:
                 break
         return RunResult(backend, driver, tuple(frames), diagnosis, {"simulate": time.perf_counter() - begin})

@@ -15,6 +15,7 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.evaluate import execute
 from nncosim.compiler.image import Image, Segment
 from nncosim.compiler.ir import Conv, Op
+from nncosim.compiler.kept import kept_buffers
 from nncosim.compiler.layout import size_bytes
 from nncosim.compiler.placement import Buffer
 from nncosim.compiler.proof import RequantCaps
@@ -108,8 +109,9 @@ class ToyBackend:
         segments = [Segment(b.memory, BASES[b.memory] + at[b.name], b.content) for b in loaded]
         segments += [Segment(engine, BASES[engine], code + bytes(Command())) for engine, code in programs.items()]
         writer = {op.output: (number,) for number, op in enumerate(network.ops)}
-        tiles = tile_table(TensorPlace(t, "data", at[t.name], lowered.layouts[t.name], "tensor", writer.get(t.name, ()))
-                           for t in network.tensors.values())
+        kept = kept_buffers(lowered.buffers, placement, lowered.schedule)
+        tiles = tile_table(TensorPlace(t, "data", at[t.name], lowered.layouts[t.name], "tensor", writer.get(t.name, ()),
+                                       t.name in kept) for t in network.tensors.values())
         return Image(tuple(segments), tiles=tiles, schedule={"tasks": lowered.schedule.as_dicts()})
 
 
