@@ -41,6 +41,7 @@ __all__ = [
     "read_runnable",
     "read_source",
     "seal",
+    "steps_of",
 ]
 
 ELF_MAGIC = b"\x7fELF"
@@ -156,6 +157,11 @@ def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
         )
         for step in steps
     )  # fmt: skip
+
+
+def steps_of(compiled: Compiled) -> tuple[Step, ...]:
+    """The layers of a compiled network, in the order in which they are complete."""
+    return _steps(compiled.image.schedule, compiled.network)
 
 
 def _steps_of_tasks(tasks: list[dict[str, Any]]) -> tuple[Step, ...]:
