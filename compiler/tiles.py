@@ -74,7 +74,8 @@ def _places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
             c, h, w = entry["shape"]
             out[name] = TensorPlace(
                 Tensor(name, (c, h, w), kind), entry["memory"], entry["address"], Layout.from_dict(entry["layout"]),
-                entry["role"], tuple(entry["lists"]), bool(entry["kept"]), tuple(tuple(p) for p in entry.get("pieces", ())),
+                entry["role"], tuple(entry["lists"]), bool(entry["kept"]),
+                tuple(tuple(p) for p in entry.get("pieces", ())),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ImageError(f"the tile table's entry of tensor {name!r} is damaged ({error!r})") from error

@@ -71,7 +71,8 @@ def test_memory_and_what_was_written_are_both_compared(network, reference, tenso
     written, there = (right ^ 3, right) if spoilt == "tensors" else (right, right ^ 3)
     assert first.got == there and first.note == f"in memory, but {written} was written"
     getattr(got[1], spoilt)[tensor][:] = 99
-    assert "memory holds something else than was written in" in compare_frames(network, reference, tuple(got)).first.note
+    note = compare_frames(network, reference, tuple(got)).first.note
+    assert "memory holds something else than was written in" in note
 
 
 def test_an_output_that_was_not_read_from_memory_is_wrong(network, reference):

@@ -52,7 +52,7 @@ def test_an_image_that_does_not_say_it_is_refused():
     image = compile_digits().image
     table = {name: {key: v for key, v in entry.items() if key != "kept"}
              for name, entry in image.tiles["tensors"].items()}
-    with pytest.raises(ImageError, match="kept.*compile it again"):
+    with pytest.raises(ImageError, match=r"kept.*compile it again"):
         places(Image(image.segments, tiles={"tensors": table}))
 
 

@@ -17,15 +17,15 @@ from nncosim.hdl.j3dai.regs import L2_BASE, TRANSFER_COUNTERS
 from nncosim.tb.backend import Interval
 
 __all__ = [
-    "Completion", "Place", "capture", "intervals", "kept_places", "named_transfers", "pack_input", "places", "poison_kept",
-    "read_back",
+    "Completion", "Place", "capture", "intervals", "kept_places", "named_transfers", "pack_input", "places",
+    "poison_kept", "read_back",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies in L2, as what, in which lists of a frame it is written (none for an input), and whether it is
-    still there when the frame has ended."""
+    """Where a tensor lies in L2, as what, in which lists of a frame it is written (none for an input), and whether it
+    is still there when the frame has ended."""
 
     name: str
     word: int

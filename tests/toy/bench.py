@@ -115,9 +115,9 @@ class ToyBench:
             tensors: dict[str, np.ndarray] = {}
 
             def watch(task: int, into=tensors) -> None:
-                into |= machine.held(places, lambda place: task in place.written_by)
+                into |= machine.held(places, lambda place, ended=task: ended in place.written_by)
 
-            for place in (p for p in places.values() if p.kept and p.written_by):
+            for place in (place for place in places.values() if place.kept and place.written_by):
                 machine.memory[place.address:][:place.size] ^= 255  # nothing is left of the inference before
             for name, array in frame.items():
                 data = np.frombuffer(to_bytes(array, places[name].layout), np.uint8)
