@@ -38,9 +38,9 @@ class Compiled:
         return self.placement.table
 
     @property
-    def predicted_cycles(self) -> int:
+    def iss_cycles(self) -> int:
         """By the back end's cycle model of the linked image, where it has one; else by the schedule's tasks."""
-        return int(self.image.schedule.get("predicted_cycles", self.lowered.schedule.cycles))
+        return int(self.image.schedule.get("iss_cycles", self.lowered.schedule.cycles))
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,9 +68,9 @@ def compile_fused(network: Network, fusion: str = "cost", platform: J3dai = PLAT
 
 def gains(fused: Compiled, apart: Compiled) -> list[tuple[str, tuple[str, ...], int, int]]:
     """(group, members, its predicted cycles, those of its members as layers of their own), in order."""
-    alone = {step["name"]: int(step["predicted_cycles"]) for step in apart.image.schedule["steps"]}
+    alone = {step["name"]: int(step["iss_cycles"]) for step in apart.image.schedule["steps"]}
     return [
-        (step["name"], tuple(step["members"]), int(step["predicted_cycles"]), sum(alone[m] for m in step["members"]))
+        (step["name"], tuple(step["members"]), int(step["iss_cycles"]), sum(alone[m] for m in step["members"]))
         for step in fused.image.schedule["steps"]
         if len(step["members"]) > 1
     ]
@@ -91,7 +91,7 @@ def main(model: Path, settings: tuple[str, ...]) -> None:
         table.add_column(column, justify="left" if column == "group" else "right")
     for _, members, together, alone in gains(fused, apart):
         table.add_row(escape(" + ".join(members)), f"{together:,}", f"{alone:,}", f"{1 - together / alone:.1%}")
-    whole, before = fused.predicted_cycles, apart.predicted_cycles
+    whole, before = fused.iss_cycles, apart.iss_cycles
     table.add_row("network", f"{whole:,}", f"{before:,}", f"{1 - whole / before:.1%}")
     Terminal().print(table)
 

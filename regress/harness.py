@@ -79,14 +79,14 @@ class Run:
 
     def layers(self, frame: int = 0) -> list[tuple[str, int, int]]:
         """(name, predicted, measured cycles) of each layer of an inference, the first if not told otherwise."""
-        steps, key = self.compiled.image.schedule["steps"], "repeat_cycles" if frame else "predicted_cycles"
+        steps, key = self.compiled.image.schedule["steps"], "repeat_cycles" if frame else "iss_cycles"
         measured = [i.end - i.start for i in self.result.frames[frame].intervals]
         measured += [0] * (len(steps) - len(measured))
         return [(s["name"], int(s[key]), m) for s, m in zip(steps, measured, strict=True)]
 
     def _cycle_problems(self) -> list[str]:
         """Of every inference; those after the first have a prediction of their own."""
-        found = cycle_problems(self.compiled.predicted_cycles, self.cycles, self.layers())
+        found = cycle_problems(self.compiled.iss_cycles, self.cycles, self.layers())
         for number, frame in enumerate(self.result.frames[1:], 1):
             predicted = int(self.compiled.image.schedule["repeat_cycles"])
             wrong = cycle_problems(predicted, frame.cycles, self.layers(number))
@@ -175,7 +175,7 @@ def run_compiled(
     assert isinstance(platform, J3dai)
     result = run_image(
         platform, spoil(image) if spoil else image, chosen, backend, driver,
-        limit=HANG_FACTOR * compiled.predicted_cycles, seed=seed,
+        limit=HANG_FACTOR * compiled.iss_cycles, seed=seed,
     )  # fmt: skip
     expected = tuple(evaluate(compiled.network, values) for values in chosen)
     return Run(compiled, chosen, result, compare_frames(compiled.network, expected, result.frames))

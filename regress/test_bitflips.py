@@ -259,7 +259,7 @@ def disagreement(rtl: Outcome, iss: Outcome) -> str:
 def compare(name: str, seed: int, first: int, last: int, make: Maker) -> tuple[Counter[str], list[str]]:
     """Flips number `first` to `last` of a case: how they ended, and where simulator and RTL disagree."""
     compiled = compile_case(name, seed)
-    limit = HANG_FACTOR * compiled.predicted_cycles
+    limit = HANG_FACTOR * compiled.iss_cycles
     rtl = Rtl(compiled, random_inputs(compiled.network, seed), seed)
     iss = Iss(rtl)
     ends: Counter[str] = Counter()
@@ -310,7 +310,7 @@ def test_more_flips(name, seed):
 def test_a_flip_that_only_one_sees_is_a_disagreement(seed):
     """The comparison notices most flips if only the RTL gets them."""
     compiled = compile_case("conv3x3_16", seed)
-    limit = HANG_FACTOR * compiled.predicted_cycles
+    limit = HANG_FACTOR * compiled.iss_cycles
     rtl = Rtl(compiled, random_inputs(compiled.network, seed), seed)
     iss = Iss(rtl)
     healthy = iss.run(None, limit)

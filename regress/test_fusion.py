@@ -28,7 +28,7 @@ def check(compiled, backend, driver="direct", seed=1):
     run = run_compiled(compiled, backend, driver, seed=seed, frames=2)
     assert run.problems() == []
     assert {t.tensor for t in run.comparison.tensors} >= compiled.lowered.inside
-    assert run.cycles == compiled.predicted_cycles
+    assert run.cycles == compiled.iss_cycles
     return run
 
 
@@ -72,7 +72,7 @@ def test_fusing_by_cost_is_not_slower():
     fused, apart = compile_fused(network), compile_fused(network, "off")
     found = gains(fused, apart)
     assert found and sum(together for _, _, together, _ in found) < sum(alone for *_, alone in found)
-    assert fused.predicted_cycles < apart.predicted_cycles
+    assert fused.iss_cycles < apart.iss_cycles
     assert fused.image.schedule["macs"] == apart.image.schedule["macs"]
 
 

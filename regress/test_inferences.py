@@ -26,8 +26,8 @@ def test_every_inference_is_predicted_to_the_cycle(backend, driver):
     run = digits(backend, driver)
     assert run.problems() == []
     schedule = run.compiled.image.schedule
-    assert schedule["repeat_cycles"] != schedule["predicted_cycles"]
-    assert [frame.cycles for frame in run.result.frames] == [schedule["predicted_cycles"]] + [
+    assert schedule["repeat_cycles"] != schedule["iss_cycles"]
+    assert [frame.cycles for frame in run.result.frames] == [schedule["iss_cycles"]] + [
         schedule["repeat_cycles"]
     ] * 3
     for number in range(len(IMAGES)):

@@ -80,7 +80,7 @@ def readings() -> tuple[npt.NDArray[np.int64], list[int], npt.NDArray[np.int64],
         words = model.memory(host_memory_path("dmem"), np.uint8).reshape(-1).view("<u4")
         words = words[AT // 4 :][: len(ENGINES) * len(Counter)]
         before = words.copy()  # poison
-        model.run_until("lists_done", 1, 4 * compiled.predicted_cycles)
+        model.run_until("lists_done", 1, 4 * compiled.iss_cycles)
         while not model.frames_done:
             counters = split_counters(PLATFORM, model.probe_counters)
             wires.append([[counters[name][kind.name.lower()] for kind in Counter] for name in names])

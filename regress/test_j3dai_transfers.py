@@ -222,7 +222,7 @@ def test_the_host_reads_them(monkeypatch):
         model.frame = 1
         model.tick()
         model.frame = 0
-        model.run_until("frames_done", 1, 10 * compiled.predicted_cycles)
+        model.run_until("frames_done", 1, 10 * compiled.iss_cycles)
         memory = model.memory(host_memory_path("dmem"), np.uint8).reshape(-1).view("<u4")
         count = len(Transfer) * len(TransferCounter)
         stored = [int(word) for word in memory[host_counters.AT // 4 :][:count]]

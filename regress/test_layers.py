@@ -127,6 +127,6 @@ def test_counters_that_do_not_add_up_are_named(seed):
 def test_a_hang_is_named(seed):
     """A run past its limit stops and says who waits for whom."""
     compiled = compile_case("conv3x3_16", seed)
-    schedule = {**compiled.image.schedule, "predicted_cycles": 50}
+    schedule = {**compiled.image.schedule, "iss_cycles": 50}
     tight = replace(compiled, image=replace(compiled.image, schedule=schedule))
     assert run_compiled(tight, "iss", seed=seed).problems()[0].startswith("hang: ")

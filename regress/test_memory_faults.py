@@ -27,7 +27,7 @@ def verdict(run):
     """What `nncosim run` would say."""
     compiled = run.compiled
     made = report.build_report(
-        compiled.network, PLATFORM, steps_of(compiled), compiled.predicted_cycles, run.result, run.comparison,
+        compiled.network, PLATFORM, steps_of(compiled), compiled.iss_cycles, run.result, run.comparison,
         repeat_cycles=compiled.image.schedule["repeat_cycles"], model="digits", settings={}, seed=1, input="",
         wall_seconds={}, versions={}, hashes={})  # fmt: skip
     return made.verdict

@@ -151,7 +151,7 @@ def check(indices: range, seed: int, backend: str, test: str) -> None:
             # A handful of values may lie at an end by chance.
             problems += [f"{share:.1%} saturated"] if share > MAY_SATURATE + 4 / elements else []
         found += [f"layer {index} ({text}): {problem}" for problem in problems]
-        worst = max(worst, abs(run.cycles / run.compiled.predicted_cycles - 1))
+        worst = max(worst, abs(run.cycles / run.compiled.iss_cycles - 1))
     print(f"{len(indices)} layers on {backend}, prediction off by {worst:.2%} at most")
     again = command("regress/test_random_layers.py", test, backend, "direct", seed)
     assert not found, "\n".join([f"seed {seed}", *found, f"repeat with: {again}"])

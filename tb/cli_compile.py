@@ -43,13 +43,13 @@ def _print_program(console: Console, program: Program) -> None:
         table.add_column(column, justify="right" if column in ("MACs", "predicted", "MAC/cycle") else "left")
     for step in program.schedule:
         count = sum(macs[op] for op in step.ops)
-        rate = count / step.predicted_cycles if step.predicted_cycles else 0.0
+        rate = count / step.iss_cycles if step.iss_cycles else 0.0
         what = " + ".join(names[op] for op in step.ops)
-        table.add_row(escape(step.name), what, step.engine, f"{count:,}", f"{step.predicted_cycles:,}", f"{rate:,.1f}")
+        table.add_row(escape(step.name), what, step.engine, f"{count:,}", f"{step.iss_cycles:,}", f"{rate:,.1f}")
     console.print(table, "")
     total = sum(macs.values())
-    console.print(f"predicted: {program.predicted_cycles:,} cycles for {total:,} MACs, "
-                  f"{total / max(program.predicted_cycles, 1):,.1f} MAC/cycle")  # fmt: skip
+    console.print(f"predicted: {program.iss_cycles:,} cycles for {total:,} MACs, "
+                  f"{total / max(program.iss_cycles, 1):,.1f} MAC/cycle")  # fmt: skip
 
 
 @click.command("compile")
@@ -71,7 +71,7 @@ def compile_command(
     for name, data in program.files.items():
         console.print(f"{escape(str(out / name))}  {len(data):,} bytes", soft_wrap=True)
     write_json({
-        "model": model.name, "platform": platform.name, "predicted_cycles": program.predicted_cycles,
+        "model": model.name, "platform": platform.name, "iss_cycles": program.iss_cycles,
         "files": {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in program.files.items()},
         "hashes": {"image": sha256(program.image), "model": program.model_hash},
     }, json_file)  # fmt: skip
@@ -85,7 +85,7 @@ def _check_json(model: Path, platform: Platform, network: Network, result: Check
         "macs": sum(macs_of(network, op) for op in network.ops), "layers": len(network.ops),
         "requantization": requantization_of(network).to_json(),
         "memory": [{**vars(use), "free": use.free} for use in result.memory],
-        "predicted_cycles": result.compiled.predicted_cycles if result.compiled else None,
+        "iss_cycles": result.compiled.iss_cycles if result.compiled else None,
     }  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def _print_fit(console: Console, network: Network, platform: Platform, result: C
         f"{len(network.ops)} layers, requantization exact in {proof.exact_layers} of {proof.layers}"
         + (f" (not in {escape(', '.join(proof.inexact))}: within {proof.max_lsb} LSB)" if proof.inexact else "")
     )
-    console.print(f"[green]fits {platform.name}[/]; predicted {result.compiled.predicted_cycles:,} cycles")
+    console.print(f"[green]fits {platform.name}[/]; predicted {result.compiled.iss_cycles:,} cycles")
 
 
 @click.command("check")

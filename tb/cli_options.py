@@ -70,7 +70,7 @@ def _checked_out(context: click.Context, parameter: click.Parameter, path: Path 
 
 
 RESULTS = (
-    "image.elf", "listing.txt", "memory.txt", "outputs.npz", "prediction.json", "report.html", "report.json",
+    "image.elf", "listing.txt", "memory.txt", "outputs.npz", "cycles.json", "report.html", "report.json",
     "schedule.json", "schedule.txt", "timeline.npz", "timeline.trace.json",
 )  # fmt: skip
 """Names of the files that `run`, `compile` and `report` write to a folder."""

@@ -63,7 +63,7 @@ class Program:
     """What a bench runs, and what its result is held against.
 
     `network`: proved. `schedule`: the layers in the order of completion. `files`: name to contents, for --out.
-    `predicted_cycles`: of the first inference; `repeat_cycles`: of each one after it, None: as the first.
+    `iss_cycles`: of the first inference; `repeat_cycles`: of each one after it, None: as the first.
     `memory`: the compiler's memory table; empty of an image compiled before.
     """
 
@@ -72,7 +72,7 @@ class Program:
     network: Network
     image: bytes
     schedule: tuple[Step, ...]
-    predicted_cycles: int
+    iss_cycles: int
     model_hash: str
     repeat_cycles: int | None = None
     compile_seconds: float = 0.0
@@ -153,7 +153,7 @@ def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
             step["name"],
             tuple(step.get("members") or (writer[tensor] for tensor in step["writes"] if tensor in writer)),
             step["engine"],
-            int(step["predicted_cycles"]), step.get("repeat_cycles"),
+            int(step["iss_cycles"]), step.get("repeat_cycles"),
         )
         for step in steps
     )  # fmt: skip
@@ -185,7 +185,7 @@ def _steps_of_tasks(tasks: list[dict[str, Any]]) -> tuple[Step, ...]:
 
 def _program(source: Path, image: Image, network: Network, model_hash: str, raw: bytes, **facts: Any) -> Program:
     steps = _steps(image.schedule, network)
-    predicted = int(image.schedule.get("predicted_cycles", sum(step.predicted_cycles for step in steps)))
+    predicted = int(image.schedule.get("iss_cycles", sum(step.iss_cycles for step in steps)))
     platform = image.schedule[ORIGIN]["platform"]
     repeat = image.schedule.get("repeat_cycles")
     return Program(source, platform, network, raw, steps, predicted, model_hash, repeat, **facts)
@@ -242,16 +242,16 @@ def seal(image: Image) -> Image:
 
 def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
     prediction = {
-        "model": program.source.name, "platform": program.platform_name, "predicted_cycles": program.predicted_cycles,
+        "model": program.source.name, "platform": program.platform_name, "iss_cycles": program.iss_cycles,
         "repeat_cycles": program.repeat_cycles, "image_sha256": sha256(program.image),
-        "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "predicted_cycles": s.predicted_cycles}
+        "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "iss_cycles": s.iss_cycles}
                    for s in program.schedule],
     }  # fmt: skip
     return {
         "image.elf": program.image,
         "listing.txt": text_bytes(printable(listing(compiled))),
         "memory.txt": text_bytes(printable(memory_map(compiled))),
-        "prediction.json": (json.dumps(prediction, indent=2) + "\n").encode(),
+        "cycles.json": (json.dumps(prediction, indent=2) + "\n").encode(),
         **{name: text_bytes(printable(text)) for name, text in compiled.lowered.notes.get("files", {}).items()},
     }
 

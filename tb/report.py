@@ -48,12 +48,12 @@ class Step:
     name: str
     ops: tuple[str, ...]
     engine: str
-    predicted_cycles: int
+    iss_cycles: int
     repeat_cycles: int | None = None
 
-    def predicted(self, frame: int) -> int:
+    def on_iss(self, frame: int) -> int:
         """Predicted cycles in inference number `frame`, counted from 0 at reset."""
-        return self.predicted_cycles if frame == 0 or self.repeat_cycles is None else self.repeat_cycles
+        return self.iss_cycles if frame == 0 or self.repeat_cycles is None else self.repeat_cycles
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Pace:
     """What something took in one inference, and what was predicted. `cycles` None: it did not end."""
 
     cycles: int | None
-    predicted_cycles: int
+    iss_cycles: int
 
     def holds(self, share: float, cycles: int = 0) -> bool:
-        return self.cycles is not None and within(self.cycles, self.predicted_cycles, share, cycles)
+        return self.cycles is not None and within(self.cycles, self.iss_cycles, share, cycles)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Member:
 class LayerReport:
     """One schedule step. `cycles` and `counters` are None and empty if the run stopped before its end.
 
-    `cycles`, `predicted_cycles`, `counters`: in the first inference; `later`: in each inference after it.
+    `cycles`, `iss_cycles`, `counters`: in the first inference; `later`: in each inference after it.
     `counters`: engine -> category -> cycles, as the bench read them; each engine's add up to `cycles`.
     `tensors`: how many tensors were compared, `first` the first wrong element among them.
     `members`: the operators of a fused group, in order; empty where the step is one operator.
@@ -119,7 +119,7 @@ class LayerReport:
     op: str
     engine: str
     macs: int
-    predicted_cycles: int
+    iss_cycles: int
     cycles: int | None
     counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     transfers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -136,7 +136,7 @@ class LayerReport:
     @property
     def paces(self) -> tuple[Pace, ...]:
         """One an inference."""
-        return (Pace(self.cycles, self.predicted_cycles), *self.later)
+        return (Pace(self.cycles, self.iss_cycles), *self.later)
 
     @property
     def late_frames(self) -> tuple[int, ...]:
@@ -168,14 +168,14 @@ class LayerReport:
             "engine": self.engine,
             "macs": self.macs,
             "cycles": self.cycles,
-            "predicted_cycles": self.predicted_cycles,
+            "iss_cycles": self.iss_cycles,
             "mac_per_cycle": rounded(self.mac_per_cycle),
             "bit_exact": self.exact,
             "first_divergence": divergence_json(self.first),
             "requantization": self.requantization,
             "in_time": self.in_time,
             "frames": [pace.cycles for pace in self.paces],
-            "predicted_frames": [pace.predicted_cycles for pace in self.paces],
+            "iss_frames": [pace.iss_cycles for pace in self.paces],
             "counters": {engine: dict(c) for engine, c in self.counters.items()},
             "transfers": {kind: dict(c) for kind, c in self.transfers.items()},
         }
@@ -185,7 +185,7 @@ class LayerReport:
 class Report:
     """What `nncosim run` prints and writes. `macs`: of the graph, for one inference.
 
-    `predicted_cycles`: of the first inference since reset; `repeat_cycles`: of each one after it, None: as the first.
+    `iss_cycles`: of the first inference since reset; `repeat_cycles`: of each one after it, None: as the first.
     """
 
     model: str
@@ -198,7 +198,7 @@ class Report:
     macs: int
     layers: tuple[LayerReport, ...]
     frame_cycles: tuple[int, ...]
-    predicted_cycles: int
+    iss_cycles: int
     comparison: Comparison
     requantization: Requantization
     diagnosis: Diagnosis | None
@@ -230,8 +230,8 @@ class Report:
     @property
     def paces(self) -> tuple[Pace, ...]:
         """Cycles and predicted cycles of every inference that ended."""
-        steady = self.predicted_cycles if self.repeat_cycles is None else self.repeat_cycles
-        return tuple(Pace(c, steady if i else self.predicted_cycles) for i, c in enumerate(self.frame_cycles))
+        steady = self.iss_cycles if self.repeat_cycles is None else self.repeat_cycles
+        return tuple(Pace(c, steady if i else self.iss_cycles) for i, c in enumerate(self.frame_cycles))
 
     @property
     def late_frames(self) -> tuple[int, ...]:
@@ -273,8 +273,8 @@ class Report:
             "macs": self.macs,
             "cycles": self.cycles,
             "frames": list(self.frame_cycles),
-            "predicted_frames": [pace.predicted_cycles for pace in self.paces],
-            "predicted_cycles": self.predicted_cycles,
+            "iss_frames": [pace.iss_cycles for pace in self.paces],
+            "iss_cycles": self.iss_cycles,
             "cycles_hold": self.cycles_hold,
             "mac_per_cycle": rounded(self.mac_per_cycle),
             "utilization": rounded(self.utilization, 6),
@@ -367,7 +367,7 @@ def _layer(
     ops = [by_name[name] for name in step.ops if name in by_name]
     found = [_interval(frame, index) for frame in frames]
     interval = found[0] if found else None
-    later = (Pace(i.end - i.start if i else None, step.predicted(n)) for n, i in enumerate(found[1:], 1))
+    later = (Pace(i.end - i.start if i else None, step.on_iss(n)) for n, i in enumerate(found[1:], 1))
     tensors = [t for op in ops for t in comparison.of_op(op.name)]
     proofs = [op.proof for op in ops if op.proof is not None]
     differing = sum(p.differing_values for p in proofs)
@@ -377,7 +377,7 @@ def _layer(
         op=" + ".join(operator_name(network, op) for op in ops) or "-",
         engine=step.engine,
         macs=sum(macs_of(network, op) for op in ops),
-        predicted_cycles=step.predicted_cycles,
+        iss_cycles=step.iss_cycles,
         cycles=interval.end - interval.start if interval else None,
         counters=interval.counters if interval else {},
         transfers=interval.transfers if interval else {},
@@ -400,7 +400,7 @@ def build_report(
     network: Network,
     platform: Platform,
     schedule: Sequence[Step],
-    predicted_cycles: int,
+    iss_cycles: int,
     result: RunResult,
     comparison: Comparison,
     *,
@@ -410,7 +410,7 @@ def build_report(
     """Put together what compiler, bench and comparison found.
 
     Args:
-        predicted_cycles, repeat_cycles: of the first inference, and of each one after it (None: as the first).
+        iss_cycles, repeat_cycles: of the first inference, and of each one after it (None: as the first).
         facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command` of `Report`.
     """
     # An inference that did not end has tensors to look at, but 0 cycles.
@@ -422,7 +422,7 @@ def build_report(
         macs=sum(macs_of(network, op) for op in network.ops),
         layers=layers_of(network, schedule, result, comparison),
         frame_cycles=tuple(frame.cycles for frame in complete),
-        predicted_cycles=predicted_cycles,
+        iss_cycles=iss_cycles,
         repeat_cycles=repeat_cycles,
         comparison=comparison,
         requantization=requantization_of(network),

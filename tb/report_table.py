@@ -64,7 +64,7 @@ def _layer_cells(layer: LayerReport) -> dict[str, str | Text]:
         "operator": escape("\n".join(member.op for member in layer.members) or layer.op),
         "engine": escape(layer.engine),
         "MACs": _number(layer.macs),
-        "predicted": _number(layer.predicted_cycles),
+        "predicted": _number(layer.iss_cycles),
         "cycles": Text(_number(layer.cycles), style="" if layer.in_time else "red"),
         "MAC/cycle": _number(layer.mac_per_cycle, 1),
         "other cycles": _others(layer),
@@ -96,8 +96,8 @@ def _totals(report: Report) -> Table:
     table.add_column("total")
     table.add_column("measured", justify="right")
     table.add_column("predicted", justify="right")
-    ideal = report.macs / report.predicted_cycles if report.predicted_cycles else None
-    table.add_row("cycles", _number(report.cycles), _number(report.predicted_cycles))
+    ideal = report.macs / report.iss_cycles if report.iss_cycles else None
+    table.add_row("cycles", _number(report.cycles), _number(report.iss_cycles))
     table.add_row("MAC/cycle", _number(report.mac_per_cycle, 1), _number(ideal, 1))
     use = report.utilization
     table.add_row(
@@ -108,10 +108,10 @@ def _totals(report: Report) -> Table:
         table.add_row(
             f"at {clock / 1e6:g} MHz",
             f"{report.cycles / clock * 1e3:.3f} ms",
-            f"{report.predicted_cycles / clock * 1e3:.3f} ms",
+            f"{report.iss_cycles / clock * 1e3:.3f} ms",
         )
     for number, pace in enumerate(report.paces[1:], 2):
-        table.add_row(f"cycles of inference {number}", _number(pace.cycles), _number(pace.predicted_cycles))
+        table.add_row(f"cycles of inference {number}", _number(pace.cycles), _number(pace.iss_cycles))
     return table
 
 
@@ -166,7 +166,7 @@ def _facts(report: Report) -> list[str]:
 def _late(what: str, paces: Sequence[Pace], frame: int) -> str:
     pace = paces[frame]
     where = f" in inference {frame + 1}" if frame else ""
-    return f"  {what}{where}: predicted {_number(pace.predicted_cycles)}, measured {_number(pace.cycles)}"
+    return f"  {what}{where}: predicted {_number(pace.iss_cycles)}, measured {_number(pace.cycles)}"
 
 
 def _explanation(report: Report) -> list[str]:

@@ -125,7 +125,7 @@ def execute(
         driver=driver,
         seed=options.seed,
         progress=progress,
-        limit_cycles=HANG_FACTOR * max(program.predicted_cycles, program.repeat_cycles or 0),
+        limit_cycles=HANG_FACTOR * max(program.iss_cycles, program.repeat_cycles or 0),
         trace=trace,
     )
 
@@ -211,7 +211,7 @@ def run_program(
         program.network,
         platform,
         program.schedule,
-        program.predicted_cycles,
+        program.iss_cycles,
         result,
         comparison,
         repeat_cycles=program.repeat_cycles,

@@ -103,7 +103,7 @@ class Row:
     """What a point gave. All figures are None where it was refused.
 
     verdict: that of the run, `REFUSED` or `DEFECT`; reason: why, if it is not "pass".
-    cycles, predicted_cycles: of the first inference. in_use_bytes: the most that ever lies in the memories that the
+    cycles, iss_cycles: of the first inference. in_use_bytes: the most that ever lies in the memories that the
     compiler places things in (J3DAI: L2). sram_bytes: all memories of the machine, every instance.
     """
 
@@ -112,7 +112,7 @@ class Row:
     verdict: str
     reason: str = ""
     cycles: int | None = None
-    predicted_cycles: int | None = None
+    iss_cycles: int | None = None
     macs: int | None = None
     mac_per_cycle: float | None = None
     utilization: float | None = None
@@ -245,7 +245,7 @@ def _row(blank: Row, program: Program, platform: Platform, report: Report) -> Ro
         verdict=report.verdict,
         reason=reason_of(report),
         cycles=report.cycles,
-        predicted_cycles=report.predicted_cycles,
+        iss_cycles=report.iss_cycles,
         macs=report.macs,
         mac_per_cycle=report.mac_per_cycle,
         utilization=report.utilization,
@@ -264,7 +264,7 @@ def reason_of(report: Report) -> str:
     if report.comparison.first is not None:
         return f"first wrong element: {report.comparison.first}"
     if report.verdict == "cycles":
-        return f"predicted {report.predicted_cycles} cycles, measured {report.cycles}"
+        return f"predicted {report.iss_cycles} cycles, measured {report.cycles}"
     return ""
 
 

@@ -20,7 +20,7 @@ from rich.text import Text
 __all__ = ["CSV_COLUMNS", "csv_bytes", "print_sweep", "rows_json", "sweep_json"]
 
 CSV_COLUMNS = (
-    "verdict", "cycles", "predicted_cycles", "macs", "mac_per_cycle", "utilization", "in_use_bytes", "sram_bytes",
+    "verdict", "cycles", "iss_cycles", "macs", "mac_per_cycle", "utilization", "in_use_bytes", "sram_bytes",
     "exact_layers", "layers", "pareto", "confirmed_backend", "confirmed_cycles", "confirmed_verdict", "image_sha256",
     "reason",
 )  # fmt: skip
@@ -32,7 +32,7 @@ def _flat(row: Row, front: frozenset[int]) -> dict[str, Any]:
         "verdict": row.verdict,
         "reason": row.reason,
         "cycles": row.cycles,
-        "predicted_cycles": row.predicted_cycles,
+        "iss_cycles": row.iss_cycles,
         "macs": row.macs,
         "mac_per_cycle": rounded(row.mac_per_cycle),
         "utilization": rounded(row.utilization, 6),

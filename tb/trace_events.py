@@ -24,7 +24,7 @@ TRACE = "timeline.trace.json"
 
 _PROCESS = 1
 _LAYERS = 1  # thread of the layers; the engines follow
-_FACTS = ("op", "engine", "macs", "mac_per_cycle", "predicted_cycles", "bit_exact")
+_FACTS = ("op", "engine", "macs", "mac_per_cycle", "iss_cycles", "bit_exact")
 _QUIET = ("idle", "control", "sleep")
 """Kinds that are not written: nothing happened, or the few cycles between two spans."""
 _FIRST_RATE = 0.001

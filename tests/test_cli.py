@@ -50,7 +50,7 @@ def test_run_prints_and_writes_everything(command, tmp_path):
                                 "--json", tmp_path / "r.json", "--set", "lanes=32")  # fmt: skip
     assert status == 0 and err == ""
     assert "PASS" in text and "branch" in text and "bit-exact" in text and "MAC/cycle" in text
-    names = {"image.elf", "listing.txt", "memory.txt", "outputs.npz", "prediction.json", "report.json", "timeline.npz"}
+    names = {"image.elf", "listing.txt", "memory.txt", "outputs.npz", "cycles.json", "report.json", "timeline.npz"}
     assert {p.name for p in out.iterdir()} == names
     assert [p.name for p in out.parent.iterdir()] == ["out"], "a temporary folder was left"
     report = json.loads((out / "report.json").read_text())
@@ -345,7 +345,7 @@ def test_a_defect_of_our_own_is_not_called_the_users(command, monkeypatch):
 def test_compile_gives_the_same_bytes_again(command, folder, tmp_path):
     assert command("compile", "m.onnx", "--platform", "toy", "--out", tmp_path / "d")[0] == 0
     first, second = ({p.name: p.read_bytes() for p in d.iterdir()} for d in (folder / "c", tmp_path / "d"))
-    assert first == second and set(first) == {"image.elf", "listing.txt", "memory.txt", "prediction.json"}
+    assert first == second and set(first) == {"image.elf", "listing.txt", "memory.txt", "cycles.json"}
 
 
 def test_evaluate_counts_and_agrees_with_the_executor(command, tmp_path):

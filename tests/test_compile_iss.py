@@ -29,7 +29,7 @@ def run(network, platform=PLATFORM, frames=2, spoil=None):
         inputs = random_inputs(network, SEED + frame)
         for name, value in inputs.items():
             put(machine, places[name], value)
-        results.append(machine.run_frame(20_000 + 4 * compiled.predicted_cycles))
+        results.append(machine.run_frame(20_000 + 4 * compiled.iss_cycles))
         assert results[-1].diagnosis is None, results[-1].diagnosis
         expected = evaluate(compiled.network, inputs)
         wrong += [name for name in network.outputs if not np.array_equal(get(machine, places[name]), expected[name])]

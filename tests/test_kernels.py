@@ -150,7 +150,7 @@ def test_cost_bounds_hold(c):
             found, _ = backend.candidates(ops[member], compiled.network, PLATFORM)
             costs.append(min((candidate.cost for candidate in found), key=lambda cost: cost.best))
             assert isinstance(costs[-1], Cost)
-        assert sum(c.lower for c in costs) <= step["predicted_cycles"] <= sum(c.upper for c in costs)
+        assert sum(c.lower for c in costs) <= step["iss_cycles"] <= sum(c.upper for c in costs)
 
 
 def test_concat_selects_channels():

@@ -20,10 +20,10 @@ from small_network import small_network
 
 JSON_KEYS = {
     "model", "platform", "backend", "driver", "verdict", "bit_exact", "first_divergence", "seed", "macs", "cycles",
-    "predicted_cycles", "mac_per_cycle", "utilization", "requantization", "wall_seconds", "layers", "versions",
+    "iss_cycles", "mac_per_cycle", "utilization", "requantization", "wall_seconds", "layers", "versions",
     "hashes",
 }  # fmt: skip
-LAYER_KEYS = {"name", "op", "engine", "macs", "cycles", "predicted_cycles", "counters"}
+LAYER_KEYS = {"name", "op", "engine", "macs", "cycles", "iss_cycles", "counters"}
 CONV_MACS = 2 * 2 * 3 * 3 * 4 * 4
 STEPS = (
     Step("conv", ("conv",), "unit", 1000),
@@ -157,7 +157,7 @@ def test_every_inference_is_judged(second, verdict, named):
     assert report.verdict == verdict
     assert named in text_of(report)
     data = report.to_json()
-    assert data["frames"] == [6300, ends[-1]] and data["predicted_frames"] == [6300, 6240]
+    assert data["frames"] == [6300, ends[-1]] and data["iss_frames"] == [6300, 6240]
     assert data["layers"][2]["in_time"] is (second[2] == 300) and data["layers"][2]["frames"] == [300, second[2]]
 
 

@@ -47,7 +47,7 @@ def test_every_bit_and_cycle_is_right(program, seed):
     assert report.verdict == "pass", report.comparison.first
     assert len(report.comparison.tensors) == 4 and report.backend == "python" and report.driver is None
     assert report.comparison.from_memory >= 1 and len(report.comparison.inputs) >= 1
-    assert sum(layer.cycles for layer in report.layers) == report.cycles == program.predicted_cycles
+    assert sum(layer.cycles for layer in report.layers) == report.cycles == program.iss_cycles
 
 
 def test_outputs_equal_the_models_own_executor(program, model):
@@ -88,7 +88,7 @@ def test_tensors_of_four_bits_are_packed(program):
 def test_the_image_alone_gives_the_same_run(program, tmp_path):
     loaded, platform, _ = load_image(tmp_path / "i.elf", program.image)
     first, second = run(program, seed=3), run_program(loaded, platform, {}, RunOptions(seed=3))
-    assert second.report.verdict == "pass" and second.report.predicted_cycles == first.report.predicted_cycles
+    assert second.report.verdict == "pass" and second.report.iss_cycles == first.report.iss_cycles
     assert first.files["outputs.npz"] == second.files["outputs.npz"]
 
 
@@ -97,7 +97,7 @@ def test_another_size_of_the_platform(model):
     program = compile_model(model, model.read_bytes(), wide, {"lanes": 64})
     report = run_program(program, wide, {"lanes": 64}, RunOptions()).report
     assert report.verdict == "pass"
-    assert report.predicted_cycles < compile_model(model, model.read_bytes(), toy.TOY, {}).predicted_cycles
+    assert report.iss_cycles < compile_model(model, model.read_bytes(), toy.TOY, {}).iss_cycles
 
 
 def test_two_inferences_back_to_back(program, tmp_path):

@@ -82,7 +82,7 @@ def schedule_section(
             "onnx_nodes": [node for op in layer.ops for node in op.onnx_nodes],
             "members": [op.name for op in layer.ops], "inside": list(layer.inside),
             "engine": "cluster", "macs": sum(nest.macs for nest in layer.code.plan.nests),
-            "predicted_cycles": cycles[i], "repeat_cycles": repeat[i], "index": i,
+            "iss_cycles": cycles[i], "repeat_cycles": repeat[i], "index": i,
             "writes": [layer.output], "reads": list(layer.inputs), "clusters": layer.clusters,
             "program_counter": layer.program_counter,
             "list": placement.address[layer.list_buffer] // platform.word_bytes,
@@ -96,7 +96,7 @@ def schedule_section(
         "inputs": list(network.inputs), "outputs": list(network.outputs),
         "onnx_shapes": {name: list(shape) for name, shape in network.onnx_shapes.items()},
         "steps": steps, "tasks": tasks.as_dicts(), "macs": sum(s["macs"] for s in steps),
-        "predicted_cycles": sum(cycles), "repeat_cycles": sum(repeat),
+        "iss_cycles": sum(cycles), "repeat_cycles": sum(repeat),
         "memory": [
             {"memory": u.memory, "bytes": u.size, "peak": u.peak, "by_kind": u.by_kind} for u in placement.table
         ],

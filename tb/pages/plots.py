@@ -154,7 +154,7 @@ def bars_plot(run: Run) -> Any:
     """Predicted and measured cycles of each layer."""
     names, layers = _names(run), run.layers
     measured = [layer["cycles"] or 0 for layer in layers]
-    predicted = [layer["predicted_cycles"] for layer in layers]
+    predicted = [layer["iss_cycles"] for layer in layers]
     change = [f"{m / p - 1:+.2%}" if m and p else "-" for m, p in zip(measured, predicted, strict=True)]
     source = ColumnDataSource({
         "name": names, "layer": [layer["name"] for layer in layers], "op": [layer["op"] for layer in layers],
