@@ -53,11 +53,11 @@ def test_a_late_layer_of_a_later_inference_fails_the_run(program):
         assert run(planted, 1).report.verdict == "pass"  # nothing is wrong with the first
         report = run(planted, 3).report
         assert report.verdict == "cycles"
-        assert [(late.name, late.late_frames) for late in report.late_layers] == [(step.name, (1, 2))]
+        assert [(late.what, late.frame) for late in report.late] == [(f"layer {step.name}", n) for n in (1, 2)]
 
 
 def test_a_late_total_of_a_later_inference_fails_the_run(program):
     planted = replace(program, repeat_cycles=program.repeat_cycles * 103 // 100)
     assert run(planted, 1).report.verdict == "pass"
     report = run(planted, 2).report
-    assert report.verdict == "cycles" and report.late_frames == (1,) and report.late_layers == ()
+    assert report.verdict == "cycles" and [(late.what, late.frame) for late in report.late] == [("total", 1)]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `nncosim` command.
 
-Exit status: 0 all bits and cycles hold; 1 a mismatch, a hang, or cycles not as predicted; 2 bad input or an
+Exit status: 0 all bits and cycles hold; 1 a mismatch, a hang, or cycles other than the ISS's; 2 bad input or an
 unsupported model, or output that cannot be written, with one message on stderr; 3 a defect of nncosim itself, with its
 traceback; 130 interrupted. Where the reader of a pipe left early: 1, without a word, as is usual with click.
 """
@@ -26,7 +26,7 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED = 0, 1, 2, 3
 # Each subcommand's module is imported when it is called: ONNX and the solvers take seconds to load.
 COMMANDS = {
     "run": ("nncosim.tb.cli_run", "Compile a model, run it on a platform, check every bit and every cycle."),
-    "compile": ("nncosim.tb.cli_compile", "Compile a model: image, listing, memory map, predicted cycles."),
+    "compile": ("nncosim.tb.cli_compile", "Compile a model: image, listing, memory map, cycles."),
     "check": ("nncosim.tb.cli_compile", "Is a model supported, does it fit, and if not, what to change?"),
     "evaluate": ("nncosim.tb.cli_evaluate", "Accuracy on labelled data, or comparison with the qonnx executor."),
     "report": ("nncosim.tb.cli_report", "Pictures of a run: one HTML page, and a timeline for Perfetto."),

@@ -39,17 +39,23 @@ def _print_program(console: Console, program: Program) -> None:
     macs = {op.name: macs_of(program.network, op) for op in program.network.ops}
     names = {op.name: operator_name(program.network, op) for op in program.network.ops}
     table = plain_table()
-    for column in ("layer", "operator", "engine", "MACs", "predicted", "MAC/cycle"):
-        table.add_column(column, justify="right" if column in ("MACs", "predicted", "MAC/cycle") else "left")
+    for column in ("layer", "operator", "engine", "MACs", "estimated", "iss", "MAC/cycle"):
+        table.add_column(column, justify="left" if column in ("layer", "operator", "engine") else "right")
     for step in program.schedule:
         count = sum(macs[op] for op in step.ops)
         rate = count / step.iss_cycles if step.iss_cycles else 0.0
         what = " + ".join(names[op] for op in step.ops)
-        table.add_row(escape(step.name), what, step.engine, f"{count:,}", f"{step.iss_cycles:,}", f"{rate:,.1f}")
+        cells = [step.name, what, step.engine, f"{count:,}", _cycles(step.estimated_cycles), f"{step.iss_cycles:,}"]
+        table.add_row(*map(escape, cells), f"{rate:,.1f}")
     console.print(table, "")
     total = sum(macs.values())
-    console.print(f"predicted: {program.iss_cycles:,} cycles for {total:,} MACs, "
-                  f"{total / max(program.iss_cycles, 1):,.1f} MAC/cycle")  # fmt: skip
+    console.print(f"on the ISS: {program.iss_cycles:,} cycles for {total:,} MACs, "
+                  f"{total / max(program.iss_cycles, 1):,.1f} MAC/cycle; estimated before linking: "
+                  f"{_cycles(program.estimated_cycles)}")  # fmt: skip
+
+
+def _cycles(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
 
 
 @click.command("compile")
@@ -60,7 +66,7 @@ def _print_program(console: Console, program: Program) -> None:
 def compile_command(
     model: Path, platform_name: str | None, settings: tuple[str, ...], out: Path, json_file: Path | None
 ) -> int:
-    """Write the image, its listing, the memory map and the predicted cycles to --out."""
+    """Write the image, its listing, the memory map, and the cycles estimated and on the ISS, to --out."""
     check_outputs({"the model": model}, json_file=json_file, out=out)
     platform, overrides = resolve_platform(platform_name, settings)
     with progress() as say:
@@ -72,6 +78,7 @@ def compile_command(
         console.print(f"{escape(str(out / name))}  {len(data):,} bytes", soft_wrap=True)
     write_json({
         "model": model.name, "platform": platform.name, "iss_cycles": program.iss_cycles,
+        "estimated_cycles": program.estimated_cycles,
         "files": {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in program.files.items()},
         "hashes": {"image": sha256(program.image), "model": program.model_hash},
     }, json_file)  # fmt: skip
@@ -122,7 +129,7 @@ def _print_fit(console: Console, network: Network, platform: Platform, result: C
         f"{len(network.ops)} layers, requantization exact in {proof.exact_layers} of {proof.layers}"
         + (f" (not in {escape(', '.join(proof.inexact))}: within {proof.max_lsb} LSB)" if proof.inexact else "")
     )
-    console.print(f"[green]fits {platform.name}[/]; predicted {result.compiled.iss_cycles:,} cycles")
+    console.print(f"[green]fits {platform.name}[/]; {result.compiled.iss_cycles:,} cycles on the ISS")
 
 
 @click.command("check")

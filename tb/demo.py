@@ -56,7 +56,7 @@ def demo(out: Path, arguments: list[str], index: int = INDEX) -> int:
     click.echo(f"\n{drawing(image)}\n")
     digit = int(np.argmax(scores)) if scores.size else None
     click.echo(f"test image {index}: the accelerator says {digit}, the label is {label}")
-    click.echo(printable(f"image, listing, memory map, prediction, outputs and report: {out}"))
+    click.echo(printable(f"image, listing, memory map, cycles, outputs and report: {out}"))
     return status if digit == label else max(status, 1)
 
 

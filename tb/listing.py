@@ -65,7 +65,7 @@ def listing(compiled: Compiled) -> str:
     image = compiled.image
     lines = [f"; {compiled.network.name} for {compiled.platform.name}, entry {image.entry:#010x}", "", "; segments"]
     lines += [f"{s.address:#010x} {len(s.data):9}  {s.memory}" for s in image.segments]
-    lines += ["", "; tasks: engine, predicted cycles, name, after"]
+    lines += ["", "; tasks: engine, cycles, name, after"]
     for task in compiled.lowered.schedule.tasks:
         after = f" after {', '.join(task.after)}" if task.after else ""
         lines.append(f"{task.engine:12} {task.cost.best:9}  {task.name}{after}")

@@ -63,7 +63,7 @@ class Program:
     """What a bench runs, and what its result is held against.
 
     `network`: proved. `schedule`: the layers in the order of completion. `files`: name to contents, for --out.
-    `iss_cycles`: of the first inference; `repeat_cycles`: of each one after it, None: as the first.
+    `iss_cycles`: of the first inference; `repeat_cycles`: of each one after it, None: as the first (see `Step`).
     `memory`: the compiler's memory table; empty of an image compiled before.
     """
 
@@ -79,6 +79,12 @@ class Program:
     from_image: bool = False
     memory: tuple[MemoryUse, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def estimated_cycles(self) -> int | None:
+        """Of an inference, by the planner alone; None where the image does not say."""
+        known = [step.estimated_cycles for step in self.schedule if step.estimated_cycles is not None]
+        return sum(known) if len(known) == len(self.schedule) else None
 
 
 def read_source(path: Path) -> bytes:
@@ -153,7 +159,7 @@ def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
             step["name"],
             tuple(step.get("members") or (writer[tensor] for tensor in step["writes"] if tensor in writer)),
             step["engine"],
-            int(step["iss_cycles"]), step.get("repeat_cycles"),
+            int(step["iss_cycles"]), step.get("repeat_cycles"), step.get("estimated_cycles"),
         )
         for step in steps
     )  # fmt: skip
@@ -178,17 +184,17 @@ def _steps_of_tasks(tasks: list[dict[str, Any]]) -> tuple[Step, ...]:
     for name in order:
         end = max(ends[task["name"]] for task in layers[name])
         engines = "+".join(dict.fromkeys(task["engine"] for task in layers[name]))
-        steps.append(Step(name, (name,), engines, end - before))
+        steps.append(Step(name, (name,), engines, end - before, estimated_cycles=end - before))
         before = end
     return tuple(steps)
 
 
 def _program(source: Path, image: Image, network: Network, model_hash: str, raw: bytes, **facts: Any) -> Program:
     steps = _steps(image.schedule, network)
-    predicted = int(image.schedule.get("iss_cycles", sum(step.iss_cycles for step in steps)))
+    cycles = int(image.schedule.get("iss_cycles", sum(step.iss_cycles for step in steps)))
     platform = image.schedule[ORIGIN]["platform"]
     repeat = image.schedule.get("repeat_cycles")
-    return Program(source, platform, network, raw, steps, predicted, model_hash, repeat, **facts)
+    return Program(source, platform, network, raw, steps, cycles, model_hash, repeat, **facts)
 
 
 def compile_model(
@@ -241,17 +247,19 @@ def seal(image: Image) -> Image:
 
 
 def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
-    prediction = {
+    cycles = {
         "model": program.source.name, "platform": program.platform_name, "iss_cycles": program.iss_cycles,
+        "estimated_cycles": program.estimated_cycles,
         "repeat_cycles": program.repeat_cycles, "image_sha256": sha256(program.image),
-        "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "iss_cycles": s.iss_cycles}
+        "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "iss_cycles": s.iss_cycles,
+                    "estimated_cycles": s.estimated_cycles}
                    for s in program.schedule],
     }  # fmt: skip
     return {
         "image.elf": program.image,
         "listing.txt": text_bytes(printable(listing(compiled))),
         "memory.txt": text_bytes(printable(memory_map(compiled))),
-        "cycles.json": (json.dumps(prediction, indent=2) + "\n").encode(),
+        "cycles.json": (json.dumps(cycles, indent=2) + "\n").encode(),
         **{name: text_bytes(printable(text)) for name, text in compiled.lowered.notes.get("files", {}).items()},
     }
 

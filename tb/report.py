@@ -11,15 +11,12 @@ from nncosim.compiler.ir import Conv, Network, Op, Pool
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.compare import Comparison, Divergence
+from nncosim.tb.pace import Late, Pace, deviation, late
 from nncosim.tb.published import published_json
 
 __all__ = [
-    "LAYER_CYCLES",
-    "LAYER_SHARE",
-    "TOTAL_SHARE",
     "LayerReport",
     "Member",
-    "Pace",
     "Report",
     "Requantization",
     "Step",
@@ -28,21 +25,15 @@ __all__ = [
     "macs_of",
     "operator_name",
     "requantization_of",
-    "within",
 ]
-
-TOTAL_SHARE = 0.02
-"""A run's cycles lie within this share of the prediction, or the verdict is "cycles"."""
-LAYER_SHARE = 0.05
-LAYER_CYCLES = 100
-"""A layer's cycles lie within `LAYER_SHARE` of the prediction, or within `LAYER_CYCLES` of it."""
-
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the image's schedule: the operators it completes, where, and its predicted cycles.
+    """One step of the image's schedule: the operators it completes, where, and what is known of its cycles before.
 
-    `repeat_cycles`: of inferences after the first since reset; None: as the first.
+    `iss_cycles`: in the first inference since reset, `repeat_cycles` (None: the same) in later ones: on the platform's
+        simulator, which runs the linked image; where it has none, by the kernels' cycle models.
+    `estimated_cycles`: by the planner alone, before there was an image; None where the image does not say.
     """
 
     name: str
@@ -50,21 +41,11 @@ class Step:
     engine: str
     iss_cycles: int
     repeat_cycles: int | None = None
+    estimated_cycles: int | None = None
 
     def on_iss(self, frame: int) -> int:
-        """Predicted cycles in inference number `frame`, counted from 0 at reset."""
+        """Cycles in inference number `frame`, counted from 0 at reset."""
         return self.iss_cycles if frame == 0 or self.repeat_cycles is None else self.repeat_cycles
-
-
-@dataclass(frozen=True)
-class Pace:
-    """What something took in one inference, and what was predicted. `cycles` None: it did not end."""
-
-    cycles: int | None
-    iss_cycles: int
-
-    def holds(self, share: float, cycles: int = 0) -> bool:
-        return self.cycles is not None and within(self.cycles, self.iss_cycles, share, cycles)
 
 
 @dataclass(frozen=True)
@@ -128,6 +109,7 @@ class LayerReport:
     requantization: str = ""
     later: tuple[Pace, ...] = ()
     members: tuple[Member, ...] = ()
+    estimated_cycles: int | None = None
 
     @property
     def mac_per_cycle(self) -> float | None:
@@ -140,8 +122,8 @@ class LayerReport:
 
     @property
     def late_frames(self) -> tuple[int, ...]:
-        """The inferences in which this layer did not take what was predicted."""
-        return tuple(i for i, pace in enumerate(self.paces) if not pace.holds(LAYER_SHARE, LAYER_CYCLES))
+        """The inferences in which this layer did not take the ISS's cycles."""
+        return tuple(found.frame for found in late((), [(self.name, self.paces)]))
 
     @property
     def in_time(self) -> bool:
@@ -169,6 +151,8 @@ class LayerReport:
             "macs": self.macs,
             "cycles": self.cycles,
             "iss_cycles": self.iss_cycles,
+            "estimated_cycles": self.estimated_cycles,
+            "estimate_deviation": rounded(deviation(self.estimated_cycles, self.cycles), 6),
             "mac_per_cycle": rounded(self.mac_per_cycle),
             "bit_exact": self.exact,
             "first_divergence": divergence_json(self.first),
@@ -224,28 +208,30 @@ class Report:
         return self.mac_per_cycle / peak if self.mac_per_cycle is not None and peak else None
 
     @property
-    def late_layers(self) -> tuple[LayerReport, ...]:
-        return tuple(layer for layer in self.layers if not layer.in_time)
-
-    @property
     def paces(self) -> tuple[Pace, ...]:
-        """Cycles and predicted cycles of every inference that ended."""
+        """Cycles, and those of the ISS, of every inference that ended."""
         steady = self.iss_cycles if self.repeat_cycles is None else self.repeat_cycles
         return tuple(Pace(c, steady if i else self.iss_cycles) for i, c in enumerate(self.frame_cycles))
 
     @property
-    def late_frames(self) -> tuple[int, ...]:
-        """The inferences that did not take in all what was predicted."""
-        return tuple(i for i, pace in enumerate(self.paces) if not pace.holds(TOTAL_SHARE))
+    def late(self) -> tuple[Late, ...]:
+        """Layers and totals that did not take the ISS's cycles."""
+        return late(self.paces, [(layer.name, layer.paces) for layer in self.layers])
 
     @property
     def cycles_hold(self) -> bool:
-        """Total and every layer of every inference within the bounds of the prediction; False if none ended."""
-        return bool(self.frame_cycles) and not self.late_frames and not self.late_layers
+        """Total and every layer of every inference within the limits; False if none ended."""
+        return bool(self.frame_cycles) and not self.late
+
+    @property
+    def estimated_cycles(self) -> int | None:
+        """Of an inference, by the planner alone; None where the image does not say."""
+        known = [layer.estimated_cycles for layer in self.layers if layer.estimated_cycles is not None]
+        return sum(known) if self.layers and len(known) == len(self.layers) else None
 
     @property
     def verdict(self) -> str:
-        """ "pass", "mismatch", "cycles" (all bits right, prediction missed), or the diagnosis' kind."""
+        """ "pass", "mismatch", "cycles" (all bits right, cycles outside their limits), or the diagnosis' kind."""
         if self.diagnosis is not None:
             return self.diagnosis.kind
         if not self.comparison.bit_exact:
@@ -275,6 +261,8 @@ class Report:
             "frames": list(self.frame_cycles),
             "iss_frames": [pace.iss_cycles for pace in self.paces],
             "iss_cycles": self.iss_cycles,
+            "estimated_cycles": self.estimated_cycles,
+            "estimate_deviation": rounded(deviation(self.estimated_cycles, self.cycles), 6),
             "cycles_hold": self.cycles_hold,
             "mac_per_cycle": rounded(self.mac_per_cycle),
             "utilization": rounded(self.utilization, 6),
@@ -310,11 +298,6 @@ def divergence_json(first: Divergence | None) -> dict[str, Any] | None:
         "frame": first.frame,
         "note": first.note,
     }
-
-
-def within(measured: int, predicted: int, share: float, cycles: int = 0) -> bool:
-    """Does `measured` lie within `share` of `predicted`, or within `cycles` of it?"""
-    return abs(measured - predicted) <= max(share * predicted, cycles)
 
 
 def macs_of(network: Network, op: Op) -> int:
@@ -385,6 +368,7 @@ def _layer(
         first=next((t.first for t in tensors if not t.exact), None),
         requantization=text,
         later=tuple(later),
+        estimated_cycles=step.estimated_cycles,
         members=tuple(_member(network, op, comparison) for op in ops) if len(ops) > 1 else (),
     )
 

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from nncosim.tb.pace import deviation
 from nncosim.tb.published import measured, published_title, same_network
-from nncosim.tb.report import LayerReport, Pace, Report
+from nncosim.tb.report import LayerReport, Report
 from nncosim.tb.terminal import printable
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -22,13 +21,13 @@ CATEGORIES = {
     "control": "control",
     "idle": "idle",
 }
-NUMERIC = ("MACs", "predicted", "cycles", "MAC/cycle")
+NUMERIC = ("MACs", "estimated", "iss", "cycles", "MAC/cycle")
 WIDE = 120
 """Columns of a terminal that takes the table of layers in one piece."""
 VERDICTS = {
-    "pass": "[bold green]PASS[/]: every bit is right and the cycles are as predicted",
+    "pass": "[bold green]PASS[/]: every bit is right, and the cycles are those of the ISS",
     "mismatch": "[bold red]MISMATCH[/]: the machine computed something else than the network",
-    "cycles": "[bold red]CYCLES[/]: every bit is right, but the cycles are not as predicted",
+    "cycles": "[bold red]CYCLES[/]: every bit is right, but the cycles are not those of the ISS",
     "hang": "[bold red]HANG[/]: the run did not end within its limit of cycles",
     "trap": "[bold red]TRAP[/]: the machine stopped on an error",
     "check": "[bold red]CHECK[/]: a protocol check failed",
@@ -44,6 +43,12 @@ def plain_table(title: str = "") -> Table:
 
 def _number(value: float | None, digits: int = 0) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _estimate(estimated: int | None, cycles: int | None) -> str:
+    """What the planner expected, and by how much that is off."""
+    off = deviation(estimated, cycles)
+    return _number(estimated) + (f" ({off:+.0%})" if off is not None else "")
 
 
 def _others(layer: LayerReport) -> str:
@@ -64,7 +69,8 @@ def _layer_cells(layer: LayerReport) -> dict[str, str | Text]:
         "operator": escape("\n".join(member.op for member in layer.members) or layer.op),
         "engine": escape(layer.engine),
         "MACs": _number(layer.macs),
-        "predicted": _number(layer.iss_cycles),
+        "estimated": _estimate(layer.estimated_cycles, layer.cycles),
+        "iss": _number(layer.iss_cycles),
         "cycles": Text(_number(layer.cycles), style="" if layer.in_time else "red"),
         "MAC/cycle": _number(layer.mac_per_cycle, 1),
         "other cycles": _others(layer),
@@ -88,17 +94,21 @@ def _layers(report: Report, width: int) -> list[Table]:
     everything = ("layer", "operator", "engine", *NUMERIC, "other cycles", "result")
     if width >= WIDE:
         return [_layer_table(report, everything)]
-    return [_layer_table(report, everything[:-2]), _layer_table(report, ("layer", "result", "other cycles"))]
+    first = tuple(column for column in everything[:-2] if column != "estimated")
+    return [_layer_table(report, first), _layer_table(report, ("layer", "estimated", "result", "other cycles"))]
 
 
 def _totals(report: Report) -> Table:
     table = plain_table()
     table.add_column("total")
     table.add_column("measured", justify="right")
-    table.add_column("predicted", justify="right")
-    ideal = report.macs / report.iss_cycles if report.iss_cycles else None
-    table.add_row("cycles", _number(report.cycles), _number(report.iss_cycles))
-    table.add_row("MAC/cycle", _number(report.mac_per_cycle, 1), _number(ideal, 1))
+    table.add_column("iss", justify="right")
+    table.add_column("estimated before linking", justify="right")
+    expected = report.iss_cycles, report.estimated_cycles
+    ideal, planned = (report.macs / cycles if cycles else None for cycles in expected)
+    estimate = _estimate(report.estimated_cycles, report.cycles)
+    table.add_row("cycles", _number(report.cycles), _number(report.iss_cycles), estimate)
+    table.add_row("MAC/cycle", _number(report.mac_per_cycle, 1), _number(ideal, 1), _number(planned, 1))
     use = report.utilization
     table.add_row(
         "of the peak", "-" if use is None else f"{use:.1%}", f"{report.platform.peak_macs_per_cycle:,} MAC/cycle"
@@ -163,12 +173,6 @@ def _facts(report: Report) -> list[str]:
     return [escape(line) for line in lines]
 
 
-def _late(what: str, paces: Sequence[Pace], frame: int) -> str:
-    pace = paces[frame]
-    where = f" in inference {frame + 1}" if frame else ""
-    return f"  {what}{where}: predicted {_number(pace.iss_cycles)}, measured {_number(pace.cycles)}"
-
-
 def _explanation(report: Report) -> list[str]:
     lines = []
     if report.diagnosis is not None:
@@ -176,9 +180,7 @@ def _explanation(report: Report) -> list[str]:
     if report.comparison.first is not None:
         lines.append(f"  first wrong element: {escape(str(report.comparison.first))}")
     if report.verdict == "cycles":
-        for layer in report.late_layers:
-            lines += [_late(f"layer {escape(layer.name)}", layer.paces, frame) for frame in layer.late_frames]
-        lines += [_late("total", report.paces, frame) for frame in report.late_frames or (0,)]
+        lines += [f"  {escape(str(found))}" for found in report.late]
     if not report.passed and report.command:
         lines.append(f"  repeat with: {escape(report.command)}")
     return lines

@@ -31,7 +31,7 @@ __all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_frames", "check_trace"
            "run_program", "trace_of"]
 
 HANG_FACTOR = 4
-"""An inference past this many times its predicted cycles is a hang."""
+"""An inference past this many times its cycles on the ISS is a hang."""
 
 Progress = Callable[[str], None]
 
@@ -111,7 +111,7 @@ def execute(
     options: RunOptions,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Run the image on the platform's bench, bounded by `HANG_FACTOR` times the predicted cycles."""
+    """Run the image on the platform's bench, bounded by `HANG_FACTOR` times the cycles on the ISS."""
     bench = get_bench(platform)
     backend, driver = choose(bench, platform, options.backend, options.driver)
     trace = trace_of(program, options)

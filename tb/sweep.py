@@ -264,7 +264,7 @@ def reason_of(report: Report) -> str:
     if report.comparison.first is not None:
         return f"first wrong element: {report.comparison.first}"
     if report.verdict == "cycles":
-        return f"predicted {report.iss_cycles} cycles, measured {report.cycles}"
+        return "; ".join(map(str, report.late))
     return ""
 
 

@@ -19,8 +19,10 @@ from nncosim.compiler.j3dai.plan import jobs_of
 from nncosim.compiler.j3dai.tiling import (
     BLOCK_CYCLES,
     START_CYCLES,
+    AnyPlan,
     LayerCode,
     cuts,
+    estimate,
     fastest,
     grids,
     realize,
@@ -29,7 +31,9 @@ from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["MOST_MEMBERS", "Choice", "Fuser", "compile_group", "group_of", "may_stay", "paths", "ranked_groups"]
+__all__ = [
+    "MOST_MEMBERS", "Choice", "Fuser", "compile_group", "estimate_of", "group_of", "may_stay", "paths", "ranked_groups",
+]  # fmt: skip
 
 MOST_MEMBERS = 5
 """Operators of a group at most."""
@@ -195,6 +199,11 @@ def _estimate(plan: FusedPlan) -> float:
     weights = passes * sum(part.words for part in plan.parts) / beat
     dmpa = traffic + weights + 8 * sum(len(r.steps) for r in plan.regions)
     return START_CYCLES + max(max(work) + first / 2 + last, dmpa + min(max(work) / 8, 500))
+
+
+def estimate_of(plan: AnyPlan) -> int:
+    """Cycles of a layer as its planner reckons them, from tiles and traffic, without programs, simulator or host."""
+    return round(_estimate(plan) if isinstance(plan, FusedPlan) else estimate(plan))
 
 
 def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> LayerCode | None:

@@ -10,6 +10,7 @@ from typing import Any
 from nncosim.compiler.backends import Lowered
 from nncosim.compiler.ir import Network
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
+from nncosim.compiler.j3dai.fusion import estimate_of
 from nncosim.compiler.j3dai.layer import Layer
 from nncosim.compiler.j3dai.tensors import concat_views, written_parts
 from nncosim.compiler.j3dai.traffic import traffic_table
@@ -73,7 +74,7 @@ def schedule_section(
     network: Network, platform: J3dai, lowered: Lowered, placement: Placement, cycles: Sequence[int],
     repeat: Sequence[int],
 ) -> dict[str, Any]:
-    """The schedule section. `cycles`: of each list in the first inference, `repeat`: in each one after it."""
+    """The schedule section. `cycles`: of each list in the first inference on the ISS, `repeat`: in each later one."""
     layers: Sequence[Layer] = lowered.private
     steps = []
     for i, layer in enumerate(layers):
@@ -83,6 +84,7 @@ def schedule_section(
             "members": [op.name for op in layer.ops], "inside": list(layer.inside),
             "engine": "cluster", "macs": sum(nest.macs for nest in layer.code.plan.nests),
             "iss_cycles": cycles[i], "repeat_cycles": repeat[i], "index": i,
+            "estimated_cycles": estimate_of(layer.code.plan),
             "writes": [layer.output], "reads": list(layer.inputs), "clusters": layer.clusters,
             "program_counter": layer.program_counter,
             "list": placement.address[layer.list_buffer] // platform.word_bytes,
@@ -97,6 +99,7 @@ def schedule_section(
         "onnx_shapes": {name: list(shape) for name, shape in network.onnx_shapes.items()},
         "steps": steps, "tasks": tasks.as_dicts(), "macs": sum(s["macs"] for s in steps),
         "iss_cycles": sum(cycles), "repeat_cycles": sum(repeat),
+        "estimated_cycles": sum(step["estimated_cycles"] for step in steps),
         "memory": [
             {"memory": u.memory, "bytes": u.size, "peak": u.peak, "by_kind": u.by_kind} for u in placement.table
         ],

@@ -24,8 +24,9 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.cycles import LayerRun, predict_layers
 
 __all__ = [
-    "BLOCK_CYCLES", "START_CYCLES", "Alternative", "AnyPlan", "LayerCode", "compile_nest", "cuts", "fastest", "grids",
-    "measure", "parameter_buffer", "program_buffer", "program_words", "ranked", "realize", "relocate",
+    "BLOCK_CYCLES", "START_CYCLES", "Alternative", "AnyPlan", "LayerCode", "compile_nest", "cuts", "estimate",
+    "fastest", "grids", "measure", "parameter_buffer", "program_buffer", "program_words", "ranked", "realize",
+    "relocate",
 ]  # fmt: skip
 
 _FINALISTS = 4
@@ -197,6 +198,11 @@ def _estimate(plan: Plan) -> float:
     last = sum(t.rows * t.columns for t in ends) * nest.interleave * plan.step_blocks / words
     dmpa = traffic + outputs + weights + 8 * sum(len(r.steps) for r in plan.regions)
     return START_CYCLES + max(max(work) + first / 2 + last / 2, dmpa + min(max(work) / 8, 500))
+
+
+def estimate(plan: Plan | StreamPlan) -> float:
+    """Cycles of a layer as the planner reckons them."""
+    return stream_estimate(plan) if isinstance(plan, StreamPlan) else _estimate(plan)
 
 
 def _pieces(plan: AnyPlan) -> tuple[dict[int, ClusterCode], list[Transfer], list[deque[Transfer]]]:

@@ -23,9 +23,9 @@ __all__ = ["PAGE", "report_page"]
 PAGE = "report.html"
 _HERE = Path(__file__).parent
 _VERDICTS = {
-    "pass": "every bit is right and the cycles are as predicted",
+    "pass": "every bit is right, and the cycles are those of the ISS",
     "mismatch": "the machine computed something else than the network",
-    "cycles": "every bit is right, but the cycles are not as predicted",
+    "cycles": "every bit is right, but the cycles are not those of the ISS",
     "hang": "the run did not end within its limit of cycles",
     "trap": "the machine stopped on an error",
     "check": "a protocol check failed",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plots by layer: the roofline, predicted against measured cycles, and where the cycles went."""
+"""The plots by layer: the roofline, cycles of the ISS against measured ones, and where the cycles went."""
 
 from __future__ import annotations
 
@@ -151,27 +151,30 @@ def _names(run: Run) -> list[str]:
 
 
 def bars_plot(run: Run) -> Any:
-    """Predicted and measured cycles of each layer."""
+    """Cycles of each layer on the ISS, and measured."""
     names, layers = _names(run), run.layers
     measured = [layer["cycles"] or 0 for layer in layers]
-    predicted = [layer["iss_cycles"] for layer in layers]
-    change = [f"{m / p - 1:+.2%}" if m and p else "-" for m, p in zip(measured, predicted, strict=True)]
+    iss = [layer["iss_cycles"] for layer in layers]
+    change = [f"{m / p - 1:+.2%}" if m and p else "-" for m, p in zip(measured, iss, strict=True)]
     source = ColumnDataSource({
         "name": names, "layer": [layer["name"] for layer in layers], "op": [layer["op"] for layer in layers],
-        "measured": measured, "predicted": predicted,
+        "measured": measured, "iss": iss,
+        "estimated": ["-" if c is None else f"{c:,}" for c in (layer.get("estimated_cycles") for layer in layers)],
+       
         "change": change, "rate": [layer["mac_per_cycle"] or 0 for layer in layers],
         "colour": ["#0072b2" if layer["in_time"] else "#d55e00" for layer in layers],
     })  # fmt: skip
     plot = figure(
         height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(factors=names[::-1]),
-        x_range=Range1d(start=0, end=max([1, *measured, *predicted]) * 1.05), tools=_tools("width"),
+        x_range=Range1d(start=0, end=max([1, *measured, *iss]) * 1.05), tools=_tools("width"),
         x_axis_label="cycles",
     )  # fmt: skip
-    wide = plot.hbar(y="name", right="predicted", height=0.86, color="#c8c8c8", source=source,
-                     legend_label="predicted")  # fmt: skip
+    wide = plot.hbar(y="name", right="iss", height=0.86, color="#c8c8c8", source=source,
+                     legend_label="on the ISS")  # fmt: skip
     plot.hbar(y="name", right="measured", height=0.42, color="colour", source=source, legend_label="measured")
     plot.add_tools(HoverTool(renderers=[wide], tooltips=[
-        ("layer", "@layer (@op)"), ("predicted", "@predicted{0,0}"), ("measured", "@measured{0,0} (@change)"),
+        ("layer", "@layer (@op)"), ("on the ISS", "@iss{0,0}"),
+        ("estimated before linking", "@estimated"), ("measured", "@measured{0,0} (@change)"),
         ("MAC/cycle", "@rate{0,0.0}")]))  # fmt: skip
     _by_layer(plot)
     return plot

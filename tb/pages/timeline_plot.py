@@ -64,7 +64,7 @@ def timeline_data(run: Run) -> dict[str, str]:
         engines.append({"name": a.engine, "count": len(a.start), "categories": categories, "coarse": coarse})
     layers = [
         {"name": layer["name"], "op": members_text(layer) or layer["op"], "start": start, "end": end,
-         "macs": layer["macs"], "predicted": layer["iss_cycles"],
+         "macs": layer["macs"], "iss": layer["iss_cycles"],
          "members": [member["name"] for member in layer["members"]]}
         for layer, (start, end) in zip(run.layers, run.intervals, strict=False)
     ]  # fmt: skip

@@ -115,7 +115,7 @@ class ToyBench:
             tensors: dict[str, np.ndarray] = {}
 
             def watch(task: int, into=tensors) -> None:
-                into |= machine.held(places, lambda place, ended=task: ended in place.written_by)
+                into |= machine.held(places, lambda one, ended=task: ended in one.written_by)
 
             for place in (place for place in places.values() if place.kept and place.written_by):
                 machine.memory[place.address:][:place.size] ^= 255  # nothing is left of the inference before
