@@ -76,11 +76,15 @@ class Platform:
 
     Subclasses declare their parameters as fields with defaults and derive everything else.
     `memories`, `movers`, `engines` are the graph that placement and reports read.
+    `published`: figures from the literature; `published_for`: whose machine they are of, `reconstruction`: in what
+    this one departs from that by its design, "" if in nothing. Both stand wherever figures of the two do.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     published: ClassVar[tuple[Published, ...]] = ()
+    published_for: ClassVar[str] = "this machine"
+    reconstruction: ClassVar[str] = ""
 
     @property
     def memories(self) -> tuple[Memory, ...]:

@@ -66,6 +66,8 @@ class J3dai(Platform):
 
     name: ClassVar[str] = "j3dai"
     title: ClassVar[str] = "J3DAI (CEA-List): clusters of neural compute blocks, DMPA, RISC-V host"
+    published_for: ClassVar[str] = "CEA's J3DAI"
+    reconstruction: ClassVar[str] = "this is a reconstruction whose L1, WMEM, NCB and instruction set are ours"
     published: ClassVar[tuple[Published, ...]] = (
         Published("MobileNetV1 256x192", "latency at 200 MHz", 992_000, "cycles", _CHAPTER, _V1_MACS),
         Published("MobileNetV2 256x192", "latency at 200 MHz", 808_000, "cycles", _CHAPTER, _V2_MACS),

@@ -14,7 +14,7 @@ from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import platforms
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli_options import json_option, output_console, resolve_platform, write_json
-from nncosim.tb.published import changed_parameters, published_title
+from nncosim.tb.published import published_title
 from nncosim.tb.report_table import plain_table
 from rich.console import Console
 from rich.markup import escape
@@ -56,6 +56,7 @@ def _json(platform: Platform) -> dict[str, Any]:
         "memories": [vars(m) for m in platform.memories],
         "movers": [vars(m) for m in platform.movers],
         "published": [vars(p) for p in platform.published],
+        "published_for": published_title(platform),
         "backends": _backends(platform),
         "facts": _facts(platform),
     }
@@ -106,7 +107,7 @@ def _print_parts(console: Console, platform: Platform) -> None:
 def _print_published(console: Console, platform: Platform) -> None:
     if not platform.published:
         return
-    table = plain_table(published_title(platform) if changed_parameters(platform) else "published figures")
+    table = plain_table(published_title(platform))
     for column in ("network", "quantity", "value", "source"):
         table.add_column(column, justify="right" if column == "value" else "left")
     for figure in platform.published:

@@ -22,12 +22,14 @@ def changed_parameters(platform: Platform) -> dict[str, tuple[Any, Any]]:
 
 
 def published_title(platform: Platform) -> str:
-    """What stands over the figures: whether they are of the machine that ran."""
+    """What stands over the figures: whose they are, and in what the machine that ran is another."""
+    title = f"published for {platform.published_for}"
+    notes = [platform.reconstruction] if platform.reconstruction else []
     changed = changed_parameters(platform)
-    if not changed:
-        return "published for this machine"
-    which = ", ".join(f"{name} {default}, not {value}" for name, (value, default) in changed.items())
-    return f"published for the default machine ({which})"
+    if changed:
+        which = ", ".join(f"{name} {value}, not {default}" for name, (value, default) in changed.items())
+        notes.append(f"with {which}")
+    return f"{title}: {'; '.join(notes)}" if notes else title
 
 
 def same_network(figures: Sequence[Published], macs: int) -> str | None:
@@ -46,14 +48,15 @@ def published_json(
 ) -> list[dict[str, Any]]:
     """The platform's figures.
 
-    `this_machine`: no parameter of it was changed. Those of the network that ran have `this_network` true, and in
-    `measured` what the run took.
+    `published_for`: see `published_title`. `default_machine`: no parameter was changed. Those of the network that ran
+    have `this_network` true, and in `measured` what the run took.
     """
-    figures, this_machine = platform.published, not changed_parameters(platform)
+    figures, default = platform.published, not changed_parameters(platform)
     own = same_network(figures, macs)
     return [
         {
-            **vars(figure), "this_machine": this_machine, "this_network": figure.network == own,
+            **vars(figure), "published_for": published_title(platform), "default_machine": default,
+            "this_network": figure.network == own,
             "measured": measured(figure, cycles, mac_per_cycle) if figure.network == own else None,
         }
         for figure in figures

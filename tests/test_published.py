@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import pytest
 import test_report
+from click.testing import CliRunner
 from nncosim.platforms.base import Published
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.zoo.networks import NETWORKS
+from nncosim.tb.cli_platforms import platforms_command
 from nncosim.tb.published import measured, published_json, published_title, same_network
 
 SMALL = Published("Small", "latency", 4000, "cycles", "A Paper", 1000)
@@ -38,10 +40,10 @@ def test_what_a_run_measures():
     found = published_json(Several(), 1000, 3000, 0.333)
     assert [entry["this_network"] for entry in found] == [True, False, True, True]
     assert [entry["measured"] for entry in found] == [3000, None, None, 0.333]
-    assert all(entry["this_machine"] for entry in found)
+    assert all(entry["default_machine"] for entry in found)
     other = published_json(Several(clock_hz=1), 1000, 3000, 0.333)
     assert [entry["measured"] for entry in other] == [3000, None, None, 0.333]
-    assert not any(entry["this_machine"] for entry in other)
+    assert not any(entry["default_machine"] for entry in other)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -51,14 +53,29 @@ def test_the_published_networks_are_known(name):
     assert same_network(PLATFORM.published, NETWORKS[name].macs) and len(others) == len(NETWORKS) and None not in others
 
 
+OURS = "published for CEA's J3DAI: this is a reconstruction whose L1, WMEM, NCB and instruction set are ours"
+
+
 def test_figures_of_another_machine_are_labelled():
-    """A parameter that was given its default is no change."""
-    assert published_title(PLATFORM.with_parameters(clusters=PLATFORM.clusters)) == "published for this machine"
+    """The default machine is not the published one either; a parameter that was given its default is no change."""
+    assert published_title(PLATFORM.with_parameters(clusters=PLATFORM.clusters)) == OURS
     other = PLATFORM.with_parameters(clusters=2, dmpa_bits=512)
-    title = "published for the default machine (clusters 6, not 2, dmpa_bits 1024, not 512)"
+    title = f"{OURS}; with clusters 2, not 6, dmpa_bits 512, not 1024"
     assert published_title(other) == title
     text = " ".join(test_report.text_of(replace(test_report.make(), platform=other)).split())
     assert title in text and "for this machine" not in text
+    assert published_title(test_report.Paper()) == "published for this machine"
+    changed = "published for this machine: with clock_hz 5, not 100000000"
+    assert published_title(test_report.Paper(clock_hz=5)) == changed
+
+
+def test_whose_figures_they_are_stands_with_them_in_each_output():
+    report = replace(test_report.make(), platform=PLATFORM)
+    assert OURS in " ".join(test_report.text_of(report).split())
+    assert {entry["published_for"] for entry in report.to_json()["published"]} == {OURS}
+    found = CliRunner().invoke(platforms_command, ["j3dai", "--json", "-"], catch_exceptions=False)
+    assert json.loads(found.stdout)["published_for"] == OURS
+    assert OURS in " ".join(found.stderr.split())
 
 
 class Known(test_report.Paper):
