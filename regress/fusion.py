@@ -67,7 +67,7 @@ def compile_fused(network: Network, fusion: str = "cost", platform: J3dai = PLAT
 
 
 def gains(fused: Compiled, apart: Compiled) -> list[tuple[str, tuple[str, ...], int, int]]:
-    """(group, members, its predicted cycles, those of its members as layers of their own), in order."""
+    """(group, members, its cycles on the ISS, those of its members as layers of their own), in order."""
     alone = {step["name"]: int(step["iss_cycles"]) for step in apart.image.schedule["steps"]}
     return [
         (step["name"], tuple(step["members"]), int(step["iss_cycles"]), sum(alone[m] for m in step["members"]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fused groups: every tensor exact, those that stay in L1 included, on both backends; cycles as predicted."""
+"""Fused groups: every tensor exact, those that stay in L1 included, on both backends; cycles those of the ISS."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several inferences without a reset: the cycles of each are predicted, and each is judged."""
+"""Several inferences without a reset: each takes the cycles of the ISS, and each is judged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def digits(backend: str, driver: str | None) -> Run:
 
 
 @pytest.mark.parametrize(("backend", "driver"), [("iss", None), ("rtl", "direct"), ("rtl", "cocotb")])
-def test_every_inference_is_predicted_to_the_cycle(backend, driver):
+def test_every_inference_takes_the_cycles_of_the_iss(backend, driver):
     """The first differs from the others (boot, a cold list queue); all others are alike."""
     run = digits(backend, driver)
     assert run.problems() == []
@@ -31,7 +31,7 @@ def test_every_inference_is_predicted_to_the_cycle(backend, driver):
         schedule["repeat_cycles"]
     ] * 3
     for number in range(len(IMAGES)):
-        assert [(measured, name) for name, predicted, measured in run.layers(number) if measured != predicted] == []
+        assert [(measured, name) for name, iss, measured in run.layers(number) if measured != iss] == []
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def run(program: Program, count: int) -> Outcome:
 
 
 def test_a_late_layer_of_a_later_inference_fails_the_run(program):
-    """A prediction of later inferences that is off by 101 cycles and 5 % in one layer, the total unchanged."""
+    """Cycles on the ISS of later inferences that are off by 101 cycles and 5 % in one layer, the total unchanged."""
     for layer, step in enumerate(program.schedule):
         wrong = replace(step, repeat_cycles=step.repeat_cycles + max(101, step.repeat_cycles // 10))
         planted = replace(program, schedule=(*program.schedule[:layer], wrong, *program.schedule[layer + 1 :]))

@@ -43,10 +43,10 @@ def digits(platform: J3dai, backend: str) -> Run:
 
 
 def exact(run: Run) -> list[str]:
-    """What is wrong, cycles that are not the predicted ones to the cycle included."""
+    """What is wrong, cycles that are not those of the ISS to the cycle included."""
     found = run.problems()
     for frame in range(0 if found else len(run.result.frames)):
-        found += [f"{name}: {got} cycles, predicted {want}" for name, want, got in run.layers(frame) if want != got]
+        found += [f"{name}: {got} cycles, {want} on the ISS" for name, want, got in run.layers(frame) if want != got]
     return found
 
 

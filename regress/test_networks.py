@@ -36,7 +36,7 @@ def direct() -> Run:
 
 
 def test_two_images_back_to_back_on_rtl(direct):
-    """Every tensor of both, cycles as predicted, counters complete."""
+    """Every tensor of both, cycles those of the ISS, counters complete."""
     assert direct.problems() == []
     assert direct.comparison.elements >= 2 * sum(t.size for t in direct.result.frames[0].tensors.values())
     first, second = (frame.tensors["logits" if "logits" in frame.tensors else direct.compiled.network.outputs[0]]

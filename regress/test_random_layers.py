@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""200 random layers that nobody has seen before: every bit right, every prediction within its bounds.
+"""200 random layers that nobody has seen before: every bit right, the cycles of the ISS within their limits.
 
 Their generator has a seed of its own, used nowhere else: the cycle model and the kernels were not fitted to them.
 `--seed` makes 200 others.
@@ -152,7 +152,7 @@ def check(indices: range, seed: int, backend: str, test: str) -> None:
             problems += [f"{share:.1%} saturated"] if share > MAY_SATURATE + 4 / elements else []
         found += [f"layer {index} ({text}): {problem}" for problem in problems]
         worst = max(worst, abs(run.cycles / run.compiled.iss_cycles - 1))
-    print(f"{len(indices)} layers on {backend}, prediction off by {worst:.2%} at most")
+    print(f"{len(indices)} layers on {backend}, cycles off those of the ISS by {worst:.2%} at most")
     again = command("regress/test_random_layers.py", test, backend, "direct", seed)
     assert not found, "\n".join([f"seed {seed}", *found, f"repeat with: {again}"])
 

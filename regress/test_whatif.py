@@ -48,7 +48,7 @@ def digits(platform: J3dai, backend: str, driver: str | None = None) -> Run:
 
 
 def assert_good(run: Run, platform: J3dai) -> None:
-    """Right bits, cycles as predicted, and it ran on that machine."""
+    """Right bits, cycles those of the ISS, and it ran on that machine."""
     assert run.problems() == []
     engines = run.result.frames[0].intervals[0].counters
     assert sorted(engines) == sorted([*(f"cluster{k}" for k in range(platform.clusters)), "dmpa", "host"])

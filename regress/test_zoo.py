@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The three published networks whole on the J3DAI, from the first input byte in L2 to the last output byte in L2.
 
-Each test asks for all that is promised: every tensor of every inference, cycles as predicted, counters that add up,
+Each test asks for all that is promised: every tensor of every inference, cycles those of the ISS, counters that add up,
 the committed baseline, and a share of 768 MAC/cycle, on the RTL and on the simulator.
 """
 

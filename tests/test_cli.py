@@ -154,19 +154,19 @@ def test_a_hang_says_who_waits_for_whom(command, folder, tmp_path):
     assert np.load(tmp_path / "o" / "outputs.npz").files == []
 
 
-def scaled_prediction(image: Image, factor: float) -> Image:
+def scaled_cycles(image: Image, factor: float) -> Image:
     tasks = [{**t, "cycles": [int(c * factor) for c in t["cycles"]]} for t in image.schedule["tasks"]]
     return replace(image, schedule={**image.schedule, "tasks": tasks})
 
 
-def test_a_run_past_four_times_its_prediction_is_a_hang(command, folder, tmp_path):
-    path = faulty(folder, tmp_path / "f.elf", lambda image: scaled_prediction(image, 0.24))
+def test_a_run_past_four_times_its_cycles_on_the_iss_is_a_hang(command, folder, tmp_path):
+    path = faulty(folder, tmp_path / "f.elf", lambda image: scaled_cycles(image, 0.24))
     status, text, _ = command("run", path)
     assert status == 1 and "HANG" in text and "past" in text
 
 
-def test_a_missed_prediction_fails(command, folder, tmp_path):
-    path = faulty(folder, tmp_path / "f.elf", lambda image: scaled_prediction(image, 0.8))
+def test_cycles_that_are_not_those_of_the_iss_fail(command, folder, tmp_path):
+    path = faulty(folder, tmp_path / "f.elf", lambda image: scaled_cycles(image, 0.8))
     status, text, _ = command("run", path)
     assert status == 1 and "CYCLES" in text and "layer " in text
 

@@ -152,7 +152,7 @@ def test_every_inference_is_judged(second, verdict, named):
     """The first is as on the ISS in all of them; a late second one must not hide behind it."""
     first = make(frames=2)
     ends = np.cumsum(second).tolist()
-    later = [Pace(cycles, predicted) for cycles, predicted in zip(second, (940, 5000, 300), strict=True)]
+    later = [Pace(cycles, iss) for cycles, iss in zip(second, (940, 5000, 300), strict=True)]
     layers = tuple(replace(layer, later=(pace,)) for layer, pace in zip(first.layers, later, strict=True))
     report = replace(first, layers=layers, frame_cycles=(6300, ends[-1]), repeat_cycles=6240)
     assert report.verdict == verdict
