@@ -3,7 +3,7 @@
 same, whatever the program has become.
 
 A flipped image either runs to its end with the same writes to L2 in the same cycles on both, or traps on both, or
-never ends on both (the limit is 4 times the cycles of the ISS). Both begin with the same contents in all memories, so that
+never ends on both (the limit is 4 times the ISS's cycles). Both begin with the same contents in all memories, so that
 even what a broken program reads from where nothing was ever written is the same.
 """
 
