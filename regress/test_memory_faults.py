@@ -105,7 +105,7 @@ def test_a_store_that_is_lost_does_not_leave_the_result_of_the_inference_before(
     with planted(monkeypatch, PLATFORM, compiled.image, fault, backend) as spoilt:
         run = run_compiled(compiled, backend, inputs=images)
     first = run.comparison.first
-    assert spoilt() > 0 and verdict(run) == "mismatch"
+    assert spoilt() > 0 and verdict(run) == "mismatch" and first is not None
     assert (first.tensor, first.frame) == ("logits", 1) and f"but {first.expected} was written" in first.note
 
 
@@ -123,7 +123,8 @@ def test_an_input_that_is_spoilt_on_its_way_into_l2_is_told_as_such(backend, mon
     monkeypatch.setattr(module, "pack_input", spoilt)
     run = run_compiled(compiled, backend, inputs=digits_images(compiled, 0))
     first = run.comparison.first
-    assert verdict(run) == "mismatch" and first.tensor == "image" and "graph input, as loaded" in first.note
+    assert verdict(run) == "mismatch" and first is not None
+    assert first.tensor == "image" and "graph input, as loaded" in first.note
 
 
 def test_both_drivers_and_the_simulator_read_the_same_from_memory():
