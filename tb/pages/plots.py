@@ -160,7 +160,6 @@ def bars_plot(run: Run) -> Any:
         "name": names, "layer": [layer["name"] for layer in layers], "op": [layer["op"] for layer in layers],
         "measured": measured, "iss": iss,
         "estimated": ["-" if c is None else f"{c:,}" for c in (layer.get("estimated_cycles") for layer in layers)],
-       
         "change": change, "rate": [layer["mac_per_cycle"] or 0 for layer in layers],
         "colour": ["#0072b2" if layer["in_time"] else "#d55e00" for layer in layers],
     })  # fmt: skip
