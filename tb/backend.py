@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.platforms.base import Platform
 from nncosim.tb.errors import BenchError
-from nncosim.tb.waves import Trace
+from nncosim.tb.waves import Trace, Waveform
 
-__all__ = ["Activity", "Bench", "Diagnosis", "Frame", "Interval", "RunResult", "get_bench", "register_bench"]
+__all__ = ["Activity", "Bench", "Diagnosis", "Frame", "Interval", "Origin", "RunResult", "get_bench", "register_bench"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,20 @@ class Activity:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where an element of a tensor lies, and what wrote it last.
+
+    `address`: physical, of its first byte; of a memory that each engine has for itself, from that memory's begin.
+    `cycle`: since reset, in which it was written; None: nothing wrote it. `engine`: that wrote it; "": not known.
+    """
+
+    memory: str
+    address: int
+    cycle: int | None = None
+    engine: str = ""
+
+
+@dataclass(frozen=True)
 class Frame:
     """One inference. `cycles`: from reset release (first frame) or the frame request to the host's completion.
 
@@ -80,7 +94,9 @@ class Frame:
     that the image's tile table calls `kept`, all graph outputs among them. The bench poisons these places before it
     starts the inference, so that what the one before left there is not taken for a result.
     `loaded`: graph inputs, read back from memory when they had been put there, before the start.
-    `activity`: what each engine did when, of the first inference, where the bench can tell.
+    `activity`: what each engine did when, of the first inference, where the bench can tell; up to where it stopped, if
+        it did not end.
+    `origin`: (tensor, index) to where that element comes from, where the bench can tell.
     """
 
     cycles: int
@@ -89,6 +105,7 @@ class Frame:
     activity: tuple[Activity, ...] = ()
     memory: Mapping[str, np.ndarray] = field(default_factory=dict)
     loaded: Mapping[str, np.ndarray] = field(default_factory=dict)
+    origin: Callable[[str, tuple[int, ...]], Origin | None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -110,6 +127,7 @@ class RunResult:
     diagnosis: Diagnosis | None = None
     wall_seconds: Mapping[str, float] = field(default_factory=dict)  # "build", "simulate"
     details: Mapping[str, Any] = field(default_factory=dict)  # e.g. hash of the RTL
+    waveform: Waveform | None = None  # that was written
 
 
 class Bench(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import shlex
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.files import text_bytes, write_file
 from vcd.gtkw import GTKWColor, GTKWSave
 
-__all__ = ["Group", "Line", "Trace", "changes", "is_companion", "save_file", "trace_format", "variables",
-           "write_save_file"]  # fmt: skip
+__all__ = [
+    "Group", "Line", "Trace", "Waveform", "changes", "is_companion", "save_file", "trace_format", "variables",
+    "write_save_file",
+]  # fmt: skip
 
 FORMATS = {".fst": "fst", ".vcd": "vcd"}
 
@@ -46,6 +49,29 @@ class Trace:
             raise BenchError(f"a waveform cannot begin at cycle {self.start}; cycles count from 0, the end of reset")
         if self.stop is not None and self.stop <= (self.start or 0):
             raise BenchError(f"a waveform from cycle {self.start or 0} to {self.stop} is empty; the end is exclusive")
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """A waveform that was written. `first`, `end`: the clock cycles since reset that it shows, `end` exclusive."""
+
+    path: Path
+    first: int
+    end: int
+    size_bytes: int
+
+    @property
+    def command(self) -> str:
+        """What shows it."""
+        return shlex.join(["gtkwave", str(save_file(self.path))])
+
+    def __str__(self) -> str:
+        window = f"cycles {self.first:,} to {self.end - 1:,}"
+        return f"{self.path}, {window}, {self.size_bytes:,} bytes; open it with: {self.command}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"file": str(self.path), "first_cycle": self.first, "end_cycle": self.end, "bytes": self.size_bytes,
+                "command": self.command}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,6 +130,14 @@ def variables(trace: Path) -> dict[str, int]:
     return {name: var.bitwidth or 0 for name, var in _read(trace).items()}
 
 
+def _shown_name(trace: Path, var: Any) -> str:
+    """A variable as GTKWave names it: in VCD, what has a dot in a name of its own is escaped, else it is a scope."""
+    scope, own = str(var.full_name)[: -len(var.name)], str(var.name)
+    escape = "\\" if trace_format(trace) == "vcd" and "." in own else ""
+    bits = var.bitwidth or 0
+    return f"{scope}{escape}{own}[{bits - 1}:0]" if bits > 1 else f"{scope}{escape}{own}"
+
+
 def changes(trace: Path, name: str) -> list[tuple[int, int]]:
     """When a variable changed, in units of the file's time, and to what; its value at the beginning is the first.
 
@@ -113,7 +147,11 @@ def changes(trace: Path, name: str) -> list[tuple[int, int]]:
     found = _read(trace)
     if name not in found:
         raise BenchError(f"waveform {trace} has no variable {name!r}")
-    return [(int(time), int(value)) for time, value in found[name].tv if isinstance(value, int)]
+    return _values(found[name])
+
+
+def _values(variable: Any) -> list[tuple[int, int]]:
+    return [(int(time), int(value)) for time, value in variable.tv if isinstance(value, int)]
 
 
 def _read(trace: Path) -> dict[str, Any]:
@@ -126,7 +164,7 @@ def _read(trace: Path) -> dict[str, Any]:
 
 
 def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: str | None = None,
-                    open_scopes: Sequence[str] = ()) -> Path:
+                    cycle: str | None = None, open_scopes: Sequence[str] = ()) -> Waveform:
     """Write the save file of a finished waveform; signals that it does not have are left out.
 
     Args:
@@ -134,15 +172,19 @@ def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: 
         groups: What to show, from top to bottom.
         clock: The clock's full name: `_CYCLES` of its cycles are seen at first, from the waveform's beginning.
         marks: A variable whose changes get the markers A to Z.
+        cycle: The variable that counts clock cycles since reset; without one, they count from the waveform's begin.
         open_scopes: Scopes that are unfolded in the tree of the design.
 
     Raises:
         BenchError: If the waveform cannot be read.
         OutputError: If the save file cannot be written.
     """
-    known = variables(trace)
-    edges = [time for time, _ in changes(trace, clock)] or [0]
-    marked = [time for time, _ in changes(trace, marks)[1:]] if marks in known else []
+    known = _read(trace)
+    if clock not in known:
+        raise BenchError(f"waveform {trace} has no variable {clock!r}")
+    ticks = _values(known[clock])
+    edges = [time for time, _ in ticks] or [0]
+    marked = [time for time, _ in _values(known[marks])[1:]] if marks in known else []
     path, text = save_file(trace), io.StringIO()
     save = GTKWSave(text)
     save.dumpfile(str(trace.resolve()), abspath=True)
@@ -158,10 +200,13 @@ def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: 
         save.treeopen(f"{scope}.")
     _show(save, trace, groups, known)
     write_file(path, text_bytes(text.getvalue()))
-    return path
+    cycles = [value for _, value in _values(known[cycle])] if cycle in known else list(range(sum(v for _, v in ticks)))
+    return Waveform(trace, min(cycles, default=0), max(cycles, default=-1) + 1, trace.stat().st_size)
 
 
-def _show(save: GTKWSave, trace: Path, groups: Sequence[Group], known: Mapping[str, int]) -> None:
+
+
+def _show(save: GTKWSave, trace: Path, groups: Sequence[Group], known: Mapping[str, Any]) -> None:
     """The signals, and the files that turn values into words."""
     filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
     for group in groups:
@@ -170,9 +215,9 @@ def _show(save: GTKWSave, trace: Path, groups: Sequence[Group], known: Mapping[s
             continue
         with save.group(group.title, closed=group.closed):
             for line in lines:
-                bits = known[line.name]
+                bits = known[line.name].bitwidth or 0
                 table = _filter(trace, line, bits, filters) if line.words else None
-                name = f"{line.name}[{bits - 1}:0]" if bits > 1 else line.name
+                name = _shown_name(trace, known[line.name])
                 save.trace(name, alias=line.label or line.name.rpartition(".")[2], datafmt=line.format,
                            color=line.color, translate_filter_file=str(table) if table else None)
 

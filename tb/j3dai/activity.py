@@ -30,7 +30,7 @@ from nncosim.tb.backend import Activity
 __all__ = ["CHANGE", "Cut", "activity_of"]
 
 CHANGE = np.dtype([("cycle", "<u8"), ("engine", "<u4"), ("key", "<u4"), ("counters", "<u4", (len(Counter),))])
-"""One record of a change."""
+"""One record of a change: the counters are of all cycles before `cycle`."""
 
 RUNS, PROGRAM = 1 << 3, 1 << 4
 _AWAITED: Mapping[str, Mapping[int, str]] = {  # a cluster waits for the DMPA, the DMPA for a cluster
@@ -47,7 +47,7 @@ _MOVES = {"tensor": "input", "parameters": "weights"}
 
 @dataclass(frozen=True)
 class Cut:
-    """A cycle in which the counters of all engines were read: (engines, 6) in the order of the records."""
+    """The counters of all engines, of all cycles before `cycle`: (engines, 6) in the order of the records."""
 
     cycle: int
     counters: npt.NDArray[np.int64]
@@ -145,27 +145,27 @@ def activity_of(
 
     Args:
         changes: `CHANGE` records since reset.
-        cuts: the completion of each list, the last that of the inference. No span reaches over one, so that the spans
-            between two completions add up to the counters between them.
+        cuts: the completion of each list, and the end of the inference, or of a run that stopped in it. No span reaches
+            over one, so that the spans between two completions add up to the counters between them.
         engines: name of each engine, its number in the records and its row in the cuts.
     """
     transfers = _transfers(image, platform)
     ends = np.array([cut.cycle for cut in cuts], np.int64)
+    steps = len(image.schedule.get("steps", ()))
     out = []
     for name, number in engines:
-        records = changes[(changes["engine"] == number) & (changes["cycle"] + 1 < ends[-1])]
+        records = changes[(changes["engine"] == number) & (changes["cycle"] < ends[-1])]
         start, end, keys, cycles, first = _cut(records, [(cut.cycle, cut.counters[number]) for cut in cuts])
-        interval = np.searchsorted(ends[:-2], start, side="right") if len(ends) > 2 else np.zeros(len(start), int)
+        # The last step lasts until the inference ends; what runs at a stop comes behind the completed ones.
+        interval = np.minimum(np.searchsorted(ends[:-1], start, side="right"), max(steps - 1, 0))
         out.append(_named(name, image, transfers, start, end, keys, cycles, first, interval))
     return tuple(out)
 
 
 def _cut(records: npt.NDArray[np.void], cuts: Sequence[tuple[int, npt.NDArray[np.int64]]]) -> tuple[Any, ...]:
     """Spans between changes and cuts: start, end, key, cycles of each counter, whether it begins with a change."""
-    # Counters show a cycle one cycle late, and so do intervals: what happens in cycle t is in [t + 1, t + 2).
     before = np.zeros(len(Counter), np.int64)
-    before[Counter.IDLE] = -1
-    times = np.concatenate(([0], [cycle for cycle, _ in cuts], records["cycle"].astype(np.int64) + 1))
+    times = np.concatenate(([0], [cycle for cycle, _ in cuts], records["cycle"].astype(np.int64)))
     counters = np.concatenate((before[None], [c for _, c in cuts], records["counters"].astype(np.int64)))
     keys = np.concatenate(([int(Counter.IDLE)], np.full(len(cuts), -1), records["key"].astype(np.int64)))
     order = np.argsort(times, kind="stable")

@@ -50,7 +50,8 @@ SOC = "soc"
 _HERE = Path(__file__).parent
 
 L2_WRITE_STREAM, LIST_DONE_STREAM, FRAME_DONE_STREAM, COUNTERS_STREAM, CHANGE_STREAM = 1, 2, 3, 4, 5
-"""Event-log streams of the monitors. `COUNTERS_STREAM` has a record of each list done, frame done and frame request;
+"""Event-log streams of the monitors. `COUNTERS_STREAM` has a record of each list done, frame done and frame request,
+of all cycles before it;
 `CHANGE_STREAM` has `activity.CHANGE` records."""
 
 L2_WRITE_BYTES = 128

@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 
 import cocotb
-from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+from cocotb.triggers import ClockCycles, FallingEdge, First, RisingEdge, Timer
 from nncosim.compiler.image import Image
 from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments
@@ -44,6 +44,8 @@ async def run_image(dut):
         await RisingEdge(dut.clk)
         dut.frame.value = 0
         await First(RisingEdge(dut.stopped), Timer(job["limit"] * period, "ps"))
+        if int(dut.stopped.value):
+            await FallingEdge(dut.clk)  # the monitors have read the counters by then
         raw.append(take_records(model, platform, image, start, loaded))
         if not int(dut.stopped.value) or int(dut.trap.value) or int(dut.error.value):
             break

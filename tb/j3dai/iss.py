@@ -158,7 +158,7 @@ class Machine:
         after = self.core.counters().astype(np.int64)
         end = self.core.cycle
         lists = self._lists(first, begin, before, moved)
-        return FrameResult(begin, end - begin, lists, self._named(after - before, end - begin), diagnosis, status.error,
+        return FrameResult(begin, end - begin, lists, self._named(after - before), diagnosis, status.error,
                            named_transfers(self.core.transfers() - moved))
 
     def _lists(self, first: int, begin: int, before: npt.NDArray[np.int64],
@@ -167,19 +167,17 @@ class Machine:
         start = begin
         for index, record in enumerate(self.core.lists()[first:], first):
             end, counters = int(record["cycle"]), record["counters"].astype(np.int64)
-            results.append(ListResult(index, start - begin, end - begin, self._named(counters - before, end - start),
+            results.append(ListResult(index, start - begin, end - begin, self._named(counters - before),
                                       named_transfers(record["transfers"] - moved)))
             start, before, moved = end, counters, record["transfers"]
         return tuple(results)
 
-    def _named(self, counters: npt.NDArray[np.int64], cycles: int) -> Counters:
+    def _named(self, counters: npt.NDArray[np.int64]) -> Counters:
         engines = [(f"cluster{c}", c) for c in range(self.platform.clusters)]
         engines += [("dmpa", DMPA_ENGINE), ("host", HOST_ENGINE)]
         out: dict[str, dict[str, int]] = {}
         for name, row in engines:
             values = [int(value) & 0xFFFF_FFFF for value in counters[row]]
-            # Counters are a cycle late, so the first interval after reset is short of one.
-            values[Counter.IDLE] += cycles - sum(values)
             out[name] = {counter.name.lower(): values[counter] for counter in Counter}
         return out
 

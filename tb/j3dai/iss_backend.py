@@ -17,6 +17,7 @@ from nncosim.tb.j3dai.capture import Place, capture, kept_places, pack_input, pl
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places
+from nncosim.tb.j3dai.origin import origins
 
 __all__ = ["run_iss"]
 
@@ -50,16 +51,19 @@ def run_iss(
         loaded = _load(machine, table, values, seed + number)
         first_list = len(machine.core.lists())
         result = machine.run_frame(limit_cycles or DEFAULT_LIMIT)
-        tensors = capture(table, machine.core.l2_writes(clear=True), first_list, seed + number)
+        writes = machine.core.l2_writes(clear=True)
+        tensors = capture(table, writes, first_list, seed + number)
         diagnosis = result.diagnosis or _reported(machine, result)
+        l1_writes = machine.core.l1_writes()
         if inside:
-            more, disputes = capture_l1(inside, machine.core.l1_writes(), number, platform.l1_words, seed + number)
+            more, disputes = capture_l1(inside, l1_writes, number, platform.l1_words, seed + number)
             tensors |= more
             diagnosis = diagnosis or disputed(disputes)
-        activity = () if diagnosis or number else _activity(machine, image)
+        activity = () if number else _activity(machine, image)
+        origin = origins(platform, image, writes, l1_writes, first_list, number)
         memory = {} if diagnosis else read_back(kept_places(table), partial(_words, machine))
         cycles = 0 if diagnosis else result.cycles
-        frames.append(Frame(cycles, tensors, _intervals(result), activity, memory, loaded))
+        frames.append(Frame(cycles, tensors, _intervals(result), activity, memory, loaded, origin))
         if diagnosis is not None:
             break
     return RunResult("iss", None, tuple(frames), diagnosis, {"build": build, "simulate": time.perf_counter() - begin})

@@ -56,6 +56,11 @@ struct Counters {
         value[next] += cycles - 1;
         state = next;
     }
+    // What they will show a cycle later: all cycles before this one.
+    void settled(uint32_t* out) const {
+        memcpy(out, value, sizeof value);
+        if (state >= 0) ++out[state];
+    }
 };
 
 // The DMPA's counters by kind of transfer, as late.
@@ -80,6 +85,11 @@ struct TransferCounters {
         value[TRANSFER_FETCH][TRANSFERCOUNTER_BEATS] += last.fetch;
         value[TRANSFER_FETCH][TRANSFERCOUNTER_WAIT_PORT] += last.fetch_wait;
         last = next;
+    }
+    void settled(uint32_t (*out)[TRANSFER_COUNTERS]) const {
+        TransferCounters later = *this;
+        later.count({});
+        memcpy(out, later.value, sizeof value);
     }
 };
 

@@ -9,7 +9,7 @@ constexpr int ENGINES = MAX_CLUSTERS + 2, DMPA_ENGINE = 8, HOST_ENGINE = 9;
 // Why run() came back.
 enum Reason : int32_t { REACHED = 0, INTERRUPT = 1, TRAPPED = 2, STUCK = 3 };
 
-// A list was completed: the counters of all engines as they read in that cycle.
+// A list was completed: the counters of all engines, of all cycles before that one.
 struct ListDone {
     uint64_t cycle;
     uint32_t counters[ENGINES][COUNTERS];
@@ -152,6 +152,7 @@ struct Core {
         memcpy(record.data, beat.data, sizeof record.data);
     }
 
+    // As the host reads them: a cycle late.
     void counters(uint32_t (*out)[COUNTERS]) const {
         memset(out, 0, sizeof(uint32_t) * ENGINES * COUNTERS);
         for (int c = 0; c < config.clusters; ++c) memcpy(out[c], clusters[c].counters.value, sizeof *out);
@@ -159,13 +160,18 @@ struct Core {
         memcpy(out[HOST_ENGINE], host_counters.value, sizeof *out);
     }
 
-    void transfers(uint32_t (*out)[TRANSFER_COUNTERS]) const { memcpy(out, dmpa.transfers.value, sizeof dmpa.transfers.value); }
+    void settled(uint32_t (*out)[COUNTERS]) const {
+        memset(out, 0, sizeof(uint32_t) * ENGINES * COUNTERS);
+        for (int c = 0; c < config.clusters; ++c) clusters[c].counters.settled(out[c]);
+        dmpa.counters.settled(out[DMPA_ENGINE]);
+        host_counters.settled(out[HOST_ENGINE]);
+    }
 
     void snapshot() {
         ListDone& record = lists.add();
         record.cycle = cycle;
-        counters(record.counters);
-        transfers(record.transfers);
+        settled(record.counters);
+        dmpa.transfers.settled(record.transfers);
     }
 
     uint32_t read(uint32_t reg) const {
@@ -316,6 +322,6 @@ const void* j3dai_changes(void* core, uint64_t* count) {
 }
 
 void j3dai_log_activity(void* core) { static_cast<Core*>(core)->log_activity(); }
-void j3dai_transfers(void* core, uint32_t (*out)[TRANSFER_COUNTERS]) { static_cast<Core*>(core)->transfers(out); }
-void j3dai_counters(void* core, uint32_t (*out)[COUNTERS]) { static_cast<Core*>(core)->counters(out); }
+void j3dai_transfers(void* core, uint32_t (*out)[TRANSFER_COUNTERS]) { static_cast<Core*>(core)->dmpa.transfers.settled(out); }
+void j3dai_counters(void* core, uint32_t (*out)[COUNTERS]) { static_cast<Core*>(core)->settled(out); }
 }

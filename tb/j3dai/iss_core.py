@@ -39,8 +39,8 @@ MAX_CLUSTERS = 8
 _TRANSFERS = (len(Transfer), len(TransferCounter))
 LIST_DONE = np.dtype([
     ("cycle", "<u8"), ("counters", "<u4", (ENGINES, len(Counter))), ("transfers", "<u4", _TRANSFERS)])
-"""A list's completion: cycle of the pulse; counters of all engines (`Counter` order), and of the DMPA's transfers, as
-they read in that cycle."""
+"""A list's completion: cycle of the pulse; counters of all engines (`Counter` order), and of the DMPA's transfers, of
+all cycles before it."""
 
 _FOLDER = Path(__file__).parent
 _SOURCES = ("iss_common.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp")
@@ -209,7 +209,7 @@ class Core:
         return status
 
     def counters(self) -> npt.NDArray[np.uint32]:
-        """Shape (ENGINES, 6): cycles since reset."""
+        """Shape (ENGINES, 6): cycles since reset, this one excluded. What the host reads is a cycle late."""
         out = np.zeros((ENGINES, len(Counter)), np.uint32)
         self._library.j3dai_counters(self._core, out.ctypes.data)
         return out

@@ -14,6 +14,7 @@ module j3dai_tb #(
     output [31:0]                 error,
     output                        trap,
     output [31:0]                 lists_done,
+    output [31:0]                 step,  // the list that this cycle belongs to: those done before it; ones in reset
     output                        stopped,  // every frame asked for is done, or a trap or an error
     output [63:0]                 probe_cycle,
     output [(CLUSTERS+2)*192-1:0] probe_counters,
@@ -51,6 +52,7 @@ module j3dai_tb #(
         frame_q <= frame & rst_q & ~rst;
     end
     wire asked = frame | frame_q;
+    assign step = rst_q ? ~0 : lists_done + {31'b0, list_done};
 
     j3dai_soc soc (
         .clk(clk), .rst(rst_q), .frame(asked), .frames_done(frames_done), .error(error), .trap(trap),

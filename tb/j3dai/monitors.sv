@@ -49,6 +49,7 @@ module j3dai_monitors #(
     localparam COUNTER_WORDS = 2 + 6 * ENGINES;
 
     reg [31:0] lists, frames;
+    wire completes = list_done || frame || frames_done != frames;
     reg [CLUSTERS-1:0] drain1, drain2, drain3;  // drain_ahead one to three cycles ago
 
     always @(posedge clk) begin
@@ -70,7 +71,7 @@ module j3dai_monitors #(
                                  {32 - PART{1'b0}}, l2_mask[at +: PART], 12'b0, l2_addr + at[19:0], list, cycle});
             // L2 reads of LOADs (line fetches of descriptors are not among them): cycle, address, mask.
             if (l2_sources[0]) nncosim_log4(STREAM_L2_READ, cycle, {44'b0, l2_addr}, {{64 - BANKS{1'b0}}, l2_mask}, 0);
-            // Completion of a list, and of a frame, with the counters of all engines up to it.
+            // Completion of a list, and of a frame.
             if (list_done) begin
                 nncosim_log4(STREAM_LIST_DONE, cycle, {32'b0, lists}, 0, 0);
                 lists <= lists + 1;
@@ -79,12 +80,7 @@ module j3dai_monitors #(
                 nncosim_log4(STREAM_FRAME_DONE, cycle, {32'b0, frames_done}, 0, 0);
                 frames <= frames_done;
             end
-            if (list_done || frame || frames_done != frames) begin
-                nncosim_log(STREAM_COUNTERS, COUNTER_WORDS, {{2048 - 32 * COUNTER_WORDS{1'b0}}, counters, cycle});
-                nncosim_log(STREAM_TRANSFERS, 30, {1088'b0, transfers, cycle});
-                check_counters;
-            end
-            if (cycle[9:0] == 0) check_counters;
+            if (completes || cycle[9:0] == 0) check_counters;
 
             if (l2_sources[0] + l2_sources[1] + l2_sources[2] > 2'd1)
                 $error("checker error: cycle %0d: L2's port is used by %b (STORE, fetch, LOAD)", cycle, l2_sources);
@@ -93,6 +89,20 @@ module j3dai_monitors #(
                        wr_valid & drain3);
         end
     end
+
+    // The counters of all engines in all cycles before the one in which a list or a frame is done or asked for: they are
+    // a cycle late, so they are read in the middle of the next.
+    reg due;
+    reg [63:0] due_at;
+    always @(posedge clk) begin
+        due <= !rst && enable && completes;
+        due_at <= cycle;
+    end
+    always @(negedge clk)
+        if (due) begin
+            nncosim_log(STREAM_COUNTERS, COUNTER_WORDS, {{2048 - 32 * COUNTER_WORDS{1'b0}}, counters, due_at});
+            nncosim_log(STREAM_TRANSFERS, 30, {1088'b0, transfers, due_at});
+        end
 
     // What the engines did in the cycle before this one: the probes of that cycle, and the state that is registered in
     // this one. Bits as in activity.py; a change of the program counter alone is no change.

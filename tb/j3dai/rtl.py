@@ -42,6 +42,7 @@ from nncosim.tb.j3dai.build import (
     host_memory_path,
     l2_write_dtype,
     read_l2,
+    split_counters,
     transfers_dtype,
     write_l2,
 )
@@ -60,10 +61,11 @@ from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
+from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel
-from nncosim.tb.waves import Trace, trace_format
+from nncosim.tb.waves import Trace, Waveform, trace_format
 
 __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
 
@@ -74,7 +76,8 @@ KINDS = tuple(counter.name.lower() for counter in Counter)
 """What a cycle of an engine counts as, in the order of its counters."""
 
 PROBES = ("frames_done", "error", "trap", "lists_done", "probe_cycle", "probe_running", "probe_armed", "probe_trap",
-          "probe_cluster", "probe_dmpa", "probe_host_sleeping", "probe_host_pc")  # fmt: skip
+          "probe_cluster", "probe_dmpa", "probe_host_sleeping", "probe_host_pc",
+          "probe_counters")  # fmt: skip
 
 
 @dataclass
@@ -195,27 +198,47 @@ def run_built(
     image = Image.from_bytes(data)
     limit = limit_cycles or DEFAULT_LIMIT
     run = _run_direct if driver == "direct" else _run_cocotb
-    begin = time.perf_counter()
+    begin, behind = time.perf_counter(), ""
     if trace is None:
         raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, None)
     else:
-        with deliver(trace.path) as path:
-            raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, replace(trace, path=path))
-            _check_reached(trace, probes["probe_cycle"])
+        try:
+            with deliver(trace.path) as path:
+                to = replace(trace, path=path)
+                raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, to)
+                behind = _behind(trace, image, probes)
+                if behind:
+                    raise BenchError(behind)
+        except BenchError:
+            if not behind:
+                raise
     seconds = {"simulate": time.perf_counter() - begin}
-    if trace is not None and not is_stream(trace.path):
-        show_first(trace.path, platform, image)
-    frames, disputes = _frames(platform, image, raw, seed)
+    frames, disputes = _frames(platform, image, raw, seed, _stop(platform, probes))
     diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs), _stale(platform, image, raw))
     diagnosis = diagnosis or disputed(disputes)
-    return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key})
+    if behind:
+        if diagnosis is None:
+            raise BenchError(behind)
+        diagnosis = replace(diagnosis, text=f"{diagnosis.text}\n{behind}")
+    shown = trace is not None and not behind and not is_stream(trace.path)
+    waveform = show_first(trace.path, platform, image) if trace is not None and shown else None
+    return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key}, waveform)
 
 
-def _check_reached(trace: Trace, cycles: int) -> None:
-    """Refuse a window behind the end of a run of `cycles` cycles."""
+def _steps(image: Image) -> int:
+    return len(image.schedule.get("steps", ()))
+
+
+def _behind(trace: Trace, image: Image, probes: Mapping[str, int]) -> str:
+    """Why a waveform's window is behind the end of the run; "" if it is not."""
+    cycles, done = probes["probe_cycle"], probes["lists_done"]
     if trace.start is not None and trace.start >= cycles:
-        why = f"the run ended at cycle {cycles}"
-        raise BenchError(f"waveform {trace.path} would begin at cycle {trace.start}, but {why}; begin earlier")
+        why = f"would begin at cycle {trace.start}, but the run ended at cycle {cycles}; begin earlier"
+    elif trace.step is not None and trace.step > done:
+        why = f"would show a layer that was not reached; the run stopped in layer {image.schedule['steps'][done]['name']}"
+    else:
+        return ""
+    return f"waveform {trace.path} {why}"
 
 
 def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:
@@ -241,7 +264,7 @@ def _run_direct(
         model.monitor_enable = 1
         model.monitor_l1 = int(bool(inside_places(image)))
         if trace is not None:
-            model.trace(trace.path, when=trace_conditions(trace.start, trace.stop, trace.step))
+            model.trace(trace.path, when=trace_conditions(trace, _steps(image)))
         model.reset(cycles=4)
         try:
             for number, values in enumerate(inputs):
@@ -275,7 +298,7 @@ def _run_cocotb(
         run_cocotb(
             built, "nncosim.tb.j3dai.cocotb_soc", Path(folder), seed=seed, arguments={"folder": folder, "seed": seed},
             trace=None if trace is None else trace.path,
-            trace_when=None if trace is None else trace_conditions(trace.start, trace.stop, trace.step),
+            trace_when=trace_conditions(trace, _steps(image)),
         )
         result: dict[str, Any] = pickle.loads((Path(folder) / "result.pickle").read_bytes())
     return result["raw"], result["probes"], result["stopped"]
@@ -295,44 +318,58 @@ def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:
 
 
 def _frames(
-    platform: J3dai, image: Image, raw: Sequence[RawFrame], seed: int
+    platform: J3dai, image: Image, raw: Sequence[RawFrame], seed: int, stop: Cut
 ) -> tuple[tuple[Frame, ...], list[str]]:
-    """Finished frames, and of an unfinished last one what it wrote; and what was computed twice with two results."""
+    """Finished frames, and of an unfinished last one what it wrote; and what was computed twice with two results.
+
+    `stop`: where the simulation ended.
+    """
     table, inside = places(image), inside_places(image)
     frames = []
     disputes: list[str] = []
     first_list = 0
-    # Counters are read a cycle late: the first cycle after reset, in which nothing can happen yet, is not in them.
-    zero = dict.fromkeys(KINDS, 0) | {"idle": -1}
-    start = Completion(0, {engine: zero for engine in engine_names(platform)})
+    start = Completion(0, {engine: dict.fromkeys(KINDS, 0) for engine in engine_names(platform)})
     for number, records in enumerate(raw):
         tensors = capture(table, records.writes, first_list, seed + number)
         more, found = capture_l1(inside, records.l1, number, platform.l1_words, seed + number)
         tensors |= more
         disputes += found
+        origin = origins(platform, image, records.writes, records.l1, first_list, number)
         at = _completions(platform, records)
         begin = at.get(records.start, start) if number else start
-        ends = [at[int(cycle)] for cycle in records.lists["cycle"]]
+        # A simulation that stops on an error may not have read the last counters.
+        ends = [at[int(cycle)] for cycle in records.lists["cycle"] if int(cycle) in at]
         done = [int(cycle) for cycle in records.done["cycle"]]
         if done:
             finish = at[done[-1]]
-            activity = () if number else _activity(platform, image, records)
-            steps, kept = intervals(begin, ends, finish), (records.memory, records.loaded)
+            activity = () if number else _activity(platform, image, records, ends, finish)
+            steps, kept = intervals(begin, ends, finish), (records.memory, records.loaded, origin)
             frames.append(Frame(finish.cycle - begin.cycle, tensors, steps, activity, *kept))
             start = finish
         else:
             last = ends[-1] if ends else begin
+            activity = () if number else _activity(platform, image, records, ends, stop)
             steps = intervals(begin, ends, last) if ends else ()
-            frames.append(Frame(0, tensors, steps, loaded=records.loaded))
+            frames.append(Frame(0, tensors, steps, activity, {}, records.loaded, origin))
         first_list += len(records.lists)
     return tuple(frames), disputes
 
 
-def _activity(platform: J3dai, image: Image, raw: RawFrame) -> tuple[Activity, ...]:
+def _activity(
+    platform: J3dai, image: Image, raw: RawFrame, ends: Sequence[Completion], last: Completion | Cut
+) -> tuple[Activity, ...]:
     read = {int(record["cycle"]): record["counters"].astype(np.int64) for record in raw.counters}
-    cycles = [*map(int, raw.lists["cycle"]), int(raw.done["cycle"][-1])]
+    cuts = [Cut(end.cycle, read[end.cycle]) for end in ends]
+    cuts.append(last if isinstance(last, Cut) else Cut(last.cycle, read[last.cycle]))
     engines = [(name, number) for number, name in enumerate(engine_names(platform))]
-    return activity_of(platform, image, raw.changes, [Cut(cycle, read[cycle]) for cycle in cycles], engines)
+    return activity_of(platform, image, raw.changes, cuts, engines)
+
+
+def _stop(platform: J3dai, probes: Mapping[str, int]) -> Cut:
+    """Where the simulation ended, a cycle less: the counters are late by one."""
+    engines = split_counters(platform, probes["probe_counters"])
+    values = np.array([[engine[kind] for kind in KINDS] for engine in engines.values()], np.int64)
+    return Cut(max(probes["probe_cycle"] - 1, 0), values)
 
 
 def _stale(platform: J3dai, image: Image, raw: Sequence[RawFrame]) -> str:

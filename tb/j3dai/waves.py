@@ -11,7 +11,7 @@ from nncosim.hdl.j3dai.asm import decode_descriptors, disassemble, words_of
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp, MacOp, Opcode, Space
 from nncosim.hdl.j3dai.regs import L2_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.waves import Group, Line, write_save_file
+from nncosim.tb.waves import Group, Line, Trace, Waveform, write_save_file
 from vcd.gtkw import GTKWColor
 
 __all__ = ["groups", "instruction_words", "show_first", "trace_conditions"]
@@ -20,20 +20,26 @@ _SOC = "j3dai_tb.soc"
 _EVER = (1 << 64) - 1
 
 
-def trace_conditions(start: int | None, stop: int | None, step: int | None) -> dict[str, tuple[int, int]]:
-    """A `nncosim.tb.waves.Trace`'s window as conditions on ports of the top."""
-    conditions = {}
+def trace_conditions(trace: Trace | None, steps: int) -> dict[str, tuple[int, int]]:
+    """A waveform's window as conditions on ports of the top. `steps`: lists of an inference.
+
+    The cycles of a step are those of its `nncosim.tb.backend.Interval`: the last one lasts until the frame is done.
+    """
+    if trace is None:
+        return {}
+    start, stop, step = trace.start, trace.stop, trace.step
+    conditions: dict[str, tuple[int, int]] = {}
     if start is not None or stop is not None:
         conditions["probe_cycle"] = (start or 0, _EVER if stop is None else stop)
     if step is not None:  # a step is a list
-        conditions["lists_done"] = (step, step + 1)
+        conditions |= {"step": (step, step + 1 + (step == steps - 1)), "frames_done": (0, 1)}
     return conditions
 
 
-def show_first(trace: Path, platform: J3dai, image: Image) -> None:
-    """Write the save file of a finished waveform of an image's run; markers stand where lists were done."""
-    write_save_file(trace, groups(platform, image), clock="j3dai_tb.clk", marks="j3dai_tb.lists_done",
-                    open_scopes=("j3dai_tb", _SOC))
+def show_first(trace: Path, platform: J3dai, image: Image) -> Waveform:
+    """Write the save file of a finished waveform of an image's run; markers stand where steps begin."""
+    return write_save_file(trace, groups(platform, image), clock="j3dai_tb.clk", marks="j3dai_tb.step",
+                           cycle="j3dai_tb.probe_cycle", open_scopes=("j3dai_tb", _SOC))
 
 
 def groups(platform: J3dai, image: Image) -> list[Group]:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an element of a tensor lies on J3DAI, and which cluster wrote it in which cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.image import Image
+from nncosim.compiler.layout import Layout, to_bytes
+from nncosim.hdl.j3dai.asm import decode_descriptors
+from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp
+from nncosim.hdl.j3dai.regs import L2_BASE
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.backend import Origin
+from nncosim.tb.j3dai.capture import Place, places
+from nncosim.tb.j3dai.l1_capture import InsidePlaces, inside_places
+
+__all__ = ["origins"]
+
+Index = tuple[int, ...]
+
+
+def origins(
+    platform: J3dai, image: Image, writes: npt.NDArray[np.void], l1_writes: npt.NDArray[np.void], first_list: int,
+    frame: int,
+) -> Callable[[str, Index], Origin | None]:
+    """The `origin` of a `nncosim.tb.backend.Frame`.
+
+    Args:
+        writes, l1_writes: what was written to L2 and L1 in the inference; see `capture` and `capture_l1`.
+        first_list: number of the inference's first list, frame: its own number, counted from reset.
+    """
+    table, inside = places(image), inside_places(image)
+
+    def origin(tensor: str, index: Index) -> Origin | None:
+        if tensor in table:
+            return _in_l2(platform, image, table[tensor], index, writes, first_list)
+        return _in_l1(platform, inside, tensor, index, l1_writes, frame)
+
+    return origin
+
+
+def _offset(shape: tuple[int, int, int], layout: Layout, index: Index) -> int:
+    """The first byte of an element, from the layout's own packing of a tensor that is 0 elsewhere."""
+    only = np.zeros(shape, np.int64)
+    only[index] = 1
+    return int(np.flatnonzero(np.frombuffer(to_bytes(only, layout), np.uint8))[0])
+
+
+def _in_l2(
+    platform: J3dai, image: Image, place: Place, index: Index, writes: npt.NDArray[np.void], first_list: int
+) -> Origin:
+    offset = _offset(place.shape, place.layout, index)
+    address, word = L2_BASE + place.word * place.word_bytes + offset, place.word + offset // place.word_bytes
+    lists, at = writes["list"].astype(np.int64) - first_list, writes["address"].astype(np.int64)
+    near = (at <= word) & (word < at + writes.dtype["data"].shape[0]) & np.isin(lists, place.lists)
+    mine = [i for i in np.flatnonzero(near) if int(writes["mask"][i]) >> (word - int(at[i])) & 1]
+    if not mine:
+        return Origin("l2", address)
+    cluster = _storing_cluster(platform, image, int(lists[mine[-1]]), word)
+    return Origin("l2", address, int(writes["cycle"][mine[-1]]), "" if cluster is None else f"cluster{cluster}")
+
+
+def _storing_cluster(platform: J3dai, image: Image, step: int, word: int) -> int | None:
+    """The cluster that a list's last STORE to a word of L2 reads from."""
+    steps = image.schedule.get("steps", ())
+    if step >= len(steps):
+        return None
+    address = L2_BASE + int(steps[step]["list"]) * platform.word_bytes
+    size = int(steps[step]["descriptors"]) * DESCRIPTOR_BYTES
+    raw = next((s.data[address - s.address :][:size] for s in image.segments
+                if s.address <= address < s.address + len(s.data)), b"")  # fmt: skip
+    found = None
+    for d in decode_descriptors(raw):
+        if d["op"] == DmpaOp.STORE.value and _covers(d, word) and d["clusters"]:
+            found = (d["clusters"] & -d["clusters"]).bit_length() - 1
+    return found
+
+
+def _covers(d: Mapping[str, int], word: int) -> bool:
+    """Whether a descriptor's runs of words in L2 hold a word."""
+    planes, runs = (np.arange(max(d[name], 1), dtype=np.int64) for name in ("n2", "n1"))
+    starts = d["l2"] + planes[:, None] * d["l2_step2"] + runs * d["l2_step1"]
+    return bool(((word - starts) % (1 << 20) < d["n0"]).any())
+
+
+def _in_l1(
+    platform: J3dai, inside: InsidePlaces, name: str, index: Index, writes: npt.NDArray[np.void], frame: int
+) -> Origin | None:
+    """Of the tile that was written last; elements that two tiles compute lie in both."""
+    tensor = next((t for t in inside.tensors if t.name == name), None)
+    if tensor is None:
+        return None
+    channel, y, x = index
+    block, lane = divmod(channel, tensor.layout.per_block)
+    found = []
+    for piece in tensor.pieces:
+        row, column = divmod(y * tensor.shape[2] + x, piece.width)
+        if not (piece.y0 <= row < piece.y1 and piece.x0 <= column < piece.x1):
+            continue
+        rows, columns = piece.y1 - piece.y0, piece.x1 - piece.x0
+        target = block * rows * columns + (row - piece.y0) * columns + column - piece.x0
+        word = (piece.address + target) % platform.l1_words
+        run = frame * inside.runs[piece.cluster] + piece.run
+        mine = writes[(writes["cluster"] == piece.cluster) & (writes["run"] == run)]
+        hits = (mine["address"] == word) & (mine["mask"][:, None] >> np.arange(mine["address"].shape[1]) & 1 != 0)
+        cycles = mine["cycle"][hits.any(axis=1)]
+        address, cycle = word * platform.word_bytes + lane, int(cycles[-1]) if len(cycles) else None
+        found.append(Origin("l1", address, cycle, f"cluster{piece.cluster}"))
+    return max(found, key=lambda origin: -1 if origin.cycle is None else origin.cycle, default=None)
