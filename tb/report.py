@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nncosim.compiler.ir import Conv, Network, Op, Pool
 from nncosim.platforms.base import Platform
@@ -13,6 +13,10 @@ from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.compare import Comparison, Divergence
 from nncosim.tb.pace import Late, Pace, deviation, late
 from nncosim.tb.published import published_json
+from nncosim.tb.waves import Waveform
+
+if TYPE_CHECKING:
+    from nncosim.tb.clue import Clue
 
 __all__ = [
     "LayerReport",
@@ -170,6 +174,7 @@ class Report:
     """What `nncosim run` prints and writes. `macs`: of the graph, for one inference.
 
     `iss_cycles`: of the first inference since reset; `repeat_cycles`: of each one after it, None: as the first.
+    `date`: when it ran, ISO 8601. `clue`: of a failure. `waveform`: that was written.
     """
 
     model: str
@@ -191,6 +196,9 @@ class Report:
     hashes: Mapping[str, str | None]
     command: str = ""
     repeat_cycles: int | None = None
+    date: str = ""
+    clue: Clue | None = None
+    waveform: Waveform | None = None
 
     @property
     def cycles(self) -> int | None:
@@ -280,6 +288,9 @@ class Report:
             "versions": dict(self.versions),
             "hashes": dict(self.hashes),
             "command": self.command,
+            "date": self.date,
+            "clue": self.clue.to_json() if self.clue else None,
+            "waveform": self.waveform.to_json() if self.waveform else None,
         }
 
 

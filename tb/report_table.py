@@ -168,6 +168,8 @@ def _facts(report: Report) -> list[str]:
         f"({report.comparison.from_memory} as they lie in memory at the end too), "
         f"{wrong or 'no'} tensor{'' if wrong == 1 else 's'} wrong; input: {report.input}, seed {report.seed}"
     )
+    if report.waveform is not None:
+        lines.append(f"waveform: {report.waveform}")
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.wall_seconds.items())
     lines.append(f"wall time: {times}")
     return [escape(line) for line in lines]
@@ -179,6 +181,7 @@ def _explanation(report: Report) -> list[str]:
         lines += [f"  {escape(line)}" for line in report.diagnosis.text.splitlines()]
     if report.comparison.first is not None:
         lines.append(f"  first wrong element: {escape(str(report.comparison.first))}")
+    lines += [f"  {escape(line)}" for line in (report.clue.lines() if report.clue else ())]
     if report.verdict == "cycles":
         lines += [f"  {escape(str(found))}" for found in report.late]
     if not report.passed and report.command:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from nncosim.compiler.evaluate import evaluate
 from nncosim.compiler.ir import Network
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import Bench, RunResult, get_bench
+from nncosim.tb.clue import clue_of
 from nncosim.tb.compare import Comparison, compare_frames
 from nncosim.tb.errors import BenchError
 from nncosim.tb.files import sha256
@@ -167,17 +169,33 @@ def check_frames(program: Program, inputs: list[dict[str, np.ndarray]], result: 
     return compare_frames(program.network, expected, result.frames)
 
 
-def _command(program: Program, settings: Mapping[str, int], result: RunResult, options: RunOptions) -> str:
+def _command(
+    program: Program, settings: Mapping[str, int], backend: str, driver: str | None, options: RunOptions
+) -> list[str]:
     words = ["nncosim", "run", str(program.source)]
     if not program.from_image:
         words += ["--platform", program.platform_name]
         words += [f"--set={key}={value}" for key, value in settings.items()]
-    words += ["--backend", result.backend]
-    words += ["--driver", result.driver] if result.driver else []
+    words += ["--backend", backend]
+    words += ["--driver", driver] if driver else []
     if options.input is not None:
         words += ["--input", str(options.input), *(f"--index={i}" for i in options.indices)]
     words += ["--seed", str(options.seed)]
-    return shlex.join(words)
+    return words
+
+
+def _explained(
+    report: Report, program: Program, platform: Platform, settings: Mapping[str, int], result: RunResult,
+    options: RunOptions,
+) -> Report:
+    """The report with what helps after a failure, and the waveform."""
+    able = tuple(getattr(get_bench(platform), "waveforms", ()))
+    command: list[str] = []
+    if able:
+        traced = result.backend in able
+        backend, driver = (result.backend, result.driver) if traced else (able[0], None)
+        command = _command(program, settings, backend, driver, options)
+    return replace(report, clue=clue_of(report, result, command), waveform=result.waveform)
 
 
 def run_program(
@@ -222,8 +240,10 @@ def run_program(
         wall_seconds=seconds,
         versions=versions(),
         hashes=hashes,
-        command=_command(program, settings, result, options),
+        command=shlex.join(_command(program, settings, result.backend, result.driver, options)),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    report = _explained(report, program, platform, settings, result, options)
     outputs = tuple(
         {n: frame.memory[n] for n in program.network.outputs if n in frame.memory} for frame in result.frames
     )
