@@ -12,11 +12,12 @@ from nncosim.compiler.compile import Compiled
 from nncosim.compiler.image import Segment
 from nncosim.compiler.placement import Buffer
 from nncosim.compiler.tiles import read_tiles
+from nncosim.platforms.base import Platform
 
 __all__ = ["Disassembler", "buffer_table", "hex_lines", "listing", "memory_map"]
 
-Disassembler = Callable[[str, bytes], list[str] | None]
-"""(kind of a buffer, its bytes) to one line an instruction; None for a kind it does not know."""
+Disassembler = Callable[[str, bytes, Platform], list[str] | None]
+"""(kind of a buffer, its bytes, platform) to one line an instruction; None for a kind it does not know."""
 
 
 def hex_lines(data: bytes, address: int, limit: int = 1 << 16) -> list[str]:
@@ -29,7 +30,7 @@ def _disassembler(platform: str) -> Disassembler:
     """`disassemble` of `nncosim.compiler.<platform>.listing`; without one, everything is shown in hexadecimal."""
     package = f"nncosim.compiler.{platform}"
     if importlib.util.find_spec(package) is None or importlib.util.find_spec(f"{package}.listing") is None:
-        return lambda kind, data: None
+        return lambda kind, data, platform: None
     return importlib.import_module(f"{package}.listing").disassemble
 
 
@@ -76,14 +77,22 @@ def listing(compiled: Compiled) -> str:
             continue
         shown.add(address)
         data = _bytes_at(image.segments, address, buffer.size)
-        lines += ["", f"; {buffer.kind} {buffer.name}: {memory} {address:#010x}, {buffer.size} bytes"]
-        lines += disassemble(buffer.kind, data) or hex_lines(data, address)
+        counted = _words(compiled, memory, address, buffer.size)
+        words = "".join(f", words {at} to {at + count - 1}" for at, count in counted)
+        lines += ["", f"; {buffer.kind} {buffer.name}: {memory} {address:#010x}, {buffer.size} bytes{words}"]
+        lines += disassemble(buffer.kind, data, compiled.platform) or hex_lines(data, address)
     placed = {memory for memory, _, _ in _placed(compiled)}
     for segment in image.segments:
         if segment.memory not in placed and segment.address not in shown:
             lines += ["", f"; {segment.memory} {segment.address:#010x}, {len(segment.data)} bytes"]
             lines += hex_lines(segment.data, segment.address)
     return "\n".join(lines) + "\n"
+
+
+def _words(compiled: Compiled, memory: str, address: int, size: int) -> list[tuple[int, int]]:
+    """First word and number of words of `size` bytes, as instructions count; none where a platform has no words."""
+    word = next((m.width_bits // 8 for m in compiled.platform.memories if m.name == memory), 0)
+    return [((address - _bases(compiled).get(memory, 0)) // word, -(-size // word))] if word else []
 
 
 def buffer_table(compiled: Compiled) -> list[dict[str, Any]]:
@@ -113,8 +122,11 @@ def memory_map(compiled: Compiled) -> str:
         if use.step:
             alive = ", ".join(f"{name} {size}" for name, size in use.alive)
             lines.append(f"{'':38}most is in use in layer {use.step}: {alive}")
-    lines += ["", "memory           address        bytes  kind        buffer"]
-    for memory, address, b in _placed(compiled):
-        inside = "  " if b.parent else ""
-        lines.append(f"{memory:16} {address:#010x} {b.size:9}  {b.kind:11} {inside}{b.name}")
+    placed = _placed(compiled)
+    words = [_words(compiled, memory, address, b.size) for memory, address, b in placed]
+    head = "     word    words" if any(words) else ""
+    lines += ["", f"memory           address        bytes{head}  kind        buffer"]
+    for (memory, address, b), counted in zip(placed, words, strict=True):
+        inside, shown = "  " if b.parent else "", "".join(f"{at:9}{count:9}" for at, count in counted)
+        lines.append(f"{memory:16} {address:#010x} {b.size:9}{shown}  {b.kind:11} {inside}{b.name}")
     return "\n".join(lines) + "\n"
