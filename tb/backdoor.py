@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.tb.errors import BenchError
+from nncosim.tb.errors import BenchError, hidden
 
 __all__ = ["Backdoor", "Variable", "attach", "load_library"]
+
+__tracebackhide__ = hidden
 
 
 class _CVariable(ctypes.Structure):

@@ -14,11 +14,13 @@ from xml.etree import ElementTree
 
 import cocotb_tools.config
 import find_libpython
-from nncosim.tb.errors import CocotbError, ToolError
+from nncosim.tb.errors import CocotbError, ToolError, hidden
 from nncosim.tb.model import runtime_arguments, trace_conditions
 from nncosim.tb.verilate import BuiltModel
 
 __all__ = ["CocotbResults", "CocotbTest", "run_cocotb"]
+
+__tracebackhide__ = hidden
 
 ARGUMENTS_VARIABLE = "NNCOSIM_BENCH_ARGUMENTS"
 """Environment variable with the path of the JSON file that `nncosim.tb.cocotb_bench.arguments` reads."""

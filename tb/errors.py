@@ -2,10 +2,23 @@
 """Errors of the test bench."""
 
 from pathlib import Path
+from typing import Any
 
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["BenchError", "BuildError", "CacheError", "CocotbError", "SimulationError", "SimulationTimeout", "ToolError"]
+__all__ = [
+    "BenchError", "BuildError", "CacheError", "CocotbError", "SimulationError", "SimulationTimeout", "ToolError",
+    "hidden",
+]  # fmt: skip
+
+
+def hidden(info: Any) -> bool:
+    """For a module's `__tracebackhide__`: whether pytest leaves its frames out of a failure's traceback.
+
+    Of the bench's own errors, which tell the user of what the user's code did; a defect here stays in sight. `info`:
+    pytest's `ExceptionInfo`.
+    """
+    return bool(info.errisinstance(NncosimError))
 
 
 class BenchError(NncosimError):

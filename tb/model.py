@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 from nncosim.tb.backdoor import Backdoor, Handle, Variable, load_library
-from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
+from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout, hidden
 from nncosim.tb.verilate import BuiltModel
 
 __all__ = ["Model", "SavedState"]
+
+__tracebackhide__ = hidden
 
 
 class SavedState:

