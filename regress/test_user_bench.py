@@ -52,6 +52,45 @@ def test_waves(project):
     assert len(list((project / "out").glob("*0/doubler/doubler.vcd"))) == 2
 
 
+WRONG = '''
+def test_too_large(rtl_bench):
+    with rtl_bench(Doubler()).model() as model:
+        model.i__payload = 256
+
+def test_fails_in_the_simulator(rtl_bench):
+    rtl_bench(Doubler()).run(__name__, tests=["is_wrong"])
+
+def test_defect(rtl_bench):
+    with rtl_bench(Doubler()).model() as model:
+        model.tick("many")
+
+@cocotb.test()
+async def is_wrong(dut):
+    FreeClock(dut.clk, 10).start()
+    await reset(dut)
+    assert dut.o__payload.value == 511, "this is what is wrong"
+'''
+
+
+def test_a_failure_points_into_the_bench(project):
+    """Not into frames of nncosim; it names the waveform, and repeats with one. A defect of ours stays in sight."""
+    (project / "test_doubler.py").write_text(BENCH + WRONG)
+    options = ("--waves", "-k", "too_large or fails_in or defect", "--basetemp", str(project / "out"))
+    output = run(project, *options)
+    assert "3 failed" in output
+    large, simulator, defect = (output.partition(f"_ {name} _")[2].partition("\n___")[0] for name in (
+        "test_too_large", "test_fails_in_the_simulator", "test_defect"))
+    assert "model.i__payload = 256" in large and "holds 0 to 255, not 256" in large
+    assert "model.py" not in large and "pytest_plugin.py" not in large
+    assert 'tests=["is_wrong"]' in simulator and "this is what is wrong" in simulator
+    assert "cocotb_runner.py" not in simulator and "pytest_plugin.py" not in simulator
+    assert "model.py" in defect
+    for text, name in ((large, "test_too_large"), (simulator, "test_fails_in_the_simulator")):
+        (path,) = (project / "out").glob(f"{name}0/doubler/doubler.vcd")
+        assert f"{path}, {path.stat().st_size:,} bytes; open it with: gtkwave {path}" in text
+        assert f"pytest test_doubler.py::{name} --seed 1 --waves\n" in text
+
+
 def test_numbers_depend_on_the_seed_alone(project):
     def numbers(seed: str) -> list[str]:
         lines = run(project, "-k", "test_backend", "--seed", seed).splitlines()

@@ -124,7 +124,7 @@ def test_page_has_every_layer_in_every_picture(drawn):
     assert sum(layer["end"] - layer["start"] for layer in tables["layers"]) == report["cycles"]
     plots = page.code[""]
     for number, name in enumerate(names):
-        assert plots.count(json.dumps(f"{number}  {name}")) >= 2, name  # bars, shares
+        assert plots.count(json.dumps(f"{number}  {name}")) >= 2, name  # the bars of shares
     for layer in report["layers"]:
         assert layer["macs"] == 0 or json.dumps(layer["name"]) in plots  # roofline
 
@@ -374,8 +374,16 @@ def test_a_hang_is_drawn(tmp_path, limit):
     write_files(tmp_path / "out", {**program.files, "report.json": json.dumps(report).encode(),
                                    TIMELINE: timeline_npz(result.frames[0])})  # fmt: skip
     assert invoke(["report", str(tmp_path / "out")]) == 0
-    text = " ".join(page_of(tmp_path / "out").text)
+    page = page_of(tmp_path / "out")
+    text, tables = " ".join(page.text), tables_of(page)
     assert "HANG" in text and f"no end within {limit} cycles" in text
+    # The timeline goes to where the run stopped, and says in which layer that was.
+    done = [layer for layer in report["layers"] if layer["cycles"] is not None]
+    stopped_in = report["layers"][len(done)]["name"]
+    assert tables["end"] == limit and tables["layers"][-1]["end"] == limit
+    assert [layer["name"] for layer in tables["layers"]] == [*(layer["name"] for layer in done), stopped_in]
+    assert f"up to cycle {limit:,}, where the run stopped in layer {stopped_in}" in text
+    assert "records no more" not in text and "None" not in text and "got nothing (never written)" in text
 
 
 def test_labels_do_not_cover_each_other():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said after a failure: layer, cycle, cluster and address of a wrong element, and the command that traces it."""
+"""After a failure: layer, cycle, cluster and address of a wrong element, and the command that traces it."""
 
 import json
 import shlex

@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 
 import cocotb
-from cocotb.triggers import ClockCycles, FallingEdge, First, RisingEdge, Timer
+from cocotb.triggers import ClockCycles, FallingEdge, First, ReadWrite, RisingEdge, Timer
 from nncosim.compiler.image import Image
 from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments
@@ -45,7 +45,9 @@ async def run_image(dut):
         dut.frame.value = 0
         await First(RisingEdge(dut.stopped), Timer(job["limit"] * period, "ps"))
         if int(dut.stopped.value):
-            await FallingEdge(dut.clk)  # the monitors have read the counters by then
+            # The monitors read the counters at that edge, before which cocotb wakes.
+            await FallingEdge(dut.clk)
+            await ReadWrite()
         raw.append(take_records(model, platform, image, start, loaded))
         if not int(dut.stopped.value) or int(dut.trap.value) or int(dut.error.value):
             break

@@ -50,8 +50,22 @@ class Run:
         return out
 
     @property
-    def end(self) -> int:
+    def cycles(self) -> int:
+        """Of the layers that ended."""
         return self.intervals[-1][1] if self.intervals else 0
+
+    @cached_property
+    def end(self) -> int:
+        """Where the timeline ends: with the last layer, or where the run stopped in one."""
+        return max([self.cycles, *(int(a.end[-1]) for a in self.activities if len(a.end))])
+
+    @property
+    def unfinished(self) -> tuple[dict[str, Any], int, int] | None:
+        """The layer in which the run stopped, from the completion of the one before it."""
+        number = len(self.intervals)
+        if number == len(self.layers) or self.end == self.cycles:
+            return None
+        return self.layers[number], self.cycles, self.end
 
     @cached_property
     def rows(self) -> list[Activity]:

@@ -1,20 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels that cover neither each other nor what they name."""
+"""Labels that cover neither each other nor what they name, and names that leave room for what they name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["LINE", "WIDTH", "chosen_labels", "shortened"]
+__all__ = ["LINE", "NARROW", "WIDTH", "chosen_labels", "layer_labels", "shortened"]
 
 WIDTH = 1300
-"""Width in pixels that a plot over the whole page is laid out for; on a narrower page some labels come close."""
+"""Width in pixels that the labels of a plot over the whole page are chosen for."""
+NARROW = 640
+"""The same on a narrow page, whose labels are others; theme.js shows one or the other."""
 LINE = 14
 """Height of a label in pixels."""
 _CHARACTER = 6.5
 
 NAME = 28
 """Characters of a layer's name that a plot by layer has room for beside its bars."""
+
+
+def layer_labels(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The layers' names as unique labels."""
+    return [f"{number}  {shortened(layer['name'])}" for number, layer in enumerate(layers)]
+
 
 Box = tuple[float, float, float, float]
 

@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from bokeh.models import AdaptiveTicker, ColumnDataSource, HoverTool, NumeralTickFormatter, Range1d
+import numpy as np
+from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, NumeralTickFormatter, Range1d
 from bokeh.plotting import figure
 from nncosim.tb.pages.colours import BUFFER_COLOURS, OTHER_COLOUR
 from nncosim.tb.pages.data import Run
-from nncosim.tb.pages.labels import WIDTH, chosen_labels
+from nncosim.tb.pages.labels import NARROW, WIDTH, chosen_labels
 from nncosim.tb.pages.timeline_plot import CYCLES, LEFT, x_tools
 
-__all__ = ["contents_of", "life_of", "memories_of", "memory_plot", "shown_name"]
+__all__ = ["Axis", "axis_of", "contents_of", "life_of", "memories_of", "memory_plot", "shown_name"]
 
 HEIGHT = 420
 KIB = 1024
+FOLDED = 0.1
+"""Share of the height for all that is folded."""
 
 
 def memories_of(run: Run) -> list[str]:
@@ -52,21 +58,97 @@ def life_of(run: Run, buffer: Mapping[str, Any]) -> tuple[int, int]:
     return begin, end
 
 
-def _source(run: Run, memory: str, base: int) -> ColumnDataSource:
-    rows: dict[str, list[Any]] = {key: [] for key in (
-        "left", "right", "bottom", "top", "colour", "name", "kind", "bytes", "place", "alpha", "accessed")}  # fmt: skip
-    mine = [buffer for buffer in run.buffers if buffer["memory"] == memory]
-    for buffer in sorted(mine, key=lambda b: -b["bytes"]):
+@dataclass(frozen=True)
+class Axis:
+    """A memory's addresses (KiB from its begin) as heights: stretches whose contents never change are folded.
+
+    `stretches`: (low, high, folded), ascending, without gaps. What is folded takes `FOLDED` of the height in all.
+    """
+
+    stretches: Sequence[tuple[float, float, bool]]
+
+    @cached_property
+    def _points(self) -> tuple[list[float], list[float]]:
+        folded = sum(f for _, _, f in self.stretches)
+        live = sum(high - low for low, high, f in self.stretches if not f) or 1.0
+        share = FOLDED if folded < len(self.stretches) else 1.0
+        at, heights = [self.stretches[0][0]], [0.0]
+        for low, high, is_folded in self.stretches:
+            height = share / folded if is_folded else (1 - share * bool(folded)) * (high - low) / live
+            at.append(high)
+            heights.append(heights[-1] + height)
+        return at, heights
+
+    def height(self, address: float) -> float:
+        """0 to 1."""
+        return float(np.interp(address, *self._points))
+
+    def ticks(self) -> dict[float, str]:
+        """Heights to addresses: the ends of what is folded, and powers of two between them, where there is room."""
+        live = sum(high - low for low, high, folded in self.stretches if not folded)
+        step = 2.0 ** math.ceil(math.log2(max(live, 1e-3) / 7))
+        wanted = [end for low, high, folded in self.stretches if folded for end in (low, high)]
+        for low, high, folded in self.stretches:
+            wanted += [] if folded else [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        found: dict[float, str] = {}
+        for address in wanted:
+            height = self.height(address)
+            if all(abs(height - other) > 0.04 for other in found):
+                found[height] = f"{address:,.2f}".rstrip("0").rstrip(".")
+        return found
+
+
+def axis_of(buffers: Sequence[Mapping[str, Any]], base: int) -> Axis:
+    """Folds what lies there during the whole run and is no tensor, if there is anything else."""
+    live = sorted((b["address"] - base, b["address"] - base + b["bytes"]) for b in buffers if not _is_constant(b))
+    top = max(b["address"] - base + b["bytes"] for b in buffers)
+    merged: list[list[int]] = []
+    for low, high in live:
+        if merged and low <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], high)
+        else:
+            merged.append([low, high])
+    stretches, at = [], 0
+    for low, high in merged:
+        stretches += [(at / KIB, low / KIB, True)] if low > at else []
+        stretches.append((low / KIB, high / KIB, False))
+        at = high
+    stretches += [(at / KIB, top / KIB, True)] if top > at else []
+    return Axis(stretches)
+
+
+def _is_constant(buffer: Mapping[str, Any]) -> bool:
+    return buffer["from_start"] and buffer["to_end"] and buffer["kind"] != "tensor"
+
+
+def _rows_of(run: Run, mine: Sequence[Mapping[str, Any]], base: int, axis: Axis) -> Iterator[tuple[Any, ...]]:
+    """(left, right, bottom, top, colour, name, kind, bytes, place, alpha, accessed) of each rectangle, the largest
+    first; of a folded stretch one."""
+    for buffer in sorted((b for b in mine if not _is_constant(b)), key=lambda b: -b["bytes"]):
         begin, end = life_of(run, buffer)
         at, size = (buffer["address"] - base) / KIB, buffer["bytes"] / KIB
         seen = run.accesses.get(buffer["name"])
         accessed = f"cycles {seen[0]:,} to {seen[1]:,}" if seen else "not recorded"
-        values = (begin, end, at, at + size, BUFFER_COLOURS.get(buffer["kind"], OTHER_COLOUR), buffer["name"],
-                  buffer["kind"], buffer["bytes"], f"{buffer['address']:#010x}", 0.4 if buffer["parent"] else 0.75,
-                  accessed)  # fmt: skip
-        for key, value in zip(rows, values, strict=True):
-            rows[key].append(value)
-    return ColumnDataSource(rows)
+        yield (begin, end, axis.height(at), axis.height(at + size),
+               BUFFER_COLOURS.get(buffer["kind"], OTHER_COLOUR), buffer["name"], buffer["kind"], buffer["bytes"],
+               f"{buffer['address']:#010x}", 0.4 if buffer["parent"] else 0.75, accessed)  # fmt: skip
+    for low, high, folded in axis.stretches:
+        kinds: dict[str, int] = {}
+        for b in mine:
+            if folded and _is_constant(b) and low <= (b["address"] - base) / KIB < high and not b["parent"]:
+                kinds[b["kind"]] = kinds.get(b["kind"], 0) + b["bytes"]
+        if kinds:
+            most = max(kinds, key=lambda kind: kinds[kind])
+            name = f"{', '.join(sorted(kinds, key=lambda kind: -kinds[kind]))}: {high - low:,.0f} KiB, folded"
+            yield (0, run.end, axis.height(low), axis.height(high), BUFFER_COLOURS.get(most, OTHER_COLOUR), name,
+                   ", ".join(f"{kind} {size:,}" for kind, size in kinds.items()), sum(kinds.values()),
+                   f"{base + round(low * KIB):#010x}", 0.45, "the whole run")  # fmt: skip
+
+
+def _source(run: Run, mine: Sequence[Mapping[str, Any]], base: int, axis: Axis) -> ColumnDataSource:
+    keys = ("left", "right", "bottom", "top", "colour", "name", "kind", "bytes", "place", "alpha", "accessed")
+    rows = list(_rows_of(run, mine, base, axis))
+    return ColumnDataSource({key: [row[i] for row in rows] for i, key in enumerate(keys)})
 
 
 def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
@@ -76,39 +158,42 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
     size = sizes.get(memory, max(b["address"] + b["bytes"] for b in mine))
     base = min(b["address"] for b in mine)
     base -= base % max(1 << (size - 1).bit_length(), 1)
-    source = _source(run, memory, base)
-    top = max(source.data["top"]) * 1.08
+    axis = axis_of(mine, base)
+    source = _source(run, mine, base, axis)
     plot = figure(
-        height=HEIGHT, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(start=0, end=min(size / KIB, top)),
-        min_border_left=LEFT,
+        height=HEIGHT, sizing_mode="stretch_width", x_range=x_range, y_range=Range1d(start=0, end=1.02),
+        min_border_left=LEFT, name=f"memory-{memory}",
         tools=x_tools("both"), x_axis_label="cycles since the inference began",
         y_axis_label=f"address in {shown_name(memory)} (KiB)",
     )  # fmt: skip
     boxes = plot.quad(left="left", right="right", bottom="bottom", top="top", fill_color="colour", fill_alpha="alpha",
                       line_color="#ffffff", line_width=0.7, source=source)  # fmt: skip
-    _label(plot, source, top, run.end)
+    for width in (WIDTH, NARROW):
+        _label(plot, source, run.end, width)
     plot.add_tools(HoverTool(renderers=[boxes], tooltips=[
         ("", "@name"), ("kind", "@kind"), ("bytes", "@bytes{0,0} at @place"),
         ("holds", "cycles @left{0,0} to @right{0,0}"), ("read or written", "@accessed")]))  # fmt: skip
     plot.xaxis.formatter = NumeralTickFormatter(format=CYCLES)
-    plot.yaxis.formatter = NumeralTickFormatter(format="0,0.[00]")
-    plot.yaxis.ticker = AdaptiveTicker(base=2, mantissas=[1], desired_num_ticks=8)
+    ticks = axis.ticks()
+    plot.yaxis.ticker = FixedTicker(ticks=sorted(ticks))
+    plot.yaxis.major_label_overrides = ticks
     plot.toolbar.logo = None
     return plot
 
 
-def _label(plot: Any, source: ColumnDataSource, top: float, end: int) -> None:
-    """Names in the boxes that have room for them, the largest first."""
-    data, pixels = source.data, (HEIGHT - 60) / top
+def _label(plot: Any, source: ColumnDataSource, end: int, width: int) -> None:
+    """Names in the boxes that have room for them in a plot of `width` pixels, the largest first."""
+    data, pixels = source.data, HEIGHT - 60
     roomy = [
         i for i in range(len(data["name"]))
         if (data["top"][i] - data["bottom"][i]) * pixels > 13
-        and (data["right"][i] - data["left"][i]) * WIDTH > (7 * len(data["name"][i]) + 8) * end
+        and (data["right"][i] - data["left"][i]) * width > (7 * len(data["name"][i]) + 8) * end
     ]  # fmt: skip
     texts, left = [data["name"][i] for i in roomy], [data["left"][i] for i in roomy]
     middle = [(data["top"][i] + data["bottom"][i]) / 2 for i in roomy]
-    shown = chosen_labels(texts, [x * WIDTH / max(end, 1) for x in left], [y * pixels for y in middle])
+    shown = chosen_labels(texts, [x * width / max(end, 1) for x in left], [y * pixels for y in middle])
     plot.text(
         x=[left[i] for i in shown], y=[middle[i] for i in shown], text=[texts[i] for i in shown], x_offset=4,
-        text_baseline="middle", text_font_size="11px", text_color="#111111",
+        text_baseline="middle", text_font_size="11px", text_color="#111111", name=f"labels-{width}",
+        visible=width == WIDTH,
     )  # fmt: skip

@@ -11,10 +11,20 @@ from bokeh.models import Range1d
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
 from nncosim.tb.files import text_bytes
-from nncosim.tb.pages.colours import CATEGORY_COLOURS, OTHER_COLOUR, category_name, kind_colour
+from nncosim.tb.pages.colours import (
+    CATEGORY_COLOURS,
+    OTHER_COLOUR,
+    category_name,
+    cause_colour,
+    dark_colour,
+    kind_colour,
+)
 from nncosim.tb.pages.data import Run
+from nncosim.tb.pages.deviation_plot import deviation_plot, forecasts_of
+from nncosim.tb.pages.labels import NARROW
+from nncosim.tb.pages.losses import causes_of, losses_of, losses_plot
 from nncosim.tb.pages.memory_plot import contents_of, memories_of, memory_plot, shown_name
-from nncosim.tb.pages.plots import bars_plot, roofline_plot, shares_plot
+from nncosim.tb.pages.plots import roofline_plot, shares_plot
 from nncosim.tb.pages.timeline_plot import kinds_of, timeline_data, timeline_plot
 from nncosim.tb.published import published_title, same_network
 
@@ -34,14 +44,17 @@ _VERDICTS = {
 
 def _plots(run: Run) -> dict[str, Any]:
     x_range = Range1d(start=0, end=max(run.end, 1), bounds="auto", name="cycles")
-    plots: dict[str, Any] = {"timeline": timeline_plot(run, x_range)} if run.intervals else {}
+    plots: dict[str, Any] = {"losses": losses_plot(run)} if run.intervals else {}
+    if run.end:
+        plots["timeline"] = timeline_plot(run, x_range)
     roofline = roofline_plot(run)
     if roofline is not None:
         plots["roofline"] = roofline
-    plots["bars"] = bars_plot(run)
-    if not run.intervals:
-        return plots
-    plots["shares"] = shares_plot(run)
+    deviation = deviation_plot(run)
+    if deviation is not None:
+        plots["deviation"] = deviation
+    if run.intervals:
+        plots["shares"] = shares_plot(run)
     for memory in memories_of(run):
         plots[f"memory-{memory}"] = memory_plot(run, memory, x_range)
     return plots
@@ -49,9 +62,20 @@ def _plots(run: Run) -> dict[str, Any]:
 
 def _chips(run: Run) -> list[dict[str, str]]:
     if run.is_fine:
-        return [{"name": kind, "colour": kind_colour(kind)} for kind in kinds_of(run)]
+        return [{"name": kind, "colour": kind_colour(kind), "dark": dark_colour(kind)} for kind in kinds_of(run)]
     known = dict.fromkeys(name for activity in run.activities for name in activity.cycles)
-    return [{"name": category_name(c), "colour": CATEGORY_COLOURS.get(c, OTHER_COLOUR)} for c in known]
+    colours = {c: CATEGORY_COLOURS.get(c, OTHER_COLOUR) for c in known}
+    return [{"name": category_name(c), "colour": colour, "dark": colour} for c, colour in colours.items()]
+
+
+def _lost(run: Run) -> dict[str, Any]:
+    """What the first picture's caption says, and its legend."""
+    losses = losses_of(run)
+    causes = causes_of(losses)
+    return {
+        "ideal": sum(loss.ideal for loss in losses), "lost": sum(causes.values()), "cycles": run.cycles,
+        "causes": [{"name": name, "cycles": cycles, "colour": cause_colour(name)} for name, cycles in causes.items()],
+    }  # fmt: skip
 
 
 def _published(run: Run) -> list[dict[str, Any]]:
@@ -74,6 +98,7 @@ def report_page(run: Run) -> bytes:
     text = environment.get_template("report.html.j2").render(
         run=run, report=run.report, platform=run.platform, plots=divisions, plot_script=script,
         bokeh=Resources("inline", components=["bokeh"]).render_js(), script=(_HERE / "timeline.js").read_text(),
+        theme=(_HERE / "theme.js").read_text(), narrow=NARROW, lost=_lost(run), forecasts=forecasts_of(run),
         data=timeline_data(run), chips=_chips(run), clock=clock,
         verdict=_VERDICTS.get(run.report["verdict"], run.report["verdict"]),
         shown_name=shown_name, memories={memory: contents_of(run, memory) for memory in memories_of(run)},

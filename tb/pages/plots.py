@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plots by layer: the roofline, cycles of the ISS against measured ones, and where the cycles went."""
+"""The plots by layer: the roofline, and where the cycles went."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from nncosim.tb.pages.colours import CATEGORY_COLOURS, OPERATOR_COLOURS, category_name
 from nncosim.tb.pages.data import Run
-from nncosim.tb.pages.labels import WIDTH, chosen_labels, shortened
+from nncosim.tb.pages.labels import NARROW, WIDTH, chosen_labels, layer_labels
+from nncosim.tb.pages.losses import own_engines
 
-__all__ = ["bars_plot", "roofline_plot", "shares_plot"]
+__all__ = ["roofline_plot", "shares_plot"]
 
 HEIGHT = 460
 ROW = 26
@@ -93,7 +94,8 @@ def roofline_plot(run: Run) -> Any | None:
                          line_width=0.5, source=points, legend_group="kind")  # fmt: skip
     total, macs, cycles = sum(run.traffic), run.report["macs"], run.report["cycles"]
     whole = (macs / total, macs / cycles) if total and cycles else None
-    _label(plot, points, (low_x, high_x), (low_y, high_y), peak, whole)
+    for pixels in (WIDTH, NARROW):
+        _label(plot, points, (low_x, high_x), (low_y, high_y), peak, whole, pixels)
     if whole is not None:
         star = plot.scatter([whole[0]], [whole[1]], marker="star", size=20, color="#000000",
                             legend_label="whole network")  # fmt: skip
@@ -118,9 +120,10 @@ def _decades(low: float, high: float) -> list[float]:
 
 def _label(
     plot: Any, points: ColumnDataSource, x_range: tuple[float, float], y_range: tuple[float, float], peak: float,
-    whole: tuple[float, float] | None,
+    whole: tuple[float, float] | None, width: int,
 ) -> None:
-    """The names of the layers as far as they fit, the longest-running first. `whole`: the point of the network."""
+    """The names of the layers as far as they fit into `width` pixels, the longest-running first. `whole`: the point of
+    the network."""
     data = points.data
     order = sorted(range(len(data["x"])), key=lambda i: -data["cycles"][i])
 
@@ -128,68 +131,32 @@ def _label(
         return math.log(value / ends[0]) / math.log(ends[1] / ends[0]) * length
 
     texts = [data["name"][i] for i in order]
-    x = [pixels(data["x"][i], x_range, WIDTH) for i in order]
+    x = [pixels(data["x"][i], x_range, width) for i in order]
     y = [pixels(data["y"][i], y_range, HEIGHT - 60) for i in order]
     half = [data["size"][i] / 2 for i in order]
     points_ = [(a - h, a + h, b - h, b + h) for a, b, h in zip(x, y, half, strict=True)]
     if whole is not None:
-        a, b = pixels(whole[0], x_range, WIDTH), pixels(whole[1], y_range, HEIGHT - 60)
+        a, b = pixels(whole[0], x_range, width), pixels(whole[1], y_range, HEIGHT - 60)
         points_.append((a - 11, a + 11, b - 11, b + 11))
-    roof = [(0.0, float(WIDTH), top - 1, top + 18) for top in [pixels(peak, y_range, HEIGHT - 60)]]
+    roof = [(0.0, float(width), top - 1, top + 18) for top in [pixels(peak, y_range, HEIGHT - 60)]]
     beside = [a + h + 3 for a, h in zip(x, half, strict=True)]
     shown = chosen_labels(texts, beside, y, (0.0, -14.0), [*points_, *roof])
     labels = {key: [data[key][order[i]] for i in shown] for key in ("x", "y", "name")}
     labels["right"] = [half[i] + 3 for i in shown]
     labels["down"] = [-shift for shift in shown.values()]
     plot.text(x="x", y="y", text="name", x_offset="right", y_offset="down", text_baseline="middle",
-              text_font_size="11px", text_color="#333333", source=ColumnDataSource(labels))  # fmt: skip
-
-
-def _names(run: Run) -> list[str]:
-    """The layers' names as unique labels that leave room for what they stand beside."""
-    return [f"{number}  {shortened(layer['name'])}" for number, layer in enumerate(run.layers)]
-
-
-def bars_plot(run: Run) -> Any:
-    """Cycles of each layer on the ISS, and measured."""
-    names, layers = _names(run), run.layers
-    measured = [layer["cycles"] or 0 for layer in layers]
-    iss = [layer["iss_cycles"] for layer in layers]
-    change = [f"{m / p - 1:+.2%}" if m and p else "-" for m, p in zip(measured, iss, strict=True)]
-    source = ColumnDataSource({
-        "name": names, "layer": [layer["name"] for layer in layers], "op": [layer["op"] for layer in layers],
-        "measured": measured, "iss": iss,
-        "estimated": ["-" if c is None else f"{c:,}" for c in (layer.get("estimated_cycles") for layer in layers)],
-        "change": change, "rate": [layer["mac_per_cycle"] or 0 for layer in layers],
-        "colour": ["#0072b2" if layer["in_time"] else "#d55e00" for layer in layers],
-    })  # fmt: skip
-    plot = figure(
-        height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(factors=names[::-1]),
-        x_range=Range1d(start=0, end=max([1, *measured, *iss]) * 1.05), tools=_tools("width"),
-        x_axis_label="cycles",
-    )  # fmt: skip
-    wide = plot.hbar(y="name", right="iss", height=0.86, color="#c8c8c8", source=source,
-                     legend_label="on the ISS")  # fmt: skip
-    plot.hbar(y="name", right="measured", height=0.42, color="colour", source=source, legend_label="measured")
-    plot.add_tools(HoverTool(renderers=[wide], tooltips=[
-        ("layer", "@layer (@op)"), ("on the ISS", "@iss{0,0}"),
-        ("estimated before linking", "@estimated"), ("measured", "@measured{0,0} (@change)"),
-        ("MAC/cycle", "@rate{0,0.0}")]))  # fmt: skip
-    _by_layer(plot)
-    return plot
+              text_font_size="11px", text_color="#333333", source=ColumnDataSource(labels),
+              name=f"labels-{width}", visible=width == WIDTH)  # fmt: skip
 
 
 def _own(layer: dict[str, Any]) -> list[dict[str, int]]:
     """Counters of the engines that computed a layer."""
-    counters = layer["counters"]
-    own = [c for name, c in counters.items() if name.rstrip("0123456789_[]") == layer["engine"]]
-    own = own or [c for name, c in counters.items() if name in layer["engine"].split("+")]
-    return own or list(counters.values())
+    return [layer["counters"][name] for name in own_engines(layer)]
 
 
 def shares_plot(run: Run) -> Any:
     """Where the cycles of the engine that computes a layer went, mean of its instances."""
-    names = _names(run)
+    names = layer_labels(run.layers)
     categories = [c for c in CATEGORY_COLOURS if any(c in own for layer in run.layers for own in _own(layer))]
     data: dict[str, list[Any]] = {"name": names, "layer": [layer["name"] for layer in run.layers]}
     for category in categories:

@@ -37,6 +37,8 @@
     return Math.max(low - 1, 0);
   }
 
+  const dark = () => document.documentElement.dataset.style === "dark";
+  const colours = () => dark() ? tables.dark : tables.colours;
   const escaped = text => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
   const between = (from, to) =>
     `cycles ${number.format(from)} to ${number.format(to)} (${number.format(to - from)})`;
@@ -56,7 +58,7 @@
     const add = (low, high, colour) => quad(
       out, row, e.start[i], e.start[i + 1], low, high, colour, escaped(tables.kinds[e.kind[i]]),
       between(e.start[i], e.start[i + 1]), lines.filter(line => line).map(escaped).join("<br>"));
-    if (!e.coarse.length) return add(0, 1, tables.colours[e.kind[i]]);
+    if (!e.coarse.length) return add(0, 1, colours()[e.kind[i]]);
     let low = 0;
     e.cycles.forEach(([, values], k) => {
       const high = low + values[i] / (e.start[i + 1] - e.start[i]);
@@ -72,7 +74,7 @@
     let low = 0;
     for (const k of present) {
       const high = low + sums[k] / (to - from);
-      quad(out, row, from, to, low, high, tables.colours[k], "several", between(from, to), text);
+      quad(out, row, from, to, low, high, colours()[k], "several", between(from, to), text);
       low = high;
     }
   }
@@ -102,7 +104,7 @@
     tables.layers.forEach((layer, i) => {
       if (layer.end <= from || layer.start >= to) return;
       const rate = layer.macs ? `, ${number.format(layer.macs)} MAC, ${(layer.macs / (layer.end - layer.start)).toFixed(1)} MAC/cycle` : "";
-      quad(out, 0, layer.start, layer.end, 0, 1, i % 2 ? "#c9dbe8" : "#e3e0d3", "layer " + escaped(layer.name),
+      quad(out, 0, layer.start, layer.end, 0, 1, (dark() ? ["#4a4636", "#2c4356"] : ["#e3e0d3", "#c9dbe8"])[i % 2], "layer " + escaped(layer.name),
            between(layer.start, layer.end), escaped(`${layer.op}${rate}; ${number.format(layer.iss)} cycles on the ISS`));
       const left = Math.max(layer.start, from), right = Math.min(layer.end, to);
       if ((right - left) / (to - from) * width < 7.5 * layer.name.length + 8) return;

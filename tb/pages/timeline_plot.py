@@ -23,7 +23,7 @@ from bokeh.models import (
     ZoomOutTool,
 )
 from bokeh.plotting import figure
-from nncosim.tb.pages.colours import CATEGORY_COLOURS, kind_colour, kind_order
+from nncosim.tb.pages.colours import CATEGORY_COLOURS, dark_colour, kind_colour, kind_order
 from nncosim.tb.pages.data import Run
 from nncosim.tb.report_table import CATEGORIES
 from nncosim.tb.timeline import COARSE, members_text
@@ -68,10 +68,14 @@ def timeline_data(run: Run) -> dict[str, str]:
          "members": [member["name"] for member in layer["members"]]}
         for layer, (start, end) in zip(run.layers, run.intervals, strict=False)
     ]  # fmt: skip
+    if run.unfinished is not None:
+        layer, start, end = run.unfinished
+        layers.append({"name": layer["name"], "op": "stopped in it", "start": start, "end": end, "macs": 0,
+                       "predicted": layer["predicted_cycles"]})  # fmt: skip
     names = [layer["name"] for layer in run.layers]
     members = [", ".join(member["name"] for member in layer["members"]) for layer in run.layers]
-    colours = [kind_colour(kind) for kind in kinds]
-    return _packed(arrays, {"engines": engines, "kinds": kinds, "colours": colours, "texts": list(texts),
+    colours, dark = [kind_colour(kind) for kind in kinds], [dark_colour(kind) for kind in kinds]
+    return _packed(arrays, {"engines": engines, "kinds": kinds, "colours": colours, "dark": dark, "texts": list(texts),
                             "layers": layers, "names": names, "members": members, "end": run.end})  # fmt: skip
 
 

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pictures follow the page: light or dark as the reader's system asks, light on paper, fewer labels where it is narrow.
+"use strict";
+(function () {
+  const media = matchMedia("(prefers-color-scheme: dark)");
+  const INKS = ["#111111", "#222222", "#333333", "#000000"];
+  const was = new WeakMap();  // ink of a glyph on a light page
+  let printing = false;
+
+  const all = () => Bokeh.documents.flatMap(doc => doc.roots().flatMap(root => [root, ...root.references()]));
+
+  function ink(model, property, colour) {
+    const spec = model[property], value = spec && typeof spec === "object" && "value" in spec ? spec.value : spec;
+    if (!was.has(model) && INKS.includes(value)) was.set(model, {});
+    const kept = was.get(model);
+    if (!kept) return;
+    if (!(property in kept) && INKS.includes(value)) kept[property] = value;
+    if (property in kept) model[property] = {value: colour || kept[property]};
+  }
+
+  function style(dark) {
+    document.documentElement.dataset.style = dark ? "dark" : "light";
+    const text = dark ? "#d8dade" : "#444444", line = dark ? "#6a6d73" : "#777777", grid = dark ? "#34373c" : "#e5e5e5";
+    for (const model of new Set(all())) {
+      if ("axis_label_text_color" in model) {
+        Object.assign(model, {axis_label_text_color: text, major_label_text_color: text, axis_line_color: line,
+                              major_tick_line_color: model.major_tick_line_color === null ? null : line,
+                              minor_tick_line_color: null});
+      } else if ("grid_line_color" in model) {
+        if (model.visible) model.grid_line_color = grid;
+      } else if ("label_text_color" in model && "border_line_color" in model) {
+        Object.assign(model, {label_text_color: text, background_fill_color: dark ? "#1b1d21" : "#ffffff"});
+      } else if ("border_fill_color" in model && "outline_line_color" in model) {
+        Object.assign(model, {background_fill_color: null, border_fill_color: null, outline_line_color: grid});
+      } else {
+        for (const property of ["text_color", "line_color", "fill_color"])
+          if (property in model) ink(model, property, dark ? "#d8dade" : null);
+      }
+    }
+    if (window.nncosimTimeline) window.nncosimTimeline.changed();
+  }
+
+  function widths() {
+    const narrow = document.querySelector("main").clientWidth < NARROW_PAGE;
+    for (const model of new Set(all()))
+      if (typeof model.name === "string" && /^labels-\d+$/.test(model.name))
+        model.visible = (model.name === `labels-${NARROW}`) === narrow;
+  }
+
+  const refresh = () => style(media.matches && !printing);
+
+  async function start() {
+    const count = document.querySelectorAll("main div[data-root-id]").length;
+    const drawn = () => Bokeh.documents.reduce((sum, doc) => sum + doc.roots().length, 0);
+    for (let i = 0; i < 500 && drawn() < count; ++i) await new Promise(done => setTimeout(done, 20));
+    refresh();
+    widths();
+    media.addEventListener("change", refresh);
+    addEventListener("resize", widths);
+    addEventListener("beforeprint", () => { printing = true; refresh(); });
+    addEventListener("afterprint", () => { printing = false; refresh(); });
+  }
+
+  addEventListener("load", start);
+})();

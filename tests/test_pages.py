@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of the page: what was lost and why, how far cycles lie from what was said, what is folded, colours."""
+
+from dataclasses import replace
+from importlib.resources import as_file, files
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bokeh.models import Range1d
+from nncosim.tb.cli import invoke
+from nncosim.tb.pages.colours import cause_colour, dark_colour, kind_colour
+from nncosim.tb.pages.data import load_run
+from nncosim.tb.pages.deviation_plot import deviation_plot, deviations
+from nncosim.tb.pages.labels import layer_labels
+from nncosim.tb.pages.losses import BELOW_PEAK, causes_of, losses_of, losses_plot
+from nncosim.tb.pages.memory_plot import axis_of, memory_plot
+from nncosim.tb.pages.page import report_page
+
+WAITS = ("input", "weights", "results", "program", "room for results", "room for input", "room for weights", "host",
+         "memory port", "data")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("pages") / "run"
+    with as_file(files("nncosim.regress.networks") / "digits.onnx") as model:
+        assert invoke(["run", str(model), "--platform", "j3dai", "--backend", "iss", "--out", str(out)]) == 0
+    return load_run(out)
+
+
+# ---- cycles lost
+
+def test_ideal_and_lost_cycles_are_all(run):
+    """Of each layer, from the report's counters alone: its cycles, its waits, and its MACs at the peak."""
+    losses = {loss.name: loss for loss in losses_of(run)}
+    assert set(losses) == {layer["name"] for layer in run.layers}
+    for layer in run.layers:
+        loss, clusters = losses[layer["name"]], [c for e, c in layer["counters"].items() if e.startswith("cluster")]
+        assert loss.ideal == pytest.approx(layer["macs"] / 768)
+        assert loss.ideal + loss.lost == pytest.approx(layer["cycles"])
+        waits = sum(cycles for cause, cycles in loss.causes.items() if cause.startswith("wait: "))
+        counted = sum(c[name] for c in clusters for name in ("wait_data", "wait_port", "wait_host")) / len(clusters)
+        assert waits == pytest.approx(counted)
+        busy = sum(c["busy"] for c in clusters) / len(clusters)
+        assert loss.causes.get(BELOW_PEAK, 0.0) == pytest.approx(busy - loss.ideal if layer["macs"] else 0.0)
+    assert [loss.lost for loss in losses_of(run)] == sorted((loss.lost for loss in losses_of(run)), reverse=True)
+
+
+def test_causes_are_ranked(run):
+    causes = causes_of(losses_of(run))
+    assert list(causes.values()) == sorted(causes.values(), reverse=True)
+    assert sum(causes.values()) == pytest.approx(run.report["cycles"] - run.report["macs"] / 768)
+    assert {"wait: input", "control", "idle"} <= set(causes)
+
+
+def test_a_wait_that_grows_is_lost_there(run):
+    """A planted loss: 1,000 more cycles of waiting for weights in the third layer."""
+    begin, end = run.intervals[2]
+    rows = []
+    for activity in run.activities:
+        cycles = {name: values.copy() for name, values in activity.cycles.items()}
+        if activity.engine == "cluster0":
+            kinds = (*activity.kinds, "wait: weights")
+            at = int(np.flatnonzero((activity.start >= begin) & (activity.end <= end))[0])
+            kind = activity.kind.copy()
+            kind[at] = len(kinds) - 1
+            cycles["wait_data"][at] += 1000
+            activity = replace(activity, kinds=kinds, kind=kind)
+        rows.append(replace(activity, cycles=cycles))
+    before, after = (causes_of(losses_of(r)) for r in (run, replace(run, activities=rows)))
+    grown = after["wait: weights"] - before["wait: weights"]
+    assert grown >= 1000 / 6 and sum(after.values()) - sum(before.values()) == pytest.approx(1000 / 6)
+    assert losses_of(replace(run, activities=rows))[0].name == run.layers[2]["name"]
+
+
+def test_it_is_the_first_picture(run):
+    text = report_page(run).decode()
+    places = [text.index(f"<h2>{title}") for title in ("Cycles lost", "Timeline", "Memory L2", "Roofline", "Measured")]
+    assert places == sorted(places)
+
+
+# ---- deviation
+
+def test_deviation(run):
+    layers = [dict(layer) for layer in run.layers]
+    layers[1]["predicted_cycles"] = layers[1]["cycles"] * 2
+    layers[2]["cycles"] = None
+    changed = replace(run, report={**run.report, "layers": layers})
+    assert deviations(changed, "predicted_cycles") == [0.0, -50.0, None, 0.0, 0.0]
+    assert deviation_plot(changed) is not None and deviation_plot(run) is None
+    assert "took exactly the cycles that were predicted" in report_page(run).decode()
+
+
+# ---- the memory
+
+def buffer(address: int, size: int, constant: bool) -> dict:
+    kind = "parameters" if constant else "tensor"
+    return {"address": address, "bytes": size, "from_start": constant, "to_end": constant, "kind": kind}
+
+
+def test_what_never_changes_is_folded():
+    """4 MiB of parameters before and behind 1 MiB of tensors: nine tenths of the height are the tensors'."""
+    mib = 1 << 20
+    axis = axis_of([buffer(0, 2 * mib, True), buffer(2 * mib, mib, False), buffer(3 * mib, 2 * mib, True)], 0)
+    heights = [axis.height(k * 1024) for k in (0, 2, 2.5, 3, 5)]
+    assert heights == pytest.approx([0, 0.05, 0.5, 0.95, 1])
+    assert {"2,048", "3,072"} <= set(axis.ticks().values()) and all(0 <= at <= 1 for at in axis.ticks())
+
+
+def test_a_memory_without_parameters_or_without_tensors_has_its_height():
+    assert axis_of([buffer(0, 2048, False)], 0).height(1) == pytest.approx(0.5)
+    assert axis_of([buffer(0, 2048, True)], 0).height(1) == pytest.approx(0.5)
+
+
+def test_tensors_have_the_height_of_the_map(run):
+    plot = memory_plot(run, "l2", Range1d(start=0, end=run.end))
+    data = next(r.data_source.data for r in plot.renderers if "kind" in r.data_source.data)
+    tops = [top for top, kind in zip(data["top"], data["kind"], strict=True) if kind == "tensor"]
+    bottoms = [low for low, kind in zip(data["bottom"], data["kind"], strict=True) if kind == "tensor"]
+    assert max(tops) - min(bottoms) >= 0.85
+    assert any("folded" in name for name in data["name"])
+
+
+# ---- colours, names, styles
+
+def lab(colour: str) -> tuple[float, float, float]:
+    """CIE 1976 L*a*b* of an sRGB colour under D65."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
+              for v in (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))]  # fmt: skip
+    matrix = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+    x, y, z = (sum(m * v for m, v in zip(row, linear, strict=True)) / white
+               for row, white in zip(matrix, (0.95047, 1.0, 1.08883), strict=True))  # fmt: skip
+    f = [v ** (1 / 3) if v > 0.008856 else 7.787 * v + 16 / 116 for v in (x, y, z)]
+    return 116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])
+
+
+def distance(a: str, b: str) -> float:
+    return sum((p - q) ** 2 for p, q in zip(lab(a), lab(b), strict=True)) ** 0.5
+
+
+def test_waits_differ_in_colour():
+    """From each other, from work, control and idling: as far apart as is told at a glance (a just noticeable difference
+    is about 2.3)."""
+    kinds = [*(f"wait: {name}" for name in WAITS), "compute", "control", "idle"]
+    for colour_of in (kind_colour, dark_colour, cause_colour):
+        close = {(a, b): distance(colour_of(a), colour_of(b)) for a, b in combinations(kinds, 2)}
+        assert min(close.values()) > 23, min(close, key=close.__getitem__)
+
+
+def test_the_checker_of_colours_sees_two_alike():
+    assert distance("#f6d5c9", "#dfc3b3") < 23 and distance("#000000", "#ffffff") == pytest.approx(100, abs=0.1)
+
+
+def test_labels_of_layers_are_unique():
+    labels = layer_labels([{"name": "a" * 60}, {"name": "a" * 60}])
+    assert len(set(labels)) == 2 and all(len(label) < 34 for label in labels)
+
+
+def test_bars_of_layers_with_long_names(run):
+    layers = [{**layer, "name": f"{'x' * 60}{k}"} for k, layer in enumerate(run.layers)]
+    plot = losses_plot(replace(run, report={**run.report, "layers": layers}))
+    assert all(len(name) < 34 for name in plot.y_range.factors) and len(set(plot.y_range.factors)) == len(layers)
+
+
+def test_page_has_styles_for_dark_print_and_narrow_and_a_date(run):
+    text = report_page(run).decode()
+    for rule in ("prefers-color-scheme: dark", "@media print", "max-width: 1000px"):
+        assert rule in text, rule
+    date = run.report["date"]
+    assert f"ran on {date[:10]} at {date[11:16]} UTC" in text
+    assert (Path(__file__).parents[1] / "tb" / "pages" / "theme.js").read_text() in text
