@@ -117,7 +117,7 @@ def losses_plot(run: Run) -> Any:
         plot.add_tools(HoverTool(renderers=[bar], tooltips=[
             ("layer", "@name"), (cause, f"@{{{cause}}}{{0,0}} cycles"), ("lost in all", "@said")]))  # fmt: skip
     plot.text(x="all", y="row", text="said", x_offset=6, text_baseline="middle", text_font_size="12px",
-              text_color="#222222", source=source)  # fmt: skip
+              text_color="#333333", source=source)  # fmt: skip
     plot.ygrid.visible = False
     plot.yaxis.major_label_text_font_size = "12px"
     plot.xaxis.formatter = NumeralTickFormatter(format="0,0")

@@ -3,19 +3,21 @@
 "use strict";
 (function () {
   const media = matchMedia("(prefers-color-scheme: dark)");
-  const INKS = ["#111111", "#222222", "#333333", "#000000"];
+  // Ink on a light page, and on a dark one: within boxes, and on the page itself (which must be read on paper too, as
+  // glyphs are redrawn too late for it).
+  const INKS = {"#111111": "#d8dade", "#222222": "#d8dade", "#333333": "#8d929a", "#000000": "#8d929a"};
   const was = new WeakMap();  // ink of a glyph on a light page
   let printing = false;
 
   const all = () => Bokeh.documents.flatMap(doc => doc.roots().flatMap(root => [root, ...root.references()]));
 
-  function ink(model, property, colour) {
+  function ink(model, property, dark) {
     const spec = model[property], value = spec && typeof spec === "object" && "value" in spec ? spec.value : spec;
-    if (!was.has(model) && INKS.includes(value)) was.set(model, {});
+    if (!was.has(model) && value in INKS) was.set(model, {});
     const kept = was.get(model);
     if (!kept) return;
-    if (!(property in kept) && INKS.includes(value)) kept[property] = value;
-    if (property in kept) model[property] = {value: colour || kept[property]};
+    if (!(property in kept) && value in INKS) kept[property] = value;
+    if (property in kept) model[property] = {value: dark ? INKS[kept[property]] : kept[property]};
   }
 
   function style(dark) {
@@ -34,7 +36,7 @@
         Object.assign(model, {background_fill_color: null, border_fill_color: null, outline_line_color: grid});
       } else {
         for (const property of ["text_color", "line_color", "fill_color"])
-          if (property in model) ink(model, property, dark ? "#d8dade" : null);
+          if (property in model) ink(model, property, dark);
       }
     }
     if (window.nncosimTimeline) window.nncosimTimeline.changed();
@@ -57,7 +59,13 @@
     widths();
     media.addEventListener("change", refresh);
     addEventListener("resize", widths);
-    addEventListener("beforeprint", () => { printing = true; refresh(); });
+    addEventListener("beforeprint", () => {
+      printing = true;
+      refresh();
+      // At once: what is on paper does not wait for the next frame.
+      if (window.nncosimTimeline) window.nncosimTimeline.now();
+      for (const view of Bokeh.index.roots) view.repaint();
+    });
     addEventListener("afterprint", () => { printing = false; refresh(); });
   }
 

@@ -188,7 +188,7 @@
     addEventListener("resize", changed);
   }
 
-  window.nncosimTimeline = {changed, show};
+  window.nncosimTimeline = {changed, show, now: () => { if (tables) draw(); }};
   addEventListener("load", () => start().catch(error => {
     const note = document.createElement("p");
     note.className = "bad";
