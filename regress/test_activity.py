@@ -9,10 +9,12 @@ from importlib.resources import as_file, files
 import numpy as np
 import pytest
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.regress.harness import compile_case, run_compiled, run_image
+from nncosim.regress.harness import compile_case, run_compiled, run_image, simulation
 from nncosim.tb.backend import Activity, Frame
 from nncosim.tb.inputs import random_frames
 from nncosim.tb.j3dai.iss import Machine
+from nncosim.tb.j3dai.iss_backend import run_iss
+from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.program import compile_model
 
 ARRAYS = ("start", "end", "kind", "text", "buffer", "step", "bytes")
@@ -105,3 +107,31 @@ def test_a_span_a_cycle_off_is_seen(digits):
         wrong = replace(frame, activity=tuple(spans))
         assert differences(frame, wrong) == [spans[engine].engine]
         assert any(line.startswith(spans[engine].engine) for line in gaps(wrong))
+
+
+@pytest.mark.parametrize("limit", [700, 1203])
+def test_a_run_that_stops_has_its_timeline_up_to_there(digits, limit):
+    image, inputs = digits
+    built = simulation(PLATFORM)
+    rtl = run_built(built, PLATFORM, image, inputs[:1], driver="direct", limit_cycles=limit)
+    assert rtl.diagnosis is not None and rtl.diagnosis.kind == "hang"
+    (ours,), end = rtl.frames, int(rtl.frames[0].activity[0].end[-1])
+    assert end == limit - 1, "the counters are late by a cycle"
+    (theirs,) = run_iss(PLATFORM, image, inputs[:1], limit_cycles=end).frames
+    assert differences(ours, theirs) == [] and ours.intervals == theirs.intervals
+    assert all(a.end[-1] == end and (np.sum(list(a.cycles.values()), axis=0) == a.end - a.start).all()
+               for a in ours.activity)  # fmt: skip
+
+
+def test_where_elements_come_from_is_the_same(digits):
+    """Memory, address, cycle and cluster of elements of every tensor, in two inferences."""
+    image, inputs = digits
+    rtl, iss = (run_image(PLATFORM, image, inputs, *how) for how in (("rtl", "direct"), ("iss",)))
+    rng, seen = np.random.default_rng(11), set()
+    for ours, theirs in zip(rtl.frames, iss.frames, strict=True):
+        for name, values in ours.tensors.items():
+            for index in [tuple(int(rng.integers(size)) for size in values.shape) for _ in range(10)]:
+                origins = [frame.origin(name, index) for frame in (ours, theirs) if frame.origin]
+                assert len(origins) == 2 and origins[0] == origins[1], (name, index, origins)
+                seen.add((origins[0].memory, origins[0].engine))
+    assert {memory for memory, _ in seen} == {"l1", "l2"} and len(seen) > 4
