@@ -168,8 +168,6 @@ def _facts(report: Report) -> list[str]:
         f"({report.comparison.from_memory} as they lie in memory at the end too), "
         f"{wrong or 'no'} tensor{'' if wrong == 1 else 's'} wrong; input: {report.input}, seed {report.seed}"
     )
-    if report.waveform is not None:
-        lines.append(f"waveform: {report.waveform}")
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.wall_seconds.items())
     lines.append(f"wall time: {times}")
     return [escape(line) for line in lines]
@@ -186,6 +184,8 @@ def _explanation(report: Report) -> list[str]:
         lines += [f"  {escape(str(found))}" for found in report.late]
     if not report.passed and report.command:
         lines.append(f"  repeat with: {escape(report.command)}")
+    if report.waveform is not None:
+        lines.append(f"  waveform: {escape(str(report.waveform))}")
     return lines
 
 
@@ -202,7 +202,10 @@ def print_report(report: Report, console: Console) -> None:
     for table in _layers(report, console.width):
         parts += [table, ""]
     parts += [_totals(report), "", *_published(report)]
-    parts += [*_facts(report), "", VERDICTS.get(report.verdict, report.verdict), *_explanation(report)]
+    parts += [*_facts(report), "", VERDICTS.get(report.verdict, report.verdict)]
     console.print(
         Group(*(_marked(part) if isinstance(part, str) else part for part in parts)), soft_wrap=False
     )
+    # Commands are copied: the terminal may break them, not we.
+    for line in _explanation(report):
+        console.print(Text.from_markup(line), soft_wrap=True)

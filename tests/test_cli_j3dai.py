@@ -2,6 +2,7 @@
 """The command line on J3DAI's instruction-set simulator, with the shipped digits network."""
 
 import json
+import re
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -45,6 +46,21 @@ def test_a_test_image_is_bit_exact_and_timed(digits, command, tmp_path):
     assert sum(layer["cycles"] for layer in report["layers"]) == report["cycles"]
     listing = (tmp_path / "o" / "listing.txt").read_text()
     assert "mac " in listing and "load " in listing and "halt" in listing
+    words_and_bytes(listing, (tmp_path / "o" / "memory.txt").read_text())
+
+
+def words_and_bytes(listing: str, memory: str) -> None:
+    """Listing and memory map give every place both ways, and the same: a word of L2 is 16 bytes."""
+    base, found = 0x8000_0000, re.findall(r" l2=(\d+) \((0x[0-9a-f]+)\)", listing)
+    assert len(found) == listing.count(" l2=") > 20
+    assert all(int(address, 16) == base + 16 * int(word) for word, address in found)
+    rows = re.findall(r"^l2 +(0x[0-9a-f]+) +(\d+) +(\d+) +(\d+)  (\w+) +(\S+)$", memory, re.M)
+    assert rows and all(int(address, 16) == base + 16 * int(word) for address, _, word, *_ in rows)
+    assert all(int(words) == -(-int(size) // 16) for _, size, _, words, *_ in rows)
+    for address, size, word, words, kind, name in rows:
+        if kind in ("program", "list"):
+            last = int(word) + int(words) - 1
+            assert f"; {kind} {name}: l2 {address}, {size} bytes, words {word} to {last}\n" in listing
 
 
 def test_the_image_alone_gives_the_same(digits, command, tmp_path):
