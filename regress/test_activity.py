@@ -133,5 +133,6 @@ def test_where_elements_come_from_is_the_same(digits):
             for index in [tuple(int(rng.integers(size)) for size in values.shape) for _ in range(10)]:
                 origins = [frame.origin(name, index) for frame in (ours, theirs) if frame.origin]
                 assert len(origins) == 2 and origins[0] == origins[1], (name, index, origins)
+                assert origins[0] is not None
                 seen.add((origins[0].memory, origins[0].engine))
     assert {memory for memory, _ in seen} == {"l1", "l2"} and len(seen) > 4

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from bokeh.models import (
-    BoxAnnotation,
     ColumnDataSource,
     FactorRange,
     HoverTool,
@@ -15,6 +13,7 @@ from bokeh.models import (
     Range1d,
     ResetTool,
 )
+from bokeh.models.annotations import BoxAnnotation
 from bokeh.plotting import figure
 from nncosim.tb.pages.data import Run
 from nncosim.tb.pages.labels import layer_labels
@@ -71,7 +70,7 @@ def deviation_plot(run: Run) -> Any | None:
 def _bars(
     plot: Any, run: Run, key: str, values: list[float | None], at: list[tuple[str, float]], height: float
 ) -> None:
-    layers: list[Mapping[str, Any]] = run.layers
+    layers = run.layers
     judged = key == "predicted_cycles"
     source = ColumnDataSource({
         "y": at, "right": [value or 0.0 for value in values], "name": [layer["name"] for layer in layers],

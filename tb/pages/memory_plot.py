@@ -176,7 +176,7 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
     plot.xaxis.formatter = NumeralTickFormatter(format=CYCLES)
     ticks = axis.ticks()
     plot.yaxis.ticker = FixedTicker(ticks=sorted(ticks))
-    plot.yaxis.major_label_overrides = ticks
+    plot.yaxis.major_label_overrides = dict(ticks.items())
     plot.toolbar.logo = None
     return plot
 
