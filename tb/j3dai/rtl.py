@@ -65,7 +65,7 @@ from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel
-from nncosim.tb.waves import Trace, Waveform, trace_format
+from nncosim.tb.waves import Trace, trace_format
 
 __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
 
@@ -235,7 +235,8 @@ def _behind(trace: Trace, image: Image, probes: Mapping[str, int]) -> str:
     if trace.start is not None and trace.start >= cycles:
         why = f"would begin at cycle {trace.start}, but the run ended at cycle {cycles}; begin earlier"
     elif trace.step is not None and trace.step > done:
-        why = f"would show a layer that was not reached; the run stopped in layer {image.schedule['steps'][done]['name']}"
+        stopped_in = image.schedule["steps"][done]["name"]
+        why = f"would show a layer that was not reached; the run stopped in layer {stopped_in}"
     else:
         return ""
     return f"waveform {trace.path} {why}"
