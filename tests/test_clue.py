@@ -142,7 +142,7 @@ def test_what_was_never_written():
 def test_a_hang_is_traced_to_its_end(program, monkeypatch):
     """The simulator stops at its limit: the last cycles before it."""
     monkeypatch.setattr(run_module, "HANG_FACTOR", 1)
-    short = replace(program, predicted_cycles=1260, repeat_cycles=None)
+    short = replace(program, iss_cycles=1260, repeat_cycles=None)
     report = run_program(short, PLATFORM, {}, RunOptions(backend="iss")).report
     assert report.verdict == "hang"
     words = shlex.split(report.clue.trace)

@@ -85,12 +85,15 @@ def test_it_is_the_first_picture(run):
 
 def test_deviation(run):
     layers = [dict(layer) for layer in run.layers]
-    layers[1]["predicted_cycles"] = layers[1]["cycles"] * 2
+    layers[1]["iss_cycles"] = layers[1]["cycles"] * 2
     layers[2]["cycles"] = None
     changed = replace(run, report={**run.report, "layers": layers})
-    assert deviations(changed, "predicted_cycles") == [0.0, -50.0, None, 0.0, 0.0]
-    assert deviation_plot(changed) is not None and deviation_plot(run) is None
-    assert "took exactly the cycles that were predicted" in report_page(run).decode()
+    assert deviations(changed, "iss_cycles") == [0.0, -50.0, None, 0.0, 0.0]
+    assert deviation_plot(changed) is not None
+    exact = [{**layer, "estimated_cycles": None} for layer in run.layers]
+    plain = replace(run, report={**run.report, "layers": exact})
+    assert deviation_plot(plain) is None
+    assert "took exactly the cycles that the ISS counts" in report_page(plain).decode()
 
 
 # ---- the memory

@@ -15,15 +15,15 @@ from bokeh.models import (
 )
 from bokeh.models.annotations import BoxAnnotation
 from bokeh.plotting import figure
+from nncosim.tb.pace import LAYER_SHARE
 from nncosim.tb.pages.data import Run
 from nncosim.tb.pages.labels import layer_labels
-from nncosim.tb.report import LAYER_SHARE
 
 __all__ = ["FORECASTS", "deviation_plot", "deviations", "forecasts_of"]
 
-FORECASTS = {"predicted_cycles": "predicted", "estimated_cycles": "estimated before linking"}
+FORECASTS = {"iss_cycles": "on the ISS", "estimated_cycles": "estimated before linking"}
 """Figures of a layer in report.json that its cycles are held against, in words; those of them that it has."""
-_COLOURS = {"predicted_cycles": "#0072b2", "estimated_cycles": "#8a8a8a"}
+_COLOURS = {"iss_cycles": "#0072b2", "estimated_cycles": "#8a8a8a"}
 _LATE = "#d55e00"
 ROW = 26
 
@@ -71,7 +71,7 @@ def _bars(
     plot: Any, run: Run, key: str, values: list[float | None], at: list[tuple[str, float]], height: float
 ) -> None:
     layers = run.layers
-    judged = key == "predicted_cycles"
+    judged = key == "iss_cycles"
     source = ColumnDataSource({
         "y": at, "right": [value or 0.0 for value in values], "name": [layer["name"] for layer in layers],
         "cycles": [layer["cycles"] or 0 for layer in layers], "forecast": [layer.get(key) or 0 for layer in layers],

@@ -71,7 +71,7 @@ def timeline_data(run: Run) -> dict[str, str]:
     if run.unfinished is not None:
         layer, start, end = run.unfinished
         layers.append({"name": layer["name"], "op": "stopped in it", "start": start, "end": end, "macs": 0,
-                       "predicted": layer["predicted_cycles"]})  # fmt: skip
+                       "iss": layer["iss_cycles"]})  # fmt: skip
     names = [layer["name"] for layer in run.layers]
     members = [", ".join(member["name"] for member in layer["members"]) for layer in run.layers]
     colours, dark = [kind_colour(kind) for kind in kinds], [dark_colour(kind) for kind in kinds]
