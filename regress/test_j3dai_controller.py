@@ -14,8 +14,10 @@ from nncosim.hdl.j3dai import controller
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Opcode
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
 from nncosim.platforms.j3dai import PLATFORM, J3dai
+from nncosim.regress.j3dai_block_bench import any_word, corners, simulate, word
 from nncosim.regress.j3dai_cluster_bench import instruction
 from nncosim.regress.j3dai_cluster_model import Trap, executed
+from nncosim.regress.j3dai_controller_model import ControllerModel, Inputs
 from nncosim.regress.j3dai_planted import planted
 
 QUIET = dict(sequencer_busy=0.0, in_flight=0.0, set_busy=0.0)
@@ -142,11 +144,11 @@ def test_an_instruction_takes_three_cycles() -> None:
     assert len(cycles) == 20 and set(np.diff(cycles)) == {CONTROLLER_CYCLES}
 
 
-@pytest.mark.parametrize("word", [
+@pytest.mark.parametrize("instruction_word", [
     0, 7, 15, 18, 63, instruction(Opcode.LOOP, count=0, body=3), instruction(Opcode.LOOP, count=3, body=0),
 ])
-def test_traps(word: int) -> None:
-    log = run(controller, {5: instruction(Opcode.NOP), 6: word, 7: instruction(Opcode.HALT)}, 5, 1)
+def test_traps(instruction_word: int) -> None:
+    log = run(controller, {5: instruction(Opcode.NOP), 6: instruction_word, 7: instruction(Opcode.HALT)}, 5, 1)
     assert log.trap and [at for _, at, _ in log.executed] == [5]
 
 
@@ -200,6 +202,124 @@ def test_semaphores_saturate_and_count() -> None:
     simulator.add_testbench(bench)
     simulator.run()
     assert sum(takes) == 255
+
+
+EPISODES = 48
+MEETINGS = (
+    "WAIT and increment at 1", "WAIT and increment at 255", "WAIT and other increments", "WAIT at its increment",
+    "begin and increment", "begin without increment", "armed as it begins", "armed as it waits", "armed as it halts",
+    "armed as it traps", "armed while running", "begins in the cycle after HALT", "armed and incremented", "saturated",
+    "HALT in a loop", "HALT in all loops", "trap", "trap at the fifth level", "end of a turn", "start while trapped",
+    "pc wraps",
+)  # fmt: skip
+
+
+def any_program(rng: np.random.Generator, level: int) -> list[int]:
+    """A full IMEM of instructions with fields at their extremes; few end it, and very few trap. Level 2: no loops."""
+    kinds = [Opcode.NOP, Opcode.WAIT, Opcode.WAIT, Opcode.SIGNAL, Opcode.LDP, Opcode.LDP, Opcode.FENCE, Opcode.MAC,
+             Opcode.SETB, Opcode.LOOP, Opcode.LOOP, Opcode.LOOP, Opcode.HALT]
+    words: list[int] = []
+    if level == 2:
+        kinds = [kind for kind in kinds if kind != Opcode.LOOP]
+    for _ in range(512):
+        opcode = kinds[int(rng.integers(len(kinds)))]
+        fields = corners(rng, opcode)
+        if opcode == Opcode.LOOP and rng.random() < 0.97:
+            fields["count"] = int(rng.choice([1, 2, 3, 65535, 1 + (1 << int(rng.integers(1, 16)))]))
+            fields["body"] = int(rng.choice([1, 2, 4, 9, 511])) if level else int(rng.integers(30, 500))
+        high = int(rng.integers(1 << 20)) << 44 if opcode != Opcode.MAC else 0  # bits that no field has
+        unknown = level < 2 and rng.random() < 0.01
+        words.append(any_word(rng) & ~63 | len(words) % 64 if unknown else word(opcode, fields) | high)
+    return words
+
+
+def _meet(rng: np.random.Generator, model: ControllerModel, i: Inputs) -> None:
+    """Often lets an increment meet the WAIT that takes, and arming the end of a program."""
+    opcode, fault, fields = model.executes(i)
+    if opcode == Opcode.WAIT and rng.random() < 0.5:
+        i.signal_in |= 1 << fields["semaphore"]
+    if (opcode == Opcode.HALT or fault) and rng.random() < 0.4:
+        i.start = True
+
+
+def model_differences(module: ModuleType, pes: int, seed: int, episodes: int = EPISODES
+                      ) -> tuple[list[str], ControllerModel]:
+    """Every output in every cycle; programs end, trap, are armed again, and are reset in the middle of anything."""
+    rng, model, bad = np.random.default_rng(seed), ControllerModel(pes), []
+    dut = module.Controller(PLATFORM.with_parameters(pes_per_ncb=pes, dmpa_bits=512))
+
+    programs = [any_program(rng, level) for level in range(3)]
+
+    async def bench(ctx: Any, reset: Any) -> None:
+        nonlocal model
+        for episode in range(episodes):
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+            full = episode % 12 == 1  # the semaphores go to their greatest value
+            model, program = ControllerModel(pes, seen=model.seen), programs[2 if full else episode % 3]
+            dense = 0.97 if full else (0.1, 0.7, 0.02)[episode % 3]  # how often a semaphore is incremented
+            starts, noise = (0.05, 0.3, 0.01)[episode // 3 % 3], (0.0, 0.5)[episode % 2]
+            pcs, patience, address = [0, 509, 511, int(rng.integers(512))], 0, None
+            for _ in range(700 if full else 200):
+                i = Inputs(
+                    start=bool(rng.random() < starts * (1 if not model.armed or model.begins() else 0.02)),
+                    start_pc=int(rng.choice(pcs)), signal_in=sum(1 << k for k in range(8) if rng.random() < dense),
+                    sequencer_busy=bool(rng.random() < noise), in_flight=bool(rng.random() < noise),
+                    set_busy=int(rng.integers(4)) if rng.random() < noise else 0,
+                    instruction=any_word(rng) if address is None else int(program[address]))
+                _meet(rng, model, i)
+                for name in vars(i):
+                    ctx.set(getattr(dut, name), getattr(i, name))
+                want = model.outputs(i)
+                got = {name: ctx.get(getattr(dut, name)) for name in want}
+                if got != want:
+                    bad.append(f"episode {episode}: got {got}, expected {want}")
+                    return
+                address = model.pc if model.stage == "fetch" else None
+                model.step(i)
+                await ctx.tick()
+                patience = patience + 1 if model.trap else 0
+                if patience > 20:
+                    break
+
+    simulate(dut, bench, reset=True)
+    return bad, model
+
+
+@pytest.mark.parametrize("pes", [4, 8, 16])
+def test_every_output_in_every_cycle(pes: int, seed: int) -> None:
+    bad, model = model_differences(controller, pes, seed)
+    assert not bad, f"seed {seed}: {bad[0]}"
+    assert not [what for what in MEETINGS if not model.seen[what]], model.seen
+
+
+def turns(module: ModuleType, count: int) -> int:
+    """How often the body of a loop is executed, of the first 12."""
+    words = [instruction(Opcode.LOOP, count=count, body=1), instruction(Opcode.NOP), instruction(Opcode.HALT)]
+    log = run(module, dict(enumerate(words)), 0, 1, cycles=6 + 3 * 13)
+    return sum(pc == 1 for _, pc, _ in log.executed[:13])
+
+
+def test_every_bit_of_a_count(bits: int = 16) -> None:
+    for bit in range(bits):
+        assert turns(controller, 1 + (1 << bit)) == min(12, 1 + (1 << bit)), f"bit {bit}"
+    assert turns(controller, (1 << bits) - 1) == 12
+
+
+def test_planted_short_count_is_noticed() -> None:
+    module = planted(controller, "left = Array(Signal(16, name", "left = Array(Signal(15, name")
+    assert turns(module, 1 + (1 << 15)) == 1
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("with m.Elif(taken & ~self.signal_in[k]):", "with m.Elif(taken):"),
+    ("overrun = self.start & self.armed & ~begins", "overrun = self.start & self.armed"),
+    ("            m.d.sync += depth.eq(0)", "            m.d.sync += depth.eq(depth)"),
+    ("(which == k)) | (self._begins if k == START_SEMAPHORE else 0)", "(which == k))"),
+], ids=["increment and WAIT", "armed as it begins", "loops of the run before", "start semaphore"])
+def test_planted_bug_is_noticed_in_its_cycle(right: str, wrong: str) -> None:
+    assert model_differences(planted(controller, right, wrong), 8, 1)[0]
 
 
 @pytest.mark.parametrize("right, wrong", [
