@@ -68,7 +68,7 @@ def simulate(dut: wiring.Component, bench: Callable[..., Coroutine[Any, Any, Non
     """Run `bench(ctx)`, or with `reset` `bench(ctx, signal)`: the signal resets the block."""
     signal = Signal(name="reset_block")
     simulator = Simulator(ResetInserter(signal)(dut) if reset else dut)
-    simulator.add_clock(1e-6)
+    simulator.add_clock(1e-6, if_exists=True)  # a block may be combinational
     if reset:
         async def with_reset(ctx: Any) -> None:
             await bench(ctx, signal)
