@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,8 @@ from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel, build
 
 __all__ = [
-    "BENCH_PLATFORM", "Program", "Run", "bench_platform", "build_cluster", "fresh_program", "instruction",
-    "random_program", "run_program",
+    "ARMED", "BEGINS", "BENCH_PLATFORM", "Program", "Run", "bench_platform", "build_cluster", "fresh_program",
+    "instruction", "random_program", "run_program",
 ]  # fmt: skip
 
 def bench_platform(ncbs: int = 16, pes: int = 8) -> J3dai:
@@ -31,6 +31,8 @@ def bench_platform(ncbs: int = 16, pes: int = 8) -> J3dai:
 
 
 BENCH_PLATFORM = bench_platform()
+ARMED, BEGINS = 3, 6
+"""Cycles in which a program is armed, and in which its semaphore is taken."""
 _INPUTS = 2048  # words of L1 from 0 up that programs read
 _VOLATILE = 3584  # words of L1 from here up are the transfers'
 _TABLE = 1024  # word of L1 where the look-up tables lie: a copy of 256 bytes a bank
@@ -232,6 +234,9 @@ class Run:
     bad_stores: int
     stores: int
     loads: int
+    states: list[int]  # the `Counter` of each cycle
+    blocked: set[int]  # cycles with a STORE beat
+    hosts: list[bool]  # whether a cycle is the host's, if nothing is armed
 
 
 def _banks(model: Model, name: str, banks: int) -> list[Words]:
@@ -247,6 +252,7 @@ class _Transfers:
         self.beats: dict[int, tuple[int, int, int, Words]] = {}
         self.expected: dict[int, Words] = {}
         self.stores = self.loads = self.bad = 0
+        self.blocked: set[int] = set()
         self.last_load = -100
 
     def cycle(self, model: Model, now: int, load: float, store: float) -> None:
@@ -291,14 +297,17 @@ class _Transfers:
         if now - self.last_load > DRAIN_AHEAD + 1 and self.rng.random() < 0.5:
             address, memory = int(self.rng.integers(_VOLATILE, len(self.start.l1) - line)), self.after.l1
         model.rd_valid, model.rd_addr = 1, address
+        self.blocked.add(now)
         self.expected[now + 3] = memory[address:address + line].copy()
         self.stores += 1
 
 
 def run_program(built: BuiltModel, program: Program, *, load: float = 0.0, store: float = 0.0, obey: bool = True,
-                max_cycles: int = 60_000) -> Run:
+                max_cycles: int = 60_000, arrivals: Mapping[int, Sequence[int]] | None = None) -> Run:
     """Run on the RTL with LOAD and STORE beats issued with these probabilities in each cycle.
 
+    The cluster is armed in cycle `ARMED` and begins in `BEGINS`; `arrivals`: by semaphore, cycles from then on in which
+    it is incremented. Inputs `in_frame` and `dmpa_idle` change all the time.
     The beats are also applied to ``program.after``. With `obey` false they ignore `drain_ahead`.
     """
     with Model(built, seed=program.seed) as model:
@@ -313,10 +322,18 @@ def run_program(built: BuiltModel, program: Program, *, load: float = 0.0, store
         transfers = _Transfers(np.random.default_rng(program.seed + 1), program, obey)
         signals: list[int] = []
         running, ended = 0, 0
+        states, hosts = [], []
+        chance = np.random.default_rng(program.seed + 2)
         for now in range(max_cycles):
-            model.start, model.signal_in = int(now == 2), 128 if now == 5 else 0
+            model.start, model.signal_in = int(now == ARMED - 1), 128 if now == BEGINS - 1 else 0
+            for semaphore, cycles in (arrivals or {}).items():
+                if now - BEGINS in cycles:
+                    model.signal_in |= 1 << semaphore
+            model.in_frame, model.dmpa_idle = (int(value) for value in chance.integers(2, size=2))
+            hosts.append(bool(model.in_frame and model.dmpa_idle))
             transfers.cycle(model, now, load if not ended else 0, store if not ended else 0)
             model.tick()
+            states.append(model.probe >> 20 & 7)
             running += model.running
             if model.signal_out:
                 signals += [k for k in range(8) if model.signal_out >> k & 1]
@@ -330,4 +347,4 @@ def run_program(built: BuiltModel, program: Program, *, load: float = 0.0, store
                 content[name][k::banks] = bank
         counters = [model.counters >> (32 * k) & 0xFFFF_FFFF for k in range(6)]
         return Run(content["l1"], content["wmem"], content["imem"], signals, running, counters, bool(model.trap),
-                   transfers.bad, transfers.stores, transfers.loads)
+                   transfers.bad, transfers.stores, transfers.loads, states, transfers.blocked, hosts)

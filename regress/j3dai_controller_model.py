@@ -10,7 +10,7 @@ from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Opcode
 from nncosim.hdl.j3dai.timing import record_lines
 
-__all__ = ["ControllerModel", "Inputs"]
+__all__ = ["LEVELS", "ControllerModel", "Inputs"]
 
 START = 7  # the semaphore that begins a program
 LEVELS = 4

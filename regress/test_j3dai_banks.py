@@ -191,4 +191,4 @@ def test_planted_bugs_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory_differences(planted(banks, "sram.w_addr.eq(self.w_row[b])", "sram.w_addr.eq(self.r_row[b])"),
                               monkeypatch, 1)
     assert line_differences(planted(drain, "self.collect_en & (self.collect_pixel", "(self.collect_pixel"), small, 1)
-    assert line_differences(planted(drain, "pixels[banks // 2 + i // 2]", "pixels[banks // 2 + i]"), small, 1)
+    assert line_differences(planted(drain, "pixels[banks // 2 + i // 2]", "pixels[banks // 2 + i // 4]"), small, 1)

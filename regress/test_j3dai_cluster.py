@@ -11,6 +11,8 @@ from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.timing import pipeline_cycles
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_cluster_bench import (
+    ARMED,
+    BEGINS,
     BENCH_PLATFORM,
     Program,
     Run,
@@ -64,6 +66,65 @@ def test_random_program(built: BuiltModel, seed: int) -> None:
     run = run_program(built, program)
     assert not differences(run, program)
     assert (run.cycles, run.counters[Counter.BUSY]) == timeline(program), f"seed {seed}"
+
+
+def check_categories(run: Run, program: Program, arrivals: dict[int, list[int]] | None = None) -> set[int]:
+    """Every cycle counts as what the rules say of it, and the counters are the sums. Gives the categories seen."""
+    rules = Timeline(program.platform.word_bytes, program.platform.pes_per_ncb,
+                     {cycle - BEGINS for cycle in run.blocked}, arrivals)
+    trial = fresh_program(program)
+    trial.semaphores = [255] * 8
+    trial.run(0)
+    end = rules.run(trial.trace)
+    want = []
+    for now, host in enumerate(run.hosts):
+        if BEGINS < now <= BEGINS + end:
+            want.append(rules.category(now - BEGINS))
+        elif ARMED <= now <= BEGINS:
+            want.append(Counter.WAIT_DATA)
+        else:
+            want.append(Counter.WAIT_HOST if host else Counter.IDLE)
+    wrong = [(now - BEGINS, Counter(got).name, state.name)
+             for now, (got, state) in enumerate(zip(run.states, want, strict=True)) if got != state]
+    assert not wrong, f"seed {program.seed}: {len(wrong)} cycles count as another (cycle, got, expected): {wrong[:5]}"
+    # A counter shows a cycle one cycle later than it happened.
+    assert run.counters == [run.states[:-1].count(counter) for counter in Counter]
+    return {int(state) for state in want}
+
+
+@pytest.mark.parametrize("seed, store", [(60, 0.0), (61, 0.5), (62, 0.9), (63, 0.3), (64, 0.7), (65, 0.5), (66, 0.9)])
+def test_every_cycle_counts_as_what_it_is(built: BuiltModel, seed: int, store: float) -> None:
+    program = random_program(seed)
+    run = run_program(built, program, store=store)
+    assert not differences(run, program)
+    seen = check_categories(run, program)
+    assert seen == set(Counter) - (set() if store else {Counter.WAIT_PORT})
+
+
+def test_look_ups_count_as_waiting_for_the_port(built: BuiltModel) -> None:
+    """Held up by STORE beats, also while the drain before them is too close."""
+    words = [*_layer(1, 1, False, blocks=1)[:-1], instruction(Opcode.SETW, base=1024)]
+    words += [instruction(Opcode.MAC, op=MacOp.TABLE, first=1, last=1, advance=1, lanes=lanes, drain=Drain.WRITE,
+                          repeat=5) for lanes in (0, 15)]
+    program = Program.of(words, seed=6)
+    run = run_program(built, program, store=0.8)
+    assert not differences(run, program)
+    check_categories(run, program)
+    assert run.counters[Counter.WAIT_PORT] > 100
+
+
+def test_waits_for_semaphores_are_waits_for_data(built: BuiltModel) -> None:
+    """WAITs behind a MAC that is still at work, one whose semaphore is there before, and one that comes late."""
+    words = _layer(3, 1, False)
+    waits = [instruction(Opcode.WAIT, semaphore=k) for k in (2, 3, 2, 0)]
+    arrivals = {2: [5, 9000], 3: [8000], 0: [9001]}
+    program = Program.of([*words, *waits], seed=5, group=11, execute=False)
+    program.after.semaphores = [255] * 8
+    program.after.run(0)
+    run = run_program(built, program, store=0.3, arrivals=arrivals)
+    assert not differences(run, program)
+    check_categories(run, program, arrivals)
+    assert run.counters[Counter.WAIT_DATA] > 1000
 
 
 @pytest.mark.parametrize("seed, load, store", [
