@@ -224,12 +224,12 @@ def any_program(rng: np.random.Generator, level: int) -> list[int]:
              Opcode.SETB, Opcode.LOOP, Opcode.LOOP, Opcode.LOOP, Opcode.HALT]
     words: list[int] = []
     if level == 2:
-        kinds = [kind for kind in kinds if kind != Opcode.LOOP]
+        kinds = [Opcode.NOP, Opcode.SIGNAL, Opcode.LDP, Opcode.HALT, *[Opcode.WAIT] * 6]
     for _ in range(512):
         opcode = kinds[int(rng.integers(len(kinds)))]
         fields = corners(rng, opcode)
         if opcode == Opcode.WAIT and level == 2:
-            fields["semaphore"] = int(rng.choice([2, 7]))
+            fields["semaphore"] = int(rng.choice([2, 2, 2, 7]))
         if opcode == Opcode.LOOP and rng.random() < 0.97:
             fields["count"] = int(rng.choice([1, 2, 3, 65535, 1 + (1 << int(rng.integers(1, 16)))]))
             fields["body"] = int(rng.choice([1, 2, 4, 9, 511])) if level else int(rng.integers(30, 500))
@@ -276,7 +276,7 @@ def model_differences(module: ModuleType, pes: int, seed: int, episodes: int = E
             ctx.set(reset, 0)
             full = episode % 12 == 1  # the semaphores go to their greatest value
             model, program = ControllerModel(pes, seen=model.seen), programs[2 if full else episode % 3]
-            dense = 0.97 if full else (0.1, 0.7, 0.02)[episode % 3]  # how often a semaphore is incremented
+            dense = 0.97 if full else (0.1, 0.7, 0.004)[episode % 3]  # how often a semaphore is incremented
             starts, noise = (0.05, 0.3, 0.01)[episode // 3 % 3], (0.0, 0.5)[episode % 2]
             pcs, patience, address = [0, 509, 511, int(rng.integers(512))], 0, None
             for _ in range(700 if full else 200):

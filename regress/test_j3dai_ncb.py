@@ -38,6 +38,28 @@ def micro_operations(rng: np.random.Generator, count: int, pes: int = PES) -> li
     return out
 
 
+def corner_operations(pes: int = PES) -> list[dict[str, Any]]:
+    """Jobs of one and two micro-operations: each corner of an operand with each of a weight, and their sums."""
+    operands, weights = (0x100, 0x101, 0x1FF, 0, 1, 0x7F, 0x80, 0xFF), (0x80, 0x81, 0xFF, 0, 1, 0x7F)
+    out: list[dict[str, Any]] = []
+
+    def operation(at: int, weight: int, own: bool, **flags: bool) -> dict[str, Any]:
+        common = [operands[(at + p) % len(operands)] for p in range(pes)]
+        signs = sum((v >> 8) << p for p, v in enumerate(common))
+        return dict(valid=True, own=own, weighted=True, enabled=True, weight=weight, common=common, sext=0, one=signs,
+                    bytes=[v & 255 for v in common]) | flags
+
+    for at in range(0, len(operands), min(pes, len(operands))):
+        for k, weight in enumerate(weights):
+            own = bool(k % 2)
+            out.append(operation(at, weight, own, first=True, max=False, end=True))
+            out += [dict(out[-1], valid=False, end=False)] * pes
+            out.append(operation(at, weight, not own, first=True, max=True, end=False))
+            out.append(operation(at + k, weights[k - 1], own, first=False, max=bool(at + k & 2), end=True))
+            out += [dict(out[-1], valid=False, end=False)] * pes
+    return out
+
+
 def reference(operations: list[dict[str, Any]], pes: int = PES) -> list[list[int]]:
     """The results of each job, one a PE."""
     acc, jobs = [0] * pes, []
@@ -118,12 +140,27 @@ def test_jobs_agree_with_the_reference(seed: int) -> None:
     assert len(want) > 20 and len(set(flat)) > 60 and sum(v in (127, 128) for v in flat) < len(flat) // 4
 
 
+@pytest.mark.parametrize("pes", [4, PES])
+def test_corners_of_operands(pes: int) -> None:
+    operations = corner_operations(pes)
+    assert results(ncb, operations, pes) == reference(operations, pes)
+
+
 @pytest.mark.parametrize("pes", OTHER_PES)
 def test_other_numbers_of_pes(pes: int) -> None:
     operations = micro_operations(np.random.default_rng(pes), 400, pes)
     want = reference(operations, pes)
     assert results(ncb, operations, pes) == want
     assert len(want) > 10 and len({v for job in want for v in job}) > 40
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("register(signed(17), name=f\"pe{p}_product_s5\")", "register(signed(16), name=f\"pe{p}_product_s5\")"),
+    ("register(signed(9), name=f\"pe{p}_a_s4\")", "register(signed(8), name=f\"pe{p}_a_s4\")"),
+], ids=["-256 x -128", "operand of 8 bits"])
+def test_planted_short_register_is_noticed(right: str, wrong: str) -> None:
+    operations = corner_operations()
+    assert results(planted(ncb, right, wrong), operations) != reference(operations)
 
 
 @pytest.mark.parametrize("right, wrong", [
