@@ -47,6 +47,11 @@ def random_record(rng: np.random.Generator, rounding: int) -> dict[str, int]:
 
 def random_x(rng: np.random.Generator, record: dict[str, int]) -> int:
     """Often near a multiple of half the divisor, within the range that is not clipped."""
+    if abs(record["m"]) == 1 and 0 < record["s"] < 24 and rng.random() < 0.3:  # a tie, of an odd or an even number
+        tie = int(rng.integers(-300, 300)) * 2 + 1 << record["s"] - 1
+        bit = int(rng.choice([7, 15, int(rng.integers(record["s"]))]))  # or one bit away from it
+        tie += int(rng.choice([0, 1, -1])) << bit if bit < record["s"] - 1 else 0
+        return max(-(2**31), min(2**31 - 1, record["m"] * (tie - record["c"])))
     if rng.random() < 0.3:
         return int(rng.choice([0, 1, -1, 2**31 - 1, -(2**31), int(rng.integers(-(2**31), 2**31))]))
     unit = max(1, (1 << min(record["s"], 62)) // max(1, abs(record["m"])))
@@ -70,20 +75,27 @@ def expected(pixels: list[Pixel], records: list[dict[str, int]], wide: list[int]
     return out
 
 
-async def feed(ctx: Any, dut: Any, pixels: list[Pixel]) -> list[int]:
-    """Push the pixels through, one a cycle; what comes out for each."""
+async def feed(ctx: Any, dut: Any, pixels: list[Pixel], rng: np.random.Generator) -> list[int]:
+    """Push the pixels through, one a cycle with gaps; what comes out for each. A stage without one sees noise."""
+    flow: list[Pixel | None] = []
+    for pixel in pixels:
+        flow += [None] * int(rng.choice([0, 0, 0, 0, 1, 3]))
+        flow.append(pixel)
     out = []
-    for t in range(len(pixels) + REQUANT_STAGES):
-        held = [pixels[t - k] if 0 <= t - k < len(pixels) else None for k in range(REQUANT_STAGES)]
+    noise = [Pixel(int(x), int(pset), int(number), Drain(int(mode))) for x, pset, number, mode in rng.integers(
+        [-(2**31), 0, 0, 0], [2**31, 2, max(p.number for p in pixels) + 1, 3], (64, 4))]
+    for t in range(len(flow) + REQUANT_STAGES):
+        held = [flow[t - k] if 0 <= t - k < len(flow) else None for k in range(REQUANT_STAGES)]
+        shown = [there or noise[(9 * t + k) % 64] for k, there in enumerate(held)]
         ctx.set(dut.q_en, sum(1 << k for k, p in enumerate(held) if p))
-        ctx.set(dut.q_pset, sum(1 << k for k, p in enumerate(held) if p and p.pset))
-        ctx.set(dut.x, held[0].x if held[0] else 0)
-        ctx.set(dut.q_pixel3, held[3].number if held[3] else 0)
-        ctx.set(dut.q_add3, bool(held[3] and held[3].mode == Drain.ADD))
-        ctx.set(dut.q_pixel5, held[5].number if held[5] else 0)
-        ctx.set(dut.q_keep5, bool(held[5] and held[5].mode == Drain.KEEP))
+        ctx.set(dut.q_pset, sum(1 << k for k, p in enumerate(shown) if p.pset))
+        ctx.set(dut.x, shown[0].x)
+        ctx.set(dut.q_pixel3, shown[3].number)
+        ctx.set(dut.q_add3, shown[3].mode == Drain.ADD)
+        ctx.set(dut.q_pixel5, shown[5].number)
+        ctx.set(dut.q_keep5, shown[5].mode == Drain.KEEP)
         await ctx.tick()
-        if t >= REQUANT_STAGES - 1 and t - REQUANT_STAGES + 1 < len(pixels):
+        if t >= REQUANT_STAGES - 1 and held[REQUANT_STAGES - 1]:
             out.append(ctx.get(dut.q))
     return out
 
@@ -91,6 +103,7 @@ async def feed(ctx: Any, dut: Any, pixels: list[Pixel]) -> list[int]:
 def mismatches(module: ModuleType, seed: int, batches: int = 64, pes: int = PIXELS) -> tuple[list[str], list[int]]:
     """Run random batches: descriptions of wrong results, and all results."""
     rng, dut = np.random.default_rng(seed), module.Requantizer(pes)
+    noise = np.random.default_rng([seed, 1])
     bad: list[str] = []
     seen: list[int] = []
 
@@ -106,11 +119,13 @@ def mismatches(module: ModuleType, seed: int, batches: int = 64, pes: int = PIXE
                 ctx.set(dut.param_data, encode(RequantRecord, **record))
                 await ctx.tick()
             ctx.set(dut.param_we, 0)
+            ctx.set(dut.param_data, int.from_bytes(noise.bytes(16), "little"))
             wide = [0] * pes
             pixels = [Pixel(random_x(rng, records[pset]), pset, p, mode)
                       for mode, pset in ((Drain.WRITE, 0), (Drain.KEEP, 0), (Drain.ADD, 1), (Drain.WRITE, 1))
                       for p in range(pes)]
-            for p, want, got in zip(pixels, expected(pixels, records, wide), await feed(ctx, dut, pixels), strict=True):
+            got_all = await feed(ctx, dut, pixels, noise)
+            for p, want, got in zip(pixels, expected(pixels, records, wide), got_all, strict=True):
                 if want is not None:
                     seen.append(want)
                     if want != got:
@@ -147,8 +162,10 @@ def test_other_numbers_of_pes(pes: int) -> None:
     ("s[0] & ~s.all()", "s[0]"),
     ("Mux(self.q_add3, kept,", "Mux(self.q_add3, kept + 1,"),
     ("sticky_q6 | (guard_q6 & (s_q6 != 0)) |", "sticky_q6 |"),
+    ("with m.If(self.q_en[5] & self.q_keep5):", "with m.If(self.q_keep5):"),
+    ("with m.If(self.param_we[k]):", "with m.If(1):"),
 ], ids=["rounding", "saturation", "wrap past ten bits", "wrap", "sign", "multiplier", "bounds", "shift 63", "wide",
-        "sticky"])
+        "sticky", "wide without a pixel", "parameters without an enable"])
 def test_planted_bug_is_noticed(right: str, wrong: str) -> None:
     bad, _ = mismatches(planted(requantizer, right, wrong), seed=1)
     assert bad
