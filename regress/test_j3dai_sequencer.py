@@ -13,6 +13,7 @@ from nncosim.hdl.j3dai import sequencer
 from nncosim.hdl.j3dai.isa import MacOp, Opcode
 from nncosim.hdl.j3dai.timing import TABLE_LATENCY, drain_spacing
 from nncosim.platforms.j3dai import PLATFORM, J3dai
+from nncosim.regress.j3dai_block_bench import corner
 from nncosim.regress.j3dai_cluster_bench import instruction
 from nncosim.regress.j3dai_planted import planted
 
@@ -37,15 +38,15 @@ class Instruction:
 
 def program(rng: np.random.Generator, count: int, lanes: int) -> list[Instruction]:
     """Random instructions; small jobs, so that drains come close and jobs of one micro-operation occur."""
-    out = [Instruction(Opcode.SETW, {"base": int(rng.integers(WMEM_WORDS))})]
+    out = [Instruction(Opcode.SETW, {"base": corner(rng, 14)})] if rng.random() < 0.5 else []
     for _ in range(count):
         idle = int(rng.choice([0, 0, 1, 5, 12]))
         kind = rng.random()
         if kind < 0.1:
-            out.append(Instruction(Opcode.SETW, {"base": int(rng.integers(WMEM_WORDS))}, idle=idle))
+            out.append(Instruction(Opcode.SETW, {"base": corner(rng, 14)}, idle=idle))
             continue
         if kind < 0.2:
-            out.append(Instruction(Opcode.ADDW, {"step": int(rng.integers(-9, 10))}, idle=idle))
+            out.append(Instruction(Opcode.ADDW, {"step": corner(rng, 14, True)}, idle=idle))
             continue
         jobs = int(rng.integers(1, 5))
         fields: dict[str, Any] = {
@@ -181,7 +182,8 @@ def run(module: ModuleType, seed: int, late: float, taken: float, count: int = 6
             ctx.set(dut.staged_last, rng.random() < 0.5 if staged is None else staged)
             expected = reference.outputs(staged is not None, blocked)
             starting = todo[0] if todo and not ctx.get(dut.busy) and idle >= todo[0].idle else None
-            ctx.set(dut.executes, 1 << starting.opcode if starting else 0)
+            others = int(rng.integers(1 << 32)) & ~(1 << Opcode.MAC | 1 << Opcode.SETW | 1 << Opcode.ADDW)
+            ctx.set(dut.executes, 1 << starting.opcode if starting else others)
             ctx.set(dut.ir, encoded(starting) if starting else int(rng.integers(1 << 62)))
             selected = _compare(ctx, dut, expected, selected, reference, result)
             if expected["take"]:
