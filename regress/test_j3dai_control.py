@@ -15,7 +15,7 @@ from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import build
 
-CLUSTERS = 3
+CLUSTERS = (1, 3, 8)
 # By hand, from the manual: an independent witness of the table.
 OFFSETS = {"ID": 0x00, "FRAMES_REQUESTED": 0x04, "FRAMES_DONE": 0x08, "ERROR": 0x0C, "DMPA_PUSH": 0x10,
            "DMPA_STATUS": 0x14, "LISTS_DONE": 0x18, "CLUSTER_START": 0x1C, "CLUSTER_STATUS": 0x20,
@@ -25,19 +25,40 @@ TRANSFERS = {*((0, k) for k in range(7)), *((1, k) for k in range(6)), (2, 0), (
 STORED = ("FRAMES_DONE", "ERROR", "IRQ_LISTS_SEEN", "IRQ_FRAMES_SEEN", "COUNTER_SELECT")
 
 
-@pytest.fixture
-def model():
-    with Model(build(emit_design(ControlRegisters(CLUSTERS), "control_bench"), "control_bench")) as model:
-        model.reset()
+@pytest.fixture(scope="module", params=CLUSTERS)
+def bench(request):
+    vlt = 'public_flat_rw -module "control_bench" -var "requested"'
+    with Model(build(emit_design(ControlRegisters(request.param), "control_bench"), "control_bench", vlt=vlt,
+                     optimize="-O0")) as model:
         yield model
+
+
+@pytest.fixture
+def model(bench):
+    """After a reset with everything else asserted."""
+    for name, (direction, bits) in bench.ports.items():
+        if direction == "in" and name not in ("clk", "rst"):
+            bench[name] = (1 << bits) - 1
+    bench.addr = OFFSETS["ERROR"]
+    bench.reset()
+    for name, (direction, _) in bench.ports.items():
+        if direction == "in":
+            bench[name] = 0
+    return bench
+
+
+def clusters_of(model: Model) -> int:
+    return model.ports["running"][1]
 
 
 class Registers:
     """The registers by the manual's words: state, and what each input of this cycle makes of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clusters: int) -> None:
+        self.clusters = clusters
         self.stored = dict.fromkeys(STORED, 0)
         self.requested = 0
+        self.expected = None
 
     def value(self, name: str, inputs: dict[str, int]) -> int:
         """What a read in this cycle gives."""
@@ -47,7 +68,8 @@ class Registers:
             engine, counter = self.stored["COUNTER_SELECT"] & 15, self.stored["COUNTER_SELECT"] >> 4 & 7
             if engine >= 10 and (engine - 10, counter) in TRANSFERS:
                 return inputs["transfers"] >> (32 * (7 * (engine - 10) + counter)) & 0xFFFFFFFF
-            position = {**{k: k for k in range(CLUSTERS)}, DMPA_ENGINE: CLUSTERS, HOST_ENGINE: CLUSTERS + 1}.get(engine)
+            count = self.clusters
+            position = {**{k: k for k in range(count)}, DMPA_ENGINE: count, HOST_ENGINE: count + 1}.get(engine)
             if position is None or counter >= len(Counter):
                 return 0
             return inputs["counters"] >> (32 * (6 * position + counter)) & 0xFFFFFFFF
@@ -63,39 +85,104 @@ class Registers:
                 or self.requested != self.stored["IRQ_FRAMES_SEEN"])
 
 
+def drive(rng, model, inputs):
+    """New values on some inputs; now and then all zeros or all ones, or one bit from what LISTS_DONE is compared with."""
+    for name in rng.sample(sorted(inputs), 2):
+        bits = model.ports[name][1]
+        inputs[name] = rng.choice([0, (1 << bits) - 1, rng.getrandbits(bits), rng.getrandbits(bits)])
+    for name, value in inputs.items():
+        model[name] = value
+
+
+def cycle(model, registers, inputs, offset, *, read=False, write=False, frame=False, data=0, low=0):
+    """One cycle: every output against `registers`, then the edge, then what was read."""
+    name = {place: name for name, place in OFFSETS.items()}.get(offset, "")
+    model.addr, model.r_en, model.w_en, model.w_data, model.frame = offset | low, read, write, data, frame
+    assert model.irq == registers.irq(inputs)
+    assert model.in_frame == (registers.requested != registers.stored["FRAMES_DONE"])
+    assert model.push == (write and name == "DMPA_PUSH") and (not model.push or model.push_addr == data)
+    started = data % (1 << registers.clusters) if write and name == "CLUSTER_START" else 0
+    assert model.start == started and (not started or model.start_pc == data >> 16 & 511)
+    assert model.frames_done == registers.stored["FRAMES_DONE"] and model.error == registers.stored["ERROR"]
+    if read:
+        registers.expected = registers.value(name, inputs)
+    if write and name in registers.stored:
+        registers.stored[name] = data
+    registers.requested = (registers.requested + frame) % (1 << 32)
+    model.tick()
+    if registers.expected is not None:  # also when nothing was read: the value is held
+        assert model.r_data == registers.expected, f"register {name} at {offset:#x}"
+
+
 def compare(model, registers, seed):
     """Drive random accesses and inputs, and hold every output and every word read against `registers`."""
-    rng, names = random.Random(seed), {offset: name for name, offset in OFFSETS.items()}
-    widths = {name: bits for name, (direction, bits) in model.ports.items() if direction == "in"}
-    expected = None
-    inputs = {name: 0 for name in widths if name not in ("clk", "rst", "addr", "r_en", "w_en", "w_data", "frame")}
-    for _ in range(4000):
-        for name in rng.sample(sorted(inputs), 2):
-            inputs[name] = rng.getrandbits(widths[name]) if name != "lists_done" else rng.randrange(4)
-            model[name] = inputs[name]
-        offset = rng.choice([*OFFSETS.values(), 0x34, 0xFC])
-        name = names.get(offset, "")
-        read, write, frame = rng.random() < 0.5, rng.random() < 0.4, rng.random() < 0.05
-        data = rng.choice([rng.getrandbits(32), rng.randrange(128), rng.randrange(4)])
-        model.addr, model.r_en, model.w_en, model.w_data, model.frame = offset, read, write, data, frame
-        assert model.irq == registers.irq(inputs)
-        assert model.in_frame == (registers.requested != registers.stored["FRAMES_DONE"])
-        assert model.push == (write and name == "DMPA_PUSH") and (not model.push or model.push_addr == data)
-        started = data % (1 << CLUSTERS) if write and name == "CLUSTER_START" else 0
-        assert model.start == started and (not started or model.start_pc == data >> 16 & 511)
-        assert model.frames_done == registers.stored["FRAMES_DONE"] and model.error == registers.stored["ERROR"]
-        if read:
-            expected = registers.value(name, inputs)
-        if write and name in registers.stored:
-            registers.stored[name] = data
-        registers.requested += frame
-        model.tick()
-        if expected is not None:  # also when nothing was read: the value is held
-            assert model.r_data == expected, f"register {name} at {offset:#x}"
+    rng = random.Random(seed)
+    inputs = {name: 0 for name, (direction, _) in model.ports.items() if direction == "in" and name not in (
+        "clk", "rst", "addr", "r_en", "w_en", "w_data", "frame")}
+    for _ in range(2000):
+        drive(rng, model, inputs)
+        if rng.random() < 0.3:  # one bit off, or equal
+            model.lists_done = inputs["lists_done"] = registers.stored["IRQ_LISTS_SEEN"] ^ rng.choice(
+                [0, 1 << rng.randrange(32)])
+        near = rng.choice([registers.requested, inputs["lists_done"]])
+        data = rng.choice([rng.getrandbits(32), rng.randrange(128), 0xFFFFFFFF, near, near ^ 1 << rng.randrange(32)])
+        cycle(model, registers, inputs, rng.choice([*OFFSETS.values(), 4 * rng.randrange(64)]), low=rng.randrange(4),
+              read=rng.random() < 0.5, write=rng.random() < 0.4, frame=rng.random() < 0.1, data=data)
+
+
+def test_after_reset(model):
+    """Every address reads as 0 where it is no constant and no input; what was read before is 0 too."""
+    registers = Registers(clusters_of(model))
+    inputs = {name: 0 for name, (direction, _) in model.ports.items() if direction == "in"}
+    assert model.r_data == 0
+    for offset in range(0, 256, 4):
+        cycle(model, registers, inputs, offset, read=True)
+
+
+def test_every_counter(model, seed):
+    """All 128 selections, with bits of COUNTER_SELECT above that mean nothing."""
+    rng, registers = random.Random(seed), Registers(clusters_of(model))
+    inputs = {name: 0 for name, (direction, _) in model.ports.items() if direction == "in"}
+    for name in ("counters", "transfers"):
+        model[name] = inputs[name] = rng.getrandbits(model.ports[name][1])
+    for select in range(128):
+        noise = rng.getrandbits(25) << 7
+        cycle(model, registers, inputs, OFFSETS["COUNTER_SELECT"], write=True, data=select | noise)
+        cycle(model, registers, inputs, OFFSETS["COUNTER_VALUE"], read=True)
+
+
+def test_requests_wrap(model, seed):
+    """FRAMES_REQUESTED has 32 bits, and so have the comparisons with it."""
+    rng, registers = random.Random(seed), Registers(clusters_of(model))
+    inputs = {name: 0 for name, (direction, _) in model.ports.items() if direction == "in"}
+    for start in (0x7F, 0xFE, 0xFFFE, 0xFFFFFE, 0x7FFFFFFE, 0xFFFFFFFE):
+        model.register("requested")[:] = registers.requested = start
+        model.eval()
+        for _ in range(4):
+            for name in ("FRAMES_DONE", "IRQ_FRAMES_SEEN"):
+                cycle(model, registers, inputs, OFFSETS[name], write=True, data=registers.requested)
+                bit = 1 << rng.randrange(32)
+                cycle(model, registers, inputs, OFFSETS[name], write=True, data=registers.requested ^ bit)
+            cycle(model, registers, inputs, OFFSETS["FRAMES_REQUESTED"], read=True, frame=True)
+            cycle(model, registers, inputs, OFFSETS["FRAMES_DONE"], write=True, data=registers.requested, frame=True)
+
+
+def test_comparisons_look_at_every_bit(model):
+    """The interrupt and `in_frame` at numbers that differ in one bit."""
+    registers = Registers(clusters_of(model))
+    inputs = {name: 0 for name, (direction, _) in model.ports.items() if direction == "in"}
+    for bit in range(32):
+        model.lists_done = inputs["lists_done"] = 1 << bit
+        for name in ("IRQ_LISTS_SEEN", "IRQ_FRAMES_SEEN", "FRAMES_DONE"):
+            for data in (1 << bit, 0):
+                cycle(model, registers, inputs, OFFSETS[name], write=True, data=data)
+                cycle(model, registers, inputs, 0xFC)
+        cycle(model, registers, inputs, OFFSETS["IRQ_LISTS_SEEN"], write=True, data=1 << bit)
+        cycle(model, registers, inputs, 0xFC)
 
 
 def test_random_accesses(model, seed):
-    compare(model, Registers(), seed)
+    compare(model, Registers(clusters_of(model)), seed)
 
 
 @pytest.mark.parametrize(("name", "bit"), [(name, bit) for name in ("ID", "DMPA_STATUS", "LISTS_DONE", "COUNTER_VALUE")
@@ -106,7 +193,7 @@ def test_a_wrong_bit_of_a_register_is_noticed(model, seed, name, bit):
             return super().value(register, inputs) ^ (register == name) << bit
 
     with pytest.raises(AssertionError, match="register"):
-        compare(model, Wrong(), seed)
+        compare(model, Wrong(clusters_of(model)), seed)
 
 
 def test_an_interrupt_for_lists_alone_is_noticed(model, seed):
@@ -115,7 +202,7 @@ def test_an_interrupt_for_lists_alone_is_noticed(model, seed):
             return inputs["lists_done"] != self.stored["IRQ_LISTS_SEEN"]
 
     with pytest.raises(AssertionError):
-        compare(model, Wrong(), seed)
+        compare(model, Wrong(clusters_of(model)), seed)
 
 
 def test_every_register_has_its_place():

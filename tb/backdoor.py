@@ -149,7 +149,26 @@ class Backdoor:
         Raises:
             BenchError: If there is no such memory; names those there are.
         """
-        variable = self._find_memory(path)
+        return self._array(self._find_memory(path), dtype)
+
+    def register(self, path: str) -> npt.NDArray[Any]:
+        """The storage of a register that the build's `vlt` text made visible (``public_flat_rw``), as `memory` gives it.
+
+        To preset what would take too long to reach. A value written shows in the outputs from the next `eval` or tick.
+
+        Args:
+            path: Hierarchical name, with or without the top's name.
+
+        Raises:
+            BenchError: If there is no such variable.
+        """
+        for entry in self._variables:
+            name = f"{entry.scope}.{entry.name}"
+            if entry.scope != "TOP" and path in (name, name.partition(".")[2]):
+                return self._array(entry, None)
+        raise BenchError(f"register {path!r} not found: name it in the build's `vlt`")
+
+    def _array(self, variable: Variable, dtype: npt.DTypeLike | None) -> npt.NDArray[Any]:
         size = variable.elements * variable.element_bytes
         buffer = (ctypes.c_uint8 * size).from_address(variable.address)
         buffer._nncosim_owner = self.handle  # type: ignore[attr-defined]  # keeps the C++ object alive

@@ -48,18 +48,19 @@ class DescriptorFetch(wiring.Component):
         head, queued, pop = self._queue(m)
 
         # The list being read: address of its next line, and how far the line in the buffer has been used.
+        # One bit more than an address: a list may run beyond the end of the largest L2.
         active, line_addr, list_index = (
-            Signal(name="active"), Signal(20, name="line_addr"), Signal(32, init=0xFFFF_FFFF, name="list_index"))
+            Signal(name="active"), Signal(21, name="line_addr"), Signal(32, init=0xFFFF_FFFF, name="list_index"))
         p, bits = self.platform, width(Descriptor)
         on_port, arriving, buffered, slot = (
             Signal(name="on_port"), Signal(name="arriving"), Signal(name="buffered"),
             Signal(range(p.line_descriptors), name="slot"))
         buffer = Signal(p.line_bits)
-        wanted = Signal()
+        wanted, line = Signal(), Signal(21, name="next_line")
         m.d.comb += [
             wanted.eq((active | queued) & ~buffered & ~on_port & ~arriving & ~self.stop),
-            self.fetch_addr.eq(Mux(active, line_addr, head)),
-            self.bad_line.eq(wanted & (self.fetch_addr >= p.l2_words)),
+            line.eq(Mux(active, line_addr, head)), self.fetch_addr.eq(line),
+            self.bad_line.eq(wanted & (line >= p.l2_words)),
             self.fetch.eq(wanted & ~self.bad_line & self.port_free),
             self.held.eq(wanted & ~self.bad_line & ~self.port_free),
             pop.eq(self.fetch & ~active),

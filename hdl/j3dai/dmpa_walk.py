@@ -16,7 +16,8 @@ class BeatWalk(wiring.Component):
     Ports:
         load, descriptor: Start on this descriptor in the next cycle (n0 = 0 acts as one beat).
         step: The beat is issued; the next one follows.
-        l2, local: Word addresses of the beat; ``local`` without the space bits.
+        l2, local: Word addresses of the beat; ``local`` without the space bits. ``l2`` has a bit more than an address: a
+            run does not go on at 0 behind the end of the largest L2.
         mask: Which of a line's words it has. ``count``: how many.
         end: L2 address of the word behind the beat.
         last: It is the descriptor's last.
@@ -27,7 +28,7 @@ class BeatWalk(wiring.Component):
         self.beat_words = platform.beat_words
         super().__init__({
             "load": In(1), "descriptor": In(Descriptor), "step": In(1),
-            "l2": Out(20), "local": Out(14), "mask": Out(platform.banks), "count": Out(range(platform.banks + 1)),
+            "l2": Out(21), "local": Out(14), "mask": Out(platform.banks), "count": Out(range(platform.banks + 1)),
             "end": Out(21), "last": Out(1),
         })
 
@@ -60,13 +61,13 @@ class BeatWalk(wiring.Component):
                 go(self.l2 + self.beat_words, self.local + self.beat_words)
             with m.Elif(rest1 != 0):
                 m.d.sync += [rest0.eq(current.n0), rest1.eq(rest1 - 1)]
-                go(run_l2 + current.l2_step1, run_local + current.local_step1, (run_l2, run_local))
+                go((run_l2 + current.l2_step1)[:20], run_local + current.local_step1, (run_l2, run_local))
             with m.Elif(rest2 != 0):
                 m.d.sync += [
                     rest0.eq(current.n0), rest2.eq(rest2 - 1),
                     rest1.eq(Mux(current.n1 == 0, 0, current.n1 - 1)),
                 ]
-                go(plane_l2 + current.l2_step2, plane_local + current.local_step2,
+                go((plane_l2 + current.l2_step2)[:20], plane_local + current.local_step2,
                    (run_l2, run_local), (plane_l2, plane_local))
         with m.If(self.load):
             m.d.sync += [
