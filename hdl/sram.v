@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Behavioural model of the SRAM macro: one clock, one registered read port, one write port with a mask.
 //
-// A read samples r_addr at the rising edge while r_en is high; r_data holds otherwise. A read of the
-// address being written in the same cycle returns the old data. DEPTH words of WIDTH bits; w_en has one
+// A read samples r_addr at the rising edge while r_en is high; r_data holds otherwise. What a read of the
+// address being written in the same cycle returns is undefined, as of most real macros: here it is the old
+// data with every bit inverted, so that whoever relies on the old data shows. DEPTH words of WIDTH bits; w_en has one
 // bit per GRAN bits of data. Synthesis treats the module as a black box, simulation reaches the storage
 // through `mem`.
 module nncosim_sram #(
@@ -21,13 +22,14 @@ module nncosim_sram #(
 );
     reg [WIDTH-1:0] mem [0:DEPTH-1];
 
-    // Only this block touches `mem`, and it reads before it writes: a blocking write keeps the old-data
-    // rule and saves the simulator a shadow copy of every word.
+    // Only this block touches `mem`, and it reads before it writes: a blocking write saves the simulator a
+    // shadow copy of every word.
+    wire [WIDTH-1:0] poison = {WIDTH{|w_en && r_addr == w_addr}};
     /* verilator lint_off BLKSEQ */
     generate
         if (GRAN == WIDTH) begin : whole
             always @(posedge clk) begin
-                if (r_en) r_data <= mem[r_addr];
+                if (r_en) r_data <= mem[r_addr] ^ poison;
                 if (w_en[0]) mem[w_addr] = w_data;
             end
         end else begin : masked
@@ -37,7 +39,7 @@ module nncosim_sram #(
                 assign mask[lane*GRAN +: GRAN] = {GRAN{w_en[lane]}};
             end
             always @(posedge clk) begin
-                if (r_en) r_data <= mem[r_addr];
+                if (r_en) r_data <= mem[r_addr] ^ poison;
                 if (&w_en) mem[w_addr] = w_data;
                 else if (|w_en) mem[w_addr] = (mem[w_addr] & ~mask) | (w_data & mask);
             end

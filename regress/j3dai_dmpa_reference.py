@@ -203,9 +203,15 @@ class DmpaReference:
             out |= {"probe_descriptor": task.address, "probe_op": task.fields["op"]}
         if self.offered:
             out["probe_semaphore"] = self.offered.fields["wait_semaphore"]
-        out["probe_state"] = self.state_before
+        out["probe_state"], out["probe_lost"] = self.state_before, self._lost(i)
         out.pop("_store_from", None)
         return out
+
+    def _lost(self, i: Inputs) -> int:
+        f = self.offered.fields if self.take else {"wait_mask": 0, "wait_semaphore": 0}
+        return sum(1 << 8 * c + k for c, values in enumerate(self.semaphores) for k in range(8)
+                   if i.signals >> 8 * c + k & 1 and values[k] == 255
+                   and not (f["wait_mask"] >> c & 1 and f["wait_semaphore"] == k))
 
     def advance(self, i: Inputs) -> None:
         """The clock edge behind the cycle that `expect` described."""

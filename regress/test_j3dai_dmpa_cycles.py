@@ -63,6 +63,9 @@ class Bench:
         self.line: int | None = None  # what L2 gives in this cycle
         self.answers: dict[int, tuple[int, int]] = {}  # cycle to (cluster, local word address)
 
+    def in_frame(self) -> int:
+        return int(self.rng.random() < self.frames)
+
     def word(self, address: int, cluster: int | None = None) -> int:
         """What a word of L2, or of a cluster's L1, holds."""
         if cluster is None and address in self.l2:
@@ -89,7 +92,7 @@ class Bench:
     def step(self, push: int | None = None, signals: int = 0) -> None:
         """One cycle: drive inputs, hold every port against the reference, go on."""
         m, r, p, rng = self.model, self.reference, self.platform, self.rng
-        i = Inputs(push, signals, in_frame=int(rng.random() < self.frames))
+        i = Inputs(push, signals, in_frame=self.in_frame())
         for c in range(p.clusters):
             i.drain_ahead |= (rng.random() < self.drains) << c
         i.l2_rdata = rng.getrandbits(p.line_bits) if self.line is None else self.line
@@ -298,7 +301,8 @@ def test_operations_clusters_and_spaces(bench):
 def test_both_sides_of_the_end_of_l2(bench, op):
     """Runs that end at the last word, and one behind it, by their beginning, their length, their steps."""
     p, b = bench.platform, bench.platform.beat_words
-    for n0 in sorted({1, b, b + 1, 2 * b, 3 * b - 1}):
+    least = 1 if p.l2_words < 1 << 20 else 2  # the word behind the largest L2 is word 0
+    for n0 in sorted({least, b, b + 1, 2 * b, 3 * b - 1}):
         first = p.l2_words - n0
         for change, traps in [({"l2": first}, False), ({"l2": first + 1}, True), ({"l2": first, "n0": n0 + 1}, True),
                               ({"l2": 0, "n1": 2, "l2_step1": first}, False) if first < 1 << 19 else ({}, False),

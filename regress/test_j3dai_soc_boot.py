@@ -262,6 +262,23 @@ def test_monitor_of_drains(monitors, distance, space):
         monitors.tick()
 
 
+@pytest.mark.parametrize("bit", [0, 7, 8, 15])
+def test_monitor_of_output_semaphores(monitors, bit):
+    monitors.tick(2)
+    monitors.lost = 1 << bit
+    with pytest.raises(SimulationError, match=f"cluster {bit // 8} signals output semaphores {1 << bit % 8:08b} at 255"):
+        monitors.tick()
+
+
+@pytest.mark.parametrize("bit", [23, 30, 32 + 23, 32 + 30])
+def test_monitor_of_input_semaphores(monitors, bit):
+    monitors.cluster = ((1 << 23) - 1) * (1 + (1 << 32))
+    monitors.tick(2)
+    monitors.cluster |= 1 << bit
+    with pytest.raises(SimulationError, match=f"input semaphores {1 << bit % 32 - 23:08b} of cluster {bit // 32}"):
+        monitors.tick()
+
+
 def test_monitor_of_counters(monitors):
     for engine in range(4):
         monitors.counters = counters(4) ^ 1 << (32 * (6 * engine + 3) + 9)

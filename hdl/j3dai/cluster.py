@@ -43,7 +43,8 @@ class Cluster(wiring.Component):
         in_frame, dmpa_idle (In): an inference is in progress; nothing is queued in the DMPA. For the counters.
         running, armed, trap (Out). counters (Out, 192): see `EngineCounters`.
         probe (Out, 32): pc (8:0), opcode (14:9), semaphore (17:15) and whether it is waited for (18), a MAC
-            in execution (19), for messages; and the `Counter` of the cycle before (22:20).
+            in execution (19), for messages; the `Counter` of the cycle before (22:20); for checks, input semaphores
+            at 255 whose increment in this cycle is lost (30:23).
 
     Args:
         platform: NCBs, PEs, sizes of the memories.
@@ -287,4 +288,4 @@ class Cluster(wiring.Component):
         registered = Signal(3, init=7)
         m.d.sync += registered.eq(state)
         m.d.comb += [counters.state.eq(registered), self.counters.eq(counters.counters)]
-        m.d.comb += self.probe.eq(Cat(c.pc, c.ir[:6], c.waited, c.waits, s.busy, registered))
+        m.d.comb += self.probe.eq(Cat(c.pc, c.ir[:6], c.waited, c.waits, s.busy, registered, c.lost))

@@ -31,6 +31,7 @@ class Controller(wiring.Component):
         signal (Out, 8): SIGNAL of a semaphore executes.
         running, armed, trap (Out). waits (Out): a semaphore is being waited for, waited (Out, 3) which. (A port named
         `semaphore` would make Verilator bring in SystemVerilog's class of that name.)
+        lost (Out, 8): an increment finds that input semaphore at 255.
     """
 
     def __init__(self, platform: J3dai):
@@ -40,6 +41,7 @@ class Controller(wiring.Component):
             "fetch": Out(1), "pc": Out(PC_BITS), "instruction": In(64), "ir": Out(64), "executes": Out(32),
             "sequencer_busy": In(1), "in_flight": In(1), "set_busy": In(2), "signal": Out(_SEMAPHORES),
             "running": Out(1), "armed": Out(1), "trap": Out(1), "waits": Out(1), "waited": Out(3),
+            "lost": Out(_SEMAPHORES),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -98,7 +100,8 @@ class Controller(wiring.Component):
                 positive[k].eq(value != 0),
                 taken.eq((self.executes[Opcode.WAIT] & (which == k)) | (self._begins if k == START_SEMAPHORE else 0)),
             ]
-            with m.If(self.signal_in[k] & ~taken & (value != 255)):
+            m.d.comb += self.lost[k].eq(self.signal_in[k] & ~taken & (value == 255))
+            with m.If(self.signal_in[k] & ~taken & ~self.lost[k]):
                 m.d.sync += value.eq(value + 1)
             with m.Elif(taken & ~self.signal_in[k]):
                 m.d.sync += value.eq(value - 1)

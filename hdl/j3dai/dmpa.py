@@ -40,7 +40,7 @@ class Dmpa(wiring.Component):
         probe_list: Index of the list whose beat is written. ``probe_descriptor``: word address of the descriptor
             that runs, or waits to. ``probe_op``: its operation. ``probe_waiting``, ``probe_semaphore``: the clusters it
             waits for, and which semaphore of theirs. ``probe_running``: it runs. ``probe_state``: the `Counter` of the
-            cycle before.
+            cycle before. ``probe_lost``: signals that are lost, see `OutputSemaphores`.
     """
 
     def __init__(self, platform: J3dai):
@@ -60,6 +60,7 @@ class Dmpa(wiring.Component):
             "counters": Out(COUNTER_BITS * len(Counter)), "transfers": Out(TRANSFER_BITS),
             "probe_sources": Out(3), "probe_list": Out(32), "probe_descriptor": Out(20), "probe_op": Out(4),
             "probe_waiting": Out(8), "probe_semaphore": Out(3), "probe_running": Out(1), "probe_state": Out(3),
+            "probe_lost": Out(SEMAPHORES * clusters),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -143,7 +144,7 @@ class Dmpa(wiring.Component):
         m.d.comb += [
             fetch.push.eq(self.push & ~self.trap), fetch.push_addr.eq(self.push_addr), self.free.eq(fetch.free),
             fetch.port_free.eq(~paths.store_next), fetch.line.eq(self.l2_rdata), fetch.stop.eq(self.trap),
-            semaphores.signal.eq(self.signal_out), semaphores.mask.eq(fetch.next.wait_mask),
+            semaphores.signal.eq(self.signal_out), self.probe_lost.eq(semaphores.lost), semaphores.mask.eq(fetch.next.wait_mask),
             semaphores.index.eq(fetch.next.wait_semaphore),
             walk.descriptor.eq(fetch.next),
             paths.fetch.eq(fetch.fetch), paths.fetch_addr.eq(fetch.fetch_addr),

@@ -20,13 +20,14 @@ class OutputSemaphores(wiring.Component):
         ready: All of these are above 0.
         waiting: Those clusters of ``mask`` whose semaphore is 0.
         take: Take 1 from each. Only with ``ready``.
+        lost: Bit 8 c + i: a signal finds semaphore i of cluster c at 255.
     """
 
     def __init__(self, clusters: int):
         self.clusters = clusters
         super().__init__({
             "signal": In(SEMAPHORES * clusters), "mask": In(clusters), "index": In(3),
-            "ready": Out(1), "waiting": Out(clusters), "take": In(1),
+            "ready": Out(1), "waiting": Out(clusters), "take": In(1), "lost": Out(SEMAPHORES * clusters),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -41,6 +42,8 @@ class OutputSemaphores(wiring.Component):
             m.d.comb += take.eq(self.take & self.mask[c])
             values = [Signal(_BITS, name=f"semaphore{c}_{i}") for i in range(SEMAPHORES)]
             m.d.comb += above.eq(Cat(value.any() for value in values))
+            for i, value in enumerate(values):
+                m.d.comb += self.lost[SEMAPHORES * c + i].eq(signals[i] & ~(take & wanted[i]) & value.all())
             with m.If(take | signals.any()):  # nothing to evaluate in most cycles
                 for i, value in enumerate(values):
                     taken = take & wanted[i]

@@ -44,6 +44,7 @@ class Soc(wiring.Component):
         probe_cluster: 32 bits a cluster, the `probe` of `Cluster`.
         probe_dmpa: Descriptor's word address (19:0), operation (23:20), semaphore waited for (26:24), idle (27),
             running (28), the `Counter` of the cycle before (31:29), clusters waited for (39:32).
+        probe_lost: Bit 8 c + i: a signal of cluster c in this cycle is lost, as output semaphore i is at 255.
         probe_host_sleeping, probe_host_pc, probe_host_state (the `Counter` of the cycle before).
 
     Args:
@@ -65,7 +66,7 @@ class Soc(wiring.Component):
             "probe_counters": Out(COUNTER_BITS * len(Counter) * self.engines), "probe_transfers": Out(TRANSFER_BITS),
             "probe_wr_valid": Out(count), "probe_wr_space": Out(2), "probe_drain_ahead": Out(count),
             "probe_running": Out(count), "probe_armed": Out(count), "probe_trap": Out(9),
-            "probe_cluster": Out(32 * count), "probe_dmpa": Out(40),
+            "probe_cluster": Out(32 * count), "probe_dmpa": Out(40), "probe_lost": Out(8 * count),
             "probe_host_sleeping": Out(1), "probe_host_pc": Out(32), "probe_host_state": Out(3),
         })
 
@@ -130,6 +131,7 @@ class Soc(wiring.Component):
             self.probe_trap.eq(control.cluster_trap | dmpa.trap << 8),
             self.probe_dmpa.eq(Cat(dmpa.probe_descriptor, dmpa.probe_op, dmpa.probe_semaphore, dmpa.idle,
                                    dmpa.probe_running, dmpa.probe_state, dmpa.probe_waiting)),
+            self.probe_lost.eq(dmpa.probe_lost),
             self.probe_host_sleeping.eq(host.sleeping), self.probe_host_pc.eq(host.pc),
             self.probe_host_state.eq(host.probe_state),
         ]

@@ -36,6 +36,7 @@ module j3dai_tb #(
     wire [CLUSTERS-1:0] wr_valid, drain_ahead;
     wire [1:0]          wr_space;
     wire [2:0]          host_state;
+    wire [CLUSTERS*8-1:0] lost;
 
     reg [31:0] frames_asked;
     always @(posedge clk) frames_asked <= rst ? 0 : frames_asked + {31'b0, frame};
@@ -64,7 +65,8 @@ module j3dai_tb #(
         .probe_wr_valid(wr_valid), .probe_wr_space(wr_space), .probe_drain_ahead(drain_ahead),
         .probe_running(probe_running), .probe_armed(probe_armed), .probe_trap(probe_trap),
         .probe_cluster(probe_cluster), .probe_dmpa(probe_dmpa),
-        .probe_host_sleeping(probe_host_sleeping), .probe_host_pc(probe_host_pc), .probe_host_state(host_state)
+        .probe_host_sleeping(probe_host_sleeping), .probe_host_pc(probe_host_pc), .probe_host_state(host_state),
+        .probe_lost(lost)
     );
 
     j3dai_monitors #(.CLUSTERS(CLUSTERS), .WORD_BITS(WORD_BITS), .BANKS(BANKS)) monitors (
@@ -73,7 +75,8 @@ module j3dai_tb #(
         .list(list), .list_done(list_done), .counters(probe_counters),
         .transfers(probe_transfers),
         .wr_valid(wr_valid), .wr_space(wr_space), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(asked),
-        .running(probe_running), .cluster(probe_cluster), .dmpa(probe_dmpa[31:0]), .host_state(host_state)
+        .running(probe_running), .cluster(probe_cluster), .dmpa(probe_dmpa[31:0]), .host_state(host_state),
+        .lost(lost)
     );
 
     j3dai_l1_taps l1_taps (

@@ -29,7 +29,8 @@ module j3dai_monitors #(
     input [CLUSTERS-1:0]              running,
     input [CLUSTERS*32-1:0]           cluster,
     input [31:0]                      dmpa,
-    input [2:0]                       host_state
+    input [2:0]                       host_state,
+    input [CLUSTERS*8-1:0]            lost
 );
     `include "eventlog.svh"
 
@@ -87,6 +88,15 @@ module j3dai_monitors #(
             if (wr_space == 0 && (wr_valid & drain3) != 0)
                 $error("checker error: cycle %0d: a LOAD beat meets a drain in L1 of clusters %b", cycle,
                        wr_valid & drain3);
+            // A program that lets a semaphore run over has lost a word of its protocol, whatever comes of it.
+            for (integer k = 0; k < CLUSTERS; k = k + 1) begin
+                if (lost[8 * k +: 8] != 0)
+                    $error("checker error: cycle %0d: cluster %0d signals output semaphores %b at 255: that is lost",
+                           cycle, k, lost[8 * k +: 8]);
+                if (cluster[32 * k + 23 +: 8] != 0)
+                    $error("checker error: cycle %0d: input semaphores %b of cluster %0d are incremented at 255: that is lost",
+                           cycle, cluster[32 * k + 23 +: 8], k);
+            end
         end
     end
 
