@@ -24,7 +24,8 @@ class Sram(wiring.Component):
     The word at ``r_addr`` appears on ``r_data`` after a rising edge with ``r_en`` high, and holds until the
     next such edge. Bit k of ``w_en`` writes bits ``k*write_granularity`` up to ``(k+1)*write_granularity-1``
     of ``w_data`` to ``w_addr``. What a read of the word written at the same edge gives is undefined; the
-    simulation model gives poison (the old data inverted). Contents are undefined after power-up and reset. Simulation back doors find the storage as ``<instance>.mem``.
+    simulation model gives poison (the old data inverted). Contents are undefined after power-up and reset.
+    Simulation back doors find the storage as ``<instance>.mem``.
 
     Ports:
         r_en (In, 1), r_addr (In, ``address_bits``), r_data (Out, ``width``),

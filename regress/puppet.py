@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Verilog module without logic, whose outputs a bench sets and whose inputs it reads: in place of a core, a cluster."""
+"""Verilog modules without logic, in place of a core or a cluster: a bench sets their outputs and reads their inputs."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Registers:
 
 
 def drive(rng, model, inputs):
-    """New values on some inputs; now and then all zeros or all ones, or one bit from what LISTS_DONE is compared with."""
+    """New values on some inputs, now and then all zeros or all ones."""
     for name in rng.sample(sorted(inputs), 2):
         bits = model.ports[name][1]
         inputs[name] = rng.choice([0, (1 << bits) - 1, rng.getrandbits(bits), rng.getrandbits(bits)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""J3DAI's counters, cycle by cycle against plain sums: each state and each kind, and counters preset near their ends."""
+"""J3DAI's counters, cycle by cycle against plain sums: each state and kind, and counters preset near their ends."""
 
 import random
 
@@ -77,7 +77,8 @@ def test_transfers(transfers, seed, start):
     late = dict.fromkeys(inputs, 0)
     for _ in range(150):
         now = {name: rng.getrandbits(bits) for name, bits in inputs.items()}
-        now |= {"words": rng.choice([0, 1, most, rng.randrange(most + 1)]), "copies": rng.choice([0, 1, 8, rng.randrange(9)])}
+        now |= {"words": rng.choice([0, 1, most, rng.randrange(most + 1)]),
+                "copies": rng.choice([0, 1, 8, rng.randrange(9)])}
         for name, value in now.items():
             model[name] = value
         model.tick()

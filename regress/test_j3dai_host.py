@@ -53,7 +53,8 @@ def test_every_access(host, seed):
     counters, pc = [0] * 6, 0
     for step in range(3000):
         fetch, where, access = rng.random() < 0.6, *address(rng, dmem)
-        fetch_at = 4 * rng.choice([0, imem // 4 - 1, 1 << rng.randrange(imem.bit_length() - 3), rng.randrange(imem // 4)])
+        fetch_at = 4 * rng.choice([0, imem // 4 - 1, 1 << rng.randrange(imem.bit_length() - 3),
+                                   rng.randrange(imem // 4)])
         request, write, enables = rng.random() < 0.7, rng.random() < 0.5, rng.randrange(16)
         word, sleep, irq, in_frame, mmio_data = (
             rng.getrandbits(32), rng.random() < 0.4, rng.random() < 0.5, rng.random() < 0.5, rng.getrandbits(32))

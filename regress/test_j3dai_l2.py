@@ -95,3 +95,16 @@ def test_each_address_bit_counts(bench, seed):
         bench.cycle(rng, address, 1, False, True)
     for address in chosen:
         bench.cycle(rng, address, 1, True, False)
+
+
+@pytest.mark.parametrize("place", [-1, 0, 3, 4])
+def test_a_wrong_bit_is_noticed(bench, seed, place):
+    """In the beat's words when they are read, and in their neighbours when others are written."""
+    rng, at = random.Random(seed), 2 * bench.platform.banks + 1
+    bench.cycle(rng, at, 1, False, True)
+    where = at + place % bench.banks if place >= 0 else at - 1
+    bench.word(where)
+    bench.raw[where % bench.banks][where // bench.banks] ^= 1
+    with pytest.raises(AssertionError):
+        bench.cycle(rng, at, (1 << bench.banks) - 1, True, False)
+    bench.raw[where % bench.banks][where // bench.banks] ^= 1

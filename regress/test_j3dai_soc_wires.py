@@ -249,7 +249,8 @@ def test_clusters_reach_the_host_and_the_probes(soc, seed):
         assert top.probe_cluster == sum(value << 32 * k for k, value in enumerate(drawn["probe"]))
         counters = sum(value << 192 * k for k, value in enumerate(drawn["counters"]))
         assert top.probe_counters & (1 << 192 * count) - 1 == counters
-        assert soc.read("CLUSTER_STATUS") == (bits["running"] | bits["armed"] | bits["armed"] << 8 | bits["trap"] << 16)
+        assert soc.read("CLUSTER_STATUS") == (
+            bits["running"] | bits["armed"] | bits["armed"] << 8 | bits["trap"] << 16)
         engine, kind = rng.randrange(count), rng.randrange(6)
         soc.write("COUNTER_SELECT", engine | kind << 4)
         assert soc.read("COUNTER_VALUE") == drawn["counters"][engine] >> 32 * kind & 0xFFFFFFFF

@@ -152,7 +152,7 @@ class Backdoor:
         return self._array(self._find_memory(path), dtype)
 
     def register(self, path: str) -> npt.NDArray[Any]:
-        """The storage of a register that the build's `vlt` text made visible (``public_flat_rw``), as `memory` gives it.
+        """The storage of a register that the build's `vlt` text made visible (``public_flat_rw``), as of a memory.
 
         To preset what would take too long to reach. A value written shows in the outputs from the next `eval` or tick.
 

@@ -144,8 +144,8 @@ class Dmpa(wiring.Component):
         m.d.comb += [
             fetch.push.eq(self.push & ~self.trap), fetch.push_addr.eq(self.push_addr), self.free.eq(fetch.free),
             fetch.port_free.eq(~paths.store_next), fetch.line.eq(self.l2_rdata), fetch.stop.eq(self.trap),
-            semaphores.signal.eq(self.signal_out), self.probe_lost.eq(semaphores.lost), semaphores.mask.eq(fetch.next.wait_mask),
-            semaphores.index.eq(fetch.next.wait_semaphore),
+            semaphores.signal.eq(self.signal_out), self.probe_lost.eq(semaphores.lost),
+            semaphores.mask.eq(fetch.next.wait_mask), semaphores.index.eq(fetch.next.wait_semaphore),
             walk.descriptor.eq(fetch.next),
             paths.fetch.eq(fetch.fetch), paths.fetch_addr.eq(fetch.fetch_addr),
             paths.l2.eq(walk.l2), paths.local.eq(walk.local), paths.mask.eq(walk.mask),

@@ -16,8 +16,8 @@ class BeatWalk(wiring.Component):
     Ports:
         load, descriptor: Start on this descriptor in the next cycle (n0 = 0 acts as one beat).
         step: The beat is issued; the next one follows.
-        l2, local: Word addresses of the beat; ``local`` without the space bits. ``l2`` has a bit more than an address: a
-            run does not go on at 0 behind the end of the largest L2.
+        l2, local: Word addresses of the beat; ``local`` without the space bits. ``l2`` has a bit more than an
+            address: a run does not go on at 0 behind the end of the largest L2.
         mask: Which of a line's words it has. ``count``: how many.
         end: L2 address of the word behind the beat.
         last: It is the descriptor's last.

@@ -39,8 +39,9 @@ def core_include_dirs() -> list[Path]:
 class Host(wiring.Component):
     """Core, 1-cycle memories, and the address decoder of the data bus.
 
-    Data memory answers at `HOST_DMEM_BASE`, the registers at `MMIO_BASE`; elsewhere a read gives 0 and a write is
-    lost. The instruction bus sees only the instruction memory. Neither bus ever waits.
+    Data memory answers at `HOST_DMEM_BASE`, the registers at `MMIO_BASE`: one bit of the address chooses each, the bits
+    above what it holds are not looked at. With neither bit a read gives 0 and a write is lost. The instruction bus sees
+    only the instruction memory. Neither bus ever waits.
 
     Ports:
         irq: Interrupt line 16, level.
