@@ -149,7 +149,8 @@ class Soc:
         if name == "counters":
             return soc.probe_counters >> 192 * self.platform.clusters & (1 << 192) - 1
         names = {"lists_done": "lists_done", "transfers": "probe_transfers", "probe_list": "probe_list",
-                 "list_done": "probe_list_done", "probe_lost": "probe_lost", "probe_sources": "probe_l2_sources", "l2_wdata": "probe_l2_data",
+                 "list_done": "probe_list_done", "probe_lost": "probe_lost",
+                 "probe_sources": "probe_l2_sources", "l2_wdata": "probe_l2_data",
                  **{f"l2_{port}": f"probe_l2_{port}" for port in ("re", "we", "addr", "mask")}}
         return soc[names[name]]
 
@@ -193,7 +194,8 @@ class InSoc(Bench):
 def soc() -> Iterator[Soc]:
     sources = emit_soc(PLATFORM, StubCluster) | {
         "core.v": CORE_VERILOG, "cluster.v": puppet_verilog(STUB_MODULE, cluster_ports(PLATFORM))}
-    with Model(build(sources, SOC_MODULE, optimize="-O0"), seed=1) as model:
+    vlt = f'public_flat_rw -module "{SOC_MODULE}" -var "probe_cycle"'
+    with Model(build(sources, SOC_MODULE, vlt=vlt, optimize="-O0"), seed=1) as model:
         model.poison(1)
         yield Soc(model, PLATFORM)
 
@@ -348,3 +350,14 @@ def test_lost_signals(soc):
         soc.soc.eval()
         assert soc.soc.probe_lost == 1 << 9 * k
         cluster["signal_out"] = 0
+
+
+@pytest.mark.parametrize("start", [(1 << bits) - 2 for bits in (8, 16, 20, 24, 31, 32, 48, 63)])
+def test_cycles_are_counted_in_64_bits(soc, start):
+    soc.reset()
+    assert soc.soc.probe_cycle == 0
+    soc.soc.register("probe_cycle")[:] = start
+    for k in range(4):
+        soc.soc.eval()
+        assert soc.soc.probe_cycle == start + k
+        soc.tick()
