@@ -11,6 +11,7 @@ from collections import Counter as Tally
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
@@ -107,12 +108,13 @@ class DmpaReference:
         self.reading: int | None = None
         self.line_from: tuple[int, int] | None = None  # (cycle of the fetch, address)
         self.buffer: deque[tuple[dict[str, int], int]] = deque()
-        self.offered: _Task | None = None
-        self.running: _Task | None = None
+        self.offered: Any = None  # a _Task, or None
+        self.running: Any = None
+        self.beat: Any = None
         self.semaphores = [[0] * 8 for _ in range(self.platform.clusters)]
         self.last_load = self.last_store = LONG_AGO
         self.store_cycles: set[int] = set()
-        self.calendar: dict[int, dict[str, int]] = defaultdict(dict)
+        self.calendar: dict[int, dict[str, Any]] = defaultdict(dict)
         self.events: set[int] = set()  # cycles until which something is on its way
         self.lists_done, self.list_index = 0, 0xFFFF_FFFF
         self.counters = dict.fromkeys(Counter, 0)
@@ -133,7 +135,7 @@ class DmpaReference:
         if f["op"] == SYNC:
             return False
         space = f["local"] >> 14
-        return (f["op"] not in (LOAD, STORE) or f["n0"] == 0 or f["clusters"] == 0
+        return bool(f["op"] not in (LOAD, STORE) or f["n0"] == 0 or f["clusters"] == 0
                 or f["clusters"] >> self.platform.clusters != 0
                 or (f["op"] == LOAD and space == 3) or (f["op"] == STORE and space != Space.L1))
 
@@ -187,7 +189,7 @@ class DmpaReference:
         else:
             self.state = Counter.WAIT_HOST if i.in_frame else Counter.IDLE
 
-    def expect(self, i: Inputs) -> dict[str, int]:
+    def expect(self, i: Inputs) -> dict[str, Any]:
         """Port to value; what is missing may have any. Data of a beat is told as ``..._words``: {word: value}."""
         self._decide(i)
         due = self.calendar.get(self.t, {})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import Counter as Tally
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from nncosim.hdl.emit import emit_design
@@ -47,7 +48,7 @@ def built(platform: J3dai) -> BuiltModel:
 class Bench:
     """The DMPA and its reference in step."""
 
-    def __init__(self, model: Model, platform: J3dai, seed: int):
+    def __init__(self, model: Any, platform: J3dai, seed: int):
         self.model, self.platform, self.rng = model, platform, random.Random(seed)
         self.reference = DmpaReference(platform)
         self.drains = self.frames = 0.0
@@ -111,7 +112,7 @@ class Bench:
         r.advance(i)
         m.tick()
 
-    def _compare(self, expected: dict[str, int]) -> None:
+    def _compare(self, expected: dict[str, Any]) -> None:
         m, p = self.model, self.platform
         for name, value in expected.items():
             if name.endswith("_words"):
@@ -122,7 +123,7 @@ class Bench:
                 found = m[name]
             assert found == value, f"cycle {self.reference.t}: {name} is {found}, expected {value}"
 
-    def _memories(self, expected: dict[str, int]) -> None:
+    def _memories(self, expected: dict[str, Any]) -> None:
         """L2 and the clusters' read ports; what the reference asks for is what the DMPA does."""
         self.line = self.words(expected["l2_addr"], 1 << 20) if expected["l2_re"] else None
         if expected["l2_we"]:

@@ -158,7 +158,7 @@ class Soc:
 class InSoc(Bench):
     """The DMPA's bench with L2 in the design. What only registers show (`free`, `busy`) is read there by a test."""
 
-    asked = False
+    asked = started = False
 
     def reset(self) -> None:
         super().reset()
@@ -184,7 +184,7 @@ class InSoc(Bench):
         raw = value.to_bytes(self.platform.word_bytes, "little")
         banks[address % len(banks)][address // len(banks)] = np.frombuffer(raw, np.uint8)
 
-    def _compare(self, expected: dict[str, int]) -> None:
+    def _compare(self, expected: dict[str, Any]) -> None:
         drains = sum(cluster.cells["drain_ahead"][0] << k for k, cluster in enumerate(self.model.clusters))
         assert self.model.soc.probe_drain_ahead == drains
         super()._compare({name: value for name, value in expected.items() if name not in ("free", "busy")})
