@@ -19,10 +19,11 @@ CLUSTERS = (1, 3, 8)
 # By hand, from the manual: an independent witness of the table.
 OFFSETS = {"ID": 0x00, "FRAMES_REQUESTED": 0x04, "FRAMES_DONE": 0x08, "ERROR": 0x0C, "DMPA_PUSH": 0x10,
            "DMPA_STATUS": 0x14, "LISTS_DONE": 0x18, "CLUSTER_START": 0x1C, "CLUSTER_STATUS": 0x20,
-           "IRQ_LISTS_SEEN": 0x24, "IRQ_FRAMES_SEEN": 0x28, "COUNTER_SELECT": 0x2C, "COUNTER_VALUE": 0x30}
+           "IRQ_LISTS_SEEN": 0x24, "IRQ_FRAMES_SEEN": 0x28, "COUNTER_SELECT": 0x2C, "COUNTER_VALUE": 0x30,
+           "INPUTS_FREE": 0x34, "ENTRY_STATUS": 0x38}
 # What the DMPA counts of LOADs, STOREs, SYNCs and line fetches; see the manual, section 4.
 TRANSFERS = {*((0, k) for k in range(7)), *((1, k) for k in range(6)), (2, 0), (2, 4), (2, 5), (3, 1), (3, 6)}
-STORED = ("FRAMES_DONE", "ERROR", "IRQ_LISTS_SEEN", "IRQ_FRAMES_SEEN", "COUNTER_SELECT")
+STORED = ("FRAMES_DONE", "ERROR", "IRQ_LISTS_SEEN", "IRQ_FRAMES_SEEN", "COUNTER_SELECT", "INPUTS_FREE")
 
 
 @pytest.fixture(scope="module", params=CLUSTERS)
@@ -59,6 +60,7 @@ class Registers:
         self.stored = dict.fromkeys(STORED, 0)
         self.requested = 0
         self.expected = None
+        self.input_free = 0
 
     def value(self, name: str, inputs: dict[str, int]) -> int:
         """What a read in this cycle gives."""
@@ -68,6 +70,8 @@ class Registers:
             engine, counter = self.stored["COUNTER_SELECT"] & 15, self.stored["COUNTER_SELECT"] >> 4 & 7
             if engine >= 10 and (engine - 10, counter) in TRANSFERS:
                 return inputs["transfers"] >> (32 * (7 * (engine - 10) + counter)) & 0xFFFFFFFF
+            if engine == 14:
+                return inputs["entry_counters"] >> 32 * counter & 0xFFFFFFFF
             count = self.clusters
             position = {**{k: k for k in range(count)}, DMPA_ENGINE: count, HOST_ENGINE: count + 1}.get(engine)
             if position is None or counter >= len(Counter):
@@ -77,7 +81,7 @@ class Registers:
         return {
             "ID": 0x4A334441, "FRAMES_REQUESTED": self.requested, "LISTS_DONE": inputs["lists_done"],
             "DMPA_STATUS": inputs["dmpa_free"] | inputs["dmpa_busy"] << 8 | inputs["dmpa_trap"] << 16,
-            "CLUSTER_STATUS": running | armed | armed << 8 | trap << 16,
+            "CLUSTER_STATUS": running | armed | armed << 8 | trap << 16, "ENTRY_STATUS": inputs["entry_status"],
         }.get(name, 0)
 
     def irq(self, inputs: dict[str, int]) -> bool:
@@ -94,21 +98,25 @@ def drive(rng, model, inputs):
         model[name] = value
 
 
-def cycle(model, registers, inputs, offset, *, read=False, write=False, frame=False, data=0, low=0):
+def cycle(model, registers, inputs, offset, *, read=False, write=False, frame=False, entry_frame=False,
+          data=0, low=0):
     """One cycle: every output against `registers`, then the edge, then what was read."""
     name = {place: name for name, place in OFFSETS.items()}.get(offset, "")
     model.addr, model.r_en, model.w_en, model.w_data, model.frame = offset | low, read, write, data, frame
+    model.entry_frame = entry_frame
     assert model.irq == registers.irq(inputs)
     assert model.in_frame == (registers.requested != registers.stored["FRAMES_DONE"])
     assert model.push == (write and name == "DMPA_PUSH") and (not model.push or model.push_addr == data)
     started = data % (1 << registers.clusters) if write and name == "CLUSTER_START" else 0
     assert model.start == started and (not started or model.start_pc == data >> 16 & 511)
     assert model.frames_done == registers.stored["FRAMES_DONE"] and model.error == registers.stored["ERROR"]
+    assert model.input_free == registers.input_free
+    registers.input_free = registers.requested == registers.stored["INPUTS_FREE"]
     if read:
         registers.expected = registers.value(name, inputs)
     if write and name in registers.stored:
         registers.stored[name] = data
-    registers.requested = (registers.requested + frame) % (1 << 32)
+    registers.requested = (registers.requested + frame + entry_frame) % (1 << 32)
     model.tick()
     if registers.expected is not None:  # also when nothing was read: the value is held
         assert model.r_data == registers.expected, f"register {name} at {offset:#x}"
@@ -118,7 +126,7 @@ def compare(model, registers, seed):
     """Drive random accesses and inputs, and hold every output and every word read against `registers`."""
     rng = random.Random(seed)
     inputs = {name: 0 for name, (direction, _) in model.ports.items() if direction == "in" and name not in (
-        "clk", "rst", "addr", "r_en", "w_en", "w_data", "frame")}
+        "clk", "rst", "addr", "r_en", "w_en", "w_data", "frame", "entry_frame")}
     for _ in range(2000):
         drive(rng, model, inputs)
         if rng.random() < 0.3:  # one bit off, or equal
@@ -127,7 +135,8 @@ def compare(model, registers, seed):
         near = rng.choice([registers.requested, inputs["lists_done"]])
         data = rng.choice([rng.getrandbits(32), rng.randrange(128), 0xFFFFFFFF, near, near ^ 1 << rng.randrange(32)])
         cycle(model, registers, inputs, rng.choice([*OFFSETS.values(), 4 * rng.randrange(64)]), low=rng.randrange(4),
-              read=rng.random() < 0.5, write=rng.random() < 0.4, frame=rng.random() < 0.1, data=data)
+              read=rng.random() < 0.5, write=rng.random() < 0.4, frame=rng.random() < 0.1,
+              entry_frame=rng.random() < 0.1, data=data)
 
 
 def test_after_reset(model):
@@ -143,7 +152,7 @@ def test_every_counter(model, seed):
     """All 128 selections, with bits of COUNTER_SELECT above that mean nothing."""
     rng, registers = random.Random(seed), Registers(clusters_of(model))
     inputs = {name: 0 for name, (direction, _) in model.ports.items() if direction == "in"}
-    for name in ("counters", "transfers"):
+    for name in ("counters", "transfers", "entry_counters"):
         model[name] = inputs[name] = rng.getrandbits(model.ports[name][1])
     for select in range(128):
         noise = rng.getrandbits(25) << 7
@@ -222,6 +231,7 @@ def test_c_header(tmp_path):
         "_Static_assert((unsigned)&J3DAI_LISTS_DONE == 0x10000018, \"address\");\n"
         "_Static_assert(J3DAI_L2_WORDS == 327680 && J3DAI_CLUSTERS == 6, \"sizes\");\n"
         "_Static_assert(J3DAI_SPACE_WMEM == 0x4000 && J3DAI_COUNTER_IDLE == 0x50 && J3DAI_ENGINE_FETCH == 13 && "
+        "J3DAI_ENGINE_ENTRY == 14 && "
         "J3DAI_TRANSFER_WAIT_PORT == 0x60, \"fields\");\n"
         "void f(void) { J3DAI_ERROR = J3DAI_ID; }\n")
 

@@ -229,10 +229,10 @@ def counters(cycles: int) -> int:
     return sum(value << (32 * k) for k, value in enumerate(values))
 
 
-@pytest.mark.parametrize("sources", range(8))
+@pytest.mark.parametrize("sources", range(16))
 def test_monitor_of_l2s_port(monitors, sources):
     monitors.l2_sources = sources
-    if sources in (0, 1, 2, 4):
+    if sources in (0, 1, 2, 4, 8):
         monitors.tick(2)
     else:
         with pytest.raises(SimulationError, match="port"):

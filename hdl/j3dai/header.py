@@ -3,6 +3,7 @@
 
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.hdl.j3dai.regs import (
+    ENTRY_ENGINE,
     HOST_DMEM_BASE,
     HOST_IMEM_BASE,
     ID_VALUE,
@@ -10,6 +11,7 @@ from nncosim.hdl.j3dai.regs import (
     REGISTERS,
     TRANSFER_ENGINE,
     Counter,
+    EntryCounter,
     Transfer,
     TransferCounter,
 )
@@ -33,6 +35,7 @@ def c_header(platform: J3dai) -> str:
         "ENGINE_DMPA": 8, "ENGINE_HOST": 9,
         **{f"ENGINE_{kind.name}": TRANSFER_ENGINE + kind for kind in Transfer},
         **{f"TRANSFER_{which.name}": which << 4 for which in TransferCounter},
+        "ENGINE_ENTRY": ENTRY_ENGINE, **{f"ENTRY_{which.name}": which << 4 for which in EntryCounter},
     }
     lines = ["/* Generated: host-visible registers of the J3DAI accelerator. */", "#ifndef J3DAI_H", "#define J3DAI_H",
              "#include <stdint.h>", ""]

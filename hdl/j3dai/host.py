@@ -43,7 +43,13 @@ class Host(wiring.Component):
     above what it holds are not looked at. With neither bit a read gives 0 and a write is lost. The instruction bus sees
     only the instruction memory. Neither bus ever waits.
 
+    The entry port writes both memories, 32 bits at a time: the instruction memory only while the core does not fetch,
+    the data memory in cycles in which the core does not use it. So one port a memory is enough.
+
     Ports:
+        run: The core fetches; once it has begun it goes on.
+        load_valid, load_imem, load_addr, load_data: Write a word of the instruction (else data) memory; done in cycles
+            with ``load_ready``.
         irq: Interrupt line 16, level.
         in_frame: An inference is in progress (for the counters).
         mmio_addr, mmio_r_en, mmio_r_data, mmio_w_en, mmio_w_data: Registers; read data in the next cycle.
@@ -56,7 +62,8 @@ class Host(wiring.Component):
         self.imem_bytes = imem_bytes
         self.dmem_bytes = dmem_bytes
         super().__init__({
-            "irq": In(1), "in_frame": In(1),
+            "irq": In(1), "in_frame": In(1), "run": In(1),
+            "load_valid": In(1), "load_imem": In(1), "load_addr": In(18), "load_data": In(32), "load_ready": Out(1),
             "mmio_addr": Out(8), "mmio_r_en": Out(1), "mmio_r_data": In(32),
             "mmio_w_en": Out(1), "mmio_w_data": Out(32),
             "counters": Out(COUNTER_BITS * len(Counter)), "sleeping": Out(1), "pc": Out(32),
@@ -83,7 +90,7 @@ class Host(wiring.Component):
             o_data_req_o=data_req, i_data_gnt_i=data_req, i_data_rvalid_i=data_rvalid, o_data_we_o=data_we,
             o_data_be_o=data_be, o_data_addr_o=data_addr, o_data_wdata_o=data_wdata, i_data_rdata_i=data_rdata,
             i_irq_i=Cat(Const(0, IRQ_LINE), self.irq, Const(0, 31 - IRQ_LINE)),
-            i_debug_req_i=Const(0), i_fetch_enable_i=Const(1), o_core_sleep_o=self.sleeping,
+            i_debug_req_i=Const(0), i_fetch_enable_i=self.run, o_core_sleep_o=self.sleeping,
         )
         m.submodules.imem = imem = Sram(self.imem_bytes // 4, 32)
         m.submodules.dmem = dmem = Sram(self.dmem_bytes // 4, 32, write_granularity=8)
@@ -98,7 +105,12 @@ class Host(wiring.Component):
             to_mmio.eq(data_req & data_addr[_MMIO_BIT]),
             to_dmem.eq(data_req & ~data_addr[_MMIO_BIT] & data_addr[_DMEM_BIT]),
             dmem.r_en.eq(to_dmem & ~data_we), dmem.r_addr.eq(data_addr[2:]),
-            dmem.w_en.eq(Mux(to_dmem & data_we, data_be, 0)), dmem.w_addr.eq(data_addr[2:]), dmem.w_data.eq(data_wdata),
+            self.load_ready.eq(self.load_imem | ~to_dmem),
+            imem.w_en.eq(self.load_valid & self.load_imem), imem.w_addr.eq(self.load_addr),
+            imem.w_data.eq(self.load_data),
+            dmem.w_en.eq(Mux(to_dmem, Mux(data_we, data_be, 0), (self.load_valid & ~self.load_imem).replicate(4))),
+            dmem.w_addr.eq(Mux(to_dmem, data_addr[2:], self.load_addr)),
+            dmem.w_data.eq(Mux(to_dmem, data_wdata, self.load_data)),
             self.mmio_addr.eq(data_addr), self.mmio_w_data.eq(data_wdata),
             self.mmio_r_en.eq(to_mmio & ~data_we), self.mmio_w_en.eq(to_mmio & data_we),
             data_rdata.eq(Mux(from_dmem, dmem.r_data, Mux(from_mmio, self.mmio_r_data, 0))),
@@ -109,6 +121,6 @@ class Host(wiring.Component):
         state = Signal(3, init=NO_STATE)
         m.d.comb += [self.counters.eq(counter.counters), counter.state.eq(state), self.probe_state.eq(state)]
         m.d.sync += [
-            state.eq(Mux(self.sleeping, Mux(self.in_frame, Counter.WAIT_DATA, Counter.IDLE), Counter.BUSY)),
+            state.eq(Mux(self.sleeping | ~self.run, Mux(self.in_frame, Counter.WAIT_DATA, Counter.IDLE), Counter.BUSY)),
         ]
         return m

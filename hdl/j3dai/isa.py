@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Amaranth's structs are declared by annotations that are shapes, its enums with a shape: mypy knows neither.
 # mypy: disable-error-code="valid-type,misc,call-arg"
-"""Formats of the J3DAI accelerator: cluster instructions, DMPA descriptors, requantization records.
+"""Formats of the J3DAI accelerator: cluster instructions, DMPA descriptors, packets, requantization records.
 
 This is the only place where they are written down; `MANUAL.md` beside this file says what they do.
 Units: a *word* has one byte an NCB (one pixel of as many channels), a *line* is one word in each bank (one bank a PE).
@@ -20,10 +20,9 @@ else:
     from amaranth.lib import enum as am_enum
 
 __all__ = [
-    "DESCRIPTOR_BYTES", "INSTRUCTIONS", "INSTRUCTION_BITS", "AddB", "AddW", "Agu", "Descriptor", "DmpaOp", "Drain",
-    "Fence", "Halt", "LdP",
-    "Loop", "Mac", "MacOp", "Nop", "Opcode", "RequantRecord", "SetB", "SetD", "SetI", "SetO", "SetW", "Signal",
-    "Space", "Wait",
+    "DESCRIPTOR_BYTES", "ENTRY_MAGIC", "INSTRUCTIONS", "INSTRUCTION_BITS", "AddB", "AddW", "Agu", "Descriptor",
+    "DmpaOp", "Drain", "EntryHeader", "EntryOp", "Fence", "Halt", "LdP", "Loop", "Mac", "MacOp", "Nop", "Opcode",
+    "RequantRecord", "SetB", "SetD", "SetI", "SetO", "SetW", "Signal", "Space", "Wait",
 ]
 
 
@@ -264,6 +263,32 @@ class Descriptor(data.Struct):
 
 
 DESCRIPTOR_BYTES = 32
+
+
+class EntryOp(am_enum.Enum, shape=4):
+    """All other values trap."""
+
+    LOAD = 1  # `words` words follow, for the memory at `address`
+    FRAME = 2  # one more inference is asked for
+    GO = 3  # the host, held since reset, begins
+
+
+ENTRY_MAGIC = 0xE7
+
+
+class EntryHeader(data.Struct):
+    """First word of a packet at the entry port, in its lowest 64 bits; those above are ignored.
+
+    address: byte address in the memory map, of a whole word. words: that follow, and as many are written.
+    input: the words wait until the input of the inference before has been read.
+    """
+
+    magic: 8
+    op: EntryOp
+    input: 1
+    pad: 3  # 0
+    words: 16
+    address: 32
 
 
 class RequantRecord(data.Struct):

@@ -7,8 +7,9 @@ import enum
 from dataclasses import dataclass
 
 __all__ = [
-    "HOST_DMEM_BASE", "HOST_IMEM_BASE", "ID_VALUE", "L2_BASE", "MMIO_BASE", "REGISTERS", "TRANSFER_COUNTERS",
-    "TRANSFER_ENGINE", "Counter", "Reg", "Register", "Transfer", "TransferCounter",
+    "ENTRY_ENGINE", "HOST_DMEM_BASE", "HOST_IMEM_BASE", "ID_VALUE", "L2_BASE", "MMIO_BASE", "REGISTERS",
+    "TRANSFER_COUNTERS", "TRANSFER_ENGINE", "Counter", "EntryCounter", "EntryError", "Reg", "Register", "Transfer",
+    "TransferCounter",
 ]  # fmt: skip
 
 HOST_IMEM_BASE = 0x0000_0000  # reset vector; 256 KiB, instruction fetch only
@@ -34,6 +35,8 @@ class Reg(enum.IntEnum):
     IRQ_FRAMES_SEEN = 0x28
     COUNTER_SELECT = 0x2C
     COUNTER_VALUE = 0x30
+    INPUTS_FREE = 0x34
+    ENTRY_STATUS = 0x38
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Register:
 
 REGISTERS = (
     Register(Reg.ID, "ro", "0x4A334441."),
-    Register(Reg.FRAMES_REQUESTED, "ro", "How many inferences were asked for by the `frame` input since reset."),
+    Register(Reg.FRAMES_REQUESTED, "ro", "How many inferences were asked for since reset, by the `frame` input and by "
+             "the entry port's packets FRAME."),
     Register(Reg.FRAMES_DONE, "rw", "The host writes the number of inferences completed; drives port `frames_done`."),
     Register(Reg.ERROR, "rw", "The host writes a code other than 0 to report an error; drives port `error`."),
     Register(Reg.DMPA_PUSH, "wo", "Word address in L2 (of a line) of a descriptor list; queued. Writing to "
@@ -58,8 +62,12 @@ REGISTERS = (
     Register(Reg.IRQ_LISTS_SEEN, "rw", "Interrupt is asserted while LISTS_DONE differs from this value."),
     Register(Reg.IRQ_FRAMES_SEEN, "rw", "Interrupt is asserted while FRAMES_REQUESTED differs from this value."),
     Register(Reg.COUNTER_SELECT, "rw", "Bits 3..0: engine (0 to 7 clusters, 8 DMPA, 9 host); bits 6..4: `Counter`. "
-             "Engines 10 to 13: the DMPA's LOADs, STOREs, SYNCs and line fetches; bits 6..4: `TransferCounter`."),
+             "Engines 10 to 13: the DMPA's LOADs, STOREs, SYNCs and line fetches; bits 6..4: `TransferCounter`. "
+             "Engine 14: the entry port; bits 6..4: `EntryCounter`."),
     Register(Reg.COUNTER_VALUE, "ro", "The selected performance counter, since reset; 0 where there is none."),
+    Register(Reg.INPUTS_FREE, "rw", "The host writes of how many inferences the network has read its input; while this "
+             "is FRAMES_REQUESTED, port `input_free` is high and the entry port lets the next input in."),
+    Register(Reg.ENTRY_STATUS, "ro", "The entry port. Bits 2..0: `EntryError`. Bit 8: in a packet. Bit 16: trap."),
 )
 
 
@@ -108,3 +116,27 @@ TRANSFER_COUNTERS = {
     Transfer.FETCH: (TransferCounter.BEATS, TransferCounter.WAIT_PORT),
 }
 """The counters that each kind has. The others are 0."""
+
+
+ENTRY_ENGINE = 14
+"""Engine number in COUNTER_SELECT of the entry port."""
+
+
+class EntryCounter(enum.IntEnum):
+    """What is counted of the entry port."""
+
+    BEATS = 0  # that it took: headers and words
+    WORDS = 1  # that are written
+    WAIT_PORT = 2  # cycles in which a word for L2 waited for the DMPA
+    LONGEST_WAIT = 3  # of one word: what a FIFO before the port must hold, at its rate
+    WAIT_INPUT = 4  # cycles in which a header waited for the input's place to be free
+
+
+class EntryError(enum.IntEnum):
+    """Why the entry port stopped."""
+
+    NONE = 0
+    HEADER = 1  # no header where one must be: its magic number, or bits that must be 0
+    OP = 2
+    ADDRESS = 3  # no whole word, no words, or (partly) in none of the memories
+    RUNNING = 4  # GO, or words for its instruction memory, while the host runs

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nncosim.hdl.j3dai.host import core_files, core_include_dirs
-from nncosim.hdl.j3dai.regs import Counter, Transfer, TransferCounter
+from nncosim.hdl.j3dai.regs import Counter, EntryCounter, Transfer, TransferCounter
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backdoor import Backdoor
@@ -21,8 +21,15 @@ from nncosim.tb.verilate import BuiltModel, Progress, build
 __all__ = [
     "CHANGE_STREAM",
     "COUNTERS_STREAM",
+    "ENTRY",
+    "ENTRY_STREAM",
+    "ENTRY_WRITE",
+    "ENTRY_WRITE_STREAM",
+    "FRAME_ASKED",
     "FRAME_DONE",
     "FRAME_DONE_STREAM",
+    "FRAME_ENDS",
+    "HOST_BEGINS",
     "L2_READ",
     "L2_READ_STREAM",
     "L2_WRITE_STREAM",
@@ -38,6 +45,7 @@ __all__ = [
     "l2_rows",
     "l2_write_dtype",
     "read_l2",
+    "sensor_beats",
     "split_counters",
     "transfers_dtype",
     "write_l2",
@@ -58,6 +66,12 @@ L2_WRITE_BYTES = 128
 """Data of a record of `L2_WRITE_STREAM`: a line, or the part of a longer one (each that is written has a record)."""
 
 TRANSFERS_STREAM = 7
+ENTRY_STREAM, ENTRY_WRITE_STREAM = 9, 10
+ENTRY = np.dtype([("cycle", "<u8"), ("counters", "<u4", (len(EntryCounter),)), ("events", "<u4")])
+"""The entry port's counters (`EntryCounter`) when something happened: bits of ``events`` as below."""
+HOST_BEGINS, FRAME_ASKED, FRAME_ENDS = 1, 2, 4
+ENTRY_WRITE = np.dtype([("cycle", "<u8"), ("address", "<u8"), ("unused", "<u8", (2,))])
+"""A word that the entry port wrote to L2 while the host runs."""
 L2_READ_STREAM = 6
 L2_READ = np.dtype([("cycle", "<u8"), ("address", "<u8"), ("mask", "<u8"), ("unused", "<u8")])
 """One read of L2 by a LOAD: word address + i was read if bit i of ``mask`` is set."""
@@ -127,11 +141,20 @@ def build_soc(
         sources = emit_soc(platform, cluster)
     taps = l1_taps(platform, f"{TOP}.{SOC}" if cluster is None else None)
     sources = {**sources, "j3dai_l1_taps.sv": taps}
-    parameters = {"CLUSTERS": platform.clusters, "WORD_BITS": platform.word_bits, "BANKS": platform.banks}
+    parameters = {
+        "CLUSTERS": platform.clusters, "WORD_BITS": platform.word_bits, "BANKS": platform.banks,
+        "SENSOR_BEATS": sensor_beats(platform),
+    }
     return build(
-        sources, TOP, files=(*core_files(), _HERE / "monitors.sv", _HERE / "j3dai_tb.sv"),
+        sources, TOP, files=(*core_files(), _HERE / "monitors.sv", _HERE / "sensor.sv", _HERE / "j3dai_tb.sv"),
         include_dirs=core_include_dirs(), parameters=parameters, trace=trace, jobs=jobs, progress=progress, **options,
     )
+
+
+def sensor_beats(platform: J3dai) -> int:
+    """Beats that the sensor of the top holds at a time: more than fill all memories behind the entry port."""
+    memories = platform.l2_bytes + platform.host_imem_bytes + platform.host_dmem_bytes
+    return 1 << (memories // platform.word_bytes + 1024).bit_length()
 
 
 def host_memory_path(name: str) -> str:

@@ -34,7 +34,7 @@ struct Core {
     uint64_t cycle = 0;
     bool sleeping = false, frame = false, log_writes = false;
     // Control registers.
-    uint32_t requested = 0, frames_done = 0, error = 0, lists_seen = 0, frames_seen = 0, select = 0;
+    uint32_t requested = 0, frames_done = 0, error = 0, lists_seen = 0, frames_seen = 0, select = 0, inputs_free = 0;
     int32_t write_reg = -1;
     uint32_t write_value = 0;
     Counters host_counters;
@@ -107,6 +107,7 @@ struct Core {
             case REG_IRQ_LISTS_SEEN: lists_seen = write_value; break;
             case REG_IRQ_FRAMES_SEEN: frames_seen = write_value; break;
             case REG_COUNTER_SELECT: select = write_value; break;
+            case REG_INPUTS_FREE: inputs_free = write_value; break;
             case REG_DMPA_PUSH: return write_value;
             case REG_CLUSTER_START:
                 for (int c = 0; c < config.clusters; ++c)
@@ -192,6 +193,7 @@ struct Core {
             case REG_IRQ_LISTS_SEEN: return lists_seen;
             case REG_IRQ_FRAMES_SEEN: return frames_seen;
             case REG_COUNTER_SELECT: return select;
+            case REG_INPUTS_FREE: return inputs_free;
             case REG_COUNTER_VALUE:
                 if ((select & 15) >= TRANSFER_ENGINE && (select & 15) < TRANSFER_ENGINE + TRANSFERS)
                     return (select >> 4 & 7) < TRANSFER_COUNTERS

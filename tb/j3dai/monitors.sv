@@ -16,7 +16,10 @@ module j3dai_monitors #(
     input [19:0]                      l2_addr,
     input [BANKS-1:0]                 l2_mask,
     input [WORD_BITS*BANKS-1:0]       l2_data,
-    input [2:0]                       l2_sources,
+    input [3:0]                       l2_sources,
+    input [19:0]                      entry_addr,
+    input [159:0]                     entry,
+    input                             run,
     input [31:0]                      list,
     input                             list_done,
     input [(CLUSTERS+2)*192-1:0]      counters,
@@ -41,6 +44,8 @@ module j3dai_monitors #(
     localparam STREAM_CHANGE = 5;
     localparam STREAM_L2_READ = 6;
     localparam STREAM_TRANSFERS = 7;
+    localparam STREAM_ENTRY = 9;
+    localparam STREAM_ENTRY_WRITE = 10;
     localparam ENGINES = CLUSTERS + 2;
     localparam BUSY = 3'd0, WAIT_DATA = 3'd1, WAIT_PORT = 3'd2, NO_STATE = 3'd7;  // see regs.py
     localparam LOAD = 0, STORE = 1, SYNC = 2, BEATS = 1, WAIT_SEMAPHORE = 4, WAIT_FOR_PORT = 6;
@@ -51,6 +56,7 @@ module j3dai_monitors #(
 
     reg [31:0] lists, frames;
     wire completes = list_done || frame || frames_done != frames;
+    reg run_q;
     reg [CLUSTERS-1:0] drain1, drain2, drain3;  // drain_ahead one to three cycles ago
 
     always @(posedge clk) begin
@@ -60,6 +66,7 @@ module j3dai_monitors #(
         if (rst) begin
             lists <= 0;
             frames <= 0;
+            run_q <= 0;
             drain1 <= 0;
             drain2 <= 0;
             drain3 <= 0;
@@ -72,6 +79,12 @@ module j3dai_monitors #(
                                  {32 - PART{1'b0}}, l2_mask[at +: PART], 12'b0, l2_addr + at[19:0], list, cycle});
             // L2 reads of LOADs (line fetches of descriptors are not among them): cycle, address, mask.
             if (l2_sources[0]) nncosim_log4(STREAM_L2_READ, cycle, {44'b0, l2_addr}, {{64 - BANKS{1'b0}}, l2_mask}, 0);
+            // The entry port: its words for L2 once the host runs, and its counters when the host begins, an inference is
+            // asked for, or done.
+            if (l2_sources[3] && run) nncosim_log4(STREAM_ENTRY_WRITE, cycle, {44'b0, entry_addr}, 0, 0);
+            run_q <= run;
+            if ((run && !run_q) || frame || frames_done != frames)
+                nncosim_log(STREAM_ENTRY, 8, {1792'b0, 29'b0, frames_done != frames, frame, run && !run_q, entry, cycle});
             // Completion of a list, and of a frame.
             if (list_done) begin
                 nncosim_log4(STREAM_LIST_DONE, cycle, {32'b0, lists}, 0, 0);
@@ -83,8 +96,9 @@ module j3dai_monitors #(
             end
             if (completes || cycle[9:0] == 0) check_counters;
 
-            if (l2_sources[0] + l2_sources[1] + l2_sources[2] > 2'd1)
-                $error("checker error: cycle %0d: L2's port is used by %b (STORE, fetch, LOAD)", cycle, l2_sources);
+            if ((l2_sources & (l2_sources - 4'd1)) != 0)
+                $error("checker error: cycle %0d: L2's port is used by %b (entry, STORE, fetch, LOAD)", cycle,
+                       l2_sources);
             if (wr_space == 0 && (wr_valid & drain3) != 0)
                 $error("checker error: cycle %0d: a LOAD beat meets a drain in L1 of clusters %b", cycle,
                        wr_valid & drain3);
