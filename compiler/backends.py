@@ -20,7 +20,8 @@ from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.base import Platform
 
 __all__ = [
-    "Backend", "BackendError", "Candidate", "HasAudit", "HasRoom", "Lowered", "Room", "backend_for", "register_backend",
+    "Backend", "BackendError", "Candidate", "HasAudit", "HasRoom", "HasStreaming", "Lowered", "Room", "backend_for",
+    "register_backend",
 ]  # fmt: skip
 
 
@@ -78,7 +79,7 @@ class Room:
 class Backend(Protocol):
     """The platform's side of the compiler. `caps`: for the requantization proof.
 
-    A back end may have the methods of `HasRoom` and `HasAudit` as well.
+    A back end may have the methods of `HasRoom`, `HasAudit` and `HasStreaming` as well.
     """
 
     @property
@@ -113,6 +114,14 @@ class HasAudit(Protocol):
 
     def audit(self, image: Image, platform: Platform) -> str:
         """What is wrong with the image, "" if nothing is; shares nothing with placement."""
+
+
+@runtime_checkable
+class HasStreaming(Protocol):
+    """A back end that can leave the inputs' place alone, so that the next ones come in while the network runs."""
+
+    def streaming(self) -> Backend:
+        """The back end that does so."""
 
 
 _BACKENDS: dict[str, Backend] = {}

@@ -20,7 +20,8 @@ from nncosim.platforms.base import Platform
 from nncosim.tb.errors import BenchError
 from nncosim.tb.waves import Trace, Waveform
 
-__all__ = ["Activity", "Bench", "Diagnosis", "Frame", "Interval", "Origin", "RunResult", "get_bench", "register_bench"]
+__all__ = ["Activity", "Bench", "Diagnosis", "Entering", "Frame", "Interval", "Origin", "RunResult", "get_bench",
+           "register_bench"]
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,28 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
+class Entering:
+    """How image and inputs come in. Without either, by back doors.
+
+    bus: over the machine's own port, before its host begins. stream: inputs over that port, each while the inference
+    before it runs.
+    """
+
+    bus: bool = False
+    stream: bool = False
+
+    def __bool__(self) -> bool:
+        return self.bus or self.stream
+
+
+@dataclass(frozen=True)
 class RunResult:
     backend: str
     driver: str | None
     frames: tuple[Frame, ...]
     diagnosis: Diagnosis | None = None
     wall_seconds: Mapping[str, float] = field(default_factory=dict)  # "build", "simulate"
-    details: Mapping[str, Any] = field(default_factory=dict)  # e.g. hash of the RTL
+    details: Mapping[str, Any] = field(default_factory=dict)  # e.g. hash of the RTL; "entry": of the port, see Report
     waveform: Waveform | None = None  # that was written
 
 
@@ -136,6 +152,7 @@ class Bench(Protocol):
     backends: tuple[str, ...]
     drivers: Mapping[str, tuple[str, ...]]  # backend -> drivers, the default first; () where there is no choice
     # Optional: `waveforms`, the backends that can write one. Only they are given a `trace`.
+    # Optional: `entries`, the backends with a port for image and inputs. Only they are given `entering`.
 
     def run(
         self,

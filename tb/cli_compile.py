@@ -61,16 +61,18 @@ def _cycles(count: int | None) -> str:
 @click.command("compile")
 @model_argument
 @platform_options
+@click.option("--stream", is_flag=True, help="The next inputs may come in while the network runs (run --stream).")
 @out_option(required=True)
 @json_option
 def compile_command(
-    model: Path, platform_name: str | None, settings: tuple[str, ...], out: Path, json_file: Path | None
+    model: Path, platform_name: str | None, settings: tuple[str, ...], stream: bool, out: Path,
+    json_file: Path | None,
 ) -> int:
     """Write the image, its listing, the memory map, and the cycles estimated and on the ISS, to --out."""
     check_outputs({"the model": model}, json_file=json_file, out=out)
     platform, overrides = resolve_platform(platform_name, settings)
     with progress() as say:
-        program = compile_model(model, read_source(model), platform, overrides, say)
+        program = compile_model(model, read_source(model), platform, overrides, say, stream=stream)
     write_files(out, program.files)
     console = output_console(json_file)
     _print_program(console, program)

@@ -28,7 +28,7 @@ from nncosim.tb.cli_options import (
 from nncosim.tb.files import prepare_file, write_files
 from nncosim.tb.program import Program, compile_model, is_image, load_image, read_runnable, read_source
 from nncosim.tb.report_table import print_report
-from nncosim.tb.run import RunOptions, check_trace, choose, make_frames, run_program
+from nncosim.tb.run import RunOptions, check_entering, check_trace, choose, make_frames, run_program
 from nncosim.tb.waves import save_file, trace_format
 
 __all__ = ["run_command"]
@@ -65,10 +65,13 @@ def _program(
     backend, _ = choose(bench, platform, options.backend, options.driver)
     if options.trace is not None:
         check_trace(bench, platform, backend)
+    if options.entering:
+        check_entering(bench, platform, backend)
     say(f"importing {source.name}")
     network = read_runnable(source, data)
     make_frames(network, options)
-    return compile_model(source, data, platform, overrides, say, network), platform, overrides
+    program = compile_model(source, data, platform, overrides, say, network, options.stream > 0)
+    return program, platform, overrides
 
 
 @click.command("run")
@@ -85,6 +88,19 @@ def _program(
     metavar="I",
     help="Which image of the input file; repeat it for inferences back to back, without reset.",
 )
+@click.option(
+    "--boot",
+    type=click.Choice(["backdoor", "bus"]),
+    default="backdoor",
+    show_default=True,
+    help="How image and inputs get into the machine: past its ports, or over its entry port (rtl).",
+)
+@click.option(
+    "--stream",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="N inferences back to back, each input entering by the port while the network computes the one before (rtl).",
+)
 @seed_option("random inputs (without --input), and of the poison in memories")
 @trace_options
 @out_option()
@@ -97,6 +113,8 @@ def run_command(
     driver: str | None,
     input_file: Path | None,
     indices: tuple[int, ...],
+    boot: str,
+    stream: int | None,
     seed: int,
     trace: Path | None,
     trace_from: int | None,
@@ -118,7 +136,8 @@ def run_command(
     elif not trace_from == trace_to == trace_layer is None:
         raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
     check_outputs({"the model": source, "the input": input_file}, json_file=json_file, out=out, trace=trace)
-    options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer)
+    options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
+                         boot == "bus", stream or 0)
     with progress() as say:
         program, platform, overrides = _program(source, platform_name, settings, options, say)
         outcome = run_program(program, platform, overrides, options, say)

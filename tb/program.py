@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nncosim.compiler.backends import backend_for
+from nncosim.compiler.backends import Backend, HasStreaming, backend_for
 from nncosim.compiler.compile import Compiled, compile_network
-from nncosim.compiler.errors import ModelError
+from nncosim.compiler.errors import CompileError, ModelError
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.frontend.prepare import load_model
 from nncosim.compiler.image import Image, ImageError
 from nncosim.compiler.ir import Network
-from nncosim.compiler.placement import MemoryUse
+from nncosim.compiler.placement import MemoryUse, PlacementError
 from nncosim.compiler.proof import prove
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
@@ -64,6 +64,7 @@ class Program:
 
     `network`: proved. `schedule`: the layers in the order of completion. `files`: name to contents, for --out.
     `iss_cycles`: of the first inference; `repeat_cycles`: of each one after it, None: as the first (see `Step`).
+    `stream`: compiled so that the next inputs may come in while the network runs.
     `memory`: the compiler's memory table; empty of an image compiled before.
     """
 
@@ -77,6 +78,7 @@ class Program:
     repeat_cycles: int | None = None
     compile_seconds: float = 0.0
     from_image: bool = False
+    stream: bool = False
     memory: tuple[MemoryUse, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -194,6 +196,7 @@ def _program(source: Path, image: Image, network: Network, model_hash: str, raw:
     cycles = int(image.schedule.get("iss_cycles", sum(step.iss_cycles for step in steps)))
     platform = image.schedule[ORIGIN]["platform"]
     repeat = image.schedule.get("repeat_cycles")
+    facts["stream"] = "stream" in image.schedule
     return Program(source, platform, network, raw, steps, cycles, model_hash, repeat, **facts)
 
 
@@ -204,12 +207,14 @@ def compile_model(
     settings: Mapping[str, int],
     progress: Progress | None = None,
     network: Network | None = None,
+    stream: bool = False,
 ) -> Program:
     """Compile a model for a platform, and put into the image what a later run needs to judge it.
 
     Args:
         data: the bytes of `source`. settings: what the user changed of the platform.
         network: what `data` was imported to before (proved or not), so that `source` need not be there any more.
+        stream: the next inputs may come in while the network runs.
 
     Raises:
         NncosimError: a model that is not supported, or does not fit.
@@ -218,7 +223,16 @@ def compile_model(
     begin = time.perf_counter()
     say(f"importing {source.name}")
     network = network or read_model(source, data)
-    compiled = compile_network(network, platform, progress=lambda name: say(f"compiling: {name}"))
+    backend = _streaming(platform) if stream else None
+    try:
+        compiled = compile_network(network, platform, progress=lambda name: say(f"compiling: {name}"), backend=backend)
+    except PlacementError as error:
+        if not stream:
+            raise
+        raise PlacementError(
+            f"{error}; with --stream the inputs' place is theirs alone: without it they make room for other tensors",
+            error.missing, error.step, error.alive,
+        ) from error
     origin = {
         "model": source.name, "model_sha256": sha256(data), "platform": platform.name,
         "parameters": dataclasses.asdict(platform), "settings": dict(settings),  # type: ignore[call-overload]
@@ -231,6 +245,14 @@ def compile_model(
     files = _files(compiled, program)
     elapsed = time.perf_counter() - begin
     return dataclasses.replace(program, compile_seconds=elapsed, memory=compiled.memory, files=files)
+
+
+def _streaming(platform: Platform) -> Backend:
+    """Raises CompileError where the platform's compiler cannot."""
+    backend = backend_for(platform)
+    if not isinstance(backend, HasStreaming):
+        raise CompileError(f"the compiler of platform {platform.name!r} cannot let the next inputs in during a run")
+    return backend.streaming()
 
 
 def _digest(image: Image) -> str:

@@ -175,6 +175,7 @@ class Report:
 
     `iss_cycles`: of the first inference since reset; `repeat_cycles`: of each one after it, None: as the first.
     `date`: when it ran, ISO 8601. `clue`: of a failure. `waveform`: that was written.
+    `entry`: of image and inputs that came in by the machine's own port, and at what cost: "boot", "stream".
     """
 
     model: str
@@ -199,6 +200,7 @@ class Report:
     date: str = ""
     clue: Clue | None = None
     waveform: Waveform | None = None
+    entry: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cycles(self) -> int | None:
@@ -284,6 +286,7 @@ class Report:
             },
             "wall_seconds": {key: round(value, 3) for key, value in self.wall_seconds.items()},
             "layers": [layer.to_json() for layer in self.layers],
+            "entry": dict(self.entry),
             "published": published_json(self.platform, self.macs, self.cycles, rounded(self.mac_per_cycle)),
             "versions": dict(self.versions),
             "hashes": dict(self.hashes),
@@ -406,7 +409,7 @@ def build_report(
 
     Args:
         iss_cycles, repeat_cycles: of the first inference, and of each one after it (None: as the first).
-        facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command` of `Report`.
+        facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command`, `entry`.
     """
     # An inference that did not end has tensors to look at, but 0 cycles.
     complete = [frame for frame in result.frames if frame.cycles]

@@ -152,8 +152,34 @@ def _published(report: Report) -> list[RenderableType]:
     return [table, *(f"({number}) {escape(source)}" for number, source in enumerate(sources, 1)), ""]
 
 
+def _entry(report: Report) -> list[str]:
+    """What came in by the machine's own port, and at what cost."""
+    lines, clock = [], getattr(report.platform, "clock_hz", None)
+
+    def cycles(count: int) -> str:
+        return f"{count:,} cycles" + (f" ({count / clock * 1e3:.3f} ms)" if clock else "")
+
+    boot, stream = report.entry.get("boot"), report.entry.get("stream")
+    if boot:
+        lines.append(
+            f"boot over the entry port: {boot['bytes']:,} bytes ({boot['input_bytes']:,} of the first input) in "
+            f"{cycles(boot['cycles'])}, before the cycles above; the port was busy in {boot['port_share']:.1%} of them"
+        )
+    if stream:
+        apart = f"an input alone ({stream['input_cycles']:,}), then its inference: {cycles(stream['cycles_without'])}"
+        lines.append(
+            f"{stream['inputs']} inputs of {stream['input_bytes']:,} bytes streamed: an inference every "
+            f"{cycles(stream['cycles_with'])}; {apart}"
+        )
+        lines.append(
+            f"words that waited for L2: {stream['wait_port']:,} cycles in all for {stream['words']:,} words, "
+            f"{stream['longest_wait']:,} the longest; for the place of the input before: {stream['wait_input']:,}"
+        )
+    return lines
+
+
 def _facts(report: Report) -> list[str]:
-    lines = []
+    lines = _entry(report)
     proof = report.requantization
     if proof.exact_layers == proof.layers:
         lines.append(f"requantization: exact in all {proof.layers} layers")

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nncosim.compiler.evaluate import evaluate
 from nncosim.compiler.ir import Network
 from nncosim.platforms.base import Platform
-from nncosim.tb.backend import Bench, RunResult, get_bench
+from nncosim.tb.backend import Bench, Entering, RunResult, get_bench
 from nncosim.tb.clue import clue_of
 from nncosim.tb.compare import Comparison, compare_frames
 from nncosim.tb.errors import BenchError
@@ -29,8 +30,8 @@ from nncosim.tb.timeline import TIMELINE, timeline_npz
 from nncosim.tb.versions import versions
 from nncosim.tb.waves import Trace
 
-__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_frames", "check_trace", "choose", "execute", "make_frames",
-           "run_program", "trace_of"]
+__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_entering", "check_frames", "check_trace", "choose", "execute",
+           "make_frames", "run_program", "trace_of"]
 
 HANG_FACTOR = 4
 """An inference past this many times its cycles on the ISS is a hang."""
@@ -43,7 +44,8 @@ class RunOptions:
     """What the user asked of a run.
 
     `indices`: which images of the input file, one inference each. `trace_from`, `trace_to`, `trace_layer`: the part of
-    the run that the waveform `trace` shows; see `nncosim.tb.waves.Trace`.
+    the run that the waveform `trace` shows; see `nncosim.tb.waves.Trace`. `bus`, `stream`: how image and inputs come
+    in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none.
     """
 
     backend: str | None = None
@@ -55,6 +57,12 @@ class RunOptions:
     trace_from: int | None = None
     trace_to: int | None = None
     trace_layer: str | None = None
+    bus: bool = False
+    stream: int = 0
+
+    @property
+    def entering(self) -> Entering:
+        return Entering(self.bus, self.stream > 0)
 
 
 @dataclass(frozen=True)
@@ -93,15 +101,19 @@ def make_frames(network: Network, options: RunOptions) -> tuple[list[dict[str, n
         InputError: the input file does not fit the model.
     """
     if options.input is None:
-        return random_frames(network, options.seed, 1), "random"
+        return random_frames(network, options.seed, options.stream or 1), "random"
     source = str(options.input)
     arrays = read_npz(options.input)
     indices = options.indices
     if not indices:
         count = batch_size(network, arrays, source)
-        if count > 1:
+        if options.stream:
+            indices = tuple(range(min(count, options.stream)))
+        elif count > 1:
             raise BenchError(f"{source} holds {count} images; choose with --index (0 to {count - 1}), or use evaluate")
-        indices = (0,)
+        indices = indices or (0,)
+    if options.stream:  # in turn
+        indices = tuple(indices[k % len(indices)] for k in range(options.stream))
     shown = "" if indices == (0,) else "[" + ", ".join(map(str, indices)) + "]"
     return frames(network, arrays, indices, source), source + shown
 
@@ -119,6 +131,12 @@ def execute(
     trace = trace_of(program, options)
     if trace is not None:
         check_trace(bench, platform, backend)
+    extra: dict[str, Any] = {}
+    if options.entering:
+        check_entering(bench, platform, backend)
+        extra["entering"] = options.entering
+    if options.stream and not program.stream:
+        raise BenchError(f"{program.source} was not compiled for streaming; compile it with --stream")
     return bench.run(
         platform,
         program.image,
@@ -129,7 +147,21 @@ def execute(
         progress=progress,
         limit_cycles=HANG_FACTOR * max(program.iss_cycles, program.repeat_cycles or 0),
         trace=trace,
+        **extra,
     )
+
+
+def check_entering(bench: Bench, platform: Platform, backend: str) -> None:
+    """Refuse to boot or stream over a port that the backend has not.
+
+    Raises:
+        BenchError: It has none; names those that have.
+    """
+    able = tuple(getattr(bench, "entries", ()))
+    if backend not in able:
+        help_ = f"use --backend {' or '.join(able)}" if able else "no backend of this platform has"
+        what = "no port for image and inputs (--boot bus, --stream)"
+        raise BenchError(f"backend {backend!r} of platform {platform.name!r} has {what}; {help_}")
 
 
 def check_trace(bench: Bench, platform: Platform, backend: str) -> None:
@@ -180,6 +212,8 @@ def _command(
     words += ["--driver", driver] if driver else []
     if options.input is not None:
         words += ["--input", str(options.input), *(f"--index={i}" for i in options.indices)]
+    words += ["--boot", "bus"] if options.bus else []
+    words += ["--stream", str(options.stream)] if options.stream else []
     words += ["--seed", str(options.seed)]
     return words
 
@@ -242,6 +276,7 @@ def run_program(
         hashes=hashes,
         command=shlex.join(_command(program, settings, result.backend, result.driver, options)),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
+        entry=result.details.get("entry", {}),
     )
     report = _explained(report, program, platform, settings, result, options)
     outputs = tuple(

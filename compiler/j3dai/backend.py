@@ -23,9 +23,10 @@ from nncosim.compiler.j3dai.relax import roomier_layers
 from nncosim.compiler.j3dai.sections import schedule_section, tiles_section
 from nncosim.compiler.j3dai.tensors import concat_views, is_view, tensor_buffers, tensor_layouts
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest
-from nncosim.compiler.placement import Placement, PlacementError
+from nncosim.compiler.placement import Buffer, Placement, PlacementError, outermost
 from nncosim.compiler.proof import RequantCaps
 from nncosim.compiler.schedule import Schedule
+from nncosim.hdl.j3dai.isa import DmpaOp
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
@@ -44,9 +45,13 @@ class J3daiBackend:
     """See `backends.Backend`.
 
     fusion: "cost" fuses operators where that is faster, "prefer" wherever it saves L2, "off" nowhere.
+    stream: the inputs' place in L2 is theirs alone, and the host tells when they have been read: the next ones may be
+        written while the network runs. One place rather than two in turn: those would take twice the bytes and a second
+        copy of the lists that read them, and gain time only where an input is still read near the end.
     """
 
     fusion: str = "cost"
+    stream: bool = False
     caps = RequantCaps(tables=True)
 
     def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:
@@ -59,6 +64,9 @@ class J3daiBackend:
                 what = f"tensor has {tensor.type.bits} bits, but activations have at most 8"
                 found.append(Problem(tensor.name, "", what, "quantise it to 8 bits or less"))
         return tuple(found)
+
+    def streaming(self) -> J3daiBackend:
+        return replace(self, stream=True)
 
     def room(self, network: Network, platform: Platform) -> Room:
         """Everything lies in L2; in L1 there is what a tile needs, and what passes between fused operators."""
@@ -102,6 +110,8 @@ class J3daiBackend:
         schedule = Schedule(tuple(layer_tasks(layers, views)))
         layouts = tensor_layouts(network, platform)
         tensors = [b for b in tensor_buffers(network, platform, views, layouts) if b.name not in inside]
+        if self.stream:
+            tensors = [replace(b, to_end=b.to_end or b.name in network.inputs) for b in tensors]
         buffers = (*tensors, *(b for layer in layers for b in layer_buffers(layer)))
         lives = tensor_lives([(layer.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
         notes = {"files": schedule_files(fuser, chosen, avoid, roomy)}
@@ -144,16 +154,32 @@ class J3daiBackend:
             for i, layer in enumerate(layers)
         ]
         l2 = _merge({address[name]: data for name, data in contents.items()}, platform.line_bytes)
-        segments = (*firmware_segments(platform, starts), *(Segment("l2", L2_BASE + at, data) for at, data in l2))
+        input_lists = _input_lists(network, layers, lowered.buffers) if self.stream else 0
+        host = firmware_segments(platform, starts, input_lists)
+        segments = (*host, *(Segment("l2", L2_BASE + at, data) for at, data in l2))
         bare = Image(segments, HOST_IMEM_BASE, _ELF_RISCV)
         first, repeat = (_cycles(timeline) for timeline in predict_frames(bare.to_bytes(), platform, 2))
         schedule = schedule_section(network, platform, lowered, placement, first, repeat)
+        if self.stream:
+            schedule["stream"] = {"input_lists": input_lists}
         return replace(bare, tiles=tiles_section(network, platform, lowered, placement), schedule=schedule)
 
     def audit(self, image: Image, platform: Platform) -> str:
         """Whether every transfer of a linked image finds what it means; "" if so. Shares nothing with placement."""
         assert isinstance(platform, J3dai)
         return check_image(image, platform)
+
+
+def _input_lists(network: Network, layers: Sequence[Layer], buffers: Sequence[Buffer]) -> int:
+    """So many lists, the first ones, hold all reads of what the inputs lie in."""
+    known = {b.name: b for b in buffers}
+    roots = {outermost(known[name], known)[0].name for name in network.inputs}
+    reads = [
+        any(t.op is DmpaOp.LOAD and outermost(known[piece.buffer], known)[0].name in roots
+            for t in layer.transfers for piece in t.pieces)
+        for layer in layers
+    ]  # fmt: skip
+    return max((i + 1 for i, found in enumerate(reads) if found), default=1)
 
 
 def _merge(contents: Mapping[int, bytes], line: int) -> list[tuple[int, bytes]]:

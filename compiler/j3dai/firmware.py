@@ -61,12 +61,15 @@ class LayerStart:
         return self.clusters << 8
 
 
-def firmware_source(platform: J3dai, layers: Sequence[LayerStart]) -> str:
-    """The C text of the host's program."""
+def firmware_source(platform: J3dai, layers: Sequence[LayerStart], input_lists: int = 0) -> str:
+    """The C text of the host's program.
+
+    input_lists: so many lists, the first ones, read the inputs; then the next ones may come. 0: nothing is told.
+    """
     loader = jinja2.PackageLoader("nncosim.compiler.j3dai", ".")
     environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     stack = HOST_DMEM_BASE + platform.host_dmem_bytes
-    return environment.get_template("firmware.c.j2").render(layers=layers, stack=stack)
+    return environment.get_template("firmware.c.j2").render(layers=layers, stack=stack, input_lists=input_lists)
 
 
 @functools.lru_cache(maxsize=64)
@@ -85,9 +88,9 @@ def _compile(source: str, header: str, link: str) -> bytes:
         return (Path(folder) / "host.elf").read_bytes()
 
 
-def firmware_segments(platform: J3dai, layers: Sequence[LayerStart]) -> tuple[Segment, ...]:
-    """Host instruction and data memory contents; raises as `compile_host`."""
-    return compile_host(firmware_source(platform, layers), platform)
+def firmware_segments(platform: J3dai, layers: Sequence[LayerStart], input_lists: int = 0) -> tuple[Segment, ...]:
+    """Host instruction and data memory contents, as `firmware_source`; raises as `compile_host`."""
+    return compile_host(firmware_source(platform, layers, input_lists), platform)
 
 
 def compile_host(source: str, platform: J3dai) -> tuple[Segment, ...]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backend import RunResult
+from nncosim.tb.backend import Entering, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.rtl import run_rtl
@@ -23,6 +23,7 @@ class J3daiBench:
 
     backends: ClassVar[tuple[str, ...]] = ("rtl", "iss")
     waveforms: ClassVar[tuple[str, ...]] = ("rtl",)
+    entries: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
 
     def run(
@@ -37,8 +38,9 @@ class J3daiBench:
         seed: int = 0,
         trace: Trace | None = None,
         progress: Callable[[str], None] | None = None,
+        entering: Entering | None = None,
     ) -> RunResult:
-        """See `nncosim.tb.backend.Bench.run`.
+        """See `nncosim.tb.backend.Bench.run`. entering: how image and inputs come in, where not by back doors.
 
         Raises:
             BenchError: no such backend, a waveform asked of the iss, a build that failed.
@@ -49,12 +51,14 @@ class J3daiBench:
         if backend == "iss":
             if trace is not None:
                 raise BenchError("the iss has no signals to trace; use the backend rtl for a waveform")
+            if entering:
+                raise BenchError("the iss has no entry port; use the backend rtl to boot or stream over it")
             return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed)
         if backend != "rtl":
             raise BenchError(f"J3DAI has no backend {backend!r}; it has {', '.join(self.backends)}")
         return run_rtl(
             platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed, trace=trace,
-            progress=progress,
+            progress=progress, entering=entering or Entering(),
         )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments
 from nncosim.tb.j3dai.l1_capture import inside_places
 from nncosim.tb.j3dai.rtl import PROBES, RawFrame, load_image, take_records, write_inputs
+from nncosim.tb.j3dai.sensor import Sensor
 
 __all__ = ["run_image"]
 
@@ -26,9 +27,15 @@ async def run_image(dut):
     platform, image = job["platform"], Image.from_bytes(job["image"])
     model = attach()
     model.poison(arguments()["seed"])
-    load_image(model, platform, image)
+    entering = job["entering"]
+    sensor = Sensor(model, platform, image, job["inputs"], entering) if entering else None
+    if not entering.bus:
+        load_image(model, platform, image)
     period = 10**12 // platform.clock_hz
     dut.frame.value = 0
+    dut.boot.value = int(entering.bus)
+    dut.sensor_limit.value = 0
+    dut.stop_at.value = 0
     dut.monitor_enable.value = 1
     dut.monitor_l1.value = int(bool(inside_places(image)))
     dut.rst.value = 1
@@ -38,9 +45,14 @@ async def run_image(dut):
     dut.rst.value = 0
     raw: list[RawFrame] = []
     for number, values in enumerate(job["inputs"]):
-        loaded = write_inputs(model, image, values, platform, arguments()["seed"] + number)
+        loaded = {}  # nothing is loaded by back doors where it comes in by the port
         start = int(dut.probe_cycle.value) if raw else 0
-        dut.frame.value = 1
+        if sensor is None:
+            loaded = write_inputs(model, image, values, platform, arguments()["seed"] + number)
+            dut.frame.value = 1
+        else:
+            dut.sensor_limit.value = sensor.limit(number, int(dut.sensor_sent.value) if raw else 0)
+            dut.stop_at.value = number + 1
         await RisingEdge(dut.clk)
         dut.frame.value = 0
         await First(RisingEdge(dut.stopped), Timer(job["limit"] * period, "ps"))

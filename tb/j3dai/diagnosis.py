@@ -14,6 +14,10 @@ __all__ = ["describe"]
 def describe(platform: J3dai, probes: Mapping[str, int]) -> str:
     """One line an engine, from the top's probe ports (see `nncosim.hdl.j3dai.soc.Soc`)."""
     lines = [_host(probes), _dmpa(platform, probes)]
+    if probes["probe_trap"] >> 9 & 1:
+        lines.append("entry port: trap: a wrong packet (see EntryError in regs.py)")
+    if not probes["probe_run"]:
+        lines[0] = "host: waits since reset for the entry port's GO"
     lines += [_cluster(probes, k) for k in range(platform.clusters)]
     return "\n".join(lines)
 

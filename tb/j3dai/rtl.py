@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.image import Image, ImageError
-from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, Counter
+from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backdoor import Backdoor
-from nncosim.tb.backend import Activity, Diagnosis, Frame, RunResult
+from nncosim.tb.backend import Activity, Diagnosis, Entering, Frame, RunResult
 from nncosim.tb.cocotb_runner import run_cocotb
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
 from nncosim.tb.files import deliver, is_stream
@@ -28,6 +28,11 @@ from nncosim.tb.j3dai.activity import CHANGE, Cut, activity_of
 from nncosim.tb.j3dai.build import (
     CHANGE_STREAM,
     COUNTERS_STREAM,
+    ENTRY,
+    ENTRY_STREAM,
+    ENTRY_WRITE,
+    ENTRY_WRITE_STREAM,
+    FRAME_ASKED,
     FRAME_DONE,
     FRAME_DONE_STREAM,
     L2_READ,
@@ -48,6 +53,7 @@ from nncosim.tb.j3dai.build import (
 )
 from nncosim.tb.j3dai.capture import (
     Completion,
+    Place,
     capture,
     intervals,
     kept_places,
@@ -62,6 +68,7 @@ from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
 from nncosim.tb.j3dai.origin import origins
+from nncosim.tb.j3dai.sensor import Sensor, entry_facts, input_words, memory_of, overtaken
 from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel
@@ -72,12 +79,17 @@ __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "t
 DEFAULT_LIMIT = 50_000_000
 """Cycles of a frame where the caller sets no limit."""
 
+BACKDOORS = Entering()
+
+ENTRY_FACTOR = 8
+"""A frame may take so many cycles more for each word of the image that may have to come in before it."""
+
 KINDS = tuple(counter.name.lower() for counter in Counter)
 """What a cycle of an engine counts as, in the order of its counters."""
 
 PROBES = ("frames_done", "error", "trap", "lists_done", "probe_cycle", "probe_running", "probe_armed", "probe_trap",
           "probe_cluster", "probe_dmpa", "probe_host_sleeping", "probe_host_pc",
-          "probe_counters")  # fmt: skip
+          "probe_counters", "probe_run")  # fmt: skip
 
 
 @dataclass
@@ -98,6 +110,8 @@ class RawFrame:
     l1: np.ndarray
     loaded: dict[str, np.ndarray]
     memory: dict[str, np.ndarray]
+    entry: np.ndarray
+    entry_writes: np.ndarray
 
 
 def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
@@ -106,18 +120,8 @@ def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
     Raises:
         ImageError: a segment lies outside the platform's memories.
     """
-    spaces = (
-        (HOST_IMEM_BASE, platform.host_imem_bytes, "imem"),
-        (HOST_DMEM_BASE, platform.host_dmem_bytes, "dmem"),
-        (L2_BASE, platform.l2_bytes, "l2"),
-    )
     for segment in image.segments:
-        end = segment.address + len(segment.data)
-        inside = [(base, name) for base, size, name in spaces if base <= segment.address and end <= base + size]
-        if not inside:
-            raise ImageError(f"segment at {segment.address:#x}..{end:#x} is in no memory of platform {platform.name!r}")
-        base, name = inside[0]
-        offset = segment.address - base
+        name, offset = memory_of(platform, segment.address, len(segment.data))
         if name == "l2":
             word = platform.word_bytes
             if offset % word:
@@ -144,6 +148,12 @@ def write_inputs(
     return read_back([table[name] for name in inputs], partial(read_l2, model, platform=platform))
 
 
+def _kept(image: Image) -> list[Place]:
+    """What still lies in memory at the end of a frame; not inputs whose place the next ones may have taken."""
+    gone = image.schedule["inputs"] if "stream" in image.schedule else ()
+    return [place for place in kept_places(places(image)) if place.name not in gone]
+
+
 def take_records(
     model: Backdoor, platform: J3dai, image: Image, start: int, loaded: Mapping[str, np.ndarray]
 ) -> RawFrame:
@@ -159,7 +169,9 @@ def take_records(
         model.log(L2_READ_STREAM, L2_READ, clear=True),
         model.log(L1_WRITE_STREAM, l1_write_dtype(platform, tapped_words(platform)), clear=True),
         dict(loaded),
-        read_back(kept_places(places(image)), partial(read_l2, model, platform=platform)),
+        read_back(_kept(image), partial(read_l2, model, platform=platform)),
+        model.log(ENTRY_STREAM, ENTRY, clear=True),
+        model.log(ENTRY_WRITE_STREAM, ENTRY_WRITE, clear=True),
     )
 
 
@@ -173,12 +185,14 @@ def run_rtl(
     seed: int,
     trace: Trace | None,
     progress: Callable[[str], None] | None,
+    entering: Entering = BACKDOORS,
 ) -> RunResult:
     """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
     places(Image.from_bytes(data))  # complain before anything is built
     built, build_seconds = _build(platform, trace, progress)
     result = run_built(
-        built, platform, data, inputs, driver=driver, limit_cycles=limit_cycles, seed=seed, trace=trace
+        built, platform, data, inputs, driver=driver, limit_cycles=limit_cycles, seed=seed, trace=trace,
+        entering=entering,
     )
     return replace(result, wall_seconds={"build": build_seconds, **result.wall_seconds})
 
@@ -193,19 +207,24 @@ def run_built(
     limit_cycles: int | None = None,
     seed: int = 0,
     trace: Trace | None = None,
+    entering: Entering = BACKDOORS,
 ) -> RunResult:
     """`run_rtl` on a simulation that is built already: for many runs in one process."""
     image = Image.from_bytes(data)
     limit = limit_cycles or DEFAULT_LIMIT
+    if entering.stream and "stream" not in image.schedule:
+        raise ImageError("the image's inputs make room for other tensors; compile it for streaming (--stream)")
+    if entering:
+        limit += ENTRY_FACTOR * sum(len(s.data) for s in image.segments) // platform.word_bytes
     run = _run_direct if driver == "direct" else _run_cocotb
     begin, behind = time.perf_counter(), ""
     if trace is None:
-        raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, None)
+        raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, None, entering)
     else:
         try:
             with deliver(trace.path) as path:
                 to = replace(trace, path=path)
-                raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, to)
+                raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, to, entering)
                 behind = _behind(trace, image, probes)
                 if behind:
                     raise BenchError(behind)
@@ -213,7 +232,7 @@ def run_built(
             if not behind:
                 raise
     seconds = {"simulate": time.perf_counter() - begin}
-    frames, disputes = _frames(platform, image, raw, seed, _stop(platform, probes))
+    frames, disputes = _frames(platform, image, raw, seed, _stop(platform, probes), entering)
     diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs), _stale(platform, image, raw))
     diagnosis = diagnosis or disputed(disputes)
     if behind:
@@ -222,7 +241,12 @@ def run_built(
         diagnosis = replace(diagnosis, text=f"{diagnosis.text}\n{behind}")
     shown = trace is not None and not behind and not is_stream(trace.path)
     waveform = show_first(trace.path, platform, image) if trace is not None and shown else None
-    return RunResult("rtl", driver, frames, diagnosis, seconds, {"rtl_hash": built.key}, waveform)
+    details: dict[str, Any] = {"rtl_hash": built.key}
+    if entering:
+        records = np.concatenate([each.entry for each in raw])
+        cycles = [frame.cycles for frame in frames if frame.cycles]
+        details["entry"] = entry_facts(platform, image, records, entering, cycles)
+    return RunResult("rtl", driver, frames, diagnosis, seconds, details, waveform)
 
 
 def _steps(image: Image) -> int:
@@ -255,13 +279,16 @@ def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None]
 
 def _run_direct(
     built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
-    limit: int, seed: int, trace: Trace | None,
+    limit: int, seed: int, trace: Trace | None, entering: Entering,
 ) -> tuple[list[RawFrame], dict[str, int], str]:
     raw: list[RawFrame] = []
     stopped = ""
     with Model(built, seed=seed, period_ps=10**12 // platform.clock_hz) as model:
         model.poison(seed)
-        load_image(model, platform, image)
+        sensor = Sensor(model, platform, image, inputs, entering) if entering else None
+        if not entering.bus:
+            load_image(model, platform, image)
+        model.boot = int(entering.bus)
         model.monitor_enable = 1
         model.monitor_l1 = int(bool(inside_places(image)))
         if trace is not None:
@@ -269,9 +296,14 @@ def _run_direct(
         model.reset(cycles=4)
         try:
             for number, values in enumerate(inputs):
-                loaded = write_inputs(model, image, values, platform, seed + number)
+                loaded: Mapping[str, np.ndarray] = {}  # by back doors
                 start = model["probe_cycle"]
-                model.frame = 1
+                if sensor is None:
+                    loaded = write_inputs(model, image, values, platform, seed + number)
+                    model.frame = 1
+                else:
+                    model.sensor_limit = sensor.limit(number, model["sensor_sent"])
+                    model.stop_at = number + 1
                 model.tick()
                 model.frame = 0
                 model.run_until("stopped", 1, limit)
@@ -289,13 +321,14 @@ def _run_direct(
 
 def _run_cocotb(
     built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
-    limit: int, seed: int, trace: Trace | None,
+    limit: int, seed: int, trace: Trace | None, entering: Entering,
 ) -> tuple[list[RawFrame], dict[str, int], str]:
     import pickle
 
     with tempfile.TemporaryDirectory(prefix="nncosim-") as folder:
         job = Path(folder) / "job.pickle"
-        job.write_bytes(pickle.dumps({"platform": platform, "image": data, "inputs": list(inputs), "limit": limit}))
+        job.write_bytes(pickle.dumps({"platform": platform, "image": data, "inputs": list(inputs), "limit": limit,
+                                      "entering": entering}))
         run_cocotb(
             built, "nncosim.tb.j3dai.cocotb_soc", Path(folder), seed=seed, arguments={"folder": folder, "seed": seed},
             trace=None if trace is None else trace.path,
@@ -319,7 +352,8 @@ def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:
 
 
 def _frames(
-    platform: J3dai, image: Image, raw: Sequence[RawFrame], seed: int, stop: Cut
+    platform: J3dai, image: Image, raw: Sequence[RawFrame], seed: int, stop: Cut,
+    entering: Entering,
 ) -> tuple[tuple[Frame, ...], list[str]]:
     """Finished frames, and of an unfinished last one what it wrote; and what was computed twice with two results.
 
@@ -337,23 +371,30 @@ def _frames(
         disputes += found
         origin = origins(platform, image, records.writes, records.l1, first_list, number)
         at = _completions(platform, records)
-        begin = at.get(records.start, start) if number else start
+        begin = at.get(_asked(records), start) if entering else at.get(records.start, start) if number else start
         # A simulation that stops on an error may not have read the last counters.
         ends = [at[int(cycle)] for cycle in records.lists["cycle"] if int(cycle) in at]
         done = [int(cycle) for cycle in records.done["cycle"]]
         if done:
             finish = at[done[-1]]
-            activity = () if number else _activity(platform, image, records, ends, finish)
+            activity = () if number or entering else _activity(platform, image, records, ends, finish)
             steps, kept = intervals(begin, ends, finish), (records.memory, records.loaded, origin)
             frames.append(Frame(finish.cycle - begin.cycle, tensors, steps, activity, *kept))
             start = finish
         else:
             last = ends[-1] if ends else begin
-            activity = () if number else _activity(platform, image, records, ends, stop)
+            activity = () if number or entering else _activity(platform, image, records, ends, stop)
             steps = intervals(begin, ends, last) if ends else ()
             frames.append(Frame(0, tensors, steps, activity, {}, records.loaded, origin))
         first_list += len(records.lists)
     return tuple(frames), disputes
+
+
+def _asked(records: RawFrame) -> int:
+    """The cycle in which a frame was asked for, -1 if that was before the end of the one before it."""
+    asked = records.entry[(records.entry["events"] & FRAME_ASKED) != 0]
+    first = records.lists["cycle"][0] if len(records.lists) else np.iinfo(np.uint64).max
+    return int(asked["cycle"][0]) if len(asked) and asked["cycle"][0] < first else -1
 
 
 def _activity(
@@ -378,6 +419,10 @@ def _stale(platform: J3dai, image: Image, raw: Sequence[RawFrame]) -> str:
     if "traffic" not in image.schedule:
         return ""
     tags = L2Tags(image, platform)
+    columns = ([getattr(records, name) for records in raw] for name in ("reads", "entry_writes", "entry"))
+    wrong = overtaken(input_words(platform, image), *map(np.concatenate, columns))
+    if wrong:
+        return wrong
     for records in raw:
         seen = Accesses.of_beats(records.reads, records.writes, platform.banks)
         wrong = tags.frame(seen, bool(len(records.done)))
