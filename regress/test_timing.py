@@ -2,8 +2,8 @@
 """J3DAI can clock: no path over 70 FO4, storage in SRAM macros, few flip-flops in an NCB.
 
 Mapped and timed are the NCB, the cluster with one NCB inside (of the others, what the first has shown they need at
-their ports), the DMPA with L2, and the control registers. How: see `nncosim.tb.sta`. The first run takes two to three
-minutes; the results are cached by content.
+their ports), the DMPA and the entry port with L2, and the control registers. How: see `nncosim.tb.sta`. The first run
+takes two to three minutes; the results are cached by content.
 """
 
 import functools
@@ -17,6 +17,7 @@ from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.cluster import NCB_MODULE, Cluster
 from nncosim.hdl.j3dai.control import ControlRegisters
 from nncosim.hdl.j3dai.dmpa import Dmpa
+from nncosim.hdl.j3dai.entry import Entry, EntryL2Port
 from nncosim.hdl.j3dai.l2 import L2
 from nncosim.hdl.j3dai.ncb import Ncb
 from nncosim.hdl.sram import SRAM_MODULE
@@ -27,23 +28,39 @@ NCB_FLIP_FLOPS = 8 * 1024
 
 
 class DmpaWithL2(wiring.Component):
-    """The DMPA and the memory on its port: paths into and out of L2's macros are inside."""
+    """The DMPA, the entry port, and the memory that they share: paths into and out of L2's macros are inside.
+
+    Ports: those of the DMPA, and of the entry port with ``entry_`` in front.
+    """
 
     def __init__(self, platform: J3dai):
         self.dmpa = Dmpa(platform)
+        self.entry = Entry(platform)
+        self.port = EntryL2Port(platform)
         self.l2 = L2(platform)
-        super().__init__({name: member for name, member in self.dmpa.signature.members.items()
-                          if not name.startswith("l2_")})
+        super().__init__({
+            **{name: member for name, member in self.dmpa.signature.members.items() if not name.startswith("l2_")},
+            **{f"entry_{name}": member for name, member in self.entry.signature.members.items()
+               if not name.startswith("l2_")},
+        })
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         m.submodules.dmpa, m.submodules.l2 = dmpa, l2 = self.dmpa, self.l2
+        m.submodules.entry, m.submodules.port = entry, port = self.entry, self.port
         for name, member in self.signature.members.items():
-            outer, inner = getattr(self, name), getattr(dmpa, name)
-            m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
+            part = entry if name.startswith("entry_") else dmpa
+            outer, inner = getattr(self, name), getattr(part, name.removeprefix("entry_"))
+            if member.is_signature:
+                wiring.connect(m, wiring.flipped(outer), inner)
+            else:
+                m.d.comb += outer.eq(inner) if member.flow == Out else inner.eq(outer)
         m.d.comb += [
-            l2.addr.eq(dmpa.l2_addr), l2.mask.eq(dmpa.l2_mask), l2.r_en.eq(dmpa.l2_re), l2.w_en.eq(dmpa.l2_we),
-            l2.w_data.eq(dmpa.l2_wdata), dmpa.l2_rdata.eq(l2.r_data),
+            port.addr.eq(dmpa.l2_addr), port.mask.eq(dmpa.l2_mask), port.r_en.eq(dmpa.l2_re),
+            port.w_en.eq(dmpa.l2_we), port.w_data.eq(dmpa.l2_wdata), port.entry_valid.eq(entry.l2_valid),
+            port.entry_addr.eq(entry.l2_addr), port.entry_data.eq(entry.l2_data), entry.l2_busy.eq(port.busy),
+            l2.addr.eq(port.l2_addr), l2.mask.eq(port.l2_mask), l2.r_en.eq(port.l2_r_en), l2.w_en.eq(port.l2_w_en),
+            l2.w_data.eq(port.l2_w_data), dmpa.l2_rdata.eq(l2.r_data),
         ]
         return m
 
@@ -91,6 +108,9 @@ BLOCKS: dict[str, tuple[Callable[[], TimingReport], str | tuple[str, ...], str |
     "cluster": (cluster, "", ""),
     "L2 to DMPA and clusters": (dmpa, "l2.", ""),
     "DMPA to L2": (dmpa, "", "l2."),
+    "entry port to L2": (dmpa, "entry.", "l2."),
+    "entry port, from its registers": (dmpa, "entry.", ""),
+    "entry port, to its registers": (dmpa, "", "entry."),
     "DMPA": (dmpa, "", ""),
     "control registers": (control, "", ""),
 }
@@ -121,6 +141,8 @@ CONNECTIONS = [
     *((dmpa, f"{port}", control, f"dmpa_{port}") for port in ("free", "busy", "trap")),
     (dmpa, "lists_done", control, "lists_done"), (dmpa, "counters", control, "counters"),
     (dmpa, "transfers", control, "transfers"),
+    *((dmpa, f"entry_{port}", control, f"entry_{port}") for port in ("status", "counters", "frame")),
+    (control, "input_free", dmpa, "entry_input_free"),
     (cluster, "counters", control, "counters"), (cluster, "running", control, "running"),
     (cluster, "armed", control, "armed"), (cluster, "trap", control, "cluster_trap"),
 ]
