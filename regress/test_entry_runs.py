@@ -38,7 +38,7 @@ def run(how: Entering, driver: str = "direct", platform: J3dai = SMALL, stream: 
     program = compiled(platform, how.stream if stream is None else stream)
     images = digits_images(program, *IMAGES)
     return run_built(simulation(platform), platform, program.image.to_bytes(), images, driver=driver,
-                     limit_cycles=8 * program.predicted_cycles, seed=3, entering=how)
+                     limit_cycles=8 * program.iss_cycles, seed=3, entering=how)
 
 
 def exact(result: RunResult, platform: J3dai = SMALL) -> bool:
