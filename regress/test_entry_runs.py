@@ -44,7 +44,7 @@ def run(how: Entering, driver: str = "direct", platform: J3dai = SMALL, stream: 
 def exact(result: RunResult, platform: J3dai = SMALL) -> bool:
     program = compiled(platform)
     expected = tuple(evaluate(program.network, values) for values in digits_images(program, *IMAGES))
-    return compare_frames(program.network, expected, tuple(frame.tensors for frame in result.frames)).bit_exact
+    return compare_frames(program.network, expected, result.frames).bit_exact
 
 
 @pytest.mark.parametrize("platform", [SMALL, pytest.param(PLATFORM, marks=pytest.mark.slow)], ids=["small", "default"])
