@@ -78,7 +78,7 @@ class Soc:
 
     def reset(self) -> None:
         self.quiet()
-        self.soc.frame = 0
+        self.soc.frame = self.soc.boot = self.soc.entry__valid = 0
         self.soc.reset()
 
     def tick(self) -> None:
