@@ -3,13 +3,14 @@
 
 from pathlib import Path
 
-from amaranth.hdl import ClockSignal, Elaboratable, Instance
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from nncosim.hdl.errors import HdlError
+from nncosim.platforms.base import macro_words
 
-__all__ = ["SRAM_MODULE", "SRAM_VERILOG", "Sram"]
+__all__ = ["SRAM_MODULE", "SRAM_VERILOG", "Sram", "SramStack"]
 
 SRAM_MODULE = "nncosim_sram"
 """Verilog module name of the macro: a black box in synthesis, where the netlist is cut."""
@@ -62,11 +63,61 @@ class Sram(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        # An instance, not a module around one: a memory called `weights` is `weights` in the hierarchy too.
-        return Instance(
-            SRAM_MODULE,
-            p_DEPTH=self.depth, p_WIDTH=self.width, p_GRAN=self.write_granularity,
-            i_clk=ClockSignal(),
-            i_r_en=self.r_en, i_r_addr=self.r_addr, o_r_data=self.r_data,
-            i_w_en=self.w_en, i_w_addr=self.w_addr, i_w_data=self.w_data,
-        )
+        return _macro(self)
+
+
+def _macro(memory: "Sram | SramStack") -> Instance:
+    # An instance, not a module around one: a memory called `weights` is `weights` in the hierarchy too.
+    return Instance(
+        SRAM_MODULE,
+        p_DEPTH=memory.depth, p_WIDTH=memory.width, p_GRAN=memory.write_granularity,
+        i_clk=ClockSignal(),
+        i_r_en=memory.r_en, i_r_addr=memory.r_addr, o_r_data=memory.r_data,
+        i_w_en=memory.w_en, i_w_addr=memory.w_addr, i_w_data=memory.w_data,
+    )
+
+
+class SramStack(wiring.Component):
+    """A memory of any depth with the ports and the timing of `Sram`: macros behind each other.
+
+    Where one macro is enough, it is one: simulation back doors find it under the instance's own name. Else they find
+    ``<instance>.macro0``, ``macro1``..., each of `macro_words` words, the last one what is left. Which of them answers
+    is registered with the read; their multiplexer stands behind them.
+
+    Args: as `Sram`.
+    """
+
+    def __init__(self, depth: int, width: int, write_granularity: int | None = None):
+        self.depth, self.width = depth, width
+        self.write_granularity = width if write_granularity is None else write_granularity
+        self.address_bits = max(1, ceil_log2(depth))
+        super().__init__({
+            "r_en": In(1), "r_addr": In(self.address_bits), "r_data": Out(width),
+            "w_en": In(width // self.write_granularity), "w_addr": In(self.address_bits), "w_data": In(width),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        words = macro_words(self.depth, self.width)
+        if words == self.depth:
+            return _macro(self)
+        m = Module()
+        low = ceil_log2(words)
+        count = -(-self.depth // words)
+        chosen = Signal(range(count))
+        with m.If(self.r_en):
+            m.d.sync += chosen.eq(self.r_addr[low:])
+        read = []
+        for k in range(count):
+            macro = Sram(min(words, self.depth - k * words), self.width, self.write_granularity)
+            m.submodules[f"macro{k}"] = macro
+            m.d.comb += [
+                macro.r_en.eq(self.r_en & (self.r_addr[low:] == k)), macro.r_addr.eq(self.r_addr),
+                macro.w_en.eq(Mux(self.w_addr[low:] == k, self.w_en, 0)), macro.w_addr.eq(self.w_addr),
+                macro.w_data.eq(self.w_data),
+            ]
+            read.append(macro.r_data)
+        with m.Switch(chosen):
+            for k, data in enumerate(read):
+                with m.Case(k):
+                    m.d.comb += self.r_data.eq(data)
+        return m

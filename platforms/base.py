@@ -4,26 +4,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from nncosim.platforms.errors import PlatformError
 
-__all__ = ["Engine", "Memory", "Mover", "Platform", "Published", "is_power_of_two", "parse_overrides"]
+if TYPE_CHECKING:
+    from nncosim.platforms.area import Area
+
+__all__ = [
+    "MACRO_BITS", "MACRO_WORDS", "Engine", "Memory", "Mover", "Platform", "Published", "is_power_of_two",
+    "macro_words", "parse_overrides",
+]  # fmt: skip
+
+MACRO_WORDS = 16384
+MACRO_BITS = 512 * 1024
+"""The largest macro: what memory compilers offer, with some reserve. Deeper memories are stacks of macros."""
 
 
 def is_power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
 
+def macro_words(depth: int, width: int) -> int:
+    """Words of a macro of a memory of `depth` words: all of them where that is not too large, else a power of two."""
+    most = min(MACRO_WORDS, 1 << (MACRO_BITS // width).bit_length() - 1)
+    return min(depth, most)
+
+
 @dataclass(frozen=True)
 class Memory:
-    """One kind of memory. `instances`: how many there are (one per cluster, tile, ...)."""
+    """One kind of memory.
+
+    `instances`: how many there are (one per cluster, tile, ...). `ports`: 1, in a cycle a bank reads or writes; 2, it
+    has a read port and a write port.
+    """
 
     name: str
     size_bytes: int
     width_bits: int
     banks: int = 1
     instances: int = 1
+    ports: int = 1
 
     def __post_init__(self) -> None:
         if self.size_bytes * 8 % (self.width_bits * self.banks):
@@ -35,6 +56,11 @@ class Memory:
     @property
     def words_per_bank(self) -> int:
         return self.size_bytes * 8 // (self.width_bits * self.banks)
+
+    @property
+    def bits(self) -> int:
+        """Of all instances."""
+        return 8 * self.size_bytes * self.instances
 
 
 @dataclass(frozen=True)
@@ -97,6 +123,11 @@ class Platform:
     @property
     def engines(self) -> tuple[Engine, ...]:
         raise NotImplementedError
+
+    @property
+    def area(self) -> Area | None:
+        """What the machine takes; None where nobody has measured it."""
+        return None
 
     @property
     def peak_macs_per_cycle(self) -> int:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nncosim.platforms.base import Engine, Memory, Mover, Platform, Published, is_power_of_two
+from nncosim.platforms.area import Area
+from nncosim.platforms.base import Engine, Memory, Mover, Platform, Published, is_power_of_two, macro_words
 from nncosim.platforms.errors import PlatformError
+from nncosim.platforms.j3dai_area import logic_blocks
 
 __all__ = [
     "IMEM_BYTES", "L2_WORDS", "LEAST_HOST_BYTES", "MEMORY_WORDS", "MOST_HOST_BYTES", "MOST_HZ", "NCBS",
@@ -195,6 +197,12 @@ class J3dai(Platform):
         return self.l2_bytes // self.word_bytes
 
     @property
+    def l2_macros(self) -> int:
+        """SRAM macros behind each other in a bank of L2."""
+        rows = self.l2_bytes // self.line_bytes
+        return -(-rows // macro_words(rows, self.word_bits))
+
+    @property
     def facts(self) -> dict[str, str]:
         """What limits the design, for `nncosim platforms j3dai`."""
         storage = self.l1_bytes + self.wmem_bytes + self.imem_bytes
@@ -212,12 +220,17 @@ class J3dai(Platform):
         word = self.word_bytes * 8
         return (
             Memory("l2", self.l2_bytes, word, self.banks),
-            Memory("l1", self.l1_bytes, word, self.banks, self.clusters),
-            Memory("wmem", self.wmem_bytes, word, self.banks, self.clusters),
-            Memory("imem", self.imem_bytes, word, self.banks, self.clusters),
+            Memory("l1", self.l1_bytes, word, self.banks, self.clusters, ports=2),
+            Memory("wmem", self.wmem_bytes, word, self.banks, self.clusters, ports=2),
+            Memory("imem", self.imem_bytes, word, self.banks, self.clusters, ports=2),
             Memory("host_imem", self.host_imem_bytes, 32),
             Memory("host_dmem", self.host_dmem_bytes, 32),
         )
+
+    @property
+    def area(self) -> Area:
+        """Logic by a model fitted to mapped netlists; see `nncosim.platforms.j3dai_area`."""
+        return Area(logic_blocks(self), self.memories)
 
     @property
     def movers(self) -> tuple[Mover, ...]:

@@ -130,7 +130,7 @@ class Bench:
         self.answers: dict[Any, Any] = {}
         self.landing: dict[Any, Any] = {}
         self.drain_history: dict[Any, Any] = {}
-        self.states = [model.memory(f"l2.bank{k}", np.uint8) for k in range(self.banks)]
+        self.states = [model.stack(f"l2.bank{k}", np.uint8) for k in range(self.banks)]
 
     def poke(self, address: int, value: int) -> None:
         raw = value.to_bytes(self.word_bits // 8, "little")

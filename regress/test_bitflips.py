@@ -33,6 +33,7 @@ from nncosim.tb.j3dai.build import (
     LIST_DONE_STREAM,
     SOC,
     host_memory_path,
+    l2_rows,
     l2_write_dtype,
 )
 from nncosim.tb.j3dai.iss import Machine
@@ -167,7 +168,7 @@ class Rtl:
         take_records(model, platform, self.compiled.image, 0, {})
         if flip is not None:
             word, byte = divmod(flip.at + flip.bit // 8, 16)
-            model.memory(f"{SOC}.l2.bank{word % 8}", np.uint8)[word // 8, byte] ^= 1 << flip.bit % 8
+            l2_rows(model, platform)[word % 8][word // 8, byte] ^= 1 << flip.bit % 8
         model.frame = 1
         model.tick()
         model.frame = 0
@@ -214,7 +215,7 @@ class Iss:
         assert isinstance(platform, J3dai)
         self.platform, self.image = platform, rtl.compiled.image.to_bytes()
         model.restore(rtl.state)
-        self.l2 = np.stack([model.memory(f"{SOC}.l2.bank{k}", np.uint8) for k in range(8)], axis=1).reshape(-1).copy()
+        self.l2 = np.stack([np.asarray(bank) for bank in l2_rows(model, platform)], axis=1).reshape(-1)
         self.host = {name: model.memory(host_memory_path(name), np.uint8).reshape(-1).copy()
                      for name in ("imem", "dmem")}
         self.memories = {name: cluster_memory(model, platform, name) for name in ("l1", "wmem", "imem")}

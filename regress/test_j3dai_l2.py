@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""J3DAI's L2 alone: every alignment and mask, first and last rows, one word of each address bit, against an array."""
+"""J3DAI's L2 alone: every alignment and mask, first and last rows, both sides of a macro's border, one word of each address bit, against an array."""
 
 import random
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.l2 import L2
+from nncosim.platforms.base import macro_words
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import build
@@ -25,7 +26,7 @@ class Bench:
     def __init__(self, model: Model, platform: J3dai):
         self.model, self.platform = model, platform
         self.bits, self.banks = platform.word_bits, platform.banks
-        self.raw = [model.memory(f"bank{k}", np.uint8) for k in range(self.banks)]
+        self.raw = [model.stack(f"bank{k}", np.uint8) for k in range(self.banks)]
         self.words: dict[int, int] = {}
         self.expected: dict[int, int] | None = None  # place to word, of the last read
 
@@ -66,9 +67,10 @@ def bench(request):
 def test_every_alignment_and_count(bench, seed):
     """Beats of each length at each offset, in the first rows, the last and between; also up to the very last word."""
     rng, p = random.Random(seed), bench.platform
-    end = p.l2_words
+    end, border = p.l2_words, macro_words(p.l2_words // p.banks, p.word_bits) * p.banks
     for count in range(1, p.banks + 1):
-        for address in {*range(p.banks + 1), *range(end - count - p.banks, end - count + 1), end // 2 - 1}:
+        around = range(border - p.banks, border + 1) if border < end else range(0)
+        for address in {*range(p.banks + 1), *range(end - count - p.banks, end - count + 1), end // 2 - 1, *around}:
             mask = (1 << count) - 1
             if count <= p.beat_words:
                 bench.cycle(rng, address, mask, False, True)

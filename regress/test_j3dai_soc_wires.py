@@ -63,7 +63,7 @@ class Soc:
         self.core = Puppet(model, "host.core", CORE_PORTS)
         ports = cluster_ports(platform)
         self.clusters = [Puppet(model, f"cluster{k}.macro", ports) for k in range(platform.clusters)]
-        self.banks = [model.memory(f"l2.bank{k}", np.uint8) for k in range(platform.banks)]
+        self.banks = [model.stack(f"l2.bank{k}", np.uint8) for k in range(platform.banks)]
 
     @property
     def ports(self) -> dict[str, tuple[str, int]]:

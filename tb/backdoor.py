@@ -6,9 +6,10 @@ of the simulator that Python runs in.
 """
 
 import ctypes
+import itertools
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.tb.errors import BenchError, hidden
 
-__all__ = ["Backdoor", "Variable", "attach", "load_library"]
+__all__ = ["Backdoor", "Stack", "Variable", "attach", "load_library"]
 
 __tracebackhide__ = hidden
 
@@ -99,6 +100,75 @@ class Handle:
             self.library.nncosim_destroy(self.address)
 
 
+class Stack:
+    """Storage of the macros of a `nncosim.hdl.sram.SramStack` as one array of words: shape (words, items a word).
+
+    What is written through an index reaches the macros, as with an array. A row, and a slice of the first words, is a
+    view; any other selection is a copy.
+    """
+
+    def __init__(self, macros: Sequence[npt.NDArray[Any]], words: int | None = None):
+        self._macros = macros
+        self._each = len(macros[0])
+        total = sum(map(len, macros))
+        self.shape = (total if words is None else min(words, total), *macros[0].shape[1:])
+        self.dtype = macros[0].dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def _places(self, index: Any) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
+        """Macro, rows in it, and where these are among the selected."""
+        rows = np.arange(len(self))[index]
+        for number, macro in enumerate(self._macros):
+            chosen = np.flatnonzero(rows // self._each == number)
+            if len(chosen):
+                yield macro, rows[chosen] - number * self._each, chosen
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, tuple):
+            return self[index[0]][(slice(None), *index[1:]) if np.ndim(np.arange(len(self))[index[0]]) else index[1:]]
+        if isinstance(index, (int, np.integer)):
+            row = range(len(self))[index]
+            return self._macros[row // self._each][row % self._each]
+        if isinstance(index, slice) and index.start in (None, 0) and index.step in (None, 1):
+            return Stack(self._macros, len(range(len(self))[index]))
+        out = np.empty((len(np.arange(len(self))[index]), *self.shape[1:]), self.dtype)
+        for macro, rows, chosen in self._places(index):
+            out[chosen] = macro[rows]
+        return out
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if isinstance(index, tuple):
+            rows = self[index[0]]
+            rows[index[1:] if isinstance(index[0], (int, np.integer)) else (slice(None), *index[1:])] = value
+            self[index[0]] = rows
+        elif isinstance(index, (int, np.integer)):
+            self[index][...] = value
+        else:
+            count = len(np.arange(len(self))[index])
+            values = np.broadcast_to(np.asarray(value, self.dtype), (count, *self.shape[1:]))
+            for macro, rows, chosen in self._places(index):
+                macro[rows] = values[chosen]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return self.copy() if dtype is None else self.copy().astype(dtype)
+
+    def copy(self) -> npt.NDArray[Any]:
+        return np.concatenate(self._macros)[: len(self)]
+
+    def tobytes(self) -> bytes:
+        return self.copy().tobytes()
+
+    def __eq__(self, other: object) -> Any:
+        return np.asarray(self) == other
+
+    def __ne__(self, other: object) -> Any:
+        return np.asarray(self) != other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class Backdoor:
     """Access to a simulation's memories and event logs, past its ports."""
 
@@ -178,6 +248,16 @@ class Backdoor:
         if variable.element_bytes in (1, 2, 4, 8):
             return raw.view(f"<u{variable.element_bytes}").reshape(variable.elements)
         return raw.view("<u4")
+
+    def stack(self, path: str, dtype: npt.DTypeLike | None = None) -> Stack:
+        """The storage of a memory that is a macro, or macros behind each other; see `memory`.
+
+        Raises:
+            BenchError: If there is no such memory.
+        """
+        names = {name.partition(".")[2] for name in self.memories} | set(self.memories)
+        macros = list(itertools.takewhile(names.__contains__, (f"{path}.macro{k}" for k in itertools.count())))
+        return Stack([self.memory(name, dtype) for name in macros or [path]])
 
     def poison(self, seed: int) -> None:
         """Fill every memory with random bits, so that a word read before it was written shows."""

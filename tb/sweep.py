@@ -104,7 +104,8 @@ class Row:
 
     verdict: that of the run, `REFUSED` or `DEFECT`; reason: why, if it is not "pass".
     cycles, iss_cycles: of the first inference. in_use_bytes: the most that ever lies in the memories that the
-    compiler places things in (J3DAI: L2). sram_bytes: all memories of the machine, every instance.
+    compiler places things in (J3DAI: L2). sram_bytes: all memories of the machine, every instance. area_nand2: logic
+    and memories in NAND2 equivalents, None where the platform has no such figure.
     """
 
     point: Point
@@ -118,6 +119,7 @@ class Row:
     utilization: float | None = None
     in_use_bytes: int | None = None
     sram_bytes: int | None = None
+    area_nand2: int | None = None
     exact_layers: int | None = None
     layers: int | None = None
     image_sha256: str | None = None
@@ -251,6 +253,7 @@ def _row(blank: Row, program: Program, platform: Platform, report: Report) -> Ro
         utilization=report.utilization,
         in_use_bytes=sum(use.peak for use in program.memory),
         sram_bytes=sram_bytes(platform),
+        area_nand2=None if platform.area is None else round(platform.area.total),
         exact_layers=proof.exact_layers,
         layers=proof.layers,
         image_sha256=sha256(program.image),
@@ -269,7 +272,8 @@ def reason_of(report: Report) -> str:
 
 
 def pareto_front(rows: Sequence[Row]) -> frozenset[int]:
-    """Numbers of the points that no other point of the same model beats: fewer cycles against less SRAM.
+    """Numbers of the points that no other point of the same model beats: fewer cycles against less area (or, on a
+    platform without that figure, less SRAM).
 
     A beats B if it has no more of both and less of one, or as much of both and fewer bytes in use.
     """
@@ -283,17 +287,23 @@ def pareto_front(rows: Sequence[Row]) -> frozenset[int]:
 
 def _beats(one: Row, other: Row) -> bool:
     assert one.cycles is not None and other.cycles is not None
-    assert one.sram_bytes is not None and other.sram_bytes is not None
-    if (one.cycles, one.sram_bytes) == (other.cycles, other.sram_bytes):
+    if (one.cycles, size_of(one)) == (other.cycles, size_of(other)):
         return (one.in_use_bytes or 0) < (other.in_use_bytes or 0)
-    return one.cycles <= other.cycles and one.sram_bytes <= other.sram_bytes
+    return one.cycles <= other.cycles and size_of(one) <= size_of(other)
+
+
+def size_of(row: Row) -> int:
+    """What a machine is weighed by: its area, or else its SRAM."""
+    size = row.sram_bytes if row.area_nand2 is None else row.area_nand2
+    assert size is not None
+    return size
 
 
 def top_points(rows: Sequence[Row], count: int) -> list[Row]:
-    """The first `count` of each model: points of the front first, then the others, each by cycles and SRAM."""
+    """The first `count` of each model: points of the front first, then the others, each by cycles and size."""
     front = pareto_front(rows)
     ran = [row for row in rows if row.passed and row.ran]
-    best = sorted(ran, key=lambda r: (r.point.number not in front, r.cycles, r.sram_bytes, r.point.number))
+    best = sorted(ran, key=lambda r: (r.point.number not in front, r.cycles, size_of(r), r.point.number))
     subjects = sorted({row.point.subject for row in ran})
     chosen = [row for subject in subjects for row in [r for r in best if r.point.subject == subject][:count]]
     return sorted(chosen, key=lambda row: row.point.number)

@@ -21,8 +21,8 @@ __all__ = ["CSV_COLUMNS", "csv_bytes", "print_sweep", "rows_json", "sweep_json"]
 
 CSV_COLUMNS = (
     "verdict", "cycles", "iss_cycles", "macs", "mac_per_cycle", "utilization", "in_use_bytes", "sram_bytes",
-    "exact_layers", "layers", "pareto", "confirmed_backend", "confirmed_cycles", "confirmed_verdict", "image_sha256",
-    "reason",
+    "area_nand2", "exact_layers", "layers", "pareto", "confirmed_backend", "confirmed_cycles", "confirmed_verdict",
+    "image_sha256", "reason",
 )  # fmt: skip
 """After the columns `model` and one for each parameter that is swept."""
 
@@ -38,6 +38,7 @@ def _flat(row: Row, front: frozenset[int]) -> dict[str, Any]:
         "utilization": rounded(row.utilization, 6),
         "in_use_bytes": row.in_use_bytes,
         "sram_bytes": row.sram_bytes,
+        "area_nand2": row.area_nand2,
         "exact_layers": row.exact_layers,
         "layers": row.layers,
         "pareto": row.point.number in front,
@@ -106,6 +107,10 @@ def _result(row: Row, reasons: Sequence[str]) -> Text:
     return Text("bit-exact", style="green")
 
 
+def _kilo(nand2: int | None) -> str:
+    return "-" if nand2 is None else f"{nand2 / 1000:,.0f}k"
+
+
 def _table(
     rows: Sequence[Row], grid: Mapping[str, Sequence[int]], front: frozenset[int], reasons: Sequence[str]
 ) -> Table:
@@ -114,7 +119,8 @@ def _table(
     several = len({row.point.subject for row in rows}) > 1
     if several:
         table.add_column("model")
-    for name in (*grid, "cycles", "MAC/cycle", "of peak", "in use", "SRAM"):
+    weighed = any(row.area_nand2 is not None for row in rows)
+    for name in (*grid, "cycles", "MAC/cycle", "of peak", "in use", "SRAM", *(["area"] if weighed else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("front")
     table.add_column("result", overflow="fold")
@@ -124,6 +130,8 @@ def _table(
         cells += [_number(row.point.settings[name]) for name in grid]
         cells += [_number(row.cycles), _number(row.mac_per_cycle, 1), share]
         cells += [_number(row.in_use_bytes), _number(row.sram_bytes)]
+        if weighed:
+            cells.append(_kilo(row.area_nand2))
         table.add_row(*cells, "*" if row.point.number in front else "", _result(row, reasons))
     return table
 
@@ -146,15 +154,18 @@ def print_sweep(
         if not best:
             console.print(f"{escape(subject.name)}: no point could be run")
             continue
-        console.print(f"Pareto front of {escape(subject.name)} (cycles, bytes of SRAM):")
+        weighed = best[0].area_nand2 is not None
+        console.print(f"Pareto front of {escape(subject.name)} (cycles, {'area' if weighed else 'bytes of SRAM'}):")
         for row in sorted(best, key=lambda r: r.cycles or 0):
             what = " ".join(f"{name}={row.point.settings[name]}" for name in grid)
-            console.print(f"  {what}: {_number(row.cycles)} cycles, {_number(row.sram_bytes)} bytes of SRAM, "
+            area = f"area {_kilo(row.area_nand2)}, " if weighed else ""
+            console.print(f"  {what}: {_number(row.cycles)} cycles, {area}{_number(row.sram_bytes)} bytes of SRAM, "
                           f"{_number(row.in_use_bytes)} in use")  # fmt: skip
     console.print("")
     memories = ", ".join(memory.name for memory in job.platform.memories)
     console.print(
         f"SRAM: bytes of all memories of the machine, every instance ({memories}). In use: the most that the compiler "
-        "has in place at a time.\n*: on the front: nothing has fewer cycles without more SRAM, or less SRAM without "
-        "more cycles."
+        "has in place at a time. Area: thousands of NAND2 equivalents, logic and SRAM (nncosim platforms "
+        f"{job.platform.name}).\n*: on the front: nothing has fewer cycles without more area (SRAM, where no area is "
+        "known), or less of it without more cycles."
     )

@@ -12,8 +12,19 @@ from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.sram import SRAM_MODULE, Sram
 from nncosim.tb import sta
 from nncosim.tb.errors import BenchError, ToolError
-from nncosim.tb.sta import LIMIT, OSU018, SRAM, Budget, StaOptions, TimingReport, fo4_delay, time_design
-from nncosim.tb.sta_netlist import Macro, Netlist, Storage, array_name
+from nncosim.tb.sta import (
+    LIMIT,
+    OSU018,
+    SRAM,
+    Budget,
+    LogicArea,
+    StaOptions,
+    TimingReport,
+    fo4_delay,
+    map_area,
+    time_design,
+)
+from nncosim.tb.sta_netlist import Macro, Netlist, Storage, array_name, liberty_areas
 from nncosim.tb.sta_opensta import macro_liberty, parse_paths, run_opensta
 
 
@@ -187,12 +198,40 @@ def test_fan_out_is_buffered() -> None:
 
 
 def test_results_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second analysis of the same design runs nothing; another budget is another analysis."""
+    """The second analysis of the same design runs nothing; another budget is another analysis of the same netlist."""
     report = power(2)
     monkeypatch.setattr(sta, "synthesize", lambda *_, **__: pytest.fail("mapped again"))
+    nearer = timed(Power(2), StaOptions(port=Budget(1, 1)))
+    assert nearer.area == report.area
+    assert nearer.between("port i")[0].fo4 == pytest.approx(report.between("port i")[0].fo4 - 29, abs=0.1)
+    monkeypatch.setattr(sta, "run_opensta", lambda *_, **__: pytest.fail("timed again"))
     assert timed(Power(2)) == report
-    with pytest.raises(pytest.fail.Exception):
-        timed(Power(2), StaOptions(port=Budget(1, 1)))
+    with pytest.raises(pytest.fail.Exception, match="timed again"):
+        timed(Power(2), StaOptions(port=Budget(2, 2)))
+    with pytest.raises(pytest.fail.Exception, match="mapped again"):
+        timed(Power(2), StaOptions(cut={"base": SRAM}, keep={"none": "base"}))
+
+
+def test_area_of_known_cells() -> None:
+    """In OSU 180 nm a NAND2X1 has 24, an inverter 16, a flip-flop 96, of the library's unit."""
+    areas = liberty_areas(OSU018.read_text())
+    assert (areas["NAND2X1"], areas["INVX1"], areas["DFFPOSX1"]) == (24, 16, 96)
+    cells = {"u0": "INVX1", "u1": "NAND2X1", "u2": "DFFPOSX1", "u3": "cut"}
+    netlist = Netlist("t", cells={name: (cell, {}) for name, cell in cells.items()},
+                      macros={"u3": Macro("m", "cut", ())})
+    assert netlist.area(areas) == LogicArea(gates=40 / 24, flip_flops=4)
+    netlist.cells["u4"] = ("MUX9X1", {})
+    with pytest.raises(BenchError, match="no area of MUX9X1"):
+        netlist.area(areas)
+
+
+def test_area_of_a_design() -> None:
+    """Four inverters on either side of four flip-flops; what is cut out has none; mapping alone finds the same."""
+    report = timed(Inverter())
+    assert report.area.flip_flops == 4 * 4
+    assert 0 < report.area.gates < 4 * 2 * 2
+    assert memories().area.flip_flops == 4 * memories().flip_flop_bits()
+    assert map_area(emit_design(Inverter(), "design"), "design") == report.area
 
 
 def test_missing_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,13 @@ def test_the_front_by_hand():
     assert pareto_front(rows) == {0, 1, 4, 7}
     assert [r.point.number for r in top_points(rows, 2)] == [1, 4, 7]
     assert [r.point.number for r in top_points(rows, 4)] == [0, 1, 3, 4, 7]
+
+
+def test_area_decides_where_it_is_known():
+    """A machine with less SRAM and more area is not on the front, whatever its SRAM."""
+    rows = [replace(row(0, 100, 50), area_nand2=900), replace(row(1, 100, 60), area_nand2=800)]
+    assert pareto_front(rows) == {1}
+    assert pareto_front([replace(r, area_nand2=None) for r in rows]) == {0}
 
 
 @pytest.mark.parametrize("seed", range(20))

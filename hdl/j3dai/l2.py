@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""L2: banks of one-word macros behind one port that moves up to a line of consecutive words a cycle."""
+"""L2: banks of stacked macros, a word wide, behind one port that moves up to a line of consecutive words a cycle."""
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.sram import Sram
+from nncosim.hdl.sram import SramStack
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["L2", "Rotate"]
@@ -74,7 +74,7 @@ class L2(wiring.Component):
 
         read = []
         for k in range(banks):
-            bank = Sram(p.l2_words // banks, word)
+            bank = SramStack(p.l2_words // banks, word)
             m.submodules[f"bank{k}"] = bank
             m.d.comb += [
                 bank.r_en.eq(self.r_en & enabled[k]),

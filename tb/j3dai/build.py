@@ -13,7 +13,7 @@ from nncosim.hdl.j3dai.host import core_files, core_include_dirs
 from nncosim.hdl.j3dai.regs import Counter, EntryCounter, Transfer, TransferCounter
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.tb.backdoor import Backdoor
+from nncosim.tb.backdoor import Backdoor, Stack
 from nncosim.tb.emitted import emitted
 from nncosim.tb.j3dai.l1_taps import l1_taps
 from nncosim.tb.verilate import BuiltModel, Progress, build
@@ -53,7 +53,7 @@ __all__ = [
 
 TOP = "j3dai_tb"
 SOC = "soc"
-"""Instance of the SoC in the top: memories are ``soc.l2.bank0``, ``soc.host.imem``..."""
+"""Instance of the SoC in the top: memories are ``soc.l2.bank0`` (a `Stack`), ``soc.host.imem``..."""
 
 _HERE = Path(__file__).parent
 
@@ -162,10 +162,9 @@ def host_memory_path(name: str) -> str:
     return f"{SOC}.host.{name}"
 
 
-def l2_rows(model: Backdoor, platform: J3dai = PLATFORM) -> list[npt.NDArray[np.uint8]]:
-    """L2's banks as arrays of shape (rows, word bytes): word a is row a // banks of bank a % banks. Writes reach the
-    model."""
-    return [model.memory(f"{SOC}.l2.bank{k}", np.uint8) for k in range(platform.banks)]
+def l2_rows(model: Backdoor, platform: J3dai = PLATFORM) -> list[Stack]:
+    """L2's banks, of shape (rows, word bytes): word a is row a // banks of bank a % banks. Writes reach the model."""
+    return [model.stack(f"{SOC}.l2.bank{k}", np.uint8) for k in range(platform.banks)]
 
 
 def write_l2(
@@ -187,7 +186,7 @@ def read_l2(model: Backdoor, address: int, count: int, platform: J3dai = PLATFOR
 
 def _spread(
     model: Backdoor, platform: J3dai, address: int, count: int
-) -> Iterator[tuple[npt.NDArray[np.uint8], slice, slice]]:
+) -> Iterator[tuple[Stack, slice, slice]]:
     """Per bank: its storage, its rows, and which of the words they are."""
     banks = platform.banks
     for k, bank in enumerate(l2_rows(model, platform)):

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""J3DAI's longest path by kind, for the whole chip in one table.
+
+    python -m nncosim.tb.j3dai.timing      # the first time it maps and times the blocks, which takes minutes
+
+A path between registers says what the logic needs. One that starts or ends in an SRAM is as long as the SRAM is slow
+(`nncosim.tb.allowances`). One that starts or ends at a block's port is mostly the budget for what lies beyond; how
+long it really is, is said by the connections: when the one block's output is there, and what the other still needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from nncosim.tb.allowances import FO4_PS, SKEW, SRAM_SETUP, WIRES, sram_access
+from nncosim.tb.j3dai.blocks import cluster, control, dmpa, host, ncb
+from nncosim.tb.sta import LIMIT, SRAM, TimedPath, TimingReport
+
+__all__ = ["BLOCKS", "CONNECTIONS", "REGISTER", "Connection", "KindOfPath", "connections", "kinds", "table"]
+
+Design = Callable[[], TimingReport]
+
+BLOCKS: dict[str, Design] = {
+    "NCB": ncb, "cluster": cluster, "DMPA and L2": dmpa, "control registers": control, "host": host}
+
+REGISTER, PORT, CLOSED = "register to register", "port, by its budget", "port, as it closes"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Block that drives and its port; block that is driven and its port; and between them, where there is one, a block
+    through which the signal passes without a register, with the port at which it leaves that."""
+
+    source: Design
+    output: str
+    target: Design
+    port: str
+    through: tuple[Design, str] | None = None
+
+    def __str__(self) -> str:
+        between = f" -> {self.through[0].__name__}.{self.through[1]}" if self.through else ""
+        return f"{self.source.__name__}.{self.output}{between} -> {self.target.__name__}.{self.port}"
+
+    @property
+    def fo4(self) -> float:
+        passing = 0.0
+        if self.through is not None:
+            report = self.through[0]()
+            passing = report.outputs[self.through[1]] - report.port.clock_to_output
+        return _gives(self.source(), self.output) + max(passing, 0.0) + _needs(self.target(), self.port)
+
+
+def _gives(report: TimingReport, port: str) -> float:
+    """When an output is there, from what is inside the block. What passes through it is a connection of its own."""
+    inside = [path.fo4 - report.port.setup for path in report.between(ends=f"port {port}_")
+              if not path.start.startswith("port ")]
+    return max(inside, default=report.outputs[port])
+
+
+def _needs(report: TimingReport, port: str) -> float:
+    """What an input needs until the block's registers, or a bound: no input needs more than the slowest of all, for all
+    are timed with the same budget."""
+    inside = [path.fo4 - report.port.clock_to_output for path in report.between("port ")
+              if not path.end.startswith("port ")]
+    return min(report.inputs[port], max(inside, default=report.inputs[port]))
+
+
+CONNECTIONS: list[Connection] = [
+    *(Connection(dmpa, port, cluster, port) for port in (
+        "wr_valid", "wr_space", "wr_addr", "wr_mask", "wr_data", "rd_valid", "rd_addr", "signal_in")),
+    Connection(dmpa, "idle", cluster, "dmpa_idle"),
+    *(Connection(cluster, port, dmpa, port) for port in ("rd_data", "drain_ahead", "signal_out")),
+    *(Connection(control, "in_frame", block, "in_frame") for block in (dmpa, cluster, host)),
+    *(Connection(host, written, dmpa, port, (control, port)) for written, port in (
+        ("mmio_w_en", "push"), ("mmio_addr", "push"), ("mmio_w_data", "push_addr"))),
+    *(Connection(host, written, cluster, port, (control, port)) for written, port in (
+        ("mmio_w_en", "start"), ("mmio_addr", "start"), ("mmio_w_data", "start_pc"))),
+    *(Connection(dmpa, port, control, f"dmpa_{port}") for port in ("free", "busy", "trap")),
+    *(Connection(dmpa, port, control, port) for port in ("lists_done", "counters", "transfers")),
+    *(Connection(cluster, port, control, port) for port in ("counters", "running", "armed")),
+    Connection(cluster, "trap", control, "cluster_trap"),
+    *(Connection(dmpa, f"entry_{port}", control, f"entry_{port}") for port in ("status", "counters", "frame")),
+    Connection(control, "input_free", dmpa, "entry_input_free"),
+    *(Connection(host, f"mmio_{port}", control, port) for port in ("addr", "r_en", "w_en", "w_data")),
+    Connection(host, "counters", control, "counters"),
+    Connection(dmpa, "lists_done", host, "irq", (control, "irq")),
+    Connection(control, "r_data", host, "mmio_r_data"), Connection(control, "irq", host, "irq"),
+]
+"""From block to block. The host's writes pass through the control registers to the DMPA and the clusters."""
+
+
+@dataclass(frozen=True)
+class KindOfPath:
+    """The longest path of a kind. `fo4`: as mapped, with SRAMs by their size; `gates`: the part of it that is gates."""
+
+    kind: str
+    block: str
+    path: str
+    fo4: float
+    gates: float
+
+    @property
+    def total(self) -> float:
+        """With wires, skew and the margin of set-up."""
+        return self.fo4 + WIRES * self.gates + SKEW
+
+    def __str__(self) -> str:
+        return f"{self.total:6.1f} {self.fo4:6.1f}  {self.kind:22} {self.block:18} {self.path}"
+
+
+def _macro(report: TimingReport, name: str) -> tuple[str, int] | None:
+    """Memory ("l1") and bits of the macro that a path's end is, None where it is none."""
+    for storage in report.storage:
+        if storage.module != "flip-flops" and storage.name == name:
+            return name.split(".")[0] if "." in name else name, storage.bits
+    return None
+
+
+def _sized(block: str, report: TimingReport, path: TimedPath) -> KindOfPath:
+    """A path with the access time that its SRAM's size asks for; the netlists are timed with one for all."""
+    start, end = _macro(report, path.start), _macro(report, path.end)
+    fo4, gates, kinds = path.fo4, path.fo4, []
+    if start is not None:
+        fo4, gates = fo4 + sram_access(start[1]) - SRAM.clock_to_output, gates - SRAM.clock_to_output
+        kinds.append(f"read of {start[0]}")
+    if end is not None:
+        fo4, gates = fo4 + SRAM_SETUP - SRAM.setup, gates - SRAM.setup
+        kinds.append(f"to {end[0]}")
+    for place, budget in ((path.start, report.port.clock_to_output), (path.end, report.port.setup)):
+        if place.startswith("port "):
+            kinds, gates = [PORT], gates - budget
+    return KindOfPath(", ".join(kinds) or REGISTER, block, f"{path.start} -> {path.end}", fo4, gates)
+
+
+def connections() -> Iterator[KindOfPath]:
+    """Each connection as a path; all of its length counts as gates."""
+    for connection in CONNECTIONS:
+        fo4 = connection.fo4
+        yield KindOfPath(CLOSED, "between blocks", str(connection), fo4, fo4)
+
+
+def kinds(block: str) -> dict[str, KindOfPath]:
+    """Kind to the longest path of a block."""
+    report = BLOCKS[block]()
+    worst: dict[str, KindOfPath] = {}
+    for path in report.paths:
+        found = _sized(block, report, path)
+        if found.kind not in worst or found.total > worst[found.kind].total:
+            worst[found.kind] = found
+    return worst
+
+
+def table() -> str:
+    """The longest path of each kind of each block, and between blocks; above it, what adds up."""
+    rows = [row for block in BLOCKS for row in kinds(block).values()]
+    rows = sorted(rows, key=lambda row: (row.kind == PORT, -row.total))
+    closed = sorted(connections(), key=lambda row: -row.total)[:3]
+    head = [
+        f"limit {LIMIT:.0f} FO4 = {LIMIT * FO4_PS / 1000:.0f} ns if one is {FO4_PS:.0f} ps at 28 nm, an assumption",
+        f"total = mapped, SRAM by size, + {WIRES:.0%} of gates for wires + {SKEW} for skew and margin of set-up",
+        " total mapped  kind                   block              path",
+    ]
+    return "\n".join([*head, *map(str, [*closed, *rows])])
+
+
+def main() -> None:
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
