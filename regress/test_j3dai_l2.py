@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""J3DAI's L2 alone: every alignment and mask, first and last rows, both sides of a macro's border, one word of each address bit, against an array."""
+"""J3DAI's L2 alone: every alignment and mask, first and last rows, both sides of a macro's border, one word of each
+address bit, against an array."""
 
 import random
 
