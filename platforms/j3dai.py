@@ -175,6 +175,11 @@ class J3dai(Platform):
         """Words that the DMPA moves in a cycle: what `dmpa_bits` hold, but no more than a line."""
         return min(self.dmpa_bits // 8 // self.word_bytes, self.banks)
 
+    def gather_words(self, step: int) -> int:
+        """Words of a GATHER's beat, each `step` bytes behind the one before: their bytes lie within a line from any
+        word of L2 on, wherever in that word the first begins."""
+        return min(self.beat_words, (self.line_bytes - 2 * self.word_bytes + 1) // step + 1)
+
     @property
     def most_l2_bytes(self) -> int:
         """The most L2 that a descriptor can address, and 16 MiB at most."""

@@ -14,8 +14,9 @@ from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.hdl.j3dai.l2 import L2
+from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
-from nncosim.regress.j3dai_transfer_model import words_moved
+from nncosim.regress.j3dai_transfer_model import words_gathered, words_moved
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel, build
 
@@ -95,11 +96,21 @@ class Reference:
         self.loads: list[tuple[int, int, int, int, int]] = []  # (task, cluster, space, word, value)
         self.stores: list[tuple[int, int, int]] = []  # (task, l2 word, value)
 
+    def _byte(self, address: int) -> int:
+        word, lane = divmod(address, self.platform.word_bytes)
+        return self.l2[word] >> 8 * lane & 0xFF
+
     def execute(self, number: int, task: Task) -> None:
         f = defaultdict(int, task.fields)
         for (cluster, word), value in task.writes.items():
             self.local[cluster][Space.L1, word] = value
         space, targets = f["local"] >> 14, [c for c in range(8) if f["clusters"] >> c & 1]
+        if f["op"] == DmpaOp.GATHER.value:
+            for near, value in words_gathered(self.platform, f, self._byte):
+                for cluster in targets:
+                    self.local[cluster][space, near] = value
+                    self.loads.append((number, cluster, space, near, value))
+            return
         for far, near in words_moved(self.platform, f):
             if f["op"] == DmpaOp.LOAD.value:
                 for cluster in targets:
@@ -175,7 +186,8 @@ class Bench:
         if valid := m.wr_valid:
             space, base, mask, data = m.wr_space, m.wr_addr, m.wr_mask, m.wr_data
             if space == Space.L1:
-                assert not valid & self.drain_history[t - 3], f"cycle {t}: a LOAD beat meets a drain in L1"
+                drains = self.drain_history[t - LOAD_TO_CLUSTER]
+                assert not valid & drains, f"cycle {t}: a LOAD beat meets a drain in L1"
             assert mask < 1 << self.beat_words, f"cycle {t}: beat of words {mask:#x}"
             for c in range(self.clusters):
                 for i in range(self.banks):

@@ -30,7 +30,7 @@ from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["Beat", "DmpaReference", "Inputs", "beats_of"]
 
-LOAD, STORE, SYNC = DmpaOp.LOAD.value, DmpaOp.STORE.value, DmpaOp.SYNC.value
+LOAD, STORE, SYNC, GATHER = (op.value for op in (DmpaOp.LOAD, DmpaOp.STORE, DmpaOp.SYNC, DmpaOp.GATHER))
 QUEUE = 4
 LONG_AGO = -1000
 NO_STATE = 7
@@ -38,11 +38,20 @@ NO_STATE = 7
 
 @dataclass(frozen=True)
 class Beat:
-    """`count` words from L2 word `l2` (not wrapped beyond a run's start) and local word `local` up."""
+    """`count` words from L2 word `l2` (not wrapped beyond a run's start) and local word `local` up.
+
+    end: L2 word behind the last that the beat, of a GATHER its run, touches. read: bit k: reads or writes word l2 + k.
+    first: of a GATHER: the position in its run of the byte that its words begin with (negative: filling), and
+        skipped: how many bytes of the line come before that.
+    """
 
     l2: int
     local: int
     count: int
+    end: int = 0
+    read: int = 0
+    first: int = 0
+    skipped: int = 0
 
 
 def beats_of(platform: J3dai, f: dict[str, int]) -> Iterator[Beat]:
@@ -50,13 +59,36 @@ def beats_of(platform: J3dai, f: dict[str, int]) -> Iterator[Beat]:
     if f["op"] == SYNC:
         yield Beat(0, 0, 0)
         return
+    if f["op"] == GATHER:
+        yield from _gathering(platform, f)
+        return
     most = platform.beat_words
     for i2 in range(f["n2"] or 1):
         for i1 in range(f["n1"] or 1):
             l2 = (f["l2"] + i1 * f["l2_step1"] + i2 * f["l2_step2"]) % (1 << 20)
             local = f["local"] + i1 * f["local_step1"] + i2 * f["local_step2"]
             for at in range(0, f["n0"], most):
-                yield Beat(l2 + at, (local + at) % (1 << 14), min(most, f["n0"] - at))
+                count = min(most, f["n0"] - at)
+                yield Beat(l2 + at, (local + at) % (1 << 14), count, l2 + at + count, (1 << count) - 1)
+
+
+def _gathering(platform: J3dai, f: dict[str, int]) -> Iterator[Beat]:
+    size, line = platform.ncbs_per_cluster, platform.ncbs_per_cluster * platform.pes_per_ncb
+    most = 1  # as many as lie in a line wherever in a word the first begins
+    while most < platform.beat_words and size - 1 + most * f["step"] + size <= line:
+        most += 1
+    for i2 in range(f["n2"] or 1):
+        for i1 in range(f["n1"] or 1):
+            begin = f["l2"] * size + f["offset"] + i1 * f["l2_step1"] + i2 * f["l2_step2"]
+            begin %= size << 20
+            behind = begin + f["length"]
+            local = f["local"] + i1 * f["local_step1"] + i2 * f["local_step2"]
+            for at in range(0, f["n0"], most):
+                first = at * f["step"] - f["left"]
+                word, skipped = divmod(begin + first, size)
+                read = [begin < (word + k + 1) * size and (word + k) * size < behind for k in range(line // size)]
+                yield Beat(word, (local + at) % (1 << 14), min(most, f["n0"] - at), -(-behind // size),
+                           sum(1 << k for k, wanted in enumerate(read) if wanted), first, skipped)
 
 
 @dataclass
@@ -122,6 +154,7 @@ class DmpaReference:
         self.pending: list[tuple[int | None, list[tuple[Transfer, TransferCounter, int]]]] = [(None, [])]
         self.state_before = NO_STATE
         self.store_from = 0
+        self.line_of: tuple[Beat, dict[str, int]] | None = None
         self.waiting = (0, 0)
 
     # One cycle
@@ -134,10 +167,13 @@ class DmpaReference:
     def _bad(self, f: dict[str, int]) -> bool:
         if f["op"] == SYNC:
             return False
-        space = f["local"] >> 14
-        return bool(f["op"] not in (LOAD, STORE) or f["n0"] == 0 or f["clusters"] == 0
+        space, size = f["local"] >> 14, self.platform.word_bytes
+        if f["op"] == GATHER and not (1 <= f["step"] <= size and f["left"] < f["used"] <= size and f["offset"] < size
+                                      and f["length"]):
+            return True
+        return bool(f["op"] not in (LOAD, STORE, GATHER) or f["n0"] == 0 or f["clusters"] == 0
                 or f["clusters"] >> self.platform.clusters != 0
-                or (f["op"] == LOAD and space == 3) or (f["op"] == STORE and space != Space.L1))
+                or (f["op"] in (LOAD, GATHER) and space == 3) or (f["op"] == STORE and space != Space.L1))
 
     def _decide(self, i: Inputs) -> None:
         """What this cycle does, from the state and the inputs."""
@@ -158,8 +194,8 @@ class DmpaReference:
             drained = r.fields["local"] >> 14 == Space.L1 and r.fields["clusters"] & i.drain_ahead
             self.turning = not ordered
             if ordered:
-                self.beyond = self.op != SYNC and self.beat.l2 + self.beat.count > p.l2_words
-                self.port_wait = self.op == LOAD and bool(self.fetch or drained)
+                self.beyond = self.op != SYNC and self.beat.end > p.l2_words
+                self.port_wait = self.op != SYNC and self.op != STORE and bool(self.fetch or drained)
                 self.issue = not self.beyond and not self.port_wait
                 self.last = self.issue and r.following is None
         missing = self._ready(o) if o else 0
@@ -206,7 +242,8 @@ class DmpaReference:
         if self.offered:
             out["probe_semaphore"] = self.offered.fields["wait_semaphore"]
         out["probe_state"], out["probe_lost"] = self.state_before, self._lost(i)
-        out.pop("_store_from", None)
+        for name in ("_store_from", "_line_of"):
+            out.pop(name, None)
         return out
 
     def _lost(self, i: Inputs) -> int:
@@ -238,9 +275,10 @@ class DmpaReference:
         r, b, t = self.running, self.beat, self.t
         f = r.fields
         mask = (1 << b.count) - 1
-        if self.op == LOAD:
+        if self.op in (LOAD, GATHER):
             self.last_load = t
-            self.calendar[t + 1] |= {"l2_re": 1, "l2_addr": b.l2, "l2_mask": mask, "probe_sources": 1}
+            self.calendar[t + 1] |= {"l2_re": 1, "l2_addr": b.l2 % (1 << 20), "l2_mask": b.read, "probe_sources": 1}
+            self.calendar[t + 2] |= {"_line_of": (b, f)}
             self.calendar[t + LOAD_TO_CLUSTER] |= {
                 "wr_valid": f["clusters"], "wr_space": f["local"] >> 14, "wr_addr": b.local, "wr_mask": mask}
         elif self.op == STORE:
@@ -266,14 +304,27 @@ class DmpaReference:
     def _data(self, i: Inputs) -> None:
         """Words that are on the wires in this cycle and travel on with a beat."""
         later = self.calendar.get(self.t + 1, {})
-        if "wr_valid" in later:
-            later["wr_data_words"] = self._words(i.l2_rdata, later["wr_mask"])
+        if self.line_of is not None:
+            beat, f = self.line_of
+            words = self._words(i.l2_rdata, (1 << beat.count) - 1)
+            if f["op"] == GATHER:
+                words = {k: self._gather(beat, f, k, i.l2_rdata) for k in words}
+            self.calendar[self.t - 2 + LOAD_TO_CLUSTER]["wr_data_words"] = words
         if "l2_we" in later:
             later["l2_wdata_words"] = self._words(i.rd_data[self.store_from], later["l2_mask"])
 
     def _words(self, line: int, mask: int) -> dict[int, int]:
         bits = self.platform.word_bits
         return {k: line >> bits * k & (1 << bits) - 1 for k in range(self.platform.banks) if mask >> k & 1}
+
+    def _gather(self, beat: Beat, f: dict[str, int], word: int, line: int) -> int:
+        """Word `word` of a beat: each byte 0, filling, or a byte of the line."""
+        value = 0
+        for j in range(f["used"]):
+            at = word * f["step"] + j
+            inside = 0 <= beat.first + at < f["length"]
+            value |= (line >> 8 * (beat.skipped + at) & 0xFF if inside else f["fill"]) << 8 * j
+        return value
 
     def _semaphores_change(self, i: Inputs) -> None:
         taken = self.offered.fields if self.take else {"wait_mask": 0, "wait_semaphore": 0}
@@ -320,11 +371,11 @@ class DmpaReference:
 
     def _count(self) -> None:
         """Counters show a cycle one cycle after it happened: what is noted now counts at the next edge."""
-        kind = {LOAD: Transfer.LOAD, STORE: Transfer.STORE}.get(self.op, Transfer.SYNC)
+        kind = {LOAD: Transfer.LOAD, GATHER: Transfer.LOAD, STORE: Transfer.STORE}.get(self.op, Transfer.SYNC)
         what = TransferCounter
         now: list[tuple[Transfer, TransferCounter, int]] = []
         if self.issue and self.op != SYNC:
-            copies = bin(self.calendar_clusters).count("1") if self.op == LOAD else 1
+            copies = bin(self.calendar_clusters).count("1") if self.op != STORE else 1
             now += [(kind, what.BEATS, 1), (kind, what.WORDS, self.beat.count),
                     (kind, what.DELIVERED, self.beat.count * copies)]
         now += [(kind, which, 1) for which, happens in (
@@ -348,8 +399,9 @@ class DmpaReference:
         self.calendar_clusters = self.running.fields["clusters"] if self.running else 0
         due = self.calendar.get(self.t, {})
         self.store_from = due.pop("_store_from", 0)
+        self.line_of = due.pop("_line_of", None)
         p, seen = self.platform, self.seen
-        last_words = self.beat and self.beat.l2 + self.beat.count == p.l2_words
+        last_words = self.beat and self.beat.end == p.l2_words
         pop = self.fetch and self.reading is None
         arrives = self.line_from is not None and self.t == self.line_from[0] + 2
         for name, happens in {
@@ -384,6 +436,8 @@ class DmpaReference:
             "LOAD of L2's last word": self.issue and self.op == LOAD and last_words,
             "STORE to L2's last word": self.issue and self.op == STORE and last_words,
             "L2's last line fetched": self.fetch and self.line == p.l2_words - p.banks,
+            "GATHER of L2's last word": self.issue and self.op == GATHER and last_words,
+            "GATHER turns": self.turning and self.op == GATHER, "GATHER beyond": self.beyond and self.op == GATHER,
             "LOAD beyond": self.beyond and self.op == LOAD, "STORE beyond": self.beyond and self.op == STORE,
             "a later beat beyond": self.beyond and self.running.begun,
             "beyond while the port is taken": self.beyond and self.port_wait,

@@ -297,7 +297,7 @@ def test_flips(name, seed):
     check(name, seed, 0, share(FLIPS))
 
 
-@pytest.mark.parametrize("name", ("dw3x3_odd", "concat_shifted", "chain"))
+@pytest.mark.parametrize("name", ("dw3x3_odd", "concat_shifted", "chain", "packed3x3_s2"))
 def test_flips_in_descriptors(name, seed):
     check(name, seed, 0, 70, descriptor_flips)
 

@@ -37,7 +37,7 @@ from nncosim.tb.model import Model
 def random_task(rng: random.Random, platform: J3dai, actions: list[int]) -> Task:
     """A legal descriptor; about one in three waits for clusters, which write something first."""
     clusters = platform.clusters
-    op = rng.choice([DmpaOp.LOAD] * 4 + [DmpaOp.STORE] * 4 + [DmpaOp.SYNC])
+    op = rng.choice([DmpaOp.LOAD] * 3 + [DmpaOp.GATHER] * 3 + [DmpaOp.STORE] * 4 + [DmpaOp.SYNC])
     fields = {"op": op.value, "signal_mask": rng.choice([0, rng.randrange(1 << clusters)]),
               "signal_semaphore": rng.randrange(8)}
     task = Task(fields)
@@ -49,12 +49,14 @@ def random_task(rng: random.Random, platform: J3dai, actions: list[int]) -> Task
     step1, step2 = rng.randrange(-35, 36), rng.randrange(-60, 61)
     spread = [i1 * step1 + i2 * step2 for i1 in range(max(1, n1)) for i2 in range(max(1, n2))]
     low, high = -min(spread), LIST_BASE - n0 - max(spread)
-    space = rng.choice([Space.L1, Space.L1, Space.WMEM, Space.IMEM]) if op == DmpaOp.LOAD else Space.L1
+    space = rng.choice([Space.L1, Space.L1, Space.WMEM, Space.IMEM]) if op != DmpaOp.STORE else Space.L1
     local = rng.choice([rng.randrange(300), rng.randrange(300), (1 << 14) - rng.randrange(1, 40)])
     fields |= {"clusters": rng.randrange(1, 1 << clusters), "l2": rng.randrange(low, high), "n0": n0, "n1": n1,
                "n2": n2,
                "l2_step1": step1, "l2_step2": step2, "local_step1": rng.randrange(-40, 41),
                "local_step2": rng.randrange(-60, 61), "local": space << 14 | local}
+    if op == DmpaOp.GATHER:
+        fields |= gather_fields(rng, platform, n0, max(1, n1), max(1, n2))
     if op == DmpaOp.STORE and "wait_mask" in fields and rng.random() < 0.7:  # fetch the clusters' results
         source = (fields["clusters"] & -fields["clusters"]).bit_length() - 1
         fields["wait_mask"] |= 1 << source
@@ -65,6 +67,21 @@ def random_task(rng: random.Random, platform: J3dai, actions: list[int]) -> Task
     return task
 
 
+def gather_fields(rng: random.Random, platform: J3dai, n0: int, n1: int, n2: int) -> dict[str, int]:
+    """What is a GATHER's own: filling on one side, both or none, runs that end within a word, bytes nobody reads."""
+    word = platform.word_bytes
+    step, used = rng.choice([1, word, rng.randrange(1, word + 1)]), rng.choice([word, rng.randrange(1, word + 1)])
+    left = rng.choice([0, 0, used - 1, rng.randrange(used)])
+    whole = max(1, (n0 - 1) * step + used - left)
+    length = rng.choice([whole, whole, 1, rng.randrange(1, whole + 1), whole + rng.randrange(2 * word)])
+    step1, step2 = rng.randrange(-30 * word, 30 * word), rng.randrange(-50 * word, 50 * word)
+    spread = [i1 * step1 + i2 * step2 for i1 in range(n1) for i2 in range(n2)]
+    low, high = -min(spread), LIST_BASE * word - length - max(spread)
+    first = rng.choice([low, high, rng.randrange(low, high + 1), rng.randrange(low, high + 1)])
+    return {"step": step, "used": used, "left": left, "length": length, "fill": rng.randrange(256), "l2": first // word,
+            "offset": first % word, "l2_step1": step1, "l2_step2": step2}
+
+
 def way_back(rng: random.Random, task: Task) -> Task:
     """A descriptor that moves the last beat of `task` the other way: it must see what `task` wrote."""
     f = defaultdict(int, task.fields)
@@ -72,7 +89,7 @@ def way_back(rng: random.Random, task: Task) -> Task:
     i1, i2 = max(1, f["n1"]) - 1, max(1, f["n2"]) - 1
     l2 = f["l2"] + f["n0"] - last + i1 * f["l2_step1"] + i2 * f["l2_step2"]
     local = (f["local"] + f["n0"] - last + i1 * f["local_step1"] + i2 * f["local_step2"]) % (1 << 14)
-    loads = f["op"] == DmpaOp.LOAD.value
+    loads = f["op"] != DmpaOp.STORE.value
     if loads:  # to other words of L2
         l2 = rng.randrange(LIST_BASE - last)
     return Task({"op": (DmpaOp.STORE if loads else DmpaOp.LOAD).value, "clusters": f["clusters"], "l2": l2,
@@ -216,7 +233,7 @@ def test_planted_wiring_bug_is_caught(bug):
 
 
 @pytest.mark.parametrize(("module", "constant", "value"), [
-    (dmpa_paths, "LOAD_TO_SIGNAL", 3), (dmpa_paths, "STORE_TO_SIGNAL", 4),
+    (dmpa_paths, "LOAD_TO_SIGNAL", 4), (dmpa_paths, "STORE_TO_SIGNAL", 4),
     (dmpa_module, "STORE_TO_LOAD", 2), (dmpa_module, "LOAD_TO_STORE", 1),
 ])
 def test_planted_timing_bug_is_caught(monkeypatch, module, constant, value):
@@ -270,7 +287,7 @@ def test_trap(name, fields):
 
 
 def test_unknown_operations_trap():
-    for op in (0, 4, 15):
+    for op in (0, 5, 15):
         with Model(built()) as model:
             model.reset()
             bench = quiet(model, Task(GOOD))

@@ -20,12 +20,13 @@ from nncosim.hdl.j3dai.isa import Descriptor
 from nncosim.hdl.j3dai.timing import STORE_TO_CLUSTER, STORE_TO_DATA
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress import j3dai_dmpa_reference as reference
-from nncosim.regress.j3dai_dmpa_reference import LOAD, STORE, SYNC, DmpaReference, Inputs
+from nncosim.regress.j3dai_dmpa_reference import GATHER, LOAD, STORE, SYNC, DmpaReference, Inputs
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel, build
 
 SEED = 1
 GOOD = {"op": LOAD, "clusters": 1, "n0": 1}
+GATHERED = {"step": 3, "used": 2, "left": 1, "length": 1, "fill": 77, "offset": 0}
 MACHINES = {
     "8 x 4, all of L2": J3dai(clusters=8, ncbs_per_cluster=8, pes_per_ncb=4, dmpa_bits=256, l2_bytes=8 << 20),
     "8 x 4, two words": J3dai(clusters=3, ncbs_per_cluster=8, pes_per_ncb=4, dmpa_bits=128, l2_bytes=8 * 4 * 37),
@@ -87,7 +88,9 @@ class Bench:
         for number, fields in enumerate(descriptors):
             op = fields.get("op", 0)
             last = int(end and number == len(descriptors) - 1)
-            word = encode(Descriptor, **{"end": last, "pad": self.rng.getrandbits(77), **fields, "op": 0}) | op
+            unused = [name for name in OTHERS if op != GATHER or name == "pad"]
+            noise = {name: self.rng.getrandbits(OTHERS[name]) for name in unused}
+            word = encode(Descriptor, **{"end": last, **noise, **fields, "op": 0}) | op
             for k in range(256 // bits):
                 self.l2[address] = word >> bits * k & (1 << bits) - 1
                 address += 1
@@ -154,7 +157,17 @@ class Bench:
 
 # Random descriptors
 
+OTHERS = {name: field.width for name, field in Descriptor.as_shape() if name in (
+    "pad", "offset", "step", "used", "left", "length", "fill")}
+"""Fields that no operation but GATHER looks at, and none at all."""
+
+
 def fits(platform: J3dai, f: dict[str, int]) -> bool:
+    if f["op"] == GATHER:
+        size = platform.word_bytes
+        return all(
+            (f["l2"] * size + f["offset"] + i1 * f["l2_step1"] + i2 * f["l2_step2"]) % (size << 20) + f["length"]
+            <= platform.l2_bytes for i1 in range(max(f["n1"], 1)) for i2 in range(max(f["n2"], 1)))
     for i2 in range(max(f["n2"], 1)):
         for i1 in range(max(f["n1"], 1)):
             first = (f["l2"] + i1 * f["l2_step1"] + i2 * f["l2_step2"]) % (1 << 20)
@@ -166,7 +179,7 @@ def fits(platform: J3dai, f: dict[str, int]) -> bool:
 def descriptor(rng: random.Random, p: J3dai) -> dict[str, int]:
     """A legal one, with corners of every field."""
     clusters, existing = rng.choice([1, 1 << p.clusters - 1, rng.randrange(1, 1 << p.clusters)]), 1 << p.clusters
-    f = {"op": rng.choice([LOAD, LOAD, STORE, STORE, SYNC]), "clusters": clusters,
+    f = {"op": rng.choice([LOAD, LOAD, GATHER, GATHER, STORE, STORE, SYNC]), "clusters": clusters,
          "signal_mask": rng.choice([0, existing - 1, 255, rng.randrange(256)]), "signal_semaphore": rng.randrange(8),
          "wait_semaphore": rng.randrange(8)}
     if rng.random() < 0.4:
@@ -177,7 +190,7 @@ def descriptor(rng: random.Random, p: J3dai) -> dict[str, int]:
     b = p.beat_words
     n0 = rng.choice([1, 2, b - 1 or 1, b, b + 1, 2 * b, 2 * b + 1, rng.randrange(1, 4 * b)])
     n0 = min(n0, p.l2_words)
-    space = rng.choice([0, 0, 1, 2]) if f["op"] == LOAD else 0
+    space = rng.choice([0, 0, 1, 2]) if f["op"] != STORE else 0
     word = rng.choice([0, 1, (1 << 14) - 1, (1 << 14) - n0, rng.randrange(1 << 14)])
     f |= {"n0": n0, "n1": rng.choice([0, 1, 2, 3]), "n2": rng.choice([0, 0, 1, 2, 3]), "local": space << 14 | word,
           **{f"local_step{k}": rng.choice([-(1 << 13), (1 << 13) - 1, -1, 0, n0, rng.randrange(-200, 200)])
@@ -186,9 +199,24 @@ def descriptor(rng: random.Random, p: J3dai) -> dict[str, int]:
         steps = {f"l2_step{k}": rng.choice([-(1 << 19), (1 << 19) - 1, -n0, 0, n0, rng.randrange(-90, 90)])
                  for k in (1, 2)}
         last = p.l2_words - n0
+        if f["op"] == GATHER:
+            last = gathering(rng, p, f, n0)
         f |= steps | {"l2": rng.choice([0, last, rng.randrange(last + 1), last - steps["l2_step1"]]) % (1 << 20)}
         if fits(p, f):
             return f
+
+
+def gathering(rng: random.Random, p: J3dai, f: dict[str, int], n0: int) -> int:
+    """Gives a GATHER its own fields, with their corners; the greatest word that its first run may begin in."""
+    size = p.word_bytes
+    step, used = (rng.choice([1, size, rng.randrange(1, size + 1)]) for _ in range(2))
+    left = rng.choice([0, used - 1, rng.randrange(used)])
+    whole = max(1, (n0 - 1) * step + used - left)
+    length = rng.choice([whole, 1, rng.randrange(1, whole + 1), whole + rng.randrange(3 * size)])
+    length = min(length, p.l2_bytes - size)
+    f |= {"step": step, "used": used, "left": left, "length": length, "fill": rng.randrange(256),
+          "offset": rng.choice([0, size - 1, rng.randrange(size), -length % size])}
+    return (p.l2_bytes - length - f["offset"]) // size
 
 
 def illegal(rng: random.Random, p: J3dai) -> dict[str, int]:
@@ -198,13 +226,20 @@ def illegal(rng: random.Random, p: J3dai) -> dict[str, int]:
     good = {"n0": 3, "n1": 0, "n2": 0, "local": rng.randrange(1 << 14), "clusters": 1}
     end, b = p.l2_words, p.beat_words
     changes: list[dict[str, int]] = [
-        {"n0": 0}, {"clusters": 0}, {"local": 3 << 14 | 5}, {"op": rng.choice([0, *range(4, 16)])},
+        {"n0": 0}, {"clusters": 0}, {"local": 3 << 14 | 5}, {"op": rng.choice([0, *range(5, 16)])},
         {"op": STORE, "local": rng.choice([1, 2, 3]) << 14}]
+    gather = {"op": GATHER, "step": 1, "used": 2, "left": 1, "length": 4, "offset": p.word_bytes - 4}
+    changes += [gather | wrong for wrong in (
+        {"step": 0}, {"step": p.word_bytes + 1}, {"step": 63}, {"used": 0}, {"used": p.word_bytes + 1}, {"left": 2},
+        {"length": 0}, {"offset": 31 if p.word_bytes < 32 else 0, "used": 1}, {"local": 3 << 14}, {"n0": 0})]
     if p.clusters < 8:
         changes += [{"clusters": 1 << k} for k in range(p.clusters, 8)] + [{"clusters": 1 | 1 << p.clusters}]
     beyond: list[dict[str, int]] = [
         {"l2": end - 2}, {"l2": end - 1, "n0": 2}, {"l2": end - 2 * b, "n0": 2 * b + 1}, {"l2": end - b, "n0": 2 * b},
         {"l2": end - 3, "n1": 2, "l2_step1": 1}, {"l2": end - 3, "n1": 1, "n2": 3, "l2_step2": 1}]
+    beyond += [gather | wrong for wrong in (
+        {"l2": end - 1, "length": 5}, {"l2": end - 1, "n1": 2, "l2_step1": 1}, {"l2": end - 1, "n2": 2, "l2_step2": 1},
+        {"l2": (1 << 20) - 1, "length": 5, "left": 0})]
     if end < 1 << 20:
         beyond += [{"l2": end}, {"l2": (1 << 20) - 1}, {"l2": 0, "n1": 2, "l2_step1": -1}]
     return f | good | rng.choice([rng.choice(changes), rng.choice(beyond)])
@@ -261,6 +296,7 @@ NEEDED = {
     "last beat, nothing offered", "line arrives as a descriptor is taken", "line arrives, none offered",
     "list done and push", "list done and signals", "list done and take", "LOAD turns", "STORE turns", "SYNC turns",
     "LOAD of L2's last word", "STORE to L2's last word", "L2's last line fetched", "LOAD beyond", "STORE beyond",
+    "GATHER of L2's last word", "GATHER turns", "GATHER beyond",
     "a later beat beyond", "beyond while the port is taken", "list beyond", "list beyond, held back",
     "refused behind a last beat", "refused without its semaphores", "trap with beats under way", "idle in a frame",
     "idle outside", "signal and take, below",
@@ -291,11 +327,12 @@ def test_operations_clusters_and_spaces(bench):
     for op in range(16):
         for change in [{}, {"n0": 0}, {"clusters": 0}, *({"clusters": 1 << c} for c in range(8)),
                        {"clusters": 0xFF}, *({"local": k << 14} for k in range(4))]:
-            if op > SYNC and change:
+            if op > GATHER and change:
                 continue
-            calm(bench).run(GOOD | {"op": op, "l2": p.l2_words - 1, "signal_mask": 255} | change)
-            legal = op == SYNC or (op in (LOAD, STORE) and change.get("n0", 1) and change.get("local", 0) >> 14 < (
-                3 if op == LOAD else 1) and 0 < change.get("clusters", 1) < 1 << p.clusters)
+            calm(bench).run(GOOD | GATHERED | {"op": op, "l2": p.l2_words - 1, "signal_mask": 255} | change)
+            spaces, clusters = 1 if op == STORE else 3, change.get("clusters", 1)
+            legal = op == SYNC or (op in (LOAD, STORE, GATHER) and change.get("n0", 1)
+                                   and change.get("local", 0) >> 14 < spaces and 0 < clusters < 1 << p.clusters)
             assert bench.reference.trap != bool(legal)
 
 
@@ -424,7 +461,8 @@ def test_a_cycle_or_a_place_more_or_less_is_noticed(small, monkeypatch, constant
 
 
 @pytest.mark.parametrize("change", [{"end": 1}, {"signal_semaphore": 1}, {"wait_semaphore": 1}, {"clusters": 2},
-                                    {"local": 1}, {"n2": 1}, {"l2_step1": 1}, {"local_step2": 1}])
+                                    {"local": 1}, {"n2": 1}, {"l2_step1": 1}, {"local_step2": 1}, {"offset": 1},
+                                    {"step": 1}, {"used": 1}, {"left": 1}, {"length": 1}, {"fill": 1}])
 def test_a_wrong_bit_of_a_descriptor_is_noticed(small, monkeypatch, change):
     def wrong(fmt, word):
         fields = decode(fmt, word)

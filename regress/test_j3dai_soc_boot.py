@@ -19,6 +19,7 @@ from nncosim.hdl.j3dai.header import c_header
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp
 from nncosim.hdl.j3dai.l2 import L2
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, Counter
+from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.errors import SimulationError
 from nncosim.tb.j3dai import build as j3dai
@@ -216,7 +217,8 @@ def test_traps_reach_the_port(soc, tmp_path):
 def monitors():
     """The monitors alone, on a clean cycle 5 with right counters."""
     path = Path(j3dai.__file__).parent / "monitors.sv"
-    with Model(build({}, "j3dai_monitors", files=[path], parameters={"CLUSTERS": 2})) as model:
+    parameters = {"CLUSTERS": 2, "LOAD_TO_CLUSTER": LOAD_TO_CLUSTER}
+    with Model(build({}, "j3dai_monitors", files=[path], parameters=parameters)) as model:
         model.reset()
         model.enable, model.cycle, model.counters = 1, 5, counters(4)
         model.tick(5)
@@ -239,23 +241,24 @@ def test_monitor_of_l2s_port(monitors, sources):
             monitors.tick()
 
 
-@pytest.mark.parametrize("distance", [1, 2, 3, 4])
+@pytest.mark.parametrize("distance", range(1, LOAD_TO_CLUSTER + 2))
 @pytest.mark.parametrize("space", [0, 1])
 def test_monitor_of_drains(monitors, distance, space):
-    """`drain_ahead` three cycles before a LOAD beat at the same cluster's L1 is a collision, nothing else is."""
+    """`drain_ahead` LOAD_TO_CLUSTER cycles before a LOAD beat at the same cluster's L1 is a collision, nothing else is.
+    """
     monitors.drain_ahead = 2
     monitors.tick()
     monitors.drain_ahead = 0
     monitors.tick(distance - 1)
     monitors.wr_valid, monitors.wr_space = 1, space
     monitors.tick()  # the other cluster
-    monitors.tick(5)
+    monitors.tick(LOAD_TO_CLUSTER + 2)
     monitors.drain_ahead, monitors.wr_valid = 2, 0
     monitors.tick()
     monitors.drain_ahead = 0
     monitors.tick(distance - 1)
     monitors.wr_valid = 3
-    if distance == 3 and space == 0:
+    if distance == LOAD_TO_CLUSTER and space == 0:
         with pytest.raises(SimulationError, match="drain"):
             monitors.tick()
     else:

@@ -106,17 +106,19 @@ def test_descriptors() -> None:
            signal_mask=0b101, signal_semaphore=7)
     d.sync(wait_mask=0b1, wait_semaphore=2)
     d.store(l2=4096, clusters=0b1, local=address(Space.L1, 5), n0=20)
+    d.gather(l2=9, clusters=1, n0=4, offset=3, step=12, used=15, left=3, length=48, fill=200)
     raw = d.to_bytes()
     assert len(raw) == 128
-    first, second, third = (decode(Descriptor, w) for w in d.words())
+    first, second, third, fourth = (decode(Descriptor, w) for w in d.words())
     assert first["local"] == 1 << 14 | 24 and first["l2_step1"] == -16 and first["end"] == 0
-    assert second["op"] == DmpaOp.SYNC.value and third["end"] == 1
-    assert decode_descriptors(raw) == [first, second, third]
+    assert second["op"] == DmpaOp.SYNC.value and fourth["end"] == 1
+    assert decode_descriptors(raw) == [first, second, third, fourth]
     assert disassemble_descriptors(raw) == [
         "  0: load clusters=0b00000101 signal_mask=0b00000101 signal_semaphore=7 l2=64 local=WMEM:24 n0=8 n1=3 "
         "l2_step1=-16 local_step1=8",
         "  1: sync wait_mask=0b00000001 wait_semaphore=2",
-        "  2: store end=1 clusters=0b00000001 l2=4096 local=L1:5 n0=20",
+        "  2: store clusters=0b00000001 l2=4096 local=L1:5 n0=20",
+        "  3: gather end=1 clusters=0b00000001 l2=9 local=L1:0 n0=4 offset=3 step=12 used=15 left=3 length=48 fill=200",
     ]
 
 
@@ -134,6 +136,12 @@ def test_descriptor_refusals() -> None:
         d.load(l2=1 << 20, n0=1, clusters=1)
     with pytest.raises(AssemblyError, match=r"0\.\.16383"):
         address(Space.L1, 1 << 14)
+    good = {"l2": 0, "n0": 1, "clusters": 1, "step": 3, "used": 3, "length": 3}
+    d.gather(**good)
+    for name, value in (("step", 0), ("step", 17), ("used", 0), ("used", 17), ("offset", 16), ("left", 3),
+                        ("length", 0)):
+        with pytest.raises(AssemblyError, match=name):
+            d.gather(**good | {name: value})
 
 
 def test_encode_is_what_the_assembler_uses() -> None:

@@ -344,7 +344,15 @@ def test_transfers(seed: int, bits: int) -> None:
             "local": address(Space.L1 if store else rng.choice(list(Space)[:2]), rng.randrange(1 << 14)),
             "local_step1": rng.randrange(-8192, 8192), "local_step2": rng.randrange(-8192, 8192),
         }  # fmt: skip
-        (lists.store if store else lists.load)(**fields)
+        if not store and rng.random() < 0.5:
+            used = rng.randrange(1, 17)
+            fields |= {
+                "offset": rng.randrange(16), "step": rng.randrange(1, 17), "used": used, "fill": rng.randrange(256),
+                "left": rng.choice([0, rng.randrange(used)]), "length": rng.randrange(1, 1200),
+            }  # fmt: skip
+            lists.gather(**fields)
+        else:
+            (lists.store if store else lists.load)(**fields)
     machine = Machine(platform, seed=seed)
     put(machine, LIST, lists.to_bytes())
     l2 = machine.l2.copy()
@@ -364,6 +372,11 @@ BAD_DESCRIPTORS = [
     {"op": 1, "n0": 1, "clusters": 0b100}, {"op": 2, "n0": 1, "clusters": 1, "local": 1 << 14},
     {"op": 1, "n0": 1, "clusters": 1, "local": 3 << 14}, {"op": 1, "n0": 9, "clusters": 1, "l2": PLATFORM.l2_words - 8},
     {"op": 2, "n0": 9, "clusters": 1, "l2": PLATFORM.l2_words - 8},
+    *({"op": 4, "n0": 9, "clusters": 1, "step": 3, "used": 4, "length": 28} | wrong for wrong in (
+        {"n0": 0}, {"clusters": 0}, {"local": 3 << 14}, {"step": 0}, {"step": 17}, {"used": 0}, {"used": 17},
+        {"offset": 16}, {"left": 4}, {"length": 0}, {"l2": PLATFORM.l2_words - 2, "offset": 5},
+        {"n1": 2, "l2_step1": -1, "left": 3}, {"l2": (1 << 20) - 1},
+    )),
 ]  # fmt: skip
 
 
@@ -372,7 +385,7 @@ def test_descriptor_traps(fields: dict[str, int]) -> None:
     machine = Machine(PLATFORM)
     word = 0
     for name, field in Descriptor.as_shape():  # not encode(): operation numbers that do not exist
-        word |= (fields.get(name, 0) | (name == "end")) << field.offset
+        word |= ((fields.get(name, 0) | (name == "end")) & (1 << field.width) - 1) << field.offset
     put(machine, LIST, word.to_bytes(32, "little"))
     machine.run_script(layer_script([LayerRun(LIST, 0)]))
     result = machine.run_frame(10_000)

@@ -20,7 +20,7 @@ default one if left out, says what a word and a line are.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -277,14 +277,30 @@ class DescriptorList:
             space = fields.get("local", 0) >> 14
             if space == 3 or (op is DmpaOp.STORE and space != Space.L1):
                 raise AssemblyError(f"{where}: local space {space} cannot be transferred by {op.name}")
+        if op is DmpaOp.GATHER:
+            self._check_gather(where, fields)
         encode(Descriptor, op=op.value, **fields)
         self._fields.append({"op": op.value, **fields})
+
+    def _check_gather(self, where: str, fields: Mapping[str, int]) -> None:
+        word = self.platform.word_bytes
+        for name in ("step", "used"):
+            if not 1 <= fields.get(name, 0) <= word:
+                raise AssemblyError(f"{where}: {name} must be 1 to {word} bytes, not {fields.get(name, 0)}")
+        for name, end in (("offset", word), ("left", fields["used"])):
+            if not 0 <= fields.get(name, 0) < end:
+                raise AssemblyError(f"{where}: {name} must be 0 to {end - 1} bytes, not {fields[name]}")
+        if fields.get("length", 0) < 1:
+            raise AssemblyError(f"{where}: length must be at least 1 byte")
 
     def load(self, **fields: int) -> None:
         self.add(DmpaOp.LOAD, **fields)
 
     def store(self, **fields: int) -> None:
         self.add(DmpaOp.STORE, **fields)
+
+    def gather(self, **fields: int) -> None:
+        self.add(DmpaOp.GATHER, **fields)
 
     def sync(self, **fields: int) -> None:
         self.add(DmpaOp.SYNC, **fields)
@@ -321,7 +337,7 @@ def disassemble_descriptors(raw: bytes) -> list[str]:
     lines = []
     for k, fields in enumerate(decode_descriptors(raw)):
         op = fields.pop("op")
-        name = DmpaOp(op).name if op in (1, 2, 3) else f"? {op}"
+        name = DmpaOp(op).name if op in {known.value for known in DmpaOp} else f"? {op}"
         text = []
         for field, value in fields.items():
             if field == "local" and op != DmpaOp.SYNC.value:

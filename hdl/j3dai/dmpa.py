@@ -20,12 +20,17 @@ from nncosim.platforms.j3dai import J3dai
 __all__ = ["Dmpa"]
 
 
+def _loads(descriptor: Signal) -> Signal:
+    """Whether it moves words from L2 to the clusters."""
+    return (descriptor.op == DmpaOp.LOAD) | (descriptor.op == DmpaOp.GATHER)
+
+
 class Dmpa(wiring.Component):
     """Executes descriptor lists; see the manual, section 3.
 
     A descriptor is taken (its semaphores too) in the cycle in which its predecessor issues its last beat, or later;
-    its first beat is issued in the next cycle at the earliest. A LOAD or SYNC waits until all words of earlier STOREs
-    are in L2, a STORE until all words of earlier LOADs are in L1.
+    its first beat is issued in the next cycle at the earliest. A LOAD, GATHER or SYNC waits until all words of earlier
+    STOREs are in L2, a STORE until all words of earlier LOADs are in L1.
 
     Ports (c = cluster):
         push, push_addr, free, busy, trap, lists_done: Control registers. ``list_done``: pulse.
@@ -130,7 +135,7 @@ class Dmpa(wiring.Component):
             self.transfers.eq(counters.counters),
         ]
         with m.Switch(self.probe_op):
-            with m.Case(DmpaOp.LOAD):
+            with m.Case(DmpaOp.LOAD, DmpaOp.GATHER):
                 m.d.comb += counters.kind.eq(Transfer.LOAD)
             with m.Case(DmpaOp.STORE):
                 m.d.comb += counters.kind.eq(Transfer.STORE)
@@ -148,7 +153,8 @@ class Dmpa(wiring.Component):
             semaphores.mask.eq(fetch.next.wait_mask), semaphores.index.eq(fetch.next.wait_semaphore),
             walk.descriptor.eq(fetch.next),
             paths.fetch.eq(fetch.fetch), paths.fetch_addr.eq(fetch.fetch_addr),
-            paths.l2.eq(walk.l2), paths.local.eq(walk.local), paths.mask.eq(walk.mask),
+            paths.l2.eq(walk.l2), paths.local.eq(walk.local), paths.mask.eq(walk.mask), paths.read.eq(walk.read),
+            paths.pick.eq(walk.pick),
             self.list_done.eq(paths.list_done), self.probe_list.eq(paths.store_list),
             self.probe_sources.eq(paths.sources),
         ]
@@ -160,7 +166,7 @@ class Dmpa(wiring.Component):
     def _issue(self, m: Module, current: Signal, running: Signal, walk: BeatWalk, fetch: DescriptorFetch,
                paths: DmpaPaths, issue: Signal, port_wait: Signal) -> Signal:
         """Decide whether this cycle issues a beat; gives the condition of an L2 address beyond the end."""
-        is_load, is_store = current.op == DmpaOp.LOAD, current.op == DmpaOp.STORE
+        is_load, is_store = _loads(current), current.op == DmpaOp.STORE
         loads, stores = Signal(LOAD_TO_STORE - 1, name="loads"), Signal(STORE_TO_LOAD - 1, name="stores")
         m.d.sync += [loads.eq(Cat(issue & is_load, loads)), stores.eq(Cat(issue & is_store, stores))]
         drain = (current.local[14:] == Space.L1) & (current.clusters[:self.clusters] & self.drain_ahead).any()
@@ -169,7 +175,7 @@ class Dmpa(wiring.Component):
         m.d.comb += [
             ordered.eq(running & ~self.trap & Mux(is_store, ~loads.any(), ~stores.any())),
             self._turning.eq(running & ~self.trap & ~ordered),
-            beyond.eq(ordered & (is_load | is_store) & (walk.end > self.platform.l2_words)),
+            beyond.eq(ordered & (is_load | is_store) & walk.beyond),
             port_wait.eq(ordered & is_load & (fetch.fetch | drain)),
             issue.eq(ordered & ~port_wait & ~beyond),
             paths.load.eq(issue & is_load), paths.store.eq(issue & is_store), paths.sync.eq(
@@ -181,14 +187,17 @@ class Dmpa(wiring.Component):
 
     def _bad(self, descriptor: Signal) -> Signal:
         """The descriptor's fields make it trap."""
-        d = descriptor
-        is_load, is_store = d.op == DmpaOp.LOAD, d.op == DmpaOp.STORE
+        d, word = descriptor, self.platform.word_bytes
+        is_load, is_store = _loads(d), d.op == DmpaOp.STORE
         no_cluster = (d.clusters == 0) | (d.clusters[self.clusters:] != 0)
         space = d.local[14:]
         return (
             ~(is_load | is_store | (d.op == DmpaOp.SYNC))
             | ((is_load | is_store) & ((d.n0 == 0) | no_cluster))
             | (is_load & (space == 3)) | (is_store & (space != Space.L1))
+            | ((d.op == DmpaOp.GATHER) & (
+                (d.step == 0) | (d.step > word) | (d.used == 0) | (d.used > word) | (d.offset >= word)
+                | (d.left >= d.used) | (d.length == 0)))
         )
 
     def _count(self, m: Module, busy: Signal, port: Signal, nothing: Signal, waits: Signal) -> None:

@@ -5,9 +5,9 @@
     t       issue                      issue
     t+1     L2 read port               cluster rd_valid
     t+2     words in order
-    t+3     cluster wr_valid
-    t+4     in L1; signal_in           cluster rd_data
-    t+5                                L2 write port; signal_in
+    t+3     bytes in place
+    t+4     cluster wr_valid           cluster rd_data
+    t+5     in L1; signal_in           L2 write port; signal_in
 """
 
 from itertools import pairwise
@@ -15,7 +15,9 @@ from itertools import pairwise
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.timing import LOAD_TO_SIGNAL, STORE_TO_DATA, STORE_TO_SIGNAL
+from nncosim.hdl.j3dai.dmpa_pick import BytePick
+from nncosim.hdl.j3dai.dmpa_walk import pick_layout
+from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER, LOAD_TO_SIGNAL, STORE_TO_DATA, STORE_TO_SIGNAL
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["DmpaPaths"]
@@ -34,7 +36,8 @@ _EVENT = data.StructLayout({"valid": 1, "mask": 8, "semaphore": 3, "end": 1})
 class DmpaPaths(wiring.Component):
     """Carries issued beats to their destination; nothing in it stalls.
 
-    Ports (of the issuing cycle): ``load``, ``store``, ``sync`` (at most one), ``l2``, ``local``, ``mask``,
+    Ports (of the issuing cycle): ``load`` (GATHER too), ``store``, ``sync`` (at most one), ``l2``, ``local``, ``mask``,
+    ``read`` (what of L2), ``pick`` (of a load),
     ``clusters``, ``space``, ``list``, ``last`` (the descriptor's last), ``end`` (it ends the list), ``signal_mask``,
     ``signal_semaphore``; ``fetch``, ``fetch_addr``: read a line (not together with ``load``).
 
@@ -48,6 +51,7 @@ class DmpaPaths(wiring.Component):
         banks, line = platform.banks, platform.line_bits
         super().__init__({
             "load": In(1), "store": In(1), "sync": In(1), "l2": In(20), "local": In(14), "mask": In(banks),
+            "read": In(banks), "pick": In(pick_layout(platform)),
             "clusters": In(8), "space": In(2), "list": In(32), "last": In(1), "end": In(1),
             "signal_mask": In(8), "signal_semaphore": In(3), "fetch": In(1), "fetch_addr": In(20),
             "store_next": Out(1), "in_flight": Out(1), "list_done": Out(1), "store_list": Out(32), "sources": Out(3),
@@ -75,7 +79,7 @@ class DmpaPaths(wiring.Component):
         with m.Elif(self.fetch):
             m.d.sync += [self.l2_addr.eq(self.fetch_addr), self.l2_mask.eq(~0)]
         with m.Elif(self.load):
-            m.d.sync += [self.l2_addr.eq(self.l2), self.l2_mask.eq(self.mask)]
+            m.d.sync += [self.l2_addr.eq(self.l2), self.l2_mask.eq(self.read)]
         return m
 
     def _lowest(self) -> Signal:
@@ -106,17 +110,20 @@ class DmpaPaths(wiring.Component):
 
     def _loads(self, m: Module) -> None:
         """From issue to the clusters' write ports."""
-        stages = [Signal(_beat(self.platform.banks), name=f"load{k}") for k in (1, 2)]
+        stages = [Signal(_beat(self.platform.banks), name=f"load{k}") for k in range(1, LOAD_TO_CLUSTER)]
         m.d.sync += [
             stages[0].valid.eq(self.load), stages[0].clusters.eq(self.clusters), stages[0].space.eq(self.space),
-            stages[0].addr.eq(self.local), stages[0].mask.eq(self.mask), stages[1].eq(stages[0]),
+            stages[0].addr.eq(self.local), stages[0].mask.eq(self.mask),
+            *(stage.eq(before) for before, stage in pairwise(stages)),
         ]
-        read = stages[1]
+        read = stages[-1]
+        m.submodules.pick = pick = BytePick(self.platform)
+        m.d.comb += [pick.load.eq(self.load), pick.pick.eq(self.pick), pick.line.eq(self.l2_rdata)]
         m.d.sync += self.wr_valid.eq(Mux(read.valid, read.clusters, 0))
         with m.If(read.valid):
             m.d.sync += [
                 self.wr_space.eq(read.space), self.wr_addr.eq(read.addr), self.wr_mask.eq(read.mask),
-                self.wr_data.eq(self.l2_rdata),
+                self.wr_data.eq(pick.words),
             ]
 
     def _events(self, m: Module) -> None:
@@ -127,7 +134,7 @@ class DmpaPaths(wiring.Component):
             event.valid.eq(self.last), event.mask.eq(self.signal_mask),
             event.semaphore.eq(self.signal_semaphore), event.end.eq(self.end),
         ]
-        # A LOAD lands one cycle sooner; no STORE issued in the cycle before can be in its way.
+        # A LOAD lands as soon as a STORE or sooner; no STORE issued in the cycles between can be in its way.
         m.d.sync += [stage.eq(before) for before, stage in pairwise(stages)]
         m.d.sync += stages[0].valid.eq(0)
         with m.If(self.store):

@@ -73,6 +73,7 @@ class DmpaOp(am_enum.Enum, shape=4):
     LOAD = 1  # L2 -> clusters
     STORE = 2  # cluster L1 -> L2
     SYNC = 3  # wait and signal only
+    GATHER = 4  # L2 -> clusters, each word a piece of a row of bytes
 
 
 class Space(enum.IntEnum):
@@ -240,7 +241,8 @@ INSTRUCTION_BITS = 64
 class Descriptor(data.Struct):
     """One DMPA transfer: 256 bits, as many as fit in an L2 line. Addresses and steps are in words.
 
-    A transfer is n2 x n1 runs of n0 words (n1, n2: 0 acts as 1).
+    A transfer is n2 x n1 runs of n0 words (n1, n2: 0 acts as 1). The fields behind `local_step2` are those of GATHER;
+    its l2_step1 and l2_step2 are in bytes.
     """
 
     op: DmpaOp
@@ -259,7 +261,13 @@ class Descriptor(data.Struct):
     n2: 12
     l2_step2: signed(20)
     local_step2: signed(14)
-    pad: 77
+    offset: 5  # byte of word `l2` at which the first run's bytes begin
+    step: 6  # bytes from where a word's begin to where the next word's do
+    used: 6  # bytes of a word; the others are 0
+    left: 5  # the run begins so many bytes after its first word does
+    length: 21  # bytes of a run
+    fill: 8  # what a word holds outside the run
+    pad: 26
 
 
 DESCRIPTOR_BYTES = 32

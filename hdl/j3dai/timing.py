@@ -27,12 +27,12 @@ FETCH_TO_L1_READ = 1
 FETCH_CYCLES = {1: 1, 2: 2}
 """Read cycles of a window by `pstride`; any other takes one for each PE."""
 
-LOAD_TO_CLUSTER = 3
-"""A LOAD beat issued in cycle t is at the cluster's `wr` inputs in cycle t + 3 and uses its memories' write port in t
-+ 4."""
+LOAD_TO_CLUSTER = 4
+"""A LOAD beat issued in cycle t is at the cluster's `wr` inputs in cycle t + 4 and uses its memories' write port in t
++ 5. So does a GATHER's, here and below."""
 
 DRAIN_AHEAD = LOAD_TO_CLUSTER + 1
-"""A cluster's `drain_ahead` in cycle t says that a drain uses L1's write port in cycle t + 4."""
+"""A cluster's `drain_ahead` in cycle t says that a drain uses L1's write port in cycle t + 5."""
 
 STORE_TO_CLUSTER = 1
 """A STORE beat issued in cycle t is at the cluster's `rd` inputs in cycle t + 1, blocks a window fetch issued in t + 1
@@ -51,7 +51,7 @@ STORE_TO_LOAD = STORE_TO_L2
 """Least distance from a STORE beat to a LOAD beat or a SYNC: the LOAD reads L2 a cycle after the STORE wrote it."""
 
 LOAD_TO_SIGNAL = LOAD_TO_CLUSTER + 1
-"""The descriptor's last LOAD beat, or a SYNC, issued in cycle t increments semaphores (`signal_in`) in cycle t + 4."""
+"""The descriptor's last LOAD beat, or a SYNC, issued in cycle t increments semaphores (`signal_in`) in cycle t + 5."""
 
 STORE_TO_SIGNAL = STORE_TO_L2
 """A STORE's last beat issued in cycle t signals in cycle t + 5. LISTS_DONE is incremented in the same cycle."""

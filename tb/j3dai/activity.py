@@ -111,7 +111,7 @@ def _transfers(image: Image, platform: J3dai) -> dict[int, _Transfer]:
 
 def _touched(d: Mapping[str, int], buffers: Sequence[_Buffer], step: Mapping[str, Any]) -> _Buffer:
     """The buffer that a transfer begins in: tensors take turns at an address, so one that the step reads or writes."""
-    names = step.get("reads" if d["op"] == DmpaOp.LOAD.value else "writes", ())
+    names = step.get("writes" if d["op"] == DmpaOp.STORE.value else "reads", ())
     inside = [b for b in buffers if b.first <= d["l2"] < b.end]
 
     def rank(b: _Buffer) -> tuple[bool, bool, int]:
@@ -122,7 +122,7 @@ def _touched(d: Mapping[str, int], buffers: Sequence[_Buffer], step: Mapping[str
 
 
 def _transfer(step: int, d: Mapping[str, int], buffer: _Buffer, platform: J3dai) -> _Transfer:
-    if d["op"] not in (DmpaOp.LOAD.value, DmpaOp.STORE.value):
+    if d["op"] not in (DmpaOp.LOAD.value, DmpaOp.STORE.value, DmpaOp.GATHER.value):
         return _Transfer(step, "sync", "sync", "", 0)
     name, kind = buffer.name, buffer.kind
     words = d["n0"] * max(d["n1"], 1) * max(d["n2"], 1)
@@ -132,8 +132,11 @@ def _transfer(step: int, d: Mapping[str, int], buffer: _Buffer, platform: J3dai)
     if d["op"] == DmpaOp.STORE.value:
         text = f"store {size:,} bytes of {name or '?'} from {space} of cluster {clusters}"
         return _Transfer(step, "store", text, name, size)
-    many = "s" if "," in clusters else ""
-    text = f"load {size:,} bytes of {name or '?'} to {space} of cluster{many} {clusters}"
+    many, what = "s" if "," in clusters else "", f"load {size:,} bytes of {name or '?'}"
+    if d["op"] == DmpaOp.GATHER.value:
+        size = d["length"] * max(d["n1"], 1) * max(d["n2"], 1)
+        what = f"gather {size:,} bytes of {name or '?'} as {words:,} words"
+    text = f"{what} to {space} of cluster{many} {clusters}"
     return _Transfer(step, f"load {_MOVES.get(kind, kind)}", text, name, size)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from nncosim.hdl.j3dai.host import core_files, core_include_dirs
 from nncosim.hdl.j3dai.regs import Counter, EntryCounter, Transfer, TransferCounter
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
+from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backdoor import Backdoor, Stack
 from nncosim.tb.emitted import emitted
@@ -143,7 +144,7 @@ def build_soc(
     sources = {**sources, "j3dai_l1_taps.sv": taps}
     parameters = {
         "CLUSTERS": platform.clusters, "WORD_BITS": platform.word_bits, "BANKS": platform.banks,
-        "SENSOR_BEATS": sensor_beats(platform),
+        "LOAD_TO_CLUSTER": LOAD_TO_CLUSTER, "SENSOR_BEATS": sensor_beats(platform),
     }
     return build(
         sources, TOP, files=(*core_files(), _HERE / "monitors.sv", _HERE / "sensor.sv", _HERE / "j3dai_tb.sv"),

@@ -200,7 +200,7 @@ class Machine:
         where = self.host.where() if self.host else "absent"
         lines = [f"host: {where}; {status.frames_done} of {status.frames_requested} frames done, "
                  f"error {status.error:#x}; {status.lists_done} lists done"]
-        op = DmpaOp(status.dmpa_op).name if status.dmpa_op in (1, 2, 3) else f"op {status.dmpa_op}"
+        op = DmpaOp(status.dmpa_op).name if status.dmpa_op in {op.value for op in DmpaOp} else f"op {status.dmpa_op}"
         where = f"{op} descriptor at L2 word {status.dmpa_address} (list {status.dmpa_list})"
         if status.dmpa_trap:
             lines.append(f"dmpa: trap: {status.dmpa_reason.decode()}; {where}")

@@ -10,6 +10,7 @@ constexpr uint32_t LINE = PES * WORD;
 constexpr uint32_t PER_LINE = LINE / DESCRIPTOR;
 constexpr uint32_t DESCRIPTOR_WORDS = DESCRIPTOR / WORD;
 constexpr uint32_t L2_MASK = (1u << 20) - 1;
+constexpr uint32_t BYTE_MASK = WORD * (L2_MASK + 1) - 1;  // byte addresses of GATHER wrap where word addresses do
 
 struct DescriptorFields {
     int op = 0;
@@ -18,6 +19,7 @@ struct DescriptorFields {
     int wait_semaphore = 0, signal_semaphore = 0;
     uint32_t l2 = 0, space = 0, local = 0, n0 = 0, n1 = 1, n2 = 1;
     int32_t l2_step1 = 0, local_step1 = 0, l2_step2 = 0, local_step2 = 0;
+    uint32_t offset = 0, step = 0, used = 0, left = 0, length = 0, fill = 0;  // GATHER
 
     void decode(const uint64_t* w) {
         op = int(get(w, Descriptor_op)), end = get(w, Descriptor_end);
@@ -31,22 +33,33 @@ struct DescriptorFields {
         n1 = n1 ? n1 : 1, n2 = n2 ? n2 : 1;
         l2_step1 = int32_t(get(w, Descriptor_l2_step1)), local_step1 = int32_t(get(w, Descriptor_local_step1));
         l2_step2 = int32_t(get(w, Descriptor_l2_step2)), local_step2 = int32_t(get(w, Descriptor_local_step2));
+        offset = uint32_t(get(w, Descriptor_offset)), step = uint32_t(get(w, Descriptor_step));
+        used = uint32_t(get(w, Descriptor_used)), left = uint32_t(get(w, Descriptor_left));
+        length = uint32_t(get(w, Descriptor_length)), fill = uint32_t(get(w, Descriptor_fill));
     }
 
+    bool gathers() const { return op == DMPAOP_GATHER; }
+    bool loads() const { return op == DMPAOP_LOAD || gathers(); }
+
     bool bad(int cluster_count) const {
-        const bool load = op == DMPAOP_LOAD, store = op == DMPAOP_STORE;
+        const bool load = loads(), store = op == DMPAOP_STORE;
         if (!load && !store) return op != DMPAOP_SYNC;
+        if (gathers() && (offset >= WORD || !step || step > WORD || !used || used > WORD || left >= used || !length))
+            return true;
         return !n0 || !clusters || clusters >> cluster_count || (load ? space == 3 : space != SPACE_L1);
     }
 };
 
-// Walk of one descriptor over its runs, beat by beat.
+// Walk of one descriptor over its runs, beat by beat. GATHER: `l2`, `run_l2` and `plane_l2` are bytes, of the run's
+// first byte; `done` words of the run have been moved.
 struct BeatWalk {
+    uint32_t done = 0;
     uint32_t l2 = 0, local = 0, run_l2 = 0, run_local = 0, plane_l2 = 0, plane_local = 0;
     uint32_t rest0 = 0, rest1 = 0, rest2 = 0;
 
     void load(const DescriptorFields& d) {
-        l2 = run_l2 = plane_l2 = d.l2, local = run_local = plane_local = d.local;
+        done = 0;
+        l2 = run_l2 = plane_l2 = d.gathers() ? (d.l2 * WORD + d.offset) & BYTE_MASK : d.l2, local = run_local = plane_local = d.local;
         rest0 = d.n0, rest1 = d.n1 - 1, rest2 = d.n2 - 1;
     }
     uint32_t count(uint32_t beat) const { return rest0 < beat ? rest0 : beat; }
@@ -54,10 +67,12 @@ struct BeatWalk {
 
     void step(const DescriptorFields& d, uint32_t beat) {
         if (rest0 > beat) {
-            rest0 -= beat, l2 = (l2 + beat) & L2_MASK, local = (local + beat) & ADDRESS_MASK;
+            done += beat;
+            // A run of words does not go on at 0 behind the end of the largest L2.
+            rest0 -= beat, l2 = d.gathers() ? l2 : l2 + beat, local = (local + beat) & ADDRESS_MASK;
             return;
         }
-        rest0 = d.n0;
+        rest0 = d.n0, done = 0;
         if (rest1) {
             --rest1;
             run_l2 += uint32_t(d.l2_step1), run_local += uint32_t(d.local_step1);
@@ -65,7 +80,7 @@ struct BeatWalk {
             --rest2, rest1 = d.n1 - 1;
             run_l2 = plane_l2 += uint32_t(d.l2_step2), run_local = plane_local += uint32_t(d.local_step2);
         }
-        l2 = run_l2 &= L2_MASK, local = run_local &= ADDRESS_MASK;
+        l2 = run_l2 &= d.gathers() ? BYTE_MASK : L2_MASK, local = run_local &= ADDRESS_MASK;
     }
 };
 
@@ -157,7 +172,7 @@ struct Dmpa {
     // Of the descriptor that runs, or waits to.
     int kind() const {
         const int op = running ? current.op : next.op;
-        return op == DMPAOP_LOAD ? TRANSFER_LOAD : op == DMPAOP_STORE ? TRANSFER_STORE : TRANSFER_SYNC;
+        return op == DMPAOP_LOAD || op == DMPAOP_GATHER ? TRANSFER_LOAD : op == DMPAOP_STORE ? TRANSFER_STORE : TRANSFER_SYNC;
     }
 
     // What this cycle was counted as, and for which descriptor.
@@ -180,16 +195,17 @@ struct Dmpa {
         const bool store_next = stores[(cycle + 1 - STORE_TO_L2) & 7].valid;
         const bool fetch = wanted && !bad_line && !store_next;
 
-        const bool load = current.op == DMPAOP_LOAD, store = current.op == DMPAOP_STORE;
+        const bool load = current.loads(), store = current.op == DMPAOP_STORE;
         const bool apart = store ? !(last_load && cycle < last_load - 1 + LOAD_TO_STORE)
                                  : !(last_store && cycle < last_store - 1 + STORE_TO_LOAD);
         const bool ordered = running && !stop && apart;
-        const uint32_t count = walk.count(uint32_t(config->beat_words));
-        const bool beyond = ordered && (load || store) && walk.l2 + count > config->l2_words;
+        const uint32_t count = walk.count(beat_words());
+        const bool beyond = ordered && (load || store) && (current.gathers()
+            ? uint64_t(walk.l2) + current.length > uint64_t(config->l2_words) * WORD : walk.l2 + count > config->l2_words);
         const bool blocked = current.space == SPACE_L1 && current.clusters & drains;
         const bool port_wait = ordered && load && (fetch || blocked);
         const bool issue = ordered && !port_wait && !beyond;
-        const bool finished = issue && (!(load || store) || walk.last(uint32_t(config->beat_words)));
+        const bool finished = issue && (!(load || store) || walk.last(beat_words()));
         const bool turn = next_valid && (!running || finished) && !stop;
         const bool refuse = turn && next.bad(config->clusters);
         const uint8_t lacking = next_valid ? waiting() : 0;
@@ -232,6 +248,24 @@ struct Dmpa {
   private:
     bool popped = false;
 
+    // Of the descriptor that runs.
+    uint32_t beat_words() const {
+        const uint32_t beat = uint32_t(config->beat_words);
+        if (!current.gathers()) return beat;
+        const uint32_t within = (LINE - 2 * WORD + 1) / current.step + 1;  // so many words lie in a line, wherever it begins
+        return within < beat ? within : beat;
+    }
+
+    // A GATHER beat's words, byte by byte: position `at` of the run is byte `at` - left of what lies in L2.
+    void gather(uint8_t* words, uint32_t count) const {
+        for (uint32_t i = 0; i < count; ++i)
+            for (uint32_t j = 0; j < WORD; ++j) {
+                const int64_t at = int64_t(walk.done + i) * current.step + j - current.left;
+                const bool inside = at >= 0 && at < int64_t(current.length);
+                words[i * WORD + j] = j >= current.used ? 0 : inside ? l2[walk.l2 + at] : uint8_t(current.fill);
+            }
+    }
+
     void fail(const char* text) {
         if (!trap) reason = text;
         trap = true;
@@ -256,12 +290,15 @@ struct Dmpa {
             beat.local = walk.local, beat.count = count, beat.list = current_list;
             if (load) {
                 last_load = cycle + 1;
-                if (config->data || beat.space == SPACE_IMEM)
+                const bool wanted = config->data || beat.space == SPACE_IMEM;
+                if (wanted && current.gathers())
+                    gather(beat.data, count);
+                else if (wanted)
                     memcpy(beat.data, l2 + size_t(walk.l2) * WORD, size_t(count) * WORD);
             } else {
                 last_store = cycle + 1;
             }
-            walk.step(current, uint32_t(config->beat_words));
+            walk.step(current, beat_words());
         }
         if (!finished) return;
         const uint64_t at = cycle + (store ? STORE_TO_SIGNAL : LOAD_TO_SIGNAL);

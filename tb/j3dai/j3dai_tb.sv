@@ -4,6 +4,7 @@ module j3dai_tb #(
     parameter CLUSTERS = 6,
     parameter WORD_BITS = 128,
     parameter BANKS = 8,
+    parameter LOAD_TO_CLUSTER = 4,
     parameter SENSOR_BEATS = 1024
 ) (
     input                         clk,
@@ -91,7 +92,8 @@ module j3dai_tb #(
         .probe_lost(lost)
     );
 
-    j3dai_monitors #(.CLUSTERS(CLUSTERS), .WORD_BITS(WORD_BITS), .BANKS(BANKS)) monitors (
+    j3dai_monitors #(.CLUSTERS(CLUSTERS), .WORD_BITS(WORD_BITS), .BANKS(BANKS),
+                     .LOAD_TO_CLUSTER(LOAD_TO_CLUSTER)) monitors (
         .clk(clk), .rst(rst | rst_q), .enable(monitor_enable), .cycle(probe_cycle),
         .l2_we(l2_we), .l2_addr(l2_addr), .l2_mask(l2_mask), .l2_data(l2_data), .l2_sources({entry_write, l2_sources}),
         .entry_addr(entry_addr), .entry(probe_entry), .run(probe_run),

@@ -6,7 +6,8 @@
 module j3dai_monitors #(
     parameter CLUSTERS = 6,
     parameter WORD_BITS = 128,
-    parameter BANKS = 8
+    parameter BANKS = 8,
+    parameter LOAD_TO_CLUSTER = 4
 ) (
     input                             clk,
     input                             rst,
@@ -57,19 +58,16 @@ module j3dai_monitors #(
     reg [31:0] lists, frames;
     wire completes = list_done || frame || frames_done != frames;
     reg run_q;
-    reg [CLUSTERS-1:0] drain1, drain2, drain3;  // drain_ahead one to three cycles ago
+    reg [CLUSTERS*LOAD_TO_CLUSTER-1:0] drains;  // drain_ahead of so many cycles, the oldest in the highest bits
+    wire [CLUSTERS-1:0] drain = drains[CLUSTERS*LOAD_TO_CLUSTER-1 -: CLUSTERS];
 
     always @(posedge clk) begin
-        drain1 <= drain_ahead;
-        drain2 <= drain1;
-        drain3 <= drain2;
+        drains <= {drains[CLUSTERS*(LOAD_TO_CLUSTER-1)-1:0], drain_ahead};
         if (rst) begin
             lists <= 0;
             frames <= 0;
             run_q <= 0;
-            drain1 <= 0;
-            drain2 <= 0;
-            drain3 <= 0;
+            drains <= 0;
         end else if (enable) begin
             // L2 writes: cycle, list index, address and mask, data.
             for (integer at = 0; at < BANKS; at = at + PART)
@@ -99,9 +97,9 @@ module j3dai_monitors #(
             if ((l2_sources & (l2_sources - 4'd1)) != 0)
                 $error("checker error: cycle %0d: L2's port is used by %b (entry, STORE, fetch, LOAD)", cycle,
                        l2_sources);
-            if (wr_space == 0 && (wr_valid & drain3) != 0)
+            if (wr_space == 0 && (wr_valid & drain) != 0)
                 $error("checker error: cycle %0d: a LOAD beat meets a drain in L1 of clusters %b", cycle,
-                       wr_valid & drain3);
+                       wr_valid & drain);
             // A program that lets a semaphore run over has lost a word of its protocol, whatever comes of it.
             for (integer k = 0; k < CLUSTERS; k = k + 1) begin
                 if (lost[8 * k +: 8] != 0)
