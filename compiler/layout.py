@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
 
-__all__ = ["Layout", "LayoutError", "Windows", "from_bytes", "size_bytes", "to_bytes"]
+__all__ = ["Layout", "LayoutError", "from_bytes", "size_bytes", "to_bytes"]
 
 _AXES = {"C": 0, "H": 1, "W": 2, "c": 3}
 
@@ -20,42 +20,14 @@ class LayoutError(CompileError):
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Rows cut into windows that may overlap: a pixel lies in the memory once for each window that it is in.
-
-    count: windows in a row. columns: pixels of a window. step: columns from one window's start to the next one's.
-    first: column at which window 0 starts (negative: before the row). fill: the value of pixels outside the row.
-    """
-
-    count: int
-    columns: int
-    step: int
-    first: int = 0
-    fill: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.count, self.columns, self.step) < 1 or self.columns < self.step or self.first > 0:
-            raise LayoutError(f"windows leave out pixels: {self}")
-
-    def starts(self) -> np.ndarray:
-        """First column of each window."""
-        return self.first + self.step * np.arange(self.count)
-
-    def cover(self, width: int) -> bool:
-        """Whether each column of a row is in a window."""
-        return self.first + self.step * (self.count - 1) + self.columns >= width
-
-
-@dataclass(frozen=True)
 class Layout:
     """Order of the elements of a tensor, outermost axis first, and their packing.
 
     axes: a permutation of "CHWc": block of channels, row, column, channel in the block.
-        "CHWc" is block planar, "HWCc" has all channels of a pixel together.
+        "CHWc" is block planar, "HWCc" has all channels of a pixel together: with blocks of one channel it is what a
+        camera gives, pixel after pixel without filling.
     channel_block: channels in a block; the last block is filled up.
     bits: of one stored element (1, 2, 4, 8, 16, 32). Elements under 8 bits are packed, the first in the low bits.
-    windows: if given, the "channels" of a position W are the pixels of a window with their channels, pixel by pixel:
-        a position of the W axis is a window, and a channel block holds one.
     held: channels that a block holds; the rest of it is filling, in the last block and in all others. 0: all it can.
     planes: values of `planes` * `bits` bits are stored as so many tensors, one behind the other, the lowest bits first.
     """
@@ -63,7 +35,6 @@ class Layout:
     axes: str = "CHWc"
     channel_block: int = 1
     bits: int = 8
-    windows: Windows | None = None
     planes: int = 1
     held: int = 0
 
@@ -72,29 +43,31 @@ class Layout:
             raise LayoutError(f"axes must be a permutation of CHWc, not {self.axes!r}")
         if self.channel_block < 1 or self.bits not in (1, 2, 4, 8, 16, 32):
             raise LayoutError(f"no such layout: {self}")
-        if not 1 <= self.planes <= 64 // self.bits or (self.planes > 1 and self.windows is not None):
-            raise LayoutError(f"planes and windows do not go together, nor planes of over 64 bits: {self}")
-        if not 0 <= self.held <= self.channel_block or (self.held and (self.windows or self.planes > 1)):
-            raise LayoutError(f"a block cannot hold so many channels, or not with windows or planes: {self}")
+        if not 1 <= self.planes <= 64 // self.bits:
+            raise LayoutError(f"planes hold 64 bits at most: {self}")
+        if not 0 <= self.held <= self.channel_block or (self.held and self.planes > 1):
+            raise LayoutError(f"a block cannot hold so many channels, or not with planes: {self}")
 
     @property
     def per_block(self) -> int:
         """Channels of all blocks but the last."""
         return self.held or self.channel_block
 
+    @property
+    def name(self) -> str:
+        """For people: "interleaved" (what a camera gives), or "block planar" and the like."""
+        orders = {"CHWc": "planar", "HWCc": "interleaved"}
+        return ("block " if self.channel_block > 1 else "") + orders.get(self.axes, self.axes)
+
     def blocks(self, channels: int) -> int:
         return -(-channels // self.per_block)
 
     def stored(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """What a (C, H, W) tensor is stored as: itself, or (elements of a window, H, windows), or all planes."""
+        """What a (C, H, W) tensor is stored as: itself, or all planes."""
         c, h, w = shape
         if self.planes > 1:
             return self.planes * self.blocks(c) * self.channel_block, h, w
-        if self.windows is None:
-            return shape
-        if not self.windows.cover(w) or c * self.windows.columns > self.channel_block:
-            raise LayoutError(f"{self.windows} do not hold a row of {w} pixels of {c} channels")
-        return c * self.windows.columns, h, self.windows.count
+        return shape
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for `from_dict`."""
@@ -103,17 +76,16 @@ class Layout:
             out["planes"] = self.planes
         if self.held:
             out["held"] = self.held
-        return out if self.windows is None else {**out, "windows": asdict(self.windows)}
+        return out
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> Layout:
         """Raises TypeError for unknown keys, LayoutError for a layout that cannot be."""
-        windows = entry.get("windows")
-        return cls(**{**entry, "windows": None if windows is None else Windows(**windows)})
+        return cls(**entry)
 
 
 def size_bytes(shape: tuple[int, int, int], layout: Layout) -> int:
-    """Bytes that a (C, H, W) tensor takes, filling and copies included."""
+    """Bytes that a (C, H, W) tensor takes, filling included."""
     c, h, w = layout.stored(shape)
     return -(-layout.blocks(c) * layout.channel_block * h * w * layout.bits // 8)
 
@@ -130,8 +102,6 @@ def to_bytes(array: np.ndarray, layout: Layout, fill: int = 0) -> bytes:
     """
     if layout.planes > 1:
         return _planes_to_bytes(array, layout, fill)
-    if layout.windows is not None:
-        array = _windowed(array, layout)
     c, h, w = array.shape
     low, high = -(1 << (layout.bits - 1)), (1 << layout.bits) - 1
     if array.size and (int(array.min()) < low or int(array.max()) > high):
@@ -167,31 +137,8 @@ def _planes_from_bytes(data: bytes, shape: tuple[int, int, int], layout: Layout,
     return total
 
 
-def _windowed(array: np.ndarray, layout: Layout) -> np.ndarray:
-    """(C, H, W) as (column of a window and channel, H, window)."""
-    windows = layout.windows
-    assert windows is not None
-    stored, w = layout.stored(array.shape), array.shape[2]
-    columns = windows.starts()[None, :] + np.arange(windows.columns)[:, None]
-    inside = (columns >= 0) & (columns < w)
-    picked = np.where(inside, array[:, :, np.where(inside, columns, 0)], windows.fill)
-    return picked.transpose(2, 0, 1, 3).reshape(stored)
-
-
-def _unwindowed(array: np.ndarray, shape: tuple[int, int, int], windows: Windows) -> np.ndarray:
-    """The (C, H, W) that was cut into windows; of a pixel's copies the one in the last window."""
-    c, h, w = shape
-    cut = array.reshape(windows.columns, c, h, windows.count)
-    out = np.zeros(shape, dtype=array.dtype)
-    for window, start in enumerate(windows.starts()):
-        low, high = max(start, 0), min(start + windows.columns, w)
-        if low < high:
-            out[:, :, low:high] = cut[low - start : high - start, :, :, window].transpose(1, 2, 0)
-    return out
-
-
 def from_bytes(data: bytes, shape: tuple[int, int, int], layout: Layout, signed: bool) -> np.ndarray:
-    """The int64 array (C, H, W) stored in `data`; channels past the last and all copies of a pixel but one are dropped.
+    """The int64 array (C, H, W) stored in `data`; channels past the last are dropped.
 
     Raises:
         LayoutError: `data` is too short.
@@ -214,5 +161,4 @@ def from_bytes(data: bytes, shape: tuple[int, int, int], layout: Layout, signed:
     order = _order(layout)
     count = int(np.prod(sizes))
     split = flat[:count].reshape([sizes[axis] for axis in order]).transpose(np.argsort(order))
-    stored = split[..., : layout.per_block].transpose(0, 3, 1, 2).reshape(-1, h, w)[:c]
-    return stored.copy() if layout.windows is None else _unwindowed(stored, shape, layout.windows)
+    return split[..., : layout.per_block].transpose(0, 3, 1, 2).reshape(-1, h, w)[:c].copy()

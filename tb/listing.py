@@ -114,7 +114,7 @@ def buffer_table(compiled: Compiled) -> list[dict[str, Any]]:
 
 
 def memory_map(compiled: Compiled) -> str:
-    """How full each memory is, then every buffer with its address; indented: it lies inside another."""
+    """How full each memory is, then every buffer with its address (and layout); indented: inside another."""
     lines = ["memory               bytes      peak   used by"]
     for use in compiled.memory:
         kinds = ", ".join(f"{kind} {size}" for kind, size in sorted(use.by_kind.items()))
@@ -128,5 +128,7 @@ def memory_map(compiled: Compiled) -> str:
     lines += ["", f"memory           address        bytes{head}  kind        buffer"]
     for (memory, address, b), counted in zip(placed, words, strict=True):
         inside, shown = "  " if b.parent else "", "".join(f"{at:9}{count:9}" for at, count in counted)
-        lines.append(f"{memory:16} {address:#010x} {b.size:9}{shown}  {b.kind:11} {inside}{b.name}")
+        layout = compiled.lowered.layouts.get(b.name)
+        how = f", {layout.name}" if layout is not None and b.kind == "tensor" else ""
+        lines.append(f"{memory:16} {address:#010x} {b.size:9}{shown}  {b.kind:11} {inside}{b.name}{how}")
     return "\n".join(lines) + "\n"

@@ -31,7 +31,7 @@ def play(spoil=lambda codes: None):
     codes = {r.cluster: cluster_code(plan, r) for r in plan.regions}
     spoil(codes)
     first = program_transfers([("p", 10, 0, 0b111111)])
-    return plan, order_transfers(first, queues(plan, "w"), codes, 8)[0]
+    return plan, order_transfers(first, queues(plan, "w"), codes, PLATFORM)[0]
 
 
 def test_every_word_of_the_output_is_stored_once():

@@ -81,7 +81,7 @@ def test_tiles_reach_as_far_as_the_next_member_reads(group):
 def test_every_word_of_the_output_is_stored_once_and_nothing_else(group):
     plan = make_fused_plan(group, PLATFORM, (3, 2), (3, 1), (2, 2), None)
     first = program_transfers([("program", 10, 0, 0b111111)])
-    order, _ = order_transfers(first, fused_queues(plan, "p"), fused_codes(plan), PLATFORM.beat_words)
+    order, _ = order_transfers(first, fused_queues(plan, "p"), fused_codes(plan), PLATFORM)
     words = np.zeros(group.last.out_blocks * 20 * 28, dtype=int)
     for t in order:
         for p in t.pieces:

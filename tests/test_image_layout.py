@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from nncosim.compiler.layout import Layout, LayoutError, Windows, from_bytes, size_bytes, to_bytes
+from nncosim.compiler.layout import Layout, LayoutError, from_bytes, size_bytes, to_bytes
 
 LAYOUTS = [
     Layout("CHWc", 16, 8), Layout("HWCc", 1, 8), Layout("CHWc", 1, 8), Layout("HWCc", 8, 4), Layout("CHWc", 4, 2),
@@ -52,25 +52,15 @@ def test_block_planar_is_what_the_accelerator_reads():
         assert data[(((c // 16) * 2 + y) * 3 + x) * 16 + c % 16] == array[c, y, x]
 
 
-WINDOWED = [
-    ((3, 4, 17), Windows(5, 5, 4, -1, 7)), ((3, 2, 17), Windows(9, 4, 2, -1, 9)), ((5, 1, 9), Windows(5, 3, 2)),
-    ((1, 3, 4), Windows(1, 16, 16)), ((2, 2, 3), Windows(4, 8, 1, -2, 3)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("shape", "windows"), WINDOWED, ids=str)
-def test_windows(shape, windows):
-    """Byte C * j + c of word (y, u) is channel c of pixel (y, first + step * u + j), or the fill."""
-    layout = Layout("CHWc", 16, 8, windows)
-    array = np.random.default_rng(5).integers(0, 256, shape)
+def test_interleaved_is_what_a_camera_gives():
+    """Row after row, pixel after pixel, channel after channel, and nothing else."""
+    array = np.arange(3 * 2 * 5).reshape(3, 2, 5)
+    layout = Layout("HWCc", 1, 8)
+    assert layout.name == "interleaved" and Layout("CHWc", 16).name == "block planar"
     data = to_bytes(array, layout)
-    assert len(data) == size_bytes(shape, layout) == shape[1] * windows.count * 16
-    for y, u, j, c in itertools.product(*map(range, (shape[1], windows.count, windows.columns, shape[0]))):
-        x = windows.first + windows.step * u + j
-        expected = array[c, y, x] if 0 <= x < shape[2] else windows.fill
-        assert data[(y * windows.count + u) * 16 + j * shape[0] + c] == expected
-    assert np.array_equal(from_bytes(data, shape, layout, signed=False), array)
-    assert Layout.from_dict(layout.as_dict()) == layout
+    assert len(data) == size_bytes((3, 2, 5), layout) == 30
+    for c, y, x in itertools.product(range(3), range(2), range(5)):
+        assert data[(y * 5 + x) * 3 + c] == array[c, y, x]
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -86,15 +76,6 @@ def test_planes(signed):
     assert Layout.from_dict(layout.as_dict()) == layout
     with pytest.raises(LayoutError, match="do not fit 24 bits"):
         to_bytes(array + (1 << 24), layout)
-
-
-def test_windows_that_lose_pixels_are_refused():
-    with pytest.raises(LayoutError, match="leave out pixels"):
-        Windows(4, 2, 3)
-    with pytest.raises(LayoutError, match="do not hold a row of 9 pixels"):
-        size_bytes((3, 1, 9), Layout("CHWc", 16, 8, Windows(4, 2, 2)))
-    with pytest.raises(LayoutError, match="do not hold a row of 8 pixels of 9 channels"):
-        size_bytes((9, 1, 8), Layout("CHWc", 16, 8, Windows(4, 2, 2)))
 
 
 def test_values_out_of_range_are_refused():

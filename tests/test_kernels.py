@@ -10,14 +10,12 @@ from nncosim.compiler.arithmetic import round_shift
 from nncosim.compiler.backends import backend_for
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.ir import Concat
-from nncosim.compiler.layout import to_bytes
 from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import MacOp, RequantRecord
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.nest import records
-from nncosim.kernels.j3dai.packed import packed_layout
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import CASES, case, random_inputs
 
@@ -37,12 +35,17 @@ def walk(nest, maps, held=16):
     return out
 
 
-def pack(array, layout):
-    """What of an input a nest sees: its words' bytes as channels."""
-    if layout is None:
+def gathered(array, gather, in_map):
+    """What of an input a nest sees: its words' bytes as channels, from rows of pixels with all their channels."""
+    if gather is None:
         return array
-    words = np.frombuffer(to_bytes(array, layout), np.int8 if array.min() < 0 else np.uint8).astype(np.int64)
-    return words.reshape(array.shape[1], -1, 16).transpose(2, 0, 1)
+    rows = array.transpose(1, 2, 0).reshape(-1, gather.row or in_map[1] * gather.step)
+    fill = gather.fill - 256 if array.min() < 0 and gather.fill > 127 else gather.fill
+    words = np.full((16, *in_map), 77)
+    for y, u, j in itertools.product(range(in_map[0]), range(in_map[1]), range(gather.used)):
+        at = gather.first + u * gather.step + j
+        words[j, y, u] = rows[y, at] if 0 <= at < rows.shape[1] else fill
+    return words
 
 
 def pad_channels(array, held):
@@ -95,9 +98,9 @@ def test_nest_is_the_reference(c):
     assert fitting and not reasons
     for kernel in fitting:
         nest = kernel.code(op, network, PLATFORM)
-        layouts = [packed_layout(name, network, PLATFORM) for name in op.inputs]
         held = held_channels(op.inputs[0], network, PLATFORM)
-        got = walk(nest, [pack(value, layout) for value, layout in zip(inputs, layouts, strict=True)], held)
+        seen = [gathered(v, s.gather, nest.in_map) for v, s in zip(inputs, nest.sources, strict=True)]
+        got = walk(nest, seen, held)
         expected = kernel.reference(op, network, inputs)
         channels = np.arange(expected.shape[0])
         result = requantize(nest, got)[byte_of(channels, held_channels(op.output, network, PLATFORM))]

@@ -10,7 +10,7 @@ from nncosim.compiler.j3dai.fused_plan import FusedPlan, FusedRegion, walked
 from nncosim.compiler.j3dai.plan import Tile
 from nncosim.compiler.j3dai.program import ClusterCode, TileEmitter
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
-from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces, rectangle, stores
+from nncosim.compiler.j3dai.transfers import Piece, Transfer, input_pieces, output_pieces, stores
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 
 __all__ = ["fused_codes", "fused_queues"]
@@ -104,11 +104,11 @@ def fused_codes(plan: FusedPlan) -> dict[int, ClusterCode]:
 def _inputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
     group = plan.group
     for step, tiles in enumerate(region.steps):
-        pieces = []
+        pieces: list[Piece] = []
         for e in group.externals:
             tile, at = tiles[e.member], plan.source_at(e.member, e.source, step)
-            size = group.members[e.member].in_map
-            pieces.append(rectangle(e.tensor, size, 0, e.blocks, (tile.iy0, tile.iy1), (tile.ix0, tile.ix1), at))
+            nest, y, x = group.members[e.member], (tile.iy0, tile.iy1), (tile.ix0, tile.ix1)
+            pieces += input_pieces(nest.sources[e.source], nest.in_map, 0, e.blocks, y, x, at)
         wait = ToDmpa.INPUT_FREE if plan.inputs.used_before(step) else None
         yield Transfer(DmpaOp.LOAD, 1 << region.cluster, tuple(pieces), wait, ToCluster.INPUT_READY, step - 1)
 

@@ -23,8 +23,12 @@ __all__ = ["piece_words", "tensor_lives"]
 _Ints = npt.NDArray[np.int64]
 
 
-def piece_words(piece: Piece) -> _Ints:
-    """Words of its buffer that a piece moves, in the order in which the DMPA does."""
+def piece_words(piece: Piece, word_bytes: int) -> _Ints:
+    """Words of its buffer that a piece moves, in the order in which the DMPA does; of a GATHER those with its bytes."""
+    if piece.gather is not None:
+        starts = piece.offset + np.arange(piece.n2)[:, None] * piece.l2_step2 + np.arange(piece.n1) * piece.l2_step1
+        low, high = starts.ravel() // word_bytes, (starts.ravel() + piece.gather.length - 1) // word_bytes
+        return np.concatenate([np.arange(a, b + 1) for a, b in zip(low, high, strict=True)])
     runs = piece.offset + np.arange(piece.n2)[:, None] * piece.l2_step2 + np.arange(piece.n1) * piece.l2_step1
     return (runs[:, :, None] + np.arange(piece.n0)).reshape(-1)
 
@@ -70,13 +74,14 @@ def tensor_lives(
     steps, position = [], 0
     for name, transfers in lists:
         steps.append((position, name))
-        position = _use(transfers, position, starts, words)
+        position = _use(transfers, position, starts, words, word_bytes)
     of = {name: Life.of_units(each.born, each.dies) for name, each in words.items()}
     return Lives("l2", word_bytes, of, tuple(steps))
 
 
 def _use(
-    transfers: Iterable[Transfer], position: int, starts: Mapping[str, tuple[str, int]], words: Mapping[str, _Words]
+    transfers: Iterable[Transfer], position: int, starts: Mapping[str, tuple[str, int]], words: Mapping[str, _Words],
+    word_bytes: int,
 ) -> int:
     """Plays a list from a position on, and returns the one behind it. starts: where each buffer lies in which of
     `words`, and of others."""
@@ -87,7 +92,7 @@ def _use(
             root, start = starts[piece.buffer]
             if root not in words:
                 continue
-            at = piece_words(piece) + start
+            at = piece_words(piece, word_bytes) + start
             words[root].use(at, position, store)
             if store:
                 written.append((root, at))

@@ -119,7 +119,7 @@ def prefetch(codes: Sequence[LayerCode], platform: J3dai) -> list[Ahead]:
         lists.append(this)
         for transfer in _at(code.transfers, ranges[Space.IMEM].start):
             keys = [(transfer.signal, cluster) for cluster in transfer.members]
-            cost = transfer.cycles(platform.beat_words)
+            cost = transfer.cycles(platform)
             first = max(number - _LAYERS, *(latest.get(key, 0) for key in keys), 0)
             at = _choose(lists, first, transfer, cost, size) if transfer.early else number
             latest.update(dict.fromkeys(keys, at))

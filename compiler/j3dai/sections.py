@@ -26,10 +26,12 @@ __all__ = ["schedule_section", "tiles_section"]
 
 
 def tiles_section(network: Network, platform: J3dai, lowered: Lowered, placement: Placement) -> dict[str, Any]:
-    """The tile table. Beside it "runs": how many programs each cluster runs in an inference."""
+    """The tile table. Beside it "runs": how many programs each cluster runs in an inference; "word_bytes": of a word of
+    L2."""
     layers: Sequence[Layer] = lowered.private
     runs = [sum(layer.clusters >> c & 1 for layer in layers) for c in range(platform.clusters)]
-    return tile_table(_places(network, platform, lowered, placement, layers)) | {"runs": runs}
+    table = tile_table(_places(network, platform, lowered, placement, layers))
+    return table | {"runs": runs, "word_bytes": platform.word_bytes}
 
 
 def _places(

@@ -19,7 +19,7 @@ from nncosim.compiler.j3dai.plan import MOST_WIDTH, Chunk, Grid, OfOneNest, Tile
 from nncosim.compiler.j3dai.program import ClusterCode
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.j3dai.slots import Slots
-from nncosim.compiler.j3dai.transfers import Piece, Transfer, output_pieces, stores
+from nncosim.compiler.j3dai.transfers import Piece, Transfer, input_pieces, output_pieces, stores
 from nncosim.hdl.j3dai.isa import Agu, DmpaOp, Drain, MacOp, Space
 from nncosim.kernels.j3dai.common import fetch_cycles
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
@@ -321,11 +321,10 @@ def _input_pieces(plan: StreamPlan, tile: Tile, block: int, part: Chunk, slot: i
     rows, columns = max(min(y + height, map_height) - y0, 1), max(min(x + width, map_width) - x0, 1)
     at = slot + (y0 - y) * width + (x0 - x) if 0 <= y0 - y < height and 0 <= x0 - x < width else slot
     for source, low, count in source_blocks(nest, _first(nest, block) + part.c0, part.blocks):
-        offset = (low * map_height + y0) * map_width + x0
-        yield Piece(
-            nest.sources[source].tensor, offset, Space.L1, at, columns, rows, map_width, width, count,
-            map_height * map_width, height * width,
-        )  # fmt: skip
+        yield from input_pieces(
+            nest.sources[source], nest.in_map, low, count, (y0, y0 + rows), (x0, x0 + columns), at, width,
+            height * width,
+        )
         at += count * height * width
 
 

@@ -12,7 +12,7 @@ from nncosim.compiler.layout import Layout, size_bytes
 from nncosim.compiler.placement import Buffer
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.conv import planes_of
-from nncosim.kernels.j3dai.packed import packed_layout
+from nncosim.kernels.j3dai.packed import input_layout, is_interleaved
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["concat_views", "is_view", "tensor_buffers", "tensor_layouts", "written_parts"]
@@ -21,14 +21,16 @@ __all__ = ["concat_views", "is_view", "tensor_buffers", "tensor_layouts", "writt
 def concat_views(network: Network, platform: J3dai) -> dict[str, str]:
     """Tensors that can simply lie inside the output of the Concat that reads them: {tensor: that output}."""
     views: dict[str, str] = {}
+    word = platform.word_bytes
     for op in network.ops:
         if not isinstance(op, Concat):
             continue
         tensors = network.op_inputs(op)
-        whole = all(t.shape[0] % platform.word_bytes == 0 for t in tensors[:-1])
+        whole = all(t.shape[0] % word == 0 for t in tensors[:-1])
+        planar = all(t.shape[0] >= word or not is_interleaved(t.name, network, platform) for t in tensors)
         free = len(set(op.inputs)) == len(op.inputs) and not any(name in views for name in op.inputs)
         same = len({t.type.signed for t in (*tensors, network.tensors[op.output])}) == 1
-        if whole and free and same:
+        if whole and planar and free and same:
             views.update(dict.fromkeys(op.inputs, op.output))
     return views
 
@@ -45,12 +47,13 @@ def written_parts(name: str, views: Mapping[str, str]) -> list[str]:
 
 
 def tensor_layouts(network: Network, platform: J3dai) -> dict[str, Layout]:
-    """Block planar with evenly filled blocks, but for graph inputs that are packed; whole accumulators byte by byte."""
+    """Block planar with evenly filled blocks, but for graph inputs as a camera gives them; whole accumulators byte by
+    byte."""
     plain, layouts = Layout("CHWc", platform.word_bytes, 8), {}
     for name in network.tensors:
         held = held_channels(name, network, platform)
         even = plain if held == platform.word_bytes else replace(plain, held=held)
-        layouts[name] = packed_layout(name, network, platform) or even
+        layouts[name] = input_layout(name, network, platform) or even
     whole = {name: planes_of(network.tensors[name].type) for name in raw_outputs(network)}
     return layouts | {name: replace(plain, planes=planes) for name, planes in whole.items()}
 
@@ -60,6 +63,7 @@ def tensor_buffers(
 ) -> list[Buffer]:
     """One a tensor, in the network's order. views: of `concat_views`."""
     offsets: dict[str, int] = {}
+    word = platform.word_bytes
     for op in network.ops:
         if isinstance(op, Concat) and is_view(op, views):
             at = 0
@@ -68,7 +72,7 @@ def tensor_buffers(
                 at += size_bytes(tensor.shape, layouts[tensor.name])
     return [
         Buffer(
-            t.name, "l2", size_bytes(t.shape, layouts[t.name]), "tensor",
+            t.name, "l2", -(-size_bytes(t.shape, layouts[t.name]) // word) * word, "tensor",
             platform.line_bytes if t.name not in views else platform.word_bytes,
             from_start=t.name in network.inputs, to_end=t.name in network.outputs,
             parent=views.get(t.name), offset=offsets.get(t.name, 0),

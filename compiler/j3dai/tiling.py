@@ -236,7 +236,7 @@ def realize(plan: AnyPlan) -> LayerCode:
         [(program_buffer(plan, i), program_words(p), 0, mask) for i, (p, mask) in enumerate(listed)]
     )
     first += tables
-    order, cycles = order_transfers(first, waiting, codes, plan.platform.beat_words)
+    order, cycles = order_transfers(first, waiting, codes, plan.platform)
     return LayerCode(plan, listed, tuple(order), cycles)
 
 

@@ -40,7 +40,8 @@ def traffic_table(
         meant[name] = index[root.name], offset // word_bytes
     out = []
     for transfers in lists:
-        pairs = [(meant[p.buffer], p.offset) for t in transfers for p in t.pieces]
+        pieces = [p for t in transfers for p in t.pieces]
+        pairs = [(meant[p.buffer], p.offset if p.gather is None else p.offset // word_bytes) for p in pieces]
         out.append({"buffer": [b for (b, _), _ in pairs], "word": [start + offset for (_, start), offset in pairs]})
     tensors = {name: list(meant[name]) for name, b in known.items() if name in meant and b.kind == "tensor"}
     return {"buffers": rows, "tensors": tensors, "lists": out}

@@ -20,11 +20,12 @@ from nncosim.compiler.j3dai.program import ClusterCode, weight_loads
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.j3dai.slots import Slots
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
-from nncosim.kernels.j3dai.nest import Nest
+from nncosim.kernels.j3dai.nest import Gather, Nest, Source
+from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "Piece", "Transfer", "TransferError", "order_transfers", "output_pieces", "program_transfers", "queues",
-    "rectangle", "stores", "table_transfers",
+    "GatherRun", "Piece", "Transfer", "TransferError", "input_pieces", "order_transfers", "output_pieces",
+    "program_transfers", "queues", "rectangle", "stores", "table_transfers",
 ]  # fmt: skip
 
 _DESCRIPTOR_CYCLES = 2  # between two descriptors
@@ -38,8 +39,22 @@ class TransferError(CompileError):
 
 
 @dataclass(frozen=True)
+class GatherRun:
+    """A GATHER's fields of the same names: how the words of a run are made from its bytes."""
+
+    step: int
+    used: int
+    left: int
+    length: int
+    fill: int
+
+
+@dataclass(frozen=True)
 class Piece:
-    """One descriptor without its L2 address: `offset` words into buffer `buffer`; local word address and space."""
+    """One descriptor without its L2 address: `offset` words into buffer `buffer`; local word address and space.
+
+    gather: of a GATHER; `offset`, `l2_step1` and `l2_step2` are in bytes then.
+    """
 
     buffer: str
     offset: int
@@ -52,6 +67,11 @@ class Piece:
     n2: int = 1
     l2_step2: int = 0
     local_step2: int = 0
+    gather: GatherRun | None = None
+
+    def beats(self, platform: J3dai) -> int:
+        words = platform.beat_words if self.gather is None else platform.gather_words(self.gather.step)
+        return self.n2 * self.n1 * -(-self.n0 // words)
 
 
 @dataclass(frozen=True)
@@ -68,11 +88,11 @@ class Transfer:
     signal: ToCluster | None
     urgency: float
 
-    def beats(self, words: int) -> int:
-        return sum(p.n2 * p.n1 * -(-p.n0 // words) for p in self.pieces)
+    def beats(self, platform: J3dai) -> int:
+        return sum(p.beats(platform) for p in self.pieces)
 
-    def cycles(self, words: int) -> int:
-        return self.beats(words) + _DESCRIPTOR_CYCLES * len(self.pieces)
+    def cycles(self, platform: J3dai) -> int:
+        return self.beats(platform) + _DESCRIPTOR_CYCLES * len(self.pieces)
 
     @property
     def early(self) -> bool:
@@ -96,12 +116,49 @@ def rectangle(
     return Piece(buffer, offset, Space.L1, local, columns, rows, width, columns, count, height * width, rows * columns)
 
 
+def input_pieces(
+    source: Source, map_size: tuple[int, int], block: int, count: int, y: tuple[int, int], x: tuple[int, int],
+    local: int, row_words: int | None = None, block_words: int = 0,
+) -> tuple[Piece, ...]:
+    """Rows y and columns x of `count` blocks of what a nest reads, at `local` in L1: packed, or a row every `row_words`
+    and a block every `block_words` words."""
+    if source.gather is not None:
+        return (_gathered(source.tensor, source.gather, map_size, y, x, local, row_words or x[1] - x[0]),)
+    if row_words is None:
+        return (rectangle(source.tensor, map_size, block, count, y, x, local),)
+    height, width = map_size
+    return (
+        Piece(
+            source.tensor, (block * height + y[0]) * width + x[0], Space.L1, local, x[1] - x[0], y[1] - y[0], width,
+            row_words, count, height * width, block_words,
+        ),
+    )  # fmt: skip
+
+
+def _gathered(
+    tensor: str, gather: Gather, map_size: tuple[int, int], y: tuple[int, int], x: tuple[int, int], local: int,
+    row_words: int,
+) -> Piece:
+    """Rows y and columns x of a map whose words are gathered from rows of bytes."""
+    row, columns, rows = gather.row or map_size[1] * gather.step, x[1] - x[0], y[1] - y[0]
+    start = gather.first + x[0] * gather.step
+    first = max(start, 0)
+    length = min(start + (columns - 1) * gather.step + gather.used, row) - first
+    if start == 0 and gather.used == gather.step and columns == row_words and length == row:
+        columns, rows, length = rows * columns, 1, rows * row  # whole rows of whole pixels are one run
+    run = GatherRun(gather.step, gather.used, first - start, length, gather.fill)
+    return Piece(
+        tensor, y[0] * row + first, Space.L1, local, columns, rows, row if rows > 1 else 0,
+        row_words if rows > 1 else 0, gather=run,
+    )  # fmt: skip
+
+
 def _input_pieces(plan: Plan, step: Step, slot: int) -> tuple[Piece, ...]:
     tile, nest = step.tile, plan.nest
     out, at = [], slot
     for source, block, count in step.loads:
-        name = nest.sources[source].tensor
-        out.append(rectangle(name, nest.in_map, block, count, (tile.iy0, tile.iy1), (tile.ix0, tile.ix1), at))
+        y, x = (tile.iy0, tile.iy1), (tile.ix0, tile.ix1)
+        out += input_pieces(nest.sources[source], nest.in_map, block, count, y, x, at)
         at += count * tile.height * tile.width
     return tuple(out)
 
@@ -267,9 +324,9 @@ class _Cluster:
 
 
 class _Player:
-    def __init__(self, codes: dict[int, ClusterCode], beat_words: int):
+    def __init__(self, codes: dict[int, ClusterCode], platform: J3dai):
         self.clusters = {c: _Cluster([("wait", ToCluster.START), *code.events]) for c, code in codes.items()}
-        self.time, self.words = 0, beat_words
+        self.time, self.platform = 0, platform
         self.last: DmpaOp | None = None
 
     def ready(self, transfer: Transfer) -> float:
@@ -283,7 +340,7 @@ class _Player:
         if transfer.wait is not None:
             for c in transfer.members:
                 self.clusters[c].given[transfer.wait].popleft()
-        self.time += transfer.cycles(self.words) + (_TURN_CYCLES if self.last not in (None, transfer.op) else 0)
+        self.time += transfer.cycles(self.platform) + (_TURN_CYCLES if self.last not in (None, transfer.op) else 0)
         self.last = transfer.op
         if transfer.signal is not None:
             for c in transfer.members:
@@ -305,14 +362,14 @@ class _Player:
 
 
 def order_transfers(
-    first: list[Transfer], waiting: list[deque[Transfer]], codes: dict[int, ClusterCode], beat_words: int
+    first: list[Transfer], waiting: list[deque[Transfer]], codes: dict[int, ClusterCode], platform: J3dai
 ) -> tuple[list[Transfer], int]:
     """All transfers in the order of execution, and the estimated cycles of the layer.
 
     Raises:
         TransferError: it would hang, or leave a semaphore above 0.
     """
-    player = _Player(codes, beat_words)
+    player = _Player(codes, platform)
     out = list(first)
     for transfer in first:
         player.take(transfer)

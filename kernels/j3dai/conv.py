@@ -13,8 +13,8 @@ from nncosim.compiler.ir import Conv, Network, Op, TensorType
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, records, requant_of
-from nncosim.kernels.j3dai.packed import packed_input
+from nncosim.kernels.j3dai.nest import Nest, blocks_of, records, requant_of
+from nncosim.kernels.j3dai.packed import packed_input, source_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
@@ -74,7 +74,7 @@ class DenseConv(NestKernel):
         reads = _reads(op, source.shape[0], held)
         passes = _passes(op, network, platform)
         nest = Nest(
-            op.name, (Source(source.name, blocks_of(source.shape[0], platform)),), op.output, in_map, out_map,
+            op.name, (source_of(source.name, network, platform),), op.output, in_map, out_map,
             len(reads), MacOp.MAC, False, (source.type.signed,), passes[0],
             kernel=(op.weights.shape[2], op.weights.shape[3]), stride=op.stride, dilation=op.dilation, pads=op.pads[:2],
             pad_value=op.pad_value, lanes=min(source.shape[0], held[0]), reads=reads,
@@ -103,15 +103,16 @@ def _passes(op: Conv, network: Network, platform: J3dai) -> list[tuple[bytes, ..
 
 
 def _packed(nest: Nest, op: Conv, network: Network, platform: J3dai) -> Nest:
-    """The nest that reads a packed graph input, where that is what the input is: weights stay as they are."""
-    found = packed_input(op.inputs[0], network, platform)
+    """The nest that reads a graph input packed, where that can be: weights stay as they are."""
+    found = packed_input(op, network, platform)
     if found is None:
         return nest
-    each, windows = found
+    (source,), each = nest.sources, found.results
     (channels, height, _), (_, rows, columns) = (network.tensors[n].shape for n in (op.inputs[0], op.output))
     kernel, stride = op.weights.shape[2:], op.stride
     return replace(
-        nest, in_map=(height, windows.count), out_map=(rows, -(-columns // each)), kernel=(kernel[0], 1),
+        nest, sources=(replace(source, gather=found.gather),), in_map=(height, found.words),
+        out_map=(rows, -(-columns // each)), kernel=(kernel[0], 1),
         stride=(stride[0], 1), dilation=(op.dilation[0], 1), pads=(op.pads[0], 0), lanes=kernel[1] * channels,
         interleave=each, lane_step=stride[1] * channels, columns=columns,
     )  # fmt: skip
@@ -176,7 +177,7 @@ class DepthwiseConv(NestKernel):
         split = np.zeros((count, kh, kw, platform.word_bytes), dtype=np.int8)
         split[..., :held] = full.reshape(count, held, kh, kw).transpose(0, 2, 3, 1)
         return Nest(
-            op.name, (Source(source.name, count),), op.output, in_map, out_map, count, MacOp.MAC, True,
+            op.name, (source_of(source.name, network, platform),), op.output, in_map, out_map, count, MacOp.MAC, True,
             (source.type.signed,), records(requant_of(op), platform, held), kernel=(kh, kw), stride=op.stride,
             dilation=op.dilation, platform=platform, pads=op.pads[:2], pad_value=op.pad_value,
             weights=tuple(block.tobytes() for block in split),

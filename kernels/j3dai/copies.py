@@ -9,7 +9,8 @@ from nncosim.compiler.ir import Concat, Network, Op, Resize
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, identity, records
+from nncosim.kernels.j3dai.nest import Nest, blocks_of, identity, records
+from nncosim.kernels.j3dai.packed import source_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
@@ -32,7 +33,7 @@ class ConcatKernel(NestKernel):
         assert isinstance(platform, J3dai)
         size = platform.word_bytes
         tensors, out = network.op_inputs(op), network.tensors[op.output]
-        sources = tuple(Source(t.name, blocks_of(t.shape[0], platform)) for t in tensors)
+        sources = tuple(source_of(t.name, network, platform) for t in tensors)
         origin = []  # virtual input channel of each output channel
         first = 0
         for tensor, source in zip(tensors, sources, strict=True):
@@ -79,7 +80,7 @@ class ResizeKernel(NestKernel):
         (source,) = network.op_inputs(op)
         held = held_channels(op.output, network, platform)
         return Nest(
-            op.name, (Source(source.name, blocks_of(source.shape[0], platform)),), op.output, source.shape[1:],
+            op.name, (source_of(source.name, network, platform),), op.output, source.shape[1:],
             source.shape[1:], blocks_of(source.shape[0], platform), MacOp.ADD, True, (source.type.signed,),
             records(identity(op, network), platform, held), upsample=op.factors, platform=platform,
         )  # fmt: skip

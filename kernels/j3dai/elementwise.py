@@ -9,6 +9,7 @@ from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, records, requant_of
+from nncosim.kernels.j3dai.packed import source_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
@@ -16,7 +17,7 @@ __all__ = ["AddKernel", "PoolKernel", "RequantizeKernel"]
 
 
 def _sources(op: Op, network: Network, platform: J3dai) -> tuple[Source, ...]:
-    return tuple(Source(t.name, blocks_of(t.shape[0], platform)) for t in network.op_inputs(op))
+    return tuple(source_of(name, network, platform) for name in op.inputs)
 
 
 class PoolKernel(NestKernel):

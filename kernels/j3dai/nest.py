@@ -19,7 +19,7 @@ from nncosim.hdl.j3dai.isa import MacOp, RequantRecord
 from nncosim.kernels.base import KernelError
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["Nest", "Source", "blocks_of", "identity", "pad_to_line", "records", "requant_of"]
+__all__ = ["Gather", "Nest", "Source", "blocks_of", "identity", "pad_to_line", "records", "requant_of"]
 
 _RECORD_BYTES = 16
 _RECORD_WORDS = 16  # of a block: as many records as a word has bytes
@@ -36,11 +36,28 @@ def pad_to_line(words: int, platform: J3dai) -> int:
 
 
 @dataclass(frozen=True)
+class Gather:
+    """How the words of a map's row are made from the bytes of a row in L2, where a pixel has all its channels together.
+
+    step: bytes from where a word's begin to where the next word's do. used: bytes of a word; the others are 0.
+    first: byte of the row at which word 0 begins (negative: before the row). fill: what lies outside the row.
+    row: bytes of a row in L2; 0: as many as its words step over.
+    """
+
+    step: int
+    used: int
+    first: int = 0
+    fill: int = 0
+    row: int = 0
+
+
+@dataclass(frozen=True)
 class Source:
-    """An input tensor and how many channel blocks it has."""
+    """An input tensor and how many channel blocks it has. gather: if its words do not lie in L2 as they are read."""
 
     tensor: str
     blocks: int
+    gather: Gather | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +126,8 @@ class Nest:
         """What tiling depends on: everything but names and values."""
         values = {"name", "sources", "output", "records", "weights", "macs", "table"}
         plain = tuple(getattr(self, f.name) for f in fields(self) if f.name not in values)
-        return (*plain, tuple(s.blocks for s in self.sources), self.weight_words, self.alike, len(self.table))
+        sources = tuple((s.blocks, s.gather) for s in self.sources)
+        return (*plain, sources, self.weight_words, self.alike, len(self.table))
 
     @property
     def unit(self) -> int:

@@ -8,7 +8,8 @@ from nncosim.compiler.ir import Network, Op, Table
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, identity, records
+from nncosim.kernels.j3dai.nest import Nest, blocks_of, identity, records
+from nncosim.kernels.j3dai.packed import source_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
@@ -42,8 +43,8 @@ class TableKernel(NestKernel):
         flat, count = (1, source.shape[1] * source.shape[2]), blocks_of(source.shape[0], platform)
         held = held_channels(op.output, network, platform)
         return Nest(
-            op.name, (Source(source.name, count),), op.output, flat, flat, count, MacOp.TABLE, True, (out.type.signed,),
-            records(identity(op, network), platform, held), lanes=min(source.shape[0], held),
+            op.name, (source_of(source.name, network, platform),), op.output, flat, flat, count, MacOp.TABLE, True,
+            (out.type.signed,), records(identity(op, network), platform, held), lanes=min(source.shape[0], held),
             platform=platform,
             table=bytes(value & 0xFF for value in op.values),
         )  # fmt: skip

@@ -25,20 +25,19 @@ __all__ = [
 @dataclass(frozen=True)
 class Place:
     """Where a tensor lies in L2, as what, in which lists of a frame it is written (none for an input), and whether it
-    is still there when the frame has ended."""
+    is still there when the frame has ended.
+
+    word: its first, of `word_bytes` bytes.
+    """
 
     name: str
     word: int
+    word_bytes: int
     shape: tuple[int, int, int]
     layout: Layout
     signed: bool
     lists: tuple[int, ...]
     kept: bool
-
-    @property
-    def word_bytes(self) -> int:
-        """Bytes of a word of the memory: those of a block of channels."""
-        return self.layout.channel_block
 
     @property
     def words(self) -> int:
@@ -73,8 +72,8 @@ def places(image: Image) -> dict[str, Place]:
             layout = Layout.from_dict(entry["layout"])
             shape = (int(entry["shape"][0]), int(entry["shape"][1]), int(entry["shape"][2]))
             lists = tuple(int(index) for index in entry["lists"])
-            word, signed, kept = offset // layout.channel_block, bool(entry["signed"]), bool(entry["kept"])
-            found[name] = Place(name, word, shape, layout, signed, lists, kept)
+            signed, kept, word_bytes = bool(entry["signed"]), bool(entry["kept"]), int(image.tiles["word_bytes"])
+            found[name] = Place(name, offset // word_bytes, word_bytes, shape, layout, signed, lists, kept)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ImageError(f"the image's tile table is missing or damaged ({error!r}); compile it again") from error
     return found

@@ -71,11 +71,27 @@ class _Meant:
     real: _Ints
 
 
-def expand(fields: Mapping[str, int]) -> _Ints:
-    """Offsets from a descriptor's first word of all words that it moves, in order."""
+def expand(fields: Mapping[str, int], platform: J3dai) -> _Ints:
+    """Offsets from word `l2` of a descriptor of all words that it moves, in order; of a GATHER those that it reads."""
+    if fields["op"] == DmpaOp.GATHER.value:
+        return _gathered(fields, platform)
     n0, n1, n2 = (max(int(fields[n]), 1) for n in ("n0", "n1", "n2"))
     runs = np.arange(n2)[:, None] * int(fields["l2_step2"]) + np.arange(n1) * int(fields["l2_step1"])
     return (runs[:, :, None] + np.arange(n0)).reshape(-1)
+
+
+def _gathered(fields: Mapping[str, int], platform: J3dai) -> _Ints:
+    """A beat reads a line from the word in which its first byte lies, as far as that line has words of the run."""
+    word, line = platform.word_bytes, np.arange(platform.banks)
+    advance = fields["step"] * min(platform.beat_words, (platform.line_bytes - 2 * word + 1) // fields["step"] + 1)
+    n1, n2 = max(fields["n1"], 1), max(fields["n2"], 1)
+    beats = -(-fields["n0"] * fields["step"] // advance)
+    starts = (np.arange(n2)[:, None] * fields["l2_step2"] + np.arange(n1) * fields["l2_step1"]).reshape(-1, 1)
+    first = fields["offset"] + starts
+    at = (first - fields["left"] + np.arange(beats) * advance) // word
+    words = at[:, :, None] + line
+    low, high = first[:, :, None] // word, (first[:, :, None] + fields["length"] - 1) // word
+    return words[(words >= low) & (words <= high)]
 
 
 def _load(image: Image, platform: J3dai) -> tuple[bytes, _Bools]:
@@ -101,7 +117,7 @@ class L2Tags:
     """
 
     def __init__(self, image: Image, platform: J3dai):
-        self._word_bytes = platform.word_bytes
+        self._platform, self._word_bytes = platform, platform.word_bytes
         memory, loaded = _load(image, platform)
         try:
             table = image.schedule["traffic"]
@@ -141,7 +157,7 @@ class L2Tags:
                 raise ImageError(f"list {number} of the image has not the descriptors that its traffic table names")
             for k, (fields, buffer, word) in enumerate(zip(found, meant["buffer"], meant["word"], strict=True)):
                 if fields["op"] != DmpaOp.SYNC.value:
-                    offsets, store = expand(fields), fields["op"] == DmpaOp.STORE.value
+                    offsets, store = expand(fields, self._platform), fields["op"] == DmpaOp.STORE.value
                     tag = (int(buffer) << _WORD_BITS) + int(word) + offsets
                     add(int(fields["l2"]) + offsets, tag, store, (number, k), True)
             for tensor in self._completed(number, number + 1 == len(self._steps)):
