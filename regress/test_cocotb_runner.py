@@ -2,11 +2,18 @@
 """The cocotb driver: results, failures, event log, waveforms, arguments."""
 
 import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import cocotb
 import numpy as np
 import pytest
+from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, Timer
 from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments, reset, rng, seed, start_clock
@@ -76,6 +83,17 @@ async def dies(dut) -> None:
 
 
 @cocotb.test()
+async def waits_for_ever(dut) -> None:
+    Clock(dut.clk, 10, unit="ns").start() if arguments()["own"] else clock(dut)
+    cocotb.start_soon(also_waits(dut))
+    await RisingEdge(dut.done)
+
+
+async def also_waits(dut) -> None:
+    await FallingEdge(dut.fatal)
+
+
+@cocotb.test()
 async def free_clock_mistakes(dut) -> None:
     with pytest.raises(BenchError, match="'add' is no one-bit port of the top"):
         FreeClock(dut.add, 10).start()
@@ -109,6 +127,56 @@ def test_same_cycles_and_events_as_the_direct_driver(built, tmp_path, free, limi
     in_cocotb = np.load(tmp_path / "events.npy")
     assert len(events) > 30 and np.array_equal(in_cocotb["value"][-30:], events["value"][-30:])
     assert np.array_equal(np.diff(in_cocotb["cycle"][-30:].astype(int)), np.diff(events["cycle"][-30:].astype(int)))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_bench_that_waits_for_ever_is_stopped(built, tmp_path, own):
+    with pytest.raises(CocotbError) as caught:
+        run_cocotb(built, __name__, tmp_path, tests=["waits_for_ever"], arguments={"own": own}, limit_cycles=3000)
+    text = str(caught.value)
+    assert "has not ended within 3000 clock cycles" in text
+    assert re.search(r"waits_for_ever waits for RisingEdge\(.*done.*runner.py:\d+: await Rising", text), text
+    assert re.search(r"also_waits waits for FallingEdge\(.*fatal.*: await FallingEdge\(dut.fatal\)", text), text
+    run_cocotb(built, __name__, tmp_path, tests=["counts"], arguments={"expected": 1000, "free": not own},
+               limit_cycles=140)  # fmt: skip
+    with pytest.raises(CocotbError, match="within 100 clock cycles"):
+        run_cocotb(built, __name__, tmp_path, tests=["counts"], arguments={"expected": 1000}, limit_cycles=100)
+
+
+def test_a_log_that_is_named_stays(built, tmp_path):
+    kept = tmp_path / "kept" / "x.log"
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(CocotbError) as caught:
+        run_cocotb(built, __name__, Path(folder), tests=["dies"], keep_log=kept)
+    assert str(caught.value).endswith(f"full log: {kept}") and caught.value.log == kept and "cocotb" in kept.read_text()
+
+
+SIMULATOR = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from nncosim.regress.test_cocotb_runner import COUNTER, build, run_cocotb
+run_cocotb(build({"counter.sv": COUNTER}, "counter"), "nncosim.regress.test_cocotb_runner", Path(sys.argv[1]),
+           tests=["waits_for_ever"], arguments={"own": False}, limit_cycles=None)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_simulator_ends_with_what_started_it(built, tmp_path, number):
+    process = subprocess.Popen([sys.executable, "-c", SIMULATOR, str(tmp_path), str(Path(__file__).parent)])
+    log = tmp_path / "cocotb.log"
+    while not (log.is_file() and "running" in log.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    simulators = children(process.pid)
+    assert simulators
+    process.send_signal(number)
+    process.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in simulators):
+        time.sleep(0.05)
+
+
+def children(parent: int) -> list[str]:
+    return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
 
 
 def test_failure_names_test_and_seed(built, tmp_path):

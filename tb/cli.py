@@ -3,7 +3,8 @@
 
 Exit status: 0 all bits and cycles hold; 1 a mismatch, a hang, or cycles other than the ISS's; 2 bad input or an
 unsupported model, or output that cannot be written, with one message on stderr; 3 a defect of nncosim itself, with its
-traceback; 130 interrupted. Where the reader of a pipe left early: 1, without a word, as is usual with click.
+traceback; 130 interrupted, 143 ended by SIGTERM: tools that run are ended too, and nothing is left. Where the reader of
+a pipe left early: 1, without a word, as is usual with click.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 
 import click
 from nncosim.platforms.errors import NncosimError
+from nncosim.tb.processes import ending_on_signals
 from nncosim.tb.terminal import allow_any_encoding, printable
 
 __all__ = ["EXIT_BAD_INPUT", "EXIT_DEFECT", "EXIT_FAILED", "EXIT_OK", "cli", "invoke", "main"]
@@ -32,6 +34,7 @@ COMMANDS = {
     "report": ("nncosim.tb.cli_report", "Pictures of a run: one HTML page, and a timeline for Perfetto."),
     "sweep": ("nncosim.tb.cli_sweep", "Run models on a grid of machines in parallel; the Pareto front."),
     "platforms": ("nncosim.tb.cli_platforms", "List the machines, or describe one with its published figures."),
+    "cache": ("nncosim.tb.cli_cache", "Where built simulations are kept, how much that is; --clear empties it."),
     "doctor": ("nncosim.tb.cli_doctor", "Which tools were found, and which versions."),
 }
 
@@ -98,7 +101,8 @@ def invoke(
     allow_any_encoding()
     try:
         # Subcommands return their exit status; None from those that only print.
-        status = command.main(args=arguments, prog_name=name, standalone_mode=False)
+        with ending_on_signals():
+            status = command.main(args=arguments, prog_name=name, standalone_mode=False)
         return status if isinstance(status, int) else EXIT_OK
     except NncosimError as error:
         _complain(str(error))
@@ -113,7 +117,7 @@ def invoke(
     except (click.Abort, KeyboardInterrupt):
         click.echo("nncosim: interrupted", err=True)
         return EXIT_INTERRUPTED
-    except SystemExit as end:  # of click and rich, where the reader of a pipe left
+    except SystemExit as end:  # by a signal; of click and rich, where the reader of a pipe left
         _drop_output()
         return end.code if isinstance(end.code, int) else EXIT_FAILED
     except OSError as error:

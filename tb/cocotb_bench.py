@@ -14,6 +14,7 @@ from cocotb.clock import Clock
 from cocotb.simtime import convert
 from cocotb.triggers import ClockCycles
 from nncosim.tb.backdoor import load_library
+from nncosim.tb.cocotb_limit import arm
 from nncosim.tb.cocotb_runner import ARGUMENTS_VARIABLE
 from nncosim.tb.errors import BenchError
 
@@ -59,6 +60,7 @@ class FreeClock:
         """
         if not self._library.nncosim_free_clock(self.handle._name.encode(), self.half_steps):
             raise BenchError(f"{self.handle._name!r} is no one-bit port of the top: a FreeClock cannot drive it")
+        arm(2 * self.half_steps)
 
     def stop(self) -> None:
         """Stop; the port keeps its value."""

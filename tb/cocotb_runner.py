@@ -3,10 +3,9 @@
 
 import json
 import os
-import signal
-import subprocess
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,28 @@ from xml.etree import ElementTree
 
 import cocotb_tools.config
 import find_libpython
-from nncosim.tb.errors import CocotbError, ToolError, hidden
+from nncosim.tb.errors import BenchError, CacheError, CocotbError, ToolError, hidden
 from nncosim.tb.model import runtime_arguments, trace_conditions
+from nncosim.tb.processes import started, wait_for
 from nncosim.tb.verilate import BuiltModel
 
-__all__ = ["CocotbResults", "CocotbTest", "run_cocotb"]
+__all__ = ["LIMIT_CYCLES", "CocotbResults", "CocotbTest", "run_cocotb"]
+
+LIMIT_CYCLES = 10_000_000
+"""Clock cycles after which a test that has not ended has failed, where nothing else is asked for."""
 
 __tracebackhide__ = hidden
 
 ARGUMENTS_VARIABLE = "NNCOSIM_BENCH_ARGUMENTS"
 """Environment variable with the path of the JSON file that `nncosim.tb.cocotb_bench.arguments` reads."""
+
+
+ENTRY_POINTS = ("cocotb_tools._coverage:start_cocotb_library_coverage", "cocotb.logging:_configure",
+                "cocotb._init:init_package_from_simulation", "nncosim.tb.cocotb_limit:install",
+                "cocotb.regression:_run_regression")
+"""What runs in the simulator's Python: cocotb's own, in its order, and ours before the first test."""
+LIMIT_VARIABLE = "NNCOSIM_LIMIT_CYCLES"
+"""Environment variable with the limit that `nncosim.tb.cocotb_limit` keeps; empty for none."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,9 @@ def run_cocotb(
     trace_window: tuple[int, int] | None = None,
     trace_when: Mapping[str, tuple[int, int]] | None = None,
     check: bool = True,
+    limit_cycles: int | None = LIMIT_CYCLES,
+    watch: Callable[[], None] | None = None,
+    keep_log: Path | None = None,
 ) -> CocotbResults:
     """Run the cocotb tests of a Python module.
 
@@ -85,6 +99,10 @@ def run_cocotb(
         trace_window: First and one past the last clock cycle traced, of a `FreeClock`.
         trace_when: Port to (low, high): only cycles in which low <= port < high are traced.
         check: Whether a failed test raises.
+        limit_cycles: Clock cycles, of the first clock that a test starts, after which the test fails and says who
+            waits for what; None for no limit.
+        watch: Called some times a second while the simulator runs.
+        keep_log: Where the log is copied to before an error names it, for a `directory` that does not stay.
 
     Raises:
         CocotbError: If a test failed and `check` is set, or the run left no results.
@@ -93,10 +111,13 @@ def run_cocotb(
     directory.mkdir(parents=True, exist_ok=True)
     results_file, log = directory / "results.xml", directory / "cocotb.log"
     results_file.unlink(missing_ok=True)
+    if limit_cycles is not None and limit_cycles < 0:
+        raise BenchError(f"limit_cycles is {limit_cycles}; give a number of clock cycles, or None for no limit")
     arguments_file = directory / "arguments.json"
     arguments_file.write_text(json.dumps(dict(arguments or {})))
     variables = _environment(built, test_module, seed, tests)
     variables |= {"COCOTB_RESULTS_FILE": str(results_file.resolve()), ARGUMENTS_VARIABLE: str(arguments_file.resolve())}
+    variables[LIMIT_VARIABLE] = str(limit_cycles or "")
     if trace is not None:
         if built.options.trace is None:
             raise CocotbError(f"{built.top!r} was built without waveforms; build it with trace='vcd' or 'fst'", log)
@@ -105,7 +126,20 @@ def run_cocotb(
             variables["NNCOSIM_TRACE_START"], variables["NNCOSIM_TRACE_STOP"] = map(str, trace_window)
         variables["NNCOSIM_TRACE_WHEN"] = trace_conditions(trace_when)
     command = [str(built.executable), *runtime_arguments(seed), *(f"+{argument}" for argument in plusargs)]
-    status = _execute(command, directory, variables | dict(environment or {}), log)
+    try:
+        status = _execute(command, directory, variables | dict(environment or {}), log, watch)
+        return _results(built, test_module, directory, log, tests, seed, status, check)
+    except CocotbError as error:
+        if keep_log is None:
+            raise
+        keep_log.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, keep_log)
+        raise CocotbError(str(error).replace(str(log), str(keep_log)), keep_log) from None
+
+
+def _results(built: BuiltModel, test_module: str, directory: Path, log: Path, tests: Sequence[str], seed: int,
+             status: int, check: bool) -> CocotbResults:
+    results_file = directory / "results.xml"
     if not results_file.is_file():
         raise CocotbError(f"the simulator of {built.top!r} ended with status {status} and no results:\n"
                           f"{_tail(log)}\n  full log: {log}", log)
@@ -127,6 +161,7 @@ def _environment(built: BuiltModel, test_module: str, seed: int, tests: Sequence
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "PYGPI_PYTHON_BIN": sys.executable,
         "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",
+        "PYGPI_USERS": ",".join(ENTRY_POINTS),
         "TOPLEVEL_LANG": "verilog",
         "COCOTB_TOPLEVEL": built.top,
         "COCOTB_TEST_MODULES": test_module,
@@ -140,16 +175,12 @@ def _environment(built: BuiltModel, test_module: str, seed: int, tests: Sequence
     return variables
 
 
-def _execute(command: list[str], directory: Path, variables: Mapping[str, str], log: Path) -> int:
-    with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=directory, env=dict(variables), stdin=subprocess.DEVNULL,
-                                   stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            return process.wait()
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
+def _execute(command: list[str], directory: Path, variables: Mapping[str, str], log: Path,
+             watch: Callable[[], None] | None) -> int:
+    if not os.access(command[0], os.X_OK):
+        raise CacheError(f"the built simulation {command[0]} is gone, or may not be run; start again, and it is built")
+    with log.open("w") as output, started(command, cwd=directory, env=variables, output=output) as process:
+        return wait_for(process, watch)
 
 
 def _parse(path: Path) -> tuple[CocotbTest, ...]:

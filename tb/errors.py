@@ -7,8 +7,8 @@ from typing import Any
 from nncosim.platforms.errors import NncosimError
 
 __all__ = [
-    "BenchError", "BuildError", "CacheError", "CocotbError", "SimulationError", "SimulationTimeout", "ToolError",
-    "hidden",
+    "BenchError", "BuildError", "CacheError", "CocotbError", "SimulationError", "SimulationTimeout", "ToolCrash",
+    "ToolError", "hidden",
 ]  # fmt: skip
 
 
@@ -27,6 +27,10 @@ class BenchError(NncosimError):
 
 class ToolError(BenchError):
     """A tool that the bench needs is missing or does not work."""
+
+
+class ToolCrash(ToolError):
+    """A tool that crashed, and did so again: nothing follows for what it was given."""
 
 
 class CacheError(BenchError):

@@ -9,7 +9,7 @@
 """
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +20,10 @@ from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout, hi
 from nncosim.tb.verilate import BuiltModel
 
 __all__ = ["Model", "SavedState"]
+
+SLICE_CYCLES = 2048
+"""Clock cycles from one look at signals to the next: some milliseconds of a block, 0.1 s of a whole SoC."""
+NO_LIMIT = 1 << 63
 
 __tracebackhide__ = hidden
 
@@ -72,6 +76,8 @@ class Model(Backdoor):
         clock: The port that `tick` drives; None for a design without one.
         period_ps: Clock period in waveforms and `$time`, picoseconds.
         plusargs: For `$value$plusargs`, without the plus sign.
+        limit_cycles: Clock cycles after which `tick` and `run_until` refuse to go on; None for no limit.
+        watch: Called with the cycle count, some times a second while the simulation runs.
 
     Raises:
         BenchError: If there is no such clock port.
@@ -81,15 +87,21 @@ class Model(Backdoor):
     clock: str | None
     _ports: dict[str, _Port]
     _dirty: bool
+    _cycles_left: int
+    _limit_cycles: int | None
+    _watch: Callable[[int], None] | None
 
     def __init__(self, built: BuiltModel, *, seed: int = 1, clock: str | None = "clk", period_ps: int = 10_000,
-                 plusargs: Sequence[str] = ()):
+                 plusargs: Sequence[str] = (), limit_cycles: int | None = None,
+                 watch: Callable[[int], None] | None = None):
         library = load_library(built.library)
         arguments = [built.top, *runtime_arguments(seed), *(f"+{argument}" for argument in plusargs)]
         array = (ctypes.c_char_p * len(arguments))(*(argument.encode() for argument in arguments))
         address = library.nncosim_create(len(arguments), array, (clock or "").encode(), period_ps // 2)
         self._ports = {}
         self._dirty = True
+        self._cycles_left = NO_LIMIT if limit_cycles is None else limit_cycles
+        self._limit_cycles, self._watch = limit_cycles, watch
         super().__setattr__("built", built)  # a plain assignment would look for a port
         super().__setattr__("clock", clock)
         super().__init__(Handle(library, address, owned=True))
@@ -158,15 +170,35 @@ class Model(Backdoor):
         self._check()
 
     def tick(self, count: int = 1) -> int:
-        """Run `count` clock cycles; returns how many were run, fewer after `$finish`.
+        """Run `count` clock cycles; returns how many were run, fewer after `$finish`. Ctrl-C interrupts it.
 
         Raises:
             SimulationError: If the simulation stops on an error.
+            SimulationTimeout: If the model has run its `limit_cycles`.
+            BenchError: If the count is negative.
         """
-        done = self._call("tick", count)
-        self._dirty = False
-        self._check()
-        return int(done)
+        if count < 0:
+            raise BenchError(f"tick: {count} clock cycles cannot be run; give 0 or more")
+        return self._in_slices(count, lambda cycles: self._call("tick", cycles), lambda: False)
+
+    def _in_slices(self, count: int, run: Callable[[int], int], reached: Callable[[], bool]) -> int:
+        """Up to `count` cycles, a slice at a time: in between Python sees to signals. Returns how many were run."""
+        done = 0
+        while True:
+            wanted = min(count - done, SLICE_CYCLES, self._cycles_left)
+            ran = int(run(wanted))
+            done += ran
+            self._cycles_left -= ran
+            self._dirty = False
+            self._check()
+            if self._watch is not None:
+                self._watch(self.cycles)
+            if ran < wanted or done == count or reached():
+                return done
+            if not self._cycles_left:
+                raise SimulationTimeout(f"{self.built.top!r} has run the {self._limit_cycles} clock cycles that it may "
+                                        f"(limit_cycles, or --limit-cycles of pytest) without its bench coming to an "
+                                        f"end; it is at cycle {self.cycles}")
 
     def run_until(self, port: str, value: int = 1, max_cycles: int = 1_000_000) -> int:
         """Run until `port` (at most 64 bits) equals `value`; returns the cycles it took, 0 if it did already.
@@ -179,9 +211,11 @@ class Model(Backdoor):
         target = self._port(port)
         if target.cell is None:
             raise BenchError(f"run_until: port {port!r} has {target.bits} bits; at most 64 can be waited for")
-        done = int(self._call("run_until", target.address, target.element_bytes, value, max_cycles))
-        self._dirty = False
-        self._check()
+        done = self._in_slices(
+            max_cycles,
+            lambda cycles: self._call("run_until", target.address, target.element_bytes, value, cycles),
+            lambda: target.read() == value,
+        )
         if target.read() != value:
             if self.finished:
                 raise SimulationError(f"{self.built.top!r} ended by $finish before {port} became {value}")

@@ -15,7 +15,8 @@ for a block then is (README has a whole one):
 Give cocotb tests names that do not start with `test_`, so that pytest leaves them to cocotb.
 
 Options: ``--seed N`` (of every random number; shown with the command that repeats a failed test), ``--backend iss|rtl``
-(tests with a `backend` argument run on it only), ``--driver cocotb|direct``, ``--waves`` (write a waveform).
+(tests with a `backend` argument run on it only), ``--driver cocotb|direct``, ``--waves`` (write a waveform),
+``--limit-cycles N`` (a bench that runs longer has failed, and it is said who waits for what; 0 for no limit).
 """
 
 import re
@@ -30,7 +31,7 @@ import numpy as np
 import pytest
 from amaranth.lib import wiring
 from nncosim.hdl.emit import emit_design
-from nncosim.tb.cocotb_runner import CocotbResults, run_cocotb
+from nncosim.tb.cocotb_runner import LIMIT_CYCLES, CocotbResults, run_cocotb
 from nncosim.tb.errors import hidden
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuildOptions, BuiltModel, build
@@ -50,6 +51,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=1, help="seed of all random stimuli (default 1)")
     group.addoption("--backend", choices=BACKENDS, help="run on this backend only (default: on each)")
     group.addoption("--driver", choices=DRIVERS, help="what drives the RTL (default: cocotb, or what a test prefers)")
+    group.addoption("--limit-cycles", type=int, default=LIMIT_CYCLES, metavar="N",
+                    help=f"clock cycles after which an RTL bench has failed; 0: no limit (default {LIMIT_CYCLES})")
     group.addoption("--waves", action="store_true", help="write waveforms of RTL benches, in the test's folder")
 
 
@@ -108,10 +111,13 @@ _BENCHES: pytest.StashKey[list["Bench"]] = pytest.StashKey()
 
 
 class Bench:
-    """A built block, ready to be driven either way."""
+    """A built block, ready to be driven either way.
 
-    def __init__(self, built: BuiltModel, directory: Path, seed: int):
-        self.built, self.directory, self.seed = built, directory, seed
+    `limit_cycles`: of every run; None for no limit.
+    """
+
+    def __init__(self, built: BuiltModel, directory: Path, seed: int, limit_cycles: int | None = LIMIT_CYCLES):
+        self.built, self.directory, self.seed, self.limit_cycles = built, directory, seed, limit_cycles
 
     @property
     def waves(self) -> Path | None:
@@ -128,7 +134,7 @@ class Bench:
 
     def model(self, **options: Any) -> Model:
         """A running simulation under the direct driver; `options` as of `nncosim.tb.model.Model`."""
-        model = Model(self.built, **({"seed": self.seed} | options))
+        model = Model(self.built, **({"seed": self.seed, "limit_cycles": self.limit_cycles} | options))
         if self.waves is not None:
             model.trace(self.waves)
         return model
@@ -140,6 +146,7 @@ class Bench:
         Raises:
             CocotbError: If a test fails.
         """
+        options = {"limit_cycles": self.limit_cycles} | options
         return run_cocotb(self.built, test_module, self.directory, tests=tests, seed=self.seed,
                           arguments=arguments, trace=self.waves, **options)
 
@@ -152,6 +159,7 @@ def rtl_bench(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Call
     name in lower case), `options` a `BuildOptions`, the rest goes to `nncosim.tb.verilate.build`.
     """
     waves = bool(request.config.getoption("--waves"))
+    limit = request.config.getoption("--limit-cycles") or None
 
     def make(component: wiring.Component, name: str | None = None, options: BuildOptions | None = None,
              **arguments: Any) -> Bench:
@@ -162,7 +170,7 @@ def rtl_bench(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Call
         built = build(emit_design(component, top), top, options=chosen, **arguments)
         directory = tmp_path / top
         directory.mkdir(exist_ok=True)
-        bench = Bench(built, directory, seed)
+        bench = Bench(built, directory, seed, limit)
         request.node.stash.setdefault(_BENCHES, []).append(bench)
         return bench
 

