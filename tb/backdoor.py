@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.tb.errors import BenchError, hidden
+from nncosim.tb.errors import BenchError, CacheError, hidden
 
 __all__ = ["Backdoor", "Stack", "Variable", "attach", "load_library"]
 
@@ -58,8 +58,16 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
 
 
 def load_library(path: str | os.PathLike[str] | None) -> ctypes.CDLL:
-    """The C interface of a built model, typed; of the running process when `path` is None."""
-    library = ctypes.CDLL(None if path is None else os.fspath(path))
+    """The C interface of a built model, typed; of the running process when `path` is None.
+
+    Raises:
+        CacheError: The file cannot be loaded.
+    """
+    try:
+        library = ctypes.CDLL(None if path is None else os.fspath(path))
+    except OSError as error:
+        raise CacheError(f"the built simulation {path} cannot be loaded: {error}; it is in the cache of simulations, "
+                         "which `nncosim cache --clear` empties") from error  # fmt: skip
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, f"nncosim_{name}")
         function.restype, function.argtypes = result, arguments

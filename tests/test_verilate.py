@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds, their cache, and the direct driver, on a small Verilog design."""
 
+import errno
+import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from nncosim.hdl.sram import SRAM_VERILOG
+from nncosim.tb.backdoor import load_library
 from nncosim.tb.cache import cache_root, obtain
 from nncosim.tb.errors import BenchError, BuildError, CacheError, SimulationError, SimulationTimeout, ToolError
-from nncosim.tb.model import Model
-from nncosim.tb.toolchain import require_header
+from nncosim.tb.model import SLICE_CYCLES, Model
+from nncosim.tb.toolchain import Log, require_header
 from nncosim.tb.verilate import BuiltModel, build
 from vcdvcd import VCDVCD
 
@@ -95,6 +100,134 @@ def test_a_cache_that_cannot_be(tmp_path, monkeypatch):
     monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path / "file"))
     with pytest.raises(CacheError, match=r"cannot be kept in .*file: Not a directory; set NNCOSIM_CACHE"):
         obtain("k", lambda folder: None)
+
+
+def test_where_the_cache_is(tmp_path, monkeypatch):
+    monkeypatch.delenv("NNCOSIM_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_root() == tmp_path / "nncosim"
+    monkeypatch.setenv("XDG_CACHE_HOME", "no/absolute/path")
+    assert cache_root() == Path.home() / ".cache" / "nncosim"
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path / "own"))
+    assert cache_root() == tmp_path / "own"
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:3])
+
+
+def _flip(path: Path) -> None:
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+
+
+DAMAGES = {
+    "truncated": lambda entry: _truncate(entry / "model.so"),
+    "one bit": lambda entry: _flip(entry / "model.so"),
+    "a file lost": lambda entry: (entry / "info.json").unlink(),
+    "emptied": lambda entry: [path.unlink() for path in entry.iterdir()],
+    "list emptied": lambda entry: (entry / "entry.json").write_text(""),
+    "a file for a folder": lambda entry: (shutil.rmtree(entry), entry.write_text("")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_is_made_again(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path))
+    made = []
+
+    def fill(folder: Path) -> None:
+        made.append(folder)
+        (folder / "model.so").write_text("some bytes")
+        (folder / "info.json").write_text("{}")
+
+    entry = obtain("k", fill)
+    assert obtain("k", fill) == entry and len(made) == 1
+    DAMAGES[damage](entry)
+    assert obtain("k", fill) == entry and len(made) == 2
+    assert (entry / "model.so").read_text() == "some bytes" and (entry / "info.json").is_file()
+    assert obtain("k", fill) == entry and len(made) == 2 and entries(tmp_path) == ["k"]
+
+
+def test_an_entry_from_before_there_were_lists(tmp_path, monkeypatch):
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path))
+    old = tmp_path / "simulations" / "k"
+    old.mkdir(parents=True)
+    (old / "info.json").write_text("{}")
+    assert obtain("k", lambda folder: pytest.fail("it is there")) == old and (old / "entry.json").is_file()
+
+
+def _disk_full(folder: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "anything")
+
+
+def _tool_says_full(folder: Path) -> None:
+    raise BuildError("c++ did not: fatal error: error writing to x.o: No space left on device", folder)
+
+
+def _deleted(folder: Path) -> None:
+    shutil.rmtree(folder.parent.parent)
+    Log(folder / "log").run(["true"], folder)
+
+
+def _deleted_before_a_tool(folder: Path) -> None:
+    log = Log(folder / "log")
+    shutil.rmtree(folder.parent.parent)
+    log.run(["true"], folder)
+
+
+FAILURES = {_disk_full: "No space left", _tool_says_full: "No space left", _deleted: "deleted during the build",
+            _deleted_before_a_tool: "deleted during the build"}  # fmt: skip
+
+
+@pytest.mark.parametrize("fill", FAILURES)
+def test_a_disk_that_fails_during_a_build(tmp_path, monkeypatch, fill):
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(CacheError, match=rf"cannot be kept in {tmp_path}.*{FAILURES[fill]}.*set NNCOSIM_CACHE"):
+        obtain("k", fill)
+    assert not list(tmp_path.glob("cache/*/k*/"))
+    assert obtain("k", lambda folder: (folder / "whole").touch()).is_dir()
+
+
+def test_an_error_of_the_filling_passes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(FileNotFoundError):
+        obtain("k", lambda folder: (tmp_path / "none").read_bytes())
+
+
+def test_the_command_shows_and_empties_the_cache(tmp_path, monkeypatch, command):
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path))
+    assert command("cache")[0] == 0 and list(tmp_path.iterdir()) == [], "a look makes nothing"
+    for key in ("a", "b"):
+        obtain(key, lambda folder: (folder / "model.so").write_bytes(bytes(3 << 20)))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "x.log").write_text("text")
+    (tmp_path / "not ours").touch()
+    status, text, err = command("cache", "--json", tmp_path / "r.json")
+    data = json.loads((tmp_path / "r.json").read_text())
+    assert status == 0 and err == "" and str(tmp_path) in text and "6.0 MiB" in text, text
+    assert data["path"] == str(tmp_path) and data["holds"]["simulations"]["entries"] == 2
+    assert data["holds"]["logs"] == {"entries": 1, "bytes": 4} and data["bytes"] >= 6 << 20
+    with FileLock(tmp_path / "simulations" / "b.lock"):
+        status, text, _ = command("cache", "--clear")
+        assert status == 0 and "being built: 1" in text and entries(tmp_path) == ["b"], text
+    status, text, _ = command("cache", "--clear")
+    assert status == 0 and "deleted 3.0 MiB" in text
+    left = sorted(path.name for path in tmp_path.rglob("*") if not path.is_dir())
+    assert left == ["not ours", "r.json"]
+
+
+def test_a_truncated_simulation_is_built_again(fresh_cache):
+    built = build(SOURCES, "toy")
+    whole = built.library.stat().st_size
+    os.truncate(built.library, 4096)
+    again = build(SOURCES, "toy")
+    assert again.path == built.path and again.library.stat().st_size == whole
+    with Model(again) as model:
+        model.tick(3)
+    part = fresh_cache / "part.so"
+    part.write_bytes(again.library.read_bytes()[:100])
+    with pytest.raises(CacheError, match=r"part\.so cannot be loaded"):
+        load_library(part)
 
 
 def _fill_slowly(root: str, results) -> None:
@@ -259,6 +392,53 @@ def test_run_until(model):
         model.run_until("count", 31, max_cycles=5)
     with pytest.raises(BenchError, match="port 'wide' has 100 bits; at most 64"):
         model.run_until("wide", 0)
+
+
+ENDLESS = """
+import signal, threading, os, sys
+from test_verilate import SOURCES, Model, build
+with Model(build(SOURCES, 'toy')) as model:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        model.tick(10**11) if sys.argv[1] == "tick" else model.run_until("count", 1, max_cycles=10**11)
+    except KeyboardInterrupt:
+        model.eval()
+        print("interrupted", 0 < model.cycles < 10**10)
+"""
+
+
+@pytest.mark.parametrize("what", ["tick", "run_until"])
+def test_an_interrupt_ends_a_long_run(built, what):
+    ran = subprocess.run([sys.executable, "-c", ENDLESS, what], cwd=Path(__file__).parent, text=True, timeout=60,
+                         capture_output=True)  # fmt: skip
+    assert ran.stdout == "interrupted True\n", ran.stderr
+
+
+def test_slices_are_not_seen(model):
+    """Around the length of a slice: the same cycles, and not one more."""
+    for count in (0, 1, SLICE_CYCLES - 1, SLICE_CYCLES, SLICE_CYCLES + 1, 3 * SLICE_CYCLES):
+        before = model.cycles
+        assert model.tick(count) == count == model.cycles - before
+    model.add = 1
+    for count in (1, SLICE_CYCLES - 1, SLICE_CYCLES, SLICE_CYCLES + 1, 3 * SLICE_CYCLES):
+        goal = model["count"] + count
+        assert model.run_until("count", goal, max_cycles=count) == count and model["count"] == goal
+    with pytest.raises(SimulationTimeout, match=f"within {2 * SLICE_CYCLES} cycles"):
+        model.run_until("count", goal + 2 * SLICE_CYCLES + 1, max_cycles=2 * SLICE_CYCLES)
+    with pytest.raises(BenchError, match="-1 clock cycles cannot be run"):
+        model.tick(-1)
+
+
+def test_a_limit_in_cycles(built):
+    with Model(built, limit_cycles=5000) as model:
+        model.reset(cycles=2)
+        assert model.tick(4998) == 4998
+        with pytest.raises(SimulationTimeout, match="has run the 5000 clock cycles that it may"):
+            while not model["finish"]:  # a bench that waits for ever
+                model.tick()
+        assert model.cycles == 5000
+    with Model(built, limit_cycles=5000) as model, pytest.raises(SimulationTimeout, match="5000"):
+        model.run_until("count", 77)
 
 
 def test_memories(model):
