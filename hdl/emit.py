@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from amaranth._toolchain.yosys import find_yosys
+from amaranth._toolchain.yosys import YosysError, find_yosys
 from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Fragment, Instance, Module, ResetSignal, Value
 from amaranth.hdl._ir import PortDirection
@@ -123,7 +123,14 @@ def _to_verilog(text: str) -> str:
     script = [f"read_rtlil <<rtlil\n{text}\nrtlil", *_PASSES, f"attrmap {removed}", f"attrmap -modattr {removed}",
               "write_verilog"]
     yosys = find_yosys(lambda version: version >= (0, 40))
-    result = yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    try:
+        result = yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+    except YosysError:  # on a text that Amaranth wrote, it is the tool that fails, and often not again
+        try:
+            result = yosys.run(["-q", "-"], "\n".join(script), ignore_warnings=True)
+        except YosysError as error:
+            what = "Yosys failed twice on what Amaranth wrote; this is a failure of the tool, no verdict on the design"
+            raise HdlError(f"{what}: {str(error)[-500:] or 'it says nothing'}") from error
     # What triggers combinational processes once, at time 0: another name that begins with a dollar.
     result = re.sub(r"\\\$auto\$\S+\$(\d+) ", r"_initial_\1 ", result)
     # The first line tells the generator's version, which is no part of the design.

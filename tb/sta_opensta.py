@@ -3,12 +3,12 @@
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nncosim.tb.errors import BenchError, ToolError
+from nncosim.tb.processes import run_retried
 from nncosim.tb.sta_netlist import Macro, Netlist
 
 __all__ = ["CLOCK", "PORTS_FOLLOW", "Budget", "RawPath", "commands", "macro_liberty", "measure_fo4", "parse_paths",
@@ -77,11 +77,11 @@ def run_opensta(script: Path) -> str:
     """Run a command file in its folder; returns what OpenSTA printed.
 
     Raises:
-        ToolError: If OpenSTA is missing.
+        ToolError: If OpenSTA is missing, or crashes, and once more when it is tried again.
         BenchError: If it reports an error: it goes on after one, so that the result would be of something else.
     """
-    done = subprocess.run([sta_command(), "-no_init", "-no_splash", "-exit", script.name], cwd=script.parent, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
+    done = run_retried([sta_command(), "-no_init", "-no_splash", "-exit", script.name], cwd=script.parent,
+                       name="OpenSTA", what=f"time {script}")
     wrong = [line for line in done.stdout.splitlines() if _ERROR.search(line)]
     if done.returncode or wrong:
         shown = "\n".join(f"    {line}" for line in (wrong or done.stdout.splitlines())[:10])

@@ -2,13 +2,13 @@
 """Verilog to a flat netlist of library cells: the Yosys script, and the abc script in it."""
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nncosim.tb.cache import cache_root
 from nncosim.tb.errors import BenchError
+from nncosim.tb.processes import run_retried
 from nncosim.tb.sta_netlist import REGISTER_ATTRIBUTE, cut_name
 
 __all__ = ["ABC_SCRIPT", "CONSTRAINTS", "recipe", "synthesize"]
@@ -40,14 +40,14 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
 
     Raises:
         BenchError: If Yosys refuses the design; with its last lines.
+        ToolCrash: If Yosys crashes, and once more when it is tried again.
     """
     for name, text in sources.items():
         (folder / name).write_text(text)
     (folder / "abc.constr").write_text(CONSTRAINTS)
     (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep))
     command = [sys.executable, "-c", _YOSYS, "-q", "-l", "yosys.log", "map.ys"]
-    done = subprocess.run(command, cwd=folder, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, errors="replace")
+    done = run_retried(command, cwd=folder, name="Yosys", what=f"map {top!r}")
     mapped = folder / "mapped.json"
     if done.returncode or not mapped.is_file():
         kept = cache_root() / "logs" / f"timing-{top}.log"

@@ -81,8 +81,13 @@ def _compile(source: str, header: str, link: str) -> bytes:
         command = [sys.executable, "-m", "ziglang", "cc", *_FLAGS, "host.c", "-o", "host.elf"]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            if done.returncode < 0:  # a crash, of which the next attempt often knows nothing
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         except OSError as error:
             raise CompileError(f"the host's C compiler does not start ({error}); install package ziglang") from error
+        if done.returncode < 0:
+            raise CompileError(f"the host's C compiler (package ziglang) crashed twice, by signal {-done.returncode}; "
+                               "this is a failure of the tool, no verdict on the model")  # fmt: skip
         if done.returncode:
             raise CompileError(f"the host's C code did not compile; package ziglang says: {done.stderr.strip()[:2000]}")
         return (Path(folder) / "host.elf").read_bytes()
