@@ -42,6 +42,7 @@ from nncosim.tb.sweep import (
     run_point,
     top_points,
 )
+from nncosim.tb.sweep_keep import Kept
 from nncosim.tb.sweep_report import csv_bytes, print_sweep, sweep_json
 from nncosim.tb.terminal import printable
 from nncosim.tb.versions import versions
@@ -78,6 +79,22 @@ def _confirm_all(rows: Sequence[Row], count: int, job: Job, options: RunOptions,
 
 
 def _sweep(points: Sequence[Point], job: Job, scheduler: str | None, workers: int | None, say: Progress) -> list[Row]:
+    """All rows. Those that are done are kept until all are: the same sweep, started again, goes on with the others."""
+    kept = Kept(points, job)
+    rows = kept.load()
+    left = [point for point in points if point.number not in rows]
+    if rows:
+        click.echo(f"{len(rows)} of {len(points)} points were done by a sweep that did not end, and are taken from "
+                   "there", err=True)  # fmt: skip
+    for row in _run(left, job, scheduler, workers, say, kept) if left else ():
+        rows[row.point.number] = row
+    kept.drop()
+    return [rows[point.number] for point in points]
+
+
+def _run(
+    points: Sequence[Point], job: Job, scheduler: str | None, workers: int | None, say: Progress, kept: Kept
+) -> list[Row]:
     # Imported here: dask takes a second to load, and a grid that makes no sense is refused before.
     from nncosim.tb.sweep_cluster import connect, default_workers, run_points
 
@@ -87,11 +104,12 @@ def _sweep(points: Sequence[Point], job: Job, scheduler: str | None, workers: in
         for point in points:
             say(f"{len(rows)} of {len(points)} points")
             rows.append(run_point(point, job))
+            kept.add(rows[-1])
         return rows
     say("starting workers" if scheduler is None else f"connecting to {scheduler}")
     with connect(scheduler, workers) as client:
         say(f"0 of {len(points)} points")
-        return run_points(client, points, job, say)
+        return run_points(client, points, job, say, kept.add)
 
 
 def _options(platform: Platform, backend: str | None, seed: int, confirm: int) -> tuple[RunOptions, RunOptions | None]:
@@ -149,7 +167,8 @@ def sweep_command(
 ) -> int:
     """What if? Run models on every machine of a grid, in parallel, and print the Pareto front (cycles, memory).
 
-    A point that cannot be (a network that does not fit) is a row with the reason. --out gets sweep.csv and sweep.json.
+    A point that cannot be (a network that does not fit) is a row with the reason. A sweep that is interrupted goes on
+    where it was when the same command is given again. --out gets sweep.csv and sweep.json.
 
     \b
       nncosim sweep net.onnx --grid clusters=2,4,6 --grid dmpa_bits=512,1024 --confirm 2

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import math
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ from nncosim.tb.run import RunOptions, run_program
 
 __all__ = [
     "DEFECT",
+    "MOST_POINTS",
     "REFUSED",
     "Job",
     "Point",
@@ -53,6 +55,9 @@ __all__ = [
 
 REFUSED, DEFECT = "refused", "defect"
 """Verdicts of a row beside those of a run: it cannot be compiled or run; nncosim itself failed."""
+
+MOST_POINTS = 10_000
+"""Of a sweep: compiled and run at some a second, that is an hour."""
 
 Grid = Mapping[str, tuple[int, ...]]
 
@@ -176,13 +181,18 @@ def grid_points(subjects: int, platform: Platform, fixed: Mapping[str, int], gri
         fixed: settings that all points share.
 
     Raises:
-        SweepError: an axis that is also fixed.
+        SweepError: an axis that is also fixed, or more than `MOST_POINTS`.
         PlatformError: the platform has no such parameter.
     """
     for name in grid:
         if name in fixed:
             raise SweepError(f"{name} is given by --set and by --grid; leave one out")
     _check_names(platform, grid)
+    count = subjects * math.prod(len(values) for values in grid.values())
+    if count > MOST_POINTS:
+        sizes = " x ".join(f"{name} ({len(values)})" for name, values in grid.items())
+        raise SweepError(f"this grid has {count:,} points ({subjects} models, {sizes}), and a sweep takes "
+                         f"{MOST_POINTS:,}; give fewer values, or fix some with --set and sweep the rest")
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     wanted = itertools.product(range(subjects), combinations)
     return tuple(Point(number, subject, {**fixed, **own}) for number, (subject, own) in enumerate(wanted))

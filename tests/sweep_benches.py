@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toy.bench import ToyBench
 
-__all__ = ["DyingBench", "FailingBench", "SlowBench", "TwoBackends"]
+__all__ = ["CountingBench", "DyingBench", "FailingBench", "SlowBench", "TwoBackends"]
 
 
 class FailingBench(ToyBench):
@@ -53,3 +53,20 @@ class SlowBench(ToyBench):
         self.begun.touch()
         time.sleep(60)
         return super().run(*args, **options)
+
+
+class CountingBench(ToyBench):
+    """Writes down what it runs, and ends its process, or interrupts it, on a number of lanes, while there is a file."""
+
+    def __init__(self, folder: Path, lanes: int, how: str):
+        self.folder, self.lanes, self.how = folder, lanes, how
+
+    def run(self, platform, *args, **options):
+        with (self.folder / "ran").open("a") as file:
+            file.write(f"{platform.lanes}\n")
+        if platform.lanes == self.lanes and (self.folder / "armed").exists():
+            if self.how == "interrupt":
+                raise KeyboardInterrupt
+            (self.folder / "armed").unlink()
+            os._exit(3)
+        return super().run(platform, *args, **options)

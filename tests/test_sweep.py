@@ -23,8 +23,20 @@ from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb import backend, sweep_cluster
 from nncosim.tb.cli import invoke
 from nncosim.tb.files import sha256
-from nncosim.tb.sweep import Point, Row, SweepError, grid_points, pareto_front, parse_grid, sram_bytes, top_points
-from sweep_benches import DyingBench, FailingBench, SlowBench, TwoBackends
+from nncosim.tb.sweep import (
+    MOST_POINTS,
+    Point,
+    Row,
+    SweepError,
+    grid_points,
+    pareto_front,
+    parse_grid,
+    run_point,
+    sram_bytes,
+    top_points,
+)
+from nncosim.tb.sweep_keep import Kept
+from sweep_benches import CountingBench, DyingBench, FailingBench, SlowBench, TwoBackends
 from toy_models import branching_model, save
 
 toy.install()
@@ -62,6 +74,14 @@ def test_names_are_checked_before_anything_runs():
         grid_points(1, toy.TOY, {}, {"lane": (1,)})
     with pytest.raises(SweepError, match="--set and by --grid"):
         grid_points(1, toy.TOY, {"lanes": 4}, {"lanes": (1,)})
+
+
+def test_a_grid_of_millions_is_refused_at_once():
+    with pytest.raises(SweepError, match=r"1,000,000,000,000 points \(1 models, lanes \(1000000\) x data_bytes"):
+        grid_points(1, toy.TOY, {}, {"lanes": range(10**6), "data_bytes": range(10**6)})
+    assert len(grid_points(1, toy.TOY, {}, {"lanes": range(MOST_POINTS)})) == MOST_POINTS
+    with pytest.raises(SweepError, match="fix some with --set"):
+        grid_points(2, toy.TOY, {}, {"lanes": range(MOST_POINTS // 2 + 1)})
 
 
 # ---- the front
@@ -255,9 +275,76 @@ def test_a_defect_in_one_point_leaves_the_others(sweep, bench, tmp_path):
 def test_a_worker_that_dies_leaves_the_others(sweep, bench, tmp_path):
     bench(DyingBench())
     status, text, _ = sweep("m.onnx", "--grid", "lanes=4,32,64", "--workers", 2, "--out", tmp_path / "o")
-    assert status == 3 and "KilledWorker" in text
+    assert status == 3 and "KilledWorker" in text and "the worker died on it, twice" in " ".join(text.split())
     verdicts = {line["lanes"]: line["verdict"] for line in lines_of(tmp_path / "o" / "sweep.csv")}
     assert verdicts["32"] == "defect" and verdicts["4"] == verdicts["64"] == "pass"
+
+
+def test_what_was_done_is_taken_up_again(sweep, bench, tmp_path, monkeypatch):
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path / "cache"))
+    command = ("m.onnx", "--grid", "lanes=4,16,32,64", *ALONE)
+    bench(CountingBench(tmp_path, 32, "interrupt"))
+    (tmp_path / "armed").touch()
+    assert sweep(*command, "--out", tmp_path / "o")[0] == 130 and not (tmp_path / "o").exists()
+    (tmp_path / "armed").unlink()
+    (kept,) = (tmp_path / "cache" / "sweeps").iterdir()
+    kept.write_text(kept.read_text() + '{"number": 3, "row"')  # as after a kill
+    assert sweep(*command, "--seed", 1)[0] == 0, "another sweep knows nothing of it"
+    (tmp_path / "ran").unlink()
+    status, _, err = sweep(*command, "--out", tmp_path / "o")
+    assert status == 0 and "2 of 4 points were done by a sweep that did not end" in err
+    assert (tmp_path / "ran").read_text().split() == ["32", "64"]
+    assert not list((tmp_path / "cache" / "sweeps").iterdir())
+    status, _, err = sweep(*command, "--out", tmp_path / "again")
+    assert status == 0 and err == "", "what has ended is not kept"
+    assert (tmp_path / "again" / "sweep.csv").read_bytes() == (tmp_path / "o" / "sweep.csv").read_bytes()
+
+
+def test_a_worker_that_dies_once_costs_nothing(sweep, bench, tmp_path):
+    bench(CountingBench(tmp_path, 32, "exit"))
+    (tmp_path / "armed").touch()
+    status, text, _ = sweep("m.onnx", "--grid", "lanes=4,32,64", "--workers", 2, "--out", tmp_path / "o")
+    assert status == 0, text
+    assert [line["verdict"] for line in lines_of(tmp_path / "o" / "sweep.csv")] == ["pass"] * 3
+
+
+def test_a_sweep_without_workers_ends(sweep, tmp_path, monkeypatch):
+    """The only worker of a cluster ends; what it did is kept."""
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sweep_cluster, "WAIT_SECONDS", 2)
+    monkeypatch.setattr(sweep_cluster, "LOOK_SECONDS", 0.2)
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        real = Kept.add
+
+        def add_and_end(self, row):
+            real(self, row)
+            cluster.scale(0)
+
+        monkeypatch.setattr(Kept, "add", add_and_end)
+        monkeypatch.setattr(sweep_cluster, "run_point", slow_point)
+        done = sweep("m.onnx", "--grid", "lanes=4,8,16,32", "--scheduler", cluster.scheduler_address)
+    text = refused(done, "there have been no workers for 2 s", "points are left", "is kept")
+    assert "start workers again" in text and list((tmp_path / "cache" / "sweeps").iterdir())
+
+
+def slow_point(point, job):
+    time.sleep(0.5)
+    return run_point(point, job)
+
+
+def test_workers_that_do_not_start_are_tried_once_more(sweep, monkeypatch):
+    tried = []
+
+    def killed(**options):
+        tried.append(options)
+        raise RuntimeError("Nanny failed to start.\nmore")
+
+    monkeypatch.setattr(sweep_cluster, "LocalCluster", killed)
+    text = refused(sweep("m.onnx", "--grid", "lanes=4,8", "--workers", 2), "2 worker processes do not start (Nanny")
+    assert len(tried) == 2 and "--workers 1" in text
+    monkeypatch.setattr(sweep_cluster, "LocalCluster", lambda **options: killed() if len(tried) < 3 else
+                        LocalCluster(**options))  # fmt: skip
+    assert sweep("m.onnx", "--grid", "lanes=4,8", "--workers", 2)[0] == 0
 
 
 def group_lives(number: int) -> bool:
