@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -142,7 +143,10 @@ class Platform:
         known = [f.name for f in fields(self)]
         for key in changes:
             if key not in known:
-                raise PlatformError(f"platform {self.name!r} has no parameter {key!r}; it has {', '.join(known)}")
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                names = ", ".join(known)
+                raise PlatformError(f"platform {self.name!r} has no parameter {key!r}; it has {names}{hint}")
         return replace(self, **changes)
 
 

@@ -7,14 +7,17 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 from nncosim.platforms.base import Platform, parse_overrides
+from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import get_platform, platforms
 from nncosim.tb.files import OutputError, is_stream, prepare_directory, prepare_file, write_file
+from nncosim.tb.progress import phase_of
 from nncosim.tb.terminal import Terminal, printable
 from nncosim.tb.waves import is_companion
 from rich.text import Text
@@ -26,6 +29,8 @@ __all__ = [
     "Progress",
     "backend_option",
     "check_outputs",
+    "complete_layers",
+    "complete_parameters",
     "driver_option",
     "json_option",
     "model_argument",
@@ -124,12 +129,58 @@ def _is_place(option: str, path: Path) -> bool:
     return option == "--out" or not is_stream(path)
 
 
+# ---- completion by the shell: what is wrong on the line is told when it is run
+
+def _complete(find: Callable[[click.Context], Iterable[str]], after: str = "") -> Callable[..., list[str]]:
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        try:
+            return [name + after for name in find(context) if name.startswith(incomplete)]
+        except (NncosimError, click.ClickException):
+            return []
+
+    return complete
+
+
+def _chosen_platform(context: click.Context) -> Platform:
+    return resolve_platform(context.params.get("platform_name"), ())[0]
+
+
+def _bench_of(context: click.Context) -> Any:
+    from nncosim.tb.backend import get_bench
+
+    return get_bench(_chosen_platform(context))
+
+
+def _drivers(context: click.Context) -> list[str]:
+    return sorted({driver for drivers in _bench_of(context).drivers.values() for driver in drivers})
+
+
+def _layers(context: click.Context) -> list[str]:
+    """Of the model on the line: its operators, as `--trace-layer` takes them."""
+    from nncosim.tb.program import read_runnable, read_source
+
+    words = [context.params.get("source"), *context.args]  # the latter where the line cannot be parsed yet
+    source = next((Path(word) for word in words if word is not None and Path(word).is_file()), None)
+    if source is None:
+        return []
+    return [op.name for op in read_runnable(source, read_source(source)).ops]
+
+
+def _parameters(context: click.Context) -> list[str]:
+    return [field.name for field in fields(_chosen_platform(context))]
+
+
+complete_layers = _complete(_layers)
+complete_parameters = _complete(_parameters, "=")
+
+
 model_argument = click.argument("model", metavar="MODEL.onnx", type=PATH)
 json_option = click.option(
     "--json", "json_file", type=PATH, metavar="FILE", callback=_checked_json, help="Write the JSON report; - is stdout."
 )
 driver_option = click.option(
-    "--driver", metavar="cocotb|direct", help="How the RTL simulation is driven [default: cocotb]."
+    "--driver", metavar="cocotb|direct", shell_complete=_complete(_drivers),
+    help="How the RTL simulation is driven [default: cocotb].",
 )
 
 
@@ -141,7 +192,8 @@ def out_option(**extra: Any) -> Callable:
 
 def backend_option(what: str, default: str) -> Callable:
     """--backend NAME. `what`: what it runs; `default`: what is chosen without it."""
-    return click.option("--backend", metavar="rtl|iss", help=f"What runs the {what} [default: {default}].")
+    return click.option("--backend", metavar="rtl|iss", help=f"What runs the {what} [default: {default}].",
+                        shell_complete=_complete(lambda context: _bench_of(context).backends))  # fmt: skip
 
 
 def seed_option(what: str) -> Callable:
@@ -157,12 +209,14 @@ def platform_options(command: Callable) -> Callable:
         "settings",
         multiple=True,
         metavar="PARAMETER=VALUE",
+        shell_complete=complete_parameters,
         help="Change a parameter of the platform; may be repeated.",
     )(command)
     return click.option(
         "--platform",
         "platform_name",
         metavar="NAME",
+        shell_complete=_complete(lambda context: platforms()),
         help=f"The machine [default: {DEFAULT_PLATFORM}]; see `nncosim platforms`.",
     )(command)
 
@@ -191,10 +245,19 @@ def output_console(json_file: Path | None = None) -> Terminal:
 
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
-    """A function that shows what is going on: a line with a spinner on stderr, nothing if that is no terminal."""
+    """A function that shows what is going on: a line with a spinner on stderr; a line a long phase if that is no
+    terminal."""
     console = Terminal(stderr=True)
     if not console.is_terminal:
-        yield lambda text: None
+        told: set[str] = set()
+
+        def tell(text: str) -> None:
+            phase = phase_of(text)
+            if phase and phase not in told:
+                told.add(phase)
+                click.echo(printable(f"nncosim: {phase}"), err=True)
+
+        yield tell
         return
     with console.status("starting", spinner=console.spinner) as status:
         yield lambda text: status.update(Text(printable(text)))

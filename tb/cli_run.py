@@ -15,6 +15,7 @@ from nncosim.tb.cli_options import (
     Progress,
     backend_option,
     check_outputs,
+    complete_layers,
     driver_option,
     json_option,
     out_option,
@@ -37,7 +38,8 @@ __all__ = ["run_command"]
 def trace_options(command: Callable) -> Callable:
     """--trace FILE, and of which part of the run."""
     for option in (
-        click.option("--trace-layer", metavar="NAME", help="Waveform of this layer only (of the first inference)."),
+        click.option("--trace-layer", metavar="NAME", shell_complete=complete_layers,
+                     help="Waveform of this layer only (of the first inference)."),
         click.option("--trace-to", type=int, metavar="CYCLE", help="Waveform up to this clock cycle, exclusive."),
         click.option("--trace-from", type=int, metavar="CYCLE", help="Waveform from this clock cycle since reset."),
         click.option(

@@ -17,6 +17,7 @@ from nncosim.tb.cli_options import (
     Progress,
     backend_option,
     check_outputs,
+    complete_parameters,
     json_option,
     out_option,
     output_console,
@@ -141,7 +142,7 @@ def _status(rows: Sequence[Row]) -> int:
 @click.command("sweep")
 @click.argument("models", metavar="MODEL.onnx...", type=PATH, nargs=-1, required=True)
 @platform_options
-@click.option("--grid", "axes", multiple=True, metavar="PARAMETER=A,B,...",
+@click.option("--grid", "axes", multiple=True, metavar="PARAMETER=A,B,...", shell_complete=complete_parameters,
               help="Values of a parameter of the platform; repeat it for more dimensions.")
 @backend_option("points", "iss")
 @click.option("--confirm", type=click.IntRange(min=0), default=0, metavar="N",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -25,6 +26,12 @@ def drawing(image: np.ndarray, largest: float = 16.0) -> str:
     return "\n".join("".join(SHADES[level] * 2 for level in row).rstrip() for row in levels)
 
 
+def _near(path: Path) -> str:
+    """As a path from the current folder, where it lies in it."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def demo(out: Path, arguments: list[str], index: int = INDEX) -> int:
     """Run test image `index`, print the report, the picture, and the digit that the RTL found in it.
 
@@ -32,21 +39,9 @@ def demo(out: Path, arguments: list[str], index: int = INDEX) -> int:
     """
     folder = files("nncosim.regress.networks")
     with as_file(folder / "digits.onnx") as model, as_file(folder / "digits_test.npz") as data:
-        status = invoke(
-            [
-                "run",
-                str(model),
-                "--platform",
-                "j3dai",
-                "--input",
-                str(data),
-                "--index",
-                str(index),
-                "--out",
-                str(out),
-                *arguments,
-            ]
-        )
+        words = ["run", _near(model), "--platform", "j3dai", "--input", _near(data), "--index", str(index),
+                 "--out", str(out), *arguments]  # fmt: skip
+        status = invoke(words)
         with np.load(data) as arrays:
             image, label = arrays["image"][index, 0], int(arrays["labels"][index])
     if not (out / "outputs.npz").is_file() or status > 1:
@@ -57,6 +52,8 @@ def demo(out: Path, arguments: list[str], index: int = INDEX) -> int:
     digit = int(np.argmax(scores)) if scores.size else None
     click.echo(f"test image {index}: the accelerator says {digit}, the label is {label}")
     click.echo(printable(f"image, listing, memory map, cycles, outputs and report: {out}"))
+    command = shlex.join([_near(Path(sys.executable).parent / "nncosim"), *words])
+    click.echo(printable(f"this was, and repeats it:\n  {command}"))
     return status if digit == label else max(status, 1)
 
 

@@ -25,6 +25,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.files import sha256
 from nncosim.tb.inputs import batch_size, frames, outputs_npz, random_frames, read_npz
 from nncosim.tb.program import Program
+from nncosim.tb.progress import Cycles
 from nncosim.tb.report import Report, build_report
 from nncosim.tb.timeline import TIMELINE, timeline_npz
 from nncosim.tb.versions import versions
@@ -135,6 +136,9 @@ def execute(
     if options.entering:
         check_entering(bench, platform, backend)
         extra["entering"] = options.entering
+    repeat = program.repeat_cycles or program.iss_cycles
+    if progress is not None:
+        progress = Cycles(progress, program.iss_cycles + (len(inputs) - 1) * repeat)
     if options.stream and not program.stream:
         raise BenchError(f"{program.source} was not compiled for streaming; compile it with --stream")
     return bench.run(

@@ -13,10 +13,24 @@ from nncosim.compiler.image import Image
 from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments
 from nncosim.tb.j3dai.l1_capture import inside_places
-from nncosim.tb.j3dai.rtl import PROBES, RawFrame, load_image, take_records, write_inputs
+from nncosim.tb.j3dai.rtl import CYCLES_FILE, PROBES, RawFrame, load_image, take_records, write_inputs
 from nncosim.tb.j3dai.sensor import Sensor
 
 __all__ = ["run_image"]
+
+
+LOOK_CYCLES = 20_000
+"""From one sign of progress to the next: some tenths of a second."""
+
+
+async def _stops(dut, model, limit, period):
+    """Wait for `stopped`, at most `limit` cycles, and leave the cycle count in a file for who waits outside."""
+    for _ in range(0, limit, LOOK_CYCLES):
+        await First(RisingEdge(dut.stopped), Timer(min(limit, LOOK_CYCLES) * period, "ps"))
+        if int(dut.stopped.value):
+            return
+        limit -= LOOK_CYCLES
+        Path(CYCLES_FILE).write_text(str(model.cycles))
 
 
 @cocotb.test()
@@ -55,7 +69,7 @@ async def run_image(dut):
             dut.stop_at.value = number + 1
         await RisingEdge(dut.clk)
         dut.frame.value = 0
-        await First(RisingEdge(dut.stopped), Timer(job["limit"] * period, "ps"))
+        await _stops(dut, model, job["limit"], period)
         if int(dut.stopped.value):
             # The monitors read the counters at that edge, before which cocotb wakes.
             await FallingEdge(dut.clk)

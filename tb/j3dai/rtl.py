@@ -7,6 +7,7 @@ reset, ask for a frame, wait for its end, and read the monitors' records. Python
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,7 @@ from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entry_facts, input_words, memory_of, overtaken
 from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.model import Model
+from nncosim.tb.progress import BUILDING, cycles_of
 from nncosim.tb.verilate import BuiltModel
 from nncosim.tb.waves import Trace, trace_format
 
@@ -79,6 +81,9 @@ __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "t
 
 DEFAULT_LIMIT = 50_000_000
 """Cycles of a frame where the caller sets no limit."""
+
+CYCLES_FILE = "cycles"
+"""Where the cocotb test leaves the cycle that it is at."""
 
 BACKDOORS = Entering()
 
@@ -193,7 +198,7 @@ def run_rtl(
     built, build_seconds = _build(platform, trace, progress)
     result = run_built(
         built, platform, data, inputs, driver=driver, limit_cycles=limit_cycles, seed=seed, trace=trace,
-        entering=entering,
+        entering=entering, watch=cycles_of(progress),
     )
     return replace(result, wall_seconds={"build": build_seconds, **result.wall_seconds})
 
@@ -209,15 +214,16 @@ def run_built(
     seed: int = 0,
     trace: Trace | None = None,
     entering: Entering = BACKDOORS,
+    watch: Callable[[int], None] | None = None,
 ) -> RunResult:
-    """`run_rtl` on a simulation that is built already: for many runs in one process."""
+    """`run_rtl` on a simulation that is built already: for many runs in one process. `watch` is told the cycles."""
     image = Image.from_bytes(data)
     limit = limit_cycles or DEFAULT_LIMIT
     if entering.stream and "stream" not in image.schedule:
         raise ImageError("the image's inputs make room for other tensors; compile it for streaming (--stream)")
     if entering:
         limit += ENTRY_FACTOR * sum(len(s.data) for s in image.segments) // platform.word_bytes
-    run = _run_direct if driver == "direct" else _run_cocotb
+    run = partial(_run_direct if driver == "direct" else _run_cocotb, watch=watch)
     begin, behind = time.perf_counter(), ""
     if trace is None:
         raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, None, entering)
@@ -272,7 +278,7 @@ def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None]
 
     def say(step: str, done: int, total: int) -> None:
         if progress is not None:
-            progress(f"building the simulation: {step} {done}/{total}")
+            progress(f"{BUILDING}: {step} {done}/{total}")
 
     kind = None if trace is None else trace_format(trace.path)
     return build_soc(platform, trace=kind, progress=say), time.perf_counter() - begin
@@ -280,11 +286,11 @@ def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None]
 
 def _run_direct(
     built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
-    limit: int, seed: int, trace: Trace | None, entering: Entering,
+    limit: int, seed: int, trace: Trace | None, entering: Entering, watch: Callable[[int], None] | None = None,
 ) -> tuple[list[RawFrame], dict[str, int], str]:
     raw: list[RawFrame] = []
     stopped = ""
-    with Model(built, seed=seed, period_ps=10**12 // platform.clock_hz) as model:
+    with Model(built, seed=seed, period_ps=10**12 // platform.clock_hz, watch=watch) as model:
         model.poison(seed)
         sensor = Sensor(model, platform, image, inputs, entering) if entering else None
         if not entering.bus:
@@ -322,7 +328,7 @@ def _run_direct(
 
 def _run_cocotb(
     built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
-    limit: int, seed: int, trace: Trace | None, entering: Entering,
+    limit: int, seed: int, trace: Trace | None, entering: Entering, watch: Callable[[int], None] | None = None,
 ) -> tuple[list[RawFrame], dict[str, int], str]:
     import pickle
 
@@ -335,10 +341,16 @@ def _run_cocotb(
             trace=None if trace is None else trace.path,
             trace_when=trace_conditions(trace, _steps(image)),
             limit_cycles=None,  # the test has its own
+            watch=None if watch is None else partial(_tell, Path(folder) / CYCLES_FILE, watch),
             keep_log=cache_root() / "logs" / f"cocotb-{built.top}-{built.key[:16]}.log",
         )
         result: dict[str, Any] = pickle.loads((Path(folder) / "result.pickle").read_bytes())
     return result["raw"], result["probes"], result["stopped"]
+
+
+def _tell(file: Path, watch: Callable[[int], None]) -> None:
+    with contextlib.suppress(OSError, ValueError):  # not there yet, or being written
+        watch(int(file.read_text()))
 
 
 def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:

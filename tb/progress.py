@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is going on during a long run: phases, and how far a simulation is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ["BUILDING", "SIMULATING", "Cycles", "cycles_of", "phase_of"]
+
+BUILDING, SIMULATING = "building the simulation", "simulating the RTL"
+"""What benches call the phases that take minutes; what follows, after a colon, changes all the time."""
+EVERY_SECONDS = 0.5
+
+
+def phase_of(text: str) -> str:
+    """`text` up to the name of a long phase; "" if there is none in it."""
+    for phase in (BUILDING, SIMULATING):
+        before, found, _ = text.partition(phase)
+        if found:
+            return before + phase
+    return ""
+
+
+class Cycles:
+    """Progress that knows how many cycles a simulation takes; called as any other with a text.
+
+    Args:
+        say: Where the texts go.
+        expected: Cycles of the whole simulation.
+    """
+
+    def __init__(self, say: Callable[[str], None], expected: int):
+        self._say, self._expected = say, expected
+        self._begin: float | None = None
+        self._said = 0.0
+
+    def __call__(self, text: str) -> None:
+        self._say(text)
+
+    def at(self, cycles: int) -> None:
+        """The simulation is at this cycle; told twice a second at most."""
+        now = time.monotonic()
+        if self._begin is None:
+            self._begin = now
+        if now - self._said < EVERY_SECONDS:
+            return
+        self._said = now
+        self._say(f"{SIMULATING}: {self.text(cycles, now - self._begin)}")
+
+    def text(self, cycles: int, seconds: float) -> str:
+        """How far it is after so many `seconds`, and what is left at this speed."""
+        if cycles >= self._expected:
+            return f"{cycles:,} cycles, {self._expected:,} were expected"
+        left = f", {(self._expected - cycles) * seconds / cycles:,.0f} s left" if cycles and seconds >= 1 else ""
+        return f"{cycles:,} of {self._expected:,} cycles{left}"
+
+
+def cycles_of(progress: Callable[[str], None] | None) -> Callable[[int], None] | None:
+    """Where a bench tells its cycles: None if nobody counts them. Says that the simulation begins."""
+    if not isinstance(progress, Cycles):
+        return None
+    progress.at(0)
+    return progress.at
