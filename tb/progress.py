@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["BUILDING", "SIMULATING", "Cycles", "cycles_of", "phase_of"]
+__all__ = ["BUILDING", "SIMULATING", "Cycles", "cycles_of", "leave_cycles", "phase_of", "tell_cycles"]
 
 BUILDING, SIMULATING = "building the simulation", "simulating the RTL"
 """What benches call the phases that take minutes; what follows, after a colon, changes all the time."""
@@ -62,3 +64,19 @@ def cycles_of(progress: Callable[[str], None] | None) -> Callable[[int], None] |
         return None
     progress.at(0)
     return progress.at
+
+
+# ---- from one process to the other: a file in the folder that both work in
+
+_FILE = "cycles"
+
+
+def leave_cycles(cycles: int) -> None:
+    """In the simulator's process: where the simulation is."""
+    Path(_FILE).write_text(str(cycles))
+
+
+def tell_cycles(folder: Path, watch: Callable[[int], None]) -> None:
+    """In the process that waits for it: tell `watch`."""
+    with contextlib.suppress(OSError, ValueError):  # not there yet, or being written
+        watch(int((folder / _FILE).read_text()))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import nncosim.tb
 from nncosim.tb.cache import cache_root, content_key
+from nncosim.tb.files import text_bytes
 from nncosim.tb.sweep import DEFECT, Job, Point, Row
 from nncosim.tb.versions import versions
 
@@ -65,7 +66,7 @@ class Kept:
 def _key(points: Sequence[Point], job: Job) -> str:
     settings = [(point.subject, dict(point.settings)) for point in points]
     parts: list[str | bytes] = [repr(job.platform), repr(job.options), json.dumps(settings), json.dumps(versions())]
-    parts += [text for subject in job.subjects for text in (subject.name, subject.digest)]
+    parts += [text for subject in job.subjects for text in (text_bytes(subject.name), subject.digest)]
     for plug in job.plug or ():
         parts += [pickle.dumps(plug), Path(inspect.getfile(type(plug))).read_bytes()]
     return content_key([*parts, _code()])

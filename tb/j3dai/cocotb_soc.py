@@ -13,8 +13,9 @@ from nncosim.compiler.image import Image
 from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments
 from nncosim.tb.j3dai.l1_capture import inside_places
-from nncosim.tb.j3dai.rtl import CYCLES_FILE, PROBES, RawFrame, load_image, take_records, write_inputs
+from nncosim.tb.j3dai.rtl import PROBES, RawFrame, load_image, take_records, write_inputs
 from nncosim.tb.j3dai.sensor import Sensor
+from nncosim.tb.progress import leave_cycles
 
 __all__ = ["run_image"]
 
@@ -27,10 +28,10 @@ async def _stops(dut, model, limit, period):
     """Wait for `stopped`, at most `limit` cycles, and leave the cycle count in a file for who waits outside."""
     for _ in range(0, limit, LOOK_CYCLES):
         await First(RisingEdge(dut.stopped), Timer(min(limit, LOOK_CYCLES) * period, "ps"))
+        leave_cycles(model.cycles)
         if int(dut.stopped.value):
             return
         limit -= LOOK_CYCLES
-        Path(CYCLES_FILE).write_text(str(model.cycles))
 
 
 @cocotb.test()

@@ -7,7 +7,6 @@ reset, ask for a frame, wait for its end, and read the monitors' records. Python
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +72,7 @@ from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entry_facts, input_words, memory_of, overtaken
 from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.model import Model
-from nncosim.tb.progress import BUILDING, cycles_of
+from nncosim.tb.progress import BUILDING, cycles_of, tell_cycles
 from nncosim.tb.verilate import BuiltModel
 from nncosim.tb.waves import Trace, trace_format
 
@@ -81,9 +80,6 @@ __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "t
 
 DEFAULT_LIMIT = 50_000_000
 """Cycles of a frame where the caller sets no limit."""
-
-CYCLES_FILE = "cycles"
-"""Where the cocotb test leaves the cycle that it is at."""
 
 BACKDOORS = Entering()
 
@@ -341,16 +337,11 @@ def _run_cocotb(
             trace=None if trace is None else trace.path,
             trace_when=trace_conditions(trace, _steps(image)),
             limit_cycles=None,  # the test has its own
-            watch=None if watch is None else partial(_tell, Path(folder) / CYCLES_FILE, watch),
+            watch=None if watch is None else partial(tell_cycles, Path(folder), watch),
             keep_log=cache_root() / "logs" / f"cocotb-{built.top}-{built.key[:16]}.log",
         )
         result: dict[str, Any] = pickle.loads((Path(folder) / "result.pickle").read_bytes())
     return result["raw"], result["probes"], result["stopped"]
-
-
-def _tell(file: Path, watch: Callable[[int], None]) -> None:
-    with contextlib.suppress(OSError, ValueError):  # not there yet, or being written
-        watch(int(file.read_text()))
 
 
 def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:
