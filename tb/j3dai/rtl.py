@@ -70,7 +70,7 @@ from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entry_facts, input_words, memory_of, overtaken
-from nncosim.tb.j3dai.waves import show_first, trace_conditions
+from nncosim.tb.j3dai.waves import behind_the_end, show_first, trace_conditions
 from nncosim.tb.model import Model
 from nncosim.tb.progress import BUILDING, cycles_of, tell_cycles
 from nncosim.tb.verilate import BuiltModel
@@ -228,7 +228,7 @@ def run_built(
             with deliver(trace.path) as path:
                 to = replace(trace, path=path)
                 raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, to, entering)
-                behind = _behind(trace, image, probes)
+                behind = behind_the_end(trace, image, probes)
                 if behind:
                     raise BenchError(behind)
         except BenchError:
@@ -254,19 +254,6 @@ def run_built(
 
 def _steps(image: Image) -> int:
     return len(image.schedule.get("steps", ()))
-
-
-def _behind(trace: Trace, image: Image, probes: Mapping[str, int]) -> str:
-    """Why a waveform's window is behind the end of the run; "" if it is not."""
-    cycles, done = probes["probe_cycle"], probes["lists_done"]
-    if trace.start is not None and trace.start >= cycles:
-        why = f"would begin at cycle {trace.start}, but the run ended at cycle {cycles}; begin earlier"
-    elif trace.step is not None and trace.step > done:
-        stopped_in = image.schedule["steps"][done]["name"]
-        why = f"would show a layer that was not reached; the run stopped in layer {stopped_in}"
-    else:
-        return ""
-    return f"waveform {trace.path} {why}"
 
 
 def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:

@@ -14,7 +14,7 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.waves import Group, Line, Trace, Waveform, write_save_file
 from vcd.gtkw import GTKWColor
 
-__all__ = ["groups", "instruction_words", "show_first", "trace_conditions"]
+__all__ = ["behind_the_end", "groups", "instruction_words", "show_first", "trace_conditions"]
 
 _SOC = "j3dai_tb.soc"
 _EVER = (1 << 64) - 1
@@ -138,3 +138,16 @@ def _l2(image: Image, offset: int, size: int) -> bytes:
         if 0 <= inside < len(segment.data):
             return segment.data[inside:inside + size]
     return b""
+
+
+def behind_the_end(trace: Trace, image: Image, probes: Mapping[str, int]) -> str:
+    """Why a waveform's window is behind the end of the run; "" if it is not."""
+    cycles, done = probes["probe_cycle"], probes["lists_done"]
+    if trace.start is not None and trace.start >= cycles:
+        why = f"would begin at cycle {trace.start}, but the run ended at cycle {cycles}; begin earlier"
+    elif trace.step is not None and trace.step > done:
+        stopped_in = image.schedule["steps"][done]["name"]
+        why = f"would show a layer that was not reached; the run stopped in layer {stopped_in}"
+    else:
+        return ""
+    return f"waveform {trace.path} {why}"
