@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from nncosim.tb.errors import CacheError
+from nncosim.tb.errors import BuildError, CacheError
 
 __all__ = ["KINDS", "Usage", "cache_root", "clear", "content_key", "obtain", "usage"]
 
@@ -30,6 +30,8 @@ LIST = "entry.json"
 _UNLISTED = {"simulations": ("info.json",), "runtimes": ("runtime.a",), "timing": ("report.json", "fo4")}
 """The last file written, one of these, of an entry from before there were lists."""
 _FULL = "No space left on device"
+_SAID_OF_FULL = (_FULL, "ld terminated with signal 7")
+"""The linker writes its output as memory: where that has no room, it ends with a bus error."""
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -157,9 +159,17 @@ def _told(scratch: Path) -> Iterator[None]:
             inside = error.filename is not None and str(error.filename).startswith(str(cache_root()))
             if inside or error.errno in _OF_THE_DISK:
                 raise _failure(error.strerror or error) from error
-        elif _FULL in str(error):  # a tool said it
+        elif any(word in _said(error) for word in _SAID_OF_FULL):
             raise _failure(_FULL) from error
         raise
+
+
+def _said(error: Exception) -> str:
+    """All that the tools of a build said, not only what is shown of it."""
+    log = error.log if isinstance(error, BuildError) else None
+    with suppress(OSError):
+        return f"{error}\n{log.read_text(errors='replace') if log is not None and log.is_file() else ''}"
+    return str(error)
 
 
 # ---- what is in it

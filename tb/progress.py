@@ -34,7 +34,7 @@ class Cycles:
 
     def __init__(self, say: Callable[[str], None], expected: int):
         self._say, self._expected = say, expected
-        self._begin: float | None = None
+        self._from: tuple[float, int] | None = None  # when it was where, once it ran
         self._said = 0.0
 
     def __call__(self, text: str) -> None:
@@ -43,18 +43,21 @@ class Cycles:
     def at(self, cycles: int) -> None:
         """The simulation is at this cycle; told twice a second at most."""
         now = time.monotonic()
-        if self._begin is None:
-            self._begin = now
+        if cycles and self._from is None:
+            self._from = now, cycles
         if now - self._said < EVERY_SECONDS:
             return
         self._said = now
-        self._say(f"{SIMULATING}: {self.text(cycles, now - self._begin)}")
+        self._say(f"{SIMULATING}: {self._text(now, cycles)}")
 
-    def text(self, cycles: int, seconds: float) -> str:
-        """How far it is after so many `seconds`, and what is left at this speed."""
+    def _text(self, now: float, cycles: int) -> str:
+        """How far it is, and what is left at the speed so far."""
         if cycles >= self._expected:
             return f"{cycles:,} cycles, {self._expected:,} were expected"
-        left = f", {(self._expected - cycles) * seconds / cycles:,.0f} s left" if cycles and seconds >= 1 else ""
+        left = ""
+        if self._from is not None and now - self._from[0] >= 1 and cycles > self._from[1]:
+            seconds = (self._expected - cycles) * (now - self._from[0]) / (cycles - self._from[1])
+            left = f", {seconds:,.0f} s left"
         return f"{cycles:,} of {self._expected:,} cycles{left}"
 
 

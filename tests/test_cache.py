@@ -80,6 +80,11 @@ def _tool_says_full(folder: Path) -> None:
     raise BuildError("c++ did not: fatal error: error writing to x.o: No space left on device", folder)
 
 
+def _log_says_full(folder: Path) -> None:
+    (folder / "log").write_text("/usr/bin/ld: final link failed: No space left on device\n")
+    raise BuildError("the simulation did not build: collect2: error: ld returned 1 exit status", folder / "log")
+
+
 def _deleted(folder: Path) -> None:
     shutil.rmtree(folder.parent.parent)
     Log(folder / "log").run(["true"], folder)
@@ -91,7 +96,8 @@ def _deleted_before_a_tool(folder: Path) -> None:
     log.run(["true"], folder)
 
 
-FAILURES = {_disk_full: "No space left", _tool_says_full: "No space left", _deleted: "deleted during the build",
+FAILURES = {_disk_full: "No space left", _tool_says_full: "No space left",
+            _log_says_full: "No space left", _deleted: "deleted during the build",
             _deleted_before_a_tool: "deleted during the build"}  # fmt: skip
 
 
