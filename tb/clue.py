@@ -70,8 +70,8 @@ def clue_of(report: Report, result: RunResult, command: Sequence[str]) -> Clue |
     if first is not None:
         layer, origin = _layer_of(report, first), _origin_of(result, first)
         return Clue(layer.name if layer else "", origin, _join(command, _window(layer, first, origin)))
-    late = report.late_layers
-    return Clue(late[0].name, None, _join(command, ("--trace-layer", late[0].name))) if late else None
+    late = next((layer.name for layer in report.layers if not layer.in_time), None)
+    return Clue(late, None, _join(command, ("--trace-layer", late))) if late is not None else None
 
 
 def _join(command: Sequence[str], window: Sequence[str]) -> str:
