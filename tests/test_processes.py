@@ -77,11 +77,17 @@ sys.exit(invoke([], main))
 """
 
 
+def _default_signals() -> None:
+    """As in a terminal: whoever started the tests in the background may have them ignored."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", ["alone", "parallel"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_command_and_its_tools(tmp_path, how, number, status):
     process = subprocess.Popen([sys.executable, "-c", COMMAND, str(tmp_path), how], cwd=Path(__file__).parent,
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+                               stderr=subprocess.PIPE, text=True, preexec_fn=_default_signals)  # fmt: skip
     child = child_of(tmp_path)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
