@@ -65,18 +65,18 @@ def test_boot_is_counted() -> None:
     facts, image = run(BUS).details["entry"]["boot"], compiled().image
     words = [-(-len(s.data) // 16) for s in image.segments]
     cost = sum(2 + n * (1 if s.address >= L2_BASE else 4) for n, s in zip(words, image.segments, strict=True))
-    assert facts["input_bytes"] == 1024 and facts["bytes"] == 16 * sum(words) + 1024
-    assert 0 <= facts["cycles"] - (cost + 2 + 64 + 2) < 12
-    beats = sum(words) + 64 + len(words) + 2
+    assert facts["input_bytes"] == 64 and facts["bytes"] == 16 * sum(words) + 64
+    assert 0 <= facts["cycles"] - (cost + 2 + 4 + 2) < 12
+    beats = sum(words) + 4 + len(words) + 2
     assert facts["port_share"] == pytest.approx(beats / facts["cycles"], rel=0.01)
 
 
 def test_streaming_costs_what_it_says() -> None:
     facts = run(STREAM).details["entry"]["stream"]
     frames = run(STREAM).frames
-    assert facts["inputs"] == 4 and facts["input_bytes"] == 1024 and facts["words"] == 3 * 64
+    assert facts["inputs"] == 4 and facts["input_bytes"] == 64 and facts["words"] == 3 * 4
     assert facts["cycles_with"] == round(np.mean([frame.cycles for frame in frames[1:]]))
-    assert facts["cycles_without"] == facts["cycles_with"] + facts["input_cycles"] and facts["input_cycles"] > 64
+    assert facts["cycles_without"] == facts["cycles_with"] + facts["input_cycles"] and facts["input_cycles"] > 4
     assert 0 < facts["longest_wait"] <= facts["wait_port"] and facts["wait_input"] > frames[0].cycles
 
 

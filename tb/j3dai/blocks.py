@@ -41,7 +41,8 @@ endmodule
 class DmpaWithL2(wiring.Component):
     """The DMPA, the entry port, and the memory that they share: paths into and out of L2's macros are inside.
 
-    Ports: those of the DMPA, and of the entry port with ``entry_`` in front.
+    Ports: those of the DMPA but its probes, which are there for benches only, and of the entry port with ``entry_`` in
+    front.
     """
 
     def __init__(self, platform: J3dai):
@@ -50,7 +51,8 @@ class DmpaWithL2(wiring.Component):
         self.port = EntryL2Port(platform)
         self.l2 = L2(platform)
         super().__init__({
-            **{name: member for name, member in self.dmpa.signature.members.items() if not name.startswith("l2_")},
+            **{name: member for name, member in self.dmpa.signature.members.items()
+               if not name.startswith(("l2_", "probe_"))},
             **{f"entry_{name}": member for name, member in self.entry.signature.members.items()
                if not name.startswith("l2_")},
         })

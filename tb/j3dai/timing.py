@@ -82,6 +82,8 @@ CONNECTIONS: list[Connection] = [
     Connection(cluster, "trap", control, "cluster_trap"),
     *(Connection(dmpa, f"entry_{port}", control, f"entry_{port}") for port in ("status", "counters", "frame")),
     Connection(control, "input_free", dmpa, "entry_input_free"),
+    Connection(host, "load_ready", dmpa, "entry_host_ready"),
+    *(Connection(dmpa, f"entry_host_{port}", host, f"load_{port}") for port in ("valid", "imem", "addr", "data")),
     *(Connection(host, f"mmio_{port}", control, port) for port in ("addr", "r_en", "w_en", "w_data")),
     Connection(host, "counters", control, "counters"),
     Connection(dmpa, "lists_done", host, "irq", (control, "irq")),
