@@ -66,6 +66,11 @@ struct Cluster {
         if (fetch) memcpy(&fetched, imem + size_t(pc / PER_WORD & (config->imem_words - 1)) * WORD + pc % PER_WORD * 8, 8);
     }
 
+    // See `Drain::invert_written`.
+    void invert_drained(uint64_t cycle) {
+        if (sequencer.drain.count && config->data) sequencer.drain.invert_written(cycle, l1, config->l1_words);
+    }
+
     void write_ports(uint64_t cycle) {
         if (sequencer.drain.count) sequencer.drain.write_port(cycle, l1, config->l1_words, config->data);
     }
@@ -112,7 +117,9 @@ struct Cluster {
         while (cycle < end) {
             if (stuck(cycle) && fetched_all()) return idle(cycle, end - cycle, in);
             const uint64_t burst = blocked() ? sequencer.burst() : 0, k = burst < end - cycle ? burst : end - cycle;
+            if (!k) invert_drained(cycle);  // a burst reads no L1
             read_ports();
+            if (!k) invert_drained(cycle);
             if (k) {
                 for (uint64_t i = 0; i < k && sequencer.drain.count; ++i) write_ports(cycle + i);
                 counters.count(COUNTER_BUSY, uint32_t(k));

@@ -147,6 +147,10 @@ struct Semaphores {
     }
 };
 
+inline void invert(uint8_t* word) {
+    for (int n = 0; n < WORD; ++n) word[n] = uint8_t(~word[n]);
+}
+
 // The requantization records of one parameter set, decoded for all channels at once.
 //
 // Rounding is an addition before the shift: floor((total + add) / 2**s), where `add` is `plain`, plus `negative` if

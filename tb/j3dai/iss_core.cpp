@@ -64,7 +64,10 @@ struct Core {
         const int64_t push = take_write(in);
         const Event& ending = dmpa.events[cycle & 7];
         if (ending.valid && ending.end) snapshot();
+        invert_written();
         for (int c = 0; c < config.clusters; ++c) clusters[c].read_ports();
+        capture();
+        invert_written();
         move_beats();
         uint8_t drains = 0, signals[MAX_CLUSTERS];
         for (int c = 0; c < config.clusters; ++c) {
@@ -119,9 +122,6 @@ struct Core {
 
     // Beats that reach a memory in this cycle, after all reads of it.
     void move_beats() {
-        uint8_t* l1[MAX_CLUSTERS];
-        for (int c = 0; c < config.clusters; ++c) l1[c] = clusters[c].l1;
-        dmpa.capture(cycle, l1);
         Beat& load = dmpa.loads[(cycle - LOAD_TO_CLUSTER - 1) & 7];
         if (load.valid) {
             load.valid = false;
@@ -136,10 +136,34 @@ struct Core {
         }
     }
 
+    // STORE beats read L1.
+    void capture() {
+        uint8_t* l1[MAX_CLUSTERS];
+        for (int c = 0; c < config.clusters; ++c) l1[c] = clusters[c].l1;
+        dmpa.capture(cycle, l1);
+    }
+
+    // Words of the clusters' memories that are written in this cycle, for who reads them in it: `Drain::invert_written`.
+    void invert_written() {
+        const Beat& load = dmpa.loads[(cycle - LOAD_TO_CLUSTER - 1) & 7];
+        const bool loads = load.valid && (config.data || load.space == SPACE_IMEM);
+        for (int c = 0; c < config.clusters; ++c) {
+            clusters[c].invert_drained(cycle);
+            if (!loads || !(load.clusters >> c & 1)) continue;
+            uint32_t words;
+            uint8_t* const memory = local(clusters[c], load.space, words);
+            for (uint32_t i = 0; i < load.count; ++i) invert(memory + size_t((load.local + i) & (words - 1)) * WORD);
+        }
+    }
+
+    uint8_t* local(Cluster& cluster, uint32_t space, uint32_t& words) const {
+        words = space == SPACE_L1 ? config.l1_words : space == SPACE_WMEM ? config.wmem_words : config.imem_words;
+        return space == SPACE_L1 ? cluster.l1 : space == SPACE_WMEM ? cluster.wmem : cluster.imem;
+    }
+
     void write_local(Cluster& cluster, const Beat& beat) {
-        uint8_t* const memory = beat.space == SPACE_L1 ? cluster.l1 : beat.space == SPACE_WMEM ? cluster.wmem : cluster.imem;
-        const uint32_t words = beat.space == SPACE_L1 ? config.l1_words
-                               : beat.space == SPACE_WMEM ? config.wmem_words : config.imem_words;
+        uint32_t words;
+        uint8_t* const memory = local(cluster, beat.space, words);
         for (uint32_t i = 0; i < beat.count; ++i)
             memcpy(memory + size_t((beat.local + i) & (words - 1)) * WORD, beat.data + i * WORD, WORD);
     }

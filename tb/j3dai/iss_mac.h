@@ -167,6 +167,21 @@ struct Drain {
         while (count && cycle > jobs[first & (DRAINS - 1)].issued + DRAIN_TO_L1_WRITE) ++first, --count;
     }
 
+    // Words of L1 that are written in this cycle, inverted: what an SRAM gives to who reads a word that is being written
+    // is undefined, and in the RTL's simulation the old word inverted. A second call restores them.
+    void invert_written(uint64_t cycle, uint8_t* l1, uint32_t l1_words) const {
+        for (uint32_t k = 0; k < count; ++k) {
+            const DrainJob& job = jobs[(first + k) & (DRAINS - 1)];
+            const uint64_t at = job.issued + DRAIN_TO_L1_WRITE;
+            const bool lower = cycle == at, upper = job.ostride && cycle == at + 1;
+            if (job.keep || !(lower || upper)) continue;
+            const uint32_t from = upper ? PES / 2 : 0, to = lower && job.ostride ? PES / 2 : PES;
+            for (uint32_t p = from; p < to; ++p)
+                if (((job.x + p) & COORDINATE_MASK) < job.width)
+                    invert(l1 + size_t((job.address + p * (job.ostride ? 2 : 1)) & (l1_words - 1)) * WORD);
+        }
+    }
+
     void write(uint64_t cycle, const DrainJob& job, uint32_t from, uint32_t to, uint8_t* l1, uint32_t l1_words) {
         L1Write record;
         record.mask = 0;
