@@ -41,17 +41,19 @@ def _check(words: tuple[str, ...], path: str) -> None:
     if shutil.which(words[0], path=path) is None:
         raise ToolError(f"C++ compiler {words[0]!r} is not on PATH; {_HELP}")
     with tempfile.TemporaryDirectory(prefix="nncosim-") as folder:
-        made = Path(folder) / "empty.o"
-        done = _run([*words, "-std=c++20", "-x", "c++", "-c", "-", "-o", str(made)], "int main() { return 0; }\n")
+        source, made = Path(folder) / "empty.cpp", Path(folder) / "empty.o"
+        # A file, not a pipe: to write to what has ended already may end this process.
+        source.write_text("int main() { return 0; }\n")
+        done = _run([*words, "-std=c++20", "-x", "c++", "-c", str(source), "-o", str(made)])
         if done.returncode or not made.is_file():
             said = done.stdout.strip().splitlines()
             why = said[0][:200] if said else f"it ends with status {done.returncode} and makes no object file"
             raise ToolError(f"C++ compiler {name!r} does not compile an empty C++20 program: {why}; {_HELP}")
 
 
-def _run(command: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, input=text, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        return subprocess.run(command, stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               errors="replace", timeout=60)  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return subprocess.CompletedProcess(command, 127, str(error))
