@@ -337,7 +337,7 @@ def test_planted_short_count_is_noticed() -> None:
 
 @pytest.mark.parametrize("right, wrong", [
     ("with m.Elif(taken & ~self.signal_in[k]):", "with m.Elif(taken):"),
-    ("with m.If(self.signal_in[k] & ~taken & (value", "with m.If(self.signal_in[k] & (value"),
+    ("with m.If(self.signal_in[k] & ~taken & ~self.lost[k]):", "with m.If(self.signal_in[k] & ~self.lost[k]):"),
     ("overrun = self.start & self.armed & ~begins", "overrun = self.start & self.armed"),
     ("            m.d.sync += depth.eq(0)", "            m.d.sync += depth.eq(depth)"),
     ("(which == k)) | (self._begins if k == START_SEMAPHORE else 0)", "(which == k))"),
