@@ -68,9 +68,9 @@ def waveform(monkeypatch):
     """Runs nothing, for 100 cycles: a waveform of four bytes; gives the paths whose save files would be written."""
     shown: list[Path] = []
 
-    def drive(built, platform, image, data, inputs, limit, seed, trace):
+    def drive(built, platform, image, data, inputs, limit, seed, trace, *_, **__):
         trace.path.write_bytes(b"wave")
-        return [], {"probe_cycle": 100}, ""
+        return [], {"probe_cycle": 100, "lists_done": 0, "probe_counters": 0}, ""
 
     monkeypatch.setattr(rtl, "_run_direct", drive)
     monkeypatch.setattr(rtl, "_frames", lambda *arguments: ((), []))
