@@ -161,11 +161,8 @@ def check_entering(bench: Bench, platform: Platform, backend: str) -> None:
     Raises:
         BenchError: It has none; names those that have.
     """
-    able = tuple(getattr(bench, "entries", ()))
-    if backend not in able:
-        help_ = f"use --backend {' or '.join(able)}" if able else "no backend of this platform has"
-        what = "no port for image and inputs (--boot bus, --stream)"
-        raise BenchError(f"backend {backend!r} of platform {platform.name!r} has {what}; {help_}")
+    lacks, help_ = "no port for image and inputs (--boot bus, --stream)", "no backend of this platform has"
+    _require_backend(tuple(getattr(bench, "entries", ())), platform, backend, lacks, help_)
 
 
 def check_trace(bench: Bench, platform: Platform, backend: str) -> None:
@@ -174,10 +171,15 @@ def check_trace(bench: Bench, platform: Platform, backend: str) -> None:
     Raises:
         BenchError: It has none; names those that have.
     """
-    able = tuple(getattr(bench, "waveforms", ()))
+    lacks, help_ = "no signals to trace", "no backend of this platform has; leave --trace out"
+    _require_backend(tuple(getattr(bench, "waveforms", ())), platform, backend, lacks, help_)
+
+
+def _require_backend(able: tuple[str, ...], platform: Platform, backend: str, lacks: str, otherwise: str) -> None:
+    """`able`: the backends that have what is asked for; `otherwise`: what to say where none has."""
     if backend not in able:
-        help_ = f"use --backend {' or '.join(able)}" if able else "no backend of this platform has; leave --trace out"
-        raise BenchError(f"backend {backend!r} of platform {platform.name!r} has no signals to trace; {help_}")
+        help_ = f"use --backend {' or '.join(able)}" if able else otherwise
+        raise BenchError(f"backend {backend!r} of platform {platform.name!r} has {lacks}; {help_}")
 
 
 def trace_of(program: Program, options: RunOptions) -> Trace | None:
