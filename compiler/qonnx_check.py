@@ -52,13 +52,19 @@ class LayerReport:
 
 @dataclass
 class QonnxReport:
-    """All layers; `same_prediction` counts images whose largest output has the same index in both."""
+    """All layers; `same_prediction` counts images whose largest output has the same index in both.
+
+    outputs, output_differences: elements of graph outputs, and those that differ when both go all the way from the
+    image, so that every float32 rounding on the way has its consequences.
+    """
 
     images: int
     seed: int
     layers: list[LayerReport] = field(default_factory=list)
     input_differences: int = 0
     same_prediction: int = 0
+    outputs: int = 0
+    output_differences: int = 0
 
     @property
     def values(self) -> int:
@@ -158,7 +164,7 @@ def _compare_image(
             _compare_raw(details, network, op, inputs, values, number, layer)
         else:
             _compare_layer(op, inputs, executor(op.output), details.magnitudes.get(op.name), number, layer)
-    report.same_prediction += _same_index(network, image, values)
+    _compare_outputs(details, network, image, values, report)
 
 
 def _compare_layer(
@@ -268,9 +274,16 @@ def _compare_raw(
           number)
 
 
-def _same_index(network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]) -> bool:
-    """Whether both put the largest value of every output at the same place, each run from the input on."""
+def _compare_outputs(
+    details: Import, network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray],
+    report: QonnxReport,
+) -> None:
+    """Graph outputs, each run from the input on: whether the largest has the same place, and what differs."""
     ours = evaluate(network, {name: quantise_input(network, name, image[name]) for name in network.inputs})
-    return all(
+    report.same_prediction += all(
         dequantise_output(network, name, ours[name]).argmax() == values[name].argmax() for name in network.outputs
     )
+    for name in set(network.outputs) - set(raw_outputs(network)):
+        theirs = _integers(network.tensors[name], details.onnx_names[name], values)
+        report.outputs += theirs.size
+        report.output_differences += int((ours[name] != theirs).sum())

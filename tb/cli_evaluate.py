@@ -32,6 +32,7 @@ from nncosim.tb.cli_options import (
 from nncosim.tb.evaluate import (
     Accuracy,
     accuracy,
+    against_onnx,
     against_qonnx,
     executor_predictions,
     float_images,
@@ -41,6 +42,7 @@ from nncosim.tb.evaluate import (
 )
 from nncosim.tb.inputs import batch_size, read_npz
 from nncosim.tb.program import compile_model, prove_model, read_model, read_source
+from nncosim.tb.reference_check import ReferenceReport
 from nncosim.tb.report import requantization_of
 from nncosim.tb.report_table import plain_table
 from nncosim.tb.run import RunOptions, choose
@@ -85,16 +87,49 @@ def _print_qonnx(console: Console, report: QonnxReport) -> None:
     for layer in report.layers:
         for what, found in (("exact arithmetic", layer.first_wrong), ("the executor", layer.first_outside)):
             if found is not None:
-                *index, expected, got = found
-                console.print(
-                    f"[red]{escape(layer.name)}[/] differs from {what} first at (image, channel, row, column) "
-                    f"{tuple(index)}: expected {expected}, got {got}"
-                )
+                _print_first(console, layer.name, what, found)
     good = "[green]equal to exact arithmetic everywhere[/]; the executor differs from it in"
     bad = "[red]not equal[/]; the executor's float32 rounding differs in"
     console.print(
         f"{good if report.ok else bad} {report.float_differences:,} of {report.values:,} values, "
         "within its float32 error"
+    )
+    if report.outputs:
+        console.print(
+            f"from the image to the end, each by itself: {report.output_differences:,} of {report.outputs:,} values of "
+            f"the outputs differ, {report.same_prediction} of {report.images} images have the largest at the same place"
+        )
+
+
+def _print_first(console: Console, layer: str, what: str, found: tuple[int, ...]) -> None:
+    *index, expected, got = found
+    console.print(
+        f"[red]{escape(layer)}[/] differs from {what} first at (image, channel, row, column) "
+        f"{tuple(index)}: expected {expected}, got {got}"
+    )
+
+
+def _print_onnx(console: Console, report: ReferenceReport) -> None:
+    table = plain_table(f"against the ONNX graph in float64 and rationals, {report.images} images")
+    table.add_column("layer")
+    for column in ("values", "by rationals", "float64 rounding", "inexact requantization", "undecided", "unexplained"):
+        table.add_column(column, justify="right")
+    for layer in report.layers:
+        counts = (layer.values, layer.rational, layer.tipped, layer.inexact, layer.undecided, layer.wrong)
+        table.add_row(escape(layer.name), *(f"{count:,}" for count in counts))
+    console.print(table)
+    for layer in report.layers:
+        if layer.first_wrong is not None:
+            _print_first(console, layer.name, "the graph", layer.first_wrong)
+        if layer.meaning:
+            console.print(f"[red]{escape(layer.name)}[/] means something else than the graph: {escape(layer.meaning)}")
+    if report.input_differences:
+        console.print(f"[red]{report.input_differences:,} values of the inputs are quantised to something else[/]")
+    explained = report.total("inexact") + report.total("undecided")
+    console.print(
+        f"{'[green]what the graph says[/]' if report.ok else '[red]not what the graph says[/]'}: "
+        f"{report.total('wrong'):,} of {report.total('values'):,} values differ unexplained, {explained:,} explained; "
+        f"from the image to the end {report.output_differences:,} of {report.outputs:,} values of the outputs"
     )
 
 
@@ -133,21 +168,43 @@ def _images(network: Network, data: Path | None, limit: int | None) -> int | lis
     return float_images(network, read_npz(data), str(data), limit)
 
 
-def _reference(model: Path, data: Path | None, limit: int | None, seed: int, json_file: Path | None) -> int:
-    """The integer network against qonnx's executor, with any requantization that the importer's integers can be."""
+def _compare(
+    against: str, model: Path, network: Network, images: int | list[dict[str, np.ndarray]], seed: int, say: Progress
+) -> QonnxReport | ReferenceReport:
+    return (against_qonnx if against == "qonnx" else against_onnx)(model, network, images, seed, say)
+
+
+def _comparison_json(comparison: QonnxReport | ReferenceReport) -> dict[str, Any]:
+    """The part of the JSON report that the comparison is."""
+    if isinstance(comparison, QonnxReport):
+        return {"qonnx": qonnx_json(comparison)}
+    return {"onnx": comparison.to_json()}
+
+
+def _print_comparison(console: Console, comparison: QonnxReport | ReferenceReport) -> None:
+    if isinstance(comparison, QonnxReport):
+        _print_qonnx(console, comparison)
+    else:
+        _print_onnx(console, comparison)
+
+
+def _reference(
+    against: str, model: Path, data: Path | None, limit: int | None, seed: int, json_file: Path | None
+) -> int:
+    """The integer network against another, with any requantization that the importer's integers can be."""
     console, raw = output_console(json_file), read_source(model)
     with progress() as say:
         say(f"importing {model.name}")
         network = prove(read_model(model, raw), RequantCaps(tables=True))
-        comparison = against_qonnx(model, network, _images(network, data, limit), seed, say)
-    _print_qonnx(console, comparison)
+        comparison = _compare(against, model, network, _images(network, data, limit), seed, say)
+    _print_comparison(console, comparison)
     proof = requantization_of(network)
     console.print(f"requantization: exact in {proof.exact_layers} of {proof.layers} layers"
                   + (f", elsewhere within {proof.max_lsb} LSB ({escape(', '.join(proof.inexact))})"
                      if proof.inexact else ""))  # fmt: skip
     report = {"model": model.name, "platform": None, "seed": seed, "requantization": proof.to_json()}
     verdict = "pass" if comparison.ok else "mismatch"
-    write_json(report | {"qonnx": qonnx_json(comparison), "verdict": verdict}, json_file)
+    write_json(report | _comparison_json(comparison) | {"verdict": verdict}, json_file)
     return 0 if comparison.ok else 1
 
 
@@ -155,7 +212,12 @@ def _reference(model: Path, data: Path | None, limit: int | None, seed: int, jso
 @model_argument
 @platform_options
 @click.option("--data", type=PATH, metavar="X.npz", help="One array per graph input, N images, and `labels` (N,).")
-@click.option("--against", type=click.Choice(["qonnx"]), help="Compare layer by layer with this executor.")
+@click.option(
+    "--against",
+    type=click.Choice(["qonnx", "onnx"]),
+    help="Compare layer by layer: with the qonnx package's float32 executor, or with the ONNX graph in float64 and "
+    "rationals, by an evaluator that shares nothing with the compiler.",
+)
 @click.option(
     "--images",
     type=click.IntRange(min=1),
@@ -168,7 +230,7 @@ def _reference(model: Path, data: Path | None, limit: int | None, seed: int, jso
 @click.option(
     "--reference",
     is_flag=True,
-    help="The integer network itself, on no machine: with --against qonnx, for models that no platform takes.",
+    help="The integer network itself, on no machine: with --against, for models that no platform takes.",
 )
 @json_option
 def evaluate_command(
@@ -184,19 +246,21 @@ def evaluate_command(
     reference: bool,
     json_file: Path | None,
 ) -> int:
-    """Accuracy on labelled data, or comparison with the qonnx executor, or both on the same images.
+    """Accuracy on labelled data, or comparison with another evaluation of the graph, or both on the same images.
 
-    Exit status: 0 if every tensor is right (and the executor, if asked, agrees), 1 if not, 2 for bad input.
+    Exit status: 0 if every tensor is right (and the other, if asked, agrees), 1 if not, 2 for bad input.
     """
     if data is None and against is None:
-        raise click.UsageError("give --data X.npz (accuracy), --against qonnx, or both")
+        raise click.UsageError("give --data X.npz (accuracy), --against qonnx or onnx, or both")
     check_outputs({"the model": model, "the data": data}, json_file=json_file)
     if reference:
         if against is None:
-            raise click.UsageError("--reference runs on no machine: give --against qonnx, or leave --reference out")
+            raise click.UsageError(
+                "--reference runs on no machine: give --against qonnx or onnx, or leave --reference out"
+            )
         if platform_name or settings or backend or driver:
             raise click.UsageError("--reference runs on no machine: leave out --platform, --set, --backend, --driver")
-        return _reference(model, data, images, seed, json_file)
+        return _reference(against, model, data, images, seed, json_file)
     console, raw = output_console(json_file), read_source(model)
     platform, overrides = resolve_platform(platform_name, settings)
     report: dict[str, Any] = {"model": model.name, "platform": platform.name, "seed": seed}
@@ -212,7 +276,7 @@ def evaluate_command(
                 data,
                 RunOptions(backend, driver, seed=seed),
                 images,
-                against is not None,
+                against == "qonnx",
                 say,
             )
             report |= result.to_json()
@@ -220,12 +284,12 @@ def evaluate_command(
         else:
             network = prove_model(model, raw, platform)
         if against is not None:
-            comparison = against_qonnx(model, network, _images(network, data, images), seed, say)
-            report["qonnx"] = qonnx_json(comparison)
+            comparison = _compare(against, model, network, _images(network, data, images), seed, say)
+            report |= _comparison_json(comparison)
             passed &= comparison.ok
     if result is not None:
         _print_accuracy(console, result)
     if comparison is not None:
-        _print_qonnx(console, comparison)
+        _print_comparison(console, comparison)
     write_json(report | {"verdict": "pass" if passed else "mismatch"}, json_file)
     return 0 if passed else 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Judging a network as a whole: accuracy on labelled data, and agreement with the qonnx package's executor."""
+"""Judging a network as a whole: accuracy on labelled data, and agreement with others that evaluate the same graph."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nncosim.compiler.frontend import dequantise_output
+from nncosim.compiler.frontend import dequantise_output, import_details
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir import Network
-from nncosim.compiler.qonnx_check import QonnxReport, compare_with_qonnx, run_qonnx
+from nncosim.compiler.qonnx_check import QonnxReport, compare_with_qonnx, random_images, run_qonnx
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import Diagnosis, Frame
 from nncosim.tb.compare import Divergence
 from nncosim.tb.inputs import InputError, batch_size, frames
+from nncosim.tb.onnx_reference import OnnxReference, ReferenceFailure
 from nncosim.tb.program import Program
+from nncosim.tb.reference_check import ReferenceReport, compare_with_reference
 from nncosim.tb.report import divergence_json
 from nncosim.tb.run import RunOptions, check_frames, execute
 
@@ -27,6 +29,7 @@ __all__ = [
     "LABELS",
     "Accuracy",
     "accuracy",
+    "against_onnx",
     "against_qonnx",
     "executor_predictions",
     "float_images",
@@ -235,6 +238,8 @@ def qonnx_json(report: QonnxReport) -> dict[str, Any]:
         "values": report.values,
         "float_differences": report.float_differences,
         "input_differences": report.input_differences,
+        "outputs": report.outputs,
+        "output_differences": report.output_differences,
         "layers": [vars(layer) for layer in report.layers],
     }
 
@@ -253,3 +258,28 @@ def against_qonnx(
             progress(f"qonnx: image {done} of {total}")
 
     return compare_with_qonnx(str(model), network, images, seed, say)
+
+
+def against_onnx(
+    model: Path,
+    network: Network,
+    images: int | list[dict[str, np.ndarray]],
+    seed: int,
+    progress: Progress | None = None,
+) -> ReferenceReport:
+    """Compare with the plain evaluator of the ONNX graph, layer by layer, each from that one's own input tensors.
+
+    Raises:
+        InputError: an operator that the evaluator does not know.
+    """
+
+    def say(done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"onnx: image {done} of {total}")
+
+    names = import_details(str(model), name=network.name).onnx_names
+    data = random_images(network, images, seed) if isinstance(images, int) else images
+    try:
+        return compare_with_reference(OnnxReference(model), network, names, data, say)
+    except ReferenceFailure as error:
+        raise InputError(f"{model}: the evaluator of --against onnx cannot run it: {error}") from error

@@ -110,22 +110,17 @@ class _Element:
         return n < len(self.step.inputs) and bool(self.step.inputs[n])
 
     def known(self, n: int) -> _Value:
-        """Input `n`, which must be quantised or constant."""
-        value = self.values.get(self.step.inputs[n])
-        if value is None:
-            raise Undecidable(self.step.inputs[n])
-        return value
+        """Input `n`; of maps of floats the shape alone is left."""
+        return self.values[self.step.inputs[n]]
 
     def at(self, n: int, index: Index) -> Fraction:
         return exact_element(self.step.inputs[n], index, self.values, self.makers)
 
     def spread(self, n: int) -> Fraction:
         """Input `n` at this element's index, with ONNX's (numpy's) broadcasting."""
-        value = self.values.get(self.step.inputs[n])
-        if value is None:
-            return self.at(n, self.index)  # floats that are gone: maps, which have the output's shape
-        own = self.index[len(self.index) - len(value.shape):]
-        return self.at(n, tuple(0 if size == 1 else i for i, size in zip(own, value.shape, strict=True)))
+        shape = self.known(n).shape
+        own = self.index[len(self.index) - len(shape):]
+        return self.at(n, tuple(0 if size == 1 else i for i, size in zip(own, shape, strict=True)))
 
     def channel(self, n: int) -> Fraction:
         """The parameter of this element's channel."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plain evaluator of QONNX graphs, the second opinion on what a model computes: it shares no code with the compiler.
 
-Standard operators are those of the `onnx` package's own reference evaluator, in float64; Quant and Trunc are here, after
-the text of QONNX. (qonnx's executor cannot do this: it hands standard operators to onnxruntime, whose Conv and pools
-are float32.) Where a float64 result lies so close to a rounding threshold that its own error could carry it over,
-the element is computed again in rational arithmetic, see `nncosim.tb.onnx_exact`. So the integers are
-those of exact arithmetic on the model's float32 parameters. Two things are defined in float32 as the training framework
-computed them: the integers of constants (weights), and those of the graph's inputs.
+Standard operators are those of the `onnx` package's own reference evaluator, in float64; Quant and Trunc are here, by
+QONNX's text, and pools in `onnx_windows`. (qonnx's executor cannot do this: it hands standard operators to onnxruntime,
+with float32 parameters.) Where a float64 result lies so close to a rounding threshold that its own error could
+carry it over, the element is computed again in rational arithmetic, see `onnx_exact`. So the integers are those of
+exact arithmetic on the model's float32 parameters. Two things are defined in float32, as the training framework
+computes them: the integers of constants (weights), and those of the graph's inputs.
 
     reference = OnnxReference("model.onnx")
     values = reference.run({"image": image})        # every quantised value: integers, and what they stand for
@@ -15,7 +15,7 @@ computed them: the integers of constants (weights), and those of the graph's inp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import onnx
 from nncosim.tb.onnx_exact import ROUNDINGS, Undecidable, exact_element
-from nncosim.tb.onnx_windows import pool
+from nncosim.tb.onnx_windows import Windows, pool
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -119,11 +119,13 @@ class OnnxReference:
     def __init__(self, source: str | Path | onnx.ModelProto):
         model = source if isinstance(source, onnx.ModelProto) else onnx.load(source)
         graph = model.graph
-        self._opsets = {o.domain: o.version for o in model.opset_import}
+        self._opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self._constants = {t.name: Value(_wide(numpy_helper.to_array(t)), constant=True) for t in graph.initializer}
         self._protos = list(graph.node)
         self.inputs = tuple(i.name for i in graph.input if i.name not in self._constants)
         self.outputs = tuple(o.name for o in graph.output)
+        shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
+        self._batch = max([1, *(shapes[name][0] for name in self.inputs if shapes[name])])
         self.steps = tuple(
             Step(n.name or n.output[0], n.op_type, tuple(n.input), tuple(n.output),
                  {a.name: helper.get_attribute_value(a) for a in n.attribute}) for n in self._protos
@@ -134,13 +136,14 @@ class OnnxReference:
         self._last = {name: n for n, step in enumerate(self.steps) for name in step.inputs}
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Value]:
-        """Evaluate the graph on one batch.
+        """Evaluate the graph on one image.
 
         Args:
-            inputs: float32 arrays by graph input, in ONNX layout.
+            inputs: float32 arrays by graph input, in ONNX layout with a batch of 1. (A graph that was exported with a
+                larger batch gets so many copies, because the batch may stand in its Reshapes.)
 
         Returns:
-            By name: quantised values, constants, and graph outputs.
+            By name: quantised values, and graph outputs.
 
         Raises:
             ReferenceFailure: a node that cannot be evaluated.
@@ -148,7 +151,7 @@ class OnnxReference:
         self.decided = {}
         values = dict(self._constants)
         for name in self.inputs:
-            values[name] = Value(np.asarray(inputs[name], dtype=np.float32))
+            values[name] = Value(np.repeat(np.asarray(inputs[name], dtype=np.float32), self._batch, axis=0))
         for number, step in enumerate(self.steps):
             try:
                 made = self._node(number, step, values)
@@ -157,11 +160,19 @@ class OnnxReference:
             except Exception as error:  # the library's own errors have no common base
                 raise ReferenceFailure(f"{step.name} ({step.op}): {type(error).__name__}: {error}") from error
             values.update(zip(step.outputs, made, strict=False))
-            for name in step.inputs:  # maps of floats are large, and nobody asks for them any more
-                if name and self._last[name] == number and values[name].ints is None and not values[name].constant \
-                        and name not in self.outputs:  # fmt: skip
-                    del values[name]
-        return values
+            for name in filter(None, step.inputs):  # maps of floats are large: of those that are done the shape stays
+                value = values[name]
+                done = self._last[name] == number and name not in self.outputs
+                if done and value.ints is None and not value.constant:
+                    values[name] = Value(np.broadcast_to(np.nan, value.shape))
+        return {name: self._first(v) for name, v in values.items() if v.ints is not None or name in self.outputs}
+
+    def _first(self, value: Value) -> Value:
+        """The first of the batch."""
+        if self._batch == 1 or value.constant:
+            return value
+        cut = {name: array[:1] for name in ("floats", "ints", "scale") if (array := getattr(value, name)) is not None}
+        return replace(value, **cut)
 
     def _node(self, number: int, step: Step, values: dict[str, Value]) -> list[Value]:
         given = [values[name] if name else None for name in step.inputs]
@@ -180,7 +191,7 @@ class OnnxReference:
             low, high = min(v.low for v in data), max(v.high for v in data)
             return [Value(None, ints.astype(np.int64), scale, data[0].zero, low, high, constant)]
         results = self._standard(number, [v.real for v in present])
-        return [Value(np.asarray(result), constant=constant) for result in results]
+        return [Value(_wide(np.asarray(result)), constant=constant) for result in results]
 
     def _standard(self, number: int, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """A node of the ONNX standard, by the onnx package; `arrays`: of the inputs that are there."""
@@ -194,11 +205,20 @@ class OnnxReference:
             opsets = [helper.make_opsetid(d, max(v, least) if d == "" else v) for d, v in self._opsets.items()]
             ends = [[helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in side]
                     for side in (dict.fromkeys(names), filter(None, proto.output))]  # fmt: skip
-            graph = helper.make_graph([proto], "node", *ends)
+            graph = helper.make_graph([self._padded(proto, step, arrays)], "node", *ends)
             self._evaluators[key] = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
         feeds = {name: np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a
                  for name, a in zip(names, arrays, strict=True)}  # fmt: skip
         return self._evaluators[key].run(None, feeds)
+
+    @staticmethod
+    def _padded(proto: onnx.NodeProto, step: Step, arrays: list[np.ndarray]) -> onnx.NodeProto:
+        """A Conv with its padding as numbers: the library takes `auto_pad` for something else than the standard."""
+        if "auto_pad" not in step.attributes:
+            return proto
+        windows = Windows(step.attributes, arrays[0].shape[2:], arrays[1].shape[2:])
+        kept = {k: v for k, v in step.attributes.items() if k not in ("auto_pad", "pads")}
+        return helper.make_node(step.op, proto.input, proto.output, pads=[*windows.before, *windows.after], **kept)
 
     # --- Quant and Trunc ------------------------------------------------------------------------------------------
 
