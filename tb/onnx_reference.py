@@ -6,7 +6,7 @@ QONNX's text, and pools in `onnx_windows`. (qonnx's executor cannot do this: it 
 with float32 parameters.) Where a float64 result lies so close to a rounding threshold that its own error could
 carry it over, the element is computed again in rational arithmetic, see `onnx_exact`. So the integers are those of
 exact arithmetic on the model's float32 parameters. Two things are defined in float32, as the training framework
-computes them: the integers of constants (weights), and those of the graph's inputs.
+computes them: what nodes make of constants (the integers of weights), and the integers of the graph's inputs.
 
     reference = OnnxReference("model.onnx")
     values = reference.run({"image": image})        # every quantised value: integers, and what they stand for
@@ -191,7 +191,9 @@ class OnnxReference:
             low, high = min(v.low for v in data), max(v.high for v in data)
             return [Value(None, ints.astype(np.int64), scale, data[0].zero, low, high, constant)]
         results = self._standard(number, [v.real for v in present])
-        return [Value(_wide(np.asarray(result)), constant=constant) for result in results]
+        if constant:
+            results = [r.astype(np.float32) if r.dtype.kind == "f" else r for r in results]
+        return [Value(_wide(result), constant=constant) for result in results]
 
     def _standard(self, number: int, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """A node of the ONNX standard, by the onnx package; `arrays`: of the inputs that are there."""
@@ -203,13 +205,13 @@ class OnnxReference:
         if key not in self._evaluators:
             least = _INFERENCE.get(proto.op_type, 0)
             opsets = [helper.make_opsetid(d, max(v, least) if d == "" else v) for d, v in self._opsets.items()]
-            ends = [[helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in side]
-                    for side in (dict.fromkeys(names), filter(None, proto.output))]  # fmt: skip
-            graph = helper.make_graph([self._padded(proto, step, arrays)], "node", *ends)
+            first, last = ([helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in side]
+                           for side in (dict.fromkeys(names), filter(None, proto.output)))  # fmt: skip
+            graph = helper.make_graph([self._padded(proto, step, arrays)], "node", first, last)
             self._evaluators[key] = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
         feeds = {name: np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a
                  for name, a in zip(names, arrays, strict=True)}  # fmt: skip
-        return self._evaluators[key].run(None, feeds)
+        return [np.asarray(result) for result in self._evaluators[key].run(None, feeds)]
 
     @staticmethod
     def _padded(proto: onnx.NodeProto, step: Step, arrays: list[np.ndarray]) -> onnx.NodeProto:
@@ -228,7 +230,7 @@ class OnnxReference:
         low, high = _bounds(step, bits, narrow=1)
         full = np.broadcast_to(scale, data.shape)
         if constant or step.inputs[0] in self.inputs:
-            steps = np.float32(data.real) / np.float32(scale) + np.float32(zero)
+            steps = data.real.astype(np.float32) / scale.astype(np.float32) + np.float32(zero)
             rounded = ROUNDINGS[_mode(step, "ROUND")].array(np.clip(steps, np.float32(low), np.float32(high)))
         else:
             def exact(index: tuple[int, ...], real: Fraction) -> Fraction:

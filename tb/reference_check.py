@@ -20,7 +20,7 @@ import numpy as np
 from nncosim.compiler.evaluate import evaluate, execute
 from nncosim.compiler.frontend import quantise_input
 from nncosim.compiler.ir import Network, Op, Tensor
-from nncosim.tb.onnx_reference import OnnxReference, Value
+from nncosim.tb.onnx_reference import OnnxReference, ReferenceFailure, Value
 
 __all__ = ["ReferenceLayer", "ReferenceReport", "compare_with_reference"]
 
@@ -102,6 +102,9 @@ def compare_with_reference(
         network: with `requant` (see `compiler.proof.prove`). onnx_names: of `compiler.frontend.Import`.
         images: float32 inputs in ONNX layout, batch 1, by graph input.
         progress: called with (images done, images in all).
+
+    Raises:
+        ReferenceFailure: an operator that the reference does not know, or a tensor that stands for no integers of it.
     """
     report = ReferenceReport(len(images), [ReferenceLayer(op.name) for op in network.ops])
     for number, image in enumerate(images):
@@ -125,9 +128,9 @@ def _part(array: np.ndarray, tensor: Tensor, first: int) -> np.ndarray:
 
 
 def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, Value]) -> np.ndarray:
-    value = values[place[0]]
-    if value.ints is None:
-        raise ValueError(f"tensor {tensor.name!r} stands for {place[0]!r}, which the graph does not quantise")
+    value = values.get(place[0])
+    if value is None or value.ints is None:
+        raise ReferenceFailure(f"tensor {tensor.name!r} stands for {place[0]!r}, which the graph does not quantise")
     return _part(value.ints, tensor, place[1])
 
 
@@ -139,11 +142,13 @@ def _compare_layer(
     inputs = [_integers(network.tensors[i], onnx_names[i], values) for i in op.inputs]
     ours = execute(op, inputs)
     layer.values += ours.size
-    if values[place[0]].ints is None:
-        _compare_real(tensor, values[place[0]].real, ours, number, layer)
+    value = values.get(place[0])
+    if value is not None and value.ints is None:  # a graph output
+        _compare_real(tensor, value.real, ours, number, layer)
         return
-    layer.meaning = layer.meaning or _meaning(tensor, values[place[0]], place[1])
     expected = _integers(tensor, place, values)
+    assert value is not None
+    layer.meaning = layer.meaning or _meaning(tensor, value, place[1])
     differs = ours != expected
     decided = reference.decided.get(place[0])
     if decided is not None and place[1] == 0:
@@ -153,7 +158,7 @@ def _compare_layer(
         return
     explained = np.zeros_like(differs)
     if decided is not None and decided.undecided:
-        unknown = np.zeros(values[place[0]].shape, dtype=bool)
+        unknown = np.zeros(value.shape, dtype=bool)
         unknown[tuple(np.array(decided.undecided).T)] = True
         explained = differs & _part(unknown, tensor, place[1]) & (np.abs(ours - expected) == 1)
         layer.undecided += int(explained.sum())

@@ -15,6 +15,7 @@ import toy
 import toy.bench
 from command_line import Result, refused
 from models import Graph
+from nncosim.compiler.frontend import quant
 from nncosim.compiler.image import Image, Segment
 from nncosim.tb.cli import invoke
 from nncosim.tb.program import seal
@@ -395,6 +396,24 @@ def test_evaluate_against_qonnx_on_no_machine(command, tmp_path):
     refused(command("evaluate", "m.onnx", "--reference", "--data", "many.npz"), "--against qonnx")
     for extra in (("--platform", "toy"), ("--set", "lanes=3"), ("--backend", "iss")):
         refused(command("evaluate", "m.onnx", "--reference", "--against", "qonnx", *extra), "--reference")
+
+
+def test_evaluate_against_the_graph(command, tmp_path, monkeypatch):
+    """On random images, on a file's beside the accuracy, on no machine; and what an importer's error looks like."""
+    options = ("--against", "onnx", "--images", 3, "--json", tmp_path / "o.json")
+    for more in (("--platform", "toy"), ("--reference",), ("--platform", "toy", "--data", "many.npz")):
+        status, text, err = command("evaluate", "m.onnx", *options, *more)
+        assert status == 0 and "what the graph says: 0 of 1,170 values differ unexplained" in text, text + err
+        report = json.loads((tmp_path / "o.json").read_text())
+        assert report["verdict"] == "pass" and report["onnx"]["ok"] and report["onnx"]["images"] == 3
+        assert ("accuracy" in report) == ("--data" in more)
+    right = quant.read_parameters
+    monkeypatch.setattr(quant, "read_parameters", lambda node: replace(right(node), zero_point=1)
+                        if node.name == "y" else right(node))  # fmt: skip
+    status, text, _ = command("evaluate", "m.onnx", *options, "--platform", "toy")
+    report = json.loads((tmp_path / "o.json").read_text())
+    assert status == 1 and "means something else than the graph: zero point 1, in the graph 0" in text
+    assert report["verdict"] == "mismatch" and [x["name"] for x in report["onnx"]["layers"] if x["meaning"]] == ["head"]
 
 
 def test_evaluate_needs_labels_that_fit(command, tmp_path):

@@ -12,10 +12,11 @@ from models import Graph, conv_model, residual_model
 from nncosim.compiler.arithmetic import Requant, Rounding
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.evaluate import accumulate, apply_exact, evaluate
-from nncosim.compiler.frontend import import_model
+from nncosim.compiler.frontend import import_model, quantise_input
+from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir import Concat, Conv, Pool, QuantFunction, Resize
 from nncosim.compiler.proof import prove
-from nncosim.compiler.qonnx_check import compare_with_qonnx
+from nncosim.compiler.qonnx_check import compare_with_qonnx, random_images, run_qonnx
 from nncosim.compiler.thresholds import round_fraction
 
 
@@ -127,11 +128,22 @@ def op_called(network, name):
     return next(op for op in network.ops if op.name == name)
 
 
+def differences_of_outputs(model, network, count):
+    """Each from the image on: the integer network, and the executor on the model as it is."""
+    wrapped, scale, found = prepare(model)[0], float(network.tensors["y"].type.scale[0]), 0
+    for image in random_images(network, count, 7):
+        ours = evaluate(network, {"x": quantise_input(network, "x", image["x"])})["y"]
+        found += int((ours.ravel() != np.rint(run_qonnx(wrapped, image)["y"].ravel() / scale)).sum())
+    return found
+
+
 def test_a_right_network_passes(residual):
     model, network = residual
     report = compare_with_qonnx(model, network, 20, seed=7)
     assert report.ok and report.same_prediction == 20 and report.images == 20
     assert report.values == 20 * sum(network.tensors[op.output].elements for op in network.ops)
+    assert report.outputs == 20 * 10
+    assert report.output_differences == differences_of_outputs(model, network, 20)
 
 
 def test_a_wrong_multiplier_is_found(residual):
@@ -141,6 +153,8 @@ def test_a_wrong_multiplier_is_found(residual):
     report = compare_with_qonnx(model, planted(network, "pointwise", requant=wrong), 2, seed=7)
     assert {layer.name for layer in report.layers if layer.wrong} == {"pointwise"}
     assert not report.ok and not any(layer.outside for layer in report.layers)
+    assert report.output_differences == differences_of_outputs(model, planted(network, "pointwise", requant=wrong), 2)
+    assert report.output_differences > 0
     image, *_, expected, got = next(layer for layer in report.layers if layer.wrong).first_wrong
     assert image == 0 and expected != got
 

@@ -167,11 +167,37 @@ def test_a_batch_in_the_graph_and_raw_outputs():
     assert compare(g.model("raw"), change=shift).faulty == ["raw"]
 
 
+def test_constants_are_computed_in_float32():
+    g = Graph((1, 3, 4, 4))
+    scale = g.node("Div", [g.constant(1.0), g.node("Add", [g.constant(3.0), g.constant(4.5)])])
+    inputs = [g.conv(g.quant("x"), 3, 4), scale, g.constant(0), g.constant(8)]
+    model = g.model(g.node("Quant", inputs, domain=DOMAIN, signed=1, narrow=0, rounding_mode="ROUND", name="y"))
+    report = compare(model)
+    assert report.ok and [layer.meaning for layer in report.layers] == [""]
+
+
 def test_curves_are_compared_too():
     g = Graph((1, 3, 4, 4))
     y = g.quant(g.node("Sigmoid", [g.quant("x", 0.05)]), 1 / 255, signed=0)
     report = compare(g.model(g.quant(g.node("HardSigmoid", [y]), 1 / 255, signed=0)))
     assert report.ok and report.total("values") == 2 * 3 * 48
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_what_nothing_decides_may_be_one_step_off(step, monkeypatch):
+    """There are no rational values of Sigmoid: near a threshold (here: everywhere) the neighbour is as good."""
+    g = Graph((1, 3, 4, 4))
+    model = g.model(g.quant(g.node("Sigmoid", [g.quant("x", 0.05)], name="curve"), 1 / 100, signed=0))
+
+    def shift(network):
+        (op,) = network.ops
+        return network.with_ops((replace(op, values=tuple(v + step for v in op.values)),))
+
+    assert compare(model, change=shift).faulty == ["curve"]
+    monkeypatch.setattr(onnx_reference, "NEAR", 1.0)
+    report = compare(model, change=shift)
+    counts = (report.ok, report.total("undecided"), report.total("wrong"))
+    assert counts == ((True, 144, 0) if step == 1 else (False, 0, 144))
 
 
 def test_what_the_proof_admits_is_explained_and_nothing_else():
@@ -315,6 +341,9 @@ def test_a_wrong_word_about_names_is_found():
     model = residual_model(2)
     details = import_details(model)
     network = prove(details.network)
+    with pytest.raises(ReferenceFailure, match=r"tensor 'stem_q' stands for 'stem', which the graph does not quantise"):
+        compare_with_reference(OnnxReference(model), network, details.onnx_names | {"stem_q": ("stem", 0)},
+                               random_images(network, 1, 3))  # fmt: skip
     names = details.onnx_names | {"stem_q": details.onnx_names["depthwise_q"]}
     report = compare_with_reference(OnnxReference(model), network, names, random_images(network, 1, 3))
     assert "stem" in report.faulty
