@@ -204,9 +204,9 @@ class DmpaReference:
         self.take = turn and not missing and not self.refuse
         self.waits = o is not None and r is None and missing != 0
         self.waiting = (missing, o.fields["wait_semaphore"]) if self.waits else (0, 0)
-        self.pushed = i.push is not None and not self.trap
-        self.push_refused = self.pushed and (len(self.queue) == QUEUE or i.push % p.banks != 0
-                                             or i.push >= p.l2_words)
+        self.push = None if self.trap else i.push
+        self.push_refused = self.push is not None and (len(self.queue) == QUEUE or self.push % p.banks != 0
+                                                       or self.push >= p.l2_words)
         self.no_line = self.bad_line and o is None and r is None
         self.nothing = not self.queue and self.reading is None and o is None and r is None
         self._state(i)
@@ -366,8 +366,8 @@ class DmpaReference:
                 self.queue.popleft()
                 self.list_index += 1
             self.reading = self.line + p.banks
-        if self.pushed and not self.push_refused:
-            self.queue.append(i.push)
+        if self.push is not None and not self.push_refused:
+            self.queue.append(self.push)
 
     def _count(self) -> None:
         """Counters show a cycle one cycle after it happened: what is noted now counts at the next edge."""
@@ -403,14 +403,15 @@ class DmpaReference:
         p, seen = self.platform, self.seen
         last_words = self.beat and self.beat.end == p.l2_words
         pop = self.fetch and self.reading is None
+        pushed, to = self.push is not None, self.push or 0
         arrives = self.line_from is not None and self.t == self.line_from[0] + 2
         for name, happens in {
-            "push and fetch of a list": self.pushed and pop,
-            "push to an idle DMPA": self.pushed and self.nothing,
-            "push of the fourth": self.pushed and len(self.queue) == QUEUE - 1 and not pop,
+            "push and fetch of a list": pushed and pop,
+            "push to an idle DMPA": pushed and self.nothing,
+            "push of the fourth": pushed and len(self.queue) == QUEUE - 1 and not pop,
             "push while full": self.push_refused and len(self.queue) == QUEUE,
-            "push beyond": self.push_refused and i.push >= p.l2_words,
-            "push unaligned": self.push_refused and i.push % p.banks != 0,
+            "push beyond": self.push_refused and to >= p.l2_words,
+            "push unaligned": self.push_refused and to % p.banks != 0,
             "push after a trap": i.push is not None and self.trap,
             "fetch stops a LOAD": self.fetch and self.port_wait,
             "fetch and drain": self.fetch and self.port_wait and i.drain_ahead & self.calendar_clusters,
@@ -428,7 +429,7 @@ class DmpaReference:
             "last beat, nothing offered": self.last and not self.offered,
             "line arrives as a descriptor is taken": arrives and self.take,
             "line arrives, none offered": arrives and not self.offered,
-            "list done and push": self.pushed and due.get("list_done"),
+            "list done and push": pushed and due.get("list_done"),
             "list done and signals": due.get("list_done") and due.get("signal_in"),
             "list done and take": due.get("list_done") and self.take,
             "LOAD turns": self.turning and self.op == LOAD, "STORE turns": self.turning and self.op == STORE,

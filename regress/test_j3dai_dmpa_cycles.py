@@ -305,7 +305,8 @@ NEEDED = {
 
 
 def test_random_lists(bench):
-    bench.reference.seen = seen = Tally()
+    seen: Tally[str] = Tally()
+    bench.reference.seen = seen
     for number in range(120):
         episode(bench, calm=number % 2 == 0)
     # Rare by chance on long lines: no place for the beat that would be beyond the end.

@@ -196,7 +196,8 @@ NOISES = {"calm": CALM, "rough": ROUGH, "jammed": JAMMED}
 def differences(module: ModuleType, platform: J3dai, packets: Sequence[int], noise: Noise, *, boot: int = 1,
                 seed: int = 1, least: int = 40) -> tuple[list[str], Reference]:
     """Outputs that are not those of the reference, at most ten; and the reference at the end."""
-    rng, dut, model, found = random.Random(seed), Pair(module, platform), Reference(platform, boot), []
+    rng, dut, model = random.Random(seed), Pair(module, platform), Reference(platform, boot)
+    found: list[str] = []
     queue, offered = deque(packets), False
 
     def given() -> dict[str, int]:

@@ -155,7 +155,8 @@ def _gathered(
 
 def _input_pieces(plan: Plan, step: Step, slot: int) -> tuple[Piece, ...]:
     tile, nest = step.tile, plan.nest
-    out, at = [], slot
+    out: list[Piece] = []
+    at = slot
     for source, block, count in step.loads:
         y, x = (tile.iy0, tile.iy1), (tile.ix0, tile.ix1)
         out += input_pieces(nest.sources[source], nest.in_map, block, count, y, x, at)

@@ -121,7 +121,7 @@ class ControlRegisters(wiring.Component):
                     with m.Case(which << 4 | TRANSFER_ENGINE + kind):
                         at = kind * len(TransferCounter) + which
                         m.d.comb += value.eq(self.transfers.word_select(at, COUNTER_BITS))
-            for which in EntryCounter:
-                with m.Case(which << 4 | ENTRY_ENGINE):
-                    m.d.comb += value.eq(self.entry_counters.word_select(which, COUNTER_BITS))
+            for place in EntryCounter:
+                with m.Case(place << 4 | ENTRY_ENGINE):
+                    m.d.comb += value.eq(self.entry_counters.word_select(place, COUNTER_BITS))
         return value
