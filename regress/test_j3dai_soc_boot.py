@@ -24,7 +24,7 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.errors import SimulationError
 from nncosim.tb.j3dai import build as j3dai
 from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
+from nncosim.tb.verilate import BuiltModel, build
 
 PLATFORM = replace(J3dai(), clusters=2, l2_bytes=256 * 1024)
 
@@ -213,12 +213,24 @@ def test_traps_reach_the_port(soc, tmp_path):
         assert model.probe_dmpa & 0xFFFFF == 4008
 
 
+def built_monitors() -> BuiltModel:
+    path = Path(j3dai.__file__).parent / "monitors.sv"
+    return build({}, "j3dai_monitors", files=[path], parameters={"CLUSTERS": 2, "LOAD_TO_CLUSTER": LOAD_TO_CLUSTER})
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_monitors_record_nothing_before_the_first_edge(seed):
+    """Whatever their registers hold when the power comes."""
+    with Model(built_monitors(), seed=seed) as model:
+        model.enable = 1
+        model.eval()
+        assert not len(model.log(j3dai.COUNTERS_STREAM)) and not len(model.log(j3dai.TRANSFERS_STREAM))
+
+
 @pytest.fixture
 def monitors():
     """The monitors alone, on a clean cycle 5 with right counters."""
-    path = Path(j3dai.__file__).parent / "monitors.sv"
-    parameters = {"CLUSTERS": 2, "LOAD_TO_CLUSTER": LOAD_TO_CLUSTER}
-    with Model(build({}, "j3dai_monitors", files=[path], parameters=parameters)) as model:
+    with Model(built_monitors()) as model:
         model.reset()
         model.enable, model.cycle, model.counters = 1, 5, counters(4)
         model.tick(5)

@@ -114,7 +114,8 @@ module j3dai_monitors #(
 
     // The counters of all engines in all cycles before the one in which a list or a frame is done or asked for: they are
     // a cycle late, so they are read in the middle of the next.
-    reg due;
+    // The first evaluation may count as a falling edge, before any rising one has set the register.
+    reg due = 0;
     reg [63:0] due_at;
     always @(posedge clk) begin
         due <= !rst && enable && completes;
