@@ -15,8 +15,6 @@ LONG = ("test_timing.py", "test_zoo.py")
 that share a file's long work would be torn apart and wait for each other, and the last of all would keep one busy."""
 
 UNSETTLED = (
-    "test_j3dai_dmpa.py", "test_j3dai_dmpa_cycles.py", "test_j3dai_entry.py", "test_j3dai_gather.py",
-    "test_j3dai_transfers.py",
     "test_j3dai_drain.py", "test_j3dai_ncb.py", "test_j3dai_sequencer.py",
     "test_j3dai_host_counters.py", "test_whatif.py",
 )
