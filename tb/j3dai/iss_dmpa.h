@@ -312,7 +312,7 @@ struct Dmpa {
         arriving = on_port, on_port = fetch;
         if (fetch) {
             memcpy(buffer, l2 + size_t(fetch_addr) * WORD, sizeof buffer);  // nothing writes L2 in the next cycle
-            active = true, line_addr = (fetch_addr + PES) & L2_MASK, slot = 0, list_index += popped;
+            active = true, line_addr = fetch_addr + PES, slot = 0, list_index += popped;
         }
         if (arrives) buffered = true;
         if (take) next_valid = false;
