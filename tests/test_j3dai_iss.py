@@ -18,6 +18,7 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_transfer_model import TransferTrap, run_descriptor
 from nncosim.tb.j3dai.cycles import LayerRun, layer_script
 from nncosim.tb.j3dai.iss import FrameResult, Machine
+from nncosim.tb.j3dai.iss_core import Reason
 from nncosim.tb.j3dai.iss_host import ScriptHost
 
 PLATFORM = J3dai(clusters=2, l2_bytes=256 * 1024)
@@ -403,11 +404,14 @@ def test_bad_list_addresses_trap(push: int) -> None:
     assert diagnosis is not None and "DMPA_PUSH of an address that is no line" in diagnosis.text
 
 
-def test_list_beyond_the_end_of_l2_traps() -> None:
-    machine = Machine(PLATFORM)
+@pytest.mark.parametrize("l2_bytes", [PLATFORM.l2_bytes, 16 << 20])
+def test_list_beyond_the_end_of_l2_traps(l2_bytes: int) -> None:
+    """Of the largest L2, too, where the next address is 0 in 20 bits."""
+    machine = Machine(replace(PLATFORM, l2_bytes=l2_bytes))
+    end = machine.platform.l2_words
     sync = encode(Descriptor, op=DmpaOp.SYNC.value).to_bytes(32, "little")
-    put(machine, PLATFORM.l2_words - 8, sync * 4)
-    machine.run_script(layer_script([LayerRun(PLATFORM.l2_words - 8, 0)]))
+    put(machine, end - 8, sync * 4)
+    machine.run_script(layer_script([LayerRun(end - 8, 0)]))
     diagnosis = machine.run_frame(10_000).diagnosis
     assert diagnosis is not None and "list beyond the end of L2" in diagnosis.text
 
@@ -451,13 +455,12 @@ def waiting_program(waits: int, semaphore: int) -> Program:
     return p
 
 
-@pytest.mark.parametrize("extra", [0, 1])
-def test_input_semaphores_saturate(extra: int) -> None:
-    """300 signals leave 255."""
+@pytest.mark.parametrize("waits", [255, 256])
+def test_input_semaphores_count_to_255(waits: int) -> None:
     lists = DescriptorList()
-    for _ in range(300):
+    for _ in range(255):
         lists.sync(signal_mask=1, signal_semaphore=3)
-    p = waiting_program(255 + extra, 3)
+    p = waiting_program(waits, 3)
     code_descriptor(lists, p)
     machine = Machine(PLATFORM)
     put(machine, 2048, lists.to_bytes())
@@ -467,14 +470,13 @@ def test_input_semaphores_saturate(extra: int) -> None:
     assert result.diagnosis is None
     machine.core.run(machine.core.cycle + 2000)
     status = machine.core.status().cluster[0]
-    assert (status.running, status.waits) == (extra, extra)
+    assert (status.running, status.waits) == (waits - 255, waits - 255)
 
 
 @pytest.mark.parametrize("extra", [0, 1])
-def test_output_semaphores_saturate(extra: int) -> None:
-    """300 SIGNALs leave 255 for the DMPA."""
+def test_output_semaphores_count_to_255(extra: int) -> None:
     lists, p = DescriptorList(), Program()
-    with p.loop(300):
+    with p.loop(255):
         p.signal(5)
     p.signal(6)
     p.halt()
@@ -490,6 +492,49 @@ def test_output_semaphores_saturate(extra: int) -> None:
     assert (diagnosis is not None) == bool(extra)
     if diagnosis is not None:
         assert diagnosis.kind == "hang" and "waits for output semaphore 5 of cluster0" in diagnosis.text
+
+
+def lost(machine: Machine, program: Program, lists: DescriptorList) -> str:
+    """What the simulator says of a semaphore that ran over; it stops for good."""
+    put(machine, 2048, lists.to_bytes())
+    put(machine, CODE, program.to_bytes())
+    machine.run_script(layer_script([LayerRun(2048, 3)]))
+    diagnosis = machine.run_frame(50_000).diagnosis
+    assert diagnosis is not None and diagnosis.kind == "check"
+    at = machine.core.cycle
+    assert machine.core.run(at + 100) == Reason.LOST and machine.core.cycle == at
+    first = diagnosis.text.splitlines()[0]
+    assert first.startswith(f"checker error: cycle {at - 1}: ")
+    return first
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("semaphore", [0, 7])
+@pytest.mark.parametrize("cluster", [0, 1])
+def test_an_increment_of_an_input_semaphore_at_255_stops(cluster: int, semaphore: int, batch: bool) -> None:
+    """As the RTL's monitors do; 255 of them are right, see above."""
+    lists, p = DescriptorList(), Program()
+    p.wait(1)
+    p.halt()
+    code_descriptor(lists, p, 3)
+    for _ in range(256):
+        lists.sync(signal_mask=1 << cluster, signal_semaphore=semaphore)
+    text = lost(Machine(PLATFORM, batch=batch), p, lists)
+    assert f"input semaphores {1 << semaphore:08b} of cluster {cluster} are incremented at 255: that is lost" in text
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("semaphore", [0, 7])
+def test_a_signal_to_an_output_semaphore_at_255_stops(semaphore: int, batch: bool) -> None:
+    lists, p = DescriptorList(), Program()
+    with p.loop(256):
+        p.signal(semaphore)
+    p.halt()
+    lists.load(l2=CODE, clusters=2, local=address(Space.IMEM, 0), n0=len(p.to_bytes()) // 16, signal_mask=2,
+               signal_semaphore=7)
+    lists.sync(wait_mask=1)
+    text = lost(Machine(PLATFORM, batch=batch), p, lists)
+    assert f"cluster 1 signals output semaphores {1 << semaphore:08b} at 255: that is lost" in text
 
 
 def deadlocked() -> tuple[Machine, Program, DescriptorList]:

@@ -186,6 +186,8 @@ class Machine:
         fault = self.host.fault if self.host else ""
         if fault:
             return Diagnosis("trap", f"{fault}\n{text}")
+        if reason == Reason.LOST:
+            return Diagnosis("check", "\n".join([*self._lost(status), text]))
         if reason == Reason.TRAPPED:
             return Diagnosis("trap", text)
         if status.frames_done == status.frames_requested:
@@ -193,6 +195,17 @@ class Machine:
         if reason == Reason.STUCK:
             return Diagnosis("hang", f"deadlock at cycle {status.cycle}: nothing can happen any more\n{text}")
         return Diagnosis("hang", f"no end within {max_cycles} cycles\n{text}")
+
+    def _lost(self, status: Status) -> list[str]:
+        """The words of the RTL's monitors for semaphores that ran over in the cycle simulated last."""
+        lines = []
+        for c, at in enumerate(status.cluster[: self.platform.clusters]):
+            if at.lost_outputs:
+                lines.append(f"cluster {c} signals output semaphores {at.lost_outputs:08b} at 255: that is lost")
+            if at.lost_inputs:
+                lines.append(f"input semaphores {at.lost_inputs:08b} of cluster {c} are incremented at 255: "
+                             "that is lost")
+        return [f"checker error: cycle {status.cycle - 1}: {line}" for line in lines]
 
     def describe(self, status: Status | None = None) -> list[str]:
         """Where everybody stands, one line an engine."""

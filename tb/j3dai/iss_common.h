@@ -136,12 +136,16 @@ struct Activity {
 // Eight-bit counters that saturate.
 struct Semaphores {
     uint8_t value[SEMAPHORES] = {};
+    uint8_t lost = 0;  // which were incremented at 255: no program may rely on what comes of that
 
     // One cycle's increments (one bit each) and at most one decrement: together they cancel.
     void update(uint8_t increments, int taken) {
         for (int i = 0; i < SEMAPHORES; ++i) {
             const bool up = increments >> i & 1, down = taken == i;
-            if (up && !down && value[i] != 255) ++value[i];
+            if (up && !down) {
+                if (value[i] == 255) lost |= uint8_t(1 << i);
+                else ++value[i];
+            }
             if (down && !up) --value[i];
         }
     }

@@ -7,7 +7,7 @@
 constexpr int ENGINES = MAX_CLUSTERS + 2, DMPA_ENGINE = 8, HOST_ENGINE = 9;
 
 // Why run() came back.
-enum Reason : int32_t { REACHED = 0, INTERRUPT = 1, TRAPPED = 2, STUCK = 3 };
+enum Reason : int32_t { REACHED = 0, INTERRUPT = 1, TRAPPED = 2, STUCK = 3, LOST = 4 };
 
 // A list was completed: the counters of all engines, of all cycles before that one.
 struct ListDone {
@@ -23,7 +23,7 @@ struct Status {
     uint32_t dmpa_trap, dmpa_idle, dmpa_running, dmpa_op, dmpa_address, dmpa_list, dmpa_waiting, dmpa_semaphore;
     char dmpa_reason[64];
     struct {
-        uint32_t running, armed, trap, pc, opcode, waits, semaphore, sequencer_busy;
+        uint32_t running, armed, trap, pc, opcode, waits, semaphore, sequencer_busy, lost_inputs, lost_outputs;
     } cluster[MAX_CLUSTERS];
 };
 
@@ -49,6 +49,13 @@ struct Core {
     bool trapped() const {
         bool any = dmpa.trap;
         for (int c = 0; c < config.clusters; ++c) any |= clusters[c].trap;
+        return any;
+    }
+
+    // An increment of a semaphore was lost; nothing is simulated after that.
+    bool lost() const {
+        uint8_t any = 0;
+        for (int c = 0; c < config.clusters; ++c) any |= clusters[c].inputs.lost | dmpa.outputs[c].lost;
         return any;
     }
 
@@ -254,12 +261,14 @@ struct Core {
 
     int32_t run(uint64_t until, bool asleep) {
         sleeping = asleep;
+        if (lost()) return LOST;
         while (cycle < until) {
             if (asleep && irq()) return INTERRUPT;
             if (asleep && stuck() && !frame && write_reg < 0) return STUCK;
             const uint64_t count = quiet_cycles(until);
             if (count > 1) run_quiet(count);
             else step();
+            if (count <= 1 && lost()) return LOST;
             if (trapped()) return TRAPPED;
         }
         return asleep && irq() ? INTERRUPT : REACHED;
@@ -279,6 +288,7 @@ struct Core {
         for (int c = 0; c < config.clusters; ++c) {
             const Cluster& at = clusters[c];
             auto& to = out->cluster[c];
+            to.lost_inputs = at.inputs.lost, to.lost_outputs = dmpa.outputs[c].lost;
             to.running = at.running, to.armed = at.armed, to.trap = at.trap, to.pc = at.pc;
             to.opcode = uint32_t(at.opcode()), to.waits = at.waits(), to.sequencer_busy = at.sequencer.busy;
             to.semaphore = at.running ? uint32_t(get(at.ir, Wait_semaphore)) : START_SEMAPHORE;

@@ -57,9 +57,9 @@ def l2_write_dtype(platform: J3dai) -> np.dtype[Any]:
 
 
 class Reason:
-    """Why `Core.run` came back."""
+    """Why `Core.run` came back. LOST: a semaphore was incremented at 255, which ends the simulation."""
 
-    REACHED, INTERRUPT, TRAPPED, STUCK = range(4)
+    REACHED, INTERRUPT, TRAPPED, STUCK, LOST = range(5)
 
 
 def formats_header(word: int, pes: int) -> str:
@@ -95,10 +95,11 @@ class _Config(ctypes.Structure):
 
 
 class ClusterStatus(ctypes.Structure):
-    """Where a cluster stands."""
+    """Where a cluster stands. `lost_inputs`, `lost_outputs`: its semaphores (bits) that were incremented at 255."""
 
     _fields_ = [(name, ctypes.c_uint32) for name in (
-        "running", "armed", "trap", "pc", "opcode", "waits", "semaphore", "sequencer_busy")]
+        "running", "armed", "trap", "pc", "opcode", "waits", "semaphore", "sequencer_busy", "lost_inputs",
+        "lost_outputs")]
 
 
 class Status(ctypes.Structure):

@@ -54,7 +54,7 @@ class Host(Protocol):
 
     def run(self, limit: int) -> int:
         """Go on until the host has written FRAMES_DONE, or `limit`, or a trap; gives the core's `Reason`:
-        REACHED (FRAMES_DONE was written, or the limit), TRAPPED, or STUCK."""
+        REACHED (FRAMES_DONE was written, or the limit), TRAPPED, STUCK, or LOST."""
         ...
 
 
