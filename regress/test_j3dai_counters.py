@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """J3DAI's counters, cycle by cycle against plain sums: each state and kind, and counters preset near their ends."""
 
+from __future__ import annotations
+
 import random
+from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from nncosim.hdl.emit import emit_design
-from nncosim.hdl.j3dai.counters import EngineCounters, TransferCounters
+from nncosim.hdl.j3dai import counters
+from nncosim.regress.j3dai_planted import planted
 from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
+from nncosim.tb.verilate import BuiltModel, build
 
 NAMES = ("busy", "wait_data", "wait_port", "wait_host", "control", "idle")
 """By hand, from the manual: the order of an engine's counters."""
@@ -23,17 +28,25 @@ ENDS = (0, (1 << 8) - 2, (1 << 10) - 2, (1 << 16) - 2, (1 << 20) - 2, (1 << 24) 
 VISIBLE = 'public_flat_rw -module "{top}" -var "{name}"'
 
 
-@pytest.fixture(scope="module")
-def engine():
+def built_engine(module: ModuleType = counters) -> BuiltModel:
     top = "engine_counters"
     vlt = "\n".join(VISIBLE.format(top=top, name=name) for name in NAMES)
-    with Model(build(emit_design(EngineCounters(), top), top, vlt=vlt, optimize="-O0"), seed=1) as model:
+    return build(emit_design(module.EngineCounters(), top), top, vlt=vlt, optimize="-O0")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Model]:
+    with Model(built_engine(), seed=1) as model:
         yield model
 
 
 @pytest.mark.parametrize("start", ENDS)
 def test_engine(engine, seed, start):
     """Every state: its own counter goes on, across 32 bits, and no other; states 6 and 7 count nowhere."""
+    check_engine(engine, seed, start)
+
+
+def check_engine(engine: Model, seed: int, start: int) -> None:
     rng = random.Random(seed)
     engine["state"] = 7
     engine.reset()
@@ -50,20 +63,30 @@ def test_engine(engine, seed, start):
         assert engine.counters == sum(value << 32 * k for k, value in enumerate(expected))
 
 
-@pytest.fixture(scope="module", params=[1, 8, 16])
-def transfers(request):
-    """For beats of at most so many words."""
+REGISTERS = sorted({f"{kind}_{which}" for kind, existing in EXISTING.items() for which in existing}
+                   - {"store_delivered"})
+
+
+def built_transfers(most: int, module: ModuleType = counters) -> BuiltModel:
     top = "transfer_counters"
-    names = {f"{kind}_{which}" for kind, existing in EXISTING.items() for which in existing} - {"store_delivered"}
-    vlt = "\n".join(VISIBLE.format(top=top, name=name) for name in sorted(names))
-    with Model(build(emit_design(TransferCounters(request.param), top), top, vlt=vlt, optimize="-O0"), seed=1) as model:
-        yield model, request.param, names
+    vlt = "\n".join(VISIBLE.format(top=top, name=name) for name in REGISTERS)
+    return build(emit_design(module.TransferCounters(most), top), top, vlt=vlt, optimize="-O0")
+
+
+@pytest.fixture(scope="module", params=[1, 8, 16])
+def transfers(request) -> Iterator[tuple[Model, int]]:
+    """For beats of at most so many words."""
+    with Model(built_transfers(request.param), seed=1) as model:
+        yield model, request.param
 
 
 @pytest.mark.parametrize("start", ENDS)
 def test_transfers(transfers, seed, start):
     """Any inputs, also all at once: a cycle late, each counter by its own."""
-    model, most, names = transfers
+    check_transfers(*transfers, seed, start)
+
+
+def check_transfers(model: Model, most: int, seed: int, start: int) -> None:
     rng = random.Random(seed)
     inputs = {name: bits for name, (direction, bits) in model.ports.items()
               if direction == "in" and name not in ("clk", "rst")}
@@ -71,7 +94,7 @@ def test_transfers(transfers, seed, start):
         model[name] = rng.getrandbits(inputs[name])
     model.reset()
     assert model.counters == 0
-    for name in names:
+    for name in REGISTERS:
         model.register(name)[:] = start
     expected = {(kind, which): start for kind, existing in EXISTING.items() for which in existing}
     late = dict.fromkeys(inputs, 0)
@@ -94,3 +117,44 @@ def test_transfers(transfers, seed, start):
         shown = sum((value & 0xFFFFFFFF) << 32 * (7 * KINDS.index(kind) + COLUMNS.index(which))
                     for (kind, which), value in expected.items())
         assert model.counters == shown
+
+
+ENGINE_BUGS = {
+    "16 bits": ("Signal(COUNTER_BITS, name=counter.name.lower())", "Signal(16, name=counter.name.lower())"),
+    "a state counts twice": ("self.state == counter.value", "self.state[:2] == counter.value"),
+    "it stops at its end": ("self.state == counter.value)", "(self.state == counter.value) & ~value.all())"),
+    "another order": ("word_select(counter.value,", "word_select(5 - counter.value,"),
+}
+TRANSFER_BUGS = {
+    "not a cycle late": ('with m.If(late[when] & (late["kind"]', 'with m.If(getattr(self, when) & (late["kind"]'),
+    "31 bits": ("return Signal(COUNTER_BITS,", "return Signal(31,"),
+    "any kind counts": ('(late["kind"] == kind)', '(late["kind"] != Transfer.FETCH)'),
+    "copies up to 7": ('late["words"] * late["copies"]', 'late["words"] * late["copies"][:3]'),
+    "a product cut short": ("Signal(len(self.words) + len(self.copies))", "Signal(len(self.words) + 2)"),
+    "words count without a beat": ('("beat", late["words"])', '("done", late["words"])'),
+    "turns and ports change places": (
+        'TransferCounter.WAIT_TURN: ("wait_turn", 1)', 'TransferCounter.WAIT_TURN: ("wait_port", 1)'),
+    "fetches by kind": ("value.eq(value + late[when])", 'value.eq(value + (late[when] & (late["kind"] == 3)))'),
+    "a STORE delivers beats": (
+        "values[Transfer.STORE, TransferCounter.WORDS]", "values[Transfer.STORE, TransferCounter.BEATS]"),
+}
+
+
+def some(bugs: dict[str, tuple[str, str]], count: int) -> list[object]:
+    """All of them as parameters; those after the first ones are slow, for each is built."""
+    return [pytest.param(bug, marks=[] if number < count else pytest.mark.slow) for number, bug in enumerate(bugs)]
+
+
+@pytest.mark.parametrize("bug", some(ENGINE_BUGS, 2))
+def test_planted_bug_of_an_engine_is_noticed(bug):
+    with Model(built_engine(planted(counters, *ENGINE_BUGS[bug])), seed=1) as model, pytest.raises(AssertionError):
+        for start in ENDS:
+            check_engine(model, 1, start)
+
+
+@pytest.mark.parametrize("bug", some(TRANSFER_BUGS, 4))
+def test_planted_bug_of_transfers_is_noticed(bug):
+    module = planted(counters, *TRANSFER_BUGS[bug])
+    with Model(built_transfers(8, module), seed=1) as model, pytest.raises(AssertionError):
+        for start in ENDS:
+            check_transfers(model, 8, 1, start)
