@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,11 @@ import pytest
 from amaranth.hdl import ClockSignal, Instance
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
+from nncosim.hdl.j3dai import soc as soc_module
 from nncosim.hdl.j3dai.cluster import Cluster
-from nncosim.hdl.j3dai.soc import SOC_MODULE, emit_soc
+from nncosim.hdl.j3dai.soc import SOC_MODULE
 from nncosim.platforms.j3dai import J3dai
+from nncosim.regress.j3dai_planted import planted
 from nncosim.regress.j3dai_stub_core import CORE_PORTS, CORE_VERILOG
 from nncosim.regress.puppet import Puppet, puppet_verilog
 from nncosim.regress.test_j3dai_control import OFFSETS
@@ -190,9 +194,10 @@ class InSoc(Bench):
         super()._compare({name: value for name, value in expected.items() if name not in ("free", "busy")})
 
 
-@pytest.fixture(scope="module")
-def soc() -> Iterator[Soc]:
-    sources = emit_soc(PLATFORM, StubCluster) | {
+@contextmanager
+def simulated(module: ModuleType = soc_module) -> Iterator[Soc]:
+    """The SoC of `module`, among stubs."""
+    sources = module.emit_soc(PLATFORM, StubCluster) | {
         "core.v": CORE_VERILOG, "cluster.v": puppet_verilog(STUB_MODULE, cluster_ports(PLATFORM))}
     vlt = f'public_flat_rw -module "{SOC_MODULE}" -var "probe_cycle"'
     with Model(build(sources, SOC_MODULE, vlt=vlt, optimize="-O0"), seed=1) as model:
@@ -200,10 +205,20 @@ def soc() -> Iterator[Soc]:
         yield Soc(model, PLATFORM)
 
 
+@pytest.fixture(scope="module")
+def soc() -> Iterator[Soc]:
+    with simulated() as soc:
+        yield soc
+
+
 def test_dmpa_l2_and_clusters(soc):
     """Random lists: every port of the DMPA where it is connected, and all of L2 at the end of each."""
-    bench = InSoc(soc, PLATFORM, 1)
-    for number in range(40):
+    lists(InSoc(soc, PLATFORM, 1), 40)
+
+
+def lists(bench: InSoc, episodes: int) -> None:
+    soc = bench.model
+    for number in range(episodes):
         episode(bench, calm=number % 2 == 0)
         for _ in range(8):
             bench.step()
@@ -361,3 +376,42 @@ def test_cycles_are_counted_in_64_bits(soc, start):
         soc.soc.eval()
         assert soc.soc.probe_cycle == start + k
         soc.tick()
+
+
+BUGS = {
+    "the STORE data of a neighbour": (
+        "dmpa.rd_data.word_select(index,", "dmpa.rd_data.word_select(self.platform.clusters - 1 - index,"),
+    "signals of another cluster": (
+        "dmpa.signal_out.word_select(index, 8)", "dmpa.signal_out.word_select(index ^ 1, 8)"),
+    "armed is taken for running": (
+        "control.armed[index].eq(cluster.armed)", "control.armed[index].eq(cluster.running)"),
+    "one program counter bit short": (
+        "cluster.start_pc.eq(control.start_pc)", "cluster.start_pc.eq(control.start_pc[:8])"),
+    "counters in another order": ("dmpa.counters, host.counters)", "host.counters, dmpa.counters)"),
+    "all start": ("cluster.start.eq(control.start[index])", "cluster.start.eq(control.start.any())"),
+    "a trap is not told": ("control.cluster_trap[index].eq(cluster.trap)", "control.cluster_trap[0].eq(cluster.trap)"),
+    "drains of the first cluster only": ("dmpa.drain_ahead[index].eq(", "dmpa.drain_ahead[0].eq("),
+    "idle is busy": ("cluster.dmpa_idle.eq(dmpa.idle)", "cluster.dmpa_idle.eq(dmpa.busy)"),
+    "the host does not see frames": ("host.in_frame.eq(control.in_frame)", "host.in_frame.eq(0)"),
+    "no interrupt": ("host.irq.eq(control.irq)", "host.irq.eq(0)"),
+    "lost signals are not shown": ("self.probe_lost.eq(dmpa.probe_lost)", "self.probe_lost.eq(0)"),
+    "a mask short of a word": ("l2.mask.eq(port.l2_mask)", "l2.mask.eq(port.l2_mask[:3])"),
+    "descriptors do not trap": ("control.dmpa_trap.eq(dmpa.trap)", "control.dmpa_trap.eq(0)"),
+    "transfers of the probe alone": ("control.transfers.eq(dmpa.transfers)", "control.transfers.eq(0)"),
+    "32 bits of cycles": (
+        "self.probe_cycle.eq(self.probe_cycle + 1)", "self.probe_cycle.eq((self.probe_cycle + 1)[:32])"),
+}
+
+
+@pytest.mark.parametrize("bug", [
+    pytest.param(bug, marks=[] if number < 1 else pytest.mark.slow) for number, bug in enumerate(BUGS)])
+def test_planted_bug_is_noticed(bug):
+    with simulated(planted(soc_module, *BUGS[bug])) as soc, pytest.raises(AssertionError):
+        test_frames(soc)
+        test_lists_interrupt(soc)
+        test_status_of_the_dmpa(soc)
+        test_clusters_reach_the_host_and_the_probes(soc, 1)
+        test_counters_of_dmpa_and_host(soc)
+        test_lost_signals(soc)
+        test_cycles_are_counted_in_64_bits(soc, (1 << 32) - 2)
+        lists(InSoc(soc, PLATFORM, 1), 20)
