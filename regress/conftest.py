@@ -14,14 +14,6 @@ LONG = ("test_timing.py", "test_zoo.py")
 """Files that begin first. Of several processes, one without work takes it from the end of another's: there the tests
 that share a file's long work would be torn apart and wait for each other, and the last of all would keep one busy."""
 
-UNSETTLED = (
-    "test_j3dai_drain.py", "test_j3dai_ncb.py", "test_j3dai_sequencer.py",
-    "test_j3dai_host_counters.py", "test_whatif.py",
-)
-"""Benches of blocks that were changed by several hands at once (GATHER, entry port, L2 of macros) and have not been run
-to their end since: some of them do not know yet what the others changed. Their failures are shown as xfail, not hidden,
-until each has been gone through; a file leaves this list when all of it passes."""
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of every bench, and ``--update-baselines``."""
@@ -41,9 +33,6 @@ def waveforms_of_networks(request: pytest.FixtureRequest, tmp_path_factory: pyte
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Slow tests run when asked for: by ``-m``, by ``-k``, or by name. Long work begins first."""
-    for item in items:
-        if item.path.name in UNSETTLED:
-            item.add_marker(pytest.mark.xfail(reason="not gone through since the blocks changed", strict=False))
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     if config.option.markexpr or config.option.keyword or any("::" in argument for argument in config.args):
         return
