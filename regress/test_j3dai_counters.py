@@ -83,7 +83,8 @@ def transfers(request) -> Iterator[tuple[Model, int]]:
 @pytest.mark.parametrize("start", ENDS)
 def test_transfers(transfers, seed, start):
     """Any inputs, also all at once: a cycle late, each counter by its own."""
-    check_transfers(*transfers, seed, start)
+    model, most = transfers
+    check_transfers(model, most, seed, start)
 
 
 def check_transfers(model: Model, most: int, seed: int, start: int) -> None:

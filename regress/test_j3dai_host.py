@@ -70,7 +70,7 @@ class Bench:
         self.model, self.core = model, Puppet(model, "core", CORE_PORTS)
         self.words = {"imem": imem // 4, "dmem": dmem // 4}
         self.stored = {name: model.memory(name).copy() for name in self.words}
-        self.seen: Tally[tuple[object, ...]] = Tally()
+        self.seen: Tally[object] = Tally()
         self.reset()
 
     def reset(self) -> None:
