@@ -28,23 +28,26 @@ def soc() -> Iterator[Soc]:
 
 
 class WithEntry(InSoc):
-    """The DMPA's bench, with packets for L2 coming in all the time."""
+    """The DMPA's bench, with packets for L2 coming in all the time, until `silent`."""
+
+    silent = False
 
     def reset(self) -> None:
         super().reset()
+        self.silent = False
         self.beats: deque[int] = deque()
         self.sent: list[tuple[int, int]] = []
         self.written: list[tuple[int, int]] = []
 
     def step(self, push: int | None = None, signals: int = 0) -> None:
         top, rng = self.model.soc, self.rng
-        if not self.beats and rng.random() < 0.3:
+        if not self.silent and not self.beats and rng.random() < 0.3:
             count = rng.choice([1, 2, 5])
             at = rng.choice([0, PLATFORM.l2_words - count, rng.randrange(PLATFORM.l2_words - count)])
             words = [rng.getrandbits(8 * WORD) for _ in range(count)]
             self.sent += [(at + k, word) for k, word in enumerate(words)]
             self.beats += [header(LOAD, L2 + at * WORD, count), *words]
-        top.entry__valid = valid = bool(self.beats)
+        top.entry__valid = valid = bool(self.beats) and not self.silent
         top.entry__payload = self.beats[0] if valid else rng.getrandbits(8 * WORD)
         taken = valid and top.entry__ready
         super().step(push, signals)
@@ -65,8 +68,8 @@ def words_come_in(soc: Soc, episodes: int) -> int:
     bench, came = WithEntry(soc, PLATFORM, 3), 0
     for number in range(episodes):
         episode(bench, calm=number % 2 == 0)
+        bench.silent = True
         for _ in range(12):  # what was taken is written, and what the DMPA had under way
-            bench.beats.clear()
             bench.step()
         assert bench.written == bench.sent[:len(bench.written)]
         words = [int.from_bytes(soc.banks[a % 4][a // 4].tobytes(), "little") for a in range(PLATFORM.l2_words)]
