@@ -20,7 +20,7 @@ from nncosim.compiler.image import Image
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.j3dai import iss_backend, rtl
-from nncosim.tb.j3dai.build import SOC, host_memory_path, l2_rows
+from nncosim.tb.j3dai.build import SOC, host_memory, l2_rows
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_core import Core, Reason
@@ -103,7 +103,7 @@ def rtl_site(model: Backdoor, lists_done: Callable[[], int], platform: J3dai, im
     if memory == "l2":
         arrays = [bank[: _tensor_rows(platform, image)] for bank in l2_rows(model, platform)]
     elif memory == "dmem":
-        arrays = [model.memory(host_memory_path("dmem"), np.uint8)]
+        arrays = [host_memory(model, "dmem")]
     else:
         paths = [f"{SOC}.cluster{c}.{memory}.bank{b}" for c in range(platform.clusters) for b in range(banks)]
         arrays = [model.memory(path, np.uint8) for path in paths]

@@ -32,9 +32,9 @@ from nncosim.tb.j3dai.build import (
     LIST_DONE,
     LIST_DONE_STREAM,
     SOC,
-    host_memory_path,
     l2_rows,
     l2_write_dtype,
+    read_host,
 )
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.rtl import load_image, take_records, write_inputs
@@ -216,8 +216,7 @@ class Iss:
         self.platform, self.image = platform, rtl.compiled.image.to_bytes()
         model.restore(rtl.state)
         self.l2 = np.stack([np.asarray(bank) for bank in l2_rows(model, platform)], axis=1).reshape(-1)
-        self.host = {name: model.memory(host_memory_path(name), np.uint8).reshape(-1).copy()
-                     for name in ("imem", "dmem")}
+        self.host = {name: read_host(model, name) for name in ("imem", "dmem")}
         self.memories = {name: cluster_memory(model, platform, name) for name in ("l1", "wmem", "imem")}
 
     def run(self, flip: Flip | None, limit: int) -> Outcome:

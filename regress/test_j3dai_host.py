@@ -69,7 +69,8 @@ class Bench:
     def __init__(self, model: Model, imem: int, dmem: int):
         self.model, self.core = model, Puppet(model, "core", CORE_PORTS)
         self.words = {"imem": imem // 4, "dmem": dmem // 4}
-        self.stored = {name: model.memory(name).copy() for name in self.words}
+        self.memories = {name: model.stack(name) for name in self.words}
+        self.stored = {name: memory.copy() for name, memory in self.memories.items()}
         self.seen: Tally[object] = Tally()
         self.reset()
 
@@ -128,7 +129,7 @@ class Bench:
         model.tick()
         for name, at in (("dmem", (g.access - DMEM) // 4), ("imem" if g.load_imem else "dmem", g.load_at)):
             if at in range(self.words[name]):
-                found, expected = int(model.memory(name)[at]), int(self.stored[name][at])
+                found, expected = int(self.memories[name][at]), int(self.stored[name][at])
                 assert found == expected, f"{name}[{at:#x}] is {found:#x}, not {expected:#x}: {g}"
 
     def _compare(self, g: Given) -> None:
@@ -208,7 +209,7 @@ def session(bench: Bench, seed: int) -> None:
     for number in range(3600):
         bench.step(bench.given(rng, number >= 1200))
     for name, words in bench.stored.items():
-        assert np.array_equal(bench.model.memory(name), words), name
+        assert np.array_equal(bench.memories[name], words), name
     assert all(bench.counters[k] for k in (0, 1, 5)) and not any(bench.counters[k] for k in (2, 3, 4))
 
 
@@ -250,7 +251,7 @@ def test_every_word_of_one_address_bit_is_loaded(bench, seed):
 
 def test_writes_elsewhere_change_nothing(bench, seed):
     bench.reset()
-    model, core, before = bench.model, bench.core, bench.model.memory("dmem").copy()
+    model, core, before = bench.model, bench.core, bench.memories["dmem"].copy()
     model.load_valid = 0
     rng = random.Random(seed)
     for _ in range(300):
@@ -259,7 +260,7 @@ def test_writes_elsewhere_change_nothing(bench, seed):
         core["data_wdata_o"] = rng.getrandbits(32)
         model.eval()
         model.tick()
-    assert np.array_equal(model.memory("dmem"), before)
+    assert np.array_equal(bench.memories["dmem"], before)
 
 
 def test_constants_and_reset(bench):

@@ -17,7 +17,7 @@ from nncosim.compiler.j3dai.firmware import LayerStart, compile_host, firmware_s
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, Counter
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_case, random_inputs, simulation
-from nncosim.tb.j3dai.build import engine_names, host_memory_path, split_counters
+from nncosim.tb.j3dai.build import engine_names, host_memory, split_counters
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
 from nncosim.tb.model import Model
 
@@ -77,17 +77,17 @@ def readings() -> tuple[npt.NDArray[np.int64], list[int], npt.NDArray[np.int64],
         model.frame = 1
         model.tick()
         model.frame = 0
-        words = model.memory(host_memory_path("dmem"), np.uint8).reshape(-1).view("<u4")
-        words = words[AT // 4 :][: len(ENGINES) * len(Counter)]
-        before = words.copy()  # poison
+        memory, place = host_memory(model, "dmem"), slice(AT // 4, AT // 4 + len(ENGINES) * len(Counter))
+        before = memory[place].view("<u4").reshape(-1)  # poison
         model.run_until("lists_done", 1, 4 * compiled.iss_cycles)
         while not model.frames_done:
             counters = split_counters(PLATFORM, model.probe_counters)
             wires.append([[counters[name][kind.name.lower()] for kind in Counter] for name in names])
+            words = memory[place].view("<u4").reshape(-1)
             stored |= {int(i): len(wires) - 1 for i in np.flatnonzero(words != before) if int(i) not in stored}
             model.tick()
             assert len(wires) < 5000 and not model.trap and not model.error
-        found = words.astype(np.int64).reshape(len(ENGINES), len(Counter))
+        found = memory[place].view("<u4").reshape(-1).astype(np.int64).reshape(len(ENGINES), len(Counter))
     cycles = [stored[i] for i in range(found.size)]
     return found, cycles, np.array(wires, np.int64), np.array(wires[0], np.int64)
 

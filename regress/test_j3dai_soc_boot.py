@@ -121,9 +121,7 @@ def compile_c(folder, source: str, platform: J3dai) -> dict[int, bytes]:
 def load_program(model: Model, sections: dict[int, bytes]) -> None:
     for address, data in sections.items():
         name = "dmem" if address >= HOST_DMEM_BASE else "imem"
-        memory = model.memory(j3dai.host_memory_path(name), np.uint8).reshape(-1)
-        start = address % HOST_DMEM_BASE
-        memory[start:start + len(data)] = np.frombuffer(data, np.uint8)
+        j3dai.write_host(model, name, address % HOST_DMEM_BASE, data)
 
 
 def descriptor(op: DmpaOp, **fields: int) -> bytes:
@@ -171,7 +169,7 @@ def test_boot_copy_sleep(soc, tmp_path):
             assert model.error == 0 and not model.trap and model.lists_done == 4 * frame
             assert (j3dai.read_l2(model, 2003, 100) == data).all()
             model.run_until("probe_host_sleeping", 1, 2000)
-        text = model.memory(j3dai.host_memory_path("dmem"), np.uint8).tobytes()
+        text = j3dai.read_host(model, "dmem").tobytes()
         assert b".xxx...." in text
         # What the monitors saw.
         writes = model.log(j3dai.L2_WRITE_STREAM, j3dai.l2_write_dtype())

@@ -112,7 +112,7 @@ def test_boot(soc, seed):
             words = [rng.getrandbits(8 * WORD) for _ in range(2)]
             send(soc, header(LOAD, base + at, 2), *words)
             soc.soc.tick(8)
-            stored = top.memory(f"host.{name}")[at // 4:][:2 * WORD // 4]
+            stored = top.stack(f"host.{name}")[at // 4:][:2 * WORD // 4]
             assert [int(word) for word in stored] == [w >> 32 * k & 0xFFFFFFFF for w in words for k in range(2)], name
         assert (core["fetch_enable_i"], top.probe_run) == (0, 0)
     send(soc, header(GO))
@@ -126,7 +126,7 @@ def test_the_core_goes_first(soc, seed):
     """While it accesses its data memory in each cycle, no word gets in; then they do."""
     rng, top, core = random.Random(seed), soc.soc, soc.core
     booting(soc)
-    memory, word = top.memory("host.dmem"), rng.getrandbits(64)
+    memory, word = top.stack("host.dmem"), rng.getrandbits(64)
     memory[:2] = 0
     core["data_req_o"], core["data_we_o"], core["data_addr_o"] = 1, 0, DMEM + 8
     send(soc, header(LOAD, DMEM, 1), word)

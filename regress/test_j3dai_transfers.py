@@ -5,7 +5,6 @@ import random
 from dataclasses import replace
 from types import ModuleType
 
-import numpy as np
 import pytest
 from nncosim.compiler.j3dai.firmware import compile_host
 from nncosim.hdl.j3dai import counters as counters_module
@@ -19,7 +18,7 @@ from nncosim.regress.harness import compile_case, compile_digits, random_inputs,
 from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, Bench, Task, built, machine
 from nncosim.regress.j3dai_planted import planted
 from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, random_task, run, way_back
-from nncosim.tb.j3dai.build import host_memory_path
+from nncosim.tb.j3dai.build import read_host
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
 from nncosim.tb.model import Model
@@ -223,7 +222,7 @@ def test_the_host_reads_them(monkeypatch):
         model.tick()
         model.frame = 0
         model.run_until("frames_done", 1, 10 * compiled.iss_cycles)
-        memory = model.memory(host_memory_path("dmem"), np.uint8).reshape(-1).view("<u4")
+        memory = read_host(model, "dmem").view("<u4")
         count = len(Transfer) * len(TransferCounter)
         stored = [int(word) for word in memory[host_counters.AT // 4 :][:count]]
         assert stored == [model.probe_transfers >> 32 * k & 0xFFFFFFFF for k in range(count)]

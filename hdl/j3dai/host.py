@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.counters import COUNTER_BITS, NO_STATE, EngineCounters
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, MMIO_BASE, Counter
-from nncosim.hdl.sram import Sram
+from nncosim.hdl.sram import SramStack
 
 __all__ = ["IRQ_LINE", "Host", "core_files", "core_include_dirs"]
 
@@ -81,7 +81,7 @@ class Host(wiring.Component):
             Signal(32, name="data_addr"), Signal(32, name="data_wdata"), Signal(32, name="data_rdata"))
         m.submodules.core = Instance(
             "cv32e40p_top",
-            p_COREV_PULP=0, p_COREV_CLUSTER=0, p_FPU=0, p_NUM_MHPMCOUNTERS=1,
+            p_COREV_PULP=0, p_COREV_CLUSTER=0, p_FPU=0, p_NUM_MHPMCOUNTERS=0,
             i_clk_i=ClockSignal(), i_rst_ni=~ResetSignal(), i_pulp_clock_en_i=Const(1), i_scan_cg_en_i=Const(0),
             i_boot_addr_i=Const(HOST_IMEM_BASE, 32), i_mtvec_addr_i=Const(HOST_IMEM_BASE, 32),
             i_dm_halt_addr_i=Const(0, 32), i_hart_id_i=Const(0, 32), i_dm_exception_addr_i=Const(0, 32),
@@ -92,8 +92,8 @@ class Host(wiring.Component):
             i_irq_i=Cat(Const(0, IRQ_LINE), self.irq, Const(0, 31 - IRQ_LINE)),
             i_debug_req_i=Const(0), i_fetch_enable_i=self.run, o_core_sleep_o=self.sleeping,
         )
-        m.submodules.imem = imem = Sram(self.imem_bytes // 4, 32)
-        m.submodules.dmem = dmem = Sram(self.dmem_bytes // 4, 32, write_granularity=8)
+        m.submodules.imem = imem = SramStack(self.imem_bytes // 4, 32)
+        m.submodules.dmem = dmem = SramStack(self.dmem_bytes // 4, 32, write_granularity=8)
         m.d.sync += [instr_rvalid.eq(instr_req), data_rvalid.eq(data_req)]
         m.d.comb += [imem.r_en.eq(instr_req), imem.r_addr.eq(instr_addr[2:]), instr_rdata.eq(imem.r_data)]
         with m.If(instr_req):

@@ -18,7 +18,7 @@ from nncosim.hdl.j3dai.ncb import Ncb
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.platforms.j3dai_area import FEATURES
-from nncosim.tb.j3dai.blocks import host_sources, l2_area, requantizer_area
+from nncosim.tb.j3dai.blocks import HOST_OPTIONS, host_sources, l2_area, requantizer_area
 from nncosim.tb.sta import SRAM, LogicArea, StaOptions, map_area
 
 __all__ = ["MEASURES", "POINTS", "fit"]
@@ -42,7 +42,7 @@ MEASURES: dict[str, Callable[[J3dai], LogicArea]] = {
     "DMPA": lambda p: map_area(emit_design(Dmpa(p), "dmpa"), "dmpa"),
     "L2's logic": l2_area,
     "control registers": lambda p: map_area(emit_design(ControlRegisters(p.clusters), "control"), "control"),
-    "host": lambda p: map_area(host_sources(p), "host"),
+    "host": lambda p: map_area(host_sources(p), "host", HOST_OPTIONS),
 }
 """Block to the mapping of it alone."""
 

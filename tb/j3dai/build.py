@@ -42,19 +42,21 @@ __all__ = [
     "build_soc",
     "counters_dtype",
     "engine_names",
-    "host_memory_path",
+    "host_memory",
     "l2_rows",
     "l2_write_dtype",
+    "read_host",
     "read_l2",
     "sensor_beats",
     "split_counters",
     "transfers_dtype",
+    "write_host",
     "write_l2",
 ]  # fmt: skip
 
 TOP = "j3dai_tb"
 SOC = "soc"
-"""Instance of the SoC in the top: memories are ``soc.l2.bank0`` (a `Stack`), ``soc.host.imem``..."""
+"""Instance of the SoC in the top: memories are ``soc.l2.bank0`` and ``soc.host.imem`` (each a `Stack`)..."""
 
 _HERE = Path(__file__).parent
 
@@ -158,9 +160,22 @@ def sensor_beats(platform: J3dai) -> int:
     return 1 << (memories // platform.word_bytes + 1024).bit_length()
 
 
-def host_memory_path(name: str) -> str:
-    """Path of the host's "imem" or "dmem" for `Backdoor.memory` (32-bit words)."""
-    return f"{SOC}.host.{name}"
+def host_memory(model: Backdoor, name: str) -> Stack:
+    """The host's "imem" or "dmem", of shape (words, 4 bytes). Writes reach the model."""
+    return model.stack(f"{SOC}.host.{name}", np.uint8)
+
+
+def write_host(model: Backdoor, name: str, offset: int, data: bytes) -> None:
+    """Put bytes into the host's "imem" or "dmem", from byte `offset` on."""
+    memory, first, end = host_memory(model, name), offset // 4, -(-(offset + len(data)) // 4)
+    words = memory[first:end].copy()
+    words.reshape(-1)[offset - 4 * first :][: len(data)] = np.frombuffer(data, np.uint8)
+    memory[first:end] = words
+
+
+def read_host(model: Backdoor, name: str) -> npt.NDArray[np.uint8]:
+    """All bytes of the host's "imem" or "dmem", as a copy."""
+    return host_memory(model, name).copy().reshape(-1)
 
 
 def l2_rows(model: Backdoor, platform: J3dai = PLATFORM) -> list[Stack]:

@@ -45,11 +45,11 @@ from nncosim.tb.j3dai.build import (
     build_soc,
     counters_dtype,
     engine_names,
-    host_memory_path,
     l2_write_dtype,
     read_l2,
     split_counters,
     transfers_dtype,
+    write_host,
     write_l2,
 )
 from nncosim.tb.j3dai.capture import (
@@ -130,9 +130,7 @@ def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
                 raise ImageError(f"segment at {segment.address:#x} of L2 must begin on a word of {word} bytes")
             write_l2(model, offset // word, segment.data + b"\0" * (-len(segment.data) % word), platform)
         else:
-            model.memory(host_memory_path(name), np.uint8).reshape(-1)[offset : offset + len(segment.data)] = (
-                np.frombuffer(segment.data, np.uint8)
-            )
+            write_host(model, name, offset, segment.data)
 
 
 def write_inputs(
