@@ -197,6 +197,28 @@ def test_fan_out_is_buffered() -> None:
     assert max(step[0] for step in path.steps) < 6
 
 
+class Counter(wiring.Component):
+    """A counter of 64 bits, counted on by a flip-flop's four bits of which one never leaves 0."""
+
+    def __init__(self) -> None:
+        super().__init__({"i": In(3), "o": Out(64)})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        step = Signal(4)
+        m.d.sync += [step.eq(Cat(self.i, step[3] & self.i[0])), self.o.eq(self.o + step)]
+        return m
+
+
+def test_mapped_for_delay() -> None:
+    """Carries get shorter, and a flip-flop that never leaves its reset value is none."""
+    plain, fast = timed(Counter()), timed(Counter(), StaOptions(speed=True))
+    lengths = [report.between("o", "o")[0].fo4 for report in (plain, fast)]
+    assert lengths[1] < 0.9 * lengths[0]
+    assert [report.flip_flop_bits("step") for report in (plain, fast)] == [4, 3]
+    assert fast.flip_flop_bits("o") == 64
+
+
 def test_results_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second analysis of the same design runs nothing; another budget is another analysis of the same netlist."""
     report = power(2)
