@@ -31,7 +31,8 @@ Example = tuple[int, tuple[int, ...], int, int]  # channel, accumulators, expect
 class RequantCaps:
     """What a platform's requantizer can do.
 
-    multiplier_bits, constant_bits: widths of the signed m and c. max_shift: largest s. roundings: the
+    multiplier_bits, constant_bits: widths of the signed m and c. narrow_multiplier_bits: a width of m with which the
+    platform requantizes faster: taken wherever it is exact. max_shift: largest s. roundings: the
     modes it has. accumulator_bits: width of the signed accumulator. The sum acc * m + c has 64 bits.
     tables: whether the platform has an operator `ir.Table`.
     """
@@ -42,6 +43,7 @@ class RequantCaps:
     roundings: frozenset[Rounding] = frozenset(Rounding)
     accumulator_bits: int = 32
     tables: bool = False
+    narrow_multiplier_bits: int | None = None
 
 
 def prove(network: Network, caps: RequantCaps | None = None) -> Network:
@@ -62,6 +64,11 @@ def prove_op(op: Op, inputs: tuple[Tensor, ...], caps: RequantCaps) -> Op:
     """
     if isinstance(op, Concat | Resize | Table) or op.function is None:
         return op
+    if caps.narrow_multiplier_bits is not None:
+        narrow = replace(caps, multiplier_bits=caps.narrow_multiplier_bits, narrow_multiplier_bits=None, tables=False)
+        proved = prove_op(op, inputs, narrow)
+        if proved.proof is not None and proved.proof.exact:
+            return proved
     if isinstance(op, Add):
         ranges = [(t.type.lo, t.type.hi) for t in inputs]
         requant, proof = prove_pairs(op.function, ranges, caps)

@@ -20,28 +20,31 @@ SRAM_VERILOG = Path(__file__).with_name("sram.v")
 
 
 class Sram(wiring.Component):
-    """One SRAM macro: one registered read port and one masked write port on the `sync` clock.
+    """One SRAM macro on the `sync` clock: one registered read port and one masked write port, or one port for both.
 
     The word at ``r_addr`` appears on ``r_data`` after a rising edge with ``r_en`` high, and holds until the
     next such edge. Bit k of ``w_en`` writes bits ``k*write_granularity`` up to ``(k+1)*write_granularity-1``
     of ``w_data`` to ``w_addr``. What a read of the word written at the same edge gives is undefined; the
-    simulation model gives poison (the old data inverted). Contents are undefined after power-up and reset.
-    Simulation back doors find the storage as ``<instance>.mem``.
+    simulation model gives poison (the old data inverted). With one port so does a read in the cycle of any write: it
+    is a fault of the design. Contents are undefined after power-up and reset. Simulation back doors find the storage
+    as ``<instance>.mem``.
 
     Ports:
         r_en (In, 1), r_addr (In, ``address_bits``), r_data (Out, ``width``),
         w_en (In, ``width // write_granularity``), w_addr (In, ``address_bits``), w_data (In, ``width``).
+        With one port, addr (In, ``address_bits``) in place of r_addr and w_addr.
 
     Args:
         depth: Words.
         width: Bits a word.
         write_granularity: Bits per bit of ``w_en``; the whole word when left out.
+        ports: 2 or 1.
 
     Raises:
-        HdlError: If a size is not positive or the granularity does not divide the width.
+        HdlError: If a size is not positive or the granularity does not divide the width, or of other numbers of ports.
     """
 
-    def __init__(self, depth: int, width: int, write_granularity: int | None = None):
+    def __init__(self, depth: int, width: int, write_granularity: int | None = None, *, ports: int = 2):
         granularity = width if write_granularity is None else write_granularity
         if depth < 1 or width < 1 or granularity < 1 or width % granularity:
             self._MustUse__used = True  # Amaranth need not warn about it as well
@@ -49,17 +52,20 @@ class Sram(wiring.Component):
                 f"Sram: depth {depth}, width {width}, write granularity {granularity}: all must be at least 1 "
                 f"and the granularity must divide the width"
             )
+        if ports not in (1, 2):
+            self._MustUse__used = True
+            raise HdlError(f"Sram: ports must be 1 or 2, not {ports}")
+        self.ports = ports
         self.depth = depth
         self.width = width
         self.write_granularity = granularity
         self.address_bits = max(1, ceil_log2(depth))
         super().__init__({
             "r_en": In(1),
-            "r_addr": In(self.address_bits),
             "r_data": Out(width),
             "w_en": In(width // granularity),
-            "w_addr": In(self.address_bits),
             "w_data": In(width),
+            **{name: In(self.address_bits) for name in (("addr",) if ports == 1 else ("r_addr", "w_addr"))},
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -68,12 +74,13 @@ class Sram(wiring.Component):
 
 def _macro(memory: "Sram | SramStack") -> Instance:
     # An instance, not a module around one: a memory called `weights` is `weights` in the hierarchy too.
+    one_port = isinstance(memory, Sram) and memory.ports == 1
     return Instance(
         SRAM_MODULE,
-        p_DEPTH=memory.depth, p_WIDTH=memory.width, p_GRAN=memory.write_granularity,
+        p_DEPTH=memory.depth, p_WIDTH=memory.width, p_GRAN=memory.write_granularity, p_PORTS=1 if one_port else 2,
         i_clk=ClockSignal(),
-        i_r_en=memory.r_en, i_r_addr=memory.r_addr, o_r_data=memory.r_data,
-        i_w_en=memory.w_en, i_w_addr=memory.w_addr, i_w_data=memory.w_data,
+        i_r_en=memory.r_en, i_r_addr=memory.addr if one_port else memory.r_addr, o_r_data=memory.r_data,
+        i_w_en=memory.w_en, i_w_addr=memory.addr if one_port else memory.w_addr, i_w_data=memory.w_data,
     )
 
 

@@ -4,12 +4,13 @@
 // A read samples r_addr at the rising edge while r_en is high; r_data holds otherwise. What a read of the
 // address being written in the same cycle returns is undefined, as of most real macros: here it is the old
 // data with every bit inverted, so that whoever relies on the old data shows. DEPTH words of WIDTH bits; w_en has one
-// bit per GRAN bits of data. Synthesis treats the module as a black box, simulation reaches the storage
-// through `mem`.
+// bit per GRAN bits of data. With one port any write in the cycle of a read poisons what is read. Synthesis treats the
+// module as a black box, simulation reaches the storage through `mem`.
 module nncosim_sram #(
     parameter DEPTH = 16,
     parameter WIDTH = 8,
     parameter GRAN = WIDTH,
+    parameter PORTS = 2,  // 1: r_addr and w_addr are the same pins
     localparam ADDR = DEPTH > 1 ? $clog2(DEPTH) : 1
 ) (
     input                       clk,
@@ -24,7 +25,7 @@ module nncosim_sram #(
 
     // Only this block touches `mem`, and it reads before it writes: a blocking write saves the simulator a
     // shadow copy of every word.
-    wire [WIDTH-1:0] poison = {WIDTH{|w_en && r_addr == w_addr}};
+    wire [WIDTH-1:0] poison = {WIDTH{|w_en && (PORTS == 1 || r_addr == w_addr)}};
     /* verilator lint_off BLKSEQ */
     generate
         if (GRAN == WIDTH) begin : whole

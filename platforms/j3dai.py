@@ -17,12 +17,14 @@ from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai_area import logic_blocks
 
 __all__ = [
-    "IMEM_BYTES", "L2_WORDS", "LEAST_HOST_BYTES", "MEMORY_WORDS", "MOST_HOST_BYTES", "MOST_HZ", "NCBS",
-    "NCB_FLIP_FLOP_BITS", "PES", "PE_FLIP_FLOP_BITS", "PLATFORM", "J3dai",
+    "IMEM_BYTES", "L1_PORTS", "L2_WORDS", "LEAST_HOST_BYTES", "MEMORY_WORDS", "MOST_HOST_BYTES", "MOST_HZ", "NCBS",
+    "NCB_FLIP_FLOP_BITS", "PES", "PE_FLIP_FLOP_BITS", "PLATFORM", "SHARING", "J3dai",
 ]  # fmt: skip
 
 NCBS = (8, 16, 32)
 PES = (4, 8, 16)
+SHARING = (1, 2, 4, 8)
+L1_PORTS = (1, 2)
 MEMORY_WORDS = 1 << 14
 """A cluster-local address has 14 bits for the word."""
 L2_WORDS = 1 << 20
@@ -34,10 +36,12 @@ LEAST_HOST_BYTES, MOST_HOST_BYTES = 8 * 1024, 1024 * 1024
 MOST_HZ = 1_000_000_000
 """Periods are whole picoseconds."""
 
-NCB_FLIP_FLOP_BITS = 2183
+NCB_FLIP_FLOP_BITS = 1178
 """Counted in the mapped netlist by regress/test_timing.py, which fails when this is not what it counts."""
-PE_FLIP_FLOP_BITS = 154
-"""Of these, what one of 8 PEs has: operand 9, product 17, accumulator 32, shadow 32, wide register 64."""
+PE_FLIP_FLOP_BITS = 90
+"""Of these, what one of 8 PEs has: operand 9, product 17, accumulator 32, shadow register 32."""
+REQUANTIZER_FLIP_FLOP_BITS = 202
+"""And those of the requantizer's pipeline, which NCBs may share; each NCB has its two parameter sets."""
 
 _CHAPTER = "Szczepanski et al., Closing the Gap Between AI Models and Silicon (2025), table 4.1"
 _V1_MACS, _V2_MACS, _FPN_MACS = 557_154_304, 294_662_144, 871_612_416
@@ -56,6 +60,11 @@ class J3dai(Platform):
     pes_per_ncb: 4, 8 or 16: as many banks of L1, so that a window of neighbouring words is one read. With 2, a line of
         8 NCBs would not hold a descriptor; with 32, a drain (a PE a cycle) would last longer than most jobs, and
         32 words to rotate would not meet the clock. Both are powers of two: words are found by slices of an address.
+    ncbs_per_requantizer: 1, 2, 4 or 8 NCBs share a requantizer, which gives a result a cycle. With one each, the 8
+        results of a job take 8 cycles, and a job of a 3x3 depthwise kernel takes 9: shared ones are what such
+        layers, and sums of tensors, then wait for.
+    l1_ports: 2 ports read and write a bank in the same cycle, where 1 makes the window read wait for results and LOADs:
+        depthwise layers read in every cycle, and lose a cycle of ten.
     dmpa_bits: from one word to a line. A line is what a cluster can take at a time: a smaller cluster than the default
         one leaves the rest of the 1024 bits unused.
     l1_bytes: 64 KiB of feature maps a cluster, in one bank per PE, so that a window of 8 pixels is read in
@@ -82,6 +91,8 @@ class J3dai(Platform):
     clusters: int = 6
     ncbs_per_cluster: int = 16
     pes_per_ncb: int = 8
+    ncbs_per_requantizer: int = 1
+    l1_ports: int = 2
     clock_hz: int = 200_000_000
     dmpa_bits: int = 1024
     l1_bytes: int = 64 * 1024
@@ -94,7 +105,9 @@ class J3dai(Platform):
     def __post_init__(self) -> None:
         if not 1 <= self.clusters <= 8:
             raise PlatformError(f"clusters must be 1 to 8 (a descriptor's mask has 8 bits), not {self.clusters}")
-        for field, allowed in (("ncbs_per_cluster", NCBS), ("pes_per_ncb", PES)):
+        for field, allowed in (
+            ("ncbs_per_cluster", NCBS), ("pes_per_ncb", PES), ("ncbs_per_requantizer", SHARING), ("l1_ports", L1_PORTS),
+        ):
             if getattr(self, field) not in allowed:
                 known = ", ".join(map(str, allowed[:-1])) + f" or {allowed[-1]}"
                 raise PlatformError(f"{field} must be {known}, not {getattr(self, field)}")
@@ -211,7 +224,9 @@ class J3dai(Platform):
     def facts(self) -> dict[str, str]:
         """What limits the design, for `nncosim platforms j3dai`."""
         storage = self.l1_bytes + self.wmem_bytes + self.imem_bytes
-        flip_flops = NCB_FLIP_FLOP_BITS + PE_FLIP_FLOP_BITS * (self.pes_per_ncb - 8)
+        shared = self.ncbs_per_requantizer
+        flip_flops = NCB_FLIP_FLOP_BITS + PE_FLIP_FLOP_BITS * (self.pes_per_ncb - 8) - (
+            REQUANTIZER_FLIP_FLOP_BITS * (shared - 1) // shared)
         beat = self.beat_words * self.word_bytes
         return {
             "word, line": f"{self.word_bytes} bytes (one an NCB), {self.banks} words (one a PE)",
@@ -225,7 +240,7 @@ class J3dai(Platform):
         word = self.word_bytes * 8
         return (
             Memory("l2", self.l2_bytes, word, self.banks),
-            Memory("l1", self.l1_bytes, word, self.banks, self.clusters, ports=2),
+            Memory("l1", self.l1_bytes, word, self.banks, self.clusters, ports=self.l1_ports),
             Memory("wmem", self.wmem_bytes, word, self.banks, self.clusters, ports=2),
             Memory("imem", self.imem_bytes, word, self.banks, self.clusters, ports=2),
             Memory("host_imem", self.host_imem_bytes, 32),

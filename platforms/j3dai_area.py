@@ -19,7 +19,7 @@ __all__ = ["COEFFICIENTS", "FEATURES", "logic_blocks"]
 
 FEATURES: dict[str, Callable[[J3dai], tuple[float, ...]]] = {
     "PEs of an NCB": lambda p: (1, p.pes_per_ncb),
-    "requantizer": lambda p: (1, p.pes_per_ncb),
+    "requantizer": lambda p: (1, p.ncbs_per_requantizer),
     "cluster without NCBs": lambda p: (1, p.line_bits, p.line_bits * p.bank_bits),
     "DMPA": lambda p: (1, p.line_bits, p.clusters * p.line_bits),
     "L2's logic": lambda p: (1, p.line_bits * (p.banks - 1), p.line_bits * (p.l2_macros - 1)),
@@ -29,22 +29,23 @@ FEATURES: dict[str, Callable[[J3dai], tuple[float, ...]]] = {
 """Block to what its area is linear in."""
 
 COEFFICIENTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "PEs of an NCB": ((-142.4, 1430.2), (32.0, 360.0)),
-    "requantizer": ((15954.4, 329.7), (3772.0, 256.0)),
-    "cluster without NCBs": ((30000.0, 44.5, 0.0), (7000.0, 28.9, 0.0)),
+    "PEs of an NCB": ((-98.757, 1359.784), (32.0, 360.0)),
+    "requantizer": ((6270.117, 1290.742), (808.0, 992.0)),
+    "cluster without NCBs": ((21232.408, 8.064, 9.935), (11527.71, 12.463, 2.617)),
     "DMPA": ((8000.0, 67.52, 0.0), (3000.0, 25.39, 0.0)),
     "L2's logic": ((1546.0, 3.586, 2.664), (140.0, 0.0, 0.0)),
     "control registers": ((4812.0, 418.414), (1028.0, 0.0)),
     "host": ((32843.3,), (16452.7,)),
 }
-"""Block to NAND2 equivalents a feature: of gates, of flip-flops. NCB, requantizer, L2 and control registers are fitted
-to two or three machines each; of the cluster without NCBs and of the DMPA only the default machine has been mapped, and
-how they divide into a constant and what grows with a line is an estimate. The DMPA is measured with the entry port."""
+"""Block to NAND2 equivalents a feature: of gates, of flip-flops, fitted to two to four machines each; of the DMPA only
+the default machine has been mapped, and how it divides into a constant and what grows with a line is an estimate. The
+DMPA is measured with the entry port. L1's one port makes no difference that is worth a term."""
 
 
 def _instances(platform: J3dai) -> dict[str, int]:
     ncbs = platform.clusters * platform.ncbs_per_cluster
-    return {"PEs of an NCB": ncbs, "requantizer": ncbs, "cluster without NCBs": platform.clusters}
+    return {"PEs of an NCB": ncbs, "requantizer": ncbs // platform.ncbs_per_requantizer,
+            "cluster without NCBs": platform.clusters}
 
 
 def logic_blocks(platform: J3dai) -> tuple[LogicBlock, ...]:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.formats import decode, encode
-from nncosim.hdl.j3dai.cluster import NCB_MODULE, Cluster
+from nncosim.hdl.j3dai.cluster import GROUP_MODULE, Cluster
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Drain, MacOp, Opcode, RequantRecord, Space
+from nncosim.hdl.j3dai.ncb import NCB_MODULE
 from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_cluster_model import ClusterModel, Hazard, Words
@@ -25,9 +26,10 @@ __all__ = [
     "instruction", "random_program", "run_program",
 ]  # fmt: skip
 
-def bench_platform(ncbs: int = 16, pes: int = 8) -> J3dai:
+def bench_platform(ncbs: int = 16, pes: int = 8, shared: int = 1, ports: int = 2) -> J3dai:
     """A machine whose L1 and WMEM have as many words as the default one's: the programs use fixed word addresses."""
-    return J3dai(ncbs_per_cluster=ncbs, pes_per_ncb=pes, l1_bytes=4096 * ncbs, wmem_bytes=2048 * ncbs)
+    return J3dai(ncbs_per_cluster=ncbs, pes_per_ncb=pes, l1_bytes=4096 * ncbs, wmem_bytes=2048 * ncbs,
+                 ncbs_per_requantizer=shared, l1_ports=ports)
 
 
 BENCH_PLATFORM = bench_platform()
@@ -43,8 +45,8 @@ _FREE_IMEM = 3584  # bytes of IMEM from here up are, too
 
 
 def build_cluster(platform: J3dai = BENCH_PLATFORM) -> BuiltModel:
-    """The cluster as a simulation; the NCB is compiled once."""
-    vlt = f'no_inline -module "{NCB_MODULE}"'
+    """The cluster as a simulation; the NCB and its group are compiled once."""
+    vlt = "".join(f'no_inline -module "{module}"\n' for module in (NCB_MODULE, GROUP_MODULE))
     return build(emit_design(Cluster(platform), "j3dai_cluster"), "j3dai_cluster", vlt=vlt, optimize="-O1")
 
 
@@ -195,7 +197,8 @@ def _random_piece(rng: np.random.Generator, writer: _Writer, platform: J3dai) ->
                       last=pick(0, 1, 1, 1), advance=pick(0, 1), lane=lane & 15, lanes=lanes & 15,
                       lane_high=lane >> 4, lanes_high=lanes >> 4,
                       rewind_w=pick(0, 1), next_w=pick(0, 1), pset=pick(0, 1),
-                      drain=Drain(pick(0, 0, 0, 1, 2, 3)), repeat=pick(0, 1, 2, 5, 12))
+                      drain=Drain(pick(0, 0, 0, 1, 2, 3)), repeat=pick(0, 1, 2, 5, 12),
+                      wide_x=pick(0, 1), wide_m=pick(0, 1))
     extra = [instruction(Opcode.NOP)] if rng.random() < 0.3 else []
     if rng.random() < 0.4:
         extra.append(instruction(Opcode.SIGNAL, semaphore=int(rng.integers(8))))
@@ -235,7 +238,7 @@ class Run:
     stores: int
     loads: int
     states: list[int]  # the `Counter` of each cycle
-    blocked: set[int]  # cycles with a STORE beat
+    blocked: set[int]  # cycles with a STORE beat, or with one port a LOAD's in L1
     hosts: list[bool]  # whether a cycle is the host's, if nothing is armed
 
 
@@ -254,27 +257,34 @@ class _Transfers:
         self.stores = self.loads = self.bad = 0
         self.blocked: set[int] = set()
         self.last_load = -100
+        self.one_port = program.platform.l1_ports == 1
+        self.drains: list[bool] = []  # `drain_ahead` by cycle
 
     def cycle(self, model: Model, now: int, load: float, store: float) -> None:
         """Drive the transfer ports in cycle `now`."""
         if now in self.expected:
             got = np.frombuffer(model.rd_data.to_bytes(math.prod(self.shape), "little"), np.uint8).reshape(self.shape)
             self.bad += not np.array_equal(got, self.expected.pop(now))
+        self.drains.append(bool(model.drain_ahead))
         beat = self.beats.pop(now, None)
         model.wr_valid = beat is not None
         if beat:
             model.wr_space, model.wr_addr, model.wr_mask, words = beat
             model.wr_data = int.from_bytes(words.tobytes(), "little")
+            if self.one_port and beat[0] == Space.L1:
+                self.blocked.add(now)
         if self.rng.random() < load:
             self._load(now, bool(model.drain_ahead))
         model.rd_valid = 0
-        if self.rng.random() < store:
+        # A read now uses L1 in the next cycle, for which a drain was announced `DRAIN_AHEAD` cycles before.
+        written = (now > DRAIN_AHEAD and self.drains[now + 1 - DRAIN_AHEAD]) or (beat and beat[0] == Space.L1)
+        if self.rng.random() < store and not (self.one_port and written):
             self._store(model, now)
 
     def _load(self, now: int, drain: bool) -> None:
         """A beat issued in this cycle; it is at the cluster `LOAD_TO_CLUSTER` cycles later."""
         space = Space(int(self.rng.integers(3)))
-        if space == Space.L1 and drain and self.obey:
+        if drain and self.obey:
             return
         line, size = self.shape
         free = min(_FREE_IMEM // size, len(self.after.imem) - 2 * line)

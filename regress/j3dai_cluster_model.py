@@ -73,6 +73,12 @@ def _wrap(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
+def _low(values: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.int64]:
+    """The low bits of each value, as signed numbers."""
+    half = 1 << (bits - 1)
+    return (values + half) % (2 * half) - half
+
+
 @dataclass
 class _Dimension:
     count: int = 0
@@ -138,7 +144,7 @@ class ClusterModel:
         self.w_base = self.w_pointer = 0
         self.sets: list[list[dict[str, int]]] = [[{} for _ in range(lanes)] for _ in range(2)]
         self.acc = np.zeros((lanes, self.pes), dtype=np.int64)
-        self.wide = np.zeros((lanes, self.pes), dtype=np.int64)
+        self.kept = np.zeros((lanes, self.pes), dtype=np.int64)
 
     def instruction(self, pc: int) -> int:
         raw, at = self.imem.reshape(-1), 8 * pc % self.imem.size
@@ -161,7 +167,7 @@ class ClusterModel:
         windows = 1
         for d in self.a.dims[:3]:
             windows *= max(1, d.count)
-        return fields | {"windows": windows, "pstride": self.window["pstride"]}
+        return fields | {"windows": windows, "pstride": self.window["pstride"], "ostride": self.out["ostride"]}
 
     def execute(self, opcode: Opcode, f: dict[str, int]) -> None:
         """One instruction other than HALT and LOOP."""
@@ -262,7 +268,10 @@ class ClusterModel:
                     a = a * self.wmem[self.w_pointer % len(self.wmem)].view(np.int8).astype(np.int64)[:, None]
                     self.w_pointer = (self.w_pointer + 1) % len(self.wmem)
                 old = self.acc
-                self.acc = a if first else np.maximum(old, a) if op == MacOp.MAX else old + a
+                if op == MacOp.MAX and not first:
+                    self.acc = np.where(a > _low(old, 9), a, old)
+                else:
+                    self.acc = a if first else old + a
                 self.acc = ((self.acc + (1 << 31)) % (1 << 32)) - (1 << 31)
                 first = False
 
@@ -285,17 +294,24 @@ class ClusterModel:
             self.acc[lane, p] = _wrap(total, 32)
 
     def _drain(self, f: dict[str, int], job: int) -> None:
-        mode, pset = Drain(f["drain"]), f["pset"]
+        mode = Drain(f["drain"])
         if mode == Drain.PAIR:
-            mode, pset = (Drain.ADD, 1) if job % 2 else (Drain.KEEP, 0)
-        m, c, s, lo, hi, rounding, wraps = (
-            np.array([[record[name]] for record in self.sets[pset]], np.int64)
-            for name in ("m", "c", "s", "lo", "hi", "rounding", "wrap"))
-        # Sums of 64 bits that wrap, as int64 does.
-        total = self.acc * m + (self.wide if mode == Drain.ADD else c)
+            mode = Drain.ADD if job % 2 else Drain.KEEP
         if mode == Drain.KEEP:
-            self.wide = total
+            self.kept = _low(self.acc, 16)
             return
+        pset = 1 if mode == Drain.ADD else f["pset"]
+        m, c, s, lo, hi, rounding, wraps = (self._field(pset, name) for name in (
+            "m", "c", "s", "lo", "hi", "rounding", "wrap"))
+        factor = m if f["wide_m"] else _low(m, 25)
+        # Sums of 64 bits that wrap, as int64 does.
+        if mode == Drain.ADD:
+            first = self._field(0, "m")
+            total = self.kept * (first if f["wide_m"] else _low(first, 25)) + self._field(0, "c")
+            total = total + _low(self.acc, 16) * factor
+        else:
+            total = (self.acc if f["wide_x"] else _low(self.acc, 19)) * factor + c
+            self.kept = self.acc >> 16
         q = round_shift(total, np.minimum(s, 62), rounding)
         q = np.where(wraps, q, np.minimum(np.maximum(q, lo), hi))
         a, x, _ = self.o.at()
@@ -303,6 +319,10 @@ class ClusterModel:
             if 0 <= _wrap(x + p, 13) < self.out["width"]:
                 self._write(a + p * (self.out["ostride"] + 1), q[:, p])
         self.o.advance(self.o.dims)
+
+    def _field(self, pset: int, name: str) -> npt.NDArray[np.int64]:
+        """A field of the records of all NCBs; (NCB, 1)."""
+        return np.array([[record[name]] for record in self.sets[pset]], np.int64)
 
     def _write(self, address: int, values: npt.NDArray[np.int64]) -> None:
         """A word: a value of each NCB."""

@@ -185,9 +185,8 @@ class Bench:
             self.answers[t + 2] = cluster, data
         if valid := m.wr_valid:
             space, base, mask, data = m.wr_space, m.wr_addr, m.wr_mask, m.wr_data
-            if space == Space.L1:
-                drains = self.drain_history[t - LOAD_TO_CLUSTER]
-                assert not valid & drains, f"cycle {t}: a LOAD beat meets a drain in L1"
+            drains = self.drain_history[t - LOAD_TO_CLUSTER]
+            assert not valid & drains, f"cycle {t}: a LOAD beat meets a drain"
             assert mask < 1 << self.beat_words, f"cycle {t}: beat of words {mask:#x}"
             for c in range(self.clusters):
                 for i in range(self.banks):

@@ -191,7 +191,7 @@ class DmpaReference:
         if r and not self.trap:
             ordered = (t - self.last_load >= LOAD_TO_STORE if self.op == STORE else
                        t - self.last_store >= STORE_TO_LOAD)
-            drained = r.fields["local"] >> 14 == Space.L1 and r.fields["clusters"] & i.drain_ahead
+            drained = r.fields["clusters"] & i.drain_ahead
             self.turning = not ordered
             if ordered:
                 self.beyond = self.op != SYNC and self.beat.end > p.l2_words
@@ -416,10 +416,9 @@ class DmpaReference:
             "fetch stops a LOAD": self.fetch and self.port_wait,
             "fetch and drain": self.fetch and self.port_wait and i.drain_ahead & self.calendar_clusters,
             "drain stops a LOAD": self.port_wait and not self.fetch,
-            "drain beside a LOAD to L1": self.issue and self.op == LOAD and i.drain_ahead
-            and self.running.fields["local"] >> 14 == Space.L1,
-            "drain and a LOAD to WMEM or IMEM": self.issue and self.op == LOAD
-            and i.drain_ahead & self.calendar_clusters and self.running.fields["local"] >> 14 != Space.L1,
+            "drain beside a LOAD": self.issue and self.op == LOAD and i.drain_ahead,
+            "drain stops a LOAD to WMEM or IMEM": self.port_wait and not self.fetch
+            and self.running.fields["local"] >> 14 != Space.L1,
             "drain and STORE": self.issue and self.op == STORE and i.drain_ahead & self.calendar_clusters,
             "fetch with a STORE's beat": self.fetch and self.issue and self.op == STORE,
             "fetch waits for a STORE": self.held,

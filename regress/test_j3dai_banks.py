@@ -9,7 +9,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai import banks, drain, loads
+from nncosim.hdl.j3dai import banks, drain, writes
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_block_bench import MACHINES, corner, garbage, machine, simulate
@@ -22,27 +22,44 @@ def addresses(rng: np.random.Generator, line: int, words: int = 1 << 14) -> list
     return [*edge, *(words - 1 - a for a in edge), *(corner(rng, words.bit_length() - 1) for _ in range(20))]
 
 
-def beat_differences(module: ModuleType, platform: J3dai, seed: int) -> list[str]:
-    """Beats at every alignment, with every single word and with any mask, to all spaces."""
-    rng, dut, bad = np.random.default_rng(seed), module.LoadWrite(platform), []
-    line = platform.banks
+def write_differences(module: ModuleType, platform: J3dai, seed: int) -> list[str]:
+    """Beats and lines at every alignment, with every single word and with any mask, to all spaces; a cycle each. Where
+    a beat meets a line, the line is written."""
+    rng, dut, bad = np.random.default_rng(seed), module.WritePath(platform), []
+    line, low = platform.banks, (1 << 14) // platform.banks
+
+    def some(ctx: Any, address: int, port_address: Any, port_mask: Any) -> dict[int, tuple[int, int]]:
+        """Drive an address and a mask. Bank to (row, which word)."""
+        mask = int(rng.choice([1 << int(rng.integers(line)), (1 << line) - 1, int(rng.integers(1 << line))]))
+        ctx.set(port_address, address)
+        ctx.set(port_mask, mask)
+        return {(address + i) % line: ((address + i) // line % low, i) for i in range(line) if mask >> i & 1}
 
     async def bench(ctx: Any) -> None:
         for address in addresses(rng, line):
-            for valid, space in ((1, 0), (1, 1), (1, 2), (1, 3), (0, int(rng.integers(4)))):
-                mask = int(rng.choice([1 << int(rng.integers(line)), (1 << line) - 1, int(rng.integers(1 << line))]))
-                words = [int.from_bytes(rng.bytes(platform.word_bytes), "little") for _ in range(line)]
-                for port, value in ((dut.wr_valid, valid), (dut.wr_space, space), (dut.wr_addr, address),
-                                    (dut.wr_mask, mask)):
+            for valid, space, drained in ((1, 0, 0), (1, 1, 0), (1, 2, 0), (1, 3, 0), (0, int(rng.integers(4)), 0),
+                                          (0, 0, 1), (1, int(rng.integers(4)), 1)):
+                beat, result = ([int.from_bytes(rng.bytes(platform.word_bytes), "little") for _ in range(line)]
+                                for _ in range(2))
+                other = int(rng.integers(1 << 14))
+                loaded = some(ctx, other if drained else address, dut.wr_addr, dut.wr_mask)
+                written = some(ctx, address if drained else other, dut.drain_addr, dut.drain_mask)
+                for port, value in ((dut.wr_valid, valid), (dut.wr_space, space), (dut.drain, drained)):
                     ctx.set(port, value)
-                ctx.set(dut.wr_data, sum(word << platform.word_bits * i for i, word in enumerate(words)))
-                places = {(address + i) % line: word for i, word in enumerate(words) if mask >> i & 1}
-                enabled = ctx.get(dut.bank_en)
-                got = {b: ctx.get(dut.bank_data[b]) for b in range(line) if enabled >> b & 1}
-                selected = [ctx.get(port) for port in (dut.l1_en, dut.wmem_en, dut.imem_en)]
-                want = [int(valid and space == which) for which in (Space.L1, Space.WMEM, Space.IMEM)]
-                if got != places or selected != want:
-                    bad.append(f"address {address}, mask {mask:#x}: banks {sorted(got)}, memories {selected}")
+                ctx.set(dut.wr_data, sum(word << platform.word_bits * i for i, word in enumerate(beat)))
+                for port, value in zip(dut.drain_words, result, strict=True):
+                    ctx.set(port, value)
+                to_l1 = ctx.get(dut.to_l1)
+                await ctx.tick()
+                places, words = (written, result) if drained else (loaded, beat)
+                target = Space.L1 if drained else space if valid else None
+                got = {which: {b: (ctx.get(dut.row[b]), ctx.get(dut.data[b])) for b in range(line)
+                               if ctx.get(port) >> b & 1}
+                       for which, port in ((Space.L1, dut.l1_en), (Space.WMEM, dut.wmem_en), (Space.IMEM, dut.imem_en))}
+                want = {which: {b: (row, words[i]) for b, (row, i) in places.items()} if target == which else {}
+                        for which in (Space.L1, Space.WMEM, Space.IMEM)}
+                if got != want or to_l1 != (target == Space.L1):
+                    bad.append(f"address {address}, drain {drained}, space {space}: {got}, expected {want}")
 
     simulate(dut, bench)
     return bad
@@ -81,31 +98,34 @@ def row_differences(module: ModuleType, line: int, seed: int) -> list[str]:
 
 
 class BehaviouralSram(wiring.Component):
-    """The SRAM macro for Amaranth's simulator: a read gives the word that was there before a write."""
+    """The SRAM macro for Amaranth's simulator: a read gives the word that was there before a write. With one port a
+    write in the cycle of a read moves to the read's address: two cannot be at the pins."""
 
-    def __init__(self, depth: int, width: int):
-        self.depth, self.width = depth, width
+    def __init__(self, depth: int, width: int, ports: int):
+        self.depth, self.width, self.ports = depth, width, ports
         bits = (depth - 1).bit_length()
-        super().__init__({"r_en": In(1), "r_addr": In(bits), "r_data": Out(width), "w_en": In(1), "w_addr": In(bits),
-                          "w_data": In(width)})
+        super().__init__({"r_en": In(1), "r_data": Out(width), "w_en": In(1), "w_data": In(width), **{
+            name: In(bits) for name in (("addr",) if ports == 1 else ("r_addr", "w_addr"))}})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.store = store = memory.Memory(shape=self.width, depth=self.depth, init=[])
         write, read = store.write_port(), store.read_port()
         m.d.comb += [
-            write.en.eq(self.w_en), write.addr.eq(self.w_addr), write.data.eq(self.w_data),
-            read.en.eq(self.r_en), read.addr.eq(self.r_addr), self.r_data.eq(read.data),
+            write.en.eq(self.w_en), write.addr.eq(self.addr if self.ports == 1 else self.w_addr),
+            write.data.eq(self.w_data), read.en.eq(self.r_en),
+            read.addr.eq(self.addr if self.ports == 1 else self.r_addr), self.r_data.eq(read.data),
         ]
         return m
 
 
-def memory_differences(module: ModuleType, monkeypatch: pytest.MonkeyPatch, seed: int) -> list[str]:
-    """Every bank and row of a small memory, the first and last among them; all banks at once."""
+def memory_differences(module: ModuleType, monkeypatch: pytest.MonkeyPatch, seed: int, ports: int = 2) -> list[str]:
+    """Every bank and row of a small memory, the first and last among them; all banks at once. With one port a bank is
+    read or written."""
     monkeypatch.setattr(module, "Sram", BehaviouralSram)
     platform, rows = machine(8, 4), 8
     rng, bad = np.random.default_rng(seed), []
-    dut = module.BankedMemory(rows * platform.banks, platform)
+    dut = module.BankedMemory(rows * platform.banks, platform, ports)
     content: list[list[int | None]] = [[None] * rows for _ in range(platform.banks)]
 
     async def bench(ctx: Any) -> None:
@@ -113,6 +133,8 @@ def memory_differences(module: ModuleType, monkeypatch: pytest.MonkeyPatch, seed
         for _ in range(400):
             for b in range(platform.banks):
                 garbage(ctx, rng, dut.r_row[b], dut.w_row[b], dut.w_data[b], dut.r_en[b], dut.w_en[b])
+                if ports == 1 and ctx.get(dut.r_en[b]):
+                    ctx.set(dut.w_en[b], 0)
             for b in range(platform.banks):
                 if shown[b] is not None and ctx.get(dut.r_data[b]) != shown[b]:
                     bad.append(f"bank {b}")
@@ -127,46 +149,40 @@ def memory_differences(module: ModuleType, monkeypatch: pytest.MonkeyPatch, seed
 
 
 def line_differences(module: ModuleType, platform: J3dai, seed: int) -> list[str]:
-    """Results collected pixel by pixel, with gaps and noise between; lines at every alignment, plain and wide."""
-    rng, dut, bad = np.random.default_rng(seed), module.DrainWrite(platform), []
+    """Results collected pixel by pixel, with gaps and noise between; lines plain and wide."""
+    rng, dut, bad = np.random.default_rng(seed), module.DrainLine(platform), []
     line, pixels = platform.banks, {}
 
     async def collect(ctx: Any) -> None:
         for p in rng.permutation(line):
             while rng.random() < 0.4:
-                garbage(ctx, rng, dut.word, dut.collect_pixel)
+                garbage(ctx, rng, dut.results, dut.collect_pixel)
                 ctx.set(dut.collect_en, 0)
                 await ctx.tick()
             pixels[int(p)] = int.from_bytes(rng.bytes(platform.word_bytes), "little")
-            for port, value in ((dut.word, pixels[int(p)]), (dut.collect_pixel, int(p)), (dut.collect_en, 1)):
+            for port, value in ((dut.results, pixels[int(p)]), (dut.collect_pixel, int(p)), (dut.collect_en, 1)):
                 ctx.set(port, value)
             await ctx.tick()
         ctx.set(dut.collect_en, 0)
 
     async def bench(ctx: Any) -> None:
-        for number, address in enumerate(addresses(rng, line)):
-            if number % 8 == 0:
-                await collect(ctx)
+        for _ in range(12):
+            await collect(ctx)
             for wide, upper in ((0, 0), (1, 0), (1, 1)):
-                slots = int(rng.choice([1 << int(rng.integers(line)), (1 << line) - 1, int(rng.integers(1 << line))]))
-                if wide:
-                    slots &= sum(1 << i for i in range(0, line, 2))
-                for port, value in ((dut.address, address), (dut.slots, slots), (dut.wide, wide), (dut.upper, upper)):
-                    ctx.set(port, value)
-                want = {(address + i) % line: pixels[i // 2 + upper * line // 2 if wide else i]
-                        for i in range(line) if slots >> i & 1}
-                enabled = ctx.get(dut.bank_en)
-                got = {b: ctx.get(dut.bank_data[b]) for b in range(line) if enabled >> b & 1}
-                if got != want:
-                    bad.append(f"address {address}, wide {wide}, upper {upper}: banks {sorted(got)}")
+                ctx.set(dut.wide, wide)
+                ctx.set(dut.upper, upper)
+                # Of a wide line every other slot is written.
+                want = {i: pixels[i // 2 + upper * line // 2 if wide else i] for i in range(0, line, wide + 1)}
+                if {i: ctx.get(dut.words[i]) for i in want} != want:
+                    bad.append(f"wide {wide}, upper {upper}")
 
     simulate(dut, bench)
     return bad
 
 
 @pytest.mark.parametrize("size", MACHINES)
-def test_load_beats(size: tuple[int, int], seed: int) -> None:
-    assert beat_differences(loads, machine(*size), seed) == []
+def test_load_beats_and_lines(size: tuple[int, int], seed: int) -> None:
+    assert write_differences(writes, machine(*size), seed) == []
 
 
 @pytest.mark.parametrize("line", [4, 8, 16])
@@ -174,8 +190,9 @@ def test_rows(line: int, seed: int) -> None:
     assert row_differences(banks, line, seed) == []
 
 
-def test_memory(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    assert memory_differences(banks, monkeypatch, seed) == []
+@pytest.mark.parametrize("ports", [1, 2])
+def test_memory(monkeypatch: pytest.MonkeyPatch, ports: int, seed: int) -> None:
+    assert memory_differences(banks, monkeypatch, seed, ports) == []
 
 
 @pytest.mark.parametrize("size", MACHINES)
@@ -185,10 +202,15 @@ def test_lines_of_results(size: tuple[int, int], seed: int) -> None:
 
 def test_planted_bugs_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     small = machine(8, 4)
-    assert beat_differences(planted(loads, "amount.eq(-self.wr_addr", "amount.eq(self.wr_addr"), small, 1)
-    assert beat_differences(planted(loads, "self.wr_valid & (self.wr_space", "(self.wr_space"), small, 1)
+    for right, wrong in (("amount.eq(-address", "amount.eq(address"), ("self.wr_valid & ~self.drain", "~self.drain"),
+                         ("self.wr_valid & ~self.drain", "self.wr_valid"),
+                         ("mask = Mux(self.drain, self.drain_mask, self.wr_mask)", "mask = self.wr_mask"),
+                         ("to_l1.eq(self.drain | ", "to_l1.eq(")):
+        assert write_differences(planted(writes, right, wrong), small, 1)
     assert row_differences(planted(banks, "Mux(b < address", "Mux(b <= address"), 4, 1)
     assert memory_differences(planted(banks, "sram.w_addr.eq(self.w_row[b])", "sram.w_addr.eq(self.r_row[b])"),
                               monkeypatch, 1)
+    assert memory_differences(planted(banks, "Mux(self.w_en[b], self.w_row[b]", "Mux(self.w_en[b], self.r_row[b]"),
+                              monkeypatch, 1, ports=1)
     assert line_differences(planted(drain, "self.collect_en & (self.collect_pixel", "(self.collect_pixel"), small, 1)
     assert line_differences(planted(drain, "pixels[banks // 2 + i // 2]", "pixels[banks // 2 + i // 4]"), small, 1)

@@ -291,7 +291,7 @@ def bench(request) -> Iterator[Bench]:
 NEEDED = {
     "push and fetch of a list", "push to an idle DMPA", "push of the fourth", "push while full", "push beyond",
     "push unaligned", "push after a trap", "fetch stops a LOAD", "fetch and drain", "drain stops a LOAD",
-    "drain beside a LOAD to L1", "drain and a LOAD to WMEM or IMEM", "drain and STORE", "fetch with a STORE's beat",
+    "drain beside a LOAD", "drain stops a LOAD to WMEM or IMEM", "drain and STORE", "fetch with a STORE's beat",
     "fetch waits for a STORE", "take behind a last beat", "take later", "last beat, next waits",
     "last beat, nothing offered", "line arrives as a descriptor is taken", "line arrives, none offered",
     "list done and push", "list done and signals", "list done and take", "LOAD turns", "STORE turns", "SYNC turns",

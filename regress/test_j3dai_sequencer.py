@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 from nncosim.hdl.j3dai import sequencer
-from nncosim.hdl.j3dai.isa import MacOp, Opcode
-from nncosim.hdl.j3dai.timing import TABLE_LATENCY, drain_spacing
+from nncosim.hdl.j3dai.isa import Drain, MacOp, Opcode
+from nncosim.hdl.j3dai.timing import TABLE_LATENCY
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.j3dai_block_bench import corner
 from nncosim.regress.j3dai_cluster_bench import instruction
@@ -21,9 +21,10 @@ WMEM_WORDS = 256
 LANES = PLATFORM.ncbs_per_cluster
 
 
-def machine(ncbs: int = LANES, pes: int = PLATFORM.pes_per_ncb) -> J3dai:
+def machine(ncbs: int = LANES, pes: int = PLATFORM.pes_per_ncb, shared: int = 1) -> J3dai:
     """With a WMEM of `WMEM_WORDS`."""
-    return PLATFORM.with_parameters(ncbs_per_cluster=ncbs, pes_per_ncb=pes, wmem_bytes=WMEM_WORDS * ncbs)
+    return PLATFORM.with_parameters(ncbs_per_cluster=ncbs, pes_per_ncb=pes, wmem_bytes=WMEM_WORDS * ncbs,
+                                    ncbs_per_requantizer=shared)
 
 
 @dataclass
@@ -53,7 +54,8 @@ def program(rng: np.random.Generator, count: int, lanes: int) -> list[Instructio
             "op": rng.choice([op.value for op in MacOp]), "lane": rng.integers(lanes), "repeat": jobs - 1,
             "lanes": rng.choice([0, 1, lanes - 1, int(rng.integers(lanes))]), "drain": rng.integers(4),
         }
-        fields |= {name: int(rng.random() < 0.5) for name in ("depthwise", "first", "rewind_w", "next_w", "signed_a")}
+        fields |= {name: int(rng.random() < 0.5) for name in (
+            "depthwise", "first", "rewind_w", "next_w", "signed_a", "wide_x", "wide_m")}
         fields["last"] = int(rng.random() < 0.8)
         windows = tuple(int(w) for w in rng.integers(1, 4, jobs))
         out.append(Instruction(Opcode.MAC, {k: int(v) for k, v in fields.items()}, windows, idle))
@@ -89,14 +91,14 @@ class Reference:
     """When each micro-operation is issued: section 4 of the manual, cycle by cycle."""
 
     def __init__(self, platform: J3dai) -> None:
-        self.lanes, self.spacing = platform.ncbs_per_cluster, drain_spacing(platform.pes_per_ncb)
+        self.lanes, self.results = platform.ncbs_per_cluster, platform.pes_per_ncb * platform.ncbs_per_requantizer
         self.now = 0
         self.base = self.pointer = 0
         self.mac: Instruction | None = None
         self.left: list[MicroOperation] = []
         self.taken: int | None = None  # TABLE: when the window in work was taken
         self.ready = 0  # TABLE: when the next micro-operation may be issued
-        self.drained = -self.spacing
+        self.drainable = 0  # when the next job may be drained
 
     def outputs(self, staged: bool, blocked: bool) -> dict[str, int]:
         """Of this cycle. Micro-operations that are issued are removed."""
@@ -114,7 +116,7 @@ class Reference:
         elif op.starts_window and not staged:
             return out
         drain = op.ends_job and f["last"]
-        if drain and self.now - self.drained < self.spacing:
+        if drain and self.now < self.drainable:
             return out
         return out | self._issue(f, op, bool(drain))
 
@@ -128,7 +130,8 @@ class Reference:
         else:
             out["take"] = int(op.starts_window)
         if drain:
-            self.drained, out["odd"] = self.now, int(op.odd)
+            out |= {"odd": int(op.odd), "drain_cycles": self._drain_cycles(f, op.odd)}
+            self.drainable = self.now + out["drain_cycles"]
         if f["op"] == MacOp.MAC.value:
             out |= {"weight": 1, "pointer": self.pointer}
             self.pointer = (self.pointer + 1) % WMEM_WORDS
@@ -137,6 +140,14 @@ class Reference:
         if self.left and self.left[0].job != op.job and f["rewind_w"]:
             self.pointer = self.base
         return out
+
+    def _drain_cycles(self, f: dict[str, int], odd: bool) -> int:
+        """A cycle a partial product of each result; what is kept only takes one."""
+        pair = f["drain"] == Drain.PAIR.value
+        if f["drain"] == Drain.KEEP.value or (pair and not odd):
+            return 1
+        two_xs = f["wide_x"] or f["drain"] == Drain.ADD.value or pair
+        return self.results * (2 if two_xs else 1) * (2 if f["wide_m"] else 1)
 
     def execute(self, what: Instruction) -> None:
         """An instruction executes in this cycle."""
@@ -237,9 +248,9 @@ def test_micro_operations(late, taken, seed):
         assert result.issued > 300
 
 
-@pytest.mark.parametrize(("ncbs", "pes"), [(8, 4), (32, 16)])
-def test_micro_operations_of_other_machines(ncbs, pes, seed):
-    result = run(sequencer, seed, 0.3, 0.3, platform=machine(ncbs, pes))
+@pytest.mark.parametrize(("ncbs", "pes", "shared"), [(8, 4, 1), (8, 4, 8), (16, 8, 2), (32, 16, 4)])
+def test_micro_operations_of_other_machines(ncbs, pes, shared, seed):
+    result = run(sequencer, seed, 0.3, 0.3, platform=machine(ncbs, pes, shared))
     assert result.wrong == []
     assert result.issued > 200
 
@@ -259,7 +270,9 @@ def test_at_full_speed_every_cycle_issues():
 
 
 BUGS = [
-    ("spacing.eq(distance - 1)", "spacing.eq(distance - 2)"),
+    ("spacing.eq(self.drain_cycles - 1)", "spacing.eq(self.drain_cycles - 2)"),
+    ("Mux(keeps, 1, Const(once)", "Mux(keeps & ~pair, 1, Const(once)"),
+    ("<< ((self.mac.wide_x | adds) + self.mac.wide_m)", "<< (self.mac.wide_x + self.mac.wide_m)"),
     ("lane.eq(self._current_lane + 1)", "lane.eq(self._current_lane + 2)"),
     ("self.weight.eq(self.issue & (self.mac.op == MacOp.MAC))", "self.weight.eq(self.issue)"),
     ("ends_mac & self.mac.next_w", "self.mac.next_w & self._ends_job"),

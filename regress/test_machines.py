@@ -13,7 +13,7 @@ from nncosim.kernels.base import KernelError
 from nncosim.kernels.j3dai.conv import DenseConv
 from nncosim.platforms.base import parse_overrides
 from nncosim.platforms.errors import PlatformError
-from nncosim.platforms.j3dai import NCBS, PE_FLIP_FLOP_BITS, PES, PLATFORM, J3dai
+from nncosim.platforms.j3dai import L1_PORTS, NCBS, PE_FLIP_FLOP_BITS, PES, PLATFORM, SHARING, J3dai
 from nncosim.regress.harness import Run, compile_case, compile_digits, digits_images, run_case, run_compiled
 
 SHAPES = ((8, 4), (8, 16), (32, 16))
@@ -25,9 +25,10 @@ ON_RTL = ("conv3x3_24ch_odd", "dw3x3_s2", "add_mixed_signs", "table_sigmoid", "r
 IMAGES = (5, 17)  # of the test split
 
 RTL_MACHINES = (
-    {"ncbs_per_cluster": 8, "pes_per_ncb": 4},
-    pytest.param({"ncbs_per_cluster": 32, "pes_per_ncb": 16}, marks=pytest.mark.slow),
-    pytest.param({"ncbs_per_cluster": 8, "pes_per_ncb": 8, "dmpa_bits": 64}, marks=pytest.mark.slow),
+    {"ncbs_per_cluster": 8, "pes_per_ncb": 4, "ncbs_per_requantizer": 2, "l1_ports": 1},
+    pytest.param({"ncbs_per_cluster": 32, "pes_per_ncb": 16, "ncbs_per_requantizer": 4}, marks=pytest.mark.slow),
+    pytest.param({"ncbs_per_cluster": 8, "pes_per_ncb": 8, "dmpa_bits": 64, "ncbs_per_requantizer": 8, "l1_ports": 1},
+                 marks=pytest.mark.slow),
     pytest.param({"ncbs_per_cluster": 32, "pes_per_ncb": 4, "dmpa_bits": 512}, marks=pytest.mark.slow),
 )
 """Two clusters each and 1 MiB of L2, to be built soon."""
@@ -55,6 +56,24 @@ def exact(run: Run) -> list[str]:
 def test_the_trained_network_on_iss(ncbs: int, pes: int) -> None:
     run = digits(PLATFORM.with_parameters(ncbs_per_cluster=ncbs, pes_per_ncb=pes), "iss")
     assert exact(run) == []
+
+
+def test_what_sharing_a_requantizer_and_a_port_costs() -> None:
+    """Cycles that grow with each NCB that waits, and with one port; and logic that shrinks."""
+    found = {}
+    for shared in SHARING:
+        for ports in L1_PORTS:
+            platform = PLATFORM.with_parameters(ncbs_per_requantizer=shared, l1_ports=ports)
+            run = digits(platform, "iss")
+            assert exact(run) == []
+            found[shared, ports] = run.cycles, platform.area
+    for ports in L1_PORTS:
+        cycles = [found[shared, ports][0] for shared in SHARING]
+        logic = [found[shared, ports][1].logic_nand2 for shared in SHARING]
+        assert cycles == sorted(set(cycles)) and logic == sorted(set(logic), reverse=True)
+    for shared in SHARING:
+        assert found[shared, 1][0] >= found[shared, 2][0]
+        assert found[shared, 1][1].sram_nand2 < found[shared, 2][1].sram_nand2
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=label)
@@ -97,6 +116,8 @@ def test_more_pes_and_ncbs_are_faster() -> None:
     ({"ncbs_per_cluster": 32, "pes_per_ncb": 16, "l2_bytes": 5 * 1024 * 1024 + 128}, "whole lines of 512 bytes"),
     ({"ncbs_per_cluster": 32, "pes_per_ncb": 16, "wmem_bytes": 4096}, "wmem_bytes must be a power of two from 8192"),
     ({"imem_bytes": 8192}, r"imem_bytes must be a power of two from 2048 to 4096 \(9-bit program counter\)"),
+    ({"ncbs_per_requantizer": 16}, "ncbs_per_requantizer must be 1, 2, 4 or 8, not 16"),
+    ({"l1_ports": 3}, "l1_ports must be 1 or 2, not 3"),
     ({"clock_hz": 0}, r"clock_hz must be 1 to 1000000000 \(1 GHz\), not 0"),
     ({"host_imem_bytes": 2 << 20}, "host_imem_bytes must be a power of two from 8192 to 1048576, not 2097152"),
     ({"host_dmem_bytes": 4096}, "host_dmem_bytes must be a power of two from 8192"),

@@ -20,12 +20,12 @@ NCB_FLIP_FLOPS = 8 * 1024
 
 
 _MEMORY = ("l1.", "wmem.")
-_NCB = "ncb"
+_NCB = "group"
 _UNITS = ("fetch.", "sequencer.", "drain.")
 # Name: design, start, end. None may be without a path, or the check would pass for lack of something to check.
 BLOCKS: dict[str, tuple[Callable[[], TimingReport], str | tuple[str, ...], str | tuple[str, ...]]] = {
     "NCB": (ncb, "", ""),
-    "PE, accumulation and requantizer input": (ncb, ("pe", "w_"), ("pe", "requantizer.")),
+    "PE, accumulation and requantizer input": (ncb, ("ncb0.pe", "ncb0.w_"), ("ncb0.pe", "requantizer.")),
     "requantizer": (ncb, "requantizer.", ("requantizer.", "port q")),
     "controller, from its registers": (cluster, "controller.", ""),
     "controller, to its registers": (cluster, "", "controller."),
@@ -33,7 +33,7 @@ BLOCKS: dict[str, tuple[Callable[[], TimingReport], str | tuple[str, ...], str |
     "AGUs and sequencer, to their registers": (cluster, "", _UNITS),
     "SRAM to crossbar": (cluster, _MEMORY, ""),
     "crossbar to PE": (cluster, "", _NCB),
-    "requantizer to L1": (cluster, ("ncb0.requantizer.q", "ncb1", "line.", "drain."), ""),
+    "requantizer to L1": (cluster, ("group0.requantizer.q", "group1", "line.", "drain."), ""),
     "registers to SRAM": (cluster, "", (*_MEMORY, "imem.")),
     "cluster": (cluster, "", ""),
     "L2 to DMPA and clusters": (dmpa, "l2.", ""),
@@ -89,7 +89,7 @@ def test_kinds(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ncb_flip_flops(capsys: pytest.CaptureFixture[str]) -> None:
     """An NCB has at most 8 Kibit of flip-flops: counted alone, and in the cluster."""
-    alone, inside = ncb().flip_flop_bits(), cluster().flip_flop_bits("ncb0.")
+    alone, inside = ncb().flip_flop_bits(), cluster().flip_flop_bits("group0.")
     with capsys.disabled():
         print(f"\nflip-flops of an NCB: {alone} bits (in the cluster: {inside}), at most {NCB_FLIP_FLOPS}")
     assert 0 < alone <= NCB_FLIP_FLOPS

@@ -69,7 +69,7 @@ class StaOptions:
 
     Attributes:
         cut: Module to budget: its instances are cut out.
-        keep: Instance name to module: an instance of a cut module that stays in (``ncb0`` of many equal ones).
+        keep: Instance name to module: an instance of a cut module that stays in (``group0`` of many equal ones).
         port: What lies beyond the design's ports.
         speed: Whether it is mapped for delay first (`nncosim.tb.sta_synth.DELAY_SCRIPT`).
         liberty: Standard cells.

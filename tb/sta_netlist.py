@@ -61,6 +61,9 @@ class LogicArea:
     def __sub__(self, other: "LogicArea") -> "LogicArea":
         return LogicArea(self.gates - other.gates, self.flip_flops - other.flip_flops)
 
+    def __truediv__(self, parts: int) -> "LogicArea":
+        return LogicArea(self.gates / parts, self.flip_flops / parts)
+
 
 @dataclass(frozen=True)
 class Macro:

@@ -17,10 +17,10 @@ ABC_SCRIPT = "strash;dch;map,-B,0.9;topo;buffer,-c,-N,8;upsize;dnsize"
 """Mapping, then a tree of buffers wherever more than eight cells hang on one, then sizes. Without the buffers a reset
 or an enable of a thousand flip-flops is a path of 6 ns that no real netlist has."""
 
-BOOTH_BITS = 24
+BOOTH_BITS = 18
 """Multipliers whose operands both have so many bits are Booth encoded: 32 x 32 bits take 48 FO4 instead of 60. Narrow
 ones are faster as plain sums of partial products: 32 x 8 bits take 38 FO4 instead of 46, and 17 x 17 bits with a sum
-behind them, as in the host core, 40 instead of 50."""
+behind them, as in the host core, 40 instead of 50. 19 x 25 bits take a tenth less area Booth encoded."""
 
 DELAY_SCRIPT = ("strash;if,-g,-K,6;strash;if,-g,-K,6;strash;&get,-n;&dch,-f;&nf;&put;"
                 "topo;buffer,-c,-N,8;upsize;dnsize")

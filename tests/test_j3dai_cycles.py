@@ -45,12 +45,12 @@ def mac_program(repeat: int, windows: int, pstride: int, **fields: int) -> Progr
 @pytest.mark.parametrize("pstride, fetch", [(1, 1), (2, 2), (3, 8), (-1, 8)])
 @pytest.mark.parametrize("lanes", [1, 2, 3, 8, 16])
 @pytest.mark.parametrize("windows", [1, 3, 9])
-@pytest.mark.parametrize("last", [0, 1])
-def test_cost_of_a_job(pstride: int, fetch: int, lanes: int, windows: int, last: int) -> None:
-    """windows * max(fetch, lanes), and 8 at least between drains."""
-    fields = {"lanes": lanes - 1, "last": last, "first": 1}
+@pytest.mark.parametrize("last, wide_x, wide_m", [(0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1)])
+def test_cost_of_a_job(pstride: int, fetch: int, lanes: int, windows: int, last: int, wide_x: int, wide_m: int) -> None:
+    """windows * max(fetch, lanes), and 8 at least between drains, twice as many for each of what is wide."""
+    fields = {"lanes": lanes - 1, "last": last, "first": 1, "wide_x": wide_x, "wide_m": wide_m}
     few, many = (cycles(mac_program(r, windows, pstride, **fields)) for r in (9, 59))
-    job = max(windows * max(fetch, lanes), timing.drain_spacing(PLATFORM.pes_per_ncb) if last else 0)
+    job = max(windows * max(fetch, lanes), 8 * (1 + wide_x) * (1 + wide_m) if last else 0)
     assert many.cycles - few.cycles == 50 * job
     assert many.counters["cluster0"]["busy"] == 60 * windows * lanes
 
@@ -71,7 +71,7 @@ def test_table_costs_its_lanes_and_a_latency() -> None:
     def run(repeat: int) -> Timeline:
         p = Program()
         p.seti(4095, 4095)
-        p.mac(MacOp.TABLE, first=1, last=1, repeat=repeat)
+        p.mac(MacOp.TABLE, first=1, last=1, repeat=repeat, wide_x=0, wide_m=0)
         return cycles(p)
     assert run(59).cycles - run(9).cycles == 50 * (16 + timing.TABLE_LATENCY + 3)
 
@@ -88,13 +88,15 @@ def test_an_instruction_takes_three_cycles() -> None:
 
 def test_fence_waits_for_the_pipeline() -> None:
     def run(fence: bool) -> Timeline:
-        p = mac_program(0, 1, 1, first=1, last=1)
+        p = mac_program(0, 1, 1, first=1, last=1, wide_x=0, wide_m=0)
         p.fence() if fence else p.nop()
         p.nop()
         return cycles(p)
-    # Then NOP and SIGNAL; without FENCE, SIGNAL waits one cycle for the sequencer.
-    pipeline = timing.pipeline_cycles(PLATFORM.pes_per_ncb)
-    assert run(True).cycles - run(False).cycles == pipeline + 2 * timing.CONTROLLER_CYCLES - 1
+    # Behind the FENCE a NOP, and the SIGNAL's own cycles; without it, the SIGNAL executes two instructions behind the
+    # MAC's one micro-operation, and then takes as long as it takes at least.
+    settled = timing.drain_cycles(PLATFORM.pes_per_ncb, 1, 1) + timing.DRAIN_TO_SETTLED
+    behind_fence = settled + 2 * timing.CONTROLLER_CYCLES + timing.SIGNAL_CYCLES
+    assert run(True).cycles - run(False).cycles == behind_fence - max(settled, 1 + timing.SIGNAL_CYCLES)
 
 
 @pytest.mark.parametrize("words, beats", [(8, 1), (9, 2), (80, 10), (1, 1)])
@@ -132,9 +134,10 @@ def test_store_beats_take_the_read_port() -> None:
     assert some.cycles == without.cycles + 64
 
 
-def test_drains_delay_loads_into_l1() -> None:
-    """One cycle in eight of L1's write port is the drains' when a job takes eight cycles."""
-    def run(space: Space) -> Timeline:
+@pytest.mark.parametrize("space", [Space.L1, Space.WMEM])
+def test_drains_delay_loads(space: Space) -> None:
+    """One cycle in eight of the cluster's write path is the drains' when a job takes eight cycles."""
+    def run(last: int) -> Timeline:
         lists = DescriptorList()
         lists.sync(signal_mask=1, signal_semaphore=1)
         for _ in range(60):
@@ -143,10 +146,10 @@ def test_drains_delay_loads_into_l1() -> None:
         p = Program()
         p.wait(1)
         p.seti(4095, 4095)
-        p.mac(repeat=199, lanes=7, first=1, last=1)
+        p.mac(repeat=199, lanes=7, first=1, last=last, wide_x=0, wide_m=0)
         return cycles(p, lists)
-    assert run(Space.WMEM).counters["dmpa"]["wait_port"] <= 2
-    assert 8 <= run(Space.L1).counters["dmpa"]["wait_port"] <= 12
+    assert run(0).counters["dmpa"]["wait_port"] <= 2
+    assert 8 <= run(1).counters["dmpa"]["wait_port"] <= 12
 
 
 def overlapping_layers() -> tuple[dict[int, bytes], list[LayerRun]]:

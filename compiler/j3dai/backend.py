@@ -26,7 +26,7 @@ from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest
 from nncosim.compiler.placement import Buffer, Placement, PlacementError, outermost
 from nncosim.compiler.proof import RequantCaps
 from nncosim.compiler.schedule import Schedule
-from nncosim.hdl.j3dai.isa import DmpaOp
+from nncosim.hdl.j3dai.isa import NARROW_M_BITS, DmpaOp
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
@@ -52,7 +52,7 @@ class J3daiBackend:
 
     fusion: str = "cost"
     stream: bool = False
-    caps = RequantCaps(tables=True)
+    caps = RequantCaps(tables=True, narrow_multiplier_bits=NARROW_M_BITS)
 
     def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:
         found = []

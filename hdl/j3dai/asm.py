@@ -179,9 +179,9 @@ class Program:
     def mac(
         self, op: MacOp = MacOp.MAC, *, depthwise: int = 0, signed_a: int = 0, first: int = 0, last: int = 0,
         advance: int = 0, lane: int = 0, lanes: int | None = None, rewind_w: int = 0, next_w: int = 0, pset: int = 0,
-        drain: Drain = Drain.WRITE, repeat: int = 0,
+        drain: Drain = Drain.WRITE, repeat: int = 0, wide_x: int = 1, wide_m: int = 1,
     ) -> None:
-        """`lanes` (default: all) and `repeat` as encoded: the number less one.
+        """`lanes` (default: all) and `repeat` as encoded: the number less one. `wide_x`, `wide_m`: always right.
 
         Raises:
             AssemblyError: a lane that a word does not have.
@@ -194,6 +194,7 @@ class Program:
             Opcode.MAC, op=op.value, depthwise=depthwise, signed_a=signed_a, first=first, last=last,
             advance=advance, lane=lane & 15, lanes=lanes & 15, rewind_w=rewind_w, next_w=next_w, pset=pset,
             drain=drain.value, repeat=repeat, lane_high=lane >> 4, lanes_high=lanes >> 4,
+            wide_x=wide_x, wide_m=wide_m,
         )
 
     def words(self) -> list[int]:

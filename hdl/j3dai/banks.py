@@ -22,12 +22,13 @@ class BankedMemory(wiring.Component):
     Args:
         words: Size, a power of two of at least two rows.
         platform: What a word is, and how many banks there are.
+        ports: Of each macro. With one, no bank is read and written in a cycle.
     """
 
-    def __init__(self, words: int, platform: J3dai):
+    def __init__(self, words: int, platform: J3dai, ports: int = 2):
         banks, word = platform.banks, platform.word_bits
         assert is_power_of_two(words) and words >= 2 * banks
-        self.words = words
+        self.words, self.ports = words, ports
         self.banks, self.word_bits = banks, word
         self.row_bits = (words // banks - 1).bit_length()
         super().__init__({
@@ -42,12 +43,16 @@ class BankedMemory(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for b in range(self.banks):
-            sram = Sram(self.words // self.banks, self.word_bits)
+            sram = Sram(self.words // self.banks, self.word_bits, ports=self.ports)
             m.submodules[f"bank{b}"] = sram
             m.d.comb += [
-                sram.r_en.eq(self.r_en[b]), sram.r_addr.eq(self.r_row[b]), self.r_data[b].eq(sram.r_data),
-                sram.w_en.eq(self.w_en[b]), sram.w_addr.eq(self.w_row[b]), sram.w_data.eq(self.w_data[b]),
+                sram.r_en.eq(self.r_en[b]), self.r_data[b].eq(sram.r_data),
+                sram.w_en.eq(self.w_en[b]), sram.w_data.eq(self.w_data[b]),
             ]
+            if self.ports == 1:
+                m.d.comb += sram.addr.eq(Mux(self.w_en[b], self.w_row[b], self.r_row[b]))
+            else:
+                m.d.comb += [sram.r_addr.eq(self.r_row[b]), sram.w_addr.eq(self.w_row[b])]
         return m
 
 

@@ -8,21 +8,22 @@ from nncosim.hdl.emit import Block
 from nncosim.hdl.j3dai.banks import BankedMemory, bank_rows, rotate
 from nncosim.hdl.j3dai.controller import Controller
 from nncosim.hdl.j3dai.counters import EngineCounters
-from nncosim.hdl.j3dai.drain import DrainControl, DrainWrite
+from nncosim.hdl.j3dai.drain import DrainControl, DrainLine
 from nncosim.hdl.j3dai.fetch import WindowFetch
 from nncosim.hdl.j3dai.isa import LdP, Mac, MacOp, Opcode
-from nncosim.hdl.j3dai.loads import LoadWrite
-from nncosim.hdl.j3dai.ncb import Ncb, ncb_control
+from nncosim.hdl.j3dai.ncb import NcbGroup, group_control
 from nncosim.hdl.j3dai.operands import pick, register, view
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.sequencer import Sequencer
-from nncosim.hdl.j3dai.timing import pipeline_cycles, record_lines, signal_cycles
+from nncosim.hdl.j3dai.settle import Settle
+from nncosim.hdl.j3dai.timing import record_lines
 from nncosim.hdl.j3dai.window import WindowPath
+from nncosim.hdl.j3dai.writes import WritePath
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["NCB_MODULE", "Cluster"]
+__all__ = ["GROUP_MODULE", "Cluster"]
 
-NCB_MODULE = "j3dai_ncb"
+GROUP_MODULE = "j3dai_ncb_group"
 RECORD_BITS = 128
 
 
@@ -65,7 +66,7 @@ class Cluster(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         sizes = self.platform
-        self._l1 = m.submodules.l1 = BankedMemory(sizes.l1_words, sizes)
+        self._l1 = m.submodules.l1 = BankedMemory(sizes.l1_words, sizes, ports=sizes.l1_ports)
         self._wmem = m.submodules.wmem = BankedMemory(sizes.wmem_words, sizes)
         self._imem = m.submodules.imem = BankedMemory(sizes.imem_words, sizes)
         self._controller = m.submodules.controller = Controller(sizes)
@@ -73,7 +74,10 @@ class Cluster(wiring.Component):
         self._sequencer = m.submodules.sequencer = Sequencer(sizes)
         self._window = m.submodules.window = WindowPath(self._l1.row_bits, sizes)
         self._drain = m.submodules.drain = DrainControl(sizes)
-        self._line = m.submodules.line = DrainWrite(sizes)
+        self._line = m.submodules.line = DrainLine(sizes)
+        self._writes = m.submodules.writes = WritePath(sizes)
+        # L1's read port, or its only one, is taken in the next cycle.
+        self._blocked = Signal(name="blocked")
         self._connect_control(m)
         self._connect_imem(m)
         self._connect_writes(m)
@@ -81,7 +85,6 @@ class Cluster(wiring.Component):
         weights = self._connect_wmem(m)
         self._connect_ncbs(m, weights)
         self._connect_drain(m)
-        self._connect_signals(m)
         self._connect_counters(m)
         return m
 
@@ -94,17 +97,16 @@ class Cluster(wiring.Component):
             c.start.eq(self.start), c.start_pc.eq(self.start_pc), c.signal_in.eq(self.signal_in),
             c.sequencer_busy.eq(s.busy), c.set_busy.eq(self._drain.set_busy),
             f.start.eq(c.executes[Opcode.MAC]), f.repeat.eq(view(Mac, c.ir).repeat), f.outer.eq(s.mac.advance),
-            f.take.eq(s.take), f.hold.eq(s.hold), f.blocked.eq(self.rd_valid),
-            s.staged.eq(f.staged), s.staged_last.eq(f.staged_last), s.blocked.eq(self.rd_valid),
+            f.take.eq(s.take), f.hold.eq(s.hold), f.blocked.eq(self._blocked),
+            s.staged.eq(f.staged), s.staged_last.eq(f.staged_last), s.blocked.eq(self._blocked),
             self.running.eq(c.running), self.armed.eq(c.armed), self.trap.eq(c.trap),
         ]
-        cycles = pipeline_cycles(self.platform.pes_per_ncb)
-        in_flight = Signal(range(cycles))
-        with m.If(in_flight != 0):
-            m.d.sync += in_flight.eq(in_flight - 1)
-        with m.If(s.issue):
-            m.d.sync += in_flight.eq(cycles - 1)
-        m.d.comb += c.in_flight.eq(in_flight != 0)
+        self._settle = m.submodules.settle = Settle(self.platform)
+        m.d.comb += [
+            self._settle.issue.eq(s.issue), self._settle.drain.eq(s.drain & (s.drain_cycles != 1)),
+            self._settle.drain_cycles.eq(s.drain_cycles), self._settle.signal.eq(c.signal),
+            c.in_flight.eq(~self._settle.settled), self.signal_out.eq(self._settle.signal_out),
+        ]
 
     def _connect_imem(self, m: Module) -> None:
         c, p = self._controller, self.platform
@@ -118,31 +120,20 @@ class Cluster(wiring.Component):
 
     def _connect_writes(self, m: Module) -> None:
         """LOAD beats and drains: rotated in one cycle, at the memories' write ports in the next."""
-        loads = m.submodules.loads = LoadWrite(self.platform)
-        d, line, banks = self._drain, self._line, self.platform.banks
-        row_bits = 14 - self.platform.bank_bits
+        writes, d, line = self._writes, self._drain, self._line
         for name in ("wr_valid", "wr_space", "wr_addr", "wr_mask", "wr_data"):
-            m.d.comb += getattr(loads, name).eq(getattr(self, name))
-        load_rows = bank_rows(m, self.wr_addr, row_bits, banks, "load")
-        drain_rows = bank_rows(m, d.address, self._l1.row_bits, banks, "drain")
-        for b in range(banks):
-            data = register(self.platform.word_bits, name=f"load_data{b}")
-            row = register(row_bits, name=f"load_row{b}")
-            with m.If(self.wr_valid):
-                m.d.sync += [data.eq(loads.bank_data[b]), row.eq(load_rows[b])]
-            for memory, selected in ((self._wmem, loads.wmem_en), (self._imem, loads.imem_en)):
-                enable = Signal(name=f"load_en{b}")
-                m.d.sync += enable.eq(selected & loads.bank_en[b])
-                m.d.comb += [memory.w_en[b].eq(enable), memory.w_row[b].eq(row), memory.w_data[b].eq(data)]
-            l1_data, l1_row, l1_en = (
-                Signal.like(port, name=f"l1_w_{kind}{b}")
-                for kind, port in (("data", self._l1.w_data[b]), ("row", self._l1.w_row[b]), ("en", self._l1.w_en[b])))
-            m.d.sync += l1_en.eq(Mux(d.write, line.bank_en[b], loads.l1_en & loads.bank_en[b]))
-            with m.If(d.write):
-                m.d.sync += [l1_data.eq(line.bank_data[b]), l1_row.eq(drain_rows[b])]
-            with m.Elif(loads.l1_en):
-                m.d.sync += [l1_data.eq(loads.bank_data[b]), l1_row.eq(load_rows[b])]
-            m.d.comb += [self._l1.w_en[b].eq(l1_en), self._l1.w_row[b].eq(l1_row), self._l1.w_data[b].eq(l1_data)]
+            m.d.comb += getattr(writes, name).eq(getattr(self, name))
+        m.d.comb += [writes.drain.eq(d.write), writes.drain_addr.eq(d.address), writes.drain_mask.eq(d.slots)]
+        shares_port = writes.to_l1 if self.platform.l1_ports == 1 else Const(0)
+        m.d.comb += self._blocked.eq(self.rd_valid | shares_port)
+        memories = ((self._l1, writes.l1_en), (self._wmem, writes.wmem_en), (self._imem, writes.imem_en))
+        for b in range(self.platform.banks):
+            m.d.comb += writes.drain_words[b].eq(line.words[b])
+            for memory, enable in memories:
+                m.d.comb += [
+                    memory.w_en[b].eq(enable[b]), memory.w_row[b].eq(writes.row[b]),
+                    memory.w_data[b].eq(writes.data[b]),
+                ]
 
     def _connect_reads(self, m: Module) -> None:
         """L1's read port: address in stage 0, read in 1, rotation in 2; STORE beats, window fetches, look-ups."""
@@ -150,17 +141,12 @@ class Cluster(wiring.Component):
         banks, bits = self.platform.banks, self.platform.bank_bits
         address, first_1, first_2 = (
             Signal(14, name="address"), Signal(bits, name="first_1"), Signal(bits, name="first_2"))
-        look_up, read, read_1, store_1, store_2 = (
-            Signal(name="look_up"), Signal(name="read"), Signal(name="read_1"), Signal(name="store_1"),
-            Signal(name="store_2"))
+        look_up, read, read_1 = Signal(name="look_up"), Signal(name="read"), Signal(name="read_1")
         m.d.comb += [
             address.eq(Mux(self.rd_valid, self.rd_addr, f.address)),
             look_up.eq(s.issue & s.table_valid), read.eq(self.rd_valid | f.go | look_up),
         ]
-        m.d.sync += [
-            first_1.eq(address[:bits]), first_2.eq(first_1), read_1.eq(read),
-            store_1.eq(self.rd_valid), store_2.eq(store_1),
-        ]
+        m.d.sync += [first_1.eq(address[:bits]), first_2.eq(first_1), read_1.eq(read)]
         rows = bank_rows(m, address, self._l1.row_bits, banks, "read")
         for b in range(banks):
             row_1 = Signal(self._l1.row_bits, name=f"l1_r_row{b}")
@@ -169,8 +155,7 @@ class Cluster(wiring.Component):
             m.d.comb += [self._l1.r_en[b].eq(read_1), self._l1.r_row[b].eq(row_1), w.banks[b].eq(self._l1.r_data[b])]
         words = rotate(m, [self._l1.r_data[b] for b in range(banks)], first_2, "window")
         store_data = register(self.platform.line_bits)
-        with m.If(store_2):
-            m.d.sync += store_data.eq(Cat(words))
+        m.d.sync += store_data.eq(Cat(words))
         m.d.comb += self.rd_data.eq(store_data)
         for i in range(banks):
             m.d.comb += w.words[i].eq(words[i])
@@ -231,42 +216,35 @@ class Cluster(wiring.Component):
         m.d.comb += [w.lane_s3.eq(stages["lane", 3]), w.table_s3.eq(stages["table", 3])]
         shared = {
             "common_s3": w.common_s3, "sext_s3": w.sext_s3, "one_s3": w.one_s3, "own_s3": stages["own", 3],
-            "weighted_s3": stages["weighted", 3], "en_s3": stages["issue", 3], "en_s4": stages["issue", 4],
-            "first_s5": stages["first", 5], "max_s5": stages["max", 5],
+            "weighted_s3": stages["weighted", 3], "first_s5": stages["first", 5], "max_s5": stages["max", 5],
         }
         results = []
-        for n in range(self.platform.ncbs_per_cluster):
-            ncb = m.submodules[f"ncb{n}"] = Block(Ncb(pes), NCB_MODULE)
-            line, at = divmod(RECORD_BITS * n, self.platform.line_bits)
-            for name in ncb_control(pes):
-                m.d.comb += getattr(ncb, name).eq(shared[name] if name in shared else getattr(d, name))
-            en_s5 = Signal(name=f"en{n}_s5")
-            m.d.sync += en_s5.eq(stages["issue", 4] & (~stages["table", 4] | (stages["lane", 4] == n)))
-            m.d.comb += [
-                ncb.bytes_s3.eq(Cat(w.bytes_s3[p][8 * n:8 * n + 8] for p in range(pes))),
-                ncb.weight_s3.eq(weights_s3[8 * n:8 * n + 8]), ncb.en_s5.eq(en_s5),
-                ncb.param_data.eq(records[at:at + RECORD_BITS]),
-                ncb.param_we.eq(Mux(self._ldp_2[line], Mux(self._ldp_set, 2, 1), 0)),
-            ]
-            results.append(ncb.q)
-        m.d.comb += self._line.word.eq(Cat(results))
+        ncbs = self.platform.ncbs_per_requantizer
+        for g in range(self.platform.ncbs_per_cluster // ncbs):
+            group = m.submodules[f"group{g}"] = Block(NcbGroup(pes, ncbs), GROUP_MODULE)
+            for name in group_control(pes, ncbs):
+                m.d.comb += getattr(group, name).eq(shared[name] if name in shared else getattr(d, name))
+            for k in range(ncbs):
+                n = g * ncbs + k
+                line, at = divmod(RECORD_BITS * n, self.platform.line_bits)
+                en_s5 = Signal(name=f"en{n}_s5")
+                m.d.sync += en_s5.eq(stages["issue", 4] & (~stages["table", 4] | (stages["lane", 4] == n)))
+                m.d.comb += [
+                    group.bytes_s3[k].eq(Cat(w.bytes_s3[p][8 * n:8 * n + 8] for p in range(pes))),
+                    group.weight_s3[k].eq(weights_s3[8 * n:8 * n + 8]), group.en_s5[k].eq(en_s5),
+                    group.param_data[k].eq(records[at:at + RECORD_BITS]),
+                    group.param_we[k].eq(Mux(self._ldp_2[line], Mux(self._ldp_set, 2, 1), 0)),
+                ]
+            results.append(group.q)
+        m.d.comb += self._line.results.eq(Cat(results))
 
     def _connect_drain(self, m: Module) -> None:
         s, d, line = self._sequencer, self._drain, self._line
         m.d.comb += [
-            d.drain.eq(s.drain), d.mode.eq(s.mac.drain), d.pset.eq(s.mac.pset), d.odd.eq(s.odd),
-            self.drain_ahead.eq(d.drain_ahead),
+            d.drain.eq(s.drain), d.mac.eq(s.mac), d.odd.eq(s.odd), self.drain_ahead.eq(d.drain_ahead),
         ]
-        for name in ("collect_en", "collect_pixel", "wide", "upper", "address", "slots"):
+        for name in ("collect_en", "collect_pixel", "collect_ncb", "wide", "upper"):
             m.d.comb += getattr(line, name).eq(getattr(d, name))
-
-    def _connect_signals(self, m: Module) -> None:
-        """SIGNAL follows the pipeline: two executions are at least three cycles apart, so tokens are narrow."""
-        cycles = signal_cycles(self.platform.pes_per_ncb)
-        tokens = [Signal(cycles, name=f"signal{k}") for k in range(8)]
-        for k in range(8):
-            m.d.sync += tokens[k].eq(Cat(self._controller.signal[k], tokens[k]))
-            m.d.comb += self.signal_out[k].eq(tokens[k][cycles - 1])
 
     def _connect_counters(self, m: Module) -> None:
         counters = m.submodules.counters = EngineCounters()
@@ -277,7 +255,7 @@ class Cluster(wiring.Component):
             m.d.comb += state.eq(Counter.BUSY)
         with m.Elif(c.waits):
             m.d.comb += state.eq(Counter.WAIT_DATA)
-        with m.Elif(self.rd_valid & (f.wants | s.table_valid)):
+        with m.Elif(self._blocked & (f.wants | s.table_valid)):
             m.d.comb += state.eq(Counter.WAIT_PORT)
         with m.Elif(c.running):
             m.d.comb += state.eq(Counter.CONTROL)

@@ -4,7 +4,7 @@
     DescriptorFetch -> (semaphores) -> BeatWalk -> issue -> L2 port -> clusters
 """
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.counters import COUNTER_BITS, NO_STATE, TRANSFER_BITS, EngineCounters, TransferCounters
@@ -14,7 +14,7 @@ from nncosim.hdl.j3dai.dmpa_semaphores import SEMAPHORES, OutputSemaphores
 from nncosim.hdl.j3dai.dmpa_walk import BeatWalk
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
 from nncosim.hdl.j3dai.regs import Counter, Transfer
-from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
+from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, LOAD_TO_STORE, STORE_TO_CLUSTER, STORE_TO_LOAD
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["Dmpa"]
@@ -169,14 +169,23 @@ class Dmpa(wiring.Component):
         is_load, is_store = _loads(current), current.op == DmpaOp.STORE
         loads, stores = Signal(LOAD_TO_STORE - 1, name="loads"), Signal(STORE_TO_LOAD - 1, name="stores")
         m.d.sync += [loads.eq(Cat(issue & is_load, loads)), stores.eq(Cat(issue & is_store, stores))]
-        drain = (current.local[14:] == Space.L1) & (current.clusters[:self.clusters] & self.drain_ahead).any()
+        # A drain takes the write path in the cycle of a LOAD's words; of a STORE's read, L1's only port.
+        named = current.clusters[:self.clusters]
+        load_meets, store_meets = (named & self.drain_ahead).any(), Const(0)
+        if self.platform.l1_ports == 1:
+            later = self.drain_ahead
+            for k in range(DRAIN_AHEAD - STORE_TO_CLUSTER - 1):
+                earlier, later = later, Signal(self.clusters, name=f"drain_ahead_{k + 1}")
+                m.d.sync += later.eq(earlier)
+            # the lowest cluster is the one that is read; waiting for any of them is right too, and shorter
+            store_meets = (named & later).any()
         beyond, ordered = Signal(name="beyond"), Signal(name="ordered")
         self._turning = Signal()  # it waits for words of the other direction
         m.d.comb += [
             ordered.eq(running & ~self.trap & Mux(is_store, ~loads.any(), ~stores.any())),
             self._turning.eq(running & ~self.trap & ~ordered),
             beyond.eq(ordered & (is_load | is_store) & walk.beyond),
-            port_wait.eq(ordered & is_load & (fetch.fetch | drain)),
+            port_wait.eq(ordered & ((is_load & (fetch.fetch | load_meets)) | (is_store & store_meets))),
             issue.eq(ordered & ~port_wait & ~beyond),
             paths.load.eq(issue & is_load), paths.store.eq(issue & is_store), paths.sync.eq(
                 issue & ~(is_load | is_store)),

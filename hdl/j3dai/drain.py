@@ -7,34 +7,39 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.agu import Odometer
-from nncosim.hdl.j3dai.banks import rotate
 from nncosim.hdl.j3dai.fetch import base_command, dim_command
-from nncosim.hdl.j3dai.isa import Agu, Drain, Opcode, SetO
+from nncosim.hdl.j3dai.isa import Agu, Drain, Mac, Opcode, SetO
 from nncosim.hdl.j3dai.operands import register, view
-from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES
-from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, drain_to_l1_write, parameter_cycles
+from nncosim.hdl.j3dai.requantizer import HIGH_SHIFT, REQUANT_STAGES, MSlice, XSlice, requant_control
+from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, DRAIN_TO_L1_WRITE, DRAIN_TO_PARAMETERS, drain_cycles, passes
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["DrainControl", "DrainWrite"]
+__all__ = ["DrainControl", "DrainLine"]
 
 _COPY = 6  # stage in which the accumulators are copied to the shadow registers
-_Job = data.StructLayout({"a": 14, "x": 13, "width": 12, "ostride": 1, "pset": 1, "keep": 1, "add": 1})
-"""What a drain needs to know: AGU O's values when it was issued, parameter set, what becomes of the sums."""
+_ROTATES = DRAIN_TO_L1_WRITE - _COPY - 1
+"""Cycles from the last partial product of a job to that in which its results are rotated; they are written in the
+next."""
+_Job = data.StructLayout({"a": 14, "x": 13, "width": 12, "ostride": 1, "pset": 1, "add": 1, "wide_x": 1, "wide_m": 1})
+"""What a drain needs to know: AGU O's values when it was issued, parameter set, what is multiplied."""
 
 
 class DrainControl(wiring.Component):
-    """AGU O, and a token that follows each drain from its issue to the write of its results.
+    """AGU O, and the drains: from the issue of the micro-operation that ends a job to the write of its results.
 
-    Drains are at least as many cycles apart as there are PEs, so a drain's data moves on to the next register every so
-    many cycles.
+    A drain is issued, its accumulators are copied, its partial products begin one a cycle (`drain_cycles`), and some
+    cycles after the last one its results are written. Drains are so far apart that each step is free for the next:
+    at least as many cycles as there are PEs, so a drain's data moves on to the next register every so many cycles.
 
     Ports:
         ir, executes: instruction register and what executes, one bit per opcode (SETB, ADDB, SETD, SETO).
-        drain (In): a micro-operation ending a job with `last` is issued; mode (In, `Drain`), pset, odd (In) with it.
-        copy_s6, q_en, q_pset, q_pixel0, q_pixel3, q_pixel5, q_add3, q_keep5 (Out): see `ncb_control`.
-        collect_en, collect_pixel (Out): the NCBs' outputs are the results of this pixel.
+        drain (In): a micro-operation ending a job with `last` is issued; mac (In, `Mac`): its instruction; odd (In):
+            that job's number is odd.
+        copy_s6, copy_low_s6, copy_high_s6, pixel0 (Out): see `ncb_control`; the others of `requant_control` (Out).
+        collect_en, collect_pixel, collect_ncb (Out): the requantizers' outputs are results of this pixel, each of the
+            NCB of that number among its own.
         set_busy (Out, one bit a set): a drain in flight still needs the set.
-        drain_ahead (Out): results use L1's write port in `DRAIN_AHEAD` cycles.
+        drain_ahead (Out): results use the write path in `DRAIN_AHEAD` cycles.
         write (Out): a line is to be written: slot i of it goes to word address + i, if bit i of slots (Out) is set.
             address (Out, 14); wide (Out): slot i holds pixel i / 2, or with upper (Out) pixel i / 2 of the
             upper half, not pixel i.
@@ -43,105 +48,144 @@ class DrainControl(wiring.Component):
     def __init__(self, platform: J3dai):
         self.platform = platform
         self._pes = pes = platform.pes_per_ncb
-        pixel = platform.bank_bits
+        pixel, shared = platform.bank_bits, requant_control(platform.ncbs_per_requantizer)
         super().__init__({
-            "ir": In(64), "executes": In(32), "drain": In(1), "mode": In(Drain), "pset": In(1), "odd": In(1),
-            "copy_s6": Out(1), "q_en": Out(REQUANT_STAGES), "q_pset": Out(REQUANT_STAGES),
-            "q_pixel0": Out(pixel), "q_pixel3": Out(pixel), "q_pixel5": Out(pixel), "q_add3": Out(1), "q_keep5": Out(1),
-            "collect_en": Out(1), "collect_pixel": Out(pixel), "set_busy": Out(2), "drain_ahead": Out(1),
+            "ir": In(64), "executes": In(32), "drain": In(1), "mac": In(Mac), "odd": In(1),
+            "copy_s6": Out(1), "copy_low_s6": Out(1), "copy_high_s6": Out(1), "pixel0": Out(pixel),
+            **{name: member.flip() for name, member in shared.items()},
+            "collect_en": Out(1), "collect_pixel": Out(pixel), "collect_ncb": Out(shared["owner0"].shape),
+            "set_busy": Out(2), "drain_ahead": Out(1),
             "write": Out(1), "address": Out(14), "slots": Out(pes), "wide": Out(1), "upper": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        token = Signal(self._rotates + 1)  # bit k: a drain was issued k + 1 cycles ago
-        m.d.sync += token.eq(Cat(self.drain, token))
-        # Register k holds a drain's data in its cycles k * PEs + 1 to (k + 1) * PEs; the last one until it is written.
-        self._jobs = [register(_Job, name=f"job{k}") for k in range(self._rotates // self._pes)]
-        issued = self._issue(m)
-        with m.If(self.drain):
-            m.d.sync += self._jobs[0].eq(issued)
-        for k, (before, job) in enumerate(pairwise(self._jobs), 1):
-            with m.If(token[k * self._pes - 1]):
-                m.d.sync += job.eq(before)
-        inside = Signal(self._pes)
-        with m.If(token[(len(self._jobs) - 1) * self._pes - 1]):
-            for p in range(self._pes):
-                x = Signal(13, name=f"x{p}")
-                m.d.comb += x.eq(self._jobs[-2].x + p)
-                m.d.sync += inside[p].eq(x < self._jobs[-2].width)
-        self._stages(m, token, self._job_in(_COPY))
-        self._write(m, token, inside)
+        # A drain's data before its accumulators are copied, while they drain, and until its results are written.
+        issued, keeps = self._issue(m)
+        goes = Signal()  # a drain with results is issued
+        m.d.comb += goes.eq(self.drain & ~keeps)
+        token, kept = Signal(_COPY, name="token"), Signal(_COPY, name="kept")  # bit k: issued k + 1 cycles ago
+        m.d.sync += [token.eq(Cat(goes, token)), kept.eq(Cat(self.drain & keeps, kept))]
+        before = self._chain(m, "issued", goes, issued, token, _COPY)
+        draining, begins = register(_Job, name="draining"), token[_COPY - 1]
+        with m.If(begins):
+            m.d.sync += draining.eq(before[-1])
+        m.d.comb += [
+            self.copy_s6.eq(begins & ~before[-1].add), self.copy_low_s6.eq(begins & before[-1].add),
+            self.copy_high_s6.eq(kept[_COPY - 1]),
+        ]
+        ends = self._products(m, begins, draining)
+        done = Signal(_ROTATES + 1, name="done")  # bit k: the last partial product began k + 1 cycles ago
+        m.d.sync += done.eq(Cat(ends, done))
+        self._write(m, done, self._chain(m, "drained", ends, draining, done, _ROTATES + 1))
         return m
 
-    @property
-    def _rotates(self) -> int:
-        """Cycle of a drain in which its results are rotated; they are written in the next."""
-        return drain_to_l1_write(self._pes) - 1
+    def _chain(self, m: Module, name: str, enters: Signal, job: Signal, token: Signal, cycles: int) -> list[Signal]:
+        """Registers that hold a drain's data for so many cycles: number k in cycles k * PEs + 1 to (k + 1) * PEs."""
+        chain = [register(_Job, name=f"{name}{k}") for k in range(-(-cycles // self._pes))]
+        with m.If(enters):
+            m.d.sync += chain[0].eq(job)
+        for k, (source, target) in enumerate(pairwise(chain), 1):
+            with m.If(token[k * self._pes - 1]):
+                m.d.sync += target.eq(source)
+        return chain
 
-    def _job_in(self, cycle: int) -> Signal:
-        """The register that holds the data of the drain issued `cycle` cycles ago."""
-        return self._jobs[(cycle - 1) // self._pes]
-
-    def _issue(self, m: Module) -> Signal:
+    def _issue(self, m: Module) -> tuple[Signal, Signal]:
+        """The data of a drain issued now, and whether it only keeps the accumulators."""
         agu = m.submodules.agu = Odometer(3, 0, {"a": 14, "x": 13}, {"a": 14, "x": 8})
         base_command(m, agu, self.ir, self.executes, Agu.O)
         dim_command(m, agu, self.ir, self.executes, Agu.O)
-        settings, job = Signal(SetO, name="settings"), Signal(_Job, name="job")
+        settings, job, keeps = Signal(SetO, name="settings"), Signal(_Job, name="job"), Signal(name="keeps")
         with m.If(self.executes[Opcode.SETO]):
             m.d.sync += settings.eq(view(SetO, self.ir))
-        pair = self.mode == Drain.PAIR
+        pair = self.mac.drain == Drain.PAIR
         m.d.comb += [
+            keeps.eq((self.mac.drain == Drain.KEEP) | (pair & ~self.odd)),
             job.a.eq(agu.at_a), job.x.eq(agu.at_x), job.width.eq(settings.width), job.ostride.eq(settings.ostride),
-            job.pset.eq(Mux(pair, self.odd, self.pset)),
-            job.keep.eq((self.mode == Drain.KEEP) | (pair & ~self.odd)),
-            job.add.eq((self.mode == Drain.ADD) | (pair & self.odd)),
-            agu.advance.eq(self.drain & ~job.keep), agu.outer.eq(1),
+            job.pset.eq(self.mac.pset), job.add.eq((self.mac.drain == Drain.ADD) | (pair & self.odd)),
+            job.wide_x.eq(self.mac.wide_x | job.add), job.wide_m.eq(self.mac.wide_m),
+            agu.advance.eq(self.drain & ~keeps), agu.outer.eq(1),
         ]
+        shared, pes = self.platform.ncbs_per_requantizer, self._pes
         for k in range(2):
-            cycles = parameter_cycles(self._pes)
-            left = Signal(range(cycles), name=f"set{k}_left")
+            most = DRAIN_TO_PARAMETERS + drain_cycles(pes, shared, passes(1, 1, 0))
+            left = Signal(range(most), name=f"set{k}_left")
             with m.If(left != 0):
                 m.d.sync += left.eq(left - 1)
-            with m.If(self.drain & (job.pset == k)):
-                m.d.sync += left.eq(cycles - 1)
+            with m.If(self.drain & ~keeps & (job.add | (job.pset == k))):
+                # drain_cycles(pes, shared, 1) is a power of two: the passes are shifts
+                cycles = Const(drain_cycles(pes, shared, 1)) << (job.wide_x + job.wide_m)
+                m.d.sync += left.eq(cycles + (DRAIN_TO_PARAMETERS - 1))
             m.d.comb += self.set_busy[k].eq(left != 0)
-        return job
+        return job, keeps
 
-    def _stages(self, m: Module, token: Signal, job: Signal) -> None:
-        """One pixel a cycle through the requantizers' stages, in step with their registers."""
-        m.d.comb += self.copy_s6.eq(token[_COPY - 1])
-        pixel = [Signal(range(self._pes), name=f"pixel{k}") for k in range(REQUANT_STAGES + 1)]
-        add, keep = Signal(4, name="add"), Signal(6, name="keep")
-        running = Signal(REQUANT_STAGES + 1)
-        begins = self.copy_s6
-        m.d.sync += [
-            pixel[0].eq(Mux(begins, 0, pixel[0] + 1)),
-            running.eq(Cat(begins | (running[0] & (pixel[0] != self._pes - 1)), running)),
-            self.q_pset.eq(Cat(Mux(begins, job.pset, self.q_pset[0]), self.q_pset)),
-            add.eq(Cat(Mux(begins, job.add, add[0]), add)), keep.eq(Cat(Mux(begins, job.keep, keep[0]), keep)),
-        ]
-        for k in range(REQUANT_STAGES):
-            m.d.sync += pixel[k + 1].eq(pixel[k])
+    def _products(self, m: Module, begins: Signal, job: Signal) -> Signal:
+        """Which partial product begins, in step with the requantizers' stages. High while it is the job's last."""
+        pixels, shared = self._pes, self.platform.ncbs_per_requantizer
+        running, pixel, ncb = (
+            Signal(name="running"), Signal(range(pixels), name="pixel"), Signal(range(shared), name="ncb"))
+        high_x, high_m = Signal(name="high_x"), Signal(name="high_m")
+        last_m, last_x, last_pixel, ends = (
+            Signal(name="last_m"), Signal(name="last_x"), Signal(name="last_pixel"), Signal(name="ends"))
         m.d.comb += [
-            self.q_en.eq(running), self.q_pixel0.eq(pixel[0]), self.q_pixel3.eq(pixel[3]), self.q_pixel5.eq(pixel[5]),
-            self.q_add3.eq(add[3]), self.q_keep5.eq(keep[5]),
-            self.collect_en.eq(running[REQUANT_STAGES]), self.collect_pixel.eq(pixel[REQUANT_STAGES]),
+            last_m.eq(high_m | ~job.wide_m), last_x.eq(last_m & (high_x | ~job.wide_x)),
+            last_pixel.eq(last_x & (pixel == pixels - 1)), ends.eq(running & last_pixel & (ncb == shared - 1)),
+            self.pixel0.eq(pixel), self.owner0.eq(ncb), self.pset0.eq(Mux(job.add, high_x, job.pset)),
+            self.x0.eq(Mux(job.add, Mux(high_x, XSlice.PAIR, XSlice.HIGH),
+                           Mux(job.wide_x, Mux(high_x, XSlice.HIGH, XSlice.LOW), XSlice.NARROW))),
+            self.m0.eq(Mux(job.wide_m, Mux(high_m, MSlice.HIGH, MSlice.LOW), MSlice.NARROW)),
         ]
+        with m.If(running):
+            m.d.sync += [
+                high_m.eq(~last_m), high_x.eq(Mux(last_m, ~last_x, high_x)), pixel.eq(pixel + last_x),
+                ncb.eq(ncb + last_pixel), running.eq(~ends),
+            ]
+        with m.If(begins):
+            m.d.sync += [running.eq(1), high_m.eq(0), high_x.eq(0), pixel.eq(0), ncb.eq(0)]
+        first, shift = Signal(name="first"), Signal(2, name="shift")
+        m.d.comb += [
+            first.eq(~high_m & ~high_x), shift.eq(Cat(high_x & ~job.add, Const(0, 1)) | Mux(high_m, HIGH_SHIFT, 0))]
+        delayed = {"first": first, "shift": shift, "ncb": self.owner0, "pset": self.pset0,
+                   "pixel": pixel, "valid": running & last_x}
+        stages = {name: self._delay(m, name, value) for name, value in delayed.items()}
+        m.d.comb += [self.first2.eq(stages["first"][2]), self.shift2.eq(stages["shift"][2])]
+        for k in (2, 4, 5):
+            m.d.comb += [
+                getattr(self, f"owner{k}").eq(stages["ncb"][k]), getattr(self, f"pset{k}").eq(stages["pset"][k])]
+        m.d.comb += [
+            self.collect_en.eq(stages["valid"][-1]), self.collect_pixel.eq(stages["pixel"][-1]),
+            self.collect_ncb.eq(stages["ncb"][-1]),
+        ]
+        return ends
 
-    def _write(self, m: Module, token: Signal, inside: Signal) -> None:
+    def _delay(self, m: Module, name: str, value: Signal) -> list[Signal]:
+        """A control signal of stage 0 in all stages up to that in which the result is there."""
+        stages = [value]
+        for k in range(1, REQUANT_STAGES + 1):
+            stage = Signal(len(value), name=f"{name}_q{k}")
+            m.d.sync += stage.eq(stages[-1])
+            stages.append(stage)
+        return stages
+
+    def _write(self, m: Module, done: Signal, jobs: list[Signal]) -> None:
         """One line, or with ostride two in consecutive cycles; the second from registers of its own."""
-        rotates, half_pes = self._rotates, self._pes // 2
-        job, ahead, ahead_upper = (self._job_in(c) for c in (rotates, rotates - DRAIN_AHEAD, rotates - DRAIN_AHEAD + 1))
+        pes, half_pes = self._pes, self._pes // 2
+        inside = Signal(pes)
+        with m.If(done[(len(jobs) - 1) * pes]):
+            for p in range(pes):
+                x = Signal(13, name=f"x{p}")
+                m.d.comb += x.eq(jobs[-1].x + p)
+                m.d.sync += inside[p].eq(x < jobs[-1].width)
+        # `drain_ahead` is a register: it is set a cycle before.
+        early = _ROTATES + 1 - DRAIN_AHEAD - 1
+        job, ahead_upper = jobs[-1], jobs[early // pes]
         upper_valid, upper_address, upper_inside = (
             Signal(name="upper_valid"), Signal(14, name="upper_address"), Signal(half_pes, name="upper_inside"))
         lower = Signal()
-        m.d.comb += lower.eq(token[rotates - 1] & ~job.keep)
+        m.d.comb += lower.eq(done[_ROTATES - 1])
         m.d.sync += [
-            upper_valid.eq(lower & job.ostride), upper_address.eq(job.a + self._pes),
-            upper_inside.eq(inside[half_pes:]),
-            self.drain_ahead.eq((token[rotates - DRAIN_AHEAD - 1] & ~ahead.keep)
-                                | (token[rotates - DRAIN_AHEAD] & ~ahead_upper.keep & ahead_upper.ostride)),
+            upper_valid.eq(lower & job.ostride), upper_address.eq(job.a + pes), upper_inside.eq(inside[half_pes:]),
+            self.drain_ahead.eq(done[early - 1] | (done[early] & ahead_upper.ostride)),
         ]
         m.d.comb += [
             self.write.eq(lower | upper_valid), self.upper.eq(upper_valid), self.wide.eq(upper_valid | job.ostride),
@@ -151,43 +195,39 @@ class DrainControl(wiring.Component):
         m.d.comb += self.slots.eq(Mux(self.wide, Cat([Cat(half[i], Const(0, 1)) for i in range(half_pes)]), inside))
 
 
-class DrainWrite(wiring.Component):
-    """Collects the results of a job, a pixel a PE, and turns them into a line of L1.
+class DrainLine(wiring.Component):
+    """Collects the results of a job, a pixel a PE, and sorts them into the slots of a line.
 
     Ports:
-        word (In): the NCBs' outputs; collect_en, collect_pixel (In); wide, upper, address, slots (In): see
-        `DrainControl`. bank_data (Out, banks x word), bank_en (Out): word and write enable of each bank.
+        results (In, a byte a requantizer); collect_en, collect_pixel, collect_ncb (In); wide, upper (In): see
+        `DrainControl`. words (Out, a word a slot).
     """
 
     def __init__(self, platform: J3dai):
         self.platform = platform
-        banks, word = platform.banks, platform.word_bits
+        word, shared = platform.word_bits, platform.ncbs_per_requantizer
         super().__init__({
-            "word": In(word), "collect_en": In(1), "collect_pixel": In(platform.bank_bits),
-            "wide": In(1), "upper": In(1), "address": In(14), "slots": In(banks),
-            "bank_data": Out(word).array(banks), "bank_en": Out(banks),
+            "results": In(word // shared), "collect_en": In(1), "collect_pixel": In(platform.bank_bits),
+            "collect_ncb": In(requant_control(shared)["owner0"].shape), "wide": In(1), "upper": In(1),
+            "words": Out(word).array(platform.banks),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        banks, bits, word = self.platform.banks, self.platform.bank_bits, self.platform.word_bits
+        banks, word, shared = self.platform.banks, self.platform.word_bits, self.platform.ncbs_per_requantizer
         pixels = [register(word, name=f"result{p}") for p in range(banks)]
         for p in range(banks):
             with m.If(self.collect_en & (self.collect_pixel == p)):
-                m.d.sync += pixels[p].eq(self.word)
-        slots = []
+                if shared == 1:
+                    m.d.sync += pixels[p].eq(self.results)
+                for n in range(shared if shared > 1 else 0):
+                    with m.If(self.collect_ncb == n):
+                        m.d.sync += [
+                            pixels[p].word_select(shared * group + n, 8).eq(self.results.word_select(group, 8))
+                            for group in range(word // 8 // shared)]
         for i in range(banks):
-            slot = Signal(word, name=f"slot{i}")
-            m.d.comb += slot.eq(pixels[i])
+            m.d.comb += self.words[i].eq(pixels[i])
             if i % 2 == 0:
                 with m.If(self.wide):
-                    m.d.comb += slot.eq(Mux(self.upper, pixels[banks // 2 + i // 2], pixels[i // 2]))
-            slots.append(slot)
-        amount = Signal(bits)
-        m.d.comb += amount.eq(-self.address[:bits])
-        turned = rotate(m, slots, amount, "line")
-        enables = rotate(m, list(self.slots), amount, "enable")
-        m.d.comb += self.bank_en.eq(Cat(enables))
-        for b in range(banks):
-            m.d.comb += self.bank_data[b].eq(turned[b])
+                    m.d.comb += self.words[i].eq(Mux(self.upper, pixels[banks // 2 + i // 2], pixels[i // 2]))
         return m

@@ -20,7 +20,8 @@ else:
     from amaranth.lib import enum as am_enum
 
 __all__ = [
-    "DESCRIPTOR_BYTES", "ENTRY_MAGIC", "INSTRUCTIONS", "INSTRUCTION_BITS", "AddB", "AddW", "Agu", "Descriptor",
+    "DESCRIPTOR_BYTES", "ENTRY_MAGIC", "INSTRUCTIONS", "INSTRUCTION_BITS", "KEPT_BITS", "MAX_BITS", "NARROW_M_BITS",
+    "NARROW_X_BITS", "AddB", "AddW", "Agu", "Descriptor",
     "DmpaOp", "Drain", "EntryHeader", "EntryOp", "Fence", "Halt", "LdP", "Loop", "Mac", "MacOp", "Nop", "Opcode",
     "RequantRecord", "SetB", "SetD", "SetI", "SetO", "SetW", "Signal", "Space", "Wait",
 ]
@@ -62,9 +63,9 @@ class MacOp(am_enum.Enum, shape=2):
 
 class Drain(am_enum.Enum, shape=2):
     WRITE = 0  # requantize, write
-    KEEP = 1  # acc * m + c into the PE's wide register, write nothing
-    ADD = 2  # requantize with the wide register in place of c, write
-    PAIR = 3  # even jobs of the instruction KEEP with parameter set 0, odd jobs ADD with set 1
+    KEEP = 1  # keep the low 16 bits of the accumulators beside what is drained next, write nothing
+    ADD = 2  # kept * m of set 0 + low 16 bits * m of set 1: requantize (c of set 0, the rest of set 1), write
+    PAIR = 3  # even jobs of the instruction KEEP, odd jobs ADD
 
 
 class DmpaOp(am_enum.Enum, shape=4):
@@ -227,6 +228,8 @@ class Mac(data.Struct):
     repeat: 16  # number of jobs less one
     lane_high: 1  # bit 4 of `lane` and of `lanes`: for clusters of 32 NCBs; smaller ones take the low bits
     lanes_high: 1
+    wide_x: 1  # requantize all 32 bits of the accumulators: twice the cycles. Without it, their low 19 bits
+    wide_m: 1  # multiply by all 32 bits of m: twice the cycles. Without it, by its low 25 bits
 
 
 INSTRUCTIONS: dict[Opcode, type[data.Struct]] = {
@@ -236,6 +239,17 @@ INSTRUCTIONS: dict[Opcode, type[data.Struct]] = {
 }  # fmt: skip
 
 INSTRUCTION_BITS = 64
+
+NARROW_X_BITS, NARROW_M_BITS = 19, 25
+"""Operands of the requantizers' multiplier, signed: what a MAC without `wide_x`, `wide_m` takes of accumulator and
+m. A 3x3 depthwise sum of int8 weights and uint8 pixels (9 x 127 x 255) has 19 bits; 25 bits of m are exact for
+accumulators of up to about 20 bits in use."""
+
+MAX_BITS = 9
+"""A maximum is one of operands: MAX compares so many low bits of the accumulator, signed."""
+
+KEPT_BITS = 16
+"""What KEEP keeps of an accumulator, and ADD adds to it, signed."""
 
 
 class Descriptor(data.Struct):

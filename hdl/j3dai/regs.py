@@ -104,14 +104,14 @@ class TransferCounter(enum.IntEnum):
     DELIVERED = 3  # words at the clusters' side: of a broadcast, once for each cluster
     WAIT_DATA = 4  # cycles in which a descriptor waited for a semaphore
     WAIT_TURN = 5  # ... for words of the other direction to land
-    WAIT_PORT = 6  # ... for a drain in L1, or for L2's port
+    WAIT_PORT = 6  # ... for a drain, or for L2's port
 
 
 _WAITS = (TransferCounter.WAIT_DATA, TransferCounter.WAIT_TURN)
 _MOVES = (TransferCounter.DESCRIPTORS, TransferCounter.BEATS, TransferCounter.WORDS, TransferCounter.DELIVERED)
 TRANSFER_COUNTERS = {
     Transfer.LOAD: (*_MOVES, *_WAITS, TransferCounter.WAIT_PORT),
-    Transfer.STORE: (*_MOVES, *_WAITS),
+    Transfer.STORE: (*_MOVES, *_WAITS, TransferCounter.WAIT_PORT),
     Transfer.SYNC: (TransferCounter.DESCRIPTORS, *_WAITS),
     Transfer.FETCH: (TransferCounter.BEATS, TransferCounter.WAIT_PORT),
 }

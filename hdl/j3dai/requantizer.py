@@ -1,167 +1,189 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The requantizer of an NCB: one 32-bit accumulator a cycle in, one 8-bit result a cycle out."""
+"""The requantizer: 32-bit accumulators in, one partial product a cycle, 8-bit results out; shared by some NCBs."""
+
+import enum
+from collections.abc import Callable
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.compiler.arithmetic import Rounding
-from nncosim.hdl.j3dai.isa import RequantRecord
+from nncosim.hdl.j3dai.isa import KEPT_BITS, NARROW_M_BITS, NARROW_X_BITS, RequantRecord
 from nncosim.hdl.j3dai.operands import pick, register
 
-__all__ = ["REQUANT_STAGES", "Requantizer", "requant_control"]
+__all__ = [
+    "HIGH_SHIFT", "REQUANT_STAGES", "SHIFTS", "MSlice", "Requantizer", "XSlice", "requant_control",
+]  # fmt: skip
 
-REQUANT_STAGES = 9
-"""An accumulator at `x` in cycle t (stage 0) gives `q` in cycle t + 9."""
+REQUANT_STAGES = 6
+"""The last partial product of an accumulator, begun in cycle t (stage 0), gives `q` in cycle t + 6."""
+
+X_LOW, M_LOW = KEPT_BITS, NARROW_M_BITS - 1
+"""Bits of the low part of an operand that is taken in two parts."""
 
 
-def requant_control(pes: int) -> dict[str, wiring.Member]:
-    """Ports that all requantizers of a cluster share; bit or suffix k belongs to pipeline stage k.
+class XSlice(enum.IntEnum):
+    """Which part of an accumulator is multiplied."""
 
-    q_en: stage k holds an accumulator. q_pset: its parameter set. q_pixel3, q_pixel5: its PE in
-    stages 3 and 5. q_add3: the PE's wide register takes the place of c. q_keep5: the sum goes to it.
+    NARROW = 0  # its low 19 bits, signed
+    LOW = 1  # its low 16 bits, unsigned
+    HIGH = 2  # its high 16 bits, signed: of a wide one, or the one kept for a pair
+    PAIR = 3  # its low 16 bits, signed: the second of a pair
+
+
+class MSlice(enum.IntEnum):
+    """Which part of m it is multiplied by."""
+
+    NARROW = 0  # its low 25 bits, signed
+    LOW = 1  # its low 24 bits, unsigned
+    HIGH = 2  # its high 8 bits, signed
+
+
+SHIFTS = (0, X_LOW, M_LOW, X_LOW + M_LOW)
+"""By how much a partial product is shifted before it is added: `shift2` is the index."""
+HIGH_SHIFT = 2
+"""Index in SHIFTS of the high part of m, to be added to that of a wide accumulator's high part, 1."""
+
+
+def requant_control(ncbs: int) -> dict[str, wiring.Member]:
+    """Ports that all requantizers of a cluster share; the suffix is the pipeline stage.
+
+    x0, m0: which slices are multiplied (`XSlice`, `MSlice`). first2: the sum begins, with c. shift2: index into
+    `SHIFTS`. owner0 ... owner5, pset0 ... pset5: which NCB's record, of which set, is used in the stage (0: m, 2: c and
+    s, 4: rounding and wrap, 5: lo and hi).
     """
-    pixel = (pes - 1).bit_length()
+    which = max(1, (ncbs - 1).bit_length())
+    stages = (0, 2, 4, 5)
     return {
-        "q_en": In(REQUANT_STAGES), "q_pset": In(REQUANT_STAGES),
-        "q_pixel3": In(pixel), "q_pixel5": In(pixel), "q_add3": In(1), "q_keep5": In(1),
+        "x0": In(XSlice), "m0": In(MSlice), "first2": In(1), "shift2": In(2),
+        **{f"owner{k}": In(which) for k in stages}, **{f"pset{k}": In(1) for k in stages},
     }
 
 
-def _below_guard(shift: int) -> Const:
-    """Mask of the bits that a shift drops, without the last of them."""
-    return Const((1 << shift >> 1) - 1 if shift else 0, 64)
-
-
 class Requantizer(wiring.Component):
-    """q = clip(round_shift(x * m + c, s), lo, hi), with two parameter sets and a wide register a PE.
+    """q = clip(round_shift(x * m + c, s), lo, hi), for `ncbs` NCBs in turn, with two parameter sets each.
 
-    Stages: 0 operands, 1 four 32 x 8 partial products, 2 and 3 their sum, 4 plus c or t, 5 and 6 shift
-    right keeping guard and sticky bit, 7 rounding decision and saturation to 10 bits, 8 increment and clip.
-    An adder of 64 bits and a multiplier of 32 x 8 bits are what fits one cycle.
+    Stages: 0 slices of the operands, 1 multiply, 2 shift and add (c, or the sum so far), 3 shift right by whole bytes,
+    4 by the rest, rounding decision, saturation to 10 bits, 5 increment and clip. The sum of products is complete
+    with its last one; results of the others are nonsense that nobody collects. So no register but the sets has an
+    enable: while nothing drains, the operands rest.
 
-    Ports: `requant_control`; x (In, signed 32) in stage 0; param_we (In, 2: one bit a set) writes
-    param_data (In, 128: a `RequantRecord`); q (Out, 8), registered.
+    Ports: `requant_control`; x (In, signed 32, one an NCB) in stage 0; param_we (In, 2 an NCB: one bit a set) writes
+    param_data (In, 128 an NCB: a `RequantRecord`); q (Out, 8), registered.
 
     Args:
-        pes: PEs of the NCB.
+        ncbs: NCBs that share it.
     """
 
-    def __init__(self, pes: int):
-        self.pes = pes
+    def __init__(self, ncbs: int = 1):
+        self.ncbs = ncbs
         super().__init__({
-            **requant_control(pes),
-            "x": In(signed(32)),
-            "param_we": In(2),
-            "param_data": In(128),
+            **requant_control(ncbs),
+            "x": In(signed(32)).array(ncbs),
+            "param_we": In(2).array(ncbs),
+            "param_data": In(128).array(ncbs),
             "q": Out(8),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._sets = [register(RequantRecord, name=f"set{k}") for k in range(2)]
-        for k, record in enumerate(self._sets):
-            with m.If(self.param_we[k]):
-                m.d.sync += record.as_value().eq(self.param_data)
-        total = self._multiply_add(m)
-        floor, guard, sticky = self._shift(m, total)
-        self._round_clip(m, floor, guard, sticky)
+        self._sets = [[register(RequantRecord, name=f"ncb{n}_set{k}") for k in range(2)] for n in range(self.ncbs)]
+        for n, sets in enumerate(self._sets):
+            for k, record in enumerate(sets):
+                with m.If(self.param_we[n][k]):
+                    m.d.sync += record.as_value().eq(self.param_data[n])
+        total_q3 = self._multiply_add(m)
+        self._round_clip(m, *self._shift(m, total_q3))
         return m
 
     def _param(self, stage: int, name: str) -> Value:
-        """The field of the set used by what is in `stage`."""
-        return Mux(self.q_pset[stage], getattr(self._sets[1], name), getattr(self._sets[0], name))
+        """The field of the record used by what is in `stage`."""
+        pset = getattr(self, f"pset{stage}")
+        return self._of_ncb([Mux(pset, getattr(sets[1], name), getattr(sets[0], name)) for sets in self._sets], stage)
+
+    def _of_ncb(self, values: list[Value], stage: int) -> Value:
+        """Of a value an NCB, that of the NCB in `stage`."""
+        return pick(values, getattr(self, f"owner{stage}")) if self.ncbs > 1 else values[0]
 
     def _multiply_add(self, m: Module) -> Signal:
-        """Stages 0 to 4: x * m + (c or t), a signed 64-bit register of stage 5."""
-        x_q1, m_q1 = register(signed(32), name="x_q1"), register(signed(32), name="m_q1")
-        with m.If(self.q_en[0]):
-            m.d.sync += [x_q1.eq(self.x), m_q1.eq(self._param(0, "m"))]
-        part_q2 = [register(signed(40), name=f"part{i}_q2") for i in range(4)]
-        with m.If(self.q_en[1]):
-            for i in range(3):
-                m.d.sync += part_q2[i].eq(x_q1 * m_q1[8 * i:8 * i + 8])
-            m.d.sync += part_q2[3].eq(x_q1 * m_q1[24:].as_signed())
-        # Sums of shifted numbers: the low bits of the unshifted one pass, so the adders are 41 and 48 bits wide.
-        low_q3, high_q3 = register(signed(48), name="low_q3"), register(signed(48), name="high_q3")
-        with m.If(self.q_en[2]):
-            for target, low, high in ((low_q3, part_q2[0], part_q2[1]), (high_q3, part_q2[2], part_q2[3])):
-                m.d.sync += target.eq(Cat(low[:8], (low[8:].as_signed() + high)[:40]))
-        product_q4, addend_q4 = register(signed(64), name="product_q4"), register(signed(64), name="addend_q4")
-        wide = [register(signed(64), name=f"t{p}") for p in range(self.pes)]
-        kept = Signal(64)
-        m.d.comb += kept.eq(pick(wide, self.q_pixel3))
-        with m.If(self.q_en[3]):
-            m.d.sync += [
-                product_q4.eq(Cat(low_q3[:16], (low_q3[16:].as_signed() + high_q3)[:48])),
-                addend_q4.eq(Mux(self.q_add3, kept, self._param(3, "c"))),
-            ]
-        total_q5 = register(signed(64))
-        with m.If(self.q_en[4]):
-            m.d.sync += total_q5.eq(product_q4 + addend_q4)
-        with m.If(self.q_en[5] & self.q_keep5):
-            with m.Switch(self.q_pixel5):
-                for p in range(self.pes):
-                    with m.Case(p):
-                        m.d.sync += wide[p].eq(total_q5)
-        return total_q5
+        """Stages 0 to 2: the sum so far, a signed 64-bit register of stage 3."""
+        x, factor = Signal(32, name="x"), Signal(32, name="m")
+        m.d.comb += [x.eq(self._of_ncb([self.x[n] for n in range(self.ncbs)], 0)), factor.eq(self._param(0, "m"))]
+        x_q1, m_q1 = register(signed(NARROW_X_BITS), name="x_q1"), register(signed(NARROW_M_BITS), name="m_q1")
+        m.d.sync += [
+            x_q1.eq(Cat(Mux(self.x0 == XSlice.HIGH, x[X_LOW:], x[:X_LOW]), pick(
+                [x[X_LOW:NARROW_X_BITS], Const(0, 3), x[31].replicate(3), x[15].replicate(3)], self.x0))),
+            m_q1.eq(Cat(Mux(self.m0 == MSlice.HIGH, factor[M_LOW:].as_signed(), factor[:M_LOW])[:M_LOW], pick(
+                [factor[M_LOW], Const(0, 1), factor[31], factor[31]], self.m0))),
+        ]
+        product_q2 = register(signed(NARROW_X_BITS + NARROW_M_BITS))
+        m.d.sync += product_q2.eq(x_q1 * m_q1)
+        part, before, total_q3 = (
+            Signal(signed(64), name="part"), Signal(signed(64), name="before"), register(signed(64), name="total_q3"))
+        m.d.comb += [
+            part.eq(pick([(product_q2 << shift)[:64] if shift else product_q2 for shift in SHIFTS], self.shift2)),
+            before.eq(Mux(self.first2, self._param(2, "c"), total_q3)),
+        ]
+        m.d.sync += total_q3.eq(before + part)
+        return total_q3
 
-    def _shift(self, m: Module, total_q5: Signal) -> tuple[Signal, Signal, Signal]:
-        """Stages 5 and 6: floor(total / 2**s), the first dropped bit, and whether any other dropped bit is set."""
-        s_q5, s_q6 = register(6, name="s_q5"), register(3, name="s_q6")
-        with m.If(self.q_en[4]):
-            s = self._param(4, "s")
-            m.d.sync += s_q5.eq(Cat(s[0] & ~s.all(), s[1:]))  # 63 acts as 62
-        coarse_q6, guard_q6, sticky_q6 = (
-            register(signed(64), name="coarse_q6"), register(name="guard_q6"), register(name="sticky_q6"))
-        with m.If(self.q_en[5]):
-            by = s_q5[3:]
-            m.d.sync += [
-                coarse_q6.eq(total_q5 >> Cat(Const(0, 3), by)), s_q6.eq(s_q5[:3]),
-                guard_q6.eq(pick([Const(0, 1), *(total_q5[8 * k - 1] for k in range(1, 8))], by)),
-                sticky_q6.eq((total_q5 & pick([_below_guard(8 * k) for k in range(8)], by)) != 0),
-            ]
-        floor_q7, guard_q7, sticky_q7 = (
-            register(signed(64), name="floor_q7"), register(name="guard_q7"), register(name="sticky_q7"))
-        with m.If(self.q_en[6]):
-            rest = coarse_q6[:8] & pick([_below_guard(j) for j in range(8)], s_q6)
-            m.d.sync += [
-                floor_q7.eq(coarse_q6 >> s_q6),
-                guard_q7.eq(pick([guard_q6, *(coarse_q6[j - 1] for j in range(1, 8))], s_q6)),
-                sticky_q7.eq(sticky_q6 | (guard_q6 & (s_q6 != 0)) | (rest != 0)),
-            ]
-        return floor_q7, guard_q7, sticky_q7
+    def _shift(self, m: Module, total_q3: Signal) -> tuple[Signal, ...]:
+        """Stage 3: shift right by whole bytes.
 
-    def _round_clip(self, m: Module, floor_q7: Signal, guard_q7: Signal, sticky_q7: Signal) -> None:
-        """Stages 7 and 8. Ten bits suffice before the clip: lo and hi have nine, and rounding adds at most 1."""
-        mode_q7, wrap_q7, wrap_q8 = register(3, name="mode_q7"), register(name="wrap_q7"), register(name="wrap_q8")
-        with m.If(self.q_en[6]):
-            m.d.sync += [mode_q7.eq(self._param(6, "rounding")), wrap_q7.eq(self._param(6, "wrap"))]
-        negative, odd = floor_q7[63], floor_q7[0]
-        tie = guard_q7 & ~sticky_q7
-        above = guard_q7 & sticky_q7
-        inexact = guard_q7 | sticky_q7
+        Returns the low 17 bits, the sign, whether all bits above are the sign, the first dropped bit, whether any other
+        dropped bit is set, and by how much more to shift.
+        """
+        s_q3 = register(6)
+        s = self._param(2, "s")
+        m.d.sync += s_q3.eq(Cat(s[0] & ~s.all(), s[1:]))  # 63 acts as 62
+        by = s_q3[3:]
+        extended = Cat(total_q3, total_q3[63].replicate(16))
+        other = Signal(64)  # bits that are not the sign
+        m.d.comb += other.eq(total_q3 ^ total_q3[63].replicate(64))
+        low_q4, sign_q4, fits_q4, guard_q4, sticky_q4, rest_q4 = (
+            register(width, name=f"{name}_q4") for name, width in (
+                ("low", 17), ("sign", 1), ("fits", 1), ("guard", 1), ("sticky", 1), ("rest", 3)))
+        m.d.sync += [
+            low_q4.eq(pick([extended[8 * k:8 * k + 17] for k in range(8)], by)), sign_q4.eq(total_q3[63]),
+            fits_q4.eq(~pick([other[8 * k + 16:].any() if k < 6 else Const(0, 1) for k in range(8)], by)),
+            guard_q4.eq(pick([Const(0, 1), *(total_q3[8 * k - 1] for k in range(1, 8))], by)),
+            sticky_q4.eq(pick([Const(0, 1), *(total_q3[:8 * k - 1].any() for k in range(1, 8))], by)),
+            rest_q4.eq(s_q3[:3]),
+        ]
+        return low_q4, sign_q4, fits_q4, guard_q4, sticky_q4, rest_q4
+
+    def _round_clip(self, m: Module, low: Signal, negative: Signal, fits: Signal, guard: Signal, sticky: Signal,
+                    rest: Signal) -> None:
+        """Stages 4 and 5. Ten bits suffice before the clip: lo and hi have nine, and rounding adds at most 1."""
+        def shifted(bits: Callable[[int], Value]) -> Value:
+            return pick([bits(j) for j in range(8)], rest)
+
+        floor, tie, above, inexact = Signal(10, name="floor"), Signal(), Signal(), Signal()
+        first, others = Signal(name="first"), Signal(name="others")
+        m.d.comb += [
+            floor.eq(shifted(lambda j: low[j:j + 10])),
+            first.eq(shifted(lambda j: low[j - 1] if j else guard)),
+            others.eq(sticky | shifted(lambda j: Cat(guard, low[:j - 1]).any() if j else Const(0, 1))),
+            tie.eq(first & ~others), above.eq(first & others), inexact.eq(first | others),
+        ]
         rules = {
             Rounding.FLOOR: Const(0, 1), Rounding.CEIL: inexact, Rounding.TOWARD_ZERO: inexact & negative,
-            Rounding.AWAY: inexact & ~negative, Rounding.HALF_UP: above | tie, Rounding.HALF_EVEN: above | tie & odd,
-            Rounding.HALF_AWAY: above | tie & ~negative, Rounding.HALF_TOWARD_ZERO: above | tie & negative,
+            Rounding.AWAY: inexact & ~negative, Rounding.HALF_UP: above | tie,
+            Rounding.HALF_EVEN: above | tie & floor[0], Rounding.HALF_AWAY: above | tie & ~negative,
+            Rounding.HALF_TOWARD_ZERO: above | tie & negative,
         }
-        up = Signal()
-        with m.Switch(mode_q7):
+        up_q5, small_q5, wrap_q5 = (
+            register(name="up_q5"), register(signed(10), name="small_q5"), register(name="wrap_q5"))
+        wrap = self._param(4, "wrap")
+        with m.Switch(self._param(4, "rounding")):
             for rounding, rule in rules.items():
                 with m.Case(int(rounding)):
-                    m.d.comb += up.eq(rule)
-        fits = floor_q7[9:].all() | ~floor_q7[9:].any()
-        limit = Cat((~negative).replicate(9), negative).as_signed()
-        small_q8, up_q8, lo_q8, hi_q8 = (
-            register(signed(10), name="small_q8"), register(name="up_q8"), register(signed(9), name="lo_q8"),
-            register(signed(9), name="hi_q8"))
-        with m.If(self.q_en[7]):
-            m.d.sync += [
-                small_q8.eq(Mux(fits | wrap_q7, floor_q7[:10].as_signed(), limit)), up_q8.eq(up),
-                lo_q8.eq(self._param(7, "lo")), hi_q8.eq(self._param(7, "hi")), wrap_q8.eq(wrap_q7),
-            ]
+                    m.d.sync += up_q5.eq(rule)
+        ten = fits & shifted(lambda j: low[j + 9:].all() | ~low[j + 9:].any())
+        limit = Cat((~negative).replicate(9), negative)
+        m.d.sync += [small_q5.eq(Mux(ten | wrap, floor, limit)), wrap_q5.eq(wrap)]
+        lo, hi = self._param(5, "lo"), self._param(5, "hi")
         rounded = Signal(signed(11))
-        m.d.comb += rounded.eq(small_q8 + up_q8)
-        with m.If(self.q_en[8]):
-            clipped = Mux((rounded > hi_q8) | (lo_q8 > hi_q8), hi_q8, Mux(rounded < lo_q8, lo_q8, rounded))
-            m.d.sync += self.q.eq(Mux(wrap_q8, rounded, clipped))
+        m.d.comb += rounded.eq(small_q5 + up_q5)
+        clipped = Mux((rounded > hi) | (lo > hi), hi, Mux(rounded < lo, lo, rounded))
+        m.d.sync += self.q.eq(Mux(wrap_q5, rounded, clipped))

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sequencer: issues the micro-operations of a MAC instruction, one a cycle, from the windows that are staged."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.isa import AddW, Mac, MacOp, Opcode, SetW
+from nncosim.hdl.j3dai.isa import AddW, Drain, Mac, MacOp, Opcode, SetW
 from nncosim.hdl.j3dai.operands import view
-from nncosim.hdl.j3dai.timing import TABLE_LATENCY, drain_spacing
+from nncosim.hdl.j3dai.timing import TABLE_LATENCY, drain_cycles, passes
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["Sequencer"]
@@ -22,7 +22,8 @@ class Sequencer(wiring.Component):
         mac (Out): the MAC in execution. busy (Out): it has micro-operations to issue.
         issue (Out): a micro-operation is issued in this cycle, with lane (Out), pointer (Out, 14),
         first (Out): it sets the accumulators. weight (Out): it reads WMEM.
-        drain (Out): it ends a job with `last`; odd (Out): that job's number is odd.
+        drain (Out): it ends a job with `last`; odd (Out): that job's number is odd. drain_cycles (Out): how many cycles
+        later the next may, see `timing.drain_cycles`; 1 for what is kept only.
         table_select (Out): TABLE: the lane `select_lane` (Out) of the window register is looked up in the next
         cycle in which table_valid (Out) is high and `issue` too.
         w_base (Out, 14): base of AGU W.
@@ -34,7 +35,9 @@ class Sequencer(wiring.Component):
     def __init__(self, platform: J3dai):
         self.platform = platform
         lane = platform.lane_bits
+        most = drain_cycles(platform.pes_per_ncb, platform.ncbs_per_requantizer, passes(1, 1, 0))
         super().__init__({
+            "drain_cycles": Out(range(most + 1)),
             "ir": In(64), "executes": In(32), "staged": In(1), "staged_last": In(1), "blocked": In(1),
             "mac": Out(Mac), "busy": Out(1), "take": Out(1), "hold": Out(1),
             "issue": Out(1), "lane": Out(lane), "pointer": Out(14), "first": Out(1), "weight": Out(1),
@@ -75,12 +78,16 @@ class Sequencer(wiring.Component):
 
     def _spacing(self, m: Module, ends_job: Signal) -> Signal:
         """High while a micro-operation may end a job with `last`."""
-        distance = drain_spacing(self.platform.pes_per_ncb)
-        spacing, clear = Signal(range(distance), name="spacing"), Signal(name="clear")
+        pair = self.mac.drain == Drain.PAIR
+        keeps = (self.mac.drain == Drain.KEEP) | (pair & ~self.odd)
+        adds = (self.mac.drain == Drain.ADD) | (pair & self.odd)
+        once = drain_cycles(self.platform.pes_per_ncb, self.platform.ncbs_per_requantizer, 1)  # a power of two
+        m.d.comb += self.drain_cycles.eq(Mux(keeps, 1, Const(once) << ((self.mac.wide_x | adds) + self.mac.wide_m)))
+        spacing, clear = Signal.like(self.drain_cycles, name="spacing"), Signal(name="clear")
         with m.If(spacing != 0):
             m.d.sync += spacing.eq(spacing - 1)
         with m.If(ends_job & self.mac.last):
-            m.d.sync += spacing.eq(distance - 1)
+            m.d.sync += spacing.eq(self.drain_cycles - 1)
         m.d.comb += clear.eq((spacing == 0) | ~self.mac.last)
         return clear
 

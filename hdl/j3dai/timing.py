@@ -6,19 +6,44 @@
 """
 
 __all__ = [
-    "CONTROLLER_CYCLES", "DRAIN_AHEAD", "FETCH_CYCLES", "FETCH_TO_L1_READ", "LIST_TO_TAKE", "LOAD_TO_CLUSTER",
-    "LOAD_TO_SIGNAL", "LOAD_TO_STORE", "MAC_TO_FETCH", "STORE_TO_CLUSTER", "STORE_TO_DATA", "STORE_TO_L2",
-    "STORE_TO_LOAD", "STORE_TO_SIGNAL", "TABLE_LATENCY", "drain_spacing", "drain_to_l1_write", "parameter_cycles",
-    "pipeline_cycles", "record_lines", "signal_cycles",
+    "CONTROLLER_CYCLES",
+    "DRAIN_AHEAD",
+    "DRAIN_TO_L1_WRITE",
+    "DRAIN_TO_PARAMETERS",
+    "DRAIN_TO_SETTLED",
+    "FETCH_CYCLES",
+    "FETCH_TO_L1_READ",
+    "ISSUE_TO_SETTLED",
+    "LIST_TO_TAKE",
+    "LOAD_TO_CLUSTER",
+    "LOAD_TO_SIGNAL",
+    "LOAD_TO_STORE",
+    "MAC_TO_FETCH",
+    "SIGNAL_CYCLES",
+    "STORE_TO_CLUSTER",
+    "STORE_TO_DATA",
+    "STORE_TO_L2",
+    "STORE_TO_LOAD",
+    "STORE_TO_SIGNAL",
+    "TABLE_LATENCY",
+    "drain_cycles",
+    "passes",
+    "record_lines",
 ]  # fmt: skip
 
 CONTROLLER_CYCLES = 3
 """Fetch, decode, execute: one instruction without waiting."""
 
-def drain_spacing(pes: int) -> int:
-    """Least distance between two micro-operations that end a job with `last`: one pixel a cycle is drained."""
-    return pes
 
+def passes(wide_x: int, wide_m: int, add: int) -> int:
+    """Partial products of one result: one for each part of the accumulator and of m. With `add`, two accumulators."""
+    return (1 + (wide_x | add)) * (1 + wide_m)
+
+
+def drain_cycles(pes: int, ncbs_per_requantizer: int, passes: int) -> int:
+    """Cycles in which a job's results go through the requantizers, a partial product a cycle. It is the least distance
+    from a micro-operation that ends a job with `last` to the next that does; after one that KEEPs it is 1."""
+    return pes * ncbs_per_requantizer * passes
 
 
 FETCH_TO_L1_READ = 1
@@ -65,26 +90,24 @@ MAC_TO_FETCH = 1
 """A MAC that executes in cycle t issues its first window fetch in t + 1 at the earliest."""
 
 
-def drain_to_l1_write(pes: int) -> int:
-    """The results of a job use L1's write port so many cycles after its last micro-operation is issued; with `ostride`
-    1, the words of the upper half of the PEs do one cycle after that."""
-    return 17 + pes
+DRAIN_TO_L1_WRITE = 14
+"""The results of a job use L1's write port so many cycles, and those of `drain_cycles`, after its last micro-operation
+is issued; with `ostride` 1, the words of the upper half of the PEs do one cycle after that."""
 
+DRAIN_TO_SETTLED = DRAIN_TO_L1_WRITE + 1
+"""FENCE and HALT execute, and a SIGNAL increments its semaphore (`signal_out`), at the earliest so many cycles, and
+those of `drain_cycles`, after the last micro-operation of a drained job is issued."""
 
-def pipeline_cycles(pes: int) -> int:
-    """FENCE and HALT execute at the earliest so many cycles after the last issue of a micro-operation."""
-    return drain_to_l1_write(pes) + 2
+ISSUE_TO_SETTLED = 3
+"""They do so at the earliest so many cycles after the issue of any micro-operation: its memories have been read."""
 
+SIGNAL_CYCLES = 20
+"""A SIGNAL increments its semaphore at the earliest so many cycles after it executes, and one after the SIGNAL before
+it: about what it waits for behind the shortest drain. For so long a simulator may run a cluster by itself."""
 
-def signal_cycles(pes: int) -> int:
-    """A SIGNAL that executes in cycle t increments the output semaphore (`signal_out`) so many cycles later."""
-    return drain_to_l1_write(pes) + 1
-
-
-def parameter_cycles(pes: int) -> int:
-    """LDP executes at the earliest so many cycles after the issue of the last micro-operation that ended a job drained
-    with the same parameter set."""
-    return 12 + pes
+DRAIN_TO_PARAMETERS = 9
+"""LDP executes at the earliest so many cycles, and those of `drain_cycles`, after the issue of the last micro-operation
+of a job drained with the same parameter set. ADD needs both."""
 
 
 def record_lines(pes: int) -> int:

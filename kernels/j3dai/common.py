@@ -10,7 +10,7 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.evaluate import execute
 from nncosim.compiler.ir import Network, Op, Tensor
 from nncosim.hdl.j3dai.isa import MacOp
-from nncosim.hdl.j3dai.timing import FETCH_CYCLES, TABLE_LATENCY, drain_spacing
+from nncosim.hdl.j3dai.timing import FETCH_CYCLES, TABLE_LATENCY, drain_cycles, passes
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.base import Platform
@@ -38,7 +38,10 @@ def job_cycles(nest: Nest) -> int:
     else:
         windows = nest.kernel[0] * nest.kernel[1] * nest.reads[0][1]
         each = max(nest.lanes, fetch)
-    return max(windows * each, drain_spacing(nest.platform.pes_per_ncb))
+    platform, pair = nest.platform, int(nest.pair)
+    drain = drain_cycles(platform.pes_per_ncb, platform.ncbs_per_requantizer, passes(
+        int(nest.products.wide_x), int(nest.products.wide_m), pair))
+    return max(windows * each, drain // (1 + pair))  # of a pair's two jobs one is drained
 
 
 def _map_problems(op: Op, tensors: tuple[Tensor, ...]) -> list[Problem]:

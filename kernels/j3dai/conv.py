@@ -13,7 +13,7 @@ from nncosim.compiler.ir import Conv, Network, Op, TensorType
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import Nest, blocks_of, records, requant_of
+from nncosim.kernels.j3dai.nest import Nest, blocks_of, products, records, requant_of
 from nncosim.kernels.j3dai.packed import packed_input, source_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
@@ -79,7 +79,7 @@ class DenseConv(NestKernel):
             kernel=(op.weights.shape[2], op.weights.shape[3]), stride=op.stride, dilation=op.dilation, pads=op.pads[:2],
             pad_value=op.pad_value, lanes=min(source.shape[0], held[0]), reads=reads,
             weights=_dense_weights(op, source.shape[0], reads, held, platform.word_bytes), macs=_macs(op, network),
-            platform=platform,
+            platform=platform, products=products(op, network),
         )  # fmt: skip
         nest = _packed(nest, op, network, platform)
         return replace(
@@ -182,4 +182,5 @@ class DepthwiseConv(NestKernel):
             dilation=op.dilation, platform=platform, pads=op.pads[:2], pad_value=op.pad_value,
             weights=tuple(block.tobytes() for block in split),
             macs=math.prod(op.weights.shape) * math.prod(network.tensors[op.output].shape[1:]),
+            products=products(op, network),
         )  # fmt: skip

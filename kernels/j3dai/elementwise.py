@@ -8,7 +8,7 @@ from nncosim.compiler.ir import Network, Op, Pool
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, records, requant_of
+from nncosim.kernels.j3dai.nest import Nest, Source, blocks_of, products, records, requant_of
 from nncosim.kernels.j3dai.packed import source_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
@@ -46,6 +46,7 @@ class PoolKernel(NestKernel):
             blocks_of(out.shape[0], platform), MacOp.MAX if op.mode == "max" else MacOp.ADD, True,
             (source.type.signed,), records(requant_of(op), platform, held),
             kernel=op.kernel, stride=op.stride, pads=op.pads[:2], pad_value=op.pad_value, platform=platform,
+            products=products(op, network),
         )  # fmt: skip
 
 
@@ -63,6 +64,7 @@ class RequantizeKernel(NestKernel):
         return Nest(
             op.name, _sources(op, network, platform), op.output, flat, flat, blocks_of(source.shape[0], platform),
             MacOp.ADD, True, (source.type.signed,), records(requant_of(op), platform, held), platform=platform,
+            products=products(op, network),
         )  # fmt: skip
 
 
@@ -88,5 +90,5 @@ class AddKernel(NestKernel):
         return Nest(
             op.name, _sources(op, network, platform), op.output, flat, flat, blocks_of(a.shape[0], platform),
             MacOp.ADD, True, (a.type.signed, b.type.signed), records(requant_of(op), platform, held), pair=True,
-            platform=platform,
+            platform=platform, products=products(op, network),
         )  # fmt: skip

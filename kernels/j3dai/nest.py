@@ -14,12 +14,15 @@ from functools import cached_property
 import numpy as np
 from nncosim.compiler.arithmetic import Requant
 from nncosim.compiler.ir import Network, Op
+from nncosim.compiler.overflow import accumulator_bounds
 from nncosim.hdl.formats import encode
-from nncosim.hdl.j3dai.isa import MacOp, RequantRecord
+from nncosim.hdl.j3dai.isa import NARROW_M_BITS, NARROW_X_BITS, MacOp, RequantRecord
 from nncosim.kernels.base import KernelError
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["Gather", "Nest", "Source", "blocks_of", "identity", "pad_to_line", "records", "requant_of"]
+__all__ = [
+    "Gather", "Nest", "Products", "Source", "blocks_of", "identity", "pad_to_line", "products", "records", "requant_of",
+]
 
 _RECORD_BYTES = 16
 _RECORD_WORDS = 16  # of a block: as many records as a word has bytes
@@ -60,6 +63,14 @@ class Source:
     gather: Gather | None = None
 
 
+@dataclass(frozen=True)
+class Products:
+    """Operands of a requantization that its multiplier takes in two parts: accumulators, multipliers m."""
+
+    wide_x: bool = False
+    wide_m: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Nest:
     """One operator as loops.
@@ -76,6 +87,7 @@ class Nest:
     table: 256 bytes that op TABLE looks values up in.
     interleave: results of one output block that are made from each position of out_map, 1 or 2, neighbours in a row:
         result interleave * x + i from the lanes that start at i * lane_step. columns: results in a row, then.
+    products: which operands of the requantization take two partial products.
     platform: for which the blocks are cut.
     """
 
@@ -104,6 +116,7 @@ class Nest:
     interleave: int = 1
     lane_step: int = 0
     columns: int = 0
+    products: Products = Products()
     platform: J3dai = field(kw_only=True)
 
     def __post_init__(self) -> None:
@@ -195,6 +208,17 @@ def requant_of(op: Op) -> Requant:
     if op.requant is None:
         raise KernelError(f"{op.name}: has no requantization; run the proof before generating code")
     return op.requant
+
+
+def products(op: Op, network: Network) -> Products:
+    """Of an operator: as few as its accumulators and multipliers allow."""
+    low, high = accumulator_bounds(op, network.op_inputs(op))
+    x, m = 1 << NARROW_X_BITS - 1, 1 << NARROW_M_BITS - 1
+    factors = () if op.requant is None else op.requant.m
+    return Products(
+        wide_x=int(low.min()) < -x or int(high.max()) >= x,
+        wide_m=any(int(each.min()) < -m or int(each.max()) >= m for each in factors),
+    )
 
 
 def identity(op: Op, network: Network) -> Requant:

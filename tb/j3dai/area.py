@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from nncosim.hdl.emit import emit_design
-from nncosim.hdl.j3dai.cluster import NCB_MODULE, Cluster
+from nncosim.hdl.j3dai.cluster import GROUP_MODULE, Cluster
 from nncosim.hdl.j3dai.control import ControlRegisters
 from nncosim.hdl.j3dai.dmpa import Dmpa
-from nncosim.hdl.j3dai.ncb import Ncb
+from nncosim.hdl.j3dai.ncb import NCB_MODULE, Ncb
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.platforms.j3dai_area import FEATURES
@@ -27,11 +27,11 @@ Settings = Mapping[str, int]
 
 
 def _pes(platform: J3dai) -> LogicArea:
-    return map_area(emit_design(Ncb(platform.pes_per_ncb), NCB_MODULE), NCB_MODULE) - requantizer_area(platform)
+    return map_area(emit_design(Ncb(platform.pes_per_ncb), NCB_MODULE), NCB_MODULE)
 
 
 def _cluster(platform: J3dai) -> LogicArea:
-    options = StaOptions(cut={SRAM_MODULE: SRAM, NCB_MODULE: SRAM})
+    options = StaOptions(cut={SRAM_MODULE: SRAM, GROUP_MODULE: SRAM})
     return map_area(emit_design(Cluster(platform), "cluster"), "cluster", options)
 
 
@@ -46,11 +46,10 @@ MEASURES: dict[str, Callable[[J3dai], LogicArea]] = {
 }
 """Block to the mapping of it alone."""
 
-_NCB_POINTS: list[Settings] = [{"pes_per_ncb": 4, "dmpa_bits": 512}, {}, {"pes_per_ncb": 16}]
 _LINES: list[Settings] = [{}, {"ncbs_per_cluster": 8}, {"pes_per_ncb": 4, "dmpa_bits": 512}, {"ncbs_per_cluster": 32}]
 POINTS: dict[str, list[Settings]] = {
-    "PEs of an NCB": _NCB_POINTS,
-    "requantizer": _NCB_POINTS,
+    "PEs of an NCB": [{"pes_per_ncb": 4, "dmpa_bits": 512}, {}, {"pes_per_ncb": 16}],
+    "requantizer": [{}, {"ncbs_per_requantizer": 2}, {"ncbs_per_requantizer": 4}, {"ncbs_per_requantizer": 8}],
     "cluster without NCBs": _LINES,
     "DMPA": [*_LINES[:3], {"clusters": 2}],
     "L2's logic": _LINES[:3],

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """J3DAI's blocks as they are mapped to cells: each a design of its own, timed and measured by `nncosim.tb.sta`.
 
-The NCB, the cluster with one NCB inside (of the others, what the first has shown they need at their ports), the DMPA
-with L2, and the control registers. Results are kept on disk by content; the first time takes minutes.
+NCBs with the requantizer that they share, the cluster with one such group inside (of the others, what the first has
+shown they need at their ports), the DMPA with L2, and the control registers. Results are kept on disk by content; the
+first time takes minutes.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 from nncosim.hdl.emit import emit_design
-from nncosim.hdl.j3dai.cluster import NCB_MODULE, Cluster
+from nncosim.hdl.j3dai.cluster import GROUP_MODULE, Cluster
 from nncosim.hdl.j3dai.control import ControlRegisters
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.entry import Entry, EntryL2Port
 from nncosim.hdl.j3dai.host import Host, core_files
 from nncosim.hdl.j3dai.l2 import L2
-from nncosim.hdl.j3dai.ncb import Ncb
+from nncosim.hdl.j3dai.ncb import NcbGroup
 from nncosim.hdl.j3dai.requantizer import Requantizer
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
@@ -83,13 +84,15 @@ class DmpaWithL2(wiring.Component):
 
 @functools.cache
 def ncb(platform: J3dai = PLATFORM) -> TimingReport:
-    return time_design(emit_design(Ncb(platform.pes_per_ncb), NCB_MODULE), NCB_MODULE)
+    """With the requantizer that it shares with its group, and the others of the group."""
+    group = NcbGroup(platform.pes_per_ncb, platform.ncbs_per_requantizer)
+    return time_design(emit_design(group, GROUP_MODULE), GROUP_MODULE)
 
 
 @functools.cache
 def cluster(platform: J3dai = PLATFORM) -> TimingReport:
-    """With ``ncb0`` inside; the other NCBs are cut out."""
-    options = StaOptions(cut={SRAM_MODULE: SRAM, NCB_MODULE: ncb(platform).budget()}, keep={"ncb0": NCB_MODULE})
+    """With ``group0`` of NCBs inside; the others are cut out."""
+    options = StaOptions(cut={SRAM_MODULE: SRAM, GROUP_MODULE: ncb(platform).budget()}, keep={"group0": GROUP_MODULE})
     return time_design(emit_design(Cluster(platform), "cluster"), "cluster", options)
 
 
@@ -120,8 +123,8 @@ def host_sources(platform: J3dai = PLATFORM) -> dict[str, str]:
 
 @functools.cache
 def requantizer_area(platform: J3dai = PLATFORM) -> LogicArea:
-    """Mapped by itself: in the NCB's netlist its gates have no names."""
-    return map_area(emit_design(Requantizer(platform.pes_per_ncb), "requantizer"), "requantizer")
+    """Mapped by itself: in the group's netlist its gates have no names."""
+    return map_area(emit_design(Requantizer(platform.ncbs_per_requantizer), "requantizer"), "requantizer")
 
 
 @functools.cache
@@ -144,13 +147,13 @@ class MeasuredBlock:
 
 
 def measure_area(platform: J3dai = PLATFORM) -> tuple[MeasuredBlock, ...]:
-    """Logic of the chip by block, from mapped netlists. Parts of one netlist are told apart by subtraction: PEs are the
-    NCB without its requantizer, the rest of the cluster is the cluster without ``ncb0``, the DMPA is without L2."""
-    p, count = platform, platform.clusters
+    """Logic of the chip by block, from mapped netlists. Parts of one netlist are told apart by subtraction: PEs are a
+    group without its requantizer, the rest of the cluster is the cluster without ``group0``, the DMPA is without L2."""
+    p, count, shared = platform, platform.clusters, platform.ncbs_per_requantizer
     ncbs = count * p.ncbs_per_cluster
     return (
-        MeasuredBlock("PEs of an NCB", ncbs, ncb(p).area - requantizer_area(p)),
-        MeasuredBlock("requantizer", ncbs, requantizer_area(p)),
+        MeasuredBlock("PEs of an NCB", ncbs, (ncb(p).area - requantizer_area(p)) / shared),
+        MeasuredBlock("requantizer", ncbs // shared, requantizer_area(p)),
         MeasuredBlock("cluster without NCBs", count, cluster(p).area - ncb(p).area),
         MeasuredBlock("DMPA", 1, dmpa(p).area - l2_area(p)),
         MeasuredBlock("L2's logic", 1, l2_area(p)),

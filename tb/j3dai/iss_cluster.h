@@ -8,14 +8,16 @@ constexpr int LOOP_LEVELS = 4;
 constexpr uint32_t PC_MASK = 511;
 constexpr int START_SEMAPHORE = 7;
 constexpr uint32_t PER_WORD = WORD / 8;   // instructions
-constexpr uint32_t SIGNAL_RING = 64;  // cycles, more than a SIGNAL takes
-static_assert(SIGNAL_CYCLES < SIGNAL_RING, "ring of SIGNALs");
+// Cycles, more than a SIGNAL takes; a power of two.
+constexpr uint32_t SIGNAL_RING = MOST_DRAIN + DRAIN_TO_SETTLED + SIGNAL_CYCLES < 128 ? 128 : 1024;
+static_assert(MOST_DRAIN + DRAIN_TO_SETTLED + SIGNAL_CYCLES < SIGNAL_RING, "ring of SIGNALs");
 
 // What a cluster is given in a cycle.
 struct ClusterInputs {
     bool start = false;
     uint32_t start_pc = 0;
     bool rd_valid = false;  // a STORE beat: no window fetch is issued
+    bool wr_l1 = false;     // a LOAD beat for L1, which it reaches in the next cycle
     uint8_t signal_in = 0;
     bool in_frame = false, dmpa_idle = false;
 };
@@ -90,7 +92,8 @@ struct Cluster {
             done = known && is_ready && !fault;
         }
         Sequencer::Outcome outcome{false, false};
-        if (sequencing) outcome = sequencer.step(cycle, in.rd_valid, config->wmem_words, config->data);
+        const bool writes = L1_PORTS == 1 && (in.wr_l1 || sequencer.drain.writes_in(cycle, 1));
+        if (sequencing) outcome = sequencer.step(cycle, in.rd_valid || writes, config->wmem_words, config->data);
         else if (sequencer.spacing) --sequencer.spacing;
 
         const int taken = begins ? START_SEMAPHORE
@@ -188,8 +191,9 @@ struct Cluster {
         Sequencer& s = sequencer;
         switch (opcode()) {
             case OPCODE_SIGNAL:
-                signals[(cycle + SIGNAL_CYCLES) & (SIGNAL_RING - 1)] |= uint8_t(1 << get(ir, Signal_semaphore));
-                signals_until = cycle + SIGNAL_CYCLES;
+                signals_until = cycle + SIGNAL_CYCLES > s.in_flight_until ? cycle + SIGNAL_CYCLES : s.in_flight_until;
+                signals[signals_until & (SIGNAL_RING - 1)] |= uint8_t(1 << get(ir, Signal_semaphore));
+                s.in_flight_until = signals_until + 1;
                 break;
             case OPCODE_SETB: (get(ir, SetB_agu) ? s.drain.agu : s.fetch.agu).set_base(ir); break;
             case OPCODE_ADDB: (get(ir, AddB_agu) ? s.drain.agu : s.fetch.agu).add_base(ir); break;

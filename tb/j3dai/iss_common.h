@@ -155,6 +155,13 @@ inline void invert(uint8_t* word) {
     for (int n = 0; n < WORD; ++n) word[n] = uint8_t(~word[n]);
 }
 
+// The low `bits` of a value, as a signed number.
+inline int32_t low_bits(int32_t value, int bits) { return int32_t(uint32_t(value) << (32 - bits)) >> (32 - bits); }
+
+inline void narrow(const int32_t* from, int bits, int32_t* to) {
+    for (int n = 0; n < LANES; ++n) to[n] = low_bits(from[n], bits);
+}
+
 // The requantization records of one parameter set, decoded for all channels at once.
 //
 // Rounding is an addition before the shift: floor((total + add) / 2**s), where `add` is `plain`, plus `negative` if
@@ -186,10 +193,13 @@ struct ParameterSet {
         }
     }
 
-    // acc * m + addend of all channels; wraps.
-    void sums(const int32_t* acc, const int64_t* addend, int64_t* total) const {
-        for (int n = 0; n < LANES; ++n)
-            total[n] = int64_t(uint64_t(int64_t(acc[n]) * int64_t(int32_t(m[n]))) + uint64_t(addend[n]));
+    // x * m + addend of all channels; wraps. Not `wide`: the low 25 bits of m.
+    void sums(const int32_t* x, bool wide, const int64_t* addend, int64_t* total) const {
+        const int shift = wide ? 0 : 32 - NARROW_M_BITS;
+        for (int n = 0; n < LANES; ++n) {
+            const int64_t factor = int32_t(uint32_t(m[n]) << shift) >> shift;
+            total[n] = int64_t(uint64_t(int64_t(x[n]) * factor) + uint64_t(addend[n]));
+        }
     }
 
     void finish(const int64_t* total, uint8_t* q) const {

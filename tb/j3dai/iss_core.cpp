@@ -76,17 +76,21 @@ struct Core {
         capture();
         invert_written();
         move_beats();
-        uint8_t drains = 0, signals[MAX_CLUSTERS];
+        uint8_t drains = 0, later_drains = 0, signals[MAX_CLUSTERS];
         for (int c = 0; c < config.clusters; ++c) {
             clusters[c].write_ports(cycle);
             drains |= uint8_t(clusters[c].sequencer.drain.writes_in(cycle, DRAIN_AHEAD) << c);
+            if (L1_PORTS == 1)
+                later_drains |= uint8_t(clusters[c].sequencer.drain.writes_in(cycle, STORE_TO_CLUSTER + 1) << c);
             signals[c] = clusters[c].signal_out(cycle);
         }
         const Beat* reading = dmpa.reading(cycle);
         const uint8_t readers = reading ? uint8_t(reading->clusters & -reading->clusters) : 0;
-        const Event event = dmpa.step(cycle, push, drains, signals, in_frame);
+        const Beat& loading = dmpa.loads[(cycle - LOAD_TO_CLUSTER) & 7];
+        const Event event = dmpa.step(cycle, push, drains, later_drains, signals, in_frame);
         for (int c = 0; c < config.clusters; ++c) {
             in[c].rd_valid = readers >> c & 1;
+            in[c].wr_l1 = loading.valid && loading.space == SPACE_L1 && loading.clusters >> c & 1;
             in[c].signal_in = event.valid && event.mask >> c & 1 ? uint8_t(1 << event.semaphore) : 0;
             in[c].in_frame = in_frame, in[c].dmpa_idle = dmpa_idle;
             clusters[c].step(cycle, in[c]);

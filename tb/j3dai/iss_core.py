@@ -18,7 +18,19 @@ from amaranth.hdl import Shape
 from amaranth.lib import data
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.hdl.j3dai import timing
-from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Descriptor, DmpaOp, Drain, MacOp, Opcode, RequantRecord
+from nncosim.hdl.j3dai.isa import (
+    INSTRUCTIONS,
+    KEPT_BITS,
+    MAX_BITS,
+    NARROW_M_BITS,
+    NARROW_X_BITS,
+    Descriptor,
+    DmpaOp,
+    Drain,
+    MacOp,
+    Opcode,
+    RequantRecord,
+)
 from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, Transfer, TransferCounter
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.cache import content_key, obtain
@@ -62,8 +74,8 @@ class Reason:
     REACHED, INTERRUPT, TRAPPED, STUCK, LOST = range(5)
 
 
-def formats_header(word: int, pes: int) -> str:
-    """Text of j3dai_formats.h for clusters with words of `word` bytes and `pes` PEs an NCB."""
+def formats_header(platform: J3dai) -> str:
+    """Text of j3dai_formats.h: the formats, and what of the platform is a constant."""
     lines = ["// Generated from hdl/j3dai. Do not edit.", "#pragma once"]
     formats: list[type[data.Struct]] = [*INSTRUCTIONS.values(), Descriptor, RequantRecord]
     for fmt in formats:
@@ -79,9 +91,12 @@ def formats_header(word: int, pes: int) -> str:
         constant = getattr(timing, name)
         if isinstance(constant, int):
             lines.append(f"constexpr int {name} = {constant};")
-    for name in ("drain_spacing", "drain_to_l1_write", "parameter_cycles", "pipeline_cycles", "record_lines",
-                 "signal_cycles"):
-        lines.append(f"constexpr int {name.upper()} = {getattr(timing, name)(pes)};")
+    lines.append(f"constexpr int RECORD_LINES = {timing.record_lines(platform.pes_per_ncb)};")
+    once = timing.drain_cycles(platform.pes_per_ncb, platform.ncbs_per_requantizer, 1)
+    lines.append(f"constexpr int DRAIN_ONCE = {once}, L1_PORTS = {platform.l1_ports};")
+    lines.append(f"constexpr int NARROW_X_BITS = {NARROW_X_BITS}, NARROW_M_BITS = {NARROW_M_BITS};")
+    lines.append(f"constexpr int KEPT_BITS = {KEPT_BITS}, MAX_BITS = {MAX_BITS};")
+    word, pes = platform.word_bytes, platform.pes_per_ncb
     lines.append(f"constexpr int WORD = {word}, PES = {pes};")
     lines.append(f"constexpr uint32_t ID_VALUE = {ID_VALUE}, TRANSFER_ENGINE = {TRANSFER_ENGINE};")
     return "\n".join([*lines, ""])
@@ -125,8 +140,8 @@ def _build(folder: Path, header: str) -> None:
 
 
 @functools.cache
-def _library(word: int, pes: int) -> ctypes.CDLL:
-    versions, header = tool_versions(), formats_header(word, pes)
+def _library(header: str) -> ctypes.CDLL:
+    versions = tool_versions()
     sources = [(_FOLDER / name).read_bytes() for name in _SOURCES]
     key = content_key([header, *sources, *_FLAGS, versions["compiler"], versions["cpu"]])
     library = ctypes.CDLL(str(obtain(key, functools.partial(_build, header=header), "iss") / "iss_core.so"))
@@ -166,7 +181,7 @@ class Core:
     def __init__(self, platform: J3dai, data: bool = True, log_writes: bool = False, batch: bool = True,
                  log_activity: bool = False):
         self.platform = platform
-        self._library = _library(platform.word_bytes, platform.pes_per_ncb)
+        self._library = _library(formats_header(platform))
         self.l2 = np.zeros(platform.l2_bytes, np.uint8)
         self.l1, self.wmem, self.imem = (
             np.zeros((platform.clusters, size), np.uint8)

@@ -184,9 +184,11 @@ struct Dmpa {
         activity.note(cycle, key, 0, counters, extra);
     }
 
-    // One cycle. `push`: address written to DMPA_PUSH, or -1; `drains`: bit c, a drain of cluster c uses L1 when a
-    // LOAD beat issued now would; `signal_out`: by cluster. Gives what happens to the clusters' semaphores.
-    Event step(uint64_t cycle, int64_t push, uint8_t drains, const uint8_t* signal_out, bool in_frame) {
+    // One cycle. `push`: address written to DMPA_PUSH, or -1; `drains`: bit c, a drain of cluster c writes when a LOAD
+    // beat issued now would; `later_drains`: it uses L1 when a STORE beat would, and there is one port; `signal_out`: by
+    // cluster. Gives what happens to the clusters' semaphores.
+    Event step(uint64_t cycle, int64_t push, uint8_t drains, uint8_t later_drains, const uint8_t* signal_out,
+               bool in_frame) {
         const Event event = take_event(cycle);
         const bool stop = trap;
         const bool wanted = (active || queued) && !buffered && !on_port && !arriving && !stop;
@@ -202,8 +204,8 @@ struct Dmpa {
         const uint32_t count = walk.count(beat_words());
         const bool beyond = ordered && (load || store) && (current.gathers()
             ? uint64_t(walk.l2) + current.length > uint64_t(config->l2_words) * WORD : walk.l2 + count > config->l2_words);
-        const bool blocked = current.space == SPACE_L1 && current.clusters & drains;
-        const bool port_wait = ordered && load && (fetch || blocked);
+        const bool blocked = current.clusters & drains, read_blocked = current.clusters & later_drains;
+        const bool port_wait = ordered && ((load && (fetch || blocked)) || (store && read_blocked));
         const bool issue = ordered && !port_wait && !beyond;
         const bool finished = issue && (!(load || store) || walk.last(beat_words()));
         const bool turn = next_valid && (!running || finished) && !stop;

@@ -94,17 +94,26 @@ struct L1Log {
     uint32_t cluster = 0, run = UINT32_MAX;
 };
 
-// A drain on its way into L1.
+// A drain on its way into L1. `at`: when its results use L1's write port.
 struct DrainJob {
-    uint64_t issued;
+    uint64_t at;
     uint32_t address, x, width;
-    bool ostride, keep;
+    bool ostride;
     uint8_t results[PES][LANES];
 };
 
-// Drains in flight: PES cycles apart at least, for DRAIN_TO_L1_WRITE + 1 cycles each; a power of two.
+// Drains in flight: PES cycles apart at least; a power of two.
 constexpr uint32_t DRAINS = PES < 8 ? 8 : 4;
-static_assert(DRAINS * PES > DRAIN_TO_L1_WRITE + 1, "drains in flight");
+static_assert((DRAINS - 2) * PES >= DRAIN_TO_L1_WRITE + 1, "drains in flight");
+constexpr uint32_t MOST_DRAIN = 4 * DRAIN_ONCE;
+
+// How a job is drained.
+struct DrainMode {
+    bool keep = false, add = false, wide_x = false, wide_m = false;
+    int pset = 0;
+
+    uint32_t cycles() const { return keep ? 1 : DRAIN_ONCE << (int(wide_x || add) + int(wide_m)); }
+};
 
 // The requantizers and AGU O.
 struct Drain {
@@ -112,7 +121,7 @@ struct Drain {
     uint32_t width = 0;
     bool ostride = false;
     ParameterSet sets[2];
-    int64_t wide[PES][LANES] = {};
+    int32_t kept[PES][LANES] = {};
     DrainJob jobs[DRAINS];
     uint32_t first = 0, count = 0;
     uint64_t set_free[2] = {0, 0};  // LDP may execute from this cycle on
@@ -122,26 +131,30 @@ struct Drain {
         width = uint32_t(get(word, SetO_width)), ostride = get(word, SetO_ostride) != 0;
     }
 
-    DrainJob& issue(uint64_t cycle, int mode, int pset, bool odd) {
-        const bool pair = mode == DRAIN_PAIR;
-        if (pair) pset = odd;
+    DrainJob& issue(uint64_t cycle, const DrainMode& mode) {
         DrainJob& job = jobs[(first + count++) & (DRAINS - 1)];
-        job.issued = cycle, job.address = agu.address, job.x = agu.x, job.width = width, job.ostride = ostride;
-        job.keep = mode == DRAIN_KEEP || (pair && !odd);
-        set_free[pset] = cycle + PARAMETER_CYCLES;
-        if (!job.keep) agu.advance(true);
+        job.at = cycle + mode.cycles() + DRAIN_TO_L1_WRITE;
+        job.address = agu.address, job.x = agu.x, job.width = width, job.ostride = ostride;
+        for (int k = 0; k < 2; ++k)
+            if (mode.add || mode.pset == k) set_free[k] = cycle + mode.cycles() + DRAIN_TO_PARAMETERS;
+        agu.advance(true);
         return job;
     }
 
-    void requantize(DrainJob& job, const int32_t acc[PES][LANES], int mode, int pset, bool odd) {
-        const bool pair = mode == DRAIN_PAIR, add = mode == DRAIN_ADD || (pair && odd);
-        if (pair) pset = odd;
-        const ParameterSet& set = sets[pset];
+    void keep(const int32_t acc[PES][LANES]) {
+        for (int p = 0; p < PES; ++p) narrow(acc[p], KEPT_BITS, kept[p]);
+    }
+
+    void requantize(DrainJob& job, const int32_t acc[PES][LANES], const DrainMode& mode) {
+        const ParameterSet& set = sets[mode.add ? 1 : mode.pset];
         for (int p = 0; p < PES; ++p) {
             int64_t total[LANES];
-            set.sums(acc[p], add ? wide[p] : set.c, total);
-            if (job.keep) memcpy(wide[p], total, sizeof total);
-            else set.finish(total, job.results[p]);
+            int32_t x[LANES];
+            narrow(acc[p], mode.add ? KEPT_BITS : mode.wide_x ? 32 : NARROW_X_BITS, x);
+            if (mode.add) sets[0].sums(kept[p], mode.wide_m, sets[0].c, total);
+            else for (int n = 0; n < LANES; ++n) kept[p][n] = acc[p][n] >> KEPT_BITS;
+            set.sums(x, mode.wide_m, mode.add ? total : set.c, total);
+            set.finish(total, job.results[p]);
         }
     }
 
@@ -149,8 +162,7 @@ struct Drain {
     bool writes_in(uint64_t cycle, uint64_t ahead) const {
         for (uint32_t k = 0; k < count; ++k) {
             const DrainJob& job = jobs[(first + k) & (DRAINS - 1)];
-            const uint64_t at = job.issued + DRAIN_TO_L1_WRITE;
-            if (!job.keep && (at == cycle + ahead || (job.ostride && at + 1 == cycle + ahead))) return true;
+            if (job.at == cycle + ahead || (job.ostride && job.at + 1 == cycle + ahead)) return true;
         }
         return false;
     }
@@ -159,12 +171,11 @@ struct Drain {
     void write_port(uint64_t cycle, uint8_t* l1, uint32_t l1_words, bool data) {
         for (uint32_t k = 0; k < count; ++k) {
             DrainJob& job = jobs[(first + k) & (DRAINS - 1)];
-            const uint64_t at = job.issued + DRAIN_TO_L1_WRITE;
-            if (job.keep || !data) continue;
-            if (cycle == at) write(cycle, job, 0, job.ostride ? PES / 2 : PES, l1, l1_words);
-            if (job.ostride && cycle == at + 1) write(cycle, job, PES / 2, PES, l1, l1_words);
+            if (!data) continue;
+            if (cycle == job.at) write(cycle, job, 0, job.ostride ? PES / 2 : PES, l1, l1_words);
+            if (job.ostride && cycle == job.at + 1) write(cycle, job, PES / 2, PES, l1, l1_words);
         }
-        while (count && cycle > jobs[first & (DRAINS - 1)].issued + DRAIN_TO_L1_WRITE) ++first, --count;
+        while (count && cycle > jobs[first & (DRAINS - 1)].at) ++first, --count;
     }
 
     // Words of L1 that are written in this cycle, inverted: what an SRAM gives to who reads a word that is being written
@@ -172,9 +183,8 @@ struct Drain {
     void invert_written(uint64_t cycle, uint8_t* l1, uint32_t l1_words) const {
         for (uint32_t k = 0; k < count; ++k) {
             const DrainJob& job = jobs[(first + k) & (DRAINS - 1)];
-            const uint64_t at = job.issued + DRAIN_TO_L1_WRITE;
-            const bool lower = cycle == at, upper = job.ostride && cycle == at + 1;
-            if (job.keep || !(lower || upper)) continue;
+            const bool lower = cycle == job.at, upper = job.ostride && cycle == job.at + 1;
+            if (!(lower || upper)) continue;
             const uint32_t from = upper ? PES / 2 : 0, to = lower && job.ostride ? PES / 2 : PES;
             for (uint32_t p = from; p < to; ++p)
                 if (((job.x + p) & COORDINATE_MASK) < job.width)
@@ -200,7 +210,8 @@ struct Drain {
 
 // A micro-operation between its issue and the next cycle, in which the memories are read for it.
 struct MicroOp {
-    bool valid = false, first = false, odd = false;
+    bool valid = false, first = false;
+    DrainMode mode;
     uint32_t lane = 0, pointer = 0, base = 0;
     uint8_t index[PES];  // TABLE: the bytes looked up, and which of them are padding
     PixelMask padded = 0;
@@ -214,6 +225,7 @@ struct Sequencer {
     // The MAC in execution.
     uint64_t mac = 0;
     int op = 0, mode = 0, pset = 0;
+    bool wide_x = false, wide_m = false;
     bool depthwise = false, signed_a = false, use_first = false, last = false, rewind_w = false, next_w = false;
     uint32_t lane0 = 0, lanes = 0;
     bool busy = false, odd = false, job_start = false, first_window = false;
@@ -230,7 +242,7 @@ struct Sequencer {
     alignas(64) int32_t acc[PES][LANES] = {};
     Window window;
     MicroOp pending;
-    uint64_t in_flight_until = 0;  // FENCE and HALT may execute from this cycle on
+    uint64_t in_flight_until = 0;  // FENCE and HALT may execute from this cycle on, SIGNALs be told
 
     void set_w(uint64_t word) { w_base = pointer = uint32_t(get(word, SetW_base)); }
     void add_w(uint64_t word) { w_base = pointer = (w_base + uint32_t(get(word, AddW_step))) & ADDRESS_MASK; }
@@ -238,6 +250,7 @@ struct Sequencer {
     void start(uint64_t word) {
         mac = word;
         op = int(get(word, Mac_op)), mode = int(get(word, Mac_drain)), pset = int(get(word, Mac_pset));
+        wide_x = get(word, Mac_wide_x), wide_m = get(word, Mac_wide_m);
         depthwise = get(word, Mac_depthwise), signed_a = get(word, Mac_signed_a), use_first = get(word, Mac_first);
         last = get(word, Mac_last), rewind_w = get(word, Mac_rewind_w), next_w = get(word, Mac_next_w);
         lane0 = uint32_t(get(word, Mac_lane) | get(word, Mac_lane_high) << 4) & LANE_MASK;
@@ -300,15 +313,18 @@ struct Sequencer {
         uint32_t at = job_start && rewind_w ? w_base : pointer;
         pending.valid = true, pending.first = use_first && starts, pending.lane = at_lane, pending.pointer = at;
         pending.base = w_base;
-        pending.odd = odd, pending.drain = nullptr;
+        pending.drain = nullptr, pending.mode.keep = false;
         if (op == MACOP_TABLE) memcpy(pending.index, table_index, PES), pending.padded = table_padded;
         if (op == MACOP_MAC) at = (at + 1) & (wmem_words - 1);
         pointer = at, job_start = false;
-        in_flight_until = cycle + PIPELINE_CYCLES;
+        settled_in(cycle, ISSUE_TO_SETTLED);
         if (!ends_job) return;
         if (last) {
-            pending.drain = &drain.issue(cycle, mode, pset, odd);
-            spacing = DRAIN_SPACING - 1;
+            pending.mode = drain_mode(), spacing = pending.mode.cycles() - 1;
+            if (!pending.mode.keep) {
+                pending.drain = &drain.issue(cycle, pending.mode);
+                settled_in(cycle, pending.mode.cycles() + DRAIN_TO_SETTLED);
+            }
         }
         job_start = true, odd = !odd;
         if (jobs == 0) {
@@ -316,6 +332,16 @@ struct Sequencer {
             if (next_w) w_base = at;
         }
         --jobs;
+    }
+
+    void settled_in(uint64_t cycle, uint32_t cycles) {
+        if (in_flight_until < cycle + cycles) in_flight_until = cycle + cycles;
+    }
+
+    // How the job that ends now is drained.
+    DrainMode drain_mode() const {
+        const bool pair = mode == DRAIN_PAIR;
+        return {mode == DRAIN_KEEP || (pair && !odd), mode == DRAIN_ADD || (pair && odd), wide_x, wide_m, pset};
     }
 
     // How many micro-operations follow each other, one a cycle, before anything else happens here.
@@ -327,7 +353,7 @@ struct Sequencer {
     // Issue and compute `count` of them; WMEM must not change in the meantime.
     void run_burst(uint64_t cycle, uint32_t count, const uint8_t* wmem, uint32_t wmem_words, bool data) {
         spacing = spacing > count ? spacing - count : 0;
-        in_flight_until = cycle + count - 1 + PIPELINE_CYCLES;
+        settled_in(cycle + count - 1, ISSUE_TO_SETTLED);
         if (data) compute_burst(count, wmem, wmem_words);
         if (op == MACOP_MAC) pointer = (pointer + count) & (wmem_words - 1);
         left -= count, lane = (lane + count) & LANE_MASK;
@@ -360,7 +386,8 @@ struct Sequencer {
         if (pending.valid) {
             pending.valid = false;
             compute(l1, l1_words, wmem + size_t(pending.pointer & (wmem_words - 1)) * WORD);
-            if (pending.drain) drain.requantize(*pending.drain, acc, mode, pset, pending.odd);
+            if (pending.mode.keep) drain.keep(acc);
+            if (pending.drain) drain.requantize(*pending.drain, acc, pending.mode);
         }
         fetch.read_port(l1, l1_words, signed_a);
     }
@@ -378,7 +405,7 @@ struct Sequencer {
         for (int p = 0; p < PES; ++p)
             for (int n = 0; n < LANES; ++n) {
                 const int32_t a = window.operand[p][depthwise ? n : int(pending.lane)];
-                if (pending.first || (op == MACOP_MAX && a > acc[p][n])) acc[p][n] = a;
+                if (pending.first || (op == MACOP_MAX && a > low_bits(acc[p][n], MAX_BITS))) acc[p][n] = a;
                 else if (op == MACOP_ADD) acc[p][n] = int32_t(uint32_t(acc[p][n]) + uint32_t(a));
             }
     }

@@ -99,7 +99,7 @@ module j3dai_tb #(
         .entry_addr(entry_addr), .entry(probe_entry), .run(probe_run),
         .list(list), .list_done(list_done), .counters(probe_counters),
         .transfers(probe_transfers),
-        .wr_valid(wr_valid), .wr_space(wr_space), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(frame_asked),
+        .wr_valid(wr_valid), .drain_ahead(drain_ahead), .frames_done(frames_done), .frame(frame_asked),
         .running(probe_running), .cluster(probe_cluster), .dmpa(probe_dmpa[31:0]), .host_state(host_state),
         .lost(lost)
     );

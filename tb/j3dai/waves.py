@@ -106,7 +106,7 @@ def _cluster(index: int, code: Mapping[int, str]) -> Group:
         Line(f"{sequence}.drain", "drain", color=GTKWColor.orange),
         Line(f"{at}.drain_ahead"), Line(f"{drain}.write", "drain writes", color=GTKWColor.orange),
         Line(f"{drain}.address", "drain at"), Line(f"{drain}.slots", "pixels", "bin"),
-        Line(f"{at}.line.word", "results"),
+        Line(f"{at}.line.results", "results"),
         Line(f"{at}.signal_out", "signals", "bin"), Line(f"{at}.wr_valid", "load beat"),
         Line(f"{at}.wr_addr", "load at"), Line(f"{at}.rd_valid", "store beat"), Line(f"{at}.rd_addr", "store at"),
     ]  # fmt: skip
