@@ -23,7 +23,7 @@ ones are faster as plain sums of partial products: 32 x 8 bits take 38 FO4 inste
 behind them, as in the host core, 40 instead of 50. 19 x 25 bits take a tenth less area Booth encoded."""
 
 DELAY_SCRIPT = ("strash;if,-g,-K,6;strash;if,-g,-K,6;strash;&get,-n;&dch,-f;&nf;&put;"
-                "topo;buffer,-c,-N,8;upsize;dnsize")
+                "topo;buffer,-c,-N,6;upsize;dnsize")
 """As `ABC_SCRIPT`, for a block that is near its period: sums of products are balanced for depth before mapping
 (Mishchenko et al., Delay Optimization Using SOP Balancing, ICCAD 2011)."""
 
