@@ -31,8 +31,8 @@ class Soc(wiring.Component):
     Ports: ``frame`` (pulse: one more inference), ``frames_done``, ``error``, ``trap`` (of the entry port, the DMPA or a
     cluster), ``lists_done``; ``entry``, a stream of words by which firmware, weights and images come in (see `Entry`);
     ``boot`` (strap: 1: the host waits for the entry port's GO; 0: it runs from reset, a test mode, for what is in its
-    memories must have come by a back door); ``input_free`` (the next image may come); and probes, which drive nothing
-    in the design:
+    memories must have come by a back door); ``input_free`` (the next image may come). With `probes`, for benches only,
+    ports that drive nothing in the design:
 
         probe_cycle: Cycles since reset.
         probe_l2_re, probe_l2_we, probe_l2_addr, probe_l2_mask, probe_l2_data: L2's port in this cycle; word i of
@@ -56,16 +56,22 @@ class Soc(wiring.Component):
     Args:
         platform: Sizes.
         cluster: What builds a cluster; another than the default only for benches of the rest.
+        probes: Whether there are the ports for benches.
     """
 
-    def __init__(self, platform: J3dai, cluster: ClusterFactory = Cluster):
-        self.platform = platform
+    def __init__(self, platform: J3dai, cluster: ClusterFactory = Cluster, *, probes: bool = False):
+        self.platform, self.probes = platform, probes
         self._cluster = cluster
         self.engines = platform.clusters + 2
-        count = platform.clusters
         super().__init__({
             "frame": In(1), "frames_done": Out(32), "error": Out(32), "trap": Out(1), "lists_done": Out(32),
             "boot": In(1), "entry": In(stream.Signature(platform.word_bits)), "input_free": Out(1),
+            **(self._probes() if probes else {}),
+        })
+
+    def _probes(self) -> dict[str, wiring.Member]:
+        platform, count = self.platform, self.platform.clusters
+        return {
             "probe_cycle": Out(64),
             "probe_l2_re": Out(1), "probe_l2_we": Out(1), "probe_l2_addr": Out(20),
             "probe_l2_mask": Out(platform.banks), "probe_l2_data": Out(platform.line_bits), "probe_l2_sources": Out(3),
@@ -77,7 +83,7 @@ class Soc(wiring.Component):
             "probe_host_sleeping": Out(1), "probe_host_pc": Out(32), "probe_host_state": Out(3),
             "probe_frame": Out(1), "probe_run": Out(1), "probe_entry": Out(ENTRY_COUNTER_BITS),
             "probe_entry_write": Out(1), "probe_entry_addr": Out(20), "probe_entry_data": Out(platform.word_bits),
-        })
+        }
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
@@ -103,13 +109,16 @@ class Soc(wiring.Component):
             control.counters.eq(Cat([cluster.counters for cluster in clusters], dmpa.counters, host.counters)),
             control.transfers.eq(dmpa.transfers),
             self.frames_done.eq(control.frames_done), self.error.eq(control.error), self.lists_done.eq(dmpa.lists_done),
-            self.trap.eq(self.probe_trap.any()),
         ]
-        entry = self._connect_entry(m, host, control, dmpa, l2)
-        self._probe(m, clusters, control, dmpa, host, entry)
+        entry, port = self._connect_entry(m, host, control, dmpa, l2)
+        m.d.comb += self.trap.eq(control.cluster_trap.any() | dmpa.trap | entry.trap)
+        if self.probes:
+            self._probe(m, clusters, control, dmpa, host)
+            self._probe_entry(m, entry, port)
         return m
 
-    def _connect_entry(self, m: Module, host: Host, control: ControlRegisters, dmpa: Dmpa, l2: L2) -> Entry:
+    def _connect_entry(self, m: Module, host: Host, control: ControlRegisters, dmpa: Dmpa, l2: L2
+                       ) -> tuple[Entry, EntryL2Port]:
         """The entry port, and L2's port shared between it and the DMPA."""
         m.submodules.entry = entry = Entry(self.platform)
         m.submodules.l2_port = port = EntryL2Port(self.platform)
@@ -126,11 +135,8 @@ class Soc(wiring.Component):
             port.entry_addr.eq(entry.l2_addr), port.entry_data.eq(entry.l2_data), entry.l2_busy.eq(port.busy),
             l2.addr.eq(port.l2_addr), l2.mask.eq(port.l2_mask), l2.r_en.eq(port.l2_r_en), l2.w_en.eq(port.l2_w_en),
             l2.w_data.eq(port.l2_w_data),
-            self.probe_frame.eq(self.frame | entry.frame), self.probe_run.eq(entry.run),
-            self.probe_entry.eq(entry.counters), self.probe_entry_write.eq(port.entry_write),
-            self.probe_entry_addr.eq(entry.l2_addr), self.probe_entry_data.eq(entry.l2_data),
         ]
-        return entry
+        return entry, port
 
     def _connect_cluster(self, m: Module, index: int, cluster: wiring.Component, control: ControlRegisters,
                          dmpa: Dmpa) -> None:
@@ -146,11 +152,17 @@ class Soc(wiring.Component):
             cluster.in_frame.eq(control.in_frame), cluster.dmpa_idle.eq(dmpa.idle),
             control.running[index].eq(cluster.running), control.armed[index].eq(cluster.armed),
             control.cluster_trap[index].eq(cluster.trap),
-            self.probe_cluster.word_select(index, 32).eq(cluster.probe),
         ]
 
-    def _probe(self, m: Module, clusters: list[Block], control: ControlRegisters, dmpa: Dmpa, host: Host,
-               entry: Entry) -> None:
+    def _probe_entry(self, m: Module, entry: Entry, port: EntryL2Port) -> None:
+        m.d.comb += [
+            self.probe_trap[9].eq(entry.trap),
+            self.probe_frame.eq(self.frame | entry.frame), self.probe_run.eq(entry.run),
+            self.probe_entry.eq(entry.counters), self.probe_entry_write.eq(port.entry_write),
+            self.probe_entry_addr.eq(entry.l2_addr), self.probe_entry_data.eq(entry.l2_data),
+        ]
+
+    def _probe(self, m: Module, clusters: list[Block], control: ControlRegisters, dmpa: Dmpa, host: Host) -> None:
         m.d.sync += self.probe_cycle.eq(self.probe_cycle + 1)
         m.d.comb += [
             self.probe_l2_re.eq(dmpa.l2_re), self.probe_l2_we.eq(dmpa.l2_we), self.probe_l2_addr.eq(dmpa.l2_addr),
@@ -161,7 +173,8 @@ class Soc(wiring.Component):
             self.probe_wr_valid.eq(dmpa.wr_valid), self.probe_wr_space.eq(dmpa.wr_space),
             self.probe_drain_ahead.eq(dmpa.drain_ahead),
             self.probe_running.eq(control.running), self.probe_armed.eq(control.armed),
-            self.probe_trap.eq(control.cluster_trap | dmpa.trap << 8 | entry.trap << 9),
+            self.probe_trap[:self.platform.clusters].eq(control.cluster_trap), self.probe_trap[8].eq(dmpa.trap),
+            self.probe_cluster.eq(Cat(cluster.probe for cluster in clusters)),
             self.probe_dmpa.eq(Cat(dmpa.probe_descriptor, dmpa.probe_op, dmpa.probe_semaphore, dmpa.idle,
                                    dmpa.probe_running, dmpa.probe_state, dmpa.probe_waiting)),
             self.probe_lost.eq(dmpa.probe_lost),
@@ -171,5 +184,5 @@ class Soc(wiring.Component):
 
 
 def emit_soc(platform: J3dai, cluster: ClusterFactory = Cluster) -> dict[str, str]:
-    """Verilog of the SoC without the host's core: file name to text; the top is `SOC_MODULE`."""
-    return emit_design(Soc(platform, cluster), SOC_MODULE)
+    """Verilog of the SoC with its probes, without the host's core: file name to text; the top is `SOC_MODULE`."""
+    return emit_design(Soc(platform, cluster, probes=True), SOC_MODULE)
