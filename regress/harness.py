@@ -43,7 +43,7 @@ Inputs = Sequence[Mapping[str, np.ndarray]]
 
 
 TRANSFER_SUMS = (("busy", "beats", ("load", "store")), ("wait_data", "wait_data", ("load", "store", "sync")),
-                 ("wait_port", "wait_port", ("load",)))
+                 ("wait_port", "wait_port", ("load", "store")))
 """What the DMPA's counters are by kind of transfer: category, counter of the transfers, kinds."""
 
 

@@ -22,7 +22,7 @@ OFFSETS = {"ID": 0x00, "FRAMES_REQUESTED": 0x04, "FRAMES_DONE": 0x08, "ERROR": 0
            "IRQ_LISTS_SEEN": 0x24, "IRQ_FRAMES_SEEN": 0x28, "COUNTER_SELECT": 0x2C, "COUNTER_VALUE": 0x30,
            "INPUTS_FREE": 0x34, "ENTRY_STATUS": 0x38}
 # What the DMPA counts of LOADs, STOREs, SYNCs and line fetches; see the manual, section 4.
-TRANSFERS = {*((0, k) for k in range(7)), *((1, k) for k in range(6)), (2, 0), (2, 4), (2, 5), (3, 1), (3, 6)}
+TRANSFERS = {*((0, k) for k in range(7)), *((1, k) for k in range(7)), (2, 0), (2, 4), (2, 5), (3, 1), (3, 6)}
 STORED = ("FRAMES_DONE", "ERROR", "IRQ_LISTS_SEEN", "IRQ_FRAMES_SEEN", "COUNTER_SELECT", "INPUTS_FREE")
 
 

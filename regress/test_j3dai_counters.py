@@ -18,7 +18,7 @@ NAMES = ("busy", "wait_data", "wait_port", "wait_host", "control", "idle")
 """By hand, from the manual: the order of an engine's counters."""
 EXISTING = {  # kind of transfer to its counters, from section 4 of the manual
     "load": ("descriptors", "beats", "words", "delivered", "wait_data", "wait_turn", "wait_port"),
-    "store": ("descriptors", "beats", "words", "delivered", "wait_data", "wait_turn"),
+    "store": ("descriptors", "beats", "words", "delivered", "wait_data", "wait_turn", "wait_port"),
     "sync": ("descriptors", "wait_data", "wait_turn"),
     "fetch": ("beats", "wait_port"),
 }

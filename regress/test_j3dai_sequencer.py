@@ -258,7 +258,8 @@ def test_micro_operations_of_other_machines(ncbs, pes, shared, seed):
 def test_at_full_speed_every_cycle_issues():
     """A MAC whose windows are there in time: from its first micro-operation on, one in each cycle."""
     mac = Instruction(Opcode.MAC, {"op": MacOp.MAC.value, "lanes": LANES - 1, "last": 1, "lane": 0, "repeat": 3,
-                                   "depthwise": 0, "first": 1, "rewind_w": 1, "next_w": 0}, (3, 3, 3, 3))
+                                   "depthwise": 0, "first": 1, "rewind_w": 1, "next_w": 0, "drain": Drain.WRITE.value,
+                                   "wide_x": 0, "wide_m": 0}, (3, 3, 3, 3))
     reference = Reference(machine())
     reference.execute(mac)
     cycles = 0

@@ -252,15 +252,13 @@ def test_monitor_of_l2s_port(monitors, sources):
 
 
 @pytest.mark.parametrize("distance", range(1, LOAD_TO_CLUSTER + 2))
-@pytest.mark.parametrize("space", [0, 1])
-def test_monitor_of_drains(monitors, distance, space):
-    """`drain_ahead` LOAD_TO_CLUSTER cycles before a LOAD beat at the same cluster's L1 is a collision, nothing else is.
-    """
+def test_monitor_of_drains(monitors, distance):
+    """`drain_ahead` LOAD_TO_CLUSTER cycles before a LOAD beat at the same cluster is a collision, nothing else is."""
     monitors.drain_ahead = 2
     monitors.tick()
     monitors.drain_ahead = 0
     monitors.tick(distance - 1)
-    monitors.wr_valid, monitors.wr_space = 1, space
+    monitors.wr_valid = 1
     monitors.tick()  # the other cluster
     monitors.tick(LOAD_TO_CLUSTER + 2)
     monitors.drain_ahead, monitors.wr_valid = 2, 0
@@ -268,7 +266,7 @@ def test_monitor_of_drains(monitors, distance, space):
     monitors.drain_ahead = 0
     monitors.tick(distance - 1)
     monitors.wr_valid = 3
-    if distance == LOAD_TO_CLUSTER and space == 0:
+    if distance == LOAD_TO_CLUSTER:
         with pytest.raises(SimulationError, match="drain"):
             monitors.tick()
     else:

@@ -101,8 +101,8 @@ def test_stack_is_an_array():
     ("else if (|w_en)", "else if (&w_en)"),  # masked writes lost
     ("if (r_en) r_data", "r_data"),  # does not hold
     (" ^ poison", ""),  # gives the old data
-    ("{WIDTH{|w_en && r_addr == w_addr}}", "{WIDTH{&w_en && r_addr == w_addr}}"),  # ... of a word written in part
-    ("{WIDTH{|w_en && r_addr == w_addr}}", "{WIDTH{r_addr == w_addr}}"),  # ... or not at all
+    ("|w_en && (PORTS", "&w_en && (PORTS"),  # ... of a word written in part
+    ("|w_en && (PORTS == 1 || r_addr == w_addr)", "r_addr == w_addr"),  # ... or not at all
     ("(w_data & mask)", "w_data"),  # the mask lets old and new data mix
     ("r_data <= mem[r_addr] ^ poison", "r_data <= r_addr == w_addr ? w_data : mem[r_addr]"),  # gives the new data
 ])

@@ -2,6 +2,7 @@
 """The C++ compiler by `$CXX`: of several words, missing, or none at all; `doctor` says of it what a build does."""
 
 import pytest
+from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.cxx import compiler, has_headers
 from nncosim.tb.doctor import examine
 from nncosim.tb.errors import ToolError
@@ -43,7 +44,7 @@ def test_words_of_a_command(monkeypatch, text, words):
 def test_what_is_no_compiler(monkeypatch, tmp_path, text, reason):
     monkeypatch.setenv("CXX", text)
     monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path))
-    for use in (compiler, tool_versions, lambda: iss_core._library.__wrapped__(16, 8)):
+    for use in (compiler, tool_versions, lambda: iss_core._library.__wrapped__(iss_core.formats_header(PLATFORM))):
         with pytest.raises(ToolError, match=reason):
             use()
     finding = found_by_doctor()
