@@ -272,7 +272,7 @@ def test_at_full_speed_every_cycle_issues():
 
 BUGS = [
     ("spacing.eq(self.drain_cycles - 1)", "spacing.eq(self.drain_cycles - 2)"),
-    ("Mux(keeps, 1, Const(once)", "Mux(keeps & ~pair, 1, Const(once)"),
+    ("Mux(keeps, 1, Const(once)", "Mux(keeps & self.odd, 1, Const(once)"),
     ("<< ((self.mac.wide_x | adds) + self.mac.wide_m)", "<< (self.mac.wide_x + self.mac.wide_m)"),
     ("lane.eq(self._current_lane + 1)", "lane.eq(self._current_lane + 2)"),
     ("self.weight.eq(self.issue & (self.mac.op == MacOp.MAC))", "self.weight.eq(self.issue)"),

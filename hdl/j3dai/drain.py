@@ -8,8 +8,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.agu import Odometer
 from nncosim.hdl.j3dai.fetch import base_command, dim_command
-from nncosim.hdl.j3dai.isa import Agu, Drain, Mac, Opcode, SetO
-from nncosim.hdl.j3dai.operands import register, view
+from nncosim.hdl.j3dai.isa import Agu, Mac, Opcode, SetO
+from nncosim.hdl.j3dai.operands import drain_mode, register, view
 from nncosim.hdl.j3dai.requantizer import HIGH_SHIFT, REQUANT_STAGES, MSlice, XSlice, requant_control
 from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, DRAIN_TO_L1_WRITE, DRAIN_TO_PARAMETERS, drain_cycles, passes
 from nncosim.platforms.j3dai import J3dai
@@ -98,11 +98,11 @@ class DrainControl(wiring.Component):
         settings, job, keeps = Signal(SetO, name="settings"), Signal(_Job, name="job"), Signal(name="keeps")
         with m.If(self.executes[Opcode.SETO]):
             m.d.sync += settings.eq(view(SetO, self.ir))
-        pair = self.mac.drain == Drain.PAIR
+        only_keeps, adds = drain_mode(self.mac, self.odd)
         m.d.comb += [
-            keeps.eq((self.mac.drain == Drain.KEEP) | (pair & ~self.odd)),
+            keeps.eq(only_keeps),
             job.a.eq(agu.at_a), job.x.eq(agu.at_x), job.width.eq(settings.width), job.ostride.eq(settings.ostride),
-            job.pset.eq(self.mac.pset), job.add.eq((self.mac.drain == Drain.ADD) | (pair & self.odd)),
+            job.pset.eq(self.mac.pset), job.add.eq(adds),
             job.wide_x.eq(self.mac.wide_x | job.add), job.wide_m.eq(self.mac.wide_m),
             agu.advance.eq(self.drain & ~keeps), agu.outer.eq(1),
         ]

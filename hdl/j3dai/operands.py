@@ -6,8 +6,9 @@ from typing import Any
 
 from amaranth.hdl import Mux, Shape, Signal, Value
 from amaranth.lib import data
+from nncosim.hdl.j3dai.isa import Drain
 
-__all__ = ["pick", "register", "view"]
+__all__ = ["drain_mode", "pick", "register", "view"]
 
 
 def register(shape: Any = 1, name: str | None = None) -> Signal:
@@ -18,6 +19,16 @@ def register(shape: Any = 1, name: str | None = None) -> Signal:
 def view(fmt: type[data.Struct], register: Value) -> Any:
     """The low bits of `register` as format `fmt`, which may be narrower."""
     return fmt(register[:Shape.cast(fmt).width])
+
+
+def drain_mode(mac: Any, odd: Value) -> tuple[Value, Value]:
+    """How a job of a MAC with `last` is drained: whether it is only kept, and whether it is added to one that was.
+
+    Args:
+        mac: `isa.Mac`. odd: the job's number is odd.
+    """
+    pair = mac.drain == Drain.PAIR
+    return (mac.drain == Drain.KEEP) | (pair & ~odd), (mac.drain == Drain.ADD) | (pair & odd)
 
 
 def pick(items: Sequence[Value], index: Value) -> Value:

@@ -4,8 +4,8 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.isa import AddW, Drain, Mac, MacOp, Opcode, SetW
-from nncosim.hdl.j3dai.operands import view
+from nncosim.hdl.j3dai.isa import AddW, Mac, MacOp, Opcode, SetW
+from nncosim.hdl.j3dai.operands import drain_mode, view
 from nncosim.hdl.j3dai.timing import TABLE_LATENCY, drain_cycles, passes
 from nncosim.platforms.j3dai import J3dai
 
@@ -78,9 +78,7 @@ class Sequencer(wiring.Component):
 
     def _spacing(self, m: Module, ends_job: Signal) -> Signal:
         """High while a micro-operation may end a job with `last`."""
-        pair = self.mac.drain == Drain.PAIR
-        keeps = (self.mac.drain == Drain.KEEP) | (pair & ~self.odd)
-        adds = (self.mac.drain == Drain.ADD) | (pair & self.odd)
+        keeps, adds = drain_mode(self.mac, self.odd)
         once = drain_cycles(self.platform.pes_per_ncb, self.platform.ncbs_per_requantizer, 1)  # a power of two
         m.d.comb += self.drain_cycles.eq(Mux(keeps, 1, Const(once) << ((self.mac.wide_x | adds) + self.mac.wide_m)))
         spacing, clear = Signal.like(self.drain_cycles, name="spacing"), Signal(name="clear")

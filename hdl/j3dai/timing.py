@@ -115,7 +115,6 @@ def record_lines(pes: int) -> int:
     return 16 // pes
 
 
-
 TABLE_LATENCY = 2
 """TABLE: a window staged in cycle t is taken in t (at the earliest one cycle after its fetch, as any window); its
 first micro-operation is issued in t + TABLE_LATENCY + 2 at the earliest. The next window's fetch starts one cycle
