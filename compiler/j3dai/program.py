@@ -223,8 +223,7 @@ class TileEmitter:
         common = {
             "op": nest.op, "depthwise": int(nest.depthwise), "first": 1, "last": 1, "advance": 1,
             "lanes": 0 if nest.depthwise and nest.op is not MacOp.TABLE else nest.lanes - 1, "lane": lane,
-            "rewind_w": 1, "next_w": int(next_w),
-            "wide_x": int(nest.products.wide_x), "wide_m": int(nest.products.wide_m),
+            "rewind_w": 1, "next_w": int(next_w), **nest.products.fields,
         }
         if nest.pair and nest.signed[0] != nest.signed[1]:
             code.add("mixed", jobs=jobs // 2, signed=nest.signed, **common)
@@ -320,7 +319,7 @@ class _Emitter(TileEmitter):
         code.add(
             "mac", op=nest.op, first=int(number == 0), last=int(last), advance=int(last), lanes=nest.lanes - 1,
             rewind_w=1, signed_a=int(nest.signed[0]), pset=self.pset, drain=Drain.WRITE,
-            wide_x=int(nest.products.wide_x), wide_m=int(nest.products.wide_m),
+            **nest.products.fields,
         )
         code.run(chunk.words // nest.lanes * max(nest.lanes, fetch_cycles(nest)))
         if plan.weights.used_again(self.weight_index, len(self.weight_loads)):

@@ -242,7 +242,7 @@ class _Emitter:
             "mac", op=nest.op, depthwise=int(nest.depthwise), first=int(number == 0),
             last=int(number + 1 == len(plan.slices)), advance=0, lanes=0 if nest.depthwise else nest.lanes - 1,
             lane=lane, rewind_w=1, signed_a=int(nest.signed[0]), pset=0, drain=Drain.WRITE,
-            wide_x=int(nest.products.wide_x), wide_m=int(nest.products.wide_m),
+            **nest.products.fields,
         )  # fmt: skip
         code.run(_cycles(nest, part))
         code.signal(ToDmpa.INPUT_FREE)

@@ -40,7 +40,7 @@ def job_cycles(nest: Nest) -> int:
         each = max(nest.lanes, fetch)
     platform, pair = nest.platform, int(nest.pair)
     drain = drain_cycles(platform.pes_per_ncb, platform.ncbs_per_requantizer, passes(
-        int(nest.products.wide_x), int(nest.products.wide_m), pair))
+        **nest.products.fields, add=pair))
     return max(windows * each, drain // (1 + pair))  # of a pair's two jobs one is drained
 
 

@@ -70,6 +70,11 @@ class Products:
     wide_x: bool = False
     wide_m: bool = False
 
+    @property
+    def fields(self) -> dict[str, int]:
+        """As fields of a MAC."""
+        return {"wide_x": int(self.wide_x), "wide_m": int(self.wide_m)}
+
 
 @dataclass(frozen=True, eq=False)
 class Nest:
