@@ -19,7 +19,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 from nncosim.compiler.evaluate import accumulate, apply_exact, evaluate
-from nncosim.compiler.frontend import Import, dequantise_output, import_details, quantise_input, raw_outputs
+from nncosim.compiler.frontend import (
+    Import,
+    dequantise_output,
+    import_details,
+    quantise_input,
+    quantise_inputs,
+    raw_outputs,
+)
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir import Add, Conv, Network, Op, Pool, Table, Tensor
 from nncosim.compiler.thresholds import round_fraction
@@ -279,7 +286,7 @@ def _compare_outputs(
     report: QonnxReport,
 ) -> None:
     """Graph outputs, each run from the input on: whether the largest has the same place, and what differs."""
-    ours = evaluate(network, {name: quantise_input(network, name, image[name]) for name in network.inputs})
+    ours = evaluate(network, quantise_inputs(network, image))
     report.same_prediction += all(
         dequantise_output(network, name, ours[name]).argmax() == values[name].argmax() for name in network.outputs
     )

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.evaluate import evaluate, execute
-from nncosim.compiler.frontend import quantise_input
+from nncosim.compiler.frontend import quantise_input, quantise_inputs
 from nncosim.compiler.ir import Network, Op, Tensor
 from nncosim.tb.onnx_reference import OnnxReference, ReferenceFailure, Value
 
@@ -209,7 +209,7 @@ def _compare_outputs(
     values: Mapping[str, Value], report: ReferenceReport,
 ) -> None:
     """Each from the image on."""
-    ours = evaluate(network, {name: quantise_input(network, name, image[name]) for name in network.inputs})
+    ours = evaluate(network, quantise_inputs(network, image))
     for name in network.outputs:
         if values[name].ints is None:
             continue

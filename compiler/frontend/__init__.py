@@ -2,6 +2,8 @@
 """The front end: QONNX in, the integer network out."""
 
 from nncosim.compiler.frontend.importer import Import, import_details, import_model
-from nncosim.compiler.frontend.user_arrays import dequantise_output, quantise_input, raw_outputs
+from nncosim.compiler.frontend.user_arrays import dequantise_output, quantise_input, quantise_inputs, raw_outputs
 
-__all__ = ["Import", "dequantise_output", "import_details", "import_model", "quantise_input", "raw_outputs"]
+__all__ = [
+    "Import", "dequantise_output", "import_details", "import_model", "quantise_input", "quantise_inputs", "raw_outputs",
+]

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend.quant import quantise_float32
 from nncosim.compiler.ir import Network, Tensor
 
-__all__ = ["dequantise_output", "quantise_input", "raw_outputs"]
+__all__ = ["dequantise_output", "quantise_input", "quantise_inputs", "raw_outputs"]
 
 
 def raw_outputs(network: Network) -> tuple[str, ...]:
@@ -33,6 +35,11 @@ def _fitted(network: Network, tensor: Tensor, array: np.ndarray) -> np.ndarray:
     if array.shape not in allowed:
         raise InputDataError(f"input {tensor.name!r}: expected shape {wanted}, got {array.shape}")
     return array.reshape(tensor.shape)
+
+
+def quantise_inputs(network: Network, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A user's arrays, one for each graph input, by `quantise_input`."""
+    return {name: quantise_input(network, name, arrays[name]) for name in network.inputs}
 
 
 def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray:
