@@ -17,7 +17,7 @@ from nncosim.compiler.arithmetic import round_shift
 from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Drain, MacOp, Opcode, RequantRecord
 
-__all__ = ["ClusterModel", "Hazard", "Trap", "executed"]
+__all__ = ["ClusterModel", "Hazard", "Trap", "executed", "wrap"]
 
 Words = npt.NDArray[np.uint8]
 _RECORD = 16  # bytes of a requantization record
@@ -67,7 +67,7 @@ def executed(
     raise RuntimeError("the program does not end")
 
 
-def _wrap(value: int, bits: int) -> int:
+def wrap(value: int, bits: int) -> int:
     """Two's complement of `bits` bits."""
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
@@ -99,7 +99,7 @@ class _Generator:
 
     def at(self) -> tuple[int, int, int]:
         a, x, y = (self.base[k] + sum(d.offset[k] for d in self.dims) for k in range(3))
-        return a % (1 << 14), _wrap(x, 13), _wrap(y, 13)
+        return a % (1 << 14), wrap(x, 13), wrap(y, 13)
 
     def advance(self, dims: list[_Dimension]) -> None:
         for d in dims:
@@ -242,7 +242,7 @@ class ClusterModel:
         a, x, y = self.a.at()
         words, padding = np.zeros((self.pes, self.lanes), dtype=np.uint8), np.zeros(self.pes, dtype=bool)
         for p in range(self.pes):
-            x_p = _wrap(x + p * self.window["xpstep"], 13)
+            x_p = wrap(x + p * self.window["xpstep"], 13)
             inside = 0 <= x_p < self.window["width"] and 0 <= y < self.window["height"]
             padding[p] = not inside
             if inside:
@@ -291,7 +291,7 @@ class ClusterModel:
                 value = int(self._read(row * self.pes + p)[byte % self.lanes])
                 value = value - 256 if signed and value > 127 else value
             total = value if first else int(self.acc[lane, p]) + value
-            self.acc[lane, p] = _wrap(total, 32)
+            self.acc[lane, p] = wrap(total, 32)
 
     def _drain(self, f: dict[str, int], job: int) -> None:
         mode = Drain(f["drain"])
@@ -316,7 +316,7 @@ class ClusterModel:
         q = np.where(wraps, q, np.minimum(np.maximum(q, lo), hi))
         a, x, _ = self.o.at()
         for p in range(self.pes):
-            if 0 <= _wrap(x + p, 13) < self.out["width"]:
+            if 0 <= wrap(x + p, 13) < self.out["width"]:
                 self._write(a + p * (self.out["ostride"] + 1), q[:, p])
         self.o.advance(self.o.dims)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 from nncosim.hdl.j3dai import ncb
+from nncosim.regress.j3dai_cluster_model import wrap
 from nncosim.regress.j3dai_planted import planted
 
 PES = 8
@@ -80,11 +81,6 @@ def reference(operations: list[dict[str, Any]], pes: int = PES) -> list[list[int
             shadow = [wrap(h << 16 | v, 32) for h, v in zip(*parts, strict=True)]
         out.append(shadow)
     return out
-
-
-def wrap(value: int, bits: int) -> int:
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def differences(module: ModuleType, operations: list[dict[str, Any]], pes: int = PES) -> tuple[list[str], set[int]]:

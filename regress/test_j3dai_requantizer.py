@@ -14,6 +14,7 @@ from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai import requantizer
 from nncosim.hdl.j3dai.isa import RequantRecord
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES, MSlice, XSlice
+from nncosim.regress.j3dai_cluster_model import wrap
 from nncosim.regress.j3dai_planted import planted
 
 CORNERS = (0, 1, -1, 2**31 - 1, -(2**31), 2**18 - 1, 2**18, -(2**18), -(2**18) - 1, 2**15 - 1, 2**15, -(2**15),
@@ -42,11 +43,6 @@ class Result:
                  first=int(i == 0 and k == 0), shift=[0, 16, 24, 40].index(xs[i][1] + at))
             for i in range(len(xs)) for k, (m, at) in enumerate(ms)
         ]
-
-
-def wrap(value: int, bits: int = 64) -> int:
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def random_record(rng: np.random.Generator, rounding: int) -> dict[str, int]:
@@ -84,10 +80,10 @@ def expected(result: Result, records: list[list[dict[str, int]]]) -> int:
     if result.add:
         last = sets[1]
         total = wrap(result.x >> 16, 16) * wrap(sets[0]["m"], bits) + wrap(result.x, 16) * wrap(last["m"], bits)
-        total = wrap(total + sets[0]["c"])
+        total = wrap(total + sets[0]["c"], 64)
     else:
         last = sets[result.pset]
-        total = wrap(wrap(result.x, 32 if result.wide_x else 19) * wrap(last["m"], bits) + last["c"])
+        total = wrap(wrap(result.x, 32 if result.wide_x else 19) * wrap(last["m"], bits) + last["c"], 64)
     q = int(round_shift(np.int64(total), min(last["s"], 62), last["rounding"]))
     return (q if last["wrap"] else min(max(q, last["lo"]), last["hi"])) & 255
 
