@@ -8,20 +8,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 from nncosim.compiler.compile import compile_network
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import case, random_inputs
 from nncosim.tb.backdoor import Backdoor
-from nncosim.tb.benchmark import PreparedBench
+from nncosim.tb.benchmark import Prepare
 from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
 from nncosim.tb.verilate import BuiltModel
 
 __all__ = ["conv", "conv_unmonitored"]
 
-Workload = tuple[BuiltModel, Callable[[PreparedBench], None]]
+Workload = tuple[BuiltModel, Prepare]
 
 
 def _workload(monitored: bool) -> Workload:
@@ -30,12 +29,11 @@ def _workload(monitored: bool) -> Workload:
     image = compile_network(network, PLATFORM).image
     inputs = random_inputs(network, 1)
 
-    def prepare(bench: PreparedBench) -> None:
-        memories = cast(Backdoor, bench)  # all that is used of it is `memory`
+    def prepare(memories: Backdoor, drive: Callable[[str, int], None]) -> None:
         load_image(memories, PLATFORM, image)
         write_inputs(memories, image, inputs)
-        bench["monitor_enable"] = int(monitored)
-        bench["frame"] = 1
+        drive("monitor_enable", int(monitored))
+        drive("frame", 1)
 
     return build_soc(PLATFORM), prepare
 

@@ -3,9 +3,9 @@
 
     python -m nncosim.tb.benchmark [--cycles N] [--repeats R] [MODULE:FUNCTION]
 
-FUNCTION returns the `BuiltModel`, or the `BuiltModel` and a function `prepare(bench)` that sets inputs
-(``bench["start"] = 1``) and memories (``bench.memory("l2")[:] = ...``) before the reset. Without it a MAC array with
-SRAMs is measured. Times are the process's CPU time; of the repeats, interleaved, the fastest counts.
+FUNCTION returns the `BuiltModel`, or the `BuiltModel` and a function `prepare(memories, drive)` that sets memories
+(``memories.memory("l2")[:] = ...``, a `Backdoor`) and inputs (``drive("start", 1)``) before the reset. Without it a MAC
+array with SRAMs is measured. Times are the process's CPU time; of the repeats, interleaved, the fastest counts.
 """
 
 import argparse
@@ -15,11 +15,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cocotb
 import numpy as np
-import numpy.typing as npt
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -27,28 +26,20 @@ from cocotb.triggers import Timer
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.sram import Sram
 from nncosim.platforms.errors import NncosimError
-from nncosim.tb.backdoor import attach
+from nncosim.tb.backdoor import Backdoor, attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments, reset, start_clock
 from nncosim.tb.cocotb_runner import run_cocotb
 from nncosim.tb.errors import BenchError
 from nncosim.tb.model import Model
 from nncosim.tb.verilate import BuiltModel, build
 
-__all__ = ["MacArray", "PreparedBench", "measure"]
+__all__ = ["MacArray", "Prepare", "measure"]
 
 PERIOD_NS = 10
 DRIVERS = ("bare C++ loop", "direct driver", "cocotb, FreeClock", "cocotb, its own Clock")
 
 
-class PreparedBench(Protocol):
-    """What a `prepare` function is given."""
-
-    def __setitem__(self, port: str, value: int) -> None: ...
-
-    def memory(self, path: str, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]: ...
-
-
-Prepare = Callable[[PreparedBench], None]
+Prepare = Callable[[Backdoor, Callable[[str, int], None]], None]
 
 
 def measure(reference: str | None, cycles: int, repeats: int) -> dict[str, float]:
@@ -56,7 +47,7 @@ def measure(reference: str | None, cycles: int, repeats: int) -> dict[str, float
     built, prepare = _design(reference)
     best = dict.fromkeys(DRIVERS, 0.0)
     with Model(built) as model, tempfile.TemporaryDirectory() as folder:
-        prepare(model)
+        prepare(model, model.__setitem__)
         model.reset()
         for _ in range(repeats):
             for name, run in (("bare C++ loop", _bare(model)), ("direct driver", model.tick)):
@@ -75,22 +66,12 @@ def _bare(model: Model) -> Callable[[int], None]:
     return lambda cycles: model.handle.library.nncosim_bare_loop(model.handle.address, cycles)
 
 
-class _Handles:
-    """A cocotb device as a `PreparedBench`."""
-
-    def __init__(self, dut: Any):
-        self.dut, self.memory = dut, attach().memory
-
-    def __setitem__(self, port: str, value: int) -> None:
-        getattr(self.dut, port).value = value
-
-
 @cocotb.test()
 async def timed(dut: Any) -> None:
     """Run inside the simulator: the cycles asked for, with nothing for Python to do."""
     given = arguments()
     _, prepare = _design(given["reference"])
-    prepare(_Handles(dut))
+    prepare(attach(), lambda port, value: setattr(getattr(dut, port), "value", value))
     if given["free"]:
         FreeClock(dut.clk, PERIOD_NS).start()
     else:
@@ -110,7 +91,7 @@ def _design(reference: str | None) -> tuple[BuiltModel, Prepare]:
     except (ImportError, AttributeError) as problem:
         raise BenchError(f"benchmark design {reference!r} must be MODULE:FUNCTION: {problem}") from problem
     result = function()
-    return result if isinstance(result, tuple) else (result, lambda bench: None)
+    return result if isinstance(result, tuple) else (result, lambda memories, drive: None)
 
 
 class MacArray(wiring.Component):
@@ -157,13 +138,13 @@ class _MacBlock(wiring.Component):
         return m
 
 
-def _prepare_mac_array(bench: PreparedBench) -> None:
+def _prepare_mac_array(memories: Backdoor, drive: Callable[[str, int], None]) -> None:
     rng = np.random.default_rng(1)
     for index in range(96):
         for name in ("activations", "weights"):
-            array = bench.memory(f"block_{index}.{name}", np.uint8)
+            array = memories.memory(f"block_{index}.{name}", np.uint8)
             array[:] = rng.integers(0, 256, array.shape, dtype=np.uint8)
-    bench["run"] = 1
+    drive("run", 1)
 
 
 def _show_progress(step: str, done: int, total: int) -> None:
