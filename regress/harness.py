@@ -36,8 +36,8 @@ from nncosim.tb.run import HANG_FACTOR
 from nncosim.tb.verilate import BuiltModel
 from nncosim.tb.waves import Trace
 
-__all__ = ["Run", "command", "compile_case", "compile_digits", "digits_images", "run_case",
-           "run_compiled", "run_image", "saturated", "simulation"]
+__all__ = ["Run", "command", "compile_case", "compile_digits", "digits_images", "digits_network",
+           "run_case", "run_compiled", "run_image", "saturated", "simulation"]
 
 Inputs = Sequence[Mapping[str, np.ndarray]]
 
@@ -197,11 +197,16 @@ def command(file: str, name: str, backend: str, driver: str, seed: int) -> str:
     return shlex.join([*words, "--driver", driver] if backend == "rtl" else words)
 
 
-@functools.lru_cache(maxsize=2)
-def compile_digits(platform: J3dai = PLATFORM) -> Compiled:
+def digits_network() -> Network:
     """The shipped network."""
     with as_file(files("nncosim.regress.networks") / "digits.onnx") as path:
-        return compile_network(import_model(path), platform)
+        return import_model(path)
+
+
+@functools.lru_cache(maxsize=2)
+def compile_digits(platform: J3dai = PLATFORM) -> Compiled:
+    """The shipped network, compiled."""
+    return compile_network(digits_network(), platform)
 
 
 def digits_images(compiled: Compiled, *indices: int) -> list[dict[str, np.ndarray]]:
