@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from nncosim.compiler.errors import CompileError, Problem
-from nncosim.compiler.image import Image
-from nncosim.compiler.inplace import Lives
-from nncosim.compiler.ir import Network, Op
-from nncosim.compiler.layout import Layout
-from nncosim.compiler.placement import Buffer, Placement, PlacementError
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.ir.layout import Layout
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.placement.lives import Lives
+from nncosim.compiler.placement.placement import Buffer, Placement, PlacementError
 from nncosim.compiler.schedule import Schedule
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.base import Platform

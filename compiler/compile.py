@@ -10,13 +10,13 @@ from pathlib import Path
 
 from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRoom, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
-from nncosim.compiler.fit import check_room
-from nncosim.compiler.image import Image
-from nncosim.compiler.ir import Network, Table
-from nncosim.compiler.overflow import check_accumulators
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.ir.network import Network, Table
+from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.pipeline import Pass, State, run_passes
-from nncosim.compiler.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place
-from nncosim.compiler.proof import prove_op
+from nncosim.compiler.placement.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place
+from nncosim.compiler.placement.room import check_room
+from nncosim.compiler.proof.requantization import prove_op
 from nncosim.kernels.base import KernelError
 from nncosim.platforms.base import Platform
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from nncosim.compiler.backends import Backend, Candidate, Lowered
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.image import Image
-from nncosim.compiler.ir import Network
-from nncosim.compiler.placement import Placement
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.placement.placement import Placement
 from nncosim.platforms.base import Platform
 
 __all__ = ["Pass", "State", "run_passes"]

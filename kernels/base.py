@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.ir import Network, Op
+from nncosim.compiler.ir.network import Network, Op
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.arithmetic import Requant, Rounding
-from nncosim.compiler.evaluate import accumulate, execute
-from nncosim.compiler.ir import (
+from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.evaluate import accumulate, execute
+from nncosim.compiler.ir.network import (
     Add,
     Concat,
     Conv,

@@ -14,8 +14,8 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from nncosim.compiler.arithmetic import Requant, Rounding
-from nncosim.compiler.ir import (
+from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.network import (
     Add,
     Concat,
     Conv,
@@ -29,7 +29,7 @@ from nncosim.compiler.ir import (
     Tensor,
     TensorType,
 )
-from nncosim.compiler.overflow import accumulator_bounds
+from nncosim.compiler.ir.overflow import accumulator_bounds
 from nncosim.regress.builder import (
     INT8,
     UINT8,

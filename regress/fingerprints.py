@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.ir import Network
+from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import parse_overrides
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress import zoo

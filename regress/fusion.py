@@ -12,16 +12,16 @@ from typing import Any
 import click
 import numpy as np
 from nncosim.compiler.compile import Compiled, compile_network
-from nncosim.compiler.ir import Network, TensorType
+from nncosim.compiler.ir.network import Network, TensorType
 from nncosim.compiler.j3dai.backend import J3daiBackend
 from nncosim.platforms.base import parse_overrides
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.builder import INT8, RELU6, UINT8, NetworkBuilder
-from nncosim.tb.cli import invoke
-from nncosim.tb.cli_options import PATH
-from nncosim.tb.program import read_model, read_source
-from nncosim.tb.report_table import plain_table
-from nncosim.tb.terminal import Terminal
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.cli.options import PATH
+from nncosim.tb.report.table import plain_table
+from nncosim.tb.run.program import read_model, read_source
+from nncosim.tb.system.terminal import Terminal
 from rich.markup import escape
 
 __all__ = ["compile_fused", "gains", "random_chain"]

@@ -19,22 +19,22 @@ from pathlib import Path
 
 import numpy as np
 from nncosim.compiler.compile import Compiled, compile_network
-from nncosim.compiler.evaluate import evaluate
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.ir import Network
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.compiler.ir.network import Network
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.cases import case, random_inputs
 from nncosim.tb.backend import Frame, RunResult
-from nncosim.tb.compare import Comparison, compare_frames
-from nncosim.tb.inputs import frames as frames_of
-from nncosim.tb.inputs import read_npz
 from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.rtl import run_built
-from nncosim.tb.pace import Late, Pace, late
-from nncosim.tb.run import HANG_FACTOR
-from nncosim.tb.verilate import BuiltModel
-from nncosim.tb.waves import Trace
+from nncosim.tb.reference.compare import Comparison, compare_frames
+from nncosim.tb.report.pace import Late, Pace, late
+from nncosim.tb.run.flow import HANG_FACTOR
+from nncosim.tb.run.inputs import frames as frames_of
+from nncosim.tb.run.inputs import read_npz
+from nncosim.tb.sim.verilate import BuiltModel
+from nncosim.tb.sim.waves import Trace
 
 __all__ = ["Run", "command", "compile_case", "compile_digits", "digits_images", "digits_network",
            "run_case", "run_compiled", "run_image", "saturated", "simulation"]

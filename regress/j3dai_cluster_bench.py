@@ -18,8 +18,8 @@ from nncosim.hdl.j3dai.ncb import NCB_MODULE
 from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_cluster_model import ClusterModel, Hazard, Words
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import BuiltModel, build
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel, build
 
 __all__ = [
     "ARMED", "BEGINS", "BENCH_PLATFORM", "Program", "Run", "bench_platform", "build_cluster", "fresh_program",

@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.arithmetic import round_shift
+from nncosim.compiler.ir.arithmetic import round_shift
 from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Drain, MacOp, Opcode, RequantRecord
 

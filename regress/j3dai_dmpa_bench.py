@@ -17,8 +17,8 @@ from nncosim.hdl.j3dai.l2 import L2
 from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_transfer_model import words_gathered, words_moved
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import BuiltModel, build
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel, build
 
 __all__ = ["ACTION_BASE", "BUGS", "CLUSTERS", "L2_WORDS", "LIST_BASE", "Bench", "DmpaWithL2", "Reference", "Task",
            "built", "machine"]

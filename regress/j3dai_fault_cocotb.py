@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
 from nncosim.regress.j3dai_faults import Spoiler, rtl_site
-from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import arguments
 from nncosim.tb.j3dai.cocotb_soc import run_image as whole
+from nncosim.tb.sim.backdoor import attach
 
 __all__ = ["run_spoilt"]
 

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.j3dai import iss_backend, rtl
 from nncosim.tb.j3dai.build import SOC, host_memory, l2_rows
 from nncosim.tb.j3dai.capture import places
@@ -26,7 +25,8 @@ from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_core import Core, Reason
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
-from nncosim.tb.model import Model
+from nncosim.tb.sim.backdoor import Backdoor
+from nncosim.tb.sim.model import Model
 
 __all__ = ["WAYS", "Fault", "Site", "Spoiler", "planted", "rtl_site"]
 

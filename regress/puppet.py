@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from nncosim.tb.model import Model
+from nncosim.tb.sim.model import Model
 
 __all__ = ["Puppet", "puppet_verilog"]
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from nncosim.compiler.compile import compile_network
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import CASES as ALL_CASES
 from nncosim.regress.cases import case, random_inputs
@@ -21,7 +21,7 @@ from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.capture import pack_input, places
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
-from nncosim.tb.model import Model
+from nncosim.tb.sim.model import Model
 
 __all__ = ["main"]
 

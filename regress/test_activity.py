@@ -11,11 +11,11 @@ import pytest
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_case, run_compiled, run_image, simulation
 from nncosim.tb.backend import Activity, Frame
-from nncosim.tb.inputs import random_frames
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.rtl import run_built
-from nncosim.tb.program import compile_model
+from nncosim.tb.run.inputs import random_frames
+from nncosim.tb.run.program import compile_model
 
 ARRAYS = ("start", "end", "kind", "text", "buffer", "step", "bytes")
 CASES = ("conv3x3_24ch_odd", "dw3x3_s2", "gemm_large_k", "table_random", "add_uint8", "chain")

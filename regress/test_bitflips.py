@@ -23,7 +23,6 @@ from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
 from nncosim.regress.harness import compile_case, simulation
-from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.errors import SimulationError, SimulationTimeout
 from nncosim.tb.j3dai.build import (
     FRAME_DONE,
@@ -38,8 +37,9 @@ from nncosim.tb.j3dai.build import (
 )
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.rtl import load_image, take_records, write_inputs
-from nncosim.tb.model import Model
-from nncosim.tb.run import HANG_FACTOR
+from nncosim.tb.run.flow import HANG_FACTOR
+from nncosim.tb.sim.backdoor import Backdoor
+from nncosim.tb.sim.model import Model
 
 CASES = ("conv3x3_16", "conv1x1_odd", "conv_groups_small", "conv_dilated", "dw3x3_odd", "dw5x5_s2", "maxpool2",
          "avgpool3_pad", "add_mixed_signs", "requantize", "concat_shifted", "resize_2x2",

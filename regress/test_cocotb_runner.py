@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, Timer
-from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments, reset, rng, seed, start_clock
-from nncosim.tb.cocotb_runner import run_cocotb
 from nncosim.tb.errors import BenchError, CocotbError
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
+from nncosim.tb.sim.backdoor import attach
+from nncosim.tb.sim.cocotb_runner import run_cocotb
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import build
 from vcdvcd import VCDVCD
 
 EVENT = np.dtype([("cycle", "<u8"), ("value", "<u8"), ("a", "<u8"), ("b", "<u8")])

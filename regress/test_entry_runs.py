@@ -9,18 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nncosim.compiler.compile import Compiled, compile_network
-from nncosim.compiler.evaluate import evaluate
+from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.j3dai.backend import BACKEND
 from nncosim.hdl.j3dai.isa import EntryOp
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, L2_BASE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.harness import compile_digits, digits_images, simulation
 from nncosim.tb.backend import Entering, RunResult
-from nncosim.tb.compare import compare_frames
 from nncosim.tb.j3dai import sensor
 from nncosim.tb.j3dai.build import read_host, read_l2, sensor_beats
 from nncosim.tb.j3dai.rtl import run_built
-from nncosim.tb.model import Model
+from nncosim.tb.reference.compare import compare_frames
+from nncosim.tb.sim.model import Model
 
 SMALL = replace(PLATFORM, clusters=1, l2_bytes=512 * 1024)
 IMAGES = (7, 301, 12, 44)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nncosim.compiler.image import Image
-from nncosim.compiler.placement import PlacementError
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.placement.placement import PlacementError
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.builder import inverted_residuals, separable

@@ -9,8 +9,8 @@ from importlib.resources import as_file, files
 import pytest
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import Run, compile_digits, digits_images, run_compiled
-from nncosim.tb.program import Program, compile_model
-from nncosim.tb.run import Outcome, RunOptions, run_program
+from nncosim.tb.run.flow import Outcome, RunOptions, run_program
+from nncosim.tb.run.program import Program, compile_model
 
 IMAGES = (7, 301, 12, 44)
 

@@ -14,9 +14,9 @@ from amaranth.lib.wiring import In, Out
 from cocotb.triggers import ClockCycles, RisingEdge
 from nncosim.hdl.emit import Block
 from nncosim.hdl.sram import Sram
-from nncosim.tb.backdoor import attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments, reset, rng, seed, start_clock
 from nncosim.tb.errors import CocotbError
+from nncosim.tb.sim.backdoor import attach
 from nncosim.tb.streams import Streams, random_pauses
 
 DEPTH = 24

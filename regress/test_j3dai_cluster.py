@@ -25,7 +25,7 @@ from nncosim.regress.j3dai_cluster_bench import (
 )
 from nncosim.regress.j3dai_cluster_timing import Timeline
 from nncosim.regress.j3dai_planted import planted
-from nncosim.tb.verilate import BuiltModel
+from nncosim.tb.sim.verilate import BuiltModel
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from nncosim.hdl.j3dai.control import DMPA_ENGINE, HOST_ENGINE, ControlRegisters
 from nncosim.hdl.j3dai.header import c_header
 from nncosim.hdl.j3dai.regs import REGISTERS, Counter, Reg
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import build
 
 CLUSTERS = (1, 3, 8)
 # By hand, from the manual: an independent witness of the table.

@@ -11,8 +11,8 @@ import pytest
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai import counters
 from nncosim.regress.j3dai_planted import planted
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import BuiltModel, build
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel, build
 
 NAMES = ("busy", "wait_data", "wait_port", "wait_host", "control", "idle")
 """By hand, from the manual: the order of an engine's counters."""

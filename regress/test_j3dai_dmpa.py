@@ -31,7 +31,7 @@ from nncosim.regress.j3dai_dmpa_bench import (
     built,
     machine,
 )
-from nncosim.tb.model import Model
+from nncosim.tb.sim.model import Model
 
 
 def random_task(rng: random.Random, platform: J3dai, actions: list[int]) -> Task:

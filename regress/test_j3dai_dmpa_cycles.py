@@ -21,8 +21,8 @@ from nncosim.hdl.j3dai.timing import STORE_TO_CLUSTER, STORE_TO_DATA
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress import j3dai_dmpa_reference as reference
 from nncosim.regress.j3dai_dmpa_reference import GATHER, LOAD, STORE, SYNC, DmpaReference, Inputs
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import BuiltModel, build
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel, build
 
 SEED = 1
 GOOD = {"op": LOAD, "clusters": 1, "n0": 1}

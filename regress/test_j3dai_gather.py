@@ -16,7 +16,7 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, Bench, Reference, Task, built, machine
 from nncosim.regress.j3dai_planted import planted
 from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, run
-from nncosim.tb.model import Model
+from nncosim.tb.sim.model import Model
 
 GATHER, WORD = DmpaOp.GATHER.value, 16
 GOOD = {"op": GATHER, "clusters": 1, "n0": 3, "step": 3, "used": 3, "length": 9}

@@ -17,8 +17,8 @@ from nncosim.hdl.j3dai import host as product
 from nncosim.regress.j3dai_planted import planted
 from nncosim.regress.j3dai_stub_core import CORE_PORTS, CORE_VERILOG
 from nncosim.regress.puppet import Puppet
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import BuiltModel, build
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel, build
 
 DMEM, MMIO = 0x0010_0000, 0x1000_0000
 """By hand, from the manual."""

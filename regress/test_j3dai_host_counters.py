@@ -19,7 +19,7 @@ from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_case, random_inputs, simulation
 from nncosim.tb.j3dai.build import engine_names, host_memory, split_counters
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
-from nncosim.tb.model import Model
+from nncosim.tb.sim.model import Model
 
 CASE = "conv3x3_16"
 ENGINES = (*range(PLATFORM.clusters), 8, 9)

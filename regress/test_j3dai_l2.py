@@ -10,8 +10,8 @@ from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.l2 import L2
 from nncosim.platforms.base import macro_words
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import build
 
 MACHINES = {
     "8 x 4, all of L2": J3dai(ncbs_per_cluster=8, pes_per_ncb=4, dmpa_bits=256, l2_bytes=8 << 20),

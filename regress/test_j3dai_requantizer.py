@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
-from nncosim.compiler.arithmetic import Rounding, round_shift
+from nncosim.compiler.ir.arithmetic import Rounding, round_shift
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai import requantizer
 from nncosim.hdl.j3dai.isa import RequantRecord

@@ -23,8 +23,8 @@ from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.errors import SimulationError
 from nncosim.tb.j3dai import build as j3dai
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import BuiltModel, build
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel, build
 
 PLATFORM = replace(J3dai(), clusters=2, l2_bytes=256 * 1024)
 

@@ -27,8 +27,8 @@ from nncosim.regress.j3dai_stub_core import CORE_PORTS, CORE_VERILOG
 from nncosim.regress.puppet import Puppet, puppet_verilog
 from nncosim.regress.test_j3dai_control import OFFSETS
 from nncosim.regress.test_j3dai_dmpa_cycles import Bench, episode
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import build
 
 PLATFORM = J3dai(clusters=5, ncbs_per_cluster=8, pes_per_ncb=4, dmpa_bits=128, l2_bytes=8 * 4 * 37)
 STUB_MODULE = "j3dai_stub_cluster"

@@ -21,7 +21,7 @@ from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, random_task, run
 from nncosim.tb.j3dai.build import read_host
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
-from nncosim.tb.model import Model
+from nncosim.tb.sim.model import Model
 
 LOAD, STORE, SYNC, GATHER = (op.value for op in (DmpaOp.LOAD, DmpaOp.STORE, DmpaOp.SYNC, DmpaOp.GATHER))
 

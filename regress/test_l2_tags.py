@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nncosim.compiler.arithmetic import Requant
 from nncosim.compiler.compile import Compiled, compile_network
-from nncosim.compiler.image import Image
-from nncosim.compiler.ir import Network, Requantize
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.network import Network, Requantize
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import Descriptor
 from nncosim.hdl.j3dai.regs import L2_BASE

@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nncosim.compiler.compile import Compiled
-from nncosim.compiler.evaluate import evaluate
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.regress.baselines import SEED, judge
 from nncosim.regress.cases import CASES
 from nncosim.regress.harness import Run, command, compile_case, run_case, run_compiled, saturated
-from nncosim.tb.compare import compare_frames
+from nncosim.tb.reference.compare import compare_frames
 
 LARGE = {c.name for c in CASES if "large" in c.tags}
 BY_COCOTB = ("conv3x3_24ch_odd", "dw3x3_s2", "chain", "random2")

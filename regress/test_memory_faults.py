@@ -17,10 +17,10 @@ from nncosim.compiler.j3dai import firmware
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_digits, digits_images, run_compiled
 from nncosim.regress.j3dai_faults import WAYS, Fault, planted
-from nncosim.tb import report
 from nncosim.tb.j3dai import iss_backend, rtl
 from nncosim.tb.j3dai.capture import places
-from nncosim.tb.program import steps_of
+from nncosim.tb.report import report
+from nncosim.tb.run.program import steps_of
 
 
 def verdict(run):

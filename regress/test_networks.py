@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nncosim.compiler.tiles import read_tiles
+from nncosim.compiler.image.tiles import read_tiles
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import Run, compile_digits, digits_images, run_compiled

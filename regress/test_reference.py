@@ -2,8 +2,8 @@
 """What every shipped and published network is held against on the RTL, held itself against its ONNX graph.
 
 The expected values of all other regressions come from the importer and the requantization proof, as the programs do.
-Here a second evaluation of the graph, which shares no code with either (`nncosim.tb.onnx_reference`), judges each
-layer on inputs of its own. `tests/test_onnx_reference.py` shows which errors of an importer it finds.
+Here a second evaluation of the graph, which shares no code with either (`nncosim.tb.reference.onnx_reference`), judges
+each layer on inputs of its own. `tests/test_onnx_reference.py` shows which errors of an importer it finds.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import pytest
 from nncosim.compiler.backends import backend_for
 from nncosim.compiler.compile import PASSES
 from nncosim.compiler.frontend import import_details
-from nncosim.compiler.ir import Conv, Network
+from nncosim.compiler.ir.network import Conv, Network
 from nncosim.compiler.pipeline import State, run_passes
-from nncosim.compiler.qonnx_check import random_images
+from nncosim.compiler.proof.qonnx_check import random_images
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress import zoo
-from nncosim.tb.onnx_reference import Decided, OnnxReference, Value
-from nncosim.tb.reference_check import compare_with_reference
+from nncosim.tb.reference.check import compare_with_reference
+from nncosim.tb.reference.onnx_reference import Decided, OnnxReference, Value
 
 SHIPPED = sorted((Path(__file__).parent / "networks").glob("*.onnx"))
 NAMES = [*(path.stem for path in SHIPPED), *zoo.NETWORKS]

@@ -8,9 +8,9 @@ from nncosim.hdl.errors import HdlError
 from nncosim.hdl.sram import SRAM_VERILOG, Sram, SramStack
 from nncosim.platforms import base
 from nncosim.platforms.base import MACRO_BITS, MACRO_WORDS, macro_words
-from nncosim.tb.backdoor import Stack
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
+from nncosim.tb.sim.backdoor import Stack
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import build
 
 SHAPES = [(1, 8, None), (24, 13, None), (10, 32, 8), (16, 40, 5), (64, 256, 8), (6, 96, 32)]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """J3DAI can clock: no path over 70 FO4, storage in SRAM macros, few flip-flops in an NCB; and its area by block.
 
-What is mapped: see `nncosim.tb.j3dai.blocks`. How: see `nncosim.tb.sta`. The first run takes two to three
+What is mapped: see `nncosim.tb.j3dai.blocks`. How: see `nncosim.tb.timing.sta`. The first run takes two to three
 minutes; the results are cached by content.
 """
 
@@ -14,7 +14,7 @@ from nncosim.platforms.j3dai import NCB_FLIP_FLOP_BITS, J3dai
 from nncosim.tb.j3dai.blocks import cluster, control, dmpa, host, measure_area, ncb
 from nncosim.tb.j3dai.timing import BLOCKS as DESIGNS
 from nncosim.tb.j3dai.timing import CONNECTIONS, PORT, REGISTER, connections, kinds, table
-from nncosim.tb.sta import LIMIT, TimingReport
+from nncosim.tb.timing.sta import LIMIT, TimingReport
 
 NCB_FLIP_FLOPS = 8 * 1024
 

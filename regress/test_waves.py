@@ -10,7 +10,7 @@ from nncosim.tb.backend import Frame, Interval
 from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.j3dai.waves import groups
-from nncosim.tb.waves import Trace, changes, save_file, variables
+from nncosim.tb.sim.waves import Trace, changes, save_file, variables
 
 LAYER = 2
 BYTES_PER_CYCLE = 4000

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.placement import PlacementError
+from nncosim.compiler.placement.placement import PlacementError
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress import zoo

@@ -18,7 +18,7 @@ from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress import zoo
 from nncosim.regress.baselines import judge
 from nncosim.regress.harness import Run, run_compiled
-from nncosim.tb.inputs import frames
+from nncosim.tb.run.inputs import frames
 
 SEED = 1
 LEAST = {"mobilenet_v1": 0.92, "mobilenet_v2": 0.83, "segmentation": 0.89}

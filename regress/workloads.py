@@ -12,11 +12,11 @@ from collections.abc import Callable
 from nncosim.compiler.compile import compile_network
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import case, random_inputs
-from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.benchmark import Prepare
 from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
-from nncosim.tb.verilate import BuiltModel
+from nncosim.tb.sim.backdoor import Backdoor
+from nncosim.tb.sim.verilate import BuiltModel
 
 __all__ = ["conv", "conv_unmonitored"]
 

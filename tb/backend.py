@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.platforms.base import Platform
 from nncosim.tb.errors import BenchError
-from nncosim.tb.waves import Trace, Waveform
+from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = ["Activity", "Bench", "Diagnosis", "Entering", "Frame", "Interval", "Origin", "RunResult", "get_bench",
            "register_bench"]

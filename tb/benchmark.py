@@ -26,12 +26,12 @@ from cocotb.triggers import Timer
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.sram import Sram
 from nncosim.platforms.errors import NncosimError
-from nncosim.tb.backdoor import Backdoor, attach
 from nncosim.tb.cocotb_bench import FreeClock, arguments, reset, start_clock
-from nncosim.tb.cocotb_runner import run_cocotb
 from nncosim.tb.errors import BenchError
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import BuiltModel, build
+from nncosim.tb.sim.backdoor import Backdoor, attach
+from nncosim.tb.sim.cocotb_runner import run_cocotb
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel, build
 
 __all__ = ["MacArray", "Prepare", "measure"]
 

@@ -13,10 +13,10 @@ from typing import Any
 from cocotb.clock import Clock
 from cocotb.simtime import convert
 from cocotb.triggers import ClockCycles
-from nncosim.tb.backdoor import load_library
-from nncosim.tb.cocotb_limit import arm
-from nncosim.tb.cocotb_runner import ARGUMENTS_VARIABLE
 from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.backdoor import load_library
+from nncosim.tb.sim.cocotb_limit import arm
+from nncosim.tb.sim.cocotb_runner import ARGUMENTS_VARIABLE
 
 __all__ = ["FreeClock", "arguments", "port_of", "reset", "rng", "seed", "start_clock"]
 

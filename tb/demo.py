@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from nncosim.tb.cli import invoke
-from nncosim.tb.cli_options import PATH
-from nncosim.tb.terminal import printable
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.cli.options import PATH
+from nncosim.tb.system.terminal import printable
 
 __all__ = ["INDEX", "demo", "drawing"]
 

@@ -31,10 +31,10 @@ import numpy as np
 import pytest
 from amaranth.lib import wiring
 from nncosim.hdl.emit import emit_design
-from nncosim.tb.cocotb_runner import LIMIT_CYCLES, CocotbResults, run_cocotb
 from nncosim.tb.errors import hidden
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import BuildOptions, BuiltModel, build
+from nncosim.tb.sim.cocotb_runner import LIMIT_CYCLES, CocotbResults, run_cocotb
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuildOptions, BuiltModel, build
 
 __all__ = ["Bench", "driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng",
            "rtl_bench", "seed"]
@@ -133,7 +133,7 @@ class Bench:
         return [f"{path}, {path.stat().st_size:,} bytes; open it with: {shlex.join(['gtkwave', str(path)])}"]
 
     def model(self, **options: Any) -> Model:
-        """A running simulation under the direct driver; `options` as of `nncosim.tb.model.Model`."""
+        """A running simulation under the direct driver; `options` as of `nncosim.tb.sim.model.Model`."""
         model = Model(self.built, **({"seed": self.seed, "limit_cycles": self.limit_cycles} | options))
         if self.waves is not None:
             model.trace(self.waves)
@@ -141,7 +141,7 @@ class Bench:
 
     def run(self, test_module: str, *, tests: Sequence[str] = (), arguments: Mapping[str, Any] | None = None,
             **options: Any) -> CocotbResults:
-        """Run the cocotb tests of a module; `options` as of `nncosim.tb.cocotb_runner.run_cocotb`.
+        """Run the cocotb tests of a module; `options` as of `nncosim.tb.sim.cocotb_runner.run_cocotb`.
 
         Raises:
             CocotbError: If a test fails.
@@ -156,7 +156,7 @@ def rtl_bench(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Call
     """Builds a block (once; the build is cached) and returns its `Bench`.
 
     ``rtl_bench(component, name=None, options=None, **build_arguments)``: `name` is the Verilog module's (the class
-    name in lower case), `options` a `BuildOptions`, the rest goes to `nncosim.tb.verilate.build`.
+    name in lower case), `options` a `BuildOptions`, the rest goes to `nncosim.tb.sim.verilate.build`.
     """
     waves = bool(request.config.getoption("--waves"))
     limit = request.config.getoption("--limit-cycles") or None

@@ -22,7 +22,7 @@ from amaranth.lib import stream, wiring
 from cocotb.triggers import Event, RisingEdge
 from nncosim.tb.cocotb_bench import port_of
 from nncosim.tb.errors import BenchError
-from nncosim.tb.payload import decode_payload, encode_payload
+from nncosim.tb.sim.payload import decode_payload, encode_payload
 
 __all__ = ["StreamMonitor", "StreamPort", "StreamSink", "StreamSource", "Streams", "random_pauses", "stream_ports"]
 
@@ -100,7 +100,7 @@ class StreamSource(_Agent):
         cocotb.start_soon(self._run())
 
     def put(self, values: Iterable[Any]) -> None:
-        """Queue values, of the payload's shape (see `nncosim.tb.payload.encode_payload`)."""
+        """Queue values, of the payload's shape (see `nncosim.tb.sim.payload.encode_payload`)."""
         self._queue.extend(encode_payload(self.port.payload_shape, value, self.port.name) for value in values)
         self._idle.clear()
         self._wake.set()

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from nncosim.tb.cli import invoke
+from nncosim.tb.cli.main import invoke
 
 __all__ = ["Result", "refused", "runner"]
 

@@ -4,8 +4,8 @@
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.arithmetic import Requant, Rounding
-from nncosim.compiler.ir import Add, Conv, Network, Pool, Proof, Tensor, TensorType
+from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.network import Add, Conv, Network, Pool, Proof, Tensor, TensorType
 
 __all__ = ["small_network"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from nncosim.tb.cache import cache_root, obtain
 from nncosim.tb.errors import BuildError, CacheError
-from nncosim.tb.toolchain import Log
+from nncosim.tb.sim.toolchain import Log
+from nncosim.tb.system.cache import cache_root, obtain
 
 
 def entries(root: Path) -> list[str]:

@@ -16,9 +16,9 @@ import toy.bench
 from command_line import Result, refused
 from models import Graph
 from nncosim.compiler.frontend import quant
-from nncosim.compiler.image import Image, Segment
-from nncosim.tb.cli import invoke
-from nncosim.tb.program import seal
+from nncosim.compiler.image.image import Image, Segment
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.run.program import seal
 from toy.machine import BASES, Command
 from toy_models import branching_model, save
 
@@ -235,7 +235,7 @@ def test_bad_inputs(command, tmp_path, arrays, text):
 
 
 def test_inputs_that_do_not_fit_are_refused_before_compiling(command, monkeypatch, tmp_path):
-    monkeypatch.setattr("nncosim.tb.cli_run.compile_model", lambda *_: pytest.fail("it was compiled"))
+    monkeypatch.setattr("nncosim.tb.cli.run.compile_model", lambda *_: pytest.fail("it was compiled"))
     refused(command("run", "m.onnx", "--platform", "toy", "--input", "many.npz"), "many.npz holds 10 images", "--index")
     refused(command("run", "m.onnx", "--platform", "toy", "--input", "x.npz", "--index", 1), "there is no image 1")
     np.savez(tmp_path / "i.npz", X=np.zeros((1, 2, 8, 8)))
@@ -243,7 +243,7 @@ def test_inputs_that_do_not_fit_are_refused_before_compiling(command, monkeypatc
 
 
 def test_labels_that_do_not_fit_are_refused_before_compiling(command, monkeypatch):
-    monkeypatch.setattr("nncosim.tb.cli_evaluate.compile_model", lambda *_: pytest.fail("it was compiled"))
+    monkeypatch.setattr("nncosim.tb.cli.evaluate.compile_model", lambda *_: pytest.fail("it was compiled"))
     refused(command("evaluate", "m.onnx", "--platform", "toy", "--data", "x.npz"), "no array 'labels'")
 
 
@@ -320,7 +320,7 @@ def test_a_failing_file_of_our_own_is_a_defect(command, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nncosim.tb.cli_run.run_program", fail)
+    monkeypatch.setattr("nncosim.tb.cli.run.run_program", fail)
     status, _, err = command("run", "m.onnx", "--platform", "toy")
     assert status == 3 and "Traceback" in err
 
@@ -336,7 +336,7 @@ def test_places_that_cannot_be_written(command, tmp_path):
 
 
 def test_a_defect_of_our_own_is_not_called_the_users(command, monkeypatch):
-    monkeypatch.setattr("nncosim.tb.cli_run.print_report", lambda *_: 1 / 0)
+    monkeypatch.setattr("nncosim.tb.cli.run.print_report", lambda *_: 1 / 0)
     status, _, err = command("run", "m.onnx", "--platform", "toy")
     assert status == 3 and "ZeroDivisionError" in err and "defect" in err
 
@@ -362,7 +362,7 @@ def test_evaluate_counts_and_agrees_with_the_executor(command, tmp_path):
 
 
 def test_more_images_than_there_are_is_refused(command, monkeypatch):
-    monkeypatch.setattr("nncosim.tb.cli_evaluate.compile_model", lambda *_: pytest.fail("it was compiled"))
+    monkeypatch.setattr("nncosim.tb.cli.evaluate.compile_model", lambda *_: pytest.fail("it was compiled"))
     options = ("--data", "many.npz", "--images", 11)
     for extra in ((), ("--against", "qonnx"), ("--against", "qonnx", "--reference")):
         machine = () if "--reference" in extra else ("--platform", "toy")

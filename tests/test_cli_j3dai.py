@@ -11,10 +11,10 @@ import pytest
 from command_line import refused
 from models import Graph
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.demo import demo, drawing
-from nncosim.tb.evaluate import executor_predictions, float_images
+from nncosim.tb.run.evaluate import executor_predictions, float_images
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes

@@ -13,10 +13,10 @@ import toy
 from command_line import refused
 from models import Graph
 from nncosim.compiler.frontend import import_model
-from nncosim.tb.cli import invoke
-from nncosim.tb.cli_options import output_console, progress
-from nncosim.tb.inputs import outputs_npz
-from nncosim.tb.terminal import Terminal, printable
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.cli.options import output_console, progress
+from nncosim.tb.run.inputs import outputs_npz
+from nncosim.tb.system.terminal import Terminal, printable
 from rich.text import Text
 from toy_models import save
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import toy
 from command_line import Result, refused
-from nncosim.tb.cli import invoke
-from nncosim.tb.cli_options import RESULTS
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.cli.options import RESULTS
 from toy_models import branching_model, save
 
 toy.install()

@@ -18,14 +18,14 @@ import pytest
 import toy
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.backend import get_bench
-from nncosim.tb.cli import invoke
-from nncosim.tb.files import sha256, write_files
-from nncosim.tb.pages.data import load_run
-from nncosim.tb.pages.labels import LINE, chosen_labels
-from nncosim.tb.program import compile_model
-from nncosim.tb.report import build_report
-from nncosim.tb.run import RunOptions, check_frames, make_frames
-from nncosim.tb.timeline import TIMELINE, TimelineError, disagreements, read_timeline, timeline_npz
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.report.pages.data import load_run
+from nncosim.tb.report.pages.labels import LINE, chosen_labels
+from nncosim.tb.report.report import build_report
+from nncosim.tb.report.timeline import TIMELINE, TimelineError, disagreements, read_timeline, timeline_npz
+from nncosim.tb.run.flow import RunOptions, check_frames, make_frames
+from nncosim.tb.run.program import compile_model
+from nncosim.tb.system.files import sha256, write_files
 from toy_models import branching_model, save
 
 toy.install()

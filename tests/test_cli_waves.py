@@ -10,13 +10,13 @@ from typing import cast
 
 import pytest
 from command_line import refused
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.backend import Bench
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai import rtl
-from nncosim.tb.run import check_trace
-from nncosim.tb.waves import Trace
+from nncosim.tb.run.flow import check_trace
+from nncosim.tb.sim.waves import Trace
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ import pytest
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.hdl.j3dai.timing import STORE_TO_L2
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.tb import run as run_module
 from nncosim.tb.backend import Origin
-from nncosim.tb.clue import Clue
-from nncosim.tb.inputs import random_frames
 from nncosim.tb.j3dai import iss_backend
 from nncosim.tb.j3dai.iss import Machine
-from nncosim.tb.program import compile_model
-from nncosim.tb.run import RunOptions, run_program
+from nncosim.tb.report.clue import Clue
+from nncosim.tb.run import flow as run_module
+from nncosim.tb.run.flow import RunOptions, run_program
+from nncosim.tb.run.inputs import random_frames
+from nncosim.tb.run.program import compile_model
 
 
 @pytest.fixture(scope="module")

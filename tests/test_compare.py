@@ -3,10 +3,10 @@
 
 import numpy as np
 import pytest
-from nncosim.compiler.evaluate import evaluate
+from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.tb.backend import Frame
-from nncosim.tb.compare import Comparison, compare_frames, compare_tensor
-from nncosim.tb.inputs import random_frames
+from nncosim.tb.reference.compare import Comparison, compare_frames, compare_tensor
+from nncosim.tb.run.inputs import random_frames
 from small_network import small_network
 
 

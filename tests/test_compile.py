@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from nncosim.compiler.compile import check_network, compile_network
 from nncosim.compiler.errors import CompileError, ModelError
-from nncosim.compiler.image import Image
-from nncosim.compiler.ir import TensorType
-from nncosim.compiler.placement import PlacementError
-from nncosim.compiler.tiles import read_tiles
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.ir.network import TensorType
+from nncosim.compiler.placement.placement import PlacementError
 from nncosim.hdl.j3dai.asm import decode_descriptors, words_of
 from nncosim.hdl.j3dai.isa import DmpaOp, Opcode, Space
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE

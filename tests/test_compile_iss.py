@@ -4,9 +4,9 @@
 import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
-from nncosim.compiler.evaluate import evaluate
-from nncosim.compiler.layout import from_bytes, to_bytes
-from nncosim.compiler.tiles import read_tiles
+from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.compiler.ir.layout import from_bytes, to_bytes
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import CASES, case, random_inputs

@@ -3,11 +3,11 @@
 
 import pytest
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.tb.cxx import compiler, has_headers
-from nncosim.tb.doctor import examine
+from nncosim.tb.cli.installation import examine
 from nncosim.tb.errors import ToolError
 from nncosim.tb.j3dai import iss_core
-from nncosim.tb.toolchain import Log, tool_versions
+from nncosim.tb.sim.cxx import compiler, has_headers
+from nncosim.tb.sim.toolchain import Log, tool_versions
 
 
 def found_by_doctor():

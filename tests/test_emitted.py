@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cache of emitted Verilog."""
 
-from nncosim.tb.emitted import emitted
+from nncosim.tb.sim.emitted import emitted
 
 
 def test_emits_once_for_each_design_and_parameters(tmp_path, monkeypatch):

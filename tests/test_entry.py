@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from command_line import refused, runner
 from nncosim.compiler.compile import compile_network
-from nncosim.compiler.image import ImageError, Segment
-from nncosim.compiler.inplace import BEHIND
+from nncosim.compiler.image.image import ImageError, Segment
 from nncosim.compiler.j3dai.backend import BACKEND
-from nncosim.compiler.placement import PlacementError
+from nncosim.compiler.placement.lives import BEHIND
+from nncosim.compiler.placement.placement import PlacementError
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_digits, digits_images

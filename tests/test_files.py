@@ -10,9 +10,17 @@ import zipfile
 
 import numpy as np
 import pytest
-from nncosim.tb import npz
-from nncosim.tb.files import OutputError, deliver, prepare_directory, prepare_file, unreadable, write_file, write_files
-from nncosim.tb.npz import NpzError, npz_bytes, read_arrays
+from nncosim.tb.system import npz
+from nncosim.tb.system.files import (
+    OutputError,
+    deliver,
+    prepare_directory,
+    prepare_file,
+    unreadable,
+    write_file,
+    write_files,
+)
+from nncosim.tb.system.npz import NpzError, npz_bytes, read_arrays
 
 NO_LEFTOVERS = "a temporary file was left"
 

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
-from nncosim.compiler.image import SCHEDULE_SECTION, TILES_SECTION, Image, ImageError, Segment
+from nncosim.compiler.image.image import SCHEDULE_SECTION, TILES_SECTION, Image, ImageError, Segment
 
 IMAGE = Image(
     (

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from nncosim.compiler.layout import Layout, LayoutError, from_bytes, size_bytes, to_bytes
+from nncosim.compiler.ir.layout import Layout, LayoutError, from_bytes, size_bytes, to_bytes
 
 LAYOUTS = [
     Layout("CHWc", 16, 8), Layout("HWCc", 1, 8), Layout("CHWc", 1, 8), Layout("HWCc", 8, 4), Layout("CHWc", 4, 2),

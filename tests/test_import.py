@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import pytest
 from models import Graph, conv_model, random_model, residual_model, scale_for
-from nncosim.compiler.arithmetic import Rounding
-from nncosim.compiler.evaluate import evaluate
 from nncosim.compiler.frontend import dequantise_output, import_model, quantise_input, raw_outputs
-from nncosim.compiler.ir import Add, Concat, Conv, Pool, Requantize, Resize
-from nncosim.compiler.proof import prove
-from nncosim.compiler.qonnx_check import compare_with_qonnx
+from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.compiler.ir.network import Add, Concat, Conv, Pool, Requantize, Resize
+from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
+from nncosim.compiler.proof.requantization import prove
 
 ROUNDINGS = ["ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN"]
 
@@ -53,7 +53,7 @@ def test_every_rounding_mode(rounding):
 
 def test_rounding_names_mean_what_qonnx_computes():
     from nncosim.compiler.frontend.quant import ROUNDINGS as names
-    from nncosim.compiler.thresholds import round_fraction
+    from nncosim.compiler.ir.thresholds import round_fraction
     from qonnx.custom_op.general.intquant import resolve_rounding_mode
     for name, mode in names.items():
         for quarter in range(-20, 21):

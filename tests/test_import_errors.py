@@ -12,7 +12,7 @@ import pytest
 from models import Graph, conv_model
 from nncosim.compiler.errors import CompileError, InputDataError, ModelError
 from nncosim.compiler.frontend import dequantise_output, import_model, quantise_input
-from nncosim.compiler.proof import prove
+from nncosim.compiler.proof.requantization import prove
 from packaging.requirements import Requirement
 from packaging.version import Version
 

@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from nncosim.compiler.evaluate import evaluate
-from nncosim.tb.inputs import InputError, batch_size, frames, outputs_npz, random_frames, read_npz
-from nncosim.tb.network_json import NetworkDataError, network_from_json, network_to_json
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.tb.run.inputs import InputError, batch_size, frames, outputs_npz, random_frames, read_npz
+from nncosim.tb.run.network_json import NetworkDataError, network_from_json, network_to_json
 from small_network import small_network
 
 

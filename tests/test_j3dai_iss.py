@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from nncosim.compiler.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant, Rounding
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.asm import DescriptorList, Program, address, decode_descriptors
 from nncosim.hdl.j3dai.isa import Agu, Descriptor, DmpaOp, Drain, MacOp, RequantRecord, Space

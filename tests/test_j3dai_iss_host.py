@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nncosim.compiler.image import Image, Segment
+from nncosim.compiler.image.image import Image, Segment
 from nncosim.hdl.j3dai.asm import DescriptorList, Program, address
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, L2_BASE, Reg

@@ -4,9 +4,9 @@
 from dataclasses import replace
 
 import pytest
-from nncosim.compiler.image import Image, ImageError
-from nncosim.compiler.kept import kept_buffers
-from nncosim.compiler.placement import Buffer, Placement
+from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.placement.kept import kept_buffers
+from nncosim.compiler.placement.placement import Buffer, Placement
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.regress.harness import compile_case, compile_digits, run_compiled
 from nncosim.tb.j3dai.capture import places

@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from models import DOMAIN, Graph, conv_model, random_model, residual_model
-from nncosim.compiler.arithmetic import Requant, Rounding
 from nncosim.compiler.frontend import elementwise, import_details, importer, layers, quant
-from nncosim.compiler.proof import prove
-from nncosim.compiler.qonnx_check import random_images
-from nncosim.tb import onnx_reference
-from nncosim.tb.onnx_reference import OnnxReference, ReferenceFailure
-from nncosim.tb.reference_check import compare_with_reference
+from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.proof.qonnx_check import random_images
+from nncosim.compiler.proof.requantization import prove
+from nncosim.tb.reference import onnx_reference
+from nncosim.tb.reference.check import compare_with_reference
+from nncosim.tb.reference.onnx_reference import OnnxReference, ReferenceFailure
 from onnx import TensorProto, helper
 from qonnx.custom_op.general.intquant import int_quant
 from qonnx.custom_op.general.trunc import trunc_v1, trunc_v2
@@ -37,7 +37,7 @@ def compare(model, images=3, seed=5, change=lambda network: network):
 
 
 def test_it_shares_no_code_with_the_compiler():
-    code = "import sys, nncosim.tb.onnx_reference; print(*(m for m in sys.modules if m.split('.')[0] in " \
+    code = "import sys, nncosim.tb.reference.onnx_reference; print(*(m for m in sys.modules if m.split('.')[0] in " \
            "('nncosim', 'qonnx', 'onnxruntime')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ours = {"onnx_reference", "onnx_exact", "onnx_windows"}

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import run_case
-from nncosim.tb.pace import LAYER_CYCLES, LAYER_SHARE, TOTAL_SHARE, Pace, deviation, late
-from nncosim.tb.program import steps_of
-from nncosim.tb.report import build_report
+from nncosim.tb.report.pace import LAYER_CYCLES, LAYER_SHARE, TOTAL_SHARE, Pace, deviation, late
+from nncosim.tb.report.report import build_report
+from nncosim.tb.run.program import steps_of
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import pytest
 from models import Graph
-from nncosim.tb.cli import invoke
-from nncosim.tb.cli_options import RESULTS
-from nncosim.tb.pages.labels import NAME, shortened
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.cli.options import RESULTS
+from nncosim.tb.report.pages.labels import NAME, shortened
 from toy_models import save
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bokeh.models import Range1d
-from nncosim.tb.cli import invoke
-from nncosim.tb.pages.colours import cause_colour, dark_colour, kind_colour
-from nncosim.tb.pages.data import load_run
-from nncosim.tb.pages.deviation_plot import deviation_plot, deviations
-from nncosim.tb.pages.labels import layer_labels
-from nncosim.tb.pages.losses import BELOW_PEAK, causes_of, losses_of, losses_plot
-from nncosim.tb.pages.memory_plot import axis_of, memory_plot
-from nncosim.tb.pages.page import report_page
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.report.pages.colours import cause_colour, dark_colour, kind_colour
+from nncosim.tb.report.pages.data import load_run
+from nncosim.tb.report.pages.deviation_plot import deviation_plot, deviations
+from nncosim.tb.report.pages.labels import layer_labels
+from nncosim.tb.report.pages.losses import BELOW_PEAK, causes_of, losses_of, losses_plot
+from nncosim.tb.report.pages.memory_plot import axis_of, memory_plot
+from nncosim.tb.report.pages.page import report_page
 
 WAITS = ("input", "weights", "results", "program", "room for results", "room for input", "room for weights", "host",
          "memory port", "data")  # fmt: skip

@@ -8,7 +8,7 @@ from amaranth.hdl import Shape, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.tb.errors import BenchError
-from nncosim.tb.payload import decode_payload, encode_payload
+from nncosim.tb.sim.payload import decode_payload, encode_payload
 from nncosim.tb.streams import stream_ports
 
 

@@ -3,8 +3,8 @@
 
 import numpy as np
 import pytest
-from nncosim.compiler import packing
-from nncosim.compiler.placement import Buffer, PlacementError, conflicts, overlaps, place
+from nncosim.compiler.placement import packing
+from nncosim.compiler.placement.placement import Buffer, PlacementError, conflicts, overlaps, place
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.platforms.base import Memory
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
-from nncosim.compiler.image import Image
-from nncosim.compiler.inplace import BEFORE, BEHIND, Life, Lives, clashes, forbidden, live_peak
+from nncosim.compiler.image.image import Image
 from nncosim.compiler.j3dai.interleave import interleaved
 from nncosim.compiler.j3dai.tiling import ranked
-from nncosim.compiler.placement import Buffer, PlacementError, place, unified
+from nncosim.compiler.placement.lives import BEFORE, BEHIND, Life, Lives, clashes, forbidden, live_peak
+from nncosim.compiler.placement.placement import Buffer, PlacementError, place, unified
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors

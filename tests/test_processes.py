@@ -14,10 +14,10 @@ from nncosim.compiler.errors import CompileError
 from nncosim.compiler.j3dai import firmware
 from nncosim.hdl import emit
 from nncosim.hdl.errors import HdlError
-from nncosim.tb import sta_synth
 from nncosim.tb.errors import BenchError, ToolCrash
-from nncosim.tb.processes import crash_of, run, run_retried
-from nncosim.tb.toolchain import CommandFailed, Log, run_parallel
+from nncosim.tb.sim.toolchain import CommandFailed, Log, run_parallel
+from nncosim.tb.system.processes import crash_of, run, run_retried
+from nncosim.tb.timing import synthesis as sta_synth
 
 SLOW = ["sh", "-c", "sleep 600 & echo $! >child; wait"]
 """A tool that starts another, as g++ does."""
@@ -60,9 +60,9 @@ COMMAND = """
 import sys, tempfile
 from pathlib import Path
 import click
-from nncosim.tb.cli import invoke
-from nncosim.tb.processes import run
-from nncosim.tb.toolchain import Log, run_parallel
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.system.processes import run
+from nncosim.tb.sim.toolchain import Log, run_parallel
 from test_processes import SLOW
 
 @click.command()

@@ -11,9 +11,10 @@ import pytest
 from command_line import refused
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.tb import demo, progress
-from nncosim.tb.cli_options import progress as command_progress
-from nncosim.tb.progress import BUILDING, SIMULATING, Cycles, cycles_of, phase_of
+from nncosim.tb import demo
+from nncosim.tb.cli.options import progress as command_progress
+from nncosim.tb.system import progress
+from nncosim.tb.system.progress import BUILDING, SIMULATING, Cycles, cycles_of, phase_of
 
 DIGITS = Path(demo.__file__).parent.parent / "regress" / "networks" / "digits.onnx"
 
@@ -78,7 +79,7 @@ COMPLETIONS = {
 def completed(*words: str) -> set[str]:
     environment = {**os.environ, "_NNCOSIM_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("nncosim", *words)),
                    "COMP_CWORD": str(len(words))}  # fmt: skip
-    script = "import sys; sys.argv[0] = 'nncosim'; from nncosim.tb.cli import main; main()"
+    script = "import sys; sys.argv[0] = 'nncosim'; from nncosim.tb.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.stderr == ""
     return {line.partition(",")[2] for line in done.stdout.splitlines() if line}
@@ -90,7 +91,7 @@ def test_what_a_shell_completes(words):
 
 
 def test_a_shell_completes_layers():
-    from nncosim.tb.program import read_runnable, read_source
+    from nncosim.tb.run.program import read_runnable, read_source
 
     names = {op.name for op in read_runnable(DIGITS, read_source(DIGITS)).ops}
     assert completed("run", str(DIGITS), "--trace-layer", "") == names and len(names) > 3

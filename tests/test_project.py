@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import pytest
-from nncosim.tb.cli import COMMANDS
+from nncosim.tb.cli.main import COMMANDS
 from onnx import TensorProto, helper
 from packaging.requirements import Requirement
 

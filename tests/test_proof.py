@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Graph, conv_model, residual_model
-from nncosim.compiler import proof as proof_module
-from nncosim.compiler.arithmetic import Requant, Rounding
 from nncosim.compiler.errors import AccumulatorError
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.ir import QuantFunction
-from nncosim.compiler.overflow import accumulator_bounds, check_accumulators, partial_sum_bounds
-from nncosim.compiler.proof import RequantCaps, prove, prove_function
-from nncosim.compiler.proof_pairs import prove_pairs
-from nncosim.compiler.thresholds import boundaries, evaluate_exact, round_fraction, step_thresholds
+from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.network import QuantFunction
+from nncosim.compiler.ir.overflow import accumulator_bounds, check_accumulators, partial_sum_bounds
+from nncosim.compiler.ir.thresholds import boundaries, evaluate_exact, round_fraction, step_thresholds
+from nncosim.compiler.proof import requantization as proof_module
+from nncosim.compiler.proof.pairs import prove_pairs
+from nncosim.compiler.proof.requantization import RequantCaps, prove, prove_function
 
 FLOOR_ONLY = RequantCaps(roundings=frozenset({Rounding.FLOOR}))
 
@@ -327,7 +327,7 @@ def test_bounds_are_reached():
     network = import_model(conv_model(2, 3, 2, 4, pads=[0, 0, 0, 0]))
     op = network.ops[0]
     low, high = accumulator_bounds(op, network.op_inputs(op))
-    from nncosim.compiler.evaluate import accumulate
+    from nncosim.compiler.ir.evaluate import accumulate
     for c in range(3):
         patch = np.where(op.weights[c] > 0, 127, -128)
         assert accumulate(op, [patch])[0][c, 0, 0] == high[c]

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from nncosim.platforms.base import Published
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.zoo.networks import NETWORKS
-from nncosim.tb.cli_platforms import platforms_command
-from nncosim.tb.published import measured, published_json, published_title, same_network
+from nncosim.tb.cli.platforms import platforms_command
+from nncosim.tb.report.published import measured, published_json, published_title, same_network
 
 SMALL = Published("Small", "latency", 4000, "cycles", "A Paper", 1000)
 NEAR = Published("Near", "latency", 5000, "cycles", "A Paper", 1015)

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from nncosim.compiler.evaluate import evaluate
+from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.base import Engine, Platform, Published
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
-from nncosim.tb.compare import compare_frames
-from nncosim.tb.inputs import random_frames
-from nncosim.tb.pace import Pace
-from nncosim.tb.report import Step, build_report, macs_of, operator_name
-from nncosim.tb.report_table import print_report
+from nncosim.tb.reference.compare import compare_frames
+from nncosim.tb.report.pace import Pace
+from nncosim.tb.report.report import Step, build_report, macs_of, operator_name
+from nncosim.tb.report.table import print_report
+from nncosim.tb.run.inputs import random_frames
 from rich.console import Console
 from small_network import small_network
 

@@ -10,9 +10,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.sram import SRAM_MODULE, Sram
-from nncosim.tb import sta
 from nncosim.tb.errors import BenchError, ToolError
-from nncosim.tb.sta import (
+from nncosim.tb.timing import sta
+from nncosim.tb.timing.netlist import Macro, Netlist, Storage, array_name, liberty_areas
+from nncosim.tb.timing.opensta import macro_liberty, parse_paths, run_opensta
+from nncosim.tb.timing.sta import (
     LIMIT,
     OSU018,
     SRAM,
@@ -24,8 +26,6 @@ from nncosim.tb.sta import (
     map_area,
     time_design,
 )
-from nncosim.tb.sta_netlist import Macro, Netlist, Storage, array_name, liberty_areas
-from nncosim.tb.sta_opensta import macro_liberty, parse_paths, run_opensta
 
 
 class Power(wiring.Component):

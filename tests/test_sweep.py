@@ -20,10 +20,11 @@ from command_line import refused
 from dask.distributed import LocalCluster
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.tb import backend, sweep_cluster
-from nncosim.tb.cli import invoke
-from nncosim.tb.files import sha256
-from nncosim.tb.sweep import (
+from nncosim.tb import backend
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.sweep import cluster as sweep_cluster
+from nncosim.tb.sweep.keep import Kept
+from nncosim.tb.sweep.sweep import (
     MOST_POINTS,
     Point,
     Row,
@@ -35,7 +36,7 @@ from nncosim.tb.sweep import (
     sram_bytes,
     top_points,
 )
-from nncosim.tb.sweep_keep import Kept
+from nncosim.tb.system.files import sha256
 from sweep_benches import CountingBench, DyingBench, FailingBench, SlowBench, TwoBackends
 from toy_models import branching_model, save
 
@@ -201,7 +202,7 @@ def test_nothing_fits(sweep, tmp_path):
 
 
 def test_bad_input_is_refused_before_anything_runs(sweep, tmp_path, monkeypatch):
-    monkeypatch.setattr("nncosim.tb.cli_sweep._sweep", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr("nncosim.tb.cli.sweep._sweep", lambda *_: pytest.fail("it ran"))
     out = ("--out", tmp_path / "o")
     refused(sweep(*GRID, *out), "MODEL.onnx")
     refused(sweep("m.onnx", *out), "at least one --grid")
@@ -259,7 +260,7 @@ def test_a_confirmation_that_fails(sweep, bench, tmp_path, lanes, status):
 def test_an_image_that_comes_out_differently_here_is_a_mismatch(sweep, bench, monkeypatch):
     """The workers' image and this computer's must be the same bytes: here a digest is changed on the way."""
     bench(TwoBackends())
-    monkeypatch.setattr("nncosim.tb.cli_sweep.sha256", lambda data: "0" * 64)
+    monkeypatch.setattr("nncosim.tb.cli.sweep.sha256", lambda data: "0" * 64)
     status, text, _ = sweep("m.onnx", "--grid", "lanes=4,16", *ALONE, "--confirm", 1)
     assert status == 1 and "the image differs" in text
 
@@ -359,8 +360,8 @@ def test_an_interrupted_sweep_leaves_nothing(folder, tmp_path):
     """Ctrl-C reaches every process of the group: the sweep ends with status 130, no file, no process left."""
     begun = tmp_path / "begun"
     script = (
-        "import sys, toy; from pathlib import Path; from nncosim.tb import backend; from nncosim.tb.cli import main\n"
-        "from sweep_benches import SlowBench\n"
+        "import sys, toy; from pathlib import Path; from nncosim.tb import backend\n"
+        "from nncosim.tb.cli.main import main\nfrom sweep_benches import SlowBench\n"
         f"toy.install(); backend.register_bench('toy', SlowBench(Path({str(begun)!r}))); main()"
     )
     command = ["sweep", str(folder / "m.onnx"), "--platform", "toy", "--grid", "lanes=4,8,16,32", "--workers", "2",

@@ -8,14 +8,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from models import Graph
-from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.compile import compile_network
-from nncosim.compiler.evaluate import evaluate
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.image import Image
-from nncosim.compiler.ir import Network, QuantFunction, Requantize, Table, Tensor, TensorType
-from nncosim.compiler.proof import RequantCaps, prove
-from nncosim.compiler.qonnx_check import compare_with_qonnx
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.compiler.ir.network import Network, QuantFunction, Requantize, Table, Tensor, TensorType
+from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
+from nncosim.compiler.proof.requantization import RequantCaps, prove
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.base import KernelError, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from models import Graph
 from nncosim.compiler.errors import ModelError
-from nncosim.compiler.evaluate import evaluate
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.frontend.enclosures import Real, elu, leaky_relu, sigmoid, softplus, tanh
 from nncosim.compiler.frontend.quant import ROUNDINGS
-from nncosim.compiler.ir import Requantize, Table
-from nncosim.compiler.proof import prove
-from nncosim.compiler.qonnx_check import compare_with_qonnx
-from nncosim.compiler.thresholds import round_fraction
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.compiler.ir.network import Requantize, Table
+from nncosim.compiler.ir.thresholds import round_fraction
+from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
+from nncosim.compiler.proof.requantization import prove
 
 FUNCTIONS = {
     "Sigmoid": ({}, lambda x: 1 / (1 + math.exp(-x))),

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from nncosim.compiler.evaluate import evaluate
-from nncosim.compiler.image import Image
-from nncosim.compiler.tiles import read_tiles
-from nncosim.tb.inputs import random_frames
-from nncosim.tb.program import compile_model, load_image
-from nncosim.tb.run import RunOptions, run_program
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.tb.run.flow import RunOptions, run_program
+from nncosim.tb.run.inputs import random_frames
+from nncosim.tb.run.program import compile_model, load_image
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes

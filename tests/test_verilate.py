@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nncosim.hdl.sram import SRAM_VERILOG
-from nncosim.tb.backdoor import load_library
-from nncosim.tb.cache import cache_root, obtain
 from nncosim.tb.errors import BenchError, BuildError, CacheError, SimulationError, SimulationTimeout, ToolError
-from nncosim.tb.model import SLICE_CYCLES, Model
-from nncosim.tb.toolchain import require_header
-from nncosim.tb.verilate import BuiltModel, build
+from nncosim.tb.sim.backdoor import load_library
+from nncosim.tb.sim.model import SLICE_CYCLES, Model
+from nncosim.tb.sim.toolchain import require_header
+from nncosim.tb.sim.verilate import BuiltModel, build
+from nncosim.tb.system.cache import cache_root, obtain
 from vcdvcd import VCDVCD
 
 TOY = """
@@ -182,12 +182,12 @@ def test_key_depends_on_everything(built, tmp_path):
     extra.write_text("int nncosim_test_extra;")
 
     def key(**changes) -> str:
-        from nncosim.tb.verilate import BuildOptions, _Inputs  # the key without the build
+        from nncosim.tb.sim.verilate import BuildOptions, _Inputs  # the key without the build
         values = {"sources": SOURCES, "top": "toy", "files": (), "include_dirs": (tmp_path,), "vlt": "",
                   "cpp_sources": (extra,), "options": BuildOptions()} | changes
         return _Inputs(**values).key()
 
-    from nncosim.tb.verilate import BuildOptions
+    from nncosim.tb.sim.verilate import BuildOptions
     keys = [key(), key(sources=SOURCES | {"toy.sv": TOY + " "}), key(vlt="// x"), key(cpp_sources=()),
             key(files=(header,)), key(options=BuildOptions(trace="vcd")), key(options=BuildOptions(defines={"A": "1"}))]
     header.write_text("// 2")

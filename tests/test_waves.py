@@ -5,17 +5,27 @@ import re
 from pathlib import Path
 
 import pytest
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.soc import emit_soc
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_case
-from nncosim.tb.emitted import emitted
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.waves import groups, instruction_words, trace_conditions
-from nncosim.tb.model import Model
-from nncosim.tb.verilate import build
-from nncosim.tb.waves import Group, Line, Trace, Waveform, changes, save_file, trace_format, variables, write_save_file
+from nncosim.tb.sim.emitted import emitted
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import build
+from nncosim.tb.sim.waves import (
+    Group,
+    Line,
+    Trace,
+    Waveform,
+    changes,
+    save_file,
+    trace_format,
+    variables,
+    write_save_file,
+)
 from test_names import Outer
 
 

@@ -10,17 +10,17 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from nncosim.compiler.arithmetic import Requant
-from nncosim.compiler.evaluate import evaluate
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.ir import Conv
-from nncosim.compiler.proof import prove
-from nncosim.compiler.qonnx_check import compare_with_qonnx
+from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.compiler.ir.network import Conv
+from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
+from nncosim.compiler.proof.requantization import prove
 from nncosim.regress import zoo
 from nncosim.regress.zoo.__main__ import main
 from nncosim.regress.zoo.alive import dead_layers
 from nncosim.regress.zoo.images import images
-from nncosim.tb.inputs import frames
+from nncosim.tb.run.inputs import frames
 from onnx import numpy_helper
 
 NAMES = ("mobilenet_v1", "mobilenet_v2", "segmentation")

@@ -9,7 +9,6 @@ from fractions import Fraction
 
 import numpy as np
 import onnx
-from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend.examine import excess
 from nncosim.compiler.frontend.values import (
@@ -21,8 +20,9 @@ from nncosim.compiler.frontend.values import (
     Quantised,
     Value,
 )
-from nncosim.compiler.ir import Concat, Op, QuantFunction, Requantize, Tensor, TensorType
-from nncosim.compiler.thresholds import round_fraction
+from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.compiler.ir.network import Concat, Op, QuantFunction, Requantize, Tensor, TensorType
+from nncosim.compiler.ir.thresholds import round_fraction
 
 __all__ = ["Builder", "Handler", "Node", "Refusal", "channel_constant", "map_shape"]
 

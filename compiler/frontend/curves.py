@@ -12,13 +12,13 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.frontend import enclosures
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal
 from nncosim.compiler.frontend.enclosures import MAX_ARGUMENT, UNIT, Real
 from nncosim.compiler.frontend.values import Affine, Curve, Quantised, Value
-from nncosim.compiler.ir import Proof, Requantize, Table, TensorType
-from nncosim.compiler.thresholds import round_fraction
+from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.compiler.ir.network import Proof, Requantize, Table, TensorType
+from nncosim.compiler.ir.thresholds import round_fraction
 
 __all__ = ["FUNCTIONS", "element_function", "product", "scaled", "write_table"]
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import curves, elementwise, layers, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
-from nncosim.compiler.ir import Network, Op, QuantFunction, Requantize, TensorType
-from nncosim.compiler.overflow import accumulator_bounds
+from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.compiler.ir.network import Network, Op, QuantFunction, Requantize, TensorType
+from nncosim.compiler.ir.overflow import accumulator_bounds
 from onnx import numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
 

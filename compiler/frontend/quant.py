@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant, map_shape
 from nncosim.compiler.frontend.curves import write_table
 from nncosim.compiler.frontend.values import (
@@ -21,9 +20,10 @@ from nncosim.compiler.frontend.values import (
     Value,
     fractions,
 )
-from nncosim.compiler.ir import TensorType
-from nncosim.compiler.overflow import accumulator_bounds
-from nncosim.compiler.thresholds import round_fraction
+from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.compiler.ir.network import TensorType
+from nncosim.compiler.ir.overflow import accumulator_bounds
+from nncosim.compiler.ir.thresholds import round_fraction
 from qonnx.custom_op.general.quant import max_int, min_int, resolve_rounding_mode
 
 __all__ = ["QuantParameters", "quant", "quantise_float32", "trunc"]

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend.quant import quantise_float32
-from nncosim.compiler.ir import Network, Tensor
+from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.compiler.ir.network import Network, Tensor
 
 __all__ = ["dequantise_output", "quantise_input", "quantise_inputs", "raw_outputs"]
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 from nncosim.compiler.frontend.enclosures import Real
-from nncosim.compiler.ir import Op
+from nncosim.compiler.ir.network import Op
 
 __all__ = [
     "Affine", "Constant", "Curve", "FloatInput", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",

@@ -10,8 +10,8 @@ from functools import partial
 from nncosim.compiler.backends import Candidate, Lowered, Room
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend import raw_outputs
-from nncosim.compiler.image import Image, Segment
-from nncosim.compiler.ir import Concat, Network, Op, Table
+from nncosim.compiler.image.image import Image, Segment
+from nncosim.compiler.ir.network import Concat, Network, Op, Table
 from nncosim.compiler.j3dai.choices import schedule_files
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
 from nncosim.compiler.j3dai.fusion import MOST_MEMBERS, Fuser, may_stay
@@ -23,8 +23,8 @@ from nncosim.compiler.j3dai.relax import roomier_layers
 from nncosim.compiler.j3dai.sections import schedule_section, tiles_section
 from nncosim.compiler.j3dai.tensors import concat_views, is_view, tensor_buffers, tensor_layouts
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest
-from nncosim.compiler.placement import Buffer, Placement, PlacementError, outermost
-from nncosim.compiler.proof import RequantCaps
+from nncosim.compiler.placement.placement import Buffer, Placement, PlacementError, outermost
+from nncosim.compiler.proof.requantization import RequantCaps
 from nncosim.compiler.schedule import Schedule
 from nncosim.hdl.j3dai.isa import NARROW_M_BITS, DmpaOp
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE

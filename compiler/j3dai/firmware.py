@@ -15,7 +15,7 @@ from pathlib import Path
 import jinja2
 from elftools.elf.elffile import ELFFile
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.image import Segment
+from nncosim.compiler.image.image import Segment
 from nncosim.hdl.j3dai.header import c_header
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE
 from nncosim.platforms.j3dai import J3dai

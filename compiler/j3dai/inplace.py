@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.inplace import BEFORE, BEHIND, Life, Lives
 from nncosim.compiler.j3dai.transfers import Piece, Transfer
-from nncosim.compiler.placement import Buffer, outermost
+from nncosim.compiler.placement.lives import BEFORE, BEHIND, Life, Lives
+from nncosim.compiler.placement.placement import Buffer, outermost
 from nncosim.hdl.j3dai.isa import DmpaOp
 
 __all__ = ["piece_words", "tensor_lives"]

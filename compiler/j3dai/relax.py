@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from nncosim.compiler.inplace import Lives, forbidden
 from nncosim.compiler.j3dai.fold import ProgramTooLong
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fusion import ranked_groups
@@ -24,8 +23,9 @@ from nncosim.compiler.j3dai.tiling import (
     realize,
 )
 from nncosim.compiler.j3dai.transfers import Transfer
-from nncosim.compiler.packing import Item, pack
-from nncosim.compiler.placement import Buffer, outermost, unified
+from nncosim.compiler.placement.lives import Lives, forbidden
+from nncosim.compiler.placement.packing import Item, pack
+from nncosim.compiler.placement.placement import Buffer, outermost, unified
 from nncosim.hdl.j3dai.isa import DmpaOp
 from nncosim.platforms.j3dai import J3dai
 

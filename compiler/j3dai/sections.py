@@ -8,16 +8,16 @@ from dataclasses import fields, replace
 from typing import Any
 
 from nncosim.compiler.backends import Lowered
-from nncosim.compiler.ir import Network
+from nncosim.compiler.image.tiles import TensorPlace, tile_table
+from nncosim.compiler.ir.network import Network
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fusion import estimate_of
 from nncosim.compiler.j3dai.layer import Layer
 from nncosim.compiler.j3dai.tensors import concat_views, written_parts
 from nncosim.compiler.j3dai.traffic import traffic_table
-from nncosim.compiler.kept import kept_buffers
-from nncosim.compiler.placement import Placement
+from nncosim.compiler.placement.kept import kept_buffers
+from nncosim.compiler.placement.placement import Placement
 from nncosim.compiler.schedule import Schedule
-from nncosim.compiler.tiles import TensorPlace, tile_table
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.kernels.base import Cost
 from nncosim.platforms.j3dai import J3dai

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nncosim.compiler.frontend import raw_outputs
-from nncosim.compiler.ir import Concat, Network, Op
-from nncosim.compiler.layout import Layout, size_bytes
-from nncosim.compiler.placement import Buffer
+from nncosim.compiler.ir.layout import Layout, size_bytes
+from nncosim.compiler.ir.network import Concat, Network, Op
+from nncosim.compiler.placement.placement import Buffer
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.conv import planes_of
 from nncosim.kernels.j3dai.packed import input_layout, is_interleaved

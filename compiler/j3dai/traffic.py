@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nncosim.compiler.j3dai.transfers import Transfer
-from nncosim.compiler.placement import Buffer, Placement, outermost, unified
+from nncosim.compiler.placement.placement import Buffer, Placement, outermost, unified
 
 __all__ = ["traffic_table"]
 

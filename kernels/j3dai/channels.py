@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 
-from nncosim.compiler.ir import Concat, Conv, Network, Op
+from nncosim.compiler.ir.network import Concat, Conv, Network, Op
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["held_channels"]

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.evaluate import execute
-from nncosim.compiler.ir import Network, Op, Tensor
+from nncosim.compiler.ir.evaluate import execute
+from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.hdl.j3dai.timing import FETCH_CYCLES, TABLE_LATENCY, drain_cycles, passes
 from nncosim.kernels.base import Cost, Kernel

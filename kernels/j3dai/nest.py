@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
-from nncosim.compiler.arithmetic import Requant
-from nncosim.compiler.ir import Network, Op
-from nncosim.compiler.overflow import accumulator_bounds
+from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.overflow import accumulator_bounds
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.isa import NARROW_M_BITS, NARROW_X_BITS, MacOp, RequantRecord
 from nncosim.kernels.base import KernelError

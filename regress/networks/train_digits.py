@@ -32,8 +32,8 @@ from brevitas.quant import (
     Uint8ActPerTensorFloat,
 )
 from brevitas.quant.scaled_int import RoundTo8bit
-from nncosim.tb.files import write_files
-from nncosim.tb.npz import npz_bytes
+from nncosim.tb.system.files import write_files
+from nncosim.tb.system.npz import npz_bytes
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.util.cleanup import cleanup_model

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from nncosim.regress.zoo.images import images
 from nncosim.regress.zoo.networks import NETWORKS
-from nncosim.tb.cache import content_key, obtain
+from nncosim.tb.system.cache import content_key, obtain
 
 __all__ = ["NETWORKS", "build", "model_path", "sample_inputs"]
 

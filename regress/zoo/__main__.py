@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 from nncosim.regress import zoo
-from nncosim.tb.cli import invoke
-from nncosim.tb.files import prepare_file, write_file
-from nncosim.tb.npz import npz_bytes
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.system.files import prepare_file, write_file
+from nncosim.tb.system.npz import npz_bytes
 
 
 @click.command()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from nncosim.compiler.ir import Concat, Network, Op, Resize
+from nncosim.compiler.ir.network import Concat, Network, Op, Resize
 
 __all__ = ["SATURATED", "VALUES", "dead_layers", "saturated_share"]
 

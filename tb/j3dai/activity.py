@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import DmpaOp, Space

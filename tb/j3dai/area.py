@@ -19,7 +19,7 @@ from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.platforms.j3dai_area import FEATURES
 from nncosim.tb.j3dai.blocks import HOST_OPTIONS, host_sources, l2_area, requantizer_area
-from nncosim.tb.sta import SRAM, LogicArea, StaOptions, map_area
+from nncosim.tb.timing.sta import SRAM, LogicArea, StaOptions, map_area
 
 __all__ = ["MEASURES", "POINTS", "fit"]
 

@@ -13,7 +13,7 @@ from nncosim.tb.backend import Entering, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.rtl import run_rtl
-from nncosim.tb.waves import Trace
+from nncosim.tb.sim.waves import Trace
 
 __all__ = ["BENCH", "J3daiBench"]
 

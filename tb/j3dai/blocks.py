@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""J3DAI's blocks as they are mapped to cells: each a design of its own, timed and measured by `nncosim.tb.sta`.
+"""J3DAI's blocks as they are mapped to cells: each a design of its own, timed and measured by `nncosim.tb.timing.sta`.
 
 NCBs with the requantizer that they share, the cluster with one such group inside (of the others, what the first has
 shown they need at their ports), the DMPA with L2, and the control registers. Results are kept on disk by content; the
@@ -25,7 +25,7 @@ from nncosim.hdl.j3dai.ncb import NcbGroup
 from nncosim.hdl.j3dai.requantizer import Requantizer
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.tb.sta import SRAM, LogicArea, StaOptions, TimingReport, map_area, time_design
+from nncosim.tb.timing.sta import SRAM, LogicArea, StaOptions, TimingReport, map_area, time_design
 
 __all__ = ["HOST_OPTIONS", "DmpaWithL2", "MeasuredBlock", "cluster", "control", "dmpa", "host", "host_sources",
            "l2_area", "measure_area", "ncb", "requantizer_area"]

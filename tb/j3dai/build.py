@@ -14,10 +14,10 @@ from nncosim.hdl.j3dai.regs import Counter, EntryCounter, Transfer, TransferCoun
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.tb.backdoor import Backdoor, Stack
-from nncosim.tb.emitted import emitted
 from nncosim.tb.j3dai.l1_taps import l1_taps
-from nncosim.tb.verilate import BuiltModel, Progress, build
+from nncosim.tb.sim.backdoor import Backdoor, Stack
+from nncosim.tb.sim.emitted import emitted
+from nncosim.tb.sim.verilate import BuiltModel, Progress, build
 
 __all__ = [
     "CHANGE_STREAM",
@@ -133,10 +133,10 @@ def build_soc(
     Args:
         cluster: Another cluster than the real one, for benches of the rest.
         trace: "vcd" or "fst" for a build with waveforms.
-        options: Further fields of `nncosim.tb.verilate.BuildOptions`.
+        options: Further fields of `nncosim.tb.sim.verilate.BuildOptions`.
 
     Raises:
-        BuildError, ToolError: as `nncosim.tb.verilate.build`.
+        BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
     """
     if cluster is None:
         sources = emitted("j3dai_soc", platform, lambda: emit_soc(platform))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image import Image, ImageError
-from nncosim.compiler.layout import Layout, from_bytes, size_bytes, to_bytes
+from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.ir.layout import Layout, from_bytes, size_bytes, to_bytes
 from nncosim.hdl.j3dai.regs import L2_BASE, TRANSFER_COUNTERS
 from nncosim.tb.backend import Interval
 

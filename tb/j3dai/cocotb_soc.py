@@ -9,13 +9,13 @@ from pathlib import Path
 
 import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, First, ReadWrite, RisingEdge, Timer
-from nncosim.compiler.image import Image
-from nncosim.tb.backdoor import attach
+from nncosim.compiler.image.image import Image
 from nncosim.tb.cocotb_bench import FreeClock, arguments
 from nncosim.tb.j3dai.l1_capture import inside_places
 from nncosim.tb.j3dai.rtl import PROBES, RawFrame, load_image, take_records, write_inputs
 from nncosim.tb.j3dai.sensor import Sensor
-from nncosim.tb.progress import leave_cycles
+from nncosim.tb.sim.backdoor import attach
+from nncosim.tb.system.progress import leave_cycles
 
 __all__ = ["run_image"]
 

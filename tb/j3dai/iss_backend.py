@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Activity, Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.j3dai.activity import Cut, activity_of

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Shape
 from amaranth.lib import data
-from nncosim.compiler.arithmetic import Rounding
+from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.hdl.j3dai import timing
 from nncosim.hdl.j3dai.isa import (
     INSTRUCTIONS,
@@ -33,10 +33,10 @@ from nncosim.hdl.j3dai.isa import (
 )
 from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, Transfer, TransferCounter
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.cache import content_key, obtain
 from nncosim.tb.j3dai.activity import CHANGE
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
-from nncosim.tb.toolchain import CommandFailed, Log, compiler, tool_versions
+from nncosim.tb.sim.toolchain import CommandFailed, Log, compiler, tool_versions
+from nncosim.tb.system.cache import content_key, obtain
 
 __all__ = [
     "COUNTERS", "DMPA_ENGINE", "ENGINES", "HOST_ENGINE", "LIST_DONE", "Core", "Reason", "Status", "l2_write_dtype",

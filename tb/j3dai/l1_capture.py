@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image import Image, ImageError
-from nncosim.compiler.layout import Layout, from_bytes
+from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.ir.layout import Layout, from_bytes
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Diagnosis
 

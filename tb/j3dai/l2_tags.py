@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image import Image, ImageError
+from nncosim.compiler.image.image import Image, ImageError
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import DmpaOp
 from nncosim.hdl.j3dai.regs import L2_BASE

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image import Image
-from nncosim.compiler.layout import Layout, to_bytes
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.ir.layout import Layout, to_bytes
 from nncosim.hdl.j3dai.asm import decode_descriptors
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp
 from nncosim.hdl.j3dai.regs import L2_BASE

@@ -16,15 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nncosim.compiler.image import Image, ImageError
+from nncosim.compiler.image.image import Image, ImageError
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.backend import Activity, Diagnosis, Entering, Frame, RunResult
-from nncosim.tb.cache import cache_root
-from nncosim.tb.cocotb_runner import run_cocotb
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
-from nncosim.tb.files import deliver, is_stream
 from nncosim.tb.j3dai.activity import CHANGE, Cut, activity_of
 from nncosim.tb.j3dai.build import (
     CHANGE_STREAM,
@@ -71,10 +67,14 @@ from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entry_facts, input_words, memory_of, overtaken
 from nncosim.tb.j3dai.waves import behind_the_end, show_first, trace_conditions
-from nncosim.tb.model import Model
-from nncosim.tb.progress import BUILDING, cycles_of, tell_cycles
-from nncosim.tb.verilate import BuiltModel
-from nncosim.tb.waves import Trace, trace_format
+from nncosim.tb.sim.backdoor import Backdoor
+from nncosim.tb.sim.cocotb_runner import run_cocotb
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel
+from nncosim.tb.sim.waves import Trace, trace_format
+from nncosim.tb.system.cache import cache_root
+from nncosim.tb.system.files import deliver, is_stream
+from nncosim.tb.system.progress import BUILDING, cycles_of, tell_cycles
 
 __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
 

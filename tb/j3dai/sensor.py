@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image import Image, ImageError
+from nncosim.compiler.image.image import Image, ImageError
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.isa import ENTRY_MAGIC, EntryHeader, EntryOp
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, EntryCounter
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backdoor import Backdoor
 from nncosim.tb.backend import Entering
 from nncosim.tb.j3dai.build import FRAME_ASKED, FRAME_ENDS, HOST_BEGINS, sensor_beats
 from nncosim.tb.j3dai.capture import pack_input, places
+from nncosim.tb.sim.backdoor import Backdoor
 
 __all__ = ["Sensor", "entry_facts", "input_words", "load_packets", "memory_of", "overtaken", "packet"]
 

@@ -4,8 +4,8 @@
     python -m nncosim.tb.j3dai.timing      # the first time it maps and times the blocks, which takes minutes
 
 A path between registers says what the logic needs. One that starts or ends in an SRAM is as long as the SRAM is slow
-(`nncosim.tb.allowances`). One that starts or ends at a block's port is mostly the budget for what lies beyond; how
-long it really is, is said by the connections: when the one block's output is there, and what the other still needs.
+(`nncosim.tb.timing.allowances`). One that starts or ends at a block's port is mostly the budget for what lies beyond;
+how long it really is, is said by the connections: when the one block's output is there, and what the other still needs.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from nncosim.tb.allowances import FO4_PS, SKEW, SRAM_SETUP, WIRES, sram_access
 from nncosim.tb.j3dai.blocks import cluster, control, dmpa, host, ncb
-from nncosim.tb.sta import LIMIT, SRAM, TimedPath, TimingReport
+from nncosim.tb.timing.allowances import FO4_PS, SKEW, SRAM_SETUP, WIRES, sram_access
+from nncosim.tb.timing.sta import LIMIT, SRAM, TimedPath, TimingReport
 
 __all__ = ["BLOCKS", "CONNECTIONS", "REGISTER", "Connection", "KindOfPath", "connections", "kinds", "table"]
 

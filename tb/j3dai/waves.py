@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nncosim.compiler.image import Image
+from nncosim.compiler.image.image import Image
 from nncosim.hdl.j3dai.asm import decode_descriptors, disassemble, words_of
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp, MacOp, Opcode, Space
 from nncosim.hdl.j3dai.regs import L2_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.waves import Group, Line, Trace, Waveform, write_save_file
+from nncosim.tb.sim.waves import Group, Line, Trace, Waveform, write_save_file
 from vcd.gtkw import GTKWColor
 
 __all__ = ["behind_the_end", "groups", "instruction_words", "show_first", "trace_conditions"]

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from nncosim.compiler.arithmetic import Rounding
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.evaluate import execute
-from nncosim.compiler.image import Image, Segment
-from nncosim.compiler.ir import Conv, Op
-from nncosim.compiler.kept import kept_buffers
-from nncosim.compiler.layout import size_bytes
-from nncosim.compiler.placement import Buffer
-from nncosim.compiler.proof import RequantCaps
+from nncosim.compiler.image.image import Image, Segment
+from nncosim.compiler.image.tiles import TensorPlace, tile_table
+from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.compiler.ir.evaluate import execute
+from nncosim.compiler.ir.layout import size_bytes
+from nncosim.compiler.ir.network import Conv, Op
+from nncosim.compiler.placement.kept import kept_buffers
+from nncosim.compiler.placement.placement import Buffer
+from nncosim.compiler.proof.requantization import RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
-from nncosim.compiler.tiles import TensorPlace, tile_table
 from nncosim.kernels.base import Cost, Kernel, candidate_kernels
 
 from toy.machine import BASES, MATRIX, STREAM, Command, Record, Toy, cycles_of, describe, layout_of

@@ -5,8 +5,8 @@ import ctypes
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nncosim.compiler.ir import Conv, Op, Tensor
-from nncosim.compiler.layout import Layout
+from nncosim.compiler.ir.layout import Layout
+from nncosim.compiler.ir.network import Conv, Op, Tensor
 from nncosim.platforms.base import Engine, Memory, Platform
 
 MATRIX, STREAM = "matrix", "stream"

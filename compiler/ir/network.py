@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The integer network: the compiler's immutable intermediate representation.
+
+Activations are (C, H, W) with the batch of 1 left out; a vector is (C, 1, 1). All values are
+integers; a tensor's `TensorType` says what they mean. Every operator carries the exact rational
+function it has to compute (`QuantFunction`) and, after the proof, the integer `Requant` that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+from nncosim.compiler.ir.arithmetic import Requant, Rounding
+
+__all__ = [
+    "Add", "Concat", "Conv", "Network", "Op", "Pool", "Proof", "QuantFunction", "Requantize", "Resize",
+    "Table", "Tensor", "TensorType",
+]
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """What the integers of a tensor mean: real = (q - zero_point) * scale + offset.
+
+    `scale` holds one exact rational (per tensor) or one per channel; `lo`..`hi` is the range that
+    values can take (a narrow 4-bit unsigned tensor has 0..14), always within bits and sign. `offset` is
+    empty (zero) except in a graph output that has no Quant: that tensor holds raw accumulators, and
+    `offset`, one per channel, is the bias.
+    """
+
+    bits: int
+    signed: bool
+    scale: tuple[Fraction, ...]
+    zero_point: int
+    lo: int
+    hi: int
+    offset: tuple[Fraction, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tensor:
+    name: str
+    shape: tuple[int, int, int]
+    type: TensorType
+
+    @property
+    def elements(self) -> int:
+        c, h, w = self.shape
+        return c * h * w
+
+
+@dataclass(frozen=True)
+class QuantFunction:
+    """q = clip(round(sum_i acc_i * ratio_i + offset), lo, hi) in exact rational arithmetic.
+
+    `ratios` has one tuple per operand, each with one Fraction per channel; `offset` one per channel
+    (bias and zero points folded in). `lo`/`hi` hold ReLU too.
+    """
+
+    ratios: tuple[tuple[Fraction, ...], ...]
+    offset: tuple[Fraction, ...]
+    rounding: Rounding
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the requantization search found for one operator.
+
+    `exact` when the integer function equals the rational one on every reachable accumulator value
+    (all channels). Otherwise `differing_values` of `checked_values` differ, by `max_lsb` at most, and
+    `examples` names some: (channel, accumulator values, expected, got).
+    `acc_lo`, `acc_hi`: bounds of the accumulator over all channels, proved from weights and input range.
+    """
+
+    exact: bool
+    exact_channels: int
+    channels: int
+    differing_values: int = 0
+    checked_values: int = 0
+    max_lsb: int = 0
+    examples: tuple[tuple[int, tuple[int, ...], int, int], ...] = ()
+    acc_lo: int = 0
+    acc_hi: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operator: reads `inputs`, writes `output`. `onnx_nodes`: the nodes it stands for."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    onnx_nodes: tuple[str, ...] = field(default=(), kw_only=True)
+    function: QuantFunction | None = field(default=None, kw_only=True)
+    requant: Requant | None = field(default=None, kw_only=True)
+    proof: Proof | None = field(default=None, kw_only=True)
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__.lower()
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Op):
+    """Convolution, and Gemm/MatMul as a convolution whose kernel is the whole map.
+
+    `weights`: int64 (OC, IC // groups, KH, KW). `pads`: (top, left, bottom, right) filled with
+    `pad_value` (the input's zero point, so that padding is a real zero).
+    The accumulator is sum(w * q) over raw input integers; zero points are in `function.offset`.
+    `onnx_op`: "Conv", "Gemm" or "MatMul", for reports.
+    """
+
+    weights: np.ndarray = field(kw_only=True)
+    stride: tuple[int, int] = field(default=(1, 1), kw_only=True)
+    pads: tuple[int, int, int, int] = field(default=(0, 0, 0, 0), kw_only=True)
+    dilation: tuple[int, int] = field(default=(1, 1), kw_only=True)
+    groups: int = field(default=1, kw_only=True)
+    pad_value: int = field(default=0, kw_only=True)
+    onnx_op: str = field(default="Conv", kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool(Op):
+    """`mode` "max" (accumulator = maximum) or "sum" (accumulator = sum; the average is in the ratio).
+
+    `pad_value` is neutral for max, the zero point for sum.
+    """
+
+    mode: str = field(kw_only=True)
+    kernel: tuple[int, int] = field(kw_only=True)
+    stride: tuple[int, int] = field(default=(1, 1), kw_only=True)
+    pads: tuple[int, int, int, int] = field(default=(0, 0, 0, 0), kw_only=True)
+    pad_value: int = field(default=0, kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Op):
+    """Element-wise sum of two tensors of one shape; the two operands have a ratio each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Requantize(Op):
+    """Element-wise change of scale, type or clip (a Quant on quantised data, a stand-alone Relu)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Op):
+    """Element-wise function of one tensor of at most 8 bits: the output is `values[q & 255]`, and `requant` is None.
+
+    `values`: 256 integers, for signed inputs q = -1 is the last. `nearby`: empty, or for each of them (lowest, highest)
+    result that float32 arithmetic may give instead, for comparisons with a float executor. `function` is there where
+    the table stands for a Requantize.
+    """
+
+    values: tuple[int, ...] = field(kw_only=True)
+    nearby: tuple[tuple[int, int], ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Op):
+    """Concatenation on channels; values are copied, `function` is None."""
+
+
+@dataclass(frozen=True, eq=False)
+class Resize(Op):
+    """Nearest-neighbour enlargement by whole factors (rows, columns); values are copied."""
+
+    factors: tuple[int, int] = field(kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Operators in an order in which each tensor is written before it is read.
+
+    `inputs`, `outputs`: tensor names, equal to the ONNX graph's. `onnx_shapes`: the shape (batch 1)
+    each of them has in the ONNX graph, for turning user arrays into (C, H, W) and back.
+    `input_rounding`: how each input's Quant rounds (half to even where it is not named).
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    ops: tuple[Op, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    onnx_shapes: Mapping[str, tuple[int, ...]]
+    input_rounding: Mapping[str, Rounding] = field(default_factory=dict)
+
+    def with_ops(self, ops: tuple[Op, ...]) -> Network:
+        return replace(self, ops=ops)
+
+    def op_inputs(self, op: Op) -> tuple[Tensor, ...]:
+        return tuple(self.tensors[name] for name in op.inputs)
+
+    def consumers(self, tensor: str) -> tuple[Op, ...]:
+        return tuple(op for op in self.ops if tensor in op.inputs)

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Placement: where in which memory each buffer lies.
+
+Buffers whose uses can overlap in time never overlap in space. Where a platform says unit by unit when a buffer is in
+use (`inplace.Lives`), that holds unit by unit: a result may lie over what it is made from. Equal constants of one
+kind lie in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+from nncosim.compiler.errors import CompileError
+from nncosim.compiler.placement.lives import Life, Lives, clashes, forbidden, live_peak
+from nncosim.compiler.placement.packing import Item, pack
+from nncosim.compiler.schedule import Schedule
+from nncosim.platforms.base import Memory
+
+__all__ = [
+    "Buffer", "MemoryUse", "Placement", "PlacementError", "conflicts", "outermost", "overlaps", "place", "unified",
+]  # fmt: skip
+
+MAPS = "maps"
+"""Kind under which everything that comes and goes during a run is summed up."""
+
+
+class PlacementError(CompileError):
+    """What has to lie in a memory is more than the memory holds.
+
+    missing: bytes by which. step: the layer at which most is in use, "" where nobody knows; alive: (buffer, bytes) of
+    what shares the memory then, and of what is more than the room by itself.
+    """
+
+    def __init__(self, text: str, missing: int = 0, step: str = "", alive: tuple[tuple[str, int], ...] = ()):
+        super().__init__(text)
+        self.missing, self.step, self.alive = missing, step, alive
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Bytes that need a place.
+
+    kind: for tables ("tensor", "weights", "program", ...). align: bytes.
+    content: what the image loads there, or None.
+    permanent: lives for the whole run (everything with content does).
+    from_start, to_end: filled from outside before the run; read from outside after it.
+    parent, offset: lies inside another buffer, so many bytes from its start.
+    parts: (kind, bytes) where a table should show the bytes under several kinds; what is left is of `kind`.
+    """
+
+    name: str
+    memory: str
+    size: int
+    kind: str
+    align: int = 1
+    content: bytes | None = None
+    permanent: bool = False
+    from_start: bool = False
+    to_end: bool = False
+    parent: str | None = None
+    offset: int = 0
+    parts: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def always(self) -> bool:
+        return self.permanent or self.content is not None
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """One line of the memory table, in bytes.
+
+    peak: the highest address used. by_kind: of what is there for the whole run; what comes and goes is together
+    under "maps", as the room that it takes. step: the layer that sets the peak, alive: (buffer, bytes) of what comes
+    and goes that shares the memory then; empty where the platform does not say when buffers are in use.
+    """
+
+    memory: str
+    size: int
+    peak: int
+    by_kind: dict[str, int]
+    step: str = ""
+    alive: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def free(self) -> int:
+        return self.size - self.peak
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`address`: first byte of each buffer, counted from the start of its memory."""
+
+    address: dict[str, int]
+    table: tuple[MemoryUse, ...]
+
+
+def outermost(buffer: Buffer, known: Mapping[str, Buffer]) -> tuple[Buffer, int]:
+    """The buffer that lies in no other one and holds this one, and how many bytes from its start."""
+    offset = 0
+    while buffer.parent is not None:
+        offset, buffer = offset + buffer.offset, known[buffer.parent]
+    return buffer, offset
+
+
+def unified(buffers: Iterable[Buffer]) -> tuple[Buffer, ...]:
+    """The buffers, with constants that are equal to an earlier one lying inside it."""
+    first: dict[tuple[str, str, int, bytes], str] = {}
+    out = []
+    for b in buffers:
+        if b.content and b.parent is None and len(b.content) == b.size:
+            name = first.setdefault((b.memory, b.kind, b.align, b.content), b.name)
+            if name != b.name:
+                b = replace(b, parent=name, content=None, permanent=True)
+        out.append(b)
+    return tuple(out)
+
+
+def conflicts(buffers: Iterable[Buffer], schedule: Schedule) -> set[frozenset[str]]:
+    """Pairs of buffers of one memory (parents only) that may be in use at the same time."""
+    known = {b.name: b for b in unified(buffers)}
+    families: dict[str, list[Buffer]] = {}
+    for buffer in known.values():
+        families.setdefault(outermost(buffer, known)[0].name, []).append(buffer)
+    users = {root: schedule.users(b.name for b in family) for root, family in families.items()}
+
+    def separate(first: str, second: str) -> bool:
+        """All uses of `first` are over before any use of `second` begins."""
+        if any(b.always or b.to_end for b in families[first]):
+            return False
+        if any(b.always or b.from_start for b in families[second]):
+            return False
+        return all(schedule.precedes(i, j) for i in users[first] for j in users[second])
+
+    return {
+        frozenset((a, b))
+        for a, b in combinations(families, 2)
+        if known[a].memory == known[b].memory and not separate(a, b) and not separate(b, a)
+    }
+
+
+def overlaps(
+    placement: Placement, buffers: Iterable[Buffer], pairs: set[frozenset[str]], lives: Lives | None = None
+) -> list[tuple[str, str]]:
+    """Conflicting pairs that share a byte (with `lives`: a unit while both are in use). Empty for a right placement;
+    independent of how it was found."""
+    size = {b.name: b.size for b in buffers}
+    exact = lives.of if lives is not None else {}
+    found = clashes(lives, placement.address) if lives is not None else []
+    for a, b in (sorted(pair) for pair in pairs):
+        if a in exact and b in exact:
+            continue
+        start_a, start_b = placement.address[a], placement.address[b]
+        if start_a < start_b + size[b] and start_b < start_a + size[a]:
+            found.append((a, b))
+    return sorted(found)
+
+
+def _up(value: int, align: int) -> int:
+    return -(-value // align) * align
+
+
+def _apart(
+    moving: list[Buffer], pairs: set[frozenset[str]], lives: Lives | None
+) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """Distances that each pair must not have, in bytes."""
+    exact = lives.of if lives is not None else {}
+    out = {}
+    for a, b in combinations(moving, 2):
+        if lives is not None and a.name in exact and b.name in exact:
+            # In bytes, a distance that is no whole number of units would touch the units on both sides.
+            found = forbidden(exact[a.name], exact[b.name])
+            ranges = [((low - 1) * lives.unit + 1, high * lives.unit) for low, high in found]
+            if ranges:
+                out[a.name, b.name] = _joined(ranges)
+        elif frozenset((a.name, b.name)) in pairs:
+            out[a.name, b.name] = [(1 - b.size, a.size)]
+    return out
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    out = [ranges[0]]
+    for low, high in ranges[1:]:
+        if low <= out[-1][1]:
+            out[-1] = (out[-1][0], max(high, out[-1][1]))
+        else:
+            out.append((low, high))
+    return out
+
+
+def _item(buffer: Buffer, users: Mapping[str, tuple[int, ...]], life: Life | None) -> Item:
+    uses = users[buffer.name]
+    first = life.first if life is not None else min(uses, default=-1)
+    last = life.last if life is not None else max(uses, default=-1)
+    orders = ((first, -buffer.size), (-last, -buffer.size), (-buffer.size * max(last - first, 1),))
+    return Item(buffer.name, buffer.size, buffer.align, orders)
+
+
+def _alive(lives: Lives | None, roots: list[Buffer]) -> tuple[str, list[tuple[str, int]], int]:
+    """The layer at which most is in use, what is, and how many bytes that is."""
+    if lives is None:
+        return "", [], 0
+    floor, position = live_peak(lives)
+    named = []
+    for b in roots:
+        life = lives.of.get(b.name)
+        if life is not None:
+            units = int((life.stop - life.start)[(life.born <= position) & (position <= life.dies)].sum())
+            if units:
+                named.append((b.name, b.size))
+    return lives.step_at(position), sorted(named, key=lambda t: (-t[1], t[0])), floor
+
+
+def _refuse(
+    memory: Memory, kinds: Mapping[str, int], moving: list[Buffer], step: str, alive: list[tuple[str, int]], need: int
+) -> PlacementError:
+    there = ", ".join(f"{kind} {size:,}" for kind, size in sorted(kinds.items()) if size) or "nothing"
+    base = sum(kinds.values())
+    room = memory.size_bytes - base
+    moving_kind = {b.name: b.kind for b in moving}
+    text = (
+        f"memory {memory.name!r} holds {memory.size_bytes} bytes, but {need} are needed at once, "
+        f"{need - memory.size_bytes:,} too many: {there}"
+    )
+    if moving:
+        largest = alive or [(b.name, b.size) for b in sorted(moving, key=lambda b: (-b.size, b.name))]
+        names = ", ".join(f"{moving_kind[name]} {name} {size}" for name, size in largest[:5])
+        at = f"; most tensors share it in layer {step!r}" if step else "; largest tensors"
+        text += f"{at}: {names}, and {max(room, 0):,} bytes are left for them"
+    largest_tensor = max(moving, key=lambda b: b.size, default=None)
+    hints = []
+    if room < 0:
+        hints.append(f"what stays for the whole run is {-room:,} bytes too much by itself")
+    elif largest_tensor is not None and largest_tensor.size > room:
+        hints.append(f"{largest_tensor.name} alone is {largest_tensor.size:,} bytes")
+    hints.append("a smaller input, narrower layers" + (", fewer weights" if kinds else "") + " or a larger memory")
+    single = [(b.name, b.size) for b in moving if b.size > room and (b.name, b.size) not in alive]
+    text += "; " + "; ".join(hints) + " would help"
+    return PlacementError(text, need - memory.size_bytes, step, (*alive, *single))
+
+
+def _kinds(roots: Iterable[Buffer]) -> dict[str, int]:
+    """Bytes by kind of what is there for the whole run."""
+    out: dict[str, int] = {}
+    for b in roots:
+        if b.always:
+            for kind, size in b.parts:
+                out[kind] = out.get(kind, 0) + size
+            out[b.kind] = out.get(b.kind, 0) + b.size - sum(size for _, size in b.parts)
+    return {kind: size for kind, size in out.items() if size}
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What one memory has to hold."""
+
+    memory: Memory
+    roots: list[Buffer]
+    pairs: set[frozenset[str]]
+    users: Mapping[str, tuple[int, ...]]
+    lives: Lives | None
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+def _place_memory(job: _Job) -> tuple[dict[str, int], MemoryUse]:
+    limit, lives = job.memory.size_bytes, job.lives
+    at: dict[str, int] = {}
+    base = 0
+    for buffer in sorted((b for b in job.roots if b.always), key=lambda b: (-b.align, -b.size, b.name)):
+        at[buffer.name] = _up(base, buffer.align)
+        base = at[buffer.name] + buffer.size
+    moving = [b for b in job.roots if not b.always]
+    kinds = _kinds(job.roots)
+    step, alive, floor = _alive(lives, moving)
+    largest = max((b.size for b in moving), default=0)
+    floor = base + max(floor, largest)
+    if floor > limit:
+        raise _refuse(job.memory, kinds, moving, step, alive, floor)
+    exact = lives.of if lives is not None else {}
+    items = [_item(b, job.users, exact.get(b.name)) for b in moving]
+    packed = pack(items, _apart(moving, job.pairs, lives), base, limit, floor)
+    if packed.end > limit:
+        raise _refuse(job.memory, kinds, moving, step, alive, packed.end)
+    at.update(packed.at)
+    if moving:
+        kinds[MAPS] = packed.end - base
+    return at, MemoryUse(job.memory.name, limit, packed.end, kinds, step, tuple(alive))
+
+
+def place(
+    buffers: tuple[Buffer, ...], memories: tuple[Memory, ...], schedule: Schedule, lives: Lives | None = None
+) -> Placement:
+    """An address for every buffer, so that the highest address used is low. Greedy first, then a solver with
+    deterministic limits.
+
+    lives: when each unit of a buffer is in use, for buffers of one memory; by layers where it is not given.
+
+    Raises:
+        PlacementError: it does not fit; names the memory, the bytes, the layer and its largest buffers.
+    """
+    joined = unified(buffers)
+    known = {b.name: b for b in joined}
+    pairs = conflicts(buffers, schedule)
+    family: dict[str, list[str]] = {}
+    for b in joined:
+        family.setdefault(outermost(b, known)[0].name, []).append(b.name)
+    users = {root: schedule.users(names) for root, names in family.items()}
+    address: dict[str, int] = {}
+    table = []
+    for memory in memories:
+        roots = [b for b in joined if b.memory == memory.name and b.parent is None]
+        if not roots:
+            continue
+        here = lives if lives is not None and lives.memory == memory.name else None
+        found, use = _place_memory(_Job(memory, roots, pairs, users, here))
+        address.update(found)
+        table.append(use)
+    for buffer in joined:
+        if buffer.parent is not None:
+            root, offset = outermost(buffer, known)
+            address[buffer.name] = address[root.name] + offset
+    return Placement(address, tuple(table))

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requantization: the search for integers, and the proof that they are right."""

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search for integers (m, c, s) whose step function has given thresholds.
+
+Per channel, q(acc) is nondecreasing (decreasing channels are mirrored by the caller). With n = acc * m + c
+and h_k = b_k * 2**s the boundary of output k (plus 1 where the boundary itself belongs to k - 1):
+
+    q >= k from accumulator T_k on   <=>   T_k * m + c >= h_k   and   (T_k - 1) * m + c <= h_k - 1
+
+For one m these are an interval of c per channel, the intersection of all k. Its length is a concave,
+piecewise linear function of m, so that Newton's method from one side finds an m, or proves that none is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.compiler.ir.thresholds import boundaries
+
+__all__ = ["Found", "Steps", "dyadic", "largest_shift", "multipliers"]
+
+_FAR = np.int64(1) << 62
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """Step functions of several channels with one lo, hi and rounding.
+
+    first: int64 (C, K), threshold of k = lo + 1 + column, within acc_lo..acc_hi + 1. acc_lo, acc_hi: int64 (C,).
+    """
+
+    first: np.ndarray
+    acc_lo: np.ndarray
+    acc_hi: np.ndarray
+    lo: int
+    hi: int
+
+    def select(self, channels: np.ndarray) -> Steps:
+        return Steps(self.first[channels], self.acc_lo[channels], self.acc_hi[channels], self.lo, self.hi)
+
+    @property
+    def constant(self) -> np.ndarray:
+        """bool (C,): the channel has one output value on its whole range."""
+        inside = (self.first > self.acc_lo[:, None]) & (self.first <= self.acc_hi[:, None])
+        return np.logical_not(inside.any(axis=1))
+
+
+@dataclass(eq=False)
+class Found:
+    """Result of a search: int64 (C,) each; `ok` bool (C,): the thresholds are all met."""
+
+    m: np.ndarray
+    c: np.ndarray
+    s: np.ndarray
+    ok: np.ndarray
+
+
+def largest_shift(ratio: Fraction, multiplier_bits: int, shift_limit: int) -> int:
+    """The largest s of 1..shift_limit with round(ratio * 2**s) within signed `multiplier_bits` (ratio > 0)."""
+    most = (1 << multiplier_bits - 1) - 1
+    s = most.bit_length() - (ratio.numerator.bit_length() - ratio.denominator.bit_length()) + 1
+    s = max(min(s, shift_limit), 1)
+    while s > 1 and round(ratio * (1 << s)) > most:
+        s -= 1
+    return s
+
+
+def dyadic(
+    ratios: tuple[Fraction, ...], offset: Fraction, multiplier_bits: int, constant_bits: int, max_shift: int
+) -> tuple[tuple[int, ...], int, int] | None:
+    """(m, c, s) that equal ratio and offset themselves, with the least s; None where there are none."""
+    s = max(x.denominator.bit_length() - 1 for x in (*ratios, offset))
+    if s > max_shift:
+        return None
+    scaled = [x * (1 << s) for x in (*ratios, offset)]
+    if any(x.denominator != 1 for x in scaled):
+        return None
+    *m, c = (int(x) for x in scaled)
+    fits = all(-(1 << multiplier_bits - 1) <= x < 1 << multiplier_bits - 1 for x in m)
+    return (tuple(m), c, s) if fits and -(1 << constant_bits - 1) <= c < 1 << constant_bits - 1 else None
+
+
+def _heights(rounding: Rounding, lo: int, hi: int, s: np.ndarray) -> np.ndarray:
+    """h_k as int64 (C, K)."""
+    twice, strict = boundaries(rounding, lo, hi)
+    return (twice[None, :] << (s - 1)[:, None]) + strict[None, :]
+
+
+def _interval(steps: Steps, heights: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, ...]:
+    """c's interval for given m, and the thresholds that bound it: low, high, T at low, T - 1 at high."""
+    rows = np.arange(len(m))
+    below = heights - steps.first * m[:, None]
+    low = np.where(steps.first <= steps.acc_hi[:, None], below, -_FAR)
+    high = np.where(steps.first > steps.acc_lo[:, None], below + m[:, None] - 1, _FAR)
+    i, j = low.argmax(axis=1), high.argmin(axis=1)
+    return low[rows, i], high[rows, j], steps.first[rows, i], steps.first[rows, j] - 1
+
+
+def multipliers(
+    steps: Steps, m: np.ndarray, s: np.ndarray, rounding: Rounding, multiplier_bits: int, constant_bits: int
+) -> Found:
+    """Search m and c for given s.
+
+    Args:
+        steps: no constant channel among them. m: first guess round(ratio * 2**s), int64 (C,).
+        s: int64 (C,), at least 1, so small that hi * 2**s stays under 2**60.
+
+    Returns:
+        For channels that are not ok, the last m and the c nearest to the thresholds.
+    """
+    heights = _heights(rounding, steps.lo, steps.hi, s)
+    most = np.int64((1 << multiplier_bits - 1) - 1)
+    start = np.clip(m, 1, most)
+    m, least_m, most_m = start.copy(), np.ones_like(start), np.full_like(start, most)
+    c, ok, todo = np.zeros_like(m), np.zeros(len(m), dtype=bool), np.arange(len(m))
+    for _ in range(64):
+        if not len(todo):
+            break
+        low, high, at_low, at_high = _interval(steps.select(todo), heights[todo], m[todo])
+        c[todo] = low + (high - low) // 2
+        good = high >= low
+        ok[todo[good]] = True
+        # the tangent at m bounds the interval's length from above: no m on this side of its zero will do
+        slope = at_low - at_high
+        need = -(-(low - high) // np.maximum(np.abs(slope), 1))
+        up, down = ~good & (slope > 0), ~good & (slope < 0)
+        least_m[todo[up]] = np.maximum(least_m[todo[up]], (m[todo] + need)[up])
+        most_m[todo[down]] = np.minimum(most_m[todo[down]], (m[todo] - need)[down])
+        go = (up | down) & (least_m[todo] <= most_m[todo])
+        m[todo[up & go]] = least_m[todo[up & go]]
+        m[todo[down & go]] = most_m[todo[down & go]]
+        todo = todo[go]
+    bad = np.flatnonzero(~ok)
+    m[bad] = start[bad]
+    low, high, _, _ = _interval(steps.select(bad), heights[bad], m[bad])
+    c[bad] = low + (high - low) // 2
+    limit = _FAR if constant_bits >= 64 else np.int64(1 << constant_bits - 1)
+    ok &= (c < limit) & (c >= -limit)
+    return Found(m, c, s.copy(), ok)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proof for an Add: all pairs of inputs, one or two multipliers' choice at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+from nncosim.compiler.ir.arithmetic import Requant, Rounding, round_shift
+from nncosim.compiler.ir.network import Proof, QuantFunction
+from nncosim.compiler.ir.thresholds import boundaries, exact_pairs
+from nncosim.compiler.proof.multipliers import dyadic, largest_shift
+
+if TYPE_CHECKING:
+    from nncosim.compiler.proof.requantization import RequantCaps
+
+__all__ = ["prove_pairs"]
+
+_EXAMPLES = 8
+_FAR = np.int64(1) << 62
+Numbers = tuple[int, int, int, int, Rounding]  # m_a, m_b, c, s, rounding
+
+
+def _modes(rounding: Rounding, caps: RequantCaps) -> list[Rounding]:
+    order = [rounding, Rounding.FLOOR, Rounding.HALF_UP, *Rounding]
+    return [m for i, m in enumerate(order) if m in caps.roundings and m not in order[:i]]
+
+
+def prove_pairs(
+    function: QuantFunction, ranges: Sequence[tuple[int, int]], caps: RequantCaps
+) -> tuple[Requant, Proof]:
+    """Search and check an Add over all pairs of input values.
+
+    Args:
+        function: two operands. ranges: (lo, hi) of each input.
+
+    Returns:
+        The integers, and what they are worth. Channels with equal ratios share one search.
+    """
+    a, b = (np.arange(lo, hi + 1, dtype=np.int64) for lo, hi in ranges)
+    channels = len(function.offset)
+    requant = Requant.uniform(channels, (0, 0), 0, 0, function.lo, function.hi)
+    known: dict[tuple[Fraction, Fraction, Fraction], tuple[Numbers, np.ndarray, np.ndarray]] = {}
+    exact_channels, count, worst = 0, 0, 0
+    examples: list[tuple[int, tuple[int, ...], int, int]] = []
+    for ch in range(channels):
+        key = (function.ratios[0][ch], function.ratios[1][ch], function.offset[ch])
+        if key not in known:
+            want = exact_pairs(key[:2], key[2], function.rounding, function.lo, function.hi, a, b)
+            numbers = _search_pair(key, function, want, a, b, caps)
+            known[key] = (numbers, want, _apply(numbers, function, a, b))
+        numbers, want, got = known[key]
+        for target, value in zip((*requant.m, requant.c, requant.s, requant.rounding), numbers, strict=True):
+            target[ch] = int(value)
+        wrong = np.argwhere(want != got)
+        exact_channels += not len(wrong)
+        count += len(wrong)
+        worst = max(worst, int(np.abs(want - got).max()))
+        examples += [(ch, (int(a[i]), int(b[j])), int(want[i, j]), int(got[i, j]))
+                     for i, j in wrong[:_EXAMPLES - len(examples)]]
+    return requant, Proof(
+        exact_channels == channels, exact_channels, channels, count, channels * a.size * b.size, worst,
+        tuple(examples), min(r[0] for r in ranges), max(r[1] for r in ranges),
+    )
+
+
+def _apply(numbers: Numbers, function: QuantFunction, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    m_a, m_b, c, s, rounding = numbers
+    total = (a * m_a)[:, None] + (b * m_b + c)[None, :]
+    return np.clip(round_shift(total, s, int(rounding)), function.lo, function.hi)
+
+
+def _search_pair(
+    key: tuple[Fraction, Fraction, Fraction], function: QuantFunction, want: np.ndarray, a: np.ndarray,
+    b: np.ndarray, caps: RequantCaps,
+) -> Numbers:
+    """Exact numbers where they exist, else the first multipliers found whose interval of c is not empty."""
+    direct = dyadic(key[:2], key[2], caps.multiplier_bits, caps.constant_bits, caps.max_shift)
+    if direct is not None and (function.rounding in caps.roundings or direct[2] == 0):
+        (m_a, m_b), c, s = direct
+        if max(abs(a).max() * abs(m_a), abs(b).max() * abs(m_b)) * 2 + abs(c) < 1 << 62:
+            return m_a, m_b, c, s, function.rounding
+    limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
+    largest = max(abs(key[0]), abs(key[1]), Fraction(1, 1 << 60))
+    top = largest_shift(largest, caps.multiplier_bits, limit)
+    nearest: tuple[int, Numbers] | None = None
+    for mode in _modes(function.rounding, caps):
+        for s in range(top, max(top - 24, 0), -1):
+            gap, numbers = _fit(key, function, want, a, b, s, mode, caps)
+            fits = abs(numbers[2]) < 1 << min(caps.constant_bits - 1, 62)
+            if fits and (nearest is None or gap < nearest[0]):
+                nearest = gap, numbers
+            if fits:  # a smaller shift is coarser: it helps only where c did not fit
+                break
+        if nearest is not None and nearest[0] <= 0:
+            break
+    assert nearest is not None  # s = 1 always fits
+    return nearest[1]
+
+
+def _fit(
+    key: tuple[Fraction, Fraction, Fraction], function: QuantFunction, want: np.ndarray, a: np.ndarray,
+    b: np.ndarray, s: int, mode: Rounding, caps: RequantCaps,
+) -> tuple[int, Numbers]:
+    """Multipliers near the exact ones for shift s: (what the interval of c lacks, numbers); 0 or less is exact."""
+    twice, strict = boundaries(mode, function.lo, function.hi)
+    heights = (twice << s - 1) + strict
+    rise = np.concatenate([[-_FAR], heights])[want - function.lo]  # lower bound of a*m_a + b*m_b + c
+    fall = np.concatenate([heights - 1, [_FAR]])[want - function.lo]
+    most = (1 << caps.multiplier_bits - 1) - 1
+    centre = [max(min(round(r * (1 << s)), most), -most) for r in key[:2]]
+    best: tuple[int, Numbers] | None = None
+    shifts = sorted(((i, j) for i in range(-3, 4) for j in range(-3, 4)), key=lambda d: d[0] ** 2 + d[1] ** 2)
+    for i, j in shifts:
+        m_a, m_b = centre[0] + i, centre[1] + j
+        if max(abs(m_a), abs(m_b)) > most:
+            continue
+        total = (a * m_a)[:, None] + (b * m_b)[None, :]
+        low, high = int((rise - total).max()), int((fall - total).min())
+        if high >= _FAR // 2:  # no upper bound: the result is hi everywhere
+            high = low
+        if low <= -_FAR // 2:
+            low = high
+        gap = low - high
+        if best is None or gap < best[0]:
+            best = gap, (m_a, m_b, low + (high - low) // 2, s, mode)
+        if gap <= 0:
+            break
+    assert best is not None
+    return best

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network against the qonnx package's float32 executor, layer by layer.
+
+Each operator gets the executor's own input tensors, so that a difference stays in its layer. Three
+values are compared: ours (the integer `requant`), the exact rational `function`'s, and the executor's.
+Ours must equal the exact one.
+Where the executor differs from the exact value, the exact real number must lie within the float32 error of
+a rounding threshold; such values are counted, anything further away is a fault of the import.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import onnx
+from nncosim.compiler.frontend import (
+    Import,
+    dequantise_output,
+    import_details,
+    quantise_input,
+    quantise_inputs,
+    raw_outputs,
+)
+from nncosim.compiler.frontend.prepare import prepare
+from nncosim.compiler.ir.evaluate import accumulate, apply_exact, evaluate
+from nncosim.compiler.ir.network import Add, Conv, Network, Op, Pool, Table, Tensor
+from nncosim.compiler.ir.thresholds import round_fraction
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
+
+__all__ = ["LayerReport", "QonnxReport", "compare_with_qonnx", "random_images", "run_qonnx"]
+
+UNIT = 2.0**-24
+"""Half the spacing of float32 relative to the value: the largest relative error of one operation."""
+
+
+@dataclass
+class LayerReport:
+    """Counts of one operator over all images.
+
+    values: compared. wrong: ours differs from exact arithmetic. float_differences: the executor differs from exact
+    arithmetic, within its error. outside: it differs further than its error explains. first_wrong, first_outside:
+    (image, channel, row, column, expected, got).
+    """
+
+    name: str
+    values: int = 0
+    wrong: int = 0
+    float_differences: int = 0
+    outside: int = 0
+    first_wrong: tuple[int, ...] | None = None
+    first_outside: tuple[int, ...] | None = None
+
+
+@dataclass
+class QonnxReport:
+    """All layers; `same_prediction` counts images whose largest output has the same index in both.
+
+    outputs, output_differences: elements of graph outputs, and those that differ when both go all the way from the
+    image, so that every float32 rounding on the way has its consequences.
+    """
+
+    images: int
+    seed: int
+    layers: list[LayerReport] = field(default_factory=list)
+    input_differences: int = 0
+    same_prediction: int = 0
+    outputs: int = 0
+    output_differences: int = 0
+
+    @property
+    def values(self) -> int:
+        return sum(layer.values for layer in self.layers)
+
+    @property
+    def float_differences(self) -> int:
+        return sum(layer.float_differences for layer in self.layers)
+
+    @property
+    def ok(self) -> bool:
+        return not self.input_differences and not any(x.wrong or x.outside for x in self.layers)
+
+
+def random_images(network: Network, count: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Float32 inputs in ONNX layout that use the input quantiser's range, about 1 % saturated."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(count):
+        image = {}
+        for name in network.inputs:
+            tensor = network.tensors[name]
+            kind = tensor.type
+            scale = np.array([float(s) for s in kind.scale]).reshape(-1, 1, 1)
+            centre, spread = (kind.lo + kind.hi) / 2 - kind.zero_point, (kind.hi - kind.lo) / 5.2
+            data = (centre + spread * rng.standard_normal(tensor.shape)) * scale
+            image[name] = data.astype(np.float32).reshape(network.onnx_shapes[name])
+        images.append(image)
+    return images
+
+
+def run_qonnx(model: ModelWrapper, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All tensors of the float graph, by qonnx's executor."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return execute_onnx(model, dict(inputs), return_full_exec_context=True)
+
+
+def compare_with_qonnx(
+    source: str | Path | onnx.ModelProto, network: Network, images: int | list[dict[str, np.ndarray]] = 10,
+    seed: int = 0, progress: Callable[[int, int], None] | None = None,
+) -> QonnxReport:
+    """Compare a proved network with the model it was imported from.
+
+    Args:
+        source: the model. network: imported from it, with `requant` (see `proof.prove`).
+        images: how many random ones, or a list of float inputs in ONNX layout by graph input name.
+        progress: called with (images done, images in all).
+    """
+    details = import_details(source, name=network.name)
+    data = random_images(network, images, seed) if isinstance(images, int) else images
+    report = QonnxReport(len(data), seed, [LayerReport(op.name) for op in network.ops])
+    batch = min(len(data), 16)
+    models: dict[int, ModelWrapper] = {}
+    for first in range(0, len(data), max(batch, 1)):
+        part = data[first:first + batch]
+        if len(part) not in models:
+            models[len(part)] = prepare(source, len(part))[0]
+        stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
+        context = run_qonnx(models[len(part)], stacked)
+        for index, image in enumerate(part):
+            values = {
+                k: v[index:index + 1] for k, v in context.items()
+                if isinstance(v, np.ndarray) and v.shape[:1] == (len(part),)
+            }
+            _compare_image(details, network, image, values, first + index, report)
+            if progress is not None:
+                progress(first + index + 1, len(data))
+    return report
+
+
+def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The executor's float tensor as the integers it stands for, int64 (C, H, W)."""
+    name, first = place
+    real = values[name].astype(np.float64)
+    if real.size != tensor.elements:  # one part of a concatenation
+        real = real[:, first:first + tensor.shape[0]]
+    kind = tensor.type
+    scale = np.array([float(s) for s in kind.scale]).reshape(-1, 1, 1)
+    return np.rint(real.reshape(tensor.shape) / scale + kind.zero_point).astype(np.int64)
+
+
+def _compare_image(
+    details: Import, network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], number: int,
+    report: QonnxReport,
+) -> None:
+    def executor(name: str) -> np.ndarray:
+        return _integers(network.tensors[name], details.onnx_names[name], values)
+
+    for name in network.inputs:
+        ours = quantise_input(network, name, image[name])
+        report.input_differences += int((ours != executor(name)).sum())
+    raw = raw_outputs(network)
+    for op, layer in zip(network.ops, report.layers, strict=True):
+        inputs = [executor(i) for i in op.inputs]
+        if op.output in raw:
+            _compare_raw(details, network, op, inputs, values, number, layer)
+        else:
+            _compare_layer(op, inputs, executor(op.output), details.magnitudes.get(op.name), number, layer)
+    _compare_outputs(details, network, image, values, report)
+
+
+def _compare_layer(
+    op: Op, inputs: list[np.ndarray], theirs: np.ndarray, magnitude: tuple[float, ...] | None, number: int,
+    layer: LayerReport,
+) -> None:
+    accumulators = accumulate(op, inputs)
+    layer.values += theirs.size
+    exact = ours = accumulators[0]
+    if op.function is not None:
+        if isinstance(op, Table):  # its function is that of the Requantize for which it stands
+            accumulators = inputs
+        exact = apply_exact(op.function, accumulators)
+        ours = op.requant.apply(*accumulators) if op.requant is not None else ours
+    _note(layer, "wrong", ours != exact, exact, ours, number)
+    differs = exact != theirs
+    if not differs.any():
+        return
+    if isinstance(op, Table) and op.nearby:
+        low, high = np.array(op.nearby, dtype=np.int64)[inputs[0] & 255].transpose(3, 0, 1, 2)
+        outside = differs & ~((low <= np.minimum(theirs, ours)) & (np.maximum(theirs, ours) <= high))
+    elif op.function is None:
+        outside = differs
+    else:
+        outside = differs & ~_near_threshold(op, inputs, accumulators, exact, theirs, magnitude)
+    layer.float_differences += int((differs & ~outside).sum())
+    _note(layer, "outside", outside, exact, theirs, number)
+
+
+def _note(
+    layer: LayerReport, what: str, where: np.ndarray, expected: np.ndarray, got: np.ndarray, number: int
+) -> None:
+    count = int(where.sum())
+    setattr(layer, what, getattr(layer, what) + count)
+    if count and getattr(layer, f"first_{what}") is None:
+        index = tuple(int(i) for i in np.argwhere(where)[0])
+        setattr(layer, f"first_{what}", (number, *index, int(expected[index]), int(got[index])))
+
+
+def _absolute(op: Op, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
+    """Sums of absolute products (what float32 rounds relative to), and the number of terms."""
+    if isinstance(op, Conv):
+        positive = replace(op, weights=np.abs(op.weights), pad_value=abs(op.pad_value))
+        return accumulate(positive, [np.abs(inputs[0])]), int(np.prod(op.weights.shape[1:]))
+    if isinstance(op, Pool):
+        positive_pool = replace(op, pad_value=abs(op.pad_value))
+        return accumulate(positive_pool, [np.abs(inputs[0])]), op.kernel[0] * op.kernel[1]
+    return [np.abs(i) for i in inputs], 2 if isinstance(op, Add) else 1
+
+
+def float32_error(op: Op, inputs: list[np.ndarray], magnitude: tuple[float, ...] | None) -> np.ndarray:
+    """A bound of the executor's rounding error before its Quant, in output steps, float64 (C, H, W).
+
+    The usual bound of a sum of n products, (n + a few) * unit roundoff * the sum of absolute values, in
+    any order of summation; dequantised operands, bias, BatchNormalization and scale add the few.
+    """
+    function = op.function
+    assert function is not None
+    sums, terms = _absolute(op, inputs)
+    size = np.zeros(sums[0].shape)
+    for total, ratio in zip(sums, function.ratios, strict=True):
+        size += total * np.array([abs(float(r)) for r in ratio]).reshape(-1, 1, 1)
+    offset = magnitude if magnitude is not None else tuple(abs(float(o)) for o in function.offset)
+    size += np.array(offset).reshape(-1, 1, 1)
+    return (terms + 16) * UNIT * size
+
+
+def _near_threshold(
+    op: Op, inputs: list[np.ndarray], accumulators: list[np.ndarray], exact: np.ndarray, theirs: np.ndarray,
+    magnitude: tuple[float, ...] | None,
+) -> np.ndarray:
+    """bool: `theirs` is one step from `exact` and the real number is within the float32 error of that step."""
+    function = op.function
+    assert function is not None
+    error = float32_error(op, inputs, magnitude)
+    near = np.zeros(exact.shape, dtype=bool)
+    for index in map(tuple, np.argwhere(exact != theirs)):
+        channel = index[0]
+        real = function.offset[channel]
+        for acc, ratio in zip(accumulators, function.ratios, strict=True):
+            real += int(acc[index]) * ratio[channel]
+        slack = Fraction(float(error[index]))
+        reach = [round_fraction(real + d, function.rounding) for d in (-slack, slack)]
+        low, high = (min(max(q, function.lo), function.hi) for q in reach)
+        near[index] = low <= theirs[index] <= high and abs(int(theirs[index]) - int(exact[index])) == 1
+    return near
+
+
+def _compare_raw(
+    details: Import, network: Network, op: Op, inputs: list[np.ndarray], values: Mapping[str, np.ndarray], number: int,
+    layer: LayerReport,
+) -> None:
+    """A graph output without a Quant: real numbers, equal within the float32 error."""
+    assert op.function is not None and op.requant is not None
+    tensor = network.tensors[op.output]
+    accumulators = accumulate(op, inputs)
+    exact, ours = apply_exact(op.function, accumulators), op.requant.apply(*accumulators)
+    _note(layer, "wrong", ours != exact, exact, ours, number)
+    scale = np.array([float(s) for s in tensor.type.scale]).reshape(-1, 1, 1)
+    offset = np.array([float(o) for o in tensor.type.offset] or [0.0]).reshape(-1, 1, 1)
+    theirs = values[details.onnx_names[op.output][0]].astype(np.float64).reshape(tensor.shape)
+    sums, terms = _absolute(op, inputs)
+    error = (terms + 16) * UNIT * (sums[0] * scale + np.abs(offset))
+    real = exact * scale + offset
+    layer.values += theirs.size
+    _note(layer, "outside", np.abs(real - theirs) > error, exact, np.rint((theirs - offset) / scale).astype(int),
+          number)
+
+
+def _compare_outputs(
+    details: Import, network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray],
+    report: QonnxReport,
+) -> None:
+    """Graph outputs, each run from the input on: whether the largest has the same place, and what differs."""
+    ours = evaluate(network, quantise_inputs(network, image))
+    report.same_prediction += all(
+        dequantise_output(network, name, ours[name]).argmax() == values[name].argmax() for name in network.outputs
+    )
+    for name in set(network.outputs) - set(raw_outputs(network)):
+        theirs = _integers(network.tensors[name], details.onnx_names[name], values)
+        report.outputs += theirs.size
+        report.output_differences += int((ours[name] != theirs).sum())

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nncosim compile` and `nncosim check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from nncosim.compiler.compile import CheckResult, check_network
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.placement.placement import MemoryUse
+from nncosim.platforms.base import Platform
+from nncosim.tb.cli.options import (
+    check_outputs,
+    json_option,
+    model_argument,
+    out_option,
+    output_console,
+    platform_options,
+    progress,
+    resolve_platform,
+    write_json,
+)
+from nncosim.tb.report.report import macs_of, operator_name, requantization_of
+from nncosim.tb.report.table import plain_table
+from nncosim.tb.run.program import Program, compile_model, read_model, read_source
+from nncosim.tb.system.files import sha256, write_files
+from nncosim.tb.system.terminal import printable
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+__all__ = ["check_command", "compile_command"]
+
+
+def _print_program(console: Console, program: Program) -> None:
+    macs = {op.name: macs_of(program.network, op) for op in program.network.ops}
+    names = {op.name: operator_name(program.network, op) for op in program.network.ops}
+    table = plain_table()
+    for column in ("layer", "operator", "engine", "MACs", "estimated", "iss", "MAC/cycle"):
+        table.add_column(column, justify="left" if column in ("layer", "operator", "engine") else "right")
+    for step in program.schedule:
+        count = sum(macs[op] for op in step.ops)
+        rate = count / step.iss_cycles if step.iss_cycles else 0.0
+        what = " + ".join(names[op] for op in step.ops)
+        cells = [step.name, what, step.engine, f"{count:,}", _cycles(step.estimated_cycles), f"{step.iss_cycles:,}"]
+        table.add_row(*map(escape, cells), f"{rate:,.1f}")
+    console.print(table, "")
+    total = sum(macs.values())
+    console.print(f"on the ISS: {program.iss_cycles:,} cycles for {total:,} MACs, "
+                  f"{total / max(program.iss_cycles, 1):,.1f} MAC/cycle; estimated before linking: "
+                  f"{_cycles(program.estimated_cycles)}")  # fmt: skip
+
+
+def _cycles(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
+
+
+@click.command("compile")
+@model_argument
+@platform_options
+@click.option("--stream", is_flag=True, help="The next inputs may come in while the network runs (run --stream).")
+@out_option(required=True)
+@json_option
+def compile_command(
+    model: Path, platform_name: str | None, settings: tuple[str, ...], stream: bool, out: Path,
+    json_file: Path | None,
+) -> int:
+    """Write the image, its listing, the memory map, and the cycles estimated and on the ISS, to --out."""
+    check_outputs({"the model": model}, json_file=json_file, out=out)
+    platform, overrides = resolve_platform(platform_name, settings)
+    with progress() as say:
+        program = compile_model(model, read_source(model), platform, overrides, say, stream=stream)
+    write_files(out, program.files)
+    console = output_console(json_file)
+    _print_program(console, program)
+    for name, data in program.files.items():
+        console.print(f"{escape(str(out / name))}  {len(data):,} bytes", soft_wrap=True)
+    write_json({
+        "model": model.name, "platform": platform.name, "iss_cycles": program.iss_cycles,
+        "estimated_cycles": program.estimated_cycles,
+        "files": {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in program.files.items()},
+        "hashes": {"image": sha256(program.image), "model": program.model_hash},
+    }, json_file)  # fmt: skip
+    return 0
+
+
+def _check_json(model: Path, platform: Platform, network: Network, result: CheckResult) -> dict[str, Any]:
+    return {
+        "model": model.name, "platform": platform.name, "fits": not result.problems,
+        "problems": [vars(problem) for problem in result.problems],
+        "macs": sum(macs_of(network, op) for op in network.ops), "layers": len(network.ops),
+        "requantization": requantization_of(network).to_json(),
+        "memory": [{**vars(use), "free": use.free} for use in result.memory],
+        "iss_cycles": result.compiled.iss_cycles if result.compiled else None,
+    }  # fmt: skip
+
+
+_KINDS = {
+    "weights": "weights", "parameters": "requantization parameters", "maps": "maps", "program": "programs",
+    "list": "descriptors",
+}  # fmt: skip
+
+
+def _memory_table(memory: Sequence[MemoryUse]) -> Table:
+    """What lies in each memory: bytes by kind, what filling takes, and what is free."""
+    table = plain_table()
+    for column in ("memory", "what", "bytes", "share"):
+        table.add_column(column, justify="left" if column in ("memory", "what") else "right")
+    for use in memory:
+        known = [kind for kind in _KINDS if kind in use.by_kind]
+        others = sorted(set(use.by_kind) - set(known))
+        rows = [(_KINDS.get(kind, kind), use.by_kind[kind]) for kind in (*known, *others)]
+        rows.append(("filling", use.peak - sum(use.by_kind.values())))
+        for what, size in [row for row in rows if row[1]] + [("free", use.free), ("in all", use.size)]:
+            table.add_row(use.memory, what, f"{size:,}", f"{size / use.size:.1%}")
+    return table
+
+
+def _print_fit(console: Console, network: Network, platform: Platform, result: CheckResult) -> None:
+    assert result.compiled is not None
+    proof = requantization_of(network)
+    console.print(_memory_table(result.memory), "")
+    for use in result.memory:
+        if use.step:
+            alive = ", ".join(f"{escape(name)} {size:,}" for name, size in use.alive)
+            console.print(f"most of {use.memory} is in use in layer {escape(use.step)}: {alive} bytes")
+    console.print(
+        f"{len(network.ops)} layers, requantization exact in {proof.exact_layers} of {proof.layers}"
+        + (f" (not in {escape(', '.join(proof.inexact))}: within {proof.max_lsb} LSB)" if proof.inexact else "")
+    )
+    console.print(f"[green]fits {platform.name}[/]; {result.compiled.iss_cycles:,} cycles on the ISS")
+
+
+@click.command("check")
+@model_argument
+@platform_options
+@json_option
+def check_command(model: Path, platform_name: str | None, settings: tuple[str, ...], json_file: Path | None) -> int:
+    """Is the model supported, does it fit? If not, say everything that is wrong, and what to change.
+
+    Exit status: 0 it compiles, 2 it does not.
+    """
+    check_outputs({"the model": model}, json_file=json_file)
+    platform, _ = resolve_platform(platform_name, settings)
+    with progress() as say:
+        say(f"importing {model.name}")
+        network = read_model(model, read_source(model))
+        say("compiling")
+        result = check_network(network, platform)
+        network = result.compiled.network if result.compiled else network
+    console = output_console(json_file)
+    write_json(_check_json(model, platform, network, result), json_file)
+    if result.problems:
+        count = len(result.problems)
+        what = f"{model} does not fit {platform.name}: {count} problem{'s' if count > 1 else ''}"
+        lines = "".join(f"\n  {problem}" for problem in result.problems)
+        click.echo(printable(f"nncosim: error: {what}{lines}"), err=True)
+        return 2
+    _print_fit(console, network, platform, result)
+    return 0

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several subcommands share, and where their output goes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+from nncosim.platforms.base import Platform, parse_overrides
+from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.registry import get_platform, platforms
+from nncosim.tb.sim.waves import is_companion
+from nncosim.tb.system.files import OutputError, is_stream, prepare_directory, prepare_file, write_file
+from nncosim.tb.system.progress import phase_of
+from nncosim.tb.system.terminal import Terminal, printable
+from rich.text import Text
+
+__all__ = [
+    "DEFAULT_PLATFORM",
+    "PATH",
+    "RESULTS",
+    "Progress",
+    "backend_option",
+    "check_outputs",
+    "complete_layers",
+    "complete_parameters",
+    "driver_option",
+    "json_option",
+    "model_argument",
+    "out_option",
+    "output_console",
+    "platform_options",
+    "progress",
+    "resolve_platform",
+    "seed_option",
+    "write_json",
+]
+
+DEFAULT_PLATFORM = "j3dai"
+Progress = Callable[[str], None]
+
+
+class _Path(click.Path):
+    """A path that is not empty: as a path, "" would be the current folder."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty; give a name, or . for the current folder", parameter, context)
+        return super().convert(value, parameter, context)
+
+
+PATH = _Path(path_type=Path)
+"""Type of options and arguments that are files or folders."""
+_STDOUT = Path("-")
+
+
+# These look at a place as the command line is read: one that cannot be written is refused before the work is done.
+def _checked_json(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path != _STDOUT:
+        prepare_file(path)
+    return path
+
+
+def _checked_out(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None:
+        prepare_directory(path)
+    return path
+
+
+RESULTS = (
+    "image.elf", "listing.txt", "memory.txt", "outputs.npz", "cycles.json", "report.html", "report.json",
+    "schedule.json", "schedule.txt", "timeline.npz", "timeline.trace.json",
+)  # fmt: skip
+"""Names of the files that `run`, `compile` and `report` write to a folder."""
+
+
+def check_outputs(
+    inputs: Mapping[str, Path | None], *, json_file: Path | None, out: Path | None = None, trace: Path | None = None,
+    results: Sequence[str] = RESULTS,
+) -> None:  # fmt: skip
+    """Refuse outputs that would replace each other, or what is read, before the work is done.
+
+    Args:
+        inputs: files that are read, by what the command line calls them.
+        results: names of the files that go to `out`.
+
+    Raises:
+        OutputError: names both.
+    """
+    json_file = None if json_file == _STDOUT else json_file
+    options = {"--json": json_file, "--trace": trace, "--out": out}
+    real = {option: _real(path) for option, path in options.items() if path is not None and _is_place(option, path)}
+    for one, other in itertools.permutations(real, 2):
+        if real[one] == real[other]:
+            raise OutputError(f"{one} {options[one]} and {other} {options[other]} are one place; give two names")
+        if one != "--out" and real[one] in real[other].parents:
+            both = f"{one} {options[one]} is to be a file, and {other} {options[other]} lies in it"
+            raise OutputError(f"{both}; give two names")
+    if "--json" in real and trace is not None and is_companion(real["--json"], _real(trace.parent) / trace.name):
+        raise OutputError(f"--json {json_file} has a name that --trace {trace} uses for its save file; give two names")
+    written = {path: f"{option} {options[option]}" for option, path in real.items() if option != "--out"}
+    for name in results if "--out" in real else ():
+        path = real["--out"] / name
+        if path in written:
+            raise OutputError(f"{written[path]}: --out {out} writes a file of that name; give another")
+        if path.is_dir():
+            raise OutputError(f"--out {out}: {path} is a folder, and a file of that name is to be written")
+        if name != "image.elf":  # an image that runs is written as it was
+            written[path] = f"--out {out} writes {name}, which"
+    for what, source in inputs.items():
+        place = written.get(_real(source)) if source is not None else None
+        if place is not None:
+            raise OutputError(f"{place} would replace {what} {source}, which is read; give another name")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _is_place(option: str, path: Path) -> bool:
+    """Whether something stays where an output goes: a device or a pipe takes any number of them."""
+    return option == "--out" or not is_stream(path)
+
+
+# ---- completion by the shell: what is wrong on the line is told when it is run
+
+def _complete(find: Callable[[click.Context], Iterable[str]], after: str = "") -> Callable[..., list[str]]:
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        try:
+            return [name + after for name in find(context) if name.startswith(incomplete)]
+        except (NncosimError, click.ClickException):
+            return []
+
+    return complete
+
+
+def _chosen_platform(context: click.Context) -> Platform:
+    return resolve_platform(context.params.get("platform_name"), ())[0]
+
+
+def _bench_of(context: click.Context) -> Any:
+    from nncosim.tb.backend import get_bench
+
+    return get_bench(_chosen_platform(context))
+
+
+def _drivers(context: click.Context) -> list[str]:
+    return sorted({driver for drivers in _bench_of(context).drivers.values() for driver in drivers})
+
+
+def _layers(context: click.Context) -> list[str]:
+    """Of the model on the line: its operators, as `--trace-layer` takes them."""
+    from nncosim.tb.run.program import read_runnable, read_source
+
+    words = [context.params.get("source"), *context.args]  # the latter where the line cannot be parsed yet
+    source = next((Path(word) for word in words if word is not None and Path(word).is_file()), None)
+    if source is None:
+        return []
+    return [op.name for op in read_runnable(source, read_source(source)).ops]
+
+
+def _parameters(context: click.Context) -> list[str]:
+    return [field.name for field in fields(_chosen_platform(context))]
+
+
+complete_layers = _complete(_layers)
+complete_parameters = _complete(_parameters, "=")
+
+
+model_argument = click.argument("model", metavar="MODEL.onnx", type=PATH)
+json_option = click.option(
+    "--json", "json_file", type=PATH, metavar="FILE", callback=_checked_json, help="Write the JSON report; - is stdout."
+)
+driver_option = click.option(
+    "--driver", metavar="cocotb|direct", shell_complete=_complete(_drivers),
+    help="How the RTL simulation is driven [default: cocotb].",
+)
+
+
+def out_option(**extra: Any) -> Callable:
+    """--out DIR; `extra`: what else `click.option` takes."""
+    text = "Folder for the results; it appears complete or not at all."
+    return click.option("--out", type=PATH, metavar="DIR", callback=_checked_out, help=text, **extra)
+
+
+def backend_option(what: str, default: str) -> Callable:
+    """--backend NAME. `what`: what it runs; `default`: what is chosen without it."""
+    return click.option("--backend", metavar="rtl|iss", help=f"What runs the {what} [default: {default}].",
+                        shell_complete=_complete(lambda context: _bench_of(context).backends))  # fmt: skip
+
+
+def seed_option(what: str) -> Callable:
+    """--seed N. `what`: what it makes."""
+    seed = click.IntRange(min=0)
+    return click.option("--seed", type=seed, default=0, show_default=True, metavar="N", help=f"Of {what}.")
+
+
+def platform_options(command: Callable) -> Callable:
+    """--platform NAME and --set PARAMETER=VALUE."""
+    command = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="PARAMETER=VALUE",
+        shell_complete=complete_parameters,
+        help="Change a parameter of the platform; may be repeated.",
+    )(command)
+    return click.option(
+        "--platform",
+        "platform_name",
+        metavar="NAME",
+        shell_complete=_complete(lambda context: platforms()),
+        help=f"The machine [default: {DEFAULT_PLATFORM}]; see `nncosim platforms`.",
+    )(command)
+
+
+def resolve_platform(name: str | None, settings: tuple[str, ...]) -> tuple[Platform, dict[str, int]]:
+    """The platform with the user's settings, and the settings.
+
+    Raises:
+        PlatformError: unknown platform or parameter, or values that contradict each other.
+    """
+    overrides = parse_overrides(settings)
+    if name is None:
+        known = platforms()
+        name = DEFAULT_PLATFORM if DEFAULT_PLATFORM in known else next(iter(known), DEFAULT_PLATFORM)
+    platform = get_platform(name)
+    return (platform.with_parameters(**overrides) if overrides else platform), overrides
+
+
+def output_console(json_file: Path | None = None) -> Terminal:
+    """Where tables go: stdout, or stderr when stdout carries the JSON. Wide where it is no terminal."""
+    console = Terminal(stderr=json_file == _STDOUT)
+    if not console.is_terminal:
+        console = Terminal(stderr=json_file == _STDOUT, width=200)
+    return console
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """A function that shows what is going on: a line with a spinner on stderr; a line a long phase if that is no
+    terminal."""
+    console = Terminal(stderr=True)
+    if not console.is_terminal:
+        told: set[str] = set()
+
+        def tell(text: str) -> None:
+            phase = phase_of(text)
+            if phase and phase not in told:
+                told.add(phase)
+                click.echo(printable(f"nncosim: {phase}"), err=True)
+
+        yield tell
+        return
+    with console.status("starting", spinner=console.spinner) as status:
+        yield lambda text: status.update(Text(printable(text)))
+
+
+def write_json(data: dict[str, Any], path: Path | None) -> None:
+    """Write the JSON report to `path`; "-" prints it, None does nothing."""
+    if path is None:
+        return
+    text = json.dumps(data, indent=2) + "\n"
+    if path == _STDOUT:
+        click.echo(text, nl=False)
+    else:
+        write_file(path, text.encode())

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nncosim run`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from nncosim.platforms.base import Platform
+from nncosim.tb.backend import get_bench
+from nncosim.tb.cli.options import (
+    PATH,
+    Progress,
+    backend_option,
+    check_outputs,
+    complete_layers,
+    driver_option,
+    json_option,
+    out_option,
+    output_console,
+    platform_options,
+    progress,
+    resolve_platform,
+    seed_option,
+    write_json,
+)
+from nncosim.tb.report.table import print_report
+from nncosim.tb.run.flow import RunOptions, check_entering, check_trace, choose, make_frames, run_program
+from nncosim.tb.run.program import Program, compile_model, is_image, load_image, read_runnable, read_source
+from nncosim.tb.sim.waves import save_file, trace_format
+from nncosim.tb.system.files import prepare_file, write_files
+
+__all__ = ["run_command"]
+
+
+def trace_options(command: Callable) -> Callable:
+    """--trace FILE, and of which part of the run."""
+    for option in (
+        click.option("--trace-layer", metavar="NAME", shell_complete=complete_layers,
+                     help="Waveform of this layer only (of the first inference)."),
+        click.option("--trace-to", type=int, metavar="CYCLE", help="Waveform up to this clock cycle, exclusive."),
+        click.option("--trace-from", type=int, metavar="CYCLE", help="Waveform from this clock cycle since reset."),
+        click.option(
+            "--trace", type=PATH, metavar="FILE", help="Write a waveform (rtl), FILE.fst or FILE.vcd; open FILE.gtkw."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _program(
+    source: Path, platform_name: str | None, settings: tuple[str, ...], options: RunOptions, say: Progress
+) -> tuple[Program, Platform, dict[str, int]]:
+    """Load or compile `source`; what cannot run, or inputs that do not fit, are refused before anything is compiled."""
+    data = read_source(source)
+    if is_image(data):
+        if settings:
+            raise click.UsageError("--set changes what is compiled; the image has its platform's parameters in it")
+        program, platform, overrides = load_image(source, data)
+        if platform_name not in (None, platform.name):
+            raise click.UsageError(f"{source} is an image for {platform.name!r}, not for {platform_name!r}")
+        return program, platform, overrides
+    platform, overrides = resolve_platform(platform_name, settings)
+    bench = get_bench(platform)
+    backend, _ = choose(bench, platform, options.backend, options.driver)
+    if options.trace is not None:
+        check_trace(bench, platform, backend)
+    if options.entering:
+        check_entering(bench, platform, backend)
+    say(f"importing {source.name}")
+    network = read_runnable(source, data)
+    make_frames(network, options)
+    program = compile_model(source, data, platform, overrides, say, network, options.stream > 0)
+    return program, platform, overrides
+
+
+@click.command("run")
+@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
+@platform_options
+@backend_option("image", "rtl where the platform has it")
+@driver_option
+@click.option("--input", "input_file", type=PATH, metavar="X.npz", help="One array per graph input, by its name.")
+@click.option(
+    "--index",
+    "indices",
+    type=int,
+    multiple=True,
+    metavar="I",
+    help="Which image of the input file; repeat it for inferences back to back, without reset.",
+)
+@click.option(
+    "--boot",
+    type=click.Choice(["backdoor", "bus"]),
+    default="backdoor",
+    show_default=True,
+    help="How image and inputs get into the machine: past its ports, or over its entry port (rtl).",
+)
+@click.option(
+    "--stream",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="N inferences back to back, each input entering by the port while the network computes the one before (rtl).",
+)
+@seed_option("random inputs (without --input), and of the poison in memories")
+@trace_options
+@out_option()
+@json_option
+def run_command(
+    source: Path,
+    platform_name: str | None,
+    settings: tuple[str, ...],
+    backend: str | None,
+    driver: str | None,
+    input_file: Path | None,
+    indices: tuple[int, ...],
+    boot: str,
+    stream: int | None,
+    seed: int,
+    trace: Path | None,
+    trace_from: int | None,
+    trace_to: int | None,
+    trace_layer: str | None,
+    out: Path | None,
+    json_file: Path | None,
+) -> int:
+    """Run a model, or an image compiled before, and check every bit and every cycle.
+
+    Exit status: 0 all bits and cycles hold, 1 a mismatch, a hang or cycles other than the ISS's, 2 bad input.
+    """
+    if indices and input_file is None:
+        raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")
+    if trace is not None:
+        trace_format(trace)
+        for file in (trace, save_file(trace)):
+            prepare_file(file, "--trace")
+    elif not trace_from == trace_to == trace_layer is None:
+        raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
+    check_outputs({"the model": source, "the input": input_file}, json_file=json_file, out=out, trace=trace)
+    options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
+                         boot == "bus", stream or 0)
+    with progress() as say:
+        program, platform, overrides = _program(source, platform_name, settings, options, say)
+        outcome = run_program(program, platform, overrides, options, say)
+    data = outcome.report.to_json()
+    # Files before the table: who reads the table finds them there.
+    if out is not None:
+        write_files(out, {**outcome.files, "report.json": (json.dumps(data, indent=2) + "\n").encode()})
+    print_report(outcome.report, output_console(json_file))
+    write_json(data, json_file)
+    return 0 if outcome.report.passed else 1

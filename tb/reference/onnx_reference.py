@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plain evaluator of QONNX graphs, the second opinion on what a model computes: it shares no code with the compiler.
+
+Standard operators are those of the `onnx` package's own reference evaluator, in float64; Quant and Trunc are here, by
+QONNX's text, and pools in `onnx_windows`. (qonnx's executor cannot do this: it hands standard operators to onnxruntime,
+with float32 parameters.) Where a float64 result lies so close to a rounding threshold that its own error could
+carry it over, the element is computed again in rational arithmetic, see `onnx_exact`. So the integers are those of
+exact arithmetic on the model's float32 parameters. Two things are defined in float32, as the training framework
+computes them: what nodes make of constants (the integers of weights), and the integers of the graph's inputs.
+
+    reference = OnnxReference("model.onnx")
+    values = reference.run({"image": image})        # every quantised value: integers, and what they stand for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from nncosim.tb.reference.onnx_exact import ROUNDINGS, Undecidable, exact_element
+from nncosim.tb.reference.onnx_windows import Windows, pool
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+__all__ = ["COPIES", "Decided", "OnnxReference", "ReferenceFailure", "Step", "Value"]
+
+NEAR = 2.0**-20
+"""In output steps: closer to a rounding threshold than this, float64 does not decide."""
+ERROR = NEAR / 2
+"""In output steps: what the error of float64 stays below, checked on each element that is computed again."""
+COPIES = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Resize",
+          "Upsample", "Concat")  # fmt: skip
+"""Operators whose output has only values of their inputs: quantised if those are."""
+_INFERENCE = {"BatchNormalization": 15}
+"""Versions to use instead of older ones: of opsets 9 to 13 the library takes `momentum` for a sign of training."""
+
+
+class ReferenceFailure(RuntimeError):
+    """The reference cannot evaluate a node, or float64 is too short for it. Says which node."""
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """An ONNX value, in ONNX layout.
+
+    Quantised: real = (ints - zero) * scale, with `ints` int64, `scale` float64 of the same shape, and `low` to `high`
+    the range of its Quant; else `floats` (float64, or integers such as a shape). `constant`: no graph input
+    has a part in it.
+    """
+
+    floats: np.ndarray | None = None
+    ints: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    zero: int = 0
+    low: float = -np.inf
+    high: float = np.inf
+    constant: bool = False
+
+    @property
+    def real(self) -> np.ndarray:
+        """As floats. Exact where integers have at most 29 bits."""
+        if self.ints is None or self.scale is None:
+            assert self.floats is not None
+            return self.floats
+        return (self.ints - self.zero) * self.scale
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.floats if self.ints is None else self.ints).shape  # type: ignore[union-attr]
+
+    def exact(self, index: tuple[int, ...]) -> Fraction:
+        """One element of a quantised value or a constant, as the rational that it is."""
+        if self.ints is None or self.scale is None:
+            assert self.floats is not None
+            return Fraction(float(self.floats[index]))
+        return (int(self.ints[index]) - self.zero) * Fraction(float(self.scale[index]))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node of the graph: its name (or its first output's), operator, inputs, outputs and attributes."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+@dataclass
+class Decided:
+    """Of one Quant node: how many elements were computed again, and in how many of them float64 was wrong.
+
+    undecided: left as float64 has them, because their operator has no rational values (Sigmoid and the like).
+    """
+
+    elements: int = 0
+    again: int = 0
+    tipped: int = 0
+    undecided: list[tuple[int, ...]] = field(default_factory=list)
+
+
+class OnnxReference:
+    """A QONNX model, ready to run.
+
+    Args:
+        source: a file, or the model.
+
+    Attributes:
+        inputs: names of the graph inputs. outputs: names of the graph outputs. steps: the nodes, in order.
+        decided: after `run`, by output of each Quant and Trunc on an activation.
+    """
+
+    def __init__(self, source: str | Path | onnx.ModelProto):
+        model = source if isinstance(source, onnx.ModelProto) else onnx.load(source)
+        graph = model.graph
+        self._opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+        self._constants = {t.name: Value(_wide(numpy_helper.to_array(t)), constant=True) for t in graph.initializer}
+        self._protos = list(graph.node)
+        self.inputs = tuple(i.name for i in graph.input if i.name not in self._constants)
+        self.outputs = tuple(o.name for o in graph.output)
+        shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
+        self._batch = max([1, *(shapes[name][0] for name in self.inputs if shapes[name])])
+        self.steps = tuple(
+            Step(n.name or n.output[0], n.op_type, tuple(n.input), tuple(n.output),
+                 {a.name: helper.get_attribute_value(a) for a in n.attribute}) for n in self._protos
+        )  # fmt: skip
+        self.decided: dict[str, Decided] = {}
+        self._makers = {output: step for step in self.steps for output in step.outputs}
+        self._evaluators: dict[str, ReferenceEvaluator] = {}
+        self._last = {name: n for n, step in enumerate(self.steps) for name in step.inputs}
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Value]:
+        """Evaluate the graph on one image.
+
+        Args:
+            inputs: float32 arrays by graph input, in ONNX layout with a batch of 1. (A graph that was exported with a
+                larger batch gets so many copies, because the batch may stand in its Reshapes.)
+
+        Returns:
+            By name: quantised values, and graph outputs.
+
+        Raises:
+            ReferenceFailure: a node that cannot be evaluated.
+        """
+        self.decided = {}
+        values = dict(self._constants)
+        for name in self.inputs:
+            values[name] = Value(np.repeat(np.asarray(inputs[name], dtype=np.float32), self._batch, axis=0))
+        for number, step in enumerate(self.steps):
+            try:
+                made = self._node(number, step, values)
+            except ReferenceFailure:
+                raise
+            except Exception as error:  # the library's own errors have no common base
+                raise ReferenceFailure(f"{step.name} ({step.op}): {type(error).__name__}: {error}") from error
+            values.update(zip(step.outputs, made, strict=False))
+            for name in filter(None, step.inputs):  # maps of floats are large: of those that are done the shape stays
+                value = values[name]
+                done = self._last[name] == number and name not in self.outputs
+                if done and value.ints is None and not value.constant:
+                    values[name] = Value(np.broadcast_to(np.nan, value.shape))
+        return {name: self._first(v) for name, v in values.items() if v.ints is not None or name in self.outputs}
+
+    def _first(self, value: Value) -> Value:
+        """The first of the batch."""
+        if self._batch == 1 or value.constant:
+            return value
+        cut = {name: array[:1] for name in ("floats", "ints", "scale") if (array := getattr(value, name)) is not None}
+        return replace(value, **cut)
+
+    def _node(self, number: int, step: Step, values: dict[str, Value]) -> list[Value]:
+        given = [values[name] if name else None for name in step.inputs]
+        present = [v for v in given if v is not None]
+        constant = all(v.constant for v in present)
+        if step.op in ("Quant", "IntQuant"):
+            return [self._quant(step, present, values, constant)]
+        if step.op == "Trunc":
+            return [self._trunc(step, present, values)]
+        data = present if step.op == "Concat" else present[:1]
+        if step.op in COPIES and all(v.ints is not None for v in data) and len({v.zero for v in data}) == 1:
+            ints, scale = (
+                self._standard(number, [*(what(v) for v in data), *(v.real for v in present[len(data):])])[0]
+                for what in (lambda v: v.ints.astype(np.float64), lambda v: v.scale)
+            )
+            low, high = min(v.low for v in data), max(v.high for v in data)
+            return [Value(None, ints.astype(np.int64), scale, data[0].zero, low, high, constant)]
+        results = self._standard(number, [v.real for v in present])
+        if constant:
+            results = [r.astype(np.float32) if r.dtype.kind == "f" else r for r in results]
+        return [Value(_wide(result), constant=constant) for result in results]
+
+    def _standard(self, number: int, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """A node of the ONNX standard, by the onnx package; `arrays`: of the inputs that are there."""
+        proto, step = self._protos[number], self.steps[number]
+        if step.op in ("MaxPool", "AveragePool"):
+            return [pool(step.op, step.attributes, np.asarray(arrays[0], np.float64))]
+        names = [name for name in proto.input if name]
+        key = proto.output[0]
+        if key not in self._evaluators:
+            least = _INFERENCE.get(proto.op_type, 0)
+            opsets = [helper.make_opsetid(d, max(v, least) if d == "" else v) for d, v in self._opsets.items()]
+            first, last = ([helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in side]
+                           for side in (dict.fromkeys(names), filter(None, proto.output)))  # fmt: skip
+            graph = helper.make_graph([self._padded(proto, step, arrays)], "node", first, last)
+            self._evaluators[key] = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
+        feeds = {name: np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a
+                 for name, a in zip(names, arrays, strict=True)}  # fmt: skip
+        return [np.asarray(result) for result in self._evaluators[key].run(None, feeds)]
+
+    @staticmethod
+    def _padded(proto: onnx.NodeProto, step: Step, arrays: list[np.ndarray]) -> onnx.NodeProto:
+        """A Conv with its padding as numbers: the library takes `auto_pad` for something else than the standard."""
+        if "auto_pad" not in step.attributes:
+            return proto
+        windows = Windows(step.attributes, arrays[0].shape[2:], arrays[1].shape[2:])
+        kept = {k: v for k, v in step.attributes.items() if k not in ("auto_pad", "pads")}
+        return helper.make_node(step.op, proto.input, proto.output, pads=[*windows.before, *windows.after], **kept)
+
+    # --- Quant and Trunc ------------------------------------------------------------------------------------------
+
+    def _quant(self, step: Step, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
+        """clip(round(x / scale + zero), low, high), which stands for (q - zero) * scale."""
+        data, scale, zero, bits = given[0], given[1].real, _whole(given[2]), _whole(given[3])
+        low, high = _bounds(step, bits, narrow=1)
+        full = np.broadcast_to(scale, data.shape)
+        if constant or step.inputs[0] in self.inputs:
+            steps = data.real.astype(np.float32) / scale.astype(np.float32) + np.float32(zero)
+            rounded = ROUNDINGS[_mode(step, "ROUND")].array(np.clip(steps, np.float32(low), np.float32(high)))
+        else:
+            def exact(index: tuple[int, ...], real: Fraction) -> Fraction:
+                return real / Fraction(float(full[index])) + zero
+
+            steps = data.real / scale + zero
+            rounded = self._rounded(step, steps, exact, values, _mode(step, "ROUND"), (low, high))
+        ints = np.clip(rounded, low, high).astype(np.int64)
+        return Value(None, ints, full, zero, low, high, constant)
+
+    def _trunc(self, step: Step, given: list[Value], values: Mapping[str, Value]) -> Value:
+        """Drop low bits: q = round(clip(s / 2**t)) of the integers s = x / scale + zero.
+
+        With six inputs (version 2) 2**t is the ratio of output scale and scale; with five (version 1) t is the
+        difference of the two widths, there is no clip, and the output keeps scale and zero.
+        """
+        data, scale, zero = given[0], given[1].real, _whole(given[2])
+        full = np.broadcast_to(scale, data.shape)
+
+        def exact(index: tuple[int, ...], real: Fraction) -> Fraction:
+            return real / Fraction(float(full[index])) + zero
+
+        sums = self._rounded(step, data.real / scale + zero, exact, values, "ROUND", (-np.inf, np.inf))
+        rounding = ROUNDINGS[_mode(step, "FLOOR")]
+        if len(given) < 6:
+            ints = rounding.array(sums / 2.0 ** (_whole(given[3]) - _whole(given[4])))
+            return Value(None, ints.astype(np.int64), full, zero)
+        shift = 2.0 ** np.round(np.log2(given[4].real / scale))
+        low, high = _bounds(step, _whole(given[5]), narrow=0)
+        ints = rounding.array(np.clip(sums / shift, low, high)).astype(np.int64)
+        zeros = np.unique(zero / shift)
+        if len(zeros) > 1 or zeros[0] != np.round(zeros[0]):
+            raise ReferenceFailure(f"{step.name} (Trunc): its output's zero point is not one whole number: {zeros}")
+        return Value(None, ints, np.broadcast_to(given[4].real, data.shape), int(zeros[0]), low, high)
+
+    def _rounded(
+        self, step: Step, steps: np.ndarray, exact: Callable[[tuple[int, ...], Fraction], Fraction],
+        values: Mapping[str, Value], mode: str, bounds: tuple[float, float],
+    ) -> np.ndarray:
+        """`steps` rounded, and those within `bounds` that are near a threshold computed again.
+
+        exact: of an element's index and the exact real number before the node, its exact steps.
+        """
+        rounding = ROUNDINGS[mode]
+        rounded = rounding.array(steps)
+        near = rounding.distance(steps) < NEAR
+        near &= (steps > bounds[0] - 1) & (steps < bounds[1] + 1)
+        seen = self.decided.setdefault(step.outputs[0], Decided(steps.size))
+        for index in map(tuple, np.argwhere(near).tolist()):
+            try:
+                real = exact(index, exact_element(step.inputs[0], index, values, self._makers))
+            except Undecidable:
+                seen.undecided.append(index)
+                continue
+            if abs(real - Fraction(float(steps[index]))) > Fraction(ERROR):
+                raise ReferenceFailure(
+                    f"{step.name} ({step.op}): at {index} float64 gives {steps[index]!r}, rationals {float(real)!r}"
+                )
+            right = rounding.exact(real)
+            seen.again += 1
+            seen.tipped += int(right != rounded[index])
+            rounded[index] = right
+        return rounded
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """Floats as float64, which holds float32 exactly."""
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _whole(value: Value) -> int:
+    numbers = np.unique(value.real)
+    if len(numbers) != 1 or numbers[0] != np.round(numbers[0]):
+        raise ReferenceFailure(f"a zero point or bit width must be one whole number, not {numbers}")
+    return int(numbers[0])
+
+
+def _mode(step: Step, default: str) -> str:
+    mode = step.attributes.get("rounding_mode", default)
+    return (mode.decode() if isinstance(mode, bytes) else str(mode)).upper()
+
+
+def _bounds(step: Step, bits: int, narrow: int) -> tuple[int, int]:
+    """The range of integers; `narrow`: the attribute's default. Narrow: one value fewer, at the end that has more."""
+    narrow = int(step.attributes.get("narrow", narrow))
+    if step.attributes.get("signed", 1):
+        return -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
+    return 0, 2**bits - 1 - narrow

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page: one HTML file with everything in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bokeh.embed import components
+from bokeh.models import Range1d
+from bokeh.resources import Resources
+from jinja2 import Environment, FileSystemLoader
+from nncosim.tb.report.pages.colours import (
+    CATEGORY_COLOURS,
+    OTHER_COLOUR,
+    category_name,
+    cause_colour,
+    dark_colour,
+    kind_colour,
+)
+from nncosim.tb.report.pages.data import Run
+from nncosim.tb.report.pages.deviation_plot import deviation_plot, forecasts_of
+from nncosim.tb.report.pages.labels import NARROW
+from nncosim.tb.report.pages.losses import causes_of, losses_of, losses_plot
+from nncosim.tb.report.pages.memory_plot import contents_of, memories_of, memory_plot, shown_name
+from nncosim.tb.report.pages.plots import roofline_plot, shares_plot
+from nncosim.tb.report.pages.timeline_plot import kinds_of, timeline_data, timeline_plot
+from nncosim.tb.report.published import published_title, same_network
+from nncosim.tb.system.files import text_bytes
+
+__all__ = ["PAGE", "report_page"]
+
+PAGE = "report.html"
+_HERE = Path(__file__).parent
+_VERDICTS = {
+    "pass": "every bit is right, and the cycles are those of the ISS",
+    "mismatch": "the machine computed something else than the network",
+    "cycles": "every bit is right, but the cycles are not those of the ISS",
+    "hang": "the run did not end within its limit of cycles",
+    "trap": "the machine stopped on an error",
+    "check": "a protocol check failed",
+}
+
+
+def _plots(run: Run) -> dict[str, Any]:
+    x_range = Range1d(start=0, end=max(run.end, 1), bounds="auto", name="cycles")
+    plots: dict[str, Any] = {"losses": losses_plot(run)} if run.intervals else {}
+    if run.end:
+        plots["timeline"] = timeline_plot(run, x_range)
+    roofline = roofline_plot(run)
+    if roofline is not None:
+        plots["roofline"] = roofline
+    deviation = deviation_plot(run)
+    if deviation is not None:
+        plots["deviation"] = deviation
+    if run.intervals:
+        plots["shares"] = shares_plot(run)
+    for memory in memories_of(run):
+        plots[f"memory-{memory}"] = memory_plot(run, memory, x_range)
+    return plots
+
+
+def _chips(run: Run) -> list[dict[str, str]]:
+    if run.is_fine:
+        return [{"name": kind, "colour": kind_colour(kind), "dark": dark_colour(kind)} for kind in kinds_of(run)]
+    known = dict.fromkeys(name for activity in run.activities for name in activity.cycles)
+    colours = {c: CATEGORY_COLOURS.get(c, OTHER_COLOUR) for c in known}
+    return [{"name": category_name(c), "colour": colour, "dark": colour} for c, colour in colours.items()]
+
+
+def _lost(run: Run) -> dict[str, Any]:
+    """What the first picture's caption says, and its legend."""
+    losses = losses_of(run)
+    causes = causes_of(losses)
+    return {
+        "ideal": sum(loss.ideal for loss in losses), "lost": sum(causes.values()), "cycles": run.cycles,
+        "causes": [{"name": name, "cycles": cycles, "colour": cause_colour(name)} for name, cycles in causes.items()],
+    }  # fmt: skip
+
+
+def _published(run: Run) -> list[dict[str, Any]]:
+    """A row a network: its figures by unit, and whether it is the one that ran."""
+    own = same_network(run.platform.published, run.report["macs"])
+    rows: dict[str, dict[str, Any]] = {}
+    for figure in run.platform.published:
+        value = f"{figure.value:,.0f}" if figure.value >= 1e4 else f"{figure.value:,g}"
+        row = {"network": figure.network, "source": figure.source, "own": figure.network == own}
+        rows.setdefault(figure.network, row)[figure.unit] = value
+    return list(rows.values())
+
+
+def report_page(run: Run) -> bytes:
+    """The page of a run: UTF-8, nothing loaded from anywhere."""
+    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    plots = _plots(run)
+    script, divisions = components(plots)
+    clock = getattr(run.platform, "clock_hz", None)
+    text = environment.get_template("report.html.j2").render(
+        run=run, report=run.report, platform=run.platform, plots=divisions, plot_script=script,
+        bokeh=Resources("inline", components=["bokeh"]).render_js(), script=(_HERE / "timeline.js").read_text(),
+        theme=(_HERE / "theme.js").read_text(), narrow=NARROW, lost=_lost(run), forecasts=forecasts_of(run),
+        data=timeline_data(run), chips=_chips(run), clock=clock,
+        verdict=_VERDICTS.get(run.report["verdict"], run.report["verdict"]),
+        shown_name=shown_name, memories={memory: contents_of(run, memory) for memory in memories_of(run)},
+        published=_published(run), published_title=published_title(run.platform),
+        units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),
+        sources=list(dict.fromkeys(figure.source for figure in run.platform.published)),
+    )  # fmt: skip
+    return text_bytes(text)

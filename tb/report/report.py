@@ -1,0 +1,429 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a run: what every layer computed, whether it is right, and where each cycle went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nncosim.compiler.ir.network import Conv, Network, Op, Pool
+from nncosim.platforms.base import Platform
+from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
+from nncosim.tb.reference.compare import Comparison, Divergence
+from nncosim.tb.report.pace import Late, Pace, deviation, late
+from nncosim.tb.report.published import published_json
+from nncosim.tb.sim.waves import Waveform
+
+if TYPE_CHECKING:
+    from nncosim.tb.report.clue import Clue
+
+__all__ = [
+    "LayerReport",
+    "Member",
+    "Report",
+    "Requantization",
+    "Step",
+    "build_report",
+    "layers_of",
+    "macs_of",
+    "operator_name",
+    "requantization_of",
+]
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the image's schedule: the operators it completes, where, and what is known of its cycles before.
+
+    `iss_cycles`: in the first inference since reset, `repeat_cycles` (None: the same) in later ones: on the platform's
+        simulator, which runs the linked image; where it has none, by the kernels' cycle models.
+    `estimated_cycles`: by the planner alone, before there was an image; None where the image does not say.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    engine: str
+    iss_cycles: int
+    repeat_cycles: int | None = None
+    estimated_cycles: int | None = None
+
+    def on_iss(self, frame: int) -> int:
+        """Cycles in inference number `frame`, counted from 0 at reset."""
+        return self.iss_cycles if frame == 0 or self.repeat_cycles is None else self.repeat_cycles
+
+
+@dataclass(frozen=True)
+class Requantization:
+    """The proof's result over all operators that requantize."""
+
+    layers: int
+    exact_layers: int
+    max_lsb: int
+    inexact: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "layers": self.layers,
+            "exact_layers": self.exact_layers,
+            "max_lsb": self.max_lsb,
+            "inexact": list(self.inexact),
+        }
+
+
+@dataclass(frozen=True)
+class Member:
+    """One operator of a schedule step that runs several. `first`: the first wrong element of what it makes."""
+
+    name: str
+    op: str
+    macs: int
+    exact: bool
+    first: Divergence | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "op": self.op,
+            "macs": self.macs,
+            "bit_exact": self.exact,
+            "first_divergence": divergence_json(self.first),
+        }
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One schedule step. `cycles` and `counters` are None and empty if the run stopped before its end.
+
+    `cycles`, `iss_cycles`, `counters`: in the first inference; `later`: in each inference after it.
+    `counters`: engine -> category -> cycles, as the bench read them; each engine's add up to `cycles`.
+    `tensors`: how many tensors were compared, `first` the first wrong element among them.
+    `members`: the operators of a fused group, in order; empty where the step is one operator.
+    """
+
+    name: str
+    op: str
+    engine: str
+    macs: int
+    iss_cycles: int
+    cycles: int | None
+    counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    transfers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    exact: bool = False
+    first: Divergence | None = None
+    requantization: str = ""
+    later: tuple[Pace, ...] = ()
+    members: tuple[Member, ...] = ()
+    estimated_cycles: int | None = None
+
+    @property
+    def mac_per_cycle(self) -> float | None:
+        return self.macs / self.cycles if self.cycles else None
+
+    @property
+    def paces(self) -> tuple[Pace, ...]:
+        """One an inference."""
+        return (Pace(self.cycles, self.iss_cycles), *self.later)
+
+    @property
+    def late_frames(self) -> tuple[int, ...]:
+        """The inferences in which this layer did not take the ISS's cycles."""
+        return tuple(found.frame for found in late((), [(self.name, self.paces)]))
+
+    @property
+    def in_time(self) -> bool:
+        """In every inference."""
+        return not self.late_frames
+
+    def other_cycles(self) -> dict[str, float]:
+        """Category -> share of this layer's cycles that its engine (mean of all instances) was not busy."""
+        own = [c for name, c in self.counters.items() if name.rstrip("0123456789_[]") == self.engine]
+        own = own or [c for name, c in self.counters.items() if name in self.engine.split("+")]
+        own = own or list(self.counters.values())
+        shares: dict[str, float] = {}
+        for counters in own:
+            for category, cycles in counters.items():
+                if category != "busy" and cycles and self.cycles:
+                    shares[category] = shares.get(category, 0.0) + cycles / self.cycles / len(own)
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "op": self.op,
+            "members": [member.to_json() for member in self.members],
+            "engine": self.engine,
+            "macs": self.macs,
+            "cycles": self.cycles,
+            "iss_cycles": self.iss_cycles,
+            "estimated_cycles": self.estimated_cycles,
+            "estimate_deviation": rounded(deviation(self.estimated_cycles, self.cycles), 6),
+            "mac_per_cycle": rounded(self.mac_per_cycle),
+            "bit_exact": self.exact,
+            "first_divergence": divergence_json(self.first),
+            "requantization": self.requantization,
+            "in_time": self.in_time,
+            "frames": [pace.cycles for pace in self.paces],
+            "iss_frames": [pace.iss_cycles for pace in self.paces],
+            "counters": {engine: dict(c) for engine, c in self.counters.items()},
+            "transfers": {kind: dict(c) for kind, c in self.transfers.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `nncosim run` prints and writes. `macs`: of the graph, for one inference.
+
+    `iss_cycles`: of the first inference since reset; `repeat_cycles`: of each one after it, None: as the first.
+    `date`: when it ran, ISO 8601. `clue`: of a failure. `waveform`: that was written.
+    `entry`: of image and inputs that came in by the machine's own port, and at what cost: "boot", "stream".
+    """
+
+    model: str
+    platform: Platform
+    settings: Mapping[str, int]
+    backend: str
+    driver: str | None
+    seed: int
+    input: str
+    macs: int
+    layers: tuple[LayerReport, ...]
+    frame_cycles: tuple[int, ...]
+    iss_cycles: int
+    comparison: Comparison
+    requantization: Requantization
+    diagnosis: Diagnosis | None
+    wall_seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+    hashes: Mapping[str, str | None]
+    command: str = ""
+    repeat_cycles: int | None = None
+    date: str = ""
+    clue: Clue | None = None
+    waveform: Waveform | None = None
+    entry: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cycles(self) -> int | None:
+        """Of the first inference, None if it did not end."""
+        return self.frame_cycles[0] if self.frame_cycles else None
+
+    @property
+    def mac_per_cycle(self) -> float | None:
+        return self.macs / self.cycles if self.cycles else None
+
+    @property
+    def utilization(self) -> float | None:
+        """MAC per cycle as a share of the platform's peak."""
+        peak = self.platform.peak_macs_per_cycle
+        return self.mac_per_cycle / peak if self.mac_per_cycle is not None and peak else None
+
+    @property
+    def paces(self) -> tuple[Pace, ...]:
+        """Cycles, and those of the ISS, of every inference that ended."""
+        steady = self.iss_cycles if self.repeat_cycles is None else self.repeat_cycles
+        return tuple(Pace(c, steady if i else self.iss_cycles) for i, c in enumerate(self.frame_cycles))
+
+    @property
+    def late(self) -> tuple[Late, ...]:
+        """Layers and totals that did not take the ISS's cycles."""
+        return late(self.paces, [(layer.name, layer.paces) for layer in self.layers])
+
+    @property
+    def cycles_hold(self) -> bool:
+        """Total and every layer of every inference within the limits; False if none ended."""
+        return bool(self.frame_cycles) and not self.late
+
+    @property
+    def estimated_cycles(self) -> int | None:
+        """Of an inference, by the planner alone; None where the image does not say."""
+        known = [layer.estimated_cycles for layer in self.layers if layer.estimated_cycles is not None]
+        return sum(known) if self.layers and len(known) == len(self.layers) else None
+
+    @property
+    def verdict(self) -> str:
+        """ "pass", "mismatch", "cycles" (all bits right, cycles outside their limits), or the diagnosis' kind."""
+        if self.diagnosis is not None:
+            return self.diagnosis.kind
+        if not self.comparison.bit_exact:
+            return "mismatch"
+        return "pass" if self.cycles_hold else "cycles"
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "pass"
+
+    def to_json(self) -> dict[str, Any]:
+        first = self.comparison.first
+        return {
+            "model": self.model,
+            "platform": self.platform.name,
+            "settings": dict(self.settings),
+            "backend": self.backend,
+            "driver": self.driver,
+            "verdict": self.verdict,
+            "bit_exact": self.comparison.bit_exact,
+            "first_divergence": divergence_json(first),
+            "diagnosis": {"kind": self.diagnosis.kind, "text": self.diagnosis.text} if self.diagnosis else None,
+            "seed": self.seed,
+            "input": self.input,
+            "macs": self.macs,
+            "cycles": self.cycles,
+            "frames": list(self.frame_cycles),
+            "iss_frames": [pace.iss_cycles for pace in self.paces],
+            "iss_cycles": self.iss_cycles,
+            "estimated_cycles": self.estimated_cycles,
+            "estimate_deviation": rounded(deviation(self.estimated_cycles, self.cycles), 6),
+            "cycles_hold": self.cycles_hold,
+            "mac_per_cycle": rounded(self.mac_per_cycle),
+            "utilization": rounded(self.utilization, 6),
+            "requantization": self.requantization.to_json(),
+            "tensors": {
+                "compared": len(self.comparison.tensors),
+                "elements": self.comparison.elements,
+                "wrong": sum(not t.exact for t in self.comparison.tensors),
+                "from_memory": self.comparison.from_memory,
+                "inputs": len(self.comparison.inputs),
+            },
+            "wall_seconds": {key: round(value, 3) for key, value in self.wall_seconds.items()},
+            "layers": [layer.to_json() for layer in self.layers],
+            "entry": dict(self.entry),
+            "published": published_json(self.platform, self.macs, self.cycles, rounded(self.mac_per_cycle)),
+            "versions": dict(self.versions),
+            "hashes": dict(self.hashes),
+            "command": self.command,
+            "date": self.date,
+            "clue": self.clue.to_json() if self.clue else None,
+            "waveform": self.waveform.to_json() if self.waveform else None,
+        }
+
+
+def rounded(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def divergence_json(first: Divergence | None) -> dict[str, Any] | None:
+    if first is None:
+        return None
+    return {
+        "tensor": first.tensor,
+        "index": list(first.index),
+        "expected": first.expected,
+        "got": first.got,
+        "frame": first.frame,
+        "note": first.note,
+    }
+
+
+def macs_of(network: Network, op: Op) -> int:
+    """Multiply-accumulates of one operator as the graph has them: convolutions and matrix products."""
+    if not isinstance(op, Conv):
+        return 0
+    _, rows, columns = network.tensors[op.output].shape
+    return int(op.weights.size) * rows * columns
+
+
+def operator_name(network: Network, op: Op) -> str:
+    """The operator as a table says it: "Conv 3x3 s2", "Conv 3x3 dw", "Gemm", "MaxPool 2x2", "Add"."""
+    if isinstance(op, Conv):
+        rows, columns = op.weights.shape[2:]
+        if op.onnx_op != "Conv":
+            return op.onnx_op
+        text = f"Conv {rows}x{columns}"
+        if op.groups > 1:
+            text += " dw" if op.groups == network.tensors[op.inputs[0]].shape[0] else f" g{op.groups}"
+        text += f" s{op.stride[0]}" if max(op.stride) > 1 else ""
+        return text + (f" d{op.dilation[0]}" if max(op.dilation) > 1 else "")
+    if isinstance(op, Pool):
+        kind = "MaxPool" if op.mode == "max" else "AveragePool"
+        return f"{kind} {op.kernel[0]}x{op.kernel[1]}"
+    return type(op).__name__
+
+
+def requantization_of(network: Network) -> Requantization:
+    """Sum up the proofs of a proved network."""
+    proofs = [(op.name, op.proof) for op in network.ops if op.proof is not None]
+    inexact = tuple(name for name, proof in proofs if not proof.exact)
+    worst = max((proof.max_lsb for _, proof in proofs), default=0)
+    return Requantization(len(proofs), len(proofs) - len(inexact), worst, inexact)
+
+
+def _interval(frame: Frame, index: int) -> Interval | None:
+    return next((i for i in frame.intervals if i.step == index), None)
+
+
+def _member(network: Network, op: Op, comparison: Comparison) -> Member:
+    tensors = comparison.of_op(op.name)
+    first = next((t.first for t in tensors if not t.exact), None)
+    return Member(op.name, operator_name(network, op), macs_of(network, op), all(t.exact for t in tensors), first)
+
+
+def _layer(
+    network: Network, index: int, step: Step, frames: Sequence[Frame], comparison: Comparison
+) -> LayerReport:
+    by_name = {op.name: op for op in network.ops}
+    ops = [by_name[name] for name in step.ops if name in by_name]
+    found = [_interval(frame, index) for frame in frames]
+    interval = found[0] if found else None
+    later = (Pace(i.end - i.start if i else None, step.on_iss(n)) for n, i in enumerate(found[1:], 1))
+    tensors = [t for op in ops for t in comparison.of_op(op.name)]
+    proofs = [op.proof for op in ops if op.proof is not None]
+    differing = sum(p.differing_values for p in proofs)
+    text = "" if not proofs else "exact" if all(p.exact for p in proofs) else f"{differing} values differ"
+    return LayerReport(
+        name=step.name,
+        op=" + ".join(operator_name(network, op) for op in ops) or "-",
+        engine=step.engine,
+        macs=sum(macs_of(network, op) for op in ops),
+        iss_cycles=step.iss_cycles,
+        cycles=interval.end - interval.start if interval else None,
+        counters=interval.counters if interval else {},
+        transfers=interval.transfers if interval else {},
+        exact=all(t.exact for t in tensors),
+        first=next((t.first for t in tensors if not t.exact), None),
+        requantization=text,
+        later=tuple(later),
+        estimated_cycles=step.estimated_cycles,
+        members=tuple(_member(network, op, comparison) for op in ops) if len(ops) > 1 else (),
+    )
+
+
+def layers_of(
+    network: Network, schedule: Sequence[Step], result: RunResult, comparison: Comparison
+) -> tuple[LayerReport, ...]:
+    """A row a step of the schedule, with its cycles in every inference."""
+    return tuple(_layer(network, i, step, result.frames, comparison) for i, step in enumerate(schedule))
+
+
+def build_report(
+    network: Network,
+    platform: Platform,
+    schedule: Sequence[Step],
+    iss_cycles: int,
+    result: RunResult,
+    comparison: Comparison,
+    *,
+    repeat_cycles: int | None = None,
+    **facts: Any,
+) -> Report:
+    """Put together what compiler, bench and comparison found.
+
+    Args:
+        iss_cycles, repeat_cycles: of the first inference, and of each one after it (None: as the first).
+        facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command`, `entry`.
+    """
+    # An inference that did not end has tensors to look at, but 0 cycles.
+    complete = [frame for frame in result.frames if frame.cycles]
+    return Report(
+        platform=platform,
+        backend=result.backend,
+        driver=result.driver,
+        macs=sum(macs_of(network, op) for op in network.ops),
+        layers=layers_of(network, schedule, result, comparison),
+        frame_cycles=tuple(frame.cycles for frame in complete),
+        iss_cycles=iss_cycles,
+        repeat_cycles=repeat_cycles,
+        comparison=comparison,
+        requantization=requantization_of(network),
+        diagnosis=result.diagnosis,
+        **facts,
+    )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a model and inputs to an outcome: compile, run, evaluate."""

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Judging a network as a whole: accuracy on labelled data, and agreement with others that evaluate the same graph."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nncosim.compiler.frontend import dequantise_output, import_details
+from nncosim.compiler.frontend.prepare import prepare
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.proof.qonnx_check import QonnxReport, compare_with_qonnx, random_images, run_qonnx
+from nncosim.platforms.base import Platform
+from nncosim.tb.backend import Diagnosis, Frame
+from nncosim.tb.reference.check import ReferenceReport, compare_with_reference
+from nncosim.tb.reference.compare import Divergence
+from nncosim.tb.reference.onnx_reference import OnnxReference, ReferenceFailure
+from nncosim.tb.report.report import divergence_json
+from nncosim.tb.run.flow import RunOptions, check_frames, execute
+from nncosim.tb.run.inputs import InputError, batch_size, frames
+from nncosim.tb.run.program import Program
+
+__all__ = [
+    "LABELS",
+    "Accuracy",
+    "accuracy",
+    "against_onnx",
+    "against_qonnx",
+    "executor_predictions",
+    "float_images",
+    "image_count",
+    "qonnx_json",
+    "read_labels",
+]
+
+LABELS = "labels"
+"""The array of an .npz file with the right class of each image, (N,) integers."""
+CHUNK = 25
+"""Inferences a bench runs back to back between two signs of progress."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Classification of labelled images on a bench. `predictions`, `labels`: (N,) int64, N images that were run.
+
+    `executor`: the qonnx executor's predictions on the same images, if they were asked for.
+    """
+
+    predictions: np.ndarray
+    labels: np.ndarray
+    first: Divergence | None
+    diagnosis: Diagnosis | None
+    cycles: tuple[int, ...]
+    wall_seconds: float
+    executor: np.ndarray | None = None
+    backend: str = ""
+
+    @property
+    def right(self) -> int:
+        return int(np.count_nonzero(self.predictions == self.labels))
+
+    @property
+    def share(self) -> float:
+        return self.right / len(self.labels) if len(self.labels) else 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Every tensor of every image right, and the executor of one mind; the accuracy itself is not judged."""
+        agrees = self.executor is None or bool(np.array_equal(self.executor, self.predictions))
+        return self.first is None and self.diagnosis is None and agrees
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "backend": self.backend,
+            "images": len(self.labels),
+            "right": self.right,
+            "accuracy": round(self.share, 6),
+            "bit_exact": self.first is None and self.diagnosis is None,
+            "first_divergence": divergence_json(self.first),
+            "diagnosis": vars(self.diagnosis) if self.diagnosis else None,
+            "predictions": self.predictions.tolist(),
+            "labels": self.labels.tolist(),
+            "cycles": int(sum(self.cycles)),
+            "wall_seconds": round(self.wall_seconds, 3),
+        }
+        if self.executor is not None:
+            out["executor_predictions"] = self.executor.tolist()
+            out["executor_agrees"] = int(np.count_nonzero(self.executor == self.predictions))
+        return out
+
+
+def image_count(network: Network, arrays: Mapping[str, np.ndarray], source: str, limit: int | None) -> int:
+    """How many images to run: all of the arrays, or the first `limit`.
+
+    Raises:
+        InputError: arrays that do not fit the model, or fewer images than `limit`.
+    """
+    count = batch_size(network, arrays, source)
+    if limit is not None and limit > count:
+        raise InputError(
+            f"--images {limit}: {source} holds {count} image{'' if count == 1 else 's'}; give at most {count}, "
+            "or leave --images out to run them all"
+        )
+    return count if limit is None else limit
+
+
+def read_labels(arrays: Mapping[str, np.ndarray], count: int, source: str) -> np.ndarray:
+    """The array `labels`, int64 (count,).
+
+    Raises:
+        InputError: it is missing, or not one integer an image.
+    """
+    if LABELS not in arrays:
+        raise InputError(
+            f"{source}: no array {LABELS!r} with the right classes; found {', '.join(arrays) or 'nothing'}"
+        )
+    labels = np.asarray(arrays[LABELS])
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"{source}: {LABELS!r} must hold one integer an image, shape ({count},); got {labels.dtype} {labels.shape}"
+        )
+    return labels.astype(np.int64)
+
+
+def _check_classes(labels: np.ndarray, classes: int, source: str) -> None:
+    wrong = [int(label) for label in labels if not 0 <= label < classes]
+    if wrong:
+        raise InputError(f"{source}: {LABELS!r} must be 0 to {classes - 1}, one of the output's values, not {wrong[0]}")
+
+
+def _single_output(network: Network) -> str:
+    if len(network.outputs) != 1:
+        raise InputError(
+            f"accuracy needs a model with one output, not {len(network.outputs)}: {', '.join(network.outputs)}"
+        )
+    return network.outputs[0]
+
+
+def _class(network: Network, output: str, frame: Frame) -> int:
+    """The index of the largest dequantised value, the first of equals; -1 if the output was not written."""
+    if output not in frame.memory:
+        return -1
+    return int(np.argmax(dequantise_output(network, output, frame.memory[output]).ravel()))
+
+
+def accuracy(
+    program: Program,
+    platform: Platform,
+    arrays: Mapping[str, np.ndarray],
+    options: RunOptions,
+    source: str,
+    *,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Accuracy:
+    """Run labelled images on a bench, compare every tensor, and count the right classes.
+
+    Args:
+        arrays: of the .npz file; one per graph input with N images, and `labels`.
+        limit: run the first so many images only.
+
+    Raises:
+        InputError: arrays that do not fit the model, fewer images than `limit`, no labels or no classes, or a model
+            with several outputs.
+    """
+    network = program.network
+    output = _single_output(network)
+    count = batch_size(network, arrays, source)
+    labels = read_labels(arrays, count, source)
+    _check_classes(labels, math.prod(network.onnx_shapes[output][1:]), source)
+    count = image_count(network, arrays, source, limit)
+    predictions: list[int] = []
+    cycles: list[int] = []
+    begin = time.perf_counter()
+    for start in range(0, count, CHUNK):
+        if progress is not None:
+            progress(f"image {start} of {count}")
+        inputs = frames(network, arrays, range(start, min(start + CHUNK, count)), source)
+        result = execute(program, platform, inputs, options, None if start else progress)
+        first = check_frames(program, inputs, result).first
+        predictions += [_class(network, output, frame) for frame in result.frames]
+        cycles += [frame.cycles for frame in result.frames]
+        if first is not None or result.diagnosis is not None:
+            break
+    done = np.array(predictions, dtype=np.int64)
+    seconds = time.perf_counter() - begin
+    return Accuracy(
+        done, labels[: len(done)], first, result.diagnosis, tuple(cycles), seconds, backend=result.backend
+    )
+
+
+def float_images(
+    network: Network, arrays: Mapping[str, np.ndarray], source: str, limit: int | None = None
+) -> list[dict[str, np.ndarray]]:
+    """Images as float32 in ONNX layout, for the executor.
+
+    Raises:
+        InputError: arrays that do not fit the model, fewer images than `limit`, or integers.
+    """
+    out: list[dict[str, np.ndarray]] = []
+    for index in range(image_count(network, arrays, source, limit)):
+        image = {}
+        for name in network.inputs:
+            array, shape = np.asarray(arrays[name]), tuple(network.onnx_shapes[name])
+            if not np.issubdtype(array.dtype, np.floating):
+                raise InputError(f"{source}: the qonnx executor takes floats, and array {name!r} holds {array.dtype}")
+            image[name] = (array if array.shape == shape[1:] else array[index]).reshape(shape).astype(np.float32)
+        out.append(image)
+    return out
+
+
+def executor_predictions(model: Path, network: Network, images: list[dict[str, np.ndarray]]) -> np.ndarray:
+    """The class that qonnx's float32 executor gives each image, int64 (N,)."""
+    output = _single_output(network)
+    found: list[np.ndarray] = []
+    for start in range(0, len(images), CHUNK):
+        part = images[start : start + CHUNK]
+        wrapped, *_ = prepare(model, len(part))
+        stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
+        scores = run_qonnx(wrapped, stacked)[output]
+        found.append(scores.reshape(len(part), -1).argmax(axis=1))
+    return np.concatenate(found).astype(np.int64) if found else np.zeros(0, dtype=np.int64)
+
+
+def qonnx_json(report: QonnxReport) -> dict[str, Any]:
+    """The layer-by-layer comparison as JSON."""
+    return {
+        "images": report.images,
+        "seed": report.seed,
+        "ok": report.ok,
+        "values": report.values,
+        "float_differences": report.float_differences,
+        "input_differences": report.input_differences,
+        "outputs": report.outputs,
+        "output_differences": report.output_differences,
+        "layers": [vars(layer) for layer in report.layers],
+    }
+
+
+def against_qonnx(
+    model: Path,
+    network: Network,
+    images: int | list[dict[str, np.ndarray]],
+    seed: int,
+    progress: Progress | None = None,
+) -> QonnxReport:
+    """Compare with qonnx's executor layer by layer, each from the executor's own input tensors."""
+
+    def say(done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"qonnx: image {done} of {total}")
+
+    return compare_with_qonnx(str(model), network, images, seed, say)
+
+
+def against_onnx(
+    model: Path,
+    network: Network,
+    images: int | list[dict[str, np.ndarray]],
+    seed: int,
+    progress: Progress | None = None,
+) -> ReferenceReport:
+    """Compare with the plain evaluator of the ONNX graph, layer by layer, each from that one's own input tensors.
+
+    Raises:
+        InputError: an operator that the evaluator does not know.
+    """
+
+    def say(done: int, total: int) -> None:
+        if progress is not None:
+            progress(f"onnx: image {done} of {total}")
+
+    names = import_details(str(model), name=network.name).onnx_names
+    data = random_images(network, images, seed) if isinstance(images, int) else images
+    try:
+        return compare_with_reference(OnnxReference(model), network, names, data, say)
+    except ReferenceFailure as error:
+        raise InputError(f"{model}: the evaluator of --against onnx cannot run it: {error}") from error

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The texts beside an image: what its code says, and what lies where."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+from nncosim.compiler.compile import Compiled
+from nncosim.compiler.image.image import Segment
+from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.placement.placement import Buffer
+from nncosim.platforms.base import Platform
+
+__all__ = ["Disassembler", "buffer_table", "hex_lines", "listing", "memory_map"]
+
+Disassembler = Callable[[str, bytes, Platform], list[str] | None]
+"""(kind of a buffer, its bytes, platform) to one line an instruction; None for a kind it does not know."""
+
+
+def hex_lines(data: bytes, address: int, limit: int = 1 << 16) -> list[str]:
+    """Sixteen bytes a line, as hexadecimal words in memory order."""
+    lines = [f"{address + at:08x}  {data[at : at + 16].hex(' ', 4)}" for at in range(0, min(len(data), limit), 16)]
+    return lines + ([f"... {len(data) - limit} bytes more"] if len(data) > limit else [])
+
+
+def _disassembler(platform: str) -> Disassembler:
+    """`disassemble` of `nncosim.compiler.<platform>.listing`; without one, everything is shown in hexadecimal."""
+    package = f"nncosim.compiler.{platform}"
+    if importlib.util.find_spec(package) is None or importlib.util.find_spec(f"{package}.listing") is None:
+        return lambda kind, data, platform: None
+    return importlib.import_module(f"{package}.listing").disassemble
+
+
+def _bases(compiled: Compiled) -> dict[str, int]:
+    """The physical address of each memory's first byte, as the tile table and the segments tell it."""
+    bases: dict[str, int] = {}
+    for segment in compiled.image.segments:
+        bases[segment.memory] = min(segment.address, bases.get(segment.memory, segment.address))
+    for name, place in read_tiles(compiled.image).items():
+        if not place.pieces:
+            bases[place.memory] = place.address - compiled.placement.address[name]
+    return bases
+
+
+def _bytes_at(segments: tuple[Segment, ...], address: int, size: int) -> bytes:
+    for segment in segments:
+        if segment.address <= address < segment.address + len(segment.data):
+            return segment.data[address - segment.address :][:size]
+    return b""
+
+
+def _placed(compiled: Compiled) -> list[tuple[str, int, Buffer]]:
+    """(memory, physical address, buffer), in that order."""
+    bases = _bases(compiled)
+    rows = [
+        (b.memory, bases.get(b.memory, 0) + compiled.placement.address[b.name], b) for b in compiled.lowered.buffers
+    ]
+    return sorted(rows, key=lambda row: (row[0], row[1], row[2].name))
+
+
+def listing(compiled: Compiled) -> str:
+    """Segments, tasks, and every piece of code in the image."""
+    image = compiled.image
+    lines = [f"; {compiled.network.name} for {compiled.platform.name}, entry {image.entry:#010x}", "", "; segments"]
+    lines += [f"{s.address:#010x} {len(s.data):9}  {s.memory}" for s in image.segments]
+    lines += ["", "; tasks: engine, cycles, name, after"]
+    for task in compiled.lowered.schedule.tasks:
+        after = f" after {', '.join(task.after)}" if task.after else ""
+        lines.append(f"{task.engine:12} {task.cost.best:9}  {task.name}{after}")
+    disassemble = _disassembler(compiled.platform.name)
+    shown: set[int] = set()
+    for memory, address, buffer in _placed(compiled):
+        if buffer.kind not in ("program", "list"):
+            continue
+        shown.add(address)
+        data = _bytes_at(image.segments, address, buffer.size)
+        counted = _words(compiled, memory, address, buffer.size)
+        words = "".join(f", words {at} to {at + count - 1}" for at, count in counted)
+        lines += ["", f"; {buffer.kind} {buffer.name}: {memory} {address:#010x}, {buffer.size} bytes{words}"]
+        lines += disassemble(buffer.kind, data, compiled.platform) or hex_lines(data, address)
+    placed = {memory for memory, _, _ in _placed(compiled)}
+    for segment in image.segments:
+        if segment.memory not in placed and segment.address not in shown:
+            lines += ["", f"; {segment.memory} {segment.address:#010x}, {len(segment.data)} bytes"]
+            lines += hex_lines(segment.data, segment.address)
+    return "\n".join(lines) + "\n"
+
+
+def _words(compiled: Compiled, memory: str, address: int, size: int) -> list[tuple[int, int]]:
+    """First word and number of words of `size` bytes, as instructions count; none where a platform has no words."""
+    word = next((m.width_bits // 8 for m in compiled.platform.memories if m.name == memory), 0)
+    return [((address - _bases(compiled).get(memory, 0)) // word, -(-size // word))] if word else []
+
+
+def buffer_table(compiled: Compiled) -> list[dict[str, Any]]:
+    """What lies where, for pictures: `name`, `memory`, `address` (physical), `bytes`, `kind`, `parent`, and when:
+    `layers` that read or write it, `from_start` and `to_end` (there before the run, or needed after it)."""
+    schedule = compiled.lowered.schedule
+    users: dict[str, list[str]] = {}
+    for task in schedule.tasks:
+        for name in dict.fromkeys((*task.reads, *task.writes)):
+            users.setdefault(name, []).append(task.layer)
+    return [
+        {
+            "name": b.name, "memory": memory, "address": address, "bytes": b.size, "kind": b.kind, "parent": b.parent,
+            "layers": list(dict.fromkeys(users.get(b.name, ()))),
+            "from_start": b.from_start or b.always, "to_end": b.to_end or b.always,
+        }
+        for memory, address, b in _placed(compiled)
+    ]  # fmt: skip
+
+
+def memory_map(compiled: Compiled) -> str:
+    """How full each memory is, then every buffer with its address (and layout); indented: inside another."""
+    lines = ["memory               bytes      peak   used by"]
+    for use in compiled.memory:
+        kinds = ", ".join(f"{kind} {size}" for kind, size in sorted(use.by_kind.items()))
+        lines.append(f"{use.memory:16} {use.size:9} {use.peak:9}   {kinds}, free {use.free}")
+        if use.step:
+            alive = ", ".join(f"{name} {size}" for name, size in use.alive)
+            lines.append(f"{'':38}most is in use in layer {use.step}: {alive}")
+    placed = _placed(compiled)
+    words = [_words(compiled, memory, address, b.size) for memory, address, b in placed]
+    head = "     word    words" if any(words) else ""
+    lines += ["", f"memory           address        bytes{head}  kind        buffer"]
+    for (memory, address, b), counted in zip(placed, words, strict=True):
+        inside, shown = "  " if b.parent else "", "".join(f"{at:9}{count:9}" for at, count in counted)
+        layout = compiled.lowered.layouts.get(b.name)
+        how = f", {layout.name}" if layout is not None and b.kind == "tensor" else ""
+        lines.append(f"{memory:16} {address:#010x} {b.size:9}{shown}  {b.kind:11} {inside}{b.name}{how}")
+    return "\n".join(lines) + "\n"

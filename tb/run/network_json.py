@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The integer network as JSON, so that an image can be judged long after its model is gone.
+
+Holds everything that the executor and the conversion of inputs and outputs need. An operator's exact
+rational `function` is left out: the proof has been made, and its result is kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from nncosim.compiler.ir import network as ir
+from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.platforms.errors import NncosimError
+
+__all__ = ["NetworkDataError", "network_from_json", "network_to_json"]
+
+_DTYPES = ("<i1", "<i2", "<i4", "<i8")
+
+
+class NetworkDataError(NncosimError):
+    """The network inside an image is damaged, or of another version of nncosim."""
+
+
+def _array_to_json(array: np.ndarray) -> dict[str, Any]:
+    """Integers of any width in the narrowest that holds them: the same bytes on any machine."""
+    array = np.asarray(array)
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    dtype = next(d for d in _DTYPES if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
+    return {
+        "shape": list(array.shape),
+        "dtype": dtype,
+        "data": base64.b64encode(array.astype(dtype).tobytes()).decode(),
+    }
+
+
+def _array_from_json(data: Mapping[str, Any]) -> np.ndarray:
+    flat = np.frombuffer(base64.b64decode(data["data"], validate=True), dtype=data["dtype"])
+    return flat.reshape(data["shape"]).astype(np.int64)
+
+
+def _type_to_json(kind: ir.TensorType) -> dict[str, Any]:
+    return {field.name: _plain(getattr(kind, field.name)) for field in dataclasses.fields(kind)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return str(value)
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _type_from_json(data: Mapping[str, Any]) -> ir.TensorType:
+    def back(value: Any) -> Any:
+        return tuple(Fraction(v) for v in value) if isinstance(value, list) else value
+
+    return ir.TensorType(**{key: back(value) for key, value in data.items()})
+
+
+def _requant_to_json(requant: Requant | None) -> dict[str, Any] | None:
+    if requant is None:
+        return None
+    named = {key: _array_to_json(getattr(requant, key)) for key in ("c", "s", "lo", "hi", "rounding")}
+    return {"m": [_array_to_json(m) for m in requant.m], **named}
+
+
+def _requant_from_json(data: Mapping[str, Any] | None) -> Requant | None:
+    if data is None:
+        return None
+    named = {key: _array_from_json(data[key]) for key in ("c", "s", "lo", "hi", "rounding")}
+    return Requant(tuple(_array_from_json(m) for m in data["m"]), **named)
+
+
+def _proof_to_json(proof: ir.Proof | None) -> dict[str, Any] | None:
+    if proof is None:
+        return None
+    named = {f.name: getattr(proof, f.name) for f in dataclasses.fields(proof) if f.name != "examples"}
+    return {key: bool(value) if isinstance(value, bool | np.bool_) else int(value) for key, value in named.items()}
+
+
+def _op_to_json(op: ir.Op) -> dict[str, Any]:
+    out: dict[str, Any] = {"type": type(op).__name__}
+    for field in dataclasses.fields(op):
+        value = getattr(op, field.name)
+        if field.name == "function":
+            continue
+        if field.name == "requant":
+            value = _requant_to_json(value)
+        elif field.name == "proof":
+            value = _proof_to_json(value)
+        elif isinstance(value, np.ndarray):
+            value = {"array": _array_to_json(value)}
+        else:
+            value = _plain(value)
+        out[field.name] = value
+    return out
+
+
+def _operators() -> dict[str, type[ir.Op]]:
+    """Every operator class by name, so that a new one needs no line here."""
+    found: dict[str, type[ir.Op]] = {}
+    pending = [ir.Op]
+    while pending:
+        for cls in pending.pop().__subclasses__():
+            found[cls.__name__] = cls
+            pending.append(cls)
+    return found
+
+
+def _op_from_json(data: Mapping[str, Any]) -> ir.Op:
+    cls = _operators()[data["type"]]
+    fields: dict[str, Any] = {}
+    for key, value in data.items():
+        if key == "type":
+            continue
+        if key == "requant":
+            value = _requant_from_json(value)
+        elif key == "proof":
+            value = ir.Proof(**value) if value is not None else None
+        elif isinstance(value, dict) and "array" in value:
+            value = _array_from_json(value["array"])
+        elif isinstance(value, list):
+            value = tuple(value)
+        fields[key] = value
+    return cls(**fields)
+
+
+def network_to_json(network: ir.Network) -> dict[str, Any]:
+    """The network as JSON values; `network_from_json` reads it back."""
+    return {
+        "name": network.name,
+        "inputs": list(network.inputs),
+        "outputs": list(network.outputs),
+        "onnx_shapes": {name: list(shape) for name, shape in network.onnx_shapes.items()},
+        "input_rounding": {name: int(mode) for name, mode in network.input_rounding.items()},
+        "tensors": [
+            {"name": t.name, "shape": list(t.shape), "type": _type_to_json(t.type)} for t in network.tensors.values()
+        ],
+        "ops": [_op_to_json(op) for op in network.ops],
+    }
+
+
+def network_from_json(data: Mapping[str, Any], where: str = "image") -> ir.Network:
+    """Read what `network_to_json` made.
+
+    Raises:
+        NetworkDataError: something is missing or of the wrong kind.
+    """
+    try:
+        tensors = [ir.Tensor(t["name"], tuple(t["shape"]), _type_from_json(t["type"])) for t in data["tensors"]]
+        return ir.Network(
+            name=data["name"],
+            tensors={t.name: t for t in tensors},
+            ops=tuple(_op_from_json(op) for op in data["ops"]),
+            inputs=tuple(data["inputs"]),
+            outputs=tuple(data["outputs"]),
+            onnx_shapes={name: tuple(shape) for name, shape in data["onnx_shapes"].items()},
+            input_rounding={name: Rounding(mode) for name, mode in data["input_rounding"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NetworkDataError(f"{where}: the network in it cannot be read ({error!r}); compile it again") from error

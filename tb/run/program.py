@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compiled network with what it takes to judge a run of it: from a model, or from an image compiled before."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nncosim.compiler.backends import Backend, HasStreaming, backend_for
+from nncosim.compiler.compile import Compiled, compile_network
+from nncosim.compiler.errors import CompileError, ModelError
+from nncosim.compiler.frontend import import_model
+from nncosim.compiler.frontend.prepare import load_model
+from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.placement.placement import MemoryUse, PlacementError
+from nncosim.compiler.proof.requantization import prove
+from nncosim.platforms.base import Platform
+from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.registry import get_platform
+from nncosim.tb.report.report import Step
+from nncosim.tb.run.listing import buffer_table, listing, memory_map
+from nncosim.tb.run.network_json import network_from_json, network_to_json
+from nncosim.tb.system.files import sha256, text_bytes, unreadable
+from nncosim.tb.system.terminal import printable
+
+__all__ = [
+    "MAX_SOURCE_BYTES",
+    "Program",
+    "SourceError",
+    "compile_model",
+    "is_image",
+    "load_image",
+    "prove_model",
+    "read_model",
+    "read_runnable",
+    "read_source",
+    "seal",
+    "steps_of",
+]
+
+ELF_MAGIC = b"\x7fELF"
+ORIGIN, DIGEST = "origin", "digest"
+"""Keys of the image's schedule section: model, platform and network, for runs without the model; and a checksum."""
+
+MAX_SOURCE_BYTES = (1 << 31) - 1
+"""What protobuf takes: a model with larger weights keeps them in a file of their own."""
+
+Progress = Callable[[str], None]
+
+
+class SourceError(NncosimError):
+    """A model or image file that cannot be read, or is something else."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What a bench runs, and what its result is held against.
+
+    `network`: proved. `schedule`: the layers in the order of completion. `files`: name to contents, for --out.
+    `iss_cycles`: of the first inference; `repeat_cycles`: of each one after it, None: as the first (see `Step`).
+    `stream`: compiled so that the next inputs may come in while the network runs.
+    `memory`: the compiler's memory table; empty of an image compiled before.
+    """
+
+    source: Path
+    platform_name: str
+    network: Network
+    image: bytes
+    schedule: tuple[Step, ...]
+    iss_cycles: int
+    model_hash: str
+    repeat_cycles: int | None = None
+    compile_seconds: float = 0.0
+    from_image: bool = False
+    stream: bool = False
+    memory: tuple[MemoryUse, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def estimated_cycles(self) -> int | None:
+        """Of an inference, by the planner alone; None where the image does not say."""
+        known = [step.estimated_cycles for step in self.schedule if step.estimated_cycles is not None]
+        return sum(known) if len(known) == len(self.schedule) else None
+
+
+def read_source(path: Path) -> bytes:
+    """The bytes of a model or image.
+
+    Raises:
+        SourceError: no such file, none that can be read to its end (a device, a pipe), or too large a one.
+    """
+    reason = unreadable(path, MAX_SOURCE_BYTES)
+    if reason:
+        raise SourceError(reason)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+    if not data:
+        raise SourceError(f"{path} is empty")
+    return data
+
+
+def is_image(data: bytes) -> bool:
+    return data.startswith(ELF_MAGIC)
+
+
+def read_model(source: Path, data: bytes) -> Network:
+    """Import a model. `data`: the bytes of `source`.
+
+    Raises:
+        SourceError: an image where a model belongs.
+        CompileError: not ONNX, or a model that is not supported.
+    """
+    if is_image(data):
+        raise SourceError(f"{source} is a compiled image; this command takes an ONNX model")
+    return import_model(source)
+
+
+def read_runnable(source: Path, data: bytes) -> Network:
+    """Import a model where an image would do too.
+
+    Raises:
+        SourceError: neither of the two.
+        CompileError: a model that is not supported.
+    """
+    try:
+        return read_model(source, data)
+    except ModelError as error:
+        try:
+            load_model(source)
+        except ModelError as unreadable:
+            begin = data[: len(ELF_MAGIC)]
+            raise SourceError(
+                f"{source}: {unreadable.problems[0].expected}, and not an image of `nncosim compile` either; expected "
+                f"an ONNX model, or an ELF file, which begins with {ELF_MAGIC.hex(' ')}; this file begins with "
+                f"{begin.hex(' ')} ({ascii(begin)[1:]})"
+            ) from error
+        raise
+
+
+def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
+    """Import a model and find its requantization for `platform`; raises as `read_model`."""
+    return prove(read_model(source, data), backend_for(platform).caps)
+
+
+def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
+    """The layers of a schedule section: its `steps` where the back end gives them, else worked out from its tasks."""
+    steps = schedule.get("steps")
+    if steps is None:
+        return _steps_of_tasks(schedule["tasks"])
+    writer = {op.output: op.name for op in network.ops}
+    return tuple(
+        Step(
+            step["name"],
+            tuple(step.get("members") or (writer[tensor] for tensor in step["writes"] if tensor in writer)),
+            step["engine"],
+            int(step["iss_cycles"]), step.get("repeat_cycles"), step.get("estimated_cycles"),
+        )
+        for step in steps
+    )  # fmt: skip
+
+
+def steps_of(compiled: Compiled) -> tuple[Step, ...]:
+    """The layers of a compiled network, in the order in which they are complete."""
+    return _steps(compiled.image.schedule, compiled.network)
+
+
+def _steps_of_tasks(tasks: list[dict[str, Any]]) -> tuple[Step, ...]:
+    """Layers in the order in which they are complete; each takes the cycles since the one before."""
+    ends: dict[str, int] = {}
+    free: dict[str, int] = {}
+    layers: dict[str, list[dict[str, Any]]] = {}
+    for task in tasks:
+        begin = max([free.get(task["engine"], 0), *(ends[name] for name in task["after"])])
+        ends[task["name"]] = free[task["engine"]] = begin + task["cycles"][1]
+        layers.setdefault(task["layer"], []).append(task)
+    order = sorted(layers, key=lambda name: max(ends[task["name"]] for task in layers[name]))
+    steps, before = [], 0
+    for name in order:
+        end = max(ends[task["name"]] for task in layers[name])
+        engines = "+".join(dict.fromkeys(task["engine"] for task in layers[name]))
+        steps.append(Step(name, (name,), engines, end - before, estimated_cycles=end - before))
+        before = end
+    return tuple(steps)
+
+
+def _program(source: Path, image: Image, network: Network, model_hash: str, raw: bytes, **facts: Any) -> Program:
+    steps = _steps(image.schedule, network)
+    cycles = int(image.schedule.get("iss_cycles", sum(step.iss_cycles for step in steps)))
+    platform = image.schedule[ORIGIN]["platform"]
+    repeat = image.schedule.get("repeat_cycles")
+    facts["stream"] = "stream" in image.schedule
+    return Program(source, platform, network, raw, steps, cycles, model_hash, repeat, **facts)
+
+
+def compile_model(
+    source: Path,
+    data: bytes,
+    platform: Platform,
+    settings: Mapping[str, int],
+    progress: Progress | None = None,
+    network: Network | None = None,
+    stream: bool = False,
+) -> Program:
+    """Compile a model for a platform, and put into the image what a later run needs to judge it.
+
+    Args:
+        data: the bytes of `source`. settings: what the user changed of the platform.
+        network: what `data` was imported to before (proved or not), so that `source` need not be there any more.
+        stream: the next inputs may come in while the network runs.
+
+    Raises:
+        NncosimError: a model that is not supported, or does not fit.
+    """
+    say = progress or (lambda text: None)
+    begin = time.perf_counter()
+    say(f"importing {source.name}")
+    network = network or read_model(source, data)
+    backend = _streaming(platform) if stream else None
+    try:
+        compiled = compile_network(network, platform, progress=lambda name: say(f"compiling: {name}"), backend=backend)
+    except PlacementError as error:
+        if not stream:
+            raise
+        raise PlacementError(
+            f"{error}; with --stream the inputs' place is theirs alone: without it they make room for other tensors",
+            error.missing, error.step, error.alive,
+        ) from error
+    origin = {
+        "model": source.name, "model_sha256": sha256(data), "platform": platform.name,
+        "parameters": dataclasses.asdict(platform), "settings": dict(settings),  # type: ignore[call-overload]
+        "network": network_to_json(compiled.network),
+    }  # fmt: skip
+    notes = {**compiled.image.schedule, "buffers": buffer_table(compiled), ORIGIN: origin}
+    image = dataclasses.replace(compiled.image, schedule=notes)
+    raw = seal(image).to_bytes()
+    program = _program(source, image, compiled.network, sha256(data), raw)
+    files = _files(compiled, program)
+    elapsed = time.perf_counter() - begin
+    return dataclasses.replace(program, compile_seconds=elapsed, memory=compiled.memory, files=files)
+
+
+def _streaming(platform: Platform) -> Backend:
+    """Raises CompileError where the platform's compiler cannot."""
+    backend = backend_for(platform)
+    if not isinstance(backend, HasStreaming):
+        raise CompileError(f"the compiler of platform {platform.name!r} cannot let the next inputs in during a run")
+    return backend.streaming()
+
+
+def _digest(image: Image) -> str:
+    notes = {key: value for key, value in image.schedule.items() if key != DIGEST}
+    text = json.dumps([image.entry, image.machine, image.tiles, notes], sort_keys=True, separators=(",", ":"))
+    parts = [(s.address.to_bytes(8, "little"), len(s.data).to_bytes(8, "little"), s.data) for s in image.segments]
+    loaded = b"".join(b"".join(part) for part in parts)
+    return sha256(text.encode() + b"\0" + loaded)
+
+
+def seal(image: Image) -> Image:
+    """The image with a checksum over everything in it, by which `load_image` knows a damaged one."""
+    return dataclasses.replace(image, schedule={**image.schedule, DIGEST: _digest(image)})
+
+
+def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
+    cycles = {
+        "model": program.source.name, "platform": program.platform_name, "iss_cycles": program.iss_cycles,
+        "estimated_cycles": program.estimated_cycles,
+        "repeat_cycles": program.repeat_cycles, "image_sha256": sha256(program.image),
+        "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "iss_cycles": s.iss_cycles,
+                    "estimated_cycles": s.estimated_cycles}
+                   for s in program.schedule],
+    }  # fmt: skip
+    return {
+        "image.elf": program.image,
+        "listing.txt": text_bytes(printable(listing(compiled))),
+        "memory.txt": text_bytes(printable(memory_map(compiled))),
+        "cycles.json": (json.dumps(cycles, indent=2) + "\n").encode(),
+        **{name: text_bytes(printable(text)) for name, text in compiled.lowered.notes.get("files", {}).items()},
+    }
+
+
+def _read_image(source: Path, data: bytes) -> Image:
+    try:
+        return Image.from_bytes(data, str(source))
+    except ImageError as error:
+        if str(source) in str(error):
+            raise
+        raise ImageError(f"{source}: {error}; compile it again") from error
+
+
+def load_image(source: Path, data: bytes) -> tuple[Program, Platform, dict[str, int]]:
+    """An image that `compile_model` made, its platform, and the settings the user gave then.
+
+    Raises:
+        ImageError: damaged, cut off, stripped, or not made by nncosim.
+    """
+    image = _read_image(source, data)
+    origin = image.schedule.get(ORIGIN)
+    if not isinstance(origin, dict):
+        raise ImageError(
+            f"{source}: has no section that says what it computes (stripped, or not made by `nncosim compile`); "
+            "compile it again"
+        )
+    if image.schedule.get(DIGEST) != _digest(image):
+        raise ImageError(f"{source}: is damaged (its contents do not match its checksum); compile it again")
+    network = network_from_json(origin.get("network", {}), str(source))
+    try:
+        platform = get_platform(origin["platform"]).with_parameters(**origin["parameters"])
+        program = _program(source, image, network, origin["model_sha256"], data, from_image=True,
+                           files={"image.elf": data})  # fmt: skip
+        return program, platform, dict(origin["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImageError(f"{source}: its schedule is damaged ({error!r}); compile it again") from error

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Built simulations: Verilator, the models it builds, their memories, cocotb."""

