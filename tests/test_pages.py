@@ -173,4 +173,4 @@ def test_page_has_styles_for_dark_print_and_narrow_and_a_date(run):
         assert rule in text, rule
     date = run.report["date"]
     assert f"ran on {date[:10]} at {date[11:16]} UTC" in text
-    assert (Path(__file__).parents[1] / "tb" / "pages" / "theme.js").read_text() in text
+    assert (Path(__file__).parents[1] / "tb" / "report" / "pages" / "theme.js").read_text() in text
