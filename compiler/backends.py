@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -15,12 +13,14 @@ from nncosim.compiler.ir.layout import Layout
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.placement.lives import Lives
 from nncosim.compiler.placement.placement import Buffer, Placement, PlacementError
+from nncosim.compiler.placement.room import Room
 from nncosim.compiler.schedule import Schedule
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.base import Platform
+from nncosim.platforms.parts import Part
 
 __all__ = [
-    "Backend", "BackendError", "Candidate", "HasAudit", "HasRoom", "HasStreaming", "Lowered", "Room", "backend_for",
+    "Backend", "BackendError", "Candidate", "HasAudit", "HasRoom", "HasStreaming", "Lowered", "backend_for",
     "register_backend",
 ]  # fmt: skip
 
@@ -58,22 +58,6 @@ class Lowered:
     lives: Lives | None = None
     inside: frozenset[str] = frozenset()
     relax: Callable[[PlacementError], Lowered | None] | None = None
-
-
-@dataclass(frozen=True)
-class Room:
-    """Where a platform keeps a network.
-
-    memory: where the weights lie throughout a run, and every tensor that an operator leaves for another.
-    element_bits: what an element of a tensor or a weight takes at least.
-    inside: tensors that need not lie there, because the operator that makes each and its only reader may run as one.
-    most_fused: operators that may run as one at most.
-    """
-
-    memory: str
-    element_bits: int
-    inside: frozenset[str] = frozenset()
-    most_fused: int = 1
 
 
 class Backend(Protocol):
@@ -124,12 +108,12 @@ class HasStreaming(Protocol):
         """The back end that does so."""
 
 
-_BACKENDS: dict[str, Backend] = {}
+_BACKENDS: Part[Backend] = Part("nncosim.compiler.{}.backend", "BACKEND")
 
 
 def register_backend(platform: str, backend: Backend) -> None:
     """Add a back end for the platform of that name (tests, plug-ins)."""
-    _BACKENDS[platform] = backend
+    _BACKENDS.register(platform, backend)
 
 
 def backend_for(platform: Platform) -> Backend:
@@ -138,10 +122,8 @@ def backend_for(platform: Platform) -> Backend:
     Raises:
         BackendError: there is none.
     """
-    if platform.name not in _BACKENDS:
-        package = f"nncosim.compiler.{platform.name}"
-        if importlib.util.find_spec(package) is None:
-            known = ", ".join(sorted(_BACKENDS)) or "none"
-            raise BackendError(f"platform {platform.name!r} has no compiler back end (registered: {known})")
-        _BACKENDS[platform.name] = importlib.import_module(f"{package}.backend").BACKEND
-    return _BACKENDS[platform.name]
+    backend = _BACKENDS.find(platform.name)
+    if backend is None:
+        where = _BACKENDS.module(platform.name)
+        raise BackendError(f"platform {platform.name!r} has no compiler back end (no module {where})")
+    return backend

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.evaluate import accumulate, execute
 from nncosim.compiler.ir.network import (
     Add,
@@ -23,6 +23,7 @@ from nncosim.compiler.ir.network import (
     Tensor,
     TensorType,
 )
+from nncosim.platforms.rounding import Rounding
 
 __all__ = [
     "INT8", "RELU6", "UINT8", "NetworkBuilder", "fit", "inverted_residuals", "mobilenet_like", "random_network",

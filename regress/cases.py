@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import (
     Add,
     Concat,
@@ -30,6 +30,7 @@ from nncosim.compiler.ir.network import (
     TensorType,
 )
 from nncosim.compiler.ir.overflow import accumulator_bounds
+from nncosim.platforms.rounding import Rounding
 from nncosim.regress.builder import (
     INT8,
     UINT8,

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.compiler.ir.network import Network, TensorType
+from nncosim.platforms.rounding import Rounding
 from nncosim.regress.builder import INT8, UINT8
 from nncosim.regress.cases import add, conv, pool, requantize, resize, table
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
-from nncosim.compiler.ir.arithmetic import Rounding, round_shift
+from nncosim.compiler.ir.arithmetic import round_shift
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai import requantizer
 from nncosim.hdl.j3dai.isa import RequantRecord
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES, MSlice, XSlice
+from nncosim.platforms.rounding import Rounding
 from nncosim.regress.j3dai_cluster_model import wrap
 from nncosim.regress.j3dai_planted import planted
 

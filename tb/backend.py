@@ -9,7 +9,6 @@ what each engine did in it.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from nncosim.platforms.base import Platform
+from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Trace, Waveform
 
@@ -180,12 +180,12 @@ class Bench(Protocol):
         ...
 
 
-_EXTRA: dict[str, Bench] = {}
+BENCHES: Part[Bench] = Part("nncosim.tb.{}.bench", "BENCH")
 
 
 def register_bench(name: str, bench: Bench) -> None:
     """Add the bench of a platform that is defined outside the package."""
-    _EXTRA[name] = bench
+    BENCHES.register(name, bench)
 
 
 def get_bench(platform: Platform) -> Bench:
@@ -194,12 +194,8 @@ def get_bench(platform: Platform) -> Bench:
     Raises:
         BenchError: the platform has none.
     """
-    if platform.name in _EXTRA:
-        return _EXTRA[platform.name]
-    module = f"nncosim.tb.{platform.name}.bench"
-    try:
-        return importlib.import_module(module).BENCH
-    except ModuleNotFoundError as error:
-        if error.name and module.startswith(error.name):
-            raise BenchError(f"platform {platform.name!r} has no test bench (no module {module})") from error
-        raise
+    bench = BENCHES.find(platform.name)
+    if bench is None:
+        where = BENCHES.module(platform.name)
+        raise BenchError(f"platform {platform.name!r} has no test bench (no module {where})")
+    return bench

@@ -4,8 +4,9 @@
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Add, Conv, Network, Pool, Proof, Tensor, TensorType
+from nncosim.platforms.rounding import Rounding
 
 __all__ = ["small_network"]
 

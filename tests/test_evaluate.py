@@ -12,12 +12,13 @@ from models import Graph, conv_model, residual_model
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.frontend import import_model, quantise_input
 from nncosim.compiler.frontend.prepare import prepare
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.evaluate import accumulate, apply_exact, evaluate
 from nncosim.compiler.ir.network import Concat, Conv, Pool, QuantFunction, Resize
 from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx, random_images, run_qonnx
 from nncosim.compiler.proof.requantization import prove
+from nncosim.platforms.rounding import Rounding
 
 
 def loops(op, x):

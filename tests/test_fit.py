@@ -6,12 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nncosim.compiler import compile as compiler
-from nncosim.compiler.backends import Room
 from nncosim.compiler.compile import check_network, compile_network
 from nncosim.compiler.ir.network import Conv
 from nncosim.compiler.j3dai.backend import BACKEND
 from nncosim.compiler.placement.placement import PlacementError
-from nncosim.compiler.placement.room import check_room, least_need
+from nncosim.compiler.placement.room import Room, check_room, least_need
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.builder import NetworkBuilder, mobilenet_like, random_network
 from nncosim.regress.cases import CASES, chain

@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.j3dai.cycle_model import LayerRun
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.asm import DescriptorList, Program, address, decode_descriptors
 from nncosim.hdl.j3dai.isa import Agu, Descriptor, DmpaOp, Drain, MacOp, RequantRecord, Space
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
+from nncosim.platforms.rounding import Rounding
 from nncosim.regress.j3dai_transfer_model import TransferTrap, run_descriptor
-from nncosim.tb.j3dai.cycles import LayerRun, layer_script
+from nncosim.tb.j3dai.cycles import layer_script
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_core import Reason
 from nncosim.tb.j3dai.iss_host import ScriptHost

@@ -13,9 +13,10 @@ import onnx
 import pytest
 from models import DOMAIN, Graph, conv_model, random_model, residual_model
 from nncosim.compiler.frontend import elementwise, import_details, importer, layers, quant
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.proof.qonnx_check import random_images
 from nncosim.compiler.proof.requantization import prove
+from nncosim.platforms.rounding import Rounding
 from nncosim.tb.reference import onnx_reference
 from nncosim.tb.reference.check import compare_with_reference
 from nncosim.tb.reference.onnx_reference import OnnxReference, ReferenceFailure

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from models import Graph, conv_model, residual_model
 from nncosim.compiler.errors import AccumulatorError
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.overflow import accumulator_bounds, check_accumulators, partial_sum_bounds
 from nncosim.compiler.ir.thresholds import boundaries, evaluate_exact, round_fraction, step_thresholds
 from nncosim.compiler.proof import requantization as proof_module
 from nncosim.compiler.proof.pairs import prove_pairs
 from nncosim.compiler.proof.requantization import RequantCaps, prove, prove_function
+from nncosim.platforms.rounding import Rounding
 
 FLOOR_ONLY = RequantCaps(roundings=frozenset({Rounding.FLOOR}))
 

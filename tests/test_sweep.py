@@ -142,7 +142,7 @@ def sweep(folder, command, monkeypatch):
 @pytest.fixture
 def bench(monkeypatch):
     """Put another bench in the place of the toy's."""
-    return lambda instance: monkeypatch.setitem(backend._EXTRA, "toy", instance)
+    return lambda instance: monkeypatch.setitem(backend.BENCHES._known, "toy", instance)
 
 
 def lines_of(path: Path) -> list[dict[str, str]]:

@@ -11,7 +11,6 @@ from models import Graph
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.image.image import Image
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network, QuantFunction, Requantize, Table, Tensor, TensorType
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
@@ -20,6 +19,7 @@ from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.base import KernelError, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
 from nncosim.platforms.j3dai import PLATFORM
+from nncosim.platforms.rounding import Rounding
 from nncosim.regress.builder import INT8, UINT8, NetworkBuilder
 from nncosim.regress.cases import case, table
 from nncosim.regress.harness import run_compiled

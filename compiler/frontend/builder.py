@@ -20,9 +20,9 @@ from nncosim.compiler.frontend.values import (
     Quantised,
     Value,
 )
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.compiler.ir.network import Concat, Op, QuantFunction, Requantize, Tensor, TensorType
 from nncosim.compiler.ir.thresholds import round_fraction
+from nncosim.platforms.rounding import Rounding
 
 __all__ = ["Builder", "Handler", "Node", "Refusal", "channel_constant", "map_shape"]
 

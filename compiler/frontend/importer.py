@@ -20,9 +20,9 @@ from nncosim.compiler.frontend import curves, elementwise, layers, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, Requantize, TensorType
 from nncosim.compiler.ir.overflow import accumulator_bounds
+from nncosim.platforms.rounding import Rounding
 from onnx import numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
 

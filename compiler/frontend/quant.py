@@ -20,10 +20,10 @@ from nncosim.compiler.frontend.values import (
     Value,
     fractions,
 )
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.compiler.ir.network import TensorType
 from nncosim.compiler.ir.overflow import accumulator_bounds
 from nncosim.compiler.ir.thresholds import round_fraction
+from nncosim.platforms.rounding import Rounding
 from qonnx.custom_op.general.quant import max_int, min_int, resolve_rounding_mode
 
 __all__ = ["QuantParameters", "quant", "quantise_float32", "trunc"]

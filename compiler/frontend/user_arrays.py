@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend.quant import quantise_float32
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.compiler.ir.network import Network, Tensor
+from nncosim.platforms.rounding import Rounding
 
 __all__ = ["dequantise_output", "quantise_input", "quantise_inputs", "raw_outputs"]
 

@@ -8,29 +8,12 @@ The sum is a 64-bit two's complement number (it wraps; the compiler proves that 
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 import numpy as np
+from nncosim.platforms.rounding import Rounding
 
-__all__ = ["Requant", "Rounding", "round_shift"]
-
-
-class Rounding(enum.IntEnum):
-    """What becomes of the bits that a right shift drops. The number is the hardware's encoding.
-
-    QONNX names: FLOOR, CEIL, DOWN (toward zero), UP (away from zero), ROUND = HALF_EVEN,
-    HALF_UP (ties away from zero), HALF_DOWN (ties toward zero).
-    """
-
-    FLOOR = 0
-    CEIL = 1
-    TOWARD_ZERO = 2
-    AWAY = 3
-    HALF_UP = 4  # ties toward +infinity (Aidge's single shift)
-    HALF_EVEN = 5
-    HALF_AWAY = 6
-    HALF_TOWARD_ZERO = 7
+__all__ = ["Requant", "round_shift"]
 
 
 def round_shift(value: np.ndarray | np.int64, shift: np.ndarray | int, rounding: np.ndarray | int) -> np.ndarray:

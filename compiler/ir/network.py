@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.platforms.rounding import Rounding
 
 __all__ = [
     "Add", "Concat", "Conv", "Network", "Op", "Pool", "Proof", "QuantFunction", "Requantize", "Resize",

@@ -13,7 +13,7 @@ from functools import lru_cache
 from math import lcm
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Rounding
+from nncosim.platforms.rounding import Rounding
 
 __all__ = ["MAX_STEPS", "boundaries", "evaluate_exact", "exact_pairs", "round_fraction", "step_thresholds"]
 

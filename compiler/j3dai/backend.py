@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from nncosim.compiler.backends import Candidate, Lowered, Room
+from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.ir.network import Concat, Network, Op, Table
 from nncosim.compiler.j3dai.choices import schedule_files
+from nncosim.compiler.j3dai.cycle_model import Timeline, cycle_model
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
 from nncosim.compiler.j3dai.fusion import MOST_MEMBERS, Fuser, may_stay
 from nncosim.compiler.j3dai.inplace import tensor_lives
@@ -24,6 +25,7 @@ from nncosim.compiler.j3dai.sections import schedule_section, tiles_section
 from nncosim.compiler.j3dai.tensors import concat_views, is_view, tensor_buffers, tensor_layouts
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest
 from nncosim.compiler.placement.placement import Buffer, Placement, PlacementError, outermost
+from nncosim.compiler.placement.room import Room
 from nncosim.compiler.proof.requantization import RequantCaps
 from nncosim.compiler.schedule import Schedule
 from nncosim.hdl.j3dai.isa import NARROW_M_BITS, DmpaOp
@@ -32,8 +34,6 @@ from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.j3dai.cycles import Timeline, predict_frames
-from nncosim.tb.j3dai.l2_tags import check_image
 
 __all__ = ["BACKEND", "J3daiBackend"]
 
@@ -158,7 +158,7 @@ class J3daiBackend:
         host = firmware_segments(platform, starts, input_lists)
         segments = (*host, *(Segment("l2", L2_BASE + at, data) for at, data in l2))
         bare = Image(segments, HOST_IMEM_BASE, _ELF_RISCV)
-        first, repeat = (_cycles(timeline) for timeline in predict_frames(bare.to_bytes(), platform, 2))
+        first, repeat = (_cycles(timeline) for timeline in cycle_model().frames(bare.to_bytes(), platform, 2))
         schedule = schedule_section(network, platform, lowered, placement, first, repeat)
         if self.stream:
             schedule["stream"] = {"input_lists": input_lists}
@@ -167,7 +167,7 @@ class J3daiBackend:
     def audit(self, image: Image, platform: Platform) -> str:
         """Whether every transfer of a linked image finds what it means; "" if so. Shares nothing with placement."""
         assert isinstance(platform, J3dai)
-        return check_image(image, platform)
+        return cycle_model().audit(image, platform)
 
 
 def _input_lists(network: Network, layers: Sequence[Layer], buffers: Sequence[Buffer]) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from nncosim.compiler.errors import CompileError
+from nncosim.compiler.j3dai.cycle_model import LayerRun, cycle_model
 from nncosim.compiler.j3dai.fold import ProgramTooLong, Unit, assemble
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fused_program import fused_codes, fused_queues
@@ -21,7 +22,6 @@ from nncosim.kernels.base import KernelError
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.j3dai.cycles import LayerRun, predict_layers
 
 __all__ = [
     "BLOCK_CYCLES", "START_CYCLES", "Alternative", "AnyPlan", "LayerCode", "compile_nest", "cuts", "estimate",
@@ -261,7 +261,7 @@ def measure(code: LayerCode) -> int:
     roomy = platform.with_parameters(l2_bytes=platform.most_l2_bytes)  # whether it fits is placement's matter
     contents[end // word] = descriptor_list(code.transfers, at, roomy).to_bytes()
     run = LayerRun(end // word, sum(mask for _, mask in code.programs))
-    return predict_layers(contents, [run], roomy).cycles
+    return cycle_model().layers(contents, [run], roomy).cycles
 
 
 def _streamed(nest: Nest, platform: J3dai, slots: int) -> list[tuple[float, int, AnyPlan]]:

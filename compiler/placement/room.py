@@ -11,12 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from nncosim.compiler.backends import Room
 from nncosim.compiler.ir.network import Concat, Conv, Network, Op, Tensor
 from nncosim.compiler.placement.placement import PlacementError
 from nncosim.platforms.base import Platform
 
-__all__ = ["Least", "check_room", "least_need"]
+__all__ = ["Least", "Room", "check_room", "least_need"]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a platform keeps a network.
+
+    memory: where the weights lie throughout a run, and every tensor that an operator leaves for another.
+    element_bits: what an element of a tensor or a weight takes at least.
+    inside: tensors that need not lie there, because the operator that makes each and its only reader may run as one.
+    most_fused: operators that may run as one at most.
+    """
+
+    memory: str
+    element_bits: int
+    inside: frozenset[str] = frozenset()
+    most_fused: int = 1
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.compiler.ir.thresholds import boundaries
+from nncosim.platforms.rounding import Rounding
 
 __all__ = ["Found", "Steps", "dyadic", "largest_shift", "multipliers"]
 

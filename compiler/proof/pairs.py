@@ -8,10 +8,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant, Rounding, round_shift
+from nncosim.compiler.ir.arithmetic import Requant, round_shift
 from nncosim.compiler.ir.network import Proof, QuantFunction
 from nncosim.compiler.ir.thresholds import boundaries, exact_pairs
 from nncosim.compiler.proof.multipliers import dyadic, largest_shift
+from nncosim.platforms.rounding import Rounding
 
 if TYPE_CHECKING:
     from nncosim.compiler.proof.requantization import RequantCaps

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import (
     Add,
     Concat,
@@ -31,6 +31,7 @@ from nncosim.compiler.ir.overflow import accumulator_bounds, check_accumulators
 from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, round_fraction, step_thresholds
 from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shift, multipliers
 from nncosim.compiler.proof.pairs import prove_pairs
+from nncosim.platforms.rounding import Rounding
 
 __all__ = ["RequantCaps", "prove", "prove_function", "prove_op"]
 

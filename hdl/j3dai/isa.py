@@ -324,6 +324,6 @@ class RequantRecord(data.Struct):
     s: 6
     lo: signed(9)
     hi: signed(9)
-    rounding: 3  # nncosim.compiler.ir.arithmetic.Rounding
+    rounding: 3  # nncosim.platforms.rounding.Rounding
     wrap: 1
     pad: 4

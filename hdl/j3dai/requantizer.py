@@ -7,9 +7,9 @@ from collections.abc import Callable
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.hdl.j3dai.isa import KEPT_BITS, NARROW_M_BITS, NARROW_X_BITS, RequantRecord
 from nncosim.hdl.j3dai.operands import pick, register
+from nncosim.platforms.rounding import Rounding
 
 __all__ = [
     "HIGH_SHIFT", "REQUANT_STAGES", "SHIFTS", "MSlice", "Requantizer", "XSlice", "requant_control",

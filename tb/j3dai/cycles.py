@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cycle model of the J3DAI accelerator: what an image, or a single layer, costs. No tensor data is needed.
 
-    from nncosim.tb.j3dai.cycles import LayerRun, predict, predict_layers
+    from nncosim.compiler.j3dai.cycle_model import LayerRun
+    from nncosim.tb.j3dai.cycles import predict, predict_layers
 
     timeline = predict(elf_bytes, PLATFORM)              # a whole image, firmware included
     timeline.cycles                                      # of the first inference
@@ -18,26 +19,19 @@ host's code is timed by instruction.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from nncosim.compiler.image.image import Image
+from nncosim.compiler.j3dai.cycle_model import LayerCycles, LayerRun, Timeline
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Diagnosis
-from nncosim.tb.j3dai.iss import Counters, FrameResult, IssError, Machine
+from nncosim.tb.j3dai.iss import FrameResult, IssError, Machine
 from nncosim.tb.j3dai.iss_host import Script, ScriptHost
+from nncosim.tb.j3dai.l2_tags import check_image
 
-__all__ = [
-    "LayerCycles",
-    "LayerRun",
-    "PredictionError",
-    "Timeline",
-    "layer_script",
-    "predict",
-    "predict_frames",
-    "predict_layers",
-]
+__all__ = ["CYCLE_MODEL", "PredictionError", "layer_script", "predict", "predict_frames", "predict_layers"]
 
 DEFAULT_LIMIT = 100_000_000
 
@@ -48,41 +42,6 @@ class PredictionError(IssError):
     def __init__(self, message: str, diagnosis: Diagnosis):
         super().__init__(message)
         self.diagnosis = diagnosis
-
-
-@dataclass(frozen=True)
-class LayerCycles:
-    """One descriptor list. `start`, `end`: cycles since the frame began; a list starts when the one before it is done.
-
-    `counters`: engine ("cluster0"..., "dmpa", "host") -> "busy", "wait_data", "wait_port", "wait_host", "control",
-    "idle" -> cycles, adding up to `cycles`.
-    """
-
-    start: int
-    end: int
-    counters: Counters
-
-    @property
-    def cycles(self) -> int:
-        return self.end - self.start
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """One inference. `cycles`: until the host reports it done; `layers`: its lists; `counters`: of the whole."""
-
-    cycles: int
-    layers: tuple[LayerCycles, ...]
-    counters: Counters
-
-
-@dataclass(frozen=True)
-class LayerRun:
-    """What the host does for a layer: push `list` (word address in L2), arm `clusters` (mask) at `pc`."""
-
-    list: int
-    clusters: int
-    pc: int = 0
 
 
 def predict(image: bytes | str | Path, platform: J3dai, frames: int = 1, limit: int = DEFAULT_LIMIT) -> Timeline:
@@ -174,3 +133,19 @@ def _run(machine: Machine, limit: int) -> Timeline:
         raise PredictionError(f"the program does not run to its end: {result.diagnosis.text}", result.diagnosis)
     layers = tuple(LayerCycles(entry.start, entry.end, entry.counters) for entry in result.lists)
     return Timeline(result.cycles, layers, result.counters)
+
+
+class _CycleModel:
+    """See `nncosim.compiler.j3dai.cycle_model.CycleModel`."""
+
+    def frames(self, image: bytes, platform: J3dai, frames: int) -> tuple[Timeline, ...]:
+        return predict_frames(image, platform, frames)
+
+    def layers(self, l2: Mapping[int, bytes], layers: Sequence[LayerRun], platform: J3dai) -> Timeline:
+        return predict_layers(l2, layers, platform)
+
+    def audit(self, image: Image, platform: J3dai) -> str:
+        return check_image(image, platform)
+
+
+CYCLE_MODEL = _CycleModel()

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Shape
 from amaranth.lib import data
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.hdl.j3dai import timing
 from nncosim.hdl.j3dai.isa import (
     INSTRUCTIONS,
@@ -33,6 +32,7 @@ from nncosim.hdl.j3dai.isa import (
 )
 from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, Transfer, TransferCounter
 from nncosim.platforms.j3dai import J3dai
+from nncosim.platforms.rounding import Rounding
 from nncosim.tb.j3dai.activity import CHANGE
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
 from nncosim.tb.sim.toolchain import CommandFailed, Log, compiler, tool_versions

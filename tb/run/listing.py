@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -13,25 +11,19 @@ from nncosim.compiler.image.image import Segment
 from nncosim.compiler.image.tiles import read_tiles
 from nncosim.compiler.placement.placement import Buffer
 from nncosim.platforms.base import Platform
+from nncosim.platforms.parts import Part
 
 __all__ = ["Disassembler", "buffer_table", "hex_lines", "listing", "memory_map"]
 
 Disassembler = Callable[[str, bytes, Platform], list[str] | None]
 """(kind of a buffer, its bytes, platform) to one line an instruction; None for a kind it does not know."""
+_DISASSEMBLERS: Part[Disassembler] = Part("nncosim.compiler.{}.listing", "disassemble")
 
 
 def hex_lines(data: bytes, address: int, limit: int = 1 << 16) -> list[str]:
     """Sixteen bytes a line, as hexadecimal words in memory order."""
     lines = [f"{address + at:08x}  {data[at : at + 16].hex(' ', 4)}" for at in range(0, min(len(data), limit), 16)]
     return lines + ([f"... {len(data) - limit} bytes more"] if len(data) > limit else [])
-
-
-def _disassembler(platform: str) -> Disassembler:
-    """`disassemble` of `nncosim.compiler.<platform>.listing`; without one, everything is shown in hexadecimal."""
-    package = f"nncosim.compiler.{platform}"
-    if importlib.util.find_spec(package) is None or importlib.util.find_spec(f"{package}.listing") is None:
-        return lambda kind, data, platform: None
-    return importlib.import_module(f"{package}.listing").disassemble
 
 
 def _bases(compiled: Compiled) -> dict[str, int]:
@@ -70,7 +62,8 @@ def listing(compiled: Compiled) -> str:
     for task in compiled.lowered.schedule.tasks:
         after = f" after {', '.join(task.after)}" if task.after else ""
         lines.append(f"{task.engine:12} {task.cost.best:9}  {task.name}{after}")
-    disassemble = _disassembler(compiled.platform.name)
+    # without one, everything is shown in hexadecimal
+    disassemble = _DISASSEMBLERS.find(compiled.platform.name) or (lambda kind, data, platform: None)
     shown: set[int] = set()
     for memory, address, buffer in _placed(compiled):
         if buffer.kind not in ("program", "list"):

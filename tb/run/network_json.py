@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.ir import network as ir
-from nncosim.compiler.ir.arithmetic import Requant, Rounding
+from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.rounding import Rounding
 
 __all__ = ["NetworkDataError", "network_from_json", "network_to_json"]
 

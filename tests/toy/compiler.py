@@ -13,7 +13,6 @@ from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.tiles import TensorPlace, tile_table
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.compiler.ir.evaluate import execute
 from nncosim.compiler.ir.layout import size_bytes
 from nncosim.compiler.ir.network import Conv, Op
@@ -22,6 +21,7 @@ from nncosim.compiler.placement.placement import Buffer
 from nncosim.compiler.proof.requantization import RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.kernels.base import Cost, Kernel, candidate_kernels
+from nncosim.platforms.rounding import Rounding
 
 from toy.machine import BASES, MATRIX, STREAM, Command, Record, Toy, cycles_of, describe, layout_of
 
