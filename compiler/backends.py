@@ -45,7 +45,7 @@ class Lowered:
     layouts: of every tensor. buffers: everything to place, tensors included.
     private: whatever the back end's `link` needs.
     notes: `files`: texts by file name, to be written beside the image.
-    lives: when each unit of a buffer is in use, where the platform's hardware orders all accesses.
+    lives: when each unit of a buffer is in use, of the memories to which the hardware orders all accesses.
     inside: tensors that never lie in a placed memory as a whole, and have no buffer.
     relax: given what did not fit, another lowering that needs less of that memory; None if there is none.
     """
@@ -55,7 +55,7 @@ class Lowered:
     layouts: Mapping[str, Layout]
     private: Any = None
     notes: Mapping[str, Any] = field(default_factory=dict)
-    lives: Lives | None = None
+    lives: tuple[Lives, ...] = ()
     inside: frozenset[str] = frozenset()
     relax: Callable[[PlacementError], Lowered | None] | None = None
 

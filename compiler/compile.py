@@ -40,7 +40,7 @@ class Compiled:
     @property
     def iss_cycles(self) -> int:
         """By the back end's cycle model of the linked image, where it has one; else by the schedule's tasks."""
-        return int(self.image.schedule.get("iss_cycles", self.lowered.schedule.cycles))
+        return int(self.image.schedule.get("iss_cycles", self.lowered.schedule.latency()))
 
 
 @dataclass(frozen=True, eq=False)

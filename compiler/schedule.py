@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 from nncosim.compiler.errors import CompileError
+from nncosim.compiler.steady import Edge, longest_mean
 from nncosim.kernels.base import Cost
 
 __all__ = ["Schedule", "ScheduleError", "Task"]
+
+
+Bound = Literal["lower", "best", "upper"]
 
 
 class ScheduleError(CompileError):
@@ -38,13 +44,21 @@ class Task:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Tasks in an order in which each comes after those it depends on.
+    """Tasks in an order in which each comes after those it depends on; for every inference the same.
+
+    overlapping: a task of the next inference starts as soon as its engine has done its tasks of this one, what it
+        comes after is complete, and nothing of an earlier inference still uses what it writes. Otherwise an inference
+        starts when the one before it has ended.
+    copies: of a buffer that one inference may write while another still reads it, how many there are; 1 where it is
+        not named.
 
     Raises:
         ScheduleError: a double name, an unknown or later dependency.
     """
 
     tasks: tuple[Task, ...]
+    overlapping: bool = False
+    copies: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -80,28 +94,74 @@ class Schedule:
         """Whether task number `first` is always complete before task number `second` starts."""
         return bool(self._before[second] >> first & 1)
 
+    def all_precede(self, first: Iterable[int], second: Iterable[int]) -> bool:
+        """Whether each task of `first` is always complete before any of `second` starts."""
+        wanted = sum(1 << i for i in first)
+        return all(wanted & ~self._before[j] == 0 for j in second)
+
     @cached_property
     def layers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(task.layer for task in self.tasks))
 
     def users(self, buffers: Iterable[str]) -> tuple[int, ...]:
         """Numbers of the tasks that read or write one of `buffers`."""
-        wanted = set(buffers)
-        return tuple(i for i, task in enumerate(self.tasks) if wanted & {*task.reads, *task.writes})
+        return tuple(sorted({i for name in buffers for i in self._users.get(name, ())}))
 
     @cached_property
-    def finish(self) -> dict[str, int]:
-        """When each task ends, in cycles from the start, by the best estimates."""
-        out: dict[str, int] = {}
-        free: dict[str, int] = {}
-        for task in self.tasks:
-            start = max([free.get(task.engine, 0), *(out[name] for name in task.after)])
-            out[task.name] = free[task.engine] = start + task.cost.best
+    def _users(self) -> dict[str, list[int]]:
+        out: dict[str, list[int]] = {}
+        for i, task in enumerate(self.tasks):
+            for name in {*task.reads, *task.writes}:
+                out.setdefault(name, []).append(i)
         return out
 
-    @property
-    def cycles(self) -> int:
-        return max(self.finish.values(), default=0)
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """What each task waits for, over all inferences."""
+        out = [Edge(self.index[name], j, 0) for j, task in enumerate(self.tasks) for name in task.after]
+        by_engine: dict[str, list[int]] = {}
+        for i, task in enumerate(self.tasks):
+            by_engine.setdefault(task.engine, []).append(i)
+        for order in by_engine.values():
+            out += [Edge(i, j, 0) for i, j in pairwise(order)]
+        if self.overlapping:
+            out += [Edge(order[-1], order[0], 1) for order in by_engine.values()]
+            for j, task in enumerate(self.tasks):
+                out += [Edge(i, j, self.copies.get(name, 1)) for name in task.writes for i in self._users[name]]
+        return tuple(dict.fromkeys(out))
+
+    def spans(self, inferences: int = 1, bound: Bound = "best") -> tuple[dict[str, tuple[int, int]], ...]:
+        """(start, end) of each task of each inference, in cycles from the start of the first, all inputs being there.
+
+        bound: by which of the tasks' costs. With "upper" no start or end comes later than this, as nothing is started
+        early by another order.
+        """
+        costs = [int(getattr(task.cost, bound)) for task in self.tasks]
+        waits: dict[int, list[Edge]] = {}
+        for edge in self.edges:
+            waits.setdefault(edge.then, []).append(edge)
+        ends: list[list[int]] = []
+        out = []
+        for k in range(inferences):
+            begin = 0 if self.overlapping or not ends else max(ends[-1], default=0)
+            now: list[int] = []
+            ends.append(now)
+            for j, cost in enumerate(costs):
+                known = (ends[k - e.distance][e.first] for e in waits.get(j, ()) if e.distance <= k)
+                now.append(max([begin, *known]) + cost)
+            out.append({task.name: (end - cost, end) for task, end, cost in zip(self.tasks, now, costs, strict=True)})
+        return tuple(out)
+
+    def latency(self, bound: Bound = "best") -> int:
+        """Cycles from the start of the first inference to its end."""
+        return max((end for _, end in self.spans(1, bound)[0].values()), default=0)
+
+    def interval(self, bound: Bound = "best") -> Fraction:
+        """Cycles from the end of an inference to the end of the next, in the long run."""
+        if not self.overlapping:
+            return Fraction(self.latency(bound))
+        costs = [int(getattr(task.cost, bound)) for task in self.tasks]
+        return longest_mean(costs, self.edges)
 
     def check_dataflow(self, given: Iterable[str]) -> None:
         """Every buffer that is read was `given`, or written by a task that is complete by then.

@@ -116,3 +116,39 @@ def test_too_much_is_refused_with_numbers():
     schedule, buffers = chain([64, 512, 512])
     with pytest.raises(PlacementError, match=r"memory 'm' holds 1000 bytes, but 1024 are needed.*tensor b1 512"):
         place(buffers, (Memory("m", 1000, 32),), schedule)
+
+
+def grid(memories: int, layers: int) -> tuple[Schedule, tuple[Buffer, ...]]:
+    """A pipeline over `memories` instances: each holds weights, and `layers` tensors that its own tasks pass on."""
+    tasks, buffers = [], []
+    for k in range(memories):
+        buffers.append(Buffer(f"w{k}", "local", 256, "weights", 32, bytes([k % 256]) * 256, instance=k))
+        buffers.append(Buffer(f"x{k}.0", "local", 512, "tensor", 32, instance=k))
+        for i in range(layers):
+            before = (f"m{k}.{i - 1}",) if i else (f"m{k - 1}.0",) if k else ()
+            out = f"x{k}.{i + 1}"
+            buffers.append(Buffer(out, "local", 512 >> i % 3, "tensor", 32, instance=k))
+            tasks.append(Task(f"m{k}.{i}", f"tile{k}", f"L{i}", before, (f"x{k}.{i}", f"w{k}"), (out,)))
+    return Schedule(tuple(tasks)), tuple(buffers)
+
+
+def test_every_instance_of_a_memory_is_placed_by_itself():
+    schedule, buffers = grid(9, 4)
+    placement = place(buffers, (Memory("local", 4096, 32, instances=9),), schedule)
+    assert [(use.memory, use.instance) for use in placement.table] == [("local", k) for k in range(9)]
+    assert len({use.peak for use in placement.table}) == 1, "all are alike, and equal weights of two are not shared"
+    assert overlaps(placement, buffers, conflicts(buffers, schedule)) == []
+    assert all(known[0].where == known[1].where for known in (
+        [b for b in buffers if b.name in pair] for pair in conflicts(buffers, schedule)))  # fmt: skip
+    with pytest.raises(PlacementError, match="instance 8 of memory 'local'; the platform has 8 local"):
+        place(buffers, (Memory("local", 4096, 32, instances=8),), schedule)
+    with pytest.raises(PlacementError, match=r"^instance 0 of memory 'local' holds 1024 bytes, but"):
+        place(buffers, (Memory("local", 1024, 32, instances=9),), schedule)
+
+
+def test_hundreds_of_memories():
+    """A memory for each of 304 tiles, 8 tasks each."""
+    schedule, buffers = grid(304, 8)
+    placement = place(buffers, (Memory("local", 4096, 32, instances=304),), schedule)
+    assert len(placement.table) == 304 and len(schedule.tasks) == 2432
+    assert overlaps(placement, buffers, conflicts(buffers, schedule)) == []

@@ -75,7 +75,7 @@ def test_a_result_that_follows_its_input_lies_over_it():
     buffers, schedule = two(64)
     lives = sliding(64, 3)
     assert live_peak(lives)[0] <= 64 * 16
-    use = place(buffers, (Memory("m", 1 << 20, 128),), schedule, lives).table[0]
+    use = place(buffers, (Memory("m", 1 << 20, 128),), schedule, (lives,)).table[0]
     assert use.peak == 64 * 16
     assert place(buffers, (Memory("m", 1 << 20, 128),), schedule).table[0].peak == 2 * 64 * 16
 
@@ -112,7 +112,7 @@ def test_a_refusal_names_the_layer_the_tensors_and_the_bytes():
     }, ((0, "one"), (4, "two")))  # fmt: skip
     weights = Buffer("w", "m", 512, "parameters", 16, bytes(512), parts=(("weights", 400),))
     with pytest.raises(PlacementError) as caught:
-        place((*buffers, weights), (Memory("m", 2048, 128),), schedule, lives)
+        place((*buffers, weights), (Memory("m", 2048, 128),), schedule, (lives,))
     text = str(caught.value)
     assert "'m' holds 2048 bytes, but 2560 are needed at once, 512 too many" in text
     assert "parameters 112, weights 400" in text and "in layer 'two': tensor a 1024, tensor b 1024" in text

@@ -115,7 +115,7 @@ class J3daiBackend:
         buffers = (*tensors, *(b for layer in layers for b in layer_buffers(layer)))
         lives = tensor_lives([(layer.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
         notes = {"files": schedule_files(fuser, chosen, avoid, roomy)}
-        made = Lowered(schedule, buffers, layouts, tuple(layers), notes, lives=lives, inside=inside)
+        made = Lowered(schedule, buffers, layouts, tuple(layers), notes, lives=(lives,), inside=inside)
         return replace(made, relax=partial(self._relaxed, fuser, views, avoid, roomy, [c.ops for c in chosen], made))
 
     def _relaxed(
@@ -126,8 +126,7 @@ class J3daiBackend:
         """With other plans where a layer's result cannot lie over its input; else with the largest tensors where the
         memory is fullest kept in L1, one more at a time."""
         lists = [(layer.code, layer.transfers) for layer in before.private]
-        assert before.lives is not None
-        other_code = roomier_layers(lists, before.buffers, before.lives, fuser.platform, error.missing)
+        other_code = roomier_layers(lists, before.buffers, before.lives[0], fuser.platform, error.missing)
         if other_code and not any(chosen[i] in roomy for i in other_code):
             return self._lowered(fuser, views, avoid, {**roomy, **{chosen[i]: c for i, c in other_code.items()}})
         if self.fusion == "off":

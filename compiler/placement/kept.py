@@ -6,7 +6,7 @@ Placement and the order of the accesses say so; values and predicted times play 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ __all__ = ["kept_buffers"]
 
 
 def kept_buffers(
-    buffers: Iterable[Buffer], placement: Placement, schedule: Schedule, lives: Lives | None = None
+    buffers: Iterable[Buffer], placement: Placement, schedule: Schedule, lives: Sequence[Lives] = ()
 ) -> frozenset[str]:
     """Names of the buffers of which nothing is overwritten when the last task has ended.
 
@@ -29,20 +29,27 @@ def kept_buffers(
     known = {b.name: b for b in unified(buffers)}
     places = {name: outermost(b, known) for name, b in known.items()}
     roots = {root.name: root for root, _ in places.values()}
-    exact = _owned(lives, placement.address) if lives is not None else {}
-    users = {root: schedule.users(n for n, (r, _) in places.items() if r.name == root) for root in roots}
+    exact = {name: (here.unit, owned) for here in lives for name, owned in _owned(here, placement.address).items()}
+    members: dict[str, list[str]] = {}
+    for name, (root, _) in places.items():
+        members.setdefault(root.name, []).append(name)
+    users = {root: schedule.users(names) for root, names in members.items()}
+    neighbours: dict[tuple[str, int], list[Buffer]] = {}
+    for root in roots.values():
+        neighbours.setdefault(root.where, []).append(root)
     out = set()
     for name, (root, offset) in places.items():
         size = known[name].size
-        if lives is not None and root.name in exact:
-            kept = bool(exact[root.name][offset // lives.unit : -(-(offset + size) // lives.unit)].all())
+        if root.name in exact:
+            unit, owned = exact[root.name]
+            kept = bool(owned[offset // unit : -(-(offset + size) // unit)].all())
         else:
             at = placement.address[name]
-            over = [other for other in roots.values() if other.name != root.name and other.memory == root.memory
+            over = [other for other in neighbours[root.where] if other.name != root.name
                     and placement.address[other.name] < at + size
                     and at < placement.address[other.name] + other.size]  # fmt: skip
             kept = all(
-                not other.to_end and all(schedule.precedes(i, j) for i in users[other.name] for j in users[root.name])
+                not other.to_end and schedule.all_precede(users[other.name], users[root.name])
                 for other in over
             ) and not (over and root.from_start)
         if kept:

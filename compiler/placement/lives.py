@@ -82,7 +82,7 @@ class Life:
 
 @dataclass(frozen=True, eq=False)
 class Lives:
-    """Of the buffers of one memory, by name (none that lie inside another).
+    """Of the buffers of one instance of a memory, by name (none that lie inside another).
 
     unit: bytes. steps: (first position, name) of each layer, ascending.
     """
@@ -91,6 +91,12 @@ class Lives:
     unit: int
     of: Mapping[str, Life] = field(default_factory=dict)
     steps: tuple[tuple[int, str], ...] = ()
+    instance: int = 0
+
+    @property
+    def where(self) -> tuple[str, int]:
+        """Memory and instance."""
+        return self.memory, self.instance
 
     def step_at(self, position: int) -> str:
         """The layer that a position belongs to."""

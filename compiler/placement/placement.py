@@ -8,7 +8,7 @@ kind lie in one place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -42,7 +42,8 @@ class PlacementError(CompileError):
 class Buffer:
     """Bytes that need a place.
 
-    kind: for tables ("tensor", "weights", "program", ...). align: bytes.
+    memory, instance: a name of the platform's memories, and which of its instances. kind: for tables ("tensor",
+        "weights", "program", ...). align: bytes.
     content: what the image loads there, or None.
     permanent: lives for the whole run (everything with content does).
     from_start, to_end: filled from outside before the run; read from outside after it.
@@ -62,6 +63,12 @@ class Buffer:
     parent: str | None = None
     offset: int = 0
     parts: tuple[tuple[str, int], ...] = ()
+    instance: int = 0
+
+    @property
+    def where(self) -> tuple[str, int]:
+        """Memory and instance."""
+        return self.memory, self.instance
 
     @property
     def always(self) -> bool:
@@ -70,7 +77,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """One line of the memory table, in bytes.
+    """One line of the memory table, in bytes: of one instance of a memory.
 
     peak: the highest address used. by_kind: of what is there for the whole run; what comes and goes is together
     under "maps", as the room that it takes. step: the layer that sets the peak, alive: (buffer, bytes) of what comes
@@ -83,6 +90,7 @@ class MemoryUse:
     by_kind: dict[str, int]
     step: str = ""
     alive: tuple[tuple[str, int], ...] = ()
+    instance: int = 0
 
     @property
     def free(self) -> int:
@@ -91,7 +99,7 @@ class MemoryUse:
 
 @dataclass(frozen=True)
 class Placement:
-    """`address`: first byte of each buffer, counted from the start of its memory."""
+    """`address`: first byte of each buffer, counted from the start of its memory's instance."""
 
     address: dict[str, int]
     table: tuple[MemoryUse, ...]
@@ -107,24 +115,37 @@ def outermost(buffer: Buffer, known: Mapping[str, Buffer]) -> tuple[Buffer, int]
 
 def unified(buffers: Iterable[Buffer]) -> tuple[Buffer, ...]:
     """The buffers, with constants that are equal to an earlier one lying inside it."""
-    first: dict[tuple[str, str, int, bytes], str] = {}
+    first: dict[tuple[tuple[str, int], str, int, bytes], str] = {}
     out = []
     for b in buffers:
         if b.content and b.parent is None and len(b.content) == b.size:
-            name = first.setdefault((b.memory, b.kind, b.align, b.content), b.name)
+            name = first.setdefault((b.where, b.kind, b.align, b.content), b.name)
             if name != b.name:
                 b = replace(b, parent=name, content=None, permanent=True)
         out.append(b)
     return tuple(out)
 
 
-def conflicts(buffers: Iterable[Buffer], schedule: Schedule) -> set[frozenset[str]]:
-    """Pairs of buffers of one memory (parents only) that may be in use at the same time."""
-    known = {b.name: b for b in unified(buffers)}
-    families: dict[str, list[Buffer]] = {}
+def _families(buffers: Iterable[Buffer]) -> dict[str, list[Buffer]]:
+    """Each buffer that lies in no other one, with all that lie in it."""
+    known = {b.name: b for b in buffers}
+    out: dict[str, list[Buffer]] = {}
     for buffer in known.values():
-        families.setdefault(outermost(buffer, known)[0].name, []).append(buffer)
+        out.setdefault(outermost(buffer, known)[0].name, []).append(buffer)
+    return out
+
+
+def conflicts(buffers: Iterable[Buffer], schedule: Schedule) -> set[frozenset[str]]:
+    """Pairs of buffers of one memory (parents only) that may be in use at the same time.
+
+    In a schedule whose inferences overlap that is all of them: what one task has finished with, the same task of the
+    next inference wants again.
+    """
+    families = _families(unified(buffers))
     users = {root: schedule.users(b.name for b in family) for root, family in families.items()}
+    by_place: dict[tuple[str, int], list[str]] = {}
+    for root, family in families.items():
+        by_place.setdefault(family[0].where, []).append(root)
 
     def separate(first: str, second: str) -> bool:
         """All uses of `first` are over before any use of `second` begins."""
@@ -132,23 +153,24 @@ def conflicts(buffers: Iterable[Buffer], schedule: Schedule) -> set[frozenset[st
             return False
         if any(b.always or b.from_start for b in families[second]):
             return False
-        return all(schedule.precedes(i, j) for i in users[first] for j in users[second])
+        return schedule.all_precede(users[first], users[second])
 
     return {
         frozenset((a, b))
-        for a, b in combinations(families, 2)
-        if known[a].memory == known[b].memory and not separate(a, b) and not separate(b, a)
+        for together in by_place.values()
+        for a, b in combinations(together, 2)
+        if schedule.overlapping or not (separate(a, b) or separate(b, a))
     }
 
 
 def overlaps(
-    placement: Placement, buffers: Iterable[Buffer], pairs: set[frozenset[str]], lives: Lives | None = None
+    placement: Placement, buffers: Iterable[Buffer], pairs: set[frozenset[str]], lives: Sequence[Lives] = ()
 ) -> list[tuple[str, str]]:
-    """Conflicting pairs that share a byte (with `lives`: a unit while both are in use). Empty for a right placement;
-    independent of how it was found."""
+    """Conflicting pairs that share a byte (those in `lives`: a unit while both are in use). Empty for a right
+    placement; independent of how it was found."""
     size = {b.name: b.size for b in buffers}
-    exact = lives.of if lives is not None else {}
-    found = clashes(lives, placement.address) if lives is not None else []
+    exact = {name for here in lives for name in here.of}
+    found = [pair for here in lives for pair in clashes(here, placement.address)]
     for a, b in (sorted(pair) for pair in pairs):
         if a in exact and b in exact:
             continue
@@ -214,14 +236,16 @@ def _alive(lives: Lives | None, roots: list[Buffer]) -> tuple[str, list[tuple[st
 
 
 def _refuse(
-    memory: Memory, kinds: Mapping[str, int], moving: list[Buffer], step: str, alive: list[tuple[str, int]], need: int
+    job: _Job, kinds: Mapping[str, int], moving: list[Buffer], step: str, alive: list[tuple[str, int]], need: int
 ) -> PlacementError:
+    memory = job.memory
+    which = f"instance {job.roots[0].instance} of memory" if memory.instances > 1 else "memory"
     there = ", ".join(f"{kind} {size:,}" for kind, size in sorted(kinds.items()) if size) or "nothing"
     base = sum(kinds.values())
     room = memory.size_bytes - base
     moving_kind = {b.name: b.kind for b in moving}
     text = (
-        f"memory {memory.name!r} holds {memory.size_bytes} bytes, but {need} are needed at once, "
+        f"{which} {memory.name!r} holds {memory.size_bytes} bytes, but {need} are needed at once, "
         f"{need - memory.size_bytes:,} too many: {there}"
     )
     if moving:
@@ -277,46 +301,51 @@ def _place_memory(job: _Job) -> tuple[dict[str, int], MemoryUse]:
     largest = max((b.size for b in moving), default=0)
     floor = base + max(floor, largest)
     if floor > limit:
-        raise _refuse(job.memory, kinds, moving, step, alive, floor)
+        raise _refuse(job, kinds, moving, step, alive, floor)
     exact = lives.of if lives is not None else {}
     items = [_item(b, job.users, exact.get(b.name)) for b in moving]
     packed = pack(items, _apart(moving, job.pairs, lives), base, limit, floor)
     if packed.end > limit:
-        raise _refuse(job.memory, kinds, moving, step, alive, packed.end)
+        raise _refuse(job, kinds, moving, step, alive, packed.end)
     at.update(packed.at)
     if moving:
         kinds[MAPS] = packed.end - base
-    return at, MemoryUse(job.memory.name, limit, packed.end, kinds, step, tuple(alive))
+    return at, MemoryUse(job.memory.name, limit, packed.end, kinds, step, tuple(alive), job.roots[0].instance)
 
 
 def place(
-    buffers: tuple[Buffer, ...], memories: tuple[Memory, ...], schedule: Schedule, lives: Lives | None = None
+    buffers: tuple[Buffer, ...], memories: tuple[Memory, ...], schedule: Schedule, lives: Sequence[Lives] = ()
 ) -> Placement:
     """An address for every buffer, so that the highest address used is low. Greedy first, then a solver with
     deterministic limits.
 
-    lives: when each unit of a buffer is in use, for buffers of one memory; by layers where it is not given.
+    lives: when each unit of a buffer is in use, for the memories where the platform says so; by tasks in the others.
 
     Raises:
-        PlacementError: it does not fit; names the memory, the bytes, the layer and its largest buffers.
+        PlacementError: it does not fit; names the memory, the bytes, the layer and its largest buffers. Or a buffer is
+            in a memory that the platform does not have.
     """
     joined = unified(buffers)
     known = {b.name: b for b in joined}
     pairs = conflicts(buffers, schedule)
-    family: dict[str, list[str]] = {}
+    users = {root: schedule.users(b.name for b in family) for root, family in _families(joined).items()}
+    by_place: dict[tuple[str, int], list[Buffer]] = {}
     for b in joined:
-        family.setdefault(outermost(b, known)[0].name, []).append(b.name)
-    users = {root: schedule.users(names) for root, names in family.items()}
+        if b.parent is None:
+            by_place.setdefault(b.where, []).append(b)
+    exact = {here.where: here for here in lives}
     address: dict[str, int] = {}
     table = []
     for memory in memories:
-        roots = [b for b in joined if b.memory == memory.name and b.parent is None]
-        if not roots:
-            continue
-        here = lives if lives is not None and lives.memory == memory.name else None
-        found, use = _place_memory(_Job(memory, roots, pairs, users, here))
-        address.update(found)
-        table.append(use)
+        for instance in range(memory.instances):
+            roots = by_place.pop((memory.name, instance), [])
+            if roots:
+                found, use = _place_memory(_Job(memory, roots, pairs, users, exact.get((memory.name, instance))))
+                address.update(found)
+                table.append(use)
+    for (name, instance), roots in by_place.items():
+        raise PlacementError(f"buffer {roots[0].name!r} is in instance {instance} of memory {name!r}; the platform has "
+                             + ", ".join(f"{memory.instances} {memory.name}" for memory in memories))
     for buffer in joined:
         if buffer.parent is not None:
             root, offset = outermost(buffer, known)
