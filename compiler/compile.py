@@ -121,6 +121,24 @@ def _check_lowered(state: State) -> list[str]:
     wrong += [f"two buffers are named {name!r}; rename that tensor or operator" for name, n in counts.items() if n > 1]
     outside = {b.name for b in lowered.buffers if b.content is not None or b.from_start}
     lowered.schedule.check_dataflow(outside)
+    return wrong + _check_reach(lowered, state.platform)
+
+
+def _check_reach(lowered: Lowered, platform: Platform) -> list[str]:
+    """Tasks on engines that do not exist, or that use a buffer which their engine does not reach."""
+    engines = {engine.name: engine for engine in platform.engines}
+    movers = {mover.name: mover for mover in platform.movers}
+    where = {b.name: b.where for b in lowered.buffers}
+    wrong = []
+    for task in lowered.schedule.tasks:
+        engine, mover = engines.get(task.engine), movers.get(task.engine)
+        count = engine.instances if engine else mover.instances if mover else 0
+        wrong += [f"task {task.name!r} is on instance {i} of engine {task.engine!r}, of which there are {count}"
+                  for i in task.instances if not 0 <= i < count]  # fmt: skip
+        for name in (*task.reads, *task.writes) if engine and not wrong else ():
+            far = name in where and not all(engine.reached(i, where[name]) for i in task.instances)
+            if far:
+                wrong.append(f"task {task.name!r} uses {name!r} in {where[name]}, which its engine does not reach")
     return wrong
 
 

@@ -26,10 +26,11 @@ class ScheduleError(CompileError):
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work on one engine.
+    """One piece of work on one engine, or on several instances of one together.
 
     name: unique. layer: the operator it belongs to (several tasks may share one).
-    engine: a name; tasks of one engine run one after the other, in the order of the schedule.
+    engine, instances: a name of the platform's engines, and which of them; tasks of one instance run one after the
+        other, in the order of the schedule.
     after: names of tasks that must be complete. reads, writes: buffers.
     """
 
@@ -40,6 +41,12 @@ class Task:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     cost: Cost = field(default_factory=lambda: Cost.exactly(0))
+    instances: tuple[int, ...] = (0,)
+
+    @property
+    def where(self) -> tuple[tuple[str, int], ...]:
+        """Engine and instance of each that it runs on."""
+        return tuple((self.engine, instance) for instance in self.instances)
 
 
 @dataclass(frozen=True)
@@ -78,16 +85,15 @@ class Schedule:
     def _before(self) -> list[int]:
         """For each task a bit set of all tasks that are complete when it starts."""
         out: list[int] = []
-        last: dict[str, int] = {}
+        last: dict[tuple[str, int], int] = {}
         for i, task in enumerate(self.tasks):
             direct = [self.index[name] for name in task.after]
-            if task.engine in last:
-                direct.append(last[task.engine])
+            direct += [last[where] for where in task.where if where in last]
             bits = 0
             for j in direct:
                 bits |= out[j] | 1 << j
             out.append(bits)
-            last[task.engine] = i
+            last.update(dict.fromkeys(task.where, i))
         return out
 
     def precedes(self, first: int, second: int) -> bool:
@@ -119,9 +125,10 @@ class Schedule:
     def edges(self) -> tuple[Edge, ...]:
         """What each task waits for, over all inferences."""
         out = [Edge(self.index[name], j, 0) for j, task in enumerate(self.tasks) for name in task.after]
-        by_engine: dict[str, list[int]] = {}
+        by_engine: dict[tuple[str, int], list[int]] = {}
         for i, task in enumerate(self.tasks):
-            by_engine.setdefault(task.engine, []).append(i)
+            for where in task.where:
+                by_engine.setdefault(where, []).append(i)
         for order in by_engine.values():
             out += [Edge(i, j, 0) for i, j in pairwise(order)]
         if self.overlapping:
@@ -133,10 +140,13 @@ class Schedule:
     def spans(self, inferences: int = 1, bound: Bound = "best") -> tuple[dict[str, tuple[int, int]], ...]:
         """(start, end) of each task of each inference, in cycles from the start of the first, all inputs being there.
 
-        bound: by which of the tasks' costs. With "upper" no start or end comes later than this, as nothing is started
-        early by another order.
+        bound: by which of the tasks' costs. With "upper" no start or end comes later than this: the order on each
+            engine is given, and a task that ends early delays no other.
+
+        Raises:
+            ScheduleError: a task without an upper bound, where bounds are asked for.
         """
-        costs = [int(getattr(task.cost, bound)) for task in self.tasks]
+        costs = self._costs(bound)
         waits: dict[int, list[Edge]] = {}
         for edge in self.edges:
             waits.setdefault(edge.then, []).append(edge)
@@ -152,6 +162,17 @@ class Schedule:
             out.append({task.name: (end - cost, end) for task, end, cost in zip(self.tasks, now, costs, strict=True)})
         return tuple(out)
 
+    def _costs(self, bound: Bound) -> list[int]:
+        costs = [getattr(task.cost, bound) for task in self.tasks]
+        if None in costs:
+            raise ScheduleError(f"no bound is known of what task {self.tasks[costs.index(None)].name!r} takes")
+        return [int(cost) for cost in costs]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether all tasks have an upper bound, so that latency and interval have one."""
+        return all(task.cost.upper is not None for task in self.tasks)
+
     def latency(self, bound: Bound = "best") -> int:
         """Cycles from the start of the first inference to its end."""
         return max((end for _, end in self.spans(1, bound)[0].values()), default=0)
@@ -160,8 +181,7 @@ class Schedule:
         """Cycles from the end of an inference to the end of the next, in the long run."""
         if not self.overlapping:
             return Fraction(self.latency(bound))
-        costs = [int(getattr(task.cost, bound)) for task in self.tasks]
-        return longest_mean(costs, self.edges)
+        return longest_mean(self._costs(bound), self.edges)
 
     def check_dataflow(self, given: Iterable[str]) -> None:
         """Every buffer that is read was `given`, or written by a task that is complete by then.
@@ -182,8 +202,9 @@ class Schedule:
     def as_dicts(self) -> list[dict[str, Any]]:
         return [
             {
-                "name": t.name, "engine": t.engine, "layer": t.layer, "after": list(t.after), "reads": list(t.reads),
-                "writes": list(t.writes), "cycles": [t.cost.lower, t.cost.best, t.cost.upper],
+                "name": t.name, "engine": t.engine, "instances": list(t.instances), "layer": t.layer,
+                "after": list(t.after), "reads": list(t.reads), "writes": list(t.writes),
+                "cycles": [t.cost.lower, t.cost.best, t.cost.upper],
             }
             for t in self.tasks
         ]  # fmt: skip

@@ -22,19 +22,27 @@ class KernelError(NncosimError):
 
 @dataclass(frozen=True)
 class Cost:
-    """Cycles on the engine: proved bounds and the best estimate; all equal where the model is exact."""
+    """Cycles on the engine: the best estimate, between bounds that are proved; all equal where the model is exact.
+
+    `upper` is None where no bound is known.
+    """
 
     lower: int
     best: int
-    upper: int
+    upper: int | None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lower <= self.best <= self.upper:
+        if not 0 <= self.lower <= self.best or (self.upper is not None and self.best > self.upper):
             raise KernelError(f"a cost must have 0 <= lower <= best <= upper, not {self}")
 
     @classmethod
     def exactly(cls, cycles: int) -> Cost:
         return cls(cycles, cycles, cycles)
+
+    @classmethod
+    def estimated(cls, cycles: int) -> Cost:
+        """Without bounds."""
+        return cls(0, cycles, None)
 
 
 class Kernel(ABC):

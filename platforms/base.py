@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from nncosim.platforms.errors import PlatformError
@@ -66,20 +67,47 @@ class Memory:
 
 @dataclass(frozen=True)
 class Mover:
-    """Something that copies between memories: `reaches` names them, `width_bits` a cycle."""
+    """Something that copies between memories: `reaches` names them, `width_bits` a cycle of each of `instances`.
+
+    `latency_cycles`: from a word's leaving to its arrival, where that is more than the machine's cycle model hides.
+    """
 
     name: str
     reaches: tuple[str, ...]
     width_bits: int
+    instances: int = 1
+    latency_cycles: int = 0
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Something that computes: peak multiply-accumulates a cycle of one instance."""
+    """One kind of thing that computes.
+
+    macs_per_cycle: peak multiply-accumulates a cycle of one instance, at the precision that it does most of.
+    rates: the same by (activation bits, weight bits), where the precision makes a difference.
+    clock_hz: of its own clock; 0: the platform's.
+    reaches: memory to, for each instance, the instances of that memory that it reads and writes itself. A memory that
+        is not named is not reached; without any, nothing is said, and nothing checked.
+    positions: (x, y) of each instance, where the distance between two matters.
+    """
 
     name: str
     macs_per_cycle: int
     instances: int = 1
+    rates: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    clock_hz: int = 0
+    reaches: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    positions: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, given in (*self.reaches.items(), ("positions", self.positions or range(self.instances))):
+            if len(given) != self.instances:
+                raise PlatformError(f"engine {self.name!r} has {self.instances} instances, but {what} of {len(given)}")
+
+    def reached(self, instance: int, memory: tuple[str, int]) -> bool:
+        """Whether that instance reads and writes (memory, instance) itself."""
+        name, which = memory
+        return not self.reaches or which in self.reaches.get(name, ((),) * self.instances)[instance]
 
 
 @dataclass(frozen=True)

@@ -66,14 +66,14 @@ class Layer:
 
 
 def layer_tasks(layers: Sequence[Layer], views: Mapping[str, str]) -> list[Task]:
-    """One task a list: the host, the DMPA and the clusters work on it together, in order. views: of `concat_views`."""
+    """One task a list: the host, the DMPA and its clusters work on it together, in order. views: of `concat_views`."""
     out: list[Task] = []
     for layer in layers:
-        cycles = layer.code.cycles
         reads = tuple(part for name in layer.inputs for part in written_parts(name, views))
         after = (out[-1].name,) if out else ()
-        cost = Cost(cycles * 3 // 4, cycles, cycles * 2)
-        out.append(Task(layer.name, "clusters", layer.name, after, reads, (layer.output,), cost))
+        cost = Cost.estimated(layer.code.cycles)  # on its own: the next layer's first transfers run meanwhile
+        instances = tuple(k for k in range(layer.clusters.bit_length()) if layer.clusters >> k & 1)
+        out.append(Task(layer.name, "cluster", layer.name, after, reads, (layer.output,), cost, instances))
     return out
 
 

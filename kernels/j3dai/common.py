@@ -18,6 +18,9 @@ from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["NestKernel", "fetch_cycles", "job_cycles", "problem"]
 
+START_CYCLES = 500
+"""About what a layer alone takes before its first job: host, programs, first inputs and weights. An estimate."""
+
 
 def problem(op: Op, what: str, remedy: str) -> Problem:
     return Problem(op.name, type(op).__name__, what, remedy)
@@ -72,10 +75,10 @@ class NestKernel(Kernel):
         return execute(op, list(inputs))
 
     def cycles(self, op: Op, network: Network, platform: Platform) -> Cost:
-        """Bounds from the nest alone: all clusters busy without a pause, and one cluster doing everything."""
+        """An estimate from the nest alone: all clusters busy without a pause, once they have begun."""
         assert isinstance(platform, J3dai)
         nest = self.code(op, network, platform)
         jobs = nest.out_map[0] * -(-nest.out_map[1] // platform.pes_per_ncb) * nest.out_blocks
         jobs *= len(nest.sources) if nest.pair else nest.interleave * max(1, nest.upsample[1])
         work = jobs * job_cycles(nest)
-        return Cost(work // platform.clusters, -(-work // platform.clusters) + 500, work + 2000 + 64 * jobs)
+        return Cost.estimated(-(-work // platform.clusters) + START_CYCLES)
