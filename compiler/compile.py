@@ -135,9 +135,10 @@ def _check_reach(lowered: Lowered, platform: Platform) -> list[str]:
         count = engine.instances if engine else mover.instances if mover else 0
         wrong += [f"task {task.name!r} is on instance {i} of engine {task.engine!r}, of which there are {count}"
                   for i in task.instances if not 0 <= i < count]  # fmt: skip
-        for name in (*task.reads, *task.writes) if engine and not wrong else ():
-            far = name in where and not all(engine.reached(i, where[name]) for i in task.instances)
-            if far:
+        if engine is None or wrong:
+            continue
+        for name in (*task.reads, *task.writes):
+            if name in where and not all(engine.reached(i, where[name]) for i in task.instances):
                 wrong.append(f"task {task.name!r} uses {name!r} in {where[name]}, which its engine does not reach")
     return wrong
 
