@@ -11,7 +11,8 @@ from pathlib import Path
 from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRoom, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.image.image import Image
-from nncosim.compiler.ir.network import Network, Table
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.ir.operators import Table
 from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.pipeline import Pass, State, run_passes
 from nncosim.compiler.placement.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place

@@ -10,19 +10,8 @@ from fractions import Fraction
 import numpy as np
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.evaluate import accumulate, execute
-from nncosim.compiler.ir.network import (
-    Add,
-    Concat,
-    Conv,
-    Network,
-    Op,
-    Pool,
-    QuantFunction,
-    Requantize,
-    Resize,
-    Tensor,
-    TensorType,
-)
+from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
+from nncosim.compiler.ir.operators import Add, Concat, Conv, Pool, Requantize, Resize
 from nncosim.platforms.rounding import Rounding
 
 __all__ = [

@@ -15,20 +15,8 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.ir.arithmetic import Requant
-from nncosim.compiler.ir.network import (
-    Add,
-    Concat,
-    Conv,
-    Network,
-    Op,
-    Pool,
-    QuantFunction,
-    Requantize,
-    Resize,
-    Table,
-    Tensor,
-    TensorType,
-)
+from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
+from nncosim.compiler.ir.operators import Add, Concat, Conv, Pool, Requantize, Resize, Table
 from nncosim.compiler.ir.overflow import accumulator_bounds
 from nncosim.platforms.rounding import Rounding
 from nncosim.regress.builder import (

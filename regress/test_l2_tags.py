@@ -10,7 +10,8 @@ import pytest
 from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.arithmetic import Requant
-from nncosim.compiler.ir.network import Network, Requantize
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.ir.operators import Requantize
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import Descriptor
 from nncosim.hdl.j3dai.regs import L2_BASE

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from nncosim.compiler.ir.network import Conv
+from nncosim.compiler.ir.operators import Conv
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import Run, run_case
 

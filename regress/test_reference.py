@@ -16,7 +16,8 @@ import pytest
 from nncosim.compiler.backends import backend_for
 from nncosim.compiler.compile import PASSES
 from nncosim.compiler.frontend import import_details
-from nncosim.compiler.ir.network import Conv, Network
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.ir.operators import Conv
 from nncosim.compiler.pipeline import State, run_passes
 from nncosim.compiler.proof.qonnx_check import random_images
 from nncosim.platforms.j3dai import PLATFORM

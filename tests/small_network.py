@@ -5,7 +5,8 @@ from fractions import Fraction
 
 import numpy as np
 from nncosim.compiler.ir.arithmetic import Requant
-from nncosim.compiler.ir.network import Add, Conv, Network, Pool, Proof, Tensor, TensorType
+from nncosim.compiler.ir.network import Network, Proof, Tensor, TensorType
+from nncosim.compiler.ir.operators import Add, Conv, Pool
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["small_network"]

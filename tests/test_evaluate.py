@@ -14,7 +14,8 @@ from nncosim.compiler.frontend import import_model, quantise_input
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.evaluate import accumulate, apply_exact, evaluate
-from nncosim.compiler.ir.network import Concat, Conv, Pool, QuantFunction, Resize
+from nncosim.compiler.ir.network import QuantFunction
+from nncosim.compiler.ir.operators import Concat, Conv, Pool, Resize
 from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx, random_images, run_qonnx
 from nncosim.compiler.proof.requantization import prove

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nncosim.compiler import compile as compiler
 from nncosim.compiler.compile import check_network, compile_network
-from nncosim.compiler.ir.network import Conv
+from nncosim.compiler.ir.operators import Conv
 from nncosim.compiler.j3dai.backend import BACKEND
 from nncosim.compiler.placement.placement import PlacementError
 from nncosim.compiler.placement.room import Room, check_room, least_need

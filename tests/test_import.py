@@ -11,7 +11,7 @@ import pytest
 from models import Graph, conv_model, random_model, residual_model, scale_for
 from nncosim.compiler.frontend import dequantise_output, import_model, quantise_input, raw_outputs
 from nncosim.compiler.ir.evaluate import evaluate
-from nncosim.compiler.ir.network import Add, Concat, Conv, Pool, Requantize, Resize
+from nncosim.compiler.ir.operators import Add, Concat, Conv, Pool, Requantize, Resize
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
 from nncosim.compiler.proof.requantization import prove
 from nncosim.platforms.rounding import Rounding

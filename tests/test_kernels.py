@@ -9,7 +9,7 @@ import pytest
 from nncosim.compiler.backends import backend_for
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.ir.arithmetic import round_shift
-from nncosim.compiler.ir.network import Concat
+from nncosim.compiler.ir.operators import Concat
 from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import MacOp, RequantRecord
 from nncosim.kernels.base import Cost, candidate_kernels

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.ir.layout import Layout
-from nncosim.compiler.ir.network import Concat, Conv, Network
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.ir.operators import Concat, Conv
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.packed import is_interleaved, packed_input
 from nncosim.platforms.j3dai import PLATFORM

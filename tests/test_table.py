@@ -12,7 +12,8 @@ from nncosim.compiler.compile import compile_network
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.evaluate import evaluate
-from nncosim.compiler.ir.network import Network, QuantFunction, Requantize, Table, Tensor, TensorType
+from nncosim.compiler.ir.network import Network, QuantFunction, Tensor, TensorType
+from nncosim.compiler.ir.operators import Requantize, Table
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
 from nncosim.compiler.proof.requantization import RequantCaps, prove
 from nncosim.hdl.j3dai.isa import MacOp

@@ -14,7 +14,7 @@ from nncosim.compiler.frontend import import_model
 from nncosim.compiler.frontend.enclosures import Real, elu, leaky_relu, sigmoid, softplus, tanh
 from nncosim.compiler.frontend.quant import ROUNDINGS
 from nncosim.compiler.ir.evaluate import evaluate
-from nncosim.compiler.ir.network import Requantize, Table
+from nncosim.compiler.ir.operators import Requantize, Table
 from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
 from nncosim.compiler.proof.requantization import prove

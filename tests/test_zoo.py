@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.evaluate import evaluate
-from nncosim.compiler.ir.network import Conv
+from nncosim.compiler.ir.operators import Conv
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
 from nncosim.compiler.proof.requantization import prove
 from nncosim.regress import zoo

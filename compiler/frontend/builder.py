@@ -20,7 +20,8 @@ from nncosim.compiler.frontend.values import (
     Quantised,
     Value,
 )
-from nncosim.compiler.ir.network import Concat, Op, QuantFunction, Requantize, Tensor, TensorType
+from nncosim.compiler.ir.network import Op, QuantFunction, Tensor, TensorType
+from nncosim.compiler.ir.operators import Concat, Requantize
 from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.platforms.rounding import Rounding
 

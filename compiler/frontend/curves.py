@@ -16,7 +16,8 @@ from nncosim.compiler.frontend import enclosures
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal
 from nncosim.compiler.frontend.enclosures import MAX_ARGUMENT, UNIT, Real
 from nncosim.compiler.frontend.values import Affine, Curve, Quantised, Value
-from nncosim.compiler.ir.network import Proof, Requantize, Table, TensorType
+from nncosim.compiler.ir.network import Proof, TensorType
+from nncosim.compiler.ir.operators import Requantize, Table
 from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.platforms.rounding import Rounding
 

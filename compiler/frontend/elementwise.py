@@ -23,7 +23,7 @@ from nncosim.compiler.frontend.values import (
     Value,
     fractions,
 )
-from nncosim.compiler.ir.network import Resize
+from nncosim.compiler.ir.operators import Resize
 
 __all__ = [
     "add", "batch_normalization", "clip", "concat", "divide", "flatten", "identity", "multiply", "relu",

@@ -20,7 +20,8 @@ from nncosim.compiler.frontend import curves, elementwise, layers, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
-from nncosim.compiler.ir.network import Network, Op, QuantFunction, Requantize, TensorType
+from nncosim.compiler.ir.network import Network, Op, QuantFunction, TensorType
+from nncosim.compiler.ir.operators import Requantize
 from nncosim.compiler.ir.overflow import accumulator_bounds
 from nncosim.platforms.rounding import Rounding
 from onnx import numpy_helper

@@ -9,7 +9,8 @@ from fractions import Fraction
 import numpy as np
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, map_shape
 from nncosim.compiler.frontend.values import Affine, Constant, QuantConstant, Quantised, Value, fractions
-from nncosim.compiler.ir.network import Add, Conv, Pool, QuantFunction, TensorType
+from nncosim.compiler.ir.network import QuantFunction, TensorType
+from nncosim.compiler.ir.operators import Add, Conv, Pool
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["add_tensors", "average_pool", "conv", "gemm", "global_average_pool", "max_pool", "reduce_mean"]

@@ -9,7 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.ir.network import Concat, Conv, Network, Op, Pool, QuantFunction, Resize, Table
+from nncosim.compiler.ir.network import Network, Op, QuantFunction
+from nncosim.compiler.ir.operators import Concat, Conv, Pool, Resize, Table
 from nncosim.compiler.ir.thresholds import evaluate_exact, exact_pairs
 from nncosim.platforms.rounding import Rounding
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from nncosim.compiler.errors import AccumulatorError
-from nncosim.compiler.ir.network import Add, Conv, Network, Op, Pool, Tensor
+from nncosim.compiler.ir.network import Network, Op, Tensor
+from nncosim.compiler.ir.operators import Add, Conv, Pool
 
 __all__ = ["accumulator_bounds", "check_accumulators", "partial_sum_bounds"]
 

@@ -11,7 +11,8 @@ from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.image.image import Image, Segment
-from nncosim.compiler.ir.network import Concat, Network, Op, Table
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.operators import Concat, Table
 from nncosim.compiler.j3dai.choices import schedule_files
 from nncosim.compiler.j3dai.cycle_model import Timeline, cycle_model
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments

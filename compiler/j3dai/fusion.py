@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from nncosim.compiler.ir.network import Network, Op, Resize
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.operators import Resize
 from nncosim.compiler.j3dai.fused_plan import FusedPlan, Group, flat, fusable, make_fused_plan, walked
 from nncosim.compiler.j3dai.plan import jobs_of
 from nncosim.compiler.j3dai.tiling import (

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.ir.layout import Layout, size_bytes
-from nncosim.compiler.ir.network import Concat, Network, Op
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.operators import Concat
 from nncosim.compiler.placement.placement import Buffer
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.conv import planes_of

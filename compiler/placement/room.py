@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from nncosim.compiler.ir.network import Concat, Conv, Network, Op, Tensor
+from nncosim.compiler.backends import Room
+from nncosim.compiler.ir.network import Network, Op, Tensor
+from nncosim.compiler.ir.operators import Concat, Conv
 from nncosim.compiler.placement.placement import PlacementError
 from nncosim.platforms.base import Platform
 

@@ -28,7 +28,8 @@ from nncosim.compiler.frontend import (
 )
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir.evaluate import accumulate, apply_exact, evaluate
-from nncosim.compiler.ir.network import Add, Conv, Network, Op, Pool, Table, Tensor
+from nncosim.compiler.ir.network import Network, Op, Tensor
+from nncosim.compiler.ir.operators import Add, Conv, Pool, Table
 from nncosim.compiler.ir.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx

@@ -15,18 +15,8 @@ from typing import Any
 import numpy as np
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.arithmetic import Requant
-from nncosim.compiler.ir.network import (
-    Add,
-    Concat,
-    Network,
-    Op,
-    Proof,
-    QuantFunction,
-    Requantize,
-    Resize,
-    Table,
-    Tensor,
-)
+from nncosim.compiler.ir.network import Network, Op, Proof, QuantFunction, Tensor
+from nncosim.compiler.ir.operators import Add, Concat, Requantize, Resize, Table
 from nncosim.compiler.ir.overflow import accumulator_bounds, check_accumulators
 from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, round_fraction, step_thresholds
 from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shift, multipliers

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 
-from nncosim.compiler.ir.network import Concat, Conv, Network, Op
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.operators import Concat, Conv
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["held_channels"]

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir.arithmetic import Requant
-from nncosim.compiler.ir.network import Conv, Network, Op, TensorType
+from nncosim.compiler.ir.network import Network, Op, TensorType
+from nncosim.compiler.ir.operators import Conv
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.ir.network import Concat, Network, Op, Resize
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.operators import Concat, Resize
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.ir.network import Network, Op, Pool
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.operators import Pool
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem

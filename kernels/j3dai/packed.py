@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nncosim.compiler.ir.layout import Layout
-from nncosim.compiler.ir.network import Conv, Network
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.ir.operators import Conv
 from nncosim.kernels.j3dai.nest import Gather, Source, blocks_of
 from nncosim.platforms.j3dai import J3dai
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from nncosim.compiler.ir.network import Concat, Network, Op, Resize
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.operators import Concat, Resize
 
 __all__ = ["SATURATED", "VALUES", "dead_layers", "saturated_share"]
 

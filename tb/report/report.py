@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nncosim.compiler.ir.network import Conv, Network, Op, Pool
+from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.operators import Conv, Pool
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import Comparison, Divergence

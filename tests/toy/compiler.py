@@ -15,7 +15,8 @@ from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.tiles import TensorPlace, tile_table
 from nncosim.compiler.ir.evaluate import execute
 from nncosim.compiler.ir.layout import size_bytes
-from nncosim.compiler.ir.network import Conv, Op
+from nncosim.compiler.ir.network import Op
+from nncosim.compiler.ir.operators import Conv
 from nncosim.compiler.placement.kept import kept_buffers
 from nncosim.compiler.placement.placement import Buffer
 from nncosim.compiler.proof.requantization import RequantCaps

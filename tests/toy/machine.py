@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nncosim.compiler.ir.layout import Layout
-from nncosim.compiler.ir.network import Conv, Op, Tensor
+from nncosim.compiler.ir.network import Op, Tensor
+from nncosim.compiler.ir.operators import Conv
 from nncosim.platforms.base import Engine, Memory, Platform
 
 MATRIX, STREAM = "matrix", "stream"
