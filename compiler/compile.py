@@ -12,7 +12,6 @@ from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRoom, Low
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.network import Network
-from nncosim.compiler.ir.operators import Table
 from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.pipeline import Pass, State, run_passes
 from nncosim.compiler.placement.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place
@@ -86,7 +85,7 @@ def _check_proved(state: State) -> list[str]:
     return [
         f"operator {op.name!r} has no integer requantization"
         for op in state.network.ops
-        if op.function is not None and op.requant is None and not isinstance(op, Table)
+        if op.requantized and op.requant is None
     ]
 
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 from nncosim.compiler.ir.arithmetic import Requant
-from nncosim.compiler.ir.evaluate import accumulate, execute
+from nncosim.compiler.ir.evaluate import execute
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.operators import Add, Concat, Conv, Pool, Requantize, Resize
 from nncosim.platforms.rounding import Rounding
@@ -34,7 +34,7 @@ def fit(
         sample: the operator's inputs, int (C, H, W). rounding: None for another one in each channel (no function then).
         bits: of the multipliers.
     """
-    accumulators = accumulate(op, sample)
+    accumulators = op.accumulate(sample)
     channels = accumulators[0].shape[0]
     spread = [max(1.0, float(a.std())) for a in accumulators]
     target = (out.hi - out.lo) / 7.0 / math.sqrt(len(spread))  # 3.5 sigma to each side

@@ -17,7 +17,6 @@ import numpy as np
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.operators import Add, Concat, Conv, Pool, Requantize, Resize, Table
-from nncosim.compiler.ir.overflow import accumulator_bounds
 from nncosim.platforms.rounding import Rounding
 from nncosim.regress.builder import (
     INT8,
@@ -96,7 +95,7 @@ def whole(seed: int, *args: Any, **named: Any) -> Network:
     """A convolution whose output is its accumulators: a graph output without a Quant."""
     network = conv(seed, *args, **named)
     (op,), x, y = network.ops, network.tensors["x"], network.tensors["y"]
-    low, high = accumulator_bounds(op, [x])
+    low, high = op.bounds([x])
     one, zero = (Fraction(1),) * y.shape[0], (Fraction(0),) * y.shape[0]
     kind = TensorType(32, True, (Fraction(1, 64),), 0, int(low.min()), int(high.max()))
     requant = Requant.uniform(y.shape[0], lo=kind.lo, hi=kind.hi)

@@ -13,7 +13,7 @@ from nncosim.compiler.errors import CompileError
 from nncosim.compiler.frontend import import_model, quantise_input
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir.arithmetic import Requant
-from nncosim.compiler.ir.evaluate import accumulate, apply_exact, evaluate
+from nncosim.compiler.ir.evaluate import apply_exact, evaluate
 from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.operators import Concat, Conv, Pool, Resize
 from nncosim.compiler.ir.thresholds import round_fraction
@@ -50,7 +50,7 @@ def test_convolution_is_the_definition(options):
     weights = rng.integers(-128, 128, (8, 4 // groups, 3, 2))
     op = Conv("c", ("x",), "y", weights=weights, **options)
     x = rng.integers(-128, 256, (4, 9, 8))
-    assert (accumulate(op, [x])[0] == loops(op, x)).all()
+    assert (op.accumulate([x])[0] == loops(op, x)).all()
 
 
 def test_large_sums_are_exact():
@@ -58,14 +58,14 @@ def test_large_sums_are_exact():
     weights[0, ::2] = 127
     x = np.arange(4096).reshape(4096, 1, 1) % 65521
     want = sum(int(w) * int(v) for w, v in zip(weights.ravel(), x.ravel(), strict=True))
-    assert accumulate(Conv("c", ("x",), "y", weights=weights), [x])[0].item() == want
+    assert Conv("c", ("x",), "y", weights=weights).accumulate([x])[0].item() == want
 
 
 def test_sums_beyond_float64_are_exact():
     weights = np.full((1, 3, 1, 1), (1 << 30) + 1)
     x = np.array([(1 << 30) - 1, 1, (1 << 29) + 3]).reshape(3, 1, 1)
     want = sum(int(w) * int(v) for w, v in zip(weights.ravel(), x.ravel(), strict=True))
-    assert accumulate(Conv("c", ("x",), "y", weights=weights), [x])[0].item() == want > 1 << 53
+    assert Conv("c", ("x",), "y", weights=weights).accumulate([x])[0].item() == want > 1 << 53
 
 
 @pytest.mark.parametrize("mode", ["max", "sum"])
@@ -73,7 +73,7 @@ def test_pools(mode):
     rng = np.random.default_rng(2)
     x = rng.integers(-50, 50, (3, 6, 7))
     op = Pool("p", ("x",), "y", mode=mode, kernel=(3, 2), stride=(2, 2), pads=(1, 0, 0, 1), pad_value=-128)
-    got = accumulate(op, [x])[0]
+    got = op.accumulate([x])[0]
     padded = np.full((3, 7, 8), -128)
     padded[:, 1:, :7] = x
     for c, r, k in np.ndindex(got.shape):
@@ -83,9 +83,9 @@ def test_pools(mode):
 
 def test_copies():
     x = np.arange(12).reshape(2, 2, 3)
-    big = accumulate(Resize("r", ("x",), "y", factors=(2, 3)), [x])[0]
+    big = Resize("r", ("x",), "y", factors=(2, 3)).accumulate([x])[0]
     assert all(big[c, r, k] == x[c, r // 2, k // 3] for c, r, k in np.ndindex(big.shape))
-    both = accumulate(Concat("c", ("x", "x"), "y"), [x, x + 1])[0]
+    both = Concat("c", ("x", "x"), "y").accumulate([x, x + 1])[0]
     assert (both == np.concatenate([x, x + 1])).all()
 
 

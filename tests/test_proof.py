@@ -16,7 +16,7 @@ from nncosim.compiler.errors import AccumulatorError
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import QuantFunction
-from nncosim.compiler.ir.overflow import accumulator_bounds, check_accumulators, partial_sum_bounds
+from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.ir.thresholds import boundaries, evaluate_exact, round_fraction, step_thresholds
 from nncosim.compiler.proof import requantization as proof_module
 from nncosim.compiler.proof.pairs import prove_pairs
@@ -327,13 +327,12 @@ def test_network_is_proved_and_unchanged_otherwise():
 def test_bounds_are_reached():
     network = import_model(conv_model(2, 3, 2, 4, pads=[0, 0, 0, 0]))
     op = network.ops[0]
-    low, high = accumulator_bounds(op, network.op_inputs(op))
-    from nncosim.compiler.ir.evaluate import accumulate
+    low, high = op.bounds(network.op_inputs(op))
     for c in range(3):
         patch = np.where(op.weights[c] > 0, 127, -128)
-        assert accumulate(op, [patch])[0][c, 0, 0] == high[c]
+        assert op.accumulate([patch])[0][c, 0, 0] == high[c]
         patch = np.where(op.weights[c] > 0, -128, 127)
-        assert accumulate(op, [patch])[0][c, 0, 0] == low[c]
+        assert op.accumulate([patch])[0][c, 0, 0] == low[c]
 
 
 def test_partial_sums_are_bounded_in_any_order():
@@ -342,8 +341,8 @@ def test_partial_sums_are_bounded_in_any_order():
     op = network.ops[0]
     tensor = network.tensors["x"]
     far = replace(tensor, type=replace(tensor.type, lo=100, hi=127))
-    low, high = accumulator_bounds(replace(op, pads=(0, 0, 0, 0)), [far])
-    least, most = partial_sum_bounds(replace(op, pads=(0, 0, 0, 0)), [far])
+    low, high = replace(op, pads=(0, 0, 0, 0)).bounds([far])
+    least, most = replace(op, pads=(0, 0, 0, 0)).partial_bounds([far])
     positive = np.maximum(op.weights, 0).reshape(3, -1).sum(axis=1) * 127
     negative = np.minimum(op.weights, 0).reshape(3, -1).sum(axis=1) * 127
     assert (most == positive).all() and (least == negative).all()
@@ -354,7 +353,7 @@ def test_an_accumulator_that_may_overflow_is_refused():
     network = import_model(conv_model(16, 4, 3))
     check_accumulators(network, 32)
     op = network.ops[0]
-    bound = max(abs(int(b)) for pair in partial_sum_bounds(op, network.op_inputs(op)) for b in pair)
+    bound = max(abs(int(b)) for pair in op.partial_bounds(network.op_inputs(op)) for b in pair)
     bits = bound.bit_length() + 1
     check_accumulators(network, bits)
     message = rf"accumulators of {bits - 1} bits .*layer 'conv': partial sums reach -"
@@ -368,5 +367,5 @@ def test_padding_counts_in_the_bound():
     op = import_model(g.model(y)).ops[0]
     tensor = import_model(g.model(y)).tensors["x"]
     small = replace(tensor, type=replace(tensor.type, lo=0, hi=1))
-    _, high = accumulator_bounds(op, [small])
+    _, high = op.bounds([small])
     assert (high >= np.maximum(op.weights, 0).reshape(2, -1).sum(axis=1) * 100).all()

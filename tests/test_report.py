@@ -13,7 +13,7 @@ from nncosim.platforms.base import Engine, Platform, Published
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import compare_frames
 from nncosim.tb.report.pace import Pace
-from nncosim.tb.report.report import Step, build_report, macs_of, operator_name
+from nncosim.tb.report.report import Step, build_report
 from nncosim.tb.report.table import print_report
 from nncosim.tb.run.inputs import random_frames
 from rich.console import Console
@@ -95,8 +95,8 @@ def test_the_numbers():
 
 def test_operators_are_named_as_in_the_graph():
     network = small_network()
-    assert [operator_name(network, op) for op in network.ops] == ["Conv 3x3", "Add", "MaxPool 2x2"]
-    assert [macs_of(network, op) for op in network.ops] == [CONV_MACS, 0, 0]
+    assert [op.title for op in network.ops] == ["Conv 3x3", "Add", "MaxPool 2x2"]
+    assert [network.macs(op) for op in network.ops] == [CONV_MACS, 0, 0]
 
 
 def test_json_has_every_key_and_is_json():

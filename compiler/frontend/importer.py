@@ -22,7 +22,6 @@ from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, TensorType
 from nncosim.compiler.ir.operators import Requantize
-from nncosim.compiler.ir.overflow import accumulator_bounds
 from nncosim.platforms.rounding import Rounding
 from onnx import numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
@@ -247,7 +246,7 @@ def _raw_output(builder: Builder, node: Node, form: Affine) -> Quantised:
     """A graph output without a Quant: the accumulators themselves, the bias in the type."""
     if form.clipped or len(form.ratios) != 1 or any(r <= 0 for r in form.ratios[0]):
         raise Refusal("this graph output is a float", "add an output Quant (Brevitas: QuantIdentity) after it")
-    low, high = accumulator_bounds(form.op, [builder.tensors[i] for i in form.op.inputs])
+    low, high = form.op.bounds([builder.tensors[i] for i in form.op.inputs])
     ratios = form.ratios[0]
     kind = TensorType(
         32, True, ratios[:1] if len(set(ratios)) == 1 else ratios, 0, int(low.min()), int(high.max()),

@@ -21,7 +21,6 @@ from nncosim.compiler.frontend.values import (
     fractions,
 )
 from nncosim.compiler.ir.network import TensorType
-from nncosim.compiler.ir.overflow import accumulator_bounds
 from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.platforms.rounding import Rounding
 from qonnx.custom_op.general.quant import max_int, min_int, resolve_rounding_mode
@@ -207,7 +206,7 @@ def trunc(builder: Builder, node: Node) -> Value:
     scale = _scale(node.constant(1, "the scale"), "the scale")
     zp = _whole(node.constant(2, "the zero point"), "the zero point")
     scales = fractions(channel_constant(scale, form.shape, form.map_shape, "the scale of Trunc"))
-    low, high = accumulator_bounds(form.op, [builder.tensors[name] for name in form.op.inputs])
+    low, high = form.op.bounds([builder.tensors[name] for name in form.op.inputs])
     form = _whole_sums(form, scales, zp, low, high)
     if len(node.inputs) >= 6:
         shift, kind = _trunc_v2(node, scale, zp, form)

@@ -8,10 +8,14 @@ function it has to compute (`QuantFunction`) and, after the proof, the integer `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import prod
+from typing import ClassVar
 
+import numpy as np
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.platforms.rounding import Rounding
 
@@ -45,8 +49,11 @@ class Tensor:
 
     @property
     def elements(self) -> int:
-        c, h, w = self.shape
-        return c * h * w
+        return prod(self.shape)
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,21 @@ class Proof:
 
 
 @dataclass(frozen=True, eq=False)
-class Op:
-    """One operator: reads `inputs`, writes `output`. `onnx_nodes`: the nodes it stands for."""
+class Op(ABC):
+    """One operator: reads `inputs`, writes `output`. `onnx_nodes`: the nodes it stands for.
+
+    A subclass says all that the shared layers have to know of an operator: what it computes, what that can reach, and
+    what reports say of it. Its fields are numbers, texts, tuples of these or integer arrays; so an image can hold it.
+
+    Attributes:
+        requantized: the result is what `requant` makes of the accumulators; else `accumulate` gives the result itself.
+        copies: the result holds the inputs' own values, moved or repeated.
+        joins: the inputs may lie in the memory as parts of the result.
+    """
+
+    requantized: ClassVar[bool] = True
+    copies: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
 
     name: str
     inputs: tuple[str, ...]
@@ -97,9 +117,58 @@ class Op:
     requant: Requant | None = field(default=None, kw_only=True)
     proof: Proof | None = field(default=None, kw_only=True)
 
+    @abstractmethod
+    def accumulate(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The accumulators before requantization, exactly.
+
+        Args:
+            inputs: int64 arrays in the order of `inputs`.
+
+        Returns:
+            One int64 array of the result's shape per operand of `function`: an Add has two, most have one.
+        """
+
+    @abstractmethod
+    def bounds(self, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest finished accumulator of each output channel, of whatever operand. int64 (C,) each.
+
+        Sound, and tight where the inputs' values can be chosen freely.
+        """
+
+    def partial_bounds(self, inputs: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds of every partial sum in any order of the terms, the empty sum included. int64 (C,) each."""
+        return self.bounds(inputs)
+
+    def operands(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What `function` takes: the accumulators."""
+        return self.accumulate(inputs)
+
+    def absolute(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], int]:
+        """Per operand, the sums of the terms' absolute values; and how many terms: what float32 errors depend on."""
+        return [np.abs(x) for x in self.operands(inputs)], len(inputs)
+
+    def float_reach(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """(lowest, highest) results that float32 arithmetic may give, where the operator knows; None: by `function`."""
+        return None
+
+    def macs(self, inputs: Sequence[Tensor], output: Tensor) -> int:
+        """Multiply-accumulates as the graph has them: of convolutions and matrix products."""
+        return 0
+
+    @property
+    def constants(self) -> tuple[np.ndarray, ...]:
+        """Integer constants that have to be in a memory, each (C, ...) with the output channels first."""
+        return ()
+
     @property
     def kind(self) -> str:
+        """How kernels name it."""
         return type(self).__name__.lower()
+
+    @property
+    def title(self) -> str:
+        """The operator as a table says it: "Conv 3x3 s2", "Gemm", "MaxPool 2x2", "Add"."""
+        return type(self).__name__
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +193,9 @@ class Network:
 
     def op_inputs(self, op: Op) -> tuple[Tensor, ...]:
         return tuple(self.tensors[name] for name in op.inputs)
+
+    def macs(self, op: Op) -> int:
+        return op.macs(self.op_inputs(op), self.tensors[op.output])
 
     def consumers(self, tensor: str) -> tuple[Op, ...]:
         return tuple(op for op in self.ops if tensor in op.inputs)

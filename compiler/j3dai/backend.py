@@ -12,7 +12,7 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.compiler.ir.operators import Concat, Table
+from nncosim.compiler.ir.operators import Concat
 from nncosim.compiler.j3dai.choices import schedule_files
 from nncosim.compiler.j3dai.cycle_model import Timeline, cycle_model
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
@@ -78,7 +78,7 @@ class J3daiBackend:
         self, op: Op, network: Network, platform: Platform
     ) -> tuple[tuple[Candidate, ...], tuple[Problem, ...]]:
         kernels, reasons = candidate_kernels(KERNELS, op, network, platform)
-        ready = op.requant is not None or op.function is None or isinstance(op, Table)
+        ready = op.requant is not None or op.function is None or not op.requantized
         found = tuple(
             Candidate(k, k.engine, k.cycles(op, network, platform) if ready else Cost.exactly(0)) for k in kernels
         )

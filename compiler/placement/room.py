@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from nncosim.compiler.backends import Room
 from nncosim.compiler.ir.network import Network, Op, Tensor
-from nncosim.compiler.ir.operators import Concat, Conv
 from nncosim.compiler.placement.placement import PlacementError
 from nncosim.platforms.base import Platform
 
@@ -60,13 +59,12 @@ def _weights(network: Network, room: Room) -> dict[str, int]:
     seen: set[bytes] = set()
     out = {}
     for op in network.ops:
-        if not isinstance(op, Conv):
-            continue
-        # Equal blocks may be stored once, however channels are put into blocks: so count equal channels once.
-        channels = op.weights.reshape(op.weights.shape[0], -1).astype(np.int8)
-        new = {row.tobytes() for row in channels} - seen
-        seen |= new
-        out[op.name] = len(new) * channels.shape[1] * room.element_bits // 8
+        for constant in op.constants:
+            # Equal blocks may be stored once, however channels are put into blocks: so count equal channels once.
+            channels = constant.reshape(constant.shape[0], -1).astype(np.int8)
+            new = {row.tobytes() for row in channels} - seen
+            seen |= new
+            out[op.name] = out.get(op.name, 0) + len(new) * channels.shape[1] * room.element_bits // 8
     return out
 
 
@@ -84,13 +82,13 @@ def _moments(network: Network, room: Room) -> list[tuple[str, tuple[str, ...]]]:
     """(operator, tensors that have to be in the memory as a whole at a time); "" for the run's begin and end.
 
     Of `most_fused` tensors in a row that may be inside a group one is not, the smallest at best. A group finds in the
-    memory all that its members read, but for what they read of each other. What a Concat reads may lie inside its
+    memory all that its members read, but for what they read of each other. What is joined may lie inside its
     result, and counts alone only.
     """
     maker = {op.output: op for op in network.ops}
     reader = {name: op.output for op in network.ops for name in op.inputs}
     sizes = {name: _bytes(tensor, room) for name, tensor in network.tensors.items()}
-    joined = {name for op in network.ops if isinstance(op, Concat) for name in op.inputs}
+    joined = {name for op in network.ops if op.joins for name in op.inputs}
     moments = [("", tuple(name for name in names if name not in joined)) for names in (network.inputs, network.outputs)]
     for op in network.ops:
         ways = [names - joined for names in _outside(op, maker, room, room.most_fused)]

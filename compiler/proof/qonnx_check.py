@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,9 +27,8 @@ from nncosim.compiler.frontend import (
     raw_outputs,
 )
 from nncosim.compiler.frontend.prepare import prepare
-from nncosim.compiler.ir.evaluate import accumulate, apply_exact, evaluate
+from nncosim.compiler.ir.evaluate import apply_exact, evaluate
 from nncosim.compiler.ir.network import Network, Op, Tensor
-from nncosim.compiler.ir.operators import Add, Conv, Pool, Table
 from nncosim.compiler.ir.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
@@ -179,20 +178,21 @@ def _compare_layer(
     op: Op, inputs: list[np.ndarray], theirs: np.ndarray, magnitude: tuple[float, ...] | None, number: int,
     layer: LayerReport,
 ) -> None:
-    accumulators = accumulate(op, inputs)
+    accumulators = op.accumulate(inputs)
     layer.values += theirs.size
     exact = ours = accumulators[0]
+    if op.requant is not None:
+        ours = op.requant.apply(*accumulators)
     if op.function is not None:
-        if isinstance(op, Table):  # its function is that of the Requantize for which it stands
-            accumulators = inputs
+        accumulators = accumulators if op.requantized else op.operands(inputs)
         exact = apply_exact(op.function, accumulators)
-        ours = op.requant.apply(*accumulators) if op.requant is not None else ours
     _note(layer, "wrong", ours != exact, exact, ours, number)
     differs = exact != theirs
     if not differs.any():
         return
-    if isinstance(op, Table) and op.nearby:
-        low, high = np.array(op.nearby, dtype=np.int64)[inputs[0] & 255].transpose(3, 0, 1, 2)
+    reach = op.float_reach(inputs)
+    if reach is not None:
+        low, high = reach
         outside = differs & ~((low <= np.minimum(theirs, ours)) & (np.maximum(theirs, ours) <= high))
     elif op.function is None:
         outside = differs
@@ -212,17 +212,6 @@ def _note(
         setattr(layer, f"first_{what}", (number, *index, int(expected[index]), int(got[index])))
 
 
-def _absolute(op: Op, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
-    """Sums of absolute products (what float32 rounds relative to), and the number of terms."""
-    if isinstance(op, Conv):
-        positive = replace(op, weights=np.abs(op.weights), pad_value=abs(op.pad_value))
-        return accumulate(positive, [np.abs(inputs[0])]), int(np.prod(op.weights.shape[1:]))
-    if isinstance(op, Pool):
-        positive_pool = replace(op, pad_value=abs(op.pad_value))
-        return accumulate(positive_pool, [np.abs(inputs[0])]), op.kernel[0] * op.kernel[1]
-    return [np.abs(i) for i in inputs], 2 if isinstance(op, Add) else 1
-
-
 def float32_error(op: Op, inputs: list[np.ndarray], magnitude: tuple[float, ...] | None) -> np.ndarray:
     """A bound of the executor's rounding error before its Quant, in output steps, float64 (C, H, W).
 
@@ -231,7 +220,7 @@ def float32_error(op: Op, inputs: list[np.ndarray], magnitude: tuple[float, ...]
     """
     function = op.function
     assert function is not None
-    sums, terms = _absolute(op, inputs)
+    sums, terms = op.absolute(inputs)
     size = np.zeros(sums[0].shape)
     for total, ratio in zip(sums, function.ratios, strict=True):
         size += total * np.array([abs(float(r)) for r in ratio]).reshape(-1, 1, 1)
@@ -268,13 +257,13 @@ def _compare_raw(
     """A graph output without a Quant: real numbers, equal within the float32 error."""
     assert op.function is not None and op.requant is not None
     tensor = network.tensors[op.output]
-    accumulators = accumulate(op, inputs)
+    accumulators = op.accumulate(inputs)
     exact, ours = apply_exact(op.function, accumulators), op.requant.apply(*accumulators)
     _note(layer, "wrong", ours != exact, exact, ours, number)
     scale = np.array([float(s) for s in tensor.type.scale]).reshape(-1, 1, 1)
     offset = np.array([float(o) for o in tensor.type.offset] or [0.0]).reshape(-1, 1, 1)
     theirs = values[details.onnx_names[op.output][0]].astype(np.float64).reshape(tensor.shape)
-    sums, terms = _absolute(op, inputs)
+    sums, terms = op.absolute(inputs)
     error = (terms + 16) * UNIT * (sums[0] * scale + np.abs(offset))
     real = exact * scale + offset
     layer.values += theirs.size

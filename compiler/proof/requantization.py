@@ -16,8 +16,8 @@ import numpy as np
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Network, Op, Proof, QuantFunction, Tensor
-from nncosim.compiler.ir.operators import Add, Concat, Requantize, Resize, Table
-from nncosim.compiler.ir.overflow import accumulator_bounds, check_accumulators
+from nncosim.compiler.ir.operators import Requantize, Table
+from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, round_fraction, step_thresholds
 from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shift, multipliers
 from nncosim.compiler.proof.pairs import prove_pairs
@@ -60,23 +60,23 @@ def prove(network: Network, caps: RequantCaps | None = None) -> Network:
 
 
 def prove_op(op: Op, inputs: tuple[Tensor, ...], caps: RequantCaps) -> Op:
-    """One operator with `requant` and `proof`; Concat and Resize have none.
+    """One operator with `requant` and `proof`; where it is not requantized it is as it was.
 
     A Requantize whose roundings no integers meet (ties of half to even) becomes a Table where `caps` allows it.
     """
-    if isinstance(op, Concat | Resize | Table) or op.function is None:
+    if not op.requantized or op.function is None:
         return op
     if caps.narrow_multiplier_bits is not None:
         narrow = replace(caps, multiplier_bits=caps.narrow_multiplier_bits, narrow_multiplier_bits=None, tables=False)
         proved = prove_op(op, inputs, narrow)
         if proved.proof is not None and proved.proof.exact:
             return proved
-    if isinstance(op, Add):
+    if len(op.function.ratios) > 1:
         ranges = [(t.type.lo, t.type.hi) for t in inputs]
         requant, proof = prove_pairs(op.function, ranges, caps)
     else:
         try:
-            low, high = accumulator_bounds(op, inputs)
+            low, high = op.bounds(inputs)
             requant, proof = prove_function(op.function, low, high, caps)
         except CompileError as error:
             raise CompileError(f"layer {op.name!r}: {error}") from error

@@ -14,7 +14,6 @@ from functools import cached_property
 import numpy as np
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.compiler.ir.overflow import accumulator_bounds
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.isa import NARROW_M_BITS, NARROW_X_BITS, MacOp, RequantRecord
 from nncosim.kernels.base import KernelError
@@ -217,7 +216,7 @@ def requant_of(op: Op) -> Requant:
 
 def products(op: Op, network: Network) -> Products:
     """Of an operator: as few as its accumulators and multipliers allow."""
-    low, high = accumulator_bounds(op, network.op_inputs(op))
+    low, high = op.bounds(network.op_inputs(op))
     x, m = 1 << NARROW_X_BITS - 1, 1 << NARROW_M_BITS - 1
     factors = () if op.requant is None else op.requant.m
     return Products(

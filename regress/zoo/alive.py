@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.compiler.ir.operators import Concat, Resize
 
 __all__ = ["SATURATED", "VALUES", "dead_layers", "saturated_share"]
 
@@ -34,7 +33,7 @@ def dead_layers(network: Network, tensors: Mapping[str, np.ndarray]) -> list[str
     """
     found = []
     for op in network.ops:
-        if isinstance(op, Concat | Resize):
+        if op.copies:
             continue  # a copy is as alive as what it copies
         values, where = tensors[op.output], f"{op.name} ({op.output})"
         share = saturated_share(network, op, values)

@@ -23,7 +23,7 @@ from nncosim.tb.cli.options import (
     resolve_platform,
     write_json,
 )
-from nncosim.tb.report.report import macs_of, operator_name, requantization_of
+from nncosim.tb.report.report import requantization_of
 from nncosim.tb.report.table import plain_table
 from nncosim.tb.run.program import Program, compile_model, read_model, read_source
 from nncosim.tb.system.files import sha256, write_files
@@ -36,8 +36,8 @@ __all__ = ["check_command", "compile_command"]
 
 
 def _print_program(console: Console, program: Program) -> None:
-    macs = {op.name: macs_of(program.network, op) for op in program.network.ops}
-    names = {op.name: operator_name(program.network, op) for op in program.network.ops}
+    macs = {op.name: program.network.macs(op) for op in program.network.ops}
+    names = {op.name: op.title for op in program.network.ops}
     table = plain_table()
     for column in ("layer", "operator", "engine", "MACs", "estimated", "iss", "MAC/cycle"):
         table.add_column(column, justify="left" if column in ("layer", "operator", "engine") else "right")
@@ -91,7 +91,7 @@ def _check_json(model: Path, platform: Platform, network: Network, result: Check
     return {
         "model": model.name, "platform": platform.name, "fits": not result.problems,
         "problems": [vars(problem) for problem in result.problems],
-        "macs": sum(macs_of(network, op) for op in network.ops), "layers": len(network.ops),
+        "macs": sum(network.macs(op) for op in network.ops), "layers": len(network.ops),
         "requantization": requantization_of(network).to_json(),
         "memory": [{**vars(use), "free": use.free} for use in result.memory],
         "iss_cycles": result.compiled.iss_cycles if result.compiled else None,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.compiler.ir.operators import Conv, Pool
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import Comparison, Divergence
@@ -27,8 +26,6 @@ __all__ = [
     "Step",
     "build_report",
     "layers_of",
-    "macs_of",
-    "operator_name",
     "requantization_of",
 ]
 
@@ -315,31 +312,6 @@ def divergence_json(first: Divergence | None) -> dict[str, Any] | None:
     }
 
 
-def macs_of(network: Network, op: Op) -> int:
-    """Multiply-accumulates of one operator as the graph has them: convolutions and matrix products."""
-    if not isinstance(op, Conv):
-        return 0
-    _, rows, columns = network.tensors[op.output].shape
-    return int(op.weights.size) * rows * columns
-
-
-def operator_name(network: Network, op: Op) -> str:
-    """The operator as a table says it: "Conv 3x3 s2", "Conv 3x3 dw", "Gemm", "MaxPool 2x2", "Add"."""
-    if isinstance(op, Conv):
-        rows, columns = op.weights.shape[2:]
-        if op.onnx_op != "Conv":
-            return op.onnx_op
-        text = f"Conv {rows}x{columns}"
-        if op.groups > 1:
-            text += " dw" if op.groups == network.tensors[op.inputs[0]].shape[0] else f" g{op.groups}"
-        text += f" s{op.stride[0]}" if max(op.stride) > 1 else ""
-        return text + (f" d{op.dilation[0]}" if max(op.dilation) > 1 else "")
-    if isinstance(op, Pool):
-        kind = "MaxPool" if op.mode == "max" else "AveragePool"
-        return f"{kind} {op.kernel[0]}x{op.kernel[1]}"
-    return type(op).__name__
-
-
 def requantization_of(network: Network) -> Requantization:
     """Sum up the proofs of a proved network."""
     proofs = [(op.name, op.proof) for op in network.ops if op.proof is not None]
@@ -355,7 +327,7 @@ def _interval(frame: Frame, index: int) -> Interval | None:
 def _member(network: Network, op: Op, comparison: Comparison) -> Member:
     tensors = comparison.of_op(op.name)
     first = next((t.first for t in tensors if not t.exact), None)
-    return Member(op.name, operator_name(network, op), macs_of(network, op), all(t.exact for t in tensors), first)
+    return Member(op.name, op.title, network.macs(op), all(t.exact for t in tensors), first)
 
 
 def _layer(
@@ -372,9 +344,9 @@ def _layer(
     text = "" if not proofs else "exact" if all(p.exact for p in proofs) else f"{differing} values differ"
     return LayerReport(
         name=step.name,
-        op=" + ".join(operator_name(network, op) for op in ops) or "-",
+        op=" + ".join(op.title for op in ops) or "-",
         engine=step.engine,
-        macs=sum(macs_of(network, op) for op in ops),
+        macs=sum(network.macs(op) for op in ops),
         iss_cycles=step.iss_cycles,
         cycles=interval.end - interval.start if interval else None,
         counters=interval.counters if interval else {},
@@ -418,7 +390,7 @@ def build_report(
         platform=platform,
         backend=result.backend,
         driver=result.driver,
-        macs=sum(macs_of(network, op) for op in network.ops),
+        macs=sum(network.macs(op) for op in network.ops),
         layers=layers_of(network, schedule, result, comparison),
         frame_cycles=tuple(frame.cycles for frame in complete),
         iss_cycles=iss_cycles,

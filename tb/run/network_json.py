@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.ir import network as ir
+from nncosim.compiler.ir import operators as _known  # noqa: F401 (its classes are what `_operators` finds)
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.rounding import Rounding
