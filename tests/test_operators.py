@@ -9,15 +9,14 @@ from itertools import product
 
 import numpy as np
 import pytest
-from nncosim.compiler.backends import Room
 from nncosim.compiler.errors import AccumulatorError
-from nncosim.compiler.ir.arithmetic import Rounding
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.overflow import check_accumulators
-from nncosim.compiler.placement.room import least_need
+from nncosim.compiler.placement.room import Room, least_need
 from nncosim.compiler.proof.qonnx_check import float32_error
 from nncosim.compiler.proof.requantization import RequantCaps, prove
+from nncosim.platforms.rounding import Rounding
 from nncosim.tb.backend import Frame, Interval, RunResult
 from nncosim.tb.reference.compare import compare_frames
 from nncosim.tb.report.report import Step, build_report

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from nncosim.compiler.backends import Room
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.compiler.placement.placement import PlacementError
 from nncosim.platforms.base import Platform
