@@ -20,8 +20,7 @@ from nncosim.platforms.rounding import Rounding
 from nncosim.regress.j3dai_transfer_model import TransferTrap, run_descriptor
 from nncosim.tb.j3dai.cycles import layer_script
 from nncosim.tb.j3dai.iss import FrameResult, Machine
-from nncosim.tb.j3dai.iss_core import Reason
-from nncosim.tb.j3dai.iss_host import ScriptHost
+from nncosim.tb.j3dai.iss_host import Reason, ScriptHost
 
 PLATFORM = J3dai(clusters=2, l2_bytes=256 * 1024)
 LIST, CODE, WEIGHTS, INPUT, OUTPUT = 0, 256, 1024, 4096, 10240  # words of L2

@@ -23,16 +23,18 @@ import numpy.typing as npt
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from nncosim.hdl.j3dai.isa import DmpaOp, Opcode
-from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, Counter
+from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, MMIO_BASE, Counter, Reg
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import BenchError, Diagnosis
 from nncosim.tb.j3dai.capture import named_transfers
-from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE, Core, Reason, Status
-from nncosim.tb.j3dai.iss_host import Host, RiscvHost, Script, ScriptHost
+from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE, Core, Status
+from nncosim.tb.j3dai.iss_host import AddressMap, Host, Reason, RiscvHost, Script, ScriptHost
 
 __all__ = ["FrameResult", "IssError", "ListResult", "Machine"]
 
 Counters = Mapping[str, Mapping[str, int]]
+
+_HOST = AddressMap(HOST_IMEM_BASE, HOST_DMEM_BASE, MMIO_BASE, ends=Reg.FRAMES_DONE)
 
 
 class IssError(BenchError):
@@ -121,7 +123,7 @@ class Machine:
             raise IssError(f"the image is not an ELF file: {error}") from error
         for address, contents, size in segments:
             self._load_segment(address, contents + bytes(size - len(contents)))
-        self.host = RiscvHost(self.core, self.host_imem, self.host_dmem, entry)
+        self.host = RiscvHost(self.core, self.host_imem, self.host_dmem, _HOST, entry)
 
     def _load_segment(self, address: int, contents: bytes) -> None:
         memories = ((HOST_IMEM_BASE, self.host_imem), (HOST_DMEM_BASE, self.host_dmem), (L2_BASE, self.l2))
@@ -135,7 +137,7 @@ class Machine:
 
     def run_script(self, script: Script, access_cycles: int = 2) -> None:
         """Use a Python generator in place of the image's firmware (see `iss_host.Script`)."""
-        self.host = ScriptHost(self.core, script, access_cycles)
+        self.host = ScriptHost(self.core, script, Reg.FRAMES_DONE, access_cycles)
 
     def run_frame(self, max_cycles: int) -> FrameResult:
         """Pulse `frame` and run until the host writes FRAMES_DONE.

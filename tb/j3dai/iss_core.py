@@ -39,7 +39,7 @@ from nncosim.tb.sim.toolchain import CommandFailed, Log, compiler, tool_versions
 from nncosim.tb.system.cache import content_key, obtain
 
 __all__ = [
-    "COUNTERS", "DMPA_ENGINE", "ENGINES", "HOST_ENGINE", "LIST_DONE", "Core", "Reason", "Status", "l2_write_dtype",
+    "COUNTERS", "DMPA_ENGINE", "ENGINES", "HOST_ENGINE", "LIST_DONE", "Core", "Status", "l2_write_dtype",
 ]  # fmt: skip
 
 ENGINES = 10
@@ -66,12 +66,6 @@ def l2_write_dtype(platform: J3dai) -> np.dtype[Any]:
         ("cycle", "<u8"), ("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("unused", "<u4"),
         ("data", "u1", (platform.banks, platform.word_bytes)),
     ])  # fmt: skip
-
-
-class Reason:
-    """Why `Core.run` came back. LOST: a semaphore was incremented at 255, which ends the simulation."""
-
-    REACHED, INTERRUPT, TRAPPED, STUCK, LOST = range(5)
 
 
 def formats_header(platform: J3dai) -> str:
@@ -203,8 +197,7 @@ class Core:
         return int(self._library.j3dai_cycle(self._core))
 
     def run(self, until: int, asleep: bool = False) -> int:
-        """Simulate up to (not including) cycle `until`. With `asleep` the host is in WFI: an interrupt ends the run,
-        and so does a state in which nothing can ever happen again. Gives the `Reason`."""
+        """See `iss_host.Device`; `Reason` LOST: a semaphore was incremented at 255."""
         return int(self._library.j3dai_run(self._core, until, int(asleep)))
 
     def read(self, reg: int) -> int:

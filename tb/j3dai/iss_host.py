@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts of the instruction-set simulator: the image's own RISC-V code on unicorn, or a script in Python.
+"""Hosts of an instruction-set simulator: the image's own RISC-V code on unicorn, or a script in Python.
 
-A host owns the time between its register accesses: it asks the core to simulate up to the cycle of each access.
+A host owns the time between its register accesses: it asks the device to simulate up to the cycle of each access.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, MMIO_BASE, Reg
-from nncosim.tb.j3dai.iss_core import Core, Reason
 from unicorn import (
     UC_ARCH_RISCV,
     UC_HOOK_CODE,
@@ -27,20 +26,52 @@ from unicorn import (
 )
 from unicorn.riscv_const import UC_RISCV_REG_MSTATUS, UC_RISCV_REG_PC
 
-__all__ = ["Host", "RiscvHost", "Script", "ScriptHost", "instruction_cycles"]
-
-BOOT_CYCLES = 2
-"""From reset release to the execution of the first instruction. These three were measured on the core's RTL."""
-
-SLEEP_CYCLES = 3
-"""From WFI to sleep: an interrupt is looked for at the earliest then."""
-
-WAKE_CYCLES = 3
-"""From the interrupt to the instruction behind WFI."""
+__all__ = ["CV32E40P", "AddressMap", "Cost", "Device", "HartTiming", "Host", "Reason", "RiscvHost", "Script",
+           "ScriptHost", "instruction_cycles"]
 
 _MMIO_BYTES = 0x1000
 _WFI = 0x1050_0073
 _MIE = 8
+
+
+class Reason:
+    """Why `Device.run` came back. LOST: the device dropped what must not be dropped, which ends the simulation."""
+
+    REACHED, INTERRUPT, TRAPPED, STUCK, LOST = range(5)
+
+
+class Device(Protocol):
+    """What a host drives: everything but the host, cycle by cycle."""
+
+    @property
+    def cycle(self) -> int:
+        """Cycles since reset."""
+        ...
+
+    def run(self, until: int, asleep: bool = False) -> int:
+        """Simulate up to (not including) cycle `until`. With `asleep` the host is in WFI: an interrupt ends the run,
+        and so does a state in which nothing can ever happen again. Gives the `Reason`."""
+        ...
+
+    def read(self, reg: int) -> int:
+        """The value in this cycle of the register at a byte offset."""
+        ...
+
+    def write(self, reg: int, value: int) -> None:
+        """The host writes a register in this cycle, which the next `run` simulates."""
+        ...
+
+
+@dataclass(frozen=True)
+class AddressMap:
+    """Where a hart finds its instruction memory, its data memory and the device's registers; `ends`: byte offset of the
+    register whose write ends an inference. `bytes`: of the registers, a power of two; their addresses repeat."""
+
+    imem: int
+    dmem: int
+    mmio: int
+    ends: int
+    bytes: int = 0x100
 
 
 class Host(Protocol):
@@ -53,8 +84,8 @@ class Host(Protocol):
         ...
 
     def run(self, limit: int) -> int:
-        """Go on until the host has written FRAMES_DONE, or `limit`, or a trap; gives the core's `Reason`:
-        REACHED (FRAMES_DONE was written, or the limit), TRAPPED, STUCK, or LOST."""
+        """Go on until the host has written the register that ends an inference, or `limit`, or a trap; gives the
+        device's `Reason`: REACHED (it was written, or the limit), TRAPPED, STUCK, or LOST."""
         ...
 
 
@@ -109,17 +140,36 @@ def _compressed_cycles(word: int) -> Cost:
     return Cost(1, 1, reads=(rd, rs2))
 
 
+@dataclass(frozen=True)
+class HartTiming:
+    """Cycles of a core with memories that answer in the next cycle.
+
+    boot: from reset release to the execution of the first instruction. sleep: from WFI to sleep, an interrupt is looked
+    for at the earliest then. wake: from the interrupt to the instruction behind WFI. instruction: of a word.
+    """
+
+    boot: int
+    sleep: int
+    wake: int
+    instruction: Callable[[int], Cost]
+
+
+CV32E40P = HartTiming(boot=2, sleep=3, wake=3, instruction=instruction_cycles)
+"""The first three were measured on the core's RTL."""
+
+
 class RiscvHost:
     """The image's firmware, instruction by instruction.
 
     Interrupts must stay disabled in mstatus (WFI then only waits), data must lie in data memory.
     """
 
-    def __init__(self, core: Core, imem: npt.NDArray[np.uint8], dmem: npt.NDArray[np.uint8],
-                 entry: int = HOST_IMEM_BASE):
-        self.core = core
+    def __init__(self, core: Device, imem: npt.NDArray[np.uint8], dmem: npt.NDArray[np.uint8], at: AddressMap,
+                 entry: int, timing: HartTiming = CV32E40P):
+        self.core, self._at, self._timing = core, at, timing
+        self._registers = at.bytes - 4  # mask of their words' offsets
         self.fault = ""
-        self.time = core.cycle + BOOT_CYCLES
+        self.time = core.cycle + timing.boot
         self._limit, self._reason = 0, Reason.REACHED
         self._stop = self._asleep = False
         self._pc = entry
@@ -128,13 +178,13 @@ class RiscvHost:
         self._memories = (imem, dmem)  # unicorn works on their storage
         self._costs: dict[int, Cost] = {}
         uc = self._uc = Uc(UC_ARCH_RISCV, UC_MODE_RISCV32)
-        uc.mem_map_ptr(HOST_IMEM_BASE, len(imem), UC_PROT_READ | UC_PROT_EXEC, imem.ctypes.data)
-        uc.mem_map_ptr(HOST_DMEM_BASE, len(dmem), UC_PROT_READ | UC_PROT_WRITE, dmem.ctypes.data)
-        uc.mmio_map(MMIO_BASE, _MMIO_BYTES, self._read, None, self._write, None)
+        uc.mem_map_ptr(at.imem, len(imem), UC_PROT_READ | UC_PROT_EXEC, imem.ctypes.data)
+        uc.mem_map_ptr(at.dmem, len(dmem), UC_PROT_READ | UC_PROT_WRITE, dmem.ctypes.data)
+        uc.mmio_map(at.mmio, _MMIO_BYTES, self._read, None, self._write, None)
         uc.hook_add(UC_HOOK_CODE, self._instruction)
         uc.hook_add(UC_HOOK_MEM_INVALID, self._invalid)
         # Instruction memory is not on the data bus.
-        uc.hook_add(UC_HOOK_MEM_READ, self._invalid, None, HOST_IMEM_BASE, HOST_IMEM_BASE + len(imem) - 1)
+        uc.hook_add(UC_HOOK_MEM_READ, self._invalid, None, at.imem, at.imem + len(imem) - 1)
 
     def where(self) -> str:
         return f"sleeps before {self._pc:#x}" if self._asleep else f"runs at {self._pc:#x}"
@@ -158,7 +208,7 @@ class RiscvHost:
     def _sleep(self) -> None:
         """WFI: the only instruction that ends emulation."""
         self._last = None
-        self.time += SLEEP_CYCLES
+        self.time += self._timing.sleep
         if int(self._uc.reg_read(UC_RISCV_REG_MSTATUS)) & _MIE:
             self.fault = f"the firmware sleeps at {self._pc:#x} with interrupts enabled in mstatus; WFI needs none"
             return
@@ -170,7 +220,7 @@ class RiscvHost:
         self.time = self.core.cycle
         if reason == Reason.INTERRUPT:
             self._asleep = False
-            self.time += WAKE_CYCLES
+            self.time += self._timing.wake
         else:
             self._reason = reason
 
@@ -183,8 +233,9 @@ class RiscvHost:
         last = self._last
         cost = self._costs.get(address)
         if cost is None:
-            word = int.from_bytes(self._memories[0][address : address + 4].tobytes(), "little")
-            cost = self._costs[address] = instruction_cycles(word)
+            offset = address - self._at.imem
+            word = int.from_bytes(self._memories[0][offset : offset + 4].tobytes(), "little")
+            cost = self._costs[address] = self._timing.instruction(word)
         if last is not None:
             straight = address == self._next
             self.time += last.plain if straight else last.taken
@@ -201,13 +252,13 @@ class RiscvHost:
 
     def _read(self, uc: Uc, offset: int, size: int, _: Any) -> int:
         self._advance(self.time)
-        return self.core.read(offset & 0xFC)
+        return self.core.read(offset & self._registers)
 
     def _write(self, uc: Uc, offset: int, size: int, value: int, _: Any) -> None:
         self._advance(self.time)
-        self.core.write(offset & 0xFC, value)
+        self.core.write(offset & self._registers, value)
         self._advance(self.time + 1)
-        if offset & 0xFC == Reg.FRAMES_DONE:
+        if offset & self._registers == self._at.ends:
             self._stop = True
 
     def _invalid(self, uc: Uc, access: int, address: int, size: int, value: int, _: Any) -> bool:
@@ -222,10 +273,13 @@ Script = Callable[["ScriptHost"], Iterator[None]]
 
 
 class ScriptHost:
-    """A host written in Python, for tests and for measurements without firmware; each access takes `access_cycles`."""
+    """A host written in Python, for tests and for measurements without firmware; each access takes `access_cycles`.
 
-    def __init__(self, core: Core, script: Script, access_cycles: int = 2):
-        self.core = core
+    ends: byte offset of the register whose write ends an inference.
+    """
+
+    def __init__(self, core: Device, script: Script, ends: int, access_cycles: int = 2):
+        self.core, self._ends = core, ends
         self.fault = ""
         self.access_cycles = access_cycles
         self._script = script(self)
@@ -245,7 +299,7 @@ class ScriptHost:
         self._advance(self.core.cycle + self.access_cycles - 1)
         self.core.write(reg, value)
         self._advance(self.core.cycle + 1)
-        self._done |= reg == Reg.FRAMES_DONE
+        self._done |= reg == self._ends
 
     def _advance(self, cycle: int) -> None:
         if self._reason == Reason.REACHED:
