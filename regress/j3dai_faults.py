@@ -18,12 +18,12 @@ import numpy.typing as npt
 import pytest
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.iss.hart import Reason
 from nncosim.tb.j3dai import iss_backend, rtl
 from nncosim.tb.j3dai.build import SOC, host_memory, l2_rows
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_core import Core
-from nncosim.tb.j3dai.iss_host import Reason
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.sim.backdoor import Backdoor

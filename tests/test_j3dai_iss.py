@@ -18,9 +18,9 @@ from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
 from nncosim.platforms.rounding import Rounding
 from nncosim.regress.j3dai_transfer_model import TransferTrap, run_descriptor
+from nncosim.tb.iss.hart import Reason, ScriptHost
 from nncosim.tb.j3dai.cycles import layer_script
 from nncosim.tb.j3dai.iss import FrameResult, Machine
-from nncosim.tb.j3dai.iss_host import Reason, ScriptHost
 
 PLATFORM = J3dai(clusters=2, l2_bytes=256 * 1024)
 LIST, CODE, WEIGHTS, INPUT, OUTPUT = 0, 256, 1024, 4096, 10240  # words of L2

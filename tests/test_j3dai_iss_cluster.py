@@ -17,8 +17,8 @@ from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp, RequantRecord, Space
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_cluster_model import ClusterModel
+from nncosim.tb.iss.hart import ScriptHost
 from nncosim.tb.j3dai.iss import FrameResult, Machine
-from nncosim.tb.j3dai.iss_host import ScriptHost
 
 PLATFORM = J3dai(clusters=1, l2_bytes=64 * 1024)
 SMALL = J3dai(clusters=1, l2_bytes=64 * 1024, l1_bytes=8 * 1024, wmem_bytes=4 * 1024, imem_bytes=2 * 1024)

@@ -26,9 +26,9 @@ from nncosim.hdl.j3dai.isa import DmpaOp, Opcode
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, MMIO_BASE, Counter, Reg
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import BenchError, Diagnosis
+from nncosim.tb.iss.hart import AddressMap, Host, Reason, RiscvHost, Script, ScriptHost
 from nncosim.tb.j3dai.capture import named_transfers
 from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE, Core, Status
-from nncosim.tb.j3dai.iss_host import AddressMap, Host, Reason, RiscvHost, Script, ScriptHost
 
 __all__ = ["FrameResult", "IssError", "ListResult", "Machine"]
 
@@ -136,7 +136,7 @@ class Machine:
                            + ", ".join(f"{base:#x}..{base + len(memory):#x}" for base, memory in memories))
 
     def run_script(self, script: Script, access_cycles: int = 2) -> None:
-        """Use a Python generator in place of the image's firmware (see `iss_host.Script`)."""
+        """Use a Python generator in place of the image's firmware (see `nncosim.tb.iss.hart.Script`)."""
         self.host = ScriptHost(self.core, script, Reg.FRAMES_DONE, access_cycles)
 
     def run_frame(self, max_cycles: int) -> FrameResult:

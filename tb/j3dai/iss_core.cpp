@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The J3DAI accelerator without its host, cycle by cycle: control registers, DMPA, L2, clusters; as a C library.
-// What the host does to the registers comes from outside (iss_host.py).
+// What the host does to the registers comes from outside (nncosim.tb.iss.hart).
 
 #include "iss_dmpa.h"
 

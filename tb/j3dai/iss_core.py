@@ -197,7 +197,7 @@ class Core:
         return int(self._library.j3dai_cycle(self._core))
 
     def run(self, until: int, asleep: bool = False) -> int:
-        """See `iss_host.Device`; `Reason` LOST: a semaphore was incremented at 255."""
+        """See `nncosim.tb.iss.hart.Device`; `Reason` LOST: a semaphore was incremented at 255."""
         return int(self._library.j3dai_run(self._core, until, int(asleep)))
 
     def read(self, reg: int) -> int:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What instruction-set simulators share: a RISC-V hart, the loading of images, libraries in C++."""
