@@ -10,8 +10,9 @@ from nncosim.hdl.j3dai import timing
 from nncosim.hdl.j3dai.asm import DescriptorList, Program, address
 from nncosim.hdl.j3dai.isa import Agu, MacOp, Space
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.iss.elf import IssError
 from nncosim.tb.j3dai.cycles import PredictionError, layer_script, predict_layers
-from nncosim.tb.j3dai.iss import IssError, Machine
+from nncosim.tb.j3dai.iss import Machine
 
 PLATFORM = J3dai(clusters=2, l2_bytes=256 * 1024)
 

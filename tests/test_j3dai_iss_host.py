@@ -12,9 +12,10 @@ from nncosim.hdl.j3dai.asm import DescriptorList, Program, address
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, L2_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.iss.elf import IssError
 from nncosim.tb.iss.hart import instruction_cycles
 from nncosim.tb.j3dai.cycles import PredictionError, predict
-from nncosim.tb.j3dai.iss import IssError, Machine
+from nncosim.tb.j3dai.iss import Machine
 
 PLATFORM = J3dai(clusters=1, l2_bytes=64 * 1024)
 T0, T1, T2, T3, T4 = 5, 6, 7, 28, 29

@@ -27,8 +27,9 @@ from nncosim.compiler.j3dai.cycle_model import LayerCycles, LayerRun, Timeline
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Diagnosis
+from nncosim.tb.iss.elf import IssError
 from nncosim.tb.iss.hart import Script, ScriptHost
-from nncosim.tb.j3dai.iss import FrameResult, IssError, Machine
+from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.l2_tags import check_image
 
 __all__ = ["CYCLE_MODEL", "PredictionError", "layer_script", "predict", "predict_frames", "predict_layers"]

@@ -13,32 +13,26 @@ cycle in C++ (`iss_core`), whose one timing model also serves `nncosim.tb.j3dai.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
 from nncosim.hdl.j3dai.isa import DmpaOp, Opcode
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, MMIO_BASE, Counter, Reg
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backend import BenchError, Diagnosis
+from nncosim.tb.backend import Diagnosis
+from nncosim.tb.iss.elf import IssError, load_elf
 from nncosim.tb.iss.hart import AddressMap, Host, Reason, RiscvHost, Script, ScriptHost
 from nncosim.tb.j3dai.capture import named_transfers
 from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE, Core, Status
 
-__all__ = ["FrameResult", "IssError", "ListResult", "Machine"]
+__all__ = ["FrameResult", "ListResult", "Machine"]
 
 Counters = Mapping[str, Mapping[str, int]]
 
 _HOST = AddressMap(HOST_IMEM_BASE, HOST_DMEM_BASE, MMIO_BASE, ends=Reg.FRAMES_DONE)
-
-
-class IssError(BenchError):
-    """An image that cannot be loaded, or a simulator used in the wrong order."""
 
 
 @dataclass(frozen=True)
@@ -112,28 +106,9 @@ class Machine:
         Raises:
             IssError: not a 32-bit RISC-V ELF file, or a segment outside the memories.
         """
-        raw = image if isinstance(image, bytes) else Path(image).read_bytes()
-        try:
-            elf = ELFFile(io.BytesIO(raw))
-            if elf["e_machine"] != "EM_RISCV" or elf.elfclass != 32:
-                raise IssError(f"the image is for {elf.elfclass}-bit {elf['e_machine']}; the host is 32-bit RISC-V")
-            segments = [(s["p_paddr"], s.data(), s["p_memsz"]) for s in elf.iter_segments() if s["p_type"] == "PT_LOAD"]
-            entry = elf["e_entry"]
-        except ELFError as error:
-            raise IssError(f"the image is not an ELF file: {error}") from error
-        for address, contents, size in segments:
-            self._load_segment(address, contents + bytes(size - len(contents)))
-        self.host = RiscvHost(self.core, self.host_imem, self.host_dmem, _HOST, entry)
-
-    def _load_segment(self, address: int, contents: bytes) -> None:
         memories = ((HOST_IMEM_BASE, self.host_imem), (HOST_DMEM_BASE, self.host_dmem), (L2_BASE, self.l2))
-        for base, memory in memories:
-            if base <= address and address + len(contents) <= base + len(memory):
-                memory[address - base : address - base + len(contents)] = np.frombuffer(contents, np.uint8)
-                return
-        if contents:
-            raise IssError(f"segment {address:#x}..{address + len(contents):#x} lies in none of the memories: "
-                           + ", ".join(f"{base:#x}..{base + len(memory):#x}" for base, memory in memories))
+        entry = load_elf(image, memories)
+        self.host = RiscvHost(self.core, self.host_imem, self.host_dmem, _HOST, entry)
 
     def run_script(self, script: Script, access_cycles: int = 2) -> None:
         """Use a Python generator in place of the image's firmware (see `nncosim.tb.iss.hart.Script`)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The accelerator's core simulator: C++ (iss_core.cpp), built once, cached by content, called through ctypes.
+"""The accelerator's core simulator: C++ (iss_core.cpp), called through ctypes.
 
 Formats, opcodes, registers and latencies reach it as a header generated from `nncosim.hdl.j3dai`.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,9 @@ from nncosim.hdl.j3dai.isa import (
 from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, Transfer, TransferCounter
 from nncosim.platforms.j3dai import J3dai
 from nncosim.platforms.rounding import Rounding
+from nncosim.tb.iss.native import NativeSources, Signatures, records
 from nncosim.tb.j3dai.activity import CHANGE
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
-from nncosim.tb.sim.toolchain import CommandFailed, Log, compiler, tool_versions
-from nncosim.tb.system.cache import content_key, obtain
 
 __all__ = [
     "COUNTERS", "DMPA_ENGINE", "ENGINES", "HOST_ENGINE", "LIST_DONE", "Core", "Status", "l2_write_dtype",
@@ -54,9 +52,8 @@ LIST_DONE = np.dtype([
 """A list's completion: cycle of the pulse; counters of all engines (`Counter` order), and of the DMPA's transfers, of
 all cycles before it."""
 
-_FOLDER = Path(__file__).parent
-_SOURCES = ("iss_common.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp")
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-exceptions", "-Wall", "-Wextra")
+_SOURCES = NativeSources("the J3DAI simulator", Path(__file__).parent, (
+    "iss_common.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp"), prefix="j3dai_")
 
 
 def l2_write_dtype(platform: J3dai) -> np.dtype[Any]:
@@ -122,36 +119,21 @@ class Status(ctypes.Structure):
     ]  # fmt: skip
 
 
-def _build(folder: Path, header: str) -> None:
-    for name in _SOURCES:
-        shutil.copyfile(_FOLDER / name, folder / name)
-    (folder / "j3dai_formats.h").write_text(header)
-    log = Log(folder / "build.log")
-    try:
-        log.run([*compiler(), *_FLAGS, "iss_core.cpp", "-o", "iss_core.so"], folder)
-    except CommandFailed:
-        raise log.failure("the J3DAI simulator", folder.parent / "iss_failed.log") from None
+def _functions() -> Signatures:
+    handle, u64, u32, i32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32
+    logs = {name: (handle, (handle, handle)) for name in ("lists", "writes", "l1_writes", "changes")}
+    orders = {name: (None, (handle,)) for name in (
+        "destroy", "frame", "clear_writes", "log_l1", "clear_l1_writes", "log_activity")}
+    looks = {name: (None, (handle, handle)) for name in ("status", "counters", "transfers")}
+    return {
+        "create": (handle, (handle,) * 5 + (i32,)), "run": (i32, (handle, u64, i32)), "cycle": (u64, (handle,)),
+        "read": (u32, (handle, u32)), "write": (None, (handle, u32, u32)), **logs, **orders, **looks,
+    }  # fmt: skip
 
 
 @functools.cache
 def _library(header: str) -> ctypes.CDLL:
-    versions = tool_versions()
-    sources = [(_FOLDER / name).read_bytes() for name in _SOURCES]
-    key = content_key([header, *sources, *_FLAGS, versions["compiler"], versions["cpu"]])
-    library = ctypes.CDLL(str(obtain(key, functools.partial(_build, header=header), "iss") / "iss_core.so"))
-    handle, u64, u32, i32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32
-    for name, result, arguments in (
-        ("create", handle, [handle] * 5 + [i32]), ("destroy", None, [handle]), ("run", i32, [handle, u64, i32]),
-        ("cycle", u64, [handle]), ("read", u32, [handle, u32]), ("write", None, [handle, u32, u32]),
-        ("frame", None, [handle]), ("status", None, [handle, handle]), ("lists", handle, [handle, handle]),
-        ("writes", handle, [handle, handle]), ("clear_writes", None, [handle]),
-        ("log_l1", None, [handle]), ("l1_writes", handle, [handle, handle]), ("clear_l1_writes", None, [handle]),
-        ("counters", None, [handle, handle]), ("transfers", None, [handle, handle]),
-        ("changes", handle, [handle, handle]), ("log_activity", None, [handle]),
-    ):  # fmt: skip
-        function = getattr(library, f"j3dai_{name}")
-        function.restype, function.argtypes = result, arguments
-    return library
+    return _SOURCES.load({"j3dai_formats.h": header}, _functions())
 
 
 class Core:
@@ -231,14 +213,14 @@ class Core:
 
     def lists(self) -> npt.NDArray[np.void]:
         """`LIST_DONE` records since reset, a copy."""
-        return self._log(self._library.j3dai_lists, LIST_DONE)
+        return records(self._library.j3dai_lists, self._core, LIST_DONE)
 
     def l2_writes(self, clear: bool = False) -> npt.NDArray[np.void]:
         """`l2_write_dtype` records since reset or the last time with `clear`, a copy."""
-        records = self._log(self._library.j3dai_writes, l2_write_dtype(self.platform))
+        found = records(self._library.j3dai_writes, self._core, l2_write_dtype(self.platform))
         if clear:
             self._library.j3dai_clear_writes(self._core)
-        return records
+        return found
 
     def log_l1(self) -> None:
         """From now on keep a record of what the clusters' results write to L1 (`l1_writes`)."""
@@ -246,16 +228,10 @@ class Core:
 
     def l1_writes(self) -> npt.NDArray[np.void]:
         """`l1_write_dtype` records since the last time, each cluster's in order."""
-        records = self._log(self._library.j3dai_l1_writes, l1_write_dtype(self.platform))
+        found = records(self._library.j3dai_l1_writes, self._core, l1_write_dtype(self.platform))
         self._library.j3dai_clear_l1_writes(self._core)
-        return records
+        return found
 
     def changes(self) -> npt.NDArray[np.void]:
         """`CHANGE` records since reset, a copy."""
-        return self._log(self._library.j3dai_changes, CHANGE)
-
-    def _log(self, function: ctypes._NamedFuncPointer, dtype: np.dtype) -> npt.NDArray[np.void]:
-        count = ctypes.c_uint64()
-        address = function(self._core, ctypes.byref(count))
-        raw = ctypes.string_at(address, count.value * dtype.itemsize) if count.value else b""
-        return np.frombuffer(raw, dtype).copy()
+        return records(self._library.j3dai_changes, self._core, CHANGE)
