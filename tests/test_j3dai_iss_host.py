@@ -13,41 +13,11 @@ from nncosim.hdl.j3dai.isa import Space
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, L2_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.iss.elf import IssError
-from nncosim.tb.iss.hart import instruction_cycles
 from nncosim.tb.j3dai.cycles import PredictionError, predict
 from nncosim.tb.j3dai.iss import Machine
+from riscv_words import T0, T1, T2, T3, T4, WFI, addi, branch, jump, lui, lw, sw
 
 PLATFORM = J3dai(clusters=1, l2_bytes=64 * 1024)
-T0, T1, T2, T3, T4 = 5, 6, 7, 28, 29
-WFI = 0x10500073
-
-
-def lui(rd: int, value: int) -> int:
-    return value << 12 | rd << 7 | 0x37
-
-
-def addi(rd: int, rs: int, value: int) -> int:
-    return (value & 0xFFF) << 20 | rs << 15 | rd << 7 | 0x13
-
-
-def lw(rd: int, offset: int, rs: int) -> int:
-    return offset << 20 | rs << 15 | 2 << 12 | rd << 7 | 0x03
-
-
-def sw(value: int, offset: int, rs: int) -> int:
-    return (offset >> 5) << 25 | value << 20 | rs << 15 | 2 << 12 | (offset & 31) << 7 | 0x23
-
-
-def branch(kind: int, a: int, b: int, offset: int) -> int:
-    """kind 0: beq, 1: bne."""
-    o = offset & 0x1FFF
-    low = (o >> 1 & 15) << 8 | (o >> 11 & 1) << 7
-    return (o >> 12) << 31 | (o >> 5 & 63) << 25 | b << 20 | a << 15 | kind << 12 | low | 0x63
-
-
-def jump(offset: int) -> int:
-    o = offset & 0x1FFFFF
-    return (o >> 20) << 31 | (o >> 1 & 0x3FF) << 21 | (o >> 11 & 1) << 20 | (o >> 12 & 0xFF) << 12 | 0x6F
 
 
 def firmware() -> list[int]:
@@ -142,16 +112,6 @@ def test_images_that_cannot_be_loaded() -> None:
         machine.load_elf(Image((), machine=0).to_bytes())
     with pytest.raises(IssError, match="before running"):
         machine.run_frame(1)
-
-
-@pytest.mark.parametrize("word, plain, taken", [
-    (addi(1, 1, 1), 1, 1), (lw(1, 0, 2), 1, 1), (sw(1, 0, 2), 1, 1), (branch(0, 1, 2, 8), 1, 3), (jump(8), 2, 2),
-    (0x02208033, 1, 1), (0x4501, 1, 1), (0xA001, 2, 2), (0xC101, 1, 3), (0x8082, 2, 2),
-])  # fmt: skip
-def test_cycles_of_instructions(word: int, plain: int, taken: int) -> None:
-    """As in the core's user manual: ALU and memory 1, taken branch 3, jump 2, multiplication 1."""
-    cost = instruction_cycles(word)
-    assert (cost.plain, cost.taken) == (plain, taken)
 
 
 def test_load_use_is_seen() -> None:
