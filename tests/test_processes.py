@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from amaranth._toolchain.yosys import YosysError
+from nncosim.compiler import riscv
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.j3dai import firmware
 from nncosim.hdl import emit
 from nncosim.hdl.errors import HdlError
 from nncosim.tb.errors import BenchError, ToolCrash
@@ -191,9 +191,9 @@ def test_a_crash_on_the_way_to_verilog(monkeypatch):
 
 def test_a_crash_of_the_hosts_compiler(monkeypatch):
     done = [subprocess.CompletedProcess([], -11, "", ""), subprocess.CompletedProcess([], 1, "", "host.c:1: error")]
-    monkeypatch.setattr(firmware.subprocess, "run", lambda *_, **__: done.pop(0))
+    monkeypatch.setattr(riscv.subprocess, "run", lambda *_, **__: done.pop(0))
     with pytest.raises(CompileError, match=r"did not compile.*host\.c:1: error"):
-        firmware._compile.__wrapped__("", "", "")
+        riscv._compile.__wrapped__((("a.c", ""),), "", "")
     done += [subprocess.CompletedProcess([], -11, "", "")] * 2
     with pytest.raises(CompileError, match=r"crashed twice, by signal 11; .* no verdict on the model"):
-        firmware._compile.__wrapped__("", "", "")
+        riscv._compile.__wrapped__((("a.c", ""),), "", "")
