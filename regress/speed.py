@@ -18,9 +18,10 @@ from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import CASES as ALL_CASES
 from nncosim.regress.cases import case, random_inputs
 from nncosim.tb.j3dai.build import build_soc
-from nncosim.tb.j3dai.capture import pack_input, places
+from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
+from nncosim.tb.run.capture import pack_input
 from nncosim.tb.sim.model import Model
 
 __all__ = ["main"]

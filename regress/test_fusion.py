@@ -13,9 +13,10 @@ from nncosim.regress.builder import inverted_residuals, separable
 from nncosim.regress.cases import random_inputs
 from nncosim.regress.fusion import compile_fused, gains, random_chain
 from nncosim.regress.harness import run_compiled
-from nncosim.tb.j3dai.capture import pack_input, places
+from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.l1_capture import capture_l1, inside_places
+from nncosim.tb.run.capture import pack_input
 
 CHAINS, ON_RTL = 16, 4
 

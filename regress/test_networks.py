@@ -9,8 +9,9 @@ from nncosim.compiler.image.tiles import read_tiles
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import Run, compile_digits, digits_images, run_compiled
-from nncosim.tb.j3dai.capture import pack_input, places
+from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss import Machine
+from nncosim.tb.run.capture import pack_input
 
 IMAGES = (7, 301)  # of the test split, one after the other
 

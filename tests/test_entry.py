@@ -20,9 +20,10 @@ from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_digits, digits_images
 from nncosim.tb.backend import Entering
 from nncosim.tb.j3dai.build import ENTRY, ENTRY_WRITE, FRAME_ASKED, FRAME_ENDS, L2_READ, sensor_beats
-from nncosim.tb.j3dai.capture import pack_input, places
+from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.sensor import Sensor, load_packets, overtaken
+from nncosim.tb.run.capture import pack_input
 
 SMALL = replace(PLATFORM, clusters=1, l2_bytes=512 * 1024)
 

@@ -13,7 +13,8 @@ from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.builder import INT8, UINT8, NetworkBuilder
 from nncosim.regress.cases import case, conv
 from nncosim.regress.harness import run_compiled
-from nncosim.tb.j3dai.capture import pack_input, places
+from nncosim.tb.j3dai.capture import places
+from nncosim.tb.run.capture import pack_input
 
 
 def test_an_image_lies_in_l2_as_a_camera_gives_it():

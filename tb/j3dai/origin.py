@@ -14,8 +14,9 @@ from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Origin
-from nncosim.tb.j3dai.capture import Place, places
+from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.l1_capture import InsidePlaces, inside_places
+from nncosim.tb.run.capture import Place
 
 __all__ = ["origins"]
 

@@ -48,18 +48,7 @@ from nncosim.tb.j3dai.build import (
     write_host,
     write_l2,
 )
-from nncosim.tb.j3dai.capture import (
-    Completion,
-    Place,
-    capture,
-    intervals,
-    kept_places,
-    named_transfers,
-    pack_input,
-    places,
-    poison_kept,
-    read_back,
-)
+from nncosim.tb.j3dai.capture import named_transfers, places
 from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
@@ -67,6 +56,16 @@ from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entry_facts, input_words, memory_of, overtaken
 from nncosim.tb.j3dai.waves import behind_the_end, show_first, trace_conditions
+from nncosim.tb.run.capture import (
+    Completion,
+    Place,
+    capture,
+    intervals,
+    kept_places,
+    pack_input,
+    poison_kept,
+    read_back,
+)
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.cocotb_runner import run_cocotb
 from nncosim.tb.sim.model import Model

@@ -16,7 +16,8 @@ from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, Entr
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Entering
 from nncosim.tb.j3dai.build import FRAME_ASKED, FRAME_ENDS, HOST_BEGINS, sensor_beats
-from nncosim.tb.j3dai.capture import pack_input, places
+from nncosim.tb.j3dai.capture import places
+from nncosim.tb.run.capture import pack_input
 from nncosim.tb.sim.backdoor import Backdoor
 
 __all__ = ["Sensor", "entry_facts", "input_words", "load_packets", "memory_of", "overtaken", "packet"]
