@@ -56,7 +56,7 @@ def _bytes(tensor: Tensor, room: Room) -> int:
 
 def _weights(network: Network, room: Room) -> dict[str, int]:
     seen: set[bytes] = set()
-    out = {}
+    out: dict[str, int] = {}
     for op in network.ops:
         for constant in op.constants:
             # Equal blocks may be stored once, however channels are put into blocks: so count equal channels once.
