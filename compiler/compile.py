@@ -184,7 +184,7 @@ def _nothing(state: State) -> list[str]:
 
 
 def _show_network(state: State) -> str:
-    lines = [f"{t.name}: {t.shape} {t.type}" for t in state.network.tensors.values()]
+    lines = [f"{t} {t.type}" for t in state.network.tensors.values()]
     lines += [f"{op.kind} {op.name}: {', '.join(op.inputs)} -> {op.output}; {op.proof}" for op in state.network.ops]
     return "\n".join(lines) + "\n"
 

@@ -65,7 +65,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def reference(self, op: Op, network: Network, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Exactly what the engine computes: integer arrays (C, H, W) in, int64 (C, H, W) out."""
+        """Exactly what the engine computes: integer arrays of the tensors' shapes in, int64 out."""
 
     @abstractmethod
     def cycles(self, op: Op, network: Network, platform: Platform) -> Cost:

@@ -87,7 +87,7 @@ class NetworkBuilder:
     def _append(self, op: Op, kind: TensorType, plain: bool = False) -> str:
         sample = [self.values[name] for name in op.inputs]
         fitted = op if plain or op.requant is not None else fit(self.rng, op, sample, kind, self.rounding, 20)
-        value = execute(fitted, sample)
+        value = execute(fitted, sample, 0)
         self.ops.append(fitted)
         self.values[op.output] = value
         c, h, w = value.shape

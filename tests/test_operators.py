@@ -52,7 +52,7 @@ class Multiply(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class MatMul(Op):
+class Scores(Op):
     """(C, H, K) by (C, K, W), channel by channel."""
 
     def accumulate(self, inputs):
@@ -73,11 +73,11 @@ class MatMul(Op):
 
     @property
     def title(self):
-        return f"MatMul of {len(self.inputs)}"
+        return f"Scores of {len(self.inputs)}"
 
 
 def network() -> Network:
-    """a (2, 3, 5), b (2, 5, 4) -> MatMul -> p (2, 3, 4), times c -> y."""
+    """a (2, 3, 5), b (2, 5, 4) -> Scores -> p (2, 3, 4), times c -> y."""
     shapes = {"a": (2, 3, 5), "b": (2, 5, 4), "c": (2, 3, 4), "p": (2, 3, 4), "y": (2, 3, 4)}
     kinds = {"a": UNSIGNED, "b": SIGNED, "c": UNSIGNED, "p": BYTE, "y": BYTE}
     tensors = {name: Tensor(name, shape, kinds[name]) for name, shape in shapes.items()}
@@ -86,7 +86,7 @@ def network() -> Network:
         return QuantFunction(((ratio, ratio / 3),), (Fraction(1, 7), Fraction(0)), Rounding.HALF_EVEN, -128, 127)
 
     ops = (
-        MatMul("scores", ("a", "b"), "p", function=function(Fraction(1, 5))),
+        Scores("scores", ("a", "b"), "p", function=function(Fraction(1, 5))),
         Multiply("gate", ("p", "c"), "y", shift=np.array([3, -40]), function=function(Fraction(1, 11))),
     )
     onnx = {name: (1, *shapes[name]) for name in ("a", "b", "c", "y")}
@@ -135,7 +135,8 @@ def test_its_bounds_hold_and_narrow_accumulators_are_refused():
 def test_the_float_error_depends_on_its_sums():
     scores = prove(network()).ops[0]
     a, b = (inputs()[name] for name in "ab")
-    error, twice = (float32_error(scores, [x, b], (0.0, 0.0)) for x in (a, 2 * a))
+    p = network().tensors["p"]
+    error, twice = (float32_error(scores, p, [x, b], (0.0, 0.0)) for x in (a, 2 * a))
     assert (error >= 0).all() and np.allclose(twice, 2 * error) and (error > 0).any()
 
 
@@ -147,7 +148,7 @@ def test_an_image_holds_it():
     proved = prove(network())
     data = json.loads(json.dumps(network_to_json(proved)))
     read = network_from_json(data)
-    assert [type(op) for op in read.ops] == [MatMul, Multiply] and read.ops[1].shift.tolist() == [3, -40]
+    assert [type(op) for op in read.ops] == [Scores, Multiply] and read.ops[1].shift.tolist() == [3, -40]
     assert np.array_equal(evaluate(read, inputs())["y"], by_hand(inputs()))
     data["ops"][0]["type"] = "NoSuchOperator"
     with pytest.raises(NetworkDataError, match="NoSuchOperator"):
@@ -168,7 +169,7 @@ def test_it_is_in_the_report():
         )  # fmt: skip
 
     good = report(expected)
-    assert [layer.op for layer in good.layers] == ["MatMul of 2", "Multiply"]
+    assert [layer.op for layer in good.layers] == ["Scores of 2", "Multiply"]
     assert [layer.macs for layer in good.layers] == [2 * 3 * 4 * 5, 0] and good.macs == 120
     assert good.verdict == "pass" and [layer.requantization for layer in good.layers] == ["exact", "exact"]
     spoilt = report({**expected, "p": expected["p"] + (np.arange(24).reshape(2, 3, 4) == 7)})

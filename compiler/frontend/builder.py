@@ -20,12 +20,12 @@ from nncosim.compiler.frontend.values import (
     Quantised,
     Value,
 )
-from nncosim.compiler.ir.network import Op, QuantFunction, Tensor, TensorType
+from nncosim.compiler.ir.network import MAP, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.operators import Concat, Requantize
 from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["Builder", "Handler", "Node", "Refusal", "channel_constant", "map_shape"]
+__all__ = ["Builder", "Handler", "Node", "Refusal", "axes_of", "channel_constant"]
 
 
 class Refusal(Exception):
@@ -80,24 +80,23 @@ class Node:
         raise Refusal(f"{what} must be a constant", "export the model with constant parameters")
 
 
-def map_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """(C, H, W) of an ONNX shape (1, C, H, W) or (1, N)."""
-    if len(shape) not in (2, 4) or shape[0] != 1 or min(shape) < 1:
+def axes_of(shape: Sequence[int]) -> dict[str, int]:
+    """Names and sizes of the axes of an ONNX shape, batch first: (N, C, H, W), tokens (N, T, C) or vectors (N, C)."""
+    names = {2: ("N", "C"), 3: ("N", "T", "C"), 4: ("N", *MAP)}.get(len(shape))
+    if names is None or min(shape) < 1:
         raise Refusal(
-            f"activations must have shape (1, C, H, W) or (1, N), not {tuple(shape)}",
+            f"activations must have shape (1, C, H, W), (1, T, C) or (1, N), not {tuple(shape)}",
             "reshape them to one of these",
         )
-    c, h, w = (tuple(shape[1:]) + (1, 1))[:3]
-    return int(c), int(h), int(w)
+    sizes = dict(zip(names, map(int, shape), strict=True))
+    return sizes if len(shape) > 2 else {**sizes, "H": 1, "W": 1}
 
 
-def channel_constant(
-    array: np.ndarray, shape: Sequence[int], chw: tuple[int, int, int], what: str
-) -> np.ndarray:
+def channel_constant(array: np.ndarray, shape: Sequence[int], extents: Mapping[str, int], what: str) -> np.ndarray:
     """One number per channel of a constant that broadcasts against an activation.
 
     Args:
-        array: the constant. `shape`: the activation's ONNX shape. `chw`: its (C, H, W).
+        array: the constant. `shape`: the activation's ONNX shape. `extents`: its axes, see `Affine`.
         what: how to call the constant in a refusal.
 
     Returns:
@@ -107,7 +106,8 @@ def channel_constant(
         full = np.broadcast_to(array, tuple(shape))
     except ValueError:
         raise Refusal(f"{what} of shape {array.shape} does not broadcast to {tuple(shape)}") from None
-    flat = full.reshape(chw[0], -1)
+    whole = full.reshape(tuple(extents.values()))
+    flat = np.moveaxis(whole, list(extents).index("C"), 0).reshape(extents["C"], -1)
     if not (flat == flat[:, :1]).all():
         raise Refusal(
             f"{what} must be one number, or one per channel", "use a per-tensor or per-channel value"
@@ -117,7 +117,12 @@ def channel_constant(
 
 @dataclass
 class Builder:
-    """Collects tensors and operators; handlers ask it for operands and give it results."""
+    """Collects tensors and operators; handlers ask it for operands and give it results.
+
+    `batch`: of the graph, where tensors keep it as an axis "N"; None where they hold one of its inferences.
+    """
+
+    batch: int | None = None
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
@@ -129,19 +134,35 @@ class Builder:
     def type_of(self, value: Quantised) -> TensorType:
         return self.tensors[value.tensor].type
 
+    def axes(self, shape: Sequence[int]) -> dict[str, int]:
+        """The axes of a tensor for an ONNX value of that shape."""
+        sizes = axes_of(shape)
+        if sizes["N"] != (self.batch or 1):
+            raise Refusal(f"expected a batch of {self.batch or 1} as the first size, not {tuple(shape)}",
+                          "keep what belongs to one inference apart from the batch")
+        return sizes if self.batch else {axis: size for axis, size in sizes.items() if axis != "N"}
+
+    def extents(self, value: Quantised | Affine | Curve | Parts) -> Mapping[str, int]:
+        if isinstance(value, Affine | Curve):
+            return value.extents
+        return self.tensors[value.tensor].extents if isinstance(value, Quantised) else self.axes(value.shape)
+
     def chw(self, value: Quantised | Affine | Parts) -> tuple[int, int, int]:
-        if isinstance(value, Affine):
-            return value.map_shape
-        return self.tensors[value.tensor].shape if isinstance(value, Quantised) else map_shape(value.shape)
+        """(C, H, W) of a map."""
+        sizes = self.extents(value)
+        if not {*MAP} <= {*sizes}:
+            raise Refusal(f"expected a map (1, C, H, W), not {value.shape}", "reshape it to a map before this node")
+        return sizes["C"], sizes["H"], sizes["W"]
 
     def add_tensor(
-        self, name: str, shape: tuple[int, int, int], kind: TensorType, onnx_name: str, first: int = 0
+        self, name: str, extents: Mapping[str, int], kind: TensorType, onnx_name: str, first: int = 0
     ) -> None:
         """Add a tensor with the channels from `first` on of ONNX value `onnx_name`; refused if it is too large."""
-        text, remedy = excess(shape)
+        shape = tuple(extents.values())
+        text, remedy = excess(shape, extents["C"])
         if text:
             raise Refusal(text, remedy)
-        self.tensors[name] = Tensor(name, shape, kind)
+        self.tensors[name] = Tensor(name, shape, kind, tuple(extents))
         self.onnx_names[name] = (onnx_name, first)
 
     def unique(self, wanted: str, taken: Sequence[str] | Mapping[str, object]) -> str:
@@ -157,7 +178,7 @@ class Builder:
     def channel_scales(self, value: Quantised) -> tuple[Fraction, ...]:
         """The scale of each channel of a quantised value."""
         scale = self.type_of(value).scale
-        return scale if len(scale) > 1 else scale * self.tensors[value.tensor].shape[0]
+        return scale if len(scale) > 1 else scale * self.tensors[value.tensor].channels
 
     def quantised(self, value: Value | None, what: str = "the input") -> Quantised:
         """The value as integers in a tensor; refused while it is still a real number."""
@@ -175,12 +196,12 @@ class Builder:
         if isinstance(value, Affine):
             return value
         source = self.quantised(value)
-        kind, chw = self.type_of(source), self.chw(source)
+        kind, extents = self.type_of(source), self.extents(source)
         scales = self.channel_scales(source)
         offset = tuple(-kind.zero_point * s for s in scales)
-        none = (None,) * chw[0]
+        none = (None,) * extents["C"]
         op = Requantize("", (source.tensor,), "")
-        return Affine(op, chw, source.shape, (scales,), offset, none, none,
+        return Affine(op, extents, source.shape, (scales,), offset, none, none,
                       tuple(abs(float(o)) for o in offset))
 
     def emit(
@@ -204,7 +225,7 @@ class Builder:
         output = self.unique(node.outputs[0] + suffix, self.tensors)
         nodes = (*form.nodes, node.name)
         name = self.op_name(form.nodes[0] if form.nodes else node.name + suffix)
-        self.add_tensor(output, form.map_shape, replace(kind, lo=lo, hi=hi), node.outputs[0], first)
+        self.add_tensor(output, form.extents, replace(kind, lo=lo, hi=hi), node.outputs[0], first)
         self.ops.append(replace(form.op, name=name, output=output, onnx_nodes=nodes, function=function))
         self.magnitudes[name] = scaled.magnitude
         return Quantised(output, form.shape)
@@ -237,9 +258,11 @@ class Builder:
             min(k.lo for k in kinds), max(k.hi for k in kinds),
         )
         output = self.unique(onnx_name, self.tensors)
-        self.add_tensor(output, map_shape(value.shape), kind, onnx_name)
+        extents = self.extents(value)
+        self.add_tensor(output, extents, kind, onnx_name)
         self.ops.append(Concat(
-            self.op_name(value.node), tuple(p.tensor for p in parts), output, onnx_nodes=(value.node,)
+            self.op_name(value.node), tuple(p.tensor for p in parts), output, onnx_nodes=(value.node,),
+            axis=list(extents).index("C") - len(extents),
         ))
         return Quantised(output, value.shape)
 

@@ -79,7 +79,7 @@ def element_function(builder: Builder, node: Node) -> Curve:
                           "use a smaller input scale", (node.name, node.op))  # fmt: skip
         return outer(x, digits)
 
-    return Curve(source.tensor, source.map_shape, source.shape, real, (*source.nodes, node.name))
+    return Curve(source.tensor, source.extents, source.shape, real, (*source.nodes, node.name))
 
 
 def product(builder: Builder, node: Node) -> Curve:
@@ -94,7 +94,7 @@ def product(builder: Builder, node: Node) -> Curve:
     def real(q: int, digits: int) -> Real:
         return enclosures.product(f(q, digits), g(q, digits))
 
-    return Curve(a.tensor, a.map_shape, a.shape, real, nodes)
+    return Curve(a.tensor, a.extents, a.shape, real, nodes)
 
 
 def scaled(curve: Curve, factors: np.ndarray | None, shifts: np.ndarray | None, node: Node) -> Curve:
@@ -108,7 +108,7 @@ def scaled(curve: Curve, factors: np.ndarray | None, shifts: np.ndarray | None, 
                           "use one number")  # fmt: skip
         numbers.append(values.pop())
     factor, shift = numbers
-    return Curve(curve.tensor, curve.map_shape, curve.shape,
+    return Curve(curve.tensor, curve.extents, curve.shape,
                  lambda q, digits: inner(q, digits).affine(factor, shift), (*curve.nodes, node.name))  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def _curve(builder: Builder, value: Value | None) -> Curve:
         x = q * ratio + offset
         return Real(x, x, _TERMS * UNIT * (abs(q * ratio) + magnitude)).clip(low, high)
 
-    return Curve(tensor, form.map_shape, form.shape, real, nodes)
+    return Curve(tensor, form.extents, form.shape, real, nodes)
 
 
 def write_table(builder: Builder, node: Node, curve: Curve, kind: TensorType, rounding: Rounding) -> Quantised:
@@ -151,8 +151,8 @@ def write_table(builder: Builder, node: Node, curve: Curve, kind: TensorType, ro
         whole.append(rows[min(max(q, source.lo), source.hi)])
     output = builder.unique(node.outputs[0], builder.tensors)
     made = TensorType(kind.bits, kind.signed, kind.scale, kind.zero_point, *ends)
-    builder.add_tensor(output, curve.map_shape, made, node.outputs[0])
-    channels = curve.map_shape[0]
+    builder.add_tensor(output, curve.extents, made, node.outputs[0])
+    channels = curve.extents["C"]
     proof = Proof(True, channels, channels, checked_values=len(rows), acc_lo=ends[0], acc_hi=ends[1])
     builder.ops.append(Table(
         builder.op_name(curve.nodes[0]), (curve.tensor,), output, onnx_nodes=(*curve.nodes, node.name), proof=proof,

@@ -80,7 +80,7 @@ def _per_channel(value: Value | None, builder: Builder, array: np.ndarray, what:
                       "quantise the input first (Brevitas: a QuantIdentity as the first layer)")
     if not isinstance(value, Affine | Quantised | Parts):
         raise Refusal("expected a quantised activation as the first input")
-    return channel_constant(array, value.shape, builder.chw(value), what)
+    return channel_constant(array, value.shape, builder.extents(value), what)
 
 
 def _scale_shift(builder: Builder, node: Node, factor: np.ndarray | None, shift: np.ndarray | None) -> Value:
@@ -119,7 +119,7 @@ def _with_constant(
     value = node.input(0)
     constant = _constant_array(node.input(1))
     if isinstance(value, Curve):
-        return scaled(value, *use(channel_constant(constant, value.shape, value.map_shape, what)), node)
+        return scaled(value, *use(channel_constant(constant, value.shape, value.extents, what)), node)
     factor, shift = use(_per_channel(value, builder, constant, what))
     return _scale_shift(builder, node, factor, shift)
 
@@ -196,18 +196,18 @@ def _reshaped(builder: Builder, value: Value | None, shape: tuple[int, ...]) -> 
         return QuantConstant(value.ints.reshape(shape), value.scale.reshape(shape))
     if isinstance(value, FloatInput):
         return replace(value, shape=shape)
-    if isinstance(value, Affine):
-        channels = value.channels
-    else:
+    if not isinstance(value, Affine):
         value = builder.quantised(value)
-        channels = builder.chw(value)[0]
-    flat, old = shape == (1, prod(value.shape)), builder.chw(value)
-    if not flat and shape != (1, *old):
+    old, batch = builder.extents(value), value.shape[0]
+    length = prod(value.shape) // batch
+    flat = shape == (batch, length) and "T" not in old
+    if not flat and shape not in (value.shape, (batch, *(size for axis, size in old.items() if axis != "N"))):
         raise Refusal(
-            f"expected a flattening to (1, {prod(value.shape)}), not {value.shape} to {shape}",
+            f"expected a flattening to ({batch}, {length}), not {value.shape} to {shape}" if "T" not in old else
+            f"tokens {value.shape} cannot be reshaped to {shape}",
             "reshapes that move data between channels are not supported",
         )
-    if isinstance(value, Affine) and flat and prod(value.shape) != channels:
+    if isinstance(value, Affine) and flat and length != value.channels:
         raise Refusal("Flatten of a map must follow its Quant", "put a Quant before this node")
     return replace(value, shape=shape)
 
@@ -280,12 +280,13 @@ def concat(builder: Builder, node: Node) -> Value:
             parts.append(builder.quantised(value, "an input of Concat"))
     shapes = [p.shape for p in parts]
     axis = node.integer("axis", 1) % len(shapes[0])
-    if axis != 1 or len({s[2:] for s in shapes}) > 1 or len({len(s) for s in shapes}) > 1:
+    channels = 2 if len(shapes[0]) == 3 else 1
+    if axis != channels or len({(*s[:axis], *s[axis + 1:]) for s in shapes}) > 1:
         raise Refusal(f"Concat works on channels of equal maps, not on {shapes} along axis {axis}",
-                      "concatenate on axis 1")
-    if any(p.shape[1] != builder.chw(p)[0] for p in parts):
+                      f"concatenate on axis {channels}")
+    if any(p.shape[axis] != builder.extents(p)["C"] for p in parts):
         raise Refusal("Concat of flattened maps is not supported", "pool or concatenate before Flatten")
-    shape = (1, sum(s[1] for s in shapes), *shapes[0][2:])
+    shape = (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1:])
     return Parts(tuple(parts), shape, node.name, node.outputs[0])
 
 
@@ -328,13 +329,13 @@ def resize(builder: Builder, node: Node) -> Value:
             )
         factors.append(new // old)
     output = builder.unique(node.outputs[0], builder.tensors)
-    shape = (chw[0], sizes[2], sizes[3])
-    builder.add_tensor(output, shape, builder.type_of(value), node.outputs[0])
+    extents = {**builder.extents(value), "H": sizes[2], "W": sizes[3]}
+    builder.add_tensor(output, extents, builder.type_of(value), node.outputs[0])
     builder.ops.append(Resize(
         builder.op_name(node.name), (value.tensor,), output, onnx_nodes=(node.name,),
         factors=(factors[0], factors[1]),
     ))
-    return Quantised(output, (1, *shape))
+    return Quantised(output, sizes)
 
 
 def _new_sizes(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:

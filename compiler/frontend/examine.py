@@ -138,11 +138,11 @@ def _channels_text(count: int) -> str:
     return f"the tensor has {count:,} channels; at most {MAX_CHANNELS:,} are taken in"
 
 
-def excess(chw: tuple[int, int, int]) -> tuple[str, str]:
+def excess(shape: tuple[int, ...], channels: int) -> tuple[str, str]:
     """What is too much about a tensor of this shape, and a remedy; two empty texts if nothing is."""
-    if _too_large(chw):
-        return _size_text("result", list(chw)), "use smaller images"
-    return (_channels_text(chw[0]), "use fewer channels") if chw[0] > MAX_CHANNELS else ("", "")
+    if _too_large(shape):
+        return _size_text("result", list(shape)), "use smaller images"
+    return (_channels_text(channels), "use fewer channels") if channels > MAX_CHANNELS else ("", "")
 
 
 def constant_problems(graph: onnx.GraphProto) -> list[Problem]:

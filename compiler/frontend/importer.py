@@ -99,12 +99,16 @@ class Import:
     model: ModelWrapper
 
 
-def import_model(source: str | Path | onnx.ModelProto, *, name: str | None = None) -> Network:
+def import_model(
+    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False
+) -> Network:
     """Read a QONNX model as a network of integer operators with exact rational functions.
 
     Args:
         source: a file, or a model in memory (not changed).
         name: the network's name; by default the file's stem, or the graph's name.
+        keep_batch: tensors have the graph's batch as their first axis, "N". Else they hold one inference, whatever the
+            batch with which the graph was exported, which is then the network's `batch`.
 
     Raises:
         ModelError: with every problem of the model.
@@ -112,14 +116,16 @@ def import_model(source: str | Path | onnx.ModelProto, *, name: str | None = Non
     Widths are kept as they are, also where a platform will refuse them. A graph output without a Quant
     becomes a 32-bit tensor of raw accumulators.
     """
-    return import_details(source, name=name).network
+    return import_details(source, name=name, keep_batch=keep_batch).network
 
 
-def import_details(source: str | Path | onnx.ModelProto, *, name: str | None = None) -> Import:
+def import_details(
+    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False
+) -> Import:
     """`import_model`, with what a comparison against the ONNX graph needs besides."""
     if name is None:
         name = title_of(source)
-    wrapper, shape_problem = prepare(source)
+    wrapper, shape_problem, batch = prepare(source, None if keep_batch else 1)
     graph = wrapper.graph
     if not graph.output:
         raise ModelError(name, [Problem("graph", "", "it has no outputs", "name the tensors to compute as outputs")])
@@ -128,7 +134,7 @@ def import_details(source: str | Path | onnx.ModelProto, *, name: str | None = N
             "graph", "", "there is no Quant node: the model is not quantised",
             "train or convert it with Brevitas and export QONNX (export_qonnx)",
         )])
-    builder = Builder()
+    builder = Builder(batch=batch if keep_batch else None)
     values = _initial_values(builder, graph)
     for proto in graph.node:
         _import_node(builder, proto, values)
@@ -137,7 +143,7 @@ def import_details(source: str | Path | onnx.ModelProto, *, name: str | None = N
         builder.problems.append(shape_problem)
     if builder.problems:
         raise ModelError(name, builder.problems)
-    network = _finish(builder, graph, name, outputs)
+    network = replace(_finish(builder, graph, name, outputs), batch=1 if keep_batch else batch)
     return Import(network, builder.onnx_names, builder.magnitudes, wrapper)
 
 
@@ -260,13 +266,13 @@ def _raw_output(builder: Builder, node: Node, form: Affine) -> Quantised:
 def _copy(builder: Builder, node: Node, tensor: str) -> str:
     """A second tensor with the same integers, for a graph output that has no tensor of its own."""
     old = builder.tensors[tensor]
-    one, zero = ((old.type.scale[0] / old.type.scale[0],) * old.shape[0],), (old.type.scale[0] * 0,) * old.shape[0]
+    one, zero = ((old.type.scale[0] / old.type.scale[0],) * old.channels,), (old.type.scale[0] * 0,) * old.channels
     name = builder.unique(node.outputs[0], builder.tensors)
-    builder.add_tensor(name, old.shape, old.type, *builder.onnx_names[tensor])
+    builder.add_tensor(name, old.extents, old.type, *builder.onnx_names[tensor])
     function = QuantFunction(one, zero, Rounding.HALF_EVEN, old.type.lo, old.type.hi)
     op = Requantize(builder.op_name(node.name), (tensor,), name, onnx_nodes=(node.name,), function=function)
     builder.ops.append(op)
-    builder.magnitudes[op.name] = (0.0,) * old.shape[0]
+    builder.magnitudes[op.name] = (0.0,) * old.channels
     return name
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.frontend.builder import Builder, Node, Refusal, map_shape
+from nncosim.compiler.frontend.builder import Builder, Node, Refusal
 from nncosim.compiler.frontend.values import Affine, Constant, QuantConstant, Quantised, Value, fractions
 from nncosim.compiler.ir.network import QuantFunction, TensorType
-from nncosim.compiler.ir.operators import Add, Conv, Pool
+from nncosim.compiler.ir.operators import Add, Conv, MatMul, Pool
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["add_tensors", "average_pool", "conv", "gemm", "global_average_pool", "max_pool", "reduce_mean"]
@@ -68,20 +68,20 @@ def _input_scales(builder: Builder, value: Quantised, groups: int, outputs: int)
 
 def _linear(
     builder: Builder, node: Node, value: Quantised, weights: QuantConstant, bias: tuple[Fraction, ...],
-    op: Conv, shape: tuple[int, ...], alpha: Fraction = Fraction(1),
+    op: Conv | MatMul, shape: tuple[int, ...], alpha: Fraction = Fraction(1),
 ) -> Affine:
-    """The affine form of a Conv skeleton whose weights are `weights` in (OC, IC/groups, KH, KW)."""
+    """The affine form of a Conv or MatMul skeleton whose weights are `weights`, (OC, ...); `shape`: of the result."""
     outputs = weights.ints.shape[0]
-    zp = builder.type_of(value).zero_point
+    zp, groups = builder.type_of(value).zero_point, op.groups if isinstance(op, Conv) else 1
     ratios = tuple(
         alpha * w * x for w, x in
-        zip(_weight_scales(weights.scale), _input_scales(builder, value, op.groups, outputs), strict=True)
+        zip(_weight_scales(weights.scale), _input_scales(builder, value, groups, outputs), strict=True)
     )
     sums = weights.ints.reshape(outputs, -1).sum(axis=1)
     folded = tuple(-zp * int(s) * r for s, r in zip(sums, ratios, strict=True))
     none = (None,) * outputs
     return Affine(
-        op, map_shape(shape), shape, (ratios,), tuple(f + b for f, b in zip(folded, bias, strict=True)),
+        op, builder.axes(shape), shape, (ratios,), tuple(f + b for f, b in zip(folded, bias, strict=True)),
         none, none, tuple(abs(float(f)) + abs(float(b)) for f, b in zip(folded, bias, strict=True)),
         (node.name,),
     )
@@ -162,14 +162,14 @@ def conv(builder: Builder, node: Node) -> Value:
         groups=groups, pad_value=_pad_value(builder.type_of(value), pads), onnx_op="Conv",
     )
     out = _out_size(chw, kernel, stride, pads, dilation)
-    return _linear(builder, node, value, weights, _bias(node.input(2), outputs), op, (1, outputs, *out))
+    return _linear(builder, node, value, weights, _bias(node.input(2), outputs), op, (value.shape[0], outputs, *out))
 
 
 def gemm(builder: Builder, node: Node) -> Value:
-    """Gemm or MatMul: a convolution whose kernel is the whole map."""
+    """Gemm or MatMul: a convolution whose kernel is the whole map; of tokens a MatMul of their channels."""
     value = builder.quantised(node.input(0))
     weights = _weights(node)
-    if weights.ints.ndim != 2 or len(value.shape) != 2:
+    if weights.ints.ndim != 2 or len(value.shape) not in ((2,) if node.op == "Gemm" else (2, 3)):
         raise Refusal(
             f"expected an activation of shape (1, K) and 2-D weights, not {value.shape} and {weights.shape}",
             "put a Flatten before the layer",
@@ -179,15 +179,20 @@ def gemm(builder: Builder, node: Node) -> Value:
     ints, scale = weights.ints, weights.scale
     if not node.integer("transB", 0):
         ints, scale = ints.T, scale.T
-    chw = builder.chw(value)
-    if ints.shape[1] != value.shape[1]:
+    if ints.shape[1] != value.shape[-1]:
         raise Refusal(f"weights for {ints.shape[1]} inputs do not fit an activation of {value.shape}")
+    outputs = len(ints)
+    if len(value.shape) == 3:
+        product = MatMul("", (value.tensor,), "", weights=ints)
+        weights, bias = QuantConstant(ints, np.ascontiguousarray(scale)), _bias(node.input(2), outputs)
+        return _linear(builder, node, value, weights, bias, product, (*value.shape[:2], outputs))
+    chw = builder.chw(value)
     # Flatten is row-major over (C, H, W), and so is this reshape: each weight stays with its pixel
     shaped = QuantConstant(ints.reshape(-1, *chw), np.ascontiguousarray(scale).reshape(-1, *chw))
     alpha, beta = (Fraction(float(node.attributes.get(k, 1.0))) for k in ("alpha", "beta"))  # type: ignore[arg-type]
-    bias = tuple(beta * b for b in _bias(node.input(2), ints.shape[0]))
+    bias = tuple(beta * b for b in _bias(node.input(2), outputs))
     op = Conv("", (value.tensor,), "", weights=shaped.ints, onnx_op=node.op)
-    return _linear(builder, node, value, shaped, bias, op, (1, ints.shape[0]), alpha)
+    return _linear(builder, node, value, shaped, bias, op, (value.shape[0], outputs), alpha)
 
 
 def _enlarged(
@@ -216,18 +221,18 @@ def max_pool(builder: Builder, node: Node) -> Value:
         raise Refusal("a dilated MaxPool is not supported", "use dilation 1")
     chw, kind = builder.chw(value), builder.type_of(value)
     pads = _enlarged(node, chw, kernel, stride, _pads(node, chw[1:], kernel, stride, (1, 1)))
-    out = (chw[0], *_out_size(chw, kernel, stride, pads))
+    rows, columns = _out_size(chw, kernel, stride, pads)
     one, zero = (Fraction(1),) * chw[0], (Fraction(0),) * chw[0]
     name = builder.op_name(node.name)
     output = builder.unique(node.outputs[0], builder.tensors)
-    builder.add_tensor(output, out, kind, node.outputs[0])
+    builder.add_tensor(output, {**builder.extents(value), "H": rows, "W": columns}, kind, node.outputs[0])
     builder.ops.append(Pool(
         name, (value.tensor,), output, onnx_nodes=(node.name,), mode="max", kernel=kernel, stride=stride,
         pads=pads, pad_value=kind.lo,
         function=QuantFunction((one,), zero, Rounding.HALF_EVEN, kind.lo, kind.hi),
     ))
     builder.magnitudes[name] = (0.0,) * chw[0]
-    return Quantised(output, (1, *out))
+    return Quantised(output, (value.shape[0], chw[0], rows, columns))
 
 
 def _sum_pool(
@@ -235,15 +240,17 @@ def _sum_pool(
     pads: tuple[int, int, int, int], shape: tuple[int, ...] | None = None,
 ) -> Affine:
     chw, kind = builder.chw(value), builder.type_of(value)
-    out = (chw[0], *_out_size(chw, kernel, stride, pads))
+    rows, columns = _out_size(chw, kernel, stride, pads)
     scales = builder.channel_scales(value)
     offset = tuple(-kind.zero_point * s for s in scales)
     op = Pool("", (value.tensor,), "", mode="sum", kernel=kernel, stride=stride, pads=pads,
               pad_value=_pad_value(kind, pads))
     none = (None,) * chw[0]
     count = kernel[0] * kernel[1]
-    return Affine(op, out, shape or (1, *out), (tuple(s / count for s in scales),), offset, none, none,
-                  tuple(abs(float(o)) for o in offset), (node.name,))
+    extents = {**builder.extents(value), "H": rows, "W": columns}
+    return Affine(op, extents, shape or (value.shape[0], chw[0], rows, columns),
+                  (tuple(s / count for s in scales),), offset, none, none, tuple(abs(float(o)) for o in offset),
+                  (node.name,))
 
 
 def average_pool(builder: Builder, node: Node) -> Value:
@@ -278,7 +285,7 @@ def reduce_mean(builder: Builder, node: Node) -> Value:
         raise Refusal(f"ReduceMean is supported over height and width, not over axes {axes}",
                       "use GlobalAveragePool")
     chw = builder.chw(value)
-    shape = (1, chw[0], 1, 1) if node.integer("keepdims", 1) else (1, chw[0])
+    shape = (*value.shape[:2], 1, 1) if node.integer("keepdims", 1) else value.shape[:2]
     return _sum_pool(builder, node, value, chw[1:], (1, 1), (0, 0, 0, 0), shape)
 
 
@@ -286,7 +293,7 @@ def add_tensors(builder: Builder, node: Node) -> Affine:
     """The sum of two quantised activations of one shape."""
     a = builder.quantised(node.input(0), "the first input of Add")
     b = builder.quantised(node.input(1), "the second input of Add")
-    if a.shape != b.shape or builder.chw(a) != builder.chw(b):
+    if a.shape != b.shape or builder.extents(a) != builder.extents(b):
         raise Refusal(f"Add needs two inputs of one shape, not {a.shape} and {b.shape}",
                       "broadcasting of activations is not supported")
     forms = builder.affine(a), builder.affine(b)

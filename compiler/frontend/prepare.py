@@ -124,23 +124,36 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         graph.node.remove(node)
 
 
+def _batches(graph: onnx.GraphProto) -> set[int]:
+    """The first sizes of the graph's inputs, as far as these have one."""
+    constants = {t.name for t in graph.initializer}
+    shapes = [value.type.tensor_type.shape.dim for value in graph.input if value.name not in constants]
+    return {dims[0].dim_value for dims in shapes if dims and dims[0].dim_value}
+
+
+def _batch_problems(graph: onnx.GraphProto) -> list[Problem]:
+    found = sorted(_batches(graph))
+    if len(found) < 2:
+        return []
+    text = f"the graph inputs have batches of {', '.join(map(str, found[:-1]))} and {found[-1]}; expected one for all"
+    return [Problem("graph", "", text, "export the model with a batch of 1")]
+
+
 def _set_batch(graph: onnx.GraphProto, batch: int) -> None:
     """Force the first dimension of all graph inputs; Reshape constants follow."""
     constants = {t.name: t for t in graph.initializer}
-    old = set()
+    old = {*_batches(graph), 1}
     for value in (*graph.input, *graph.output):
         dims = value.type.tensor_type.shape.dim
         if value.name in constants or not dims:
             continue
-        if value in graph.input:
-            old.add(dims[0].dim_value)
         dims[0].dim_value = batch
     del graph.value_info[:]
     for node in graph.node:
         if node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] in constants:
             tensor = constants[node.input[1]]
             shape = numpy_helper.to_array(tensor).copy()
-            if shape.size and shape[0] > 0 and shape[0] in old | {1}:
+            if shape.size and shape[0] in old:
                 # a constant may be shared with another node: this Reshape gets its own
                 shape[0] = batch
                 name = f"{node.name}.batch"
@@ -161,8 +174,10 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     graph.node.extend(keep)
 
 
-def prepare(source: str | Path | onnx.ModelProto, batch: int = 1) -> tuple[ModelWrapper, Problem | None]:
-    """The graph with a fixed batch, named nodes, folded constants and inferred shapes.
+def prepare(
+    source: str | Path | onnx.ModelProto, batch: int | None = 1
+) -> tuple[ModelWrapper, Problem | None, int]:
+    """The graph with a fixed batch (None: its own), named nodes, folded constants and inferred shapes.
 
     Tensor names stay as they are. Uses the qonnx package's InferShapes, RemoveStaticGraphInputs and
     FoldConstants passes.
@@ -171,7 +186,8 @@ def prepare(source: str | Path | onnx.ModelProto, batch: int = 1) -> tuple[Model
         ModelError: what is no ONNX file, or one that breaks the rules of `examine`.
 
     Returns:
-        The model, and the problem if shapes could not be inferred (a later message may be better).
+        The model; the problem if shapes could not be inferred (a later message may be better); and the batch with which
+        the graph was exported.
     """
     model = load_model(source)
     _refuse(source, declared_problems(model))
@@ -180,7 +196,9 @@ def prepare(source: str | Path | onnx.ModelProto, batch: int = 1) -> tuple[Model
     _constants_to_initializers(model.graph)
     _refuse(source, constant_problems(model.graph))
     _drop_unused(model.graph)
-    _set_batch(model.graph, batch)
+    _refuse(source, _batch_problems(model.graph))
+    exported = max(_batches(model.graph), default=1)
+    _set_batch(model.graph, exported if batch is None else batch)
     wrapper = ModelWrapper(model)
     try:
         wrapper = wrapper.transform(RemoveStaticGraphInputs())
@@ -191,6 +209,6 @@ def prepare(source: str | Path | onnx.ModelProto, batch: int = 1) -> tuple[Model
         raise
     except Exception as error:  # qonnx and onnx raise bare Exception; the importer names the nodes
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return wrapper, Problem("graph", "", f"shapes could not be inferred: {text}",
-                                "check the model with onnx.checker")
-    return wrapper, None
+        problem = Problem("graph", "", f"shapes could not be inferred: {text}", "check the model with onnx.checker")
+        return wrapper, problem, exported
+    return wrapper, None, exported

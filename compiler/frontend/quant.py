@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant, map_shape
+from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant
 from nncosim.compiler.frontend.curves import write_table
 from nncosim.compiler.frontend.values import (
     Affine,
@@ -61,8 +62,8 @@ class QuantParameters:
     hi: int
     rounding: Rounding
 
-    def tensor_type(self, shape: tuple[int, ...], chw: tuple[int, int, int]) -> TensorType:
-        per_channel = channel_constant(self.scale, shape, chw, "the scale of an activation")
+    def tensor_type(self, shape: tuple[int, ...], extents: Mapping[str, int]) -> TensorType:
+        per_channel = channel_constant(self.scale, shape, extents, "the scale of an activation")
         scales = fractions(per_channel)
         scale = scales[:1] if len(set(scales)) == 1 else scales
         return TensorType(self.bits, self.signed, scale, self.zero_point, self.lo, self.hi)
@@ -119,17 +120,17 @@ def quant(builder: Builder, node: Node) -> Value:
         real = value.ints.astype(np.float32) * value.scale
         return _quantise_constant(real, parameters)
     if isinstance(value, Curve):
-        kind = parameters.tensor_type(value.shape, value.map_shape)
+        kind = parameters.tensor_type(value.shape, value.extents)
         return write_table(builder, node, value, kind, parameters.rounding)
     if isinstance(value, FloatInput):
         return _network_input(builder, node, value, parameters)
     if isinstance(value, Parts):
         return _quantise_parts(builder, node, value, parameters)
     if isinstance(value, Quantised):
-        kind = parameters.tensor_type(value.shape, builder.chw(value))
+        kind = parameters.tensor_type(value.shape, builder.extents(value))
         return requantise(builder, node, value, kind, parameters.rounding)
     form = builder.affine(value)
-    kind = parameters.tensor_type(form.shape, form.map_shape)
+    kind = parameters.tensor_type(form.shape, form.extents)
     return builder.emit(form, kind, parameters.rounding, node)
 
 
@@ -144,18 +145,18 @@ def _quantise_constant(array: np.ndarray, p: QuantParameters) -> QuantConstant:
 
 
 def _network_input(builder: Builder, node: Node, value: FloatInput, p: QuantParameters) -> Quantised:
-    chw = map_shape(value.shape)
-    kind = p.tensor_type(value.shape, chw)
+    extents = builder.axes(value.shape)
+    kind = p.tensor_type(value.shape, extents)
     known = builder.tensors.get(value.name)
     if known is not None:
-        same = (known.type, known.shape, builder.input_rounding[value.name]) == (kind, chw, p.rounding)
+        same = (known.type, known.extents, builder.input_rounding[value.name]) == (kind, extents, p.rounding)
         if not same:
             raise Refusal(
                 f"graph input {value.name!r} is quantised twice in different ways",
                 "quantise the input once and use that result everywhere",
             )
         return Quantised(value.name, value.shape)
-    builder.add_tensor(value.name, chw, kind, node.outputs[0])
+    builder.add_tensor(value.name, extents, kind, node.outputs[0])
     builder.input_rounding[value.name] = p.rounding
     return Quantised(value.name, value.shape)
 
@@ -173,12 +174,12 @@ def requantise(
 
 
 def _quantise_parts(builder: Builder, node: Node, value: Parts, p: QuantParameters) -> Quantised:
-    chw = map_shape(value.shape)
-    whole = p.tensor_type(value.shape, chw)
-    scales = whole.scale if len(whole.scale) > 1 else whole.scale * chw[0]
+    extents = builder.extents(value)
+    whole = p.tensor_type(value.shape, extents)
+    scales = whole.scale if len(whole.scale) > 1 else whole.scale * extents["C"]
     parts, first = [], 0
     for index, part in enumerate(value.parts):
-        count = builder.chw(part)[0]
+        count = builder.extents(part)["C"]
         kind = replace(whole, scale=_shortest(scales[first:first + count]))
         if isinstance(part, Quantised):
             parts.append(requantise(builder, node, part, kind, p.rounding, (index, first)))
@@ -205,7 +206,7 @@ def trunc(builder: Builder, node: Node) -> Value:
         raise Refusal("Trunc after Add or Relu is not supported", "put a Quant between them")
     scale = _scale(node.constant(1, "the scale"), "the scale")
     zp = _whole(node.constant(2, "the zero point"), "the zero point")
-    scales = fractions(channel_constant(scale, form.shape, form.map_shape, "the scale of Trunc"))
+    scales = fractions(channel_constant(scale, form.shape, form.extents, "the scale of Trunc"))
     low, high = form.op.bounds([builder.tensors[name] for name in form.op.inputs])
     form = _whole_sums(form, scales, zp, low, high)
     if len(node.inputs) >= 6:
@@ -250,7 +251,7 @@ def _trunc_v2(node: Node, scale: np.ndarray, zp: int, form: Affine) -> tuple[int
     if zero_point.denominator != 1:
         raise Refusal(f"Trunc's zero point {zp} is no multiple of 2**{shift}", "use zero point 0")
     lo, hi = _range(signed, bool(node.integer("narrow", 0)), bits)
-    scales = fractions(channel_constant(out_scale, form.shape, form.map_shape, "the output scale of Trunc"))
+    scales = fractions(channel_constant(out_scale, form.shape, form.extents, "the output scale of Trunc"))
     return shift, TensorType(bits, signed, _shortest(scales), int(zero_point), lo, hi)
 
 

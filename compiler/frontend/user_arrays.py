@@ -31,7 +31,7 @@ def raw_outputs(network: Network) -> tuple[str, ...]:
 
 def _fitted(network: Network, tensor: Tensor, array: np.ndarray) -> np.ndarray:
     wanted = network.onnx_shapes[tensor.name]
-    allowed = {wanted, wanted[1:], tensor.shape}
+    allowed = {wanted, tensor.shape, wanted[1:] if wanted[0] == 1 else wanted}
     if array.shape not in allowed:
         raise InputDataError(f"input {tensor.name!r}: expected shape {wanted}, got {array.shape}")
     return array.reshape(tensor.shape)
@@ -50,7 +50,7 @@ def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray
             float32, step for step as the qonnx package does; integers are taken as they are.
 
     Returns:
-        int64 (C, H, W).
+        int64, of the tensor's shape.
 
     Raises:
         InputDataError: unknown name, wrong shape, type or range.
@@ -68,21 +68,16 @@ def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray
     if values.dtype.kind != "f" or not np.isfinite(values).all():
         raise InputDataError(f"input {name!r}: expected finite floats or integers, got {values.dtype}")
     rounding = network.input_rounding.get(name, Rounding.HALF_EVEN)
-    return quantise_float32(values, _scales(tensor), kind.zero_point, kind.lo, kind.hi, rounding)
+    return quantise_float32(values, tensor.per_channel(kind.scale), kind.zero_point, kind.lo, kind.hi, rounding)
 
 
 def dequantise_output(network: Network, name: str, values: np.ndarray) -> np.ndarray:
-    """Integers (C, H, W) of tensor `name` as float32 in ONNX layout: (q - zero_point) * scale + offset."""
+    """Integers of tensor `name` as float32 in ONNX layout: (q - zero_point) * scale + offset."""
     tensor = network.tensors[name]
     kind = tensor.type
     shape = network.onnx_shapes.get(name, (1, *tensor.shape))
+    scales = tensor.per_channel(kind.scale)
     steps = values.reshape(tensor.shape).astype(np.float64) - kind.zero_point
     if not kind.offset:  # float32 as qonnx multiplies it
-        return (steps.astype(np.float32) * _scales(tensor).astype(np.float32)).reshape(shape)
-    offset = np.array([float(o) for o in kind.offset]).reshape(-1, 1, 1)
-    return (steps * _scales(tensor) + offset).astype(np.float32).reshape(shape)
-
-
-def _scales(tensor: Tensor) -> np.ndarray:
-    """Float64 scales that broadcast against (C, H, W)."""
-    return np.array([float(s) for s in tensor.type.scale]).reshape(-1, 1, 1)
+        return (steps.astype(np.float32) * scales.astype(np.float32)).reshape(shape)
+    return (steps * scales + tensor.per_channel(kind.offset)).astype(np.float32).reshape(shape)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -69,7 +69,7 @@ class FloatInput:
 
 @dataclass(frozen=True)
 class Quantised:
-    """Integers in network tensor `tensor`. `shape`: the value's ONNX shape, row-major over (C, H, W)."""
+    """Integers in network tensor `tensor`. `shape`: the value's ONNX shape, row-major over the tensor's axes."""
 
     tensor: str
     shape: tuple[int, ...]
@@ -79,13 +79,14 @@ class Quantised:
 class Affine:
     """A real value clip(sum_i acc_i * ratios[i] + offset, low, high), per channel, waiting for its Quant.
 
-    `op` is the operator that makes the accumulators, still without name and output. `low`, `high`: one
-    bound per channel, None where there is none. `magnitude`: per channel, the sum of absolute values of
-    everything that was added into `offset` (for bounds of float32 error). `nodes`: ONNX nodes folded in.
+    `op` is the operator that makes the accumulators, still without name and output. `extents`: the sizes of the
+    result's axes by their names (see `ir.Tensor`), which hold the elements of the ONNX `shape` in the same order.
+    `low`, `high`: one bound per channel, None where there is none. `magnitude`: per channel, the sum of absolute
+    values of everything that was added into `offset` (for bounds of float32 error). `nodes`: ONNX nodes folded in.
     """
 
     op: Op
-    map_shape: tuple[int, int, int]
+    extents: Mapping[str, int]
     shape: tuple[int, ...]
     ratios: tuple[tuple[Fraction, ...], ...]
     offset: tuple[Fraction, ...]
@@ -154,7 +155,7 @@ class Curve:
     """
 
     tensor: str
-    map_shape: tuple[int, int, int]
+    extents: Mapping[str, int]
     shape: tuple[int, ...]
     real: Callable[[int, int], Real]
     nodes: tuple[str, ...]

@@ -42,7 +42,8 @@ class TensorPlace:
     def as_dict(self) -> dict[str, Any]:
         t = self.tensor.type
         return {
-            "memory": self.memory, "address": self.address, "bytes": self.size, "shape": list(self.tensor.shape),
+            "memory": self.memory, "address": self.address, "bytes": self.size,
+            "shape": list(self.tensor.shape), "axes": list(self.tensor.axes),
             "layout": self.layout.as_dict(), "role": self.role, "lists": list(self.written_by), "signed": t.signed,
             "kept": self.kept,
             "type": {
@@ -71,9 +72,9 @@ def _places(tiles: Mapping[str, Any]) -> dict[str, TensorPlace]:
             kind = TensorType(
                 t["bits"], t["signed"], tuple(Fraction(s) for s in t["scale"]), t["zero_point"], t["lo"], t["hi"]
             )
-            c, h, w = entry["shape"]
             out[name] = TensorPlace(
-                Tensor(name, (c, h, w), kind), entry["memory"], entry["address"], Layout.from_dict(entry["layout"]),
+                Tensor(name, tuple(entry["shape"]), kind, tuple(entry["axes"])),
+                entry["memory"], entry["address"], Layout.from_dict(entry["layout"]),
                 entry["role"], tuple(entry["lists"]), bool(entry["kept"]),
                 tuple(tuple(p) for p in entry.get("pieces", ())),
             )  # fmt: skip

@@ -74,9 +74,10 @@ class Requant:
     def channels(self) -> int:
         return len(self.c)
 
-    def apply(self, *accumulators: np.ndarray) -> np.ndarray:
-        """Requantize int arrays of shape (C, ...), one per operand, to int64 of the same shape."""
-        shape = (-1,) + (1,) * (accumulators[0].ndim - 1)
+    def apply(self, *accumulators: np.ndarray, axis: int = 0) -> np.ndarray:
+        """Requantize int arrays, one per operand, to int64 of the same shape. `axis`: where their channels are."""
+        shape = [1] * accumulators[0].ndim
+        shape[axis] = -1
         with np.errstate(over="ignore"):
             total = self.c.reshape(shape)
             for acc, m in zip(accumulators, self.m, strict=True):

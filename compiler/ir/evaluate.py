@@ -16,8 +16,14 @@ from nncosim.platforms.rounding import Rounding
 __all__ = ["apply_exact", "evaluate", "execute"]
 
 
-def apply_exact(function: QuantFunction, accumulators: list[np.ndarray]) -> np.ndarray:
-    """`function` in exact rational arithmetic on int64 arrays (C, ...), one per operand. Returns int64."""
+def apply_exact(function: QuantFunction, accumulators: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
+    """`function` in exact rational arithmetic on int64 arrays, one per operand. Returns int64.
+
+    `axis`: where their channels are.
+    """
+    if axis:
+        first = [np.moveaxis(accumulator, axis, 0) for accumulator in accumulators]
+        return np.moveaxis(apply_exact(function, first), 0, axis)
     if len(accumulators) == 1:
         out = [
             evaluate_exact(acc, ratio, offset, function.rounding, function.lo, function.hi)
@@ -43,29 +49,32 @@ def _pair_table(
     return exact_pairs(ratios, offset, rounding, lo, hi, a, b)
 
 
-def execute(op: Op, inputs: Sequence[np.ndarray], *, exact: bool = False) -> np.ndarray:
-    """One operator on int arrays (C, H, W): by its `requant`, or with `exact` by its `function`."""
+def execute(op: Op, inputs: Sequence[np.ndarray], axis: int, *, exact: bool = False) -> np.ndarray:
+    """One operator on int arrays: by its `requant`, or with `exact` by its `function`.
+
+    `axis`: where the result's channels are.
+    """
     values = [np.asarray(i, dtype=np.int64) for i in inputs]
     if exact and op.function is not None:
-        return apply_exact(op.function, op.operands(values))
+        return apply_exact(op.function, op.operands(values), axis)
     if not op.requantized:
         return op.accumulate(values)[0]
     if exact:
         raise CompileError(f"layer {op.name!r} has no function to evaluate")
     if op.requant is None:
         raise CompileError(f"layer {op.name!r} has no requantization yet: run the proof first")
-    return op.requant.apply(*op.accumulate(values))
+    return op.requant.apply(*op.accumulate(values), axis=axis)
 
 
 def evaluate(network: Network, inputs: Mapping[str, np.ndarray], *, exact: bool = False) -> dict[str, np.ndarray]:
     """All tensors of the network.
 
     Args:
-        inputs: int arrays (C, H, W) by graph input name.
+        inputs: int arrays by graph input name, of the tensors' shapes.
         exact: evaluate each operator's exact rational `function` instead of its integer `requant`.
 
     Returns:
-        int64 array (C, H, W) per tensor name, inputs included.
+        int64 array per tensor name, inputs included.
     """
     tensors: dict[str, np.ndarray] = {}
     for name in network.inputs:
@@ -78,5 +87,6 @@ def evaluate(network: Network, inputs: Mapping[str, np.ndarray], *, exact: bool 
             )
         tensors[name] = value
     for op in network.ops:
-        tensors[op.output] = execute(op, [tensors[i] for i in op.inputs], exact=exact)
+        axis = network.tensors[op.output].channel_axis
+        tensors[op.output] = execute(op, [tensors[i] for i in op.inputs], axis, exact=exact)
     return tensors

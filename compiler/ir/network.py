@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The integer network: the compiler's immutable intermediate representation.
 
-Activations are (C, H, W) with the batch of 1 left out; a vector is (C, 1, 1). All values are
-integers; a tensor's `TensorType` says what they mean. Every operator carries the exact rational
+A tensor's axes have names: maps are ("C", "H", "W") with the batch left out, and a vector is such a map of 1 x 1;
+("T", "C") are tokens; "N" before these is a batch that the platform takes as a whole. All values are integers; a
+tensor's `TensorType` says what they mean. Every operator carries the exact rational
 function it has to compute (`QuantFunction`) and, after the proof, the integer `Requant` that does.
 """
 
@@ -13,13 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["Network", "Op", "Proof", "QuantFunction", "Tensor", "TensorType"]
+__all__ = ["MAP", "Network", "Op", "Proof", "QuantFunction", "Tensor", "TensorType"]
+
+MAP = ("C", "H", "W")
+"""The axes of a map."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,54 @@ class TensorType:
 
 @dataclass(frozen=True)
 class Tensor:
+    """`axes`: the names of the axes of `shape`, each once: "C" (the channels, always there), "H" and "W" (rows and
+    columns), "T" (tokens), "N" (batch).
+
+    Raises:
+        CompileError: axes that do not fit the shape.
+    """
+
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     type: TensorType
+    axes: tuple[str, ...] = MAP
+
+    def __post_init__(self) -> None:
+        if len(self.axes) != len(self.shape) or len({*self.axes}) != len(self.axes) or "C" not in self.axes:
+            raise CompileError(
+                f"tensor {self.name!r} of shape {self.shape} needs an axis for each size, C among them, not {self.axes}"
+            )
 
     @property
     def elements(self) -> int:
         return prod(self.shape)
 
     @property
+    def extents(self) -> dict[str, int]:
+        """The size of each axis by its name, in order."""
+        return dict(zip(self.axes, self.shape, strict=True))
+
+    @property
     def channels(self) -> int:
-        return self.shape[0]
+        return self.shape[self.channel_axis]
+
+    @property
+    def channel_axis(self) -> int:
+        return self.axes.index("C")
+
+    @property
+    def onnx_channel_axis(self) -> int:
+        """Where the channels stand in the ONNX graph, behind the batch."""
+        return 1 + [axis for axis in self.axes if axis != "N"].index("C")
+
+    def per_channel(self, numbers: Sequence[Any] | np.ndarray) -> np.ndarray:
+        """One number, or one per channel, as a float64 array that broadcasts against the tensor."""
+        shape = [1] * len(self.shape)
+        shape[self.channel_axis] = len(numbers)
+        return np.array([float(n) for n in numbers]).reshape(shape)
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({' x '.join(f'{axis} {size}' for axis, size in self.extents.items())})"
 
 
 @dataclass(frozen=True)
@@ -175,8 +217,9 @@ class Op(ABC):
 class Network:
     """Operators in an order in which each tensor is written before it is read.
 
-    `inputs`, `outputs`: tensor names, equal to the ONNX graph's. `onnx_shapes`: the shape (batch 1)
-    each of them has in the ONNX graph, for turning user arrays into (C, H, W) and back.
+    `inputs`, `outputs`: tensor names, equal to the ONNX graph's. `onnx_shapes`: the shape that each of them has in the
+    ONNX graph, of one inference: with a batch of 1 where the tensors have no axis "N". User arrays have it.
+    `batch`: inferences that the ONNX graph, as it was exported, does at once; the tensors hold one of them.
     `input_rounding`: how each input's Quant rounds (half to even where it is not named).
     """
 
@@ -187,6 +230,17 @@ class Network:
     outputs: tuple[str, ...]
     onnx_shapes: Mapping[str, tuple[int, ...]]
     input_rounding: Mapping[str, Rounding] = field(default_factory=dict)
+    batch: int = 1
+
+    @property
+    def keeps_batch(self) -> bool:
+        """Whether the tensors hold the graph's whole batch, as axis "N"."""
+        return any("N" in tensor.axes for tensor in self.tensors.values())
+
+    @property
+    def inference_batch(self) -> int:
+        """First size of the graph's inputs of one inference."""
+        return self.onnx_shapes[self.inputs[0]][0] if self.keeps_batch else 1
 
     def with_ops(self, ops: tuple[Op, ...]) -> Network:
         return replace(self, ops=ops)

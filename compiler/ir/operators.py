@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from nncosim.compiler.ir.network import Op, Tensor
 
-__all__ = ["Add", "Concat", "Conv", "Pool", "Requantize", "Resize", "Table"]
+__all__ = ["Add", "Concat", "Conv", "MatMul", "Pool", "Requantize", "Resize", "Table"]
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
@@ -122,6 +122,43 @@ class Conv(Op):
             text += " dw" if depth == 1 else f" g{self.groups}"
         text += f" s{self.stride[0]}" if max(self.stride) > 1 else ""
         return text + (f" d{self.dilation[0]}" if max(self.dilation) > 1 else "")
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul(Op):
+    """Product of the channels, which are the last axis, with constant weights, for all other axes one by one.
+
+    `weights`: int64 (OC, IC). The accumulator is sum(w * q) over raw input integers, as of a `Conv`.
+    """
+
+    weights: np.ndarray = field(kw_only=True)
+
+    @property
+    def _conv(self) -> Conv:
+        """What it is of one vector (C, 1, 1)."""
+        return Conv(self.name, self.inputs, self.output, weights=self.weights[:, :, None, None])
+
+    def accumulate(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        rows = inputs[0].reshape(1, -1, self.weights.shape[1])
+        columns = self._conv.accumulate([rows.transpose(2, 0, 1)])[0]
+        return [columns.transpose(1, 2, 0).reshape(*inputs[0].shape[:-1], -1)]
+
+    def bounds(self, inputs: Sequence[Tensor]) -> Bounds:
+        return self._conv.bounds(inputs)
+
+    def partial_bounds(self, inputs: Sequence[Tensor]) -> Bounds:
+        return self._conv.partial_bounds(inputs)
+
+    def absolute(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], int]:
+        positive = replace(self, weights=np.abs(self.weights))
+        return positive.accumulate([np.abs(inputs[0])]), self.weights.shape[1]
+
+    def macs(self, inputs: Sequence[Tensor], output: Tensor) -> int:
+        return output.elements * self.weights.shape[1]
+
+    @property
+    def constants(self) -> tuple[np.ndarray, ...]:
+        return (self.weights,)
 
 
 @dataclass(frozen=True, eq=False)

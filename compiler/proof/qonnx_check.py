@@ -95,7 +95,7 @@ def random_images(network: Network, count: int, seed: int) -> list[dict[str, np.
         for name in network.inputs:
             tensor = network.tensors[name]
             kind = tensor.type
-            scale = np.array([float(s) for s in kind.scale]).reshape(-1, 1, 1)
+            scale = tensor.per_channel(kind.scale)
             centre, spread = (kind.lo + kind.hi) / 2 - kind.zero_point, (kind.hi - kind.lo) / 5.2
             data = (centre + spread * rng.standard_normal(tensor.shape)) * scale
             image[name] = data.astype(np.float32).reshape(network.onnx_shapes[name])
@@ -121,7 +121,8 @@ def compare_with_qonnx(
         images: how many random ones, or a list of float inputs in ONNX layout by graph input name.
         progress: called with (images done, images in all).
     """
-    details = import_details(source, name=network.name)
+    size = network.inference_batch
+    details = import_details(source, name=network.name, keep_batch=network.keeps_batch)
     data = random_images(network, images, seed) if isinstance(images, int) else images
     report = QonnxReport(len(data), seed, [LayerReport(op.name) for op in network.ops])
     batch = min(len(data), 16)
@@ -129,13 +130,13 @@ def compare_with_qonnx(
     for first in range(0, len(data), max(batch, 1)):
         part = data[first:first + batch]
         if len(part) not in models:
-            models[len(part)] = prepare(source, len(part))[0]
+            models[len(part)] = prepare(source, len(part) * size)[0]
         stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
         context = run_qonnx(models[len(part)], stacked)
         for index, image in enumerate(part):
             values = {
-                k: v[index:index + 1] for k, v in context.items()
-                if isinstance(v, np.ndarray) and v.shape[:1] == (len(part),)
+                k: v[index * size:(index + 1) * size] for k, v in context.items()
+                if isinstance(v, np.ndarray) and v.shape[:1] == (len(part) * size,)
             }
             _compare_image(details, network, image, values, first + index, report)
             if progress is not None:
@@ -144,13 +145,13 @@ def compare_with_qonnx(
 
 
 def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The executor's float tensor as the integers it stands for, int64 (C, H, W)."""
+    """The executor's float tensor as the integers it stands for, int64 of the tensor's shape."""
     name, first = place
     real = values[name].astype(np.float64)
     if real.size != tensor.elements:  # one part of a concatenation
-        real = real[:, first:first + tensor.shape[0]]
+        real = real.take(range(first, first + tensor.channels), axis=tensor.onnx_channel_axis)
     kind = tensor.type
-    scale = np.array([float(s) for s in kind.scale]).reshape(-1, 1, 1)
+    scale = tensor.per_channel(kind.scale)
     return np.rint(real.reshape(tensor.shape) / scale + kind.zero_point).astype(np.int64)
 
 
@@ -170,22 +171,24 @@ def _compare_image(
         if op.output in raw:
             _compare_raw(details, network, op, inputs, values, number, layer)
         else:
-            _compare_layer(op, inputs, executor(op.output), details.magnitudes.get(op.name), number, layer)
+            magnitude = details.magnitudes.get(op.name)
+            _compare_layer(op, network.tensors[op.output], inputs, executor(op.output), magnitude, number, layer)
     _compare_outputs(details, network, image, values, report)
 
 
 def _compare_layer(
-    op: Op, inputs: list[np.ndarray], theirs: np.ndarray, magnitude: tuple[float, ...] | None, number: int,
-    layer: LayerReport,
+    op: Op, tensor: Tensor, inputs: list[np.ndarray], theirs: np.ndarray, magnitude: tuple[float, ...] | None,
+    number: int, layer: LayerReport,
 ) -> None:
+    axis = tensor.channel_axis
     accumulators = op.accumulate(inputs)
     layer.values += theirs.size
     exact = ours = accumulators[0]
     if op.requant is not None:
-        ours = op.requant.apply(*accumulators)
+        ours = op.requant.apply(*accumulators, axis=axis)
     if op.function is not None:
         accumulators = accumulators if op.requantized else op.operands(inputs)
-        exact = apply_exact(op.function, accumulators)
+        exact = apply_exact(op.function, accumulators, axis)
     _note(layer, "wrong", ours != exact, exact, ours, number)
     differs = exact != theirs
     if not differs.any():
@@ -197,7 +200,7 @@ def _compare_layer(
     elif op.function is None:
         outside = differs
     else:
-        outside = differs & ~_near_threshold(op, inputs, accumulators, exact, theirs, magnitude)
+        outside = differs & ~_near_threshold(op, tensor, inputs, accumulators, exact, theirs, magnitude)
     layer.float_differences += int((differs & ~outside).sum())
     _note(layer, "outside", outside, exact, theirs, number)
 
@@ -212,8 +215,10 @@ def _note(
         setattr(layer, f"first_{what}", (number, *index, int(expected[index]), int(got[index])))
 
 
-def float32_error(op: Op, inputs: list[np.ndarray], magnitude: tuple[float, ...] | None) -> np.ndarray:
-    """A bound of the executor's rounding error before its Quant, in output steps, float64 (C, H, W).
+def float32_error(
+    op: Op, tensor: Tensor, inputs: list[np.ndarray], magnitude: tuple[float, ...] | None
+) -> np.ndarray:
+    """A bound of the executor's rounding error before its Quant, in output steps, float64 of the output tensor's shape.
 
     The usual bound of a sum of n products, (n + a few) * unit roundoff * the sum of absolute values, in
     any order of summation; dequantised operands, bias, BatchNormalization and scale add the few.
@@ -223,23 +228,23 @@ def float32_error(op: Op, inputs: list[np.ndarray], magnitude: tuple[float, ...]
     sums, terms = op.absolute(inputs)
     size = np.zeros(sums[0].shape)
     for total, ratio in zip(sums, function.ratios, strict=True):
-        size += total * np.array([abs(float(r)) for r in ratio]).reshape(-1, 1, 1)
+        size += total * tensor.per_channel([abs(r) for r in ratio])
     offset = magnitude if magnitude is not None else tuple(abs(float(o)) for o in function.offset)
-    size += np.array(offset).reshape(-1, 1, 1)
+    size += tensor.per_channel(offset)
     return (terms + 16) * UNIT * size
 
 
 def _near_threshold(
-    op: Op, inputs: list[np.ndarray], accumulators: list[np.ndarray], exact: np.ndarray, theirs: np.ndarray,
-    magnitude: tuple[float, ...] | None,
+    op: Op, tensor: Tensor, inputs: list[np.ndarray], accumulators: list[np.ndarray], exact: np.ndarray,
+    theirs: np.ndarray, magnitude: tuple[float, ...] | None,
 ) -> np.ndarray:
     """bool: `theirs` is one step from `exact` and the real number is within the float32 error of that step."""
     function = op.function
     assert function is not None
-    error = float32_error(op, inputs, magnitude)
+    error = float32_error(op, tensor, inputs, magnitude)
     near = np.zeros(exact.shape, dtype=bool)
     for index in map(tuple, np.argwhere(exact != theirs)):
-        channel = index[0]
+        channel = index[tensor.channel_axis]
         real = function.offset[channel]
         for acc, ratio in zip(accumulators, function.ratios, strict=True):
             real += int(acc[index]) * ratio[channel]
@@ -258,10 +263,10 @@ def _compare_raw(
     assert op.function is not None and op.requant is not None
     tensor = network.tensors[op.output]
     accumulators = op.accumulate(inputs)
-    exact, ours = apply_exact(op.function, accumulators), op.requant.apply(*accumulators)
+    axis = tensor.channel_axis
+    exact, ours = apply_exact(op.function, accumulators, axis), op.requant.apply(*accumulators, axis=axis)
     _note(layer, "wrong", ours != exact, exact, ours, number)
-    scale = np.array([float(s) for s in tensor.type.scale]).reshape(-1, 1, 1)
-    offset = np.array([float(o) for o in tensor.type.offset] or [0.0]).reshape(-1, 1, 1)
+    scale, offset = tensor.per_channel(tensor.type.scale), tensor.per_channel(tensor.type.offset or (0,))
     theirs = values[details.onnx_names[op.output][0]].astype(np.float64).reshape(tensor.shape)
     sums, terms = op.absolute(inputs)
     error = (terms + 16) * UNIT * (sums[0] * scale + np.abs(offset))

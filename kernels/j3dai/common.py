@@ -72,7 +72,7 @@ class NestKernel(Kernel):
         raise NotImplementedError
 
     def reference(self, op: Op, network: Network, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
-        return execute(op, list(inputs))
+        return execute(op, inputs, network.tensors[op.output].channel_axis)
 
     def cycles(self, op: Op, network: Network, platform: Platform) -> Cost:
         """An estimate from the nest alone: all clusters busy without a pause, once they have begun."""

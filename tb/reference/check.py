@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -121,10 +122,16 @@ def compare_with_reference(
 
 
 def _part(array: np.ndarray, tensor: Tensor, first: int) -> np.ndarray:
-    """An array in ONNX layout as (C, H, W); of a concatenation the channels from `first` on."""
+    """An array in ONNX layout in the tensor's shape; of a concatenation the channels from `first` on."""
     if array.size != tensor.elements:
-        array = array[:, first : first + tensor.shape[0]]
+        channels = slice(first, first + tensor.shape[tensor.axes.index("C")])
+        array = array[:, :, channels] if "T" in tensor.axes else array[:, channels]
     return array.reshape(tensor.shape)
+
+
+def _spread(tensor: Tensor, numbers: Sequence[Fraction]) -> np.ndarray:
+    """One number, or one per channel, so that it broadcasts against the tensor."""
+    return np.array([float(n) for n in numbers]).reshape([-1 if axis == "C" else 1 for axis in tensor.axes])
 
 
 def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, Value]) -> np.ndarray:
@@ -140,7 +147,7 @@ def _compare_layer(
 ) -> None:
     tensor, place = network.tensors[op.output], onnx_names[op.output]
     inputs = [_integers(network.tensors[i], onnx_names[i], values) for i in op.inputs]
-    ours = execute(op, inputs)
+    ours = execute(op, inputs, tensor.axes.index("C"))
     layer.values += ours.size
     value = values.get(place[0])
     if value is not None and value.ints is None:  # a graph output
@@ -163,7 +170,7 @@ def _compare_layer(
         explained = differs & _part(unknown, tensor, place[1]) & (np.abs(ours - expected) == 1)
         layer.undecided += int(explained.sum())
     if op.function is not None and op.proof is not None and not op.proof.exact:
-        exact = execute(op, inputs, exact=True)
+        exact = execute(op, inputs, tensor.axes.index("C"), exact=True)
         inexact = differs & (exact == expected) & (np.abs(ours - expected) <= op.proof.max_lsb)
         layer.inexact += int((inexact & ~explained).sum())
         explained |= inexact
@@ -180,8 +187,7 @@ def _note(layer: ReferenceLayer, where: np.ndarray, expected: np.ndarray, got: n
 def _compare_real(tensor: Tensor, real: np.ndarray, ours: np.ndarray, number: int, layer: ReferenceLayer) -> None:
     """A graph output without a Quant: real numbers, as near as float64 has them."""
     kind = tensor.type
-    scale = np.array([float(s) for s in kind.scale]).reshape(-1, 1, 1)
-    offset = np.array([float(o) for o in kind.offset] or [0.0]).reshape(-1, 1, 1)
+    scale, offset = _spread(tensor, kind.scale), _spread(tensor, kind.offset or (Fraction(0),))
     theirs = real.reshape(tensor.shape)
     size = np.abs(ours * scale) + np.abs(offset) + np.abs(theirs)
     wrong = np.abs(ours * scale + offset - theirs) > REAL * size
@@ -193,10 +199,10 @@ def _meaning(tensor: Tensor, value: Value, first: int) -> str:
     kind = tensor.type
     assert value.scale is not None
     theirs = _part(value.scale, tensor, first)
-    ours = np.array([float(s) for s in kind.scale]).reshape(-1, 1, 1)
+    ours = np.broadcast_to(_spread(tensor, kind.scale), tensor.shape)
     if (theirs != ours).any():
-        channel = int(np.argwhere(theirs != ours)[0][0])
-        return f"scale {ours[channel % len(ours)].item()!r}, in the graph {theirs[channel].flat[0].item()!r}"
+        at = tuple(np.argwhere(theirs != ours)[0])
+        return f"scale {ours[at].item()!r}, in the graph {theirs[at].item()!r}"
     if kind.zero_point != value.zero:
         return f"zero point {kind.zero_point}, in the graph {value.zero}"
     if kind.lo < value.low or kind.hi > value.high:

@@ -138,9 +138,11 @@ def network_to_json(network: ir.Network) -> dict[str, Any]:
         "inputs": list(network.inputs),
         "outputs": list(network.outputs),
         "onnx_shapes": {name: list(shape) for name, shape in network.onnx_shapes.items()},
+        "batch": network.batch,
         "input_rounding": {name: int(mode) for name, mode in network.input_rounding.items()},
         "tensors": [
-            {"name": t.name, "shape": list(t.shape), "type": _type_to_json(t.type)} for t in network.tensors.values()
+            {"name": t.name, "shape": list(t.shape), "axes": list(t.axes), "type": _type_to_json(t.type)}
+            for t in network.tensors.values()
         ],
         "ops": [_op_to_json(op) for op in network.ops],
     }
@@ -153,13 +155,17 @@ def network_from_json(data: Mapping[str, Any], where: str = "image") -> ir.Netwo
         NetworkDataError: something is missing or of the wrong kind.
     """
     try:
-        tensors = [ir.Tensor(t["name"], tuple(t["shape"]), _type_from_json(t["type"])) for t in data["tensors"]]
+        tensors = [
+            ir.Tensor(t["name"], tuple(t["shape"]), _type_from_json(t["type"]), tuple(t["axes"]))
+            for t in data["tensors"]
+        ]
         return ir.Network(
             name=data["name"],
             tensors={t.name: t for t in tensors},
             ops=tuple(_op_from_json(op) for op in data["ops"]),
             inputs=tuple(data["inputs"]),
             outputs=tuple(data["outputs"]),
+            batch=data["batch"],
             onnx_shapes={name: tuple(shape) for name, shape in data["onnx_shapes"].items()},
             input_rounding={name: Rounding(mode) for name, mode in data["input_rounding"].items()},
         )

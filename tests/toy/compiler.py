@@ -46,7 +46,7 @@ class ToyKernel(Kernel):  # of both engines: one command an operator
         return describe(op, network.op_inputs(op), network.tensors[op.output])
 
     def reference(self, op, network, inputs):
-        return execute(op, list(inputs))
+        return execute(op, inputs, network.tensors[op.output].channel_axis)
 
     def cycles(self, op, network, platform):
         return Cost.exactly(cycles_of(platform, self.code(op, network, platform)))
