@@ -52,7 +52,8 @@ _active: ContextVar[_Registry | None] = ContextVar("nncosim_emit_registry", defa
 class Block(wiring.Component):
     """A component that is emitted once, as Verilog module `module_name`, and instantiated by name.
 
-    It has the ports of `component`. All of its logic must be in the `sync` domain. Elaborated
+    It has the ports of `component`. Its logic is in the `sync` domain, and in those that the component's attribute
+    `clocks` names, where it has one: the parent must have these too. Elaborated
     outside `emit_design` (by Amaranth's own simulator, or for a flat netlist) it is simply `component`.
 
     Args:
@@ -76,7 +77,10 @@ class Block(wiring.Component):
             wiring.connect(m, wiring.flipped(self), self.component)
             return m
         registry.add(self.module_name, self.component)
-        connections: dict[str, Any] = {"i_clk": ClockSignal(), "i_rst": ResetSignal(allow_reset_less=True)}
+        connections: dict[str, Any] = {}
+        for domain in _clocks(self.component):
+            clk, rst = _clock_ports(domain)
+            connections |= {f"i_{clk}": ClockSignal(domain), f"i_{rst}": ResetSignal(domain, allow_reset_less=True)}
         for name, (value, direction) in _ports(self).items():
             connections[("i_" if direction is PortDirection.Input else "o_") + name] = value
         return Instance(self.module_name, **connections)
@@ -86,25 +90,28 @@ def emit(component: wiring.Component, name: str) -> str:
     """Verilog of `component` as module `name`, without the modules its `Block`s stand for.
 
     The module has the ports of the component's signature, named as `Component.metadata` names them
-    (``i__payload``, ``i__valid``...), and always `clk` and `rst` (synchronous, active high). Its
+    (``i__payload``, ``i__valid``...), and always `clk` and `rst` (synchronous, active high); `D_clk` and `D_rst` of
+    each further domain D that its attribute `clocks` names. Its
     submodules are modules ``name.submodule``. The same component gives the same text.
 
     Raises:
-        HdlError: If the component uses a clock domain other than `sync`.
+        HdlError: If the component uses a clock domain that it does not name.
     """
     fragment = Fragment.get(component, None)
     if isinstance(fragment, Instance):  # a block that is nothing but a macro
         body = Fragment()
         body.add_subfragment(fragment, "macro")
         fragment = body
-    domain = ClockDomain("sync")
-    fragment.add_domains(domain)
-    ports = {"clk": (domain.clk, PortDirection.Input), "rst": (domain.rst, PortDirection.Input)}
+    ports: dict[str, tuple[Value, PortDirection]] = {}
+    for domain in map(ClockDomain, _clocks(component)):
+        fragment.add_domains(domain)
+        for port, signal in zip(_clock_ports(domain.name), (domain.clk, domain.rst), strict=True):
+            ports[port] = signal, PortDirection.Input
     for port, entry in _ports(component).items():
         if port in ports:
-            raise HdlError(f"{name}: port {port!r} clashes with the clock and reset ports clk and rst")
+            raise HdlError(f"{name}: port {port!r} clashes with a clock or reset port ({', '.join(ports)})")
         ports[port] = entry
-    design = fragment.prepare(ports, hierarchy=(name,), missing_domain=_refuse_domain(name))
+    design = fragment.prepare(ports, hierarchy=(name,), missing_domain=_refuse_domain(name, component))
     assign_names(design)
     text, _ = rtlil.convert_fragment(design, ports, name, emit_src=False)
     return _to_verilog(text)
@@ -177,9 +184,21 @@ def _ports(component: wiring.Component) -> dict[str, tuple[Value, PortDirection]
     return ports
 
 
-def _refuse_domain(name: str) -> Any:
+def _clocks(component: wiring.Component) -> tuple[str, ...]:
+    """The clock domains of a component: `sync`, and those that it names."""
+    return tuple(dict.fromkeys(("sync", *getattr(component, "clocks", ()))))
+
+
+def _clock_ports(domain: str) -> tuple[str, str]:
+    """Clock and reset of a domain, named as Amaranth does."""
+    return ("clk", "rst") if domain == "sync" else (f"{domain}_clk", f"{domain}_rst")
+
+
+def _refuse_domain(name: str, component: wiring.Component) -> Any:
     def refuse(domain: str) -> None:
-        raise HdlError(f"{name}: clock domain {domain!r} is used; an emitted block has the domain 'sync' only")
+        known = " and ".join(map(repr, _clocks(component)))
+        raise HdlError(f"{name}: clock domain {domain!r} is used; {type(component).__name__} has {known}, and further "
+                       "ones only where its attribute `clocks` names them")
     return refuse
 
 

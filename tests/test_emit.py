@@ -117,14 +117,62 @@ def test_other_clock_domains_are_refused():
             m = Module()
             m.d.fast += self.o.eq(~self.o)
             return m
-    with pytest.raises(HdlError, match="block: clock domain 'fast' is used; an emitted block has the domain 'sync'"):
+    with pytest.raises(HdlError, match="block: clock domain 'fast' is used; Fast has 'sync', and further"):
         emit(Fast(), "block")
+
+
+class TwoClocks(wiring.Component):
+    """Counts the cycles of both clocks; the fast one in a block."""
+
+    clocks = ("fast",)
+
+    def __init__(self):
+        super().__init__({"slow_count": Out(16), "fast_count": Out(16)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = Block(_FastCounter(), "fast_counter")
+        m.d.sync += self.slow_count.eq(self.slow_count + 1)
+        m.d.comb += self.fast_count.eq(inner.count)
+        return m
+
+
+class _FastCounter(wiring.Component):
+    clocks = ("fast",)
+
+    def __init__(self):
+        super().__init__({"count": Out(16)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.fast += self.count.eq(self.count + 1)
+        return m
+
+
+def test_a_block_with_two_clocks():
+    files = emit_design(TwoClocks(), "two_clocks")
+    assert list(files) == ["two_clocks.v", "fast_counter.v"]
+    for text in files.values():
+        assert all(re.search(rf"input {port};", text) for port in ("clk", "rst", "fast_clk", "fast_rst"))
+    with pytest.raises(HdlError, match="clock domain 'fast' is used; _SlowParent has 'sync', and further ones only"):
+        emit_design(_SlowParent(), "parent")
+
+
+class _SlowParent(wiring.Component):
+    def __init__(self):
+        super().__init__({"count": Out(16)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = Block(_FastCounter(), "fast_counter")
+        m.d.comb += self.count.eq(inner.count)
+        return m
 
 
 def test_port_called_clk_is_refused():
     component = wiring.Component({"clk": In(1)})
     component.elaborate = lambda platform: Module()
-    with pytest.raises(HdlError, match="x: port 'clk' clashes with the clock and reset ports"):
+    with pytest.raises(HdlError, match="x: port 'clk' clashes with a clock or reset port"):
         emit(component, "x")
 
 

@@ -37,6 +37,7 @@ _HANDLE, _U64, _U32, _I32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, c
 _TEXT = ctypes.c_char_p
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "create": (_HANDLE, [ctypes.c_int, ctypes.POINTER(_TEXT), _TEXT, _U64]),
+    "add_clock": (ctypes.c_int, [_HANDLE, _TEXT, _U64]),
     "destroy": (None, [_HANDLE]),
     "selected": (_HANDLE, []),
     "error": (_TEXT, [_HANDLE]),

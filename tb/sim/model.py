@@ -29,7 +29,7 @@ __tracebackhide__ = hidden
 
 
 class SavedState:
-    """The complete state of a simulation at one moment; good for models of the same build."""
+    """The complete state of a simulation at one moment; good for models of the same build with the same clocks."""
 
     def __init__(self, key: str, data: bytes):
         self.key, self.data = key, data
@@ -75,25 +75,29 @@ class Model(Backdoor):
         seed: Of the unknown values (memories after power-up) of builds with x_initial or x_assign "unique".
         clock: The port that `tick` drives; None for a design without one.
         period_ps: Clock period in waveforms and `$time`, picoseconds.
+        other_clocks: Further clock ports and their periods in picoseconds, an even number. They run by themselves
+            while `tick` drives `clock`, and rise together with it in the first cycle.
         plusargs: For `$value$plusargs`, without the plus sign.
         limit_cycles: Clock cycles after which `tick` and `run_until` refuse to go on; None for no limit.
         watch: Called with the cycle count, some times a second while the simulation runs.
 
     Raises:
-        BenchError: If there is no such clock port.
+        BenchError: If there is no such clock port, or a period that cannot be.
     """
 
     built: BuiltModel
     clock: str | None
     _ports: dict[str, _Port]
     _dirty: bool
+    _other_clocks: dict[str, int]
+    _state_key: str
     _cycles_left: int
     _limit_cycles: int | None
     _watch: Callable[[int], None] | None
 
     def __init__(self, built: BuiltModel, *, seed: int = 1, clock: str | None = "clk", period_ps: int = 10_000,
-                 plusargs: Sequence[str] = (), limit_cycles: int | None = None,
-                 watch: Callable[[int], None] | None = None):
+                 other_clocks: Mapping[str, int] | None = None, plusargs: Sequence[str] = (),
+                 limit_cycles: int | None = None, watch: Callable[[int], None] | None = None):
         library = load_library(built.library)
         arguments = [built.top, *runtime_arguments(seed), *(f"+{argument}" for argument in plusargs)]
         array = (ctypes.c_char_p * len(arguments))(*(argument.encode() for argument in arguments))
@@ -112,6 +116,14 @@ class Model(Backdoor):
             self.close()
             raise BenchError(f"{built.top!r} has no one-bit clock port {clock!r}; ports: {found}; give clock=NAME, or "
                              "clock=None for a block without one")
+        self._other_clocks = dict(other_clocks or {})
+        self._state_key = f"{built.key} {self._other_clocks}"
+        for name, period in self._other_clocks.items():
+            if period < 2 or period % 2 or not self._call("add_clock", name.encode(), period // 2):
+                found = ", ".join(self._ports)
+                self.close()
+                raise BenchError(f"{built.top!r}: clock {name!r} of {period} ps: expected a one-bit port of "
+                                 f"{found}, and an even number of picoseconds from 2 on")
         self._check()
 
     # Ports
@@ -229,10 +241,14 @@ class Model(Backdoor):
         return bool(self._call("finished"))
 
     def reset(self, port: str = "rst", cycles: int = 2) -> None:
-        """Hold the synchronous reset for `cycles` cycles."""
-        self[port] = 1
+        """Hold the synchronous reset for `cycles` cycles, and with it those of the other clocks (`X_rst` of `X_clk`)."""
+        others = (f"{name.removesuffix('clk')}rst" for name in self._other_clocks)
+        ports = (port, *(name for name in others if name in self._ports))
+        for name in ports:
+            self[name] = 1
         self.tick(cycles)
-        self[port] = 0
+        for name in ports:
+            self[name] = 0
 
     # Waveforms and state
 
@@ -266,7 +282,7 @@ class Model(Backdoor):
         """The state of every register and memory, the cycle count and the time; not the event logs."""
         data = ctypes.c_void_p()
         size = self._call("save", ctypes.byref(data))
-        return SavedState(self.built.key, ctypes.string_at(data, size))
+        return SavedState(self._state_key, ctypes.string_at(data, size))
 
     def restore(self, state: SavedState) -> None:
         """Go back to a saved state, of this or another model of the same build.
@@ -274,8 +290,9 @@ class Model(Backdoor):
         Raises:
             BenchError: If the state comes from another build.
         """
-        if state.key != self.built.key:
-            raise BenchError(f"the saved state belongs to another build than this of {self.built.top!r}")
+        if state.key != self._state_key:
+            raise BenchError(f"the saved state belongs to another build than this of {self.built.top!r}, or to a model "
+                             "with other clocks")
         self._call("restore", state.data, len(state.data))
         self._dirty = True
         self._check()

@@ -26,13 +26,30 @@ void Simulation::select() {
     Verilated::threadContextp(context.get());
 }
 
-void Simulation::phase(CData level) {
-    if (clock) *clock = level;
+void Simulation::settle() {
+    for (OtherClock& other : other_clocks) {
+        if (other.edge != context->time()) continue;
+        *other.level ^= 1;
+        other.edge += other.half_period;
+    }
     top_eval(top.get());
 #if VM_TRACE
     if (trace_wanted()) trace->dump(context->time());
 #endif
-    context->timeInc(half_period);
+}
+
+void Simulation::phase(CData level) {
+    if (clock) *clock = level;
+    settle();
+    const std::uint64_t end = context->time() + half_period;
+    while (!other_clocks.empty()) {
+        std::uint64_t next = UINT64_MAX;
+        for (const OtherClock& other : other_clocks) next = std::min(next, other.edge);
+        if (next >= end) break;
+        context->time(next);
+        settle();
+    }
+    context->time(end);
 }
 
 static const VerilatedVar* find(Simulation& simulation, const char* scope, const char* name) {
@@ -208,6 +225,15 @@ void* nncosim_create(int argc, const char** argv, const char* clock, std::uint64
     return simulation.release();
 }
 
+// A further clock that toggles by itself, with its first rising edge together with the main clock's. Returns 0 when
+// there is no such one-bit port.
+int nncosim_add_clock(void* handle, const char* port, std::uint64_t half_period) {
+    auto* const simulation = static_cast<Simulation*>(handle);
+    CData* const level = nncosim::find_clock(*simulation, port);
+    if (level) simulation->other_clocks.push_back({level, half_period, simulation->context->time()});
+    return level != nullptr;
+}
+
 void nncosim_destroy(void* handle) {
     auto* const simulation = static_cast<Simulation*>(handle);
     nncosim::guarded(*simulation, [&] { nncosim::top_final(simulation->top.get()); });
@@ -295,7 +321,7 @@ void nncosim_visit(void* handle, void (*visit)(const NncosimVariable*)) {
     }
 }
 
-// Saved state: 8 bytes of cycles, 8 of time, then the model. Returns its size; the bytes stay valid until
+// Saved state: 8 bytes of cycles, 8 of time, 8 of each other clock's next edge, then the model. Returns its size; the bytes stay valid until
 // the next call.
 std::uint64_t nncosim_save(void* handle, const std::uint8_t** bytes) {
     static std::vector<std::uint8_t> saved;
@@ -304,6 +330,7 @@ std::uint64_t nncosim_save(void* handle, const std::uint8_t** bytes) {
     nncosim::MemorySave out;
     const std::uint64_t time = simulation->context->time();
     out.write(&simulation->cycles, 8).write(&time, 8);
+    for (const nncosim::OtherClock& other : simulation->other_clocks) out.write(&other.edge, 8);
     nncosim::top_save(simulation->top.get(), out);
     out.flush();
     saved = std::move(out.bytes);
@@ -317,6 +344,7 @@ void nncosim_restore(void* handle, const std::uint8_t* bytes, std::uint64_t size
         nncosim::MemoryRestore in{bytes, size};
         std::uint64_t time = 0;
         in.read(&simulation->cycles, 8).read(&time, 8);
+        for (nncosim::OtherClock& other : simulation->other_clocks) in.read(&other.edge, 8);
         nncosim::top_restore(simulation->top.get(), in);
         simulation->context->time(time);
     });

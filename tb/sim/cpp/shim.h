@@ -40,6 +40,13 @@ struct TraceCondition {
     }
 };
 
+// A further clock of the design: it toggles by itself, every half period.
+struct OtherClock {
+    CData* level;
+    std::uint64_t half_period;  // of simulated time units
+    std::uint64_t edge;         // time of the next
+};
+
 struct Simulation {
     // Declared before `top`: the model is destroyed before the context it lives in.
     std::unique_ptr<VerilatedContext> context;
@@ -47,6 +54,7 @@ struct Simulation {
     EventLog log;
     CData* clock = nullptr;         // the port that tick() toggles; null when there is none
     std::uint64_t half_period = 5000;  // of simulated time units
+    std::vector<OtherClock> other_clocks;
     std::uint64_t cycles = 0;       // complete clock cycles since creation (restored with a saved state)
     std::string error;              // why the simulation cannot go on; empty while it can
     bool throws = true;             // whether a fatal error unwinds to the C ABI, or ends the process
@@ -65,8 +73,10 @@ struct Simulation {
 
     // Makes this simulation the one that runtime callbacks (errors, $time, the event log) refer to.
     void select();
-    // One clock phase: sets the clock, evaluates, writes the trace, advances time.
+    // One clock phase: sets the clock, evaluates, writes the trace, advances time; with what other clocks do meanwhile.
     void phase(CData level);
+    // Evaluates at the present time, with the edges that other clocks have now.
+    void settle();
     void cycle() {
         phase(1);
         phase(0);
