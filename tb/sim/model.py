@@ -241,7 +241,7 @@ class Model(Backdoor):
         return bool(self._call("finished"))
 
     def reset(self, port: str = "rst", cycles: int = 2) -> None:
-        """Hold the synchronous reset for `cycles` cycles, and with it those of the other clocks (`X_rst` of `X_clk`)."""
+        """Hold the synchronous reset for `cycles` cycles, with those of the other clocks (`X_rst` of `X_clk`)."""
         others = (f"{name.removesuffix('clk')}rst" for name in self._other_clocks)
         ports = (port, *(name for name in others if name in self._ports))
         for name in ports:
