@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,9 +55,21 @@ class CheckResult:
         return self.compiled.memory if self.compiled else ()
 
 
+def _axes_problems(network: Network, platform: Platform) -> Iterator[Problem]:
+    """Tensors of other axes than the platform takes, each at the first operator that has to do with it."""
+    seen: set[str] = set()
+    for op in network.ops:
+        for tensor in (*network.op_inputs(op), network.tensors[op.output]):
+            if tensor.axes not in platform.tensor_axes and tensor.name not in seen:
+                taken = " or ".join(f"({', '.join(axes)})" for axes in platform.tensor_axes)
+                text = f"tensor {tensor} has axes that platform {platform.name} does not take; it takes {taken}"
+                yield Problem(op.name, op.title, text, "reshape the activations to maps, with a height of 1")
+            seen.add(tensor.name)
+
+
 def _legalize(state: State) -> State:
     network, platform, backend = state.network, state.platform, state.backend
-    found = list(backend.problems(network, platform))
+    found = [*_axes_problems(network, platform), *backend.problems(network, platform)]
     for op in network.ops:
         found.extend(backend.candidates(op, network, platform)[1])
     if found:

@@ -131,12 +131,15 @@ class Platform:
 
     Subclasses declare their parameters as fields with defaults and derive everything else.
     `memories`, `movers`, `engines` are the graph that placement and reports read.
+    `tensor_axes`: the axes of each kind of tensor that it takes (see `compiler.ir.network.Tensor`). Where "N" is among
+    them, a graph's batch is kept as that axis; else each of its inferences is run on its own.
     `published`: figures from the literature; `published_for`: whose machine they are of, `reconstruction`: in what
     this one departs from that by its design, "" if in nothing. Both stand wherever figures of the two do.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    tensor_axes: ClassVar[tuple[tuple[str, ...], ...]] = (("C", "H", "W"),)
     published: ClassVar[tuple[Published, ...]] = ()
     published_for: ClassVar[str] = "this machine"
     reconstruction: ClassVar[str] = ""
@@ -157,6 +160,10 @@ class Platform:
     def area(self) -> Area | None:
         """What the machine takes; None where nobody has measured it."""
         return None
+
+    @property
+    def keeps_batch(self) -> bool:
+        return any("N" in axes for axes in self.tensor_axes)
 
     @property
     def peak_macs_per_cycle(self) -> int:

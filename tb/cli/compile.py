@@ -147,7 +147,7 @@ def check_command(model: Path, platform_name: str | None, settings: tuple[str, .
     platform, _ = resolve_platform(platform_name, settings)
     with progress() as say:
         say(f"importing {model.name}")
-        network = read_model(model, read_source(model))
+        network = read_model(model, read_source(model), platform)
         say("compiling")
         result = check_network(network, platform)
         network = result.compiled.network if result.compiled else network

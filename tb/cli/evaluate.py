@@ -44,7 +44,7 @@ from nncosim.tb.run.evaluate import (
     read_labels,
 )
 from nncosim.tb.run.flow import RunOptions, choose
-from nncosim.tb.run.inputs import batch_size, read_npz
+from nncosim.tb.run.inputs import read_npz
 from nncosim.tb.run.program import compile_model, prove_model, read_model, read_source
 from rich.console import Console
 from rich.markup import escape
@@ -148,10 +148,10 @@ def _accuracy(
     options = replace(options, backend=backend, driver=driver)
     arrays = read_npz(source)
     say(f"importing {model.name}")
-    network = read_model(model, data)
+    network = read_model(model, data, platform)
     # Before the work of compiling.
     image_count(network, arrays, str(source), limit)
-    read_labels(arrays, batch_size(network, arrays, str(source)), str(source))
+    read_labels(arrays, image_count(network, arrays, str(source), None), str(source))
     program = compile_model(model, data, platform, settings, say, network)
     result = accuracy(program, platform, arrays, options, str(source), limit=limit, progress=say)
     if with_executor:

@@ -70,7 +70,7 @@ def _program(
     if options.entering:
         check_entering(bench, platform, backend)
     say(f"importing {source.name}")
-    network = read_runnable(source, data)
+    network = read_runnable(source, data, platform)
     make_frames(network, options)
     program = compile_model(source, data, platform, overrides, say, network, options.stream > 0)
     return program, platform, overrides

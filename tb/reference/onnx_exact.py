@@ -178,9 +178,9 @@ def _gemm(e: _Element) -> Fraction:
     if e.step.attributes.get("transA", 0):
         raise Undecidable("transA")
     a, b = e.known(0), e.known(1)
-    row, column = e.index
+    *rows, column = e.index
     flipped = e.step.attributes.get("transB", 0)
-    total = sum((e.at(0, (row, k)) * b.exact((column, k) if flipped else (k, column)) for k in range(a.shape[1])),
+    total = sum((e.at(0, (*rows, k)) * b.exact((column, k) if flipped else (k, column)) for k in range(a.shape[-1])),
                 Fraction(0))  # fmt: skip
     alpha, beta = (Fraction(float(e.step.attributes.get(k, 1.0))) for k in ("alpha", "beta"))
     return alpha * total + (beta * e.spread(2) if e.given(2) else 0)

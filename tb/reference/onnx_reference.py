@@ -139,8 +139,8 @@ class OnnxReference:
         """Evaluate the graph on one image.
 
         Args:
-            inputs: float32 arrays by graph input, in ONNX layout with a batch of 1. (A graph that was exported with a
-                larger batch gets so many copies, because the batch may stand in its Reshapes.)
+            inputs: float32 arrays by graph input, in ONNX layout with the graph's batch, or a batch of 1. (A graph that
+                was exported with a larger batch gets so many copies, because the batch may stand in its Reshapes.)
 
         Returns:
             By name: quantised values, and graph outputs.
@@ -149,9 +149,11 @@ class OnnxReference:
             ReferenceFailure: a node that cannot be evaluated.
         """
         self.decided = {}
-        values = dict(self._constants)
+        values, size = dict(self._constants), 1
         for name in self.inputs:
-            values[name] = Value(np.repeat(np.asarray(inputs[name], dtype=np.float32), self._batch, axis=0))
+            given = np.asarray(inputs[name], dtype=np.float32)
+            size = len(given)
+            values[name] = Value(np.repeat(given, self._batch // size, axis=0))
         for number, step in enumerate(self.steps):
             try:
                 made = self._node(number, step, values)
@@ -165,14 +167,14 @@ class OnnxReference:
                 done = self._last[name] == number and name not in self.outputs
                 if done and value.ints is None and not value.constant:
                     values[name] = Value(np.broadcast_to(np.nan, value.shape))
-        return {name: self._first(v) for name, v in values.items() if v.ints is not None or name in self.outputs}
+        return {name: self._first(v, size) for name, v in values.items() if v.ints is not None or name in self.outputs}
 
-    def _first(self, value: Value) -> Value:
-        """The first of the batch."""
-        if self._batch == 1 or value.constant:
+    def _first(self, value: Value, size: int) -> Value:
+        """The first `size` of the batch."""
+        if self._batch == size or value.constant:
             return value
-        cut = {name: array[:1] for name in ("floats", "ints", "scale") if (array := getattr(value, name)) is not None}
-        return replace(value, **cut)
+        parts = {name: getattr(value, name) for name in ("floats", "ints", "scale")}
+        return replace(value, **{name: array[:size] for name, array in parts.items() if array is not None})
 
     def _node(self, number: int, step: Step, values: dict[str, Value]) -> list[Value]:
         given = [values[name] if name else None for name in step.inputs]

@@ -22,7 +22,7 @@ from nncosim.tb.reference.compare import Divergence
 from nncosim.tb.reference.onnx_reference import OnnxReference, ReferenceFailure
 from nncosim.tb.report.report import divergence_json
 from nncosim.tb.run.flow import RunOptions, check_frames, execute
-from nncosim.tb.run.inputs import InputError, batch_size, frames
+from nncosim.tb.run.inputs import InputError, batch_size, frames, images_of
 from nncosim.tb.run.program import Program
 
 __all__ = [
@@ -100,9 +100,12 @@ def image_count(network: Network, arrays: Mapping[str, np.ndarray], source: str,
     """How many images to run: all of the arrays, or the first `limit`.
 
     Raises:
-        InputError: arrays that do not fit the model, or fewer images than `limit`.
+        InputError: arrays that do not fit the model, fewer images than `limit`, or part of a batch.
     """
-    count = batch_size(network, arrays, source)
+    batch = network.inference_batch
+    count = batch * batch_size(network, arrays, source)
+    if limit is not None and limit % batch:
+        raise InputError(f"--images {limit}: the images are run {batch} at a time; give a multiple of {batch}")
     if limit is not None and limit > count:
         raise InputError(
             f"--images {limit}: {source} holds {count} image{'' if count == 1 else 's'}; give at most {count}, "
@@ -143,11 +146,13 @@ def _single_output(network: Network) -> str:
     return network.outputs[0]
 
 
-def _class(network: Network, output: str, frame: Frame) -> int:
-    """The index of the largest dequantised value, the first of equals; -1 if the output was not written."""
+def _classes(network: Network, output: str, frame: Frame) -> list[int]:
+    """Of each image, the index of the largest dequantised value, the first of equals; -1 if it was not written."""
+    batch = network.inference_batch
     if output not in frame.memory:
-        return -1
-    return int(np.argmax(dequantise_output(network, output, frame.memory[output]).ravel()))
+        return [-1] * batch
+    scores = dequantise_output(network, output, frame.memory[output]).reshape(batch, -1)
+    return [int(c) for c in scores.argmax(axis=1)]
 
 
 def accuracy(
@@ -172,20 +177,20 @@ def accuracy(
     """
     network = program.network
     output = _single_output(network)
-    count = batch_size(network, arrays, source)
-    labels = read_labels(arrays, count, source)
+    batch = network.inference_batch
+    labels = read_labels(arrays, image_count(network, arrays, source, None), source)
     _check_classes(labels, math.prod(network.onnx_shapes[output][1:]), source)
     count = image_count(network, arrays, source, limit)
     predictions: list[int] = []
     cycles: list[int] = []
     begin = time.perf_counter()
-    for start in range(0, count, CHUNK):
+    for start in range(0, count // batch, CHUNK):
         if progress is not None:
-            progress(f"image {start} of {count}")
-        inputs = frames(network, arrays, range(start, min(start + CHUNK, count)), source)
+            progress(f"image {start * batch} of {count}")
+        inputs = frames(network, arrays, range(start, min(start + CHUNK, count // batch)), source)
         result = execute(program, platform, inputs, options, None if start else progress)
         first = check_frames(program, inputs, result).first
-        predictions += [_class(network, output, frame) for frame in result.frames]
+        predictions += [found for frame in result.frames for found in _classes(network, output, frame)]
         cycles += [frame.cycles for frame in result.frames]
         if first is not None or result.diagnosis is not None:
             break
@@ -199,19 +204,19 @@ def accuracy(
 def float_images(
     network: Network, arrays: Mapping[str, np.ndarray], source: str, limit: int | None = None
 ) -> list[dict[str, np.ndarray]]:
-    """Images as float32 in ONNX layout, for the executor.
+    """What each inference takes as float32 in ONNX layout, for the executor.
 
     Raises:
         InputError: arrays that do not fit the model, fewer images than `limit`, or integers.
     """
     out: list[dict[str, np.ndarray]] = []
-    for index in range(image_count(network, arrays, source, limit)):
+    for index in range(image_count(network, arrays, source, limit) // network.inference_batch):
         image = {}
         for name in network.inputs:
-            array, shape = np.asarray(arrays[name]), tuple(network.onnx_shapes[name])
+            array = np.asarray(arrays[name])
             if not np.issubdtype(array.dtype, np.floating):
                 raise InputError(f"{source}: the qonnx executor takes floats, and array {name!r} holds {array.dtype}")
-            image[name] = (array if array.shape == shape[1:] else array[index]).reshape(shape).astype(np.float32)
+            image[name] = images_of(network, name, array, index).astype(np.float32)
         out.append(image)
     return out
 
@@ -222,10 +227,11 @@ def executor_predictions(model: Path, network: Network, images: list[dict[str, n
     found: list[np.ndarray] = []
     for start in range(0, len(images), CHUNK):
         part = images[start : start + CHUNK]
-        wrapped, *_ = prepare(model, len(part))
+        size = len(part) * network.inference_batch
+        wrapped, *_ = prepare(model, size)
         stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
         scores = run_qonnx(wrapped, stacked)[output]
-        found.append(scores.reshape(len(part), -1).argmax(axis=1))
+        found.append(scores.reshape(size, -1).argmax(axis=1))
     return np.concatenate(found).astype(np.int64) if found else np.zeros(0, dtype=np.int64)
 
 
@@ -277,7 +283,7 @@ def against_onnx(
         if progress is not None:
             progress(f"onnx: image {done} of {total}")
 
-    names = import_details(str(model), name=network.name).onnx_names
+    names = import_details(str(model), name=network.name, keep_batch=network.keeps_batch).onnx_names
     data = random_images(network, images, seed) if isinstance(images, int) else images
     try:
         return compare_with_reference(OnnxReference(model), network, names, data, say)

@@ -102,7 +102,8 @@ def make_frames(network: Network, options: RunOptions) -> tuple[list[dict[str, n
         InputError: the input file does not fit the model.
     """
     if options.input is None:
-        return random_frames(network, options.seed, options.stream or 1), "random"
+        part = f" (one of the graph's batch of {network.batch})" if network.batch > 1 and not options.stream else ""
+        return random_frames(network, options.seed, options.stream or 1), "random" + part
     source = str(options.input)
     arrays = read_npz(options.input)
     indices = options.indices
@@ -110,6 +111,8 @@ def make_frames(network: Network, options: RunOptions) -> tuple[list[dict[str, n
         count = batch_size(network, arrays, source)
         if options.stream:
             indices = tuple(range(min(count, options.stream)))
+        elif count == network.batch:  # what the graph does at once, one after the other
+            indices = tuple(range(count))
         elif count > 1:
             raise BenchError(f"{source} holds {count} images; choose with --index (0 to {count - 1}), or use evaluate")
         indices = indices or (0,)

@@ -14,7 +14,7 @@ from nncosim.compiler.ir.network import Network
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.system.npz import NpzError, npz_bytes, read_arrays
 
-__all__ = ["InputError", "batch_size", "frames", "outputs_npz", "random_frames", "read_npz"]
+__all__ = ["InputError", "batch_size", "frames", "images_of", "outputs_npz", "random_frames", "read_npz"]
 
 
 class InputError(NncosimError):
@@ -55,7 +55,7 @@ def batch_size(network: Network, arrays: Mapping[str, np.ndarray], source: str) 
     """How many inferences the arrays are for.
 
     An array has the graph input's shape with any number in place of the batch, or that shape without its batch
-    (one inference).
+    (one inference). Where the network keeps the graph's batch, each inference takes so many images.
 
     Raises:
         InputError: an array is missing, has another shape, or is no array of numbers; or the batches differ.
@@ -65,14 +65,16 @@ def batch_size(network: Network, arrays: Mapping[str, np.ndarray], source: str) 
         shape = tuple(network.onnx_shapes[name])
         if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
             raise InputError(f"{source}: array {name!r} holds {array.dtype}; expected floats or integers")
-        if array.shape == shape[1:]:
+        images = len(array) if array.ndim == len(shape) and array.shape[1:] == shape[1:] else 0
+        if array.shape == shape[1:] and shape[0] == 1:
             sizes[name] = 1
-        elif array.ndim == len(shape) and array.shape[1:] == shape[1:] and len(array):
-            sizes[name] = len(array)
+        elif images and images % shape[0] == 0:
+            sizes[name] = images // shape[0]
         else:
+            more = "N" if shape[0] == 1 else f"a multiple of {shape[0]}"
             raise InputError(
                 f"{source}: array {name!r} has shape {array.shape}; expected {shape} "
-                f"(or N in place of {shape[0]} for N images)"
+                f"(or {more} in place of {shape[0]} for {'N' if shape[0] == 1 else 'more'} images)"
             )
     if len(set(sizes.values())) > 1:
         raise InputError(f"{source}: arrays for different numbers of images: {sizes}")
@@ -82,7 +84,7 @@ def batch_size(network: Network, arrays: Mapping[str, np.ndarray], source: str) 
 def frames(
     network: Network, arrays: Mapping[str, np.ndarray], indices: Sequence[int], source: str
 ) -> list[dict[str, np.ndarray]]:
-    """One inference per index: each graph input by name as integers int64 (C, H, W).
+    """One inference per index: each graph input by name as int64, of its tensor's shape.
 
     Float arrays go through the graph's own first Quant; integer arrays are taken as quantised already.
 
@@ -98,20 +100,25 @@ def frames(
             raise InputError(f"{source}: there is no image {index}; it has {count}, numbered from 0")
         frame = {}
         for name, array in named.items():
-            shape = tuple(network.onnx_shapes[name])
-            one = array if array.shape == shape[1:] else array[index]
+            one = images_of(network, name, array, index)
             if np.issubdtype(one.dtype, np.floating) and not np.isfinite(one).all():
                 raise InputError(f"{source}: array {name!r} has values that are not finite (image {index})")
             try:
-                frame[name] = quantise_input(network, name, one.reshape(shape))
+                frame[name] = quantise_input(network, name, one)
             except InputDataError as error:
                 raise InputError(f"{source}: {error} (image {index})") from error
         out.append(frame)
     return out
 
 
+def images_of(network: Network, name: str, array: np.ndarray, index: int) -> np.ndarray:
+    """What inference `index` takes of graph input `name`'s array, in the shape of the graph input."""
+    shape = network.onnx_shapes[name]
+    return (array if array.shape == shape[1:] else array[index * shape[0] : (index + 1) * shape[0]]).reshape(shape)
+
+
 def random_frames(network: Network, seed: int, count: int = 1) -> list[dict[str, np.ndarray]]:
-    """`count` inferences of integers drawn evenly from the range of each graph input, int64 (C, H, W)."""
+    """`count` inferences of integers drawn evenly from the range of each graph input, int64."""
     generator = np.random.default_rng(seed)
     out = []
     for _ in range(count):

@@ -111,8 +111,8 @@ def is_image(data: bytes) -> bool:
     return data.startswith(ELF_MAGIC)
 
 
-def read_model(source: Path, data: bytes) -> Network:
-    """Import a model. `data`: the bytes of `source`.
+def read_model(source: Path, data: bytes, platform: Platform | None = None) -> Network:
+    """Import a model. `data`: the bytes of `source`. `platform`: whether its batch is kept is for this one to say.
 
     Raises:
         SourceError: an image where a model belongs.
@@ -120,10 +120,10 @@ def read_model(source: Path, data: bytes) -> Network:
     """
     if is_image(data):
         raise SourceError(f"{source} is a compiled image; this command takes an ONNX model")
-    return import_model(source)
+    return import_model(source, keep_batch=platform is not None and platform.keeps_batch)
 
 
-def read_runnable(source: Path, data: bytes) -> Network:
+def read_runnable(source: Path, data: bytes, platform: Platform | None = None) -> Network:
     """Import a model where an image would do too.
 
     Raises:
@@ -131,7 +131,7 @@ def read_runnable(source: Path, data: bytes) -> Network:
         CompileError: a model that is not supported.
     """
     try:
-        return read_model(source, data)
+        return read_model(source, data, platform)
     except ModelError as error:
         try:
             load_model(source)
@@ -147,7 +147,7 @@ def read_runnable(source: Path, data: bytes) -> Network:
 
 def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
     """Import a model and find its requantization for `platform`; raises as `read_model`."""
-    return prove(read_model(source, data), backend_for(platform).caps)
+    return prove(read_model(source, data, platform), backend_for(platform).caps)
 
 
 def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
@@ -222,7 +222,7 @@ def compile_model(
     say = progress or (lambda text: None)
     begin = time.perf_counter()
     say(f"importing {source.name}")
-    network = network or read_model(source, data)
+    network = network or read_model(source, data, platform)
     backend = _streaming(platform) if stream else None
     try:
         compiled = compile_network(network, platform, progress=lambda name: say(f"compiling: {name}"), backend=backend)
