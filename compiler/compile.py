@@ -69,7 +69,10 @@ def _axes_problems(network: Network, platform: Platform) -> Iterator[Problem]:
 
 def _legalize(state: State) -> State:
     network, platform, backend = state.network, state.platform, state.backend
-    found = [*_axes_problems(network, platform), *backend.problems(network, platform)]
+    found = list(_axes_problems(network, platform))
+    if found:  # back ends need not look at what they do not know
+        raise ModelError(network.name, found)
+    found = list(backend.problems(network, platform))
     for op in network.ops:
         found.extend(backend.candidates(op, network, platform)[1])
     if found:
