@@ -44,6 +44,15 @@ class Cost:
         """Without bounds."""
         return cls(0, cycles, None)
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The lower and the upper one; where there is no upper one, the best estimate has to do for both."""
+        return (self.best, self.best) if self.upper is None else (self.lower, self.upper)
+
+    def __str__(self) -> str:
+        lower, upper = self.bounds
+        return f"{self.best:,}" if lower == upper else f"{self.best:,} ({lower:,} to {upper:,})"
+
 
 class Kernel(ABC):
     """One way of computing one kind of operator on one kind of engine.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nncosim.platforms.area import Area
 
 __all__ = [
-    "MACRO_BITS", "MACRO_WORDS", "Engine", "Memory", "Mover", "Platform", "Published", "is_power_of_two",
+    "MACRO_BITS", "MACRO_WORDS", "Engine", "Limits", "Memory", "Mover", "Platform", "Published", "is_power_of_two",
     "macro_words", "parse_overrides",
 ]  # fmt: skip
 
@@ -126,6 +126,20 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How far a run's cycles may lie outside the bounds that were predicted, or its verdict is "cycles".
+
+    Those of an inference by `total_share` of the bound, or `total_cycles`; those of a layer by `layer_share` or
+    `layer_cycles`. With all of them 0 the bounds themselves are the limits, as where they are proved.
+    """
+
+    total_share: float = 0.02
+    total_cycles: int = 0
+    layer_share: float = 0.05
+    layer_cycles: int = 100
+
+
+@dataclass(frozen=True)
 class Platform:
     """Base of all platforms: a frozen set of parameters, checked when built.
 
@@ -135,6 +149,7 @@ class Platform:
     them, a graph's batch is kept as that axis; else each of its inferences is run on its own.
     `published`: figures from the literature; `published_for`: whose machine they are of, `reconstruction`: in what
     this one departs from that by its design, "" if in nothing. Both stand wherever figures of the two do.
+    `limits`: by which the cycles of its runs are judged.
     """
 
     name: ClassVar[str]
@@ -143,6 +158,7 @@ class Platform:
     published: ClassVar[tuple[Published, ...]] = ()
     published_for: ClassVar[str] = "this machine"
     reconstruction: ClassVar[str] = ""
+    limits: ClassVar[Limits] = Limits()
 
     @property
     def memories(self) -> tuple[Memory, ...]:

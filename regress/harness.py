@@ -14,6 +14,7 @@ import functools
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
+from nncosim.kernels.base import Cost
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.cases import case, random_inputs
 from nncosim.tb.backend import Frame, RunResult
@@ -29,10 +31,11 @@ from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.reference.compare import Comparison, compare_frames
-from nncosim.tb.report.pace import Late, Pace, late
+from nncosim.tb.report.report import Report, build_report
 from nncosim.tb.run.flow import HANG_FACTOR
 from nncosim.tb.run.inputs import frames as frames_of
 from nncosim.tb.run.inputs import read_npz
+from nncosim.tb.run.program import steps_of
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.sim.waves import Trace
 
@@ -77,31 +80,31 @@ class Run:
         """Of the first inference; 0 if it did not end."""
         return self.result.frames[0].cycles if self.result.frames else 0
 
+    @cached_property
+    def report(self) -> Report:
+        """What `nncosim run` makes of it: the verdict, and what is late, are its."""
+        compiled, repeat = self.compiled, int(self.compiled.image.schedule["repeat_cycles"])
+        return build_report(
+            compiled.network, compiled.platform, steps_of(compiled), Cost.exactly(compiled.iss_cycles), self.result,
+            self.comparison, repeat=Cost.exactly(repeat), model=compiled.network.name, settings={}, seed=0, input="",
+            wall_seconds={}, versions={}, hashes={},
+        )  # fmt: skip
+
     def layers(self, frame: int = 0) -> list[tuple[str, int, int]]:
         """(name, cycles on the ISS, measured cycles) of each layer of an inference, the first if not told otherwise."""
-        steps, key = self.compiled.image.schedule["steps"], "repeat_cycles" if frame else "iss_cycles"
-        measured = [i.end - i.start for i in self.result.frames[frame].intervals]
-        measured += [0] * (len(steps) - len(measured))
-        return [(s["name"], int(s[key]), m) for s, m in zip(steps, measured, strict=True)]
-
-    def late(self) -> tuple[Late, ...]:
-        """What did not take the ISS's cycles, in any inference: as `nncosim run` judges it."""
-        frames, again = self.result.frames, int(self.compiled.image.schedule["repeat_cycles"])
-        totals = [Pace(f.cycles, again if n else self.compiled.iss_cycles) for n, f in enumerate(frames)]
-        by_frame = [self.layers(number) for number in range(len(frames))]
-        return late(totals, [(rows[0][0], [Pace(got, iss) for _, iss, got in rows])
-                             for rows in zip(*by_frame, strict=True)])
+        rows = [(layer.name, layer.paces[frame]) for layer in self.report.layers]
+        return [(name, pace.expected.best, pace.cycles or 0) for name, pace in rows]
 
     def problems(self) -> list[str]:
-        """Everything that does not hold, in words."""
+        """Everything that does not hold, in words; nothing only of a run whose verdict is "pass"."""
         if self.result.diagnosis is not None:
             found = [f"{self.result.diagnosis.kind}: {self.result.diagnosis.text}"]
         else:
-            found = [str(each) for each in self.late()]
+            found = [str(each) for each in self.report.late]
             found += [line for n, frame in enumerate(self.result.frames) for line in _counter_problems(n, frame)]
         if not self.comparison.bit_exact:
             found.append(f"first wrong element: {self.comparison.first}")
-        return found
+        return found or ([] if self.report.passed else [f"the verdict is {self.report.verdict}"])
 
 
 def _counter_problems(number: int, frame: Frame) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 
 import pytest
+from nncosim.kernels.base import Cost
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import Run, compile_digits, digits_images, run_compiled
 from nncosim.tb.run.flow import Outcome, RunOptions, run_program
@@ -48,7 +49,7 @@ def run(program: Program, count: int) -> Outcome:
 def test_a_late_layer_of_a_later_inference_fails_the_run(program):
     """Cycles on the ISS of later inferences that are off by 101 cycles and 5 % in one layer, the total unchanged."""
     for layer, step in enumerate(program.schedule):
-        wrong = replace(step, repeat_cycles=step.repeat_cycles + max(101, step.repeat_cycles // 10))
+        wrong = replace(step, repeat=Cost.exactly(step.repeat.best + max(101, step.repeat.best // 10)))
         planted = replace(program, schedule=(*program.schedule[:layer], wrong, *program.schedule[layer + 1 :]))
         assert run(planted, 1).report.verdict == "pass"  # nothing is wrong with the first
         report = run(planted, 3).report
@@ -57,7 +58,7 @@ def test_a_late_layer_of_a_later_inference_fails_the_run(program):
 
 
 def test_a_late_total_of_a_later_inference_fails_the_run(program):
-    planted = replace(program, repeat_cycles=program.repeat_cycles * 103 // 100)
+    planted = replace(program, repeat=Cost.exactly(program.repeat.best * 103 // 100))
     assert run(planted, 1).report.verdict == "pass"
     report = run(planted, 2).report
     assert report.verdict == "cycles" and [(late.what, late.frame) for late in report.late] == [("total", 1)]

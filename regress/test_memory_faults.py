@@ -19,18 +19,6 @@ from nncosim.regress.harness import compile_digits, digits_images, run_compiled
 from nncosim.regress.j3dai_faults import WAYS, Fault, planted
 from nncosim.tb.j3dai import iss_backend, rtl
 from nncosim.tb.j3dai.capture import places
-from nncosim.tb.report import report
-from nncosim.tb.run.program import steps_of
-
-
-def verdict(run):
-    """What `nncosim run` would say."""
-    compiled = run.compiled
-    made = report.build_report(
-        compiled.network, PLATFORM, steps_of(compiled), compiled.iss_cycles, run.result, run.comparison,
-        repeat_cycles=compiled.image.schedule["repeat_cycles"], model="digits", settings={}, seed=1, input="",
-        wall_seconds={}, versions={}, hashes={})  # fmt: skip
-    return made.verdict
 
 
 @functools.cache
@@ -60,10 +48,10 @@ def test_no_way_into_a_memory_is_taken_for_granted(way, backend, monkeypatch):
     with planted(monkeypatch, PLATFORM, compiled.image, fault, backend) as spoilt:
         run = run_compiled(compiled, backend)
     if way is None:  # the machinery itself changes nothing
-        assert (verdict(run), spoilt(), run.problems()) == ("pass", 0, [])
+        assert (run.report.verdict, spoilt(), run.problems()) == ("pass", 0, [])
         return
     assert spoilt() > 0, "nothing went this way"
-    assert verdict(run) not in ("pass", "cycles") and run.problems()
+    assert run.report.verdict not in ("pass", "cycles") and run.problems()
     if way == "last store to L2":
         check_last_store(run)
 
@@ -93,7 +81,7 @@ def test_the_last_store_under_cocotb(monkeypatch, tmp_path):
 
     monkeypatch.setattr(rtl, "run_cocotb", run_cocotb)
     run = run_compiled(compile_digits(), "rtl", "cocotb")
-    assert int((tmp_path / "count").read_text()) > 0 and verdict(run) == "mismatch"
+    assert int((tmp_path / "count").read_text()) > 0 and run.report.verdict == "mismatch"
     check_last_store(run)
 
 
@@ -105,7 +93,7 @@ def test_a_store_that_is_lost_does_not_leave_the_result_of_the_inference_before(
     with planted(monkeypatch, PLATFORM, compiled.image, fault, backend) as spoilt:
         run = run_compiled(compiled, backend, inputs=images)
     first = run.comparison.first
-    assert spoilt() > 0 and verdict(run) == "mismatch" and first is not None
+    assert spoilt() > 0 and run.report.verdict == "mismatch" and first is not None
     assert (first.tensor, first.frame) == ("logits", 1) and f"but {first.expected} was written" in first.note
 
 
@@ -123,7 +111,7 @@ def test_an_input_that_is_spoilt_on_its_way_into_l2_is_told_as_such(backend, mon
     monkeypatch.setattr(module, "pack_input", spoilt)
     run = run_compiled(compiled, backend, inputs=digits_images(compiled, 0))
     first = run.comparison.first
-    assert verdict(run) == "mismatch" and first is not None
+    assert run.report.verdict == "mismatch" and first is not None
     assert first.tensor == "image" and "graph input, as loaded" in first.note
 
 

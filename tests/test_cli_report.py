@@ -366,7 +366,7 @@ def test_a_hang_is_drawn(tmp_path, limit):
     inputs, name = make_frames(program.network, RunOptions())
     result = get_bench(PLATFORM).run(PLATFORM, program.image, inputs, backend="iss", limit_cycles=limit)
     report = build_report(
-        program.network, PLATFORM, program.schedule, program.iss_cycles, result,
+        program.network, PLATFORM, program.schedule, program.cycles, result,
         check_frames(program, inputs, result), model="digits.onnx", settings={}, seed=0, input=name, wall_seconds={},
         versions={}, hashes={"image": sha256(program.image), "rtl": None, "model": None},
     ).to_json()  # fmt: skip

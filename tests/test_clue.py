@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.hdl.j3dai.timing import STORE_TO_L2
+from nncosim.kernels.base import Cost
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.backend import Origin
 from nncosim.tb.j3dai import iss_backend
@@ -142,7 +143,7 @@ def test_what_was_never_written():
 def test_a_hang_is_traced_to_its_end(program, monkeypatch):
     """The simulator stops at its limit: the last cycles before it."""
     monkeypatch.setattr(run_module, "HANG_FACTOR", 1)
-    short = replace(program, iss_cycles=1260, repeat_cycles=None)
+    short = replace(program, cycles=Cost.exactly(1260), repeat=None)
     report = run_program(short, PLATFORM, {}, RunOptions(backend="iss")).report
     assert report.verdict == "hang"
     words = shlex.split(report.clue.trace)

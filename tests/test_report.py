@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Engine, Platform, Published
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import compare_frames
@@ -27,9 +28,9 @@ JSON_KEYS = {
 LAYER_KEYS = {"name", "op", "engine", "macs", "cycles", "iss_cycles", "counters"}
 CONV_MACS = 2 * 2 * 3 * 3 * 4 * 4
 STEPS = (
-    Step("conv", ("conv",), "unit", 1000),
-    Step("add", ("add",), "unit", 5000),
-    Step("pool", ("pool",), "pool", 300),
+    Step("conv", ("conv",), "unit", Cost.exactly(1000)),
+    Step("add", ("add",), "unit", Cost.exactly(5000)),
+    Step("pool", ("pool",), "pool", Cost.exactly(300)),
 )
 
 
@@ -69,7 +70,7 @@ def make(measured=(1000, 5000, 300), spoil=None, diagnosis=None, frames=1, secon
     )
     result = RunResult("rtl", "cocotb", run, diagnosis, {"build": 1.0, "simulate": 2.0})
     return build_report(
-        network, Paper(), STEPS, 6300, result, compare_frames(network, expected, run),
+        network, Paper(), STEPS, Cost.exactly(6300), result, compare_frames(network, expected, run),
         model="small.onnx", settings={"clock_hz": 5}, seed=2, input="random", wall_seconds={"compile": 0.5},
         versions={"nncosim": "0"}, hashes={"rtl": None, "image": "ab", "model": "cd"}, command="nncosim run small.onnx",
     )  # fmt: skip
@@ -152,9 +153,9 @@ def test_every_inference_is_judged(second, verdict, named):
     """The first is as on the ISS in all of them; a late second one must not hide behind it."""
     first = make(frames=2)
     ends = np.cumsum(second).tolist()
-    later = [Pace(cycles, iss) for cycles, iss in zip(second, (940, 5000, 300), strict=True)]
+    later = [Pace(cycles, Cost.exactly(iss)) for cycles, iss in zip(second, (940, 5000, 300), strict=True)]
     layers = tuple(replace(layer, later=(pace,)) for layer, pace in zip(first.layers, later, strict=True))
-    report = replace(first, layers=layers, frame_cycles=(6300, ends[-1]), repeat_cycles=6240)
+    report = replace(first, layers=layers, frame_cycles=(6300, ends[-1]), repeat=Cost.exactly(6240))
     assert report.verdict == verdict
     assert named in text_of(report)
     data = report.to_json()

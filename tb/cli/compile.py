@@ -43,9 +43,9 @@ def _print_program(console: Console, program: Program) -> None:
         table.add_column(column, justify="left" if column in ("layer", "operator", "engine") else "right")
     for step in program.schedule:
         count = sum(macs[op] for op in step.ops)
-        rate = count / step.iss_cycles if step.iss_cycles else 0.0
+        rate = count / max(step.cycles.best, 1)
         what = " + ".join(names[op] for op in step.ops)
-        cells = [step.name, what, step.engine, f"{count:,}", _cycles(step.estimated_cycles), f"{step.iss_cycles:,}"]
+        cells = [step.name, what, step.engine, f"{count:,}", _cycles(step.estimated_cycles), str(step.cycles)]
         table.add_row(*map(escape, cells), f"{rate:,.1f}")
     console.print(table, "")
     total = sum(macs.values())

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a run took the cycles that the simulator (ISS) gives its image: the limits, and what judges by them.
+"""The verdict on a run, and whether it took the cycles that were predicted for its image.
 
-`nncosim run` and `pytest regress/` both ask `late`. The ISS shares the RTL's table of latencies, so this shows that
-the RTL has no cycles that its description leaves out; what a planner knew before is the estimate, which nobody judges.
+`nncosim run` and `pytest regress/` both ask `verdict`. Where a platform has a simulator (ISS), that predicts; it shares
+the RTL's table of latencies, so this shows that the RTL has no cycles that its description leaves out. What a planner
+knew before is the estimate, which nobody judges.
 """
 
 from __future__ import annotations
@@ -10,25 +11,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["LAYER_CYCLES", "LAYER_SHARE", "TOTAL_SHARE", "Late", "Pace", "deviation", "late"]
+from nncosim.kernels.base import Cost
+from nncosim.platforms.base import Limits
+from nncosim.tb.backend import Diagnosis
+from nncosim.tb.reference.compare import Comparison
 
-TOTAL_SHARE = 0.02
-"""An inference's cycles lie within this share of the ISS's, or the verdict is "cycles"."""
-LAYER_SHARE = 0.05
-LAYER_CYCLES = 100
-"""A layer's cycles lie within `LAYER_SHARE` of the ISS's, or within `LAYER_CYCLES` of them."""
+__all__ = ["Late", "Pace", "deviation", "late", "verdict"]
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What something took in one inference, and what it takes on the ISS. `cycles` None: it did not end."""
+    """What something took in one inference, and what was predicted. `cycles` None: it did not end."""
 
     cycles: int | None
-    iss_cycles: int
+    expected: Cost
 
-    def holds(self, share: float, cycles: int = 0) -> bool:
-        """Whether the two lie within `share` of the ISS's cycles, or within so many cycles, of each other."""
-        return self.cycles is not None and abs(self.cycles - self.iss_cycles) <= max(share * self.iss_cycles, cycles)
+    def holds(self, share: float, cycles: int) -> bool:
+        """Whether it lies within the bounds of what was predicted, or beyond one by no more than `share` of that bound
+        or so many cycles."""
+        if self.cycles is None:
+            return False
+        lower, upper = self.expected.bounds
+        early, behind = lower - self.cycles, self.cycles - upper
+        return early <= max(share * lower, cycles) and behind <= max(share * upper, cycles)
 
 
 @dataclass(frozen=True)
@@ -42,18 +47,37 @@ class Late:
     def __str__(self) -> str:
         where = f" in inference {self.frame + 1}" if self.frame else ""
         took = "-" if self.pace.cycles is None else f"{self.pace.cycles:,}"
-        return f"{self.what}{where}: {took} cycles measured, {self.pace.iss_cycles:,} on the ISS"
+        expected = self.pace.expected
+        said = f"{expected} on the ISS" if expected.lower == expected.upper else f"{expected} predicted"
+        return f"{self.what}{where}: {took} cycles measured, {said}"
 
 
-def late(totals: Sequence[Pace], layers: Iterable[tuple[str, Sequence[Pace]]] = ()) -> tuple[Late, ...]:
+def late(
+    limits: Limits, totals: Sequence[Pace], layers: Iterable[tuple[str, Sequence[Pace]]] = ()
+) -> tuple[Late, ...]:
     """Layers, then totals, that are outside their limits in some inference.
 
     Args:
         totals: of each inference. layers: by name, the same of each layer.
     """
     found = [Late(f"layer {name}", frame, pace) for name, paces in layers for frame, pace in enumerate(paces)
-             if not pace.holds(LAYER_SHARE, LAYER_CYCLES)]  # fmt: skip
-    return (*found, *(Late("total", frame, pace) for frame, pace in enumerate(totals) if not pace.holds(TOTAL_SHARE)))
+             if not pace.holds(limits.layer_share, limits.layer_cycles)]  # fmt: skip
+    return (*found, *(Late("total", frame, pace) for frame, pace in enumerate(totals)
+                      if not pace.holds(limits.total_share, limits.total_cycles)))  # fmt: skip
+
+
+def verdict(diagnosis: Diagnosis | None, comparison: Comparison, inferences: int, found: Sequence[Late]) -> str:
+    """ "pass", "mismatch", "cycles" (all bits right, cycles outside their limits), or the diagnosis' kind.
+
+    Args:
+        inferences: that ended; a run in which none did has not taken its cycles.
+        found: what `late` says.
+    """
+    if diagnosis is not None:
+        return diagnosis.kind
+    if not comparison.bit_exact:
+        return "mismatch"
+    return "pass" if inferences and not found else "cycles"
 
 
 def deviation(expected: int | None, measured: int | None) -> float | None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.platforms.base import Platform
+from nncosim.kernels.base import Cost
+from nncosim.platforms.base import Limits, Platform
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import Comparison, Divergence
-from nncosim.tb.report.pace import Late, Pace, deviation, late
+from nncosim.tb.report.pace import Late, Pace, deviation, late, verdict
 from nncosim.tb.report.published import published_json
 from nncosim.tb.sim.waves import Waveform
 
@@ -33,21 +34,21 @@ __all__ = [
 class Step:
     """One step of the image's schedule: the operators it completes, where, and what is known of its cycles before.
 
-    `iss_cycles`: in the first inference since reset, `repeat_cycles` (None: the same) in later ones: on the platform's
-        simulator, which runs the linked image; where it has none, by the kernels' cycle models.
+    `cycles`: in the first inference since reset, `repeat` (None: the same) in later ones: on the platform's simulator,
+        which runs the linked image, and is exact; where it has none, by the kernels' cycle models, with their bounds.
     `estimated_cycles`: by the planner alone, before there was an image; None where the image does not say.
     """
 
     name: str
     ops: tuple[str, ...]
     engine: str
-    iss_cycles: int
-    repeat_cycles: int | None = None
+    cycles: Cost
+    repeat: Cost | None = None
     estimated_cycles: int | None = None
 
-    def on_iss(self, frame: int) -> int:
+    def expected(self, frame: int) -> Cost:
         """Cycles in inference number `frame`, counted from 0 at reset."""
-        return self.iss_cycles if frame == 0 or self.repeat_cycles is None else self.repeat_cycles
+        return self.cycles if frame == 0 or self.repeat is None else self.repeat
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Member:
 class LayerReport:
     """One schedule step. `cycles` and `counters` are None and empty if the run stopped before its end.
 
-    `cycles`, `iss_cycles`, `counters`: in the first inference; `later`: in each inference after it.
+    `cycles`, `expected` (predicted), `counters`: in the first inference; `later`: in each inference after it.
+    `limits`: by which the cycles are judged.
     `counters`: engine -> category -> cycles, as the bench read them; each engine's add up to `cycles`.
     `tensors`: how many tensors were compared, `first` the first wrong element among them.
     `members`: the operators of a fused group, in order; empty where the step is one operator.
@@ -102,8 +104,9 @@ class LayerReport:
     op: str
     engine: str
     macs: int
-    iss_cycles: int
+    expected: Cost
     cycles: int | None
+    limits: Limits
     counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     transfers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     exact: bool = False
@@ -120,12 +123,12 @@ class LayerReport:
     @property
     def paces(self) -> tuple[Pace, ...]:
         """One an inference."""
-        return (Pace(self.cycles, self.iss_cycles), *self.later)
+        return (Pace(self.cycles, self.expected), *self.later)
 
     @property
     def late_frames(self) -> tuple[int, ...]:
-        """The inferences in which this layer did not take the ISS's cycles."""
-        return tuple(found.frame for found in late((), [(self.name, self.paces)]))
+        """The inferences in which this layer did not take the cycles predicted."""
+        return tuple(found.frame for found in late(self.limits, (), [(self.name, self.paces)]))
 
     @property
     def in_time(self) -> bool:
@@ -152,7 +155,8 @@ class LayerReport:
             "engine": self.engine,
             "macs": self.macs,
             "cycles": self.cycles,
-            "iss_cycles": self.iss_cycles,
+            "iss_cycles": self.expected.best,
+            "bounds": list(self.expected.bounds),
             "estimated_cycles": self.estimated_cycles,
             "estimate_deviation": rounded(deviation(self.estimated_cycles, self.cycles), 6),
             "mac_per_cycle": rounded(self.mac_per_cycle),
@@ -161,7 +165,7 @@ class LayerReport:
             "requantization": self.requantization,
             "in_time": self.in_time,
             "frames": [pace.cycles for pace in self.paces],
-            "iss_frames": [pace.iss_cycles for pace in self.paces],
+            "iss_frames": [pace.expected.best for pace in self.paces],
             "counters": {engine: dict(c) for engine, c in self.counters.items()},
             "transfers": {kind: dict(c) for kind, c in self.transfers.items()},
         }
@@ -171,7 +175,7 @@ class LayerReport:
 class Report:
     """What `nncosim run` prints and writes. `macs`: of the graph, for one inference.
 
-    `iss_cycles`: of the first inference since reset; `repeat_cycles`: of each one after it, None: as the first.
+    `expected`: cycles predicted of the first inference since reset; `repeat`: of each one after it, None: as the first.
     `date`: when it ran, ISO 8601. `clue`: of a failure. `waveform`: that was written.
     `entry`: of image and inputs that came in by the machine's own port, and at what cost: "boot", "stream".
     """
@@ -186,7 +190,7 @@ class Report:
     macs: int
     layers: tuple[LayerReport, ...]
     frame_cycles: tuple[int, ...]
-    iss_cycles: int
+    expected: Cost
     comparison: Comparison
     requantization: Requantization
     diagnosis: Diagnosis | None
@@ -194,11 +198,16 @@ class Report:
     versions: Mapping[str, str]
     hashes: Mapping[str, str | None]
     command: str = ""
-    repeat_cycles: int | None = None
+    repeat: Cost | None = None
     date: str = ""
     clue: Clue | None = None
     waveform: Waveform | None = None
     entry: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def iss_cycles(self) -> int:
+        """The best estimate of `expected`."""
+        return self.expected.best
 
     @property
     def cycles(self) -> int | None:
@@ -217,14 +226,14 @@ class Report:
 
     @property
     def paces(self) -> tuple[Pace, ...]:
-        """Cycles, and those of the ISS, of every inference that ended."""
-        steady = self.iss_cycles if self.repeat_cycles is None else self.repeat_cycles
-        return tuple(Pace(c, steady if i else self.iss_cycles) for i, c in enumerate(self.frame_cycles))
+        """Cycles, and those predicted, of every inference that ended."""
+        steady = self.repeat or self.expected
+        return tuple(Pace(c, steady if i else self.expected) for i, c in enumerate(self.frame_cycles))
 
     @property
     def late(self) -> tuple[Late, ...]:
-        """Layers and totals that did not take the ISS's cycles."""
-        return late(self.paces, [(layer.name, layer.paces) for layer in self.layers])
+        """Layers and totals that did not take the cycles predicted."""
+        return late(self.platform.limits, self.paces, [(layer.name, layer.paces) for layer in self.layers])
 
     @property
     def cycles_hold(self) -> bool:
@@ -239,12 +248,8 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """ "pass", "mismatch", "cycles" (all bits right, cycles outside their limits), or the diagnosis' kind."""
-        if self.diagnosis is not None:
-            return self.diagnosis.kind
-        if not self.comparison.bit_exact:
-            return "mismatch"
-        return "pass" if self.cycles_hold else "cycles"
+        """See `nncosim.tb.report.pace.verdict`."""
+        return verdict(self.diagnosis, self.comparison, len(self.frame_cycles), self.late)
 
     @property
     def passed(self) -> bool:
@@ -267,8 +272,10 @@ class Report:
             "macs": self.macs,
             "cycles": self.cycles,
             "frames": list(self.frame_cycles),
-            "iss_frames": [pace.iss_cycles for pace in self.paces],
+            "iss_frames": [pace.expected.best for pace in self.paces],
             "iss_cycles": self.iss_cycles,
+            "bounds": list(self.expected.bounds),
+            "limits": vars(self.platform.limits),
             "estimated_cycles": self.estimated_cycles,
             "estimate_deviation": rounded(deviation(self.estimated_cycles, self.cycles), 6),
             "cycles_hold": self.cycles_hold,
@@ -331,13 +338,13 @@ def _member(network: Network, op: Op, comparison: Comparison) -> Member:
 
 
 def _layer(
-    network: Network, index: int, step: Step, frames: Sequence[Frame], comparison: Comparison
+    network: Network, limits: Limits, index: int, step: Step, frames: Sequence[Frame], comparison: Comparison
 ) -> LayerReport:
     by_name = {op.name: op for op in network.ops}
     ops = [by_name[name] for name in step.ops if name in by_name]
     found = [_interval(frame, index) for frame in frames]
     interval = found[0] if found else None
-    later = (Pace(i.end - i.start if i else None, step.on_iss(n)) for n, i in enumerate(found[1:], 1))
+    later = (Pace(i.end - i.start if i else None, step.expected(n)) for n, i in enumerate(found[1:], 1))
     tensors = [t for op in ops for t in comparison.of_op(op.name)]
     proofs = [op.proof for op in ops if op.proof is not None]
     differing = sum(p.differing_values for p in proofs)
@@ -347,7 +354,8 @@ def _layer(
         op=" + ".join(op.title for op in ops) or "-",
         engine=step.engine,
         macs=sum(network.macs(op) for op in ops),
-        iss_cycles=step.iss_cycles,
+        expected=step.cycles,
+        limits=limits,
         cycles=interval.end - interval.start if interval else None,
         counters=interval.counters if interval else {},
         transfers=interval.transfers if interval else {},
@@ -361,27 +369,27 @@ def _layer(
 
 
 def layers_of(
-    network: Network, schedule: Sequence[Step], result: RunResult, comparison: Comparison
+    network: Network, limits: Limits, schedule: Sequence[Step], result: RunResult, comparison: Comparison
 ) -> tuple[LayerReport, ...]:
     """A row a step of the schedule, with its cycles in every inference."""
-    return tuple(_layer(network, i, step, result.frames, comparison) for i, step in enumerate(schedule))
+    return tuple(_layer(network, limits, i, step, result.frames, comparison) for i, step in enumerate(schedule))
 
 
 def build_report(
     network: Network,
     platform: Platform,
     schedule: Sequence[Step],
-    iss_cycles: int,
+    expected: Cost,
     result: RunResult,
     comparison: Comparison,
     *,
-    repeat_cycles: int | None = None,
+    repeat: Cost | None = None,
     **facts: Any,
 ) -> Report:
     """Put together what compiler, bench and comparison found.
 
     Args:
-        iss_cycles, repeat_cycles: of the first inference, and of each one after it (None: as the first).
+        expected, repeat: cycles predicted of the first inference, and of each one after it (None: as the first).
         facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command`, `entry`.
     """
     # An inference that did not end has tensors to look at, but 0 cycles.
@@ -391,10 +399,10 @@ def build_report(
         backend=result.backend,
         driver=result.driver,
         macs=sum(network.macs(op) for op in network.ops),
-        layers=layers_of(network, schedule, result, comparison),
+        layers=layers_of(network, platform.limits, schedule, result, comparison),
         frame_cycles=tuple(frame.cycles for frame in complete),
-        iss_cycles=iss_cycles,
-        repeat_cycles=repeat_cycles,
+        expected=expected,
+        repeat=repeat,
         comparison=comparison,
         requantization=requantization_of(network),
         diagnosis=result.diagnosis,

@@ -70,7 +70,7 @@ def _layer_cells(layer: LayerReport) -> dict[str, str | Text]:
         "engine": escape(layer.engine),
         "MACs": _number(layer.macs),
         "estimated": _estimate(layer.estimated_cycles, layer.cycles),
-        "iss": _number(layer.iss_cycles),
+        "iss": str(layer.expected),
         "cycles": Text(_number(layer.cycles), style="" if layer.in_time else "red"),
         "MAC/cycle": _number(layer.mac_per_cycle, 1),
         "other cycles": _others(layer),
@@ -107,7 +107,7 @@ def _totals(report: Report) -> Table:
     expected = report.iss_cycles, report.estimated_cycles
     ideal, planned = (report.macs / cycles if cycles else None for cycles in expected)
     estimate = _estimate(report.estimated_cycles, report.cycles)
-    table.add_row("cycles", _number(report.cycles), _number(report.iss_cycles), estimate)
+    table.add_row("cycles", _number(report.cycles), str(report.expected), estimate)
     table.add_row("MAC/cycle", _number(report.mac_per_cycle, 1), _number(ideal, 1), _number(planned, 1))
     use = report.utilization
     table.add_row(
@@ -121,7 +121,7 @@ def _totals(report: Report) -> Table:
             f"{report.iss_cycles / clock * 1e3:.3f} ms",
         )
     for number, pace in enumerate(report.paces[1:], 2):
-        table.add_row(f"cycles of inference {number}", _number(pace.cycles), _number(pace.iss_cycles))
+        table.add_row(f"cycles of inference {number}", _number(pace.cycles), str(pace.expected))
     return table
 
 

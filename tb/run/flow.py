@@ -35,7 +35,7 @@ __all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_entering", "check_fram
            "make_frames", "run_program", "trace_of"]
 
 HANG_FACTOR = 4
-"""An inference past this many times its cycles on the ISS is a hang."""
+"""An inference past this many times the cycles predicted of it at most is a hang."""
 
 Progress = Callable[[str], None]
 
@@ -129,7 +129,7 @@ def execute(
     options: RunOptions,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Run the image on the platform's bench, bounded by `HANG_FACTOR` times the cycles on the ISS."""
+    """Run the image on the platform's bench, bounded by `HANG_FACTOR` times the cycles predicted at most."""
     bench = get_bench(platform)
     backend, driver = choose(bench, platform, options.backend, options.driver)
     trace = trace_of(program, options)
@@ -139,7 +139,7 @@ def execute(
     if options.entering:
         check_entering(bench, platform, backend)
         extra["entering"] = options.entering
-    repeat = program.repeat_cycles or program.iss_cycles
+    repeat = (program.repeat or program.cycles).best
     if progress is not None:
         progress = Cycles(progress, program.iss_cycles + (len(inputs) - 1) * repeat)
     if options.stream and not program.stream:
@@ -152,7 +152,7 @@ def execute(
         driver=driver,
         seed=options.seed,
         progress=progress,
-        limit_cycles=HANG_FACTOR * max(program.iss_cycles, program.repeat_cycles or 0),
+        limit_cycles=HANG_FACTOR * program.most_cycles,
         trace=trace,
         **extra,
     )
@@ -272,10 +272,10 @@ def run_program(
         program.network,
         platform,
         program.schedule,
-        program.iss_cycles,
+        program.cycles,
         result,
         comparison,
-        repeat_cycles=program.repeat_cycles,
+        repeat=program.repeat,
         model=program.source.name,
         settings=settings,
         seed=options.seed,

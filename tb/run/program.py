@@ -20,6 +20,7 @@ from nncosim.compiler.image.image import Image, ImageError
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.placement.placement import MemoryUse, PlacementError
 from nncosim.compiler.proof.requantization import prove
+from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import get_platform
@@ -63,7 +64,7 @@ class Program:
     """What a bench runs, and what its result is held against.
 
     `network`: proved. `schedule`: the layers in the order of completion. `files`: name to contents, for --out.
-    `iss_cycles`: of the first inference; `repeat_cycles`: of each one after it, None: as the first (see `Step`).
+    `cycles`: predicted of the first inference; `repeat`: of each one after it, None: as the first (see `Step`).
     `stream`: compiled so that the next inputs may come in while the network runs.
     `memory`: the compiler's memory table; empty of an image compiled before.
     """
@@ -73,14 +74,24 @@ class Program:
     network: Network
     image: bytes
     schedule: tuple[Step, ...]
-    iss_cycles: int
+    cycles: Cost
     model_hash: str
-    repeat_cycles: int | None = None
+    repeat: Cost | None = None
     compile_seconds: float = 0.0
     from_image: bool = False
     stream: bool = False
     memory: tuple[MemoryUse, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def iss_cycles(self) -> int:
+        """The best estimate of `cycles`."""
+        return self.cycles.best
+
+    @property
+    def most_cycles(self) -> int:
+        """The upper bound of any inference."""
+        return max(cost.bounds[1] for cost in (self.cycles, self.repeat or self.cycles))
 
     @property
     def estimated_cycles(self) -> int | None:
@@ -161,7 +172,7 @@ def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
             step["name"],
             tuple(step.get("members") or (writer[tensor] for tensor in step["writes"] if tensor in writer)),
             step["engine"],
-            int(step["iss_cycles"]), step.get("repeat_cycles"), step.get("estimated_cycles"),
+            Cost.exactly(step["iss_cycles"]), Cost.exactly(step["repeat_cycles"]), step.get("estimated_cycles"),
         )
         for step in steps
     )  # fmt: skip
@@ -186,16 +197,16 @@ def _steps_of_tasks(tasks: list[dict[str, Any]]) -> tuple[Step, ...]:
     for name in order:
         end = max(ends[task["name"]] for task in layers[name])
         engines = "+".join(dict.fromkeys(task["engine"] for task in layers[name]))
-        steps.append(Step(name, (name,), engines, end - before, estimated_cycles=end - before))
+        steps.append(Step(name, (name,), engines, Cost.exactly(end - before), estimated_cycles=end - before))
         before = end
     return tuple(steps)
 
 
 def _program(source: Path, image: Image, network: Network, model_hash: str, raw: bytes, **facts: Any) -> Program:
     steps = _steps(image.schedule, network)
-    cycles = int(image.schedule.get("iss_cycles", sum(step.iss_cycles for step in steps)))
+    cycles = Cost.exactly(image.schedule.get("iss_cycles", sum(step.cycles.best for step in steps)))
     platform = image.schedule[ORIGIN]["platform"]
-    repeat = image.schedule.get("repeat_cycles")
+    repeat = Cost.exactly(image.schedule["repeat_cycles"]) if "repeat_cycles" in image.schedule else None
     facts["stream"] = "stream" in image.schedule
     return Program(source, platform, network, raw, steps, cycles, model_hash, repeat, **facts)
 
@@ -272,8 +283,8 @@ def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
     cycles = {
         "model": program.source.name, "platform": program.platform_name, "iss_cycles": program.iss_cycles,
         "estimated_cycles": program.estimated_cycles,
-        "repeat_cycles": program.repeat_cycles, "image_sha256": sha256(program.image),
-        "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "iss_cycles": s.iss_cycles,
+        "repeat_cycles": program.repeat.best if program.repeat else None, "image_sha256": sha256(program.image),
+        "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "iss_cycles": s.cycles.best,
                     "estimated_cycles": s.estimated_cycles}
                    for s in program.schedule],
     }  # fmt: skip

@@ -15,7 +15,6 @@ from bokeh.models import (
 )
 from bokeh.models.annotations import BoxAnnotation
 from bokeh.plotting import figure
-from nncosim.tb.report.pace import LAYER_SHARE
 from nncosim.tb.report.pages.data import Run
 from nncosim.tb.report.pages.labels import layer_labels
 
@@ -51,7 +50,7 @@ def deviation_plot(run: Run) -> Any | None:
         x_range=Range1d(start=-reach, end=reach), tools=[ResetTool()], name="deviation",
         x_axis_label="percent that the layer took longer (right) or shorter (left)",
     )  # fmt: skip
-    share = 100 * LAYER_SHARE
+    share = 100 * run.platform.limits.layer_share
     plot.add_layout(BoxAnnotation(left=-share, right=share, fill_color="#009e73", fill_alpha=0.08))
     height = 0.74 / len(shown)
     for number, (key, values) in enumerate(shown.items()):
