@@ -40,7 +40,7 @@ class Compiled:
     @property
     def iss_cycles(self) -> int:
         """By the back end's cycle model of the linked image, where it has one; else by the schedule's tasks."""
-        return int(self.image.schedule.get("iss_cycles", self.lowered.schedule.latency()))
+        return self.image.notes.cycles.best
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +188,7 @@ def _link(state: State) -> State:
 
 def _check_linked(state: State) -> list[str]:
     assert state.image is not None
-    known = state.image.tiles.get("tensors", {})
+    known = state.image.tiles
     wrong = state.backend.audit(state.image, state.platform) if isinstance(state.backend, HasAudit) else ""
     missing = [name for name in state.network.tensors if name not in known]
     return [*filter(None, [wrong]), *(f"tensor {name!r} is not in the tile table" for name in missing)]

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.steady import Edge, longest_mean
 from nncosim.kernels.base import Cost
 
-__all__ = ["Schedule", "ScheduleError", "Task"]
+__all__ = ["Bound", "Schedule", "ScheduleError", "Task"]
 
 
 Bound = Literal["lower", "best", "upper"]
@@ -198,13 +198,3 @@ class Schedule:
                     raise ScheduleError(f"task {task.name!r} reads {name!r} before it is written")
             for name in task.writes:
                 writer.setdefault(name, []).append(i)
-
-    def as_dicts(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": t.name, "engine": t.engine, "instances": list(t.instances), "layer": t.layer,
-                "after": list(t.after), "reads": list(t.reads), "writes": list(t.writes),
-                "cycles": [t.cost.lower, t.cost.best, t.cost.upper],
-            }
-            for t in self.tasks
-        ]  # fmt: skip

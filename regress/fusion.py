@@ -68,11 +68,11 @@ def compile_fused(network: Network, fusion: str = "cost", platform: J3dai = PLAT
 
 def gains(fused: Compiled, apart: Compiled) -> list[tuple[str, tuple[str, ...], int, int]]:
     """(group, members, its cycles on the ISS, those of its members as layers of their own), in order."""
-    alone = {step["name"]: int(step["iss_cycles"]) for step in apart.image.schedule["steps"]}
+    alone = {step.name: step.cycles.best for step in apart.image.notes.steps}
     return [
-        (step["name"], tuple(step["members"]), int(step["iss_cycles"]), sum(alone[m] for m in step["members"]))
-        for step in fused.image.schedule["steps"]
-        if len(step["members"]) > 1
+        (step.name, step.ops, step.cycles.best, sum(alone[op] for op in step.ops))
+        for step in fused.image.notes.steps
+        if len(step.ops) > 1
     ]
 
 

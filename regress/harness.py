@@ -23,7 +23,6 @@ from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
-from nncosim.kernels.base import Cost
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.cases import case, random_inputs
 from nncosim.tb.backend import Frame, RunResult
@@ -35,7 +34,6 @@ from nncosim.tb.report.report import Report, build_report
 from nncosim.tb.run.flow import HANG_FACTOR
 from nncosim.tb.run.inputs import frames as frames_of
 from nncosim.tb.run.inputs import read_npz
-from nncosim.tb.run.program import steps_of
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.sim.waves import Trace
 
@@ -83,11 +81,11 @@ class Run:
     @cached_property
     def report(self) -> Report:
         """What `nncosim run` makes of it: the verdict, and what is late, are its."""
-        compiled, repeat = self.compiled, int(self.compiled.image.schedule["repeat_cycles"])
+        compiled, notes = self.compiled, self.compiled.image.notes
         return build_report(
-            compiled.network, compiled.platform, steps_of(compiled), Cost.exactly(compiled.iss_cycles), self.result,
-            self.comparison, repeat=Cost.exactly(repeat), model=compiled.network.name, settings={}, seed=0, input="",
-            wall_seconds={}, versions={}, hashes={},
+            compiled.network, compiled.platform, notes.steps, notes.cycles, self.result, self.comparison,
+            repeat=notes.repeat, model=compiled.network.name, settings={}, seed=0, input="", wall_seconds={},
+            versions={}, hashes={},
         )  # fmt: skip
 
     def layers(self, frame: int = 0) -> list[tuple[str, int, int]]:

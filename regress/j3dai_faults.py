@@ -116,7 +116,7 @@ def rtl_site(model: Backdoor, lists_done: Callable[[], int], platform: J3dai, im
         return {(cluster * banks + word % banks, word // banks) for cluster, word in _written(new)}
 
     last = {(word % banks, word // banks) for word in _last_words(image)}
-    return Site(arrays, len(image.schedule["steps"]), lists_done, drains, last)
+    return Site(arrays, len(image.notes.steps), lists_done, drains, last)
 
 
 def _iss_site(machine: Machine, image: Image, fault: Fault) -> Site:
@@ -142,13 +142,13 @@ def _iss_site(machine: Machine, image: Image, fault: Fault) -> Site:
 
     if memory == "l1":
         core.l1_writes = l1_writes  # type: ignore[method-assign]
-    steps, last = len(image.schedule["steps"]), {(0, word) for word in _last_words(image)}
+    steps, last = len(image.notes.steps), {(0, word) for word in _last_words(image)}
     return Site(arrays, steps, lambda: len(core.lists()), drains, last)
 
 
 def _last_words(image: Image) -> list[int]:
     """Words of L2 that the last list of an inference writes."""
-    last = len(image.schedule["steps"]) - 1
+    last = len(image.notes.steps) - 1
     return [p.word + k for p in places(image).values() if p.lists == (last,) for k in range(p.words)]
 
 

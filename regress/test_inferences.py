@@ -26,11 +26,9 @@ def test_every_inference_takes_the_cycles_of_the_iss(backend, driver):
     """The first differs from the others (boot, a cold list queue); all others are alike."""
     run = digits(backend, driver)
     assert run.problems() == []
-    schedule = run.compiled.image.schedule
-    assert schedule["repeat_cycles"] != schedule["iss_cycles"]
-    assert [frame.cycles for frame in run.result.frames] == [schedule["iss_cycles"]] + [
-        schedule["repeat_cycles"]
-    ] * 3
+    notes = run.compiled.image.notes
+    assert notes.repeat != notes.cycles
+    assert [frame.cycles for frame in run.result.frames] == [notes.cycles.best] + [notes.repeat.best] * 3
     for number in range(len(IMAGES)):
         assert [(measured, name) for name, iss, measured in run.layers(number) if measured != iss] == []
 

@@ -8,12 +8,14 @@ what the wires showed a fixed number of cycles before the store, counters that s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from nncosim.compiler.j3dai.firmware import LayerStart, compile_host, firmware_source
+from nncosim.compiler.j3dai.notes import ListNote, j3dai_notes
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, Counter
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_case, random_inputs, simulation
@@ -46,9 +48,9 @@ __attribute__((noreturn, used)) void host_main(void)
 """
 
 
-def firmware(steps: list[dict]) -> str:
+def firmware(lists: Sequence[ListNote]) -> str:
     """The image's own host program, which reads all counters before it reports the inference done."""
-    starts = [LayerStart(s["index"], s["list"], s["clusters"], s["program_counter"]) for s in steps]
+    starts = [LayerStart(i, each.word, each.clusters, each.program_counter) for i, each in enumerate(lists)]
     source = firmware_source(PLATFORM, starts)
     reader = READER.replace("@engines@", ", ".join(map(str, ENGINES))).replace("@kinds@", str(len(Counter)))
     head, call = "\n__attribute__((noreturn, used)) void host_main(void)\n", "        infer();\n"
@@ -63,7 +65,7 @@ def readings() -> tuple[npt.NDArray[np.int64], list[int], npt.NDArray[np.int64],
     and the wires when the layer was done.
     """
     compiled = compile_case(CASE, 1)
-    host = compile_host(firmware(compiled.image.schedule["steps"]), PLATFORM)
+    host = compile_host(firmware(j3dai_notes(compiled.image).lists), PLATFORM)
     others = tuple(s for s in compiled.image.segments if not s.memory.startswith("host"))
     image = replace(compiled.image, segments=(*host, *others))
     names, wires = engine_names(PLATFORM), []

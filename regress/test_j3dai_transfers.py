@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 from nncosim.compiler.j3dai.firmware import compile_host
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai import counters as counters_module
 from nncosim.hdl.j3dai import dmpa as dmpa_module
 from nncosim.hdl.j3dai.isa import DmpaOp
@@ -211,7 +212,7 @@ def test_the_host_reads_them(monkeypatch):
     monkeypatch.setattr(host_counters, "ENGINES", tuple(TRANSFER_ENGINE + kind for kind in Transfer))
     monkeypatch.setattr(host_counters, "Counter", TransferCounter)
     compiled = compile_case(host_counters.CASE, 1)
-    program = compile_host(host_counters.firmware(compiled.image.schedule["steps"]), PLATFORM)
+    program = compile_host(host_counters.firmware(j3dai_notes(compiled.image).lists), PLATFORM)
     others = tuple(s for s in compiled.image.segments if not s.memory.startswith("host"))
     with Model(simulation(PLATFORM), seed=1) as model:
         model.poison(1)

@@ -12,6 +12,7 @@ from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.ir.operators import Requantize
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import Descriptor
 from nncosim.hdl.j3dai.regs import L2_BASE
@@ -39,12 +40,12 @@ def compiled() -> Compiled:
 
 def moved(image: Image, reads: str, other: str) -> tuple[Image, int]:
     """The image with the first LOAD of tensor `reads` from where `other` lies, and the number of its list."""
-    traffic = image.schedule["traffic"]
-    buffers = {name: (k, at) for k, (name, at, *_) in enumerate(traffic["buffers"])}
+    notes = j3dai_notes(image)
+    buffers = {buffer.name: (k, buffer.word) for k, buffer in enumerate(notes.traffic.buffers)}
     (number, at), (_, target) = buffers[reads], buffers[other]
-    index = next(i for i, step in enumerate(image.schedule["steps"]) if reads in step["reads"])
-    k = traffic["lists"][index]["buffer"].index(number)
-    byte = L2_BASE + image.schedule["steps"][index]["list"] * WORD + DESCRIPTOR_BYTES * k
+    index = next(i for i, step in enumerate(image.notes.steps) if reads in step.reads)
+    k = notes.traffic.lists[index].buffer.index(number)
+    byte = L2_BASE + notes.lists[index].word * WORD + DESCRIPTOR_BYTES * k
     segment = next(s for s in image.segments if s.memory == "l2" and s.address <= byte < s.address + len(s.data))
     start = byte - segment.address
     raw = segment.data[start : start + DESCRIPTOR_BYTES]

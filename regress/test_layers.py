@@ -16,6 +16,7 @@ from nncosim.compiler.compile import Compiled
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.hdl.j3dai.regs import L2_BASE
+from nncosim.kernels.base import Cost
 from nncosim.regress.baselines import SEED, judge
 from nncosim.regress.cases import CASES
 from nncosim.regress.harness import Run, command, compile_case, run_case, run_compiled, saturated
@@ -119,6 +120,6 @@ def test_counters_that_do_not_add_up_are_named(seed):
 def test_a_hang_is_named(seed):
     """A run past its limit stops and says who waits for whom."""
     compiled = compile_case("conv3x3_16", seed)
-    schedule = {**compiled.image.schedule, "iss_cycles": 50}
-    tight = replace(compiled, image=replace(compiled.image, schedule=schedule))
+    notes = replace(compiled.image.notes, cycles=Cost.exactly(50))
+    tight = replace(compiled, image=replace(compiled.image, notes=notes))
     assert run_compiled(tight, "iss", seed=seed).problems()[0].startswith("hang: ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.image.image import read_tiles
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import Run, compile_digits, digits_images, run_compiled
@@ -102,7 +102,7 @@ def test_a_smaller_machine_on_rtl():
 def test_a_wrong_tensor_in_the_middle_is_named_where_it_began():
     """A wrong weight of the third layer: its own tensor is the first that differs, not the network's output."""
     compiled = compile_digits()
-    machine_layers = [[*step["inside"], *step["writes"]][0] for step in compiled.image.schedule["steps"]]
+    machine_layers = [(*step.inside, *step.writes)[0] for step in compiled.image.notes.steps]
     names = [b.name for b in compiled.lowered.buffers if b.kind == "parameters"]
     address = compiled.placement.address[names[2]]
 

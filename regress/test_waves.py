@@ -36,7 +36,7 @@ def timeline_cycles(frame: Frame, engine: str, kind: str, interval: Interval) ->
 def test_one_layer_of_a_network(driver: str, layer: int, tmp_path: Path) -> None:
     """Its cycles and no others, as the timeline has them; all that the save file wants to show, nothing unnamed."""
     compiled = compile_digits()
-    layer %= len(compiled.image.schedule["steps"])
+    layer %= len(compiled.image.notes.steps)
     trace = Trace(tmp_path / "layer.fst", step=layer)
     result = run_built(build_soc(PLATFORM, trace="fst"), PLATFORM, compiled.image.to_bytes(),
                        digits_images(compiled, 0), driver=driver, trace=trace)

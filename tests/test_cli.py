@@ -17,6 +17,7 @@ from command_line import Result, refused
 from models import Graph
 from nncosim.compiler.frontend import quant
 from nncosim.compiler.image.image import Image, Segment
+from nncosim.kernels.base import Cost
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.run.program import seal
 from toy.machine import BASES, Command
@@ -156,8 +157,11 @@ def test_a_hang_says_who_waits_for_whom(command, folder, tmp_path):
 
 
 def scaled_cycles(image: Image, factor: float) -> Image:
-    tasks = [{**t, "cycles": [int(c * factor) for c in t["cycles"]]} for t in image.schedule["tasks"]]
-    return replace(image, schedule={**image.schedule, "tasks": tasks})
+    def scaled(cost: Cost) -> Cost:
+        return Cost.exactly(int(cost.best * factor))
+
+    steps = tuple(replace(step, cycles=scaled(step.cycles)) for step in image.notes.steps)
+    return replace(image, notes=replace(image.notes, steps=steps, cycles=scaled(image.notes.cycles)))
 
 
 def test_a_run_past_four_times_its_cycles_on_the_iss_is_a_hang(command, folder, tmp_path):

@@ -182,7 +182,7 @@ def test_bytes_are_those_of_the_tensors(drawn):
         if dmpa.kinds[dmpa.kind[i]] == "store":
             name = dmpa.buffers[dmpa.buffer[i]]
             stored[name] = stored.get(name, 0) + int(dmpa.bytes[i])
-    sizes = {b["name"]: b["bytes"] for b in run.buffers if b["kind"] == "tensor" and not b["from_start"]}
+    sizes = {b.name: b.bytes for b in run.buffers if b.kind == "tensor" and not b.from_start}
     assert stored == {name: size for name, size in sizes.items() if name in stored} and len(stored) >= 4
 
 

@@ -2,18 +2,16 @@
 """The J3DAI back end from a network to an image: structure, legality, reproducibility, memory."""
 
 import functools
-import json
 import subprocess
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from nncosim.compiler.compile import check_network, compile_network
 from nncosim.compiler.errors import CompileError, ModelError
-from nncosim.compiler.image.image import Image
-from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.ir.network import TensorType
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.compiler.placement.placement import PlacementError
 from nncosim.hdl.j3dai.asm import decode_descriptors, words_of
 from nncosim.hdl.j3dai.isa import DmpaOp, Opcode, Space
@@ -33,7 +31,7 @@ def l2_of(image):
 
 def lists_of(image):
     memory = l2_of(image)
-    return [decode_descriptors(memory[16 * step["list"] :]) for step in image.schedule["steps"]]
+    return [decode_descriptors(memory[16 * each.word :]) for each in j3dai_notes(image).lists]
 
 
 @pytest.fixture(scope="module")
@@ -54,32 +52,32 @@ def test_every_tensor_and_layer_is_described(compiled):
     image = Image.from_bytes(compiled.image.to_bytes())
     tiles = read_tiles(image)
     assert set(tiles) == set(compiled.network.tensors)
-    steps = image.schedule["steps"]
-    assert [name for s in steps for name in s["members"]] == [op.name for op in compiled.network.ops]
+    steps = image.notes.steps
+    assert [name for s in steps for name in s.ops] == [op.name for op in compiled.network.ops]
     assert tiles["x0"].role == "input" and tiles["x0"].written_by == ()
     assert tiles["t5"].role == "output" and tiles["t5"].written_by == (len(steps) - 1,)
-    assert {n for n, t in tiles.items() if t.pieces} == {n for s in steps for n in s["inside"]}
+    assert {n for n, t in tiles.items() if t.pieces} == {n for s in steps for n in s.inside}
     assert {n: t.tensor for n, t in tiles.items()} == dict(compiled.network.tensors)
 
 
 def test_programs_are_loaded_where_they_are_started(compiled):
     """Each layer's programs come in its own list or the one before, once for each of its clusters."""
-    steps, lists = compiled.image.schedule["steps"], lists_of(compiled.image)
+    lists = lists_of(compiled.image)
     loads = [
         (index, d["local"] % 2**14 * 2, d["clusters"])
         for index, descriptors in enumerate(lists) for d in descriptors
         if d["op"] == DmpaOp.LOAD.value and d["local"] >> 14 == Space.IMEM
     ]
-    for index, step in enumerate(steps):
-        masks = [mask for at, pc, mask in loads if pc == step["program_counter"] and at in (index - 1, index)]
-        assert sum(masks) == step["clusters"]
+    for index, each in enumerate(j3dai_notes(compiled.image).lists):
+        masks = [mask for at, pc, mask in loads if pc == each.program_counter and at in (index - 1, index)]
+        assert sum(masks) == each.clusters
     assert len(loads) == len({(at, pc, mask) for at, pc, mask in loads})
 
 
 def test_lists_write_only_their_tensor(compiled):
     tiles = read_tiles(compiled.image)
-    for step, descriptors in zip(compiled.image.schedule["steps"], lists_of(compiled.image), strict=True):
-        (out,) = step["writes"]
+    for step, descriptors in zip(compiled.image.notes.steps, lists_of(compiled.image), strict=True):
+        (out,) = step.writes
         low = (tiles[out].address - L2_BASE) // 16
         written = set()
         for d in descriptors:
@@ -154,15 +152,21 @@ def test_no_path_in_the_image(compiled, tmp_path):
         assert text not in raw
 
 
+def kinds(compiled):
+    """Of the operators of each step."""
+    ops = {op.name: op.kind for op in compiled.network.ops}
+    return [" + ".join(ops[name] for name in step.ops) for step in compiled.image.notes.steps]
+
+
 def test_concat_without_copy_is_a_view():
-    image = compile_network(case("concat_aligned").build(1), PLATFORM).image
-    tiles = read_tiles(image)
-    assert [s["op"] for s in image.schedule["steps"]] == ["Requantize", "Requantize", "Conv"]
+    compiled = compile_network(case("concat_aligned").build(1), PLATFORM)
+    tiles = read_tiles(compiled.image)
+    assert kinds(compiled) == ["requantize", "requantize", "conv"]
     assert tiles["p0"].address == tiles["joined"].address
     assert tiles["p1"].address == tiles["joined"].address + tiles["p0"].size
     assert tiles["joined"].written_by == (0, 1)
-    shifted = compile_network(case("concat_shifted").build(1), PLATFORM).image
-    assert [s["op"] for s in shifted.schedule["steps"]].count("Concat") == 1
+    shifted = compile_network(case("concat_shifted").build(1), PLATFORM)
+    assert kinds(shifted).count("concat") == 1
 
 
 def test_all_problems_in_one_report():
@@ -213,10 +217,9 @@ def test_dump_has_a_file_for_each_pass(tmp_path):
     assert "conv.parameters" in (tmp_path / "05-place.txt").read_text()
 
 
-def test_schedule_section_is_plain_json(compiled):
-    again = json.loads(json.dumps(compiled.image.schedule))
-    assert again["inputs"] == ["x0"] and again["outputs"] == ["t5", "t3"]
-    assert again["macs"] == sum(
-        int(np.prod(op.weights.shape)) * int(np.prod(compiled.network.tensors[op.output].shape[1:]))
-        for op in compiled.network.ops if hasattr(op, "weights")
-    )
+def test_everything_that_an_image_says_survives(compiled):
+    again = Image.from_bytes(compiled.image.to_bytes())
+    assert again.notes.inputs == ("x0",) and again.notes.outputs == ("t5", "t3")
+    own = j3dai_notes(again)
+    assert own == compiled.image.notes.own and own.traffic is not None
+    assert replace(again, notes=replace(again.notes, own=own)) == compiled.image

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
-from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.image.image import read_tiles
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.layout import from_bytes, to_bytes
 from nncosim.hdl.j3dai.regs import L2_BASE

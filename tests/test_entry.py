@@ -13,6 +13,7 @@ from command_line import refused, runner
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.image.image import ImageError, Segment
 from nncosim.compiler.j3dai.backend import BACKEND
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.compiler.placement.lives import BEHIND
 from nncosim.compiler.placement.placement import PlacementError
 from nncosim.hdl.j3dai.regs import L2_BASE
@@ -116,7 +117,7 @@ def test_streaming_leaves_the_inputs_place_alone():
     plain = compile_digits()
     compiled = compile_network(plain.network, PLATFORM, backend=BACKEND.streaming())
     placement, lowered = compiled.placement, compiled.lowered
-    assert "stream" not in plain.image.schedule
+    assert not plain.image.notes.streams and compiled.image.notes.streams
     ours = {n: compiled.lowered.lives.of[n] for n in compiled.network.inputs}
     assert all(life.last == BEHIND for life in ours.values())
     for name in compiled.network.inputs:
@@ -127,7 +128,7 @@ def test_streaming_leaves_the_inputs_place_alone():
         assert others == []
     reads = [i for i, layer in enumerate(lowered.private) for t in layer.transfers for p in t.pieces
              if p.buffer in compiled.network.inputs]
-    assert compiled.image.schedule["stream"] == {"input_lists": max(reads) + 1}
+    assert j3dai_notes(compiled.image).input_lists == max(reads) + 1
 
 
 def test_streaming_computes_the_same_on_the_iss():

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from nncosim.compiler.image.plain import from_plain, to_plain
 from nncosim.compiler.ir.layout import Layout, LayoutError, from_bytes, size_bytes, to_bytes
 
 LAYOUTS = [
@@ -73,7 +74,7 @@ def test_planes(signed):
     for k, c, y, x in itertools.product(range(3), *map(range, shape)):
         assert data[(((k * 2 + c // 16) * 2 + y) * 3 + x) * 16 + c % 16] == array[c, y, x] >> 8 * k & 255
     assert np.array_equal(from_bytes(data, shape, layout, signed), array)
-    assert Layout.from_dict(layout.as_dict()) == layout
+    assert from_plain(Layout, to_plain(layout)) == layout
     with pytest.raises(LayoutError, match="do not fit 24 bits"):
         to_bytes(array + (1 << 24), layout)
 

@@ -23,7 +23,7 @@ def mobilenet():
 
 def test_each_layer_has_its_plan_and_its_rivals(mobilenet):
     compiled, text, layers = mobilenet
-    assert [layer["layer"] for layer in layers] == [step["name"] for step in compiled.image.schedule["steps"]]
+    assert [layer["layer"] for layer in layers] == [step.name for step in compiled.image.notes.steps]
     assert [m for layer in layers for m in layer["members"]] == [op.name for op in compiled.network.ops]
     for layer in layers:
         assert layer["plan"] in text

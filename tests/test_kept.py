@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tensors lie whole in memory at an inference's end: the compiler's word for it against the order of accesses."""
 
+import re
 from dataclasses import replace
 
 import pytest
-from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.image.image import Image, ImageError, read_tiles
 from nncosim.compiler.placement.kept import kept_buffers
 from nncosim.compiler.placement.placement import Buffer, Placement
 from nncosim.compiler.schedule import Schedule, Task
@@ -42,18 +43,18 @@ def test_a_tensor_that_is_called_kept_and_is_overwritten_is_told():
     compiled = compile_digits()
     image = compiled.image
     gone = next(name for name, place in places(image).items() if place.lists and not place.kept)
-    table = {**image.tiles["tensors"], gone: {**image.tiles["tensors"][gone], "kept": True}}
-    planted = replace(image, tiles={**image.tiles, "tensors": table})
+    planted = replace(image, tiles={**image.tiles, gone: replace(image.tiles[gone], kept=True)})
     run = run_compiled(compiled, "iss", spoil=lambda raw: planted.to_bytes())
     assert run.comparison.first.tensor == gone and "was written" in run.comparison.first.note
 
 
 def test_an_image_that_does_not_say_it_is_refused():
-    image = compile_digits().image
-    table = {name: {key: v for key, v in entry.items() if key != "kept"}
-             for name, entry in image.tiles["tensors"].items()}
-    with pytest.raises(ImageError, match=r"kept.*compile it again"):
-        places(Image(image.segments, tiles={"tensors": table}))
+    raw = compile_digits().image.to_bytes()
+    name = min(read_tiles(compile_digits().image))
+    with pytest.raises(ImageError, match=rf"\.nncosim\.tiles is damaged \(\.{name} lacks kept\); compile it again"):
+        Image.from_bytes(re.sub(rb'"kept":\w+,', lambda found: b" " * len(found[0]), raw, count=1))
+    with pytest.raises(ImageError, match=r"has no tile table.*compile it again"):
+        places(compile_digits().image.stripped())
 
 
 def buffers(**more):

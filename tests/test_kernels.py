@@ -147,13 +147,13 @@ def test_cost_bounds_hold(c):
     compiled = compile_network(network, PLATFORM)
     backend = backend_for(PLATFORM)
     ops = {op.name: op for op in compiled.network.ops}
-    for step in compiled.image.schedule["steps"]:
+    for step in compiled.image.notes.steps:
         costs = []
-        for member in step["members"]:
+        for member in step.ops:
             found, _ = backend.candidates(ops[member], compiled.network, PLATFORM)
             costs.append(min((candidate.cost for candidate in found), key=lambda cost: cost.best))
             assert isinstance(costs[-1], Cost)
-        assert sum(c.lower for c in costs) <= step["iss_cycles"] <= sum(c.upper for c in costs)
+        assert sum(c.lower for c in costs) <= step.cycles.best <= sum(c.upper for c in costs)
 
 
 def test_concat_selects_channels():

@@ -22,7 +22,7 @@ def test_an_image_lies_in_l2_as_a_camera_gives_it():
     place = places(compiled.image)["x"]
     image = np.random.default_rng(1).integers(0, 256, (3, 192, 256))
     assert pack_input(place, image) == image.transpose(1, 2, 0).astype(np.uint8).tobytes()
-    assert compiled.image.tiles["tensors"]["x"]["bytes"] == 147_456 == 3 * 192 * 256
+    assert compiled.image.tiles["x"].size == 147_456 == 3 * 192 * 256
     assert place.layout == Layout("HWCc", 1, 8)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bokeh.models import Range1d
+from nncosim.compiler.image.notes import BufferNote
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.report.pages.colours import cause_colour, dark_colour, kind_colour
 from nncosim.tb.report.pages.data import load_run
@@ -98,9 +99,9 @@ def test_deviation(run):
 
 # ---- the memory
 
-def buffer(address: int, size: int, constant: bool) -> dict:
+def buffer(address: int, size: int, constant: bool) -> BufferNote:
     kind = "parameters" if constant else "tensor"
-    return {"address": address, "bytes": size, "from_start": constant, "to_end": constant, "kind": kind}
+    return BufferNote("some", "l2", address, size, kind, None, (), constant, constant)
 
 
 def test_what_never_changes_is_folded():

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
-from nncosim.compiler.image.image import Image
+from nncosim.compiler.image.image import ImageError
 from nncosim.compiler.j3dai.interleave import interleaved
+from nncosim.compiler.j3dai.notes import Meant, j3dai_notes
 from nncosim.compiler.j3dai.tiling import ranked
 from nncosim.compiler.placement.lives import BEFORE, BEHIND, Life, Lives, clashes, forbidden, live_peak
 from nncosim.compiler.placement.placement import Buffer, PlacementError, place, unified
@@ -154,7 +155,7 @@ def test_a_little_less_is_refused(tight):
 
 def descriptors(image, number):
     """Byte address in the L2 segment's data, and fields, of the descriptors of a list."""
-    at = image.schedule["steps"][number]["list"] * PLATFORM.word_bytes
+    at = j3dai_notes(image).lists[number].word * PLATFORM.word_bytes
     at += L2_BASE
     segment = next(s for s in image.segments if s.memory == "l2" and s.address <= at < s.address + len(s.data))
     start = at - segment.address
@@ -174,7 +175,7 @@ def with_descriptors(image, number, change):
 
 
 def lists_of(image):
-    return range(len(image.schedule["steps"]))
+    return range(len(image.notes.steps))
 
 
 def test_one_shifted_address_is_reported(tight):
@@ -192,7 +193,7 @@ def test_one_shifted_address_is_reported(tight):
 
 def test_a_store_over_parameters_is_reported(tight):
     image = tight.image
-    victim = next(at for name, at, _, stays in image.schedule["traffic"]["buffers"] if "parameters" in name and stays)
+    victim = next(b.word for b in j3dai_notes(image).traffic.buffers if "parameters" in b.name and b.stays)
 
     def astray(fields):
         next(f for f in fields if f["op"] == DmpaOp.STORE.value)["l2"] = victim
@@ -212,13 +213,19 @@ def swapped(image, number, i, j):
         return fields
 
     image = with_descriptors(image, number, swap)
-    meant = image.schedule["traffic"]["lists"][number]
-    other = {key: list(values) for key, values in meant.items()}
-    for values in other.values():
+    lists = list(j3dai_notes(image).traffic.lists)
+    buffer, word = list(lists[number].buffer), list(lists[number].word)
+    for values in (buffer, word):
         values[i], values[j] = values[j], values[i]
-    lists = list(image.schedule["traffic"]["lists"])
-    lists[number] = other
-    return replace(image, schedule={**image.schedule, "traffic": {**image.schedule["traffic"], "lists": lists}})
+    lists[number] = Meant(tuple(buffer), tuple(word))
+    return with_meant(image, lists)
+
+
+def with_meant(image, lists):
+    """The image with other lists in its traffic table."""
+    own = j3dai_notes(image)
+    own = replace(own, traffic=replace(own.traffic, lists=tuple(lists)))
+    return replace(image, notes=replace(image.notes, own=own))
 
 
 def test_a_store_before_the_load_it_has_to_wait_for_is_reported(tight):
@@ -255,11 +262,12 @@ def test_what_the_frame_before_left_is_not_this_frame():
 
 
 def test_a_descriptor_that_the_table_does_not_name_is_an_error(tight):
-    traffic = dict(tight.image.schedule["traffic"])
-    traffic["lists"] = traffic["lists"][1:]
-    with pytest.raises(Exception, match="traffic table"):
-        check_image(Image(tight.image.segments, schedule={**tight.image.schedule, "traffic": traffic},
-                          tiles=tight.image.tiles), tight.platform)  # fmt: skip
+    lists = j3dai_notes(tight.image).traffic.lists
+    with pytest.raises(ImageError, match="traffic table"):
+        check_image(with_meant(tight.image, lists[1:]), tight.platform)
+    cut = replace(lists[0], buffer=lists[0].buffer[1:], word=lists[0].word[1:])
+    with pytest.raises(ImageError, match="has not the descriptors that its traffic table names"):
+        check_image(with_meant(tight.image, [cut, *lists[1:]]), tight.platform)
 
 
 LAYERS = {

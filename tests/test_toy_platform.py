@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from nncosim.compiler.image.image import Image
-from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.tb.run.flow import RunOptions, run_program
 from nncosim.tb.run.inputs import random_frames

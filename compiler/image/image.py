@@ -2,8 +2,8 @@
 """The image: one ELF file with everything that a run needs, readable with public tools.
 
 Loadable segments are bound to physical addresses. Two sections that are not loaded, `.nncosim.tiles` (where each
-tensor lies, as what, and who writes it) and `.nncosim.schedule` (tasks, predictions, ONNX names, input and output
-types), let a bench run and judge the image without the model. Same input, same bytes.
+tensor lies, as what, and who writes it) and `.nncosim.schedule` (see `nncosim.compiler.image.notes`), let a bench run
+and judge the image without the model. Both are JSON, and carry the version of their form. Same input, same bytes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from typing import Any
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from nncosim.compiler.errors import CompileError
+from nncosim.compiler.image.notes import NOTES_VERSION, Notes
+from nncosim.compiler.image.plain import PlainError, from_plain, to_plain
+from nncosim.compiler.image.tiles import TensorPlace
 
-__all__ = ["SCHEDULE_SECTION", "TILES_SECTION", "Image", "ImageError", "Segment"]
+__all__ = ["SCHEDULE_SECTION", "TILES_SECTION", "Image", "ImageError", "Segment", "read_tiles"]
 
 TILES_SECTION = ".nncosim.tiles"
 SCHEDULE_SECTION = ".nncosim.schedule"
@@ -47,13 +50,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Image:
-    """`machine`: ELF machine number (243 for RISC-V, 0 where there is no host). `entry`: where execution starts."""
+    """`machine`: ELF machine number (243 for RISC-V, 0 where there is no host). `entry`: where execution starts.
+
+    `tiles`: tensor -> its place. Both these and the notes are empty in an image that was stripped.
+    """
 
     segments: tuple[Segment, ...]
     entry: int = 0
     machine: int = 0
-    tiles: Mapping[str, Any] = field(default_factory=dict)
-    schedule: Mapping[str, Any] = field(default_factory=dict)
+    tiles: Mapping[str, TensorPlace] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     def to_bytes(self) -> bytes:
         """The ELF file.
@@ -62,7 +68,7 @@ class Image:
             ImageError: segments that overlap, or that do not fit 32 bits.
         """
         _check_segments(self.segments)
-        notes = [(TILES_SECTION, _json(self.tiles)), (SCHEDULE_SECTION, _json(self.schedule))]
+        notes = [(TILES_SECTION, _json(self.tiles)), (SCHEDULE_SECTION, _json(self.notes))]
         names, offsets = b"\0", {}
         labels = [f".{s.memory}.{s.address:08x}" for s in self.segments]
         for name in [*labels, *(n for n, _ in notes), ".shstrtab"]:
@@ -98,11 +104,12 @@ class Image:
         """Read an ELF file; of an image stripped of its sections the segments and the entry remain.
 
         Raises:
-            ImageError: names the file and what is wrong with it.
+            ImageError: names the file and what is wrong with it; of an image whose sections have another version, both.
         """
         try:
             elf = ELFFile(io.BytesIO(raw))
-            notes = {n: _read_json(elf, n, where) for n in (TILES_SECTION, SCHEDULE_SECTION)}
+            notes = _read_section(elf, SCHEDULE_SECTION, Notes, where) or Notes()
+            tiles = _read_section(elf, TILES_SECTION, Mapping[str, TensorPlace], where) or {}
             labels = {s["sh_addr"]: s.name for s in elf.iter_sections() if s["sh_flags"] & _SHF_ALLOC}
             segments = []
             for p in elf.iter_segments():
@@ -112,7 +119,7 @@ class Image:
                     memory = labels.get(p["p_paddr"], ".").split(".")[1]
                     segments.append(Segment(memory, p["p_paddr"], p.data(), p["p_flags"]))
             machine = struct.unpack_from("<H", raw, 18)[0]
-            image = cls(tuple(segments), elf["e_entry"], machine, notes[TILES_SECTION], notes[SCHEDULE_SECTION])
+            image = cls(tuple(segments), elf["e_entry"], machine, tiles, notes)
         except (ELFError, struct.error, UnicodeDecodeError, ValueError, KeyError, IndexError) as error:
             raise ImageError(f"{where}: not a readable ELF file ({error}); compile it again") from error
         if not image.segments:
@@ -134,8 +141,16 @@ class Image:
         return Image(self.segments, self.entry, self.machine)
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+def read_tiles(image: Image) -> Mapping[str, TensorPlace]:
+    """Raises ImageError if the image has no tile table."""
+    if not image.tiles:
+        raise ImageError("the image has no tile table (it was stripped); compile it again")
+    return image.tiles
+
+
+def _json(value: Any) -> bytes:
+    section = {"version": NOTES_VERSION, "contents": to_plain(value)}
+    return json.dumps(section, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def _append(body: io.BytesIO, data: bytes) -> int:
@@ -145,17 +160,23 @@ def _append(body: io.BytesIO, data: bytes) -> int:
     return at
 
 
-def _read_json(elf: ELFFile, name: str, where: str) -> dict[str, Any]:
+def _read_section(elf: ELFFile, name: str, kind: Any, where: str) -> Any:
+    """The contents of a section; None where there is none."""
     section = elf.get_section_by_name(name)
     if section is None:
-        return {}
+        return None
     try:
         value = json.loads(section.data())
-    except ValueError as error:
+        if not isinstance(value, dict):
+            raise PlainError("not a JSON object")
+        # Images had no version before the second.
+        version = value.get("version", 1)
+        if version == NOTES_VERSION:
+            return from_plain(kind, value["contents"])
+    except (PlainError, KeyError, ValueError, RecursionError) as error:
         raise ImageError(f"{where}: section {name} is damaged ({error}); compile it again") from error
-    if not isinstance(value, dict):
-        raise ImageError(f"{where}: section {name} must hold a JSON object; compile it again")
-    return value
+    raise ImageError(f"{where}: section {name} has version {version!r:.40}, and this nncosim reads version "
+                     f"{NOTES_VERSION}; compile the model again, or run the image with the nncosim that made it")
 
 
 def _check_segments(segments: tuple[Segment, ...]) -> None:

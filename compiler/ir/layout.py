@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
@@ -68,20 +66,6 @@ class Layout:
         if self.planes > 1:
             return self.planes * self.blocks(c) * self.channel_block, h, w
         return shape
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, for `from_dict`."""
-        out: dict[str, Any] = {"axes": self.axes, "channel_block": self.channel_block, "bits": self.bits}
-        if self.planes > 1:
-            out["planes"] = self.planes
-        if self.held:
-            out["held"] = self.held
-        return out
-
-    @classmethod
-    def from_dict(cls, entry: Mapping[str, Any]) -> Layout:
-        """Raises TypeError for unknown keys, LayoutError for a layout that cannot be."""
-        return cls(**entry)
 
 
 def size_bytes(shape: tuple[int, int, int], layout: Layout) -> int:

@@ -22,7 +22,7 @@ from nncosim.compiler.j3dai.layer import Layer, layer_buffers, layer_tasks
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.prefetch import prefetch
 from nncosim.compiler.j3dai.relax import roomier_layers
-from nncosim.compiler.j3dai.sections import schedule_section, tiles_section
+from nncosim.compiler.j3dai.sections import notes_of, tensor_places
 from nncosim.compiler.j3dai.tensors import concat_views, is_view, tensor_buffers, tensor_layouts
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest
 from nncosim.compiler.placement.placement import Buffer, Placement, PlacementError, outermost
@@ -159,10 +159,8 @@ class J3daiBackend:
         segments = (*host, *(Segment("l2", L2_BASE + at, data) for at, data in l2))
         bare = Image(segments, HOST_IMEM_BASE, _ELF_RISCV)
         first, repeat = (_cycles(timeline) for timeline in cycle_model().frames(bare.to_bytes(), platform, 2))
-        schedule = schedule_section(network, platform, lowered, placement, first, repeat)
-        if self.stream:
-            schedule["stream"] = {"input_lists": input_lists}
-        return replace(bare, tiles=tiles_section(network, platform, lowered, placement), schedule=schedule)
+        notes = notes_of(network, platform, lowered, placement, first, repeat, input_lists)
+        return replace(bare, tiles=tensor_places(network, platform, lowered, placement), notes=notes)
 
     def audit(self, image: Image, platform: Platform) -> str:
         """Whether every transfer of a linked image finds what it means; "" if so. Shares nothing with placement."""

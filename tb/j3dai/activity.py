@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image.image import Image
+from nncosim.compiler.image.notes import Step
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
@@ -77,11 +79,11 @@ class _Buffer:
 
 def _buffers(image: Image, platform: J3dai) -> list[_Buffer]:
     found = []
-    for buffer in image.schedule.get("buffers", ()):
-        if buffer["memory"] == "l2":
-            first = (buffer["address"] - L2_BASE) // platform.word_bytes
-            end = first + -(-buffer["bytes"] // platform.word_bytes)
-            found.append(_Buffer(first, end, buffer["name"], buffer["kind"], tuple(buffer["layers"])))
+    for buffer in image.notes.buffers:
+        if buffer.memory == "l2":
+            first = (buffer.address - L2_BASE) // platform.word_bytes
+            end = first + -(-buffer.bytes // platform.word_bytes)
+            found.append(_Buffer(first, end, buffer.name, buffer.kind, buffer.layers))
     return found
 
 
@@ -96,27 +98,27 @@ def _l2_bytes(image: Image, word: int, platform: J3dai, size: int = 1 << 16) -> 
 def _transfers(image: Image, platform: J3dai) -> dict[int, _Transfer]:
     """Every descriptor of the image by its word address."""
     buffers, out = _buffers(image, platform), {}
-    steps: Sequence[Mapping[str, Any]] = image.schedule.get("steps", ())
-    number_of = {step["name"]: i for i, step in enumerate(steps)}
-    for index, step in enumerate(steps):
-        raw = _l2_bytes(image, step["list"], platform, DESCRIPTOR_BYTES * int(step["descriptors"]))
+    steps, lists = image.notes.steps, j3dai_notes(image).lists
+    number_of = {step.name: i for i, step in enumerate(steps)}
+    for index, (step, own) in enumerate(zip(steps, lists, strict=True)):
+        raw = _l2_bytes(image, own.word, platform, DESCRIPTOR_BYTES * own.descriptors)
         for number, fields in enumerate(decode_descriptors(raw)):
             buffer = _touched(fields, buffers, step)
             # A list also loads programs and weights of the step after it.
             owner = index if buffer.kind == "tensor" else number_of.get(buffer.name.rpartition(".")[0], index)
-            at = step["list"] + DESCRIPTOR_BYTES * number // platform.word_bytes
+            at = own.word + DESCRIPTOR_BYTES * number // platform.word_bytes
             out[at] = _transfer(owner, fields, buffer, platform)
     return out
 
 
-def _touched(d: Mapping[str, int], buffers: Sequence[_Buffer], step: Mapping[str, Any]) -> _Buffer:
+def _touched(d: Mapping[str, int], buffers: Sequence[_Buffer], step: Step) -> _Buffer:
     """The buffer that a transfer begins in: tensors take turns at an address, so one that the step reads or writes."""
-    names = step.get("writes" if d["op"] == DmpaOp.STORE.value else "reads", ())
+    names = step.writes if d["op"] == DmpaOp.STORE.value else step.reads
     inside = [b for b in buffers if b.first <= d["l2"] < b.end]
 
     def rank(b: _Buffer) -> tuple[bool, bool, int]:
         # What lies inside another buffer is the more telling.
-        return b.kind == "tensor" and b.name not in names, step["name"] not in b.layers, b.end - b.first
+        return b.kind == "tensor" and b.name not in names, step.name not in b.layers, b.end - b.first
 
     return min(inside, key=rank, default=_Buffer(0, 0, "", "data", ()))
 
@@ -154,7 +156,7 @@ def activity_of(
     """
     transfers = _transfers(image, platform)
     ends = np.array([cut.cycle for cut in cuts], np.int64)
-    steps = len(image.schedule.get("steps", ()))
+    steps = len(image.notes.steps)
     out = []
     for name, number in engines:
         records = changes[(changes["engine"] == number) & (changes["cycle"] < ends[-1])]
@@ -181,8 +183,7 @@ def _cut(records: npt.NDArray[np.void], cuts: Sequence[tuple[int, npt.NDArray[np
 
 def _steps_of_runs(image: Image, cluster: int) -> list[int]:
     """The steps in which a cluster runs a program, in order."""
-    steps = image.schedule.get("steps", ())
-    return [i for i, step in enumerate(steps) if int(step.get("clusters", 0)) >> cluster & 1]
+    return [i for i, each in enumerate(j3dai_notes(image).lists) if each.clusters >> cluster & 1]
 
 
 def _named(

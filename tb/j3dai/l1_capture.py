@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.layout import Layout, from_bytes
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Diagnosis
 
@@ -71,22 +72,13 @@ class InsidePlaces:
 
 
 def inside_places(image: Image) -> InsidePlaces:
-    """What the tile table says of tensors in L1.
-
-    Raises:
-        ImageError: it is damaged.
-    """
-    try:
-        found = []
-        for name, entry in image.tiles.get("tensors", {}).items():
-            if entry.get("pieces"):
-                c, h, w = (int(size) for size in entry["shape"])
-                pieces = tuple(_Piece(*(int(value) for value in piece)) for piece in entry["pieces"])
-                layout = Layout.from_dict(entry["layout"])
-                found.append(_Inside(name, (c, h, w), layout, bool(entry["signed"]), pieces))
-        return InsidePlaces(tuple(found), tuple(int(count) for count in image.tiles.get("runs", ())))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ImageError(f"the image's tile table is damaged ({error!r}); compile it again") from error
+    """What the tile table says of tensors in L1."""
+    found = [
+        _Inside(name, place.tensor.shape, place.layout, place.tensor.type.signed,
+                tuple(_Piece(*piece) for piece in place.pieces))
+        for name, place in image.tiles.items() if place.pieces
+    ]  # fmt: skip
+    return InsidePlaces(tuple(found), j3dai_notes(image).runs)
 
 
 @dataclass

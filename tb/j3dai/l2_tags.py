@@ -11,13 +11,14 @@ saw at L2's port (`L2Tags.frame`, on RTL).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.image.image import Image, ImageError, read_tiles
+from nncosim.compiler.j3dai.notes import ListNote, Traffic, j3dai_notes
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import DmpaOp
 from nncosim.hdl.j3dai.regs import L2_BASE
@@ -119,28 +120,25 @@ class L2Tags:
     def __init__(self, image: Image, platform: J3dai):
         self._platform, self._word_bytes = platform, platform.word_bytes
         memory, loaded = _load(image, platform)
-        try:
-            table = image.schedule["traffic"]
-            self._buffers = [(str(n), int(at), int(size), bool(stays)) for n, at, size, stays in table["buffers"]]
-            self._stays = np.array([stays for *_, stays in self._buffers], bool)
-            self._inputs = [name for name in image.schedule["inputs"] if name in table["tensors"]]
-            self._steps = [str(step["name"]) for step in image.schedule["steps"]]
-            self._places = {
-                name: (int(table["tensors"][name][0]), int(table["tensors"][name][1]), entry)
-                for name, entry in image.tiles["tensors"].items() if name in table["tensors"]
-            }
-            self.meant = self._meaning(image, memory)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            text = f"the image's traffic table is missing or damaged ({error!r}); compile it again"
-            raise ImageError(text) from error
+        table = j3dai_notes(image).traffic
+        if table is None:
+            raise ImageError("the image has no traffic table (it was stripped); compile it again")
+        self._buffers = table.buffers
+        self._stays = np.array([buffer.stays for buffer in table.buffers], bool)
+        self._inputs = [name for name in image.notes.inputs if name in table.tensors]
+        self._steps = [step.name for step in image.notes.steps]
+        self._places = {
+            name: (*table.tensors[name], place) for name, place in read_tiles(image).items() if name in table.tensors
+        }
+        self.meant = self._meaning(j3dai_notes(image).lists, table, memory)
         self._frame = 0
         self._state = np.full(platform.l2_words, _NOTHING, np.int64)
-        for number, (_, at, size, stays) in enumerate(self._buffers):
-            if stays:
-                words = at + np.flatnonzero(loaded[at : at + size])
-                self._state[words] = (number << _WORD_BITS) + words - at
+        for number, buffer in enumerate(self._buffers):
+            if buffer.stays:
+                words = buffer.word + np.flatnonzero(loaded[buffer.word : buffer.word + buffer.words])
+                self._state[words] = (number << _WORD_BITS) + words - buffer.word
 
-    def _meaning(self, image: Image, memory: bytes) -> _Meant:
+    def _meaning(self, lists: Sequence[ListNote], table: Traffic, memory: bytes) -> _Meant:
         columns: list[tuple[_Ints, _Ints, bool, int, bool]] = []
         names: list[tuple[int, int]] = []
 
@@ -148,17 +146,17 @@ class L2Tags:
             columns.append((word, tag, write, len(names), real))
             names.append(name)
 
-        for number, (step, meant) in enumerate(
-            zip(image.schedule["steps"], image.schedule["traffic"]["lists"], strict=True)
-        ):
-            at, count = int(step["list"]) * self._word_bytes, len(meant["buffer"])
+        if len(table.lists) != len(lists):
+            raise ImageError(f"the image has {len(lists)} lists, its traffic table names {len(table.lists)}")
+        for number, (one, meant) in enumerate(zip(lists, table.lists, strict=True)):
+            at, count = one.word * self._word_bytes, len(meant.buffer)
             found = decode_descriptors(memory[at : at + DESCRIPTOR_BYTES * count])
             if len(found) != count or not found or not found[-1]["end"]:
                 raise ImageError(f"list {number} of the image has not the descriptors that its traffic table names")
-            for k, (fields, buffer, word) in enumerate(zip(found, meant["buffer"], meant["word"], strict=True)):
+            for k, (fields, buffer, word) in enumerate(zip(found, meant.buffer, meant.word, strict=True)):
                 if fields["op"] != DmpaOp.SYNC.value:
                     offsets, store = expand(fields, self._platform), fields["op"] == DmpaOp.STORE.value
-                    tag = (int(buffer) << _WORD_BITS) + int(word) + offsets
+                    tag = (buffer << _WORD_BITS) + word + offsets
                     add(int(fields["l2"]) + offsets, tag, store, (number, k), True)
             for tensor in self._completed(number, number + 1 == len(self._steps)):
                 add(*self._tensor(tensor), False, (number, -1), False)
@@ -176,15 +174,15 @@ class L2Tags:
     def _completed(self, number: int, last: bool) -> list[str]:
         """Tensors that are complete when list `number` ends, and at a frame's end all of its outputs."""
         return [
-            name for name, (_, _, entry) in self._places.items()
-            if max(entry["lists"], default=-1) == number or (last and entry["role"] == "output")
+            name for name, (_, _, place) in self._places.items()
+            if max(place.written_by, default=-1) == number or (last and place.role == "output")
         ]  # fmt: skip
 
     def _tensor(self, name: str) -> tuple[_Ints, _Ints]:
         """Addresses (by the tile table) and tags without version of a tensor's words."""
-        buffer, start, entry = self._places[name]
-        offsets = np.arange(-(-int(entry["bytes"]) // self._word_bytes))
-        first = (int(entry["address"]) - L2_BASE) // self._word_bytes
+        buffer, start, place = self._places[name]
+        offsets = np.arange(-(-place.size // self._word_bytes))
+        first = (place.address - L2_BASE) // self._word_bytes
         return first + offsets, (buffer << _WORD_BITS) + start + offsets
 
     def frame(self, seen: Accesses, complete: bool = True) -> str:
@@ -282,7 +280,7 @@ class L2Tags:
         number, word = tag >> _WORD_BITS & (1 << _BUFFER_BITS) - 1, tag & (1 << _WORD_BITS) - 1
         version = tag >> _WORD_BITS + _BUFFER_BITS
         kind = f"of frame {version}" if version else "as loaded"
-        return f"word {word} of {self._buffers[number][0]} {kind}"
+        return f"word {word} of {self._buffers[number].name} {kind}"
 
 
 def check_image(image: Image, platform: J3dai, frames: int = 2) -> str:

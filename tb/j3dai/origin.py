@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.layout import Layout, to_bytes
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai.asm import decode_descriptors
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp
 from nncosim.hdl.j3dai.regs import L2_BASE
@@ -66,11 +67,11 @@ def _in_l2(
 
 def _storing_cluster(platform: J3dai, image: Image, step: int, word: int) -> int | None:
     """The cluster that a list's last STORE to a word of L2 reads from."""
-    steps = image.schedule.get("steps", ())
-    if step >= len(steps):
+    lists = j3dai_notes(image).lists
+    if step >= len(lists):
         return None
-    address = L2_BASE + int(steps[step]["list"]) * platform.word_bytes
-    size = int(steps[step]["descriptors"]) * DESCRIPTOR_BYTES
+    address = L2_BASE + lists[step].word * platform.word_bytes
+    size = lists[step].descriptors * DESCRIPTOR_BYTES
     raw = next((s.data[address - s.address :][:size] for s in image.segments
                 if s.address <= address < s.address + len(s.data)), b"")  # fmt: skip
     found = None

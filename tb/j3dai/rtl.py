@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backend import Activity, Diagnosis, Entering, Frame, RunResult
@@ -149,7 +150,7 @@ def write_inputs(
 
 def _kept(image: Image) -> list[Place]:
     """What still lies in memory at the end of a frame; not inputs whose place the next ones may have taken."""
-    gone = image.schedule["inputs"] if "stream" in image.schedule else ()
+    gone = image.notes.inputs if image.notes.streams else ()
     return [place for place in kept_places(places(image)) if place.name not in gone]
 
 
@@ -212,7 +213,7 @@ def run_built(
     """`run_rtl` on a simulation that is built already: for many runs in one process. `watch` is told the cycles."""
     image = Image.from_bytes(data)
     limit = limit_cycles or DEFAULT_LIMIT
-    if entering.stream and "stream" not in image.schedule:
+    if entering.stream and not image.notes.streams:
         raise ImageError("the image's inputs make room for other tensors; compile it for streaming (--stream)")
     if entering:
         limit += ENTRY_FACTOR * sum(len(s.data) for s in image.segments) // platform.word_bytes
@@ -249,10 +250,6 @@ def run_built(
     return RunResult("rtl", driver, frames, diagnosis, seconds, details, waveform)
 
 
-def _steps(image: Image) -> int:
-    return len(image.schedule.get("steps", ()))
-
-
 def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:
     begin = time.perf_counter()
 
@@ -279,7 +276,7 @@ def _run_direct(
         model.monitor_enable = 1
         model.monitor_l1 = int(bool(inside_places(image)))
         if trace is not None:
-            model.trace(trace.path, when=trace_conditions(trace, _steps(image)))
+            model.trace(trace.path, when=trace_conditions(trace, len(image.notes.steps)))
         model.reset(cycles=4)
         try:
             for number, values in enumerate(inputs):
@@ -319,7 +316,7 @@ def _run_cocotb(
         run_cocotb(
             built, "nncosim.tb.j3dai.cocotb_soc", Path(folder), seed=seed, arguments={"folder": folder, "seed": seed},
             trace=None if trace is None else trace.path,
-            trace_when=trace_conditions(trace, _steps(image)),
+            trace_when=trace_conditions(trace, len(image.notes.steps)),
             limit_cycles=None,  # the test has its own
             watch=None if watch is None else partial(tell_cycles, Path(folder), watch),
             keep_log=cache_root() / "logs" / f"cocotb-{built.top}-{built.key[:16]}.log",
@@ -406,7 +403,7 @@ def _stop(platform: J3dai, probes: Mapping[str, int]) -> Cut:
 
 def _stale(platform: J3dai, image: Image, raw: Sequence[RawFrame]) -> str:
     """What the DMPA read from L2 that was not what the image's layers mean; "" if nothing, or for a stripped image."""
-    if "traffic" not in image.schedule:
+    if j3dai_notes(image).traffic is None:
         return ""
     tags = L2Tags(image, platform)
     columns = ([getattr(records, name) for records in raw] for name in ("reads", "entry_writes", "entry"))

@@ -128,7 +128,7 @@ def input_words(platform: J3dai, image: Image) -> npt.NDArray[np.bool_]:
     """Which words of L2 the inputs lie in."""
     found = np.zeros(platform.l2_words, bool)
     table = places(image)
-    for name in image.schedule.get("inputs", ()):
+    for name in image.notes.inputs:
         found[table[name].word : table[name].word + table[name].words] = True
     return found
 
@@ -169,8 +169,8 @@ def entry_facts(
     """
     facts: dict[str, Any] = {}
     table, word = places(image), platform.word_bytes
-    words = sum(table[name].words for name in image.schedule["inputs"])
-    alone = words + 2 * sum(-(-table[name].words // _MOST_WORDS) for name in image.schedule["inputs"]) + 2
+    words = sum(table[name].words for name in image.notes.inputs)
+    alone = words + 2 * sum(-(-table[name].words // _MOST_WORDS) for name in image.notes.inputs) + 2
     events = entry["events"]
     begins = entry[(events & HOST_BEGINS) != 0]
     if how.bus and len(begins):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nncosim.compiler.image.image import Image
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai.asm import decode_descriptors, disassemble, words_of
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp, MacOp, Opcode, Space
 from nncosim.hdl.j3dai.regs import L2_BASE, Reg
@@ -116,8 +117,8 @@ def _cluster(index: int, code: Mapping[int, str]) -> Group:
 def instruction_words(image: Image, platform: J3dai) -> dict[int, str]:
     """Every instruction word of the image's cluster programs as a line of assembly."""
     found: dict[int, str] = {}
-    for step in image.schedule.get("steps", ()):
-        raw = _l2(image, int(step["list"]) * platform.word_bytes, int(step["descriptors"]) * DESCRIPTOR_BYTES)
+    for each in j3dai_notes(image).lists:
+        raw = _l2(image, each.word * platform.word_bytes, each.descriptors * DESCRIPTOR_BYTES)
         for fields in decode_descriptors(raw):
             if fields["op"] != DmpaOp.LOAD.value or fields["local"] >> 14 != Space.IMEM:
                 continue
@@ -146,7 +147,7 @@ def behind_the_end(trace: Trace, image: Image, probes: Mapping[str, int]) -> str
     if trace.start is not None and trace.start >= cycles:
         why = f"would begin at cycle {trace.start}, but the run ended at cycle {cycles}; begin earlier"
     elif trace.step is not None and trace.step > done:
-        stopped_in = image.schedule["steps"][done]["name"]
+        stopped_in = image.notes.steps[done].name
         why = f"would show a layer that was not reached; the run stopped in layer {stopped_in}"
     else:
         return ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nncosim.compiler.image.notes import Step
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Limits, Platform
@@ -24,32 +25,10 @@ __all__ = [
     "Member",
     "Report",
     "Requantization",
-    "Step",
     "build_report",
     "layers_of",
     "requantization_of",
 ]
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the image's schedule: the operators it completes, where, and what is known of its cycles before.
-
-    `cycles`: in the first inference since reset, `repeat` (None: the same) in later ones: on the platform's simulator,
-        which runs the linked image, and is exact; where it has none, by the kernels' cycle models, with their bounds.
-    `estimated_cycles`: by the planner alone, before there was an image; None where the image does not say.
-    """
-
-    name: str
-    ops: tuple[str, ...]
-    engine: str
-    cycles: Cost
-    repeat: Cost | None = None
-    estimated_cycles: int | None = None
-
-    def expected(self, frame: int) -> Cost:
-        """Cycles in inference number `frame`, counted from 0 at reset."""
-        return self.cycles if frame == 0 or self.repeat is None else self.repeat
-
 
 @dataclass(frozen=True)
 class Requantization:

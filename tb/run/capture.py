@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.ir.layout import Layout, from_bytes, size_bytes, to_bytes
 from nncosim.tb.backend import Interval
 
@@ -55,26 +55,18 @@ class Completion:
     transfers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def places(image: Image, memory: str, base: int) -> dict[str, Place]:
+def places(image: Image, memory: str, base: int, word_bytes: int) -> dict[str, Place]:
     """The tensors of an image's tile table that lie in a memory, which begins at address `base`.
 
     Raises:
-        ImageError: the image has none, or it is damaged.
+        ImageError: the image has none.
     """
-    try:
-        table = image.tiles["tensors"]
-        found = {}
-        for name, entry in table.items():
-            if entry["memory"] != memory:
-                continue
-            offset = int(entry["address"]) - base
-            layout = Layout.from_dict(entry["layout"])
-            shape = (int(entry["shape"][0]), int(entry["shape"][1]), int(entry["shape"][2]))
-            lists = tuple(int(index) for index in entry["lists"])
-            signed, kept, word_bytes = bool(entry["signed"]), bool(entry["kept"]), int(image.tiles["word_bytes"])
-            found[name] = Place(name, offset // word_bytes, word_bytes, shape, layout, signed, lists, kept)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ImageError(f"the image's tile table is missing or damaged ({error!r}); compile it again") from error
+    found = {}
+    for name, place in read_tiles(image).items():
+        if place.memory == memory:
+            word, tensor = (place.address - base) // word_bytes, place.tensor
+            found[name] = Place(name, word, word_bytes, tensor.shape, place.layout, tensor.type.signed,
+                                place.written_by, place.kept)  # fmt: skip
     return found
 
 

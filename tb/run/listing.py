@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from nncosim.compiler.compile import Compiled
-from nncosim.compiler.image.image import Segment
-from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.image.image import Segment, read_tiles
+from nncosim.compiler.image.notes import BufferNote
 from nncosim.compiler.placement.placement import Buffer
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parts import Part
@@ -88,22 +87,18 @@ def _words(compiled: Compiled, memory: str, address: int, size: int) -> list[tup
     return [((address - _bases(compiled).get(memory, 0)) // word, -(-size // word))] if word else []
 
 
-def buffer_table(compiled: Compiled) -> list[dict[str, Any]]:
-    """What lies where, for pictures: `name`, `memory`, `address` (physical), `bytes`, `kind`, `parent`, and when:
-    `layers` that read or write it, `from_start` and `to_end` (there before the run, or needed after it)."""
+def buffer_table(compiled: Compiled) -> tuple[BufferNote, ...]:
+    """What lies where, and when."""
     schedule = compiled.lowered.schedule
     users: dict[str, list[str]] = {}
     for task in schedule.tasks:
         for name in dict.fromkeys((*task.reads, *task.writes)):
             users.setdefault(name, []).append(task.layer)
-    return [
-        {
-            "name": b.name, "memory": memory, "address": address, "bytes": b.size, "kind": b.kind, "parent": b.parent,
-            "layers": list(dict.fromkeys(users.get(b.name, ()))),
-            "from_start": b.from_start or b.always, "to_end": b.to_end or b.always,
-        }
+    return tuple(
+        BufferNote(b.name, memory, address, b.size, b.kind, b.parent, tuple(dict.fromkeys(users.get(b.name, ()))),
+                   b.from_start or b.always, b.to_end or b.always)
         for memory, address, b in _placed(compiled)
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def memory_map(compiled: Compiled) -> str:

@@ -17,6 +17,8 @@ from nncosim.compiler.errors import CompileError, ModelError
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.frontend.prepare import load_model
 from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.image.notes import Origin, Step
+from nncosim.compiler.image.plain import to_plain
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.placement.placement import MemoryUse, PlacementError
 from nncosim.compiler.proof.requantization import prove
@@ -24,7 +26,6 @@ from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import get_platform
-from nncosim.tb.report.report import Step
 from nncosim.tb.run.listing import buffer_table, listing, memory_map
 from nncosim.tb.run.network_json import network_from_json, network_to_json
 from nncosim.tb.system.files import sha256, text_bytes, unreadable
@@ -42,12 +43,9 @@ __all__ = [
     "read_runnable",
     "read_source",
     "seal",
-    "steps_of",
 ]
 
 ELF_MAGIC = b"\x7fELF"
-ORIGIN, DIGEST = "origin", "digest"
-"""Keys of the image's schedule section: model, platform and network, for runs without the model; and a checksum."""
 
 MAX_SOURCE_BYTES = (1 << 31) - 1
 """What protobuf takes: a model with larger weights keeps them in a file of their own."""
@@ -161,54 +159,10 @@ def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
     return prove(read_model(source, data, platform), backend_for(platform).caps)
 
 
-def _steps(schedule: Mapping[str, Any], network: Network) -> tuple[Step, ...]:
-    """The layers of a schedule section: its `steps` where the back end gives them, else worked out from its tasks."""
-    steps = schedule.get("steps")
-    if steps is None:
-        return _steps_of_tasks(schedule["tasks"])
-    writer = {op.output: op.name for op in network.ops}
-    return tuple(
-        Step(
-            step["name"],
-            tuple(step.get("members") or (writer[tensor] for tensor in step["writes"] if tensor in writer)),
-            step["engine"],
-            Cost.exactly(step["iss_cycles"]), Cost.exactly(step["repeat_cycles"]), step.get("estimated_cycles"),
-        )
-        for step in steps
-    )  # fmt: skip
-
-
-def steps_of(compiled: Compiled) -> tuple[Step, ...]:
-    """The layers of a compiled network, in the order in which they are complete."""
-    return _steps(compiled.image.schedule, compiled.network)
-
-
-def _steps_of_tasks(tasks: list[dict[str, Any]]) -> tuple[Step, ...]:
-    """Layers in the order in which they are complete; each takes the cycles since the one before."""
-    ends: dict[str, int] = {}
-    free: dict[str, int] = {}
-    layers: dict[str, list[dict[str, Any]]] = {}
-    for task in tasks:
-        begin = max([free.get(task["engine"], 0), *(ends[name] for name in task["after"])])
-        ends[task["name"]] = free[task["engine"]] = begin + task["cycles"][1]
-        layers.setdefault(task["layer"], []).append(task)
-    order = sorted(layers, key=lambda name: max(ends[task["name"]] for task in layers[name]))
-    steps, before = [], 0
-    for name in order:
-        end = max(ends[task["name"]] for task in layers[name])
-        engines = "+".join(dict.fromkeys(task["engine"] for task in layers[name]))
-        steps.append(Step(name, (name,), engines, Cost.exactly(end - before), estimated_cycles=end - before))
-        before = end
-    return tuple(steps)
-
-
-def _program(source: Path, image: Image, network: Network, model_hash: str, raw: bytes, **facts: Any) -> Program:
-    steps = _steps(image.schedule, network)
-    cycles = Cost.exactly(image.schedule.get("iss_cycles", sum(step.cycles.best for step in steps)))
-    platform = image.schedule[ORIGIN]["platform"]
-    repeat = Cost.exactly(image.schedule["repeat_cycles"]) if "repeat_cycles" in image.schedule else None
-    facts["stream"] = "stream" in image.schedule
-    return Program(source, platform, network, raw, steps, cycles, model_hash, repeat, **facts)
+def _program(source: Path, image: Image, network: Network, origin: Origin, raw: bytes, **facts: Any) -> Program:
+    notes = image.notes
+    return Program(source, origin.platform, network, raw, notes.steps, notes.cycles, origin.model_sha256, notes.repeat,
+                   stream=notes.streams, **facts)  # fmt: skip
 
 
 def compile_model(
@@ -244,15 +198,14 @@ def compile_model(
             f"{error}; with --stream the inputs' place is theirs alone: without it they make room for other tensors",
             error.missing, error.step, error.alive,
         ) from error
-    origin = {
-        "model": source.name, "model_sha256": sha256(data), "platform": platform.name,
-        "parameters": dataclasses.asdict(platform), "settings": dict(settings),  # type: ignore[call-overload]
-        "network": network_to_json(compiled.network),
-    }  # fmt: skip
-    notes = {**compiled.image.schedule, "buffers": buffer_table(compiled), ORIGIN: origin}
-    image = dataclasses.replace(compiled.image, schedule=notes)
+    parameters = dataclasses.asdict(platform)  # type: ignore[call-overload]
+    origin = Origin(
+        source.name, sha256(data), platform.name, parameters, dict(settings), network_to_json(compiled.network)
+    )
+    notes = dataclasses.replace(compiled.image.notes, buffers=buffer_table(compiled), origin=origin)
+    image = dataclasses.replace(compiled.image, notes=notes)
     raw = seal(image).to_bytes()
-    program = _program(source, image, compiled.network, sha256(data), raw)
+    program = _program(source, image, compiled.network, origin, raw)
     files = _files(compiled, program)
     elapsed = time.perf_counter() - begin
     return dataclasses.replace(program, compile_seconds=elapsed, memory=compiled.memory, files=files)
@@ -267,8 +220,9 @@ def _streaming(platform: Platform) -> Backend:
 
 
 def _digest(image: Image) -> str:
-    notes = {key: value for key, value in image.schedule.items() if key != DIGEST}
-    text = json.dumps([image.entry, image.machine, image.tiles, notes], sort_keys=True, separators=(",", ":"))
+    notes = dataclasses.replace(image.notes, digest="")
+    told = to_plain([image.entry, image.machine, image.tiles, notes])
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
     parts = [(s.address.to_bytes(8, "little"), len(s.data).to_bytes(8, "little"), s.data) for s in image.segments]
     loaded = b"".join(b"".join(part) for part in parts)
     return sha256(text.encode() + b"\0" + loaded)
@@ -276,7 +230,7 @@ def _digest(image: Image) -> str:
 
 def seal(image: Image) -> Image:
     """The image with a checksum over everything in it, by which `load_image` knows a damaged one."""
-    return dataclasses.replace(image, schedule={**image.schedule, DIGEST: _digest(image)})
+    return dataclasses.replace(image, notes=dataclasses.replace(image.notes, digest=_digest(image)))
 
 
 def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
@@ -313,19 +267,15 @@ def load_image(source: Path, data: bytes) -> tuple[Program, Platform, dict[str, 
         ImageError: damaged, cut off, stripped, or not made by nncosim.
     """
     image = _read_image(source, data)
-    origin = image.schedule.get(ORIGIN)
-    if not isinstance(origin, dict):
+    origin = image.notes.origin
+    if origin is None:
         raise ImageError(
             f"{source}: has no section that says what it computes (stripped, or not made by `nncosim compile`); "
             "compile it again"
         )
-    if image.schedule.get(DIGEST) != _digest(image):
+    if image.notes.digest != _digest(image):
         raise ImageError(f"{source}: is damaged (its contents do not match its checksum); compile it again")
-    network = network_from_json(origin.get("network", {}), str(source))
-    try:
-        platform = get_platform(origin["platform"]).with_parameters(**origin["parameters"])
-        program = _program(source, image, network, origin["model_sha256"], data, from_image=True,
-                           files={"image.elf": data})  # fmt: skip
-        return program, platform, dict(origin["settings"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ImageError(f"{source}: its schedule is damaged ({error!r}); compile it again") from error
+    network = network_from_json(origin.network, str(source))
+    platform = get_platform(origin.platform).with_parameters(**origin.parameters)
+    program = _program(source, image, network, origin, data, from_image=True, files={"image.elf": data})
+    return program, platform, dict(origin.settings)

@@ -9,8 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 from nncosim.compiler.backends import register_backend
-from nncosim.compiler.image.image import Image
-from nncosim.compiler.image.tiles import read_tiles
+from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.ir.layout import Layout, from_bytes, to_bytes
 from nncosim.platforms.registry import register
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult, register_bench

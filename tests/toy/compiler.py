@@ -12,6 +12,7 @@ from pathlib import Path
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.image.image import Image, Segment
+from nncosim.compiler.image.notes import schedule_notes
 from nncosim.compiler.image.tiles import TensorPlace, tile_table
 from nncosim.compiler.ir.evaluate import execute
 from nncosim.compiler.ir.layout import size_bytes
@@ -113,7 +114,7 @@ class ToyBackend:
         kept = kept_buffers(lowered.buffers, placement, lowered.schedule)
         tiles = tile_table(TensorPlace(t, "data", at[t.name], lowered.layouts[t.name], "tensor", writer.get(t.name, ()),
                                        t.name in kept) for t in network.tensors.values())
-        return Image(tuple(segments), tiles=tiles, schedule={"tasks": lowered.schedule.as_dicts()})
+        return Image(tuple(segments), tiles=tiles, notes=schedule_notes(lowered.schedule))
 
 
 BACKEND = ToyBackend()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nncosim.compiler.image.image import Image
+from nncosim.compiler.image.notes import BufferNote
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.backend import Activity
@@ -27,12 +28,12 @@ class ReportError(NncosimError):
 
 @dataclass(frozen=True)
 class Run:
-    """A run. `report`: the contents of report.json; `buffers`: `nncosim.tb.run.listing.buffer_table` of its image."""
+    """A run. `report`: the contents of report.json; `buffers`: those that its image notes."""
 
     report: Mapping[str, Any]
     platform: Platform
     activities: Sequence[Activity]
-    buffers: Sequence[Mapping[str, Any]]
+    buffers: Sequence[BufferNote]
 
     @property
     def layers(self) -> list[dict[str, Any]]:
@@ -134,7 +135,7 @@ def load_run(directory: Path) -> Run:
     if sha256(raw) != image_hash:
         raise ReportError(f"{directory}: image.elf is not the image of report.json; run the model again")
     _, platform, _ = load_image(directory / "image.elf", raw)
-    buffers = Image.from_bytes(raw).schedule.get("buffers", ())
+    buffers = Image.from_bytes(raw).notes.buffers
     _read(directory, TIMELINE)
     activities = read_timeline(directory / TIMELINE)
     wrong = disagreements(report, activities)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, NumeralTickFormatter, Range1d
 from bokeh.plotting import figure
+from nncosim.compiler.image.notes import BufferNote
 from nncosim.tb.report.pages.colours import BUFFER_COLOURS, OTHER_COLOUR
 from nncosim.tb.report.pages.data import Run
 from nncosim.tb.report.pages.labels import NARROW, WIDTH, chosen_labels
@@ -29,8 +30,8 @@ def memories_of(run: Run) -> list[str]:
     """The memories whose contents change during a run, the fullest first."""
     used: dict[str, int] = {}
     for buffer in run.buffers:
-        used[buffer["memory"]] = used.get(buffer["memory"], 0) + buffer["bytes"]
-    changing = {b["memory"] for b in run.buffers if not (b["from_start"] and b["to_end"])}
+        used[buffer.memory] = used.get(buffer.memory, 0) + buffer.bytes
+    changing = {b.memory for b in run.buffers if not (b.from_start and b.to_end)}
     return sorted(changing, key=lambda name: -used[name])
 
 
@@ -41,20 +42,20 @@ def shown_name(memory: str) -> str:
 
 def contents_of(run: Run, memory: str) -> dict[str, str]:
     """Kinds of what lies in a memory, with their colours."""
-    kinds = dict.fromkeys(b["kind"] for b in run.buffers if b["memory"] == memory)
+    kinds = dict.fromkeys(b.kind for b in run.buffers if b.memory == memory)
     return {kind: BUFFER_COLOURS.get(kind, OTHER_COLOUR) for kind in [*BUFFER_COLOURS, *kinds] if kind in kinds}
 
 
-def life_of(run: Run, buffer: Mapping[str, Any]) -> tuple[int, int]:
+def life_of(run: Run, buffer: BufferNote) -> tuple[int, int]:
     """From when to when a buffer's contents matter: the whole run for what is there before it and after it, else from
     the first access to the last; of a bench that records no accesses, from the start of the first layer that uses it to
     the end of the last."""
     names = [layer["name"] for layer in run.layers]
-    used = [run.intervals[names.index(name)] for name in buffer["layers"]
+    used = [run.intervals[names.index(name)] for name in buffer.layers
             if name in names and names.index(name) < len(run.intervals)]  # fmt: skip
-    spans = [run.accesses[buffer["name"]]] if buffer["name"] in run.accesses else used
-    begin = 0 if buffer["from_start"] or not spans else min(start for start, _ in spans)
-    end = run.end if buffer["to_end"] or not spans else max(stop for _, stop in spans)
+    spans = [run.accesses[buffer.name]] if buffer.name in run.accesses else used
+    begin = 0 if buffer.from_start or not spans else min(start for start, _ in spans)
+    end = run.end if buffer.to_end or not spans else max(stop for _, stop in spans)
     return begin, end
 
 
@@ -98,10 +99,10 @@ class Axis:
         return found
 
 
-def axis_of(buffers: Sequence[Mapping[str, Any]], base: int) -> Axis:
+def axis_of(buffers: Sequence[BufferNote], base: int) -> Axis:
     """Folds what lies there during the whole run and is no tensor, if there is anything else."""
-    live = sorted((b["address"] - base, b["address"] - base + b["bytes"]) for b in buffers if not _is_constant(b))
-    top = max(b["address"] - base + b["bytes"] for b in buffers)
+    live = sorted((b.address - base, b.address - base + b.bytes) for b in buffers if not _is_constant(b))
+    top = max(b.address - base + b.bytes for b in buffers)
     merged: list[list[int]] = []
     for low, high in live:
         if merged and low <= merged[-1][1]:
@@ -117,26 +118,26 @@ def axis_of(buffers: Sequence[Mapping[str, Any]], base: int) -> Axis:
     return Axis(stretches)
 
 
-def _is_constant(buffer: Mapping[str, Any]) -> bool:
-    return buffer["from_start"] and buffer["to_end"] and buffer["kind"] != "tensor"
+def _is_constant(buffer: BufferNote) -> bool:
+    return buffer.from_start and buffer.to_end and buffer.kind != "tensor"
 
 
-def _rows_of(run: Run, mine: Sequence[Mapping[str, Any]], base: int, axis: Axis) -> Iterator[tuple[Any, ...]]:
+def _rows_of(run: Run, mine: Sequence[BufferNote], base: int, axis: Axis) -> Iterator[tuple[Any, ...]]:
     """(left, right, bottom, top, colour, name, kind, bytes, place, alpha, accessed) of each rectangle, the largest
     first; of a folded stretch one."""
-    for buffer in sorted((b for b in mine if not _is_constant(b)), key=lambda b: -b["bytes"]):
+    for buffer in sorted((b for b in mine if not _is_constant(b)), key=lambda b: -b.bytes):
         begin, end = life_of(run, buffer)
-        at, size = (buffer["address"] - base) / KIB, buffer["bytes"] / KIB
-        seen = run.accesses.get(buffer["name"])
+        at, size = (buffer.address - base) / KIB, buffer.bytes / KIB
+        seen = run.accesses.get(buffer.name)
         accessed = f"cycles {seen[0]:,} to {seen[1]:,}" if seen else "not recorded"
         yield (begin, end, axis.height(at), axis.height(at + size),
-               BUFFER_COLOURS.get(buffer["kind"], OTHER_COLOUR), buffer["name"], buffer["kind"], buffer["bytes"],
-               f"{buffer['address']:#010x}", 0.4 if buffer["parent"] else 0.75, accessed)  # fmt: skip
+               BUFFER_COLOURS.get(buffer.kind, OTHER_COLOUR), buffer.name, buffer.kind, buffer.bytes,
+               f"{buffer.address:#010x}", 0.4 if buffer.parent else 0.75, accessed)  # fmt: skip
     for low, high, folded in axis.stretches:
         kinds: dict[str, int] = {}
         for b in mine:
-            if folded and _is_constant(b) and low <= (b["address"] - base) / KIB < high and not b["parent"]:
-                kinds[b["kind"]] = kinds.get(b["kind"], 0) + b["bytes"]
+            if folded and _is_constant(b) and low <= (b.address - base) / KIB < high and not b.parent:
+                kinds[b.kind] = kinds.get(b.kind, 0) + b.bytes
         if kinds:
             most = max(kinds, key=lambda kind: kinds[kind])
             name = f"{', '.join(sorted(kinds, key=lambda kind: -kinds[kind]))}: {high - low:,.0f} KiB, folded"
@@ -145,7 +146,7 @@ def _rows_of(run: Run, mine: Sequence[Mapping[str, Any]], base: int, axis: Axis)
                    f"{base + round(low * KIB):#010x}", 0.45, "the whole run")  # fmt: skip
 
 
-def _source(run: Run, mine: Sequence[Mapping[str, Any]], base: int, axis: Axis) -> ColumnDataSource:
+def _source(run: Run, mine: Sequence[BufferNote], base: int, axis: Axis) -> ColumnDataSource:
     keys = ("left", "right", "bottom", "top", "colour", "name", "kind", "bytes", "place", "alpha", "accessed")
     rows = list(_rows_of(run, mine, base, axis))
     return ColumnDataSource({key: [row[i] for row in rows] for i, key in enumerate(keys)})
@@ -153,10 +154,10 @@ def _source(run: Run, mine: Sequence[Mapping[str, Any]], base: int, axis: Axis) 
 
 def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
     """A rectangle a buffer: from its first cycle to its last, from its first byte to its last."""
-    mine = [buffer for buffer in run.buffers if buffer["memory"] == memory]
+    mine = [buffer for buffer in run.buffers if buffer.memory == memory]
     sizes = {m.name: m.size_bytes for m in run.platform.memories}
-    size = sizes.get(memory, max(b["address"] + b["bytes"] for b in mine))
-    base = min(b["address"] for b in mine)
+    size = sizes.get(memory, max(b.address + b.bytes for b in mine))
+    base = min(b.address for b in mine)
     base -= base % max(1 << (size - 1).bit_length(), 1)
     axis = axis_of(mine, base)
     source = _source(run, mine, base, axis)

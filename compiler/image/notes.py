@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image says about itself beside what is loaded: its steps with their cycles, what lies where, what it came of.
+
+A bench runs and judges an image by these alone, without the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from nncosim.compiler.image.plain import from_plain
+from nncosim.compiler.schedule import Bound, Schedule
+from nncosim.kernels.base import Cost
+
+__all__ = ["NOTES_VERSION", "BufferNote", "Notes", "Origin", "Step", "schedule_notes"]
+
+T = TypeVar("T")
+
+NOTES_VERSION = 2
+"""Of all classes here, of `TensorPlace`, and of each platform's own notes: one more with every change of a field."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the image's schedule: the operators it completes, where, and what is known of its cycles before.
+
+    `cycles`: in the first inference since reset, `repeat` (None: the same) in later ones: on the platform's simulator,
+        which runs the linked image, and is exact; where it has none, by the kernels' cycle models, with their bounds.
+    `estimated_cycles`: by the planner alone, before there was an image; None where the image does not say.
+    `reads`, `writes`: tensors in memory; `inside`: those that pass between the step's operators and lie nowhere whole.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    engine: str
+    cycles: Cost
+    repeat: Cost | None = None
+    estimated_cycles: int | None = None
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
+
+    def expected(self, frame: int) -> Cost:
+        """Cycles in inference number `frame`, counted from 0 at reset."""
+        return self.cycles if frame == 0 or self.repeat is None else self.repeat
+
+
+@dataclass(frozen=True)
+class BufferNote:
+    """What lies where, for pictures. `address`: physical. `layers`: that read or write it. `from_start`, `to_end`: it
+    is there before the run, or needed after it. `parent`: the buffer that it lies in."""
+
+    name: str
+    memory: str
+    address: int
+    bytes: int
+    kind: str
+    parent: str | None
+    layers: tuple[str, ...]
+    from_start: bool
+    to_end: bool
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an image was made of. `parameters`: of the platform, all; `settings`: those that the user gave. `network`:
+    see `nncosim.tb.run.network_json`."""
+
+    model: str
+    model_sha256: str
+    platform: str
+    parameters: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    network: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Notes:
+    """The schedule section of an image.
+
+    `cycles`, `repeat`: of the first inference, and of each later one (None: the same).
+    `streams`: the next inputs may come in while the network runs.
+    `own`: what only the platform's own bench understands; see `own_as`.
+    `origin`, `digest` (a checksum over the whole image): of images that are to be run without the model.
+    """
+
+    steps: tuple[Step, ...] = ()
+    cycles: Cost = field(default_factory=lambda: Cost.exactly(0))
+    repeat: Cost | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    streams: bool = False
+    buffers: tuple[BufferNote, ...] = ()
+    own: Any = None
+    origin: Origin | None = None
+    digest: str = ""
+
+    def own_as(self, kind: type[T]) -> T:
+        """The platform's own notes, a dataclass; its defaults where the image has none (it was stripped).
+
+        Raises:
+            PlainError: those of an image that are not of that form.
+        """
+        if self.own is None or isinstance(self.own, kind):
+            return kind() if self.own is None else self.own
+        return from_plain(kind, self.own, "own")
+
+
+def schedule_notes(schedule: Schedule) -> Notes:
+    """Of a platform that knows no more than its tasks' costs: layers in the order in which they are complete, each from
+    the completion of the one before."""
+    bounds: tuple[Bound, ...] = ("lower", "best", "upper") if schedule.bounded else ("best",)
+    ends = {bound: _ends(schedule, bound) for bound in bounds}
+    engines: dict[str, dict[str, None]] = {}
+    for task in schedule.tasks:
+        engines.setdefault(task.layer, {})[task.engine] = None
+    steps, before = [], dict.fromkeys(bounds, 0)
+    for layer in sorted(engines, key=lambda name: ends["best"][name]):
+        end = {bound: ends[bound][layer] for bound in bounds}
+        best = end["best"] - before["best"]
+        took = Cost.estimated(best)
+        if schedule.bounded:
+            least, most = end["lower"] - before["upper"], end["upper"] - before["lower"]
+            took = Cost.exactly(best) if ends["lower"] == ends["upper"] else Cost(max(0, min(best, least)), best, most)
+        steps.append(Step(layer, (layer,), "+".join(engines[layer]), took, estimated_cycles=best))
+        before = end
+    whole = [max(ends[bound].values(), default=0) for bound in bounds]
+    return Notes(tuple(steps), Cost(*whole) if schedule.bounded else Cost.estimated(*whole))
+
+
+def _ends(schedule: Schedule, bound: Bound) -> dict[str, int]:
+    """When each layer is complete."""
+    (spans,) = schedule.spans(bound=bound)
+    layers: dict[str, int] = {}
+    for task in schedule.tasks:
+        layers[task.layer] = max(layers.get(task.layer, 0), spans[task.name][1])
+    return layers

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What J3DAI's images say beyond what every image says: where lists and programs lie, what each descriptor means.
+
+A descriptor holds addresses only. With the traffic table, and without the compiler, a bench can tell whether what a
+transfer finds at its address is what the layer meant to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.image.plain import PlainError
+
+__all__ = ["J3daiNotes", "ListNote", "Meant", "Traffic", "TrafficBuffer", "j3dai_notes"]
+
+
+@dataclass(frozen=True)
+class ListNote:
+    """The descriptor list of a step. `word`: its first in L2; `clusters`: a bit each; `plan`: for people."""
+
+    word: int
+    descriptors: int
+    clusters: int
+    program_counter: int
+    plan: str
+
+
+@dataclass(frozen=True)
+class TrafficBuffer:
+    """A buffer in L2 that lies inside no other. `stays`: for the whole run."""
+
+    name: str
+    word: int
+    words: int
+    stays: bool
+
+
+@dataclass(frozen=True)
+class Meant:
+    """For each descriptor of a list the index of its buffer, and the word in it."""
+
+    buffer: tuple[int, ...]
+    word: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """`tensors`: each in L2 to (index of its buffer, first word in it)."""
+
+    buffers: tuple[TrafficBuffer, ...]
+    tensors: Mapping[str, tuple[int, int]]
+    lists: tuple[Meant, ...]
+
+
+@dataclass(frozen=True)
+class J3daiNotes:
+    """`lists`: of each step. `traffic`: None of a stripped image. `word_bytes`: of a word of L2. `runs`: how many
+    programs each cluster runs in an inference. `input_lists`: so many, the first ones, hold all reads of the inputs, of
+    an image whose inputs may be streamed; else 0."""
+
+    lists: tuple[ListNote, ...] = ()
+    traffic: Traffic | None = None
+    word_bytes: int = 0
+    runs: tuple[int, ...] = ()
+    input_lists: int = 0
+
+
+def j3dai_notes(image: Image) -> J3daiNotes:
+    """Raises ImageError for an image of another platform, or a damaged one."""
+    try:
+        return image.notes.own_as(J3daiNotes)
+    except PlainError as error:
+        raise ImageError(f"the image's notes are not J3DAI's, or damaged ({error}); compile it again") from error
