@@ -12,13 +12,14 @@ import numpy.typing as npt
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Activity, Diagnosis, Frame, Interval, RunResult
-from nncosim.tb.j3dai.activity import Cut, activity_of
+from nncosim.tb.j3dai.activity import activity_of
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.run.capture import Place, capture, kept_places, pack_input, poison_kept, read_back
+from nncosim.tb.run.spans import Cut
 
 __all__ = ["run_iss"]
 

@@ -22,7 +22,7 @@ from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backend import Activity, Diagnosis, Entering, Frame, RunResult
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
-from nncosim.tb.j3dai.activity import CHANGE, Cut, activity_of
+from nncosim.tb.j3dai.activity import CHANGE, activity_of
 from nncosim.tb.j3dai.build import (
     CHANGE_STREAM,
     COUNTERS_STREAM,
@@ -67,6 +67,7 @@ from nncosim.tb.run.capture import (
     poison_kept,
     read_back,
 )
+from nncosim.tb.run.spans import Cut
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.cocotb_runner import run_cocotb
 from nncosim.tb.sim.model import Model
