@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -110,6 +110,15 @@ class Engine:
         return not self.reaches or which in self.reaches.get(name, ((),) * self.instances)[instance]
 
 
+def _named(instance: str, parts: Iterable[Engine | Mover]) -> str | None:
+    """The name of the part that is called so, or of which one instance is: by its number."""
+    for part in parts:
+        number = instance.removeprefix(part.name)
+        if instance == part.name or (number != instance and number.isdecimal() and int(number) < part.instances):
+            return part.name
+    return None
+
+
 @dataclass(frozen=True)
 class Published:
     """A figure from the literature, with where it stands.
@@ -171,6 +180,17 @@ class Platform:
     @property
     def engines(self) -> tuple[Engine, ...]:
         raise NotImplementedError
+
+    def engine_of(self, instance: str) -> str | None:
+        """The engine that a row of counters, or of the timeline, is an instance of; None for the host, or a mover.
+
+        Here: "tile", or "tile0" to "tile8" of nine. A platform that names its instances otherwise overrides this.
+        """
+        return _named(instance, self.engines)
+
+    def mover_of(self, instance: str) -> str | None:
+        """The same of the movers."""
+        return _named(instance, self.movers)
 
     @property
     def area(self) -> Area | None:

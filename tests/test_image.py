@@ -24,8 +24,8 @@ PLACE = TensorPlace(
     (1,), True, ((1, 2), (3, 4)),
 )  # fmt: skip
 NOTES = Notes(
-    (Step("one", ("a", "b"), "unit", Cost(1, 2, 3), Cost.exactly(2), 4, ("x",), ("ä",), ("t",)), Step("two", (), "unit",
-     Cost.exactly(5))), Cost(6, 7, 8), None, ("x",), ("ä",), True,
+    (Step("one", ("a", "b"), ("unit",), Cost(1, 2, 3), Cost.exactly(2), 4, ("x",), ("ä",), ("t",)), Step(
+        "two", (), ("unit", "other"), Cost.exactly(5))), Cost(6, 7, 8), None, ("x",), ("ä",), True,
     (BufferNote("x", "l2", 0, 16, "tensor", None, ("one",), True, False),), {"anything": [1, {"else": None}]},
     Origin("m.onnx", "ab", "toy", {"lanes": 4}, {}, {"ops": []}), "cd",
 )  # fmt: skip

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures of the page: what was lost and why, how far cycles lie from what was said, what is folded, colours."""
 
-from dataclasses import replace
+import base64
+import json
+import zlib
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from itertools import combinations
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from bokeh.models import Range1d
 from nncosim.compiler.image.notes import BufferNote
+from nncosim.platforms.base import Engine, Mover, Platform
+from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.report.pages.colours import cause_colour, dark_colour, kind_colour
 from nncosim.tb.report.pages.data import load_run
@@ -18,6 +24,9 @@ from nncosim.tb.report.pages.labels import layer_labels
 from nncosim.tb.report.pages.losses import BELOW_PEAK, causes_of, losses_of, losses_plot
 from nncosim.tb.report.pages.memory_plot import axis_of, memory_plot
 from nncosim.tb.report.pages.page import report_page
+from nncosim.tb.report.pages.plots import roofline_plot, shares_plot
+from nncosim.tb.report.pages.timeline_plot import timeline_data
+from nncosim.tb.report.trace_events import trace_events
 
 WAITS = ("input", "weights", "results", "program", "room for results", "room for input", "room for weights", "host",
          "memory port", "data")  # fmt: skip
@@ -80,6 +89,107 @@ def test_it_is_the_first_picture(run):
     text = report_page(run).decode()
     places = [text.index(f"<h2>{title}") for title in ("Cycles lost", "Timeline", "Memory L2", "Roofline", "Measured")]
     assert places == sorted(places)
+
+
+# ---- what the platform says: instances, categories, movers
+
+def with_category(run, category):
+    """The run with the cycles that cluster0 waited for data under another name."""
+    layers = [{**layer, "counters": {engine: {category if (engine, name) == ("cluster0", "wait_data") else name: cycles
+                                              for name, cycles in counters.items()}
+                                     for engine, counters in layer["counters"].items()}} for layer in run.layers]
+    activities = [replace(a, cycles={category if (a.engine, name) == ("cluster0", "wait_data") else name: cycles
+                                     for name, cycles in a.cycles.items()}) for a in run.activities]
+    return replace(run, report={**run.report, "layers": layers}, activities=activities)
+
+
+@pytest.mark.parametrize(("category", "words"), [("wait_lock", "waits for lock"), ("busy_idly", "busy idly")])
+def test_a_category_that_no_page_has_seen_shows(run, category, words):
+    changed = with_category(run, category)
+    waited = sum(layer["counters"]["cluster0"]["wait_data"] for layer in run.layers)
+    before, after = (causes_of(losses_of(r)) for r in (run, changed))
+    assert sum(before.values()) == pytest.approx(sum(after.values()))
+    assert after["wait: lock" if category == "wait_lock" else "busy idly"] == pytest.approx(waited / 6)
+    plot = shares_plot(changed)
+    shown = [item.label.value for item in plot.legend[0].items]
+    assert words in shown and len(set(shown)) == len(shown)
+    data = plot.renderers[0].data_source.data
+    shares = [sum(data[name][row] for name in data if name.startswith("share ")) for row in range(len(run.layers))]
+    assert shares == pytest.approx([100] * len(shares))
+    timeline = zlib.decompress(base64.b64decode(timeline_data(changed)["tables"])).decode()
+    assert json.dumps(category.removeprefix("wait_").replace("_", " ")) in timeline
+    events = [e for e in trace_events(changed.report, changed.activities) if e["ph"] == "X" and e["cat"] != "layer"]
+    quiet = sum(int(a.cycles[category][[a.kinds[k] in ("idle", "control", "sleep") for k in a.kind]].sum())
+                for a in changed.activities if category in a.cycles)  # fmt: skip
+    assert sum(event["args"].get(category, 0) for event in events) == waited - quiet > 0
+
+
+@dataclass(frozen=True)
+class Digits(Platform):
+    name: ClassVar[str] = "digits"
+    tiles: int = 12
+
+    @property
+    def engines(self):
+        return (Engine("conv2d", 4, 3), Engine("conv2", 1), Engine("tile", 1, self.tiles))
+
+    @property
+    def movers(self):
+        return (Mover("dma2", (), 64, 2), Mover("port", (), 8))
+
+
+def test_instances_are_what_the_platform_says():
+    engines = {"conv2d": "conv2d", "conv2d2": "conv2d", "conv2d3": None, "conv2": "conv2", "tile0": "tile",
+               "tile11": "tile", "tile12": None, "tile": "tile", "host": None, "dma2": None, "tile_1": None}
+    assert {name: Digits().engine_of(name) for name in engines} == engines
+    assert [Digits().mover_of(name) for name in ("dma2", "dma20", "dma21", "dma22", "port", "conv2")] == [
+        "dma2", "dma2", "dma2", None, "port", None]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TwoMovers(J3dai):
+    @property
+    def movers(self):
+        return (*super().movers, Mover("side", ("l2", "l1"), 32, 2))
+
+
+def two_movers(run, share):
+    """The run, with `share` times the DMPA's bytes moved by two instances of another mover too."""
+    (dmpa,) = (a for a in run.activities if a.engine == "dmpa")
+    more = [replace(dmpa, engine=f"side{k}", bytes=(dmpa.bytes * share).astype(np.int64)) for k in (0, 1)]
+    return replace(run, activities=[*run.activities, *more], platform=TwoMovers())
+
+
+@pytest.mark.parametrize(("share", "lowest"), [(1 / 64, "dmpa"), (1.0, "side")])
+def test_each_mover_has_its_roof(run, share, lowest):
+    """128 byte/cycle and 8: which is the lower one over a layer depends on what each moves for it."""
+    both = two_movers(run, share)
+    assert both.traffic["dmpa"] == run.traffic["dmpa"] and set(run.traffic) == {"dmpa"}
+    one, two = roofline_plot(run), roofline_plot(both)
+    roofs = {mover: two.select_one({"name": f"roof-{mover}"}).data_source.data for mover in ("dmpa", "side")}
+    for mover, width in (("dmpa", 128), ("side", 8)):
+        (low, ridge, high), (foot, *top) = roofs[mover]["x"], roofs[mover]["y"]
+        assert low < ridge < high and foot == pytest.approx(width * low) and top == [768, 768]
+        assert width * ridge == pytest.approx(768)
+    assert one.select_one({"name": "roof-side"}) is None
+    for mover in roofs:
+        marks = two.select_one({"name": f"marks-{mover}"}).data_source.data
+        for name, x, y, limit, roof in zip(*(marks[k] for k in ("name", "x", "y", "limit", "roof")), strict=True):
+            number = next(i for i, layer in enumerate(run.layers) if layer["name"] == name)
+            layer, moved = run.layers[number], both.traffic[mover][number]
+            assert x == pytest.approx(layer["macs"] / moved) and y == pytest.approx(layer["macs"] / layer["cycles"])
+            over = {m: w * layer["macs"] / both.traffic[m][number] for m, w in (("dmpa", 128), ("side", 8))}
+            assert limit == f"{y / min(768, *over.values()):.1%}"
+            assert roof == (lowest if over[lowest] < 768 else "the peak") and over[lowest] == min(over.values())
+    texts = [r.data_source.data["text"] for r in two.renderers if "text" in r.data_source.data]
+    assert ["side: 8 byte/cycle"] in texts and ["dmpa: 128 byte/cycle"] in texts
+
+
+def test_a_layer_on_an_engine_without_counters_is_not_counted(run):
+    layers = [{**layer, "instances": [] if k == 1 else layer["instances"]} for k, layer in enumerate(run.layers)]
+    loss = next(x for x in losses_of(replace(run, report={**run.report, "layers": layers}))
+                if x.name == run.layers[1]["name"])  # fmt: skip
+    assert loss.causes == {"not counted": run.layers[1]["cycles"]} and loss.ideal == 0
 
 
 # ---- deviation

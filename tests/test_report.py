@@ -28,9 +28,9 @@ JSON_KEYS = {
 LAYER_KEYS = {"name", "op", "engine", "macs", "cycles", "iss_cycles", "counters"}
 CONV_MACS = 2 * 2 * 3 * 3 * 4 * 4
 STEPS = (
-    Step("conv", ("conv",), "unit", Cost.exactly(1000)),
-    Step("add", ("add",), "unit", Cost.exactly(5000)),
-    Step("pool", ("pool",), "pool", Cost.exactly(300)),
+    Step("conv", ("conv",), ("unit",), Cost.exactly(1000)),
+    Step("add", ("add",), ("unit",), Cost.exactly(5000)),
+    Step("pool", ("pool",), ("pool",), Cost.exactly(300)),
 )
 
 
@@ -92,6 +92,15 @@ def test_the_numbers():
     # mean of both units: half and none of the cycles busy, so 25 % data, 25 % control, halved, and 50 % idle
     shares = {"idle": 0.5, "wait_data": 0.125, "control": 0.125}
     assert report.layers[0].other_cycles() == pytest.approx(shares, abs=1e-3)
+
+
+def test_a_category_that_no_table_has_seen_shows():
+    report = make()
+    counters = {**report.layers[0].counters, "unit0": {"busy": 500, "wait_lock": 300, "turned_off": 200}}
+    changed = replace(report, layers=(replace(report.layers[0], counters=counters), *report.layers[1:]))
+    assert "idle 50%, lock 15%, turned off 10%" in text_of(changed)
+    assert changed.to_json()["layers"][0]["counters"]["unit0"] == counters["unit0"]
+    assert changed.to_json()["layers"][0]["instances"] == ["unit0", "unit1"]
 
 
 def test_operators_are_named_as_in_the_graph():

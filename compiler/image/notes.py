@@ -29,18 +29,24 @@ class Step:
     `cycles`: in the first inference since reset, `repeat` (None: the same) in later ones: on the platform's simulator,
         which runs the linked image, and is exact; where it has none, by the kernels' cycle models, with their bounds.
     `estimated_cycles`: by the planner alone, before there was an image; None where the image does not say.
+    `engines`: of the platform, or single instances of one.
     `reads`, `writes`: tensors in memory; `inside`: those that pass between the step's operators and lie nowhere whole.
     """
 
     name: str
     ops: tuple[str, ...]
-    engine: str
+    engines: tuple[str, ...]
     cycles: Cost
     repeat: Cost | None = None
     estimated_cycles: int | None = None
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     inside: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> str:
+        """In a word, for people."""
+        return "+".join(self.engines)
 
     def expected(self, frame: int) -> Cost:
         """Cycles in inference number `frame`, counted from 0 at reset."""
@@ -124,7 +130,7 @@ def schedule_notes(schedule: Schedule) -> Notes:
         if schedule.bounded:
             least, most = end["lower"] - before["upper"], end["upper"] - before["lower"]
             took = Cost.exactly(best) if ends["lower"] == ends["upper"] else Cost(max(0, min(best, least)), best, most)
-        steps.append(Step(layer, (layer,), "+".join(engines[layer]), took, estimated_cycles=best))
+        steps.append(Step(layer, (layer,), tuple(engines[layer]), took, estimated_cycles=best))
         before = end
     whole = [max(ends[bound].values(), default=0) for bound in bounds]
     return Notes(tuple(steps), Cost(*whole) if schedule.bounded else Cost.estimated(*whole))

@@ -77,7 +77,7 @@ def notes_of(
     layers: Sequence[Layer] = lowered.private
     steps = [
         Step(
-            layer.name, tuple(op.name for op in layer.ops), "cluster", Cost.exactly(cycles[i]),
+            layer.name, tuple(op.name for op in layer.ops), ("cluster",), Cost.exactly(cycles[i]),
             Cost.exactly(repeat[i]), estimate_of(layer.code.plan), tuple(layer.inputs), (layer.output,),
             tuple(layer.inside),
         )

@@ -74,7 +74,8 @@ class LayerReport:
 
     `cycles`, `expected` (predicted), `counters`: in the first inference; `later`: in each inference after it.
     `limits`: by which the cycles are judged.
-    `counters`: engine -> category -> cycles, as the bench read them; each engine's add up to `cycles`.
+    `counters`: instance of an engine -> category -> cycles, as the bench read them; each one's add up to `cycles`.
+    `instances`: those that the layer ran on, of what has counters.
     `tensors`: how many tensors were compared, `first` the first wrong element among them.
     `members`: the operators of a fused group, in order; empty where the step is one operator.
     """
@@ -87,6 +88,7 @@ class LayerReport:
     cycles: int | None
     limits: Limits
     counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    instances: tuple[str, ...] = ()
     transfers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     exact: bool = False
     first: Divergence | None = None
@@ -116,14 +118,11 @@ class LayerReport:
 
     def other_cycles(self) -> dict[str, float]:
         """Category -> share of this layer's cycles that its engine (mean of all instances) was not busy."""
-        own = [c for name, c in self.counters.items() if name.rstrip("0123456789_[]") == self.engine]
-        own = own or [c for name, c in self.counters.items() if name in self.engine.split("+")]
-        own = own or list(self.counters.values())
         shares: dict[str, float] = {}
-        for counters in own:
-            for category, cycles in counters.items():
+        for instance in self.instances:
+            for category, cycles in self.counters[instance].items():
                 if category != "busy" and cycles and self.cycles:
-                    shares[category] = shares.get(category, 0.0) + cycles / self.cycles / len(own)
+                    shares[category] = shares.get(category, 0.0) + cycles / self.cycles / len(self.instances)
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
     def to_json(self) -> dict[str, Any]:
@@ -132,6 +131,7 @@ class LayerReport:
             "op": self.op,
             "members": [member.to_json() for member in self.members],
             "engine": self.engine,
+            "instances": list(self.instances),
             "macs": self.macs,
             "cycles": self.cycles,
             "iss_cycles": self.expected.best,
@@ -317,12 +317,13 @@ def _member(network: Network, op: Op, comparison: Comparison) -> Member:
 
 
 def _layer(
-    network: Network, limits: Limits, index: int, step: Step, frames: Sequence[Frame], comparison: Comparison
+    network: Network, platform: Platform, index: int, step: Step, frames: Sequence[Frame], comparison: Comparison
 ) -> LayerReport:
     by_name = {op.name: op for op in network.ops}
     ops = [by_name[name] for name in step.ops if name in by_name]
     found = [_interval(frame, index) for frame in frames]
     interval = found[0] if found else None
+    counters = interval.counters if interval else {}
     later = (Pace(i.end - i.start if i else None, step.expected(n)) for n, i in enumerate(found[1:], 1))
     tensors = [t for op in ops for t in comparison.of_op(op.name)]
     proofs = [op.proof for op in ops if op.proof is not None]
@@ -334,9 +335,10 @@ def _layer(
         engine=step.engine,
         macs=sum(network.macs(op) for op in ops),
         expected=step.cycles,
-        limits=limits,
+        limits=platform.limits,
         cycles=interval.end - interval.start if interval else None,
-        counters=interval.counters if interval else {},
+        counters=counters,
+        instances=tuple(name for name in counters if name in step.engines or platform.engine_of(name) in step.engines),
         transfers=interval.transfers if interval else {},
         exact=all(t.exact for t in tensors),
         first=next((t.first for t in tensors if not t.exact), None),
@@ -348,10 +350,10 @@ def _layer(
 
 
 def layers_of(
-    network: Network, limits: Limits, schedule: Sequence[Step], result: RunResult, comparison: Comparison
+    network: Network, platform: Platform, schedule: Sequence[Step], result: RunResult, comparison: Comparison
 ) -> tuple[LayerReport, ...]:
     """A row a step of the schedule, with its cycles in every inference."""
-    return tuple(_layer(network, limits, i, step, result.frames, comparison) for i, step in enumerate(schedule))
+    return tuple(_layer(network, platform, i, step, result.frames, comparison) for i, step in enumerate(schedule))
 
 
 def build_report(
@@ -378,7 +380,7 @@ def build_report(
         backend=result.backend,
         driver=result.driver,
         macs=sum(network.macs(op) for op in network.ops),
-        layers=layers_of(network, platform.limits, schedule, result, comparison),
+        layers=layers_of(network, platform, schedule, result, comparison),
         frame_cycles=tuple(frame.cycles for frame in complete),
         expected=expected,
         repeat=repeat,

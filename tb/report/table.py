@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from nncosim.tb.report.categories import short_name
 from nncosim.tb.report.pace import deviation
 from nncosim.tb.report.published import measured, published_title, same_network
 from nncosim.tb.report.report import LayerReport, Report
@@ -14,13 +15,6 @@ from rich.text import Text
 
 __all__ = ["plain_table", "print_report"]
 
-CATEGORIES = {
-    "wait_data": "data",
-    "wait_port": "port",
-    "wait_host": "host",
-    "control": "control",
-    "idle": "idle",
-}
 NUMERIC = ("MACs", "estimated", "iss", "cycles", "MAC/cycle")
 WIDE = 120
 """Columns of a terminal that takes the table of layers in one piece."""
@@ -53,7 +47,7 @@ def _estimate(estimated: int | None, cycles: int | None) -> str:
 
 def _others(layer: LayerReport) -> str:
     shares = layer.other_cycles()
-    parts = [f"{CATEGORIES.get(name, name)} {share:.0%}" for name, share in shares.items() if share >= 0.005]
+    parts = [f"{short_name(name)} {share:.0%}" for name, share in shares.items() if share >= 0.005]
     return ", ".join(parts) or "-"
 
 

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
-from nncosim.tb.report.table import CATEGORIES
+from nncosim.tb.report.categories import short_name
 
 __all__ = [
-    "BUFFER_COLOURS", "CATEGORY_COLOURS", "OPERATOR_COLOURS", "OTHER_COLOUR", "category_name", "cause_colour",
-    "dark_colour", "kind_colour", "kind_order",
+    "BUFFER_COLOURS",
+    "OPERATOR_COLOURS",
+    "OTHER_COLOUR",
+    "category_colour",
+    "category_order",
+    "cause_colour",
+    "cause_of",
+    "dark_colour",
+    "kind_colour",
+    "kind_order",
 ]  # fmt: skip
 
 _KINDS = {
@@ -23,7 +31,7 @@ _KINDS = {
 _DARK = {"idle": "#303236", "sleep": "#3a3d42", "run": "#2a7bb5", "sync": "#b0b0b0"}
 """What would shine, or be lost, on a dark page."""
 _MORE = ("#117733", "#882255", "#44aa99", "#999933", "#661100", "#6699cc")
-CATEGORY_COLOURS = {
+_CATEGORIES = {
     "busy": "#0072b2", "wait_data": "#d55e00", "wait_port": "#6a5aff", "wait_host": "#f0e442", "control": "#8a8a8a",
     "idle": "#e4e4e4",
 }  # fmt: skip
@@ -34,10 +42,24 @@ OTHER_COLOUR = "#6699cc"
 OPERATOR_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#8c6bb1", "#882255")
 
 
-def category_name(category: str) -> str:
-    """A category of cycles in words: "busy", "waits for data"."""
-    known = CATEGORIES.get(category, category)
-    return known if known == category else f"waits for {known}"
+_CAUSES = {"wait_port": "wait: memory port"}
+
+
+def category_colour(category: str) -> str:
+    """The colour of a category of cycles, of one that no page has seen before too."""
+    return _CATEGORIES.get(category, kind_colour(cause_of(category)))
+
+
+def category_order(category: str) -> int:
+    """Work first, then waiting, then what is not known here, idling last: of shares in a column."""
+    known = list(_CATEGORIES)
+    return known.index(category) if category in known else known.index("control")
+
+
+def cause_of(category: str) -> str:
+    """What cycles of a category are lost to, as kinds of the timeline are called: "wait: data", "idle"."""
+    waits = category.startswith("wait_")
+    return _CAUSES.get(category, ("wait: " if waits else "") + short_name(category))
 
 
 def kind_colour(kind: str) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.image.notes import BufferNote
 from nncosim.platforms.base import Platform
@@ -71,8 +72,10 @@ class Run:
     @cached_property
     def rows(self) -> list[Activity]:
         """The engines from top to bottom: the host, what moves data, what computes."""
-        place = {"host": 0, **dict.fromkeys((mover.name for mover in self.platform.movers), 1)}
-        return sorted(self.activities, key=lambda activity: place.get(activity.engine, 2))
+        def place(name: str) -> int:
+            return 0 if name == "host" else 1 if self.platform.mover_of(name) else 2
+
+        return sorted(self.activities, key=lambda activity: place(activity.engine))
 
     @property
     def is_fine(self) -> bool:
@@ -80,12 +83,20 @@ class Run:
         return any(kind != COARSE for activity in self.activities for kind in activity.kinds)
 
     @cached_property
-    def traffic(self) -> list[int]:
-        """Bytes moved for each layer, whenever that was."""
-        out = [0] * len(self.layers)
+    def moved(self) -> list[int]:
+        """Bytes moved for each layer, by whomever."""
+        return [sum(int(a.bytes[a.step == step].sum()) for a in self.activities) for step in range(len(self.layers))]
+
+    @cached_property
+    def traffic(self) -> dict[str, list[int]]:
+        """Mover, all its instances -> bytes that it moved for each layer, whenever that was."""
+        out = {mover.name: [0] * len(self.layers) for mover in self.platform.movers}
         for activity in self.activities:
-            for step in range(len(out)):
-                out[step] += int(activity.bytes[activity.step == step].sum())
+            mover = self.platform.mover_of(activity.engine)
+            if mover is not None:
+                own = activity.step >= 0
+                moved = np.bincount(activity.step[own], activity.bytes[own], len(self.layers))
+                out[mover] = [before + int(more) for before, more in zip(out[mover], moved, strict=True)]
         return out
 
     @cached_property

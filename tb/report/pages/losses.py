@@ -11,18 +11,19 @@ import numpy as np
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, NumeralTickFormatter, Range1d, ResetTool
 from bokeh.plotting import figure
 from nncosim.tb.backend import Activity
-from nncosim.tb.report.pages.colours import cause_colour
+from nncosim.tb.report.pages.colours import cause_colour, cause_of
 from nncosim.tb.report.pages.data import Run
 from nncosim.tb.report.pages.labels import shortened
 
-__all__ = ["BELOW_PEAK", "NO_MACS", "Loss", "causes_of", "losses_of", "losses_plot", "own_engines"]
+__all__ = ["BELOW_PEAK", "NO_MACS", "Loss", "causes_of", "losses_of", "losses_plot"]
 
 BELOW_PEAK = "busy below the peak"
 """Cause of busy cycles in which not every multiplier has work: channels and pixels that fill no word, ends of tiles."""
 NO_MACS = "busy without MACs"
 """Cause of busy cycles of a layer whose operator multiplies nothing."""
+NOT_COUNTED = "not counted"
+"""Cause of all cycles of a layer on an engine that the bench has no counters of."""
 
-_CAUSES = {"wait_port": "wait: memory port", "wait_host": "wait: host", "wait_data": "wait: data"}
 ROW = 26
 MOST = 16
 """Layers with a row of their own; the others share one."""
@@ -41,20 +42,12 @@ class Loss:
         return sum(self.causes.values())
 
 
-def own_engines(layer: Mapping[str, Any]) -> list[str]:
-    """The engines that computed a layer: the instances of what it names, or all where nothing is named so."""
-    names = list(layer["counters"])
-    own = [name for name in names if name.rstrip("0123456789_[]") == layer["engine"]]
-    return own or [name for name in names if name in layer["engine"].split("+")] or names
-
-
 def losses_of(run: Run) -> list[Loss]:
     """The layers that ended, the one that loses most first."""
     peak, found = run.platform.peak_macs_per_cycle, []
     for layer, (begin, end) in zip(run.layers, run.intervals, strict=False):
-        own = set(own_engines(layer))
-        engines = [activity for activity in run.activities if activity.engine in own]
-        causes: dict[str, float] = {}
+        engines = [activity for activity in run.activities if activity.engine in layer["instances"]]
+        causes: dict[str, float] = {} if engines else {NOT_COUNTED: float(end - begin)}
         for activity in engines:
             for cause, cycles in _spent(activity, begin, end).items():
                 causes[cause] = causes.get(cause, 0.0) + cycles / len(engines)
@@ -72,11 +65,11 @@ def _spent(activity: Activity, begin: int, end: int) -> dict[str, int]:
     out: dict[str, int] = {}
     for category, cycles in activity.cycles.items():
         if category != "wait_data":
-            out[_CAUSES.get(category, category)] = int(cycles[inside].sum())
+            out[cause_of(category)] = int(cycles[inside].sum())
             continue
         sums = np.bincount(activity.kind[inside], cycles[inside], len(activity.kinds))
         for kind, number in zip(activity.kinds, sums, strict=True):
-            cause = kind if kind.startswith("wait: ") else _CAUSES[category]
+            cause = kind if kind.startswith("wait: ") else cause_of(category)
             out[cause] = out.get(cause, 0) + int(number)
     return {cause: cycles for cause, cycles in out.items() if cycles}
 

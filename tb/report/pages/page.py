@@ -10,10 +10,9 @@ from bokeh.embed import components
 from bokeh.models import Range1d
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
+from nncosim.tb.report.categories import category_name
 from nncosim.tb.report.pages.colours import (
-    CATEGORY_COLOURS,
-    OTHER_COLOUR,
-    category_name,
+    category_colour,
     cause_colour,
     dark_colour,
     kind_colour,
@@ -64,7 +63,7 @@ def _chips(run: Run) -> list[dict[str, str]]:
     if run.is_fine:
         return [{"name": kind, "colour": kind_colour(kind), "dark": dark_colour(kind)} for kind in kinds_of(run)]
     known = dict.fromkeys(name for activity in run.activities for name in activity.cycles)
-    colours = {c: CATEGORY_COLOURS.get(c, OTHER_COLOUR) for c in known}
+    colours = {category: category_colour(category) for category in known}
     return [{"name": category_name(c), "colour": colour, "dark": colour} for c, colour in colours.items()]
 
 

@@ -23,9 +23,9 @@ from bokeh.models import (
     ZoomOutTool,
 )
 from bokeh.plotting import figure
-from nncosim.tb.report.pages.colours import CATEGORY_COLOURS, dark_colour, kind_colour, kind_order
+from nncosim.tb.report.categories import short_name
+from nncosim.tb.report.pages.colours import category_colour, dark_colour, kind_colour, kind_order
 from nncosim.tb.report.pages.data import Run
-from nncosim.tb.report.table import CATEGORIES
 from nncosim.tb.report.timeline import COARSE, members_text
 
 __all__ = ["CYCLES", "LEFT", "kinds_of", "timeline_data", "timeline_plot", "x_tools"]
@@ -59,8 +59,8 @@ def timeline_data(run: Run) -> dict[str, str]:
         kind = np.array([kinds.index(k) for k in a.kinds])
         text = np.array([texts.setdefault(t, len(texts)) for t in a.texts])
         arrays += [a.end - a.start, kind[a.kind], text[a.text], a.step, a.bytes, *a.cycles.values()]
-        categories = [CATEGORIES.get(name, name) for name in a.cycles]
-        coarse = [CATEGORY_COLOURS.get(name, "#6699cc") for name in a.cycles] if set(a.kinds) == {COARSE} else []
+        categories = [short_name(name) for name in a.cycles]
+        coarse = [category_colour(name) for name in a.cycles] if set(a.kinds) == {COARSE} else []
         engines.append({"name": a.engine, "count": len(a.start), "categories": categories, "coarse": coarse})
     layers = [
         {"name": layer["name"], "op": members_text(layer) or layer["op"], "start": start, "end": end,
