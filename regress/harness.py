@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.compiler.frontend import import_model
+from nncosim.compiler.image.expected import expected
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.j3dai import PLATFORM, J3dai
@@ -83,8 +84,8 @@ class Run:
         """What `nncosim run` makes of it: the verdict, and what is late, are its."""
         compiled, notes = self.compiled, self.compiled.image.notes
         return build_report(
-            compiled.network, compiled.platform, notes.steps, notes.cycles, self.result, self.comparison,
-            repeat=notes.repeat, model=compiled.network.name, settings={}, seed=0, input="", wall_seconds={},
+            compiled.network, compiled.platform, notes.steps, expected(notes, max(len(self.result.frames), 1)),
+            self.result, self.comparison, model=compiled.network.name, settings={}, seed=0, input="", wall_seconds={},
             versions={}, hashes={},
         )  # fmt: skip
 
@@ -166,8 +167,8 @@ def run_compiled(
         platform, spoil(image) if spoil else image, chosen, backend, driver,
         limit=HANG_FACTOR * compiled.iss_cycles, seed=seed,
     )  # fmt: skip
-    expected = tuple(evaluate(compiled.network, values) for values in chosen)
-    return Run(compiled, chosen, result, compare_frames(compiled.network, expected, result.frames))
+    right = tuple(evaluate(compiled.network, values) for values in chosen)
+    return Run(compiled, chosen, result, compare_frames(compiled.network, right, result.frames))
 
 
 def run_case(

@@ -48,7 +48,8 @@ def test_a_late_layer_of_a_later_inference_fails_the_run(program):
     """Cycles on the ISS of later inferences that are off by 101 cycles and 5 % in one layer, the total unchanged."""
     for layer, step in enumerate(program.schedule):
         wrong = replace(step, repeat=Cost.exactly(step.repeat.best + max(101, step.repeat.best // 10)))
-        planted = replace(program, schedule=(*program.schedule[:layer], wrong, *program.schedule[layer + 1 :]))
+        steps = (*program.schedule[:layer], wrong, *program.schedule[layer + 1 :])
+        planted = replace(program, notes=replace(program.notes, steps=steps))
         assert run(planted, 1).report.verdict == "pass"  # nothing is wrong with the first
         report = run(planted, 3).report
         assert report.verdict == "cycles"
@@ -56,7 +57,8 @@ def test_a_late_layer_of_a_later_inference_fails_the_run(program):
 
 
 def test_a_late_total_of_a_later_inference_fails_the_run(program):
-    planted = replace(program, repeat=Cost.exactly(program.repeat.best * 103 // 100))
+    late = Cost.exactly(program.notes.repeat.best * 103 // 100)
+    planted = replace(program, notes=replace(program.notes, repeat=late))
     assert run(planted, 1).report.verdict == "pass"
     report = run(planted, 2).report
     assert report.verdict == "cycles" and [(late.what, late.frame) for late in report.late] == [("total", 1)]

@@ -28,9 +28,10 @@ __all__ = ["Activity", "Bench", "Diagnosis", "Entering", "Frame", "Interval", "O
 class Interval:
     """One schedule step (a layer, or a fused group) as it ran.
 
-    `step`: its index in the image's schedule. `start`, `end`: cycles since the frame began; a step's start is the
-    completion of the one before it. `counters`: engine -> category -> cycles within [start, end), the
-    categories adding up to end - start ("busy", "wait_data", "wait_port", "wait_host", "control", "idle").
+    `step`: its index in the image's schedule. `start`, `end`: cycles since the frame began. Steps may overlap; on a
+    machine that does one after the other, a step's start is the completion of the one before it.
+    `counters`: engine -> category -> cycles within [start, end), the categories adding up to end - start ("busy",
+    "wait_data", "wait_port", "wait_host", "control", "idle").
     `transfers`: kind of transfer between memories -> what was counted of it, where the machine counts that; names are
     the platform's own.
     """
@@ -87,7 +88,9 @@ class Origin:
 
 @dataclass(frozen=True)
 class Frame:
-    """One inference. `cycles`: from reset release (first frame) or the frame request to the host's completion.
+    """One inference. `cycles`: from its start (reset release, the request for it, its inputs' entering) to its end (the
+    machine's own completion, its outputs' leaving); 0 if it did not end. `start`: cycles since the run began; None:
+    when the inference before it ended. Inferences may overlap.
 
     `tensors`: each tensor that an operator makes, as integers (C, H, W), captured on its way into memory. One of which
     no byte was written is absent; bytes never written keep the poison, so they show in a comparison.
@@ -107,6 +110,7 @@ class Frame:
     memory: Mapping[str, np.ndarray] = field(default_factory=dict)
     loaded: Mapping[str, np.ndarray] = field(default_factory=dict)
     origin: Callable[[str, tuple[int, ...]], Origin | None] | None = field(default=None, compare=False)
+    start: int | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import command_line
 import numpy as np
 import pytest
 import toy
+from nncosim.compiler.image.expected import expected
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.main import invoke
@@ -366,7 +367,7 @@ def test_a_hang_is_drawn(tmp_path, limit):
     inputs, name = make_frames(program.network, RunOptions())
     result = get_bench(PLATFORM).run(PLATFORM, program.image, inputs, backend="iss", limit_cycles=limit)
     report = build_report(
-        program.network, PLATFORM, program.schedule, program.cycles, result,
+        program.network, PLATFORM, program.schedule, expected(program.notes, 1), result,
         check_frames(program, inputs, result), model="digits.onnx", settings={}, seed=0, input=name, wall_seconds={},
         versions={}, hashes={"image": sha256(program.image), "rtl": None, "model": None},
     ).to_json()  # fmt: skip

@@ -143,7 +143,7 @@ def test_what_was_never_written():
 def test_a_hang_is_traced_to_its_end(program, monkeypatch):
     """The simulator stops at its limit: the last cycles before it."""
     monkeypatch.setattr(run_module, "HANG_FACTOR", 1)
-    short = replace(program, cycles=Cost.exactly(1260), repeat=None)
+    short = replace(program, notes=replace(program.notes, cycles=Cost.exactly(1260), repeat=None))
     report = run_program(short, PLATFORM, {}, RunOptions(backend="iss")).report
     assert report.verdict == "hang"
     words = shlex.split(report.clue.trace)

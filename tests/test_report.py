@@ -8,13 +8,15 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from nncosim.compiler.image.expected import expected
+from nncosim.compiler.image.notes import Notes, Step
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Engine, Platform, Published
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import compare_frames
 from nncosim.tb.report.pace import Pace
-from nncosim.tb.report.report import Step, build_report
+from nncosim.tb.report.report import build_report
 from nncosim.tb.report.table import print_report
 from nncosim.tb.run.inputs import random_frames
 from rich.console import Console
@@ -32,6 +34,7 @@ STEPS = (
     Step("add", ("add",), ("unit",), Cost.exactly(5000)),
     Step("pool", ("pool",), ("pool",), Cost.exactly(300)),
 )
+NOTES = Notes(STEPS, Cost.exactly(6300))
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ def counters(cycles, busy):
 def make(measured=(1000, 5000, 300), spoil=None, diagnosis=None, frames=1, second_intervals=3):
     network = small_network()
     inputs = random_frames(network, 2, frames)
-    expected = tuple(evaluate(network, frame) for frame in inputs)
-    tensors = [{name: array.copy() for name, array in frame.items()} for frame in expected]
+    right = tuple(evaluate(network, frame) for frame in inputs)
+    tensors = [{name: array.copy() for name, array in frame.items()} for frame in right]
     if spoil:
         tensors[0][spoil][1, 1, 0] += 3
     ends = np.cumsum(measured).tolist()
@@ -70,7 +73,7 @@ def make(measured=(1000, 5000, 300), spoil=None, diagnosis=None, frames=1, secon
     )
     result = RunResult("rtl", "cocotb", run, diagnosis, {"build": 1.0, "simulate": 2.0})
     return build_report(
-        network, Paper(), STEPS, Cost.exactly(6300), result, compare_frames(network, expected, run),
+        network, Paper(), STEPS, expected(NOTES, frames), result, compare_frames(network, right, run),
         model="small.onnx", settings={"clock_hz": 5}, seed=2, input="random", wall_seconds={"compile": 0.5},
         versions={"nncosim": "0"}, hashes={"rtl": None, "image": "ab", "model": "cd"}, command="nncosim run small.onnx",
     )  # fmt: skip
@@ -164,7 +167,8 @@ def test_every_inference_is_judged(second, verdict, named):
     ends = np.cumsum(second).tolist()
     later = [Pace(cycles, Cost.exactly(iss)) for cycles, iss in zip(second, (940, 5000, 300), strict=True)]
     layers = tuple(replace(layer, later=(pace,)) for layer, pace in zip(first.layers, later, strict=True))
-    report = replace(first, layers=layers, frame_cycles=(6300, ends[-1]), repeat=Cost.exactly(6240))
+    predicted = expected(replace(NOTES, repeat=Cost.exactly(6240)), 2)
+    report = replace(first, layers=layers, frame_cycles=(6300, ends[-1]), inferences=predicted)
     assert report.verdict == verdict
     assert named in text_of(report)
     data = report.to_json()
@@ -176,6 +180,26 @@ def test_a_layer_that_a_later_inference_lost_is_late():
     report = make(frames=2, second_intervals=2)
     assert report.verdict == "cycles"
     assert "layer pool in inference 2: - cycles measured, 300 on the ISS" in text_of(report)
+
+
+@pytest.mark.parametrize(("intervals", "verdict", "named"), [
+    ((400, 250, 250, 250), "pass", ""),
+    ((400, 250, 250, 256), "cycles", "interval in inference 5: 256 cycles measured, 250 on the ISS"),
+    ((400, 240, 250, 250), "cycles", "interval in inference 3: 240 cycles measured, 250 on the ISS"),
+])
+def test_inferences_that_overlap(intervals, verdict, named):
+    """First latency and steady interval, measured and predicted; an interval that is off by more than 2 % fails."""
+    first = make(frames=5)
+    predicted = tuple(
+        replace(each, interval=Cost.exactly(400 if k == 1 else 250)) for k, each in enumerate(first.inferences))
+    report = replace(first, intervals=intervals, inferences=predicted)
+    assert report.verdict == verdict
+    text = text_of(report)
+    assert named in text and "an inference every" in text
+    data = report.to_json()
+    assert data["intervals"] == list(intervals) and data["iss_intervals"] == [400, 250, 250, 250]
+    assert data["steady_interval"] == sum(intervals[2:]) / 2
+    assert first.steady is None and "an inference every" not in text_of(first)
 
 
 @pytest.mark.parametrize("kind", ["hang", "trap", "check"])

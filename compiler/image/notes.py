@@ -18,7 +18,7 @@ __all__ = ["NOTES_VERSION", "BufferNote", "Notes", "Origin", "Step", "schedule_n
 
 T = TypeVar("T")
 
-NOTES_VERSION = 2
+NOTES_VERSION = 3
 """Of all classes here, of `TensorPlace`, and of each platform's own notes: one more with every change of a field."""
 
 
@@ -88,6 +88,7 @@ class Notes:
 
     `cycles`, `repeat`: of the first inference, and of each later one (None: the same).
     `streams`: the next inputs may come in while the network runs.
+    `schedule`: of a machine whose inferences overlap, by which later ones are predicted; None where they do not.
     `own`: what only the platform's own bench understands; see `own_as`.
     `origin`, `digest` (a checksum over the whole image): of images that are to be run without the model.
     """
@@ -98,6 +99,7 @@ class Notes:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     streams: bool = False
+    schedule: Schedule | None = None
     buffers: tuple[BufferNote, ...] = ()
     own: Any = None
     origin: Origin | None = None
@@ -133,7 +135,8 @@ def schedule_notes(schedule: Schedule) -> Notes:
         steps.append(Step(layer, (layer,), tuple(engines[layer]), took, estimated_cycles=best))
         before = end
     whole = [max(ends[bound].values(), default=0) for bound in bounds]
-    return Notes(tuple(steps), Cost(*whole) if schedule.bounded else Cost.estimated(*whole))
+    cost = Cost(*whole) if schedule.bounded else Cost.estimated(*whole)
+    return Notes(tuple(steps), cost, schedule=schedule if schedule.overlapping else None)
 
 
 def _ends(schedule: Schedule, bound: Bound) -> dict[str, int]:

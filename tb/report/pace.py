@@ -38,7 +38,8 @@ class Pace:
 
 @dataclass(frozen=True)
 class Late:
-    """What did not take its cycles. `what`: "total", or the layer. `frame`: the inference, from 0."""
+    """What did not take its cycles. `what`: "total", "interval" (since the inference before), or the layer.
+    `frame`: the inference, from 0."""
 
     what: str
     frame: int
@@ -53,16 +54,20 @@ class Late:
 
 
 def late(
-    limits: Limits, totals: Sequence[Pace], layers: Iterable[tuple[str, Sequence[Pace]]] = ()
+    limits: Limits, totals: Sequence[Pace], layers: Iterable[tuple[str, Sequence[Pace]]] = (),
+    intervals: Sequence[Pace] = (),
 ) -> tuple[Late, ...]:
-    """Layers, then totals, that are outside their limits in some inference.
+    """Layers, then totals and intervals, that are outside their limits in some inference.
 
     Args:
-        totals: of each inference. layers: by name, the same of each layer.
+        totals: of each inference. layers: by name, the same of each layer. intervals: from the end of each inference
+            to that of the next, judged as totals are.
     """
     found = [Late(f"layer {name}", frame, pace) for name, paces in layers for frame, pace in enumerate(paces)
              if not pace.holds(limits.layer_share, limits.layer_cycles)]  # fmt: skip
-    return (*found, *(Late("total", frame, pace) for frame, pace in enumerate(totals)
+    whole = [*(("total", frame, pace) for frame, pace in enumerate(totals)),
+             *(("interval", frame, pace) for frame, pace in enumerate(intervals, 1))]  # fmt: skip
+    return (*found, *(Late(what, frame, pace) for what, frame, pace in whole
                       if not pace.holds(limits.total_share, limits.total_cycles)))  # fmt: skip
 
 

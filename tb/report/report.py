@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from nncosim.compiler.image.expected import Expected
 from nncosim.compiler.image.notes import Step
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.kernels.base import Cost
@@ -154,7 +157,8 @@ class LayerReport:
 class Report:
     """What `nncosim run` prints and writes. `macs`: of the graph, for one inference.
 
-    `expected`: cycles predicted of the first inference since reset; `repeat`: of each one after it, None: as the first.
+    `inferences`: what was predicted of each, the first since reset at least. `frame_cycles`: what each took, from its
+    start to its end. `intervals`: from the end of each to the end of the next, where inferences overlap.
     `date`: when it ran, ISO 8601. `clue`: of a failure. `waveform`: that was written.
     `entry`: of image and inputs that came in by the machine's own port, and at what cost: "boot", "stream".
     """
@@ -169,7 +173,7 @@ class Report:
     macs: int
     layers: tuple[LayerReport, ...]
     frame_cycles: tuple[int, ...]
-    expected: Cost
+    inferences: tuple[Expected, ...]
     comparison: Comparison
     requantization: Requantization
     diagnosis: Diagnosis | None
@@ -177,11 +181,16 @@ class Report:
     versions: Mapping[str, str]
     hashes: Mapping[str, str | None]
     command: str = ""
-    repeat: Cost | None = None
+    intervals: tuple[int, ...] = ()
     date: str = ""
     clue: Clue | None = None
     waveform: Waveform | None = None
     entry: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def expected(self) -> Cost:
+        """Cycles predicted of the first inference since reset."""
+        return self.inferences[0].cycles
 
     @property
     def iss_cycles(self) -> int:
@@ -206,13 +215,27 @@ class Report:
     @property
     def paces(self) -> tuple[Pace, ...]:
         """Cycles, and those predicted, of every inference that ended."""
-        steady = self.repeat or self.expected
-        return tuple(Pace(c, steady if i else self.expected) for i, c in enumerate(self.frame_cycles))
+        return tuple(Pace(c, each.cycles) for c, each in zip(self.frame_cycles, self.inferences, strict=False))
+
+    @property
+    def interval_paces(self) -> tuple[Pace, ...]:
+        """From the end of each inference to the end of the next, where inferences overlap."""
+        return tuple(Pace(c, each.interval) for c, each in zip(self.intervals, self.inferences[1:], strict=False))
+
+    @property
+    def steady(self) -> tuple[float, float] | None:
+        """Cycles from one inference to the next, measured and predicted: the mean of the later half of a run, in which
+        the pipeline is full. None where inferences do not overlap."""
+        late = self.interval_paces[len(self.interval_paces) // 2:]
+        if not late:
+            return None
+        return fmean(pace.cycles or 0 for pace in late), fmean(pace.expected.best for pace in late)
 
     @property
     def late(self) -> tuple[Late, ...]:
         """Layers and totals that did not take the cycles predicted."""
-        return late(self.platform.limits, self.paces, [(layer.name, layer.paces) for layer in self.layers])
+        layers = [(layer.name, layer.paces) for layer in self.layers]
+        return late(self.platform.limits, self.paces, layers, self.interval_paces)
 
     @property
     def cycles_hold(self) -> bool:
@@ -252,6 +275,9 @@ class Report:
             "cycles": self.cycles,
             "frames": list(self.frame_cycles),
             "iss_frames": [pace.expected.best for pace in self.paces],
+            "intervals": list(self.intervals),
+            "iss_intervals": [pace.expected.best for pace in self.interval_paces],
+            "steady_interval": rounded(self.steady[0]) if self.steady else None,
             "iss_cycles": self.iss_cycles,
             "bounds": list(self.expected.bounds),
             "limits": vars(self.platform.limits),
@@ -317,14 +343,15 @@ def _member(network: Network, op: Op, comparison: Comparison) -> Member:
 
 
 def _layer(
-    network: Network, platform: Platform, index: int, step: Step, frames: Sequence[Frame], comparison: Comparison
+    network: Network, platform: Platform, index: int, step: Step, expected: Sequence[Cost], frames: Sequence[Frame],
+    comparison: Comparison,
 ) -> LayerReport:
     by_name = {op.name: op for op in network.ops}
     ops = [by_name[name] for name in step.ops if name in by_name]
     found = [_interval(frame, index) for frame in frames]
     interval = found[0] if found else None
     counters = interval.counters if interval else {}
-    later = (Pace(i.end - i.start if i else None, step.expected(n)) for n, i in enumerate(found[1:], 1))
+    later = (Pace(i.end - i.start if i else None, cost) for i, cost in zip(found[1:], expected[1:], strict=False))
     tensors = [t for op in ops for t in comparison.of_op(op.name)]
     proofs = [op.proof for op in ops if op.proof is not None]
     differing = sum(p.differing_values for p in proofs)
@@ -334,7 +361,7 @@ def _layer(
         op=" + ".join(op.title for op in ops) or "-",
         engine=step.engine,
         macs=sum(network.macs(op) for op in ops),
-        expected=step.cycles,
+        expected=expected[0],
         limits=platform.limits,
         cycles=interval.end - interval.start if interval else None,
         counters=counters,
@@ -350,27 +377,29 @@ def _layer(
 
 
 def layers_of(
-    network: Network, platform: Platform, schedule: Sequence[Step], result: RunResult, comparison: Comparison
+    network: Network, platform: Platform, schedule: Sequence[Step], expected: Sequence[Expected], result: RunResult,
+    comparison: Comparison,
 ) -> tuple[LayerReport, ...]:
     """A row a step of the schedule, with its cycles in every inference."""
-    return tuple(_layer(network, platform, i, step, result.frames, comparison) for i, step in enumerate(schedule))
+    return tuple(
+        _layer(network, platform, i, step, [each.steps[i] for each in expected], result.frames, comparison)
+        for i, step in enumerate(schedule)
+    )
 
 
 def build_report(
     network: Network,
     platform: Platform,
     schedule: Sequence[Step],
-    expected: Cost,
+    expected: Sequence[Expected],
     result: RunResult,
     comparison: Comparison,
-    *,
-    repeat: Cost | None = None,
     **facts: Any,
 ) -> Report:
     """Put together what compiler, bench and comparison found.
 
     Args:
-        expected, repeat: cycles predicted of the first inference, and of each one after it (None: as the first).
+        expected: predicted of each inference, and of the first also where none came to its end.
         facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command`, `entry`.
     """
     # An inference that did not end has tensors to look at, but 0 cycles.
@@ -380,12 +409,22 @@ def build_report(
         backend=result.backend,
         driver=result.driver,
         macs=sum(network.macs(op) for op in network.ops),
-        layers=layers_of(network, platform, schedule, result, comparison),
+        layers=layers_of(network, platform, schedule, expected, result, comparison),
         frame_cycles=tuple(frame.cycles for frame in complete),
-        expected=expected,
-        repeat=repeat,
+        intervals=_intervals_of(complete),
+        inferences=tuple(expected),
         comparison=comparison,
         requantization=requantization_of(network),
         diagnosis=result.diagnosis,
         **facts,
     )
+
+
+def _intervals_of(frames: Sequence[Frame]) -> tuple[int, ...]:
+    """From the end of each inference to the end of the next, where they overlap; () where they do not."""
+    ends, overlapping = [], False
+    for frame in frames:
+        start = frame.start if frame.start is not None else ends[-1] if ends else 0
+        overlapping |= bool(ends) and start < ends[-1]
+        ends.append(start + frame.cycles)
+    return tuple(b - a for a, b in pairwise(ends)) if overlapping else ()

@@ -114,6 +114,9 @@ def _totals(report: Report) -> Table:
             f"{report.cycles / clock * 1e3:.3f} ms",
             f"{report.iss_cycles / clock * 1e3:.3f} ms",
         )
+    if report.steady:
+        measured, predicted = report.steady
+        table.add_row("then an inference every", f"{measured:,.1f}", f"{predicted:,.1f}")
     for number, pace in enumerate(report.paces[1:], 2):
         table.add_row(f"cycles of inference {number}", _number(pace.cycles), str(pace.expected))
     return table

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nncosim.compiler.image.expected import expected
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
@@ -139,10 +140,10 @@ def execute(
     if options.entering:
         check_entering(bench, platform, backend)
         extra["entering"] = options.entering
-    repeat = (program.repeat or program.cycles).best
+    predicted = expected(program.notes, len(inputs))
     if progress is not None:
-        progress = Cycles(progress, program.iss_cycles + (len(inputs) - 1) * repeat)
-    if options.stream and not program.stream:
+        progress = Cycles(progress, predicted[-1].end.best)
+    if options.stream and not program.notes.streams:
         raise BenchError(f"{program.source} was not compiled for streaming; compile it with --stream")
     return bench.run(
         platform,
@@ -152,7 +153,7 @@ def execute(
         driver=driver,
         seed=options.seed,
         progress=progress,
-        limit_cycles=HANG_FACTOR * program.most_cycles,
+        limit_cycles=HANG_FACTOR * max(each.cycles.bounds[1] for each in predicted),
         trace=trace,
         **extra,
     )
@@ -206,8 +207,8 @@ def trace_of(program: Program, options: RunOptions) -> Trace | None:
 
 def check_frames(program: Program, inputs: list[dict[str, np.ndarray]], result: RunResult) -> Comparison:
     """Compare every tensor of every inference with the integer network's own executor."""
-    expected = tuple(evaluate(program.network, frame) for frame in inputs)
-    return compare_frames(program.network, expected, result.frames)
+    right = tuple(evaluate(program.network, frame) for frame in inputs)
+    return compare_frames(program.network, right, result.frames)
 
 
 def _command(
@@ -272,10 +273,9 @@ def run_program(
         program.network,
         platform,
         program.schedule,
-        program.cycles,
+        expected(program.notes, max(len(result.frames), 1)),
         result,
         comparison,
-        repeat=program.repeat,
         model=program.source.name,
         settings=settings,
         seed=options.seed,

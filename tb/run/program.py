@@ -17,12 +17,11 @@ from nncosim.compiler.errors import CompileError, ModelError
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.frontend.prepare import load_model
 from nncosim.compiler.image.image import Image, ImageError
-from nncosim.compiler.image.notes import Origin, Step
+from nncosim.compiler.image.notes import Notes, Origin, Step
 from nncosim.compiler.image.plain import to_plain
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.placement.placement import MemoryUse, PlacementError
 from nncosim.compiler.proof.requantization import prove
-from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import get_platform
@@ -61,9 +60,7 @@ class SourceError(NncosimError):
 class Program:
     """What a bench runs, and what its result is held against.
 
-    `network`: proved. `schedule`: the layers in the order of completion. `files`: name to contents, for --out.
-    `cycles`: predicted of the first inference; `repeat`: of each one after it, None: as the first (see `Step`).
-    `stream`: compiled so that the next inputs may come in while the network runs.
+    `network`: proved. `notes`: of the image, what is predicted among them. `files`: name to contents, for --out.
     `memory`: the compiler's memory table; empty of an image compiled before.
     """
 
@@ -71,25 +68,22 @@ class Program:
     platform_name: str
     network: Network
     image: bytes
-    schedule: tuple[Step, ...]
-    cycles: Cost
+    notes: Notes
     model_hash: str
-    repeat: Cost | None = None
     compile_seconds: float = 0.0
     from_image: bool = False
-    stream: bool = False
     memory: tuple[MemoryUse, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
-    def iss_cycles(self) -> int:
-        """The best estimate of `cycles`."""
-        return self.cycles.best
+    def schedule(self) -> tuple[Step, ...]:
+        """The layers in the order of completion."""
+        return self.notes.steps
 
     @property
-    def most_cycles(self) -> int:
-        """The upper bound of any inference."""
-        return max(cost.bounds[1] for cost in (self.cycles, self.repeat or self.cycles))
+    def iss_cycles(self) -> int:
+        """The best estimate of what the first inference takes."""
+        return self.notes.cycles.best
 
     @property
     def estimated_cycles(self) -> int | None:
@@ -160,9 +154,7 @@ def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
 
 
 def _program(source: Path, image: Image, network: Network, origin: Origin, raw: bytes, **facts: Any) -> Program:
-    notes = image.notes
-    return Program(source, origin.platform, network, raw, notes.steps, notes.cycles, origin.model_sha256, notes.repeat,
-                   stream=notes.streams, **facts)  # fmt: skip
+    return Program(source, origin.platform, network, raw, image.notes, origin.model_sha256, **facts)
 
 
 def compile_model(
@@ -237,7 +229,8 @@ def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
     cycles = {
         "model": program.source.name, "platform": program.platform_name, "iss_cycles": program.iss_cycles,
         "estimated_cycles": program.estimated_cycles,
-        "repeat_cycles": program.repeat.best if program.repeat else None, "image_sha256": sha256(program.image),
+        "repeat_cycles": program.notes.repeat.best if program.notes.repeat else None,
+        "image_sha256": sha256(program.image),
         "layers": [{"name": s.name, "ops": list(s.ops), "engine": s.engine, "iss_cycles": s.cycles.best,
                     "estimated_cycles": s.estimated_cycles}
                    for s in program.schedule],
