@@ -75,7 +75,7 @@ class NetworkBuilder:
 
     @property
     def shapes(self) -> dict[str, tuple[int, int, int]]:
-        return {name: tensor.shape for name, tensor in self.tensors.items()}
+        return {name: tensor.chw for name, tensor in self.tensors.items()}
 
     def input(self, c: int, h: int, w: int, kind: TensorType = UINT8) -> str:
         name = f"x{len(self.inputs)}"
@@ -130,7 +130,7 @@ class NetworkBuilder:
         """Global average."""
         name, out = self._name("mean")
         tensor = self.tensors[source]
-        return self._append(Pool(name, (source,), out, mode="sum", kernel=tensor.shape[1:]), tensor.type)
+        return self._append(Pool(name, (source,), out, mode="sum", kernel=tensor.chw[1:]), tensor.type)
 
     def concat(self, *sources: str) -> str:
         name, out = self._name("concat")

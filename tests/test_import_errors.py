@@ -217,8 +217,8 @@ def test_conv_and_gemm_shapes():
     refused(g.model(g.quant(g.gemm(x, 4, 4, name="g"))), r"Gemm 'g': weights for 4 inputs do not fit")
     g, x = quantised((1, 5))
     refused(g.model(g.quant(g.node("MatMul", [x, x], name="m"))), r"MatMul 'm': the second input must be constant")
-    g, x = quantised((1, 4, 5))
-    refused(g.model(g.quant(g.relu(x))), r"activations must have shape \(1, C, H, W\) or \(1, N\)")
+    g, x = quantised((1, 4, 5, 2, 2))
+    refused(g.model(g.quant(g.relu(x))), r"activations must have shape \(1, C, H, W\), \(1, T, C\) or \(1, N\)")
 
 
 def test_input_without_a_fixed_size():

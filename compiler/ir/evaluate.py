@@ -22,8 +22,8 @@ def apply_exact(function: QuantFunction, accumulators: Sequence[np.ndarray], axi
     `axis`: where their channels are.
     """
     if axis:
-        first = [np.moveaxis(accumulator, axis, 0) for accumulator in accumulators]
-        return np.moveaxis(apply_exact(function, first), 0, axis)
+        in_front = [np.moveaxis(accumulator, axis, 0) for accumulator in accumulators]
+        return np.moveaxis(apply_exact(function, in_front), 0, axis)
     if len(accumulators) == 1:
         out = [
             evaluate_exact(acc, ratio, offset, function.rounding, function.lo, function.hi)

@@ -76,6 +76,18 @@ class Tensor:
         return dict(zip(self.axes, self.shape, strict=True))
 
     @property
+    def chw(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of a map.
+
+        Raises:
+            CompileError: other axes.
+        """
+        if self.axes != MAP:
+            raise CompileError(f"tensor {self} is no map of channels, rows and columns")
+        channels, rows, columns = self.shape
+        return channels, rows, columns
+
+    @property
     def channels(self) -> int:
         return self.shape[self.channel_axis]
 

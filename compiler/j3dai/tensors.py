@@ -70,10 +70,10 @@ def tensor_buffers(
             at = 0
             for tensor in network.op_inputs(op):
                 offsets[tensor.name] = at
-                at += size_bytes(tensor.shape, layouts[tensor.name])
+                at += size_bytes(tensor.chw, layouts[tensor.name])
     return [
         Buffer(
-            t.name, "l2", -(-size_bytes(t.shape, layouts[t.name]) // word) * word, "tensor",
+            t.name, "l2", -(-size_bytes(t.chw, layouts[t.name]) // word) * word, "tensor",
             platform.line_bytes if t.name not in views else platform.word_bytes,
             from_start=t.name in network.inputs, to_end=t.name in network.outputs,
             parent=views.get(t.name), offset=offsets.get(t.name, 0),

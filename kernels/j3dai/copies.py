@@ -81,7 +81,7 @@ class ResizeKernel(NestKernel):
         (source,) = network.op_inputs(op)
         held = held_channels(op.output, network, platform)
         return Nest(
-            op.name, (source_of(source.name, network, platform),), op.output, source.shape[1:],
-            source.shape[1:], blocks_of(source.shape[0], platform), MacOp.ADD, True, (source.type.signed,),
+            op.name, (source_of(source.name, network, platform),), op.output, source.chw[1:],
+            source.chw[1:], blocks_of(source.shape[0], platform), MacOp.ADD, True, (source.type.signed,),
             records(identity(op, network), platform, held), upsample=op.factors, platform=platform,
         )  # fmt: skip

@@ -43,7 +43,7 @@ class PoolKernel(NestKernel):
         (source,), out = network.op_inputs(op), network.tensors[op.output]
         held = held_channels(op.output, network, platform)
         return Nest(
-            op.name, _sources(op, network, platform), op.output, source.shape[1:], out.shape[1:],
+            op.name, _sources(op, network, platform), op.output, source.chw[1:], out.chw[1:],
             blocks_of(out.shape[0], platform), MacOp.MAX if op.mode == "max" else MacOp.ADD, True,
             (source.type.signed,), records(requant_of(op), platform, held),
             kernel=op.kernel, stride=op.stride, pads=op.pads[:2], pad_value=op.pad_value, platform=platform,
