@@ -10,16 +10,18 @@ from itertools import product
 import numpy as np
 import pytest
 from nncosim.compiler.errors import AccumulatorError
+from nncosim.compiler.image.notes import Step
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.placement.room import Room, least_need
 from nncosim.compiler.proof.qonnx_check import float32_error
 from nncosim.compiler.proof.requantization import RequantCaps, prove
+from nncosim.kernels.base import Cost
 from nncosim.platforms.rounding import Rounding
 from nncosim.tb.backend import Frame, Interval, RunResult
 from nncosim.tb.reference.compare import compare_frames
-from nncosim.tb.report.report import Step, build_report
+from nncosim.tb.report.report import build_report
 from nncosim.tb.run.network_json import NetworkDataError, network_from_json, network_to_json
 from test_report import Paper
 
@@ -158,13 +160,13 @@ def test_an_image_holds_it():
 def test_it_is_in_the_report():
     proved = prove(network())
     expected = evaluate(proved, inputs())
-    steps = (Step("scores", ("scores",), "unit", 10), Step("gate", ("gate",), "unit", 20))
+    steps = tuple(Step(n, (n,), "unit", Cost.exactly(c)) for n, c in (("scores", 10), ("gate", 20)))
 
     def report(tensors):
         frame = Frame(30, tensors, (Interval(0, 0, 10, {}), Interval(1, 10, 30, {})), memory=tensors)
         found = compare_frames(proved, (expected,), (frame,))
         return build_report(
-            proved, Paper(), steps, 30, RunResult("python", None, (frame,), None, {}), found, model="m", settings={},
+            proved, Paper(), steps, Cost.exactly(30), RunResult("python", None, (frame,), None, {}), found, model="m", settings={},
             seed=0, input="random", wall_seconds={}, versions={}, hashes={}, command="",
         )  # fmt: skip
 
