@@ -92,7 +92,7 @@ class Frame:
     machine's own completion, its outputs' leaving); 0 if it did not end. `start`: cycles since the run began; None:
     when the inference before it ended. Inferences may overlap.
 
-    `tensors`: each tensor that an operator makes, as integers (C, H, W), captured on its way into memory. One of which
+    `tensors`: each tensor that an operator makes, as integers of its shape, captured on its way into memory. One of which
     no byte was written is absent; bytes never written keep the poison, so they show in a comparison.
     `memory`: tensors read back after an inference that ended, from the memory where a host would find them: each one
     that the image's tile table calls `kept`, all graph outputs among them. The bench poisons these places before it
@@ -175,7 +175,7 @@ class Bench(Protocol):
 
         Args:
             image: the bytes of an ELF image.
-            inputs: per frame, each graph input by name as integers (C, H, W).
+            inputs: per frame, each graph input by name as integers of its tensor's shape.
             limit_cycles: a frame past this ends the run with a "hang" diagnosis.
             seed: of the poison in memories and registers.
             trace: a waveform to write, and of which part of the run. A backend without waveforms raises BenchError.

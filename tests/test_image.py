@@ -126,7 +126,8 @@ def test_an_image_from_before_versions_is_of_the_first():
     raw = IMAGE.to_bytes()
     begin, end = raw.index(b'{"contents":{"buffers"'), raw.rindex(f'"version":{NOTES_VERSION}}}'.encode()) + 12
     old = b'{"steps":[{"name":"one","iss_cycles":5}],"iss_cycles":5}'
-    with pytest.raises(ImageError, match=f"has version 1, and this nncosim reads version {NOTES_VERSION}; compile the model again"):
+    text = f"has version 1, and this nncosim reads version {NOTES_VERSION}; compile the model again"
+    with pytest.raises(ImageError, match=text):
         Image.from_bytes(raw[:begin] + old.ljust(end - begin) + raw[end:])
 
 

@@ -165,9 +165,10 @@ def test_it_is_in_the_report():
     def report(tensors):
         frame = Frame(30, tensors, (Interval(0, 0, 10, {}), Interval(1, 10, 30, {})), memory=tensors)
         found = compare_frames(proved, (expected,), (frame,))
+        result = RunResult("python", None, (frame,), None, {})
         return build_report(
-            proved, Paper(), steps, Cost.exactly(30), RunResult("python", None, (frame,), None, {}), found, model="m", settings={},
-            seed=0, input="random", wall_seconds={}, versions={}, hashes={}, command="",
+            proved, Paper(), steps, Cost.exactly(30), result, found, model="m", settings={}, seed=0, input="random",
+            wall_seconds={}, versions={}, hashes={}, command="",
         )  # fmt: skip
 
     good = report(expected)

@@ -18,7 +18,7 @@ __all__ = ["Comparison", "Divergence", "TensorComparison", "compare_frames", "co
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first wrong element of a tensor, in C order of (channel, row, column).
+    """The first wrong element of a tensor, in C order of the tensor's axes.
 
     `got` is None where the run wrote nothing of the tensor. `note`: what is wrong when it is not one value.
     """
@@ -96,7 +96,7 @@ def compare_tensor(
     tensor: str, expected: np.ndarray, got: np.ndarray | None, *, op: str = "", frame: int = 0,
     absent: str = "never written",
 ) -> TensorComparison:
-    """Compare two integer arrays (C, H, W). `got` None: there is nothing, which is `absent`.
+    """Compare two integer arrays of one shape. `got` None: there is nothing, which is `absent`.
 
     A wrong shape, or values that are no integers, make every element wrong.
     """
