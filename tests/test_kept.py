@@ -11,14 +11,15 @@ from nncosim.compiler.placement.placement import Buffer, Placement
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.regress.harness import compile_case, compile_digits, run_compiled
 from nncosim.tb.j3dai.capture import places
-from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
+from nncosim.tb.j3dai.l2_tags import l2_tags
+from nncosim.tb.run.traffic import Accesses
 
 CASES = ("random0", "random1", "random3", "chain", "concat_aligned", "concat_shifted", "packed_read_twice_out")
 
 
 def played(compiled):
     """L2's tags when two inferences have ended, by the image's lists alone."""
-    tags = L2Tags(compiled.image, compiled.platform)
+    tags = l2_tags(compiled.image, compiled.platform)
     for _ in range(2):
         assert tags.frame(Accesses(tags.meant.word[tags.meant.real], tags.meant.write[tags.meant.real])) == ""
     return tags

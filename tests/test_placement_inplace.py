@@ -22,7 +22,8 @@ from nncosim.platforms.base import Memory
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.builder import NetworkBuilder
 from nncosim.regress.harness import run_compiled
-from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags, check_image
+from nncosim.tb.j3dai.l2_tags import check_image, l2_tags
+from nncosim.tb.run.traffic import Accesses
 
 
 def random_life(rng, size):
@@ -248,7 +249,7 @@ def test_what_the_frame_before_left_is_not_this_frame():
     b = NetworkBuilder(5)
     grows = b.build("grows", b.conv(b.input(16, 8, 8), 64, 1))
     tight = compile_network(grows, PLATFORM)
-    tags = L2Tags(tight.image, tight.platform)
+    tags = l2_tags(tight.image, tight.platform)
     meant = tags.meant
     moved = Accesses(meant.word[meant.real], meant.write[meant.real])
     assert tags.frame(moved) == ""

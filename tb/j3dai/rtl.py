@@ -53,7 +53,7 @@ from nncosim.tb.j3dai.capture import named_transfers, places
 from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
-from nncosim.tb.j3dai.l2_tags import Accesses, L2Tags
+from nncosim.tb.j3dai.l2_tags import l2_tags
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entry_facts, input_words, memory_of, overtaken
 from nncosim.tb.j3dai.waves import behind_the_end, show_first, trace_conditions
@@ -68,6 +68,7 @@ from nncosim.tb.run.capture import (
     read_back,
 )
 from nncosim.tb.run.spans import Cut
+from nncosim.tb.run.traffic import Accesses
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.cocotb_runner import run_cocotb
 from nncosim.tb.sim.model import Model
@@ -406,7 +407,7 @@ def _stale(platform: J3dai, image: Image, raw: Sequence[RawFrame]) -> str:
     """What the DMPA read from L2 that was not what the image's layers mean; "" if nothing, or for a stripped image."""
     if j3dai_notes(image).traffic is None:
         return ""
-    tags = L2Tags(image, platform)
+    tags = l2_tags(image, platform)
     columns = ([getattr(records, name) for records in raw] for name in ("reads", "entry_writes", "entry"))
     wrong = overtaken(input_words(platform, image), *map(np.concatenate, columns))
     if wrong:
