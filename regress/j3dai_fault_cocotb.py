@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`nncosim.tb.j3dai.cocotb_soc` with data spoilt on its way into a memory; see `nncosim.regress.j3dai_faults`.
+"""`nncosim.tb.run.cocotb_drive` with data spoilt on its way into a memory; see `nncosim.regress.j3dai_faults`.
 
 The fault is in ``fault.pickle``, beside the job.
 """
@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from nncosim.compiler.image.image import Image
 from nncosim.regress.j3dai_faults import Spoiler, rtl_site
 from nncosim.tb.cocotb_bench import arguments
-from nncosim.tb.j3dai.cocotb_soc import run_image as whole
+from nncosim.tb.run.cocotb_drive import run_image as whole
 from nncosim.tb.sim.backdoor import attach
 
 __all__ = ["run_spoilt"]
@@ -24,7 +24,8 @@ async def _spoil(dut):
     fault = pickle.loads((folder.parent / "fault.pickle").read_bytes())
     await RisingEdge(dut.frame)
     model = attach()
-    site = rtl_site(model, lambda: int(dut.lists_done.value), job["platform"], Image.from_bytes(job["image"]), fault)
+    platform, image = job["chip"].platform, Image.from_bytes(job["chip"].image)
+    site = rtl_site(model, lambda: int(dut.lists_done.value), platform, image, fault)
     spoiler = Spoiler(fault, site)
     while True:
         await FallingEdge(dut.clk)

@@ -19,13 +19,14 @@ import pytest
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.iss.hart import Reason
-from nncosim.tb.j3dai import iss_backend, rtl
+from nncosim.tb.j3dai import iss_backend
 from nncosim.tb.j3dai.build import SOC, host_memory, l2_rows
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_core import Core
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
+from nncosim.tb.run import drive
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import Model
 
@@ -207,7 +208,7 @@ def planted(
     with patch.context() as patched:
         if backend == "rtl":
             model = type("SpoiltModel", (_SpoiltModel,), {"job": (platform, image, fault)})
-            patched.setattr(rtl, "Model", model)
+            patched.setattr(drive, "Model", model)
             yield lambda: model.spoiler.count if model.spoiler else 0  # type: ignore[attr-defined]
             return
         made: list[Spoiler] = []

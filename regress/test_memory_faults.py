@@ -19,6 +19,7 @@ from nncosim.regress.harness import compile_digits, digits_images, run_compiled
 from nncosim.regress.j3dai_faults import WAYS, Fault, planted
 from nncosim.tb.j3dai import iss_backend, rtl
 from nncosim.tb.j3dai.capture import places
+from nncosim.tb.run import drive
 
 
 @functools.cache
@@ -67,7 +68,7 @@ def check_last_store(run):
 
 def test_the_last_store_under_cocotb(monkeypatch, tmp_path):
     """The simulation is another process, which reads its memory itself."""
-    fault, whole = Fault("last store to L2"), rtl.run_cocotb
+    fault, whole = Fault("last store to L2"), drive.run_cocotb
     (tmp_path / "fault.pickle").write_bytes(pickle.dumps(fault))
 
     def run_cocotb(built, module, folder, **options):
@@ -79,7 +80,7 @@ def test_the_last_store_under_cocotb(monkeypatch, tmp_path):
         (folder / "result.pickle").write_bytes((inner / "result.pickle").read_bytes())
         return found
 
-    monkeypatch.setattr(rtl, "run_cocotb", run_cocotb)
+    monkeypatch.setattr(drive, "run_cocotb", run_cocotb)
     run = run_compiled(compile_digits(), "rtl", "cocotb")
     assert int((tmp_path / "count").read_text()) > 0 and run.report.verdict == "mismatch"
     check_last_store(run)

@@ -15,6 +15,7 @@ from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.backend import Bench
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai import rtl
+from nncosim.tb.run.drive import Driven
 from nncosim.tb.run.flow import check_trace
 from nncosim.tb.sim.waves import Trace
 
@@ -68,15 +69,16 @@ def waveform(monkeypatch):
     """Runs nothing, for 100 cycles: a waveform of four bytes; gives the paths whose save files would be written."""
     shown: list[Path] = []
 
-    def drive(built, platform, image, data, inputs, limit, seed, trace, *_, **__):
-        trace.path.write_bytes(b"wave")
-        return [], {"probe_cycle": 100, "lists_done": 0, "probe_counters": 0}, ""
+    def drive(built, chip, driver, limit, seed, window, watch):
+        window.path.write_bytes(b"wave")
+        return Driven([], {"probe_cycle": 100, "lists_done": 0, "probe_counters": 0}, "")
 
-    monkeypatch.setattr(rtl, "_run_direct", drive)
+    monkeypatch.setattr(rtl, "drive", drive)
     monkeypatch.setattr(rtl, "_frames", lambda *arguments: ((), []))
     monkeypatch.setattr(rtl, "_diagnose", lambda *arguments: None)
     monkeypatch.setattr(rtl, "show_first", lambda path, platform, image: shown.append(path))
-    monkeypatch.setattr(Image, "from_bytes", classmethod(lambda cls, data, name="": SimpleNamespace(schedule={})))
+    empty = SimpleNamespace(notes=SimpleNamespace(steps=()))
+    monkeypatch.setattr(Image, "from_bytes", classmethod(lambda cls, data, name="": empty))
 
     def run(path: Path, start: int | None = None) -> list[Path]:
         rtl.run_built(SimpleNamespace(key="key"), PLATFORM, b"", [], driver="direct", trace=Trace(path, start))

@@ -1,19 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rtl backend of J3DAI: an image on the Verilated SoC, by the direct driver or by cocotb.
-
-Both drivers do the same over the same build: poison all memories, load the segments and the input, release
-reset, ask for a frame, wait for its end, and read the monitors' records. Python wakes at the end of a frame only.
-"""
+"""The rtl backend of J3DAI: an image on the Verilated SoC, by the direct driver or by cocotb."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from nncosim.compiler.image.image import Image, ImageError
@@ -21,7 +15,7 @@ from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backend import Activity, Diagnosis, Entering, Frame, RunResult
-from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
+from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.activity import CHANGE, activity_of
 from nncosim.tb.j3dai.build import (
     CHANGE_STREAM,
@@ -67,16 +61,14 @@ from nncosim.tb.run.capture import (
     poison_kept,
     read_back,
 )
+from nncosim.tb.run.drive import Begun, Window, drive
 from nncosim.tb.run.spans import Cut
 from nncosim.tb.run.traffic import Accesses
 from nncosim.tb.sim.backdoor import Backdoor
-from nncosim.tb.sim.cocotb_runner import run_cocotb
-from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.sim.waves import Trace, trace_format
-from nncosim.tb.system.cache import cache_root
 from nncosim.tb.system.files import deliver, is_stream
-from nncosim.tb.system.progress import BUILDING, cycles_of, tell_cycles
+from nncosim.tb.system.progress import BUILDING, cycles_of
 
 __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
 
@@ -177,6 +169,53 @@ def take_records(
     )
 
 
+@dataclass(frozen=True)
+class SocRun:
+    """A `nncosim.tb.run.drive.Chip`: the inferences of an image on the SoC."""
+
+    failed: ClassVar[Sequence[str]] = ("trap", "error")
+    probes: ClassVar[Sequence[str]] = PROBES
+
+    platform: J3dai
+    image: bytes
+    inputs: list[Mapping[str, np.ndarray]]
+    entering: Entering
+
+    @property
+    def period_ps(self) -> int:
+        return 10**12 // self.platform.clock_hz
+
+    @property
+    def inferences(self) -> int:
+        return len(self.inputs)
+
+    def attach(self, memories: Backdoor, seed: int) -> _Session:
+        return _Session(self, memories, seed)
+
+
+class _Session:
+    def __init__(self, run: SocRun, model: Backdoor, seed: int):
+        self._model, self._run, self._seed = model, run, seed
+        self._image = image = Image.from_bytes(run.image)
+        self._sensor = Sensor(model, run.platform, image, run.inputs, run.entering) if run.entering else None
+        if not run.entering.bus:
+            load_image(model, run.platform, image)
+        self.held = {"frame": 0, "sensor_limit": 0, "stop_at": 0, "boot": int(run.entering.bus), "monitor_enable": 1,
+                     "monitor_l1": int(bool(inside_places(image)))}
+
+    def begin(self, number: int, read: Callable[[str], int]) -> Begun[tuple[int, dict[str, np.ndarray]]]:
+        start, run = read("probe_cycle"), self._run
+        if self._sensor is None:
+            seed = self._seed + number
+            loaded = write_inputs(self._model, self._image, run.inputs[number], run.platform, seed)
+            return Begun({}, ("frame",), (start, loaded))
+        limit = self._sensor.limit(number, read("sensor_sent"))
+        return Begun({"sensor_limit": limit, "stop_at": number + 1}, (), (start, {}))
+
+    def take(self, begun: Begun[tuple[int, dict[str, np.ndarray]]]) -> RawFrame:
+        return take_records(self._model, self._run.platform, self._image, *begun.known)
+
+
 def run_rtl(
     platform: J3dai,
     data: bytes,
@@ -219,24 +258,25 @@ def run_built(
         raise ImageError("the image's inputs make room for other tensors; compile it for streaming (--stream)")
     if entering:
         limit += ENTRY_FACTOR * sum(len(s.data) for s in image.segments) // platform.word_bytes
-    run = partial(_run_direct if driver == "direct" else _run_cocotb, watch=watch)
+    chip = SocRun(platform, data, list(inputs), entering)
     begin, behind = time.perf_counter(), ""
     if trace is None:
-        raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, None, entering)
+        driven = drive(built, chip, driver, limit, seed, watch=watch)
     else:
         try:
             with deliver(trace.path) as path:
-                to = replace(trace, path=path)
-                raw, probes, stopped = run(built, platform, image, data, inputs, limit, seed, to, entering)
-                behind = behind_the_end(trace, image, probes)
+                window = Window(path, trace_conditions(trace, len(image.notes.steps)))
+                driven = drive(built, chip, driver, limit, seed, window, watch)
+                behind = behind_the_end(trace, image, driven.probes)
                 if behind:
                     raise BenchError(behind)
         except BenchError:
             if not behind:
                 raise
     seconds = {"simulate": time.perf_counter() - begin}
+    raw, probes = driven.raw, driven.probes
     frames, disputes = _frames(platform, image, raw, seed, _stop(platform, probes), entering)
-    diagnosis = _diagnose(platform, probes, stopped, limit, len(inputs), _stale(platform, image, raw))
+    diagnosis = _diagnose(platform, probes, driven.stopped, limit, len(inputs), _stale(platform, image, raw))
     diagnosis = diagnosis or disputed(disputes)
     if behind:
         if diagnosis is None:
@@ -261,70 +301,6 @@ def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None]
 
     kind = None if trace is None else trace_format(trace.path)
     return build_soc(platform, trace=kind, progress=say), time.perf_counter() - begin
-
-
-def _run_direct(
-    built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
-    limit: int, seed: int, trace: Trace | None, entering: Entering, watch: Callable[[int], None] | None = None,
-) -> tuple[list[RawFrame], dict[str, int], str]:
-    raw: list[RawFrame] = []
-    stopped = ""
-    with Model(built, seed=seed, period_ps=10**12 // platform.clock_hz, watch=watch) as model:
-        model.poison(seed)
-        sensor = Sensor(model, platform, image, inputs, entering) if entering else None
-        if not entering.bus:
-            load_image(model, platform, image)
-        model.boot = int(entering.bus)
-        model.monitor_enable = 1
-        model.monitor_l1 = int(bool(inside_places(image)))
-        if trace is not None:
-            model.trace(trace.path, when=trace_conditions(trace, len(image.notes.steps)))
-        model.reset(cycles=4)
-        try:
-            for number, values in enumerate(inputs):
-                loaded: Mapping[str, np.ndarray] = {}  # by back doors
-                start = model["probe_cycle"]
-                if sensor is None:
-                    loaded = write_inputs(model, image, values, platform, seed + number)
-                    model.frame = 1
-                else:
-                    model.sensor_limit = sensor.limit(number, model["sensor_sent"])
-                    model.stop_at = number + 1
-                model.tick()
-                model.frame = 0
-                model.run_until("stopped", 1, limit)
-                raw.append(take_records(model, platform, image, start, loaded))
-                if model["trap"] or model["error"]:
-                    break
-        except SimulationTimeout:
-            raw.append(take_records(model, platform, image, start, loaded))
-        except SimulationError as error:
-            stopped = str(error)
-            raw.append(take_records(model, platform, image, start, loaded))
-        probes = {name: model[name] for name in PROBES}
-    return raw, probes, stopped
-
-
-def _run_cocotb(
-    built: BuiltModel, platform: J3dai, image: Image, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]],
-    limit: int, seed: int, trace: Trace | None, entering: Entering, watch: Callable[[int], None] | None = None,
-) -> tuple[list[RawFrame], dict[str, int], str]:
-    import pickle
-
-    with tempfile.TemporaryDirectory(prefix="nncosim-") as folder:
-        job = Path(folder) / "job.pickle"
-        job.write_bytes(pickle.dumps({"platform": platform, "image": data, "inputs": list(inputs), "limit": limit,
-                                      "entering": entering}))
-        run_cocotb(
-            built, "nncosim.tb.j3dai.cocotb_soc", Path(folder), seed=seed, arguments={"folder": folder, "seed": seed},
-            trace=None if trace is None else trace.path,
-            trace_when=trace_conditions(trace, len(image.notes.steps)),
-            limit_cycles=None,  # the test has its own
-            watch=None if watch is None else partial(tell_cycles, Path(folder), watch),
-            keep_log=cache_root() / "logs" / f"cocotb-{built.top}-{built.key[:16]}.log",
-        )
-        result: dict[str, Any] = pickle.loads((Path(folder) / "result.pickle").read_bytes())
-    return result["raw"], result["probes"], result["stopped"]
 
 
 def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:
