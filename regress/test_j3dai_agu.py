@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from nncosim.hdl.j3dai import agu
-from nncosim.regress.j3dai_block_bench import corner, garbage, simulate
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.block_bench import corner, garbage, simulate
+from nncosim.regress.planted import planted
 
 COORDINATES = {"a": 14, "x": 13}
 STEPS = {"a": 14, "x": 8}

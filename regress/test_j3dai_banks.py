@@ -12,8 +12,9 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai import banks, drain, writes
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.platforms.j3dai import J3dai
-from nncosim.regress.j3dai_block_bench import MACHINES, corner, garbage, machine, simulate
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.block_bench import corner, garbage, simulate
+from nncosim.regress.j3dai_block_bench import MACHINES, machine
+from nncosim.regress.planted import planted
 
 
 def addresses(rng: np.random.Generator, line: int, words: int = 1 << 14) -> list[int]:

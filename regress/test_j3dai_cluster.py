@@ -24,7 +24,7 @@ from nncosim.regress.j3dai_cluster_bench import (
     run_program,
 )
 from nncosim.regress.j3dai_cluster_timing import Timeline
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 from nncosim.tb.sim.verilate import BuiltModel
 
 

@@ -15,11 +15,12 @@ from nncosim.hdl.j3dai import controller
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Opcode
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.regress.j3dai_block_bench import any_word, corners, simulate, word
+from nncosim.regress.block_bench import simulate
+from nncosim.regress.j3dai_block_bench import any_word, corners, word
 from nncosim.regress.j3dai_cluster_bench import instruction
 from nncosim.regress.j3dai_cluster_model import Trap, executed
 from nncosim.regress.j3dai_controller_model import LEVELS, ControllerModel, Inputs
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 
 QUIET = dict(sequencer_busy=0.0, in_flight=0.0, set_busy=0.0)
 NOISY = dict(sequencer_busy=0.5, in_flight=0.6, set_busy=0.6)

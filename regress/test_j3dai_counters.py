@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai import counters
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
 

@@ -12,9 +12,10 @@ from nncosim.hdl.j3dai import drain
 from nncosim.hdl.j3dai.isa import Agu, Drain, Opcode
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES, MSlice, XSlice
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES, DRAIN_AHEAD, DRAIN_TO_L1_WRITE, DRAIN_TO_PARAMETERS
-from nncosim.regress.j3dai_block_bench import MACHINES, any_word, corners, machine, simulate, word
+from nncosim.regress.block_bench import simulate
+from nncosim.regress.j3dai_block_bench import MACHINES, any_word, corners, machine, word
 from nncosim.regress.j3dai_cluster_model import ClusterModel
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 
 COPY = 6  # cycles from a drain's issue to the copy into the shadow registers
 REGISTERS = (Opcode.SETB, Opcode.ADDB, Opcode.SETD, Opcode.SETD, Opcode.SETO)

@@ -17,7 +17,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from nncosim.hdl.j3dai import entry
 from nncosim.platforms.j3dai import J3dai
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 
 DEFAULT = replace(J3dai(), l2_bytes=256 * 1024, host_imem_bytes=8192, host_dmem_bytes=16384)
 # A word of 8 bytes; one of 32, and an L2 that is no power of two.

@@ -12,18 +12,10 @@ import pytest
 from nncosim.hdl.j3dai import fetch
 from nncosim.hdl.j3dai.isa import Agu, Opcode
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES, FETCH_CYCLES, FETCH_TO_L1_READ, MAC_TO_FETCH
-from nncosim.regress.j3dai_block_bench import (
-    MACHINES,
-    any_word,
-    corner,
-    corners,
-    garbage,
-    machine,
-    simulate,
-    word,
-)
+from nncosim.regress.block_bench import corner, garbage, simulate
+from nncosim.regress.j3dai_block_bench import MACHINES, any_word, corners, machine, word
 from nncosim.regress.j3dai_cluster_model import ClusterModel
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 
 _ADDRESSES = 1 << 14
 _DATA = FETCH_TO_L1_READ + 1  # a read's words are at L1's outputs so many cycles after its issue

@@ -14,7 +14,7 @@ from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
 from nncosim.hdl.j3dai.timing import LIST_TO_TAKE, LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, Bench, Reference, Task, built, machine
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, run
 from nncosim.tb.sim.model import Model
 

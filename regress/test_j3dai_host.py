@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai import host as product
-from nncosim.regress.j3dai_planted import planted
-from nncosim.regress.j3dai_stub_core import CORE_PORTS, CORE_VERILOG
+from nncosim.regress.cv32e40p_stub import CORE_PORTS, CORE_VERILOG
+from nncosim.regress.planted import planted
 from nncosim.regress.puppet import Puppet
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build

@@ -9,7 +9,7 @@ import pytest
 from amaranth.sim import Simulator
 from nncosim.hdl.j3dai import ncb
 from nncosim.regress.j3dai_cluster_model import wrap
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 
 PES = 8
 OTHER_PES = (4, 16)

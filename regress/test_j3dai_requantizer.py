@@ -16,7 +16,7 @@ from nncosim.hdl.j3dai.isa import RequantRecord
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES, MSlice, XSlice
 from nncosim.platforms.rounding import Rounding
 from nncosim.regress.j3dai_cluster_model import wrap
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 
 CORNERS = (0, 1, -1, 2**31 - 1, -(2**31), 2**18 - 1, 2**18, -(2**18), -(2**18) - 1, 2**15 - 1, 2**15, -(2**15),
            2**16 - 1, 2**16, -(2**16))

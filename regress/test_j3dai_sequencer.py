@@ -13,9 +13,9 @@ from nncosim.hdl.j3dai import sequencer
 from nncosim.hdl.j3dai.isa import Drain, MacOp, Opcode
 from nncosim.hdl.j3dai.timing import TABLE_LATENCY
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.regress.j3dai_block_bench import corner
+from nncosim.regress.block_bench import corner
 from nncosim.regress.j3dai_cluster_bench import instruction
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 
 WMEM_WORDS = 256
 LANES = PLATFORM.ncbs_per_cluster

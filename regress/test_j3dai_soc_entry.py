@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from nncosim.hdl.j3dai import soc as soc_module
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.planted import planted
 from nncosim.regress.test_j3dai_dmpa_cycles import episode
 from nncosim.regress.test_j3dai_entry import DMEM, FRAME, GO, HEADER_ERROR, IMEM, L2, LOAD, header
 from nncosim.regress.test_j3dai_soc_wires import PLATFORM, InSoc, Soc, simulated

@@ -22,8 +22,8 @@ from nncosim.hdl.j3dai import soc as soc_module
 from nncosim.hdl.j3dai.cluster import Cluster
 from nncosim.hdl.j3dai.soc import SOC_MODULE
 from nncosim.platforms.j3dai import J3dai
-from nncosim.regress.j3dai_planted import planted
-from nncosim.regress.j3dai_stub_core import CORE_PORTS, CORE_VERILOG
+from nncosim.regress.cv32e40p_stub import CORE_PORTS, CORE_VERILOG
+from nncosim.regress.planted import planted
 from nncosim.regress.puppet import Puppet, puppet_verilog
 from nncosim.regress.test_j3dai_control import OFFSETS
 from nncosim.regress.test_j3dai_dmpa_cycles import Bench, episode

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from nncosim.hdl.j3dai import window
 from nncosim.platforms.j3dai import J3dai
-from nncosim.regress.j3dai_block_bench import MACHINES, corner, garbage, machine, simulate
-from nncosim.regress.j3dai_planted import planted
+from nncosim.regress.block_bench import corner, garbage, simulate
+from nncosim.regress.j3dai_block_bench import MACHINES, machine
+from nncosim.regress.planted import planted
 
 CYCLES = {4: 500, 8: 350, 16: 160}
 

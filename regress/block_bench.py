@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benches of single blocks share: a simulation that can be reset, corners of operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.sim import Simulator
+
+__all__ = ["corner", "garbage", "simulate"]
+
+
+def corner(rng: np.random.Generator, bits: int, signed: bool = False, often: float = 0.5) -> int:
+    """A number of so many bits: as `often` as said one of the extremes, a power of two or its neighbour."""
+    low = -(1 << (bits - 1)) if signed else 0
+    high = low + (1 << bits) - 1
+    if rng.random() >= often:
+        return int(rng.integers(low, high + 1))
+    power = 1 << int(rng.integers(bits))
+    value = int(rng.choice([0, 1, low, low + 1, high, high - 1, power, power + 1, power - 1, -power]))
+    return min(max(value, low), high)
+
+
+def garbage(ctx: Any, rng: np.random.Generator, *ports: Any) -> None:
+    """Any value on ports that do not count in this cycle."""
+    for port in ports:
+        bits = len(port)
+        ctx.set(port, int.from_bytes(rng.bytes((bits + 7) // 8), "little") & ((1 << bits) - 1))
+
+
+def simulate(dut: wiring.Component, bench: Callable[..., Coroutine[Any, Any, None]], reset: bool = False) -> None:
+    """Run `bench(ctx)`, or with `reset` `bench(ctx, signal)`: the signal resets the block."""
+    signal = Signal(name="reset_block")
+    simulator = Simulator(ResetInserter(signal)(dut) if reset else dut)
+    simulator.add_clock(1e-6, if_exists=True)  # a block may be combinational
+    if reset:
+        async def with_reset(ctx: Any) -> None:
+            await bench(ctx, signal)
+        simulator.add_testbench(with_reset)
+    else:
+        simulator.add_testbench(bench)
+    simulator.run()
