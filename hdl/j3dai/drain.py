@@ -6,7 +6,7 @@ from itertools import pairwise
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.agu import Odometer
+from nncosim.hdl.odometer import Odometer
 from nncosim.hdl.j3dai.fetch import base_command, dim_command
 from nncosim.hdl.j3dai.isa import Agu, Mac, Opcode, SetO
 from nncosim.hdl.j3dai.operands import drain_mode, register, view

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nncosim.hdl.j3dai import agu
+from nncosim.hdl import odometer
 from nncosim.regress.block_bench import corner, garbage, simulate
 from nncosim.regress.planted import planted
 
@@ -169,7 +169,7 @@ def differences(module: ModuleType, shape: tuple[int, int], seed: int) -> Bench:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_odometer(shape: tuple[int, int], seed: int) -> None:
-    bench = differences(agu, shape, seed)
+    bench = differences(odometer, shape, seed)
     assert not bench.bad, f"seed {seed}: {bench.bad[0]}"
     expected = ["below index", "moved", "reset", "outer kept", "add False rewind True", "add False rewind False",
                 "add True rewind False"]
@@ -178,7 +178,7 @@ def test_odometer(shape: tuple[int, int], seed: int) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES[1:])
 def test_counts_to_the_greatest(shape: tuple[int, int], seed: int) -> None:
-    bench = Bench(agu, shape, seed)
+    bench = Bench(odometer, shape, seed)
     simulate(bench.dut, bench.long)
     assert not bench.bad, f"seed {seed}: {bench.bad[0]}"
 
@@ -192,11 +192,11 @@ def test_counts_to_the_greatest(shape: tuple[int, int], seed: int) -> None:
     ("self._indexes(m, pending & rewind)", "self._indexes(m, rewind)"),
 ], ids=["last", "off by one", "restart", "base", "sign", "rewind that is not valid"])
 def test_planted_bug_is_noticed(right: str, wrong: str) -> None:
-    assert differences(planted(agu, right, wrong), SHAPES[0], 1).bad
+    assert differences(planted(odometer, right, wrong), SHAPES[0], 1).bad
 
 
 def test_planted_short_index_is_noticed() -> None:
-    module = planted(agu, 'index, count = Signal(COUNT_BITS, name=f"index{d}")',
+    module = planted(odometer, 'index, count = Signal(COUNT_BITS, name=f"index{d}")',
                      'index, count = Signal(COUNT_BITS - 1, name=f"index{d}")')
     bench = Bench(module, SHAPES[2], 1)
     simulate(bench.dut, bench.long)
