@@ -7,9 +7,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["COUNT_BITS", "Odometer"]
-
-COUNT_BITS = 12
+__all__ = ["Odometer"]
 
 
 class Odometer(wiring.Component):
@@ -22,7 +20,7 @@ class Odometer(wiring.Component):
     Ports:
         advance (In): step by one position. Inner dimensions come first; when all of them are through, the outer
             ones step if `outer` (In) is high, and keep their offsets if not.
-        dim_we (In, one bit per dimension): write count and steps: dim_count (In, 12; 0 acts as 1),
+        dim_we (In, one bit per dimension): write count and steps: dim_count (In; 0 acts as 1),
             dim_step_<coordinate> (In, signed).
         base_we (In): base := base_<coordinate> (In), or base += it with base_add (In); with base_rewind (In)
             the offsets become 0, else they stay. Takes two cycles: no advance in the next one.
@@ -34,16 +32,20 @@ class Odometer(wiring.Component):
         inner: How many of them, from 0 up, belong to a job.
         coordinates: Name to width; sums wrap at that width.
         steps: Name to the width of the (signed) steps.
+        count_bits: Width of the counts.
     """
 
-    def __init__(self, dims: int, inner: int, coordinates: Mapping[str, int], steps: Mapping[str, int]):
+    def __init__(
+        self, dims: int, inner: int, coordinates: Mapping[str, int], steps: Mapping[str, int], count_bits: int
+    ):
         self.dims = dims
         self.inner = inner
         self.coordinates = dict(coordinates)
         self.steps = dict(steps)
+        self.count_bits = count_bits
         ports = {
             "advance": In(1), "outer": In(1), "inner_last": Out(1),
-            "dim_we": In(dims), "dim_count": In(COUNT_BITS),
+            "dim_we": In(dims), "dim_count": In(count_bits),
             "base_we": In(1), "base_add": In(1), "base_rewind": In(1),
         }
         for name, bits in self.coordinates.items():
@@ -75,7 +77,7 @@ class Odometer(wiring.Component):
 
     def _indexes(self, m: Module, rewind: Value) -> None:
         for d in range(self.dims):
-            index, count = Signal(COUNT_BITS, name=f"index{d}"), Signal(COUNT_BITS, name=f"count{d}")
+            index, count = Signal(self.count_bits, name=f"index{d}"), Signal(self.count_bits, name=f"count{d}")
             with m.If(self.dim_we[d]):
                 m.d.sync += count.eq(self.dim_count)
             # `last` is a register: it follows count one cycle later, and an advance at once.

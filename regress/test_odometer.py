@@ -62,7 +62,7 @@ class Bench:
     def __init__(self, module: ModuleType, shape: tuple[int, int], seed: int):
         self.dims, self.inner = shape
         self.rng, self.model = np.random.default_rng(seed), Offsets(*shape)
-        self.dut = module.Odometer(*shape, COORDINATES, STEPS)
+        self.dut = module.Odometer(*shape, COORDINATES, STEPS, count_bits=12)
         self.bad: list[str] = []
         self.seen: Counter[str] = Counter()
 
@@ -196,8 +196,8 @@ def test_planted_bug_is_noticed(right: str, wrong: str) -> None:
 
 
 def test_planted_short_index_is_noticed() -> None:
-    module = planted(odometer, 'index, count = Signal(COUNT_BITS, name=f"index{d}")',
-                     'index, count = Signal(COUNT_BITS - 1, name=f"index{d}")')
+    module = planted(odometer, 'index, count = Signal(self.count_bits, name=f"index{d}")',
+                     'index, count = Signal(self.count_bits - 1, name=f"index{d}")')
     bench = Bench(module, SHAPES[2], 1)
     simulate(bench.dut, bench.long)
     assert bench.bad

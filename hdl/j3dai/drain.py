@@ -6,12 +6,12 @@ from itertools import pairwise
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.odometer import Odometer
 from nncosim.hdl.j3dai.fetch import base_command, dim_command
-from nncosim.hdl.j3dai.isa import Agu, Mac, Opcode, SetO
+from nncosim.hdl.j3dai.isa import COUNT_BITS, Agu, Mac, Opcode, SetO
 from nncosim.hdl.j3dai.operands import drain_mode, register, view
 from nncosim.hdl.j3dai.requantizer import HIGH_SHIFT, REQUANT_STAGES, MSlice, XSlice, requant_control
 from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, DRAIN_TO_L1_WRITE, DRAIN_TO_PARAMETERS, drain_cycles, passes
+from nncosim.hdl.odometer import Odometer
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["DrainControl", "DrainLine"]
@@ -92,7 +92,7 @@ class DrainControl(wiring.Component):
 
     def _issue(self, m: Module) -> tuple[Signal, Signal]:
         """The data of a drain issued now, and whether it only keeps the accumulators."""
-        agu = m.submodules.agu = Odometer(3, 0, {"a": 14, "x": 13}, {"a": 14, "x": 8})
+        agu = m.submodules.agu = Odometer(3, 0, {"a": 14, "x": 13}, {"a": 14, "x": 8}, COUNT_BITS)
         base_command(m, agu, self.ir, self.executes, Agu.O)
         dim_command(m, agu, self.ir, self.executes, Agu.O)
         settings, job, keeps = Signal(SetO, name="settings"), Signal(_Job, name="job"), Signal(name="keeps")

@@ -4,9 +4,9 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.odometer import Odometer
-from nncosim.hdl.j3dai.isa import AddB, Agu, Opcode, SetB, SetD, SetI
+from nncosim.hdl.j3dai.isa import COUNT_BITS, AddB, Agu, Opcode, SetB, SetD, SetI
 from nncosim.hdl.j3dai.operands import view
+from nncosim.hdl.odometer import Odometer
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["ADDRESS_BITS", "COORDINATE_BITS", "WindowFetch", "base_command", "dim_command"]
@@ -69,7 +69,7 @@ class WindowFetch(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         coordinates = {"a": ADDRESS_BITS, "x": COORDINATE_BITS, "y": COORDINATE_BITS}
-        self._agu = m.submodules.agu = Odometer(6, 3, coordinates, {"a": 14, "x": 8, "y": 8})
+        self._agu = m.submodules.agu = Odometer(6, 3, coordinates, {"a": 14, "x": 8, "y": 8}, COUNT_BITS)
         base_command(m, self._agu, self.ir, self.executes, Agu.A)
         dim_command(m, self._agu, self.ir, self.executes, Agu.A)
         settings = self._settings(m)

@@ -20,8 +20,8 @@ else:
     from amaranth.lib import enum as am_enum
 
 __all__ = [
-    "DESCRIPTOR_BYTES", "ENTRY_MAGIC", "INSTRUCTIONS", "INSTRUCTION_BITS", "KEPT_BITS", "MAX_BITS", "NARROW_M_BITS",
-    "NARROW_X_BITS", "AddB", "AddW", "Agu", "Descriptor",
+    "COUNT_BITS", "DESCRIPTOR_BYTES", "ENTRY_MAGIC", "INSTRUCTIONS", "INSTRUCTION_BITS", "KEPT_BITS", "MAX_BITS",
+    "NARROW_M_BITS", "NARROW_X_BITS", "AddB", "AddW", "Agu", "Descriptor",
     "DmpaOp", "Drain", "EntryHeader", "EntryOp", "Fence", "Halt", "LdP", "Loop", "Mac", "MacOp", "Nop", "Opcode",
     "RequantRecord", "SetB", "SetD", "SetI", "SetO", "SetW", "Signal", "Space", "Wait",
 ]
@@ -136,6 +136,10 @@ class SetB(data.Struct):
     y: signed(13)
 
 
+COUNT_BITS = 12
+"""Of a dimension's count."""
+
+
 class SetD(data.Struct):
     """One dimension of an AGU: count (0 acts as 1), address step in words, coordinate steps.
 
@@ -146,7 +150,7 @@ class SetD(data.Struct):
     opcode: 6
     agu: Agu
     dim: 3
-    count: 12
+    count: COUNT_BITS
     step: signed(14)
     xstep: signed(8)
     ystep: signed(8)
