@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
-from nncosim.hdl.j3dai.l2 import L2
+from nncosim.hdl.j3dai.l2 import l2_memory
 from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.j3dai_transfer_model import words_gathered, words_moved
@@ -45,7 +45,7 @@ class DmpaWithL2(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.dmpa = dmpa = self.dmpa
-        m.submodules.l2 = l2 = L2(self.platform)
+        m.submodules.l2 = l2 = l2_memory(self.platform)
         for name, member in self.signature.members.items():
             if name == "bug":
                 continue
@@ -170,7 +170,7 @@ class Bench:
             cluster, data = self.answers.pop(t)
             m.rd_data = data << (self.platform.line_bits * cluster)
         sources = m.probe_sources
-        assert sources in (0, 1, 2, 4), f"cycle {t}: L2's port is used by several: {sources:03b}"
+        assert sources in (0, 1, 2, 4), f"cycle {t}: LineMemory's port is used by several: {sources:03b}"
         self._cluster_side(t)
         self._l2_side(t)
         m.tick()
@@ -205,7 +205,7 @@ class Bench:
         m = self.model
         if m.l2_we:
             mask, base = m.l2_mask, m.l2_addr
-            assert mask < 1 << self.beat_words, f"cycle {t}: L2 beat of words {mask:#x}"
+            assert mask < 1 << self.beat_words, f"cycle {t}: LineMemory beat of words {mask:#x}"
             self.stores += [(t, base + i, m.probe_list) for i in range(self.banks) if mask >> i & 1]
         if m.list_done:
             self.dones.append(t)

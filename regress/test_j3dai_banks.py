@@ -9,7 +9,8 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai import banks, drain, writes
+from nncosim.hdl import banks
+from nncosim.hdl.j3dai import drain, writes
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.block_bench import corner, garbage, simulate
@@ -126,7 +127,7 @@ def memory_differences(module: ModuleType, monkeypatch: pytest.MonkeyPatch, seed
     monkeypatch.setattr(module, "Sram", BehaviouralSram)
     platform, rows = machine(8, 4), 8
     rng, bad = np.random.default_rng(seed), []
-    dut = module.BankedMemory(rows * platform.banks, platform, ports)
+    dut = module.BankedMemory(rows * platform.banks, platform.banks, platform.word_bits, ports)
     content: list[list[int | None]] = [[None] * rows for _ in range(platform.banks)]
 
     async def bench(ctx: Any) -> None:

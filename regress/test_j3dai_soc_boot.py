@@ -17,7 +17,7 @@ from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.counters import NO_STATE, EngineCounters
 from nncosim.hdl.j3dai.header import c_header
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp
-from nncosim.hdl.j3dai.l2 import L2
+from nncosim.hdl.j3dai.l2 import l2_memory
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, Counter
 from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
@@ -83,7 +83,7 @@ class StubCluster(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.l1 = l1 = L2(self.l1_platform)
+        m.submodules.l1 = l1 = l2_memory(self.l1_platform)
         m.submodules.counter = counter = EngineCounters()
         state = Signal(3, init=NO_STATE)
         m.d.sync += state.eq(Counter.IDLE)

@@ -4,8 +4,8 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from nncosim.hdl.banks import BankedMemory, bank_rows, rotate
 from nncosim.hdl.emit import Block
-from nncosim.hdl.j3dai.banks import BankedMemory, bank_rows, rotate
 from nncosim.hdl.j3dai.controller import Controller
 from nncosim.hdl.j3dai.counters import EngineCounters
 from nncosim.hdl.j3dai.drain import DrainControl, DrainLine
@@ -65,10 +65,10 @@ class Cluster(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        sizes = self.platform
-        self._l1 = m.submodules.l1 = BankedMemory(sizes.l1_words, sizes, ports=sizes.l1_ports)
-        self._wmem = m.submodules.wmem = BankedMemory(sizes.wmem_words, sizes)
-        self._imem = m.submodules.imem = BankedMemory(sizes.imem_words, sizes)
+        sizes, banks, word = self.platform, self.platform.banks, self.platform.word_bits
+        self._l1 = m.submodules.l1 = BankedMemory(sizes.l1_words, banks, word, sizes.l1_ports)
+        self._wmem = m.submodules.wmem = BankedMemory(sizes.wmem_words, banks, word)
+        self._imem = m.submodules.imem = BankedMemory(sizes.imem_words, banks, word)
         self._controller = m.submodules.controller = Controller(sizes)
         self._fetch = m.submodules.fetch = WindowFetch(sizes)
         self._sequencer = m.submodules.sequencer = Sequencer(sizes)

@@ -13,8 +13,9 @@ from nncosim.hdl.j3dai.counters import COUNTER_BITS, TRANSFER_BITS
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.entry import ENTRY_COUNTER_BITS, Entry, EntryL2Port
 from nncosim.hdl.j3dai.host import Host
-from nncosim.hdl.j3dai.l2 import L2
+from nncosim.hdl.j3dai.l2 import l2_memory
 from nncosim.hdl.j3dai.regs import Counter
+from nncosim.hdl.line_memory import LineMemory
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["SOC_MODULE", "ClusterFactory", "Soc", "emit_soc"]
@@ -91,7 +92,7 @@ class Soc(wiring.Component):
         m.submodules.host = host = Host(p.host_imem_bytes, p.host_dmem_bytes)
         m.submodules.control = control = ControlRegisters(p.clusters)
         m.submodules.dmpa = dmpa = Dmpa(p)
-        m.submodules.l2 = l2 = L2(p)
+        m.submodules.l2 = l2 = l2_memory(p)
         clusters = [self._cluster(p) for _ in range(p.clusters)]
         for index, cluster in enumerate(clusters):
             m.submodules[f"cluster{index}"] = block = Block(cluster, CLUSTER_MODULE)
@@ -117,7 +118,7 @@ class Soc(wiring.Component):
             self._probe_entry(m, entry, port)
         return m
 
-    def _connect_entry(self, m: Module, host: Host, control: ControlRegisters, dmpa: Dmpa, l2: L2
+    def _connect_entry(self, m: Module, host: Host, control: ControlRegisters, dmpa: Dmpa, l2: LineMemory
                        ) -> tuple[Entry, EntryL2Port]:
         """The entry port, and L2's port shared between it and the DMPA."""
         m.submodules.entry = entry = Entry(self.platform)

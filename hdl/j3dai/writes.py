@@ -4,7 +4,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.banks import bank_rows, rotate
+from nncosim.hdl.banks import bank_rows, rotate
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.hdl.j3dai.operands import register
 from nncosim.platforms.j3dai import J3dai

@@ -20,7 +20,7 @@ from nncosim.hdl.j3dai.control import ControlRegisters
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.entry import Entry, EntryL2Port
 from nncosim.hdl.j3dai.host import Host, core_files
-from nncosim.hdl.j3dai.l2 import L2
+from nncosim.hdl.j3dai.l2 import l2_memory
 from nncosim.hdl.j3dai.ncb import NcbGroup
 from nncosim.hdl.j3dai.requantizer import Requantizer
 from nncosim.hdl.sram import SRAM_MODULE
@@ -53,7 +53,7 @@ class DmpaWithL2(wiring.Component):
         self.dmpa = Dmpa(platform)
         self.entry = Entry(platform)
         self.port = EntryL2Port(platform)
-        self.l2 = L2(platform)
+        self.l2 = l2_memory(platform)
         super().__init__({
             **{name: member for name, member in self.dmpa.signature.members.items()
                if not name.startswith(("l2_", "probe_"))},
@@ -130,7 +130,7 @@ def requantizer_area(platform: J3dai = PLATFORM) -> LogicArea:
 @functools.cache
 def l2_area(platform: J3dai = PLATFORM) -> LogicArea:
     """L2's logic around the macros, mapped by itself."""
-    return map_area(emit_design(L2(platform), "l2"), "l2")
+    return map_area(emit_design(l2_memory(platform), "l2"), "l2")
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""J3DAI's L2 alone: every alignment and mask, first and last rows, both sides of a macro's border, one word of each
-address bit, against an array."""
+"""A memory of lines alone, J3DAI's L2: every alignment and mask, first and last rows, both sides of a macro's border,
+one word of each address bit, against an array."""
 
 import random
 
 import numpy as np
 import pytest
 from nncosim.hdl.emit import emit_design
-from nncosim.hdl.j3dai.l2 import L2
+from nncosim.hdl.j3dai.l2 import l2_memory
 from nncosim.platforms.base import macro_words
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.sim.model import Model
@@ -59,7 +59,7 @@ class Bench:
 @pytest.fixture(params=MACHINES, scope="module")
 def bench(request):
     platform = MACHINES[request.param]
-    with Model(build(emit_design(L2(platform), "l2_alone"), "l2_alone", optimize="-O0"), seed=1) as model:
+    with Model(build(emit_design(l2_memory(platform), "l2_alone"), "l2_alone", optimize="-O0"), seed=1) as model:
         model.poison(1)
         model.reset()
         yield Bench(model, platform)

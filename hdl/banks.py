@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memories of one bank a PE, one word wide each, and the rotations between banks and consecutive words."""
+"""Memories of several banks, a word wide each, and the rotations between banks and consecutive words."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.sram import Sram
 from nncosim.platforms.base import is_power_of_two
-from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["BankedMemory", "bank_rows", "rotate"]
 
@@ -21,12 +20,11 @@ class BankedMemory(wiring.Component):
 
     Args:
         words: Size, a power of two of at least two rows.
-        platform: What a word is, and how many banks there are.
+        banks: A power of two. word: Bits of a word.
         ports: Of each macro. With one, no bank is read and written in a cycle.
     """
 
-    def __init__(self, words: int, platform: J3dai, ports: int = 2):
-        banks, word = platform.banks, platform.word_bits
+    def __init__(self, words: int, banks: int, word: int, ports: int = 2):
         assert is_power_of_two(words) and words >= 2 * banks
         self.words, self.ports = words, ports
         self.banks, self.word_bits = banks, word
