@@ -170,7 +170,7 @@ class Bench:
             cluster, data = self.answers.pop(t)
             m.rd_data = data << (self.platform.line_bits * cluster)
         sources = m.probe_sources
-        assert sources in (0, 1, 2, 4), f"cycle {t}: LineMemory's port is used by several: {sources:03b}"
+        assert sources in (0, 1, 2, 4), f"cycle {t}: L2's port is used by several: {sources:03b}"
         self._cluster_side(t)
         self._l2_side(t)
         m.tick()
@@ -205,7 +205,7 @@ class Bench:
         m = self.model
         if m.l2_we:
             mask, base = m.l2_mask, m.l2_addr
-            assert mask < 1 << self.beat_words, f"cycle {t}: LineMemory beat of words {mask:#x}"
+            assert mask < 1 << self.beat_words, f"cycle {t}: L2 beat of words {mask:#x}"
             self.stores += [(t, base + i, m.probe_list) for i in range(self.banks) if mask >> i & 1]
         if m.list_done:
             self.dones.append(t)
