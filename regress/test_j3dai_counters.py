@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
+from nncosim.hdl import counters as engine_counters
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai import counters
+from nncosim.hdl.j3dai.regs import Counter
 from nncosim.regress.planted import planted
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
@@ -28,10 +30,10 @@ ENDS = (0, (1 << 8) - 2, (1 << 10) - 2, (1 << 16) - 2, (1 << 20) - 2, (1 << 24) 
 VISIBLE = 'public_flat_rw -module "{top}" -var "{name}"'
 
 
-def built_engine(module: ModuleType = counters) -> BuiltModel:
+def built_engine(module: ModuleType = engine_counters) -> BuiltModel:
     top = "engine_counters"
     vlt = "\n".join(VISIBLE.format(top=top, name=name) for name in NAMES)
-    return build(emit_design(module.EngineCounters(), top), top, vlt=vlt, optimize="-O0")
+    return build(emit_design(module.EngineCounters(Counter), top), top, vlt=vlt, optimize="-O0")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,8 @@ def some(bugs: dict[str, tuple[str, str]], count: int) -> list[object]:
 
 @pytest.mark.parametrize("bug", some(ENGINE_BUGS, 2))
 def test_planted_bug_of_an_engine_is_noticed(bug):
-    with Model(built_engine(planted(counters, *ENGINE_BUGS[bug])), seed=1) as model, pytest.raises(AssertionError):
+    module = planted(engine_counters, *ENGINE_BUGS[bug])
+    with Model(built_engine(module), seed=1) as model, pytest.raises(AssertionError):
         for start in ENDS:
             check_engine(model, 1, start)
 

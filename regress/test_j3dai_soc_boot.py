@@ -13,8 +13,9 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from elftools.elf.elffile import ELFFile
+from nncosim.hdl.counters import EngineCounters
 from nncosim.hdl.formats import encode
-from nncosim.hdl.j3dai.counters import NO_STATE, EngineCounters
+from nncosim.hdl.j3dai.counters import NO_STATE
 from nncosim.hdl.j3dai.header import c_header
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp
 from nncosim.hdl.j3dai.l2 import l2_memory
@@ -84,7 +85,7 @@ class StubCluster(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.l1 = l1 = l2_memory(self.l1_platform)
-        m.submodules.counter = counter = EngineCounters()
+        m.submodules.counter = counter = EngineCounters(Counter)
         state = Signal(3, init=NO_STATE)
         m.d.sync += state.eq(Counter.IDLE)
         m.d.comb += [self.counters.eq(counter.counters), counter.state.eq(state)]

@@ -5,9 +5,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.banks import BankedMemory, bank_rows, rotate
+from nncosim.hdl.counters import EngineCounters
 from nncosim.hdl.emit import Block
 from nncosim.hdl.j3dai.controller import Controller
-from nncosim.hdl.j3dai.counters import EngineCounters
+from nncosim.hdl.j3dai.counters import NO_STATE
 from nncosim.hdl.j3dai.drain import DrainControl, DrainLine
 from nncosim.hdl.j3dai.fetch import WindowFetch
 from nncosim.hdl.j3dai.isa import LdP, Mac, MacOp, Opcode
@@ -247,7 +248,7 @@ class Cluster(wiring.Component):
             m.d.comb += getattr(line, name).eq(getattr(d, name))
 
     def _connect_counters(self, m: Module) -> None:
-        counters = m.submodules.counters = EngineCounters()
+        counters = m.submodules.counters = EngineCounters(Counter)
         c, f, s = self._controller, self._fetch, self._sequencer
         state = Signal(3)
         busy = s.issue
@@ -263,7 +264,7 @@ class Cluster(wiring.Component):
             m.d.comb += state.eq(Counter.WAIT_HOST)
         with m.Else():
             m.d.comb += state.eq(Counter.IDLE)
-        registered = Signal(3, init=7)
+        registered = Signal(3, init=NO_STATE)
         m.d.sync += registered.eq(state)
         m.d.comb += [counters.state.eq(registered), self.counters.eq(counters.counters)]
         m.d.comb += self.probe.eq(Cat(c.pc, c.ir[:6], c.waited, c.waits, s.busy, registered, c.lost))

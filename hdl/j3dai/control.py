@@ -4,7 +4,8 @@
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.counters import COUNTER_BITS, TRANSFER_BITS
+from nncosim.hdl.counters import COUNTER_BITS
+from nncosim.hdl.j3dai.counters import TRANSFER_BITS
 from nncosim.hdl.j3dai.entry import ENTRY_COUNTER_BITS
 from nncosim.hdl.j3dai.regs import (
     ENTRY_ENGINE,

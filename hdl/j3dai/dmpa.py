@@ -7,7 +7,8 @@
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.counters import COUNTER_BITS, NO_STATE, TRANSFER_BITS, EngineCounters, TransferCounters
+from nncosim.hdl.counters import COUNTER_BITS, EngineCounters
+from nncosim.hdl.j3dai.counters import NO_STATE, TRANSFER_BITS, TransferCounters
 from nncosim.hdl.j3dai.dmpa_fetch import DescriptorFetch
 from nncosim.hdl.j3dai.dmpa_paths import DmpaPaths
 from nncosim.hdl.j3dai.dmpa_semaphores import SEMAPHORES, OutputSemaphores
@@ -210,7 +211,7 @@ class Dmpa(wiring.Component):
         )
 
     def _count(self, m: Module, busy: Signal, port: Signal, nothing: Signal, waits: Signal) -> None:
-        m.submodules.counter = counter = EngineCounters()
+        m.submodules.counter = counter = EngineCounters(Counter)
         state, registered = Signal(3, name="state"), Signal(3, init=NO_STATE, name="registered")
         m.d.sync += registered.eq(state)
         m.d.comb += [

@@ -10,8 +10,8 @@ times what 30 frames/s of 4096 x 3072 RGB bytes need.
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from nncosim.hdl.counters import COUNTER_BITS
 from nncosim.hdl.formats import width
-from nncosim.hdl.j3dai.counters import COUNTER_BITS
 from nncosim.hdl.j3dai.isa import ENTRY_MAGIC, EntryHeader, EntryOp
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, EntryCounter, EntryError
 from nncosim.platforms.j3dai import J3dai

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from amaranth.hdl import Cat, Elaboratable, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from nncosim.hdl.counters import COUNTER_BITS
+from nncosim.hdl.cv32e40p import Host
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.j3dai.cluster import Cluster
 from nncosim.hdl.j3dai.control import ControlRegisters
-from nncosim.hdl.j3dai.counters import COUNTER_BITS, TRANSFER_BITS
+from nncosim.hdl.j3dai.counters import TRANSFER_BITS
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.entry import ENTRY_COUNTER_BITS, Entry, EntryL2Port
-from nncosim.hdl.j3dai.host import Host
+from nncosim.hdl.j3dai.host import j3dai_host
 from nncosim.hdl.j3dai.l2 import l2_memory
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.line_memory import LineMemory
@@ -89,7 +91,7 @@ class Soc(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         p = self.platform
-        m.submodules.host = host = Host(p.host_imem_bytes, p.host_dmem_bytes)
+        m.submodules.host = host = j3dai_host(p)
         m.submodules.control = control = ControlRegisters(p.clusters)
         m.submodules.dmpa = dmpa = Dmpa(p)
         m.submodules.l2 = l2 = l2_memory(p)

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
+from nncosim.hdl.cv32e40p import core_files
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.cluster import GROUP_MODULE, Cluster
 from nncosim.hdl.j3dai.control import ControlRegisters
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.entry import Entry, EntryL2Port
-from nncosim.hdl.j3dai.host import Host, core_files
+from nncosim.hdl.j3dai.host import j3dai_host
 from nncosim.hdl.j3dai.l2 import l2_memory
 from nncosim.hdl.j3dai.ncb import NcbGroup
 from nncosim.hdl.j3dai.requantizer import Requantizer
@@ -116,7 +117,7 @@ def host(platform: J3dai = PLATFORM) -> TimingReport:
 def host_sources(platform: J3dai = PLATFORM) -> dict[str, str]:
     """The core is SystemVerilog, for slang's reader. Its clock is ideal, like all others: instead of the gate there is
     what a gate asks of its enable, to be there before the rising edge."""
-    sources = emit_design(Host(platform.host_imem_bytes, platform.host_dmem_bytes), "host")
+    sources = emit_design(j3dai_host(platform), "host")
     sources["clock_gate.sv"] = _CLOCK_GATE
     return sources | {path.name: path.read_text() for path in core_files() if "clock_gate" not in path.name}
 

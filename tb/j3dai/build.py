@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.hdl.j3dai.host import core_files, core_include_dirs
+from nncosim.hdl.cv32e40p import core_files, core_include_dirs
 from nncosim.hdl.j3dai.regs import Counter, EntryCounter, Transfer, TransferCounter
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""J3DAI's host without its core: every access of both buses and of the entry port, the memories' ends, counters, cycle
-by cycle against plain arrays."""
+"""A host without its core, at J3DAI's addresses: every access of both buses and of the entry port, the memories' ends,
+counters, cycle by cycle against plain arrays."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from nncosim.hdl import cv32e40p as product
 from nncosim.hdl.emit import emit_design
-from nncosim.hdl.j3dai import host as product
+from nncosim.hdl.j3dai.regs import Counter
 from nncosim.regress.cv32e40p_stub import CORE_PORTS, CORE_VERILOG
 from nncosim.regress.planted import planted
 from nncosim.regress.puppet import Puppet
@@ -214,7 +215,8 @@ def session(bench: Bench, seed: int) -> None:
 
 
 def built(imem: int, dmem: int, module: ModuleType = product) -> BuiltModel:
-    sources = emit_design(module.Host(imem, dmem), "host_alone") | {"core.v": CORE_VERILOG}
+    host = module.Host(imem, dmem, module.HostMap(0, DMEM, MMIO), Counter)
+    sources = emit_design(host, "host_alone") | {"core.v": CORE_VERILOG}
     return build(sources, "host_alone", optimize="-O0")
 
 
