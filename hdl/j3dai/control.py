@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control registers: what the host sees of the accelerator, from the table in `regs.py`."""
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal, Value
+from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.counters import COUNTER_BITS
@@ -18,6 +18,7 @@ from nncosim.hdl.j3dai.regs import (
     Reg,
     TransferCounter,
 )
+from nncosim.hdl.registers import connect_reads, connect_writes, packed, stored_registers
 
 __all__ = ["DMPA_ENGINE", "HOST_ENGINE", "ControlRegisters"]
 
@@ -58,7 +59,7 @@ class ControlRegisters(wiring.Component):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        stored = {entry.reg: Signal(32, name=entry.reg.name.lower()) for entry in REGISTERS if entry.access == "rw"}
+        stored = stored_registers(REGISTERS)
         requested = Signal(32)
         m.d.sync += [
             requested.eq(requested + self.frame + self.entry_frame),
@@ -75,38 +76,16 @@ class ControlRegisters(wiring.Component):
             Reg.ID: ID_VALUE,
             Reg.FRAMES_REQUESTED: requested,
             Reg.LISTS_DONE: self.lists_done,
-            Reg.DMPA_STATUS: self._bits({0: self.dmpa_free, 8: self.dmpa_busy, 16: self.dmpa_trap}),
-            Reg.CLUSTER_STATUS: self._bits({0: self.running | self.armed, 8: self.armed, 16: self.cluster_trap}),
+            Reg.DMPA_STATUS: packed({0: self.dmpa_free, 8: self.dmpa_busy, 16: self.dmpa_trap}),
+            Reg.CLUSTER_STATUS: packed({0: self.running | self.armed, 8: self.armed, 16: self.cluster_trap}),
             Reg.ENTRY_STATUS: self.entry_status,
             Reg.COUNTER_VALUE: self._selected_counter(m, stored[Reg.COUNTER_SELECT]),
         }
-        with m.If(self.r_en):
-            with m.Switch(self.addr[2:]):
-                for reg, value in values.items():
-                    with m.Case(reg >> 2):
-                        m.d.sync += self.r_data.eq(value)
-                with m.Default():
-                    m.d.sync += self.r_data.eq(0)
-        with m.If(self.w_en):
-            with m.Switch(self.addr[2:]):
-                for reg, register in stored.items():
-                    with m.Case(reg >> 2):
-                        m.d.sync += register.eq(self.w_data)
-                with m.Case(Reg.DMPA_PUSH >> 2):
-                    m.d.comb += self.push.eq(1)
-                with m.Case(Reg.CLUSTER_START >> 2):
-                    m.d.comb += self.start.eq(self.w_data[:self.clusters])
+        connect_reads(m, self.addr, self.r_en, self.r_data, values)
+        connect_writes(m, self.addr, self.w_en, self.w_data, stored, {
+            Reg.DMPA_PUSH: self.push.eq(1), Reg.CLUSTER_START: self.start.eq(self.w_data[:self.clusters]),
+        })
         return m
-
-    @staticmethod
-    def _bits(fields: dict[int, Value]) -> Value:
-        """A register's value from its fields by their lowest bit."""
-        value: list[Value] = []
-        at = 0
-        for low, field in fields.items():
-            value += [Const(0, low - at), field]
-            at = low + len(field)
-        return Cat(value)
 
     def _selected_counter(self, m: Module, select: Signal) -> Signal:
         """COUNTER_VALUE; 0 where there is no such engine or counter."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C header of the host's view of the accelerator, generated from `regs.py` and the platform."""
 
+from nncosim.hdl import registers
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.hdl.j3dai.regs import (
     ENTRY_ENGINE,
@@ -23,7 +24,7 @@ __all__ = ["c_header"]
 def c_header(platform: J3dai) -> str:
     """Text of `j3dai.h`: registers as lvalues ``J3DAI_<REG>``, sizes and addresses as constants ``J3DAI_...``.
 
-    Read-only registers are `const volatile`. Sizes are in bytes unless the name ends in ``_WORDS``.
+    Sizes are in bytes unless the name ends in ``_WORDS``.
     """
     constants = {
         "ID_VALUE": ID_VALUE, "CLUSTERS": platform.clusters, "L2_WORDS": platform.l2_words,
@@ -37,11 +38,5 @@ def c_header(platform: J3dai) -> str:
         **{f"TRANSFER_{which.name}": which << 4 for which in TransferCounter},
         "ENGINE_ENTRY": ENTRY_ENGINE, **{f"ENTRY_{which.name}": which << 4 for which in EntryCounter},
     }
-    lines = ["/* Generated: host-visible registers of the J3DAI accelerator. */", "#ifndef J3DAI_H", "#define J3DAI_H",
-             "#include <stdint.h>", ""]
-    lines += [f"#define J3DAI_{name} {value:#x}u" for name, value in constants.items()]
-    for entry in REGISTERS:
-        const = "const " if entry.access == "ro" else ""
-        lines += ["", f"/* {entry.text} ({entry.access}) */",
-                  f"#define J3DAI_{entry.reg.name} (*(volatile {const}uint32_t *){MMIO_BASE + entry.reg:#010x}u)"]
-    return "\n".join([*lines, "", "#endif", ""])
+    title = "host-visible registers of the J3DAI accelerator"
+    return registers.c_header("J3DAI", title, constants, REGISTERS, MMIO_BASE)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from nncosim.hdl.registers import Register
 
 __all__ = [
     "ENTRY_ENGINE", "HOST_DMEM_BASE", "HOST_IMEM_BASE", "ID_VALUE", "L2_BASE", "MMIO_BASE", "REGISTERS",
-    "TRANSFER_COUNTERS", "TRANSFER_ENGINE", "Counter", "EntryCounter", "EntryError", "Reg", "Register", "Transfer",
+    "TRANSFER_COUNTERS", "TRANSFER_ENGINE", "Counter", "EntryCounter", "EntryError", "Reg", "Transfer",
     "TransferCounter",
 ]  # fmt: skip
 
@@ -37,13 +38,6 @@ class Reg(enum.IntEnum):
     COUNTER_VALUE = 0x30
     INPUTS_FREE = 0x34
     ENTRY_STATUS = 0x38
-
-
-@dataclass(frozen=True)
-class Register:
-    reg: Reg
-    access: str  # "ro", "rw", "wo"
-    text: str
 
 
 REGISTERS = (
