@@ -13,13 +13,13 @@ from nncosim.hdl.j3dai.drain import DrainControl, DrainLine
 from nncosim.hdl.j3dai.fetch import WindowFetch
 from nncosim.hdl.j3dai.isa import LdP, Mac, MacOp, Opcode
 from nncosim.hdl.j3dai.ncb import NcbGroup, group_control
-from nncosim.hdl.j3dai.operands import pick, register, view
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.sequencer import Sequencer
 from nncosim.hdl.j3dai.settle import Settle
 from nncosim.hdl.j3dai.timing import record_lines
 from nncosim.hdl.j3dai.window import WindowPath
 from nncosim.hdl.j3dai.writes import WritePath
+from nncosim.hdl.logic import pick, register, view
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["GROUP_MODULE", "Cluster"]

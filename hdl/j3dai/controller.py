@@ -6,8 +6,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.isa import LdP, Loop, Opcode, Wait
 from nncosim.hdl.j3dai.isa import Signal as SignalFormat
-from nncosim.hdl.j3dai.operands import view
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES, record_lines
+from nncosim.hdl.logic import view
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["PC_BITS", "START_SEMAPHORE", "Controller"]

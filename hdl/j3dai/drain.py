@@ -8,9 +8,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.fetch import base_command, dim_command
 from nncosim.hdl.j3dai.isa import COUNT_BITS, Agu, Mac, Opcode, SetO
-from nncosim.hdl.j3dai.operands import drain_mode, register, view
+from nncosim.hdl.j3dai.operands import drain_mode
 from nncosim.hdl.j3dai.requantizer import HIGH_SHIFT, REQUANT_STAGES, MSlice, XSlice, requant_control
 from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, DRAIN_TO_L1_WRITE, DRAIN_TO_PARAMETERS, drain_cycles, passes
+from nncosim.hdl.logic import register, view
 from nncosim.hdl.odometer import Odometer
 from nncosim.platforms.j3dai import J3dai
 

@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.isa import COUNT_BITS, AddB, Agu, Opcode, SetB, SetD, SetI
-from nncosim.hdl.j3dai.operands import view
+from nncosim.hdl.logic import view
 from nncosim.hdl.odometer import Odometer
 from nncosim.platforms.j3dai import J3dai
 

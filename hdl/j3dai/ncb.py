@@ -6,8 +6,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.emit import Block
 from nncosim.hdl.j3dai.isa import KEPT_BITS, MAX_BITS
-from nncosim.hdl.j3dai.operands import pick, register
 from nncosim.hdl.j3dai.requantizer import Requantizer, requant_control
+from nncosim.hdl.logic import pick, register
 
 __all__ = ["NCB_MODULE", "Ncb", "NcbGroup", "group_control", "ncb_control"]
 

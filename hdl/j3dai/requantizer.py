@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.isa import KEPT_BITS, NARROW_M_BITS, NARROW_X_BITS, RequantRecord
-from nncosim.hdl.j3dai.operands import pick, register
+from nncosim.hdl.logic import pick, register
 from nncosim.platforms.rounding import Rounding
 
 __all__ = [

@@ -5,8 +5,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.j3dai.isa import AddW, Mac, MacOp, Opcode, SetW
-from nncosim.hdl.j3dai.operands import drain_mode, view
+from nncosim.hdl.j3dai.operands import drain_mode
 from nncosim.hdl.j3dai.timing import TABLE_LATENCY, drain_cycles, passes
+from nncosim.hdl.logic import view
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["Sequencer"]

@@ -4,7 +4,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.j3dai.operands import pick, register
+from nncosim.hdl.logic import pick, register
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["WindowPath"]

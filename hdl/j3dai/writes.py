@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.banks import bank_rows, rotate
 from nncosim.hdl.j3dai.isa import Space
-from nncosim.hdl.j3dai.operands import register
+from nncosim.hdl.logic import register
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["WritePath"]
