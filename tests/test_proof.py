@@ -21,6 +21,7 @@ from nncosim.compiler.ir.thresholds import boundaries, evaluate_exact, round_fra
 from nncosim.compiler.proof import requantization as proof_module
 from nncosim.compiler.proof.pairs import prove_pairs
 from nncosim.compiler.proof.requantization import RequantCaps, prove, prove_function
+from nncosim.compiler.proof.verify import differences, proof_of
 from nncosim.platforms.rounding import Rounding
 
 FLOOR_ONLY = RequantCaps(roundings=frozenset({Rounding.FLOOR}))
@@ -54,6 +55,12 @@ def scalar(requant, channel, *accumulators):
     real = Fraction(total, 1 << int(requant.s[channel]))
     q = round_fraction(real, Rounding(int(requant.rounding[channel])))
     return min(max(q, int(requant.lo[channel])), int(requant.hi[channel]))
+
+
+def verify(function, low, high, requant):
+    """The proof of numbers that no search found."""
+    found = differences(function, low, high, requant)
+    return proof_of(found, np.arange(len(found)), int((high - low + 1).sum()), int(low.min()), int(high.max()))
 
 
 @pytest.mark.parametrize("span", [2**8, 2**16, 2**20, 2**24])
@@ -165,9 +172,9 @@ def test_an_overflowing_sum_is_found():
     function = QuantFunction(((Fraction(1),),), (Fraction(0),), Rounding.FLOOR, -8, 7)
     good = Requant.uniform(1, (1 << 30,), 0, 30, -8, 7, Rounding.FLOOR)
     low, high = np.array([-(2**20)]), np.array([2**20])
-    assert proof_module._verify(function, low, high, good).exact
+    assert verify(function, low, high, good).exact
     far = Requant.uniform(1, (1 << 30,), (1 << 63) - 1 - (1 << 49), 30, -8, 7, Rounding.FLOOR)
-    assert not proof_module._verify(function, low, high, far).exact
+    assert not verify(function, low, high, far).exact
 
 
 @settings(max_examples=80, deadline=None)
@@ -225,7 +232,7 @@ def test_a_wrong_number_in_one_channel_is_found(field):
     else:
         numbers[field][5] += {"lo": 70, "hi": -70, "s": 1}[field]
     wrong = Requant((m,), **numbers)
-    found = proof_module._verify(function, low, high, wrong)
+    found = verify(function, low, high, wrong)
     assert not found.exact and found.exact_channels == 19 and found.differing_values > 0
     assert {e[0] for e in found.examples} == {5}
     differ = sum(scalar(wrong, 5, a) != direct(function, 5, a) for a in range(-(2**11), 2**11 + 1))
@@ -236,17 +243,17 @@ def test_a_wrong_threshold_in_the_search_is_found(monkeypatch):
     """The search believes its thresholds; the verification computes the exact ones itself."""
     function = random_function(np.random.default_rng(4), 10, 2**12)
     low, high = np.full(10, -(2**11)), np.full(10, 2**11)
-    real = proof_module._steps
+    real = proof_module.steps_of
 
     def off_by_one(*arguments):
         steps = real(*arguments)
         return replace(steps, first=np.minimum(steps.first + 1, steps.acc_hi[:, None] + 1))
 
     requant = Requant.uniform(10, (0,), 0, 0, function.lo, function.hi)
-    monkeypatch.setattr(proof_module, "_steps", off_by_one)
+    monkeypatch.setattr(proof_module, "steps_of", off_by_one)
     proof_module._search(function, np.arange(10), low, high, requant, RequantCaps())
-    monkeypatch.setattr(proof_module, "_steps", real)
-    found = proof_module._verify(function, low, high, requant)
+    monkeypatch.setattr(proof_module, "steps_of", real)
+    found = verify(function, low, high, requant)
     assert not found.exact and found.exact_channels == 0
 
 

@@ -20,25 +20,37 @@ def round_shift(value: np.ndarray | np.int64, shift: np.ndarray | int, rounding:
     """Divide int64 `value` by 2**shift (0 to 62) and round; arrays broadcast against each other."""
     value = np.asarray(value, dtype=np.int64)
     shift = np.asarray(shift, dtype=np.int64)
-    mode = np.asarray(rounding)
+    modes = np.asarray(rounding)
     floor = value >> shift
+    present = [Rounding(int(m)) for m in np.unique(modes)]
+    if present == [Rounding.FLOOR]:
+        return floor
     rest = value - (floor << shift)
     half = (np.int64(1) << shift) >> 1
-    inexact = rest != 0
-    above = rest > half
-    tie = inexact & (rest == half)
-    negative = value < 0
-    up = (
-        ((mode == Rounding.CEIL) & inexact)
-        | ((mode == Rounding.TOWARD_ZERO) & negative & inexact)
-        | ((mode == Rounding.AWAY) & ~negative & inexact)
-        | ((mode >= Rounding.HALF_UP) & above)
-        | ((mode == Rounding.HALF_UP) & tie)
-        | ((mode == Rounding.HALF_EVEN) & tie & ((floor & 1) == 1))
-        | ((mode == Rounding.HALF_AWAY) & tie & ~negative)
-        | ((mode == Rounding.HALF_TOWARD_ZERO) & tie & negative)
-    )
+    up = np.zeros(1, dtype=bool)
+    for mode in present:
+        up = up | ((modes == mode) & _rounds_up(mode, floor, rest, half))
     return floor + up
+
+
+def _rounds_up(mode: Rounding, floor: np.ndarray, rest: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """bool: the result is floor + 1. rest: what the shift drops, of which `half` is a tie (both 0 for a shift of 0)."""
+    if mode == Rounding.FLOOR:
+        return np.zeros(1, dtype=bool)
+    inexact = rest != 0
+    if mode == Rounding.CEIL:
+        return inexact
+    if mode == Rounding.TOWARD_ZERO:
+        return inexact & (floor < 0)
+    if mode == Rounding.AWAY:
+        return inexact & (floor >= 0)
+    tie_goes_up = {
+        Rounding.HALF_UP: np.ones(1, dtype=bool),
+        Rounding.HALF_EVEN: (floor & 1) == 1,
+        Rounding.HALF_AWAY: floor >= 0,
+        Rounding.HALF_TOWARD_ZERO: floor < 0,
+    }[mode]
+    return (rest > half) | (inexact & (rest == half) & tie_goes_up)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +85,11 @@ class Requant:
     @property
     def channels(self) -> int:
         return len(self.c)
+
+    def take(self, channels: np.ndarray) -> Requant:
+        """That of some channels, in this order."""
+        return Requant(tuple(m[channels] for m in self.m), self.c[channels], self.s[channels], self.lo[channels],
+                       self.hi[channels], self.rounding[channels])  # fmt: skip
 
     def apply(self, *accumulators: np.ndarray, axis: int = 0) -> np.ndarray:
         """Requantize int arrays, one per operand, to int64 of the same shape. `axis`: where their channels are."""

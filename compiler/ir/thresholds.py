@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
-from math import lcm
+from math import gcd, lcm
 
 import numpy as np
 from nncosim.platforms.rounding import Rounding
@@ -78,11 +78,18 @@ def step_thresholds(
     scale = ratio.denominator * offset.denominator
     slope = 2 * ratio.numerator * offset.denominator
     base = 2 * offset.numerator * ratio.denominator
-    first, doubtful = _quotients(scale, base, slope, np.asarray(twice, dtype=np.int64))
+    common = gcd(scale, slope, base)
+    scale, slope, base = scale // common, slope // common, base // common
+    twice, strict = np.asarray(twice, dtype=np.int64), np.asarray(strict, dtype=np.int64)
     top = acc_hi + 1
+    most = max(abs(int(twice[0])), abs(int(twice[-1]))) if len(twice) else 0
+    if scale * most + abs(base) + slope < 1 << 62:
+        distance = scale * twice - base
+        return np.clip(np.where(strict == 1, distance // slope + 1, -(-distance // slope)), acc_lo, top)
+    first, doubtful = _quotients(scale, base, slope, twice)
     for k in doubtful.tolist():
-        distance = scale * int(twice[k]) - base
-        exact = distance // slope + 1 if strict[k] else -(-distance // slope)
+        far = scale * int(twice[k]) - base
+        exact = far // slope + 1 if strict[k] else -(-far // slope)
         first[k] = min(max(exact, acc_lo), top)
     return np.clip(first, acc_lo, top)
 

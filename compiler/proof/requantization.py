@@ -3,14 +3,13 @@
 
 For every channel the exact function and the integer one are step functions of the accumulator. They
 agree on all reachable accumulators exactly when their thresholds agree; an Add is checked over all
-pairs of inputs. What is written into `Proof` is found by evaluating the finished `Requant`, not by trust in the search.
+pairs of inputs. What is written into `Proof` is found from the finished `Requant`, not by trust in the search.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
@@ -18,15 +17,13 @@ from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Network, Op, Proof, QuantFunction, Tensor
 from nncosim.compiler.ir.operators import Requantize, Table
 from nncosim.compiler.ir.overflow import check_accumulators
-from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, round_fraction, step_thresholds
+from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, round_fraction
 from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shift, multipliers
 from nncosim.compiler.proof.pairs import prove_pairs
+from nncosim.compiler.proof.verify import blocks, differences, proof_of, steps_of
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["RequantCaps", "prove", "prove_function", "prove_op"]
-
-_EXAMPLES = 8
-Example = tuple[int, tuple[int, ...], int, int]  # channel, accumulators, expected, got
 
 
 @dataclass(frozen=True)
@@ -110,8 +107,32 @@ def prove_function(
     Returns:
         The integers, and what they are worth.
     """
+    first, index = _distinct(function, acc_lo, acc_hi)
+    part, low, high = _select(function, first), acc_lo[first], acc_hi[first]
+    requant = _find(part, low, high, caps)
+    checked = int((acc_hi - acc_lo + 1).sum())
+    found = differences(part, low, high, requant)
+    return requant.take(index), proof_of(found, index, checked, int(acc_lo.min()), int(acc_hi.max()))
+
+
+def _distinct(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first channel of each kind, and for each channel the place of its kind there. Many layers have one scale."""
+    keys = list(zip(function.ratios[0], function.offset, acc_lo.tolist(), acc_hi.tolist(), strict=True))
+    first: dict[tuple[object, ...], int] = {}
+    for c, key in enumerate(keys):
+        first.setdefault(key, c)
+    place = {c: i for i, c in enumerate(first.values())}
+    return np.array(list(place)), np.array([place[first[key]] for key in keys])
+
+
+def _select(function: QuantFunction, channels: np.ndarray) -> QuantFunction:
+    ratios = tuple(tuple(each[c] for c in channels) for each in function.ratios)
+    return replace(function, ratios=ratios, offset=tuple(function.offset[c] for c in channels))
+
+
+def _find(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, caps: RequantCaps) -> Requant:
     channels = len(function.offset)
-    mode = _modes(function.rounding, caps)[0]
+    mode = _modes(function, caps)[0]
     requant = Requant.uniform(channels, (0,), 0, 0, function.lo, function.hi, mode)
     open_channels = np.array([
         c for c in range(channels) if not _direct(function, c, int(acc_lo[c]), int(acc_hi[c]), requant, caps)
@@ -123,13 +144,21 @@ def prove_function(
                 f"which takes {MAX_STEPS}; quantise activations to 16 bits or less"
             )
         _search(function, open_channels, acc_lo, acc_hi, requant, caps)
-    return requant, _verify(function, acc_lo, acc_hi, requant)
+    return requant
 
 
-def _modes(rounding: Rounding, caps: RequantCaps) -> list[Rounding]:
-    """Rounding modes to try: the model's own, then those that fold another one into c."""
-    order = [rounding, Rounding.FLOOR, Rounding.HALF_UP, *Rounding]
-    return [m for i, m in enumerate(order) if m in caps.roundings and m not in order[:i]]
+def _modes(function: QuantFunction, caps: RequantCaps) -> list[Rounding]:
+    """Rounding modes to try: the model's own, then those that fold another one into c. Of modes whose steps are equally
+    far apart, so that c turns one into the other, the first, unless c is narrow."""
+    order = [function.rounding, Rounding.FLOOR, Rounding.HALF_UP, *Rounding]
+    modes = [m for i, m in enumerate(order) if m in caps.roundings and m not in order[:i]]
+    if caps.constant_bits < 64 or function.hi == function.lo:
+        return modes
+    kinds: dict[tuple[bytes, bytes], Rounding] = {}
+    for mode in modes:
+        twice, strict = boundaries(mode, function.lo, function.hi)
+        kinds.setdefault(((twice - twice[0]).tobytes(), (strict - strict[0]).tobytes()), mode)
+    return list(kinds.values())
 
 
 def _direct(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant, caps: RequantCaps) -> bool:
@@ -161,44 +190,30 @@ def _varies(function: QuantFunction, c: int, lo: int, hi: int) -> bool:
     return abs(ends[1] - ends[0]) > 2.5  # further apart than two roundings bring together
 
 
-def _steps(function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray) -> Steps:
-    """Exact thresholds of the channels, decreasing ones mirrored (accumulator negated)."""
-    twice, strict = boundaries(function.rounding, function.lo, function.hi)
-    first, lows, highs = [], [], []
-    for c in channels:
-        ratio = function.ratios[0][c]
-        lo, hi = int(acc_lo[c]), int(acc_hi[c])
-        if ratio < 0:
-            lo, hi = -hi, -lo
-        first.append(step_thresholds(abs(ratio), function.offset[c], twice, strict, lo, hi))
-        lows.append(lo)
-        highs.append(hi)
-    rows = np.array(first, dtype=np.int64).reshape(len(channels), function.hi - function.lo)
-    return Steps(rows, np.array(lows, dtype=np.int64), np.array(highs, dtype=np.int64), function.lo, function.hi)
-
-
 def _search(
     function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray, requant: Requant,
     caps: RequantCaps,
 ) -> None:
     """Fill `requant` for the channels; the first rounding mode that is exact, else the nearest fit."""
-    steps = _steps(function, channels, acc_lo, acc_hi)
-    ratios = [abs(function.ratios[0][c]) for c in channels]
-    signs = np.array([-1 if function.ratios[0][c] < 0 else 1 for c in channels], dtype=np.int64)
     # hi * 2**s < 2**60 and acc * m < 2**61 keep acc * m + c within 63 bits
-    reach = int(max(np.abs(steps.acc_lo).max(), np.abs(steps.acc_hi).max()))
+    reach = int(max(np.abs(acc_lo[channels]).max(), np.abs(acc_hi[channels]).max()))
     caps = replace(caps, multiplier_bits=min(caps.multiplier_bits, 62 - reach.bit_length()))
     limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
-    best: Found | None = None
-    for mode in _modes(function.rounding, caps):
-        found = _search_mode(steps, ratios, limit, mode, caps)
-        new = np.ones(len(channels), dtype=bool) if best is None else found.ok & ~best.ok
-        at = channels[new]
-        requant.m[0][at], requant.c[at], requant.s[at] = (found.m * signs)[new], found.c[new], found.s[new]
-        requant.rounding[at] = int(mode)
-        best = found if best is None else Found(found.m, found.c, found.s, found.ok | best.ok)
-        if best.ok.all():
-            return
+    modes = _modes(function, caps)
+    for block in blocks(channels, function.hi - function.lo):
+        steps = steps_of(function, block, acc_lo, acc_hi)
+        ratios = [function.ratios[0][c] for c in block]
+        signs = np.array([-1 if r < 0 else 1 for r in ratios], dtype=np.int64)
+        left = np.arange(len(block))  # no mode so far is exact for these
+        for mode in modes:
+            found = _search_mode(steps.select(left), [abs(ratios[i]) for i in left], limit, mode, caps)
+            new = found.ok if mode != modes[0] else np.ones_like(found.ok)
+            at = block[left[new]]
+            requant.m[0][at], requant.c[at], requant.s[at] = (found.m * signs[left])[new], found.c[new], found.s[new]
+            requant.rounding[at] = int(mode)
+            left = left[~found.ok]
+            if not len(left):
+                break
 
 
 def _search_mode(
@@ -223,114 +238,6 @@ def _guess(ratios: list[Fraction], shifts: np.ndarray, caps: RequantCaps) -> np.
     """round(ratio * 2**s), or the greatest multiplier where a ratio is beyond all: its results saturate at once."""
     most = (1 << caps.multiplier_bits - 1) - 1
     return np.array([min(round(r * (1 << int(s))), most) for r, s in zip(ratios, shifts, strict=True)], dtype=np.int64)
-
-
-def _verify(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, requant: Requant) -> Proof:
-    """Compare `requant` with `function` on every reachable accumulator.
-
-    Both are monotone, so they are compared at each exact threshold, just before it, and at the ends of the range, with
-    the `Requant.apply` that all backends share. Channels that differ are counted by their own thresholds.
-    """
-    channels = np.arange(len(function.offset))
-    spans = int((acc_hi - acc_lo + 1).sum())
-    limits: dict[str, Any] = {"acc_lo": int(acc_lo.min()), "acc_hi": int(acc_hi.max()), "channels": len(channels)}
-    if function.hi - function.lo > MAX_STEPS:
-        same = _same_numbers(function, requant)
-        return Proof(bool(same.all()), int(same.sum()), checked_values=spans, **limits)
-    varying = np.array([c for c in channels if function.ratios[0][c] != 0], dtype=np.int64)
-    steps = _steps(function, varying, acc_lo, acc_hi)
-    wrong = _differing_channels(function, varying, steps, requant)
-    wrong += [
-        c for c in channels.tolist() if function.ratios[0][c] == 0 and not _constant_right(function, c, requant)
-    ]
-    count, worst = 0, 0
-    examples: list[Example] = []
-    for c in wrong:
-        number, lsb, some = _differences(function, c, int(acc_lo[c]), int(acc_hi[c]), requant)
-        count, worst = count + number, max(worst, lsb)
-        examples += some[:_EXAMPLES - len(examples)]
-    return Proof(not wrong, len(channels) - len(wrong), differing_values=count, checked_values=spans,
-                 max_lsb=worst, examples=tuple(examples), **limits)
-
-
-def _same_numbers(function: QuantFunction, requant: Requant) -> np.ndarray:
-    """bool (C,): m / 2**s and c / 2**s are the rational numbers themselves and nothing is rounded otherwise."""
-    return np.array([
-        Fraction(int(m), 1 << int(s)) == r and Fraction(int(c), 1 << int(s)) == o
-        and (s == 0 or mode == function.rounding)
-        for m, c, s, mode, r, o in zip(requant.m[0], requant.c, requant.s, requant.rounding,
-                                       function.ratios[0], function.offset, strict=True)
-    ])
-
-
-def _constant_right(function: QuantFunction, c: int, requant: Requant) -> bool:
-    want = min(max(round_fraction(function.offset[c], function.rounding), function.lo), function.hi)
-    return int(requant.m[0][c]) == 0 and int(requant.c[c]) == want and int(requant.s[c]) == 0
-
-
-def _differing_channels(
-    function: QuantFunction, channels: np.ndarray, steps: Steps, requant: Requant
-) -> list[int]:
-    if not len(channels):
-        return []
-    signs = np.array([-1 if function.ratios[0][c] < 0 else 1 for c in channels], dtype=np.int64)[:, None]
-    ends = np.stack([steps.acc_lo, steps.acc_hi], axis=1)
-    points = np.concatenate([steps.first, steps.first - 1, ends], axis=1)
-    points = np.clip(points, steps.acc_lo[:, None], steps.acc_hi[:, None])
-    want = function.lo + _counts(steps.first, points)
-    got = _take(requant, channels).apply(points * signs)
-    backwards = np.sign(requant.m[0][channels]) * signs[:, 0] < 0
-    return [int(c) for c in channels[(want != got).any(axis=1) | backwards | _overflows(requant, channels, steps)]]
-
-
-def _overflows(requant: Requant, channels: np.ndarray, steps: Steps) -> np.ndarray:
-    """bool per channel: acc * m + c may leave 64 bits (Python integers, so that this itself cannot)."""
-    reach = np.maximum(np.abs(steps.acc_lo), np.abs(steps.acc_hi)).tolist()
-    numbers = zip(reach, requant.m[0][channels].tolist(), requant.c[channels].tolist(), strict=True)
-    return np.array([r * abs(m) + abs(c) >= 1 << 63 for r, m, c in numbers])
-
-
-def _counts(first: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """How many thresholds of each row are at or below each of the row's points."""
-    return np.stack([np.searchsorted(f, p, side="right") for f, p in zip(first, points, strict=True)])
-
-
-def _take(requant: Requant, channels: np.ndarray) -> Requant:
-    return Requant(tuple(m[channels] for m in requant.m), requant.c[channels], requant.s[channels],
-                   requant.lo[channels], requant.hi[channels], requant.rounding[channels])
-
-
-def _differences(
-    function: QuantFunction, c: int, lo: int, hi: int, requant: Requant
-) -> tuple[int, int, list[Example]]:
-    """Number of differing accumulators of a channel, the largest difference, and examples."""
-    one = _take(requant, np.array([c]))
-    exact = QuantFunction(((function.ratios[0][c],),), (function.offset[c],), function.rounding, function.lo,
-                          function.hi)
-    integer = QuantFunction(
-        ((Fraction(int(one.m[0][0]), 1 << int(one.s[0])),),), (Fraction(int(one.c[0]), 1 << int(one.s[0])),),
-        Rounding(int(one.rounding[0])), int(one.lo[0]), int(one.hi[0]),
-    )
-    # both functions are constant between the points where either steps
-    cuts = sorted({lo, hi + 1, *_cuts(exact, lo, hi), *_cuts(integer, lo, hi)})
-    begin = np.array(cuts[:-1], dtype=np.int64)
-    want = np.array([_value(exact, int(a)) for a in begin], dtype=np.int64)
-    got = one.apply(begin[None, :])[0]
-    length = np.diff(np.array(cuts, dtype=np.int64))
-    wrong = np.flatnonzero(want != got)
-    examples: list[Example] = [(c, (int(begin[i]),), int(want[i]), int(got[i])) for i in wrong[:_EXAMPLES]]
-    return int(length[wrong].sum()), int(np.abs(want - got).max(initial=0)), examples
-
-
-def _cuts(function: QuantFunction, lo: int, hi: int) -> list[int]:
-    """Accumulators of lo..hi + 1 at which a one-channel function takes a new value."""
-    ratio = function.ratios[0][0]
-    if ratio == 0:
-        return []
-    twice, strict = boundaries(function.rounding, function.lo, function.hi)
-    if ratio > 0:
-        return step_thresholds(ratio, function.offset[0], twice, strict, lo, hi).tolist()
-    return (1 - step_thresholds(-ratio, function.offset[0], twice, strict, -hi, -lo)).tolist()
 
 
 def _value(function: QuantFunction, acc: int) -> int:

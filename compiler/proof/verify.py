@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an integer requantization differs from the rational function that it stands for, on all accumulators.
+
+Numbers that are the rational ones themselves need no look. Otherwise both are monotone, so that they are compared at
+each exact threshold, just before it and at the ends of the range, with the `apply` that all backends share. Channels
+that differ are counted by the thresholds of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.network import Proof, QuantFunction
+from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, evaluate_exact, round_fraction, step_thresholds
+from nncosim.compiler.proof.multipliers import Steps
+from nncosim.platforms.rounding import Rounding
+
+__all__ = ["EXAMPLES", "Difference", "blocks", "differences", "proof_of", "steps_of"]
+
+EXAMPLES = 8
+Example = tuple[tuple[int, ...], int, int]  # accumulators, expected, got
+_BLOCK = 1 << 17  # thresholds at a time: what fits into a cache is faster, and 16-bit layers have 2**23 of them
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one channel: how many values differ, by how much at most, and the first of them."""
+
+    values: int = 0
+    lsb: int = 0
+    examples: tuple[Example, ...] = ()
+
+
+def blocks(channels: np.ndarray, steps: int) -> Iterator[np.ndarray]:
+    """The channels in parts that have few enough thresholds to be worked on at once."""
+    size = max(_BLOCK // max(steps, 1), 1)
+    for first in range(0, len(channels), size):
+        yield channels[first : first + size]
+
+
+def steps_of(function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray) -> Steps:
+    """Exact thresholds of the channels, decreasing ones mirrored (accumulator negated)."""
+    twice, strict = boundaries(function.rounding, function.lo, function.hi)
+    first, lows, highs = [], [], []
+    for c in channels:
+        ratio = function.ratios[0][c]
+        lo, hi = int(acc_lo[c]), int(acc_hi[c])
+        if ratio < 0:
+            lo, hi = -hi, -lo
+        first.append(step_thresholds(abs(ratio), function.offset[c], twice, strict, lo, hi))
+        lows.append(lo)
+        highs.append(hi)
+    rows = np.array(first, dtype=np.int64).reshape(len(channels), function.hi - function.lo)
+    return Steps(rows, np.array(lows, dtype=np.int64), np.array(highs, dtype=np.int64), function.lo, function.hi)
+
+
+def differences(
+    function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, requant: Requant
+) -> list[Difference]:
+    """Of each channel, over every accumulator of acc_lo..acc_hi (int64 (C,))."""
+    channels = np.arange(len(function.offset))
+    out = [Difference() for _ in channels]
+    todo = channels[~(_same_numbers(function, requant) & ~_overflows(requant, acc_lo, acc_hi))]
+    if function.hi - function.lo > MAX_STEPS:  # not counted
+        for c in todo.tolist():
+            out[c] = Difference(int(acc_hi[c] - acc_lo[c]) + 1, function.hi - function.lo)
+        return out
+    flat = np.array([function.ratios[0][c] == 0 for c in todo], dtype=bool)
+    wrong = [c for c in todo[flat].tolist() if not _constant_right(function, c, requant)]
+    for block in blocks(todo[~flat], function.hi - function.lo):
+        wrong += _differing(function, block, steps_of(function, block, acc_lo, acc_hi), requant)
+    for c in wrong:
+        out[c] = _difference(function, c, int(acc_lo[c]), int(acc_hi[c]), requant)
+    return out
+
+
+def proof_of(found: Sequence[Difference], index: np.ndarray, checked: int, acc_lo: int, acc_hi: int) -> Proof:
+    """What holds for a layer whose channel c has the difference `found[index[c]]`."""
+    parts = [found[i] for i in index]
+    examples = [(c, *e) for c, part in enumerate(parts) if part.values for e in part.examples]
+    same = sum(not part.values for part in parts)
+    return Proof(
+        same == len(parts), same, len(parts), sum(part.values for part in parts), checked,
+        max(part.lsb for part in parts), tuple(examples[:EXAMPLES]), acc_lo, acc_hi,
+    )
+
+
+def _same_numbers(function: QuantFunction, requant: Requant) -> np.ndarray:
+    """bool (C,): m / 2**s and c / 2**s are the rational numbers themselves, rounded and clipped alike."""
+    return np.array([
+        Fraction(int(m), 1 << int(s)) == r and Fraction(int(c), 1 << int(s)) == o
+        and (s == 0 or mode == function.rounding) and (lo, hi) == (function.lo, function.hi)
+        for m, c, s, mode, lo, hi, r, o in zip(
+            requant.m[0], requant.c, requant.s, requant.rounding, requant.lo, requant.hi,
+            function.ratios[0], function.offset, strict=True)
+    ], dtype=bool)  # fmt: skip
+
+
+def _constant_right(function: QuantFunction, c: int, requant: Requant) -> bool:
+    want = min(max(round_fraction(function.offset[c], function.rounding), function.lo), function.hi)
+    return int(requant.m[0][c]) == 0 and int(requant.c[c]) == want and int(requant.s[c]) == 0
+
+
+def _differing(function: QuantFunction, channels: np.ndarray, steps: Steps, requant: Requant) -> list[int]:
+    """Channels that differ somewhere. steps: theirs. Where a result is at least k at the exact threshold of k and less
+    just before it, for all k, and right at the ends, a monotone function is right everywhere."""
+    signs = np.array([-1 if function.ratios[0][c] < 0 else 1 for c in channels], dtype=np.int64)[:, None]
+    part = requant.take(channels)
+    low, high = steps.acc_lo[:, None], steps.acc_hi[:, None]
+    k = np.arange(function.lo + 1, function.hi + 1)
+    inside = (steps.first > low) & (steps.first <= high)
+    wrong = (inside & (part.apply(np.minimum(steps.first, high) * signs) < k)).any(axis=1)
+    wrong |= (inside & (part.apply(np.maximum(steps.first - 1, low) * signs) >= k)).any(axis=1)
+    ends = np.concatenate([low, high], axis=1)
+    want = function.lo + np.stack([(steps.first <= ends[:, i : i + 1]).sum(axis=1) for i in (0, 1)], axis=1)
+    wrong |= (part.apply(ends * signs) != want).any(axis=1)
+    backwards = np.sign(part.m[0]) * signs[:, 0] < 0
+    return channels[wrong | backwards | _overflows(part, steps.acc_lo, steps.acc_hi)].tolist()
+
+
+def _overflows(requant: Requant, acc_lo: np.ndarray, acc_hi: np.ndarray) -> np.ndarray:
+    """bool (C,): acc * m + c may leave 64 bits (Python integers, so that this itself cannot)."""
+    reach = np.maximum(np.abs(acc_lo), np.abs(acc_hi)).tolist()
+    numbers = zip(reach, requant.m[0].tolist(), requant.c.tolist(), strict=True)
+    return np.array([r * abs(m) + abs(c) >= 1 << 63 for r, m, c in numbers], dtype=bool)
+
+
+def _difference(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant) -> Difference:
+    """Of a channel that differs somewhere."""
+    one = requant.take(np.array([c]))
+    ratio, offset = function.ratios[0][c], function.offset[c]
+    s = int(one.s[0])
+    m, const = Fraction(int(one.m[0][0]), 1 << s), Fraction(int(one.c[0]), 1 << s)
+    exact = _cuts(ratio, offset, function.rounding, function.lo, function.hi, lo, hi)
+    integer = _cuts(m, const, Rounding(int(one.rounding[0])), int(one.lo[0]), int(one.hi[0]), lo, hi)
+    if len(exact) == len(integer) and (one.lo[0], ratio > 0) == (function.lo, m > 0):
+        exact, integer = exact[exact != integer], integer[exact != integer]  # the others step at the same accumulator
+    # whether they differ is the same for all accumulators between two of these
+    cuts = np.unique(np.concatenate([[lo, hi + 1], exact, integer]))
+    begin = cuts[:-1]
+    want = evaluate_exact(begin, ratio, offset, function.rounding, function.lo, function.hi)
+    got = one.apply(begin[None, :])[0]
+    wrong = np.flatnonzero(want != got)
+    examples = tuple(((int(begin[i]),), int(want[i]), int(got[i])) for i in wrong[:EXAMPLES])
+    return Difference(int(np.diff(cuts)[wrong].sum()), int(np.abs(want - got).max(initial=0)), examples)
+
+
+def _cuts(
+    ratio: Fraction, offset: Fraction, rounding: Rounding, low: int, high: int, acc_lo: int, acc_hi: int
+) -> np.ndarray:
+    """For each k of low + 1..high the accumulator of acc_lo..acc_hi + 1 from which on the result is, or is no longer,
+    at least k; none where all results are equal."""
+    if ratio == 0:
+        return np.zeros(0, dtype=np.int64)
+    twice, strict = boundaries(rounding, low, high)
+    if ratio > 0:
+        return step_thresholds(ratio, offset, twice, strict, acc_lo, acc_hi)
+    return 1 - step_thresholds(-ratio, offset, twice, strict, -acc_hi, -acc_lo)
