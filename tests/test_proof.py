@@ -18,9 +18,11 @@ from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.ir.thresholds import boundaries, evaluate_exact, round_fraction, step_thresholds
-from nncosim.compiler.proof import requantization as proof_module
+from nncosim.compiler.proof import single as search
+from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.pairs import prove_pairs
-from nncosim.compiler.proof.requantization import RequantCaps, prove, prove_function
+from nncosim.compiler.proof.requantization import prove
+from nncosim.compiler.proof.single import prove_function
 from nncosim.compiler.proof.verify import differences, proof_of
 from nncosim.platforms.rounding import Rounding
 
@@ -243,16 +245,16 @@ def test_a_wrong_threshold_in_the_search_is_found(monkeypatch):
     """The search believes its thresholds; the verification computes the exact ones itself."""
     function = random_function(np.random.default_rng(4), 10, 2**12)
     low, high = np.full(10, -(2**11)), np.full(10, 2**11)
-    real = proof_module.steps_of
+    real = search.steps_of
 
     def off_by_one(*arguments):
         steps = real(*arguments)
         return replace(steps, first=np.minimum(steps.first + 1, steps.acc_hi[:, None] + 1))
 
     requant = Requant.uniform(10, (0,), 0, 0, function.lo, function.hi)
-    monkeypatch.setattr(proof_module, "steps_of", off_by_one)
-    proof_module._search(function, np.arange(10), low, high, requant, RequantCaps())
-    monkeypatch.setattr(proof_module, "steps_of", real)
+    monkeypatch.setattr(search, "steps_of", off_by_one)
+    search._search(function, np.arange(10), low, high, requant, RequantCaps())
+    monkeypatch.setattr(search, "steps_of", real)
     found = verify(function, low, high, requant)
     assert not found.exact and found.exact_channels == 0
 

@@ -14,8 +14,9 @@ from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.operators import Requantize, Table
+from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
-from nncosim.compiler.proof.requantization import RequantCaps, prove
+from nncosim.compiler.proof.requantization import prove
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.base import KernelError, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.network import Network, Op, QuantFunction
-from nncosim.compiler.ir.thresholds import evaluate_exact, exact_pairs
-from nncosim.platforms.rounding import Rounding
+from nncosim.compiler.ir.sums import ExactSum
+from nncosim.compiler.ir.thresholds import evaluate_exact
 
 __all__ = ["apply_exact", "evaluate", "execute"]
 
@@ -35,18 +34,12 @@ def apply_exact(function: QuantFunction, accumulators: Sequence[np.ndarray], axi
     planes = []
     for c in range(len(function.offset)):
         ratios = function.ratios[0][c], function.ratios[1][c]
-        table = _pair_table(ratios, function.offset[c], function.rounding, function.lo, function.hi, ranges)
-        planes.append(table[first[c] - ranges[0][0], second[c] - ranges[1][0]])
+        exact = _exact_sum(ratios, function.offset[c], function.rounding, function.lo, function.hi, ranges)
+        planes.append(exact(first[c], second[c]))
     return np.stack(planes)
 
 
-@lru_cache(maxsize=512)
-def _pair_table(
-    ratios: tuple[Fraction, Fraction], offset: Fraction, rounding: Rounding, lo: int, hi: int,
-    ranges: tuple[tuple[int, int], tuple[int, int]],
-) -> np.ndarray:
-    a, b = (np.arange(low, high + 1) for low, high in ranges)
-    return exact_pairs(ratios, offset, rounding, lo, hi, a, b)
+_exact_sum = lru_cache(maxsize=128)(ExactSum)  # a Quant's ratios are those of all channels
 
 
 def execute(op: Op, inputs: Sequence[np.ndarray], axis: int, *, exact: bool = False) -> np.ndarray:

@@ -133,6 +133,7 @@ class Proof:
     (all channels). Otherwise `differing_values` of `checked_values` differ, by `max_lsb` at most, and
     `examples` names some: (channel, accumulator values, expected, got).
     `acc_lo`, `acc_hi`: bounds of the accumulator over all channels, proved from weights and input range.
+    `undecided_values`: of so many it is not known whether they differ, only that by no more than `max_lsb`.
     """
 
     exact: bool
@@ -144,6 +145,7 @@ class Proof:
     examples: tuple[tuple[int, tuple[int, ...], int, int], ...] = ()
     acc_lo: int = 0
     acc_hi: int = 0
+    undecided_values: int = 0
 
 
 @dataclass(frozen=True, eq=False)

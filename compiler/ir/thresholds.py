@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
-from math import gcd, lcm
+from math import gcd
 
 import numpy as np
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["MAX_STEPS", "boundaries", "evaluate_exact", "exact_pairs", "round_fraction", "step_thresholds"]
+__all__ = ["MAX_STEPS", "boundaries", "evaluate_exact", "round_fraction", "step_thresholds"]
 
 MAX_STEPS = 65535
 """A function with more output values than this is not written as thresholds."""
@@ -41,6 +41,7 @@ def round_fraction(value: Fraction, rounding: Rounding) -> int:
     return floor + up
 
 
+@lru_cache(maxsize=16)
 def boundaries(rounding: Rounding, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
     """Where rounding steps: for k = lo+1..hi, round(y) >= k means y >= b_k, or y > b_k where strict.
 
@@ -56,15 +57,20 @@ def boundaries(rounding: Rounding, lo: int, hi: int) -> tuple[np.ndarray, np.nda
         Rounding.AWAY: ~positive,
     }
     if rounding in whole:
-        at_k = whole[rounding]
-        return np.where(at_k, 2 * k, 2 * k - 2), (~at_k).astype(np.int64)
-    tie_to_k = {
-        Rounding.HALF_UP: np.ones_like(positive),
-        Rounding.HALF_EVEN: even,
-        Rounding.HALF_AWAY: positive,
-        Rounding.HALF_TOWARD_ZERO: ~positive,
-    }[rounding]
-    return 2 * k - 1, (~tie_to_k).astype(np.int64)
+        closed = whole[rounding]
+        twice = np.where(closed, 2 * k, 2 * k - 2)
+    else:
+        closed = {  # whether a tie rounds to k
+            Rounding.HALF_UP: np.ones_like(positive),
+            Rounding.HALF_EVEN: even,
+            Rounding.HALF_AWAY: positive,
+            Rounding.HALF_TOWARD_ZERO: ~positive,
+        }[rounding]
+        twice = 2 * k - 1
+    strict = (~closed).astype(np.int64)
+    for shared in (twice, strict):  # by all who ask
+        shared.setflags(write=False)
+    return twice, strict
 
 
 def step_thresholds(
@@ -137,18 +143,3 @@ _CACHED_STEPS = 1024  # larger tables are not worth their memory
 def _all_thresholds(ratio: Fraction, offset: Fraction, rounding: Rounding, lo: int, hi: int) -> np.ndarray:
     twice, strict = boundaries(rounding, lo, hi)
     return step_thresholds(ratio, offset, twice, strict, -(1 << 62), 1 << 62)
-
-
-def exact_pairs(
-    ratios: tuple[Fraction, Fraction], offset: Fraction, rounding: Rounding, lo: int, hi: int,
-    a: np.ndarray, b: np.ndarray,
-) -> np.ndarray:
-    """q of all pairs as int64 (A, B), in exact arithmetic: numerators of arbitrary size over one denominator."""
-    common = lcm(ratios[0].denominator, ratios[1].denominator, offset.denominator)
-    left = np.array([int(x) * int(ratios[0] * common) for x in a], dtype=object)
-    right = np.array([int(x) * int(ratios[1] * common) + int(offset * common) for x in b], dtype=object)
-    doubled = 2 * (left[:, None] + right[None, :])
-    twice, strict = boundaries(rounding, lo, hi)
-    # number of boundaries reached; `bisect` on exact integers
-    heights = np.array([int(t) * common + int(above) for t, above in zip(twice, strict, strict=True)], dtype=object)
-    return lo + np.searchsorted(heights, doubled.ravel(), side="right").reshape(doubled.shape).astype(np.int64)

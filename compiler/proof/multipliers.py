@@ -12,7 +12,7 @@ piecewise linear function of m, so that Newton's method from one side finds an m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -28,7 +28,8 @@ _FAR = np.int64(1) << 62
 class Steps:
     """Step functions of several channels with one lo, hi and rounding.
 
-    first: int64 (C, K), threshold of k = lo + 1 + column, within acc_lo..acc_hi + 1. acc_lo, acc_hi: int64 (C,).
+    first: int64 (C, K), threshold of k = lo + 1 + column * every, within acc_lo..acc_hi + 1.
+    acc_lo, acc_hi: int64 (C,).
     """
 
     first: np.ndarray
@@ -36,9 +37,16 @@ class Steps:
     acc_hi: np.ndarray
     lo: int
     hi: int
+    every: int = 1
 
     def select(self, channels: np.ndarray) -> Steps:
-        return Steps(self.first[channels], self.acc_lo[channels], self.acc_hi[channels], self.lo, self.hi)
+        if len(channels) == len(self.first):
+            return self
+        return replace(self, first=self.first[channels], acc_lo=self.acc_lo[channels], acc_hi=self.acc_hi[channels])
+
+    def thinned(self, every: int) -> Steps:
+        """One threshold of so many: what no multiplier meets here, none meets in full."""
+        return replace(self, first=self.first[:, ::every], every=self.every * every)
 
     @property
     def constant(self) -> np.ndarray:
@@ -82,20 +90,21 @@ def dyadic(
     return (tuple(m), c, s) if fits and -(1 << constant_bits - 1) <= c < 1 << constant_bits - 1 else None
 
 
-def _heights(rounding: Rounding, lo: int, hi: int, s: np.ndarray) -> np.ndarray:
-    """h_k as int64 (C, K)."""
-    twice, strict = boundaries(rounding, lo, hi)
-    return (twice[None, :] << (s - 1)[:, None]) + strict[None, :]
+def _heights(steps: Steps, rounding: Rounding, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """h_k as int64 (C, K): as a lower bound, and as an upper one; far away where T_k, or T_k - 1, is not reachable."""
+    twice, strict = (each[:: steps.every] for each in boundaries(rounding, steps.lo, steps.hi))
+    heights = (twice[None, :] << (s - 1)[:, None]) + strict[None, :]
+    below = np.where(steps.first <= steps.acc_hi[:, None], heights, -_FAR)
+    return below, np.where(steps.first > steps.acc_lo[:, None], heights, _FAR)
 
 
-def _interval(steps: Steps, heights: np.ndarray, m: np.ndarray) -> tuple[np.ndarray, ...]:
+def _interval(first: np.ndarray, heights: tuple[np.ndarray, np.ndarray], m: np.ndarray) -> tuple[np.ndarray, ...]:
     """c's interval for given m, and the thresholds that bound it: low, high, T at low, T - 1 at high."""
     rows = np.arange(len(m))
-    below = heights - steps.first * m[:, None]
-    low = np.where(steps.first <= steps.acc_hi[:, None], below, -_FAR)
-    high = np.where(steps.first > steps.acc_lo[:, None], below + m[:, None] - 1, _FAR)
+    product = first * m[:, None]
+    low, high = heights[0] - product, heights[1] - product
     i, j = low.argmax(axis=1), high.argmin(axis=1)
-    return low[rows, i], high[rows, j], steps.first[rows, i], steps.first[rows, j] - 1
+    return low[rows, i], high[rows, j] + m - 1, first[rows, i], first[rows, j] - 1
 
 
 def multipliers(
@@ -110,7 +119,7 @@ def multipliers(
     Returns:
         For channels that are not ok, the last m and the c nearest to the thresholds.
     """
-    heights = _heights(rounding, steps.lo, steps.hi, s)
+    heights = _heights(steps, rounding, s)
     most = np.int64((1 << multiplier_bits - 1) - 1)
     start = np.clip(m, 1, most)
     m, least_m, most_m = start.copy(), np.ones_like(start), np.full_like(start, most)
@@ -118,7 +127,10 @@ def multipliers(
     for _ in range(64):
         if not len(todo):
             break
-        low, high, at_low, at_high = _interval(steps.select(todo), heights[todo], m[todo])
+        if len(todo) == len(m):
+            low, high, at_low, at_high = _interval(steps.first, heights, m)
+        else:
+            low, high, at_low, at_high = _interval(steps.first[todo], (heights[0][todo], heights[1][todo]), m[todo])
         c[todo] = low + (high - low) // 2
         good = high >= low
         ok[todo[good]] = True
@@ -134,7 +146,7 @@ def multipliers(
         todo = todo[go]
     bad = np.flatnonzero(~ok)
     m[bad] = start[bad]
-    low, high, _, _ = _interval(steps.select(bad), heights[bad], m[bad])
+    low, high, _, _ = _interval(steps.first[bad], (heights[0][bad], heights[1][bad]), m[bad])
     c[bad] = low + (high - low) // 2
     limit = _FAR if constant_bits >= 64 else np.int64(1 << constant_bits - 1)
     ok &= (c < limit) & (c >= -limit)

@@ -1,32 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proof for an Add: all pairs of inputs, one or two multipliers' choice at a time."""
+"""Proof for an Add: by its numbers where these are exact, over all pairs where those are few, else by `sums`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
 from nncosim.compiler.ir.arithmetic import Requant, round_shift
 from nncosim.compiler.ir.network import Proof, QuantFunction
-from nncosim.compiler.ir.thresholds import boundaries, exact_pairs
+from nncosim.compiler.ir.sums import ExactSum
+from nncosim.compiler.ir.thresholds import boundaries
+from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.multipliers import dyadic, largest_shift
+from nncosim.compiler.proof.single import rounding_modes, select
+from nncosim.compiler.proof.sums import Numbers, large_sum
+from nncosim.compiler.proof.verify import EXAMPLES, Difference, proof_of
 from nncosim.platforms.rounding import Rounding
 
-if TYPE_CHECKING:
-    from nncosim.compiler.proof.requantization import RequantCaps
+__all__ = ["MOST_PAIRS", "prove_pairs"]
 
-__all__ = ["prove_pairs"]
+MOST_PAIRS = 1 << 18
+"""So many pairs of inputs are tried one by one."""
 
-_EXAMPLES = 8
 _FAR = np.int64(1) << 62
-Numbers = tuple[int, int, int, int, Rounding]  # m_a, m_b, c, s, rounding
-
-
-def _modes(rounding: Rounding, caps: RequantCaps) -> list[Rounding]:
-    order = [rounding, Rounding.FLOOR, Rounding.HALF_UP, *Rounding]
-    return [m for i, m in enumerate(order) if m in caps.roundings and m not in order[:i]]
 
 
 def prove_pairs(
@@ -40,31 +37,41 @@ def prove_pairs(
     Returns:
         The integers, and what they are worth. Channels with equal ratios share one search.
     """
-    a, b = (np.arange(lo, hi + 1, dtype=np.int64) for lo, hi in ranges)
-    channels = len(function.offset)
-    requant = Requant.uniform(channels, (0, 0), 0, 0, function.lo, function.hi)
-    known: dict[tuple[Fraction, Fraction, Fraction], tuple[Numbers, np.ndarray, np.ndarray]] = {}
-    exact_channels, count, worst = 0, 0, 0
-    examples: list[tuple[int, tuple[int, ...], int, int]] = []
-    for ch in range(channels):
-        key = (function.ratios[0][ch], function.ratios[1][ch], function.offset[ch])
-        if key not in known:
-            want = exact_pairs(key[:2], key[2], function.rounding, function.lo, function.hi, a, b)
-            numbers = _search_pair(key, function, want, a, b, caps)
-            known[key] = (numbers, want, _apply(numbers, function, a, b))
-        numbers, want, got = known[key]
+    first: dict[tuple[Fraction, ...], int] = {}
+    index = np.array([
+        first.setdefault(key, len(first)) for key in zip(*function.ratios, function.offset, strict=True)
+    ])  # fmt: skip
+    known = [prove_pair(select(function, [index.tolist().index(i)]), ranges, caps) for i in range(len(first))]
+    requant = Requant.uniform(len(first), (0, 0), 0, 0, function.lo, function.hi)
+    for i, (numbers, _) in enumerate(known):
         for target, value in zip((*requant.m, requant.c, requant.s, requant.rounding), numbers, strict=True):
-            target[ch] = int(value)
-        wrong = np.argwhere(want != got)
-        exact_channels += not len(wrong)
-        count += len(wrong)
-        worst = max(worst, int(np.abs(want - got).max()))
-        examples += [(ch, (int(a[i]), int(b[j])), int(want[i, j]), int(got[i, j]))
-                     for i, j in wrong[:_EXAMPLES - len(examples)]]
-    return requant, Proof(
-        exact_channels == channels, exact_channels, channels, count, channels * a.size * b.size, worst,
-        tuple(examples), min(r[0] for r in ranges), max(r[1] for r in ranges),
-    )
+            target[i] = int(value)
+    pairs = (ranges[0][1] - ranges[0][0] + 1) * (ranges[1][1] - ranges[1][0] + 1)
+    proof = proof_of([found for _, found in known], index, len(index) * pairs, min(r[0] for r in ranges),
+                     max(r[1] for r in ranges))  # fmt: skip
+    return requant.take(index), proof
+
+
+def prove_pair(
+    function: QuantFunction, ranges: Sequence[tuple[int, int]], caps: RequantCaps
+) -> tuple[Numbers, Difference]:
+    """Numbers for an Add of one channel, and how they differ from it."""
+    key = function.ratios[0][0], function.ratios[1][0], function.offset[0]
+    direct = dyadic(key[:2], key[2], caps.multiplier_bits, caps.constant_bits, caps.max_shift)
+    if direct is not None and (function.rounding in caps.roundings or direct[2] == 0):
+        (m_a, m_b), c, s = direct
+        reach = [max(abs(end) for end in limits) for limits in ranges]
+        if max(reach[0] * abs(m_a), reach[1] * abs(m_b)) * 2 + abs(c) < 1 << 62:
+            return (m_a, m_b, c, s, function.rounding), Difference()
+    a, b = (np.arange(lo, hi + 1, dtype=np.int64) for lo, hi in ranges)
+    if len(a) * len(b) > MOST_PAIRS:
+        return large_sum(function, ranges, caps)
+    want = ExactSum(key[:2], key[2], function.rounding, function.lo, function.hi, ranges)(a[:, None], b[None, :])
+    numbers = _search_pair(key, function, want, a, b, caps)
+    got = _apply(numbers, function, a, b)
+    wrong = np.argwhere(want != got)
+    examples = [((int(a[i]), int(b[j])), int(want[i, j]), int(got[i, j])) for i, j in wrong[:EXAMPLES]]
+    return numbers, Difference(len(wrong), int(np.abs(want - got).max()), tuple(examples))
 
 
 def _apply(numbers: Numbers, function: QuantFunction, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -78,16 +85,11 @@ def _search_pair(
     b: np.ndarray, caps: RequantCaps,
 ) -> Numbers:
     """Exact numbers where they exist, else the first multipliers found whose interval of c is not empty."""
-    direct = dyadic(key[:2], key[2], caps.multiplier_bits, caps.constant_bits, caps.max_shift)
-    if direct is not None and (function.rounding in caps.roundings or direct[2] == 0):
-        (m_a, m_b), c, s = direct
-        if max(abs(a).max() * abs(m_a), abs(b).max() * abs(m_b)) * 2 + abs(c) < 1 << 62:
-            return m_a, m_b, c, s, function.rounding
     limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
     largest = max(abs(key[0]), abs(key[1]), Fraction(1, 1 << 60))
     top = largest_shift(largest, caps.multiplier_bits, limit)
     nearest: tuple[int, Numbers] | None = None
-    for mode in _modes(function.rounding, caps):
+    for mode in rounding_modes(function, caps):
         for s in range(top, max(top - 24, 0), -1):
             gap, numbers = _fit(key, function, want, a, b, s, mode, caps)
             fits = abs(numbers[2]) < 1 << min(caps.constant_bits - 1, 62)

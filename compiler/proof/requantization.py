@@ -8,41 +8,18 @@ pairs of inputs. What is written into `Proof` is found from the finished `Requan
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 
-import numpy as np
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Network, Op, Proof, QuantFunction, Tensor
 from nncosim.compiler.ir.operators import Requantize, Table
 from nncosim.compiler.ir.overflow import check_accumulators
-from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, round_fraction
-from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shift, multipliers
+from nncosim.compiler.ir.thresholds import round_fraction
+from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.pairs import prove_pairs
-from nncosim.compiler.proof.verify import blocks, differences, proof_of, steps_of
-from nncosim.platforms.rounding import Rounding
+from nncosim.compiler.proof.single import prove_function
 
-__all__ = ["RequantCaps", "prove", "prove_function", "prove_op"]
-
-
-@dataclass(frozen=True)
-class RequantCaps:
-    """What a platform's requantizer can do.
-
-    multiplier_bits, constant_bits: widths of the signed m and c. narrow_multiplier_bits: a width of m with which the
-    platform requantizes faster: taken wherever it is exact. max_shift: largest s. roundings: the
-    modes it has. accumulator_bits: width of the signed accumulator. The sum acc * m + c has 64 bits.
-    tables: whether the platform has an operator `ir.Table`.
-    """
-
-    multiplier_bits: int = 32
-    constant_bits: int = 64
-    max_shift: int = 62
-    roundings: frozenset[Rounding] = frozenset(Rounding)
-    accumulator_bits: int = 32
-    tables: bool = False
-    narrow_multiplier_bits: int | None = None
+__all__ = ["prove", "prove_op"]
 
 
 def prove(network: Network, caps: RequantCaps | None = None) -> Network:
@@ -94,150 +71,6 @@ def _as_table(op: Requantize, function: QuantFunction, source: Tensor) -> Table 
     proof = Proof(True, channels, channels, checked_values=kind.hi - kind.lo + 1, acc_lo=kind.lo, acc_hi=kind.hi)
     values = tuple(_value(function, q) for q in reach)
     return Table(op.name, op.inputs, op.output, onnx_nodes=op.onnx_nodes, function=function, proof=proof, values=values)
-
-
-def prove_function(
-    function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, caps: RequantCaps
-) -> tuple[Requant, Proof]:
-    """Search the requantization of a function of one accumulator.
-
-    Args:
-        function: one operand. acc_lo, acc_hi: int64 (C,), the reachable accumulators of each channel.
-
-    Returns:
-        The integers, and what they are worth.
-    """
-    first, index = _distinct(function, acc_lo, acc_hi)
-    part, low, high = _select(function, first), acc_lo[first], acc_hi[first]
-    requant = _find(part, low, high, caps)
-    checked = int((acc_hi - acc_lo + 1).sum())
-    found = differences(part, low, high, requant)
-    return requant.take(index), proof_of(found, index, checked, int(acc_lo.min()), int(acc_hi.max()))
-
-
-def _distinct(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first channel of each kind, and for each channel the place of its kind there. Many layers have one scale."""
-    keys = list(zip(function.ratios[0], function.offset, acc_lo.tolist(), acc_hi.tolist(), strict=True))
-    first: dict[tuple[object, ...], int] = {}
-    for c, key in enumerate(keys):
-        first.setdefault(key, c)
-    place = {c: i for i, c in enumerate(first.values())}
-    return np.array(list(place)), np.array([place[first[key]] for key in keys])
-
-
-def _select(function: QuantFunction, channels: np.ndarray) -> QuantFunction:
-    ratios = tuple(tuple(each[c] for c in channels) for each in function.ratios)
-    return replace(function, ratios=ratios, offset=tuple(function.offset[c] for c in channels))
-
-
-def _find(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, caps: RequantCaps) -> Requant:
-    channels = len(function.offset)
-    mode = _modes(function, caps)[0]
-    requant = Requant.uniform(channels, (0,), 0, 0, function.lo, function.hi, mode)
-    open_channels = np.array([
-        c for c in range(channels) if not _direct(function, c, int(acc_lo[c]), int(acc_hi[c]), requant, caps)
-    ], dtype=np.int64)
-    if len(open_channels):
-        if function.hi - function.lo > MAX_STEPS:
-            raise CompileError(
-                f"outputs of {function.lo}..{function.hi} have too many steps for the requantization proof, "
-                f"which takes {MAX_STEPS}; quantise activations to 16 bits or less"
-            )
-        _search(function, open_channels, acc_lo, acc_hi, requant, caps)
-    return requant
-
-
-def _modes(function: QuantFunction, caps: RequantCaps) -> list[Rounding]:
-    """Rounding modes to try: the model's own, then those that fold another one into c. Of modes whose steps are equally
-    far apart, so that c turns one into the other, the first, unless c is narrow."""
-    order = [function.rounding, Rounding.FLOOR, Rounding.HALF_UP, *Rounding]
-    modes = [m for i, m in enumerate(order) if m in caps.roundings and m not in order[:i]]
-    if caps.constant_bits < 64 or function.hi == function.lo:
-        return modes
-    kinds: dict[tuple[bytes, bytes], Rounding] = {}
-    for mode in modes:
-        twice, strict = boundaries(mode, function.lo, function.hi)
-        kinds.setdefault(((twice - twice[0]).tobytes(), (strict - strict[0]).tobytes()), mode)
-    return list(kinds.values())
-
-
-def _direct(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant, caps: RequantCaps) -> bool:
-    """Set channel `c` where no search is needed: m, c and s are exact numbers, or the output is constant."""
-    ratio, offset = function.ratios[0][c], function.offset[c]
-    if not _varies(function, c, lo, hi):
-        ends = [round_fraction(acc * ratio + offset, function.rounding) for acc in (lo, hi)]
-        ends = [min(max(e, function.lo), function.hi) for e in ends]
-        if ends[0] == ends[1]:
-            requant.c[c] = ends[0]  # m = 0, s = 0
-            return True
-    numbers = dyadic((ratio,), offset, caps.multiplier_bits, caps.constant_bits, caps.max_shift)
-    if numbers is None or (function.rounding not in caps.roundings and numbers[2] > 0):
-        return False
-    (m,), const, s = numbers
-    if max(abs(lo), abs(hi)) * abs(m) + abs(const) >= 1 << 63:
-        return False
-    requant.m[0][c], requant.c[c], requant.s[c] = m, const, s
-    requant.rounding[c] = int(function.rounding) if s else requant.rounding[c]
-    return True
-
-
-def _varies(function: QuantFunction, c: int, lo: int, hi: int) -> bool:
-    """Whether the channel's output is seen to vary without exact arithmetic; if not, it may vary all the same."""
-    ratio, offset = float(function.ratios[0][c]), float(function.offset[c])
-    if (abs(lo) + abs(hi)) * abs(ratio) + abs(offset) >= 1 << 40:  # above this, doubles err by more than is left below
-        return False
-    ends = [min(max(acc * ratio + offset, function.lo), function.hi) for acc in (lo, hi)]
-    return abs(ends[1] - ends[0]) > 2.5  # further apart than two roundings bring together
-
-
-def _search(
-    function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray, requant: Requant,
-    caps: RequantCaps,
-) -> None:
-    """Fill `requant` for the channels; the first rounding mode that is exact, else the nearest fit."""
-    # hi * 2**s < 2**60 and acc * m < 2**61 keep acc * m + c within 63 bits
-    reach = int(max(np.abs(acc_lo[channels]).max(), np.abs(acc_hi[channels]).max()))
-    caps = replace(caps, multiplier_bits=min(caps.multiplier_bits, 62 - reach.bit_length()))
-    limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
-    modes = _modes(function, caps)
-    for block in blocks(channels, function.hi - function.lo):
-        steps = steps_of(function, block, acc_lo, acc_hi)
-        ratios = [function.ratios[0][c] for c in block]
-        signs = np.array([-1 if r < 0 else 1 for r in ratios], dtype=np.int64)
-        left = np.arange(len(block))  # no mode so far is exact for these
-        for mode in modes:
-            found = _search_mode(steps.select(left), [abs(ratios[i]) for i in left], limit, mode, caps)
-            new = found.ok if mode != modes[0] else np.ones_like(found.ok)
-            at = block[left[new]]
-            requant.m[0][at], requant.c[at], requant.s[at] = (found.m * signs[left])[new], found.c[new], found.s[new]
-            requant.rounding[at] = int(mode)
-            left = left[~found.ok]
-            if not len(left):
-                break
-
-
-def _search_mode(
-    steps: Steps, ratios: list[Fraction], limit: int, mode: Rounding, caps: RequantCaps
-) -> Found:
-    """The largest shift first; a smaller one only where c does not fit into its width."""
-    shifts = np.array([largest_shift(r, caps.multiplier_bits, limit) for r in ratios], dtype=np.int64)
-    found = multipliers(steps, _guess(ratios, shifts, caps), shifts, mode, caps.multiplier_bits, caps.constant_bits)
-    width = np.int64(1) << min(caps.constant_bits - 1, 62)
-    wide = np.flatnonzero((np.abs(found.c) >= width) & (found.s > 1))
-    while len(wide):
-        shifts[wide] -= 1
-        part = _guess([ratios[i] for i in wide], shifts[wide], caps)
-        again = multipliers(steps.select(wide), part, shifts[wide], mode,
-                            caps.multiplier_bits, caps.constant_bits)
-        found.m[wide], found.c[wide], found.s[wide], found.ok[wide] = again.m, again.c, again.s, again.ok
-        wide = wide[(np.abs(again.c) >= width) & (again.s > 1)]
-    return found
-
-
-def _guess(ratios: list[Fraction], shifts: np.ndarray, caps: RequantCaps) -> np.ndarray:
-    """round(ratio * 2**s), or the greatest multiplier where a ratio is beyond all: its results saturate at once."""
-    most = (1 << caps.multiplier_bits - 1) - 1
-    return np.array([min(round(r * (1 << int(s))), most) for r, s in zip(ratios, shifts, strict=True)], dtype=np.int64)
 
 
 def _value(function: QuantFunction, acc: int) -> int:

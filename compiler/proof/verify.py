@@ -19,7 +19,7 @@ from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, evaluate_exact
 from nncosim.compiler.proof.multipliers import Steps
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["EXAMPLES", "Difference", "blocks", "differences", "proof_of", "steps_of"]
+__all__ = ["EXAMPLES", "Difference", "Example", "blocks", "differences", "proof_of", "steps_of", "stretches"]
 
 EXAMPLES = 8
 Example = tuple[tuple[int, ...], int, int]  # accumulators, expected, got
@@ -28,11 +28,17 @@ _BLOCK = 1 << 17  # thresholds at a time: what fits into a cache is faster, and 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one channel: how many values differ, by how much at most, and the first of them."""
+    """Of one channel: how many values differ, by how much at most, and the first of them. undecided: values of which it
+    is not known whether they differ (the bound `lsb` holds for them too)."""
 
     values: int = 0
     lsb: int = 0
     examples: tuple[Example, ...] = ()
+    undecided: int = 0
+
+    @property
+    def exact(self) -> bool:
+        return not self.values and not self.undecided
 
 
 def blocks(channels: np.ndarray, steps: int) -> Iterator[np.ndarray]:
@@ -67,7 +73,7 @@ def differences(
     todo = channels[~(_same_numbers(function, requant) & ~_overflows(requant, acc_lo, acc_hi))]
     if function.hi - function.lo > MAX_STEPS:  # not counted
         for c in todo.tolist():
-            out[c] = Difference(int(acc_hi[c] - acc_lo[c]) + 1, function.hi - function.lo)
+            out[c] = Difference(0, function.hi - function.lo, undecided=int(acc_hi[c] - acc_lo[c]) + 1)
         return out
     flat = np.array([function.ratios[0][c] == 0 for c in todo], dtype=bool)
     wrong = [c for c in todo[flat].tolist() if not _constant_right(function, c, requant)]
@@ -81,12 +87,13 @@ def differences(
 def proof_of(found: Sequence[Difference], index: np.ndarray, checked: int, acc_lo: int, acc_hi: int) -> Proof:
     """What holds for a layer whose channel c has the difference `found[index[c]]`."""
     parts = [found[i] for i in index]
-    examples = [(c, *e) for c, part in enumerate(parts) if part.values for e in part.examples]
-    same = sum(not part.values for part in parts)
+    examples = [(c, *e) for c, part in enumerate(parts) if not part.exact for e in part.examples]
+    same = sum(part.exact for part in parts)
     return Proof(
         same == len(parts), same, len(parts), sum(part.values for part in parts), checked,
         max(part.lsb for part in parts), tuple(examples[:EXAMPLES]), acc_lo, acc_hi,
-    )
+        sum(part.undecided for part in parts),
+    )  # fmt: skip
 
 
 def _same_numbers(function: QuantFunction, requant: Requant) -> np.ndarray:
@@ -131,6 +138,20 @@ def _overflows(requant: Requant, acc_lo: np.ndarray, acc_hi: np.ndarray) -> np.n
 
 def _difference(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant) -> Difference:
     """Of a channel that differs somewhere."""
+    begin, length, want, got = stretches(function, c, lo, hi, requant)
+    wrong = np.flatnonzero(want != got)
+    examples = tuple(((int(begin[i]),), int(want[i]), int(got[i])) for i in wrong[:EXAMPLES])
+    return Difference(int(length[wrong].sum()), int(np.abs(want - got).max(initial=0)), examples)
+
+
+def stretches(
+    function: QuantFunction, c: int, lo: int, hi: int, requant: Requant
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Channel c's accumulators lo..hi in parts, within which all differ by the same amount or none does.
+
+    Returns:
+        First accumulator, number of accumulators, expected and got at the first of them. int64 (parts,) each.
+    """
     one = requant.take(np.array([c]))
     ratio, offset = function.ratios[0][c], function.offset[c]
     s = int(one.s[0])
@@ -139,14 +160,10 @@ def _difference(function: QuantFunction, c: int, lo: int, hi: int, requant: Requ
     integer = _cuts(m, const, Rounding(int(one.rounding[0])), int(one.lo[0]), int(one.hi[0]), lo, hi)
     if len(exact) == len(integer) and (one.lo[0], ratio > 0) == (function.lo, m > 0):
         exact, integer = exact[exact != integer], integer[exact != integer]  # the others step at the same accumulator
-    # whether they differ is the same for all accumulators between two of these
     cuts = np.unique(np.concatenate([[lo, hi + 1], exact, integer]))
     begin = cuts[:-1]
     want = evaluate_exact(begin, ratio, offset, function.rounding, function.lo, function.hi)
-    got = one.apply(begin[None, :])[0]
-    wrong = np.flatnonzero(want != got)
-    examples = tuple(((int(begin[i]),), int(want[i]), int(got[i])) for i in wrong[:EXAMPLES])
-    return Difference(int(np.diff(cuts)[wrong].sum()), int(np.abs(want - got).max(initial=0)), examples)
+    return begin, np.diff(cuts), want, one.apply(begin[None, :])[0]
 
 
 def _cuts(

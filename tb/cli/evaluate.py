@@ -10,8 +10,9 @@ from typing import Any
 import click
 import numpy as np
 from nncosim.compiler.ir.network import Network
+from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.qonnx_check import QonnxReport
-from nncosim.compiler.proof.requantization import RequantCaps, prove
+from nncosim.compiler.proof.requantization import prove
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (

@@ -356,6 +356,8 @@ def _layer(
     proofs = [op.proof for op in ops if op.proof is not None]
     differing = sum(p.differing_values for p in proofs)
     text = "" if not proofs else "exact" if all(p.exact for p in proofs) else f"{differing} values differ"
+    undecided = sum(p.undecided_values for p in proofs)
+    text += f", {undecided} undecided" if undecided else ""
     return LayerReport(
         name=step.name,
         op=" + ".join(op.title for op in ops) or "-",

@@ -20,7 +20,7 @@ from nncosim.compiler.ir.network import Op
 from nncosim.compiler.ir.operators import Conv
 from nncosim.compiler.placement.kept import kept_buffers
 from nncosim.compiler.placement.placement import Buffer
-from nncosim.compiler.proof.requantization import RequantCaps
+from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.kernels.base import Cost, Kernel, candidate_kernels
 from nncosim.platforms.rounding import Rounding
