@@ -39,13 +39,13 @@ def run(network, platform=PLATFORM, frames=2, spoil=None):
 
 
 def put(machine, place, value):
-    data = to_bytes(value, place.layout)
+    data = to_bytes(value, place.layout, place.tensor.axes)
     machine.l2[place.address - L2_BASE :][: len(data)] = np.frombuffer(data, np.uint8)
 
 
 def get(machine, place):
     data = machine.l2[place.address - L2_BASE :][: place.size].tobytes()
-    return from_bytes(data, place.tensor.shape, place.layout, place.tensor.type.signed)
+    return from_bytes(data, place.tensor.shape, place.layout, place.tensor.type.signed, place.tensor.axes)
 
 
 @pytest.mark.parametrize("c", [c for c in CASES if "large" not in c.tags], ids=lambda c: c.name)

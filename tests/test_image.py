@@ -20,8 +20,8 @@ from nncosim.kernels.base import Cost
 
 SCALES = (Fraction(1, 3), Fraction(2))
 PLACE = TensorPlace(
-    Tensor("ä", (2, 3, 4), TensorType(4, True, SCALES, -1, -8, 7)), "l2", 0x8000_0000, Layout("HWCc", 2, 4), "output",
-    (1,), True, ((1, 2), (3, 4)),
+    Tensor("ä", (2, 3, 4), TensorType(4, True, SCALES, -1, -8, 7)), "l2", 0x8000_0000, Layout("H W C/2 C%2", 4),
+    "output", (1,), True, ((1, 2), (3, 4)),
 )  # fmt: skip
 NOTES = Notes(
     (Step("one", ("a", "b"), ("unit",), Cost(1, 2, 3), Cost.exactly(2), 4, ("x",), ("ä",), ("t",)), Step(

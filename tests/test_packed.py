@@ -23,7 +23,7 @@ def test_an_image_lies_in_l2_as_a_camera_gives_it():
     image = np.random.default_rng(1).integers(0, 256, (3, 192, 256))
     assert pack_input(place, image) == image.transpose(1, 2, 0).astype(np.uint8).tobytes()
     assert compiled.image.tiles["x"].size == 147_456 == 3 * 192 * 256
-    assert place.layout == Layout("HWCc", 1, 8)
+    assert place.layout == Layout("H W C")
 
 
 def test_only_the_end_is_filled_up():

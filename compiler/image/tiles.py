@@ -34,7 +34,7 @@ class TensorPlace:
 
     @property
     def size(self) -> int:
-        return size_bytes(self.tensor.chw, self.layout)
+        return size_bytes(self.tensor.shape, self.layout, self.tensor.axes)
 
 
 def tile_table(places: Iterable[TensorPlace]) -> dict[str, TensorPlace]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.ir.layout import Layout, size_bytes
@@ -50,13 +49,13 @@ def written_parts(name: str, views: Mapping[str, str]) -> list[str]:
 def tensor_layouts(network: Network, platform: J3dai) -> dict[str, Layout]:
     """Block planar with evenly filled blocks, but for graph inputs as a camera gives them; whole accumulators byte by
     byte."""
-    plain, layouts = Layout("CHWc", platform.word_bytes, 8), {}
+    word, layouts = platform.word_bytes, {}
     for name in network.tensors:
         held = held_channels(name, network, platform)
-        even = plain if held == platform.word_bytes else replace(plain, held=held)
+        even = Layout(f"C/{held} H W C%{held}:{word}")
         layouts[name] = input_layout(name, network, platform) or even
     whole = {name: planes_of(network.tensors[name].type) for name in raw_outputs(network)}
-    return layouts | {name: replace(plain, planes=planes) for name, planes in whole.items()}
+    return layouts | {name: Layout(f"bit/8 C/{word} H W C%{word}", 8 * planes) for name, planes in whole.items()}
 
 
 def tensor_buffers(
@@ -70,10 +69,10 @@ def tensor_buffers(
             at = 0
             for tensor in network.op_inputs(op):
                 offsets[tensor.name] = at
-                at += size_bytes(tensor.chw, layouts[tensor.name])
+                at += size_bytes(tensor.shape, layouts[tensor.name], tensor.axes)
     return [
         Buffer(
-            t.name, "l2", -(-size_bytes(t.chw, layouts[t.name]) // word) * word, "tensor",
+            t.name, "l2", -(-size_bytes(t.shape, layouts[t.name], t.axes) // word) * word, "tensor",
             platform.line_bytes if t.name not in views else platform.word_bytes,
             from_start=t.name in network.inputs, to_end=t.name in network.outputs,
             parent=views.get(t.name), offset=offsets.get(t.name, 0),

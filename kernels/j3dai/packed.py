@@ -43,7 +43,7 @@ def is_interleaved(tensor: str, network: Network, platform: J3dai) -> bool:
 
 def input_layout(tensor: str, network: Network, platform: J3dai) -> Layout | None:
     """The layout of a graph input that lies in L2 as a camera gives it; None for all other tensors."""
-    return Layout("HWCc", 1, 8) if is_interleaved(tensor, network, platform) else None
+    return Layout("H W C") if is_interleaved(tensor, network, platform) else None
 
 
 def source_of(tensor: str, network: Network, platform: J3dai) -> Source:

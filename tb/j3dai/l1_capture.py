@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image.image import Image
-from nncosim.compiler.ir.layout import Layout, from_bytes
+from nncosim.compiler.ir.layout import Layout, from_bytes, size_bytes
+from nncosim.compiler.ir.network import MAP
 from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Diagnosis
@@ -54,10 +55,14 @@ class _Piece:
 @dataclass(frozen=True)
 class _Inside:
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     layout: Layout
     signed: bool
     pieces: tuple[_Piece, ...]
+
+    def part(self, piece: _Piece) -> tuple[int, int, int]:
+        """The shape of a piece, which lies in L1 as a tensor of its own."""
+        return self.shape[0], piece.y1 - piece.y0, piece.x1 - piece.x0
 
 
 @dataclass(frozen=True)
@@ -132,9 +137,8 @@ def capture_l1(
             lines = programs.get((piece.cluster, frame * inside.runs[piece.cluster] + piece.run))
             if lines is not None:
                 made.paint(piece, lines.of(piece), l1_words)
-        if made.seen.any():
-            data = made.bytes.tobytes()
-            tensors[tensor.name] = from_bytes(data, tensor.shape, tensor.layout, tensor.signed)
+        if (made.by >= 0).any():
+            tensors[tensor.name] = made.values.reshape(tensor.shape)
         if made.dispute:
             disputes.append(made.dispute)
     return tensors, disputes
@@ -146,45 +150,36 @@ def disputed(disputes: Sequence[str]) -> Diagnosis | None:
 
 
 class _Canvas:
-    """A tensor being put together: bytes (block, row, column, channel in the block)."""
+    """A tensor being put together: integers (C, H * W), and the cluster that wrote each, -1 for none."""
 
     def __init__(self, tensor: _Inside, rng: np.random.Generator):
-        (c, h, w), size, held = tensor.shape, tensor.layout.channel_block, tensor.layout.per_block
+        c, h, w = tensor.shape
+        poison = rng.bytes(size_bytes(tensor.shape, tensor.layout, MAP))
         self.tensor = tensor
-        self.bytes = rng.integers(0, 256, (tensor.layout.blocks(c), h, w, size), dtype=np.uint8)
-        self.seen = np.zeros(self.bytes.shape[:3], bool)
-        self.by = np.zeros(self.bytes.shape[:3], np.int8)
+        self.values = from_bytes(poison, tensor.shape, tensor.layout, tensor.signed, MAP).reshape(c, h * w)
+        self.by = np.full(self.values.shape, -1, np.int8)
         self.dispute = ""
-        rest = c - (self.bytes.shape[0] - 1) * held
-        self.real = np.zeros((self.bytes.shape[0], size), bool)
-        self.real[:, :held] = True
-        self.real[-1, rest:] = False
 
     def paint(self, piece: _Piece, records: npt.NDArray[np.void], l1_words: int) -> None:
-        rows, columns = piece.y1 - piece.y0, piece.x1 - piece.x0
-        count = records["address"].shape[1] if len(records) else 0
+        tensor, shape = self.tensor, self.tensor.part(piece)
+        count, word_bytes = records.dtype["data"].shape
+        words = size_bytes(shape, tensor.layout, MAP) // word_bytes
+        memory = np.zeros((2, words, word_bytes), np.uint8)  # bytes; which of them were written
         valid = (records["mask"][:, None] >> np.arange(count) & 1).astype(bool)
         target = (records["address"].astype(np.int64) - piece.address) % l1_words
-        valid &= target < self.bytes.shape[0] * rows * columns
-        data, at = records["data"][valid], target[valid]
-        if not len(at):
-            return
-        b, pixel = at // (rows * columns), (at // columns % rows + piece.y0) * piece.width + at % columns + piece.x0
-        y, x = np.divmod(pixel, self.bytes.shape[2])
-        again = self.seen[b, y, x] & ((self.bytes[b, y, x] != data) & self.real[b]).any(axis=1)
+        valid &= target < words
+        memory[0, target[valid]], memory[1, target[valid]] = records["data"][valid], 255
+        values = from_bytes(memory[0].tobytes(), shape, tensor.layout, tensor.signed, MAP)
+        written = from_bytes(memory[1].tobytes(), shape, tensor.layout, False, MAP) != 0
+        pixels = np.arange(piece.y0, piece.y1)[:, None] * piece.width + np.arange(piece.x0, piece.x1)
+        before, by = self.values[:, pixels], self.by[:, pixels]
+        again = written & (by >= 0) & (values != before)
         if again.any() and not self.dispute:
-            self._object(int(np.argmax(again)), (b, y, x), data, piece.cluster)
-        self.bytes[b, y, x], self.seen[b, y, x], self.by[b, y, x] = data, True, piece.cluster
-
-    def _object(
-        self, i: int, at: Sequence[npt.NDArray[np.int64]], data: npt.NDArray[np.uint8], cluster: int
-    ) -> None:
-        place = (at[0][i], at[1][i], at[2][i])
-        n = int(np.argmax((self.bytes[place] != data[i]) & self.real[place[0]]))
-        kind = np.int8 if self.tensor.signed else np.uint8
-        before, now = self.bytes[place][n : n + 1].view(kind)[0], data[i][n : n + 1].view(kind)[0]
-        index = f"{int(place[0]) * self.tensor.layout.per_block + n}, {int(place[1])}, {int(place[2])}"
-        self.dispute = (
-            f"{self.tensor.name}[{index}] was computed twice: as {before} by cluster {int(self.by[place])}, then as "
-            f"{now} by cluster {cluster}"
-        )
+            first = tuple(np.argwhere(again)[0])
+            at = (int(first[0]), *divmod(int(pixels[first[1:]]), tensor.shape[2]))
+            self.dispute = (
+                f"{tensor.name}[{', '.join(map(str, at))}] was computed twice: as {before[first]} by cluster "
+                f"{by[first]}, then as {values[first]} by cluster {piece.cluster}"
+            )
+        self.values[:, pixels] = np.where(written, values, before)
+        self.by[:, pixels] = np.where(written, piece.cluster, by)

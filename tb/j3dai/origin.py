@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image.image import Image
-from nncosim.compiler.ir.layout import Layout, to_bytes
+from nncosim.compiler.ir.network import MAP
 from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai.asm import decode_descriptors
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp
@@ -44,17 +44,10 @@ def origins(
     return origin
 
 
-def _offset(shape: tuple[int, int, int], layout: Layout, index: Index) -> int:
-    """The first byte of an element, from the layout's own packing of a tensor that is 0 elsewhere."""
-    only = np.zeros(shape, np.int64)
-    only[index] = 1
-    return int(np.flatnonzero(np.frombuffer(to_bytes(only, layout), np.uint8))[0])
-
-
 def _in_l2(
     platform: J3dai, image: Image, place: Place, index: Index, writes: npt.NDArray[np.void], first_list: int
 ) -> Origin:
-    offset = _offset(place.shape, place.layout, index)
+    offset, _ = place.layout.place(index, place.shape, place.axes)
     address, word = L2_BASE + place.word * place.word_bytes + offset, place.word + offset // place.word_bytes
     lists, at = writes["list"].astype(np.int64) - first_list, writes["address"].astype(np.int64)
     near = (at <= word) & (word < at + writes.dtype["data"].shape[0]) & np.isin(lists, place.lists)
@@ -96,19 +89,18 @@ def _in_l1(
     if tensor is None:
         return None
     channel, y, x = index
-    block, lane = divmod(channel, tensor.layout.per_block)
     found = []
     for piece in tensor.pieces:
         row, column = divmod(y * tensor.shape[2] + x, piece.width)
         if not (piece.y0 <= row < piece.y1 and piece.x0 <= column < piece.x1):
             continue
-        rows, columns = piece.y1 - piece.y0, piece.x1 - piece.x0
-        target = block * rows * columns + (row - piece.y0) * columns + column - piece.x0
-        word = (piece.address + target) % platform.l1_words
+        offset, _ = tensor.layout.place((channel, row - piece.y0, column - piece.x0), tensor.part(piece), MAP)
+        word, byte = divmod(offset, platform.word_bytes)
+        word = (piece.address + word) % platform.l1_words
         run = frame * inside.runs[piece.cluster] + piece.run
         mine = writes[(writes["cluster"] == piece.cluster) & (writes["run"] == run)]
         hits = (mine["address"] == word) & (mine["mask"][:, None] >> np.arange(mine["address"].shape[1]) & 1 != 0)
         cycles = mine["cycle"][hits.any(axis=1)]
-        address, cycle = word * platform.word_bytes + lane, int(cycles[-1]) if len(cycles) else None
+        address, cycle = word * platform.word_bytes + byte, int(cycles[-1]) if len(cycles) else None
         found.append(Origin("l1", address, cycle, f"cluster{piece.cluster}"))
     return max(found, key=lambda origin: -1 if origin.cycle is None else origin.cycle, default=None)

@@ -32,7 +32,8 @@ class Place:
     name: str
     word: int
     word_bytes: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
     layout: Layout
     signed: bool
     lists: tuple[int, ...]
@@ -40,7 +41,7 @@ class Place:
 
     @property
     def words(self) -> int:
-        return -(-size_bytes(self.shape, self.layout) // self.word_bytes)
+        return -(-size_bytes(self.shape, self.layout, self.axes) // self.word_bytes)
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,14 @@ def places(image: Image, memory: str, base: int, word_bytes: int) -> dict[str, P
     for name, place in read_tiles(image).items():
         if place.memory == memory:
             word, tensor = (place.address - base) // word_bytes, place.tensor
-            found[name] = Place(name, word, word_bytes, tensor.shape, place.layout, tensor.type.signed,
+            found[name] = Place(name, word, word_bytes, tensor.shape, tensor.axes, place.layout, tensor.type.signed,
                                 place.written_by, place.kept)  # fmt: skip
     return found
 
 
 def pack_input(place: Place, values: npt.NDArray[np.int64]) -> bytes:
     """The bytes of an input tensor, filled up to whole words."""
-    data = to_bytes(values, place.layout)
+    data = to_bytes(values, place.layout, place.axes)
     return data + b"\0" * (place.words * place.word_bytes - len(data))
 
 
@@ -82,9 +83,9 @@ def kept_places(places_: Mapping[str, Place]) -> list[Place]:
 
 
 def read_back(places_: Iterable[Place], read: Callable[[int, int], npt.NDArray[np.uint8]]) -> dict[str, np.ndarray]:
-    """Tensors as memory holds them, (C, H, W). `read`: (first word, number of words) to bytes (words, word)."""
+    """Tensors as memory holds them. `read`: (first word, number of words) to bytes (words, word)."""
     return {
-        p.name: from_bytes(read(p.word, p.words).tobytes(), p.shape, p.layout, p.signed) for p in places_
+        p.name: from_bytes(read(p.word, p.words).tobytes(), p.shape, p.layout, p.signed, p.axes) for p in places_
     }  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def capture(
         valid = (chosen["mask"][:, None] >> lanes & 1).astype(bool) & (target >= 0) & (target < place.words)
         # Later writes win: numpy assigns in order for equal indexes.
         memory[target[valid]] = chosen["data"][valid]
-        tensors[place.name] = from_bytes(memory.tobytes(), place.shape, place.layout, place.signed)
+        tensors[place.name] = from_bytes(memory.tobytes(), place.shape, place.layout, place.signed, place.axes)
     return tensors
 
 

@@ -117,6 +117,6 @@ def memory_map(compiled: Compiled) -> str:
     for (memory, address, b), counted in zip(placed, words, strict=True):
         inside, shown = "  " if b.parent else "", "".join(f"{at:9}{count:9}" for at, count in counted)
         layout = compiled.lowered.layouts.get(b.name)
-        how = f", {layout.name}" if layout is not None and b.kind == "tensor" else ""
+        how = f", {layout}" if layout is not None and b.kind == "tensor" else ""
         lines.append(f"{memory:16} {address:#010x} {b.size:9}{shown}  {b.kind:11} {inside}{b.name}{how}")
     return "\n".join(lines) + "\n"

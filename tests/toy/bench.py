@@ -15,16 +15,15 @@ from nncosim.platforms.registry import register
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult, register_bench
 
 from toy.compiler import BACKEND
-from toy.machine import BASES, MATRIX, STREAM, TOY, Command, Record, Toy, cycles_of
+from toy.machine import BASES, MATRIX, STREAM, TOY, WEIGHTS, Command, Record, Toy, cycles_of
 
 
 def convolve(memory: np.ndarray, k: Command) -> None:
     """The matrix engine: one command, in numpy."""
-    depth = k.channels // k.groups
-    layout = Layout("CHWc", 1, k.a_type & 255)
-    x = from_bytes(memory[k.a:].tobytes(), (k.channels, k.height, k.width), layout, bool(k.a_type & 256))
+    depth, layout = k.channels // k.groups, Layout("C H W", k.a_type & 255)
+    x = from_bytes(memory[k.a:].tobytes(), (k.channels, k.height, k.width), layout, bool(k.a_type & 256), "CHW")
     shape = (k.out_channels, depth, k.kernel_h, k.kernel_w)
-    weights = memory[k.weights:k.weights + int(np.prod(shape))].view(np.int8).astype(np.int64).reshape(shape)
+    weights = from_bytes(memory[k.weights:].tobytes(), shape, WEIGHTS, True, "OIHW")
     tall, broad = k.kernel_h * k.dilation_h, k.kernel_w * k.dilation_w  # no padding is larger
     full = np.full((k.channels, k.height + 2 * tall, k.width + 2 * broad), k.pad_value)
     full[:, k.pad_top:k.pad_top + k.height, k.pad_left:k.pad_left + k.width] = x
@@ -36,7 +35,7 @@ def convolve(memory: np.ndarray, k: Command) -> None:
             columns = slice(j * k.dilation_w, j * k.dilation_w + (k.out_width - 1) * k.stride_w + 1, k.stride_w)
             out[channel] += np.tensordot(weights[channel, :, i, j], full[first:first + depth, rows, columns], 1)
         out[channel] = np.clip((out[channel] * r.m0 + r.c) >> r.s, r.lo, r.hi)
-    data = np.frombuffer(to_bytes(out, Layout("CHWc", 1, k.out_type & 255)), dtype=np.uint8)
+    data = np.frombuffer(to_bytes(out, Layout("C H W", k.out_type & 255), "CHW"), dtype=np.uint8)
     memory[k.out:k.out + len(data)] = data
 
 
@@ -62,7 +61,7 @@ class Machine:
     def held(self, places, which) -> dict[str, np.ndarray]:
         """The tensors that memory holds at the places that are `which`."""
         return {p.tensor.name: from_bytes(self.memory[p.address:][:p.size].tobytes(), p.tensor.shape, p.layout,
-                                          p.tensor.type.signed) for p in filter(which, places.values())}
+                                          p.tensor.type.signed, p.tensor.axes) for p in filter(which, places.values())}
 
     def run(self, limit: int, watch) -> tuple[dict[str, list[tuple[int, int, int]]], Diagnosis | None]:
         """All commands once. Returns (task, start, end) of each by engine; `watch` is called after each task."""
@@ -119,7 +118,7 @@ class ToyBench:
             for place in (place for place in places.values() if place.kept and place.written_by):
                 machine.memory[place.address:][:place.size] ^= 255  # nothing is left of the inference before
             for name, array in frame.items():
-                data = np.frombuffer(to_bytes(array, places[name].layout), np.uint8)
+                data = np.frombuffer(to_bytes(array, places[name].layout, places[name].tensor.axes), np.uint8)
                 machine.memory[places[name].address:][:len(data)] = data
             loaded = machine.held(places, lambda place, given=frame: place.tensor.name in given)
             log, diagnosis = machine.run(limit_cycles or 1 << 62, watch)

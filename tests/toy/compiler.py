@@ -15,7 +15,7 @@ from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import schedule_notes
 from nncosim.compiler.image.tiles import TensorPlace, tile_table
 from nncosim.compiler.ir.evaluate import execute
-from nncosim.compiler.ir.layout import size_bytes
+from nncosim.compiler.ir.layout import size_bytes, to_bytes
 from nncosim.compiler.ir.network import Op
 from nncosim.compiler.ir.operators import Conv
 from nncosim.compiler.placement.kept import kept_buffers
@@ -25,7 +25,7 @@ from nncosim.compiler.schedule import Schedule, Task
 from nncosim.kernels.base import Cost, Kernel, candidate_kernels
 from nncosim.platforms.rounding import Rounding
 
-from toy.machine import BASES, MATRIX, STREAM, Command, Record, Toy, cycles_of, describe, layout_of
+from toy.machine import BASES, MATRIX, STREAM, WEIGHTS, Command, Record, Toy, cycles_of, describe, layout_of
 
 
 @cache
@@ -79,7 +79,7 @@ class ToyBackend:
 
     def lower(self, network, platform: Toy, choice: Mapping[str, Candidate]) -> Lowered:
         layouts = {t.name: layout_of(t) for t in network.tensors.values()}
-        buffers = [Buffer(t.name, "data", size_bytes(t.shape, layouts[t.name]), "tensor", 8, None, False,
+        buffers = [Buffer(t.name, "data", size_bytes(t.shape, layouts[t.name], t.axes), "tensor", 8, None, False,
                           t.name in network.inputs, t.name in network.outputs) for t in network.tensors.values()]
         buffers.append(Buffer("kernels.c", "kernels", len(stream_code()), "program", content=stream_code()))
         writer, tasks, commands = {op.output: op.name for op in network.ops}, [], {}
@@ -87,7 +87,7 @@ class ToyBackend:
             chosen = choice[op.name]
             constants = {f"{op.name}.records": ("records", records(op))}
             if isinstance(op, Conv):
-                constants[f"{op.name}.weights"] = ("weights", op.weights.astype("i1").tobytes())
+                constants[f"{op.name}.weights"] = ("weights", to_bytes(op.weights, WEIGHTS, "OIHW"))
             buffers += [Buffer(name, "data", len(data), kind, 8, data) for name, (kind, data) in constants.items()]
             after = tuple(dict.fromkeys(writer[name] for name in op.inputs if name in writer))
             reads = (*op.inputs, *constants, *(["kernels.c"] if chosen.engine == STREAM else []))

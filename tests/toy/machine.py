@@ -11,6 +11,7 @@ from nncosim.compiler.ir.operators import Conv
 from nncosim.platforms.base import Engine, Memory, Platform
 
 MATRIX, STREAM = "matrix", "stream"
+WEIGHTS = Layout("O I H W")
 BASES = {"data": 0x0000_0000, MATRIX: 0x1000_0000, STREAM: 0x2000_0000, "kernels": 0x3000_0000}
 CONV, POOL_MAX, POOL_SUM, ADD, REQUANTIZE = range(1, 6)
 
@@ -57,7 +58,7 @@ class Record(ctypes.LittleEndianStructure):
 
 def layout_of(tensor: Tensor) -> Layout:
     """Channel after channel; two elements a byte where they have 4 bits or less."""
-    return Layout("CHWc", 1, 4 if tensor.type.bits <= 4 else 8)
+    return Layout("C H W", 4 if tensor.type.bits <= 4 else 8)
 
 
 def cycles_of(platform: Toy, command: Command) -> int:
