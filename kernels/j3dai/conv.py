@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.layout import Layout, to_bytes
 from nncosim.compiler.ir.network import Network, Op, TensorType
 from nncosim.compiler.ir.operators import Conv
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import Nest, blocks_of, products, records, requant_of
+from nncosim.kernels.j3dai.nest import Nest, blocks_of, products, records, requant_of, weight_layout
 from nncosim.kernels.j3dai.packed import packed_input, source_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
@@ -79,7 +80,7 @@ class DenseConv(NestKernel):
             len(reads), MacOp.MAC, False, (source.type.signed,), passes[0],
             kernel=(op.weights.shape[2], op.weights.shape[3]), stride=op.stride, dilation=op.dilation, pads=op.pads[:2],
             pad_value=op.pad_value, lanes=min(source.shape[0], held[0]), reads=reads,
-            weights=_dense_weights(op, source.shape[0], reads, held, platform.word_bytes), macs=_macs(op, network),
+            weights=_dense_weights(op, source.shape[0], reads, held, platform), macs=_macs(op, network),
             platform=platform, products=products(op, network),
         )  # fmt: skip
         nest = _packed(nest, op, network, platform)
@@ -136,20 +137,19 @@ def _reads(op: Conv, channels: int, held: tuple[int, int]) -> tuple[tuple[int, i
 
 
 def _dense_weights(
-    op: Conv, channels: int, reads: tuple[tuple[int, int], ...], held: tuple[int, int], size: int
+    op: Conv, channels: int, reads: tuple[tuple[int, int], ...], held: tuple[int, int], platform: J3dai
 ) -> tuple[bytes, ...]:
-    """The weights of each output block. `held` as for `_reads`; `size`: NCBs."""
+    """The weights of each output block. `held` as for `_reads`."""
     outputs, depth, kh, kw = op.weights.shape
-    per_group = outputs // op.groups
-    lanes = min(channels, held[0])
+    per_group, lanes = outputs // op.groups, min(channels, held[0])
     out = []
     for b, (low, count) in enumerate(reads):
-        block = np.zeros((size, count * held[0], kh, kw), dtype=np.int8)
-        for n in range(min(held[1], outputs - b * held[1])):
-            start = (b * held[1] + n) // per_group * depth - low * held[0]
-            block[n, start : start + depth] = op.weights[b * held[1] + n]
-        split = block.reshape(size, count, held[0], kh, kw)[:, :, :lanes]
-        out.append(split.transpose(1, 3, 4, 2, 0).tobytes())
+        weights = op.weights[b * held[1] : (b + 1) * held[1]]
+        block = np.zeros((len(weights), count * lanes, kh, kw), dtype=np.int8)
+        for n, one in enumerate(weights):
+            start = (b * held[1] + n) // per_group * depth - low * lanes
+            block[n, start : start + depth] = one
+        out.append(to_bytes(block, weight_layout(lanes, platform), "OIHW"))
     return tuple(out)
 
 
@@ -173,15 +173,13 @@ class DepthwiseConv(NestKernel):
         in_map, out_map = _maps(op, network)
         channels, _, kh, kw = op.weights.shape
         count, held = blocks_of(channels, platform), held_channels(op.output, network, platform)
-        full = np.zeros((count * held, kh, kw), dtype=np.int8)
-        full[:channels] = op.weights[:, 0]
-        split = np.zeros((count, kh, kw, platform.word_bytes), dtype=np.int8)
-        split[..., :held] = full.reshape(count, held, kh, kw).transpose(0, 2, 3, 1)
+        weights = to_bytes(op.weights, Layout(f"O/{held} H W O%{held}:{platform.word_bytes}"), "OIHW")
+        each = len(weights) // count
         return Nest(
             op.name, (source_of(source.name, network, platform),), op.output, in_map, out_map, count, MacOp.MAC, True,
             (source.type.signed,), records(requant_of(op), platform, held), kernel=(kh, kw), stride=op.stride,
             dilation=op.dilation, platform=platform, pads=op.pads[:2], pad_value=op.pad_value,
-            weights=tuple(block.tobytes() for block in split),
+            weights=tuple(weights[i : i + each] for i in range(0, len(weights), each)),
             macs=math.prod(op.weights.shape) * math.prod(network.tensors[op.output].shape[1:]),
             products=products(op, network),
         )  # fmt: skip

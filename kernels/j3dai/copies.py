@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 from nncosim.compiler.errors import Problem
+from nncosim.compiler.ir.layout import to_bytes
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.ir.operators import Concat, Resize
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
-from nncosim.kernels.j3dai.nest import Nest, blocks_of, identity, records
+from nncosim.kernels.j3dai.nest import Nest, blocks_of, identity, records, weight_layout
 from nncosim.kernels.j3dai.packed import source_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
@@ -40,7 +41,7 @@ class ConcatKernel(NestKernel):
         for tensor, source in zip(tensors, sources, strict=True):
             origin += [first + c for c in range(tensor.shape[0])]
             first += source.blocks * size
-        reads, weights = _selection(origin, first // size, size)
+        reads, weights = _selection(origin, first // size, platform)
         flat = (1, out.shape[1] * out.shape[2])
         held = held_channels(op.output, network, platform)
         return Nest(
@@ -49,18 +50,21 @@ class ConcatKernel(NestKernel):
         )  # fmt: skip
 
 
-def _selection(origin: list[int], blocks: int, size: int) -> tuple[tuple[tuple[int, int], ...], tuple[bytes, ...]]:
-    """Reads and 0/1 weights that bring input channel `origin[i]` to output channel i, in blocks of `size`."""
+def _selection(
+    origin: list[int], blocks: int, platform: J3dai
+) -> tuple[tuple[tuple[int, int], ...], tuple[bytes, ...]]:
+    """Reads and 0/1 weights that bring input channel `origin[i]` to output channel i, in blocks of a word."""
+    size = platform.word_bytes
     groups = [origin[i : i + size] for i in range(0, len(origin), size)]
     count = max(g[-1] // size - g[0] // size + 1 for g in groups)
     reads, weights = [], []
     for group in groups:
         low = min(group[0] // size, blocks - count)
-        matrix = np.zeros((count * size, size), dtype=np.int8)
+        matrix = np.zeros((len(group), count * size), dtype=np.int8)
         for n, channel in enumerate(group):
-            matrix[channel - low * size, n] = 1
+            matrix[n, channel - low * size] = 1
         reads.append((low, count))
-        weights.append(matrix.tobytes())
+        weights.append(to_bytes(matrix, weight_layout(size, platform), "OI"))
     return tuple(reads), tuple(weights)
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.layout import Layout
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.isa import NARROW_M_BITS, NARROW_X_BITS, MacOp, RequantRecord
@@ -21,6 +22,7 @@ from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
     "Gather", "Nest", "Products", "Source", "blocks_of", "identity", "pad_to_line", "products", "records", "requant_of",
+    "weight_layout",
 ]
 
 _RECORD_BYTES = 16
@@ -86,7 +88,7 @@ class Nest:
         a depthwise nest reads its own block of every source.
     lanes: channels taken from each input block (0: all). signed: per source.
     records: per output block the requantization records, 16 words for each of `record_sets`.
-    weights: per output block `weight_words` words in the order (input block, row, column, lane).
+    weights: per output block `weight_words` words: as `weight_layout` says, or (depthwise) in the order (row, column).
     pair: two sources, summed after their own requantization factors.
     table: 256 bytes that op TABLE looks values up in.
     interleave: results of one output block that are made from each position of out_map, 1 or 2, neighbours in a row:
@@ -230,6 +232,11 @@ def identity(op: Op, network: Network) -> Requant:
     tensor = network.tensors[op.output]
     low, high = (-128, 127) if tensor.type.signed else (0, 255)
     return Requant.uniform(tensor.shape[0], lo=low, hi=high)
+
+
+def weight_layout(lanes: int, platform: J3dai) -> Layout:
+    """Of the weights of one output block: a word for each input block, row, column and lane has one for each NCB."""
+    return Layout(f"I/{lanes} H W I%{lanes} O:{platform.word_bytes}")
 
 
 def records(requant: Requant, platform: J3dai, held: int, wrap: bool = False) -> tuple[bytes, ...]:
