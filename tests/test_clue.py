@@ -30,8 +30,12 @@ def program():
 
 @pytest.fixture
 def ran(program, monkeypatch):
-    """(machine, frame) of an inference on the simulator."""
-    machines = []
+    """(machine, frames, what each wrote to L1) of inferences on the simulator."""
+    machines, l1_writes = [], []
+
+    def kept(platform, image, writes, l1, *others, real=iss_backend.origins):
+        l1_writes.append(l1)
+        return real(platform, image, writes, l1, *others)
 
     class Kept(Machine):
         def __init__(self, *arguments, **options):
@@ -39,14 +43,15 @@ def ran(program, monkeypatch):
             machines.append(self)
 
     monkeypatch.setattr(iss_backend, "Machine", Kept)
+    monkeypatch.setattr(iss_backend, "origins", kept)
     inputs = random_frames(program.network, 3, 2)
     result = iss_backend.run_iss(PLATFORM, program.image, inputs)
-    return machines[0], result.frames
+    return machines[0], result.frames, l1_writes
 
 
 def test_where_the_elements_of_the_output_lie(program, ran):
     """Each address holds the value: read from the memory itself."""
-    machine, frames = ran
+    machine, frames, _ = ran
     (name,) = program.network.outputs
     values = frames[-1].tensors[name]
     for index in np.ndindex(values.shape):
@@ -75,8 +80,13 @@ def test_who_wrote_an_element_and_when(ran):
 
 
 def test_tensors_that_stay_in_l1(program, ran):
-    """Each address of a fused group's inner tensor lies in its cluster's memory, and was written in its layer."""
-    (frame, _) = ran[1]
+    """Each element of a fused group's inner tensor was written to its address in that cycle, in its layer."""
+    (_, (frame, _), (writes, _)) = ran
+    written = {
+        (f"cluster{record['cluster']}", int(record["cycle"]), int(word)): data
+        for record in writes for bank, (word, data) in enumerate(zip(record["address"], record["data"], strict=True))
+        if record["mask"] >> bank & 1
+    }  # fmt: skip
     inner = [name for name in frame.tensors if frame.origin(name, (0, 0, 0)).memory == "l1"]
     assert inner
     for name in inner:
@@ -85,7 +95,8 @@ def test_tensors_that_stay_in_l1(program, ran):
         for index in np.ndindex(frame.tensors[name].shape):
             origin = frame.origin(name, index)
             assert frame.intervals[step].start <= origin.cycle < frame.intervals[step].end
-            assert origin.engine.startswith("cluster") and 0 <= origin.address < PLATFORM.l1_bytes
+            word, byte = divmod(origin.address, PLATFORM.word_bytes)
+            assert written[origin.engine, origin.cycle, word][byte] == frame.tensors[name][index] & 0xFF
 
 
 def test_an_input_is_written_by_nothing(program, ran):
