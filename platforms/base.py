@@ -123,7 +123,8 @@ def _named(instance: str, parts: Iterable[Engine | Mover]) -> str | None:
 class Published:
     """A figure from the literature, with where it stands.
 
-    `macs`: multiply-accumulates of the network's topology, by which reports know a run of it; 0: not known.
+    `configuration`: which of several of the network's, such as its bit widths. `topology`: by which reports know a run
+    of it, as `nncosim check` prints that of a model (`nncosim.compiler.ir.topology`); "": not known.
     """
 
     network: str
@@ -131,7 +132,8 @@ class Published:
     value: float
     unit: str
     source: str
-    macs: int = 0
+    configuration: str = ""
+    topology: str = ""
 
 
 @dataclass(frozen=True)

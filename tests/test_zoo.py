@@ -14,12 +14,15 @@ from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.operators import Conv
+from nncosim.compiler.ir.topology import topology
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx
 from nncosim.compiler.proof.requantization import prove
+from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress import zoo
 from nncosim.regress.zoo.__main__ import main
 from nncosim.regress.zoo.alive import dead_layers
 from nncosim.regress.zoo.images import images
+from nncosim.tb.report.published import is_of
 from nncosim.tb.run.inputs import frames
 from onnx import numpy_helper
 
@@ -107,6 +110,33 @@ def test_macs(name):
             total += op.weights.size * height * width
     assert total == counted() == exact == zoo.NETWORKS[name].macs
     assert abs(total / published - 1) < 2e-4
+
+
+ROWS = {
+    "mobilenet_v1": "MobileNetV1 256x192", "mobilenet_v2": "MobileNetV2 256x192",
+    "segmentation": "MobileNetV1-0.5 FPN 512x384",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_a_row_of_the_published_table(name):
+    """And of one only: what is measured of it stands beside that row's figures."""
+    own = [figure for figure in PLATFORM.published if is_of(figure, topology(network(name)))]
+    assert [figure.network for figure in own] == [ROWS[name]] * 2
+    assert {figure.unit for figure in own} == {"cycles", "MAC/cycle"}
+
+
+def test_a_trained_file_of_the_same_topology_is_that_row_too():
+    """Other weights, normalisation and biases, and other scales of the weights' channels."""
+    model, rng = zoo.build("segmentation"), np.random.default_rng(3)
+    for one in model.graph.initializer:
+        array = numpy_helper.to_array(one)
+        if array.size > 8 and array.dtype == np.float32:  # not the factors of a Resize
+            other = rng.permutation(array.ravel()).reshape(array.shape) * np.float32(0.83)
+            one.CopyFrom(numpy_helper.from_array(other, one.name))
+    trained = import_model(model)
+    assert not np.array_equal(trained.ops[0].weights, network("segmentation").ops[0].weights)
+    assert topology(trained) == topology(network("segmentation"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -193,7 +193,7 @@ def _reshaped(builder: Builder, value: Value | None, shape: tuple[int, ...]) -> 
     if isinstance(value, Constant):
         return Constant(value.array.reshape(shape))
     if isinstance(value, QuantConstant):
-        return QuantConstant(value.ints.reshape(shape), value.scale.reshape(shape))
+        return QuantConstant(value.ints.reshape(shape), value.scale.reshape(shape), value.bits)
     if isinstance(value, FloatInput):
         return replace(value, shape=shape)
     if not isinstance(value, Affine):
@@ -264,7 +264,7 @@ def transpose(builder: Builder, node: Node) -> Value:
         return Constant(value.array.transpose(node.integers("perm", range(value.array.ndim)[::-1])))
     if isinstance(value, QuantConstant):
         perm = node.integers("perm", range(value.ints.ndim)[::-1])
-        return QuantConstant(value.ints.transpose(perm), value.scale.transpose(perm))
+        return QuantConstant(value.ints.transpose(perm), value.scale.transpose(perm), value.bits)
     raise Refusal("Transpose of an activation is not supported", "keep activations in NCHW order")
 
 

@@ -159,7 +159,7 @@ def conv(builder: Builder, node: Node) -> Value:
     pads = _pads(node, chw[1:], kernel, stride, dilation)
     op = Conv(
         "", (value.tensor,), "", weights=weights.ints, stride=stride, pads=pads, dilation=dilation,
-        groups=groups, pad_value=_pad_value(builder.type_of(value), pads), onnx_op="Conv",
+        groups=groups, pad_value=_pad_value(builder.type_of(value), pads), onnx_op="Conv", weight_bits=weights.bits,
     )
     out = _out_size(chw, kernel, stride, pads, dilation)
     return _linear(builder, node, value, weights, _bias(node.input(2), outputs), op, (value.shape[0], outputs, *out))
@@ -183,15 +183,15 @@ def gemm(builder: Builder, node: Node) -> Value:
         raise Refusal(f"weights for {ints.shape[1]} inputs do not fit an activation of {value.shape}")
     outputs = len(ints)
     if len(value.shape) == 3:
-        product = MatMul("", (value.tensor,), "", weights=ints)
-        weights, bias = QuantConstant(ints, np.ascontiguousarray(scale)), _bias(node.input(2), outputs)
-        return _linear(builder, node, value, weights, bias, product, (*value.shape[:2], outputs))
+        product = MatMul("", (value.tensor,), "", weights=ints, weight_bits=weights.bits)
+        turned, bias = QuantConstant(ints, np.ascontiguousarray(scale), weights.bits), _bias(node.input(2), outputs)
+        return _linear(builder, node, value, turned, bias, product, (*value.shape[:2], outputs))
     chw = builder.chw(value)
     # Flatten is row-major over (C, H, W), and so is this reshape: each weight stays with its pixel
-    shaped = QuantConstant(ints.reshape(-1, *chw), np.ascontiguousarray(scale).reshape(-1, *chw))
+    shaped = QuantConstant(ints.reshape(-1, *chw), np.ascontiguousarray(scale).reshape(-1, *chw), weights.bits)
     alpha, beta = (Fraction(float(node.attributes.get(k, 1.0))) for k in ("alpha", "beta"))  # type: ignore[arg-type]
     bias = tuple(beta * b for b in _bias(node.input(2), outputs))
-    op = Conv("", (value.tensor,), "", weights=shaped.ints, onnx_op=node.op)
+    op = Conv("", (value.tensor,), "", weights=shaped.ints, onnx_op=node.op, weight_bits=weights.bits)
     return _linear(builder, node, value, shaped, bias, op, (value.shape[0], outputs), alpha)
 
 

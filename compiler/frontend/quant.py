@@ -141,7 +141,7 @@ def _quantise_constant(array: np.ndarray, p: QuantParameters) -> QuantConstant:
     except ValueError:
         raise Refusal(f"the scale's shape {p.scale.shape} does not broadcast to {array.shape}") from None
     ints = quantise_float32(array, scale, p.zero_point, p.lo, p.hi, p.rounding)
-    return QuantConstant(ints - p.zero_point, np.asarray(scale, dtype=np.float32))
+    return QuantConstant(ints - p.zero_point, np.asarray(scale, dtype=np.float32), p.bits)
 
 
 def _network_input(builder: Builder, node: Node, value: FloatInput, p: QuantParameters) -> Quantised:

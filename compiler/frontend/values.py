@@ -44,11 +44,12 @@ class Constant:
 class QuantConstant:
     """A quantised weight or bias: real = ints * scale (the zero point is already subtracted).
 
-    `ints` int64 and `scale` float32 have one shape.
+    `ints` int64 and `scale` float32 have one shape. `bits`: of its Quant.
     """
 
     ints: np.ndarray
     scale: np.ndarray
+    bits: int
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -159,11 +159,13 @@ class Op(ABC):
         requantized: the result is what `requant` makes of the accumulators; else `accumulate` gives the result itself.
         copies: the result holds the inputs' own values, moved or repeated.
         joins: the inputs may lie in the memory as parts of the result.
+        trained: fields that training or calibration sets, beside arrays: they are no part of a topology.
     """
 
     requantized: ClassVar[bool] = True
     copies: ClassVar[bool] = False
     joins: ClassVar[bool] = False
+    trained: ClassVar[tuple[str, ...]] = ()
 
     name: str
     inputs: tuple[str, ...]

@@ -50,8 +50,10 @@ class Conv(Op):
     `weights`: int64 (OC, IC // groups, KH, KW). `pads`: (top, left, bottom, right) filled with
     `pad_value` (the input's zero point, so that padding is a real zero).
     The accumulator is sum(w * q) over raw input integers; zero points are in `function.offset`.
-    `onnx_op`: "Conv", "Gemm" or "MatMul", for reports.
+    `onnx_op`: "Conv", "Gemm" or "MatMul", for reports. `weight_bits`: that the graph gives the weights; 0: not known.
     """
+
+    trained: ClassVar[tuple[str, ...]] = ("pad_value",)
 
     weights: np.ndarray = field(kw_only=True)
     stride: tuple[int, int] = field(default=(1, 1), kw_only=True)
@@ -60,6 +62,7 @@ class Conv(Op):
     groups: int = field(default=1, kw_only=True)
     pad_value: int = field(default=0, kw_only=True)
     onnx_op: str = field(default="Conv", kw_only=True)
+    weight_bits: int = field(default=0, kw_only=True)
 
     def accumulate(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         x = inputs[0]
@@ -132,6 +135,7 @@ class MatMul(Op):
     """
 
     weights: np.ndarray = field(kw_only=True)
+    weight_bits: int = field(default=0, kw_only=True)
 
     @property
     def _conv(self) -> Conv:
@@ -167,6 +171,8 @@ class Pool(Op):
 
     `pad_value` is neutral for max, the zero point for sum.
     """
+
+    trained: ClassVar[tuple[str, ...]] = ("pad_value",)
 
     mode: str = field(kw_only=True)
     kernel: tuple[int, int] = field(kw_only=True)
@@ -237,6 +243,7 @@ class Table(Op):
     """
 
     requantized: ClassVar[bool] = False
+    trained: ClassVar[tuple[str, ...]] = ("values", "nearby")
 
     values: tuple[int, ...] = field(kw_only=True)
     nearby: tuple[tuple[int, int], ...] = field(default=(), kw_only=True)

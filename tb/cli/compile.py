@@ -10,6 +10,7 @@ from typing import Any
 import click
 from nncosim.compiler.compile import CheckResult, check_network
 from nncosim.compiler.ir.network import Network
+from nncosim.compiler.ir.topology import topology
 from nncosim.compiler.placement.placement import MemoryUse
 from nncosim.platforms.base import Platform
 from nncosim.tb.cli.options import (
@@ -91,7 +92,7 @@ def _check_json(model: Path, platform: Platform, network: Network, result: Check
     return {
         "model": model.name, "platform": platform.name, "fits": not result.problems,
         "problems": [vars(problem) for problem in result.problems],
-        "macs": sum(network.macs(op) for op in network.ops), "layers": len(network.ops),
+        "topology": topology(network), "macs": sum(network.macs(op) for op in network.ops), "layers": len(network.ops),
         "requantization": requantization_of(network).to_json(),
         "memory": [{**vars(use), "free": use.free} for use in result.memory],
         "iss_cycles": result.compiled.iss_cycles if result.compiled else None,

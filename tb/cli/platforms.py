@@ -144,8 +144,8 @@ def _print_published(console: Console, platform: Platform) -> None:
     for column in ("network", "quantity", "value", "source"):
         table.add_column(column, justify="right" if column == "value" else "left")
     for figure in platform.published:
-        value = f"{figure.value:,} {figure.unit}"
-        table.add_row(escape(figure.network), escape(figure.quantity), value, escape(figure.source))
+        name = ", ".join(filter(None, (figure.network, figure.configuration)))
+        table.add_row(*map(escape, (name, figure.quantity, f"{figure.value:,} {figure.unit}", figure.source)))
     console.print(table)
 
 

@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
 from nncosim.platforms.base import Platform, Published
 
-__all__ = ["SAME_SHARE", "changed_parameters", "measured", "published_json", "published_title", "same_network"]
-
-SAME_SHARE = 0.01
-"""A run is of a published network if their multiply-accumulates differ by no more than this share."""
+__all__ = ["changed_parameters", "is_of", "measured", "published_json", "published_title"]
 
 
 def changed_parameters(platform: Platform) -> dict[str, tuple[Any, Any]]:
@@ -32,10 +28,9 @@ def published_title(platform: Platform) -> str:
     return f"{title}: {'; '.join(notes)}" if notes else title
 
 
-def same_network(figures: Sequence[Published], macs: int) -> str | None:
-    """The published network that a model of `macs` multiply-accumulates is, the nearest of several; None: none is."""
-    near = [figure for figure in figures if figure.macs and abs(macs - figure.macs) <= SAME_SHARE * figure.macs]
-    return min(near, key=lambda figure: abs(macs - figure.macs)).network if near else None
+def is_of(figure: Published, topology: str) -> bool:
+    """Whether a figure is of the network, in the configuration, that has this topology."""
+    return bool(figure.topology) and figure.topology == topology
 
 
 def measured(figure: Published, cycles: int | None, mac_per_cycle: float | None) -> float | None:
@@ -44,20 +39,19 @@ def measured(figure: Published, cycles: int | None, mac_per_cycle: float | None)
 
 
 def published_json(
-    platform: Platform, macs: int, cycles: int | None, mac_per_cycle: float | None
+    platform: Platform, topology: str, cycles: int | None, mac_per_cycle: float | None
 ) -> list[dict[str, Any]]:
     """The platform's figures.
 
-    `published_for`: see `published_title`. `default_machine`: no parameter was changed. Those of the network that ran
-    have `this_network` true, and in `measured` what the run took.
+    `published_for`: see `published_title`. `default_machine`: no parameter was changed. Those of the network that ran,
+    as it was configured, have `this_network` true, and in `measured` what the run took.
     """
-    figures, default = platform.published, not changed_parameters(platform)
-    own = same_network(figures, macs)
+    default = not changed_parameters(platform)
     return [
         {
             **vars(figure), "published_for": published_title(platform), "default_machine": default,
-            "this_network": figure.network == own,
-            "measured": measured(figure, cycles, mac_per_cycle) if figure.network == own else None,
+            "this_network": is_of(figure, topology),
+            "measured": measured(figure, cycles, mac_per_cycle) if is_of(figure, topology) else None,
         }
-        for figure in figures
+        for figure in platform.published
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nncosim.compiler.image.expected import Expected
 from nncosim.compiler.image.notes import Step
 from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.topology import topology
 from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Limits, Platform
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
@@ -155,7 +156,7 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What `nncosim run` prints and writes. `macs`: of the graph, for one inference.
+    """What `nncosim run` prints and writes. `macs`: of the graph, for one inference. `topology`: see `Published`.
 
     `inferences`: what was predicted of each, the first since reset at least. `frame_cycles`: what each took, from its
     start to its end. `intervals`: from the end of each to the end of the next, where inferences overlap.
@@ -171,6 +172,7 @@ class Report:
     seed: int
     input: str
     macs: int
+    topology: str
     layers: tuple[LayerReport, ...]
     frame_cycles: tuple[int, ...]
     inferences: tuple[Expected, ...]
@@ -272,6 +274,7 @@ class Report:
             "seed": self.seed,
             "input": self.input,
             "macs": self.macs,
+            "topology": self.topology,
             "cycles": self.cycles,
             "frames": list(self.frame_cycles),
             "iss_frames": [pace.expected.best for pace in self.paces],
@@ -297,7 +300,7 @@ class Report:
             "wall_seconds": {key: round(value, 3) for key, value in self.wall_seconds.items()},
             "layers": [layer.to_json() for layer in self.layers],
             "entry": dict(self.entry),
-            "published": published_json(self.platform, self.macs, self.cycles, rounded(self.mac_per_cycle)),
+            "published": published_json(self.platform, self.topology, self.cycles, rounded(self.mac_per_cycle)),
             "versions": dict(self.versions),
             "hashes": dict(self.hashes),
             "command": self.command,
@@ -411,6 +414,7 @@ def build_report(
         backend=result.backend,
         driver=result.driver,
         macs=sum(network.macs(op) for op in network.ops),
+        topology=topology(network),
         layers=layers_of(network, platform, schedule, expected, result, comparison),
         frame_cycles=tuple(frame.cycles for frame in complete),
         intervals=_intervals_of(complete),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from nncosim.tb.report.categories import short_name
 from nncosim.tb.report.pace import deviation
-from nncosim.tb.report.published import measured, published_title, same_network
+from nncosim.tb.report.published import is_of, measured, published_title
 from nncosim.tb.report.report import LayerReport, Report
 from nncosim.tb.system.terminal import printable
 from rich.console import Console, Group, RenderableType
@@ -130,10 +130,13 @@ def _published(report: Report) -> list[RenderableType]:
     figures = report.platform.published
     if not figures:
         return []
-    own = same_network(figures, report.macs)
+    own = any(is_of(figure, report.topology) for figure in figures)
     sources = list(dict.fromkeys(figure.source for figure in figures))
     table = plain_table(published_title(report.platform))
     table.add_column("network", overflow="fold")
+    configured = any(figure.configuration for figure in figures)
+    if configured:
+        table.add_column("configuration", overflow="fold")
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("")
@@ -141,11 +144,13 @@ def _published(report: Report) -> list[RenderableType]:
         table.add_column("this run", justify="right")
         table.add_column("of that", justify="right")
     for figure in figures:
-        cells = [escape(figure.network), escape(figure.quantity), f"{_figure(figure.value)} {figure.unit}"]
+        cells = [escape(figure.network), *([escape(figure.configuration)] if configured else [])]
+        cells += [escape(figure.quantity), f"{_figure(figure.value)} {figure.unit}"]
         cells.append(f"({sources.index(figure.source) + 1})")
-        value = measured(figure, report.cycles, report.mac_per_cycle) if figure.network == own else None
+        mine = is_of(figure, report.topology)
+        value = measured(figure, report.cycles, report.mac_per_cycle) if mine else None
         cells += ["", ""] if value is None else [_figure(value), f"{value / figure.value:.1%}"]
-        table.add_row(*cells[: len(table.columns)], style="bold" if figure.network == own else "")
+        table.add_row(*cells[: len(table.columns)], style="bold" if mine else "")
     return [table, *(f"({number}) {escape(source)}" for number, source in enumerate(sources, 1)), ""]
 
 

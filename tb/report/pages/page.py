@@ -24,7 +24,7 @@ from nncosim.tb.report.pages.losses import causes_of, losses_of, losses_plot
 from nncosim.tb.report.pages.memory_plot import contents_of, memories_of, memory_plot, shown_name
 from nncosim.tb.report.pages.plots import roofline_plot, shares_plot
 from nncosim.tb.report.pages.timeline_plot import kinds_of, timeline_data, timeline_plot
-from nncosim.tb.report.published import published_title, same_network
+from nncosim.tb.report.published import is_of, published_title
 from nncosim.tb.system.files import text_bytes
 
 __all__ = ["PAGE", "report_page"]
@@ -78,13 +78,13 @@ def _lost(run: Run) -> dict[str, Any]:
 
 
 def _published(run: Run) -> list[dict[str, Any]]:
-    """A row a network: its figures by unit, and whether it is the one that ran."""
-    own = same_network(run.platform.published, run.report["macs"])
+    """A row a network and configuration: its figures by unit, and whether it is the one that ran."""
     rows: dict[str, dict[str, Any]] = {}
     for figure in run.platform.published:
         value = f"{figure.value:,.0f}" if figure.value >= 1e4 else f"{figure.value:,g}"
-        row = {"network": figure.network, "source": figure.source, "own": figure.network == own}
-        rows.setdefault(figure.network, row)[figure.unit] = value
+        name = ", ".join(filter(None, (figure.network, figure.configuration)))
+        row = {"network": name, "source": figure.source, "own": is_of(figure, run.report["topology"])}
+        rows.setdefault(name, row)[figure.unit] = value
     return list(rows.values())
 
 
