@@ -69,6 +69,10 @@ class Backend(Protocol):
     @property
     def caps(self) -> Any: ...
 
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """All that `candidates` may choose from, each of another name."""
+
     def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:
         """What no kernel choice can mend (tensor types, counts)."""
 

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRoom, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.image.image import Image
-from nncosim.compiler.ir.network import Network
+from nncosim.compiler.ir.network import Network, Proof
 from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.pipeline import Pass, State, run_passes
 from nncosim.compiler.placement.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place
@@ -25,13 +25,17 @@ __all__ = ["PASSES", "CheckResult", "Compiled", "check_network", "compile_networ
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A compiled network. `network` has its requantization proved; `memory` is the memory table."""
+    """A compiled network. `network` has its requantization proved; `memory` is the memory table.
+
+    kernels: the kernel of each operator, by their names.
+    """
 
     network: Network
     platform: Platform
     image: Image
     lowered: Lowered
     placement: Placement
+    kernels: Mapping[str, str]
 
     @property
     def memory(self) -> tuple[MemoryUse, ...]:
@@ -116,6 +120,17 @@ def _check_assigned(state: State) -> list[str]:
     engines = {engine.name for engine in state.platform.engines}
     return [f"operator {name!r} is on engine {c.engine!r}, which does not exist"
             for name, c in state.choice.items() if c.engine not in engines]  # fmt: skip
+
+
+def _judge(state: State) -> State:
+    """The proofs say what the chosen kernels make of the operators."""
+    ops = []
+    for op in state.network.ops:
+        found = state.choice[op.name].kernel.deviation(op, state.network, state.platform)
+        channels = state.network.tensors[op.output].channels
+        proof = op.proof if op.proof is not None or not found else Proof(True, channels, channels)
+        ops.append(op if proof is None else replace(op, proof=replace(proof, deviation=found)))
+    return replace(state, network=state.network.with_ops(tuple(ops)))
 
 
 def _lower(state: State) -> State:
@@ -224,6 +239,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("fit", _fit, _nothing),
     Pass("prove", _prove, _check_proved, _show_network),
     Pass("assign", _assign, _check_assigned, _show_choice),
+    Pass("judge", _judge, _nothing),
     Pass("lower", _lower, _check_lowered, _show_tasks),
     Pass("place", _place, _check_placed, _show_places),
     Pass("link", _link, _check_linked),
@@ -246,7 +262,8 @@ def compile_network(
     """
     state = run_passes(PASSES, State(network, platform, backend or backend_for(platform)), dump, progress)
     assert state.image is not None and state.placement is not None
-    return Compiled(state.network, platform, state.image, _lowered(state), state.placement)
+    kernels = {name: candidate.kernel.name for name, candidate in state.choice.items()}
+    return Compiled(state.network, platform, state.image, _lowered(state), state.placement, kernels)
 
 
 def check_network(network: Network, platform: Platform) -> CheckResult:

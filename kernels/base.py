@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from nncosim.compiler.errors import Problem
+from nncosim.compiler.ir.evaluate import Reference, execute
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["Cost", "Kernel", "KernelError", "candidate_kernels"]
+__all__ = ["Cost", "Kernel", "KernelError", "candidate_kernels", "reference_of"]
 
 
 class KernelError(NncosimError):
@@ -72,13 +74,45 @@ class Kernel(ABC):
     def code(self, op: Op, network: Network, platform: Platform) -> Any:
         """What the platform's code generator needs: instructions, or a description from which it makes them."""
 
-    @abstractmethod
-    def reference(self, op: Op, network: Network, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Exactly what the engine computes: integer arrays of the tensors' shapes in, int64 out."""
+    def reference(self, op: Op, network: Network, platform: Platform, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Exactly what the engine computes: integer arrays of the tensors' shapes in, int64 out.
+
+        By default what the operator itself means. A kernel that computes something else (sums that are clipped on the
+        way, say) says so here, and says in `deviation` where that makes a difference.
+        """
+        return execute(op, inputs, network.tensors[op.output].channel_axis)
+
+    def deviation(self, op: Op, network: Network, platform: Platform) -> str:
+        """How `reference` may differ from the operator's own meaning, in a few words; "" where it is proved not to."""
+        return "" if type(self).reference is Kernel.reference else f"kernel {self.name} has a reference of its own"
 
     @abstractmethod
     def cycles(self, op: Op, network: Network, platform: Platform) -> Cost:
         """Cycles of the whole operator on all instances of the engine."""
+
+
+def reference_of(
+    chosen: Mapping[str, str], kernels: Iterable[Kernel], network: Network, platform: Platform
+) -> Reference:
+    """What the chosen kernels compute, for `evaluate`; of an operator that has none here, what it means.
+
+    Args:
+        chosen: kernels' names by operators'. kernels: all of the platform.
+
+    Raises:
+        KernelError: a name that none of them has.
+    """
+    known = {kernel.name: kernel for kernel in kernels}
+    lost = sorted(f"{name!r} of operator {op!r}" for op, name in chosen.items() if name not in known)
+    if lost:
+        raise KernelError(f"platform {platform.name!r} has no kernel {', '.join(lost)}; it has {', '.join(known)}")
+
+    def reference(op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
+        if op.name in chosen:
+            return known[chosen[op.name]].reference(op, network, platform, inputs)
+        return execute(op, inputs, network.tensors[op.output].channel_axis)
+
+    return reference
 
 
 def candidate_kernels(

@@ -92,8 +92,8 @@ class Frame:
     machine's own completion, its outputs' leaving); 0 if it did not end. `start`: cycles since the run began; None:
     when the inference before it ended. Inferences may overlap.
 
-    `tensors`: each tensor that an operator makes, as integers of its shape, captured on its way into memory. One of which
-    no byte was written is absent; bytes never written keep the poison, so they show in a comparison.
+    `tensors`: each tensor that an operator makes, as integers, captured on its way into memory. One of which no byte
+    was written is absent; bytes never written keep the poison, so they show in a comparison.
     `memory`: tensors read back after an inference that ended, from the memory where a host would find them: each one
     that the image's tile table calls `kept`, all graph outputs among them. The bench poisons these places before it
     starts the inference, so that what the one before left there is not taken for a result.

@@ -100,7 +100,7 @@ def test_nest_is_the_reference(c):
         held = held_channels(op.inputs[0], network, PLATFORM)
         seen = [gathered(v, s.gather, nest.in_map) for v, s in zip(inputs, nest.sources, strict=True)]
         got = walk(nest, seen, held)
-        expected = kernel.reference(op, network, inputs)
+        expected = kernel.reference(op, network, PLATFORM, inputs)
         channels = np.arange(expected.shape[0])
         result = requantize(nest, got)[byte_of(channels, held_channels(op.output, network, PLATFORM))]
         result = result.repeat(nest.upsample[0], axis=1).repeat(nest.upsample[1], axis=2)
@@ -166,7 +166,7 @@ def test_a_wrong_record_is_seen():
     bad = bytearray(nest.records[0])
     bad[2] ^= 0x40  # channel 0's multiplier
     result = requantize(replace(nest, records=(bytes(bad),)), walk(nest, list(inputs)))
-    assert not np.array_equal(result.reshape(16, 8, 8), KERNELS[0].reference(op, network, inputs))
+    assert not np.array_equal(result.reshape(16, 8, 8), KERNELS[0].reference(op, network, PLATFORM, inputs))
 
 
 def test_records_of_a_pair():

@@ -72,7 +72,7 @@ class BufferNote:
 @dataclass(frozen=True)
 class Origin:
     """What an image was made of. `parameters`: of the platform, all; `settings`: those that the user gave. `network`:
-    see `nncosim.tb.run.network_json`."""
+    see `nncosim.tb.run.network_json`. `kernels`: which one computes each operator, by their names."""
 
     model: str
     model_sha256: str
@@ -80,6 +80,7 @@ class Origin:
     parameters: Mapping[str, Any]
     settings: Mapping[str, Any]
     network: Mapping[str, Any]
+    kernels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

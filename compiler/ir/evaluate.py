@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +12,7 @@ from nncosim.compiler.ir.network import Network, Op, QuantFunction
 from nncosim.compiler.ir.sums import ExactSum
 from nncosim.compiler.ir.thresholds import evaluate_exact
 
-__all__ = ["apply_exact", "evaluate", "execute"]
+__all__ = ["Reference", "apply_exact", "evaluate", "execute"]
 
 
 def apply_exact(function: QuantFunction, accumulators: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
@@ -59,11 +59,18 @@ def execute(op: Op, inputs: Sequence[np.ndarray], axis: int, *, exact: bool = Fa
     return op.requant.apply(*op.accumulate(values), axis=axis)
 
 
-def evaluate(network: Network, inputs: Mapping[str, np.ndarray], *, exact: bool = False) -> dict[str, np.ndarray]:
+Reference = Callable[[Op, Sequence[np.ndarray]], np.ndarray]
+"""What an operator gives for its inputs."""
+
+
+def evaluate(
+    network: Network, inputs: Mapping[str, np.ndarray], *, exact: bool = False, reference: Reference | None = None
+) -> dict[str, np.ndarray]:
     """All tensors of the network.
 
     Args:
         inputs: int arrays by graph input name, of the tensors' shapes.
+        reference: another meaning of each operator than its own, such as the chosen kernels'.
         exact: evaluate each operator's exact rational `function` instead of its integer `requant`.
 
     Returns:
@@ -80,6 +87,9 @@ def evaluate(network: Network, inputs: Mapping[str, np.ndarray], *, exact: bool 
             )
         tensors[name] = value
     for op in network.ops:
-        axis = network.tensors[op.output].channel_axis
-        tensors[op.output] = execute(op, [tensors[i] for i in op.inputs], axis, exact=exact)
+        values = [tensors[i] for i in op.inputs]
+        if reference is not None:
+            tensors[op.output] = reference(op, values)
+        else:
+            tensors[op.output] = execute(op, values, network.tensors[op.output].channel_axis, exact=exact)
     return tensors

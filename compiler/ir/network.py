@@ -132,6 +132,7 @@ class Proof:
     `exact` when the integer function equals the rational one on every reachable accumulator value
     (all channels). Otherwise `differing_values` of `checked_values` differ, by `max_lsb` at most, and
     `examples` names some: (channel, accumulator values, expected, got).
+    `deviation`: how the kernel that was chosen may differ from the operator besides, "" where it does not.
     `acc_lo`, `acc_hi`: bounds of the accumulator over all channels, proved from weights and input range.
     `undecided_values`: of so many it is not known whether they differ, only that by no more than `max_lsb`.
     """
@@ -146,6 +147,12 @@ class Proof:
     acc_lo: int = 0
     acc_hi: int = 0
     undecided_values: int = 0
+    deviation: str = ""
+
+    @property
+    def equals_graph(self) -> bool:
+        """Whether what runs gives the graph's own integers, whatever the input."""
+        return self.exact and not self.deviation
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,7 @@ class J3daiBackend:
 
     fusion: str = "cost"
     stream: bool = False
+    kernels = KERNELS
     caps = RequantCaps(tables=True, narrow_multiplier_bits=NARROW_M_BITS)
 
     def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.ir.evaluate import execute
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.hdl.j3dai.timing import FETCH_CYCLES, TABLE_LATENCY, drain_cycles, passes
@@ -70,9 +68,6 @@ class NestKernel(Kernel):
 
     def code(self, op: Op, network: Network, platform: Platform) -> Nest:
         raise NotImplementedError
-
-    def reference(self, op: Op, network: Network, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
-        return execute(op, inputs, network.tensors[op.output].channel_axis)
 
     def cycles(self, op: Op, network: Network, platform: Platform) -> Cost:
         """An estimate from the nest alone: all clusters busy without a pause, once they have begun."""

@@ -330,7 +330,7 @@ def divergence_json(first: Divergence | None) -> dict[str, Any] | None:
 def requantization_of(network: Network) -> Requantization:
     """Sum up the proofs of a proved network."""
     proofs = [(op.name, op.proof) for op in network.ops if op.proof is not None]
-    inexact = tuple(name for name, proof in proofs if not proof.exact)
+    inexact = tuple(name for name, proof in proofs if not proof.equals_graph)
     worst = max((proof.max_lsb for _, proof in proofs), default=0)
     return Requantization(len(proofs), len(proofs) - len(inexact), worst, inexact)
 
@@ -358,9 +358,11 @@ def _layer(
     tensors = [t for op in ops for t in comparison.of_op(op.name)]
     proofs = [op.proof for op in ops if op.proof is not None]
     differing = sum(p.differing_values for p in proofs)
+    deviations = [p.deviation for p in proofs if p.deviation]
     text = "" if not proofs else "exact" if all(p.exact for p in proofs) else f"{differing} values differ"
     undecided = sum(p.undecided_values for p in proofs)
     text += f", {undecided} undecided" if undecided else ""
+    text = "; ".join(dict.fromkeys([*deviations, *([text] if text != "exact" else [])])) if deviations else text
     return LayerReport(
         name=step.name,
         op=" + ".join(op.title for op in ops) or "-",

@@ -81,7 +81,8 @@ def _proof_to_json(proof: ir.Proof | None) -> dict[str, Any] | None:
     if proof is None:
         return None
     named = {f.name: getattr(proof, f.name) for f in dataclasses.fields(proof) if f.name != "examples"}
-    return {key: bool(value) if isinstance(value, bool | np.bool_) else int(value) for key, value in named.items()}
+    kinds = {bool: bool, np.bool_: bool, str: str}
+    return {key: kinds.get(type(value), int)(value) for key, value in named.items()}
 
 
 def _op_to_json(op: ir.Op) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from nncosim.compiler.frontend.prepare import load_model
 from nncosim.compiler.image.image import Image, ImageError
 from nncosim.compiler.image.notes import Notes, Origin, Step
 from nncosim.compiler.image.plain import to_plain
+from nncosim.compiler.ir.evaluate import Reference
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.placement.placement import MemoryUse, PlacementError
 from nncosim.compiler.proof.requantization import prove
+from nncosim.kernels.base import KernelError, reference_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.registry import get_platform
@@ -60,7 +62,8 @@ class SourceError(NncosimError):
 class Program:
     """What a bench runs, and what its result is held against.
 
-    `network`: proved. `notes`: of the image, what is predicted among them. `files`: name to contents, for --out.
+    `network`: proved. `reference`: what the chosen kernels make of its operators. `notes`: of the image, what is
+    predicted among them. `files`: name to contents, for --out.
     `memory`: the compiler's memory table; empty of an image compiled before.
     """
 
@@ -70,6 +73,7 @@ class Program:
     image: bytes
     notes: Notes
     model_hash: str
+    reference: Reference
     compile_seconds: float = 0.0
     from_image: bool = False
     memory: tuple[MemoryUse, ...] = ()
@@ -153,8 +157,11 @@ def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
     return prove(read_model(source, data, platform), backend_for(platform).caps)
 
 
-def _program(source: Path, image: Image, network: Network, origin: Origin, raw: bytes, **facts: Any) -> Program:
-    return Program(source, origin.platform, network, raw, image.notes, origin.model_sha256, **facts)
+def _program(
+    source: Path, image: Image, network: Network, platform: Platform, origin: Origin, raw: bytes, **facts: Any
+) -> Program:
+    reference = reference_of(origin.kernels, backend_for(platform).kernels, network, platform)
+    return Program(source, origin.platform, network, raw, image.notes, origin.model_sha256, reference, **facts)
 
 
 def compile_model(
@@ -192,12 +199,13 @@ def compile_model(
         ) from error
     parameters = dataclasses.asdict(platform)  # type: ignore[call-overload]
     origin = Origin(
-        source.name, sha256(data), platform.name, parameters, dict(settings), network_to_json(compiled.network)
-    )
+        source.name, sha256(data), platform.name, parameters, dict(settings), network_to_json(compiled.network),
+        compiled.kernels,
+    )  # fmt: skip
     notes = dataclasses.replace(compiled.image.notes, buffers=buffer_table(compiled), origin=origin)
     image = dataclasses.replace(compiled.image, notes=notes)
     raw = seal(image).to_bytes()
-    program = _program(source, image, compiled.network, origin, raw)
+    program = _program(source, image, compiled.network, platform, origin, raw)
     files = _files(compiled, program)
     elapsed = time.perf_counter() - begin
     return dataclasses.replace(program, compile_seconds=elapsed, memory=compiled.memory, files=files)
@@ -270,5 +278,8 @@ def load_image(source: Path, data: bytes) -> tuple[Program, Platform, dict[str, 
         raise ImageError(f"{source}: is damaged (its contents do not match its checksum); compile it again")
     network = network_from_json(origin.network, str(source))
     platform = get_platform(origin.platform).with_parameters(**origin.parameters)
-    program = _program(source, image, network, origin, data, from_image=True, files={"image.elf": data})
+    try:
+        program = _program(source, image, network, platform, origin, data, from_image=True, files={"image.elf": data})
+    except KernelError as error:
+        raise ImageError(f"{source}: {error}; compile it again") from error
     return program, platform, dict(origin.settings)

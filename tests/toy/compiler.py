@@ -14,7 +14,6 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import schedule_notes
 from nncosim.compiler.image.tiles import TensorPlace, tile_table
-from nncosim.compiler.ir.evaluate import execute
 from nncosim.compiler.ir.layout import size_bytes, to_bytes
 from nncosim.compiler.ir.network import Op
 from nncosim.compiler.ir.operators import Conv
@@ -46,9 +45,6 @@ class ToyKernel(Kernel):  # of both engines: one command an operator
     def code(self, op, network, platform):
         return describe(op, network.op_inputs(op), network.tensors[op.output])
 
-    def reference(self, op, network, inputs):
-        return execute(op, inputs, network.tensors[op.output].channel_axis)
-
     def cycles(self, op, network, platform):
         return Cost.exactly(cycles_of(platform, self.code(op, network, platform)))
 
@@ -68,13 +64,14 @@ def records(op: Op) -> bytes:
 
 
 class ToyBackend:
+    kernels = (MatrixKernel(), StreamKernel())
     caps = RequantCaps(roundings=frozenset({Rounding.FLOOR}))
 
     def problems(self, network, platform) -> tuple[Problem, ...]:
         return ()
 
     def candidates(self, op, network, platform):
-        fitting, reasons = candidate_kernels((MatrixKernel(), StreamKernel()), op, network, platform)
+        fitting, reasons = candidate_kernels(self.kernels, op, network, platform)
         return tuple(Candidate(k, k.engine, k.cycles(op, network, platform)) for k in fitting), reasons
 
     def lower(self, network, platform: Toy, choice: Mapping[str, Candidate]) -> Lowered:
