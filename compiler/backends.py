@@ -14,6 +14,7 @@ from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.placement.lives import Lives
 from nncosim.compiler.placement.placement import Buffer, Placement, PlacementError
 from nncosim.compiler.placement.room import Room
+from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.schedule import Schedule
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.base import Platform
@@ -31,11 +32,15 @@ class BackendError(CompileError):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way of running an operator: a kernel on an engine, with its cost."""
+    """One way of running an operator: a kernel on an engine, its cost, and how that engine can requantize.
+
+    cost: may be known only when the operator has been proved; before, it says which candidate to prove.
+    """
 
     kernel: Kernel
     engine: str
     cost: Cost
+    caps: RequantCaps
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,10 @@ class Lowered:
 
 
 class Backend(Protocol):
-    """The platform's side of the compiler. `caps`: for the requantization proof.
+    """The platform's side of the compiler.
 
     A back end may have the methods of `HasRoom`, `HasAudit` and `HasStreaming` as well.
     """
-
-    @property
-    def caps(self) -> Any: ...
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:

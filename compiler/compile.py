@@ -11,16 +11,16 @@ from pathlib import Path
 from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRoom, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.image.image import Image
-from nncosim.compiler.ir.network import Network, Proof
-from nncosim.compiler.ir.overflow import check_accumulators
+from nncosim.compiler.ir.network import Network, Op, Proof
 from nncosim.compiler.pipeline import Pass, State, run_passes
 from nncosim.compiler.placement.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place
 from nncosim.compiler.placement.room import check_room
-from nncosim.compiler.proof.requantization import prove_op
+from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.requantization import prove
 from nncosim.kernels.base import KernelError
 from nncosim.platforms.base import Platform
 
-__all__ = ["PASSES", "CheckResult", "Compiled", "check_network", "compile_network"]
+__all__ = ["PASSES", "CheckResult", "Compiled", "check_network", "compile_network", "prove_network"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +91,30 @@ def _fit(state: State) -> State:
     return state
 
 
+def _cheapest(state: State, op: Op, caps: RequantCaps | None = None) -> Candidate:
+    """Of all candidates, or of those with the same `caps`."""
+    found, reasons = state.backend.candidates(op, state.network, state.platform)
+    fitting = [c for c in found if caps is None or c.caps == caps]
+    if not fitting:
+        lost = Problem(op.name, op.kind, "has no candidate left that requantizes as its proof assumes")
+        raise ModelError(state.network.name, reasons or (lost,))
+    return min(fitting, key=lambda c: c.cost.best)
+
+
+def _assign(state: State) -> State:
+    return replace(state, choice={op.name: _cheapest(state, op) for op in state.network.ops})
+
+
+def _check_assigned(state: State) -> list[str]:
+    engines = {engine.name for engine in state.platform.engines}
+    return [f"operator {name!r} is on engine {c.engine!r}, which does not exist"
+            for name, c in state.choice.items() if c.engine not in engines]  # fmt: skip
+
+
 def _prove(state: State) -> State:
-    network, caps = state.network, state.backend.caps
-    check_accumulators(network, caps.accumulator_bits)
-    ops = tuple(
-        op if op.requant is not None else prove_op(op, network.op_inputs(op), caps) for op in network.ops
-    )
-    return replace(state, network=network.with_ops(ops))
+    """Each operator with what its candidate can do."""
+    caps = {name: candidate.caps for name, candidate in state.choice.items()}
+    return replace(state, network=prove(state.network, caps, keep=True))
 
 
 def _check_proved(state: State) -> list[str]:
@@ -108,18 +125,11 @@ def _check_proved(state: State) -> list[str]:
     ]
 
 
-def _assign(state: State) -> State:
-    choice: dict[str, Candidate] = {}
-    for op in state.network.ops:
-        found, _ = state.backend.candidates(op, state.network, state.platform)
-        choice[op.name] = min(found, key=lambda c: c.cost.best)
+def _settle(state: State) -> State:
+    """Costs may need the proof, and an operator may have become another one: the proof holds for every candidate with
+    these caps, and the cheapest of them is taken."""
+    choice = {op.name: _cheapest(state, op, state.choice[op.name].caps) for op in state.network.ops}
     return replace(state, choice=choice)
-
-
-def _check_assigned(state: State) -> list[str]:
-    engines = {engine.name for engine in state.platform.engines}
-    return [f"operator {name!r} is on engine {c.engine!r}, which does not exist"
-            for name, c in state.choice.items() if c.engine not in engines]  # fmt: skip
 
 
 def _judge(state: State) -> State:
@@ -237,13 +247,24 @@ def _show_places(state: State) -> str:
 PASSES: tuple[Pass, ...] = (
     Pass("legalize", _legalize, _nothing, _show_network),
     Pass("fit", _fit, _nothing),
-    Pass("prove", _prove, _check_proved, _show_network),
     Pass("assign", _assign, _check_assigned, _show_choice),
+    Pass("prove", _prove, _check_proved, _show_network),
+    Pass("settle", _settle, _check_assigned, _show_choice),
     Pass("judge", _judge, _nothing),
     Pass("lower", _lower, _check_lowered, _show_tasks),
     Pass("place", _place, _check_placed, _show_places),
     Pass("link", _link, _check_linked),
 )
+
+
+def prove_network(network: Network, platform: Platform) -> Network:
+    """The network as compiling it for the platform proves it, without a look at what fits.
+
+    Raises:
+        CompileError: operators that the platform has no kernel for, or cannot requantize.
+    """
+    passes = tuple(step for step in PASSES if step.name in ("assign", "prove"))
+    return run_passes(passes, State(network, platform, backend_for(platform))).network
 
 
 def compile_network(

@@ -39,6 +39,7 @@ from nncosim.platforms.j3dai import J3dai
 __all__ = ["BACKEND", "J3daiBackend"]
 
 _ELF_RISCV = 243
+_CAPS = RequantCaps(tables=True, narrow_multiplier_bits=NARROW_M_BITS)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,6 @@ class J3daiBackend:
     fusion: str = "cost"
     stream: bool = False
     kernels = KERNELS
-    caps = RequantCaps(tables=True, narrow_multiplier_bits=NARROW_M_BITS)
 
     def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:
         found = []
@@ -81,7 +81,8 @@ class J3daiBackend:
         kernels, reasons = candidate_kernels(KERNELS, op, network, platform)
         ready = op.requant is not None or op.function is None or not op.requantized
         found = tuple(
-            Candidate(k, k.engine, k.cycles(op, network, platform) if ready else Cost.exactly(0)) for k in kernels
+            Candidate(k, k.engine, k.cycles(op, network, platform) if ready else Cost.exactly(0), _CAPS)
+            for k in kernels
         )
         return found, reasons
 

@@ -8,6 +8,7 @@ pairs of inputs. What is written into `Proof` is found from the finished `Requan
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from nncosim.compiler.errors import CompileError
@@ -22,15 +23,26 @@ from nncosim.compiler.proof.single import prove_function
 __all__ = ["prove", "prove_op"]
 
 
-def prove(network: Network, caps: RequantCaps | None = None) -> Network:
+def prove(
+    network: Network, caps: RequantCaps | Mapping[str, RequantCaps] | None = None, *, keep: bool = False
+) -> Network:
     """The network with `requant` and `proof` filled in for every operator that has a function.
 
+    Args:
+        caps: of all operators, or of each by its name; None: anything that integers can do.
+        keep: leave operators alone that have a `requant`.
+
     Raises:
-        AccumulatorError: a layer's partial sums may leave `caps.accumulator_bits`.
+        AccumulatorError: a layer's partial sums may leave its `accumulator_bits`.
     """
     caps = caps or RequantCaps()
-    check_accumulators(network, caps.accumulator_bits)
-    return network.with_ops(tuple(prove_op(op, network.op_inputs(op), caps) for op in network.ops))
+    of = caps if isinstance(caps, Mapping) else {op.name: caps for op in network.ops}
+    for bits in sorted({of[op.name].accumulator_bits for op in network.ops}):
+        check_accumulators(network.with_ops(tuple(x for x in network.ops if of[x.name].accumulator_bits == bits)), bits)
+    return network.with_ops(tuple(
+        op if keep and op.requant is not None else prove_op(op, network.op_inputs(op), of[op.name])
+        for op in network.ops
+    ))  # fmt: skip
 
 
 def prove_op(op: Op, inputs: tuple[Tensor, ...], caps: RequantCaps) -> Op:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nncosim.compiler.backends import Backend, HasStreaming, backend_for
-from nncosim.compiler.compile import Compiled, compile_network
+from nncosim.compiler.compile import Compiled, compile_network, prove_network
 from nncosim.compiler.errors import CompileError, ModelError
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.frontend.prepare import load_model
@@ -22,7 +22,6 @@ from nncosim.compiler.image.plain import to_plain
 from nncosim.compiler.ir.evaluate import Reference
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.placement.placement import MemoryUse, PlacementError
-from nncosim.compiler.proof.requantization import prove
 from nncosim.kernels.base import KernelError, reference_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
@@ -153,8 +152,8 @@ def read_runnable(source: Path, data: bytes, platform: Platform | None = None) -
 
 
 def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
-    """Import a model and find its requantization for `platform`; raises as `read_model`."""
-    return prove(read_model(source, data, platform), backend_for(platform).caps)
+    """Import a model and find its requantization for `platform`; raises as `read_model` and `prove_network`."""
+    return prove_network(read_model(source, data, platform), platform)
 
 
 def _program(

@@ -72,7 +72,7 @@ class ToyBackend:
 
     def candidates(self, op, network, platform):
         fitting, reasons = candidate_kernels(self.kernels, op, network, platform)
-        return tuple(Candidate(k, k.engine, k.cycles(op, network, platform)) for k in fitting), reasons
+        return tuple(Candidate(k, k.engine, k.cycles(op, network, platform), self.caps) for k in fitting), reasons
 
     def lower(self, network, platform: Toy, choice: Mapping[str, Candidate]) -> Lowered:
         layouts = {t.name: layout_of(t) for t in network.tensors.values()}
