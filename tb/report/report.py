@@ -430,7 +430,8 @@ def build_report(
 
 def _intervals_of(frames: Sequence[Frame]) -> tuple[int, ...]:
     """From the end of each inference to the end of the next, where they overlap; () where they do not."""
-    ends, overlapping = [], False
+    ends: list[int] = []
+    overlapping = False
     for frame in frames:
         start = frame.start if frame.start is not None else ends[-1] if ends else 0
         overlapping |= bool(ends) and start < ends[-1]
