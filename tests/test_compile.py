@@ -56,7 +56,7 @@ def test_every_tensor_and_layer_is_described(compiled):
     assert [name for s in steps for name in s.ops] == [op.name for op in compiled.network.ops]
     assert tiles["x0"].role == "input" and tiles["x0"].written_by == ()
     assert tiles["t5"].role == "output" and tiles["t5"].written_by == (len(steps) - 1,)
-    assert {n for n, t in tiles.items() if t.pieces} == {n for s in steps for n in s.inside}
+    assert {n for n, t in tiles.items() if not t.fragments} == {n for s in steps for n in s.inside}
     assert {n: t.tensor for n, t in tiles.items()} == dict(compiled.network.tensors)
 
 
@@ -78,7 +78,7 @@ def test_lists_write_only_their_tensor(compiled):
     tiles = read_tiles(compiled.image)
     for step, descriptors in zip(compiled.image.notes.steps, lists_of(compiled.image), strict=True):
         (out,) = step.writes
-        low = (tiles[out].address - L2_BASE) // 16
+        low = (tiles[out].only.address - L2_BASE) // 16
         written = set()
         for d in descriptors:
             if d["op"] == DmpaOp.STORE.value:
@@ -162,8 +162,8 @@ def test_concat_without_copy_is_a_view():
     compiled = compile_network(case("concat_aligned").build(1), PLATFORM)
     tiles = read_tiles(compiled.image)
     assert kinds(compiled) == ["requantize", "requantize", "conv"]
-    assert tiles["p0"].address == tiles["joined"].address
-    assert tiles["p1"].address == tiles["joined"].address + tiles["p0"].size
+    assert tiles["p0"].only.address == tiles["joined"].only.address
+    assert tiles["p1"].only.address == tiles["joined"].only.address + tiles["p0"].size
     assert tiles["joined"].written_by == (0, 1)
     shifted = compile_network(case("concat_shifted").build(1), PLATFORM)
     assert kinds(shifted).count("concat") == 1

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.image.image import read_tiles
+from nncosim.compiler.image.tiles import tensor_from_bytes, tensor_to_bytes
 from nncosim.compiler.ir.evaluate import evaluate
-from nncosim.compiler.ir.layout import from_bytes, to_bytes
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.cases import CASES, case, random_inputs
@@ -33,19 +33,19 @@ def run(network, platform=PLATFORM, frames=2, spoil=None):
         assert results[-1].diagnosis is None, results[-1].diagnosis
         expected = evaluate(compiled.network, inputs)
         wrong += [name for name in network.outputs if not np.array_equal(get(machine, places[name]), expected[name])]
-    for place in places.values():
-        before[place.address - L2_BASE :][: place.size] = machine.l2[place.address - L2_BASE :][: place.size]
+    for place in (place for place in places.values() if place.fragments):
+        at, size = place.only.address - L2_BASE, place.size
+        before[at:][:size] = machine.l2[at:][:size]
     return results, wrong, int((before != machine.l2).sum())
 
 
 def put(machine, place, value):
-    data = to_bytes(value, place.layout, place.tensor.axes)
-    machine.l2[place.address - L2_BASE :][: len(data)] = np.frombuffer(data, np.uint8)
+    for fragment, data in tensor_to_bytes(place, value):
+        machine.l2[fragment.address - L2_BASE :][: len(data)] = np.frombuffer(data, np.uint8)
 
 
 def get(machine, place):
-    data = machine.l2[place.address - L2_BASE :][: place.size].tobytes()
-    return from_bytes(data, place.tensor.shape, place.layout, place.tensor.type.signed, place.tensor.axes)
+    return tensor_from_bytes(place, lambda part, size: machine.l2[part.address - L2_BASE :][:size].tobytes())
 
 
 @pytest.mark.parametrize("c", [c for c in CASES if "large" not in c.tags], ids=lambda c: c.name)

@@ -12,7 +12,7 @@ from elftools.elf.elffile import ELFFile
 from nncosim.compiler.image.image import SCHEDULE_SECTION, TILES_SECTION, Image, ImageError, Segment
 from nncosim.compiler.image.notes import NOTES_VERSION, BufferNote, Notes, Origin, Step, schedule_notes
 from nncosim.compiler.image.plain import PlainError, from_plain, to_plain
-from nncosim.compiler.image.tiles import TensorPlace
+from nncosim.compiler.image.tiles import Fragment, TensorPlace
 from nncosim.compiler.ir.layout import Layout
 from nncosim.compiler.ir.network import Tensor, TensorType
 from nncosim.compiler.schedule import Schedule, Task
@@ -20,14 +20,18 @@ from nncosim.kernels.base import Cost
 
 SCALES = (Fraction(1, 3), Fraction(2))
 PLACE = TensorPlace(
-    Tensor("ä", (2, 3, 4), TensorType(4, True, SCALES, -1, -8, 7)), "l2", 0x8000_0000, Layout("H W C/2 C%2", 4),
-    "output", (1,), True, ((1, 2), (3, 4)),
+    Tensor("ä", (2, 3, 4), TensorType(4, True, SCALES, -1, -8, 7)), "output", (
+        Fragment("l2", 0x8000_0000, ((0, 2), (0, 3), (0, 1)), Layout("H W C/2 C%2", 4), (1,)),
+        Fragment("l2", 0x100, ((0, 2), (0, 3), (1, 4)), Layout("C H W", 8, 16, byte_order="big"), (1, 2), 3, 2,
+                 64, (5, 6)),
+    ), True,
 )  # fmt: skip
 NOTES = Notes(
     (Step("one", ("a", "b"), ("unit",), Cost(1, 2, 3), Cost.exactly(2), 4, ("x",), ("ä",), ("t",)), Step(
         "two", (), ("unit", "other"), Cost.exactly(5))), Cost(6, 7, 8), None, ("x",), ("ä",), True,
     (BufferNote("x", "l2", 0, 16, "tensor", None, ("one",), True, False),), {"anything": [1, {"else": None}]},
     Origin("m.onnx", "ab", "toy", {"lanes": 4}, {}, {"ops": []}), "cd",
+    Schedule((Task("t", "unit", "one", (), ("x",), ("ä",), Cost.estimated(3), (0, 2)),), True, {"ä": 2}),
 )  # fmt: skip
 IMAGE = Image(
     (

@@ -113,7 +113,7 @@ def test_an_output_spoilt_behind_the_observer_is_a_mismatch(program, monkeypatch
 
     def spoilt(self, *arguments, whole=toy.bench.Machine.run):
         found = whole(self, *arguments)
-        self.memory[place.address] ^= 4
+        self.memory[place.only.address] ^= 4
         return found
 
     monkeypatch.setattr(toy.bench.Machine, "run", spoilt)
@@ -129,11 +129,11 @@ def test_an_output_of_the_inference_before_is_no_output(program, tmp_path, monke
     place, ends = read_tiles(Image.from_bytes(program.image))["y"], []
 
     def lost(self, *arguments, whole=toy.bench.Machine.run):
-        before = self.memory[place.address:][:place.size].copy()
+        before = self.memory[place.only.address:][:place.size].copy()
         found = whole(self, *arguments)
         ends.append(found)
         if len(ends) == 2:
-            self.memory[place.address:][:place.size] = before
+            self.memory[place.only.address:][:place.size] = before
         return found
 
     monkeypatch.setattr(toy.bench.Machine, "run", lost)
@@ -148,7 +148,7 @@ def test_an_input_spoilt_on_its_way_in_is_a_mismatch(program, monkeypatch):
 
     def spoilt(self, places, which, whole=toy.bench.Machine.held):
         if which(place) and not which(read_tiles(Image.from_bytes(program.image))["y"]):
-            self.memory[place.address] ^= 1
+            self.memory[place.only.address] ^= 1
         return whole(self, places, which)
 
     monkeypatch.setattr(toy.bench.Machine, "held", spoilt)

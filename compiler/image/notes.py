@@ -100,11 +100,11 @@ class Notes:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     streams: bool = False
-    schedule: Schedule | None = None
     buffers: tuple[BufferNote, ...] = ()
     own: Any = None
     origin: Origin | None = None
     digest: str = ""
+    schedule: Schedule | None = None
 
     def own_as(self, kind: type[T]) -> T:
         """The platform's own notes, a dataclass; its defaults where the image has none (it was stripped).

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from nncosim.compiler.backends import Lowered
 from nncosim.compiler.image.notes import Notes, Step
-from nncosim.compiler.image.tiles import TensorPlace, tile_table
+from nncosim.compiler.image.tiles import TensorPlace, tile_table, whole
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fusion import estimate_of
 from nncosim.compiler.j3dai.layer import Layer
-from nncosim.compiler.j3dai.notes import J3daiNotes, ListNote
+from nncosim.compiler.j3dai.notes import InsideNote, J3daiNotes, ListNote
 from nncosim.compiler.j3dai.tensors import concat_views, written_parts
 from nncosim.compiler.j3dai.traffic import traffic_table
 from nncosim.compiler.placement.kept import kept_buffers
@@ -32,23 +32,22 @@ def tensor_places(
     views = concat_views(network, platform)
     writer = {layer.output: i for i, layer in enumerate(layers)}
     kept = kept_buffers(lowered.buffers, placement, lowered.schedule, lowered.lives)
-    out = _inside_places(network, lowered, layers)
+    out = []
     for tensor in network.tensors.values():
         if tensor.name in lowered.inside:
+            out.append(TensorPlace(tensor, "internal", ()))
             continue
         by = tuple(sorted({writer[p] for p in written_parts(tensor.name, views) if p in writer}))
         role = "output" if tensor.name in network.outputs else "input" if tensor.name in network.inputs else "internal"
         at = L2_BASE + placement.address[tensor.name]
         layout, stays = lowered.layouts[tensor.name], tensor.name in kept
-        out.append(TensorPlace(tensor, "l2", at, layout, role, by, stays))
+        out.append(TensorPlace(tensor, role, (whole(tensor, "l2", at, layout, by),), stays))
     return tile_table(out)
 
 
-def _inside_places(network: Network, lowered: Lowered, layers: Sequence[Layer]) -> list[TensorPlace]:
-    """Tensors that stay in L1. A piece: which of its cluster's programs in the inference writes it, the cluster, the
-    number of the first line and how many among those that the program's results make, L1 word, rows, columns, and
-    the width of the map as these count it."""
-    out = []
+def _inside(lowered: Lowered, layers: Sequence[Layer]) -> dict[str, InsideNote]:
+    """Where the tensors that stay in L1 are written."""
+    out: dict[str, InsideNote] = {}
     for index, layer in enumerate(layers):
         plan = layer.code.plan
         if not isinstance(plan, FusedPlan):
@@ -58,9 +57,7 @@ def _inside_places(network: Network, lowered: Lowered, layers: Sequence[Layer]) 
             run = sum(before.clusters >> m.cluster & 1 for before in layers[:index])
             rectangle = (m.tile.y0, m.tile.y1, m.tile.x0, m.tile.x1, m.width)
             pieces[m.tensor].append((run, m.cluster, m.first, m.lines, m.address, *rectangle))
-        for name, found in pieces.items():
-            tensor, layout = network.tensors[name], lowered.layouts[name]
-            out.append(TensorPlace(tensor, "l1", 0, layout, "internal", (index,), pieces=tuple(found)))
+        out |= {name: InsideNote(lowered.layouts[name], tuple(found)) for name, found in pieces.items()}
     return out
 
 
@@ -95,5 +92,5 @@ def notes_of(
     return Notes(
         tuple(steps), Cost.exactly(sum(cycles)), Cost.exactly(sum(repeat)), tuple(network.inputs),
         tuple(network.outputs), streams=input_lists > 0,
-        own=J3daiNotes(tuple(lists), traffic, platform.word_bytes, runs, input_lists),
+        own=J3daiNotes(tuple(lists), traffic, platform.word_bytes, runs, input_lists, _inside(lowered, layers)),
     )  # fmt: skip

@@ -77,13 +77,13 @@ class InsidePlaces:
 
 
 def inside_places(image: Image) -> InsidePlaces:
-    """What the tile table says of tensors in L1."""
+    """What the image says of tensors in L1."""
+    notes = j3dai_notes(image)
     found = [
-        _Inside(name, place.tensor.shape, place.layout, place.tensor.type.signed,
-                tuple(_Piece(*piece) for piece in place.pieces))
-        for name, place in image.tiles.items() if place.pieces
+        _Inside(name, tensor.shape, note.layout, tensor.type.signed, tuple(_Piece(*piece) for piece in note.pieces))
+        for name, note in notes.inside.items() for tensor in (image.tiles[name].tensor,)
     ]  # fmt: skip
-    return InsidePlaces(tuple(found), j3dai_notes(image).runs)
+    return InsidePlaces(tuple(found), notes.runs)
 
 
 @dataclass

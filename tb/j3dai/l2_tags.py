@@ -80,7 +80,7 @@ def _shared(image: Image, table: Traffic, platform: J3dai) -> Shared:
     word, tensors = platform.word_bytes, {}
     for name, place in read_tiles(image).items():
         if name in table.tensors:
-            at, words = (place.address - L2_BASE) // word, -(-place.size // word)
+            at, words = (place.only.address - L2_BASE) // word, -(-place.size // word)
             last = max(place.written_by, default=-1)
             tensors[name] = Placed(*table.tensors[name], at, words, last, place.role == "output")
     return Shared(

@@ -64,10 +64,11 @@ def places(image: Image, memory: str, base: int, word_bytes: int) -> dict[str, P
     """
     found = {}
     for name, place in read_tiles(image).items():
-        if place.memory == memory:
-            word, tensor = (place.address - base) // word_bytes, place.tensor
-            found[name] = Place(name, word, word_bytes, tensor.shape, tensor.axes, place.layout, tensor.type.signed,
-                                place.written_by, place.kept)  # fmt: skip
+        for fragment in place.fragments:
+            if fragment.memory == memory:
+                word, tensor = (fragment.address - base) // word_bytes, place.tensor
+                found[name] = Place(name, word, word_bytes, fragment.shape, tensor.axes, fragment.layout,
+                                    tensor.type.signed, fragment.written_by, place.kept)  # fmt: skip
     return found
 
 

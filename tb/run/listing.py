@@ -31,8 +31,9 @@ def _bases(compiled: Compiled) -> dict[str, int]:
     for segment in compiled.image.segments:
         bases[segment.memory] = min(segment.address, bases.get(segment.memory, segment.address))
     for name, place in read_tiles(compiled.image).items():
-        if not place.pieces:
-            bases[place.memory] = place.address - compiled.placement.address[name]
+        for fragment in place.fragments:
+            if name in compiled.placement.address:
+                bases[fragment.memory] = fragment.address - compiled.placement.address[name]
     return bases
 
 

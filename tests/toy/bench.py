@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from nncosim.compiler.backends import register_backend
 from nncosim.compiler.image.image import Image, read_tiles
+from nncosim.compiler.image.tiles import tensor_from_bytes, tensor_to_bytes
 from nncosim.compiler.ir.layout import Layout, from_bytes, to_bytes
 from nncosim.platforms.registry import register
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult, register_bench
@@ -60,8 +61,8 @@ class Machine:
 
     def held(self, places, which) -> dict[str, np.ndarray]:
         """The tensors that memory holds at the places that are `which`."""
-        return {p.tensor.name: from_bytes(self.memory[p.address:][:p.size].tobytes(), p.tensor.shape, p.layout,
-                                          p.tensor.type.signed, p.tensor.axes) for p in filter(which, places.values())}
+        return {p.tensor.name: tensor_from_bytes(p, lambda part, size: self.memory[part.address:][:size].tobytes())
+                for p in filter(which, places.values())}
 
     def run(self, limit: int, watch) -> tuple[dict[str, list[tuple[int, int, int]]], Diagnosis | None]:
         """All commands once. Returns (task, start, end) of each by engine; `watch` is called after each task."""
@@ -116,10 +117,10 @@ class ToyBench:
                 into |= machine.held(places, lambda one, ended=task: ended in one.written_by)
 
             for place in (place for place in places.values() if place.kept and place.written_by):
-                machine.memory[place.address:][:place.size] ^= 255  # nothing is left of the inference before
+                machine.memory[place.only.address:][:place.size] ^= 255  # nothing is left of the one before
             for name, array in frame.items():
-                data = np.frombuffer(to_bytes(array, places[name].layout, places[name].tensor.axes), np.uint8)
-                machine.memory[places[name].address:][:len(data)] = data
+                for part, data in tensor_to_bytes(places[name], array):
+                    machine.memory[part.address:][:len(data)] = np.frombuffer(data, np.uint8)
             loaded = machine.held(places, lambda place, given=frame: place.tensor.name in given)
             log, diagnosis = machine.run(limit_cycles or 1 << 62, watch)
             ends = sorted(end for tasks in log.values() for _, _, end in tasks)

@@ -13,7 +13,7 @@ from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import schedule_notes
-from nncosim.compiler.image.tiles import TensorPlace, tile_table
+from nncosim.compiler.image.tiles import TensorPlace, tile_table, whole
 from nncosim.compiler.ir.layout import size_bytes, to_bytes
 from nncosim.compiler.ir.network import Op
 from nncosim.compiler.ir.operators import Conv
@@ -109,8 +109,9 @@ class ToyBackend:
         segments += [Segment(engine, BASES[engine], code + bytes(Command())) for engine, code in programs.items()]
         writer = {op.output: (number,) for number, op in enumerate(network.ops)}
         kept = kept_buffers(lowered.buffers, placement, lowered.schedule)
-        tiles = tile_table(TensorPlace(t, "data", at[t.name], lowered.layouts[t.name], "tensor", writer.get(t.name, ()),
-                                       t.name in kept) for t in network.tensors.values())
+        tiles = tile_table(TensorPlace(t, "tensor", (whole(t, "data", at[t.name], lowered.layouts[t.name],
+                                                           writer.get(t.name, ())),), t.name in kept)
+                           for t in network.tensors.values())
         return Image(tuple(segments), tiles=tiles, notes=schedule_notes(lowered.schedule))
 
 
