@@ -212,9 +212,9 @@ def test_check_gives_the_memory_table():
 def test_dump_has_a_file_for_each_pass(tmp_path):
     compile_network(case("conv1x1_16").build(1), PLATFORM, dump=tmp_path)
     names = sorted(p.name for p in tmp_path.iterdir())
-    passes = ("legalize", "fit", "assign", "prove", "settle", "lower", "place", "link")
+    passes = ("legalize", "fit", "assign", "prove", "settle", "judge", "lower", "place", "link")
     assert names == [f"{i:02}-{name}.txt" for i, name in enumerate(passes)]
-    assert "conv.parameters" in (tmp_path / "06-place.txt").read_text()
+    assert "conv.parameters" in (tmp_path / "07-place.txt").read_text()
 
 
 def test_everything_that_an_image_says_survives(compiled):

@@ -118,7 +118,7 @@ def test_streaming_leaves_the_inputs_place_alone():
     compiled = compile_network(plain.network, PLATFORM, backend=BACKEND.streaming())
     placement, lowered = compiled.placement, compiled.lowered
     assert not plain.image.notes.streams and compiled.image.notes.streams
-    ours = {n: compiled.lowered.lives.of[n] for n in compiled.network.inputs}
+    ours = {n: compiled.lowered.lives[0].of[n] for n in compiled.network.inputs}
     assert all(life.last == BEHIND for life in ours.values())
     for name in compiled.network.inputs:
         size = next(b.size for b in lowered.buffers if b.name == name)

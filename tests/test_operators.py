@@ -10,7 +10,8 @@ from itertools import product
 import numpy as np
 import pytest
 from nncosim.compiler.errors import AccumulatorError
-from nncosim.compiler.image.notes import Step
+from nncosim.compiler.image.expected import expected as predicted
+from nncosim.compiler.image.notes import Notes, Step
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.overflow import check_accumulators
@@ -160,14 +161,15 @@ def test_an_image_holds_it():
 def test_it_is_in_the_report():
     proved = prove(network())
     expected = evaluate(proved, inputs())
-    steps = tuple(Step(n, (n,), "unit", Cost.exactly(c)) for n, c in (("scores", 10), ("gate", 20)))
+    steps = tuple(Step(n, (n,), ("unit",), Cost.exactly(c)) for n, c in (("scores", 10), ("gate", 20)))
+    notes = Notes(steps, Cost.exactly(30))
 
     def report(tensors):
         frame = Frame(30, tensors, (Interval(0, 0, 10, {}), Interval(1, 10, 30, {})), memory=tensors)
         found = compare_frames(proved, (expected,), (frame,))
         result = RunResult("python", None, (frame,), None, {})
         return build_report(
-            proved, Paper(), steps, Cost.exactly(30), result, found, model="m", settings={}, seed=0, input="random",
+            proved, Paper(), steps, predicted(notes, 1), result, found, model="m", settings={}, seed=0, input="random",
             wall_seconds={}, versions={}, hashes={}, command="",
         )  # fmt: skip
 
