@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["AccumulatorError", "CompileError", "InputDataError", "ModelError", "Problem"]
+__all__ = ["AccumulatorError", "CompileError", "InputDataError", "ModelError", "Problem", "RequantError"]
 
 
 class CompileError(NncosimError):
@@ -52,3 +52,7 @@ class AccumulatorError(CompileError):
 
 class InputDataError(CompileError):
     """An array given by the user that does not fit the network's input or output."""
+
+
+class RequantError(CompileError):
+    """A function that a form of requantization cannot compute, not even inexactly."""

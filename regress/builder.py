@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.evaluate import execute
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.operators import Add, Concat, Conv, Pool, Requantize, Resize
@@ -49,7 +49,7 @@ def fit(
     if rounding is None:
         modes = np.asarray(rng.integers(0, 8, channels))
     full = np.full(channels, 0, dtype=np.int64)
-    requant = Requant(m, c, shift.astype(np.int64), full + out.lo, full + out.hi, modes)
+    requant = MultiplyShift(m, c, shift.astype(np.int64), full + out.lo, full + out.hi, modes)
     function = None
     if rounding is not None:
         function = QuantFunction(
@@ -122,7 +122,7 @@ class NetworkBuilder:
         name, out = self._name("max_pool")
         tensor = self.tensors[source]
         low, high = (-128, 127) if tensor.type.signed else (0, 255)
-        requant = Requant.uniform(tensor.shape[0], lo=low, hi=high)
+        requant = MultiplyShift.uniform(tensor.shape[0], lo=low, hi=high)
         op = Pool(name, (source,), out, mode="max", kernel=(k, k), stride=(stride, stride), requant=requant)
         return self._append(op, tensor.type)
 

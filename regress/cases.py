@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.operators import Add, Concat, Conv, Pool, Requantize, Resize, Table
 from nncosim.platforms.rounding import Rounding
@@ -98,7 +98,7 @@ def whole(seed: int, *args: Any, **named: Any) -> Network:
     low, high = op.bounds([x])
     one, zero = (Fraction(1),) * y.shape[0], (Fraction(0),) * y.shape[0]
     kind = TensorType(32, True, (Fraction(1, 64),), 0, int(low.min()), int(high.max()))
-    requant = Requant.uniform(y.shape[0], lo=kind.lo, hi=kind.hi)
+    requant = MultiplyShift.uniform(y.shape[0], lo=kind.lo, hi=kind.hi)
     function = QuantFunction((one,), zero, Rounding.HALF_EVEN, kind.lo, kind.hi)
     op = replace(op, requant=requant, function=function)
     return _network("whole", [x], [op], [replace(y, type=kind)], ("y",))
@@ -113,7 +113,7 @@ def extreme(seed: int, source: TensorType = INT8) -> Network:
     m = rng.choice([-(1 << 31), (1 << 31) - 1, 1, -1], 24).astype(np.int64)
     s = rng.choice([0, 1, 31, 47, 62], 24).astype(np.int64)
     lo, hi = rng.integers(-128, 0, 24), rng.integers(0, 128, 24)
-    requant = Requant((m,), c, s, lo, hi, rng.integers(0, 8, 24))
+    requant = MultiplyShift((m,), c, s, lo, hi, rng.integers(0, 8, 24))
     op = Conv("conv", ("x",), "y", weights=weights, pads=(1, 1, 1, 1), requant=requant)
     return _network("extreme", [x], [op], [y], ("y",))
 
@@ -128,7 +128,7 @@ def pool(
     op = Pool("pool", ("x",), "y", mode=mode, kernel=(k, k), stride=(stride, stride), pads=(pad,) * 4, pad_value=value)
     if mode == "max":
         low, high = (-128, 127) if source.signed else (0, 255)
-        requant = Requant.uniform(c, lo=low, hi=high)
+        requant = MultiplyShift.uniform(c, lo=low, hi=high)
         fitted: Op = Pool("pool", ("x",), "y", mode=mode, kernel=op.kernel, stride=op.stride, pads=op.pads,
                           pad_value=value, requant=requant)  # fmt: skip
     else:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.compiler.image.image import Image
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.ir.operators import Requantize
 from nncosim.compiler.j3dai.notes import j3dai_notes
@@ -28,7 +28,7 @@ def copied() -> Network:
     b = NetworkBuilder(3)
     made = b.conv(b.input(16, 8, 8), 32, 1)
     kind = b.tensors[made].type
-    same = Requantize("same", (made,), "copy", requant=Requant.uniform(32, lo=-128, hi=127))
+    same = Requantize("same", (made,), "copy", requant=MultiplyShift.uniform(32, lo=-128, hi=127))
     last = b.conv(b._append(same, kind), 16, 1)
     return b.build("copied", made, "copy", last)
 

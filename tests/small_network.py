@@ -4,7 +4,7 @@
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import Network, Proof, Tensor, TensorType
 from nncosim.compiler.ir.operators import Add, Conv, Pool
 from nncosim.platforms.rounding import Rounding
@@ -19,9 +19,9 @@ def _tensor(name: str, shape: tuple[int, int, int]) -> Tensor:
 def small_network() -> Network:
     """x (2, 4, 4) -> conv 3x3 -> a -> add(x, a) -> b -> max pool -> y (2, 2, 2)."""
     weights = np.arange(-18, 18, dtype=np.int64).reshape(2, 2, 3, 3)
-    halving = Requant.uniform(2, (1,), s=5, rounding=Rounding.HALF_EVEN)
-    average = Requant.uniform(2, (1, 1), s=1, rounding=Rounding.FLOOR)
-    same = Requant.uniform(2)
+    halving = MultiplyShift.uniform(2, (1,), s=5, rounding=Rounding.HALF_EVEN)
+    average = MultiplyShift.uniform(2, (1, 1), s=1, rounding=Rounding.FLOOR)
+    same = MultiplyShift.uniform(2)
     ops = (
         Conv("conv", ("x",), "a", weights=weights, pads=(1, 1, 1, 1), requant=halving, proof=Proof(True, 2, 2)),
         Add("add", ("x", "a"), "b", requant=average, proof=Proof(False, 1, 2, 3, 65536, 1)),

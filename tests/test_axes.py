@@ -15,7 +15,7 @@ from nncosim.compiler.compile import check_network
 from nncosim.compiler.errors import CompileError, InputDataError, ModelError
 from nncosim.compiler.frontend import dequantise_output, import_details, import_model, quantise_input
 from nncosim.compiler.frontend.prepare import prepare
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Tensor
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx, random_images, run_qonnx
@@ -112,7 +112,7 @@ def test_requantization_goes_along_the_channels(axis):
     rng = np.random.default_rng(axis)
     m, c = rng.integers(1, 9, 4), rng.integers(-50, 50, 4)
     full = np.zeros(4, dtype=np.int64)
-    requant = Requant((m,), c, full + 2, full - 128, full + 127, full)
+    requant = MultiplyShift((m,), c, full + 2, full - 128, full + 127, full)
     values = np.moveaxis(rng.integers(-100, 100, (4, 4, 4)), 0, axis)
     got = requant.apply(values, axis=axis)
     for at in np.ndindex(values.shape):

@@ -10,7 +10,7 @@ from nncosim.compiler.backends import backend_for
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.errors import AccumulatorError
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.caps import MultiplyShiftCaps, RequantCaps
 from nncosim.kernels.base import Cost
 from nncosim.platforms.j3dai import PLATFORM
 
@@ -27,7 +27,7 @@ class Narrowed:
     def candidates(self, op, network, platform):
         found, reasons = self.real.candidates(op, network, platform)
         costs = (self.wide_cost, 1) if op.requant is None else (1, 1)  # once proved, none is better than the other
-        both = zip(costs, (found[0].caps, RequantCaps(multiplier_bits=5)), strict=True)
+        both = zip(costs, (found[0].caps, RequantCaps((MultiplyShiftCaps(multiplier_bits=5),))), strict=True)
         return tuple(replace(found[0], cost=Cost.exactly(cost), caps=caps) for cost, caps in both), reasons
 
 

@@ -12,7 +12,7 @@ from models import Graph, conv_model, residual_model
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.frontend import import_model, quantise_input
 from nncosim.compiler.frontend.prepare import prepare
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.evaluate import apply_exact, evaluate
 from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.operators import Concat, Conv, Pool, Resize
@@ -151,7 +151,7 @@ def test_a_right_network_passes(residual):
 def test_a_wrong_multiplier_is_found(residual):
     model, network = residual
     old = op_called(network, "pointwise").requant
-    wrong = Requant((old.m[0] + old.m[0] // 50,), old.c, old.s, old.lo, old.hi, old.rounding)
+    wrong = MultiplyShift((old.m[0] + old.m[0] // 50,), old.c, old.s, old.lo, old.hi, old.rounding)
     report = compare_with_qonnx(model, planted(network, "pointwise", requant=wrong), 2, seed=7)
     assert {layer.name for layer in report.layers if layer.wrong} == {"pointwise"}
     assert not report.ok and not any(layer.outside for layer in report.layers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.j3dai.cycle_model import LayerRun
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.asm import DescriptorList, Program, address, decode_descriptors
@@ -71,18 +71,18 @@ def planes(raw: np.ndarray, blocks_: int, h: int, w: int, signed: bool = True) -
     return out.view(np.int8).astype(np.int64) if signed else out.astype(np.int64)
 
 
-def records(r: Requant, operand: int = 0) -> bytes:
+def records(r: MultiplyShift, operand: int = 0) -> bytes:
     return b"".join(
         encode(RequantRecord, m=int(r.m[operand][n]), c=int(r.c[n]), s=int(r.s[n]), lo=int(r.lo[n]), hi=int(r.hi[n]),
                rounding=int(r.rounding[n])).to_bytes(16, "little") for n in range(16))  # fmt: skip
 
 
-def fitting(rng: np.random.Generator, acc: np.ndarray, operands: int = 1) -> Requant:
+def fitting(rng: np.random.Generator, acc: np.ndarray, operands: int = 1) -> MultiplyShift:
     """A requantization that brings accumulators (16, ...) to about +-100, another rounding in each channel."""
     s = rng.integers(10, 24, 16)
     reach = np.abs(acc).reshape(16, -1).max(axis=1) + 1
     m = np.maximum((100 << s) // (reach * operands), 1)
-    return Requant((m,) * operands, rng.integers(-(1 << 12), 1 << 12, 16), s, np.full(16, -128), np.full(16, 127),
+    return MultiplyShift((m,) * operands, rng.integers(-(1 << 12), 1 << 12, 16), s, np.full(16, -128), np.full(16, 127),
                    np.arange(16) % 8)
 
 
@@ -220,7 +220,7 @@ def test_convolution_check_catches_a_planted_error() -> None:
 def test_pair_adds_two_tensors() -> None:
     rng = np.random.default_rng(3)
     a, b = rng.integers(-128, 128, (2, 16, 4, 16))
-    requant = Requant((np.arange(100, 116), np.arange(-220, -204)), rng.integers(-999, 999, 16), np.full(16, 8),
+    requant = MultiplyShift((np.arange(100, 116), np.arange(-220, -204)), rng.integers(-999, 999, 16), np.full(16, 8),
                       np.full(16, -120), np.full(16, 127), np.arange(16) % 8)
     machine = Machine(PLATFORM)
     put(machine, WEIGHTS, records(requant, 0) + records(requant, 1))
@@ -249,7 +249,7 @@ def test_table_and_pooling() -> None:
     rng = np.random.default_rng(4)
     x, table = rng.integers(0, 256, (16, 6, 32)), rng.integers(-128, 128, 256)
     machine = Machine(PLATFORM)
-    put(machine, WEIGHTS, records(Requant.uniform(16, lo=-128, hi=255)))
+    put(machine, WEIGHTS, records(MultiplyShift.uniform(16, lo=-128, hi=255)))
     put(machine, INPUT, blocks(x))
     copies = np.repeat(table.reshape(16, 1, 16), 8, axis=1)  # word (b // 16, copy)
     put(machine, INPUT + 192, (copies & 0xFF).astype(np.uint8))
@@ -282,7 +282,7 @@ def test_table_and_pooling() -> None:
 def test_ties_round_as_each_channel_says(shift: int) -> None:
     """Every byte value, small shifts: most results are ties."""
     x = np.tile(np.arange(-128, 128).reshape(1, 4, 64), (16, 1, 1))
-    requant = Requant((np.ones(16, np.int64),), np.arange(16) - 8, np.full(16, shift), np.full(16, -128),
+    requant = MultiplyShift((np.ones(16, np.int64),), np.arange(16) - 8, np.full(16, shift), np.full(16, -128),
                       np.full(16, 127), np.arange(16) % 8)
     machine = Machine(PLATFORM)
     put(machine, WEIGHTS, records(requant))
@@ -304,7 +304,7 @@ def test_ties_round_as_each_channel_says(shift: int) -> None:
 
 def test_ostride_interleaves() -> None:
     machine = Machine(PLATFORM)
-    put(machine, WEIGHTS, records(Requant.uniform(16, hi=255)))
+    put(machine, WEIGHTS, records(MultiplyShift.uniform(16, hi=255)))
     x = np.random.default_rng(5).integers(0, 128, (16, 1, 16))
     put(machine, INPUT, blocks(x))
     p, lists = Program(), DescriptorList()
@@ -598,7 +598,7 @@ def test_two_inferences_without_reset() -> None:
     lists.load(l2=WEIGHTS, clusters=1, local=address(Space.WMEM, 0), n0=304)
     lists.load(l2=INPUT, clusters=1, local=0, n0=294, signal_mask=1, signal_semaphore=0)
     lists.store(l2=OUTPUT, clusters=1, local=2048, n0=oh * ow, wait_mask=1, wait_semaphore=0)
-    put(machine, WEIGHTS, records(Requant.uniform(16, s=6, rounding=Rounding.HALF_UP)))
+    put(machine, WEIGHTS, records(MultiplyShift.uniform(16, s=6, rounding=Rounding.HALF_UP)))
     put(machine, WEIGHTS + 16, rng.integers(0, 256, 288 * 16, dtype=np.uint8))
     first = run(machine, p, lists)
     output = machine.l2[16 * OUTPUT : 16 * (OUTPUT + oh * ow)].copy()

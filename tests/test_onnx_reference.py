@@ -13,7 +13,6 @@ import onnx
 import pytest
 from models import DOMAIN, Graph, conv_model, random_model, residual_model
 from nncosim.compiler.frontend import elementwise, import_details, importer, layers, quant
-from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.proof.qonnx_check import random_images
 from nncosim.compiler.proof.requantization import prove
 from nncosim.platforms.rounding import Rounding
@@ -163,7 +162,7 @@ def test_a_batch_in_the_graph_and_raw_outputs():
 
     def shift(network):
         (op,) = network.ops
-        one = Requant(op.requant.m, op.requant.c + 1, op.requant.s, op.requant.lo, op.requant.hi, op.requant.rounding)
+        one = replace(op.requant, c=op.requant.c + 1)
         return network.with_ops((replace(op, requant=one),))
 
     assert compare(g.model("raw"), change=shift).faulty == ["raw"]
@@ -212,7 +211,7 @@ def test_what_the_proof_admits_is_explained_and_nothing_else():
         def change(network):
             (op,) = network.ops
             r = op.requant
-            wrong = Requant(r.m, r.c + (1 << int(r.s[0])) // 3 + more * (1 << int(r.s[0])), r.s, r.lo, r.hi, r.rounding)
+            wrong = replace(r, c=r.c + (1 << int(r.s[0])) // 3 + more * (1 << int(r.s[0])))
             return network.with_ops((replace(op, requant=wrong, proof=replace(op.proof, exact=False, max_lsb=bound)),))
         return change
 

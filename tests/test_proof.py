@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from models import Graph, conv_model, residual_model
 from nncosim.compiler.errors import AccumulatorError
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.ir.thresholds import boundaries, evaluate_exact, round_fraction, step_thresholds
 from nncosim.compiler.proof import single as search
-from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.caps import MultiplyShiftCaps, RequantCaps
+from nncosim.compiler.proof.forms import prove_function
 from nncosim.compiler.proof.pairs import prove_pairs
 from nncosim.compiler.proof.requantization import prove
-from nncosim.compiler.proof.single import prove_function
 from nncosim.compiler.proof.verify import differences, proof_of
 from nncosim.platforms.rounding import Rounding
 
-FLOOR_ONLY = RequantCaps(roundings=frozenset({Rounding.FLOOR}))
+FLOOR_ONLY = MultiplyShiftCaps(roundings=frozenset({Rounding.FLOOR}))
 
 
 def rational(rng, low=0.1, high=1.0):
@@ -70,7 +70,7 @@ def test_a_thousand_random_scales_with_unquantised_biases_are_exact(span):
     rng = np.random.default_rng(span)
     function = random_function(rng, 1000, span)
     low, high = np.full(1000, -span // 2), np.full(1000, span // 2 - 1)
-    requant, proof = prove_function(function, low, high, RequantCaps())
+    requant, proof = prove_function(function, low, high, MultiplyShiftCaps())
     assert proof.exact and proof.exact_channels == 1000 and proof.differing_values == 0
     accs = rng.integers(-span // 2, span // 2, (1000, 50))
     got = requant.apply(accs)
@@ -82,7 +82,7 @@ def test_a_thousand_random_scales_with_unquantised_biases_are_exact(span):
 
 
 @pytest.mark.parametrize("rounding", list(Rounding))
-@pytest.mark.parametrize("caps", [RequantCaps(), FLOOR_ONLY], ids=["native", "floor only"])
+@pytest.mark.parametrize("caps", [MultiplyShiftCaps(), FLOOR_ONLY], ids=["native", "floor only"])
 def test_small_ranges_in_full(rounding, caps):
     rng = np.random.default_rng(int(rounding))
     # toward zero and away from it, the step at zero is twice as wide as the others: no other mode folds that
@@ -99,7 +99,7 @@ def test_small_ranges_in_full(rounding, caps):
 def test_ties_of_power_of_two_ratios_need_the_native_mode(rounding):
     function = QuantFunction(((Fraction(1, 8), Fraction(-3, 4)),), (Fraction(1, 2), Fraction(5)), rounding, -20, 20)
     low, high = np.array([-200, -200]), np.array([200, 200])
-    requant, proof = prove_function(function, low, high, RequantCaps())
+    requant, proof = prove_function(function, low, high, MultiplyShiftCaps())
     assert proof.exact and requant.s.tolist() == [3, 2] and requant.m[0].tolist() == [1, -3]
     _, floored = prove_function(function, low, high, FLOOR_ONLY)
     # half even alternates; the modes bent at zero are too wide there; a tie that turns over at zero is within reach
@@ -112,7 +112,7 @@ def test_ties_of_power_of_two_ratios_need_the_native_mode(rounding):
 def test_what_is_not_exact_is_counted_and_named():
     """Half-even ties of a ratio of 1/36 alternate: no multiplier meets all of them."""
     function = QuantFunction(((Fraction(1, 36),),), (Fraction(0),), Rounding.HALF_EVEN, 0, 255)
-    requant, proof = prove_function(function, np.array([0]), np.array([255 * 36]), RequantCaps())
+    requant, proof = prove_function(function, np.array([0]), np.array([255 * 36]), MultiplyShiftCaps())
     differ = [a for a in range(255 * 36 + 1) if scalar(requant, 0, a) != direct(function, 0, a)]
     assert not proof.exact and proof.differing_values == len(differ) > 0
     assert proof.checked_values == 255 * 36 + 1 and proof.max_lsb == 1
@@ -126,7 +126,7 @@ def test_narrow_multipliers_reproduce_the_published_experience():
     function = random_function(np.random.default_rng(0), 200, 2**16)
     low, high = np.full(200, -(2**15)), np.full(200, 2**15 - 1)
     exact = [
-        prove_function(function, low, high, RequantCaps(multiplier_bits=bits))[1].exact_channels
+        prove_function(function, low, high, MultiplyShiftCaps(multiplier_bits=bits))[1].exact_channels
         for bits in (16, 24, 32)
     ]
     assert exact[0] < 80 and exact[1] >= 170 and exact[2] == 200
@@ -135,7 +135,7 @@ def test_narrow_multipliers_reproduce_the_published_experience():
 def test_constants_stay_within_their_width():
     function = random_function(np.random.default_rng(1), 100, 2**12)
     low, high = np.full(100, -(2**11)), np.full(100, 2**11)
-    requant, proof = prove_function(function, low, high, RequantCaps(constant_bits=32))
+    requant, proof = prove_function(function, low, high, MultiplyShiftCaps(constant_bits=32))
     assert np.abs(requant.c).max() < 2**31 and proof.exact_channels > 50
 
 
@@ -144,7 +144,7 @@ def test_ratios_beyond_all_multipliers_saturate_at_once(exponent):
     """Every accumulator but 0 is at an end of the range, so the greatest multiplier does what the ratio does."""
     function = QuantFunction(((Fraction(10**exponent, 3), Fraction(-7 * 10**exponent)),), (Fraction(0), Fraction(1)),
                              Rounding.HALF_EVEN, -128, 127)
-    requant, proof = prove_function(function, np.full(2, -1000), np.full(2, 1000), RequantCaps())
+    requant, proof = prove_function(function, np.full(2, -1000), np.full(2, 1000), MultiplyShiftCaps())
     assert proof.exact
     for channel in range(2):
         got = [scalar(requant, channel, acc) for acc in range(-3, 4)]
@@ -156,14 +156,14 @@ def test_channels_with_one_value_and_with_no_slope():
         ((Fraction(0), Fraction(1, 10**6), Fraction(7)),), (Fraction(7, 2), Fraction(-999), Fraction(10**9)),
         Rounding.HALF_EVEN, -128, 127,
     )
-    requant, proof = prove_function(function, np.full(3, -1000), np.full(3, 1000), RequantCaps())
+    requant, proof = prove_function(function, np.full(3, -1000), np.full(3, 1000), MultiplyShiftCaps())
     assert proof.exact and requant.apply(np.zeros((3, 1), dtype=int)).ravel().tolist() == [4, -128, 127]
 
 
 def test_sums_stay_within_64_bits_at_the_widest_accumulators():
     function = random_function(np.random.default_rng(5), 50, 2**32)
     low, high = np.full(50, -(2**31)), np.full(50, 2**31 - 1)
-    requant, proof = prove_function(function, low, high, RequantCaps())
+    requant, proof = prove_function(function, low, high, MultiplyShiftCaps())
     for c in range(50):
         for acc in (-(2**31), 2**31 - 1):
             scalar(requant, c, acc)
@@ -172,10 +172,10 @@ def test_sums_stay_within_64_bits_at_the_widest_accumulators():
 
 def test_an_overflowing_sum_is_found():
     function = QuantFunction(((Fraction(1),),), (Fraction(0),), Rounding.FLOOR, -8, 7)
-    good = Requant.uniform(1, (1 << 30,), 0, 30, -8, 7, Rounding.FLOOR)
+    good = MultiplyShift.uniform(1, (1 << 30,), 0, 30, -8, 7, Rounding.FLOOR)
     low, high = np.array([-(2**20)]), np.array([2**20])
     assert verify(function, low, high, good).exact
-    far = Requant.uniform(1, (1 << 30,), (1 << 63) - 1 - (1 << 49), 30, -8, 7, Rounding.FLOOR)
+    far = MultiplyShift.uniform(1, (1 << 30,), (1 << 63) - 1 - (1 << 49), 30, -8, 7, Rounding.FLOOR)
     assert not verify(function, low, high, far).exact
 
 
@@ -188,7 +188,7 @@ def test_an_overflowing_sum_is_found():
 def test_proof_tells_the_truth(p, q, t, u, rounding, lo, width, acc_lo, span):
     """Any rational function: the reported count is the true one, found by trying all accumulators."""
     function = QuantFunction(((Fraction(p, q),),), (Fraction(t, u),), rounding, lo, lo + width)
-    requant, proof = prove_function(function, np.array([acc_lo]), np.array([acc_lo + span]), RequantCaps())
+    requant, proof = prove_function(function, np.array([acc_lo]), np.array([acc_lo + span]), MultiplyShiftCaps())
     differ = sum(scalar(requant, 0, a) != direct(function, 0, a) for a in range(acc_lo, acc_lo + span + 1))
     assert proof.differing_values == differ and proof.exact == (differ == 0)
 
@@ -221,7 +221,7 @@ def test_a_wrong_number_in_one_channel_is_found(field):
     rng = np.random.default_rng(3)
     function = random_function(rng, 20, 2**12)
     low, high = np.full(20, -(2**11)), np.full(20, 2**11)
-    requant, proof = prove_function(function, low, high, RequantCaps())
+    requant, proof = prove_function(function, low, high, MultiplyShiftCaps())
     assert proof.exact
     numbers = {n: getattr(requant, n).copy() for n in ("c", "s", "lo", "hi", "rounding")}
     m = requant.m[0].copy()
@@ -233,7 +233,7 @@ def test_a_wrong_number_in_one_channel_is_found(field):
         numbers["rounding"][5] = int(Rounding.FLOOR)
     else:
         numbers[field][5] += {"lo": 70, "hi": -70, "s": 1}[field]
-    wrong = Requant((m,), **numbers)
+    wrong = MultiplyShift((m,), **numbers)
     found = verify(function, low, high, wrong)
     assert not found.exact and found.exact_channels == 19 and found.differing_values > 0
     assert {e[0] for e in found.examples} == {5}
@@ -251,9 +251,9 @@ def test_a_wrong_threshold_in_the_search_is_found(monkeypatch):
         steps = real(*arguments)
         return replace(steps, first=np.minimum(steps.first + 1, steps.acc_hi[:, None] + 1))
 
-    requant = Requant.uniform(10, (0,), 0, 0, function.lo, function.hi)
+    requant = MultiplyShift.uniform(10, (0,), 0, 0, function.lo, function.hi)
     monkeypatch.setattr(search, "steps_of", off_by_one)
-    search._search(function, np.arange(10), low, high, requant, RequantCaps())
+    search._search(function, np.arange(10), low, high, requant, MultiplyShiftCaps())
     monkeypatch.setattr(search, "steps_of", real)
     found = verify(function, low, high, requant)
     assert not found.exact and found.exact_channels == 0
@@ -295,7 +295,7 @@ def test_thresholds_equal_those_of_exact_division():
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("caps", [RequantCaps(), FLOOR_ONLY], ids=["native", "floor only"])
+@pytest.mark.parametrize("caps", [MultiplyShiftCaps(), FLOOR_ONLY], ids=["native", "floor only"])
 def test_add_of_random_scales_is_exact_over_all_pairs(seed, caps):
     rng = np.random.default_rng(seed)
     ratios = rational(rng) / rational(rng), -rational(rng) / rational(rng)
@@ -308,7 +308,7 @@ def test_add_of_random_scales_is_exact_over_all_pairs(seed, caps):
 
 def test_add_with_ties_is_counted():
     function = QuantFunction(((Fraction(1, 6),), (Fraction(1, 6),)), (Fraction(0),), Rounding.HALF_EVEN, -9, 9)
-    requant, proof = prove_pairs(function, [(-20, 20), (-20, 20)], RequantCaps())
+    requant, proof = prove_pairs(function, [(-20, 20), (-20, 20)], MultiplyShiftCaps())
     pairs = [(a, b) for a in range(-20, 21) for b in range(-20, 21)]
     differ = [p for p in pairs if scalar(requant, 0, *p) != direct(function, 0, *p)]
     assert not proof.exact and proof.differing_values == len(differ) and proof.examples[0][1] == differ[0]
@@ -318,7 +318,7 @@ def test_add_with_ties_is_counted():
 def test_add_of_powers_of_two_is_exact_with_ties(shift):
     ratio = Fraction(1, 1 << shift)
     function = QuantFunction(((ratio,), (ratio,)), (Fraction(0),), Rounding.HALF_EVEN, -128, 127)
-    requant, proof = prove_pairs(function, [(-128, 127), (-128, 127)], RequantCaps())
+    requant, proof = prove_pairs(function, [(-128, 127), (-128, 127)], MultiplyShiftCaps())
     assert proof.exact and requant.s[0] == shift
 
 

@@ -14,9 +14,9 @@ from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.sums import ExactSum
 from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.compiler.proof import sums
-from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.caps import MultiplyShiftCaps
+from nncosim.compiler.proof.forms import prove_function
 from nncosim.compiler.proof.pairs import MOST_PAIRS, prove_pairs
-from nncosim.compiler.proof.single import prove_function
 from nncosim.platforms.rounding import Rounding
 
 LOW, HIGH = -(2**15), 2**15 - 1
@@ -59,7 +59,7 @@ def small_cases(count):
         modes = frozenset({Rounding.FLOOR} if case % 7 == 0 else Rounding)
         function = add(a, b, offset=offset, rounding=Rounding(case % 8), lo=lo, hi=lo + int(rng.integers(0, 60)))
         ranges = [(int(rng.integers(-20, 5)), int(rng.integers(5, 25))) for _ in "ab"]
-        yield function, ranges, RequantCaps(multiplier_bits=bits, roundings=modes)
+        yield function, ranges, MultiplyShiftCaps(multiplier_bits=bits, roundings=modes)
 
 
 def wrong_pairs(function, ranges, numbers):
@@ -128,7 +128,7 @@ def test_exact_sums_are_the_definition(rounding, modulus, monkeypatch):
 ], ids=["numbers", "ties that go up", "a lattice without near steps", "ties to even"])  # fmt: skip
 def test_adds_of_16_bits(a, b, rounding, exact):
     function = add(a, b, rounding=rounding, channels=128)
-    requant, proof = prove_pairs(function, WIDE, RequantCaps())
+    requant, proof = prove_pairs(function, WIDE, MultiplyShiftCaps())
     assert proof.exact == exact and proof.checked_values == 128 << 32 and not proof.undecided_values
     rng = np.random.default_rng(3)
     pairs = rng.integers(LOW, HIGH + 1, (2, 128, 200))
@@ -138,7 +138,7 @@ def test_adds_of_16_bits(a, b, rounding, exact):
 def test_ties_of_a_common_ratio_are_counted():
     """Floats round t / 6 half to even as integers do: ties of it are halves, and no other is near one."""
     function = add(Fraction(1, 6), Fraction(1, 6))
-    requant, proof = prove_pairs(function, WIDE, RequantCaps())
+    requant, proof = prove_pairs(function, WIDE, MultiplyShiftCaps())
     assert requant.m[0][0] == requant.m[1][0]
     t = np.arange(2 * LOW, 2 * HIGH + 1)
     pairs = np.minimum(HIGH, t - LOW) - np.maximum(LOW, t - HIGH) + 1
@@ -149,7 +149,7 @@ def test_ties_of_a_common_ratio_are_counted():
 def test_float32_scales_of_16_bits_are_counted_in_full():
     rng = np.random.default_rng(0)
     function = add(float_ratio(rng) / 4, float_ratio(rng) / 4)
-    numbers, found = sums.large_sum(function, WIDE, RequantCaps())
+    numbers, found = sums.large_sum(function, WIDE, MultiplyShiftCaps())
     assert 0 < found.values < 2**17 and found.undecided == 0 and found.lsb == 1 and len(found.examples) == 8
     for (a, b), want, got in found.examples:
         assert (want, got) == (value(function, a, b), integer(function, numbers, a, b)) and want != got
@@ -163,7 +163,7 @@ def test_float32_scales_of_16_bits_are_counted_in_full():
 def test_narrow_multipliers_leave_pairs_undecided_and_say_so():
     rng = np.random.default_rng(0)
     function = add(float_ratio(rng) / 4, float_ratio(rng) / 4)
-    _, proof = prove_pairs(function, WIDE, RequantCaps(multiplier_bits=16))
+    _, proof = prove_pairs(function, WIDE, MultiplyShiftCaps(multiplier_bits=16))
     assert not proof.exact and proof.exact_channels == 0 and proof.differing_values > 0
     assert proof.differing_values + proof.undecided_values <= 2**32 and proof.undecided_values > 2**31
 
@@ -174,8 +174,8 @@ def test_the_two_ways_agree_where_all_pairs_can_be_tried():
     assert 512 * 512 <= MOST_PAIRS
     for _ in range(4):
         function = add(float_ratio(rng), -float_ratio(rng), offset=float_ratio(rng), lo=-200, hi=200)
-        _, proof = prove_pairs(function, ranges, RequantCaps())
-        assert proof.exact and sums.large_sum(function, ranges, RequantCaps())[1].exact
+        _, proof = prove_pairs(function, ranges, MultiplyShiftCaps())
+        assert proof.exact and sums.large_sum(function, ranges, MultiplyShiftCaps())[1].exact
 
 
 def test_a_wide_layer_takes_little_memory():
@@ -184,7 +184,7 @@ def test_a_wide_layer_takes_little_memory():
     ratios = tuple(Fraction(1, 4) if c % 16 else float_ratio(rng) / 8 for c in range(128))
     function = QuantFunction((ratios,), (Fraction(0),) * 128, Rounding.HALF_EVEN, LOW, HIGH)
     tracemalloc.start()
-    requant, proof = prove_function(function, np.full(128, LOW), np.full(128, HIGH), RequantCaps())
+    requant, proof = prove_function(function, np.full(128, LOW), np.full(128, HIGH), MultiplyShiftCaps())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert proof.exact and peak < 64 << 20
@@ -195,7 +195,7 @@ def test_a_wide_layer_takes_little_memory():
 def test_a_wrong_number_in_a_wide_layer_is_found_and_counted():
     function = QuantFunction(((Fraction(1, 3),),), (Fraction(1, 7),), Rounding.HALF_UP, LOW, HIGH)
     low, high = np.array([LOW]), np.array([HIGH])
-    requant, proof = prove_function(function, low, high, RequantCaps())
+    requant, proof = prove_function(function, low, high, MultiplyShiftCaps())
     assert proof.exact
     wrong = replace(requant, c=requant.c + (np.int64(1) << (requant.s - 1)))
     from nncosim.compiler.proof.verify import differences

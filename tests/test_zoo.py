@@ -11,7 +11,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.operators import Conv
 from nncosim.compiler.ir.topology import topology
@@ -222,7 +222,7 @@ def test_a_layer_with_a_wrong_scale_is_found(name, layer, shift):
     def spoilt(op):
         r = op.requant
         zero = np.zeros_like(r.c) if shift > 0 else r.c
-        return replace(op, requant=Requant(r.m, zero, r.s + shift, r.lo, r.hi, r.rounding))
+        return replace(op, requant=MultiplyShift(r.m, zero, r.s + shift, r.lo, r.hi, r.rounding))
 
     wrong = net.with_ops(tuple(spoilt(op) if op.name == layer else op for op in net.ops))
     found = dead_layers(wrong, evaluate(wrong, {"image": tensors(name)["image"]}))

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requantization, written once: RTL, instruction-set simulator, references and proof all mean this.
 
-    q = clip(round_shift(sum_i acc_i * m_i + c, s), lo, hi)
-
-The sum is a 64-bit two's complement number (it wraps; the compiler proves that it never does).
+Its forms are data: multiply and shift, thresholds, a table, and chains of them. A sum is a 64-bit two's complement
+number (it wraps; the compiler proves that it never does).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["Requant", "round_shift"]
+__all__ = ["Chain", "Lookup", "MultiplyShift", "Requant", "Thresholds", "round_shift"]
 
 
 def round_shift(value: np.ndarray | np.int64, shift: np.ndarray | int, rounding: np.ndarray | int) -> np.ndarray:
@@ -53,9 +55,44 @@ def _rounds_up(mode: Rounding, floor: np.ndarray, rest: np.ndarray, half: np.nda
     return (rest > half) | (inexact & (rest == half) & tie_goes_up)
 
 
+class Requant(ABC):
+    """How accumulators become results, of each output channel: one of the forms below.
+
+    `monotone`: a greater accumulator never gives a smaller result (or never a greater one, by channel).
+    """
+
+    @property
+    def monotone(self) -> bool:
+        return True
+
+    @property
+    @abstractmethod
+    def channels(self) -> int: ...
+
+    @abstractmethod
+    def take(self, channels: np.ndarray) -> Self:
+        """That of some channels, in this order."""
+
+    @abstractmethod
+    def apply(self, *accumulators: np.ndarray, axis: int = 0) -> np.ndarray:
+        """Requantize int arrays, one per operand, to int64 of the same shape. `axis`: where their channels are."""
+
+    def overflows(self, acc_lo: np.ndarray, acc_hi: np.ndarray) -> np.ndarray:
+        """bool (C,): a sum may leave its width for accumulators of acc_lo..acc_hi, and `apply` is then not monotone."""
+        return np.zeros(self.channels, dtype=bool)
+
+
+def _by_channel(
+    function: Callable[[int, np.ndarray], np.ndarray], accumulators: Sequence[np.ndarray], axis: int
+) -> np.ndarray:
+    """`function` of (channel, the operands' sum there)."""
+    total = np.moveaxis(sum(each.astype(np.int64) for each in accumulators), axis, 0)
+    return np.moveaxis(np.stack([function(c, plane) for c, plane in enumerate(total)]), 0, axis)
+
+
 @dataclass(frozen=True, eq=False)
-class Requant:
-    """Integer requantization of one operator, per output channel.
+class MultiplyShift(Requant):
+    """q = clip(round_shift(sum_i acc_i * m_i + c, s), lo, hi). A shift alone is this with m = 1.
 
     Attributes:
         m: one int64 array per operand (an Add has two), each of shape (C,): signed 32-bit multipliers.
@@ -76,7 +113,7 @@ class Requant:
     def uniform(
         cls, channels: int, m: tuple[int, ...] = (1,), c: int = 0, s: int = 0,
         lo: int = -128, hi: int = 127, rounding: Rounding = Rounding.FLOOR,
-    ) -> Requant:
+    ) -> MultiplyShift:
         """The same numbers for every channel; the defaults pass int8 through."""
         def full(value: int) -> np.ndarray:
             return np.full(channels, value, dtype=np.int64)
@@ -86,13 +123,11 @@ class Requant:
     def channels(self) -> int:
         return len(self.c)
 
-    def take(self, channels: np.ndarray) -> Requant:
-        """That of some channels, in this order."""
-        return Requant(tuple(m[channels] for m in self.m), self.c[channels], self.s[channels], self.lo[channels],
-                       self.hi[channels], self.rounding[channels])  # fmt: skip
+    def take(self, channels: np.ndarray) -> MultiplyShift:
+        return MultiplyShift(tuple(m[channels] for m in self.m), self.c[channels], self.s[channels], self.lo[channels],
+                             self.hi[channels], self.rounding[channels])  # fmt: skip
 
     def apply(self, *accumulators: np.ndarray, axis: int = 0) -> np.ndarray:
-        """Requantize int arrays, one per operand, to int64 of the same shape. `axis`: where their channels are."""
         shape = [1] * accumulators[0].ndim
         shape[axis] = -1
         with np.errstate(over="ignore"):
@@ -101,3 +136,96 @@ class Requant:
                 total = total + acc.astype(np.int64) * m.reshape(shape)
         rounded = round_shift(total, self.s.reshape(shape), self.rounding.reshape(shape))
         return np.clip(rounded, self.lo.reshape(shape), self.hi.reshape(shape))
+
+    def overflows(self, acc_lo: np.ndarray, acc_hi: np.ndarray) -> np.ndarray:
+        reach = np.maximum(np.abs(acc_lo), np.abs(acc_hi)).tolist()
+        terms = zip(*(np.abs(m).tolist() for m in self.m), strict=True)
+        numbers = zip(reach, terms, self.c.tolist(), strict=True)  # Python integers, so that this itself cannot
+        return np.array([r * sum(m) + abs(c) >= 1 << 63 for r, m, c in numbers], dtype=bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds(Requant):
+    """q = lo + how many thresholds the accumulator reaches.
+
+    Attributes:
+        first: int64 (C, K), ascending. lo: result below all of them.
+        falling: bool (C,): it is the accumulator's negative that is compared.
+    """
+
+    first: np.ndarray
+    lo: int
+    falling: np.ndarray
+
+    @property
+    def channels(self) -> int:
+        return len(self.first)
+
+    def take(self, channels: np.ndarray) -> Thresholds:
+        return Thresholds(self.first[channels], self.lo, self.falling[channels])
+
+    def apply(self, *accumulators: np.ndarray, axis: int = 0) -> np.ndarray:
+        def count(c: int, acc: np.ndarray) -> np.ndarray:
+            return self.lo + np.searchsorted(self.first[c], -acc if self.falling[c] else acc, side="right")
+
+        return _by_channel(count, accumulators, axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Lookup(Requant):
+    """q = values[channel, accumulator - low]; accumulators beyond either end take the last value there.
+
+    Attributes:
+        values: int64 (C, entries). low: the accumulator of the first entry.
+    """
+
+    values: np.ndarray
+    low: int
+
+    @property
+    def monotone(self) -> bool:
+        return False
+
+    @property
+    def channels(self) -> int:
+        return len(self.values)
+
+    def take(self, channels: np.ndarray) -> Lookup:
+        return Lookup(self.values[channels], self.low)
+
+    def apply(self, *accumulators: np.ndarray, axis: int = 0) -> np.ndarray:
+        last = self.values.shape[1] - 1
+        return _by_channel(lambda c, acc: self.values[c][np.clip(acc - self.low, 0, last)], accumulators, axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Chain(Requant):
+    """One form after the other: what is rounded, or clipped, twice."""
+
+    stages: tuple[Requant, ...]
+
+    @property
+    def monotone(self) -> bool:
+        return all(stage.monotone for stage in self.stages)
+
+    @property
+    def channels(self) -> int:
+        return self.stages[0].channels
+
+    def take(self, channels: np.ndarray) -> Chain:
+        return Chain(tuple(stage.take(channels) for stage in self.stages))
+
+    def apply(self, *accumulators: np.ndarray, axis: int = 0) -> np.ndarray:
+        first, *others = self.stages
+        value = first.apply(*accumulators, axis=axis)
+        for stage in others:
+            value = stage.apply(value, axis=axis)
+        return value
+
+    def overflows(self, acc_lo: np.ndarray, acc_hi: np.ndarray) -> np.ndarray:
+        wrong = np.zeros(self.channels, dtype=bool)
+        for stage in self.stages:
+            wrong |= stage.overflows(acc_lo, acc_hi)
+            ends = stage.apply(np.stack([acc_lo, acc_hi], axis=1))
+            acc_lo, acc_hi = ends.min(axis=1), ends.max(axis=1)
+        return wrong

@@ -27,7 +27,7 @@ from nncosim.compiler.j3dai.tensors import concat_views, is_view, tensor_buffers
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest
 from nncosim.compiler.placement.placement import Buffer, Placement, PlacementError, outermost
 from nncosim.compiler.placement.room import Room
-from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.caps import MultiplyShiftCaps, RequantCaps
 from nncosim.compiler.schedule import Schedule
 from nncosim.hdl.j3dai.isa import NARROW_M_BITS, DmpaOp
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
@@ -39,7 +39,8 @@ from nncosim.platforms.j3dai import J3dai
 __all__ = ["BACKEND", "J3daiBackend"]
 
 _ELF_RISCV = 243
-_CAPS = RequantCaps(tables=True, narrow_multiplier_bits=NARROW_M_BITS)
+# of 16 bits a multiplier takes half of the time
+_CAPS = RequantCaps((MultiplyShiftCaps(multiplier_bits=NARROW_M_BITS), MultiplyShiftCaps()), tables=True)
 
 
 @dataclass(frozen=True)

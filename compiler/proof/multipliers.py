@@ -19,9 +19,9 @@ import numpy as np
 from nncosim.compiler.ir.thresholds import boundaries
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["Found", "Steps", "dyadic", "largest_shift", "multipliers"]
+__all__ = ["FAR", "Found", "Steps", "dyadic", "heights_of", "interval", "largest_shift", "multipliers"]
 
-_FAR = np.int64(1) << 62
+FAR = np.int64(1) << 62
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +90,18 @@ def dyadic(
     return (tuple(m), c, s) if fits and -(1 << constant_bits - 1) <= c < 1 << constant_bits - 1 else None
 
 
-def _heights(steps: Steps, rounding: Rounding, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def heights_of(steps: Steps, rounding: Rounding, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """h_k as int64 (C, K): as a lower bound, and as an upper one; far away where T_k, or T_k - 1, is not reachable."""
     twice, strict = (each[:: steps.every] for each in boundaries(rounding, steps.lo, steps.hi))
-    heights = (twice[None, :] << (s - 1)[:, None]) + strict[None, :]
-    below = np.where(steps.first <= steps.acc_hi[:, None], heights, -_FAR)
-    return below, np.where(steps.first > steps.acc_lo[:, None], heights, _FAR)
+    heights = (twice[None, :] << np.maximum(s - 1, 0)[:, None]) + strict[None, :]
+    if not s.all():  # nothing is rounded
+        k = np.arange(steps.lo + 1, steps.hi + 1)[:: steps.every]
+        heights = np.where((s == 0)[:, None], k[None, :], heights)
+    below = np.where(steps.first <= steps.acc_hi[:, None], heights, -FAR)
+    return below, np.where(steps.first > steps.acc_lo[:, None], heights, FAR)
 
 
-def _interval(first: np.ndarray, heights: tuple[np.ndarray, np.ndarray], m: np.ndarray) -> tuple[np.ndarray, ...]:
+def interval(first: np.ndarray, heights: tuple[np.ndarray, np.ndarray], m: np.ndarray) -> tuple[np.ndarray, ...]:
     """c's interval for given m, and the thresholds that bound it: low, high, T at low, T - 1 at high."""
     rows = np.arange(len(m))
     product = first * m[:, None]
@@ -119,7 +122,7 @@ def multipliers(
     Returns:
         For channels that are not ok, the last m and the c nearest to the thresholds.
     """
-    heights = _heights(steps, rounding, s)
+    heights = heights_of(steps, rounding, s)
     most = np.int64((1 << multiplier_bits - 1) - 1)
     start = np.clip(m, 1, most)
     m, least_m, most_m = start.copy(), np.ones_like(start), np.full_like(start, most)
@@ -128,9 +131,9 @@ def multipliers(
         if not len(todo):
             break
         if len(todo) == len(m):
-            low, high, at_low, at_high = _interval(steps.first, heights, m)
+            low, high, at_low, at_high = interval(steps.first, heights, m)
         else:
-            low, high, at_low, at_high = _interval(steps.first[todo], (heights[0][todo], heights[1][todo]), m[todo])
+            low, high, at_low, at_high = interval(steps.first[todo], (heights[0][todo], heights[1][todo]), m[todo])
         c[todo] = low + (high - low) // 2
         good = high >= low
         ok[todo[good]] = True
@@ -146,8 +149,8 @@ def multipliers(
         todo = todo[go]
     bad = np.flatnonzero(~ok)
     m[bad] = start[bad]
-    low, high, _, _ = _interval(steps.first[bad], (heights[0][bad], heights[1][bad]), m[bad])
+    low, high, _, _ = interval(steps.first[bad], (heights[0][bad], heights[1][bad]), m[bad])
     c[bad] = low + (high - low) // 2
-    limit = _FAR if constant_bits >= 64 else np.int64(1 << constant_bits - 1)
+    limit = FAR if constant_bits >= 64 else np.int64(1 << constant_bits - 1)
     ok &= (c < limit) & (c >= -limit)
     return Found(m, c, s.copy(), ok)

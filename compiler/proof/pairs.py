@@ -4,21 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant, round_shift
+from nncosim.compiler.errors import RequantError
+from nncosim.compiler.ir.arithmetic import Chain, MultiplyShift, Requant, round_shift
 from nncosim.compiler.ir.network import Proof, QuantFunction
 from nncosim.compiler.ir.sums import ExactSum
 from nncosim.compiler.ir.thresholds import boundaries
-from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.caps import FormCaps, MultiplyShiftCaps, Per
+from nncosim.compiler.proof.forms import select
 from nncosim.compiler.proof.multipliers import dyadic, largest_shift
-from nncosim.compiler.proof.single import rounding_modes, select
-from nncosim.compiler.proof.sums import Numbers, large_sum
+from nncosim.compiler.proof.single import rounding_modes
+from nncosim.compiler.proof.sums import Numbers, common_ratio, large_sum, of_one_sum
 from nncosim.compiler.proof.verify import EXAMPLES, Difference, proof_of
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["MOST_PAIRS", "prove_pairs"]
+
+_UNLIKE = "an Add whose ratios differ from channel to channel needs numbers for each channel"
 
 MOST_PAIRS = 1 << 18
 """So many pairs of inputs are tried one by one."""
@@ -27,7 +32,7 @@ _FAR = np.int64(1) << 62
 
 
 def prove_pairs(
-    function: QuantFunction, ranges: Sequence[tuple[int, int]], caps: RequantCaps
+    function: QuantFunction, ranges: Sequence[tuple[int, int]], form: FormCaps
 ) -> tuple[Requant, Proof]:
     """Search and check an Add over all pairs of input values.
 
@@ -36,24 +41,61 @@ def prove_pairs(
 
     Returns:
         The integers, and what they are worth. Channels with equal ratios share one search.
+
+    Raises:
+        RequantError: the form cannot compute it, not even inexactly.
     """
     first: dict[tuple[Fraction, ...], int] = {}
     index = np.array([
         first.setdefault(key, len(first)) for key in zip(*function.ratios, function.offset, strict=True)
     ])  # fmt: skip
-    known = [prove_pair(select(function, [index.tolist().index(i)]), ranges, caps) for i in range(len(first))]
-    requant = Requant.uniform(len(first), (0, 0), 0, 0, function.lo, function.hi)
-    for i, (numbers, _) in enumerate(known):
-        for target, value in zip((*requant.m, requant.c, requant.s, requant.rounding), numbers, strict=True):
-            target[i] = int(value)
+    kinds = [select(function, [index.tolist().index(i)]) for i in range(len(first))]
+    if isinstance(form, MultiplyShiftCaps) and form.multiplier_bits and form.constant_bits:
+        requant, found = _with_multipliers(kinds, ranges, form)
+    else:
+        requant, found = _of_the_sum(kinds, ranges, form)
     pairs = (ranges[0][1] - ranges[0][0] + 1) * (ranges[1][1] - ranges[1][0] + 1)
-    proof = proof_of([found for _, found in known], index, len(index) * pairs, min(r[0] for r in ranges),
-                     max(r[1] for r in ranges))  # fmt: skip
+    proof = proof_of(found, index, len(index) * pairs, min(r[0] for r in ranges), max(r[1] for r in ranges))
     return requant.take(index), proof
 
 
+def _with_multipliers(
+    kinds: list[QuantFunction], ranges: Sequence[tuple[int, int]], caps: MultiplyShiftCaps
+) -> tuple[Requant, list[Difference]]:
+    """A multiplier for each operand."""
+    if len(kinds) > 1 and Per.LAYER in (caps.multiplier_per, caps.constant_per, caps.shift_per):
+        raise RequantError(_UNLIKE)
+    known = [prove_pair(kind, ranges, caps) for kind in kinds]
+    requant = MultiplyShift.uniform(len(kinds), (0, 0), 0, 0, kinds[0].lo, kinds[0].hi)
+    for i, (numbers, _) in enumerate(known):
+        for target, value in zip((*requant.m, requant.c, requant.s, requant.rounding), numbers, strict=True):
+            target[i] = int(value)
+    if not caps.negative and min(int(m.min()) for m in requant.m) < 0:
+        raise RequantError("an operand of an Add has a negative ratio, but m cannot be negative; negate it before")
+    return requant, [found for _, found in known]
+
+
+def _of_the_sum(
+    kinds: list[QuantFunction], ranges: Sequence[tuple[int, int]], form: FormCaps
+) -> tuple[Requant, list[Difference]]:
+    """What requantizes the plain sum of both operands."""
+    if len(kinds) > 1:
+        raise RequantError(_UNLIKE)
+    if common_ratio(kinds[0].ratios[0][0], kinds[0].ratios[1][0]) != (1, 1):
+        raise RequantError("an Add of two scales needs a multiplier for each operand; bring both to one scale before")
+    requant, found = of_one_sum(kinds[0], (1, 1), ranges, form)
+    return _of_two(requant), [found]
+
+
+def _of_two(requant: Requant) -> Requant:
+    """The same for two operands; forms without multipliers add them up by themselves."""
+    if isinstance(requant, MultiplyShift):
+        return replace(requant, m=requant.m * 2)
+    return Chain((_of_two(requant.stages[0]), *requant.stages[1:])) if isinstance(requant, Chain) else requant
+
+
 def prove_pair(
-    function: QuantFunction, ranges: Sequence[tuple[int, int]], caps: RequantCaps
+    function: QuantFunction, ranges: Sequence[tuple[int, int]], caps: MultiplyShiftCaps
 ) -> tuple[Numbers, Difference]:
     """Numbers for an Add of one channel, and how they differ from it."""
     key = function.ratios[0][0], function.ratios[1][0], function.offset[0]
@@ -82,7 +124,7 @@ def _apply(numbers: Numbers, function: QuantFunction, a: np.ndarray, b: np.ndarr
 
 def _search_pair(
     key: tuple[Fraction, Fraction, Fraction], function: QuantFunction, want: np.ndarray, a: np.ndarray,
-    b: np.ndarray, caps: RequantCaps,
+    b: np.ndarray, caps: MultiplyShiftCaps,
 ) -> Numbers:
     """Exact numbers where they exist, else the first multipliers found whose interval of c is not empty."""
     limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
@@ -105,7 +147,7 @@ def _search_pair(
 
 def _fit(
     key: tuple[Fraction, Fraction, Fraction], function: QuantFunction, want: np.ndarray, a: np.ndarray,
-    b: np.ndarray, s: int, mode: Rounding, caps: RequantCaps,
+    b: np.ndarray, s: int, mode: Rounding, caps: MultiplyShiftCaps,
 ) -> tuple[int, Numbers]:
     """Multipliers near the exact ones for shift s: (what the interval of c lacks, numbers); 0 or less is exact."""
     twice, strict = boundaries(mode, function.lo, function.hi)

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nncosim.compiler.errors import CompileError
+from nncosim.compiler.errors import CompileError, RequantError
+from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Network, Op, Proof, QuantFunction, Tensor
 from nncosim.compiler.ir.operators import Requantize, Table
 from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.forms import prove_function
 from nncosim.compiler.proof.pairs import prove_pairs
-from nncosim.compiler.proof.single import prove_function
 
 __all__ = ["prove", "prove_op"]
 
@@ -52,25 +53,35 @@ def prove_op(op: Op, inputs: tuple[Tensor, ...], caps: RequantCaps) -> Op:
     """
     if not op.requantized or op.function is None:
         return op
-    if caps.narrow_multiplier_bits is not None:
-        narrow = replace(caps, multiplier_bits=caps.narrow_multiplier_bits, narrow_multiplier_bits=None, tables=False)
-        proved = prove_op(op, inputs, narrow)
-        if proved.proof is not None and proved.proof.exact:
-            return proved
-    if len(op.function.ratios) > 1:
-        ranges = [(t.type.lo, t.type.hi) for t in inputs]
-        requant, proof = prove_pairs(op.function, ranges, caps)
-    else:
-        try:
-            low, high = op.bounds(inputs)
-            requant, proof = prove_function(op.function, low, high, caps)
-        except CompileError as error:
-            raise CompileError(f"layer {op.name!r}: {error}") from error
+    requant, proof = _first_exact(op, op.function, inputs, caps)
     if caps.tables and isinstance(op, Requantize) and not proof.exact:
         table = _as_table(op, op.function, inputs[0])
         if table is not None:
             return table
     return replace(op, requant=requant, proof=proof)
+
+
+def _first_exact(
+    op: Op, function: QuantFunction, inputs: tuple[Tensor, ...], caps: RequantCaps
+) -> tuple[Requant, Proof]:
+    """In the first form that is exact; where none is, in the last that can compute the function."""
+    found, refused = None, []
+    for form in caps.forms:
+        try:
+            if len(function.ratios) > 1:
+                found = prove_pairs(function, [(t.type.lo, t.type.hi) for t in inputs], form)
+            else:
+                found = prove_function(function, *op.bounds(inputs), form)
+        except RequantError as error:
+            refused.append(str(error))
+            continue
+        except CompileError as error:
+            raise CompileError(f"layer {op.name!r}: {error}") from error
+        if found[1].exact:
+            break
+    if found is None:
+        raise RequantError(f"layer {op.name!r}: " + "; ".join(dict.fromkeys(refused)))
+    return found
 
 
 def _as_table(op: Requantize, function: QuantFunction, source: Tensor) -> Table | None:

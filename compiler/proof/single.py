@@ -1,67 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The search and proof of a function of one accumulator, channel by channel."""
+"""The search of (m, c, s) for a function of one accumulator, each channel by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.ir.arithmetic import Requant
-from nncosim.compiler.ir.network import Proof, QuantFunction
+from nncosim.compiler.ir.arithmetic import MultiplyShift
+from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, round_fraction
-from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.caps import MultiplyShiftCaps
 from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shift, multipliers
-from nncosim.compiler.proof.verify import blocks, differences, proof_of, steps_of
+from nncosim.compiler.proof.verify import blocks, steps_of
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["find", "prove_function", "rounding_modes", "select"]
+__all__ = ["find_each", "rounding_modes"]
 
 _MANY = 4096  # thresholds; with more, a rounding mode is tried on one of 64 of them first
 
 
-def prove_function(
-    function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, caps: RequantCaps
-) -> tuple[Requant, Proof]:
-    """Search the requantization of a function of one accumulator.
-
-    Args:
-        function: one operand. acc_lo, acc_hi: int64 (C,), the reachable accumulators of each channel.
-
-    Returns:
-        The integers, and what they are worth.
-    """
-    first, index = _distinct(function, acc_lo, acc_hi)
-    part, low, high = select(function, first), acc_lo[first], acc_hi[first]
-    requant = find(part, low, high, caps)
-    checked = int((acc_hi - acc_lo + 1).sum())
-    found = differences(part, low, high, requant)
-    return requant.take(index), proof_of(found, index, checked, int(acc_lo.min()), int(acc_hi.max()))
-
-
-def _distinct(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first channel of each kind, and for each channel the place of its kind there. Many layers have one scale."""
-    keys = list(zip(function.ratios[0], function.offset, acc_lo.tolist(), acc_hi.tolist(), strict=True))
-    first: dict[tuple[object, ...], int] = {}
-    for c, key in enumerate(keys):
-        first.setdefault(key, c)
-    place = {c: i for i, c in enumerate(first.values())}
-    return np.array(list(place)), np.array([place[first[key]] for key in keys])
-
-
-def select(function: QuantFunction, channels: Iterable[int]) -> QuantFunction:
-    """That of some channels, in this order."""
-    channels = list(channels)
-    ratios = tuple(tuple(each[c] for c in channels) for each in function.ratios)
-    return replace(function, ratios=ratios, offset=tuple(function.offset[c] for c in channels))
-
-
-def find(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, caps: RequantCaps) -> Requant:
+def find_each(
+    function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, caps: MultiplyShiftCaps
+) -> MultiplyShift:
+    """Exact numbers where there are some, else near ones."""
     channels = len(function.offset)
     mode = rounding_modes(function, caps)[0]
-    requant = Requant.uniform(channels, (0,), 0, 0, function.lo, function.hi, mode)
+    requant = MultiplyShift.uniform(channels, (0,), 0, 0, function.lo, function.hi, mode)
     open_channels = np.array([
         c for c in range(channels) if not _direct(function, c, int(acc_lo[c]), int(acc_hi[c]), requant, caps)
     ], dtype=np.int64)
@@ -75,7 +41,7 @@ def find(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, caps: 
     return requant
 
 
-def rounding_modes(function: QuantFunction, caps: RequantCaps) -> list[Rounding]:
+def rounding_modes(function: QuantFunction, caps: MultiplyShiftCaps) -> list[Rounding]:
     """Rounding modes to try: the model's own, then those that fold another one into c. Of modes whose steps are equally
     far apart, so that c turns one into the other, the first, unless c is narrow."""
     order = [function.rounding, Rounding.FLOOR, Rounding.HALF_UP, *Rounding]
@@ -89,7 +55,7 @@ def rounding_modes(function: QuantFunction, caps: RequantCaps) -> list[Rounding]
     return list(kinds.values())
 
 
-def _direct(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant, caps: RequantCaps) -> bool:
+def _direct(function: QuantFunction, c: int, lo: int, hi: int, requant: MultiplyShift, caps: MultiplyShiftCaps) -> bool:
     """Set channel `c` where no search is needed: m, c and s are exact numbers, or the output is constant."""
     ratio, offset = function.ratios[0][c], function.offset[c]
     if not _varies(function, c, lo, hi):
@@ -119,8 +85,8 @@ def _varies(function: QuantFunction, c: int, lo: int, hi: int) -> bool:
 
 
 def _search(
-    function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray, requant: Requant,
-    caps: RequantCaps,
+    function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray, requant: MultiplyShift,
+    caps: MultiplyShiftCaps,
 ) -> None:
     """Fill `requant` for the channels; the first rounding mode that is exact, else the nearest fit."""
     # hi * 2**s < 2**60 and acc * m < 2**61 keep acc * m + c within 63 bits
@@ -149,7 +115,7 @@ def _search(
 
 
 def _search_mode(
-    steps: Steps, ratios: list[Fraction], limit: int, mode: Rounding, caps: RequantCaps
+    steps: Steps, ratios: list[Fraction], limit: int, mode: Rounding, caps: MultiplyShiftCaps
 ) -> Found:
     """The largest shift first; a smaller one only where c does not fit into its width."""
     shifts = np.array([largest_shift(r, caps.multiplier_bits, limit) for r in ratios], dtype=np.int64)
@@ -166,7 +132,7 @@ def _search_mode(
     return found
 
 
-def _guess(ratios: list[Fraction], shifts: np.ndarray, caps: RequantCaps) -> np.ndarray:
+def _guess(ratios: list[Fraction], shifts: np.ndarray, caps: MultiplyShiftCaps) -> np.ndarray:
     """round(ratio * 2**s), or the greatest multiplier where a ratio is beyond all: its results saturate at once."""
     most = (1 << caps.multiplier_bits - 1) - 1
     return np.array([min(round(r * (1 << int(s))), most) for r, s in zip(ratios, shifts, strict=True)], dtype=np.int64)

@@ -7,7 +7,7 @@ place at which rounding steps. How near y comes to such a place, over all pairs,
 whose part after the point complements that of a. If no y is as near as e, the integers are exact. Otherwise the pairs
 that are near enough are tried, all of them or as many as `MOST_TRIED`; the rest is then undecided, and said to be.
 
-Operands with a common ratio are one accumulator, which `single` proves; differing sums are weighted with their pairs.
+Operands with a common ratio are one accumulator, in any form; differing sums are weighted with their pairs.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from math import ceil, floor
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.ir.arithmetic import Requant, round_shift
+from nncosim.compiler.ir.arithmetic import MultiplyShift, Requant, round_shift
 from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.sums import ExactSum
 from nncosim.compiler.ir.thresholds import boundaries
-from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.caps import FormCaps, MultiplyShiftCaps
+from nncosim.compiler.proof.forms import find
 from nncosim.compiler.proof.multipliers import largest_shift
-from nncosim.compiler.proof.single import find, rounding_modes
+from nncosim.compiler.proof.single import rounding_modes
 from nncosim.compiler.proof.verify import EXAMPLES, Difference, differences, stretches
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["MOST_TRIED", "Numbers", "common_ratio", "large_sum"]
+__all__ = ["MOST_TRIED", "Numbers", "common_ratio", "large_sum", "of_one_sum"]
 
 MOST_TRIED = 1 << 22
 _PART = 1 << 18  # pairs at a time
@@ -38,7 +39,7 @@ Numbers = tuple[int, int, int, int, Rounding]  # m_a, m_b, c, s, rounding
 Ranges = Sequence[tuple[int, int]]
 
 
-def large_sum(function: QuantFunction, ranges: Ranges, caps: RequantCaps) -> tuple[Numbers, Difference]:
+def large_sum(function: QuantFunction, ranges: Ranges, caps: MultiplyShiftCaps) -> tuple[Numbers, Difference]:
     """Numbers for an Add of one channel, and how they differ from it."""
     factors = common_ratio(function.ratios[0][0], function.ratios[1][0])
     if factors is not None and caps.multiplier_bits - _spare_bits(factors) >= min(caps.multiplier_bits, 16):
@@ -67,19 +68,28 @@ def _spare_bits(factors: tuple[int, int]) -> int:
 
 
 def _one_accumulator(
-    function: QuantFunction, factors: tuple[int, int], ranges: Ranges, caps: RequantCaps
+    function: QuantFunction, factors: tuple[int, int], ranges: Ranges, caps: MultiplyShiftCaps
 ) -> tuple[Numbers, Difference]:
     """By the accumulator p * a + q * b."""
+    narrow = replace(caps, multiplier_bits=caps.multiplier_bits - _spare_bits(factors))
+    requant, found = of_one_sum(function, factors, ranges, narrow)
+    assert isinstance(requant, MultiplyShift)
+    m = int(requant.m[0][0])
+    rounding = Rounding(int(requant.rounding[0]))
+    return (m * factors[0], m * factors[1], int(requant.c[0]), int(requant.s[0]), rounding), found
+
+
+def of_one_sum(
+    function: QuantFunction, factors: tuple[int, int], ranges: Ranges, form: FormCaps
+) -> tuple[Requant, Difference]:
+    """What requantizes the accumulator p * a + q * b of one channel, and in how many pairs it differs."""
     p, q = factors
-    (a_lo, a_hi), (b_lo, b_hi) = ranges
-    ends = [p * a + q * b for a in (a_lo, a_hi) for b in (b_lo, b_hi)]
+    ends = [p * a + q * b for a in ranges[0] for b in ranges[1]]
     low, high = np.array([min(ends)]), np.array([max(ends)])
     one = replace(function, ratios=((function.ratios[0][0] / p,),))
-    requant = find(one, low, high, replace(caps, multiplier_bits=caps.multiplier_bits - _spare_bits(factors)))
-    m, c, s = int(requant.m[0][0]), int(requant.c[0]), int(requant.s[0])
-    numbers = m * p, m * q, c, s, Rounding(int(requant.rounding[0]))
+    requant = find(one, low, high, form)
     (found,) = differences(one, low, high, requant)
-    return numbers, _weighted(one, factors, ranges, min(ends), max(ends), requant) if found.values else found
+    return requant, _weighted(one, factors, ranges, min(ends), max(ends), requant) if found.values else found
 
 
 def _weighted(
@@ -164,7 +174,7 @@ def _gaps(exact: ExactSum) -> _Gaps:
     return _Gaps(*(Fraction(v, modulus) for v in least))
 
 
-def _best_fit(function: QuantFunction, exact: ExactSum, ranges: Ranges, caps: RequantCaps) -> _Fit:
+def _best_fit(function: QuantFunction, exact: ExactSum, ranges: Ranges, caps: MultiplyShiftCaps) -> _Fit:
     """The first rounding mode that is exact; else the fit that leaves the fewest pairs to try."""
     reach = max(abs(end) for limits in ranges for end in limits)
     bits = min(caps.multiplier_bits, 61 - reach.bit_length())

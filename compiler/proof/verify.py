@@ -3,7 +3,7 @@
 
 Numbers that are the rational ones themselves need no look. Otherwise both are monotone, so that they are compared at
 each exact threshold, just before it and at the ends of the range, with the `apply` that all backends share. Channels
-that differ are counted by the thresholds of both.
+that differ are counted by the thresholds of both. A table is compared at all accumulators.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift, Requant
 from nncosim.compiler.ir.network import Proof, QuantFunction
 from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, evaluate_exact, round_fraction, step_thresholds
 from nncosim.compiler.proof.multipliers import Steps
@@ -23,6 +23,7 @@ __all__ = ["EXAMPLES", "Difference", "Example", "blocks", "differences", "proof_
 
 EXAMPLES = 8
 Example = tuple[tuple[int, ...], int, int]  # accumulators, expected, got
+_MOST_TRIED = 1 << 22  # accumulators of a channel, one by one
 _BLOCK = 1 << 17  # thresholds at a time: what fits into a cache is faster, and 16-bit layers have 2**23 of them
 
 
@@ -57,7 +58,11 @@ def steps_of(function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, 
         lo, hi = int(acc_lo[c]), int(acc_hi[c])
         if ratio < 0:
             lo, hi = -hi, -lo
-        first.append(step_thresholds(abs(ratio), function.offset[c], twice, strict, lo, hi))
+        if ratio:
+            first.append(step_thresholds(abs(ratio), function.offset[c], twice, strict, lo, hi))
+        else:
+            value = round_fraction(function.offset[c], function.rounding)
+            first.append(np.where(np.arange(function.lo + 1, function.hi + 1) <= value, lo, hi + 1))
         lows.append(lo)
         highs.append(hi)
     rows = np.array(first, dtype=np.int64).reshape(len(channels), function.hi - function.lo)
@@ -70,17 +75,20 @@ def differences(
     """Of each channel, over every accumulator of acc_lo..acc_hi (int64 (C,))."""
     channels = np.arange(len(function.offset))
     out = [Difference() for _ in channels]
-    todo = channels[~(_same_numbers(function, requant) & ~_overflows(requant, acc_lo, acc_hi))]
-    if function.hi - function.lo > MAX_STEPS:  # not counted
+    overflows = requant.overflows(acc_lo, acc_hi)
+    todo = channels[~(_same_numbers(function, requant) & ~overflows)]
+    if not requant.monotone or function.hi - function.lo > MAX_STEPS:
         for c in todo.tolist():
-            out[c] = Difference(0, function.hi - function.lo, undecided=int(acc_hi[c] - acc_lo[c]) + 1)
+            out[c] = _each_accumulator(function, c, int(acc_lo[c]), int(acc_hi[c]), requant)
         return out
-    flat = np.array([function.ratios[0][c] == 0 for c in todo], dtype=bool)
-    wrong = [c for c in todo[flat].tolist() if not _constant_right(function, c, requant)]
-    for block in blocks(todo[~flat], function.hi - function.lo):
+    wrong = todo[overflows[todo]].tolist()
+    for block in blocks(todo[~overflows[todo]], function.hi - function.lo):
         wrong += _differing(function, block, steps_of(function, block, acc_lo, acc_hi), requant)
     for c in wrong:
-        out[c] = _difference(function, c, int(acc_lo[c]), int(acc_hi[c]), requant)
+        found = _difference(function, c, int(acc_lo[c]), int(acc_hi[c]), requant)
+        if found.exact:  # a sum that leaves its width somewhere else than where it was looked for
+            found = Difference(0, function.hi - function.lo, undecided=int(acc_hi[c] - acc_lo[c]) + 1)
+        out[c] = found
     return out
 
 
@@ -98,6 +106,8 @@ def proof_of(found: Sequence[Difference], index: np.ndarray, checked: int, acc_l
 
 def _same_numbers(function: QuantFunction, requant: Requant) -> np.ndarray:
     """bool (C,): m / 2**s and c / 2**s are the rational numbers themselves, rounded and clipped alike."""
+    if not isinstance(requant, MultiplyShift):
+        return np.zeros(requant.channels, dtype=bool)
     return np.array([
         Fraction(int(m), 1 << int(s)) == r and Fraction(int(c), 1 << int(s)) == o
         and (s == 0 or mode == function.rounding) and (lo, hi) == (function.lo, function.hi)
@@ -107,9 +117,26 @@ def _same_numbers(function: QuantFunction, requant: Requant) -> np.ndarray:
     ], dtype=bool)  # fmt: skip
 
 
-def _constant_right(function: QuantFunction, c: int, requant: Requant) -> bool:
-    want = min(max(round_fraction(function.offset[c], function.rounding), function.lo), function.hi)
-    return int(requant.m[0][c]) == 0 and int(requant.c[c]) == want and int(requant.s[c]) == 0
+def _each_accumulator(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant) -> Difference:
+    """Of a channel whose results need not rise with the accumulator, or have too many values for thresholds."""
+    if hi - lo >= _MOST_TRIED:
+        return Difference(0, function.hi - function.lo, undecided=hi - lo + 1)
+    return _counted(np.ones(hi - lo + 1, dtype=np.int64), *_at(np.arange(lo, hi + 1), function, c, requant))
+
+
+def _at(
+    accumulators: np.ndarray, function: QuantFunction, c: int, requant: Requant
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """These, and what is expected and got of channel c there."""
+    ratio, offset = function.ratios[0][c], function.offset[c]
+    want = evaluate_exact(accumulators, ratio, offset, function.rounding, function.lo, function.hi)
+    return accumulators, want, requant.take(np.array([c])).apply(accumulators[None, :])[0]
+
+
+def _counted(length: np.ndarray, begin: np.ndarray, want: np.ndarray, got: np.ndarray) -> Difference:
+    wrong = np.flatnonzero(want != got)
+    examples = tuple(((int(begin[i]),), int(want[i]), int(got[i])) for i in wrong[:EXAMPLES])
+    return Difference(int(length[wrong].sum()), int(np.abs(want - got).max(initial=0)), examples)
 
 
 def _differing(function: QuantFunction, channels: np.ndarray, steps: Steps, requant: Requant) -> list[int]:
@@ -125,23 +152,13 @@ def _differing(function: QuantFunction, channels: np.ndarray, steps: Steps, requ
     ends = np.concatenate([low, high], axis=1)
     want = function.lo + np.stack([(steps.first <= ends[:, i : i + 1]).sum(axis=1) for i in (0, 1)], axis=1)
     wrong |= (part.apply(ends * signs) != want).any(axis=1)
-    backwards = np.sign(part.m[0]) * signs[:, 0] < 0
-    return channels[wrong | backwards | _overflows(part, steps.acc_lo, steps.acc_hi)].tolist()
-
-
-def _overflows(requant: Requant, acc_lo: np.ndarray, acc_hi: np.ndarray) -> np.ndarray:
-    """bool (C,): acc * m + c may leave 64 bits (Python integers, so that this itself cannot)."""
-    reach = np.maximum(np.abs(acc_lo), np.abs(acc_hi)).tolist()
-    numbers = zip(reach, requant.m[0].tolist(), requant.c.tolist(), strict=True)
-    return np.array([r * abs(m) + abs(c) >= 1 << 63 for r, m, c in numbers], dtype=bool)
+    return channels[wrong].tolist()
 
 
 def _difference(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant) -> Difference:
     """Of a channel that differs somewhere."""
     begin, length, want, got = stretches(function, c, lo, hi, requant)
-    wrong = np.flatnonzero(want != got)
-    examples = tuple(((int(begin[i]),), int(want[i]), int(got[i])) for i in wrong[:EXAMPLES])
-    return Difference(int(length[wrong].sum()), int(np.abs(want - got).max(initial=0)), examples)
+    return _counted(length, begin, want, got)
 
 
 def stretches(
@@ -152,18 +169,39 @@ def stretches(
     Returns:
         First accumulator, number of accumulators, expected and got at the first of them. int64 (parts,) each.
     """
-    one = requant.take(np.array([c]))
     ratio, offset = function.ratios[0][c], function.offset[c]
-    s = int(one.s[0])
-    m, const = Fraction(int(one.m[0][0]), 1 << s), Fraction(int(one.c[0]), 1 << s)
+    one = requant.take(np.array([c]))
     exact = _cuts(ratio, offset, function.rounding, function.lo, function.hi, lo, hi)
-    integer = _cuts(m, const, Rounding(int(one.rounding[0])), int(one.lo[0]), int(one.hi[0]), lo, hi)
-    if len(exact) == len(integer) and (one.lo[0], ratio > 0) == (function.lo, m > 0):
-        exact, integer = exact[exact != integer], integer[exact != integer]  # the others step at the same accumulator
+    if not one.monotone:
+        integer = np.arange(lo, hi + 1)
+    elif isinstance(one, MultiplyShift):
+        s = int(one.s[0])
+        m, const = Fraction(int(one.m[0][0]), 1 << s), Fraction(int(one.c[0]), 1 << s)
+        integer = _cuts(m, const, Rounding(int(one.rounding[0])), int(one.lo[0]), int(one.hi[0]), lo, hi)
+        if len(exact) == len(integer) and (one.lo[0], ratio > 0) == (function.lo, m > 0):
+            exact, integer = exact[exact != integer], integer[exact != integer]  # the others step at the same place
+    else:
+        integer = _searched_cuts(one, lo, hi)
     cuts = np.unique(np.concatenate([[lo, hi + 1], exact, integer]))
-    begin = cuts[:-1]
-    want = evaluate_exact(begin, ratio, offset, function.rounding, function.lo, function.hi)
-    return begin, np.diff(cuts), want, one.apply(begin[None, :])[0]
+    begin, want, got = _at(cuts[:-1], function, c, requant)
+    return begin, np.diff(cuts), want, got
+
+
+def _searched_cuts(one: Requant, lo: int, hi: int) -> np.ndarray:
+    """Accumulators of lo + 1..hi from which on a monotone result is another one, by halving."""
+    def value(accumulators: np.ndarray) -> np.ndarray:
+        return one.apply(accumulators[None, :])[0]
+
+    ends = value(np.array([lo, hi]))
+    sign = 1 if ends[1] >= ends[0] else -1
+    least, most = sorted((sign * ends).tolist())
+    k = np.arange(least + 1, most + 1)
+    below, above = np.full(len(k), lo), np.full(len(k), hi)  # not yet k; at least k
+    while (above - below > 1).any():
+        middle = (below + above) // 2
+        reached = sign * value(middle) >= k
+        below, above = np.where(reached, below, middle), np.where(reached, middle, above)
+    return above
 
 
 def _cuts(

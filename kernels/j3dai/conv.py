@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.layout import Layout, to_bytes
 from nncosim.compiler.ir.network import Network, Op, TensorType
 from nncosim.compiler.ir.operators import Conv
@@ -101,7 +101,8 @@ def _passes(op: Conv, network: Network, platform: J3dai) -> list[tuple[bytes, ..
     if kind.bits <= 8:
         return [records(requant_of(op), platform, held)]
     channels = network.tensors[op.output].shape[0]
-    return [records(Requant.uniform(channels, s=8 * k), platform, held, wrap=True) for k in range(planes_of(kind))]
+    planes = (MultiplyShift.uniform(channels, s=8 * k) for k in range(planes_of(kind)))
+    return [records(plane, platform, held, wrap=True) for plane in planes]
 
 
 def _packed(nest: Nest, op: Conv, network: Network, platform: J3dai) -> Nest:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
-from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.layout import Layout
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.hdl.formats import encode
@@ -209,10 +209,12 @@ class Nest:
         return b"".join(out)
 
 
-def requant_of(op: Op) -> Requant:
-    """Raises KernelError for an operator whose requantization has not been proved yet."""
+def requant_of(op: Op) -> MultiplyShift:
+    """Raises KernelError for an operator whose requantization has not been proved yet, or has another form."""
     if op.requant is None:
         raise KernelError(f"{op.name}: has no requantization; run the proof before generating code")
+    if not isinstance(op.requant, MultiplyShift):
+        raise KernelError(f"{op.name}: requantizes by {type(op.requant).__name__}; J3DAI multiplies and shifts")
     return op.requant
 
 
@@ -220,18 +222,18 @@ def products(op: Op, network: Network) -> Products:
     """Of an operator: as few as its accumulators and multipliers allow."""
     low, high = op.bounds(network.op_inputs(op))
     x, m = 1 << NARROW_X_BITS - 1, 1 << NARROW_M_BITS - 1
-    factors = () if op.requant is None else op.requant.m
+    factors = () if op.requant is None else requant_of(op).m
     return Products(
         wide_x=int(low.min()) < -x or int(high.max()) >= x,
         wide_m=any(int(each.min()) < -m or int(each.max()) >= m for each in factors),
     )
 
 
-def identity(op: Op, network: Network) -> Requant:
+def identity(op: Op, network: Network) -> MultiplyShift:
     """Passes the output tensor's values through unchanged."""
     tensor = network.tensors[op.output]
     low, high = (-128, 127) if tensor.type.signed else (0, 255)
-    return Requant.uniform(tensor.shape[0], lo=low, hi=high)
+    return MultiplyShift.uniform(tensor.shape[0], lo=low, hi=high)
 
 
 def weight_layout(lanes: int, platform: J3dai) -> Layout:
@@ -239,7 +241,7 @@ def weight_layout(lanes: int, platform: J3dai) -> Layout:
     return Layout(f"I/{lanes} H W I%{lanes} O:{platform.word_bytes}")
 
 
-def records(requant: Requant, platform: J3dai, held: int, wrap: bool = False) -> tuple[bytes, ...]:
+def records(requant: MultiplyShift, platform: J3dai, held: int, wrap: bool = False) -> tuple[bytes, ...]:
     """Requantization records of each block of channels: one set an operand, in `isa.RequantRecord`'s layout.
 
     The first of two sets holds (m_a, c), the second m_b, s, the bounds and the rounding.
@@ -255,7 +257,7 @@ def records(requant: Requant, platform: J3dai, held: int, wrap: bool = False) ->
     return tuple(out)
 
 
-def _pack(m: np.ndarray, c: np.ndarray, r: Requant, wrap: bool) -> list[bytes]:
+def _pack(m: np.ndarray, c: np.ndarray, r: MultiplyShift, wrap: bool) -> list[bytes]:
     """One record a channel. Checks the ranges of whole arrays by encoding their extremes."""
     wraps = np.full(r.channels, int(wrap))
     values = {"m": m, "c": c, "s": r.s, "lo": r.lo, "hi": r.hi, "rounding": r.rounding, "wrap": wraps}

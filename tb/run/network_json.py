@@ -11,7 +11,7 @@ import base64
 import dataclasses
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from nncosim.compiler.ir import network as ir
@@ -22,6 +22,7 @@ from nncosim.platforms.rounding import Rounding
 
 __all__ = ["NetworkDataError", "network_from_json", "network_to_json"]
 
+_T = TypeVar("_T")
 _DTYPES = ("<i1", "<i2", "<i4", "<i8")
 
 
@@ -63,18 +64,31 @@ def _type_from_json(data: Mapping[str, Any]) -> ir.TensorType:
     return ir.TensorType(**{key: back(value) for key, value in data.items()})
 
 
-def _requant_to_json(requant: Requant | None) -> dict[str, Any] | None:
-    if requant is None:
-        return None
-    named = {key: _array_to_json(getattr(requant, key)) for key in ("c", "s", "lo", "hi", "rounding")}
-    return {"m": [_array_to_json(m) for m in requant.m], **named}
+def _requant_to_json(requant: Requant) -> dict[str, Any]:
+    """Its form's name, and its fields: arrays, integers, or tuples of arrays or of other forms."""
+    named = {f.name: _part_to_json(getattr(requant, f.name)) for f in dataclasses.fields(cast(Any, requant))}
+    return {"form": type(requant).__name__, **named}
 
 
-def _requant_from_json(data: Mapping[str, Any] | None) -> Requant | None:
-    if data is None:
-        return None
-    named = {key: _array_from_json(data[key]) for key in ("c", "s", "lo", "hi", "rounding")}
-    return Requant(tuple(_array_from_json(m) for m in data["m"]), **named)
+def _part_to_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_part_to_json(v) for v in value]
+    if isinstance(value, Requant):
+        return _requant_to_json(value)
+    return _array_to_json(value) if isinstance(value, np.ndarray) else int(value)
+
+
+def _requant_from_json(data: Mapping[str, Any]) -> Requant:
+    named = {key: _part_from_json(value) for key, value in data.items() if key != "form"}
+    return _classes(Requant)[data["form"]](**named)
+
+
+def _part_from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_part_from_json(v) for v in value)
+    if isinstance(value, dict):
+        return _requant_from_json(value) if "form" in value else _array_from_json(value)
+    return value
 
 
 def _proof_to_json(proof: ir.Proof | None) -> dict[str, Any] | None:
@@ -92,7 +106,7 @@ def _op_to_json(op: ir.Op) -> dict[str, Any]:
         if field.name == "function":
             continue
         if field.name == "requant":
-            value = _requant_to_json(value)
+            value = None if value is None else _requant_to_json(value)
         elif field.name == "proof":
             value = _proof_to_json(value)
         elif isinstance(value, np.ndarray):
@@ -103,10 +117,10 @@ def _op_to_json(op: ir.Op) -> dict[str, Any]:
     return out
 
 
-def _operators() -> dict[str, type[ir.Op]]:
-    """Every operator class by name, so that a new one needs no line here."""
-    found: dict[str, type[ir.Op]] = {}
-    pending = [ir.Op]
+def _classes(base: type[_T]) -> dict[str, type[_T]]:
+    """Every operator, or form of requantization, by name, so that a new one needs no line here."""
+    found: dict[str, type[_T]] = {}
+    pending = [base]
     while pending:
         for cls in pending.pop().__subclasses__():
             found[cls.__name__] = cls
@@ -115,13 +129,13 @@ def _operators() -> dict[str, type[ir.Op]]:
 
 
 def _op_from_json(data: Mapping[str, Any]) -> ir.Op:
-    cls = _operators()[data["type"]]
+    cls = _classes(ir.Op)[data["type"]]
     fields: dict[str, Any] = {}
     for key, value in data.items():
         if key == "type":
             continue
         if key == "requant":
-            value = _requant_from_json(value)
+            value = None if value is None else _requant_from_json(value)
         elif key == "proof":
             value = ir.Proof(**value) if value is not None else None
         elif isinstance(value, dict) and "array" in value:

@@ -19,7 +19,7 @@ from nncosim.compiler.ir.network import Op
 from nncosim.compiler.ir.operators import Conv
 from nncosim.compiler.placement.kept import kept_buffers
 from nncosim.compiler.placement.placement import Buffer
-from nncosim.compiler.proof.caps import RequantCaps
+from nncosim.compiler.proof.caps import MultiplyShiftCaps, RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.kernels.base import Cost, Kernel, candidate_kernels
 from nncosim.platforms.rounding import Rounding
@@ -65,7 +65,7 @@ def records(op: Op) -> bytes:
 
 class ToyBackend:
     kernels = (MatrixKernel(), StreamKernel())
-    caps = RequantCaps(roundings=frozenset({Rounding.FLOOR}))
+    caps = RequantCaps((MultiplyShiftCaps(roundings=frozenset({Rounding.FLOOR})),))
 
     def problems(self, network, platform) -> tuple[Problem, ...]:
         return ()
