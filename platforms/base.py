@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from nncosim.platforms.errors import PlatformError
+from nncosim.platforms.metrics import METRICS, Metric
+from nncosim.platforms.parameters import check_names
 
 if TYPE_CHECKING:
     from nncosim.platforms.area import Area
 
 __all__ = [
     "MACRO_BITS", "MACRO_WORDS", "Engine", "Limits", "Memory", "Mover", "Platform", "Published", "is_power_of_two",
-    "macro_words", "parse_overrides",
+    "macro_words",
 ]  # fmt: skip
 
 MACRO_WORDS = 16384
@@ -161,6 +162,8 @@ class Platform:
     `published`: figures from the literature; `published_for`: whose machine they are of, `reconstruction`: in what
     this one departs from that by its design, "" if in nothing. Both stand wherever figures of the two do.
     `limits`: by which the cycles of its runs are judged.
+    `metrics`: by which machines of this kind are weighed; `front`: names of those whose best combinations a sweep looks
+    for if it is not told others.
     """
 
     name: ClassVar[str]
@@ -170,6 +173,8 @@ class Platform:
     published_for: ClassVar[str] = "this machine"
     reconstruction: ClassVar[str] = ""
     limits: ClassVar[Limits] = Limits()
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    front: ClassVar[tuple[str, ...]] = ("cycles", "sram_bytes")
 
     @property
     def memories(self) -> tuple[Memory, ...]:
@@ -213,30 +218,5 @@ class Platform:
         Raises:
             PlatformError: unknown parameter, or values that contradict each other.
         """
-        known = [f.name for f in fields(self)]
-        for key in changes:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                names = ", ".join(known)
-                raise PlatformError(f"platform {self.name!r} has no parameter {key!r}; it has {names}{hint}")
+        check_names(self, changes)
         return replace(self, **changes)
-
-
-def parse_overrides(settings: tuple[str, ...]) -> dict[str, int]:
-    """Turn ("clusters=4", ...) into keyword arguments for `with_parameters`.
-
-    Raises:
-        PlatformError: no name with a whole number, or one name twice.
-    """
-    out: dict[str, int] = {}
-    for setting in settings:
-        key, _, value = (part.strip() for part in setting.partition("="))
-        try:
-            number = int(value, 0)
-        except ValueError:
-            raise PlatformError(f"--set must look like clusters=4 (a whole number), not {setting!r}") from None
-        if key in out:
-            raise PlatformError(f"--set {key} is given twice, as {out[key]} and as {number}; leave one out")
-        out[key] = number
-    return out

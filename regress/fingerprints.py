@@ -19,8 +19,8 @@ from concurrent.futures import ProcessPoolExecutor
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.network import Network
-from nncosim.platforms.base import parse_overrides
 from nncosim.platforms.j3dai import PLATFORM
+from nncosim.platforms.parameters import parse_overrides
 from nncosim.regress import zoo
 from nncosim.regress.cases import case
 from nncosim.regress.harness import digits_network
@@ -49,7 +49,7 @@ def _network(name: str) -> Network:
 
 def fingerprint(name: str, settings: str = "") -> str:
     """The line of one network on the machine with `settings`, "clusters=2,dmpa_bits=512"."""
-    chosen = parse_overrides(tuple(filter(None, settings.split(","))))
+    chosen = parse_overrides(PLATFORM, filter(None, settings.split(",")))
     compiled = compile_network(_network(name), PLATFORM.with_parameters(**chosen))
     digest = hashlib.sha256()
     for segment in compiled.image.segments:

@@ -14,8 +14,8 @@ import numpy as np
 from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.compiler.ir.network import Network, TensorType
 from nncosim.compiler.j3dai.backend import J3daiBackend
-from nncosim.platforms.base import parse_overrides
 from nncosim.platforms.j3dai import PLATFORM, J3dai
+from nncosim.platforms.parameters import parse_overrides
 from nncosim.regress.builder import INT8, RELU6, UINT8, NetworkBuilder
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import PATH
@@ -81,7 +81,7 @@ def gains(fused: Compiled, apart: Compiled) -> list[tuple[str, tuple[str, ...], 
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change the platform.")
 def main(model: Path, settings: tuple[str, ...]) -> None:
     """What fusing operators of MODEL is worth on J3DAI, in cycles by the cycle model."""
-    platform = PLATFORM.with_parameters(**parse_overrides(settings))
+    platform = PLATFORM.with_parameters(**parse_overrides(PLATFORM, settings))
     network = read_model(model, read_source(model))
     fused = compile_fused(network, "cost", platform)
     roomy = platform.with_parameters(l2_bytes=platform.most_l2_bytes)  # it need not fit without

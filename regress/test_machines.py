@@ -11,9 +11,9 @@ import pytest
 from nncosim.compiler.j3dai.tiling import compile_nest
 from nncosim.kernels.base import KernelError
 from nncosim.kernels.j3dai.conv import DenseConv
-from nncosim.platforms.base import parse_overrides
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai import L1_PORTS, NCBS, PE_FLIP_FLOP_BITS, PES, PLATFORM, SHARING, J3dai
+from nncosim.platforms.parameters import parse_overrides
 from nncosim.regress.harness import Run, compile_case, compile_digits, digits_images, run_case, run_compiled
 
 SHAPES = ((8, 4), (8, 16), (32, 16))
@@ -128,14 +128,14 @@ def test_machines_that_cannot_be(settings: dict[str, int], message: str) -> None
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    (("clusters",), "must look like clusters=4 .a whole number., not 'clusters'"),
-    (("clusters=2.5",), "must look like clusters=4 .a whole number., not 'clusters=2.5'"),
+    (("clusters",), "must look like clusters=6, not 'clusters'"),
+    (("clusters=2.5",), "takes a whole number, such as clusters=6, not '2.5'"),
     (("clusters=2", "clusters=4"), "clusters is given twice, as 2 and as 4"),
 ])  # fmt: skip
 def test_settings_that_are_none(settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(PlatformError, match=message):
-        parse_overrides(settings)
-    assert parse_overrides(("clusters=0x2", " l1_bytes = 4096")) == {"clusters": 2, "l1_bytes": 4096}
+        parse_overrides(PLATFORM, settings)
+    assert parse_overrides(PLATFORM, ("clusters=0x2", " l1_bytes = 4096")) == {"clusters": 2, "l1_bytes": 4096}
 
 
 def test_what_follows_from_ncbs_and_pes() -> None:

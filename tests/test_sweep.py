@@ -10,18 +10,24 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import toy
 from command_line import refused
 from dask.distributed import LocalCluster
+from nncosim.compiler.backends import register_backend
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai import PLATFORM
+from nncosim.platforms.metrics import METRICS, Metric, sram_bytes
+from nncosim.platforms.registry import register
 from nncosim.tb import backend
 from nncosim.tb.cli.main import invoke
+from nncosim.tb.run.program import load_image
 from nncosim.tb.sweep import cluster as sweep_cluster
 from nncosim.tb.sweep.keep import Kept
 from nncosim.tb.sweep.sweep import (
@@ -29,15 +35,18 @@ from nncosim.tb.sweep.sweep import (
     Point,
     Row,
     SweepError,
+    front_metrics,
     grid_points,
     pareto_front,
     parse_grid,
     run_point,
-    sram_bytes,
     top_points,
 )
 from nncosim.tb.system.files import sha256
 from sweep_benches import CountingBench, DyingBench, FailingBench, SlowBench, TwoBackends
+from toy.bench import ToyBench
+from toy.compiler import BACKEND
+from toy.machine import Toy
 from toy_models import branching_model, save
 
 toy.install()
@@ -46,7 +55,7 @@ toy.install()
 # ---- the grid
 
 def test_the_grid_is_read_in_order():
-    grid = parse_grid(("lanes=8, 32,16", "data_bytes=0x4000,512"))
+    grid = parse_grid(toy.TOY, ("lanes=8, 32,16", "data_bytes=0x4000,512"))
     assert grid == {"lanes": (8, 32, 16), "data_bytes": (0x4000, 512)} and list(grid) == ["lanes", "data_bytes"]
     points = grid_points(2, toy.TOY, {}, grid)
     assert [p.number for p in points] == list(range(12)) and [p.subject for p in points] == [0] * 6 + [1] * 6
@@ -60,14 +69,14 @@ def test_the_grid_is_read_in_order():
         (("lanes",), "must look like"),
         (("lanes=",), "must look like"),
         (("=1,2",), "must look like"),
-        (("lanes=1,two",), "must look like"),
+        (("lanes=1,,2",), "must look like"),
         (("lanes=1,2", "lanes=3"), "twice"),
         (("lanes=1,2,0x1",), "a value twice"),
     ],
 )
 def test_a_grid_that_makes_no_sense(texts, message):
     with pytest.raises(SweepError, match=message):
-        parse_grid(texts)
+        parse_grid(toy.TOY, texts)
 
 
 def test_names_are_checked_before_anything_runs():
@@ -87,34 +96,63 @@ def test_a_grid_of_millions_is_refused_at_once():
 
 # ---- the front
 
-def row(number, cycles, sram, in_use=100, subject=0, verdict="pass"):
-    return Row(Point(number, subject, {}), "m", verdict, cycles=cycles, sram_bytes=sram, in_use_bytes=in_use)
+def row(number, cycles, sram, in_use=100, subject=0, verdict="pass", **more):
+    metrics = {"cycles": cycles, "sram_bytes": sram, "in_use_bytes": in_use, **more}
+    return Row(Point(number, subject, {}), "m", verdict, metrics=metrics)
+
+
+SMALL_AND_FAST = front_metrics(toy.TOY)
 
 
 def test_the_front_by_hand():
     rows = [row(0, 100, 50), row(1, 90, 60), row(2, 100, 60), row(3, 80, 70), row(4, 80, 70, 99), row(5, 200, 50),
             row(6, 1, 1, verdict="mismatch"), row(7, 300, 300, subject=1), Row(Point(8, 0, {}), "m", "refused")]
-    assert pareto_front(rows) == {0, 1, 4, 7}
-    assert [r.point.number for r in top_points(rows, 2)] == [1, 4, 7]
-    assert [r.point.number for r in top_points(rows, 4)] == [0, 1, 3, 4, 7]
+    assert [metric.name for metric in SMALL_AND_FAST] == ["cycles", "sram_bytes"]
+    assert pareto_front(rows, SMALL_AND_FAST) == {0, 1, 4, 7}
+    assert [r.point.number for r in top_points(rows, 2, SMALL_AND_FAST)] == [1, 4, 7]
+    assert [r.point.number for r in top_points(rows, 4, SMALL_AND_FAST)] == [0, 1, 3, 4, 7]
 
 
-def test_area_decides_where_it_is_known():
-    """A machine with less SRAM and more area is not on the front, whatever its SRAM."""
-    rows = [replace(row(0, 100, 50), area_nand2=900), replace(row(1, 100, 60), area_nand2=800)]
-    assert pareto_front(rows) == {1}
-    assert pareto_front([replace(r, area_nand2=None) for r in rows]) == {0}
+def test_j3dai_is_weighed_by_its_area():
+    """A machine with less SRAM and more area is not on its front, whatever its SRAM."""
+    rows = [row(0, 100, 50, area_nand2=900), row(1, 100, 60, area_nand2=800)]
+    assert pareto_front(rows, front_metrics(PLATFORM)) == {1}
+    assert pareto_front(rows, front_metrics(PLATFORM, ("cycles", "sram_bytes"))) == {0}
+    assert pareto_front([row(0, 100, 50, area_nand2=None)], front_metrics(PLATFORM)) == set(), "not weighed"
+
+
+def test_the_front_of_what_the_user_chooses():
+    """Of one, two or three metrics, of which more may be better."""
+    rows = [row(0, 100, 50, mac_per_cycle=9.0), row(1, 90, 60, mac_per_cycle=10.0), row(2, 95, 70, mac_per_cycle=11.0)]
+
+    def front(*names):
+        return pareto_front(rows, front_metrics(toy.TOY, names))
+
+    assert front("cycles") == {1} and front("sram_bytes") == {0} and front("mac_per_cycle") == {2}
+    assert front("cycles", "mac_per_cycle") == {1, 2}
+    assert front("cycles", "sram_bytes") == {0, 1} and front("cycles", "sram_bytes", "mac_per_cycle") == {0, 1, 2}
+    assert [r.point.number for r in top_points(rows, 2, front_metrics(toy.TOY, ("mac_per_cycle", "cycles")))] == [1, 2]
+    assert top_points(rows, 1, front_metrics(toy.TOY, ("mac_per_cycle", "cycles")))[0].point.number == 2
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    (("energy",), "platform 'toy' has no metric 'energy'; it has cycles, mac_per_cycle"),
+    (("cycle",), r"has no metric 'cycle'.*did you mean 'cycles'\?"), (("cycles", "cycles"), "a metric twice"),
+])  # fmt: skip
+def test_a_front_of_what_there_is_not(names, message):
+    with pytest.raises(SweepError, match=message):
+        front_metrics(toy.TOY, names)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_front_by_brute_force(seed):
     rng = np.random.default_rng(seed)
     rows = [row(i, int(c), int(s)) for i, (c, s) in enumerate(rng.integers(0, 12, (40, 2)))]
-    front = pareto_front(rows)
-    for one in rows:
-        better = [o for o in rows if (o.cycles, o.sram_bytes) != (one.cycles, one.sram_bytes)
-                  and o.cycles <= one.cycles and o.sram_bytes <= one.sram_bytes]
-        assert (one.point.number in front) == (not better)
+    front = pareto_front(rows, SMALL_AND_FAST)
+    at = {r.point.number: (r.metrics["cycles"], r.metrics["sram_bytes"]) for r in rows}
+    for one, (cycles, sram) in at.items():
+        better = [o for o in at.values() if o != (cycles, sram) and o[0] <= cycles and o[1] <= sram]
+        assert (one in front) == (not better)
 
 
 def test_sram_counts_every_instance():
@@ -207,6 +245,8 @@ def test_bad_input_is_refused_before_anything_runs(sweep, tmp_path, monkeypatch)
     refused(sweep(*GRID, *out), "MODEL.onnx")
     refused(sweep("m.onnx", *out), "at least one --grid")
     refused(sweep("m.onnx", "--grid", "lane=1,2", *out), "no parameter 'lane'")
+    refused(sweep("m.onnx", "--grid", "lanes=1,two", *out), "parameter 'lanes'", "takes a whole number", "not 'two'")
+    refused(sweep("m.onnx", *GRID, "--front", "cycles,energy", *out), "no metric 'energy'")
     refused(sweep("m.onnx", "--grid", "lanes=1,2", "--set", "lanes=3", *out), "leave one out")
     refused(sweep("m.onnx", "no.onnx", *GRID, *out), "there is no file no.onnx")
     refused(sweep("m.onnx", *GRID, "--confirm", 1, *out), "no backend 'rtl'")
@@ -222,6 +262,86 @@ def test_a_scheduler_that_does_not_answer(sweep, monkeypatch, tmp_path, address)
     monkeypatch.setattr(sweep_cluster, "CONNECT_SECONDS", 1)
     refused(sweep("m.onnx", *GRID, "--scheduler", address, "--out", tmp_path / "o"), "no scheduler answers", address)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- what the platform declares
+
+class Mode(Enum):
+    EAGER = "eager"
+    LAZY = "lazy"
+
+
+@dataclass(frozen=True)
+class Tuned(Toy):
+    """The toy with parameters of every type, which cost energy."""
+
+    name: ClassVar[str] = "tuned"
+    metrics: ClassVar = (*METRICS, Metric(
+        "energy_pj", "energy", "pJ", lambda platform, run: sum(kinds["busy"] for kinds in run.counters.values())
+        * platform.volts ** 2 * (0.5 if platform.mode is Mode.LAZY else 1), about="of all engines", digits=2,
+    ))  # fmt: skip
+    front: ClassVar = ("energy_pj", "cycles")
+    volts: float = 1.0
+    gated: bool = False
+    mode: Mode = Mode.EAGER
+    corner: str = "typical"
+
+
+@pytest.fixture
+def tuned(folder, command, monkeypatch):
+    monkeypatch.chdir(folder)
+    platform = Tuned()
+    register(platform)
+    register_backend("tuned", BACKEND)
+    backend.register_bench("tuned", ToyBench())
+    return lambda name, *arguments: command(name, *arguments, "--platform", "tuned")
+
+
+def test_any_type_can_be_swept_and_any_metric_weighed(tuned, tmp_path):
+    grid = ("--grid", "volts=0.5,1", "--grid", "mode=eager,lazy", "--grid", "lanes=8,32")
+    fixed = ("--set", "gated=true", "--set", "corner=slow, cold")
+    status, text, _ = tuned("sweep", "m.onnx", *grid, *fixed, *ALONE, "--out", tmp_path / "o")
+    assert status == 0 and "Pareto front of m.onnx (energy, cycles)" in text and "energy: of all engines." in text
+    data, lines = json.loads((tmp_path / "o" / "sweep.json").read_text()), lines_of(tmp_path / "o" / "sweep.csv")
+    assert data["grid"] == {"volts": [0.5, 1.0], "mode": ["eager", "lazy"], "lanes": [8, 32]}
+    assert data["settings"] == {"gated": True, "corner": "slow, cold"} and data["front"] == ["energy_pj", "cycles"]
+    assert {"name": "energy_pj", "unit": "pJ", "more_is_better": False} in data["metrics"]
+    assert [tuple(line[key] for key in ("volts", "mode", "lanes")) for line in lines] == list(
+        itertools.product(("0.5", "1.0"), ("eager", "lazy"), ("8", "32")))  # fmt: skip
+    energy = {(line["volts"], line["mode"], line["lanes"]): float(line["energy_pj"]) for line in lines}
+    for (volts, mode, lanes), value in energy.items():
+        share = float(volts) ** 2 * (0.5 if mode == "lazy" else 1)
+        assert value == pytest.approx(energy["1.0", "eager", lanes] * share)
+    assert data["pareto"] == [3], "least energy, and fewest cycles, on the most lanes"
+    other = ("--front", "sram_bytes", "--json", tmp_path / "r.json")
+    assert tuned("sweep", "m.onnx", *grid, *fixed, *ALONE, *other)[0] == 0
+    assert json.loads((tmp_path / "r.json").read_text())["front"] == ["sram_bytes"]
+
+
+def test_an_image_keeps_settings_of_any_type(tuned, tmp_path):
+    settings = ("--set", "volts=0.75", "--set", "gated=TRUE", "--set", "mode=lazy", "--set", "corner=slow")
+    assert tuned("run", "m.onnx", *settings, "--out", tmp_path / "o")[0] == 0
+    report = json.loads((tmp_path / "o" / "report.json").read_text())
+    assert report["settings"] == {"volts": 0.75, "gated": True, "mode": "lazy", "corner": "slow"}
+    told = "--set=volts=0.75 --set=gated=true --set=mode=lazy --set=corner=slow"
+    assert told in report["command"]
+    _, platform, again = load_image(tmp_path / "o" / "image.elf", (tmp_path / "o" / "image.elf").read_bytes())
+    assert again == {"volts": 0.75, "gated": True, "mode": Mode.LAZY, "corner": "slow"}
+    assert platform == Tuned(volts=0.75, gated=True, mode=Mode.LAZY, corner="slow")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("volts=high", ("parameter 'volts' of platform 'tuned' takes a number, such as volts=1.0, not 'high'",)),
+        ("gated=1", ("takes true or false, such as gated=false, not '1'",)),
+        ("mode=fast", ("takes eager or lazy, such as mode=eager, not 'fast'",)),
+        ("lanes=1.5", ("takes a whole number, such as lanes=", "not '1.5'")),
+        ("volts", ("--set must look like lanes=",)), ("volt=1", ("no parameter 'volt'", "did you mean 'volts'?")),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_one_message(tuned, setting, words):
+    refused(tuned("run", "m.onnx", "--set", setting), *words)
 
 
 # ---- what goes wrong in a point

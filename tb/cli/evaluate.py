@@ -14,6 +14,7 @@ from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.qonnx_check import QonnxReport
 from nncosim.compiler.proof.requantization import prove
 from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
@@ -138,7 +139,7 @@ def _accuracy(
     model: Path,
     data: bytes,
     platform: Platform,
-    settings: dict[str, int],
+    settings: dict[str, Value],
     source: Path,
     options: RunOptions,
     limit: int | None,

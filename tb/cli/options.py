@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from nncosim.platforms.base import Platform, parse_overrides
+from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.parameters import Value, parse_overrides
 from nncosim.platforms.registry import get_platform, platforms
 from nncosim.tb.sim.waves import is_companion
 from nncosim.tb.system.files import OutputError, is_stream, prepare_directory, prepare_file, write_file
@@ -221,17 +222,17 @@ def platform_options(command: Callable) -> Callable:
     )(command)
 
 
-def resolve_platform(name: str | None, settings: tuple[str, ...]) -> tuple[Platform, dict[str, int]]:
+def resolve_platform(name: str | None, settings: tuple[str, ...]) -> tuple[Platform, dict[str, Value]]:
     """The platform with the user's settings, and the settings.
 
     Raises:
         PlatformError: unknown platform or parameter, or values that contradict each other.
     """
-    overrides = parse_overrides(settings)
     if name is None:
         known = platforms()
         name = DEFAULT_PLATFORM if DEFAULT_PLATFORM in known else next(iter(known), DEFAULT_PLATFORM)
     platform = get_platform(name)
+    overrides = parse_overrides(platform, settings)
     return (platform.with_parameters(**overrides) if overrides else platform), overrides
 
 

@@ -12,6 +12,7 @@ import click
 from nncosim.platforms.area import sram_nand2
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.parameters import plain_value, value_text
 from nncosim.platforms.registry import platforms
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import json_option, output_console, resolve_platform, write_json
@@ -64,7 +65,7 @@ def _json(platform: Platform) -> dict[str, Any]:
     return {
         "name": platform.name,
         "title": platform.title,
-        "parameters": _parameters(platform),
+        "parameters": {name: plain_value(value) for name, value in _parameters(platform).items()},
         "peak_macs_per_cycle": platform.peak_macs_per_cycle,
         "engines": [vars(e) for e in platform.engines],
         "memories": [vars(m) for m in platform.memories],
@@ -94,7 +95,7 @@ def _print_parts(console: Console, platform: Platform) -> None:
     for column in ("parameter", "value"):
         parameters.add_column(column)
     for name, value in _parameters(platform).items():
-        parameters.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+        parameters.add_row(name, f"{value:,}" if type(value) is int else escape(value_text(value)))
     for name, value in _facts(platform).items():
         parameters.add_row(escape(str(name)), escape(str(value)))
     engines = plain_table("engines")

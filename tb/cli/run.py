@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
@@ -52,7 +53,7 @@ def trace_options(command: Callable) -> Callable:
 
 def _program(
     source: Path, platform_name: str | None, settings: tuple[str, ...], options: RunOptions, say: Progress
-) -> tuple[Program, Platform, dict[str, int]]:
+) -> tuple[Program, Platform, dict[str, Value]]:
     """Load or compile `source`; what cannot run, or inputs that do not fit, are refused before anything is compiled."""
     data = read_source(source)
     if is_image(data):

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from nncosim.compiler.image.plain import to_plain
 from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import value_text
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
@@ -36,6 +38,7 @@ from nncosim.tb.sweep.sweep import (
     Job,
     Point,
     Row,
+    front_metrics,
     grid_points,
     load_subject,
     make_job,
@@ -68,11 +71,10 @@ def _confirm(row: Row, job: Job, options: RunOptions, say: Progress) -> Row:
     })  # fmt: skip
 
 
-def _confirm_all(rows: Sequence[Row], count: int, job: Job, options: RunOptions, say: Progress) -> list[Row]:
+def _confirm_all(rows: Sequence[Row], chosen: Sequence[Row], job: Job, options: RunOptions, say: Progress) -> list[Row]:
     out = list(rows)
-    chosen = top_points(rows, count)
     for done, row in enumerate(chosen):
-        what = f"{row.model} {' '.join(f'{k}={v}' for k, v in row.point.settings.items())}"
+        what = f"{row.model} {' '.join(f'{k}={value_text(v)}' for k, v in row.point.settings.items())}"
         prefix = f"confirming {done + 1} of {len(chosen)} on {options.backend} ({what})"
         say(prefix)
         out[row.point.number] = _confirm(row, job, options, lambda text, p=prefix: say(f"{p}: {text}"))  # type: ignore[misc]
@@ -128,7 +130,7 @@ def _status(rows: Sequence[Row]) -> int:
     """0 all that could run is right, 1 something is not, 2 nothing could run, 3 a defect."""
     for row in rows:
         if row.verdict == DEFECT:
-            click.echo(printable(f"{row.model} {dict(row.point.settings)}:\n{row.reason}"), err=True)
+            click.echo(printable(f"{row.model} {to_plain(row.point.settings)}:\n{row.reason}"), err=True)
     if any(row.verdict == DEFECT for row in rows):
         click.echo("nncosim: error: this is a defect of nncosim, not of your input; please report it with the lines "
                    "above", err=True)  # fmt: skip
@@ -144,6 +146,8 @@ def _status(rows: Sequence[Row]) -> int:
 @platform_options
 @click.option("--grid", "axes", multiple=True, metavar="PARAMETER=A,B,...", shell_complete=complete_parameters,
               help="Values of a parameter of the platform; repeat it for more dimensions.")
+@click.option("--front", "names", metavar="METRIC,METRIC,...", default="",
+              help="What the Pareto front is of, such as cycles,sram_bytes [default: the platform says].")
 @backend_option("points", "iss")
 @click.option("--confirm", type=click.IntRange(min=0), default=0, metavar="N",
               help="Run the N best points of each model on rtl too. A machine that was never built takes minutes.")
@@ -158,6 +162,7 @@ def sweep_command(
     platform_name: str | None,
     settings: tuple[str, ...],
     axes: tuple[str, ...],
+    names: str,
     backend: str | None,
     confirm: int,
     workers: int | None,
@@ -166,7 +171,7 @@ def sweep_command(
     out: Path | None,
     json_file: Path | None,
 ) -> int:
-    """What if? Run models on every machine of a grid, in parallel, and print the Pareto front (cycles, memory).
+    """What if? Run models on every machine of a grid, in parallel, and print the Pareto front.
 
     A point that cannot be (a network that does not fit) is a row with the reason. A sweep that is interrupted goes on
     where it was when the same command is given again. --out gets sweep.csv and sweep.json.
@@ -181,8 +186,9 @@ def sweep_command(
         raise click.UsageError("--workers is for processes of this computer; leave it out with --scheduler")
     check_outputs({f"model {n}": path for n, path in enumerate(models, 1)}, json_file=json_file, out=out,
                   results=RESULTS)  # fmt: skip
-    grid = parse_grid(axes)
     platform, fixed = resolve_platform(platform_name, settings)
+    grid = parse_grid(platform, axes)
+    front = front_metrics(platform, tuple(name.strip() for name in names.split(",")) if names else ())
     points = grid_points(len(models), platform, fixed, grid)
     options, confirm_options = _options(platform, backend, seed, confirm)
     begin = time.perf_counter()
@@ -194,15 +200,15 @@ def sweep_command(
         job = make_job(platform, subjects, options)
         rows = _sweep(points, job, scheduler, workers, say)
         if confirm_options is not None:
-            rows = _confirm_all(rows, confirm, job, confirm_options, say)
+            rows = _confirm_all(rows, top_points(rows, confirm, front), job, confirm_options, say)
     status = _status(rows)
     verdict = ("pass", "failed", "refused", "defect")[status]
     seconds = round(time.perf_counter() - begin, 3)
-    data = sweep_json(rows, job, grid, fixed, backend=options.backend, verdict=verdict, wall_seconds=seconds,
+    data = sweep_json(rows, job, front, grid, fixed, backend=options.backend, verdict=verdict, wall_seconds=seconds,
                       versions=versions())  # fmt: skip
     if out is not None:
-        contents = (csv_bytes(rows, grid), (json.dumps(data, indent=2) + "\n").encode())
+        contents = (csv_bytes(rows, job.platform, front, grid), (json.dumps(data, indent=2) + "\n").encode())
         write_files(out, dict(zip(RESULTS, contents, strict=True)))
-    print_sweep(rows, job, grid, options.backend or "", output_console(json_file))
+    print_sweep(rows, job, front, grid, options.backend or "", output_console(json_file))
     write_json(data, json_file)
     return status

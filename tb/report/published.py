@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from nncosim.platforms.base import Platform, Published
+from nncosim.platforms.parameters import value_text
 
 __all__ = ["changed_parameters", "is_of", "measured", "published_json", "published_title"]
 
@@ -23,8 +24,8 @@ def published_title(platform: Platform) -> str:
     notes = [platform.reconstruction] if platform.reconstruction else []
     changed = changed_parameters(platform)
     if changed:
-        which = ", ".join(f"{name} {value}, not {default}" for name, (value, default) in changed.items())
-        notes.append(f"with {which}")
+        which = (f"{name} {value_text(value)}, not {value_text(default)}" for name, (value, default) in changed.items())
+        notes.append(f"with {', '.join(which)}")
     return f"{title}: {'; '.join(notes)}" if notes else title
 
 

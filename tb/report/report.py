@@ -15,6 +15,7 @@ from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.ir.topology import topology
 from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Limits, Platform
+from nncosim.platforms.parameters import Value, plain_value
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import Comparison, Divergence
 from nncosim.tb.report.pace import Late, Pace, deviation, late, verdict
@@ -166,7 +167,7 @@ class Report:
 
     model: str
     platform: Platform
-    settings: Mapping[str, int]
+    settings: Mapping[str, Value]
     backend: str
     driver: str | None
     seed: int
@@ -264,7 +265,7 @@ class Report:
         return {
             "model": self.model,
             "platform": self.platform.name,
-            "settings": dict(self.settings),
+            "settings": {name: plain_value(value) for name, value in self.settings.items()},
             "backend": self.backend,
             "driver": self.driver,
             "verdict": self.verdict,

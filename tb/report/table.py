@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from nncosim.platforms.parameters import value_text
 from nncosim.tb.report.categories import short_name
 from nncosim.tb.report.pace import deviation
 from nncosim.tb.report.published import is_of, measured, published_title
@@ -224,7 +225,7 @@ def _marked(text: str) -> Text:
 def print_report(report: Report, console: Console) -> None:
     """Print the table of layers, the totals beside the published figures, and the verdict."""
     driver = f", driver {report.driver}" if report.driver else ""
-    settings = "".join(f" {key}={value}" for key, value in report.settings.items())
+    settings = "".join(f" {key}={value_text(value)}" for key, value in report.settings.items())
     title = f"{report.model} on {report.platform.name}{settings}, backend {report.backend}{driver}"
     parts: list[RenderableType] = [Text(title, style="bold"), ""]
     for table in _layers(report, console.width):

@@ -19,6 +19,7 @@ from nncosim.compiler.image.expected import expected
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import Value, value_text
 from nncosim.tb.backend import Bench, Entering, RunResult, get_bench
 from nncosim.tb.errors import BenchError
 from nncosim.tb.reference.compare import Comparison, compare_frames
@@ -212,12 +213,12 @@ def check_frames(program: Program, inputs: list[dict[str, np.ndarray]], result: 
 
 
 def _command(
-    program: Program, settings: Mapping[str, int], backend: str, driver: str | None, options: RunOptions
+    program: Program, settings: Mapping[str, Value], backend: str, driver: str | None, options: RunOptions
 ) -> list[str]:
     words = ["nncosim", "run", str(program.source)]
     if not program.from_image:
         words += ["--platform", program.platform_name]
-        words += [f"--set={key}={value}" for key, value in settings.items()]
+        words += [f"--set={key}={value_text(value)}" for key, value in settings.items()]
     words += ["--backend", backend]
     words += ["--driver", driver] if driver else []
     if options.input is not None:
@@ -229,7 +230,7 @@ def _command(
 
 
 def _explained(
-    report: Report, program: Program, platform: Platform, settings: Mapping[str, int], result: RunResult,
+    report: Report, program: Program, platform: Platform, settings: Mapping[str, Value], result: RunResult,
     options: RunOptions,
 ) -> Report:
     """The report with what helps after a failure, and the waveform."""
@@ -245,7 +246,7 @@ def _explained(
 def run_program(
     program: Program,
     platform: Platform,
-    settings: Mapping[str, int],
+    settings: Mapping[str, Value],
     options: RunOptions,
     progress: Progress | None = None,
 ) -> Outcome:

@@ -18,13 +18,14 @@ from nncosim.compiler.frontend import import_model
 from nncosim.compiler.frontend.prepare import load_model
 from nncosim.compiler.image.image import Image, ImageError
 from nncosim.compiler.image.notes import Notes, Origin, Step
-from nncosim.compiler.image.plain import to_plain
+from nncosim.compiler.image.plain import PlainError, from_plain, to_plain
 from nncosim.compiler.ir.evaluate import Reference
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.placement.placement import MemoryUse, PlacementError
 from nncosim.kernels.base import KernelError, reference_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.parameters import Value
 from nncosim.platforms.registry import get_platform
 from nncosim.tb.run.listing import buffer_table, listing, memory_map
 from nncosim.tb.run.network_json import network_from_json, network_to_json
@@ -167,7 +168,7 @@ def compile_model(
     source: Path,
     data: bytes,
     platform: Platform,
-    settings: Mapping[str, int],
+    settings: Mapping[str, Value],
     progress: Progress | None = None,
     network: Network | None = None,
     stream: bool = False,
@@ -260,7 +261,7 @@ def _read_image(source: Path, data: bytes) -> Image:
         raise ImageError(f"{source}: {error}; compile it again") from error
 
 
-def load_image(source: Path, data: bytes) -> tuple[Program, Platform, dict[str, int]]:
+def load_image(source: Path, data: bytes) -> tuple[Program, Platform, dict[str, Value]]:
     """An image that `compile_model` made, its platform, and the settings the user gave then.
 
     Raises:
@@ -276,9 +277,17 @@ def load_image(source: Path, data: bytes) -> tuple[Program, Platform, dict[str, 
     if image.notes.digest != _digest(image):
         raise ImageError(f"{source}: is damaged (its contents do not match its checksum); compile it again")
     network = network_from_json(origin.network, str(source))
-    platform = get_platform(origin.platform).with_parameters(**origin.parameters)
+    platform = _platform(origin, str(source))
     try:
         program = _program(source, image, network, platform, origin, data, from_image=True, files={"image.elf": data})
     except KernelError as error:
         raise ImageError(f"{source}: {error}; compile it again") from error
-    return program, platform, dict(origin.settings)
+    return program, platform, {name: getattr(platform, name) for name in origin.settings}
+
+
+def _platform(origin: Origin, where: str) -> Platform:
+    try:
+        return from_plain(type(get_platform(origin.platform)), to_plain(origin.parameters), "parameters")
+    except PlainError as error:
+        raise ImageError(f"{where}: the machine that it is for is none of platform {origin.platform!r} here ({error}); "
+                         "compile it again") from error  # fmt: skip

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import nncosim.tb
+from nncosim.compiler.image.plain import to_plain
 from nncosim.tb.sim.versions import versions
 from nncosim.tb.sweep.sweep import DEFECT, Job, Point, Row
 from nncosim.tb.system.cache import cache_root, content_key
@@ -64,7 +65,7 @@ class Kept:
 
 
 def _key(points: Sequence[Point], job: Job) -> str:
-    settings = [(point.subject, dict(point.settings)) for point in points]
+    settings = [(point.subject, to_plain(point.settings)) for point in points]
     parts: list[str | bytes] = [repr(job.platform), repr(job.options), json.dumps(settings), json.dumps(versions())]
     parts += [text for subject in job.subjects for text in (text_bytes(subject.name), subject.digest)]
     for plug in job.plug or ():

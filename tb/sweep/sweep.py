@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What-if: a grid of machine parameters, models compiled and run on every point of it, and the Pareto front.
 
-    axes = parse_grid(("clusters=2,4,6", "dmpa_bits=512,1024"))
-    points = grid_points([load_subject(path, platform)], platform, {}, axes)
+    axes = parse_grid(platform, ("clusters=2,4,6", "dmpa_bits=512,1024"))
+    points = grid_points(1, platform, {}, axes)
+    job = make_job(platform, [load_subject(path, platform)], options)
     rows = [run_point(point, job) for point in points]      # or in parallel: `nncosim.tb.sweep.cluster`
-    front = pareto_front(rows)                              # numbers of rows
+    front = pareto_front(rows, front_metrics(platform))     # numbers of rows
 
 A point that cannot be (parameters that contradict each other, a network that does not fit) is a row with the reason.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import itertools
 import math
@@ -23,7 +25,9 @@ from typing import Any
 from nncosim.compiler.backends import Backend, backend_for, register_backend
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
-from nncosim.platforms.errors import NncosimError, PlatformError
+from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.metrics import Figures, Metric
+from nncosim.platforms.parameters import Value, check_names, parameter
 from nncosim.platforms.registry import register
 from nncosim.tb.backend import Bench, get_bench, register_bench
 from nncosim.tb.errors import BenchError
@@ -41,6 +45,7 @@ __all__ = [
     "Row",
     "Subject",
     "SweepError",
+    "front_metrics",
     "grid_points",
     "load_subject",
     "make_job",
@@ -49,7 +54,6 @@ __all__ = [
     "program_of",
     "reason_of",
     "run_point",
-    "sram_bytes",
     "top_points",
 ]
 
@@ -59,7 +63,7 @@ REFUSED, DEFECT = "refused", "defect"
 MOST_POINTS = 10_000
 """Of a sweep: compiled and run at some a second, that is an hour."""
 
-Grid = Mapping[str, tuple[int, ...]]
+Grid = Mapping[str, tuple[Value, ...]]
 
 
 class SweepError(BenchError):
@@ -86,7 +90,7 @@ class Point:
 
     number: int
     subject: int
-    settings: Mapping[str, int]
+    settings: Mapping[str, Value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,23 +112,16 @@ class Row:
     """What a point gave. All figures are None where it was refused.
 
     verdict: that of the run, `REFUSED` or `DEFECT`; reason: why, if it is not "pass".
-    cycles, iss_cycles: of the first inference. in_use_bytes: the most that ever lies in the memories that the
-    compiler places things in (J3DAI: L2). sram_bytes: all memories of the machine, every instance. area_nand2: logic
-    and memories in NAND2 equivalents, None where the platform has no such figure.
+    metrics: the platform's, by name; empty where nothing ended. iss_cycles: as predicted of the first inference.
     """
 
     point: Point
     model: str
     verdict: str
     reason: str = ""
-    cycles: int | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
     iss_cycles: int | None = None
     macs: int | None = None
-    mac_per_cycle: float | None = None
-    utilization: float | None = None
-    in_use_bytes: int | None = None
-    sram_bytes: int | None = None
-    area_nand2: int | None = None
     exact_layers: int | None = None
     layers: int | None = None
     image_sha256: str | None = None
@@ -132,33 +129,31 @@ class Row:
 
     @property
     def ran(self) -> bool:
-        return self.cycles is not None
+        return bool(self.metrics)
 
     @property
     def passed(self) -> bool:
         return self.verdict == "pass" and self.confirmed.get("verdict", "pass") == "pass"
 
 
-def parse_grid(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def parse_grid(platform: Platform, texts: Sequence[str]) -> dict[str, tuple[Value, ...]]:
     """("clusters=2,4", "l2_bytes=0x280000") as axes: name to values, in the order given.
 
     Raises:
         SweepError: not of that form, a value twice, or an axis twice.
+        PlatformError: the platform has no such parameter, or it takes no such value.
     """
-    axes: dict[str, tuple[int, ...]] = {}
+    axes: dict[str, tuple[Value, ...]] = {}
     for text in texts:
-        name, equals, values = (part.strip() for part in text.partition("="))
-        try:
-            numbers = tuple(int(value, 0) for value in values.split(","))
-        except ValueError:
-            equals = ""
-        if not equals or not name:
-            raise SweepError(f"--grid must look like clusters=2,4,6 (whole numbers), not {text!r}")
+        name, _, given = (part.strip() for part in text.partition("="))
+        values = [value.strip() for value in given.split(",")]
+        if not name or not all(values):
+            raise SweepError(f"--grid must look like PARAMETER=A,B,C, not {text!r}")
         if name in axes:
-            raise SweepError(f"--grid {name} is given twice; put all its values into one: {name}=2,4,6")
-        if len(set(numbers)) < len(numbers):
+            raise SweepError(f"--grid {name} is given twice; put all its values into one: {name}=A,B,C")
+        axes[name] = tuple(parameter(platform, name, value) for value in values)
+        if len(set(axes[name])) < len(values):
             raise SweepError(f"--grid {text!r} has a value twice")
-        axes[name] = numbers
     if not axes:
         raise SweepError("a sweep needs at least one --grid, such as --grid clusters=2,4,6")
     return axes
@@ -174,7 +169,7 @@ def load_subject(path: Path, platform: Platform) -> Subject:
     return Subject(path.name, path, data, prove_model(path, data, platform))
 
 
-def grid_points(subjects: int, platform: Platform, fixed: Mapping[str, int], grid: Grid) -> tuple[Point, ...]:
+def grid_points(subjects: int, platform: Platform, fixed: Mapping[str, Value], grid: Grid) -> tuple[Point, ...]:
     """All points: model by model, the first axis slowest.
 
     Args:
@@ -187,7 +182,7 @@ def grid_points(subjects: int, platform: Platform, fixed: Mapping[str, int], gri
     for name in grid:
         if name in fixed:
             raise SweepError(f"{name} is given by --set and by --grid; leave one out")
-    _check_names(platform, grid)
+    check_names(platform, grid)
     count = subjects * math.prod(len(values) for values in grid.values())
     if count > MOST_POINTS:
         sizes = " x ".join(f"{name} ({len(values)})" for name, values in grid.items())
@@ -196,15 +191,6 @@ def grid_points(subjects: int, platform: Platform, fixed: Mapping[str, int], gri
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     wanted = itertools.product(range(subjects), combinations)
     return tuple(Point(number, subject, {**fixed, **own}) for number, (subject, own) in enumerate(wanted))
-
-
-def _check_names(platform: Platform, grid: Grid) -> None:
-    for name in grid:
-        current = getattr(platform, name, None)
-        # An unknown name is refused by the platform, with the names it has; a known one is set to what it is.
-        platform.with_parameters(**{name: current})
-        if not isinstance(current, int):
-            raise PlatformError(f"parameter {name!r} of platform {platform.name!r} is no number: {current!r}")
 
 
 def make_job(platform: Platform, subjects: Sequence[Subject], options: RunOptions) -> Job:
@@ -231,11 +217,6 @@ def program_of(point: Point, job: Job) -> tuple[Program, Platform]:
     return compile_model(subject.path, subject.data, platform, point.settings, network=subject.network), platform
 
 
-def sram_bytes(platform: Platform) -> int:
-    """All memories of a machine, every instance of each."""
-    return sum(memory.size_bytes * memory.instances for memory in platform.memories)
-
-
 def run_point(point: Point, job: Job) -> Row:
     """Compile and run one point; never raises for what is wrong with the point."""
     _plug_in(job)
@@ -256,18 +237,28 @@ def _row(blank: Row, program: Program, platform: Platform, report: Report) -> Ro
         blank,
         verdict=report.verdict,
         reason=reason_of(report),
-        cycles=report.cycles,
+        metrics=_metrics(program, platform, report),
         iss_cycles=report.iss_cycles,
         macs=report.macs,
-        mac_per_cycle=report.mac_per_cycle,
-        utilization=report.utilization,
-        in_use_bytes=sum(use.peak for use in program.memory),
-        sram_bytes=sram_bytes(platform),
-        area_nand2=None if platform.area is None else round(platform.area.total),
         exact_layers=proof.exact_layers,
         layers=proof.layers,
         image_sha256=sha256(program.image),
     )
+
+
+def _metrics(program: Program, platform: Platform, report: Report) -> dict[str, float | None]:
+    if report.cycles is None:
+        return {}
+    counters: dict[str, dict[str, int]] = {}
+    transfers: dict[str, dict[str, int]] = {}
+    for layer in report.layers:
+        for total, counted in ((counters, layer.counters), (transfers, layer.transfers)):
+            for name, found in counted.items():
+                own = total.setdefault(name, {})
+                own |= {kind: own.get(kind, 0) + value for kind, value in found.items()}
+    in_use = sum(use.peak for use in program.memory)
+    figures = Figures(report.cycles, report.macs, in_use, counters, transfers)
+    return {metric.name: metric.value(platform, figures) for metric in platform.metrics}
 
 
 def reason_of(report: Report) -> str:
@@ -281,39 +272,61 @@ def reason_of(report: Report) -> str:
     return ""
 
 
-def pareto_front(rows: Sequence[Row]) -> frozenset[int]:
-    """Numbers of the points that no other point of the same model beats: fewer cycles against less area (or, on a
-    platform without that figure, less SRAM).
+def front_metrics(platform: Platform, names: Sequence[str] = ()) -> tuple[Metric, ...]:
+    """The platform's metrics of these names; without any, those of its own front.
 
-    A beats B if it has no more of both and less of one, or as much of both and fewer bytes in use.
+    Raises:
+        SweepError: no such metric, or one twice.
     """
-    passed = [row for row in rows if row.passed and row.ran]
+    known = {metric.name: metric for metric in platform.metrics}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SweepError(f"platform {platform.name!r} has no metric {name!r}; it has {', '.join(known)}{hint}")
+    if len(set(names)) < len(names):
+        raise SweepError(f"--front names a metric twice: {','.join(names)}")
+    return tuple(known[name] for name in names or platform.front)
+
+
+def pareto_front(rows: Sequence[Row], front: Sequence[Metric]) -> frozenset[int]:
+    """Numbers of the points that no other point of the same model beats. A point of which one of the metrics is not
+    known is none of them.
+
+    A beats B if it is no worse in all metrics and better in one, or equal in all with fewer bytes in use.
+    """
+    ranks = {row.point.number: rank for row in rows if (rank := _rank(row, front)) is not None}
+    subjects = {row.point.number: row.point.subject for row in rows}
     return frozenset(
-        row.point.number
-        for row in passed
-        if not any(_beats(other, row) for other in passed if other.point.subject == row.point.subject)
-    )
+        number for number, rank in ranks.items()
+        if not any(subjects[other] == subjects[number] and _beats(ranks[other], rank) for other in ranks)
+    )  # fmt: skip
 
 
-def _beats(one: Row, other: Row) -> bool:
-    assert one.cycles is not None and other.cycles is not None
-    if (one.cycles, size_of(one)) == (other.cycles, size_of(other)):
-        return (one.in_use_bytes or 0) < (other.in_use_bytes or 0)
-    return one.cycles <= other.cycles and size_of(one) <= size_of(other)
+Rank = tuple[tuple[float, ...], float]
 
 
-def size_of(row: Row) -> int:
-    """What a machine is weighed by: its area, or else its SRAM."""
-    size = row.sram_bytes if row.area_nand2 is None else row.area_nand2
-    assert size is not None
-    return size
+def _rank(row: Row, front: Sequence[Metric]) -> Rank | None:
+    """The metrics of a point, less being better, and what decides between equals; None if it is not weighed."""
+    values = [row.metrics.get(metric.name) for metric in front]
+    if not row.passed or None in values:
+        return None
+    ranks = tuple(metric.rank(value) for metric, value in zip(front, values, strict=True) if value is not None)
+    return ranks, row.metrics.get("in_use_bytes") or 0
 
 
-def top_points(rows: Sequence[Row], count: int) -> list[Row]:
-    """The first `count` of each model: points of the front first, then the others, each by cycles and size."""
-    front = pareto_front(rows)
-    ran = [row for row in rows if row.passed and row.ran]
-    best = sorted(ran, key=lambda r: (r.point.number not in front, r.cycles, size_of(r), r.point.number))
-    subjects = sorted({row.point.subject for row in ran})
-    chosen = [row for subject in subjects for row in [r for r in best if r.point.subject == subject][:count]]
+def _beats(one: Rank, other: Rank) -> bool:
+    if one[0] == other[0]:
+        return one[1] < other[1]
+    return all(a <= b for a, b in zip(one[0], other[0], strict=True))
+
+
+def top_points(rows: Sequence[Row], count: int, front: Sequence[Metric]) -> list[Row]:
+    """The first `count` of each model: points of the front first, then the others, each by the metrics in turn."""
+    best = pareto_front(rows, front)
+    ranked = [(row.point.number not in best, rank[0], row.point.number, row)
+              for row in rows if (rank := _rank(row, front)) is not None]  # fmt: skip
+    ordered = [row for *_, row in sorted(ranked, key=lambda entry: entry[:3])]
+    subjects = sorted({row.point.subject for row in ordered})
+    chosen = [row for subject in subjects for row in [r for r in ordered if r.point.subject == subject][:count]]
     return sorted(chosen, key=lambda row: row.point.number)
