@@ -90,7 +90,7 @@ def test_a_network_that_fits_only_fused():
 def test_a_wrong_parameter_of_the_first_member_is_seen_in_its_own_tensor(backend):
     compiled = compile_fused(inverted_residuals(5, count=1), "prefer")
     step = groups(compiled)[0]
-    address = L2_BASE + compiled.placement.address[f"{step['name']}.parameters"]
+    address = L2_BASE + compiled.placement.address[f"{step.name}.parameters"]
 
     def spoil(image):
         at = next(s for s in compiled.image.segments if s.address <= address < s.address + len(s.data))
@@ -98,7 +98,7 @@ def test_a_wrong_parameter_of_the_first_member_is_seen_in_its_own_tensor(backend
         return image[:position] + bytes(b ^ 0x55 for b in image[position : position + 4]) + image[position + 4 :]
 
     run = run_compiled(compiled, backend, spoil=spoil)
-    assert run.comparison.first is not None and run.comparison.first.tensor == step["inside"][0]
+    assert run.comparison.first is not None and run.comparison.first.tensor == step.inside[0]
 
 
 @pytest.fixture(scope="module")
