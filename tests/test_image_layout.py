@@ -173,7 +173,7 @@ def test_elements_of_64_bits(dtype):
 
 
 def test_the_text_of_a_layout():
-    layout = Layout(" bit/8  C/16 H/1 W%2 W/2 C%16:16", 32, 32, byte_order="big")
+    layout = Layout(" bit/8  C/16 H/1 W%2 H%1 W/2 1:1 C%16:16", 32, 32, byte_order="big")
     assert layout.order == "bit/8 C/16 H W%2 W/2 C%16"
     assert str(layout) == "bit/8 C/16 H W%2 W/2 C%16, bits 32, word_bits 32, byte_order big"
     assert str(Layout("H W C")) == "H W C"

@@ -63,7 +63,7 @@ class Term:
         term = cls(filling or axis, int(step or 1), int(size or filling or 0), int(room or 0))
         if 0 < term.room < term.size:
             raise LayoutError(f"term {text!r} of a layout's order: {term.size} do not fit a room of {term.room}")
-        return replace(term, room=0) if term.room == term.size and not filling else term
+        return replace(term, room=0) if term.room == term.size else term
 
     def __str__(self) -> str:
         step, size = f"/{self.step}" * (self.step > 1), f"%{self.size}" * (self.size > 0 and self.axis != _FILLING)
@@ -86,6 +86,7 @@ class Layout:
     """The order of a tensor's elements, and how they are packed.
 
     order: see above. Each index of an axis has a place of its own: the axis' terms leave no gap between their digits.
+        Kept in its shortest form, so that equal orders are equal texts.
     bits: of an element, 1 to 64; negative ones are two's complement. Elements follow each other without gaps.
     word_bits: of the words that elements are packed in, whole bytes; the last word is filled up. What does not end in
         the word where it begins goes on in the next.
@@ -127,8 +128,9 @@ class Layout:
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
-        """Of the order, outermost first."""
-        return tuple(map(Term.parse, self.order.split()))
+        """Of the order, outermost first; without those that are always 0 and have no filling."""
+        terms = map(Term.parse, self.order.split())
+        return tuple(term for term in terms if term.size != 1 or term.room)
 
     @cached_property
     def unit_bits(self) -> int:
