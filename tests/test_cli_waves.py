@@ -77,8 +77,7 @@ def waveform(monkeypatch):
     monkeypatch.setattr(rtl, "_frames", lambda *arguments: ((), []))
     monkeypatch.setattr(rtl, "_diagnose", lambda *arguments: None)
     monkeypatch.setattr(rtl, "show_first", lambda path, platform, image: shown.append(path))
-    empty = SimpleNamespace(notes=SimpleNamespace(steps=()))
-    monkeypatch.setattr(Image, "from_bytes", classmethod(lambda cls, data, name="": empty))
+    monkeypatch.setattr(Image, "from_bytes", classmethod(lambda cls, data, name="": cls(())))
 
     def run(path: Path, start: int | None = None) -> list[Path]:
         rtl.run_built(SimpleNamespace(key="key"), PLATFORM, b"", [], driver="direct", trace=Trace(path, start))
