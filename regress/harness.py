@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running a network on a backend of J3DAI and judging it: every tensor, every layer's cycles, every counter.
+"""Running a network on a backend of a platform and judging it: every tensor, every layer's cycles, every counter.
 
     run = run_case("conv3x3_16", backend="rtl", driver="direct", seed=1)
     run.problems()                    # [] if all bits and cycles hold; else one line each
     run.cycles                        # of the first inference
 
-The simulation of a platform is built once and then used by all cases of a process.
+A platform's own part is `TARGET` of `nncosim.regress.<platform>_target`, where it has one: how images are run, many in
+a process, and what else its counters must add up to. Without it, images are run by its bench.
 """
 
 from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from nncosim.compiler.compile import Compiled, compile_network
@@ -24,43 +26,68 @@ from nncosim.compiler.frontend import import_model
 from nncosim.compiler.image.expected import expected
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
-from nncosim.platforms.j3dai import PLATFORM, J3dai
+from nncosim.platforms.base import Platform
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.platforms.parts import Part
 from nncosim.regress.cases import case, random_inputs
-from nncosim.tb.backend import Frame, RunResult
-from nncosim.tb.j3dai.build import build_soc
-from nncosim.tb.j3dai.iss_backend import run_iss
-from nncosim.tb.j3dai.rtl import run_built
+from nncosim.tb.backend import Frame, Interval, RunResult, get_bench
 from nncosim.tb.reference.compare import Comparison, compare_frames
 from nncosim.tb.report.report import Report, build_report
 from nncosim.tb.run.flow import HANG_FACTOR
 from nncosim.tb.run.inputs import frames as frames_of
 from nncosim.tb.run.inputs import read_npz
-from nncosim.tb.sim.verilate import BuiltModel
-from nncosim.tb.sim.waves import Trace
 
-__all__ = ["Run", "command", "compile_case", "compile_digits", "digits_images", "digits_network",
-           "run_case", "run_compiled", "run_image", "saturated", "simulation"]
+__all__ = ["TARGETS", "BenchTarget", "Run", "Target", "command", "compile_case", "compile_digits", "digits_images",
+           "digits_network", "run_case", "run_compiled", "run_image", "saturated", "target"]
 
 Inputs = Sequence[Mapping[str, np.ndarray]]
-
-
-TRANSFER_SUMS = (("busy", "beats", ("load", "store")), ("wait_data", "wait_data", ("load", "store", "sync")),
-                 ("wait_port", "wait_port", ("load", "store")))
-"""What the DMPA's counters are by kind of transfer: category, counter of the transfers, kinds."""
 
 
 WAVES: Path | None = None
 """Where runs on the RTL write their waveforms: the test's own folder, with ``--waves``."""
 
 
-@functools.cache
-def simulation(platform: J3dai = PLATFORM) -> BuiltModel:
-    """The platform's Verilated SoC, built (or found in the cache) once a process."""
-    return build_soc(platform)
+class Target(Protocol):
+    """A platform's own part of the harness."""
+
+    def run(
+        self, platform: Platform, image: bytes, inputs: Inputs, backend: str, driver: str | None, *,
+        limit: int | None, seed: int, waves: Path | None,
+    ) -> RunResult:
+        """An image on a backend. `waves`: a folder for a waveform, where the backend has signals."""
+        ...
+
+    def problems(self, interval: Interval) -> Iterator[str]:
+        """What of an interval's counters does not hold beyond what holds for every platform."""
+        ...
+
+
+class BenchTarget:
+    """Runs on the platform's bench."""
+
+    def run(
+        self, platform: Platform, image: bytes, inputs: Inputs, backend: str, driver: str | None, *,
+        limit: int | None, seed: int, waves: Path | None,
+    ) -> RunResult:
+        bench = get_bench(platform)
+        known = bench.drivers.get(backend, ())
+        chosen = driver if driver in known else None
+        return bench.run(platform, image, inputs, backend=backend, driver=chosen, limit_cycles=limit, seed=seed)
+
+    def problems(self, interval: Interval) -> Iterator[str]:
+        yield from ()
+
+
+TARGETS: Part[Target] = Part("nncosim.regress.{}_target", "TARGET")
+
+
+def target(platform: Platform) -> Target:
+    """How a platform's images are run in regressions."""
+    return TARGETS.find(platform.name) or BenchTarget()
 
 
 @functools.lru_cache(maxsize=4)
-def compile_case(name: str, seed: int, platform: J3dai = PLATFORM) -> Compiled:
+def compile_case(name: str, seed: int, platform: Platform = PLATFORM) -> Compiled:
     """A case of `nncosim.regress.cases`, compiled."""
     return compile_network(case(name).build(seed), platform)
 
@@ -100,13 +127,14 @@ class Run:
             found = [f"{self.result.diagnosis.kind}: {self.result.diagnosis.text}"]
         else:
             found = [str(each) for each in self.report.late]
-            found += [line for n, frame in enumerate(self.result.frames) for line in _counter_problems(n, frame)]
+            found += [line for n, frame in enumerate(self.result.frames)
+                      for line in _counter_problems(self.compiled.platform, n, frame)]
         if not self.comparison.bit_exact:
             found.append(f"first wrong element: {self.comparison.first}")
         return found or ([] if self.report.passed else [f"the verdict is {self.report.verdict}"])
 
 
-def _counter_problems(number: int, frame: Frame) -> list[str]:
+def _counter_problems(platform: Platform, number: int, frame: Frame) -> list[str]:
     """Intervals that leave gaps, or in which an engine's counters are not the interval's length."""
     found = []
     before = 0
@@ -118,36 +146,19 @@ def _counter_problems(number: int, frame: Frame) -> list[str]:
             if sum(counters.values()) != interval.end - interval.start:
                 found.append(f"inference {number + 1}, layer {interval.step}, {engine}: {dict(counters)} do not add "
                              f"up to {interval.end - interval.start} cycles")
-        for category, which, kinds in TRANSFER_SUMS:
-            parts = sum(interval.transfers[kind][which] for kind in kinds)
-            if parts != interval.counters["dmpa"][category]:
-                found.append(f"inference {number + 1}, layer {interval.step}: the DMPA's {category} is "
-                             f"{interval.counters['dmpa'][category]}, by kind of transfer {parts}")
+        where = f"inference {number + 1}, layer {interval.step}"
+        found += [f"{where}: {problem}" for problem in target(platform).problems(interval)]
     if before != frame.cycles:
         found.append(f"inference {number + 1}: the layers end at {before}, the inference at {frame.cycles}")
     return found
 
 
 def run_image(
-    platform: J3dai, image: bytes, inputs: Inputs, backend: str, driver: str | None = "direct", *,
+    platform: Platform, image: bytes, inputs: Inputs, backend: str, driver: str | None = "direct", *,
     limit: int | None = None, seed: int = 0,
 ) -> RunResult:
     """An image on a backend, as `nncosim run` does it."""
-    if backend == "iss":
-        return run_iss(platform, image, inputs, limit_cycles=limit, seed=seed)
-    trace = _waveform()
-    built = simulation(platform) if trace is None else build_soc(platform, trace="fst")
-    return run_built(
-        built, platform, image, inputs, driver=driver or "direct", limit_cycles=limit, seed=seed, trace=trace
-    )
-
-
-def _waveform() -> Trace | None:
-    """A waveform of this run if `WAVES` is a folder: run1.fst, run2.fst..."""
-    if WAVES is None:
-        return None
-    number = len(list(WAVES.glob("run*.fst"))) + 1
-    return Trace(WAVES / f"run{number}.fst")
+    return target(platform).run(platform, image, inputs, backend, driver, limit=limit, seed=seed, waves=WAVES)
 
 
 def run_compiled(
@@ -161,10 +172,8 @@ def run_compiled(
     """
     chosen = inputs or [random_inputs(compiled.network, seed + n) for n in range(frames)]
     image = compiled.image.to_bytes()
-    platform = compiled.platform
-    assert isinstance(platform, J3dai)
     result = run_image(
-        platform, spoil(image) if spoil else image, chosen, backend, driver,
+        compiled.platform, spoil(image) if spoil else image, chosen, backend, driver,
         limit=HANG_FACTOR * compiled.iss_cycles, seed=seed,
     )  # fmt: skip
     right = tuple(evaluate(compiled.network, values) for values in chosen)
@@ -172,7 +181,8 @@ def run_compiled(
 
 
 def run_case(
-    name: str, backend: str, driver: str | None = "direct", seed: int = 1, frames: int = 1, platform: J3dai = PLATFORM
+    name: str, backend: str, driver: str | None = "direct", seed: int = 1, frames: int = 1,
+    platform: Platform = PLATFORM,
 ) -> Run:
     """A case of the table, built and fed from `seed`."""
     return run_compiled(compile_case(name, seed, platform), backend, driver, seed=seed, frames=frames)
@@ -206,7 +216,7 @@ def digits_network() -> Network:
 
 
 @functools.lru_cache(maxsize=2)
-def compile_digits(platform: J3dai = PLATFORM) -> Compiled:
+def compile_digits(platform: Platform = PLATFORM) -> Compiled:
     """The shipped network, compiled."""
     return compile_network(digits_network(), platform)
 

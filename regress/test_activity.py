@@ -9,7 +9,8 @@ from importlib.resources import as_file, files
 import numpy as np
 import pytest
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.regress.harness import compile_case, run_compiled, run_image, simulation
+from nncosim.regress.harness import compile_case, run_compiled, run_image
+from nncosim.regress.j3dai_target import simulation
 from nncosim.tb.backend import Activity, Frame
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.j3dai.iss_backend import run_iss

@@ -22,7 +22,8 @@ from nncosim.hdl.j3dai.isa import Descriptor
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
-from nncosim.regress.harness import compile_case, simulation
+from nncosim.regress.harness import compile_case
+from nncosim.regress.j3dai_target import simulation
 from nncosim.tb.errors import SimulationError, SimulationTimeout
 from nncosim.tb.j3dai.build import (
     FRAME_DONE,

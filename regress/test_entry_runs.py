@@ -14,7 +14,8 @@ from nncosim.compiler.j3dai.backend import BACKEND
 from nncosim.hdl.j3dai.isa import EntryOp
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, L2_BASE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.regress.harness import compile_digits, digits_images, simulation
+from nncosim.regress.harness import compile_digits, digits_images
+from nncosim.regress.j3dai_target import simulation
 from nncosim.tb.backend import Entering, RunResult
 from nncosim.tb.j3dai import sensor
 from nncosim.tb.j3dai.build import read_host, read_l2, sensor_beats

@@ -18,7 +18,8 @@ from nncosim.compiler.j3dai.firmware import LayerStart, compile_host, firmware_s
 from nncosim.compiler.j3dai.notes import ListNote, j3dai_notes
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, Counter
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.regress.harness import compile_case, random_inputs, simulation
+from nncosim.regress.harness import compile_case, random_inputs
+from nncosim.regress.j3dai_target import simulation
 from nncosim.tb.j3dai.build import engine_names, host_memory, split_counters
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
 from nncosim.tb.sim.model import Model

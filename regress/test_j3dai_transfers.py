@@ -15,8 +15,9 @@ from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, TRANSFER_ENGINE, Counter, 
 from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress import test_j3dai_host_counters as host_counters
-from nncosim.regress.harness import compile_case, compile_digits, random_inputs, run_compiled, simulation
+from nncosim.regress.harness import compile_case, compile_digits, random_inputs, run_compiled
 from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, Bench, Task, built, machine
+from nncosim.regress.j3dai_target import simulation
 from nncosim.regress.planted import planted
 from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, random_task, run, way_back
 from nncosim.tb.j3dai.build import read_host

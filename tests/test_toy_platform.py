@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
+from nncosim.compiler.compile import compile_network
 from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.regress.harness import run_compiled
 from nncosim.tb.run.flow import RunOptions, run_program
 from nncosim.tb.run.inputs import random_frames
 from nncosim.tb.run.program import compile_model, load_image
@@ -97,6 +99,20 @@ def test_another_size_of_the_platform(model):
     report = run_program(program, wide, {"lanes": 64}, RunOptions()).report
     assert report.verdict == "pass"
     assert report.iss_cycles < compile_model(model, model.read_bytes(), toy.TOY, {}).iss_cycles
+
+
+def test_the_harness_of_the_regressions_runs_it(program):
+    """Of the platform it knows the name of a backend only; a spoilt image is noticed."""
+    compiled = compile_network(program.network, toy.TOY)
+    assert run_compiled(compiled, "python", seed=5, frames=2).problems() == []
+
+    def spoil(data: bytes) -> bytes:
+        image = Image.from_bytes(data)
+        weights = max((s for s in image.segments if s.memory == "data"), key=lambda s: len(s.data))
+        other = replace(weights, data=bytes(byte ^ 1 for byte in weights.data))
+        return replace(image, segments=tuple(other if s is weights else s for s in image.segments)).to_bytes()
+
+    assert run_compiled(compiled, "python", seed=5, spoil=spoil).problems() != []
 
 
 def test_two_inferences_back_to_back(program, tmp_path):
