@@ -169,6 +169,11 @@ class Schedule:
         return [int(cost) for cost in costs]
 
     @property
+    def exact(self) -> bool:
+        """Whether it is known of all tasks what they take."""
+        return all(task.cost.lower == task.cost.upper for task in self.tasks)
+
+    @property
     def bounded(self) -> bool:
         """Whether all tasks have an upper bound, so that latency and interval have one."""
         return all(task.cost.upper is not None for task in self.tasks)

@@ -119,18 +119,22 @@ class Notes:
 
 def schedule_notes(schedule: Schedule) -> Notes:
     """Of a platform that knows no more than its tasks' costs: layers in the order in which they are complete, each from
-    the completion of the one before."""
+    the completion of the one before; or, where inferences overlap, from its own start."""
     bounds: tuple[Bound, ...] = ("lower", "best", "upper") if schedule.bounded else ("best",)
     ends = {bound: _ends(schedule, bound) for bound in bounds}
     engines: dict[str, dict[str, None]] = {}
     for task in schedule.tasks:
         engines.setdefault(task.layer, {})[task.engine] = None
     steps, before = [], dict.fromkeys(bounds, 0)
+    (spans,) = schedule.spans()
     for layer in sorted(engines, key=lambda name: ends["best"][name]):
         end = {bound: ends[bound][layer] for bound in bounds}
         best = end["best"] - before["best"]
         took = Cost.estimated(best)
-        if schedule.bounded:
+        if schedule.overlapping:
+            best = end["best"] - min(spans[task.name][0] for task in schedule.tasks if task.layer == layer)
+            took = Cost.exactly(best) if schedule.exact else Cost.estimated(best)
+        elif schedule.bounded:
             least, most = end["lower"] - before["upper"], end["upper"] - before["lower"]
             took = Cost.exactly(best) if ends["lower"] == ends["upper"] else Cost(max(0, min(best, least)), best, most)
         steps.append(Step(layer, (layer,), tuple(engines[layer]), took, estimated_cycles=best))

@@ -75,9 +75,10 @@ class Member:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One schedule step. `cycles` and `counters` are None and empty if the run stopped before its end.
+    """One schedule step. `cycles`, `start` and `counters` are None and empty if the run stopped before its end.
 
-    `cycles`, `expected` (predicted), `counters`: in the first inference; `later`: in each inference after it.
+    `start`: since the first inference began. `cycles`, `expected` (predicted), `counters`: in the first inference;
+    `later`: in each inference after it.
     `limits`: by which the cycles are judged.
     `counters`: instance of an engine -> category -> cycles, as the bench read them; each one's add up to `cycles`.
     `instances`: those that the layer ran on, of what has counters.
@@ -101,6 +102,7 @@ class LayerReport:
     later: tuple[Pace, ...] = ()
     members: tuple[Member, ...] = ()
     estimated_cycles: int | None = None
+    start: int | None = None
 
     @property
     def mac_per_cycle(self) -> float | None:
@@ -138,6 +140,7 @@ class LayerReport:
             "engine": self.engine,
             "instances": list(self.instances),
             "macs": self.macs,
+            "start": self.start,
             "cycles": self.cycles,
             "iss_cycles": self.expected.best,
             "bounds": list(self.expected.bounds),
@@ -372,6 +375,7 @@ def _layer(
         expected=expected[0],
         limits=platform.limits,
         cycles=interval.end - interval.start if interval else None,
+        start=interval.start if interval else None,
         counters=counters,
         instances=tuple(name for name in counters if name in step.engines or platform.engine_of(name) in step.engines),
         transfers=interval.transfers if interval else {},

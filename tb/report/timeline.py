@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.backend import Activity, Frame, Interval
 from nncosim.tb.system.npz import NpzError, npz_bytes, read_arrays
@@ -25,6 +27,7 @@ __all__ = [
     "activity_of_intervals",
     "disagreements",
     "members_text",
+    "overlap",
     "read_timeline",
     "timeline_npz",
 ]
@@ -42,7 +45,12 @@ class TimelineError(NncosimError):
 
 
 def activity_of_intervals(intervals: Sequence[Interval]) -> tuple[Activity, ...]:
-    """The coarse timeline of a bench without a record: a span an engine and step, with the step's counters."""
+    """The coarse timeline of a bench without a record: a span an engine and step, with the step's counters.
+
+    None at all where steps overlap: nobody knows then when in a step an engine was busy.
+    """
+    if any(b.start < a.end for a, b in pairwise(intervals)):
+        return ()
     out = []
     engines = dict.fromkeys(engine for interval in intervals for engine in interval.counters)
     for engine in engines:
@@ -121,24 +129,36 @@ def disagreements(report: Mapping[str, Any], activities: Sequence[Activity]) -> 
         for index in np.nonzero(total != activity.end - activity.start)[0][:1]:
             wrong.append(f"{activity.engine}: the span from cycle {activity.start[index]} to {activity.end[index]} "
                          f"accounts for {total[index]} cycles")  # fmt: skip
-    begin = 0
     by_name = {activity.engine: activity for activity in activities}
-    for layer in report["layers"]:
-        if layer["cycles"] is None:
-            continue
-        end = begin + layer["cycles"]
-        for engine, counters in layer["counters"].items():
-            wrong += _differences(layer["name"], engine, counters, by_name.get(engine), begin, end)
-        begin = end
+    ran = [layer for layer in report["layers"] if layer["cycles"] is not None]
+    together = overlap(ran)
+    if together and not activities:  # the bench recorded none
+        return []
+    for step, layer in enumerate(report["layers"]):
+        for engine, counters in layer["counters"].items() if layer["cycles"] is not None else ():
+            activity = by_name.get(engine)
+            if activity is None:
+                wrong.append(f"layer {layer['name']}: engine {engine} is not in the timeline")
+            elif together:  # an engine's waiting is nobody's
+                busy = {category: cycles for category, cycles in counters.items() if category == "busy"}
+                wrong += _differences(layer["name"], busy, activity, activity.step == step)
+            else:
+                begin, end = layer["start"], layer["start"] + layer["cycles"]
+                wrong += _differences(
+                    layer["name"], counters, activity, (activity.start >= begin) & (activity.end <= end))
     return wrong
 
 
+def overlap(layers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a layer of report.json begins before the one before it has ended. `layers`: those that ended."""
+    return any(b["start"] < a["start"] + a["cycles"] for a, b in pairwise(layers))
+
+
 def _differences(
-    layer: str, engine: str, counters: Mapping[str, int], activity: Activity | None, begin: int, end: int
+    layer: str, counters: Mapping[str, int], activity: Activity, inside: npt.NDArray[np.bool_]
 ) -> list[str]:
-    if activity is None:
-        return [f"layer {layer}: engine {engine} is not in the timeline"]
-    inside = (activity.start >= begin) & (activity.end <= end)
+    """inside: the spans that make up the counters."""
+    engine = activity.engine
     empty = np.zeros(len(inside), np.int64)
     sums = {category: int(activity.cycles.get(category, empty)[inside].sum()) for category in counters}
     return [

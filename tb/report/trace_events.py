@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from nncosim.tb.backend import Activity
-from nncosim.tb.report.timeline import members_text
+from nncosim.tb.report.timeline import members_text, overlap
 
 __all__ = ["TRACE", "trace_events", "trace_json"]
 
@@ -48,18 +48,19 @@ def _members(layer: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _layers(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    begin = 0
-    for layer in report["layers"]:
-        if layer["cycles"] is None:
-            continue
+    ran = [layer for layer in report["layers"] if layer["cycles"] is not None]
+    one_by_one = not overlap(ran)
+    for number, layer in enumerate(ran):
         args = _members(layer) | {key: layer[key] for key in _FACTS if layer[key] is not None}
-        yield {
-            "name": layer["name"], "cat": "layer", "ph": "X", "ts": begin, "dur": layer["cycles"], "pid": _PROCESS,
-            "tid": _LAYERS, "args": args,
-        }  # fmt: skip
-        yield _rate(begin, layer["mac_per_cycle"] or 0)
-        begin += layer["cycles"]
-    yield _rate(begin, 0)
+        event = {"name": layer["name"], "cat": "layer", "ts": layer["start"], "pid": _PROCESS, "tid": _LAYERS}
+        if one_by_one:
+            yield event | {"ph": "X", "dur": layer["cycles"], "args": args}
+            yield _rate(layer["start"], layer["mac_per_cycle"] or 0)
+        else:  # as events of one thread they would have to be nested
+            yield event | {"ph": "b", "id": number, "args": args}
+            yield event | {"ph": "e", "id": number, "ts": layer["start"] + layer["cycles"]}
+    if one_by_one:
+        yield _rate(max((layer["start"] + layer["cycles"] for layer in ran), default=0), 0)
 
 
 def _rate(cycle: int, value: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,18 +44,13 @@ class Run:
     @cached_property
     def intervals(self) -> list[tuple[int, int]]:
         """Start and end of each layer that ran, in cycles since the frame began."""
-        out, begin = [], 0
-        for layer in self.layers:
-            if layer["cycles"] is None:
-                break
-            out.append((begin, begin + layer["cycles"]))
-            begin = out[-1][1]
-        return out
+        ran = itertools.takewhile(lambda layer: layer["cycles"] is not None, self.layers)
+        return [(layer["start"], layer["start"] + layer["cycles"]) for layer in ran]
 
     @property
     def cycles(self) -> int:
         """Of the layers that ended."""
-        return self.intervals[-1][1] if self.intervals else 0
+        return max((end for _, end in self.intervals), default=0)
 
     @cached_property
     def end(self) -> int:
