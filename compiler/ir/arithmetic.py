@@ -86,7 +86,7 @@ def _by_channel(
     function: Callable[[int, np.ndarray], np.ndarray], accumulators: Sequence[np.ndarray], axis: int
 ) -> np.ndarray:
     """`function` of (channel, the operands' sum there)."""
-    total = np.moveaxis(sum(each.astype(np.int64) for each in accumulators), axis, 0)
+    total = np.moveaxis(np.add.reduce([each.astype(np.int64) for each in accumulators]), axis, 0)
     return np.moveaxis(np.stack([function(c, plane) for c, plane in enumerate(total)]), 0, axis)
 
 

@@ -42,7 +42,8 @@ class ExactSum:
         self.lowest = tuple(low for low, _ in ranges)
         offset -= self.first
         self._scale = lcm(offset.denominator, *(r.denominator for r in ratios))
-        self._terms = [(int(r * self._scale), int(o * self._scale)) for r, o in zip(ratios, (offset, 0), strict=True)]
+        slopes, bases = ([int(x * self._scale) for x in each] for each in (ratios, (offset, Fraction(0))))
+        self._terms = list(zip(slopes, bases, strict=True))
         exact = self._scale <= _MODULUS
         self.modulus, self.slack = (self._scale, 0) if exact else (_MODULUS, 2)
         self._long = False  # whole parts that leave 64 bits: then every sum is decided by all digits
@@ -51,8 +52,7 @@ class ExactSum:
 
     def _split(self, slope: int, base: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         if (abs(slope) * max(abs(low), abs(high)) + abs(base)) < 1 << 62 and not self.slack:
-            whole, part = np.divmod(np.arange(low, high + 1, dtype=np.int64) * slope + base, self._scale)
-            return whole, part
+            return np.divmod(np.arange(low, high + 1, dtype=np.int64) * slope + base, self._scale)
         wholes, parts = [], []
         for value in range(low, high + 1):
             whole, part = divmod(value * slope + base, self._scale)

@@ -27,7 +27,7 @@ from nncosim.compiler.proof.caps import FormCaps, MultiplyShiftCaps
 from nncosim.compiler.proof.forms import find
 from nncosim.compiler.proof.multipliers import largest_shift
 from nncosim.compiler.proof.single import rounding_modes
-from nncosim.compiler.proof.verify import EXAMPLES, Difference, differences, stretches
+from nncosim.compiler.proof.verify import EXAMPLES, Difference, Example, differences, stretches
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["MOST_TRIED", "Numbers", "common_ratio", "large_sum", "of_one_sum"]
@@ -98,7 +98,8 @@ def _weighted(
     """The pairs whose accumulators differ."""
     begin, length, want, got = stretches(one, 0, low, high, requant)
     wrong = np.flatnonzero(want != got)
-    values, lsb, examples = 0, 0, []
+    values, lsb = 0, 0
+    examples: list[Example] = []
     for first in range(0, len(wrong), _PART):
         part = wrong[first : first + _PART]
         sums = _runs(begin[part], length[part])
@@ -236,7 +237,8 @@ def _with_constant(
 def _near_pairs(fit: _Fit, exact: ExactSum, ranges: Ranges, rounding: Rounding) -> Difference:
     """Try the pairs whose y lies within the fit's bounds of a step."""
     m_a, m_b, c, s, mode = fit.numbers
-    values, lsb, tried, examples = 0, 0, 0, []
+    values, lsb, tried = 0, 0, 0
+    examples: list[Example] = []
     worst = floor(max(-fit.low, fit.high)) + 1 + (rounding == Rounding.AWAY)  # which steps by two at zero
     near, parts = _windows(fit, exact) if fit.high - fit.low < 1 else _every(exact)
     for a, b in parts:

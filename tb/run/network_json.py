@@ -11,7 +11,7 @@ import base64
 import dataclasses
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 from nncosim.compiler.ir import network as ir
@@ -22,7 +22,6 @@ from nncosim.platforms.rounding import Rounding
 
 __all__ = ["NetworkDataError", "network_from_json", "network_to_json"]
 
-_T = TypeVar("_T")
 _DTYPES = ("<i1", "<i2", "<i4", "<i8")
 
 
@@ -117,10 +116,10 @@ def _op_to_json(op: ir.Op) -> dict[str, Any]:
     return out
 
 
-def _classes(base: type[_T]) -> dict[str, type[_T]]:
-    """Every operator, or form of requantization, by name, so that a new one needs no line here."""
-    found: dict[str, type[_T]] = {}
-    pending = [base]
+def _classes(base: type) -> dict[str, Any]:
+    """Every class below `base` (operators, forms of requantization) by name, so that a new one needs no line here."""
+    found: dict[str, type] = {}
+    pending: list[type] = [base]
     while pending:
         for cls in pending.pop().__subclasses__():
             found[cls.__name__] = cls
@@ -129,7 +128,7 @@ def _classes(base: type[_T]) -> dict[str, type[_T]]:
 
 
 def _op_from_json(data: Mapping[str, Any]) -> ir.Op:
-    cls = _classes(ir.Op)[data["type"]]
+    cls: type[ir.Op] = _classes(ir.Op)[data["type"]]
     fields: dict[str, Any] = {}
     for key, value in data.items():
         if key == "type":
