@@ -41,6 +41,7 @@ def compiled() -> Compiled:
 def moved(image: Image, reads: str, other: str) -> tuple[Image, int]:
     """The image with the first LOAD of tensor `reads` from where `other` lies, and the number of its list."""
     notes = j3dai_notes(image)
+    assert notes.traffic is not None
     buffers = {buffer.name: (k, buffer.word) for k, buffer in enumerate(notes.traffic.buffers)}
     (number, at), (_, target) = buffers[reads], buffers[other]
     index = next(i for i, step in enumerate(image.notes.steps) if reads in step.reads)

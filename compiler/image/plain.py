@@ -43,7 +43,7 @@ def from_plain(kind: Any, data: Any, where: str = "") -> Any:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return {name: hint for name, hint in get_type_hints(kind).items() if name in {f.name for f in fields(kind)}}
 
 
@@ -98,7 +98,7 @@ def _read_tuple(inner: tuple[Any, ...], data: list[Any], where: str) -> tuple[An
     return tuple(_read(kind, each, f"{where}[{i}]") for i, (kind, each) in enumerate(zip(inner, data, strict=True)))
 
 
-def _read_dataclass(kind: type, data: dict[str, Any], where: str) -> Any:
+def _read_dataclass(kind: Any, data: dict[str, Any], where: str) -> Any:
     hints = _hints(kind)
     for text, names in (("lacks", hints.keys() - data.keys()), ("has an unknown", data.keys() - hints.keys())):
         if names:

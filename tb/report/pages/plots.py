@@ -196,11 +196,11 @@ def shares_plot(run: Run) -> Any:
     categories = sorted(found, key=category_order)
     data: dict[str, list[Any]] = {"name": names, "layer": [layer["name"] for layer in run.layers]}
     for category in categories:
-        column = data.setdefault(f"share {category}", [])
+        shares = data.setdefault(f"share {category}", [])
         for layer in run.layers:
             own, cycles = _own(layer), layer["cycles"]
             mean = sum(c.get(category, 0) for c in own) / len(own) if own else 0.0
-            column.append(100 * mean / cycles if cycles else 0.0)
+            shares.append(100 * mean / cycles if cycles else 0.0)
     plot = figure(
         height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(factors=names[::-1]),
         x_range=Range1d(start=0, end=100), tools=[ResetTool()], x_axis_label="percent of the layer's cycles",
