@@ -200,8 +200,10 @@ class _Session:
         self._sensor = Sensor(model, run.platform, image, run.inputs, run.entering) if run.entering else None
         if not run.entering.bus:
             load_image(model, run.platform, image)
-        self.held = {"frame": 0, "sensor_limit": 0, "stop_at": 0, "boot": int(run.entering.bus), "monitor_enable": 1,
-                     "monitor_l1": int(bool(inside_places(image)))}
+        self.held: Mapping[str, int] = {
+            "frame": 0, "sensor_limit": 0, "stop_at": 0, "boot": int(run.entering.bus), "monitor_enable": 1,
+            "monitor_l1": int(bool(inside_places(image))),
+        }
 
     def begin(self, number: int, read: Callable[[str], int]) -> Begun[tuple[int, dict[str, np.ndarray]]]:
         start, run = read("probe_cycle"), self._run

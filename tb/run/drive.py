@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from nncosim.tb.errors import SimulationError, SimulationTimeout
 from nncosim.tb.sim.backdoor import Backdoor
@@ -68,8 +68,8 @@ class Chip(Protocol[Taken]):
     failed: outputs of the top that end a run when they are not 0. probes: outputs that are read at its end.
     """
 
-    failed: Sequence[str]
-    probes: Sequence[str]
+    failed: ClassVar[Sequence[str]]
+    probes: ClassVar[Sequence[str]]
 
     @property
     def period_ps(self) -> int: ...
@@ -77,7 +77,7 @@ class Chip(Protocol[Taken]):
     @property
     def inferences(self) -> int: ...
 
-    def attach(self, memories: Backdoor, seed: int) -> Session[object, Taken]:
+    def attach(self, memories: Backdoor, seed: int) -> Session[Any, Taken]:
         """Load what the chip begins with; the memories are full of poison."""
         ...
 
@@ -150,7 +150,7 @@ def _direct(
     return Driven(raw, probes, stopped)
 
 
-def _until_stopped(model: Model, begun: Begun[object], limit: int) -> None:
+def _until_stopped(model: Model, begun: Begun[Any], limit: int) -> None:
     for port, value in {**begun.held, **dict.fromkeys(begun.pulsed, 1)}.items():
         model[port] = value
     model.tick()

@@ -227,8 +227,8 @@ class MemoryTags:
         tag, write = self._versions(meant.tag[:count]), meant.write[:count]
         outside = np.flatnonzero((word < 0) | (word >= len(self._state)))
         if len(outside):
-            who, where = self._who(int(outside[0])), int(word[outside[0]])
-            return f"frame {self._frame}: {who} moves word {where} beyond {self.memory.name}"
+            who, astray = self._who(int(outside[0])), int(word[outside[0]])
+            return f"frame {self._frame}: {who} moves word {astray} beyond {self.memory.name}"
         order = np.argsort(word.astype(np.int32), kind="stable")
         at = np.arange(count)
         ordered = word[order]
