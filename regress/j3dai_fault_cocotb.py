@@ -10,7 +10,8 @@ from pathlib import Path
 import cocotb
 from cocotb.triggers import FallingEdge, RisingEdge
 from nncosim.compiler.image.image import Image
-from nncosim.regress.j3dai_faults import Spoiler, rtl_site
+from nncosim.regress.j3dai_faults import rtl_site
+from nncosim.regress.spoilt import Spoiler
 from nncosim.tb.cocotb_bench import arguments
 from nncosim.tb.run.cocotb_drive import run_image as whole
 from nncosim.tb.sim.backdoor import attach

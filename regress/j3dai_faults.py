@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data spoilt on its way into a memory, behind everything that observes it: do the checks of a run notice?
-
-After every cycle the words that a memory has just taken are found by what it held before, and changed in its storage,
-before anything can read them. No probe, monitor or record of the bench sees a difference. The same for the RTL (both
-drivers) and for the simulator.
-"""
+"""Where data of a J3DAI run can be spoilt on its way into a memory (see `nncosim.regress.spoilt`): on the RTL, by both
+drivers, and on the simulator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import J3dai
+from nncosim.regress.spoilt import At, Fault, Site, Spoiler, SpoiltModel
 from nncosim.tb.iss.hart import Reason
 from nncosim.tb.j3dai import iss_backend
 from nncosim.tb.j3dai.build import SOC, host_memory, l2_rows
@@ -30,7 +26,7 @@ from nncosim.tb.run import drive
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import Model
 
-__all__ = ["WAYS", "Fault", "Site", "Spoiler", "planted", "rtl_site"]
+__all__ = ["WAYS", "planted", "rtl_site"]
 
 WAYS = {
     "load to L1": "l1", "load to WMEM": "wmem", "load to IMEM": "imem", "store to L2": "l2", "last store to L2": "l2",
@@ -38,65 +34,20 @@ WAYS = {
 }  # fmt: skip
 """Every way by which a run brings data into a memory, and the memory."""
 
-Words = npt.NDArray[np.uint8]
 
+def _chosen(fault: Fault, drains: Callable[[], set[At]], last: set[At]) -> Callable[[], Callable[[At], bool]]:
+    """`Site.chosen`. drains: words that results have just written to L1. last: those of L2 that the last list of an
+    inference writes."""
+    if fault.way == "last store to L2":
+        return lambda: last.__contains__
+    if WAYS[fault.way] != "l1":
+        return lambda: lambda at: True
 
-@dataclass(frozen=True)
-class Fault:
-    """`way`: of `WAYS`. `lost`: the memory keeps what it held; else it takes the complement. `first`: of the inferences
-    (counted from 0) that are spoilt."""
+    def chosen() -> Callable[[At], bool]:
+        drained = drains()
+        return lambda at: (at in drained) == (fault.way == "drain to L1")
 
-    way: str
-    lost: bool = False
-    first: int = 0
-
-
-@dataclass
-class Site:
-    """The memories that a fault is in, as arrays (..., word bytes) into their storage, and what tells ways apart.
-
-    lists, lists_done: of an inference; since reset. drains: words that results have just written to L1: (index of the
-    array, row) pairs. last: such pairs of the words of L2 that the last list of an inference writes.
-    """
-
-    memories: Sequence[Words]
-    lists: int
-    lists_done: Callable[[], int]
-    drains: Callable[[], set[tuple[int, int]]]
-    last: set[tuple[int, int]]
-
-
-class Spoiler:
-    """Spoils what has been written since the last step. `count`: words so far."""
-
-    def __init__(self, fault: Fault, site: Site):
-        self.fault, self.site = fault, site
-        self.count = 0
-        self.lists_done = site.lists_done()
-        self.before = [memory.copy() for memory in site.memories]
-
-    def look(self) -> None:
-        """Take what the memories hold as it is: the bench has put something there."""
-        for memory, before in zip(self.site.memories, self.before, strict=True):
-            before[:] = memory
-
-    def step(self) -> None:
-        site, fault = self.site, self.fault
-        drained = site.drains() if WAYS[fault.way] == "l1" else set()
-        frame, step = divmod(self.lists_done, site.lists)  # as it was: the cycle may have ended a list
-        self.lists_done = site.lists_done()
-        wanted = frame >= fault.first and (fault.way != "last store to L2" or step == site.lists - 1)
-        for index, (memory, before) in enumerate(zip(site.memories, self.before, strict=True)):
-            if memory.tobytes() == before.tobytes():  # much faster than the comparison below
-                continue
-            rows = np.flatnonzero((memory != before).any(axis=1))
-            chosen = {"load to L1": lambda at: at not in drained, "drain to L1": lambda at: at in drained,
-                      "last store to L2": lambda at: at in site.last}.get(fault.way, lambda at: True)  # fmt: skip
-            rows = np.array([row for row in rows if chosen((index, int(row)))], int)
-            if wanted and len(rows):
-                memory[rows] = before[rows] if fault.lost else ~memory[rows]
-                self.count += len(rows)
-            before[:] = memory
+    return chosen
 
 
 def rtl_site(model: Backdoor, lists_done: Callable[[], int], platform: J3dai, image: Image, fault: Fault) -> Site:
@@ -117,7 +68,8 @@ def rtl_site(model: Backdoor, lists_done: Callable[[], int], platform: J3dai, im
         return {(cluster * banks + word % banks, word // banks) for cluster, word in _written(new)}
 
     last = {(word % banks, word // banks) for word in _last_words(image)}
-    return Site(arrays, len(image.notes.steps), lists_done, drains, last)
+    chosen = _chosen(fault, drains, last)
+    return Site(arrays, len(image.notes.steps), lists_done, chosen, fault.way == "last store to L2")
 
 
 def _iss_site(machine: Machine, image: Image, fault: Fault) -> Site:
@@ -144,7 +96,8 @@ def _iss_site(machine: Machine, image: Image, fault: Fault) -> Site:
     if memory == "l1":
         core.l1_writes = l1_writes  # type: ignore[method-assign]
     steps, last = len(image.notes.steps), {(0, word) for word in _last_words(image)}
-    return Site(arrays, steps, lambda: len(core.lists()), drains, last)
+    chosen = _chosen(fault, drains, last)
+    return Site(arrays, steps, lambda: len(core.lists()), chosen, fault.way == "last store to L2")
 
 
 def _last_words(image: Image) -> list[int]:
@@ -169,37 +122,6 @@ def _written(records: npt.NDArray[np.void]) -> set[tuple[int, int]]:
     return out
 
 
-class _SpoiltModel(Model):
-    """The direct driver's model, cycle by cycle. The class's `job` says what is spoilt; `spoiler` is the latest."""
-
-    job: Any = None
-    spoiler: Spoiler | None = None
-
-    def _spoiler(self) -> Spoiler:
-        kind = type(self)
-        if "_own" not in self.__dict__:
-            platform, image, fault = kind.job
-            site = rtl_site(self, lambda: self["lists_done"], platform, image, fault)
-            self.__dict__["_own"] = kind.spoiler = Spoiler(fault, site)
-        own: Spoiler = self.__dict__["_own"]
-        return own
-
-    def tick(self, count: int = 1) -> int:
-        spoiler = self._spoiler()
-        for _ in range(count):
-            spoiler.look()
-            super().tick()
-            spoiler.step()
-        return count
-
-    def run_until(self, port: str, value: int = 1, max_cycles: int = 1_000_000) -> int:
-        for cycle in range(max_cycles):
-            if self[port] == value:
-                return cycle
-            self.tick()
-        return super().run_until(port, value, 0)
-
-
 @contextmanager
 def planted(
     patch: pytest.MonkeyPatch, platform: J3dai, image: Image, fault: Fault, backend: str
@@ -207,7 +129,10 @@ def planted(
     """Within, runs of the image have the fault, on the RTL by the direct driver; gives how many words it spoilt."""
     with patch.context() as patched:
         if backend == "rtl":
-            model = type("SpoiltModel", (_SpoiltModel,), {"job": (platform, image, fault)})
+            def site(model: Model) -> Site:
+                return rtl_site(model, lambda: model["lists_done"], platform, image, fault)
+
+            model = type("Spoilt", (SpoiltModel,), {"fault": fault, "site": staticmethod(site)})
             patched.setattr(drive, "Model", model)
             yield lambda: model.spoiler.count if model.spoiler else 0  # type: ignore[attr-defined]
             return

@@ -16,7 +16,8 @@ from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.compiler.j3dai import firmware
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_digits, digits_images, run_compiled
-from nncosim.regress.j3dai_faults import WAYS, Fault, planted
+from nncosim.regress.j3dai_faults import WAYS, planted
+from nncosim.regress.spoilt import Fault
 from nncosim.tb.j3dai import iss_backend, rtl
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.run import drive
