@@ -6,7 +6,7 @@ Their generator has a seed of its own, used nowhere else: the cycle model and th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,24 +16,32 @@ from nncosim.platforms.rounding import Rounding
 from nncosim.regress.builder import INT8, UINT8
 from nncosim.regress.cases import add, conv, pool, requantize, resize, table
 
-__all__ = ["LAYERS", "random_layer"]
+__all__ = ["KINDS", "LAYERS", "random_layer"]
 
 GENERATOR = 0x3DA1_CA5E
 LAYERS = 200
 """How many are run in every regression."""
-MOST_MACS = 6_000_000  # about 10,000 cycles
+MOST_MACS = 6_000_000  # about 10,000 cycles of J3DAI
+KINDS: Mapping[str, int] = {
+    "dense": 8, "pointwise": 5, "depthwise": 5, "grouped": 3, "multiplier": 1, "gemm": 2, "max": 2, "sum": 2, "add": 2,
+    "requantize": 1, "resize": 1, "table": 1,
+}  # fmt: skip
+"""Kinds of layers and how often each comes."""
 
 
-def random_layer(seed: int, index: int) -> tuple[str, Network]:
-    """Layer `index` of a seed: (what it is, its network)."""
+def random_layer(
+    seed: int, index: int, kinds: Mapping[str, int] = KINDS, most_macs: int = MOST_MACS
+) -> tuple[str, Network]:
+    """Layer `index` of a seed: (what it is, its network).
+
+    kinds: those that the machine has, of `KINDS`. most_macs: so that a simulation takes no longer than one likes.
+    """
     rng = np.random.default_rng([GENERATOR, seed, index])
-    kinds = {"dense": 8, "pointwise": 5, "depthwise": 5, "grouped": 3, "multiplier": 1, "gemm": 2, "max": 2, "sum": 2,
-             "add": 2, "requantize": 1, "resize": 1, "table": 1}  # fmt: skip
     weights = np.array(list(kinds.values())) / sum(kinds.values())
     kind = str(rng.choice(list(kinds), p=weights))
     while True:
         text, make, macs = _MAKERS[kind](rng) if kind in _MAKERS else _convolution(rng, kind)
-        if macs <= MOST_MACS:
+        if macs <= most_macs:
             return f"{kind} {text}", make(int(rng.integers(1 << 30)))
 
 

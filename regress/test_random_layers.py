@@ -60,3 +60,9 @@ def test_the_layers_are_of_all_kinds(seed):
     assert len(kinds) == 12 and min(kinds.values()) >= 1, kinds
     assert len(set(texts)) > LAYERS - 5
     assert random_layer(seed, 3)[0] == texts[3] != random_layer(seed + 1, 3)[0]
+
+
+def test_layers_of_a_machine_that_has_few_kinds(seed):
+    layers = [random_layer(seed, index, {"dense": 3, "add": 1}, most_macs=50_000) for index in range(20)]
+    assert {text.split()[0] for text, _ in layers} == {"dense", "add"}
+    assert all(type(op).__name__ in ("Conv", "Add") for _, network in layers for op in network.ops)
