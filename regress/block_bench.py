@@ -11,7 +11,12 @@ from amaranth.hdl import ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-__all__ = ["corner", "garbage", "simulate"]
+__all__ = ["ENDS", "VISIBLE", "corner", "garbage", "simulate"]
+
+ENDS = (0, (1 << 8) - 2, (1 << 10) - 2, (1 << 16) - 2, (1 << 20) - 2, (1 << 24) - 2, (1 << 31) - 2, (1 << 32) - 2)
+"""Where carries begin that a run does not reach."""
+VISIBLE = 'public_flat_rw -module "{top}" -var "{name}"'
+"""For Verilator: a register that a bench may set."""
 
 
 def corner(rng: np.random.Generator, bits: int, signed: bool = False, often: float = 0.5) -> int:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planting a bug in RTL: a module of the product with one line changed, to show that a bench notices."""
 
+from collections.abc import Iterable
 from types import ModuleType
 
-__all__ = ["planted"]
+import pytest
+
+__all__ = ["planted", "some"]
 
 
 def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
@@ -16,3 +19,8 @@ def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
     copy.__file__ = module.__file__
     exec(compile(text.replace(right, wrong), module.__file__, "exec"), vars(copy))
     return copy
+
+
+def some(bugs: Iterable[str], count: int) -> list[object]:
+    """All of them as parameters; those after the first ones are slow, for each is built."""
+    return [pytest.param(bug, marks=[] if number < count else pytest.mark.slow) for number, bug in enumerate(bugs)]
