@@ -136,16 +136,16 @@ def disagreements(report: Mapping[str, Any], activities: Sequence[Activity]) -> 
         return []
     for step, layer in enumerate(report["layers"]):
         for engine, counters in layer["counters"].items() if layer["cycles"] is not None else ():
-            activity = by_name.get(engine)
-            if activity is None:
+            mine = by_name.get(engine)
+            if mine is None:
                 wrong.append(f"layer {layer['name']}: engine {engine} is not in the timeline")
             elif together:  # an engine's waiting is nobody's
                 busy = {category: cycles for category, cycles in counters.items() if category == "busy"}
-                wrong += _differences(layer["name"], busy, activity, activity.step == step)
+                wrong += _differences(layer["name"], busy, mine, mine.step == step)
             else:
                 begin, end = layer["start"], layer["start"] + layer["cycles"]
                 wrong += _differences(
-                    layer["name"], counters, activity, (activity.start >= begin) & (activity.end <= end))
+                    layer["name"], counters, mine, (mine.start >= begin) & (mine.end <= end))
     return wrong
 
 

@@ -119,7 +119,8 @@ def _op_to_json(op: ir.Op) -> dict[str, Any]:
 def _classes(base: type) -> dict[str, Any]:
     """Every class below `base` (operators, forms of requantization) by name, so that a new one needs no line here."""
     found: dict[str, type] = {}
-    pending: list[type] = [base]
+    pending: list[type[Any]] = [base]
+    cls: type[Any]
     while pending:
         for cls in pending.pop().__subclasses__():
             found[cls.__name__] = cls

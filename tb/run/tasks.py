@@ -23,7 +23,8 @@ KINDS = ("compute", "other inferences", "idle")
 
 def instances_of(task: Task, platform: Platform) -> tuple[str, ...]:
     """What counters and pictures call the engines' or movers' instances that run a task: "tile4", or "dma" of one."""
-    counts = {part.name: part.instances for part in (*platform.engines, *platform.movers)}
+    counts = {engine.name: engine.instances for engine in platform.engines}
+    counts |= {mover.name: mover.instances for mover in platform.movers}
     one = counts.get(task.engine, 1) == 1
     return tuple(task.engine if one else f"{task.engine}{k}" for k in task.instances)
 
