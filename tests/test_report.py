@@ -117,7 +117,8 @@ def test_json_has_every_key_and_is_json():
     assert data.keys() >= JSON_KEYS
     assert all(layer.keys() >= LAYER_KEYS for layer in data["layers"])
     assert data["first_divergence"] is None and data["bit_exact"] is True
-    assert data["requantization"] == {"layers": 3, "exact_layers": 2, "max_lsb": 1, "inexact": ["add"]}
+    assert data["requantization"] == {"layers": 3, "exact_layers": 2, "max_lsb": 1, "inexact": ["add"],
+                                      "deviations": {}}
     assert data["layers"][1]["counters"]["unit0"] == {"busy": 2500, "wait_data": 1250, "control": 1250}
     assert sum(layer["cycles"] for layer in data["layers"]) == data["cycles"]
 

@@ -137,7 +137,8 @@ def schedule_notes(schedule: Schedule) -> Notes:
         elif schedule.bounded:
             least, most = end["lower"] - before["upper"], end["upper"] - before["lower"]
             took = Cost.exactly(best) if ends["lower"] == ends["upper"] else Cost(max(0, min(best, least)), best, most)
-        steps.append(Step(layer, (layer,), tuple(engines[layer]), took, estimated_cycles=best))
+        steps.append(Step(layer, (layer,), tuple(engines[layer]), took,
+                          estimated_cycles=None if schedule.overlapping else best))
         before = end
     whole = [max(ends[bound].values(), default=0) for bound in bounds]
     cost = Cost(*whole) if schedule.bounded else Cost.estimated(*whole)

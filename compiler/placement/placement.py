@@ -19,7 +19,8 @@ from nncosim.compiler.schedule import Schedule
 from nncosim.platforms.base import Memory
 
 __all__ = [
-    "Buffer", "MemoryUse", "Placement", "PlacementError", "conflicts", "outermost", "overlaps", "place", "unified",
+    "Buffer", "MemoryUse", "Placement", "PlacementError", "conflicts", "fullest", "outermost", "overlaps", "place",
+    "unified",
 ]  # fmt: skip
 
 MAPS = "maps"
@@ -95,6 +96,22 @@ class MemoryUse:
     @property
     def free(self) -> int:
         return self.size - self.peak
+
+    @property
+    def share(self) -> float:
+        return self.peak / self.size
+
+
+def fullest(table: Sequence[MemoryUse]) -> tuple[tuple[str, MemoryUse], ...]:
+    """Of each memory the instance that is fullest, with what to call it: "l2", or "data[3], of 9 the fullest"."""
+    by_name: dict[str, list[MemoryUse]] = {}
+    for use in table:
+        by_name.setdefault(use.memory, []).append(use)
+    out = []
+    for name, uses in by_name.items():
+        most = max(uses, key=lambda use: (use.share, -use.instance))
+        out.append((name if len(uses) == 1 else f"{name}[{most.instance}], of {len(uses)} the fullest", most))
+    return tuple(out)
 
 
 @dataclass(frozen=True)

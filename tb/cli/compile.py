@@ -11,7 +11,7 @@ import click
 from nncosim.compiler.compile import CheckResult, check_network
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.ir.topology import topology
-from nncosim.compiler.placement.placement import MemoryUse
+from nncosim.compiler.placement.placement import MemoryUse, fullest
 from nncosim.platforms.base import Platform
 from nncosim.tb.cli.options import (
     check_outputs,
@@ -106,17 +106,17 @@ _KINDS = {
 
 
 def _memory_table(memory: Sequence[MemoryUse]) -> Table:
-    """What lies in each memory: bytes by kind, what filling takes, and what is free."""
+    """What lies in each memory (of several alike, in the fullest): bytes by kind, what filling takes, what is free."""
     table = plain_table()
     for column in ("memory", "what", "bytes", "share"):
         table.add_column(column, justify="left" if column in ("memory", "what") else "right")
-    for use in memory:
+    for name, use in fullest(memory):
         known = [kind for kind in _KINDS if kind in use.by_kind]
         others = sorted(set(use.by_kind) - set(known))
         rows = [(_KINDS.get(kind, kind), use.by_kind[kind]) for kind in (*known, *others)]
         rows.append(("filling", use.peak - sum(use.by_kind.values())))
         for what, size in [row for row in rows if row[1]] + [("free", use.free), ("in all", use.size)]:
-            table.add_row(use.memory, what, f"{size:,}", f"{size / use.size:.1%}")
+            table.add_row(name, what, f"{size:,}", f"{size / use.size:.1%}")
     return table
 
 
@@ -129,8 +129,7 @@ def _print_fit(console: Console, network: Network, platform: Platform, result: C
             alive = ", ".join(f"{escape(name)} {size:,}" for name, size in use.alive)
             console.print(f"most of {use.memory} is in use in layer {escape(use.step)}: {alive} bytes")
     console.print(
-        f"{len(network.ops)} layers, requantization exact in {proof.exact_layers} of {proof.layers}"
-        + (f" (not in {escape(', '.join(proof.inexact))}: within {proof.max_lsb} LSB)" if proof.inexact else "")
+        f"{len(network.ops)} layers, requantization {escape(str(proof))}"
     )
     console.print(f"[green]fits {platform.name}[/]; {result.compiled.iss_cycles:,} cycles on the ISS")
 

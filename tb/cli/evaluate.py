@@ -201,9 +201,7 @@ def _reference(
         comparison = _compare(against, model, network, _images(network, data, limit), seed, say)
     _print_comparison(console, comparison)
     proof = requantization_of(network)
-    console.print(f"requantization: exact in {proof.exact_layers} of {proof.layers} layers"
-                  + (f", elsewhere within {proof.max_lsb} LSB ({escape(', '.join(proof.inexact))})"
-                     if proof.inexact else ""))  # fmt: skip
+    console.print(f"requantization: {escape(str(proof))}")
     report = {"model": model.name, "platform": None, "seed": seed, "requantization": proof.to_json()}
     verdict = "pass" if comparison.ok else "mismatch"
     write_json(report | _comparison_json(comparison) | {"verdict": verdict}, json_file)

@@ -183,14 +183,7 @@ def _entry(report: Report) -> list[str]:
 
 def _facts(report: Report) -> list[str]:
     lines = _entry(report)
-    proof = report.requantization
-    if proof.exact_layers == proof.layers:
-        lines.append(f"requantization: exact in all {proof.layers} layers")
-    else:
-        lines.append(
-            f"requantization: exact in {proof.exact_layers} of {proof.layers} layers, elsewhere within "
-            f"{proof.max_lsb} LSB of the model ({', '.join(proof.inexact)})"
-        )
+    lines.append(f"requantization: {report.requantization}")
     wrong = sum(not t.exact for t in report.comparison.tensors)
     lines.append(
         f"compared: {report.comparison.elements:,} elements in {len(report.comparison.tensors)} tensors "

@@ -25,15 +25,16 @@ def hex_lines(data: bytes, address: int, limit: int = 1 << 16) -> list[str]:
     return lines + ([f"... {len(data) - limit} bytes more"] if len(data) > limit else [])
 
 
-def _bases(compiled: Compiled) -> dict[str, int]:
-    """The physical address of each memory's first byte, as the tile table and the segments tell it."""
-    bases: dict[str, int] = {}
+def _bases(compiled: Compiled) -> dict[tuple[str, int], int]:
+    """The physical address of the first byte of each memory's instance, as the tile table and the segments tell it."""
+    bases: dict[tuple[str, int], int] = {}
     for segment in compiled.image.segments:
-        bases[segment.memory] = min(segment.address, bases.get(segment.memory, segment.address))
+        where = segment.memory, 0
+        bases[where] = min(segment.address, bases.get(where, segment.address))
     for name, place in read_tiles(compiled.image).items():
         for fragment in place.fragments:
             if name in compiled.placement.address:
-                bases[fragment.memory] = fragment.address - compiled.placement.address[name]
+                bases[fragment.memory, fragment.instance] = fragment.address - compiled.placement.address[name]
     return bases
 
 
@@ -45,11 +46,13 @@ def _bytes_at(segments: tuple[Segment, ...], address: int, size: int) -> bytes:
 
 
 def _placed(compiled: Compiled) -> list[tuple[str, int, Buffer]]:
-    """(memory, physical address, buffer), in that order."""
-    bases = _bases(compiled)
+    """(memory, of several alike with its number, physical address, buffer), in that order."""
+    bases, count = _bases(compiled), {memory.name: memory.instances for memory in compiled.platform.memories}
     rows = [
-        (b.memory, bases.get(b.memory, 0) + compiled.placement.address[b.name], b) for b in compiled.lowered.buffers
-    ]
+        (f"{b.memory}[{b.instance}]" if count.get(b.memory, 1) > 1 and b.instance else b.memory,
+         bases.get(b.where, 0) + compiled.placement.address[b.name], b)
+        for b in compiled.lowered.buffers
+    ]  # fmt: skip
     return sorted(rows, key=lambda row: (row[0], row[1], row[2].name))
 
 
@@ -107,7 +110,8 @@ def memory_map(compiled: Compiled) -> str:
     lines = ["memory               bytes      peak   used by"]
     for use in compiled.memory:
         kinds = ", ".join(f"{kind} {size}" for kind, size in sorted(use.by_kind.items()))
-        lines.append(f"{use.memory:16} {use.size:9} {use.peak:9}   {kinds}, free {use.free}")
+        name = f"{use.memory}[{use.instance}]" if use.instance else use.memory
+        lines.append(f"{name:16} {use.size:9} {use.peak:9}   {kinds}, free {use.free}")
         if use.step:
             alive = ", ".join(f"{name} {size}" for name, size in use.alive)
             lines.append(f"{'':38}most is in use in layer {use.step}: {alive}")

@@ -2,6 +2,7 @@
 """The machine's side of the compiler: kernels, candidates, lowering, linking."""
 
 from collections.abc import Mapping
+from ctypes import sizeof
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,7 +63,6 @@ def box_of(tensor: Tensor, first: int, end: int) -> tuple[tuple[int, int], ...]:
 
 class GridKernel(Kernel):
     bits: int
-    caps: RequantCaps
 
     def problems(self, op, network, platform):
         tensors = (*network.op_inputs(op), network.tensors[op.output])
@@ -221,7 +221,7 @@ class GridBackend:
         copies = dict.fromkeys((b.name for b in made.buffers if b.kind == "tensor"), COPIES)
         schedule = Schedule(tuple(made.tasks), overlapping=True, copies=copies)
         for number, (engine, instance) in enumerate(platform.sequencers):
-            size = sum(task.where == ((engine, instance),) for task in made.tasks) * Command.__sizeof__(Command())
+            size = sum(task.where == ((engine, instance),) for task in made.tasks) * sizeof(Command)
             if size:
                 made.buffers.append(Buffer(f"{engine}{instance}", "program", size, "program", 8, permanent=True,
                                            instance=number))  # fmt: skip

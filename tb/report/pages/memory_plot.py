@@ -26,13 +26,17 @@ FOLDED = 0.1
 """Share of the height for all that is folded."""
 
 
+MOST = 4
+"""Memories with a picture each."""
+
+
 def memories_of(run: Run) -> list[str]:
-    """The memories whose contents change during a run, the fullest first."""
+    """The memories whose contents change during a run, the fullest first, and no more than a page can show."""
     used: dict[str, int] = {}
     for buffer in run.buffers:
         used[buffer.memory] = used.get(buffer.memory, 0) + buffer.bytes
     changing = {b.memory for b in run.buffers if not (b.from_start and b.to_end)}
-    return sorted(changing, key=lambda name: -used[name])
+    return sorted(changing, key=lambda name: (-used[name], name))[:MOST]
 
 
 def shown_name(memory: str) -> str:
@@ -156,7 +160,7 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
     """A rectangle a buffer: from its first cycle to its last, from its first byte to its last."""
     mine = [buffer for buffer in run.buffers if buffer.memory == memory]
     sizes = {m.name: m.size_bytes for m in run.platform.memories}
-    size = sizes.get(memory, max(b.address + b.bytes for b in mine))
+    size = sizes.get(memory.partition("[")[0], max(b.address + b.bytes for b in mine))
     base = min(b.address for b in mine)
     base -= base % max(1 << (size - 1).bit_length(), 1)
     axis = axis_of(mine, base)

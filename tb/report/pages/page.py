@@ -25,6 +25,7 @@ from nncosim.tb.report.pages.memory_plot import contents_of, memories_of, memory
 from nncosim.tb.report.pages.plots import roofline_plot, shares_plot
 from nncosim.tb.report.pages.timeline_plot import kinds_of, timeline_data, timeline_plot
 from nncosim.tb.report.published import is_of, published_title
+from nncosim.tb.report.timeline import overlap
 from nncosim.tb.system.files import text_bytes
 
 __all__ = ["PAGE", "report_page"]
@@ -43,7 +44,9 @@ _VERDICTS = {
 
 def _plots(run: Run) -> dict[str, Any]:
     x_range = Range1d(start=0, end=max(run.end, 1), bounds="auto", name="cycles")
-    plots: dict[str, Any] = {"losses": losses_plot(run)} if run.intervals else {}
+    # Cycles of layers that overlap do not add up to those of the inference.
+    adds_up = bool(run.intervals) and not overlap([layer for layer in run.layers if layer["cycles"] is not None])
+    plots: dict[str, Any] = {"losses": losses_plot(run)} if adds_up else {}
     if run.end:
         plots["timeline"] = timeline_plot(run, x_range)
     roofline = roofline_plot(run)
