@@ -7,7 +7,6 @@ A trial has one shift and one rounding mode. For its multipliers, thresholds giv
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,7 +17,7 @@ from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.thresholds import MAX_STEPS
 from nncosim.compiler.proof.caps import MultiplyShiftCaps, Per
 from nncosim.compiler.proof.multipliers import FAR, heights_of, interval, largest_shift, multipliers
-from nncosim.compiler.proof.single import rounding_modes
+from nncosim.compiler.proof.single import MANY, rounding_modes
 from nncosim.compiler.proof.verify import blocks, steps_of
 from nncosim.platforms.rounding import Rounding
 
@@ -103,10 +102,10 @@ def _searched(
         raise RequantError(f"outputs of {function.lo}..{function.hi} have too many steps to search a shift for them")
     layer = _Layer(function, acc_lo, acc_hi, caps)
     trials: list[_Trial] = []
-    for trial in layer.trials():
-        trials.append(trial)
-        if not trial.gap.any():
-            trials = [trial]
+    for mode, s in layer.settings():
+        trials.append(layer.trial(mode, s))
+        if not trials[-1].gap.any():
+            trials = trials[-1:]
             break
     if caps.shift_per == Per.LAYER:
         trials = [min(trials, key=lambda t: t.order)]
@@ -138,10 +137,19 @@ class _Layer:
         self.bits = min(caps.multiplier_bits, 62 - reach.bit_length())
         self.limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
 
-    def trials(self) -> Iterator[_Trial]:
-        for s in self._shifts():
-            for mode in rounding_modes(self.function, self.caps):
-                yield self._trial(mode, s)
+    def settings(self) -> list[tuple[Rounding, int]]:
+        """Modes and shifts to try. Of many thresholds, a part says first which ones are worth it."""
+        every = [(mode, s) for s in self._shifts() for mode in rounding_modes(self.function, self.caps)]
+        if self.steps.first.shape[1] <= MANY:
+            return every
+        full, self.steps = self.steps, self.steps.thinned(64)
+        rough = [self.trial(*setting) for setting in every]
+        self.steps = full
+        gaps = np.stack([trial.gap for trial in rough])
+        if self.caps.shift_per == Per.CHANNEL:
+            return [setting for setting, gap in zip(every, gaps, strict=True) if (gap == gaps.min(axis=0)).any()]
+        best = min(trial.order for trial in rough)
+        return [setting for setting, trial in zip(every, rough, strict=True) if trial.order == best]
 
     def _shifts(self) -> list[int]:
         known = [r for r in self.ratios if r]
@@ -153,7 +161,7 @@ class _Layer:
         sizes = [r.denominator.bit_length() - r.numerator.bit_length() for r in (min(known), max(known))]
         return list(range(min(max(sizes[1] - 1, 0), self.limit), min(max(sizes[0] + 1, 0), self.limit) + 1))
 
-    def _trial(self, mode: Rounding, s: int) -> _Trial:
+    def trial(self, mode: Rounding, s: int) -> _Trial:
         if not self.caps.multiplier_bits:
             m = np.ones_like(self.channels)
         elif self.caps.multiplier_per == Per.LAYER:

@@ -105,19 +105,23 @@ def interval(first: np.ndarray, heights: tuple[np.ndarray, np.ndarray], m: np.nd
     """c's interval for given m, and the thresholds that bound it: low, high, T at low, T - 1 at high."""
     rows = np.arange(len(m))
     product = first * m[:, None]
-    low, high = heights[0] - product, heights[1] - product
-    i, j = low.argmax(axis=1), high.argmin(axis=1)
+    low = heights[0] - product
+    i = low.argmax(axis=1)
+    high = np.subtract(heights[1], product, out=product)
+    j = high.argmin(axis=1)
     return low[rows, i], high[rows, j] + m - 1, first[rows, i], first[rows, j] - 1
 
 
 def multipliers(
-    steps: Steps, m: np.ndarray, s: np.ndarray, rounding: Rounding, multiplier_bits: int, constant_bits: int
+    steps: Steps, m: np.ndarray, s: np.ndarray, rounding: Rounding, multiplier_bits: int, constant_bits: int,
+    rounds: int = 64,
 ) -> Found:
     """Search m and c for given s.
 
     Args:
         steps: no constant channel among them. m: first guess round(ratio * 2**s), int64 (C,).
         s: int64 (C,), at least 1, so small that hi * 2**s stays under 2**60.
+        rounds: of Newton's method at most; 0: the first guess is not looked at.
 
     Returns:
         For channels that are not ok, the last m and the c nearest to the thresholds.
@@ -127,7 +131,7 @@ def multipliers(
     start = np.clip(m, 1, most)
     m, least_m, most_m = start.copy(), np.ones_like(start), np.full_like(start, most)
     c, ok, todo = np.zeros_like(m), np.zeros(len(m), dtype=bool), np.arange(len(m))
-    for _ in range(64):
+    for _ in range(rounds):
         if not len(todo):
             break
         if len(todo) == len(m):

@@ -16,9 +16,10 @@ from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shi
 from nncosim.compiler.proof.verify import blocks, steps_of
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["find_each", "rounding_modes"]
+__all__ = ["MANY", "find_each", "rounding_modes"]
 
-_MANY = 4096  # thresholds; with more, a rounding mode is tried on one of 64 of them first
+MANY = 4096
+"""Thresholds; with more, numbers are tried on one of 64 of them first."""
 
 
 def find_each(
@@ -100,36 +101,45 @@ def _search(
         signs = np.array([-1 if function.ratios[0][c] < 0 else 1 for c in block], dtype=np.int64)
         left = np.arange(len(block))  # no mode so far is exact for these
         for mode in modes:
-            at = left
-            if mode != modes[0] and steps.first.shape[1] > _MANY and caps.constant_bits >= 64:
-                rough = steps.thinned(64).select(left)
-                at = left[_search_mode(rough, [ratios[i] for i in left], limit, mode, caps).ok]
-            found = _search_mode(steps.select(at), [ratios[i] for i in at], limit, mode, caps)
-            left = np.setdiff1d(left, at[found.ok])
-            new = found.ok | (mode == modes[0])
-            to = block[at[new]]
-            requant.m[0][to], requant.c[to], requant.s[to] = (found.m * signs[at])[new], found.c[new], found.s[new]
+            near = mode == modes[0]
+            found = _search_mode(steps.select(left), [ratios[i] for i in left], limit, mode, caps, near)
+            new = found.ok | near
+            at = left[new]
+            to = block[at]
+            requant.m[0][to], requant.c[to], requant.s[to] = found.m[new] * signs[at], found.c[new], found.s[new]
             requant.rounding[to] = int(mode)
+            left = left[~found.ok]
             if not len(left):
                 break
 
 
 def _search_mode(
-    steps: Steps, ratios: list[Fraction], limit: int, mode: Rounding, caps: MultiplyShiftCaps
+    steps: Steps, ratios: list[Fraction], limit: int, mode: Rounding, caps: MultiplyShiftCaps, near: bool
 ) -> Found:
-    """The largest shift first; a smaller one only where c does not fit into its width."""
+    """The largest shift first; a smaller one only where c does not fit into its width. near: numbers that are not exact
+    are wanted too."""
     shifts = np.array([largest_shift(r, caps.multiplier_bits, limit) for r in ratios], dtype=np.int64)
-    found = multipliers(steps, _guess(ratios, shifts, caps), shifts, mode, caps.multiplier_bits, caps.constant_bits)
+    guess, widths = _guess(ratios, shifts, caps), (caps.multiplier_bits, caps.constant_bits)
+    if steps.first.shape[1] > MANY and caps.constant_bits >= 64:
+        found = multipliers(steps.thinned(64), guess, shifts, mode, *widths)
+        for at, rounds in ((np.flatnonzero(found.ok), 64), (np.flatnonzero(~found.ok), 0)):
+            if len(at) and (rounds or near):
+                _replace(found, at, multipliers(steps.select(at), guess[at], shifts[at], mode, *widths, rounds))
+        return found
+    found = multipliers(steps, guess, shifts, mode, *widths)
     width = np.int64(1) << min(caps.constant_bits - 1, 62)
     wide = np.flatnonzero((np.abs(found.c) >= width) & (found.s > 1))
     while len(wide):
         shifts[wide] -= 1
         part = _guess([ratios[i] for i in wide], shifts[wide], caps)
-        again = multipliers(steps.select(wide), part, shifts[wide], mode,
-                            caps.multiplier_bits, caps.constant_bits)
-        found.m[wide], found.c[wide], found.s[wide], found.ok[wide] = again.m, again.c, again.s, again.ok
+        again = multipliers(steps.select(wide), part, shifts[wide], mode, *widths)
+        _replace(found, wide, again)
         wide = wide[(np.abs(again.c) >= width) & (again.s > 1)]
     return found
+
+
+def _replace(found: Found, at: np.ndarray, again: Found) -> None:
+    found.m[at], found.c[at], found.s[at], found.ok[at] = again.m, again.c, again.s, again.ok
 
 
 def _guess(ratios: list[Fraction], shifts: np.ndarray, caps: MultiplyShiftCaps) -> np.ndarray:

@@ -23,8 +23,9 @@ __all__ = ["EXAMPLES", "Difference", "Example", "blocks", "differences", "proof_
 
 EXAMPLES = 8
 Example = tuple[tuple[int, ...], int, int]  # accumulators, expected, got
+_SOME = 64  # steps of which examples are made
 _MOST_TRIED = 1 << 22  # accumulators of a channel, one by one
-_BLOCK = 1 << 17  # thresholds at a time: what fits into a cache is faster, and 16-bit layers have 2**23 of them
+_BLOCK = 1 << 16  # thresholds at a time: what fits into a cache is faster, and 16-bit layers have 2**23 of them
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,36 @@ def _differing(function: QuantFunction, channels: np.ndarray, steps: Steps, requ
 
 def _difference(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant) -> Difference:
     """Of a channel that differs somewhere."""
-    begin, length, want, got = stretches(function, c, lo, hi, requant)
-    return _counted(length, begin, want, got)
+    pairs = _step_pairs(function, c, lo, hi, requant)
+    if pairs is None:
+        begin, length, want, got = stretches(function, c, lo, hi, requant)
+        return _counted(length, begin, want, got)
+    # the k-th step lies at two accumulators: between them the results differ; all are in ascending order
+    ends = np.sort(np.stack(pairs), axis=0)
+    ends = ends[:, :: -1 if len(ends[0]) and ends[0][0] > ends[0][-1] else 1]
+    before = np.concatenate([[lo], ends[1][:-1]])
+    values = int(np.maximum(ends[1] - np.maximum(ends[0], before), 0).sum())
+    depth = np.arange(1, len(ends[0]) + 1) - np.searchsorted(ends[1], ends[0], side="right")
+    some = tuple(each[:_SOME] for each in ends)
+    begin, want, got = _at(np.unique(np.concatenate([[lo], *some]).clip(lo, hi)), function, c, requant)
+    found = _counted(np.ones_like(begin), begin, want, got)
+    return Difference(values, int(depth.max(initial=0)), found.examples)
+
+
+def _step_pairs(
+    function: QuantFunction, c: int, lo: int, hi: int, requant: Requant
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Where the function steps and where the integers do, of steps that differ; None where they cannot be paired."""
+    if not isinstance(requant, MultiplyShift):
+        return None
+    one, ratio = requant.take(np.array([c])), function.ratios[0][c]
+    s = int(one.s[0])
+    m, const = Fraction(int(one.m[0][0]), 1 << s), Fraction(int(one.c[0]), 1 << s)
+    if (one.lo[0], one.hi[0], ratio > 0) != (function.lo, function.hi, m > 0) or not ratio or not m:
+        return None
+    exact = _cuts(ratio, function.offset[c], function.rounding, function.lo, function.hi, lo, hi)
+    integer = _cuts(m, const, Rounding(int(one.rounding[0])), function.lo, function.hi, lo, hi)
+    return exact[exact != integer], integer[exact != integer]
 
 
 def stretches(
@@ -169,20 +198,12 @@ def stretches(
     Returns:
         First accumulator, number of accumulators, expected and got at the first of them. int64 (parts,) each.
     """
-    ratio, offset = function.ratios[0][c], function.offset[c]
-    one = requant.take(np.array([c]))
-    exact = _cuts(ratio, offset, function.rounding, function.lo, function.hi, lo, hi)
-    if not one.monotone:
-        integer = np.arange(lo, hi + 1)
-    elif isinstance(one, MultiplyShift):
-        s = int(one.s[0])
-        m, const = Fraction(int(one.m[0][0]), 1 << s), Fraction(int(one.c[0]), 1 << s)
-        integer = _cuts(m, const, Rounding(int(one.rounding[0])), int(one.lo[0]), int(one.hi[0]), lo, hi)
-        if len(exact) == len(integer) and (one.lo[0], ratio > 0) == (function.lo, m > 0):
-            exact, integer = exact[exact != integer], integer[exact != integer]  # the others step at the same place
-    else:
-        integer = _searched_cuts(one, lo, hi)
-    cuts = np.unique(np.concatenate([[lo, hi + 1], exact, integer]))
+    pairs = _step_pairs(function, c, lo, hi, requant)
+    if pairs is None:
+        exact = _cuts(function.ratios[0][c], function.offset[c], function.rounding, function.lo, function.hi, lo, hi)
+        one = requant.take(np.array([c]))
+        pairs = exact, _searched_cuts(one, lo, hi) if one.monotone else np.arange(lo, hi + 1)
+    cuts = np.unique(np.concatenate([[lo, hi + 1], *pairs]))
     begin, want, got = _at(cuts[:-1], function, c, requant)
     return begin, np.diff(cuts), want, got
 

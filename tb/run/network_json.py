@@ -122,7 +122,7 @@ def _classes(base: type) -> dict[str, Any]:
     pending: list[type[Any]] = [base]
     cls: type[Any]
     while pending:
-        for cls in pending.pop().__subclasses__():
+        for cls in type.__subclasses__(pending.pop()):
             found[cls.__name__] = cls
             pending.append(cls)
     return found
