@@ -90,8 +90,8 @@ def step_thresholds(
     top = acc_hi + 1
     most = max(abs(int(twice[0])), abs(int(twice[-1]))) if len(twice) else 0
     if scale * most + abs(base) + slope < 1 << 62:
-        distance = scale * twice - base
-        return np.clip(np.where(strict == 1, distance // slope + 1, -(-distance // slope)), acc_lo, top)
+        past = scale * twice - base + strict  # the first whole number past a boundary, or at it
+        return np.clip(-(-past // slope), acc_lo, top)
     first, doubtful = _quotients(scale, base, slope, twice)
     for k in doubtful.tolist():
         far = scale * int(twice[k]) - base
