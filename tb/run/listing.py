@@ -49,7 +49,7 @@ def _placed(compiled: Compiled) -> list[tuple[str, int, Buffer]]:
     """(memory, of several alike with its number, physical address, buffer), in that order."""
     bases, count = _bases(compiled), {memory.name: memory.instances for memory in compiled.platform.memories}
     rows = [
-        (f"{b.memory}[{b.instance}]" if count.get(b.memory, 1) > 1 and b.instance else b.memory,
+        (f"{b.memory}[{b.instance}]" if count.get(b.memory, 1) > 1 else b.memory,
          bases.get(b.where, 0) + compiled.placement.address[b.name], b)
         for b in compiled.lowered.buffers
     ]  # fmt: skip
