@@ -24,6 +24,7 @@ from nncosim.platforms.registry import get_platform
 from nncosim.regress.builder import INT8
 from nncosim.tb.reference.check import compare_with_reference
 from nncosim.tb.reference.onnx_reference import OnnxReference
+from nncosim.tb.run.evaluate import executor_predictions, float_images, image_count
 from nncosim.tb.run.flow import RunOptions, run_program
 from nncosim.tb.run.inputs import InputError, batch_size, frames, outputs_npz
 from nncosim.tb.run.network_json import network_from_json, network_to_json
@@ -224,6 +225,21 @@ def test_arrays_of_a_kept_batch():
         batch_size(network, {"x": x[:6]}, "f")
     with pytest.raises(InputDataError, match=r"expected shape \(4, 64\), got \(64,\)"):
         quantise_input(network, "x", x[0])
+
+
+def test_labelled_images_of_a_kept_batch(tmp_path):
+    """So many images an inference; each has a class of its own."""
+    path = tmp_path / "gemm.onnx"
+    onnx.save(gemm_model(4), path)
+    network = import_model(path, keep_batch=True)
+    x = floats((8, 64))
+    assert image_count(network, {"x": x}, "f", None) == 8 and image_count(network, {"x": x}, "f", 4) == 4
+    with pytest.raises(InputError, match=r"run 4 at a time; give a multiple of 4"):
+        image_count(network, {"x": x}, "f", 6)
+    images = float_images(network, {"x": x}, "f")
+    assert [image["x"].shape for image in images] == [(4, 64)] * 2
+    found = executor_predictions(path, network, images)
+    assert np.array_equal(found, executor(gemm_model(4), x).argmax(axis=1)) and len(np.unique(found)) > 1
 
 
 # --- platforms ---

@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
 
@@ -24,6 +24,7 @@ from nncosim.tb.backend import Frame, Interval, RunResult
 from nncosim.tb.reference.compare import compare_frames
 from nncosim.tb.report.report import build_report
 from nncosim.tb.run.network_json import NetworkDataError, network_from_json, network_to_json
+from small_network import small_network
 from test_report import Paper
 
 UNSIGNED = TensorType(4, False, (Fraction(1, 4),), 0, 0, 15)
@@ -153,9 +154,22 @@ def test_an_image_holds_it():
     read = network_from_json(data)
     assert [type(op) for op in read.ops] == [Scores, Multiply] and read.ops[1].shift.tolist() == [3, -40]
     assert np.array_equal(evaluate(read, inputs())["y"], by_hand(inputs()))
-    data["ops"][0]["type"] = "NoSuchOperator"
-    with pytest.raises(NetworkDataError, match="NoSuchOperator"):
-        network_from_json(data)
+    data["ops"][0]["type"] = "lab.operators.Sinc"
+    with pytest.raises(NetworkDataError, match=r"^i.elf: Op 'lab.operators.Sinc' is not known here; import"):
+        network_from_json(data, "i.elf")
+
+
+def test_two_operators_of_one_name_are_kept_apart():
+    """An image's Conv is the one that it was compiled with, whatever else is called so."""
+
+    @dataclass(frozen=True, eq=False)
+    class Conv(Scores):
+        pass
+
+    small = small_network()
+    assert type(network_from_json(network_to_json(small)).ops[0]) is type(small.ops[0])
+    ours = replace(network(), ops=(Conv("s", ("a", "b"), "p"),))
+    assert type(network_from_json(network_to_json(ours)).ops[0]) is Conv
 
 
 def test_it_is_in_the_report():

@@ -56,6 +56,10 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
 def _type_from_json(data: Mapping[str, Any]) -> ir.TensorType:
     def back(value: Any) -> Any:
         return tuple(Fraction(v) for v in value) if isinstance(value, list) else value
@@ -66,7 +70,7 @@ def _type_from_json(data: Mapping[str, Any]) -> ir.TensorType:
 def _requant_to_json(requant: Requant) -> dict[str, Any]:
     """Its form's name, and its fields: arrays, integers, or tuples of arrays or of other forms."""
     named = {f.name: _part_to_json(getattr(requant, f.name)) for f in dataclasses.fields(cast(Any, requant))}
-    return {"form": type(requant).__name__, **named}
+    return {"form": _name_of(type(requant)), **named}
 
 
 def _part_to_json(value: Any) -> Any:
@@ -79,7 +83,7 @@ def _part_to_json(value: Any) -> Any:
 
 def _requant_from_json(data: Mapping[str, Any]) -> Requant:
     named = {key: _part_from_json(value) for key, value in data.items() if key != "form"}
-    return _classes(Requant)[data["form"]](**named)
+    return _class(Requant, data["form"])(**named)
 
 
 def _part_from_json(value: Any) -> Any:
@@ -99,7 +103,7 @@ def _proof_to_json(proof: ir.Proof | None) -> dict[str, Any] | None:
 
 
 def _op_to_json(op: ir.Op) -> dict[str, Any]:
-    out: dict[str, Any] = {"type": type(op).__name__}
+    out: dict[str, Any] = {"type": _name_of(type(op))}
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if field.name == "function":
@@ -116,20 +120,29 @@ def _op_to_json(op: ir.Op) -> dict[str, Any]:
     return out
 
 
-def _classes(base: type) -> dict[str, Any]:
-    """Every class below `base` (operators, forms of requantization) by name, so that a new one needs no line here."""
-    found: dict[str, type] = {}
+def _name_of(cls: type) -> str:
+    """With its module: two packages may have an operator of one name."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _class(base: type, name: str) -> Any:
+    """The class below `base` (an operator, a form of requantization) of that name, so that a new one needs no line here.
+
+    Raises:
+        NetworkDataError: there is none.
+    """
     pending: list[type[Any]] = [base]
     cls: type[Any]
     while pending:
         for cls in type.__subclasses__(pending.pop()):
-            found[cls.__name__] = cls
+            if _name_of(cls) == name:
+                return cls
             pending.append(cls)
-    return found
+    raise NetworkDataError(f"{base.__name__} {name!r} is not known here; import the package that has it")
 
 
 def _op_from_json(data: Mapping[str, Any]) -> ir.Op:
-    cls: type[ir.Op] = _classes(ir.Op)[data["type"]]
+    cls: type[ir.Op] = _class(ir.Op, data["type"])
     fields: dict[str, Any] = {}
     for key, value in data.items():
         if key == "type":
@@ -141,7 +154,7 @@ def _op_from_json(data: Mapping[str, Any]) -> ir.Op:
         elif isinstance(value, dict) and "array" in value:
             value = _array_from_json(value["array"])
         elif isinstance(value, list):
-            value = tuple(value)
+            value = _tuples(value)
         fields[key] = value
     return cls(**fields)
 
@@ -184,5 +197,7 @@ def network_from_json(data: Mapping[str, Any], where: str = "image") -> ir.Netwo
             onnx_shapes={name: tuple(shape) for name, shape in data["onnx_shapes"].items()},
             input_rounding={name: Rounding(mode) for name, mode in data["input_rounding"].items()},
         )
+    except NetworkDataError as error:
+        raise NetworkDataError(f"{where}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NetworkDataError(f"{where}: the network in it cannot be read ({error!r}); compile it again") from error
