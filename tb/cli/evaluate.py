@@ -18,7 +18,6 @@ from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
-    Progress,
     backend_option,
     check_outputs,
     driver_option,
@@ -48,6 +47,7 @@ from nncosim.tb.run.evaluate import (
 from nncosim.tb.run.flow import RunOptions, choose
 from nncosim.tb.run.inputs import read_npz
 from nncosim.tb.run.program import compile_model, prove_model, read_model, read_source
+from nncosim.tb.system.progress import Progress
 from rich.console import Console
 from rich.markup import escape
 

@@ -19,7 +19,7 @@ from nncosim.platforms.parameters import Value, parse_overrides
 from nncosim.platforms.registry import get_platform, platforms
 from nncosim.tb.sim.waves import is_companion
 from nncosim.tb.system.files import OutputError, is_stream, prepare_directory, prepare_file, write_file
-from nncosim.tb.system.progress import phase_of
+from nncosim.tb.system.progress import Progress, phase_of
 from nncosim.tb.system.terminal import Terminal, printable
 from rich.text import Text
 
@@ -27,7 +27,6 @@ __all__ = [
     "DEFAULT_PLATFORM",
     "PATH",
     "RESULTS",
-    "Progress",
     "backend_option",
     "check_outputs",
     "complete_layers",
@@ -45,8 +44,6 @@ __all__ = [
 ]
 
 DEFAULT_PLATFORM = "j3dai"
-Progress = Callable[[str], None]
-
 
 class _Path(click.Path):
     """A path that is not empty: as a path, "" would be the current folder."""

@@ -13,7 +13,6 @@ from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
-    Progress,
     backend_option,
     check_outputs,
     complete_layers,
@@ -32,6 +31,7 @@ from nncosim.tb.run.flow import RunOptions, check_entering, check_trace, choose,
 from nncosim.tb.run.program import Program, compile_model, is_image, load_image, read_runnable, read_source
 from nncosim.tb.sim.waves import save_file, trace_format
 from nncosim.tb.system.files import prepare_file, write_files
+from nncosim.tb.system.progress import Progress
 
 __all__ = ["run_command"]
 

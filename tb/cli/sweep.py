@@ -16,7 +16,6 @@ from nncosim.platforms.parameters import value_text
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
-    Progress,
     backend_option,
     check_outputs,
     complete_parameters,
@@ -49,6 +48,7 @@ from nncosim.tb.sweep.sweep import (
     top_points,
 )
 from nncosim.tb.system.files import sha256, write_files
+from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import printable
 
 __all__ = ["sweep_command"]

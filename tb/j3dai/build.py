@@ -17,7 +17,7 @@ from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.j3dai.l1_taps import l1_taps
 from nncosim.tb.sim.backdoor import Backdoor, Stack
 from nncosim.tb.sim.emitted import emitted
-from nncosim.tb.sim.verilate import BuiltModel, Progress, build
+from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 
 __all__ = [
     "CHANGE_STREAM",
@@ -125,7 +125,7 @@ def build_soc(
     cluster: ClusterFactory | None = None,
     trace: str | None = None,
     jobs: int = 2,
-    progress: Progress | None = None,
+    progress: BuildProgress | None = None,
     **options: Any,
 ) -> BuiltModel:
     """The platform's SoC under `TOP`, built once for each content.

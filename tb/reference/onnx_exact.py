@@ -70,8 +70,8 @@ class _Value(Protocol):
     def exact(self, index: Index) -> Fraction: ...
 
 
-class _Step(Protocol):
-    """See `onnx_reference.Step`."""
+class _Node(Protocol):
+    """See `onnx_reference.Node`."""
 
     op: str
     inputs: tuple[str, ...]
@@ -83,7 +83,7 @@ def exact_element(name: str, index: Index, values: Mapping[str, Any], makers: Ma
 
     Args:
         values: `onnx_reference.Value` by name, of at least all quantised values and constants before it. makers:
-            `onnx_reference.Step` by the values that it makes.
+            `onnx_reference.Node` by the values that it makes.
 
     Raises:
         Undecidable: there is an operator on the way that this knows no rational definition of.
@@ -91,30 +91,30 @@ def exact_element(name: str, index: Index, values: Mapping[str, Any], makers: Ma
     known: _Value | None = values.get(name)
     if known is not None and (known.ints is not None or known.constant):
         return known.exact(index)
-    step: _Step | None = makers.get(name)
-    if step is None or step.op not in _DEFINITIONS:
+    node: _Node | None = makers.get(name)
+    if node is None or node.op not in _DEFINITIONS:
         raise Undecidable(name)
-    return _DEFINITIONS[step.op](_Element(step, index, values, makers))
+    return _DEFINITIONS[node.op](_Element(node, index, values, makers))
 
 
 @dataclass(frozen=True)
 class _Element:
     """What a definition works with: its node and the element wanted."""
 
-    step: _Step
+    node: _Node
     index: Index
     values: Mapping[str, Any]
     makers: Mapping[str, Any]
 
     def given(self, n: int) -> bool:
-        return n < len(self.step.inputs) and bool(self.step.inputs[n])
+        return n < len(self.node.inputs) and bool(self.node.inputs[n])
 
     def known(self, n: int) -> _Value:
         """Input `n`; of maps of floats the shape alone is left."""
-        return self.values[self.step.inputs[n]]
+        return self.values[self.node.inputs[n]]
 
     def at(self, n: int, index: Index) -> Fraction:
-        return exact_element(self.step.inputs[n], index, self.values, self.makers)
+        return exact_element(self.node.inputs[n], index, self.values, self.makers)
 
     def spread(self, n: int) -> Fraction:
         """Input `n` at this element's index, with ONNX's (numpy's) broadcasting."""
@@ -127,12 +127,12 @@ class _Element:
         return self.at(n, (self.index[1],))
 
     def numbers(self, name: str, default: list[int]) -> list[int]:
-        return [int(v) for v in self.step.attributes.get(name, default)]
+        return [int(v) for v in self.node.attributes.get(name, default)]
 
 
 def _taps(e: _Element, size: list[int], kernel: list[int]) -> list[tuple[Index, Index]]:
     """(position in the kernel, position in the map) of each tap that does not fall on the padding."""
-    windows, found = Windows(e.step.attributes, size, kernel), []
+    windows, found = Windows(e.node.attributes, size, kernel), []
     for tap in product(*map(range, kernel)):
         places = zip(e.index[2:], windows.stride, tap, windows.dilation, windows.before, strict=True)
         at = tuple(o * s + t * d - p for o, s, t, d, p in places)
@@ -145,7 +145,7 @@ def _conv(e: _Element) -> Fraction:
     x, w = e.known(0), e.known(1)
     outputs, depth = w.shape[:2]
     channel = e.index[1]
-    first = channel // (outputs // int(e.step.attributes.get("group", 1))) * depth
+    first = channel // (outputs // int(e.node.attributes.get("group", 1))) * depth
     total = e.at(2, (channel,)) if e.given(2) else Fraction(0)
     for tap, at in _taps(e, list(x.shape[2:]), list(w.shape[2:])):
         for d in range(depth):
@@ -157,7 +157,7 @@ def _average_pool(e: _Element) -> Fraction:
     kernel = e.numbers("kernel_shape", [])
     taps = _taps(e, list(e.known(0).shape[2:]), kernel)
     total = sum((e.at(0, (*e.index[:2], *at)) for _, at in taps), Fraction(0))
-    return total / (math.prod(kernel) if e.step.attributes.get("count_include_pad", 0) else len(taps))
+    return total / (math.prod(kernel) if e.node.attributes.get("count_include_pad", 0) else len(taps))
 
 
 def _mean(e: _Element) -> Fraction:
@@ -175,19 +175,19 @@ def _reduce_mean(e: _Element) -> Fraction:
 
 
 def _gemm(e: _Element) -> Fraction:
-    if e.step.attributes.get("transA", 0):
+    if e.node.attributes.get("transA", 0):
         raise Undecidable("transA")
     a, b = e.known(0), e.known(1)
     *rows, column = e.index
-    flipped = e.step.attributes.get("transB", 0)
+    flipped = e.node.attributes.get("transB", 0)
     total = sum((e.at(0, (*rows, k)) * b.exact((column, k) if flipped else (k, column)) for k in range(a.shape[-1])),
                 Fraction(0))  # fmt: skip
-    alpha, beta = (Fraction(float(e.step.attributes.get(k, 1.0))) for k in ("alpha", "beta"))
+    alpha, beta = (Fraction(float(e.node.attributes.get(k, 1.0))) for k in ("alpha", "beta"))
     return alpha * total + (beta * e.spread(2) if e.given(2) else 0)
 
 
 def _batch_normalization(e: _Element) -> Fraction:
-    epsilon = Fraction(float(e.step.attributes.get("epsilon", np.float32(1e-5))))
+    epsilon = Fraction(float(e.node.attributes.get("epsilon", np.float32(1e-5))))
     square = e.channel(4) + epsilon
     shift = 512  # binary digits behind the point, of the root
     root = Fraction(math.isqrt((square.numerator << 2 * shift) // square.denominator), 1 << shift)
@@ -196,7 +196,7 @@ def _batch_normalization(e: _Element) -> Fraction:
 
 def _clip(e: _Element) -> Fraction:
     value = e.at(0, e.index)
-    bounds = [e.known(n).real.item() if e.given(n) else e.step.attributes.get(name)
+    bounds = [e.known(n).real.item() if e.given(n) else e.node.attributes.get(name)
               for n, name in ((1, "min"), (2, "max"))]  # fmt: skip
     if bounds[0] is not None and bounds[0] > -math.inf:
         value = max(value, Fraction(bounds[0]))
@@ -204,8 +204,8 @@ def _clip(e: _Element) -> Fraction:
 
 
 def _concat(e: _Element) -> Fraction:
-    axis, index = e.step.attributes["axis"] % len(e.index), list(e.index)
-    for n in range(len(e.step.inputs)):
+    axis, index = e.node.attributes["axis"] % len(e.index), list(e.index)
+    for n in range(len(e.node.inputs)):
         size = e.known(n).shape[axis]
         if index[axis] < size:
             return e.at(n, tuple(index))

@@ -27,7 +27,7 @@ from nncosim.tb.reference.onnx_windows import Windows, pool
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-__all__ = ["COPIES", "Decided", "OnnxReference", "ReferenceFailure", "Step", "Value"]
+__all__ = ["COPIES", "Decided", "Node", "OnnxReference", "ReferenceFailure", "Value"]
 
 NEAR = 2.0**-20
 """In output steps: closer to a rounding threshold than this, float64 does not decide."""
@@ -82,7 +82,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Step:
+class Node:
     """A node of the graph: its name (or its first output's), operator, inputs, outputs and attributes."""
 
     name: str
@@ -126,14 +126,14 @@ class OnnxReference:
         self.outputs = tuple(o.name for o in graph.output)
         shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
         self._batch = max([1, *(shapes[name][0] for name in self.inputs if shapes[name])])
-        self.steps = tuple(
-            Step(n.name or n.output[0], n.op_type, tuple(n.input), tuple(n.output),
+        self.nodes = tuple(
+            Node(n.name or n.output[0], n.op_type, tuple(n.input), tuple(n.output),
                  {a.name: helper.get_attribute_value(a) for a in n.attribute}) for n in self._protos
         )  # fmt: skip
         self.decided: dict[str, Decided] = {}
-        self._makers = {output: step for step in self.steps for output in step.outputs}
+        self._makers = {output: node for node in self.nodes for output in node.outputs}
         self._evaluators: dict[str, ReferenceEvaluator] = {}
-        self._last = {name: n for n, step in enumerate(self.steps) for name in step.inputs}
+        self._last = {name: n for n, node in enumerate(self.nodes) for name in node.inputs}
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Value]:
         """Evaluate the graph on one image.
@@ -154,15 +154,15 @@ class OnnxReference:
             given = np.asarray(inputs[name], dtype=np.float32)
             size = len(given)
             values[name] = Value(np.repeat(given, self._batch // size, axis=0))
-        for number, step in enumerate(self.steps):
+        for number, node in enumerate(self.nodes):
             try:
-                made = self._node(number, step, values)
+                made = self._node(number, node, values)
             except ReferenceFailure:
                 raise
             except Exception as error:  # the library's own errors have no common base
-                raise ReferenceFailure(f"{step.name} ({step.op}): {type(error).__name__}: {error}") from error
-            values.update(zip(step.outputs, made, strict=False))
-            for name in filter(None, step.inputs):  # maps of floats are large: of those that are done the shape stays
+                raise ReferenceFailure(f"{node.name} ({node.op}): {type(error).__name__}: {error}") from error
+            values.update(zip(node.outputs, made, strict=False))
+            for name in filter(None, node.inputs):  # maps of floats are large: of those that are done the shape stays
                 value = values[name]
                 done = self._last[name] == number and name not in self.outputs
                 if done and value.ints is None and not value.constant:
@@ -176,16 +176,16 @@ class OnnxReference:
         parts = {name: getattr(value, name) for name in ("floats", "ints", "scale")}
         return replace(value, **{name: array[:size] for name, array in parts.items() if array is not None})
 
-    def _node(self, number: int, step: Step, values: dict[str, Value]) -> list[Value]:
-        given = [values[name] if name else None for name in step.inputs]
+    def _node(self, number: int, node: Node, values: dict[str, Value]) -> list[Value]:
+        given = [values[name] if name else None for name in node.inputs]
         present = [v for v in given if v is not None]
         constant = all(v.constant for v in present)
-        if step.op in ("Quant", "IntQuant"):
-            return [self._quant(step, present, values, constant)]
-        if step.op == "Trunc":
-            return [self._trunc(step, present, values)]
-        data = present if step.op == "Concat" else present[:1]
-        if step.op in COPIES and all(v.ints is not None for v in data) and len({v.zero for v in data}) == 1:
+        if node.op in ("Quant", "IntQuant"):
+            return [self._quant(node, present, values, constant)]
+        if node.op == "Trunc":
+            return [self._trunc(node, present, values)]
+        data = present if node.op == "Concat" else present[:1]
+        if node.op in COPIES and all(v.ints is not None for v in data) and len({v.zero for v in data}) == 1:
             ints, scale = (
                 self._standard(number, [*(what(v) for v in data), *(v.real for v in present[len(data):])])[0]
                 for what in (lambda v: v.ints.astype(np.float64), lambda v: v.scale)
@@ -199,9 +199,9 @@ class OnnxReference:
 
     def _standard(self, number: int, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """A node of the ONNX standard, by the onnx package; `arrays`: of the inputs that are there."""
-        proto, step = self._protos[number], self.steps[number]
-        if step.op in ("MaxPool", "AveragePool"):
-            return [pool(step.op, step.attributes, np.asarray(arrays[0], np.float64))]
+        proto, node = self._protos[number], self.nodes[number]
+        if node.op in ("MaxPool", "AveragePool"):
+            return [pool(node.op, node.attributes, np.asarray(arrays[0], np.float64))]
         names = [name for name in proto.input if name]
         key = proto.output[0]
         if key not in self._evaluators:
@@ -209,41 +209,41 @@ class OnnxReference:
             opsets = [helper.make_opsetid(d, max(v, least) if d == "" else v) for d, v in self._opsets.items()]
             first, last = ([helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in side]
                            for side in (dict.fromkeys(names), filter(None, proto.output)))  # fmt: skip
-            graph = helper.make_graph([self._padded(proto, step, arrays)], "node", first, last)
+            graph = helper.make_graph([self._padded(proto, node, arrays)], "node", first, last)
             self._evaluators[key] = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
         feeds = {name: np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a
                  for name, a in zip(names, arrays, strict=True)}  # fmt: skip
         return [np.asarray(result) for result in self._evaluators[key].run(None, feeds)]
 
     @staticmethod
-    def _padded(proto: onnx.NodeProto, step: Step, arrays: list[np.ndarray]) -> onnx.NodeProto:
+    def _padded(proto: onnx.NodeProto, node: Node, arrays: list[np.ndarray]) -> onnx.NodeProto:
         """A Conv with its padding as numbers: the library takes `auto_pad` for something else than the standard."""
-        if "auto_pad" not in step.attributes:
+        if "auto_pad" not in node.attributes:
             return proto
-        windows = Windows(step.attributes, arrays[0].shape[2:], arrays[1].shape[2:])
-        kept = {k: v for k, v in step.attributes.items() if k not in ("auto_pad", "pads")}
-        return helper.make_node(step.op, proto.input, proto.output, pads=[*windows.before, *windows.after], **kept)
+        windows = Windows(node.attributes, arrays[0].shape[2:], arrays[1].shape[2:])
+        kept = {k: v for k, v in node.attributes.items() if k not in ("auto_pad", "pads")}
+        return helper.make_node(node.op, proto.input, proto.output, pads=[*windows.before, *windows.after], **kept)
 
     # --- Quant and Trunc ------------------------------------------------------------------------------------------
 
-    def _quant(self, step: Step, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
+    def _quant(self, node: Node, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
         """clip(round(x / scale + zero), low, high), which stands for (q - zero) * scale."""
         data, scale, zero, bits = given[0], given[1].real, _whole(given[2]), _whole(given[3])
-        low, high = _bounds(step, bits, narrow=1)
+        low, high = _bounds(node, bits, narrow=1)
         full = np.broadcast_to(scale, data.shape)
-        if constant or step.inputs[0] in self.inputs:
+        if constant or node.inputs[0] in self.inputs:
             steps = data.real.astype(np.float32) / scale.astype(np.float32) + np.float32(zero)
-            rounded = ROUNDINGS[_mode(step, "ROUND")].array(np.clip(steps, np.float32(low), np.float32(high)))
+            rounded = ROUNDINGS[_mode(node, "ROUND")].array(np.clip(steps, np.float32(low), np.float32(high)))
         else:
             def exact(index: tuple[int, ...], real: Fraction) -> Fraction:
                 return real / Fraction(float(full[index])) + zero
 
             steps = data.real / scale + zero
-            rounded = self._rounded(step, steps, exact, values, _mode(step, "ROUND"), (low, high))
+            rounded = self._rounded(node, steps, exact, values, _mode(node, "ROUND"), (low, high))
         ints = np.clip(rounded, low, high).astype(np.int64)
         return Value(None, ints, full, zero, low, high, constant)
 
-    def _trunc(self, step: Step, given: list[Value], values: Mapping[str, Value]) -> Value:
+    def _trunc(self, node: Node, given: list[Value], values: Mapping[str, Value]) -> Value:
         """Drop low bits: q = round(clip(s / 2**t)) of the integers s = x / scale + zero.
 
         With six inputs (version 2) 2**t is the ratio of output scale and scale; with five (version 1) t is the
@@ -255,21 +255,21 @@ class OnnxReference:
         def exact(index: tuple[int, ...], real: Fraction) -> Fraction:
             return real / Fraction(float(full[index])) + zero
 
-        sums = self._rounded(step, data.real / scale + zero, exact, values, "ROUND", (-np.inf, np.inf))
-        rounding = ROUNDINGS[_mode(step, "FLOOR")]
+        sums = self._rounded(node, data.real / scale + zero, exact, values, "ROUND", (-np.inf, np.inf))
+        rounding = ROUNDINGS[_mode(node, "FLOOR")]
         if len(given) < 6:
             ints = rounding.array(sums / 2.0 ** (_whole(given[3]) - _whole(given[4])))
             return Value(None, ints.astype(np.int64), full, zero)
         shift = 2.0 ** np.round(np.log2(given[4].real / scale))
-        low, high = _bounds(step, _whole(given[5]), narrow=0)
+        low, high = _bounds(node, _whole(given[5]), narrow=0)
         ints = rounding.array(np.clip(sums / shift, low, high)).astype(np.int64)
         zeros = np.unique(zero / shift)
         if len(zeros) > 1 or zeros[0] != np.round(zeros[0]):
-            raise ReferenceFailure(f"{step.name} (Trunc): its output's zero point is not one whole number: {zeros}")
+            raise ReferenceFailure(f"{node.name} (Trunc): its output's zero point is not one whole number: {zeros}")
         return Value(None, ints, np.broadcast_to(given[4].real, data.shape), int(zeros[0]), low, high)
 
     def _rounded(
-        self, step: Step, steps: np.ndarray, exact: Callable[[tuple[int, ...], Fraction], Fraction],
+        self, node: Node, steps: np.ndarray, exact: Callable[[tuple[int, ...], Fraction], Fraction],
         values: Mapping[str, Value], mode: str, bounds: tuple[float, float],
     ) -> np.ndarray:
         """`steps` rounded, and those within `bounds` that are near a threshold computed again.
@@ -280,16 +280,16 @@ class OnnxReference:
         rounded = rounding.array(steps)
         near = rounding.distance(steps) < NEAR
         near &= (steps > bounds[0] - 1) & (steps < bounds[1] + 1)
-        seen = self.decided.setdefault(step.outputs[0], Decided(steps.size))
+        seen = self.decided.setdefault(node.outputs[0], Decided(steps.size))
         for index in map(tuple, np.argwhere(near).tolist()):
             try:
-                real = exact(index, exact_element(step.inputs[0], index, values, self._makers))
+                real = exact(index, exact_element(node.inputs[0], index, values, self._makers))
             except Undecidable:
                 seen.undecided.append(index)
                 continue
             if abs(real - Fraction(float(steps[index]))) > Fraction(ERROR):
                 raise ReferenceFailure(
-                    f"{step.name} ({step.op}): at {index} float64 gives {steps[index]!r}, rationals {float(real)!r}"
+                    f"{node.name} ({node.op}): at {index} float64 gives {steps[index]!r}, rationals {float(real)!r}"
                 )
             right = rounding.exact(real)
             seen.again += 1
@@ -310,14 +310,14 @@ def _whole(value: Value) -> int:
     return int(numbers[0])
 
 
-def _mode(step: Step, default: str) -> str:
-    mode = step.attributes.get("rounding_mode", default)
+def _mode(node: Node, default: str) -> str:
+    mode = node.attributes.get("rounding_mode", default)
     return (mode.decode() if isinstance(mode, bytes) else str(mode)).upper()
 
 
-def _bounds(step: Step, bits: int, narrow: int) -> tuple[int, int]:
+def _bounds(node: Node, bits: int, narrow: int) -> tuple[int, int]:
     """The range of integers; `narrow`: the attribute's default. Narrow: one value fewer, at the end that has more."""
-    narrow = int(step.attributes.get("narrow", narrow))
-    if step.attributes.get("signed", 1):
+    narrow = int(node.attributes.get("narrow", narrow))
+    if node.attributes.get("signed", 1):
         return -(2 ** (bits - 1)) + narrow, 2 ** (bits - 1) - 1
     return 0, 2**bits - 1 - narrow

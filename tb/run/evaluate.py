@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from nncosim.tb.report.report import divergence_json
 from nncosim.tb.run.flow import RunOptions, check_frames, execute
 from nncosim.tb.run.inputs import InputError, batch_size, frames, images_of
 from nncosim.tb.run.program import Program
+from nncosim.tb.system.progress import Progress
 
 __all__ = [
     "LABELS",
@@ -42,8 +43,6 @@ LABELS = "labels"
 """The array of an .npz file with the right class of each image, (N,) integers."""
 CHUNK = 25
 """Inferences a bench runs back to back between two signs of progress."""
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,15 +31,13 @@ from nncosim.tb.run.program import Program
 from nncosim.tb.sim.versions import versions
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.files import sha256
-from nncosim.tb.system.progress import Cycles
+from nncosim.tb.system.progress import Cycles, Progress
 
 __all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_entering", "check_frames", "check_trace", "choose", "execute",
            "make_frames", "run_program", "trace_of"]
 
 HANG_FACTOR = 4
 """An inference past this many times the cycles predicted of it at most is a hang."""
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

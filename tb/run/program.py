@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from nncosim.platforms.registry import get_platform
 from nncosim.tb.run.listing import buffer_table, listing, memory_map
 from nncosim.tb.run.network_json import network_from_json, network_to_json
 from nncosim.tb.system.files import sha256, text_bytes, unreadable
+from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import printable
 
 __all__ = [
@@ -50,8 +51,6 @@ ELF_MAGIC = b"\x7fELF"
 
 MAX_SOURCE_BYTES = (1 << 31) - 1
 """What protobuf takes: a model with larger weights keeps them in a file of their own."""
-
-Progress = Callable[[str], None]
 
 
 class SourceError(NncosimError):

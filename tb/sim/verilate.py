@@ -29,11 +29,11 @@ from nncosim.tb.sim.toolchain import (
 )
 from nncosim.tb.system.cache import cache_root, content_key, obtain
 
-__all__ = ["BuildOptions", "BuiltModel", "Progress", "build"]
+__all__ = ["BuildOptions", "BuildProgress", "BuiltModel", "build"]
 
 __tracebackhide__ = hidden
 
-Progress = Callable[[str, int, int], None]
+BuildProgress = Callable[[str, int, int], None]
 """Called with (step, done, total) while a build runs."""
 
 _CPP = Path(__file__).parent / "cpp"
@@ -128,7 +128,7 @@ def build(
     cpp_sources: Sequence[Path] = (),
     options: BuildOptions | None = None,
     jobs: int = 2,
-    progress: Progress | None = None,
+    progress: BuildProgress | None = None,
     **overrides: Any,
 ) -> BuiltModel:
     """Build a design, or find it built.
@@ -212,7 +212,7 @@ def _relevant_tools(options: BuildOptions) -> dict[str, str]:
 class _Build:
     """One build in a scratch folder."""
 
-    def __init__(self, inputs: _Inputs, folder: Path, key: str, jobs: int, progress: Progress):
+    def __init__(self, inputs: _Inputs, folder: Path, key: str, jobs: int, progress: BuildProgress):
         self.inputs, self.folder, self.key = inputs, folder, key
         self.options = inputs.options
         self.jobs, self.progress = jobs, progress
@@ -355,7 +355,7 @@ def _units(work: Path, name: str, paths: list[str]) -> list[Path]:
     return units
 
 
-def _runtime(paths: list[str], flags: list[str], options: BuildOptions, jobs: int, progress: Progress) -> Path:
+def _runtime(paths: list[str], flags: list[str], options: BuildOptions, jobs: int, progress: BuildProgress) -> Path:
     """Verilator's runtime and the shim as an archive, and main.o; shared by all designs built alike."""
     sources = [*map(Path, paths), *(_CPP / name for name in _SHIM)]
     public = [flag for flag in flags if not flag.startswith("-I")]

@@ -17,6 +17,7 @@ from dask.distributed import Client, Future, LocalCluster, WorkerPlugin, as_comp
 from nncosim.tb.sim.versions import package_version
 from nncosim.tb.sweep.sweep import DEFECT, Job, Point, Row, SweepError, run_point
 from nncosim.tb.system.processes import kill_all
+from nncosim.tb.system.progress import Progress
 
 __all__ = ["connect", "default_workers", "run_points"]
 
@@ -29,8 +30,6 @@ LOOK_SECONDS = 1.0
 """From one look at the workers to the next."""
 
 LOST = "lost"
-Progress = Callable[[str], None]
-
 
 def default_workers() -> int:
     """One process for each core that this process may use."""

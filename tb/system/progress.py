@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["BUILDING", "SIMULATING", "Cycles", "cycles_of", "leave_cycles", "phase_of", "tell_cycles"]
+__all__ = ["BUILDING", "SIMULATING", "Cycles", "Progress", "cycles_of", "leave_cycles", "phase_of", "tell_cycles"]
+
+Progress = Callable[[str], None]
+"""Called with short texts during long steps."""
 
 BUILDING, SIMULATING = "building the simulation", "simulating the RTL"
 """What benches call the phases that take minutes; what follows, after a colon, changes all the time."""
@@ -32,7 +35,7 @@ class Cycles:
         expected: Cycles of the whole simulation.
     """
 
-    def __init__(self, say: Callable[[str], None], expected: int):
+    def __init__(self, say: Progress, expected: int):
         self._say, self._expected = say, expected
         self._from: tuple[float, int] | None = None  # when it was where, once it ran
         self._said = 0.0
