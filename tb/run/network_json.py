@@ -126,7 +126,7 @@ def _name_of(cls: type) -> str:
 
 
 def _class(base: type, name: str) -> Any:
-    """The class below `base` (an operator, a form of requantization) of that name, so that a new one needs no line here.
+    """The class below `base` (an operator, a form of requantization) of that name: a new one needs no line here.
 
     Raises:
         NetworkDataError: there is none.
