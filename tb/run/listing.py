@@ -85,10 +85,10 @@ def listing(compiled: Compiled) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _words(compiled: Compiled, memory: str, address: int, size: int) -> list[tuple[int, int]]:
-    """First word and number of words of `size` bytes, as instructions count; none where a platform has no words."""
-    word = next((m.width_bits // 8 for m in compiled.platform.memories if m.name == memory), 0)
-    return [((address - _bases(compiled).get(memory, 0)) // word, -(-size // word))] if word else []
+def _words(compiled: Compiled, buffer: Buffer) -> list[tuple[int, int]]:
+    """First word and number of words, as instructions count; none where a platform has no words."""
+    word = next((m.width_bits // 8 for m in compiled.platform.memories if m.name == buffer.memory), 0)
+    return [(compiled.placement.address[buffer.name] // word, -(-buffer.size // word))] if word else []
 
 
 def buffer_table(compiled: Compiled) -> tuple[BufferNote, ...]:
@@ -116,7 +116,7 @@ def memory_map(compiled: Compiled) -> str:
             alive = ", ".join(f"{name} {size}" for name, size in use.alive)
             lines.append(f"{'':38}most is in use in layer {use.step}: {alive}")
     placed = _placed(compiled)
-    words = [_words(compiled, memory, address, b.size) for memory, address, b in placed]
+    words = [_words(compiled, b) for _, _, b in placed]
     head = "     word    words" if any(words) else ""
     lines += ["", f"memory           address        bytes{head}  kind        buffer"]
     for (memory, address, b), counted in zip(placed, words, strict=True):
