@@ -17,6 +17,7 @@ from command_line import Result, refused
 from models import Graph
 from nncosim.compiler.frontend import quant
 from nncosim.compiler.image.image import Image, Segment
+from nncosim.compiler.image.notes import NOTES_VERSION
 from nncosim.kernels.base import Cost
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.run.program import seal
@@ -189,6 +190,13 @@ def test_missing_and_wrong_files(command, tmp_path):
     refused(command("run", tmp_path / "i.elf"), "not an ONNX", "7f 45 4c 46", "begins with 7f 45 4c 47 ('\\x7fELG')")
     refused(command("compile", "c/image.elf", "--platform", "toy", "--out", tmp_path / "o"), "is a compiled image")
     assert not (tmp_path / "o").exists()
+
+
+def test_an_image_of_another_version(command, tmp_path):
+    ours, path = f'"version":{NOTES_VERSION}}}'.encode(), tmp_path / "old.elf"
+    path.write_bytes(Path("c/image.elf").read_bytes().replace(ours, b'"version":1}'))
+    text = refused(command("run", path), "old.elf", "has version 1", f"reads version {NOTES_VERSION}")
+    assert "compile the model again" in text
 
 
 def test_unsupported_models(command, tmp_path):

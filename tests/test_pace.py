@@ -47,6 +47,13 @@ def test_proved_bounds_are_limits_to_the_cycle(measured):
     assert (late(proved, [pace]) == ()) is (late(proved, [], [("a", [pace])]) == ()) is good
 
 
+@pytest.mark.parametrize(("measured", "good"), [(980, True), (1020, True), (979, False), (1021, False)])
+def test_what_has_no_bounds_is_held_against_the_best_estimate(measured, good):
+    wrong = late(LIMITS, [Pace(measured, Cost.estimated(1000))])
+    assert (wrong == ()) is good
+    assert good or str(wrong[0]) == f"total: {measured:,} cycles measured, 1,000 predicted"
+
+
 @pytest.mark.parametrize(("measured", "good"), [(879, False), (880, True), (1224, True), (1225, False)])
 def test_shares_are_of_the_bound_that_is_passed(measured, good):
     limits = Limits(0.02, 20)

@@ -16,7 +16,17 @@ from nncosim.platforms.base import Limits
 from nncosim.tb.backend import Diagnosis
 from nncosim.tb.reference.compare import Comparison
 
-__all__ = ["Late", "Pace", "deviation", "late", "verdict"]
+__all__ = ["VERDICTS", "Late", "Pace", "deviation", "late", "verdict"]
+
+VERDICTS = {
+    "pass": "every bit is right, and the cycles are those of the ISS",
+    "mismatch": "the machine computed something else than the network",
+    "cycles": "every bit is right, but the cycles are not those of the ISS",
+    "hang": "the run did not end within its limit of cycles",
+    "trap": "the machine stopped on an error",
+    "check": "a protocol check failed",
+}
+"""What each verdict says."""
 
 
 @dataclass(frozen=True)

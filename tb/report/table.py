@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from nncosim.platforms.parameters import value_text
 from nncosim.tb.report.categories import short_name
-from nncosim.tb.report.pace import deviation
+from nncosim.tb.report.pace import VERDICTS, deviation
 from nncosim.tb.report.published import is_of, measured, published_title
 from nncosim.tb.report.report import LayerReport, Report
 from nncosim.tb.system.terminal import printable
@@ -19,14 +19,6 @@ __all__ = ["plain_table", "print_report"]
 NUMERIC = ("MACs", "estimated", "iss", "cycles", "MAC/cycle")
 WIDE = 120
 """Columns of a terminal that takes the table of layers in one piece."""
-VERDICTS = {
-    "pass": "[bold green]PASS[/]: every bit is right, and the cycles are those of the ISS",
-    "mismatch": "[bold red]MISMATCH[/]: the machine computed something else than the network",
-    "cycles": "[bold red]CYCLES[/]: every bit is right, but the cycles are not those of the ISS",
-    "hang": "[bold red]HANG[/]: the run did not end within its limit of cycles",
-    "trap": "[bold red]TRAP[/]: the machine stopped on an error",
-    "check": "[bold red]CHECK[/]: a protocol check failed",
-}
 
 
 def plain_table(title: str = "") -> Table:
@@ -211,6 +203,12 @@ def _explanation(report: Report) -> list[str]:
     return lines
 
 
+def _verdict(report: Report) -> str:
+    colour = "green" if report.passed else "red"
+    said = VERDICTS.get(report.verdict)
+    return f"[bold {colour}]{escape(report.verdict.upper())}[/]" + (f": {said}" if said else "")
+
+
 def _marked(text: str) -> Text:
     return Text.from_markup(printable(text), emoji=False)
 
@@ -224,7 +222,7 @@ def print_report(report: Report, console: Console) -> None:
     for table in _layers(report, console.width):
         parts += [table, ""]
     parts += [_totals(report), "", *_published(report)]
-    parts += [*_facts(report), "", VERDICTS.get(report.verdict, report.verdict)]
+    parts += [*_facts(report), "", _verdict(report)]
     console.print(
         Group(*(_marked(part) if isinstance(part, str) else part for part in parts)), soft_wrap=False
     )

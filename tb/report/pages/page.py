@@ -11,6 +11,7 @@ from bokeh.models import Range1d
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
 from nncosim.tb.report.categories import category_name
+from nncosim.tb.report.pace import VERDICTS
 from nncosim.tb.report.pages.colours import (
     category_colour,
     cause_colour,
@@ -32,14 +33,6 @@ __all__ = ["PAGE", "report_page"]
 
 PAGE = "report.html"
 _HERE = Path(__file__).parent
-_VERDICTS = {
-    "pass": "every bit is right, and the cycles are those of the ISS",
-    "mismatch": "the machine computed something else than the network",
-    "cycles": "every bit is right, but the cycles are not those of the ISS",
-    "hang": "the run did not end within its limit of cycles",
-    "trap": "the machine stopped on an error",
-    "check": "a protocol check failed",
-}
 
 
 def _plots(run: Run) -> dict[str, Any]:
@@ -102,7 +95,7 @@ def report_page(run: Run) -> bytes:
         bokeh=Resources("inline", components=["bokeh"]).render_js(), script=(_HERE / "timeline.js").read_text(),
         theme=(_HERE / "theme.js").read_text(), narrow=NARROW, lost=_lost(run), forecasts=forecasts_of(run),
         data=timeline_data(run), chips=_chips(run), clock=clock,
-        verdict=_VERDICTS.get(run.report["verdict"], run.report["verdict"]),
+        verdict=VERDICTS.get(run.report["verdict"], run.report["verdict"]),
         shown_name=shown_name, memories={memory: contents_of(run, memory) for memory in memories_of(run)},
         published=_published(run), published_title=published_title(run.platform),
         units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),
