@@ -73,7 +73,7 @@ def listing(compiled: Compiled) -> str:
             continue
         shown.add(address)
         data = _bytes_at(image.segments, address, buffer.size)
-        counted = _words(compiled, memory, address, buffer.size)
+        counted = _words(compiled, buffer)
         words = "".join(f", words {at} to {at + count - 1}" for at, count in counted)
         lines += ["", f"; {buffer.kind} {buffer.name}: {memory} {address:#010x}, {buffer.size} bytes{words}"]
         lines += disassemble(buffer.kind, data, compiled.platform) or hex_lines(data, address)
