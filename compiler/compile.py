@@ -263,7 +263,7 @@ def prove_network(network: Network, platform: Platform) -> Network:
     Raises:
         CompileError: operators that the platform has no kernel for, or cannot requantize.
     """
-    passes = tuple(step for step in PASSES if step.name in ("assign", "prove"))
+    passes = tuple(step for step in PASSES if step.name in ("legalize", "assign", "prove"))
     return run_passes(passes, State(network, platform, backend_for(platform))).network
 
 
