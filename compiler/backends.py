@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,8 +21,8 @@ from nncosim.platforms.base import Platform
 from nncosim.platforms.parts import Part
 
 __all__ = [
-    "Backend", "BackendError", "Candidate", "HasAudit", "HasRoom", "HasStreaming", "Lowered", "backend_for",
-    "register_backend",
+    "Backend", "BackendError", "Candidate", "HasAudit", "HasRelax", "HasRoom", "HasStreaming", "Lowered",
+    "backend_for", "register_backend",
 ]  # fmt: skip
 
 
@@ -48,11 +48,10 @@ class Lowered:
     """What tiling and code generation give before anything has an address.
 
     layouts: of every tensor. buffers: everything to place, tensors included.
-    private: whatever the back end's `link` needs.
+    private: whatever the back end's own methods need later: `link`, and `relax` where there is one.
     notes: `files`: texts by file name, to be written beside the image.
     lives: when each unit of a buffer is in use, of the memories to which the hardware orders all accesses.
     inside: tensors that never lie in a placed memory as a whole, and have no buffer.
-    relax: given what did not fit, another lowering that needs less of that memory; None if there is none.
     """
 
     schedule: Schedule
@@ -62,13 +61,12 @@ class Lowered:
     notes: Mapping[str, Any] = field(default_factory=dict)
     lives: tuple[Lives, ...] = ()
     inside: frozenset[str] = frozenset()
-    relax: Callable[[PlacementError], Lowered | None] | None = None
 
 
 class Backend(Protocol):
     """The platform's side of the compiler.
 
-    A back end may have the methods of `HasRoom`, `HasAudit` and `HasStreaming` as well.
+    A back end may have the methods of `HasRoom`, `HasRelax`, `HasAudit` and `HasStreaming` as well.
     """
 
     @property
@@ -96,6 +94,15 @@ class HasRoom(Protocol):
 
     def room(self, network: Network, platform: Platform) -> Room:
         """What is known before anything is proved: no tensor may be inside in the end that is not inside here."""
+
+
+@runtime_checkable
+class HasRelax(Protocol):
+    """A back end that has slower ways of running a network that need less memory."""
+
+    def relax(self, lowered: Lowered, error: PlacementError) -> Lowered | None:
+        """Another lowering that needs less of the memory that was too small, by what did not fit; None if there is
+        none. Called again with its own results until one fits, so each has to come nearer to an end."""
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRoom, Lowered, backend_for
+from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRelax, HasRoom, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.network import Network, Op, Proof
@@ -184,6 +184,8 @@ def _check_reach(lowered: Lowered, platform: Platform) -> list[str]:
 
 
 def _place(state: State) -> State:
+    """Placed as it was lowered; if that does not fit, as the back end relaxes it, again and again. What is reported in
+    the end is why the first did not fit."""
     lowered, first = _lowered(state), None
     while True:
         try:
@@ -191,7 +193,7 @@ def _place(state: State) -> State:
             return replace(state, lowered=lowered, placement=found)
         except PlacementError as error:
             first = first or error
-            other = lowered.relax(error) if lowered.relax else None
+            other = state.backend.relax(lowered, error) if isinstance(state.backend, HasRelax) else None
             if other is None:
                 raise first from None
             lowered = other

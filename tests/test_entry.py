@@ -126,7 +126,7 @@ def test_streaming_leaves_the_inputs_place_alone():
         others = [b for b in lowered.buffers if b.name != name and b.memory == "l2" and b.size
                   and placement.address[b.name] < low + size and low < placement.address[b.name] + b.size]
         assert others == []
-    reads = [i for i, layer in enumerate(lowered.private) for t in layer.transfers for p in t.pieces
+    reads = [i for i, layer in enumerate(lowered.private.layers) for t in layer.transfers for p in t.pieces
              if p.buffer in compiled.network.inputs]
     assert j3dai_notes(compiled.image).input_lists == max(reads) + 1
 

@@ -72,7 +72,7 @@ def test_all_readers(seed, settings):
     compiled = compile_network(several(seed), PLATFORM.with_parameters(**settings))
     assert run_compiled(compiled, "iss", seed=seed, frames=2).problems() == []
     operations = {name: set() for name in compiled.network.inputs}
-    for layer in compiled.lowered.private:
+    for layer in compiled.lowered.private.layers:
         for t in layer.transfers:
             for p in t.pieces:
                 if p.buffer in operations:

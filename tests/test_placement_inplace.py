@@ -302,7 +302,7 @@ def tiles_of(regions):
 def test_dealt_out_tiles_are_the_same_tiles():
     b = NetworkBuilder(2)
     compiled = compile_network(b.build("rows", b.depthwise(b.input(64, 96, 64))), PLATFORM)
-    plan = next(p for p in ranked(compiled.lowered.private[0].code.plan.nest, PLATFORM) if p.grid.rows > 1)
+    plan = next(p for p in ranked(compiled.lowered.private.layers[0].code.plan.nest, PLATFORM) if p.grid.rows > 1)
     dealt = interleaved(plan)
     assert dealt is not None and dealt != plan and interleaved(dealt) is None
     assert tiles_of(dealt.regions) == tiles_of(plan.regions)

@@ -21,7 +21,7 @@ def streamed(network, **settings):
     """The plan that was taken, after a run that must be exact."""
     compiled = compile_network(network, PLATFORM.with_parameters(**settings))
     assert run_compiled(compiled, "iss", seed=3).problems() == []
-    return compiled.lowered.private[0].code.plan
+    return compiled.lowered.private.layers[0].code.plan
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
@@ -36,11 +35,27 @@ from nncosim.kernels.j3dai import KERNELS
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["BACKEND", "J3daiBackend"]
+__all__ = ["BACKEND", "J3daiBackend", "Lowering"]
 
 _ELF_RISCV = 243
 # of 16 bits a multiplier takes half of the time
 _CAPS = RequantCaps((MultiplyShiftCaps(multiplier_bits=NARROW_M_BITS), MultiplyShiftCaps()), tables=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Lowering:
+    """What J3DAI keeps of a lowering, to link it or to make another one that needs less of L2.
+
+    ops: of each layer, as numbers. views: of `concat_views`. avoid: tensors that are to stay in L1 where that is
+    possible. roomy: code that was put in place of the fastest, by the layer's operators.
+    """
+
+    layers: tuple[Layer, ...]
+    ops: tuple[tuple[int, ...], ...]
+    fuser: Fuser
+    views: Mapping[str, str]
+    avoid: frozenset[str]
+    roomy: Mapping[tuple[int, ...], LayerCode]
 
 
 @dataclass(frozen=True)
@@ -95,21 +110,19 @@ class J3daiBackend:
         alone = [compile_nest(nest, platform) for nest in nests]
         fuser = Fuser(network, platform, ops, nests, alone, views)
         avoid = fuser.could_stay(list(network.tensors)) if self.fusion == "prefer" else ()
-        return self._lowered(fuser, views, frozenset(avoid))
+        return self._lowered(fuser, views, frozenset(avoid), {})
 
     def _lowered(
-        self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str],
-        roomy: Mapping[tuple[int, ...], LayerCode] | None = None,
+        self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str], roomy: Mapping[tuple[int, ...], LayerCode]
     ) -> Lowered:
-        """avoid: tensors that are to stay in L1 where that is possible. roomy: other code for some layers, by their
-        operators."""
-        network, platform, roomy = fuser.network, fuser.platform, roomy or {}
+        """See `Lowering`."""
+        network, platform = fuser.network, fuser.platform
         chosen = fuser.separate() if self.fusion == "off" else fuser.layers(avoid)
         chosen = [replace(each, code=roomy.get(each.ops, each.code)) for each in chosen]
-        layers = [
+        layers = tuple(
             Layer(tuple(fuser.ops[i] for i in each.ops), ahead.code, ahead.programs_at, ahead.transfers)
             for each, ahead in zip(chosen, prefetch([each.code for each in chosen], platform), strict=True)
-        ]
+        )
         inside = frozenset(name for layer in layers for name in layer.inside)
         schedule = Schedule(tuple(layer_tasks(layers, views)))
         layouts = tensor_layouts(network, platform)
@@ -119,34 +132,34 @@ class J3daiBackend:
         buffers = (*tensors, *(b for layer in layers for b in layer_buffers(layer)))
         lives = tensor_lives([(layer.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
         notes = {"files": schedule_files(fuser, chosen, avoid, roomy)}
-        made = Lowered(schedule, buffers, layouts, tuple(layers), notes, lives=(lives,), inside=inside)
-        return replace(made, relax=partial(self._relaxed, fuser, views, avoid, roomy, [c.ops for c in chosen], made))
+        made = Lowering(layers, tuple(each.ops for each in chosen), fuser, views, avoid, roomy)
+        return Lowered(schedule, buffers, layouts, made, notes, lives=(lives,), inside=inside)
 
-    def _relaxed(
-        self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str],
-        roomy: Mapping[tuple[int, ...], LayerCode], chosen: list[tuple[int, ...]], before: Lowered,
-        error: PlacementError,
-    ) -> Lowered | None:
+    def relax(self, lowered: Lowered, error: PlacementError) -> Lowered | None:
         """With other plans where a layer's result cannot lie over its input; else with the largest tensors where the
-        memory is fullest kept in L1, one more at a time."""
-        lists = [(layer.code, layer.transfers) for layer in before.private]
-        other_code = roomier_layers(lists, before.buffers, before.lives[0], fuser.platform, error.missing)
-        if other_code and not any(chosen[i] in roomy for i in other_code):
-            return self._lowered(fuser, views, avoid, {**roomy, **{chosen[i]: c for i, c in other_code.items()}})
+        memory is fullest kept in L1, one more at a time. Each layer gets another plan once, and each tensor is kept
+        once, so it comes to an end."""
+        made: Lowering = lowered.private
+        fuser, avoid, roomy = made.fuser, made.avoid, made.roomy
+        lists = [(layer.code, layer.transfers) for layer in made.layers]
+        other_code = roomier_layers(lists, lowered.buffers, lowered.lives[0], fuser.platform, error.missing)
+        if other_code and not any(made.ops[i] in roomy for i in other_code):
+            roomy = {**roomy, **{made.ops[i]: code for i, code in other_code.items()}}
+            return self._lowered(fuser, made.views, avoid, roomy)
         if self.fusion == "off":
             return None
         names = [name for name, _ in sorted(error.alive, key=lambda item: (-item[1], item[0]))]
         for name in fuser.could_stay(names):
             if name not in avoid:
                 avoid |= {name}
-                other = self._lowered(fuser, views, avoid, roomy)
-                if other.inside - before.inside:
+                other = self._lowered(fuser, made.views, avoid, roomy)
+                if other.inside - lowered.inside:
                     return other
         return None
 
     def link(self, network: Network, platform: Platform, lowered: Lowered, placement: Placement) -> Image:
         assert isinstance(platform, J3dai)
-        layers: Sequence[Layer] = lowered.private
+        layers: Sequence[Layer] = lowered.private.layers
         contents = {b.name: b.content for b in lowered.buffers if b.content}
         address = placement.address
         for layer in layers:

@@ -28,7 +28,7 @@ def tensor_places(
     network: Network, platform: J3dai, lowered: Lowered, placement: Placement
 ) -> dict[str, TensorPlace]:
     """The tile table."""
-    layers: Sequence[Layer] = lowered.private
+    layers: Sequence[Layer] = lowered.private.layers
     views = concat_views(network, platform)
     writer = {layer.output: i for i, layer in enumerate(layers)}
     kept = kept_buffers(lowered.buffers, placement, lowered.schedule, lowered.lives)
@@ -71,7 +71,7 @@ def notes_of(
         cycles: of each list in the first inference on the ISS. repeat: in each later one.
         input_lists: see `J3daiNotes`.
     """
-    layers: Sequence[Layer] = lowered.private
+    layers: Sequence[Layer] = lowered.private.layers
     steps = [
         Step(
             layer.name, tuple(op.name for op in layer.ops), ("cluster",), Cost.exactly(cycles[i]),
