@@ -16,7 +16,7 @@ from nncosim.compiler.placement.placement import Buffer, Placement, PlacementErr
 from nncosim.compiler.placement.room import Room
 from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.schedule import Schedule
-from nncosim.kernels.base import Cost, Kernel
+from nncosim.kernels.base import AnyKernel, Cost
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parts import Part
 
@@ -37,7 +37,7 @@ class Candidate:
     cost: may be known only when the operator has been proved; before, it says which candidate to prove.
     """
 
-    kernel: Kernel
+    kernel: AnyKernel
     engine: str
     cost: Cost
     caps: RequantCaps
@@ -70,7 +70,7 @@ class Backend(Protocol):
     """
 
     @property
-    def kernels(self) -> tuple[Kernel, ...]:
+    def kernels(self) -> tuple[AnyKernel, ...]:
         """All that `candidates` may choose from, each of another name."""
 
     def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from nncosim.compiler.errors import Problem
@@ -15,7 +15,9 @@ from nncosim.compiler.ir.network import Network, Op
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 
-__all__ = ["Cost", "Kernel", "KernelError", "candidate_kernels", "reference_of"]
+__all__ = [
+    "AnyKernel", "CodeT", "Cost", "Kernel", "KernelError", "OpT", "PlatformT", "candidate_kernels", "reference_of",
+]  # fmt: skip
 
 
 class KernelError(NncosimError):
@@ -56,8 +58,13 @@ class Cost:
         return f"{self.best:,}" if lower == upper else f"{self.best:,} ({lower:,} to {upper:,})"
 
 
-class Kernel(ABC):
-    """One way of computing one kind of operator on one kind of engine.
+OpT = TypeVar("OpT", bound=Op)
+PlatformT = TypeVar("PlatformT", bound=Platform)
+CodeT = TypeVar("CodeT")
+
+
+class Kernel(ABC, Generic[OpT, PlatformT, CodeT]):
+    """One way of computing one kind of operator on one kind of engine. Generic in operator, platform and code.
 
     `op_types` names the operators (`Op.kind`) it may take; `engine` one of the platform's engines.
     """
@@ -67,14 +74,14 @@ class Kernel(ABC):
     op_types: ClassVar[tuple[str, ...]]
 
     @abstractmethod
-    def problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+    def problems(self, op: OpT, network: Network, platform: PlatformT) -> tuple[Problem, ...]:
         """All reasons why this kernel cannot run `op`; empty if it can."""
 
     @abstractmethod
-    def code(self, op: Op, network: Network, platform: Platform) -> Any:
+    def code(self, op: OpT, network: Network, platform: PlatformT) -> CodeT:
         """What the platform's code generator needs: instructions, or a description from which it makes them."""
 
-    def reference(self, op: Op, network: Network, platform: Platform, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    def reference(self, op: OpT, network: Network, platform: PlatformT, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """Exactly what the engine computes: integer arrays of the tensors' shapes in, int64 out.
 
         By default what the operator itself means. A kernel that computes something else (sums that are clipped on the
@@ -82,17 +89,21 @@ class Kernel(ABC):
         """
         return execute(op, inputs, network.tensors[op.output].channel_axis)
 
-    def deviation(self, op: Op, network: Network, platform: Platform) -> str:
+    def deviation(self, op: OpT, network: Network, platform: PlatformT) -> str:
         """How `reference` may differ from the operator's own meaning, in a few words; "" where it is proved not to."""
         return "" if type(self).reference is Kernel.reference else f"kernel {self.name} has a reference of its own"
 
     @abstractmethod
-    def cycles(self, op: Op, network: Network, platform: Platform) -> Cost:
+    def cycles(self, op: OpT, network: Network, platform: PlatformT) -> Cost:
         """Cycles of the whole operator on all instances of the engine."""
 
 
+AnyKernel = Kernel[Any, Any, Any]
+"""Where kernels of all kinds come together: `op_types` says at run time what the types said before."""
+
+
 def reference_of(
-    chosen: Mapping[str, str], kernels: Iterable[Kernel], network: Network, platform: Platform
+    chosen: Mapping[str, str], kernels: Iterable[AnyKernel], network: Network, platform: Platform
 ) -> Reference:
     """What the chosen kernels compute, for `evaluate`; of an operator that has none here, what it means.
 
@@ -116,10 +127,10 @@ def reference_of(
 
 
 def candidate_kernels(
-    kernels: tuple[Kernel, ...], op: Op, network: Network, platform: Platform
-) -> tuple[tuple[Kernel, ...], tuple[Problem, ...]]:
+    kernels: tuple[AnyKernel, ...], op: Op, network: Network, platform: Platform
+) -> tuple[tuple[AnyKernel, ...], tuple[Problem, ...]]:
     """The kernels that can run `op`; if there are none, the reasons of the one that is nearest to it."""
-    fitting: list[Kernel] = []
+    fitting: list[AnyKernel] = []
     reasons: list[tuple[Problem, ...]] = []
     for kernel in kernels:
         if op.kind not in kernel.op_types:

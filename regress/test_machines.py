@@ -8,6 +8,7 @@ when asked for. The blocks' own benches run for other shapes too.
 from __future__ import annotations
 
 import pytest
+from nncosim.compiler.ir.operators import Conv
 from nncosim.compiler.j3dai.tiling import compile_nest
 from nncosim.kernels.base import KernelError
 from nncosim.kernels.j3dai.conv import DenseConv
@@ -153,6 +154,8 @@ def test_what_follows_from_ncbs_and_pes() -> None:
 def test_code_for_another_machine_is_refused() -> None:
     """A nest cut for one shape of words cannot be compiled for another."""
     network = compile_case("conv3x3_16", 1).network
-    nest = DenseConv().code(network.ops[0], network, PLATFORM)
+    (layer,) = network.ops
+    assert isinstance(layer, Conv)
+    nest = DenseConv().code(layer, network, PLATFORM)
     with pytest.raises(KernelError, match="cut for words of 16 bytes and lines of 8 words, not 8 and 8"):
         compile_nest(nest, PLATFORM.with_parameters(ncbs_per_cluster=8))

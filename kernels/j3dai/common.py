@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Generic
 
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.hdl.j3dai.timing import FETCH_CYCLES, TABLE_LATENCY, drain_cycles, passes
-from nncosim.kernels.base import Cost, Kernel
+from nncosim.kernels.base import Cost, Kernel, OpT
 from nncosim.kernels.j3dai.nest import Nest
-from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["NestKernel", "fetch_cycles", "job_cycles", "problem"]
@@ -54,24 +53,23 @@ def _map_problems(op: Op, tensors: tuple[Tensor, ...]) -> list[Problem]:
     return found
 
 
-class NestKernel(Kernel):
+class NestKernel(Kernel[OpT, J3dai, Nest], Generic[OpT]):
     """A kernel of the J3DAI clusters: `code` gives the `Nest`."""
 
     engine: ClassVar[str] = "cluster"
 
-    def problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+    def problems(self, op: OpT, network: Network, platform: J3dai) -> tuple[Problem, ...]:
         tensors = (*network.op_inputs(op), network.tensors[op.output])
         return (*_map_problems(op, tensors), *self.own_problems(op, network, platform))
 
-    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
+    def own_problems(self, op: OpT, network: Network, platform: J3dai) -> tuple[Problem, ...]:
         return ()
 
-    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
+    def code(self, op: OpT, network: Network, platform: J3dai) -> Nest:
         raise NotImplementedError
 
-    def cycles(self, op: Op, network: Network, platform: Platform) -> Cost:
+    def cycles(self, op: OpT, network: Network, platform: J3dai) -> Cost:
         """An estimate from the nest alone: all clusters busy without a pause, once they have begun."""
-        assert isinstance(platform, J3dai)
         nest = self.code(op, network, platform)
         jobs = nest.out_map[0] * -(-nest.out_map[1] // platform.pes_per_ncb) * nest.out_blocks
         jobs *= len(nest.sources) if nest.pair else nest.interleave * max(1, nest.upsample[1])

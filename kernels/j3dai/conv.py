@@ -10,14 +10,13 @@ import numpy as np
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.layout import Layout, to_bytes
-from nncosim.compiler.ir.network import Network, Op, TensorType
+from nncosim.compiler.ir.network import Network, TensorType
 from nncosim.compiler.ir.operators import Conv
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, blocks_of, products, records, requant_of, weight_layout
 from nncosim.kernels.j3dai.packed import packed_input, source_of
-from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["DenseConv", "DepthwiseConv", "planes_of"]
@@ -58,18 +57,16 @@ def _conv_problems(op: Conv) -> list[Problem]:
     return found
 
 
-class DenseConv(NestKernel):
+class DenseConv(NestKernel[Conv]):
     """Each output block reads all input blocks of its groups; channels of other groups have weight 0."""
 
     name = "conv"
     op_types = ("conv",)
 
-    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
-        assert isinstance(op, Conv)
+    def own_problems(self, op: Conv, network: Network, platform: J3dai) -> tuple[Problem, ...]:
         return tuple(_conv_problems(op))
 
-    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(op, Conv) and isinstance(platform, J3dai)
+    def code(self, op: Conv, network: Network, platform: J3dai) -> Nest:
         source = network.tensors[op.inputs[0]]
         in_map, out_map = _maps(op, network)
         held = held_channels(source.name, network, platform), held_channels(op.output, network, platform)
@@ -154,22 +151,20 @@ def _dense_weights(
     return tuple(out)
 
 
-class DepthwiseConv(NestKernel):
+class DepthwiseConv(NestKernel[Conv]):
     """One channel in, one channel out: a window is one micro-operation for all channels of its block."""
 
     name = "depthwise"
     op_types = ("conv",)
 
-    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
-        assert isinstance(op, Conv)
+    def own_problems(self, op: Conv, network: Network, platform: J3dai) -> tuple[Problem, ...]:
         if not _is_depthwise(op, network):
             return (problem(op, "is not depthwise", "use as many groups as channels"),)
         if network.tensors[op.output].type.bits > 8:
             return (problem(op, "gives whole accumulators", "quantise the output to 8 bits or less"),)
         return tuple(_conv_problems(op))
 
-    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(op, Conv) and isinstance(platform, J3dai)
+    def code(self, op: Conv, network: Network, platform: J3dai) -> Nest:
         source = network.tensors[op.inputs[0]]
         in_map, out_map = _maps(op, network)
         channels, _, kh, kw = op.weights.shape

@@ -6,33 +6,30 @@ from __future__ import annotations
 import numpy as np
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir.layout import to_bytes
-from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.network import Network
 from nncosim.compiler.ir.operators import Concat, Resize
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, blocks_of, identity, records, weight_layout
 from nncosim.kernels.j3dai.packed import source_of
-from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["ConcatKernel", "ResizeKernel"]
 
 
-class ConcatKernel(NestKernel):
+class ConcatKernel(NestKernel[Concat]):
     """A 1x1 convolution with weights 0 and 1 over the blocks of all inputs: moves channels between bytes of a word."""
 
     name = "concat"
     op_types = ("concat",)
 
-    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
-        assert isinstance(op, Concat)
+    def own_problems(self, op: Concat, network: Network, platform: J3dai) -> tuple[Problem, ...]:
         if len({t.type.signed for t in network.op_inputs(op)}) > 1:
             return (problem(op, "joins signed and unsigned tensors", "requantize them to one type first"),)
         return ()
 
-    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(platform, J3dai)
+    def code(self, op: Concat, network: Network, platform: J3dai) -> Nest:
         size = platform.word_bytes
         tensors, out = network.op_inputs(op), network.tensors[op.output]
         sources = tuple(source_of(t.name, network, platform) for t in tensors)
@@ -68,20 +65,18 @@ def _selection(
     return tuple(reads), tuple(weights)
 
 
-class ResizeKernel(NestKernel):
+class ResizeKernel(NestKernel[Resize]):
     """Nearest neighbour: columns are repeated by the result address generator, rows by the DMPA's stores."""
 
     name = "resize"
     op_types = ("resize",)
 
-    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
-        assert isinstance(op, Resize)
+    def own_problems(self, op: Resize, network: Network, platform: J3dai) -> tuple[Problem, ...]:
         if min(op.factors) < 1 or max(op.factors) > 64:
             return (problem(op, f"factors {op.factors} are not within 1..64", "enlarge in two steps"),)
         return ()
 
-    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(op, Resize) and isinstance(platform, J3dai)
+    def code(self, op: Resize, network: Network, platform: J3dai) -> Nest:
         (source,) = network.op_inputs(op)
         held = held_channels(op.output, network, platform)
         return Nest(

@@ -4,27 +4,25 @@
 from __future__ import annotations
 
 from nncosim.compiler.errors import Problem
-from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.network import Network
 from nncosim.compiler.ir.operators import Table
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.common import NestKernel, problem
 from nncosim.kernels.j3dai.nest import Nest, blocks_of, identity, records
 from nncosim.kernels.j3dai.packed import source_of
-from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["TableKernel"]
 
 
-class TableKernel(NestKernel):
+class TableKernel(NestKernel[Table]):
     """One look-up for each channel of a window, one channel after the other; the requantization passes it through."""
 
     name = "table"
     op_types = ("table",)
 
-    def own_problems(self, op: Op, network: Network, platform: Platform) -> tuple[Problem, ...]:
-        assert isinstance(op, Table)
+    def own_problems(self, op: Table, network: Network, platform: J3dai) -> tuple[Problem, ...]:
         found = []
         (source,), out = network.op_inputs(op), network.tensors[op.output]
         if len(op.values) != 256:
@@ -38,8 +36,7 @@ class TableKernel(NestKernel):
             found.append(problem(op, what, "an element-wise function keeps the shape"))
         return tuple(found)
 
-    def code(self, op: Op, network: Network, platform: Platform) -> Nest:
-        assert isinstance(op, Table) and isinstance(platform, J3dai)
+    def code(self, op: Table, network: Network, platform: J3dai) -> Nest:
         (source,), out = network.op_inputs(op), network.tensors[op.output]
         flat, count = (1, source.shape[1] * source.shape[2]), blocks_of(source.shape[0], platform)
         held = held_channels(op.output, network, platform)

@@ -24,7 +24,7 @@ from nncosim.tb.cli.options import (
     resolve_platform,
     write_json,
 )
-from nncosim.tb.report.report import requantization_of
+from nncosim.tb.report.requantization import requantization_of
 from nncosim.tb.report.table import plain_table
 from nncosim.tb.run.program import Program, compile_model, read_model, read_source
 from nncosim.tb.system.files import sha256, write_files

@@ -31,7 +31,7 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.reference.check import ReferenceReport
-from nncosim.tb.report.report import requantization_of
+from nncosim.tb.report.requantization import requantization_of
 from nncosim.tb.report.table import plain_table
 from nncosim.tb.run.evaluate import (
     Accuracy,

@@ -20,6 +20,7 @@ from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import Comparison, Divergence
 from nncosim.tb.report.pace import Late, Pace, deviation, late, verdict
 from nncosim.tb.report.published import published_json
+from nncosim.tb.report.requantization import Requantization, requantization_of
 from nncosim.tb.sim.waves import Waveform
 
 if TYPE_CHECKING:
@@ -29,42 +30,9 @@ __all__ = [
     "LayerReport",
     "Member",
     "Report",
-    "Requantization",
     "build_report",
     "layers_of",
-    "requantization_of",
 ]
-
-@dataclass(frozen=True)
-class Requantization:
-    """The proof's result over all operators that requantize.
-
-    `inexact`: those that do not equal the graph. `deviations`: of some of these, how their kernel differs from it.
-    """
-
-    layers: int
-    exact_layers: int
-    max_lsb: int
-    inexact: tuple[str, ...] = ()
-    deviations: Mapping[str, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        if not self.inexact:
-            return f"exact in all {self.layers} layers"
-        rounded = [name for name in self.inexact if name not in self.deviations]
-        others = [f"within {self.max_lsb} LSB of the model in {', '.join(rounded)}"] if rounded else []
-        others += [f"in {name} {text}" for name, text in self.deviations.items()]
-        return f"exact in {self.exact_layers} of {self.layers} layers; " + "; ".join(others)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "layers": self.layers,
-            "exact_layers": self.exact_layers,
-            "max_lsb": self.max_lsb,
-            "inexact": list(self.inexact),
-            "deviations": dict(self.deviations),
-        }
-
 
 @dataclass(frozen=True)
 class Member:
@@ -342,15 +310,6 @@ def divergence_json(first: Divergence | None) -> dict[str, Any] | None:
         "frame": first.frame,
         "note": first.note,
     }
-
-
-def requantization_of(network: Network) -> Requantization:
-    """Sum up the proofs of a proved network."""
-    proofs = [(op.name, op.proof) for op in network.ops if op.proof is not None]
-    inexact = tuple(name for name, proof in proofs if not proof.equals_graph)
-    worst = max((proof.max_lsb for _, proof in proofs), default=0)
-    deviations = {name: proof.deviation for name, proof in proofs if proof.deviation}
-    return Requantization(len(proofs), len(proofs) - len(inexact), worst, inexact, deviations)
 
 
 def _interval(frame: Frame, index: int) -> Interval | None:

@@ -23,8 +23,9 @@ from nncosim.tb.errors import BuildError, CacheError
 
 __all__ = ["KINDS", "Usage", "cache_root", "clear", "content_key", "obtain", "usage"]
 
-KINDS = ("simulations", "runtimes", "timing", "logs", "sweeps")
-"""Its folders: built simulations and what they share, timed netlists, logs of what failed, sweeps that did not end."""
+KINDS = ("simulations", "runtimes", "iss", "verilog", "netlists", "timing", "networks", "logs", "sweeps")
+"""Its folders: built simulations and what they share, simulators in C++, emitted Verilog, netlists and their timing,
+networks that code builds, logs of what failed, sweeps that did not end."""
 LIST = "entry.json"
 """The list of an entry's files: name to [bytes, CRC-32]."""
 _UNLISTED = {"simulations": ("info.json",), "runtimes": ("runtime.a",), "timing": ("report.json", "fo4")}
