@@ -7,12 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from nncosim.compiler.j3dai.fold import Instr, ProgramTooLong, assemble
-from nncosim.compiler.j3dai.plan import Grid, chunks_of, make_plan, split
+from nncosim.compiler.j3dai.plan import make_plan
 from nncosim.compiler.j3dai.prefetch import prefetch
 from nncosim.compiler.j3dai.program import cluster_code
 from nncosim.compiler.j3dai.semaphores import ToDmpa
 from nncosim.compiler.j3dai.tiling import compile_nest
 from nncosim.compiler.j3dai.transfers import TransferError, order_transfers, program_transfers, queues
+from nncosim.compiler.tiling.chunks import chunks_of
+from nncosim.compiler.tiling.grids import Grid, split
 from nncosim.hdl.j3dai.asm import words_of
 from nncosim.hdl.j3dai.isa import DmpaOp, Opcode, Space
 from nncosim.kernels.j3dai import KERNELS
@@ -111,7 +113,7 @@ def test_chunks_cover_a_block_in_order(name, words):
     nest = KERNELS[0].code(network.ops[0], network, PLATFORM)
     kh, kw = nest.kernel
     seen = []
-    for chunk in chunks_of(nest, words):
+    for chunk in chunks_of(nest.kernel, nest.reads[0][1], nest.lanes, words):
         assert chunk.words <= words
         assert chunk.start == len(seen)
         seen += [

@@ -2,7 +2,7 @@
 """Buffers in turn: where each load lies, and that as many slots are given back as are waited for."""
 
 import pytest
-from nncosim.compiler.j3dai.slots import Slots
+from nncosim.compiler.tiling.slots import Slots
 
 
 def test_addresses_by_hand():

@@ -6,8 +6,8 @@ import pytest
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.j3dai.fold import assemble
-from nncosim.compiler.j3dai.plan import Grid
 from nncosim.compiler.j3dai.stream import StreamPlan, make_stream_plan, stream_code
+from nncosim.compiler.tiling.grids import Grid
 from nncosim.kernels.j3dai import KERNELS
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.builder import INT8, UINT8

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
-from nncosim.compiler.j3dai.plan import MOST_JOBS, MOST_WIDTH, Tile, jobs_of, make_tile, split
-from nncosim.compiler.j3dai.slots import Slots
+from nncosim.compiler.j3dai.plan import MOST_JOBS, MOST_WIDTH, jobs_of
+from nncosim.compiler.tiling.grids import split
+from nncosim.compiler.tiling.slots import Slots
+from nncosim.compiler.tiling.tiles import Tile, make_tile
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Iterator
 
 from nncosim.compiler.j3dai.fused_plan import FusedPlan, FusedRegion, walked
-from nncosim.compiler.j3dai.plan import Tile
 from nncosim.compiler.j3dai.program import ClusterCode, TileEmitter
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.j3dai.transfers import Piece, Transfer, input_pieces, output_pieces, stores
+from nncosim.compiler.tiling.tiles import Tile
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 
 __all__ = ["fused_codes", "fused_queues"]

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.ir.operators import Resize
@@ -22,12 +21,13 @@ from nncosim.compiler.j3dai.tiling import (
     START_CYCLES,
     AnyPlan,
     LayerCode,
-    cuts,
     estimate,
-    fastest,
-    grids,
+    fastest_code,
     realize,
 )
+from nncosim.compiler.tiling.grids import cuts, grids
+from nncosim.compiler.tiling.search import Recent
+from nncosim.compiler.tiling.tiles import reads_all
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
@@ -41,8 +41,7 @@ MOST_MEMBERS = 5
 _MOST_FOR_SPEED = 4  # of a group that is only there to save cycles
 _FINALISTS = 3
 _MEMBER_CYCLES = 45  # setting up a member for a tile, about
-_KNOWN: dict[Any, LayerCode | None] = {}
-_MOST_KNOWN = 512
+_KNOWN: Recent[object, LayerCode | None] = Recent(512)
 _LEAST_GAIN = 0.01  # share of its members' cycles that a group has to save by estimate to be looked at
 _DOUBT = 100
 """Cycles by which the estimate of a group may be too high: 348 for 253 in the trained network's first."""
@@ -72,22 +71,12 @@ def _links(network: Network, ops: Sequence[Op], nests: Sequence[Nest], kept: Map
     chosen: dict[int, int] = {}
     for i, op in enumerate(ops):
         j = user.get(op.output) if op.output in free and fusable(nests[i]) else None
-        if j is None or not fusable(nests[j]) or not _reads_all(nests[j]):
+        if j is None or not fusable(nests[j]) or not reads_all(nests[j]):
             continue
         # Of two producers, the one with more to compute.
         if j not in chosen or nests[i].macs > nests[chosen[j]].macs:
             chosen[j] = i
     return {i: j for j, i in chosen.items()}
-
-
-def _reads_all(nest: Nest) -> bool:
-    """Whether the windows touch every element of the input: what nobody reads would not be computed in a group."""
-    for axis in (0, 1):
-        kernel, stride, dilation = nest.kernel[axis], nest.stride[axis], nest.dilation[axis]
-        end = (nest.out_map[axis] - 1) * stride - nest.pads[axis] + (kernel - 1) * dilation + 1
-        if end < nest.in_map[axis] or (kernel < stride if dilation == 1 else stride > 1):
-            return False
-    return True
 
 
 def paths(
@@ -217,10 +206,7 @@ def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> 
     """
     key = tuple(nest.shape for nest in group.members), group.chained, platform, limit
     if key not in _KNOWN:
-        while len(_KNOWN) >= _MOST_KNOWN:
-            del _KNOWN[next(iter(_KNOWN))]
-        _KNOWN[key] = found = _choose(group, platform, limit)
-        return found
+        return _KNOWN.keep(key, _choose(group, platform, limit))
     known = _KNOWN[key]
     if known is None:
         return None
@@ -240,7 +226,7 @@ def _choose(group: Group, platform: J3dai, limit: float | None) -> LayerCode | N
     found = [(_estimate(p), i, p) for i, p in enumerate(_plans(group, platform))]
     if limit is not None and min((estimate for estimate, _, _ in found), default=limit) > limit + _DOUBT:
         return None
-    best, others = fastest(found, _FINALISTS, 1.1)
+    best, others = fastest_code(found, _FINALISTS, 1.1)
     return best and replace(best, alternatives=tuple(others))
 
 

@@ -11,17 +11,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import NamedTuple
+from functools import cached_property
 
-from nncosim.compiler.j3dai.chunks import Chunk, chunks_of, split
-from nncosim.compiler.j3dai.slots import Slots
+from nncosim.compiler.tiling.chunks import Chunk, chunks_of
+from nncosim.compiler.tiling.grids import Grid, split
+from nncosim.compiler.tiling.slots import Slots
+from nncosim.compiler.tiling.tiles import Tile, make_tile
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "MOST_JOBS", "MOST_WIDTH", "Chunk", "Grid", "OfOneNest", "Plan", "Region", "Step", "Tile", "WeightMode",
-    "chunks_of", "jobs_of", "make_plan", "make_tile", "source_blocks", "split", "try_plan",
+    "MOST_JOBS", "MOST_WIDTH", "OfOneNest", "Plan", "Region", "Step", "WeightMode", "jobs_of", "make_plan",
+    "source_blocks", "try_plan",
 ]  # fmt: skip
 
 MOST_WIDTH = 4095
@@ -35,56 +36,6 @@ class WeightMode(enum.Enum):
     RESIDENT = "resident"  # loaded once
     STEP = "step"  # one slot a step
     CHUNK = "chunk"  # pieces of a block, for every job again
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How the clusters share a layer: rows x columns of the map x ranges of output blocks."""
-
-    rows: int
-    columns: int
-    channels: int
-
-    @property
-    def clusters(self) -> int:
-        return self.rows * self.columns * self.channels
-
-    def __str__(self) -> str:
-        return f"{self.rows} x {self.columns} x {self.channels} clusters (rows x columns x channels)"
-
-
-class Tile(NamedTuple):
-    """Output rows y0..y1-1 and columns x0..x1-1; input rows iy0..iy1-1, columns ix0..ix1-1, clipped to the map."""
-
-    y0: int
-    y1: int
-    x0: int
-    x1: int
-    iy0: int
-    iy1: int
-    ix0: int
-    ix1: int
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Rows and columns of output, rows and columns of input."""
-        return self.y1 - self.y0, self.x1 - self.x0, self.iy1 - self.iy0, self.ix1 - self.ix0
-
-    @property
-    def rows(self) -> int:
-        return self.y1 - self.y0
-
-    @property
-    def columns(self) -> int:
-        return self.x1 - self.x0
-
-    @property
-    def height(self) -> int:
-        return self.iy1 - self.iy0
-
-    @property
-    def width(self) -> int:
-        return self.ix1 - self.ix0
 
 
 @dataclass(frozen=True)
@@ -116,21 +67,6 @@ class Region:
     b0: int
     b1: int
     steps: tuple[Step, ...]
-
-
-@lru_cache(maxsize=1 << 16)
-def _axis(first: int, last: int, kernel: int, stride: int, dilation: int, pad: int, size: int) -> tuple[int, int]:
-    """Input positions that outputs first..last-1 read, clipped to 0..size; never empty."""
-    low = first * stride - pad
-    high = (last - 1) * stride - pad + (kernel - 1) * dilation + 1
-    low = min(max(low, 0), size - 1)
-    return low, max(min(high, size), low + 1)
-
-
-def make_tile(nest: Nest, ys: tuple[int, int], xs: tuple[int, int]) -> Tile:
-    y = _axis(*ys, nest.kernel[0], nest.stride[0], nest.dilation[0], nest.pads[0], nest.in_map[0])
-    x = _axis(*xs, nest.kernel[1], nest.stride[1], nest.dilation[1], nest.pads[1], nest.in_map[1])
-    return Tile(*ys, *xs, *y, *x)
 
 
 def loads_of(nest: Nest, b0: int, b1: int) -> tuple[tuple[int, int, int], ...]:
@@ -223,7 +159,7 @@ class Plan(OfOneNest):
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
-        return chunks_of(self.nest, self.chunk_words)
+        return chunks_of(self.nest.kernel, self.nest.reads[0][1], self.nest.lanes, self.chunk_words)
 
     @property
     def step_words(self) -> int:
@@ -283,7 +219,7 @@ class Plan(OfOneNest):
         g, n, blocks = self.grid, self.nest, self.step_blocks
         steps = max(len(r.steps) for r in self.regions)
         return (
-            f"{n.name}: {g}, "
+            f"{n.name}: {g.over('clusters')}, "
             f"{steps} step{'s' * (steps > 1)} of {blocks} block{'s' * (blocks > 1)}, input {self.inputs} words, "
             f"output {self.outputs}, weights {self.mode.value}"
             + (f" in {self.weight_parts} parts" if self.weight_parts > 1 else "")
@@ -304,7 +240,7 @@ def try_plan(
     """Like `make_plan`; if the plan does not fit, why."""
     rows, columns = split(nest.out_map[0], grid.rows), split(nest.out_map[1], grid.columns, nest.unit)
     channels = split(nest.out_blocks, grid.channels)
-    if len(rows) * len(columns) * len(channels) != grid.clusters:
+    if len(rows) * len(columns) * len(channels) != grid.engines:
         return "leaves clusters without work"
     regions: list[Region] = []
     parts = [(y, x) for y in rows for x in columns]

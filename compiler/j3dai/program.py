@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nncosim.compiler.j3dai.fold import Instr, Unit
-from nncosim.compiler.j3dai.plan import Chunk, Plan, Region, Step, Tile, WeightMode, jobs_of
+from nncosim.compiler.j3dai.plan import Plan, Region, Step, WeightMode, jobs_of
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
+from nncosim.compiler.tiling.chunks import Chunk
+from nncosim.compiler.tiling.tiles import Tile
 from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp
 from nncosim.hdl.j3dai.timing import CONTROLLER_CYCLES
 from nncosim.kernels.j3dai.common import fetch_cycles, job_cycles

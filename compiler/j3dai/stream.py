@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from nncosim.compiler.j3dai.plan import MOST_WIDTH, Chunk, Grid, OfOneNest, Tile, make_tile, source_blocks, split
+from nncosim.compiler.j3dai.plan import MOST_WIDTH, OfOneNest, source_blocks
 from nncosim.compiler.j3dai.program import ClusterCode
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
-from nncosim.compiler.j3dai.slots import Slots
 from nncosim.compiler.j3dai.transfers import Piece, Transfer, input_pieces, output_pieces, stores
+from nncosim.compiler.tiling.chunks import Chunk
+from nncosim.compiler.tiling.grids import Grid, split
+from nncosim.compiler.tiling.slots import Slots
+from nncosim.compiler.tiling.tiles import Tile, make_tile
 from nncosim.hdl.j3dai.isa import Agu, DmpaOp, Drain, MacOp, Space
 from nncosim.kernels.j3dai.common import fetch_cycles
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
@@ -88,7 +91,7 @@ class StreamPlan(OfOneNest):
     def line(self) -> str:
         """One line for listings."""
         return (
-            f"{self.name}: {self.grid}, "
+            f"{self.name}: {self.grid.over('clusters')}, "
             f"{max(len(r.steps) for r in self.regions)} steps of 1 block streamed in {len(self.slices)} slices, input "
             f"{self.inputs} words, weights {self.weights}"
         )
@@ -140,7 +143,7 @@ def make_stream_plan(nest: Nest, platform: J3dai, grid: Grid, slots: int = 2) ->
     pes = platform.pes_per_ncb
     rows, columns = split(nest.out_map[0], grid.rows), split(nest.out_map[1], grid.columns, pes)
     channels = split(nest.out_blocks, grid.channels)
-    if len(rows) * len(columns) * len(channels) != grid.clusters:
+    if len(rows) * len(columns) * len(channels) != grid.engines:
         return None
     output_words = pad_to_line(pes * nest.interleave, platform)
     room = (platform.l1_words - slots * output_words) // slots // platform.banks * platform.banks

@@ -13,10 +13,12 @@ from nncosim.compiler.j3dai.fold import ProgramTooLong, Unit, assemble
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fused_program import fused_codes, fused_queues
 from nncosim.compiler.j3dai.lists import descriptor_list
-from nncosim.compiler.j3dai.plan import Grid, Plan, WeightMode, jobs_of, try_plan
+from nncosim.compiler.j3dai.plan import Plan, WeightMode, jobs_of, try_plan
 from nncosim.compiler.j3dai.program import ClusterCode, cluster_code
 from nncosim.compiler.j3dai.stream import StreamPlan, make_stream_plan, stream_code, stream_estimate, stream_queues
 from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues, table_transfers
+from nncosim.compiler.tiling.grids import Grid, cuts, doublings, grids
+from nncosim.compiler.tiling.search import Alternative, Recent, fastest
 from nncosim.hdl.j3dai.asm import Program
 from nncosim.kernels.base import KernelError
 from nncosim.kernels.j3dai.common import job_cycles
@@ -24,35 +26,19 @@ from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "BLOCK_CYCLES", "START_CYCLES", "Alternative", "AnyPlan", "LayerCode", "compile_nest", "cuts", "estimate",
-    "fastest", "grids", "measure", "parameter_buffer", "program_buffer", "program_words", "ranked", "realize",
-    "relocate",
+    "BLOCK_CYCLES", "START_CYCLES", "AnyPlan", "LayerCode", "compile_nest", "estimate", "fastest_code", "measure",
+    "parameter_buffer", "program_buffer", "program_words", "ranked", "realize", "relocate",
 ]  # fmt: skip
 
 _FINALISTS = 4
-_MOST_UNTRIED = 3  # plans that are listed although they were not measured
 _PARTS = 4
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
-_MOST_KNOWN = 128
 START_CYCLES = 150
 """From the list's start to a cluster's first job, about."""
 BLOCK_CYCLES = 12
 """Setting up a cluster for an output block, about."""
 
 AnyPlan = Plan | FusedPlan | StreamPlan
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """A plan that was looked at. estimate: quick; cycles: by the cycle model; None: not made.
-
-    verdict: "chosen", or why it was not.
-    """
-
-    plan: str
-    estimate: int | None
-    cycles: int | None
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -70,8 +56,8 @@ class LayerCode:
     alternatives: tuple[Alternative, ...] = ()
 
 
-_KNOWN: dict[tuple[object, J3dai], LayerCode] = {}
-"""Layers by shape and platform, the oldest first: networks repeat them."""
+_KNOWN: Recent[tuple[object, J3dai], LayerCode] = Recent(128)
+"""Layers by shape and platform."""
 
 
 def parameter_buffer(plan: AnyPlan) -> str:
@@ -87,41 +73,8 @@ def program_words(program: Program) -> int:
     return -(-len(program) // program.platform.word_instructions)
 
 
-def grids(rows: int, columns: int, blocks: int, clusters: int) -> Iterator[Grid]:
-    """Ways to share a layer among that many clusters. rows, columns, blocks: parts that each axis has at most."""
-    n = clusters
-    for py in range(1, min(n, rows) + 1):
-        for px in range(1, min(n // py, columns) + 1):
-            for pc in range(1, min(n // (py * px), blocks) + 1):
-                # Grids that leave clusters idle are worth a look only if no axis can take another.
-                if (py + 1) * px * pc > n or py == rows:
-                    if py * (px + 1) * pc > n or px == columns:
-                        if py * px * (pc + 1) > n or pc == blocks:
-                            yield Grid(py, px, pc)
-
-
 def _grids(nest: Nest, platform: J3dai) -> Iterator[Grid]:
     return grids(nest.out_map[0], -(-nest.out_map[1] // nest.unit), nest.out_blocks, platform.clusters)
-
-
-def cuts(size: int, most: int) -> list[int]:
-    """Numbers of parts worth trying: those that change the size of a part."""
-    out, seen = [], set()
-    for parts in range(1, min(size, most) + 1):
-        part = -(-size // parts)
-        if part not in seen:
-            seen.add(part)
-            out.append(parts)
-    return out
-
-
-def _step_blocks(nest: Nest, share: int) -> list[int]:
-    out = [1]
-    while out[-1] * 2 <= share:
-        out.append(out[-1] * 2)
-    if share not in out:
-        out.append(share)
-    return out
 
 
 def _plans(nest: Nest, platform: J3dai, refused: dict[Grid, Alternative]) -> Iterator[Plan]:
@@ -130,13 +83,13 @@ def _plans(nest: Nest, platform: J3dai, refused: dict[Grid, Alternative]) -> Ite
         rows = -(-nest.out_map[0] // grid.rows)
         groups = -(-nest.out_map[1] // nest.unit)
         columns = -(-groups // grid.columns)
-        for size in _step_blocks(nest, -(-nest.out_blocks // grid.channels)):
+        for size in doublings(-(-nest.out_blocks // grid.channels)):
             fitting = 0
             for x in cuts(columns, 512):
                 for y in cuts(rows, 4096):
                     plan = try_plan(nest, platform, grid, (y, x), size)
                     if isinstance(plan, str):
-                        what = f"{grid}, {y} x {x} tiles a cluster, steps of {size} blocks"
+                        what = f"{grid.over('clusters')}, {y} x {x} tiles a cluster, steps of {size} blocks"
                         refused[grid] = Alternative(what, None, None, plan)
                     else:
                         fitting += plan.buffered
@@ -282,11 +235,7 @@ def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
                           f"and {machine[1]}: give the kernel's code() the platform that it is compiled for")
     key = nest.shape, platform
     if key not in _KNOWN:
-        found = _choose(nest, platform)
-        while len(_KNOWN) >= _MOST_KNOWN:
-            del _KNOWN[next(iter(_KNOWN))]
-        _KNOWN[key] = found
-        return found
+        return _KNOWN.keep(key, _choose(nest, platform))
     known = _KNOWN[key]
     assert not isinstance(known.plan, FusedPlan)
     return replace(realize(replace(known.plan, nest=nest)), cycles=known.cycles, alternatives=known.alternatives)
@@ -297,10 +246,10 @@ def _choose(nest: Nest, platform: J3dai) -> LayerCode:
     plans: list[tuple[float, int, AnyPlan]] = [
         (_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform, refused))
     ]
-    best, others = fastest(plans, _FINALISTS, 1.5)
+    best, others = fastest_code(plans, _FINALISTS, 1.5)
     for slots in (2, 1):
         if best is None:
-            best, more = fastest(_streamed(nest, platform, slots), _FINALISTS, 1.5)
+            best, more = fastest_code(_streamed(nest, platform, slots), _FINALISTS, 1.5)
             others += more
     if best is None:
         raise CompileError(_why(nest, platform, others[-1].verdict if others else ""))
@@ -314,47 +263,25 @@ def ranked(nest: Nest, platform: J3dai) -> list[Plan]:
     return [plan for _, _, plan in plans]
 
 
-def fastest(
+def fastest_code(
     plans: Iterable[tuple[float, int, AnyPlan]], finalists: int, share: float
 ) -> tuple[LayerCode | None, list[Alternative]]:
-    """The fastest by the cycle model of the most promising plans, and what became of them.
-
-    Args:
-        plans: (estimated cycles, number, plan).
-        finalists: how many to measure at most. share: estimates beyond so many times the best are not measured.
-    """
-    best: LayerCode | None = None
-    looked: list[tuple[float, LayerCode | None, AnyPlan, str]] = []
-    tried = untried = 0
-    for estimate, _, plan in sorted(plans, key=lambda t: t[:2]):
-        if tried >= finalists or (best is not None and estimate > share * best.cycles):
-            looked.append((estimate, None, plan, "not measured: others are faster by estimate"))
-            untried += 1
-            if untried == _MOST_UNTRIED:
-                break
-            continue
-        try:
-            code = realize(plan)
-            code = replace(code, cycles=measure(code))
-        except ProgramTooLong as error:
-            looked.append((estimate, None, plan, str(error)))
-            continue
-        tried += 1
-        looked.append((estimate, code, plan, ""))
-        if best is None or code.cycles < best.cycles:
-            best = code
-    return best, [_alternative(item, best) for item in looked]
+    """See `search.fastest`; measured by the cycle model."""
+    return fastest(plans, finalists, share, _measured, _described)
 
 
-def _alternative(looked: tuple[float, LayerCode | None, AnyPlan, str], best: LayerCode | None) -> Alternative:
-    estimate, code, plan, verdict = looked
+def _measured(plan: AnyPlan) -> LayerCode | str:
+    try:
+        code = realize(plan)
+    except ProgramTooLong as error:
+        return str(error)
+    return replace(code, cycles=measure(code))
+
+
+def _described(plan: AnyPlan) -> str:
     text = plan.line[len(plan.name) + 2 :]
-    if isinstance(plan, FusedPlan):  # without its members' names
-        text = "fused, " + text.split(" fused, ", 1)[1]
-    if code is None or best is None:
-        return Alternative(text, round(estimate), None, verdict)
-    verdict = "chosen" if code is best else f"slower by {code.cycles - best.cycles} cycles"
-    return Alternative(text, round(estimate), code.cycles, verdict)
+    # a group without its members' names
+    return "fused, " + text.split(" fused, ", 1)[1] if isinstance(plan, FusedPlan) else text
 
 
 def _why(nest: Nest, platform: J3dai, refused: str) -> str:

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.j3dai.plan import Plan, Region, Step, Tile, WeightMode
+from nncosim.compiler.j3dai.plan import Plan, Region, Step, WeightMode
 from nncosim.compiler.j3dai.program import ClusterCode, weight_loads
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
-from nncosim.compiler.j3dai.slots import Slots
+from nncosim.compiler.tiling.slots import Slots
+from nncosim.compiler.tiling.tiles import Tile
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.kernels.j3dai.nest import Gather, Nest, Source
 from nncosim.platforms.j3dai import J3dai

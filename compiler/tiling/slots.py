@@ -10,7 +10,7 @@ __all__ = ["Slots"]
 
 @dataclass(frozen=True)
 class Slots:
-    """Equal buffers behind each other in a cluster's memory. Load or result number `index` uses slot index % count.
+    """Equal buffers behind each other in an engine's memory. Load or result number `index` uses slot index % count.
 
     base: word address of the first. words: of each.
     """
