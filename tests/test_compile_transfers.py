@@ -12,9 +12,10 @@ from nncosim.compiler.j3dai.prefetch import prefetch
 from nncosim.compiler.j3dai.program import cluster_code
 from nncosim.compiler.j3dai.semaphores import ToDmpa
 from nncosim.compiler.j3dai.tiling import compile_nest
-from nncosim.compiler.j3dai.transfers import TransferError, order_transfers, program_transfers, queues
+from nncosim.compiler.j3dai.transfers import order_transfers, program_transfers, queues
 from nncosim.compiler.tiling.chunks import chunks_of
 from nncosim.compiler.tiling.grids import Grid, split
+from nncosim.compiler.transfers.order import TransferError
 from nncosim.hdl.j3dai.asm import words_of
 from nncosim.hdl.j3dai.isa import DmpaOp, Opcode, Space
 from nncosim.kernels.j3dai import KERNELS

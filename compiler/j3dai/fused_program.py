@@ -11,6 +11,7 @@ from nncosim.compiler.j3dai.program import ClusterCode, TileEmitter
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.j3dai.transfers import Piece, Transfer, input_pieces, output_pieces, stores
 from nncosim.compiler.tiling.tiles import Tile
+from nncosim.compiler.transfers import urgency
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 
 __all__ = ["fused_codes", "fused_queues"]
@@ -110,7 +111,8 @@ def _inputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
             nest, y, x = group.members[e.member], (tile.iy0, tile.iy1), (tile.ix0, tile.ix1)
             pieces += input_pieces(nest.sources[e.source], nest.in_map, 0, e.blocks, y, x, at)
         wait = ToDmpa.INPUT_FREE if plan.inputs.used_before(step) else None
-        yield Transfer(DmpaOp.LOAD, 1 << region.cluster, tuple(pieces), wait, ToCluster.INPUT_READY, step - 1)
+        when = step + urgency.INPUT
+        yield Transfer(DmpaOp.LOAD, 1 << region.cluster, tuple(pieces), wait, ToCluster.INPUT_READY, when)
 
 
 def _outputs(plan: FusedPlan, region: FusedRegion) -> Iterator[Transfer]:
@@ -125,7 +127,7 @@ def _weights(plan: FusedPlan, buffer: str) -> Iterator[Transfer]:
     if plan.weights is None:
         mask = sum(1 << r.cluster for r in plan.regions)
         piece = Piece(buffer, 0, Space.WMEM, plan.wmem_base, plan.wmem_words)
-        yield Transfer(DmpaOp.LOAD, mask, (piece,), None, ToCluster.WEIGHTS_READY, -1.5)
+        yield Transfer(DmpaOp.LOAD, mask, (piece,), None, ToCluster.WEIGHTS_READY, urgency.WEIGHTS)
         return
     count = len(plan.parts)
     for step in range(max(len(r.steps) for r in plan.regions)):
@@ -133,7 +135,8 @@ def _weights(plan: FusedPlan, buffer: str) -> Iterator[Transfer]:
         for number, part in enumerate(plan.parts):
             wait = ToDmpa.WEIGHTS_FREE if plan.weights.used_before(plan.load(step, number)) else None
             piece = Piece(buffer, part.start, Space.WMEM, plan.part_at(step, number), part.words)
-            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, step + number / count - 1.5)
+            when = step + number / count + urgency.WEIGHTS
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, when)
 
 
 def fused_queues(plan: FusedPlan, buffer: str) -> list[deque[Transfer]]:

@@ -23,6 +23,7 @@ from nncosim.compiler.tiling.chunks import Chunk
 from nncosim.compiler.tiling.grids import Grid, split
 from nncosim.compiler.tiling.slots import Slots
 from nncosim.compiler.tiling.tiles import Tile, make_tile
+from nncosim.compiler.transfers import urgency
 from nncosim.hdl.j3dai.isa import Agu, DmpaOp, Drain, MacOp, Space
 from nncosim.kernels.j3dai.common import fetch_cycles
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
@@ -310,7 +311,7 @@ def _inputs(plan: StreamPlan, regions: list[StreamRegion]) -> Iterator[Transfer]
         for _, part in itertools.product(range(nest.interleave), plan.slices):
             wait = ToDmpa.INPUT_FREE if plan.inputs.used_before(index) else None
             pieces = tuple(_input_pieces(plan, tile, block, part, plan.inputs.at(index)))
-            yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.INPUT_READY, number - 1)
+            yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.INPUT_READY, number + urgency.INPUT)
             index += 1
     last = min(index, plan.inputs.count)
     yield from _taken_back(mask, ToDmpa.INPUT_FREE, last, len(steps), nest.sources[0].tensor)
@@ -341,7 +342,8 @@ def _weights(plan: StreamPlan, regions: list[StreamRegion], buffer: str) -> Iter
             if plan.loads_weights(position):
                 wait = ToDmpa.WEIGHTS_FREE if plan.weights.used_before(index) else None
                 pieces = tuple(_weight_pieces(plan, block, position, part, plan.weights.at(index), buffer))
-                yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.WEIGHTS_READY, number - 1.5)
+                when = number + urgency.WEIGHTS
+                yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.WEIGHTS_READY, when)
                 index += 1
     for region in regions:
         each = len(plan.slices) if nest.weights else 1

@@ -1,31 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transfers of a layer: which there are, and the order in which the DMPA executes them.
-
-The DMPA works strictly in order, so a transfer that waits holds up all behind it. The order is therefore found by
-playing the layer through: clusters run their events, and whenever the DMPA is free it takes the most urgent transfer
-that is ready. That also proves that the layer cannot deadlock and that no semaphore is left over, and estimates its
-time.
-"""
+"""Transfers of a layer: which there are, in the terms of J3DAI's DMPA, its spaces and semaphores."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from nncosim.compiler.errors import CompileError
 from nncosim.compiler.j3dai.plan import Plan, Region, Step, WeightMode
 from nncosim.compiler.j3dai.program import ClusterCode, weight_loads
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.tiling.slots import Slots
 from nncosim.compiler.tiling.tiles import Tile
+from nncosim.compiler.transfers import urgency
+from nncosim.compiler.transfers.order import Names, Timing, in_order
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.kernels.j3dai.nest import Gather, Nest, Source
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "GatherRun", "Piece", "Transfer", "TransferError", "input_pieces", "order_transfers", "output_pieces",
+    "GatherRun", "Piece", "Transfer", "input_pieces", "order_transfers", "output_pieces",
     "program_transfers", "queues", "rectangle", "stores", "table_transfers",
 ]  # fmt: skip
 
@@ -33,10 +27,6 @@ _DESCRIPTOR_CYCLES = 2  # between two descriptors
 _TURN_CYCLES = 6  # between a LOAD and a STORE
 _LATENCY = 8  # from the last beat to the semaphore
 _SIGNAL_LATENCY = 16  # from SIGNAL until the results are in L1 and the DMPA sees it
-
-
-class TransferError(CompileError):
-    """A layer that would hang: an internal error of the tiling."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +183,7 @@ def _inputs(plan: Plan, regions: list[Region]) -> Iterator[Transfer]:
         before = step.key
         wait = ToDmpa.INPUT_FREE if plan.inputs.used_before(index) else None
         pieces = _input_pieces(plan, step, plan.inputs.at(index))
-        yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.INPUT_READY, number - 1)
+        yield Transfer(DmpaOp.LOAD, mask, pieces, wait, ToCluster.INPUT_READY, number + urgency.INPUT)
         index += 1
 
 
@@ -208,7 +198,7 @@ def stores(cluster: int, slots: Slots, pieces: Sequence[tuple[Piece, ...]]) -> I
     """Stores of a cluster's results, which come through slots of L1 in turn. pieces: of each result."""
     for number, each in enumerate(pieces):
         signal = ToCluster.OUTPUT_FREE if slots.used_again(number, len(pieces)) else None
-        yield Transfer(DmpaOp.STORE, 1 << cluster, each, ToDmpa.OUTPUT_READY, signal, number + 0.9)
+        yield Transfer(DmpaOp.STORE, 1 << cluster, each, ToDmpa.OUTPUT_READY, signal, number + urgency.RESULT)
 
 
 def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfer]:
@@ -231,7 +221,7 @@ def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfe
             piece = Piece(
                 buffer, step.b0 * step_words, Space.WMEM, local, stored, step.b1 - step.b0, step_words, size
             )
-            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, number - 1.5)
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, number + urgency.WEIGHTS)
             continue
         for part in range(plan.weight_parts):
             start = min(part * plan.part_words, words)
@@ -239,14 +229,14 @@ def _weights(plan: Plan, regions: list[Region], buffer: str) -> Iterator[Transfe
             late = stepwise and index * plan.weight_parts + part >= plan.ring_parts
             wait = ToDmpa.WEIGHTS_FREE if late else None
             piece = Piece(buffer, step.b0 * size + start, Space.WMEM, local + start, length)
-            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, number - 1.5)
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, number + urgency.WEIGHTS)
 
 
 def _chunk_weights(plan: Plan, regions: list[Region], buffer: str, everyone: int) -> Iterator[Transfer]:
     nest, first = plan.nest, regions[0]
     size, words = nest.stored_step, nest.record_words
     piece = Piece(buffer, first.b0 * size, Space.WMEM, 0, words, first.b1 - first.b0, size, words)
-    yield Transfer(DmpaOp.LOAD, everyone, (piece,), None, ToCluster.WEIGHTS_READY, -2)
+    yield Transfer(DmpaOp.LOAD, everyone, (piece,), None, ToCluster.WEIGHTS_READY, urgency.RECORDS)
     loads = {r.cluster: weight_loads(plan, r) for r in regions}
     done = dict.fromkeys(loads, 0)
     every = sorted({load for each in loads.values() for load in each})
@@ -262,9 +252,8 @@ def _chunk_weights(plan: Plan, regions: list[Region], buffer: str, everyone: int
             local = plan.weights.at(index)
             piece = Piece(buffer, blocks[number] * size + words + part.start, Space.WMEM, local, part.words)
             wait = ToDmpa.WEIGHTS_FREE if plan.weights.used_before(index) else None
-            yield Transfer(
-                DmpaOp.LOAD, sum(1 << c for c in group), (piece,), wait, ToCluster.WEIGHTS_READY, at / per_step - 1.5
-            )
+            mask, when = sum(1 << c for c in group), at / per_step + urgency.WEIGHTS
+            yield Transfer(DmpaOp.LOAD, mask, (piece,), wait, ToCluster.WEIGHTS_READY, when)
         for c in members:
             done[c] += 1
 
@@ -286,7 +275,7 @@ def queues(plan: Plan, buffer: str) -> list[deque[Transfer]]:
 def program_transfers(programs: list[tuple[str, int, int, int]]) -> list[Transfer]:
     """Loads of programs that start their clusters. Each: (buffer, words, word in IMEM, clusters)."""
     return [
-        Transfer(DmpaOp.LOAD, mask, (Piece(buffer, 0, Space.IMEM, at, words),), None, ToCluster.START, -10.0)
+        Transfer(DmpaOp.LOAD, mask, (Piece(buffer, 0, Space.IMEM, at, words),), None, ToCluster.START, urgency.PROGRAM)
         for buffer, words, at, mask in programs
     ]
 
@@ -297,95 +286,18 @@ def table_transfers(plan: Plan, buffer: str) -> list[Transfer]:
     if not nest.table:
         return []
     piece = Piece(buffer, nest.stored_words, Space.L1, plan.table_slot, nest.table_words)
-    return [Transfer(DmpaOp.LOAD, sum(1 << r.cluster for r in plan.regions), (piece,), None, None, -5.0)]
-
-
-@dataclass
-class _Cluster:
-    """A cluster being played: its position in its events, its time, and the tokens it has got and given."""
-
-    events: list[tuple[str, int]]
-    at: int = 0
-    time: int = 0
-    got: dict[int, deque[int]] = field(default_factory=dict)
-    given: dict[int, deque[int]] = field(default_factory=dict)
-
-    def advance(self) -> None:
-        while self.at < len(self.events):
-            kind, value = self.events[self.at]
-            if kind == "run":
-                self.time += value
-            elif kind == "signal":
-                self.given.setdefault(value, deque()).append(self.time + _SIGNAL_LATENCY)
-            else:
-                tokens = self.got.get(value)
-                if not tokens:
-                    return
-                self.time = max(self.time, tokens.popleft())
-            self.at += 1
-
-
-class _Player:
-    def __init__(self, codes: dict[int, ClusterCode], platform: J3dai):
-        self.clusters = {c: _Cluster([("wait", ToCluster.START), *code.events]) for c, code in codes.items()}
-        self.time, self.platform = 0, platform
-        self.last: DmpaOp | None = None
-
-    def ready(self, transfer: Transfer) -> float:
-        if transfer.wait is None:
-            return 0
-        times = [self.clusters[c].given.get(transfer.wait) for c in transfer.members]
-        return max((t[0] if t else math.inf) for t in times)
-
-    def take(self, transfer: Transfer) -> None:
-        self.time = max(self.time, int(self.ready(transfer)))
-        if transfer.wait is not None:
-            for c in transfer.members:
-                self.clusters[c].given[transfer.wait].popleft()
-        self.time += transfer.cycles(self.platform) + (_TURN_CYCLES if self.last not in (None, transfer.op) else 0)
-        self.last = transfer.op
-        if transfer.signal is not None:
-            for c in transfer.members:
-                self.clusters[c].got.setdefault(transfer.signal, deque()).append(self.time + _LATENCY)
-                self.clusters[c].advance()
-
-    def choose(self, waiting: list[deque[Transfer]]) -> deque[Transfer]:
-        """The most urgent of the ready transfers; if none is, the one that will be first."""
-        best, best_key = None, (math.inf, math.inf, math.inf)
-        for number, queue in enumerate(waiting):
-            when = self.ready(queue[0])
-            urgency = queue[0].urgency - (0.5 if queue[0].op is self.last else 0)
-            key = (max(when, self.time), urgency, number)
-            if key < best_key and when < math.inf:
-                best, best_key = queue, key
-        if best is None:
-            raise TransferError("no transfer can become ready: the layer's tiling would hang")
-        return best
+    return [Transfer(DmpaOp.LOAD, sum(1 << r.cluster for r in plan.regions), (piece,), None, None, urgency.TABLE)]
 
 
 def order_transfers(
     first: list[Transfer], waiting: list[deque[Transfer]], codes: dict[int, ClusterCode], platform: J3dai
 ) -> tuple[list[Transfer], int]:
-    """All transfers in the order of execution, and the estimated cycles of the layer.
+    """All transfers in the order of execution, and the estimated cycles of the layer, see `order.in_order`.
 
     Raises:
         TransferError: it would hang, or leave a semaphore above 0.
     """
-    player = _Player(codes, platform)
-    out = list(first)
-    for transfer in first:
-        player.take(transfer)
-    waiting = [queue for queue in waiting if queue]
-    while waiting:
-        queue = player.choose(waiting)
-        transfer = queue.popleft()
-        player.take(transfer)
-        out.append(transfer)
-        waiting = [q for q in waiting if q]
-    for number, cluster in player.clusters.items():
-        left = [ToCluster(s).name for s, tokens in cluster.got.items() if tokens]
-        left += [ToDmpa(s).name for s, tokens in cluster.given.items() if tokens]
-        if cluster.at != len(cluster.events) or left:
-            where = f"cluster {number} would stop at event {cluster.at} of {len(cluster.events)}"
-            raise TransferError(f"{where}, with semaphores {sorted(left)} left over")
-    return out, player.time
+    timing: Timing[Transfer] = Timing(lambda t: t.cycles(platform), _TURN_CYCLES, _LATENCY, _SIGNAL_LATENCY)
+    programs = {cluster: [("wait", ToCluster.START), *code.events] for cluster, code in codes.items()}
+    names = Names("cluster", "semaphores", lambda s: ToCluster(s).name, lambda s: ToDmpa(s).name)
+    return in_order(first, waiting, programs, timing, names)
