@@ -12,20 +12,22 @@ from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.ir.operators import Concat
+from nncosim.compiler.j3dai.accesses import L2, accesses
 from nncosim.compiler.j3dai.choices import schedule_files
 from nncosim.compiler.j3dai.cycle_model import Timeline, cycle_model
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
 from nncosim.compiler.j3dai.fusion import MOST_MEMBERS, Fuser, may_stay
-from nncosim.compiler.j3dai.inplace import tensor_lives
 from nncosim.compiler.j3dai.layer import Layer, layer_buffers, layer_tasks
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.prefetch import prefetch
 from nncosim.compiler.j3dai.relax import roomier_layers
 from nncosim.compiler.j3dai.sections import notes_of, tensor_places
-from nncosim.compiler.j3dai.tensors import concat_views, is_view, tensor_buffers, tensor_layouts
+from nncosim.compiler.j3dai.tensors import concat_views, tensor_buffers, tensor_layouts
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest
+from nncosim.compiler.placement.accesses import lives_in_order
 from nncosim.compiler.placement.placement import Buffer, Placement, PlacementError, outermost
 from nncosim.compiler.placement.room import Room
+from nncosim.compiler.placement.views import is_view
 from nncosim.compiler.proof.caps import MultiplyShiftCaps, RequantCaps
 from nncosim.compiler.schedule import Schedule
 from nncosim.hdl.j3dai.isa import NARROW_M_BITS, DmpaOp
@@ -130,7 +132,9 @@ class J3daiBackend:
         if self.stream:
             tensors = [replace(b, to_end=b.to_end or b.name in network.inputs) for b in tensors]
         buffers = (*tensors, *(b for layer in layers for b in layer_buffers(layer)))
-        lives = tensor_lives([(layer.name, layer.transfers) for layer in layers], buffers, platform.word_bytes)
+        word = platform.word_bytes
+        lists = [(layer.name, accesses(layer.transfers, word)) for layer in layers]
+        lives = lives_in_order(lists, buffers, L2, word)
         notes = {"files": schedule_files(fuser, chosen, avoid, roomy)}
         made = Lowering(layers, tuple(each.ops for each in chosen), fuser, views, avoid, roomy)
         return Lowered(schedule, buffers, layouts, made, notes, lives=(lives,), inside=inside)

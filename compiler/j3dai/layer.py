@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nncosim.compiler.ir.network import Op
-from nncosim.compiler.j3dai.tensors import written_parts
 from nncosim.compiler.j3dai.tiling import LayerCode, parameter_buffer, program_buffer
 from nncosim.compiler.j3dai.transfers import Transfer
 from nncosim.compiler.placement.placement import Buffer
+from nncosim.compiler.placement.views import written_parts
 from nncosim.compiler.schedule import Task
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES
 from nncosim.kernels.base import Cost

@@ -13,10 +13,11 @@ from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fusion import estimate_of
 from nncosim.compiler.j3dai.layer import Layer
 from nncosim.compiler.j3dai.notes import InsideNote, J3daiNotes, ListNote
-from nncosim.compiler.j3dai.tensors import concat_views, written_parts
+from nncosim.compiler.j3dai.tensors import concat_views
 from nncosim.compiler.j3dai.traffic import traffic_table
 from nncosim.compiler.placement.kept import kept_buffers
 from nncosim.compiler.placement.placement import Placement
+from nncosim.compiler.placement.views import written_parts
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.kernels.base import Cost
 from nncosim.platforms.j3dai import J3dai

@@ -7,43 +7,29 @@ from collections.abc import Mapping
 
 from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.ir.layout import Layout, size_bytes
-from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.network import Network
 from nncosim.compiler.ir.operators import Concat
 from nncosim.compiler.placement.placement import Buffer
+from nncosim.compiler.placement.views import concat_views as views_where
+from nncosim.compiler.placement.views import view_offsets
 from nncosim.kernels.j3dai.channels import held_channels
 from nncosim.kernels.j3dai.conv import planes_of
 from nncosim.kernels.j3dai.packed import input_layout, is_interleaved
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["concat_views", "is_view", "tensor_buffers", "tensor_layouts", "written_parts"]
+__all__ = ["concat_views", "tensor_buffers", "tensor_layouts"]
 
 
 def concat_views(network: Network, platform: J3dai) -> dict[str, str]:
-    """Tensors that can simply lie inside the output of the Concat that reads them: {tensor: that output}."""
-    views: dict[str, str] = {}
+    """See `views.concat_views`: where all inputs but the last fill their last words, and none is interleaved."""
     word = platform.word_bytes
-    for op in network.ops:
-        if not isinstance(op, Concat):
-            continue
+
+    def possible(op: Concat) -> bool:
         tensors = network.op_inputs(op)
         whole = all(t.shape[0] % word == 0 for t in tensors[:-1])
-        planar = all(t.shape[0] >= word or not is_interleaved(t.name, network, platform) for t in tensors)
-        free = len(set(op.inputs)) == len(op.inputs) and not any(name in views for name in op.inputs)
-        same = len({t.type.signed for t in (*tensors, network.tensors[op.output])}) == 1
-        if whole and planar and free and same:
-            views.update(dict.fromkeys(op.inputs, op.output))
-    return views
+        return whole and all(t.shape[0] >= word or not is_interleaved(t.name, network, platform) for t in tensors)
 
-
-def is_view(op: Op, views: Mapping[str, str]) -> bool:
-    """Whether all that a Concat reads lies inside its result."""
-    return all(views.get(name) == op.output for name in op.inputs)
-
-
-def written_parts(name: str, views: Mapping[str, str]) -> list[str]:
-    """The tensors that are really written when `name` is: itself, or what a Concat without work is made of."""
-    inside = [tensor for tensor, parent in views.items() if parent == name]
-    return [part for tensor in inside for part in written_parts(tensor, views)] if inside else [name]
+    return views_where(network, possible)
 
 
 def tensor_layouts(network: Network, platform: J3dai) -> dict[str, Layout]:
@@ -62,14 +48,9 @@ def tensor_buffers(
     network: Network, platform: J3dai, views: Mapping[str, str], layouts: Mapping[str, Layout]
 ) -> list[Buffer]:
     """One a tensor, in the network's order. views: of `concat_views`."""
-    offsets: dict[str, int] = {}
     word = platform.word_bytes
-    for op in network.ops:
-        if isinstance(op, Concat) and is_view(op, views):
-            at = 0
-            for tensor in network.op_inputs(op):
-                offsets[tensor.name] = at
-                at += size_bytes(tensor.shape, layouts[tensor.name], tensor.axes)
+    offsets = view_offsets(network, views, {t.name: size_bytes(t.shape, layouts[t.name], t.axes)
+                                            for t in network.tensors.values()})  # fmt: skip
     return [
         Buffer(
             t.name, "l2", -(-size_bytes(t.shape, layouts[t.name], t.axes) // word) * word, "tensor",
