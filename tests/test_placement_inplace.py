@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.image.image import ImageError
+from nncosim.compiler.image.traffic import Meant
 from nncosim.compiler.j3dai.interleave import interleaved
-from nncosim.compiler.j3dai.notes import Meant, j3dai_notes
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.compiler.j3dai.tiling import ranked
 from nncosim.compiler.placement.lives import BEFORE, BEHIND, Life, Lives, clashes, forbidden, live_peak
 from nncosim.compiler.placement.placement import Buffer, PlacementError, place, unified

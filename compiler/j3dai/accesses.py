@@ -14,7 +14,7 @@ from nncosim.compiler.j3dai.transfers import Piece, Transfer
 from nncosim.compiler.placement.accesses import Ints
 from nncosim.hdl.j3dai.isa import DmpaOp
 
-__all__ = ["L2", "PieceAccess", "accesses", "piece_words"]
+__all__ = ["L2", "PieceAccess", "accesses", "first_words", "piece_words"]
 
 L2 = "l2", 0
 """Memory and instance."""
@@ -41,6 +41,12 @@ def accesses(transfers: Iterable[Transfer], word_bytes: int) -> Iterator[PieceAc
     for transfer in transfers:
         for piece in transfer.pieces:
             yield PieceAccess(piece, transfer.op is DmpaOp.STORE, word_bytes)
+
+
+def first_words(transfers: Iterable[Transfer], word_bytes: int) -> list[tuple[str, int]]:
+    """Of each descriptor of a list its buffer, and the first word in it."""
+    pieces = [piece for transfer in transfers for piece in transfer.pieces]
+    return [(p.buffer, p.offset if p.gather is None else p.offset // word_bytes) for p in pieces]
 
 
 def piece_words(piece: Piece, word_bytes: int) -> Ints:

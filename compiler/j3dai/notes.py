@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What J3DAI's images say beyond what every image says: where lists and programs lie, what each descriptor means.
-
-A descriptor holds addresses only. With the traffic table, and without the compiler, a bench can tell whether what a
-transfer finds at its address is what the layer meant to read.
-"""
+"""What J3DAI's images say beyond what every image says: where lists and programs lie, what each descriptor means."""
 
 from __future__ import annotations
 
@@ -12,9 +8,10 @@ from dataclasses import dataclass, field
 
 from nncosim.compiler.image.image import Image, ImageError
 from nncosim.compiler.image.plain import PlainError
+from nncosim.compiler.image.traffic import Traffic
 from nncosim.compiler.ir.layout import Layout
 
-__all__ = ["InsideNote", "J3daiNotes", "ListNote", "Meant", "Traffic", "TrafficBuffer", "j3dai_notes"]
+__all__ = ["InsideNote", "J3daiNotes", "ListNote", "j3dai_notes"]
 
 
 @dataclass(frozen=True)
@@ -26,33 +23,6 @@ class ListNote:
     clusters: int
     program_counter: int
     plan: str
-
-
-@dataclass(frozen=True)
-class TrafficBuffer:
-    """A buffer in L2 that lies inside no other. `stays`: for the whole run."""
-
-    name: str
-    word: int
-    words: int
-    stays: bool
-
-
-@dataclass(frozen=True)
-class Meant:
-    """For each descriptor of a list the index of its buffer, and the word in it."""
-
-    buffer: tuple[int, ...]
-    word: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """`tensors`: each in L2 to (index of its buffer, first word in it)."""
-
-    buffers: tuple[TrafficBuffer, ...]
-    tensors: Mapping[str, tuple[int, int]]
-    lists: tuple[Meant, ...]
 
 
 @dataclass(frozen=True)

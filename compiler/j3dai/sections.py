@@ -9,14 +9,15 @@ from nncosim.compiler.backends import Lowered
 from nncosim.compiler.image.notes import Notes, Step
 from nncosim.compiler.image.tiles import TensorPlace, tile_table, whole
 from nncosim.compiler.ir.network import Network
+from nncosim.compiler.j3dai.accesses import L2, first_words
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fusion import estimate_of
 from nncosim.compiler.j3dai.layer import Layer
 from nncosim.compiler.j3dai.notes import InsideNote, J3daiNotes, ListNote
 from nncosim.compiler.j3dai.tensors import concat_views
-from nncosim.compiler.j3dai.traffic import traffic_table
 from nncosim.compiler.placement.kept import kept_buffers
 from nncosim.compiler.placement.placement import Placement
+from nncosim.compiler.placement.traffic import traffic_table
 from nncosim.compiler.placement.views import written_parts
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.kernels.base import Cost
@@ -88,7 +89,10 @@ def notes_of(
         )
         for layer in layers
     ]  # fmt: skip
-    traffic = traffic_table([x.transfers for x in layers], lowered.buffers, placement, platform.word_bytes)
+    word = platform.word_bytes
+    traffic = traffic_table(
+        [first_words(layer.transfers, word) for layer in layers], lowered.buffers, placement, L2, word
+    )
     runs = tuple(sum(layer.clusters >> c & 1 for layer in layers) for c in range(platform.clusters))
     return Notes(
         tuple(steps), Cost.exactly(sum(cycles)), Cost.exactly(sum(repeat)), tuple(network.inputs),

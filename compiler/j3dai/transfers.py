@@ -13,6 +13,7 @@ from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.tiling.slots import Slots
 from nncosim.compiler.tiling.tiles import Tile
 from nncosim.compiler.transfers import urgency
+from nncosim.compiler.transfers.ahead import Range
 from nncosim.compiler.transfers.order import Names, Timing, in_order
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.kernels.j3dai.nest import Gather, Nest, Source
@@ -60,6 +61,12 @@ class Piece:
     local_step2: int = 0
     gather: GatherRun | None = None
 
+    @property
+    def touched(self) -> Range:
+        """The words from the first to the last one that it writes in a cluster's memory."""
+        reach = (max(self.n1, 1) - 1) * self.local_step1 + (max(self.n2, 1) - 1) * self.local_step2
+        return Range(self.local, reach + self.n0)
+
     def beats(self, platform: J3dai) -> int:
         words = platform.beat_words if self.gather is None else platform.gather_words(self.gather.step)
         return self.n2 * self.n1 * -(-self.n0 // words)
@@ -89,6 +96,14 @@ class Transfer:
     def early(self) -> bool:
         """Whether it needs nothing of its layer to have begun: programs, and weights that have room."""
         return self.wait is None and all(p.space in (Space.IMEM, Space.WMEM) for p in self.pieces)
+
+    @property
+    def loads(self) -> bool:
+        return self.op is DmpaOp.LOAD
+
+    @property
+    def touched(self) -> list[tuple[str, Range]]:
+        return [(piece.space.name, piece.touched) for piece in self.pieces]
 
     @property
     def members(self) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image.image import Image, ImageError, read_tiles
-from nncosim.compiler.j3dai.notes import Meant, Traffic, j3dai_notes
+from nncosim.compiler.image.traffic import Meant, Traffic
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import DmpaOp
 from nncosim.hdl.j3dai.regs import L2_BASE

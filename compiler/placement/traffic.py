@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The traffic table of an image: which buffer, and where in it, each descriptor means; see `notes.Traffic`."""
+"""Making an image's traffic table, see `image.traffic`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nncosim.compiler.j3dai.notes import Meant, Traffic, TrafficBuffer
-from nncosim.compiler.j3dai.transfers import Transfer
+from nncosim.compiler.image.traffic import Meant, Traffic, TrafficBuffer
 from nncosim.compiler.placement.placement import Buffer, Placement, outermost, unified
 
 __all__ = ["traffic_table"]
 
 
 def traffic_table(
-    lists: Sequence[Iterable[Transfer]], buffers: Iterable[Buffer], placement: Placement, word_bytes: int
+    lists: Sequence[Iterable[tuple[str, int]]], buffers: Iterable[Buffer], placement: Placement,
+    where: tuple[str, int], word_bytes: int,
 ) -> Traffic:
-    """What each transfer of each list means."""
+    """What each transfer of each list means.
+
+    Args:
+        lists: of each transfer (the buffer in that memory, the first word in it). where: memory and instance.
+    """
     known = {b.name: b for b in unified(buffers)}
     index: dict[str, int] = {}
     rows: list[TrafficBuffer] = []
     meant: dict[str, tuple[int, int]] = {}
     for name, buffer in known.items():
         root, offset = outermost(buffer, known)
-        if root.memory != "l2":
+        if root.where != where:
             continue
         if root.name not in index:
             index[root.name] = len(rows)
@@ -31,8 +35,7 @@ def traffic_table(
         meant[name] = index[root.name], offset // word_bytes
     out = []
     for transfers in lists:
-        pieces = [p for t in transfers for p in t.pieces]
-        pairs = [(meant[p.buffer], p.offset if p.gather is None else p.offset // word_bytes) for p in pieces]
+        pairs = [(meant[buffer], offset) for buffer, offset in transfers]
         out.append(Meant(tuple(b for (b, _), _ in pairs), tuple(start + offset for (_, start), offset in pairs)))
     tensors = {name: meant[name] for name, b in known.items() if name in meant and b.kind == "tensor"}
     return Traffic(tuple(rows), tensors, tuple(out))
