@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend import raw_outputs
+from nncosim.compiler.fusion.chains import may_stay
+from nncosim.compiler.fusion.explain import schedule_files
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.ir.operators import Concat
 from nncosim.compiler.j3dai.accesses import L2, accesses
-from nncosim.compiler.j3dai.choices import schedule_files
 from nncosim.compiler.j3dai.cycle_model import Timeline, cycle_model
 from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
-from nncosim.compiler.j3dai.fusion import MOST_MEMBERS, Fuser, may_stay
+from nncosim.compiler.j3dai.fusion import NestFuser
 from nncosim.compiler.j3dai.layer import Layer, layer_buffers, layer_tasks
 from nncosim.compiler.j3dai.lists import descriptor_list
 from nncosim.compiler.j3dai.prefetch import prefetch
@@ -54,7 +55,7 @@ class Lowering:
 
     layers: tuple[Layer, ...]
     ops: tuple[tuple[int, ...], ...]
-    fuser: Fuser
+    fuser: NestFuser
     views: Mapping[str, str]
     avoid: frozenset[str]
     roomy: Mapping[tuple[int, ...], LayerCode]
@@ -91,7 +92,7 @@ class J3daiBackend:
     def room(self, network: Network, platform: Platform) -> Room:
         """Everything lies in L2; in L1 there is what a tile needs, and what passes between fused operators."""
         assert isinstance(platform, J3dai)
-        return Room("l2", 8, may_stay(network), MOST_MEMBERS)
+        return Room("l2", 8, may_stay(network), NestFuser.most_members)
 
     def candidates(
         self, op: Op, network: Network, platform: Platform
@@ -110,12 +111,13 @@ class J3daiBackend:
         ops = [op for op in network.ops if not (isinstance(op, Concat) and is_view(op, views))]
         nests = [choice[op.name].kernel.code(op, network, platform) for op in ops]
         alone = [compile_nest(nest, platform) for nest in nests]
-        fuser = Fuser(network, platform, ops, nests, alone, views)
+        fuser = NestFuser(network, platform, ops, nests, alone, views)
         avoid = fuser.could_stay(list(network.tensors)) if self.fusion == "prefer" else ()
         return self._lowered(fuser, views, frozenset(avoid), {})
 
     def _lowered(
-        self, fuser: Fuser, views: Mapping[str, str], avoid: frozenset[str], roomy: Mapping[tuple[int, ...], LayerCode]
+        self, fuser: NestFuser, views: Mapping[str, str], avoid: frozenset[str],
+        roomy: Mapping[tuple[int, ...], LayerCode],
     ) -> Lowered:
         """See `Lowering`."""
         network, platform = fuser.network, fuser.platform
@@ -135,7 +137,7 @@ class J3daiBackend:
         word = platform.word_bytes
         lists = [(layer.name, accesses(layer.transfers, word)) for layer in layers]
         lives = lives_in_order(lists, buffers, L2, word)
-        notes = {"files": schedule_files(fuser, chosen, avoid, roomy)}
+        notes = {"files": schedule_files(fuser, chosen, avoid, roomy.keys(), "L2", "L1")}
         made = Lowering(layers, tuple(each.ops for each in chosen), fuser, views, avoid, roomy)
         return Lowered(schedule, buffers, layouts, made, notes, lives=(lives,), inside=inside)
 

@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fusing operators: which chains could be one group, what each would cost, and the cheapest way to cut the network.
-
-A tensor between two operators can stay in L1 if it has one reader and nobody outside needs it. Such links make paths
-through the network; a path is cut into groups by dynamic programming over measured costs.
-"""
+"""Fusing operators: what stays between them stays in L1. Plans of groups, and what they cost; see `compiler.fusion`."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
+from nncosim.compiler.fusion.chains import chains
+from nncosim.compiler.fusion.cut import Fuser
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.compiler.ir.operators import Resize
 from nncosim.compiler.j3dai.fused_plan import FusedPlan, Group, flat, fusable, make_fused_plan, walked
 from nncosim.compiler.j3dai.plan import jobs_of
 from nncosim.compiler.j3dai.tiling import (
@@ -32,65 +28,24 @@ from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = [
-    "MOST_MEMBERS", "Choice", "Fuser", "compile_group", "estimate_of", "group_of", "may_stay", "paths", "ranked_groups",
-]  # fmt: skip
+__all__ = ["NestFuser", "compile_group", "estimate_of", "group_of", "paths", "ranked_groups"]
 
-MOST_MEMBERS = 5
-"""Operators of a group at most."""
-_MOST_FOR_SPEED = 4  # of a group that is only there to save cycles
 _FINALISTS = 3
 _MEMBER_CYCLES = 45  # setting up a member for a tile, about
 _KNOWN: Recent[object, LayerCode | None] = Recent(512)
-_LEAST_GAIN = 0.01  # share of its members' cycles that a group has to save by estimate to be looked at
 _DOUBT = 100
 """Cycles by which the estimate of a group may be too high: 348 for 253 in the trained network's first."""
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """Operators that are run as one layer. `ops`: indices, in order."""
-
-    ops: tuple[int, ...]
-    code: LayerCode
-
-
-def may_stay(network: Network) -> frozenset[str]:
-    """Tensors that a group could keep in L1 as far as operators tell, without their nests: one operator reads each,
-    nobody outside does, and no result of it is written several times."""
-    reads = Counter(name for op in network.ops for name in op.inputs)
-    enlarged = {op.output for op in network.ops if isinstance(op, Resize) and op.factors != (1, 1)}
-    made = {op.output for op in network.ops if reads[op.output] == 1}
-    return frozenset(made - enlarged - {*network.outputs})
-
-
-def _links(network: Network, ops: Sequence[Op], nests: Sequence[Nest], kept: Mapping[str, str]) -> dict[int, int]:
-    """Operator -> the only reader of its output, where the two can be fused. No operator has two such before it."""
-    user = {name: j for j, op in enumerate(ops) for name in op.inputs}
-    free = may_stay(network) - {*kept, *kept.values()}
-    chosen: dict[int, int] = {}
-    for i, op in enumerate(ops):
-        j = user.get(op.output) if op.output in free and fusable(nests[i]) else None
-        if j is None or not fusable(nests[j]) or not reads_all(nests[j]):
-            continue
-        # Of two producers, the one with more to compute.
-        if j not in chosen or nests[i].macs > nests[chosen[j]].macs:
-            chosen[j] = i
-    return {i: j for j, i in chosen.items()}
 
 
 def paths(
     network: Network, ops: Sequence[Op], nests: Sequence[Nest], kept: Mapping[str, str]
 ) -> list[tuple[int, ...]]:
-    """Every operator once, in chains of which each link can be fused. `kept`: tensors that lie inside others."""
-    links = _links(network, ops, nests, kept)
-    out = []
-    for start in sorted(set(range(len(ops))) - set(links.values())):
-        path = [start]
-        while path[-1] in links:
-            path.append(links[path[-1]])
-        out.append(tuple(path))
-    return out
+    """See `chains`."""
+
+    def joins(first: int, then: int) -> bool:
+        return fusable(nests[first]) and fusable(nests[then]) and reads_all(nests[then])
+
+    return chains(network, ops, kept, joins, lambda i: nests[i].macs)
 
 
 def _unflattened(nest: Nest, network: Network) -> Nest:
@@ -241,69 +196,20 @@ def _least(group: Group, platform: J3dai) -> float:
     return START_CYCLES + work / platform.clusters
 
 
-class Fuser:
-    """A network's operators with what each, and each group of them, costs; remembers what was measured.
+class NestFuser(Fuser[LayerCode]):
+    """See `Fuser`.
 
     Args:
-        ops, nests, alone: the operators that do something, their nests, and the code of each on its own.
-        kept: tensors that lie inside others, with those.
+        nests: of the operators. kept: tensors that lie inside others, with those.
     """
 
     def __init__(
         self, network: Network, platform: J3dai, ops: Sequence[Op], nests: Sequence[Nest],
         alone: Sequence[LayerCode], kept: Mapping[str, str],
     ):  # fmt: skip
-        self.network, self.platform, self.ops, self.nests, self.alone = network, platform, ops, nests, alone
-        self.paths = paths(network, ops, nests, kept)
-        self._codes: dict[tuple[tuple[int, ...], bool], LayerCode | None] = {}
+        super().__init__(ops, alone, paths(network, ops, nests, kept))
+        self.network, self.platform, self.nests = network, platform, nests
 
-    def separate(self) -> list[Choice]:
-        """Nothing fused."""
-        return [Choice((i,), code) for i, code in enumerate(self.alone)]
-
-    def layers(self, avoid: frozenset[str] = frozenset()) -> list[Choice]:
-        """Operators and groups in an order in which each reads what is there, with the fewest cycles in sum.
-
-        Args:
-            avoid: tensors that are to stay out of L2 where that is possible at all, whatever it costs.
-        """
-        out = [choice for path in self.paths for choice in self._cut(path, avoid)]
-        return sorted(out, key=lambda choice: choice.ops[-1])
-
-    def could_stay(self, tensors: Sequence[str]) -> list[str]:
-        """Those of the tensors that a group could keep in L1."""
-        within = {self.ops[i].output for path in self.paths for i in path[:-1]}
-        return [name for name in tensors if name in within]
-
-    def looked_at(self) -> list[tuple[tuple[int, ...], LayerCode | None]]:
-        """Groups that were tried: operators, and the best code; None if there was none."""
-        found = {members: code for (members, _), code in self._codes.items()}
-        return sorted(found.items(), key=lambda item: item[0])
-
-    def _cut(self, path: tuple[int, ...], avoid: frozenset[str]) -> list[Choice]:
-        """The cheapest way to cut a path into groups: best[k] is for its first k operators."""
-        best: list[tuple[tuple[int, int], list[Choice]]] = [((0, 0), [])]
-        for end in range(1, len(path) + 1):
-            found = []
-            for start in range(max(0, end - MOST_MEMBERS), end):
-                members = path[start:end]
-                code = self._code(members, any(self.ops[i].output in avoid for i in members[:-1]))
-                if code is not None:
-                    (stored, cycles), before = best[start]
-                    stored += self.ops[members[-1]].output in avoid
-                    found.append(((stored, cycles + code.cycles), [*before, Choice(members, code)]))
-            best.append(min(found, key=lambda item: item[0]))
-        return best[-1][1]
-
-    def _code(self, members: tuple[int, ...], wanted: bool) -> LayerCode | None:
-        """`wanted`: even if it is slower than its members are alone."""
-        if len(members) == 1:
-            return self.alone[members[0]]
-        if len(members) > _MOST_FOR_SPEED and not wanted:
-            return None
-        key = (members, wanted)
-        if key not in self._codes:
-            limit = None if wanted else (1 - _LEAST_GAIN) * sum(self.alone[i].cycles for i in members)
-            group = group_of(self.network, [self.nests[i] for i in members])
-            self._codes[key] = compile_group(group, self.platform, limit)
-        return self._codes[key]
+    def fuse(self, members: tuple[int, ...], limit: float | None) -> LayerCode | None:
+        group = group_of(self.network, [self.nests[i] for i in members])
+        return compile_group(group, self.platform, limit)

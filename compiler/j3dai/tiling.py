@@ -55,6 +55,15 @@ class LayerCode:
     cycles: int
     alternatives: tuple[Alternative, ...] = ()
 
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def line(self) -> str:
+        """The plan, for people."""
+        return self.plan.line
+
 
 _KNOWN: Recent[tuple[object, J3dai], LayerCode] = Recent(128)
 """Layers by shape and platform."""

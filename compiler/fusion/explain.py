@@ -4,26 +4,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from nncosim.compiler.j3dai.fusion import Choice, Fuser
-from nncosim.compiler.j3dai.tiling import LayerCode
+from nncosim.compiler.fusion.cut import Choice, Fuser
+from nncosim.compiler.tiling.search import Alternative
 
-__all__ = ["schedule_files"]
+__all__ = ["Explained", "schedule_files"]
+
+
+class Explained(Protocol):
+    """The code of a layer. line: its plan, for people; alternatives: what lost against it, and itself."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def line(self) -> str: ...
+
+    @property
+    def cycles(self) -> int: ...
+
+    @property
+    def alternatives(self) -> tuple[Alternative, ...]: ...
+
+
+E = TypeVar("E", bound=Explained)
 
 
 def schedule_files(
-    fuser: Fuser, chosen: Sequence[Choice], avoid: frozenset[str], roomy: Mapping[tuple[int, ...], LayerCode]
+    fuser: Fuser[E], chosen: Sequence[Choice[E]], avoid: frozenset[str], roomy: Collection[tuple[int, ...]],
+    outer: str, inner: str,
 ) -> dict[str, str]:
     """schedule.txt and, with the same contents, schedule.json.
 
     Args:
-        chosen: the layers. avoid: tensors that were to stay in L1 because L2 is full.
-        roomy: layers that got another plan because L2 is full, by their operators.
+        chosen: the layers. avoid: tensors that were to stay inside because the memory outside is full.
+        roomy: operators of the layers that got another plan because that memory is full.
+        outer, inner: what the memories outside of layers, and inside, are called.
     """
-    layers = [_layer(fuser, chosen, each, avoid, each.ops in roomy) for each in chosen]
+    layers = [_layer(fuser, chosen, each, avoid, each.ops in roomy, outer, inner) for each in chosen]
     return {
         "schedule.txt": "\n".join(line for layer in layers for line in _lines(layer)),
         "schedule.json": json.dumps({"layers": layers}, indent=1) + "\n",
@@ -31,25 +52,28 @@ def schedule_files(
 
 
 def _layer(
-    fuser: Fuser, chosen: Sequence[Choice], choice: Choice, avoid: frozenset[str], roomy: bool
+    fuser: Fuser[E], chosen: Sequence[Choice[E]], choice: Choice[E], avoid: frozenset[str], roomy: bool, outer: str,
+    inner: str,
 ) -> dict[str, Any]:
-    plan = choice.code.plan
+    code = choice.code
     kept = sorted(avoid & {fuser.ops[i].output for i in choice.ops[:-1]})
     why = ["fastest of those below, by the cycle model"]
     if kept:
-        why = [f"L2 is full, and {', '.join(kept)} can stay in L1"]
+        why = [f"{outer} is full, and {', '.join(kept)} can stay in {inner}"]
     if roomy:
-        why.append("L2 is full, and with this plan the result can lie over the input")
+        why.append(f"{outer} is full, and with this plan the result can lie over the input")
     return {
-        "layer": plan.name, "members": [fuser.ops[i].name for i in choice.ops], "plan": plan.line,
-        "cycles_alone": choice.code.cycles, "because": "; ".join(why),
-        "plans": [asdict(alternative) for alternative in choice.code.alternatives],
-        "groups": _groups(fuser, chosen, choice, bool(kept)),
+        "layer": code.name, "members": [fuser.ops[i].name for i in choice.ops], "plan": code.line,
+        "cycles_alone": code.cycles, "because": "; ".join(why),
+        "plans": [asdict(alternative) for alternative in code.alternatives],
+        "groups": _groups(fuser, chosen, choice, outer if kept else "", inner),
     }  # fmt: skip
 
 
-def _groups(fuser: Fuser, chosen: Sequence[Choice], choice: Choice, forced: bool) -> list[dict[str, Any]]:
-    """Other ways of grouping a layer's operators that were looked at."""
+def _groups(
+    fuser: Fuser[E], chosen: Sequence[Choice[E]], choice: Choice[E], full: str, inner: str
+) -> list[dict[str, Any]]:
+    """Other ways of grouping a layer's operators that were looked at. full: the memory that decided; "": time did."""
     out: list[dict[str, Any]] = []
 
     def add(members: Sequence[int], cycles: int | None, verdict: str) -> None:
@@ -57,25 +81,25 @@ def _groups(fuser: Fuser, chosen: Sequence[Choice], choice: Choice, forced: bool
 
     if len(choice.ops) > 1:
         alone = sum(fuser.alone[i].cycles for i in choice.ops)
-        add(choice.ops, alone, f"one by one: {_compared(alone, choice.code.cycles, forced)}")
+        add(choice.ops, alone, f"one by one: {_compared(alone, choice.code.cycles, full)}")
     for members, code in fuser.looked_at():
         if set(members) == set(choice.ops) or not set(members) & set(choice.ops):
             continue
         if code is None:
-            add(members, None, "does not fit L1, or saves nothing by estimate")
+            add(members, None, f"does not fit {inner}, or saves nothing by estimate")
             continue
         parts = [c for c in chosen if set(c.ops) & set(members)]
         covered = {i for c in parts for i in c.ops}
         rest = sum(fuser.alone[i].cycles for i in covered - set(members))
-        verdict = _compared(code.cycles + rest, sum(c.code.cycles for c in parts), forced)
+        verdict = _compared(code.cycles + rest, sum(c.code.cycles for c in parts), full)
         add(members, code.cycles, f"fused{' (and what is beside it alone)' if rest else ''}: {verdict}")
     return out
 
 
-def _compared(cycles: int, chosen: int, forced: bool) -> str:
+def _compared(cycles: int, chosen: int, full: str) -> str:
     if cycles >= chosen:
         return f"slower by {cycles - chosen} cycles"
-    return f"faster by {chosen - cycles} cycles, but {'needs more L2' if forced else 'not together with the others'}"
+    return f"faster by {chosen - cycles} cycles, but {f'needs more {full}' if full else 'not together with the others'}"
 
 
 def _figures(cycles: int | None, estimate: int | None = None) -> str:
