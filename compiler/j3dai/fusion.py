@@ -21,8 +21,9 @@ from nncosim.compiler.j3dai.tiling import (
     fastest_code,
     realize,
 )
+from nncosim.compiler.tiling.estimates import STEP_TRANSFERS, slower_side
 from nncosim.compiler.tiling.grids import cuts, grids
-from nncosim.compiler.tiling.search import Recent
+from nncosim.compiler.tiling.search import Recent, ranking
 from nncosim.compiler.tiling.tiles import reads_all
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
@@ -31,7 +32,11 @@ from nncosim.platforms.j3dai import J3dai
 __all__ = ["NestFuser", "compile_group", "estimate_of", "group_of", "paths", "ranked_groups"]
 
 _FINALISTS = 3
+_HOPELESS = 1.1  # see `tiling`; estimates of groups are too high rather than too low
 _MEMBER_CYCLES = 45  # setting up a member for a tile, about
+# With one buffer a cluster waits for the transfer, and for semaphores and descriptors there and back, about:
+_LOAD_ROUND = 20
+_STORE_ROUND = 30
 _KNOWN: Recent[object, LayerCode | None] = Recent(512)
 _DOUBT = 100
 """Cycles by which the estimate of a group may be too high: 348 for 253 in the trained network's first."""
@@ -137,15 +142,15 @@ def _estimate(plan: FusedPlan) -> float:
             copies = group.last.upsample[0] * group.last.upsample[1]
             store = tiles[-1].rows * tiles[-1].columns * group.last.out_blocks * copies / beat
             traffic += load + store
-            cycles += (load + 20 if plan.inputs.count == 1 and number else 0)
-            cycles += (store + 30 if plan.outputs.count == 1 and number else 0)
+            cycles += (load + _LOAD_ROUND if plan.inputs.count == 1 and number else 0)
+            cycles += (store + _STORE_ROUND if plan.outputs.count == 1 and number else 0)
             first += load if number == 0 else 0
             last = store
         work.append(cycles)
     passes = 1 if plan.resident else max(len(r.steps) for r in plan.regions)
     weights = passes * sum(part.words for part in plan.parts) / beat
-    dmpa = traffic + weights + 8 * sum(len(r.steps) for r in plan.regions)
-    return START_CYCLES + max(max(work) + first / 2 + last, dmpa + min(max(work) / 8, 500))
+    dmpa = traffic + weights + STEP_TRANSFERS * sum(len(r.steps) for r in plan.regions)
+    return START_CYCLES + slower_side(max(work), first / 2, last, dmpa)
 
 
 def estimate_of(plan: AnyPlan) -> int:
@@ -171,17 +176,16 @@ def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> 
 
 def ranked_groups(group: Group, platform: J3dai) -> list[FusedPlan]:
     """All plans of a group, the most promising first."""
-    plans = sorted(((_estimate(p), i, p) for i, p in enumerate(_plans(group, platform))), key=lambda t: t[:2])
-    return [plan for _, _, plan in plans]
+    return [plan for _, plan in ranking(_plans(group, platform), _estimate)]
 
 
 def _choose(group: Group, platform: J3dai, limit: float | None) -> LayerCode | None:
     if limit is not None and _least(group, platform) > limit:
         return None
-    found = [(_estimate(p), i, p) for i, p in enumerate(_plans(group, platform))]
-    if limit is not None and min((estimate for estimate, _, _ in found), default=limit) > limit + _DOUBT:
+    found = ranking(_plans(group, platform), _estimate)
+    if limit is not None and found and found[0][0] > limit + _DOUBT:
         return None
-    best, others = fastest_code(found, _FINALISTS, 1.1)
+    best, others = fastest_code(found, _FINALISTS, _HOPELESS)
     return best and replace(best, alternatives=tuple(others))
 
 

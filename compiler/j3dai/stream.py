@@ -20,6 +20,7 @@ from nncosim.compiler.j3dai.program import ClusterCode
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.j3dai.transfers import Piece, Transfer, input_pieces, output_pieces, stores
 from nncosim.compiler.tiling.chunks import Chunk
+from nncosim.compiler.tiling.estimates import STEP_TRANSFERS
 from nncosim.compiler.tiling.grids import Grid, split
 from nncosim.compiler.tiling.slots import Slots
 from nncosim.compiler.tiling.tiles import Tile, make_tile
@@ -33,6 +34,7 @@ __all__ = ["StreamPlan", "StreamRegion", "make_stream_plan", "stream_code", "str
 
 _MOST_AREA = 2 * MOST_WIDTH
 """Words of a slice's input: as far as the step of a dimension reaches."""
+_SLICE_CONTROL = 40  # cycles of a cluster for a slice beside its products, about
 
 
 @dataclass(frozen=True)
@@ -168,10 +170,10 @@ def stream_estimate(plan: StreamPlan) -> float:
     """Cycles: the busiest cluster or the DMPA."""
     nest, words = plan.nest, plan.platform.beat_words
     jobs = max(len(r.steps) for r in plan.regions) * nest.interleave
-    control = 40 * len(plan.slices)
+    control = _SLICE_CONTROL * len(plan.slices)
     work = jobs * (control + sum(_cycles(nest, part) for part in plan.slices))
-    traffic = sum(part.blocks * _area(nest, part) for part in plan.slices) / words + 8 * len(plan.slices)
-    weights = nest.block_words / words + 8 * len(plan.slices)
+    traffic = sum(part.blocks * _area(nest, part) for part in plan.slices) / words + STEP_TRANSFERS * len(plan.slices)
+    weights = nest.block_words / words + STEP_TRANSFERS * len(plan.slices)
     groups = {(r.group, r.b1 - r.b0): len(r.steps) for r in plan.regions}
     channels = {r.channel: len(r.steps) for r in plan.regions}
     dmpa = nest.interleave * (sum(groups.values()) * traffic + sum(channels.values()) * weights)

@@ -17,8 +17,9 @@ from nncosim.compiler.j3dai.plan import Plan, WeightMode, jobs_of, try_plan
 from nncosim.compiler.j3dai.program import ClusterCode, cluster_code
 from nncosim.compiler.j3dai.stream import StreamPlan, make_stream_plan, stream_code, stream_estimate, stream_queues
 from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_transfers, queues, table_transfers
+from nncosim.compiler.tiling.estimates import STEP_TRANSFERS, slower_side
 from nncosim.compiler.tiling.grids import Grid, cuts, doublings, grids
-from nncosim.compiler.tiling.search import Alternative, Recent, fastest
+from nncosim.compiler.tiling.search import Alternative, Recent, fastest, ranking
 from nncosim.hdl.j3dai.asm import Program
 from nncosim.kernels.base import KernelError
 from nncosim.kernels.j3dai.common import job_cycles
@@ -31,6 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 _FINALISTS = 4
+_HOPELESS = 1.5  # an estimate of so many times the best measured one is not believed to be wrong by that much
 _PARTS = 4
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
 START_CYCLES = 150
@@ -158,8 +160,9 @@ def _estimate(plan: Plan) -> float:
     first = sum({(r.group, r.steps[0].key): r.steps[0].input_words for r in plan.regions}.values()) / words
     ends = [r.steps[-1].tile for r in plan.regions]
     last = sum(t.rows * t.columns for t in ends) * nest.interleave * plan.step_blocks / words
-    dmpa = traffic + outputs + weights + 8 * sum(len(r.steps) for r in plan.regions)
-    return START_CYCLES + max(max(work) + first / 2 + last / 2, dmpa + min(max(work) / 8, 500))
+    dmpa = traffic + outputs + weights + STEP_TRANSFERS * sum(len(r.steps) for r in plan.regions)
+    # Clusters begin one after the other as their inputs land, and end likewise: half of it on average.
+    return START_CYCLES + slower_side(max(work), first / 2, last / 2, dmpa)
 
 
 def estimate(plan: Plan | StreamPlan) -> float:
@@ -226,10 +229,10 @@ def measure(code: LayerCode) -> int:
     return cycle_model().layers(contents, [run], roomy).cycles
 
 
-def _streamed(nest: Nest, platform: J3dai, slots: int) -> list[tuple[float, int, AnyPlan]]:
+def _streamed(nest: Nest, platform: J3dai, slots: int) -> list[tuple[float, StreamPlan]]:
     """Plans that need hardly any memory."""
     plans = (make_stream_plan(nest, platform, grid, slots) for grid in _grids(nest, platform))
-    return [(stream_estimate(p), i, p) for i, p in enumerate(plans) if p is not None]
+    return ranking((plan for plan in plans if plan is not None), stream_estimate)
 
 
 def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
@@ -252,13 +255,11 @@ def compile_nest(nest: Nest, platform: J3dai) -> LayerCode:
 
 def _choose(nest: Nest, platform: J3dai) -> LayerCode:
     refused: dict[Grid, Alternative] = {}
-    plans: list[tuple[float, int, AnyPlan]] = [
-        (_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform, refused))
-    ]
-    best, others = fastest_code(plans, _FINALISTS, 1.5)
+    plans = ranking(_plans(nest, platform, refused), _estimate)
+    best, others = fastest_code(plans, _FINALISTS, _HOPELESS)
     for slots in (2, 1):
         if best is None:
-            best, more = fastest_code(_streamed(nest, platform, slots), _FINALISTS, 1.5)
+            best, more = fastest_code(_streamed(nest, platform, slots), _FINALISTS, _HOPELESS)
             others += more
     if best is None:
         raise CompileError(_why(nest, platform, others[-1].verdict if others else ""))
@@ -268,12 +269,11 @@ def _choose(nest: Nest, platform: J3dai) -> LayerCode:
 
 def ranked(nest: Nest, platform: J3dai) -> list[Plan]:
     """All plans of a nest, the most promising first."""
-    plans = sorted(((_estimate(p), i, p) for i, p in enumerate(_plans(nest, platform, {}))), key=lambda t: t[:2])
-    return [plan for _, _, plan in plans]
+    return [plan for _, plan in ranking(_plans(nest, platform, {}), _estimate)]
 
 
 def fastest_code(
-    plans: Iterable[tuple[float, int, AnyPlan]], finalists: int, share: float
+    plans: Iterable[tuple[float, AnyPlan]], finalists: int, share: float
 ) -> tuple[LayerCode | None, list[Alternative]]:
     """See `search.fastest`; measured by the cycle model."""
     return fastest(plans, finalists, share, _measured, _described)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["Alternative", "Measured", "Recent", "fastest"]
+__all__ = ["Alternative", "Measured", "Recent", "fastest", "ranking"]
 
 _MOST_UNTRIED = 3  # plans that are listed although they were not measured
 
@@ -53,21 +53,26 @@ class Recent(dict[K, V], Generic[K, V]):
         return value
 
 
+def ranking(plans: Iterable[P], estimate: Callable[[P], float]) -> list[tuple[float, P]]:
+    """Plans with their estimated cycles, the most promising first; of equals the one that came first."""
+    return sorted(((estimate(plan), plan) for plan in plans), key=lambda pair: pair[0])
+
+
 def fastest(
-    plans: Iterable[tuple[float, int, P]], finalists: int, share: float, measure: Callable[[P], M | str],
+    plans: Iterable[tuple[float, P]], finalists: int, share: float, measure: Callable[[P], M | str],
     describe: Callable[[P], str],
 ) -> tuple[M | None, list[Alternative]]:
     """The fastest of the most promising plans, and what became of them.
 
     Args:
-        plans: (estimated cycles, number, plan).
+        plans: (estimated cycles, plan), see `ranking`.
         finalists: how many to measure at most. share: estimates beyond so many times the best are not measured.
         measure: a plan made and measured; if it cannot be made, why. describe: for people.
     """
     best: M | None = None
     looked: list[tuple[float, M | None, P, str]] = []
     tried = untried = 0
-    for estimate, _, plan in sorted(plans, key=lambda t: t[:2]):
+    for estimate, plan in plans:
         if tried >= finalists or (best is not None and estimate > share * best.cycles):
             looked.append((estimate, None, plan, "not measured: others are faster by estimate"))
             untried += 1
