@@ -23,7 +23,7 @@ from nncosim.compiler.image.notes import NOTES_VERSION, Notes
 from nncosim.compiler.image.plain import PlainError, from_plain, to_plain
 from nncosim.compiler.image.tiles import TensorPlace
 
-__all__ = ["SCHEDULE_SECTION", "TILES_SECTION", "Image", "ImageError", "Segment", "read_tiles"]
+__all__ = ["SCHEDULE_SECTION", "TILES_SECTION", "Image", "ImageError", "Segment", "merged", "read_tiles"]
 
 TILES_SECTION = ".nncosim.tiles"
 SCHEDULE_SECTION = ".nncosim.schedule"
@@ -187,3 +187,15 @@ def _check_segments(segments: tuple[Segment, ...]) -> None:
         end, before = s.address + len(s.data), s.memory
     if end > 1 << 32:
         raise ImageError(f"segment {before} ends at {end:#x}, beyond 32 bits")
+
+
+def merged(contents: Mapping[int, bytes], gap: int) -> list[tuple[int, bytes]]:
+    """(address, bytes) of a memory, ascending: neighbouring pieces as one, gaps under `gap` bytes filled with zeros."""
+    out: list[tuple[int, bytearray]] = []
+    for at, data in sorted(contents.items()):
+        if out and 0 <= at - out[-1][0] - len(out[-1][1]) < gap:
+            out[-1][1].extend(bytes(at - out[-1][0] - len(out[-1][1])))
+            out[-1][1].extend(data)
+        else:
+            out.append((at, bytearray(data)))
+    return [(at, bytes(data)) for at, data in out]

@@ -11,7 +11,7 @@ from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend import raw_outputs
 from nncosim.compiler.fusion.chains import may_stay
 from nncosim.compiler.fusion.explain import schedule_files
-from nncosim.compiler.image.image import Image, Segment
+from nncosim.compiler.image.image import Image, Segment, merged
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.ir.operators import Concat
 from nncosim.compiler.j3dai.accesses import L2, accesses
@@ -25,13 +25,13 @@ from nncosim.compiler.j3dai.relax import roomier_layers
 from nncosim.compiler.j3dai.sections import notes_of, tensor_places
 from nncosim.compiler.j3dai.tensors import concat_views, tensor_buffers, tensor_layouts
 from nncosim.compiler.j3dai.tiling import LayerCode, compile_nest
-from nncosim.compiler.placement.accesses import lives_in_order
-from nncosim.compiler.placement.placement import Buffer, Placement, PlacementError, outermost
+from nncosim.compiler.placement.accesses import lists_that_read, lives_in_order
+from nncosim.compiler.placement.placement import Placement, PlacementError
 from nncosim.compiler.placement.room import Room
 from nncosim.compiler.placement.views import is_view
 from nncosim.compiler.proof.caps import MultiplyShiftCaps, RequantCaps
 from nncosim.compiler.schedule import Schedule
-from nncosim.hdl.j3dai.isa import NARROW_M_BITS, DmpaOp
+from nncosim.hdl.j3dai.isa import NARROW_M_BITS
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
@@ -175,8 +175,9 @@ class J3daiBackend:
             LayerStart(i, address[layer.list_buffer] // platform.word_bytes, layer.clusters, layer.program_counter)
             for i, layer in enumerate(layers)
         ]
-        l2 = _merge({address[name]: data for name, data in contents.items()}, platform.line_bytes)
-        input_lists = _input_lists(network, layers, lowered.buffers) if self.stream else 0
+        l2 = merged({address[name]: data for name, data in contents.items()}, platform.line_bytes)
+        lists = (accesses(layer.transfers, platform.word_bytes) for layer in layers)
+        input_lists = lists_that_read(network.inputs, lists, lowered.buffers) if self.stream else 0
         host = firmware_segments(platform, starts, input_lists)
         segments = (*host, *(Segment("l2", L2_BASE + at, data) for at, data in l2))
         bare = Image(segments, HOST_IMEM_BASE, _ELF_RISCV)
@@ -188,30 +189,6 @@ class J3daiBackend:
         """Whether every transfer of a linked image finds what it means; "" if so. Shares nothing with placement."""
         assert isinstance(platform, J3dai)
         return cycle_model().audit(image, platform)
-
-
-def _input_lists(network: Network, layers: Sequence[Layer], buffers: Sequence[Buffer]) -> int:
-    """So many lists, the first ones, hold all reads of what the inputs lie in."""
-    known = {b.name: b for b in buffers}
-    roots = {outermost(known[name], known)[0].name for name in network.inputs}
-    reads = [
-        any(t.op is DmpaOp.LOAD and outermost(known[piece.buffer], known)[0].name in roots
-            for t in layer.transfers for piece in t.pieces)
-        for layer in layers
-    ]  # fmt: skip
-    return max((i + 1 for i, found in enumerate(reads) if found), default=1)
-
-
-def _merge(contents: Mapping[int, bytes], line: int) -> list[tuple[int, bytes]]:
-    """Neighbouring pieces as one, gaps under a line filled with zeros."""
-    out: list[tuple[int, bytearray]] = []
-    for at, data in sorted(contents.items()):
-        if out and 0 <= at - out[-1][0] - len(out[-1][1]) < line:
-            out[-1][1].extend(bytes(at - out[-1][0] - len(out[-1][1])))
-            out[-1][1].extend(data)
-        else:
-            out.append((at, bytearray(data)))
-    return [(at, bytes(data)) for at, data in out]
 
 
 def _cycles(timeline: Timeline) -> list[int]:

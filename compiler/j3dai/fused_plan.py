@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
 
 from nncosim.compiler.j3dai.plan import MOST_JOBS, MOST_WIDTH, jobs_of
 from nncosim.compiler.tiling.grids import split
-from nncosim.compiler.tiling.slots import Slots
-from nncosim.compiler.tiling.tiles import Tile, make_tile
+from nncosim.compiler.tiling.slots import Slots, opposite_ends
+from nncosim.compiler.tiling.tiles import Tile, chain_tiles
 from nncosim.hdl.j3dai.isa import MacOp
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
@@ -70,12 +69,7 @@ class Group:
 
     def tiles(self, ys: tuple[int, int], xs: tuple[int, int]) -> tuple[Tile, ...]:
         """Each member's tile for rows ys and columns xs of the last one's output."""
-        out: list[Tile] = []
-        for nest in reversed(self.members):
-            tile = make_tile(nest, ys, xs)
-            out.append(tile)
-            ys, xs = (tile.iy0, tile.iy1), (tile.ix0, tile.ix1)
-        return tuple(reversed(out))
+        return chain_tiles(self.members, ys, xs)
 
 
 @dataclass(frozen=True)
@@ -242,13 +236,12 @@ def parts_of(group: Group, most: int) -> tuple[Part, ...] | None:
 
 
 def _middles(group: Group, steps: Sequence[tuple[Tile, ...]]) -> tuple[tuple[int, ...], int]:
-    """Where the intermediates lie, and how many words they take: neighbours at opposite ends."""
+    """Where the intermediates lie, and how many words they take."""
     sizes = []
     for i, nest in enumerate(group.members[:-1]):
         area = max(tiles[i].rows * tiles[i].columns for tiles in steps)
         sizes.append(pad_to_line(area * nest.out_blocks, nest.platform))
-    total = max([*sizes, *(a + b for a, b in pairwise(sizes))])
-    return tuple(total - size if i % 2 else 0 for i, size in enumerate(sizes)), total
+    return opposite_ends(sizes)
 
 
 def _walkable(group: Group, steps: Sequence[tuple[Tile, ...]]) -> bool:

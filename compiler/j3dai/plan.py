@@ -15,7 +15,7 @@ from functools import cached_property
 
 from nncosim.compiler.tiling.chunks import Chunk, chunks_of
 from nncosim.compiler.tiling.grids import Grid, split
-from nncosim.compiler.tiling.slots import Slots
+from nncosim.compiler.tiling.slots import Slots, two_of_each
 from nncosim.compiler.tiling.tiles import Tile, make_tile
 from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
@@ -296,12 +296,8 @@ def _buffers(nest: Nest, platform: J3dai, regions: tuple[Region, ...]) -> tuple[
     loads = max(len({s.key for s in r.steps}) for r in regions)
     results = max(len(r.steps) for r in regions)
     room = platform.l1_words - nest.table_words
-    for most in ((2, 2), (1, 2), (1, 1)):
-        inputs = Slots(0, min(most[0], loads), input_words)
-        outputs = Slots(inputs.end, min(most[1], results), output_words)
-        if outputs.end <= room:
-            return inputs, outputs
-    return f"needs {input_words} + {output_words} words of L1 for input and output, of {room}"
+    found = two_of_each((input_words, output_words), (loads, results), room)
+    return found or f"needs {input_words} + {output_words} words of L1 for input and output, of {room}"
 
 
 def _weights(nest: Nest, platform: J3dai, blocks: int, step_blocks: int) -> tuple[WeightMode, int] | str:

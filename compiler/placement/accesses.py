@@ -17,7 +17,7 @@ import numpy.typing as npt
 from nncosim.compiler.placement.lives import BEFORE, BEHIND, Life, Lives
 from nncosim.compiler.placement.placement import Buffer, outermost
 
-__all__ = ["Access", "Ints", "lives_in_order"]
+__all__ = ["Access", "Ints", "lists_that_read", "lives_in_order"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -100,3 +100,12 @@ def _use(
     for root, at in written:
         units[root].use(at, position, False)
     return position + 1
+
+
+def lists_that_read(names: Iterable[str], lists: Iterable[Iterable[Access]], buffers: Iterable[Buffer]) -> int:
+    """So many lists, the first ones, hold all reads of what those buffers lie in; 1 if nothing reads them."""
+    known = {b.name: b for b in buffers}
+    roots = {outermost(known[name], known)[0].name for name in names}
+    reads = [any(not a.write and a.buffer in known and outermost(known[a.buffer], known)[0].name in roots for a in each)
+             for each in lists]  # fmt: skip
+    return max((i + 1 for i, found in enumerate(reads) if found), default=1)

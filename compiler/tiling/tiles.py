@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-__all__ = ["Tile", "Windows", "make_tile", "reads_all"]
+__all__ = ["Tile", "Windows", "chain_tiles", "make_tile", "reads_all"]
 
 
 class Windows(Protocol):
@@ -79,6 +80,18 @@ def make_tile(layer: Windows, ys: tuple[int, int], xs: tuple[int, int]) -> Tile:
     y = _axis(*ys, layer.kernel[0], layer.stride[0], layer.dilation[0], layer.pads[0], layer.in_map[0])
     x = _axis(*xs, layer.kernel[1], layer.stride[1], layer.dilation[1], layer.pads[1], layer.in_map[1])
     return Tile(*ys, *xs, *y, *x)
+
+
+def chain_tiles(layers: Sequence[Windows], ys: tuple[int, int], xs: tuple[int, int]) -> tuple[Tile, ...]:
+    """Each layer's tile for rows ys and columns xs of the last one's output, where each reads what the one before
+    writes. Clipped to the maps, so that a layer's bounds do its padding; what neighbouring tiles both need they both
+    compute."""
+    out: list[Tile] = []
+    for layer in reversed(layers):
+        tile = make_tile(layer, ys, xs)
+        out.append(tile)
+        ys, xs = (tile.iy0, tile.iy1), (tile.ix0, tile.ix1)
+    return tuple(reversed(out))
 
 
 def reads_all(layer: Windows) -> bool:
