@@ -91,6 +91,7 @@ def _fits(group: Group, platform: J3dai, rows: int, columns: int) -> bool:
 
 def _plans(group: Group, platform: J3dai) -> Iterator[FusedPlan]:
     """Plans with the largest tiles that fit, and the next smaller ones."""
+    # Parameters stay if all fit; else they come and go part by part, through two buffers or four.
     total = sum(n.out_blocks * (n.record_words + n.weight_words) for n in group.members)
     modes: list[int | None] = [None] if total <= platform.wmem_words else [platform.wmem_words // k for k in (2, 4)]
     pes = platform.pes_per_ncb
@@ -98,6 +99,7 @@ def _plans(group: Group, platform: J3dai) -> Iterator[FusedPlan]:
     for shared in grids(all_rows, all_columns, 1, platform.clusters):
         grid = shared.rows, shared.columns
         rows, columns = -(-all_rows // grid[0]), -(-all_columns // grid[1])
+        # The largest tiles first: what neighbours both need is computed twice, the more often the smaller tiles are.
         for x in cuts(max(1, columns), 64)[:8]:
             fitting = 0
             for y in cuts(rows, 512):

@@ -32,8 +32,9 @@ __all__ = [
 ]  # fmt: skip
 
 _FINALISTS = 4
+_ENOUGH = 4  # plans of a grid and a number of blocks a step that overlap
 _HOPELESS = 1.5  # an estimate of so many times the best measured one is not believed to be wrong by that much
-_PARTS = 4
+_PARTS = 4  # of a step's weights that come through a ring
 _STEP_OVERHEAD = 40  # cycles of control a step and cluster, about
 START_CYCLES = 150
 """From the list's start to a cluster's first job, about."""
@@ -95,6 +96,8 @@ def _plans(nest: Nest, platform: J3dai, refused: dict[Grid, Alternative]) -> Ite
         groups = -(-nest.out_map[1] // nest.unit)
         columns = -(-groups // grid.columns)
         for size in doublings(-(-nest.out_blocks // grid.channels)):
+            # The largest tiles first, cut along rows before columns: whole rows are long runs in L2. Once a few plans
+            # fit in which transfers and jobs overlap, smaller tiles only add steps, and rows that are loaded twice.
             fitting = 0
             for x in cuts(columns, 512):
                 for y in cuts(rows, 4096):
@@ -109,9 +112,9 @@ def _plans(nest: Nest, platform: J3dai, refused: dict[Grid, Alternative]) -> Ite
                             yield replace(plan, weight_parts=_PARTS)
                         if _single(plan):
                             yield replace(plan, mode=WeightMode.CHUNK)
-                    if fitting >= 4:
+                    if fitting >= _ENOUGH:
                         break
-                if fitting >= 4 or (fitting and rows > 1):
+                if fitting >= _ENOUGH or (fitting and rows > 1):
                     break
 
 

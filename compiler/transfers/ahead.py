@@ -105,10 +105,14 @@ class _List(Generic[A, T]):
         """The early ones between the loads of the list's second half, but behind all for the same semaphores."""
         if not self.early:
             return tuple(self.own)
+        # A token says no more than that one more transfer has landed: were an early one ahead of the list's own for the
+        # same token, an engine would take it for what its running layer waits for.
         signals = {t.signal for t in self.early}
         first = max((i + 1 for i, t in enumerate(self.own) if t.signal in signals and t.loads), default=0)
         last = max((i + 1 for i, t in enumerate(self.own) if t.loads), default=0)
         at = max(first, last // 2)
+        # Before a transfer that waits, the mover has time. What is not gone by the last load goes ahead of the stores
+        # of the end, of which each waits for engines.
         out, waiting = self.own[:at], list(self.early)
         for transfer in self.own[at:last]:
             if waiting and transfer.wait is not None:
@@ -164,6 +168,8 @@ def load_ahead(
 
 def _choose(lists: Sequence[_List[A, T]], first: int, transfer: T, cost: int, size: Mapping[str, int]) -> int:
     """The list that is to hold a transfer of the last layer: the nearest with time for it, not before `first`."""
+    # Backwards from its own list: it can go one list further ahead as long as nothing there uses the words that it
+    # writes. The first list with time for all of it is taken; if none has, the one with most time left.
     number = len(lists) - 1
     best = number
     for at in range(number - 1, first - 1, -1):

@@ -136,6 +136,7 @@ class _Player(Generic[T]):
 
     def choose(self, waiting: list[deque[T]]) -> deque[T]:
         """The most urgent of the ready transfers; if none is, the one that will be first."""
+        # Not the most urgent of all: one that is not ready would hold up those that are, as the mover works in order.
         best, best_key = None, (math.inf, math.inf, math.inf)
         for number, queue in enumerate(waiting):
             when = self.ready(queue[0])
