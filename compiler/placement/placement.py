@@ -2,7 +2,7 @@
 """Placement: where in which memory each buffer lies.
 
 Buffers whose uses can overlap in time never overlap in space. Where a platform says unit by unit when a buffer is in
-use (`inplace.Lives`), that holds unit by unit: a result may lie over what it is made from. Equal constants of one
+use (`lives.Lives`), that holds unit by unit: a result may lie over what it is made from. Equal constants of one
 kind lie in one place.
 """
 
