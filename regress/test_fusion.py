@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nncosim.compiler.image.image import Image
+from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.compiler.placement.placement import PlacementError
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
@@ -64,7 +65,7 @@ def test_other_machines(settings):
 
 def test_weights_that_come_in_parts():
     compiled = compile_fused(inverted_residuals(2, 64, (12, 16), 1), "prefer")
-    assert any("parts through" in step["plan"] for step in groups(compiled))
+    assert any("parts through" in one.plan for one in j3dai_notes(compiled.image).lists)
     check(compiled, "iss")
 
 
