@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import cocotb
+import cocotb_tools.config
 import numpy as np
 import pytest
 from cocotb.clock import Clock
@@ -80,6 +81,13 @@ async def breaks(dut) -> None:
 @cocotb.test()
 async def dies(dut) -> None:
     os._exit(3)
+
+
+@cocotb.test()
+async def sees_libraries(dut) -> None:
+    first, *others = os.environ["LD_LIBRARY_PATH"].split(os.pathsep)
+    assert Path(first) == cocotb_tools.config.libs_dir
+    assert others == [arguments()["mine"]]
 
 
 @cocotb.test()
@@ -206,6 +214,12 @@ def test_fatal_in_the_design(built, tmp_path, free):
 def test_no_results(built, tmp_path):
     with pytest.raises(CocotbError, match=r"simulator of 'counter' ended with status 3 and no results"):
         run_cocotb(built, __name__, tmp_path, tests=["dies"])
+
+
+def test_the_users_libraries_stand_behind_cocotbs(built, tmp_path):
+    """A simulation names no folder of cocotb's, so a caller's search path is added to, not put in its place."""
+    run_cocotb(built, __name__, tmp_path, tests=["sees_libraries"], environment={"LD_LIBRARY_PATH": str(tmp_path)},
+               arguments={"mine": str(tmp_path)})
 
 
 def test_no_such_test(built, tmp_path):

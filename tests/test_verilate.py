@@ -165,6 +165,14 @@ def test_a_second_build_builds_nothing(built):
     assert (again.path, again.key, steps) == (built.path, built.key, [])
 
 
+def test_a_build_outlives_the_environment_that_built_it(built):
+    """Its libraries would be looked for where they no longer are."""
+    command = ["objdump", "-p", str(built.executable)]
+    dynamic = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "NEEDED               libcocotbvpi_verilator.so" in dynamic
+    assert not re.search(r"R(UN)?PATH", dynamic)
+
+
 def test_progress_and_parameters(fresh_cache, built):
     steps = []
     other = build(SOURCES, "toy", parameters={"STEP": 5}, progress=lambda *step: steps.append(step))

@@ -127,7 +127,7 @@ def run_cocotb(
         variables["NNCOSIM_TRACE_WHEN"] = trace_conditions(trace_when)
     command = [str(built.executable), *runtime_arguments(seed), *(f"+{argument}" for argument in plusargs)]
     try:
-        status = _execute(command, directory, variables | dict(environment or {}), log, watch)
+        status = _execute(command, directory, _with_libraries(variables | dict(environment or {})), log, watch)
         return _results(built, test_module, directory, log, tests, seed, status, check)
     except CocotbError as error:
         if keep_log is None:
@@ -173,6 +173,12 @@ def _environment(built: BuiltModel, test_module: str, seed: int, tests: Sequence
     if tests:
         variables["COCOTB_TEST_FILTER"] = r"(^|\.)(" + "|".join(tests) + r")(/.*)?$"
     return variables
+
+
+def _with_libraries(variables: Mapping[str, str]) -> dict[str, str]:
+    """With cocotb's own libraries before all that are to be found: those of this Python, whichever built the model."""
+    folders = (str(cocotb_tools.config.libs_dir), variables.get("LD_LIBRARY_PATH", ""))
+    return {**variables, "LD_LIBRARY_PATH": os.pathsep.join(filter(None, folders))}
 
 
 def _execute(command: list[str], directory: Path, variables: Mapping[str, str], log: Path,

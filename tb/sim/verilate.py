@@ -109,7 +109,7 @@ class BuiltModel:
 
     @property
     def executable(self) -> Path:
-        """Simulator executable that hosts cocotb."""
+        """Simulator executable that hosts cocotb. It finds cocotb's libraries by LD_LIBRARY_PATH."""
         return self.path / "cocotb_sim"
 
     @property
@@ -303,9 +303,10 @@ class _Build:
         archive = ["-Wl,--whole-archive", str(runtime / "runtime.a"), "-Wl,--no-whole-archive"]
         self.log.run([*compiler(), "-shared", "-o", "model.so", *common, *archive,
                       f"-Wl,--version-script={exports}", "-Wl,-Bsymbolic", "-Wl,-z,defs", *trailing], self.folder)
-        libs = cocotb_tools.config.libs_dir
+        # No run path: the entry outlives the virtual environment that built it, and serves others; what runs it says
+        # where its own cocotb is.
         self.log.run([*compiler(), "-o", "cocotb_sim", "-rdynamic", str(runtime / "main.o"), *common, *archive,
-                      f"-L{libs}", f"-Wl,-rpath,{libs}", "-lcocotbvpi_verilator", *trailing], self.folder)
+                      f"-L{cocotb_tools.config.libs_dir}", "-lcocotbvpi_verilator", *trailing], self.folder)
 
     def _discard_intermediates(self) -> None:
         """Keep the generated C++ (small, useful in a debugger), drop the objects."""
