@@ -167,12 +167,10 @@ def _check_lowered(state: State) -> list[str]:
 def _check_reach(lowered: Lowered, platform: Platform) -> list[str]:
     """Tasks on engines that do not exist, or that use a buffer which their engine does not reach."""
     engines = {engine.name: engine for engine in platform.engines}
-    movers = {mover.name: mover for mover in platform.movers}
     where = {b.name: b.where for b in lowered.buffers}
     wrong = []
     for task in lowered.schedule.tasks:
-        engine, mover = engines.get(task.engine), movers.get(task.engine)
-        count = engine.instances if engine else mover.instances if mover else 0
+        engine, count = engines.get(task.engine), len(platform.instance_names(task.engine))
         wrong += [f"task {task.name!r} is on instance {i} of engine {task.engine!r}, of which there are {count}"
                   for i in task.instances if not 0 <= i < count]  # fmt: skip
         if engine is None or wrong:

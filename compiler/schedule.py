@@ -106,8 +106,16 @@ class Schedule:
         return all(wanted & ~self._before[j] == 0 for j in second)
 
     @cached_property
-    def layers(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(task.layer for task in self.tasks))
+    def layers(self) -> dict[str, tuple[int, ...]]:
+        """Each layer with the numbers of its tasks, in the order of their first ones."""
+        out: dict[str, tuple[int, ...]] = {}
+        for i, task in enumerate(self.tasks):
+            out[task.layer] = (*out.get(task.layer, ()), i)
+        return out
+
+    def tasks_of(self, layers: Iterable[str]) -> tuple[int, ...]:
+        """Numbers of the tasks of these layers, as far as there are such; each layer once."""
+        return tuple(i for layer in dict.fromkeys(layers) for i in self.layers.get(layer, ()))
 
     def users(self, buffers: Iterable[str]) -> tuple[int, ...]:
         """Numbers of the tasks that read or write one of `buffers`."""
@@ -169,14 +177,14 @@ class Schedule:
         return [int(cost) for cost in costs]
 
     @property
-    def exact(self) -> bool:
-        """Whether it is known of all tasks what they take."""
-        return all(task.cost.lower == task.cost.upper for task in self.tasks)
-
-    @property
     def bounded(self) -> bool:
         """Whether all tasks have an upper bound, so that latency and interval have one."""
         return all(task.cost.upper is not None for task in self.tasks)
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """Those by which `spans` can be asked for."""
+        return ("lower", "best", "upper") if self.bounded else ("best",)
 
     def latency(self, bound: Bound = "best") -> int:
         """Cycles from the start of the first inference to its end."""

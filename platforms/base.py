@@ -199,6 +199,12 @@ class Platform:
         """The same of the movers."""
         return _named(instance, self.movers)
 
+    def instance_names(self, name: str) -> tuple[str, ...]:
+        """What the instances of an engine or a mover are called: "dma", of one, or "tile0" to "tile8"; () of none."""
+        parts: tuple[Engine | Mover, ...] = (*self.engines, *self.movers)
+        count = next((part.instances for part in parts if part.name == name), 0)
+        return (name,) if count == 1 else tuple(f"{name}{k}" for k in range(count))
+
     @property
     def area(self) -> Area | None:
         """What the machine takes; None where nobody has measured it."""

@@ -9,8 +9,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
+from nncosim.compiler.image.expected import schedule_notes
 from nncosim.compiler.image.image import SCHEDULE_SECTION, TILES_SECTION, Image, ImageError, Segment
-from nncosim.compiler.image.notes import NOTES_VERSION, BufferNote, Notes, Origin, Step, schedule_notes
+from nncosim.compiler.image.notes import NOTES_VERSION, BufferNote, Notes, Origin, Step
 from nncosim.compiler.image.plain import PlainError, from_plain, to_plain
 from nncosim.compiler.image.tiles import Fragment, TensorPlace
 from nncosim.compiler.ir.layout import Layout
@@ -22,8 +23,7 @@ SCALES = (Fraction(1, 3), Fraction(2))
 PLACE = TensorPlace(
     Tensor("ä", (2, 3, 4), TensorType(4, True, SCALES, -1, -8, 7)), "output", (
         Fragment("l2", 0x8000_0000, ((0, 2), (0, 3), (0, 1)), Layout("H W C/2 C%2", 4), (1,)),
-        Fragment("l2", 0x100, ((0, 2), (0, 3), (1, 4)), Layout("C H W", 8, 16, byte_order="big"), (1, 2), 3, 2,
-                 64, (5, 6)),
+        Fragment("l2", 0x100, ((0, 2), (0, 3), (1, 4)), Layout("C H W", 8, 16, byte_order="big"), (1, 2), 3, 2, 64),
     ), True,
 )  # fmt: skip
 NOTES = Notes(

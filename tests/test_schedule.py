@@ -21,7 +21,7 @@ def test_two_engines_run_at_once():
     assert s.spans() == ({"a": (0, 10), "b": (0, 4), "c": (10, 15)},)
     assert s.latency() == s.interval() == 15
     assert s.spans(2)[1] == {"a": (15, 25), "b": (15, 19), "c": (25, 30)}, "one inference after the other"
-    assert s.layers == ("L0", "L1", "L2")
+    assert tuple(s.layers) == ("L0", "L1", "L2")
     assert not s.precedes(0, 1)
     assert s.precedes(0, 2)
     assert s.precedes(1, 2), "tasks of one engine run in order"

@@ -11,15 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from nncosim.compiler.image.plain import from_plain
-from nncosim.compiler.schedule import Bound, Schedule
+from nncosim.compiler.schedule import Schedule
 from nncosim.kernels.base import Cost
 
-__all__ = ["NOTES_VERSION", "BufferNote", "Notes", "Origin", "Step", "schedule_notes"]
+__all__ = ["NOTES_VERSION", "BufferNote", "Notes", "Origin", "Step"]
 
 T = TypeVar("T")
 
-NOTES_VERSION = 3
+NOTES_VERSION = 4
 """Of all classes here, of `TensorPlace`, and of each platform's own notes: one more with every change of a field."""
+
+
+def _in_inference(number: int, first: Cost, later: Cost | None) -> Cost:
+    return first if number == 0 or later is None else later
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,14 @@ class Step:
         """In a word, for people."""
         return "+".join(self.engines)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """What tasks of a schedule that belong to this step may have as their layer."""
+        return (self.name, *self.ops)
+
     def expected(self, frame: int) -> Cost:
         """Cycles in inference number `frame`, counted from 0 at reset."""
-        return self.cycles if frame == 0 or self.repeat is None else self.repeat
+        return _in_inference(frame, self.cycles, self.repeat)
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,10 @@ class Notes:
     digest: str = ""
     schedule: Schedule | None = None
 
+    def expected(self, frame: int) -> Cost:
+        """Cycles of inference number `frame`, counted from 0 at reset, where one follows the other."""
+        return _in_inference(frame, self.cycles, self.repeat)
+
     def own_as(self, kind: type[T]) -> T:
         """The platform's own notes, a dataclass; its defaults where the image has none (it was stripped).
 
@@ -115,40 +128,3 @@ class Notes:
         if self.own is None or isinstance(self.own, kind):
             return kind() if self.own is None else self.own
         return from_plain(kind, self.own, "own")
-
-
-def schedule_notes(schedule: Schedule) -> Notes:
-    """Of a platform that knows no more than its tasks' costs: layers in the order in which they are complete, each from
-    the completion of the one before; or, where inferences overlap, from its own start."""
-    bounds: tuple[Bound, ...] = ("lower", "best", "upper") if schedule.bounded else ("best",)
-    ends = {bound: _ends(schedule, bound) for bound in bounds}
-    engines: dict[str, dict[str, None]] = {}
-    for task in schedule.tasks:
-        engines.setdefault(task.layer, {})[task.engine] = None
-    steps, before = [], dict.fromkeys(bounds, 0)
-    (spans,) = schedule.spans()
-    for layer in sorted(engines, key=lambda name: ends["best"][name]):
-        end = {bound: ends[bound][layer] for bound in bounds}
-        best = end["best"] - before["best"]
-        took = Cost.estimated(best)
-        if schedule.overlapping:
-            best = end["best"] - min(spans[task.name][0] for task in schedule.tasks if task.layer == layer)
-            took = Cost.exactly(best) if schedule.exact else Cost.estimated(best)
-        elif schedule.bounded:
-            least, most = end["lower"] - before["upper"], end["upper"] - before["lower"]
-            took = Cost.exactly(best) if ends["lower"] == ends["upper"] else Cost(max(0, min(best, least)), best, most)
-        steps.append(Step(layer, (layer,), tuple(engines[layer]), took,
-                          estimated_cycles=None if schedule.overlapping else best))
-        before = end
-    whole = [max(ends[bound].values(), default=0) for bound in bounds]
-    cost = Cost(*whole) if schedule.bounded else Cost.estimated(*whole)
-    return Notes(tuple(steps), cost, schedule=schedule if schedule.overlapping else None)
-
-
-def _ends(schedule: Schedule, bound: Bound) -> dict[str, int]:
-    """When each layer is complete."""
-    (spans,) = schedule.spans(bound=bound)
-    layers: dict[str, int] = {}
-    for task in schedule.tasks:
-        layers[task.layer] = max(layers.get(task.layer, 0), spans[task.name][1])
-    return layers

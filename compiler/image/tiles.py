@@ -28,7 +28,6 @@ class Fragment:
     written_by: indices of the schedule's steps that write it, or of its tasks where the notes have a schedule; empty
         for what comes from outside.
     copies: inference k uses number k modulo `copies` of so many places, one behind the other, `stride` bytes apart.
-    detail: what only the platform's own bench understands.
     """
 
     memory: str
@@ -39,7 +38,6 @@ class Fragment:
     instance: int = 0
     copies: int = 1
     stride: int = 0
-    detail: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

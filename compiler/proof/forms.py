@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from nncosim.compiler.proof.single import find_each
 from nncosim.compiler.proof.verify import differences, proof_of, steps_of
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["find", "prove_function", "select"]
+__all__ = ["distinct", "find", "prove_function", "select"]
 
 
 def prove_function(
@@ -34,7 +34,8 @@ def prove_function(
     Raises:
         RequantError: the form cannot compute it, not even inexactly.
     """
-    first, index = _distinct(function, acc_lo, acc_hi)
+    keys = zip(function.ratios[0], function.offset, acc_lo.tolist(), acc_hi.tolist(), strict=True)
+    first, index = distinct(keys)
     part, low, high = select(function, first), acc_lo[first], acc_hi[first]
     requant = find(part, low, high, form)
     checked = int((acc_hi - acc_lo + 1).sum())
@@ -42,14 +43,18 @@ def prove_function(
     return requant.take(index), proof_of(found, index, checked, int(acc_lo.min()), int(acc_hi.max()))
 
 
-def _distinct(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first channel of each kind, and for each channel the place of its kind there. Many layers have one scale."""
-    keys = list(zip(function.ratios[0], function.offset, acc_lo.tolist(), acc_hi.tolist(), strict=True))
-    first: dict[tuple[object, ...], int] = {}
+def distinct(keys: Iterable[Hashable]) -> tuple[np.ndarray, np.ndarray]:
+    """Of channels with these keys the first of each kind, and for each channel the place of its kind there. Many layers
+    have one scale."""
+    place: dict[Hashable, int] = {}
+    first: list[int] = []
+    index: list[int] = []
     for c, key in enumerate(keys):
-        first.setdefault(key, c)
-    place = {c: i for i, c in enumerate(first.values())}
-    return np.array(list(place)), np.array([place[first[key]] for key in keys])
+        if key not in place:
+            place[key] = len(first)
+            first.append(c)
+        index.append(place[key])
+    return np.array(first), np.array(index)
 
 
 def select(function: QuantFunction, channels: Iterable[int]) -> QuantFunction:

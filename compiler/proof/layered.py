@@ -16,7 +16,7 @@ from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.thresholds import MAX_STEPS
 from nncosim.compiler.proof.caps import MultiplyShiftCaps, Per
-from nncosim.compiler.proof.multipliers import FAR, heights_of, interval, largest_shift, multipliers
+from nncosim.compiler.proof.multipliers import FAR, heights_of, interval, largest_shift, multipliers, shift_limit
 from nncosim.compiler.proof.single import MANY, rounding_modes
 from nncosim.compiler.proof.verify import blocks, steps_of
 from nncosim.platforms.rounding import Rounding
@@ -135,7 +135,7 @@ class _Layer:
         self.steps = steps_of(function, self.channels, acc_lo, acc_hi)
         reach = int(max(np.abs(acc_lo).max(), np.abs(acc_hi).max()))
         self.bits = min(caps.multiplier_bits, 62 - reach.bit_length())
-        self.limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
+        self.limit = shift_limit(function.lo, function.hi, caps.max_shift)
 
     def settings(self) -> list[tuple[Rounding, int]]:
         """Modes and shifts to try. Of many thresholds, a part says first which ones are worth it."""

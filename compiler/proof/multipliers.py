@@ -19,7 +19,8 @@ import numpy as np
 from nncosim.compiler.ir.thresholds import boundaries
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["FAR", "Found", "Steps", "dyadic", "heights_of", "interval", "largest_shift", "multipliers"]
+__all__ = ["FAR", "Found", "Steps", "dyadic", "heights_of", "interval", "largest_shift", "multipliers",
+           "shift_limit"]
 
 FAR = np.int64(1) << 62
 
@@ -63,6 +64,11 @@ class Found:
     c: np.ndarray
     s: np.ndarray
     ok: np.ndarray
+
+
+def shift_limit(lo: int, hi: int, max_shift: int) -> int:
+    """The largest shift with which a boundary of results lo..hi, times 2**s, stays under 2**60."""
+    return min(max_shift, 60 - max(abs(lo), abs(hi), 1).bit_length())
 
 
 def largest_shift(ratio: Fraction, multiplier_bits: int, shift_limit: int) -> int:

@@ -14,8 +14,8 @@ from nncosim.compiler.ir.network import Proof, QuantFunction
 from nncosim.compiler.ir.sums import ExactSum
 from nncosim.compiler.ir.thresholds import boundaries
 from nncosim.compiler.proof.caps import FormCaps, MultiplyShiftCaps, Per
-from nncosim.compiler.proof.forms import select
-from nncosim.compiler.proof.multipliers import dyadic, largest_shift
+from nncosim.compiler.proof.forms import distinct, select
+from nncosim.compiler.proof.multipliers import FAR, dyadic, largest_shift, shift_limit
 from nncosim.compiler.proof.single import rounding_modes
 from nncosim.compiler.proof.sums import Numbers, common_ratio, large_sum, of_one_sum
 from nncosim.compiler.proof.verify import EXAMPLES, Difference, proof_of
@@ -27,8 +27,6 @@ _UNLIKE = "an Add whose ratios differ from channel to channel needs numbers for 
 
 MOST_PAIRS = 1 << 18
 """So many pairs of inputs are tried one by one."""
-
-_FAR = np.int64(1) << 62
 
 
 def prove_pairs(
@@ -45,11 +43,8 @@ def prove_pairs(
     Raises:
         RequantError: the form cannot compute it, not even inexactly.
     """
-    first: dict[tuple[Fraction, ...], int] = {}
-    index = np.array([
-        first.setdefault(key, len(first)) for key in zip(*function.ratios, function.offset, strict=True)
-    ])  # fmt: skip
-    kinds = [select(function, [index.tolist().index(i)]) for i in range(len(first))]
+    first, index = distinct(zip(*function.ratios, function.offset, strict=True))
+    kinds = [select(function, [c]) for c in first]
     if isinstance(form, MultiplyShiftCaps) and form.multiplier_bits and form.constant_bits:
         requant, found = _with_multipliers(kinds, ranges, form)
     else:
@@ -127,7 +122,7 @@ def _search_pair(
     b: np.ndarray, caps: MultiplyShiftCaps,
 ) -> Numbers:
     """Exact numbers where they exist, else the first multipliers found whose interval of c is not empty."""
-    limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
+    limit = shift_limit(function.lo, function.hi, caps.max_shift)
     largest = max(abs(key[0]), abs(key[1]), Fraction(1, 1 << 60))
     top = largest_shift(largest, caps.multiplier_bits, limit)
     nearest: tuple[int, Numbers] | None = None
@@ -152,8 +147,8 @@ def _fit(
     """Multipliers near the exact ones for shift s: (what the interval of c lacks, numbers); 0 or less is exact."""
     twice, strict = boundaries(mode, function.lo, function.hi)
     heights = (twice << s - 1) + strict
-    rise = np.concatenate([[-_FAR], heights])[want - function.lo]  # lower bound of a*m_a + b*m_b + c
-    fall = np.concatenate([heights - 1, [_FAR]])[want - function.lo]
+    rise = np.concatenate([[-FAR], heights])[want - function.lo]  # lower bound of a*m_a + b*m_b + c
+    fall = np.concatenate([heights - 1, [FAR]])[want - function.lo]
     most = (1 << caps.multiplier_bits - 1) - 1
     centre = [max(min(round(r * (1 << s)), most), -most) for r in key[:2]]
     best: tuple[int, Numbers] | None = None
@@ -164,9 +159,9 @@ def _fit(
             continue
         total = (a * m_a)[:, None] + (b * m_b)[None, :]
         low, high = int((rise - total).max()), int((fall - total).min())
-        if high >= _FAR // 2:  # no upper bound: the result is hi everywhere
+        if high >= FAR // 2:  # no upper bound: the result is hi everywhere
             high = low
-        if low <= -_FAR // 2:
+        if low <= -FAR // 2:
             low = high
         gap = low - high
         if best is None or gap < best[0]:

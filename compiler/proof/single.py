@@ -12,7 +12,7 @@ from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, round_fraction
 from nncosim.compiler.proof.caps import MultiplyShiftCaps
-from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shift, multipliers
+from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shift, multipliers, shift_limit
 from nncosim.compiler.proof.verify import blocks, steps_of
 from nncosim.platforms.rounding import Rounding
 
@@ -93,7 +93,7 @@ def _search(
     # hi * 2**s < 2**60 and acc * m < 2**61 keep acc * m + c within 63 bits
     reach = int(max(np.abs(acc_lo[channels]).max(), np.abs(acc_hi[channels]).max()))
     caps = replace(caps, multiplier_bits=min(caps.multiplier_bits, 62 - reach.bit_length()))
-    limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
+    limit = shift_limit(function.lo, function.hi, caps.max_shift)
     modes = rounding_modes(function, caps)
     for block in blocks(channels, function.hi - function.lo):
         steps = steps_of(function, block, acc_lo, acc_hi)

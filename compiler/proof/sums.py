@@ -25,7 +25,7 @@ from nncosim.compiler.ir.sums import ExactSum
 from nncosim.compiler.ir.thresholds import boundaries
 from nncosim.compiler.proof.caps import FormCaps, MultiplyShiftCaps
 from nncosim.compiler.proof.forms import find
-from nncosim.compiler.proof.multipliers import largest_shift
+from nncosim.compiler.proof.multipliers import largest_shift, shift_limit
 from nncosim.compiler.proof.single import rounding_modes
 from nncosim.compiler.proof.verify import EXAMPLES, Difference, Example, differences, stretches
 from nncosim.platforms.rounding import Rounding
@@ -179,7 +179,7 @@ def _best_fit(function: QuantFunction, exact: ExactSum, ranges: Ranges, caps: Mu
     """The first rounding mode that is exact; else the fit that leaves the fewest pairs to try."""
     reach = max(abs(end) for limits in ranges for end in limits)
     bits = min(caps.multiplier_bits, 61 - reach.bit_length())
-    limit = min(caps.max_shift, 60 - max(abs(function.lo), abs(function.hi), 1).bit_length())
+    limit = shift_limit(function.lo, function.hi, caps.max_shift)
     ratios = [r[0] for r in function.ratios]
     top = largest_shift(max(*map(abs, ratios), Fraction(1, 1 << 60)), bits, limit)
     most, widest = (1 << bits - 1) - 1, 1 << min(caps.constant_bits, 63) - 1

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
 
+from nncosim.compiler.transfers.order import Synchronised
+
 __all__ = ["Loaded", "Movable", "Range", "load_ahead"]
 
 _LAYERS = 3
@@ -36,21 +38,12 @@ class Range:
         return self.end <= other.start or other.end <= self.start
 
 
-class Loaded(Protocol):
-    """A transfer. members, wait, signal: see `order.Ordered`.
+class Loaded(Synchronised, Protocol):
+    """A transfer that may be moved ahead.
 
     early: whether it needs nothing of its layer to have begun. loads: whether it writes engines' memories.
     touched: (memory, words from the first to the last) that it writes there; only asked of early ones.
     """
-
-    @property
-    def members(self) -> tuple[int, ...]: ...
-
-    @property
-    def wait(self) -> int | None: ...
-
-    @property
-    def signal(self) -> int | None: ...
 
     @property
     def early(self) -> bool: ...

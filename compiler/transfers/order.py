@@ -22,7 +22,7 @@ from typing import Generic, Protocol, TypeVar
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.transfers.urgency import SAME_KIND
 
-__all__ = ["Event", "Names", "Ordered", "Timing", "TransferError", "in_order"]
+__all__ = ["Event", "Names", "Ordered", "Synchronised", "Timing", "TransferError", "in_order"]
 
 Event = tuple[str, int]
 """Of a program: ("wait", token) takes a token that transfers give, ("signal", token) gives one that transfers take,
@@ -33,11 +33,10 @@ class TransferError(CompileError):
     """A layer that would hang: an internal error of the tiling."""
 
 
-class Ordered(Protocol):
+class Synchronised(Protocol):
     """A transfer. members: the engines that it serves, by number.
 
     wait: it takes such a token of each member before it begins; signal: it gives each one when it has landed.
-    op: its kind. urgency: see `urgency`.
     """
 
     @property
@@ -48,6 +47,10 @@ class Ordered(Protocol):
 
     @property
     def signal(self) -> int | None: ...
+
+
+class Ordered(Synchronised, Protocol):
+    """A transfer that is to be put in order. op: its kind. urgency: see `urgency`."""
 
     @property
     def op(self) -> Hashable: ...

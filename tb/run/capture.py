@@ -61,14 +61,15 @@ def places(image: Image, memory: str, base: int, word_bytes: int) -> dict[str, P
 
     Raises:
         ImageError: the image has none.
+        TilesError: a tensor lies there in several fragments.
     """
     found = {}
     for name, place in read_tiles(image).items():
-        for fragment in place.fragments:
-            if fragment.memory == memory:
-                word, tensor = (fragment.address - base) // word_bytes, place.tensor
-                found[name] = Place(name, word, word_bytes, fragment.shape, tensor.axes, fragment.layout,
-                                    tensor.type.signed, fragment.written_by, place.kept)  # fmt: skip
+        if any(fragment.memory == memory for fragment in place.fragments):
+            fragment, tensor = place.only, place.tensor
+            word = (fragment.address - base) // word_bytes
+            found[name] = Place(name, word, word_bytes, fragment.shape, tensor.axes, fragment.layout,
+                                tensor.type.signed, fragment.written_by, place.kept)  # fmt: skip
     return found
 
 

@@ -55,7 +55,7 @@ async def run_image(dut):
     raw: list[Any] = []
     for number in range(chip.inferences):
         begun = session.begin(number, read if raw else at_reset)
-        for port, value in {**begun.held, **dict.fromkeys(begun.pulsed, 1)}.items():
+        for port, value in begun.first.items():
             getattr(dut, port).value = value
         await RisingEdge(dut.clk)
         for port in begun.pulsed:

@@ -47,6 +47,11 @@ class Begun(Generic[Begin]):
     pulsed: Sequence[str]
     known: Begin
 
+    @property
+    def first(self) -> dict[str, int]:
+        """All of these ports, as they are in its first cycle."""
+        return {**self.held, **dict.fromkeys(self.pulsed, 1)}
+
 
 class Session(Protocol[Begin, Taken]):
     """A run of a chip, in the process that simulates it. `held`: inputs of the top from before reset on."""
@@ -151,7 +156,7 @@ def _direct(
 
 
 def _until_stopped(model: Model, begun: Begun[Any], limit: int) -> None:
-    for port, value in {**begun.held, **dict.fromkeys(begun.pulsed, 1)}.items():
+    for port, value in begun.first.items():
         model[port] = value
     model.tick()
     for port in begun.pulsed:

@@ -45,14 +45,19 @@ def _bytes_at(segments: tuple[Segment, ...], address: int, size: int) -> bytes:
     return b""
 
 
+def _label(compiled: Compiled, memory: str, instance: int) -> str:
+    """Of a memory of several alike with its number."""
+    several = any(m.name == memory and m.instances > 1 for m in compiled.platform.memories)
+    return f"{memory}[{instance}]" if several else memory
+
+
 def _placed(compiled: Compiled) -> list[tuple[str, int, Buffer]]:
-    """(memory, of several alike with its number, physical address, buffer), in that order."""
-    bases, count = _bases(compiled), {memory.name: memory.instances for memory in compiled.platform.memories}
+    """(memory's label, physical address, buffer), in that order."""
+    bases = _bases(compiled)
     rows = [
-        (f"{b.memory}[{b.instance}]" if count.get(b.memory, 1) > 1 else b.memory,
-         bases.get(b.where, 0) + compiled.placement.address[b.name], b)
+        (_label(compiled, *b.where), bases.get(b.where, 0) + compiled.placement.address[b.name], b)
         for b in compiled.lowered.buffers
-    ]  # fmt: skip
+    ]
     return sorted(rows, key=lambda row: (row[0], row[1], row[2].name))
 
 
@@ -110,7 +115,7 @@ def memory_map(compiled: Compiled) -> str:
     lines = ["memory               bytes      peak   used by"]
     for use in compiled.memory:
         kinds = ", ".join(f"{kind} {size}" for kind, size in sorted(use.by_kind.items()))
-        name = f"{use.memory}[{use.instance}]" if use.instance else use.memory
+        name = _label(compiled, use.memory, use.instance)
         lines.append(f"{name:16} {use.size:9} {use.peak:9}   {kinds}, free {use.free}")
         if use.step:
             alive = ", ".join(f"{name} {size}" for name, size in use.alive)

@@ -23,10 +23,8 @@ KINDS = ("compute", "other inferences", "idle")
 
 def instances_of(task: Task, platform: Platform) -> tuple[str, ...]:
     """What counters and pictures call the engines' or movers' instances that run a task: "tile4", or "dma" of one."""
-    counts = {engine.name: engine.instances for engine in platform.engines}
-    counts |= {mover.name: mover.instances for mover in platform.movers}
-    one = counts.get(task.engine, 1) == 1
-    return tuple(task.engine if one else f"{task.engine}{k}" for k in task.instances)
+    names = platform.instance_names(task.engine)
+    return tuple(names[k] for k in task.instances)
 
 
 def steps_of_tasks(notes: Notes, schedule: Schedule, platform: Platform, spans: Spans) -> tuple[Interval, ...]:
@@ -35,13 +33,13 @@ def steps_of_tasks(notes: Notes, schedule: Schedule, platform: Platform, spans: 
     begin = min((start for start, _ in spans.values()), default=0)
     out = []
     for number, step in enumerate(notes.steps):
-        mine = [(i, task) for i, task in enumerate(schedule.tasks) if task.layer == step.name]
-        if not all(i in spans for i, _ in mine):
+        mine = schedule.tasks_of(step.layers)
+        if not mine or not all(i in spans for i in mine):
             continue
-        first, last = min(spans[i][0] for i, _ in mine), max(spans[i][1] for i, _ in mine)
+        first, last = min(spans[i][0] for i in mine), max(spans[i][1] for i in mine)
         busy: dict[str, int] = {}
-        for i, task in mine:
-            for name in instances_of(task, platform):
+        for i in mine:
+            for name in instances_of(schedule.tasks[i], platform):
                 busy[name] = busy.get(name, 0) + spans[i][1] - spans[i][0]
         counters = {name: {"busy": cycles, "idle": last - first - cycles} for name, cycles in busy.items()}
         out.append(Interval(number, first - begin, last - begin, counters))
@@ -52,7 +50,7 @@ def activities_of_tasks(
     notes: Notes, schedule: Schedule, platform: Platform, run: Sequence[Spans], inference: int = 0
 ) -> tuple[Activity, ...]:
     """What each engine did from the start of one inference to its end; of the work for others, that it was one."""
-    step_of = {step.name: i for i, step in enumerate(notes.steps)}
+    step_of = {layer: i for i, step in enumerate(notes.steps) for layer in step.layers}
     begin, end = min(s for s, _ in run[inference].values()), max(e for _, e in run[inference].values())
     did: dict[str, list[tuple[int, int, int]]] = {}
     for i, task in enumerate(schedule.tasks):

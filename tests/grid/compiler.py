@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
+from nncosim.compiler.image.expected import schedule_notes
 from nncosim.compiler.image.image import Image, Segment
-from nncosim.compiler.image.notes import schedule_notes
 from nncosim.compiler.image.tiles import Fragment, TensorPlace, tile_table
 from nncosim.compiler.ir.layout import Layout
 from nncosim.compiler.ir.network import Network, Op, Tensor

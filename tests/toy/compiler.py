@@ -11,8 +11,8 @@ from pathlib import Path
 
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import Problem
+from nncosim.compiler.image.expected import schedule_notes
 from nncosim.compiler.image.image import Image, Segment
-from nncosim.compiler.image.notes import schedule_notes
 from nncosim.compiler.image.tiles import TensorPlace, tile_table, whole
 from nncosim.compiler.ir.layout import size_bytes, to_bytes
 from nncosim.compiler.ir.network import Op
