@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from models import Graph, conv_model, residual_model
 from nncosim.compiler.errors import AccumulatorError
 from nncosim.compiler.frontend import import_model
-from nncosim.compiler.ir.arithmetic import MultiplyShift
+from nncosim.compiler.ir.arithmetic import MultiplyShift, round_shift
 from nncosim.compiler.ir.network import QuantFunction
 from nncosim.compiler.ir.overflow import check_accumulators
 from nncosim.compiler.ir.thresholds import boundaries, evaluate_exact, round_fraction, step_thresholds
@@ -48,6 +48,17 @@ def direct(function, channel, *accumulators):
     """The definition, one number at a time: independent of thresholds and of numpy."""
     real = function.offset[channel] + sum(a * r[channel] for a, r in zip(accumulators, function.ratios, strict=True))
     return min(max(round_fraction(real, function.rounding), function.lo), function.hi)
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+def test_shifts_of_numbers_and_of_arrays(rounding):
+    """A number gives a number, whatever the mode: all halves, quarters and eighths about 0."""
+    values = np.arange(-40, 41, dtype=np.int64)
+    for shift in range(5):
+        want = [round_fraction(Fraction(int(v), 1 << shift), rounding) for v in values]
+        assert round_shift(values, shift, rounding).tolist() == want
+        assert [int(round_shift(v, shift, rounding)) for v in values] == want
+        assert round_shift(values[:, None], np.array([[shift]]), np.array([[rounding]])).shape == (81, 1)
 
 
 def scalar(requant, channel, *accumulators):

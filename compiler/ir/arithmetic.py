@@ -29,7 +29,7 @@ def round_shift(value: np.ndarray | np.int64, shift: np.ndarray | int, rounding:
         return floor
     rest = value - (floor << shift)
     half = (np.int64(1) << shift) >> 1
-    up = np.zeros(1, dtype=bool)
+    up = np.zeros_like(floor, dtype=bool)
     for mode in present:
         up = up | ((modes == mode) & _rounds_up(mode, floor, rest, half))
     return floor + up
@@ -38,7 +38,7 @@ def round_shift(value: np.ndarray | np.int64, shift: np.ndarray | int, rounding:
 def _rounds_up(mode: Rounding, floor: np.ndarray, rest: np.ndarray, half: np.ndarray) -> np.ndarray:
     """bool: the result is floor + 1. rest: what the shift drops, of which `half` is a tie (both 0 for a shift of 0)."""
     if mode == Rounding.FLOOR:
-        return np.zeros(1, dtype=bool)
+        return np.zeros_like(floor, dtype=bool)
     inexact = rest != 0
     if mode == Rounding.CEIL:
         return inexact
@@ -47,7 +47,7 @@ def _rounds_up(mode: Rounding, floor: np.ndarray, rest: np.ndarray, half: np.nda
     if mode == Rounding.AWAY:
         return inexact & (floor >= 0)
     tie_goes_up = {
-        Rounding.HALF_UP: np.ones(1, dtype=bool),
+        Rounding.HALF_UP: np.ones_like(floor, dtype=bool),
         Rounding.HALF_EVEN: (floor & 1) == 1,
         Rounding.HALF_AWAY: floor >= 0,
         Rounding.HALF_TOWARD_ZERO: floor < 0,
