@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -79,6 +80,20 @@ def test_streaming_costs_what_it_says() -> None:
     assert facts["cycles_with"] == round(np.mean([frame.cycles for frame in frames[1:]]))
     assert facts["cycles_without"] == facts["cycles_with"] + facts["input_cycles"] and facts["input_cycles"] > 4
     assert 0 < facts["longest_wait"] <= facts["wait_port"] and facts["wait_input"] > frames[0].cycles
+
+
+@pytest.mark.parametrize("how", [STREAM, BOTH], ids=["stream", "both"])
+def test_inputs_pass_the_entry_port(how: Entering) -> None:
+    """Each input comes in while the inference before it runs; with boot over the bus the first was there before."""
+    frames = run(how).frames
+    (name,) = compiled().network.inputs
+    seen = [frame.passages.get(name) for frame in frames]
+    assert (seen[0] is None) == how.bus and not run(BUS).frames[0].passages and not run(BACKDOOR).frames[1].passages
+    later = seen[1:]
+    for before, after in pairwise(later):
+        assert after.port == "entry" and before.end <= after.start < after.end
+        assert after.end - after.start >= 4  # words of 16 bytes, of 64
+    assert later[-1].end < sum(frame.cycles for frame in frames)
 
 
 def test_the_dmpa_does_not_notice() -> None:

@@ -20,8 +20,8 @@ from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Trace, Waveform
 
-__all__ = ["Activity", "Bench", "Diagnosis", "Entering", "Frame", "Interval", "Origin", "RunResult", "get_bench",
-           "register_bench"]
+__all__ = ["Activity", "Bench", "Diagnosis", "Entering", "Frame", "Interval", "Origin", "Passage", "RunResult",
+           "get_bench", "register_bench"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,18 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Passage:
+    """When a graph input or output passed a port of the machine. `port`: a mover of the platform, or one of its
+    instances, as in `Interval.counters`. `start`, `end`: cycles since the run began; the first word passed in cycle
+    `start`, the last before `end`.
+    """
+
+    port: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Frame:
     """One inference. `cycles`: from its start (reset release, the request for it, its inputs' entering) to its end (the
     machine's own completion, its outputs' leaving); 0 if it did not end. `start`: cycles since the run began; None:
@@ -101,6 +113,8 @@ class Frame:
     `activity`: what each engine did when, of the first inference, where the bench can tell; up to where it stopped, if
         it did not end.
     `origin`: (tensor, index) to where that element comes from, where the bench can tell.
+    `passages`: graph inputs and outputs that went through the machine's own ports; not those that a back door put
+        there, or that the host finds in memory.
     """
 
     cycles: int
@@ -111,6 +125,7 @@ class Frame:
     loaded: Mapping[str, np.ndarray] = field(default_factory=dict)
     origin: Callable[[str, tuple[int, ...]], Origin | None] | None = field(default=None, compare=False)
     start: int | None = None
+    passages: Mapping[str, Passage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import grid
@@ -76,6 +77,22 @@ def test_every_bit_and_cycle_is_right(program, data):
     assert latency == schedule.latency() and interval[0] == interval[1] == schedule.interval()
     assert interval[0] < latency / 2, "several inferences are under way at once"
     assert report.frame_cycles[4] > latency, "later ones wait for engines"
+
+
+def test_inputs_and_outputs_pass_ports_over_time(program, data):
+    """As the schedule has it: the next input comes in before the last output has left."""
+    outcome = run(program, data)
+    schedule, seen = program.notes.schedule, outcome.report.passages
+    outputs = program.notes.outputs
+    assert len(seen) == INFERENCES and all(set(each) == {"x", *outputs} for each in seen)
+    predicted = schedule.spans(INFERENCES)
+    for number, each in enumerate(seen):
+        for name, passage in each.items():
+            ends = [predicted[number][task.name] for task in schedule.tasks if task.layer == name]
+            assert (passage.start, passage.end) == (min(a for a, _ in ends), max(b for _, b in ends))
+            assert passage.port == f"{PORT}{0 if name == 'x' else 1}"
+    assert any(after["x"].start < before[outputs[0]].end for before, after in pairwise(seen))
+    assert outcome.report.to_json()["passages"][0]["x"] == {"port": f"{PORT}0", "start": 0, "end": seen[0]["x"].end}
 
 
 def test_the_values_use_their_range(program, data):

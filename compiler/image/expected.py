@@ -6,7 +6,7 @@ By an image's notes; and of a platform that knows no more than its tasks' costs,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nncosim.compiler.image.notes import Notes, Step
@@ -60,7 +60,7 @@ def _overlapping(notes: Notes, schedule: Schedule, inferences: int) -> tuple[Exp
     )  # fmt: skip
 
 
-def schedule_notes(schedule: Schedule) -> Notes:
+def schedule_notes(schedule: Schedule, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> Notes:
     """Of a platform that knows no more than its tasks' costs: layers in the order in which they are complete, each from
     the completion of the one before; or, where inferences overlap, from its own start."""
     played, steps = _Played(schedule, 1), []
@@ -73,7 +73,8 @@ def schedule_notes(schedule: Schedule) -> Notes:
         steps.append(Step(layer, (layer,), engines, took, estimated_cycles=estimate))
         before = end
     whole = _between(played.begin, played.end(0))
-    return Notes(tuple(steps), whole, schedule=schedule if schedule.overlapping else None)
+    kept = schedule if schedule.overlapping else None
+    return Notes(tuple(steps), whole, inputs=tuple(inputs), outputs=tuple(outputs), schedule=kept)
 
 
 class _Played:

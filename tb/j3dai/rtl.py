@@ -49,7 +49,7 @@ from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import l2_tags
 from nncosim.tb.j3dai.origin import origins
-from nncosim.tb.j3dai.sensor import Sensor, entry_facts, input_words, memory_of, overtaken
+from nncosim.tb.j3dai.sensor import Sensor, entered, entry_facts, input_words, memory_of, overtaken
 from nncosim.tb.j3dai.waves import behind_the_end, show_first, trace_conditions
 from nncosim.tb.run.capture import (
     Completion,
@@ -289,6 +289,8 @@ def run_built(
     details: dict[str, Any] = {"rtl_hash": built.key}
     if entering:
         records = np.concatenate([each.entry for each in raw])
+        passages = entered(image, np.concatenate([each.entry_writes for each in raw]), records, len(frames))
+        frames = tuple(replace(frame, passages=found) for frame, found in zip(frames, passages, strict=True))
         cycles = [frame.cycles for frame in frames if frame.cycles]
         details["entry"] = entry_facts(platform, image, records, entering, cycles)
     return RunResult("rtl", driver, frames, diagnosis, seconds, details, waveform)

@@ -14,13 +14,16 @@ from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.isa import ENTRY_MAGIC, EntryHeader, EntryOp
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, EntryCounter
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backend import Entering
+from nncosim.tb.backend import Entering, Passage
 from nncosim.tb.j3dai.build import FRAME_ASKED, FRAME_ENDS, HOST_BEGINS, sensor_beats
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.run.capture import pack_input
 from nncosim.tb.sim.backdoor import Backdoor
 
-__all__ = ["Sensor", "entry_facts", "input_words", "load_packets", "memory_of", "overtaken", "packet"]
+__all__ = ["Sensor", "entered", "entry_facts", "input_words", "load_packets", "memory_of", "overtaken", "packet"]
+
+PORT = "entry"
+"""What reports call the entry port."""
 
 _MOST_WORDS = (1 << 16) - 1
 _Beats = npt.NDArray[np.uint8]
@@ -158,6 +161,23 @@ def overtaken(
             return (f"the input of inference {frame + 2} overtook the network: it is written to L2 from cycle "
                     f"{early.min()} on, the one before is still read in cycle {last}")  # fmt: skip
     return ""
+
+
+def entered(
+    image: Image, writes: npt.NDArray[np.void], entry: npt.NDArray[np.void], inferences: int
+) -> list[dict[str, Passage]]:
+    """When the inputs of each inference were written to L2, as far as the host ran already (see `overtaken`)."""
+    asked = entry["cycle"][(entry["events"] & FRAME_ASKED) != 0]
+    of_write, table = np.searchsorted(asked, writes["cycle"]), places(image)
+    out: list[dict[str, Passage]] = [{} for _ in range(inferences)]
+    for name in image.notes.inputs:
+        place = table[name]
+        mine = (writes["address"] >= place.word) & (writes["address"] < place.word + place.words)
+        for number, passages in enumerate(out):
+            cycles = writes["cycle"][mine & (of_write == number)]
+            if len(cycles):
+                passages[name] = Passage(PORT, int(cycles.min()), int(cycles.max()) + 1)
+    return out
 
 
 def entry_facts(

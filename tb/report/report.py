@@ -16,7 +16,7 @@ from nncosim.compiler.ir.topology import topology
 from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Limits, Platform
 from nncosim.platforms.parameters import Value, plain_value
-from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
+from nncosim.tb.backend import Diagnosis, Frame, Interval, Passage, RunResult
 from nncosim.tb.reference.compare import Comparison, Divergence
 from nncosim.tb.report.pace import Late, Pace, deviation, late, verdict
 from nncosim.tb.report.published import published_json
@@ -147,6 +147,7 @@ class Report:
     start to its end. `intervals`: from the end of each to the end of the next, where inferences overlap.
     `date`: when it ran, ISO 8601. `clue`: of a failure. `waveform`: that was written.
     `entry`: of image and inputs that came in by the machine's own port, and at what cost: "boot", "stream".
+    `passages`: of each inference, when its inputs and outputs passed the machine's ports.
     """
 
     model: str
@@ -173,6 +174,7 @@ class Report:
     clue: Clue | None = None
     waveform: Waveform | None = None
     entry: Mapping[str, Any] = field(default_factory=dict)
+    passages: tuple[Mapping[str, Passage], ...] = ()
 
     @property
     def expected(self) -> Cost:
@@ -285,6 +287,7 @@ class Report:
             "wall_seconds": {key: round(value, 3) for key, value in self.wall_seconds.items()},
             "layers": [layer.to_json() for layer in self.layers],
             "entry": dict(self.entry),
+            "passages": [{name: vars(passage) for name, passage in each.items()} for each in self.passages],
             "published": published_json(self.platform, self.topology, self.cycles, rounded(self.mac_per_cycle)),
             "versions": dict(self.versions),
             "hashes": dict(self.hashes),
@@ -398,6 +401,7 @@ def build_report(
         layers=layers_of(network, platform, schedule, expected, result, comparison),
         frame_cycles=tuple(frame.cycles for frame in complete),
         intervals=_intervals_of(complete),
+        passages=tuple(frame.passages for frame in complete),
         inferences=tuple(expected),
         comparison=comparison,
         requantization=requantization_of(network),

@@ -12,9 +12,9 @@ import numpy as np
 from nncosim.compiler.image.notes import Notes
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.platforms.base import Platform
-from nncosim.tb.backend import Activity, Interval
+from nncosim.tb.backend import Activity, Interval, Passage
 
-__all__ = ["activities_of_tasks", "instances_of", "steps_of_tasks"]
+__all__ = ["activities_of_tasks", "instances_of", "passages_of_tasks", "steps_of_tasks"]
 
 Spans = Mapping[int, tuple[int, int]]
 
@@ -44,6 +44,18 @@ def steps_of_tasks(notes: Notes, schedule: Schedule, platform: Platform, spans: 
         counters = {name: {"busy": cycles, "idle": last - first - cycles} for name, cycles in busy.items()}
         out.append(Interval(number, first - begin, last - begin, counters))
     return tuple(out)
+
+
+def passages_of_tasks(notes: Notes, schedule: Schedule, platform: Platform, spans: Spans) -> dict[str, Passage]:
+    """Graph inputs and outputs that tasks of their own bring in or take out: from the first one's start to the last
+    one's end. Such a task's `layer` is the tensor."""
+    out = {}
+    for name in (*notes.inputs, *notes.outputs):
+        mine = [i for i in schedule.tasks_of((name,)) if i in spans]
+        if mine:
+            ports = dict.fromkeys(port for i in mine for port in instances_of(schedule.tasks[i], platform))
+            out[name] = Passage(", ".join(ports), min(spans[i][0] for i in mine), max(spans[i][1] for i in mine))
+    return out
 
 
 def activities_of_tasks(

@@ -12,7 +12,7 @@ from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.image.tiles import Fragment, TensorPlace, tensor_from_bytes
 from nncosim.platforms.registry import register
 from nncosim.tb.backend import Diagnosis, Frame, RunResult, register_bench
-from nncosim.tb.run.tasks import activities_of_tasks, steps_of_tasks
+from nncosim.tb.run.tasks import activities_of_tasks, passages_of_tasks, steps_of_tasks
 
 from grid.compiler import BACKEND
 from grid.machine import (
@@ -170,7 +170,7 @@ class Watch:
             tensors = self.loaded if place.role == "input" else self.tensors
             empty = np.full(place.tensor.shape, 1 << 40)
             tensors[inference].setdefault(place.tensor.name, empty)[part.slices] = rows.reshape(part.shape)
-            if place.role == "input":
+            if tensors is self.loaded:
                 self.loaded[inference][place.tensor.name] = self.held(place, inference)
         elif place := self.places.get(self.tasks[task].layer):  # it leaves
             self.memory[inference][place.tensor.name] = self.held(place, inference)
@@ -196,13 +196,13 @@ class GridBench:
         spans, diagnosis = machine.run(brought, (limit_cycles or 1 << 40) + 1000 * len(inputs), watch)
         frames = []
         for k, found in enumerate(spans):
-            start = min((first for first, _ in found.values()), default=0)
-            ended = len(found) == len(schedule.tasks)
+            start, ended = min((first for first, _ in found.values()), default=0), len(found) == len(schedule.tasks)
             cycles = max(end for _, end in found.values()) - start if ended else 0
             steps = steps_of_tasks(notes, schedule, platform, found)
             activity = activities_of_tasks(notes, schedule, platform, spans) if ended and k == 0 else ()
+            passages = passages_of_tasks(notes, schedule, platform, found)
             frames.append(Frame(cycles, watch.tensors[k], steps, activity, watch.memory[k] if ended else {},
-                                watch.loaded[k], start=start))  # fmt: skip
+                                watch.loaded[k], start=start, passages=passages))  # fmt: skip
             if not ended:
                 break
         return RunResult(backend, driver, tuple(frames), diagnosis, {"simulate": time.perf_counter() - begin})

@@ -258,7 +258,7 @@ class GridBackend:
                      size[buffer])
             for buffer, tile, first, end in made.parts[name]), name in network.outputs)
             for name, tensor in network.tensors.items())  # fmt: skip
-        return Image(tuple(segments), tiles=tiles, notes=schedule_notes(schedule))
+        return Image(tuple(segments), tiles=tiles, notes=schedule_notes(schedule, network.inputs, network.outputs))
 
 
 BACKEND = GridBackend()

@@ -112,7 +112,8 @@ class ToyBackend:
         tiles = tile_table(TensorPlace(t, "tensor", (whole(t, "data", at[t.name], lowered.layouts[t.name],
                                                            writer.get(t.name, ())),), t.name in kept)
                            for t in network.tensors.values())
-        return Image(tuple(segments), tiles=tiles, notes=schedule_notes(lowered.schedule))
+        notes = schedule_notes(lowered.schedule, network.inputs, network.outputs)
+        return Image(tuple(segments), tiles=tiles, notes=notes)
 
 
 BACKEND = ToyBackend()
