@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
-from math import gcd
+from math import gcd, lcm
 
 import numpy as np
 from nncosim.platforms.rounding import Rounding
@@ -23,11 +23,15 @@ MAX_STEPS = 65535
 
 def round_fraction(value: Fraction, rounding: Rounding) -> int:
     """Round one exact number; the definition that everything else here is tested against."""
-    floor, rest = divmod(value.numerator, value.denominator)
+    return _round_quotient(value.numerator, value.denominator, rounding)
+
+
+def _round_quotient(numerator: int, denominator: int, rounding: Rounding) -> int:
+    floor, rest = divmod(numerator, denominator)
     if rest == 0:
         return floor
     negative = floor < 0
-    above, tie = 2 * rest > value.denominator, 2 * rest == value.denominator
+    above, tie = 2 * rest > denominator, 2 * rest == denominator
     up = {
         Rounding.FLOOR: False,
         Rounding.CEIL: True,
@@ -92,31 +96,58 @@ def step_thresholds(
     if scale * most + abs(base) + slope < 1 << 62:
         past = scale * twice - base + strict  # the first whole number past a boundary, or at it
         return np.clip(-(-past // slope), acc_lo, top)
-    first, doubtful = _quotients(scale, base, slope, twice)
+    first = np.empty_like(twice)
+    begin, end = _within(scale, base, slope, twice, acc_lo, top)
+    first[:begin], first[end:] = acc_lo, top
+    inner = twice[begin:end]
+    first[begin:end], doubtful = _quotients(scale, base, slope, inner)
     for k in doubtful.tolist():
-        far = scale * int(twice[k]) - base
-        exact = far // slope + 1 if strict[k] else -(-far // slope)
-        first[k] = min(max(exact, acc_lo), top)
-    return np.clip(first, acc_lo, top)
+        far = scale * int(inner[k]) - base
+        first[begin + k] = far // slope + 1 if strict[begin + k] else -(-far // slope)
+    return first if len(first) and acc_lo <= first[0] and first[-1] <= top else np.clip(first, acc_lo, top, out=first)
 
 
-_POINT = 32  # binary digits behind the point of the short quotients below
+def _within(
+    scale: int, base: int, slope: int, twice: np.ndarray, acc_lo: int, top: int
+) -> tuple[int, int]:
+    """Of ascending boundaries, those that can lie within acc_lo..top: up to the first number all lie at acc_lo or
+    before it, from the second number on at top or past it."""
+    far = 1 << 62  # beyond all boundaries
+    low, high = ((slope * acc + base) // scale for acc in (acc_lo - 1, top))
+    begin = int(np.searchsorted(twice, min(max(low, -far), far), side="right"))
+    return begin, max(int(np.searchsorted(twice, min(max(high + 1, -far), far))), begin)
+
+
+_POINT = 32  # binary digits behind the point of the short quotients below, at most
+_LEAST_POINT = 16
 
 
 def _quotients(scale: int, base: int, slope: int, twice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """ceil((scale * b - base) / slope) for each b, and the positions where these need to be worked out exactly.
 
     Numerators have hundreds of digits. Two divisions give all quotients but those within a known error of a whole
-    number, where ceil and floor + 1 differ too.
+    number, where ceil and floor + 1 differ too. Products may wrap: the differences are within 64 bits.
     """
-    ratio, offset = (scale << _POINT) // slope, (base << _POINT) // slope
-    error = max(abs(int(twice[0])), abs(int(twice[-1]))) + 1 if len(twice) else 1
-    if abs(ratio) * error + abs(offset) >= 1 << 62:
+    if not len(twice):
+        return twice, np.arange(0)
+    ends = int(twice[0]), int(twice[-1])
+    reach = max(abs((scale * b - base) // slope) for b in ends) + 2
+    point = min(_POINT, 61 - reach.bit_length())
+    error = max(map(abs, ends)) + 1
+    if point < _LEAST_POINT or error >= 1 << point - 2:
         return np.zeros_like(twice), np.arange(len(twice))
-    estimates = ratio * twice - offset
-    rest = estimates & ((1 << _POINT) - 1)
-    near = (rest <= error) | (rest >= (1 << _POINT) - error)
-    return (estimates >> _POINT) + 1, np.flatnonzero(near)
+    estimates = twice * _wrapped((scale << point) // slope)
+    estimates -= _wrapped((base << point) // slope)
+    rest = estimates + error
+    rest &= (1 << point) - 1
+    estimates >>= point
+    estimates += 1
+    return estimates, np.flatnonzero(rest <= 2 * error)
+
+
+def _wrapped(value: int) -> np.int64:
+    """The number of 64 bits in two's complement that equals it modulo 2**64."""
+    return np.int64((value + (1 << 63)) % (1 << 64) - (1 << 63))
 
 
 def evaluate_exact(
@@ -127,15 +158,18 @@ def evaluate_exact(
         return np.clip(acc, lo, hi)
     if ratio == 0:
         return np.full(acc.shape, min(max(round_fraction(offset, rounding), lo), hi), dtype=np.int64)
-    if hi - lo > MAX_STEPS:
+    if hi - lo > MAX_STEPS or acc.size < (hi - lo) // _WORTH:
         values, inverse = np.unique(acc, return_inverse=True)
-        exact = [round_fraction(int(a) * ratio + offset, rounding) for a in values]
+        scale = lcm(ratio.denominator, offset.denominator)
+        slope, base = int(ratio * scale), int(offset * scale)
+        exact = [_round_quotient(a * slope + base, scale, rounding) for a in values.tolist()]
         return np.clip(np.array(exact, dtype=object), lo, hi).astype(np.int64)[inverse].reshape(acc.shape)
     find = _all_thresholds if hi - lo < _CACHED_STEPS else _all_thresholds.__wrapped__
     first = find(abs(ratio), offset, rounding, lo, hi)
     return lo + np.searchsorted(first, -acc if ratio < 0 else acc, side="right")
 
 
+_WORTH = 256  # thresholds that take the time of one number
 _CACHED_STEPS = 1024  # larger tables are not worth their memory
 
 

@@ -97,14 +97,20 @@ def dyadic(
 
 
 def heights_of(steps: Steps, rounding: Rounding, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """h_k as int64 (C, K): as a lower bound, and as an upper one; far away where T_k, or T_k - 1, is not reachable."""
+    """h_k as int64 (C, K): as a lower bound, and as an upper one (perhaps one array); far away where T_k, or T_k - 1,
+    is not reachable."""
     twice, strict = (each[:: steps.every] for each in boundaries(rounding, steps.lo, steps.hi))
-    heights = (twice[None, :] << np.maximum(s - 1, 0)[:, None]) + strict[None, :]
+    heights = twice[None, :] << np.maximum(s - 1, 0)[:, None]
+    heights += strict[None, :]
     if not s.all():  # nothing is rounded
         k = np.arange(steps.lo + 1, steps.hi + 1)[:: steps.every]
         heights = np.where((s == 0)[:, None], k[None, :], heights)
-    below = np.where(steps.first <= steps.acc_hi[:, None], heights, -FAR)
-    return below, np.where(steps.first > steps.acc_lo[:, None], heights, FAR)
+    below = above = heights
+    if (steps.first[:, -1:] > steps.acc_hi[:, None]).any():  # rows ascend
+        below = np.where(steps.first <= steps.acc_hi[:, None], heights, -FAR)
+    if (steps.first[:, :1] <= steps.acc_lo[:, None]).any():
+        above = np.where(steps.first > steps.acc_lo[:, None], heights, FAR)
+    return below, above
 
 
 def interval(first: np.ndarray, heights: tuple[np.ndarray, np.ndarray], m: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -113,9 +119,20 @@ def interval(first: np.ndarray, heights: tuple[np.ndarray, np.ndarray], m: np.nd
     product = first * m[:, None]
     low = heights[0] - product
     i = low.argmax(axis=1)
-    high = np.subtract(heights[1], product, out=product)
+    high = low if heights[1] is heights[0] else np.subtract(heights[1], product, out=product)
     j = high.argmin(axis=1)
     return low[rows, i], high[rows, j] + m - 1, first[rows, i], first[rows, j] - 1
+
+
+def _interval_of(
+    rows: np.ndarray, first: np.ndarray, heights: tuple[np.ndarray, np.ndarray], m: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """`interval` of some channels; of all without a copy."""
+    if len(rows) == len(m):
+        return interval(first, heights, m)
+    below = heights[0][rows]
+    above = below if heights[1] is heights[0] else heights[1][rows]
+    return interval(first[rows], (below, above), m[rows])
 
 
 def multipliers(
@@ -140,10 +157,7 @@ def multipliers(
     for _ in range(rounds):
         if not len(todo):
             break
-        if len(todo) == len(m):
-            low, high, at_low, at_high = interval(steps.first, heights, m)
-        else:
-            low, high, at_low, at_high = interval(steps.first[todo], (heights[0][todo], heights[1][todo]), m[todo])
+        low, high, at_low, at_high = _interval_of(todo, steps.first, heights, m)
         c[todo] = low + (high - low) // 2
         good = high >= low
         ok[todo[good]] = True
@@ -159,8 +173,9 @@ def multipliers(
         todo = todo[go]
     bad = np.flatnonzero(~ok)
     m[bad] = start[bad]
-    low, high, _, _ = interval(steps.first[bad], (heights[0][bad], heights[1][bad]), m[bad])
-    c[bad] = low + (high - low) // 2
+    if len(bad):
+        low, high, _, _ = _interval_of(bad, steps.first, heights, m)
+        c[bad] = low + (high - low) // 2
     limit = FAR if constant_bits >= 64 else np.int64(1 << constant_bits - 1)
     ok &= (c < limit) & (c >= -limit)
     return Found(m, c, s.copy(), ok)

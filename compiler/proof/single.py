@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
@@ -20,6 +21,8 @@ __all__ = ["MANY", "find_each", "rounding_modes"]
 
 MANY = 4096
 """Thresholds; with more, numbers are tried on one of 64 of them first."""
+
+_EVERY = 64
 
 
 def find_each(
@@ -45,15 +48,20 @@ def find_each(
 def rounding_modes(function: QuantFunction, caps: MultiplyShiftCaps) -> list[Rounding]:
     """Rounding modes to try: the model's own, then those that fold another one into c. Of modes whose steps are equally
     far apart, so that c turns one into the other, the first, unless c is narrow."""
-    order = [function.rounding, Rounding.FLOOR, Rounding.HALF_UP, *Rounding]
-    modes = [m for i, m in enumerate(order) if m in caps.roundings and m not in order[:i]]
-    if caps.constant_bits < 64 or function.hi == function.lo:
-        return modes
+    return list(_modes(function.rounding, function.lo, function.hi, caps.roundings, caps.constant_bits >= 64))
+
+
+@lru_cache(maxsize=64)
+def _modes(rounding: Rounding, lo: int, hi: int, known: frozenset[Rounding], wide: bool) -> tuple[Rounding, ...]:
+    order = [rounding, Rounding.FLOOR, Rounding.HALF_UP, *Rounding]
+    modes = [m for i, m in enumerate(order) if m in known and m not in order[:i]]
+    if not wide or hi == lo:
+        return tuple(modes)
     kinds: dict[tuple[bytes, bytes], Rounding] = {}
     for mode in modes:
-        twice, strict = boundaries(mode, function.lo, function.hi)
+        twice, strict = boundaries(mode, lo, hi)
         kinds.setdefault(((twice - twice[0]).tobytes(), (strict - strict[0]).tobytes()), mode)
-    return list(kinds.values())
+    return tuple(kinds.values())
 
 
 def _direct(function: QuantFunction, c: int, lo: int, hi: int, requant: MultiplyShift, caps: MultiplyShiftCaps) -> bool:
@@ -95,14 +103,20 @@ def _search(
     caps = replace(caps, multiplier_bits=min(caps.multiplier_bits, 62 - reach.bit_length()))
     limit = shift_limit(function.lo, function.hi, caps.max_shift)
     modes = rounding_modes(function, caps)
-    for block in blocks(channels, function.hi - function.lo):
-        steps = steps_of(function, block, acc_lo, acc_hi)
+    every = _EVERY if function.hi - function.lo > MANY and caps.constant_bits >= 64 else 1
+    for block in blocks(channels, (function.hi - function.lo) // every):
+        steps = steps_of(function, block, acc_lo, acc_hi, every)
         ratios = [abs(function.ratios[0][c]) for c in block]
         signs = np.array([-1 if function.ratios[0][c] < 0 else 1 for c in block], dtype=np.int64)
+        shifts = np.array([largest_shift(r, caps.multiplier_bits, limit) for r in ratios], dtype=np.int64)
         left = np.arange(len(block))  # no mode so far is exact for these
         for mode in modes:
             near = mode == modes[0]
-            found = _search_mode(steps.select(left), [ratios[i] for i in left], limit, mode, caps, near)
+            found = _search_mode(steps.select(left), [ratios[i] for i in left], shifts[left], mode, caps)
+            if every > 1:
+                for i in np.flatnonzero(found.ok | near).tolist():
+                    full = steps_of(function, block[left[[i]]], acc_lo, acc_hi)
+                    _in_full(full, found, i, _guess([ratios[left[i]]], shifts[left[[i]]], caps), mode, caps)
             new = found.ok | near
             at = left[new]
             to = block[at]
@@ -114,19 +128,13 @@ def _search(
 
 
 def _search_mode(
-    steps: Steps, ratios: list[Fraction], limit: int, mode: Rounding, caps: MultiplyShiftCaps, near: bool
+    steps: Steps, ratios: list[Fraction], shifts: np.ndarray, mode: Rounding, caps: MultiplyShiftCaps
 ) -> Found:
-    """The largest shift first; a smaller one only where c does not fit into its width. near: numbers that are not exact
-    are wanted too."""
-    shifts = np.array([largest_shift(r, caps.multiplier_bits, limit) for r in ratios], dtype=np.int64)
+    """The largest shifts first; a smaller one only where c does not fit into its width."""
     guess, widths = _guess(ratios, shifts, caps), (caps.multiplier_bits, caps.constant_bits)
-    if steps.first.shape[1] > MANY and caps.constant_bits >= 64:
-        found = multipliers(steps.thinned(64), guess, shifts, mode, *widths)
-        for at, rounds in ((np.flatnonzero(found.ok), 64), (np.flatnonzero(~found.ok), 0)):
-            if len(at) and (rounds or near):
-                _replace(found, at, multipliers(steps.select(at), guess[at], shifts[at], mode, *widths, rounds))
-        return found
     found = multipliers(steps, guess, shifts, mode, *widths)
+    if steps.every > 1:
+        return found
     width = np.int64(1) << min(caps.constant_bits - 1, 62)
     wide = np.flatnonzero((np.abs(found.c) >= width) & (found.s > 1))
     while len(wide):
@@ -136,6 +144,17 @@ def _search_mode(
         _replace(found, wide, again)
         wide = wide[(np.abs(again.c) >= width) & (again.s > 1)]
     return found
+
+
+def _in_full(
+    steps: Steps, found: Found, i: int, guess: np.ndarray, mode: Rounding, caps: MultiplyShiftCaps
+) -> None:
+    """What was found for a channel on a part of its thresholds, on all: the search again where numbers met that part,
+    else the nearest ones."""
+    rounds = 64 if found.ok[i] else 0
+    at = np.array([i])
+    widths = caps.multiplier_bits, caps.constant_bits
+    _replace(found, at, multipliers(steps, guess, found.s[at], mode, *widths, rounds))
 
 
 def _replace(found: Found, at: np.ndarray, again: Found) -> None:

@@ -2,8 +2,9 @@
 """Where an integer requantization differs from the rational function that it stands for, on all accumulators.
 
 Numbers that are the rational ones themselves need no look. Otherwise both are monotone, so that they are compared at
-each exact threshold, just before it and at the ends of the range, with the `apply` that all backends share. Channels
-that differ are counted by the thresholds of both. A table is compared at all accumulators.
+each exact threshold, just before it and at the ends of the range, with the `apply` that all backends share. Of a
+multiply and shift, thresholds are compared first; channels whose thresholds differ are counted by them. A table is
+compared at all accumulators.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
 import numpy as np
 from nncosim.compiler.ir.arithmetic import MultiplyShift, Requant
@@ -23,6 +25,7 @@ __all__ = ["EXAMPLES", "Difference", "Example", "blocks", "differences", "proof_
 
 EXAMPLES = 8
 Example = tuple[tuple[int, ...], int, int]  # accumulators, expected, got
+_Pairs = tuple[np.ndarray, np.ndarray]  # where the function steps and where the integers do
 _SOME = 64  # steps of which examples are made
 _MOST_TRIED = 1 << 22  # accumulators of a channel, one by one
 _BLOCK = 1 << 16  # thresholds at a time: what fits into a cache is faster, and 16-bit layers have 2**23 of them
@@ -50,24 +53,27 @@ def blocks(channels: np.ndarray, steps: int) -> Iterator[np.ndarray]:
         yield channels[first : first + size]
 
 
-def steps_of(function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray) -> Steps:
-    """Exact thresholds of the channels, decreasing ones mirrored (accumulator negated)."""
-    twice, strict = boundaries(function.rounding, function.lo, function.hi)
-    first, lows, highs = [], [], []
-    for c in channels:
+def steps_of(
+    function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray, every: int = 1
+) -> Steps:
+    """Exact thresholds of the channels, or one of so many; decreasing ones mirrored (accumulator negated)."""
+    twice, strict = (each[::every] for each in boundaries(function.rounding, function.lo, function.hi))
+    rows = np.empty((len(channels), len(twice)), dtype=np.int64)
+    lows, highs = [], []
+    for row, c in zip(rows, channels, strict=True):
         ratio = function.ratios[0][c]
         lo, hi = int(acc_lo[c]), int(acc_hi[c])
         if ratio < 0:
             lo, hi = -hi, -lo
         if ratio:
-            first.append(step_thresholds(abs(ratio), function.offset[c], twice, strict, lo, hi))
+            row[:] = step_thresholds(abs(ratio), function.offset[c], twice, strict, lo, hi)
         else:
             value = round_fraction(function.offset[c], function.rounding)
-            first.append(np.where(np.arange(function.lo + 1, function.hi + 1) <= value, lo, hi + 1))
+            row[:] = np.where(np.arange(function.lo + 1, function.hi + 1)[::every] <= value, lo, hi + 1)
         lows.append(lo)
         highs.append(hi)
-    rows = np.array(first, dtype=np.int64).reshape(len(channels), function.hi - function.lo)
-    return Steps(rows, np.array(lows, dtype=np.int64), np.array(highs, dtype=np.int64), function.lo, function.hi)
+    ends = np.array(lows, dtype=np.int64), np.array(highs, dtype=np.int64)
+    return Steps(rows, *ends, function.lo, function.hi, every)
 
 
 def differences(
@@ -82,11 +88,11 @@ def differences(
         for c in todo.tolist():
             out[c] = _each_accumulator(function, c, int(acc_lo[c]), int(acc_hi[c]), requant)
         return out
-    wrong = todo[overflows[todo]].tolist()
-    for block in blocks(todo[~overflows[todo]], function.hi - function.lo):
-        wrong += _differing(function, block, steps_of(function, block, acc_lo, acc_hi), requant)
-    for c in wrong:
-        found = _difference(function, c, int(acc_lo[c]), int(acc_hi[c]), requant)
+    wrong: Iterator[tuple[int, _Pairs | None]] = ((c, None) for c in todo[overflows[todo]].tolist())
+    parts = blocks(todo[~overflows[todo]], function.hi - function.lo)
+    differing = (_differing(function, part, steps_of(function, part, acc_lo, acc_hi), requant) for part in parts)
+    for c, pairs in chain(wrong, chain.from_iterable(differing)):
+        found = _difference(function, c, int(acc_lo[c]), int(acc_hi[c]), requant, pairs)
         if found.exact:  # a sum that leaves its width somewhere else than where it was looked for
             found = Difference(0, function.hi - function.lo, undecided=int(acc_hi[c] - acc_lo[c]) + 1)
         out[c] = found
@@ -140,9 +146,30 @@ def _counted(length: np.ndarray, begin: np.ndarray, want: np.ndarray, got: np.nd
     return Difference(int(length[wrong].sum()), int(np.abs(want - got).max(initial=0)), examples)
 
 
-def _differing(function: QuantFunction, channels: np.ndarray, steps: Steps, requant: Requant) -> list[int]:
-    """Channels that differ somewhere. steps: theirs. Where a result is at least k at the exact threshold of k and less
-    just before it, for all k, and right at the ends, a monotone function is right everywhere."""
+def _differing(
+    function: QuantFunction, channels: np.ndarray, steps: Steps, requant: Requant
+) -> Iterator[tuple[int, _Pairs | None]]:
+    """Channels that differ somewhere, with the steps that do where both have steps to pair. steps: theirs."""
+    alike = np.ones(len(channels), dtype=bool)
+    for row, c in enumerate(channels.tolist()):
+        sign = -1 if function.ratios[0][c] < 0 else 1
+        low, high = sorted((sign * int(steps.acc_lo[row]), sign * int(steps.acc_hi[row])))
+        integer = _integer_cuts(function, c, low, high, requant)
+        if integer is not None:
+            exact = steps.first[row] if sign > 0 else 1 - steps.first[row]
+            apart = exact != integer
+            if apart.any():
+                alike[row] = False
+                yield c, (exact[apart], integer[apart])
+    if alike.any():
+        left = channels[alike]
+        wrong = left[_differs(function, left, steps.select(np.flatnonzero(alike)), requant)]
+        yield from ((c, None) for c in wrong.tolist())
+
+
+def _differs(function: QuantFunction, channels: np.ndarray, steps: Steps, requant: Requant) -> np.ndarray:
+    """bool, by channel. Where a result is at least k at the exact threshold of k and less just before it, for all k,
+    and right at the ends, a monotone function is right everywhere."""
     signs = np.array([-1 if function.ratios[0][c] < 0 else 1 for c in channels], dtype=np.int64)[:, None]
     part = requant.take(channels)
     low, high = steps.acc_lo[:, None], steps.acc_hi[:, None]
@@ -153,17 +180,20 @@ def _differing(function: QuantFunction, channels: np.ndarray, steps: Steps, requ
     ends = np.concatenate([low, high], axis=1)
     want = function.lo + np.stack([(steps.first <= ends[:, i : i + 1]).sum(axis=1) for i in (0, 1)], axis=1)
     wrong |= (part.apply(ends * signs) != want).any(axis=1)
-    return channels[wrong].tolist()
+    return wrong
 
 
-def _difference(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant) -> Difference:
-    """Of a channel that differs somewhere."""
-    pairs = _step_pairs(function, c, lo, hi, requant)
+def _difference(
+    function: QuantFunction, c: int, lo: int, hi: int, requant: Requant, pairs: _Pairs | None
+) -> Difference:
+    """Of a channel that differs somewhere. pairs: the steps that do, where known."""
+    if pairs is None:
+        pairs = _step_pairs(function, c, lo, hi, requant)
     if pairs is None:
         begin, length, want, got = stretches(function, c, lo, hi, requant)
         return _counted(length, begin, want, got)
     # the k-th step lies at two accumulators: between them the results differ; all are in ascending order
-    ends = np.sort(np.stack(pairs), axis=0)
+    ends = np.stack([np.minimum(*pairs), np.maximum(*pairs)])
     ends = ends[:, :: -1 if len(ends[0]) and ends[0][0] > ends[0][-1] else 1]
     before = np.concatenate([[lo], ends[1][:-1]])
     values = int(np.maximum(ends[1] - np.maximum(ends[0], before), 0).sum())
@@ -174,20 +204,24 @@ def _difference(function: QuantFunction, c: int, lo: int, hi: int, requant: Requ
     return Difference(values, int(depth.max(initial=0)), found.examples)
 
 
-def _step_pairs(
-    function: QuantFunction, c: int, lo: int, hi: int, requant: Requant
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Where the function steps and where the integers do, of steps that differ; None where they cannot be paired."""
+def _step_pairs(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant) -> _Pairs | None:
+    """Of steps that differ; None where they cannot be paired."""
+    integer = _integer_cuts(function, c, lo, hi, requant)
+    if integer is None:
+        return None
+    exact = _cuts(function.ratios[0][c], function.offset[c], function.rounding, function.lo, function.hi, lo, hi)
+    return exact[exact != integer], integer[exact != integer]
+
+
+def _integer_cuts(function: QuantFunction, c: int, lo: int, hi: int, requant: Requant) -> np.ndarray | None:
+    """Where the integers step (see `_cuts`); None where these steps are not one by one the function's."""
     if not isinstance(requant, MultiplyShift):
         return None
-    one, ratio = requant.take(np.array([c])), function.ratios[0][c]
-    s = int(one.s[0])
-    m, const = Fraction(int(one.m[0][0]), 1 << s), Fraction(int(one.c[0]), 1 << s)
-    if (one.lo[0], one.hi[0], ratio > 0) != (function.lo, function.hi, m > 0) or not ratio or not m:
+    ratio, s = function.ratios[0][c], int(requant.s[c])
+    m, const = Fraction(int(requant.m[0][c]), 1 << s), Fraction(int(requant.c[c]), 1 << s)
+    if (requant.lo[c], requant.hi[c], ratio > 0) != (function.lo, function.hi, m > 0) or not ratio or not m:
         return None
-    exact = _cuts(ratio, function.offset[c], function.rounding, function.lo, function.hi, lo, hi)
-    integer = _cuts(m, const, Rounding(int(one.rounding[0])), function.lo, function.hi, lo, hi)
-    return exact[exact != integer], integer[exact != integer]
+    return _cuts(m, const, Rounding(int(requant.rounding[c])), function.lo, function.hi, lo, hi)
 
 
 def stretches(
