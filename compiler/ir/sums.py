@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from math import lcm
 
 import numpy as np
@@ -36,9 +37,8 @@ class ExactSum:
         ranges: Sequence[tuple[int, int]],
     ):
         self.lo, self.hi = lo, hi
-        twice, strict = boundaries(rounding, lo, hi)
-        self.first = Fraction(int(twice[0]) % 2, 2) if len(twice) else Fraction(0)
-        self._reach = 2 * ((twice - int(2 * self.first)) // 2) + strict
+        half, self._lowest_reach, self._results = _steps(rounding, lo, hi)
+        self.first = Fraction(half, 2)
         self.lowest = tuple(low for low, _ in ranges)
         offset -= self.first
         self._scale = lcm(offset.denominator, *(r.denominator for r in ratios))
@@ -51,17 +51,13 @@ class ExactSum:
         self.whole, self.part = (tuple(each) for each in zip(*both, strict=True))
 
     def _split(self, slope: int, base: int, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        if (abs(slope) * max(abs(low), abs(high)) + abs(base)) < 1 << 62 and not self.slack:
-            return np.divmod(np.arange(low, high + 1, dtype=np.int64) * slope + base, self._scale)
-        wholes, parts = [], []
-        for value in range(low, high + 1):
-            whole, part = divmod(value * slope + base, self._scale)
-            wholes.append(whole)
-            parts.append(part * self.modulus // self._scale)
-        if max(map(abs, wholes)) >= _MODULUS:
+        start, count = base + low * slope, high - low + 1
+        if max(abs((base + end * slope) // self._scale) for end in (low, high)) >= _MODULUS:
             self._long = True
-            wholes = [0] * len(wholes)
-        return np.array(wholes, dtype=np.int64), np.array(parts, dtype=np.int64)
+            slope, start = slope % self._scale, start % self._scale
+        if not self.slack:
+            return _progression(start, slope, self._scale, count)
+        return _leading(start, slope, self._scale, count)
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """q as int64, for int64 arrays within the ranges that broadcast."""
@@ -74,9 +70,73 @@ class ExactSum:
             for at in np.argwhere((part == 0) | (part > self.modulus - self.slack) | self._long):
                 index = tuple(at)
                 reached[index] = self._decide(*(int(v[index]) for v in np.broadcast_arrays(a, b)))
-        return self.lo + np.searchsorted(self._reach, reached, side="right")
+        reached -= self._lowest_reach
+        return self._results[np.clip(reached, -1, len(self._results) - 2, out=reached)]
 
     def _decide(self, a: int, b: int) -> int:
         terms = zip((a, b), self._terms, strict=True)
         whole, part = divmod(sum(value * slope + base for value, (slope, base) in terms), self._scale)
         return min(max(2 * whole + (part > 0), -_MODULUS), _MODULUS)
+
+
+@lru_cache(maxsize=16)
+def _steps(rounding: Rounding, lo: int, hi: int) -> tuple[int, int, np.ndarray]:
+    """1 where steps lie at halves; the least that twice a whole part, plus 1 where something follows, reaches a step
+    with; the results from there on, by such a number, the last that of less."""
+    twice, strict = boundaries(rounding, lo, hi)
+    if not len(twice):
+        return 0, 0, np.array([lo, lo])
+    half = int(twice[0]) % 2
+    reach = 2 * ((twice - half) // 2) + strict
+    results = lo + np.searchsorted(reach, np.arange(reach[0], reach[-1] + 1), side="right")
+    results = np.append(results, lo)
+    results.setflags(write=False)
+    return half, int(reach[0]), results
+
+
+def _progression(start: int, slope: int, scale: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """divmod(start + i * slope, scale) for i of 0..count - 1, by doubling where a product may leave 64 bits. int64;
+    scale at most 2**61."""
+    if abs(start) + count * abs(slope) < 1 << 62:
+        return np.divmod(np.arange(count, dtype=np.int64) * slope + start, scale)
+    whole, part = np.empty((2, count), dtype=np.int64)
+    whole[0], part[0] = divmod(start, scale)
+    done = 1
+    while done < count:
+        more = min(done, count - done)
+        steps, rest = divmod(done * slope, scale)
+        sums = part[:more] + rest
+        carry = sums >= scale
+        part[done : done + more] = sums - carry * np.int64(scale)
+        whole[done : done + more] = whole[:more] + carry + steps
+        done += more
+    return whole, part
+
+
+_DIGITS = 60  # binary digits below those that are kept, so that what they carry is known
+_DOUBT = 64  # more than what all doublings drop of the last digit
+
+
+def _leading(start: int, slope: int, scale: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `_progression`, the rest in units of scale / _MODULUS, rounded down; for any scale."""
+    whole, part, below = np.empty((3, count), dtype=np.int64)
+
+    def split(value: int) -> tuple[int, int, int]:
+        first, rest = divmod((value * _MODULUS << _DIGITS) // scale, _MODULUS << _DIGITS)
+        return first, rest >> _DIGITS, rest & (1 << _DIGITS) - 1
+
+    whole[0], part[0], below[0] = split(start)
+    done = 1
+    while done < count:
+        more = min(done, count - done)
+        steps = split(done * slope)
+        low = below[:more] + steps[2]
+        sums = part[:more] + (low >> _DIGITS) + steps[1]
+        carry = sums >= _MODULUS
+        below[done : done + more] = low & (1 << _DIGITS) - 1
+        part[done : done + more] = sums - carry * np.int64(_MODULUS)
+        whole[done : done + more] = whole[:more] + carry + steps[0]
+        done += more
+    for i in np.flatnonzero(below >= (1 << _DIGITS) - _DOUBT).tolist():
+        whole[i], part[i], _ = split(start + i * slope)
+    return whole, part

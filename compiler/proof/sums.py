@@ -12,10 +12,11 @@ Operands with a common ratio are one accumulator, in any form; differing sums ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import ceil, floor
+from functools import lru_cache
+from math import ceil, floor, lcm
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
@@ -33,7 +34,7 @@ from nncosim.platforms.rounding import Rounding
 __all__ = ["MOST_TRIED", "Numbers", "common_ratio", "large_sum", "of_one_sum"]
 
 MOST_TRIED = 1 << 22
-_PART = 1 << 18  # pairs at a time
+_PART = 1 << 16  # pairs at a time: what fits into a cache is faster
 _MOST_FACTOR = 16
 Numbers = tuple[int, int, int, int, Rounding]  # m_a, m_b, c, s, rounding
 Ranges = Sequence[tuple[int, int]]
@@ -46,8 +47,11 @@ def large_sum(function: QuantFunction, ranges: Ranges, caps: MultiplyShiftCaps) 
         return _one_accumulator(function, factors, ranges, caps)
     exact = ExactSum((function.ratios[0][0], function.ratios[1][0]), function.offset[0], function.rounding,
                      function.lo, function.hi, ranges)  # fmt: skip
-    fit = _best_fit(function, exact, ranges, caps)
-    return fit.numbers, Difference() if fit.exact else _near_pairs(fit, exact, ranges, function.rounding)
+    known = _multipliers([r[0] for r in function.ratios], ranges, function, caps)
+    spread = [abs(more) * (end - begin) for more, (begin, end) in zip(known[0].more, ranges, strict=True)]
+    parts = _Parts.of(exact, int(spread[1] > spread[0]))
+    fit = _best_fit(function, parts, known, caps)
+    return fit.numbers, Difference() if fit.exact else _near_pairs(fit, parts, ranges, function.rounding)
 
 
 # --- operands with a common ratio ------------------------------------------------------------------------------------
@@ -136,112 +140,184 @@ def _pairs_of(sums: np.ndarray, factors: tuple[int, int], ranges: Ranges) -> tup
 
 @dataclass(frozen=True)
 class _Fit:
-    """Numbers, and the bounds about a step between which y lies wherever they may differ; nowhere if `exact`."""
+    """Numbers, and the bounds about a step between which y lies wherever they may differ; nowhere if `exact`. more:
+    what the multipliers give more than the ratios."""
 
     numbers: Numbers
     low: Fraction
     high: Fraction
     exact: bool
+    more: tuple[Fraction, Fraction]
 
 
 @dataclass(frozen=True)
 class _Gaps:
-    """The least distance of any y from a step: above it or at it, strictly above, strictly below."""
+    """The least distance of any y from a step, in units of 1 / modulus: above it or at it, strictly above, strictly
+    below."""
 
-    above: Fraction
-    beyond: Fraction
-    below: Fraction
+    above: int
+    beyond: int
+    below: int
+    modulus: int
 
-    def of(self, strict: bool) -> tuple[Fraction, Fraction]:
-        """Of those that are past the step, and of those that are not."""
-        if not strict:
-            return self.above, self.below
-        return self.beyond, Fraction(0) if self.above == 0 else self.below
+    def of(self, strict: bool, unit: int) -> tuple[int, int]:
+        """Of those that are past the step, and of those that are not, in units of 1 / unit."""
+        past, not_yet = (self.beyond, 0 if self.above == 0 else self.below) if strict else (self.above, self.below)
+        return past * (unit // self.modulus), not_yet * (unit // self.modulus)
 
 
-def _gaps(exact: ExactSum) -> _Gaps:
-    modulus = exact.modulus
-    parts = np.unique(exact.part[1])
-    opposite = (-exact.part[0]) % modulus
-    up = (parts[np.searchsorted(parts, opposite) % len(parts)] - opposite) % modulus
-    beyond = (parts[np.searchsorted(parts, opposite, side="right") % len(parts)] - opposite) % modulus
-    down = (opposite - parts[np.searchsorted(parts, opposite) - 1]) % modulus
-    beyond, down = (np.where(v == 0, modulus, v) for v in (beyond, down))
-    least = [int(v.min()) for v in (up, beyond, down)]
-    if exact.slack:  # the true parts are up to so much greater
-        least[2] = max(least[2] - exact.slack, 0)
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """The parts after the point of both inputs' shares, and how near they come to a whole number.
+
+    outer: the input, 0 or 1, whose share is looked up among those of the other, the inner one.
+    order, ascending: int64 (B,), places of the inner and its parts in ascending order.
+    rows, opposite: int64 (A,), places of the outer and what their parts add up to a whole number with, that ascending
+        too: a search for ascending values is many times faster.
+    up, down: int64 (A,), from the opposite to the next part of the inner there or above, and below.
+    """
+
+    exact: ExactSum
+    outer: int
+    order: np.ndarray
+    ascending: np.ndarray
+    rows: np.ndarray
+    opposite: np.ndarray
+    up: np.ndarray
+    down: np.ndarray
+
+    @classmethod
+    def of(cls, exact: ExactSum, outer: int) -> _Parts:
+        modulus, own = exact.modulus, exact.part[outer]
+        order, ascending = _sorted(exact.part[1 - outer], modulus)
+        rows, opposite = _sorted(np.where(own > 0, modulus - own, 0), modulus)
+        at = np.searchsorted(ascending, opposite)
+        up = np.append(ascending, ascending[0] + modulus)[at] - opposite
+        down = opposite - np.insert(ascending, 0, ascending[-1] - modulus)[at]
+        return cls(exact, outer, order, ascending, rows, opposite, up, down)
+
+
+def _sorted(parts: np.ndarray, modulus: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stable order and values in it. Sorting values that carry their place takes a third of the time of an argsort."""
+    bits = (len(parts) - 1).bit_length()
+    drop = max(modulus.bit_length() + bits - 63, 0)
+    keys = ((parts >> drop) << bits) + np.arange(len(parts))
+    keys.sort()
+    order = keys & (1 << bits) - 1
+    ascending = parts[order]
+    if drop and (ascending[1:] < ascending[:-1]).any():  # equal but for the digits dropped
+        order = np.argsort(parts, kind="stable")
+        ascending = parts[order]
+    return order, ascending
+
+
+def _gaps(parts: _Parts) -> _Gaps:
+    modulus, slack = parts.exact.modulus, parts.exact.slack
+    least = [int(parts.up.min())] * 2 + [int(parts.down.min())]
+    if least[0] == 0:
+        at = np.searchsorted(parts.ascending, parts.opposite, side="right")
+        least[1] = int((np.append(parts.ascending, parts.ascending[0] + modulus)[at] - parts.opposite).min())
+    if slack:  # the true parts are up to so much greater
+        least[2] = max(least[2] - slack, 0)
         if least[0] == 0 or least[2] == 0:
             least = [0, 0, 0]
-    return _Gaps(*(Fraction(v, modulus) for v in least))
+    return _Gaps(least[0], least[1], least[2], modulus)
 
 
-def _best_fit(function: QuantFunction, exact: ExactSum, ranges: Ranges, caps: MultiplyShiftCaps) -> _Fit:
-    """The first rounding mode that is exact; else the fit that leaves the fewest pairs to try."""
+@dataclass(frozen=True)
+class _Multipliers:
+    """m: nearest ones for a shift s. more: what they give more than the ratios; low, high: its bounds over all pairs;
+    in units of 1 / unit."""
+
+    m: tuple[int, int]
+    s: int
+    more: tuple[int, int]
+    low: int
+    high: int
+    unit: int
+
+
+def _multipliers(
+    ratios: list[Fraction], ranges: Ranges, function: QuantFunction, caps: MultiplyShiftCaps
+) -> list[_Multipliers]:
+    """For each shift, the best first."""
     reach = max(abs(end) for limits in ranges for end in limits)
     bits = min(caps.multiplier_bits, 61 - reach.bit_length())
     limit = shift_limit(function.lo, function.hi, caps.max_shift)
-    ratios = [r[0] for r in function.ratios]
     top = largest_shift(max(*map(abs, ratios), Fraction(1, 1 << 60)), bits, limit)
-    most, widest = (1 << bits - 1) - 1, 1 << min(caps.constant_bits, 63) - 1
-    gaps = _gaps(exact)
-    modes = {mode: _kinds(function, mode) for mode in rounding_modes(function, caps)}
-    for _, m, error, s in sorted(_multipliers(ratios, ranges, most, range(top, max(top - 24, 0), -1))):
-        fits = [_with_constant((*m, s, mode), function.offset[0], kinds, error, gaps) for mode, kinds in modes.items()]
+    most = (1 << bits - 1) - 1
+    scale = lcm(*(r.denominator for r in ratios))
+    unit, numerators = scale << top, [int(r * scale) for r in ratios]
+    known = []
+    for s in range(top, max(top - 24, 0), -1):
+        a, b = (max(min(_nearest(n << s, scale), most), -most) for n in numerators)
+        more = tuple((m * scale - (n << s)) << top - s for m, n in zip((a, b), numerators, strict=True))
+        corners = [more[0] * x + more[1] * y for x in ranges[0] for y in ranges[1]]
+        known.append(_Multipliers((a, b), s, (more[0], more[1]), min(corners), max(corners), unit))
+    return sorted(known, key=lambda each: (each.high - each.low, -each.s))
+
+
+def _best_fit(function: QuantFunction, parts: _Parts, known: list[_Multipliers], caps: MultiplyShiftCaps) -> _Fit:
+    """The first rounding mode that is exact; else the fit that leaves the fewest pairs to try."""
+    widest = 1 << min(caps.constant_bits, 63) - 1
+    gaps = _gaps(parts)
+    modes = rounding_modes(function, caps)
+    for each in known:
+        fits = [_with_constant(each, mode, function, gaps) for mode in modes]
         fits = [fit for fit in fits if abs(fit.numbers[2]) < widest]
         if fits:
             return min(fits, key=lambda fit: (not fit.exact, fit.high - fit.low))
     raise CompileError(f"no constant of {caps.constant_bits} bits brings an Add's offset of {function.offset[0]} about")
 
 
-def _multipliers(
-    ratios: list[Fraction], ranges: Ranges, most: int, shifts: Iterable[int]
-) -> Iterator[tuple[tuple[Fraction, int], tuple[int, int], tuple[Fraction, Fraction], int]]:
-    """For each shift the nearest multipliers: how good they are, these, bounds of what they give more, the shift."""
-    for s in shifts:
-        a, b = (max(min(round(r * (1 << s)), most), -most) for r in ratios)
-        more = Fraction(a, 1 << s) - ratios[0], Fraction(b, 1 << s) - ratios[1]
-        corners = [more[0] * x + more[1] * y for x in ranges[0] for y in ranges[1]]
-        yield (max(corners) - min(corners), -s), (a, b), (min(corners), max(corners)), s
+def _nearest(numerator: int, denominator: int) -> int:
+    """The quotient rounded, half to even."""
+    below, rest = divmod(numerator, denominator)
+    return below + (2 * rest + (below & 1) > denominator)
 
 
-def _kinds(function: QuantFunction, mode: Rounding) -> set[tuple[Fraction, int, bool]]:
-    """How the steps of `mode` lie to the function's: so much above, itself strict or not, the other strict or not."""
-    twice, strict = boundaries(function.rounding, function.lo, function.hi)
-    other, above = boundaries(mode, function.lo, function.hi)
-    known = np.unique(np.stack([other - twice, above, strict], axis=1), axis=0) if len(twice) else np.zeros((1, 3))
-    return {(Fraction(int(apart), 2), int(up), bool(down)) for apart, up, down in known}
+@lru_cache(maxsize=64)
+def _kinds(rounding: Rounding, mode: Rounding, lo: int, hi: int) -> frozenset[tuple[int, int, bool]]:
+    """How the steps of `mode` lie to those of `rounding`: so many halves above, itself strict or not, the other
+    strict or not."""
+    twice, strict = boundaries(rounding, lo, hi)
+    other, above = boundaries(mode, lo, hi)
+    known = np.unique((other - twice) * 4 + above * 2 + strict).tolist() if len(twice) else [0]
+    return frozenset((kind >> 2, kind >> 1 & 1, bool(kind & 1)) for kind in known)
 
 
-def _with_constant(
-    known: tuple[int, int, int, Rounding], offset: Fraction, kinds: set[tuple[Fraction, int, bool]],
-    error: tuple[Fraction, Fraction], gaps: _Gaps,
-) -> _Fit:
-    """c for given multipliers: amid those that are exact, or that come nearest to it.
-
-    error: bounds of what the multipliers give more than the ratios.
-    """
-    m_a, m_b, s, mode = known
-    one = 1 << s
+def _with_constant(known: _Multipliers, mode: Rounding, function: QuantFunction, gaps: _Gaps) -> _Fit:
+    """c for given multipliers: amid those that are exact, or that come nearest to it."""
+    kinds = _kinds(function.rounding, mode, function.lo, function.hi)
+    offset, s = function.offset[0], known.s
+    # all in so small a unit that everything is whole
+    unit = lcm(known.unit, 2 << s, offset.denominator, gaps.modulus)
+    one, fine = unit >> s, unit // known.unit
+    lowest, highest, base = known.low * fine, known.high * fine, offset.numerator * (unit // offset.denominator)
     # the integers' step lies so much above the exact one, and these are the gaps about the exact one
-    steps = [(apart + Fraction(up, one), gaps.of(strict)) for apart, up, strict in kinds]
-    least = max(shift - gap[0] for shift, gap in steps) - error[0]
-    most = min(shift + gap[1] for shift, gap in steps) - error[1]
-    from_, to = ceil((offset + least) * one), ceil((offset + most) * one) - 1
+    steps = [(half * (unit // 2) + up * one, gaps.of(strict, unit)) for half, up, strict in kinds]
+    least = max(shift - gap[0] for shift, gap in steps) - lowest
+    most = min(shift + gap[1] for shift, gap in steps) - highest
+    from_, to = -(-(base + least) // one), -(-(base + most) // one) - 1
     c = (from_ + to) // 2
-    more = Fraction(c, one) - offset
-    low = min(shift for shift, _ in steps) - error[1] - more
-    high = max(shift for shift, _ in steps) - error[0] - more
-    return _Fit((m_a, m_b, c, s, mode), min(low, Fraction(0)), max(high, Fraction(0)), from_ <= to)
+    more = c * one - base
+    low = min(shift for shift, _ in steps) - highest - more
+    high = max(shift for shift, _ in steps) - lowest - more
+    bounds = Fraction(min(low, 0), unit), Fraction(max(high, 0), unit)
+    apart = Fraction(known.more[0], known.unit), Fraction(known.more[1], known.unit)
+    return _Fit((*known.m, c, s, mode), *bounds, from_ <= to, apart)
 
 
-def _near_pairs(fit: _Fit, exact: ExactSum, ranges: Ranges, rounding: Rounding) -> Difference:
+def _near_pairs(fit: _Fit, parts: _Parts, ranges: Ranges, rounding: Rounding) -> Difference:
     """Try the pairs whose y lies within the fit's bounds of a step."""
     m_a, m_b, c, s, mode = fit.numbers
+    exact = parts.exact
     values, lsb, tried = 0, 0, 0
     examples: list[Example] = []
     worst = floor(max(-fit.low, fit.high)) + 1 + (rounding == Rounding.AWAY)  # which steps by two at zero
-    near, parts = _windows(fit, exact) if fit.high - fit.low < 1 else _every(exact)
-    for a, b in parts:
+    windowed = fit.high - fit.low < 1
+    near, pairs = _windows(fit, parts) if windowed else _every(exact)
+    for a, b in pairs:
         if tried >= MOST_TRIED:
             break
         tried += len(a)
@@ -249,9 +325,19 @@ def _near_pairs(fit: _Fit, exact: ExactSum, ranges: Ranges, rounding: Rounding) 
         want, got = exact(a, b), np.clip(round_shift(a * m_a + b * m_b + c, s, int(mode)), exact.lo, exact.hi)
         wrong = np.flatnonzero(want != got)
         values, lsb = values + len(wrong), max(lsb, int(np.abs(want - got).max(initial=0)))
-        wrong = wrong[np.lexsort((b[wrong], a[wrong]))][: EXAMPLES - len(examples)]
+        wrong = wrong[_first(a[wrong], b[wrong], EXAMPLES if windowed else EXAMPLES - len(examples))]
         examples += [((int(a[i]), int(b[i])), int(want[i]), int(got[i])) for i in wrong]
+        if windowed:  # parts are not in the order of a
+            examples = sorted(examples)[:EXAMPLES]
     return Difference(values, lsb if near == tried else worst, tuple(examples), near - tried)
+
+
+def _first(a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
+    """The places of so many pairs, the least by a, then by b."""
+    if len(a) > count:  # most need not be sorted
+        some = np.flatnonzero(a <= np.partition(a, count)[count])
+        return some[np.lexsort((b[some], a[some]))][:count]
+    return np.lexsort((b, a))
 
 
 def _every(exact: ExactSum) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray]]]:
@@ -262,28 +348,44 @@ def _every(exact: ExactSum) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray]
     return many * size, ((np.full(size, row), np.arange(size)) for row in rows)
 
 
-def _windows(fit: _Fit, exact: ExactSum) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray]]]:
+def _windows(fit: _Fit, parts: _Parts) -> tuple[int, Iterator[tuple[np.ndarray, np.ndarray]]]:
     """How many pairs lie within the fit's bounds of a step, and these pairs (as places in the ranges) part by part."""
-    order = np.argsort(exact.part[1], kind="stable")
-    parts, modulus = exact.part[1][order], exact.modulus
-    low = floor(fit.low * modulus) - exact.slack
-    high = ceil(fit.high * modulus)
-    begin, count = [], []
-    for turn in range(3):
-        ends = turn * modulus - exact.part[0]
-        first = np.searchsorted(parts, ends + low)
-        begin.append(first)
-        count.append(np.searchsorted(parts, ends + high, side="right") - first)
-    starts, counts = np.stack(begin, axis=1), np.stack(count, axis=1)
-    return int(counts.sum()), _listed(order, starts, counts)
+    modulus = parts.exact.modulus
+    lows, highs = _row_bounds(fit, parts)
+    near = (parts.up <= highs) | (parts.down <= -lows)
+    lows, highs, opposite = lows[near], highs[near], parts.opposite[near]
+    most = [modulus + lows.min(initial=0), highs.max(initial=0) + 1]  # what a window meets round the end
+    over = np.searchsorted(parts.ascending, most)
+    turned = [parts.ascending[over[0] :] - modulus, parts.ascending, parts.ascending[: over[1]] + modulus]
+    order = np.concatenate([parts.order[over[0] :], parts.order, parts.order[: over[1]]])
+    around = np.concatenate(turned)
+    starts, counts = np.zeros((2, len(near)), dtype=np.int64)  # by place
+    begin, rows = np.searchsorted(around, opposite + lows), parts.rows[near]
+    starts[rows], counts[rows] = begin, np.searchsorted(around, opposite + highs, side="right") - begin
+    rows = np.flatnonzero(counts)
+    listed = _listed(rows, order, starts[rows], counts[rows])
+    return int(counts.sum()), ((inner, outer) if parts.outer else (outer, inner) for outer, inner in listed)
 
 
-def _listed(order: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    rows = np.cumsum(counts.sum(axis=1))
+def _row_bounds(fit: _Fit, parts: _Parts) -> tuple[np.ndarray, np.ndarray]:
+    """The fit's bounds for each value of the outer input alone, whose share of the error is then known. int64, like
+    `parts.rows`."""
+    exact, modulus = parts.exact, parts.exact.modulus
+    share = float(fit.more[parts.outer] * modulus) * (parts.rows + exact.lowest[parts.outer])
+    low, high = fit.low * modulus, fit.high * modulus
+    room = float(np.abs(share).max() + high - low) * 2.0**-48  # doubles err by less
+    lows = np.floor(share.max() - share + (float(low) - room)).astype(np.int64)
+    highs = np.ceil(share.min() - share + (float(high) + room)).astype(np.int64)
+    return np.clip(lows, floor(low), 0) - exact.slack, np.clip(highs, 0, ceil(high))
+
+
+def _listed(
+    rows: np.ndarray, order: np.ndarray, starts: np.ndarray, counts: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    before = np.cumsum(counts)
     row = 0
     while row < len(rows):
-        before = int(rows[row - 1]) if row else 0
-        end = max(int(np.searchsorted(rows, before + _PART, side="right")), row + 1)
-        start, count = starts[row:end].ravel(), counts[row:end].ravel()
-        yield np.repeat(np.arange(row, end).repeat(starts.shape[1]), count), order[_runs(start, count)]
+        done = int(before[row - 1]) if row else 0
+        end = max(int(np.searchsorted(before, done + _PART, side="right")), row + 1)
+        yield np.repeat(rows[row:end], counts[row:end]), order[_runs(starts[row:end], counts[row:end])]
         row = end
