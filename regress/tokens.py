@@ -26,7 +26,8 @@ def mixer_model(
     def product(name: str, source: str, rows: int, columns: int) -> str:
         raw = w.constant(f"{name}.weight", rng.normal(0, 0.5, (rows, columns)))
         weights = w.quant(f"{name}.weight_quant", raw, 2.0 ** -rng.integers(5, 8, (1, columns)), signed=True)
-        bias = w.quant(f"{name}.bias_quant", w.constant(f"{name}.bias", rng.normal(0, 1, columns)), 2.0**-5, signed=True)
+        offsets = w.constant(f"{name}.bias", rng.normal(0, 1, columns))
+        bias = w.quant(f"{name}.bias_quant", offsets, 2.0**-5, signed=True)
         return w.node("Add", f"{name}_bias", [w.node("MatMul", name, [source, weights]), bias])
 
     x = w.quant("x_quant", "x", 2.0**-4, signed=True)

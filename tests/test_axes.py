@@ -10,7 +10,6 @@ import onnx
 import pytest
 import toy
 from models import Graph
-from token_models import Dyadic, token_model
 from nncosim.compiler.compile import check_network
 from nncosim.compiler.errors import CompileError, InputDataError, ModelError
 from nncosim.compiler.frontend import dequantise_output, import_details, import_model, quantise_input
@@ -29,6 +28,7 @@ from nncosim.tb.run.flow import RunOptions, run_program
 from nncosim.tb.run.inputs import InputError, batch_size, frames, outputs_npz
 from nncosim.tb.run.network_json import network_from_json, network_to_json
 from nncosim.tb.run.program import compile_model, read_model
+from token_models import Dyadic, token_model
 
 toy.install()
 

@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 from models import Graph
 
-__all__ = ["Dyadic", "token_model"]
+__all__ = ["Dyadic", "joined_model", "token_model"]
 
 
 class Dyadic(Graph):
@@ -31,4 +31,12 @@ def token_model(batch: int = 1, tokens: int = 16) -> onnx.ModelProto:
     both = g.quant(g.node("Add", [left, right]), 0.5, name="both")
     joined = g.node("Concat", [both, g.quant(product(x, 64, 3), 0.5, name="third")], axis=2)
     curve = g.quant(g.node("HardSigmoid", [joined], alpha=0.03125, name="curve"), 2.0**-7, name="half")
-    return g.model(g.quant(product(curve, 9, 12), 2.0**-5, name="y"))
+    return g.model(g.quant(product(curve, 9, 12), 2.0**-4, name="y"))
+
+
+def joined_model(batch: int = 1, tokens: int = 11) -> onnx.ModelProto:
+    """x (batch, tokens, 16): two products, joined before they are quantised -> y (batch, tokens, 14)."""
+    g = Dyadic((batch, tokens, 16), seed=6)
+    x = g.quant("x", 2.0**-4)
+    parts = [g.node("MatMul", [x, g.weights((16, columns))]) for columns in (5, 9)]
+    return g.model(g.quant(g.node("Concat", parts, axis=2), 0.25, name="y"))
