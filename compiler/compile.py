@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nncosim.compiler.axes import in_axes_of
 from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRelax, HasRoom, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.image.image import Image
@@ -59,29 +60,15 @@ class CheckResult:
         return self.compiled.memory if self.compiled else ()
 
 
-def _axes_problems(network: Network, platform: Platform) -> Iterator[Problem]:
-    """Tensors of other axes than the platform takes, each at the first operator that has to do with it."""
-    seen: set[str] = set()
-    for op in network.ops:
-        for tensor in (*network.op_inputs(op), network.tensors[op.output]):
-            if tensor.axes not in platform.tensor_axes and tensor.name not in seen:
-                taken = " or ".join(f"({', '.join(axes)})" for axes in platform.tensor_axes)
-                text = f"tensor {tensor} has axes that platform {platform.name} does not take; it takes {taken}"
-                yield Problem(op.name, op.title, text, "reshape the activations to maps, with a height of 1")
-            seen.add(tensor.name)
-
-
 def _legalize(state: State) -> State:
-    network, platform, backend = state.network, state.platform, state.backend
-    found = list(_axes_problems(network, platform))
-    if found:  # back ends need not look at what they do not know
-        raise ModelError(network.name, found)
+    platform, backend = state.platform, state.backend
+    network = in_axes_of(platform, state.network)  # back ends need not look at axes that they do not know
     found = list(backend.problems(network, platform))
     for op in network.ops:
         found.extend(backend.candidates(op, network, platform)[1])
     if found:
         raise ModelError(network.name, found)
-    return state
+    return replace(state, network=network)
 
 
 def _fit(state: State) -> State:

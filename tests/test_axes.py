@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Axes with names: a batch that is kept or taken apart, tokens, and platforms that take neither."""
+"""Axes with names: a batch that is kept or taken apart, and tokens; `test_tokens` has these on platforms of maps."""
 
 import io
 from dataclasses import dataclass, replace
@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 import toy
-from command_line import refused, runner
 from models import Graph
 from nncosim.compiler.compile import check_network
 from nncosim.compiler.errors import CompileError, InputDataError, ModelError
@@ -29,18 +28,9 @@ from nncosim.tb.run.flow import RunOptions, run_program
 from nncosim.tb.run.inputs import InputError, batch_size, frames, outputs_npz
 from nncosim.tb.run.network_json import network_from_json, network_to_json
 from nncosim.tb.run.program import compile_model, read_model
+from token_models import Dyadic, token_model
 
 toy.install()
-
-
-class Dyadic(Graph):
-    """All scales are powers of two, so that float32 computes every sum exactly."""
-
-    def weights(self, shape, **more):
-        return super().weights(shape, **{"scale": 2.0**-6, **more})
-
-    def bias(self, channels, size=1.0, **more):
-        return super().bias(channels, size, **{"scale": 2.0**-12, **more})
 
 
 def gemm_model(batch: int) -> onnx.ModelProto:
@@ -62,22 +52,6 @@ def map_model(batch: int) -> onnx.ModelProto:
     wide = g.node("Resize", [joined, "", scales], coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     mean = g.quant(g.node("AveragePool", [wide], kernel_shape=[4, 4], strides=[2, 2]), 0.125)
     return g.model(g.quant(g.gemm(g.node("Flatten", [mean], axis=1), 32, 4), 1.0, name="y"))
-
-
-def token_model(batch: int = 1, tokens: int = 16) -> onnx.ModelProto:
-    """x (batch, tokens, 64): MatMul, bias, Relu, Add, Concat, HardSigmoid -> y (batch, tokens, 12)."""
-    g = Dyadic((batch, tokens, 64), seed=5)
-    x = g.quant("x", 2.0**-4)
-
-    def product(value: str, rows: int, columns: int) -> str:
-        return g.node("Add", [g.node("MatMul", [value, g.weights((rows, columns))]), g.bias(columns)])
-
-    left = g.quant(g.relu(product(x, 64, 6)), np.array([4, 8, 2, 4, 8, 4]) ** -1.0)
-    right = g.quant(product(x, 64, 6), 0.25)
-    both = g.quant(g.node("Add", [left, right]), 0.5, name="both")
-    joined = g.node("Concat", [both, g.quant(product(x, 64, 3), 0.5, name="third")], axis=2)
-    curve = g.quant(g.node("HardSigmoid", [joined], alpha=0.03125, name="curve"), 2.0**-7, name="half")
-    return g.model(g.quant(product(curve, 9, 12), 2.0**-5, name="y"))
 
 
 MODELS = {"gemm": gemm_model, "map": map_model, "tokens": token_model}
@@ -245,12 +219,6 @@ def test_labelled_images_of_a_kept_batch(tmp_path):
 # --- platforms ---
 
 
-@pytest.fixture
-def command(capfd, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return runner(capfd)
-
-
 def test_a_batch_is_run_inference_by_inference(tmp_path):
     """A Gemm of batch 8 on a platform that takes no batch: eight inferences, and their outputs together."""
     path = tmp_path / "gemm.onnx"
@@ -264,13 +232,6 @@ def test_a_batch_is_run_inference_by_inference(tmp_path):
     got = np.load(io.BytesIO(outcome.files["outputs.npz"]))["y__float"]
     assert np.array_equal(got, executor(gemm_model(8), x)) and got.shape == (8, 5) and len(np.unique(got)) > 10
     assert run_program(program, toy.TOY, {}, RunOptions()).report.input == "random (one of the graph's batch of 8)"
-
-
-def test_tokens_on_a_platform_of_maps_are_refused(command, tmp_path):
-    onnx.save(token_model(), tmp_path / "tokens.onnx")
-    for platform in ("toy", "j3dai"):
-        text = refused(command("check", "tokens.onnx", "--platform", platform), "MatMul", "'x' (T 16 x C 64)")
-        assert f"platform {platform} does not take; it takes (C, H, W)" in text
 
 
 @dataclass(frozen=True)

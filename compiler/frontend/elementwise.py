@@ -265,7 +265,8 @@ def transpose(builder: Builder, node: Node) -> Value:
     if isinstance(value, QuantConstant):
         perm = node.integers("perm", range(value.ints.ndim)[::-1])
         return QuantConstant(value.ints.transpose(perm), value.scale.transpose(perm), value.bits)
-    raise Refusal("Transpose of an activation is not supported", "keep activations in NCHW order")
+    raise Refusal("Transpose of an activation is not supported",
+                  "keep maps in the order (1, C, H, W), tokens in (1, T, C)")
 
 
 def concat(builder: Builder, node: Node) -> Value:

@@ -31,10 +31,12 @@ def raw_outputs(network: Network) -> tuple[str, ...]:
 
 def _fitted(network: Network, tensor: Tensor, array: np.ndarray) -> np.ndarray:
     wanted = network.onnx_shapes[tensor.name]
-    allowed = {wanted, tensor.shape, wanted[1:] if wanted[0] == 1 else wanted}
+    allowed = {wanted, wanted[1:] if wanted[0] == 1 else wanted}
+    if not tensor.onnx_axes:
+        allowed.add(tensor.shape)
     if array.shape not in allowed:
         raise InputDataError(f"input {tensor.name!r}: expected shape {wanted}, got {array.shape}")
-    return array.reshape(tensor.shape)
+    return tensor.from_onnx(array)
 
 
 def quantise_inputs(network: Network, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -75,9 +77,9 @@ def dequantise_output(network: Network, name: str, values: np.ndarray) -> np.nda
     """Integers of tensor `name` as float32 in ONNX layout: (q - zero_point) * scale + offset."""
     tensor = network.tensors[name]
     kind = tensor.type
-    shape = network.onnx_shapes.get(name, (1, *tensor.shape))
+    shape = network.onnx_shapes.get(name, (1, *tensor.to_onnx(values).shape))
     scales = tensor.per_channel(kind.scale)
     steps = values.reshape(tensor.shape).astype(np.float64) - kind.zero_point
     if not kind.offset:  # float32 as qonnx multiplies it
-        return (steps.astype(np.float32) * scales.astype(np.float32)).reshape(shape)
-    return (steps * scales + tensor.per_channel(kind.offset)).astype(np.float32).reshape(shape)
+        return tensor.to_onnx(steps.astype(np.float32) * scales.astype(np.float32)).reshape(shape)
+    return tensor.to_onnx((steps * scales + tensor.per_channel(kind.offset)).astype(np.float32)).reshape(shape)

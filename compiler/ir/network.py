@@ -49,22 +49,30 @@ class TensorType:
 @dataclass(frozen=True)
 class Tensor:
     """`axes`: the names of the axes of `shape`, each once: "C" (the channels, always there), "H" and "W" (rows and
-    columns), "T" (tokens), "N" (batch).
+    columns), "T" (tokens), "N" (batch). `onnx_axes`: those that the ONNX graph has, in its order, where that is another
+    one: ("W", "C") of tokens that are a map of one row; empty where the graph's order is that of `axes`.
 
     Raises:
-        CompileError: axes that do not fit the shape.
+        CompileError: axes that do not fit the shape; or a size other than 1 along an axis that the graph has not.
     """
 
     name: str
     shape: tuple[int, ...]
     type: TensorType
     axes: tuple[str, ...] = MAP
+    onnx_axes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.axes) != len(self.shape) or len({*self.axes}) != len(self.axes) or "C" not in self.axes:
             raise CompileError(
                 f"tensor {self.name!r} of shape {self.shape} needs an axis for each size, C among them, not {self.axes}"
             )
+        if self.onnx_axes and (
+            len({*self.onnx_axes}) != len(self.onnx_axes)
+            or {axis for axis, size in self.extents.items() if size > 1} - {*self.onnx_axes}
+            or not {"C"} <= {*self.onnx_axes} <= {*self.axes}
+        ):
+            raise CompileError(f"tensor {self} cannot have the axes {self.onnx_axes} in the ONNX graph")
 
     @property
     def elements(self) -> int:
@@ -98,7 +106,28 @@ class Tensor:
     @property
     def onnx_channel_axis(self) -> int:
         """Where the channels stand in the ONNX graph, behind the batch."""
-        return 1 + [axis for axis in self.axes if axis != "N"].index("C")
+        return 1 + [axis for axis in self.onnx_axes or self.axes if axis != "N"].index("C")
+
+    @property
+    def _onnx_order(self) -> tuple[int, ...]:
+        """The numbers of all axes in the graph's order, those that the graph has not before the others."""
+        order = self.onnx_axes or self.axes
+        return tuple(map(self.axes.index, (*(axis for axis in self.axes if axis not in order), *order)))
+
+    def from_onnx(self, array: np.ndarray) -> np.ndarray:
+        """An array in the graph's order, whatever its shape there, in the tensor's shape."""
+        order = self._onnx_order
+        return array.reshape([self.shape[k] for k in order]).transpose(np.argsort(order))
+
+    def to_onnx(self, values: np.ndarray) -> np.ndarray:
+        """An array of the tensor's shape in the graph's order: (..., T, C) of tokens that are a map of one row."""
+        sizes = self.extents
+        turned = values.reshape(self.shape).transpose(self._onnx_order)
+        return turned.reshape([sizes[axis] for axis in self.onnx_axes or self.axes])
+
+    def onnx_index(self, index: Sequence[int]) -> tuple[int, ...]:
+        """Where the element that `index` names in the tensor's shape stands in `to_onnx`."""
+        return tuple(index[self.axes.index(axis)] for axis in self.onnx_axes or self.axes)
 
     def per_channel(self, numbers: Sequence[Any] | np.ndarray) -> np.ndarray:
         """One number, or one per channel, as a float64 array that broadcasts against the tensor."""
@@ -219,6 +248,13 @@ class Op(ABC):
     def macs(self, inputs: Sequence[Tensor], output: Tensor) -> int:
         """Multiply-accumulates as the graph has them: of convolutions and matrix products."""
         return 0
+
+    def on_pixels(self) -> Op | None:
+        """The operator that does the same where tokens (..., T, C) have become the pixels of maps (..., C, 1, T).
+
+        None: there is none; a platform that takes maps only cannot run this one on tokens.
+        """
+        return None
 
     @property
     def constants(self) -> tuple[np.ndarray, ...]:

@@ -8,7 +8,7 @@ Maps are (..., C, H, W): whatever stands before the channels is computed one by 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
 import numpy as np
@@ -160,6 +160,11 @@ class MatMul(Op):
     def macs(self, inputs: Sequence[Tensor], output: Tensor) -> int:
         return output.elements * self.weights.shape[1]
 
+    def on_pixels(self) -> Op:
+        """A convolution of 1 x 1."""
+        common = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Conv(**{**common, "weights": self.weights[:, :, None, None]}, onnx_op="MatMul")
+
     @property
     def constants(self) -> tuple[np.ndarray, ...]:
         return (self.weights,)
@@ -222,6 +227,9 @@ class _EachElement(Op):
     def bounds(self, inputs: Sequence[Tensor]) -> Bounds:
         return _alike(inputs[0].channels, *_span(inputs))
 
+    def on_pixels(self) -> Op:
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Add(_EachElement):
@@ -264,6 +272,9 @@ class Table(Op):
         low, high = np.array(self.nearby, dtype=np.int64).T
         return low[inputs[0] & 255], high[inputs[0] & 255]
 
+    def on_pixels(self) -> Op:
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Concat(Op):
@@ -280,6 +291,9 @@ class Concat(Op):
 
     def bounds(self, inputs: Sequence[Tensor]) -> Bounds:
         return _alike(sum(t.channels for t in inputs), *_span(inputs))
+
+    def on_pixels(self) -> Op:
+        return replace(self, axis=-3)
 
 
 @dataclass(frozen=True, eq=False)

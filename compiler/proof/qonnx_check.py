@@ -45,7 +45,7 @@ class LayerReport:
 
     values: compared. wrong: ours differs from exact arithmetic. float_differences: the executor differs from exact
     arithmetic, within its error. outside: it differs further than its error explains. first_wrong, first_outside:
-    (image, channel, row, column, expected, got).
+    (image, channel, row, column, expected, got), of tokens (image, token, channel, expected, got).
     """
 
     name: str
@@ -97,8 +97,8 @@ def random_images(network: Network, count: int, seed: int) -> list[dict[str, np.
             kind = tensor.type
             scale = tensor.per_channel(kind.scale)
             centre, spread = (kind.lo + kind.hi) / 2 - kind.zero_point, (kind.hi - kind.lo) / 5.2
-            data = (centre + spread * rng.standard_normal(tensor.shape)) * scale
-            image[name] = data.astype(np.float32).reshape(network.onnx_shapes[name])
+            data = (centre + spread * tensor.from_onnx(rng.standard_normal(tensor.elements))) * scale
+            image[name] = tensor.to_onnx(data.astype(np.float32)).reshape(network.onnx_shapes[name])
         images.append(image)
     return images
 
@@ -152,7 +152,7 @@ def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, np.nd
         real = real.take(range(first, first + tensor.channels), axis=tensor.onnx_channel_axis)
     kind = tensor.type
     scale = tensor.per_channel(kind.scale)
-    return np.rint(real.reshape(tensor.shape) / scale + kind.zero_point).astype(np.int64)
+    return np.rint(tensor.from_onnx(real) / scale + kind.zero_point).astype(np.int64)
 
 
 def _compare_image(
@@ -189,7 +189,7 @@ def _compare_layer(
     if op.function is not None:
         accumulators = accumulators if op.requantized else op.operands(inputs)
         exact = apply_exact(op.function, accumulators, axis)
-    _note(layer, "wrong", ours != exact, exact, ours, number)
+    _note(layer, "wrong", tensor, ours != exact, exact, ours, number)
     differs = exact != theirs
     if not differs.any():
         return
@@ -202,17 +202,18 @@ def _compare_layer(
     else:
         outside = differs & ~_near_threshold(op, tensor, inputs, accumulators, exact, theirs, magnitude)
     layer.float_differences += int((differs & ~outside).sum())
-    _note(layer, "outside", outside, exact, theirs, number)
+    _note(layer, "outside", tensor, outside, exact, theirs, number)
 
 
 def _note(
-    layer: LayerReport, what: str, where: np.ndarray, expected: np.ndarray, got: np.ndarray, number: int
+    layer: LayerReport, what: str, tensor: Tensor, where: np.ndarray, expected: np.ndarray, got: np.ndarray, number: int
 ) -> None:
     count = int(where.sum())
     setattr(layer, what, getattr(layer, what) + count)
     if count and getattr(layer, f"first_{what}") is None:
         index = tuple(int(i) for i in np.argwhere(where)[0])
-        setattr(layer, f"first_{what}", (number, *index, int(expected[index]), int(got[index])))
+        place = tensor.onnx_index(index)
+        setattr(layer, f"first_{what}", (number, *place, int(expected[index]), int(got[index])))
 
 
 def float32_error(
@@ -265,15 +266,15 @@ def _compare_raw(
     accumulators = op.accumulate(inputs)
     axis = tensor.channel_axis
     exact, ours = apply_exact(op.function, accumulators, axis), op.requant.apply(*accumulators, axis=axis)
-    _note(layer, "wrong", ours != exact, exact, ours, number)
+    _note(layer, "wrong", tensor, ours != exact, exact, ours, number)
     scale, offset = tensor.per_channel(tensor.type.scale), tensor.per_channel(tensor.type.offset or (0,))
-    theirs = values[details.onnx_names[op.output][0]].astype(np.float64).reshape(tensor.shape)
+    theirs = tensor.from_onnx(values[details.onnx_names[op.output][0]].astype(np.float64))
     sums, terms = op.absolute(inputs)
     error = (terms + 16) * UNIT * (sums[0] * scale + np.abs(offset))
     real = exact * scale + offset
     layer.values += theirs.size
-    _note(layer, "outside", np.abs(real - theirs) > error, exact, np.rint((theirs - offset) / scale).astype(int),
-          number)
+    _note(layer, "outside", tensor, np.abs(real - theirs) > error, exact,
+          np.rint((theirs - offset) / scale).astype(int), number)
 
 
 def _compare_outputs(

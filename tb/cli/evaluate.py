@@ -105,9 +105,9 @@ def _print_qonnx(console: Console, report: QonnxReport) -> None:
 
 def _print_first(console: Console, layer: str, what: str, found: tuple[int, ...]) -> None:
     *index, expected, got = found
+    axes = "image, token, channel" if len(index) == 3 else "image, channel, row, column"
     console.print(
-        f"[red]{escape(layer)}[/] differs from {what} first at (image, channel, row, column) "
-        f"{tuple(index)}: expected {expected}, got {got}"
+        f"[red]{escape(layer)}[/] differs from {what} first at ({axes}) {tuple(index)}: expected {expected}, got {got}"
     )
 
 

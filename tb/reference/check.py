@@ -36,8 +36,8 @@ class ReferenceLayer:
     values: compared. rational: those so near a threshold that the reference computed them in rationals; tipped: those
     of them that float64 has wrong. inexact: differences that the requantization proof names. undecided: differences
     where neither float64 nor rationals decide (Sigmoid and the like within 1e-6 of a threshold). wrong: any other.
-    first_wrong: (image, channel, row, column, expected, got). meaning: how the tensor's scale, zero point or
-    range differs from the graph's, or "".
+    first_wrong: (image, channel, row, column, expected, got), of tokens (image, token, channel, expected, got).
+    meaning: how the tensor's scale, zero point or range differs from the graph's, or "".
     """
 
     name: str
@@ -123,10 +123,11 @@ def compare_with_reference(
 
 def _part(array: np.ndarray, tensor: Tensor, first: int) -> np.ndarray:
     """An array in ONNX layout in the tensor's shape; of a concatenation the channels from `first` on."""
+    row = tensor.onnx_axes[-2:] == ("W", "C")  # tokens that are the pixels of a map of one row
     if array.size != tensor.elements:
         channels = slice(first, first + tensor.shape[tensor.axes.index("C")])
-        array = array[:, :, channels] if "T" in tensor.axes else array[:, channels]
-    return array.reshape(tensor.shape)
+        array = array[:, :, channels] if row or "T" in tensor.axes else array[:, channels]
+    return (np.swapaxes(array, -2, -1) if row else array).reshape(tensor.shape)
 
 
 def _spread(tensor: Tensor, numbers: Sequence[Fraction]) -> np.ndarray:
@@ -174,24 +175,26 @@ def _compare_layer(
         inexact = differs & (exact == expected) & (np.abs(ours - expected) <= op.proof.max_lsb)
         layer.inexact += int((inexact & ~explained).sum())
         explained |= inexact
-    _note(layer, differs & ~explained, expected, ours, number)
+    _note(layer, tensor, differs & ~explained, expected, ours, number)
 
 
-def _note(layer: ReferenceLayer, where: np.ndarray, expected: np.ndarray, got: np.ndarray, number: int) -> None:
+def _note(
+    layer: ReferenceLayer, tensor: Tensor, where: np.ndarray, expected: np.ndarray, got: np.ndarray, number: int
+) -> None:
     layer.wrong += int(where.sum())
     if where.any() and layer.first_wrong is None:
         index = tuple(int(i) for i in np.argwhere(where)[0])
-        layer.first_wrong = (number, *index, int(expected[index]), int(got[index]))
+        layer.first_wrong = (number, *tensor.onnx_index(index), int(expected[index]), int(got[index]))
 
 
 def _compare_real(tensor: Tensor, real: np.ndarray, ours: np.ndarray, number: int, layer: ReferenceLayer) -> None:
     """A graph output without a Quant: real numbers, as near as float64 has them."""
     kind = tensor.type
     scale, offset = _spread(tensor, kind.scale), _spread(tensor, kind.offset or (Fraction(0),))
-    theirs = real.reshape(tensor.shape)
+    theirs = _part(real, tensor, 0)
     size = np.abs(ours * scale) + np.abs(offset) + np.abs(theirs)
     wrong = np.abs(ours * scale + offset - theirs) > REAL * size
-    _note(layer, wrong, np.rint((theirs - offset) / scale), ours, number)
+    _note(layer, tensor, wrong, np.rint((theirs - offset) / scale), ours, number)
 
 
 def _meaning(tensor: Tensor, value: Value, first: int) -> str:

@@ -21,6 +21,7 @@ class Divergence:
     """The first wrong element of a tensor, in C order of the tensor's axes.
 
     `got` is None where the run wrote nothing of the tensor. `note`: what is wrong when it is not one value.
+    `onnx_index`: the element's place as the ONNX graph has it, where that is another one than `index`.
     """
 
     tensor: str
@@ -29,9 +30,15 @@ class Divergence:
     got: int | None
     frame: int = 0
     note: str = ""
+    onnx_index: tuple[int, ...] = ()
+
+    @property
+    def told(self) -> tuple[int, ...]:
+        """The place for users, who know the graph."""
+        return self.onnx_index or self.index
 
     def __str__(self) -> str:
-        place = f"{self.tensor}[{', '.join(map(str, self.index))}]"
+        place = f"{self.tensor}[{', '.join(map(str, self.told))}]"
         got = "nothing" if self.got is None else str(self.got)
         frame = f" in inference {self.frame + 1}" if self.frame else ""
         note = f" ({self.note})" if self.note else ""
@@ -168,4 +175,12 @@ def compare_frames(
                 found.append(_compare_twice(out, reference[out], written, frame.memory.get(out), op.name, number))
             else:
                 found.append(compare_tensor(out, reference[out], written, op=op.name, frame=number))
-    return Comparison(tuple(found), tuple(inputs))
+    return Comparison(tuple(_told(network, each) for each in found), tuple(_told(network, each) for each in inputs))
+
+
+def _told(network: Network, checked: TensorComparison) -> TensorComparison:
+    """With the first wrong element's place as the ONNX graph has it."""
+    first, tensor = checked.first, network.tensors[checked.tensor]
+    if first is None or not tensor.onnx_axes:
+        return checked
+    return replace(checked, first=replace(first, onnx_index=tensor.onnx_index(first.index)))

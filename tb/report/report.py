@@ -307,7 +307,7 @@ def divergence_json(first: Divergence | None) -> dict[str, Any] | None:
         return None
     return {
         "tensor": first.tensor,
-        "index": list(first.index),
+        "index": list(first.told),
         "expected": first.expected,
         "got": first.got,
         "frame": first.frame,

@@ -125,7 +125,8 @@ def random_frames(network: Network, seed: int, count: int = 1) -> list[dict[str,
         frame = {}
         for name in network.inputs:
             tensor = network.tensors[name]
-            frame[name] = generator.integers(tensor.type.lo, tensor.type.hi, tensor.shape, np.int64, endpoint=True)
+            drawn = generator.integers(tensor.type.lo, tensor.type.hi, tensor.elements, np.int64, endpoint=True)
+            frame[name] = tensor.from_onnx(drawn)  # the same of a seed on every platform
         out.append(frame)
     return out
 
@@ -140,9 +141,9 @@ def outputs_npz(network: Network, results: Sequence[Mapping[str, np.ndarray]]) -
     for name in network.outputs:
         if not results or any(name not in result for result in results):
             continue
-        shape = tuple(network.onnx_shapes[name])
+        shape, tensor = tuple(network.onnx_shapes[name]), network.tensors[name]
         whole = [np.asarray(result[name]).astype(np.int64) for result in results]
-        arrays[name] = np.concatenate([ints.reshape(shape) for ints in whole])
+        arrays[name] = np.concatenate([tensor.to_onnx(ints).reshape(shape) for ints in whole])
         floats = [np.asarray(dequantise_output(network, name, ints)).reshape(shape) for ints in whole]
         arrays[_floats_of(name, network.outputs)] = np.concatenate(floats)
     return npz_bytes(arrays)

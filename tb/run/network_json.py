@@ -169,7 +169,8 @@ def network_to_json(network: ir.Network) -> dict[str, Any]:
         "batch": network.batch,
         "input_rounding": {name: int(mode) for name, mode in network.input_rounding.items()},
         "tensors": [
-            {"name": t.name, "shape": list(t.shape), "axes": list(t.axes), "type": _type_to_json(t.type)}
+            {"name": t.name, "shape": list(t.shape), "axes": list(t.axes), "onnx_axes": list(t.onnx_axes),
+             "type": _type_to_json(t.type)}
             for t in network.tensors.values()
         ],
         "ops": [_op_to_json(op) for op in network.ops],
@@ -184,7 +185,9 @@ def network_from_json(data: Mapping[str, Any], where: str = "image") -> ir.Netwo
     """
     try:
         tensors = [
-            ir.Tensor(t["name"], tuple(t["shape"]), _type_from_json(t["type"]), tuple(t["axes"]))
+            ir.Tensor(
+                t["name"], tuple(t["shape"]), _type_from_json(t["type"]), tuple(t["axes"]), tuple(t["onnx_axes"])
+            )
             for t in data["tensors"]
         ]
         return ir.Network(
