@@ -89,7 +89,7 @@ def test_inputs_pass_the_entry_port(how: Entering) -> None:
     (name,) = compiled().network.inputs
     seen = [frame.passages.get(name) for frame in frames]
     assert (seen[0] is None) == how.bus and not run(BUS).frames[0].passages and not run(BACKDOOR).frames[1].passages
-    later = seen[1:]
+    later = [frame.passages[name] for frame in frames[1:]]
     for before, after in pairwise(later):
         assert after.port == "entry" and before.end <= after.start < after.end
         assert after.end - after.start >= 4  # words of 16 bytes, of 64
