@@ -72,10 +72,11 @@ def _noise(
     want = [plain(image) for image in images()]
     found = {}
     for name, layer in plan.layers.items():
+        result = scales.points[plan.result_of(layer).value]
         for width in WIDTHS:
             say(f"bits: {name} at {width}")
             narrow = replace(options, layer_bits={name: width})
-            changed = scales.with_layer(name, weight_scale(graph, layer, narrow))
+            changed = scales.with_layer(name, weight_scale(graph, layer, narrow, result))
             runner = Runner(simulated(graph, plan, changed, (), {name}), names)
             found[name, width] = float(np.mean([
                 np.square(runner(image)[out].astype(np.float64) - values[out]).mean()

@@ -81,6 +81,10 @@ class Plan:
     def layer_of(self, point: Point) -> Layer | None:
         return self.layers.get(point.node)
 
+    def result_of(self, layer: Layer) -> Point:
+        """The point that a layer makes."""
+        return next(point for point in self.points.values() if point.node == layer.name)
+
 
 @dataclass(frozen=True)
 class _Open:
