@@ -90,15 +90,6 @@ def _print_sensitivity(console: Console, rows: list[Sensitivity], images: int) -
     console.print(table, "")
 
 
-def _print_side_by_side(console: Console, found: SideBySide) -> None:
-    count = len(found.labels)
-    console.print(
-        f"accuracy on {count} images: float {found.float_right / count:.2%} ({found.float_right} right), "
-        f"integers {found.integer_right / count:.2%} ({found.integer_right} right); "
-        f"{found.changed} images changed their class"
-    )
-
-
 def _json(result: Quantized, rows: list[Sensitivity], test: SideBySide | None) -> dict[str, Any]:
     chosen = result.options
     return {
@@ -169,9 +160,9 @@ def quantize_command(
     with progress() as say:
         few = {name: array[:images] if array.ndim else array for name, array in arrays.items()}
         result = quantize(model, few, options, average_bits=average, say=say)
-        labels = few[LABELS].astype(np.int64) if LABELS in few else None
-        rows = result.sensitivities(labels, say) if sensitivity else []
         found = side_by_side(result, *labelled, say) if labelled else None
+        labels = few[LABELS].astype(np.int64) if LABELS in few and few[LABELS].ndim == 1 else None
+        rows = result.sensitivities(labels, say) if sensitivity else []
     write_file(out, result.model.SerializeToString(deterministic=True))
     for text in result.dropped:
         console.print(f"left to the host: {escape(text)}; the outputs are what goes into it")
@@ -181,8 +172,10 @@ def quantize_command(
     if rows:
         _print_sensitivity(console, rows, len(few[LABELS]) if LABELS in few else 0)
     if found:
-        _print_side_by_side(console, found)
-    console.print(f"{escape(str(out))}: {len(result.plan.layers)} layers, calibrated on {len(result.images)} images; "
-                  f"next: nncosim run {escape(str(out))} --input {escape(str(data))} --index 0", soft_wrap=True)  # fmt: skip
+        console.print(str(found))
+    console.print(
+        f"{escape(str(out))}: {len(result.plan.layers)} layers, calibrated on {len(result.images)} images; "
+        f"next: nncosim run {escape(str(out))} --input {escape(str(data))} --index 0", soft_wrap=True,
+    )  # fmt: skip
     write_json({"model": model.name, "out": str(out), **_json(result, rows, found)}, json_file)
     return 0
