@@ -51,7 +51,7 @@ def test_regression(scales):
     assert not found.classes and found.float_score > 0.35
     assert found.integer_score >= found.float_score - POINT
     error = np.square(found.integer_results - found.float_results).mean() / np.var(found.float_results)
-    assert 0 < error < 0.005
+    assert 0 < error < 0.02
 
 
 def test_what_is_too_coarse_is_seen_in_the_accuracy():
