@@ -81,13 +81,13 @@ RESULTS = (
 
 def check_outputs(
     inputs: Mapping[str, Path | None], *, json_file: Path | None, out: Path | None = None, trace: Path | None = None,
-    results: Sequence[str] = RESULTS,
+    results: Sequence[str] | None = RESULTS,
 ) -> None:  # fmt: skip
     """Refuse outputs that would replace each other, or what is read, before the work is done.
 
     Args:
         inputs: files that are read, by what the command line calls them.
-        results: names of the files that go to `out`.
+        results: names of the files that go to `out`; None: it is a file itself.
 
     Raises:
         OutputError: names both.
@@ -103,8 +103,9 @@ def check_outputs(
             raise OutputError(f"{both}; give two names")
     if "--json" in real and trace is not None and is_companion(real["--json"], _real(trace.parent) / trace.name):
         raise OutputError(f"--json {json_file} has a name that --trace {trace} uses for its save file; give two names")
-    written = {path: f"{option} {options[option]}" for option, path in real.items() if option != "--out"}
-    for name in results if "--out" in real else ():
+    whole = {option for option in real if option != "--out" or results is None}
+    written = {real[option]: f"{option} {options[option]}" for option in whole}
+    for name in results or () if "--out" in real else ():
         path = real["--out"] / name
         if path in written:
             raise OutputError(f"{written[path]}: --out {out} writes a file of that name; give another")
