@@ -30,7 +30,7 @@ def bias_scale(plan: Plan, scales: Scales, layer: Layer) -> npt.NDArray[np.float
 
 def quantised_weights(graph: FloatGraph, scales: Scales, layer: Layer) -> npt.NDArray[np.float32]:
     """What the weights are worth once they are integers."""
-    weights, chosen = graph.constants[layer.weights], scales.layers[layer.name]
+    weights, chosen = graph.constants[layer.weights].astype(np.float32), scales.layers[layer.name]
     scale = _shaped(chosen.scale, weights.ndim, layer.axis)
     return (np.clip(np.rint(weights / scale), -chosen.largest, chosen.largest) * scale).astype(np.float32)
 
@@ -38,7 +38,7 @@ def quantised_weights(graph: FloatGraph, scales: Scales, layer: Layer) -> npt.ND
 def quantised_bias(graph: FloatGraph, plan: Plan, scales: Scales, layer: Layer) -> npt.NDArray[np.float32]:
     """The same of a layer's bias, which it must have."""
     assert layer.bias is not None
-    bias, scale = graph.constants[layer.bias], bias_scale(plan, scales, layer)
+    bias, scale = graph.constants[layer.bias].astype(np.float32), bias_scale(plan, scales, layer)
     return (np.rint(bias / scale) * scale).astype(np.float32)
 
 

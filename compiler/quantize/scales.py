@@ -71,7 +71,7 @@ def choose_scales(
     graph: FloatGraph, plan: Plan, seen: Mapping[str, Statistics], options: QuantizeOptions
 ) -> Scales:
     """Scales for all points and weights. `seen`: of each point."""
-    points = {}
+    points: dict[str, ActivationScale] = {}
     outputs = {plan.point_of[name] for name in graph.outputs}
     for members in _sharing(plan):
         signed = not options.unsigned or any(seen[value].low < 0 for value in members)

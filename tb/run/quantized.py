@@ -31,20 +31,20 @@ class SideBySide:
     (N, ...) floats where they are numbers.
     """
 
-    float_results: npt.NDArray[np.generic]
-    integer_results: npt.NDArray[np.generic]
-    labels: npt.NDArray[np.generic]
+    float_results: np.ndarray
+    integer_results: np.ndarray
+    labels: np.ndarray
 
     @property
     def classes(self) -> bool:
         return self.labels.dtype.kind in "iu"
 
-    def score(self, results: npt.NDArray[np.generic]) -> float:
+    def score(self, results: np.ndarray) -> float:
         """The share of right classes; of numbers R2, the share of the labels' variance that is explained."""
         if self.classes:
             return float((results == self.labels).mean())
         labels = self.labels.astype(np.float64)
-        return 1 - float(np.square(results - labels).sum() / np.square(labels - labels.mean()).sum())
+        return 1 - float(np.square(results.astype(np.float64) - labels).sum() / np.square(labels - labels.mean()).sum())
 
     @property
     def float_score(self) -> float:
@@ -82,17 +82,18 @@ def side_by_side(result: Quantized, arrays: Arrays, source: Path, say: Progress)
     labels = _labels(arrays, count, network.onnx_shapes[output], source)
     runner = Runner(result.graph.proto(), [output])
     floats = {name: np.asarray(arrays[name]).astype(np.float32) for name in network.inputs}
-    found: tuple[list[npt.NDArray[np.generic]], list[npt.NDArray[np.generic]]] = ([], [])
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for number, image in enumerate(float_images(network, floats, str(source), count)):
         say(f"accuracy: image {number + 1} of {count}")
         integers = evaluate(network, quantise_inputs(network, image), exact=True)[output]
         both = runner(image)[output], dequantise_output(network, output, integers)
         for results, values in zip(found, both, strict=True):
             results.append(np.argmax(values, axis=1)[0] if labels.dtype.kind in "iu" else values[0])
-    return SideBySide(*(np.array(results).reshape(labels.shape) for results in found), labels)
+    of_floats, of_integers = (np.array(results).reshape(labels.shape) for results in found)
+    return SideBySide(of_floats, of_integers, labels)
 
 
-def _labels(arrays: Arrays, count: int, shape: tuple[int, ...], source: Path) -> npt.NDArray[np.generic]:
+def _labels(arrays: Arrays, count: int, shape: tuple[int, ...], source: Path) -> np.ndarray:
     """The array `labels`. `shape`: of the output, (1, C), (1, C, H, W) and the like."""
     if LABELS not in arrays:
         found = ", ".join(arrays) or "nothing"
