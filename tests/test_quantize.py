@@ -147,6 +147,20 @@ def test_ranges_of_single_shift_are_made_to_fit():
     assert quality(replace(PLAIN, per_channel=False, scales="shift"), plain) > with_any - 3
 
 
+def test_the_table_speaks_of_the_network_as_it_was():
+    """Whatever was scaled on the way: what was seen is what the float network gives."""
+    model, images = plain()
+    graph = read_float(model)
+    names = list(plan_points(graph, "own").points)
+    runner = Runner(graph.proto(), names)
+    values = [runner({"x": image[None]}) for image in images]
+    for scales in SCALES:
+        result = quantize(model, {"x": images}, replace(PLAIN, scales=scales, equalize=False))
+        for name, row in zip(names, result.costs, strict=True):
+            seen = min(v[name].min() for v in values), max(v[name].max() for v in values)
+            assert row.seen == pytest.approx(seen, rel=1e-3) and row.high >= 0.7 * seen[1]
+
+
 @pytest.mark.parametrize("bits", [2, 4, 6])
 def test_bits_of_single_layers(bits):
     model, images = plain()

@@ -32,8 +32,9 @@ class LayerCost:
 
     Attributes:
         layer: the node's name, or the graph input's. op: its ONNX operator, "input".
-        weight_bits: 0 where there are no weights. low, high: what the integers cover, in the network's own numbers.
-        seen: least and greatest value in calibration.
+        weight_bits: 0 where there are no weights. low, high: what the integers cover, in the network's own numbers (where
+            equalisation changed channels, in those after it).
+        seen: least and greatest value in calibration, likewise.
         clipped: share of the calibration's values outside of low..high.
         alone_db: signal to noise, if only this layer were quantised (weights and result). network_db: with all before.
         equalized: the largest factor by which a channel was changed, 1 for none.
@@ -67,9 +68,15 @@ class _Noise:
 
 def layer_costs(
     graph: FloatGraph, plan: Plan, scales: Scales, seen: Mapping[str, Statistics], images: Images,
-    equalized: Mapping[str, float], say: Callable[[str], None],
+    changed: tuple[Mapping[str, float], Mapping[str, float]], say: Callable[[str], None],
 ) -> list[LayerCost]:
-    """A row a point, in the graph's order."""
+    """A row a point, in the graph's order.
+
+    Args:
+        changed: what the values in `graph` are more than the network's own: by layer, the largest factor of a channel
+            that equalisation brought; by point, the factor of its scaling.
+    """
+    equalized, factors = changed
     names = list(plan.points)
     inner = [name for name in names if plan.points[name].node]
     both = Runner(isolated(graph, plan, scales), [*names, *(ALONE + name for name in names)])
@@ -84,11 +91,13 @@ def layer_costs(
     rows = []
     ops = {node.name: node.op_type for node in graph.nodes}
     for name, point in plan.points.items():
-        low, high = scales.points[name].range
+        factor = factors.get(name, 1.0)
+        low, high = (end / factor for end in scales.points[name].range)
         layer = plan.layer_of(point)
         rows.append(LayerCost(
             point.node or name, ops.get(point.node, "input"), scales.layers[layer.name].bits if layer else 0,
-            low, high, (seen[name].low, seen[name].high), seen[name].outside(low, high), alone[name].db,
+            low, high, (seen[name].low / factor, seen[name].high / factor),
+            seen[name].outside(low * factor, high * factor), alone[name].db,
             network[name].db, equalized.get(point.node, 1.0),
         ))  # fmt: skip
     return rows

@@ -120,11 +120,10 @@ def quantize(
         raise InputDataError(f"there is no layer {unknown[0]!r}; layers are {', '.join(plan.layers)}")
     equalized = equalize(graph, plan) if options.equalize else {}
     seen = collect(Runner(graph.proto(), list(plan.points)), images, say)
-    if options.scales != "float":
-        normalise(graph, plan, seen, options)
+    factors = normalise(graph, plan, seen, options) if options.scales != "float" else {}
     if average_bits is not None:
         options = replace(options, layer_bits=spend(graph, plan, seen, images, options, average_bits, say))
     scales = choose_scales(graph, plan, seen, options)
-    costs = layer_costs(graph, plan, scales, seen, images, equalized, say)
+    costs = layer_costs(graph, plan, scales, seen, images, (equalized, factors), say)
     model = emit(graph, plan, scales)
     return Quantized(model, tuple(costs), graph.dropped, options, graph, plan, scales, images)
