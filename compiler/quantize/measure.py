@@ -32,8 +32,8 @@ class LayerCost:
 
     Attributes:
         layer: the node's name, or the graph input's. op: its ONNX operator, "input".
-        weight_bits: 0 where there are no weights. low, high: what the integers cover, in the network's own numbers (where
-            equalisation changed channels, in those after it).
+        weight_bits: 0 where there are no weights.
+        low, high: what the integers cover, in the network's own numbers; where equalisation changed them, in those.
         seen: least and greatest value in calibration, likewise.
         clipped: share of the calibration's values outside of low..high.
         alone_db: signal to noise, if only this layer were quantised (weights and result). network_db: with all before.
