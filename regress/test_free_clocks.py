@@ -19,7 +19,15 @@ from cocotb.simtime import get_sim_time
 from cocotb.triggers import Event, ReadOnly, Timer
 from nncosim.hdl.emit import emit_design
 from nncosim.regress.test_clocks import (
-    CASES, CYCLES, DOMAINS, PERIOD, PORTS, Counters, start_free, start_own, under_cocotb,
+    CASES,
+    CYCLES,
+    DOMAINS,
+    PERIOD,
+    PORTS,
+    Counters,
+    start_free,
+    start_own,
+    under_cocotb,
 )  # fmt: skip
 from nncosim.tb.cocotb_bench import FreeClock, arguments, reset, start_clock
 from nncosim.tb.errors import BenchError, CocotbError

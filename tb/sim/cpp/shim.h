@@ -70,20 +70,19 @@ struct FreeClocks {
         return std::any_of(running.begin(), running.end(),
                            [level](const FreeClock& clock) { return clock.level == level; });
     }
-    // One pass over locals: a port is a byte, which may alias anything, so that members would be read again behind it.
     void toggle() {
-        const std::uint64_t now = next;
-        std::uint64_t earliest = NEVER;
-        FreeClock* const end = running.data() + running.size();
-        for (FreeClock* clock = running.data(); clock != end; ++clock) {
-            std::uint64_t edge = clock->edge;
-            if (edge == now) {
-                *clock->level ^= 1;
-                clock->edge = edge += clock->half_period;
-            }
-            earliest = std::min(earliest, edge);
+        if (running.size() == 1) {  // what most designs have, at no cost for there being others
+            flip(running.front());
+            next = running.front().edge;
+            return;
         }
-        next = earliest;
+        for (FreeClock& clock : running)
+            if (clock.edge == next) flip(clock);
+        find_next();
+    }
+    static void flip(FreeClock& clock) {
+        *clock.level ^= 1;
+        clock.edge += clock.half_period;
     }
     void find_next() {
         next = NEVER;
