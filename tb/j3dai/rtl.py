@@ -65,6 +65,7 @@ from nncosim.tb.run.drive import Begun, Window, drive
 from nncosim.tb.run.spans import Cut
 from nncosim.tb.run.traffic import Accesses
 from nncosim.tb.sim.backdoor import Backdoor
+from nncosim.tb.sim.model import OtherClock
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.sim.waves import Trace, trace_format
 from nncosim.tb.system.files import deliver, is_stream
@@ -175,6 +176,7 @@ class SocRun:
 
     failed: ClassVar[Sequence[str]] = ("trap", "error")
     probes: ClassVar[Sequence[str]] = PROBES
+    other_clocks: ClassVar[Mapping[str, OtherClock]] = {}
 
     platform: J3dai
     image: bytes

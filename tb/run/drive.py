@@ -6,7 +6,9 @@ reset; then for each inference set ports of the top, let the clock run until the
 take what its monitors recorded. Python wakes at the end of an inference only. What is particular to a chip is a `Chip`,
 which travels to the process that simulates, and the `Session` that it makes there.
 
-Ports of every top: clk, rst, stopped (an inference has ended, or the chip has given up).
+Ports of every top: clk, rst, stopped (an inference has ended, or the chip has given up); X_clk, and X_rst where there
+is one, of each further clock. Ports are set and read between cycles of `clk`, by both drivers: what has a clock of its
+own sees the same under both, too.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from nncosim.tb.errors import SimulationError, SimulationTimeout
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.cocotb_runner import run_cocotb
-from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.model import Model, OtherClock
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.system.cache import cache_root
 from nncosim.tb.system.progress import tell_cycles
@@ -71,10 +73,15 @@ class Chip(Protocol[Taken]):
     """What is to be run; it can be pickled.
 
     failed: outputs of the top that end a run when they are not 0. probes: outputs that are read at its end.
+    other_clocks: clock ports besides `clk`, such as those of engines with a `clock_hz` of their own; see
+    `nncosim.tb.sim.model.Model`. period_ps: of `clk`.
     """
 
     failed: ClassVar[Sequence[str]]
     probes: ClassVar[Sequence[str]]
+
+    @property
+    def other_clocks(self) -> Mapping[str, OtherClock]: ...
 
     @property
     def period_ps(self) -> int: ...
@@ -129,7 +136,7 @@ def _direct(
 ) -> Driven[Records]:
     raw: list[Records] = []
     stopped = ""
-    with Model(built, seed=seed, period_ps=chip.period_ps, watch=watch) as model:
+    with Model(built, seed=seed, period_ps=chip.period_ps, other_clocks=chip.other_clocks, watch=watch) as model:
         model.poison(seed)
         session = chip.attach(model, seed)
         for port, value in session.held.items():

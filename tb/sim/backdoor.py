@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.tb.errors import BenchError, CacheError, hidden
 
-__all__ = ["Backdoor", "Stack", "Variable", "attach", "load_library"]
+__all__ = ["Backdoor", "Stack", "Variable", "attach", "load_clocks", "load_library"]
 
 __tracebackhide__ = hidden
 
@@ -37,7 +37,7 @@ _HANDLE, _U64, _U32, _I32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, c
 _TEXT = ctypes.c_char_p
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "create": (_HANDLE, [ctypes.c_int, ctypes.POINTER(_TEXT), _TEXT, _U64]),
-    "add_clock": (ctypes.c_int, [_HANDLE, _TEXT, _U64]),
+    "add_clock": (ctypes.c_int, [_HANDLE, _TEXT, _U64, _U64]),
     "destroy": (None, [_HANDLE]),
     "selected": (_HANDLE, []),
     "error": (_TEXT, [_HANDLE]),
@@ -56,6 +56,10 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "trace_on": (ctypes.c_int, [_HANDLE, _TEXT, ctypes.c_int, _U64, _U64, _TEXT]),
     "trace_off": (None, [_HANDLE]),
 }
+_CLOCK_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "start_clock": (ctypes.c_int, [_TEXT, _U64, _U64]),
+    "stop_clock": (None, [_TEXT]),
+}
 
 
 def load_library(path: str | os.PathLike[str] | None) -> ctypes.CDLL:
@@ -69,10 +73,21 @@ def load_library(path: str | os.PathLike[str] | None) -> ctypes.CDLL:
     except OSError as error:
         raise CacheError(f"the built simulation {path} cannot be loaded: {error}; it is in the cache of simulations, "
                          "which `nncosim cache --clear` empties") from error  # fmt: skip
-    for name, (result, arguments) in _FUNCTIONS.items():
+    _type(library, _FUNCTIONS)
+    return library
+
+
+def load_clocks() -> ctypes.CDLL:
+    """The running process's, which hosts cocotb, with what starts and stops clocks besides."""
+    library = load_library(None)
+    _type(library, _CLOCK_FUNCTIONS)
+    return library
+
+
+def _type(library: ctypes.CDLL, functions: Mapping[str, tuple[Any, list[Any]]]) -> None:
+    for name, (result, arguments) in functions.items():
         function = getattr(library, f"nncosim_{name}")
         function.restype, function.argtypes = result, arguments
-    return library
 
 
 @dataclass(frozen=True)
@@ -200,8 +215,8 @@ class Backdoor:
     def cycles(self) -> int:
         """Clock cycles simulated so far.
 
-        A cycle counts when the evaluation of its falling edge is done. Under cocotb, those of a clock started by
-        `nncosim.tb.cocotb_bench.FreeClock`; others are not counted.
+        A cycle counts when the evaluation of its falling edge is done. Under cocotb, those of the
+        `nncosim.tb.cocotb_bench.FreeClock` that was started while no other ran; others are not counted.
         """
         return int(self.handle.library.nncosim_cycles(self.handle.address))
 

@@ -9,6 +9,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import cocotb
@@ -18,7 +19,7 @@ from cocotb.triggers import Timer
 from nncosim.tb.errors import SimulationTimeout
 from nncosim.tb.sim.cocotb_runner import LIMIT_VARIABLE
 
-__all__ = ["arm", "install"]
+__all__ = ["arm", "at_end_of_test", "install"]
 
 _PR_SET_PDEATHSIG = 1
 _watched: Any = None  # the test that has its limit
@@ -46,6 +47,13 @@ def arm(period_steps: int) -> None:
         return
     _watched = test
     cocotb.start_soon(_end(int(limit), period_steps))
+
+
+def at_end_of_test(call: Callable[[], None]) -> None:
+    """Have it called when the test that runs, if any, has ended."""
+    test = _test_manager._current_test
+    if test is not None:
+        test._main_task._add_done_callback(lambda _: call())
 
 
 async def _end(limit: int, period_steps: int) -> None:

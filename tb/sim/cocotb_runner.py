@@ -96,7 +96,7 @@ def run_cocotb(
         plusargs: For `$value$plusargs`, without the plus sign.
         environment: Further environment variables.
         trace: Waveform file to write; the model must be built with `trace=`.
-        trace_window: First and one past the last clock cycle traced, of a `FreeClock`.
+        trace_window: First and one past the last clock cycle traced, of those that `Backdoor.cycles` counts.
         trace_when: Port to (low, high): only cycles in which low <= port < high are traced.
         check: Whether a failed test raises.
         limit_cycles: Clock cycles, of the first clock that a test starts, after which the test fails and says who

@@ -19,13 +19,17 @@ from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout, hi
 from nncosim.tb.sim.backdoor import Backdoor, Handle, Variable, load_library
 from nncosim.tb.sim.verilate import BuiltModel
 
-__all__ = ["Model", "SavedState"]
+__all__ = ["Model", "OtherClock", "SavedState", "periods_and_phases", "reset_port"]
 
 SLICE_CYCLES = 2048
 """Clock cycles from one look at signals to the next: some milliseconds of a block, 0.1 s of a whole SoC."""
 NO_LIMIT = 1 << 63
 
 __tracebackhide__ = hidden
+
+
+OtherClock = int | tuple[int, int]
+"""A further clock: its period, or period and phase, in picoseconds; see `Model`."""
 
 
 class SavedState:
@@ -46,6 +50,7 @@ class _Port:
         self.cell = kind.from_address(self.address) if kind else None
         self.buffer = (ctypes.c_uint8 * self.element_bytes).from_address(self.address)
         self.limit = 1 << self.bits
+        self.can_be_clock = self.bits == 1 and self.direction != "out"
         self._owner = handle
 
     def read(self) -> int:
@@ -75,28 +80,29 @@ class Model(Backdoor):
         seed: Of the unknown values (memories after power-up) of builds with x_initial or x_assign "unique".
         clock: The port that `tick` drives; None for a design without one.
         period_ps: Clock period in waveforms and `$time`, picoseconds.
-        other_clocks: Further clock ports and their periods in picoseconds, an even number. They run by themselves
-            while `tick` drives `clock`, and rise together with it in the first cycle.
+        other_clocks: Further clock ports and their periods in picoseconds, an even number; or (period, phase). They
+            run by themselves while `tick` drives `clock`, and first rise `phase` picoseconds after it does; without
+            one, together with it.
         plusargs: For `$value$plusargs`, without the plus sign.
         limit_cycles: Clock cycles after which `tick` and `run_until` refuse to go on; None for no limit.
         watch: Called with the cycle count, some times a second while the simulation runs.
 
     Raises:
-        BenchError: If there is no such clock port, or a period that cannot be.
+        BenchError: If there is no such clock port, or a period or phase that cannot be.
     """
 
     built: BuiltModel
     clock: str | None
     _ports: dict[str, _Port]
     _dirty: bool
-    _other_clocks: dict[str, int]
+    _other_clocks: dict[str, tuple[int, int]]
     _state_key: str
     _cycles_left: int
     _limit_cycles: int | None
     _watch: Callable[[int], None] | None
 
     def __init__(self, built: BuiltModel, *, seed: int = 1, clock: str | None = "clk", period_ps: int = 10_000,
-                 other_clocks: Mapping[str, int] | None = None, plusargs: Sequence[str] = (),
+                 other_clocks: Mapping[str, OtherClock] | None = None, plusargs: Sequence[str] = (),
                  limit_cycles: int | None = None, watch: Callable[[int], None] | None = None):
         library = load_library(built.library)
         arguments = [built.top, *runtime_arguments(seed), *(f"+{argument}" for argument in plusargs)]
@@ -111,19 +117,20 @@ class Model(Backdoor):
         super().__init__(Handle(library, address, owned=True))
         self._ports.update({variable.name: _Port(variable, self.handle) for variable in self._variables
                             if variable.scope == "TOP"})
-        if clock is not None and (clock not in self._ports or self._ports[clock].bits != 1):
+        if clock is not None and (clock not in self._ports or not self._ports[clock].can_be_clock):
             found = ", ".join(self._ports) or "none"  # closing forgets them
             self.close()
             raise BenchError(f"{built.top!r} has no one-bit clock port {clock!r}; ports: {found}; give clock=NAME, or "
                              "clock=None for a block without one")
-        self._other_clocks = dict(other_clocks or {})
+        self._other_clocks = periods_and_phases(other_clocks or {})
         self._state_key = f"{built.key} {self._other_clocks}"
-        for name, period in self._other_clocks.items():
-            if period < 2 or period % 2 or not self._call("add_clock", name.encode(), period // 2):
+        for name, (period, phase) in self._other_clocks.items():
+            fits = period >= 2 and period % 2 == 0 and phase >= 0 and name != clock
+            if not fits or not self._call("add_clock", name.encode(), period // 2, phase):
                 found = ", ".join(self._ports)
                 self.close()
-                raise BenchError(f"{built.top!r}: clock {name!r} of {period} ps: expected a one-bit port of "
-                                 f"{found}, and an even number of picoseconds from 2 on")
+                raise BenchError(f"{built.top!r}: clock {name!r} of {period} ps, {phase} ps late: expected a one-bit "
+                                 f"port of {found}, and an even number of picoseconds from 2 on")
         self._check()
 
     # Ports
@@ -242,8 +249,7 @@ class Model(Backdoor):
 
     def reset(self, port: str = "rst", cycles: int = 2) -> None:
         """Hold the synchronous reset for `cycles` cycles, with those of the other clocks (`X_rst` of `X_clk`)."""
-        others = (f"{name.removesuffix('clk')}rst" for name in self._other_clocks)
-        ports = (port, *(name for name in others if name in self._ports))
+        ports = (port, *(name for name in map(reset_port, self._other_clocks) if name in self._ports))
         for name in ports:
             self[name] = 1
         self.tick(cycles)
@@ -321,6 +327,16 @@ class Model(Backdoor):
         message = self._call("error")
         if message:
             raise SimulationError(f"{self.built.top!r} stopped at cycle {self.cycles}: {message.decode()}")
+
+
+def periods_and_phases(clocks: Mapping[str, OtherClock]) -> dict[str, tuple[int, int]]:
+    """Period and phase of each; a phase that is not given is 0."""
+    return {name: clock if isinstance(clock, tuple) else (clock, 0) for name, clock in clocks.items()}
+
+
+def reset_port(clock: str) -> str:
+    """The synchronous reset that goes with a clock port: `rst` of `clk`, `X_rst` of `X_clk`."""
+    return f"{clock.removesuffix('clk')}rst"
 
 
 def trace_conditions(when: Mapping[str, tuple[int, int]] | None) -> str:

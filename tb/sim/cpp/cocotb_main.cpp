@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The simulator executable that hosts cocotb: event loop as in cocotb's own Verilator main, over the same
-// Simulation object as the direct driver, with a clock that needs no callbacks.
+// Simulation object as the direct driver, with clocks that need no callbacks.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -14,13 +14,11 @@ extern "C" void vlog_startup_routines_bootstrap(void);
 
 namespace {
 
-constexpr std::uint64_t NEVER = ~0ULL;
+using nncosim::NEVER;
 
 nncosim::Simulation* simulation = nullptr;
-CData* free_clock = nullptr;           // the clock generated here, if Python started one
-std::uint64_t free_clock_edge = NEVER;  // time of its next edge
-std::uint64_t free_clock_half = 0;
-bool free_clock_fell = false;          // in the time step being evaluated: it ends a cycle
+CData* counted = nullptr;   // the free clock whose cycles count: the last that was started while none ran
+bool counted_fell = false;  // in the time step being evaluated: it ends a cycle
 
 bool settle_value_callbacks() {
     bool any = false;
@@ -48,19 +46,20 @@ void finish_time_step() {
 #if VM_TRACE
     if (simulation->trace_wanted()) simulation->trace->dump(simulation->context->time());
 #endif
-    simulation->cycles += free_clock_fell;
-    free_clock_fell = false;
+    simulation->cycles += counted_fell;
+    counted_fell = false;
 }
 
-void toggle_free_clock() {
-    *free_clock ^= 1;
-    free_clock_fell = *free_clock == 0;
-    free_clock_edge += free_clock_half;
+// The edges that come next, of all clocks that have one then.
+void toggle_free_clocks() {
+    const CData before = *counted;
+    simulation->free_clocks.toggle();
+    counted_fell = before && !*counted;
 }
 
 // Clock edges that no callback waits for. Returns true when a watched value changed: the time step of that
 // edge is then to be evaluated in full. Returns false when a timer is due, or Python waits for a phase.
-// A watched clock wakes Python before its edge is evaluated, so that it reads values from before the edge,
+// A watched clock wakes Python before its edge (and those at the same time) is evaluated, so that it reads values from before the edge,
 // as in any event-driven simulator; other signals wake it after.
 bool run_quiet_edges() {
     if (VerilatedVpi::hasCbs(cbNextSimTime) || VerilatedVpi::hasCbs(cbReadWriteSynch)
@@ -68,9 +67,10 @@ bool run_quiet_edges() {
         return false;
     }
     const std::uint64_t deadline = VerilatedVpi::cbNextDeadline();
-    while (free_clock_edge < deadline && !simulation->context->gotFinish()) {
-        simulation->context->time(free_clock_edge);
-        toggle_free_clock();
+    const nncosim::FreeClocks& clocks = simulation->free_clocks;
+    while (clocks.next < deadline && !simulation->context->gotFinish()) {
+        simulation->context->time(clocks.next);
+        toggle_free_clocks();
         if (VerilatedVpi::callValueCbs()) return true;
         nncosim::top_eval(simulation->top.get());
         if (VerilatedVpi::callValueCbs()) return true;
@@ -80,13 +80,13 @@ bool run_quiet_edges() {
 }
 
 bool advance_time() {
-    std::uint64_t next = std::min<std::uint64_t>(VerilatedVpi::cbNextDeadline(), free_clock_edge);
+    std::uint64_t next = std::min<std::uint64_t>(VerilatedVpi::cbNextDeadline(), simulation->free_clocks.next);
     if (nncosim::top_events_pending(simulation->top.get())) next = std::min(next, nncosim::top_next_time(simulation->top.get()));
     if (next == NEVER) return false;
     simulation->context->time(next);
     VerilatedVpi::callCbs(cbNextSimTime);
     settle_value_callbacks();
-    if (next == free_clock_edge) toggle_free_clock();
+    if (next == simulation->free_clocks.next) toggle_free_clocks();
     VerilatedVpi::callTimedCbs();
     settle_value_callbacks();
     return true;
@@ -96,7 +96,7 @@ void run() {
     while (!simulation->context->gotFinish()) {
         evaluate_time_step();
         finish_time_step();
-        if (free_clock && run_quiet_edges()) continue;
+        if (simulation->free_clocks.next != NEVER && run_quiet_edges()) continue;
         if (simulation->context->gotFinish() || !advance_time()) break;
     }
 }
@@ -118,16 +118,23 @@ bool open_trace() {
 
 extern "C" {
 
-// Starts (period > 0, in simulated time units) or stops the clock on a one-bit input. Returns 0 when
-// there is no such port. The first rising edge is half a period from now.
-int nncosim_free_clock(const char* port, std::uint64_t half_period) {
+// Starts a clock on a one-bit input that has none. Its first rising edge comes `phase` from now (both in simulated time
+// units); who calls sets the port: to 1 when `phase` is 0, and else to 0. Returns 0 when there is no such input, -1 when
+// a clock drives it already, and else 1.
+int nncosim_start_clock(const char* port, std::uint64_t half_period, std::uint64_t phase) {
     CData* const clock = nncosim::find_clock(*simulation, port);
+    nncosim::FreeClocks& clocks = simulation->free_clocks;
     if (!clock) return 0;
-    free_clock = half_period ? clock : nullptr;
-    free_clock_half = half_period;
-    free_clock_edge = half_period ? simulation->context->time() + half_period : NEVER;
-    if (half_period) *clock = 0;
+    if (clocks.drives(clock)) return -1;
+    if (clocks.running.empty()) counted = clock;
+    if (clock == counted && *clock && phase) counted_fell = true;  // stopped when high, it ends that cycle now
+    clocks.add(clock, half_period, simulation->context->time() + (phase ? phase : half_period));
     return 1;
+}
+
+// The port keeps its value.
+void nncosim_stop_clock(const char* port) {
+    simulation->free_clocks.remove(nncosim::find_clock(*simulation, port));
 }
 }
 

@@ -27,11 +27,7 @@ void Simulation::select() {
 }
 
 void Simulation::settle() {
-    for (OtherClock& other : other_clocks) {
-        if (other.edge != context->time()) continue;
-        *other.level ^= 1;
-        other.edge += other.half_period;
-    }
+    if (free_clocks.next == context->time()) free_clocks.toggle();
     top_eval(top.get());
 #if VM_TRACE
     if (trace_wanted()) trace->dump(context->time());
@@ -42,11 +38,8 @@ void Simulation::phase(CData level) {
     if (clock) *clock = level;
     settle();
     const std::uint64_t end = context->time() + half_period;
-    while (!other_clocks.empty()) {
-        std::uint64_t next = UINT64_MAX;
-        for (const OtherClock& other : other_clocks) next = std::min(next, other.edge);
-        if (next >= end) break;
-        context->time(next);
+    while (free_clocks.next < end) {
+        context->time(free_clocks.next);
         settle();
     }
     context->time(end);
@@ -59,7 +52,8 @@ static const VerilatedVar* find(Simulation& simulation, const char* scope, const
 
 CData* find_clock(Simulation& simulation, const char* name) {
     const VerilatedVar* const port = find(simulation, "TOP", name);
-    return port && port->entBits() == 1 ? static_cast<CData*>(port->datap()) : nullptr;
+    const bool fits = port && port->entBits() == 1 && port->vldir() != VLVD_OUT;
+    return fits ? static_cast<CData*>(port->datap()) : nullptr;
 }
 
 #if VM_TRACE
@@ -225,12 +219,12 @@ void* nncosim_create(int argc, const char** argv, const char* clock, std::uint64
     return simulation.release();
 }
 
-// A further clock that toggles by itself, with its first rising edge together with the main clock's. Returns 0 when
-// there is no such one-bit port.
-int nncosim_add_clock(void* handle, const char* port, std::uint64_t half_period) {
+// A further clock that toggles by itself, with its first rising edge `phase` after the main clock's. Returns 0 when
+// there is no such one-bit input.
+int nncosim_add_clock(void* handle, const char* port, std::uint64_t half_period, std::uint64_t phase) {
     auto* const simulation = static_cast<Simulation*>(handle);
     CData* const level = nncosim::find_clock(*simulation, port);
-    if (level) simulation->other_clocks.push_back({level, half_period, simulation->context->time()});
+    if (level) simulation->free_clocks.add(level, half_period, simulation->context->time() + phase);
     return level != nullptr;
 }
 
@@ -321,8 +315,8 @@ void nncosim_visit(void* handle, void (*visit)(const NncosimVariable*)) {
     }
 }
 
-// Saved state: 8 bytes of cycles, 8 of time, 8 of each other clock's next edge, then the model. Returns its size; the bytes stay valid until
-// the next call.
+// Saved state: 8 bytes of cycles, 8 of time, 8 of each free clock's next edge, then the model. Returns its size; the
+// bytes stay valid until the next call.
 std::uint64_t nncosim_save(void* handle, const std::uint8_t** bytes) {
     static std::vector<std::uint8_t> saved;
     auto* const simulation = static_cast<Simulation*>(handle);
@@ -330,7 +324,7 @@ std::uint64_t nncosim_save(void* handle, const std::uint8_t** bytes) {
     nncosim::MemorySave out;
     const std::uint64_t time = simulation->context->time();
     out.write(&simulation->cycles, 8).write(&time, 8);
-    for (const nncosim::OtherClock& other : simulation->other_clocks) out.write(&other.edge, 8);
+    for (const nncosim::FreeClock& clock : simulation->free_clocks.running) out.write(&clock.edge, 8);
     nncosim::top_save(simulation->top.get(), out);
     out.flush();
     saved = std::move(out.bytes);
@@ -344,7 +338,8 @@ void nncosim_restore(void* handle, const std::uint8_t* bytes, std::uint64_t size
         nncosim::MemoryRestore in{bytes, size};
         std::uint64_t time = 0;
         in.read(&simulation->cycles, 8).read(&time, 8);
-        for (nncosim::OtherClock& other : simulation->other_clocks) in.read(&other.edge, 8);
+        for (nncosim::FreeClock& clock : simulation->free_clocks.running) in.read(&clock.edge, 8);
+        simulation->free_clocks.find_next();
         nncosim::top_restore(simulation->top.get(), in);
         simulation->context->time(time);
     });

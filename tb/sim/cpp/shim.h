@@ -2,6 +2,7 @@
 // One simulation of a Verilated top, and the C functions that Python calls through ctypes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -40,11 +41,53 @@ struct TraceCondition {
     }
 };
 
-// A further clock of the design: it toggles by itself, every half period.
-struct OtherClock {
+constexpr std::uint64_t NEVER = UINT64_MAX;
+
+// A clock that toggles by itself, every half period.
+struct FreeClock {
     CData* level;
     std::uint64_t half_period;  // of simulated time units
     std::uint64_t edge;         // time of the next
+};
+
+// Edges at the same time are one change of the inputs: all toggle, then the model is evaluated once, so that every
+// register samples what was before all of them, in whichever order the clocks were started.
+struct FreeClocks {
+    std::vector<FreeClock> running;
+    std::uint64_t next = NEVER;  // time of the earliest edge
+
+    void add(CData* level, std::uint64_t half_period, std::uint64_t edge) {
+        running.push_back({level, half_period, edge});
+        find_next();
+    }
+    void remove(const CData* level) {
+        running.erase(std::remove_if(running.begin(), running.end(),
+                                     [level](const FreeClock& clock) { return clock.level == level; }),
+                      running.end());
+        find_next();
+    }
+    bool drives(const CData* level) const {
+        return std::any_of(running.begin(), running.end(),
+                           [level](const FreeClock& clock) { return clock.level == level; });
+    }
+    void toggle() {
+        if (running.size() == 1) {  // what most designs have, at no cost for there being others
+            flip(running.front());
+            next = running.front().edge;
+            return;
+        }
+        for (FreeClock& clock : running)
+            if (clock.edge == next) flip(clock);
+        find_next();
+    }
+    static void flip(FreeClock& clock) {
+        *clock.level ^= 1;
+        clock.edge += clock.half_period;
+    }
+    void find_next() {
+        next = NEVER;
+        for (const FreeClock& clock : running) next = std::min(next, clock.edge);
+    }
 };
 
 struct Simulation {
@@ -54,7 +97,7 @@ struct Simulation {
     EventLog log;
     CData* clock = nullptr;         // the port that tick() toggles; null when there is none
     std::uint64_t half_period = 5000;  // of simulated time units
-    std::vector<OtherClock> other_clocks;
+    FreeClocks free_clocks;         // besides `clock`; under cocotb those that Python started
     std::uint64_t cycles = 0;       // complete clock cycles since creation (restored with a saved state)
     std::string error;              // why the simulation cannot go on; empty while it can
     bool throws = true;             // whether a fatal error unwinds to the C ABI, or ends the process
@@ -73,9 +116,9 @@ struct Simulation {
 
     // Makes this simulation the one that runtime callbacks (errors, $time, the event log) refer to.
     void select();
-    // One clock phase: sets the clock, evaluates, writes the trace, advances time; with what other clocks do meanwhile.
+    // One clock phase: sets the clock, evaluates, writes the trace, advances time; with what free clocks do meanwhile.
     void phase(CData level);
-    // Evaluates at the present time, with the edges that other clocks have now.
+    // Evaluates at the present time, with the edges that free clocks have now.
     void settle();
     void cycle() {
         phase(1);
@@ -86,6 +129,7 @@ struct Simulation {
 };
 
 std::unique_ptr<Simulation> create(int argc, const char** argv, bool throws);
+// A one-bit port that can be driven; null when there is none of that name.
 CData* find_clock(Simulation& simulation, const char* name);
 // Starts a waveform; gives false when the model was built without, the file cannot be written, or a condition of `when`
 // ("port:low:high,port:low:high...", null for none) names no port of at most 64 bits.
