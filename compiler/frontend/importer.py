@@ -18,6 +18,8 @@ import onnx
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import curves, elementwise, layers, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
+from nncosim.compiler.frontend.forms import InputForm
+from nncosim.compiler.frontend.outputs import restated
 from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, TensorType
@@ -100,7 +102,8 @@ class Import:
 
 
 def import_model(
-    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False
+    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False,
+    forms: Mapping[str, InputForm] | None = None,
 ) -> Network:
     """Read a QONNX model as a network of integer operators with exact rational functions.
 
@@ -109,6 +112,7 @@ def import_model(
         name: the network's name; by default the file's stem, or the graph's name.
         keep_batch: tensors have the graph's batch as their first axis, "N". Else they hold one inference, whatever the
             batch with which the graph was exported, which is then the network's `batch`.
+        forms: what integers float inputs are that the graph does not quantise, see `forms.write_forms`.
 
     Raises:
         ModelError: with every problem of the model.
@@ -116,16 +120,17 @@ def import_model(
     Widths are kept as they are, also where a platform will refuse them. A graph output without a Quant
     becomes a 32-bit tensor of raw accumulators.
     """
-    return import_details(source, name=name, keep_batch=keep_batch).network
+    return import_details(source, name=name, keep_batch=keep_batch, forms=forms).network
 
 
 def import_details(
-    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False
+    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False,
+    forms: Mapping[str, InputForm] | None = None,
 ) -> Import:
     """`import_model`, with what a comparison against the ONNX graph needs besides."""
     if name is None:
         name = title_of(source)
-    wrapper, shape_problem, batch = prepare(source, None if keep_batch else 1)
+    wrapper, shape_problem, batch, remarks = prepare(source, None if keep_batch else 1, forms)
     graph = wrapper.graph
     if not graph.output:
         raise ModelError(name, [Problem("graph", "", "it has no outputs", "name the tensors to compute as outputs")])
@@ -143,7 +148,7 @@ def import_details(
         builder.problems.append(shape_problem)
     if builder.problems:
         raise ModelError(name, builder.problems)
-    network = replace(_finish(builder, graph, name, outputs), batch=1 if keep_batch else batch)
+    network = replace(_finish(builder, graph, name, outputs), batch=1 if keep_batch else batch, remarks=remarks)
     return Import(network, builder.onnx_names, builder.magnitudes, wrapper)
 
 
@@ -170,7 +175,7 @@ def _initial_values(builder: Builder, graph: onnx.GraphProto) -> dict[str, Value
             ))
             values[given.name] = Unknown()
         else:
-            values[given.name] = FloatInput(given.name, shape)
+            values[given.name] = FloatInput(given.name, shape, at=given.name)
     return values
 
 
@@ -224,7 +229,7 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
     """Network tensor to graph output, in the graph's order."""
     found: dict[str, Output] = {}
     for out in graph.output:
-        value = values.get(out.name)
+        value, others = values.get(out.name), [values.get(o.name) for o in graph.output if o is not out]
         node = next((n for n in graph.node if out.name in n.output), None)
         where = Node(node.name if node else out.name, node.op_type if node else "", (), (out.name,), {})
         try:
@@ -234,7 +239,9 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
                 raise Refusal("this output is computed from an output that its node does not have here",
                               "use the first output of Dropout, MaxPool and the like only")
             if isinstance(value, Affine):
-                value = _raw_output(builder, where, value)
+                value = restated(builder, where, value, others) or _raw_output(builder, where, value)
+            elif isinstance(value, Quantised) and value.kind is not None:
+                value = restated(builder, where, builder.affine(value), others) or value
             if isinstance(value, Curve):
                 raise Refusal("this graph output is a float", "add an output Quant (Brevitas: QuantIdentity) after it")
             if not isinstance(value, Parts | Quantised):
@@ -297,7 +304,8 @@ def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mappin
     if unused:
         raise ModelError(name, [Problem(i, "", "this graph input is not used", "remove it") for i in unused])
     names = tuple(output.name for output in outputs.values())
-    return Network(name, tensors, tuple(ops), inputs, names, shapes, builder.input_rounding)
+    return Network(name, tensors, tuple(ops), inputs, names, shapes, builder.input_rounding,
+                   input_steps=builder.input_steps)
 
 
 def _needed(ops: list[Op], wanted: set[str]) -> list[Op]:

@@ -133,6 +133,14 @@ def _pair(values: tuple[int, ...], what: str) -> tuple[int, int]:
 
 def _pad_value(kind: TensorType, pads: tuple[int, ...]) -> int:
     zp = kind.zero_point
+    if Fraction(zp).denominator > 1:  # of arithmetic after the Quant
+        if any(pads):
+            raise Refusal(
+                f"padding writes a real zero, which is the integer {float(zp):g} before the arithmetic on this input",
+                "put a Quant between the arithmetic and this layer (of a graph input: --input-quant VALUE=... with the "
+                "name of what comes out of the arithmetic)",
+            )
+        return 0
     reach = (-(1 << kind.bits - 1), (1 << kind.bits - 1) - 1) if kind.signed else (0, (1 << kind.bits) - 1)
     if any(pads) and not reach[0] <= zp <= reach[1]:
         raise Refusal(
@@ -219,7 +227,7 @@ def max_pool(builder: Builder, node: Node) -> Value:
     stride = _pair(node.integers("strides", (1, 1)), "strides")
     if set(node.integers("dilations", (1, 1))) != {1}:
         raise Refusal("a dilated MaxPool is not supported", "use dilation 1")
-    chw, kind = builder.chw(value), builder.type_of(value)
+    chw, kind = builder.chw(value), builder.tensors[value.tensor].type
     pads = _enlarged(node, chw, kernel, stride, _pads(node, chw[1:], kernel, stride, (1, 1)))
     rows, columns = _out_size(chw, kernel, stride, pads)
     one, zero = (Fraction(1),) * chw[0], (Fraction(0),) * chw[0]
@@ -232,7 +240,7 @@ def max_pool(builder: Builder, node: Node) -> Value:
         function=QuantFunction((one,), zero, Rounding.HALF_EVEN, kind.lo, kind.hi),
     ))
     builder.magnitudes[name] = (0.0,) * chw[0]
-    return Quantised(output, (value.shape[0], chw[0], rows, columns))
+    return Quantised(output, (value.shape[0], chw[0], rows, columns), value.kind)
 
 
 def _sum_pool(

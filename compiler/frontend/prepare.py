@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend.examine import constant_problems, declared_problems, is_text, size_problems
+from nncosim.compiler.frontend.forms import InputForm, write_forms
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 from qonnx.core.modelwrapper import ModelWrapper
@@ -17,11 +20,21 @@ from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
 
-__all__ = ["QUANT_OPS", "load_model", "prepare", "title_of"]
+__all__ = ["QUANT_OPS", "Prepared", "load_model", "prepare", "title_of", "with_forms"]
 
 QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant")
 _DOMAIN = "qonnx.custom_op.general"
 _OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", _DOMAIN)
+
+
+class Prepared(NamedTuple):
+    """A graph that the importer reads. `shape_problem`: if shapes could not be inferred (a later message may be
+    better). `batch`: with which the graph was exported. `remarks`: for the user, what was assumed of it."""
+
+    model: ModelWrapper
+    shape_problem: Problem | None
+    batch: int
+    remarks: tuple[str, ...] = ()
 
 
 def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
@@ -46,6 +59,13 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
         text = "this ONNX file is damaged: a name or a text in it is no text (UTF-8)"
         raise ModelError(str(path), [Problem("", "", text, "export it again")])
     _load_weights(model, path)
+    return model
+
+
+def with_forms(source: str | Path | onnx.ModelProto, forms: Mapping[str, InputForm]) -> onnx.ModelProto:
+    """A copy of a model in which float inputs are quantised as `write_forms` says; raises as `load_model`."""
+    model = load_model(source)
+    write_forms(model, forms)
     return model
 
 
@@ -175,8 +195,8 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
 
 
 def prepare(
-    source: str | Path | onnx.ModelProto, batch: int | None = 1
-) -> tuple[ModelWrapper, Problem | None, int]:
+    source: str | Path | onnx.ModelProto, batch: int | None = 1, forms: Mapping[str, InputForm] | None = None
+) -> Prepared:
     """The graph with a fixed batch (None: its own), named nodes, folded constants and inferred shapes.
 
     Tensor names stay as they are. Uses the qonnx package's InferShapes, RemoveStaticGraphInputs and
@@ -185,12 +205,14 @@ def prepare(
     Raises:
         ModelError: what is no ONNX file, or one that breaks the rules of `examine`.
 
-    Returns:
-        The model; the problem if shapes could not be inferred (a later message may be better); and the batch with which
-        the graph was exported.
+    `forms`: see `forms.write_forms`.
     """
     model = load_model(source)
     _refuse(source, declared_problems(model))
+    try:
+        remarks = write_forms(model, forms or {})
+    except ModelError as error:
+        raise ModelError(title_of(source), error.problems) from error
     _unify_domains(model)
     _name_nodes(model)
     _constants_to_initializers(model.graph)
@@ -210,5 +232,5 @@ def prepare(
     except Exception as error:  # qonnx and onnx raise bare Exception; the importer names the nodes
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         problem = Problem("graph", "", f"shapes could not be inferred: {text}", "check the model with onnx.checker")
-        return wrapper, problem, exported
-    return wrapper, None, exported
+        return Prepared(wrapper, problem, exported, remarks)
+    return Prepared(wrapper, None, exported, remarks)

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant
 from nncosim.compiler.frontend.curves import write_table
+from nncosim.compiler.frontend.inputs import network_input
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
@@ -123,7 +124,8 @@ def quant(builder: Builder, node: Node) -> Value:
         kind = parameters.tensor_type(value.shape, value.extents)
         return write_table(builder, node, value, kind, parameters.rounding)
     if isinstance(value, FloatInput):
-        return _network_input(builder, node, value, parameters)
+        kind = parameters.tensor_type(value.shape, builder.axes(value.shape))
+        return network_input(builder, node, value, kind, parameters.rounding)
     if isinstance(value, Parts):
         return _quantise_parts(builder, node, value, parameters)
     if isinstance(value, Quantised):
@@ -142,23 +144,6 @@ def _quantise_constant(array: np.ndarray, p: QuantParameters) -> QuantConstant:
         raise Refusal(f"the scale's shape {p.scale.shape} does not broadcast to {array.shape}") from None
     ints = quantise_float32(array, scale, p.zero_point, p.lo, p.hi, p.rounding)
     return QuantConstant(ints - p.zero_point, np.asarray(scale, dtype=np.float32), p.bits)
-
-
-def _network_input(builder: Builder, node: Node, value: FloatInput, p: QuantParameters) -> Quantised:
-    extents = builder.axes(value.shape)
-    kind = p.tensor_type(value.shape, extents)
-    known = builder.tensors.get(value.name)
-    if known is not None:
-        same = (known.type, known.extents, builder.input_rounding[value.name]) == (kind, extents, p.rounding)
-        if not same:
-            raise Refusal(
-                f"graph input {value.name!r} is quantised twice in different ways",
-                "quantise the input once and use that result everywhere",
-            )
-        return Quantised(value.name, value.shape)
-    builder.add_tensor(value.name, extents, kind, node.outputs[0])
-    builder.input_rounding[value.name] = p.rounding
-    return Quantised(value.name, value.shape)
 
 
 def requantise(

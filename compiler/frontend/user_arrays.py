@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend.quant import quantise_float32
+from nncosim.compiler.ir.host import apply_steps, arrange
 from nncosim.compiler.ir.network import Network, Tensor
 from nncosim.platforms.rounding import Rounding
 
@@ -32,11 +33,11 @@ def raw_outputs(network: Network) -> tuple[str, ...]:
 def _fitted(network: Network, tensor: Tensor, array: np.ndarray) -> np.ndarray:
     wanted = network.onnx_shapes[tensor.name]
     allowed = {wanted, wanted[1:] if wanted[0] == 1 else wanted}
-    if not tensor.onnx_axes:
+    if not tensor.onnx_axes and tensor.name not in network.input_steps:
         allowed.add(tensor.shape)
     if array.shape not in allowed:
         raise InputDataError(f"input {tensor.name!r}: expected shape {wanted}, got {array.shape}")
-    return tensor.from_onnx(array)
+    return array.reshape(wanted)
 
 
 def quantise_inputs(network: Network, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -60,16 +61,21 @@ def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray
     if name not in network.inputs:
         raise InputDataError(f"there is no graph input {name!r}; inputs are {', '.join(network.inputs)}")
     tensor = network.tensors[name]
-    kind = tensor.type
+    kind, steps = tensor.type, network.input_steps.get(name, ())
     values = _fitted(network, tensor, np.asarray(array))
     if values.dtype.kind in "iu":
         low, high = int(values.min()), int(values.max())
         if low < kind.lo or high > kind.hi:
             raise InputDataError(f"input {name!r}: integers must be {kind.lo}..{kind.hi}, got {low}..{high}")
-        return values.astype(np.int64)
+        if any(step.op == "Sign" for step in steps) and not values.all():
+            raise InputDataError(f"input {name!r}: integers must be +1 or -1")
+        return tensor.from_onnx(arrange(values, steps).astype(np.int64))
     if values.dtype.kind != "f" or not np.isfinite(values).all():
         raise InputDataError(f"input {name!r}: expected finite floats or integers, got {values.dtype}")
     rounding = network.input_rounding.get(name, Rounding.HALF_EVEN)
+    if steps:
+        values = apply_steps(values, steps)
+    values = tensor.from_onnx(values)
     return quantise_float32(values, tensor.per_channel(kind.scale), kind.zero_point, kind.lo, kind.hi, rounding)
 
 

@@ -28,6 +28,7 @@ from nncosim.compiler.frontend import (
 )
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir.evaluate import apply_exact, evaluate
+from nncosim.compiler.ir.host import shapes_of, undo_steps
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.compiler.ir.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
@@ -97,10 +98,16 @@ def random_images(network: Network, count: int, seed: int) -> list[dict[str, np.
             kind = tensor.type
             scale = tensor.per_channel(kind.scale)
             centre, spread = (kind.lo + kind.hi) / 2 - kind.zero_point, (kind.hi - kind.lo) / 5.2
-            data = (centre + spread * tensor.from_onnx(rng.standard_normal(tensor.elements))) * scale
-            image[name] = tensor.to_onnx(data.astype(np.float32)).reshape(network.onnx_shapes[name])
+            data = tensor.to_onnx((centre + spread * tensor.from_onnx(rng.standard_normal(tensor.elements))) * scale)
+            image[name] = _unhosted(network, name, data).astype(np.float32).reshape(network.onnx_shapes[name])
         images.append(image)
     return images
+
+
+def _unhosted(network: Network, name: str, data: np.ndarray) -> np.ndarray:
+    """What a user's array has to be for the host to make `data`, of the tensor's shape, of it."""
+    steps, shape = network.input_steps.get(name, ()), network.onnx_shapes[name]
+    return undo_steps(data.reshape(shapes_of(shape, steps)[-1]), steps, shape) if steps else data
 
 
 def run_qonnx(model: ModelWrapper, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -152,7 +159,8 @@ def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, np.nd
         real = real.take(range(first, first + tensor.channels), axis=tensor.onnx_channel_axis)
     kind = tensor.type
     scale = tensor.per_channel(kind.scale)
-    return np.rint(tensor.from_onnx(real) / scale + kind.zero_point).astype(np.int64)
+    offset = tensor.per_channel(kind.offset or (0,))
+    return np.rint((tensor.from_onnx(real) - offset) / scale + kind.zero_point).astype(np.int64)
 
 
 def _compare_image(

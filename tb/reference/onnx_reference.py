@@ -36,6 +36,11 @@ ERROR = NEAR / 2
 COPIES = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Resize",
           "Upsample", "Concat")  # fmt: skip
 """Operators whose output has only values of their inputs: quantised if those are."""
+_FLOAT32 = (
+    "Add", "Clip", "Div", "Flatten", "Identity", "Mul", "Relu", "Reshape", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+)  # fmt: skip
+"""What a graph input may go through before its Quant and still be defined in float32. (Rounding float64 once more to
+float32 gives the same as float32 arithmetic.)"""
 _INFERENCE = {"BatchNormalization": 15}
 """Versions to use instead of older ones: of opsets 9 to 13 the library takes `momentum` for a sign of training."""
 
@@ -50,7 +55,7 @@ class Value:
 
     Quantised: real = (ints - zero) * scale, with `ints` int64, `scale` float64 of the same shape, and `low` to `high`
     the range of its Quant; else `floats` (float64, or integers such as a shape). `constant`: no graph input
-    has a part in it.
+    has a part in it. `given`: it is a graph input, or what arithmetic makes of one before its Quant, in float32.
     """
 
     floats: np.ndarray | None = None
@@ -60,6 +65,7 @@ class Value:
     low: float = -np.inf
     high: float = np.inf
     constant: bool = False
+    given: bool = False
 
     @property
     def real(self) -> np.ndarray:
@@ -153,7 +159,7 @@ class OnnxReference:
         for name in self.inputs:
             given = np.asarray(inputs[name], dtype=np.float32)
             size = len(given)
-            values[name] = Value(np.repeat(given, self._batch // size, axis=0))
+            values[name] = Value(np.repeat(given, self._batch // size, axis=0), given=True)
         for number, node in enumerate(self.nodes):
             try:
                 made = self._node(number, node, values)
@@ -193,9 +199,10 @@ class OnnxReference:
             low, high = min(v.low for v in data), max(v.high for v in data)
             return [Value(None, ints.astype(np.int64), scale, data[0].zero, low, high, constant)]
         results = self._standard(number, [v.real for v in present])
-        if constant:
+        before_quant = not constant and all(v.constant or v.given for v in present) and node.op in _FLOAT32
+        if constant or before_quant:
             results = [r.astype(np.float32) if r.dtype.kind == "f" else r for r in results]
-        return [Value(_wide(result), constant=constant) for result in results]
+        return [Value(_wide(result), constant=constant, given=before_quant) for result in results]
 
     def _standard(self, number: int, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """A node of the ONNX standard, by the onnx package; `arrays`: of the inputs that are there."""
@@ -231,7 +238,7 @@ class OnnxReference:
         data, scale, zero, bits = given[0], given[1].real, _whole(given[2]), _whole(given[3])
         low, high = _bounds(node, bits, narrow=1)
         full = np.broadcast_to(scale, data.shape)
-        if constant or node.inputs[0] in self.inputs:
+        if constant or data.given:
             steps = data.real.astype(np.float32) / scale.astype(np.float32) + np.float32(zero)
             rounded = ROUNDINGS[_mode(node, "ROUND")].array(np.clip(steps, np.float32(low), np.float32(high)))
         else:

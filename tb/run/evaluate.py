@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.frontend import dequantise_output, import_details
-from nncosim.compiler.frontend.prepare import prepare
+from nncosim.compiler.frontend.forms import InputForm
+from nncosim.compiler.frontend.prepare import prepare, with_forms
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.proof.qonnx_check import QonnxReport, compare_with_qonnx, random_images, run_qonnx
 from nncosim.platforms.base import Platform
@@ -220,14 +221,16 @@ def float_images(
     return out
 
 
-def executor_predictions(model: Path, network: Network, images: list[dict[str, np.ndarray]]) -> np.ndarray:
+def executor_predictions(
+    model: Path, forms: Mapping[str, InputForm], network: Network, images: list[dict[str, np.ndarray]]
+) -> np.ndarray:
     """The class that qonnx's float32 executor gives each image, int64 (N,)."""
     output = _single_output(network)
     found: list[np.ndarray] = []
     for start in range(0, len(images), CHUNK):
         part = images[start : start + CHUNK]
         size = len(part) * network.inference_batch
-        wrapped, *_ = prepare(model, size)
+        wrapped, *_ = prepare(model, size, forms)
         stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
         scores = run_qonnx(wrapped, stacked)[output]
         found.append(scores.reshape(size, -1).argmax(axis=1))
@@ -251,6 +254,7 @@ def qonnx_json(report: QonnxReport) -> dict[str, Any]:
 
 def against_qonnx(
     model: Path,
+    forms: Mapping[str, InputForm],
     network: Network,
     images: int | list[dict[str, np.ndarray]],
     seed: int,
@@ -262,11 +266,12 @@ def against_qonnx(
         if progress is not None:
             progress(f"qonnx: image {done} of {total}")
 
-    return compare_with_qonnx(str(model), network, images, seed, say)
+    return compare_with_qonnx(with_forms(model, forms), network, images, seed, say)
 
 
 def against_onnx(
     model: Path,
+    forms: Mapping[str, InputForm],
     network: Network,
     images: int | list[dict[str, np.ndarray]],
     seed: int,
@@ -282,9 +287,10 @@ def against_onnx(
         if progress is not None:
             progress(f"onnx: image {done} of {total}")
 
-    names = import_details(str(model), name=network.name, keep_batch=network.keeps_batch).onnx_names
+    written = with_forms(model, forms)
+    names = import_details(written, name=network.name, keep_batch=network.keeps_batch).onnx_names
     data = random_images(network, images, seed) if isinstance(images, int) else images
     try:
-        return compare_with_reference(OnnxReference(model), network, names, data, say)
+        return compare_with_reference(OnnxReference(written), network, names, data, say)
     except ReferenceFailure as error:
         raise InputError(f"{model}: the evaluator of --against onnx cannot run it: {error}") from error
