@@ -129,7 +129,7 @@ def _written(model):
 
 
 @pytest.mark.parametrize("kind, bits, signed, ends", [
-    ("INT8", 8, True, (-128, 127)), ("UINT4", 4, False, (0, 15)),
+    ("INT8", 8, True, (-128, 127)), ("UINT4", 4, False, (0, 15)), ("BIPOLAR", 2, True, (-1, 1)),
     ("TERNARY", 2, True, (-1, 1)), ("FIXED<8,4>", 8, True, (-128, 127)), ("INT2", 2, True, (-2, 1)),
 ])  # fmt: skip
 def test_annotations(kind, bits, signed, ends):

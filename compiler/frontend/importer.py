@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend import curves, elementwise, layers, quant
+from nncosim.compiler.frontend import bipolar, curves, elementwise, layers, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.forms import InputForm
 from nncosim.compiler.frontend.outputs import restated
@@ -34,6 +34,7 @@ HANDLERS: Mapping[str, Handler] = {
     "Add": elementwise.add,
     "AveragePool": layers.average_pool,
     "BatchNormalization": elementwise.batch_normalization,
+    "BipolarQuant": bipolar.bipolar_quant,
     "Clip": elementwise.clip,
     "Concat": elementwise.concat,
     "Conv": layers.conv,
@@ -63,7 +64,6 @@ HANDLERS: Mapping[str, Handler] = {
 """ONNX operator type to the function that imports it: a new operator is one more line here."""
 
 _REMEDIES = {
-    "BipolarQuant": "use Quant with 2 bits or more",
     "FloatQuant": "use integer quantisation (Quant)",
     "Softmax": "end the model before it: the order of the classes is the same",
     "LogSoftmax": "end the model before it: the order of the classes is the same",

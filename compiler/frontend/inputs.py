@@ -12,7 +12,7 @@ from nncosim.compiler.ir.host import HostStep, shapes_of
 from nncosim.compiler.ir.network import TensorType
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["arithmetic", "clipped", "moved", "network_input"]
+__all__ = ["after", "arithmetic", "clipped", "moved", "network_input"]
 
 
 def _float32(value: Value | None) -> np.ndarray:
@@ -23,7 +23,8 @@ def _float32(value: Value | None) -> np.ndarray:
     raise Refusal("expected a constant operand, got two activations")
 
 
-def _after(value: FloatInput, node: Node, *steps: HostStep) -> FloatInput:
+def after(value: FloatInput, node: Node, *steps: HostStep) -> FloatInput:
+    """A graph input after arithmetic by constants that do not enlarge it."""
     for step in steps:
         full = np.broadcast_shapes(step.numbers, value.shape)
         if full != value.shape:
@@ -39,7 +40,7 @@ def arithmetic(node: Node) -> FloatInput:
         constant = _float32(second)
         if node.op == "Div" and (constant == 0).any():
             raise Refusal("division by zero")
-        return _after(first, node, HostStep.by(node.op, constant))
+        return after(first, node, HostStep.by(node.op, constant))
     if not isinstance(second, FloatInput):
         raise Refusal("expected a graph input")
     steps = [HostStep.by("Add" if node.op == "Sub" else node.op, _float32(first))]
@@ -47,13 +48,13 @@ def arithmetic(node: Node) -> FloatInput:
         raise Refusal("a constant divided by an activation is not supported")
     if node.op == "Sub":  # c - x is -x + c, with the same rounding
         steps.insert(0, HostStep.by("Mul", np.array(-1)))
-    return _after(second, node, *steps)
+    return after(second, node, *steps)
 
 
 def clipped(value: FloatInput, node: Node, low: object, high: object) -> FloatInput:
     """Relu or Clip of a float graph input; None: no bound."""
     bounds = (("Max", low), ("Min", high))
-    return _after(value, node, *(HostStep.by(op, np.array(float(b))) for op, b in bounds if b is not None))  # type: ignore[arg-type]
+    return after(value, node, *(HostStep.by(op, np.array(float(b))) for op, b in bounds if b is not None))  # type: ignore[arg-type]
 
 
 def moved(value: FloatInput, node: Node, op: str, numbers: tuple[int, ...]) -> FloatInput:

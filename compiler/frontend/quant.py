@@ -27,7 +27,7 @@ from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.platforms.rounding import Rounding
 from qonnx.custom_op.general.quant import max_int, min_int, resolve_rounding_mode
 
-__all__ = ["QuantParameters", "quant", "quantise_float32", "trunc"]
+__all__ = ["QuantParameters", "quant", "quantise_float32", "shortest", "trunc"]
 
 ROUNDINGS = {
     "ROUND": Rounding.HALF_EVEN, "HALF_EVEN": Rounding.HALF_EVEN, "CEIL": Rounding.CEIL,
@@ -106,7 +106,7 @@ def read_parameters(node: Node) -> QuantParameters:
     if bits < 1 or bits > 32:
         raise Refusal(f"the bit width must be 1 to 32, not {bits}")
     if bits == 1 and signed:
-        raise Refusal("1-bit signed (bipolar) data is not supported", "use 2 bits or more")
+        raise Refusal("1-bit signed data is not supported", "use BipolarQuant, or 2 bits or more")
     lo, hi = _range(signed, narrow, bits)
     return QuantParameters(scale, zero_point, bits, signed, lo, hi, _rounding(node, "ROUND"))
 
@@ -165,7 +165,7 @@ def _quantise_parts(builder: Builder, node: Node, value: Parts, p: QuantParamete
     parts, first = [], 0
     for index, part in enumerate(value.parts):
         count = builder.extents(part)["C"]
-        kind = replace(whole, scale=_shortest(scales[first:first + count]))
+        kind = replace(whole, scale=shortest(scales[first:first + count]))
         if isinstance(part, Quantised):
             parts.append(requantise(builder, node, part, kind, p.rounding, (index, first)))
         else:
@@ -174,7 +174,8 @@ def _quantise_parts(builder: Builder, node: Node, value: Parts, p: QuantParamete
     return builder.write_concat(value, parts, node.outputs[0])
 
 
-def _shortest(scales: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+def shortest(scales: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    """One scale where all channels have the same."""
     return scales[:1] if len(set(scales)) == 1 else scales
 
 
@@ -237,7 +238,7 @@ def _trunc_v2(node: Node, scale: np.ndarray, zp: int, form: Affine) -> tuple[int
         raise Refusal(f"Trunc's zero point {zp} is no multiple of 2**{shift}", "use zero point 0")
     lo, hi = _range(signed, bool(node.integer("narrow", 0)), bits)
     scales = fractions(channel_constant(out_scale, form.shape, form.extents, "the output scale of Trunc"))
-    return shift, TensorType(bits, signed, _shortest(scales), int(zero_point), lo, hi)
+    return shift, TensorType(bits, signed, shortest(scales), int(zero_point), lo, hi)
 
 
 def _trunc_v1(
@@ -257,4 +258,4 @@ def _trunc_v1(
     lo, hi = min(ends), max(ends)
     signed = lo < 0
     need = max(hi.bit_length(), (-lo - 1).bit_length() if signed else 0) + signed
-    return shift, TensorType(max(bits, need), signed, _shortest(scales), zp, lo, hi)
+    return shift, TensorType(max(bits, need), signed, shortest(scales), zp, lo, hi)

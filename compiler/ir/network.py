@@ -258,6 +258,13 @@ class Op(ABC):
         return None
 
     @property
+    def signs(self) -> bool:
+        """Whether the results are +1 and -1, by a function that is odd for all accumulators."""
+        f = self.function
+        odd = f is not None and all(o.denominator == 1 and o % 2 == 1 for o in f.offset)
+        return odd and (f.lo, f.hi) == (-1, 1) and all(r % 2 == 0 for each in f.ratios for r in each)  # type: ignore[union-attr]
+
+    @property
     def constants(self) -> tuple[np.ndarray, ...]:
         """Integer constants that have to be in a memory, each (C, ...) with the output channels first."""
         return ()

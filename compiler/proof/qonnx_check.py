@@ -260,7 +260,8 @@ def _near_threshold(
         slack = Fraction(float(error[index]))
         reach = [round_fraction(real + d, function.rounding) for d in (-slack, slack)]
         low, high = (min(max(q, function.lo), function.hi) for q in reach)
-        near[index] = low <= theirs[index] <= high and abs(int(theirs[index]) - int(exact[index])) == 1
+        step = 2 if op.signs else 1
+        near[index] = low <= theirs[index] <= high and abs(int(theirs[index]) - int(exact[index])) == step
     return near
 
 

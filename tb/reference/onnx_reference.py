@@ -188,6 +188,8 @@ class OnnxReference:
         constant = all(v.constant for v in present)
         if node.op in ("Quant", "IntQuant"):
             return [self._quant(node, present, values, constant)]
+        if node.op == "BipolarQuant":
+            return [self._bipolar(node, present, values, constant)]
         if node.op == "Trunc":
             return [self._trunc(node, present, values)]
         data = present if node.op == "Concat" else present[:1]
@@ -249,6 +251,25 @@ class OnnxReference:
             rounded = self._rounded(node, steps, exact, values, _mode(node, "ROUND"), (low, high))
         ints = np.clip(rounded, low, high).astype(np.int64)
         return Value(None, ints, full, zero, low, high, constant)
+
+    def _bipolar(self, node: Node, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
+        """+1 from 0 on, else -1, times the scale."""
+        data, scale = given[0], given[1].real
+        ints = np.where(data.real >= 0, 1, -1)
+        if not constant and not data.given:
+            size = max(float(np.abs(data.real).max(initial=0)), np.finfo(np.float64).tiny)
+            seen = self.decided.setdefault(node.outputs[0], Decided(ints.size))
+            for index in map(tuple, np.argwhere(np.abs(data.real) < NEAR * size).tolist()):
+                try:
+                    real = exact_element(node.inputs[0], index, values, self._makers)
+                except Undecidable:
+                    seen.undecided.append(index)
+                    continue
+                right = 1 if real >= 0 else -1
+                seen.again += 1
+                seen.tipped += int(right != ints[index])
+                ints[index] = right
+        return Value(None, ints, np.broadcast_to(scale, data.shape), 0, -1, 1, constant)
 
     def _trunc(self, node: Node, given: list[Value], values: Mapping[str, Value]) -> Value:
         """Drop low bits: q = round(clip(s / 2**t)) of the integers s = x / scale + zero.

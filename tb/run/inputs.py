@@ -126,6 +126,8 @@ def random_frames(network: Network, seed: int, count: int = 1) -> list[dict[str,
         for name in network.inputs:
             tensor = network.tensors[name]
             drawn = generator.integers(tensor.type.lo, tensor.type.hi, tensor.elements, np.int64, endpoint=True)
+            signs = any(step.op == "Sign" for step in network.input_steps.get(name, ()))
+            drawn = np.where(drawn >= 0, 1, -1) if signs else drawn
             frame[name] = tensor.from_onnx(drawn)  # the same of a seed on every platform
         out.append(frame)
     return out
