@@ -46,7 +46,6 @@ def simple(op, pattern, *, shape=(1, 4, 8, 8), extra=(), **attributes):
     ("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, r"AveragePool 'bad': .*count_include_pad=0.*; use"),
     ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, r"AveragePool 'bad': ceil_mode"),
     ("ReduceMean", {"axes": [1]}, r"ReduceMean 'bad': .*height and width.*; use GlobalAveragePool"),
-    ("Transpose", {"perm": [0, 2, 3, 1]}, r"Transpose 'bad': .*keep maps in the order .1, C, H, W"),
     ("Flatten", {"axis": 2}, r"Flatten 'bad': expected a flattening to \(1, 256\)"),
     ("Reshape", {"extra": (np.array([1, 2, 8, 16]),)}, r"Reshape 'bad': expected a flattening"),
     ("Reshape", {"extra": (np.array([1, 7]),)}, r"Reshape 'bad': cannot reshape"),

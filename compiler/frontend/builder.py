@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from nncosim.compiler.frontend.values import (
     Constant,
     Curve,
     FloatInput,
+    Moved,
     Parts,
     Quantised,
     Value,
@@ -121,6 +123,8 @@ class Builder:
     """Collects tensors and operators; handlers ask it for operands and give it results.
 
     `batch`: of the graph, where tensors keep it as an axis "N"; None where they hold one of its inferences.
+    `onnx_names`: the ONNX value, its first channel, and the steps of layout (if any) that bring it into the tensor's.
+    `relabelled`: by graph input, a tensor for what steps of layout make of it, and these; one of the two has readers.
     """
 
     batch: int | None = None
@@ -130,8 +134,9 @@ class Builder:
     problems: list[Problem] = field(default_factory=list)
     input_rounding: dict[str, Rounding] = field(default_factory=dict)
     input_steps: dict[str, tuple[HostStep, ...]] = field(default_factory=dict)
-    onnx_names: dict[str, tuple[str, int]] = field(default_factory=dict)
+    onnx_names: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     magnitudes: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    relabelled: dict[str, tuple[str, tuple[HostStep, ...]]] = field(default_factory=dict)
 
     def type_of(self, value: Quantised) -> TensorType:
         return value.kind or self.tensors[value.tensor].type
@@ -188,6 +193,9 @@ class Builder:
             return self.concatenate(value)
         if isinstance(value, Quantised):
             return value
+        if isinstance(value, Moved):
+            raise Refusal(f"{what} is another order of stored values, and nothing here moves these",
+                          "transpose back before this node: maps are (1, C, H, W), tokens (1, T, C)")
         if isinstance(value, FloatInput):
             raise _float_input(value)
         found = self.as_integers(value) if isinstance(value, Affine) else None
@@ -268,7 +276,10 @@ class Builder:
                           (value.node, "Concat"))
         if len(kinds[0].scale) > 1:
             raise Refusal("per-channel scales are not supported here", "use per-tensor scales", (value.node, "Concat"))
-        return self.write_concat(value, parts, value.output)
+        made = self.write_concat(value, parts, value.output)
+        if value.back:
+            self.onnx_names[made.tensor] = (value.output, 0, value.back)
+        return made
 
     def write_concat(self, value: Parts, parts: Sequence[Quantised], onnx_name: str) -> Quantised:
         """Write a Concat of parts that agree in zero point and sign, as ONNX value `onnx_name`."""

@@ -13,22 +13,25 @@ from nncosim.compiler.frontend import inputs
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant
 from nncosim.compiler.frontend.curves import product, scaled
 from nncosim.compiler.frontend.layers import add_tensors
+from nncosim.compiler.frontend.moved import move
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
     Curve,
     FloatInput,
+    Moved,
     Parts,
     QuantConstant,
     Quantised,
     Value,
     fractions,
 )
+from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.operators import Resize
 
 __all__ = [
     "add", "batch_normalization", "clip", "concat", "divide", "flatten", "identity", "multiply", "relu",
-    "reshape", "resize", "subtract", "transpose",
+    "reshape", "resize", "subtract",
 ]
 
 _ROOT_BITS = 160
@@ -202,6 +205,8 @@ def _reshaped(builder: Builder, node: Node, value: Value | None, shape: tuple[in
         return QuantConstant(value.ints.reshape(shape), value.scale.reshape(shape), value.bits)
     if isinstance(value, FloatInput):
         return inputs.moved(value, node, "Reshape", shape)
+    if isinstance(value, Moved) or (isinstance(value, Affine | Quantised) and len(shape) > 4):
+        return move(builder, node, value, HostStep("Reshape", shape))
     if not isinstance(value, Affine):
         value = builder.quantised(value)
     old, batch = builder.extents(value), value.shape[0]
@@ -261,20 +266,6 @@ def _unsqueezed(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[int]:
     new = {a % rank for a in axes}
     rest = iter(shape)
     return [1 if i in new else next(rest) for i in range(rank)]
-
-
-def transpose(builder: Builder, node: Node) -> Value:
-    """Transpose of constants only (weights of a MatMul)."""
-    value = node.input(0)
-    if isinstance(value, Constant):
-        return Constant(value.array.transpose(node.integers("perm", range(value.array.ndim)[::-1])))
-    if isinstance(value, QuantConstant):
-        perm = node.integers("perm", range(value.ints.ndim)[::-1])
-        return QuantConstant(value.ints.transpose(perm), value.scale.transpose(perm), value.bits)
-    if isinstance(value, FloatInput):
-        return inputs.moved(value, node, "Transpose", node.integers("perm", range(len(value.shape))[::-1]))
-    raise Refusal("Transpose of an activation is not supported",
-                  "keep maps in the order (1, C, H, W), tokens in (1, T, C)")
 
 
 def concat(builder: Builder, node: Node) -> Value:

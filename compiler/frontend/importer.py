@@ -12,16 +12,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend import bipolar, curves, elementwise, layers, quant
+from nncosim.compiler.frontend import bipolar, curves, elementwise, layers, moved, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.forms import InputForm
 from nncosim.compiler.frontend.outputs import restated
 from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
-from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
+from nncosim.compiler.frontend.values import (
+    Affine,
+    Constant,
+    Curve,
+    FloatInput,
+    Moved,
+    Parts,
+    Quantised,
+    Unknown,
+    Value,
+)
+from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, TensorType
 from nncosim.compiler.ir.operators import Requantize
 from nncosim.platforms.rounding import Rounding
@@ -39,6 +51,7 @@ HANDLERS: Mapping[str, Handler] = {
     "Concat": elementwise.concat,
     "Conv": layers.conv,
     "Div": elementwise.divide,
+    "DepthToSpace": moved.depth_to_space,
     "Dropout": elementwise.identity,
     "Flatten": elementwise.flatten,
     "Gemm": layers.gemm,
@@ -53,9 +66,10 @@ HANDLERS: Mapping[str, Handler] = {
     "Relu": elementwise.relu,
     "Reshape": elementwise.reshape,
     "Resize": elementwise.resize,
+    "SpaceToDepth": moved.space_to_depth,
     "Squeeze": elementwise.reshape,
     "Sub": elementwise.subtract,
-    "Transpose": elementwise.transpose,
+    "Transpose": moved.transpose,
     "Trunc": quant.trunc,
     "Unsqueeze": elementwise.reshape,
     "Upsample": elementwise.resize,
@@ -80,23 +94,25 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Output:
-    """A graph output: its ONNX name and shape."""
+    """A graph output: its ONNX name and shape, and the steps of layout by which the host gives it that shape."""
 
     name: str
     shape: tuple[int, ...]
+    steps: tuple[HostStep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Import:
     """A network and where it came from.
 
-    `onnx_names`: for each tensor, the ONNX value it stands for and that value's first channel.
+    `onnx_names`: for each tensor, the ONNX value it stands for and that value's first channel; and, where that value
+    has another layout, the steps that bring it into the tensor's.
     `magnitudes`: for each operator, per output channel, the sum of absolute values (in output steps) of
     what was folded into its offset. `model`: the cleaned graph.
     """
 
     network: Network
-    onnx_names: Mapping[str, tuple[str, int]]
+    onnx_names: Mapping[str, tuple[Any, ...]]
     magnitudes: Mapping[str, tuple[float, ...]]
     model: ModelWrapper
 
@@ -200,7 +216,7 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
         return
     try:
         _require_finite(node, proto)
-        values[proto.output[0]] = handler(builder, node)
+        values[proto.output[0]] = moved.handled(builder, node, handler)
     except Refusal as refusal:
         builder.problems.append(refusal.problem(node))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # attributes or shapes against ONNX's rules
@@ -238,6 +254,10 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
                     continue  # the cause is among them
                 raise Refusal("this output is computed from an output that its node does not have here",
                               "use the first output of Dropout, MaxPool and the like only")
+            steps: tuple[HostStep, ...] = ()
+            shape = getattr(value, "shape", ())
+            if isinstance(value, Moved):
+                steps, value = (HostStep("Reshape", value.inner.shape), *value.steps), value.inner
             if isinstance(value, Affine):
                 value = restated(builder, where, value, others) or _raw_output(builder, where, value)
             elif isinstance(value, Quantised) and value.kind is not None:
@@ -249,7 +269,7 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
             tensor = builder.quantised(value).tensor
             if tensor in found or tensor in builder.input_rounding:
                 tensor = _copy(builder, where, tensor)
-            found[tensor] = Output(out.name, value.shape)
+            found[tensor] = Output(out.name, shape, steps if any(s.op != "Reshape" for s in steps) else ())
         except Refusal as refusal:
             builder.problems.append(refusal.problem(where))
     return found
@@ -275,7 +295,8 @@ def _copy(builder: Builder, node: Node, tensor: str) -> str:
     old = builder.tensors[tensor]
     one, zero = ((old.type.scale[0] / old.type.scale[0],) * old.channels,), (old.type.scale[0] * 0,) * old.channels
     name = builder.unique(node.outputs[0], builder.tensors)
-    builder.add_tensor(name, old.extents, old.type, *builder.onnx_names[tensor])
+    builder.add_tensor(name, old.extents, old.type, node.outputs[0])
+    builder.onnx_names[name] = builder.onnx_names[tensor]
     function = QuantFunction(one, zero, Rounding.HALF_EVEN, old.type.lo, old.type.hi)
     op = Requantize(builder.op_name(node.name), (tensor,), name, onnx_nodes=(node.name,), function=function)
     builder.ops.append(op)
@@ -292,7 +313,7 @@ def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mappin
         if old not in outputs and old in rename.values():
             rename[old] = builder.unique(f"{old}.inner", builder.tensors)
     builder.onnx_names = {rename.get(k, k): v for k, v in builder.onnx_names.items()}
-    ops = [_renamed(op, rename) for op in _needed(builder.ops, set(outputs))]
+    ops = [_renamed(op, rename) for op in moved.relabelled(builder, _needed(builder.ops, set(outputs)), name)]
     used = {t for op in ops for t in (*op.inputs, op.output)} | set(inputs)
     tensors = {
         rename.get(k, k): replace(t, name=rename.get(k, k))
@@ -305,7 +326,8 @@ def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mappin
         raise ModelError(name, [Problem(i, "", "this graph input is not used", "remove it") for i in unused])
     names = tuple(output.name for output in outputs.values())
     return Network(name, tensors, tuple(ops), inputs, names, shapes, builder.input_rounding,
-                   input_steps=builder.input_steps)
+                   input_steps=builder.input_steps,
+                   output_steps={output.name: output.steps for output in outputs.values() if output.steps})
 
 
 def _needed(ops: list[Op], wanted: set[str]) -> list[Op]:

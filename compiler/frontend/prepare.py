@@ -24,6 +24,10 @@ __all__ = ["QUANT_OPS", "Prepared", "load_model", "prepare", "title_of", "with_f
 
 QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant")
 _DOMAIN = "qonnx.custom_op.general"
+CHANNELS_LAST = "qonnx.custom_op.channels_last"
+"""Conv, MaxPool and BatchNormalization of maps (N, H, W, C), with kernels (O, H, W, C)."""
+FIRST = ".first"
+"""Of the name of what such an operator makes, before it is transposed."""
 _OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", _DOMAIN)
 
 
@@ -144,6 +148,27 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         graph.node.remove(node)
 
 
+def _spell_out(graph: onnx.GraphProto) -> None:
+    """qonnx's channels-last operators as the standard's between two Transposes; what they make keeps its name."""
+    nodes = [made for node in graph.node for made in _standard(node)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _standard(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    if node.domain != CHANNELS_LAST or node.op_type not in ("BatchNormalization", "Conv", "MaxPool"):
+        return [node]
+    out, turned = node.output[0], list(node.input[: 2 if node.op_type == "Conv" else 1])
+    before = [onnx.helper.make_node("Transpose", [name], [f"{out}.in{n}"], name=f"{node.name}.in{n}", perm=(0, 3, 1, 2))
+              for n, name in enumerate(turned)]  # fmt: skip
+    core = onnx.NodeProto.FromString(node.SerializeToString())
+    core.domain = ""
+    core.input[:] = [*(made.output[0] for made in before), *node.input[len(turned):]]
+    core.output[:] = [f"{out}{FIRST}"]
+    after = onnx.helper.make_node("Transpose", [f"{out}{FIRST}"], [out], name=f"{node.name}.out", perm=(0, 2, 3, 1))
+    return [*before, core, after]
+
+
 def _batches(graph: onnx.GraphProto) -> set[int]:
     """The first sizes of the graph's inputs, as far as these have one."""
     constants = {t.name for t in graph.initializer}
@@ -215,6 +240,7 @@ def prepare(
         raise ModelError(title_of(source), error.problems) from error
     _unify_domains(model)
     _name_nodes(model)
+    _spell_out(model.graph)
     _constants_to_initializers(model.graph)
     _refuse(source, constant_problems(model.graph))
     _drop_unused(model.graph)

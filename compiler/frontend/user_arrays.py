@@ -12,7 +12,7 @@ from nncosim.compiler.ir.host import apply_steps, arrange
 from nncosim.compiler.ir.network import Network, Tensor
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["dequantise_output", "quantise_input", "quantise_inputs", "raw_outputs"]
+__all__ = ["dequantise_output", "in_onnx_layout", "quantise_input", "quantise_inputs", "raw_outputs"]
 
 
 def raw_outputs(network: Network) -> tuple[str, ...]:
@@ -83,9 +83,14 @@ def dequantise_output(network: Network, name: str, values: np.ndarray) -> np.nda
     """Integers of tensor `name` as float32 in ONNX layout: (q - zero_point) * scale + offset."""
     tensor = network.tensors[name]
     kind = tensor.type
-    shape = network.onnx_shapes.get(name, (1, *tensor.to_onnx(values).shape))
     scales = tensor.per_channel(kind.scale)
     steps = values.reshape(tensor.shape).astype(np.float64) - kind.zero_point
     if not kind.offset:  # float32 as qonnx multiplies it
-        return tensor.to_onnx(steps.astype(np.float32) * scales.astype(np.float32)).reshape(shape)
-    return tensor.to_onnx((steps * scales + tensor.per_channel(kind.offset)).astype(np.float32)).reshape(shape)
+        return in_onnx_layout(network, name, steps.astype(np.float32) * scales.astype(np.float32))
+    return in_onnx_layout(network, name, (steps * scales + tensor.per_channel(kind.offset)).astype(np.float32))
+
+
+def in_onnx_layout(network: Network, name: str, values: np.ndarray) -> np.ndarray:
+    """Values of tensor `name`, of any type, in the shape and order that the ONNX graph has them."""
+    plain = network.tensors[name].to_onnx(values)
+    return arrange(plain, network.output_steps.get(name, ())).reshape(network.onnx_shapes.get(name, (1, *plain.shape)))

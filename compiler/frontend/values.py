@@ -13,7 +13,7 @@ from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.network import Op, TensorType
 
 __all__ = [
-    "Affine", "Constant", "Curve", "FloatInput", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",
+    "Affine", "Constant", "Curve", "FloatInput", "Moved", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",
     "fractions",
 ]
 
@@ -148,12 +148,16 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A concatenation on channels that has not been written yet, so that its Quant can act on the parts."""
+    """A concatenation on channels that has not been written yet, so that its Quant can act on the parts.
+
+    `back`: steps of layout from the ONNX value `output` to this one.
+    """
 
     parts: tuple[Quantised | Affine, ...]
     shape: tuple[int, ...]
     node: str
     output: str
+    back: tuple[HostStep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,4 +174,13 @@ class Curve:
     nodes: tuple[str, ...]
 
 
-Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """A stored value, or one waiting for its Quant, in another order: `steps` of layout after it give `shape`."""
+
+    inner: Quantised | Affine | Parts | Curve
+    steps: tuple[HostStep, ...]
+    shape: tuple[int, ...]
+
+
+Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve | Moved

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LAYOUT", "HostStep", "apply_steps", "arrange", "rearrange", "shapes_of", "undo_steps"]
+__all__ = ["LAYOUT", "HostStep", "apply_steps", "arrange", "inverse", "rearrange", "shapes_of", "undo_steps"]
 
 LAYOUT = ("Reshape", "Transpose")
 """Steps that move values and change none."""
@@ -79,14 +79,18 @@ def shapes_of(shape: Sequence[int], steps: Sequence[HostStep]) -> list[tuple[int
     return shapes
 
 
+def inverse(steps: Sequence[HostStep], shape: Sequence[int]) -> tuple[HostStep, ...]:
+    """Steps of layout that undo steps of layout on an array of `shape`."""
+    back = []
+    for step, before in reversed([*zip(steps, shapes_of(shape, steps), strict=False)]):
+        axes = tuple(int(a) for a in np.argsort(step.numbers))
+        back.append(HostStep("Reshape", before) if step.op == "Reshape" else HostStep("Transpose", axes))
+    return tuple(back)
+
+
 def rearrange(array: np.ndarray, steps: Sequence[HostStep], shape: Sequence[int]) -> np.ndarray:
     """The inverse of `arrange`; `shape`: of its argument."""
-    for step, before in reversed([*zip(steps, shapes_of(shape, steps), strict=False)]):
-        if step.op == "Reshape":
-            array = array.reshape(before)
-        elif step.op == "Transpose":
-            array = array.transpose(np.argsort(step.numbers))
-    return array
+    return arrange(array, inverse([step for step in steps if step.op in LAYOUT], shape))
 
 
 def undo_steps(array: np.ndarray, steps: Sequence[HostStep], shape: Sequence[int]) -> np.ndarray:

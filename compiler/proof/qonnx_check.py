@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,7 +29,7 @@ from nncosim.compiler.frontend import (
 )
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir.evaluate import apply_exact, evaluate
-from nncosim.compiler.ir.host import shapes_of, undo_steps
+from nncosim.compiler.ir.host import arrange, shapes_of, undo_steps
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.compiler.ir.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
@@ -151,10 +152,10 @@ def compare_with_qonnx(
     return report
 
 
-def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, np.ndarray]) -> np.ndarray:
+def _integers(tensor: Tensor, place: tuple[Any, ...], values: Mapping[str, np.ndarray]) -> np.ndarray:
     """The executor's float tensor as the integers it stands for, int64 of the tensor's shape."""
-    name, first = place
-    real = values[name].astype(np.float64)
+    name, first, *steps = place
+    real = arrange(values[name].astype(np.float64), steps[0] if steps else ())
     if real.size != tensor.elements:  # one part of a concatenation
         real = real.take(range(first, first + tensor.channels), axis=tensor.onnx_channel_axis)
     kind = tensor.type

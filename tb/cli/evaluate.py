@@ -164,7 +164,7 @@ def _accuracy(
     if with_executor:
         say("qonnx executor")
         images = float_images(program.network, arrays, str(source), len(result.predictions))
-        result = replace(result, executor=executor_predictions(model, forms, program.network, images))
+        result = replace(result, executor=executor_predictions(model, program.network, images, forms))
     return result, program.network
 
 

@@ -34,13 +34,15 @@ NEAR = 2.0**-20
 ERROR = NEAR / 2
 """In output steps: what the error of float64 stays below, checked on each element that is computed again."""
 COPIES = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Resize",
-          "Upsample", "Concat")  # fmt: skip
+          "Upsample", "Concat", "DepthToSpace", "SpaceToDepth")  # fmt: skip
 """Operators whose output has only values of their inputs: quantised if those are."""
 _FLOAT32 = (
     "Add", "Clip", "Div", "Flatten", "Identity", "Mul", "Relu", "Reshape", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 )  # fmt: skip
 """What a graph input may go through before its Quant and still be defined in float32. (Rounding float64 once more to
 float32 gives the same as float32 arithmetic.)"""
+_CHANNELS_LAST, _LAST = "qonnx.custom_op.channels_last", ".last"
+"""qonnx's domain of operators on (N, H, W, C), and how this file tells them from those of the standard."""
 _INFERENCE = {"BatchNormalization": 15}
 """Versions to use instead of older ones: of opsets 9 to 13 the library takes `momentum` for a sign of training."""
 
@@ -127,14 +129,14 @@ class OnnxReference:
         graph = model.graph
         self._opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self._constants = {t.name: Value(_wide(numpy_helper.to_array(t)), constant=True) for t in graph.initializer}
-        self._protos = list(graph.node)
+        self._protos = [_first_layout(node) for node in graph.node]
         self.inputs = tuple(i.name for i in graph.input if i.name not in self._constants)
         self.outputs = tuple(o.name for o in graph.output)
         shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
         self._batch = max([1, *(shapes[name][0] for name in self.inputs if shapes[name])])
         self.nodes = tuple(
-            Node(n.name or n.output[0], n.op_type, tuple(n.input), tuple(n.output),
-                 {a.name: helper.get_attribute_value(a) for a in n.attribute}) for n in self._protos
+            Node(n.name or n.output[0], n.op_type + (_LAST if n.domain == _CHANNELS_LAST else ""), tuple(n.input),
+                 tuple(n.output), {a.name: helper.get_attribute_value(a) for a in n.attribute}) for n in graph.node
         )  # fmt: skip
         self.decided: dict[str, Decided] = {}
         self._makers = {output: node for node in self.nodes for output in node.outputs}
@@ -192,8 +194,17 @@ class OnnxReference:
             return [self._bipolar(node, present, values, constant)]
         if node.op == "Trunc":
             return [self._trunc(node, present, values)]
+        if node.op.endswith(_LAST):
+            count = 2 if node.op.startswith("Conv") else 1
+            first = [*(_turned(v, last=False) for v in present[:count]), *present[count:]]
+            return [_turned(v, last=True) for v in self._plain(number, node, first, constant)]
+        return self._plain(number, node, present, constant)
+
+    def _plain(self, number: int, node: Node, present: list[Value], constant: bool) -> list[Value]:
+        """A node of the ONNX standard, on the inputs that are there."""
         data = present if node.op == "Concat" else present[:1]
-        if node.op in COPIES and all(v.ints is not None for v in data) and len({v.zero for v in data}) == 1:
+        copies = node.op.removesuffix(_LAST) in COPIES and all(v.ints is not None for v in data)
+        if copies and len({v.zero for v in data}) == 1:
             ints, scale = (
                 self._standard(number, [*(what(v) for v in data), *(v.real for v in present[len(data):])])[0]
                 for what in (lambda v: v.ints.astype(np.float64), lambda v: v.scale)
@@ -209,8 +220,8 @@ class OnnxReference:
     def _standard(self, number: int, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """A node of the ONNX standard, by the onnx package; `arrays`: of the inputs that are there."""
         proto, node = self._protos[number], self.nodes[number]
-        if node.op in ("MaxPool", "AveragePool"):
-            return [pool(node.op, node.attributes, np.asarray(arrays[0], np.float64))]
+        if proto.op_type in ("MaxPool", "AveragePool"):
+            return [pool(proto.op_type, node.attributes, np.asarray(arrays[0], np.float64))]
         names = [name for name in proto.input if name]
         key = proto.output[0]
         if key not in self._evaluators:
@@ -231,7 +242,8 @@ class OnnxReference:
             return proto
         windows = Windows(node.attributes, arrays[0].shape[2:], arrays[1].shape[2:])
         kept = {k: v for k, v in node.attributes.items() if k not in ("auto_pad", "pads")}
-        return helper.make_node(node.op, proto.input, proto.output, pads=[*windows.before, *windows.after], **kept)
+        pads = [*windows.before, *windows.after]
+        return helper.make_node(proto.op_type, proto.input, proto.output, pads=pads, **kept)
 
     # --- Quant and Trunc ------------------------------------------------------------------------------------------
 
@@ -329,6 +341,21 @@ class OnnxReference:
 def _wide(array: np.ndarray) -> np.ndarray:
     """Floats as float64, which holds float32 exactly."""
     return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _first_layout(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A node of qonnx's domain for channels last as the standard's, on which it is defined; any other as it is."""
+    if node.domain == _CHANNELS_LAST:
+        node = onnx.NodeProto.FromString(node.SerializeToString())
+        node.domain = ""
+    return node
+
+
+def _turned(value: Value, last: bool) -> Value:
+    """A value with its channels moved from the last place to the second, or back."""
+    places = (1, -1) if last else (-1, 1)
+    parts = {name: getattr(value, name) for name in ("floats", "ints", "scale")}
+    return replace(value, **{name: np.moveaxis(a, *places) for name, a in parts.items() if a is not None})
 
 
 def _whole(value: Value) -> int:

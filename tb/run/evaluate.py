@@ -222,7 +222,7 @@ def float_images(
 
 
 def executor_predictions(
-    model: Path, forms: Mapping[str, InputForm], network: Network, images: list[dict[str, np.ndarray]]
+    model: Path, network: Network, images: list[dict[str, np.ndarray]], forms: Mapping[str, InputForm] | None = None
 ) -> np.ndarray:
     """The class that qonnx's float32 executor gives each image, int64 (N,)."""
     output = _single_output(network)
