@@ -79,10 +79,8 @@ HANDLERS: Mapping[str, Handler] = {
 
 _REMEDIES = {
     "FloatQuant": "use integer quantisation (Quant)",
-    "Softmax": "end the model before it: the order of the classes is the same",
-    "LogSoftmax": "end the model before it: the order of the classes is the same",
-    "ArgMax": "end the model before it",
-    "TopK": "end the model before it",
+    **dict.fromkeys(("ArgMax", "LogSoftmax", "Softmax", "TopK"),
+                    "end the model before it, or with it: at the end it is left to the host"),
     "Erf": "use HardSwish, or x * Sigmoid(x)",
     "Gelu": "use HardSwish, or x * Sigmoid(x)",
     "ConvTranspose": "use nearest Resize and Conv",
@@ -281,8 +279,9 @@ def _raw_output(builder: Builder, node: Node, form: Affine) -> Quantised:
         raise Refusal("this graph output is a float", "add an output Quant (Brevitas: QuantIdentity) after it")
     low, high = form.op.bounds([builder.tensors[i] for i in form.op.inputs])
     ratios = form.ratios[0]
+    bits = 8 if -128 <= low.min() and high.max() <= 127 else 32
     kind = TensorType(
-        32, True, ratios[:1] if len(set(ratios)) == 1 else ratios, 0, int(low.min()), int(high.max()),
+        bits, True, ratios[:1] if len(set(ratios)) == 1 else ratios, 0, int(low.min()), int(high.max()),
         form.offset if any(form.offset) else (),
     )
     zero = tuple(-o for o in form.offset)

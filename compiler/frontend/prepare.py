@@ -13,6 +13,7 @@ import onnx
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend.examine import constant_problems, declared_problems, is_text, size_problems
 from nncosim.compiler.frontend.forms import InputForm, write_forms
+from nncosim.compiler.frontend.tails import Tail, cut_tail, drop_unused
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 from qonnx.core.modelwrapper import ModelWrapper
@@ -20,7 +21,7 @@ from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
 
-__all__ = ["QUANT_OPS", "Prepared", "load_model", "prepare", "title_of", "with_forms"]
+__all__ = ["QUANT_OPS", "Prepared", "load_model", "prepare", "tail_of", "title_of", "with_forms"]
 
 QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant")
 _DOMAIN = "qonnx.custom_op.general"
@@ -67,10 +68,17 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
 
 
 def with_forms(source: str | Path | onnx.ModelProto, forms: Mapping[str, InputForm]) -> onnx.ModelProto:
-    """A copy of a model in which float inputs are quantised as `write_forms` says; raises as `load_model`."""
+    """A copy of a model without its `Tail`, in which float inputs are quantised as `write_forms` says; raises as
+    `load_model`."""
     model = load_model(source)
+    cut_tail(model)
     write_forms(model, forms)
     return model
+
+
+def tail_of(source: str | Path | onnx.ModelProto) -> Tail | None:
+    """What a model's graph does at its end that is left to the host; raises as `load_model`."""
+    return cut_tail(load_model(source))
 
 
 def _load_weights(model: onnx.ModelProto, path: Path) -> None:
@@ -206,19 +214,6 @@ def _set_batch(graph: onnx.GraphProto, batch: int) -> None:
                 node.input[1] = name
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove nodes that no graph output depends on."""
-    wanted = {o.name for o in graph.output}
-    keep = []
-    for node in reversed(graph.node):
-        if wanted & set(node.output):
-            wanted |= set(node.input)
-            keep.append(node)
-    keep.reverse()
-    del graph.node[:]
-    graph.node.extend(keep)
-
-
 def prepare(
     source: str | Path | onnx.ModelProto, batch: int | None = 1, forms: Mapping[str, InputForm] | None = None
 ) -> Prepared:
@@ -233,9 +228,10 @@ def prepare(
     `forms`: see `forms.write_forms`.
     """
     model = load_model(source)
+    tail = cut_tail(model)
     _refuse(source, declared_problems(model))
     try:
-        remarks = write_forms(model, forms or {})
+        remarks = (*write_forms(model, forms or {}), *(tail.remarks if tail else ()))
     except ModelError as error:
         raise ModelError(title_of(source), error.problems) from error
     _unify_domains(model)
@@ -243,7 +239,7 @@ def prepare(
     _spell_out(model.graph)
     _constants_to_initializers(model.graph)
     _refuse(source, constant_problems(model.graph))
-    _drop_unused(model.graph)
+    drop_unused(model.graph)
     _refuse(source, _batch_problems(model.graph))
     exported = max(_batches(model.graph), default=1)
     _set_batch(model.graph, exported if batch is None else batch)

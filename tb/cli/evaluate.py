@@ -11,6 +11,7 @@ from typing import Any
 import click
 import numpy as np
 from nncosim.compiler.frontend.forms import InputForm
+from nncosim.compiler.frontend.prepare import tail_of
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.qonnx_check import QonnxReport
@@ -160,11 +161,12 @@ def _accuracy(
     image_count(network, arrays, str(source), limit)
     read_labels(arrays, image_count(network, arrays, str(source), None), str(source))
     program = compile_model(model, data, platform, settings, say, network)
-    result = accuracy(program, platform, arrays, options, str(source), limit=limit, progress=say)
+    tail = tail_of(model)
+    result = accuracy(program, platform, arrays, options, str(source), limit=limit, tail=tail, progress=say)
     if with_executor:
         say("qonnx executor")
         images = float_images(program.network, arrays, str(source), len(result.predictions))
-        result = replace(result, executor=executor_predictions(model, program.network, images, forms))
+        result = replace(result, executor=executor_predictions(model, program.network, images, forms, tail))
     return result, program.network
 
 
