@@ -28,9 +28,10 @@ from nncosim.compiler.frontend.values import (
 )
 from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.operators import Resize
+from onnx import TensorProto
 
 __all__ = [
-    "add", "batch_normalization", "clip", "concat", "divide", "flatten", "identity", "multiply", "relu",
+    "add", "batch_normalization", "cast", "clip", "concat", "divide", "flatten", "identity", "multiply", "relu",
     "reshape", "resize", "subtract",
 ]
 
@@ -44,6 +45,13 @@ def identity(builder: Builder, node: Node) -> Value:
     if value is None:
         raise Refusal("expected an input")
     return value
+
+
+def cast(builder: Builder, node: Node) -> Value:
+    """Cast to float32 of what is float32 already."""
+    if node.integer("to", 0) != TensorProto.FLOAT:
+        raise Refusal("a Cast of an activation to another type than float32 is not supported", "leave it out")
+    return identity(builder, node)
 
 
 def _on_forms(builder: Builder, node: Node, change: Callable[[Affine, int], Affine]) -> Value:
@@ -176,6 +184,8 @@ def batch_normalization(builder: Builder, node: Node) -> Value:
     """BatchNormalization in inference: (x - mean) / sqrt(var + epsilon) * gamma + beta."""
     if node.integer("training_mode", 0):
         raise Refusal("training_mode=1 is not supported", "export the model in evaluation mode")
+    if not node.integer("spatial", 1):
+        raise Refusal("spatial=0 gives each pixel numbers of its own", "export the model with ONNX opset 9 or later")
     value = node.input(0)
     names = ("the scale", "the bias", "the mean", "the variance")
     gamma, beta, mean, var = (

@@ -47,6 +47,7 @@ HANDLERS: Mapping[str, Handler] = {
     "AveragePool": layers.average_pool,
     "BatchNormalization": elementwise.batch_normalization,
     "BipolarQuant": bipolar.bipolar_quant,
+    "Cast": elementwise.cast,
     "Clip": elementwise.clip,
     "Concat": elementwise.concat,
     "Conv": layers.conv,

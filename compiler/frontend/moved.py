@@ -38,7 +38,8 @@ _EACH = ("Add", "BipolarQuant", "Clip", "Div", "IntQuant", "MultiThreshold", "Mu
          *FUNCTIONS)  # fmt: skip
 """Operators on each element by itself."""
 _SHAPES = (
-    "DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze",
+    "Cast", "DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose",
+    "Unsqueeze",
 )  # fmt: skip
 """Operators whose handlers take a moved value as it is."""
 

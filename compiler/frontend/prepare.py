@@ -113,7 +113,7 @@ def _unify_domains(model: onnx.ModelProto) -> None:
     """Give all quantisation nodes qonnx's own domain, in the version that their inputs tell."""
     version = 1
     for node in model.graph.node:
-        if node.op_type in QUANT_OPS and node.domain in _OLD_DOMAINS:
+        if node.domain in _OLD_DOMAINS or (node.op_type in QUANT_OPS and node.domain in ("", "ai.onnx")):
             node.domain = _DOMAIN
             if node.op_type == "Trunc" and len(node.input) >= 6:
                 version = 2
@@ -139,8 +139,17 @@ def _name_nodes(model: onnx.ModelProto) -> None:
         node.name = name
 
 
+def _to_float32(graph: onnx.GraphProto) -> None:
+    """Constants of other floating-point types as float32, which all activations are."""
+    for tensor in graph.initializer:
+        if tensor.data_type in (onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
+            with np.errstate(over="ignore"):  # an infinity is refused where it is used
+                array = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:
-    for node in [n for n in graph.node if n.op_type == "Constant" and n.domain == ""]:
+    for node in [n for n in graph.node if n.op_type == "Constant" and n.domain in ("", "ai.onnx")]:
         values = [a for a in node.attribute if a.name in ("value", "value_float", "value_int",
                                                           "value_floats", "value_ints")]
         if not values:
@@ -239,6 +248,7 @@ def prepare(
     _spell_out(model.graph)
     _constants_to_initializers(model.graph)
     _refuse(source, constant_problems(model.graph))
+    _to_float32(model.graph)
     drop_unused(model.graph)
     _refuse(source, _batch_problems(model.graph))
     exported = max(_batches(model.graph), default=1)
