@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from qonnx.core.datatype import DataType
 
-__all__ = ["DOMAIN", "InputForm", "calibrated", "data_types", "parse_form", "write_forms"]
+__all__ = ["DOMAIN", "InputForm", "calibrated", "data_types", "integer_weights", "parse_form", "write_forms"]
 
 DOMAIN = "qonnx.custom_op.general"
 USAGE = "[NAME=]BITS[,signed|unsigned][,SCALE[,ZERO]]"
@@ -99,6 +99,20 @@ def data_types(graph: onnx.GraphProto) -> dict[str, Any]:
             kind = DataType[kinds[0]] if kinds else None
             if kind is not None and (kind.is_integer() or kind.is_fixed_point()):
                 found[entry.tensor_name] = kind
+    return found
+
+
+def integer_weights(graph: onnx.GraphProto) -> dict[str, int]:
+    """Width by name of constants that are kernels of Conv, Gemm or MatMul and annotated as the integers they are."""
+    kinds = data_types(graph)
+    read = {node.input[1] for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul") and len(node.input) > 1}
+    found = {}
+    for tensor in graph.initializer:
+        kind = kinds.get(tensor.name)
+        if tensor.name in read and kind is not None and kind.is_integer():
+            array = numpy_helper.to_array(tensor)
+            if np.array_equal(array, np.rint(array)) and kind.min() <= array.min() and array.max() <= kind.max():
+                found[tensor.name] = 2 if kind.name == "BIPOLAR" else int(kind.bitwidth())
     return found
 
 

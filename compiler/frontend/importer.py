@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend import bipolar, curves, elementwise, layers, moved, quant
+from nncosim.compiler.frontend import bipolar, curves, elementwise, layers, moved, multithreshold, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
-from nncosim.compiler.frontend.forms import InputForm
+from nncosim.compiler.frontend.forms import InputForm, integer_weights
 from nncosim.compiler.frontend.outputs import restated
 from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import (
@@ -29,6 +29,7 @@ from nncosim.compiler.frontend.values import (
     FloatInput,
     Moved,
     Parts,
+    QuantConstant,
     Quantised,
     Unknown,
     Value,
@@ -63,6 +64,7 @@ HANDLERS: Mapping[str, Handler] = {
     "MaxPool": layers.max_pool,
     "Mul": elementwise.multiply,
     "Quant": quant.quant,
+    "MultiThreshold": multithreshold.multi_threshold,
     "ReduceMean": layers.reduce_mean,
     "Relu": elementwise.relu,
     "Reshape": elementwise.reshape,
@@ -179,6 +181,9 @@ def _shape_text(value: onnx.ValueInfoProto) -> str:
 
 def _initial_values(builder: Builder, graph: onnx.GraphProto) -> dict[str, Value]:
     values: dict[str, Value] = {t.name: Constant(numpy_helper.to_array(t)) for t in graph.initializer}
+    for name, bits in integer_weights(graph).items():
+        array = numpy_helper.to_array(next(t for t in graph.initializer if t.name == name))
+        values[name] = QuantConstant(array.astype(np.int64), np.ones(array.shape, np.float32), bits)
     for given in graph.input:
         if given.name in values:
             continue

@@ -177,6 +177,8 @@ def _stored(node: Node, where: _Where) -> Node:
     for value in node.inputs:
         if isinstance(value, Moved):
             given.append(value.inner)
+        elif isinstance(value, Constant) and node.op == "MultiThreshold":
+            given.append(value)  # a row a channel, wherever the channels are
         elif isinstance(value, Constant) and node.op in _EACH:
             given.append(Constant(_unmoved(value.array, where)))
         elif isinstance(value, QuantConstant) and node.op in _EACH:
@@ -186,6 +188,11 @@ def _stored(node: Node, where: _Where) -> Node:
         else:
             raise Refusal("its inputs lie in different layouts", "transpose both in the same way")
     attributes = dict(node.attributes)
+    if node.op == "MultiThreshold":
+        axis = node.text("data_layout", "").find("C") % len(where.shape)
+        if _permutation(where)[axis] != 1:
+            raise Refusal("the channels of its data_layout are not the channels of the layer before it")
+        attributes["data_layout"] = ""
     if node.op in ("Concat", "ReduceMean"):
         perm = _permutation(where)
         if node.op == "Concat":

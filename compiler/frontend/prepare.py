@@ -23,7 +23,7 @@ from qonnx.transformation.infer_shapes import InferShapes
 
 __all__ = ["QUANT_OPS", "Prepared", "load_model", "prepare", "tail_of", "title_of", "with_forms"]
 
-QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant")
+QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant", "MultiThreshold")
 _DOMAIN = "qonnx.custom_op.general"
 CHANNELS_LAST = "qonnx.custom_op.channels_last"
 """Conv, MaxPool and BatchNormalization of maps (N, H, W, C), with kernels (O, H, W, C)."""

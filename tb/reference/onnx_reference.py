@@ -192,6 +192,8 @@ class OnnxReference:
             return [self._quant(node, present, values, constant)]
         if node.op == "BipolarQuant":
             return [self._bipolar(node, present, values, constant)]
+        if node.op == "MultiThreshold":
+            return [self._thresholds(node, present, values)]
         if node.op == "Trunc":
             return [self._trunc(node, present, values)]
         if node.op.endswith(_LAST):
@@ -282,6 +284,28 @@ class OnnxReference:
                 seen.tipped += int(right != ints[index])
                 ints[index] = right
         return Value(None, ints, np.broadcast_to(scale, data.shape), 0, -1, 1, constant)
+
+    def _thresholds(self, node: Node, given: list[Value], values: Mapping[str, Value]) -> Value:
+        """How many thresholds of its channel's row a value reaches."""
+        data, rows = given[0].real, given[1].real
+        layout = node.attributes.get("data_layout", b"").decode() or {3: "NWC"}.get(data.ndim, "NC")
+        axis = layout.index("C")
+        moved = np.moveaxis(data, axis, -1)[..., None]
+        count = np.moveaxis((moved >= rows).sum(axis=-1), -1, axis)
+        near = np.moveaxis((np.abs(moved - rows) < NEAR * (np.abs(rows) + np.abs(moved))).any(axis=-1), -1, axis)
+        seen = self.decided.setdefault(node.outputs[0], Decided(count.size))
+        for index in map(tuple, np.argwhere(near).tolist()):
+            real = exact_element(node.inputs[0], index, values, self._makers)
+            row = rows[index[axis] if len(rows) > 1 else 0]
+            right = sum(real >= Fraction(float(t)) for t in row)
+            seen.again += 1
+            seen.tipped += int(right != count[index])
+            count[index] = right
+        scale, bias = (float(node.attributes.get(name, d)) for name, d in (("out_scale", 1.0), ("out_bias", 0.0)))
+        if rows.shape[1] == 1 and bias == -scale / 2:
+            return Value(None, 2 * count - 1, np.full(count.shape, scale / 2), 0, -1, 1)
+        least = _whole(Value(np.array(bias / scale)))
+        return Value(None, count + least, np.full(count.shape, scale), 0, least, least + rows.shape[1])
 
     def _trunc(self, node: Node, given: list[Value], values: Mapping[str, Value]) -> Value:
         """Drop low bits: q = round(clip(s / 2**t)) of the integers s = x / scale + zero.
