@@ -84,6 +84,12 @@ _REMEDIES = {
     "FloatQuant": "use integer quantisation (Quant)",
     **dict.fromkeys(("ArgMax", "LogSoftmax", "Softmax", "TopK"),
                     "end the model before it, or with it: at the end it is left to the host"),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), "there are no recurrent layers; use convolutions or Gemm"),
+    **dict.fromkeys(("Attention", "Einsum"), "products of two activations are not supported; use Conv or Gemm"),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization"),
+                    "it depends on the input's own mean; use BatchNormalization, which folds"),
+    **dict.fromkeys(("Gather", "Pad", "Slice", "Split"), "leave it out; a Conv has its padding itself"),
+    "PRelu": "use Relu, or LeakyRelu",
     "Erf": "use HardSwish, or x * Sigmoid(x)",
     "Gelu": "use HardSwish, or x * Sigmoid(x)",
     "ConvTranspose": "use nearest Resize and Conv",
@@ -210,9 +216,11 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
         return
     node = Node.read(proto, values)
     if any(isinstance(v, Unknown) for v in node.inputs):
-        # the cause is already noted; only an operator that could never work is worth a line of its own
+        # the cause is already noted; only what could never work is worth a line of its own
         if proto.op_type not in HANDLERS:
             builder.problems.append(_unsupported(node))
+        else:
+            builder.problems.extend(_own_problems(node))
         return
     handler = HANDLERS.get(proto.op_type)
     if handler is None or proto.domain not in ("", "ai.onnx", "qonnx.custom_op.general"):
@@ -226,6 +234,18 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # attributes or shapes against ONNX's rules
         text = f"the node is malformed ({type(error).__name__}: {error})"
         builder.problems.append(Problem(node.name, node.op, text, "check the model with onnx.checker"))
+
+
+def _own_problems(node: Node) -> list[Problem]:
+    """What is wrong with a node whatever its activation is: its weights, or its Quant's parameters."""
+    try:
+        if node.op in ("Conv", "Gemm", "MatMul") and isinstance(node.input(1), Constant):
+            layers.weights_of(node)
+        if node.op in ("IntQuant", "Quant"):
+            quant.read_parameters(node)
+    except Refusal as refusal:
+        return [refusal.problem(node)]
+    return []
 
 
 def _require_finite(node: Node, proto: onnx.NodeProto) -> None:

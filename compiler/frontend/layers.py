@@ -13,12 +13,15 @@ from nncosim.compiler.ir.network import QuantFunction, TensorType
 from nncosim.compiler.ir.operators import Add, Conv, MatMul, Pool
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["add_tensors", "average_pool", "conv", "gemm", "global_average_pool", "max_pool", "reduce_mean"]
+__all__ = [
+    "add_tensors", "average_pool", "conv", "gemm", "global_average_pool", "max_pool", "reduce_mean", "weights_of",
+]
 
 _WEIGHTS = "put a Quant (Brevitas: weight_quant) on the weights"
 
 
-def _weights(node: Node) -> QuantConstant:
+def weights_of(node: Node) -> QuantConstant:
+    """The kernel of a Conv, Gemm or MatMul."""
     value = node.input(1)
     if isinstance(value, QuantConstant):
         return value
@@ -153,7 +156,7 @@ def _pad_value(kind: TensorType, pads: tuple[int, ...]) -> int:
 def conv(builder: Builder, node: Node) -> Value:
     """Conv, 2-D, any padding, stride, dilation and groups."""
     value = builder.quantised(node.input(0))
-    weights = _weights(node)
+    weights = weights_of(node)
     if weights.ints.ndim != 4 or len(value.shape) != 4:
         raise Refusal("only 2-D convolution is supported", "use Conv2d, with a height of 1 for 1-D data")
     groups = node.integer("group", 1)
@@ -176,7 +179,7 @@ def conv(builder: Builder, node: Node) -> Value:
 def gemm(builder: Builder, node: Node) -> Value:
     """Gemm or MatMul: a convolution whose kernel is the whole map; of tokens a MatMul of their channels."""
     value = builder.quantised(node.input(0))
-    weights = _weights(node)
+    weights = weights_of(node)
     if weights.ints.ndim != 2 or len(value.shape) not in ((2,) if node.op == "Gemm" else (2, 3)):
         raise Refusal(
             f"expected an activation of shape (1, K) and 2-D weights, not {value.shape} and {weights.shape}",

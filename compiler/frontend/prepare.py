@@ -53,6 +53,11 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     path = Path(source)
     if not path.is_file():
         raise ModelError(str(path), [Problem("", "", "there is no such file")])
+    other = _other_format(path)
+    if other:
+        raise ModelError(str(path), [Problem("", "", f"this is {other}, not an ONNX file",
+                                             "convert it to ONNX with QONNX's quantisers: Brevitas export_qonnx for "
+                                             "PyTorch, qonnx and tf2onnx for QKeras and Keras")])  # fmt: skip
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError and onnx's own errors have no common base
@@ -65,6 +70,19 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(str(path), [Problem("", "", text, "export it again")])
     _load_weights(model, path)
     return model
+
+
+def _other_format(path: Path) -> str:
+    """What a file of another format is, by its first bytes; "" where they say nothing."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError:
+        return ""  # who reads it on says why
+    if head[4:] == b"TFL3":
+        return "a TensorFlow Lite model"
+    starts = {b"\x89HDF": "an HDF5 file (of Keras)", b"PK\x03\x04": "a zip archive (of PyTorch or Keras)"}
+    return next((what for start, what in starts.items() if head.startswith(start)), "")
 
 
 def with_forms(source: str | Path | onnx.ModelProto, forms: Mapping[str, InputForm]) -> onnx.ModelProto:

@@ -27,7 +27,7 @@ from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.platforms.rounding import Rounding
 from qonnx.custom_op.general.quant import max_int, min_int, resolve_rounding_mode
 
-__all__ = ["QuantParameters", "quant", "quantise_float32", "shortest", "trunc"]
+__all__ = ["QuantParameters", "quant", "quantise_float32", "read_parameters", "shortest", "trunc"]
 
 ROUNDINGS = {
     "ROUND": Rounding.HALF_EVEN, "HALF_EVEN": Rounding.HALF_EVEN, "CEIL": Rounding.CEIL,
