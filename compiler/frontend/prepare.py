@@ -242,7 +242,8 @@ def _set_batch(graph: onnx.GraphProto, batch: int) -> None:
 
 
 def prepare(
-    source: str | Path | onnx.ModelProto, batch: int | None = 1, forms: Mapping[str, InputForm] | None = None
+    source: str | Path | onnx.ModelProto, batch: int | None = 1, forms: Mapping[str, InputForm] | None = None, *,
+    as_written: bool = False,
 ) -> Prepared:
     """The graph with a fixed batch (None: its own), named nodes, folded constants and inferred shapes.
 
@@ -252,13 +253,14 @@ def prepare(
     Raises:
         ModelError: what is no ONNX file, or one that breaks the rules of `examine`.
 
-    `forms`: see `forms.write_forms`.
+    `forms`: see `forms.write_forms`. `as_written`: keep the graph's end, and float inputs as they are.
     """
     model = load_model(source)
-    tail = cut_tail(model)
+    tail = None if as_written else cut_tail(model)
     _refuse(source, declared_problems(model))
     try:
-        remarks = (*write_forms(model, forms or {}), *(tail.remarks if tail else ()))
+        written = () if as_written else write_forms(model, forms or {})
+        remarks = (*written, *(tail.remarks if tail else ()))
     except ModelError as error:
         raise ModelError(title_of(source), error.problems) from error
     _unify_domains(model)
