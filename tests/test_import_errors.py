@@ -46,7 +46,6 @@ def simple(op, pattern, *, shape=(1, 4, 8, 8), extra=(), **attributes):
     ("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, r"AveragePool 'bad': .*count_include_pad=0.*; use"),
     ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}, r"AveragePool 'bad': ceil_mode"),
     ("ReduceMean", {"axes": [1]}, r"ReduceMean 'bad': .*height and width.*; use GlobalAveragePool"),
-    ("Transpose", {"perm": [0, 2, 3, 1]}, r"Transpose 'bad': .*keep maps in the order .1, C, H, W"),
     ("Flatten", {"axis": 2}, r"Flatten 'bad': expected a flattening to \(1, 256\)"),
     ("Reshape", {"extra": (np.array([1, 2, 8, 16]),)}, r"Reshape 'bad': expected a flattening"),
     ("Reshape", {"extra": (np.array([1, 7]),)}, r"Reshape 'bad': cannot reshape"),
@@ -97,7 +96,7 @@ def test_float_between_quantised_operators():
 
 def test_unquantised_input_and_weights():
     g = Graph((1, 4, 8, 8))
-    refused(g.model(g.quant(g.conv("x", 4, 4, name="c"))), r"Conv 'c': the input is not quantised")
+    refused(g.model(g.quant(g.conv("x", 4, 4, name="c"))), r"Conv 'c': the graph input 'x' is a float.*--input-quant")
     g, x = quantised()
     y = g.conv(x, 4, 4, weights=g.constant(np.ones((4, 4, 3, 3))), name="c")
     refused(g.model(g.quant(y)), r"Conv 'c': the weights are not quantised; put a Quant")
@@ -105,8 +104,8 @@ def test_unquantised_input_and_weights():
 
 def test_arithmetic_before_the_first_quant():
     g = Graph((1, 4, 8, 8))
-    y = g.quant(g.node("Mul", ["x", g.constant(2.0)], name="m"))
-    refused(g.model(y), r"Mul 'm': arithmetic on the graph's input before its Quant")
+    y = g.quant(g.node("Mul", ["x", g.constant(np.ones((3, 4, 8, 8)))], name="m"))
+    refused(g.model(y), r"Mul 'm': the constant of shape \(3, 4, 8, 8\) enlarges the graph input")
 
 
 def test_input_quantised_twice():
@@ -128,10 +127,7 @@ def test_float_output():
 
 def test_bipolar_and_other_quantisers():
     g, x = quantised()
-    refused(g.model(g.node("BipolarQuant", [x, g.constant(1.0)], name="b", domain=g.domain)),
-            r"BipolarQuant 'b': .*use Quant with 2 bits")
-    g, x = quantised()
-    refused(g.model(g.quant(x, bits=1, name="b")), r"Quant 'b': 1-bit signed \(bipolar\)")
+    refused(g.model(g.quant(x, bits=1, name="b")), r"Quant 'b': 1-bit signed data .*BipolarQuant")
     g, x = quantised()
     refused(g.model(g.node("QuantizeLinear", [x, g.constant(1.0)], name="b")), r"QuantizeLinear 'b': .*export QONNX")
 

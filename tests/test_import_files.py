@@ -103,7 +103,7 @@ def text_constant(model: onnx.ModelProto) -> None:
 BROKEN = {
     "opset 1": (opset(1), rf"uses version 1 of the ONNX operators \(opset\); {MIN_OPSET} to {NEWEST} are supported"),
     "opset 999": (opset(999), r"uses version 999 of the ONNX operators"),
-    "an opset just too old": (opset(MIN_OPSET - 1), r"uses version 8 .*onnx.version_converter"),
+    "an opset just too old": (opset(MIN_OPSET - 1), r"uses version 6 .*onnx.version_converter"),
     "an opset just too new": (opset(NEWEST + 1), rf"uses version {NEWEST + 1} of"),
     "no opset": (opset(), r"does not say which version of the ONNX operators"),
     "two opsets": (opset(13, 17), r"several versions of the ONNX operators: 13, 17"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,10 +17,12 @@ from nncosim.compiler.frontend.values import (
     Constant,
     Curve,
     FloatInput,
+    Moved,
     Parts,
     Quantised,
     Value,
 )
+from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.network import MAP, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.operators import Concat, Requantize
 from nncosim.compiler.ir.thresholds import round_fraction
@@ -120,6 +123,8 @@ class Builder:
     """Collects tensors and operators; handlers ask it for operands and give it results.
 
     `batch`: of the graph, where tensors keep it as an axis "N"; None where they hold one of its inferences.
+    `onnx_names`: the ONNX value, its first channel, and the steps of layout (if any) that bring it into the tensor's.
+    `relabelled`: by graph input, a tensor for what steps of layout make of it, and these; one of the two has readers.
     """
 
     batch: int | None = None
@@ -128,11 +133,13 @@ class Builder:
     ops: list[Op] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     input_rounding: dict[str, Rounding] = field(default_factory=dict)
-    onnx_names: dict[str, tuple[str, int]] = field(default_factory=dict)
+    input_steps: dict[str, tuple[HostStep, ...]] = field(default_factory=dict)
+    onnx_names: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     magnitudes: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    relabelled: dict[str, tuple[str, tuple[HostStep, ...]]] = field(default_factory=dict)
 
     def type_of(self, value: Quantised) -> TensorType:
-        return self.tensors[value.tensor].type
+        return value.kind or self.tensors[value.tensor].type
 
     def axes(self, shape: Sequence[int]) -> dict[str, int]:
         """The axes of a tensor for an ONNX value of that shape."""
@@ -186,10 +193,32 @@ class Builder:
             return self.concatenate(value)
         if isinstance(value, Quantised):
             return value
-        if isinstance(value, Affine | Curve | FloatInput):
+        if isinstance(value, Moved):
+            raise Refusal(f"{what} is another order of stored values, and nothing here moves these",
+                          "transpose back before this node: maps are (1, C, H, W), tokens (1, T, C)")
+        if isinstance(value, FloatInput):
+            raise _float_input(value)
+        found = self.as_integers(value) if isinstance(value, Affine) else None
+        if found is not None:
+            return found
+        if isinstance(value, Affine | Curve):
             raise Refusal(f"{what} is not quantised (a float lies between quantised operators)",
                           "add a Quant (Brevitas: QuantIdentity or QuantReLU) before this node")
         raise Refusal(f"{what} must be a quantised activation, not a constant")
+
+    def as_integers(self, form: Affine) -> Quantised | None:
+        """An affine form as the integers that it is made of, with another scale and zero point; None if it is not that:
+        a sum, a clip, or a zero point or sign of each channel's own."""
+        if not isinstance(form.op, Requantize) or form.clipped or any(r <= 0 for r in form.ratios[0]):
+            return None
+        zeros = {-o / r for r, o in zip(form.ratios[0], form.offset, strict=True)}
+        if len(zeros) > 1:
+            return None
+        source, zero, ratios = self.tensors[form.op.inputs[0]].type, zeros.pop(), form.ratios[0]
+        scale = ratios[:1] if len(set(ratios)) == 1 else ratios
+        whole = int(zero) if zero.denominator == 1 else zero
+        kind = replace(source, scale=scale, zero_point=whole, offset=())  # type: ignore[arg-type]
+        return Quantised(form.op.inputs[0], form.shape, kind)
 
     def affine(self, value: Value | None) -> Affine:
         """The value as an affine form; of integers: the form that a Requantize computes."""
@@ -242,9 +271,15 @@ class Builder:
                 "share one activation quantiser between the inputs, or add a Quant after the Concat",
                 (value.node, "Concat"),
             )
+        if any(Fraction(k.zero_point).denominator > 1 for k in kinds):
+            raise Refusal("the arithmetic on an input gave it a zero point that is no integer", "put a Quant after it",
+                          (value.node, "Concat"))
         if len(kinds[0].scale) > 1:
             raise Refusal("per-channel scales are not supported here", "use per-tensor scales", (value.node, "Concat"))
-        return self.write_concat(value, parts, value.output)
+        made = self.write_concat(value, parts, value.output)
+        if value.back:
+            self.onnx_names[made.tensor] = (value.output, 0, value.back)
+        return made
 
     def write_concat(self, value: Parts, parts: Sequence[Quantised], onnx_name: str) -> Quantised:
         """Write a Concat of parts that agree in zero point and sign, as ONNX value `onnx_name`."""
@@ -265,6 +300,17 @@ class Builder:
             axis=list(extents).index("C") - len(extents),
         ))
         return Quantised(output, value.shape)
+
+
+def _float_input(value: FloatInput) -> Refusal:
+    """No Quant, annotation or option says what integers the graph input is."""
+    after = value.at if value.at not in ("", value.name) else ""
+    more = f" (or --input-quant {after}=..., for what the host makes of it up to {after!r})" if after else ""
+    return Refusal(
+        f"the graph input {value.name!r} is a float, and nothing says which integers stand for it",
+        f"give --input-quant {value.name}=BITS,signed|unsigned,SCALE, such as {value.name}=8,unsigned,1 for bytes{more}"
+        ", or --calibrate X.npz with images, or put a Quant (Brevitas: QuantIdentity) on it",
+    )
 
 
 def _integer_clip(form: Affine, rounding: Rounding, lo: int, hi: int) -> tuple[int, int]:

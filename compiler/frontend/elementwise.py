@@ -9,25 +9,30 @@ from fractions import Fraction
 from math import isqrt, prod
 
 import numpy as np
+from nncosim.compiler.frontend import inputs
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant
 from nncosim.compiler.frontend.curves import product, scaled
 from nncosim.compiler.frontend.layers import add_tensors
+from nncosim.compiler.frontend.moved import move
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
     Curve,
     FloatInput,
+    Moved,
     Parts,
     QuantConstant,
     Quantised,
     Value,
     fractions,
 )
+from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.operators import Resize
+from onnx import TensorProto
 
 __all__ = [
-    "add", "batch_normalization", "clip", "concat", "divide", "flatten", "identity", "multiply", "relu",
-    "reshape", "resize", "subtract", "transpose",
+    "add", "batch_normalization", "cast", "clip", "concat", "divide", "flatten", "identity", "multiply", "relu",
+    "reshape", "resize", "subtract",
 ]
 
 _ROOT_BITS = 160
@@ -40,6 +45,13 @@ def identity(builder: Builder, node: Node) -> Value:
     if value is None:
         raise Refusal("expected an input")
     return value
+
+
+def cast(builder: Builder, node: Node) -> Value:
+    """Cast to float32 of what is float32 already."""
+    if node.integer("to", 0) != TensorProto.FLOAT:
+        raise Refusal("a Cast of an activation to another type than float32 is not supported", "leave it out")
+    return identity(builder, node)
 
 
 def _on_forms(builder: Builder, node: Node, change: Callable[[Affine, int], Affine]) -> Value:
@@ -57,6 +69,9 @@ def _on_forms(builder: Builder, node: Node, change: Callable[[Affine, int], Affi
 
 def relu(builder: Builder, node: Node) -> Value:
     """Relu becomes a clip of the operator before it."""
+    value = node.input(0)
+    if isinstance(value, FloatInput):
+        return inputs.clipped(value, node, 0, None)
     return _on_forms(builder, node, lambda form, first: form.clip(Fraction(0), None))
 
 
@@ -71,13 +86,13 @@ def clip(builder: Builder, node: Node) -> Value:
         else:
             bound = node.constant(index, f"the {name} of Clip")
             bounds.append(None if np.isinf(bound).all() else fractions(bound)[0])
+    value = node.input(0)
+    if isinstance(value, FloatInput):
+        return inputs.clipped(value, node, bounds[0], bounds[1])
     return _on_forms(builder, node, lambda form, first: form.clip(bounds[0], bounds[1]))
 
 
 def _per_channel(value: Value | None, builder: Builder, array: np.ndarray, what: str) -> np.ndarray:
-    if isinstance(value, FloatInput):
-        raise Refusal("arithmetic on the graph's input before its Quant is not supported",
-                      "quantise the input first (Brevitas: a QuantIdentity as the first layer)")
     if not isinstance(value, Affine | Quantised | Parts):
         raise Refusal("expected a quantised activation as the first input")
     return channel_constant(array, value.shape, builder.extents(value), what)
@@ -114,6 +129,8 @@ def _with_constant(
     builder: Builder, node: Node, what: str, use: Callable[[np.ndarray], tuple[np.ndarray | None, np.ndarray | None]]
 ) -> Value:
     """An operator on an activation and a constant, in either order."""
+    if any(isinstance(node.input(i), FloatInput) for i in range(2)):
+        return inputs.arithmetic(node)
     if _is_constant(node.input(0)) and not _is_constant(node.input(1)):
         node = replace(node, inputs=(node.inputs[1], node.inputs[0]))
     value = node.input(0)
@@ -133,8 +150,8 @@ def add(builder: Builder, node: Node) -> Value:
 
 def subtract(builder: Builder, node: Node) -> Value:
     """Sub of a constant per channel."""
-    if _is_constant(node.input(0)):
-        raise Refusal("a constant minus an activation is not supported", "use Mul by -1 and Add")
+    if _is_constant(node.input(0)) and not isinstance(node.input(1), FloatInput):
+        return _with_constant(builder, node, "the constant of Sub", lambda c: (np.full_like(c, Fraction(-1)), c))
     return _with_constant(builder, node, "the constant of Sub", lambda c: (None, -c))
 
 
@@ -167,13 +184,15 @@ def batch_normalization(builder: Builder, node: Node) -> Value:
     """BatchNormalization in inference: (x - mean) / sqrt(var + epsilon) * gamma + beta."""
     if node.integer("training_mode", 0):
         raise Refusal("training_mode=1 is not supported", "export the model in evaluation mode")
+    if not node.integer("spatial", 1):
+        raise Refusal("spatial=0 gives each pixel numbers of its own", "export the model with ONNX opset 9 or later")
     value = node.input(0)
     names = ("the scale", "the bias", "the mean", "the variance")
     gamma, beta, mean, var = (
         fractions(node.constant(i, f"{name} of BatchNormalization")) for i, name in enumerate(names, 1)
     )
-    if not isinstance(value, Affine | Quantised | Parts):
-        raise Refusal("the input is not quantised", "put a Quant before this node")
+    if not isinstance(value, Affine | Parts):
+        value = builder.quantised(value)
     if builder.chw(value)[0] != len(gamma):
         raise Refusal(f"{len(gamma)} parameters do not fit {builder.chw(value)[0]} channels")
     epsilon = Fraction(float(np.float32(node.attributes.get("epsilon", 1e-5))))  # type: ignore[arg-type]
@@ -189,13 +208,15 @@ def batch_normalization(builder: Builder, node: Node) -> Value:
     return _on_forms(builder, node, change)
 
 
-def _reshaped(builder: Builder, value: Value | None, shape: tuple[int, ...]) -> Value:
+def _reshaped(builder: Builder, node: Node, value: Value | None, shape: tuple[int, ...]) -> Value:
     if isinstance(value, Constant):
         return Constant(value.array.reshape(shape))
     if isinstance(value, QuantConstant):
         return QuantConstant(value.ints.reshape(shape), value.scale.reshape(shape), value.bits)
     if isinstance(value, FloatInput):
-        return replace(value, shape=shape)
+        return inputs.moved(value, node, "Reshape", shape)
+    if isinstance(value, Moved) or (isinstance(value, Affine | Quantised) and len(shape) > 4):
+        return move(builder, node, value, HostStep("Reshape", shape))
     if not isinstance(value, Affine):
         value = builder.quantised(value)
     old, batch = builder.extents(value), value.shape[0]
@@ -222,7 +243,7 @@ def flatten(builder: Builder, node: Node) -> Value:
     """Flatten: the same integers; the next Gemm takes its kernel from the map."""
     shape = _value_shape(node.input(0))
     axis = node.integer("axis", 1) % max(len(shape), 1)
-    return _reshaped(builder, node.input(0), (prod(shape[:axis]), prod(shape[axis:])))
+    return _reshaped(builder, node, node.input(0), (prod(shape[:axis]), prod(shape[axis:])))
 
 
 def reshape(builder: Builder, node: Node) -> Value:
@@ -242,7 +263,7 @@ def reshape(builder: Builder, node: Node) -> Value:
         wanted[wanted.index(-1)] = prod(shape) // rest if rest else -1
     if prod(wanted) != prod(shape) or min(wanted, default=1) < 0:
         raise Refusal(f"cannot reshape {shape} to {wanted}")
-    return _reshaped(builder, node.input(0), tuple(wanted))
+    return _reshaped(builder, node, node.input(0), tuple(wanted))
 
 
 def _squeezed(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[int]:
@@ -255,18 +276,6 @@ def _unsqueezed(shape: tuple[int, ...], axes: tuple[int, ...]) -> list[int]:
     new = {a % rank for a in axes}
     rest = iter(shape)
     return [1 if i in new else next(rest) for i in range(rank)]
-
-
-def transpose(builder: Builder, node: Node) -> Value:
-    """Transpose of constants only (weights of a MatMul)."""
-    value = node.input(0)
-    if isinstance(value, Constant):
-        return Constant(value.array.transpose(node.integers("perm", range(value.array.ndim)[::-1])))
-    if isinstance(value, QuantConstant):
-        perm = node.integers("perm", range(value.ints.ndim)[::-1])
-        return QuantConstant(value.ints.transpose(perm), value.scale.transpose(perm), value.bits)
-    raise Refusal("Transpose of an activation is not supported",
-                  "keep maps in the order (1, C, H, W), tokens in (1, T, C)")
 
 
 def concat(builder: Builder, node: Node) -> Value:
@@ -331,12 +340,12 @@ def resize(builder: Builder, node: Node) -> Value:
         factors.append(new // old)
     output = builder.unique(node.outputs[0], builder.tensors)
     extents = {**builder.extents(value), "H": sizes[2], "W": sizes[3]}
-    builder.add_tensor(output, extents, builder.type_of(value), node.outputs[0])
+    builder.add_tensor(output, extents, builder.tensors[value.tensor].type, node.outputs[0])
     builder.ops.append(Resize(
         builder.op_name(node.name), (value.tensor,), output, onnx_nodes=(node.name,),
         factors=(factors[0], factors[1]),
     ))
-    return Quantised(output, sizes)
+    return Quantised(output, sizes, value.kind)
 
 
 def _new_sizes(node: Node, shape: tuple[int, ...]) -> tuple[int, ...]:

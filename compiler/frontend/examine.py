@@ -24,7 +24,7 @@ __all__ = [
     "size_problems",
 ]  # fmt: skip
 
-MIN_OPSET = 9
+MIN_OPSET = 7
 """From here on the operators mean what the handlers take them to mean."""
 
 MAX_ELEMENTS = 1 << 26

@@ -12,14 +12,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend import curves, elementwise, layers, quant
+from nncosim.compiler.frontend import bipolar, curves, elementwise, layers, moved, multithreshold, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
+from nncosim.compiler.frontend.forms import InputForm, integer_weights
+from nncosim.compiler.frontend.outputs import restated
 from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
-from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
+from nncosim.compiler.frontend.values import (
+    Affine,
+    Constant,
+    Curve,
+    FloatInput,
+    Moved,
+    Parts,
+    QuantConstant,
+    Quantised,
+    Unknown,
+    Value,
+)
+from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, TensorType
 from nncosim.compiler.ir.operators import Requantize
 from nncosim.platforms.rounding import Rounding
@@ -32,10 +47,13 @@ HANDLERS: Mapping[str, Handler] = {
     "Add": elementwise.add,
     "AveragePool": layers.average_pool,
     "BatchNormalization": elementwise.batch_normalization,
+    "BipolarQuant": bipolar.bipolar_quant,
+    "Cast": elementwise.cast,
     "Clip": elementwise.clip,
     "Concat": elementwise.concat,
     "Conv": layers.conv,
     "Div": elementwise.divide,
+    "DepthToSpace": moved.depth_to_space,
     "Dropout": elementwise.identity,
     "Flatten": elementwise.flatten,
     "Gemm": layers.gemm,
@@ -46,13 +64,15 @@ HANDLERS: Mapping[str, Handler] = {
     "MaxPool": layers.max_pool,
     "Mul": elementwise.multiply,
     "Quant": quant.quant,
+    "MultiThreshold": multithreshold.multi_threshold,
     "ReduceMean": layers.reduce_mean,
     "Relu": elementwise.relu,
     "Reshape": elementwise.reshape,
     "Resize": elementwise.resize,
+    "SpaceToDepth": moved.space_to_depth,
     "Squeeze": elementwise.reshape,
     "Sub": elementwise.subtract,
-    "Transpose": elementwise.transpose,
+    "Transpose": moved.transpose,
     "Trunc": quant.trunc,
     "Unsqueeze": elementwise.reshape,
     "Upsample": elementwise.resize,
@@ -61,12 +81,15 @@ HANDLERS: Mapping[str, Handler] = {
 """ONNX operator type to the function that imports it: a new operator is one more line here."""
 
 _REMEDIES = {
-    "BipolarQuant": "use Quant with 2 bits or more",
     "FloatQuant": "use integer quantisation (Quant)",
-    "Softmax": "end the model before it: the order of the classes is the same",
-    "LogSoftmax": "end the model before it: the order of the classes is the same",
-    "ArgMax": "end the model before it",
-    "TopK": "end the model before it",
+    **dict.fromkeys(("ArgMax", "LogSoftmax", "Softmax", "TopK"),
+                    "end the model before it, or with it: at the end it is left to the host"),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), "there are no recurrent layers; use convolutions or Gemm"),
+    **dict.fromkeys(("Attention", "Einsum"), "products of two activations are not supported; use Conv or Gemm"),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization"),
+                    "it depends on the input's own mean; use BatchNormalization, which folds"),
+    **dict.fromkeys(("Gather", "Pad", "Slice", "Split"), "leave it out; a Conv has its padding itself"),
+    "PRelu": "use Relu, or LeakyRelu",
     "Erf": "use HardSwish, or x * Sigmoid(x)",
     "Gelu": "use HardSwish, or x * Sigmoid(x)",
     "ConvTranspose": "use nearest Resize and Conv",
@@ -78,29 +101,32 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Output:
-    """A graph output: its ONNX name and shape."""
+    """A graph output: its ONNX name and shape, and the steps of layout by which the host gives it that shape."""
 
     name: str
     shape: tuple[int, ...]
+    steps: tuple[HostStep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Import:
     """A network and where it came from.
 
-    `onnx_names`: for each tensor, the ONNX value it stands for and that value's first channel.
+    `onnx_names`: for each tensor, the ONNX value it stands for and that value's first channel; and, where that value
+    has another layout, the steps that bring it into the tensor's.
     `magnitudes`: for each operator, per output channel, the sum of absolute values (in output steps) of
     what was folded into its offset. `model`: the cleaned graph.
     """
 
     network: Network
-    onnx_names: Mapping[str, tuple[str, int]]
+    onnx_names: Mapping[str, tuple[Any, ...]]
     magnitudes: Mapping[str, tuple[float, ...]]
     model: ModelWrapper
 
 
 def import_model(
-    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False
+    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False,
+    forms: Mapping[str, InputForm] | None = None,
 ) -> Network:
     """Read a QONNX model as a network of integer operators with exact rational functions.
 
@@ -109,6 +135,7 @@ def import_model(
         name: the network's name; by default the file's stem, or the graph's name.
         keep_batch: tensors have the graph's batch as their first axis, "N". Else they hold one inference, whatever the
             batch with which the graph was exported, which is then the network's `batch`.
+        forms: what integers float inputs are that the graph does not quantise, see `forms.write_forms`.
 
     Raises:
         ModelError: with every problem of the model.
@@ -116,16 +143,17 @@ def import_model(
     Widths are kept as they are, also where a platform will refuse them. A graph output without a Quant
     becomes a 32-bit tensor of raw accumulators.
     """
-    return import_details(source, name=name, keep_batch=keep_batch).network
+    return import_details(source, name=name, keep_batch=keep_batch, forms=forms).network
 
 
 def import_details(
-    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False
+    source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False,
+    forms: Mapping[str, InputForm] | None = None,
 ) -> Import:
     """`import_model`, with what a comparison against the ONNX graph needs besides."""
     if name is None:
         name = title_of(source)
-    wrapper, shape_problem, batch = prepare(source, None if keep_batch else 1)
+    wrapper, shape_problem, batch, remarks = prepare(source, None if keep_batch else 1, forms)
     graph = wrapper.graph
     if not graph.output:
         raise ModelError(name, [Problem("graph", "", "it has no outputs", "name the tensors to compute as outputs")])
@@ -143,7 +171,7 @@ def import_details(
         builder.problems.append(shape_problem)
     if builder.problems:
         raise ModelError(name, builder.problems)
-    network = replace(_finish(builder, graph, name, outputs), batch=1 if keep_batch else batch)
+    network = replace(_finish(builder, graph, name, outputs), batch=1 if keep_batch else batch, remarks=remarks)
     return Import(network, builder.onnx_names, builder.magnitudes, wrapper)
 
 
@@ -159,6 +187,9 @@ def _shape_text(value: onnx.ValueInfoProto) -> str:
 
 def _initial_values(builder: Builder, graph: onnx.GraphProto) -> dict[str, Value]:
     values: dict[str, Value] = {t.name: Constant(numpy_helper.to_array(t)) for t in graph.initializer}
+    for name, bits in integer_weights(graph).items():
+        array = numpy_helper.to_array(next(t for t in graph.initializer if t.name == name))
+        values[name] = QuantConstant(array.astype(np.int64), np.ones(array.shape, np.float32), bits)
     for given in graph.input:
         if given.name in values:
             continue
@@ -170,7 +201,7 @@ def _initial_values(builder: Builder, graph: onnx.GraphProto) -> dict[str, Value
             ))
             values[given.name] = Unknown()
         else:
-            values[given.name] = FloatInput(given.name, shape)
+            values[given.name] = FloatInput(given.name, shape, at=given.name)
     return values
 
 
@@ -185,9 +216,11 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
         return
     node = Node.read(proto, values)
     if any(isinstance(v, Unknown) for v in node.inputs):
-        # the cause is already noted; only an operator that could never work is worth a line of its own
+        # the cause is already noted; only what could never work is worth a line of its own
         if proto.op_type not in HANDLERS:
             builder.problems.append(_unsupported(node))
+        else:
+            builder.problems.extend(_own_problems(node))
         return
     handler = HANDLERS.get(proto.op_type)
     if handler is None or proto.domain not in ("", "ai.onnx", "qonnx.custom_op.general"):
@@ -195,12 +228,24 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
         return
     try:
         _require_finite(node, proto)
-        values[proto.output[0]] = handler(builder, node)
+        values[proto.output[0]] = moved.handled(builder, node, handler)
     except Refusal as refusal:
         builder.problems.append(refusal.problem(node))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # attributes or shapes against ONNX's rules
         text = f"the node is malformed ({type(error).__name__}: {error})"
         builder.problems.append(Problem(node.name, node.op, text, "check the model with onnx.checker"))
+
+
+def _own_problems(node: Node) -> list[Problem]:
+    """What is wrong with a node whatever its activation is: its weights, or its Quant's parameters."""
+    try:
+        if node.op in ("Conv", "Gemm", "MatMul") and isinstance(node.input(1), Constant):
+            layers.weights_of(node)
+        if node.op in ("IntQuant", "Quant"):
+            quant.read_parameters(node)
+    except Refusal as refusal:
+        return [refusal.problem(node)]
+    return []
 
 
 def _require_finite(node: Node, proto: onnx.NodeProto) -> None:
@@ -224,7 +269,7 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
     """Network tensor to graph output, in the graph's order."""
     found: dict[str, Output] = {}
     for out in graph.output:
-        value = values.get(out.name)
+        value, others = values.get(out.name), [values.get(o.name) for o in graph.output if o is not out]
         node = next((n for n in graph.node if out.name in n.output), None)
         where = Node(node.name if node else out.name, node.op_type if node else "", (), (out.name,), {})
         try:
@@ -233,8 +278,14 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
                     continue  # the cause is among them
                 raise Refusal("this output is computed from an output that its node does not have here",
                               "use the first output of Dropout, MaxPool and the like only")
+            steps: tuple[HostStep, ...] = ()
+            shape = getattr(value, "shape", ())
+            if isinstance(value, Moved):
+                steps, value = (HostStep("Reshape", value.inner.shape), *value.steps), value.inner
             if isinstance(value, Affine):
-                value = _raw_output(builder, where, value)
+                value = restated(builder, where, value, others) or _raw_output(builder, where, value)
+            elif isinstance(value, Quantised) and value.kind is not None:
+                value = restated(builder, where, builder.affine(value), others) or value
             if isinstance(value, Curve):
                 raise Refusal("this graph output is a float", "add an output Quant (Brevitas: QuantIdentity) after it")
             if not isinstance(value, Parts | Quantised):
@@ -242,7 +293,7 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
             tensor = builder.quantised(value).tensor
             if tensor in found or tensor in builder.input_rounding:
                 tensor = _copy(builder, where, tensor)
-            found[tensor] = Output(out.name, value.shape)
+            found[tensor] = Output(out.name, shape, steps if any(s.op != "Reshape" for s in steps) else ())
         except Refusal as refusal:
             builder.problems.append(refusal.problem(where))
     return found
@@ -254,8 +305,9 @@ def _raw_output(builder: Builder, node: Node, form: Affine) -> Quantised:
         raise Refusal("this graph output is a float", "add an output Quant (Brevitas: QuantIdentity) after it")
     low, high = form.op.bounds([builder.tensors[i] for i in form.op.inputs])
     ratios = form.ratios[0]
+    bits = 8 if -128 <= low.min() and high.max() <= 127 else 32
     kind = TensorType(
-        32, True, ratios[:1] if len(set(ratios)) == 1 else ratios, 0, int(low.min()), int(high.max()),
+        bits, True, ratios[:1] if len(set(ratios)) == 1 else ratios, 0, int(low.min()), int(high.max()),
         form.offset if any(form.offset) else (),
     )
     zero = tuple(-o for o in form.offset)
@@ -268,7 +320,8 @@ def _copy(builder: Builder, node: Node, tensor: str) -> str:
     old = builder.tensors[tensor]
     one, zero = ((old.type.scale[0] / old.type.scale[0],) * old.channels,), (old.type.scale[0] * 0,) * old.channels
     name = builder.unique(node.outputs[0], builder.tensors)
-    builder.add_tensor(name, old.extents, old.type, *builder.onnx_names[tensor])
+    builder.add_tensor(name, old.extents, old.type, node.outputs[0])
+    builder.onnx_names[name] = builder.onnx_names[tensor]
     function = QuantFunction(one, zero, Rounding.HALF_EVEN, old.type.lo, old.type.hi)
     op = Requantize(builder.op_name(node.name), (tensor,), name, onnx_nodes=(node.name,), function=function)
     builder.ops.append(op)
@@ -285,7 +338,7 @@ def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mappin
         if old not in outputs and old in rename.values():
             rename[old] = builder.unique(f"{old}.inner", builder.tensors)
     builder.onnx_names = {rename.get(k, k): v for k, v in builder.onnx_names.items()}
-    ops = [_renamed(op, rename) for op in _needed(builder.ops, set(outputs))]
+    ops = [_renamed(op, rename) for op in moved.relabelled(builder, _needed(builder.ops, set(outputs)), name)]
     used = {t for op in ops for t in (*op.inputs, op.output)} | set(inputs)
     tensors = {
         rename.get(k, k): replace(t, name=rename.get(k, k))
@@ -297,7 +350,9 @@ def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mappin
     if unused:
         raise ModelError(name, [Problem(i, "", "this graph input is not used", "remove it") for i in unused])
     names = tuple(output.name for output in outputs.values())
-    return Network(name, tensors, tuple(ops), inputs, names, shapes, builder.input_rounding)
+    return Network(name, tensors, tuple(ops), inputs, names, shapes, builder.input_rounding,
+                   input_steps=builder.input_steps,
+                   output_steps={output.name: output.steps for output in outputs.values() if output.steps})
 
 
 def _needed(ops: list[Op], wanted: set[str]) -> list[Op]:

@@ -13,12 +13,15 @@ from nncosim.compiler.ir.network import QuantFunction, TensorType
 from nncosim.compiler.ir.operators import Add, Conv, MatMul, Pool
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["add_tensors", "average_pool", "conv", "gemm", "global_average_pool", "max_pool", "reduce_mean"]
+__all__ = [
+    "add_tensors", "average_pool", "conv", "gemm", "global_average_pool", "max_pool", "reduce_mean", "weights_of",
+]
 
 _WEIGHTS = "put a Quant (Brevitas: weight_quant) on the weights"
 
 
-def _weights(node: Node) -> QuantConstant:
+def weights_of(node: Node) -> QuantConstant:
+    """The kernel of a Conv, Gemm or MatMul."""
     value = node.input(1)
     if isinstance(value, QuantConstant):
         return value
@@ -133,6 +136,14 @@ def _pair(values: tuple[int, ...], what: str) -> tuple[int, int]:
 
 def _pad_value(kind: TensorType, pads: tuple[int, ...]) -> int:
     zp = kind.zero_point
+    if Fraction(zp).denominator > 1:  # of arithmetic after the Quant
+        if any(pads):
+            raise Refusal(
+                f"padding writes a real zero, which is the integer {float(zp):g} before the arithmetic on this input",
+                "put a Quant between the arithmetic and this layer (of a graph input: --input-quant VALUE=... with the "
+                "name of what comes out of the arithmetic)",
+            )
+        return 0
     reach = (-(1 << kind.bits - 1), (1 << kind.bits - 1) - 1) if kind.signed else (0, (1 << kind.bits) - 1)
     if any(pads) and not reach[0] <= zp <= reach[1]:
         raise Refusal(
@@ -145,7 +156,7 @@ def _pad_value(kind: TensorType, pads: tuple[int, ...]) -> int:
 def conv(builder: Builder, node: Node) -> Value:
     """Conv, 2-D, any padding, stride, dilation and groups."""
     value = builder.quantised(node.input(0))
-    weights = _weights(node)
+    weights = weights_of(node)
     if weights.ints.ndim != 4 or len(value.shape) != 4:
         raise Refusal("only 2-D convolution is supported", "use Conv2d, with a height of 1 for 1-D data")
     groups = node.integer("group", 1)
@@ -168,7 +179,7 @@ def conv(builder: Builder, node: Node) -> Value:
 def gemm(builder: Builder, node: Node) -> Value:
     """Gemm or MatMul: a convolution whose kernel is the whole map; of tokens a MatMul of their channels."""
     value = builder.quantised(node.input(0))
-    weights = _weights(node)
+    weights = weights_of(node)
     if weights.ints.ndim != 2 or len(value.shape) not in ((2,) if node.op == "Gemm" else (2, 3)):
         raise Refusal(
             f"expected an activation of shape (1, K) and 2-D weights, not {value.shape} and {weights.shape}",
@@ -219,7 +230,7 @@ def max_pool(builder: Builder, node: Node) -> Value:
     stride = _pair(node.integers("strides", (1, 1)), "strides")
     if set(node.integers("dilations", (1, 1))) != {1}:
         raise Refusal("a dilated MaxPool is not supported", "use dilation 1")
-    chw, kind = builder.chw(value), builder.type_of(value)
+    chw, kind = builder.chw(value), builder.tensors[value.tensor].type
     pads = _enlarged(node, chw, kernel, stride, _pads(node, chw[1:], kernel, stride, (1, 1)))
     rows, columns = _out_size(chw, kernel, stride, pads)
     one, zero = (Fraction(1),) * chw[0], (Fraction(0),) * chw[0]
@@ -232,7 +243,7 @@ def max_pool(builder: Builder, node: Node) -> Value:
         function=QuantFunction((one,), zero, Rounding.HALF_EVEN, kind.lo, kind.hi),
     ))
     builder.magnitudes[name] = (0.0,) * chw[0]
-    return Quantised(output, (value.shape[0], chw[0], rows, columns))
+    return Quantised(output, (value.shape[0], chw[0], rows, columns), value.kind)
 
 
 def _sum_pool(

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend.examine import constant_problems, declared_problems, is_text, size_problems
+from nncosim.compiler.frontend.forms import InputForm, write_forms
+from nncosim.compiler.frontend.tails import Tail, cut_tail, drop_unused
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 from qonnx.core.modelwrapper import ModelWrapper
@@ -17,11 +21,25 @@ from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
 
-__all__ = ["QUANT_OPS", "load_model", "prepare", "title_of"]
+__all__ = ["QUANT_OPS", "Prepared", "load_model", "prepare", "tail_of", "title_of", "with_forms"]
 
-QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant")
+QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant", "MultiThreshold")
 _DOMAIN = "qonnx.custom_op.general"
+CHANNELS_LAST = "qonnx.custom_op.channels_last"
+"""Conv, MaxPool and BatchNormalization of maps (N, H, W, C), with kernels (O, H, W, C)."""
+FIRST = ".first"
+"""Of the name of what such an operator makes, before it is transposed."""
 _OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", _DOMAIN)
+
+
+class Prepared(NamedTuple):
+    """A graph that the importer reads. `shape_problem`: if shapes could not be inferred (a later message may be
+    better). `batch`: with which the graph was exported. `remarks`: for the user, what was assumed of it."""
+
+    model: ModelWrapper
+    shape_problem: Problem | None
+    batch: int
+    remarks: tuple[str, ...] = ()
 
 
 def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
@@ -35,6 +53,11 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     path = Path(source)
     if not path.is_file():
         raise ModelError(str(path), [Problem("", "", "there is no such file")])
+    other = _other_format(path)
+    if other:
+        raise ModelError(str(path), [Problem("", "", f"this is {other}, not an ONNX file",
+                                             "convert it to ONNX with QONNX's quantisers: Brevitas export_qonnx for "
+                                             "PyTorch, qonnx and tf2onnx for QKeras and Keras")])  # fmt: skip
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError and onnx's own errors have no common base
@@ -47,6 +70,33 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(str(path), [Problem("", "", text, "export it again")])
     _load_weights(model, path)
     return model
+
+
+def _other_format(path: Path) -> str:
+    """What a file of another format is, by its first bytes; "" where they say nothing."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError:
+        return ""  # who reads it on says why
+    if head[4:] == b"TFL3":
+        return "a TensorFlow Lite model"
+    starts = {b"\x89HDF": "an HDF5 file (of Keras)", b"PK\x03\x04": "a zip archive (of PyTorch or Keras)"}
+    return next((what for start, what in starts.items() if head.startswith(start)), "")
+
+
+def with_forms(source: str | Path | onnx.ModelProto, forms: Mapping[str, InputForm]) -> onnx.ModelProto:
+    """A copy of a model without its `Tail`, in which float inputs are quantised as `write_forms` says; raises as
+    `load_model`."""
+    model = load_model(source)
+    cut_tail(model)
+    write_forms(model, forms)
+    return model
+
+
+def tail_of(source: str | Path | onnx.ModelProto) -> Tail | None:
+    """What a model's graph does at its end that is left to the host; raises as `load_model`."""
+    return cut_tail(load_model(source))
 
 
 def _load_weights(model: onnx.ModelProto, path: Path) -> None:
@@ -81,7 +131,7 @@ def _unify_domains(model: onnx.ModelProto) -> None:
     """Give all quantisation nodes qonnx's own domain, in the version that their inputs tell."""
     version = 1
     for node in model.graph.node:
-        if node.op_type in QUANT_OPS and node.domain in _OLD_DOMAINS:
+        if node.domain in _OLD_DOMAINS or (node.op_type in QUANT_OPS and node.domain in ("", "ai.onnx")):
             node.domain = _DOMAIN
             if node.op_type == "Trunc" and len(node.input) >= 6:
                 version = 2
@@ -107,8 +157,17 @@ def _name_nodes(model: onnx.ModelProto) -> None:
         node.name = name
 
 
+def _to_float32(graph: onnx.GraphProto) -> None:
+    """Constants of other floating-point types as float32, which all activations are."""
+    for tensor in graph.initializer:
+        if tensor.data_type in (onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
+            with np.errstate(over="ignore"):  # an infinity is refused where it is used
+                array = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:
-    for node in [n for n in graph.node if n.op_type == "Constant" and n.domain == ""]:
+    for node in [n for n in graph.node if n.op_type == "Constant" and n.domain in ("", "ai.onnx")]:
         values = [a for a in node.attribute if a.name in ("value", "value_float", "value_int",
                                                           "value_floats", "value_ints")]
         if not values:
@@ -122,6 +181,27 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         tensor.name = node.output[0]
         graph.initializer.append(tensor)
         graph.node.remove(node)
+
+
+def _spell_out(graph: onnx.GraphProto) -> None:
+    """qonnx's channels-last operators as the standard's between two Transposes; what they make keeps its name."""
+    nodes = [made for node in graph.node for made in _standard(node)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _standard(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    if node.domain != CHANNELS_LAST or node.op_type not in ("BatchNormalization", "Conv", "MaxPool"):
+        return [node]
+    out, turned = node.output[0], list(node.input[: 2 if node.op_type == "Conv" else 1])
+    before = [onnx.helper.make_node("Transpose", [name], [f"{out}.in{n}"], name=f"{node.name}.in{n}", perm=(0, 3, 1, 2))
+              for n, name in enumerate(turned)]  # fmt: skip
+    core = onnx.NodeProto.FromString(node.SerializeToString())
+    core.domain = ""
+    core.input[:] = [*(made.output[0] for made in before), *node.input[len(turned):]]
+    core.output[:] = [f"{out}{FIRST}"]
+    after = onnx.helper.make_node("Transpose", [f"{out}{FIRST}"], [out], name=f"{node.name}.out", perm=(0, 2, 3, 1))
+    return [*before, core, after]
 
 
 def _batches(graph: onnx.GraphProto) -> set[int]:
@@ -161,22 +241,10 @@ def _set_batch(graph: onnx.GraphProto, batch: int) -> None:
                 node.input[1] = name
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove nodes that no graph output depends on."""
-    wanted = {o.name for o in graph.output}
-    keep = []
-    for node in reversed(graph.node):
-        if wanted & set(node.output):
-            wanted |= set(node.input)
-            keep.append(node)
-    keep.reverse()
-    del graph.node[:]
-    graph.node.extend(keep)
-
-
 def prepare(
-    source: str | Path | onnx.ModelProto, batch: int | None = 1
-) -> tuple[ModelWrapper, Problem | None, int]:
+    source: str | Path | onnx.ModelProto, batch: int | None = 1, forms: Mapping[str, InputForm] | None = None, *,
+    as_written: bool = False,
+) -> Prepared:
     """The graph with a fixed batch (None: its own), named nodes, folded constants and inferred shapes.
 
     Tensor names stay as they are. Uses the qonnx package's InferShapes, RemoveStaticGraphInputs and
@@ -185,17 +253,23 @@ def prepare(
     Raises:
         ModelError: what is no ONNX file, or one that breaks the rules of `examine`.
 
-    Returns:
-        The model; the problem if shapes could not be inferred (a later message may be better); and the batch with which
-        the graph was exported.
+    `forms`: see `forms.write_forms`. `as_written`: keep the graph's end, and float inputs as they are.
     """
     model = load_model(source)
+    tail = None if as_written else cut_tail(model)
     _refuse(source, declared_problems(model))
+    try:
+        written = () if as_written else write_forms(model, forms or {})
+        remarks = (*written, *(tail.remarks if tail else ()))
+    except ModelError as error:
+        raise ModelError(title_of(source), error.problems) from error
     _unify_domains(model)
     _name_nodes(model)
+    _spell_out(model.graph)
     _constants_to_initializers(model.graph)
     _refuse(source, constant_problems(model.graph))
-    _drop_unused(model.graph)
+    _to_float32(model.graph)
+    drop_unused(model.graph)
     _refuse(source, _batch_problems(model.graph))
     exported = max(_batches(model.graph), default=1)
     _set_batch(model.graph, exported if batch is None else batch)
@@ -210,5 +284,5 @@ def prepare(
     except Exception as error:  # qonnx and onnx raise bare Exception; the importer names the nodes
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         problem = Problem("graph", "", f"shapes could not be inferred: {text}", "check the model with onnx.checker")
-        return wrapper, problem, exported
-    return wrapper, None, exported
+        return Prepared(wrapper, problem, exported, remarks)
+    return Prepared(wrapper, None, exported, remarks)

@@ -10,6 +10,7 @@ from fractions import Fraction
 import numpy as np
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_constant
 from nncosim.compiler.frontend.curves import write_table
+from nncosim.compiler.frontend.inputs import network_input
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
@@ -26,7 +27,7 @@ from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.platforms.rounding import Rounding
 from qonnx.custom_op.general.quant import max_int, min_int, resolve_rounding_mode
 
-__all__ = ["QuantParameters", "quant", "quantise_float32", "trunc"]
+__all__ = ["QuantParameters", "quant", "quantise_float32", "read_parameters", "shortest", "trunc"]
 
 ROUNDINGS = {
     "ROUND": Rounding.HALF_EVEN, "HALF_EVEN": Rounding.HALF_EVEN, "CEIL": Rounding.CEIL,
@@ -105,7 +106,7 @@ def read_parameters(node: Node) -> QuantParameters:
     if bits < 1 or bits > 32:
         raise Refusal(f"the bit width must be 1 to 32, not {bits}")
     if bits == 1 and signed:
-        raise Refusal("1-bit signed (bipolar) data is not supported", "use 2 bits or more")
+        raise Refusal("1-bit signed data is not supported", "use BipolarQuant, or 2 bits or more")
     lo, hi = _range(signed, narrow, bits)
     return QuantParameters(scale, zero_point, bits, signed, lo, hi, _rounding(node, "ROUND"))
 
@@ -123,7 +124,8 @@ def quant(builder: Builder, node: Node) -> Value:
         kind = parameters.tensor_type(value.shape, value.extents)
         return write_table(builder, node, value, kind, parameters.rounding)
     if isinstance(value, FloatInput):
-        return _network_input(builder, node, value, parameters)
+        kind = parameters.tensor_type(value.shape, builder.axes(value.shape))
+        return network_input(builder, node, value, kind, parameters.rounding)
     if isinstance(value, Parts):
         return _quantise_parts(builder, node, value, parameters)
     if isinstance(value, Quantised):
@@ -142,23 +144,6 @@ def _quantise_constant(array: np.ndarray, p: QuantParameters) -> QuantConstant:
         raise Refusal(f"the scale's shape {p.scale.shape} does not broadcast to {array.shape}") from None
     ints = quantise_float32(array, scale, p.zero_point, p.lo, p.hi, p.rounding)
     return QuantConstant(ints - p.zero_point, np.asarray(scale, dtype=np.float32), p.bits)
-
-
-def _network_input(builder: Builder, node: Node, value: FloatInput, p: QuantParameters) -> Quantised:
-    extents = builder.axes(value.shape)
-    kind = p.tensor_type(value.shape, extents)
-    known = builder.tensors.get(value.name)
-    if known is not None:
-        same = (known.type, known.extents, builder.input_rounding[value.name]) == (kind, extents, p.rounding)
-        if not same:
-            raise Refusal(
-                f"graph input {value.name!r} is quantised twice in different ways",
-                "quantise the input once and use that result everywhere",
-            )
-        return Quantised(value.name, value.shape)
-    builder.add_tensor(value.name, extents, kind, node.outputs[0])
-    builder.input_rounding[value.name] = p.rounding
-    return Quantised(value.name, value.shape)
 
 
 def requantise(
@@ -180,7 +165,7 @@ def _quantise_parts(builder: Builder, node: Node, value: Parts, p: QuantParamete
     parts, first = [], 0
     for index, part in enumerate(value.parts):
         count = builder.extents(part)["C"]
-        kind = replace(whole, scale=_shortest(scales[first:first + count]))
+        kind = replace(whole, scale=shortest(scales[first:first + count]))
         if isinstance(part, Quantised):
             parts.append(requantise(builder, node, part, kind, p.rounding, (index, first)))
         else:
@@ -189,7 +174,8 @@ def _quantise_parts(builder: Builder, node: Node, value: Parts, p: QuantParamete
     return builder.write_concat(value, parts, node.outputs[0])
 
 
-def _shortest(scales: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+def shortest(scales: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+    """One scale where all channels have the same."""
     return scales[:1] if len(set(scales)) == 1 else scales
 
 
@@ -252,7 +238,7 @@ def _trunc_v2(node: Node, scale: np.ndarray, zp: int, form: Affine) -> tuple[int
         raise Refusal(f"Trunc's zero point {zp} is no multiple of 2**{shift}", "use zero point 0")
     lo, hi = _range(signed, bool(node.integer("narrow", 0)), bits)
     scales = fractions(channel_constant(out_scale, form.shape, form.extents, "the output scale of Trunc"))
-    return shift, TensorType(bits, signed, _shortest(scales), int(zero_point), lo, hi)
+    return shift, TensorType(bits, signed, shortest(scales), int(zero_point), lo, hi)
 
 
 def _trunc_v1(
@@ -272,4 +258,4 @@ def _trunc_v1(
     lo, hi = min(ends), max(ends)
     signed = lo < 0
     need = max(hi.bit_length(), (-lo - 1).bit_length() if signed else 0) + signed
-    return shift, TensorType(max(bits, need), signed, _shortest(scales), zp, lo, hi)
+    return shift, TensorType(max(bits, need), signed, shortest(scales), zp, lo, hi)

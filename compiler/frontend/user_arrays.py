@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend.quant import quantise_float32
+from nncosim.compiler.ir.host import apply_steps, arrange
 from nncosim.compiler.ir.network import Network, Tensor
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["dequantise_output", "quantise_input", "quantise_inputs", "raw_outputs"]
+__all__ = ["dequantise_output", "in_onnx_layout", "quantise_input", "quantise_inputs", "raw_outputs"]
 
 
 def raw_outputs(network: Network) -> tuple[str, ...]:
@@ -32,11 +33,11 @@ def raw_outputs(network: Network) -> tuple[str, ...]:
 def _fitted(network: Network, tensor: Tensor, array: np.ndarray) -> np.ndarray:
     wanted = network.onnx_shapes[tensor.name]
     allowed = {wanted, wanted[1:] if wanted[0] == 1 else wanted}
-    if not tensor.onnx_axes:
+    if not tensor.onnx_axes and tensor.name not in network.input_steps:
         allowed.add(tensor.shape)
     if array.shape not in allowed:
         raise InputDataError(f"input {tensor.name!r}: expected shape {wanted}, got {array.shape}")
-    return tensor.from_onnx(array)
+    return array.reshape(wanted)
 
 
 def quantise_inputs(network: Network, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -60,16 +61,21 @@ def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray
     if name not in network.inputs:
         raise InputDataError(f"there is no graph input {name!r}; inputs are {', '.join(network.inputs)}")
     tensor = network.tensors[name]
-    kind = tensor.type
+    kind, steps = tensor.type, network.input_steps.get(name, ())
     values = _fitted(network, tensor, np.asarray(array))
     if values.dtype.kind in "iu":
         low, high = int(values.min()), int(values.max())
         if low < kind.lo or high > kind.hi:
             raise InputDataError(f"input {name!r}: integers must be {kind.lo}..{kind.hi}, got {low}..{high}")
-        return values.astype(np.int64)
+        if any(step.op == "Sign" for step in steps) and not values.all():
+            raise InputDataError(f"input {name!r}: integers must be +1 or -1")
+        return tensor.from_onnx(arrange(values, steps).astype(np.int64))
     if values.dtype.kind != "f" or not np.isfinite(values).all():
         raise InputDataError(f"input {name!r}: expected finite floats or integers, got {values.dtype}")
     rounding = network.input_rounding.get(name, Rounding.HALF_EVEN)
+    if steps:
+        values = apply_steps(values, steps)
+    values = tensor.from_onnx(values)
     return quantise_float32(values, tensor.per_channel(kind.scale), kind.zero_point, kind.lo, kind.hi, rounding)
 
 
@@ -77,9 +83,14 @@ def dequantise_output(network: Network, name: str, values: np.ndarray) -> np.nda
     """Integers of tensor `name` as float32 in ONNX layout: (q - zero_point) * scale + offset."""
     tensor = network.tensors[name]
     kind = tensor.type
-    shape = network.onnx_shapes.get(name, (1, *tensor.to_onnx(values).shape))
     scales = tensor.per_channel(kind.scale)
     steps = values.reshape(tensor.shape).astype(np.float64) - kind.zero_point
     if not kind.offset:  # float32 as qonnx multiplies it
-        return tensor.to_onnx(steps.astype(np.float32) * scales.astype(np.float32)).reshape(shape)
-    return tensor.to_onnx((steps * scales + tensor.per_channel(kind.offset)).astype(np.float32)).reshape(shape)
+        return in_onnx_layout(network, name, steps.astype(np.float32) * scales.astype(np.float32))
+    return in_onnx_layout(network, name, (steps * scales + tensor.per_channel(kind.offset)).astype(np.float32))
+
+
+def in_onnx_layout(network: Network, name: str, values: np.ndarray) -> np.ndarray:
+    """Values of tensor `name`, of any type, in the shape and order that the ONNX graph has them."""
+    plain = network.tensors[name].to_onnx(values)
+    return arrange(plain, network.output_steps.get(name, ())).reshape(network.onnx_shapes.get(name, (1, *plain.shape)))

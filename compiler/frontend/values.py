@@ -9,10 +9,11 @@ from fractions import Fraction
 
 import numpy as np
 from nncosim.compiler.frontend.enclosures import Real
-from nncosim.compiler.ir.network import Op
+from nncosim.compiler.ir.host import HostStep
+from nncosim.compiler.ir.network import Op, TensorType
 
 __all__ = [
-    "Affine", "Constant", "Curve", "FloatInput", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",
+    "Affine", "Constant", "Curve", "FloatInput", "Moved", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",
     "fractions",
 ]
 
@@ -62,18 +63,25 @@ class QuantConstant:
 
 @dataclass(frozen=True)
 class FloatInput:
-    """A graph input before its Quant; `shape` may have been changed by Reshape or Flatten."""
+    """A graph input before its Quant, after `steps` on the host. `at`: the ONNX value that this is."""
 
     name: str
     shape: tuple[int, ...]
+    steps: tuple[HostStep, ...] = ()
+    at: str = ""
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """Integers in network tensor `tensor`. `shape`: the value's ONNX shape, row-major over the tensor's axes."""
+    """Integers in network tensor `tensor`. `shape`: the value's ONNX shape, row-major over the tensor's axes.
+
+    `kind`: what the integers mean here, where arithmetic after their Quant gave them another scale or zero point than
+    their tensor's; that zero point may be a fraction.
+    """
 
     tensor: str
     shape: tuple[int, ...]
+    kind: TensorType | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +148,16 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A concatenation on channels that has not been written yet, so that its Quant can act on the parts."""
+    """A concatenation on channels that has not been written yet, so that its Quant can act on the parts.
+
+    `back`: steps of layout from the ONNX value `output` to this one.
+    """
 
     parts: tuple[Quantised | Affine, ...]
     shape: tuple[int, ...]
     node: str
     output: str
+    back: tuple[HostStep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,4 +174,13 @@ class Curve:
     nodes: tuple[str, ...]
 
 
-Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """A stored value, or one waiting for its Quant, in another order: `steps` of layout after it give `shape`."""
+
+    inner: Quantised | Affine | Parts | Curve
+    steps: tuple[HostStep, ...]
+    shape: tuple[int, ...]
+
+
+Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve | Moved

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.host import HostStep
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["MAP", "Network", "Op", "Proof", "QuantFunction", "Tensor", "TensorType"]
@@ -257,6 +258,13 @@ class Op(ABC):
         return None
 
     @property
+    def signs(self) -> bool:
+        """Whether the results are +1 and -1, by a function that is odd for all accumulators."""
+        f = self.function
+        odd = f is not None and all(o.denominator == 1 and o % 2 == 1 for o in f.offset)
+        return odd and (f.lo, f.hi) == (-1, 1) and all(r % 2 == 0 for each in f.ratios for r in each)  # type: ignore[union-attr]
+
+    @property
     def constants(self) -> tuple[np.ndarray, ...]:
         """Integer constants that have to be in a memory, each (C, ...) with the output channels first."""
         return ()
@@ -280,6 +288,9 @@ class Network:
     ONNX graph, of one inference: with a batch of 1 where the tensors have no axis "N". User arrays have it.
     `batch`: inferences that the ONNX graph, as it was exported, does at once; the tensors hold one of them.
     `input_rounding`: how each input's Quant rounds (half to even where it is not named).
+    `input_steps`: what the host does with an input's array in ONNX layout before that Quant; `output_steps`: with an
+    output's tensor, to give it the graph's layout.
+    `remarks`: what was assumed of the model, or is left to the host, for the user to read.
     """
 
     name: str
@@ -290,6 +301,9 @@ class Network:
     onnx_shapes: Mapping[str, tuple[int, ...]]
     input_rounding: Mapping[str, Rounding] = field(default_factory=dict)
     batch: int = 1
+    input_steps: Mapping[str, tuple[HostStep, ...]] = field(default_factory=dict)
+    output_steps: Mapping[str, tuple[HostStep, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def keeps_batch(self) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,6 +29,7 @@ from nncosim.compiler.frontend import (
 )
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir.evaluate import apply_exact, evaluate
+from nncosim.compiler.ir.host import arrange, shapes_of, undo_steps
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.compiler.ir.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
@@ -97,10 +99,16 @@ def random_images(network: Network, count: int, seed: int) -> list[dict[str, np.
             kind = tensor.type
             scale = tensor.per_channel(kind.scale)
             centre, spread = (kind.lo + kind.hi) / 2 - kind.zero_point, (kind.hi - kind.lo) / 5.2
-            data = (centre + spread * tensor.from_onnx(rng.standard_normal(tensor.elements))) * scale
-            image[name] = tensor.to_onnx(data.astype(np.float32)).reshape(network.onnx_shapes[name])
+            data = tensor.to_onnx((centre + spread * tensor.from_onnx(rng.standard_normal(tensor.elements))) * scale)
+            image[name] = _unhosted(network, name, data).astype(np.float32).reshape(network.onnx_shapes[name])
         images.append(image)
     return images
+
+
+def _unhosted(network: Network, name: str, data: np.ndarray) -> np.ndarray:
+    """What a user's array has to be for the host to make `data`, of the tensor's shape, of it."""
+    steps, shape = network.input_steps.get(name, ()), network.onnx_shapes[name]
+    return undo_steps(data.reshape(shapes_of(shape, steps)[-1]), steps, shape) if steps else data
 
 
 def run_qonnx(model: ModelWrapper, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -144,15 +152,16 @@ def compare_with_qonnx(
     return report
 
 
-def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, np.ndarray]) -> np.ndarray:
+def _integers(tensor: Tensor, place: tuple[Any, ...], values: Mapping[str, np.ndarray]) -> np.ndarray:
     """The executor's float tensor as the integers it stands for, int64 of the tensor's shape."""
-    name, first = place
-    real = values[name].astype(np.float64)
+    name, first, *steps = place
+    real = arrange(values[name].astype(np.float64), steps[0] if steps else ())
     if real.size != tensor.elements:  # one part of a concatenation
         real = real.take(range(first, first + tensor.channels), axis=tensor.onnx_channel_axis)
     kind = tensor.type
     scale = tensor.per_channel(kind.scale)
-    return np.rint(tensor.from_onnx(real) / scale + kind.zero_point).astype(np.int64)
+    offset = tensor.per_channel(kind.offset or (0,))
+    return np.rint((tensor.from_onnx(real) - offset) / scale + kind.zero_point).astype(np.int64)
 
 
 def _compare_image(
@@ -252,7 +261,8 @@ def _near_threshold(
         slack = Fraction(float(error[index]))
         reach = [round_fraction(real + d, function.rounding) for d in (-slack, slack)]
         low, high = (min(max(q, function.lo), function.hi) for q in reach)
-        near[index] = low <= theirs[index] <= high and abs(int(theirs[index]) - int(exact[index])) == 1
+        step = 2 if op.signs else 1
+        near[index] = low <= theirs[index] <= high and abs(int(theirs[index]) - int(exact[index])) == step
     return near
 
 

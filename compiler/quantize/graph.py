@@ -91,7 +91,7 @@ def read_float(source: str | Path | onnx.ModelProto) -> FloatGraph:
         ModelError: no ONNX file, one that is quantised already, or one that onnxruntime cannot run.
     """
     title = title_of(source)
-    wrapper, shape_problem, _ = prepare(source, 1)
+    wrapper, shape_problem, *_ = prepare(source, 1, as_written=True)
     done = [node for node in wrapper.graph.node if node.op_type in (*QUANT_OPS, *_QDQ)]
     if done:
         node = done[0]

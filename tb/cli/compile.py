@@ -15,17 +15,19 @@ from nncosim.compiler.placement.placement import MemoryUse, fullest
 from nncosim.platforms.base import Platform
 from nncosim.tb.cli.options import (
     check_outputs,
+    input_options,
     json_option,
     model_argument,
     out_option,
     output_console,
     platform_options,
     progress,
+    read_forms,
     resolve_platform,
     write_json,
 )
 from nncosim.tb.report.requantization import requantization_of
-from nncosim.tb.report.table import plain_table
+from nncosim.tb.report.table import plain_table, print_remarks
 from nncosim.tb.run.program import Program, compile_model, read_model, read_source
 from nncosim.tb.system.files import sha256, write_files
 from nncosim.tb.system.terminal import printable
@@ -62,26 +64,31 @@ def _cycles(count: int | None) -> str:
 @click.command("compile")
 @model_argument
 @platform_options
+@input_options
 @click.option("--stream", is_flag=True, help="The next inputs may come in while the network runs (run --stream).")
 @out_option(required=True)
 @json_option
 def compile_command(
-    model: Path, platform_name: str | None, settings: tuple[str, ...], stream: bool, out: Path,
-    json_file: Path | None,
+    model: Path, platform_name: str | None, settings: tuple[str, ...], input_quant: tuple[str, ...],
+    calibrate: Path | None, stream: bool, out: Path, json_file: Path | None,
 ) -> int:
     """Write the image, its listing, the memory map, and the cycles estimated and on the ISS, to --out."""
-    check_outputs({"the model": model}, json_file=json_file, out=out)
+    check_outputs({"the model": model, "the data": calibrate}, json_file=json_file, out=out)
     platform, overrides = resolve_platform(platform_name, settings)
     with progress() as say:
-        program = compile_model(model, read_source(model), platform, overrides, say, stream=stream)
+        data = read_source(model)
+        say(f"importing {model.name}")
+        network = read_model(model, data, platform, read_forms(model, input_quant, calibrate))
+        program = compile_model(model, data, platform, overrides, say, network, stream)
     write_files(out, program.files)
     console = output_console(json_file)
+    print_remarks(console, program.network.remarks)
     _print_program(console, program)
     for name, data in program.files.items():
         console.print(f"{escape(str(out / name))}  {len(data):,} bytes", soft_wrap=True)
     write_json({
         "model": model.name, "platform": platform.name, "iss_cycles": program.iss_cycles,
-        "estimated_cycles": program.estimated_cycles,
+        "estimated_cycles": program.estimated_cycles, "remarks": list(program.network.remarks),
         "files": {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in program.files.items()},
         "hashes": {"image": sha256(program.image), "model": program.model_hash},
     }, json_file)  # fmt: skip
@@ -92,6 +99,7 @@ def _check_json(model: Path, platform: Platform, network: Network, result: Check
     return {
         "model": model.name, "platform": platform.name, "fits": not result.problems,
         "problems": [vars(problem) for problem in result.problems],
+        "remarks": list(network.remarks),
         "topology": topology(network), "macs": sum(network.macs(op) for op in network.ops), "layers": len(network.ops),
         "requantization": requantization_of(network).to_json(),
         "memory": [{**vars(use), "free": use.free} for use in result.memory],
@@ -137,17 +145,22 @@ def _print_fit(console: Console, network: Network, platform: Platform, result: C
 @click.command("check")
 @model_argument
 @platform_options
+@input_options
 @json_option
-def check_command(model: Path, platform_name: str | None, settings: tuple[str, ...], json_file: Path | None) -> int:
+def check_command(
+    model: Path, platform_name: str | None, settings: tuple[str, ...], input_quant: tuple[str, ...],
+    calibrate: Path | None, json_file: Path | None,
+) -> int:
     """Is the model supported, does it fit? If not, say everything that is wrong, and what to change.
 
     Exit status: 0 it compiles, 2 it does not.
     """
-    check_outputs({"the model": model}, json_file=json_file)
+    check_outputs({"the model": model, "the data": calibrate}, json_file=json_file)
     platform, _ = resolve_platform(platform_name, settings)
     with progress() as say:
         say(f"importing {model.name}")
-        network = read_model(model, read_source(model), platform)
+        data = read_source(model)
+        network = read_model(model, data, platform, read_forms(model, input_quant, calibrate))
         say("compiling")
         result = check_network(network, platform)
         network = result.compiled.network if result.compiled else network
@@ -159,5 +172,6 @@ def check_command(model: Path, platform_name: str | None, settings: tuple[str, .
         lines = "".join(f"\n  {problem}" for problem in result.problems)
         click.echo(printable(f"nncosim: error: {what}{lines}"), err=True)
         return 2
+    print_remarks(console, network.remarks)
     _print_fit(console, network, platform, result)
     return 0

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from nncosim.compiler.frontend.forms import InputForm
+from nncosim.compiler.frontend.prepare import tail_of
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.qonnx_check import QonnxReport
@@ -21,18 +24,20 @@ from nncosim.tb.cli.options import (
     backend_option,
     check_outputs,
     driver_option,
+    input_options,
     json_option,
     model_argument,
     output_console,
     platform_options,
     progress,
+    read_forms,
     resolve_platform,
     seed_option,
     write_json,
 )
 from nncosim.tb.reference.check import ReferenceReport
 from nncosim.tb.report.requantization import requantization_of
-from nncosim.tb.report.table import plain_table
+from nncosim.tb.report.table import plain_table, print_remarks
 from nncosim.tb.run.evaluate import (
     Accuracy,
     accuracy,
@@ -138,6 +143,7 @@ def _print_onnx(console: Console, report: ReferenceReport) -> None:
 def _accuracy(
     model: Path,
     data: bytes,
+    forms: Mapping[str, InputForm],
     platform: Platform,
     settings: dict[str, Value],
     source: Path,
@@ -150,16 +156,17 @@ def _accuracy(
     options = replace(options, backend=backend, driver=driver)
     arrays = read_npz(source)
     say(f"importing {model.name}")
-    network = read_model(model, data, platform)
+    network = read_model(model, data, platform, forms)
     # Before the work of compiling.
     image_count(network, arrays, str(source), limit)
     read_labels(arrays, image_count(network, arrays, str(source), None), str(source))
     program = compile_model(model, data, platform, settings, say, network)
-    result = accuracy(program, platform, arrays, options, str(source), limit=limit, progress=say)
+    tail = tail_of(model)
+    result = accuracy(program, platform, arrays, options, str(source), limit=limit, tail=tail, progress=say)
     if with_executor:
         say("qonnx executor")
         images = float_images(program.network, arrays, str(source), len(result.predictions))
-        result = replace(result, executor=executor_predictions(model, program.network, images))
+        result = replace(result, executor=executor_predictions(model, program.network, images, forms, tail))
     return result, program.network
 
 
@@ -171,9 +178,10 @@ def _images(network: Network, data: Path | None, limit: int | None) -> int | lis
 
 
 def _compare(
-    against: str, model: Path, network: Network, images: int | list[dict[str, np.ndarray]], seed: int, say: Progress
+    against: str, model: Path, forms: Mapping[str, InputForm], network: Network,
+    images: int | list[dict[str, np.ndarray]], seed: int, say: Progress,
 ) -> QonnxReport | ReferenceReport:
-    return (against_qonnx if against == "qonnx" else against_onnx)(model, network, images, seed, say)
+    return (against_qonnx if against == "qonnx" else against_onnx)(model, forms, network, images, seed, say)
 
 
 def _comparison_json(comparison: QonnxReport | ReferenceReport) -> dict[str, Any]:
@@ -191,18 +199,21 @@ def _print_comparison(console: Console, comparison: QonnxReport | ReferenceRepor
 
 
 def _reference(
-    against: str, model: Path, data: Path | None, limit: int | None, seed: int, json_file: Path | None
+    against: str, model: Path, forms: Mapping[str, InputForm], data: Path | None, limit: int | None, seed: int,
+    json_file: Path | None,
 ) -> int:
     """The integer network against another, with any requantization that the importer's integers can be."""
     console, raw = output_console(json_file), read_source(model)
     with progress() as say:
         say(f"importing {model.name}")
-        network = prove(read_model(model, raw), RequantCaps(tables=True))
-        comparison = _compare(against, model, network, _images(network, data, limit), seed, say)
+        network = prove(read_model(model, raw, None, forms), RequantCaps(tables=True))
+        comparison = _compare(against, model, forms, network, _images(network, data, limit), seed, say)
+    print_remarks(console, network.remarks)
     _print_comparison(console, comparison)
     proof = requantization_of(network)
     console.print(f"requantization: {escape(str(proof))}")
-    report = {"model": model.name, "platform": None, "seed": seed, "requantization": proof.to_json()}
+    report = {"model": model.name, "platform": None, "seed": seed, "remarks": list(network.remarks),
+              "requantization": proof.to_json()}
     verdict = "pass" if comparison.ok else "mismatch"
     write_json(report | _comparison_json(comparison) | {"verdict": verdict}, json_file)
     return 0 if comparison.ok else 1
@@ -211,6 +222,7 @@ def _reference(
 @click.command("evaluate")
 @model_argument
 @platform_options
+@input_options
 @click.option("--data", type=PATH, metavar="X.npz", help="One array per graph input, N images, and `labels` (N,).")
 @click.option(
     "--against",
@@ -237,6 +249,8 @@ def evaluate_command(
     model: Path,
     platform_name: str | None,
     settings: tuple[str, ...],
+    input_quant: tuple[str, ...],
+    calibrate: Path | None,
     data: Path | None,
     against: str | None,
     images: int | None,
@@ -252,7 +266,7 @@ def evaluate_command(
     """
     if data is None and against is None:
         raise click.UsageError("give --data X.npz (accuracy), --against qonnx or onnx, or both")
-    check_outputs({"the model": model, "the data": data}, json_file=json_file)
+    check_outputs({"the model": model, "the data": data, "the data to calibrate by": calibrate}, json_file=json_file)
     if reference:
         if against is None:
             raise click.UsageError(
@@ -260,8 +274,11 @@ def evaluate_command(
             )
         if platform_name or settings or backend or driver:
             raise click.UsageError("--reference runs on no machine: leave out --platform, --set, --backend, --driver")
-        return _reference(against, model, data, images, seed, json_file)
+        read_source(model)
+        forms = read_forms(model, input_quant, calibrate)
+        return _reference(against, model, forms, data, images, seed, json_file)
     console, raw = output_console(json_file), read_source(model)
+    forms = read_forms(model, input_quant, calibrate)
     platform, overrides = resolve_platform(platform_name, settings)
     report: dict[str, Any] = {"model": model.name, "platform": platform.name, "seed": seed}
     passed = True
@@ -271,6 +288,7 @@ def evaluate_command(
             result, network = _accuracy(
                 model,
                 raw,
+                forms,
                 platform,
                 overrides,
                 data,
@@ -282,11 +300,13 @@ def evaluate_command(
             report |= result.to_json()
             passed &= result.passed
         else:
-            network = prove_model(model, raw, platform)
+            network = prove_model(model, raw, platform, forms)
+        report["remarks"] = list(network.remarks)
         if against is not None:
-            comparison = _compare(against, model, network, _images(network, data, images), seed, say)
+            comparison = _compare(against, model, forms, network, _images(network, data, images), seed, say)
             report |= _comparison_json(comparison)
             passed &= comparison.ok
+    print_remarks(console, network.remarks)
     if result is not None:
         _print_accuracy(console, result)
     if comparison is not None:

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from nncosim.compiler.frontend.forms import InputForm, calibrated, parse_form
+from nncosim.compiler.frontend.prepare import load_model
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.parameters import Value, parse_overrides
 from nncosim.platforms.registry import get_platform, platforms
+from nncosim.tb.run.inputs import read_npz
 from nncosim.tb.sim.waves import is_companion
 from nncosim.tb.system.files import OutputError, is_stream, prepare_directory, prepare_file, write_file
 from nncosim.tb.system.progress import Progress, phase_of
@@ -32,12 +35,14 @@ __all__ = [
     "complete_layers",
     "complete_parameters",
     "driver_option",
+    "input_options",
     "json_option",
     "model_argument",
     "out_option",
     "output_console",
     "platform_options",
     "progress",
+    "read_forms",
     "resolve_platform",
     "seed_option",
     "write_json",
@@ -218,6 +223,37 @@ def platform_options(command: Callable) -> Callable:
         shell_complete=_complete(lambda context: platforms()),
         help=f"The machine [default: {DEFAULT_PLATFORM}]; see `nncosim platforms`.",
     )(command)
+
+
+def input_options(command: Callable) -> Callable:
+    """--input-quant and --calibrate, as `input_quant` and `calibrate`."""
+    command = click.option(
+        "--calibrate", type=PATH, metavar="X.npz",
+        help="Where the graph has a float input and says nothing of its integers: 8 bits, scaled by this file's data.",
+    )(command)  # fmt: skip
+    return click.option(
+        "--input-quant", "input_quant", multiple=True, metavar="[NAME=]BITS[,signed|unsigned][,SCALE[,ZERO]]",
+        help="The integers that a float graph input is, such as x=8,unsigned,0.0039; repeat it for more inputs.",
+    )(command)  # fmt: skip
+
+
+def read_forms(model: Path, texts: Sequence[str], calibrate: Path | None) -> dict[str, InputForm]:
+    """What `input_options` say of the inputs of `model`.
+
+    Raises:
+        CompileError: texts of another form, or a model that cannot be read.
+        InputError: no such data, or data that do not fit.
+    """
+    forms: dict[str, InputForm] = {}
+    for text in texts:
+        name, form = parse_form(text)
+        if name in forms:
+            raise click.UsageError(f"--input-quant is given twice for {name or 'the input'}; give it once")
+        forms[name] = form
+    if calibrate is None:
+        return forms
+    arrays = read_npz(calibrate)
+    return calibrated(load_model(model), arrays, forms, str(calibrate))
 
 
 def resolve_platform(name: str | None, settings: tuple[str, ...]) -> tuple[Platform, dict[str, Value]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,11 +18,13 @@ from nncosim.tb.cli.options import (
     check_outputs,
     complete_layers,
     driver_option,
+    input_options,
     json_option,
     out_option,
     output_console,
     platform_options,
     progress,
+    read_forms,
     resolve_platform,
     seed_option,
     write_json,
@@ -52,17 +55,23 @@ def trace_options(command: Callable) -> Callable:
 
 
 def _program(
-    source: Path, platform_name: str | None, settings: tuple[str, ...], options: RunOptions, say: Progress
-) -> tuple[Program, Platform, dict[str, Value]]:
-    """Load or compile `source`; what cannot run, or inputs that do not fit, are refused before anything is compiled."""
+    source: Path, platform_name: str | None, settings: tuple[str, ...], given: tuple[tuple[str, ...], Path | None],
+    options: RunOptions, say: Progress,
+) -> tuple[Program, Platform, dict[str, Value], RunOptions]:
+    """Load or compile `source`; what cannot run, or inputs that do not fit, are refused before anything is compiled.
+
+    `given`: --input-quant and --calibrate; the options that are returned have what these say.
+    """
     data = read_source(source)
     if is_image(data):
         if settings:
             raise click.UsageError("--set changes what is compiled; the image has its platform's parameters in it")
+        if any(given):
+            raise click.UsageError("--input-quant and --calibrate are for importing a model; the image has that in it")
         program, platform, overrides = load_image(source, data)
         if platform_name not in (None, platform.name):
             raise click.UsageError(f"{source} is an image for {platform.name!r}, not for {platform_name!r}")
-        return program, platform, overrides
+        return program, platform, overrides, options
     platform, overrides = resolve_platform(platform_name, settings)
     bench = get_bench(platform)
     backend, _ = choose(bench, platform, options.backend, options.driver)
@@ -71,15 +80,17 @@ def _program(
     if options.entering:
         check_entering(bench, platform, backend)
     say(f"importing {source.name}")
-    network = read_runnable(source, data, platform)
+    options = replace(options, forms=read_forms(source, *given))
+    network = read_runnable(source, data, platform, options.forms)
     make_frames(network, options)
     program = compile_model(source, data, platform, overrides, say, network, options.stream > 0)
-    return program, platform, overrides
+    return program, platform, overrides, options
 
 
 @click.command("run")
 @click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
 @platform_options
+@input_options
 @backend_option("image", "rtl where the platform has it")
 @driver_option
 @click.option("--input", "input_file", type=PATH, metavar="X.npz", help="One array per graph input, by its name.")
@@ -112,6 +123,8 @@ def run_command(
     source: Path,
     platform_name: str | None,
     settings: tuple[str, ...],
+    input_quant: tuple[str, ...],
+    calibrate: Path | None,
     backend: str | None,
     driver: str | None,
     input_file: Path | None,
@@ -138,11 +151,13 @@ def run_command(
             prepare_file(file, "--trace")
     elif not trace_from == trace_to == trace_layer is None:
         raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
-    check_outputs({"the model": source, "the input": input_file}, json_file=json_file, out=out, trace=trace)
+    inputs = {"the model": source, "the input": input_file, "the data": calibrate}
+    check_outputs(inputs, json_file=json_file, out=out, trace=trace)
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
                          boot == "bus", stream or 0)
     with progress() as say:
-        program, platform, overrides = _program(source, platform_name, settings, options, say)
+        given = (input_quant, calibrate)
+        program, platform, overrides, options = _program(source, platform_name, settings, given, options, say)
         outcome = run_program(program, platform, overrides, options, say)
     data = outcome.report.to_json()
     # Files before the table: who reads the table finds them there.

@@ -19,15 +19,18 @@ from nncosim.tb.cli.options import (
     backend_option,
     check_outputs,
     complete_parameters,
+    input_options,
     json_option,
     out_option,
     output_console,
     platform_options,
     progress,
+    read_forms,
     resolve_platform,
     seed_option,
     write_json,
 )
+from nncosim.tb.report.table import print_remarks
 from nncosim.tb.run.flow import RunOptions, choose, run_program
 from nncosim.tb.sim.versions import versions
 from nncosim.tb.sweep.keep import Kept
@@ -144,6 +147,7 @@ def _status(rows: Sequence[Row]) -> int:
 @click.command("sweep")
 @click.argument("models", metavar="MODEL.onnx...", type=PATH, nargs=-1, required=True)
 @platform_options
+@input_options
 @click.option("--grid", "axes", multiple=True, metavar="PARAMETER=A,B,...", shell_complete=complete_parameters,
               help="Values of a parameter of the platform; repeat it for more dimensions.")
 @click.option("--front", "names", metavar="METRIC,METRIC,...", default="",
@@ -161,6 +165,8 @@ def sweep_command(
     models: tuple[Path, ...],
     platform_name: str | None,
     settings: tuple[str, ...],
+    input_quant: tuple[str, ...],
+    calibrate: Path | None,
     axes: tuple[str, ...],
     names: str,
     backend: str | None,
@@ -184,7 +190,8 @@ def sweep_command(
     """
     if scheduler is not None and workers is not None:
         raise click.UsageError("--workers is for processes of this computer; leave it out with --scheduler")
-    check_outputs({f"model {n}": path for n, path in enumerate(models, 1)}, json_file=json_file, out=out,
+    inputs = {f"model {n}": path for n, path in enumerate(models, 1)} | {"the data": calibrate}
+    check_outputs(inputs, json_file=json_file, out=out,
                   results=RESULTS)  # fmt: skip
     platform, fixed = resolve_platform(platform_name, settings)
     grid = parse_grid(platform, axes)
@@ -196,7 +203,7 @@ def sweep_command(
         subjects = []
         for model in models:
             say(f"importing {model.name}")
-            subjects.append(load_subject(model, platform))
+            subjects.append(load_subject(model, platform, read_forms(model, input_quant, calibrate)))
         job = make_job(platform, subjects, options)
         rows = _sweep(points, job, scheduler, workers, say)
         if confirm_options is not None:
@@ -209,6 +216,7 @@ def sweep_command(
     if out is not None:
         contents = (csv_bytes(rows, job.platform, front, grid), (json.dumps(data, indent=2) + "\n").encode())
         write_files(out, dict(zip(RESULTS, contents, strict=True)))
+    print_remarks(output_console(json_file), dict.fromkeys(text for each in subjects for text in each.network.remarks))
     print_sweep(rows, job, front, grid, options.backend or "", output_console(json_file))
     write_json(data, json_file)
     return status

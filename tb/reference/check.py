@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from nncosim.compiler.frontend import quantise_input, quantise_inputs
 from nncosim.compiler.ir.evaluate import evaluate, execute
+from nncosim.compiler.ir.host import arrange
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.tb.reference.onnx_reference import OnnxReference, ReferenceFailure, Value
 
@@ -121,8 +122,13 @@ def compare_with_reference(
     return report
 
 
-def _part(array: np.ndarray, tensor: Tensor, first: int) -> np.ndarray:
-    """An array in ONNX layout in the tensor's shape; of a concatenation the channels from `first` on."""
+def _part(array: np.ndarray, tensor: Tensor, place: Sequence[Any]) -> np.ndarray:
+    """An array in ONNX layout in the tensor's shape; of a concatenation the channels from the first on.
+
+    `place`: the ONNX value's name, the first channel, and steps of layout into the tensor's, if there are any.
+    """
+    _, first, *steps = place
+    array = arrange(array, steps[0] if steps else ())
     row = tensor.onnx_axes[-2:] == ("W", "C")  # tokens that are the pixels of a map of one row
     if array.size != tensor.elements:
         channels = slice(first, first + tensor.shape[tensor.axes.index("C")])
@@ -135,11 +141,11 @@ def _spread(tensor: Tensor, numbers: Sequence[Fraction]) -> np.ndarray:
     return np.array([float(n) for n in numbers]).reshape([-1 if axis == "C" else 1 for axis in tensor.axes])
 
 
-def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, Value]) -> np.ndarray:
+def _integers(tensor: Tensor, place: Sequence[Any], values: Mapping[str, Value]) -> np.ndarray:
     value = values.get(place[0])
     if value is None or value.ints is None:
         raise ReferenceFailure(f"tensor {tensor.name!r} stands for {place[0]!r}, which the graph does not quantise")
-    return _part(value.ints, tensor, place[1])
+    return _part(value.ints, tensor, place)
 
 
 def _compare_layer(
@@ -156,7 +162,7 @@ def _compare_layer(
         return
     expected = _integers(tensor, place, values)
     assert value is not None
-    layer.meaning = layer.meaning or _meaning(tensor, value, place[1])
+    layer.meaning = layer.meaning or _meaning(tensor, value, place)
     differs = ours != expected
     decided = reference.decided.get(place[0])
     if decided is not None and place[1] == 0:
@@ -168,7 +174,7 @@ def _compare_layer(
     if decided is not None and decided.undecided:
         unknown = np.zeros(value.shape, dtype=bool)
         unknown[tuple(np.array(decided.undecided).T)] = True
-        explained = differs & _part(unknown, tensor, place[1]) & (np.abs(ours - expected) == 1)
+        explained = differs & _part(unknown, tensor, place) & (np.abs(ours - expected) == 1)
         layer.undecided += int(explained.sum())
     if op.function is not None and op.proof is not None and not op.proof.exact:
         exact = execute(op, inputs, tensor.axes.index("C"), exact=True)
@@ -191,17 +197,17 @@ def _compare_real(tensor: Tensor, real: np.ndarray, ours: np.ndarray, number: in
     """A graph output without a Quant: real numbers, as near as float64 has them."""
     kind = tensor.type
     scale, offset = _spread(tensor, kind.scale), _spread(tensor, kind.offset or (Fraction(0),))
-    theirs = _part(real, tensor, 0)
+    theirs = _part(real, tensor, ("", 0))
     size = np.abs(ours * scale) + np.abs(offset) + np.abs(theirs)
     wrong = np.abs(ours * scale + offset - theirs) > REAL * size
     _note(layer, tensor, wrong, np.rint((theirs - offset) / scale), ours, number)
 
 
-def _meaning(tensor: Tensor, value: Value, first: int) -> str:
+def _meaning(tensor: Tensor, value: Value, place: Sequence[Any]) -> str:
     """How a tensor's type contradicts the graph, or ""."""
     kind = tensor.type
     assert value.scale is not None
-    theirs = _part(value.scale, tensor, first)
+    theirs = _part(value.scale, tensor, place)
     ours = np.broadcast_to(_spread(tensor, kind.scale), tensor.shape)
     if (theirs != ours).any():
         at = tuple(np.argwhere(theirs != ours)[0])

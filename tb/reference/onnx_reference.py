@@ -34,8 +34,15 @@ NEAR = 2.0**-20
 ERROR = NEAR / 2
 """In output steps: what the error of float64 stays below, checked on each element that is computed again."""
 COPIES = ("MaxPool", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Resize",
-          "Upsample", "Concat")  # fmt: skip
+          "Upsample", "Concat", "DepthToSpace", "SpaceToDepth")  # fmt: skip
 """Operators whose output has only values of their inputs: quantised if those are."""
+_FLOAT32 = (
+    "Add", "Clip", "Div", "Flatten", "Identity", "Mul", "Relu", "Reshape", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+)  # fmt: skip
+"""What a graph input may go through before its Quant and still be defined in float32. (Rounding float64 once more to
+float32 gives the same as float32 arithmetic.)"""
+_CHANNELS_LAST, _LAST = "qonnx.custom_op.channels_last", ".last"
+"""qonnx's domain of operators on (N, H, W, C), and how this file tells them from those of the standard."""
 _INFERENCE = {"BatchNormalization": 15}
 """Versions to use instead of older ones: of opsets 9 to 13 the library takes `momentum` for a sign of training."""
 
@@ -50,7 +57,7 @@ class Value:
 
     Quantised: real = (ints - zero) * scale, with `ints` int64, `scale` float64 of the same shape, and `low` to `high`
     the range of its Quant; else `floats` (float64, or integers such as a shape). `constant`: no graph input
-    has a part in it.
+    has a part in it. `given`: it is a graph input, or what arithmetic makes of one before its Quant, in float32.
     """
 
     floats: np.ndarray | None = None
@@ -60,6 +67,7 @@ class Value:
     low: float = -np.inf
     high: float = np.inf
     constant: bool = False
+    given: bool = False
 
     @property
     def real(self) -> np.ndarray:
@@ -121,14 +129,14 @@ class OnnxReference:
         graph = model.graph
         self._opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self._constants = {t.name: Value(_wide(numpy_helper.to_array(t)), constant=True) for t in graph.initializer}
-        self._protos = list(graph.node)
+        self._protos = [_first_layout(node) for node in graph.node]
         self.inputs = tuple(i.name for i in graph.input if i.name not in self._constants)
         self.outputs = tuple(o.name for o in graph.output)
         shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
         self._batch = max([1, *(shapes[name][0] for name in self.inputs if shapes[name])])
         self.nodes = tuple(
-            Node(n.name or n.output[0], n.op_type, tuple(n.input), tuple(n.output),
-                 {a.name: helper.get_attribute_value(a) for a in n.attribute}) for n in self._protos
+            Node(n.name or n.output[0], n.op_type + (_LAST if n.domain == _CHANNELS_LAST else ""), tuple(n.input),
+                 tuple(n.output), {a.name: helper.get_attribute_value(a) for a in n.attribute}) for n in graph.node
         )  # fmt: skip
         self.decided: dict[str, Decided] = {}
         self._makers = {output: node for node in self.nodes for output in node.outputs}
@@ -153,7 +161,7 @@ class OnnxReference:
         for name in self.inputs:
             given = np.asarray(inputs[name], dtype=np.float32)
             size = len(given)
-            values[name] = Value(np.repeat(given, self._batch // size, axis=0))
+            values[name] = Value(np.repeat(given, self._batch // size, axis=0), given=True)
         for number, node in enumerate(self.nodes):
             try:
                 made = self._node(number, node, values)
@@ -182,10 +190,23 @@ class OnnxReference:
         constant = all(v.constant for v in present)
         if node.op in ("Quant", "IntQuant"):
             return [self._quant(node, present, values, constant)]
+        if node.op == "BipolarQuant":
+            return [self._bipolar(node, present, values, constant)]
+        if node.op == "MultiThreshold":
+            return [self._thresholds(node, present, values)]
         if node.op == "Trunc":
             return [self._trunc(node, present, values)]
+        if node.op.endswith(_LAST):
+            count = 2 if node.op.startswith("Conv") else 1
+            first = [*(_turned(v, last=False) for v in present[:count]), *present[count:]]
+            return [_turned(v, last=True) for v in self._plain(number, node, first, constant)]
+        return self._plain(number, node, present, constant)
+
+    def _plain(self, number: int, node: Node, present: list[Value], constant: bool) -> list[Value]:
+        """A node of the ONNX standard, on the inputs that are there."""
         data = present if node.op == "Concat" else present[:1]
-        if node.op in COPIES and all(v.ints is not None for v in data) and len({v.zero for v in data}) == 1:
+        copies = node.op.removesuffix(_LAST) in COPIES and all(v.ints is not None for v in data)
+        if copies and len({v.zero for v in data}) == 1:
             ints, scale = (
                 self._standard(number, [*(what(v) for v in data), *(v.real for v in present[len(data):])])[0]
                 for what in (lambda v: v.ints.astype(np.float64), lambda v: v.scale)
@@ -193,15 +214,16 @@ class OnnxReference:
             low, high = min(v.low for v in data), max(v.high for v in data)
             return [Value(None, ints.astype(np.int64), scale, data[0].zero, low, high, constant)]
         results = self._standard(number, [v.real for v in present])
-        if constant:
+        before_quant = not constant and all(v.constant or v.given for v in present) and node.op in _FLOAT32
+        if constant or before_quant:
             results = [r.astype(np.float32) if r.dtype.kind == "f" else r for r in results]
-        return [Value(_wide(result), constant=constant) for result in results]
+        return [Value(_wide(result), constant=constant, given=before_quant) for result in results]
 
     def _standard(self, number: int, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """A node of the ONNX standard, by the onnx package; `arrays`: of the inputs that are there."""
         proto, node = self._protos[number], self.nodes[number]
-        if node.op in ("MaxPool", "AveragePool"):
-            return [pool(node.op, node.attributes, np.asarray(arrays[0], np.float64))]
+        if proto.op_type in ("MaxPool", "AveragePool"):
+            return [pool(proto.op_type, node.attributes, np.asarray(arrays[0], np.float64))]
         names = [name for name in proto.input if name]
         key = proto.output[0]
         if key not in self._evaluators:
@@ -222,7 +244,8 @@ class OnnxReference:
             return proto
         windows = Windows(node.attributes, arrays[0].shape[2:], arrays[1].shape[2:])
         kept = {k: v for k, v in node.attributes.items() if k not in ("auto_pad", "pads")}
-        return helper.make_node(node.op, proto.input, proto.output, pads=[*windows.before, *windows.after], **kept)
+        pads = [*windows.before, *windows.after]
+        return helper.make_node(proto.op_type, proto.input, proto.output, pads=pads, **kept)
 
     # --- Quant and Trunc ------------------------------------------------------------------------------------------
 
@@ -231,7 +254,7 @@ class OnnxReference:
         data, scale, zero, bits = given[0], given[1].real, _whole(given[2]), _whole(given[3])
         low, high = _bounds(node, bits, narrow=1)
         full = np.broadcast_to(scale, data.shape)
-        if constant or node.inputs[0] in self.inputs:
+        if constant or data.given:
             steps = data.real.astype(np.float32) / scale.astype(np.float32) + np.float32(zero)
             rounded = ROUNDINGS[_mode(node, "ROUND")].array(np.clip(steps, np.float32(low), np.float32(high)))
         else:
@@ -242,6 +265,47 @@ class OnnxReference:
             rounded = self._rounded(node, steps, exact, values, _mode(node, "ROUND"), (low, high))
         ints = np.clip(rounded, low, high).astype(np.int64)
         return Value(None, ints, full, zero, low, high, constant)
+
+    def _bipolar(self, node: Node, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
+        """+1 from 0 on, else -1, times the scale."""
+        data, scale = given[0], given[1].real
+        ints = np.where(data.real >= 0, 1, -1)
+        if not constant and not data.given:
+            size = max(float(np.abs(data.real).max(initial=0)), np.finfo(np.float64).tiny)
+            seen = self.decided.setdefault(node.outputs[0], Decided(ints.size))
+            for index in map(tuple, np.argwhere(np.abs(data.real) < NEAR * size).tolist()):
+                try:
+                    real = exact_element(node.inputs[0], index, values, self._makers)
+                except Undecidable:
+                    seen.undecided.append(index)
+                    continue
+                right = 1 if real >= 0 else -1
+                seen.again += 1
+                seen.tipped += int(right != ints[index])
+                ints[index] = right
+        return Value(None, ints, np.broadcast_to(scale, data.shape), 0, -1, 1, constant)
+
+    def _thresholds(self, node: Node, given: list[Value], values: Mapping[str, Value]) -> Value:
+        """How many thresholds of its channel's row a value reaches."""
+        data, rows = given[0].real, given[1].real
+        layout = node.attributes.get("data_layout", b"").decode() or {3: "NWC"}.get(data.ndim, "NC")
+        axis = layout.index("C")
+        moved = np.moveaxis(data, axis, -1)[..., None]
+        count = np.moveaxis((moved >= rows).sum(axis=-1), -1, axis)
+        near = np.moveaxis((np.abs(moved - rows) < NEAR * (np.abs(rows) + np.abs(moved))).any(axis=-1), -1, axis)
+        seen = self.decided.setdefault(node.outputs[0], Decided(count.size))
+        for index in map(tuple, np.argwhere(near).tolist()):
+            real = exact_element(node.inputs[0], index, values, self._makers)
+            row = rows[index[axis] if len(rows) > 1 else 0]
+            right = sum(real >= Fraction(float(t)) for t in row)
+            seen.again += 1
+            seen.tipped += int(right != count[index])
+            count[index] = right
+        scale, bias = (float(node.attributes.get(name, d)) for name, d in (("out_scale", 1.0), ("out_bias", 0.0)))
+        if rows.shape[1] == 1 and bias == -scale / 2:
+            return Value(None, 2 * count - 1, np.full(count.shape, scale / 2), 0, -1, 1)
+        least = _whole(Value(np.array(bias / scale)))
+        return Value(None, count + least, np.full(count.shape, scale), 0, least, least + rows.shape[1])
 
     def _trunc(self, node: Node, given: list[Value], values: Mapping[str, Value]) -> Value:
         """Drop low bits: q = round(clip(s / 2**t)) of the integers s = x / scale + zero.
@@ -301,6 +365,21 @@ class OnnxReference:
 def _wide(array: np.ndarray) -> np.ndarray:
     """Floats as float64, which holds float32 exactly."""
     return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _first_layout(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A node of qonnx's domain for channels last as the standard's, on which it is defined; any other as it is."""
+    if node.domain == _CHANNELS_LAST:
+        node = onnx.NodeProto.FromString(node.SerializeToString())
+        node.domain = ""
+    return node
+
+
+def _turned(value: Value, last: bool) -> Value:
+    """A value with its channels moved from the last place to the second, or back."""
+    places = (1, -1) if last else (-1, 1)
+    parts = {name: getattr(value, name) for name in ("floats", "ints", "scale")}
+    return replace(value, **{name: np.moveaxis(a, *places) for name, a in parts.items() if a is not None})
 
 
 def _whole(value: Value) -> int:

@@ -145,6 +145,7 @@ class Report:
 
     `inferences`: what was predicted of each, the first since reset at least. `frame_cycles`: what each took, from its
     start to its end. `intervals`: from the end of each to the end of the next, where inferences overlap.
+    `remarks`: what was assumed of the model, or is left to the host.
     `date`: when it ran, ISO 8601. `clue`: of a failure. `waveform`: that was written.
     `entry`: of image and inputs that came in by the machine's own port, and at what cost: "boot", "stream".
     `passages`: of each inference, when its inputs and outputs passed the machine's ports.
@@ -174,6 +175,7 @@ class Report:
     clue: Clue | None = None
     waveform: Waveform | None = None
     entry: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
     passages: tuple[Mapping[str, Passage], ...] = ()
 
     @property
@@ -260,6 +262,7 @@ class Report:
             "diagnosis": {"kind": self.diagnosis.kind, "text": self.diagnosis.text} if self.diagnosis else None,
             "seed": self.seed,
             "input": self.input,
+            "remarks": list(self.remarks),
             "macs": self.macs,
             "topology": self.topology,
             "cycles": self.cycles,
@@ -405,6 +408,7 @@ def build_report(
         inferences=tuple(expected),
         comparison=comparison,
         requantization=requantization_of(network),
+        remarks=network.remarks,
         diagnosis=result.diagnosis,
         **facts,
     )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nncosim.platforms.parameters import value_text
 from nncosim.tb.report.categories import short_name
 from nncosim.tb.report.pace import VERDICTS, deviation
@@ -14,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["plain_table", "print_report"]
+__all__ = ["plain_table", "print_remarks", "print_report"]
 
 NUMERIC = ("MACs", "estimated", "iss", "cycles", "MAC/cycle")
 WIDE = 120
@@ -26,6 +28,12 @@ def plain_table(title: str = "") -> Table:
     return Table(
         title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
+
+
+def print_remarks(console: Console, remarks: Iterable[str]) -> None:
+    """What was assumed of a model, or is left to the host."""
+    for remark in remarks:
+        console.print(Text(printable(remark)), soft_wrap=True)
 
 
 def _number(value: float | None, digits: int = 0) -> str:
@@ -174,7 +182,7 @@ def _entry(report: Report) -> list[str]:
 
 
 def _facts(report: Report) -> list[str]:
-    lines = _entry(report)
+    lines = [*_entry(report), *report.remarks]
     lines.append(f"requantization: {report.requantization}")
     wrong = sum(not t.exact for t in report.comparison.tensors)
     lines.append(

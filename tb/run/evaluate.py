@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.frontend import dequantise_output, import_details
-from nncosim.compiler.frontend.prepare import prepare
+from nncosim.compiler.frontend.forms import InputForm
+from nncosim.compiler.frontend.prepare import prepare, with_forms
+from nncosim.compiler.frontend.tails import Tail
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.proof.qonnx_check import QonnxReport, compare_with_qonnx, random_images, run_qonnx
 from nncosim.platforms.base import Platform
@@ -145,13 +147,15 @@ def _single_output(network: Network) -> str:
     return network.outputs[0]
 
 
-def _classes(network: Network, output: str, frame: Frame) -> list[int]:
-    """Of each image, the index of the largest dequantised value, the first of equals; -1 if it was not written."""
+def _classes(network: Network, output: str, frame: Frame, tail: Tail | None) -> list[int]:
+    """Of each image, the index of the largest dequantised value, the first of equals, or the class that the graph's
+    `tail` names; -1 if it was not written."""
     batch = network.inference_batch
     if output not in frame.memory:
         return [-1] * batch
-    scores = dequantise_output(network, output, frame.memory[output]).reshape(batch, -1)
-    return [int(c) for c in scores.argmax(axis=1)]
+    scores = dequantise_output(network, output, frame.memory[output])
+    found = tail.classes({output: scores}, batch) if tail else scores.reshape(batch, -1).argmax(axis=1)
+    return [int(c) for c in found]
 
 
 def accuracy(
@@ -162,6 +166,7 @@ def accuracy(
     source: str,
     *,
     limit: int | None = None,
+    tail: Tail | None = None,
     progress: Progress | None = None,
 ) -> Accuracy:
     """Run labelled images on a bench, compare every tensor, and count the right classes.
@@ -169,6 +174,7 @@ def accuracy(
     Args:
         arrays: of the .npz file; one per graph input with N images, and `labels`.
         limit: run the first so many images only.
+        tail: of the model, applied to what the bench gives.
 
     Raises:
         InputError: arrays that do not fit the model, fewer images than `limit`, no labels or no classes, or a model
@@ -189,7 +195,7 @@ def accuracy(
         inputs = frames(network, arrays, range(start, min(start + CHUNK, count // batch)), source)
         result = execute(program, platform, inputs, options, None if start else progress)
         first = check_frames(program, inputs, result).first
-        predictions += [found for frame in result.frames for found in _classes(network, output, frame)]
+        predictions += [found for frame in result.frames for found in _classes(network, output, frame, tail)]
         cycles += [frame.cycles for frame in result.frames]
         if first is not None or result.diagnosis is not None:
             break
@@ -220,17 +226,20 @@ def float_images(
     return out
 
 
-def executor_predictions(model: Path, network: Network, images: list[dict[str, np.ndarray]]) -> np.ndarray:
+def executor_predictions(
+    model: Path, network: Network, images: list[dict[str, np.ndarray]], forms: Mapping[str, InputForm] | None = None,
+    tail: Tail | None = None,
+) -> np.ndarray:
     """The class that qonnx's float32 executor gives each image, int64 (N,)."""
     output = _single_output(network)
     found: list[np.ndarray] = []
     for start in range(0, len(images), CHUNK):
         part = images[start : start + CHUNK]
         size = len(part) * network.inference_batch
-        wrapped, *_ = prepare(model, size)
+        wrapped, *_ = prepare(model, size, forms)
         stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
         scores = run_qonnx(wrapped, stacked)[output]
-        found.append(scores.reshape(size, -1).argmax(axis=1))
+        found.append(tail.classes({output: scores}, size) if tail else scores.reshape(size, -1).argmax(axis=1))
     return np.concatenate(found).astype(np.int64) if found else np.zeros(0, dtype=np.int64)
 
 
@@ -251,6 +260,7 @@ def qonnx_json(report: QonnxReport) -> dict[str, Any]:
 
 def against_qonnx(
     model: Path,
+    forms: Mapping[str, InputForm],
     network: Network,
     images: int | list[dict[str, np.ndarray]],
     seed: int,
@@ -262,11 +272,12 @@ def against_qonnx(
         if progress is not None:
             progress(f"qonnx: image {done} of {total}")
 
-    return compare_with_qonnx(str(model), network, images, seed, say)
+    return compare_with_qonnx(with_forms(model, forms), network, images, seed, say)
 
 
 def against_onnx(
     model: Path,
+    forms: Mapping[str, InputForm],
     network: Network,
     images: int | list[dict[str, np.ndarray]],
     seed: int,
@@ -282,9 +293,10 @@ def against_onnx(
         if progress is not None:
             progress(f"onnx: image {done} of {total}")
 
-    names = import_details(str(model), name=network.name, keep_batch=network.keeps_batch).onnx_names
+    written = with_forms(model, forms)
+    names = import_details(written, name=network.name, keep_batch=network.keeps_batch).onnx_names
     data = random_images(network, images, seed) if isinstance(images, int) else images
     try:
-        return compare_with_reference(OnnxReference(model), network, names, data, say)
+        return compare_with_reference(OnnxReference(written), network, names, data, say)
     except ReferenceFailure as error:
         raise InputError(f"{model}: the evaluator of --against onnx cannot run it: {error}") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nncosim.compiler.frontend.forms import InputForm
 from nncosim.compiler.image.expected import expected
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
@@ -46,7 +47,7 @@ class RunOptions:
 
     `indices`: which images of the input file, one inference each. `trace_from`, `trace_to`, `trace_layer`: the part of
     the run that the waveform `trace` shows; see `nncosim.tb.sim.waves.Trace`. `bus`, `stream`: how image and inputs
-    come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none.
+    come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
     """
 
     backend: str | None = None
@@ -60,6 +61,7 @@ class RunOptions:
     trace_layer: str | None = None
     bus: bool = False
     stream: int = 0
+    forms: Mapping[str, InputForm] = field(default_factory=dict)
 
     @property
     def entering(self) -> Entering:
@@ -217,6 +219,8 @@ def _command(
     if not program.from_image:
         words += ["--platform", program.platform_name]
         words += [f"--set={key}={value_text(value)}" for key, value in settings.items()]
+        given = ((f"{key}=" if key else "") + form.text for key, form in options.forms.items())
+        words += [f"--input-quant={text}" for text in given]
     words += ["--backend", backend]
     words += ["--driver", driver] if driver else []
     if options.input is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from nncosim.compiler.errors import InputDataError
-from nncosim.compiler.frontend import dequantise_output, quantise_input
+from nncosim.compiler.frontend import dequantise_output, in_onnx_layout, quantise_input
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.system.npz import NpzError, npz_bytes, read_arrays
@@ -126,6 +126,8 @@ def random_frames(network: Network, seed: int, count: int = 1) -> list[dict[str,
         for name in network.inputs:
             tensor = network.tensors[name]
             drawn = generator.integers(tensor.type.lo, tensor.type.hi, tensor.elements, np.int64, endpoint=True)
+            signs = any(step.op == "Sign" for step in network.input_steps.get(name, ()))
+            drawn = np.where(drawn >= 0, 1, -1) if signs else drawn
             frame[name] = tensor.from_onnx(drawn)  # the same of a seed on every platform
         out.append(frame)
     return out
@@ -141,10 +143,9 @@ def outputs_npz(network: Network, results: Sequence[Mapping[str, np.ndarray]]) -
     for name in network.outputs:
         if not results or any(name not in result for result in results):
             continue
-        shape, tensor = tuple(network.onnx_shapes[name]), network.tensors[name]
         whole = [np.asarray(result[name]).astype(np.int64) for result in results]
-        arrays[name] = np.concatenate([tensor.to_onnx(ints).reshape(shape) for ints in whole])
-        floats = [np.asarray(dequantise_output(network, name, ints)).reshape(shape) for ints in whole]
+        arrays[name] = np.concatenate([in_onnx_layout(network, name, ints) for ints in whole])
+        floats = [dequantise_output(network, name, ints) for ints in whole]
         arrays[_floats_of(name, network.outputs)] = np.concatenate(floats)
     return npz_bytes(arrays)
 

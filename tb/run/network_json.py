@@ -17,6 +17,7 @@ import numpy as np
 from nncosim.compiler.ir import network as ir
 from nncosim.compiler.ir import operators as _known  # noqa: F401 (its classes are what `_operators` finds)
 from nncosim.compiler.ir.arithmetic import Requant
+from nncosim.compiler.ir.host import HostStep
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.rounding import Rounding
 
@@ -159,6 +160,15 @@ def _op_from_json(data: Mapping[str, Any]) -> ir.Op:
     return cls(**fields)
 
 
+def _steps_to_json(steps: Mapping[str, tuple[HostStep, ...]]) -> dict[str, Any]:
+    return {name: [[s.op, list(s.numbers), list(s.values)] for s in each] for name, each in steps.items()}
+
+
+def _steps_from_json(data: Mapping[str, Any]) -> dict[str, tuple[HostStep, ...]]:
+    return {name: tuple(HostStep(op, tuple(numbers), tuple(values)) for op, numbers, values in each)
+            for name, each in data.items()}  # fmt: skip
+
+
 def network_to_json(network: ir.Network) -> dict[str, Any]:
     """The network as JSON values; `network_from_json` reads it back."""
     return {
@@ -168,6 +178,9 @@ def network_to_json(network: ir.Network) -> dict[str, Any]:
         "onnx_shapes": {name: list(shape) for name, shape in network.onnx_shapes.items()},
         "batch": network.batch,
         "input_rounding": {name: int(mode) for name, mode in network.input_rounding.items()},
+        "input_steps": _steps_to_json(network.input_steps),
+        "output_steps": _steps_to_json(network.output_steps),
+        "remarks": list(network.remarks),
         "tensors": [
             {"name": t.name, "shape": list(t.shape), "axes": list(t.axes), "onnx_axes": list(t.onnx_axes),
              "type": _type_to_json(t.type)}
@@ -199,6 +212,9 @@ def network_from_json(data: Mapping[str, Any], where: str = "image") -> ir.Netwo
             batch=data["batch"],
             onnx_shapes={name: tuple(shape) for name, shape in data["onnx_shapes"].items()},
             input_rounding={name: Rounding(mode) for name, mode in data["input_rounding"].items()},
+            input_steps=_steps_from_json(data["input_steps"]),
+            output_steps=_steps_from_json(data["output_steps"]),
+            remarks=tuple(str(remark) for remark in data["remarks"]),
         )
     except NetworkDataError as error:
         raise NetworkDataError(f"{where}: {error}") from error

@@ -15,6 +15,7 @@ from nncosim.compiler.backends import Backend, HasStreaming, backend_for
 from nncosim.compiler.compile import Compiled, compile_network, prove_network
 from nncosim.compiler.errors import CompileError, ModelError
 from nncosim.compiler.frontend import import_model
+from nncosim.compiler.frontend.forms import InputForm
 from nncosim.compiler.frontend.prepare import load_model
 from nncosim.compiler.image.image import Image, ImageError
 from nncosim.compiler.image.notes import Notes, Origin, Step
@@ -117,8 +118,14 @@ def is_image(data: bytes) -> bool:
     return data.startswith(ELF_MAGIC)
 
 
-def read_model(source: Path, data: bytes, platform: Platform | None = None) -> Network:
-    """Import a model. `data`: the bytes of `source`. `platform`: whether its batch is kept is for this one to say.
+def read_model(
+    source: Path, data: bytes, platform: Platform | None = None, forms: Mapping[str, InputForm] | None = None
+) -> Network:
+    """Import a model.
+
+    Args:
+        data: the bytes of `source`. platform: whether its batch is kept is for this one to say.
+        forms: of float inputs, see `compiler.frontend.forms.write_forms`.
 
     Raises:
         SourceError: an image where a model belongs.
@@ -126,10 +133,12 @@ def read_model(source: Path, data: bytes, platform: Platform | None = None) -> N
     """
     if is_image(data):
         raise SourceError(f"{source} is a compiled image; this command takes an ONNX model")
-    return import_model(source, keep_batch=platform is not None and platform.keeps_batch)
+    return import_model(source, keep_batch=platform is not None and platform.keeps_batch, forms=forms)
 
 
-def read_runnable(source: Path, data: bytes, platform: Platform | None = None) -> Network:
+def read_runnable(
+    source: Path, data: bytes, platform: Platform | None = None, forms: Mapping[str, InputForm] | None = None
+) -> Network:
     """Import a model where an image would do too.
 
     Raises:
@@ -137,7 +146,7 @@ def read_runnable(source: Path, data: bytes, platform: Platform | None = None) -
         CompileError: a model that is not supported.
     """
     try:
-        return read_model(source, data, platform)
+        return read_model(source, data, platform, forms)
     except ModelError as error:
         try:
             load_model(source)
@@ -151,9 +160,11 @@ def read_runnable(source: Path, data: bytes, platform: Platform | None = None) -
         raise
 
 
-def prove_model(source: Path, data: bytes, platform: Platform) -> Network:
+def prove_model(
+    source: Path, data: bytes, platform: Platform, forms: Mapping[str, InputForm] | None = None
+) -> Network:
     """Import a model and find its requantization for `platform`; raises as `read_model` and `prove_network`."""
-    return prove_network(read_model(source, data, platform), platform)
+    return prove_network(read_model(source, data, platform, forms), platform)
 
 
 def _program(

@@ -65,7 +65,7 @@ def sweep_json(
     """The whole sweep. `facts`: `verdict`, `wall_seconds`, `versions`, ..."""
     best = pareto_front(rows, front)
     return {
-        "models": [{"name": s.name, "sha256": s.digest} for s in job.subjects],
+        "models": [{"name": s.name, "sha256": s.digest, "remarks": list(s.network.remarks)} for s in job.subjects],
         "platform": job.platform.name,
         "settings": to_plain(fixed),
         "grid": to_plain(grid),

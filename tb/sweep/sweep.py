@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from nncosim.compiler.backends import Backend, backend_for, register_backend
+from nncosim.compiler.frontend.forms import InputForm
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
@@ -159,14 +160,14 @@ def parse_grid(platform: Platform, texts: Sequence[str]) -> dict[str, tuple[Valu
     return axes
 
 
-def load_subject(path: Path, platform: Platform) -> Subject:
-    """Import and prove a model.
+def load_subject(path: Path, platform: Platform, forms: Mapping[str, InputForm] | None = None) -> Subject:
+    """Import and prove a model. `forms`: of float inputs.
 
     Raises:
         NncosimError: no such file, not a model, or one that is not supported on any machine.
     """
     data = read_source(path)
-    return Subject(path.name, path, data, prove_model(path, data, platform))
+    return Subject(path.name, path, data, prove_model(path, data, platform, forms))
 
 
 def grid_points(subjects: int, platform: Platform, fixed: Mapping[str, Value], grid: Grid) -> tuple[Point, ...]:

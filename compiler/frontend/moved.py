@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layouts: transpositions and the like of activations, which no machine has to carry out.
+
+A `Moved` value is a stored (or coming) one in another order of its elements. Nodes on each element work on what is
+stored, and the order stays; a transposition back drops it; a Gemm's weights are put in order instead; graph inputs and
+outputs have it carried out by the host. Where values would have to be moved in between, it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+from nncosim.compiler.errors import ModelError, Problem
+from nncosim.compiler.frontend import inputs
+from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
+from nncosim.compiler.frontend.curves import FUNCTIONS
+from nncosim.compiler.frontend.prepare import FIRST
+from nncosim.compiler.frontend.values import (
+    Affine,
+    Constant,
+    Curve,
+    FloatInput,
+    Moved,
+    Parts,
+    QuantConstant,
+    Quantised,
+    Value,
+)
+from nncosim.compiler.ir.host import HostStep, arrange, inverse, rearrange, shapes_of
+from nncosim.compiler.ir.network import Op, Tensor
+
+__all__ = ["depth_to_space", "handled", "move", "relabelled", "space_to_depth", "transpose"]
+
+_EACH = ("Add", "BipolarQuant", "Clip", "Div", "IntQuant", "MultiThreshold", "Mul", "Quant", "Relu", "Sub", "Trunc",
+         *FUNCTIONS)  # fmt: skip
+"""Operators on each element by itself."""
+_SHAPES = (
+    "Cast", "DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose",
+    "Unsqueeze",
+)  # fmt: skip
+"""Operators whose handlers take a moved value as it is."""
+
+
+@dataclass(frozen=True)
+class _Where:
+    """A node's moved inputs agree: `steps` from the stored layout to the graph's."""
+
+    steps: tuple[HostStep, ...]
+    shape: tuple[int, ...]
+    stored: tuple[int, ...]
+
+
+def order(value: Moved) -> np.ndarray:
+    """For each element of the moved value its place in the stored one, row-major."""
+    return arrange(np.arange(prod(value.inner.shape)).reshape(value.inner.shape), value.steps)
+
+
+def move(builder: Builder, node: Node, value: Value | None, *steps: HostStep) -> Value:
+    """The value after steps of layout; the stored one where they end in its own order."""
+    if isinstance(value, FloatInput):
+        for step in steps:
+            value = inputs.moved(value, node, step.op, step.numbers)
+        return value
+    if isinstance(value, Moved):
+        inner, done = value.inner, (*value.steps, *steps)
+    elif isinstance(value, Affine | Curve | Parts | Quantised):
+        inner, done = value, steps
+    else:
+        raise Refusal("expected an activation")
+    if isinstance(inner, Quantised) and builder.relabelled.get(inner.tensor, ("", ()))[1] == done:
+        return replace(inner, tensor=builder.relabelled[inner.tensor][0], shape=shapes_of(inner.shape, done)[-1])
+    found = Moved(inner, done, shapes_of(inner.shape, done)[-1])
+    same = np.array_equal(order(found).ravel(), np.arange(prod(inner.shape)))
+    if same and found.shape in (inner.shape, (inner.shape[0], prod(inner.shape) // inner.shape[0])):
+        flat = isinstance(inner, Quantised) or found.shape == inner.shape or prod(inner.shape[2:]) == 1
+        if flat and not isinstance(inner, Parts | Curve):
+            return replace(inner, shape=found.shape)
+        if found.shape == inner.shape:
+            return inner
+    return found
+
+
+def transpose(builder: Builder, node: Node) -> Value:
+    """Transpose of a constant, or of an activation."""
+    value = node.input(0)
+    if isinstance(value, Constant):
+        return Constant(value.array.transpose(node.integers("perm", range(value.array.ndim)[::-1])))
+    if isinstance(value, QuantConstant):
+        perm = node.integers("perm", range(value.ints.ndim)[::-1])
+        return QuantConstant(value.ints.transpose(perm), value.scale.transpose(perm), value.bits)
+    if value is None:
+        raise Refusal("expected an input")
+    perm = node.integers("perm", range(len(value.shape))[::-1])  # type: ignore[union-attr]
+    if perm[0] != 0:
+        raise Refusal(f"Transpose by {perm} moves the batch", "keep the batch first")
+    made = move(builder, node, value, HostStep("Transpose", perm))
+    spelled = f"{node.outputs[0]}{FIRST}"
+    if isinstance(made, Moved) and isinstance(made.inner, Quantised):
+        place = builder.onnx_names[made.inner.tensor]
+        if place[0] == spelled:  # a pool that `prepare` spelled out: the graph as it was written knows its result alone
+            builder.onnx_names[made.inner.tensor] = (node.outputs[0], 0, inverse(made.steps, made.inner.shape))
+    return made
+
+
+def _map_shape(value: Value | None) -> tuple[int, int, int, int]:
+    shape = tuple(getattr(value, "shape", ()))
+    if len(shape) != 4:
+        raise Refusal(f"expected a map (1, C, H, W), not {shape}")
+    return shape[0], shape[1], shape[2], shape[3]
+
+
+def depth_to_space(builder: Builder, node: Node) -> Value:
+    """DepthToSpace: channels become pixels."""
+    n, c, h, w = _map_shape(node.input(0))
+    b = node.integer("blocksize", 0)
+    if b < 1 or c % (b * b):
+        raise Refusal(f"a block of {b} x {b} does not divide {c} channels")
+    first = node.text("mode", "DCR") == "DCR"
+    split = (n, b, b, c // b**2, h, w) if first else (n, c // b**2, b, b, h, w)
+    turned = (0, 3, 4, 1, 5, 2) if first else (0, 1, 4, 2, 5, 3)
+    return move(builder, node, node.input(0), HostStep("Reshape", split), HostStep("Transpose", turned),
+                HostStep("Reshape", (n, c // b**2, h * b, w * b)))  # fmt: skip
+
+
+def space_to_depth(builder: Builder, node: Node) -> Value:
+    """SpaceToDepth: pixels become channels."""
+    n, c, h, w = _map_shape(node.input(0))
+    b = node.integer("blocksize", 0)
+    if b < 1 or h % b or w % b:
+        raise Refusal(f"a block of {b} x {b} does not divide a map of {h} x {w}")
+    split, turned = (n, c, h // b, b, w // b, b), (0, 3, 5, 1, 2, 4)
+    return move(builder, node, node.input(0), HostStep("Reshape", split), HostStep("Transpose", turned),
+                HostStep("Reshape", (n, c * b * b, h // b, w // b)))  # fmt: skip
+
+
+def _noted(builder: Builder, node: Node, back: tuple[HostStep, ...], run: Callable[[], Value]) -> Value:
+    """`run()`; the tensors it makes stand for ONNX values that the steps `back` bring into the tensors' layout."""
+    before = set(builder.tensors)
+    made = run()
+    for name in set(builder.tensors) - before:
+        place = builder.onnx_names[name]
+        if place[0] not in node.outputs:
+            continue  # a relabelled input
+        builder.onnx_names[name] = (*place[:2], (*back, *(place[2] if len(place) > 2 else ())))
+    return made
+
+
+def handled(builder: Builder, node: Node, handler: Handler) -> Value:
+    """What the handler makes of a node, some of whose inputs may be moved."""
+    moved = [value for value in node.inputs if isinstance(value, Moved)]
+    if not moved or node.op in _SHAPES:
+        return handler(builder, node)
+    if node.op in ("Gemm", "MatMul") and isinstance(node.input(0), Moved):
+        return handler(builder, _ordered_weights(builder, node, moved[0]))
+    where = _Where(moved[0].steps, moved[0].shape, moved[0].inner.shape)
+    if any((m.steps, m.inner.shape) != (where.steps, where.stored) for m in moved):
+        raise Refusal("its inputs lie in different layouts", "transpose both in the same way")
+    if node.op in _EACH or node.op in ("Concat", "ReduceMean"):
+        inner = _stored(node, where)
+        back = inverse(where.steps, where.stored)
+        made = _noted(builder, node, back, lambda: handler(builder, inner))
+        if isinstance(made, Parts):
+            made = replace(made, back=back)
+        if node.op == "ReduceMean" and not node.integer("keepdims", 1):
+            return made
+        return Moved(made, where.steps, shapes_of(made.shape, where.steps)[-1])  # type: ignore[arg-type, union-attr]
+    settled = tuple(_settled(builder, v) if isinstance(v, Moved) else v for v in node.inputs)
+    return handler(builder, replace(node, inputs=settled))
+
+
+def _stored(node: Node, where: _Where) -> Node:
+    """The node on stored values: its constants in their layout, its axes theirs."""
+    given: list[Value | None] = []
+    for value in node.inputs:
+        if isinstance(value, Moved):
+            given.append(value.inner)
+        elif isinstance(value, Constant) and node.op == "MultiThreshold":
+            given.append(value)  # a row a channel, wherever the channels are
+        elif isinstance(value, Constant) and node.op in _EACH:
+            given.append(Constant(_unmoved(value.array, where)))
+        elif isinstance(value, QuantConstant) and node.op in _EACH:
+            given.append(QuantConstant(_unmoved(value.ints, where), _unmoved(value.scale, where), value.bits))
+        elif value is None or node.op == "ReduceMean":
+            given.append(value)
+        else:
+            raise Refusal("its inputs lie in different layouts", "transpose both in the same way")
+    attributes = dict(node.attributes)
+    if node.op == "MultiThreshold":
+        axis = node.text("data_layout", "").find("C") % len(where.shape)
+        if _permutation(where)[axis] != 1:
+            raise Refusal("the channels of its data_layout are not the channels of the layer before it")
+        attributes["data_layout"] = ""
+    if node.op in ("Concat", "ReduceMean"):
+        perm = _permutation(where)
+        if node.op == "Concat":
+            attributes["axis"] = perm[node.integer("axis", 1) % len(perm)]
+        else:
+            axes = node.integers("axes", ()) or tuple(int(a) for a in node.constant(1, "axes"))
+            attributes["axes"], given = [perm[a % len(perm)] for a in axes], given[:1]
+    return replace(node, inputs=tuple(given), attributes=attributes)
+
+
+def _unmoved(array: np.ndarray, where: _Where) -> np.ndarray:
+    if array.size == 1:
+        return array.reshape(())
+    try:
+        full = np.broadcast_to(array, where.shape)
+    except ValueError:
+        raise Refusal(f"a constant of shape {array.shape} does not broadcast to {where.shape}") from None
+    return rearrange(full, where.steps, where.stored)
+
+
+def _permutation(where: _Where) -> tuple[int, ...]:
+    """The one Transpose that all steps are."""
+    axes = tuple(range(len(where.stored)))
+    for step in where.steps:
+        if step.op != "Transpose":
+            raise Refusal("the layout before it is no transposition", "put this node before the Reshape")
+        axes = tuple(axes[a] for a in step.numbers)
+    return axes
+
+
+def _ordered_weights(builder: Builder, node: Node, value: Moved) -> Node:
+    """A Gemm on the stored values, the rows of its weights in their order."""
+    weights, batch = node.input(1), value.shape[0]
+    length = prod(value.shape) // batch
+    rows = order(value).reshape(batch, -1)
+    if value.shape != (batch, length) or not isinstance(value.inner, Quantised) or (
+        rows != rows[0] + np.arange(batch)[:, None] * length
+    ).any():
+        raise Refusal(_text(value), "put a Flatten before the layer")
+    axis = 1 if node.integer("transB", 0) else 0
+    back = np.argsort(rows[0])
+    if isinstance(weights, QuantConstant) and weights.ints.ndim == 2 and weights.ints.shape[axis] == length:
+        ints, scale = weights.ints.take(back, axis), weights.scale.take(back, axis)
+        weights = QuantConstant(ints, scale, weights.bits)
+    return replace(node, inputs=(replace(value.inner, shape=value.shape), weights, *node.inputs[2:]))
+
+
+def _text(value: Moved) -> str:
+    return f"its input {value.shape} is another order of values that are stored as {value.inner.shape}"
+
+
+def _settled(builder: Builder, value: Moved) -> Quantised:
+    """A graph input in the order that the graph puts it into: the host gives it so. Else refused."""
+    inner = builder.as_integers(value.inner) if isinstance(value.inner, Affine) else value.inner
+    if not isinstance(inner, Quantised) or inner.tensor not in builder.input_rounding:
+        raise Refusal(_text(value) + ", and nothing here moves stored values",
+                      "transpose back before this node: maps are (1, C, H, W), tokens (1, T, C)")  # fmt: skip
+    if inner.tensor in builder.relabelled:
+        raise Refusal(f"graph input {inner.tensor!r} is used in two layouts", "transpose it once, before all uses")
+    old = builder.tensors[inner.tensor]
+    if len(old.type.scale) > 1:
+        raise Refusal("per-channel scales are not supported here", "use a per-tensor scale")
+    extents, steps = builder.axes(value.shape), (HostStep("Reshape", inner.shape), *value.steps)
+    name = builder.unique(f"{inner.tensor}.turned", builder.tensors)
+    builder.tensors[name] = Tensor(name, tuple(extents.values()), old.type, tuple(extents))
+    builder.onnx_names[name] = (*builder.onnx_names[inner.tensor][:2], steps)
+    builder.input_steps[name] = (*builder.input_steps.get(inner.tensor, ()), *steps)
+    builder.relabelled[inner.tensor] = (name, value.steps)
+    return Quantised(name, value.shape, inner.kind)
+
+
+def relabelled(builder: Builder, ops: Sequence[Op], name: str) -> tuple[Op, ...]:
+    """The operators, with the relabelled graph inputs under these inputs' own names.
+
+    `name`: of the model.
+
+    Raises:
+        ModelError: one of them is used as it was, too.
+    """
+    for old, (new, _) in builder.relabelled.items():
+        readers = {tensor for op in ops for tensor in op.inputs}
+        if {old, new} <= readers:
+            text = "it is used in two layouts"
+            raise ModelError(name, [Problem(old, "graph input", text, "transpose it once, before all uses")])
+        if new in readers:
+            ops = [replace(op, inputs=tuple(old if i == new else i for i in op.inputs)) for op in ops]
+            builder.tensors[old] = replace(builder.tensors.pop(new), name=old)
+            builder.onnx_names[old] = builder.onnx_names.pop(new)
+            builder.input_steps[old] = builder.input_steps.pop(new)
+    return tuple(ops)
