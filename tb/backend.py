@@ -20,8 +20,10 @@ from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Trace, Waveform
 
-__all__ = ["Activity", "Bench", "Diagnosis", "Entering", "Frame", "Interval", "Origin", "Passage", "RunResult",
-           "get_bench", "register_bench"]
+__all__ = [
+    "Activity", "Bench", "Diagnosis", "ElementOrigin", "Entering", "Frame", "Interval", "Passage", "RunResult",
+    "get_bench", "register_bench",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Activity:
 
 
 @dataclass(frozen=True)
-class Origin:
+class ElementOrigin:
     """Where an element of a tensor lies, and what wrote it last.
 
     `address`: physical, of its first byte; of a memory that each engine has for itself, from that memory's begin.
@@ -123,7 +125,7 @@ class Frame:
     activity: tuple[Activity, ...] = ()
     memory: Mapping[str, np.ndarray] = field(default_factory=dict)
     loaded: Mapping[str, np.ndarray] = field(default_factory=dict)
-    origin: Callable[[str, tuple[int, ...]], Origin | None] | None = field(default=None, compare=False)
+    origin: Callable[[str, tuple[int, ...]], ElementOrigin | None] | None = field(default=None, compare=False)
     start: int | None = None
     passages: Mapping[str, Passage] = field(default_factory=dict)
 

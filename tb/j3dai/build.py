@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nncosim.hdl.cv32e40p import core_files, core_include_dirs
-from nncosim.hdl.j3dai.regs import Counter, EntryCounter, Transfer, TransferCounter
+from nncosim.hdl.j3dai.regs import Counter, EntryCounter, TransferCounter, TransferKind
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import PLATFORM, J3dai
@@ -101,8 +101,8 @@ def counters_dtype(platform: J3dai) -> np.dtype[Any]:
 
 
 def transfers_dtype() -> np.dtype[Any]:
-    """Record of `TRANSFERS_STREAM`, in the same cycles: (`Transfer`, `TransferCounter`) of the DMPA."""
-    return np.dtype([("cycle", "<u8"), ("transfers", "<u4", (len(Transfer), len(TransferCounter)))])
+    """Record of `TRANSFERS_STREAM`, in the same cycles: (`TransferKind`, `TransferCounter`) of the DMPA."""
+    return np.dtype([("cycle", "<u8"), ("transfers", "<u4", (len(TransferKind), len(TransferCounter)))])
 
 
 def engine_names(platform: J3dai) -> tuple[str, ...]:

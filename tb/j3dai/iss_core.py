@@ -29,7 +29,7 @@ from nncosim.hdl.j3dai.isa import (
     Opcode,
     RequantRecord,
 )
-from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, Transfer, TransferCounter
+from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, TransferCounter, TransferKind
 from nncosim.platforms.j3dai import J3dai
 from nncosim.platforms.rounding import Rounding
 from nncosim.tb.iss.native import NativeSources, Signatures, records
@@ -46,7 +46,7 @@ HOST_ENGINE = 9
 COUNTERS = tuple(counter.name.lower() for counter in Counter)
 MAX_CLUSTERS = 8
 
-_TRANSFERS = (len(Transfer), len(TransferCounter))
+_TRANSFERS = (len(TransferKind), len(TransferCounter))
 LIST_DONE = np.dtype([
     ("cycle", "<u8"), ("counters", "<u4", (ENGINES, len(Counter))), ("transfers", "<u4", _TRANSFERS)])
 """A list's completion: cycle of the pulse; counters of all engines (`Counter` order), and of the DMPA's transfers, of
@@ -75,7 +75,7 @@ def formats_header(platform: J3dai) -> str:
             value = f"{{{field.offset}, {shape.width}, {int(shape.signed)}}}"
             lines.append(f"constexpr Field {fmt.__name__}_{name}{value};")
     for prefix, names in (("OPCODE", Opcode), ("MACOP", MacOp), ("DRAIN", Drain), ("DMPAOP", DmpaOp),
-                          ("ROUNDING", Rounding), ("REG", Reg), ("COUNTER", Counter), ("TRANSFER", Transfer),
+                          ("ROUNDING", Rounding), ("REG", Reg), ("COUNTER", Counter), ("TRANSFER", TransferKind),
                           ("TRANSFERCOUNTER", TransferCounter)):
         lines += [f"constexpr int {prefix}_{member.name} = {int(member.value)};" for member in names]
     for name in timing.__all__:
@@ -206,7 +206,7 @@ class Core:
         return out
 
     def transfers(self) -> npt.NDArray[np.uint32]:
-        """Shape (`Transfer`, `TransferCounter`): the DMPA's transfers since reset."""
+        """Shape (`TransferKind`, `TransferCounter`): the DMPA's transfers since reset."""
         out = np.zeros(_TRANSFERS, np.uint32)
         self._library.j3dai_transfers(self._core, out.ctypes.data)
         return out

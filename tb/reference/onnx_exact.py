@@ -11,9 +11,9 @@ from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
-from nncosim.tb.reference.onnx_windows import Windows
+from nncosim.tb.reference.onnx_windows import OnnxWindows
 
-__all__ = ["ROUNDINGS", "Rounding", "Undecidable", "exact_element"]
+__all__ = ["ROUNDINGS", "QonnxRounding", "Undecidable", "exact_element"]
 
 Index = tuple[int, ...]
 _HALF = Fraction(1, 2)
@@ -24,7 +24,7 @@ class Undecidable(Exception):
 
 
 @dataclass(frozen=True)
-class Rounding:
+class QonnxRounding:
     """A rounding mode of QONNX. `array`: of float64. `exact`: of a rational. `half`: it steps between integers."""
 
     array: Callable[[np.ndarray], np.ndarray]
@@ -40,17 +40,17 @@ def _sign(value: Fraction) -> int:
     return (value > 0) - (value < 0)
 
 
-_NEAREST = Rounding(np.rint, round, True)  # both to even
-ROUNDINGS: Mapping[str, Rounding] = {
+_NEAREST = QonnxRounding(np.rint, round, True)  # both to even
+ROUNDINGS: Mapping[str, QonnxRounding] = {
     "ROUND": _NEAREST,
     "HALF_EVEN": _NEAREST,
-    "FLOOR": Rounding(np.floor, math.floor, False),
-    "CEIL": Rounding(np.ceil, math.ceil, False),
-    "DOWN": Rounding(np.trunc, math.trunc, False),
-    "UP": Rounding(lambda x: np.copysign(np.ceil(np.abs(x)), x), lambda x: _sign(x) * math.ceil(abs(x)), False),
-    "HALF_UP": Rounding(lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x),
+    "FLOOR": QonnxRounding(np.floor, math.floor, False),
+    "CEIL": QonnxRounding(np.ceil, math.ceil, False),
+    "DOWN": QonnxRounding(np.trunc, math.trunc, False),
+    "UP": QonnxRounding(lambda x: np.copysign(np.ceil(np.abs(x)), x), lambda x: _sign(x) * math.ceil(abs(x)), False),
+    "HALF_UP": QonnxRounding(lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x),
                         lambda x: _sign(x) * math.floor(abs(x) + _HALF), True),
-    "HALF_DOWN": Rounding(lambda x: np.copysign(np.ceil(np.abs(x) - 0.5), x),
+    "HALF_DOWN": QonnxRounding(lambda x: np.copysign(np.ceil(np.abs(x) - 0.5), x),
                           lambda x: _sign(x) * math.ceil(abs(x) - _HALF), True),
 }  # fmt: skip
 """By QONNX name: UP is away from zero, DOWN toward it; HALF_UP and HALF_DOWN likewise, of ties."""
@@ -132,7 +132,7 @@ class _Element:
 
 def _taps(e: _Element, size: list[int], kernel: list[int]) -> list[tuple[Index, Index]]:
     """(position in the kernel, position in the map) of each tap that does not fall on the padding."""
-    windows, found = Windows(e.node.attributes, size, kernel), []
+    windows, found = OnnxWindows(e.node.attributes, size, kernel), []
     for tap in product(*map(range, kernel)):
         places = zip(e.index[2:], windows.stride, tap, windows.dilation, windows.before, strict=True)
         at = tuple(o * s + t * d - p for o, s, t, d, p in places)

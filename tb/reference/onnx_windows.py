@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Windows", "pool"]
+__all__ = ["OnnxWindows", "pool"]
 
 
-class Windows:
+class OnnxWindows:
     """The windows of one node.
 
     Args:
@@ -67,7 +67,7 @@ class Windows:
 
 def pool(op: str, attributes: Mapping[str, Any], data: np.ndarray) -> np.ndarray:
     """MaxPool or AveragePool of a float64 map (N, C, H, W)."""
-    windows = Windows(attributes, data.shape[2:], attributes["kernel_shape"])
+    windows = OnnxWindows(attributes, data.shape[2:], attributes["kernel_shape"])
     axes = tuple(range(-len(windows.kernel), 0))
     if op == "MaxPool":
         return windows.view(data, -np.inf).max(axis=axes)

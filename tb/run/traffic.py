@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from nncosim.compiler.image.traffic import TrafficBuffer
 
-__all__ = ["Accesses", "Buffer", "Meaning", "Meant", "MemoryTags", "Placed", "Shared"]
+__all__ = ["Accesses", "Meaning", "Meant", "MemoryTags", "Placed", "Shared"]
 
 _Ints = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
@@ -67,16 +68,6 @@ class Meant:
 
 
 @dataclass(frozen=True)
-class Buffer:
-    """Words of the memory from `first` on. `stays`: loaded once and never written (weights, programs)."""
-
-    name: str
-    first: int
-    words: int
-    stays: bool
-
-
-@dataclass(frozen=True)
 class Placed:
     """A tensor: `words` words at word address `at` hold those of a buffer (its number) from word `start` on.
 
@@ -104,7 +95,7 @@ class Shared:
     reads: str
     writes: str
     words: int
-    buffers: Sequence[Buffer]
+    buffers: Sequence[TrafficBuffer]
     tensors: Mapping[str, Placed]
     inputs: Sequence[str]
     steps: Sequence[str]
@@ -176,8 +167,8 @@ class MemoryTags:
         self._state = np.full(memory.words, _NOTHING, np.int64)
         for number, buffer in enumerate(memory.buffers):
             if buffer.stays:
-                words = buffer.first + np.flatnonzero(loaded[buffer.first : buffer.first + buffer.words])
-                self._state[words] = (number << _WORD_BITS) + words - buffer.first
+                words = buffer.word + np.flatnonzero(loaded[buffer.word : buffer.word + buffer.words])
+                self._state[words] = (number << _WORD_BITS) + words - buffer.word
 
     def frame(self, seen: Accesses, complete: bool = True) -> str:
         """Judge the accesses of the next frame, from its first list on; "" or what is wrong.

@@ -23,7 +23,7 @@ from nncosim.tb.system.files import text_bytes, write_file
 from vcd.gtkw import GTKWColor, GTKWSave
 
 __all__ = [
-    "Group", "Line", "Trace", "Waveform", "changes", "is_companion", "save_file", "trace_format", "variables",
+    "Line", "SignalGroup", "Trace", "Waveform", "changes", "is_companion", "save_file", "trace_format", "variables",
     "write_save_file",
 ]  # fmt: skip
 
@@ -89,7 +89,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Group:
+class SignalGroup:
     """Signals under a heading; a closed one shows the heading until it is clicked."""
 
     title: str
@@ -163,7 +163,7 @@ def _read(trace: Path) -> dict[str, Any]:
         raise BenchError(f"waveform {trace} cannot be read: {problem}") from problem
 
 
-def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: str | None = None,
+def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, marks: str | None = None,
                     cycle: str | None = None, open_scopes: Sequence[str] = ()) -> Waveform:
     """Write the save file of a finished waveform; signals that it does not have are left out.
 
@@ -206,7 +206,7 @@ def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: 
 
 
 
-def _show(save: GTKWSave, trace: Path, groups: Sequence[Group], known: Mapping[str, Any]) -> None:
+def _show(save: GTKWSave, trace: Path, groups: Sequence[SignalGroup], known: Mapping[str, Any]) -> None:
     """The signals, and the files that turn values into words."""
     filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
     for group in groups:
