@@ -161,7 +161,8 @@ class Platform:
     them, a graph's batch is kept as that axis; else each of its inferences is run on its own.
     `published`: figures from the literature; `published_for`: whose machine they are of, `reconstruction`: in what
     this one departs from that by its design, "" if in nothing. Both stand wherever figures of the two do.
-    `limits`: by which the cycles of its runs are judged.
+    `cycle_model`: what predicts the cycles of its images, as reports call it: a simulator that runs them ("ISS"), or
+    what its kernels say. `limits`: by which the cycles of its runs are judged.
     `metrics`: by which machines of this kind are weighed; `front`: names of those whose best combinations a sweep looks
     for if it is not told others.
     """
@@ -172,6 +173,7 @@ class Platform:
     published: ClassVar[tuple[Published, ...]] = ()
     published_for: ClassVar[str] = "this machine"
     reconstruction: ClassVar[str] = ""
+    cycle_model: ClassVar[str] = "cycle model"
     limits: ClassVar[Limits] = Limits()
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
     front: ClassVar[tuple[str, ...]] = ("cycles", "sram_bytes")

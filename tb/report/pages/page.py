@@ -11,7 +11,7 @@ from bokeh.models import Range1d
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
 from nncosim.tb.report.categories import category_name
-from nncosim.tb.report.pace import VERDICTS
+from nncosim.tb.report.pace import verdict_text
 from nncosim.tb.report.pages.colours import (
     category_colour,
     cause_colour,
@@ -95,7 +95,7 @@ def report_page(run: Run) -> bytes:
         bokeh=Resources("inline", components=["bokeh"]).render_js(), script=(_HERE / "timeline.js").read_text(),
         theme=(_HERE / "theme.js").read_text(), narrow=NARROW, lost=_lost(run), forecasts=forecasts_of(run),
         data=timeline_data(run), chips=_chips(run), clock=clock,
-        verdict=VERDICTS.get(run.report["verdict"], run.report["verdict"]),
+        verdict=verdict_text(run.report["verdict"], run.platform) or run.report["verdict"],
         shown_name=shown_name, memories={memory: contents_of(run, memory) for memory in memories_of(run)},
         published=_published(run), published_title=published_title(run.platform),
         units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),

@@ -64,19 +64,20 @@ def timeline_data(run: Run) -> dict[str, str]:
         engines.append({"name": a.engine, "count": len(a.start), "categories": categories, "coarse": coarse})
     layers = [
         {"name": layer["name"], "op": members_text(layer) or layer["op"], "start": start, "end": end,
-         "macs": layer["macs"], "iss": layer["iss_cycles"],
+         "macs": layer["macs"], "predicted": layer["iss_cycles"],
          "members": [member["name"] for member in layer["members"]]}
         for layer, (start, end) in zip(run.layers, run.intervals, strict=False)
     ]  # fmt: skip
     if run.unfinished is not None:
         layer, start, end = run.unfinished
         layers.append({"name": layer["name"], "op": "stopped in it", "start": start, "end": end, "macs": 0,
-                       "iss": layer["iss_cycles"]})  # fmt: skip
+                       "predicted": layer["iss_cycles"]})  # fmt: skip
     names = [layer["name"] for layer in run.layers]
     members = [", ".join(member["name"] for member in layer["members"]) for layer in run.layers]
     colours, dark = [kind_colour(kind) for kind in kinds], [dark_colour(kind) for kind in kinds]
     return _packed(arrays, {"engines": engines, "kinds": kinds, "colours": colours, "dark": dark, "texts": list(texts),
-                            "layers": layers, "names": names, "members": members, "end": run.end})  # fmt: skip
+                            "layers": layers, "names": names, "members": members, "end": run.end,
+                            "cycle_model": run.platform.cycle_model})  # fmt: skip
 
 
 def x_tools(dimensions: Literal["width", "both"] = "width") -> list[Any]:
