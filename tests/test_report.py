@@ -85,6 +85,15 @@ def text_of(report, width=200):
     return stream.getvalue()
 
 
+def test_one_streamed_input_has_no_interval():
+    stream = {
+        "inputs": 1, "input_bytes": 8, "input_cycles": 4, "cycles_without": 6304, "cycles_with": None, "words": 4,
+        "wait_port": 0, "longest_wait": 0, "wait_input": 0,
+    }  # fmt: skip
+    text = text_of(replace(make(), entry={"stream": stream}))
+    assert "1 inputs of 8 bytes streamed: an inference every -; an input alone (4)" in text
+
+
 def test_the_numbers():
     report = make()
     assert report.macs == CONV_MACS and report.cycles == 6300

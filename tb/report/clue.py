@@ -6,11 +6,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nncosim.tb.backend import ElementOrigin, RunResult
 from nncosim.tb.reference.compare import Divergence
 from nncosim.tb.report.report import LayerReport, Report
+from nncosim.tb.report.schema import ClueJson
 
 __all__ = ["WAVEFORM", "Clue", "clue_of"]
 
@@ -37,7 +37,7 @@ class Clue:
             found.append(f"trace it with: {self.trace}")
         return found
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ClueJson:
         origin = self.origin
         return {
             "layer": self.layer or None,

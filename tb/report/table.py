@@ -168,10 +168,11 @@ def _entry(report: Report) -> list[str]:
             f"{cycles(boot['cycles'])}, before the cycles above; the port was busy in {boot['port_share']:.1%} of them"
         )
     if stream:
+        every = "-" if stream["cycles_with"] is None else cycles(stream["cycles_with"])
         apart = f"an input alone ({stream['input_cycles']:,}), then its inference: {cycles(stream['cycles_without'])}"
         lines.append(
             f"{stream['inputs']} inputs of {stream['input_bytes']:,} bytes streamed: an inference every "
-            f"{cycles(stream['cycles_with'])}; {apart}"
+            f"{every}; {apart}"
         )
         lines.append(
             f"words that waited for L2: {stream['wait_port']:,} cycles in all for {stream['words']:,} words, "
