@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar, SupportsFloat
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
@@ -100,7 +100,7 @@ class Tensor:
         """Where the channels stand in the ONNX graph, behind the batch."""
         return 1 + [axis for axis in self.axes if axis != "N"].index("C")
 
-    def per_channel(self, numbers: Sequence[Any] | np.ndarray) -> np.ndarray:
+    def per_channel(self, numbers: Sequence[SupportsFloat] | np.ndarray) -> np.ndarray:
         """One number, or one per channel, as a float64 array that broadcasts against the tensor."""
         shape = [1] * len(self.shape)
         shape[self.channel_axis] = len(numbers)

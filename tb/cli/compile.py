@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from nncosim.compiler.compile import CheckResult, check_network
@@ -88,7 +87,7 @@ def compile_command(
     return 0
 
 
-def _check_json(model: Path, platform: Platform, network: Network, result: CheckResult) -> dict[str, Any]:
+def _check_json(model: Path, platform: Platform, network: Network, result: CheckResult) -> dict[str, object]:
     return {
         "model": model.name, "platform": platform.name, "fits": not result.problems,
         "problems": [vars(problem) for problem in result.problems],

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -176,7 +175,7 @@ def _compare(
     return (against_qonnx if against == "qonnx" else against_onnx)(model, network, images, seed, say)
 
 
-def _comparison_json(comparison: QonnxReport | ReferenceReport) -> dict[str, Any]:
+def _comparison_json(comparison: QonnxReport | ReferenceReport) -> dict[str, object]:
     """The part of the JSON report that the comparison is."""
     if isinstance(comparison, QonnxReport):
         return {"qonnx": qonnx_json(comparison)}
@@ -202,7 +201,7 @@ def _reference(
     _print_comparison(console, comparison)
     proof = requantization_of(network)
     console.print(f"requantization: {escape(str(proof))}")
-    report = {"model": model.name, "platform": None, "seed": seed, "requantization": proof.to_json()}
+    report: dict[str, object] = {"model": model.name, "platform": None, "seed": seed, "requantization": proof.to_json()}
     verdict = "pass" if comparison.ok else "mismatch"
     write_json(report | _comparison_json(comparison) | {"verdict": verdict}, json_file)
     return 0 if comparison.ok else 1
@@ -263,7 +262,7 @@ def evaluate_command(
         return _reference(against, model, data, images, seed, json_file)
     console, raw = output_console(json_file), read_source(model)
     platform, overrides = resolve_platform(platform_name, settings)
-    report: dict[str, Any] = {"model": model.name, "platform": platform.name, "seed": seed}
+    report: dict[str, object] = {"model": model.name, "platform": platform.name, "seed": seed}
     passed = True
     with progress() as say:
         result, comparison = None, None
