@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.metrics import METRICS, Metric
-from nncosim.platforms.parameters import check_names
+from nncosim.platforms.parameters import Value, check_names
 
 if TYPE_CHECKING:
     from nncosim.platforms.area import Area
@@ -220,7 +220,7 @@ class Platform:
     def peak_macs_per_cycle(self) -> int:
         return sum(e.macs_per_cycle * e.instances for e in self.engines)
 
-    def with_parameters(self, **changes: Any) -> Self:
+    def with_parameters(self, **changes: Value) -> Self:
         """A copy with other parameters.
 
         Raises:

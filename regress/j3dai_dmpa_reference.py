@@ -371,10 +371,8 @@ class DmpaReference:
 
     def _count(self) -> None:
         """Counters show a cycle one cycle after it happened: what is noted now counts at the next edge."""
-        kinds = {LOAD: TransferKind.LOAD, GATHER: TransferKind.LOAD, STORE: TransferKind.STORE}
-        kind = kinds.get(self.op, TransferKind.SYNC)
-        what = TransferCounter
-        now: list[tuple[TransferKind, TransferCounter, int]] = []
+        what, kinds = TransferCounter, {LOAD: TransferKind.LOAD, GATHER: TransferKind.LOAD, STORE: TransferKind.STORE}
+        kind, now = kinds.get(self.op, TransferKind.SYNC), list[tuple[TransferKind, TransferCounter, int]]()
         if self.issue and self.op != SYNC:
             copies = bin(self.calendar_clusters).count("1") if self.op != STORE else 1
             now += [(kind, what.BEATS, 1), (kind, what.WORDS, self.beat.count),
@@ -382,8 +380,8 @@ class DmpaReference:
         now += [(kind, which, 1) for which, happens in (
             (what.DESCRIPTORS, self.last), (what.WAIT_DATA, self.waits and not self.trap_was),
             (what.WAIT_TURN, self.turning), (what.WAIT_PORT, self.port_wait)) if happens]
-        now += [(TransferKind.FETCH, what.BEATS, 1)] * self.fetch
-        now += [(TransferKind.FETCH, what.WAIT_PORT, 1)] * self.held
+        now += [(TransferKind.FETCH, which, 1) for which, happens in (
+            (what.BEATS, self.fetch), (what.WAIT_PORT, self.held)) if happens]
         state, moved = self.pending.pop()
         if state is not None:
             self.counters[Counter(state)] += 1

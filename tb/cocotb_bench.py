@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cocotb.clock import Clock
-from cocotb.simtime import convert
+from cocotb.handle import HierarchyObject, LogicObject
+from cocotb.simtime import TimeUnit, convert
 from cocotb.triggers import ClockCycles
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.backdoor import load_library
@@ -47,7 +48,7 @@ class FreeClock:
         period: Clock period, in `unit`.
     """
 
-    def __init__(self, handle: Any, period: float, unit: Any = "ns"):
+    def __init__(self, handle: LogicObject, period: float, unit: TimeUnit = "ns"):
         self.handle = handle
         self.half_steps = convert(period, unit, to="step") // 2
         self._library = load_library(None)
@@ -67,26 +68,27 @@ class FreeClock:
         self._library.nncosim_free_clock(self.handle._name.encode(), 0)
 
 
-def port_of(dut: Any, name: str) -> Any:
-    """The handle of a port of the top.
+def port_of(dut: HierarchyObject, name: str) -> LogicObject:
+    """The handle of a port of the top. That of several bits is a `LogicArrayObject`, to be used in the same way.
 
     Raises:
         BenchError: It has none of that name; lists those it has.
     """
     try:
-        return getattr(dut, name)
+        port: LogicObject = getattr(dut, name)
+        return port
     except AttributeError:
         found = ", ".join(sorted(handle._name for handle in dut)) or "none"
         why = "was it built from another component?"
         raise BenchError(f"{dut._name!r} has no port {name!r}; ports: {found}; {why}") from None
 
 
-def start_clock(dut: Any, period: float = 10, unit: Any = "ns") -> None:
+def start_clock(dut: HierarchyObject, period: float = 10, unit: TimeUnit = "ns") -> None:
     """Start cocotb's own clock (generated in C++) on ``dut.clk``."""
     Clock(port_of(dut, "clk"), period, unit=unit).start()
 
 
-async def reset(dut: Any, cycles: int = 2) -> None:
+async def reset(dut: HierarchyObject, cycles: int = 2) -> None:
     """Hold the synchronous reset ``dut.rst`` for `cycles` cycles of ``dut.clk``."""
     clock, signal = port_of(dut, "clk"), port_of(dut, "rst")
     signal.value = 1

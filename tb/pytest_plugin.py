@@ -31,6 +31,7 @@ import numpy as np
 import pytest
 from amaranth.lib import wiring
 from nncosim.hdl.emit import emit_design
+from nncosim.platforms.plain import Json
 from nncosim.tb.errors import hidden
 from nncosim.tb.sim.cocotb_runner import LIMIT_CYCLES, CocotbResults, run_cocotb
 from nncosim.tb.sim.model import Model
@@ -65,7 +66,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the seed, the command that repeats a failed test, and the waveforms that it wrote."""
     report = yield
     if report.failed:
@@ -139,7 +142,7 @@ class BlockBench:
             model.trace(self.waves)
         return model
 
-    def run(self, test_module: str, *, tests: Sequence[str] = (), arguments: Mapping[str, Any] | None = None,
+    def run(self, test_module: str, *, tests: Sequence[str] = (), arguments: Mapping[str, Json] | None = None,
             **options: Any) -> CocotbResults:
         """Run the cocotb tests of a module; `options` as of `nncosim.tb.sim.cocotb_runner.run_cocotb`.
 

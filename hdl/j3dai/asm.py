@@ -22,7 +22,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from amaranth.hdl import Shape
 from amaranth.lib import data
@@ -56,7 +55,7 @@ def address(space: Space | int, word: int) -> int:
 
 
 @functools.cache
-def _plan(fmt: Any) -> tuple[tuple[str, int, int, int], ...]:
+def _plan(fmt: type[data.Struct]) -> tuple[tuple[str, int, int, int], ...]:
     """(field, offset, mask, sign bit or 0) of each field: walking the layout once per format, not once per word."""
     plan = []
     for name, field in fmt.as_shape():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -235,7 +235,7 @@ class RiscvHost:
         if reason != Reason.REACHED:
             self._reason, self._stop = reason, True
 
-    def _instruction(self, uc: Uc, address: int, size: int, _: Any) -> None:
+    def _instruction(self, uc: Uc, address: int, size: int, _: object) -> None:
         last = self._last
         cost = self._costs.get(address)
         if cost is None:
@@ -256,18 +256,18 @@ class RiscvHost:
             self._last = None
             uc.emu_stop()
 
-    def _read(self, uc: Uc, offset: int, size: int, _: Any) -> int:
+    def _read(self, uc: Uc, offset: int, size: int, _: object) -> int:
         self._advance(self.time)
         return self.core.read(offset & self._registers)
 
-    def _write(self, uc: Uc, offset: int, size: int, value: int, _: Any) -> None:
+    def _write(self, uc: Uc, offset: int, size: int, value: int, _: object) -> None:
         self._advance(self.time)
         self.core.write(offset & self._registers, value)
         self._advance(self.time + 1)
         if offset & self._registers == self._at.ends:
             self._stop = True
 
-    def _invalid(self, uc: Uc, access: int, address: int, size: int, value: int, _: Any) -> bool:
+    def _invalid(self, uc: Uc, access: int, address: int, size: int, value: int, _: object) -> bool:
         self._stop = True
         self.fault = (f"the host before {self._next:#x} accesses {address:#x}, where there is neither data memory nor "
                       "a register (the hardware reads 0)")

@@ -86,7 +86,7 @@ FRAME_DONE = np.dtype([("cycle", "<u8"), ("frames", "<u8"), ("unused", "<u8", (2
 """The host wrote FRAMES_DONE = ``frames``."""
 
 
-def l2_write_dtype(platform: J3dai = PLATFORM) -> np.dtype[Any]:
+def l2_write_dtype(platform: J3dai = PLATFORM) -> np.dtype[np.void]:
     """Record of `L2_WRITE_STREAM`: word i of ``data`` went to word address + i of L2 if bit i of ``mask`` is set."""
     words = min(platform.banks, L2_WRITE_BYTES // platform.word_bytes)
     return np.dtype([
@@ -95,12 +95,12 @@ def l2_write_dtype(platform: J3dai = PLATFORM) -> np.dtype[Any]:
     ])  # fmt: skip
 
 
-def counters_dtype(platform: J3dai) -> np.dtype[Any]:
+def counters_dtype(platform: J3dai) -> np.dtype[np.void]:
     """Record of `COUNTERS_STREAM`: (engine, counter) in the order of `engine_names` and `Counter`."""
     return np.dtype([("cycle", "<u8"), ("counters", "<u4", (platform.clusters + 2, len(Counter)))])
 
 
-def transfers_dtype() -> np.dtype[Any]:
+def transfers_dtype() -> np.dtype[np.void]:
     """Record of `TRANSFERS_STREAM`, in the same cycles: (`TransferKind`, `TransferCounter`) of the DMPA."""
     return np.dtype([("cycle", "<u8"), ("transfers", "<u4", (len(TransferKind), len(TransferCounter)))])
 

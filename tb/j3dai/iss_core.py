@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +55,7 @@ _SOURCES = NativeSources("the J3DAI simulator", Path(__file__).parent, (
     "iss_common.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp"), prefix="j3dai_")
 
 
-def l2_write_dtype(platform: J3dai) -> np.dtype[Any]:
+def l2_write_dtype(platform: J3dai) -> np.dtype[np.void]:
     """A beat written to L2: index of its list since reset, word address; word i of `data` (words of a line, bytes of a
     word) is written if bit i of `mask` is set."""
     return np.dtype([

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from nncosim.tb.reference.onnx_windows import OnnxWindows
+from nncosim.tb.reference.onnx_windows import Attributes, OnnxWindows
 
 __all__ = ["ROUNDINGS", "QonnxRounding", "Undecidable", "exact_element"]
 
@@ -59,10 +59,12 @@ ROUNDINGS: Mapping[str, QonnxRounding] = {
 class _Value(Protocol):
     """See `onnx_reference.Value`."""
 
-    ints: np.ndarray | None
-    floats: np.ndarray | None
-    constant: bool
-
+    @property
+    def ints(self) -> np.ndarray | None: ...
+    @property
+    def floats(self) -> np.ndarray | None: ...
+    @property
+    def constant(self) -> bool: ...
     @property
     def shape(self) -> Index: ...
     @property
@@ -71,27 +73,30 @@ class _Value(Protocol):
 
 
 class _Node(Protocol):
-    """See `onnx_reference.Node`."""
+    """See `onnx_reference.ReferenceNode`."""
 
-    op: str
-    inputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
+    @property
+    def op(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def attributes(self) -> Attributes: ...
 
 
-def exact_element(name: str, index: Index, values: Mapping[str, Any], makers: Mapping[str, Any]) -> Fraction:
+def exact_element(name: str, index: Index, values: Mapping[str, _Value], makers: Mapping[str, _Node]) -> Fraction:
     """Element `index` of ONNX value `name`.
 
     Args:
         values: `onnx_reference.Value` by name, of at least all quantised values and constants before it. makers:
-            `onnx_reference.Node` by the values that it makes.
+            `onnx_reference.ReferenceNode` by the values that it makes.
 
     Raises:
         Undecidable: there is an operator on the way that this knows no rational definition of.
     """
-    known: _Value | None = values.get(name)
+    known = values.get(name)
     if known is not None and (known.ints is not None or known.constant):
         return known.exact(index)
-    node: _Node | None = makers.get(name)
+    node = makers.get(name)
     if node is None or node.op not in _DEFINITIONS:
         raise Undecidable(name)
     return _DEFINITIONS[node.op](_Element(node, index, values, makers))
@@ -103,8 +108,8 @@ class _Element:
 
     node: _Node
     index: Index
-    values: Mapping[str, Any]
-    makers: Mapping[str, Any]
+    values: Mapping[str, _Value]
+    makers: Mapping[str, _Node]
 
     def given(self, n: int) -> bool:
         return n < len(self.node.inputs) and bool(self.node.inputs[n])

@@ -18,12 +18,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from nncosim.tb.reference.onnx_exact import ROUNDINGS, Undecidable, exact_element
-from nncosim.tb.reference.onnx_windows import OnnxWindows, pool
+from nncosim.tb.reference.onnx_windows import Attributes, OnnxWindows, pool
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -89,7 +88,7 @@ class ReferenceNode:
     op: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
+    attributes: Attributes
 
 
 @dataclass

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["OnnxWindows", "pool"]
+__all__ = ["Attributes", "OnnxWindows", "pool"]
+
+Attributes: TypeAlias = Mapping[str, Any]
+"""A node's, as onnx reads them: the standard says of each name what it is (number, bytes, list of these)."""
 
 
 class OnnxWindows:
@@ -27,7 +30,7 @@ class OnnxWindows:
         beyond: whether windows reach past the padding, by `ceil_mode`.
     """
 
-    def __init__(self, attributes: Mapping[str, Any], size: Sequence[int], kernel: Sequence[int]):
+    def __init__(self, attributes: Attributes, size: Sequence[int], kernel: Sequence[int]):
         def numbers(name: str, default: list[int]) -> list[int]:
             return [int(v) for v in attributes.get(name, default)]
 
@@ -65,7 +68,7 @@ class OnnxWindows:
         return found[(slice(None), slice(None), *steps)]
 
 
-def pool(op: str, attributes: Mapping[str, Any], data: np.ndarray) -> np.ndarray:
+def pool(op: str, attributes: Attributes, data: np.ndarray) -> np.ndarray:
     """MaxPool or AveragePool of a float64 map (N, C, H, W)."""
     windows = OnnxWindows(attributes, data.shape[2:], attributes["kernel_shape"])
     axes = tuple(range(-len(windows.kernel), 0))

@@ -6,7 +6,6 @@ The clock is the simulator's own, and Python sleeps until `stopped` rises, so it
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import cocotb
 from cocotb.triggers import ClockCycles, FallingEdge, First, ReadWrite, RisingEdge, Timer
@@ -52,7 +51,7 @@ async def run_image(dut):
     clock.start()
     await ClockCycles(dut.clk, RESET_CYCLES)
     dut.rst.value = 0
-    raw: list[Any] = []
+    raw: list[object] = []
     for number in range(chip.inferences):
         begun = session.begin(number, read if raw else at_reset)
         for port, value in begun.first.items():

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -143,13 +142,13 @@ class Meaning:
         columns = self._columns
         sizes = [len(word) for word, *_ in columns]
 
-        def spread(values: Iterable[Any], kind: type) -> npt.NDArray[Any]:
-            return np.repeat(np.fromiter(values, kind, len(columns)), sizes)
+        def spread(values: Iterable[int]) -> _Ints:
+            return np.repeat(np.fromiter(values, np.int64, len(columns)), sizes)
 
         return Meant(
             np.concatenate([c[0] for c in columns]), np.concatenate([c[1] for c in columns]),
-            spread((c[2] for c in columns), bool), spread((c[3] for c in columns), np.int64), self._names,
-            np.flatnonzero(spread((c[4] for c in columns), bool)),
+            spread(c[2] for c in columns).astype(bool), spread(c[3] for c in columns), self._names,
+            np.flatnonzero(spread(c[4] for c in columns)),
         )  # fmt: skip
 
 
