@@ -87,9 +87,9 @@ def test_inputs_pass_the_entry_port(how: Entering) -> None:
     """Each input comes in while the inference before it runs; with boot over the bus the first was there before."""
     frames = run(how).frames
     (name,) = compiled().network.inputs
-    seen = [frame.passages.get(name) for frame in frames]
-    assert (seen[0] is None) == how.bus and not run(BUS).frames[0].passages and not run(BACKDOOR).frames[1].passages
-    later = seen[1:]
+    assert (name not in frames[0].passages) == how.bus
+    assert not run(BUS).frames[0].passages and not run(BACKDOOR).frames[1].passages
+    later = [frame.passages[name] for frame in frames[1:]]
     for before, after in pairwise(later):
         assert after.port == "entry" and before.end <= after.start < after.end
         assert after.end - after.start >= 4  # words of 16 bytes, of 64
