@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nncosim.compiler.axes import in_axes_of
-from nncosim.compiler.backends import Backend, Candidate, HasAudit, HasRelax, HasRoom, Lowered, backend_for
+from nncosim.compiler.backends import AnyBackend, Candidate, HasAudit, HasRelax, HasRoom, Lowered, backend_for
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.network import Network, Op, Proof
@@ -256,7 +256,7 @@ def prove_network(network: Network, platform: Platform) -> Network:
 
 def compile_network(
     network: Network, platform: Platform, dump: Path | None = None, progress: Callable[[str], None] | None = None,
-    *, backend: Backend | None = None,
+    *, backend: AnyBackend | None = None,
 ) -> Compiled:
     """Compile for a platform. Same network, platform and version: same image bytes.
 

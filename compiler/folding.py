@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Loop", "Loops", "fold"]
+__all__ = ["FoldedLoop", "Loops", "fold"]
 
 P = TypeVar("P", bound=Hashable)
 
@@ -20,11 +20,11 @@ _MOST_PERIOD = 96
 
 
 @dataclass(frozen=True)
-class Loop(Generic[P]):
+class FoldedLoop(Generic[P]):
     """A body that is run `count` times: pieces, and loops."""
 
     count: int
-    body: tuple[P | Loop[P], ...]
+    body: tuple[P | FoldedLoop[P], ...]
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,28 @@ class Loops(Generic[P]):
     head: int = 1
     apart: int = 1
 
-    def size_of(self, node: P | Loop[P]) -> int:
-        if isinstance(node, Loop):
-            return self.head + sum(map(self.size_of, node.body)) + self.apart * isinstance(node.body[-1], Loop)
+    def size_of(self, node: P | FoldedLoop[P]) -> int:
+        if isinstance(node, FoldedLoop):
+            return self.head + sum(map(self.size_of, node.body)) + self.apart * isinstance(node.body[-1], FoldedLoop)
         return self.size(node)
 
-    def levels_of(self, node: P | Loop[P]) -> int:
+    def levels_of(self, node: P | FoldedLoop[P]) -> int:
         """How deep loops are nested in a node."""
-        return 1 + max(map(self.levels_of, node.body)) if isinstance(node, Loop) else self.inner(node)
+        return 1 + max(map(self.levels_of, node.body)) if isinstance(node, FoldedLoop) else self.inner(node)
 
 
-def _fold(nodes: Sequence[P | Loop[P]], loops: Loops[P], most: int, short: bool = False) -> list[P | Loop[P]]:
+def _fold(
+    nodes: Sequence[P | FoldedLoop[P]], loops: Loops[P], most: int, short: bool = False
+) -> list[P | FoldedLoop[P]]:
     """Replace neighbouring repetitions by loops, the most saving first at each place.
 
     short: the shortest first, so that equal pieces fold equally wherever they are. most: levels of loops.
     """
-    numbers: dict[P | Loop[P], int] = {}
+    numbers: dict[P | FoldedLoop[P], int] = {}
     ids = [numbers.setdefault(node, len(numbers)) for node in nodes]
     sizes = [loops.size_of(node) for node in nodes]
     levels = [loops.levels_of(node) for node in nodes]
-    out: list[P | Loop[P]] = []
+    out: list[P | FoldedLoop[P]] = []
     i = 0
     while i < len(ids):
         best, best_saving = (1, 1), 0
@@ -75,14 +77,14 @@ def _fold(nodes: Sequence[P | Loop[P]], loops: Loops[P], most: int, short: bool 
                 best, best_saving = (period, count), saving
         period, count = best
         if count > 1:
-            out.append(Loop(count, tuple(nodes[i : i + period])))
+            out.append(FoldedLoop(count, tuple(nodes[i : i + period])))
         else:
             out.append(nodes[i])
         i += period * count
     return out
 
 
-def _rounds(nodes: list[P | Loop[P]], loops: Loops[P], short: bool) -> list[P | Loop[P]]:
+def _rounds(nodes: list[P | FoldedLoop[P]], loops: Loops[P], short: bool) -> list[P | FoldedLoop[P]]:
     """Folded until there is nothing more to fold."""
     while True:
         folded = _fold(nodes, loops, loops.levels if short else max(loops.levels - 1, 1), short)
@@ -91,18 +93,18 @@ def _rounds(nodes: list[P | Loop[P]], loops: Loops[P], short: bool) -> list[P | 
         nodes = folded
 
 
-def _deepen(node: P | Loop[P], loops: Loops[P], room: int) -> P | Loop[P]:
+def _deepen(node: P | FoldedLoop[P], loops: Loops[P], room: int) -> P | FoldedLoop[P]:
     """A loop with its body folded too, if that leaves it at most `room` levels."""
-    if not isinstance(node, Loop):
+    if not isinstance(node, FoldedLoop):
         return node
     body = _fold([_deepen(inner, loops, room - 1) for inner in node.body], loops, loops.levels)
-    return Loop(node.count, tuple(body)) if max(map(loops.levels_of, body)) < room else node
+    return FoldedLoop(node.count, tuple(body)) if max(map(loops.levels_of, body)) < room else node
 
 
-def fold(pieces: Iterable[P], loops: Loops[P], limit: int) -> tuple[list[P | Loop[P]], int]:
+def fold(pieces: Iterable[P], loops: Loops[P], limit: int) -> tuple[list[P | FoldedLoop[P]], int]:
     """The program folded, and its instructions: the long repetitions first, and what is in them too; if that is more
     than `limit`, the short ones first."""
-    text: list[P | Loop[P]] = list(pieces)
+    text: list[P | FoldedLoop[P]] = list(pieces)
     nodes = [_deepen(node, loops, loops.levels) for node in _rounds(text, loops, short=False)]
     if sum(map(loops.size_of, nodes)) > limit:
         nodes = _rounds(text, loops, short=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nncosim.compiler.backends import Backend, Candidate, Lowered
+from nncosim.compiler.backends import AnyBackend, Candidate, Lowered
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.network import Network
@@ -23,7 +23,7 @@ class State:
 
     network: Network
     platform: Platform
-    backend: Backend
+    backend: AnyBackend
     choice: Mapping[str, Candidate] = field(default_factory=dict)
     lowered: Lowered | None = None
     placement: Placement | None = None

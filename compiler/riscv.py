@@ -15,7 +15,7 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from nncosim.compiler.errors import CompileError
 
-__all__ = ["Region", "RiscvProgram", "compile_c"]
+__all__ = ["AddressRange", "RiscvProgram", "compile_c"]
 
 _FLAGS = (
     "-target", "riscv32-freestanding-none", "-Os", "-g0", "-std=c11", "-ffreestanding",
@@ -39,7 +39,7 @@ SECTIONS {{
 
 
 @dataclass(frozen=True)
-class Region:
+class AddressRange:
     """Bytes of the address space that a program may fill."""
 
     address: int
@@ -55,7 +55,9 @@ class RiscvProgram:
     data: bytes
 
 
-def compile_c(files: Mapping[str, str], code: Region, data: Region, cpu: str = "generic_rv32+m+c") -> RiscvProgram:
+def compile_c(
+    files: Mapping[str, str], code: AddressRange, data: AddressRange, cpu: str = "generic_rv32+m+c"
+) -> RiscvProgram:
     """Compile and link a program.
 
     Args:

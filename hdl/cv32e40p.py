@@ -14,7 +14,7 @@ from nncosim.hdl.errors import HdlError
 from nncosim.hdl.sram import SramStack
 from nncosim.platforms.base import is_power_of_two
 
-__all__ = ["IRQ_LINE", "Host", "HostMap", "core_files", "core_include_dirs"]
+__all__ = ["IRQ_LINE", "Cv32e40pHost", "HostMap", "core_files", "core_include_dirs"]
 
 IRQ_LINE = 16
 
@@ -52,7 +52,7 @@ class HostMap:
                            "two, and not at the same")  # fmt: skip
 
 
-class Host(wiring.Component):
+class Cv32e40pHost(wiring.Component):
     """Core, 1-cycle memories, and the address decoder of the data bus.
 
     Data memory and registers answer where the map says: one bit of the address chooses each, the bits above what it

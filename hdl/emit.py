@@ -7,15 +7,24 @@ module by name, and `emit_design` converts each such module once.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 
 from amaranth._toolchain.yosys import YosysError, find_yosys
 from amaranth.back import rtlil
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Fragment, Instance, Module, ResetSignal, Value
+from amaranth.hdl import (
+    ClockDomain,
+    ClockSignal,
+    Elaboratable,
+    Fragment,
+    Instance,
+    Module,
+    ResetSignal,
+    Value,
+    ValueLike,
+)
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
@@ -77,7 +86,7 @@ class Block(wiring.Component):
             wiring.connect(m, wiring.flipped(self), self.component)
             return m
         registry.add(self.module_name, self.component)
-        connections: dict[str, Any] = {}
+        connections: dict[str, ValueLike] = {}
         for domain in _clocks(self.component):
             clk, rst = _clock_ports(domain)
             connections |= {f"i_{clk}": ClockSignal(domain), f"i_{rst}": ResetSignal(domain, allow_reset_less=True)}
@@ -194,7 +203,7 @@ def _clock_ports(domain: str) -> tuple[str, str]:
     return ("clk", "rst") if domain == "sync" else (f"{domain}_clk", f"{domain}_rst")
 
 
-def _refuse_domain(name: str, component: wiring.Component) -> Any:
+def _refuse_domain(name: str, component: wiring.Component) -> Callable[[str], None]:
     def refuse(domain: str) -> None:
         known = " and ".join(map(repr, _clocks(component)))
         raise HdlError(f"{name}: clock domain {domain!r} is used; {type(component).__name__} has {known}, and further "

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from amaranth.hdl import Const, Shape
+from amaranth.hdl import Const, Shape, ShapeLike
 from amaranth.lib import data
 from nncosim.platforms.errors import NncosimError
 
@@ -76,7 +75,7 @@ def rows(fmt: type[data.Struct]) -> Iterator[tuple[str, int, int, str]]:
     """For manuals: (field, high bit, low bit, "unsigned"/"signed"/enum name), from bit 0 up."""
     for name, field in fmt.as_shape():
         shape = Shape.cast(field.shape)
-        original: Any = field.shape
+        original: ShapeLike = field.shape
         kind = "signed" if shape.signed else "unsigned"
         if isinstance(original, type) and issubclass(original, enum.Enum):
             kind = original.__name__

@@ -2,20 +2,19 @@
 """Registers without reset, formats in front of a register, trees of multiplexers."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from amaranth.hdl import Mux, Shape, Signal, Value
+from amaranth.hdl import Mux, Shape, ShapeLike, Signal, Value
 from amaranth.lib import data
 
 __all__ = ["pick", "register", "view"]
 
 
-def register(shape: Any = 1, name: str | None = None) -> Signal:
+def register(shape: ShapeLike = 1, name: str | None = None) -> Signal:
     """A register without reset: in a pipeline, what counts is the valid bit that travels beside it."""
     return Signal(shape, name=name, reset_less=True, src_loc_at=1)
 
 
-def view(fmt: type[data.Struct], register: Value) -> Any:
+def view(fmt: type[data.Struct], register: Value) -> data.View:
     """The low bits of `register` as format `fmt`, which may be narrower."""
     return fmt(register[:Shape.cast(fmt).width])
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.metrics import METRICS, Metric
-from nncosim.platforms.parameters import check_names
+from nncosim.platforms.parameters import Value, check_names
 
 if TYPE_CHECKING:
     from nncosim.platforms.area import Area
@@ -161,7 +161,8 @@ class Platform:
     them, a graph's batch is kept as that axis; else each of its inferences is run on its own.
     `published`: figures from the literature; `published_for`: whose machine they are of, `reconstruction`: in what
     this one departs from that by its design, "" if in nothing. Both stand wherever figures of the two do.
-    `limits`: by which the cycles of its runs are judged.
+    `cycle_model`: what predicts the cycles of its images, as reports call it: a simulator that runs them ("ISS"), or
+    what its kernels say. `limits`: by which the cycles of its runs are judged.
     `metrics`: by which machines of this kind are weighed; `front`: names of those whose best combinations a sweep looks
     for if it is not told others.
     """
@@ -172,6 +173,7 @@ class Platform:
     published: ClassVar[tuple[Published, ...]] = ()
     published_for: ClassVar[str] = "this machine"
     reconstruction: ClassVar[str] = ""
+    cycle_model: ClassVar[str] = "cycle model"
     limits: ClassVar[Limits] = Limits()
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
     front: ClassVar[tuple[str, ...]] = ("cycles", "sram_bytes")
@@ -218,7 +220,7 @@ class Platform:
     def peak_macs_per_cycle(self) -> int:
         return sum(e.macs_per_cycle * e.instances for e in self.engines)
 
-    def with_parameters(self, **changes: Any) -> Self:
+    def with_parameters(self, **changes: Value) -> Self:
         """A copy with other parameters.
 
         Raises:

@@ -80,6 +80,7 @@ class J3dai(Platform):
     title: ClassVar[str] = "J3DAI (CEA-List): clusters of neural compute blocks, DMPA, RISC-V host"
     published_for: ClassVar[str] = "CEA's J3DAI"
     front: ClassVar[tuple[str, ...]] = ("cycles", "area_nand2")
+    cycle_model: ClassVar[str] = "ISS"
     reconstruction: ClassVar[str] = "this is a reconstruction whose L1, WMEM, NCB and instruction set are ours"
     published: ClassVar[tuple[Published, ...]] = (
         Published("MobileNetV1 256x192", "latency at 200 MHz", 992_000, "cycles", _CHAPTER, topology=_V1),

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, get_type_hints
 
 from nncosim.platforms.errors import PlatformError
 
@@ -87,13 +87,13 @@ def _example(platform: Platform) -> str:
     return next((f"{f.name}={value_text(getattr(platform, f.name))}" for f in fields(platform)), "PARAMETER=VALUE")
 
 
-def value_text(value: Any) -> str:
+def value_text(value: Value) -> str:
     """As `parameter` reads it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(plain_value(value))
 
 
-def plain_value(value: Any) -> Any:
+def plain_value(value: Value) -> str | int | float:
     """As JSON holds it."""
     return value.value if isinstance(value, Enum) else value

@@ -37,8 +37,10 @@ from nncosim.tb.run.flow import HANG_FACTOR
 from nncosim.tb.run.inputs import frames as frames_of
 from nncosim.tb.run.inputs import read_npz
 
-__all__ = ["TARGETS", "BenchTarget", "Run", "Target", "command", "compile_case", "compile_digits", "digits_images",
-           "digits_network", "run_case", "run_compiled", "run_image", "saturated", "target"]
+__all__ = [
+    "TARGETS", "BenchTarget", "ComparedRun", "Target", "command", "compile_case", "compile_digits", "digits_images",
+    "digits_network", "run_case", "run_compiled", "run_image", "saturated", "target",
+]  # fmt: skip
 
 Inputs = Sequence[Mapping[str, np.ndarray]]
 
@@ -93,7 +95,7 @@ def compile_case(name: str, seed: int, platform: Platform = PLATFORM) -> Compile
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class ComparedRun:
     """What a run gave, and what it is held against. `inputs`: of each inference."""
 
     compiled: Compiled
@@ -164,7 +166,7 @@ def run_image(
 def run_compiled(
     compiled: Compiled, backend: str, driver: str | None = "direct", *, seed: int = 1, frames: int = 1,
     inputs: Inputs | None = None, spoil: Callable[[bytes], bytes] | None = None,
-) -> Run:
+) -> ComparedRun:
     """Run a compiled network on random inputs (or those given) and compare with the exact executor.
 
     Args:
@@ -177,13 +179,13 @@ def run_compiled(
         limit=HANG_FACTOR * compiled.iss_cycles, seed=seed,
     )  # fmt: skip
     right = tuple(evaluate(compiled.network, values) for values in chosen)
-    return Run(compiled, chosen, result, compare_frames(compiled.network, right, result.frames))
+    return ComparedRun(compiled, chosen, result, compare_frames(compiled.network, right, result.frames))
 
 
 def run_case(
     name: str, backend: str, driver: str | None = "direct", seed: int = 1, frames: int = 1,
     platform: Platform = PLATFORM,
-) -> Run:
+) -> ComparedRun:
     """A case of the table, built and fed from `seed`."""
     return run_compiled(compile_case(name, seed, platform), backend, driver, seed=seed, frames=frames)
 

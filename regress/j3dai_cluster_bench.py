@@ -22,8 +22,8 @@ from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
 
 __all__ = [
-    "ARMED", "BEGINS", "BENCH_PLATFORM", "Program", "Run", "bench_platform", "build_cluster", "fresh_program",
-    "instruction", "random_program", "run_program",
+    "ARMED", "BEGINS", "BENCH_PLATFORM", "ClusterCase", "ClusterRun", "bench_platform", "build_cluster",
+    "fresh_program", "instruction", "random_program", "run_program",
 ]  # fmt: skip
 
 def bench_platform(ncbs: int = 16, pes: int = 8, shared: int = 1, ports: int = 2) -> J3dai:
@@ -62,7 +62,7 @@ def _poke_instructions(imem: Words, words: Sequence[int]) -> None:
 
 
 @dataclass
-class Program:
+class ClusterCase:
     """Instructions with the memories before them, and the interpreter after them."""
 
     words: list[int]
@@ -73,7 +73,7 @@ class Program:
 
     @classmethod
     def of(cls, words: list[int], seed: int, execute: bool = True, group: int = 9,
-           platform: J3dai = BENCH_PLATFORM) -> Program:
+           platform: J3dai = BENCH_PLATFORM) -> ClusterCase:
         """`words` and a HALT, with random memories; interpreted unless `execute` is false.
 
         The records at word 1600 of WMEM divide accumulators by about 2**(group + 1).
@@ -87,7 +87,7 @@ class Program:
         return cls(words, start, after, seed, platform)
 
 
-def fresh_program(program: Program) -> ClusterModel:
+def fresh_program(program: ClusterCase) -> ClusterModel:
     """An interpreter that has not run the program yet."""
     return copy.deepcopy(program.start)
 
@@ -145,7 +145,7 @@ def _memories(rng: np.random.Generator, platform: J3dai, group: int | None = Non
                         volatile_wmem=frozenset(range(_FREE_WMEM, p.wmem_words)))
 
 
-def random_program(seed: int, pieces: int = 8, platform: J3dai = BENCH_PLATFORM) -> Program:
+def random_program(seed: int, pieces: int = 8, platform: J3dai = BENCH_PLATFORM) -> ClusterCase:
     """A program of about `pieces` MAC instructions, each with random registers."""
     rng = np.random.default_rng(seed)
     start = _memories(rng, platform)
@@ -159,7 +159,7 @@ def random_program(seed: int, pieces: int = 8, platform: J3dai = BENCH_PLATFORM)
     words = [*writer.words, instruction(Opcode.HALT)]
     for model in (start, writer.model):
         _poke_instructions(model.imem, words)
-    return Program(words, start, writer.model, seed, platform)
+    return ClusterCase(words, start, writer.model, seed, platform)
 
 
 def _random_piece(rng: np.random.Generator, writer: _Writer, platform: J3dai) -> None:
@@ -224,7 +224,7 @@ def _random_outputs(rng: np.random.Generator, pick: Any) -> list[int]:
 
 
 @dataclass
-class Run:
+class ClusterRun:
     """What the RTL did."""
 
     l1: Words
@@ -249,7 +249,7 @@ def _banks(model: Model, name: str, banks: int) -> list[Words]:
 class _Transfers:
     """Random LOAD and STORE beats, issued by the DMPA's rules, each STORE checked when its words arrive."""
 
-    def __init__(self, rng: np.random.Generator, program: Program, obey: bool):
+    def __init__(self, rng: np.random.Generator, program: ClusterCase, obey: bool):
         self.rng, self.after, self.start, self.obey = rng, program.after, program.start, obey
         self.shape = (program.platform.banks, program.platform.word_bytes)
         self.beats: dict[int, tuple[int, int, int, Words]] = {}
@@ -312,8 +312,8 @@ class _Transfers:
         self.stores += 1
 
 
-def run_program(built: BuiltModel, program: Program, *, load: float = 0.0, store: float = 0.0, obey: bool = True,
-                max_cycles: int = 60_000, arrivals: Mapping[int, Sequence[int]] | None = None) -> Run:
+def run_program(built: BuiltModel, program: ClusterCase, *, load: float = 0.0, store: float = 0.0, obey: bool = True,
+                max_cycles: int = 60_000, arrivals: Mapping[int, Sequence[int]] | None = None) -> ClusterRun:
     """Run on the RTL with LOAD and STORE beats issued with these probabilities in each cycle.
 
     The cluster is armed in cycle `ARMED` and begins in `BEGINS`; `arrivals`: by semaphore, cycles from then on in which
@@ -356,5 +356,5 @@ def run_program(built: BuiltModel, program: Program, *, load: float = 0.0, store
             for k, bank in enumerate(_banks(model, name, banks)):
                 content[name][k::banks] = bank
         counters = [model.counters >> (32 * k) & 0xFFFF_FFFF for k in range(6)]
-        return Run(content["l1"], content["wmem"], content["imem"], signals, running, counters, bool(model.trap),
+        return ClusterRun(content["l1"], content["wmem"], content["imem"], signals, running, counters, bool(model.trap),
                    transfers.bad, transfers.stores, transfers.loads, states, transfers.blocked, hosts)

@@ -10,7 +10,7 @@ from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Opcode
 from nncosim.hdl.j3dai.timing import record_lines
 
-__all__ = ["LEVELS", "ControllerModel", "Inputs"]
+__all__ = ["LEVELS", "ControllerInputs", "ControllerModel"]
 
 START = 7  # the semaphore that begins a program
 LEVELS = 4
@@ -18,7 +18,7 @@ DRAINED = (Opcode.HALT, Opcode.FENCE)
 
 
 @dataclass
-class Inputs:
+class ControllerInputs:
     """Of one cycle."""
 
     start: bool = False
@@ -50,7 +50,7 @@ class ControllerModel:
     records: int = 0  # cycles until the records of an LDP are read
     seen: Counter[str] = field(default_factory=Counter)
 
-    def executes(self, i: Inputs) -> tuple[Opcode | None, bool, dict[str, int]]:
+    def executes(self, i: ControllerInputs) -> tuple[Opcode | None, bool, dict[str, int]]:
         """What executes in this cycle, or whether it traps; its fields."""
         if self.stage != "execute":
             return None, False, {}
@@ -73,7 +73,7 @@ class ControllerModel:
     def begins(self) -> bool:
         return self.armed and not self.running and not self.trap and self.semaphores[START] > 0
 
-    def outputs(self, i: Inputs) -> dict[str, int]:
+    def outputs(self, i: ControllerInputs) -> dict[str, int]:
         """Those that count in this cycle."""
         opcode, _, f = self.executes(i)
         out = {"running": int(self.running), "armed": int(self.armed), "trap": int(self.trap),
@@ -87,7 +87,7 @@ class ControllerModel:
             out |= self._waits(i)
         return out
 
-    def _waits(self, i: Inputs) -> dict[str, int]:
+    def _waits(self, i: ControllerInputs) -> dict[str, int]:
         if not self.running:
             return {"waits": int(self.armed)} | ({"waited": START} if self.armed else {})
         if self.stage == "execute" and self.word & 63 == Opcode.WAIT and not i.sequencer_busy:
@@ -96,7 +96,7 @@ class ControllerModel:
                 return {"waits": 1, "waited": which}
         return {"waits": 0}
 
-    def step(self, i: Inputs) -> None:
+    def step(self, i: ControllerInputs) -> None:
         """What the clock edge at the end of this cycle does."""
         opcode, fault, f = self.executes(i)
         begins, was_trapped = self.begins(), self.trap
@@ -139,7 +139,7 @@ class ControllerModel:
             self.stack.pop()
         return following
 
-    def _count(self, i: Inputs, opcode: Opcode | None, fault: bool, f: dict[str, int], begins: bool) -> None:
+    def _count(self, i: ControllerInputs, opcode: Opcode | None, fault: bool, f: dict[str, int], begins: bool) -> None:
         seen, up = self.seen, i.signal_in
         happens = {
             "WAIT and increment at 1": opcode == Opcode.WAIT and up >> f["semaphore"] & 1

@@ -20,8 +20,10 @@ from nncosim.regress.j3dai_transfer_model import words_gathered, words_moved
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
 
-__all__ = ["ACTION_BASE", "BUGS", "CLUSTERS", "L2_WORDS", "LIST_BASE", "Bench", "DmpaWithL2", "Reference", "Task",
-           "built", "machine"]
+__all__ = [
+    "ACTION_BASE", "BUGS", "CLUSTERS", "L2_WORDS", "LIST_BASE", "DescriptorTask", "DmpaBench", "ListReference",
+    "PlantedDmpa", "built", "machine",
+]  # fmt: skip
 
 CLUSTERS = 3
 L2_WORDS = 1280
@@ -31,7 +33,7 @@ BUGS = ("", "address", "mask", "back-pressure", "store mask")
 """What the port `bug` plants, by its value; 0 is a right design."""
 
 
-class DmpaWithL2(wiring.Component):
+class PlantedDmpa(wiring.Component):
     """DMPA and L2 wired as in the SoC; its port `bug` plants one of `BUGS` in that wiring, the same build has all."""
 
     def __init__(self, platform: J3dai):
@@ -75,11 +77,11 @@ def machine(beat_words: int = 8, clusters: int = CLUSTERS, ncbs: int = 16, pes: 
 
 def built(platform: J3dai | None = None) -> BuiltModel:
     """The design under test as a simulation; some thousand cycles are not worth much compiling."""
-    return build(emit_design(DmpaWithL2(platform or machine()), "dmpa_bench"), "dmpa_bench", optimize="-O0")
+    return build(emit_design(PlantedDmpa(platform or machine()), "dmpa_bench"), "dmpa_bench", optimize="-O0")
 
 
 @dataclass
-class Task:
+class DescriptorTask:
     """A descriptor's fields, and what the clusters write to their L1 before they signal it."""
 
     fields: dict
@@ -87,7 +89,7 @@ class Task:
     writes: dict = field(default_factory=dict)  # (cluster, word address) -> value, before the SIGNAL
 
 
-class Reference:
+class ListReference:
     """Memory contents and, per descriptor, the words written, by the manual's words alone."""
 
     def __init__(self, platform: J3dai, l2: list[int]):
@@ -100,7 +102,7 @@ class Reference:
         word, lane = divmod(address, self.platform.word_bytes)
         return self.l2[word] >> 8 * lane & 0xFF
 
-    def execute(self, number: int, task: Task) -> None:
+    def execute(self, number: int, task: DescriptorTask) -> None:
         f = defaultdict(int, task.fields)
         for (cluster, word), value in task.writes.items():
             self.local[cluster][Space.L1, word] = value
@@ -121,7 +123,7 @@ class Reference:
                 self.stores.append((number, far, self.l2[far]))
 
 
-class Bench:
+class DmpaBench:
     """Plays the clusters and the host, cycle by cycle, and notes what the DMPA did and when."""
 
     def __init__(self, model: Model, platform: J3dai, rng: random.Random, drains: float, bug: str = ""):
@@ -131,7 +133,7 @@ class Bench:
         self.banks, self.word_bits = platform.banks, platform.word_bits
         self.word_mask = (1 << self.word_bits) - 1
         self.local: list[dict[tuple[int, int], int]] = [defaultdict(int) for _ in range(self.clusters)]
-        self.loads: list[Any] = []  # as in Reference, with the cycle first
+        self.loads: list[Any] = []  # as in ListReference, with the cycle first
         self.stores: list[Any] = []
         self.signals: list[Any] = []
         self.dones: list[int] = []

@@ -15,7 +15,7 @@ from typing import Any
 
 from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
-from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, Counter, Transfer, TransferCounter
+from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, Counter, TransferCounter, TransferKind
 from nncosim.hdl.j3dai.timing import (
     LOAD_TO_CLUSTER,
     LOAD_TO_SIGNAL,
@@ -28,7 +28,7 @@ from nncosim.hdl.j3dai.timing import (
 )
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["Beat", "DmpaReference", "Inputs", "beats_of"]
+__all__ = ["Beat", "DmpaInputs", "DmpaReference", "beats_of"]
 
 LOAD, STORE, SYNC, GATHER = (op.value for op in (DmpaOp.LOAD, DmpaOp.STORE, DmpaOp.SYNC, DmpaOp.GATHER))
 QUEUE = 4
@@ -92,7 +92,7 @@ def _gathering(platform: J3dai, f: dict[str, int]) -> Iterator[Beat]:
 
 
 @dataclass
-class Inputs:
+class DmpaInputs:
     """The DMPA's inputs in one cycle. `l2_rdata`, `rd_data`: a list of words, the latter for each cluster."""
 
     push: int | None = None
@@ -104,7 +104,7 @@ class Inputs:
 
 
 @dataclass
-class _Task:
+class _RunningTask:
     fields: dict[str, int]
     address: int
     list_index: int
@@ -140,7 +140,7 @@ class DmpaReference:
         self.reading: int | None = None
         self.line_from: tuple[int, int] | None = None  # (cycle of the fetch, address)
         self.buffer: deque[tuple[dict[str, int], int]] = deque()
-        self.offered: Any = None  # a _Task, or None
+        self.offered: Any = None  # a _RunningTask, or None
         self.running: Any = None
         self.beat: Any = None
         self.semaphores = [[0] * 8 for _ in range(self.platform.clusters)]
@@ -150,8 +150,8 @@ class DmpaReference:
         self.events: set[int] = set()  # cycles until which something is on its way
         self.lists_done, self.list_index = 0, 0xFFFF_FFFF
         self.counters = dict.fromkeys(Counter, 0)
-        self.transfers = {(kind, which): 0 for kind in Transfer for which in TransferCounter}
-        self.pending: list[tuple[int | None, list[tuple[Transfer, TransferCounter, int]]]] = [(None, [])]
+        self.transfers = {(kind, which): 0 for kind in TransferKind for which in TransferCounter}
+        self.pending: list[tuple[int | None, list[tuple[TransferKind, TransferCounter, int]]]] = [(None, [])]
         self.state_before = NO_STATE
         self.store_from = 0
         self.line_of: tuple[Beat, dict[str, int]] | None = None
@@ -159,7 +159,7 @@ class DmpaReference:
 
     # One cycle
 
-    def _ready(self, task: _Task) -> int:
+    def _ready(self, task: _RunningTask) -> int:
         """The existing clusters that it still waits for."""
         mask, index = task.fields["wait_mask"], task.fields["wait_semaphore"]
         return sum(1 << c for c, values in enumerate(self.semaphores) if mask >> c & 1 and not values[index])
@@ -175,7 +175,7 @@ class DmpaReference:
                 or f["clusters"] >> self.platform.clusters != 0
                 or (f["op"] in (LOAD, GATHER) and space == 3) or (f["op"] == STORE and space != Space.L1))
 
-    def _decide(self, i: Inputs) -> None:
+    def _decide(self, i: DmpaInputs) -> None:
         """What this cycle does, from the state and the inputs."""
         p, t, r, o = self.platform, self.t, self.running, self.offered
         wanted = ((self.reading is not None or bool(self.queue)) and not self.buffer and self.line_from is None
@@ -211,7 +211,7 @@ class DmpaReference:
         self.nothing = not self.queue and self.reading is None and o is None and r is None
         self._state(i)
 
-    def _state(self, i: Inputs) -> None:
+    def _state(self, i: DmpaInputs) -> None:
         if self.issue and self.op != SYNC:
             self.state = Counter.BUSY
         elif self.trap:
@@ -225,7 +225,7 @@ class DmpaReference:
         else:
             self.state = Counter.WAIT_HOST if i.in_frame else Counter.IDLE
 
-    def expect(self, i: Inputs) -> dict[str, Any]:
+    def expect(self, i: DmpaInputs) -> dict[str, Any]:
         """Port to value; what is missing may have any. Data of a beat is told as ``..._words``: {word: value}."""
         self._decide(i)
         due = self.calendar.get(self.t, {})
@@ -246,13 +246,13 @@ class DmpaReference:
             out.pop(name, None)
         return out
 
-    def _lost(self, i: Inputs) -> int:
+    def _lost(self, i: DmpaInputs) -> int:
         f = self.offered.fields if self.take else {"wait_mask": 0, "wait_semaphore": 0}
         return sum(1 << 8 * c + k for c, values in enumerate(self.semaphores) for k in range(8)
                    if i.signals >> 8 * c + k & 1 and values[k] == 255
                    and not (f["wait_mask"] >> c & 1 and f["wait_semaphore"] == k))
 
-    def advance(self, i: Inputs) -> None:
+    def advance(self, i: DmpaInputs) -> None:
         """The clock edge behind the cycle that `expect` described."""
         self._meet(i)
         if due := self.calendar.pop(self.t, None):
@@ -301,7 +301,7 @@ class DmpaReference:
         else:
             r.step()
 
-    def _data(self, i: Inputs) -> None:
+    def _data(self, i: DmpaInputs) -> None:
         """Words that are on the wires in this cycle and travel on with a beat."""
         later = self.calendar.get(self.t + 1, {})
         if self.line_of is not None:
@@ -326,7 +326,7 @@ class DmpaReference:
             value |= (line >> 8 * (beat.skipped + at) & 0xFF if inside else f["fill"]) << 8 * j
         return value
 
-    def _semaphores_change(self, i: Inputs) -> None:
+    def _semaphores_change(self, i: DmpaInputs) -> None:
         taken = self.offered.fields if self.take else {"wait_mask": 0, "wait_semaphore": 0}
         for c, values in enumerate(self.semaphores):
             for k in range(8):
@@ -340,7 +340,7 @@ class DmpaReference:
                 elif down:
                     values[k] -= 1
 
-    def _front_end(self, i: Inputs) -> None:
+    def _front_end(self, i: DmpaInputs) -> None:
         p = self.platform
         if self.take:
             self.running, self.offered = self.offered, None
@@ -349,7 +349,7 @@ class DmpaReference:
             self.running.step()
         if self.buffer and self.offered is None:
             fields, address = self.buffer.popleft()
-            self.offered = _Task(fields, address, self.list_index)
+            self.offered = _RunningTask(fields, address, self.list_index)
             if fields["end"]:
                 self.buffer.clear()
                 self.reading = None
@@ -371,9 +371,8 @@ class DmpaReference:
 
     def _count(self) -> None:
         """Counters show a cycle one cycle after it happened: what is noted now counts at the next edge."""
-        kind = {LOAD: Transfer.LOAD, GATHER: Transfer.LOAD, STORE: Transfer.STORE}.get(self.op, Transfer.SYNC)
-        what = TransferCounter
-        now: list[tuple[Transfer, TransferCounter, int]] = []
+        what, kinds = TransferCounter, {LOAD: TransferKind.LOAD, GATHER: TransferKind.LOAD, STORE: TransferKind.STORE}
+        kind, now = kinds.get(self.op, TransferKind.SYNC), list[tuple[TransferKind, TransferCounter, int]]()
         if self.issue and self.op != SYNC:
             copies = bin(self.calendar_clusters).count("1") if self.op != STORE else 1
             now += [(kind, what.BEATS, 1), (kind, what.WORDS, self.beat.count),
@@ -381,7 +380,8 @@ class DmpaReference:
         now += [(kind, which, 1) for which, happens in (
             (what.DESCRIPTORS, self.last), (what.WAIT_DATA, self.waits and not self.trap_was),
             (what.WAIT_TURN, self.turning), (what.WAIT_PORT, self.port_wait)) if happens]
-        now += [(Transfer.FETCH, what.BEATS, 1)] * self.fetch + [(Transfer.FETCH, what.WAIT_PORT, 1)] * self.held
+        now += [(TransferKind.FETCH, which, 1) for which, happens in (
+            (what.BEATS, self.fetch), (what.WAIT_PORT, self.held)) if happens]
         state, moved = self.pending.pop()
         if state is not None:
             self.counters[Counter(state)] += 1
@@ -393,7 +393,7 @@ class DmpaReference:
 
     # Coverage
 
-    def _meet(self, i: Inputs) -> None:
+    def _meet(self, i: DmpaInputs) -> None:
         """Which events meet in this cycle; also keeps what the edge is about to change."""
         self.trap_was = self.trap
         self.calendar_clusters = self.running.fields["clusters"] if self.running else 0

@@ -64,7 +64,7 @@ class Flip:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FlipOutcome:
     """How a run ended ("done", "trap", "hang", or "check": a protocol check failed), when, and what it wrote.
 
     `cycles`: of each list's completion, and of the frame's. `l2`: bytes written, by address; where a byte is written
@@ -161,7 +161,7 @@ class Rtl:
     def close(self) -> None:
         self.model.close()
 
-    def run(self, flip: Flip | None, limit: int) -> Outcome:
+    def run(self, flip: Flip | None, limit: int) -> FlipOutcome:
         """One inference with a bit flipped (or none)."""
         model, platform = self.model, self.compiled.platform
         assert isinstance(platform, J3dai)
@@ -189,14 +189,15 @@ class Rtl:
             self.model.restore(self.state)
         return outcome
 
-    def _outcome(self, kind: str, text: str) -> Outcome:
+    def _outcome(self, kind: str, text: str) -> FlipOutcome:
         if kind != "done":
-            return Outcome(kind, text=text)
+            return FlipOutcome(kind, text=text)
         model = self.model
         writes = model.log(L2_WRITE_STREAM, l2_write_dtype())
         lists = model.log(LIST_DONE_STREAM, LIST_DONE)["cycle"]
         (end,) = model.log(FRAME_DONE_STREAM, FRAME_DONE)["cycle"]
-        return Outcome(kind, (*map(int, lists), int(end)), written(writes["address"], writes["mask"], writes["data"]))
+        cycles = (*map(int, lists), int(end))
+        return FlipOutcome(kind, cycles, written(writes["address"], writes["mask"], writes["data"]))
 
 
 def cluster_memory(model: Backdoor, platform: J3dai, name: str) -> np.ndarray:
@@ -220,7 +221,7 @@ class Iss:
         self.host = {name: read_host(model, name) for name in ("imem", "dmem")}
         self.memories = {name: cluster_memory(model, platform, name) for name in ("l1", "wmem", "imem")}
 
-    def run(self, flip: Flip | None, limit: int) -> Outcome:
+    def run(self, flip: Flip | None, limit: int) -> FlipOutcome:
         """One inference with a bit flipped (or none)."""
         machine = Machine(self.platform, log_writes=True)
         machine.load_elf(self.image)
@@ -232,15 +233,15 @@ class Iss:
             machine.l2[flip.at + flip.bit // 8] ^= 1 << flip.bit % 8
         result = machine.run_frame(limit)
         if result.diagnosis is not None:
-            return Outcome(result.diagnosis.kind, text=result.diagnosis.text)
+            return FlipOutcome(result.diagnosis.kind, text=result.diagnosis.text)
         if result.error:
-            return Outcome("trap", text=f"the host reports error {result.error}")
+            return FlipOutcome("trap", text=f"the host reports error {result.error}")
         writes = machine.core.l2_writes()
         cycles = (*(entry.end for entry in result.lists), result.cycles)
-        return Outcome("done", cycles, written(writes["address"], writes["mask"], writes["data"]))
+        return FlipOutcome("done", cycles, written(writes["address"], writes["mask"], writes["data"]))
 
 
-def disagreement(rtl: Outcome, iss: Outcome) -> str:
+def disagreement(rtl: FlipOutcome, iss: FlipOutcome) -> str:
     """What two outcomes differ in, or ""."""
     if rtl.kind != iss.kind:
         return f"rtl {rtl.kind} {rtl.text}, iss {iss.kind} {iss.text}"

@@ -64,7 +64,7 @@ class Given:
 QUIET = Given()
 
 
-class Bench:
+class HostBench:
     """The host, and what its memories should hold."""
 
     def __init__(self, model: Model, imem: int, dmem: int):
@@ -202,7 +202,7 @@ NEEDED = {
 """What must have met in one cycle: each load with each access, before the core runs and after."""
 
 
-def session(bench: Bench, seed: int) -> None:
+def session(bench: HostBench, seed: int) -> None:
     """From reset: the memories are loaded, then the core runs; every port in every cycle, and all that is stored."""
     rng = random.Random(seed)
     bench.reset()
@@ -215,16 +215,16 @@ def session(bench: Bench, seed: int) -> None:
 
 
 def built(imem: int, dmem: int, module: ModuleType = product) -> BuiltModel:
-    host = module.Host(imem, dmem, module.HostMap(0, DMEM, MMIO), Counter)
+    host = module.Cv32e40pHost(imem, dmem, module.HostMap(0, DMEM, MMIO), Counter)
     sources = emit_design(host, "host_alone") | {"core.v": CORE_VERILOG}
     return build(sources, "host_alone", optimize="-O0")
 
 
 @pytest.fixture(scope="module", params=SIZES)
-def bench(request) -> Iterator[Bench]:
+def bench(request) -> Iterator[HostBench]:
     with Model(built(*request.param), seed=1) as model:
         model.poison(1)
-        yield Bench(model, *request.param)
+        yield HostBench(model, *request.param)
 
 
 def test_every_access(bench, seed):
@@ -306,4 +306,4 @@ def test_planted_bug_is_noticed(bug):
     with Model(built(*sizes, planted(product, *BUGS[bug])), seed=1) as model:
         model.poison(1)
         with pytest.raises(AssertionError):
-            session(Bench(model, *sizes), 1)
+            session(HostBench(model, *sizes), 1)

@@ -58,13 +58,13 @@ def test_all_ways_give_the_same_bits(how: Entering, driver: str, platform: J3dai
     plain = run(BACKDOOR, "direct", platform)
     for frame, other in zip(result.frames, plain.frames, strict=True):
         assert abs(frame.cycles - other.cycles) < 40  # what the host does between two inferences differs
-    facts = result.details["entry"]
-    assert ("boot" in facts, "stream" in facts) == (how.bus, how.stream) and "entry" not in plain.details
+    facts = result.entry
+    assert ("boot" in facts, "stream" in facts) == (how.bus, how.stream) and plain.entry == {}
 
 
 def test_boot_is_counted() -> None:
     """Every byte of the image, filled up to words, and the first input, once; the host's memories 32 bits a cycle."""
-    facts, image = run(BUS).details["entry"]["boot"], compiled().image
+    facts, image = run(BUS).entry["boot"], compiled().image
     words = [-(-len(s.data) // 16) for s in image.segments]
     cost = sum(2 + n * (1 if s.address >= L2_BASE else 4) for n, s in zip(words, image.segments, strict=True))
     assert facts["input_bytes"] == 64 and facts["bytes"] == 16 * sum(words) + 64
@@ -74,7 +74,7 @@ def test_boot_is_counted() -> None:
 
 
 def test_streaming_costs_what_it_says() -> None:
-    facts = run(STREAM).details["entry"]["stream"]
+    facts = run(STREAM).entry["stream"]
     frames = run(STREAM).frames
     assert facts["inputs"] == 4 and facts["input_bytes"] == 64 and facts["words"] == 3 * 4
     assert facts["cycles_with"] == round(np.mean([frame.cycles for frame in frames[1:]]))
@@ -87,8 +87,8 @@ def test_inputs_pass_the_entry_port(how: Entering) -> None:
     """Each input comes in while the inference before it runs; with boot over the bus the first was there before."""
     frames = run(how).frames
     (name,) = compiled().network.inputs
-    seen = [frame.passages.get(name) for frame in frames]
-    assert (seen[0] is None) == how.bus and not run(BUS).frames[0].passages and not run(BACKDOOR).frames[1].passages
+    assert (name not in frames[0].passages) == how.bus
+    assert not run(BUS).frames[0].passages and not run(BACKDOOR).frames[1].passages
     later = [frame.passages[name] for frame in frames[1:]]
     for before, after in pairwise(later):
         assert after.port == "entry" and before.end <= after.start < after.end
@@ -100,7 +100,7 @@ def test_the_dmpa_does_not_notice() -> None:
     """The same program without and with images that stream in: layer by layer, DMPA and clusters do the same in the
     same cycles. Only the host wakes up for the requests, and begins an inference by how deep it slept."""
     calm, streamed = run(BACKDOOR, stream=True), run(STREAM)
-    assert streamed.details["entry"]["stream"]["wait_port"] > 0  # they did meet
+    assert streamed.entry["stream"]["wait_port"] > 0  # they did meet
     for frame, other in zip(calm.frames, streamed.frames, strict=True):
         for number, (before, after) in enumerate(zip(frame.intervals, other.intervals, strict=True)):
             assert before.transfers == after.transfers

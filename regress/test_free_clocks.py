@@ -15,7 +15,7 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from cocotb.simtime import get_sim_time
+from cocotb.simtime import TimeUnit, get_sim_time
 from cocotb.triggers import Event, ReadOnly, Timer
 from nncosim.hdl.emit import emit_design
 from nncosim.regress.test_clocks import (
@@ -100,7 +100,8 @@ async def mistakes(dut) -> None:
     for wide in (dut.slow, dut.odd_trail):
         with pytest.raises(BenchError, match=f"'{wide._name}' is no one-bit input of the top"):
             FreeClock(wide, 10).start()
-    for period, unit in ((3, "ps"), (0, "ns"), (-2, "ns"), (3.0001, "ns"), (2.5, "step")):
+    wrong: list[tuple[float, TimeUnit]] = [(3, "ps"), (0, "ns"), (-2, "ns"), (3.0001, "ns"), (2.5, "step")]
+    for period, unit in wrong:
         with pytest.raises(BenchError, match=f"FreeClock of 'fast_clk': a period of {period} {unit}"):
             FreeClock(dut.fast_clk, period, unit)
     for phase in (-1, 0.0001):

@@ -9,14 +9,14 @@ from importlib.resources import as_file, files
 import pytest
 from nncosim.kernels.base import Cost
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.regress.harness import Run, compile_digits, digits_images, run_compiled
+from nncosim.regress.harness import ComparedRun, compile_digits, digits_images, run_compiled
 from nncosim.tb.run.flow import Outcome, RunOptions, run_program
 from nncosim.tb.run.program import Program, compile_model
 
 IMAGES = (7, 301, 12, 44)
 
 
-def digits(backend: str, driver: str | None) -> Run:
+def digits(backend: str, driver: str | None) -> ComparedRun:
     compiled = compile_digits()
     return run_compiled(compiled, backend, driver, inputs=digits_images(compiled, *IMAGES))
 

@@ -14,8 +14,8 @@ from nncosim.regress.j3dai_cluster_bench import (
     ARMED,
     BEGINS,
     BENCH_PLATFORM,
-    Program,
-    Run,
+    ClusterCase,
+    ClusterRun,
     bench_platform,
     build_cluster,
     fresh_program,
@@ -33,7 +33,7 @@ def built() -> BuiltModel:
     return build_cluster()
 
 
-def differences(run: Run, program: Program) -> list[str]:
+def differences(run: ClusterRun, program: ClusterCase) -> list[str]:
     """What differs from the interpreter, memories and signals."""
     bad = []
     for name in ("l1", "wmem", "imem"):
@@ -52,7 +52,7 @@ def differences(run: Run, program: Program) -> list[str]:
     return [f"seed {program.seed}: {what}" for what in bad]
 
 
-def timeline(program: Program) -> tuple[int, int]:
+def timeline(program: ClusterCase) -> tuple[int, int]:
     """Cycles with `running` high and micro-operations, by the timing rules."""
     trial = fresh_program(program)
     trial.run(0)
@@ -68,7 +68,7 @@ def test_random_program(built: BuiltModel, seed: int) -> None:
     assert (run.cycles, run.counters[Counter.BUSY]) == timeline(program), f"seed {seed}"
 
 
-def check_categories(run: Run, program: Program, arrivals: dict[int, list[int]] | None = None) -> set[int]:
+def check_categories(run: ClusterRun, program: ClusterCase, arrivals: dict[int, list[int]] | None = None) -> set[int]:
     """Every cycle counts as what the rules say of it, and the counters are the sums. Gives the categories seen."""
     rules = Timeline(program.platform, {cycle - BEGINS for cycle in run.blocked}, arrivals)
     trial = fresh_program(program)
@@ -105,7 +105,7 @@ def test_look_ups_count_as_waiting_for_the_port(built: BuiltModel) -> None:
     words = [*_layer(1, 1, False, blocks=1)[:-1], instruction(Opcode.SETW, base=1024)]
     words += [instruction(Opcode.MAC, op=MacOp.TABLE, first=1, last=1, advance=1, lanes=lanes, drain=Drain.WRITE,
                           repeat=5) for lanes in (0, 15)]
-    program = Program.of(words, seed=6)
+    program = ClusterCase.of(words, seed=6)
     run = run_program(built, program, store=0.8)
     assert not differences(run, program)
     check_categories(run, program)
@@ -117,7 +117,7 @@ def test_waits_for_semaphores_are_waits_for_data(built: BuiltModel) -> None:
     words = _layer(3, 1, False)
     waits = [instruction(Opcode.WAIT, semaphore=k) for k in (2, 3, 2, 0)]
     arrivals = {2: [5, 9000], 3: [8000], 0: [9001]}
-    program = Program.of([*words, *waits], seed=5, group=11, execute=False)
+    program = ClusterCase.of([*words, *waits], seed=5, group=11, execute=False)
     program.after.semaphores = [255] * 8
     program.after.run(0)
     run = run_program(built, program, store=0.3, arrivals=arrivals)
@@ -187,7 +187,7 @@ def test_cycles_of_a_layer(built: BuiltModel, kernel: int, stride: int, depthwis
 def check_layer(built: BuiltModel, platform: J3dai, kernel: int, stride: int, depthwise: bool, group: int,
                 clipped: float = 0.3) -> None:
     words = _layer(kernel, stride, depthwise, platform=platform)
-    program = Program.of(words, seed=5, group=group, platform=platform)
+    program = ClusterCase.of(words, seed=5, group=group, platform=platform)
     run = run_program(built, program)
     assert not differences(run, program)
     assert (run.cycles, run.counters[Counter.BUSY]) == timeline(program)
@@ -243,7 +243,7 @@ def test_cycles_of_a_layer_on_another_machine(other: tuple[BuiltModel, J3dai], k
     [instruction(Opcode.LOOP, count=2, body=400 - k) for k in range(5)], [instruction(Opcode.NOP), 7],
 ], ids=["opcode 0", "opcode 63", "count 0", "body 0", "fifth level", "opcode 7"])
 def test_traps(built: BuiltModel, words: list[int]) -> None:
-    run = run_program(built, Program.of(words, seed=3, execute=False), max_cycles=200)
+    run = run_program(built, ClusterCase.of(words, seed=3, execute=False), max_cycles=200)
     assert run.trap
 
 
@@ -255,13 +255,13 @@ def test_loops(built: BuiltModel) -> None:
     body = [instruction(Opcode.LOOP, count=2, body=7), instruction(Opcode.LOOP, count=3, body=5),
             instruction(Opcode.LOOP, count=1, body=2), job, move_a, instruction(Opcode.NOP), move_o,
             instruction(Opcode.NOP)]
-    program = Program.of([*words, *body], seed=4)
+    program = ClusterCase.of([*words, *body], seed=4)
     run = run_program(built, program)
     assert not differences(run, program)
     assert (run.cycles, run.counters[Counter.BUSY]) == timeline(program)
 
 
-def wrapping_program() -> Program:
+def wrapping_program() -> ClusterCase:
     """66,137 micro-operations into the same accumulators, in the longest MAC there is and two more: -256 x -128 beyond
     the largest number, -256 x 127 beyond the smallest."""
     common = dict(op=MacOp.MAC, depthwise=1, rewind_w=1)
@@ -272,7 +272,7 @@ def wrapping_program() -> Program:
         instruction(Opcode.MAC, repeat=65_535, **common), instruction(Opcode.MAC, repeat=599, **common),
         instruction(Opcode.MAC, last=1, wide_x=1, wide_m=1, **common),
     ]
-    program = Program.of(words, seed=8, group=23, execute=False)
+    program = ClusterCase.of(words, seed=8, group=23, execute=False)
     for model in (program.start, program.after):
         model.wmem[0, :8], model.wmem[0, 8:] = 128, 127
     program.after.run(0)

@@ -19,7 +19,7 @@ from nncosim.regress.block_bench import simulate
 from nncosim.regress.j3dai_block_bench import any_word, corners, word
 from nncosim.regress.j3dai_cluster_bench import instruction
 from nncosim.regress.j3dai_cluster_model import Trap, executed
-from nncosim.regress.j3dai_controller_model import LEVELS, ControllerModel, Inputs
+from nncosim.regress.j3dai_controller_model import LEVELS, ControllerInputs, ControllerModel
 from nncosim.regress.planted import planted
 
 QUIET = dict(sequencer_busy=0.0, in_flight=0.0, set_busy=0.0)
@@ -27,7 +27,7 @@ NOISY = dict(sequencer_busy=0.5, in_flight=0.6, set_busy=0.6)
 
 
 @dataclass
-class Log:
+class ControllerLog:
     """What the controller did: (cycle, pc, opcode), pulses of `signal`, and how it ended."""
 
     executed: list[tuple[int, int, int]] = field(default_factory=list)
@@ -40,9 +40,9 @@ class Log:
 
 def run(module: ModuleType, program: dict[int, int], pc: int, seed: int, noise: dict[str, float] = QUIET,
         starts: tuple[int, ...] = (2,), cycles: int = 2000, semaphores: float = 1.0,
-        platform: J3dai = PLATFORM) -> Log:
+        platform: J3dai = PLATFORM) -> ControllerLog:
     """Run with the rest of the cluster busy at random; `starts` are the cycles of start pulses."""
-    rng, dut, log = np.random.default_rng(seed), module.Controller(platform), Log()
+    rng, dut, log = np.random.default_rng(seed), module.Controller(platform), ControllerLog()
 
     async def bench(ctx: Any) -> None:
         address = None
@@ -71,7 +71,7 @@ def run(module: ModuleType, program: dict[int, int], pc: int, seed: int, noise: 
     return log
 
 
-def _observe(ctx: Any, dut: Any, now: int, state: dict[str, bool], log: Log) -> None:
+def _observe(ctx: Any, dut: Any, now: int, state: dict[str, bool], log: ControllerLog) -> None:
     executes = ctx.get(dut.executes)
     if ctx.get(dut.signal):
         log.signals.append(ctx.get(dut.signal).bit_length() - 1)
@@ -240,7 +240,7 @@ def any_program(rng: np.random.Generator, level: int) -> list[int]:
     return words
 
 
-def _meet(rng: np.random.Generator, model: ControllerModel, i: Inputs, loops: bool) -> None:
+def _meet(rng: np.random.Generator, model: ControllerModel, i: ControllerInputs, loops: bool) -> None:
     """Often lets events meet: an increment and what takes it, arming and the end of a program, or a trap.
 
     With `loops` also those of the loop stack: it fills, and programs end with a full one.
@@ -281,7 +281,7 @@ def model_differences(module: ModuleType, pes: int, seed: int, episodes: int = E
             starts, noise = (0.05, 0.3, 0.01)[episode // 3 % 3], (0.0, 0.5)[episode % 2]
             pcs, patience, address = [0, 509, 511, int(rng.integers(512))], 0, None
             for _ in range(700 if full else 200):
-                i = Inputs(
+                i = ControllerInputs(
                     start=bool(rng.random() < starts * (1 if not model.armed or model.begins() else 0.02)),
                     start_pc=int(rng.choice(pcs)), signal_in=sum(1 << k for k in range(8) if rng.random() < dense),
                     sequencer_busy=bool(rng.random() < noise), in_flight=bool(rng.random() < noise),

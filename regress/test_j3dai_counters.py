@@ -82,7 +82,7 @@ def check_transfers(model: Model, most: int, seed: int, start: int) -> None:
 TRANSFER_BUGS = {
     "not a cycle late": ('with m.If(late[when] & (late["kind"]', 'with m.If(getattr(self, when) & (late["kind"]'),
     "31 bits": ("return Signal(COUNTER_BITS,", "return Signal(31,"),
-    "any kind counts": ('(late["kind"] == kind)', '(late["kind"] != Transfer.FETCH)'),
+    "any kind counts": ('(late["kind"] == kind)', '(late["kind"] != TransferKind.FETCH)'),
     "copies up to 7": ('late["words"] * late["copies"]', 'late["words"] * late["copies"][:3]'),
     "a product cut short": ("Signal(len(self.words) + len(self.copies))", "Signal(len(self.words) + 2)"),
     "words count without a beat": ('("beat", late["words"])', '("done", late["words"])'),
@@ -90,7 +90,7 @@ TRANSFER_BUGS = {
         'TransferCounter.WAIT_TURN: ("wait_turn", 1)', 'TransferCounter.WAIT_TURN: ("wait_port", 1)'),
     "fetches by kind": ("value.eq(value + late[when])", 'value.eq(value + (late[when] & (late["kind"] == 3)))'),
     "a STORE delivers beats": (
-        "values[Transfer.STORE, TransferCounter.WORDS]", "values[Transfer.STORE, TransferCounter.BEATS]"),
+        "values[TransferKind.STORE, TransferCounter.WORDS]", "values[TransferKind.STORE, TransferCounter.BEATS]"),
 }
 
 

@@ -25,22 +25,22 @@ from nncosim.regress.j3dai_dmpa_bench import (
     CLUSTERS,
     L2_WORDS,
     LIST_BASE,
-    Bench,
-    Reference,
-    Task,
+    DescriptorTask,
+    DmpaBench,
+    ListReference,
     built,
     machine,
 )
 from nncosim.tb.sim.model import Model
 
 
-def random_task(rng: random.Random, platform: J3dai, actions: list[int]) -> Task:
+def random_task(rng: random.Random, platform: J3dai, actions: list[int]) -> DescriptorTask:
     """A legal descriptor; about one in three waits for clusters, which write something first."""
     clusters = platform.clusters
     op = rng.choice([DmpaOp.LOAD] * 3 + [DmpaOp.GATHER] * 3 + [DmpaOp.STORE] * 4 + [DmpaOp.SYNC])
     fields = {"op": op.value, "signal_mask": rng.choice([0, rng.randrange(1 << clusters)]),
               "signal_semaphore": rng.randrange(8)}
-    task = Task(fields)
+    task = DescriptorTask(fields)
     if rng.random() < 0.35:
         fields |= {"wait_mask": rng.randrange(1, 1 << clusters), "wait_semaphore": rng.randrange(8)}
     if op == DmpaOp.SYNC:
@@ -82,7 +82,7 @@ def gather_fields(rng: random.Random, platform: J3dai, n0: int, n1: int, n2: int
             "offset": first % word, "l2_step1": step1, "l2_step2": step2}
 
 
-def way_back(rng: random.Random, task: Task) -> Task:
+def way_back(rng: random.Random, task: DescriptorTask) -> DescriptorTask:
     """A descriptor that moves the last beat of `task` the other way: it must see what `task` wrote."""
     f = defaultdict(int, task.fields)
     last = (f["n0"] - 1) % 8 + 1
@@ -92,11 +92,11 @@ def way_back(rng: random.Random, task: Task) -> Task:
     loads = f["op"] != DmpaOp.STORE.value
     if loads:  # to other words of L2
         l2 = rng.randrange(LIST_BASE - last)
-    return Task({"op": (DmpaOp.STORE if loads else DmpaOp.LOAD).value, "clusters": f["clusters"], "l2": l2,
+    return DescriptorTask({"op": (DmpaOp.STORE if loads else DmpaOp.LOAD).value, "clusters": f["clusters"], "l2": l2,
                  "local": local, "n0": last, "signal_mask": 0})
 
 
-def place_lists(bench: Bench, rng: random.Random, tasks: list[Task]) -> list[int]:
+def place_lists(bench: DmpaBench, rng: random.Random, tasks: list[DescriptorTask]) -> list[int]:
     """Put the descriptors into L2 as lists of random lengths; gives the lists' addresses."""
     starts, address, left, index = [], LIST_BASE, 0, 0
     line = bench.banks
@@ -113,7 +113,7 @@ def place_lists(bench: Bench, rng: random.Random, tasks: list[Task]) -> list[int
     return starts
 
 
-def run(bench: Bench, rng: random.Random, tasks: list[Task], starts: list[int]) -> None:
+def run(bench: DmpaBench, rng: random.Random, tasks: list[DescriptorTask], starts: list[int]) -> None:
     """Push the lists as places are free, let the clusters signal after random delays, until all is done."""
     pending = [(number, c) for number, task in enumerate(tasks)
                for c in range(bench.clusters) if task.fields.get("wait_mask", 0) >> c & 1]
@@ -139,9 +139,9 @@ def run(bench: Bench, rng: random.Random, tasks: list[Task], starts: list[int]) 
     assert not bench.model.trap
 
 
-def check(bench: Bench, tasks: list[Task], before: list[int]) -> None:
+def check(bench: DmpaBench, tasks: list[DescriptorTask], before: list[int]) -> None:
     """Everything the bench noted against the reference."""
-    reference = Reference(bench.platform, before)
+    reference = ListReference(bench.platform, before)
     for number, task in enumerate(tasks):
         reference.execute(number, task)
     # Words written, in order; a descriptor's words land before it signals, and after it was allowed to start.
@@ -187,12 +187,12 @@ def exercise(
     with Model(built(platform), seed=seed) as model:
         model.reset()
         chosen = rng.choice([0.0, 0.3, 0.6]) if drains is None else drains
-        bench = Bench(model, platform, rng, chosen, bug)
+        bench = DmpaBench(model, platform, rng, chosen, bug)
         before = [rng.getrandbits(platform.word_bits) for _ in range(L2_WORDS)]
         for address, value in enumerate(before):
             bench.poke(address, value)
         actions = [ACTION_BASE]
-        tasks: list[Task] = []
+        tasks: list[DescriptorTask] = []
         while len(tasks) < count:
             tasks.append(random_task(rng, platform, actions))
             if tasks[-1].fields["op"] != DmpaOp.SYNC.value and rng.random() < 0.4:
@@ -243,9 +243,9 @@ def test_planted_timing_bug_is_caught(monkeypatch, module, constant, value):
             exercise(seed=seed, drains=0.5)
 
 
-def quiet(model: Model, *tasks: Task) -> Bench:
+def quiet(model: Model, *tasks: DescriptorTask) -> DmpaBench:
     """A bench without drains whose L2 holds one list of `tasks` at LIST_BASE and zeros elsewhere."""
-    bench = Bench(model, machine(), random.Random(1), drains=0.0)
+    bench = DmpaBench(model, machine(), random.Random(1), drains=0.0)
     for address in range(L2_WORDS):
         bench.poke(address, 0)
     for number, task in enumerate(tasks):
@@ -270,7 +270,7 @@ def test_trap(name, fields):
     with Model(built()) as model:
         model.reset()
         at = L2_WORDS - 8 if "list runs" in name else LIST_BASE
-        bench = quiet(model, Task(GOOD | fields))
+        bench = quiet(model, DescriptorTask(GOOD | fields))
         if at != LIST_BASE:
             good = encode(Descriptor, **GOOD)
             for word in range(0, 8, 2):
@@ -290,7 +290,7 @@ def test_unknown_operations_trap():
     for op in (0, 5, 15):
         with Model(built()) as model:
             model.reset()
-            bench = quiet(model, Task(GOOD))
+            bench = quiet(model, DescriptorTask(GOOD))
             bench.poke(LIST_BASE, bench.peek(LIST_BASE) & ~0xF | op)
             bench.step(push=LIST_BASE)
             for _ in range(20):
@@ -302,7 +302,7 @@ def test_unknown_operations_trap():
 def test_push_of_a_bad_address_traps(address):
     with Model(built()) as model:
         model.reset()
-        bench = quiet(model, Task(GOOD))
+        bench = quiet(model, DescriptorTask(GOOD))
         bench.step(push=address)
         bench.step()
         assert model.trap
@@ -312,7 +312,7 @@ def test_push_to_a_full_queue_traps():
     """One list waits for a cluster for ever, one is fetched behind it, four are queued: the next is one too many."""
     with Model(built()) as model:
         model.reset()
-        bench = quiet(model, Task(GOOD | {"wait_mask": 1}))
+        bench = quiet(model, DescriptorTask(GOOD | {"wait_mask": 1}))
         for _ in range(2):
             bench.step(push=LIST_BASE)
             for _ in range(10):
@@ -330,7 +330,7 @@ def test_semaphores_saturate():
     """300 signals count 255: 255 waits pass, the next does not."""
     with Model(built()) as model:
         model.reset()
-        wait = Task({"op": SYNC, "wait_mask": 2, "wait_semaphore": 3})
+        wait = DescriptorTask({"op": SYNC, "wait_mask": 2, "wait_semaphore": 3})
         bench = quiet(model, wait)
         for _ in range(300):
             bench.step(signals=1 << (8 + 3))
@@ -348,8 +348,8 @@ def test_semaphores_saturate():
 
 def test_cycles():
     """The distances that the cycle model is built on."""
-    load, store = Task(GOOD | {"n0": 20}), Task(GOOD | {"op": STORE, "n0": 20})
-    tasks = [load, load, store, store, load, Task({"op": SYNC, "signal_mask": 1}), Task(GOOD)]
+    load, store = DescriptorTask(GOOD | {"n0": 20}), DescriptorTask(GOOD | {"op": STORE, "n0": 20})
+    tasks = [load, load, store, store, load, DescriptorTask({"op": SYNC, "signal_mask": 1}), DescriptorTask(GOOD)]
     with Model(built()) as model:
         model.reset()
         bench = quiet(model, *tasks)

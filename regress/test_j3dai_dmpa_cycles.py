@@ -20,7 +20,7 @@ from nncosim.hdl.j3dai.isa import Descriptor
 from nncosim.hdl.j3dai.timing import STORE_TO_CLUSTER, STORE_TO_DATA
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress import j3dai_dmpa_reference as reference
-from nncosim.regress.j3dai_dmpa_reference import GATHER, LOAD, STORE, SYNC, DmpaReference, Inputs
+from nncosim.regress.j3dai_dmpa_reference import GATHER, LOAD, STORE, SYNC, DmpaInputs, DmpaReference
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
 
@@ -46,7 +46,7 @@ def built(platform: J3dai) -> BuiltModel:
     return build(emit_design(Dmpa(platform), "dmpa_alone"), "dmpa_alone", vlt=VISIBLE, optimize="-O0")
 
 
-class Bench:
+class DmpaCycleBench:
     """The DMPA and its reference in step."""
 
     def __init__(self, model: Any, platform: J3dai, seed: int):
@@ -98,7 +98,7 @@ class Bench:
     def step(self, push: int | None = None, signals: int = 0) -> None:
         """One cycle: drive inputs, hold every port against the reference, go on."""
         m, r, p, rng = self.model, self.reference, self.platform, self.rng
-        i = Inputs(push, signals, in_frame=self.in_frame())
+        i = DmpaInputs(push, signals, in_frame=self.in_frame())
         for c in range(p.clusters):
             i.drain_ahead |= (rng.random() < self.drains) << c
         i.l2_rdata = rng.getrandbits(p.line_bits) if self.line is None else self.line
@@ -245,7 +245,7 @@ def illegal(rng: random.Random, p: J3dai) -> dict[str, int]:
     return f | good | rng.choice([rng.choice(changes), rng.choice(beyond)])
 
 
-def episode(bench: Bench, calm: bool) -> None:
+def episode(bench: DmpaCycleBench, calm: bool) -> None:
     """Some lists from reset on, pushed while others run; ends when all is done, in a trap, or in the middle.
 
     `calm`: signals come only where they are waited for; otherwise also where nobody waits.
@@ -282,10 +282,10 @@ def episode(bench: Bench, calm: bool) -> None:
 
 
 @pytest.fixture(params=MACHINES, scope="module")
-def bench(request) -> Iterator[Bench]:
+def bench(request) -> Iterator[DmpaCycleBench]:
     platform = MACHINES[request.param]
     with Model(built(platform), seed=SEED) as model:
-        yield Bench(model, platform, SEED)
+        yield DmpaCycleBench(model, platform, SEED)
 
 
 NEEDED = {
@@ -318,7 +318,7 @@ def test_random_lists(bench):
 
 # One corner after the other
 
-def calm(bench: Bench, *, drains: float = 0.0) -> Bench:
+def calm(bench: DmpaCycleBench, *, drains: float = 0.0) -> DmpaCycleBench:
     bench.reset()
     bench.drains, bench.frames = drains, 0.5
     return bench
@@ -447,10 +447,10 @@ def test_lists_are_counted_in_32_bits(bench, start):
 # The bench is shown to notice: a reference that differs is one design too many
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[Bench]:
+def small() -> Iterator[DmpaCycleBench]:
     platform = MACHINES["8 x 4, two words"]
     with Model(built(platform), seed=SEED) as model:
-        yield Bench(model, platform, SEED)
+        yield DmpaCycleBench(model, platform, SEED)
 
 
 @pytest.mark.parametrize(("constant", "change"), [

@@ -21,7 +21,7 @@ COPY = 6  # cycles from a drain's issue to the copy into the shadow registers
 REGISTERS = (Opcode.SETB, Opcode.ADDB, Opcode.SETD, Opcode.SETD, Opcode.SETO)
 
 
-class Bench:
+class DrainBench:
     """A drain control beside what the manual says of each drain. `seen`: what happened, and what met in one cycle."""
 
     def __init__(self, module: ModuleType, size: tuple[int, int, int], seed: int):
@@ -169,8 +169,8 @@ class Bench:
                 return
 
 
-def differences(module: ModuleType, size: tuple[int, int, int], seed: int) -> Bench:
-    bench = Bench(module, size, seed)
+def differences(module: ModuleType, size: tuple[int, int, int], seed: int) -> DrainBench:
+    bench = DrainBench(module, size, seed)
     simulate(bench.dut, bench.run, reset=True)
     return bench
 

@@ -36,7 +36,7 @@ def header(op: int, address: int = 0, words: int = 0, *, wait: int = 0, magic: i
     return magic | op << 8 | wait << 12 | pad << 13 | words << 16 | address << 32
 
 
-class Pair(wiring.Component):
+class EntryWithL2Port(wiring.Component):
     """The entry port with its share of L2's port, from `module`."""
 
     def __init__(self, module: ModuleType, platform: J3dai):
@@ -71,7 +71,7 @@ class Pair(wiring.Component):
 
 
 @dataclass
-class Reference:
+class EntryReference:
     """The entry port by the manual's words. `beats`: taken and not used up, two at most."""
 
     platform: J3dai
@@ -194,9 +194,9 @@ NOISES = {"calm": CALM, "rough": ROUGH, "jammed": JAMMED}
 
 
 def differences(module: ModuleType, platform: J3dai, packets: Sequence[int], noise: Noise, *, boot: int = 1,
-                seed: int = 1, least: int = 40) -> tuple[list[str], Reference]:
+                seed: int = 1, least: int = 40) -> tuple[list[str], EntryReference]:
     """Outputs that are not those of the reference, at most ten; and the reference at the end."""
-    rng, dut, model = random.Random(seed), Pair(module, platform), Reference(platform, boot)
+    rng, dut, model = random.Random(seed), EntryWithL2Port(module, platform), EntryReference(platform, boot)
     found: list[str] = []
     queue, offered = deque(packets), False
 

@@ -23,7 +23,7 @@ A, O = Agu.A.value, Agu.O.value  # noqa: E741
 
 
 @dataclass
-class Window:
+class FetchedWindow:
     """Addresses of its words, which of them are padding, whether it is its job's last."""
 
     words: list[int]
@@ -31,7 +31,7 @@ class Window:
     last: bool
 
 
-def windows(model: ClusterModel, repeat: int, advance: bool) -> Iterator[Window]:
+def windows(model: ClusterModel, repeat: int, advance: bool) -> Iterator[FetchedWindow]:
     """Of a MAC, in order. `model`: the registers, as an interpreter of the manual keeps them."""
     settings = model.window
     for _ in range(repeat + 1):
@@ -44,7 +44,7 @@ def windows(model: ClusterModel, repeat: int, advance: bool) -> Iterator[Window]
             model.a.advance(model.a.dims[:3])
             if advance and number == count - 1:
                 model.a.advance(model.a.dims[3:])
-            yield Window(words, padded, number == count - 1)
+            yield FetchedWindow(words, padded, number == count - 1)
 
 
 def phases(pstride: int, pes: int) -> list[list[int]]:
@@ -54,16 +54,16 @@ def phases(pstride: int, pes: int) -> list[list[int]]:
 
 
 @dataclass
-class Reference:
+class FetchReference:
     """What is fetched when: sections 2.2 and 4 of the manual."""
 
     model: ClusterModel
-    coming: Iterator[Window] = field(default_factory=lambda: iter(()))
-    current: Window | None = None
+    coming: Iterator[FetchedWindow] = field(default_factory=lambda: iter(()))
+    current: FetchedWindow | None = None
     read: int = 0  # reads of the current window that were issued
-    staged: Window | None = None
+    staged: FetchedWindow | None = None
     begins: int = -1
-    brought: dict[int, tuple[Window, int, list[int]]] = field(default_factory=dict)
+    brought: dict[int, tuple[FetchedWindow, int, list[int]]] = field(default_factory=dict)
 
     def start(self, now: int, repeat: int, advance: bool) -> None:
         self.coming, self.begins = windows(self.model, repeat, advance), now + MAC_TO_FETCH
@@ -84,7 +84,7 @@ class Reference:
                 self.current = next(self.coming, None)
 
 
-class Bench:
+class FetchBench:
     """A window fetch beside its reference. `seen`: what met in one cycle."""
 
     def __init__(self, module: ModuleType, size: tuple[int, int], seed: int):
@@ -99,7 +99,7 @@ class Bench:
 
     def fresh(self) -> None:
         empty = np.zeros((2, 1), np.uint8)
-        self.reference = Reference(ClusterModel(empty, empty, empty, self.pes))
+        self.reference = FetchReference(ClusterModel(empty, empty, empty, self.pes))
 
     async def cycle(self, ctx: Any, ir: int | None = None, start: tuple[int, bool] | None = None) -> None:
         """One cycle; `ir` executes, `start` (repeat, advance) begins a MAC. What does not count has any value."""
@@ -240,8 +240,8 @@ class Bench:
             await self.mac(ctx, 1 << bit, False, 8)
 
 
-def differences(module: ModuleType, size: tuple[int, int], seed: int) -> Bench:
-    bench = Bench(module, size, seed)
+def differences(module: ModuleType, size: tuple[int, int], seed: int) -> FetchBench:
+    bench = FetchBench(module, size, seed)
     simulate(bench.dut, bench.random, reset=True)
     return bench
 
@@ -254,7 +254,7 @@ def test_every_window_in_its_cycle(size: tuple[int, int], seed: int) -> None:
 
 
 def test_counts_to_the_greatest(seed: int) -> None:
-    bench = Bench(fetch, (8, 4), seed)
+    bench = FetchBench(fetch, (8, 4), seed)
     simulate(bench.dut, bench.long, reset=True)
     assert not bench.bad, f"seed {seed}: {bench.bad[0]}"
 

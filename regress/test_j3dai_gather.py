@@ -13,7 +13,15 @@ from nncosim.hdl.j3dai import dmpa_pick, dmpa_walk
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
 from nncosim.hdl.j3dai.timing import LIST_TO_TAKE, LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
-from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, Bench, Reference, Task, built, machine
+from nncosim.regress.j3dai_dmpa_bench import (
+    L2_WORDS,
+    LIST_BASE,
+    DescriptorTask,
+    DmpaBench,
+    ListReference,
+    built,
+    machine,
+)
 from nncosim.regress.planted import planted
 from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, run
 from nncosim.tb.sim.model import Model
@@ -29,12 +37,12 @@ def beat_words(platform: J3dai, step: int) -> int:
     return min(max(fitting), platform.dmpa_bits // (8 * word), platform.banks)
 
 
-def sweep(platform: J3dai, rng: random.Random) -> list[Task]:
+def sweep(platform: J3dai, rng: random.Random) -> list[DescriptorTask]:
     """Every step with every offset; every use with every filling to the left, and ends at every byte of a word."""
     word, tasks = platform.word_bytes, []
 
     def add(first: int, n0: int, step: int, used: int, left: int, length: int, further: int | None = None) -> None:
-        tasks.append(Task({
+        tasks.append(DescriptorTask({
             "op": GATHER, "clusters": rng.randrange(1, 1 << platform.clusters), "l2": first // word,
             "offset": first % word, "n0": n0, "step": step, "used": used, "left": left, "length": length,
             "fill": rng.randrange(1, 256), "local": Space.L1 << 14 | rng.randrange(200), "signal_mask": 0,
@@ -56,17 +64,17 @@ def sweep(platform: J3dai, rng: random.Random) -> list[Task]:
     return tasks
 
 
-def gathered(platform: J3dai, tasks: list[Task], seed: int, drains: float) -> None:
+def gathered(platform: J3dai, tasks: list[DescriptorTask], seed: int, drains: float) -> None:
     """The tasks in lists, against the reference, word by word; beats against the manual's size of one."""
     rng = random.Random(seed)
     with Model(built(platform), seed=seed) as model:
         model.reset()
-        bench = Bench(model, platform, rng, drains)
+        bench = DmpaBench(model, platform, rng, drains)
         before = [rng.getrandbits(platform.word_bits) for _ in range(L2_WORDS)]
         for address, value in enumerate(before):
             bench.poke(address, value)
         room = (L2_WORDS - LIST_BASE) // platform.banks * platform.line_descriptors // 10
-        reference = Reference(platform, before)
+        reference = ListReference(platform, before)
         for at in range(0, len(tasks), room):
             some, start = tasks[at : at + room], len(bench.loads)
             starts = place_lists(bench, rng, some)
@@ -102,7 +110,7 @@ def test_every_offset_step_use_and_filling_of_other_machines(platform):
 
 def test_beats_follow_each_other():
     """A beat a cycle, and the next descriptor right behind it."""
-    tasks = [Task(GOOD | {"n0": 20, "step": step, "used": 1, "length": 400}) for step in (16, 13, 1)]
+    tasks = [DescriptorTask(GOOD | {"n0": 20, "step": step, "used": 1, "length": 400}) for step in (16, 13, 1)]
     with Model(built()) as model:
         model.reset()
         bench = quiet(model, *tasks)
@@ -137,7 +145,7 @@ def trapped(fields: dict[str, int], platform: J3dai | None = None) -> bool:
     platform = platform or machine()
     with Model(built(platform)) as model:
         model.reset()
-        bench = Bench(model, platform, random.Random(1), drains=0.0)
+        bench = DmpaBench(model, platform, random.Random(1), drains=0.0)
         bench.poke_descriptor(LIST_BASE, encode(Descriptor, **GOOD | fields, end=1))
         bench.step(push=LIST_BASE)
         for _ in range(60):
@@ -170,7 +178,7 @@ def reads_its_own(platform: J3dai) -> None:
                 "l2": first // word, "offset": first % word, "left": rng.randrange(used), "length": length,
                 "n0": rng.randrange(1, 9), "step": rng.randrange(1, word + 1), "used": used,
             }
-            bench = Bench(model, platform, rng, drains=0.0)
+            bench = DmpaBench(model, platform, rng, drains=0.0)
             bench.poke_descriptor(LIST_BASE, encode(Descriptor, **fields, end=1))
             read = set()
             for k in range(30):

@@ -87,7 +87,7 @@ def micro_operations(mac: Instruction, lanes: int) -> Iterator[MicroOperation]:
                 yield MicroOperation((f["lane"] + k) % lanes, k == 0, sets, ends, job % 2 == 1, job)
 
 
-class Reference:
+class SequencerReference:
     """When each micro-operation is issued: section 4 of the manual, cycle by cycle."""
 
     def __init__(self, platform: J3dai) -> None:
@@ -161,7 +161,7 @@ class Reference:
 
 
 @dataclass
-class Run:
+class SequencerRun:
     """What was otherwise than expected, one line each, and how many micro-operations were issued."""
 
     wrong: list[str] = field(default_factory=list)
@@ -176,11 +176,11 @@ def encoded(what: Instruction) -> int:
 
 
 def run(module: ModuleType, seed: int, late: float, taken: float, count: int = 60, platform: J3dai | None = None
-        ) -> Run:
+        ) -> SequencerRun:
     """Random instructions. `late`: how often the next window is not there yet; `taken`: L1's read port."""
     platform = platform or machine()
-    rng, dut, result = np.random.default_rng(seed), module.Sequencer(platform), Run()
-    instructions, reference = program(rng, count, platform.ncbs_per_cluster), Reference(platform)
+    rng, dut, result = np.random.default_rng(seed), module.Sequencer(platform), SequencerRun()
+    instructions, reference = program(rng, count, platform.ncbs_per_cluster), SequencerReference(platform)
 
     async def bench(ctx: Any) -> None:
         windows: list[Any] = []
@@ -218,8 +218,8 @@ def run(module: ModuleType, seed: int, late: float, taken: float, count: int = 6
     return result
 
 
-def _compare(ctx: Any, dut: Any, expected: dict[str, int], selected: int | None, reference: Reference, result: Run
-             ) -> int | None:
+def _compare(ctx: Any, dut: Any, expected: dict[str, int], selected: int | None, reference: SequencerReference,
+             result: SequencerRun) -> int | None:
     """Outputs against the reference; for TABLE also what is selected before it is issued. Gives what is selected."""
     result.issued += expected["issue"]
     found = {name: int(ctx.get(getattr(dut, name))) for name in expected}
@@ -260,7 +260,7 @@ def test_at_full_speed_every_cycle_issues():
     mac = Instruction(Opcode.MAC, {"op": MacOp.MAC.value, "lanes": LANES - 1, "last": 1, "lane": 0, "repeat": 3,
                                    "depthwise": 0, "first": 1, "rewind_w": 1, "next_w": 0, "drain": Drain.WRITE.value,
                                    "wide_x": 0, "wide_m": 0}, (3, 3, 3, 3))
-    reference = Reference(machine())
+    reference = SequencerReference(machine())
     reference.execute(mac)
     cycles = 0
     while reference.left:

@@ -69,7 +69,7 @@ void run(void) {
 """
 
 
-class StubCluster(wiring.Component):
+class MemoryCluster(wiring.Component):
     """The ports of a cluster around an L1 with one port; it never runs, and its drains are a fixed pattern."""
 
     def __init__(self, platform: J3dai):
@@ -131,7 +131,7 @@ def descriptor(op: DmpaOp, **fields: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def soc():
-    return j3dai.build_soc(PLATFORM, cluster=StubCluster)
+    return j3dai.build_soc(PLATFORM, cluster=MemoryCluster)
 
 
 def boot(model: Model, tmp_path) -> np.ndarray:

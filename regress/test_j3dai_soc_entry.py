@@ -14,7 +14,7 @@ from nncosim.hdl.j3dai import soc as soc_module
 from nncosim.regress.planted import planted
 from nncosim.regress.test_j3dai_dmpa_cycles import episode
 from nncosim.regress.test_j3dai_entry import DMEM, FRAME, GO, HEADER_ERROR, IMEM, L2, LOAD, header
-from nncosim.regress.test_j3dai_soc_wires import PLATFORM, InSoc, Soc, simulated
+from nncosim.regress.test_j3dai_soc_wires import PLATFORM, InSoc, SocAsDmpa, simulated
 
 WORD = PLATFORM.word_bytes
 ENTRY_ENGINE = 14
@@ -22,7 +22,7 @@ ENTRY_ENGINE = 14
 
 
 @pytest.fixture(scope="module")
-def soc() -> Iterator[Soc]:
+def soc() -> Iterator[SocAsDmpa]:
     with simulated() as soc:
         yield soc
 
@@ -63,7 +63,7 @@ class WithEntry(InSoc):
             self.l2[top.probe_entry_addr] = top.probe_entry_data
 
 
-def words_come_in(soc: Soc, episodes: int) -> int:
+def words_come_in(soc: SocAsDmpa, episodes: int) -> int:
     """Random lists beside random packets: every word once, in order, and in L2 in the end; gives how many came."""
     bench, came = WithEntry(soc, PLATFORM, 3), 0
     for number in range(episodes):
@@ -82,7 +82,7 @@ def test_words_for_l2_beside_the_dmpa(soc):
     assert words_come_in(soc, 30) > 500
 
 
-def send(soc: Soc, *beats: int, limit: int = 60) -> None:
+def send(soc: SocAsDmpa, *beats: int, limit: int = 60) -> None:
     """Beats, as fast as they are taken."""
     top = soc.soc
     for beat in beats:
@@ -97,7 +97,7 @@ def send(soc: Soc, *beats: int, limit: int = 60) -> None:
     top.entry__valid = 0
 
 
-def booting(soc: Soc) -> None:
+def booting(soc: SocAsDmpa) -> None:
     soc.reset()
     soc.soc.boot = 1
     soc.soc.eval()

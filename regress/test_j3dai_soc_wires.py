@@ -26,7 +26,7 @@ from nncosim.regress.cv32e40p_stub import CORE_PORTS, CORE_VERILOG
 from nncosim.regress.planted import planted
 from nncosim.regress.puppet import Puppet, puppet_verilog
 from nncosim.regress.test_j3dai_control import OFFSETS
-from nncosim.regress.test_j3dai_dmpa_cycles import Bench, episode
+from nncosim.regress.test_j3dai_dmpa_cycles import DmpaCycleBench, episode
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import build
 
@@ -59,7 +59,7 @@ def cluster_ports(platform: J3dai) -> dict[str, tuple[str, int]]:
                                  for name, member in members.items()}}
 
 
-class Soc:
+class SocAsDmpa:
     """The SoC as the DMPA's bench sees a DMPA: the same ports, each where it is connected."""
 
     def __init__(self, model: Model, platform: J3dai):
@@ -159,7 +159,7 @@ class Soc:
         return soc[names[name]]
 
 
-class InSoc(Bench):
+class InSoc(DmpaCycleBench):
     """The DMPA's bench with L2 in the design. What only registers show (`free`, `busy`) is read there by a test."""
 
     asked = started = False
@@ -195,18 +195,18 @@ class InSoc(Bench):
 
 
 @contextmanager
-def simulated(module: ModuleType = soc_module) -> Iterator[Soc]:
+def simulated(module: ModuleType = soc_module) -> Iterator[SocAsDmpa]:
     """The SoC of `module`, among stubs."""
     sources = module.emit_soc(PLATFORM, StubCluster) | {
         "core.v": CORE_VERILOG, "cluster.v": puppet_verilog(STUB_MODULE, cluster_ports(PLATFORM))}
     vlt = f'public_flat_rw -module "{SOC_MODULE}" -var "probe_cycle"'
     with Model(build(sources, SOC_MODULE, vlt=vlt, optimize="-O0"), seed=1) as model:
         model.poison(1)
-        yield Soc(model, PLATFORM)
+        yield SocAsDmpa(model, PLATFORM)
 
 
 @pytest.fixture(scope="module")
-def soc() -> Iterator[Soc]:
+def soc() -> Iterator[SocAsDmpa]:
     with simulated() as soc:
         yield soc
 

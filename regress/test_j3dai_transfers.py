@@ -11,12 +11,12 @@ from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai import counters as counters_module
 from nncosim.hdl.j3dai import dmpa as dmpa_module
 from nncosim.hdl.j3dai.isa import DmpaOp
-from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, TRANSFER_ENGINE, Counter, Transfer, TransferCounter
+from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, TRANSFER_ENGINE, Counter, TransferCounter, TransferKind
 from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress import test_j3dai_host_counters as host_counters
 from nncosim.regress.harness import compile_case, compile_digits, random_inputs, run_compiled
-from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, Bench, Task, built, machine
+from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, DescriptorTask, DmpaBench, built, machine
 from nncosim.regress.j3dai_target import simulation
 from nncosim.regress.planted import planted
 from nncosim.regress.test_j3dai_dmpa import place_lists, quiet, random_task, run, way_back
@@ -27,35 +27,37 @@ from nncosim.tb.sim.model import Model
 
 LOAD, STORE, SYNC, GATHER = (op.value for op in (DmpaOp.LOAD, DmpaOp.STORE, DmpaOp.SYNC, DmpaOp.GATHER))
 
-Counts = dict[tuple[Transfer, TransferCounter], int]
+Counts = dict[tuple[TransferKind, TransferCounter], int]
 
 
 def read(model: Model) -> Counts:
     """All counters; those that a kind does not have must be 0."""
     value = model.transfers
     found = {(kind, which): value >> 32 * (kind * len(TransferCounter) + which) & 0xFFFFFFFF
-             for kind in Transfer for which in TransferCounter}
+             for kind in TransferKind for which in TransferCounter}
     missing = {key: count for key, count in found.items() if key[1] not in TRANSFER_COUNTERS[key[0]]}
     assert not any(missing.values()), missing
     return {key: count for key, count in found.items() if key not in missing}
 
 
-def seen(bench: Bench, tasks: list[Task], fetches: int) -> Counts:
+def seen(bench: DmpaBench, tasks: list[DescriptorTask], fetches: int) -> Counts:
     """What moved, as the bench saw it at the clusters and at L2's port."""
     out = {}
-    for kind, ops in ((Transfer.LOAD, (LOAD, GATHER)), (Transfer.STORE, (STORE,)), (Transfer.SYNC, (SYNC,))):
+    ops_of = {TransferKind.LOAD: (LOAD, GATHER), TransferKind.STORE: (STORE,), TransferKind.SYNC: (SYNC,)}
+    for kind, ops in ops_of.items():
         out[kind, TransferCounter.DESCRIPTORS] = sum(task.fields["op"] in ops for task in tasks)
-    out[Transfer.LOAD, TransferCounter.BEATS] = len({cycle for cycle, *_ in bench.loads})
+    out[TransferKind.LOAD, TransferCounter.BEATS] = len({cycle for cycle, *_ in bench.loads})
     # Of a beat, each cluster got every word; a beat's words are all different.
-    out[Transfer.LOAD, TransferCounter.WORDS] = len({(cycle, word) for cycle, _, _, word, _ in bench.loads})
-    out[Transfer.LOAD, TransferCounter.DELIVERED] = len(bench.loads)
-    out[Transfer.STORE, TransferCounter.BEATS] = len({cycle for cycle, *_ in bench.stores})
-    out[Transfer.STORE, TransferCounter.WORDS] = out[Transfer.STORE, TransferCounter.DELIVERED] = len(bench.stores)
-    out[Transfer.FETCH, TransferCounter.BEATS] = fetches
+    out[TransferKind.LOAD, TransferCounter.WORDS] = len({(cycle, word) for cycle, _, _, word, _ in bench.loads})
+    out[TransferKind.LOAD, TransferCounter.DELIVERED] = len(bench.loads)
+    out[TransferKind.STORE, TransferCounter.BEATS] = len({cycle for cycle, *_ in bench.stores})
+    for what in (TransferCounter.WORDS, TransferCounter.DELIVERED):
+        out[TransferKind.STORE, what] = len(bench.stores)
+    out[TransferKind.FETCH, TransferCounter.BEATS] = fetches
     return out
 
 
-class Fetches(Bench):
+class Fetches(DmpaBench):
     """Also counts the cycles in which L2's port reads a line of descriptors."""
 
     fetches = 0
@@ -73,7 +75,7 @@ def differences(seed: int, platform: J3dai | None = None) -> list[str]:
         bench = Fetches(model, platform, rng, drains=rng.choice([0.0, 0.3, 0.6]))
         for address in range(L2_WORDS):
             bench.poke(address, rng.getrandbits(platform.word_bits))
-        tasks: list[Task] = []
+        tasks: list[DescriptorTask] = []
         actions = [4096]
         while len(tasks) < 70:
             tasks.append(random_task(rng, platform, actions))
@@ -88,12 +90,12 @@ def differences(seed: int, platform: J3dai | None = None) -> list[str]:
     wrong = [f"{kind.name} {which.name}: {found[kind, which]}, seen {count}"
              for (kind, which), count in seen(bench, tasks, bench.fetches).items() if found[kind, which] != count]
     for counter, which in ((Counter.BUSY, TransferCounter.BEATS), (Counter.WAIT_DATA, TransferCounter.WAIT_DATA)):
-        parts = sum(found.get((kind, which), 0) for kind in (Transfer.LOAD, Transfer.STORE, Transfer.SYNC))
+        parts = sum(found.get((kind, which), 0) for kind in (TransferKind.LOAD, TransferKind.STORE, TransferKind.SYNC))
         if parts != engine[counter]:
             wrong.append(f"{counter.name}: {engine[counter]}, by kind {parts}")
-    if found[Transfer.LOAD, TransferCounter.WAIT_PORT] != engine[Counter.WAIT_PORT]:
+    if found[TransferKind.LOAD, TransferCounter.WAIT_PORT] != engine[Counter.WAIT_PORT]:
         wrong.append("WAIT_PORT")
-    if sum(found.get((kind, TransferCounter.WAIT_TURN), 0) for kind in Transfer) > engine[Counter.CONTROL]:
+    if sum(found.get((kind, TransferCounter.WAIT_TURN), 0) for kind in TransferKind) > engine[Counter.CONTROL]:
         wrong.append("WAIT_TURN is more than CONTROL")
     return wrong
 
@@ -111,12 +113,13 @@ def test_sizes(platform):
 def by_hand() -> Counts:
     """Counters after a list whose counts can be told from the manual alone."""
     tasks = [
-        Task({"op": LOAD, "clusters": 0b111, "n0": 11}),  # 2 beats, 11 words, 33 delivered
-        Task({"op": LOAD, "clusters": 0b100, "n0": 3, "n1": 2, "l2_step1": 50, "local_step1": 50}),  # 2 beats, 6 words
-        Task({"op": STORE, "clusters": 0b001, "n0": 16, "l2": 100}),  # waits for the LOAD's last beat
-        Task({"op": SYNC, "signal_mask": 1}),  # waits for the STORE's last beat
-        Task({"op": STORE, "clusters": 0b010, "n0": 1, "l2": 200, "wait_mask": 0b010, "wait_semaphore": 3}),
-        Task({"op": SYNC, "wait_mask": 0b110, "wait_semaphore": 5}),
+        DescriptorTask({"op": LOAD, "clusters": 0b111, "n0": 11}),  # 2 beats, 11 words, 33 delivered
+        # 2 beats, 6 words
+        DescriptorTask({"op": LOAD, "clusters": 0b100, "n0": 3, "n1": 2, "l2_step1": 50, "local_step1": 50}),
+        DescriptorTask({"op": STORE, "clusters": 0b001, "n0": 16, "l2": 100}),  # waits for the LOAD's last beat
+        DescriptorTask({"op": SYNC, "signal_mask": 1}),  # waits for the STORE's last beat
+        DescriptorTask({"op": STORE, "clusters": 0b010, "n0": 1, "l2": 200, "wait_mask": 0b010, "wait_semaphore": 3}),
+        DescriptorTask({"op": SYNC, "wait_mask": 0b110, "wait_semaphore": 5}),
     ]
     with Model(built()) as model:
         model.reset()
@@ -127,8 +130,8 @@ def by_hand() -> Counts:
         waiting = read(model)
         for _ in range(25):
             bench.step()
-        assert read(model)[Transfer.STORE, TransferCounter.WAIT_DATA] == (
-            waiting[Transfer.STORE, TransferCounter.WAIT_DATA] + 25), "cycle by cycle"
+        assert read(model)[TransferKind.STORE, TransferCounter.WAIT_DATA] == (
+            waiting[TransferKind.STORE, TransferCounter.WAIT_DATA] + 25), "cycle by cycle"
         bench.step(signals=1 << 8 + 3)
         for _ in range(20):
             bench.step()
@@ -142,13 +145,14 @@ def by_hand() -> Counts:
         found = read(model)
         assert bench.dones and model.idle
         # A signal counts in the semaphore a cycle later, and the counters are a cycle late: as many as lie between.
-        assert found[Transfer.SYNC, TransferCounter.WAIT_DATA] - waiting[Transfer.SYNC, TransferCounter.WAIT_DATA] == 12
+        wait = TransferKind.SYNC, TransferCounter.WAIT_DATA
+        assert found[wait] - waiting[wait] == 12
     return found
 
 
 def expected() -> Counts:
     """The counts of `by_hand` that do not depend on when the clusters signalled."""
-    kind, which = Transfer, TransferCounter
+    kind, which = TransferKind, TransferCounter
     return {
         (kind.LOAD, which.DESCRIPTORS): 2, (kind.LOAD, which.BEATS): 4, (kind.LOAD, which.WORDS): 17,
         (kind.LOAD, which.DELIVERED): 39, (kind.LOAD, which.WAIT_DATA): 0, (kind.LOAD, which.WAIT_TURN): 0,
@@ -163,27 +167,27 @@ def expected() -> Counts:
 def test_counts_by_hand():
     found = by_hand()
     assert {key: found[key] for key in expected()} == expected()
-    assert found[Transfer.FETCH, TransferCounter.WAIT_PORT] <= 2
+    assert found[TransferKind.FETCH, TransferCounter.WAIT_PORT] <= 2
 
 
 def test_drains_hold_up_loads():
     """A drain in every cycle of the LOAD's first beat but the last: so many cycles are counted, of LOAD alone."""
     with Model(built()) as model:
         model.reset()
-        bench = quiet(model, Task({"op": LOAD, "clusters": 1, "n0": 8}))
+        bench = quiet(model, DescriptorTask({"op": LOAD, "clusters": 1, "n0": 8}))
         bench.drains = 1.0
         bench.step(push=LIST_BASE)
         for _ in range(40):
             bench.step()
         assert not bench.loads
         bench.drains = 0.0
-        before = read(model)[Transfer.LOAD, TransferCounter.WAIT_PORT]
+        before = read(model)[TransferKind.LOAD, TransferCounter.WAIT_PORT]
         assert 30 <= before <= 36
         for _ in range(10):
             bench.step()
         found = read(model)
-        assert len(bench.loads) == 8 and found[Transfer.LOAD, TransferCounter.WAIT_PORT] == before + 1
-        assert found[Transfer.FETCH, TransferCounter.WAIT_PORT] == 0
+        assert len(bench.loads) == 8 and found[TransferKind.LOAD, TransferCounter.WAIT_PORT] == before + 1
+        assert found[TransferKind.FETCH, TransferCounter.WAIT_PORT] == 0
 
 
 def test_simulator_and_rtl_agree():
@@ -210,7 +214,7 @@ def test_simulating_several_cycles_at_a_time_counts_the_same():
 
 def test_the_host_reads_them(monkeypatch):
     """A program on the real core stores every counter, those that do not exist included, when the layer is done."""
-    monkeypatch.setattr(host_counters, "ENGINES", tuple(TRANSFER_ENGINE + kind for kind in Transfer))
+    monkeypatch.setattr(host_counters, "ENGINES", tuple(TRANSFER_ENGINE + kind for kind in TransferKind))
     monkeypatch.setattr(host_counters, "Counter", TransferCounter)
     compiled = compile_case(host_counters.CASE, 1)
     program = compile_host(host_counters.firmware(j3dai_notes(compiled.image).lists), PLATFORM)
@@ -225,10 +229,10 @@ def test_the_host_reads_them(monkeypatch):
         model.frame = 0
         model.run_until("frames_done", 1, 10 * compiled.iss_cycles)
         memory = read_host(model, "dmem").view("<u4")
-        count = len(Transfer) * len(TransferCounter)
+        count = len(TransferKind) * len(TransferCounter)
         stored = [int(word) for word in memory[host_counters.AT // 4 :][:count]]
         assert stored == [model.probe_transfers >> 32 * k & 0xFFFFFFFF for k in range(count)]
-    assert stored[Transfer.LOAD * len(TransferCounter) + TransferCounter.DELIVERED] > 0
+    assert stored[TransferKind.LOAD * len(TransferCounter) + TransferCounter.DELIVERED] > 0
 
 
 BUGS = [
@@ -239,7 +243,7 @@ BUGS = [
     (dmpa_module, "transfers.done.eq(finished)", "transfers.done.eq(walk.last)"),
     (dmpa_module, "waits & ~self.trap", "fetch.next_valid"),
     (dmpa_module, "self._turning.eq(running & ~self.trap & ~ordered)", "self._turning.eq(running)"),
-    (dmpa_module, "m.d.comb += counters.kind.eq(Transfer.STORE)", "m.d.comb += counters.kind.eq(Transfer.LOAD)"),
+    (dmpa_module, "counters.kind.eq(TransferKind.STORE)", "counters.kind.eq(TransferKind.LOAD)"),
 ]
 
 

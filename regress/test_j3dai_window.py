@@ -43,7 +43,7 @@ class LookUp:
 
 
 @dataclass
-class Reference:
+class WindowReference:
     """Sections 2.2 and 4 of the manual, as seen from the registers behind L1."""
 
     platform: J3dai
@@ -82,7 +82,7 @@ class Reference:
         return out
 
 
-class Bench:
+class WindowBench:
     """A window path beside its reference. `seen`: what happened, and what met in one cycle."""
 
     def __init__(self, module: ModuleType, size: tuple[int, int], seed: int):
@@ -90,7 +90,7 @@ class Bench:
         self.pes, self.lanes = platform.pes_per_ncb, platform.word_bytes
         self.row_bits = (platform.l1_words // platform.banks - 1).bit_length()
         self.dut, self.rng = module.WindowPath(self.row_bits, platform), np.random.default_rng(seed)
-        self.reference = Reference(platform, self.row_bits)
+        self.reference = WindowReference(platform, self.row_bits)
         self.bad: list[str] = []
         self.seen: Counter[str] = Counter()
         self.now = 0
@@ -185,8 +185,8 @@ class Bench:
             self.now += 1
 
 
-def differences(module: ModuleType, size: tuple[int, int], seed: int) -> Bench:
-    bench = Bench(module, size, seed)
+def differences(module: ModuleType, size: tuple[int, int], seed: int) -> WindowBench:
+    bench = WindowBench(module, size, seed)
     simulate(bench.dut, bench.run)
     return bench
 

@@ -19,7 +19,7 @@ from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.kernels.base import Cost
 from nncosim.regress.baselines import SEED, judge
 from nncosim.regress.cases import CASES
-from nncosim.regress.harness import Run, command, compile_case, run_case, run_compiled, saturated
+from nncosim.regress.harness import ComparedRun, command, compile_case, run_case, run_compiled, saturated
 from nncosim.tb.reference.compare import compare_frames
 
 LARGE = {c.name for c in CASES if "large" in c.tags}
@@ -29,7 +29,7 @@ SATURATING = {c.name for c in CASES if "extreme" in c.tags or c.name.startswith(
 MAY_SATURATE = 0.02
 
 
-def check(run: Run, name: str, backend: str, driver: str, seed: int) -> None:
+def check(run: ComparedRun, name: str, backend: str, driver: str, seed: int) -> None:
     """Fails with what does not hold, the seed, and the command that repeats the case."""
     problems = run.problems()
     if name not in SATURATING:

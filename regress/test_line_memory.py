@@ -21,7 +21,7 @@ MACHINES = {
 }
 
 
-class Bench:
+class LineMemoryBench:
     """L2 and what it should hold, word address to word; what was never written is read from the macros first."""
 
     def __init__(self, model: Model, platform: J3dai):
@@ -62,7 +62,7 @@ def bench(request):
     with Model(build(emit_design(l2_memory(platform), "l2_alone"), "l2_alone", optimize="-O0"), seed=1) as model:
         model.poison(1)
         model.reset()
-        yield Bench(model, platform)
+        yield LineMemoryBench(model, platform)
 
 
 def test_every_alignment_and_count(bench, seed):

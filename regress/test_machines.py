@@ -15,7 +15,7 @@ from nncosim.kernels.j3dai.conv import DenseConv
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai import L1_PORTS, NCBS, PE_FLIP_FLOP_BITS, PES, PLATFORM, SHARING, J3dai
 from nncosim.platforms.parameters import parse_overrides
-from nncosim.regress.harness import Run, compile_case, compile_digits, digits_images, run_case, run_compiled
+from nncosim.regress.harness import ComparedRun, compile_case, compile_digits, digits_images, run_case, run_compiled
 
 SHAPES = ((8, 4), (8, 16), (32, 16))
 """NCBs and PEs for layers of each kind: the smallest line, the longest, and one of narrow words and many banks."""
@@ -39,12 +39,12 @@ def label(value: object) -> str:
     return "x".join(map(str, value.values() if isinstance(value, dict) else value))  # type: ignore[call-overload]
 
 
-def digits(platform: J3dai, backend: str) -> Run:
+def digits(platform: J3dai, backend: str) -> ComparedRun:
     compiled = compile_digits(platform)
     return run_compiled(compiled, backend, inputs=digits_images(compiled, *IMAGES))
 
 
-def exact(run: Run) -> list[str]:
+def exact(run: ComparedRun) -> list[str]:
     """What is wrong, cycles that are not those of the ISS to the cycle included."""
     found = run.problems()
     for frame in range(0 if found else len(run.result.frames)):

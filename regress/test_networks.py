@@ -8,7 +8,7 @@ import pytest
 from nncosim.compiler.image.image import read_tiles
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.regress.harness import Run, compile_digits, digits_images, run_compiled
+from nncosim.regress.harness import ComparedRun, compile_digits, digits_images, run_compiled
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.run.capture import pack_input
@@ -16,12 +16,12 @@ from nncosim.tb.run.capture import pack_input
 IMAGES = (7, 301)  # of the test split, one after the other
 
 
-def digits(backend: str, driver: str | None = None, **settings: int) -> Run:
+def digits(backend: str, driver: str | None = None, **settings: int) -> ComparedRun:
     compiled = compile_digits(PLATFORM.with_parameters(**settings))
     return run_compiled(compiled, backend, driver, inputs=digits_images(compiled, *IMAGES))
 
 
-def assert_same(ours: Run, theirs: Run) -> None:
+def assert_same(ours: ComparedRun, theirs: ComparedRun) -> None:
     """Tensors, cycles and counters of every inference."""
     assert len(ours.result.frames) == len(theirs.result.frames) == len(IMAGES)
     for a, b in zip(ours.result.frames, theirs.result.frames, strict=True):
@@ -32,7 +32,7 @@ def assert_same(ours: Run, theirs: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def direct() -> Run:
+def direct() -> ComparedRun:
     return digits("rtl", "direct")
 
 

@@ -56,7 +56,7 @@ class Offsets:
                 self.index[d], self.offset[d] = 0, [0, 0]
 
 
-class Bench:
+class OdometerBench:
     """An odometer beside its model; ports that do not count hold any value. `seen`: what happened, and how often."""
 
     def __init__(self, module: ModuleType, shape: tuple[int, int], seed: int):
@@ -161,8 +161,8 @@ class Bench:
             ctx.set(dut.advance, 0)
 
 
-def differences(module: ModuleType, shape: tuple[int, int], seed: int) -> Bench:
-    bench = Bench(module, shape, seed)
+def differences(module: ModuleType, shape: tuple[int, int], seed: int) -> OdometerBench:
+    bench = OdometerBench(module, shape, seed)
     simulate(bench.dut, bench.random, reset=True)
     return bench
 
@@ -178,7 +178,7 @@ def test_odometer(shape: tuple[int, int], seed: int) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES[1:])
 def test_counts_to_the_greatest(shape: tuple[int, int], seed: int) -> None:
-    bench = Bench(odometer, shape, seed)
+    bench = OdometerBench(odometer, shape, seed)
     simulate(bench.dut, bench.long)
     assert not bench.bad, f"seed {seed}: {bench.bad[0]}"
 
@@ -198,6 +198,6 @@ def test_planted_bug_is_noticed(right: str, wrong: str) -> None:
 def test_planted_short_index_is_noticed() -> None:
     module = planted(odometer, 'index, count = Signal(self.count_bits, name=f"index{d}")',
                      'index, count = Signal(self.count_bits - 1, name=f"index{d}")')
-    bench = Bench(module, SHAPES[2], 1)
+    bench = OdometerBench(module, SHAPES[2], 1)
     simulate(bench.dut, bench.long)
     assert bench.bad

@@ -6,13 +6,13 @@ from __future__ import annotations
 import pytest
 from nncosim.compiler.ir.operators import Conv
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.regress.harness import Run, run_case
+from nncosim.regress.harness import ComparedRun, run_case
 
 TARGETS = {"conv3x3_128": 0.85, "conv1x1_128": 0.85, "dw3x3_128": 0.38}
 """Share of 768 MAC/cycle on a 32 x 32 map of 128 channels."""
 
 
-def utilization(run: Run) -> float:
+def utilization(run: ComparedRun) -> float:
     (op,) = run.compiled.network.ops
     assert isinstance(op, Conv)
     macs = op.weights.size * 32 * 32

@@ -11,14 +11,14 @@ from collections import Counter
 import pytest
 from nncosim.compiler.compile import compile_network
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.regress.harness import Run, command, run_compiled, saturated
+from nncosim.regress.harness import ComparedRun, command, run_compiled, saturated
 from nncosim.regress.random_layers import LAYERS, random_layer
 
 GROUP = 20  # layers in one test: a failure names the layer, and few tests share the cost of starting
 MAY_SATURATE = 0.05
 
 
-def run_layer(seed: int, index: int, backend: str) -> tuple[str, Run]:
+def run_layer(seed: int, index: int, backend: str) -> tuple[str, ComparedRun]:
     text, network = random_layer(seed, index)
     return text, run_compiled(compile_network(network, PLATFORM), backend, "direct", seed=seed)
 

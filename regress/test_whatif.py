@@ -17,7 +17,7 @@ from nncosim.compiler.placement.placement import PlacementError
 from nncosim.platforms.errors import PlatformError
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress import zoo
-from nncosim.regress.harness import Run, compile_digits, digits_images, run_case, run_compiled
+from nncosim.regress.harness import ComparedRun, compile_digits, digits_images, run_case, run_compiled
 
 HALF_L2 = PLATFORM.l2_bytes // 2
 MACHINES: dict[str, dict[str, int]] = {
@@ -42,12 +42,12 @@ def machine(name: str) -> J3dai:
     return PLATFORM.with_parameters(**MACHINES[name])
 
 
-def digits(platform: J3dai, backend: str, driver: str | None = None) -> Run:
+def digits(platform: J3dai, backend: str, driver: str | None = None) -> ComparedRun:
     compiled = compile_digits(platform)
     return run_compiled(compiled, backend, driver, inputs=digits_images(compiled, *IMAGES))
 
 
-def assert_good(run: Run, platform: J3dai) -> None:
+def assert_good(run: ComparedRun, platform: J3dai) -> None:
     """Right bits, cycles those of the ISS, and it ran on that machine."""
     assert run.problems() == []
     engines = run.result.frames[0].intervals[0].counters

@@ -17,7 +17,7 @@ from nncosim.compiler.frontend import import_model
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress import zoo
 from nncosim.regress.baselines import judge
-from nncosim.regress.harness import Run, run_compiled
+from nncosim.regress.harness import ComparedRun, run_compiled
 from nncosim.tb.run.inputs import frames
 
 SEED = 1
@@ -32,7 +32,7 @@ def compiled(name: str, platform: J3dai = PLATFORM) -> Compiled:
     return compile_network(import_model(zoo.model_path(name)), platform)
 
 
-def run(name: str, backend: str, driver: str | None = None, count: int = 1) -> Run:
+def run(name: str, backend: str, driver: str | None = None, count: int = 1) -> ComparedRun:
     program = compiled(name)
     inputs = frames(program.network, zoo.sample_inputs(name, SEED, count), range(count), "sample")
     return run_compiled(program, backend, driver, inputs=inputs)
@@ -42,7 +42,7 @@ def utilization(name: str, cycles: int) -> float:
     return zoo.NETWORKS[name].macs / cycles / PLATFORM.peak_macs_per_cycle
 
 
-def assert_good(name: str, result: Run, count: int) -> None:
+def assert_good(name: str, result: ComparedRun, count: int) -> None:
     assert result.problems() == []
     assert len(result.result.frames) == count
     network = result.compiled.network
@@ -60,7 +60,7 @@ def assert_fits(program: Compiled) -> None:
     assert use.peak <= use.size == 5 << 20
 
 
-def assert_same(ours: Run, theirs: Run) -> None:
+def assert_same(ours: ComparedRun, theirs: ComparedRun) -> None:
     """Tensors, cycles and counters."""
     for a, b in zip(ours.result.frames, theirs.result.frames, strict=True):
         assert set(a.tensors) == set(b.tensors)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,13 @@ from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Trace, Waveform
 
-__all__ = ["Activity", "Bench", "Diagnosis", "Entering", "Frame", "Interval", "Origin", "Passage", "RunResult",
-           "get_bench", "register_bench"]
+__all__ = [
+    "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
+    "Interval", "Passage", "RunResult", "StreamFacts", "get_bench", "register_bench",
+]  # fmt: skip
+
+
+PlatformT = TypeVar("PlatformT", bound=Platform, contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Activity:
 
 
 @dataclass(frozen=True)
-class Origin:
+class ElementOrigin:
     """Where an element of a tensor lies, and what wrote it last.
 
     `address`: physical, of its first byte; of a memory that each engine has for itself, from that memory's begin.
@@ -123,7 +128,7 @@ class Frame:
     activity: tuple[Activity, ...] = ()
     memory: Mapping[str, np.ndarray] = field(default_factory=dict)
     loaded: Mapping[str, np.ndarray] = field(default_factory=dict)
-    origin: Callable[[str, tuple[int, ...]], Origin | None] | None = field(default=None, compare=False)
+    origin: Callable[[str, tuple[int, ...]], ElementOrigin | None] | None = field(default=None, compare=False)
     start: int | None = None
     passages: Mapping[str, Passage] = field(default_factory=dict)
 
@@ -154,6 +159,40 @@ class Entering:
         return self.bus or self.stream
 
 
+class BootFacts(TypedDict):
+    """What came in by the entry port before the host began. `cycles`: in all; `port_share`: of them, in which it was
+    busy. `input_bytes`: of `bytes`, the first input's."""
+
+    bytes: int
+    input_bytes: int
+    cycles: int
+    port_share: float
+
+
+class StreamFacts(TypedDict):
+    """Inputs that came in by the entry port while inferences ran. `input_bytes`, `input_cycles`: of one that comes
+    alone. `cycles_without`, `cycles_with`: from one inference to the next, if each waited for its input, and as it was
+    (None of a single one). `words`: moved; cycles that they waited for the memory, in all and the longest, and for
+    the place of the input before."""
+
+    inputs: int
+    input_bytes: int
+    input_cycles: int
+    cycles_without: int
+    cycles_with: int | None
+    words: int
+    wait_port: int
+    longest_wait: int
+    wait_input: int
+
+
+class EntryFacts(TypedDict, total=False):
+    """What the machine's own port was used for."""
+
+    boot: BootFacts
+    stream: StreamFacts
+
+
 @dataclass(frozen=True)
 class RunResult:
     backend: str
@@ -161,11 +200,12 @@ class RunResult:
     frames: tuple[Frame, ...]
     diagnosis: Diagnosis | None = None
     wall_seconds: Mapping[str, float] = field(default_factory=dict)  # "build", "simulate"
-    details: Mapping[str, Any] = field(default_factory=dict)  # e.g. hash of the RTL; "entry": of the port, see Report
+    rtl_hash: str | None = None  # of what was built, where it is RTL
+    entry: EntryFacts = field(default_factory=EntryFacts)
     waveform: Waveform | None = None  # that was written
 
 
-class Bench(Protocol):
+class Bench(Protocol[PlatformT]):
     """A platform's test bench."""
 
     backends: tuple[str, ...]
@@ -175,7 +215,7 @@ class Bench(Protocol):
 
     def run(
         self,
-        platform: Platform,
+        platform: PlatformT,
         image: bytes,
         inputs: Sequence[Mapping[str, np.ndarray]],
         *,
@@ -199,15 +239,18 @@ class Bench(Protocol):
         ...
 
 
-BENCHES: Part[Bench] = Part("nncosim.tb.{}.bench", "BENCH")
+AnyBench: TypeAlias = Bench[Any]
+"""That of a platform which the shared layers need not know."""
+
+BENCHES: Part[AnyBench] = Part("nncosim.tb.{}.bench", "BENCH")
 
 
-def register_bench(name: str, bench: Bench) -> None:
+def register_bench(name: str, bench: AnyBench) -> None:
     """Add the bench of a platform that is defined outside the package."""
     BENCHES.register(name, bench)
 
 
-def get_bench(platform: Platform) -> Bench:
+def get_bench(platform: Platform) -> AnyBench:
     """The bench of a platform: `BENCH` in `nncosim.tb.<name>.bench`.
 
     Raises:

@@ -15,18 +15,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cocotb
 import numpy as np
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from cocotb.handle import HierarchyObject
 from cocotb.triggers import Timer
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.sram import Sram
 from nncosim.platforms.errors import NncosimError
-from nncosim.tb.cocotb_bench import FreeClock, arguments, reset, start_clock
+from nncosim.tb.cocotb_bench import FreeClock, arguments, port_of, reset, start_clock
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.backdoor import Backdoor, attach
 from nncosim.tb.sim.cocotb_runner import run_cocotb
@@ -67,13 +67,13 @@ def _bare(model: Model) -> Callable[[int], None]:
 
 
 @cocotb.test()
-async def timed(dut: Any) -> None:
+async def timed(dut: HierarchyObject) -> None:
     """Run inside the simulator: the cycles asked for, with nothing for Python to do."""
     given = arguments()
     _, prepare = _design(given["reference"])
     prepare(attach(), lambda port, value: setattr(getattr(dut, port), "value", value))
     if given["free"]:
-        FreeClock(dut.clk, PERIOD_NS).start()
+        FreeClock(port_of(dut, "clk"), PERIOD_NS).start()
     else:
         start_clock(dut, PERIOD_NS)
     await reset(dut)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cocotb.clock import Clock
-from cocotb.simtime import convert
+from cocotb.handle import HierarchyObject, LogicObject
+from cocotb.simtime import TimeUnit, convert
 from cocotb.triggers import ClockCycles, ReadOnly, current_gpi_trigger
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.backdoor import load_clocks
@@ -61,7 +62,7 @@ class FreeClock:
         BenchError: If there is no such period or phase.
     """
 
-    def __init__(self, handle: Any, period: float, unit: Any = "ns", *, phase: float | None = None):
+    def __init__(self, handle: LogicObject, period: float, unit: TimeUnit = "ns", *, phase: float | None = None):
         self.handle = handle
         self._name = str(handle._name)
         steps, self._running = self._steps("period", period, unit), False
@@ -72,7 +73,7 @@ class FreeClock:
         self.phase_steps = self.half_steps if phase is None else self._steps("phase", phase, unit)
         self._library = load_clocks()
 
-    def _steps(self, what: str, time: float, unit: Any) -> int:
+    def _steps(self, what: str, time: float, unit: TimeUnit) -> int:
         try:
             steps = convert(time, unit, to="step")
         except ValueError as problem:
@@ -107,26 +108,27 @@ class FreeClock:
         self._running = False
 
 
-def port_of(dut: Any, name: str) -> Any:
-    """The handle of a port of the top.
+def port_of(dut: HierarchyObject, name: str) -> LogicObject:
+    """The handle of a port of the top. That of several bits is a `LogicArrayObject`, to be used in the same way.
 
     Raises:
         BenchError: It has none of that name; lists those it has.
     """
     try:
-        return getattr(dut, name)
+        port: LogicObject = getattr(dut, name)
+        return port
     except AttributeError:
         found = ", ".join(sorted(handle._name for handle in dut)) or "none"
         why = "was it built from another component?"
         raise BenchError(f"{dut._name!r} has no port {name!r}; ports: {found}; {why}") from None
 
 
-def start_clock(dut: Any, period: float = 10, unit: Any = "ns", port: str = "clk") -> None:
+def start_clock(dut: HierarchyObject, period: float = 10, unit: TimeUnit = "ns", port: str = "clk") -> None:
     """Start cocotb's own clock (generated in C++) on a port of the top, ``dut.clk``."""
     Clock(port_of(dut, port), period, unit=unit).start()
 
 
-async def reset(dut: Any, cycles: int = 2, clocks: Sequence[str] = ("clk",)) -> None:
+async def reset(dut: HierarchyObject, cycles: int = 2, clocks: Sequence[str] = ("clk",)) -> None:
     """Hold the synchronous resets of these clock ports (`rst` of `clk`, `X_rst` of `X_clk`), together, for `cycles`
     cycles of the first of them."""
     clock, *signals = (port_of(dut, name) for name in (clocks[0], *map(reset_port, clocks)))

@@ -2,9 +2,12 @@
 """Errors of the test bench."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nncosim.platforms.errors import NncosimError
+
+if TYPE_CHECKING:
+    import pytest
 
 __all__ = [
     "BenchError", "BuildError", "CacheError", "CocotbError", "SimulationError", "SimulationTimeout", "ToolCrash",
@@ -12,7 +15,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def hidden(info: Any) -> bool:
+def hidden(info: "pytest.ExceptionInfo[BaseException]") -> bool:
     """For a module's `__tracebackhide__`: whether pytest leaves its frames out of a failure's traceback.
 
     Of the bench's own errors, which tell the user of what the user's code did; a defect here stays in sight. `info`:

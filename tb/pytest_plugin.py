@@ -31,12 +31,13 @@ import numpy as np
 import pytest
 from amaranth.lib import wiring
 from nncosim.hdl.emit import emit_design
+from nncosim.platforms.plain import Json
 from nncosim.tb.errors import hidden
 from nncosim.tb.sim.cocotb_runner import LIMIT_CYCLES, CocotbResults, run_cocotb
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuildOptions, BuiltModel, build
 
-__all__ = ["Bench", "driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng",
+__all__ = ["BlockBench", "driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng",
            "rtl_bench", "seed"]
 
 __tracebackhide__ = hidden  # a failure points into the bench, not into these frames
@@ -65,7 +66,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the seed, the command that repeats a failed test, and the waveforms that it wrote."""
     report = yield
     if report.failed:
@@ -106,11 +109,11 @@ def driver(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--driver") or "cocotb")
 
 
-_BENCHES: pytest.StashKey[list["Bench"]] = pytest.StashKey()
+_BENCHES: pytest.StashKey[list["BlockBench"]] = pytest.StashKey()
 """The benches of a test."""
 
 
-class Bench:
+class BlockBench:
     """A built block, ready to be driven either way.
 
     `limit_cycles`: of every run; None for no limit.
@@ -139,7 +142,7 @@ class Bench:
             model.trace(self.waves)
         return model
 
-    def run(self, test_module: str, *, tests: Sequence[str] = (), arguments: Mapping[str, Any] | None = None,
+    def run(self, test_module: str, *, tests: Sequence[str] = (), arguments: Mapping[str, Json] | None = None,
             **options: Any) -> CocotbResults:
         """Run the cocotb tests of a module; `options` as of `nncosim.tb.sim.cocotb_runner.run_cocotb`.
 
@@ -152,8 +155,8 @@ class Bench:
 
 
 @pytest.fixture
-def rtl_bench(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[..., Bench]:
-    """Builds a block (once; the build is cached) and returns its `Bench`.
+def rtl_bench(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Callable[..., BlockBench]:
+    """Builds a block (once; the build is cached) and returns its `BlockBench`.
 
     ``rtl_bench(component, name=None, options=None, **build_arguments)``: `name` is the Verilog module's (the class
     name in lower case), `options` a `BuildOptions`, the rest goes to `nncosim.tb.sim.verilate.build`.
@@ -162,7 +165,7 @@ def rtl_bench(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Call
     limit = request.config.getoption("--limit-cycles") or None
 
     def make(component: wiring.Component, name: str | None = None, options: BuildOptions | None = None,
-             **arguments: Any) -> Bench:
+             **arguments: Any) -> BlockBench:
         top = name or re.sub(r"(?<!^)(?=[A-Z])", "_", type(component).__name__).lower()
         chosen = options or BuildOptions()
         if waves and chosen.trace is None:
@@ -170,7 +173,7 @@ def rtl_bench(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Call
         built = build(emit_design(component, top), top, options=chosen, **arguments)
         directory = tmp_path / top
         directory.mkdir(exist_ok=True)
-        bench = Bench(built, directory, seed, limit)
+        bench = BlockBench(built, directory, seed, limit)
         request.node.stash.setdefault(_BENCHES, []).append(bench)
         return bench
 

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import cocotb
+from amaranth.hdl import ShapeLike
 from amaranth.lib import stream, wiring
+from cocotb.handle import HierarchyObject, LogicObject
 from cocotb.triggers import Event, RisingEdge
 from nncosim.tb.cocotb_bench import port_of
 from nncosim.tb.errors import BenchError
-from nncosim.tb.sim.payload import decode_payload, encode_payload
+from nncosim.tb.sim.payload import Payload, decode_payload, encode_payload
 
 __all__ = ["StreamMonitor", "StreamPort", "StreamSink", "StreamSource", "Streams", "random_pauses", "stream_ports"]
 
@@ -32,7 +34,7 @@ class StreamPort:
     """A stream port of a component: `is_input` as the component sees it."""
 
     name: str
-    payload_shape: Any
+    payload_shape: ShapeLike
     is_input: bool
 
 
@@ -78,7 +80,7 @@ def random_pauses(rng: random.Random, probability: float) -> Iterator[bool]:
 class _Agent:
     """A stream's signals on the device, and its payload's shape."""
 
-    def __init__(self, dut: Any, port: StreamPort, clock: Any):
+    def __init__(self, dut: HierarchyObject, port: StreamPort, clock: LogicObject):
         self.port, self.clock = port, clock
         self.valid = port_of(dut, f"{port.name}__valid")
         self.ready = port_of(dut, f"{port.name}__ready")
@@ -92,20 +94,20 @@ class _Agent:
 class StreamSource(_Agent):
     """Offers values on an input stream, in order, one a cycle except when `pause` says no."""
 
-    def __init__(self, dut: Any, port: StreamPort, clock: Any):
+    def __init__(self, dut: HierarchyObject, port: StreamPort, clock: LogicObject):
         super().__init__(dut, port, clock)
         self._queue: deque[int] = deque()
         self._wake, self._idle = Event(), Event()
         self.valid.value = 0
         cocotb.start_soon(self._run())
 
-    def put(self, values: Iterable[Any]) -> None:
+    def put(self, values: Iterable[Payload]) -> None:
         """Queue values, of the payload's shape (see `nncosim.tb.sim.payload.encode_payload`)."""
         self._queue.extend(encode_payload(self.port.payload_shape, value, self.port.name) for value in values)
         self._idle.clear()
         self._wake.set()
 
-    async def send(self, values: Iterable[Any]) -> None:
+    async def send(self, values: Iterable[Payload]) -> None:
         """Queue values and wait until all that is queued was transferred."""
         self.put(values)
         if self._queue:
@@ -134,14 +136,14 @@ class StreamSource(_Agent):
 class StreamSink(_Agent):
     """Takes values from an output stream whenever `pause` does not say no."""
 
-    def __init__(self, dut: Any, port: StreamPort, clock: Any):
+    def __init__(self, dut: HierarchyObject, port: StreamPort, clock: LogicObject):
         super().__init__(dut, port, clock)
-        self.received: list[Any] = []
+        self.received: list[Payload] = []
         self._more = Event()
         self.ready.value = 0
         cocotb.start_soon(self._run())
 
-    async def receive(self, count: int) -> list[Any]:
+    async def receive(self, count: int) -> list[Payload]:
         """Wait for `count` values not yet taken by an earlier call, and take them."""
         while len(self.received) < count:
             self._more.clear()
@@ -169,9 +171,9 @@ class StreamMonitor(_Agent):
         stalled: Cycles in which valid waited for ready.
     """
 
-    def __init__(self, dut: Any, port: StreamPort, clock: Any):
+    def __init__(self, dut: HierarchyObject, port: StreamPort, clock: LogicObject):
         super().__init__(dut, port, clock)
-        self.transfers: list[Any] = []
+        self.transfers: list[Payload] = []
         self.cycles = self.stalled = 0
         cocotb.start_soon(self._run())
 
@@ -201,7 +203,7 @@ class Streams(Mapping[str, Any]):
         clock: ``dut.clk`` when left out.
     """
 
-    def __init__(self, dut: Any, component: wiring.Component, clock: Any = None):
+    def __init__(self, dut: HierarchyObject, component: wiring.Component, clock: LogicObject | None = None):
         chosen = port_of(dut, "clk") if clock is None else clock
         component._MustUse__used = True  # its signature is all that is wanted
         ports = stream_ports(component)

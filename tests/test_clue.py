@@ -12,7 +12,7 @@ from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.hdl.j3dai.timing import STORE_TO_L2
 from nncosim.kernels.base import Cost
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.tb.backend import Origin
+from nncosim.tb.backend import ElementOrigin
 from nncosim.tb.j3dai import iss_backend
 from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.report.clue import Clue
@@ -146,7 +146,7 @@ def test_a_run_that_passed_has_no_clue(program, monkeypatch):
 
 
 def test_what_was_never_written():
-    origin = Origin("l2", L2_BASE + 16)
+    origin = ElementOrigin("l2", L2_BASE + 16)
     told = f"in layer Conv_3: nothing was written to L2 address {L2_BASE + 16:#x}"
     assert Clue("Conv_3", origin, "").lines() == [told]
 

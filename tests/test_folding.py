@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from nncosim.compiler.folding import Loop, Loops, fold
+from nncosim.compiler.folding import FoldedLoop, Loops, fold
 
 LONG = 1 << 30
 
@@ -18,27 +18,28 @@ def loops(levels=2, **costs):
 def unrolled(nodes):
     out = ""
     for node in nodes:
-        out += node.count * unrolled(node.body) if isinstance(node, Loop) else node
+        out += node.count * unrolled(node.body) if isinstance(node, FoldedLoop) else node
     return out
 
 
 def depth(nodes):
-    return max((1 + depth(node.body) for node in nodes if isinstance(node, Loop)), default=0)
+    return max((1 + depth(node.body) for node in nodes if isinstance(node, FoldedLoop)), default=0)
 
 
 def instructions(nodes):
     """Counted as a machine with a NOP between ends of nested loops needs them."""
-    inner = sum(1 + instructions(n.body) + isinstance(n.body[-1], Loop) for n in nodes if isinstance(n, Loop))
-    return inner + sum(not isinstance(node, Loop) for node in nodes)
+    loops = [node for node in nodes if isinstance(node, FoldedLoop)]
+    inner = sum(1 + instructions(loop.body) + isinstance(loop.body[-1], FoldedLoop) for loop in loops)
+    return inner + len(nodes) - len(loops)
 
 
 def test_a_repetition_becomes_a_loop():
-    assert fold("xabababababy", loops(), LONG) == (["x", Loop(5, ("a", "b")), "y"], 5)
+    assert fold("xabababababy", loops(), LONG) == (["x", FoldedLoop(5, ("a", "b")), "y"], 5)
 
 
 def test_two_levels():
     nodes, size = fold("aaaaaab" * 4, loops(), LONG)
-    assert nodes == [Loop(4, (Loop(6, ("a",)), "b"))] and size == 4
+    assert nodes == [FoldedLoop(4, (FoldedLoop(6, ("a",)), "b"))] and size == 4
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
@@ -58,4 +59,4 @@ def test_the_same_is_executed(levels, limit):
 
 def test_a_loop_that_costs_more_than_it_saves_is_none():
     assert fold("aaaaaa", loops(head=4, apart=1), LONG) == (list("aaaaaa"), 6)
-    assert fold("aaaaaaa", loops(head=4, apart=1), LONG) == ([Loop(7, ("a",))], 5)
+    assert fold("aaaaaaa", loops(head=4, apart=1), LONG) == ([FoldedLoop(7, ("a",))], 5)

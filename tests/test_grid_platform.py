@@ -21,11 +21,13 @@ from nncosim.compiler.frontend import import_model
 from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.image.tiles import TilesError, tensor_from_bytes
 from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.tb.report.table import print_report
 from nncosim.tb.run.flow import Outcome, RunOptions, run_program
 from nncosim.tb.run.program import Program, compile_model, load_image
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
+from rich.console import Console
 from toy_models import save
 
 grid.install()
@@ -153,6 +155,14 @@ def test_outputs_equal_the_models_own_executor(model, data):
     for k, batch in enumerate(np.load(data)["x"][:2 * BATCH].reshape(2, BATCH, 32)):
         expected = execute_onnx(wrapped, {"x": batch.astype(np.float32) * np.float32(2.0 ** -12)})["y"]
         assert np.array_equal(got[k * BATCH:(k + 1) * BATCH], expected)
+
+
+def test_what_predicts_the_cycles_is_called_what_it_is(program, data):
+    """There is no instruction-set simulator here."""
+    stream = io.StringIO()
+    print_report(run(program, data, 2).report, Console(file=stream, width=200))
+    assert "the cycles are those of the cycle model" in stream.getvalue()
+    assert re.search(r"\biss\b", stream.getvalue(), re.IGNORECASE) is None
 
 
 def test_the_image_alone_gives_the_same_run(program, data):

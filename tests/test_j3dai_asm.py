@@ -7,8 +7,8 @@ import pytest
 from nncosim.hdl.formats import EncodingError, decode, encode
 from nncosim.hdl.j3dai.asm import (
     AssemblyError,
+    ClusterProgram,
     DescriptorList,
-    Program,
     address,
     decode_descriptors,
     disassemble,
@@ -19,8 +19,8 @@ from nncosim.hdl.j3dai.asm import (
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Descriptor, DmpaOp, Drain, MacOp, Opcode, Space
 
 
-def small_program() -> Program:
-    p = Program()
+def small_program() -> ClusterProgram:
+    p = ClusterProgram()
     p.wait(3)
     p.setb(Agu.A, base=100, x=-1, y=-2, rewind=1)
     p.setd(Agu.O, 2, count=5, step=-7, xstep=8)
@@ -76,24 +76,24 @@ def test_disassembly() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(AssemblyError, match="ends on instruction 2, where the loop at 1"):
-        p = Program()
+        p = ClusterProgram()
         with p.loop(2), p.loop(2):
             p.nop()
     with pytest.raises(AssemblyError, match="at most 4 deep"):
-        p = Program()
+        p = ClusterProgram()
         with p.loop(2), p.loop(2), p.loop(2), p.loop(2), p.loop(2):
             p.nop()
-    with pytest.raises(AssemblyError, match="body is empty"), Program().loop(2):
+    with pytest.raises(AssemblyError, match="body is empty"), ClusterProgram().loop(2):
         pass
-    with pytest.raises(AssemblyError, match="count must be"), Program().loop(0):
+    with pytest.raises(AssemblyError, match="count must be"), ClusterProgram().loop(0):
         pass
     with pytest.raises(AssemblyError, match="AGU O has dimensions 0 to 2"):
-        Program().setd(Agu.O, 3)
+        ClusterProgram().setd(Agu.O, 3)
     with pytest.raises(AssemblyError, match="whole lines"):
-        Program().ldp(0, 4)
+        ClusterProgram().ldp(0, 4)
     with pytest.raises(EncodingError, match=r"SetB\.base"):
-        Program().setb(Agu.A, base=1 << 14)
-    p = Program()
+        ClusterProgram().setb(Agu.A, base=1 << 14)
+    p = ClusterProgram()
     for _ in range(512):
         p.nop()
     with pytest.raises(AssemblyError, match="exceeds 512"):
@@ -145,7 +145,7 @@ def test_descriptor_refusals() -> None:
 
 
 def test_encode_is_what_the_assembler_uses() -> None:
-    p = Program()
+    p = ClusterProgram()
     p.seti(width=32, height=24, pstride=-5, xpstep=2, pad=-128)
     seti = INSTRUCTIONS[Opcode.SETI]
     assert p.words() == [encode(seti, opcode=10, width=32, height=24, pstride=-5, xpstep=2, pad=-128)]

@@ -12,7 +12,7 @@ from nncosim.regress.cases import case
 
 def schedule(network, **settings):
     compiled = compile_network(network, PLATFORM.with_parameters(**settings))
-    files = compiled.lowered.notes["files"]
+    files = compiled.lowered.files
     return compiled, files["schedule.txt"], json.loads(files["schedule.json"])["layers"]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nncosim.compiler.j3dai.cycle_model import LayerRun, Timeline
 from nncosim.hdl.j3dai import timing
-from nncosim.hdl.j3dai.asm import DescriptorList, Program, address
+from nncosim.hdl.j3dai.asm import ClusterProgram, DescriptorList, address
 from nncosim.hdl.j3dai.isa import Agu, MacOp, Space
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.iss.elf import IssError
@@ -18,7 +18,7 @@ PLATFORM = J3dai(clusters=2, l2_bytes=256 * 1024)
 
 
 def layer(
-    program: Program, lists: DescriptorList | None = None, clusters: int = 1
+    program: ClusterProgram, lists: DescriptorList | None = None, clusters: int = 1
 ) -> tuple[dict[int, bytes], LayerRun]:
     """A list at word 0 that loads the program from word 512, starts it, does `lists`, and waits for SIGNAL 0."""
     own = DescriptorList()
@@ -31,13 +31,13 @@ def layer(
     return {0: own.to_bytes(), 512: program.to_bytes()}, LayerRun(0, clusters)
 
 
-def cycles(program: Program, lists: DescriptorList | None = None) -> Timeline:
+def cycles(program: ClusterProgram, lists: DescriptorList | None = None) -> Timeline:
     memory, run = layer(program, lists)
     return predict_layers(memory, [run], PLATFORM)
 
 
-def mac_program(repeat: int, windows: int, pstride: int, **fields: int) -> Program:
-    p = Program()
+def mac_program(repeat: int, windows: int, pstride: int, **fields: int) -> ClusterProgram:
+    p = ClusterProgram()
     p.setd(Agu.A, 0, windows, 1)
     p.seti(4095, 4095, pstride)
     p.mac(repeat=repeat, **fields)
@@ -60,7 +60,7 @@ def test_cost_of_a_job(pstride: int, fetch: int, lanes: int, windows: int, last:
 @pytest.mark.parametrize("op", [MacOp.ADD, MacOp.MAX])
 def test_depthwise_takes_one_micro_operation_a_window(op: MacOp) -> None:
     def run(repeat: int) -> Timeline:
-        p = Program()
+        p = ClusterProgram()
         p.setd(Agu.A, 0, 9, 1)
         p.seti(4095, 4095)
         p.mac(op, depthwise=1, repeat=repeat)
@@ -71,7 +71,7 @@ def test_depthwise_takes_one_micro_operation_a_window(op: MacOp) -> None:
 def test_table_costs_its_lanes_and_a_latency() -> None:
     """Fetch, one cycle, latency, lanes; the next fetch starts when the last lane is through."""
     def run(repeat: int) -> Timeline:
-        p = Program()
+        p = ClusterProgram()
         p.seti(4095, 4095)
         p.mac(MacOp.TABLE, first=1, last=1, repeat=repeat, wide_x=0, wide_m=0)
         return cycles(p)
@@ -80,7 +80,7 @@ def test_table_costs_its_lanes_and_a_latency() -> None:
 
 def test_an_instruction_takes_three_cycles() -> None:
     def run(nops: int) -> Timeline:
-        p = Program()
+        p = ClusterProgram()
         with p.loop(10):
             for _ in range(nops):
                 p.nop()
@@ -108,7 +108,7 @@ def test_a_beat_a_cycle(words: int, beats: int) -> None:
         lists = DescriptorList()
         lists.load(l2=1003, clusters=0b11, local=address(Space.WMEM, 5), n0=words, n1=runs, l2_step1=words,
                    local_step1=3)
-        p = Program()
+        p = ClusterProgram()
         p.wait(1)
         lists.sync(signal_mask=1, signal_semaphore=1)
         return cycles(p, lists)
@@ -126,7 +126,7 @@ def test_store_beats_take_the_read_port() -> None:
             lists.sync()
         if beats:
             lists.store(l2=4096, clusters=1, local=0, n0=8 * beats)
-        p = Program()
+        p = ClusterProgram()
         p.wait(1)
         p.seti(4095, 4095, 3)
         p.mac(repeat=99, lanes=0)
@@ -145,7 +145,7 @@ def test_drains_delay_loads(space: Space) -> None:
         for _ in range(60):
             lists.sync()
         lists.load(l2=1000, clusters=1, local=address(space, 0), n0=512)
-        p = Program()
+        p = ClusterProgram()
         p.wait(1)
         p.seti(4095, 4095)
         p.mac(repeat=199, lanes=7, first=1, last=last, wide_x=0, wide_m=0)
@@ -203,7 +203,7 @@ def test_layers_overlap() -> None:
 
 
 def test_a_program_that_never_ends_is_an_error() -> None:
-    p = Program()
+    p = ClusterProgram()
     p.wait(6)
     with pytest.raises(PredictionError, match="waits at 0 for input semaphore 6") as caught:
         cycles(p)

@@ -12,7 +12,7 @@ import pytest
 from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.j3dai.cycle_model import LayerRun
 from nncosim.hdl.formats import encode
-from nncosim.hdl.j3dai.asm import DescriptorList, Program, address, decode_descriptors
+from nncosim.hdl.j3dai.asm import ClusterProgram, DescriptorList, address, decode_descriptors
 from nncosim.hdl.j3dai.isa import Agu, Descriptor, DmpaOp, Drain, MacOp, RequantRecord, Space
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
@@ -31,13 +31,13 @@ def put(machine: Machine, word: int, contents: bytes | np.ndarray) -> None:
     machine.l2[16 * word : 16 * word + len(raw)] = raw
 
 
-def code_descriptor(lists: DescriptorList, program: Program, clusters: int = 1) -> None:
+def code_descriptor(lists: DescriptorList, program: ClusterProgram, clusters: int = 1) -> None:
     lists.load(l2=CODE, clusters=clusters, local=address(Space.IMEM, 0), n0=len(program.to_bytes()) // 16,
                signal_mask=clusters, signal_semaphore=7)
 
 
 def run(
-    machine: Machine, program: Program, lists: DescriptorList, clusters: int = 1, limit: int = 200_000
+    machine: Machine, program: ClusterProgram, lists: DescriptorList, clusters: int = 1, limit: int = 200_000
 ) -> FrameResult:
     put(machine, LIST, lists.to_bytes())
     put(machine, CODE, program.to_bytes())
@@ -46,7 +46,7 @@ def run(
 
 
 def run_layer(
-    machine: Machine, program: Program, records: int, inputs: int, output: int, outputs: int, semaphore: int = 0
+    machine: Machine, program: ClusterProgram, records: int, inputs: int, output: int, outputs: int, semaphore: int = 0
 ) -> None:
     """Cluster 0 gets words of records (WEIGHTS) and of L1 (INPUT, from word 0 on); `outputs` words of its L1 from
     `output` on go to OUTPUT when it signals `semaphore`."""
@@ -103,10 +103,10 @@ class Conv:
         return tuple((n + 2 * self.pad - self.k) // self.stride + 1 for n in (self.h, self.w))  # type: ignore[return-value]
 
 
-def conv_program(case: Conv) -> Program:
+def conv_program(case: Conv) -> ClusterProgram:
     """Block planar input at L1 word 0, output at word 2048; records at WMEM word 0, weights from 16 on."""
     (oh, ow), s, plane = case.out, case.stride, case.h * case.w
-    p = Program()
+    p = ClusterProgram()
     p.wait(0)
     p.ldp(0, 0)
     p.setb(Agu.A, (-case.pad * (case.w + 1)) % (1 << 14), -case.pad, -case.pad, rewind=1)
@@ -225,7 +225,7 @@ def test_pair_adds_two_tensors() -> None:
     machine = Machine(PLATFORM)
     put(machine, WEIGHTS, records(requant, 0) + records(requant, 1))
     put(machine, INPUT, np.concatenate([blocks(a), blocks(b)]))
-    p = Program()
+    p = ClusterProgram()
     p.wait(0)
     p.ldp(0, 0)
     p.ldp(1, 16)
@@ -253,7 +253,7 @@ def test_table_and_pooling() -> None:
     put(machine, INPUT, blocks(x))
     copies = np.repeat(table.reshape(16, 1, 16), 8, axis=1)  # word (b // 16, copy)
     put(machine, INPUT + 192, (copies & 0xFF).astype(np.uint8))
-    p = Program()
+    p = ClusterProgram()
     p.wait(0)
     p.ldp(0, 0)
     for dim, (count, step) in enumerate([(2, 1), (2, 32), (1, 0), (2, 16), (3, 64)]):
@@ -287,7 +287,7 @@ def test_ties_round_as_each_channel_says(shift: int) -> None:
     machine = Machine(PLATFORM)
     put(machine, WEIGHTS, records(requant))
     put(machine, INPUT, blocks(x))
-    p = Program()
+    p = ClusterProgram()
     p.wait(0)
     p.ldp(0, 0)
     p.setd(Agu.A, 3, 32, 8)
@@ -307,7 +307,7 @@ def test_ostride_interleaves() -> None:
     put(machine, WEIGHTS, records(MultiplyShift.uniform(16, hi=255)))
     x = np.random.default_rng(5).integers(0, 128, (16, 1, 16))
     put(machine, INPUT, blocks(x))
-    p, lists = Program(), DescriptorList()
+    p, lists = ClusterProgram(), DescriptorList()
     p.wait(0)
     p.ldp(0, 0)
     p.setd(Agu.A, 3, 2, 8)
@@ -422,7 +422,7 @@ def test_list_beyond_the_end_of_l2_traps(l2_bytes: int) -> None:
     (2 | 1 << 22, "LOOP at 1"),
 ])  # fmt: skip
 def test_program_traps(word: int, text: str) -> None:
-    p, lists = Program(), DescriptorList()
+    p, lists = ClusterProgram(), DescriptorList()
     p.nop()
     machine = Machine(PLATFORM)
     code_descriptor(lists, p)
@@ -435,7 +435,7 @@ def test_program_traps(word: int, text: str) -> None:
 
 
 def test_fifth_loop_traps() -> None:
-    p, lists = Program(), DescriptorList()
+    p, lists = ClusterProgram(), DescriptorList()
     with p.loop(9):
         p.nop()
     machine = Machine(PLATFORM)
@@ -448,8 +448,8 @@ def test_fifth_loop_traps() -> None:
     assert diagnosis is not None and "cluster0: trap: LOOP at 4" in diagnosis.text
 
 
-def waiting_program(waits: int, semaphore: int) -> Program:
-    p = Program()
+def waiting_program(waits: int, semaphore: int) -> ClusterProgram:
+    p = ClusterProgram()
     with p.loop(waits):
         p.wait(semaphore)
     p.halt()
@@ -476,7 +476,7 @@ def test_input_semaphores_count_to_255(waits: int) -> None:
 
 @pytest.mark.parametrize("extra", [0, 1])
 def test_output_semaphores_count_to_255(extra: int) -> None:
-    lists, p = DescriptorList(), Program()
+    lists, p = DescriptorList(), ClusterProgram()
     with p.loop(255):
         p.signal(5)
     p.signal(6)
@@ -495,7 +495,7 @@ def test_output_semaphores_count_to_255(extra: int) -> None:
         assert diagnosis.kind == "hang" and "waits for output semaphore 5 of cluster0" in diagnosis.text
 
 
-def lost(machine: Machine, program: Program, lists: DescriptorList) -> str:
+def lost(machine: Machine, program: ClusterProgram, lists: DescriptorList) -> str:
     """What the simulator says of a semaphore that ran over; it stops for good."""
     put(machine, 2048, lists.to_bytes())
     put(machine, CODE, program.to_bytes())
@@ -514,7 +514,7 @@ def lost(machine: Machine, program: Program, lists: DescriptorList) -> str:
 @pytest.mark.parametrize("cluster", [0, 1])
 def test_an_increment_of_an_input_semaphore_at_255_stops(cluster: int, semaphore: int, batch: bool) -> None:
     """As the RTL's monitors do; 255 of them are right, see above."""
-    lists, p = DescriptorList(), Program()
+    lists, p = DescriptorList(), ClusterProgram()
     p.wait(1)
     p.halt()
     code_descriptor(lists, p, 3)
@@ -527,7 +527,7 @@ def test_an_increment_of_an_input_semaphore_at_255_stops(cluster: int, semaphore
 @pytest.mark.parametrize("batch", [True, False])
 @pytest.mark.parametrize("semaphore", [0, 7])
 def test_a_signal_to_an_output_semaphore_at_255_stops(semaphore: int, batch: bool) -> None:
-    lists, p = DescriptorList(), Program()
+    lists, p = DescriptorList(), ClusterProgram()
     with p.loop(256):
         p.signal(semaphore)
     p.halt()
@@ -538,7 +538,7 @@ def test_a_signal_to_an_output_semaphore_at_255_stops(semaphore: int, batch: boo
     assert f"cluster 1 signals output semaphores {1 << semaphore:08b} at 255: that is lost" in text
 
 
-def deadlocked() -> tuple[Machine, Program, DescriptorList]:
+def deadlocked() -> tuple[Machine, ClusterProgram, DescriptorList]:
     p, lists = waiting_program(1, 2), DescriptorList()
     code_descriptor(lists, p)
     lists.sync(wait_mask=0b11, wait_semaphore=1)
@@ -555,7 +555,7 @@ def test_deadlock_says_who_waits_for_whom() -> None:
 
 
 def test_endless_program_ends_at_the_limit() -> None:
-    p, lists = Program(), DescriptorList()
+    p, lists = ClusterProgram(), DescriptorList()
     with p.loop(65535):
         with p.loop(65535):
             p.nop()

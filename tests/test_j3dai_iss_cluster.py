@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from nncosim.hdl.formats import encode
-from nncosim.hdl.j3dai.asm import DescriptorList, Program, address
+from nncosim.hdl.j3dai.asm import ClusterProgram, DescriptorList, address
 from nncosim.hdl.j3dai.isa import Agu, Drain, MacOp, RequantRecord, Space
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
@@ -35,7 +35,7 @@ CODE = 1024
 """Byte of L2 at which the program lies, behind a line of descriptors."""
 
 
-def placed(program: Program, platform: J3dai, pc: int) -> np.ndarray:
+def placed(program: ClusterProgram, platform: J3dai, pc: int) -> np.ndarray:
     """IMEM with the program from `pc` on, wrapping at its end."""
     imem = np.zeros(platform.imem_bytes, np.uint8)
     code = np.frombuffer(program.to_bytes(), np.uint8)
@@ -44,7 +44,8 @@ def placed(program: Program, platform: J3dai, pc: int) -> np.ndarray:
 
 
 def run_program(
-    program: Program, platform: J3dai, seed: int, l1: np.ndarray, wmem: np.ndarray, pc: int = 0, batch: bool = True
+    program: ClusterProgram, platform: J3dai, seed: int, l1: np.ndarray, wmem: np.ndarray, pc: int = 0,
+    batch: bool = True,
 ) -> tuple[Machine, FrameResult]:
     """Load the program by the DMPA, run it on cluster 0; its memories start as given."""
     machine = Machine(platform, seed=seed, batch=batch)
@@ -72,7 +73,8 @@ def run_program(
 
 
 def check(
-    program: Program, platform: J3dai, seed: int, wmem: np.ndarray, pc: int = 0, expected: Program | None = None
+    program: ClusterProgram, platform: J3dai, seed: int, wmem: np.ndarray, pc: int = 0,
+    expected: ClusterProgram | None = None,
 ) -> np.ndarray:
     """Run on both; gives the words of L1 that the program changed.
 
@@ -106,7 +108,7 @@ def random_records(rng: random.Random, wmem: np.ndarray, platform: J3dai = PLATF
         wmem[16 * n : 16 * n + 16] = np.frombuffer(record.to_bytes(16, "little"), np.uint8)
 
 
-def random_registers(rng: random.Random, p: Program) -> None:
+def random_registers(rng: random.Random, p: ClusterProgram) -> None:
     """AGU A and window registers without any sense, small enough to end."""
     p.setb(Agu.A, rng.randrange(1 << 14), rng.randrange(-40, 40), rng.randrange(-40, 40), rewind=rng.randrange(2))
     for dim in range(6):
@@ -133,7 +135,7 @@ def test_random_accumulation(platform: J3dai, seed: int) -> None:
     rng = random.Random(seed)
     wmem = np.random.default_rng(seed).integers(0, 256, platform.wmem_bytes, dtype=np.uint8)
     random_records(rng, wmem, platform)
-    p = Program(platform)
+    p = ClusterProgram(platform)
     p.ldp(0, 0)
     p.ldp(1, 16)
     p.seto(rng.randrange(6, 30), rng.randrange(2))
@@ -166,7 +168,7 @@ def test_random_jobs(drain: Drain, seed: int, platform: J3dai) -> None:
     rng = random.Random(100 * seed + drain.value)
     wmem = np.random.default_rng(seed).integers(0, 256, platform.wmem_bytes, dtype=np.uint8)
     random_records(rng, wmem, platform)
-    p = Program(platform)
+    p = ClusterProgram(platform)
     p.ldp(0, 0)
     p.ldp(1, 16)
     for k in range(4):
@@ -200,7 +202,7 @@ def test_loops_and_wrapping_program_counter() -> None:
     rng = random.Random(1)
     wmem = np.random.default_rng(1).integers(0, 256, PLATFORM.wmem_bytes, dtype=np.uint8)
     random_records(rng, wmem)
-    p = Program()
+    p = ClusterProgram()
     p.ldp(0, 0)
     p.seto(64)
     p.setb(Agu.O, 1000)
@@ -225,8 +227,8 @@ def test_loops_and_wrapping_program_counter() -> None:
 def test_checker_catches_a_planted_difference(field: str) -> None:
     """The comparison fails when the two sides run programs that differ in one field."""
 
-    def program(planted: str = "") -> Program:
-        p = Program()
+    def program(planted: str = "") -> ClusterProgram:
+        p = ClusterProgram()
         p.seti(20 + (planted == "width"), 20, 1 + (planted == "pstride"), 1, 5 + (planted == "pad"))
         p.setb(Agu.A, 0, 16)
         p.setb(Agu.O, 1024)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nncosim.compiler.image.image import Image, Segment
-from nncosim.hdl.j3dai.asm import DescriptorList, Program, address
+from nncosim.hdl.j3dai.asm import ClusterProgram, DescriptorList, address
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, L2_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
@@ -32,7 +32,7 @@ def firmware() -> list[int]:
 
 
 def image(code: list[int], extra: tuple[Segment, ...] = ()) -> bytes:
-    p, lists = Program(), DescriptorList()
+    p, lists = ClusterProgram(), DescriptorList()
     p.nop()
     p.signal(0)
     p.halt()

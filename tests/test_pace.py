@@ -66,9 +66,9 @@ def test_shares_are_of_the_bound_that_is_passed(measured, good):
 def test_what_is_late_is_named_with_its_inference():
     found = late(LIMITS, [exact(1000, 1000), exact(2000, 1000)], [("a", [exact(1200, 1000), exact(None, 1000)])])
     assert list(map(str, found)) == [
-        "layer a: 1,200 cycles measured, 1,000 on the ISS",
-        "layer a in inference 2: - cycles measured, 1,000 on the ISS",
-        "total in inference 2: 2,000 cycles measured, 1,000 on the ISS",
+        "layer a: 1,200 cycles measured, 1,000 predicted",
+        "layer a in inference 2: - cycles measured, 1,000 predicted",
+        "total in inference 2: 2,000 cycles measured, 1,000 predicted",
     ]
 
 

@@ -17,6 +17,10 @@ class Kind(enum.IntEnum):
     WRITE = 2
 
 
+class Plain(enum.Enum):
+    ONE = 1
+
+
 class Beat(data.Struct):
     kind: Kind
     offset: signed(5)
@@ -50,6 +54,7 @@ def test_plain(shape, value, bits):
     (signed(4), 8, "x holds -8 to 7, not 8"), (Beat, {"offset": 16}, r"x\.offset holds -16 to 15, not 16"),
     (Beat, {"lanes": [0, 9]}, r"x\.lanes\.1 holds -8 to 7, not 9"), (Beat, 1 << 19, "x holds 0 to 524287"),
     (Beat, {"size": 1}, "x has no field 'size'; its fields are kind, offset, lanes"),
+    (8, [1], r"x holds a number, not \[1\]"), (Beat, Plain.ONE, "x holds the fields kind, offset, lanes, not <Plain"),
     (Beat, {"lanes": [0, 0, 0, 0]}, r"x\.lanes has no field 3; its fields are 0, 1, 2"),
 ])
 def test_what_does_not_fit(shape, value, message):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.image.image import ImageError
-from nncosim.compiler.image.traffic import Meant
+from nncosim.compiler.image.traffic import ListTraffic
 from nncosim.compiler.j3dai.interleave import interleaved
 from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.compiler.j3dai.tiling import ranked
@@ -219,7 +219,7 @@ def swapped(image, number, i, j):
     buffer, word = list(lists[number].buffer), list(lists[number].word)
     for values in (buffer, word):
         values[i], values[j] = values[j], values[i]
-    lists[number] = Meant(tuple(buffer), tuple(word))
+    lists[number] = ListTraffic(tuple(buffer), tuple(word))
     return with_meant(image, lists)
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.riscv import Region, compile_c
+from nncosim.compiler.riscv import AddressRange, compile_c
 from nncosim.tb.iss.hart import AddressMap, Reason, RiscvHost
 
-CODE, DATA = Region(0x1C00_0000, 4096), Region(0x1C08_0000, 4096)
+CODE, DATA = AddressRange(0x1C00_0000, 4096), AddressRange(0x1C08_0000, 4096)
 MMIO, DONE = 0x1A10_0000, 0x20
 START = f"""
 __attribute__((naked, section(".start"))) void _start(void) {{
@@ -76,9 +76,9 @@ def test_a_program_without_data() -> None:
 
 @pytest.mark.parametrize(("files", "code", "message"), [
     ({"a.c": "int x = ;"}, CODE, r"did not compile; .*a\.c:1"),
-    ({"a.c": "void _start(void) {}"}, Region(CODE.address, 0), "did not compile; .*imem"),
+    ({"a.c": "void _start(void) {}"}, AddressRange(CODE.address, 0), "did not compile; .*imem"),
     ({"a.c": "int only_data = 1;"}, CODE, r"does not begin at 0x1c000000: it needs a _start"),
 ])  # fmt: skip
-def test_what_is_refused(files: dict[str, str], code: Region, message: str) -> None:
+def test_what_is_refused(files: dict[str, str], code: AddressRange, message: str) -> None:
     with pytest.raises(CompileError, match=f"(?s){message}"):
         compile_c(files, code, DATA)

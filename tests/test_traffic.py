@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nncosim.tb.run.traffic import Accesses, Buffer, Meaning, MemoryTags, Placed, Shared
+from nncosim.compiler.image.traffic import TrafficBuffer
+from nncosim.tb.run.traffic import Accesses, Meaning, MemoryTags, Placed, Shared
 
 # Words 0..3 weights; 4..7 the input, which the result of step b overwrites; 8..11 what step a makes.
-BUFFERS = [Buffer("weights", 0, 4, True), Buffer("x", 4, 4, False), Buffer("h", 8, 4, False), Buffer("y", 4, 4, False)]
+BUFFERS = [
+    TrafficBuffer("weights", 0, 4, True), TrafficBuffer("x", 4, 4, False), TrafficBuffer("h", 8, 4, False),
+    TrafficBuffer("y", 4, 4, False),
+]  # fmt: skip
 TENSORS = {"x": Placed(1, 0, 4, 4, -1, False), "h": Placed(2, 0, 8, 4, 0, False), "y": Placed(3, 0, 4, 4, 1, True)}
 MEMORY = Shared("TCDM", "the DMA", "copy in", "copy out", 12, BUFFERS, TENSORS, ["x"], ["a", "b"])
 FOUR = np.arange(4)

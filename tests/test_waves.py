@@ -16,8 +16,8 @@ from nncosim.tb.sim.emitted import emitted
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import build
 from nncosim.tb.sim.waves import (
-    Group,
     Line,
+    SignalGroup,
     Trace,
     Waveform,
     changes,
@@ -86,9 +86,9 @@ def test_save_file(built, tmp_path):
     """Signals that are there, with ranges, labels and words; one file for lines with the same words."""
     path = record(built, tmp_path)
     words = {0: "READ", 1: "WRITE"}
-    shown = [Group("all of it", [
+    shown = [SignalGroup("all of it", [
         Line("outer.i", "input", "dec"), Line("outer.order.kind", words=words), Line("outer.kind", "kind", words=words),
-        Line("outer.not_there"), Line("outer.clk")]), Group("nothing", [Line("outer.gone")], closed=True)]
+        Line("outer.not_there"), Line("outer.clk")]), SignalGroup("nothing", [Line("outer.gone")], closed=True)]
     wave = write_save_file(path, shown, clock="outer.clk", marks="outer.kind", cycle="outer.i", open_scopes=["outer"])
     assert wave == Waveform(path, 0, 40, path.stat().st_size) and save_file(path) == path.with_suffix(".gtkw")
     assert str(wave) == (f"{path}, cycles 0 to 39, {path.stat().st_size:,} bytes; open it with: "

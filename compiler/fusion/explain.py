@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Protocol, TypedDict, TypeVar
 
 from nncosim.compiler.fusion.cut import Choice, Fuser
 from nncosim.compiler.tiling.search import Alternative
@@ -33,6 +32,35 @@ class Explained(Protocol):
 E = TypeVar("E", bound=Explained)
 
 
+class _Plan(TypedDict):
+    """An `Alternative` in schedule.json."""
+
+    plan: str
+    estimate: int | None
+    cycles: int | None
+    verdict: str
+
+
+class _Grouping(TypedDict):
+    """Another way of grouping operators."""
+
+    members: list[str]
+    cycles: int | None
+    verdict: str
+
+
+class _Row(TypedDict):
+    """A layer in schedule.json."""
+
+    layer: str
+    members: list[str]
+    plan: str
+    cycles_alone: int
+    because: str
+    plans: list[_Plan]
+    groups: list[_Grouping]
+
+
 def schedule_files(
     fuser: Fuser[E], chosen: Sequence[Choice[E]], avoid: frozenset[str], roomy: Collection[tuple[int, ...]],
     outer: str, inner: str,
@@ -54,7 +82,7 @@ def schedule_files(
 def _layer(
     fuser: Fuser[E], chosen: Sequence[Choice[E]], choice: Choice[E], avoid: frozenset[str], roomy: bool, outer: str,
     inner: str,
-) -> dict[str, Any]:
+) -> _Row:
     code = choice.code
     kept = sorted(avoid & {fuser.ops[i].output for i in choice.ops[:-1]})
     why = ["fastest of those below, by the cycle model"]
@@ -65,16 +93,19 @@ def _layer(
     return {
         "layer": code.name, "members": [fuser.ops[i].name for i in choice.ops], "plan": code.line,
         "cycles_alone": code.cycles, "because": "; ".join(why),
-        "plans": [asdict(alternative) for alternative in code.alternatives],
+        "plans": [
+            {"plan": other.plan, "estimate": other.estimate, "cycles": other.cycles, "verdict": other.verdict}
+            for other in code.alternatives
+        ],
         "groups": _groups(fuser, chosen, choice, outer if kept else "", inner),
     }  # fmt: skip
 
 
 def _groups(
     fuser: Fuser[E], chosen: Sequence[Choice[E]], choice: Choice[E], full: str, inner: str
-) -> list[dict[str, Any]]:
+) -> list[_Grouping]:
     """Other ways of grouping a layer's operators that were looked at. full: the memory that decided; "": time did."""
-    out: list[dict[str, Any]] = []
+    out: list[_Grouping] = []
 
     def add(members: Sequence[int], cycles: int | None, verdict: str) -> None:
         out.append({"members": [fuser.ops[i].name for i in members], "cycles": cycles, "verdict": verdict})
@@ -110,7 +141,7 @@ def _figures(cycles: int | None, estimate: int | None = None) -> str:
     return f"{' '.join(known)}: " if known else ""
 
 
-def _lines(layer: Mapping[str, Any]) -> list[str]:
+def _lines(layer: _Row) -> list[str]:
     out = [layer["plan"], f"    {layer['cycles_alone']} cycles on its own; {layer['because']}"]
     for plan in layer["plans"]:
         if plan["verdict"] == "chosen":

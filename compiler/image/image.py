@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -24,6 +24,8 @@ from nncosim.compiler.image.plain import PlainError, from_plain, to_plain
 from nncosim.compiler.image.tiles import TensorPlace
 
 __all__ = ["SCHEDULE_SECTION", "TILES_SECTION", "Image", "ImageError", "Segment", "merged", "read_tiles"]
+
+T = TypeVar("T")
 
 TILES_SECTION = ".nncosim.tiles"
 SCHEDULE_SECTION = ".nncosim.schedule"
@@ -109,7 +111,7 @@ class Image:
         try:
             elf = ELFFile(io.BytesIO(raw))
             notes = _read_section(elf, SCHEDULE_SECTION, Notes, where) or Notes()
-            tiles = _read_section(elf, TILES_SECTION, Mapping[str, TensorPlace], where) or {}
+            tiles = _read_section(elf, TILES_SECTION, dict[str, TensorPlace], where) or {}
             labels = {s["sh_addr"]: s.name for s in elf.iter_sections() if s["sh_flags"] & _SHF_ALLOC}
             segments = []
             for p in elf.iter_segments():
@@ -148,7 +150,7 @@ def read_tiles(image: Image) -> Mapping[str, TensorPlace]:
     return image.tiles
 
 
-def _json(value: Any) -> bytes:
+def _json(value: Notes | Mapping[str, TensorPlace]) -> bytes:
     section = {"version": NOTES_VERSION, "contents": to_plain(value)}
     return json.dumps(section, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
@@ -160,7 +162,7 @@ def _append(body: io.BytesIO, data: bytes) -> int:
     return at
 
 
-def _read_section(elf: ELFFile, name: str, kind: Any, where: str) -> Any:
+def _read_section(elf: ELFFile, name: str, kind: type[T], where: str) -> T | None:
     """The contents of a section; None where there is none."""
     section = elf.get_section_by_name(name)
     if section is None:

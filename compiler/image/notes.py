@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from nncosim.compiler.image.plain import from_plain
 from nncosim.compiler.schedule import Schedule
 from nncosim.kernels.base import Cost
+from nncosim.platforms.plain import Json
 
 __all__ = ["NOTES_VERSION", "BufferNote", "Notes", "Origin", "Step"]
 
@@ -86,9 +87,9 @@ class Origin:
     model: str
     model_sha256: str
     platform: str
-    parameters: Mapping[str, Any]
-    settings: Mapping[str, Any]
-    network: Mapping[str, Any]
+    parameters: Mapping[str, Json]
+    settings: Mapping[str, Json]
+    network: Json
     kernels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -110,7 +111,7 @@ class Notes:
     outputs: tuple[str, ...] = ()
     streams: bool = False
     buffers: tuple[BufferNote, ...] = ()
-    own: Any = None
+    own: object = None
     origin: Origin | None = None
     digest: str = ""
     schedule: Schedule | None = None
@@ -127,4 +128,4 @@ class Notes:
         """
         if self.own is None or isinstance(self.own, kind):
             return kind() if self.own is None else self.own
-        return from_plain(kind, self.own, "own")
+        return from_plain(kind, cast(Json, self.own), "own")  # as it was read

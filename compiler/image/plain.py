@@ -9,18 +9,25 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
 from functools import cache
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nncosim.platforms.errors import NncosimError
+from nncosim.platforms.plain import Json
 
 __all__ = ["PlainError", "from_plain", "to_plain"]
+
+
+T = TypeVar("T")
+
+Hint: TypeAlias = Any
+"""What `get_type_hints` gives: a type, or what typing makes of several."""
 
 
 class PlainError(ValueError):
     """Plain data that is not what a type asks for; the text begins with the place in it."""
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Json:
     """Dataclasses and mappings as objects, sequences as lists, fractions as text, enumerations by value."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
@@ -33,23 +40,24 @@ def to_plain(value: Any) -> Any:
     return str(value) if isinstance(value, Fraction) else value
 
 
-def from_plain(kind: Any, data: Any, where: str = "") -> Any:
+def from_plain(kind: type[T], data: Json, where: str = "") -> T:
     """The `kind` that `to_plain` made `data` of: dataclasses of scalars, `tuple`, `Mapping[str, ...]`, `... | None`.
 
     Raises:
         PlainError: a missing or unknown field, or a value of another type.
     """
-    return _read(kind, data, where)
+    read: T = _read(kind, data, where)
+    return read
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, Hint]:
     return {name: hint for name, hint in get_type_hints(kind).items() if name in {f.name for f in fields(kind)}}
 
 
-def _read(kind: Any, data: Any, where: str) -> Any:
+def _read(kind: Hint, data: Json, where: str) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
-    if kind is Any:
+    if kind is Any or kind is object:
         return data
     if origin in (Union, types.UnionType):
         return _read_union(inner, data, where)
@@ -67,13 +75,13 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     return float(data) if kind is float and type(data) is int else _typed(kind, data, where)
 
 
-def _typed(kind: type, data: Any, where: str) -> Any:
-    if type(data) is not kind:
+def _typed(kind: type[T], data: Json, where: str) -> T:
+    if type(data) is not kind or not isinstance(data, kind):
         raise PlainError(f"{where}: expected {kind.__name__}, got {data!r:.40}")
     return data
 
 
-def _read_union(inner: tuple[Any, ...], data: Any, where: str) -> Any:
+def _read_union(inner: tuple[Hint, ...], data: Json, where: str) -> object:
     """The first of the types that fits."""
     reason = None
     for kind in inner:
@@ -88,7 +96,7 @@ def _read_union(inner: tuple[Any, ...], data: Any, where: str) -> Any:
     raise reason or PlainError(f"{where}: got {data!r:.40}")
 
 
-def _read_tuple(inner: tuple[Any, ...], data: list[Any], where: str) -> tuple[Any, ...]:
+def _read_tuple(inner: tuple[Hint, ...], data: list[Json], where: str) -> tuple[object, ...]:
     if inner[1:] == (...,):
         if inner[0] is int and all(type(each) is int for each in data):  # tables of many thousands
             return tuple(data)
@@ -98,7 +106,7 @@ def _read_tuple(inner: tuple[Any, ...], data: list[Any], where: str) -> tuple[An
     return tuple(_read(kind, each, f"{where}[{i}]") for i, (kind, each) in enumerate(zip(inner, data, strict=True)))
 
 
-def _read_dataclass(kind: Any, data: dict[str, Any], where: str) -> Any:
+def _read_dataclass(kind: type, data: dict[str, Json], where: str) -> object:
     hints = _hints(kind)
     for text, names in (("lacks", hints.keys() - data.keys()), ("has an unknown", data.keys() - hints.keys())):
         if names:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Meant", "Traffic", "TrafficBuffer"]
+__all__ = ["ListTraffic", "Traffic", "TrafficBuffer"]
 
 
 @dataclass(frozen=True)
 class TrafficBuffer:
-    """A buffer that lies inside no other. `stays`: for the whole run. Counted in words of the memory."""
+    """A buffer that lies inside no other, in words of the memory from word `word` on. `stays`: loaded once and never
+    written (weights, programs)."""
 
     name: str
     word: int
@@ -24,8 +25,8 @@ class TrafficBuffer:
 
 
 @dataclass(frozen=True)
-class Meant:
-    """For each transfer of a list the index of its buffer, and the word in it."""
+class ListTraffic:
+    """What the transfers of a list mean: of each the index of its buffer, and the word in it."""
 
     buffer: tuple[int, ...]
     word: tuple[int, ...]
@@ -37,4 +38,4 @@ class Traffic:
 
     buffers: tuple[TrafficBuffer, ...]
     tensors: Mapping[str, tuple[int, int]]
-    lists: tuple[Meant, ...]
+    lists: tuple[ListTraffic, ...]

@@ -23,7 +23,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -211,7 +211,7 @@ def _shifts(atom: int) -> npt.NDArray[np.uint8]:
     return np.arange(0, 8, atom, dtype=np.uint8)
 
 
-def to_bytes(array: npt.NDArray[Any], layout: Layout, axes: Sequence[str]) -> bytes:
+def to_bytes(array: npt.NDArray[np.integer], layout: Layout, axes: Sequence[str]) -> bytes:
     """Bytes of an integer array; filling is 0. axes: as for `size_bytes`.
 
     Raises:

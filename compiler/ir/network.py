@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar, SupportsFloat
 
 import numpy as np
 from nncosim.compiler.errors import CompileError
@@ -130,7 +130,7 @@ class Tensor:
         """Where the element that `index` names in the tensor's shape stands in `to_onnx`."""
         return tuple(index[self.axes.index(axis)] for axis in self.onnx_axes or self.axes)
 
-    def per_channel(self, numbers: Sequence[Any] | np.ndarray) -> np.ndarray:
+    def per_channel(self, numbers: Sequence[SupportsFloat] | np.ndarray) -> np.ndarray:
         """One number, or one per channel, as a float64 array that broadcasts against the tensor."""
         shape = [1] * len(self.shape)
         shape[self.channel_axis] = len(numbers)

@@ -6,10 +6,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import fields
-from typing import Any
 
 import numpy as np
 from nncosim.compiler.ir.network import Network, Op, Tensor
+from nncosim.platforms.plain import Json
 
 __all__ = ["topology"]
 
@@ -22,7 +22,7 @@ def topology(network: Network) -> str:
     A kept batch does not count: it is how the network is run.
     """
     numbers = {name: number for number, name in enumerate(network.inputs)}
-    parts: list[Any] = [_tensor(network.tensors[name]) for name in network.inputs]
+    parts: list[Json] = [_tensor(network.tensors[name]) for name in network.inputs]
     for op in network.ops:
         numbers[op.output] = len(numbers)
         own = {field.name: _plain(getattr(op, field.name)) for field in fields(op)
@@ -32,11 +32,11 @@ def topology(network: Network) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _tensor(tensor: Tensor) -> list[Any]:
-    sizes = [[axis, size] for axis, size in tensor.extents.items() if axis != "N"]
+def _tensor(tensor: Tensor) -> list[Json]:
+    sizes: list[Json] = [[axis, size] for axis, size in tensor.extents.items() if axis != "N"]
     return [sizes, tensor.type.bits]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Json | np.ndarray) -> Json:
     """A number or text as it is; of an array its shape."""
     return list(value.shape) if isinstance(value, np.ndarray) else value

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nncosim.compiler.backends import Candidate, Lowered
@@ -20,6 +20,7 @@ from nncosim.compiler.j3dai.firmware import LayerStart, firmware_segments
 from nncosim.compiler.j3dai.fusion import NestFuser
 from nncosim.compiler.j3dai.layer import Layer, layer_buffers, layer_tasks
 from nncosim.compiler.j3dai.lists import descriptor_list
+from nncosim.compiler.j3dai.lowering import Lowering
 from nncosim.compiler.j3dai.prefetch import prefetch
 from nncosim.compiler.j3dai.relax import roomier_layers
 from nncosim.compiler.j3dai.sections import notes_of, tensor_places
@@ -35,30 +36,13 @@ from nncosim.hdl.j3dai.isa import NARROW_M_BITS
 from nncosim.hdl.j3dai.regs import HOST_IMEM_BASE, L2_BASE
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.kernels.j3dai import KERNELS
-from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 
-__all__ = ["BACKEND", "J3daiBackend", "Lowering"]
+__all__ = ["BACKEND", "J3daiBackend"]
 
 _ELF_RISCV = 243
 # of 16 bits a multiplier takes half of the time
 _CAPS = RequantCaps((MultiplyShiftCaps(multiplier_bits=NARROW_M_BITS), MultiplyShiftCaps()), tables=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Lowering:
-    """What J3DAI keeps of a lowering, to link it or to make another one that needs less of L2.
-
-    ops: of each layer, as numbers. views: of `concat_views`. avoid: tensors that are to stay in L1 where that is
-    possible. roomy: code that was put in place of the fastest, by the layer's operators.
-    """
-
-    layers: tuple[Layer, ...]
-    ops: tuple[tuple[int, ...], ...]
-    fuser: NestFuser
-    views: Mapping[str, str]
-    avoid: frozenset[str]
-    roomy: Mapping[tuple[int, ...], LayerCode]
 
 
 @dataclass(frozen=True)
@@ -75,7 +59,7 @@ class J3daiBackend:
     stream: bool = False
     kernels = KERNELS
 
-    def problems(self, network: Network, platform: Platform) -> tuple[Problem, ...]:
+    def problems(self, network: Network, platform: J3dai) -> tuple[Problem, ...]:
         found = []
         if not network.ops:
             found.append(Problem(network.name, "", "has no operators", "nothing would run"))
@@ -89,13 +73,12 @@ class J3daiBackend:
     def streaming(self) -> J3daiBackend:
         return replace(self, stream=True)
 
-    def room(self, network: Network, platform: Platform) -> Room:
+    def room(self, network: Network, platform: J3dai) -> Room:
         """Everything lies in L2; in L1 there is what a tile needs, and what passes between fused operators."""
-        assert isinstance(platform, J3dai)
         return Room("l2", 8, may_stay(network), NestFuser.most_members)
 
     def candidates(
-        self, op: Op, network: Network, platform: Platform
+        self, op: Op, network: Network, platform: J3dai
     ) -> tuple[tuple[Candidate, ...], tuple[Problem, ...]]:
         kernels, reasons = candidate_kernels(KERNELS, op, network, platform)
         ready = op.requant is not None or op.function is None or not op.requantized
@@ -105,8 +88,7 @@ class J3daiBackend:
         )
         return found, reasons
 
-    def lower(self, network: Network, platform: Platform, choice: Mapping[str, Candidate]) -> Lowered:
-        assert isinstance(platform, J3dai)
+    def lower(self, network: Network, platform: J3dai, choice: Mapping[str, Candidate]) -> Lowered[Lowering]:
         views = concat_views(network, platform)
         ops = [op for op in network.ops if not (isinstance(op, Concat) and is_view(op, views))]
         nests = [choice[op.name].kernel.code(op, network, platform) for op in ops]
@@ -118,7 +100,7 @@ class J3daiBackend:
     def _lowered(
         self, fuser: NestFuser, views: Mapping[str, str], avoid: frozenset[str],
         roomy: Mapping[tuple[int, ...], LayerCode],
-    ) -> Lowered:
+    ) -> Lowered[Lowering]:
         """See `Lowering`."""
         network, platform = fuser.network, fuser.platform
         chosen = fuser.separate() if self.fusion == "off" else fuser.layers(avoid)
@@ -137,15 +119,15 @@ class J3daiBackend:
         word = platform.word_bytes
         lists = [(layer.name, accesses(layer.transfers, word)) for layer in layers]
         lives = lives_in_order(lists, buffers, L2, word)
-        notes = {"files": schedule_files(fuser, chosen, avoid, roomy.keys(), "L2", "L1")}
+        files = schedule_files(fuser, chosen, avoid, roomy.keys(), "L2", "L1")
         made = Lowering(layers, tuple(each.ops for each in chosen), fuser, views, avoid, roomy)
-        return Lowered(schedule, buffers, layouts, made, notes, lives=(lives,), inside=inside)
+        return Lowered(schedule, buffers, layouts, made, files, lives=(lives,), inside=inside)
 
-    def relax(self, lowered: Lowered, error: PlacementError) -> Lowered | None:
+    def relax(self, lowered: Lowered[Lowering], error: PlacementError) -> Lowered[Lowering] | None:
         """With other plans where a layer's result cannot lie over its input; else with the largest tensors where the
         memory is fullest kept in L1, one more at a time. Each layer gets another plan once, and each tensor is kept
         once, so it comes to an end."""
-        made: Lowering = lowered.private
+        made = lowered.private
         fuser, avoid, roomy = made.fuser, made.avoid, made.roomy
         lists = [(layer.code, layer.transfers) for layer in made.layers]
         other_code = roomier_layers(lists, lowered.buffers, lowered.lives[0], fuser.platform, error.missing)
@@ -163,9 +145,10 @@ class J3daiBackend:
                     return other
         return None
 
-    def link(self, network: Network, platform: Platform, lowered: Lowered, placement: Placement) -> Image:
-        assert isinstance(platform, J3dai)
-        layers: Sequence[Layer] = lowered.private.layers
+    def link(
+        self, network: Network, platform: J3dai, lowered: Lowered[Lowering], placement: Placement
+    ) -> Image:
+        layers = lowered.private.layers
         contents = {b.name: b.content for b in lowered.buffers if b.content}
         address = placement.address
         for layer in layers:
@@ -185,9 +168,8 @@ class J3daiBackend:
         notes = notes_of(network, platform, lowered, placement, first, repeat, input_lists)
         return replace(bare, tiles=tensor_places(network, platform, lowered, placement), notes=notes)
 
-    def audit(self, image: Image, platform: Platform) -> str:
+    def audit(self, image: Image, platform: J3dai) -> str:
         """Whether every transfer of a linked image finds what it means; "" if so. Shares nothing with placement."""
-        assert isinstance(platform, J3dai)
         return cycle_model().audit(image, platform)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import jinja2
 from nncosim.compiler.image.image import Segment
-from nncosim.compiler.riscv import Region, compile_c
+from nncosim.compiler.riscv import AddressRange, compile_c
 from nncosim.hdl.j3dai.header import c_header
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE
 from nncosim.platforms.j3dai import J3dai
@@ -60,8 +60,8 @@ def compile_host(source: str, platform: J3dai) -> tuple[Segment, ...]:
         CompileError: the compiler is missing, the code is wrong, or does not fit.
     """
     program = compile_c(
-        {"host.c": source, "j3dai.h": c_header(platform)}, Region(HOST_IMEM_BASE, platform.host_imem_bytes),
-        Region(HOST_DMEM_BASE, platform.host_dmem_bytes - _STACK_BYTES),
+        {"host.c": source, "j3dai.h": c_header(platform)}, AddressRange(HOST_IMEM_BASE, platform.host_imem_bytes),
+        AddressRange(HOST_DMEM_BASE, platform.host_dmem_bytes - _STACK_BYTES),
     )  # fmt: skip
     code = Segment("host_imem", HOST_IMEM_BASE, program.code, flags=5)
     return (code, Segment("host_dmem", HOST_DMEM_BASE, program.data)) if program.data else (code,)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.folding import Loop, Loops, fold
-from nncosim.hdl.j3dai.asm import LOOP_LEVELS, PROGRAM_WORDS, Program
+from nncosim.compiler.folding import FoldedLoop, Loops, fold
+from nncosim.hdl.j3dai.asm import LOOP_LEVELS, PROGRAM_WORDS, ClusterProgram
 from nncosim.hdl.j3dai.isa import Drain
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 
@@ -41,12 +41,12 @@ def _levels(unit: Unit) -> int:
 _LOOPS: Loops[Unit] = Loops(LOOP_LEVELS, _size, _levels, head=1, apart=1)
 
 
-def _replay(program: Program, node: Unit | Loop[Unit]) -> None:
-    if isinstance(node, Loop):
+def _replay(program: ClusterProgram, node: Unit | FoldedLoop[Unit]) -> None:
+    if isinstance(node, FoldedLoop):
         with program.loop(node.count):
             for inner in node.body:
                 _replay(program, inner)
-            if isinstance(node.body[-1], Loop):
+            if isinstance(node.body[-1], FoldedLoop):
                 program.nop()
         return
     for instr in node:
@@ -57,7 +57,7 @@ def _replay(program: Program, node: Unit | Loop[Unit]) -> None:
             getattr(program, instr.method)(**fields)
 
 
-def _mixed(program: Program, fields: dict) -> None:
+def _mixed(program: ClusterProgram, fields: dict) -> None:
     """A pair of which one operand is signed and the other is not: two MACs for each pixel group."""
     first, second = map(int, fields.pop("signed"))
     with program.loop(fields.pop("jobs")):
@@ -66,7 +66,7 @@ def _mixed(program: Program, fields: dict) -> None:
     program.nop()
 
 
-def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS, platform: J3dai = PLATFORM) -> Program:
+def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS, platform: J3dai = PLATFORM) -> ClusterProgram:
     """The program with repetitions folded into as many levels of loops as there are.
 
     Raises:
@@ -75,7 +75,7 @@ def assemble(units: Iterable[Unit], limit: int = PROGRAM_WORDS, platform: J3dai 
     nodes, size = fold(units, _LOOPS, limit)
     if size > limit:
         raise ProgramTooLong(f"the program has {size} instructions, the instruction memory holds {limit}")
-    program = Program(platform)
+    program = ClusterProgram(platform)
     for node in nodes:
         _replay(program, node)
     return program

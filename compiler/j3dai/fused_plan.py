@@ -20,8 +20,8 @@ from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "External", "FusedPlan", "FusedRegion", "Group", "Made", "Part", "flat", "fusable", "make_fused_plan", "parts_of",
-    "walked",
+    "External", "FusedGroup", "FusedPlan", "FusedRegion", "Made", "ParameterPart", "flat", "fusable",
+    "make_fused_plan", "parts_of", "walked",
 ]  # fmt: skip
 
 _MOST_STEP = 8191  # of an address generator's dimension, in words
@@ -38,7 +38,7 @@ class External:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class FusedGroup:
     """Nests of which each reads what the one before wrote.
 
     Their maps are (rows, columns) as they are in L2, or all of them one row of all pixels.
@@ -81,7 +81,7 @@ class FusedRegion:
 
 
 @dataclass(frozen=True)
-class Part:
+class ParameterPart:
     """Parameters that are loaded together: blocks b0..b1-1 of a member; all their records, then all their weights.
 
     start: its first word in the group's parameters. words: whole lines.
@@ -121,7 +121,7 @@ class FusedPlan:
     wmem_base: first word of WMEM that the group uses, if they stay.
     """
 
-    group: Group
+    group: FusedGroup
     platform: J3dai
     grid: tuple[int, int]
     regions: tuple[FusedRegion, ...]
@@ -129,7 +129,7 @@ class FusedPlan:
     external_at: tuple[int, ...]
     middle_at: tuple[int, ...]
     outputs: Slots
-    parts: tuple[Part, ...]
+    parts: tuple[ParameterPart, ...]
     weights: Slots | None = None
     wmem_base: int = 0
 
@@ -222,20 +222,20 @@ def _lines(nest: Nest, tile: Tile) -> int:
     return nest.out_blocks * jobs * (2 if nest.upsample[1] == 2 else 1)
 
 
-def parts_of(group: Group, most: int) -> tuple[Part, ...] | None:
+def parts_of(group: FusedGroup, most: int) -> tuple[ParameterPart, ...] | None:
     """The parameters in parts of at most `most` words; None if a single block has more."""
-    out: list[Part] = []
+    out: list[ParameterPart] = []
     for i, nest in enumerate(group.members):
         each = nest.record_words + nest.weight_words
         if pad_to_line(each, nest.platform) > most:
             return None
         for b0, b1 in split(nest.out_blocks, -(-nest.out_blocks // (most // each))):
             start = out[-1].start + out[-1].words if out else 0
-            out.append(Part(i, b0, b1, start, pad_to_line((b1 - b0) * each, nest.platform)))
+            out.append(ParameterPart(i, b0, b1, start, pad_to_line((b1 - b0) * each, nest.platform)))
     return tuple(out)
 
 
-def _middles(group: Group, steps: Sequence[tuple[Tile, ...]]) -> tuple[tuple[int, ...], int]:
+def _middles(group: FusedGroup, steps: Sequence[tuple[Tile, ...]]) -> tuple[tuple[int, ...], int]:
     """Where the intermediates lie, and how many words they take."""
     sizes = []
     for i, nest in enumerate(group.members[:-1]):
@@ -244,7 +244,7 @@ def _middles(group: Group, steps: Sequence[tuple[Tile, ...]]) -> tuple[tuple[int
     return opposite_ends(sizes)
 
 
-def _walkable(group: Group, steps: Sequence[tuple[Tile, ...]]) -> bool:
+def _walkable(group: FusedGroup, steps: Sequence[tuple[Tile, ...]]) -> bool:
     for i, nest in enumerate(group.members):
         for tile in {tiles[i].shape: tiles[i] for tiles in steps}.values():
             at = walked(nest, tile)
@@ -257,7 +257,7 @@ def _walkable(group: Group, steps: Sequence[tuple[Tile, ...]]) -> bool:
 
 
 def make_fused_plan(
-    group: Group, platform: J3dai, grid: tuple[int, int], cuts: tuple[int, int], slots: tuple[int, int],
+    group: FusedGroup, platform: J3dai, grid: tuple[int, int], cuts: tuple[int, int], slots: tuple[int, int],
     most_part: int | None,
 ) -> FusedPlan | None:
     """The plan for a grid of clusters, (row, column) cuts of each one's share, (input, output) slots.
@@ -276,7 +276,7 @@ def make_fused_plan(
 
 
 @lru_cache(maxsize=16)
-def _regions(group: Group, grid: tuple[int, int], cuts: tuple[int, int], unit: int) -> tuple[FusedRegion, ...]:
+def _regions(group: FusedGroup, grid: tuple[int, int], cuts: tuple[int, int], unit: int) -> tuple[FusedRegion, ...]:
     """Each cluster's share; none if some would have no work, or a tile is too long for the clusters' registers."""
     rows, columns = group.last.out_map
     ys, xs = split(rows, grid[0]), split(columns, grid[1], unit)
@@ -291,8 +291,8 @@ def _regions(group: Group, grid: tuple[int, int], cuts: tuple[int, int], unit: i
 
 
 def _fit(
-    group: Group, platform: J3dai, grid: tuple[int, int], regions: tuple[FusedRegion, ...], slots: tuple[int, int],
-    parts: tuple[Part, ...], resident: bool,
+    group: FusedGroup, platform: J3dai, grid: tuple[int, int], regions: tuple[FusedRegion, ...], slots: tuple[int, int],
+    parts: tuple[ParameterPart, ...], resident: bool,
 ) -> FusedPlan | None:
     steps = [tiles for region in regions for tiles in region.steps]
     most = max(len(region.steps) for region in regions)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from nncosim.compiler.fusion.chains import chains
 from nncosim.compiler.fusion.cut import Fuser
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.compiler.j3dai.fused_plan import FusedPlan, Group, flat, fusable, make_fused_plan, walked
+from nncosim.compiler.j3dai.fused_plan import FusedGroup, FusedPlan, flat, fusable, make_fused_plan, walked
 from nncosim.compiler.j3dai.plan import jobs_of
 from nncosim.compiler.j3dai.tiling import (
     BLOCK_CYCLES,
@@ -61,17 +61,17 @@ def _unflattened(nest: Nest, network: Network) -> Nest:
     return replace(nest, in_map=(source[1], source[2]), out_map=(out[1], out[2]))
 
 
-def group_of(network: Network, nests: Sequence[Nest]) -> Group:
+def group_of(network: Network, nests: Sequence[Nest]) -> FusedGroup:
     """Nests of which each reads what the one before writes; maps stay rows where that is how all of them walk."""
     rows = all(flat(nest) and nest.in_map[0] == nest.out_map[0] == 1 for nest in nests)
     members = tuple(nest if rows else _unflattened(nest, network) for nest in nests)
     chained: list[int | None] = [None]
     for before, nest in pairwise(members):
         chained.append(next(j for j, s in enumerate(nest.sources) if s.tensor == before.output))
-    return Group(f"{members[0].name}..{members[-1].name}", members, tuple(chained))
+    return FusedGroup(f"{members[0].name}..{members[-1].name}", members, tuple(chained))
 
 
-def _fits(group: Group, platform: J3dai, rows: int, columns: int) -> bool:
+def _fits(group: FusedGroup, platform: J3dai, rows: int, columns: int) -> bool:
     """Whether a tile of that size may fit L1 at all, as if it lay in the middle of the map."""
     words = rows * columns * group.last.out_blocks * group.last.upsample[1]
     sizes: list[int] = []
@@ -89,7 +89,7 @@ def _fits(group: Group, platform: J3dai, rows: int, columns: int) -> bool:
     return words + max(a + b for a, b in pairwise(sizes)) <= platform.l1_words
 
 
-def _plans(group: Group, platform: J3dai) -> Iterator[FusedPlan]:
+def _plans(group: FusedGroup, platform: J3dai) -> Iterator[FusedPlan]:
     """Plans with the largest tiles that fit, and the next smaller ones."""
     # Parameters stay if all fit; else they come and go part by part, through two buffers or four.
     total = sum(n.out_blocks * (n.record_words + n.weight_words) for n in group.members)
@@ -115,7 +115,7 @@ def _plans(group: Group, platform: J3dai) -> Iterator[FusedPlan]:
 
 
 def _slotted(
-    group: Group, platform: J3dai, grid: tuple[int, int], parts: tuple[int, int], mode: int | None
+    group: FusedGroup, platform: J3dai, grid: tuple[int, int], parts: tuple[int, int], mode: int | None
 ) -> list[FusedPlan]:
     """The plan with as many buffers as fit."""
     for slots in ((2, 2), (2, 1), (1, 1)):
@@ -160,7 +160,7 @@ def estimate_of(plan: AnyPlan) -> int:
     return round(_estimate(plan) if isinstance(plan, FusedPlan) else estimate(plan))
 
 
-def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> LayerCode | None:
+def compile_group(group: FusedGroup, platform: J3dai, limit: float | None = None) -> LayerCode | None:
     """The fastest plan that was found; None if none fits. Groups of one shape get one plan.
 
     Args:
@@ -176,12 +176,12 @@ def compile_group(group: Group, platform: J3dai, limit: float | None = None) -> 
     return replace(realize(replace(known.plan, group=group)), cycles=known.cycles, alternatives=known.alternatives)
 
 
-def ranked_groups(group: Group, platform: J3dai) -> list[FusedPlan]:
+def ranked_groups(group: FusedGroup, platform: J3dai) -> list[FusedPlan]:
     """All plans of a group, the most promising first."""
     return [plan for _, plan in ranking(_plans(group, platform), _estimate)]
 
 
-def _choose(group: Group, platform: J3dai, limit: float | None) -> LayerCode | None:
+def _choose(group: FusedGroup, platform: J3dai, limit: float | None) -> LayerCode | None:
     if limit is not None and _least(group, platform) > limit:
         return None
     found = ranking(_plans(group, platform), _estimate)
@@ -191,7 +191,7 @@ def _choose(group: Group, platform: J3dai, limit: float | None) -> LayerCode | N
     return best and replace(best, alternatives=tuple(others))
 
 
-def _least(group: Group, platform: J3dai) -> float:
+def _least(group: FusedGroup, platform: J3dai) -> float:
     """Cycles of a group in which nothing is computed twice and nobody ever waits."""
     work = 0.0
     for nest in group.members:

@@ -21,7 +21,7 @@ from nncosim.kernels.j3dai.nest import Nest, pad_to_line
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = [
-    "MOST_JOBS", "MOST_WIDTH", "OfOneNest", "Plan", "Region", "Step", "WeightMode", "jobs_of", "make_plan",
+    "MOST_JOBS", "MOST_WIDTH", "OfOneNest", "Plan", "Region", "TileStep", "WeightMode", "jobs_of", "make_plan",
     "source_blocks", "try_plan",
 ]  # fmt: skip
 
@@ -39,7 +39,7 @@ class WeightMode(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Step:
+class TileStep:
     """Output blocks b0..b1-1 of a tile. `loads`: (source, first block, number) that must be in L1, in this order."""
 
     tile: Tile
@@ -66,7 +66,7 @@ class Region:
     channel: int
     b0: int
     b1: int
-    steps: tuple[Step, ...]
+    steps: tuple[TileStep, ...]
 
 
 def loads_of(nest: Nest, b0: int, b1: int) -> tuple[tuple[int, int, int], ...]:
@@ -248,7 +248,7 @@ def try_plan(
         cut = _cut(nest, y, x, tiles)
         for channel, (b0, b1) in enumerate(channels):
             steps = tuple(
-                Step(tile, low, high, loads_of(nest, low, high))
+                TileStep(tile, low, high, loads_of(nest, low, high))
                 for tile in cut for low, high in block_ranges(nest, b0, b1, step_blocks)
             )
             regions.append(Region(len(regions), group, channel, b0, b1, steps))
@@ -261,7 +261,7 @@ def _cut(nest: Nest, y: tuple[int, int], x: tuple[int, int], tiles: tuple[int, i
     return [make_tile(nest, i, j) for i in ys for j in xs]
 
 
-def _output_words(nest: Nest, step: Step) -> int:
+def _output_words(nest: Nest, step: TileStep) -> int:
     low, high = nest.results(step.tile.x0, step.tile.x1)
     return step.tile.rows * (high - low) * nest.upsample[1] * (step.b1 - step.b0)
 

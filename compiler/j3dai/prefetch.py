@@ -26,7 +26,7 @@ class Ahead:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class _MovableLayer:
     """See `ahead.Movable`."""
 
     code: LayerCode
@@ -41,8 +41,8 @@ class _Layer:
         programs = max(program_words(program) for program, _ in self.code.programs)
         return {Space.IMEM.name: programs, Space.WMEM.name: self.code.plan.wmem_words}
 
-    def at(self, bases: Mapping[str, int]) -> _Layer:
-        return _Layer(relocate(self.code, bases[Space.WMEM.name]), bases[Space.IMEM.name])
+    def at(self, bases: Mapping[str, int]) -> _MovableLayer:
+        return _MovableLayer(relocate(self.code, bases[Space.WMEM.name]), bases[Space.IMEM.name])
 
     @cached_property
     def transfers(self) -> list[Transfer]:
@@ -57,6 +57,6 @@ class _Layer:
 def prefetch(codes: Sequence[LayerCode], platform: J3dai) -> list[Ahead]:
     """All layers with their lists, each doing for the next ones what it can."""
     size = {Space.IMEM.name: platform.imem_words, Space.WMEM.name: platform.wmem_words}
-    layers = [_Layer(code) for code in codes]
-    found: list[tuple[_Layer, tuple[Transfer, ...]]] = load_ahead(layers, size, lambda t: t.cycles(platform))
+    layers = [_MovableLayer(code) for code in codes]
+    found: list[tuple[_MovableLayer, tuple[Transfer, ...]]] = load_ahead(layers, size, lambda t: t.cycles(platform))
     return [Ahead(layer.code, layer.programs_at, transfers) for layer, transfers in found]

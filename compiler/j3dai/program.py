@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nncosim.compiler.j3dai.fold import Instr, Unit
-from nncosim.compiler.j3dai.plan import Plan, Region, Step, WeightMode, jobs_of
+from nncosim.compiler.j3dai.plan import Plan, Region, TileStep, WeightMode, jobs_of
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.tiling.chunks import Chunk
 from nncosim.compiler.tiling.tiles import Tile
@@ -237,7 +237,7 @@ class TileEmitter:
         code.run(jobs * job_cycles(nest))
 
 
-class _Emitter(TileEmitter):
+class _PlanEmitter(TileEmitter):
     """Emits one cluster's steps of a plan."""
 
     def __init__(self, plan: Plan, region: Region):
@@ -275,7 +275,7 @@ class _Emitter(TileEmitter):
         code.close()
         return code
 
-    def _blocks(self, step: Step, number: int) -> None:
+    def _blocks(self, step: TileStep, number: int) -> None:
         """All jobs of a step, block after block; weights resident or one slot a step."""
         nest, plan, code = self.nest, self.plan, self.code
         load = self.weight_loads
@@ -293,7 +293,7 @@ class _Emitter(TileEmitter):
             if number * plan.weight_parts + part + plan.ring_parts < len(load) * plan.weight_parts:
                 code.signal(ToDmpa.WEIGHTS_FREE)
 
-    def _chunked(self, step: Step) -> None:
+    def _chunked(self, step: TileStep) -> None:
         """Every job reads its weights in pieces that come and go."""
         nest, plan, code = self.nest, self.plan, self.code
         self.records((step.b0 - self.region.b0) * nest.record_words, step.b0 - self.region.b0)
@@ -303,7 +303,7 @@ class _Emitter(TileEmitter):
             for number in range(len(chunks)):
                 self._chunk(step, number)
 
-    def _chunk(self, step: Step, number: int) -> None:
+    def _chunk(self, step: TileStep, number: int) -> None:
         """One piece of a job's weights. Later pieces move AGU A relative to the one before, so that they look alike."""
         nest, plan, code, tile = self.nest, self.plan, self.code, step.tile
         dy, dx = nest.dilation
@@ -329,7 +329,7 @@ class _Emitter(TileEmitter):
         self.weight_index += 1
         code.close()
 
-    def _offset(self, step: Step, chunk: Chunk) -> tuple[int, int, int]:
+    def _offset(self, step: TileStep, chunk: Chunk) -> tuple[int, int, int]:
         """Where a chunk's first window lies relative to the step's: (words, columns, rows)."""
         dy, dx = self.nest.dilation
         width, height = step.tile.width, step.tile.height
@@ -337,9 +337,9 @@ class _Emitter(TileEmitter):
         return words, chunk.k0 * dx, chunk.r0 * dy
 
 
-def _keys(steps: Iterable[Step]) -> list[Step]:
+def _keys(steps: Iterable[TileStep]) -> list[TileStep]:
     """The first step of each run of steps that use the same input."""
-    out: list[Step] = []
+    out: list[TileStep] = []
     before = None
     for step in steps:
         if step.key != before:
@@ -366,4 +366,4 @@ def weight_loads(plan: Plan, region: Region) -> list[tuple[int, int, int]]:
 
 def cluster_code(plan: Plan, region: Region) -> ClusterCode:
     """Instructions and events of one cluster's part of a plan."""
-    return _Emitter(plan, region).emit()
+    return _PlanEmitter(plan, region).emit()

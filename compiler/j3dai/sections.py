@@ -13,6 +13,7 @@ from nncosim.compiler.j3dai.accesses import L2, first_words
 from nncosim.compiler.j3dai.fused_plan import FusedPlan
 from nncosim.compiler.j3dai.fusion import estimate_of
 from nncosim.compiler.j3dai.layer import Layer
+from nncosim.compiler.j3dai.lowering import Lowering
 from nncosim.compiler.j3dai.notes import InsideNote, J3daiNotes, ListNote
 from nncosim.compiler.j3dai.tensors import concat_views
 from nncosim.compiler.placement.kept import kept_buffers
@@ -27,10 +28,10 @@ __all__ = ["notes_of", "tensor_places"]
 
 
 def tensor_places(
-    network: Network, platform: J3dai, lowered: Lowered, placement: Placement
+    network: Network, platform: J3dai, lowered: Lowered[Lowering], placement: Placement
 ) -> dict[str, TensorPlace]:
     """The tile table."""
-    layers: Sequence[Layer] = lowered.private.layers
+    layers = lowered.private.layers
     views = concat_views(network, platform)
     writer = {layer.output: i for i, layer in enumerate(layers)}
     kept = kept_buffers(lowered.buffers, placement, lowered.schedule, lowered.lives)
@@ -47,7 +48,7 @@ def tensor_places(
     return tile_table(out)
 
 
-def _inside(lowered: Lowered, layers: Sequence[Layer]) -> dict[str, InsideNote]:
+def _inside(lowered: Lowered[Lowering], layers: Sequence[Layer]) -> dict[str, InsideNote]:
     """Where the tensors that stay in L1 are written."""
     out: dict[str, InsideNote] = {}
     for index, layer in enumerate(layers):
@@ -64,7 +65,7 @@ def _inside(lowered: Lowered, layers: Sequence[Layer]) -> dict[str, InsideNote]:
 
 
 def notes_of(
-    network: Network, platform: J3dai, lowered: Lowered, placement: Placement, cycles: Sequence[int],
+    network: Network, platform: J3dai, lowered: Lowered[Lowering], placement: Placement, cycles: Sequence[int],
     repeat: Sequence[int], input_lists: int,
 ) -> Notes:
     """The schedule section.
@@ -73,7 +74,7 @@ def notes_of(
         cycles: of each list in the first inference on the ISS. repeat: in each later one.
         input_lists: see `J3daiNotes`.
     """
-    layers: Sequence[Layer] = lowered.private.layers
+    layers = lowered.private.layers
     steps = [
         Step(
             layer.name, tuple(op.name for op in layer.ops), ("cluster",), Cost.exactly(cycles[i]),

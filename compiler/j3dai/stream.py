@@ -192,10 +192,10 @@ def _cycles(nest: Nest, part: Chunk) -> int:
 
 def stream_code(plan: StreamPlan, region: StreamRegion) -> ClusterCode:
     """Instructions and events of one cluster."""
-    return _Emitter(plan, region).emit()
+    return _StreamEmitter(plan, region).emit()
 
 
-class _Emitter:
+class _StreamEmitter:
     def __init__(self, plan: StreamPlan, region: StreamRegion):
         self.plan, self.region, self.nest = plan, region, plan.nest
         self.code = ClusterCode()

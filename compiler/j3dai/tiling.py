@@ -20,7 +20,7 @@ from nncosim.compiler.j3dai.transfers import Transfer, order_transfers, program_
 from nncosim.compiler.tiling.estimates import STEP_TRANSFERS, slower_side
 from nncosim.compiler.tiling.grids import Grid, cuts, doublings, grids
 from nncosim.compiler.tiling.search import Alternative, Recent, fastest, ranking
-from nncosim.hdl.j3dai.asm import Program
+from nncosim.hdl.j3dai.asm import ClusterProgram
 from nncosim.kernels.base import KernelError
 from nncosim.kernels.j3dai.common import job_cycles
 from nncosim.kernels.j3dai.nest import Nest
@@ -53,7 +53,7 @@ class LayerCode:
     """
 
     plan: AnyPlan
-    programs: tuple[tuple[Program, int], ...]
+    programs: tuple[tuple[ClusterProgram, int], ...]
     transfers: tuple[Transfer, ...]
     cycles: int
     alternatives: tuple[Alternative, ...] = ()
@@ -80,7 +80,7 @@ def program_buffer(plan: AnyPlan, index: int) -> str:
     return f"{plan.name}.program{index}"
 
 
-def program_words(program: Program) -> int:
+def program_words(program: ClusterProgram) -> int:
     """Words of IMEM."""
     return -(-len(program) // program.platform.word_instructions)
 
@@ -193,7 +193,7 @@ def realize(plan: AnyPlan) -> LayerCode:
     codes, tables, waiting = _pieces(plan)
     limit = plan.platform.imem_bytes // 8
     by_text: dict[tuple[Unit, ...], int] = {}
-    programs: dict[tuple[Unit, ...], Program] = {}
+    programs: dict[tuple[Unit, ...], ClusterProgram] = {}
     for cluster, code in codes.items():
         text = tuple(code.units)
         by_text[text] = by_text.get(text, 0) | 1 << cluster

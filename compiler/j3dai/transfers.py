@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nncosim.compiler.j3dai.plan import Plan, Region, Step, WeightMode
+from nncosim.compiler.j3dai.plan import Plan, Region, TileStep, WeightMode
 from nncosim.compiler.j3dai.program import ClusterCode, weight_loads
 from nncosim.compiler.j3dai.semaphores import ToCluster, ToDmpa
 from nncosim.compiler.tiling.slots import Slots
@@ -159,7 +159,7 @@ def _gathered(
     )  # fmt: skip
 
 
-def _input_pieces(plan: Plan, step: Step, slot: int) -> tuple[Piece, ...]:
+def _input_pieces(plan: Plan, step: TileStep, slot: int) -> tuple[Piece, ...]:
     tile, nest = step.tile, plan.nest
     out: list[Piece] = []
     at = slot

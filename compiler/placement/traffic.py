@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nncosim.compiler.image.traffic import Meant, Traffic, TrafficBuffer
+from nncosim.compiler.image.traffic import ListTraffic, Traffic, TrafficBuffer
 from nncosim.compiler.placement.placement import Buffer, Placement, outermost, unified
 
 __all__ = ["traffic_table"]
@@ -36,6 +36,6 @@ def traffic_table(
     out = []
     for transfers in lists:
         pairs = [(meant[buffer], offset) for buffer, offset in transfers]
-        out.append(Meant(tuple(b for (b, _), _ in pairs), tuple(start + offset for (_, start), offset in pairs)))
+        out.append(ListTraffic(tuple(b for (b, _), _ in pairs), tuple(start + offset for (_, start), offset in pairs)))
     tensors = {name: meant[name] for name, b in known.items() if name in meant and b.kind == "tensor"}
     return Traffic(tuple(rows), tensors, tuple(out))

@@ -100,7 +100,7 @@ def _searched(
 ) -> MultiplyShift:
     if function.hi - function.lo > MAX_STEPS:
         raise RequantError(f"outputs of {function.lo}..{function.hi} have too many steps to search a shift for them")
-    layer = _Layer(function, acc_lo, acc_hi, caps)
+    layer = _LayerThresholds(function, acc_lo, acc_hi, caps)
     trials: list[_Trial] = []
     for mode, s in layer.settings():
         trials.append(layer.trial(mode, s))
@@ -123,7 +123,7 @@ def _searched(
     )  # fmt: skip
 
 
-class _Layer:
+class _LayerThresholds:
     """The channels' thresholds, and what one shift and mode make of them."""
 
     def __init__(self, function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, caps: MultiplyShiftCaps):

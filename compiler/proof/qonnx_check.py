@@ -35,14 +35,14 @@ from nncosim.compiler.ir.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 
-__all__ = ["LayerReport", "QonnxReport", "compare_with_qonnx", "random_images", "run_qonnx"]
+__all__ = ["QonnxLayer", "QonnxReport", "compare_with_qonnx", "random_images", "run_qonnx"]
 
 UNIT = 2.0**-24
 """Half the spacing of float32 relative to the value: the largest relative error of one operation."""
 
 
 @dataclass
-class LayerReport:
+class QonnxLayer:
     """Counts of one operator over all images.
 
     values: compared. wrong: ours differs from exact arithmetic. float_differences: the executor differs from exact
@@ -69,7 +69,7 @@ class QonnxReport:
 
     images: int
     seed: int
-    layers: list[LayerReport] = field(default_factory=list)
+    layers: list[QonnxLayer] = field(default_factory=list)
     input_differences: int = 0
     same_prediction: int = 0
     outputs: int = 0
@@ -132,7 +132,7 @@ def compare_with_qonnx(
     size = network.inference_batch
     details = import_details(source, name=network.name, keep_batch=network.keeps_batch)
     data = random_images(network, images, seed) if isinstance(images, int) else images
-    report = QonnxReport(len(data), seed, [LayerReport(op.name) for op in network.ops])
+    report = QonnxReport(len(data), seed, [QonnxLayer(op.name) for op in network.ops])
     batch = min(len(data), 16)
     models: dict[int, ModelWrapper] = {}
     for first in range(0, len(data), max(batch, 1)):
@@ -187,7 +187,7 @@ def _compare_image(
 
 def _compare_layer(
     op: Op, tensor: Tensor, inputs: list[np.ndarray], theirs: np.ndarray, magnitude: tuple[float, ...] | None,
-    number: int, layer: LayerReport,
+    number: int, layer: QonnxLayer,
 ) -> None:
     axis = tensor.channel_axis
     accumulators = op.accumulate(inputs)
@@ -215,7 +215,7 @@ def _compare_layer(
 
 
 def _note(
-    layer: LayerReport, what: str, tensor: Tensor, where: np.ndarray, expected: np.ndarray, got: np.ndarray, number: int
+    layer: QonnxLayer, what: str, tensor: Tensor, where: np.ndarray, expected: np.ndarray, got: np.ndarray, number: int
 ) -> None:
     count = int(where.sum())
     setattr(layer, what, getattr(layer, what) + count)
@@ -268,7 +268,7 @@ def _near_threshold(
 
 def _compare_raw(
     details: Import, network: Network, op: Op, inputs: list[np.ndarray], values: Mapping[str, np.ndarray], number: int,
-    layer: LayerReport,
+    layer: QonnxLayer,
 ) -> None:
     """A graph output without a Quant: real numbers, equal within the float32 error."""
     assert op.function is not None and op.requant is not None

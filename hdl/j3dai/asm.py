@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Assembler and disassembler: cluster programs and DMPA descriptor lists, on the formats of `isa.py`.
 
-    p = Program(platform)
+    p = ClusterProgram(platform)
     p.setb(Agu.A, base=0, rewind=1)
     with p.loop(4):
         p.mac(last=1, first=1, advance=1)
@@ -22,7 +22,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from amaranth.hdl import Shape
 from amaranth.lib import data
@@ -32,9 +31,9 @@ from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 
 __all__ = [
-    "AssemblyError", "DescriptorList", "Program", "address", "decode_descriptors", "disassemble",
+    "AssemblyError", "ClusterProgram", "DescriptorList", "address", "decode_descriptors", "disassemble",
     "disassemble_descriptors", "fields_of", "words_of",
-]
+]  # fmt: skip
 
 PROGRAM_WORDS = 512  # program counters have 9 bits
 LOOP_LEVELS = 4
@@ -56,7 +55,7 @@ def address(space: Space | int, word: int) -> int:
 
 
 @functools.cache
-def _plan(fmt: Any) -> tuple[tuple[str, int, int, int], ...]:
+def _plan(fmt: type[data.Struct]) -> tuple[tuple[str, int, int, int], ...]:
     """(field, offset, mask, sign bit or 0) of each field: walking the layout once per format, not once per word."""
     plan = []
     for name, field in fmt.as_shape():
@@ -74,7 +73,7 @@ def fields_of(fmt: type[data.Struct], word: int) -> dict[str, int]:
     return out
 
 
-class Program:
+class ClusterProgram:
     """A cluster program under construction: one method per instruction, in program order."""
 
     def __init__(self, platform: J3dai = PLATFORM) -> None:

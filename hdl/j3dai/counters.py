@@ -6,11 +6,11 @@ from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.counters import COUNTER_BITS, no_state
-from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, Counter, Transfer, TransferCounter
+from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, Counter, TransferCounter, TransferKind
 
 __all__ = ["NO_STATE", "TRANSFER_BITS", "TransferCounters"]
 
-TRANSFER_BITS = COUNTER_BITS * len(Transfer) * len(TransferCounter)
+TRANSFER_BITS = COUNTER_BITS * len(TransferKind) * len(TransferCounter)
 NO_STATE = no_state(Counter)
 
 
@@ -18,7 +18,7 @@ class TransferCounters(wiring.Component):
     """Counts what the DMPA does, by kind of transfer. As late as the engines' counters: inputs are registered first.
 
     Ports:
-        kind: `Transfer` of the descriptor that runs, or else waits to run.
+        kind: `TransferKind` of the descriptor that runs, or else waits to run.
         beat: It issues a beat, of ``words`` words to or from ``copies`` clusters. done: Its last, or a SYNC.
         wait_data, wait_turn, wait_port: It waits; see `TransferCounter`.
         fetch, fetch_wait: A line of descriptors is read, or waits to be.
@@ -50,23 +50,23 @@ class TransferCounters(wiring.Component):
             TransferCounter.WAIT_PORT: ("wait_port", 1),
         }
         values = {}
-        for kind in (Transfer.LOAD, Transfer.STORE, Transfer.SYNC):
+        for kind in (TransferKind.LOAD, TransferKind.STORE, TransferKind.SYNC):
             for which in TRANSFER_COUNTERS[kind]:
-                if (kind, which) == (Transfer.STORE, TransferCounter.DELIVERED):
+                if (kind, which) == (TransferKind.STORE, TransferCounter.DELIVERED):
                     continue  # one cluster: as many as WORDS
                 when, amount = amounts[which]
                 values[kind, which] = value = self._value(kind, which)
                 with m.If(late[when] & (late["kind"] == kind)):
                     m.d.sync += value.eq(value + amount)
         for which, when in ((TransferCounter.BEATS, "fetch"), (TransferCounter.WAIT_PORT, "fetch_wait")):
-            values[Transfer.FETCH, which] = value = self._value(Transfer.FETCH, which)
+            values[TransferKind.FETCH, which] = value = self._value(TransferKind.FETCH, which)
             m.d.sync += value.eq(value + late[when])
-        values[Transfer.STORE, TransferCounter.DELIVERED] = values[Transfer.STORE, TransferCounter.WORDS]
+        values[TransferKind.STORE, TransferCounter.DELIVERED] = values[TransferKind.STORE, TransferCounter.WORDS]
         for (kind, which), value in values.items():
             at = kind * len(TransferCounter) + which
             m.d.comb += self.counters.word_select(at, COUNTER_BITS).eq(value)
         return m
 
     @staticmethod
-    def _value(kind: Transfer, which: TransferCounter) -> Signal:
+    def _value(kind: TransferKind, which: TransferCounter) -> Signal:
         return Signal(COUNTER_BITS, name=f"{kind.name.lower()}_{which.name.lower()}")

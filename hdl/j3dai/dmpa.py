@@ -14,7 +14,7 @@ from nncosim.hdl.j3dai.dmpa_paths import DmpaPaths
 from nncosim.hdl.j3dai.dmpa_semaphores import SEMAPHORES, OutputSemaphores
 from nncosim.hdl.j3dai.dmpa_walk import BeatWalk
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp, Space
-from nncosim.hdl.j3dai.regs import Counter, Transfer
+from nncosim.hdl.j3dai.regs import Counter, TransferKind
 from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, LOAD_TO_STORE, STORE_TO_CLUSTER, STORE_TO_LOAD
 from nncosim.platforms.j3dai import J3dai
 
@@ -137,11 +137,11 @@ class Dmpa(wiring.Component):
         ]
         with m.Switch(self.probe_op):
             with m.Case(DmpaOp.LOAD, DmpaOp.GATHER):
-                m.d.comb += counters.kind.eq(Transfer.LOAD)
+                m.d.comb += counters.kind.eq(TransferKind.LOAD)
             with m.Case(DmpaOp.STORE):
-                m.d.comb += counters.kind.eq(Transfer.STORE)
+                m.d.comb += counters.kind.eq(TransferKind.STORE)
             with m.Default():
-                m.d.comb += counters.kind.eq(Transfer.SYNC)
+                m.d.comb += counters.kind.eq(TransferKind.SYNC)
         return counters
 
     def _connect(self, m: Module, fetch: DescriptorFetch, semaphores: OutputSemaphores, walk: BeatWalk,

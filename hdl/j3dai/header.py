@@ -13,8 +13,8 @@ from nncosim.hdl.j3dai.regs import (
     TRANSFER_ENGINE,
     Counter,
     EntryCounter,
-    Transfer,
     TransferCounter,
+    TransferKind,
 )
 from nncosim.platforms.j3dai import J3dai
 
@@ -34,7 +34,7 @@ def c_header(platform: J3dai) -> str:
         **{f"SPACE_{space.name}": space << 14 for space in Space},
         **{f"COUNTER_{counter.name}": counter << 4 for counter in Counter},
         "ENGINE_DMPA": 8, "ENGINE_HOST": 9,
-        **{f"ENGINE_{kind.name}": TRANSFER_ENGINE + kind for kind in Transfer},
+        **{f"ENGINE_{kind.name}": TRANSFER_ENGINE + kind for kind in TransferKind},
         **{f"TRANSFER_{which.name}": which << 4 for which in TransferCounter},
         "ENGINE_ENTRY": ENTRY_ENGINE, **{f"ENTRY_{which.name}": which << 4 for which in EntryCounter},
     }

@@ -9,8 +9,8 @@ from nncosim.hdl.registers import Register
 
 __all__ = [
     "ENTRY_ENGINE", "HOST_DMEM_BASE", "HOST_IMEM_BASE", "ID_VALUE", "L2_BASE", "MMIO_BASE", "REGISTERS",
-    "TRANSFER_COUNTERS", "TRANSFER_ENGINE", "Counter", "EntryCounter", "EntryError", "Reg", "Transfer",
-    "TransferCounter",
+    "TRANSFER_COUNTERS", "TRANSFER_ENGINE", "Counter", "EntryCounter", "EntryError", "Reg", "TransferCounter",
+    "TransferKind",
 ]  # fmt: skip
 
 HOST_IMEM_BASE = 0x0000_0000  # reset vector; 256 KiB, instruction fetch only
@@ -76,7 +76,7 @@ class Counter(enum.IntEnum):
     IDLE = 5
 
 
-class Transfer(enum.IntEnum):
+class TransferKind(enum.IntEnum):
     """Kinds of transfers of the DMPA. FETCH: reading a line of descriptors."""
 
     LOAD = 0
@@ -86,7 +86,7 @@ class Transfer(enum.IntEnum):
 
 
 TRANSFER_ENGINE = 10
-"""Engine number in COUNTER_SELECT of the first `Transfer`."""
+"""Engine number in COUNTER_SELECT of the first `TransferKind`."""
 
 
 class TransferCounter(enum.IntEnum):
@@ -104,10 +104,10 @@ class TransferCounter(enum.IntEnum):
 _WAITS = (TransferCounter.WAIT_DATA, TransferCounter.WAIT_TURN)
 _MOVES = (TransferCounter.DESCRIPTORS, TransferCounter.BEATS, TransferCounter.WORDS, TransferCounter.DELIVERED)
 TRANSFER_COUNTERS = {
-    Transfer.LOAD: (*_MOVES, *_WAITS, TransferCounter.WAIT_PORT),
-    Transfer.STORE: (*_MOVES, *_WAITS, TransferCounter.WAIT_PORT),
-    Transfer.SYNC: (TransferCounter.DESCRIPTORS, *_WAITS),
-    Transfer.FETCH: (TransferCounter.BEATS, TransferCounter.WAIT_PORT),
+    TransferKind.LOAD: (*_MOVES, *_WAITS, TransferCounter.WAIT_PORT),
+    TransferKind.STORE: (*_MOVES, *_WAITS, TransferCounter.WAIT_PORT),
+    TransferKind.SYNC: (TransferCounter.DESCRIPTORS, *_WAITS),
+    TransferKind.FETCH: (TransferCounter.BEATS, TransferCounter.WAIT_PORT),
 }
 """The counters that each kind has. The others are 0."""
 

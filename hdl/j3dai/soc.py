@@ -7,7 +7,7 @@ from amaranth.hdl import Cat, Elaboratable, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.counters import COUNTER_BITS
-from nncosim.hdl.cv32e40p import Host
+from nncosim.hdl.cv32e40p import Cv32e40pHost
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.j3dai.cluster import Cluster
 from nncosim.hdl.j3dai.control import ControlRegisters
@@ -120,7 +120,7 @@ class Soc(wiring.Component):
             self._probe_entry(m, entry, port)
         return m
 
-    def _connect_entry(self, m: Module, host: Host, control: ControlRegisters, dmpa: Dmpa, l2: LineMemory
+    def _connect_entry(self, m: Module, host: Cv32e40pHost, control: ControlRegisters, dmpa: Dmpa, l2: LineMemory
                        ) -> tuple[Entry, EntryL2Port]:
         """The entry port, and L2's port shared between it and the DMPA."""
         m.submodules.entry = entry = Entry(self.platform)
@@ -165,7 +165,8 @@ class Soc(wiring.Component):
             self.probe_entry_addr.eq(entry.l2_addr), self.probe_entry_data.eq(entry.l2_data),
         ]
 
-    def _probe(self, m: Module, clusters: list[Block], control: ControlRegisters, dmpa: Dmpa, host: Host) -> None:
+    def _probe(self, m: Module, clusters: list[Block], control: ControlRegisters, dmpa: Dmpa, host: Cv32e40pHost
+               ) -> None:
         m.d.sync += self.probe_cycle.eq(self.probe_cycle + 1)
         m.d.comb += [
             self.probe_l2_re.eq(dmpa.l2_re), self.probe_l2_we.eq(dmpa.l2_we), self.probe_l2_addr.eq(dmpa.l2_addr),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from nncosim.compiler.compile import CheckResult, check_network
@@ -27,7 +26,7 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.report.requantization import requantization_of
-from nncosim.tb.report.table import plain_table, print_remarks
+from nncosim.tb.report.table import model_title, plain_table, print_remarks
 from nncosim.tb.run.program import Program, compile_model, read_model, read_source
 from nncosim.tb.system.files import sha256, write_files
 from nncosim.tb.system.terminal import printable
@@ -38,11 +37,11 @@ from rich.table import Table
 __all__ = ["check_command", "compile_command"]
 
 
-def _print_program(console: Console, program: Program) -> None:
+def _print_program(console: Console, program: Program, platform: Platform) -> None:
     macs = {op.name: program.network.macs(op) for op in program.network.ops}
     names = {op.name: op.title for op in program.network.ops}
     table = plain_table()
-    for column in ("layer", "operator", "engine", "MACs", "estimated", "iss", "MAC/cycle"):
+    for column in ("layer", "operator", "engine", "MACs", "estimated", model_title(platform), "MAC/cycle"):
         table.add_column(column, justify="left" if column in ("layer", "operator", "engine") else "right")
     for step in program.schedule:
         count = sum(macs[op] for op in step.ops)
@@ -52,7 +51,7 @@ def _print_program(console: Console, program: Program) -> None:
         table.add_row(*map(escape, cells), f"{rate:,.1f}")
     console.print(table, "")
     total = sum(macs.values())
-    console.print(f"on the ISS: {program.iss_cycles:,} cycles for {total:,} MACs, "
+    console.print(f"by the {platform.cycle_model}: {program.iss_cycles:,} cycles for {total:,} MACs, "
                   f"{total / max(program.iss_cycles, 1):,.1f} MAC/cycle; estimated before linking: "
                   f"{_cycles(program.estimated_cycles)}")  # fmt: skip
 
@@ -72,7 +71,7 @@ def compile_command(
     model: Path, platform_name: str | None, settings: tuple[str, ...], input_quant: tuple[str, ...],
     calibrate: Path | None, stream: bool, out: Path, json_file: Path | None,
 ) -> int:
-    """Write the image, its listing, the memory map, and the cycles estimated and on the ISS, to --out."""
+    """Write the image, its listing, the memory map, and the cycles estimated and predicted, to --out."""
     check_outputs({"the model": model, "the data": calibrate}, json_file=json_file, out=out)
     platform, overrides = resolve_platform(platform_name, settings)
     with progress() as say:
@@ -83,7 +82,7 @@ def compile_command(
     write_files(out, program.files)
     console = output_console(json_file)
     print_remarks(console, program.network.remarks)
-    _print_program(console, program)
+    _print_program(console, program, platform)
     for name, data in program.files.items():
         console.print(f"{escape(str(out / name))}  {len(data):,} bytes", soft_wrap=True)
     write_json({
@@ -95,7 +94,7 @@ def compile_command(
     return 0
 
 
-def _check_json(model: Path, platform: Platform, network: Network, result: CheckResult) -> dict[str, Any]:
+def _check_json(model: Path, platform: Platform, network: Network, result: CheckResult) -> dict[str, object]:
     return {
         "model": model.name, "platform": platform.name, "fits": not result.problems,
         "problems": [vars(problem) for problem in result.problems],
@@ -139,7 +138,8 @@ def _print_fit(console: Console, network: Network, platform: Platform, result: C
     console.print(
         f"{len(network.ops)} layers, requantization {escape(str(proof))}"
     )
-    console.print(f"[green]fits {platform.name}[/]; {result.compiled.iss_cycles:,} cycles on the ISS")
+    predicted = f"{result.compiled.iss_cycles:,} cycles by the {platform.cycle_model}"
+    console.print(f"[green]fits {platform.name}[/]; {predicted}")
 
 
 @click.command("check")

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -184,7 +183,7 @@ def _compare(
     return (against_qonnx if against == "qonnx" else against_onnx)(model, forms, network, images, seed, say)
 
 
-def _comparison_json(comparison: QonnxReport | ReferenceReport) -> dict[str, Any]:
+def _comparison_json(comparison: QonnxReport | ReferenceReport) -> dict[str, object]:
     """The part of the JSON report that the comparison is."""
     if isinstance(comparison, QonnxReport):
         return {"qonnx": qonnx_json(comparison)}
@@ -212,8 +211,10 @@ def _reference(
     _print_comparison(console, comparison)
     proof = requantization_of(network)
     console.print(f"requantization: {escape(str(proof))}")
-    report = {"model": model.name, "platform": None, "seed": seed, "remarks": list(network.remarks),
-              "requantization": proof.to_json()}
+    report: dict[str, object] = {
+        "model": model.name, "platform": None, "seed": seed, "remarks": list(network.remarks),
+        "requantization": proof.to_json(),
+    }  # fmt: skip
     verdict = "pass" if comparison.ok else "mismatch"
     write_json(report | _comparison_json(comparison) | {"verdict": verdict}, json_file)
     return 0 if comparison.ok else 1
@@ -280,7 +281,7 @@ def evaluate_command(
     console, raw = output_console(json_file), read_source(model)
     forms = read_forms(model, input_quant, calibrate)
     platform, overrides = resolve_platform(platform_name, settings)
-    report: dict[str, Any] = {"model": model.name, "platform": platform.name, "seed": seed}
+    report: dict[str, object] = {"model": model.name, "platform": platform.name, "seed": seed}
     passed = True
     with progress() as say:
         result, comparison = None, None

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from nncosim.platforms.plain import Json
 from nncosim.tb.errors import ToolError
 from nncosim.tb.sim.cxx import compiler, has_headers
 from nncosim.tb.sim.versions import PACKAGES, package_version
@@ -56,7 +56,7 @@ class Finding:
     def state(self) -> str:
         return "ok" if self.found else "missing" if self.required else "absent"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         return {
             "name": self.name,
             "version": self.version,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `nncosim` command.
 
-Exit status: 0 all bits and cycles hold; 1 a mismatch, a hang, or cycles other than the ISS's; 2 bad input or an
+Exit status: 0 all bits and cycles hold; 1 a mismatch, a hang, or cycles other than those predicted; 2 bad input or an
 unsupported model, or output that cannot be written, with one message on stderr; 3 a defect of nncosim itself, with its
 traceback; 130 interrupted, 143 ended by SIGTERM: tools that run are ended too, and nothing is left. Where the reader of
 a pipe left early: 1, without a word, as is usual with click.

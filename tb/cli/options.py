@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from nncosim.compiler.frontend.forms import InputForm, calibrated, parse_form
@@ -48,12 +48,18 @@ __all__ = [
     "write_json",
 ]
 
+if TYPE_CHECKING:
+    from nncosim.tb.backend import AnyBench
+
+Command = TypeVar("Command", bound=Callable)
 DEFAULT_PLATFORM = "j3dai"
 
 class _Path(click.Path):
     """A path that is not empty: as a path, "" would be the current folder."""
 
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+    def convert(
+        self, value: str | os.PathLike[str], parameter: click.Parameter | None, context: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
         if value == "":
             self.fail("the path is empty; give a name, or . for the current folder", parameter, context)
         return super().convert(value, parameter, context)
@@ -149,7 +155,7 @@ def _chosen_platform(context: click.Context) -> Platform:
     return resolve_platform(context.params.get("platform_name"), ())[0]
 
 
-def _bench_of(context: click.Context) -> Any:
+def _bench_of(context: click.Context) -> AnyBench:
     from nncosim.tb.backend import get_bench
 
     return get_bench(_chosen_platform(context))
@@ -188,10 +194,10 @@ driver_option = click.option(
 )
 
 
-def out_option(**extra: Any) -> Callable:
-    """--out DIR; `extra`: what else `click.option` takes."""
+def out_option(required: bool = False) -> Callable[[Command], Command]:
+    """--out DIR."""
     text = "Folder for the results; it appears complete or not at all."
-    return click.option("--out", type=PATH, metavar="DIR", callback=_checked_out, help=text, **extra)
+    return click.option("--out", type=PATH, metavar="DIR", callback=_checked_out, help=text, required=required)
 
 
 def backend_option(what: str, default: str) -> Callable:
@@ -298,7 +304,7 @@ def progress() -> Iterator[Progress]:
         yield lambda text: status.update(Text(printable(text)))
 
 
-def write_json(data: dict[str, Any], path: Path | None) -> None:
+def write_json(data: Mapping[str, object], path: Path | None) -> None:
     """Write the JSON report to `path`; "-" prints it, None does nothing."""
     if path is None:
         return

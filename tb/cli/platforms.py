@@ -6,13 +6,13 @@ from __future__ import annotations
 import inspect
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import click
 from nncosim.platforms.area import sram_nand2
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
-from nncosim.platforms.parameters import plain_value, value_text
+from nncosim.platforms.parameters import Value, plain_value, value_text
+from nncosim.platforms.plain import Json
 from nncosim.platforms.registry import platforms
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import json_option, output_console, resolve_platform, write_json
@@ -31,7 +31,7 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes} bytes"
 
 
-def _parameters(platform: Platform) -> dict[str, Any]:
+def _parameters(platform: Platform) -> dict[str, Value]:
     return {field.name: getattr(platform, field.name) for field in fields(platform)}
 
 
@@ -43,12 +43,12 @@ def _backends(platform: Platform) -> dict[str, list[str]]:
     return {backend: list(bench.drivers.get(backend, ())) for backend in bench.backends}
 
 
-def _facts(platform: Platform) -> dict[str, Any]:
+def _facts(platform: Platform) -> dict[str, Json]:
     """What a platform says of itself beyond the common fields: figures like its storage in flip-flops."""
     return dict(getattr(platform, "facts", {}) or {})
 
 
-def _area(platform: Platform) -> dict[str, Any] | None:
+def _area(platform: Platform) -> dict[str, Json] | None:
     """NAND2 equivalents, and bits of SRAM by ports; None where nobody has measured the machine."""
     area = platform.area
     if area is None:
@@ -61,7 +61,7 @@ def _area(platform: Platform) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _json(platform: Platform) -> dict[str, Any]:
+def _json(platform: Platform) -> dict[str, Json]:
     return {
         "name": platform.name,
         "title": platform.title,
@@ -96,8 +96,8 @@ def _print_parts(console: Console, platform: Platform) -> None:
         parameters.add_column(column)
     for name, value in _parameters(platform).items():
         parameters.add_row(name, f"{value:,}" if type(value) is int else escape(value_text(value)))
-    for name, value in _facts(platform).items():
-        parameters.add_row(escape(str(name)), escape(str(value)))
+    for name, fact in _facts(platform).items():
+        parameters.add_row(escape(str(name)), escape(str(fact)))
     engines = plain_table("engines")
     for column in ("engine", "instances", "MAC/cycle each"):
         engines.add_column(column)

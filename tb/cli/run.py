@@ -141,7 +141,7 @@ def run_command(
 ) -> int:
     """Run a model, or an image compiled before, and check every bit and every cycle.
 
-    Exit status: 0 all bits and cycles hold, 1 a mismatch, a hang or cycles other than the ISS's, 2 bad input.
+    Exit status: 0 all bits and cycles hold, 1 a mismatch, a hang or cycles other than those predicted, 2 bad input.
     """
     if indices and input_file is None:
         raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")

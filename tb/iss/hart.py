@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,10 @@ from unicorn import (
 )
 from unicorn.riscv_const import UC_RISCV_REG_MSTATUS, UC_RISCV_REG_PC
 
-__all__ = ["CV32E40P", "AddressMap", "Cost", "Device", "HartTiming", "Host", "Reason", "RiscvHost", "Script",
-           "ScriptHost", "instruction_cycles"]
+__all__ = [
+    "CV32E40P", "AddressMap", "Device", "HartTiming", "HostModel", "InstructionCost", "Reason", "RiscvHost", "Script",
+    "ScriptHost", "instruction_cycles",
+]  # fmt: skip
 
 _MMIO_BYTES = 0x1000
 _WFI = 0x1050_0073
@@ -74,7 +76,7 @@ class AddressMap:
     bytes: int = 0x100
 
 
-class Host(Protocol):
+class HostModel(Protocol):
     """What drives the registers."""
 
     fault: str  # why the host cannot go on, or ""
@@ -89,7 +91,7 @@ class Host(Protocol):
         ...
 
 
-class Cost:
+class InstructionCost:
     """Cycles of one instruction: `plain`; `taken` if another than the following one is executed next."""
 
     __slots__ = ("is_wfi", "loads", "plain", "reads", "taken")
@@ -98,7 +100,7 @@ class Cost:
         self.plain, self.taken, self.loads, self.reads, self.is_wfi = plain, taken, loads, reads, is_wfi
 
 
-def instruction_cycles(word: int) -> Cost:
+def instruction_cycles(word: int) -> InstructionCost:
     """Cycles of a RV32IMC instruction on a cv32e40p with memories that answer in the next cycle (its user manual,
     chapter Pipeline Details). Compressed words are those with low bits other than 3."""
     if word & 3 != 3:
@@ -106,38 +108,42 @@ def instruction_cycles(word: int) -> Cost:
     opcode, funct3 = word & 0x7F, word >> 12 & 7
     rd, rs1, rs2 = word >> 7 & 31, word >> 15 & 31, word >> 20 & 31
     if opcode == 0x03:
-        return Cost(1, 1, loads=rd, reads=(rs1,))
+        return InstructionCost(1, 1, loads=rd, reads=(rs1,))
     if opcode == 0x23:
-        return Cost(1, 1, reads=(rs1, rs2))
+        return InstructionCost(1, 1, reads=(rs1, rs2))
     if opcode == 0x63:
-        return Cost(1, 3, reads=(rs1, rs2))
+        return InstructionCost(1, 3, reads=(rs1, rs2))
     if opcode in (0x6F, 0x67):
-        return Cost(2, 2, reads=(rs1,) if opcode == 0x67 else ())
+        return InstructionCost(2, 2, reads=(rs1,) if opcode == 0x67 else ())
     if opcode == 0x33 and word >> 25 == 1:
         cycles = 1 if funct3 == 0 else 5 if funct3 < 4 else 19  # division takes 3 to 35, by its operands
-        return Cost(cycles, cycles, reads=(rs1, rs2))
+        return InstructionCost(cycles, cycles, reads=(rs1, rs2))
     if opcode == 0x73:
-        return Cost(1, 1, is_wfi=True) if word == _WFI else Cost(4, 4, reads=(rs1,))
+        return InstructionCost(1, 1, is_wfi=True) if word == _WFI else InstructionCost(4, 4, reads=(rs1,))
     if opcode == 0x0F:
-        return Cost(6, 6)  # FENCE.I flushes
-    return Cost(1, 1, reads=(rs1, rs2) if opcode == 0x33 else (rs1,))
+        return InstructionCost(6, 6)  # FENCE.I flushes
+    return InstructionCost(1, 1, reads=(rs1, rs2) if opcode == 0x33 else (rs1,))
 
 
-def _compressed_cycles(word: int) -> Cost:
+def _compressed_cycles(word: int) -> InstructionCost:
     quadrant, funct3 = word & 3, word >> 13
     rd, rs2 = word >> 7 & 31, word >> 2 & 31
     small1, small2 = 8 + (word >> 7 & 7), 8 + (word >> 2 & 7)
     if quadrant == 0:
-        return Cost(1, 1, loads=small2, reads=(small1,)) if funct3 == 2 else Cost(1, 1, reads=(small1, small2))
+        if funct3 == 2:
+            return InstructionCost(1, 1, loads=small2, reads=(small1,))
+        return InstructionCost(1, 1, reads=(small1, small2))
     if quadrant == 1:
         if funct3 in (1, 5):
-            return Cost(2, 2)
-        return Cost(1, 3, reads=(small1,)) if funct3 >= 6 else Cost(1, 1, reads=(rd, small1, small2))
+            return InstructionCost(2, 2)
+        if funct3 >= 6:
+            return InstructionCost(1, 3, reads=(small1,))
+        return InstructionCost(1, 1, reads=(rd, small1, small2))
     if funct3 == 2:
-        return Cost(1, 1, loads=rd, reads=(2,))
+        return InstructionCost(1, 1, loads=rd, reads=(2,))
     if funct3 == 4 and rs2 == 0:
-        return Cost(2, 2, reads=(rd,))  # c.jr, c.jalr
-    return Cost(1, 1, reads=(rd, rs2))
+        return InstructionCost(2, 2, reads=(rd,))  # c.jr, c.jalr
+    return InstructionCost(1, 1, reads=(rd, rs2))
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ class HartTiming:
     boot: int
     sleep: int
     wake: int
-    instruction: Callable[[int], Cost]
+    instruction: Callable[[int], InstructionCost]
 
 
 CV32E40P = HartTiming(boot=2, sleep=3, wake=3, instruction=instruction_cycles)
@@ -173,10 +179,10 @@ class RiscvHost:
         self._limit, self._reason = 0, Reason.REACHED
         self._stop = self._asleep = False
         self._pc = entry
-        self._last: Cost | None = None
+        self._last: InstructionCost | None = None
         self._next = entry
         self._memories = (imem, dmem)  # unicorn works on their storage
-        self._costs: dict[int, Cost] = {}
+        self._costs: dict[int, InstructionCost] = {}
         uc = self._uc = Uc(UC_ARCH_RISCV, UC_MODE_RISCV32)
         uc.mem_map_ptr(at.imem, len(imem), UC_PROT_READ | UC_PROT_EXEC, imem.ctypes.data)
         uc.mem_map_ptr(at.dmem, len(dmem), UC_PROT_READ | UC_PROT_WRITE, dmem.ctypes.data)
@@ -229,7 +235,7 @@ class RiscvHost:
         if reason != Reason.REACHED:
             self._reason, self._stop = reason, True
 
-    def _instruction(self, uc: Uc, address: int, size: int, _: Any) -> None:
+    def _instruction(self, uc: Uc, address: int, size: int, _: object) -> None:
         last = self._last
         cost = self._costs.get(address)
         if cost is None:
@@ -250,18 +256,18 @@ class RiscvHost:
             self._last = None
             uc.emu_stop()
 
-    def _read(self, uc: Uc, offset: int, size: int, _: Any) -> int:
+    def _read(self, uc: Uc, offset: int, size: int, _: object) -> int:
         self._advance(self.time)
         return self.core.read(offset & self._registers)
 
-    def _write(self, uc: Uc, offset: int, size: int, value: int, _: Any) -> None:
+    def _write(self, uc: Uc, offset: int, size: int, value: int, _: object) -> None:
         self._advance(self.time)
         self.core.write(offset & self._registers, value)
         self._advance(self.time + 1)
         if offset & self._registers == self._at.ends:
             self._stop = True
 
-    def _invalid(self, uc: Uc, access: int, address: int, size: int, value: int, _: Any) -> bool:
+    def _invalid(self, uc: Uc, access: int, address: int, size: int, value: int, _: object) -> bool:
         self._stop = True
         self.fault = (f"the host before {self._next:#x} accesses {address:#x}, where there is neither data memory nor "
                       "a register (the hardware reads 0)")

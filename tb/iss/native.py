@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,9 @@ __all__ = ["NativeSources", "Signatures", "records"]
 
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fno-exceptions", "-Wall", "-Wextra")
 
-Signatures = Mapping[str, tuple[Any, Sequence[Any]]]
+if TYPE_CHECKING:
+    CType: TypeAlias = type[ctypes._CDataType]
+Signatures: TypeAlias = "Mapping[str, tuple[CType | None, Sequence[CType]]]"
 """Function without the library's prefix to the ctypes of its result and of its arguments."""
 
 
@@ -64,7 +66,7 @@ class NativeSources:
             raise log.failure(self.title, folder.parent / "iss_failed.log") from None
 
 
-def records(function: Any, core: Any, dtype: np.dtype[Any]) -> npt.NDArray[np.void]:
+def records(function: Callable[..., int], core: ctypes.c_void_p, dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
     """The records that `function(core, &count)` points to, a copy."""
     count = ctypes.c_uint64()
     address = function(core, ctypes.byref(count))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
-from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Entering, RunResult
 from nncosim.tb.errors import BenchError
@@ -28,7 +27,7 @@ class J3daiBench:
 
     def run(
         self,
-        platform: Platform,
+        platform: J3dai,
         image: bytes,
         inputs: Sequence[Mapping[str, np.ndarray]],
         *,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nncosim.hdl.cv32e40p import core_files, core_include_dirs
-from nncosim.hdl.j3dai.regs import Counter, EntryCounter, Transfer, TransferCounter
+from nncosim.hdl.j3dai.regs import Counter, EntryCounter, TransferCounter, TransferKind
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import PLATFORM, J3dai
@@ -86,7 +86,7 @@ FRAME_DONE = np.dtype([("cycle", "<u8"), ("frames", "<u8"), ("unused", "<u8", (2
 """The host wrote FRAMES_DONE = ``frames``."""
 
 
-def l2_write_dtype(platform: J3dai = PLATFORM) -> np.dtype[Any]:
+def l2_write_dtype(platform: J3dai = PLATFORM) -> np.dtype[np.void]:
     """Record of `L2_WRITE_STREAM`: word i of ``data`` went to word address + i of L2 if bit i of ``mask`` is set."""
     words = min(platform.banks, L2_WRITE_BYTES // platform.word_bytes)
     return np.dtype([
@@ -95,14 +95,14 @@ def l2_write_dtype(platform: J3dai = PLATFORM) -> np.dtype[Any]:
     ])  # fmt: skip
 
 
-def counters_dtype(platform: J3dai) -> np.dtype[Any]:
+def counters_dtype(platform: J3dai) -> np.dtype[np.void]:
     """Record of `COUNTERS_STREAM`: (engine, counter) in the order of `engine_names` and `Counter`."""
     return np.dtype([("cycle", "<u8"), ("counters", "<u4", (platform.clusters + 2, len(Counter)))])
 
 
-def transfers_dtype() -> np.dtype[Any]:
-    """Record of `TRANSFERS_STREAM`, in the same cycles: (`Transfer`, `TransferCounter`) of the DMPA."""
-    return np.dtype([("cycle", "<u8"), ("transfers", "<u4", (len(Transfer), len(TransferCounter)))])
+def transfers_dtype() -> np.dtype[np.void]:
+    """Record of `TRANSFERS_STREAM`, in the same cycles: (`TransferKind`, `TransferCounter`) of the DMPA."""
+    return np.dtype([("cycle", "<u8"), ("transfers", "<u4", (len(TransferKind), len(TransferCounter)))])
 
 
 def engine_names(platform: J3dai) -> tuple[str, ...]:

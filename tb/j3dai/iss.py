@@ -24,7 +24,7 @@ from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, MMIO
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Diagnosis
 from nncosim.tb.iss.elf import IssError, load_elf
-from nncosim.tb.iss.hart import AddressMap, Host, Reason, RiscvHost, Script, ScriptHost
+from nncosim.tb.iss.hart import AddressMap, HostModel, Reason, RiscvHost, Script, ScriptHost
 from nncosim.tb.j3dai.capture import named_transfers
 from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE, Core, Status
 
@@ -93,7 +93,7 @@ class Machine:
         self.l2 = self.core.l2
         self.host_imem = np.zeros(platform.host_imem_bytes, np.uint8)
         self.host_dmem = np.zeros(platform.host_dmem_bytes, np.uint8)
-        self.host: Host | None = None
+        self.host: HostModel | None = None
         self._frames = 0
         if data:
             rng = np.random.default_rng(seed)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +28,7 @@ from nncosim.hdl.j3dai.isa import (
     Opcode,
     RequantRecord,
 )
-from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, Transfer, TransferCounter
+from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, TransferCounter, TransferKind
 from nncosim.platforms.j3dai import J3dai
 from nncosim.platforms.rounding import Rounding
 from nncosim.tb.iss.native import NativeSources, Signatures, records
@@ -46,7 +45,7 @@ HOST_ENGINE = 9
 COUNTERS = tuple(counter.name.lower() for counter in Counter)
 MAX_CLUSTERS = 8
 
-_TRANSFERS = (len(Transfer), len(TransferCounter))
+_TRANSFERS = (len(TransferKind), len(TransferCounter))
 LIST_DONE = np.dtype([
     ("cycle", "<u8"), ("counters", "<u4", (ENGINES, len(Counter))), ("transfers", "<u4", _TRANSFERS)])
 """A list's completion: cycle of the pulse; counters of all engines (`Counter` order), and of the DMPA's transfers, of
@@ -56,7 +55,7 @@ _SOURCES = NativeSources("the J3DAI simulator", Path(__file__).parent, (
     "iss_common.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp"), prefix="j3dai_")
 
 
-def l2_write_dtype(platform: J3dai) -> np.dtype[Any]:
+def l2_write_dtype(platform: J3dai) -> np.dtype[np.void]:
     """A beat written to L2: index of its list since reset, word address; word i of `data` (words of a line, bytes of a
     word) is written if bit i of `mask` is set."""
     return np.dtype([
@@ -75,7 +74,7 @@ def formats_header(platform: J3dai) -> str:
             value = f"{{{field.offset}, {shape.width}, {int(shape.signed)}}}"
             lines.append(f"constexpr Field {fmt.__name__}_{name}{value};")
     for prefix, names in (("OPCODE", Opcode), ("MACOP", MacOp), ("DRAIN", Drain), ("DMPAOP", DmpaOp),
-                          ("ROUNDING", Rounding), ("REG", Reg), ("COUNTER", Counter), ("TRANSFER", Transfer),
+                          ("ROUNDING", Rounding), ("REG", Reg), ("COUNTER", Counter), ("TRANSFER", TransferKind),
                           ("TRANSFERCOUNTER", TransferCounter)):
         lines += [f"constexpr int {prefix}_{member.name} = {int(member.value)};" for member in names]
     for name in timing.__all__:
@@ -206,7 +205,7 @@ class Core:
         return out
 
     def transfers(self) -> npt.NDArray[np.uint32]:
-        """Shape (`Transfer`, `TransferCounter`): the DMPA's transfers since reset."""
+        """Shape (`TransferKind`, `TransferCounter`): the DMPA's transfers since reset."""
         out = np.zeros(_TRANSFERS, np.uint32)
         self._library.j3dai_transfers(self._core, out.ctypes.data)
         return out

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ from nncosim.tb.backend import Diagnosis
 __all__ = ["InsidePlaces", "capture_l1", "disputed", "inside_places", "l1_write_dtype"]
 
 
-def l1_write_dtype(platform: J3dai, words: int | None = None) -> np.dtype[Any]:
+def l1_write_dtype(platform: J3dai, words: int | None = None) -> np.dtype[np.void]:
     """Words that a cluster's results wrote to L1 in one cycle, or (with `words`) so many of them.
 
     `run`: which program of the cluster since reset did it, from 0. Word i of `data` went to word `address[i]` if bit i

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image.image import Image, ImageError, read_tiles
-from nncosim.compiler.image.traffic import Meant, Traffic
+from nncosim.compiler.image.traffic import ListTraffic, Traffic
 from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai.asm import DESCRIPTOR_BYTES, decode_descriptors
 from nncosim.hdl.j3dai.isa import DmpaOp
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.run.traffic import Buffer, Meaning, MemoryTags, Placed, Shared
+from nncosim.tb.run.traffic import Meaning, MemoryTags, Placed, Shared
 
 __all__ = ["check_image", "expand", "l2_tags"]
 
@@ -86,12 +86,12 @@ def _shared(image: Image, table: Traffic, platform: J3dai) -> Shared:
             tensors[name] = Placed(*table.tensors[name], at, words, last, place.role == "output")
     return Shared(
         "L2", "the DMPA", "LOAD", "STORE", platform.l2_words,
-        [Buffer(b.name, b.word, b.words, b.stays) for b in table.buffers], tensors,
+        table.buffers, tensors,
         [name for name in image.notes.inputs if name in table.tensors], [step.name for step in image.notes.steps],
     )  # fmt: skip
 
 
-def _read_list(meaning: Meaning, number: int, raw: bytes, meant: Meant, platform: J3dai) -> None:
+def _read_list(meaning: Meaning, number: int, raw: bytes, meant: ListTraffic, platform: J3dai) -> None:
     found = decode_descriptors(raw)
     if len(found) != len(meant.buffer) or not found or not found[-1]["end"]:
         raise ImageError(f"list {number} of the image has not the descriptors that its traffic table names")

@@ -14,7 +14,7 @@ from nncosim.hdl.j3dai.asm import decode_descriptors
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp
 from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backend import Origin
+from nncosim.tb.backend import ElementOrigin
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.l1_capture import InsidePlaces, inside_places
 from nncosim.tb.run.capture import Place
@@ -27,7 +27,7 @@ Index = tuple[int, ...]
 def origins(
     platform: J3dai, image: Image, writes: npt.NDArray[np.void], l1_writes: npt.NDArray[np.void], first_list: int,
     frame: int,
-) -> Callable[[str, Index], Origin | None]:
+) -> Callable[[str, Index], ElementOrigin | None]:
     """The `origin` of a `nncosim.tb.backend.Frame`.
 
     Args:
@@ -36,7 +36,7 @@ def origins(
     """
     table, inside = places(image), inside_places(image)
 
-    def origin(tensor: str, index: Index) -> Origin | None:
+    def origin(tensor: str, index: Index) -> ElementOrigin | None:
         if tensor in table:
             return _in_l2(platform, image, table[tensor], index, writes, first_list)
         return _in_l1(platform, inside, tensor, index, l1_writes, frame)
@@ -46,16 +46,16 @@ def origins(
 
 def _in_l2(
     platform: J3dai, image: Image, place: Place, index: Index, writes: npt.NDArray[np.void], first_list: int
-) -> Origin:
+) -> ElementOrigin:
     offset, _ = place.layout.place(index, place.shape, place.axes)
     address, word = L2_BASE + place.word * place.word_bytes + offset, place.word + offset // place.word_bytes
     lists, at = writes["list"].astype(np.int64) - first_list, writes["address"].astype(np.int64)
     near = (at <= word) & (word < at + writes.dtype["data"].shape[0]) & np.isin(lists, place.lists)
     mine = [i for i in np.flatnonzero(near) if int(writes["mask"][i]) >> (word - int(at[i])) & 1]
     if not mine:
-        return Origin("l2", address)
+        return ElementOrigin("l2", address)
     cluster = _storing_cluster(platform, image, int(lists[mine[-1]]), word)
-    return Origin("l2", address, int(writes["cycle"][mine[-1]]), "" if cluster is None else f"cluster{cluster}")
+    return ElementOrigin("l2", address, int(writes["cycle"][mine[-1]]), "" if cluster is None else f"cluster{cluster}")
 
 
 def _storing_cluster(platform: J3dai, image: Image, step: int, word: int) -> int | None:
@@ -83,7 +83,7 @@ def _covers(d: Mapping[str, int], word: int) -> bool:
 
 def _in_l1(
     platform: J3dai, inside: InsidePlaces, name: str, index: Index, writes: npt.NDArray[np.void], frame: int
-) -> Origin | None:
+) -> ElementOrigin | None:
     """Of the tile that was written last; elements that two tiles compute lie in both."""
     tensor = next((t for t in inside.tensors if t.name == name), None)
     if tensor is None:
@@ -102,5 +102,5 @@ def _in_l1(
         hits = (mine["address"] == word) & (mine["mask"][:, None] >> np.arange(mine["address"].shape[1]) & 1 != 0)
         cycles = mine["cycle"][hits.any(axis=1)]
         address, cycle = word * platform.word_bytes + byte, int(cycles[-1]) if len(cycles) else None
-        found.append(Origin("l1", address, cycle, f"cluster{piece.cluster}"))
+        found.append(ElementOrigin("l1", address, cycle, f"cluster{piece.cluster}"))
     return max(found, key=lambda origin: -1 if origin.cycle is None else origin.cycle, default=None)

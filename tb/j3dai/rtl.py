@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from nncosim.compiler.image.image import Image, ImageError
 from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.tb.backend import Activity, Diagnosis, Entering, Frame, RunResult
+from nncosim.tb.backend import Activity, Diagnosis, Entering, EntryFacts, Frame, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.activity import CHANGE, activity_of
 from nncosim.tb.j3dai.build import (
@@ -288,14 +288,14 @@ def run_built(
         diagnosis = replace(diagnosis, text=f"{diagnosis.text}\n{behind}")
     shown = trace is not None and not behind and not is_stream(trace.path)
     waveform = show_first(trace.path, platform, image) if trace is not None and shown else None
-    details: dict[str, Any] = {"rtl_hash": built.key}
+    facts = EntryFacts()
     if entering:
         records = np.concatenate([each.entry for each in raw])
         passages = entered(image, np.concatenate([each.entry_writes for each in raw]), records, len(frames))
         frames = tuple(replace(frame, passages=found) for frame, found in zip(frames, passages, strict=True))
         cycles = [frame.cycles for frame in frames if frame.cycles]
-        details["entry"] = entry_facts(platform, image, records, entering, cycles)
-    return RunResult("rtl", driver, frames, diagnosis, seconds, details, waveform)
+        facts = entry_facts(platform, image, records, entering, cycles)
+    return RunResult("rtl", driver, frames, diagnosis, seconds, built.key, facts, waveform)
 
 
 def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:

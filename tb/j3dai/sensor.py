@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai.isa import ENTRY_MAGIC, EntryHeader, EntryOp
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, HOST_IMEM_BASE, L2_BASE, EntryCounter
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backend import Entering, Passage
+from nncosim.tb.backend import Entering, EntryFacts, Passage
 from nncosim.tb.j3dai.build import FRAME_ASKED, FRAME_ENDS, HOST_BEGINS, sensor_beats
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.run.capture import pack_input
@@ -182,12 +181,12 @@ def entered(
 
 def entry_facts(
     platform: J3dai, image: Image, entry: npt.NDArray[np.void], how: Entering, cycles: Sequence[int]
-) -> dict[str, Any]:
+) -> EntryFacts:
     """What the report says of the entry port.
 
     entry: its records in the whole run. cycles: of each inference, from its request or the end of the one before.
     """
-    facts: dict[str, Any] = {}
+    facts = EntryFacts()
     table, word = places(image), platform.word_bytes
     words = sum(table[name].words for name in image.notes.inputs)
     alone = words + 2 * sum(-(-table[name].words // _MOST_WORDS) for name in image.notes.inputs) + 2

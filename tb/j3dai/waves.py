@@ -12,7 +12,7 @@ from nncosim.hdl.j3dai.asm import decode_descriptors, disassemble, words_of
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp, MacOp, Opcode, Space
 from nncosim.hdl.j3dai.regs import L2_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.sim.waves import Group, Line, Trace, Waveform, write_save_file
+from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, write_save_file
 from vcd.gtkw import GTKWColor
 
 __all__ = ["behind_the_end", "groups", "instruction_words", "show_first", "trace_conditions"]
@@ -43,24 +43,24 @@ def show_first(trace: Path, platform: J3dai, image: Image) -> Waveform:
                            cycle="j3dai_tb.probe_cycle", open_scopes=("j3dai_tb", _SOC))
 
 
-def groups(platform: J3dai, image: Image) -> list[Group]:
+def groups(platform: J3dai, image: Image) -> list[SignalGroup]:
     """Signals worth seeing first, of an image's run."""
     code = instruction_words(image, platform)
     return [_run(), _host(), _dmpa(), *(_cluster(index, code) for index in range(platform.clusters))]
 
 
-def _run() -> Group:
+def _run() -> SignalGroup:
     top = "j3dai_tb"
-    return Group("run", [
+    return SignalGroup("run", [
         Line(f"{top}.clk"), Line(f"{top}.probe_cycle", "cycle", "dec"), Line(f"{top}.frame"),
         Line(f"{top}.lists_done", "lists done", "dec"), Line(f"{top}.frames_done", "frames done", "dec"),
         Line(f"{top}.trap", color=GTKWColor.red), Line(f"{top}.error", color=GTKWColor.red),
     ])  # fmt: skip
 
 
-def _host() -> Group:
+def _host() -> SignalGroup:
     host = f"{_SOC}.host"
-    return Group("host", [
+    return SignalGroup("host", [
         Line(f"{host}.pc", "host pc"), Line(f"{host}.sleeping"), Line(f"{host}.irq"),
         Line(f"{host}.mmio_w_en", color=GTKWColor.yellow), Line(f"{host}.mmio_r_en", color=GTKWColor.yellow),
         Line(f"{host}.mmio_addr", "register", words={reg.value: reg.name for reg in Reg}),
@@ -68,11 +68,11 @@ def _host() -> Group:
     ])  # fmt: skip
 
 
-def _dmpa() -> Group:
+def _dmpa() -> SignalGroup:
     dmpa = f"{_SOC}.dmpa"
     operations = {op.value: op.name for op in DmpaOp}
     spaces = {space.value: space.name for space in Space}
-    return Group("dmpa", [
+    return SignalGroup("dmpa", [
         Line(f"{dmpa}.current_list", "list", "dec", color=GTKWColor.yellow), Line(f"{dmpa}.running"),
         Line(f"{dmpa}.current_addr", "descriptor at"), Line(f"{dmpa}.current.op", "op", words=operations),
         Line(f"{dmpa}.issue", color=GTKWColor.yellow), Line(f"{dmpa}.port_wait", color=GTKWColor.red),
@@ -87,7 +87,7 @@ def _dmpa() -> Group:
     ])  # fmt: skip
 
 
-def _cluster(index: int, code: Mapping[int, str]) -> Group:
+def _cluster(index: int, code: Mapping[int, str]) -> SignalGroup:
     at = f"{_SOC}.cluster{index}"
     control, sequence, fetch, drain = f"{at}.controller", f"{at}.sequencer", f"{at}.fetch", f"{at}.drain"
     opcodes = {op.value: op.name for op in Opcode}
@@ -111,7 +111,7 @@ def _cluster(index: int, code: Mapping[int, str]) -> Group:
         Line(f"{at}.signal_out", "signals", "bin"), Line(f"{at}.wr_valid", "load beat"),
         Line(f"{at}.wr_addr", "load at"), Line(f"{at}.rd_valid", "store beat"), Line(f"{at}.rd_addr", "store at"),
     ]  # fmt: skip
-    return Group(f"cluster{index}", lines, closed=index > 0)
+    return SignalGroup(f"cluster{index}", lines, closed=index > 0)
 
 
 def instruction_words(image: Image, platform: J3dai) -> dict[int, str]:

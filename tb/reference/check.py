@@ -22,6 +22,7 @@ from nncosim.compiler.frontend import quantise_input, quantise_inputs
 from nncosim.compiler.ir.evaluate import evaluate, execute
 from nncosim.compiler.ir.host import arrange
 from nncosim.compiler.ir.network import Network, Op, Tensor
+from nncosim.platforms.plain import Json
 from nncosim.tb.reference.onnx_reference import OnnxReference, ReferenceFailure, Value
 
 __all__ = ["ReferenceLayer", "ReferenceReport", "compare_with_reference"]
@@ -81,7 +82,7 @@ class ReferenceReport:
         unexplained = self.output_differences and not self.total("inexact") and not self.total("undecided")
         return not self.input_differences and not self.faulty and not unexplained
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         counts = ("values", "rational", "tipped", "inexact", "undecided", "wrong")
         return {
             "images": self.images,

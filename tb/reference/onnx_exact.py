@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from nncosim.tb.reference.onnx_windows import Windows
+from nncosim.tb.reference.onnx_windows import Attributes, OnnxWindows
 
-__all__ = ["ROUNDINGS", "Rounding", "Undecidable", "exact_element"]
+__all__ = ["ROUNDINGS", "QonnxRounding", "Undecidable", "exact_element"]
 
 Index = tuple[int, ...]
 _HALF = Fraction(1, 2)
@@ -24,7 +24,7 @@ class Undecidable(Exception):
 
 
 @dataclass(frozen=True)
-class Rounding:
+class QonnxRounding:
     """A rounding mode of QONNX. `array`: of float64. `exact`: of a rational. `half`: it steps between integers."""
 
     array: Callable[[np.ndarray], np.ndarray]
@@ -40,17 +40,17 @@ def _sign(value: Fraction) -> int:
     return (value > 0) - (value < 0)
 
 
-_NEAREST = Rounding(np.rint, round, True)  # both to even
-ROUNDINGS: Mapping[str, Rounding] = {
+_NEAREST = QonnxRounding(np.rint, round, True)  # both to even
+ROUNDINGS: Mapping[str, QonnxRounding] = {
     "ROUND": _NEAREST,
     "HALF_EVEN": _NEAREST,
-    "FLOOR": Rounding(np.floor, math.floor, False),
-    "CEIL": Rounding(np.ceil, math.ceil, False),
-    "DOWN": Rounding(np.trunc, math.trunc, False),
-    "UP": Rounding(lambda x: np.copysign(np.ceil(np.abs(x)), x), lambda x: _sign(x) * math.ceil(abs(x)), False),
-    "HALF_UP": Rounding(lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x),
+    "FLOOR": QonnxRounding(np.floor, math.floor, False),
+    "CEIL": QonnxRounding(np.ceil, math.ceil, False),
+    "DOWN": QonnxRounding(np.trunc, math.trunc, False),
+    "UP": QonnxRounding(lambda x: np.copysign(np.ceil(np.abs(x)), x), lambda x: _sign(x) * math.ceil(abs(x)), False),
+    "HALF_UP": QonnxRounding(lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x),
                         lambda x: _sign(x) * math.floor(abs(x) + _HALF), True),
-    "HALF_DOWN": Rounding(lambda x: np.copysign(np.ceil(np.abs(x) - 0.5), x),
+    "HALF_DOWN": QonnxRounding(lambda x: np.copysign(np.ceil(np.abs(x) - 0.5), x),
                           lambda x: _sign(x) * math.ceil(abs(x) - _HALF), True),
 }  # fmt: skip
 """By QONNX name: UP is away from zero, DOWN toward it; HALF_UP and HALF_DOWN likewise, of ties."""
@@ -59,10 +59,12 @@ ROUNDINGS: Mapping[str, Rounding] = {
 class _Value(Protocol):
     """See `onnx_reference.Value`."""
 
-    ints: np.ndarray | None
-    floats: np.ndarray | None
-    constant: bool
-
+    @property
+    def ints(self) -> np.ndarray | None: ...
+    @property
+    def floats(self) -> np.ndarray | None: ...
+    @property
+    def constant(self) -> bool: ...
     @property
     def shape(self) -> Index: ...
     @property
@@ -71,27 +73,30 @@ class _Value(Protocol):
 
 
 class _Node(Protocol):
-    """See `onnx_reference.Node`."""
+    """See `onnx_reference.ReferenceNode`."""
 
-    op: str
-    inputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
+    @property
+    def op(self) -> str: ...
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def attributes(self) -> Attributes: ...
 
 
-def exact_element(name: str, index: Index, values: Mapping[str, Any], makers: Mapping[str, Any]) -> Fraction:
+def exact_element(name: str, index: Index, values: Mapping[str, _Value], makers: Mapping[str, _Node]) -> Fraction:
     """Element `index` of ONNX value `name`.
 
     Args:
         values: `onnx_reference.Value` by name, of at least all quantised values and constants before it. makers:
-            `onnx_reference.Node` by the values that it makes.
+            `onnx_reference.ReferenceNode` by the values that it makes.
 
     Raises:
         Undecidable: there is an operator on the way that this knows no rational definition of.
     """
-    known: _Value | None = values.get(name)
+    known = values.get(name)
     if known is not None and (known.ints is not None or known.constant):
         return known.exact(index)
-    node: _Node | None = makers.get(name)
+    node = makers.get(name)
     if node is None or node.op not in _DEFINITIONS:
         raise Undecidable(name)
     return _DEFINITIONS[node.op](_Element(node, index, values, makers))
@@ -103,8 +108,8 @@ class _Element:
 
     node: _Node
     index: Index
-    values: Mapping[str, Any]
-    makers: Mapping[str, Any]
+    values: Mapping[str, _Value]
+    makers: Mapping[str, _Node]
 
     def given(self, n: int) -> bool:
         return n < len(self.node.inputs) and bool(self.node.inputs[n])
@@ -132,7 +137,7 @@ class _Element:
 
 def _taps(e: _Element, size: list[int], kernel: list[int]) -> list[tuple[Index, Index]]:
     """(position in the kernel, position in the map) of each tap that does not fall on the padding."""
-    windows, found = Windows(e.node.attributes, size, kernel), []
+    windows, found = OnnxWindows(e.node.attributes, size, kernel), []
     for tap in product(*map(range, kernel)):
         places = zip(e.index[2:], windows.stride, tap, windows.dilation, windows.before, strict=True)
         at = tuple(o * s + t * d - p for o, s, t, d, p in places)

@@ -18,16 +18,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from nncosim.tb.reference.onnx_exact import ROUNDINGS, Undecidable, exact_element
-from nncosim.tb.reference.onnx_windows import Windows, pool
+from nncosim.tb.reference.onnx_windows import Attributes, OnnxWindows, pool
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-__all__ = ["COPIES", "Decided", "Node", "OnnxReference", "ReferenceFailure", "Value"]
+__all__ = ["COPIES", "Decided", "OnnxReference", "ReferenceFailure", "ReferenceNode", "Value"]
 
 NEAR = 2.0**-20
 """In output steps: closer to a rounding threshold than this, float64 does not decide."""
@@ -90,14 +89,14 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Node:
+class ReferenceNode:
     """A node of the graph: its name (or its first output's), operator, inputs, outputs and attributes."""
 
     name: str
     op: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: Mapping[str, Any]
+    attributes: Attributes
 
 
 @dataclass
@@ -135,8 +134,10 @@ class OnnxReference:
         shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
         self._batch = max([1, *(shapes[name][0] for name in self.inputs if shapes[name])])
         self.nodes = tuple(
-            Node(n.name or n.output[0], n.op_type + (_LAST if n.domain == _CHANNELS_LAST else ""), tuple(n.input),
-                 tuple(n.output), {a.name: helper.get_attribute_value(a) for a in n.attribute}) for n in graph.node
+            ReferenceNode(
+                n.name or n.output[0], n.op_type + (_LAST if n.domain == _CHANNELS_LAST else ""), tuple(n.input),
+                tuple(n.output), {a.name: helper.get_attribute_value(a) for a in n.attribute},
+            ) for n in graph.node
         )  # fmt: skip
         self.decided: dict[str, Decided] = {}
         self._makers = {output: node for node in self.nodes for output in node.outputs}
@@ -184,7 +185,7 @@ class OnnxReference:
         parts = {name: getattr(value, name) for name in ("floats", "ints", "scale")}
         return replace(value, **{name: array[:size] for name, array in parts.items() if array is not None})
 
-    def _node(self, number: int, node: Node, values: dict[str, Value]) -> list[Value]:
+    def _node(self, number: int, node: ReferenceNode, values: dict[str, Value]) -> list[Value]:
         given = [values[name] if name else None for name in node.inputs]
         present = [v for v in given if v is not None]
         constant = all(v.constant for v in present)
@@ -202,7 +203,7 @@ class OnnxReference:
             return [_turned(v, last=True) for v in self._plain(number, node, first, constant)]
         return self._plain(number, node, present, constant)
 
-    def _plain(self, number: int, node: Node, present: list[Value], constant: bool) -> list[Value]:
+    def _plain(self, number: int, node: ReferenceNode, present: list[Value], constant: bool) -> list[Value]:
         """A node of the ONNX standard, on the inputs that are there."""
         data = present if node.op == "Concat" else present[:1]
         copies = node.op.removesuffix(_LAST) in COPIES and all(v.ints is not None for v in data)
@@ -238,18 +239,18 @@ class OnnxReference:
         return [np.asarray(result) for result in self._evaluators[key].run(None, feeds)]
 
     @staticmethod
-    def _padded(proto: onnx.NodeProto, node: Node, arrays: list[np.ndarray]) -> onnx.NodeProto:
+    def _padded(proto: onnx.NodeProto, node: ReferenceNode, arrays: list[np.ndarray]) -> onnx.NodeProto:
         """A Conv with its padding as numbers: the library takes `auto_pad` for something else than the standard."""
         if "auto_pad" not in node.attributes:
             return proto
-        windows = Windows(node.attributes, arrays[0].shape[2:], arrays[1].shape[2:])
+        windows = OnnxWindows(node.attributes, arrays[0].shape[2:], arrays[1].shape[2:])
         kept = {k: v for k, v in node.attributes.items() if k not in ("auto_pad", "pads")}
         pads = [*windows.before, *windows.after]
         return helper.make_node(proto.op_type, proto.input, proto.output, pads=pads, **kept)
 
     # --- Quant and Trunc ------------------------------------------------------------------------------------------
 
-    def _quant(self, node: Node, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
+    def _quant(self, node: ReferenceNode, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
         """clip(round(x / scale + zero), low, high), which stands for (q - zero) * scale."""
         data, scale, zero, bits = given[0], given[1].real, _whole(given[2]), _whole(given[3])
         low, high = _bounds(node, bits, narrow=1)
@@ -266,7 +267,7 @@ class OnnxReference:
         ints = np.clip(rounded, low, high).astype(np.int64)
         return Value(None, ints, full, zero, low, high, constant)
 
-    def _bipolar(self, node: Node, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
+    def _bipolar(self, node: ReferenceNode, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
         """+1 from 0 on, else -1, times the scale."""
         data, scale = given[0], given[1].real
         ints = np.where(data.real >= 0, 1, -1)
@@ -285,7 +286,7 @@ class OnnxReference:
                 ints[index] = right
         return Value(None, ints, np.broadcast_to(scale, data.shape), 0, -1, 1, constant)
 
-    def _thresholds(self, node: Node, given: list[Value], values: Mapping[str, Value]) -> Value:
+    def _thresholds(self, node: ReferenceNode, given: list[Value], values: Mapping[str, Value]) -> Value:
         """How many thresholds of its channel's row a value reaches."""
         data, rows = given[0].real, given[1].real
         layout = node.attributes.get("data_layout", b"").decode() or {3: "NWC"}.get(data.ndim, "NC")
@@ -307,7 +308,7 @@ class OnnxReference:
         least = _whole(Value(np.array(bias / scale)))
         return Value(None, count + least, np.full(count.shape, scale), 0, least, least + rows.shape[1])
 
-    def _trunc(self, node: Node, given: list[Value], values: Mapping[str, Value]) -> Value:
+    def _trunc(self, node: ReferenceNode, given: list[Value], values: Mapping[str, Value]) -> Value:
         """Drop low bits: q = round(clip(s / 2**t)) of the integers s = x / scale + zero.
 
         With six inputs (version 2) 2**t is the ratio of output scale and scale; with five (version 1) t is the
@@ -333,7 +334,7 @@ class OnnxReference:
         return Value(None, ints, np.broadcast_to(given[4].real, data.shape), int(zeros[0]), low, high)
 
     def _rounded(
-        self, node: Node, steps: np.ndarray, exact: Callable[[tuple[int, ...], Fraction], Fraction],
+        self, node: ReferenceNode, steps: np.ndarray, exact: Callable[[tuple[int, ...], Fraction], Fraction],
         values: Mapping[str, Value], mode: str, bounds: tuple[float, float],
     ) -> np.ndarray:
         """`steps` rounded, and those within `bounds` that are near a threshold computed again.
@@ -389,12 +390,12 @@ def _whole(value: Value) -> int:
     return int(numbers[0])
 
 
-def _mode(node: Node, default: str) -> str:
+def _mode(node: ReferenceNode, default: str) -> str:
     mode = node.attributes.get("rounding_mode", default)
     return (mode.decode() if isinstance(mode, bytes) else str(mode)).upper()
 
 
-def _bounds(node: Node, bits: int, narrow: int) -> tuple[int, int]:
+def _bounds(node: ReferenceNode, bits: int, narrow: int) -> tuple[int, int]:
     """The range of integers; `narrow`: the attribute's default. Narrow: one value fewer, at the end that has more."""
     narrow = int(node.attributes.get("narrow", narrow))
     if node.attributes.get("signed", 1):

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Windows", "pool"]
+__all__ = ["Attributes", "OnnxWindows", "pool"]
+
+Attributes: TypeAlias = Mapping[str, Any]
+"""A node's, as onnx reads them: the standard says of each name what it is (number, bytes, list of these)."""
 
 
-class Windows:
+class OnnxWindows:
     """The windows of one node.
 
     Args:
@@ -27,7 +30,7 @@ class Windows:
         beyond: whether windows reach past the padding, by `ceil_mode`.
     """
 
-    def __init__(self, attributes: Mapping[str, Any], size: Sequence[int], kernel: Sequence[int]):
+    def __init__(self, attributes: Attributes, size: Sequence[int], kernel: Sequence[int]):
         def numbers(name: str, default: list[int]) -> list[int]:
             return [int(v) for v in attributes.get(name, default)]
 
@@ -65,9 +68,9 @@ class Windows:
         return found[(slice(None), slice(None), *steps)]
 
 
-def pool(op: str, attributes: Mapping[str, Any], data: np.ndarray) -> np.ndarray:
+def pool(op: str, attributes: Attributes, data: np.ndarray) -> np.ndarray:
     """MaxPool or AveragePool of a float64 map (N, C, H, W)."""
-    windows = Windows(attributes, data.shape[2:], attributes["kernel_shape"])
+    windows = OnnxWindows(attributes, data.shape[2:], attributes["kernel_shape"])
     axes = tuple(range(-len(windows.kernel), 0))
     if op == "MaxPool":
         return windows.view(data, -np.inf).max(axis=axes)

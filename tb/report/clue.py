@@ -6,11 +6,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from nncosim.tb.backend import Origin, RunResult
+from nncosim.tb.backend import ElementOrigin, RunResult
 from nncosim.tb.reference.compare import Divergence
 from nncosim.tb.report.report import LayerReport, Report
+from nncosim.tb.report.schema import ClueJson
 
 __all__ = ["WAVEFORM", "Clue", "clue_of"]
 
@@ -26,7 +26,7 @@ class Clue:
     command, "" where no backend has waveforms."""
 
     layer: str = ""
-    origin: Origin | None = None
+    origin: ElementOrigin | None = None
     trace: str = ""
 
     def lines(self) -> list[str]:
@@ -37,7 +37,7 @@ class Clue:
             found.append(f"trace it with: {self.trace}")
         return found
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ClueJson:
         origin = self.origin
         return {
             "layer": self.layer or None,
@@ -49,7 +49,7 @@ class Clue:
         }
 
 
-def _told(origin: Origin) -> str:
+def _told(origin: ElementOrigin) -> str:
     memory = origin.memory.upper() if len(origin.memory) < 4 else origin.memory
     if origin.cycle is None:
         return f"nothing was written to {memory} address {origin.address:#x}"
@@ -90,12 +90,12 @@ def _layer_of(report: Report, first: Divergence) -> LayerReport | None:
     return next((layer for layer in report.layers if op and op in (layer.name, *(m.name for m in layer.members))), None)
 
 
-def _origin_of(result: RunResult, first: Divergence) -> Origin | None:
+def _origin_of(result: RunResult, first: Divergence) -> ElementOrigin | None:
     frame = result.frames[first.frame] if first.frame < len(result.frames) else None
     return frame.origin(first.tensor, first.index) if frame and frame.origin else None
 
 
-def _window(layer: LayerReport | None, first: Divergence, origin: Origin | None) -> tuple[str, ...]:
+def _window(layer: LayerReport | None, first: Divergence, origin: ElementOrigin | None) -> tuple[str, ...]:
     """The layer in the first inference; in a later one, as many cycles as it takes up to the element's writing."""
     if layer is None:
         return ()

@@ -12,21 +12,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nncosim.kernels.base import Cost
-from nncosim.platforms.base import Limits
+from nncosim.platforms.base import Limits, Platform
 from nncosim.tb.backend import Diagnosis
 from nncosim.tb.reference.compare import Comparison
 
-__all__ = ["VERDICTS", "Late", "Pace", "deviation", "late", "verdict"]
+__all__ = ["Late", "Pace", "deviation", "late", "verdict", "verdict_text"]
 
-VERDICTS = {
-    "pass": "every bit is right, and the cycles are those of the ISS",
+_VERDICTS = {
+    "pass": "every bit is right, and the cycles are those of the {cycle_model}",
     "mismatch": "the machine computed something else than the network",
-    "cycles": "every bit is right, but the cycles are not those of the ISS",
+    "cycles": "every bit is right, but the cycles are not those of the {cycle_model}",
     "hang": "the run did not end within its limit of cycles",
     "trap": "the machine stopped on an error",
     "check": "a protocol check failed",
 }
-"""What each verdict says."""
+
+
+def verdict_text(verdict: str, platform: Platform) -> str | None:
+    """What a verdict says; None of one that is not known."""
+    said = _VERDICTS.get(verdict)
+    return said.format(cycle_model=platform.cycle_model) if said else None
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,7 @@ class Late:
     def __str__(self) -> str:
         where = f" in inference {self.frame + 1}" if self.frame else ""
         took = "-" if self.pace.cycles is None else f"{self.pace.cycles:,}"
-        expected = self.pace.expected
-        said = f"{expected} on the ISS" if expected.lower == expected.upper else f"{expected} predicted"
-        return f"{self.what}{where}: {took} cycles measured, {said}"
+        return f"{self.what}{where}: {took} cycles measured, {self.pace.expected} predicted"
 
 
 def late(

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Any
 
 from nncosim.platforms.base import Platform, Published
-from nncosim.platforms.parameters import value_text
+from nncosim.platforms.parameters import Value, value_text
+from nncosim.tb.report.schema import PublishedJson
 
 __all__ = ["changed_parameters", "is_of", "measured", "published_json", "published_title"]
 
 
-def changed_parameters(platform: Platform) -> dict[str, tuple[Any, Any]]:
+def changed_parameters(platform: Platform) -> dict[str, tuple[Value, Value]]:
     """The parameters in which a platform is not the published machine: name -> (its value, the published one's)."""
     pairs = {f.name: (getattr(platform, f.name), f.default) for f in fields(platform) if f.default is not MISSING}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -41,7 +41,7 @@ def measured(figure: Published, cycles: int | None, mac_per_cycle: float | None)
 
 def published_json(
     platform: Platform, topology: str, cycles: int | None, mac_per_cycle: float | None
-) -> list[dict[str, Any]]:
+) -> list[PublishedJson]:
     """The platform's figures.
 
     `published_for`: see `published_title`. `default_machine`: no parameter was changed. Those of the network that ran,
@@ -50,7 +50,9 @@ def published_json(
     default = not changed_parameters(platform)
     return [
         {
-            **vars(figure), "published_for": published_title(platform), "default_machine": default,
+            "network": figure.network, "quantity": figure.quantity, "value": figure.value, "unit": figure.unit,
+            "source": figure.source, "configuration": figure.configuration, "topology": figure.topology,
+            "published_for": published_title(platform), "default_machine": default,
             "this_network": is_of(figure, topology),
             "measured": measured(figure, cycles, mac_per_cycle) if is_of(figure, topology) else None,
         }

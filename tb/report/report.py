@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Required, TypedDict, Unpack
 
 from nncosim.compiler.image.expected import Expected
 from nncosim.compiler.image.notes import Step
@@ -16,11 +16,12 @@ from nncosim.compiler.ir.topology import topology
 from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Limits, Platform
 from nncosim.platforms.parameters import Value, plain_value
-from nncosim.tb.backend import Diagnosis, Frame, Interval, Passage, RunResult
+from nncosim.tb.backend import Diagnosis, EntryFacts, Frame, Interval, Passage, RunResult
 from nncosim.tb.reference.compare import Comparison, Divergence
 from nncosim.tb.report.pace import Late, Pace, deviation, late, verdict
 from nncosim.tb.report.published import published_json
 from nncosim.tb.report.requantization import Requantization, requantization_of
+from nncosim.tb.report.schema import DivergenceJson, LayerJson, MemberJson, PassageJson, ReportJson
 from nncosim.tb.sim.waves import Waveform
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Member:
     exact: bool
     first: Divergence | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> MemberJson:
         return {
             "name": self.name,
             "op": self.op,
@@ -113,7 +114,7 @@ class LayerReport:
                     shares[category] = shares.get(category, 0.0) + cycles / self.cycles / len(self.instances)
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> LayerJson:
         return {
             "name": self.name,
             "op": self.op,
@@ -174,7 +175,7 @@ class Report:
     date: str = ""
     clue: Clue | None = None
     waveform: Waveform | None = None
-    entry: Mapping[str, Any] = field(default_factory=dict)
+    entry: EntryFacts = field(default_factory=EntryFacts)
     remarks: tuple[str, ...] = ()
     passages: tuple[Mapping[str, Passage], ...] = ()
 
@@ -248,7 +249,7 @@ class Report:
     def passed(self) -> bool:
         return self.verdict == "pass"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ReportJson:
         first = self.comparison.first
         return {
             "model": self.model,
@@ -289,8 +290,8 @@ class Report:
             },
             "wall_seconds": {key: round(value, 3) for key, value in self.wall_seconds.items()},
             "layers": [layer.to_json() for layer in self.layers],
-            "entry": dict(self.entry),
-            "passages": [{name: vars(passage) for name, passage in each.items()} for each in self.passages],
+            "entry": self.entry,
+            "passages": [_passages_json(each) for each in self.passages],
             "published": published_json(self.platform, self.topology, self.cycles, rounded(self.mac_per_cycle)),
             "versions": dict(self.versions),
             "hashes": dict(self.hashes),
@@ -301,11 +302,15 @@ class Report:
         }
 
 
+def _passages_json(passages: Mapping[str, Passage]) -> dict[str, PassageJson]:
+    return {name: {"port": each.port, "start": each.start, "end": each.end} for name, each in passages.items()}
+
+
 def rounded(value: float | None, digits: int = 3) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def divergence_json(first: Divergence | None) -> dict[str, Any] | None:
+def divergence_json(first: Divergence | None) -> DivergenceJson | None:
     if first is None:
         return None
     return {
@@ -378,6 +383,22 @@ def layers_of(
     )
 
 
+class RunFacts(TypedDict, total=False):
+    """Fields of a `Report` that compiler, bench and comparison do not know."""
+
+    model: Required[str]
+    settings: Required[Mapping[str, Value]]
+    seed: Required[int]
+    input: Required[str]
+    wall_seconds: Required[Mapping[str, float]]
+    versions: Required[Mapping[str, str]]
+    hashes: Required[Mapping[str, str | None]]
+    command: str
+    date: str
+    waveform: Waveform | None
+    entry: EntryFacts
+
+
 def build_report(
     network: Network,
     platform: Platform,
@@ -385,13 +406,13 @@ def build_report(
     expected: Sequence[Expected],
     result: RunResult,
     comparison: Comparison,
-    **facts: Any,
+    **facts: Unpack[RunFacts],
 ) -> Report:
     """Put together what compiler, bench and comparison found.
 
     Args:
         expected: predicted of each inference, and of the first also where none came to its end.
-        facts: `model`, `settings`, `seed`, `input`, `wall_seconds`, `versions`, `hashes`, `command`, `entry`.
+        facts: what the report says of the run besides.
     """
     # An inference that did not end has tensors to look at, but 0 cycles.
     complete = [frame for frame in result.frames if frame.cycles]

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from nncosim.compiler.ir.network import Network
+from nncosim.tb.report.schema import RequantizationJson
 
 __all__ = ["Requantization", "requantization_of"]
 
@@ -33,7 +33,7 @@ class Requantization:
         others += [f"in {name} {text}" for name, text in self.deviations.items()]
         return f"exact in {self.exact_layers} of {self.layers} layers; " + "; ".join(others)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> RequantizationJson:
         return {
             "layers": self.layers,
             "exact_layers": self.exact_layers,

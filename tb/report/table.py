@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import value_text
 from nncosim.tb.report.categories import short_name
-from nncosim.tb.report.pace import VERDICTS, deviation
+from nncosim.tb.report.pace import deviation, verdict_text
 from nncosim.tb.report.published import is_of, measured, published_title
 from nncosim.tb.report.report import LayerReport, Report
 from nncosim.tb.system.terminal import printable
@@ -16,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["plain_table", "print_remarks", "print_report"]
+__all__ = ["model_title", "plain_table", "print_remarks", "print_report"]
 
-NUMERIC = ("MACs", "estimated", "iss", "cycles", "MAC/cycle")
+NUMERIC = ("MACs", "estimated", "predicted", "cycles", "MAC/cycle")
 WIDE = 120
 """Columns of a terminal that takes the table of layers in one piece."""
 
@@ -34,6 +35,11 @@ def print_remarks(console: Console, remarks: Iterable[str]) -> None:
     """What was assumed of a model, or is left to the host."""
     for remark in remarks:
         console.print(Text(printable(remark)), soft_wrap=True)
+
+
+def model_title(platform: Platform) -> str:
+    """Of a narrow column of cycles that the platform's cycle model gives: "iss", or "model"."""
+    return platform.cycle_model.lower().rpartition(" ")[2]
 
 
 def _number(value: float | None, digits: int = 0) -> str:
@@ -65,7 +71,7 @@ def _layer_cells(layer: LayerReport) -> dict[str, str | Text]:
         "engine": escape(layer.engine),
         "MACs": _number(layer.macs),
         "estimated": _estimate(layer.estimated_cycles, layer.cycles),
-        "iss": str(layer.expected),
+        "predicted": str(layer.expected),
         "cycles": Text(_number(layer.cycles), style="" if layer.in_time else "red"),
         "MAC/cycle": _number(layer.mac_per_cycle, 1),
         "other cycles": _others(layer),
@@ -77,7 +83,8 @@ def _layer_table(report: Report, columns: tuple[str, ...]) -> Table:
     table = plain_table()
     for column in columns:
         numeric = column in NUMERIC
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        title = model_title(report.platform) if column == "predicted" else column
+        table.add_column(title, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for layer in report.layers:
         cells = _layer_cells(layer)
         table.add_row(*(cells[column] for column in columns))
@@ -97,7 +104,7 @@ def _totals(report: Report) -> Table:
     table = plain_table()
     table.add_column("total")
     table.add_column("measured", justify="right")
-    table.add_column("iss", justify="right")
+    table.add_column(model_title(report.platform), justify="right")
     table.add_column("estimated before linking", justify="right")
     expected = report.iss_cycles, report.estimated_cycles
     ideal, planned = (report.macs / cycles if cycles else None for cycles in expected)
@@ -169,10 +176,11 @@ def _entry(report: Report) -> list[str]:
             f"{cycles(boot['cycles'])}, before the cycles above; the port was busy in {boot['port_share']:.1%} of them"
         )
     if stream:
+        every = "-" if stream["cycles_with"] is None else cycles(stream["cycles_with"])
         apart = f"an input alone ({stream['input_cycles']:,}), then its inference: {cycles(stream['cycles_without'])}"
         lines.append(
             f"{stream['inputs']} inputs of {stream['input_bytes']:,} bytes streamed: an inference every "
-            f"{cycles(stream['cycles_with'])}; {apart}"
+            f"{every}; {apart}"
         )
         lines.append(
             f"words that waited for L2: {stream['wait_port']:,} cycles in all for {stream['words']:,} words, "
@@ -213,7 +221,7 @@ def _explanation(report: Report) -> list[str]:
 
 def _verdict(report: Report) -> str:
     colour = "green" if report.passed else "red"
-    said = VERDICTS.get(report.verdict)
+    said = verdict_text(report.verdict, report.platform)
     return f"[bold {colour}]{escape(report.verdict.upper())}[/]" + (f": {said}" if said else "")
 
 

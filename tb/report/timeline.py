@@ -12,12 +12,13 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.backend import Activity, Frame, Interval
+from nncosim.tb.report.schema import LayerJson, ReportJson
 from nncosim.tb.system.npz import NpzError, npz_bytes, read_arrays
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "members_text",
     "overlap",
     "read_timeline",
+    "span",
     "timeline_npz",
 ]
 
@@ -38,6 +40,16 @@ COARSE = "step"
 
 _REMEDY = "run the model again with --out"
 _ARRAYS = ("kind", "text", "buffer", "step", "bytes")
+
+
+class _Names(TypedDict):
+    """Of one engine, what its arrays index."""
+
+    engine: str
+    kinds: Sequence[str]
+    texts: Sequence[str]
+    buffers: Sequence[str]
+    categories: Sequence[str]
 
 
 class TimelineError(NncosimError):
@@ -70,7 +82,7 @@ def activity_of_intervals(intervals: Sequence[Interval]) -> tuple[Activity, ...]
 def timeline_npz(frame: Frame) -> bytes:
     """The file of an inference; the same for the same run."""
     arrays: dict[str, np.ndarray] = {}
-    names = []
+    names: list[_Names] = []
     for number, activity in enumerate(frame.activity or activity_of_intervals(frame.intervals)):
         categories = list(activity.cycles)
         names.append({
@@ -100,7 +112,7 @@ def read_timeline(path: Path) -> tuple[Activity, ...]:
         raise TimelineError(f"{path} is damaged ({error or type(error).__name__}); {_REMEDY}") from error
 
 
-def _activity(file: Mapping[str, np.ndarray], number: int, entry: Mapping[str, Any]) -> Activity:
+def _activity(file: Mapping[str, np.ndarray], number: int, entry: _Names) -> Activity:
     start = file[f"{number}.start"].astype(np.int64)
     kind, text, buffer, step, moved = (file[f"{number}.{name}"].astype(np.int64) for name in _ARRAYS)
     table = file[f"{number}.cycles"].astype(np.int64)
@@ -113,7 +125,7 @@ def _activity(file: Mapping[str, np.ndarray], number: int, entry: Mapping[str, A
     )  # fmt: skip
 
 
-def members_text(layer: Mapping[str, Any]) -> str:
+def members_text(layer: LayerJson) -> str:
     """The operators of a fused group, "dw1 (Conv 3x3 dw), project1 (Conv 1x1)"; empty where a layer is one operator.
 
     `layer`: an entry of `layers` in report.json. Which of them an engine works on is not in the record.
@@ -121,7 +133,7 @@ def members_text(layer: Mapping[str, Any]) -> str:
     return ", ".join(f"{member['name']} ({member['op']})" for member in layer["members"])
 
 
-def disagreements(report: Mapping[str, Any], activities: Sequence[Activity]) -> list[str]:
+def disagreements(report: ReportJson, activities: Sequence[Activity]) -> list[str]:
     """What of a timeline contradicts the report of its run: cycles of a span, sums by layer, engine and category."""
     wrong = []
     for activity in activities:
@@ -130,12 +142,15 @@ def disagreements(report: Mapping[str, Any], activities: Sequence[Activity]) -> 
             wrong.append(f"{activity.engine}: the span from cycle {activity.start[index]} to {activity.end[index]} "
                          f"accounts for {total[index]} cycles")  # fmt: skip
     by_name = {activity.engine: activity for activity in activities}
-    ran = [layer for layer in report["layers"] if layer["cycles"] is not None]
-    together = overlap(ran)
+    together = overlap(report["layers"])
     if together and not activities:  # the bench recorded none
         return []
     for step, layer in enumerate(report["layers"]):
-        for engine, counters in layer["counters"].items() if layer["cycles"] is not None else ():
+        ran = span(layer)
+        if ran is None:
+            continue
+        begin, end = ran
+        for engine, counters in layer["counters"].items():
             mine = by_name.get(engine)
             if mine is None:
                 wrong.append(f"layer {layer['name']}: engine {engine} is not in the timeline")
@@ -143,15 +158,19 @@ def disagreements(report: Mapping[str, Any], activities: Sequence[Activity]) -> 
                 busy = {category: cycles for category, cycles in counters.items() if category == "busy"}
                 wrong += _differences(layer["name"], busy, mine, mine.step == step)
             else:
-                begin, end = layer["start"], layer["start"] + layer["cycles"]
-                wrong += _differences(
-                    layer["name"], counters, mine, (mine.start >= begin) & (mine.end <= end))
+                wrong += _differences(layer["name"], counters, mine, (mine.start >= begin) & (mine.end <= end))
     return wrong
 
 
-def overlap(layers: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a layer of report.json begins before the one before it has ended. `layers`: those that ended."""
-    return any(b["start"] < a["start"] + a["cycles"] for a, b in pairwise(layers))
+def span(layer: LayerJson) -> tuple[int, int] | None:
+    """From when to when a layer of report.json ran, in cycles since the inference began; None: it did not end."""
+    start, cycles = layer["start"], layer["cycles"]
+    return None if start is None or cycles is None else (start, start + cycles)
+
+
+def overlap(layers: Sequence[LayerJson]) -> bool:
+    """Whether one of the layers that ended began before the one before it had."""
+    return any(begin < end for (_, end), (begin, _) in pairwise(filter(None, map(span, layers))))
 
 
 def _differences(

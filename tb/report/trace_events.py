@@ -11,71 +11,83 @@ has no `displayTimeUnit`: older Perfetto takes "ns" or "ms" there for the unit o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
+from nncosim.platforms.plain import Json
 from nncosim.tb.backend import Activity
-from nncosim.tb.report.timeline import members_text, overlap
+from nncosim.tb.report.schema import LayerJson, ReportJson
+from nncosim.tb.report.timeline import members_text, overlap, span
 
 __all__ = ["TRACE", "trace_events", "trace_json"]
 
 TRACE = "timeline.trace.json"
 
+Event: TypeAlias = dict[str, Json]
+"""One of the format's events."""
+
 _PROCESS = 1
 _LAYERS = 1  # thread of the layers; the engines follow
-_FACTS = ("op", "engine", "macs", "mac_per_cycle", "iss_cycles", "bit_exact")
 _QUIET = ("idle", "control", "sleep")
 """Kinds that are not written: nothing happened, or the few cycles between two spans."""
 _FIRST_RATE = 0.001
 """When the first value of a counter stands, instead of at 0: older Perfetto loses a value at 0, and fails over it."""
 
 
-def _metadata(kind: str, thread: int, **args: Any) -> dict[str, Any]:
+def _metadata(kind: str, thread: int, **args: Json) -> Event:
     return {"name": kind, "ph": "M", "pid": _PROCESS, "tid": thread, "args": args}
 
 
-def _threads(title: str, engines: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _threads(title: str, engines: Sequence[str]) -> Iterator[Event]:
     yield _metadata("process_name", 0, name=f"{title} (1 us = 1 cycle)")
     for thread, name in enumerate(("layers", *engines), _LAYERS):
         yield _metadata("thread_name", thread, name=name)
         yield _metadata("thread_sort_index", thread, sort_index=thread)
 
 
-def _members(layer: Mapping[str, Any]) -> dict[str, str]:
+def _members(layer: LayerJson) -> Event:
     text = members_text(layer)
     return {"fused": text} if text else {}
 
 
-def _layers(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    ran = [layer for layer in report["layers"] if layer["cycles"] is not None]
-    one_by_one = not overlap(ran)
-    for number, layer in enumerate(ran):
-        args = _members(layer) | {key: layer[key] for key in _FACTS if layer[key] is not None}
-        event = {"name": layer["name"], "cat": "layer", "ts": layer["start"], "pid": _PROCESS, "tid": _LAYERS}
+def _facts(layer: LayerJson) -> Event:
+    known: Event = {
+        "op": layer["op"], "engine": layer["engine"], "macs": layer["macs"], "mac_per_cycle": layer["mac_per_cycle"],
+        "iss_cycles": layer["iss_cycles"], "bit_exact": layer["bit_exact"],
+    }  # fmt: skip
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _layers(report: ReportJson) -> Iterator[Event]:
+    ran = [(layer, *when) for layer in report["layers"] if (when := span(layer)) is not None]
+    one_by_one = not overlap(report["layers"])
+    for number, (layer, begin, end) in enumerate(ran):
+        args = _members(layer) | _facts(layer)
+        event: Event = {"name": layer["name"], "cat": "layer", "ts": begin, "pid": _PROCESS, "tid": _LAYERS}
         if one_by_one:
-            yield event | {"ph": "X", "dur": layer["cycles"], "args": args}
-            yield _rate(layer["start"], layer["mac_per_cycle"] or 0)
+            yield event | {"ph": "X", "dur": end - begin, "args": args}
+            yield _rate(begin, layer["mac_per_cycle"] or 0)
         else:  # as events of one thread they would have to be nested
             yield event | {"ph": "b", "id": number, "args": args}
-            yield event | {"ph": "e", "id": number, "ts": layer["start"] + layer["cycles"]}
+            yield event | {"ph": "e", "id": number, "ts": end}
     if one_by_one:
-        yield _rate(max((layer["start"] + layer["cycles"] for layer in ran), default=0), 0)
+        yield _rate(max((end for _, _, end in ran), default=0), 0)
 
 
-def _rate(cycle: int, value: float) -> dict[str, Any]:
+def _rate(cycle: int, value: float) -> Event:
     return {
         "name": "throughput", "ph": "C", "ts": cycle or _FIRST_RATE, "pid": _PROCESS, "tid": 0,
         "args": {"MAC/cycle": value},
     }  # fmt: skip
 
 
-def _spans(report: Mapping[str, Any], activity: Activity, thread: int) -> Iterator[dict[str, Any]]:
+def _spans(report: ReportJson, activity: Activity, thread: int) -> Iterator[Event]:
     layers = [{"layer": layer["name"], **_members(layer)} for layer in report["layers"]]
     quiet = [number for number, kind in enumerate(activity.kinds) if kind in _QUIET]
     for i in np.nonzero(~np.isin(activity.kind, quiet))[0]:
         step, kind = int(activity.step[i]), activity.kinds[activity.kind[i]]
-        args: dict[str, Any] = {"what": activity.texts[activity.text[i]]} if activity.texts[activity.text[i]] else {}
+        args: dict[str, Json] = {"what": activity.texts[activity.text[i]]} if activity.texts[activity.text[i]] else {}
         args |= layers[step] if 0 <= step < len(layers) else {}
         args |= {"bytes": int(activity.bytes[i])} if activity.bytes[i] else {}
         args |= {name: int(values[i]) for name, values in activity.cycles.items() if values[i]}
@@ -85,7 +97,7 @@ def _spans(report: Mapping[str, Any], activity: Activity, thread: int) -> Iterat
         }  # fmt: skip
 
 
-def trace_events(report: Mapping[str, Any], activities: Sequence[Activity]) -> Iterator[dict[str, Any]]:
+def trace_events(report: ReportJson, activities: Sequence[Activity]) -> Iterator[Event]:
     """All events of a run. `report`: the contents of `report.json`; `activities`: from top to bottom."""
     first = f", first of {len(report['frames'])} inferences" if len(report["frames"]) > 1 else ""
     title = f"{report['model']} on {report['platform']}{first}"
@@ -95,9 +107,10 @@ def trace_events(report: Mapping[str, Any], activities: Sequence[Activity]) -> I
         yield from _spans(report, activity, thread)
 
 
-def trace_json(report: Mapping[str, Any], activities: Sequence[Activity]) -> bytes:
+def trace_json(report: ReportJson, activities: Sequence[Activity]) -> bytes:
     """The file: a JSON object, an event a line."""
-    facts = {key: report[key] for key in ("model", "platform", "backend", "driver", "cycles", "command")}
+    facts = {"model": report["model"], "platform": report["platform"], "backend": report["backend"],
+             "driver": report["driver"], "cycles": report["cycles"], "command": report["command"]}  # fmt: skip
     head = json.dumps({"otherData": {k: str(v) for k, v in facts.items() if v is not None}})
     events = ",\n".join(json.dumps(event, separators=(",", ":")) for event in trace_events(report, activities))
     return f'{head[:-1]}, "traceEvents": [\n{events}\n]}}\n'.encode()

@@ -6,7 +6,6 @@ The clocks are the simulator's own, and Python sleeps until `stopped` rises, so 
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import cocotb
 from cocotb.simtime import get_sim_time
@@ -93,7 +92,7 @@ async def run_image(dut):
         return int(getattr(dut, port).value)
 
     clocks = await _set_up(dut, chip, session)
-    raw: list[Any] = []
+    raw: list[object] = []
     for number in range(chip.inferences):
         begun = session.begin(number, read if raw else at_reset)
         for port, value in begun.first.items():

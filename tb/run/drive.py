@@ -162,7 +162,7 @@ def _direct(
     return Driven(raw, probes, stopped)
 
 
-def _until_stopped(model: Model, begun: Begun[Any], limit: int) -> None:
+def _until_stopped(model: Model, begun: Begun[Begin], limit: int) -> None:
     for port, value in begun.first.items():
         model[port] = value
     model.tick()

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nncosim.compiler.frontend import dequantise_output, import_details
@@ -18,6 +17,7 @@ from nncosim.compiler.frontend.tails import Tail
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.proof.qonnx_check import QonnxReport, compare_with_qonnx, random_images, run_qonnx
 from nncosim.platforms.base import Platform
+from nncosim.platforms.plain import Json
 from nncosim.tb.backend import Diagnosis, Frame
 from nncosim.tb.reference.check import ReferenceReport, compare_with_reference
 from nncosim.tb.reference.compare import Divergence
@@ -77,8 +77,8 @@ class Accuracy:
         agrees = self.executor is None or bool(np.array_equal(self.executor, self.predictions))
         return self.first is None and self.diagnosis is None and agrees
 
-    def to_json(self) -> dict[str, Any]:
-        out: dict[str, Any] = {
+    def to_json(self) -> dict[str, object]:
+        out: dict[str, object] = {
             "backend": self.backend,
             "images": len(self.labels),
             "right": self.right,
@@ -243,7 +243,7 @@ def executor_predictions(
     return np.concatenate(found).astype(np.int64) if found else np.zeros(0, dtype=np.int64)
 
 
-def qonnx_json(report: QonnxReport) -> dict[str, Any]:
+def qonnx_json(report: QonnxReport) -> dict[str, Json]:
     """The layer-by-layer comparison as JSON."""
     return {
         "images": report.images,

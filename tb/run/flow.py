@@ -21,7 +21,7 @@ from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value, value_text
-from nncosim.tb.backend import Bench, Entering, RunResult, get_bench
+from nncosim.tb.backend import AnyBench, Entering, RunResult, get_bench
 from nncosim.tb.errors import BenchError
 from nncosim.tb.reference.compare import Comparison, compare_frames
 from nncosim.tb.report.clue import clue_of
@@ -79,7 +79,7 @@ class Outcome:
 
 
 def choose(
-    bench: Bench, platform: Platform, backend: str | None, driver: str | None, prefer: str = "rtl"
+    bench: AnyBench, platform: Platform, backend: str | None, driver: str | None, prefer: str = "rtl"
 ) -> tuple[str, str | None]:
     """Backend and driver; where the user gave none, the backend `prefer` if there is one, and the first driver.
 
@@ -160,7 +160,7 @@ def execute(
     )
 
 
-def check_entering(bench: Bench, platform: Platform, backend: str) -> None:
+def check_entering(bench: AnyBench, platform: Platform, backend: str) -> None:
     """Refuse to boot or stream over a port that the backend has not.
 
     Raises:
@@ -170,7 +170,7 @@ def check_entering(bench: Bench, platform: Platform, backend: str) -> None:
     _require_backend(tuple(getattr(bench, "entries", ())), platform, backend, lacks, help_)
 
 
-def check_trace(bench: Bench, platform: Platform, backend: str) -> None:
+def check_trace(bench: AnyBench, platform: Platform, backend: str) -> None:
     """Refuse a waveform of a backend that has none.
 
     Raises:
@@ -271,7 +271,7 @@ def run_program(
         "build": build,
         "simulate": result.wall_seconds.get("simulate", elapsed - build),
     }
-    hashes = {"rtl": _rtl_hash(result), "image": sha256(program.image), "model": program.model_hash}
+    hashes = {"rtl": result.rtl_hash, "image": sha256(program.image), "model": program.model_hash}
     report = build_report(
         program.network,
         platform,
@@ -288,7 +288,7 @@ def run_program(
         hashes=hashes,
         command=shlex.join(_command(program, settings, result.backend, result.driver, options)),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        entry=result.details.get("entry", {}),
+        entry=result.entry,
     )
     report = _explained(report, program, platform, settings, result, options)
     outputs = tuple(
@@ -298,8 +298,3 @@ def run_program(
     if result.frames:
         files[TIMELINE] = timeline_npz(result.frames[0])
     return Outcome(report, program.network, outputs, files)
-
-
-def _rtl_hash(result: RunResult) -> str | None:
-    found = result.details.get("rtl_hash", result.details.get("rtl"))
-    return str(found) if found is not None else None

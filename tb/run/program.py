@@ -9,9 +9,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from nncosim.compiler.backends import Backend, HasStreaming, backend_for
+from nncosim.compiler.backends import AnyBackend, HasStreaming, backend_for
 from nncosim.compiler.compile import Compiled, compile_network, prove_network
 from nncosim.compiler.errors import CompileError, ModelError
 from nncosim.compiler.frontend import import_model
@@ -26,7 +25,7 @@ from nncosim.compiler.placement.placement import MemoryUse, PlacementError
 from nncosim.kernels.base import KernelError, reference_of
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
-from nncosim.platforms.parameters import Value
+from nncosim.platforms.parameters import Value, plain_value
 from nncosim.platforms.registry import get_platform
 from nncosim.tb.run.listing import buffer_table, listing, memory_map
 from nncosim.tb.run.network_json import network_from_json, network_to_json
@@ -168,10 +167,14 @@ def prove_model(
 
 
 def _program(
-    source: Path, image: Image, network: Network, platform: Platform, origin: Origin, raw: bytes, **facts: Any
+    source: Path, image: Image, network: Network, platform: Platform, origin: Origin, raw: bytes,
+    from_image: bool = False, files: Mapping[str, bytes] | None = None,
 ) -> Program:
     reference = reference_of(origin.kernels, backend_for(platform).kernels, network, platform)
-    return Program(source, origin.platform, network, raw, image.notes, origin.model_sha256, reference, **facts)
+    return Program(
+        source, origin.platform, network, raw, image.notes, origin.model_sha256, reference, from_image=from_image,
+        files=files or {},
+    )  # fmt: skip
 
 
 def compile_model(
@@ -208,8 +211,9 @@ def compile_model(
             error.missing, error.step, error.alive,
         ) from error
     parameters = dataclasses.asdict(platform)  # type: ignore[call-overload]
+    plain = {name: plain_value(value) for name, value in settings.items()}
     origin = Origin(
-        source.name, sha256(data), platform.name, parameters, dict(settings), network_to_json(compiled.network),
+        source.name, sha256(data), platform.name, parameters, plain, network_to_json(compiled.network),
         compiled.kernels,
     )  # fmt: skip
     notes = dataclasses.replace(compiled.image.notes, buffers=buffer_table(compiled), origin=origin)
@@ -221,7 +225,7 @@ def compile_model(
     return dataclasses.replace(program, compile_seconds=elapsed, memory=compiled.memory, files=files)
 
 
-def _streaming(platform: Platform) -> Backend:
+def _streaming(platform: Platform) -> AnyBackend:
     """Raises CompileError where the platform's compiler cannot."""
     backend = backend_for(platform)
     if not isinstance(backend, HasStreaming):
@@ -258,7 +262,7 @@ def _files(compiled: Compiled, program: Program) -> dict[str, bytes]:
         "listing.txt": text_bytes(printable(listing(compiled))),
         "memory.txt": text_bytes(printable(memory_map(compiled))),
         "cycles.json": (json.dumps(cycles, indent=2) + "\n").encode(),
-        **{name: text_bytes(printable(text)) for name, text in compiled.lowered.notes.get("files", {}).items()},
+        **{name: text_bytes(printable(text)) for name, text in compiled.lowered.files.items()},
     }
 
 

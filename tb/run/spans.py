@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ __all__ = ["Cut", "Said", "Spans", "activity", "change_dtype", "spans_of"]
 _Ints = npt.NDArray[np.int64]
 
 
-def change_dtype(counters: int) -> np.dtype[Any]:
+def change_dtype(counters: int) -> np.dtype[np.void]:
     """A record of a change: so many counters, of all cycles before `cycle`."""
     return np.dtype([("cycle", "<u8"), ("engine", "<u4"), ("key", "<u4"), ("counters", "<u4", (counters,))])
 
@@ -80,7 +79,9 @@ def spans_of(
         yield Spans(name, start, end, keys, cycles, first, interval.astype(np.int64))
 
 
-def _cut(records: npt.NDArray[np.void], cuts: Sequence[tuple[int, _Ints]], idle: int) -> tuple[Any, ...]:
+def _cut(
+    records: npt.NDArray[np.void], cuts: Sequence[tuple[int, _Ints]], idle: int
+) -> tuple[_Ints, _Ints, _Ints, _Ints, npt.NDArray[np.bool_]]:
     """Spans between changes and cuts: start, end, key, cycles of each counter, whether it begins with a change."""
     before = np.zeros(records.dtype["counters"].shape[0], np.int64)
     times = np.concatenate(([0], [cycle for cycle, _ in cuts], records["cycle"].astype(np.int64)))

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from nncosim.compiler.image.traffic import TrafficBuffer
 
-__all__ = ["Accesses", "Buffer", "Meaning", "Meant", "MemoryTags", "Placed", "Shared"]
+__all__ = ["Accesses", "Meaning", "Meant", "MemoryTags", "Placed", "Shared"]
 
 _Ints = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
@@ -67,16 +67,6 @@ class Meant:
 
 
 @dataclass(frozen=True)
-class Buffer:
-    """Words of the memory from `first` on. `stays`: loaded once and never written (weights, programs)."""
-
-    name: str
-    first: int
-    words: int
-    stays: bool
-
-
-@dataclass(frozen=True)
 class Placed:
     """A tensor: `words` words at word address `at` hold those of a buffer (its number) from word `start` on.
 
@@ -104,7 +94,7 @@ class Shared:
     reads: str
     writes: str
     words: int
-    buffers: Sequence[Buffer]
+    buffers: Sequence[TrafficBuffer]
     tensors: Mapping[str, Placed]
     inputs: Sequence[str]
     steps: Sequence[str]
@@ -152,13 +142,13 @@ class Meaning:
         columns = self._columns
         sizes = [len(word) for word, *_ in columns]
 
-        def spread(values: Iterable[Any], kind: type) -> npt.NDArray[Any]:
-            return np.repeat(np.fromiter(values, kind, len(columns)), sizes)
+        def spread(values: Iterable[int]) -> _Ints:
+            return np.repeat(np.fromiter(values, np.int64, len(columns)), sizes)
 
         return Meant(
             np.concatenate([c[0] for c in columns]), np.concatenate([c[1] for c in columns]),
-            spread((c[2] for c in columns), bool), spread((c[3] for c in columns), np.int64), self._names,
-            np.flatnonzero(spread((c[4] for c in columns), bool)),
+            spread(c[2] for c in columns).astype(bool), spread(c[3] for c in columns), self._names,
+            np.flatnonzero(spread(c[4] for c in columns)),
         )  # fmt: skip
 
 
@@ -176,8 +166,8 @@ class MemoryTags:
         self._state = np.full(memory.words, _NOTHING, np.int64)
         for number, buffer in enumerate(memory.buffers):
             if buffer.stays:
-                words = buffer.first + np.flatnonzero(loaded[buffer.first : buffer.first + buffer.words])
-                self._state[words] = (number << _WORD_BITS) + words - buffer.first
+                words = buffer.word + np.flatnonzero(loaded[buffer.word : buffer.word + buffer.words])
+                self._state[words] = (number << _WORD_BITS) + words - buffer.word
 
     def frame(self, seen: Accesses, complete: bool = True) -> str:
         """Judge the accesses of the next frame, from its first list on; "" or what is wrong.

@@ -11,7 +11,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +32,15 @@ class _CVariable(ctypes.Structure):
     ]
 
 
+Words: TypeAlias = npt.NDArray[Any]
+"""Of a type that is known when the program runs: that of a memory's words, or what they are viewed as."""
+Rows: TypeAlias = int | np.integer | slice | npt.NDArray[np.integer | np.bool_] | Sequence[int]
+"""What chooses words of a memory."""
+
 _VISIT = ctypes.CFUNCTYPE(None, ctypes.POINTER(_CVariable))
 _HANDLE, _U64, _U32, _I32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32
 _TEXT = ctypes.c_char_p
-_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+_FUNCTIONS: "dict[str, tuple[type[ctypes._CDataType] | None, list[type[ctypes._CDataType]]]]" = {
     "create": (_HANDLE, [ctypes.c_int, ctypes.POINTER(_TEXT), _TEXT, _U64]),
     "add_clock": (ctypes.c_int, [_HANDLE, _TEXT, _U64, _U64]),
     "destroy": (None, [_HANDLE]),
@@ -131,7 +136,7 @@ class Stack:
     view; any other selection is a copy.
     """
 
-    def __init__(self, macros: Sequence[npt.NDArray[Any]], words: int | None = None):
+    def __init__(self, macros: Sequence[Words], words: int | None = None):
         self._macros = macros
         self._each = len(macros[0])
         total = sum(map(len, macros))
@@ -141,7 +146,7 @@ class Stack:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def _places(self, index: Any) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
+    def _places(self, index: Rows) -> Iterator[tuple[Words, npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """Macro, rows in it, and where these are among the selected."""
         rows = np.arange(len(self))[index]
         for number, macro in enumerate(self._macros):
@@ -149,7 +154,7 @@ class Stack:
             if len(chosen):
                 yield macro, rows[chosen] - number * self._each, chosen
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Rows | tuple[Rows, ...]) -> Any:
         if isinstance(index, tuple):
             return self[index[0]][(slice(None), *index[1:]) if np.ndim(np.arange(len(self))[index[0]]) else index[1:]]
         if isinstance(index, (int, np.integer)):
@@ -162,7 +167,7 @@ class Stack:
             out[chosen] = macro[rows]
         return out
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __setitem__(self, index: Rows | tuple[Rows, ...], value: npt.ArrayLike) -> None:
         if isinstance(index, tuple):
             rows = self[index[0]]
             rows[index[1:] if isinstance(index[0], (int, np.integer)) else (slice(None), *index[1:])] = value
@@ -175,19 +180,19 @@ class Stack:
             for macro, rows, chosen in self._places(index):
                 macro[rows] = values[chosen]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Words:
         return self.copy() if dtype is None else self.copy().astype(dtype)
 
-    def copy(self) -> npt.NDArray[Any]:
+    def copy(self) -> Words:
         return np.concatenate(self._macros)[: len(self)]
 
     def tobytes(self) -> bytes:
         return self.copy().tobytes()
 
-    def __eq__(self, other: object) -> Any:
+    def __eq__(self, other: object) -> npt.NDArray[np.bool_]:  # type: ignore[override]
         return np.asarray(self) == other
 
-    def __ne__(self, other: object) -> Any:
+    def __ne__(self, other: object) -> npt.NDArray[np.bool_]:  # type: ignore[override]
         return np.asarray(self) != other
 
     __hash__ = None  # type: ignore[assignment]
@@ -228,7 +233,7 @@ class Backdoor:
         return {entry.scope: entry for entry in self._variables
                 if entry.scope != "TOP" and not ("." not in entry.scope and entry.name in ports)}
 
-    def memory(self, path: str, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+    def memory(self, path: str, dtype: npt.DTypeLike | None = None) -> Words:
         """The storage of an SRAM macro as an array: writes reach the simulation, reads see its state.
 
         Args:
@@ -245,7 +250,7 @@ class Backdoor:
         """
         return self._array(self._find_memory(path), dtype)
 
-    def register(self, path: str) -> npt.NDArray[Any]:
+    def register(self, path: str) -> Words:
         """The storage of a register that the build's `vlt` text made visible (``public_flat_rw``), as of a memory.
 
         To preset what would take too long to reach. A value written shows in the outputs from the next `eval` or tick.
@@ -262,7 +267,7 @@ class Backdoor:
                 return self._array(entry, None)
         raise BenchError(f"register {path!r} not found: name it in the build's `vlt`")
 
-    def _array(self, variable: Variable, dtype: npt.DTypeLike | None) -> npt.NDArray[Any]:
+    def _array(self, variable: Variable, dtype: npt.DTypeLike | None) -> Words:
         size = variable.elements * variable.element_bytes
         buffer = (ctypes.c_uint8 * size).from_address(variable.address)
         buffer._nncosim_owner = self.handle  # type: ignore[attr-defined]  # keeps the C++ object alive
@@ -300,7 +305,7 @@ class Backdoor:
             raise BenchError(f"memory {path!r} not found; the memories are: {', '.join(sorted(known)) or 'none'}")
         return matches[0]
 
-    def log(self, stream: int, dtype: npt.DTypeLike | None = None, clear: bool = False) -> npt.NDArray[Any]:
+    def log(self, stream: int, dtype: npt.DTypeLike | None = None, clear: bool = False) -> Words:
         """The records of one event-log stream so far, as a copy.
 
         Args:
@@ -344,7 +349,7 @@ def attach() -> Backdoor:
 def _visit(handle: Handle) -> list[Variable]:
     found: list[Variable] = []
 
-    def visit(pointer: Any) -> None:
+    def visit(pointer: "ctypes._Pointer[_CVariable]") -> None:
         entry = pointer.contents
         found.append(Variable(entry.scope.decode(), entry.name.decode(), entry.data, entry.bits,
                               entry.element_bytes, entry.elements, ("", "in", "out", "inout")[entry.direction]))

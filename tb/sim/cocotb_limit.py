@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import cocotb
 from cocotb import _test_manager
+from cocotb._test_manager import TestManager
 from cocotb.clock import Clock
+from cocotb.task import Task
 from cocotb.triggers import Timer
 from nncosim.tb.errors import SimulationTimeout
 from nncosim.tb.sim.cocotb_runner import LIMIT_VARIABLE
@@ -22,7 +23,7 @@ from nncosim.tb.sim.cocotb_runner import LIMIT_VARIABLE
 __all__ = ["arm", "at_end_of_test", "install"]
 
 _PR_SET_PDEATHSIG = 1
-_watched: Any = None  # the test that has its limit
+_watched: TestManager | None = None  # the test that has its limit
 
 
 def install() -> None:
@@ -31,9 +32,9 @@ def install() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     start = Clock.start
 
-    def start_and_arm(self: Clock, *arguments: Any, **options: Any) -> Any:
+    def start_and_arm(self: Clock, start_high: bool = True) -> Task[None]:
         arm(int(self._period_steps))
-        return start(self, *arguments, **options)
+        return start(self, start_high)
 
     Clock.start = start_and_arm  # type: ignore[method-assign]
 

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import cocotb_tools.config
 import find_libpython
+from nncosim.platforms.plain import Json
 from nncosim.tb.errors import BenchError, CacheError, CocotbError, ToolError, hidden
 from nncosim.tb.sim.model import runtime_arguments, trace_conditions
 from nncosim.tb.sim.verilate import BuiltModel
@@ -73,7 +73,7 @@ def run_cocotb(
     *,
     tests: Sequence[str] = (),
     seed: int = 1,
-    arguments: Mapping[str, Any] | None = None,
+    arguments: Mapping[str, Json] | None = None,
     plusargs: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     trace: Path | None = None,

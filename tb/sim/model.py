@@ -12,7 +12,7 @@ import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout, hidden
@@ -39,13 +39,16 @@ class SavedState:
         self.key, self.data = key, data
 
 
+_Cell: TypeAlias = "ctypes.c_uint8 | ctypes.c_uint16 | ctypes.c_uint32 | ctypes.c_uint64"
+
+
 class _Port:
     """One port of the top: an unsigned integer of `bits` bits."""
 
     def __init__(self, variable: Variable, handle: Handle):
         self.name, self.bits, self.direction = variable.name, variable.bits, variable.direction
         self.address, self.element_bytes = variable.address, variable.element_bytes
-        kinds: dict[int, Any] = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
+        kinds: dict[int, type[_Cell]] = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
         kind = kinds.get(self.element_bytes)
         self.cell = kind.from_address(self.address) if kind else None
         self.buffer = (ctypes.c_uint8 * self.element_bytes).from_address(self.address)
@@ -161,7 +164,7 @@ class Model(Backdoor):
         port.write(int(value))
         self._dirty = True
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> int:
         # Reached for names that are no ordinary attribute.
         if name.startswith("__") or "_ports" not in self.__dict__ or name not in self._ports:
             raise AttributeError(f"{type(self).__name__} has no attribute or port {name!r}")

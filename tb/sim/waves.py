@@ -15,7 +15,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pywellen
 from nncosim.tb.errors import BenchError
@@ -23,7 +23,7 @@ from nncosim.tb.system.files import text_bytes, write_file
 from vcd.gtkw import GTKWColor, GTKWSave
 
 __all__ = [
-    "Group", "Line", "Trace", "Waveform", "changes", "is_companion", "save_file", "trace_format", "variables",
+    "Line", "SignalGroup", "Trace", "Waveform", "changes", "is_companion", "save_file", "trace_format", "variables",
     "write_save_file",
 ]  # fmt: skip
 
@@ -51,6 +51,16 @@ class Trace:
             raise BenchError(f"a waveform from cycle {self.start or 0} to {self.stop} is empty; the end is exclusive")
 
 
+class WaveformJson(TypedDict):
+    """A `Waveform` in report.json."""
+
+    file: str
+    first_cycle: int
+    end_cycle: int
+    bytes: int
+    command: str
+
+
 @dataclass(frozen=True)
 class Waveform:
     """A waveform that was written. `first`, `end`: the clock cycles since reset that it shows, `end` exclusive."""
@@ -69,7 +79,7 @@ class Waveform:
         window = f"cycles {self.first:,} to {self.end - 1:,}"
         return f"{self.path}, {window}, {self.size_bytes:,} bytes; open it with: {self.command}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> WaveformJson:
         return {"file": str(self.path), "first_cycle": self.first, "end_cycle": self.end, "bytes": self.size_bytes,
                 "command": self.command}  # fmt: skip
 
@@ -89,7 +99,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Group:
+class SignalGroup:
     """Signals under a heading; a closed one shows the heading until it is clicked."""
 
     title: str
@@ -130,7 +140,7 @@ def variables(trace: Path) -> dict[str, int]:
     return {name: var.bitwidth or 0 for name, var in _read(trace).items()}
 
 
-def _shown_name(trace: Path, var: Any) -> str:
+def _shown_name(trace: Path, var: pywellen.Var) -> str:
     """A variable as GTKWave names it: in VCD, what has a dot in a name of its own is escaped, else it is a scope."""
     scope, own = str(var.full_name)[: -len(var.name)], str(var.name)
     escape = "\\" if trace_format(trace) == "vcd" and "." in own else ""
@@ -150,11 +160,11 @@ def changes(trace: Path, name: str) -> list[tuple[int, int]]:
     return _values(found[name])
 
 
-def _values(variable: Any) -> list[tuple[int, int]]:
+def _values(variable: pywellen.Var) -> list[tuple[int, int]]:
     return [(int(time), int(value)) for time, value in variable.tv if isinstance(value, int)]
 
 
-def _read(trace: Path) -> dict[str, Any]:
+def _read(trace: Path) -> dict[str, pywellen.Var]:
     if not trace.is_file():
         raise BenchError(f"waveform {trace} cannot be read: there is no such file")
     try:
@@ -163,7 +173,7 @@ def _read(trace: Path) -> dict[str, Any]:
         raise BenchError(f"waveform {trace} cannot be read: {problem}") from problem
 
 
-def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: str | None = None,
+def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, marks: str | None = None,
                     cycle: str | None = None, open_scopes: Sequence[str] = ()) -> Waveform:
     """Write the save file of a finished waveform; signals that it does not have are left out.
 
@@ -191,6 +201,7 @@ def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: 
     save.dumpfile_size(trace.stat().st_size)
     save.savefile(str(path.resolve()), abspath=True)
     save.timestart(edges[0])
+    # Any: pyvcd's own type of these is wrong.
     markers: dict[str, Any] = dict(zip(string.ascii_lowercase, marked, strict=False))
     save.zoom_markers(_zoom(edges), **markers)
     save.size(_WINDOW, 950)
@@ -206,7 +217,7 @@ def write_save_file(trace: Path, groups: Sequence[Group], *, clock: str, marks: 
 
 
 
-def _show(save: GTKWSave, trace: Path, groups: Sequence[Group], known: Mapping[str, Any]) -> None:
+def _show(save: GTKWSave, trace: Path, groups: Sequence[SignalGroup], known: Mapping[str, pywellen.Var]) -> None:
     """The signals, and the files that turn values into words."""
     filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
     for group in groups:

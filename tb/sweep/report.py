@@ -6,15 +6,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nncosim.compiler.image.plain import to_plain
 from nncosim.platforms.base import Platform
 from nncosim.platforms.metrics import Metric
 from nncosim.platforms.parameters import Value, value_text
+from nncosim.platforms.plain import Json
 from nncosim.tb.report.report import rounded
 from nncosim.tb.report.table import plain_table
-from nncosim.tb.sweep.sweep import DEFECT, Job, Row, pareto_front
+from nncosim.tb.sweep.sweep import DEFECT, Confirmation, Job, Row, pareto_front
 from nncosim.tb.system.files import text_bytes
 from rich.console import Console
 from rich.markup import escape
@@ -34,7 +34,7 @@ def csv_columns(platform: Platform) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _flat(row: Row, platform: Platform, best: frozenset[int]) -> dict[str, Any]:
+def _flat(row: Row, platform: Platform, best: frozenset[int]) -> dict[str, Json]:
     return {
         "verdict": row.verdict,
         "reason": row.reason,
@@ -48,20 +48,27 @@ def _flat(row: Row, platform: Platform, best: frozenset[int]) -> dict[str, Any]:
     }
 
 
-def rows_json(rows: Sequence[Row], platform: Platform, front: Sequence[Metric]) -> list[dict[str, Any]]:
+def rows_json(rows: Sequence[Row], platform: Platform, front: Sequence[Metric]) -> list[dict[str, Json]]:
     """One object a point, in the order of the grid."""
     best = pareto_front(rows, front)
     return [
-        {"model": row.model, "settings": to_plain(row.point.settings)}
-        | _flat(row, platform, best)
-        | {"confirmed": dict(row.confirmed) or None}
+        {
+            "model": row.model, "settings": to_plain(row.point.settings), **_flat(row, platform, best),
+            "confirmed": _confirmed_json(row.confirmed) if row.confirmed else None,
+        }
         for row in rows
-    ]
+    ]  # fmt: skip
+
+
+def _confirmed_json(given: Confirmation) -> dict[str, Json]:
+    return {
+        "backend": given["backend"], "cycles": given["cycles"], "verdict": given["verdict"], "reason": given["reason"],
+    }  # fmt: skip
 
 
 def sweep_json(
-    rows: Sequence[Row], job: Job, front: Sequence[Metric], grid: Grid, fixed: Mapping[str, Value], **facts: Any
-) -> dict[str, Any]:
+    rows: Sequence[Row], job: Job, front: Sequence[Metric], grid: Grid, fixed: Mapping[str, Value], **facts: Json
+) -> dict[str, Json]:
     """The whole sweep. `facts`: `verdict`, `wall_seconds`, `versions`, ..."""
     best = pareto_front(rows, front)
     return {

@@ -20,9 +20,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from nncosim.compiler.backends import Backend, backend_for, register_backend
+from nncosim.compiler.backends import AnyBackend, backend_for, register_backend
 from nncosim.compiler.frontend.forms import InputForm
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
@@ -30,7 +30,7 @@ from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.metrics import Figures, Metric
 from nncosim.platforms.parameters import Value, check_names, parameter
 from nncosim.platforms.registry import register
-from nncosim.tb.backend import Bench, get_bench, register_bench
+from nncosim.tb.backend import AnyBench, get_bench, register_bench
 from nncosim.tb.errors import BenchError
 from nncosim.tb.report.report import Report
 from nncosim.tb.run.flow import RunOptions, run_program
@@ -41,6 +41,7 @@ __all__ = [
     "DEFECT",
     "MOST_POINTS",
     "REFUSED",
+    "Confirmation",
     "Job",
     "Point",
     "Row",
@@ -105,7 +106,16 @@ class Job:
     platform: Platform
     subjects: tuple[Subject, ...]
     options: RunOptions
-    plug: tuple[Backend, Bench] | None = None
+    plug: tuple[AnyBackend, AnyBench] | None = None
+
+
+class Confirmation(TypedDict, total=False):
+    """What the other backend of --confirm made of a point; empty where it was not asked."""
+
+    backend: str
+    cycles: int | None
+    verdict: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,7 @@ class Row:
     exact_layers: int | None = None
     layers: int | None = None
     image_sha256: str | None = None
-    confirmed: Mapping[str, Any] = field(default_factory=dict)
+    confirmed: Confirmation = field(default_factory=Confirmation)
 
     @property
     def ran(self) -> bool:

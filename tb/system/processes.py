@@ -20,7 +20,7 @@ from typing import IO
 
 from nncosim.tb.errors import ToolCrash
 
-__all__ = ["Group", "crash_of", "ending_on_signals", "kill_all", "run", "run_retried", "started", "wait_for"]
+__all__ = ["ProcessGroup", "crash_of", "ending_on_signals", "kill_all", "run", "run_retried", "started", "wait_for"]
 
 TERMINATED = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a program, and that Python would let end it without a word to anybody."""
@@ -30,7 +30,7 @@ _running: set[subprocess.Popen] = set()
 _thread = threading.local()
 
 
-class Group:
+class ProcessGroup:
     """The processes that some threads started: all end with `kill`, and none is started after it."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ def started(
     Raises:
         OSError: it cannot be started.
     """
-    group: Group | None = getattr(_thread, "group", None)
+    group: ProcessGroup | None = getattr(_thread, "group", None)
     with _lock:
         if group is not None and group._over:
             raise ToolCrash(f"{command[0]} was not started: what it was for has failed")

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from nncosim.tb.errors import BenchError
 
@@ -74,6 +74,23 @@ class Macro:
     pins: tuple[tuple[str, str], ...]
 
 
+class _Cell(TypedDict):
+    """A cell in Yosys' write_json. A connection's bits are numbers of nets, or constants as texts."""
+
+    type: str
+    connections: Mapping[str, list[int | str]]
+    port_directions: NotRequired[Mapping[str, str]]
+    parameters: NotRequired[Mapping[str, str | int]]
+
+
+class _Net(TypedDict):
+    """Nets of one name in Yosys' write_json."""
+
+    attributes: Mapping[str, str | int]
+    hide_name: int
+    bits: list[int | str]
+
+
 @dataclass
 class Netlist:
     """One flat module.
@@ -113,7 +130,7 @@ class Netlist:
         netlist._buffer_hidden()
         return netlist
 
-    def _add(self, instance: str, name: str, cell: Mapping[str, Any], names: Mapping[int, str]) -> None:
+    def _add(self, instance: str, name: str, cell: _Cell, names: Mapping[int, str]) -> None:
         kind, pins = cell["type"].removesuffix(_CUT), cell["connections"]
         directions = cell.get("port_directions", {})
         if kind.startswith("$"):
@@ -122,7 +139,7 @@ class Netlist:
             self.cells[instance] = (kind, {pin: _net(bits[0]) for pin, bits in pins.items()})
             if kind.startswith(_STORAGE):
                 bit = pins["Q"][0]
-                self.registers[instance] = names.get(bit, name)
+                self.registers[instance] = names.get(bit, name) if isinstance(bit, int) else name
             return
         flat = {f"{pin}_{i}": (directions[pin], bit) for pin, bits in pins.items() for i, bit in enumerate(bits)}
         shape = ",".join(f"{pin}:{len(bits)}" for pin, bits in sorted(pins.items()))
@@ -229,7 +246,7 @@ def _net(bit: int | str) -> str:
     return f"n{bit}" if isinstance(bit, int) else _TIES[bit]
 
 
-def _register_names(netnames: Mapping[str, Any]) -> dict[int, str]:
+def _register_names(netnames: Mapping[str, _Net]) -> dict[int, str]:
     """Net to the best name it has: of the register that drives it, public, short."""
     best: dict[int, tuple[tuple[bool, bool, int, str], int]] = {}
     for name, entry in netnames.items():

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nncosim.compiler.image.image import Image
@@ -17,7 +16,8 @@ from nncosim.compiler.image.notes import BufferNote
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.backend import Activity
-from nncosim.tb.report.timeline import COARSE, TIMELINE, disagreements, read_timeline
+from nncosim.tb.report.schema import LayerJson, ReportJson
+from nncosim.tb.report.timeline import COARSE, TIMELINE, disagreements, read_timeline, span
 from nncosim.tb.run.program import MAX_SOURCE_BYTES, load_image
 from nncosim.tb.system.files import sha256, unreadable
 
@@ -32,20 +32,19 @@ class ReportError(NncosimError):
 class Run:
     """A run. `report`: the contents of report.json; `buffers`: those that its image notes."""
 
-    report: Mapping[str, Any]
+    report: ReportJson
     platform: Platform
     activities: Sequence[Activity]
     buffers: Sequence[BufferNote]
 
     @property
-    def layers(self) -> list[dict[str, Any]]:
+    def layers(self) -> list[LayerJson]:
         return self.report["layers"]
 
     @cached_property
     def intervals(self) -> list[tuple[int, int]]:
         """Start and end of each layer that ran, in cycles since the frame began."""
-        ran = itertools.takewhile(lambda layer: layer["cycles"] is not None, self.layers)
-        return [(layer["start"], layer["start"] + layer["cycles"]) for layer in ran]
+        return [ran for ran in itertools.takewhile(bool, map(span, self.layers)) if ran]
 
     @property
     def cycles(self) -> int:
@@ -58,7 +57,7 @@ class Run:
         return max([self.cycles, *(int(a.end[-1]) for a in self.activities if len(a.end))])
 
     @property
-    def unfinished(self) -> tuple[dict[str, Any], int, int] | None:
+    def unfinished(self) -> tuple[LayerJson, int, int] | None:
         """The layer in which the run stopped, from the completion of the one before it."""
         number = len(self.intervals)
         if number == len(self.layers) or self.end == self.cycles:
@@ -134,7 +133,7 @@ def load_run(directory: Path) -> Run:
         what = "is a file, not a folder" if directory.exists() else "does not exist"
         raise ReportError(f"{directory} {what}; give the folder of `nncosim run MODEL.onnx --out DIR`")
     try:
-        report = json.loads(_read(directory, "report.json"))
+        report: ReportJson = json.loads(_read(directory, "report.json"))
         image_hash = report["hashes"]["image"]
     except (ValueError, KeyError, TypeError) as error:
         raise ReportError(f"{directory / 'report.json'} is damaged ({error!r}); run the model again") from error

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 from bokeh.models import (
     ColumnDataSource,
@@ -18,26 +18,29 @@ from bokeh.plotting import figure
 from nncosim.tb.report.pages.data import Run
 from nncosim.tb.report.pages.labels import layer_labels
 
-__all__ = ["FORECASTS", "deviation_plot", "deviations", "forecasts_of"]
+__all__ = ["deviation_plot", "deviations", "forecasts_of"]
 
-FORECASTS = {"iss_cycles": "on the ISS", "estimated_cycles": "estimated before linking"}
-"""Figures of a layer in report.json that its cycles are held against, in words; those of them that it has."""
-_COLOURS = {"iss_cycles": "#0072b2", "estimated_cycles": "#8a8a8a"}
+Forecast = Literal["iss_cycles", "estimated_cycles"]
+_COLOURS: dict[Forecast, str] = {"iss_cycles": "#0072b2", "estimated_cycles": "#8a8a8a"}
 _LATE = "#d55e00"
 ROW = 26
 
 
-def forecasts_of(run: Run) -> dict[str, str]:
-    return {key: text for key, text in FORECASTS.items() if any(layer.get(key) for layer in run.layers)}
+def forecasts_of(run: Run) -> dict[Forecast, str]:
+    """Figures of a layer in report.json that its cycles are held against, in words; those that layers have."""
+    words: dict[Forecast, str] = {
+        "iss_cycles": f"by the {run.platform.cycle_model}", "estimated_cycles": "estimated before linking",
+    }  # fmt: skip
+    return {key: text for key, text in words.items() if any(layer.get(key) for layer in run.layers)}
 
 
-def deviations(run: Run, key: str) -> list[float | None]:
+def deviations(run: Run, key: Forecast) -> list[float | None]:
     """Percent of each layer beyond what was forecast of it; None where it did not end, or nothing was."""
-    return [100 * (layer["cycles"] / layer[key] - 1) if layer["cycles"] and layer.get(key) else None
-            for layer in run.layers]  # fmt: skip
+    pairs = ((layer["cycles"], layer[key]) for layer in run.layers)
+    return [100 * (cycles / forecast - 1) if cycles and forecast else None for cycles, forecast in pairs]
 
 
-def deviation_plot(run: Run) -> Any | None:
+def deviation_plot(run: Run) -> figure | None:
     """A bar a layer and forecast, from 0; None where every layer took exactly what was forecast."""
     found = {key: deviations(run, key) for key in forecasts_of(run)}
     shown = {key: values for key, values in found.items() if any(values)}
@@ -67,9 +70,9 @@ def deviation_plot(run: Run) -> Any | None:
 
 
 def _bars(
-    plot: Any, run: Run, key: str, values: list[float | None], at: list[tuple[str, float]], height: float
+    plot: figure, run: Run, key: Forecast, values: list[float | None], at: list[tuple[str, float]], height: float
 ) -> None:
-    layers = run.layers
+    layers, forecast = run.layers, forecasts_of(run)[key]
     judged = key == "iss_cycles"
     source = ColumnDataSource({
         "y": at, "right": [value or 0.0 for value in values], "name": [layer["name"] for layer in layers],
@@ -77,7 +80,7 @@ def _bars(
         "said": ["did not end" if value is None else f"{value:+.2f} %" for value in values],
         "colour": [_LATE if judged and not layer["in_time"] else _COLOURS[key] for layer in layers],
     })  # fmt: skip
-    bars = plot.hbar(y="y", right="right", height=height, color="colour", source=source, legend_label=FORECASTS[key])
+    bars = plot.hbar(y="y", right="right", height=height, color="colour", source=source, legend_label=forecast)
     plot.add_tools(HoverTool(renderers=[bars], tooltips=[
-        ("layer", "@name"), (FORECASTS[key], "@forecast{0,0} cycles"), ("measured", "@cycles{0,0} cycles (@said)"),
+        ("layer", "@name"), (forecast, "@forecast{0,0} cycles"), ("measured", "@cycles{0,0} cycles (@said)"),
     ]))  # fmt: skip

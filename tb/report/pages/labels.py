@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from nncosim.tb.report.schema import LayerJson
 
 __all__ = ["LINE", "NARROW", "WIDTH", "chosen_labels", "layer_labels", "shortened"]
 
@@ -20,7 +21,7 @@ NAME = 28
 """Characters of a layer's name that a plot by layer has room for beside its bars."""
 
 
-def layer_labels(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+def layer_labels(layers: Sequence[LayerJson]) -> list[str]:
     """The layers' names as unique labels."""
     return [f"{number}  {shortened(layer['name'])}" for number, layer in enumerate(layers)]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from bokeh.models import ColumnDataSource, FactorRange, HoverTool, NumeralTickFormatter, Range1d, ResetTool
@@ -91,12 +90,12 @@ def _rows(losses: Sequence[Loss]) -> list[Loss]:
     return [*losses[:MOST], Loss(f"{len(rest)} other layers", sum(loss.ideal for loss in rest), causes_of(rest))]
 
 
-def losses_plot(run: Run) -> Any:
+def losses_plot(run: Run) -> figure:
     """A bar a layer, the worst first, in the colours of the causes."""
     rows, causes = _rows(losses_of(run)), list(causes_of(losses_of(run)))
     names = [f"{number}  {shortened(loss.name)}" for number, loss in enumerate(rows, 1)]
     most = max([1.0, *(loss.lost for loss in rows)])
-    data: dict[str, list[Any]] = {"row": names, "name": [loss.name for loss in rows]}
+    data: dict[str, Sequence[str | float]] = {"row": names, "name": [loss.name for loss in rows]}
     data |= {cause: [loss.causes.get(cause, 0.0) for loss in rows] for cause in causes}
     data["all"] = [loss.lost for loss in rows]
     data["said"] = [f"{loss.lost:,.0f}  ({loss.lost / max(run.cycles, 1):.1%})" for loss in rows]

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, NumeralTickFormatter, Range1d
@@ -126,7 +125,7 @@ def _is_constant(buffer: BufferNote) -> bool:
     return buffer.from_start and buffer.to_end and buffer.kind != "tensor"
 
 
-def _rows_of(run: Run, mine: Sequence[BufferNote], base: int, axis: Axis) -> Iterator[tuple[Any, ...]]:
+def _rows_of(run: Run, mine: Sequence[BufferNote], base: int, axis: Axis) -> Iterator[tuple[str | float, ...]]:
     """(left, right, bottom, top, colour, name, kind, bytes, place, alpha, accessed) of each rectangle, the largest
     first; of a folded stretch one."""
     for buffer in sorted((b for b in mine if not _is_constant(b)), key=lambda b: -b.bytes):
@@ -156,7 +155,7 @@ def _source(run: Run, mine: Sequence[BufferNote], base: int, axis: Axis) -> Colu
     return ColumnDataSource({key: [row[i] for row in rows] for i, key in enumerate(keys)})
 
 
-def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
+def memory_plot(run: Run, memory: str, x_range: Range1d) -> figure:
     """A rectangle a buffer: from its first cycle to its last, from its first byte to its last."""
     mine = [buffer for buffer in run.buffers if buffer.memory == memory]
     sizes = {m.name: m.size_bytes for m in run.platform.memories}
@@ -186,7 +185,7 @@ def memory_plot(run: Run, memory: str, x_range: Range1d) -> Any:
     return plot
 
 
-def _label(plot: Any, source: ColumnDataSource, end: int, width: int) -> None:
+def _label(plot: figure, source: ColumnDataSource, end: int, width: int) -> None:
     """Names in the boxes that have room for them in a plot of `width` pixels, the largest first."""
     data, pixels = source.data, HEIGHT - 60
     roomy = [

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bokeh.embed import components
+from bokeh.model import Model
 from bokeh.models import Range1d
 from bokeh.resources import Resources
 from jinja2 import Environment, FileSystemLoader
 from nncosim.tb.report.categories import category_name
-from nncosim.tb.report.pace import VERDICTS
+from nncosim.tb.report.pace import verdict_text
 from nncosim.tb.report.pages.colours import (
     category_colour,
     cause_colour,
@@ -35,11 +36,11 @@ PAGE = "report.html"
 _HERE = Path(__file__).parent
 
 
-def _plots(run: Run) -> dict[str, Any]:
+def _plots(run: Run) -> dict[str, Model]:
     x_range = Range1d(start=0, end=max(run.end, 1), bounds="auto", name="cycles")
     # Cycles of layers that overlap do not add up to those of the inference.
-    adds_up = bool(run.intervals) and not overlap([layer for layer in run.layers if layer["cycles"] is not None])
-    plots: dict[str, Any] = {"losses": losses_plot(run)} if adds_up else {}
+    adds_up = bool(run.intervals) and not overlap(run.layers)
+    plots: dict[str, Model] = {"losses": losses_plot(run)} if adds_up else {}
     if run.end:
         plots["timeline"] = timeline_plot(run, x_range)
     roofline = roofline_plot(run)
@@ -63,24 +64,34 @@ def _chips(run: Run) -> list[dict[str, str]]:
     return [{"name": category_name(c), "colour": colour, "dark": colour} for c, colour in colours.items()]
 
 
-def _lost(run: Run) -> dict[str, Any]:
-    """What the first picture's caption says, and its legend."""
+@dataclass(frozen=True)
+class _Lost:
+    """What the first picture's caption says, and its legend: name, cycles and colour of each cause."""
+
+    ideal: float
+    lost: float
+    cycles: int
+    causes: list[dict[str, str | float]]
+
+
+def _lost(run: Run) -> _Lost:
     losses = losses_of(run)
     causes = causes_of(losses)
-    return {
-        "ideal": sum(loss.ideal for loss in losses), "lost": sum(causes.values()), "cycles": run.cycles,
-        "causes": [{"name": name, "cycles": cycles, "colour": cause_colour(name)} for name, cycles in causes.items()],
-    }  # fmt: skip
+    return _Lost(
+        sum(loss.ideal for loss in losses), sum(causes.values()), run.cycles,
+        [{"name": name, "cycles": cycles, "colour": cause_colour(name)} for name, cycles in causes.items()],
+    )  # fmt: skip
 
 
-def _published(run: Run) -> list[dict[str, Any]]:
+def _published(run: Run) -> list[dict[str, str | bool]]:
     """A row a network and configuration: its figures by unit, and whether it is the one that ran."""
-    rows: dict[str, dict[str, Any]] = {}
-    for figure in run.platform.published:
-        value = f"{figure.value:,.0f}" if figure.value >= 1e4 else f"{figure.value:,g}"
-        name = ", ".join(filter(None, (figure.network, figure.configuration)))
-        row = {"network": name, "source": figure.source, "own": is_of(figure, run.report["topology"])}
-        rows.setdefault(name, row)[figure.unit] = value
+    rows: dict[str, dict[str, str | bool]] = {}
+    for known in run.platform.published:
+        value = f"{known.value:,.0f}" if known.value >= 1e4 else f"{known.value:,g}"
+        name = ", ".join(filter(None, (known.network, known.configuration)))
+        own = is_of(known, run.report["topology"])
+        row = rows.setdefault(name, {"network": name, "source": known.source, "own": own})
+        row[known.unit] = value
     return list(rows.values())
 
 
@@ -95,10 +106,10 @@ def report_page(run: Run) -> bytes:
         bokeh=Resources("inline", components=["bokeh"]).render_js(), script=(_HERE / "timeline.js").read_text(),
         theme=(_HERE / "theme.js").read_text(), narrow=NARROW, lost=_lost(run), forecasts=forecasts_of(run),
         data=timeline_data(run), chips=_chips(run), clock=clock,
-        verdict=VERDICTS.get(run.report["verdict"], run.report["verdict"]),
+        verdict=verdict_text(run.report["verdict"], run.platform) or run.report["verdict"],
         shown_name=shown_name, memories={memory: contents_of(run, memory) for memory in memories_of(run)},
         published=_published(run), published_title=published_title(run.platform),
-        units=list(dict.fromkeys(figure.unit for figure in run.platform.published)),
-        sources=list(dict.fromkeys(figure.source for figure in run.platform.published)),
+        units=list(dict.fromkeys(known.unit for known in run.platform.published)),
+        sources=list(dict.fromkeys(known.source for known in run.platform.published)),
     )  # fmt: skip
     return text_bytes(text)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal, TypedDict
 
 from bokeh.models import (
     BoxZoomTool,
@@ -15,6 +16,7 @@ from bokeh.models import (
     PanTool,
     Range1d,
     ResetTool,
+    Tool,
     WheelZoomTool,
 )
 from bokeh.plotting import figure
@@ -22,6 +24,7 @@ from nncosim.tb.report.categories import category_name
 from nncosim.tb.report.pages.colours import OPERATOR_COLOURS, category_colour, category_order
 from nncosim.tb.report.pages.data import Run
 from nncosim.tb.report.pages.labels import NARROW, WIDTH, chosen_labels, layer_labels
+from nncosim.tb.report.schema import LayerJson
 
 __all__ = ["roofline_plot", "shares_plot"]
 
@@ -32,7 +35,7 @@ _MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex
 """Of the movers of a roofline, in turn."""
 
 
-def _tools(dimensions: Literal["width", "both"]) -> list[Any]:
+def _tools(dimensions: Literal["width", "both"]) -> list[Tool]:
     wheel = WheelZoomTool(dimensions=dimensions, modifiers={"ctrl": True})  # the wheel alone scrolls the page
     return [PanTool(dimensions=dimensions), wheel, BoxZoomTool(dimensions=dimensions), ResetTool()]
 
@@ -59,7 +62,7 @@ def _roofs(run: Run) -> dict[str, float]:
 def _points(run: Run, mover: str) -> ColumnDataSource:
     """The layers by what one mover moved for them. `limit`: share of the lowest roof over the layer, `roof`: whose."""
     colours, end = _kinds(run), run.end or 1
-    rows: dict[str, list[Any]] = {key: [] for key in (
+    rows: dict[str, list[str | float]] = {key: [] for key in (
         "x", "y", "size", "colour", "kind", "name", "op", "cycles", "macs", "bytes", "limit", "roof", "lowest",
     )}  # fmt: skip
     roofs, peak = _roofs(run), run.platform.peak_macs_per_cycle
@@ -72,15 +75,17 @@ def _points(run: Run, mover: str) -> ColumnDataSource:
                 if run.traffic[name][number]}  # fmt: skip
         first = min(over, key=lambda name: over[name])
         roof = min(peak, over[first])
-        values = (x, y, 7 + 26 * math.sqrt(layer["cycles"] / end), colours[kind], kind, layer["name"], layer["op"],
-                  layer["cycles"], layer["macs"], moved, f"{y / roof:.1%}", first if roof < peak else "the peak",
-                  first == mover)  # fmt: skip
+        values: tuple[str | float, ...] = (
+            x, y, 7 + 26 * math.sqrt(layer["cycles"] / end), colours[kind], kind, layer["name"], layer["op"],
+            layer["cycles"], layer["macs"], moved, f"{y / roof:.1%}", first if roof < peak else "the peak",
+            first == mover,
+        )  # fmt: skip
         for key, value in zip(rows, values, strict=True):
             rows[key].append(value)
     return ColumnDataSource(rows)
 
 
-def roofline_plot(run: Run) -> Any | None:
+def roofline_plot(run: Run) -> figure | None:
     """MAC/cycle against MAC a byte moved, under the machine's roofs: a mark for each layer and mover, and a roof for
     each mover; None where nothing is known of either."""
     roofs, peak = _roofs(run), run.platform.peak_macs_per_cycle
@@ -114,7 +119,7 @@ def roofline_plot(run: Run) -> Any | None:
 
 
 def _roof(
-    plot: Any, mover: str, width: float, peak: float, x_range: tuple[float, float], y_range: tuple[float, float]
+    plot: figure, mover: str, width: float, peak: float, x_range: tuple[float, float], y_range: tuple[float, float]
 ) -> None:
     low, high = x_range
     plot.line([low, peak / width, high], [width * low, peak, peak], color="#333333", line_width=2, name=f"roof-{mover}")
@@ -129,9 +134,16 @@ def _whole(run: Run, mover: str) -> tuple[float, float] | None:
     return (macs / total, macs / cycles) if total and cycles else None
 
 
-def _marks(plot: Any, run: Run, mover: str, source: ColumnDataSource, number: int) -> None:
+class _Legend(TypedDict, total=False):
+    """How a glyph is named in the legend."""
+
+    legend_group: str
+    legend_label: str
+
+
+def _marks(plot: figure, run: Run, mover: str, source: ColumnDataSource, number: int) -> None:
     """The marks of mover number `number`; the first one's make the legend."""
-    legend = {} if number else {"legend_group": "kind"}
+    legend: _Legend = {} if number else {"legend_group": "kind"}
     marks = plot.scatter(x="x", y="y", size="size", color="colour", fill_alpha=0.65, line_color="#222222",
                          line_width=0.5, marker=_MARKERS[number % len(_MARKERS)], source=source,
                          name=f"marks-{mover}", **legend)  # fmt: skip
@@ -141,7 +153,7 @@ def _marks(plot: Any, run: Run, mover: str, source: ColumnDataSource, number: in
         ("cycles", "@cycles{0,0}")]))  # fmt: skip
     whole = _whole(run, mover)
     if whole is not None:
-        label = {} if number else {"legend_label": "whole network"}
+        label: _Legend = {} if number else {"legend_label": "whole network"}
         star = plot.scatter([whole[0]], [whole[1]], marker="star", size=20, color="#000000", **label)
         plot.add_tools(HoverTool(renderers=[star], tooltips=[("whole network", "@y{0,0.0} MAC/cycle")]))
 
@@ -153,7 +165,7 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def _label(
-    plot: Any, points: ColumnDataSource, x_range: tuple[float, float], y_range: tuple[float, float], peak: float,
+    plot: figure, points: ColumnDataSource, x_range: tuple[float, float], y_range: tuple[float, float], peak: float,
     whole: tuple[float, float] | None, width: int,
 ) -> None:
     """The names of the layers as far as they fit into `width` pixels, the longest-running first. `whole`: the point of
@@ -184,23 +196,24 @@ def _label(
               name=f"labels-{width}", visible=width == WIDTH)  # fmt: skip
 
 
-def _own(layer: dict[str, Any]) -> list[dict[str, int]]:
+def _own(layer: LayerJson) -> list[dict[str, int]]:
     """Counters of the engines that computed a layer."""
     return [layer["counters"][name] for name in layer["instances"]]
 
 
-def shares_plot(run: Run) -> Any:
+def shares_plot(run: Run) -> figure:
     """Where the cycles of the engine that computes a layer went, mean of its instances."""
     names = layer_labels(run.layers)
     found = dict.fromkeys(category for layer in run.layers for own in _own(layer) for category in own)
     categories = sorted(found, key=category_order)
-    data: dict[str, list[Any]] = {"name": names, "layer": [layer["name"] for layer in run.layers]}
+    data: dict[str, Sequence[str | float]] = {"name": names, "layer": [layer["name"] for layer in run.layers]}
     for category in categories:
-        shares = data.setdefault(f"share {category}", [])
+        shares: list[float] = []
         for layer in run.layers:
             own, cycles = _own(layer), layer["cycles"]
             mean = sum(c.get(category, 0) for c in own) / len(own) if own else 0.0
             shares.append(100 * mean / cycles if cycles else 0.0)
+        data[f"share {category}"] = shares
     plot = figure(
         height=ROW * len(names) + 90, sizing_mode="stretch_width", y_range=FactorRange(factors=names[::-1]),
         x_range=Range1d(start=0, end=100), tools=[ResetTool()], x_axis_label="percent of the layer's cycles",
@@ -215,12 +228,12 @@ def shares_plot(run: Run) -> Any:
     return plot
 
 
-def _by_layer(plot: Any) -> None:
+def _by_layer(plot: figure) -> None:
     plot.add_layout(plot.legend[0], "above")
     plot.legend[0].orientation = "horizontal"
     plot.legend[0].label_text_font_size = "11px"
     plot.legend[0].border_line_color = None
-    plot.legend[0].padding = 2
+    plot.legend[0].update(padding=2)
     plot.ygrid.visible = False
     plot.yaxis.major_label_text_font_size = "12px"
     plot.xaxis.formatter = NumeralTickFormatter(format="0,0")

@@ -105,7 +105,7 @@
       if (layer.end <= from || layer.start >= to) return;
       const rate = layer.macs ? `, ${number.format(layer.macs)} MAC, ${(layer.macs / (layer.end - layer.start)).toFixed(1)} MAC/cycle` : "";
       quad(out, 0, layer.start, layer.end, 0, 1, (dark() ? ["#4a4636", "#2c4356"] : ["#e3e0d3", "#c9dbe8"])[i % 2], "layer " + escaped(layer.name),
-           between(layer.start, layer.end), escaped(`${layer.op}${rate}; ${number.format(layer.iss)} cycles on the ISS`));
+           between(layer.start, layer.end), escaped(`${layer.op}${rate}; ${number.format(layer.predicted)} cycles by the ${tables.cycle_model}`));
       const left = Math.max(layer.start, from), right = Math.min(layer.end, to);
       if ((right - left) / (to - from) * width < 7.5 * layer.name.length + 8) return;
       labels.x.push((left + right) / 2), labels.y.push(0.5), labels.text.push(layer.name);

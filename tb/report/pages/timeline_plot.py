@@ -6,7 +6,8 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from bokeh.models import (
@@ -18,6 +19,7 @@ from bokeh.models import (
     PanTool,
     Range1d,
     ResetTool,
+    Tool,
     WheelZoomTool,
     ZoomInTool,
     ZoomOutTool,
@@ -44,7 +46,7 @@ def kinds_of(run: Run) -> list[str]:
     return sorted({kind for activity in run.activities for kind in activity.kinds}, key=kind_order)
 
 
-def _packed(arrays: list[np.ndarray], tables: dict[str, Any]) -> dict[str, str]:
+def _packed(arrays: list[np.ndarray], tables: Mapping[str, object]) -> dict[str, str]:
     numbers = np.concatenate(arrays).astype("<i4") if arrays else np.zeros(0, "<i4")
     parts = {"numbers": numbers.tobytes(), "tables": json.dumps(tables, separators=(",", ":")).encode()}
     return {name: base64.b64encode(zlib.compress(data, 9)).decode() for name, data in parts.items()}
@@ -64,22 +66,23 @@ def timeline_data(run: Run) -> dict[str, str]:
         engines.append({"name": a.engine, "count": len(a.start), "categories": categories, "coarse": coarse})
     layers = [
         {"name": layer["name"], "op": members_text(layer) or layer["op"], "start": start, "end": end,
-         "macs": layer["macs"], "iss": layer["iss_cycles"],
+         "macs": layer["macs"], "predicted": layer["iss_cycles"],
          "members": [member["name"] for member in layer["members"]]}
         for layer, (start, end) in zip(run.layers, run.intervals, strict=False)
     ]  # fmt: skip
     if run.unfinished is not None:
         layer, start, end = run.unfinished
         layers.append({"name": layer["name"], "op": "stopped in it", "start": start, "end": end, "macs": 0,
-                       "iss": layer["iss_cycles"]})  # fmt: skip
+                       "predicted": layer["iss_cycles"]})  # fmt: skip
     names = [layer["name"] for layer in run.layers]
     members = [", ".join(member["name"] for member in layer["members"]) for layer in run.layers]
     colours, dark = [kind_colour(kind) for kind in kinds], [dark_colour(kind) for kind in kinds]
     return _packed(arrays, {"engines": engines, "kinds": kinds, "colours": colours, "dark": dark, "texts": list(texts),
-                            "layers": layers, "names": names, "members": members, "end": run.end})  # fmt: skip
+                            "layers": layers, "names": names, "members": members, "end": run.end,
+                            "cycle_model": run.platform.cycle_model})  # fmt: skip
 
 
-def x_tools(dimensions: Literal["width", "both"] = "width") -> list[Any]:
+def x_tools(dimensions: Literal["width", "both"] = "width") -> list[Tool]:
     """Tools of a plot over time; the wheel alone scrolls the page. `dimensions`: of panning and of the box."""
     return [
         PanTool(dimensions=dimensions), WheelZoomTool(dimensions="width", modifiers={"ctrl": True}),
@@ -88,7 +91,7 @@ def x_tools(dimensions: Literal["width", "both"] = "width") -> list[Any]:
     ]  # fmt: skip
 
 
-def timeline_plot(run: Run, x_range: Range1d) -> Any:
+def timeline_plot(run: Run, x_range: Range1d) -> figure:
     """An empty plot that timeline.js fills."""
     rows = ["layers", *(activity.engine for activity in run.rows)]
     plot = figure(
