@@ -194,8 +194,8 @@ class Builder:
         if isinstance(value, Quantised):
             return value
         if isinstance(value, Moved):
-            raise Refusal(f"{what} is another order of stored values, and nothing here moves these",
-                          "transpose back before this node: maps are (1, C, H, W), tokens (1, T, C)")
+            raise Refusal("it makes another order of stored values, and nothing here moves these",
+                          "transpose back behind it: maps are (1, C, H, W), tokens (1, T, C)", value.by)
         if isinstance(value, FloatInput):
             raise _float_input(value)
         found = self.as_integers(value) if isinstance(value, Affine) else None

@@ -72,7 +72,7 @@ def move(builder: Builder, node: Node, value: Value | None, *steps: HostStep) ->
         raise Refusal("expected an activation")
     if isinstance(inner, Quantised) and builder.relabelled.get(inner.tensor, ("", ()))[1] == done:
         return replace(inner, tensor=builder.relabelled[inner.tensor][0], shape=shapes_of(inner.shape, done)[-1])
-    found = Moved(inner, done, shapes_of(inner.shape, done)[-1])
+    found = Moved(inner, done, shapes_of(inner.shape, done)[-1], (node.name, node.op))
     same = np.array_equal(order(found).ravel(), np.arange(prod(inner.shape)))
     if same and found.shape in (inner.shape, (inner.shape[0], prod(inner.shape) // inner.shape[0])):
         flat = isinstance(inner, Quantised) or found.shape == inner.shape or prod(inner.shape[2:]) == 1
@@ -153,7 +153,7 @@ def handled(builder: Builder, node: Node, handler: Handler) -> Value:
     moved = [value for value in node.inputs if isinstance(value, Moved)]
     if not moved or node.op in _SHAPES:
         return handler(builder, node)
-    if node.op in ("Gemm", "MatMul") and isinstance(node.input(0), Moved):
+    if node.op in ("Gemm", "MatMul") and isinstance(node.input(0), Moved) and len(moved[0].shape) == 2:
         return handler(builder, _ordered_weights(builder, node, moved[0]))
     where = _Where(moved[0].steps, moved[0].shape, moved[0].inner.shape)
     if any((m.steps, m.inner.shape) != (where.steps, where.stored) for m in moved):
@@ -166,8 +166,9 @@ def handled(builder: Builder, node: Node, handler: Handler) -> Value:
             made = replace(made, back=back)
         if node.op == "ReduceMean" and not node.integer("keepdims", 1):
             return made
-        return Moved(made, where.steps, shapes_of(made.shape, where.steps)[-1])  # type: ignore[arg-type, union-attr]
-    settled = tuple(_settled(builder, v) if isinstance(v, Moved) else v for v in node.inputs)
+        shape = shapes_of(made.shape, where.steps)[-1]  # type: ignore[union-attr]
+        return Moved(made, where.steps, shape, moved[0].by)  # type: ignore[arg-type]
+    settled = tuple(_settled(builder, node, v) if isinstance(v, Moved) else v for v in node.inputs)
     return handler(builder, replace(node, inputs=settled))
 
 
@@ -231,7 +232,7 @@ def _ordered_weights(builder: Builder, node: Node, value: Moved) -> Node:
     if value.shape != (batch, length) or not isinstance(value.inner, Quantised) or (
         rows != rows[0] + np.arange(batch)[:, None] * length
     ).any():
-        raise Refusal(_text(value), "put a Flatten before the layer")
+        raise _unmovable(node, value)
     axis = 1 if node.integer("transB", 0) else 0
     back = np.argsort(rows[0])
     if isinstance(weights, QuantConstant) and weights.ints.ndim == 2 and weights.ints.shape[axis] == length:
@@ -240,16 +241,19 @@ def _ordered_weights(builder: Builder, node: Node, value: Moved) -> Node:
     return replace(node, inputs=(replace(value.inner, shape=value.shape), weights, *node.inputs[2:]))
 
 
-def _text(value: Moved) -> str:
-    return f"its input {value.shape} is another order of values that are stored as {value.inner.shape}"
+def _unmovable(node: Node, value: Moved) -> Refusal:
+    return Refusal(
+        f"{node.op} {node.name!r} would read {value.shape}, another order of values that are stored as "
+        f"{value.inner.shape}, and nothing here moves stored values",
+        "transpose back before that node: maps are (1, C, H, W), tokens (1, T, C)", value.by,
+    )  # fmt: skip
 
 
-def _settled(builder: Builder, value: Moved) -> Quantised:
+def _settled(builder: Builder, node: Node, value: Moved) -> Quantised:
     """A graph input in the order that the graph puts it into: the host gives it so. Else refused."""
     inner = builder.as_integers(value.inner) if isinstance(value.inner, Affine) else value.inner
     if not isinstance(inner, Quantised) or inner.tensor not in builder.input_rounding:
-        raise Refusal(_text(value) + ", and nothing here moves stored values",
-                      "transpose back before this node: maps are (1, C, H, W), tokens (1, T, C)")  # fmt: skip
+        raise _unmovable(node, value)
     if inner.tensor in builder.relabelled:
         raise Refusal(f"graph input {inner.tensor!r} is used in two layouts", "transpose it once, before all uses")
     old = builder.tensors[inner.tensor]

@@ -176,11 +176,15 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """A stored value, or one waiting for its Quant, in another order: `steps` of layout after it give `shape`."""
+    """A stored value, or one waiting for its Quant, in another order: `steps` of layout after it give `shape`.
+
+    `by`: the node that last moved it, (name, operator).
+    """
 
     inner: Quantised | Affine | Parts | Curve
     steps: tuple[HostStep, ...]
     shape: tuple[int, ...]
+    by: tuple[str, str]
 
 
 Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve | Moved
