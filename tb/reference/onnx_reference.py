@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from nncosim.tb.reference.onnx_exact import ROUNDINGS, Undecidable, exact_element
+from nncosim.tb.reference.onnx_layouts import CHANNELS_LAST, LAST, first_layout, turned
 from nncosim.tb.reference.onnx_windows import Attributes, OnnxWindows, pool
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -40,8 +41,6 @@ _FLOAT32 = (
 )  # fmt: skip
 """What a graph input may go through before its Quant and still be defined in float32. (Rounding float64 once more to
 float32 gives the same as float32 arithmetic.)"""
-_CHANNELS_LAST, _LAST = "qonnx.custom_op.channels_last", ".last"
-"""qonnx's domain of operators on (N, H, W, C), and how this file tells them from those of the standard."""
 _INFERENCE = {"BatchNormalization": 15}
 """Versions to use instead of older ones: of opsets 9 to 13 the library takes `momentum` for a sign of training."""
 
@@ -128,14 +127,14 @@ class OnnxReference:
         graph = model.graph
         self._opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self._constants = {t.name: Value(_wide(numpy_helper.to_array(t)), constant=True) for t in graph.initializer}
-        self._protos = [_first_layout(node) for node in graph.node]
+        self._protos = [first_layout(node) for node in graph.node]
         self.inputs = tuple(i.name for i in graph.input if i.name not in self._constants)
         self.outputs = tuple(o.name for o in graph.output)
         shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
         self._batch = max([1, *(shapes[name][0] for name in self.inputs if shapes[name])])
         self.nodes = tuple(
             ReferenceNode(
-                n.name or n.output[0], n.op_type + (_LAST if n.domain == _CHANNELS_LAST else ""), tuple(n.input),
+                n.name or n.output[0], n.op_type + (LAST if n.domain == CHANNELS_LAST else ""), tuple(n.input),
                 tuple(n.output), {a.name: helper.get_attribute_value(a) for a in n.attribute},
             ) for n in graph.node
         )  # fmt: skip
@@ -197,16 +196,16 @@ class OnnxReference:
             return [self._thresholds(node, present, values)]
         if node.op == "Trunc":
             return [self._trunc(node, present, values)]
-        if node.op.endswith(_LAST):
+        if node.op.endswith(LAST):
             count = 2 if node.op.startswith("Conv") else 1
-            first = [*(_turned(v, last=False) for v in present[:count]), *present[count:]]
-            return [_turned(v, last=True) for v in self._plain(number, node, first, constant)]
+            first = [*(turned(v, last=False) for v in present[:count]), *present[count:]]
+            return [turned(v, last=True) for v in self._plain(number, node, first, constant)]
         return self._plain(number, node, present, constant)
 
     def _plain(self, number: int, node: ReferenceNode, present: list[Value], constant: bool) -> list[Value]:
         """A node of the ONNX standard, on the inputs that are there."""
         data = present if node.op == "Concat" else present[:1]
-        copies = node.op.removesuffix(_LAST) in COPIES and all(v.ints is not None for v in data)
+        copies = node.op.removesuffix(LAST) in COPIES and all(v.ints is not None for v in data)
         if copies and len({v.zero for v in data}) == 1:
             ints, scale = (
                 self._standard(number, [*(what(v) for v in data), *(v.real for v in present[len(data):])])[0]
@@ -366,21 +365,6 @@ class OnnxReference:
 def _wide(array: np.ndarray) -> np.ndarray:
     """Floats as float64, which holds float32 exactly."""
     return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
-def _first_layout(node: onnx.NodeProto) -> onnx.NodeProto:
-    """A node of qonnx's domain for channels last as the standard's, on which it is defined; any other as it is."""
-    if node.domain == _CHANNELS_LAST:
-        node = onnx.NodeProto.FromString(node.SerializeToString())
-        node.domain = ""
-    return node
-
-
-def _turned(value: Value, last: bool) -> Value:
-    """A value with its channels moved from the last place to the second, or back."""
-    places = (1, -1) if last else (-1, 1)
-    parts = {name: getattr(value, name) for name in ("floats", "ints", "scale")}
-    return replace(value, **{name: np.moveaxis(a, *places) for name, a in parts.items() if a is not None})
 
 
 def _whole(value: Value) -> int:
