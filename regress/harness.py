@@ -32,7 +32,8 @@ from nncosim.platforms.parts import Part
 from nncosim.regress.cases import case, random_inputs
 from nncosim.tb.backend import Frame, Interval, RunResult, get_bench
 from nncosim.tb.reference.compare import Comparison, compare_frames
-from nncosim.tb.report.report import Report, build_report
+from nncosim.tb.report.build import build_report
+from nncosim.tb.report.report import Report
 from nncosim.tb.run.flow import HANG_FACTOR
 from nncosim.tb.run.inputs import frames as frames_of
 from nncosim.tb.run.inputs import read_npz

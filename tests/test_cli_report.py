@@ -20,9 +20,9 @@ from nncosim.compiler.image.expected import expected
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.main import invoke
+from nncosim.tb.report.build import build_report
 from nncosim.tb.report.pages.data import load_run
 from nncosim.tb.report.pages.labels import LINE, chosen_labels
-from nncosim.tb.report.report import build_report
 from nncosim.tb.report.timeline import TIMELINE, TimelineError, disagreements, read_timeline, timeline_npz
 from nncosim.tb.run.flow import RunOptions, check_frames, make_frames
 from nncosim.tb.run.program import compile_model

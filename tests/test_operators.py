@@ -22,7 +22,7 @@ from nncosim.kernels.base import Cost
 from nncosim.platforms.rounding import Rounding
 from nncosim.tb.backend import Frame, Interval, RunResult
 from nncosim.tb.reference.compare import compare_frames
-from nncosim.tb.report.report import build_report
+from nncosim.tb.report.build import build_report
 from nncosim.tb.run.network_json import NetworkDataError, network_from_json, network_to_json
 from small_network import small_network
 from test_report import Paper

@@ -15,8 +15,8 @@ from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Engine, Platform, Published
 from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import compare_frames
+from nncosim.tb.report.build import build_report
 from nncosim.tb.report.pace import Pace
-from nncosim.tb.report.report import build_report
 from nncosim.tb.report.table import print_report
 from nncosim.tb.run.inputs import random_frames
 from rich.console import Console

@@ -24,8 +24,9 @@ from nncosim.platforms.parameters import Value, value_text
 from nncosim.tb.backend import AnyBench, Entering, RunResult, get_bench
 from nncosim.tb.errors import BenchError
 from nncosim.tb.reference.compare import Comparison, compare_frames
+from nncosim.tb.report.build import build_report
 from nncosim.tb.report.clue import clue_of
-from nncosim.tb.report.report import Report, build_report
+from nncosim.tb.report.report import Report
 from nncosim.tb.report.timeline import TIMELINE, timeline_npz
 from nncosim.tb.run.inputs import batch_size, frames, outputs_npz, random_frames, read_npz
 from nncosim.tb.run.program import Program
