@@ -119,7 +119,8 @@ def channel_constant(array: np.ndarray, shape: Sequence[int], extents: Mapping[s
 class Builder:
     """Collects tensors and operators; handlers ask it for operands and give it results.
 
-    `batch`: of the graph, where tensors keep it as an axis "N"; None where they hold one of its inferences.
+    `batch`: of the graph, where tensors keep it as an axis "N"; None where they hold one of its inferences. `written`:
+    tensors of `Integers`, by the ONNX values that these are.
     """
 
     batch: int | None = None
@@ -128,6 +129,8 @@ class Builder:
     ops: list[Op] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     input_rounding: dict[str, Rounding] = field(default_factory=dict)
+    linear_inputs: list[str] = field(default_factory=list)
+    written: dict[str, Quantised] = field(default_factory=dict)
     onnx_names: dict[str, tuple[str, int]] = field(default_factory=dict)
     magnitudes: dict[str, tuple[float, ...]] = field(default_factory=dict)
 

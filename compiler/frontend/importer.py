@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QONNX to the integer network.
+"""QONNX, or ONNX with QuantizeLinear and DequantizeLinear (QDQ), to the integer network.
 
 Each ONNX node has a handler from values to a value (see `values`): constants stay constants, a sum of
 products is an affine form with exact rational coefficients, BatchNormalization, bias and Relu change
@@ -16,10 +16,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend import curves, elementwise, layers, quant
+from nncosim.compiler.frontend import curves, elementwise, layers, linear, qlinear, quant
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
-from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
-from nncosim.compiler.frontend.values import Affine, Constant, Curve, FloatInput, Parts, Quantised, Unknown, Value
+from nncosim.compiler.frontend.prepare import LINEAR_OPS, QUANT_OPS, prepare, title_of
+from nncosim.compiler.frontend.values import (
+    Affine,
+    Constant,
+    Curve,
+    FloatInput,
+    Integers,
+    Parts,
+    Quantised,
+    Unknown,
+    Value,
+)
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, TensorType
 from nncosim.compiler.ir.operators import Requantize
 from nncosim.platforms.rounding import Rounding
@@ -35,6 +45,7 @@ HANDLERS: Mapping[str, Handler] = {
     "Clip": elementwise.clip,
     "Concat": elementwise.concat,
     "Conv": layers.conv,
+    "DequantizeLinear": linear.dequantize_linear,
     "Div": elementwise.divide,
     "Dropout": elementwise.identity,
     "Flatten": elementwise.flatten,
@@ -46,6 +57,7 @@ HANDLERS: Mapping[str, Handler] = {
     "MaxPool": layers.max_pool,
     "Mul": elementwise.multiply,
     "Quant": quant.quant,
+    "QuantizeLinear": linear.quantize_linear,
     "ReduceMean": layers.reduce_mean,
     "Relu": elementwise.relu,
     "Reshape": elementwise.reshape,
@@ -57,8 +69,14 @@ HANDLERS: Mapping[str, Handler] = {
     "Unsqueeze": elementwise.reshape,
     "Upsample": elementwise.resize,
     **dict.fromkeys(curves.FUNCTIONS, curves.element_function),
+    **dict.fromkeys(qlinear.OPERATORS, qlinear.qlinear),
 }
 """ONNX operator type to the function that imports it: a new operator is one more line here."""
+
+_DYNAMIC = ("ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat")
+_DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general")
+_CONTRIBUTED = (*linear.TAKERS, *qlinear.OPERATORS)
+"""Operators that onnxruntime has in a domain of its own, "com.microsoft"."""
 
 _REMEDIES = {
     "BipolarQuant": "use Quant with 2 bits or more",
@@ -70,8 +88,8 @@ _REMEDIES = {
     "Erf": "use HardSwish, or x * Sigmoid(x)",
     "Gelu": "use HardSwish, or x * Sigmoid(x)",
     "ConvTranspose": "use nearest Resize and Conv",
-    "QuantizeLinear": "export QONNX (Quant nodes); qonnx's QCDQToQuant converts this format",
-    "DequantizeLinear": "export QONNX (Quant nodes); qonnx's QCDQToQuant converts this format",
+    **dict.fromkeys(_DYNAMIC, "its scales depend on the data: quantise statically (onnxruntime: quantize_static)"),
+    "QLinearSoftmax": "end the model before it: the order of the classes is the same",
     "ReduceMax": "use MaxPool",
 }
 
@@ -102,7 +120,7 @@ class Import:
 def import_model(
     source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False
 ) -> Network:
-    """Read a QONNX model as a network of integer operators with exact rational functions.
+    """Read a QONNX or QDQ model as a network of integer operators with exact rational functions.
 
     Args:
         source: a file, or a model in memory (not changed).
@@ -129,10 +147,11 @@ def import_details(
     graph = wrapper.graph
     if not graph.output:
         raise ModelError(name, [Problem("graph", "", "it has no outputs", "name the tensors to compute as outputs")])
-    if not any(n.op_type in QUANT_OPS for n in graph.node):
+    if not any(n.op_type in (*QUANT_OPS, *LINEAR_OPS, *qlinear.OPERATORS, *_DYNAMIC) for n in graph.node):
         raise ModelError(name, [Problem(
-            "graph", "", "there is no Quant node: the model is not quantised",
-            "train or convert it with Brevitas and export QONNX (export_qonnx)",
+            "graph", "", "the model is float: it has neither Quant nor QuantizeLinear nodes",
+            "`nncosim quantize MODEL --data CALIB.npz --out Q.onnx` makes what `run` takes; or train it quantised "
+            "(Brevitas: export_qonnx)",
         )])
     builder = Builder(batch=batch if keep_batch else None)
     values = _initial_values(builder, graph)
@@ -142,7 +161,7 @@ def import_details(
     if shape_problem is not None and not builder.problems:
         builder.problems.append(shape_problem)
     if builder.problems:
-        raise ModelError(name, builder.problems)
+        raise ModelError(name, list(dict.fromkeys(builder.problems)))
     network = replace(_finish(builder, graph, name, outputs), batch=1 if keep_batch else batch)
     return Import(network, builder.onnx_names, builder.magnitudes, wrapper)
 
@@ -163,7 +182,10 @@ def _initial_values(builder: Builder, graph: onnx.GraphProto) -> dict[str, Value
         if given.name in values:
             continue
         shape = _graph_shape(given)
-        if min(shape, default=0) < 1:
+        if min(shape, default=0) >= 1 and given.type.tensor_type.elem_type not in (0, onnx.TensorProto.FLOAT):
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(given.type.tensor_type.elem_type)
+            values[given.name] = linear.graph_input(given.name, shape, dtype)
+        elif min(shape, default=0) < 1:
             builder.problems.append(Problem(
                 given.name, "", f"the graph input has no fixed shape (found {_shape_text(given)})",
                 "export the model with a fixed input size",
@@ -190,12 +212,16 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
             builder.problems.append(_unsupported(node))
         return
     handler = HANDLERS.get(proto.op_type)
-    if handler is None or proto.domain not in ("", "ai.onnx", "qonnx.custom_op.general"):
+    contributed = proto.domain == "com.microsoft" and proto.op_type in _CONTRIBUTED
+    if handler is None or not (proto.domain in _DOMAINS or contributed):
         builder.problems.append(_unsupported(node))
         return
     try:
         _require_finite(node, proto)
-        values[proto.output[0]] = handler(builder, node)
+        if proto.op_type not in _CONTRIBUTED and any(isinstance(v, Integers) for v in node.inputs):
+            values[proto.output[0]] = linear.on_integers(handler, builder, node)
+        else:
+            values[proto.output[0]] = handler(builder, node)
     except Refusal as refusal:
         builder.problems.append(refusal.problem(node))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # attributes or shapes against ONNX's rules
@@ -235,6 +261,8 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
                               "use the first output of Dropout, MaxPool and the like only")
             if isinstance(value, Affine):
                 value = _raw_output(builder, where, value)
+            if isinstance(value, Integers):
+                value = linear.write(builder, value)
             if isinstance(value, Curve):
                 raise Refusal("this graph output is a float", "add an output Quant (Brevitas: QuantIdentity) after it")
             if not isinstance(value, Parts | Quantised):
@@ -297,7 +325,8 @@ def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mappin
     if unused:
         raise ModelError(name, [Problem(i, "", "this graph input is not used", "remove it") for i in unused])
     names = tuple(output.name for output in outputs.values())
-    return Network(name, tensors, tuple(ops), inputs, names, shapes, builder.input_rounding)
+    return Network(name, tensors, tuple(ops), inputs, names, shapes, builder.input_rounding,
+                   linear_inputs=tuple(builder.linear_inputs))
 
 
 def _needed(ops: list[Op], wanted: set[str]) -> list[Op]:

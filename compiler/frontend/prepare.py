@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a file to a clean QONNX graph: domains, batch, constants, shapes."""
+"""From a file to a clean graph: domains, batch, constants, shapes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
 
-__all__ = ["QUANT_OPS", "load_model", "prepare", "title_of"]
+__all__ = ["LINEAR_OPS", "QUANT_OPS", "load_model", "prepare", "title_of"]
 
 QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant")
+LINEAR_OPS = ("QuantizeLinear", "DequantizeLinear")
 _DOMAIN = "qonnx.custom_op.general"
 _OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", _DOMAIN)
 
@@ -204,7 +205,7 @@ def prepare(
         wrapper = wrapper.transform(RemoveStaticGraphInputs())
         wrapper = wrapper.transform(InferShapes())
         _refuse(source, size_problems(wrapper.graph))
-        wrapper = wrapper.transform(FoldConstants(exclude_op_types=list(QUANT_OPS)))
+        wrapper = wrapper.transform(FoldConstants(exclude_op_types=[*QUANT_OPS, *LINEAR_OPS]))
     except ModelError:
         raise
     except Exception as error:  # qonnx and onnx raise bare Exception; the importer names the nodes

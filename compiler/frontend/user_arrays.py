@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from nncosim.compiler.errors import InputDataError
-from nncosim.compiler.frontend.quant import quantise_float32
+from nncosim.compiler.frontend.quant import quantise_float32, quantise_linear_float32
 from nncosim.compiler.ir.network import Network, Tensor
 from nncosim.platforms.rounding import Rounding
 
@@ -49,7 +49,7 @@ def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray
 
     Args:
         array: float in ONNX layout (the batch of 1 may be left out), or already integer. Floats are quantised in
-            float32, step for step as the qonnx package does; integers are taken as they are.
+            float32, step for step as the qonnx package does, or ONNX's QuantizeLinear; integers are taken as they are.
 
     Returns:
         int64, of the tensor's shape.
@@ -69,8 +69,11 @@ def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray
         return values.astype(np.int64)
     if values.dtype.kind != "f" or not np.isfinite(values).all():
         raise InputDataError(f"input {name!r}: expected finite floats or integers, got {values.dtype}")
+    scale = tensor.per_channel(kind.scale)
+    if name in network.linear_inputs:
+        return quantise_linear_float32(values, scale, kind.zero_point, kind.lo, kind.hi)
     rounding = network.input_rounding.get(name, Rounding.HALF_EVEN)
-    return quantise_float32(values, tensor.per_channel(kind.scale), kind.zero_point, kind.lo, kind.hi, rounding)
+    return quantise_float32(values, scale, kind.zero_point, kind.lo, kind.hi, rounding)
 
 
 def dequantise_output(network: Network, name: str, values: np.ndarray) -> np.ndarray:

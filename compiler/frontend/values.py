@@ -10,10 +10,11 @@ from fractions import Fraction
 import numpy as np
 from nncosim.compiler.frontend.enclosures import Real
 from nncosim.compiler.ir.network import Op
+from nncosim.platforms.rounding import Rounding
 
 __all__ = [
-    "Affine", "Constant", "Curve", "FloatInput", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",
-    "fractions",
+    "Affine", "Constant", "Curve", "FloatInput", "Integers", "Parts", "QuantConstant", "QuantParameters", "Quantised",
+    "Unknown", "Value", "fractions",
 ]
 
 Bound = Fraction | None
@@ -44,7 +45,8 @@ class Constant:
 class QuantConstant:
     """A quantised weight or bias: real = ints * scale (the zero point is already subtracted).
 
-    `ints` int64 and `scale` float32 have one shape. `bits`: of its Quant.
+    `ints` int64 and `scale` have one shape; `scale` is float32, or float64 where it is a product of two such. `bits`:
+    of its Quant.
     """
 
     ints: np.ndarray
@@ -139,6 +141,23 @@ class Affine:
 
 
 @dataclass(frozen=True, eq=False)
+class QuantParameters:
+    """How reals become integers. `scale`: float32 array as in the model, not yet broadcast.
+
+    `linear`: by a QuantizeLinear, which adds the zero point after rounding; else by a Quant.
+    """
+
+    scale: np.ndarray
+    zero_point: int
+    bits: int
+    signed: bool
+    lo: int
+    hi: int
+    rounding: Rounding
+    linear: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Parts:
     """A concatenation on channels that has not been written yet, so that its Quant can act on the parts."""
 
@@ -162,4 +181,27 @@ class Curve:
     nodes: tuple[str, ...]
 
 
-Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve
+@dataclass(frozen=True, eq=False)
+class Integers:
+    """An ONNX value of integer type: what a QuantizeLinear makes of `source`, until a DequantizeLinear reads it.
+
+    Nothing is written before that, so that a Clip of the integers only narrows `parameters`. The scale of a graph input
+    of integers is NaN: the node that reads them says what it is. `node`: (name, operator type) of the node that makes
+    them, as ONNX value `output`.
+    """
+
+    source: FloatInput | Quantised | Affine | Parts | Curve
+    parameters: QuantParameters
+    node: tuple[str, str]
+    output: str
+
+    @property
+    def has_scale(self) -> bool:
+        return bool(np.isfinite(self.parameters.scale).all())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+
+Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve | Integers

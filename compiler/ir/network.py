@@ -279,7 +279,8 @@ class Network:
     `inputs`, `outputs`: tensor names, equal to the ONNX graph's. `onnx_shapes`: the shape that each of them has in the
     ONNX graph, of one inference: with a batch of 1 where the tensors have no axis "N". User arrays have it.
     `batch`: inferences that the ONNX graph, as it was exported, does at once; the tensors hold one of them.
-    `input_rounding`: how each input's Quant rounds (half to even where it is not named).
+    `input_rounding`: how each input's Quant rounds (half to even where it is not named). `linear_inputs`: inputs whose
+    zero point is added after rounding (ONNX's QuantizeLinear), not before (Quant).
     """
 
     name: str
@@ -290,6 +291,7 @@ class Network:
     onnx_shapes: Mapping[str, tuple[int, ...]]
     input_rounding: Mapping[str, Rounding] = field(default_factory=dict)
     batch: int = 1
+    linear_inputs: tuple[str, ...] = ()
 
     @property
     def keeps_batch(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network against the qonnx package's float32 executor, layer by layer.
+"""The network against a float32 executor of the graph, layer by layer: here the qonnx package's.
 
 Each operator gets the executor's own input tensors, so that a difference stays in its layer. Three
 values are compared: ours (the integer `requant`), the exact rational `function`'s, and the executor's.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import (
     Import,
     dequantise_output,
@@ -33,7 +34,7 @@ from nncosim.compiler.ir.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 
-__all__ = ["LayerReport", "QonnxReport", "compare_with_qonnx", "random_images", "run_qonnx"]
+__all__ = ["ExecutorReport", "LayerReport", "compare_with_executor", "compare_with_qonnx", "random_images", "run_qonnx"]
 
 UNIT = 2.0**-24
 """Half the spacing of float32 relative to the value: the largest relative error of one operation."""
@@ -44,27 +45,30 @@ class LayerReport:
     """Counts of one operator over all images.
 
     values: compared. wrong: ours differs from exact arithmetic. float_differences: the executor differs from exact
-    arithmetic, within its error. outside: it differs further than its error explains. first_wrong, first_outside:
-    (image, channel, row, column, expected, got), of tokens (image, token, channel, expected, got).
+    arithmetic, within its error. ties: those of them where the exact number is a tie. outside: it differs further than
+    its error explains. first_wrong, first_outside: (image, channel, row, column, expected, got), of tokens (image, token,
+    channel, expected, got).
     """
 
     name: str
     values: int = 0
     wrong: int = 0
     float_differences: int = 0
+    ties: int = 0
     outside: int = 0
     first_wrong: tuple[int, ...] | None = None
     first_outside: tuple[int, ...] | None = None
 
 
 @dataclass
-class QonnxReport:
+class ExecutorReport:
     """All layers; `same_prediction` counts images whose largest output has the same index in both.
 
     outputs, output_differences: elements of graph outputs, and those that differ when both go all the way from the
     image, so that every float32 rounding on the way has its consequences.
     """
 
+    executor: str
     images: int
     seed: int
     layers: list[LayerReport] = field(default_factory=list)
@@ -104,7 +108,16 @@ def random_images(network: Network, count: int, seed: int) -> list[dict[str, np.
 
 
 def run_qonnx(model: ModelWrapper, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All tensors of the float graph, by qonnx's executor."""
+    """All tensors of the float graph, by qonnx's executor.
+
+    Raises:
+        ModelError: operators that it does not know.
+    """
+    unknown = sorted({n.op_type for n in model.graph.node if n.domain == "com.microsoft"})
+    if unknown:
+        raise ModelError(model.graph.name, [Problem(
+            "graph", "", f"the qonnx package does not know {', '.join(unknown)}", "compare with --against onnxruntime",
+        )])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return execute_onnx(model, dict(inputs), return_full_exec_context=True)
@@ -113,7 +126,7 @@ def run_qonnx(model: ModelWrapper, inputs: Mapping[str, np.ndarray]) -> dict[str
 def compare_with_qonnx(
     source: str | Path | onnx.ModelProto, network: Network, images: int | list[dict[str, np.ndarray]] = 10,
     seed: int = 0, progress: Callable[[int, int], None] | None = None,
-) -> QonnxReport:
+) -> ExecutorReport:
     """Compare a proved network with the model it was imported from.
 
     Args:
@@ -121,18 +134,33 @@ def compare_with_qonnx(
         images: how many random ones, or a list of float inputs in ONNX layout by graph input name.
         progress: called with (images done, images in all).
     """
-    size = network.inference_batch
+    models: dict[int, ModelWrapper] = {}
+
+    def run(inputs: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+        if size not in models:
+            models[size] = prepare(source, size)[0]
+        return run_qonnx(models[size], inputs)
+
     details = import_details(source, name=network.name, keep_batch=network.keeps_batch)
     data = random_images(network, images, seed) if isinstance(images, int) else images
-    report = QonnxReport(len(data), seed, [LayerReport(op.name) for op in network.ops])
-    batch = min(len(data), 16)
-    models: dict[int, ModelWrapper] = {}
+    return compare_with_executor(details, network, data, ExecutorReport("qonnx", len(data), seed), run, progress)
+
+
+Run = Callable[[Mapping[str, np.ndarray], int], Mapping[str, np.ndarray]]
+"""Of graph inputs stacked to a batch, and that batch: all tensors of the graph by name, graph outputs among them."""
+
+
+def compare_with_executor(
+    details: Import, network: Network, data: list[dict[str, np.ndarray]], report: ExecutorReport, run: Run,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExecutorReport:
+    """Compare a proved network with what an executor says of the images `data`; fills the new `report`."""
+    report.layers = [LayerReport(op.name) for op in network.ops]
+    size, batch = network.inference_batch, min(len(data), 16)
     for first in range(0, len(data), max(batch, 1)):
         part = data[first:first + batch]
-        if len(part) not in models:
-            models[len(part)] = prepare(source, len(part) * size)[0]
         stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
-        context = run_qonnx(models[len(part)], stacked)
+        context = run(stacked, len(part) * size)
         for index, image in enumerate(part):
             values = {
                 k: v[index * size:(index + 1) * size] for k, v in context.items()
@@ -145,19 +173,22 @@ def compare_with_qonnx(
 
 
 def _integers(tensor: Tensor, place: tuple[str, int], values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The executor's float tensor as the integers it stands for, int64 of the tensor's shape."""
+    """The executor's float tensor as the integers it stands for, int64 of the tensor's shape; or its integers."""
     name, first = place
+    whole = values[name].dtype.kind in "iu"
     real = values[name].astype(np.float64)
     if real.size != tensor.elements:  # one part of a concatenation
         real = real.take(range(first, first + tensor.channels), axis=tensor.onnx_channel_axis)
     kind = tensor.type
+    if whole:
+        return tensor.from_onnx(real).astype(np.int64)
     scale = tensor.per_channel(kind.scale)
     return np.rint(tensor.from_onnx(real) / scale + kind.zero_point).astype(np.int64)
 
 
 def _compare_image(
     details: Import, network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], number: int,
-    report: QonnxReport,
+    report: ExecutorReport,
 ) -> None:
     def executor(name: str) -> np.ndarray:
         return _integers(network.tensors[name], details.onnx_names[name], values)
@@ -173,7 +204,7 @@ def _compare_image(
         else:
             magnitude = details.magnitudes.get(op.name)
             _compare_layer(op, network.tensors[op.output], inputs, executor(op.output), magnitude, number, layer)
-    _compare_outputs(details, network, image, values, report)
+    _compare_outputs(network, image, values, report)
 
 
 def _compare_layer(
@@ -200,7 +231,9 @@ def _compare_layer(
     elif op.function is None:
         outside = differs
     else:
-        outside = differs & ~_near_threshold(op, tensor, inputs, accumulators, exact, theirs, magnitude)
+        near, ties = _near_threshold(op, tensor, inputs, accumulators, exact, theirs, magnitude)
+        outside = differs & ~near
+        layer.ties += int((near & ties).sum())
     layer.float_differences += int((differs & ~outside).sum())
     _note(layer, "outside", tensor, outside, exact, theirs, number)
 
@@ -238,12 +271,13 @@ def float32_error(
 def _near_threshold(
     op: Op, tensor: Tensor, inputs: list[np.ndarray], accumulators: list[np.ndarray], exact: np.ndarray,
     theirs: np.ndarray, magnitude: tuple[float, ...] | None,
-) -> np.ndarray:
-    """bool: `theirs` is one step from `exact` and the real number is within the float32 error of that step."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool: `theirs` is one step from `exact` and the real number is within the float32 error of that step; and: it is
+    that step."""
     function = op.function
     assert function is not None
     error = float32_error(op, tensor, inputs, magnitude)
-    near = np.zeros(exact.shape, dtype=bool)
+    near, ties = np.zeros(exact.shape, dtype=bool), np.zeros(exact.shape, dtype=bool)
     for index in map(tuple, np.argwhere(exact != theirs)):
         channel = index[tensor.channel_axis]
         real = function.offset[channel]
@@ -253,7 +287,8 @@ def _near_threshold(
         reach = [round_fraction(real + d, function.rounding) for d in (-slack, slack)]
         low, high = (min(max(q, function.lo), function.hi) for q in reach)
         near[index] = low <= theirs[index] <= high and abs(int(theirs[index]) - int(exact[index])) == 1
-    return near
+        ties[index] = real.denominator == 2
+    return near, ties
 
 
 def _compare_raw(
@@ -278,8 +313,7 @@ def _compare_raw(
 
 
 def _compare_outputs(
-    details: Import, network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray],
-    report: QonnxReport,
+    network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], report: ExecutorReport,
 ) -> None:
     """Graph outputs, each run from the input on: whether the largest has the same place, and what differs."""
     ours = evaluate(network, quantise_inputs(network, image))
@@ -287,6 +321,6 @@ def _compare_outputs(
         dequantise_output(network, name, ours[name]).argmax() == values[name].argmax() for name in network.outputs
     )
     for name in set(network.outputs) - set(raw_outputs(network)):
-        theirs = _integers(network.tensors[name], details.onnx_names[name], values)
+        theirs = _integers(network.tensors[name], (name, 0), values)
         report.outputs += theirs.size
         report.output_differences += int((ours[name] != theirs).sum())

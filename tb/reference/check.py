@@ -101,7 +101,8 @@ def compare_with_reference(
 
     Args:
         network: with `requant` (see `compiler.proof.prove`). onnx_names: of `compiler.frontend.Import`.
-        images: float32 inputs in ONNX layout, batch 1, by graph input.
+        images: float32 inputs in ONNX layout, batch 1, by graph input; a graph that takes integers gets those that the
+            network makes of them.
         progress: called with (images done, images in all).
 
     Raises:
@@ -109,7 +110,10 @@ def compare_with_reference(
     """
     report = ReferenceReport(len(images), [ReferenceLayer(op.name) for op in network.ops])
     for number, image in enumerate(images):
-        values = reference.run(image)
+        values = reference.run({
+            name: quantise_input(network, name, given).reshape(given.shape) if name in reference.integers else given
+            for name, given in image.items()
+        })
         for name in network.inputs:
             theirs = _integers(network.tensors[name], onnx_names[name], values)
             report.input_differences += int((quantise_input(network, name, image[name]) != theirs).sum())

@@ -168,6 +168,7 @@ def network_to_json(network: ir.Network) -> dict[str, Any]:
         "onnx_shapes": {name: list(shape) for name, shape in network.onnx_shapes.items()},
         "batch": network.batch,
         "input_rounding": {name: int(mode) for name, mode in network.input_rounding.items()},
+        "linear_inputs": list(network.linear_inputs),
         "tensors": [
             {"name": t.name, "shape": list(t.shape), "axes": list(t.axes), "onnx_axes": list(t.onnx_axes),
              "type": _type_to_json(t.type)}
@@ -199,6 +200,7 @@ def network_from_json(data: Mapping[str, Any], where: str = "image") -> ir.Netwo
             batch=data["batch"],
             onnx_shapes={name: tuple(shape) for name, shape in data["onnx_shapes"].items()},
             input_rounding={name: Rounding(mode) for name, mode in data["input_rounding"].items()},
+            linear_inputs=tuple(data["linear_inputs"]),
         )
     except NetworkDataError as error:
         raise NetworkDataError(f"{where}: {error}") from error
