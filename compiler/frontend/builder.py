@@ -45,20 +45,21 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """An ONNX node with its attributes as Python values and its inputs as `Value`s."""
+    """An ONNX node with its attributes as Python values and its inputs as `Value`s, which are called `names`."""
 
     name: str
     op: str
     inputs: tuple[Value | None, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, object]
+    names: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, proto: onnx.NodeProto, values: Mapping[str, Value]) -> Node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
         inputs = tuple(values.get(name) if name else None for name in proto.input)
-        return cls(proto.name, proto.op_type, inputs, tuple(proto.output), attributes)
+        return cls(proto.name, proto.op_type, inputs, tuple(proto.output), attributes, tuple(proto.input))
 
     def input(self, index: int) -> Value | None:
         return self.inputs[index] if index < len(self.inputs) else None
@@ -120,7 +121,7 @@ class Builder:
     """Collects tensors and operators; handlers ask it for operands and give it results.
 
     `batch`: of the graph, where tensors keep it as an axis "N"; None where they hold one of its inferences. `written`:
-    tensors of `Integers`, by the ONNX values that these are.
+    tensors of ONNX values that are written when they are read first (`Integers`), by these.
     """
 
     batch: int | None = None

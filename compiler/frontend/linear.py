@@ -147,6 +147,9 @@ def dequantized(
     old = builder.type_of(known)
     if (old.scale, old.zero_point) == (kind.scale, kind.zero_point):
         return known
+    if node.op != "DequantizeLinear":
+        raise Refusal("the integers are read with another scale or zero point than they were made with",
+                      "put a DequantizeLinear and a QuantizeLinear between the two")  # fmt: skip
     form = builder.affine(known)  # to be replaced by the same integers with the other meaning
     scales = kind.scale if len(kind.scale) > 1 else kind.scale * form.channels
     offset, none = tuple(-kind.zero_point * s for s in scales), (None,) * form.channels

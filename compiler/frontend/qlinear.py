@@ -42,7 +42,6 @@ OPERATORS: Mapping[str, _Operator] = {
     "QLinearLeakyRelu": _Operator("LeakyRelu", curves.element_function, (0,), 3),
     "QLinearMatMul": _Operator("MatMul", layers.gemm, (0, 3), 6),
     "QLinearMul": _Operator("Mul", elementwise.multiply, (0, 3), 6),
-    "QLinearReduceMean": _Operator("ReduceMean", layers.reduce_mean, (0,), 3),
     "QLinearSigmoid": _Operator("Sigmoid", curves.element_function, (0,), 3),
 }
 

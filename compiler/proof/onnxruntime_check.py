@@ -3,9 +3,9 @@
 
 The layers are compared with a session that runs the graph's nodes as they stand; graph outputs, from the image to the
 end, with one that optimizes as onnxruntime does by default (a QLinearConv in place of DequantizeLinear, Conv and
-QuantizeLinear). On x86 processors without VNNI, onnxruntime's kernels of uint8 data and int8 weights add two products in
-16 bits and saturate, far from any rounding error. The first session has such weights as uint8 instead, with another zero
-point: the same numbers, and kernels that are exact. The second is left as users have it.
+QuantizeLinear). On x86 processors without VNNI, onnxruntime's kernels of uint8 data and int8 weights add two products
+in 16 bits and saturate, far from any rounding error. The first session has such weights as uint8 instead, with another
+zero point: the same numbers, and kernels that are exact. The second is left as users have it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import import_details, quantise_input
 from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
 from nncosim.compiler.ir.network import Network
-from nncosim.compiler.proof.qonnx_check import ExecutorReport, compare_with_executor, random_images
+from nncosim.compiler.proof.qonnx_check import Arrays, ExecutorReport, compare_with_executor, random_images
 from onnx import numpy_helper
 
 __all__ = ["OnnxruntimeExecutor", "compare_with_onnxruntime"]
@@ -41,17 +41,17 @@ class OnnxruntimeExecutor:
         self._source, self._network = source, network
         self._sessions: dict[int, tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]] = {}
 
-    def __call__(self, inputs: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-        """Every tensor by name, of a batch of `size`; graph outputs by the optimizing session."""
+    def __call__(self, inputs: Mapping[str, np.ndarray], size: int) -> tuple[Arrays, Arrays]:
+        """Every tensor by name, of a batch of `size`; and graph outputs by the optimizing session."""
         if size not in self._sessions:
             self._sessions[size] = self._made(size)
         plain, fast = self._sessions[size]
         given = {node.name: self._given(node, inputs[node.name], size) for node in plain.get_inputs()}
-        found = {}
+        found = []
         for session in (plain, fast):
             names = [output.name for output in session.get_outputs()]
-            found |= dict(zip(names, session.run(names, given), strict=True))
-        return given | found
+            found.append(dict(zip(names, session.run(names, given), strict=True)))
+        return given | found[0], found[1]
 
     def _given(self, node: onnxruntime.NodeArg, data: np.ndarray, size: int) -> np.ndarray:
         """What graph input `node` takes: floats, or the integers that the network makes of them."""

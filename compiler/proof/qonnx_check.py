@@ -136,18 +136,21 @@ def compare_with_qonnx(
     """
     models: dict[int, ModelWrapper] = {}
 
-    def run(inputs: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    def run(inputs: Mapping[str, np.ndarray], size: int) -> tuple[Arrays, Arrays]:
         if size not in models:
             models[size] = prepare(source, size)[0]
-        return run_qonnx(models[size], inputs)
+        found = run_qonnx(models[size], inputs)
+        return found, found
 
     details = import_details(source, name=network.name, keep_batch=network.keeps_batch)
     data = random_images(network, images, seed) if isinstance(images, int) else images
     return compare_with_executor(details, network, data, ExecutorReport("qonnx", len(data), seed), run, progress)
 
 
-Run = Callable[[Mapping[str, np.ndarray], int], Mapping[str, np.ndarray]]
-"""Of graph inputs stacked to a batch, and that batch: all tensors of the graph by name, graph outputs among them."""
+Arrays = Mapping[str, np.ndarray]
+Run = Callable[[Arrays, int], tuple[Arrays, Arrays]]
+"""Of graph inputs stacked to a batch, and that batch: all tensors of the graph by name, which layers are compared with;
+and graph outputs, which whole inferences are."""
 
 
 def compare_with_executor(
@@ -160,13 +163,14 @@ def compare_with_executor(
     for first in range(0, len(data), max(batch, 1)):
         part = data[first:first + batch]
         stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
-        context = run(stacked, len(part) * size)
+        whole = run(stacked, len(part) * size)
         for index, image in enumerate(part):
-            values = {
-                k: v[index * size:(index + 1) * size] for k, v in context.items()
+            values, ends = ({
+                k: v[index * size:(index + 1) * size] for k, v in arrays.items()
                 if isinstance(v, np.ndarray) and v.shape[:1] == (len(part) * size,)
-            }
+            } for arrays in whole)
             _compare_image(details, network, image, values, first + index, report)
+            _compare_outputs(network, image, ends, report)
             if progress is not None:
                 progress(first + index + 1, len(data))
     return report
@@ -204,7 +208,6 @@ def _compare_image(
         else:
             magnitude = details.magnitudes.get(op.name)
             _compare_layer(op, network.tensors[op.output], inputs, executor(op.output), magnitude, number, layer)
-    _compare_outputs(network, image, values, report)
 
 
 def _compare_layer(

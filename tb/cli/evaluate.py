@@ -102,7 +102,8 @@ def _print_executor(console: Console, report: ExecutorReport) -> None:
         optimized = " (onnxruntime with its optimizations)" if report.executor == "onnxruntime" else ""
         console.print(
             f"from the image to the end, each by itself{optimized}: {report.output_differences:,} of "
-            f"{report.outputs:,} values of the outputs differ, {report.same_prediction} of {report.images} images have the largest at the same place"
+            f"{report.outputs:,} values of the outputs differ, {report.same_prediction} of {report.images} images "
+            "have the largest at the same place"
         )
 
 

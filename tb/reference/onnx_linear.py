@@ -25,7 +25,6 @@ _READS = {  # operator on reals; where each input of integers stands; where the 
     "QLinearMul": ("Mul", (0, 3), 6),
     "QLinearAveragePool": ("AveragePool", (0,), 3),
     "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,), 3),
-    "QLinearReduceMean": ("ReduceMean", (0,), 3),
     "QLinearSigmoid": ("Sigmoid", (0,), 3),
     "QLinearLeakyRelu": ("LeakyRelu", (0,), 3),
 }
@@ -63,12 +62,12 @@ def _scales_and_ends(proto: onnx.NodeProto) -> tuple[str, list[int], int]:
 
 
 def written_out(
-    proto: onnx.NodeProto, constants: Mapping[str, np.ndarray], opset: int
+    proto: onnx.NodeProto, constants: Mapping[str, np.ndarray]
 ) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
     """The nodes that a QLinear node stands for, and constants that these need besides; any other node is itself.
 
     Args:
-        constants: the graph's, by name. opset: version of the default domain.
+        constants: the graph's, by name.
     """
     if proto.op_type not in _READS and proto.op_type != "QLinearConcat":
         return [proto], {}
@@ -91,9 +90,6 @@ def written_out(
         nodes.append(helper.make_node("DequantizeLinear", [ends[bias], step], [real[-1]], axis=-1))
     if op == "Gemm":
         attributes["beta"] = attributes.get("alpha", 1.0)
-    if op == "ReduceMean" and opset >= 18 and "axes" in attributes:
-        real.append(f"{name}/axes")
-        more[real[-1]] = np.array(attributes.pop("axes"), np.int64)
     result = name if not ends[writes] else f"{name}/real"
     nodes.append(helper.make_node(op, real, [result], **attributes))
     if ends[writes]:

@@ -86,7 +86,7 @@ class OnnxReference:
         self._types = {name: t.data_type for name, t in stored.items()}
         self._protos = []
         for proto in graph.node:
-            nodes, more = written_out(proto, arrays, self._opsets.get("", 1))
+            nodes, more = written_out(proto, arrays)
             self._protos += nodes
             self._constants |= {name: Value(array, constant=True) for name, array in more.items()}
         self.inputs = tuple(i.name for i in graph.input if i.name not in self._constants)
@@ -173,6 +173,9 @@ class OnnxReference:
             )
             low, high = min(v.low for v in data), max(v.high for v in data)
             return [Value(None, ints.astype(np.int64), scale, data[0].zero, low, high, constant, data[0].integer)]
+        if node.op == "Relu" and present[0].ints is not None:  # of 0 and whole steps
+            ints, zero = np.maximum(present[0].ints, present[0].zero), present[0].zero
+            return [replace(present[0], ints=ints, low=max(present[0].low, zero), high=max(present[0].high, zero))]
         if any(v.integer for v in present):
             raise ReferenceFailure(f"{node.name} ({node.op}): of integers")
         results = self._standard(number, [v.real for v in present])

@@ -243,7 +243,7 @@ def executor_predictions(
         if executor == "qonnx":
             scores = run_qonnx(prepare(model, size)[0], stacked)[output]
         else:
-            scores = sessions(stacked, size)[output]
+            scores = sessions(stacked, size)[1][output]
         found.append(scores.reshape(size, -1).argmax(axis=1))
     return np.concatenate(found).astype(np.int64) if found else np.zeros(0, dtype=np.int64)
 
