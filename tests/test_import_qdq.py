@@ -54,7 +54,8 @@ def judged(model, images=3, seed=5):
 
 
 FORMS = [
-    ("QUInt8", "QInt8", {}), ("QInt8", "QInt8", {"per_channel": True}), ("QInt8", "QInt8", {"symmetric": True}),
+    ("QUInt8", "QInt8", {}), ("QUInt8", "QInt8", {"per_channel": True}),
+    ("QInt8", "QInt8", {"per_channel": True}), ("QInt8", "QInt8", {"symmetric": True}),
     ("QUInt8", "QUInt8", {}),
 ]  # fmt: skip
 
@@ -248,6 +249,8 @@ def test_qlinear_layers_with_integers_as_inputs_and_outputs():
     last = g.linear("QGemm", (flat, 0.2, 103, "uint8"), gemm, g.integers((6,), "int32"), transB=1, alpha=0.5, name="g")
     model = g.model(product, last, kinds=[TensorProto.UINT8, TensorProto.FLOAT])
     network, _ = judged(model)
+    with pytest.raises(ModelError, match=r"float inputs only; compare with --against onnxruntime"):
+        compare_with_qonnx(model, network, 1)
     assert network.tensors["p"].type.bits == 8 and network.tensors["g"].type.bits == 32
     ints = np.random.default_rng(0).integers(0, 256, (1, 4, 8, 8), np.uint8)
     assert np.array_equal(quantise_input(network, "x", ints).ravel(), ints.ravel())
@@ -330,9 +333,11 @@ def test_planted_errors_are_seen(tmp_path, monkeypatch, module, name, wrong, for
     assert referred(model, 1)[1].ok
     monkeypatch.setattr(module, name, wrong)
     try:
-        assert not referred(model, 1)[1].ok
+        network, report = referred(model, 1)
     except ModelError as error:
         assert "zero point" in str(error)
+    else:
+        assert not report.ok and not compare_with_onnxruntime(model, network, 1).ok
 
 
 def test_ties_to_even_with_an_odd_zero_point_are_seen(monkeypatch):

@@ -191,8 +191,10 @@ class Builder:
         if isinstance(value, Quantised):
             return value
         if isinstance(value, Affine | Curve | FloatInput):
-            raise Refusal(f"{what} is not quantised (a float lies between quantised operators)",
-                          "add a Quant (Brevitas: QuantIdentity or QuantReLU) before this node")
+            raise Refusal(
+                f"{what} is not quantised (a float lies between quantised operators)",
+                "add a Quant (Brevitas: QuantIdentity or QuantReLU) or a QuantizeLinear before this node",
+            )
         raise Refusal(f"{what} must be a quantised activation, not a constant")
 
     def affine(self, value: Value | None) -> Affine:

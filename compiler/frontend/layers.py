@@ -15,7 +15,7 @@ from nncosim.platforms.rounding import Rounding
 
 __all__ = ["add_tensors", "average_pool", "conv", "gemm", "global_average_pool", "max_pool", "reduce_mean"]
 
-_WEIGHTS = "put a Quant (Brevitas: weight_quant) on the weights"
+_WEIGHTS = "put a Quant (Brevitas: weight_quant), or QuantizeLinear and DequantizeLinear, on the weights"
 
 
 def _source(builder: Builder, node: Node, index: int = 0, what: str = "the input") -> Quantised:

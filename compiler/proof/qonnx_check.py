@@ -111,13 +111,14 @@ def run_qonnx(model: ModelWrapper, inputs: Mapping[str, np.ndarray]) -> dict[str
     """All tensors of the float graph, by qonnx's executor.
 
     Raises:
-        ModelError: operators that it does not know.
+        ModelError: operators that it does not know, or inputs of integers.
     """
     unknown = sorted({n.op_type for n in model.graph.node if n.domain == "com.microsoft"})
-    if unknown:
-        raise ModelError(model.graph.name, [Problem(
-            "graph", "", f"the qonnx package does not know {', '.join(unknown)}", "compare with --against onnxruntime",
-        )])
+    text = f"the qonnx package does not know {', '.join(unknown)}" if unknown else ""
+    if any(value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT for value in model.graph.input):
+        text = "the qonnx package takes float inputs only"
+    if text:
+        raise ModelError(model.graph.name, [Problem("graph", "", text, "compare with --against onnxruntime")])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return execute_onnx(model, dict(inputs), return_full_exec_context=True)
