@@ -16,12 +16,14 @@ import onnx
 import pytest
 from command_line import refused as refused_command
 from command_line import runner
+from nncosim.compiler.axes import in_axes_of
 from nncosim.compiler.errors import ModelError
 from nncosim.compiler.frontend import import_details, import_model, layers, linear, qlinear, quantise_input
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.proof.onnxruntime_check import compare_with_onnxruntime
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx, random_images
 from nncosim.compiler.proof.requantization import prove
+from nncosim.platforms.j3dai import PLATFORM
 from nncosim.platforms.rounding import Rounding
 from nncosim.tb.reference.check import compare_with_reference
 from nncosim.tb.reference.onnx_reference import OnnxReference
@@ -257,6 +259,22 @@ def test_qlinear_layers_with_integers_as_inputs_and_outputs():
     theirs = OnnxReference(model).run({"x": ints})
     assert np.array_equal(evaluate(network, {"x": quantise_input(network, "x", ints)})["p"].ravel(),
                           theirs["p"].ints.ravel())  # fmt: skip
+
+
+def test_tokens_as_pixels():
+    """Integers in, on a platform of maps: the order of a user's arrays stays that of the graph."""
+    g = graph((1, 6, 8))
+    g.inputs[0].CopyFrom(onnx.helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 6, 8]))
+    row = (g.integers((8, 3)), [0.01, 0.02, 0.03], [0] * 3, "int8")
+    y = g.linear("QLinearMatMul", ("x", *X), row, ("", 0.2, 111, "uint8"), domain="", name="y")
+    model = g.model(y, kinds=[TensorProto.UINT8])
+    details = import_details(model)
+    network = prove(in_axes_of(PLATFORM, details.network))
+    images = random_images(details.network, 3, 5)
+    report = compare_with_reference(OnnxReference(model), network, details.onnx_names, images)
+    theirs = compare_with_onnxruntime(model, network, images)
+    assert network.tensors["x"].axes == ("C", "H", "W") and report.ok and theirs.ok
+    assert report.total("values") == theirs.values == 3 * 6 * 3 and not theirs.float_differences
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

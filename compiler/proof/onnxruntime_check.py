@@ -57,8 +57,10 @@ class OnnxruntimeExecutor:
         """What graph input `node` takes: floats, or the integers that the network makes of them."""
         if node.type == "tensor(float)":
             return data.astype(np.float32)
+        tensor = self._network.tensors[node.name]
         step = len(data) // (size // self._network.inference_batch)
-        parts = [quantise_input(self._network, node.name, data[i:i + step]) for i in range(0, len(data), step)]
+        images = [data[i:i + step] for i in range(0, len(data), step)]
+        parts = [tensor.to_onnx(quantise_input(self._network, node.name, image)) for image in images]
         kind = np.dtype(node.type.removeprefix("tensor(").removesuffix(")"))
         return np.stack(parts).reshape(data.shape).astype(kind)
 

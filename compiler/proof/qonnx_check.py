@@ -46,8 +46,8 @@ class LayerReport:
 
     values: compared. wrong: ours differs from exact arithmetic. float_differences: the executor differs from exact
     arithmetic, within its error. ties: those of them where the exact number is a tie. outside: it differs further than
-    its error explains. first_wrong, first_outside: (image, channel, row, column, expected, got), of tokens (image, token,
-    channel, expected, got).
+    its error explains. first_wrong, first_outside: (image, channel, row, column, expected, got), of tokens (image,
+    token, channel, expected, got).
     """
 
     name: str

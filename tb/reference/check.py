@@ -110,10 +110,11 @@ def compare_with_reference(
     """
     report = ReferenceReport(len(images), [ReferenceLayer(op.name) for op in network.ops])
     for number, image in enumerate(images):
-        values = reference.run({
-            name: quantise_input(network, name, given).reshape(given.shape) if name in reference.integers else given
-            for name, given in image.items()
-        })
+        given = dict(image)
+        for name in reference.integers:
+            given[name] = network.tensors[name].to_onnx(quantise_input(network, name, image[name]))
+            given[name] = given[name].reshape(image[name].shape)
+        values = reference.run(given)
         for name in network.inputs:
             theirs = _integers(network.tensors[name], onnx_names[name], values)
             report.input_differences += int((quantise_input(network, name, image[name]) != theirs).sum())
