@@ -204,17 +204,6 @@ def test_proof_tells_the_truth(p, q, t, u, rounding, lo, width, acc_lo, span):
     assert proof.differing_values == differ and proof.exact == (differ == 0)
 
 
-def test_half_odd_is_half_even_with_an_odd_zero_point():
-    """No requantizer has it: its ties alternate the other way round than HALF_EVEN's, whatever c is added."""
-    for quarter in range(-40, 41):
-        y = Fraction(quarter, 4)
-        assert round_fraction(y, Rounding.HALF_ODD) == round_fraction(y - 7, Rounding.HALF_EVEN) + 7
-    function = QuantFunction(((Fraction(1, 8),),), (Fraction(3),), Rounding.HALF_ODD, -20, 20)
-    requant, proof = prove_function(function, np.array([-80]), np.array([80]), MultiplyShiftCaps())
-    ties = [a for a in range(-80, 81) if scalar(requant, 0, a) != direct(function, 0, a)]
-    assert proof.differing_values == len(ties) > 0 and {a % 8 for a in ties} == {4} and proof.max_lsb == 1
-
-
 @pytest.mark.parametrize("rounding", list(Rounding))
 def test_boundaries_are_those_of_rounding(rounding):
     twice, strict = boundaries(rounding, -5, 5)
