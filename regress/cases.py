@@ -17,7 +17,7 @@ import numpy as np
 from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import Network, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.operators import Add, Concat, Conv, Pool, Requantize, Resize, Table
-from nncosim.platforms.rounding import Rounding
+from nncosim.platforms.rounding import HARDWARE_ROUNDINGS, Rounding
 from nncosim.regress.builder import (
     INT8,
     UINT8,
@@ -239,7 +239,7 @@ CASES: tuple[Case, ...] = (
     _case("gemm_large_k", conv, 2500, 1, 1, 40, 1),
     _case("conv3x3_large_k", conv, 272, 5, 9, 40, 3),
     _case("conv3x3_stream", conv, 128, 9, 16, 64, 3),
-    *(_case(f"conv_{r.name.lower()}", conv, 16, 4, 8, 16, 1, rounding=r, bits=12) for r in Rounding),
+    *(_case(f"conv_{r.name.lower()}", conv, 16, 4, 8, 16, 1, rounding=r, bits=12) for r in HARDWARE_ROUNDINGS),
     _case("extreme", extreme, tags="small extreme"),
     _case("extreme_uint8", extreme, UINT8, tags="small extreme"),
     # accumulators as they are: two, three, four bytes

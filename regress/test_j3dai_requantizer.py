@@ -14,7 +14,7 @@ from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai import requantizer
 from nncosim.hdl.j3dai.isa import RequantRecord
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES, MSlice, XSlice
-from nncosim.platforms.rounding import Rounding
+from nncosim.platforms.rounding import HARDWARE_ROUNDINGS
 from nncosim.regress.j3dai_cluster_model import wrap
 from nncosim.regress.planted import planted
 
@@ -93,7 +93,7 @@ def corner_batches(ncbs: int) -> list[tuple[list[list[dict[str, int]]], list[Res
     """Each corner of m with each of an accumulator, shifted so that the result is within eight bits; and pairs."""
     out = []
     for k, m in enumerate(FACTORS):
-        common = dict(m=m, c=0, lo=-256, hi=255, rounding=k % len(Rounding), wrap=0)
+        common = dict(m=m, c=0, lo=-256, hi=255, rounding=k % len(HARDWARE_ROUNDINGS), wrap=0)
         sets = [common | dict(s=max(1, m.bit_length() + more)) for more in (11, 24)]
         narrow_m = wrap(m, 25) == m
         results = []
@@ -157,7 +157,7 @@ def random_results(rng: np.random.Generator, records: list[list[dict[str, int]]]
 def random_batches(rng: np.random.Generator, count: int, ncbs: int
                    ) -> Iterator[tuple[list[list[dict[str, int]]], list[Result]]]:
     for batch in range(count):
-        records = [[random_record(rng, (batch + k + n) % len(Rounding)) | {"wrap": (batch + k) % 5 == 4}
+        records = [[random_record(rng, (batch + k + n) % len(HARDWARE_ROUNDINGS)) | {"wrap": (batch + k) % 5 == 4}
                     for k in range(2)] for n in range(ncbs)]
         for sets in records if batch % 2 else ():  # so that both of a pair weigh the same
             sets[1] |= {name: sets[0][name] for name in ("m", "s")}

@@ -184,6 +184,17 @@ def test_what_is_said_is_true(data, form):
         assert all(-(2 ** (form.constant_bits - 1)) <= c < 2 ** (form.constant_bits - 1) for c in requant.c.tolist())
 
 
+def test_half_odd_is_half_even_with_an_odd_zero_point():
+    """No requantizer has it: its ties alternate the other way round than HALF_EVEN's, whatever c is added."""
+    for quarter in range(-40, 41):
+        y = Fraction(quarter, 4)
+        assert round_fraction(y, Rounding.HALF_ODD) == round_fraction(y - 7, Rounding.HALF_EVEN) + 7
+    function = function_of([Fraction(1, 8)], [Fraction(3)], Rounding.HALF_ODD, -20, 20)
+    requant, proof = prove_on(function, -80, 80, MultiplyShiftCaps())
+    assert proof.differing_values == count_differences(function, requant, -80, 80) > 0 and proof.max_lsb == 1
+    assert {example[1][0] % 8 for example in proof.examples} == {4}
+
+
 # --- thresholds, tables, chains --------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The front end: QONNX in, the integer network out."""
+"""The front end: QONNX or QDQ in, the integer network out."""
 
 from nncosim.compiler.frontend.importer import Import, import_details, import_model
 from nncosim.compiler.frontend.user_arrays import (

@@ -11,8 +11,17 @@ from math import lcm
 import numpy as np
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal
 from nncosim.compiler.frontend.inputs import after, network_input
-from nncosim.compiler.frontend.quant import QuantParameters, shortest
-from nncosim.compiler.frontend.values import Affine, Constant, FloatInput, Parts, QuantConstant, Quantised, Value
+from nncosim.compiler.frontend.quant import shortest, tensor_type
+from nncosim.compiler.frontend.values import (
+    Affine,
+    Constant,
+    FloatInput,
+    Parts,
+    QuantConstant,
+    Quantised,
+    QuantParameters,
+    Value,
+)
 from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.network import TensorType
 from nncosim.platforms.rounding import Rounding
@@ -35,12 +44,12 @@ def bipolar_quant(builder: Builder, node: Node) -> Value:
     parameters = QuantParameters(scale, 0, _BITS, True, -1, 1, Rounding.HALF_EVEN)
     if isinstance(value, FloatInput):
         signs = after(value, node, HostStep("Sign"), HostStep.by("Mul", scale))
-        kind = parameters.tensor_type(value.shape, builder.axes(value.shape))
+        kind = tensor_type(parameters, value.shape, builder.axes(value.shape))
         return network_input(builder, node, signs, kind, parameters.rounding)
     if isinstance(value, Parts):
         return _parts(builder, node, value, parameters)
     form = builder.affine(value)
-    return _sign(builder, node, form, parameters.tensor_type(form.shape, form.extents))
+    return _sign(builder, node, form, tensor_type(parameters, form.shape, form.extents))
 
 
 def _sign(
@@ -69,7 +78,7 @@ def _sign(
 
 def _parts(builder: Builder, node: Node, value: Parts, p: QuantParameters) -> Quantised:
     extents = builder.extents(value)
-    whole = p.tensor_type(value.shape, extents)
+    whole = tensor_type(p, value.shape, extents)
     scales = whole.scale if len(whole.scale) > 1 else whole.scale * extents["C"]
     parts, first = [], 0
     for index, part in enumerate(value.parts):

@@ -48,20 +48,21 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """An ONNX node with its attributes as Python values and its inputs as `Value`s."""
+    """An ONNX node with its attributes as Python values and its inputs as `Value`s, which are called `names`."""
 
     name: str
     op: str
     inputs: tuple[Value | None, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, object]
+    names: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, proto: onnx.NodeProto, values: Mapping[str, Value]) -> Node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
         attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
         inputs = tuple(values.get(name) if name else None for name in proto.input)
-        return cls(proto.name, proto.op_type, inputs, tuple(proto.output), attributes)
+        return cls(proto.name, proto.op_type, inputs, tuple(proto.output), attributes, tuple(proto.input))
 
     def input(self, index: int) -> Value | None:
         return self.inputs[index] if index < len(self.inputs) else None
@@ -122,7 +123,8 @@ def channel_constant(array: np.ndarray, shape: Sequence[int], extents: Mapping[s
 class Builder:
     """Collects tensors and operators; handlers ask it for operands and give it results.
 
-    `batch`: of the graph, where tensors keep it as an axis "N"; None where they hold one of its inferences.
+    `batch`: of the graph, where tensors keep it as an axis "N"; None where they hold one of its inferences. `written`:
+    tensors of ONNX values that are written when they are read first (`Integers`), by these.
     `onnx_names`: the ONNX value, its first channel, and the steps of layout (if any) that bring it into the tensor's.
     `relabelled`: by graph input, a tensor for what steps of layout make of it, and these; one of the two has readers.
     """
@@ -134,6 +136,8 @@ class Builder:
     problems: list[Problem] = field(default_factory=list)
     input_rounding: dict[str, Rounding] = field(default_factory=dict)
     input_steps: dict[str, tuple[HostStep, ...]] = field(default_factory=dict)
+    linear_inputs: list[str] = field(default_factory=list)
+    written: dict[str, Quantised] = field(default_factory=dict)
     onnx_names: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     magnitudes: dict[str, tuple[float, ...]] = field(default_factory=dict)
     relabelled: dict[str, tuple[str, tuple[HostStep, ...]]] = field(default_factory=dict)
@@ -202,8 +206,10 @@ class Builder:
         if found is not None:
             return found
         if isinstance(value, Affine | Curve):
-            raise Refusal(f"{what} is not quantised (a float lies between quantised operators)",
-                          "add a Quant (Brevitas: QuantIdentity or QuantReLU) before this node")
+            raise Refusal(
+                f"{what} is not quantised (a float lies between quantised operators)",
+                "add a Quant (Brevitas: QuantIdentity or QuantReLU) or a QuantizeLinear before this node",
+            )
         raise Refusal(f"{what} must be a quantised activation, not a constant")
 
     def as_integers(self, form: Affine) -> Quantised | None:

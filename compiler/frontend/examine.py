@@ -33,6 +33,9 @@ MAX_ELEMENTS = 1 << 26
 MAX_CHANNELS = 1 << 18
 """Of a tensor: each has numbers of its own."""
 
+_TYPES = (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16)
+"""Of graph inputs and outputs: integers where the graph takes or gives quantised data as they are."""
+
 _EXPORT = "export the model again"
 _CHECK = "check the model with onnx.checker"
 
@@ -61,7 +64,7 @@ def declared_problems(model: onnx.ModelProto) -> list[Problem]:
     inputs = [value for value in graph.input if value.name not in constants]
     return [
         *_opset(model), *_names(graph), *(p for value in inputs for p in _input(value)),
-        *(p for value in graph.output for p in _type(value, "output", (TensorProto.FLOAT, TensorProto.UNDEFINED))),
+        *(p for value in graph.output for p in _type(value, "output", (*_TYPES, TensorProto.UNDEFINED))),
     ]  # fmt: skip
 
 
@@ -113,7 +116,7 @@ def _type(value: onnx.ValueInfoProto, what: str, allowed: tuple[int, ...]) -> It
 
 
 def _input(value: onnx.ValueInfoProto) -> Iterator[Problem]:
-    yield from _type(value, "input", (TensorProto.FLOAT,))
+    yield from _type(value, "input", _TYPES)
     dims = value.type.tensor_type.shape.dim
     if dims and dims[0].WhichOneof("value") == "dim_value" and dims[0].dim_value == 0:
         yield Problem(value.name, "", "the graph input has a batch of 0", "export the model with a batch of 1")

@@ -24,6 +24,7 @@ __all__ = ["DOMAIN", "InputForm", "calibrated", "data_types", "integer_weights",
 DOMAIN = "qonnx.custom_op.general"
 USAGE = "[NAME=]BITS[,signed|unsigned][,SCALE[,ZERO]]"
 _QUANTISERS = ("Quant", "IntQuant", "BipolarQuant", "FloatQuant", "QuantizeLinear")
+_INTEGERS = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT16, onnx.TensorProto.UINT16)
 _ON_HOST = (
     "Add", "Clip", "Div", "Dropout", "Flatten", "Identity", "Mul", "Relu", "Reshape", "Squeeze", "Sub", "Transpose",
     "Unsqueeze",
@@ -129,8 +130,12 @@ def _annotated(kind: Any) -> InputForm | None:
 
 
 def _free_inputs(graph: onnx.GraphProto) -> list[str]:
+    """The graph's inputs that are no integers."""
     constants = {t.name for t in graph.initializer}
-    return [value.name for value in graph.input if value.name not in constants]
+    return [
+        value.name for value in graph.input
+        if value.name not in constants and value.type.tensor_type.elem_type not in _INTEGERS
+    ]  # fmt: skip
 
 
 def _chain(graph: onnx.GraphProto, name: str) -> list[onnx.NodeProto]:

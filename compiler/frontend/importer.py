@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QONNX to the integer network.
+"""QONNX, or ONNX with QuantizeLinear and DequantizeLinear (QDQ), to the integer network.
 
 Each ONNX node has a handler from values to a value (see `values`): constants stay constants, a sum of
 products is an affine form with exact rational coefficients, BatchNormalization, bias and Relu change
@@ -11,22 +11,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend import bipolar, curves, elementwise, layers, moved, multithreshold, quant
+from nncosim.compiler.frontend import (
+    bipolar,
+    curves,
+    elementwise,
+    layers,
+    linear,
+    moved,
+    multithreshold,
+    qlinear,
+    quant,
+)
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.forms import InputForm, integer_weights
 from nncosim.compiler.frontend.outputs import restated
-from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
+from nncosim.compiler.frontend.prepare import LINEAR_OPS, QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
     Curve,
     FloatInput,
+    Integers,
     Moved,
     Parts,
     QuantConstant,
@@ -52,6 +64,7 @@ HANDLERS: Mapping[str, Handler] = {
     "Clip": elementwise.clip,
     "Concat": elementwise.concat,
     "Conv": layers.conv,
+    "DequantizeLinear": linear.dequantize_linear,
     "Div": elementwise.divide,
     "DepthToSpace": moved.depth_to_space,
     "Dropout": elementwise.identity,
@@ -65,6 +78,7 @@ HANDLERS: Mapping[str, Handler] = {
     "Mul": elementwise.multiply,
     "Quant": quant.quant,
     "MultiThreshold": multithreshold.multi_threshold,
+    "QuantizeLinear": linear.quantize_linear,
     "ReduceMean": layers.reduce_mean,
     "Relu": elementwise.relu,
     "Reshape": elementwise.reshape,
@@ -77,8 +91,14 @@ HANDLERS: Mapping[str, Handler] = {
     "Unsqueeze": elementwise.reshape,
     "Upsample": elementwise.resize,
     **dict.fromkeys(curves.FUNCTIONS, curves.element_function),
+    **dict.fromkeys(qlinear.OPERATORS, qlinear.qlinear),
 }
 """ONNX operator type to the function that imports it: a new operator is one more line here."""
+
+_DYNAMIC = ("ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat")
+_DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general")
+_CONTRIBUTED = (*linear.TAKERS, *qlinear.OPERATORS)
+"""Operators that onnxruntime has in a domain of its own, "com.microsoft"."""
 
 _REMEDIES = {
     "FloatQuant": "use integer quantisation (Quant)",
@@ -93,8 +113,8 @@ _REMEDIES = {
     "Erf": "use HardSwish, or x * Sigmoid(x)",
     "Gelu": "use HardSwish, or x * Sigmoid(x)",
     "ConvTranspose": "use nearest Resize and Conv",
-    "QuantizeLinear": "export QONNX (Quant nodes); qonnx's QCDQToQuant converts this format",
-    "DequantizeLinear": "export QONNX (Quant nodes); qonnx's QCDQToQuant converts this format",
+    **dict.fromkeys(_DYNAMIC, "its scales depend on the data: quantise statically (onnxruntime: quantize_static)"),
+    "QLinearSoftmax": "end the model before it: the order of the classes is the same",
     "ReduceMax": "use MaxPool",
 }
 
@@ -128,7 +148,7 @@ def import_model(
     source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False,
     forms: Mapping[str, InputForm] | None = None,
 ) -> Network:
-    """Read a QONNX model as a network of integer operators with exact rational functions.
+    """Read a QONNX or QDQ model as a network of integer operators with exact rational functions.
 
     Args:
         source: a file, or a model in memory (not changed).
@@ -157,10 +177,11 @@ def import_details(
     graph = wrapper.graph
     if not graph.output:
         raise ModelError(name, [Problem("graph", "", "it has no outputs", "name the tensors to compute as outputs")])
-    if not any(n.op_type in QUANT_OPS for n in graph.node):
+    if not any(n.op_type in (*QUANT_OPS, *LINEAR_OPS, *qlinear.OPERATORS, *_DYNAMIC) for n in graph.node):
         raise ModelError(name, [Problem(
-            "graph", "", "there is no Quant node: the model is not quantised",
-            "train or convert it with Brevitas and export QONNX (export_qonnx)",
+            "graph", "", "the model is float: it has neither Quant nor QuantizeLinear nodes",
+            "`nncosim quantize MODEL --data CALIB.npz --out Q.onnx` makes what `run` takes; or train it quantised "
+            "(Brevitas: export_qonnx)",
         )])
     builder = Builder(batch=batch if keep_batch else None)
     values = _initial_values(builder, graph)
@@ -170,7 +191,7 @@ def import_details(
     if shape_problem is not None and not builder.problems:
         builder.problems.append(shape_problem)
     if builder.problems:
-        raise ModelError(name, builder.problems)
+        raise ModelError(name, list(dict.fromkeys(builder.problems)))
     network = replace(_finish(builder, graph, name, outputs), batch=1 if keep_batch else batch, remarks=remarks)
     return Import(network, builder.onnx_names, builder.magnitudes, wrapper)
 
@@ -194,14 +215,17 @@ def _initial_values(builder: Builder, graph: onnx.GraphProto) -> dict[str, Value
         if given.name in values:
             continue
         shape = _graph_shape(given)
+        kind = given.type.tensor_type.elem_type
         if min(shape, default=0) < 1:
             builder.problems.append(Problem(
                 given.name, "", f"the graph input has no fixed shape (found {_shape_text(given)})",
                 "export the model with a fixed input size",
             ))
             values[given.name] = Unknown()
-        else:
+        elif kind in (0, onnx.TensorProto.FLOAT):
             values[given.name] = FloatInput(given.name, shape, at=given.name)
+        else:
+            values[given.name] = linear.graph_input(given.name, shape, onnx.helper.tensor_dtype_to_np_dtype(kind))
     return values
 
 
@@ -223,12 +247,18 @@ def _import_node(builder: Builder, proto: onnx.NodeProto, values: dict[str, Valu
             builder.problems.extend(_own_problems(node))
         return
     handler = HANDLERS.get(proto.op_type)
-    if handler is None or proto.domain not in ("", "ai.onnx", "qonnx.custom_op.general"):
+    contributed = proto.domain == "com.microsoft" and proto.op_type in _CONTRIBUTED
+    if handler is None or not (proto.domain in _DOMAINS or contributed):
         builder.problems.append(_unsupported(node))
         return
     try:
         _require_finite(node, proto)
-        values[proto.output[0]] = moved.handled(builder, node, handler)
+        if proto.op_type in qlinear.OPERATORS:
+            values[proto.output[0]] = handler(builder, node)
+        elif proto.op_type not in linear.TAKERS and any(linear.are_integers(v) for v in node.inputs):
+            values[proto.output[0]] = linear.on_integers(partial(moved.handled, handler=handler), builder, node)
+        else:
+            values[proto.output[0]] = moved.handled(builder, node, handler)
     except Refusal as refusal:
         builder.problems.append(refusal.problem(node))
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # attributes or shapes against ONNX's rules
@@ -282,6 +312,8 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
             shape = getattr(value, "shape", ())
             if isinstance(value, Moved):
                 steps, value = (HostStep("Reshape", value.inner.shape), *value.steps), value.inner
+            if isinstance(value, Integers):
+                value = linear.write(builder, value)
             if isinstance(value, Affine):
                 value = restated(builder, where, value, others) or _raw_output(builder, where, value)
             elif isinstance(value, Quantised) and value.kind is not None:
@@ -351,7 +383,7 @@ def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mappin
         raise ModelError(name, [Problem(i, "", "this graph input is not used", "remove it") for i in unused])
     names = tuple(output.name for output in outputs.values())
     return Network(name, tensors, tuple(ops), inputs, names, shapes, builder.input_rounding,
-                   input_steps=builder.input_steps,
+                   input_steps=builder.input_steps, linear_inputs=tuple(builder.linear_inputs),
                    output_steps={output.name: output.steps for output in outputs.values() if output.steps})
 
 

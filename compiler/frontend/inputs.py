@@ -69,9 +69,9 @@ def _kept(value: FloatInput) -> tuple[HostStep, ...]:
 
 
 def network_input(
-    builder: Builder, node: Node, value: FloatInput, kind: TensorType, rounding: Rounding
+    builder: Builder, node: Node, value: FloatInput, kind: TensorType, rounding: Rounding, linear: bool = False
 ) -> Quantised:
-    """The integers that a Quant makes of a graph input, as the network's input tensor.
+    """The integers that a Quant (or, `linear`, a QuantizeLinear) makes of a graph input, as the network's input tensor.
 
     Raises:
         Refusal: another Quant makes others of it.
@@ -80,7 +80,9 @@ def network_input(
     known, steps = builder.tensors.get(value.name), _kept(value)
     if known is not None:
         given = builder.input_rounding[value.name], builder.input_steps.get(value.name, ())
-        if (known.type, known.extents, *given) != (kind, extents, rounding, steps):
+        if (known.type, known.extents, *given, value.name in builder.linear_inputs) != (
+            kind, extents, rounding, steps, linear
+        ):  # fmt: skip
             raise Refusal(
                 f"graph input {value.name!r} is quantised twice in different ways",
                 "quantise the input once and use that result everywhere",
@@ -88,6 +90,8 @@ def network_input(
         return Quantised(value.name, value.shape)
     builder.add_tensor(value.name, extents, kind, node.outputs[0])
     builder.input_rounding[value.name] = rounding
+    if linear:
+        builder.linear_inputs.append(value.name)
     if steps:
         builder.input_steps[value.name] = steps
     return Quantised(value.name, value.shape)

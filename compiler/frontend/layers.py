@@ -10,14 +10,31 @@ import numpy as np
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal
 from nncosim.compiler.frontend.values import Affine, Constant, QuantConstant, Quantised, Value, fractions
 from nncosim.compiler.ir.network import QuantFunction, TensorType
-from nncosim.compiler.ir.operators import Add, Conv, MatMul, Pool
+from nncosim.compiler.ir.operators import Add, Conv, MatMul, Pool, Requantize
 from nncosim.platforms.rounding import Rounding
 
 __all__ = [
     "add_tensors", "average_pool", "conv", "gemm", "global_average_pool", "max_pool", "reduce_mean", "weights_of",
 ]
 
-_WEIGHTS = "put a Quant (Brevitas: weight_quant) on the weights"
+_WEIGHTS = "put a Quant (Brevitas: weight_quant), or QuantizeLinear and DequantizeLinear, on the weights"
+
+
+def _source(builder: Builder, node: Node, index: int = 0, what: str = "the input") -> Quantised:
+    """An input as integers; a Relu of integers is written as such, because its bound is one of their steps."""
+    value = node.input(index)
+    if isinstance(value, Affine) and isinstance(value.op, Requantize):
+        source = Quantised(value.op.inputs[0], value.shape)
+        kind, same = builder.type_of(source), builder.affine(source)
+        bounds = {*value.low, *value.high} - {None}
+        if (value.ratios, value.offset) == (same.ratios, same.offset) and bounds == {Fraction(0)}:
+            name = node.names[index]
+            if name not in builder.written:
+                maker = Node(value.nodes[-1], "Relu", (), (name,), {})
+                form = replace(value, nodes=value.nodes[:-1])
+                builder.written[name] = builder.emit(form, kind, Rounding.HALF_EVEN, maker)
+            return builder.written[name]
+    return builder.quantised(value, what)
 
 
 def weights_of(node: Node) -> QuantConstant:
@@ -155,7 +172,7 @@ def _pad_value(kind: TensorType, pads: tuple[int, ...]) -> int:
 
 def conv(builder: Builder, node: Node) -> Value:
     """Conv, 2-D, any padding, stride, dilation and groups."""
-    value = builder.quantised(node.input(0))
+    value = _source(builder, node)
     weights = weights_of(node)
     if weights.ints.ndim != 4 or len(value.shape) != 4:
         raise Refusal("only 2-D convolution is supported", "use Conv2d, with a height of 1 for 1-D data")
@@ -178,7 +195,7 @@ def conv(builder: Builder, node: Node) -> Value:
 
 def gemm(builder: Builder, node: Node) -> Value:
     """Gemm or MatMul: a convolution whose kernel is the whole map; of tokens a MatMul of their channels."""
-    value = builder.quantised(node.input(0))
+    value = _source(builder, node)
     weights = weights_of(node)
     if weights.ints.ndim != 2 or len(value.shape) not in ((2,) if node.op == "Gemm" else (2, 3)):
         raise Refusal(
@@ -225,7 +242,7 @@ def _enlarged(
 
 def max_pool(builder: Builder, node: Node) -> Value:
     """MaxPool on integers; order and type stay as they are."""
-    value = builder.quantised(node.input(0))
+    value = _source(builder, node)
     kernel = _pair(node.integers("kernel_shape", ()), "kernel_shape")
     stride = _pair(node.integers("strides", (1, 1)), "strides")
     if set(node.integers("dilations", (1, 1))) != {1}:
@@ -266,7 +283,7 @@ def _sum_pool(
 
 def average_pool(builder: Builder, node: Node) -> Value:
     """AveragePool as a sum; the division is in the ratio."""
-    value = builder.quantised(node.input(0))
+    value = _source(builder, node)
     kernel = _pair(node.integers("kernel_shape", ()), "kernel_shape")
     stride = _pair(node.integers("strides", (1, 1)), "strides")
     if set(node.integers("dilations", (1, 1))) != {1}:
@@ -284,13 +301,13 @@ def average_pool(builder: Builder, node: Node) -> Value:
 
 def global_average_pool(builder: Builder, node: Node) -> Value:
     """GlobalAveragePool: one window over the whole map."""
-    value = builder.quantised(node.input(0))
+    value = _source(builder, node)
     return _sum_pool(builder, node, value, builder.chw(value)[1:], (1, 1), (0, 0, 0, 0))
 
 
 def reduce_mean(builder: Builder, node: Node) -> Value:
     """ReduceMean over height and width, another spelling of GlobalAveragePool."""
-    value = builder.quantised(node.input(0))
+    value = _source(builder, node)
     axes = node.integers("axes", ()) or tuple(int(a) for a in node.constant(1, "axes"))
     if len(value.shape) != 4 or {a % 4 for a in axes} != {2, 3}:
         raise Refusal(f"ReduceMean is supported over height and width, not over axes {axes}",
@@ -302,8 +319,7 @@ def reduce_mean(builder: Builder, node: Node) -> Value:
 
 def add_tensors(builder: Builder, node: Node) -> Affine:
     """The sum of two quantised activations of one shape."""
-    a = builder.quantised(node.input(0), "the first input of Add")
-    b = builder.quantised(node.input(1), "the second input of Add")
+    a, b = _source(builder, node, 0, "the first input of Add"), _source(builder, node, 1, "the second input of Add")
     if a.shape != b.shape or builder.extents(a) != builder.extents(b):
         raise Refusal(f"Add needs two inputs of one shape, not {a.shape} and {b.shape}",
                       "broadcasting of activations is not supported")

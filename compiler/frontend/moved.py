@@ -17,12 +17,13 @@ from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import inputs
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.curves import FUNCTIONS
-from nncosim.compiler.frontend.prepare import FIRST
+from nncosim.compiler.frontend.prepare import FIRST, LINEAR_OPS
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
     Curve,
     FloatInput,
+    Integers,
     Moved,
     Parts,
     QuantConstant,
@@ -34,8 +35,8 @@ from nncosim.compiler.ir.network import Op, Tensor
 
 __all__ = ["depth_to_space", "handled", "move", "relabelled", "space_to_depth", "transpose"]
 
-_EACH = ("Add", "BipolarQuant", "Clip", "Div", "IntQuant", "MultiThreshold", "Mul", "Quant", "Relu", "Sub", "Trunc",
-         *FUNCTIONS)  # fmt: skip
+_EACH = ("Add", "BipolarQuant", "Clip", "DequantizeLinear", "Div", "IntQuant", "MultiThreshold", "Mul", "Quant",
+         "QuantizeLinear", "Relu", "Sub", "Trunc", *FUNCTIONS)  # fmt: skip
 """Operators on each element by itself."""
 _SHAPES = (
     "Cast", "DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose",
@@ -76,7 +77,7 @@ def move(builder: Builder, node: Node, value: Value | None, *steps: HostStep) ->
     same = np.array_equal(order(found).ravel(), np.arange(prod(inner.shape)))
     if same and found.shape in (inner.shape, (inner.shape[0], prod(inner.shape) // inner.shape[0])):
         flat = isinstance(inner, Quantised) or found.shape == inner.shape or prod(inner.shape[2:]) == 1
-        if flat and not isinstance(inner, Parts | Curve):
+        if flat and not isinstance(inner, Parts | Curve | Integers):
             return replace(inner, shape=found.shape)
         if found.shape == inner.shape:
             return inner
@@ -162,7 +163,7 @@ def handled(builder: Builder, node: Node, handler: Handler) -> Value:
         inner = _stored(node, where)
         back = inverse(where.steps, where.stored)
         made = _noted(builder, node, back, lambda: handler(builder, inner))
-        if isinstance(made, Parts):
+        if isinstance(made, Parts | Integers):
             made = replace(made, back=back)
         if node.op == "ReduceMean" and not node.integer("keepdims", 1):
             return made
@@ -178,8 +179,8 @@ def _stored(node: Node, where: _Where) -> Node:
     for value in node.inputs:
         if isinstance(value, Moved):
             given.append(value.inner)
-        elif isinstance(value, Constant) and node.op == "MultiThreshold":
-            given.append(value)  # a row a channel, wherever the channels are
+        elif isinstance(value, Constant) and node.op in ("MultiThreshold", *LINEAR_OPS):
+            given.append(value)  # a row, or a scale, a channel, wherever the channels are
         elif isinstance(value, Constant) and node.op in _EACH:
             given.append(Constant(_unmoved(value.array, where)))
         elif isinstance(value, QuantConstant) and node.op in _EACH:
@@ -194,6 +195,8 @@ def _stored(node: Node, where: _Where) -> Node:
         if _permutation(where)[axis] != 1:
             raise Refusal("the channels of its data_layout are not the channels of the layer before it")
         attributes["data_layout"] = ""
+    if node.op in LINEAR_OPS and any(isinstance(v, Constant) and v.array.size > 1 for v in node.inputs):
+        attributes["axis"] = _permutation(where)[node.integer("axis", 1) % len(where.shape)]
     if node.op in ("Concat", "ReduceMean"):
         perm = _permutation(where)
         if node.op == "Concat":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a file to a clean QONNX graph: domains, batch, constants, shapes."""
+"""From a file to a clean graph: domains, batch, constants, shapes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
 
-__all__ = ["QUANT_OPS", "Prepared", "load_model", "prepare", "tail_of", "title_of", "with_forms"]
+__all__ = ["LINEAR_OPS", "QUANT_OPS", "Prepared", "load_model", "prepare", "tail_of", "title_of", "with_forms"]
 
 QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant", "MultiThreshold")
+LINEAR_OPS = ("QuantizeLinear", "DequantizeLinear")
 _DOMAIN = "qonnx.custom_op.general"
 CHANNELS_LAST = "qonnx.custom_op.channels_last"
 """Conv, MaxPool and BatchNormalization of maps (N, H, W, C), with kernels (O, H, W, C)."""
@@ -278,7 +279,7 @@ def prepare(
         wrapper = wrapper.transform(RemoveStaticGraphInputs())
         wrapper = wrapper.transform(InferShapes())
         _refuse(source, size_problems(wrapper.graph))
-        wrapper = wrapper.transform(FoldConstants(exclude_op_types=list(QUANT_OPS)))
+        wrapper = wrapper.transform(FoldConstants(exclude_op_types=[*QUANT_OPS, *LINEAR_OPS]))
     except ModelError:
         raise
     except Exception as error:  # qonnx and onnx raise bare Exception; the importer names the nodes

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -19,6 +19,7 @@ from nncosim.compiler.frontend.values import (
     Parts,
     QuantConstant,
     Quantised,
+    QuantParameters,
     Value,
     fractions,
 )
@@ -27,7 +28,10 @@ from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.platforms.rounding import Rounding
 from qonnx.custom_op.general.quant import max_int, min_int, resolve_rounding_mode
 
-__all__ = ["QuantParameters", "quant", "quantise_float32", "read_parameters", "shortest", "trunc"]
+__all__ = [
+    "constant_scale", "quant", "quantise", "quantise_float32", "quantise_linear_float32", "read_parameters",
+    "same_number", "shortest", "tensor_type", "trunc",
+]
 
 ROUNDINGS = {
     "ROUND": Rounding.HALF_EVEN, "HALF_EVEN": Rounding.HALF_EVEN, "CEIL": Rounding.CEIL,
@@ -51,23 +55,21 @@ def quantise_float32(
     return resolve_rounding_mode(_NUMPY_NAMES[rounding])(y).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class QuantParameters:
-    """A Quant node's parameters. `scale`: float32 array as in the model, not yet broadcast."""
+def tensor_type(p: QuantParameters, shape: tuple[int, ...], extents: Mapping[str, int]) -> TensorType:
+    """The type of an activation of ONNX shape `shape`, with the axes `extents`, after a Quant."""
+    per_channel = channel_constant(p.scale, shape, extents, "the scale of an activation")
+    return TensorType(p.bits, p.signed, shortest(fractions(per_channel)), p.zero_point, p.lo, p.hi)
 
-    scale: np.ndarray
-    zero_point: int
-    bits: int
-    signed: bool
-    lo: int
-    hi: int
-    rounding: Rounding
 
-    def tensor_type(self, shape: tuple[int, ...], extents: Mapping[str, int]) -> TensorType:
-        per_channel = channel_constant(self.scale, shape, extents, "the scale of an activation")
-        scales = fractions(per_channel)
-        scale = scales[:1] if len(set(scales)) == 1 else scales
-        return TensorType(self.bits, self.signed, scale, self.zero_point, self.lo, self.hi)
+def quantise_linear_float32(
+    values: np.ndarray, scale: np.ndarray, zero_point: int | np.ndarray, lo: int, hi: int
+) -> np.ndarray:
+    """round(x / scale) + zero point in float32, half to even, clipped to lo..hi, as ONNX's QuantizeLinear has it.
+
+    `scale` and `zero_point` broadcast against `values`. Returns int64.
+    """
+    steps = np.rint(np.asarray(values, dtype=np.float32) / np.asarray(scale, dtype=np.float32)).astype(np.float64)
+    return np.clip(steps + zero_point, lo, hi).astype(np.int64)
 
 
 def _rounding(node: Node, default: str) -> Rounding:
@@ -77,7 +79,7 @@ def _rounding(node: Node, default: str) -> Rounding:
     return ROUNDINGS[name]
 
 
-def _whole(array: np.ndarray, what: str) -> int:
+def same_number(array: np.ndarray, what: str) -> int:
     values = np.unique(np.asarray(array, dtype=np.float64))
     if len(values) != 1:
         raise Refusal(f"{what} must be one number for the whole tensor", "use a per-tensor value")
@@ -86,7 +88,7 @@ def _whole(array: np.ndarray, what: str) -> int:
     return int(values[0])
 
 
-def _scale(array: np.ndarray, what: str) -> np.ndarray:
+def constant_scale(array: np.ndarray, what: str) -> np.ndarray:
     scale = np.asarray(array, dtype=np.float32)
     if not (np.isfinite(scale) & (scale > 0)).all():
         raise Refusal(f"{what} must be positive and finite, not {scale.min()}..{scale.max()}")
@@ -99,9 +101,9 @@ def _range(signed: bool, narrow: bool, bits: int) -> tuple[int, int]:
 
 def read_parameters(node: Node) -> QuantParameters:
     """The parameters of a Quant node, checked."""
-    scale = _scale(node.constant(1, "the scale"), "the scale")
-    zero_point = _whole(node.constant(2, "the zero point"), "the zero point")
-    bits = _whole(node.constant(3, "the bit width"), "the bit width")
+    scale = constant_scale(node.constant(1, "the scale"), "the scale")
+    zero_point = same_number(node.constant(2, "the zero point"), "the zero point")
+    bits = same_number(node.constant(3, "the bit width"), "the bit width")
     signed, narrow = bool(node.integer("signed", 1)), bool(node.integer("narrow", 1))
     if bits < 1 or bits > 32:
         raise Refusal(f"the bit width must be 1 to 32, not {bits}")
@@ -112,7 +114,7 @@ def read_parameters(node: Node) -> QuantParameters:
 
 
 def quant(builder: Builder, node: Node) -> Value:
-    """Quant: a constant, the graph's input, an affine form, a curve, or data that is already quantised."""
+    """Quant of a constant, or of anything that `quantise` takes."""
     parameters = read_parameters(node)
     value = node.input(0)
     if isinstance(value, Constant):
@@ -120,19 +122,24 @@ def quant(builder: Builder, node: Node) -> Value:
     if isinstance(value, QuantConstant):
         real = value.ints.astype(np.float32) * value.scale
         return _quantise_constant(real, parameters)
+    return quantise(builder, node, value, parameters)
+
+
+def quantise(builder: Builder, node: Node, value: Value | None, parameters: QuantParameters) -> Quantised:
+    """Quantise the graph's input, an affine form, a curve, or data that is already quantised, as `node`'s output."""
     if isinstance(value, Curve):
-        kind = parameters.tensor_type(value.shape, value.extents)
+        kind = tensor_type(parameters, value.shape, value.extents)
         return write_table(builder, node, value, kind, parameters.rounding)
     if isinstance(value, FloatInput):
-        kind = parameters.tensor_type(value.shape, builder.axes(value.shape))
-        return network_input(builder, node, value, kind, parameters.rounding)
+        kind = tensor_type(parameters, value.shape, builder.axes(value.shape))
+        return network_input(builder, node, value, kind, parameters.rounding, linear=parameters.linear)
     if isinstance(value, Parts):
         return _quantise_parts(builder, node, value, parameters)
     if isinstance(value, Quantised):
-        kind = parameters.tensor_type(value.shape, builder.extents(value))
+        kind = tensor_type(parameters, value.shape, builder.extents(value))
         return requantise(builder, node, value, kind, parameters.rounding)
     form = builder.affine(value)
-    kind = parameters.tensor_type(form.shape, form.extents)
+    kind = tensor_type(parameters, form.shape, form.extents)
     return builder.emit(form, kind, parameters.rounding, node)
 
 
@@ -160,7 +167,7 @@ def requantise(
 
 def _quantise_parts(builder: Builder, node: Node, value: Parts, p: QuantParameters) -> Quantised:
     extents = builder.extents(value)
-    whole = p.tensor_type(value.shape, extents)
+    whole = tensor_type(p, value.shape, extents)
     scales = whole.scale if len(whole.scale) > 1 else whole.scale * extents["C"]
     parts, first = [], 0
     for index, part in enumerate(value.parts):
@@ -190,8 +197,8 @@ def trunc(builder: Builder, node: Node) -> Value:
     form = builder.affine(value)
     if len(form.ratios) != 1 or form.clipped:
         raise Refusal("Trunc after Add or Relu is not supported", "put a Quant between them")
-    scale = _scale(node.constant(1, "the scale"), "the scale")
-    zp = _whole(node.constant(2, "the zero point"), "the zero point")
+    scale = constant_scale(node.constant(1, "the scale"), "the scale")
+    zp = same_number(node.constant(2, "the zero point"), "the zero point")
     scales = fractions(channel_constant(scale, form.shape, form.extents, "the scale of Trunc"))
     low, high = form.op.bounds([builder.tensors[name] for name in form.op.inputs])
     form = _whole_sums(form, scales, zp, low, high)
@@ -226,8 +233,8 @@ def _whole_sums(form: Affine, scales: tuple[Fraction, ...], zp: int, low: np.nda
 
 
 def _trunc_v2(node: Node, scale: np.ndarray, zp: int, form: Affine) -> tuple[int, TensorType]:
-    out_scale = _scale(node.constant(4, "the output scale"), "the output scale")
-    bits = _whole(node.constant(5, "the output bit width"), "the output bit width")
+    out_scale = constant_scale(node.constant(4, "the output scale"), "the output scale")
+    bits = same_number(node.constant(5, "the output bit width"), "the output bit width")
     signed = bool(node.integer("signed", 1))
     shifts = np.unique(np.round(np.log2(np.asarray(out_scale, dtype=np.float64) / scale)))
     if len(shifts) != 1:
@@ -244,8 +251,8 @@ def _trunc_v2(node: Node, scale: np.ndarray, zp: int, form: Affine) -> tuple[int
 def _trunc_v1(
     node: Node, scales: tuple[Fraction, ...], zp: int, form: Affine, low: np.ndarray, high: np.ndarray
 ) -> tuple[int, TensorType]:
-    bits_in = _whole(node.constant(3, "the input bit width"), "the input bit width")
-    bits = _whole(node.constant(4, "the output bit width"), "the output bit width")
+    bits_in = same_number(node.constant(3, "the input bit width"), "the input bit width")
+    bits = same_number(node.constant(4, "the output bit width"), "the output bit width")
     shift = bits_in - bits
     if shift < 0:
         raise Refusal(f"Trunc cannot widen {bits_in} bits to {bits}")

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from nncosim.compiler.errors import InputDataError
-from nncosim.compiler.frontend.quant import quantise_float32
-from nncosim.compiler.ir.host import apply_steps, arrange
+from nncosim.compiler.frontend.quant import quantise_float32, quantise_linear_float32
+from nncosim.compiler.ir.host import apply_steps, arrange, shapes_of, undo_steps
 from nncosim.compiler.ir.network import Network, Tensor
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["dequantise_output", "in_onnx_layout", "quantise_input", "quantise_inputs", "raw_outputs"]
+__all__ = ["dequantise_output", "in_onnx_layout", "quantise_input", "quantise_inputs", "raw_outputs", "user_array"]
 
 
 def raw_outputs(network: Network) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray
 
     Args:
         array: float in ONNX layout (the batch of 1 may be left out), or already integer. Floats are quantised in
-            float32, step for step as the qonnx package does; integers are taken as they are.
+            float32, step for step as the qonnx package does, or ONNX's QuantizeLinear; integers are taken as they are.
 
     Returns:
         int64, of the tensor's shape.
@@ -72,11 +72,19 @@ def quantise_input(network: Network, name: str, array: np.ndarray) -> np.ndarray
         return tensor.from_onnx(arrange(values, steps).astype(np.int64))
     if values.dtype.kind != "f" or not np.isfinite(values).all():
         raise InputDataError(f"input {name!r}: expected finite floats or integers, got {values.dtype}")
-    rounding = network.input_rounding.get(name, Rounding.HALF_EVEN)
     if steps:
         values = apply_steps(values, steps)
-    values = tensor.from_onnx(values)
-    return quantise_float32(values, tensor.per_channel(kind.scale), kind.zero_point, kind.lo, kind.hi, rounding)
+    values, scale = tensor.from_onnx(values), tensor.per_channel(kind.scale)
+    if name in network.linear_inputs:
+        return quantise_linear_float32(values, scale, kind.zero_point, kind.lo, kind.hi)
+    rounding = network.input_rounding.get(name, Rounding.HALF_EVEN)
+    return quantise_float32(values, scale, kind.zero_point, kind.lo, kind.hi, rounding)
+
+
+def user_array(network: Network, name: str, data: np.ndarray) -> np.ndarray:
+    """What a user's array has to be for the host to make `data`, in the tensor's ONNX layout, of input `name`."""
+    steps, shape = network.input_steps.get(name, ()), network.onnx_shapes[name]
+    return (undo_steps(data.reshape(shapes_of(shape, steps)[-1]), steps, shape) if steps else data).reshape(shape)
 
 
 def dequantise_output(network: Network, name: str, values: np.ndarray) -> np.ndarray:

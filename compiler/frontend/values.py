@@ -11,10 +11,11 @@ import numpy as np
 from nncosim.compiler.frontend.enclosures import Real
 from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.network import Op, TensorType
+from nncosim.platforms.rounding import Rounding
 
 __all__ = [
-    "Affine", "Constant", "Curve", "FloatInput", "Moved", "Parts", "QuantConstant", "Quantised", "Unknown", "Value",
-    "fractions",
+    "Affine", "Constant", "Curve", "FloatInput", "Integers", "Moved", "Parts", "QuantConstant", "QuantParameters",
+    "Quantised", "Unknown", "Value", "fractions",
 ]
 
 Bound = Fraction | None
@@ -45,7 +46,8 @@ class Constant:
 class QuantConstant:
     """A quantised weight or bias: real = ints * scale (the zero point is already subtracted).
 
-    `ints` int64 and `scale` float32 have one shape. `bits`: of its Quant.
+    `ints` int64 and `scale` have one shape; `scale` is float32, or float64 where it is a product of two such. `bits`:
+    of its Quant.
     """
 
     ints: np.ndarray
@@ -147,6 +149,23 @@ class Affine:
 
 
 @dataclass(frozen=True, eq=False)
+class QuantParameters:
+    """How reals become integers. `scale`: float32 array as in the model, not yet broadcast.
+
+    `linear`: by a QuantizeLinear, which adds the zero point after rounding; else by a Quant.
+    """
+
+    scale: np.ndarray
+    zero_point: int
+    bits: int
+    signed: bool
+    lo: int
+    hi: int
+    rounding: Rounding
+    linear: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Parts:
     """A concatenation on channels that has not been written yet, so that its Quant can act on the parts.
 
@@ -175,16 +194,40 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
+class Integers:
+    """An ONNX value of integer type: what a QuantizeLinear makes of `source`, until a DequantizeLinear reads it.
+
+    Nothing is written before that, so that a Clip of the integers only narrows `parameters`. The scale of a graph input
+    of integers is NaN: the node that reads them says what it is. `node`: (name, operator type) of the node that makes
+    them, as ONNX value `output`. `back`: steps of layout from that value to this one.
+    """
+
+    source: FloatInput | Quantised | Affine | Parts | Curve
+    parameters: QuantParameters
+    node: tuple[str, str]
+    output: str
+    back: tuple[HostStep, ...] = ()
+
+    @property
+    def has_scale(self) -> bool:
+        return bool(np.isfinite(self.parameters.scale).all())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+
+@dataclass(frozen=True, eq=False)
 class Moved:
     """A stored value, or one waiting for its Quant, in another order: `steps` of layout after it give `shape`.
 
     `by`: the node that last moved it, (name, operator).
     """
 
-    inner: Quantised | Affine | Parts | Curve
+    inner: Quantised | Affine | Parts | Curve | Integers
     steps: tuple[HostStep, ...]
     shape: tuple[int, ...]
     by: tuple[str, str]
 
 
-Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve | Moved
+Value = Unknown | Constant | QuantConstant | FloatInput | Quantised | Affine | Parts | Curve | Integers | Moved

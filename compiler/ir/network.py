@@ -287,7 +287,8 @@ class Network:
     `inputs`, `outputs`: tensor names, equal to the ONNX graph's. `onnx_shapes`: the shape that each of them has in the
     ONNX graph, of one inference: with a batch of 1 where the tensors have no axis "N". User arrays have it.
     `batch`: inferences that the ONNX graph, as it was exported, does at once; the tensors hold one of them.
-    `input_rounding`: how each input's Quant rounds (half to even where it is not named).
+    `input_rounding`: how each input's Quant rounds (half to even where it is not named). `linear_inputs`: inputs whose
+    zero point is added after rounding (ONNX's QuantizeLinear), not before (Quant).
     `input_steps`: what the host does with an input's array in ONNX layout before that Quant; `output_steps`: with an
     output's tensor, to give it the graph's layout.
     `remarks`: what was assumed of the model, or is left to the host, for the user to read.
@@ -304,6 +305,7 @@ class Network:
     input_steps: Mapping[str, tuple[HostStep, ...]] = field(default_factory=dict)
     output_steps: Mapping[str, tuple[HostStep, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    linear_inputs: tuple[str, ...] = ()
 
     @property
     def keeps_batch(self) -> bool:

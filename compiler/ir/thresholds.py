@@ -39,6 +39,7 @@ def _round_quotient(numerator: int, denominator: int, rounding: Rounding) -> int
         Rounding.AWAY: not negative,
         Rounding.HALF_UP: above or tie,
         Rounding.HALF_EVEN: above or (tie and floor % 2 == 1),
+        Rounding.HALF_ODD: above or (tie and floor % 2 == 0),
         Rounding.HALF_AWAY: above or (tie and not negative),
         Rounding.HALF_TOWARD_ZERO: above or (tie and negative),
     }[rounding]
@@ -67,6 +68,7 @@ def boundaries(rounding: Rounding, lo: int, hi: int) -> tuple[np.ndarray, np.nda
         closed = {  # whether a tie rounds to k
             Rounding.HALF_UP: np.ones_like(positive),
             Rounding.HALF_EVEN: even,
+            Rounding.HALF_ODD: ~even,
             Rounding.HALF_AWAY: positive,
             Rounding.HALF_TOWARD_ZERO: ~positive,
         }[rounding]

@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass
 
 from nncosim.platforms.errors import NncosimError
-from nncosim.platforms.rounding import Rounding
+from nncosim.platforms.rounding import HARDWARE_ROUNDINGS, Rounding
 
 __all__ = [
     "CapsError", "ChainCaps", "FormCaps", "LookupCaps", "MultiplyShiftCaps", "Per", "RequantCaps", "ThresholdCaps",
@@ -39,7 +39,7 @@ class MultiplyShiftCaps:
     multiplier_bits: int = 32
     constant_bits: int = 64
     max_shift: int = 62
-    roundings: frozenset[Rounding] = frozenset(Rounding)
+    roundings: frozenset[Rounding] = frozenset(HARDWARE_ROUNDINGS)
     negative: bool = True
     multiplier_per: Per = Per.CHANNEL
     constant_per: Per = Per.CHANNEL

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network against the qonnx package's float32 executor, layer by layer.
+"""The network against a float32 executor of the graph, layer by layer: here the qonnx package's.
 
 Each operator gets the executor's own input tensors, so that a difference stays in its layer. Three
 values are compared: ours (the integer `requant`), the exact rational `function`'s, and the executor's.
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import (
     Import,
     dequantise_output,
@@ -28,14 +29,15 @@ from nncosim.compiler.frontend import (
     raw_outputs,
 )
 from nncosim.compiler.frontend.prepare import prepare
+from nncosim.compiler.frontend.user_arrays import user_array
 from nncosim.compiler.ir.evaluate import apply_exact, evaluate
-from nncosim.compiler.ir.host import arrange, shapes_of, undo_steps
+from nncosim.compiler.ir.host import arrange, inverse
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.compiler.ir.thresholds import round_fraction
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 
-__all__ = ["QonnxLayer", "QonnxReport", "compare_with_qonnx", "random_images", "run_qonnx"]
+__all__ = ["ExecutorReport", "QonnxLayer", "compare_with_executor", "compare_with_qonnx", "random_images", "run_qonnx"]
 
 UNIT = 2.0**-24
 """Half the spacing of float32 relative to the value: the largest relative error of one operation."""
@@ -46,27 +48,30 @@ class QonnxLayer:
     """Counts of one operator over all images.
 
     values: compared. wrong: ours differs from exact arithmetic. float_differences: the executor differs from exact
-    arithmetic, within its error. outside: it differs further than its error explains. first_wrong, first_outside:
-    (image, channel, row, column, expected, got), of tokens (image, token, channel, expected, got).
+    arithmetic, within its error. ties: those of them where the exact number is a tie. outside: it differs further than
+    its error explains. first_wrong, first_outside: (image, channel, row, column, expected, got), of tokens (image,
+    token, channel, expected, got).
     """
 
     name: str
     values: int = 0
     wrong: int = 0
     float_differences: int = 0
+    ties: int = 0
     outside: int = 0
     first_wrong: tuple[int, ...] | None = None
     first_outside: tuple[int, ...] | None = None
 
 
 @dataclass
-class QonnxReport:
+class ExecutorReport:
     """All layers; `same_prediction` counts images whose largest output has the same index in both.
 
     outputs, output_differences: elements of graph outputs, and those that differ when both go all the way from the
     image, so that every float32 rounding on the way has its consequences.
     """
 
+    executor: str
     images: int
     seed: int
     layers: list[QonnxLayer] = field(default_factory=list)
@@ -100,19 +105,23 @@ def random_images(network: Network, count: int, seed: int) -> list[dict[str, np.
             scale = tensor.per_channel(kind.scale)
             centre, spread = (kind.lo + kind.hi) / 2 - kind.zero_point, (kind.hi - kind.lo) / 5.2
             data = tensor.to_onnx((centre + spread * tensor.from_onnx(rng.standard_normal(tensor.elements))) * scale)
-            image[name] = _unhosted(network, name, data).astype(np.float32).reshape(network.onnx_shapes[name])
+            image[name] = user_array(network, name, data).astype(np.float32)
         images.append(image)
     return images
 
 
-def _unhosted(network: Network, name: str, data: np.ndarray) -> np.ndarray:
-    """What a user's array has to be for the host to make `data`, of the tensor's shape, of it."""
-    steps, shape = network.input_steps.get(name, ()), network.onnx_shapes[name]
-    return undo_steps(data.reshape(shapes_of(shape, steps)[-1]), steps, shape) if steps else data
-
-
 def run_qonnx(model: ModelWrapper, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All tensors of the float graph, by qonnx's executor."""
+    """All tensors of the float graph, by qonnx's executor.
+
+    Raises:
+        ModelError: operators that it does not know, or inputs of integers.
+    """
+    unknown = sorted({n.op_type for n in model.graph.node if n.domain == "com.microsoft"})
+    text = f"the qonnx package does not know {', '.join(unknown)}" if unknown else ""
+    if any(value.type.tensor_type.elem_type != onnx.TensorProto.FLOAT for value in model.graph.input):
+        text = "the qonnx package takes float inputs only"
+    if text:
+        raise ModelError(model.graph.name, [Problem("graph", "", text, "compare with --against onnxruntime")])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return execute_onnx(model, dict(inputs), return_full_exec_context=True)
@@ -121,7 +130,7 @@ def run_qonnx(model: ModelWrapper, inputs: Mapping[str, np.ndarray]) -> dict[str
 def compare_with_qonnx(
     source: str | Path | onnx.ModelProto, network: Network, images: int | list[dict[str, np.ndarray]] = 10,
     seed: int = 0, progress: Callable[[int, int], None] | None = None,
-) -> QonnxReport:
+) -> ExecutorReport:
     """Compare a proved network with the model it was imported from.
 
     Args:
@@ -129,36 +138,58 @@ def compare_with_qonnx(
         images: how many random ones, or a list of float inputs in ONNX layout by graph input name.
         progress: called with (images done, images in all).
     """
-    size = network.inference_batch
+    models: dict[int, ModelWrapper] = {}
+
+    def run(inputs: Mapping[str, np.ndarray], size: int) -> tuple[Arrays, Arrays]:
+        if size not in models:
+            models[size] = prepare(source, size)[0]
+        found = run_qonnx(models[size], inputs)
+        return found, found
+
     details = import_details(source, name=network.name, keep_batch=network.keeps_batch)
     data = random_images(network, images, seed) if isinstance(images, int) else images
-    report = QonnxReport(len(data), seed, [QonnxLayer(op.name) for op in network.ops])
-    batch = min(len(data), 16)
-    models: dict[int, ModelWrapper] = {}
+    return compare_with_executor(details, network, data, ExecutorReport("qonnx", len(data), seed), run, progress)
+
+
+Arrays = Mapping[str, np.ndarray]
+Run = Callable[[Arrays, int], tuple[Arrays, Arrays]]
+"""Of graph inputs stacked to a batch, and that batch: all tensors of the graph by name, which layers are compared with;
+and graph outputs, which whole inferences are."""
+
+
+def compare_with_executor(
+    details: Import, network: Network, data: list[dict[str, np.ndarray]], report: ExecutorReport, run: Run,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExecutorReport:
+    """Compare a proved network with what an executor says of the images `data`; fills the new `report`."""
+    report.layers = [QonnxLayer(op.name) for op in network.ops]
+    size, batch = network.inference_batch, min(len(data), 16)
     for first in range(0, len(data), max(batch, 1)):
         part = data[first:first + batch]
-        if len(part) not in models:
-            models[len(part)] = prepare(source, len(part) * size)[0]
         stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
-        context = run_qonnx(models[len(part)], stacked)
+        whole = run(stacked, len(part) * size)
         for index, image in enumerate(part):
-            values = {
-                k: v[index * size:(index + 1) * size] for k, v in context.items()
+            values, ends = ({
+                k: v[index * size:(index + 1) * size] for k, v in arrays.items()
                 if isinstance(v, np.ndarray) and v.shape[:1] == (len(part) * size,)
-            }
+            } for arrays in whole)
             _compare_image(details, network, image, values, first + index, report)
+            _compare_outputs(network, image, ends, report)
             if progress is not None:
                 progress(first + index + 1, len(data))
     return report
 
 
 def _integers(tensor: Tensor, place: tuple[Any, ...], values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The executor's float tensor as the integers it stands for, int64 of the tensor's shape."""
+    """The executor's float tensor as the integers it stands for, int64 of the tensor's shape; or its integers."""
     name, first, *steps = place
+    whole = values[name].dtype.kind in "iu"
     real = arrange(values[name].astype(np.float64), steps[0] if steps else ())
     if real.size != tensor.elements:  # one part of a concatenation
         real = real.take(range(first, first + tensor.channels), axis=tensor.onnx_channel_axis)
     kind = tensor.type
+    if whole:
+        return tensor.from_onnx(real).astype(np.int64)
     scale = tensor.per_channel(kind.scale)
     offset = tensor.per_channel(kind.offset or (0,))
     return np.rint((tensor.from_onnx(real) - offset) / scale + kind.zero_point).astype(np.int64)
@@ -166,7 +197,7 @@ def _integers(tensor: Tensor, place: tuple[Any, ...], values: Mapping[str, np.nd
 
 def _compare_image(
     details: Import, network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], number: int,
-    report: QonnxReport,
+    report: ExecutorReport,
 ) -> None:
     def executor(name: str) -> np.ndarray:
         return _integers(network.tensors[name], details.onnx_names[name], values)
@@ -182,7 +213,6 @@ def _compare_image(
         else:
             magnitude = details.magnitudes.get(op.name)
             _compare_layer(op, network.tensors[op.output], inputs, executor(op.output), magnitude, number, layer)
-    _compare_outputs(details, network, image, values, report)
 
 
 def _compare_layer(
@@ -209,7 +239,9 @@ def _compare_layer(
     elif op.function is None:
         outside = differs
     else:
-        outside = differs & ~_near_threshold(op, tensor, inputs, accumulators, exact, theirs, magnitude)
+        near, ties = _near_threshold(op, tensor, inputs, accumulators, exact, theirs, magnitude)
+        outside = differs & ~near
+        layer.ties += int((near & ties).sum())
     layer.float_differences += int((differs & ~outside).sum())
     _note(layer, "outside", tensor, outside, exact, theirs, number)
 
@@ -247,12 +279,13 @@ def float32_error(
 def _near_threshold(
     op: Op, tensor: Tensor, inputs: list[np.ndarray], accumulators: list[np.ndarray], exact: np.ndarray,
     theirs: np.ndarray, magnitude: tuple[float, ...] | None,
-) -> np.ndarray:
-    """bool: `theirs` is one step from `exact` and the real number is within the float32 error of that step."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool: `theirs` is one step from `exact` and the real number is within the float32 error of that step; and: it is
+    that step."""
     function = op.function
     assert function is not None
     error = float32_error(op, tensor, inputs, magnitude)
-    near = np.zeros(exact.shape, dtype=bool)
+    near, ties = np.zeros(exact.shape, dtype=bool), np.zeros(exact.shape, dtype=bool)
     for index in map(tuple, np.argwhere(exact != theirs)):
         channel = index[tensor.channel_axis]
         real = function.offset[channel]
@@ -263,7 +296,8 @@ def _near_threshold(
         low, high = (min(max(q, function.lo), function.hi) for q in reach)
         step = 2 if op.signs else 1
         near[index] = low <= theirs[index] <= high and abs(int(theirs[index]) - int(exact[index])) == step
-    return near
+        ties[index] = real.denominator == 2
+    return near, ties
 
 
 def _compare_raw(
@@ -288,8 +322,7 @@ def _compare_raw(
 
 
 def _compare_outputs(
-    details: Import, network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray],
-    report: QonnxReport,
+    network: Network, image: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray], report: ExecutorReport,
 ) -> None:
     """Graph outputs, each run from the input on: whether the largest has the same place, and what differs."""
     ours = evaluate(network, quantise_inputs(network, image))
@@ -297,6 +330,8 @@ def _compare_outputs(
         dequantise_output(network, name, ours[name]).argmax() == values[name].argmax() for name in network.outputs
     )
     for name in set(network.outputs) - set(raw_outputs(network)):
-        theirs = _integers(network.tensors[name], details.onnx_names[name], values)
+        tensor = network.tensors[name]
+        back = inverse(network.output_steps.get(name, ()), tensor.to_onnx(ours[name]).shape)
+        theirs = _integers(tensor, (name, 0, back), values)
         report.outputs += theirs.size
         report.output_differences += int((ours[name] != theirs).sum())

@@ -47,7 +47,7 @@ def _conv_problems(op: Conv) -> list[Problem]:
     low, high = int(op.weights.min()), int(op.weights.max())
     if low < -128 or high > 127:
         found.append(problem(op, f"weights reach {low}..{high}, but the multipliers take -128..127",
-                             "quantise the weights to 8 bits signed or less"))  # fmt: skip
+                             "quantise the weights to 8 bits signed or less, without a zero point"))  # fmt: skip
     if max(op.stride) > 15:
         found.append(problem(op, f"stride {op.stride} is over 15", "use a smaller stride and a pooling layer"))
     if max(op.dilation) * op.stride[1] > 31:

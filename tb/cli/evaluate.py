@@ -13,7 +13,7 @@ from nncosim.compiler.frontend.forms import InputForm
 from nncosim.compiler.frontend.prepare import tail_of
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.proof.caps import RequantCaps
-from nncosim.compiler.proof.qonnx_check import QonnxReport
+from nncosim.compiler.proof.qonnx_check import ExecutorReport
 from nncosim.compiler.proof.requantization import prove
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value
@@ -38,14 +38,15 @@ from nncosim.tb.reference.check import ReferenceReport
 from nncosim.tb.report.requantization import requantization_of
 from nncosim.tb.report.table import plain_table, print_remarks
 from nncosim.tb.run.evaluate import (
+    EXECUTORS,
     Accuracy,
     accuracy,
+    against_executor,
     against_onnx,
-    against_qonnx,
+    executor_json,
     executor_predictions,
     float_images,
     image_count,
-    qonnx_json,
     read_labels,
 )
 from nncosim.tb.run.flow import RunOptions, choose
@@ -67,7 +68,7 @@ def _print_accuracy(console: Console, result: Accuracy) -> None:
     )
     if result.executor is not None:
         agree = int((result.executor == result.predictions).sum())
-        console.print(f"qonnx executor: same class on {agree} of {len(result.predictions)} images")
+        console.print(f"{result.executor_name} executor: same class on {agree} of {len(result.predictions)} images")
     if result.first is not None:
         console.print(f"[red]first wrong element:[/] {escape(str(result.first))}")
     elif result.diagnosis is None:
@@ -76,10 +77,10 @@ def _print_accuracy(console: Console, result: Accuracy) -> None:
         console.print(f"[red]{result.diagnosis.kind}[/]\n{escape(result.diagnosis.text)}")
 
 
-def _print_qonnx(console: Console, report: QonnxReport) -> None:
-    table = plain_table(f"against the qonnx executor, {report.images} images")
+def _print_executor(console: Console, report: ExecutorReport) -> None:
+    table = plain_table(f"against the {report.executor} executor, {report.images} images")
     table.add_column("layer")
-    for column in ("values", "not exact arithmetic", "float32 rounding", "unexplained"):
+    for column in ("values", "not exact arithmetic", "float32 rounding", "of these ties", "unexplained"):
         table.add_column(column, justify="right")
     for layer in report.layers:
         table.add_row(
@@ -87,6 +88,7 @@ def _print_qonnx(console: Console, report: QonnxReport) -> None:
             f"{layer.values:,}",
             f"{layer.wrong:,}",
             f"{layer.float_differences:,}",
+            f"{layer.ties:,}",
             f"{layer.outside:,}",
         )
     console.print(table)
@@ -101,9 +103,13 @@ def _print_qonnx(console: Console, report: QonnxReport) -> None:
         "within its float32 error"
     )
     if report.outputs:
+        optimized = ""
+        if report.executor == "onnxruntime":
+            optimized = " (onnxruntime as it optimizes; on x86 without VNNI its sums of 8-bit products saturate)"
         console.print(
-            f"from the image to the end, each by itself: {report.output_differences:,} of {report.outputs:,} values of "
-            f"the outputs differ, {report.same_prediction} of {report.images} images have the largest at the same place"
+            f"from the image to the end, each by itself{optimized}: {report.output_differences:,} of "
+            f"{report.outputs:,} values of the outputs differ, {report.same_prediction} of {report.images} images "
+            "have the largest at the same place"
         )
 
 
@@ -148,7 +154,7 @@ def _accuracy(
     source: Path,
     options: RunOptions,
     limit: int | None,
-    with_executor: bool,
+    executor: str | None,
     say: Progress,
 ) -> tuple[Accuracy, Network]:
     backend, driver = choose(get_bench(platform), platform, options.backend, options.driver, prefer="iss")
@@ -162,10 +168,11 @@ def _accuracy(
     program = compile_model(model, data, platform, settings, say, network)
     tail = tail_of(model)
     result = accuracy(program, platform, arrays, options, str(source), limit=limit, tail=tail, progress=say)
-    if with_executor:
-        say("qonnx executor")
+    if executor in EXECUTORS:
+        say(f"{executor} executor")
         images = float_images(program.network, arrays, str(source), len(result.predictions))
-        result = replace(result, executor=executor_predictions(model, program.network, images, forms, tail))
+        found = executor_predictions(model, program.network, images, executor, forms, tail)
+        result = replace(result, executor=found, executor_name=executor)
     return result, program.network
 
 
@@ -179,20 +186,22 @@ def _images(network: Network, data: Path | None, limit: int | None) -> int | lis
 def _compare(
     against: str, model: Path, forms: Mapping[str, InputForm], network: Network,
     images: int | list[dict[str, np.ndarray]], seed: int, say: Progress,
-) -> QonnxReport | ReferenceReport:
-    return (against_qonnx if against == "qonnx" else against_onnx)(model, forms, network, images, seed, say)
+) -> ExecutorReport | ReferenceReport:
+    if against == "onnx":
+        return against_onnx(model, forms, network, images, seed, say)
+    return against_executor(against, model, forms, network, images, seed, say)
 
 
-def _comparison_json(comparison: QonnxReport | ReferenceReport) -> dict[str, object]:
+def _comparison_json(comparison: ExecutorReport | ReferenceReport) -> dict[str, object]:
     """The part of the JSON report that the comparison is."""
-    if isinstance(comparison, QonnxReport):
-        return {"qonnx": qonnx_json(comparison)}
+    if isinstance(comparison, ExecutorReport):
+        return {comparison.executor: executor_json(comparison)}
     return {"onnx": comparison.to_json()}
 
 
-def _print_comparison(console: Console, comparison: QonnxReport | ReferenceReport) -> None:
-    if isinstance(comparison, QonnxReport):
-        _print_qonnx(console, comparison)
+def _print_comparison(console: Console, comparison: ExecutorReport | ReferenceReport) -> None:
+    if isinstance(comparison, ExecutorReport):
+        _print_executor(console, comparison)
     else:
         _print_onnx(console, comparison)
 
@@ -227,9 +236,9 @@ def _reference(
 @click.option("--data", type=PATH, metavar="X.npz", help="One array per graph input, N images, and `labels` (N,).")
 @click.option(
     "--against",
-    type=click.Choice(["qonnx", "onnx"]),
-    help="Compare layer by layer: with the qonnx package's float32 executor, or with the ONNX graph in float64 and "
-    "rationals, by an evaluator that shares nothing with the compiler.",
+    type=click.Choice([*EXECUTORS, "onnx"]),
+    help="Compare layer by layer: with the qonnx package's float32 executor, with onnxruntime (QDQ models), or with "
+    "the ONNX graph in float64 and rationals, by an evaluator that shares nothing with the compiler.",
 )
 @click.option(
     "--images",
@@ -266,12 +275,12 @@ def evaluate_command(
     Exit status: 0 if every tensor is right (and the other, if asked, agrees), 1 if not, 2 for bad input.
     """
     if data is None and against is None:
-        raise click.UsageError("give --data X.npz (accuracy), --against qonnx or onnx, or both")
+        raise click.UsageError("give --data X.npz (accuracy), --against qonnx, onnxruntime or onnx, or both")
     check_outputs({"the model": model, "the data": data, "the data to calibrate by": calibrate}, json_file=json_file)
     if reference:
         if against is None:
             raise click.UsageError(
-                "--reference runs on no machine: give --against qonnx or onnx, or leave --reference out"
+                "--reference runs on no machine: give --against qonnx, onnxruntime or onnx, or leave --reference out"
             )
         if platform_name or settings or backend or driver:
             raise click.UsageError("--reference runs on no machine: leave out --platform, --set, --backend, --driver")
@@ -295,7 +304,7 @@ def evaluate_command(
                 data,
                 RunOptions(backend, driver, seed=seed),
                 images,
-                against == "qonnx",
+                against,
                 say,
             )
             report |= result.to_json()

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from nncosim.compiler.frontend import quantise_input, quantise_inputs
+from nncosim.compiler.frontend.user_arrays import user_array
 from nncosim.compiler.ir.evaluate import evaluate, execute
 from nncosim.compiler.ir.host import arrange
 from nncosim.compiler.ir.network import Network, Op, Tensor
@@ -103,7 +104,8 @@ def compare_with_reference(
 
     Args:
         network: with `requant` (see `compiler.proof.prove`). onnx_names: of `compiler.frontend.Import`.
-        images: float32 inputs in ONNX layout, batch 1, by graph input.
+        images: float32 inputs in ONNX layout, batch 1, by graph input; a graph that takes integers gets those that the
+            network makes of them.
         progress: called with (images done, images in all).
 
     Raises:
@@ -111,7 +113,11 @@ def compare_with_reference(
     """
     report = ReferenceReport(len(images), [ReferenceLayer(op.name) for op in network.ops])
     for number, image in enumerate(images):
-        values = reference.run(image)
+        given = dict(image)
+        for name in reference.integers:
+            whole = network.tensors[name].to_onnx(quantise_input(network, name, image[name]))
+            given[name] = user_array(network, name, whole).reshape(image[name].shape)
+        values = reference.run(given)
         for name in network.inputs:
             theirs = _integers(network.tensors[name], onnx_names[name], values)
             report.input_differences += int((quantise_input(network, name, image[name]) != theirs).sum())

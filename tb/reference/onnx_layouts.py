@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import onnx
+from nncosim.tb.reference.onnx_values import Value
 
 __all__ = ["CHANNELS_LAST", "LAST", "first_layout", "turned"]
-
-V = TypeVar("V")
 
 CHANNELS_LAST, LAST = "qonnx.custom_op.channels_last", ".last"
 """The domain of these operators, and how their names differ from the standard's in a reference."""
@@ -25,9 +23,8 @@ def first_layout(node: onnx.NodeProto) -> onnx.NodeProto:
     return node
 
 
-def turned(value: V, last: bool) -> V:
-    """An `onnx_reference.Value` with its channels moved from the last place to the second, or back."""
+def turned(value: Value, last: bool) -> Value:
+    """A value with its channels moved from the last place to the second, or back."""
     places = (1, -1) if last else (-1, 1)
     parts = {name: getattr(value, name) for name in ("floats", "ints", "scale")}
-    moved = {name: np.moveaxis(array, *places) for name, array in parts.items() if array is not None}
-    return replace(value, **moved)  # type: ignore[type-var]
+    return replace(value, **{name: np.moveaxis(a, *places) for name, a in parts.items() if a is not None})

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plain evaluator of QONNX graphs, the second opinion on what a model computes: it shares no code with the compiler.
+"""A plain evaluator of QONNX and QDQ graphs, the second opinion on what a model computes: it shares no code with the
+compiler.
 
 Standard operators are those of the `onnx` package's own reference evaluator, in float64; Quant and Trunc are here, by
-QONNX's text, and pools in `onnx_windows`. (qonnx's executor cannot do this: it hands standard operators to onnxruntime,
+QONNX's text, QuantizeLinear by the standard's; DequantizeLinear and what QLinear operators stand for are in
+`onnx_linear`, pools in `onnx_windows`. (qonnx's executor cannot do this: it hands standard operators to onnxruntime,
 with float32 parameters.) Where a float64 result lies so close to a rounding threshold that its own error could
 carry it over, the element is computed again in rational arithmetic, see `onnx_exact`. So the integers are those of
 exact arithmetic on the model's float32 parameters. Two things are defined in float32, as the training framework
@@ -23,7 +25,16 @@ import numpy as np
 import onnx
 from nncosim.tb.reference.onnx_exact import ROUNDINGS, Undecidable, exact_element
 from nncosim.tb.reference.onnx_layouts import CHANNELS_LAST, LAST, first_layout, turned
-from nncosim.tb.reference.onnx_windows import Attributes, OnnxWindows, pool
+from nncosim.tb.reference.onnx_linear import (
+    along,
+    dequantize_linear,
+    integer_range,
+    integer_type,
+    narrowed,
+    written_out,
+)
+from nncosim.tb.reference.onnx_values import ReferenceFailure, ReferenceNode, Value, scales, whole
+from nncosim.tb.reference.onnx_windows import OnnxWindows, pool
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -43,59 +54,6 @@ _FLOAT32 = (
 float32 gives the same as float32 arithmetic.)"""
 _INFERENCE = {"BatchNormalization": 15}
 """Versions to use instead of older ones: of opsets 9 to 13 the library takes `momentum` for a sign of training."""
-
-
-class ReferenceFailure(RuntimeError):
-    """The reference cannot evaluate a node, or float64 is too short for it. Says which node."""
-
-
-@dataclass(frozen=True, eq=False)
-class Value:
-    """An ONNX value, in ONNX layout.
-
-    Quantised: real = (ints - zero) * scale, with `ints` int64, `scale` float64 of the same shape, and `low` to `high`
-    the range of its Quant; else `floats` (float64, or integers such as a shape). `constant`: no graph input
-    has a part in it. `given`: it is a graph input, or what arithmetic makes of one before its Quant, in float32.
-    """
-
-    floats: np.ndarray | None = None
-    ints: np.ndarray | None = None
-    scale: np.ndarray | None = None
-    zero: int = 0
-    low: float = -np.inf
-    high: float = np.inf
-    constant: bool = False
-    given: bool = False
-
-    @property
-    def real(self) -> np.ndarray:
-        """As floats. Exact where integers have at most 29 bits."""
-        if self.ints is None or self.scale is None:
-            assert self.floats is not None
-            return self.floats
-        return (self.ints - self.zero) * self.scale
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.floats if self.ints is None else self.ints).shape  # type: ignore[union-attr]
-
-    def exact(self, index: tuple[int, ...]) -> Fraction:
-        """One element of a quantised value or a constant, as the rational that it is."""
-        if self.ints is None or self.scale is None:
-            assert self.floats is not None
-            return Fraction(float(self.floats[index]))
-        return (int(self.ints[index]) - self.zero) * Fraction(float(self.scale[index]))
-
-
-@dataclass(frozen=True)
-class ReferenceNode:
-    """A node of the graph: its name (or its first output's), operator, inputs, outputs and attributes."""
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Attributes
 
 
 @dataclass
@@ -119,7 +77,8 @@ class OnnxReference:
 
     Attributes:
         inputs: names of the graph inputs. outputs: names of the graph outputs. steps: the nodes, in order.
-        decided: after `run`, by output of each Quant and Trunc on an activation.
+        decided: after `run`, by output of each Quant, QuantizeLinear and Trunc on an activation. integers: of the
+            graph inputs, those of integer type.
     """
 
     def __init__(self, source: str | Path | onnx.ModelProto):
@@ -127,16 +86,27 @@ class OnnxReference:
         graph = model.graph
         self._opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self._constants = {t.name: Value(_wide(numpy_helper.to_array(t)), constant=True) for t in graph.initializer}
-        self._protos = [first_layout(node) for node in graph.node]
+        named = [(n.output[0], a) for n in graph.node if n.op_type == "Constant" for a in n.attribute]
+        stored = {t.name: t for t in graph.initializer} | {name: a.t for name, a in named if a.name == "value"}
+        arrays = {name: numpy_helper.to_array(t) for name, t in stored.items()}
+        self._types = {name: t.data_type for name, t in stored.items()}
+        protos: list[onnx.NodeProto] = []
+        for proto in graph.node:
+            nodes, more = written_out(proto, arrays)
+            protos += nodes
+            self._constants |= {name: Value(array, constant=True) for name, array in more.items()}
+        self._protos = [first_layout(node) for node in protos]
         self.inputs = tuple(i.name for i in graph.input if i.name not in self._constants)
         self.outputs = tuple(o.name for o in graph.output)
+        kinds = {i.name: i.type.tensor_type.elem_type for i in graph.input if i.name in self.inputs}
+        self.integers = {name: kind for name, kind in kinds.items() if kind not in (0, TensorProto.FLOAT)}
         shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
         self._batch = max([1, *(shapes[name][0] for name in self.inputs if shapes[name])])
         self.nodes = tuple(
             ReferenceNode(
                 n.name or n.output[0], n.op_type + (LAST if n.domain == CHANNELS_LAST else ""), tuple(n.input),
                 tuple(n.output), {a.name: helper.get_attribute_value(a) for a in n.attribute},
-            ) for n in graph.node
+            ) for n in protos
         )  # fmt: skip
         self.decided: dict[str, Decided] = {}
         self._makers = {output: node for node in self.nodes for output in node.outputs}
@@ -147,8 +117,9 @@ class OnnxReference:
         """Evaluate the graph on one image.
 
         Args:
-            inputs: float32 arrays by graph input, in ONNX layout with the graph's batch, or a batch of 1. (A graph that
-                was exported with a larger batch gets so many copies, because the batch may stand in its Reshapes.)
+            inputs: arrays by graph input, float32 or, of `integers`, whole numbers, in ONNX layout with the graph's
+                batch, or a batch of 1. (A graph that was exported with a larger batch gets so many copies, because the
+                batch may stand in its Reshapes.)
 
         Returns:
             By name: quantised values, and graph outputs.
@@ -159,9 +130,14 @@ class OnnxReference:
         self.decided = {}
         values, size = dict(self._constants), 1
         for name in self.inputs:
-            given = np.asarray(inputs[name], dtype=np.float32)
+            given = np.asarray(inputs[name], dtype=np.int64 if name in self.integers else np.float32)
             size = len(given)
-            values[name] = Value(np.repeat(given, self._batch // size, axis=0), given=True)
+            copies = np.repeat(given, self._batch // size, axis=0)
+            if name in self.integers:
+                low, high = integer_range(self.integers[name])
+                values[name] = Value(None, copies, low=low, high=high, integer=True)
+            else:
+                values[name] = Value(copies, given=True)
         for number, node in enumerate(self.nodes):
             try:
                 made = self._node(number, node, values)
@@ -196,6 +172,12 @@ class OnnxReference:
             return [self._thresholds(node, present, values)]
         if node.op == "Trunc":
             return [self._trunc(node, present, values)]
+        if node.op == "QuantizeLinear":
+            return [self._quantize_linear(node, present, values, constant)]
+        if node.op == "DequantizeLinear":
+            return [dequantize_linear(node, present)]
+        if node.op in ("Clip", "Relu") and present[0].integer:
+            return [narrowed(node, given)]
         if node.op.endswith(LAST):
             count = 2 if node.op.startswith("Conv") else 1
             first = [*(turned(v, last=False) for v in present[:count]), *present[count:]]
@@ -209,10 +191,15 @@ class OnnxReference:
         if copies and len({v.zero for v in data}) == 1:
             ints, scale = (
                 self._standard(number, [*(what(v) for v in data), *(v.real for v in present[len(data):])])[0]
-                for what in (lambda v: v.ints.astype(np.float64), lambda v: v.scale)
+                for what in (lambda v: v.ints.astype(np.float64), scales)
             )
             low, high = min(v.low for v in data), max(v.high for v in data)
-            return [Value(None, ints.astype(np.int64), scale, data[0].zero, low, high, constant)]
+            return [Value(None, ints.astype(np.int64), scale, data[0].zero, low, high, constant, data[0].integer)]
+        if node.op == "Relu" and present[0].ints is not None:  # of 0 and whole steps
+            ints, zero = np.maximum(present[0].ints, present[0].zero), present[0].zero
+            return [replace(present[0], ints=ints, low=max(present[0].low, zero), high=max(present[0].high, zero))]
+        if any(v.integer for v in present):
+            raise ReferenceFailure(f"{node.name} ({node.op}): of integers")
         results = self._standard(number, [v.real for v in present])
         before_quant = not constant and all(v.constant or v.given for v in present) and node.op in _FLOAT32
         if constant or before_quant:
@@ -251,7 +238,7 @@ class OnnxReference:
 
     def _quant(self, node: ReferenceNode, given: list[Value], values: Mapping[str, Value], constant: bool) -> Value:
         """clip(round(x / scale + zero), low, high), which stands for (q - zero) * scale."""
-        data, scale, zero, bits = given[0], given[1].real, _whole(given[2]), _whole(given[3])
+        data, scale, zero, bits = given[0], given[1].real, whole(given[2]), whole(given[3])
         low, high = _bounds(node, bits, narrow=1)
         full = np.broadcast_to(scale, data.shape)
         if constant or data.given:
@@ -304,8 +291,30 @@ class OnnxReference:
         scale, bias = (float(node.attributes.get(name, d)) for name, d in (("out_scale", 1.0), ("out_bias", 0.0)))
         if rows.shape[1] == 1 and bias == -scale / 2:
             return Value(None, 2 * count - 1, np.full(count.shape, scale / 2), 0, -1, 1)
-        least = _whole(Value(np.array(bias / scale)))
+        least = whole(Value(np.array(bias / scale)))
         return Value(None, count + least, np.full(count.shape, scale), 0, least, least + rows.shape[1])
+
+    def _quantize_linear(
+        self, node: ReferenceNode, given: list[Value], values: Mapping[str, Value], constant: bool
+    ) -> Value:
+        """clip(round(x / scale) + zero, low, high), half to even: an odd zero point turns ties to the odd integer."""
+        axis, data = int(node.attributes.get("axis", 1)), given[0]
+        scale = along(given[1].real, axis, len(data.shape))
+        zeros = given[2].real if len(given) > 2 else np.zeros((), np.int64)
+        low, high = integer_range(integer_type(node.attributes, node.inputs[2] if len(given) > 2 else "", self._types))
+        if constant or data.given:
+            rounded = np.rint(data.real.astype(np.float32) / scale.astype(np.float32)).astype(np.float64)
+            if constant:
+                zeros = along(zeros, axis, len(data.shape))
+                return Value(np.clip(rounded + zeros, low, high).astype(np.int64), constant=True)
+        full, zero = np.broadcast_to(scale, data.shape), whole(Value(zeros))
+        if not data.given:
+            def exact(index: tuple[int, ...], real: Fraction) -> Fraction:
+                return real / Fraction(float(full[index]))
+
+            rounded = self._rounded(node, data.real / scale, exact, values, "ROUND", (low - zero, high - zero))
+        ints = np.clip(rounded + zero, low, high).astype(np.int64)
+        return Value(None, ints, full, zero, low, high, integer=True)
 
     def _trunc(self, node: ReferenceNode, given: list[Value], values: Mapping[str, Value]) -> Value:
         """Drop low bits: q = round(clip(s / 2**t)) of the integers s = x / scale + zero.
@@ -313,7 +322,7 @@ class OnnxReference:
         With six inputs (version 2) 2**t is the ratio of output scale and scale; with five (version 1) t is the
         difference of the two widths, there is no clip, and the output keeps scale and zero.
         """
-        data, scale, zero = given[0], given[1].real, _whole(given[2])
+        data, scale, zero = given[0], given[1].real, whole(given[2])
         full = np.broadcast_to(scale, data.shape)
 
         def exact(index: tuple[int, ...], real: Fraction) -> Fraction:
@@ -322,10 +331,10 @@ class OnnxReference:
         sums = self._rounded(node, data.real / scale + zero, exact, values, "ROUND", (-np.inf, np.inf))
         rounding = ROUNDINGS[_mode(node, "FLOOR")]
         if len(given) < 6:
-            ints = rounding.array(sums / 2.0 ** (_whole(given[3]) - _whole(given[4])))
+            ints = rounding.array(sums / 2.0 ** (whole(given[3]) - whole(given[4])))
             return Value(None, ints.astype(np.int64), full, zero)
         shift = 2.0 ** np.round(np.log2(given[4].real / scale))
-        low, high = _bounds(node, _whole(given[5]), narrow=0)
+        low, high = _bounds(node, whole(given[5]), narrow=0)
         ints = rounding.array(np.clip(sums / shift, low, high)).astype(np.int64)
         zeros = np.unique(zero / shift)
         if len(zeros) > 1 or zeros[0] != np.round(zeros[0]):
@@ -367,11 +376,6 @@ def _wide(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
-def _whole(value: Value) -> int:
-    numbers = np.unique(value.real)
-    if len(numbers) != 1 or numbers[0] != np.round(numbers[0]):
-        raise ReferenceFailure(f"a zero point or bit width must be one whole number, not {numbers}")
-    return int(numbers[0])
 
 
 def _mode(node: ReferenceNode, default: str) -> str:

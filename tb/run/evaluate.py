@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nncosim.compiler.frontend import dequantise_output, import_details
+from nncosim.compiler.errors import InputDataError
+from nncosim.compiler.frontend import dequantise_output, import_details, quantise_input
 from nncosim.compiler.frontend.forms import InputForm
 from nncosim.compiler.frontend.prepare import prepare, with_forms
 from nncosim.compiler.frontend.tails import Tail
+from nncosim.compiler.frontend.user_arrays import user_array
 from nncosim.compiler.ir.network import Network
-from nncosim.compiler.proof.qonnx_check import QonnxReport, compare_with_qonnx, random_images, run_qonnx
+from nncosim.compiler.proof.onnxruntime_check import OnnxruntimeExecutor, compare_with_onnxruntime
+from nncosim.compiler.proof.qonnx_check import ExecutorReport, compare_with_qonnx, random_images, run_qonnx
 from nncosim.platforms.base import Platform
 from nncosim.platforms.plain import Json
 from nncosim.tb.backend import Diagnosis, Frame
@@ -29,20 +32,23 @@ from nncosim.tb.run.program import Program
 from nncosim.tb.system.progress import Progress
 
 __all__ = [
+    "EXECUTORS",
     "LABELS",
     "Accuracy",
     "accuracy",
+    "against_executor",
     "against_onnx",
-    "against_qonnx",
+    "executor_json",
     "executor_predictions",
     "float_images",
     "image_count",
-    "qonnx_json",
     "read_labels",
 ]
 
 LABELS = "labels"
 """The array of an .npz file with the right class of each image, (N,) integers."""
+EXECUTORS = {"qonnx": compare_with_qonnx, "onnxruntime": compare_with_onnxruntime}
+"""Of float32 graphs, by name: how a network is compared with each."""
 CHUNK = 25
 """Inferences a bench runs back to back between two signs of progress."""
 
@@ -51,7 +57,7 @@ CHUNK = 25
 class Accuracy:
     """Classification of labelled images on a bench. `predictions`, `labels`: (N,) int64, N images that were run.
 
-    `executor`: the qonnx executor's predictions on the same images, if they were asked for.
+    `executor`: the predictions of the one called `executor_name` on the same images, if they were asked for.
     """
 
     predictions: np.ndarray
@@ -61,6 +67,7 @@ class Accuracy:
     cycles: tuple[int, ...]
     wall_seconds: float
     executor: np.ndarray | None = None
+    executor_name: str = ""
     backend: str = ""
 
     @property
@@ -209,41 +216,48 @@ def accuracy(
 def float_images(
     network: Network, arrays: Mapping[str, np.ndarray], source: str, limit: int | None = None
 ) -> list[dict[str, np.ndarray]]:
-    """What each inference takes as float32 in ONNX layout, for the executor.
+    """What each inference takes as float32 in ONNX layout, for an executor; integers as the floats they stand for.
 
     Raises:
-        InputError: arrays that do not fit the model, fewer images than `limit`, or integers.
+        InputError: arrays that do not fit the model, fewer images than `limit`, or integers out of range.
     """
     out: list[dict[str, np.ndarray]] = []
     for index in range(image_count(network, arrays, source, limit) // network.inference_batch):
         image = {}
         for name in network.inputs:
-            array = np.asarray(arrays[name])
-            if not np.issubdtype(array.dtype, np.floating):
-                raise InputError(f"{source}: the qonnx executor takes floats, and array {name!r} holds {array.dtype}")
-            image[name] = images_of(network, name, array, index).astype(np.float32)
+            one = images_of(network, name, np.asarray(arrays[name]), index)
+            if not np.issubdtype(one.dtype, np.floating):
+                try:
+                    real = dequantise_output(network, name, quantise_input(network, name, one))
+                    one = user_array(network, name, real)
+                except InputDataError as error:
+                    raise InputError(f"{source}: {error} (image {index})") from error
+            image[name] = one.astype(np.float32)
         out.append(image)
     return out
 
 
 def executor_predictions(
-    model: Path, network: Network, images: list[dict[str, np.ndarray]], forms: Mapping[str, InputForm] | None = None,
-    tail: Tail | None = None,
+    model: Path, network: Network, images: list[dict[str, np.ndarray]], executor: str = "qonnx",
+    forms: Mapping[str, InputForm] | None = None, tail: Tail | None = None,
 ) -> np.ndarray:
-    """The class that qonnx's float32 executor gives each image, int64 (N,)."""
+    """The class that an executor (of `EXECUTORS`) gives each image, int64 (N,)."""
     output = _single_output(network)
     found: list[np.ndarray] = []
+    sessions = OnnxruntimeExecutor(model, network)
     for start in range(0, len(images), CHUNK):
         part = images[start : start + CHUNK]
         size = len(part) * network.inference_batch
-        wrapped, *_ = prepare(model, size, forms)
         stacked = {name: np.concatenate([image[name] for image in part]) for name in network.inputs}
-        scores = run_qonnx(wrapped, stacked)[output]
+        if executor == "qonnx":
+            scores = run_qonnx(prepare(model, size, forms)[0], stacked)[output]
+        else:
+            scores = sessions(stacked, size)[1][output]
         found.append(tail.classes({output: scores}, size) if tail else scores.reshape(size, -1).argmax(axis=1))
     return np.concatenate(found).astype(np.int64) if found else np.zeros(0, dtype=np.int64)
 
 
-def qonnx_json(report: QonnxReport) -> dict[str, Json]:
+def executor_json(report: ExecutorReport) -> dict[str, Json]:
     """The layer-by-layer comparison as JSON."""
     return {
         "images": report.images,
@@ -258,21 +272,26 @@ def qonnx_json(report: QonnxReport) -> dict[str, Json]:
     }
 
 
-def against_qonnx(
+def against_executor(
+    executor: str,
     model: Path,
     forms: Mapping[str, InputForm],
     network: Network,
     images: int | list[dict[str, np.ndarray]],
     seed: int,
     progress: Progress | None = None,
-) -> QonnxReport:
-    """Compare with qonnx's executor layer by layer, each from the executor's own input tensors."""
+) -> ExecutorReport:
+    """Compare with an executor (of `EXECUTORS`) layer by layer, each from the executor's own input tensors.
+
+    Raises:
+        ModelError: operators that it does not know.
+    """
 
     def say(done: int, total: int) -> None:
         if progress is not None:
-            progress(f"qonnx: image {done} of {total}")
+            progress(f"{executor}: image {done} of {total}")
 
-    return compare_with_qonnx(with_forms(model, forms), network, images, seed, say)
+    return EXECUTORS[executor](with_forms(model, forms), network, images, seed, say)
 
 
 def against_onnx(

@@ -59,6 +59,7 @@ class _Network:
     onnx_shapes: Mapping[str, tuple[int, ...]]
     batch: int
     input_rounding: Mapping[str, Rounding]
+    linear_inputs: tuple[str, ...]
     input_steps: Mapping[str, tuple[HostStep, ...]]
     output_steps: Mapping[str, tuple[HostStep, ...]]
     remarks: tuple[str, ...]
@@ -177,8 +178,8 @@ def network_to_json(network: ir.Network) -> Json:
     """The network as JSON values; `network_from_json` reads it back."""
     return to_plain(_Network(
         network.name, network.inputs, network.outputs, network.onnx_shapes, network.batch, network.input_rounding,
-        network.input_steps, network.output_steps, network.remarks, tuple(network.tensors.values()),
-        tuple(_op_to_json(op) for op in network.ops),
+        network.linear_inputs, network.input_steps, network.output_steps, network.remarks,
+        tuple(network.tensors.values()), tuple(_op_to_json(op) for op in network.ops),
     ))  # fmt: skip
 
 
@@ -199,6 +200,7 @@ def network_from_json(data: Json, where: str = "image") -> ir.Network:
             batch=read.batch,
             onnx_shapes=read.onnx_shapes,
             input_rounding=read.input_rounding,
+            linear_inputs=read.linear_inputs,
             input_steps=read.input_steps,
             output_steps=read.output_steps,
             remarks=read.remarks,
