@@ -103,7 +103,7 @@ async def also_waits(dut) -> None:
 
 @cocotb.test()
 async def free_clock_mistakes(dut) -> None:
-    with pytest.raises(BenchError, match="'add' is no one-bit port of the top"):
+    with pytest.raises(BenchError, match="'add' is no one-bit input of the top"):
         FreeClock(dut.add, 10).start()
 
 
