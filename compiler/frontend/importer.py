@@ -308,8 +308,7 @@ def _outputs(builder: Builder, graph: onnx.GraphProto, values: Mapping[str, Valu
                     continue  # the cause is among them
                 raise Refusal("this output is computed from an output that its node does not have here",
                               "use the first output of Dropout, MaxPool and the like only")
-            steps: tuple[HostStep, ...] = ()
-            shape = getattr(value, "shape", ())
+            steps, shape = tuple[HostStep, ...](), getattr(value, "shape", ())
             if isinstance(value, Moved):
                 steps, value = (HostStep("Reshape", value.inner.shape), *value.steps), value.inner
             if isinstance(value, Integers):
