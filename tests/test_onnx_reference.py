@@ -41,7 +41,7 @@ def test_it_shares_no_code_with_the_compiler():
            "('nncosim', 'qonnx', 'onnxruntime')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     here = "nncosim.tb.reference"
-    ours = {f"{here}.onnx_{name}" for name in ("reference", "exact", "linear", "values", "windows")}
+    ours = {f"{here}.onnx_{name}" for name in ("reference", "exact", "layouts", "linear", "values", "windows")}
     assert set(done.stdout.split()) <= {"nncosim", "nncosim.tb", here} | ours
 
 
