@@ -195,8 +195,8 @@ def test_a_planted_error_is_seen(spoil, monkeypatch):
     """What the quality of a whole network would say of an error in a place of its own."""
     good = quality(PLAIN)
     if spoil == "weights":
-        real_shape = emit._shaped  # the scale of another channel
-        monkeypatch.setattr(emit, "_shaped", lambda scale, ndim, axis: real_shape(scale[::-1], ndim, axis))
+        real_shape = emit.along  # the scale of another channel
+        monkeypatch.setattr(emit, "along", lambda scale, ndim, axis: real_shape(scale[::-1], ndim, axis))
     elif spoil == "scale":
         real = WeightScale.largest.fget
         monkeypatch.setattr(WeightScale, "largest", property(lambda self: real(self) // 2))

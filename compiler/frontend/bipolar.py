@@ -9,9 +9,9 @@ from fractions import Fraction
 from math import lcm
 
 import numpy as np
-from nncosim.compiler.frontend.builder import Builder, Node, Refusal
+from nncosim.compiler.frontend.builder import Builder, Node
 from nncosim.compiler.frontend.inputs import after, network_input
-from nncosim.compiler.frontend.quant import shortest, tensor_type
+from nncosim.compiler.frontend.quant import constant_scale, shortest, tensor_type
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
@@ -33,9 +33,7 @@ _BITS = 2
 
 def bipolar_quant(builder: Builder, node: Node) -> Value:
     """BipolarQuant of a constant, the graph's input, an affine form, or integers."""
-    scale = np.asarray(node.constant(1, "the scale"), dtype=np.float32)
-    if not (np.isfinite(scale) & (scale > 0)).all():
-        raise Refusal(f"the scale must be positive and finite, not {scale.min()}..{scale.max()}")
+    scale = constant_scale(node.constant(1, "the scale"), "the scale")
     value = node.input(0)
     if isinstance(value, Constant | QuantConstant):
         array = value.array if isinstance(value, Constant) else value.ints

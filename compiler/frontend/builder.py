@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -29,6 +29,9 @@ from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["Builder", "Handler", "Node", "Refusal", "axes_of", "channel_constant"]
+
+
+T = TypeVar("T")
 
 
 class Refusal(Exception):
@@ -176,6 +179,29 @@ class Builder:
         self.tensors[name] = Tensor(name, shape, kind, tuple(extents))
         self.onnx_names[name] = (onnx_name, first)
 
+    def in_layout(self, back: Sequence[HostStep], outputs: Sequence[str], made: Callable[[], T]) -> T:
+        """`made()`; tensors that it adds for ONNX values `outputs` stand for them in another layout, which the steps
+        `back` bring into the tensors'."""
+        before = set(self.tensors)
+        result = made()
+        for name in set(self.tensors) - before if back else ():
+            place = self.onnx_names[name]
+            if place[0] in outputs:  # else a relabelled input
+                self.onnx_names[name] = (*place[:2], (*back, *(place[2] if len(place) > 2 else ())))
+        return result
+
+    def copy(self, node: Node, tensor: str, kind: TensorType, onnx_nodes: Sequence[str]) -> str:
+        """A second tensor with the same integers, of type `kind`, as the output of `node`."""
+        old = self.tensors[tensor]
+        name = self.unique(node.outputs[0], self.tensors)
+        self.add_tensor(name, old.extents, kind, node.outputs[0])
+        one, zero = ((Fraction(1),) * old.channels,), (Fraction(0),) * old.channels
+        function = QuantFunction(one, zero, Rounding.HALF_EVEN, kind.lo, kind.hi)
+        op = Requantize(self.op_name(node.name), (tensor,), name, onnx_nodes=tuple(onnx_nodes), function=function)
+        self.ops.append(op)
+        self.magnitudes[op.name] = (0.0,) * old.channels
+        return name
+
     def unique(self, wanted: str, taken: Sequence[str] | Mapping[str, object]) -> str:
         name, count = wanted, 1
         while name in taken:
@@ -215,7 +241,7 @@ class Builder:
     def as_integers(self, form: Affine) -> Quantised | None:
         """An affine form as the integers that it is made of, with another scale and zero point; None if it is not that:
         a sum, a clip, or a zero point or sign of each channel's own."""
-        if not isinstance(form.op, Requantize) or form.clipped or any(r <= 0 for r in form.ratios[0]):
+        if not form.rescales:
             return None
         zeros = {-o / r for r, o in zip(form.ratios[0], form.offset, strict=True)}
         if len(zeros) > 1:

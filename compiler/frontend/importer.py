@@ -30,7 +30,7 @@ from nncosim.compiler.frontend import (
     quant,
 )
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
-from nncosim.compiler.frontend.forms import InputForm, integer_weights
+from nncosim.compiler.frontend.forms import DOMAIN, InputForm, integer_weights
 from nncosim.compiler.frontend.outputs import restated
 from nncosim.compiler.frontend.prepare import LINEAR_OPS, QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import (
@@ -47,8 +47,7 @@ from nncosim.compiler.frontend.values import (
     Value,
 )
 from nncosim.compiler.ir.host import HostStep
-from nncosim.compiler.ir.network import Network, Op, QuantFunction, TensorType
-from nncosim.compiler.ir.operators import Requantize
+from nncosim.compiler.ir.network import Network, Op, TensorType
 from nncosim.platforms.rounding import Rounding
 from onnx import numpy_helper
 from qonnx.core.modelwrapper import ModelWrapper
@@ -96,7 +95,7 @@ HANDLERS: Mapping[str, Handler] = {
 """ONNX operator type to the function that imports it: a new operator is one more line here."""
 
 _DYNAMIC = ("ConvInteger", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat")
-_DOMAINS = ("", "ai.onnx", "qonnx.custom_op.general")
+_DOMAINS = ("", "ai.onnx", DOMAIN)
 _CONTRIBUTED = (*linear.TAKERS, *qlinear.OPERATORS)
 """Operators that onnxruntime has in a domain of its own, "com.microsoft"."""
 
@@ -348,15 +347,8 @@ def _raw_output(builder: Builder, node: Node, form: Affine) -> Quantised:
 
 def _copy(builder: Builder, node: Node, tensor: str) -> str:
     """A second tensor with the same integers, for a graph output that has no tensor of its own."""
-    old = builder.tensors[tensor]
-    one, zero = ((old.type.scale[0] / old.type.scale[0],) * old.channels,), (old.type.scale[0] * 0,) * old.channels
-    name = builder.unique(node.outputs[0], builder.tensors)
-    builder.add_tensor(name, old.extents, old.type, node.outputs[0])
+    name = builder.copy(node, tensor, builder.tensors[tensor].type, (node.name,))
     builder.onnx_names[name] = builder.onnx_names[tensor]
-    function = QuantFunction(one, zero, Rounding.HALF_EVEN, old.type.lo, old.type.hi)
-    op = Requantize(builder.op_name(node.name), (tensor,), name, onnx_nodes=(node.name,), function=function)
-    builder.ops.append(op)
-    builder.magnitudes[op.name] = (0.0,) * old.channels
     return name
 
 

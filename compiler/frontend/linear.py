@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
+from nncosim.compiler.frontend.moved import LAYOUT_OPS
 from nncosim.compiler.frontend.quant import (
     constant_scale,
     quantise,
@@ -21,7 +22,6 @@ from nncosim.compiler.frontend.quant import (
     tensor_type,
 )
 from nncosim.compiler.frontend.values import (
-    Affine,
     Constant,
     FloatInput,
     Integers,
@@ -33,7 +33,6 @@ from nncosim.compiler.frontend.values import (
     Value,
 )
 from nncosim.compiler.ir.host import inverse
-from nncosim.compiler.ir.operators import Requantize
 from nncosim.platforms.rounding import Rounding
 from onnx import TensorProto, helper
 
@@ -44,10 +43,7 @@ __all__ = [
 
 TAKERS = ("DequantizeLinear", "QuantizeLinear")
 """Beside the QLinear operators: handlers that take integers as they are."""
-_LAYOUT = (
-    "DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze",
-)  # fmt: skip
-_MOVES = (*_LAYOUT, "Concat", "MaxPool", "Resize", "Upsample")
+_MOVES = (*LAYOUT_OPS, "Concat", "MaxPool", "Resize", "Upsample")
 
 
 def _integer_type(dtype: np.dtype) -> tuple[int, bool]:
@@ -124,13 +120,11 @@ def write(builder: Builder, value: Integers) -> Quantised:
 
 
 def _quantised(builder: Builder, value: Integers, parameters: QuantParameters) -> Quantised:
-    node, before = Node(*value.node, (), (value.output,), {}), set(builder.tensors)
+    node = Node(*value.node, (), (value.output,), {})
     try:
-        made = quantise(builder, node, value.source, parameters)
-        for name in set(builder.tensors) - before if value.back else ():
-            place = builder.onnx_names[name]
-            builder.onnx_names[name] = (*place[:2], (*value.back, *(place[2] if len(place) > 2 else ())))
-        return made
+        return builder.in_layout(
+            value.back, node.outputs, lambda: quantise(builder, node, value.source, parameters)
+        )
     except Refusal as refusal:  # the node at fault is the quantiser, not the one that reads it
         raise Refusal(refusal.expected, refusal.remedy, refusal.where or value.node) from None
 
@@ -158,11 +152,7 @@ def dequantized(
     if node.op != "DequantizeLinear":
         raise Refusal("the integers are read with another scale or zero point than they were made with",
                       "put a DequantizeLinear and a QuantizeLinear between the two")  # fmt: skip
-    form = builder.affine(known)  # to be replaced by the same integers with the other meaning
-    scales = kind.scale if len(kind.scale) > 1 else kind.scale * form.channels
-    offset, none = tuple(-kind.zero_point * s for s in scales), (None,) * form.channels
-    form = Affine(Requantize("", (known.tensor,), ""), form.extents, form.shape, (scales,), offset, none, none,
-                  tuple(abs(float(o)) for o in offset))  # fmt: skip
+    form = builder.affine(replace(known, kind=kind))  # the same integers with the other meaning
     return builder.emit(form, replace(kind, lo=old.lo, hi=old.hi), Rounding.HALF_EVEN, node)
 
 
@@ -203,7 +193,7 @@ def on_integers(handler: Handler, builder: Builder, node: Node) -> Value:
     if node.op not in _MOVES:
         raise Refusal(f"{node.op} of integers is not supported", "put a DequantizeLinear before this node")
     if not first.has_scale:
-        if node.op not in _LAYOUT:
+        if node.op not in LAYOUT_OPS:
             raise Refusal("the scale of the graph input's integers is not known here",
                           "put a DequantizeLinear before this node")  # fmt: skip
         moved = handler(builder, replace(node, inputs=(first.source, *node.inputs[1:])))

@@ -8,7 +8,7 @@ outputs have it carried out by the host. Where values would have to be moved in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -33,16 +33,15 @@ from nncosim.compiler.frontend.values import (
 from nncosim.compiler.ir.host import HostStep, arrange, inverse, rearrange, shapes_of
 from nncosim.compiler.ir.network import Op, Tensor
 
-__all__ = ["depth_to_space", "handled", "move", "relabelled", "space_to_depth", "transpose"]
+__all__ = ["LAYOUT_OPS", "depth_to_space", "handled", "move", "relabelled", "space_to_depth", "transpose"]
 
 _EACH = ("Add", "BipolarQuant", "Clip", "DequantizeLinear", "Div", "IntQuant", "MultiThreshold", "Mul", "Quant",
          "QuantizeLinear", "Relu", "Sub", "Trunc", *FUNCTIONS)  # fmt: skip
 """Operators on each element by itself."""
-_SHAPES = (
-    "Cast", "DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose",
-    "Unsqueeze",
+LAYOUT_OPS = (
+    "DepthToSpace", "Dropout", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze",
 )  # fmt: skip
-"""Operators whose handlers take a moved value as it is."""
+"""Operators that move values and change none; their handlers take a moved value as it is."""
 
 
 @dataclass(frozen=True)
@@ -137,22 +136,10 @@ def space_to_depth(builder: Builder, node: Node) -> Value:
                 HostStep("Reshape", (n, c * b * b, h // b, w // b)))  # fmt: skip
 
 
-def _noted(builder: Builder, node: Node, back: tuple[HostStep, ...], run: Callable[[], Value]) -> Value:
-    """`run()`; the tensors it makes stand for ONNX values that the steps `back` bring into the tensors' layout."""
-    before = set(builder.tensors)
-    made = run()
-    for name in set(builder.tensors) - before:
-        place = builder.onnx_names[name]
-        if place[0] not in node.outputs:
-            continue  # a relabelled input
-        builder.onnx_names[name] = (*place[:2], (*back, *(place[2] if len(place) > 2 else ())))
-    return made
-
-
 def handled(builder: Builder, node: Node, handler: Handler) -> Value:
     """What the handler makes of a node, some of whose inputs may be moved."""
     moved = [value for value in node.inputs if isinstance(value, Moved)]
-    if not moved or node.op in _SHAPES:
+    if not moved or node.op in (*LAYOUT_OPS, "Cast"):
         return handler(builder, node)
     if node.op in ("Gemm", "MatMul") and isinstance(node.input(0), Moved) and len(moved[0].shape) == 2:
         return handler(builder, _ordered_weights(builder, node, moved[0]))
@@ -162,7 +149,7 @@ def handled(builder: Builder, node: Node, handler: Handler) -> Value:
     if node.op in _EACH or node.op in ("Concat", "ReduceMean"):
         inner = _stored(node, where)
         back = inverse(where.steps, where.stored)
-        made = _noted(builder, node, back, lambda: handler(builder, inner))
+        made = builder.in_layout(back, node.outputs, lambda: handler(builder, inner))
         if isinstance(made, Parts | Integers):
             made = replace(made, back=back)
         if node.op == "ReduceMean" and not node.integer("keepdims", 1):

@@ -8,9 +8,6 @@ from dataclasses import replace
 
 from nncosim.compiler.frontend.builder import Builder, Node
 from nncosim.compiler.frontend.values import Affine, Parts, Quantised, Value
-from nncosim.compiler.ir.network import QuantFunction
-from nncosim.compiler.ir.operators import Requantize
-from nncosim.platforms.rounding import Rounding
 
 __all__ = ["restated"]
 
@@ -28,7 +25,7 @@ def restated(builder: Builder, node: Node, form: Affine, others: Sequence[Value 
     They are that tensor's own where nothing else reads it, else a copy. None where the form is a sum, clips, or falls.
     `others`: the other graph outputs' values.
     """
-    if not isinstance(form.op, Requantize) or form.clipped or any(r <= 0 for r in form.ratios[0]):
+    if not form.rescales:
         return None
     source, ratios = form.op.inputs[0], form.ratios[0]
     old = builder.tensors[source]
@@ -39,11 +36,4 @@ def restated(builder: Builder, node: Node, form: Affine, others: Sequence[Value 
         builder.tensors[source] = replace(old, type=kind)
         builder.onnx_names[source] = (node.outputs[0], 0)
         return Quantised(source, form.shape)
-    name = builder.unique(node.outputs[0], builder.tensors)
-    builder.add_tensor(name, old.extents, kind, node.outputs[0])
-    one, zero = ((ratios[0] / ratios[0],) * form.channels,), (ratios[0] * 0,) * form.channels
-    function = QuantFunction(one, zero, Rounding.HALF_EVEN, kind.lo, kind.hi)
-    op = Requantize(builder.op_name(node.name), (source,), name, onnx_nodes=(*form.nodes,), function=function)
-    builder.ops.append(op)
-    builder.magnitudes[op.name] = (0.0,) * form.channels
-    return Quantised(name, form.shape)
+    return Quantised(builder.copy(node, source, kind, form.nodes), form.shape)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend.examine import constant_problems, declared_problems, is_text, size_problems
-from nncosim.compiler.frontend.forms import InputForm, write_forms
+from nncosim.compiler.frontend.forms import DOMAIN, InputForm, write_forms
 from nncosim.compiler.frontend.tails import Tail, cut_tail, drop_unused
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
@@ -21,16 +21,17 @@ from qonnx.transformation.fold_constants import FoldConstants
 from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
 
-__all__ = ["LINEAR_OPS", "QUANT_OPS", "Prepared", "load_model", "prepare", "tail_of", "title_of", "with_forms"]
+__all__ = [
+    "LINEAR_OPS", "QUANT_OPS", "Prepared", "load_model", "name_nodes", "prepare", "tail_of", "title_of", "with_forms",
+]  # fmt: skip
 
 QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant", "MultiThreshold")
 LINEAR_OPS = ("QuantizeLinear", "DequantizeLinear")
-_DOMAIN = "qonnx.custom_op.general"
 CHANNELS_LAST = "qonnx.custom_op.channels_last"
 """Conv, MaxPool and BatchNormalization of maps (N, H, W, C), with kernels (O, H, W, C)."""
 FIRST = ".first"
 """Of the name of what such an operator makes, before it is transposed."""
-_OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", _DOMAIN)
+_OLD_DOMAINS = ("onnx.brevitas", "finn.custom_op.general", "finn", DOMAIN)
 
 
 class Prepared(NamedTuple):
@@ -133,7 +134,7 @@ def _unify_domains(model: onnx.ModelProto) -> None:
     version = 1
     for node in model.graph.node:
         if node.domain in _OLD_DOMAINS or (node.op_type in QUANT_OPS and node.domain in ("", "ai.onnx")):
-            node.domain = _DOMAIN
+            node.domain = DOMAIN
             if node.op_type == "Trunc" and len(node.input) >= 6:
                 version = 2
     known = {o.domain: o.version for o in model.opset_import if o.domain not in _OLD_DOMAINS}
@@ -142,10 +143,10 @@ def _unify_domains(model: onnx.ModelProto) -> None:
     # the default domain first: qonnx's constant folding reads its version there
     for domain in sorted(known):
         model.opset_import.append(onnx.helper.make_opsetid(domain, known[domain]))
-    model.opset_import.append(onnx.helper.make_opsetid(_DOMAIN, version))
+    model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, version))
 
 
-def _name_nodes(model: onnx.ModelProto) -> None:
+def name_nodes(model: onnx.ModelProto) -> None:
     """Every node gets a unique name, its own where it has one, else that of its first output."""
     taken: set[str] = set()
     for node in model.graph.node:
@@ -265,7 +266,7 @@ def prepare(
     except ModelError as error:
         raise ModelError(title_of(source), error.problems) from error
     _unify_domains(model)
-    _name_nodes(model)
+    name_nodes(model)
     _spell_out(model.graph)
     _constants_to_initializers(model.graph)
     _refuse(source, constant_problems(model.graph))

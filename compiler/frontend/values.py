@@ -11,6 +11,7 @@ import numpy as np
 from nncosim.compiler.frontend.enclosures import Real
 from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.network import Op, TensorType
+from nncosim.compiler.ir.operators import Requantize
 from nncosim.platforms.rounding import Rounding
 
 __all__ = [
@@ -113,6 +114,11 @@ class Affine:
     @property
     def clipped(self) -> bool:
         return any(b is not None for b in self.low + self.high)
+
+    @property
+    def rescales(self) -> bool:
+        """Whether it is one tensor's integers with another scale and offset: no sum, no clip, no sign turned."""
+        return isinstance(self.op, Requantize) and not self.clipped and all(r > 0 for r in self.ratios[0])
 
     def through(self, node: str) -> Affine:
         """The same value, with one more ONNX node folded into it."""

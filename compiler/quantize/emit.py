@@ -6,21 +6,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import onnx
-from nncosim.compiler.quantize.graph import FloatGraph
+from nncosim.compiler.frontend.forms import DOMAIN
+from nncosim.compiler.quantize.graph import FloatGraph, along
 from nncosim.compiler.quantize.points import Layer, Plan
 from nncosim.compiler.quantize.scales import Scales
 from onnx import helper, numpy_helper
 
 __all__ = ["emit", "quantised_bias", "quantised_weights"]
 
-DOMAIN = "qonnx.custom_op.general"
 BIAS_BITS = 32
-
-
-def _shaped(scale: npt.NDArray[np.float32], ndim: int, axis: int) -> npt.NDArray[np.float32]:
-    shape = [1] * ndim
-    shape[axis] = len(scale)
-    return scale.reshape(shape)
 
 
 def bias_scale(plan: Plan, scales: Scales, layer: Layer) -> npt.NDArray[np.float32]:
@@ -31,7 +25,7 @@ def bias_scale(plan: Plan, scales: Scales, layer: Layer) -> npt.NDArray[np.float
 def quantised_weights(graph: FloatGraph, scales: Scales, layer: Layer) -> npt.NDArray[np.float32]:
     """What the weights are worth once they are integers."""
     weights, chosen = graph.constants[layer.weights].astype(np.float32), scales.layers[layer.name]
-    scale = _shaped(chosen.scale, weights.ndim, layer.axis)
+    scale = along(chosen.scale, weights.ndim, layer.axis)
     return (np.clip(np.rint(weights / scale), -chosen.largest, chosen.largest) * scale).astype(np.float32)
 
 
@@ -94,7 +88,7 @@ def _constants(
     writer: _Writer, graph: FloatGraph, plan: Plan, scales: Scales, layer: Layer, node: onnx.NodeProto
 ) -> None:
     weights, chosen = graph.constants[layer.weights], scales.layers[layer.name]
-    scale = _shaped(chosen.scale, weights.ndim, layer.axis)
+    scale = along(chosen.scale, weights.ndim, layer.axis)
     name = f"{layer.name}.weights"
     node.input[1] = writer.quant(name, layer.weights, f"{name}.q", scale, chosen.bits, signed=True, narrow=True)
     if layer.bias is not None:

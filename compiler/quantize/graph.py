@@ -7,21 +7,32 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend.prepare import QUANT_OPS, prepare, title_of
+from nncosim.compiler.frontend.prepare import QUANT_OPS, name_nodes, prepare, title_of
 from onnx import numpy_helper
 
-__all__ = ["FloatGraph", "read_float"]
+__all__ = ["FloatGraph", "along", "read_float"]
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul")
 
 TAIL = ("Softmax", "LogSoftmax", "ArgMax", "TopK")
 """Left to the user's host where they end the graph: they need no accelerator, and change no order."""
+
+
+F = TypeVar("F", bound=np.floating)
+
+
+def along(numbers: npt.NDArray[F], ndim: int, axis: int) -> npt.NDArray[F]:
+    """One number a channel, or one for all, (1,), so that they broadcast along `axis` of an array."""
+    shape = [1] * ndim
+    shape[axis] = len(numbers)
+    return numbers.reshape(shape)
 
 
 @dataclass
@@ -103,7 +114,7 @@ def read_float(source: str | Path | onnx.ModelProto) -> FloatGraph:
     model = _simplified(title, wrapper.model)
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     del model.graph.initializer[:]
-    _name_nodes(model)
+    name_nodes(model)  # what onnxruntime fused or made has no name, or one that is taken
     inferred = onnx.shape_inference.infer_shapes(wrapper.model)
     graph = FloatGraph(title, model, constants, {}, dropped)
     graph.shapes = _shapes(onnx.shape_inference.infer_shapes(graph.proto())) | _shapes(inferred)
@@ -148,16 +159,3 @@ def _simplified(title: str, model: onnx.ModelProto) -> onnx.ModelProto:
         except Exception as error:  # onnxruntime's errors have no common base
             text = f"onnxruntime cannot run it: {str(error).strip().splitlines()[0]}"
             raise ModelError(title, [Problem("", "", text, "check the model with onnx.checker")]) from error
-
-
-def _name_nodes(model: onnx.ModelProto) -> None:
-    """What onnxruntime fused or made has no name, or one that is taken."""
-    taken: set[str] = set()
-    for node in model.graph.node:
-        base = name = node.name or node.output[0]
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{base}#{count}"
-        taken.add(name)
-        node.name = name

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 import onnx
-from nncosim.compiler.quantize.graph import FloatGraph
+from nncosim.compiler.quantize.graph import FloatGraph, along
 from nncosim.compiler.quantize.points import Layer, Plan, Point
 
 __all__ = ["apply_factors", "scale_nodes", "scale_outputs", "scale_sources", "scaled_with"]
@@ -31,18 +31,11 @@ def _multiply(graph: FloatGraph, node: onnx.NodeProto, index: int, factor: Facto
     graph.constants[name] = (old.astype(np.float64) * factor).astype(old.dtype)
 
 
-def _along(factor: Factor, ndim: int, axis: int) -> Factor:
-    """A factor per channel (or one, (1,)) as an array that broadcasts along `axis`."""
-    shape = [1] * ndim
-    shape[axis] = len(factor)
-    return factor.reshape(shape)
-
-
 def scale_outputs(graph: FloatGraph, layer: Layer, factor: Factor) -> None:
     """Multiply what a layer computes. `factor`: (1,), or (OC,)."""
     node = layer.node
     weights = graph.constants[layer.weights]
-    _multiply(graph, node, 1, _along(factor, weights.ndim, layer.axis))
+    _multiply(graph, node, 1, along(factor, weights.ndim, layer.axis))
     if layer.bias is not None:
         bias = graph.constants[layer.bias]
         _multiply(graph, node, 2, factor.reshape([1] * (bias.ndim - 1) + [-1]) if bias.ndim else factor[0])
@@ -57,14 +50,14 @@ def scale_sources(graph: FloatGraph, layer: Layer, factor: Factor) -> None:
     size = weights.shape[axis]
     if len(inverse) > 1 and size != len(inverse):  # a Flatten before it: so many pixels a channel
         inverse = np.repeat(inverse, size // len(inverse))
-    _multiply(graph, layer.node, 1, _along(inverse, weights.ndim, axis))
+    _multiply(graph, layer.node, 1, along(inverse, weights.ndim, axis))
 
 
 def scale_nodes(graph: FloatGraph, point: Point, factor: Factor) -> None:
     """Let the nodes of a point that have constants of their own follow its inputs, multiplied by `factor`."""
     for node in _constant_nodes(graph, point):
         ndim = len(graph.shapes.get(point.value, (1, 1, 1, 1)))
-        wide = _along(factor, ndim, 1 if ndim != 3 else 2) if len(factor) > 1 else factor[0]
+        wide = along(factor, ndim, 1 if ndim != 3 else 2) if len(factor) > 1 else factor[0]
         if node.op_type == "BatchNormalization":
             for index in (2, 3):  # B and the mean
                 _multiply(graph, node, index, factor if len(factor) > 1 else factor[0])

@@ -207,11 +207,12 @@ def _print_comparison(console: Console, comparison: ExecutorReport | ReferenceRe
 
 
 def _reference(
-    against: str, model: Path, forms: Mapping[str, InputForm], data: Path | None, limit: int | None, seed: int,
-    json_file: Path | None,
+    against: str, model: Path, input_quant: tuple[str, ...], calibrate: Path | None, data: Path | None,
+    limit: int | None, seed: int, json_file: Path | None,
 ) -> int:
     """The integer network against another, with any requantization that the importer's integers can be."""
     console, raw = output_console(json_file), read_source(model)
+    forms = read_forms(model, input_quant, calibrate)
     with progress() as say:
         say(f"importing {model.name}")
         network = prove(read_model(model, raw, None, forms), RequantCaps(tables=True))
@@ -284,9 +285,7 @@ def evaluate_command(
             )
         if platform_name or settings or backend or driver:
             raise click.UsageError("--reference runs on no machine: leave out --platform, --set, --backend, --driver")
-        read_source(model)
-        forms = read_forms(model, input_quant, calibrate)
-        return _reference(against, model, forms, data, images, seed, json_file)
+        return _reference(against, model, input_quant, calibrate, data, images, seed, json_file)
     console, raw = output_console(json_file), read_source(model)
     forms = read_forms(model, input_quant, calibrate)
     platform, overrides = resolve_platform(platform_name, settings)
