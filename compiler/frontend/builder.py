@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend.examine import excess
+from nncosim.compiler.frontend.meanings import FixedPoint
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
@@ -129,6 +130,7 @@ class Builder:
     `batch`: of the graph, where tensors keep it as an axis "N"; None where they hold one of its inferences. `written`:
     tensors of ONNX values that are written when they are read first (`Integers`), by these.
     `onnx_names`: the ONNX value, its first channel, and the steps of layout (if any) that bring it into the tensor's.
+    `meanings`: by ONNX value of integers, how these are computed where it is not by exact arithmetic, rounded once.
     `relabelled`: by graph input, a tensor for what steps of layout make of it, and these; one of the two has readers.
     """
 
@@ -144,6 +146,7 @@ class Builder:
     onnx_names: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     magnitudes: dict[str, tuple[float, ...]] = field(default_factory=dict)
     relabelled: dict[str, tuple[str, tuple[HostStep, ...]]] = field(default_factory=dict)
+    meanings: Mapping[str, FixedPoint] = field(default_factory=dict)
 
     def type_of(self, value: Quantised) -> TensorType:
         return value.kind or self.tensors[value.tensor].type
@@ -277,11 +280,16 @@ class Builder:
         if unit is None:
             unit = kind.scale if len(kind.scale) > 1 else kind.scale * form.channels
         zp = kind.zero_point
-        scaled = form.scaled(
-            tuple(1 / s for s in unit), (Fraction(zp),) * form.channels, (abs(float(zp)),) * form.channels
-        )
+        steps = form.scaled(tuple(1 / s for s in unit), (Fraction(0),) * form.channels, (0.0,) * form.channels)
+        ones = (Fraction(1),) * form.channels
+        scaled = steps.scaled(ones, (Fraction(zp),) * form.channels, (abs(float(zp)),) * form.channels)
+        meaning = self.meanings.get(node.outputs[0])
+        rounding = meaning.rounding if meaning and meaning.rounding else rounding
         lo, hi = _integer_clip(scaled, rounding, kind.lo, kind.hi)
-        function = QuantFunction(scaled.ratios, scaled.offset, rounding, lo, hi)
+        integers = meaning and meaning.integers(steps, int(zp), lo, hi)
+        if meaning and meaning.rescales and integers is None:
+            raise Refusal("its accumulators are not those of the file's operator", "keep the graph as it was exported")
+        function = QuantFunction(scaled.ratios, scaled.offset, rounding, lo, hi, integers)
         suffix, first = ("", 0) if part is None else (f".{part[0]}", part[1])
         output = self.unique(node.outputs[0] + suffix, self.tensors)
         nodes = (*form.nodes, node.name)

@@ -31,6 +31,7 @@ from nncosim.compiler.frontend import (
 )
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.forms import DOMAIN, InputForm, integer_weights
+from nncosim.compiler.frontend.meanings import meanings_of
 from nncosim.compiler.frontend.outputs import restated
 from nncosim.compiler.frontend.prepare import LINEAR_OPS, QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import (
@@ -182,7 +183,7 @@ def import_details(
             "`nncosim quantize MODEL --data CALIB.npz --out Q.onnx` makes what `run` takes; or train it quantised "
             "(Brevitas: export_qonnx)",
         )])
-    builder = Builder(batch=batch if keep_batch else None)
+    builder = Builder(batch=batch if keep_batch else None, meanings=meanings_of(wrapper.model))
     values = _initial_values(builder, graph)
     for proto in graph.node:
         _import_node(builder, proto, values)

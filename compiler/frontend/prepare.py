@@ -13,7 +13,10 @@ import onnx
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend.examine import constant_problems, declared_problems, is_text, size_problems
 from nncosim.compiler.frontend.forms import DOMAIN, InputForm, write_forms
+from nncosim.compiler.frontend.meanings import remarks_of
 from nncosim.compiler.frontend.tails import Tail, cut_tail, drop_unused
+from nncosim.compiler.frontend.tflite_file import is_tflite
+from nncosim.compiler.frontend.tflite_reader import load_tflite
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 from qonnx.core.modelwrapper import ModelWrapper
@@ -55,9 +58,12 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     path = Path(source)
     if not path.is_file():
         raise ModelError(str(path), [Problem("", "", "there is no such file")])
-    other = _other_format(path)
+    head = _head(path)
+    if is_tflite(head):
+        return load_tflite(path)
+    other = next((what for start, what in _OTHER_FORMATS.items() if head.startswith(start)), "")
     if other:
-        raise ModelError(str(path), [Problem("", "", f"this is {other}, not an ONNX file",
+        raise ModelError(str(path), [Problem("", "", f"this is {other}, not an ONNX or TensorFlow Lite file",
                                              "convert it to ONNX with QONNX's quantisers: Brevitas export_qonnx for "
                                              "PyTorch, qonnx and tf2onnx for QKeras and Keras")])  # fmt: skip
     try:
@@ -74,17 +80,17 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _other_format(path: Path) -> str:
-    """What a file of another format is, by its first bytes; "" where they say nothing."""
+_OTHER_FORMATS = {b"\x89HDF": "an HDF5 file (of Keras)", b"PK\x03\x04": "a zip archive (of PyTorch or Keras)"}
+"""What a file is that begins so."""
+
+
+def _head(path: Path) -> bytes:
+    """The first 8 bytes of a file; none where it cannot be read: who reads it on says why."""
     try:
         with path.open("rb") as file:
-            head = file.read(8)
+            return file.read(8)
     except OSError:
-        return ""  # who reads it on says why
-    if head[4:] == b"TFL3":
-        return "a TensorFlow Lite model"
-    starts = {b"\x89HDF": "an HDF5 file (of Keras)", b"PK\x03\x04": "a zip archive (of PyTorch or Keras)"}
-    return next((what for start, what in starts.items() if head.startswith(start)), "")
+        return b""
 
 
 def with_forms(source: str | Path | onnx.ModelProto, forms: Mapping[str, InputForm]) -> onnx.ModelProto:
@@ -262,7 +268,7 @@ def prepare(
     _refuse(source, declared_problems(model))
     try:
         written = () if as_written else write_forms(model, forms or {})
-        remarks = (*written, *(tail.remarks if tail else ()))
+        remarks = (*remarks_of(model), *written, *(tail.remarks if tail else ()))
     except ModelError as error:
         raise ModelError(title_of(source), error.problems) from error
     _unify_domains(model)

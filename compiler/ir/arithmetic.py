@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requantization, written once: RTL, instruction-set simulator, references and proof all mean this.
 
-Its forms are data: multiply and shift, thresholds, a table, and chains of them. A sum is a 64-bit two's complement
+Its forms are data: multiply and shift, thresholds, a table, chains and sums of them. A sum is a 64-bit two's complement
 number (it wraps; the compiler proves that it never does).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["Chain", "Lookup", "MultiplyShift", "Requant", "Thresholds", "round_shift"]
+__all__ = ["Chain", "Lookup", "MultiplyShift", "Requant", "Sum", "Thresholds", "round_shift"]
 
 
 def round_shift(value: np.ndarray | np.int64, shift: np.ndarray | int, rounding: np.ndarray | int) -> np.ndarray:
@@ -80,6 +80,19 @@ class Requant(ABC):
     def overflows(self, acc_lo: np.ndarray, acc_hi: np.ndarray) -> np.ndarray:
         """bool (C,): a sum may leave its width for accumulators of acc_lo..acc_hi, and `apply` is then not monotone."""
         return np.zeros(self.channels, dtype=bool)
+
+    def key(self, channel: int) -> Hashable:
+        """Equal of channels with equal numbers."""
+        return _hashable(self.take(np.array([channel])))
+
+
+def _hashable(value: object) -> Hashable:
+    """A form, and what its fields are made of: numbers, arrays, tuples, forms."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.tobytes()
+    if isinstance(value, Requant):
+        return type(value), _hashable(tuple(vars(value).values()))
+    return tuple(map(_hashable, value)) if isinstance(value, tuple) else value
 
 
 def _by_channel(
@@ -229,3 +242,25 @@ class Chain(Requant):
             ends = stage.apply(np.stack([acc_lo, acc_hi], axis=1))
             acc_lo, acc_hi = ends.min(axis=1), ends.max(axis=1)
         return wrong
+
+
+@dataclass(frozen=True, eq=False)
+class Sum(Requant):
+    """The sum of what each operand's own form makes of it."""
+
+    parts: tuple[Requant, ...]
+
+    @property
+    def monotone(self) -> bool:
+        return all(part.monotone for part in self.parts)
+
+    @property
+    def channels(self) -> int:
+        return self.parts[0].channels
+
+    def take(self, channels: np.ndarray) -> Sum:
+        return Sum(tuple(part.take(channels) for part in self.parts))
+
+    def apply(self, *accumulators: np.ndarray, axis: int = 0) -> np.ndarray:
+        results = [part.apply(acc, axis=axis) for part, acc in zip(self.parts, accumulators, strict=True)]
+        return np.add.reduce(results)

@@ -10,7 +10,6 @@ import numpy as np
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.network import Network, Op, QuantFunction
 from nncosim.compiler.ir.sums import ExactSum
-from nncosim.compiler.ir.thresholds import evaluate_exact
 
 __all__ = ["Reference", "apply_exact", "evaluate", "execute"]
 
@@ -20,15 +19,13 @@ def apply_exact(function: QuantFunction, accumulators: Sequence[np.ndarray], axi
 
     `axis`: where their channels are.
     """
+    if function.integers is not None:
+        return function.integers.apply(*accumulators, axis=axis)
     if axis:
         in_front = [np.moveaxis(accumulator, axis, 0) for accumulator in accumulators]
         return np.moveaxis(apply_exact(function, in_front), 0, axis)
     if len(accumulators) == 1:
-        out = [
-            evaluate_exact(acc, ratio, offset, function.rounding, function.lo, function.hi)
-            for acc, ratio, offset in zip(accumulators[0], function.ratios[0], function.offset, strict=True)
-        ]
-        return np.stack(out)
+        return np.stack([function.at(c, acc) for c, acc in enumerate(accumulators[0])])
     first, second = accumulators
     ranges = tuple((int(v.min()), int(v.max())) for v in (first, second))
     planes = []

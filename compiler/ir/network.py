@@ -20,6 +20,13 @@ import numpy as np
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.host import HostStep
+from nncosim.compiler.ir.thresholds import (
+    boundaries,
+    evaluate_exact,
+    round_fraction,
+    searched_thresholds,
+    step_thresholds,
+)
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["MAP", "Network", "Op", "Proof", "QuantFunction", "Tensor", "TensorType"]
@@ -146,6 +153,8 @@ class QuantFunction:
 
     `ratios` has one tuple per operand, each with one Fraction per channel; `offset` one per channel
     (bias and zero points folded in). `lo`/`hi` hold ReLU too.
+    `integers`: what q is instead where the model's format says it in integers, monotone (TFLite rounds twice); the
+    other numbers then only say what it is near to, within few steps.
     """
 
     ratios: tuple[tuple[Fraction, ...], ...]
@@ -153,6 +162,29 @@ class QuantFunction:
     rounding: Rounding
     lo: int
     hi: int
+    integers: Requant | None = None
+
+    def at(self, channel: int, accumulators: np.ndarray) -> np.ndarray:
+        """Results of a channel of one operand. int64, as `accumulators`."""
+        if self.integers is not None:
+            return self.integers.take(np.array([channel])).apply(accumulators[None])[0]
+        ratio, offset = self.ratios[0][channel], self.offset[channel]
+        return evaluate_exact(accumulators, ratio, offset, self.rounding, self.lo, self.hi)
+
+    def thresholds(self, channel: int, acc_lo: int, acc_hi: int, every: int = 1) -> np.ndarray:
+        """The first accumulator with at least so much, for results lo + 1..hi, or one of `every` of them: acc_lo where
+        all have that much, acc_hi + 1 where none has. int64. Where results fall, of the accumulators' negatives, of
+        which acc_lo and acc_hi are the ends."""
+        ratio, offset = self.ratios[0][channel], self.offset[channel]
+        if self.integers is not None:
+            wanted = np.arange(self.lo + 1, self.hi + 1)[::every]
+            one, sign = self.integers.take(np.array([channel])), -1 if ratio < 0 else 1
+            return searched_thresholds(lambda acc: one.apply(sign * acc[None])[0], wanted, acc_lo, acc_hi)
+        twice, strict = (each[::every] for each in boundaries(self.rounding, self.lo, self.hi))
+        if ratio:
+            return step_thresholds(abs(ratio), offset, twice, strict, acc_lo, acc_hi)
+        value = round_fraction(offset, self.rounding)
+        return np.where(np.arange(self.lo + 1, self.hi + 1)[::every] <= value, acc_lo, acc_hi + 1)
 
 
 @dataclass(frozen=True)
@@ -261,7 +293,7 @@ class Op(ABC):
     def signs(self) -> bool:
         """Whether the results are +1 and -1, by a function that is odd for all accumulators."""
         f = self.function
-        odd = f is not None and all(o.denominator == 1 and o % 2 == 1 for o in f.offset)
+        odd = f is not None and f.integers is None and all(o.denominator == 1 and o % 2 == 1 for o in f.offset)
         return odd and (f.lo, f.hi) == (-1, 1) and all(r % 2 == 0 for each in f.ratios for r in each)  # type: ignore[union-attr]
 
     @property

@@ -7,7 +7,7 @@ steps say everything about it: threshold k is the first accumulator at which q >
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import gcd, lcm
@@ -15,7 +15,8 @@ from math import gcd, lcm
 import numpy as np
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["MAX_STEPS", "boundaries", "evaluate_exact", "round_fraction", "step_thresholds"]
+__all__ = ["MAX_STEPS", "boundaries", "evaluate_exact", "round_fraction", "searched_thresholds",
+           "step_thresholds"]  # fmt: skip
 
 MAX_STEPS = 65535
 """A function with more output values than this is not written as thresholds."""
@@ -118,6 +119,19 @@ def _within(
     low, high = ((slope * acc + base) // scale for acc in (acc_lo - 1, top))
     begin = int(np.searchsorted(twice, min(max(low, -far), far), side="right"))
     return begin, max(int(np.searchsorted(twice, min(max(high + 1, -far), far))), begin)
+
+
+def searched_thresholds(
+    function: Callable[[np.ndarray], np.ndarray], wanted: np.ndarray, acc_lo: int, acc_hi: int
+) -> np.ndarray:
+    """As `step_thresholds`, of any function that never falls, by halving: the first accumulator with each result."""
+    below, above = np.full(len(wanted), acc_lo - 1), np.full(len(wanted), acc_hi + 1)
+    while (above - below > 1).any():
+        middle = (below + above) // 2
+        reached = function(middle.clip(acc_lo, acc_hi)) >= wanted
+        open_ = above - below > 1
+        below, above = np.where(open_ & ~reached, middle, below), np.where(open_ & reached, middle, above)
+    return above
 
 
 _POINT = 32  # binary digits behind the point of the short quotients below, at most

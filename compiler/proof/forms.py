@@ -10,14 +10,13 @@ import numpy as np
 from nncosim.compiler.errors import RequantError
 from nncosim.compiler.ir.arithmetic import Chain, Lookup, MultiplyShift, Requant, Thresholds, round_shift
 from nncosim.compiler.ir.network import Proof, QuantFunction
-from nncosim.compiler.ir.thresholds import evaluate_exact
 from nncosim.compiler.proof.caps import ChainCaps, FormCaps, LookupCaps, MultiplyShiftCaps, Per, ThresholdCaps
 from nncosim.compiler.proof.layered import find_shared
 from nncosim.compiler.proof.single import find_each
 from nncosim.compiler.proof.verify import differences, proof_of, steps_of
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["distinct", "find", "prove_function", "select"]
+__all__ = ["distinct", "find", "kinds_of", "prove_function", "select"]
 
 
 def prove_function(
@@ -34,13 +33,21 @@ def prove_function(
     Raises:
         RequantError: the form cannot compute it, not even inexactly.
     """
-    keys = zip(function.ratios[0], function.offset, acc_lo.tolist(), acc_hi.tolist(), strict=True)
+    keys = zip(kinds_of(function), acc_lo.tolist(), acc_hi.tolist(), strict=True)
     first, index = distinct(keys)
     part, low, high = select(function, first), acc_lo[first], acc_hi[first]
     requant = find(part, low, high, form)
     checked = int((acc_hi - acc_lo + 1).sum())
     found = differences(part, low, high, requant)
     return requant.take(index), proof_of(found, index, checked, int(acc_lo.min()), int(acc_hi.max()))
+
+
+def kinds_of(function: QuantFunction) -> list[Hashable]:
+    """By channel, what it computes: equal of channels that compute the same."""
+    kinds: list[Hashable] = [*zip(*function.ratios, function.offset, strict=True)]
+    if function.integers is not None:
+        kinds = [(kind, function.integers.key(c)) for c, kind in enumerate(kinds)]
+    return kinds
 
 
 def distinct(keys: Iterable[Hashable]) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +68,9 @@ def select(function: QuantFunction, channels: Iterable[int]) -> QuantFunction:
     """That of some channels, in this order."""
     channels = list(channels)
     ratios = tuple(tuple(each[c] for c in channels) for each in function.ratios)
-    return replace(function, ratios=ratios, offset=tuple(function.offset[c] for c in channels))
+    integers = None if function.integers is None else function.integers.take(np.array(channels))
+    offset = tuple(function.offset[c] for c in channels)
+    return replace(function, ratios=ratios, offset=offset, integers=integers)
 
 
 def find(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, form: FormCaps) -> Requant:
@@ -107,10 +116,7 @@ def _lookup(function: QuantFunction, acc_lo: np.ndarray, acc_hi: np.ndarray, for
         what = f"accumulators of {low}..{high} are {high - low + 1} values"
         raise RequantError(f"{what}, but a table has {1 << form.address_bits} entries")
     every = np.arange(low, high + 1)
-    rows = [
-        evaluate_exact(every, ratio, offset, function.rounding, function.lo, function.hi)
-        for ratio, offset in zip(function.ratios[0], function.offset, strict=True)
-    ]
+    rows = [function.at(c, every) for c in range(len(function.offset))]
     return Lookup(np.stack(rows[:1] * len(rows) if form.per == Per.LAYER else rows), low)
 
 
@@ -141,7 +147,7 @@ def _chain_by(
     ratios = function.ratios[0]
     then = replace(
         function, ratios=(tuple(r * (1 << s) for r in ratios),),
-        offset=tuple(o + r * dropped / 2 for r, o in zip(ratios, function.offset, strict=True)),
+        offset=tuple(o + r * dropped / 2 for r, o in zip(ratios, function.offset, strict=True)), integers=None,
     )  # fmt: skip
     ends = first.apply(np.stack([acc_lo, acc_hi], axis=1))
     return Chain((first, find(then, ends[:, 0], ends[:, 1], form.then)))

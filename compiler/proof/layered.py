@@ -49,6 +49,8 @@ def _check_signs(function: QuantFunction, caps: MultiplyShiftCaps) -> None:
 
 def _equal(function: QuantFunction, caps: MultiplyShiftCaps) -> MultiplyShift | None:
     """Numbers that are the rational ones themselves."""
+    if function.integers is not None:
+        return None
     ratios, offsets = function.ratios[0], function.offset
     denominators = [x.denominator for x in (*ratios, *offsets)]
     s = max(denominators).bit_length() - 1

@@ -10,11 +10,11 @@ from fractions import Fraction
 import numpy as np
 from nncosim.compiler.errors import RequantError
 from nncosim.compiler.ir.arithmetic import Chain, MultiplyShift, Requant, round_shift
+from nncosim.compiler.ir.evaluate import apply_exact
 from nncosim.compiler.ir.network import Proof, QuantFunction
-from nncosim.compiler.ir.sums import ExactSum
 from nncosim.compiler.ir.thresholds import boundaries
 from nncosim.compiler.proof.caps import FormCaps, MultiplyShiftCaps, Per
-from nncosim.compiler.proof.forms import distinct, select
+from nncosim.compiler.proof.forms import distinct, kinds_of, select
 from nncosim.compiler.proof.multipliers import FAR, dyadic, largest_shift, shift_limit
 from nncosim.compiler.proof.single import rounding_modes
 from nncosim.compiler.proof.sums import Numbers, common_ratio, large_sum, of_one_sum
@@ -43,7 +43,7 @@ def prove_pairs(
     Raises:
         RequantError: the form cannot compute it, not even inexactly.
     """
-    first, index = distinct(zip(*function.ratios, function.offset, strict=True))
+    first, index = distinct(kinds_of(function))
     kinds = [select(function, [c]) for c in first]
     if isinstance(form, MultiplyShiftCaps) and form.multiplier_bits and form.constant_bits:
         requant, found = _with_multipliers(kinds, ranges, form)
@@ -76,6 +76,8 @@ def _of_the_sum(
     """What requantizes the plain sum of both operands."""
     if len(kinds) > 1:
         raise RequantError(_UNLIKE)
+    if kinds[0].integers is not None:
+        raise RequantError("an Add that rounds each operand needs a multiplier for each of them")
     if common_ratio(kinds[0].ratios[0][0], kinds[0].ratios[1][0]) != (1, 1):
         raise RequantError("an Add of two scales needs a multiplier for each operand; bring both to one scale before")
     requant, found = of_one_sum(kinds[0], (1, 1), ranges, form)
@@ -95,15 +97,18 @@ def prove_pair(
     """Numbers for an Add of one channel, and how they differ from it."""
     key = function.ratios[0][0], function.ratios[1][0], function.offset[0]
     direct = dyadic(key[:2], key[2], caps.multiplier_bits, caps.constant_bits, caps.max_shift)
-    if direct is not None and (function.rounding in caps.roundings or direct[2] == 0):
+    if direct is not None and function.integers is None and (function.rounding in caps.roundings or direct[2] == 0):
         (m_a, m_b), c, s = direct
         reach = [max(abs(end) for end in limits) for limits in ranges]
         if max(reach[0] * abs(m_a), reach[1] * abs(m_b)) * 2 + abs(c) < 1 << 62:
             return (m_a, m_b, c, s, function.rounding), Difference()
     a, b = (np.arange(lo, hi + 1, dtype=np.int64) for lo, hi in ranges)
     if len(a) * len(b) > MOST_PAIRS:
+        if function.integers is not None:
+            raise RequantError("an Add of more than 8 bits that rounds each operand cannot be proved")
         return large_sum(function, ranges, caps)
-    want = ExactSum(key[:2], key[2], function.rounding, function.lo, function.hi, ranges)(a[:, None], b[None, :])
+    pairs = np.meshgrid(a, b, indexing="ij")
+    want = apply_exact(function, [each[None] for each in pairs])[0]
     numbers = _search_pair(key, function, want, a, b, caps)
     got = _apply(numbers, function, a, b)
     wrong = np.argwhere(want != got)

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 from nncosim.compiler.errors import CompileError, RequantError
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Network, Op, Proof, QuantFunction, Tensor
 from nncosim.compiler.ir.operators import Requantize, Table
 from nncosim.compiler.ir.overflow import check_accumulators
-from nncosim.compiler.ir.thresholds import round_fraction
 from nncosim.compiler.proof.caps import RequantCaps
-from nncosim.compiler.proof.forms import prove_function
+from nncosim.compiler.proof.forms import kinds_of, prove_function
 from nncosim.compiler.proof.pairs import prove_pairs
 
 __all__ = ["prove", "prove_op"]
@@ -88,14 +88,9 @@ def _as_table(op: Requantize, function: QuantFunction, source: Tensor) -> Table 
     """The same operator as a table; None for more than 8 bits, or a function that differs from channel to channel."""
     kind, channels = source.type, len(function.offset)
     fits = (-128 if kind.signed else 0) <= kind.lo and kind.hi <= (127 if kind.signed else 255)
-    if not fits or len({*zip(function.ratios[0], function.offset, strict=True)}) > 1:
+    if not fits or len({*kinds_of(function)}) > 1:
         return None
-    reach = [min(max(b - 256 if kind.signed and b > 127 else b, kind.lo), kind.hi) for b in range(256)]
+    reach = np.array([min(max(b - 256 if kind.signed and b > 127 else b, kind.lo), kind.hi) for b in range(256)])
     proof = Proof(True, channels, channels, checked_values=kind.hi - kind.lo + 1, acc_lo=kind.lo, acc_hi=kind.hi)
-    values = tuple(_value(function, q) for q in reach)
+    values = tuple(function.at(0, reach).tolist())
     return Table(op.name, op.inputs, op.output, onnx_nodes=op.onnx_nodes, function=function, proof=proof, values=values)
-
-
-def _value(function: QuantFunction, acc: int) -> int:
-    q = round_fraction(acc * function.ratios[0][0] + function.offset[0], function.rounding)
-    return min(max(q, function.lo), function.hi)

@@ -11,7 +11,7 @@ import numpy as np
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import QuantFunction
-from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, round_fraction
+from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries
 from nncosim.compiler.proof.caps import MultiplyShiftCaps
 from nncosim.compiler.proof.multipliers import Found, Steps, dyadic, largest_shift, multipliers, shift_limit
 from nncosim.compiler.proof.verify import blocks, steps_of
@@ -68,11 +68,12 @@ def _direct(function: QuantFunction, c: int, lo: int, hi: int, requant: Multiply
     """Set channel `c` where no search is needed: m, c and s are exact numbers, or the output is constant."""
     ratio, offset = function.ratios[0][c], function.offset[c]
     if not _varies(function, c, lo, hi):
-        ends = [round_fraction(acc * ratio + offset, function.rounding) for acc in (lo, hi)]
-        ends = [min(max(e, function.lo), function.hi) for e in ends]
+        ends = function.at(c, np.array([lo, hi]))
         if ends[0] == ends[1]:
             requant.c[c] = ends[0]  # m = 0, s = 0
             return True
+    if function.integers is not None:
+        return False
     numbers = dyadic((ratio,), offset, caps.multiplier_bits, caps.constant_bits, caps.max_shift)
     if numbers is None or (function.rounding not in caps.roundings and numbers[2] > 0):
         return False

@@ -17,7 +17,7 @@ from itertools import chain
 import numpy as np
 from nncosim.compiler.ir.arithmetic import MultiplyShift, Requant
 from nncosim.compiler.ir.network import Proof, QuantFunction
-from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, evaluate_exact, round_fraction, step_thresholds
+from nncosim.compiler.ir.thresholds import MAX_STEPS, boundaries, step_thresholds
 from nncosim.compiler.proof.multipliers import Steps
 from nncosim.platforms.rounding import Rounding
 
@@ -57,19 +57,13 @@ def steps_of(
     function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray, every: int = 1
 ) -> Steps:
     """Exact thresholds of the channels, or one of so many; decreasing ones mirrored (accumulator negated)."""
-    twice, strict = (each[::every] for each in boundaries(function.rounding, function.lo, function.hi))
-    rows = np.empty((len(channels), len(twice)), dtype=np.int64)
+    rows = np.empty((len(channels), len(range(function.lo, function.hi, every))), dtype=np.int64)
     lows, highs = [], []
     for row, c in zip(rows, channels, strict=True):
-        ratio = function.ratios[0][c]
         lo, hi = int(acc_lo[c]), int(acc_hi[c])
-        if ratio < 0:
+        if function.ratios[0][c] < 0:
             lo, hi = -hi, -lo
-        if ratio:
-            row[:] = step_thresholds(abs(ratio), function.offset[c], twice, strict, lo, hi)
-        else:
-            value = round_fraction(function.offset[c], function.rounding)
-            row[:] = np.where(np.arange(function.lo + 1, function.hi + 1)[::every] <= value, lo, hi + 1)
+        row[:] = function.thresholds(c, lo, hi, every)
         lows.append(lo)
         highs.append(hi)
     ends = np.array(lows, dtype=np.int64), np.array(highs, dtype=np.int64)
@@ -113,7 +107,7 @@ def proof_of(found: Sequence[Difference], index: np.ndarray, checked: int, acc_l
 
 def _same_numbers(function: QuantFunction, requant: Requant) -> np.ndarray:
     """bool (C,): m / 2**s and c / 2**s are the rational numbers themselves, rounded and clipped alike."""
-    if not isinstance(requant, MultiplyShift):
+    if not isinstance(requant, MultiplyShift) or function.integers is not None:
         return np.zeros(requant.channels, dtype=bool)
     return np.array([
         Fraction(int(m), 1 << int(s)) == r and Fraction(int(c), 1 << int(s)) == o
@@ -135,9 +129,7 @@ def _at(
     accumulators: np.ndarray, function: QuantFunction, c: int, requant: Requant
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """These, and what is expected and got of channel c there."""
-    ratio, offset = function.ratios[0][c], function.offset[c]
-    want = evaluate_exact(accumulators, ratio, offset, function.rounding, function.lo, function.hi)
-    return accumulators, want, requant.take(np.array([c])).apply(accumulators[None, :])[0]
+    return accumulators, function.at(c, accumulators), requant.take(np.array([c])).apply(accumulators[None, :])[0]
 
 
 def _counted(length: np.ndarray, begin: np.ndarray, want: np.ndarray, got: np.ndarray) -> Difference:
@@ -209,7 +201,7 @@ def _step_pairs(function: QuantFunction, c: int, lo: int, hi: int, requant: Requ
     integer = _integer_cuts(function, c, lo, hi, requant)
     if integer is None:
         return None
-    exact = _cuts(function.ratios[0][c], function.offset[c], function.rounding, function.lo, function.hi, lo, hi)
+    exact = _function_cuts(function, c, lo, hi)
     return exact[exact != integer], integer[exact != integer]
 
 
@@ -234,7 +226,7 @@ def stretches(
     """
     pairs = _step_pairs(function, c, lo, hi, requant)
     if pairs is None:
-        exact = _cuts(function.ratios[0][c], function.offset[c], function.rounding, function.lo, function.hi, lo, hi)
+        exact = _function_cuts(function, c, lo, hi)
         one = requant.take(np.array([c]))
         pairs = exact, _searched_cuts(one, lo, hi) if one.monotone else np.arange(lo, hi + 1)
     cuts = np.unique(np.concatenate([[lo, hi + 1], *pairs]))
@@ -257,6 +249,14 @@ def _searched_cuts(one: Requant, lo: int, hi: int) -> np.ndarray:
         reached = sign * value(middle) >= k
         below, above = np.where(reached, below, middle), np.where(reached, middle, above)
     return above
+
+
+def _function_cuts(function: QuantFunction, c: int, lo: int, hi: int) -> np.ndarray:
+    """See `_cuts`."""
+    ratio = function.ratios[0][c]
+    if ratio == 0:
+        return np.zeros(0, dtype=np.int64)
+    return function.thresholds(c, lo, hi) if ratio > 0 else 1 - function.thresholds(c, -hi, -lo)
 
 
 def _cuts(
