@@ -10,12 +10,12 @@ import numpy as np
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.isa import DmpaOp, Space
 from nncosim.hdl.j3dai.l2 import l2_memory
 from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
+from nncosim.regress.emission import emit_once
 from nncosim.regress.j3dai_transfer_model import words_gathered, words_moved
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
@@ -77,7 +77,7 @@ def machine(beat_words: int = 8, clusters: int = CLUSTERS, ncbs: int = 16, pes: 
 
 def built(platform: J3dai | None = None) -> BuiltModel:
     """The design under test as a simulation; some thousand cycles are not worth much compiling."""
-    return build(emit_design(PlantedDmpa(platform or machine()), "dmpa_bench"), "dmpa_bench", optimize="-O0")
+    return build(emit_once(PlantedDmpa, platform or machine(), "dmpa_bench"), "dmpa_bench", optimize="-O0")
 
 
 @dataclass

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from nncosim.hdl.emit import emit_design
 from nncosim.hdl.formats import decode, encode
 from nncosim.hdl.j3dai.dmpa import Dmpa
 from nncosim.hdl.j3dai.isa import Descriptor
 from nncosim.hdl.j3dai.timing import STORE_TO_CLUSTER, STORE_TO_DATA
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress import j3dai_dmpa_reference as reference
+from nncosim.regress.emission import emit_once
 from nncosim.regress.j3dai_dmpa_reference import GATHER, LOAD, STORE, SYNC, DmpaInputs, DmpaReference
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
@@ -43,7 +43,7 @@ public_flat_rw -module "dmpa_alone.fetch" -var "list_index"
 
 
 def built(platform: J3dai) -> BuiltModel:
-    return build(emit_design(Dmpa(platform), "dmpa_alone"), "dmpa_alone", vlt=VISIBLE, optimize="-O0")
+    return build(emit_once(Dmpa, platform, "dmpa_alone"), "dmpa_alone", vlt=VISIBLE, optimize="-O0")
 
 
 class DmpaCycleBench:

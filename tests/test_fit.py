@@ -127,7 +127,7 @@ def test_on_ever_smaller_memories(name):
     least = least_need(network, BACKEND.room(network, PLATFORM)).total
     size = peak(compile_network(network, PLATFORM))
     while size > least // 2:
-        size = max(size * 9 // 10 // PLATFORM.line_bytes, 1) * PLATFORM.line_bytes
+        size = max(size * 4 // 5 // PLATFORM.line_bytes, 1) * PLATFORM.line_bytes
         result = check_network(network, PLATFORM.with_parameters(l2_bytes=size))
         if result.compiled is not None:
             assert size >= least
