@@ -17,7 +17,7 @@ from nncosim.compiler.pipeline import Pass, State, run_passes
 from nncosim.compiler.placement.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place
 from nncosim.compiler.placement.room import check_room
 from nncosim.compiler.proof.caps import RequantCaps
-from nncosim.compiler.proof.requantization import prove
+from nncosim.compiler.proof.requantization import prove, require_exact
 from nncosim.kernels.base import KernelError
 from nncosim.platforms.base import Platform
 
@@ -101,7 +101,9 @@ def _check_assigned(state: State) -> list[str]:
 def _prove(state: State) -> State:
     """Each operator with what its candidate can do."""
     caps = {name: candidate.caps for name, candidate in state.choice.items()}
-    return replace(state, network=prove(state.network, caps, keep=True))
+    network = prove(state.network, caps, keep=True)
+    require_exact(network)
+    return replace(state, network=network)
 
 
 def _check_proved(state: State) -> list[str]:

@@ -284,10 +284,11 @@ class Builder:
         ones = (Fraction(1),) * form.channels
         scaled = steps.scaled(ones, (Fraction(zp),) * form.channels, (abs(float(zp)),) * form.channels)
         meaning = self.meanings.get(node.outputs[0])
-        rounding = meaning.rounding if meaning and meaning.rounding else rounding
+        if meaning and meaning.whole and meaning.rounding is not None:
+            rounding, meaning = meaning.rounding, None
         lo, hi = _integer_clip(scaled, rounding, kind.lo, kind.hi)
         integers = meaning and meaning.integers(steps, int(zp), lo, hi)
-        if meaning and meaning.rescales and integers is None:
+        if meaning and integers is None:
             raise Refusal("its accumulators are not those of the file's operator", "keep the graph as it was exported")
         function = QuantFunction(scaled.ratios, scaled.offset, rounding, lo, hi, integers)
         suffix, first = ("", 0) if part is None else (f".{part[0]}", part[1])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QONNX, or ONNX with QuantizeLinear and DequantizeLinear (QDQ), to the integer network.
+"""QONNX, or ONNX with QuantizeLinear and DequantizeLinear (QDQ), to the integer network; TensorFlow Lite as the latter.
 
 Each ONNX node has a handler from values to a value (see `values`): constants stay constants, a sum of
 products is an affine form with exact rational coefficients, BatchNormalization, bias and Relu change
@@ -146,9 +146,9 @@ class Import:
 
 def import_model(
     source: str | Path | onnx.ModelProto, *, name: str | None = None, keep_batch: bool = False,
-    forms: Mapping[str, InputForm] | None = None,
+    forms: Mapping[str, InputForm] | None = None, nearest: bool = False,
 ) -> Network:
-    """Read a QONNX or QDQ model as a network of integer operators with exact rational functions.
+    """Read a QONNX, QDQ or TensorFlow Lite model as a network of integer operators with exact rational functions.
 
     Args:
         source: a file, or a model in memory (not changed).
@@ -156,6 +156,7 @@ def import_model(
         keep_batch: tensors have the graph's batch as their first axis, "N". Else they hold one inference, whatever the
             batch with which the graph was exported, which is then the network's `batch`.
         forms: what integers float inputs are that the graph does not quantise, see `forms.write_forms`.
+        nearest: results may be the nearest that a machine has where it lacks the file's own roundings.
 
     Raises:
         ModelError: with every problem of the model.
@@ -163,7 +164,7 @@ def import_model(
     Widths are kept as they are, also where a platform will refuse them. A graph output without a Quant
     becomes a 32-bit tensor of raw accumulators.
     """
-    return import_details(source, name=name, keep_batch=keep_batch, forms=forms).network
+    return replace(import_details(source, name=name, keep_batch=keep_batch, forms=forms).network, nearest=nearest)
 
 
 def import_details(

@@ -25,7 +25,8 @@ from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
 
 __all__ = [
-    "LINEAR_OPS", "QUANT_OPS", "Prepared", "load_model", "name_nodes", "prepare", "tail_of", "title_of", "with_forms",
+    "LINEAR_OPS", "QUANT_OPS", "Prepared", "load_model", "name_nodes", "prepare", "read_head", "tail_of", "title_of",
+    "with_forms",
 ]  # fmt: skip
 
 QUANT_OPS = ("Quant", "IntQuant", "Trunc", "BipolarQuant", "FloatQuant", "MultiThreshold")
@@ -58,7 +59,7 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     path = Path(source)
     if not path.is_file():
         raise ModelError(str(path), [Problem("", "", "there is no such file")])
-    head = _head(path)
+    head = read_head(path)
     if is_tflite(head):
         return load_tflite(path)
     other = next((what for start, what in _OTHER_FORMATS.items() if head.startswith(start)), "")
@@ -84,7 +85,7 @@ _OTHER_FORMATS = {b"\x89HDF": "an HDF5 file (of Keras)", b"PK\x03\x04": "a zip a
 """What a file is that begins so."""
 
 
-def _head(path: Path) -> bytes:
+def read_head(path: Path) -> bytes:
     """The first 8 bytes of a file; none where it cannot be read: who reads it on says why."""
     try:
         with path.open("rb") as file:

@@ -55,7 +55,7 @@ class Writer:
     refused: set[int] = field(default_factory=set)
 
     def constant(self, array: np.ndarray, name: str) -> str:
-        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name
 
     def node(
@@ -129,7 +129,7 @@ class Writer:
         inner = value if bounds is None else f"{value}.unclipped"
         self.node(kind, inputs, inner, self.shape(out, maps), "int8", name or out.name, **attributes)
         if bounds is not None:
-            low, high = (self.constant(np.int8(b), f"{value}.{end}") for b, end in zip(bounds, ("min", "max"), strict=True))
+            low, high = (self.constant(np.int8(bound), f"{value}.clip.{i}") for i, bound in enumerate(bounds))
             self.node("Clip", [inner, low, high], value, self.shape(out, maps), "int8", f"{out.name}.clip")
 
     def model(self) -> onnx.ModelProto:

@@ -149,6 +149,7 @@ def _convolution(writer: Writer, op: TfliteOperator) -> None:
 
 
 def _fully_connected(writer: Writer, op: TfliteOperator) -> None:
+    """Unlike the others, this kernel rounds once, a product of doubles."""
     source, weights, out = _activation(op), _weights(op, 0), op.outputs[0]
     if op.option("WeightsFormat"):
         raise Unfit("shuffled weights are not supported", "convert without them")
@@ -157,17 +158,13 @@ def _fully_connected(writer: Writer, op: TfliteOperator) -> None:
     if source.shape != (batch, length):
         shape = writer.constant(np.array([batch, length]), f"{out.name}.shape")
         flat = writer.node("Reshape", [flat, shape], f"{out.name}.flat", (batch, length), "int8")
-    if len(weights.scales) > 1:
-        factors = [float(source.scale) * float(s) / float(out.scale) for s in weights.scales]
-    else:  # this kernel multiplies the two scales as floats
-        factors = [float(source.scale * weights.scale) / float(out.scale)]
     assert weights.values is not None
     bias = _bias(writer, op) or [""]
     writer.write(
         op, "QGemm",
         [flat, *writer.quantisation(source), *_product(writer, op, weights, weights.values), *bias,
          *writer.quantisation(out)],
-        False, FixedPoint(tuple(map(Rescale.of, factors))), transB=1,
+        False, FixedPoint(rounding=Rounding.HALF_AWAY), transB=1,
     )  # fmt: skip
 
 
@@ -220,7 +217,7 @@ def _average_pool(writer: Writer, op: TfliteOperator) -> None:
                     "use VALID padding, or a size that the windows fill")  # fmt: skip
     mean = writer.node("AveragePool", [writer.real(source, True)], f"{out.name}.mean", writer.shape(out, True),
                        "float32", out.name, **window)  # fmt: skip
-    _quantise(writer, op, mean, True, FixedPoint(rounding=Rounding.HALF_AWAY))
+    _quantise(writer, op, mean, True, FixedPoint(rounding=Rounding.HALF_AWAY, whole=True))
 
 
 def _max_pool(writer: Writer, op: TfliteOperator) -> None:

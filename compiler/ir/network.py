@@ -323,7 +323,8 @@ class Network:
     zero point is added after rounding (ONNX's QuantizeLinear), not before (Quant).
     `input_steps`: what the host does with an input's array in ONNX layout before that Quant; `output_steps`: with an
     output's tensor, to give it the graph's layout.
-    `remarks`: what was assumed of the model, or is left to the host, for the user to read.
+    `remarks`: what was assumed of the model, or is left to the host, for the user to read. `nearest`: functions that
+    are said in integers (`QuantFunction.integers`) may be computed as near as the machine can.
     """
 
     name: str
@@ -338,6 +339,7 @@ class Network:
     output_steps: Mapping[str, tuple[HostStep, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     linear_inputs: tuple[str, ...] = ()
+    nearest: bool = False
 
     @property
     def keeps_batch(self) -> bool:

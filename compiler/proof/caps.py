@@ -99,8 +99,10 @@ class RequantCaps:
 
     forms: in the order of preference: the first that is exact is taken; where none is, the last that gives a result.
     accumulator_bits: width of the signed accumulator. tables: whether a Requantize may become an operator `ir.Table`.
+    as_given: whether what a function says in integers (`QuantFunction.integers`) is itself what is computed.
     """
 
     forms: tuple[FormCaps, ...] = (MultiplyShiftCaps(),)
     accumulator_bits: int = 32
     tables: bool = False
+    as_given: bool = False

@@ -21,7 +21,7 @@ from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.forms import kinds_of, prove_function
 from nncosim.compiler.proof.pairs import prove_pairs
 
-__all__ = ["prove", "prove_op"]
+__all__ = ["prove", "prove_op", "require_exact"]
 
 
 def prove(
@@ -53,6 +53,11 @@ def prove_op(op: Op, inputs: tuple[Tensor, ...], caps: RequantCaps) -> Op:
     """
     if not op.requantized or op.function is None:
         return op
+    if caps.as_given and op.function.integers is not None:
+        low, high = op.bounds(inputs)
+        checked, channels = int((high - low + 1).sum()), len(op.function.offset)
+        proof = Proof(True, channels, channels, checked_values=checked, acc_lo=int(low.min()), acc_hi=int(high.max()))
+        return replace(op, requant=op.function.integers, proof=proof)
     requant, proof = _first_exact(op, op.function, inputs, caps)
     if caps.tables and isinstance(op, Requantize) and not proof.exact:
         table = _as_table(op, op.function, inputs[0])
@@ -94,3 +99,26 @@ def _as_table(op: Requantize, function: QuantFunction, source: Tensor) -> Table 
     proof = Proof(True, channels, channels, checked_values=kind.hi - kind.lo + 1, acc_lo=kind.lo, acc_hi=kind.hi)
     values = tuple(function.at(0, reach).tolist())
     return Table(op.name, op.inputs, op.output, onnx_nodes=op.onnx_nodes, function=function, proof=proof, values=values)
+
+
+def require_exact(network: Network) -> None:
+    """Refuse a proved network with functions that are said in integers and are not met, unless it may be `nearest`.
+
+    Raises:
+        RequantError: names each such operator, and how many of its accumulators give another result.
+    """
+    wrong = [op for op in network.ops if op.proof and not op.proof.exact and op.function and op.function.integers]
+    if network.nearest or not wrong:
+        return
+    lines = [f"layer {op.name!r} ({op.title}): {_differing(op.proof)}" for op in wrong if op.proof is not None]
+    raise RequantError(
+        "results would not be those of the file, whose kernels round in a way of their own (in two steps), in "
+        f"{len(wrong)} of {len(network.ops)} layers; --nearest takes the nearest that the machine has:\n"
+        + "\n".join(lines)
+    )
+
+
+def _differing(proof: Proof) -> str:
+    known = f"{proof.differing_values:,} of {proof.checked_values:,} accumulators"
+    more = f", {proof.undecided_values:,} are undecided" if proof.undecided_values else ""
+    return f"{known} give another result, by {proof.max_lsb} at most{more}"

@@ -69,7 +69,7 @@ def _cycles(count: int | None) -> str:
 @json_option
 def compile_command(
     model: Path, platform_name: str | None, settings: tuple[str, ...], input_quant: tuple[str, ...],
-    calibrate: Path | None, stream: bool, out: Path, json_file: Path | None,
+    calibrate: Path | None, nearest: bool, stream: bool, out: Path, json_file: Path | None,
 ) -> int:
     """Write the image, its listing, the memory map, and the cycles estimated and predicted, to --out."""
     check_outputs({"the model": model, "the data": calibrate}, json_file=json_file, out=out)
@@ -77,7 +77,7 @@ def compile_command(
     with progress() as say:
         data = read_source(model)
         say(f"importing {model.name}")
-        network = read_model(model, data, platform, read_forms(model, input_quant, calibrate))
+        network = read_model(model, data, platform, read_forms(model, input_quant, calibrate), nearest)
         program = compile_model(model, data, platform, overrides, say, network, stream)
     write_files(out, program.files)
     console = output_console(json_file)
@@ -149,7 +149,7 @@ def _print_fit(console: Console, network: Network, platform: Platform, result: C
 @json_option
 def check_command(
     model: Path, platform_name: str | None, settings: tuple[str, ...], input_quant: tuple[str, ...],
-    calibrate: Path | None, json_file: Path | None,
+    calibrate: Path | None, nearest: bool, json_file: Path | None,
 ) -> int:
     """Is the model supported, does it fit? If not, say everything that is wrong, and what to change.
 
@@ -160,7 +160,7 @@ def check_command(
     with progress() as say:
         say(f"importing {model.name}")
         data = read_source(model)
-        network = read_model(model, data, platform, read_forms(model, input_quant, calibrate))
+        network = read_model(model, data, platform, read_forms(model, input_quant, calibrate), nearest)
         say("compiling")
         result = check_network(network, platform)
         network = result.compiled.network if result.compiled else network

@@ -39,6 +39,7 @@ from nncosim.tb.report.requantization import requantization_of
 from nncosim.tb.report.table import plain_table, print_remarks
 from nncosim.tb.run.evaluate import (
     EXECUTORS,
+    LITERT,
     Accuracy,
     accuracy,
     against_executor,
@@ -96,12 +97,21 @@ def _print_executor(console: Console, report: ExecutorReport) -> None:
         for what, found in (("exact arithmetic", layer.first_wrong), ("the executor", layer.first_outside)):
             if found is not None:
                 _print_first(console, layer.name, what, found)
-    good = "[green]equal to exact arithmetic everywhere[/]; the executor differs from it in"
-    bad = "[red]not equal[/]; the executor's float32 rounding differs in"
-    console.print(
-        f"{good if report.ok else bad} {report.float_differences:,} of {report.values:,} values, "
-        "within its float32 error"
-    )
+    if report.integers:
+        outside = sum(layer.outside for layer in report.layers)
+        inexact = sum(layer.wrong for layer in report.layers if layer.inexact)
+        console.print(
+            f"{'[green]what the kernels compute[/]' if report.ok else '[red]not what the kernels compute[/]'}: "
+            f"{outside:,} of {report.values:,} values differ from the file's arithmetic; {inexact:,} do by a "
+            "requantization that is only near to it"
+        )
+    else:
+        good = "[green]equal to exact arithmetic everywhere[/]; the executor differs from it in"
+        bad = "[red]not equal[/]; the executor's float32 rounding differs in"
+        console.print(
+            f"{good if report.ok else bad} {report.float_differences:,} of {report.values:,} values, "
+            "within its float32 error"
+        )
     if report.outputs:
         optimized = ""
         if report.executor == "onnxruntime":
@@ -155,13 +165,14 @@ def _accuracy(
     options: RunOptions,
     limit: int | None,
     executor: str | None,
+    nearest: bool,
     say: Progress,
 ) -> tuple[Accuracy, Network]:
     backend, driver = choose(get_bench(platform), platform, options.backend, options.driver, prefer="iss")
     options = replace(options, backend=backend, driver=driver)
     arrays = read_npz(source)
     say(f"importing {model.name}")
-    network = read_model(model, data, platform, forms)
+    network = read_model(model, data, platform, forms, nearest)
     # Before the work of compiling.
     image_count(network, arrays, str(source), limit)
     read_labels(arrays, image_count(network, arrays, str(source), None), str(source))
@@ -215,7 +226,7 @@ def _reference(
     forms = read_forms(model, input_quant, calibrate)
     with progress() as say:
         say(f"importing {model.name}")
-        network = prove(read_model(model, raw, None, forms), RequantCaps(tables=True))
+        network = prove(read_model(model, raw, None, forms), RequantCaps(tables=True, as_given=True))
         comparison = _compare(against, model, forms, network, _images(network, data, limit), seed, say)
     print_remarks(console, network.remarks)
     _print_comparison(console, comparison)
@@ -237,9 +248,10 @@ def _reference(
 @click.option("--data", type=PATH, metavar="X.npz", help="One array per graph input, N images, and `labels` (N,).")
 @click.option(
     "--against",
-    type=click.Choice([*EXECUTORS, "onnx"]),
-    help="Compare layer by layer: with the qonnx package's float32 executor, with onnxruntime (QDQ models), or with "
-    "the ONNX graph in float64 and rationals, by an evaluator that shares nothing with the compiler.",
+    type=click.Choice([*EXECUTORS, LITERT, "onnx"]),
+    help="Compare layer by layer: with the qonnx package's float32 executor, with onnxruntime (QDQ models), with "
+    "TensorFlow Lite's reference kernels (its files; needs the package ai-edge-litert), or with the ONNX graph in "
+    "float64 and rationals, by an evaluator that shares nothing with the compiler.",
 )
 @click.option(
     "--images",
@@ -262,6 +274,7 @@ def evaluate_command(
     settings: tuple[str, ...],
     input_quant: tuple[str, ...],
     calibrate: Path | None,
+    nearest: bool,
     data: Path | None,
     against: str | None,
     images: int | None,
@@ -276,12 +289,12 @@ def evaluate_command(
     Exit status: 0 if every tensor is right (and the other, if asked, agrees), 1 if not, 2 for bad input.
     """
     if data is None and against is None:
-        raise click.UsageError("give --data X.npz (accuracy), --against qonnx, onnxruntime or onnx, or both")
+        raise click.UsageError("give --data X.npz (accuracy), --against qonnx, onnxruntime, litert or onnx, or both")
     check_outputs({"the model": model, "the data": data, "the data to calibrate by": calibrate}, json_file=json_file)
     if reference:
         if against is None:
             raise click.UsageError(
-                "--reference runs on no machine: give --against qonnx, onnxruntime or onnx, or leave --reference out"
+                "--reference runs on no machine: say --against what (qonnx, onnxruntime, litert, onnx), or leave it out"
             )
         if platform_name or settings or backend or driver:
             raise click.UsageError("--reference runs on no machine: leave out --platform, --set, --backend, --driver")
@@ -304,12 +317,13 @@ def evaluate_command(
                 RunOptions(backend, driver, seed=seed),
                 images,
                 against,
+                nearest,
                 say,
             )
             report |= result.to_json()
             passed &= result.passed
         else:
-            network = prove_model(model, raw, platform, forms)
+            network = prove_model(model, raw, platform, forms, nearest)
         report["remarks"] = list(network.remarks)
         if against is not None:
             comparison = _compare(against, model, forms, network, _images(network, data, images), seed, say)

@@ -232,7 +232,11 @@ def platform_options(command: Callable) -> Callable:
 
 
 def input_options(command: Callable) -> Callable:
-    """--input-quant and --calibrate, as `input_quant` and `calibrate`."""
+    """--input-quant, --calibrate and --nearest, as `input_quant`, `calibrate` and `nearest`."""
+    command = click.option(
+        "--nearest", is_flag=True,
+        help="TensorFlow Lite's kernels round twice: where the machine cannot, take the nearest results that it has.",
+    )(command)  # fmt: skip
     command = click.option(
         "--calibrate", type=PATH, metavar="X.npz",
         help="Where the graph has a float input and says nothing of its integers: 8 bits, scaled by this file's data.",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from nncosim.platforms.base import Platform
@@ -54,20 +55,29 @@ def trace_options(command: Callable) -> Callable:
     return command
 
 
+class _Given(NamedTuple):
+    """The options that say how a model is read."""
+
+    input_quant: tuple[str, ...]
+    calibrate: Path | None
+    nearest: bool
+
+
 def _program(
-    source: Path, platform_name: str | None, settings: tuple[str, ...], given: tuple[tuple[str, ...], Path | None],
-    options: RunOptions, say: Progress,
+    source: Path, platform_name: str | None, settings: tuple[str, ...], given: _Given, options: RunOptions,
+    say: Progress,
 ) -> tuple[Program, Platform, dict[str, Value], RunOptions]:
     """Load or compile `source`; what cannot run, or inputs that do not fit, are refused before anything is compiled.
 
-    `given`: --input-quant and --calibrate; the options that are returned have what these say.
+    The options that are returned have what `given` says.
     """
     data = read_source(source)
     if is_image(data):
         if settings:
             raise click.UsageError("--set changes what is compiled; the image has its platform's parameters in it")
         if any(given):
-            raise click.UsageError("--input-quant and --calibrate are for importing a model; the image has that in it")
+            given_here = "--input-quant, --calibrate and --nearest"
+            raise click.UsageError(f"{given_here} are for importing a model; the image has that in it")
         program, platform, overrides = load_image(source, data)
         if platform_name not in (None, platform.name):
             raise click.UsageError(f"{source} is an image for {platform.name!r}, not for {platform_name!r}")
@@ -80,8 +90,8 @@ def _program(
     if options.entering:
         check_entering(bench, platform, backend)
     say(f"importing {source.name}")
-    options = replace(options, forms=read_forms(source, *given))
-    network = read_runnable(source, data, platform, options.forms)
+    options = replace(options, forms=read_forms(source, given.input_quant, given.calibrate))
+    network = read_runnable(source, data, platform, options.forms, given.nearest)
     make_frames(network, options)
     program = compile_model(source, data, platform, overrides, say, network, options.stream > 0)
     return program, platform, overrides, options
@@ -125,6 +135,7 @@ def run_command(
     settings: tuple[str, ...],
     input_quant: tuple[str, ...],
     calibrate: Path | None,
+    nearest: bool,
     backend: str | None,
     driver: str | None,
     input_file: Path | None,
@@ -156,7 +167,7 @@ def run_command(
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
                          boot == "bus", stream or 0)
     with progress() as say:
-        given = (input_quant, calibrate)
+        given = _Given(input_quant, calibrate, nearest)
         program, platform, overrides, options = _program(source, platform_name, settings, given, options, say)
         outcome = run_program(program, platform, overrides, options, say)
     data = outcome.report.to_json()

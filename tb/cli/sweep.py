@@ -167,6 +167,7 @@ def sweep_command(
     settings: tuple[str, ...],
     input_quant: tuple[str, ...],
     calibrate: Path | None,
+    nearest: bool,
     axes: tuple[str, ...],
     names: str,
     backend: str | None,
@@ -203,7 +204,7 @@ def sweep_command(
         subjects = []
         for model in models:
             say(f"importing {model.name}")
-            subjects.append(load_subject(model, platform, read_forms(model, input_quant, calibrate)))
+            subjects.append(load_subject(model, platform, read_forms(model, input_quant, calibrate), nearest))
         job = make_job(platform, subjects, options)
         rows = _sweep(points, job, scheduler, workers, say)
         if confirm_options is not None:

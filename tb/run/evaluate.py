@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 from nncosim.compiler.errors import InputDataError
 from nncosim.compiler.frontend import dequantise_output, import_details, quantise_input
 from nncosim.compiler.frontend.forms import InputForm
+from nncosim.compiler.frontend.meanings import meanings_of
 from nncosim.compiler.frontend.prepare import prepare, with_forms
 from nncosim.compiler.frontend.tails import Tail
 from nncosim.compiler.frontend.user_arrays import user_array
 from nncosim.compiler.ir.network import Network
+from nncosim.compiler.proof.litert_check import compare_with_litert
 from nncosim.compiler.proof.onnxruntime_check import OnnxruntimeExecutor, compare_with_onnxruntime
 from nncosim.compiler.proof.qonnx_check import ExecutorReport, compare_with_qonnx, random_images, run_qonnx
 from nncosim.platforms.base import Platform
@@ -34,6 +37,7 @@ from nncosim.tb.system.progress import Progress
 __all__ = [
     "EXECUTORS",
     "LABELS",
+    "LITERT",
     "Accuracy",
     "accuracy",
     "against_executor",
@@ -49,6 +53,8 @@ LABELS = "labels"
 """The array of an .npz file with the right class of each image, (N,) integers."""
 EXECUTORS = {"qonnx": compare_with_qonnx, "onnxruntime": compare_with_onnxruntime}
 """Of float32 graphs, by name: how a network is compared with each."""
+LITERT = "litert"
+"""TensorFlow Lite's reference kernels, of a file in that format."""
 CHUNK = 25
 """Inferences a bench runs back to back between two signs of progress."""
 
@@ -281,7 +287,7 @@ def against_executor(
     seed: int,
     progress: Progress | None = None,
 ) -> ExecutorReport:
-    """Compare with an executor (of `EXECUTORS`) layer by layer, each from the executor's own input tensors.
+    """Compare with an executor (of `EXECUTORS`, or `LITERT`) layer by layer, each from its own input tensors.
 
     Raises:
         ModelError: operators that it does not know.
@@ -291,7 +297,22 @@ def against_executor(
         if progress is not None:
             progress(f"{executor}: image {done} of {total}")
 
-    return EXECUTORS[executor](with_forms(model, forms), network, images, seed, say)
+    if executor == LITERT:
+        return compare_with_litert(model, network, images, seed, say)
+    return EXECUTORS[executor](_in_floats(model, forms), network, images, seed, say)
+
+
+def _in_floats(model: Path, forms: Mapping[str, InputForm]) -> onnx.ModelProto:
+    """The graph for an evaluator that knows ONNX alone.
+
+    Raises:
+        InputError: it says how integers are computed in a way that ONNX has no words for.
+    """
+    written = with_forms(model, forms)
+    if meanings_of(written):
+        text = "its kernels round in a way that ONNX does not know"
+        raise InputError(f"{model}: {text}; compare with --against {LITERT}")
+    return written
 
 
 def against_onnx(
@@ -312,7 +333,7 @@ def against_onnx(
         if progress is not None:
             progress(f"onnx: image {done} of {total}")
 
-    written = with_forms(model, forms)
+    written = _in_floats(model, forms)
     names = import_details(written, name=network.name, keep_batch=network.keeps_batch).onnx_names
     data = random_images(network, images, seed) if isinstance(images, int) else images
     try:

@@ -118,13 +118,14 @@ def is_image(data: bytes) -> bool:
 
 
 def read_model(
-    source: Path, data: bytes, platform: Platform | None = None, forms: Mapping[str, InputForm] | None = None
+    source: Path, data: bytes, platform: Platform | None = None, forms: Mapping[str, InputForm] | None = None,
+    nearest: bool = False,
 ) -> Network:
     """Import a model.
 
     Args:
         data: the bytes of `source`. platform: whether its batch is kept is for this one to say.
-        forms: of float inputs, see `compiler.frontend.forms.write_forms`.
+        forms, nearest: see `compiler.frontend.import_model`.
 
     Raises:
         SourceError: an image where a model belongs.
@@ -132,11 +133,13 @@ def read_model(
     """
     if is_image(data):
         raise SourceError(f"{source} is a compiled image; this command takes an ONNX model")
-    return import_model(source, keep_batch=platform is not None and platform.keeps_batch, forms=forms)
+    return import_model(source, keep_batch=platform is not None and platform.keeps_batch, forms=forms,
+                        nearest=nearest)  # fmt: skip
 
 
 def read_runnable(
-    source: Path, data: bytes, platform: Platform | None = None, forms: Mapping[str, InputForm] | None = None
+    source: Path, data: bytes, platform: Platform | None = None, forms: Mapping[str, InputForm] | None = None,
+    nearest: bool = False,
 ) -> Network:
     """Import a model where an image would do too.
 
@@ -145,7 +148,7 @@ def read_runnable(
         CompileError: a model that is not supported.
     """
     try:
-        return read_model(source, data, platform, forms)
+        return read_model(source, data, platform, forms, nearest)
     except ModelError as error:
         try:
             load_model(source)
@@ -160,10 +163,10 @@ def read_runnable(
 
 
 def prove_model(
-    source: Path, data: bytes, platform: Platform, forms: Mapping[str, InputForm] | None = None
+    source: Path, data: bytes, platform: Platform, forms: Mapping[str, InputForm] | None = None, nearest: bool = False
 ) -> Network:
     """Import a model and find its requantization for `platform`; raises as `read_model` and `prove_network`."""
-    return prove_network(read_model(source, data, platform, forms), platform)
+    return prove_network(read_model(source, data, platform, forms, nearest), platform)
 
 
 def _program(

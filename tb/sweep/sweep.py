@@ -170,14 +170,16 @@ def parse_grid(platform: Platform, texts: Sequence[str]) -> dict[str, tuple[Valu
     return axes
 
 
-def load_subject(path: Path, platform: Platform, forms: Mapping[str, InputForm] | None = None) -> Subject:
-    """Import and prove a model. `forms`: of float inputs.
+def load_subject(
+    path: Path, platform: Platform, forms: Mapping[str, InputForm] | None = None, nearest: bool = False
+) -> Subject:
+    """Import and prove a model. `forms`, `nearest`: see `compiler.frontend.import_model`.
 
     Raises:
         NncosimError: no such file, not a model, or one that is not supported on any machine.
     """
     data = read_source(path)
-    return Subject(path.name, path, data, prove_model(path, data, platform, forms))
+    return Subject(path.name, path, data, prove_model(path, data, platform, forms, nearest))
 
 
 def grid_points(subjects: int, platform: Platform, fixed: Mapping[str, Value], grid: Grid) -> tuple[Point, ...]:

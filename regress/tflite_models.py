@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small int8 TensorFlow Lite files for tests, written with the schema in the runtime's own package; and the runtime.
+"""Int8 TensorFlow Lite files for tests, written with the schema in the runtime's own package; and that runtime.
 
 A `TfliteModel` collects operators; each method adds one and returns its output's index. Weights come from a seed, and
-scales of results from what a few random inputs give, so that values use their range and few saturate.
+scales of results from what the kernels make of random inputs, so that values use their range and few saturate.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TfliteModel:
             made.quantization = q
         if values is not None:
             buffer = schema.BufferT()
-            buffer.data = [*np.ascontiguousarray(values, dtype=dtype).tobytes()]
+            buffer.data = np.frombuffer(np.ascontiguousarray(values, dtype=dtype).tobytes(), np.uint8)
             self.model.buffers.append(buffer)
             made.buffer = len(self.model.buffers) - 1
         self.graph.tensors.append(made)
@@ -70,7 +70,7 @@ class TfliteModel:
         """An operator of one output. `table`: of its options, whose fields are named."""
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, kind)
-        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), 3
+        code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), 1 if kind == "RESHAPE" else 3
         self.model.operatorCodes.append(code)
         made = schema.OperatorT()
         made.opcodeIndex = len(self.model.operatorCodes) - 1
@@ -87,33 +87,32 @@ class TfliteModel:
     # --- operators -----------------------------------------------------------------------------------------------
 
     def conv(
-        self, name: str, x: int, outputs: int, kernel: int = 3, *, stride: int = 1, same: bool = True,
+        self, name: str, x: int, outputs: int, kernel: int | tuple[int, int] = 3, *, stride: int = 1, same: bool = True,
         depthwise: bool = False, activation: str = "NONE", per_channel: bool = True, bias: bool = True,
         dilation: int = 1, zero: int | None = None,
     ) -> int:
         """CONV_2D or DEPTHWISE_CONV_2D, with random weights."""
         n, h, w, c = self.shape(x)
-        taps = kernel * kernel * (1 if depthwise else c)
-        shape, axis = ((1, kernel, kernel, c), 3) if depthwise else ((outputs, kernel, kernel, c), 0)
+        kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        shape, axis = ((1, *kernel, c), 3) if depthwise else ((outputs, *kernel, c), 0)
         outputs = c if depthwise else outputs
         scales = self.rng.uniform(0.002, 0.01, outputs if per_channel else 1).astype(np.float32)
         ints = self.rng.integers(-127, 128, shape)
         weights = self.tensor(f"{name}/weights", shape, np.int8, scales, 0, ints, axis)
-        reach = (kernel - 1) * dilation + 1
-        size = [-(-s // stride) if same else (s - reach) // stride + 1 for s in (h, w)]
-        spread = 70 * float(np.median(scales)) * self.scale(x) * 74 * np.sqrt(taps)
-        numbers = self.rng.integers(-2000, 2000, outputs) if bias else None
-        out = self._result(name, (n, *size, outputs), spread, activation, zero)
-        extra = [] if numbers is None else [
-            self.tensor(f"{name}/bias", (outputs,), np.int32, scales * np.float32(self.scale(x)), 0, numbers)]  # fmt: skip
+        size = [-(-s // stride) if same else (s - (k - 1) * dilation - 1) // stride + 1
+                for s, k in zip((h, w), kernel, strict=True)]  # fmt: skip
+        numbers = self.rng.integers(-2000, 2000, outputs)
+        out = self._result(name, (n, *size, outputs), activation, zero)
+        whole = scales * np.float32(self.scale(x))
+        extra = [self.tensor(f"{name}/bias", (outputs,), np.int32, whole, 0, numbers)] if bias else []
         padding = schema.Padding.SAME if same else schema.Padding.VALID
         table = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
         more = {"depthMultiplier": 1} if depthwise else {}
-        return self.op(
+        return self._settled(self.op(
             "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", [x, weights, *extra], out, table, padding=padding,
             strideH=stride, strideW=stride, dilationHFactor=dilation, dilationWFactor=dilation,
             fusedActivationFunction=getattr(schema.ActivationFunctionType, activation), **more,
-        )  # fmt: skip
+        ), activation)  # fmt: skip
 
     def dense(self, name: str, x: int, outputs: int, *, activation: str = "NONE", per_channel: bool = False) -> int:
         """FULLY_CONNECTED of a flat or of a 4-D input."""
@@ -124,18 +123,34 @@ class TfliteModel:
         weights = self.tensor(f"{name}/weights", (outputs, count), np.int8, scales, 0, ints)
         bias = self.tensor(f"{name}/bias", (outputs,), np.int32, scales * np.float32(self.scale(x)), 0,
                            self.rng.integers(-2000, 2000, outputs))  # fmt: skip
-        spread = 70 * float(np.median(scales)) * self.scale(x) * 74 * np.sqrt(count)
-        out = self._result(name, (n, outputs), spread, activation)
-        return self.op("FULLY_CONNECTED", [x, weights, bias], out, "FullyConnectedOptions",
-                       fusedActivationFunction=getattr(schema.ActivationFunctionType, activation))  # fmt: skip
+        out = self._result(name, (n, outputs), activation)
+        fused = getattr(schema.ActivationFunctionType, activation)
+        self.op("FULLY_CONNECTED", [x, weights, bias], out, "FullyConnectedOptions", fusedActivationFunction=fused)
+        return self._settled(out, activation)
 
-    def _result(self, name: str, shape: Sequence[int], spread: float, activation: str, zero: int | None = None) -> int:
-        """spread: standard deviation of the reals. A clip at 0 leaves the upper half."""
-        scale = spread * (3 if activation != "NONE" else 5) / 255
-        if activation == "RELU6":
-            scale = min(scale, 6 / 200)
+    def _result(self, name: str, shape: Sequence[int], activation: str, zero: int | None = None) -> int:
         zero = (-128 if activation != "NONE" else 11) if zero is None else zero
-        return self.tensor(name, shape, np.int8, np.float32(scale), zero)
+        return self.tensor(name, shape, np.int8, np.float32(0.05), zero)
+
+    def _settled(self, out: int, activation: str) -> int:
+        """The result's scale by what the kernels make of random inputs: most of the range in use, few at its ends."""
+        known = self.graph.tensors[out].quantization
+        lowest = -128 if activation != "NONE" else -100
+        for _ in range(12):
+            found = Kernels(self.finish(out)).run(*self._sample())[self.graph.tensors[out].name.decode()]
+            high, low = np.quantile(found, [0.98, 0.02])
+            if high >= 126 or low < lowest:
+                factor = 1.7
+            else:
+                factor = max((high - known.zeroPoint[0]) / (105 - known.zeroPoint[0]), 0.1)
+            if 0.8 < factor < 1.1:
+                break
+            known.scale = [float(np.float32(known.scale[0] * factor))]
+        return out
+
+    def _sample(self) -> list[np.ndarray]:
+        rng = np.random.default_rng(77)
+        return [rng.integers(-128, 128, self.shape(i)).astype(np.int8) for i in self.graph.inputs]
 
     def add(self, name: str, a: int, b: int, *, activation: str = "NONE") -> int:
         scale = np.float32(np.hypot(self.scale(a), self.scale(b)))
@@ -147,12 +162,16 @@ class TfliteModel:
         """A tensor with the quantisation of another one."""
         return self.tensor(name, shape, np.int8, self.scale(x), self.zero(x))
 
-    def pool(self, name: str, x: int, kernel: int = 2, *, kind: str = "MAX", stride: int = 2, same: bool = False) -> int:
+    def pool(
+        self, name: str, x: int, kernel: int | tuple[int, int] = 2, *, kind: str = "MAX", stride: int = 2,
+        same: bool = False,
+    ) -> int:
         n, h, w, c = self.shape(x)
-        size = [-(-s // stride) if same else (s - kernel) // stride + 1 for s in (h, w)]
+        kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        size = [-(-s // stride) if same else (s - k) // stride + 1 for s, k in zip((h, w), kernel, strict=True)]
         padding = schema.Padding.SAME if same else schema.Padding.VALID
         return self.op(f"{kind}_POOL_2D", [x], self.alike(name, x, (n, *size, c)), "Pool2DOptions", padding=padding,
-                       strideH=stride, strideW=stride, filterHeight=kernel, filterWidth=kernel)  # fmt: skip
+                       strideH=stride, strideW=stride, filterHeight=kernel[0], filterWidth=kernel[1])  # fmt: skip
 
     def mean(self, name: str, x: int, *, keep: bool = False, factor: float = 0.6, zero: int = 5) -> int:
         n, _, _, c = self.shape(x)
