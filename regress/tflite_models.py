@@ -13,6 +13,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import ArrayLike
 
 __all__ = ["Kernels", "TfliteModel"]
 
@@ -33,8 +34,8 @@ class TfliteModel:
         self.model.subgraphs = [self.graph]
 
     def tensor(
-        self, name: str, shape: Sequence[int], dtype: type = np.int8, scale: object = None, zero: object = 0,
-        values: np.ndarray | None = None, axis: int = 0,
+        self, name: str, shape: Sequence[int], dtype: type = np.int8, scale: ArrayLike | None = None,
+        zero: ArrayLike = 0, values: np.ndarray | None = None, axis: int = 0,
     ) -> int:
         """A tensor; with `values` a constant."""
         made = schema.TensorT()

@@ -287,7 +287,7 @@ class Builder:
         if meaning and meaning.whole and meaning.rounding is not None:
             rounding, meaning = meaning.rounding, None
         lo, hi = _integer_clip(scaled, rounding, kind.lo, kind.hi)
-        integers = meaning and meaning.integers(steps, int(zp), lo, hi)
+        integers = meaning.integers(steps, int(zp), lo, hi) if meaning else None
         if meaning and integers is None:
             raise Refusal("its accumulators are not those of the file's operator", "keep the graph as it was exported")
         function = QuantFunction(scaled.ratios, scaled.offset, rounding, lo, hi, integers)

@@ -109,6 +109,8 @@ def read_tflite(path: Path) -> TfliteGraph:
     try:
         model = tflite.Model.GetRootAsModel(path.read_bytes(), 0)
         count = model.SubgraphsLength()
+        if not count:
+            raise ValueError("it has no graph")
         graph = _graph(model, path.stem) if count == 1 else None
     except (struct.error, ValueError, IndexError, TypeError, UnicodeDecodeError, AttributeError) as error:
         text = f"this TensorFlow Lite file is damaged ({type(error).__name__}: {error})"

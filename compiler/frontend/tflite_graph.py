@@ -26,6 +26,9 @@ _CONTRIBUTED = "com.microsoft"
 _ELEMENTS = {"int8": TensorProto.INT8, "float32": TensorProto.FLOAT}
 
 
+Attributes = Mapping[str, int | Sequence[int]]
+
+
 class Unfit(Exception):
     """An operator that cannot be written; `expected` and `remedy` as of a `Problem`."""
 
@@ -54,23 +57,25 @@ class Writer:
     padding: dict[int, tuple[TfliteTensor, tuple[int, int, int, int]]] = field(default_factory=dict)
     refused: set[int] = field(default_factory=set)
 
-    def constant(self, array: np.ndarray, name: str) -> str:
+    def constant(self, array: np.ndarray | np.generic, name: str) -> str:
         self.constants[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name
 
     def node(
         self, op: str, inputs: Sequence[str], output: str, shape: Sequence[int], dtype: str, name: str = "",
-        **attributes: object,
+        attributes: Attributes | None = None,
     ) -> str:
         """A node with one output, of that ONNX shape and element type. `name`: of the node, where it is another one."""
         domain = _CONTRIBUTED if op == "QGemm" else ""
-        made = helper.make_node(op, [*inputs], [output], name=name or output, domain=domain, **attributes)
+        made = helper.make_node(op, [*inputs], [output], name=name or output, domain=domain)
+        made.attribute.extend(helper.make_attribute(key, value) for key, value in (attributes or {}).items())
         self.nodes.append(made)
         self.shapes[output] = helper.make_tensor_value_info(output, _ELEMENTS[dtype], [*shape])
         return output
 
     def value(self, tensor: TfliteTensor, maps: bool) -> str:
         """The ONNX value of an activation, as (N, C, H, W) or in the file's order."""
+        _require_int8(tensor)
         have, other = (self.maps, self.plain) if maps else (self.plain, self.maps)
         if tensor.index not in have:
             if tensor.index not in other:
@@ -82,7 +87,8 @@ class Writer:
             name = f"{tensor.name}.nchw" if maps else f"{tensor.name}.nhwc"
             if tensor in self.graph.outputs and not maps:
                 name = tensor.name
-            have[tensor.index] = self.node("Transpose", [other[tensor.index]], name, shape, tensor.dtype, perm=perm)
+            have[tensor.index] = self.node("Transpose", [other[tensor.index]], name, shape, tensor.dtype,
+                                            attributes={"perm": perm})  # fmt: skip
         return have[tensor.index]
 
     def shape(self, tensor: TfliteTensor, maps: bool) -> tuple[int, ...]:
@@ -93,9 +99,7 @@ class Writer:
 
     def quantisation(self, tensor: TfliteTensor) -> list[str]:
         """Scale and zero point of an activation, as constants."""
-        if tensor.dtype != "int8" or not len(tensor.scales):
-            raise Unfit(f"expected {tensor.name!r} as quantised int8, found {tensor.dtype or 'another type'}",
-                        "convert with full-integer quantisation: TFLITE_BUILTINS_INT8 and a representative dataset")
+        _require_int8(tensor)
         if len(tensor.scales) > 1:
             raise Unfit(f"expected one scale for {tensor.name!r}, found {len(tensor.scales)}")
         return [self.constant(np.float32(tensor.scale), f"{tensor.name}.scale"),
@@ -112,7 +116,7 @@ class Writer:
 
     def write(
         self, op: TfliteOperator, kind: str, inputs: Sequence[str], maps: bool, meaning: FixedPoint | None,
-        name: str = "", clip: tuple[int, int] | None = None, **attributes: object,
+        attributes: Attributes | None = None, *, name: str = "", clip: tuple[int, int] | None = None,
     ) -> None:
         """The node that makes the operator's integers, with the clip that is fused into the operator behind it.
 
@@ -127,7 +131,7 @@ class Writer:
             self.meanings[value] = meaning
         bounds = clip or activation_bounds(op, out)
         inner = value if bounds is None else f"{value}.unclipped"
-        self.node(kind, inputs, inner, self.shape(out, maps), "int8", name or out.name, **attributes)
+        self.node(kind, inputs, inner, self.shape(out, maps), "int8", name or out.name, attributes)
         if bounds is not None:
             low, high = (self.constant(np.int8(bound), f"{value}.clip.{i}") for i, bound in enumerate(bounds))
             self.node("Clip", [inner, low, high], value, self.shape(out, maps), "int8", f"{out.name}.clip")
@@ -148,6 +152,12 @@ class Writer:
         for text in self.remarks:
             remark(model, text)
         return model
+
+
+def _require_int8(tensor: TfliteTensor) -> None:
+    if tensor.dtype != "int8" or not len(tensor.scales):
+        raise Unfit(f"expected {tensor.name!r} as quantised int8, found {tensor.dtype or 'another type'}",
+                    "convert with full-integer quantisation: TFLITE_BUILTINS_INT8 and a representative dataset")
 
 
 def activation_bounds(op: TfliteOperator, out: TfliteTensor) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ The products of scales are those of the kernels, to the last bit: in doubles, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def _without_ends(graph: TfliteGraph) -> TfliteGraph:
     """The graph without the operators that make integers of float inputs, and floats of integer outputs."""
     first = {op.inputs[0]: op for op in graph.operators if op.kind == "QUANTIZE" and op.inputs[0] in graph.inputs}
     last = {op.outputs[0]: op for op in graph.operators if op.kind == "DEQUANTIZE" and op.outputs[0] in graph.outputs}
-    dropped = {id(op) for op in (*first.values(), *last.values()) if op.inputs[0].dtype != op.outputs[0].dtype}
+    dropped = {id(op) for op in (*first.values(), *last.values()) if _activation(op).dtype != op.outputs[0].dtype}
     readers = [tensor for op in graph.operators if id(op) not in dropped for tensor in op.inputs]
     if not dropped or any(tensor in readers for tensor in (*first, *last)):
         return graph
@@ -117,7 +117,7 @@ def _same(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 def _window(
     op: TfliteOperator, source: TfliteTensor, kernel: tuple[int, int], more: tuple[int, int, int, int] = (0, 0, 0, 0)
-) -> dict[str, list[int]]:
+) -> dict[str, int | Sequence[int]]:
     """ONNX attributes of a convolution or pool. more: padding (top, left, bottom, right) besides its own."""
     strides = [op.option("StrideH"), op.option("StrideW")]
     dilations = [int(op.options.get(f"Dilation{axis}Factor", 1)) for axis in "HW"]
@@ -127,7 +127,7 @@ def _window(
             size = source.shape[1 + axis] + more[axis] + more[2 + axis]
             both = _same(size, (kernel[axis] - 1) * dilations[axis] + 1, strides[axis])
             pads[axis], pads[2 + axis] = pads[axis] + both[0], pads[2 + axis] + both[1]
-    found = {"kernel_shape": [*kernel], "strides": strides, "pads": pads}
+    found: dict[str, int | Sequence[int]] = {"kernel_shape": [*kernel], "strides": strides, "pads": pads}
     return found if dilations == [1, 1] else {**found, "dilations": dilations}
 
 
@@ -143,8 +143,8 @@ def _convolution(writer: Writer, op: TfliteOperator) -> None:
         [writer.value(source, True), *writer.quantisation(source), *_product(writer, op, weights, ints),
          *writer.quantisation(out), *_bias(writer, op)],
         True, FixedPoint(tuple(map(Rescale.of, factors))),
-        group=channels if depthwise else channels // ints.shape[1],
-        **_window(op, source, (ints.shape[2], ints.shape[3]), more),
+        {"group": channels if depthwise else channels // ints.shape[1],
+         **_window(op, source, (ints.shape[2], ints.shape[3]), more)},
     )  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def _fully_connected(writer: Writer, op: TfliteOperator) -> None:
         op, "QGemm",
         [flat, *writer.quantisation(source), *_product(writer, op, weights, weights.values), *bias,
          *writer.quantisation(out)],
-        False, FixedPoint(rounding=Rounding.HALF_AWAY), transB=1,
+        False, FixedPoint(rounding=Rounding.HALF_AWAY), {"transB": 1},
     )  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def _add(writer: Writer, op: TfliteOperator) -> None:
 def _quantise(writer: Writer, op: TfliteOperator, real: str, maps: bool, meaning: FixedPoint | None) -> None:
     out = op.outputs[0]
     inputs = [real, *writer.quantisation(out)]
-    writer.write(op, "QuantizeLinear", inputs, maps, meaning, f"{out.name}.quantise")
+    writer.write(op, "QuantizeLinear", inputs, maps, meaning, name=f"{out.name}.quantise")
 
 
 def _rescaled(writer: Writer, op: TfliteOperator) -> None:
@@ -197,7 +197,7 @@ def _rescaled(writer: Writer, op: TfliteOperator) -> None:
         raise Unfit(f"expected int8 to int8, found {source.dtype} to {out.dtype}", "convert with int8 ends")
     maps = len(out.shape) == 4
     real = writer.real(source, maps)
-    bounds = {"RELU": (0, None), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1)}.get(op.kind)
+    bounds = {"RELU": (0, None), "RELU6": (0, 6)}.get(op.kind)
     clip = clip_bounds(out, *bounds) if bounds else None  # type: ignore[arg-type]
     meaning = FixedPoint((Rescale.of(float(source.scale) / float(out.scale)),))
     writer.write(op, "QuantizeLinear", [real, *writer.quantisation(out)], maps, meaning, clip=clip)
@@ -212,11 +212,11 @@ def _average_pool(writer: Writer, op: TfliteOperator) -> None:
     source, out = _activation(op), op.outputs[0]
     _like(source, out)
     window = _window(op, source, (op.option("FilterHeight"), op.option("FilterWidth")))
-    if any(window["pads"]):
+    if np.any(window["pads"]):
         raise Unfit("an average of windows that reach over the border divides by other numbers there",
                     "use VALID padding, or a size that the windows fill")  # fmt: skip
     mean = writer.node("AveragePool", [writer.real(source, True)], f"{out.name}.mean", writer.shape(out, True),
-                       "float32", out.name, **window)  # fmt: skip
+                       "float32", out.name, window)  # fmt: skip
     _quantise(writer, op, mean, True, FixedPoint(rounding=Rounding.HALF_AWAY, whole=True))
 
 
@@ -224,7 +224,12 @@ def _max_pool(writer: Writer, op: TfliteOperator) -> None:
     source, out = _activation(op), op.outputs[0]
     _like(source, out)
     window = _window(op, source, (op.option("FilterHeight"), op.option("FilterWidth")))
-    writer.write(op, "MaxPool", [writer.value(source, True)], True, None, **window)
+    if source not in writer.graph.inputs:
+        writer.write(op, "MaxPool", [writer.value(source, True)], True, None, window)
+        return
+    largest = writer.node("MaxPool", [writer.real(source, True)], f"{out.name}.largest", writer.shape(out, True),
+                          "float32", out.name, window)  # fmt: skip
+    _quantise(writer, op, largest, True, None)
 
 
 def _mean(writer: Writer, op: TfliteOperator) -> None:
@@ -237,7 +242,7 @@ def _mean(writer: Writer, op: TfliteOperator) -> None:
     n, _, _, c = source.shape
     shape = (n, c, 1, 1) if maps else (n, c)
     mean = writer.node("ReduceMean", [writer.real(source, True)], f"{out.name}.mean", shape, "float32", out.name,
-                       axes=[2, 3], keepdims=int(maps))  # fmt: skip
+                       {"axes": [2, 3], "keepdims": int(maps)})  # fmt: skip
     count = source.shape[1] * source.shape[2]
     whole = Rescale.of(float(source.scale) / float(out.scale))
     left = min(count.bit_length() - 1, 32, 31 + whole.shift)  # as the kernel has it, to divide by the count
@@ -251,14 +256,23 @@ def _reshape(writer: Writer, op: TfliteOperator) -> None:
     writer.write(op, "Reshape", [writer.value(source, False), shape], False, None)
 
 
+# MaxPool and Concat move integers, whatever these mean; but what those of a graph input mean its first reader has to
+# say: there they are read as reals.
+
+
 def _concatenation(writer: Writer, op: TfliteOperator) -> None:
     parts, out = [_activation(op, i) for i in range(len(op.inputs))], op.outputs[0]
     maps = len(out.shape) == 4
     axis = op.option("Axis") % len(out.shape)
     for part in parts:
         _like(part, out)
-    values = [writer.value(part, maps) for part in parts]
-    writer.write(op, "Concat", values, maps, None, axis=(0, 2, 3, 1)[axis] if maps else axis)
+    axis = (0, 2, 3, 1)[axis] if maps else axis
+    if not any(part in writer.graph.inputs for part in parts):
+        writer.write(op, "Concat", [writer.value(part, maps) for part in parts], maps, None, {"axis": axis})
+        return
+    whole = writer.node("Concat", [writer.real(part, maps) for part in parts], f"{out.name}.whole",
+                        writer.shape(out, maps), "float32", out.name, {"axis": axis})  # fmt: skip
+    _quantise(writer, op, whole, maps, None)
 
 
 def _pad(writer: Writer, op: TfliteOperator) -> None:
@@ -279,7 +293,7 @@ def _host(writer: Writer, op: TfliteOperator) -> None:
     attributes = {"axis": -1} if op.kind == "SOFTMAX" else {}
     name = "Softmax" if op.kind == "SOFTMAX" else "Sigmoid"
     writer.plain[out.index] = out.name
-    writer.node(name, [writer.real(source, False)], out.name, out.shape, "float32", **attributes)
+    writer.node(name, [writer.real(source, False)], out.name, out.shape, "float32", attributes=attributes)
     writer.remarks.append(f"{name} {out.name!r} gives floats here, int8 in the file")
 
 
@@ -297,7 +311,6 @@ OPERATORS: Mapping[str, Callable[[Writer, TfliteOperator], None]] = {
     "QUANTIZE": _rescaled,
     "RELU": _rescaled,
     "RELU6": _rescaled,
-    "RELU_N1_TO_1": _rescaled,
     "RESHAPE": _reshape,
     "SOFTMAX": _host,
     "SQUEEZE": _reshape,

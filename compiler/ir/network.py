@@ -177,14 +177,25 @@ class QuantFunction:
         which acc_lo and acc_hi are the ends."""
         ratio, offset = self.ratios[0][channel], self.offset[channel]
         if self.integers is not None:
-            wanted = np.arange(self.lo + 1, self.hi + 1)[::every]
-            one, sign = self.integers.take(np.array([channel])), -1 if ratio < 0 else 1
-            return searched_thresholds(lambda acc: one.apply(sign * acc[None])[0], wanted, acc_lo, acc_hi)
+            return self.all_thresholds(np.array([channel]), np.array([acc_lo]), np.array([acc_hi]), every)[0]
         twice, strict = (each[::every] for each in boundaries(self.rounding, self.lo, self.hi))
         if ratio:
             return step_thresholds(abs(ratio), offset, twice, strict, acc_lo, acc_hi)
         value = round_fraction(offset, self.rounding)
         return np.where(np.arange(self.lo + 1, self.hi + 1)[::every] <= value, acc_lo, acc_hi + 1)
+
+    def all_thresholds(
+        self, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray, every: int = 1
+    ) -> np.ndarray:
+        """`thresholds` of several channels, each with its own ends: int64 (channels, thresholds)."""
+        if self.integers is None:
+            ends = zip(channels.tolist(), acc_lo.tolist(), acc_hi.tolist(), strict=True)
+            rows = [self.thresholds(c, low, high, every) for c, low, high in ends]
+            return np.stack(rows) if rows else np.zeros((0, len(range(self.lo, self.hi, every))), dtype=np.int64)
+        integers = self.integers.take(channels)
+        signs = np.array([[-1 if self.ratios[0][c] < 0 else 1] for c in channels])
+        wanted = np.arange(self.lo + 1, self.hi + 1)[::every]
+        return searched_thresholds(lambda acc: integers.apply(signs * acc), wanted, acc_lo[:, None], acc_hi[:, None])
 
 
 @dataclass(frozen=True)

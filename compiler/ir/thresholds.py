@@ -122,10 +122,15 @@ def _within(
 
 
 def searched_thresholds(
-    function: Callable[[np.ndarray], np.ndarray], wanted: np.ndarray, acc_lo: int, acc_hi: int
+    function: Callable[[np.ndarray], np.ndarray], wanted: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray
 ) -> np.ndarray:
-    """As `step_thresholds`, of any function that never falls, by halving: the first accumulator with each result."""
-    below, above = np.full(len(wanted), acc_lo - 1), np.full(len(wanted), acc_hi + 1)
+    """As `step_thresholds`, of functions that never fall, by halving: the first accumulators with the results `wanted`.
+
+    Args:
+        function: of int64 (C, K), by row. acc_lo, acc_hi: int64 (C, 1).
+    """
+    shape = len(acc_lo), len(wanted)
+    below, above = (np.broadcast_to(end, shape) for end in (acc_lo - 1, acc_hi + 1))
     while (above - below > 1).any():
         middle = (below + above) // 2
         reached = function(middle.clip(acc_lo, acc_hi)) >= wanted

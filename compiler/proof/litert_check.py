@@ -48,6 +48,10 @@ class LitertExecutor:
         self._interpreter.allocate_tensors()
         graph = read_tflite(source)
         self._names = {tensor.index: tensor.name for tensor in graph.tensors}
+        self._flat = {
+            f"{op.name}.flat": op.inputs[0].index for op in graph.operators
+            if op.kind == "FULLY_CONNECTED" and op.inputs[0] is not None
+        }  # fmt: skip
         self._ends = {tensor.index for tensor in (*graph.inputs, *graph.outputs)}
 
     def __call__(self, inputs: Mapping[str, np.ndarray], size: int) -> tuple[Arrays, Arrays]:
@@ -68,6 +72,9 @@ class LitertExecutor:
         for detail in self._interpreter.get_tensor_details():
             if detail["index"] in self._names and len(detail["shape"]) > 1:
                 self._note(found, detail["index"], self._interpreter.get_tensor(detail["index"]))
+        for name, index in self._flat.items():
+            array = self._interpreter.get_tensor(index)
+            found[name] = array.reshape(1, -1)
         return found
 
     def _note(self, found: dict[str, np.ndarray], index: int, array: np.ndarray) -> None:
@@ -77,7 +84,8 @@ class LitertExecutor:
         if array.ndim == 4:
             turned = array.transpose(0, 3, 1, 2)
             found[f"{name}.nchw" if index in self._ends else name] = turned
-        found[f"{name}.real"] = found[name]  # before a Softmax that is left to the host
+        for suffix in (".real", ".largest", ".whole"):  # the same integers, before what reads them as reals
+            found[f"{name}{suffix}"] = found[f"{name}.nchw"] if f"{name}.nchw" in found else found[name]
 
 
 def _refused(source: Path, text: str, remedy: str) -> ModelError:

@@ -57,17 +57,10 @@ def steps_of(
     function: QuantFunction, channels: np.ndarray, acc_lo: np.ndarray, acc_hi: np.ndarray, every: int = 1
 ) -> Steps:
     """Exact thresholds of the channels, or one of so many; decreasing ones mirrored (accumulator negated)."""
-    rows = np.empty((len(channels), len(range(function.lo, function.hi, every))), dtype=np.int64)
-    lows, highs = [], []
-    for row, c in zip(rows, channels, strict=True):
-        lo, hi = int(acc_lo[c]), int(acc_hi[c])
-        if function.ratios[0][c] < 0:
-            lo, hi = -hi, -lo
-        row[:] = function.thresholds(c, lo, hi, every)
-        lows.append(lo)
-        highs.append(hi)
-    ends = np.array(lows, dtype=np.int64), np.array(highs, dtype=np.int64)
-    return Steps(rows, *ends, function.lo, function.hi, every)
+    falling = np.array([function.ratios[0][c] < 0 for c in channels], dtype=bool)
+    low, high = (np.asarray(end, dtype=np.int64)[channels] for end in (acc_lo, acc_hi))
+    low, high = np.where(falling, -high, low), np.where(falling, -low, high)
+    return Steps(function.all_thresholds(channels, low, high, every), low, high, function.lo, function.hi, every)
 
 
 def differences(

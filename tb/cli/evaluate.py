@@ -294,7 +294,7 @@ def evaluate_command(
     if reference:
         if against is None:
             raise click.UsageError(
-                "--reference runs on no machine: say --against what (qonnx, onnxruntime, litert, onnx), or leave it out"
+                "--reference runs on no machine: give --against qonnx (onnxruntime, litert, onnx), or leave it out"
             )
         if platform_name or settings or backend or driver:
             raise click.UsageError("--reference runs on no machine: leave out --platform, --set, --backend, --driver")

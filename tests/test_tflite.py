@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TensorFlow Lite files: the importer's integers against the reference kernels of `ai-edge-litert`, by tensor."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from importlib.resources import as_file, files
+
+import numpy as np
+import pytest
+from command_line import refused as refused_command
+from command_line import runner
+from nncosim.compiler.compile import compile_network
+from nncosim.compiler.errors import ModelError, RequantError
+from nncosim.compiler.frontend import import_model, meanings, quantise_input, tflite_graph, tflite_reader
+from nncosim.compiler.frontend.meanings import Rescale
+from nncosim.compiler.frontend.values import Affine
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.compiler.ir.network import QuantFunction
+from nncosim.compiler.ir.operators import Requantize
+from nncosim.compiler.proof.caps import MultiplyShiftCaps, RequantCaps
+from nncosim.compiler.proof.forms import prove_function
+from nncosim.compiler.proof.litert_check import compare_with_litert
+from nncosim.compiler.proof.qonnx_check import random_images
+from nncosim.compiler.proof.requantization import prove
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.platforms.rounding import Rounding
+from nncosim.regress.tflite_models import Kernels, TfliteModel, schema
+
+GIVEN = RequantCaps(tables=True, as_given=True)
+"""Computes what a file says, whatever that is."""
+SHAPE = (1, 12, 10, 4)
+
+
+def written(folder, content: bytes):
+    path = folder / "net.tflite"
+    path.write_bytes(content)
+    return path
+
+
+def judged(path, images=6, seed=3):
+    """The network after the comparison with the kernels; its values are neither constant nor saturated."""
+    network = prove(import_model(path), GIVEN)
+    report = compare_with_litert(path, network, images, seed)
+    assert report.ok and not report.output_differences, report
+    assert report.values == images * sum(network.tensors[op.output].elements for op in network.ops) > 0
+    image = random_images(network, 1, seed)[0]
+    values = evaluate(network, {name: quantise_input(network, name, array) for name, array in image.items()})
+    for op in network.ops:
+        kind, found = network.tensors[op.output].type, values[op.output]
+        assert ((found > kind.lo) & (found < kind.hi)).mean() > 0.1, op.name
+        assert len(np.unique(found)) > 4, op.name
+    return network
+
+
+def one(make: Callable[[TfliteModel, int], int], shape=SHAPE, seed=0) -> bytes:
+    m = TfliteModel(seed)
+    return m.finish(make(m, m.input("x", shape)))
+
+
+LAYERS: dict[str, Callable[[TfliteModel, int], int]] = {
+    "conv": lambda m, x: m.conv("y", x, 6),
+    "conv valid": lambda m, x: m.conv("y", x, 6, same=False),
+    "conv per tensor": lambda m, x: m.conv("y", x, 6, per_channel=False),
+    "conv stride 2": lambda m, x: m.conv("y", x, 6, stride=2),
+    "conv 5x5 stride 2": lambda m, x: m.conv("y", x, 6, 5, stride=2),
+    "conv dilation 2": lambda m, x: m.conv("y", x, 6, dilation=2),
+    "conv 4x3": lambda m, x: m.conv("y", x, 6, (4, 3)),
+    "conv RELU": lambda m, x: m.conv("y", x, 6, activation="RELU"),
+    "conv RELU6": lambda m, x: m.conv("y", x, 6, activation="RELU6"),
+    "depthwise": lambda m, x: m.conv("y", x, 0, depthwise=True),
+    "depthwise stride 2 RELU": lambda m, x: m.conv("y", x, 0, depthwise=True, stride=2, activation="RELU"),
+    "depthwise per tensor": lambda m, x: m.conv("y", x, 0, depthwise=True, per_channel=False),
+    "dense of a map": lambda m, x: m.dense("y", x, 30),
+    "dense per channel": lambda m, x: m.dense("y", m.reshape("flat", x, (1, 480)), 30, per_channel=True),
+    "dense RELU": lambda m, x: m.dense("y", x, 60, activation="RELU"),
+    "max pool": lambda m, x: m.pool("y", x),
+    "max pool 3x3 same": lambda m, x: m.pool("y", x, 3, same=True),
+    "average pool": lambda m, x: m.pool("y", x, kind="AVERAGE"),
+    "average pool 3x3": lambda m, x: m.pool("y", x, 3, kind="AVERAGE", stride=1),
+    "average pool same": lambda m, x: m.pool("y", x, 2, kind="AVERAGE", same=True),
+    "mean": lambda m, x: m.mean("y", m.conv("c", x, 32, activation="RELU")),
+    "mean kept": lambda m, x: m.mean("y", m.conv("c", x, 32), keep=True, factor=0.2),
+    "add": lambda m, x: m.add("y", x, m.conv("c", x, 4)),
+    "add RELU": lambda m, x: m.add("y", m.conv("c", x, 8), m.conv("d", x, 8, 1), activation="RELU"),
+    "concatenation": lambda m, x: m.conv("y", m.concat("k", [x, m.pool("p", x, 1, stride=1)]), 6),
+    "pad": lambda m, x: m.conv("y", m.pad("p", x, 1, 2, 0, 3), 6, same=False, stride=2),
+    "pad of both kinds": lambda m, x: m.conv("y", m.pad("p", x, 1, 0, 2, 1), 6, stride=2),
+    "RELU": lambda m, x: m.rescaled("y", x, "RELU"),
+    "RELU6": lambda m, x: m.rescaled("y", x, "RELU6", 0.9),
+    "QUANTIZE": lambda m, x: m.rescaled("y", x, "QUANTIZE", 1.3, 9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer(tmp_path, name):
+    network = judged(written(tmp_path, one(LAYERS[name])))
+    assert network.onnx_shapes["x"] == SHAPE and "y" in network.tensors
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_two_roundings_and_one(tmp_path, seed):
+    """Weights of zero, so that the biases are the accumulators: around every threshold, by many scales."""
+    rng = np.random.default_rng(seed)
+    given, weights, factor = (np.float32(rng.uniform(*ends)) for ends in ((0.01, 0.1), (0.001, 0.01), (4, 4000)))
+    scale, zero = np.float32(given * weights * factor), int(rng.integers(-20, 20))
+    ratio = float(given) * float(weights) / float(scale)
+    near = np.round((np.arange(-125, 125) + 0.5) / ratio).astype(np.int64)
+    biases = (near[:, None] + np.arange(-2, 3)).ravel()
+    m = TfliteModel(seed)
+    ends = []
+    for name in ("conv", "dense"):
+        dense = name == "dense"
+        x = m.input(f"x of {name}", (1, 2) if dense else (1, 1, 1, 2), given, 0)
+        shape = (len(biases), 2) if dense else (len(biases), 1, 1, 2)
+        w = m.tensor(f"{name}/w", shape, np.int8, weights, 0, np.zeros(shape))
+        b = m.tensor(f"{name}/b", (len(biases),), np.int32, given * weights, 0, biases)
+        ends.append(m.tensor(name, (1, len(biases)) if dense else (1, 1, 1, len(biases)), np.int8, scale, zero))
+        if dense:
+            m.op("FULLY_CONNECTED", [x, w, b], ends[-1], "FullyConnectedOptions")
+        else:
+            m.op("CONV_2D", [x, w, b], ends[-1], "Conv2DOptions", padding=schema.Padding.VALID, strideH=1, strideW=1,
+                 dilationHFactor=1, dilationWFactor=1)  # fmt: skip
+    path = written(tmp_path, m.finish(*ends))
+    network = prove(import_model(path), GIVEN)
+    report = compare_with_litert(path, network, 1)
+    assert report.ok and report.values == 2 * len(biases)
+    found = evaluate(network, {name: np.zeros((2, 1, 1), np.int64) for name in network.inputs}, exact=True)
+    conv, dense = (found[name].ravel() for name in network.outputs)
+    assert 0 < (conv != dense).sum() < len(biases) / 2  # the two kernels do not round alike
+
+
+def network_of(m: TfliteModel) -> bytes:
+    """A residual block, a pyramid's join and a classifier."""
+    x = m.input("x", (1, 12, 10, 3))
+    a = m.conv("a", x, 8, activation="RELU6")
+    c = m.conv("c", m.conv("b", a, 0, depthwise=True, activation="RELU"), 8, 1)
+    d = m.add("d", a, c, activation="RELU")
+    e = m.mean("e", m.pool("p", d))
+    return m.finish(m.softmax("g", m.dense("f", e, 5)))
+
+
+def test_whole_network(tmp_path):
+    path = written(tmp_path, network_of(TfliteModel(1)))
+    network = judged(path)
+    assert [op.title for op in network.ops][:4] == ["Conv 3x3", "Conv 3x3 dw", "Conv 1x1", "Add"]
+    assert any("Softmax 'g' is left to the host" in text for text in network.remarks)
+
+
+def test_on_a_machine(tmp_path):
+    """Refused with every layer that the machine cannot compute as the kernels do; else as near as the proof says."""
+    path = written(tmp_path, network_of(TfliteModel(1)))
+    network = import_model(path)
+    with pytest.raises(RequantError, match=r"in 1 of 7 layers; --nearest .*\nlayer 'c' \(Conv 1x1\): ([\d,]+) of"):
+        compile_network(network, PLATFORM)
+    compiled = compile_network(replace(network, nearest=True), PLATFORM).network
+    inexact = [op for op in compiled.ops if not op.proof.exact]
+    assert [op.name for op in inexact] == ["c"] and inexact[0].proof.max_lsb == 1
+    report = compare_with_litert(path, compiled, 10)
+    assert report.ok
+    counts = {layer.name: layer.wrong for layer in report.layers if layer.wrong}
+    assert set(counts) <= {"c"}
+
+
+def test_the_proof_counts_what_differs():
+    """By hand: each accumulator, through Python's own integers."""
+    rescale = Rescale.of(0.0123)
+    form = meanings.FixedPoint((rescale,))
+    accumulators = np.arange(-20000, 20001)
+
+    def kernel(acc: int) -> int:
+        first = (acc * rescale.multiplier + (1 << 30)) >> 31
+        half = 1 << -rescale.shift - 1
+        magnitude = (abs(first) + half) >> -rescale.shift
+        return min(max((magnitude if first >= 0 else -magnitude) + 7, -128), 127)
+
+    function = function_of(form, 0.0123, 7)
+    want = np.array([kernel(int(a)) for a in accumulators])
+    assert (function.at(0, accumulators) == want).all()
+    first = function.thresholds(0, -20000, 20000)
+    for k, at in zip(range(-127, 128), first.tolist(), strict=True):
+        assert at == next((int(a) for a, q in zip(accumulators, want, strict=True) if q >= k), 20001)
+    ends = np.array([-20000]), np.array([20000])
+    requant, proof = prove_function(function, *ends, MultiplyShiftCaps())
+    assert not proof.exact and proof.differing_values == (requant.apply(accumulators[None])[0] != want).sum()
+    assert proof.max_lsb == 1 and proof.checked_values == len(accumulators)
+    positive = np.array([0]), np.array([20000])
+    assert prove_function(function, *positive, MultiplyShiftCaps())[1].exact  # on one side of zero it is one rounding
+
+
+def function_of(form: meanings.FixedPoint, factor: float, zero: int) -> QuantFunction:
+    """A function of one channel, near to factor * accumulator + zero."""
+    ratio = Fraction(factor)
+    affine = Affine(Requantize("", ("x",), ""), {"C": 1, "H": 1, "W": 1}, (1, 1), ((ratio,),), (Fraction(0),), (None,),
+                    (None,), (0.0,))  # fmt: skip
+    return QuantFunction(((ratio,),), (Fraction(zero),), Rounding.HALF_EVEN, -128, 127,
+                         form.integers(affine, zero, -128, 127))  # fmt: skip
+
+
+# --- planted errors --------------------------------------------------------------------------------------------------
+
+
+def _half_up(*arguments, right=meanings._stages):
+    """The second rounding as the first."""
+    first, then = right(*arguments)
+    return first, replace(then, rounding=np.full(then.channels, int(Rounding.HALF_UP)))
+
+
+PLANTED = {
+    "multiplier": (meanings.Rescale, "of", staticmethod(lambda factor, right=Rescale.of: replace(
+        right(factor), multiplier=right(factor).multiplier + (1 << 16))), "conv"),
+    "second rounding": (meanings, "_stages", _half_up, "conv"),
+    "padding": (tflite_reader, "_same", lambda *a, right=tflite_reader._same: right(*a)[::-1], "conv stride 2"),
+    "bits of an add": (tflite_reader, "_HIGHEST_LEFT", 8, "add"),
+    "clip": (tflite_graph, "_CLIPS", {1: (0, None), 3: (0, 5.5)}, "conv RELU6"),
+    "rounding of a mean": (tflite_reader, "Rounding", type("R", (), {"HALF_AWAY": Rounding.HALF_EVEN}),
+                           "average pool"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_planted_bug_is_caught(tmp_path, monkeypatch, bug):
+    target, name, wrong, layer = PLANTED[bug]
+    path = written(tmp_path, one(LAYERS[layer]))
+    monkeypatch.setattr(target, name, wrong)
+    report = compare_with_litert(path, prove(import_model(path), GIVEN), 6)
+    assert not report.ok and sum(each.outside for each in report.layers)
+
+
+# --- the ends, and what is refused -----------------------------------------------------------------------------------
+
+
+def test_float_ends_are_left_to_the_host(tmp_path):
+    """A QUANTIZE of the input and a DEQUANTIZE of the output, as the converter writes them by default."""
+    m = TfliteModel(2)
+    ints = m.input("ints", (1, 8, 8, 3))
+    y = m.conv("y", ints, 4)
+    m.graph.inputs = []
+    m.op("QUANTIZE", [m.input("x", (1, 8, 8, 3), dtype=np.float32)], ints, "QuantizeOptions")
+    m.graph.operators.reverse()
+    real = m.op("DEQUANTIZE", [y], m.tensor("real", m.shape(y), np.float32), "DequantizeOptions")
+    path = written(tmp_path, m.finish(real))
+    network = import_model(path)
+    assert network.inputs == ("ints",) and network.outputs == ("y",)
+    assert any("left to the host" in text for text in network.remarks)
+    image = np.random.default_rng(1).uniform(-5, 5, (1, 8, 8, 3)).astype(np.float32)
+    theirs = Kernels(path.read_bytes()).run(image)
+    data = {"ints": quantise_input(network, "ints", theirs["ints"])}
+    assert (evaluate(network, data, exact=True)["y"] == theirs["y"][0].transpose(2, 0, 1)).all()
+
+
+def _unsigned(m: TfliteModel) -> bytes:
+    x = m.tensor("x", (1, 8, 8, 3), np.uint8, 0.05, 128)
+    m.graph.inputs = [x]
+    w = m.tensor("w", (4, 1, 1, 3), np.int8, 0.01, 0, np.ones((4, 1, 1, 3)))
+    b = m.tensor("b", (4,), np.int32, 0.0005, 0, np.ones(4))
+    y = m.tensor("y", (1, 8, 8, 4), np.int8, 0.1, 0)
+    return m.finish(m.op("CONV_2D", [x, w, b], y, "Conv2DOptions", strideH=1, strideW=1, dilationHFactor=1,
+                         dilationWFactor=1))  # fmt: skip
+
+
+def _float(m: TfliteModel) -> bytes:
+    x = m.input("x", (1, 4, 4, 2), dtype=np.float32)
+    w = m.tensor("w", (3, 1, 1, 2), np.float32, values=np.ones((3, 1, 1, 2)))
+    b = m.tensor("b", (3,), np.float32, values=np.ones(3))
+    y = m.tensor("y", (1, 4, 4, 3), np.float32)
+    return m.finish(m.op("CONV_2D", [x, w, b], y, "Conv2DOptions", strideH=1, strideW=1, dilationHFactor=1,
+                         dilationWFactor=1))  # fmt: skip
+
+
+def _two_reasons(m: TfliteModel) -> bytes:
+    """Neither what is computed from a refused tensor nor what does not depend on it hides another reason."""
+    x = m.input("x", (1, 8, 8, 4))
+    tanh = m.op("TANH", [x], m.tensor("tanh", (1, 8, 8, 4), np.int8, 1 / 128, 0))
+    after = m.op("RELU", [tanh], m.alike("after", tanh, (1, 8, 8, 4)))
+    mean = m.pool("mean", x, 3, kind="AVERAGE", stride=1, same=True)
+    return m.finish(after, mean)
+
+
+def _broadcast(m: TfliteModel) -> bytes:
+    x = m.input("x", (1, 8, 8, 4))
+    return m.finish(m.op("ADD", [x, m.pool("p", x, 8)], m.alike("y", x, (1, 8, 8, 4)), "AddOptions"))
+
+
+def _zero_point(m: TfliteModel) -> bytes:
+    m.conv("y", m.input("x", SHAPE), 4)
+    m.graph.tensors[1].quantization.zeroPoint = [1, 0, 0, 0]
+    return m.finish(2)
+
+
+REFUSED = {
+    "uint8": (_unsigned, r"CONV_2D 'y': expected 'x' as quantised int8, found uint8; convert with full-integer"),
+    "float": (_float, r"CONV_2D 'y': expected the weights 'w' as quantised int8, found float32; convert with"),
+    "two": (_two_reasons, r"(?s)TANH 'tanh': TANH is not supported; supported are ADD, .*"
+            r"AVERAGE_POOL_2D 'mean': an average of windows that reach over the border"),
+    "broadcast": (_broadcast, r"ADD 'y': expected two activations of one shape, got \(1, 8, 8, 4\) and \(1, 1, 1, 4\)"),
+    "zero point": (_zero_point, r"the weights 'y/weights' have a zero point"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(tmp_path, name):
+    make, text = REFUSED[name]
+    path = written(tmp_path, make(TfliteModel(0)))
+    with pytest.raises(ModelError, match=text) as error:
+        import_model(path)
+    assert len(error.value.problems) == (2 if name == "two" else 1)
+
+
+@pytest.mark.parametrize("length", [9, 40, 400, 900])
+def test_damaged(tmp_path, length):
+    content = one(LAYERS["conv"])
+    path = written(tmp_path, content[:length])
+    with pytest.raises(ModelError, match="this TensorFlow Lite file is damaged"):
+        import_model(path)
+
+
+def test_an_empty_file_is_damaged(tmp_path):
+    path = tmp_path / "model.onnx"  # told by what is in it, whatever its name
+    path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(100))
+    with pytest.raises(ModelError, match="this TensorFlow Lite file is damaged"):
+        import_model(path)
+
+
+def test_several_subgraphs(tmp_path):
+    m = TfliteModel(0)
+    y = m.conv("y", m.input("x", SHAPE), 4)
+    m.model.subgraphs = [m.graph, m.graph]
+    with pytest.raises(ModelError, match="expected one subgraph, found 2"):
+        import_model(written(tmp_path, m.finish(y)))
+
+
+def test_commands(tmp_path, capfd):
+    path, run = written(tmp_path, network_of(TfliteModel(1))), runner(capfd)
+    refused_command(run("check", path), "in 1 of 7 layers", "--nearest", "layer 'c' (Conv 1x1)")
+    refused_command(run("run", path, "--backend", "iss"), "--nearest")
+    status, out, _ = run("run", path, "--backend", "iss", "--nearest", "--out", tmp_path / "out")
+    assert status == 0 and "within 1 LSB of the model in c" in out
+    refused_command(run("run", tmp_path / "out" / "image.elf", "--nearest"), "the image has that in it")
+    status, out, _ = run("evaluate", path, "--reference", "--against", "litert", "--images", 3)
+    assert status == 0 and "what the kernels compute: 0 of" in out
+    status, out, _ = run("evaluate", path, "--nearest", "--against", "litert", "--images", 3)
+    assert status == 0 and "from the image to the end" in out
+    for other in ("onnx", "onnxruntime"):
+        refused_command(run("evaluate", path, "--reference", "--against", other), "compare with --against litert")
+
+
+def test_litert_takes_its_own_files_only(capfd):
+    with as_file(files("nncosim.regress.networks") / "digits.onnx") as model:
+        result = runner(capfd)("evaluate", model, "--reference", "--against", "litert", "--images", 1)
+    refused_command(result, "this is no TensorFlow Lite file; compare with --against")
