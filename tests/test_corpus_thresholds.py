@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """MultiThreshold, and integer weights by annotation: what FINN's streamlining leaves."""
 
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 
@@ -10,13 +11,15 @@ import pytest
 from command_line import runner
 from corpus_check import annotate, bytes_image, executor, imported, outputs, refused, same
 from models import Graph
+from nncosim.compiler.errors import RequantError
 from nncosim.compiler.frontend import import_details, multithreshold
 from nncosim.compiler.frontend.multithreshold import line_through
 from nncosim.compiler.frontend.prepare import with_forms
 from nncosim.compiler.ir.arithmetic import Thresholds
+from nncosim.compiler.ir.operators import Table
 from nncosim.compiler.proof.caps import RequantCaps, ThresholdCaps
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx, random_images
-from nncosim.compiler.proof.requantization import prove
+from nncosim.compiler.proof.requantization import prove, require_exact
 from nncosim.tb.reference.check import compare_with_reference
 from nncosim.tb.reference.onnx_reference import OnnxReference
 
@@ -92,11 +95,52 @@ def test_no_line_goes_through_steps_that_are_not_even():
     assert line_through([0, 1, 2, 50, 51], -99, 99) is None and line_through([0, 0, 30, 60], -99, 99) is None
     assert line_through([5], -9, 9) is not None and line_through([-9, -9], -9, 9) is not None
     assert line_through([10, 10], -9, 9) is not None
-    g = Graph((1, 4, 3, 3))
-    ones = g.quant(g.constant(np.ones((4, 4, 1, 1))), 1.0, bits=2)
-    y = g.conv(g.quant("x", 1.0), 4, 4, 1, bias=None, weights=ones)
-    why = r"MultiThreshold 't': the thresholds of channel 0 are not those of a uniform quantiser.*use a Quant"
-    refused(g.model(thresholds(g, y, [[-100, -99, 3, 77]], name="t")), why)
+
+
+def uneven(after="Conv", per_channel=True, relu=False):
+    """Thresholds that no line meets, some of them equal, behind sums or an 8-bit tensor."""
+    g = Graph((1, 4, 6, 6), seed=3)
+    y = g.quant("x", 0.5, name="x_q")
+    if after == "Conv":
+        y = g.conv(y, 4, 4, 1, bias=None, weights=g.quant(g.constant(g.rng.integers(-3, 4, (4, 4, 1, 1))), 1.0, bits=4))
+    y = g.relu(y) if relu else y
+    rows = np.sort(g.rng.normal(0, 16, (4 if per_channel else 1, 15)) ** 3 / 256, axis=1)
+    rows[:, 7] = rows[:, 6]
+    return g.model(thresholds(g, y, rows, name="y", out_bias=-8.0, dtype="INT4"))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("after", ["Conv", "Quant"])
+def test_uneven_thresholds(after, per_channel, relu):
+    """What a machine with thresholds computes is the graph; one without has the nearest, and the proof counts."""
+    model = uneven(after, per_channel, relu)
+    network = import_details(model).network
+    (op,) = network.ops
+    exact = prove(network, RequantCaps((ThresholdCaps(15),)))
+    assert exact.ops[0].proof.exact
+    seen = set()
+    for image in random_images(network, 4, 0):
+        found = outputs(exact, image)["y"]
+        assert (found == executor(model, image)["y"]).all()
+        seen |= set(found.ravel().tolist())
+    assert len(seen) > (2 if relu else 8)
+    names = import_details(model).onnx_names
+    assert compare_with_reference(OnnxReference(model), exact, names, random_images(network, 2, 1)).ok
+    tables = after == "Quant" and not per_channel
+    near = prove(network, RequantCaps(tables=True))
+    assert isinstance(near.ops[0], Table) == near.ops[0].proof.exact == tables
+    if tables:
+        return
+    require_exact(replace(near, nearest=True))
+    with pytest.raises(RequantError, match=r"in 1 of 1 layers; --nearest .*\n.*accumulators give another result"):
+        require_exact(near)
+    low, high = op.bounds(network.op_inputs(op))
+    wrong = 0
+    for c in range(4):
+        every = np.arange(int(low[c]), int(high[c]) + 1)
+        wrong += int((near.ops[0].requant.take(np.array([c])).apply(every[None]) != op.function.at(c, every)).sum())
+    assert near.ops[0].proof.differing_values == wrong > 0
 
 
 @pytest.mark.parametrize("scale, bias", [(2.0, -1.0), (0.5, -0.25)])

@@ -23,6 +23,7 @@ from nncosim.compiler.frontend.values import (
     Quantised,
     Value,
 )
+from nncosim.compiler.ir.arithmetic import Chain, MultiplyShift, Requant
 from nncosim.compiler.ir.host import HostStep
 from nncosim.compiler.ir.network import MAP, Op, QuantFunction, Tensor, TensorType
 from nncosim.compiler.ir.operators import Concat, Requantize
@@ -270,12 +271,13 @@ class Builder:
 
     def emit(
         self, form: Affine, kind: TensorType, rounding: Rounding, node: Node,
-        unit: Sequence[Fraction] | None = None, part: tuple[int, int] | None = None,
+        unit: Sequence[Fraction] | None = None, part: tuple[int, int] | None = None, integers: Requant | None = None,
     ) -> Quantised:
         """Write `form` as integers of type `kind`: q = clip(round(form / unit + zero point), lo, hi).
 
         `unit`: the divisor per channel where it is not the type's scale. `part`: (index, first channel)
-        where this is one part of a concatenation.
+        where this is one part of a concatenation. `integers`: what is computed of the accumulators where the form is
+        only near to it; it is clipped like the form.
         """
         if unit is None:
             unit = kind.scale if len(kind.scale) > 1 else kind.scale * form.channels
@@ -287,7 +289,10 @@ class Builder:
         if meaning and meaning.whole and meaning.rounding is not None:
             rounding, meaning = meaning.rounding, None
         lo, hi = _integer_clip(scaled, rounding, kind.lo, kind.hi)
-        integers = meaning.integers(steps, int(zp), lo, hi) if meaning else None
+        if meaning:
+            integers = meaning.integers(steps, int(zp), lo, hi)
+        elif integers is not None and (lo, hi) != (kind.lo, kind.hi):
+            integers = Chain((integers, MultiplyShift.uniform(form.channels, lo=lo, hi=hi)))
         if meaning and integers is None:
             raise Refusal("its accumulators are not those of the file's operator", "keep the graph as it was exported")
         function = QuantFunction(scaled.ratios, scaled.offset, rounding, lo, hi, integers)

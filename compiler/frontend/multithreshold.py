@@ -3,7 +3,8 @@
 
 The thresholds become those of the integer accumulator. Where a line meets them all (they are those of a uniform
 quantiser, rounded however), the result is floor(line), clipped: as exact as the thresholds, and a function that every
-form of requantization can be searched for.
+form of requantization can be searched for. Else the thresholds themselves are what is computed (by a machine that has
+such, or a table), and the line is only near to them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from math import ceil
 import numpy as np
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal
 from nncosim.compiler.frontend.values import Affine, Parts, Quantised, Value, fractions
+from nncosim.compiler.ir.arithmetic import Thresholds
 from nncosim.compiler.ir.network import TensorType
 from nncosim.platforms.rounding import Rounding
 from qonnx.core.datatype import DataType
@@ -66,32 +68,48 @@ def _kind(node: Node, count: int) -> tuple[TensorType, bool]:
 
 def _emit(builder: Builder, node: Node, form: Affine, rows: np.ndarray, kind: TensorType, sign: bool) -> Quantised:
     low, high = form.op.bounds([builder.tensors[name] for name in form.op.inputs])
-    ratios, offsets = [], []
+    lines, every, falls = [], [], [ratio < 0 for ratio in form.ratios[0]]
     bounds: dict[str, list[Fraction | None]] = {"low": [], "high": []}
     for c in range(form.channels):
         row = fractions(rows[c if len(rows) > 1 else 0])
-        falling = form.ratios[0][c] < 0
-        ends = (-int(high[c]), -int(low[c])) if falling else (int(low[c]), int(high[c]))
+        ends = (-int(high[c]), -int(low[c])) if falls[c] else (int(low[c]), int(high[c]))
         steps = [_first(form, c, t, *ends) for t in row]
-        line = line_through(steps, *ends)
-        if line is None:
-            raise Refusal(
-                f"the thresholds of channel {c} are not those of a uniform quantiser, {steps[:4]}... of the sums",
-                "use a Quant, whose steps are equal",
-            )
-        ratio, offset = line
+        lines.append(line_through(steps, *ends))
+        every.append([_clipped(step, t, form, c, *ends) for step, t in zip(steps, row, strict=True)])
         if sign:  # floor(line) is 1 or 0
-            threshold = steps[0]
-            ratio, offset = Fraction(2), Fraction(1 - 2 * threshold)
-        ratios.append(-ratio if falling else ratio)
-        offsets.append(offset if sign else offset + kind.lo)
+            lines[-1] = Fraction(2), Fraction(1 - 2 * steps[0])
         for name, found in bounds.items():  # of a Relu or Clip before: what it reaches at least, or at most
             bound = getattr(form, name)[c]
             reached = 0 if bound is None else sum(t <= bound for t in row)
             found.append(None if bound is None else Fraction(kind.lo + reached * (2 if sign else 1)))
-    made = replace(form, ratios=(tuple(ratios),), offset=tuple(offsets), low=tuple(bounds["low"]),
-                   high=tuple(bounds["high"]), magnitude=tuple(abs(float(o)) for o in offsets))  # fmt: skip
-    return builder.emit(made, kind, Rounding.FLOOR, node, unit=(Fraction(1),) * form.channels)
+    integers = None
+    if not sign and (None in lines or any(len({*found}) > 1 for found in bounds.values())):
+        integers = Thresholds(np.array(every, dtype=np.int64), kind.lo, np.array(falls))
+        bounds = {name: [None] * form.channels for name in bounds}
+    known = [line or _near(steps) for line, steps in zip(lines, every, strict=True)]
+    made = replace(
+        form, ratios=(tuple(-r if falling else r for (r, _), falling in zip(known, falls, strict=True)),),
+        offset=tuple(o if sign else o + kind.lo for _, o in known), low=tuple(bounds["low"]),
+        high=tuple(bounds["high"]),
+    )  # fmt: skip
+    made = replace(made, magnitude=tuple(abs(float(o)) for o in made.offset))
+    unit = (Fraction(1),) * form.channels
+    return builder.emit(made, kind, Rounding.FLOOR, node, unit=unit, integers=integers)
+
+
+def _clipped(step: int, threshold: Fraction, form: Affine, c: int, lo: int, hi: int) -> int:
+    """Where the clip of `form` always reaches a threshold, or never does, that is so for all accumulators."""
+    low, high = form.low[c], form.high[c]
+    if low is not None and threshold <= low:
+        return lo
+    return hi + 1 if high is not None and threshold > high else step
+
+
+def _near(steps: list[int]) -> tuple[Fraction, Fraction]:
+    """(ratio, offset) of a line through the first and the last step."""
+    first, last = steps[0], steps[-1]
+    ratio = Fraction(len(steps) - 1, max(last - first, 1))
+    return ratio, 1 - ratio * first
 
 
 def _first(form: Affine, c: int, threshold: Fraction, lo: int, hi: int) -> int:

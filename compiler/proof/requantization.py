@@ -112,8 +112,8 @@ def require_exact(network: Network) -> None:
         return
     lines = [f"layer {op.name!r} ({op.title}): {_differing(op.proof)}" for op in wrong if op.proof is not None]
     raise RequantError(
-        "results would not be those of the file, whose kernels round in a way of their own (in two steps), in "
-        f"{len(wrong)} of {len(network.ops)} layers; --nearest takes the nearest that the machine has:\n"
+        "the machine rounds otherwise than the file says (in two steps, or by thresholds of its own) in "
+        f"{len(wrong)} of {len(network.ops)} layers; --nearest takes the nearest that it has:\n"
         + "\n".join(lines)
     )
 

@@ -235,7 +235,8 @@ def input_options(command: Callable) -> Callable:
     """--input-quant, --calibrate and --nearest, as `input_quant`, `calibrate` and `nearest`."""
     command = click.option(
         "--nearest", is_flag=True,
-        help="TensorFlow Lite's kernels round twice: where the machine cannot, take the nearest results that it has.",
+        help="Where the machine cannot round as the file says (TensorFlow Lite's kernels do so twice, a MultiThreshold "
+        "has thresholds of its own), take the nearest results that it has.",
     )(command)  # fmt: skip
     command = click.option(
         "--calibrate", type=PATH, metavar="X.npz",
