@@ -21,6 +21,7 @@ __all__ = [
     "declared_problems",
     "excess",
     "is_text",
+    "shift_problems",
     "size_problems",
 ]  # fmt: skip
 
@@ -66,6 +67,20 @@ def declared_problems(model: onnx.ModelProto) -> list[Problem]:
         *_opset(model), *_names(graph), *(p for value in inputs for p in _input(value)),
         *(p for value in graph.output for p in _type(value, "output", (*_TYPES, TensorProto.UNDEFINED))),
     ]  # fmt: skip
+
+
+def shift_problems(graph: onnx.GraphProto) -> list[Problem]:
+    """A QuantizeLinear with an integer scale: so Aidge's export writes a shift, which ONNX does not know."""
+    numbers = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.data_type == TensorProto.INT32}
+    found = []
+    for node in graph.node:
+        scale = numbers.get(node.input[1]) if node.op_type == "QuantizeLinear" and len(node.input) > 1 else None
+        if scale is not None:
+            value = ", ".join(map(str, scale.ravel()[:3].tolist()))
+            text = f"it has an integer scale ({value}), as Aidge's ONNX export writes a shift; ONNX has float scales"
+            remedy = "in Python, onnx.save(nncosim.compiler.frontend.aidge.onnx_of(graph), FILE) of Aidge's own graph"
+            found.append(Problem(node.name or node.output[0], node.op_type, text, remedy))
+    return found[:1]  # all others follow
 
 
 def _opset(model: onnx.ModelProto) -> Iterator[Problem]:

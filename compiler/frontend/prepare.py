@@ -11,7 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 from nncosim.compiler.errors import ModelError, Problem
-from nncosim.compiler.frontend.examine import constant_problems, declared_problems, is_text, size_problems
+from nncosim.compiler.frontend.examine import (
+    constant_problems,
+    declared_problems,
+    is_text,
+    shift_problems,
+    size_problems,
+)
 from nncosim.compiler.frontend.forms import DOMAIN, InputForm, write_forms
 from nncosim.compiler.frontend.meanings import remarks_of
 from nncosim.compiler.frontend.tails import Tail, cut_tail, drop_unused
@@ -266,7 +272,7 @@ def prepare(
     """
     model = load_model(source)
     tail = None if as_written else cut_tail(model)
-    _refuse(source, declared_problems(model))
+    _refuse(source, shift_problems(model.graph) or declared_problems(model))
     try:
         written = () if as_written else write_forms(model, forms or {})
         remarks = (*remarks_of(model), *written, *(tail.remarks if tail else ()))
