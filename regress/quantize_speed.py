@@ -3,8 +3,8 @@
 
     python -m nncosim.regress.quantize_speed [NETWORK] [--images 32]
 
-NETWORK: one of `nncosim.regress.zoo` [default: mobilenet_v1, at 256 x 192], whose weights are taken as floats: its Quant
-nodes are left out. Images are the zoo's own.
+NETWORK: one of `nncosim.regress.zoo` [default: mobilenet_v1, at 256 x 192], whose weights are taken as floats: its
+Quant nodes are left out. Images are the zoo's own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def main(network: str = "mobilenet_v1", images: int = 32) -> None:
     result = quantize(model, data, QuantizeOptions())
     seconds = time.process_time() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{network}, {images} images: {seconds:.1f} s of CPU, {peak:,.0f} MB at most, {len(result.plan.layers)} layers")
+    size = f"{len(result.plan.layers)} layers, {images} images"
+    print(f"{network}, {size}: {seconds:.1f} s of CPU, {peak:,.0f} MB at most")
 
 
 if __name__ == "__main__":
