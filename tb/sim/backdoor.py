@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -225,7 +226,7 @@ class Backdoor:
         """
         return int(self.handle.library.nncosim_cycles(self.handle.address))
 
-    @property
+    @cached_property
     def memories(self) -> Mapping[str, Variable]:
         """Every memory within reach, by hierarchical name starting with the top's (``soc.l2.bank0``)."""
         ports = {entry.name for entry in self._variables if entry.scope == "TOP"}
@@ -284,8 +285,7 @@ class Backdoor:
         Raises:
             BenchError: If there is no such memory.
         """
-        names = {name.partition(".")[2] for name in self.memories} | set(self.memories)
-        macros = list(itertools.takewhile(names.__contains__, (f"{path}.macro{k}" for k in itertools.count())))
+        macros = list(itertools.takewhile(self._named.__contains__, (f"{path}.macro{k}" for k in itertools.count())))
         return Stack([self.memory(name, dtype) for name in macros or [path]])
 
     def poison(self, seed: int) -> None:
@@ -298,11 +298,20 @@ class Backdoor:
             mask = ((1 << variable.bits) - 1).to_bytes(variable.element_bytes, "little")
             words &= np.frombuffer(mask, dtype=np.uint8)
 
+    @cached_property
+    def _named(self) -> Mapping[str, list[Variable]]:
+        """Memories by their names with and without the top's."""
+        found: dict[str, list[Variable]] = {}
+        for name, variable in self.memories.items():
+            for path in {name, name.partition(".")[2]}:
+                found.setdefault(path, []).append(variable)
+        return found
+
     def _find_memory(self, path: str) -> Variable:
-        known = self.memories
-        matches = [known[name] for name in known if name == path or name.partition(".")[2] == path]
+        matches = self._named.get(path, [])
         if len(matches) != 1:
-            raise BenchError(f"memory {path!r} not found; the memories are: {', '.join(sorted(known)) or 'none'}")
+            known = ", ".join(sorted(self.memories)) or "none"
+            raise BenchError(f"memory {path!r} not found; the memories are: {known}")
         return matches[0]
 
     def log(self, stream: int, dtype: npt.DTypeLike | None = None, clear: bool = False) -> Words:
