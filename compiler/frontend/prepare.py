@@ -20,6 +20,7 @@ from nncosim.compiler.frontend.examine import (
 )
 from nncosim.compiler.frontend.forms import DOMAIN, InputForm, write_forms
 from nncosim.compiler.frontend.meanings import remarks_of
+from nncosim.compiler.frontend.pads import fold_pads
 from nncosim.compiler.frontend.tails import Tail, cut_tail, drop_unused
 from nncosim.compiler.frontend.tflite_file import is_tflite
 from nncosim.compiler.frontend.tflite_reader import load_tflite
@@ -284,6 +285,7 @@ def prepare(
     _constants_to_initializers(model.graph)
     _refuse(source, constant_problems(model.graph))
     _to_float32(model.graph)
+    fold_pads(model.graph)
     drop_unused(model.graph)
     _refuse(source, _batch_problems(model.graph))
     exported = max(_batches(model.graph), default=1)
