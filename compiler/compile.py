@@ -129,7 +129,9 @@ def _judge(state: State) -> State:
         channels = state.network.tensors[op.output].channels
         proof = op.proof if op.proof is not None or not found else Proof(True, channels, channels)
         ops.append(op if proof is None else replace(op, proof=replace(proof, deviation=found)))
-    return replace(state, network=state.network.with_ops(tuple(ops)))
+    network = state.network.with_ops(tuple(ops))
+    require_exact(network)
+    return replace(state, network=network)
 
 
 def _lower(state: State) -> State:

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from nncosim.compiler.compile import compile_network
-from nncosim.compiler.errors import RequantError
+from nncosim.compiler.errors import ModelError
 from nncosim.compiler.frontend import import_model
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.tflite_models import Kernels
@@ -43,5 +43,5 @@ def test_whole_on_rtl(name, tmp_path):
 def test_what_no_rounding_computes_is_named(tmp_path):
     path = tmp_path / "resnet8.tflite"
     path.write_bytes(NETWORKS["resnet8"]())
-    with pytest.raises(RequantError, match=r"in 5 of 14 layers.*\nlayer 'stack1/conv2' \(Conv 3x3\): [\d,]+ of"):
+    with pytest.raises(ModelError, match=r"5 problems\n  1. Conv 3x3 'stack1/conv2': .*: [\d,]+ of [\d,]+ acc"):
         compile_network(import_model(path), PLATFORM)

@@ -119,6 +119,8 @@ def _parameters(writer: _Writer, node: AidgeNode) -> list[str]:
     weights, bias = _array(node, 1), _array(node, 2)
     if weights is None:
         raise _Unfit("it has no weights")
+    if weights.min(initial=0) < -128 or weights.max(initial=0) > 127:
+        raise _Unfit(f"its weights are {weights.min()}..{weights.max()}, expected int8")
     found = [writer.quant(writer.constant(weights, f"{node.name()}.weights"), f"{node.name()}.quantised")]
     if bias is not None:
         if np.abs(bias.astype(np.int64)).max(initial=0) >= 1 << 24:
@@ -215,8 +217,10 @@ def _add(writer: _Writer, node: AidgeNode) -> str:
 
 def _max_pool(writer: _Writer, node: AidgeNode) -> str:
     attributes = node.get_operator().attr
+    if any(int(d) != 1 for d in attributes.dilation_dims):
+        raise _Unfit("its dilation is not 1")
     return writer.node("MaxPool", [writer.source(node)], node.name(), kernel_shape=[*map(int, attributes.kernel_dims)],
-                       strides=[*map(int, attributes.stride_dims)])  # fmt: skip
+                       strides=[*map(int, attributes.stride_dims)], ceil_mode=int(attributes.ceil_mode))  # fmt: skip
 
 
 def _mean(writer: _Writer, node: AidgeNode) -> str:

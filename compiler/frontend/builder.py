@@ -290,11 +290,13 @@ class Builder:
             rounding, meaning = meaning.rounding, None
         lo, hi = _integer_clip(scaled, rounding, kind.lo, kind.hi)
         if meaning:
-            integers = meaning.integers(steps, int(zp), lo, hi)
+            ends = form.op.bounds([self.tensors[name] for name in form.op.inputs])
+            try:
+                integers = meaning.integers(steps, np.maximum(*map(np.abs, ends)), int(zp), lo, hi)
+            except ValueError as error:
+                raise Refusal(str(error), "convert the model again", (node.name, node.op)) from None
         elif integers is not None and (lo, hi) != (kind.lo, kind.hi):
             integers = Chain((integers, MultiplyShift.uniform(form.channels, lo=lo, hi=hi)))
-        if meaning and integers is None:
-            raise Refusal("its accumulators are not those of the file's operator", "keep the graph as it was exported")
         function = QuantFunction(scaled.ratios, scaled.offset, rounding, lo, hi, integers)
         suffix, first = ("", 0) if part is None else (f".{part[0]}", part[1])
         output = self.unique(node.outputs[0] + suffix, self.tensors)

@@ -193,7 +193,8 @@ def import_details(
         builder.problems.append(shape_problem)
     if builder.problems:
         raise ModelError(name, list(dict.fromkeys(builder.problems)))
-    network = replace(_finish(builder, graph, name, outputs), batch=1 if keep_batch else batch, remarks=remarks)
+    network = replace(_finish(builder, graph, name, outputs), batch=1 if keep_batch else batch, remarks=remarks,
+                      to_the_bit=bool(builder.meanings))  # fmt: skip
     return Import(network, builder.onnx_names, builder.magnitudes, wrapper)
 
 

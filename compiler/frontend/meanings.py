@@ -75,17 +75,22 @@ class FixedPoint:
     rounding: Rounding | None = None
     whole: bool = False
 
-    def integers(self, form: Affine, zero_point: int, lo: int, hi: int) -> Requant | None:
+    def integers(self, form: Affine, reach: np.ndarray, zero_point: int, lo: int, hi: int) -> Requant:
         """The whole function of `form`, in output steps before the zero point, with its zero point and clip.
 
-        Returns:
-            None where `form` does not come from such accumulators: other operands, or an offset that is not a whole
-            number of them.
+        Args:
+            reach: int64 (C,), the greatest magnitude of the accumulators.
+
+        Raises:
+            ValueError: `form` does not come from such accumulators (other operands, or an offset that is not a whole
+                number of them), or the kernels' 32 bits may overflow on the way.
         """
         channels = form.channels
         if len(form.ratios) != max(len(self.operands), 1):
-            return None
+            raise ValueError("it has other operands than the file's operator")
         if self.rounding is not None:
+            numbers = zip(form.ratios[0], form.offset, reach.tolist(), strict=True)
+            _require_32_bits([abs(r) * a + abs(o) for r, o, a in numbers])
             return _rounded(form, self.rounding, zero_point, lo, hi)
         last = MultiplyShift.uniform(channels, c=zero_point, lo=lo, hi=hi)
         rescales = self.rescales if len(self.rescales) > 1 else self.rescales * channels
@@ -97,14 +102,24 @@ class FixedPoint:
             return Chain((Sum(terms), *_stages(rescales, [0] * channels), last))
         offsets = [o / r if r else Fraction(0) for r, o in zip(form.ratios[0], form.offset, strict=True)]
         if any(each.denominator > 1 for each in offsets):
-            return None
+            raise ValueError("its bias is no whole number of the accumulator's steps")
+        _require_32_bits([
+            (int(a) + abs(o)) * (1 << max(r.shift, 0)) for a, o, r in zip(reach, offsets, rescales, strict=True)
+        ])  # fmt: skip
         return Chain((*_stages(rescales, [int(o) for o in offsets]), last))
+
+
+def _require_32_bits(numbers: Sequence[Fraction]) -> None:
+    largest = max(numbers)
+    if largest >= 1 << 31:
+        raise ValueError(f"numbers of up to {float(largest):.3g} leave the 32 bits of the file's kernel: its output's "
+                         "scale is too small")  # fmt: skip
 
 
 def _rounded(form: Affine, rounding: Rounding, zero_point: int, lo: int, hi: int) -> Requant:
     """The exact quotient, rounded before the zero point is added."""
     twice, strict = boundaries(rounding, lo - zero_point, hi - zero_point)
-    first, far = np.empty((form.channels, hi - lo), dtype=np.int64), 1 << 40
+    first, far = np.empty((form.channels, hi - lo), dtype=np.int64), _FAR
     for row, ratio, offset in zip(first, form.ratios[0], form.offset, strict=True):
         if ratio:
             row[:] = step_thresholds(abs(ratio), offset, twice, strict, -far, far)

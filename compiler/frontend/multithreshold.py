@@ -86,7 +86,9 @@ def _emit(builder: Builder, node: Node, form: Affine, rows: np.ndarray, kind: Te
     if not sign and (None in lines or any(len({*found}) > 1 for found in bounds.values())):
         integers = Thresholds(np.array(every, dtype=np.int64), kind.lo, np.array(falls))
         bounds = {name: [None] * form.channels for name in bounds}
-    known = [line or _near(steps) for line, steps in zip(lines, every, strict=True)]
+    both = zip(low.tolist(), high.tolist(), falls, strict=True)
+    ranges = [(-b, -a) if falling else (a, b) for a, b, falling in both]
+    known = [line or _near(steps, *each) for line, steps, each in zip(lines, every, ranges, strict=True)]
     made = replace(
         form, ratios=(tuple(-r if falling else r for (r, _), falling in zip(known, falls, strict=True)),),
         offset=tuple(o if sign else o + kind.lo for _, o in known), low=tuple(bounds["low"]),
@@ -105,11 +107,28 @@ def _clipped(step: int, threshold: Fraction, form: Affine, c: int, lo: int, hi: 
     return hi + 1 if high is not None and threshold > high else step
 
 
-def _near(steps: list[int]) -> tuple[Fraction, Fraction]:
-    """(ratio, offset) of a line through the first and the last step."""
-    first, last = steps[0], steps[-1]
-    ratio = Fraction(len(steps) - 1, max(last - first, 1))
-    return ratio, 1 - ratio * first
+_TRIED = 9
+"""Steps of a row, evenly chosen, through pairs of which lines are tried."""
+
+
+def _near(steps: list[int], lo: int, hi: int) -> tuple[Fraction, Fraction]:
+    """(ratio, offset) of a line through two of the steps, after which clip(floor(line), 0, K) differs from how many of
+    them are reached for the fewest numbers of lo..hi."""
+    every = np.array(steps, dtype=np.int64)
+    k = np.arange(1, len(steps) + 1)
+    chosen = np.unique(np.linspace(0, len(steps) - 1, _TRIED).round().astype(int))
+    best: tuple[int, Fraction, Fraction] | None = None
+    for i in chosen:
+        for j in chosen[chosen > i]:
+            run = int(every[j] - every[i])
+            if run <= 0:
+                continue
+            ratio = Fraction(int(j - i), run)
+            reached = every[i] - ((i + 1 - k) * run // int(j - i))  # where floor(line) comes to k
+            wrong = int(np.abs(np.clip(reached, lo, hi + 1) - every).sum())
+            if best is None or wrong < best[0]:
+                best = wrong, ratio, int(i) + 1 - ratio * int(every[i])
+    return best[1:] if best else (Fraction(1), Fraction(1 - steps[0]))
 
 
 def _first(form: Affine, c: int, threshold: Fraction, lo: int, hi: int) -> int:

@@ -128,12 +128,23 @@ def _graph(model: tflite.Model, name: str) -> TfliteGraph:
     operators = []
     for i in range(graph.OperatorsLength()):
         op = graph.Operators(i)
-        inputs = tuple(tensors[k] if k >= 0 else None for k in _numbers(op.InputsAsNumpy()))
-        outputs = tuple(tensors[k] for k in _numbers(op.OutputsAsNumpy()))
+        inputs = tuple(None if k == _ABSENT else tensors[_index(k)] for k in _numbers(op.InputsAsNumpy()))
+        outputs = tuple(tensors[_index(k)] for k in _numbers(op.OutputsAsNumpy()))
         kind = _kind(model.OperatorCodes(op.OpcodeIndex()))
         operators.append(TfliteOperator(kind, outputs[0].name, inputs, outputs, _options(op, kind)))
-    ends = [tuple(tensors[k] for k in _numbers(each)) for each in (graph.InputsAsNumpy(), graph.OutputsAsNumpy())]
+    both = (graph.InputsAsNumpy(), graph.OutputsAsNumpy())
+    ends = [tuple(tensors[_index(k)] for k in _numbers(each)) for each in both]
     return TfliteGraph(name, tensors, tuple(operators), *ends)
+
+
+_ABSENT = -1
+"""An optional input that is not there."""
+
+
+def _index(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"a tensor has the number {number}")
+    return number
 
 
 def _numbers(values: np.ndarray | int) -> list[int]:
@@ -155,7 +166,9 @@ def _tensor(model: tflite.Model, tensor: tflite.Tensor, index: int, names: set[s
     shape = tuple(_numbers(tensor.ShapeAsNumpy()))
     data = model.Buffers(tensor.Buffer()).DataAsNumpy()
     values = None
-    if dtype and isinstance(data, np.ndarray) and data.size:
+    if tensor.Sparsity() is not None:
+        dtype = "sparse " + dtype
+    elif dtype and isinstance(data, np.ndarray) and data.size:
         values = np.frombuffer(data.tobytes(), np.dtype(dtype).newbyteorder("<")).reshape(shape)
     name, count = (tensor.Name() or b"").decode() or f"tensor{index}", 1
     unique = name
@@ -166,6 +179,10 @@ def _tensor(model: tflite.Model, tensor: tflite.Tensor, index: int, names: set[s
     known = tensor.Quantization()
     scales = np.array(known.ScaleAsNumpy(), np.float32).ravel() if known and known.ScaleLength() else np.zeros(0)
     zeros = _numbers(known.ZeroPointAsNumpy()) if known and known.ZeroPointLength() else [0] * len(scales)
+    if len(zeros) != len(scales) or not (np.isfinite(scales) & (scales > 0)).all():
+        raise ValueError(f"{name!r} has {len(zeros)} zero points and the scales {scales[:4].tolist()}")
+    if dtype == "int8" and any(not -128 <= z <= 127 for z in zeros):
+        raise ValueError(f"{name!r} has a zero point that is no int8")
     axis = known.QuantizedDimension() if known else 0
     return TfliteTensor(index, unique, shape, dtype, values, scales.astype(np.float32), np.array(zeros, np.int64), axis)
 

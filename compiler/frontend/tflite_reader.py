@@ -7,7 +7,8 @@ The products of scales are those of the kernels, to the last bit: in doubles, or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,23 @@ import tflite
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend.meanings import FixedPoint, Operand, Rescale
 from nncosim.compiler.frontend.tflite_file import TfliteGraph, TfliteOperator, TfliteTensor, read_tflite
-from nncosim.compiler.frontend.tflite_graph import Unfit, Writer, clip_bounds
+from nncosim.compiler.frontend.tflite_graph import Place, Unfit, Writer, clip_bounds, require_int8
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["OPERATORS", "load_tflite"]
+__all__ = ["OPERATORS", "TfliteModel", "load_tflite", "translate"]
 
 _HIGHEST_LEFT = 20
 """Bits by which an ADD of int8 shifts its operands before it scales them."""
+
+
+@dataclass(frozen=True)
+class TfliteModel:
+    """A file as ONNX: the model; which tensor each ONNX value has the integers of; and for each of its inputs the
+    file's own, which is a float one where its QUANTIZE is left to the host."""
+
+    model: onnx.ModelProto
+    places: Mapping[str, Place]
+    inputs: Mapping[str, TfliteTensor]
 
 
 def load_tflite(path: Path) -> onnx.ModelProto:
@@ -31,34 +42,73 @@ def load_tflite(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: with every operator that is not supported, or a damaged file.
     """
+    return translate(path).model
+
+
+def translate(path: Path) -> TfliteModel:
+    """`load_tflite`, with what a comparison with the file's own tensors needs besides."""
     graph = read_tflite(path)
-    writer, problems = Writer(_without_ends(graph)), []
-    for tensor in writer.graph.inputs:
+    inner = _without_ends(graph)
+    writer, problems = Writer(inner), list[Problem]()
+    for tensor in inner.inputs:
         writer.plain[tensor.index] = tensor.name
-    if graph is not writer.graph:
+        writer.places[tensor.name] = Place(tensor.index)
+    if inner is not graph:
         writer.remarks.append("QUANTIZE and DEQUANTIZE at the ends are left to the host: inputs and outputs are int8")
-    for op in writer.graph.operators:
-        try:
-            if op.kind not in OPERATORS:
-                raise Unfit(f"{op.kind} is not supported", f"supported are {', '.join(sorted(OPERATORS))}")
-            missing = [t.name for t in op.inputs if t is not None and t.index in writer.refused]
-            if missing:
-                writer.refused |= {t.index for t in op.outputs}
-                continue
-            OPERATORS[op.kind](writer, op)
-        except Unfit as error:
-            problems.append(Problem(op.name, op.kind, error.expected, error.remedy))
-            writer.refused |= {t.index for t in op.outputs}
+    for op in inner.operators:
+        _try(writer, problems, op.name, op.kind, {t.index for t in op.outputs}, partial(_written, writer, op))
+    for tensor in (*inner.inputs, *inner.outputs):
+        if not problems:
+            _try(writer, problems, tensor.name, "", set(), partial(_end, writer, tensor))
+    if not problems and all(op.kind in ("PAD", "RESHAPE", "SQUEEZE") for op in inner.operators):
+        problems.append(Problem("", "", "there is no layer in it that computes with int8",
+                                "convert with full-integer quantisation (TFLITE_BUILTINS_INT8)"))  # fmt: skip
     if problems:
         raise ModelError(path.stem, problems)
-    return writer.model()
+    given = dict(zip(inner.inputs, graph.inputs, strict=True))
+    return TfliteModel(writer.model(), writer.places, {t.name: source for t, source in given.items()})
+
+
+def _try(
+    writer: Writer, problems: list[Problem], name: str, kind: str, makes: set[int], do: Callable[[], object]
+) -> None:
+    """Note what goes wrong; what an operator should have made is then refused, and silently what reads that."""
+    try:
+        do()
+    except Unfit as error:
+        problems.append(Problem(name, kind, error.expected, error.remedy))
+        writer.refused |= makes
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:  # numbers that no converter writes
+        text = f"it is malformed ({type(error).__name__}: {error})"
+        problems.append(Problem(name, kind, text, "convert or download the file again"))
+        writer.refused |= makes
+
+
+def _written(writer: Writer, op: TfliteOperator) -> None:
+    if any(t is not None and t.index in writer.refused for t in op.inputs):
+        writer.refused |= {t.index for t in op.outputs}
+        return
+    if op.kind not in OPERATORS:
+        raise Unfit(f"{op.kind} is not supported", f"supported are {', '.join(sorted(OPERATORS))}")
+    OPERATORS[op.kind](writer, op)
+
+
+def _end(writer: Writer, tensor: TfliteTensor) -> None:
+    """An input or output of the graph, which has to be there as int8."""
+    require_int8(tensor)
+    if tensor in writer.graph.outputs:
+        if tensor in writer.graph.inputs:
+            raise Unfit("the graph's input is its output", "leave it out")
+        writer.value(tensor, False)
 
 
 def _without_ends(graph: TfliteGraph) -> TfliteGraph:
     """The graph without the operators that make integers of float inputs, and floats of integer outputs."""
-    first = {op.inputs[0]: op for op in graph.operators if op.kind == "QUANTIZE" and op.inputs[0] in graph.inputs}
-    last = {op.outputs[0]: op for op in graph.operators if op.kind == "DEQUANTIZE" and op.outputs[0] in graph.outputs}
-    dropped = {id(op) for op in (*first.values(), *last.values()) if _activation(op).dtype != op.outputs[0].dtype}
+    casts = [op for op in graph.operators if op.kind in ("QUANTIZE", "DEQUANTIZE") and op.inputs and op.outputs
+             and op.inputs[0] is not None and op.inputs[0].dtype != op.outputs[0].dtype]  # fmt: skip
+    first = {op.inputs[0]: op for op in casts if op.inputs[0] in graph.inputs and op.kind == "QUANTIZE"}
+    last = {op.outputs[0]: op for op in casts if op.outputs[0] in graph.outputs and op not in first.values()}
+    dropped = {id(op) for op in (*first.values(), *last.values())}
     readers = [tensor for op in graph.operators if id(op) not in dropped for tensor in op.inputs]
     if not dropped or any(tensor in readers for tensor in (*first, *last)):
         return graph
@@ -79,7 +129,7 @@ def _activation(op: TfliteOperator, index: int = 0) -> TfliteTensor:
 def _weights(op: TfliteOperator, axis: int) -> TfliteTensor:
     """int8, their output channels along `axis`, with scales for all or for each of these."""
     weights = _activation(op, 1)
-    if weights.values is None:
+    if weights.dtype == "int8" and weights.values is None:
         raise Unfit(f"the weights {weights.name!r} are no constant", "products of two activations are not supported")
     if weights.dtype != "int8" or not len(weights.scales):
         raise Unfit(f"expected the weights {weights.name!r} as quantised int8, found {weights.dtype or 'another type'}",
@@ -127,6 +177,10 @@ def _window(
             size = source.shape[1 + axis] + more[axis] + more[2 + axis]
             both = _same(size, (kernel[axis] - 1) * dilations[axis] + 1, strides[axis])
             pads[axis], pads[2 + axis] = pads[axis] + both[0], pads[2 + axis] + both[1]
+    for axis in range(2):
+        room = source.shape[1 + axis] + pads[axis] + pads[2 + axis] - (kernel[axis] - 1) * dilations[axis] - 1
+        if len(op.outputs[0].shape) != 4 or op.outputs[0].shape[1 + axis] != room // strides[axis] + 1:
+            raise Unfit(f"its result has shape {op.outputs[0].shape}, which is not what it makes of {source.shape}")
     found: dict[str, int | Sequence[int]] = {"kernel_shape": [*kernel], "strides": strides, "pads": pads}
     return found if dilations == [1, 1] else {**found, "dilations": dilations}
 
@@ -135,6 +189,9 @@ def _convolution(writer: Writer, op: TfliteOperator) -> None:
     depthwise = op.kind == "DEPTHWISE_CONV_2D"
     source, more = writer.padding.get(_activation(op).index, (_activation(op), (0, 0, 0, 0)))
     weights = _weights(op, 3 if depthwise else 0)
+    writer.shape(source, True)
+    if len(weights.shape) != 4:
+        raise Unfit(f"expected weights of four axes, found {weights.shape}")
     ints = weights.values.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))  # type: ignore[union-attr]
     out, channels = op.outputs[0], source.shape[3]
     factors = [float(source.scale) * float(s) / float(out.scale) for s in weights.scales]
@@ -151,43 +208,33 @@ def _convolution(writer: Writer, op: TfliteOperator) -> None:
 def _fully_connected(writer: Writer, op: TfliteOperator) -> None:
     """Unlike the others, this kernel rounds once, a product of doubles."""
     source, weights, out = _activation(op), _weights(op, 0), op.outputs[0]
-    if op.option("WeightsFormat"):
-        raise Unfit("shuffled weights are not supported", "convert without them")
-    flat, length = writer.value(source, False), weights.shape[1]
-    batch = out.shape[0]
-    if source.shape != (batch, length):
-        shape = writer.constant(np.array([batch, length]), f"{out.name}.shape")
-        flat = writer.node("Reshape", [flat, shape], f"{out.name}.flat", (batch, length), "int8")
-    assert weights.values is not None
-    bias = _bias(writer, op) or [""]
+    if op.option("WeightsFormat") or weights.values is None or len(weights.shape) != 2:
+        raise Unfit("expected weights (outputs, inputs) in plain order", "convert without shuffled weights")
+    flat = writer.flat(source, out, weights.shape[1])
     writer.write(
         op, "QGemm",
-        [flat, *writer.quantisation(source), *_product(writer, op, weights, weights.values), *bias,
-         *writer.quantisation(out)],
+        [flat, *writer.quantisation(source), *_product(writer, op, weights, weights.values),
+         *(_bias(writer, op) or [""]), *writer.quantisation(out)],
         False, FixedPoint(rounding=Rounding.HALF_AWAY), {"transB": 1},
     )  # fmt: skip
 
 
 def _add(writer: Writer, op: TfliteOperator) -> None:
     first, second, out = _activation(op), _activation(op, 1), op.outputs[0]
-    if first.shape != second.shape or first.index == second.index:
+    if first.index == second.index:
+        raise Unfit("it adds a tensor to itself", "double the scale of the layer before instead")
+    if first.shape != second.shape:
         raise Unfit(f"expected two activations of one shape, got {first.shape} and {second.shape}",
                     "fold constants into the layer before; broadcasts are not supported")  # fmt: skip
     maps = len(out.shape) == 4
     reals = [writer.real(first, maps), writer.real(second, maps)]
-    total = writer.node("Add", reals, f"{out.name}.sum", writer.shape(out, maps), "float32", out.name)
+    total = writer.node("Add", reals, writer.fresh(f"{out.name}.sum"), writer.shape(out, maps), "float32", out.name)
     twice = 2 * max(float(first.scale), float(second.scale))
     operands = tuple(
         Operand(t.zero_point, _HIGHEST_LEFT, Rescale.of(float(t.scale) / twice)) for t in (first, second)
     )
     last = Rescale.of(twice / ((1 << _HIGHEST_LEFT) * float(out.scale)))
-    _quantise(writer, op, total, maps, FixedPoint((last,), operands))
-
-
-def _quantise(writer: Writer, op: TfliteOperator, real: str, maps: bool, meaning: FixedPoint | None) -> None:
-    out = op.outputs[0]
-    inputs = [real, *writer.quantisation(out)]
-    writer.write(op, "QuantizeLinear", inputs, maps, meaning, name=f"{out.name}.quantise")
+    writer.quantise(op, total, maps, FixedPoint((last,), operands))
 
 
 def _rescaled(writer: Writer, op: TfliteOperator) -> None:
@@ -199,11 +246,20 @@ def _rescaled(writer: Writer, op: TfliteOperator) -> None:
     real = writer.real(source, maps)
     bounds = {"RELU": (0, None), "RELU6": (0, 6)}.get(op.kind)
     clip = clip_bounds(out, *bounds) if bounds else None  # type: ignore[arg-type]
-    meaning = FixedPoint((Rescale.of(float(source.scale) / float(out.scale)),))
+    # RELU divides the scales as floats, QUANTIZE as doubles
+    factor = float(source.scale / out.scale) if bounds else float(source.scale) / float(out.scale)
+    meaning = FixedPoint((Rescale.of(factor),))
     writer.write(op, "QuantizeLinear", [real, *writer.quantisation(out)], maps, meaning, clip=clip)
 
 
+def _no_function(op: TfliteOperator) -> None:
+    if op.option("FusedActivationFunction") != tflite.ActivationFunctionType.NONE:
+        raise Unfit("a function is fused into it", "fuse it into the layer before")
+
+
 def _like(source: TfliteTensor, out: TfliteTensor) -> None:
+    require_int8(source)
+    require_int8(out)
     if (source.scale, source.zero_point) != (out.scale, out.zero_point):
         raise Unfit(f"{source.name!r} and {out.name!r} have other scales or zero points", "convert the model again")
 
@@ -215,21 +271,23 @@ def _average_pool(writer: Writer, op: TfliteOperator) -> None:
     if np.any(window["pads"]):
         raise Unfit("an average of windows that reach over the border divides by other numbers there",
                     "use VALID padding, or a size that the windows fill")  # fmt: skip
-    mean = writer.node("AveragePool", [writer.real(source, True)], f"{out.name}.mean", writer.shape(out, True),
-                       "float32", out.name, window)  # fmt: skip
-    _quantise(writer, op, mean, True, FixedPoint(rounding=Rounding.HALF_AWAY, whole=True))
+    mean = writer.node("AveragePool", [writer.real(source, True)], writer.fresh(f"{out.name}.mean"),
+                       writer.shape(out, True), "float32", out.name, window)  # fmt: skip
+    writer.quantise(op, mean, True, FixedPoint(rounding=Rounding.HALF_AWAY, whole=True))
 
 
 def _max_pool(writer: Writer, op: TfliteOperator) -> None:
     source, out = _activation(op), op.outputs[0]
     _like(source, out)
+    _no_function(op)
     window = _window(op, source, (op.option("FilterHeight"), op.option("FilterWidth")))
     if source not in writer.graph.inputs:
         writer.write(op, "MaxPool", [writer.value(source, True)], True, None, window)
         return
-    largest = writer.node("MaxPool", [writer.real(source, True)], f"{out.name}.largest", writer.shape(out, True),
-                          "float32", out.name, window)  # fmt: skip
-    _quantise(writer, op, largest, True, None)
+    largest = writer.node("MaxPool", [writer.real(source, True)], writer.fresh(f"{out.name}.largest"),
+                          writer.shape(out, True), "float32", out.name, window)  # fmt: skip
+    writer.places[largest] = Place(out.index, True)
+    writer.quantise(op, largest, True, None)
 
 
 def _mean(writer: Writer, op: TfliteOperator) -> None:
@@ -241,17 +299,18 @@ def _mean(writer: Writer, op: TfliteOperator) -> None:
     maps = len(out.shape) == 4
     n, _, _, c = source.shape
     shape = (n, c, 1, 1) if maps else (n, c)
-    mean = writer.node("ReduceMean", [writer.real(source, True)], f"{out.name}.mean", shape, "float32", out.name,
-                       {"axes": [2, 3], "keepdims": int(maps)})  # fmt: skip
+    mean = writer.node("ReduceMean", [writer.real(source, True)], writer.fresh(f"{out.name}.mean"), shape, "float32",
+                       out.name, {"axes": [2, 3], "keepdims": int(maps)})  # fmt: skip
     count = source.shape[1] * source.shape[2]
     whole = Rescale.of(float(source.scale) / float(out.scale))
     left = min(count.bit_length() - 1, 32, 31 + whole.shift)  # as the kernel has it, to divide by the count
     meaning = FixedPoint((Rescale((whole.multiplier << left) // count, whole.shift - left),))
-    _quantise(writer, op, mean, maps, meaning)
+    writer.quantise(op, mean, maps, meaning)
 
 
 def _reshape(writer: Writer, op: TfliteOperator) -> None:
     source, out = _activation(op), op.outputs[0]
+    _like(source, out)
     shape = writer.constant(np.array(out.shape), f"{out.name}.shape")
     writer.write(op, "Reshape", [writer.value(source, False), shape], False, None)
 
@@ -264,20 +323,25 @@ def _concatenation(writer: Writer, op: TfliteOperator) -> None:
     parts, out = [_activation(op, i) for i in range(len(op.inputs))], op.outputs[0]
     maps = len(out.shape) == 4
     axis = op.option("Axis") % len(out.shape)
+    if axis != len(out.shape) - 1 or len(out.shape) < 2:
+        raise Unfit(f"expected a concatenation of channels, the last axis, found axis {axis} of {out.shape}")
+    _no_function(op)
     for part in parts:
         _like(part, out)
-    axis = (0, 2, 3, 1)[axis] if maps else axis
+    axis = 1 if maps else axis
     if not any(part in writer.graph.inputs for part in parts):
         writer.write(op, "Concat", [writer.value(part, maps) for part in parts], maps, None, {"axis": axis})
         return
-    whole = writer.node("Concat", [writer.real(part, maps) for part in parts], f"{out.name}.whole",
+    whole = writer.node("Concat", [writer.real(part, maps) for part in parts], writer.fresh(f"{out.name}.whole"),
                         writer.shape(out, maps), "float32", out.name, {"axis": axis})  # fmt: skip
-    _quantise(writer, op, whole, maps, None)
+    writer.places[whole] = Place(out.index, maps)
+    writer.quantise(op, whole, maps, None)
 
 
 def _pad(writer: Writer, op: TfliteOperator) -> None:
     """Kept for the convolutions that read it, which have their own padding."""
     source, amounts = _activation(op), _activation(op, 1)
+    _like(source, op.outputs[0])
     found = None if amounts.values is None else amounts.values.astype(int)
     if found is None or found.shape != (4, 2) or found[[0, 3]].any():
         raise Unfit("expected a constant border of rows and columns of a map")

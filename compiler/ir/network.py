@@ -153,8 +153,8 @@ class QuantFunction:
 
     `ratios` has one tuple per operand, each with one Fraction per channel; `offset` one per channel
     (bias and zero points folded in). `lo`/`hi` hold ReLU too.
-    `integers`: what q is instead where the model's format says it in integers, monotone (TFLite rounds twice); the
-    other numbers then only say what it is near to, within few steps.
+    `integers`: what q is instead, monotone, where the model says it in integers (TFLite rounds twice; uneven
+    thresholds); the other numbers then only say what it is near to.
     """
 
     ratios: tuple[tuple[Fraction, ...], ...]
@@ -334,8 +334,9 @@ class Network:
     zero point is added after rounding (ONNX's QuantizeLinear), not before (Quant).
     `input_steps`: what the host does with an input's array in ONNX layout before that Quant; `output_steps`: with an
     output's tensor, to give it the graph's layout.
-    `remarks`: what was assumed of the model, or is left to the host, for the user to read. `nearest`: functions that
-    are said in integers (`QuantFunction.integers`) may be computed as near as the machine can.
+    `remarks`: what was assumed of the model, or is left to the host, for the user to read. `to_the_bit`: the file says
+    how integers are computed, not reals: what a machine cannot is refused. `nearest`: unless this is set; then it
+    computes what it can that is near.
     """
 
     name: str
@@ -350,6 +351,7 @@ class Network:
     output_steps: Mapping[str, tuple[HostStep, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     linear_inputs: tuple[str, ...] = ()
+    to_the_bit: bool = False
     nearest: bool = False
 
     @property

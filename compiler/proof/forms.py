@@ -13,7 +13,7 @@ from nncosim.compiler.ir.network import Proof, QuantFunction
 from nncosim.compiler.proof.caps import ChainCaps, FormCaps, LookupCaps, MultiplyShiftCaps, Per, ThresholdCaps
 from nncosim.compiler.proof.layered import find_shared
 from nncosim.compiler.proof.single import find_each
-from nncosim.compiler.proof.verify import differences, proof_of, steps_of
+from nncosim.compiler.proof.verify import Difference, differences, proof_of, steps_of
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["distinct", "find", "kinds_of", "prove_function", "select"]
@@ -39,7 +39,21 @@ def prove_function(
     requant = find(part, low, high, form)
     checked = int((acc_hi - acc_lo + 1).sum())
     found = differences(part, low, high, requant)
+    if part.integers is not None and not all(each.exact for each in found):
+        requant, found = _fewest(part, low, high, form, requant, found)
     return requant.take(index), proof_of(found, index, checked, int(acc_lo.min()), int(acc_hi.max()))
+
+
+def _fewest(
+    function: QuantFunction, low: np.ndarray, high: np.ndarray, form: FormCaps, requant: Requant,
+    found: list[Difference],
+) -> tuple[Requant, list[Difference]]:
+    """That requantization, or the one of the function that it is near to: which of the two differs on fewer
+    accumulators."""
+    other = find(replace(function, integers=None), low, high, form)
+    theirs = differences(function, low, high, other)
+    counts = [sum(each.values + each.undecided for each in some) for some in (found, theirs)]
+    return (requant, found) if counts[0] <= counts[1] else (other, theirs)
 
 
 def kinds_of(function: QuantFunction) -> list[Hashable]:

@@ -14,7 +14,9 @@ import numpy as np
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import import_details, quantise_input
 from nncosim.compiler.frontend.prepare import read_head, title_of
-from nncosim.compiler.frontend.tflite_file import is_tflite, read_tflite
+from nncosim.compiler.frontend.tflite_file import is_tflite
+from nncosim.compiler.frontend.tflite_graph import Place
+from nncosim.compiler.frontend.tflite_reader import translate
 from nncosim.compiler.frontend.user_arrays import user_array
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.proof.qonnx_check import Arrays, ExecutorReport, compare_with_executor, random_images
@@ -29,67 +31,65 @@ class LitertExecutor:
         source: the file. network: imported from it.
 
     Raises:
-        ModelError: another kind of file, or the package is not installed.
+        ModelError: another kind of file, one that the kernels refuse, or the package is not installed.
     """
 
     def __init__(self, source: Path, network: Network):
-        self._network = network
+        self._source, self._network = source, network
         if not is_tflite(read_head(source)):
-            raise _refused(source, "this is no TensorFlow Lite file", "compare with --against onnx or onnxruntime")
+            raise self._refused("this is no TensorFlow Lite file", "compare with --against onnx or onnxruntime")
+        self._known = translate(source)
         try:
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError:
             text = "the package ai-edge-litert, which has the reference kernels, is not installed"
-            raise _refused(source, text, "pip install ai-edge-litert") from None
-        self._interpreter: Any = Interpreter(
-            model_path=str(source), experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-            experimental_preserve_all_tensors=True,
-        )  # fmt: skip
-        self._interpreter.allocate_tensors()
-        graph = read_tflite(source)
-        self._names = {tensor.index: tensor.name for tensor in graph.tensors}
-        self._flat = {
-            f"{op.name}.flat": op.inputs[0].index for op in graph.operators
-            if op.kind == "FULLY_CONNECTED" and op.inputs[0] is not None
-        }  # fmt: skip
-        self._ends = {tensor.index for tensor in (*graph.inputs, *graph.outputs)}
+            raise self._refused(text, "pip install ai-edge-litert") from None
+        try:
+            self._interpreter: Any = Interpreter(
+                model_path=str(source), experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+                experimental_preserve_all_tensors=True,
+            )  # fmt: skip
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise self._refused(f"the reference kernels do not take it: {str(error).strip().splitlines()[0]}") from None
+        self._details = {detail["index"]: detail for detail in self._interpreter.get_tensor_details()}
+
+    def _refused(self, text: str, remedy: str = "") -> ModelError:
+        return ModelError(title_of(self._source), [Problem("", "", text, remedy)])
 
     def __call__(self, inputs: Mapping[str, np.ndarray], size: int) -> tuple[Arrays, Arrays]:
-        """Every tensor by its ONNX value's name, of a batch of `size`; twice the same."""
-        images = [self._run({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(size)]
-        found = {name: np.concatenate([image[name] for image in images]) for name in images[0]}
+        """Every tensor by its ONNX value's name, of `size` inferences; twice the same."""
+        first = self._known.inputs[self._network.inputs[0]]
+        batch = int(self._details[first.index]["shape"][0])  # what the file does at once
+        parts = []
+        for begin in range(0, size, batch):
+            rows = np.arange(begin, begin + batch) % size  # the last ones filled up
+            found = self._run({name: array[rows] for name, array in inputs.items()})
+            parts.append({name: array[: size - begin] for name, array in found.items()})
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return found, found
 
     def _run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        for detail in self._interpreter.get_input_details():
-            name = self._names[detail["index"]]
-            if name in inputs:
-                ints = self._network.tensors[name].to_onnx(quantise_input(self._network, name, inputs[name]))
-                given = user_array(self._network, name, ints).reshape(detail["shape"])
-                self._interpreter.set_tensor(detail["index"], given.astype(detail["dtype"]))
+        for name, array in inputs.items():
+            tensor, kind = self._known.inputs[name], self._network.tensors[name].type
+            images = [quantise_input(self._network, name, array[i : i + 1]) for i in range(len(array))]
+            plain = [user_array(self._network, name, self._network.tensors[name].to_onnx(q)) for q in images]
+            ints = np.concatenate(plain).reshape(self._details[tensor.index]["shape"])
+            if tensor.dtype == "int8":
+                given = ints.astype(np.int8)
+            elif tensor.dtype == "uint8":
+                given = (ints + 128).astype(np.uint8)
+            else:  # its QUANTIZE makes these integers of them again
+                given = ((ints - kind.zero_point) * float(kind.scale[0])).astype(np.float32)
+            self._interpreter.set_tensor(tensor.index, given)
         self._interpreter.invoke()
-        found: dict[str, np.ndarray] = {}
-        for detail in self._interpreter.get_tensor_details():
-            if detail["index"] in self._names and len(detail["shape"]) > 1:
-                self._note(found, detail["index"], self._interpreter.get_tensor(detail["index"]))
-        for name, index in self._flat.items():
-            array = self._interpreter.get_tensor(index)
-            found[name] = array.reshape(1, -1)
-        return found
+        return {value: self._placed(place) for value, place in self._known.places.items()}
 
-    def _note(self, found: dict[str, np.ndarray], index: int, array: np.ndarray) -> None:
-        """A map is (N, C, H, W) in the ONNX graph, but at its ends."""
-        name = self._names[index]
-        found[name] = array
-        if array.ndim == 4:
-            turned = array.transpose(0, 3, 1, 2)
-            found[f"{name}.nchw" if index in self._ends else name] = turned
-        for suffix in (".real", ".largest", ".whole"):  # the same integers, before what reads them as reals
-            found[f"{name}{suffix}"] = found[f"{name}.nchw"] if f"{name}.nchw" in found else found[name]
-
-
-def _refused(source: Path, text: str, remedy: str) -> ModelError:
-    return ModelError(title_of(source), [Problem("", "", text, remedy)])
+    def _placed(self, place: Place) -> np.ndarray:
+        array = self._interpreter.get_tensor(place.tensor)
+        if place.flat:
+            return array.reshape(len(array), -1)
+        return array.transpose(0, 3, 1, 2) if place.maps else array
 
 
 def compare_with_litert(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from nncosim.compiler.errors import CompileError, RequantError
+from nncosim.compiler.errors import CompileError, ModelError, Problem, RequantError
 from nncosim.compiler.ir.arithmetic import Requant
 from nncosim.compiler.ir.network import Network, Op, Proof, QuantFunction, Tensor
 from nncosim.compiler.ir.operators import Requantize, Table
@@ -102,23 +102,24 @@ def _as_table(op: Requantize, function: QuantFunction, source: Tensor) -> Table 
 
 
 def require_exact(network: Network) -> None:
-    """Refuse a proved network with functions that are said in integers and are not met, unless it may be `nearest`.
+    """Refuse a proved network that does not compute what its file says to the bit, unless it may be `nearest`.
 
     Raises:
-        RequantError: names each such operator, and how many of its accumulators give another result.
+        ModelError: names each operator that does not, of the network (`to_the_bit`) or by its own function's integers,
+            and how many of its accumulators give another result.
     """
-    wrong = [op for op in network.ops if op.proof and not op.proof.exact and op.function and op.function.integers]
+    wrong = [op for op in network.ops if op.proof is not None and not op.proof.equals_graph
+             and (network.to_the_bit or (op.function is not None and op.function.integers is not None))]  # fmt: skip
     if network.nearest or not wrong:
         return
-    lines = [f"layer {op.name!r} ({op.title}): {_differing(op.proof)}" for op in wrong if op.proof is not None]
-    raise RequantError(
-        "the machine rounds otherwise than the file says (in two steps, or by thresholds of its own) in "
-        f"{len(wrong)} of {len(network.ops)} layers; --nearest takes the nearest that it has:\n"
-        + "\n".join(lines)
-    )
+    remedy = "--nearest takes what the machine has that is near to it"
+    found = [Problem(op.name, op.title, _differing(op.proof), remedy) for op in wrong if op.proof is not None]
+    raise ModelError(network.name, found)
 
 
 def _differing(proof: Proof) -> str:
-    known = f"{proof.differing_values:,} of {proof.checked_values:,} accumulators"
+    if proof.deviation:
+        return f"the machine's kernel {proof.deviation}"
+    count = f"{proof.differing_values:,} of {proof.checked_values:,} accumulators give another result"
     more = f", {proof.undecided_values:,} are undecided" if proof.undecided_values else ""
-    return f"{known} give another result, by {proof.max_lsb} at most{more}"
+    return f"the machine does not round as the file says: {count}, by {proof.max_lsb} at most{more}"

@@ -296,8 +296,9 @@ def evaluate_command(
             raise click.UsageError(
                 "--reference runs on no machine: give --against qonnx (onnxruntime, litert, onnx), or leave it out"
             )
-        if platform_name or settings or backend or driver:
-            raise click.UsageError("--reference runs on no machine: leave out --platform, --set, --backend, --driver")
+        if platform_name or settings or backend or driver or nearest:
+            options = "--platform, --set, --backend, --driver, --nearest"
+            raise click.UsageError(f"--reference runs on no machine: leave out {options}")
         return _reference(against, model, input_quant, calibrate, data, images, seed, json_file)
     console, raw = output_console(json_file), read_source(model)
     forms = read_forms(model, input_quant, calibrate)

@@ -236,7 +236,7 @@ def input_options(command: Callable) -> Callable:
     command = click.option(
         "--nearest", is_flag=True,
         help="Where the machine cannot round as the file says (TensorFlow Lite's kernels do so twice, a MultiThreshold "
-        "has thresholds of its own), take the nearest results that it has.",
+        "has thresholds of its own), take what it has that is near; the report says how near.",
     )(command)  # fmt: skip
     command = click.option(
         "--calibrate", type=PATH, metavar="X.npz",
