@@ -14,7 +14,15 @@ from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.network import Network, Op, Proof
 from nncosim.compiler.pipeline import Pass, State, run_passes
-from nncosim.compiler.placement.placement import MemoryUse, Placement, PlacementError, conflicts, overlaps, place
+from nncosim.compiler.placement.placement import (
+    MemoryUse,
+    Placement,
+    PlacementError,
+    conflicts,
+    constants_fit,
+    overlaps,
+    place,
+)
 from nncosim.compiler.placement.room import check_room
 from nncosim.compiler.proof.caps import RequantCaps
 from nncosim.compiler.proof.requantization import prove, require_exact
@@ -182,6 +190,8 @@ def _place(state: State) -> State:
             return replace(state, lowered=lowered, placement=found)
         except PlacementError as error:
             first = first or error
+            if not constants_fit(lowered.buffers, state.platform.memories):
+                raise first from None
             other = state.backend.relax(lowered, error) if isinstance(state.backend, HasRelax) else None
             if other is None:
                 raise first from None

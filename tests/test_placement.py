@@ -4,7 +4,14 @@
 import numpy as np
 import pytest
 from nncosim.compiler.placement import packing
-from nncosim.compiler.placement.placement import Buffer, PlacementError, conflicts, overlaps, place
+from nncosim.compiler.placement.placement import (
+    Buffer,
+    PlacementError,
+    conflicts,
+    constants_fit,
+    overlaps,
+    place,
+)
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.platforms.base import Memory
 
@@ -152,3 +159,15 @@ def test_hundreds_of_memories():
     placement = place(buffers, (Memory("local", 4096, 32, instances=304),), schedule)
     assert len(placement.table) == 304 and len(schedule.tasks) == 2432
     assert overlaps(placement, buffers, conflicts(buffers, schedule)) == []
+
+
+def test_constants_that_are_too_large_by_themselves_end_the_search():
+    """No other schedule makes them smaller; programs and tensors it may."""
+    def buffer(name, size, kind, **more):
+        return Buffer(name, "l2", size, kind, **more)
+
+    memories = (Memory("l2", 100, 8),)
+    fit = [buffer("w", 60, "weights", content=bytes(60)), buffer("p", 40, "parameters", content=bytes(40))]
+    assert constants_fit([*fit, buffer("c", 50, "program", content=bytes(50)), buffer("t", 90, "tensor")], memories)
+    assert constants_fit([*fit, buffer("part", 60, "weights", content=bytes(60), parent="w")], memories)
+    assert not constants_fit([*fit, buffer("q", 1, "parameters", content=bytes(1))], memories)

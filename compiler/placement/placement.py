@@ -19,8 +19,8 @@ from nncosim.compiler.schedule import Schedule
 from nncosim.platforms.base import Memory
 
 __all__ = [
-    "Buffer", "MemoryUse", "Placement", "PlacementError", "conflicts", "fullest", "outermost", "overlaps", "place",
-    "unified",
+    "Buffer", "MemoryUse", "Placement", "PlacementError", "conflicts", "constants_fit", "fullest", "outermost",
+    "overlaps", "place", "unified",
 ]  # fmt: skip
 
 MAPS = "maps"
@@ -74,6 +74,20 @@ class Buffer:
     @property
     def always(self) -> bool:
         return self.permanent or self.content is not None
+
+
+CONSTANTS = ("parameters", "weights")
+"""Kinds of buffers that are as large however a network is scheduled."""
+
+
+def constants_fit(buffers: Iterable[Buffer], memories: Iterable[Memory]) -> bool:
+    """Whether `CONSTANTS` alone fit into each memory: if not, no other schedule helps."""
+    sizes = {memory.name: memory.size_bytes for memory in memories}
+    found: dict[tuple[str, int], int] = {}
+    for buffer in buffers:
+        if buffer.parent is None and buffer.always and buffer.kind in CONSTANTS:
+            found[buffer.where] = found.get(buffer.where, 0) + buffer.size
+    return all(size <= sizes[memory] for (memory, _), size in found.items())
 
 
 @dataclass(frozen=True)
