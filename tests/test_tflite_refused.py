@@ -145,7 +145,7 @@ def test_flipped_bytes(tmp_path):
     """Any damage ends in a message, or in a model."""
     content, rng = network_of(TfliteModel(1)), np.random.default_rng(8)
     refused = 0
-    for _ in range(150):
+    for _ in range(60):
         damaged = bytearray(content)
         for at in rng.integers(8, len(content), rng.integers(1, 4)):
             damaged[at] = int(rng.choice([0, 1, 127, 128, 255, rng.integers(256)]))
@@ -153,7 +153,7 @@ def test_flipped_bytes(tmp_path):
             import_model(written(tmp_path, bytes(damaged)))
         except ModelError:
             refused += 1
-    assert 10 < refused < 140
+    assert 5 < refused < 55
 
 
 def test_an_empty_file_is_damaged(tmp_path):
