@@ -233,9 +233,17 @@ def test_an_input_reshaped_to_a_map(tmp_path):
     judged(written(tmp_path, one(lambda m, x: m.conv("y", m.reshape("r", x, (1, 6, 5, 4)), 6), (1, 120))))
 
 
-def test_softmax_of_a_map(tmp_path):
-    network = judged(written(tmp_path, one(lambda m, x: m.softmax("s", m.conv("c", x, 5)))))
+@pytest.mark.parametrize("kind", ["SOFTMAX", "LOGISTIC"])
+def test_the_end_of_a_map_is_left_to_the_host(tmp_path, kind):
+    def make(m: TfliteModel, x: int) -> int:
+        y = m.conv("c", x, 5)
+        if kind == "SOFTMAX":
+            return m.softmax("s", y)
+        return m.op(kind, [y], m.tensor("s", m.shape(y), np.int8, 1 / 256, -128))
+
+    network = judged(written(tmp_path, one(make)))
     (output,) = network.outputs
+    assert any("is left to the host" in text for text in network.remarks)
     assert network.onnx_shapes[output] == (1, 12, 10, 5)
 
 
