@@ -150,7 +150,7 @@ def run_command(
     out: Path | None,
     json_file: Path | None,
 ) -> int:
-    """Run a model, or an image compiled before, and check every bit and every cycle.
+    """Run a model (.onnx, .tflite), or an image compiled before, and check every bit and every cycle.
 
     Exit status: 0 all bits and cycles hold, 1 a mismatch, a hang or cycles other than those predicted, 2 bad input.
     """
