@@ -199,7 +199,7 @@ def _input(writer: _Writer, node: AidgeNode, inner: Mapping[str, AidgeNode]) -> 
 
 
 def _only_relu(node: AidgeNode) -> bool:
-    readers = [reader for reader in node.get_children()]
+    readers = list(node.get_children())
     return bool(readers) and all(reader.type() == "ReLU" for reader in readers)
 
 

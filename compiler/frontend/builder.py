@@ -13,6 +13,7 @@ import onnx
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.frontend.examine import excess
 from nncosim.compiler.frontend.meanings import FixedPoint
+from nncosim.compiler.frontend.names import unique_name
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
@@ -197,7 +198,7 @@ class Builder:
     def copy(self, node: Node, tensor: str, kind: TensorType, onnx_nodes: Sequence[str]) -> str:
         """A second tensor with the same integers, of type `kind`, as the output of `node`."""
         old = self.tensors[tensor]
-        name = self.unique(node.outputs[0], self.tensors)
+        name = unique_name(node.outputs[0], self.tensors)
         self.add_tensor(name, old.extents, kind, node.outputs[0])
         one, zero = ((Fraction(1),) * old.channels,), (Fraction(0),) * old.channels
         function = QuantFunction(one, zero, Rounding.HALF_EVEN, kind.lo, kind.hi)
@@ -206,15 +207,8 @@ class Builder:
         self.magnitudes[op.name] = (0.0,) * old.channels
         return name
 
-    def unique(self, wanted: str, taken: Sequence[str] | Mapping[str, object]) -> str:
-        name, count = wanted, 1
-        while name in taken:
-            count += 1
-            name = f"{wanted}#{count}"
-        return name
-
     def op_name(self, wanted: str) -> str:
-        return self.unique(wanted, {op.name: None for op in self.ops})
+        return unique_name(wanted, {op.name: None for op in self.ops})
 
     def channel_scales(self, value: Quantised) -> tuple[Fraction, ...]:
         """The scale of each channel of a quantised value."""
@@ -282,15 +276,15 @@ class Builder:
         if unit is None:
             unit = kind.scale if len(kind.scale) > 1 else kind.scale * form.channels
         zp = kind.zero_point
-        steps = form.scaled(tuple(1 / s for s in unit), (Fraction(0),) * form.channels, (0.0,) * form.channels)
-        ones = (Fraction(1),) * form.channels
-        scaled = steps.scaled(ones, (Fraction(zp),) * form.channels, (abs(float(zp)),) * form.channels)
+        inverse = tuple(1 / s for s in unit)
+        scaled = form.scaled(inverse, (Fraction(zp),) * form.channels, (abs(float(zp)),) * form.channels)
         meaning = self.meanings.get(node.outputs[0])
         if meaning and meaning.whole and meaning.rounding is not None:
             rounding, meaning = meaning.rounding, None
         lo, hi = _integer_clip(scaled, rounding, kind.lo, kind.hi)
         if meaning:
             ends = form.op.bounds([self.tensors[name] for name in form.op.inputs])
+            steps = form.scaled(inverse, (Fraction(0),) * form.channels, (0.0,) * form.channels)
             try:
                 integers = meaning.integers(steps, np.maximum(*map(np.abs, ends)), int(zp), lo, hi)
             except ValueError as error:
@@ -299,7 +293,7 @@ class Builder:
             integers = Chain((integers, MultiplyShift.uniform(form.channels, lo=lo, hi=hi)))
         function = QuantFunction(scaled.ratios, scaled.offset, rounding, lo, hi, integers)
         suffix, first = ("", 0) if part is None else (f".{part[0]}", part[1])
-        output = self.unique(node.outputs[0] + suffix, self.tensors)
+        output = unique_name(node.outputs[0] + suffix, self.tensors)
         nodes = (*form.nodes, node.name)
         name = self.op_name(form.nodes[0] if form.nodes else node.name + suffix)
         self.add_tensor(output, form.extents, replace(kind, lo=lo, hi=hi), node.outputs[0], first)
@@ -340,7 +334,7 @@ class Builder:
             max(k.bits for k in kinds), kinds[0].signed, scale, kinds[0].zero_point,
             min(k.lo for k in kinds), max(k.hi for k in kinds),
         )
-        output = self.unique(onnx_name, self.tensors)
+        output = unique_name(onnx_name, self.tensors)
         extents = self.extents(value)
         self.add_tensor(output, extents, kind, onnx_name)
         self.ops.append(Concat(

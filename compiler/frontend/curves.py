@@ -15,6 +15,7 @@ import numpy as np
 from nncosim.compiler.frontend import enclosures
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal
 from nncosim.compiler.frontend.enclosures import MAX_ARGUMENT, UNIT, Real
+from nncosim.compiler.frontend.names import unique_name
 from nncosim.compiler.frontend.values import Affine, Curve, Quantised, Value
 from nncosim.compiler.ir.network import Proof, TensorType
 from nncosim.compiler.ir.operators import Requantize, Table
@@ -149,7 +150,7 @@ def write_table(builder: Builder, node: Node, curve: Curve, kind: TensorType, ro
     for byte in range(256):  # integers that the tensor cannot hold get the nearest one's value
         q = byte - 256 if source.signed and byte > 127 else byte
         whole.append(rows[min(max(q, source.lo), source.hi)])
-    output = builder.unique(node.outputs[0], builder.tensors)
+    output = unique_name(node.outputs[0], builder.tensors)
     made = TensorType(kind.bits, kind.signed, kind.scale, kind.zero_point, *ends)
     builder.add_tensor(output, curve.extents, made, node.outputs[0])
     channels = curve.extents["C"]

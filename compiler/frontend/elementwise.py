@@ -14,6 +14,7 @@ from nncosim.compiler.frontend.builder import Builder, Node, Refusal, channel_co
 from nncosim.compiler.frontend.curves import product, scaled
 from nncosim.compiler.frontend.layers import add_tensors
 from nncosim.compiler.frontend.moved import move
+from nncosim.compiler.frontend.names import unique_name
 from nncosim.compiler.frontend.values import (
     Affine,
     Constant,
@@ -338,7 +339,7 @@ def resize(builder: Builder, node: Node) -> Value:
                 "use a whole factor, asymmetric coordinates and nearest_mode floor",
             )
         factors.append(new // old)
-    output = builder.unique(node.outputs[0], builder.tensors)
+    output = unique_name(node.outputs[0], builder.tensors)
     extents = {**builder.extents(value), "H": sizes[2], "W": sizes[3]}
     builder.add_tensor(output, extents, builder.tensors[value.tensor].type, node.outputs[0])
     builder.ops.append(Resize(

@@ -32,6 +32,7 @@ from nncosim.compiler.frontend import (
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.forms import DOMAIN, InputForm, integer_weights
 from nncosim.compiler.frontend.meanings import meanings_of
+from nncosim.compiler.frontend.names import unique_name
 from nncosim.compiler.frontend.outputs import restated
 from nncosim.compiler.frontend.prepare import LINEAR_OPS, QUANT_OPS, prepare, title_of
 from nncosim.compiler.frontend.values import (
@@ -362,7 +363,7 @@ def _finish(builder: Builder, graph: onnx.GraphProto, name: str, outputs: Mappin
     rename = {tensor: output.name for tensor, output in outputs.items()}
     for old in builder.tensors:  # an inner tensor may carry the name that an output needs
         if old not in outputs and old in rename.values():
-            rename[old] = builder.unique(f"{old}.inner", builder.tensors)
+            rename[old] = unique_name(f"{old}.inner", builder.tensors)
     builder.onnx_names = {rename.get(k, k): v for k, v in builder.onnx_names.items()}
     ops = [_renamed(op, rename) for op in moved.relabelled(builder, _needed(builder.ops, set(outputs)), name)]
     used = {t for op in ops for t in (*op.inputs, op.output)} | set(inputs)

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 from nncosim.compiler.frontend.builder import Builder, Node, Refusal
+from nncosim.compiler.frontend.names import unique_name
 from nncosim.compiler.frontend.values import Affine, Constant, QuantConstant, Quantised, Value, fractions
 from nncosim.compiler.ir.network import QuantFunction, TensorType
 from nncosim.compiler.ir.operators import Add, Conv, MatMul, Pool, Requantize
@@ -252,7 +253,7 @@ def max_pool(builder: Builder, node: Node) -> Value:
     rows, columns = _out_size(chw, kernel, stride, pads)
     one, zero = (Fraction(1),) * chw[0], (Fraction(0),) * chw[0]
     name = builder.op_name(node.name)
-    output = builder.unique(node.outputs[0], builder.tensors)
+    output = unique_name(node.outputs[0], builder.tensors)
     builder.add_tensor(output, {**builder.extents(value), "H": rows, "W": columns}, kind, node.outputs[0])
     builder.ops.append(Pool(
         name, (value.tensor,), output, onnx_nodes=(node.name,), mode="max", kernel=kernel, stride=stride,

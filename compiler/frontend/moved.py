@@ -17,6 +17,7 @@ from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import inputs
 from nncosim.compiler.frontend.builder import Builder, Handler, Node, Refusal
 from nncosim.compiler.frontend.curves import FUNCTIONS
+from nncosim.compiler.frontend.names import unique_name
 from nncosim.compiler.frontend.prepare import FIRST, LINEAR_OPS
 from nncosim.compiler.frontend.values import (
     Affine,
@@ -250,7 +251,7 @@ def _settled(builder: Builder, node: Node, value: Moved) -> Quantised:
     if len(old.type.scale) > 1:
         raise Refusal("per-channel scales are not supported here", "use a per-tensor scale")
     extents, steps = builder.axes(value.shape), (HostStep("Reshape", inner.shape), *value.steps)
-    name = builder.unique(f"{inner.tensor}.turned", builder.tensors)
+    name = unique_name(f"{inner.tensor}.turned", builder.tensors)
     builder.tensors[name] = Tensor(name, tuple(extents.values()), old.type, tuple(extents))
     builder.onnx_names[name] = (*builder.onnx_names[inner.tensor][:2], steps)
     builder.input_steps[name] = (*builder.input_steps.get(inner.tensor, ()), *steps)

@@ -20,10 +20,9 @@ from nncosim.compiler.frontend.examine import (
 )
 from nncosim.compiler.frontend.forms import DOMAIN, InputForm, write_forms
 from nncosim.compiler.frontend.meanings import remarks_of
+from nncosim.compiler.frontend.names import unique_name
 from nncosim.compiler.frontend.pads import fold_pads
 from nncosim.compiler.frontend.tails import Tail, cut_tail, drop_unused
-from nncosim.compiler.frontend.tflite_file import is_tflite
-from nncosim.compiler.frontend.tflite_reader import load_tflite
 from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 from qonnx.core.modelwrapper import ModelWrapper
@@ -32,7 +31,7 @@ from qonnx.transformation.general import RemoveStaticGraphInputs
 from qonnx.transformation.infer_shapes import InferShapes
 
 __all__ = [
-    "LINEAR_OPS", "QUANT_OPS", "Prepared", "load_model", "name_nodes", "prepare", "read_head", "tail_of", "title_of",
+    "LINEAR_OPS", "QUANT_OPS", "Prepared", "is_tflite", "load_model", "name_nodes", "prepare", "tail_of", "title_of",
     "with_forms",
 ]  # fmt: skip
 
@@ -66,9 +65,12 @@ def load_model(source: str | Path | onnx.ModelProto) -> onnx.ModelProto:
     path = Path(source)
     if not path.is_file():
         raise ModelError(str(path), [Problem("", "", "there is no such file")])
-    head = read_head(path)
-    if is_tflite(head):
+    if is_tflite(path):
+        # the schema's package takes a fifth of a command's start to import
+        from nncosim.compiler.frontend.tflite_reader import load_tflite
+
         return load_tflite(path)
+    head = _head(path)
     other = next((what for start, what in _OTHER_FORMATS.items() if head.startswith(start)), "")
     if other:
         raise ModelError(str(path), [Problem("", "", f"this is {other}, not an ONNX or TensorFlow Lite file",
@@ -92,7 +94,12 @@ _OTHER_FORMATS = {b"\x89HDF": "an HDF5 file (of Keras)", b"PK\x03\x04": "a zip a
 """What a file is that begins so."""
 
 
-def read_head(path: Path) -> bytes:
+def is_tflite(path: Path) -> bool:
+    """Whether a file says by its first bytes that it is TensorFlow Lite."""
+    return _head(path)[4:8] == b"TFL3"
+
+
+def _head(path: Path) -> bytes:
     """The first 8 bytes of a file; none where it cannot be read: who reads it on says why."""
     try:
         with path.open("rb") as file:
@@ -164,13 +171,8 @@ def name_nodes(model: onnx.ModelProto) -> None:
     """Every node gets a unique name, its own where it has one, else that of its first output."""
     taken: set[str] = set()
     for node in model.graph.node:
-        base = node.name or node.output[0]
-        name, count = base, 1
-        while name in taken:
-            count += 1
-            name = f"{base}#{count}"
-        taken.add(name)
-        node.name = name
+        node.name = unique_name(node.name or node.output[0], taken)
+        taken.add(node.name)
 
 
 def _to_float32(graph: onnx.GraphProto) -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import tflite
 from nncosim.compiler.errors import ModelError, Problem
+from nncosim.compiler.frontend.names import unique_name
 
-__all__ = ["TfliteGraph", "TfliteOperator", "TfliteTensor", "is_tflite", "read_tflite"]
-
-IDENTIFIER = b"TFL3"
+__all__ = ["TfliteGraph", "TfliteOperator", "TfliteTensor", "read_tflite"]
 
 _DTYPES: Mapping[int, str] = {
     tflite.TensorType.FLOAT32: "float32", tflite.TensorType.FLOAT16: "float16", tflite.TensorType.INT32: "int32",
@@ -95,11 +94,6 @@ class TfliteGraph:
     outputs: tuple[TfliteTensor, ...]
 
 
-def is_tflite(head: bytes) -> bool:
-    """Whether a file that begins with these 8 bytes says that it is one."""
-    return head[4:8] == IDENTIFIER
-
-
 def read_tflite(path: Path) -> TfliteGraph:
     """Read a file.
 
@@ -170,12 +164,8 @@ def _tensor(model: tflite.Model, tensor: tflite.Tensor, index: int, names: set[s
         dtype = "sparse " + dtype
     elif dtype and isinstance(data, np.ndarray) and data.size:
         values = np.frombuffer(data.tobytes(), np.dtype(dtype).newbyteorder("<")).reshape(shape)
-    name, count = (tensor.Name() or b"").decode() or f"tensor{index}", 1
-    unique = name
-    while unique in names:
-        count += 1
-        unique = f"{name}#{count}"
-    names.add(unique)
+    name = unique_name((tensor.Name() or b"").decode() or f"tensor{index}", names)
+    names.add(name)
     known = tensor.Quantization()
     scales = np.array(known.ScaleAsNumpy(), np.float32).ravel() if known and known.ScaleLength() else np.zeros(0)
     zeros = _numbers(known.ZeroPointAsNumpy()) if known and known.ZeroPointLength() else [0] * len(scales)
@@ -184,7 +174,7 @@ def _tensor(model: tflite.Model, tensor: tflite.Tensor, index: int, names: set[s
     if dtype == "int8" and any(not -128 <= z <= 127 for z in zeros):
         raise ValueError(f"{name!r} has a zero point that is no int8")
     axis = known.QuantizedDimension() if known else 0
-    return TfliteTensor(index, unique, shape, dtype, values, scales.astype(np.float32), np.array(zeros, np.int64), axis)
+    return TfliteTensor(index, name, shape, dtype, values, scales.astype(np.float32), np.array(zeros, np.int64), axis)
 
 
 def _options(op: tflite.Operator, kind: str) -> dict[str, int | float]:

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import tflite
 from nncosim.compiler.frontend.meanings import FixedPoint, note, remark
+from nncosim.compiler.frontend.names import unique_name
 from nncosim.compiler.frontend.tflite_file import TfliteGraph, TfliteOperator, TfliteTensor
 from onnx import TensorProto, helper, numpy_helper
 
@@ -75,12 +76,9 @@ class Writer:
 
     def fresh(self, name: str) -> str:
         """A name that no tensor of the file has, nor anything else."""
-        unique, count = name, 1
-        while unique in self._names:
-            count += 1
-            unique = f"{name}.{count}"
-        self._names.add(unique)
-        return unique
+        name = unique_name(name, self._names)
+        self._names.add(name)
+        return name
 
     def constant(self, array: np.ndarray | np.generic, name: str) -> str:
         """An initializer that nothing else shares."""
@@ -210,10 +208,10 @@ class Writer:
         return model
 
 
-def require_int8(tensor: TfliteTensor) -> None:
-    """Refuse what is no quantised int8."""
+def require_int8(tensor: TfliteTensor, what: str = "") -> None:
+    """Refuse what is no quantised int8; `what` to call it before its name."""
     if tensor.dtype != "int8" or not len(tensor.scales):
-        raise Unfit(f"expected {tensor.name!r} as quantised int8, found {tensor.dtype or 'another type'}",
+        raise Unfit(f"expected {what}{tensor.name!r} as quantised int8, found {tensor.dtype or 'another type'}",
                     "convert with full-integer quantisation: TFLITE_BUILTINS_INT8 and a representative dataset")
 
 

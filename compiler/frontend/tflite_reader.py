@@ -131,9 +131,7 @@ def _weights(op: TfliteOperator, axis: int) -> TfliteTensor:
     weights = _activation(op, 1)
     if weights.dtype == "int8" and weights.values is None:
         raise Unfit(f"the weights {weights.name!r} are no constant", "products of two activations are not supported")
-    if weights.dtype != "int8" or not len(weights.scales):
-        raise Unfit(f"expected the weights {weights.name!r} as quantised int8, found {weights.dtype or 'another type'}",
-                    "convert with full-integer quantisation: TFLITE_BUILTINS_INT8 and a representative dataset")
+    require_int8(weights, "the weights ")
     if weights.zero_points.any():
         raise Unfit(f"the weights {weights.name!r} have a zero point", "int8 weights are symmetric in TensorFlow Lite")
     if len(weights.scales) not in (1, weights.shape[axis]) or (len(weights.scales) > 1 and weights.axis != axis):

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.frontend import import_details, quantise_input
-from nncosim.compiler.frontend.prepare import read_head, title_of
-from nncosim.compiler.frontend.tflite_file import is_tflite
+from nncosim.compiler.frontend.prepare import is_tflite, title_of
 from nncosim.compiler.frontend.tflite_graph import Place
 from nncosim.compiler.frontend.tflite_reader import translate
 from nncosim.compiler.frontend.user_arrays import user_array
@@ -36,7 +35,7 @@ class LitertExecutor:
 
     def __init__(self, source: Path, network: Network):
         self._source, self._network = source, network
-        if not is_tflite(read_head(source)):
+        if not is_tflite(source):
             raise self._refused("this is no TensorFlow Lite file", "compare with --against onnx or onnxruntime")
         self._known = translate(source)
         try:

@@ -19,7 +19,6 @@ from nncosim.compiler.frontend.prepare import prepare, with_forms
 from nncosim.compiler.frontend.tails import Tail
 from nncosim.compiler.frontend.user_arrays import user_array
 from nncosim.compiler.ir.network import Network
-from nncosim.compiler.proof.litert_check import compare_with_litert
 from nncosim.compiler.proof.onnxruntime_check import OnnxruntimeExecutor, compare_with_onnxruntime
 from nncosim.compiler.proof.qonnx_check import ExecutorReport, compare_with_qonnx, random_images, run_qonnx
 from nncosim.platforms.base import Platform
@@ -298,6 +297,8 @@ def against_executor(
             progress(f"{executor}: image {done} of {total}")
 
     if executor == LITERT:
+        from nncosim.compiler.proof.litert_check import compare_with_litert  # and the schema's package, for this alone
+
         return compare_with_litert(model, network, images, seed, say)
     return EXECUTORS[executor](_in_floats(model, forms), network, images, seed, say)
 
