@@ -36,11 +36,12 @@ class Writer:
         return output
 
     def quant(
-        self, name: str, source: str, scale: object, *, signed: bool, narrow: bool = False, output: str = ""
+        self, name: str, source: str, scale: object, *, signed: bool, narrow: bool = False, output: str = "",
+        bits: int = 8,
     ) -> str:
-        """An 8-bit Quant. `scale`: a number, or an array that broadcasts against `source`."""
+        """A Quant. `scale`: a number, or an array that broadcasts against `source`."""
         inputs = [source, self.constant(f"{name}.scale", scale), self.constant(f"{name}.zero_point", 0.0),
-                  self.constant(f"{name}.bit_width", 8.0)]  # fmt: skip
+                  self.constant(f"{name}.bit_width", float(bits))]  # fmt: skip
         return self.node("Quant", name, inputs, output, _DOMAIN, signed=int(signed), narrow=int(narrow),
                          rounding_mode="ROUND")  # fmt: skip
 

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Re-reads an encoded program and proves what it computes, by executing it with names in place of numbers.
+
+It knows the core by its manual and the layer by its shape, and nothing of the schedule: a load that comes a cycle too
+late, a register that is overwritten while it is needed, a pointer that goes wrong, a loop of one turn too few all leave
+another formula in memory than the layer's. So an illegal schedule is an error when it is compiled, for all data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from nncosim.compiler.aie_ml.program import Addresses
+from nncosim.hdl.aie_ml.isa import (
+    INSTRUCTION_BYTES,
+    LATENCY,
+    LOOP_LEVELS,
+    MEMORY_BEATS,
+    AguRegister,
+    Control,
+    ControlOp,
+    Instruction,
+    Load,
+    Loop,
+    Mac,
+    Move,
+    MoveOp,
+    MoveSet,
+    Post,
+    Set,
+    Srs,
+    Store,
+    StoreOp,
+    Vector,
+)
+from nncosim.hdl.formats import decode
+from nncosim.kernels.aie_ml.dense import Dense
+
+__all__ = ["wrong_in"]
+
+_MOST = 8
+_SLOTS = {"load_a": Load, "load_b": Load, "store": Store, "vector": Vector, "move": Move, "control": Control}
+_WIDTHS = {name: (member.offset, member.shape.size if hasattr(member.shape, "size") else member.width)
+           for name, member in Instruction.as_shape()}  # fmt: skip
+_UNKNOWN = ("unknown",)
+Name = Hashable
+
+
+@lru_cache(maxsize=4096)
+def _decoded(word: int) -> dict[str, dict[str, int]]:
+    out = {}
+    for name, fmt in _SLOTS.items():
+        offset, width = _WIDTHS[name]
+        out[name] = decode(fmt, word >> offset & (1 << width) - 1)
+    offset, _ = _WIDTHS["move"]
+    out["move_set"] = decode(MoveSet, word >> offset & (1 << 26) - 1)
+    payload = out["control"]["payload"]
+    return out | {name: decode(fmt, payload) for name, fmt in (("set", Set), ("loop", Loop), ("srs", Srs))}
+
+
+@dataclass
+class _Generator:
+    at: int = -1
+    registers: dict[int, int] = field(default_factory=dict)
+    c1: int = 0
+    c2: int = 0
+
+    def walk(self) -> int | None:
+        """What is added; None where a register that it takes was never set."""
+        r = self.registers
+        if self.c1 + 1 < max(1, r.get(AguRegister.N1, 0)):
+            self.c1 += 1
+            return r.get(AguRegister.INC)
+        self.c1 = 0
+        if self.c2 + 1 < max(1, r.get(AguRegister.N2, 0)):
+            self.c2 += 1
+            return r.get(AguRegister.S1)
+        self.c2 = 0
+        return r.get(AguRegister.S2)
+
+
+class _Core:
+    """The core's state in names. Sums are numbers modulo 2**64 made from the names of what was added, in any order."""
+
+    def __init__(self) -> None:
+        self.vectors: dict[int, Name] = {}
+        self.accumulators: dict[int, int] = {}
+        self.memory: dict[int, Name] = {}
+        self.pointers = [_Generator() for _ in range(8)]
+        self.srs: Name = _UNKNOWN
+        self.landing: dict[int, list[tuple[str, int, Name]]] = {}
+        self.sums: dict[int, tuple[int, int, Name]] = {}
+        self.loads: dict[int, list[tuple[int, int]]] = {}
+        self.stores: dict[int, tuple[int, Name]] = {}
+        self.found: list[str] = []
+        self.cycle = self.pc = 0
+
+    def report(self, text: str) -> None:
+        self.found.append(f"cycle {self.cycle}, pc {self.pc}: {text}")
+
+    def land(self) -> Iterator[tuple[int, Name]]:
+        """What arrives in this cycle; gives what is stored."""
+        seen = set()
+        for file, number, name in self.landing.pop(self.cycle, ()):
+            if (file, number) in seen:
+                self.report(f"two writes of {file} {number} arrive at once")
+            seen.add((file, number))
+            if file == "cm" and isinstance(name, int):
+                self.accumulators[number] = name
+            else:
+                self.vectors[number] = name
+        if self.cycle in self.stores:
+            beat, name = self.stores.pop(self.cycle)
+            self.memory[beat] = name
+            yield beat, name
+        for beat, vector in self.loads.pop(self.cycle, ()):
+            name = self.memory.get(beat, ("memory", beat))
+            self._later(LATENCY["load"] - LATENCY["load_memory"], "w", vector, name)
+        if self.cycle in self.sums:
+            number, clear, product = self.sums.pop(self.cycle)
+            total = _added(0 if clear else self.accumulators.get(number, hash(_UNKNOWN)), product)
+            self._later(LATENCY["mac"] - LATENCY["mac_reads"], "cm", number, total)
+
+    def _later(self, cycles: int, file: str, number: int, name: Name) -> None:
+        self.landing.setdefault(self.cycle + cycles, []).append((file, number, name))
+
+    def issue(self, slots: Mapping[str, Mapping[str, int]]) -> None:
+        used: set[int] = set()
+        for name in ("load_a", "load_b"):
+            if slots[name]["valid"]:
+                beat = self._use(slots[name], used)
+                self.loads.setdefault(self.cycle + LATENCY["load_memory"], []).append((beat, slots[name]["vector"]))
+        store, mac = slots["store"], slots["vector"]
+        if store["op"]:
+            fused = store["op"] == StoreOp.VST_SRS.value
+            value = self._requantized(store) if fused else self.vectors.get(store["source"], _UNKNOWN)
+            self.stores[self.cycle + LATENCY["store_memory"]] = self._use(store, used), value
+        if mac["op"]:
+            names = [self.vectors.get(mac["a"], _UNKNOWN), self.vectors.get(mac["b"], _UNKNOWN)]
+            if mac["op"] == Mac.I8X8.value:
+                names.append(self.vectors.get(mac["b"] + 1, _UNKNOWN))
+            product = (mac["op"], mac["a_signed"], mac["b_signed"], *names)
+            self.sums[self.cycle + LATENCY["mac_reads"]] = mac["acc"], mac["clear"], product
+        self._move(slots, used)
+        if slots["control"]["op"] == ControlOp.SET.value:
+            self._set(slots["set"], used)
+        if slots["control"]["op"] == ControlOp.SRS.value:
+            self.srs = tuple(sorted(slots["srs"].items()))
+
+    def _move(self, slots: Mapping[str, Mapping[str, int]], used: set[int]) -> None:
+        move = slots["move"]
+        source = self.vectors.get(move["source"], _UNKNOWN)
+        if move["op"] == MoveOp.SET.value:
+            self._set(slots["move_set"], used)
+        elif move["op"] == MoveOp.BIAS.value:
+            self._later(LATENCY["bias"], "cm", move["dest"], _added(0, ("bias", move["wide"], source)))
+        elif move["op"] == MoveOp.SRS.value:
+            if slots["store"]["op"] == StoreOp.VST_SRS.value:
+                self.report("SRS and VST.SRS at once")
+            self._later(LATENCY["srs"], "w", move["dest"], self._requantized(move))
+        elif move["op"] == MoveOp.MAX.value:
+            self._later(LATENCY["max"], "w", move["dest"], ("max", move["wide"], source))
+        elif move["op"]:
+            self.report(f"move slot: operation {move['op']}")
+
+    def _requantized(self, slot: Mapping[str, int]) -> Name:
+        return ("srs", slot["form"], slot["half"], self.srs, self.accumulators.get(slot["source"], _UNKNOWN))
+
+    def _use(self, slot: Mapping[str, int], used: set[int]) -> int:
+        """The beat that is accessed."""
+        number = slot["pointer"]
+        if number in used:
+            self.report(f"two slots use p{number}")
+        used.add(number)
+        pointer = self.pointers[number]
+        beat = pointer.at
+        if not 0 <= beat < MEMORY_BEATS:
+            self.report(f"p{number} is {beat}, not in the tile's memory")
+        if slot["post"] == Post.ADD.value:
+            pointer.at += slot["step"]
+        elif slot["post"] == Post.WALK.value:
+            step = pointer.walk()
+            if step is None:
+                self.report(f"p{number} walks by a register that was never set")
+            pointer.at += step or 0
+        return beat
+
+    def _set(self, fields: Mapping[str, int], used: set[int]) -> None:
+        which, number = divmod(fields["register"], 8)
+        pointer = self.pointers[number]
+        if which == AguRegister.POINTER:
+            if number in used:
+                self.report(f"p{number} is set while it is used")
+            pointer.at, pointer.c1, pointer.c2 = fields["value"], 0, 0
+        else:
+            pointer.registers[which] = fields["value"]
+
+
+def _added(total: int, part: Name) -> int:
+    """A sum that does not tell the order of its parts."""
+    return (total + hash(part)) % (1 << 64)
+
+
+def _formulas(dense: Dense, at: Addresses, memory: Mapping[int, Name]) -> dict[int, Name]:
+    """What a layer is to leave in each beat of its output."""
+    shape = dense.shape
+    settings = dict(shift=dense.shift, rounding=dense.rounding.value, saturation=dense.saturation.value,
+                    signed=int(dense.signed), unused=0)
+    srs = tuple(sorted(settings.items()))
+
+    def held(beat: int) -> Name:
+        return memory.get(beat, ("memory", beat))
+
+    out: dict[int, Name] = {}
+    beat, wide_bias = at.output, int(shape.mac == Mac.I16X16)
+    for row_block in range(shape.row_blocks):
+        for column in range(shape.column_blocks * shape.columns):
+            block, inner = divmod(column, shape.columns)
+            for half in range(shape.halves):
+                for row in range(shape.rows):
+                    total = _added(0, ("bias", wide_bias, held(at.bias + column)))
+                    for step in range(shape.steps):
+                        a = at.input + row_block * shape.input_beats + step * shape.rows + row
+                        b = at.weights + ((block * shape.steps + step) * shape.columns + inner) * shape.weight_beats
+                        tiles = [held(b + k) for k in range(shape.weight_beats)]
+                        total = _added(total, (shape.mac.value, int(dense.a_signed), 1, held(a), *tiles))
+                    name: Name = ("srs", shape.form.value, half, srs, total)
+                    out[beat] = ("max", int(shape.wide_results), name) if shape.relu else name
+                    beat += 1
+    return out
+
+
+def wrong_in(program: bytes, layers: Sequence[tuple[Dense, Addresses]], limit: int = 1_000_000) -> list[str]:
+    """What a program does that it should not; [] if it computes just these layers, one after the other.
+
+    Args:
+        limit: of cycles.
+    """
+    words = [int.from_bytes(program[k : k + INSTRUCTION_BYTES], "little")
+             for k in range(0, len(program), INSTRUCTION_BYTES)]  # fmt: skip
+    core, queue = _Core(), list(layers)
+    loops: list[list[int]] = []
+    expected: dict[int, Name] = {}
+    layer, last_cycle = 0, limit
+    while core.cycle < last_cycle and len(core.found) < _MOST:
+        if not expected and queue:
+            expected = _formulas(*queue.pop(0), core.memory)
+            layer += 1
+        for beat, name in core.land():
+            if expected.pop(beat, None) != name:
+                core.report(f"what is stored in beat {beat} is not what layer {layer} computes there")
+            core.memory[beat] = ("layer", layer, beat)
+        if last_cycle == limit:
+            if core.pc >= len(words):
+                core.report("the program has no HALT")
+                break
+            slots = _decoded(words[core.pc])
+            core.issue(slots)
+            if slots["control"]["op"] == ControlOp.HALT.value:
+                last_cycle = core.cycle + LATENCY["store_memory"] + 2
+            core.pc = _next(core, loops, slots)
+        core.cycle += 1
+    if last_cycle == limit and not core.found:
+        core.report(f"no HALT within {limit} cycles")
+    if (expected or queue) and not core.found:
+        core.report(f"{len(expected)} beats of layer {layer} are never stored, and {len(queue)} layers not begun")
+    return core.found
+
+
+def _next(core: _Core, loops: list[list[int]], slots: Mapping[str, Mapping[str, int]]) -> int:
+    """The program counter after this instruction; `loops`: (first, last, turns), the innermost one last."""
+    pc, following = core.pc, core.pc + 1
+    if loops and loops[-1][1] == pc:
+        if loops[-1][2] == 1:
+            loops.pop()
+        else:
+            loops[-1][2] -= 1
+            following = loops[-1][0]
+    if slots["control"]["op"] == ControlOp.LOOP.value:
+        body = slots["loop"]["body"]
+        if body < 2 or len(loops) == LOOP_LEVELS or (loops and loops[-1][1] <= pc + body):
+            core.report("a loop of less than two instructions, of a fourth level, or that ends with its outer one")
+        loops.append([pc + 1, pc + body, slots["loop"]["count"]])
+    return following

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From schedules to the core's program: all instructions in a line, then loops wherever they repeat, then words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from nncosim.compiler.aie_ml.loops import Line, roll
+from nncosim.compiler.aie_ml.scheduler import SETS_OF_ACCUMULATORS, Timing, timing
+from nncosim.compiler.errors import CompileError
+from nncosim.hdl.aie_ml.isa import (
+    INSTRUCTION_BYTES,
+    AguRegister,
+    Control,
+    ControlOp,
+    Instruction,
+    Load,
+    Mac,
+    Move,
+    MoveOp,
+    MoveSet,
+    Post,
+    Set,
+    Srs,
+    Store,
+    StoreOp,
+    Vector,
+)
+from nncosim.hdl.formats import encode
+from nncosim.kernels.aie_ml.dense import Dense, Shape
+
+__all__ = ["INPUT", "OUTPUT", "Addresses", "Code", "program_of"]
+
+INPUT, WEIGHTS, BIAS, OUTPUT = range(4)
+"""Pointers."""
+_LOAD_TO_STORE = 3
+"""From a store to a load of what it wrote, at least: the one accesses memory in t+6, the other in t+4."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Beats where a layer's buffers begin."""
+
+    input: int
+    weights: int
+    bias: int
+    output: int
+
+
+@dataclass
+class _Layer:
+    """Instructions of a layer by cycle: slot to encoded fields. SETs come last, where there is room."""
+
+    dense: Dense
+    at: Addresses
+    lines: dict[int, dict[str, int]] = field(default_factory=dict)
+    uses: dict[int, list[int]] = field(default_factory=dict)
+
+    def put(self, cycle: int, slot: str, word: int) -> None:
+        line = self.lines.setdefault(cycle, {})
+        if slot in line:
+            raise CompileError(f"two operations in slot {slot} of cycle {cycle}")
+        line[slot] = word
+
+    def load(self, cycle: int, slot: str, vector: int, pointer: int) -> None:
+        self.put(cycle, slot, encode(Load, valid=1, vector=vector, pointer=pointer, post=Post.WALK.value))
+        self.uses.setdefault(pointer, []).append(cycle)
+
+    def emit(self) -> None:
+        shape, times = self.dense.shape, timing(self.dense.shape)
+        registers = _Registers.of(shape)
+        period = shape.steps * times.interval
+        for block in range(shape.blocks):
+            begin, accs = block * period, block % SETS_OF_ACCUMULATORS * shape.rows * shape.columns
+            for step in range(shape.steps):
+                self._step(begin + step * times.interval, times, registers, accs)
+            self._ends(begin, begin + period - times.interval, times, registers, accs)
+        for pointer in self.uses:
+            self.uses[pointer].sort()
+        self._settings()
+
+    def _step(self, at: int, times: Timing, registers: _Registers, accs: int) -> None:
+        shape = self.dense.shape
+        for vector, time in zip(registers.a, times.load_a, strict=True):
+            self.load(at + time, "load_a", vector, INPUT)
+        for vector, time in zip(registers.b, times.load_b, strict=True):
+            self.load(at + time, "load_b", vector, WEIGHTS)
+        for k, time in enumerate(times.mac):
+            row, column = divmod(k, shape.columns)
+            word = encode(
+                Vector, op=shape.mac.value, a=registers.a[row], b=registers.b[column * shape.weight_beats],
+                acc=accs + k, a_signed=int(self.dense.a_signed), b_signed=1,
+            )
+            self.put(at + time, "vector", word)
+
+    def _ends(self, first: int, last: int, times: Timing, registers: _Registers, accs: int) -> None:
+        """Bias and results of a block whose first step begins at `first`, its last one at `last`."""
+        shape = self.dense.shape
+        for vector, time in zip(registers.bias, times.load_bias, strict=True):
+            self.load(first + time, "load_a", vector, BIAS)
+        wide = int(shape.mac == Mac.I16X16)
+        for k, time in enumerate(times.bias):
+            source = registers.bias[k % shape.columns]
+            self.put(first + time, "move", encode(Move, op=MoveOp.BIAS.value, dest=accs + k, source=source, wide=wide))
+        order = [(r * shape.columns + c, half) for c in range(shape.columns) for half in range(shape.halves)
+                 for r in range(shape.rows)]
+        for n, ((k, half), time) in enumerate(zip(order, times.store, strict=True)):
+            common = dict(form=shape.form.value, half=half)
+            source, op = accs + k, StoreOp.VST_SRS
+            if shape.relu:
+                result = registers.results[n]
+                self.put(last + times.srs[n], "move",
+                         encode(Move, op=MoveOp.SRS.value, dest=result, source=source, **common))
+                self.put(last + times.relu[n], "move",
+                         encode(Move, op=MoveOp.MAX.value, dest=result, source=result, wide=int(shape.wide_results)))
+                source, op, common = result, StoreOp.VST, {}
+            self.put(last + time, "store",
+                     encode(Store, op=op.value, source=source, pointer=OUTPUT, post=Post.ADD.value, step=1, **common))
+            self.uses.setdefault(OUTPUT, []).append(last + time)
+
+    def _settings(self) -> None:
+        """Registers of the address generators, each set before its first use; as early as there is room."""
+        wanted = _walks(self.dense.shape, self.at, self.uses)
+        first_result = min(self.uses[OUTPUT]) - 8  # SRS of a result that is compared with 0 comes before its store
+        srs = encode(Srs, shift=self.dense.shift, rounding=self.dense.rounding.value,
+                     saturation=self.dense.saturation.value, signed=int(self.dense.signed))
+        wanted.append(_Setting(first_result, ControlOp.SRS, -1, srs))
+        wanted.sort(key=lambda each: each.before)
+        begin = min(self.lines)
+        while not self._settled(wanted, begin):
+            begin -= 1
+
+    def _settled(self, wanted: Sequence[_Setting], begin: int) -> bool:
+        """Whether all can be made from cycle `begin` on; then they are."""
+        placed: list[tuple[int, str]] = []
+        taken: set[tuple[int, str]] = set()
+        for each in wanted:
+            for cycle in range(begin, each.before):
+                used = each.moves_pointer and cycle in self.uses[each.register & 7]
+                line = self.lines.get(cycle, {})
+                free = [slot for slot in each.slots if slot not in line and (cycle, slot) not in taken]
+                if free and not used:
+                    taken.add((cycle, free[0]))
+                    placed.append((cycle, free[0]))
+                    break
+            else:
+                return False
+        for each, (cycle, slot) in zip(wanted, placed, strict=True):
+            self.put(cycle, slot, each.encoded(slot))
+        return True
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """`before`: the first cycle that needs it. `value`: of a register of an address generator, or SRS's payload."""
+
+    before: int
+    op: ControlOp
+    register: int
+    value: int
+
+    @property
+    def moves_pointer(self) -> bool:
+        return self.op == ControlOp.SET and self.register >> 3 == AguRegister.POINTER
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("control",) if self.op == ControlOp.SRS else ("move", "control")
+
+    def encoded(self, slot: str) -> int:
+        if slot == "move":
+            return encode(MoveSet, op=MoveOp.SET.value, register=self.register, value=self.value)
+        payload = self.value if self.op == ControlOp.SRS else encode(Set, register=self.register, value=self.value)
+        return encode(Control, op=self.op.value, payload=payload)
+
+
+@dataclass(frozen=True)
+class _Registers:
+    """Vectors of a layer. `b` begins with an even one."""
+
+    b: tuple[int, ...]
+    a: tuple[int, ...]
+    bias: tuple[int, ...]
+    results: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shape: Shape) -> _Registers:
+        results = shape.rows * shape.columns * shape.halves if shape.relu else 0
+        counts = (shape.columns * shape.weight_beats, shape.rows, shape.columns, results)
+        ends = [sum(counts[: k + 1]) for k in range(len(counts))]
+        return cls(*(tuple(range(end - count, end)) for end, count in zip(ends, counts, strict=True)))
+
+
+def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> list[_Setting]:
+    """What the address generators are set to, and by when."""
+    out: list[_Setting] = []
+
+    def add(pointer: int, base: int, walk: Iterable[tuple[AguRegister, int, int]]) -> None:
+        for which, value, use in ((AguRegister.POINTER, base, 0), *walk):
+            if use < len(uses[pointer]):
+                out.append(_Setting(uses[pointer][use], ControlOp.SET, which << 3 | pointer, value))
+
+    block = shape.steps * shape.rows
+    turn = block * shape.column_blocks
+    add(INPUT, at.input, (
+        (AguRegister.INC, 1, 0), (AguRegister.N1, block, 0), (AguRegister.N2, shape.column_blocks, block - 1),
+        (AguRegister.S1, 1 - block, block - 1 if shape.column_blocks > 1 else turn),
+        (AguRegister.S2, shape.input_beats - block + 1, turn - 1),
+    ))  # fmt: skip
+    for pointer, base, count in (
+        (WEIGHTS, at.weights, shape.column_blocks * shape.steps * shape.columns * shape.weight_beats),
+        (BIAS, at.bias, shape.column_blocks * shape.columns),
+    ):
+        add(pointer, base, ((AguRegister.INC, 1, 0), (AguRegister.N1, count, 0), (AguRegister.N2, 1, count - 1),
+                            (AguRegister.S2, 1 - count, count - 1)))
+    add(OUTPUT, at.output, ())
+    return out
+
+
+@dataclass(frozen=True)
+class Code:
+    """A program. `ends`: of each layer, how many stores have been made when it is complete."""
+
+    words: bytes
+    ends: tuple[int, ...]
+
+
+def program_of(layers: Sequence[tuple[Dense, Addresses]], room: int) -> Code:
+    """One layer after the other, then HALT.
+
+    Args:
+        room: instructions that the program memory holds.
+
+    Raises:
+        CompileError: it does not fit.
+    """
+    lines: list[Line] = []
+    ends: list[int] = []
+    stores = 0
+    for dense, at in layers:
+        layer = _Layer(dense, at)
+        layer.emit()
+        times, shape = timing(dense.shape), dense.shape
+        own = [layer.lines.get(cycle, {}) for cycle in range(min(layer.lines), max(layer.lines) + 1)]
+        wait = max(0, _LOAD_TO_STORE - (layer.uses[INPUT][0] - min(layer.lines))) if lines else 0
+        lines += [Line()] * wait
+        lines += roll([Line(tuple(sorted(line.items()))) for line in own],
+                      (SETS_OF_ACCUMULATORS * shape.steps * times.interval, times.interval))
+        stores += shape.blocks * len(times.store)
+        ends.append(stores)
+    lines.append(Line((("control", encode(Control, op=ControlOp.HALT.value)),)))
+    if len(lines) > room:
+        raise CompileError(f"the program has {len(lines)} instructions, and the program memory holds {room}; "
+                           "use fewer layers")
+    return Code(b"".join(map(_word, lines)), tuple(ends))
+
+
+def _word(line: Line) -> bytes:
+    at = {name: member.offset for name, member in Instruction.as_shape()}
+    return sum(word << at[slot] for slot, word in line.slots).to_bytes(INSTRUCTION_BYTES, "little")

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When each operation of a dense layer is issued: a modulo schedule of its step, and of its block around it.
+
+A *step* multiplies one tile along the reduction, all tiles of a block; it repeats every `interval` cycles. A *block*
+begins with its bias and ends with its stores; it repeats every steps x interval cycles, without a gap: stores of one
+block and bias of the next lie in slots that the steps leave free. Registers are the same in every step (a value is read
+before the next one arrives), accumulators alternate between two sets. The solver knows latencies, slots, register
+lifetimes and the order in which post-incremented pointers are used; `checker` proves the encoded program again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from nncosim.compiler.errors import CompileError
+from nncosim.hdl.aie_ml.isa import LATENCY
+from nncosim.kernels.aie_ml.dense import Shape
+from ortools.sat.python import cp_model
+
+__all__ = ["SETS_OF_ACCUMULATORS", "Timing", "timing"]
+
+SETS_OF_ACCUMULATORS = 2
+_EARLIEST, _LATEST = -64, 96
+"""Of issues, relative to the begin of a block's first step, or of its last."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Cycles of issue. Relative to the begin of its step: `mac` (row, column), `load_a` (row), `load_b` (column, beat).
+    Relative to the begin of the block's first step: `load_bias`, `bias` (row, column). To that of its last step:
+    `store`, in the order of memory; `srs` and `relu` of the same, where results are compared with 0.
+
+    interval: of steps.
+    """
+
+    interval: int
+    mac: tuple[int, ...]
+    load_a: tuple[int, ...]
+    load_b: tuple[int, ...]
+    load_bias: tuple[int, ...]
+    bias: tuple[int, ...]
+    store: tuple[int, ...]
+    srs: tuple[int, ...]
+    relu: tuple[int, ...]
+
+
+class _Problem:
+    def __init__(self, shape: Shape):
+        self.shape, self.model = shape, cp_model.CpModel()
+        tiles, beats = shape.rows * shape.columns, shape.columns * shape.weight_beats
+        stored = tiles * shape.halves
+        moves = tiles + (2 * stored if shape.relu else 0)
+        # A MAC's accumulator may be added to again three cycles later; moves and stores come once a block.
+        blockwise = -(-max(moves, stored) // shape.steps)
+        self.interval = max(tiles, beats, shape.rows, LATENCY["mac_chain"], blockwise)
+        self.period = shape.steps * self.interval
+        self.mac = self._times("mac", tiles)
+        self.load_a, self.load_b = self._times("load_a", shape.rows), self._times("load_b", beats)
+        self.load_bias, self.bias = self._times("load_bias", shape.columns), self._times("bias", tiles)
+        self.store = self._times("store", stored)
+        self.srs = self._times("srs", stored if shape.relu else 0)
+        self.relu = self._times("relu", stored if shape.relu else 0)
+
+    def _times(self, name: str, count: int) -> list[cp_model.IntVar]:
+        return [self.model.new_int_var(_EARLIEST, _LATEST, f"{name}{k}") for k in range(count)]
+
+    def _apart(self, times: Sequence[cp_model.LinearExprT], period: int) -> None:
+        """No two in the same cycle of the period: they take one slot."""
+        if len(times) > period:
+            raise CompileError(f"{len(times)} operations of one slot do not fit a period of {period} cycles")
+        rests = []
+        for k, time in enumerate(times):
+            rest = self.model.new_int_var(0, period - 1, f"rest{period}_{k}")
+            self.model.add_modulo_equality(rest, time + 4096 * period, period)
+            rests.append(rest)
+        self.model.add_all_different(rests)
+
+    def _in_order(self, times: Sequence[cp_model.IntVar], period: int) -> None:
+        """As memory has them, and all before the first of the next period."""
+        for first, second in pairwise(times):
+            self.model.add(first < second)
+        self.model.add(times[-1] < times[0] + period)
+
+    def _live(self, ready: cp_model.LinearExprT, reads: Sequence[cp_model.LinearExprT], period: int) -> None:
+        """Read when it is there, and before the next one is."""
+        for read in reads:
+            self.model.add(read >= ready)
+            self.model.add(read < ready + period)
+
+    def constrain(self) -> None:
+        shape, interval, period = self.shape, self.interval, self.period
+        beats = shape.weight_beats
+        macs = {(r, c): self.mac[r * shape.columns + c] for r in range(shape.rows) for c in range(shape.columns)}
+        for r, load in enumerate(self.load_a):
+            self._live(load + LATENCY["load"], [macs[r, c] for c in range(shape.columns)], interval)
+        for k, load in enumerate(self.load_b):
+            reads = [macs[r, k // beats] for r in range(shape.rows)]
+            self._live(load + LATENCY["load"], reads, interval)
+        for times in (self.load_a, self.load_b):
+            self._in_order(times, interval)
+        self._in_order(self.load_bias, period)
+        self._in_order(self.store, period)
+        self._apart(self.mac, interval)
+        self._apart(self.load_b, interval)
+        self._apart(self.load_bias, period)
+        for load in self.load_bias:
+            self._apart([*self.load_a, load], interval)
+        self._bias(macs)
+        self._results(macs)
+
+    def _bias(self, macs: dict[tuple[int, int], cp_model.IntVar]) -> None:
+        for c, load in enumerate(self.load_bias):
+            reads = [self.bias[r * self.shape.columns + c] for r in range(self.shape.rows)]
+            self._live(load + LATENCY["load"], reads, self.period)
+        for move, mac in zip(self.bias, macs.values(), strict=True):
+            self.model.add(move + LATENCY["bias"] <= mac + LATENCY["mac_reads"])
+
+    def _results(self, macs: dict[tuple[int, int], cp_model.IntVar]) -> None:
+        shape, period = self.shape, self.period
+        to_last = (shape.steps - 1) * self.interval
+        order = [(r, c) for c in range(shape.columns) for _ in range(shape.halves) for r in range(shape.rows)]
+        reads = self.srs if shape.relu else self.store
+        for (r, c), read in zip(order, reads, strict=True):
+            self.model.add(read >= macs[r, c] + LATENCY["mac"])
+            # The bias of the block after the next comes when the sum has been read.
+            move = self.bias[r * shape.columns + c]
+            self.model.add(move + LATENCY["bias"] + SETS_OF_ACCUMULATORS * period > read + to_last)
+        for srs, relu, store in zip(self.srs, self.relu, self.store, strict=bool(shape.relu)):
+            self._live(srs + LATENCY["srs"], [relu], period)
+            self._live(relu + LATENCY["max"], [store], period)
+            self.model.add(store < srs + LATENCY["srs"] + period)  # both write one register
+            self.model.add(relu + LATENCY["max"] < srs + LATENCY["srs"] + period)
+        self._apart([*self.bias, *(t + to_last for t in (*self.srs, *self.relu))], period)
+
+    def solve(self) -> Timing:
+        start = self.model.new_int_var(2 * _EARLIEST, _LATEST, "start")
+        end = self.model.new_int_var(_EARLIEST, 2 * _LATEST, "end")
+        for time in (*self.load_a, *self.load_b, *self.load_bias):
+            self.model.add(start <= time)
+        for time in self.store:
+            self.model.add(end >= time)
+        self.model.add(self.mac[0] == 0)
+        # The shortest fill and drain; then early loads, so that the solution is the same each time.
+        everything = (*self.mac, *self.load_a, *self.load_b, *self.load_bias, *self.bias, *self.store)
+        self.model.minimize(1000 * (end - start) + sum(everything))
+        solver = cp_model.CpSolver()
+        solver.parameters.num_workers = 1
+        solver.parameters.random_seed = 1
+        solver.parameters.max_deterministic_time = 20
+        if solver.solve(self.model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            raise CompileError(f"no schedule was found for {self.shape}")
+        groups = (self.mac, self.load_a, self.load_b, self.load_bias, self.bias, self.store, self.srs, self.relu)
+        return Timing(self.interval, *(tuple(map(solver.value, times)) for times in groups))
+
+
+@lru_cache(maxsize=256)
+def timing(shape: Shape) -> Timing:
+    """The schedule of a layer.
+
+    Raises:
+        CompileError: there is none.
+    """
+    problem = _Problem(shape)
+    problem.constrain()
+    return problem.solve()

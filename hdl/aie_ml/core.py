@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The VLIW core: slots issue together, results come when `MANUAL.md` says, nothing interlocks."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.aie_ml.access import LoadPath, StorePath
+from nncosim.hdl.aie_ml.agu import POINTER_BITS, AddressGenerators
+from nncosim.hdl.aie_ml.fetch import Fetch
+from nncosim.hdl.aie_ml.isa import (
+    BEAT_BYTES,
+    ControlOp,
+    Instruction,
+    Mac,
+    MoveOp,
+    MoveSet,
+    Set,
+    Srs,
+    StoreOp,
+)
+from nncosim.hdl.aie_ml.registers import RegisterFile
+from nncosim.hdl.aie_ml.srs import ShiftRoundSaturate
+from nncosim.hdl.aie_ml.vmac import VectorMac
+from nncosim.hdl.logic import register, view
+
+__all__ = ["DRAIN_CYCLES", "MEMORY_PORTS", "Core"]
+
+BEAT_BITS = 8 * BEAT_BYTES
+MEMORY_PORTS = 3
+"""Load a, load b, store."""
+DRAIN_CYCLES = 8
+"""Cycles after HALT in which what was issued before it ends."""
+
+
+class Core(wiring.Component):
+    """See `MANUAL.md`.
+
+    Ports:
+        start (In): begin at program counter 0; only while `busy` (Out) is low.
+        issue (Out): an instruction is issued in this cycle; issued_pc (Out): its address.
+        stalled (Out): the core waits for memory.
+        request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store).
+
+    Args:
+        instructions: That the program memory holds.
+    """
+
+    def __init__(self, instructions: int):
+        self.instructions = instructions
+        self.fetch = Fetch(instructions)
+        super().__init__({
+            "start": In(1), "busy": Out(1), "issue": Out(1), "issued_pc": Out(self.fetch.pc_bits), "stalled": Out(1),
+            "request": Out(1).array(MEMORY_PORTS), "addr": Out(POINTER_BITS).array(MEMORY_PORTS),
+            "grant": In(1).array(MEMORY_PORTS), "r_data": In(BEAT_BITS).array(2), "w_data": Out(BEAT_BITS),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.fetch = fetch = self.fetch
+        m.submodules.agus = agus = AddressGenerators()
+        m.submodules.vectors = vectors = RegisterFile.vectors()
+        m.submodules.accumulators = accumulators = RegisterFile.accumulators()
+        m.submodules.load_a, m.submodules.load_b = loads = LoadPath(), LoadPath()
+        m.submodules.store = store = StorePath()
+        word = view(Instruction, fetch.instruction)
+        advance = Signal(name="advance")
+        m.d.comb += [
+            self.stalled.eq(loads[0].waiting | loads[1].waiting | store.waiting), advance.eq(~self.stalled),
+            self.issue.eq(fetch.valid & advance), self.issued_pc.eq(fetch.issued_pc),
+        ]
+        self._sequence(m, word, advance)
+        self._pointers(m, agus, word)
+        for number, (path, slot) in enumerate(zip(loads, (word.load_a, word.load_b), strict=True)):
+            self._load(m, path, slot, agus.at[number], number, advance)
+            m.d.comb += [
+                vectors.write[number].eq(path.write & advance), vectors.write_to[number].eq(path.write_dest),
+                vectors.write_data[number].eq(path.write_data),
+            ]
+        self._multiply(m, word, vectors, accumulators, advance)
+        result = self._requantize(m, word, vectors, accumulators, advance)
+        self._store(m, store, word, agus.at[2], vectors, result, advance)
+        self._move(m, word, vectors, accumulators, result, advance)
+        return m
+
+    def _sequence(self, m: Module, word: data.View, advance: Signal) -> None:
+        """Start, HALT, and the drain behind it."""
+        left = Signal(range(DRAIN_CYCLES + 1), name="draining")
+        halt = self.fetch.valid & (word.control.op == ControlOp.HALT)
+        m.d.comb += [self.fetch.start.eq(self.start), self.fetch.advance.eq(advance), self.fetch.stop.eq(halt)]
+        with m.If(self.start):
+            m.d.sync += self.busy.eq(1)
+        with m.If(advance):
+            with m.If(halt):
+                m.d.sync += left.eq(DRAIN_CYCLES)
+            with m.Elif(left != 0):
+                m.d.sync += left.eq(left - 1)
+                with m.If(left == 1):
+                    m.d.sync += self.busy.eq(0)
+
+    def _pointers(self, m: Module, agus: AddressGenerators, word: data.View) -> None:
+        used = (word.load_a.valid, word.load_b.valid, word.store.op != StoreOp.NONE)
+        for use, slot, valid in zip(agus.use, (word.load_a, word.load_b, word.store), used, strict=True):
+            m.d.comb += [
+                use.valid.eq(self.issue & valid), use.pointer.eq(slot.pointer), use.post.eq(slot.post),
+                use.step.eq(slot.step),
+            ]
+        move, control = view(MoveSet, word.move.as_value()), view(Set, word.control.payload)
+        sets = ((word.move.op == MoveOp.SET, move), (word.control.op == ControlOp.SET, control))
+        for setting, (valid, given) in zip(agus.set, sets, strict=True):
+            m.d.comb += [
+                setting.valid.eq(self.issue & valid), setting.register.eq(given.register),
+                setting.value.eq(given.value),
+            ]
+
+    def _load(self, m: Module, path: LoadPath, slot: data.View, at: Value, number: int, advance: Signal) -> None:
+        m.d.comb += [
+            path.valid.eq(self.fetch.valid & slot.valid), path.addr.eq(at), path.dest.eq(slot.vector),
+            path.advance.eq(advance), self.request[number].eq(path.request), self.addr[number].eq(path.request_addr),
+            path.grant.eq(self.grant[number]), path.data.eq(self.r_data[number]),
+        ]
+
+    def _multiply(
+        self, m: Module, word: data.View, vectors: RegisterFile, accumulators: RegisterFile, advance: Signal
+    ) -> None:
+        m.submodules.vmac = vmac = VectorMac()
+        slot = word.vector
+        m.d.comb += [
+            vectors.read[0].eq(slot.a), vectors.read[1].eq(slot.b), vectors.read[2].eq(slot.b + 1), vmac.en.eq(advance),
+            vmac.op.eq(slot.op), vmac.a.eq(vectors.read_data[0]),
+            vmac.b.eq(Cat(vectors.read_data[1], vectors.read_data[2])), vmac.a_signed.eq(slot.a_signed),
+            vmac.b_signed.eq(slot.b_signed), vmac.clear.eq(slot.clear),
+        ]
+        wanted: Value = self.fetch.valid & (slot.op != Mac.NONE)
+        acc: Value = slot.acc
+        for stage in range(1, 5):
+            valid_after, acc_after = Signal(name=f"mac_valid{stage}"), register(4, f"mac_acc{stage}")
+            with m.If(advance):
+                m.d.sync += [valid_after.eq(wanted), acc_after.eq(acc)]
+            wanted, acc = valid_after, acc_after
+            if stage == 2:
+                m.d.comb += [accumulators.read[0].eq(acc), vmac.acc.eq(accumulators.read_data[0])]
+        m.d.comb += [
+            accumulators.write[0].eq(wanted & advance), accumulators.write_to[0].eq(acc),
+            accumulators.write_data[0].eq(vmac.result),
+        ]
+
+    def _requantize(
+        self, m: Module, word: data.View, vectors: RegisterFile, accumulators: RegisterFile, advance: Signal
+    ) -> Value:
+        """One shift-round-saturate unit for the move and the store slot; its result, three cycles later."""
+        m.submodules.srs = srs = ShiftRoundSaturate()
+        settings = register(20, "srs_settings")
+        with m.If(self.issue & (word.control.op == ControlOp.SRS)):
+            m.d.sync += settings.eq(word.control.payload)
+        now = view(Srs, settings)
+        stores = word.store.op == StoreOp.VST_SRS
+        m.d.comb += [
+            accumulators.read[1].eq(Mux(stores, word.store.source, word.move.source)), srs.en.eq(advance),
+            srs.acc.eq(accumulators.read_data[1]), srs.form.eq(Mux(stores, word.store.form, word.move.form)),
+            srs.half.eq(Mux(stores, word.store.half, word.move.half)), srs.shift.eq(now.shift),
+            srs.rounding.eq(now.rounding), srs.saturation.eq(now.saturation), srs.signed.eq(now.signed),
+        ]
+        return srs.result
+
+    def _store(
+        self, m: Module, path: StorePath, word: data.View, at: Value, vectors: RegisterFile, result: Value,
+        advance: Signal,
+    ) -> None:
+        slot = word.store
+        m.d.comb += [
+            vectors.read[4].eq(slot.source), path.plain.eq(vectors.read_data[4]),
+            path.valid.eq(self.fetch.valid & (slot.op != StoreOp.NONE)), path.addr.eq(at),
+            path.fused.eq(slot.op == StoreOp.VST_SRS), path.requantized.eq(result), path.advance.eq(advance),
+            self.request[2].eq(path.request), self.addr[2].eq(path.request_addr), self.w_data.eq(path.request_data),
+            path.grant.eq(self.grant[2]),
+        ]
+
+    def _move(
+        self, m: Module, word: data.View, vectors: RegisterFile, accumulators: RegisterFile, result: Value,
+        advance: Signal,
+    ) -> None:
+        slot = word.move
+        m.d.comb += vectors.read[3].eq(slot.source)
+        source = vectors.read_data[3]
+        greatest = register(BEAT_BITS, "max_result")
+        words: list[Value] = [Mux(source[16 * k + 15], Const(0, 16), source[16 * k:16 * k + 16]) for k in range(16)]
+        bytes_: list[Value] = [Mux(source[8 * k + 7], Const(0, 8), source[8 * k:8 * k + 8]) for k in range(32)]
+        narrow = Cat(source.word_select(4 * (lane // 16) + lane % 4, 32) for lane in range(32))
+        wide = Cat(source.word_select(lane % 4, 64) for lane in range(16))
+        bias = register(1024, "bias1")
+        with m.If(advance):
+            m.d.sync += [
+                greatest.eq(Mux(slot.wide, Cat(words), Cat(bytes_))), bias.eq(Mux(slot.wide, wide, narrow)),
+            ]
+        ends = {MoveOp.BIAS: 2, MoveOp.SRS: 3, MoveOp.MAX: 1}
+        late = register(1024, "bias2")
+        with m.If(advance):
+            m.d.sync += late.eq(bias)
+        targets = {
+            MoveOp.BIAS: (accumulators, 1, late), MoveOp.SRS: (vectors, 2, result), MoveOp.MAX: (vectors, 3, greatest),
+        }
+        for op, (file, port, value) in targets.items():
+            valid, dest = self.fetch.valid & (slot.op == op), slot.dest
+            for stage in range(1, ends[op] + 1):
+                name = op.name.lower()
+                valid_after, dest_after = Signal(name=f"{name}_valid{stage}"), register(5, f"{name}_dest{stage}")
+                with m.If(advance):
+                    m.d.sync += [valid_after.eq(valid), dest_after.eq(dest)]
+                valid, dest = valid_after, dest_after
+            m.d.comb += [
+                file.write[port].eq(valid & advance), file.write_to[port].eq(dest), file.write_data[port].eq(value),
+            ]

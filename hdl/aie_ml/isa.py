@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+# Amaranth's structs are declared by annotations that are shapes, its enums with a shape: mypy knows neither.
+# mypy: disable-error-code="valid-type,misc,call-arg"
+"""The core's instruction word: 128 bits, six slots. `MANUAL.md` beside this file says what they do and when.
+
+Slot widths and the encoding are ours (the published one has variable lengths); what can be issued together is not.
+"""
+
+import enum
+from typing import TYPE_CHECKING
+
+from amaranth.hdl import signed
+from amaranth.lib import data
+
+if TYPE_CHECKING:
+    import enum as am_enum
+else:
+    from amaranth.lib import enum as am_enum
+
+__all__ = [
+    "ACCUMULATORS",
+    "BEAT_BYTES",
+    "INSTRUCTION_BYTES",
+    "LATENCY",
+    "LOOP_LEVELS",
+    "MEMORY_BEATS",
+    "POINTERS",
+    "VECTORS",
+    "AguRegister",
+    "Control",
+    "ControlOp",
+    "Form",
+    "Instruction",
+    "Load",
+    "Loop",
+    "Mac",
+    "Move",
+    "MoveOp",
+    "MoveSet",
+    "Post",
+    "Set",
+    "Srs",
+    "Store",
+    "StoreOp",
+    "Vector",
+]  # fmt: skip
+
+BEAT_BYTES = 32
+"""Of a load or a store: 256 bits, aligned. Pointers count beats."""
+INSTRUCTION_BYTES = 16
+VECTORS, ACCUMULATORS, POINTERS, LOOP_LEVELS = 24, 9, 8, 3
+MEMORY_BEATS = 1 << 11
+"""Of the tile's data memory."""
+
+LATENCY = {
+    "load": 7, "load_memory": 4, "store_memory": 6, "mac": 5, "mac_reads": 2, "mac_chain": 3, "bias": 3, "srs": 4,
+    "max": 2,
+}  # fmt: skip
+"""Cycles from an issue: to when an instruction that reads the result when it is issued may be (load, mac, bias, srs,
+max); in which data memory is accessed (load_memory, store_memory); in which a MAC reads its accumulator (mac_reads);
+from a MAC to the next on the same accumulator (mac_chain). From load, MAC, VST.SRS and VSRS of AIE-ML's published
+pipeline (7, 5, 7, 4, counted from 1)."""
+
+
+class Post(am_enum.Enum, shape=2):
+    """What becomes of a pointer after the access."""
+
+    KEEP = 0
+    ADD = 1  # the instruction's step
+    WALK = 2  # inc, s1, s2 of its address generator
+
+
+class Mac(am_enum.Enum, shape=2):
+    NONE = 0
+    I8X8 = 1  # 4x8 by 8x8, 32 sums of 32 bits
+    I16X8 = 2  # 4x4 by 4x8, 32 sums of 32 bits
+    I16X16 = 3  # 4x4 by 4x4, 16 sums of 64 bits
+
+
+class StoreOp(am_enum.Enum, shape=2):
+    NONE = 0
+    VST = 1
+    VST_SRS = 2
+
+
+class Form(am_enum.Enum, shape=2):
+    """From sums to results, 32 bytes at a time."""
+
+    ACC32_8 = 0  # all 32 sums
+    ACC32_16 = 1  # 16 sums: a half
+    ACC64_16 = 2  # all 16 sums
+    ACC64_32 = 3  # 8 sums: a half
+
+
+class MoveOp(am_enum.Enum, shape=4):
+    NONE = 0
+    SET = 1
+    BIAS = 2  # accumulator <- vector, repeated for each row
+    SRS = 3  # vector <- accumulator
+    MAX = 4  # vector <- max(vector, 0)
+
+
+class ControlOp(am_enum.Enum, shape=4):
+    NONE = 0
+    SET = 1
+    LOOP = 2
+    SRS = 3
+    HALT = 15
+
+
+class AguRegister(enum.IntEnum):
+    """Bits 5..3 of the number of a register that SET writes; bits 2..0 are the pointer's."""
+
+    POINTER = 0
+    INC = 1
+    N1 = 2
+    S1 = 3
+    N2 = 4
+    S2 = 5
+
+
+class Load(data.Struct):
+    valid: 1
+    vector: 5
+    pointer: 3
+    post: Post
+    step: signed(7)
+
+
+class Store(data.Struct):
+    op: StoreOp
+    source: 5
+    form: Form
+    half: 1
+    pointer: 3
+    post: Post
+    step: signed(7)
+
+
+class Vector(data.Struct):
+    """`b`: the first of two vectors for 8x8. `clear`: the accumulator counts as 0. `a_signed`, `b_signed`: operands."""
+
+    op: Mac
+    a: 5
+    b: 5
+    acc: 4
+    clear: 1
+    a_signed: 1
+    b_signed: 1
+    unused: 1
+
+
+class Move(data.Struct):
+    """`wide`: of BIAS, sums of 64 bits; of MAX, elements of 16 bits."""
+
+    op: MoveOp
+    dest: 5
+    source: 5
+    form: Form
+    half: 1
+    wide: 1
+    unused: 8
+
+
+class MoveSet(data.Struct):
+    """A `Move` whose `op` is SET."""
+
+    op: MoveOp
+    register: 6
+    value: signed(16)
+
+
+class Control(data.Struct):
+    op: ControlOp
+    payload: 20
+
+
+class Set(data.Struct):
+    """Payload of SET."""
+
+    register: 6
+    value: signed(14)
+
+
+class Loop(data.Struct):
+    """Payload of LOOP: the next `body` instructions `count` times; 0: for ever."""
+
+    count: 11
+    body: 9
+
+
+class Srs(data.Struct):
+    """Payload of SRS. `rounding`, `saturation`: see `nncosim.hdl.aie_ml.srs`. `signed`: of the results."""
+
+    shift: 6
+    rounding: 4
+    saturation: 2
+    signed: 1
+    unused: 7
+
+
+class Instruction(data.Struct):
+    load_a: Load
+    load_b: Load
+    store: Store
+    vector: Vector
+    move: Move
+    control: Control

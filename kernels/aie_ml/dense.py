@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A dense layer (Gemm, MatMul) on a core: blocks of 2 x 2 tiles of results, bias, ReLU and requantization fused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.errors import Problem
+from nncosim.compiler.ir.arithmetic import MultiplyShift
+from nncosim.compiler.ir.layout import Layout
+from nncosim.compiler.ir.network import Network, Tensor
+from nncosim.compiler.ir.operators import Conv
+from nncosim.hdl.aie_ml.isa import Form, Mac
+from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
+from nncosim.kernels.base import Cost, Kernel, KernelError
+from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.rounding import Rounding
+
+__all__ = ["ROUNDINGS", "ROWS", "Dense", "DenseKernel", "Shape", "layout_of", "rows_of"]
+
+ROWS = 4
+"""Of a tile."""
+COLUMNS = 16
+"""Tensors have room for whole multiples of so many channels."""
+ROUNDINGS = {
+    Rounding.FLOOR: RoundingCode.FLOOR, Rounding.CEIL: RoundingCode.CEIL,
+    Rounding.TOWARD_ZERO: RoundingCode.TOWARD_ZERO, Rounding.AWAY: RoundingCode.AWAY,
+    Rounding.HALF_UP: RoundingCode.HALF_UP, Rounding.HALF_EVEN: RoundingCode.HALF_EVEN,
+    Rounding.HALF_AWAY: RoundingCode.HALF_AWAY, Rounding.HALF_TOWARD_ZERO: RoundingCode.HALF_TOWARD_ZERO,
+}  # fmt: skip
+
+
+def stored_bits(tensor: Tensor) -> int:
+    return 8 if tensor.type.bits <= 8 else 16
+
+
+def rows_of(tensor: Tensor) -> int:
+    """Of the matrix that a tensor (N, C, 1, 1) is."""
+    return tensor.shape[0]
+
+
+def layout_of(tensor: Tensor) -> Layout:
+    """Tiles of 4 rows x 8 bytes or x 4 halfwords, two of rows above each other where there are more than 4 rows."""
+    bits = stored_bits(tensor)
+    room = -(-tensor.channels // COLUMNS) * COLUMNS
+    high, low = ("N/8", "N/4%2") if rows_of(tensor) > ROWS else ("N/4", "")
+    if bits == 8:
+        return Layout(f"{high} C/8:{room // 8} {low} C/4%2 N%4 C%4", 8)
+    return Layout(f"{high} C/4:{room // 4} {low} N%4 C%4", 16)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the scheduler has to know of a layer.
+
+    mac: how tiles multiply. rows, columns: of a block of results, in tiles. steps: tiles along the reduction.
+    row_blocks, column_blocks: how many blocks. input_beats: a row block of the input takes, filling included.
+    form: of the results. relu: they are compared with 0 as well, signed.
+    """
+
+    mac: Mac
+    rows: int
+    columns: int
+    steps: int
+    row_blocks: int
+    column_blocks: int
+    input_beats: int
+    form: Form
+    relu: bool
+
+    @property
+    def weight_beats(self) -> int:
+        """Of one tile of weights."""
+        return 2 if self.mac == Mac.I8X8 else 1
+
+    @property
+    def halves(self) -> int:
+        """Beats of results of one tile of sums."""
+        return 2 if self.form in (Form.ACC32_16, Form.ACC64_32) else 1
+
+    @property
+    def wide_results(self) -> bool:
+        return self.form != Form.ACC32_8
+
+    @property
+    def blocks(self) -> int:
+        return self.row_blocks * self.column_blocks
+
+    @property
+    def output_bytes(self) -> int:
+        return 32 * self.blocks * self.rows * self.columns * self.halves
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A layer as the code generator takes it.
+
+    weights, bias: the bytes as they lie in memory. shift: rounding and saturation as the core codes them.
+    """
+
+    shape: Shape
+    weights: bytes
+    bias: bytes
+    a_signed: bool
+    shift: int
+    rounding: RoundingCode
+    saturation: Saturation
+    signed: bool
+
+
+def mode_of(op: Conv, network: Network) -> Mac:
+    """By the bits of the activations and of the weights."""
+    wide = stored_bits(network.tensors[op.inputs[0]]) == 16
+    weights = int(op.weights.min()) < -128 or int(op.weights.max()) > 127
+    return Mac.I16X16 if weights else Mac.I16X8 if wide else Mac.I8X8
+
+
+def shape_of(op: Conv, network: Network) -> Shape:
+    source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+    mac, few = mode_of(op, network), rows_of(out) <= ROWS
+    padded = -(-out.channels // COLUMNS) * COLUMNS
+    tiles = padded // (4 if mac == Mac.I16X16 else 8)
+    rows = 1 if few else 2
+    columns = 4 if few and tiles % 4 == 0 else 2
+    step = 8 if mac == Mac.I8X8 else 4
+    form = Form.ACC64_16 if mac == Mac.I16X16 else Form.ACC32_8 if stored_bits(out) == 8 else Form.ACC32_16
+    room = -(-source.channels // COLUMNS) * COLUMNS // step * rows
+    lo = op.function.lo if op.function is not None else out.type.lo
+    return Shape(mac, rows, columns, -(-source.channels // step), -(-rows_of(out) // (ROWS * rows)), tiles // columns,
+                 room, form, bool(out.type.signed and lo == 0))  # fmt: skip
+
+
+class DenseKernel(Kernel[Conv, AieMl, Dense]):
+    name: ClassVar[str] = "dense"
+    engine: ClassVar[str] = "core"
+    op_types: ClassVar[tuple[str, ...]] = ("conv",)
+
+    def problems(self, op: Conv, network: Network, platform: AieMl) -> tuple[Problem, ...]:
+        source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+        found = [
+            (f"tensor {t} is a map", "use fully connected layers: one vector for each of the batch")
+            for t in (source, out) if t.shape[2:] != (1, 1)
+        ]
+        if op.groups != 1 or op.weights.shape[2:] != (1, 1):
+            found.append((f"is {op.title}", "use Gemm or MatMul"))
+        for t in (source, out):
+            if t.type.bits > 16:
+                found.append((f"tensor {t} has {t.type.bits} bits", "quantise it to 16 bits or less"))
+        low, high = int(op.weights.min()), int(op.weights.max())
+        if low < -(1 << 15) or high >= 1 << 15:
+            found.append((f"weights are {low}..{high}", "quantise them to 16 signed bits or less"))
+        if not found and mode_of(op, network) == Mac.I16X16 and stored_bits(out) == 8:
+            found.append(("weights of 16 bits give results of 16 bits", "quantise the output to 9 to 16 bits"))
+        if not found and mode_of(op, network) == Mac.I16X16 and stored_bits(source) == 8:
+            found.append(("weights of 16 bits need activations of 16 bits", "quantise the input to 9 to 16 bits"))
+        found += self._range(op, out)
+        return tuple(Problem(op.name, op.title, *each) for each in found)
+
+    def _range(self, op: Conv, out: Tensor) -> list[tuple[str, str]]:
+        """Results are clipped to what their width holds, symmetric or not, or from 0 on."""
+        if op.function is None:
+            return []
+        lo, hi, bits = op.function.lo, op.function.hi, stored_bits(out)
+        most = (1 << bits - 1) - 1
+        known = ((-most - 1, most), (-most, most), (0, most)) if out.type.signed else ((0, (1 << bits) - 1),)
+        if (lo, hi) in known:
+            return []
+        text = ", ".join(f"{a}..{b}" for a, b in known)
+        return [(f"results are clipped to {lo}..{hi}; the core clips to {text}", f"use {bits} bits, and no other clip")]
+
+    def code(self, op: Conv, network: Network, platform: AieMl) -> Dense:
+        out, requant = network.tensors[op.output], op.requant
+        if not isinstance(requant, MultiplyShift):
+            raise KernelError(f"operator {op.name!r} has no shift as its requantization")
+        shape = shape_of(op, network)
+        lo, hi = int(requant.lo[0]), int(requant.hi[0])
+        symmetric = out.type.signed and lo == -hi
+        saturation = Saturation.SYMMETRIC if symmetric else Saturation.SATURATE
+        return Dense(
+            shape, _weights(op, shape), _bias(requant.c, shape), network.tensors[op.inputs[0]].type.signed,
+            int(requant.s[0]), ROUNDINGS[Rounding(int(requant.rounding[0]))], saturation, out.type.signed,
+        )
+
+    def cycles(self, op: Conv, network: Network, platform: AieMl) -> Cost:
+        """Without what the pipeline takes to fill and to drain."""
+        shape = shape_of(op, network)
+        step = max(shape.rows * shape.columns, shape.columns * shape.weight_beats, 3)
+        return Cost.estimated(shape.blocks * shape.steps * step)
+
+
+def _weights(op: Conv, shape: Shape) -> bytes:
+    """(column block, step, column tile): a tile of `n` columns of `k` weights each."""
+    k, n = (8, 8) if shape.mac == Mac.I8X8 else (4, 8) if shape.mac == Mac.I16X8 else (4, 4)
+    full = np.zeros((shape.column_blocks * shape.columns * n, shape.steps * k), np.int64)
+    full[: op.weights.shape[0], : op.weights.shape[1]] = op.weights[:, :, 0, 0]
+    tiles = full.reshape(shape.column_blocks, shape.columns, n, shape.steps, k).transpose(0, 3, 1, 2, 4)
+    return bytes(tiles.astype("<i2" if shape.mac == Mac.I16X16 else "i1").tobytes())
+
+
+def _bias(c: npt.NDArray[np.int64], shape: Shape) -> bytes:
+    """A beat for each column tile. The rounding's own half is the core's: c is added before it.
+
+    Raises:
+        KernelError: more than a sum holds.
+    """
+    wide = shape.mac == Mac.I16X16
+    full = np.zeros(shape.column_blocks * shape.columns * (4 if wide else 8), np.int64)
+    full[: len(c)] = c
+    if not wide and len(c) and max(abs(int(c.min())), abs(int(c.max()))) >= 1 << 31:
+        raise KernelError(f"a bias of {int(np.abs(c).max())} does not fit the 32 bits of a sum")
+    return bytes(full.astype("<i8" if wide else "<i4").tobytes())

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AIE-ML: a tile of AMD's array (AM020, AIE-ML Architecture Manual), reconstructed from what is published.
+
+Published: a VLIW core with two loads and one store of 256 bits, 256 int8 multiply-accumulates a cycle, 16 KB of program
+memory, 64 KB of data memory in 8 banks of 128 bits, 1.25 GHz on VE2802. The choices that are ours are marked in
+`nncosim/hdl/aie_ml/MANUAL.md`. So far one tile; inputs and results are put in and read by the bench's back door.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nncosim.platforms.base import Engine, Limits, Memory, Platform, Published, is_power_of_two
+from nncosim.platforms.errors import PlatformError
+
+__all__ = ["BANKS", "BANK_BYTES", "PLATFORM", "AieMl"]
+
+BANKS = 4
+"""Logical banks of data memory, each two physical ones side by side: an access of 256 bits takes one."""
+BANK_BYTES = 16 * 1024
+MOST_HZ = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class AieMl(Platform):
+    """Parameters of the tile.
+
+    program_bytes: 16 bytes an instruction; published 16 KB, at most what LOOP's fields reach.
+    """
+
+    name: ClassVar[str] = "aie_ml"
+    title: ClassVar[str] = "AIE-ML (AMD): one tile, a 256 MAC/cycle VLIW core with exposed pipeline"
+    tensor_axes: ClassVar[tuple[tuple[str, ...], ...]] = (("N", "C", "H", "W"),)
+    published_for: ClassVar[str] = "AIE4ML's kernel in AMD's simulator"
+    reconstruction: ClassVar[str] = "this is a reconstruction whose encoding and memory arbitration are ours"
+    cycle_model: ClassVar[str] = "ISS"
+    limits: ClassVar[Limits] = Limits(0, 0, 0, 0)
+    published: ClassVar[tuple[Published, ...]] = (
+        Published("dense 64x64x64, int8", "kernel", 1050, "cycles", "aie4ml 0.2.1, comments in its kernel catalogue"),
+    )
+
+    clock_hz: int = 1_250_000_000
+    program_bytes: int = 16 * 1024
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.clock_hz <= MOST_HZ:
+            raise PlatformError(f"clock_hz must be 1 to {MOST_HZ} (2 GHz), not {self.clock_hz}")
+        if not is_power_of_two(self.program_bytes) or not 1024 <= self.program_bytes <= 16 * 1024:
+            raise PlatformError(f"program_bytes must be a power of two from 1024 to 16384, not {self.program_bytes}")
+
+    @property
+    def instructions(self) -> int:
+        return self.program_bytes // 16
+
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        return (Memory("data", BANK_BYTES, 128, 2, BANKS, ports=1), Memory("program", self.program_bytes, 128, ports=1))
+
+    @property
+    def movers(self) -> tuple[()]:
+        return ()
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        return (Engine("core", 256, rates={(8, 8): 256, (16, 8): 128, (16, 16): 64}),)
+
+
+PLATFORM = AieMl()

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random programs of the AIE-ML core that every rule allows, and runs of a program on RTL and simulator.
+
+A program first gives every register a value; then come straight lines and nested loops of instructions with random
+slots. What writes one file with different latencies has registers of its own, so that no two writes meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.aie_ml.loops import Line
+from nncosim.hdl.aie_ml.isa import (
+    INSTRUCTION_BYTES,
+    AguRegister,
+    Control,
+    ControlOp,
+    Instruction,
+    Load,
+    Move,
+    MoveOp,
+    MoveSet,
+    Post,
+    Set,
+    Srs,
+    Store,
+    StoreOp,
+    Vector,
+)
+from nncosim.hdl.aie_ml.srs import RoundingCode
+from nncosim.hdl.formats import encode
+from nncosim.tb.aie_ml.build import DONE_STREAM, STORE_STREAM, write_beats
+from nncosim.tb.aie_ml.frames import DONE, LEAD_CYCLES, STORE
+from nncosim.tb.aie_ml.iss import Tile
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel
+
+__all__ = ["assembled", "on_iss", "on_rtl", "random_program", "words_of"]
+
+Records = tuple[npt.NDArray[np.void], npt.NDArray[np.void]]
+_LOADS = {"load_a": (range(8), (0, 1, 2)), "load_b": (range(8, 16), (3, 4))}
+_STORE_POINTERS, _SRS_TO, _MAX_TO = (5, 6, 7), range(16, 20), range(20, 24)
+
+
+def words_of(lines: Sequence[Line]) -> list[int]:
+    offsets = {name: member.offset for name, member in Instruction.as_shape()}
+    return [sum(word << offsets[slot] for slot, word in line.slots) for line in lines]
+
+
+def assembled(lines: Sequence[Line]) -> bytes:
+    return b"".join(word.to_bytes(INSTRUCTION_BYTES, "little") for word in words_of(lines))
+
+
+def _line(**slots: int) -> Line:
+    return Line(tuple(sorted(slots.items())))
+
+
+def _setting(which: AguRegister, pointer: int, value: int) -> int:
+    payload = encode(Set, register=which << 3 | pointer, value=value)
+    return encode(Control, op=ControlOp.SET.value, payload=payload)
+
+
+def _prologue(rng: np.random.Generator) -> list[Line]:
+    """Every register gets a value."""
+    lines = []
+    for pointer in range(8):
+        values = {AguRegister.POINTER: rng.integers(0, 2048), AguRegister.INC: rng.integers(-3, 4),
+                  AguRegister.N1: rng.integers(0, 5), AguRegister.S1: rng.integers(-40, 40),
+                  AguRegister.N2: rng.integers(0, 4), AguRegister.S2: rng.integers(-600, 600)}  # fmt: skip
+        lines += [_line(control=_setting(which, pointer, int(value))) for which, value in values.items()]
+    for vector in range(24):
+        lines.append(_line(load_a=encode(Load, valid=1, vector=vector, pointer=0, post=Post.ADD.value, step=17)))
+    lines += [Line()] * 7
+    for acc in range(9):
+        lines.append(_line(move=encode(Move, op=MoveOp.BIAS.value, dest=acc, source=acc, wide=int(acc % 2))))
+    lines.append(_line(control=_srs(rng)))
+    return [*lines, Line(), Line(), Line()]
+
+
+def _srs(rng: np.random.Generator) -> int:
+    rounding = int(rng.choice([each.value for each in RoundingCode]))
+    payload = encode(Srs, shift=int(rng.integers(0, 40)), rounding=rounding, saturation=int(rng.integers(0, 3)),
+                     signed=int(rng.integers(2)))  # fmt: skip
+    return encode(Control, op=ControlOp.SRS.value, payload=payload)
+
+
+def _instruction(rng: np.random.Generator, accs: tuple[int | None, int | None]) -> tuple[Line, int | None]:
+    """One with random slots, and the accumulator that its MAC writes. `accs`: those of the two before."""
+    slots: dict[str, int] = {}
+    used: set[int] = set()
+    for name, (targets, pointers) in _LOADS.items():
+        if rng.random() < 0.6:
+            pointer = int(rng.choice(pointers))
+            used.add(pointer)
+            slots[name] = encode(Load, valid=1, vector=int(rng.choice(targets)), pointer=pointer,
+                                 post=int(rng.integers(3)), step=int(rng.integers(-64, 64)))  # fmt: skip
+    fused = False
+    if rng.random() < 0.5:
+        pointer, fused = int(rng.choice(_STORE_POINTERS)), bool(rng.random() < 0.7)
+        used.add(pointer)
+        op, source = (StoreOp.VST_SRS, rng.integers(9)) if fused else (StoreOp.VST, rng.integers(24))
+        slots["store"] = encode(
+            Store, op=op.value, source=int(source), form=int(rng.integers(4)), half=int(rng.integers(2)),
+            pointer=pointer, post=int(rng.integers(3)), step=int(rng.integers(-64, 64)),
+        )
+    acc = int(rng.integers(9)) if rng.random() < 0.7 else None
+    if acc is not None:
+        slots["vector"] = encode(
+            Vector, op=int(rng.integers(1, 4)), a=int(rng.integers(24)), b=2 * int(rng.integers(12)), acc=acc,
+            clear=int(rng.random() < 0.2), a_signed=int(rng.integers(2)), b_signed=int(rng.integers(2)),
+        )
+    slots |= _move(rng, used, fused, accs[0])
+    if rng.random() < 0.1:
+        slots["control"] = _srs(rng)
+    return _line(**slots), acc
+
+
+def _move(rng: np.random.Generator, used: set[int], fused: bool, meets: int | None) -> dict[str, int]:
+    """`meets`: an accumulator that something else writes when BIAS would."""
+    op = rng.choice([MoveOp.NONE, MoveOp.SET, MoveOp.BIAS, MoveOp.SRS, MoveOp.MAX])
+    common = dict(form=int(rng.integers(4)), half=int(rng.integers(2)), wide=int(rng.integers(2)))
+    if op == MoveOp.SET:
+        free = [p for p in range(8) if p not in used]
+        register = int(rng.choice([r << 3 | p for p in free for r in (AguRegister.POINTER, AguRegister.INC)]))
+        return {"move": encode(MoveSet, op=op.value, register=register, value=int(rng.integers(0, 4)))}
+    if op == MoveOp.BIAS and meets != -1:
+        dest = int(rng.choice([k for k in range(9) if k != meets]))
+        return {"move": encode(Move, op=op.value, dest=dest, source=int(rng.integers(24)), **common)}
+    if op == MoveOp.SRS and not fused:
+        dest, source = int(rng.choice(_SRS_TO)), int(rng.integers(9))
+        return {"move": encode(Move, op=op.value, dest=dest, source=source, **common)}
+    if op == MoveOp.MAX:
+        dest, source = int(rng.choice(_MAX_TO)), int(rng.integers(24))
+        return {"move": encode(Move, op=op.value, dest=dest, source=source, **common)}
+    return {}
+
+
+def _block(rng: np.random.Generator, level: int) -> list[Line]:
+    """A straight line, with a loop in it where there is a level left."""
+    lines: list[Line] = []
+    accs: list[int | None] = [-1, -1]  # what comes before the first two depends on the way to them: no BIAS there
+
+    def straight(count: int) -> None:
+        for _ in range(count):
+            line, acc = _instruction(rng, (accs[-2], accs[-1]))
+            lines.append(line)
+            accs.append(acc)
+
+    straight(int(rng.integers(3, 9)))
+    if level and rng.random() < 0.8:
+        body = _block(rng, level - 1)
+        head = Line(tuple((slot, word) for slot, word in lines[-1].slots if slot != "control"))
+        lines[-1] = head.with_loop(int(rng.integers(1, 5)), len(body))
+        lines += body
+        accs += [-1, -1]
+        straight(int(rng.integers(3, 9)))
+    # A body ends in an instruction that belongs to no other loop, and does not begin one.
+    return [*lines, Line(), Line()]
+
+
+def random_program(seed: int, blocks: int = 8) -> bytes:
+    """With up to three levels of loops."""
+    rng = np.random.default_rng(seed)
+    lines = _prologue(rng)
+    for _ in range(blocks):
+        lines += _block(rng, 3)
+    lines.append(_line(control=encode(Control, op=ControlOp.HALT.value)))
+    return assembled(lines)
+
+
+def on_iss(
+    program: bytes, memory: npt.NDArray[np.uint8], limit: int = 100_000
+) -> tuple[Records, npt.NDArray[np.uint8], tuple[object, ...]]:
+    """Stores and end (as `frames.STORE` and `DONE`), memory at the end, rules that were broken."""
+    tile = Tile(seed=1)
+    tile.load_program(program)
+    tile.memory[:] = memory
+    tile.start()
+    tile.run(limit)
+    stores = tile.writes()
+    stores["cycle"] += LEAD_CYCLES
+    done = np.zeros(int(tile.halted), DONE)
+    done["cycles"], done["issued"], done["stalls"] = tile.cycle + LEAD_CYCLES, tile.busy, tile.wait_port
+    return (stores, done), tile.memory.copy(), tile.problems
+
+
+def on_rtl(
+    built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000
+) -> list[Records]:
+    """The same of each program on the RTL, each after a reset."""
+    out = []
+    for number, program in enumerate(programs):
+        with Model(built, seed=number) as model:
+            model.poison(number)
+            words = np.frombuffer(program, np.uint8).reshape(-1, INSTRUCTION_BYTES)
+            model.stack("tile.core.fetch.program", np.uint8)[: len(words)] = words
+            write_beats(model, 0, memory.tobytes())
+            model.reset(cycles=4)
+            model.start = 1
+            model.tick()
+            model.start = 0
+            model.run_until("stopped", 1, limit)
+            done = model.log(DONE_STREAM, DONE, clear=True)
+            done["at"] = 0
+            out.append((model.log(STORE_STREAM, STORE, clear=True), done))
+    return out
+
+

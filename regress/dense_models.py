@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dense networks of random weights as QONNX, with scales that are powers of two, fitted to use the outputs' range.
+
+Values are calibrated on random inputs layer by layer: the scale of a Quant is the least power of two under which the
+largest of them is not clipped much, and bias is of the size of the sums.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from nncosim.regress.zoo.writer import Writer
+
+__all__ = ["DenseSpec", "dense_network", "random_inputs"]
+
+_SAMPLES = 64
+_SHARE = 0.997
+
+
+@dataclass(frozen=True)
+class DenseSpec:
+    """A chain of Gemm layers. sizes: of the input and of each layer. bits: of all activations; weight_bits.
+
+    relu: behind each layer but the last. unsigned: what a Relu gives is quantised without a sign. bias: whether there
+    is one. last_relu: behind the last layer, too.
+    """
+
+    sizes: tuple[int, ...]
+    batch: int = 8
+    bits: int = 8
+    weight_bits: int = 8
+    relu: bool = True
+    unsigned: bool = False
+    bias: bool = True
+    last_relu: bool = False
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{'-'.join(map(str, self.sizes))} b{self.batch} a{self.bits}w{self.weight_bits}"
+
+
+def random_inputs(spec: DenseSpec, count: int, seed: int) -> np.ndarray:
+    """Integers of the input's type: (count * batch, features)."""
+    rng = np.random.default_rng([seed, 7])
+    most = (1 << spec.bits - 1) - 1
+    values = rng.normal(0, most / 3, (count * spec.batch, spec.sizes[0]))
+    return np.clip(np.rint(values), -most - 1, most).astype(np.int64)
+
+
+def dense_network(spec: DenseSpec) -> onnx.ModelProto:
+    """The graph: input `x` (batch, sizes[0]), output `y`."""
+    rng, w = np.random.default_rng([spec.seed, 3]), Writer()
+    values = random_inputs(DenseSpec(spec.sizes, _SAMPLES, spec.bits), 1, spec.seed).astype(np.float64)
+    scale = 2.0 ** (1 - spec.bits)
+    at = w.quant("x.quant", "x", scale, signed=True, bits=spec.bits)
+    most = (1 << spec.weight_bits - 1) - 1
+    for k, (inputs, outputs) in enumerate(zip(spec.sizes, spec.sizes[1:], strict=False)):
+        last, name = k == len(spec.sizes) - 2, f"dense{k}"
+        ints = np.clip(np.rint(rng.normal(0, most / 3, (outputs, inputs))), -most, most)
+        unit = 2.0 ** -(spec.weight_bits + 2)
+        sums = values @ ints.T
+        bias = np.rint(rng.normal(0, sums.std() / 2, outputs)) if spec.bias else np.zeros(outputs)
+        inputs_ = [at, w.quant(f"{name}.w.quant", w.constant(f"{name}.w", ints * unit), unit, signed=True,
+                               bits=spec.weight_bits)]  # fmt: skip
+        if spec.bias:
+            inputs_.append(w.quant(f"{name}.b.quant", w.constant(f"{name}.b", bias * unit * scale), unit * scale,
+                                   signed=True, bits=32))  # fmt: skip
+        at = w.node("Gemm", name, inputs_, transB=1)
+        real = (sums + bias) * unit * scale
+        relu = spec.last_relu if last else spec.relu
+        if relu:
+            at, real = w.node("Relu", f"{name}.relu", [at]), np.maximum(real, 0)
+        signed = not (relu and spec.unsigned)
+        top = (1 << spec.bits - signed) - 1
+        scale = 2.0 ** math.ceil(math.log2(float(np.quantile(np.abs(real), _SHARE)) / top))
+        at = w.quant(f"{name}.quant", at, scale, signed=signed, bits=spec.bits, output="y" if last else "")
+        values = np.clip(np.rint(real / scale), -top - 1 if signed else 0, top)
+    return w.model(spec.name, "Dense layers of random weights.", ("x", (spec.batch, spec.sizes[0])),
+                   ("y", (spec.batch, spec.sizes[-1])))  # fmt: skip

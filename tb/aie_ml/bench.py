@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The test bench of the AIE-ML-like tile: its backends behind the interface of `nncosim.tb.backend`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.iss_backend import run_iss
+from nncosim.tb.aie_ml.rtl import run_rtl
+from nncosim.tb.backend import RunResult
+from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.waves import Trace
+
+__all__ = ["BENCH", "AieMlBench"]
+
+
+class AieMlBench:
+    """Backends: rtl (the Verilated tile; drivers cocotb and direct) and iss (the instruction-set simulator)."""
+
+    backends: ClassVar[tuple[str, ...]] = ("rtl", "iss")
+    waveforms: ClassVar[tuple[str, ...]] = ("rtl",)
+    drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
+
+    def run(
+        self,
+        platform: AieMl,
+        image: bytes,
+        inputs: Sequence[Mapping[str, np.ndarray]],
+        *,
+        backend: str,
+        driver: str | None = None,
+        limit_cycles: int | None = None,
+        seed: int = 0,
+        trace: Trace | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> RunResult:
+        """See `nncosim.tb.backend.Bench.run`.
+
+        Raises:
+            BenchError: no such backend, a waveform asked of the iss or of a part of a run, a build that failed.
+            ImageError: an image that does not fit the platform.
+        """
+        if backend == "iss":
+            if trace is not None:
+                raise BenchError("the iss has no signals to trace; use the backend rtl for a waveform")
+            return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed)
+        if backend != "rtl":
+            raise BenchError(f"AIE-ML has no backend {backend!r}; it has {', '.join(self.backends)}")
+        return run_rtl(platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed,
+                       trace=trace, progress=progress)  # fmt: skip
+
+
+BENCH = AieMlBench()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tile as a simulation, and the back doors into its memories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.aie_ml.notes import PROGRAM_BASE
+from nncosim.compiler.image.image import Image, ImageError
+from nncosim.hdl.aie_ml.isa import BEAT_BYTES
+from nncosim.hdl.aie_ml.tile import emit_tile
+from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, AieMl
+from nncosim.tb.sim.backdoor import Backdoor
+from nncosim.tb.sim.emitted import emitted
+from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
+
+__all__ = ["DONE_STREAM", "STORE_STREAM", "TOP", "build_tile", "load_image", "read_beats", "write_beats"]
+
+TOP = "aie_ml_tb"
+STORE_STREAM, DONE_STREAM = 1, 2
+_PAIR_BEATS = BANK_BYTES // BEAT_BYTES
+
+
+def build_tile(
+    platform: AieMl, *, trace: str | None = None, progress: BuildProgress | None = None, **options: Any
+) -> BuiltModel:
+    """The tile under `TOP`, built once for each content.
+
+    Args:
+        trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
+
+    Raises:
+        BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
+    """
+    sources = emitted("aie_ml_tile", platform, lambda: emit_tile(platform.instructions))
+    files = (Path(__file__).with_name("aie_ml_tb.sv"),)
+    return build(sources, TOP, files=files, trace=trace, progress=progress, **options)
+
+
+def write_beats(model: Backdoor, beat: int, data: bytes) -> None:
+    """Back door: put whole beats into data memory."""
+    rows = np.frombuffer(data, np.uint8).reshape(-1, 2, BEAT_BYTES // 2)
+    for pair in range(BANKS):
+        chosen, at = _within(pair, beat, len(rows))
+        for half in range(2):
+            model.stack(f"tile.data.bank{2 * pair + half}", np.uint8)[at] = rows[chosen, half]
+
+
+def read_beats(model: Backdoor, beat: int, count: int) -> npt.NDArray[np.uint8]:
+    """Back door: beats of data memory, (count, 32)."""
+    out = np.zeros((count, 2, BEAT_BYTES // 2), np.uint8)
+    for pair in range(BANKS):
+        chosen, at = _within(pair, beat, count)
+        for half in range(2):
+            out[chosen, half] = model.stack(f"tile.data.bank{2 * pair + half}", np.uint8)[at]
+    return out.reshape(count, BEAT_BYTES)
+
+
+def _within(pair: int, beat: int, count: int) -> tuple[slice, slice]:
+    """Of `count` beats from `beat` on: which lie in a pair of banks, and in which of its rows."""
+    first, last = max(beat, pair * _PAIR_BEATS), min(beat + count, (pair + 1) * _PAIR_BEATS)
+    last = max(first, last)
+    return slice(first - beat, last - beat), slice(first - pair * _PAIR_BEATS, last - pair * _PAIR_BEATS)
+
+
+def load_image(model: Backdoor, platform: AieMl, image: Image) -> None:
+    """Back door: put the loadable segments into data and program memory.
+
+    Raises:
+        ImageError: a segment lies outside them.
+    """
+    for segment in image.segments:
+        at, size = segment.address, len(segment.data)
+        if at + size <= BANKS * BANK_BYTES and at % BEAT_BYTES == 0:
+            write_beats(model, at // BEAT_BYTES, segment.data + bytes(-size % BEAT_BYTES))
+        elif PROGRAM_BASE == at and size <= platform.program_bytes and size % 16 == 0:
+            words = np.frombuffer(segment.data, np.uint8).reshape(-1, 16)
+            model.stack("tile.core.fetch.program", np.uint8)[: len(words)] = words
+        else:
+            raise ImageError(f"segment {segment.memory} of {size} bytes at {at:#x} lies outside the tile's memories")

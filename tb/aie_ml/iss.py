@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The instruction-set simulator of a tile: functional and cycle-exact, from the same instruction words as the RTL.
+
+The exposed pipeline is simulated as it is: an operation reads what a register holds in that cycle, and what it writes
+is there when `hdl/aie_ml/MANUAL.md` says. Fields, codes and latencies are generated from `nncosim.hdl.aie_ml.isa`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from amaranth.hdl import Shape
+from nncosim.hdl.aie_ml import isa
+from nncosim.hdl.aie_ml.core import DRAIN_CYCLES
+from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
+from nncosim.tb.aie_ml.frames import STORE
+from nncosim.tb.iss.native import NativeSources, Signatures, records
+
+__all__ = ["Problem", "Tile"]
+
+_SOURCES = NativeSources("the AIE-ML simulator", Path(__file__).parent, ("iss.cpp",), "nncosim_aie_")
+_P, _U64 = ctypes.c_void_p, ctypes.c_uint64
+_FUNCTIONS: Signatures = {
+    "create": (_P, [_U64]), "destroy": (None, [_P]), "load": (None, [_P, ctypes.c_char_p, _U64]), "memory": (_P, [_P]),
+    "start": (None, [_P]), "run": (None, [_P, _U64]), "halted": (ctypes.c_int, [_P]), "cycle": (_U64, [_P]),
+    "issued": (_U64, [_P]), "stalls": (_U64, [_P]), "stores": (_P, [_P, ctypes.POINTER(_U64)]),
+    "problems": (_P, [_P, ctypes.POINTER(_U64)]),
+}  # fmt: skip
+_PROBLEM = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("code", "<u4")])
+_TEXTS = {
+    1: "two writes of one register land in one cycle", 2: "two slots use one pointer, or it is set while it is used",
+    3: "more loops than there are levels, or a body of less than 2", 4: "the program ends without HALT",
+    5: "a register that does not exist", 6: "SRS in the move and in the store slot, which share a unit",
+}  # fmt: skip
+
+
+def _header() -> str:
+    return "\n".join(["#pragma once", *_fields(), *_constants(), ""])
+
+
+def _fields() -> Iterator[str]:
+    """Where each field of the instruction lies. Formats that share a slot's bits begin where its payload does."""
+    slots = {name: (member.offset, member.shape) for name, member in isa.Instruction.as_shape()}
+    move, control = slots["move"][0], slots["control"][0]
+    payload = control + isa.Control.as_shape()["payload"].offset
+    slots |= {"move_set": (move, isa.MoveSet), "set": (payload, isa.Set), "loop": (payload, isa.Loop),
+              "srs": (payload, isa.Srs)}  # fmt: skip
+    for slot, (offset, shape) in slots.items():
+        for name, field in shape.as_shape():
+            cast = Shape.cast(field.shape)
+            yield (f"#define FIELD_{slot}_{name} "
+                   f"{{{offset + field.offset}, {cast.width}, {'true' if cast.signed else 'false'}}}")
+
+
+def _constants() -> Iterator[str]:
+    for kind in (isa.Post, isa.Mac, isa.StoreOp, isa.Form, isa.MoveOp, isa.ControlOp, isa.AguRegister, RoundingCode,
+                 Saturation):
+        for member in kind:
+            yield f"#define {kind.__name__}_{member.name} {member.value}"
+    for name, cycles in isa.LATENCY.items():
+        yield f"#define LATENCY_{name} {cycles}"
+    yield f"#define VECTORS {isa.VECTORS}"
+    yield f"#define ACCUMULATORS {isa.ACCUMULATORS}"
+    yield f"#define MEMORY_BEATS {isa.MEMORY_BEATS}"
+    yield f"#define LOOP_LEVELS {isa.LOOP_LEVELS}"
+    yield f"#define DRAIN_CYCLES {DRAIN_CYCLES}"
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    return _SOURCES.load({"isa.h": _header()}, _FUNCTIONS)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A rule of the core that a program broke. `cycle`: since its first instruction; `pc`: where it was then."""
+
+    cycle: int
+    pc: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"cycle {self.cycle}, pc {self.pc}: {self.text}"
+
+
+class Tile:
+    """A core with its memories. Registers and memory are full of poison from `seed`.
+
+    memory: (65536,) bytes, writes reach the simulator.
+
+    Raises:
+        BuildError, ToolError: the simulator cannot be built.
+    """
+
+    def __init__(self, *, seed: int = 0):
+        self._lib = _library()
+        self._tile = ctypes.c_void_p(self._lib.nncosim_aie_create(seed))
+        address = self._lib.nncosim_aie_memory(self._tile)
+        held = (ctypes.c_uint8 * (isa.BEAT_BYTES * isa.MEMORY_BEATS)).from_address(address)
+        self.memory: npt.NDArray[np.uint8] = np.ctypeslib.as_array(held)
+
+    def __del__(self) -> None:
+        if getattr(self, "_tile", None) is not None:
+            self._lib.nncosim_aie_destroy(self._tile)
+
+    def load_program(self, data: bytes) -> None:
+        self._lib.nncosim_aie_load(self._tile, data, len(data) // isa.INSTRUCTION_BYTES)
+
+    def start(self) -> None:
+        """Begin at program counter 0; counters and records are empty again, registers keep what they hold."""
+        self._lib.nncosim_aie_start(self._tile)
+
+    def run(self, limit: int) -> int:
+        """Until what was issued up to HALT has ended, or a problem, or for `limit` cycles; the cycles since `start`."""
+        self._lib.nncosim_aie_run(self._tile, limit)
+        return self.cycle
+
+    @property
+    def halted(self) -> bool:
+        return bool(self._lib.nncosim_aie_halted(self._tile))
+
+    @property
+    def cycle(self) -> int:
+        """The first instruction is issued in cycle 0."""
+        return int(self._lib.nncosim_aie_cycle(self._tile))
+
+    @property
+    def busy(self) -> int:
+        """Instructions issued."""
+        return int(self._lib.nncosim_aie_issued(self._tile))
+
+    @property
+    def wait_port(self) -> int:
+        """Cycles in which the core waited for a bank."""
+        return int(self._lib.nncosim_aie_stalls(self._tile))
+
+    def writes(self) -> npt.NDArray[np.void]:
+        """Stores, as `nncosim.tb.aie_ml.frames.STORE`, but `cycle` counts from the first instruction."""
+        return records(self._lib.nncosim_aie_stores, self._tile, STORE)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        found = records(self._lib.nncosim_aie_problems, self._tile, _PROBLEM)
+        return tuple(Problem(int(each["cycle"]), int(each["pc"]), _TEXTS[int(each["code"])]) for each in found)
