@@ -119,7 +119,7 @@ def _instruction(rng: np.random.Generator, accs: tuple[int | None, int | None]) 
 
 def _move(rng: np.random.Generator, used: set[int], fused: bool, meets: int | None) -> dict[str, int]:
     """`meets`: an accumulator that something else writes when BIAS would."""
-    op = rng.choice([MoveOp.NONE, MoveOp.SET, MoveOp.BIAS, MoveOp.SRS, MoveOp.MAX])
+    op = MoveOp(int(rng.integers(len(MoveOp))))
     common = dict(form=int(rng.integers(4)), half=int(rng.integers(2)), wide=int(rng.integers(2)))
     if op == MoveOp.SET:
         free = [p for p in range(8) if p not in used]

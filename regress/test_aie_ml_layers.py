@@ -38,7 +38,7 @@ CYCLES = {
 def random_spec(seed: int) -> DenseSpec:
     rng = np.random.default_rng(seed)
     bits = int(rng.choice([8, 8, 16]))
-    sizes = (128, 128, 128)
+    sizes: tuple[int, ...] = (128, 128, 128)
     while sum(-(-a // 16) * -(-b // 16) for a, b in pairwise(sizes)) * 256 * bits // 8 > 16384:  # what a bank holds
         sizes = tuple(int(n) for n in rng.integers(1, 90, int(rng.integers(2, 5))))
     relu, unsigned, bias, last_relu = (bool(n) for n in rng.integers(2, size=4))
