@@ -4,172 +4,40 @@
 #include <cstring>
 #include <vector>
 
-#include "isa.h"  // generated: FIELD_<slot>_<field> as {offset, bits, signed}, enumerations, latencies
+#include "iss_vector.h"
 
 namespace {
 
 constexpr int kRing = 16;
 constexpr int kPairBeats = 512;
 
-struct Word { uint64_t low, high; };
-struct Field { int offset, bits; bool is_signed; };
-
-int64_t get(const Word& w, Field f) {
-    unsigned __int128 all = static_cast<unsigned __int128>(w.high) << 64 | w.low;
-    uint64_t raw = static_cast<uint64_t>(all >> f.offset) & ((uint64_t{1} << f.bits) - 1);
-    if (f.is_signed && raw >> (f.bits - 1)) return static_cast<int64_t>(raw) - (int64_t{1} << f.bits);
-    return static_cast<int64_t>(raw);
-}
-
-struct Access { bool valid; int op, reg, form, half, pointer, post, step; };
-struct Op {
-    Access load[2], store;
-    int mac, a, b, acc, clear, a_signed, b_signed;
-    int move, dest, source, form, half, wide, set_register, set_value;
-    int control, control_register, control_value, count, body, srs_shift, srs_rounding, srs_saturation, srs_signed;
-};
-
-Op decode(const Word& w) {
-    Op o{};
-#define G(name) static_cast<int>(get(w, Field name))
-    o.load[0] = {G(FIELD_load_a_valid) != 0, 0, G(FIELD_load_a_vector), 0, 0, G(FIELD_load_a_pointer),
-                 G(FIELD_load_a_post), G(FIELD_load_a_step)};
-    o.load[1] = {G(FIELD_load_b_valid) != 0, 0, G(FIELD_load_b_vector), 0, 0, G(FIELD_load_b_pointer),
-                 G(FIELD_load_b_post), G(FIELD_load_b_step)};
-    o.store = {G(FIELD_store_op) != StoreOp_NONE, G(FIELD_store_op), G(FIELD_store_source), G(FIELD_store_form),
-               G(FIELD_store_half), G(FIELD_store_pointer), G(FIELD_store_post), G(FIELD_store_step)};
-    o.mac = G(FIELD_vector_op); o.a = G(FIELD_vector_a); o.b = G(FIELD_vector_b); o.acc = G(FIELD_vector_acc);
-    o.clear = G(FIELD_vector_clear); o.a_signed = G(FIELD_vector_a_signed); o.b_signed = G(FIELD_vector_b_signed);
-    o.move = G(FIELD_move_op); o.dest = G(FIELD_move_dest); o.source = G(FIELD_move_source);
-    o.form = G(FIELD_move_form); o.half = G(FIELD_move_half); o.wide = G(FIELD_move_wide);
-    o.set_register = G(FIELD_move_set_register); o.set_value = G(FIELD_move_set_value);
-    o.control = G(FIELD_control_op);
-    o.control_register = G(FIELD_set_register); o.control_value = G(FIELD_set_value);
-    o.count = G(FIELD_loop_count); o.body = G(FIELD_loop_body);
-    o.srs_shift = G(FIELD_srs_shift); o.srs_rounding = G(FIELD_srs_rounding);
-    o.srs_saturation = G(FIELD_srs_saturation); o.srs_signed = G(FIELD_srs_signed);
-#undef G
-    return o;
-}
-
-struct Vec { uint8_t byte[32]; };
-struct Acc { uint32_t lane[32]; };
 struct Pointer { int at, inc, s1, s2, n1, n2, c1, c2; };
 struct Loop { int first, last, turns; };
 struct VecWrite { int reg; Vec value; };
 struct AccWrite { int reg; Acc value; };
-struct MacStage { bool valid; int op, acc, clear; Acc dot; };
 struct Pending { bool load[2]; int load_beat[2], load_reg[2]; bool store; int store_beat; Vec store_data; };
 
 #pragma pack(push, 4)  // as numpy has it
 struct StoreRecord { uint64_t cycle; uint32_t beat, issued, stalls; uint8_t data[32]; };
 #pragma pack(pop)
 struct Problem { uint64_t cycle; uint32_t pc, code; };
-enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6 };
-
-int64_t term(const Vec& v, int index, int bytes, bool is_signed) {
-    uint16_t raw = v.byte[index * bytes];
-    if (bytes == 2) raw = static_cast<uint16_t>(raw | v.byte[index * 2 + 1] << 8);
-    if (bytes == 1) return is_signed ? static_cast<int8_t>(raw) : raw;
-    return is_signed ? static_cast<int16_t>(raw) : raw;
-}
-
-Acc dot_product(const Op& o, const Vec* vectors) {
-    Acc out{};
-    const Vec &a = vectors[o.a], &b0 = vectors[o.b], &b1 = vectors[(o.b + 1) % VECTORS];
-    if (o.mac == Mac_I8X8) {
-        for (int m = 0; m < 4; m++)
-            for (int n = 0; n < 8; n++) {
-                int32_t sum = 0;
-                for (int k = 0; k < 8; k++) {
-                    int at = n * 8 + k;
-                    sum += static_cast<int32_t>(term(a, k / 4 * 16 + m * 4 + k % 4, 1, o.a_signed) *
-                                                term(at < 32 ? b0 : b1, at % 32, 1, o.b_signed));
-                }
-                out.lane[n / 4 * 16 + m * 4 + n % 4] = static_cast<uint32_t>(sum);
-            }
-    } else if (o.mac == Mac_I16X8) {
-        for (int m = 0; m < 4; m++)
-            for (int n = 0; n < 8; n++) {
-                int64_t sum = 0;
-                for (int k = 0; k < 4; k++) sum += term(a, m * 4 + k, 2, o.a_signed) * term(b0, n * 4 + k, 1, o.b_signed);
-                out.lane[n / 4 * 16 + m * 4 + n % 4] = static_cast<uint32_t>(sum);
-            }
-    } else {
-        for (int m = 0; m < 4; m++)
-            for (int n = 0; n < 4; n++) {
-                int64_t sum = 0;
-                for (int k = 0; k < 4; k++) sum += term(a, m * 4 + k, 2, o.a_signed) * term(b0, n * 4 + k, 2, o.b_signed);
-                std::memcpy(&out.lane[2 * (m * 4 + n)], &sum, 8);
-            }
-    }
-    return out;
-}
-
-void accumulate(Acc& acc, const MacStage& s) {
-    if (s.clear) acc = Acc{};
-    if (s.op == Mac_I16X16) {
-        uint64_t a[16], d[16];
-        std::memcpy(a, acc.lane, 128);
-        std::memcpy(d, s.dot.lane, 128);
-        for (int i = 0; i < 16; i++) a[i] += d[i];
-        std::memcpy(acc.lane, a, 128);
-    } else {
-        for (int i = 0; i < 32; i++) acc.lane[i] += s.dot.lane[i];
-    }
-}
-
-struct Srs { int shift, rounding, saturation, is_signed; };
-
-int64_t shift_round(int64_t value, int shift, int rounding) {
-    if (shift == 0) return value;
-    int64_t floor = value >> shift;
-    uint64_t rest = static_cast<uint64_t>(value) & ((uint64_t{1} << shift) - 1), half = uint64_t{1} << (shift - 1);
-    bool negative = floor < 0, tie = rest == half, up = false;
-    switch (rounding) {
-        case RoundingCode_CEIL: up = rest != 0; break;
-        case RoundingCode_TOWARD_ZERO: up = rest != 0 && negative; break;
-        case RoundingCode_AWAY: up = rest != 0 && !negative; break;
-        case RoundingCode_HALF_DOWN: up = rest > half; break;
-        case RoundingCode_HALF_UP: up = rest >= half; break;
-        case RoundingCode_HALF_TOWARD_ZERO: up = rest > half || (tie && negative); break;
-        case RoundingCode_HALF_AWAY: up = rest > half || (tie && !negative); break;
-        case RoundingCode_HALF_EVEN: up = rest > half || (tie && (floor & 1)); break;
-        case RoundingCode_HALF_ODD: up = rest > half || (tie && !(floor & 1)); break;
-        default: break;
-    }
-    return floor + up;
-}
-
-Vec requantize(const Acc& acc, int form, int half, const Srs& s) {
-    int count = form == Form_ACC32_8 ? 32 : form == Form_ACC64_32 ? 8 : 16, bits = 256 / count;
-    bool halves = form == Form_ACC32_16 || form == Form_ACC64_32, wide = form == Form_ACC64_16 || form == Form_ACC64_32;
-    Vec out{};
-    for (int i = 0; i < count; i++) {
-        int lane = (halves && half ? count : 0) + i;
-        int64_t value = static_cast<int32_t>(acc.lane[lane]);
-        if (wide) std::memcpy(&value, &acc.lane[2 * lane], 8);
-        value = shift_round(value, s.shift, s.rounding);
-        int64_t top = s.is_signed ? (int64_t{1} << (bits - 1)) - 1 : (int64_t{1} << bits) - 1;
-        int64_t low = !s.is_signed ? 0 : s.saturation == Saturation_SYMMETRIC ? -top : -top - 1;
-        if (s.saturation != Saturation_NONE) value = value > top ? top : value < low ? low : value;
-        for (int k = 0; k < bits / 8; k++) out.byte[i * bits / 8 + k] = static_cast<uint8_t>(value >> 8 * k);
-    }
-    return out;
-}
+enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6 };  // illegal
+enum { kEarlyVector = 16, kEarlyAcc = 17, kNoName = 18, kWraps = 19 };  // legal, and seldom meant
 
 class Tile {
   public:
     std::vector<uint8_t> memory = std::vector<uint8_t>(32 * MEMORY_BEATS);
     std::vector<StoreRecord> stores;
-    std::vector<Problem> problems;
+    std::vector<Problem> problems, remarks;
     uint64_t cycle = 0, issued = 0, stalls = 0;
     bool halted = true;
 
-    explicit Tile(uint64_t seed) : state_(seed * 2 + 1) {
-        for (auto& byte : memory) byte = random();
-        for (auto& vector : vectors_) for (auto& byte : vector.byte) byte = random();
-        for (auto& acc : accs_) for (auto& lane : acc.lane) lane = random() * 0x1010101u ^ random();
+    explicit Tile(uint64_t seed) : state_(seed) {
+        for (auto& byte : memory) byte = static_cast<uint8_t>(random());
+        for (auto& vector : vectors_) for (auto& byte : vector.byte) byte = static_cast<uint8_t>(random());
+        for (auto& acc : accs_) for (auto& lane : acc.lane) lane = static_cast<uint32_t>(random());
+        for (auto& p : pointers_) p = {bits(12), bits(12), bits(12), bits(12), bits(11), bits(11), bits(11), bits(11)};
+        srs_ = {bits(6), bits(4), bits(2), bits(1)};
     }
 
     void load(const uint8_t* data, uint64_t words) {
@@ -190,9 +58,14 @@ class Tile {
         halted = false;
         stores.clear();
         problems.clear();
+        remarks.clear();
+        told_.assign(program_.size(), 0);
+        vectors_flying_ = accs_flying_ = 0;
+        for (auto& each : vec_lands_) each = 0;
+        for (auto& each : acc_lands_) each = 0;
         for (auto& each : vec_writes_) each.clear();
         for (auto& each : acc_writes_) each.clear();
-        for (auto& each : macs_) each = MacStage{};
+        for (auto& each : macs_) each.valid = false;
         for (auto& each : pending_) each = Pending{};
     }
 
@@ -213,14 +86,29 @@ class Tile {
     std::vector<VecWrite> vec_writes_[kRing];
     std::vector<AccWrite> acc_writes_[kRing];
     MacStage macs_[kRing] = {};
+    uint32_t vectors_flying_ = 0, accs_flying_ = 0;  // with a write on its way, a bit each, and when the last one lands
+    uint64_t vec_lands_[32] = {}, acc_lands_[16] = {};
+    std::vector<uint32_t> told_;
     Pending pending_[kRing] = {};
 
-    uint8_t random() {
-        state_ ^= state_ << 13; state_ ^= state_ >> 7; state_ ^= state_ << 17;
-        return static_cast<uint8_t>(state_ >> 24);
+    uint64_t random() {  // splitmix64
+        uint64_t z = state_ += 0x9E3779B97F4A7C15;
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+        z = (z ^ z >> 27) * 0x94D049BB133111EB;
+        return z ^ z >> 31;
     }
 
+    int bits(int count) { return static_cast<int>(random() & ((uint64_t{1} << count) - 1)); }
+
     void problem(int code) { problems.push_back({cycle, static_cast<uint32_t>(pc_), static_cast<uint32_t>(code)}); }
+
+    // The first time of each instruction and code.
+    void remark(int code) {
+        uint32_t& told = told_[static_cast<size_t>(pc_)];
+        if (told >> code & 1) return;
+        told |= 1u << code;
+        remarks.push_back({cycle, static_cast<uint32_t>(pc_), static_cast<uint32_t>(code)});
+    }
 
     int at(int later) const { return static_cast<int>((time_ + static_cast<uint64_t>(later)) % kRing); }
 
@@ -245,12 +133,14 @@ class Tile {
         for (size_t i = 0; i < vecs.size(); i++) {
             for (size_t j = 0; j < i; j++) if (vecs[i].reg == vecs[j].reg) problem(kTwoWrites);
             vectors_[vecs[i].reg] = vecs[i].value;
+            if (vec_lands_[vecs[i].reg] <= time_) vectors_flying_ &= ~(1u << vecs[i].reg);
         }
         vecs.clear();
         auto& accs = acc_writes_[at(0)];
         for (size_t i = 0; i < accs.size(); i++) {
             for (size_t j = 0; j < i; j++) if (accs[i].reg == accs[j].reg) problem(kTwoWrites);
             accs_[accs[i].reg] = accs[i].value;
+            if (acc_lands_[accs[i].reg] <= time_) accs_flying_ &= ~(1u << accs[i].reg);
         }
         accs.clear();
     }
@@ -291,6 +181,7 @@ class Tile {
         taken |= 1 << access.pointer;
         Pointer& p = pointers_[access.pointer];
         int beat = p.at & (MEMORY_BEATS - 1);
+        if (p.at != beat) remark(kWraps);
         if (access.post == Post_ADD) p.at += access.step;
         if (access.post == Post_WALK) {
             if (p.c1 + 1 < p.n1) { p.at += p.inc; p.c1++; }
@@ -319,20 +210,34 @@ class Tile {
         }
     }
 
-    // Registers that do not exist, and SRS in both slots, which share the unit.
+    // What the instruction breaks by itself, and what it reads while a write of it is in flight.
     void check(const Op& o) {
-        bool fused = o.store.valid && o.store.op == StoreOp_VST_SRS;
-        bool vectors = o.mac == Mac_NONE || (o.a < VECTORS && o.b + (o.mac == Mac_I8X8) < VECTORS);
-        for (const Access& load : o.load) vectors &= !load.valid || load.reg < VECTORS;
-        vectors &= !o.store.valid || fused || o.store.reg < VECTORS;
-        vectors &= o.move != MoveOp_BIAS || o.source < VECTORS;
-        vectors &= o.move != MoveOp_MAX || (o.source < VECTORS && o.dest < VECTORS);
-        vectors &= o.move != MoveOp_SRS || o.dest < VECTORS;
-        bool accs = (o.mac == Mac_NONE || o.acc < ACCUMULATORS) && (!fused || o.store.reg < ACCUMULATORS);
-        accs &= o.move != MoveOp_BIAS || o.dest < ACCUMULATORS;
-        accs &= o.move != MoveOp_SRS || o.source < ACCUMULATORS;
-        if (!vectors || !accs) problem(kRegister);
-        if (fused && o.move == MoveOp_SRS) problem(kOneUnit);
+        if (o.no_register) problem(kRegister);
+        if (o.one_unit) problem(kOneUnit);
+        if (o.two_sets) problem(kTwoWrites);
+        if (o.no_name) remark(kNoName);
+        if (o.vectors_read & vectors_flying_) remark(kEarlyVector);
+        bool early = o.accs_read & accs_flying_;
+        early |= o.mac != Mac_NONE && !o.clear && acc_lands_[o.acc] > time_ + LATENCY_mac_reads;
+        if (early) remark(kEarlyAcc);
+    }
+
+    void fly_vector(int reg, uint64_t cycles) {
+        vectors_flying_ |= 1u << reg;
+        if (vec_lands_[reg] < time_ + cycles) vec_lands_[reg] = time_ + cycles;
+    }
+
+    void fly_acc(int reg, uint64_t cycles) {
+        accs_flying_ |= 1u << reg;
+        if (acc_lands_[reg] < time_ + cycles) acc_lands_[reg] = time_ + cycles;
+    }
+
+    void multiply(const Op& o) {
+        MacStage& mac = macs_[at(0)];
+        mac.valid = true;
+        mac.op = o.mac; mac.acc = o.acc; mac.clear = o.clear;
+        dot_product(o, vectors_, mac.dot);
+        fly_acc(o.acc, LATENCY_mac);
     }
 
     void issue() {
@@ -348,14 +253,16 @@ class Tile {
                 now.load[k] = true;
                 now.load_beat[k] = used(o.load[k], taken);
                 now.load_reg[k] = o.load[k].reg;
+                fly_vector(o.load[k].reg, LATENCY_load);
             }
         if (o.store.valid) {
             now.store = true;
             now.store_beat = used(o.store, taken);
             bool fused = o.store.op == StoreOp_VST_SRS;
-            now.store_data = fused ? requantize(accs_[o.store.reg & 15], o.store.form, o.store.half, srs_) : vectors_[o.store.reg];
+            now.store_data = fused ? requantize(accs_[o.store.reg & 15], o.store.form, o.store.half, srs_)
+                                   : vectors_[o.store.reg];
         }
-        if (o.mac != Mac_NONE) macs_[at(0)] = {true, o.mac, o.acc, o.clear, dot_product(o, vectors_)};
+        if (o.mac != Mac_NONE) multiply(o);
         move(o, taken);
         control(o, taken);
     }
@@ -371,10 +278,12 @@ class Tile {
                     std::memcpy(&write.value.lane[i], &vectors_[o.source].byte[4 * word], 4);
                 }
                 acc_writes_[at(LATENCY_bias)].push_back(write);
+                fly_acc(write.reg, LATENCY_bias);
                 break;
             }
             case MoveOp_SRS:
                 vec_writes_[at(LATENCY_srs)].push_back({o.dest, requantize(accs_[o.source & 15], o.form, o.half, srs_)});
+                fly_vector(o.dest, LATENCY_srs);
                 break;
             case MoveOp_MAX: {
                 VecWrite write{o.dest, vectors_[o.source]};
@@ -382,6 +291,7 @@ class Tile {
                 for (int i = 0; i < 32; i += bytes)
                     if (write.value.byte[i + bytes - 1] >> 7) std::memset(&write.value.byte[i], 0, static_cast<size_t>(bytes));
                 vec_writes_[at(LATENCY_max)].push_back(write);
+                fly_vector(o.dest, LATENCY_max);
                 break;
             }
             default: break;
@@ -425,4 +335,5 @@ uint64_t nncosim_aie_issued(Tile* t) { return t->issued; }
 uint64_t nncosim_aie_stalls(Tile* t) { return t->stalls; }
 const StoreRecord* nncosim_aie_stores(Tile* t, uint64_t* n) { *n = t->stores.size(); return t->stores.data(); }
 const Problem* nncosim_aie_problems(Tile* t, uint64_t* n) { *n = t->problems.size(); return t->problems.data(); }
+const Problem* nncosim_aie_remarks(Tile* t, uint64_t* n) { *n = t->remarks.size(); return t->remarks.data(); }
 }

@@ -8,7 +8,7 @@ is there when `hdl/aie_ml/MANUAL.md` says. Fields, codes and latencies are gener
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,19 +24,22 @@ from nncosim.tb.iss.native import NativeSources, Signatures, records
 
 __all__ = ["Problem", "Tile"]
 
-_SOURCES = NativeSources("the AIE-ML simulator", Path(__file__).parent, ("iss.cpp",), "nncosim_aie_")
+_SOURCES = NativeSources("the AIE-ML simulator", Path(__file__).parent, ("iss_words.h", "iss_vector.h", "iss.cpp"),
+                         "nncosim_aie_")  # fmt: skip
 _P, _U64 = ctypes.c_void_p, ctypes.c_uint64
 _FUNCTIONS: Signatures = {
     "create": (_P, [_U64]), "destroy": (None, [_P]), "load": (None, [_P, ctypes.c_char_p, _U64]), "memory": (_P, [_P]),
     "start": (None, [_P]), "run": (None, [_P, _U64]), "halted": (ctypes.c_int, [_P]), "cycle": (_U64, [_P]),
     "issued": (_U64, [_P]), "stalls": (_U64, [_P]), "stores": (_P, [_P, ctypes.POINTER(_U64)]),
-    "problems": (_P, [_P, ctypes.POINTER(_U64)]),
+    "problems": (_P, [_P, ctypes.POINTER(_U64)]), "remarks": (_P, [_P, ctypes.POINTER(_U64)]),
 }  # fmt: skip
 _PROBLEM = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("code", "<u4")])
 _TEXTS = {
     1: "two writes of one register land in one cycle", 2: "two slots use one pointer, or it is set while it is used",
     3: "more loops than there are levels, or a body of less than 2", 4: "the program ends without HALT",
     5: "a register that does not exist", 6: "SRS in the move and in the store slot, which share a unit",
+    16: "a vector is read while a write of it is in flight", 17: "an accumulator is read while a write of it is in flight",
+    18: "an operation that is not in this tile", 19: "a beat beyond the own memory, which wraps",
 }  # fmt: skip
 
 
@@ -79,7 +82,7 @@ def _library() -> ctypes.CDLL:
 
 @dataclass(frozen=True)
 class Problem:
-    """A rule of the core that a program broke. `cycle`: since its first instruction; `pc`: where it was then."""
+    """What the simulator noticed. `cycle`: since its first instruction; `pc`: where it was then."""
 
     cycle: int
     pc: int
@@ -90,7 +93,7 @@ class Problem:
 
 
 class Tile:
-    """A core with its memories. Registers and memory are full of poison from `seed`.
+    """A core with its memories. Registers of all kinds and the data memory are full of poison from `seed`.
 
     memory: (65536,) bytes, writes reach the simulator.
 
@@ -117,7 +120,10 @@ class Tile:
         self._lib.nncosim_aie_start(self._tile)
 
     def run(self, limit: int) -> int:
-        """Until what was issued up to HALT has ended, or a problem, or for `limit` cycles; the cycles since `start`."""
+        """Until what was issued up to HALT has ended, or `limit` cycles since `start`, or 16 problems. Those cycles.
+
+        A stall that begins before the limit is simulated whole.
+        """
         self._lib.nncosim_aie_run(self._tile, limit)
         return self.cycle
 
@@ -146,5 +152,18 @@ class Tile:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        found = records(self._lib.nncosim_aie_problems, self._tile, _PROBLEM)
+        """Rules of the core that the program broke: what happens then is undefined in hardware."""
+        return self._noticed(self._lib.nncosim_aie_problems)
+
+    @property
+    def remarks(self) -> tuple[Problem, ...]:
+        """What the manual defines, and a program seldom means, the first time of each instruction.
+
+        An instruction that comes too early and gets the old value, as overlapped loops may want it; a code without a
+        name; a beat that wraps.
+        """
+        return self._noticed(self._lib.nncosim_aie_remarks)
+
+    def _noticed(self, function: Callable[..., int]) -> tuple[Problem, ...]:
+        found = records(function, self._tile, _PROBLEM)
         return tuple(Problem(int(each["cycle"]), int(each["pc"]), _TEXTS[int(each["code"])]) for each in found)

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// The vector unit: MAC, and shift, round, saturate.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "iss_words.h"
+
+namespace {
+
+struct Vec { uint8_t byte[32]; };
+struct Acc { uint32_t lane[32]; };
+struct MacStage { bool valid; int op, acc, clear; Acc dot; };
+
+template <typename To, typename From, int rows, int columns>
+void spread(const uint8_t* bytes, To (&out)[rows][columns]) {
+    From raw[rows * columns];
+    std::memcpy(raw, bytes, sizeof raw);
+    for (int i = 0; i < rows; i++)
+        for (int k = 0; k < columns; k++) out[i][k] = raw[i * columns + k];
+}
+
+// spread, by whether the bytes are signed.
+template <typename Signed, typename Unsigned, typename To, int rows, int columns>
+void widen(const uint8_t* bytes, bool is_signed, To (&out)[rows][columns]) {
+    if (is_signed) spread<To, Signed>(bytes, out);
+    else spread<To, Unsigned>(bytes, out);
+}
+
+// out[m][n] = sum over k of a[m][k] b[n][k], in loops that a compiler makes vectors of.
+template <typename T, int depth, int columns>
+void product(const T (&a)[4][depth], const T (&b)[columns][depth], T (&out)[4][columns]) {
+    T turned[depth][columns];
+    for (int k = 0; k < depth; k++)
+        for (int n = 0; n < columns; n++) turned[k][n] = b[n][k];
+    for (int m = 0; m < 4; m++) {
+        T row[columns] = {};
+        for (int k = 0; k < depth; k++)
+            for (int n = 0; n < columns; n++) row[n] += a[m][k] * turned[k][n];
+        std::memcpy(out[m], row, sizeof row);
+    }
+}
+
+void place(const int32_t (&sums)[4][8], Acc& out) {
+    for (int m = 0; m < 4; m++)
+        for (int h = 0; h < 2; h++) std::memcpy(&out.lane[h * 16 + m * 4], &sums[m][h * 4], 16);
+}
+
+// All sums fit: 8 products of bytes, 4 of 16 by 8 bits in 32, 4 of 16 by 16 in 64.
+void dot_product(const Op& o, const Vec* vectors, Acc& out) {
+    const Vec &first = vectors[o.a], &b0 = vectors[o.b];
+    if (o.mac == Mac_I8X8) {
+        uint8_t turned[32], pair[64];
+        for (int m = 0; m < 4; m++)
+            for (int h = 0; h < 2; h++) std::memcpy(turned + m * 8 + h * 4, first.byte + h * 16 + m * 4, 4);
+        std::memcpy(pair, b0.byte, 32);
+        std::memcpy(pair + 32, vectors[(o.b + 1) % VECTORS].byte, 32);
+        int32_t a[4][8], b[8][8], sums[4][8];
+        widen<int8_t, uint8_t>(turned, o.a_signed, a);
+        widen<int8_t, uint8_t>(pair, o.b_signed, b);
+        product(a, b, sums);
+        place(sums, out);
+    } else if (o.mac == Mac_I16X8) {
+        int32_t a[4][4], b[8][4], sums[4][8];
+        widen<int16_t, uint16_t>(first.byte, o.a_signed, a);
+        widen<int8_t, uint8_t>(b0.byte, o.b_signed, b);
+        product(a, b, sums);
+        place(sums, out);
+    } else {
+        int64_t a[4][4], b[4][4], sums[4][4];
+        widen<int16_t, uint16_t>(first.byte, o.a_signed, a);
+        widen<int16_t, uint16_t>(b0.byte, o.b_signed, b);
+        product(a, b, sums);
+        std::memcpy(out.lane, sums, sizeof sums);
+    }
+}
+
+void accumulate(Acc& acc, const MacStage& s) {
+    if (s.clear) acc = Acc{};
+    if (s.op == Mac_I16X16) {
+        uint64_t a[16], d[16];
+        std::memcpy(a, acc.lane, 128);
+        std::memcpy(d, s.dot.lane, 128);
+        for (int i = 0; i < 16; i++) a[i] += d[i];
+        std::memcpy(acc.lane, a, 128);
+    } else {
+        for (int i = 0; i < 32; i++) acc.lane[i] += s.dot.lane[i];
+    }
+}
+
+struct Srs { int shift, rounding, saturation, is_signed; };
+
+int64_t shift_round(int64_t value, int shift, int rounding) {
+    if (shift == 0) return value;
+    int64_t floor = value >> shift;
+    uint64_t rest = static_cast<uint64_t>(value) & ((uint64_t{1} << shift) - 1), half = uint64_t{1} << (shift - 1);
+    bool negative = floor < 0, tie = rest == half, up = false;
+    switch (rounding) {
+        case RoundingCode_CEIL: up = rest != 0; break;
+        case RoundingCode_TOWARD_ZERO: up = rest != 0 && negative; break;
+        case RoundingCode_AWAY: up = rest != 0 && !negative; break;
+        case RoundingCode_HALF_DOWN: up = rest > half; break;
+        case RoundingCode_HALF_UP: up = rest >= half; break;
+        case RoundingCode_HALF_TOWARD_ZERO: up = rest > half || (tie && negative); break;
+        case RoundingCode_HALF_AWAY: up = rest > half || (tie && !negative); break;
+        case RoundingCode_HALF_EVEN: up = rest > half || (tie && (floor & 1)); break;
+        case RoundingCode_HALF_ODD: up = rest > half || (tie && !(floor & 1)); break;
+        default: break;
+    }
+    return floor + up;
+}
+
+Vec requantize(const Acc& acc, int form, int half, const Srs& s) {
+    int count = form == Form_ACC32_8 ? 32 : form == Form_ACC64_32 ? 8 : 16, bits = 256 / count;
+    bool halves = form == Form_ACC32_16 || form == Form_ACC64_32, wide = form == Form_ACC64_16 || form == Form_ACC64_32;
+    Vec out{};
+    for (int i = 0; i < count; i++) {
+        int lane = (halves && half ? count : 0) + i;
+        int64_t value = static_cast<int32_t>(acc.lane[lane]);
+        if (wide) std::memcpy(&value, &acc.lane[2 * lane], 8);
+        value = shift_round(value, s.shift, s.rounding);
+        int64_t top = s.is_signed ? (int64_t{1} << (bits - 1)) - 1 : (int64_t{1} << bits) - 1;
+        int64_t low = !s.is_signed ? 0 : s.saturation == Saturation_SYMMETRIC ? -top : -top - 1;
+        if (s.saturation != Saturation_NONE) value = value > top ? top : value < low ? low : value;
+        for (int k = 0; k < bits / 8; k++) out.byte[i * bits / 8 + k] = static_cast<uint8_t>(value >> 8 * k);
+    }
+    return out;
+}
+
+}  // namespace
