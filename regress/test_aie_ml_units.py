@@ -155,7 +155,9 @@ def loops_program(rng: np.random.Generator) -> list[Line]:
 
 def order(lines: list[Line]) -> list[int]:
     """The numbers of the instructions as they are to be issued, up to HALT."""
-    out, open_loops, at = [], [], 0
+    out: list[int] = []
+    open_loops: list[tuple[int, int, int]] = []
+    at = 0
     while at < len(lines):
         out.append(at)
         following = at + 1
@@ -281,7 +283,9 @@ def test_a_load_that_asks_a_cycle_off_is_seen(monkeypatch, wrong):
 
 def store_mismatches(seed: int, cycles: int) -> int:
     dut, rng = StorePath(), np.random.default_rng(seed)
-    wrong, issued, results = 0, {}, {}
+    wrong = 0
+    issued: dict[int, tuple[int, int, int]] = {}
+    results: dict[int, int] = {}
 
     async def bench(ctx):
         nonlocal wrong
@@ -296,7 +300,7 @@ def store_mismatches(seed: int, cycles: int) -> int:
             grant = int(rng.random() < 0.6)
             ctx.set(dut.grant, grant)
             if ctx.get(dut.request) and grant:
-                place, is_fused, value = issued.get(now - 6, (None, 0, None))
+                place, is_fused, value = issued.get(now - 6, (-1, 0, -1))
                 value = results[now - 3] if is_fused else value
                 wrong += (ctx.get(dut.request_addr), ctx.get(dut.request_data)) != (place, value) or now in written
                 written.add(now)

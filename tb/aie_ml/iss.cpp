@@ -47,6 +47,7 @@ class Tile {
             std::memcpy(&word, data + 16 * k, 16);
             program_.push_back(decode(word));
         }
+        told_.assign(program_.size(), 0);
     }
 
     void start() {
@@ -282,14 +283,16 @@ class Tile {
                 break;
             }
             case MoveOp_SRS:
-                vec_writes_[at(LATENCY_srs)].push_back({o.dest, requantize(accs_[o.source & 15], o.form, o.half, srs_)});
+                vec_writes_[at(LATENCY_srs)].push_back(
+                    {o.dest, requantize(accs_[o.source & 15], o.form, o.half, srs_)});
                 fly_vector(o.dest, LATENCY_srs);
                 break;
             case MoveOp_MAX: {
                 VecWrite write{o.dest, vectors_[o.source]};
                 int bytes = o.wide ? 2 : 1;
                 for (int i = 0; i < 32; i += bytes)
-                    if (write.value.byte[i + bytes - 1] >> 7) std::memset(&write.value.byte[i], 0, static_cast<size_t>(bytes));
+                    if (write.value.byte[i + bytes - 1] >> 7)
+                        std::memset(&write.value.byte[i], 0, static_cast<size_t>(bytes));
                 vec_writes_[at(LATENCY_max)].push_back(write);
                 fly_vector(o.dest, LATENCY_max);
                 break;

@@ -38,7 +38,8 @@ _TEXTS = {
     1: "two writes of one register land in one cycle", 2: "two slots use one pointer, or it is set while it is used",
     3: "more loops than there are levels, or a body of less than 2", 4: "the program ends without HALT",
     5: "a register that does not exist", 6: "SRS in the move and in the store slot, which share a unit",
-    16: "a vector is read while a write of it is in flight", 17: "an accumulator is read while a write of it is in flight",
+    16: "a vector is read while a write of it is in flight",
+    17: "an accumulator is read while a write of it is in flight",
     18: "an operation that is not in this tile", 19: "a beat beyond the own memory, which wraps",
 }  # fmt: skip
 
