@@ -144,8 +144,10 @@ class DenseKernel(Kernel[Conv, AieMl, Dense]):
             (f"tensor {t} is a map", "use fully connected layers: one vector for each of the batch")
             for t in (source, out) if t.shape[2:] != (1, 1)
         ]
-        if op.groups != 1 or op.weights.shape[2:] != (1, 1):
-            found.append((f"is {op.title}", "use Gemm or MatMul"))
+        rows, columns = op.weights.shape[2:]
+        if op.groups != 1 or (rows, columns) != (1, 1):
+            groups = f" in {op.groups} groups" if op.groups != 1 else ""
+            found.append((f"has a kernel of {rows} x {columns}{groups}", "use Gemm or MatMul on vectors"))
         for t in (source, out):
             if t.type.bits > 16:
                 found.append((f"tensor {t} has {t.type.bits} bits", "quantise it to 16 bits or less"))

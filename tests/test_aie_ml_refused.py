@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the AIE-ML tile refuses: by name, all at once, with what would help."""
+
+from pathlib import Path
+
+import nncosim.regress.networks
+import pytest
+from nncosim.compiler.compile import check_network
+from nncosim.compiler.frontend import import_model
+from nncosim.platforms.aie_ml import PLATFORM, AieMl
+from nncosim.platforms.errors import PlatformError
+from nncosim.regress.dense_models import DenseSpec, dense_network
+
+DIGITS = Path(nncosim.regress.networks.__path__[0]) / "digits.onnx"
+
+
+def problems(spec: DenseSpec, platform: AieMl = PLATFORM) -> list[str]:
+    network = import_model(dense_network(spec), name="dense", keep_batch=True)
+    return [str(each) for each in check_network(network, platform).problems]
+
+
+@pytest.mark.parametrize(("spec", "platform", "text"), [
+    (DenseSpec((256, 128), bits=8), PLATFORM, "instance 2 of memory 'data' holds 16384 bytes, but 32768 are needed"),
+    (DenseSpec((64, 64), bits=4), PLATFORM, "results are clipped to -8..7; the core clips to -128..127"),
+    (DenseSpec((16, 16), weight_bits=16), PLATFORM, "weights of 16 bits"),
+    (DenseSpec((64, 64, 64)), AieMl(program_bytes=1024), "the program memory holds 64"),
+])  # fmt: skip
+def test_a_dense_network_that_does_not_fit(spec, platform, text):
+    (found,) = problems(spec, platform)
+    assert text in found
+
+
+def test_a_network_of_maps_is_refused_operator_by_operator():
+    found = check_network(import_model(DIGITS, keep_batch=True), PLATFORM).problems
+    texts = [str(each) for each in found]
+    assert any("Conv 3x3 'Conv_0'" in text and "is a map" in text for text in texts)
+    assert any("has a kernel of 3 x 3" in text for text in texts)
+    assert any("Add 'Add_0': has no kernel on platform aie_ml" in text for text in texts)
+
+
+@pytest.mark.parametrize("change", [{"program_bytes": 3000}, {"program_bytes": 32768}, {"clock_hz": 0}])
+def test_a_machine_that_cannot_be_is_refused(change):
+    with pytest.raises(PlatformError, match="must be"):
+        AieMl(**change)
