@@ -3,15 +3,28 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Mux, Shape, ShapeLike, Signal, Value
+from amaranth.hdl import Module, Mux, Shape, ShapeLike, Signal, Value, ValueLike
 from amaranth.lib import data
 
-__all__ = ["pick", "register", "view"]
+__all__ = ["delayed", "pick", "register", "view"]
 
 
 def register(shape: ShapeLike = 1, name: str | None = None) -> Signal:
     """A register without reset: in a pipeline, what counts is the valid bit that travels beside it."""
     return Signal(shape, name=name, reset_less=True, src_loc_at=1)
+
+
+def delayed(
+    m: Module, enable: Value, value: ValueLike, cycles: int, name: str, *, reset: bool = False
+) -> Value:
+    """`value` so many enabled cycles later, in registers `name`1, `name`2...; with `reset` they begin as 0."""
+    out = Value.cast(value)
+    for stage in range(1, cycles + 1):
+        following = Signal(out.shape(), name=f"{name}{stage}", reset_less=not reset)
+        with m.If(enable):
+            m.d.sync += following.eq(out)
+        out = following
+    return out
 
 
 def view(fmt: type[data.Struct], register: Value) -> data.View:

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.aie_ml.loops import Line
+from nncosim.compiler.aie_ml.loops import Line, assembled
 from nncosim.hdl.aie_ml.isa import (
-    INSTRUCTION_BYTES,
     AguRegister,
     Control,
     ControlOp,
-    Instruction,
     Load,
     Move,
     MoveOp,
@@ -31,26 +29,39 @@ from nncosim.hdl.aie_ml.isa import (
 )
 from nncosim.hdl.aie_ml.srs import RoundingCode
 from nncosim.hdl.formats import encode
-from nncosim.tb.aie_ml.build import DONE_STREAM, STORE_STREAM, write_beats
-from nncosim.tb.aie_ml.frames import DONE, LEAD_CYCLES, STORE
+from nncosim.tb.aie_ml.build import DONE_STREAM, STORE_STREAM, write_beats, write_program
+from nncosim.tb.aie_ml.frames import DONE, STORE
 from nncosim.tb.aie_ml.iss import Tile
+from nncosim.tb.aie_ml.iss_backend import run_once
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 
-__all__ = ["assembled", "on_iss", "on_rtl", "random_program", "words_of"]
+__all__ = ["issue_order", "on_iss", "on_rtl", "random_program"]
 
 Records = tuple[npt.NDArray[np.void], npt.NDArray[np.void]]
 _LOADS = {"load_a": (range(8), (0, 1, 2)), "load_b": (range(8, 16), (3, 4))}
 _STORE_POINTERS, _SRS_TO, _MAX_TO = (5, 6, 7), range(16, 20), range(20, 24)
 
 
-def words_of(lines: Sequence[Line]) -> list[int]:
-    offsets = {name: member.offset for name, member in Instruction.as_shape()}
-    return [sum(word << offsets[slot] for slot, word in line.slots) for line in lines]
-
-
-def assembled(lines: Sequence[Line]) -> bytes:
-    return b"".join(word.to_bytes(INSTRUCTION_BYTES, "little") for word in words_of(lines))
+def issue_order(lines: Sequence[Line]) -> list[int]:
+    """The numbers of the instructions in the order in which the manual has them issued, up to the last."""
+    out: list[int] = []
+    loops: list[tuple[int, int, int]] = []  # first, last, turns left
+    at = 0
+    while at < len(lines):
+        out.append(at)
+        following = at + 1
+        if loops and loops[-1][1] == at:
+            first, _, turns = loops.pop()
+            if turns > 1:
+                loops.append((first, at, turns - 1))
+                following = first
+        for slot, word in lines[at].slots:
+            if slot == "control" and word & 15 == ControlOp.LOOP.value:
+                payload = word >> 4
+                loops.append((at + 1, at + (payload >> 11), payload & 2047))
+        at = following
+    return out
 
 
 def _line(**slots: int) -> Line:
@@ -177,12 +188,8 @@ def on_iss(
     tile = Tile(seed=1)
     tile.load_program(program)
     tile.memory[:] = memory
-    tile.start()
-    tile.run(limit)
-    stores = tile.writes()
-    stores["cycle"] += LEAD_CYCLES
-    done = np.zeros(int(tile.halted), DONE)
-    done["cycles"], done["issued"], done["stalls"] = tile.cycle + LEAD_CYCLES, tile.busy, tile.wait_port
+    stores, end = run_once(tile, limit)
+    done = np.array([] if end is None else [end], DONE)
     return (stores, done), tile.memory.copy(), tile.problems
 
 
@@ -194,8 +201,7 @@ def on_rtl(
     for number, program in enumerate(programs):
         with Model(built, seed=number) as model:
             model.poison(number)
-            words = np.frombuffer(program, np.uint8).reshape(-1, INSTRUCTION_BYTES)
-            model.stack("tile.core.fetch.program", np.uint8)[: len(words)] = words
+            write_program(model, program)
             write_beats(model, 0, memory.tobytes())
             model.reset(cycles=4)
             model.start = 1

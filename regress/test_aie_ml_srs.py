@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 from nncosim.hdl.aie_ml import srs
 from nncosim.hdl.aie_ml.isa import Form
+from nncosim.regress.block_bench import simulate
 from nncosim.regress.planted import planted, some
 
 STAGES = 3
@@ -115,10 +115,7 @@ def mismatch(module: ModuleType, seed: int) -> str | None:
                 found = f"{want[0]}, {enabled=}: expected {want[1]:064x}, got {got:064x}"
                 return
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-9)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return found
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
-from amaranth.sim import Simulator
 from nncosim.compiler.aie_ml.loops import Line
 from nncosim.hdl.aie_ml import access, agu, fetch
 from nncosim.hdl.aie_ml.access import LoadPath, StorePath
@@ -15,7 +14,8 @@ from nncosim.hdl.aie_ml.agu import AddressGenerators
 from nncosim.hdl.aie_ml.fetch import Fetch
 from nncosim.hdl.aie_ml.isa import Control, ControlOp, Loop, Post
 from nncosim.hdl.formats import encode
-from nncosim.regress.aie_ml_programs import words_of
+from nncosim.regress.aie_ml_programs import issue_order
+from nncosim.regress.block_bench import simulate
 
 MASK = (1 << agu.POINTER_BITS) - 1
 
@@ -39,13 +39,6 @@ class Macro(wiring.Component):
                 with m.If(self.w_en):
                     m.d.sync += word.eq(self.w_data)
         return m
-
-
-def simulate(dut, bench) -> None:
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-9)
-    simulator.add_testbench(bench)
-    simulator.run()
 
 
 # Address generators
@@ -153,31 +146,10 @@ def loops_program(rng: np.random.Generator) -> list[Line]:
     return [*block(3), *block(2), Line((("control", encode(Control, op=ControlOp.HALT.value)),))]
 
 
-def order(lines: list[Line]) -> list[int]:
-    """The numbers of the instructions as they are to be issued, up to HALT."""
-    out: list[int] = []
-    open_loops: list[tuple[int, int, int]] = []
-    at = 0
-    while at < len(lines):
-        out.append(at)
-        following = at + 1
-        if open_loops and open_loops[-1][1] == at:
-            first, _, turns = open_loops.pop()
-            if turns > 1:
-                open_loops.append((first, at, turns - 1))
-                following = first
-        for slot, word in lines[at].slots:
-            if slot == "control" and word & 15 == ControlOp.LOOP.value:
-                payload = word >> 4
-                open_loops.append((at + 1, at + (payload >> 11), payload & 2047))
-        at = following
-    return out
-
-
 def fetch_mismatches(monkeypatch, seed: int) -> int:
     rng = np.random.default_rng(seed)
     lines = loops_program(rng)
-    words, wrong = words_of(lines), 0
+    words, wrong = [line.word for line in lines], 0
     monkeypatch.setattr(fetch, "Sram", lambda depth, width, ports: Macro(depth, width, words, ports))
     dut = Fetch(64)
 
@@ -187,7 +159,7 @@ def fetch_mismatches(monkeypatch, seed: int) -> int:
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
-        for number in order(lines):
+        for number in issue_order(lines):
             for _ in range(20):
                 advance = int(rng.random() < 0.7)
                 ctx.set(dut.advance, advance)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 from nncosim.hdl.aie_ml import vmac
 from nncosim.hdl.aie_ml.isa import Mac
+from nncosim.regress.block_bench import simulate
 from nncosim.regress.planted import planted, some
 
 TO_RESULT, TO_ACC = 4, 2
@@ -96,10 +96,7 @@ def mismatch(module: ModuleType, seed: int) -> str | None:
                 found = f"{want[0]}, acc {want[1]:x}, {enabled=}: expected {want[2]:0256x}, got {got:0256x}"
                 return
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-9)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return found
 
 

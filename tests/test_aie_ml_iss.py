@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from nncosim.compiler.aie_ml.loops import Line
+from nncosim.compiler.aie_ml.loops import Line, assembled
 from nncosim.hdl.aie_ml.isa import (
     AguRegister,
     Control,
@@ -25,7 +25,6 @@ from nncosim.hdl.aie_ml.isa import (
     Vector,
 )
 from nncosim.hdl.formats import encode
-from nncosim.regress.aie_ml_programs import assembled
 from nncosim.tb.aie_ml.iss import Tile
 
 RNG = np.random.default_rng(4)

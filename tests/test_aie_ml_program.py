@@ -14,6 +14,7 @@ from nncosim.compiler.errors import CompileError
 from nncosim.hdl.aie_ml.isa import Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
 from nncosim.kernels.aie_ml.dense import Dense, Shape
+from nncosim.regress.aie_ml_programs import issue_order
 from nncosim.tb.aie_ml.iss import Tile
 
 AT = Addresses(0, 1024, 512, 1536)
@@ -140,19 +141,4 @@ def test_loops_do_what_the_line_does():
 
 
 def executed(lines: list[Line]) -> list[tuple[tuple[str, int], ...]]:
-    out, loops, at = [], [], 0
-    while at < len(lines):
-        control = [word for slot, word in lines[at].slots if slot == "control"]
-        out.append(tuple(each for each in lines[at].slots if each[0] != "control"))
-        following = at + 1
-        if loops and loops[-1][1] == at:
-            if loops[-1][2] == 1:
-                loops.pop()
-            else:
-                loops[-1][2] -= 1
-                following = loops[-1][0]
-        if control:
-            payload = control[0] >> 4
-            loops.append([at + 1, at + (payload >> 11), payload & 2047])
-        at = following
-    return out
+    return [tuple(each for each in lines[at].slots if each[0] != "control") for at in issue_order(lines)]

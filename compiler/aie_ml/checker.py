@@ -42,20 +42,17 @@ __all__ = ["wrong_in"]
 
 _MOST = 8
 _SLOTS = {"load_a": Load, "load_b": Load, "store": Store, "vector": Vector, "move": Move, "control": Control}
-_WIDTHS = {name: (member.offset, member.shape.size if hasattr(member.shape, "size") else member.width)
-           for name, member in Instruction.as_shape()}  # fmt: skip
+_BITS = {name: (member.offset, member.width) for name, member in Instruction.as_shape()}
+"""Where each slot is, and how wide."""
 _UNKNOWN = ("unknown",)
 Name = Hashable
 
 
 @lru_cache(maxsize=4096)
 def _decoded(word: int) -> dict[str, dict[str, int]]:
-    out = {}
-    for name, fmt in _SLOTS.items():
-        offset, width = _WIDTHS[name]
-        out[name] = decode(fmt, word >> offset & (1 << width) - 1)
-    offset, _ = _WIDTHS["move"]
-    out["move_set"] = decode(MoveSet, word >> offset & (1 << 26) - 1)
+    slots = {name: word >> offset & (1 << width) - 1 for name, (offset, width) in _BITS.items()}
+    out = {name: decode(fmt, slots[name]) for name, fmt in _SLOTS.items()}
+    out["move_set"] = decode(MoveSet, slots["move"])
     payload = out["control"]["payload"]
     return out | {name: decode(fmt, payload) for name, fmt in (("set", Set), ("loop", Loop), ("srs", Srs))}
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nncosim.hdl.aie_ml.isa import Control, ControlOp, Loop
+from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES, Control, ControlOp, Instruction, Loop
 from nncosim.hdl.formats import encode
 
-__all__ = ["Line", "roll"]
+__all__ = ["Line", "assembled", "roll"]
 
+_OFFSETS = {name: member.offset for name, member in Instruction.as_shape()}
 _LEAST_BODY = 2
 _MOST_BODY, _MOST_TURNS = (1 << 9) - 1, (1 << 11) - 1
 
@@ -27,10 +28,20 @@ class Line:
         """Whether a LOOP can be put into it."""
         return not self.ends_loop and all(slot != "control" for slot, _ in self.slots)
 
+    @property
+    def word(self) -> int:
+        """The encoded instruction."""
+        return sum(word << _OFFSETS[slot] for slot, word in self.slots)
+
     def with_loop(self, count: int, body: int) -> Line:
         payload = encode(Loop, count=count, body=body)
         word = encode(Control, op=ControlOp.LOOP.value, payload=payload)
         return Line(tuple(sorted((*self.slots, ("control", word)))))
+
+
+def assembled(lines: Sequence[Line]) -> bytes:
+    """The bytes of a program."""
+    return b"".join(line.word.to_bytes(INSTRUCTION_BYTES, "little") for line in lines)
 
 
 def roll(lines: Sequence[Line], periods: Sequence[int]) -> list[Line]:

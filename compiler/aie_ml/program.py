@@ -6,15 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nncosim.compiler.aie_ml.loops import Line, roll
+from nncosim.compiler.aie_ml.loops import Line, assembled, roll
 from nncosim.compiler.aie_ml.scheduler import SETS_OF_ACCUMULATORS, Timing, timing
 from nncosim.compiler.errors import CompileError
 from nncosim.hdl.aie_ml.isa import (
-    INSTRUCTION_BYTES,
     AguRegister,
     Control,
     ControlOp,
-    Instruction,
     Load,
     Mac,
     Move,
@@ -30,7 +28,7 @@ from nncosim.hdl.aie_ml.isa import (
 from nncosim.hdl.formats import encode
 from nncosim.kernels.aie_ml.dense import Dense, Shape
 
-__all__ = ["INPUT", "OUTPUT", "Addresses", "Code", "program_of"]
+__all__ = ["Addresses", "Code", "program_of"]
 
 INPUT, WEIGHTS, BIAS, OUTPUT = range(4)
 """Pointers."""
@@ -103,11 +101,9 @@ class _Layer:
         for k, time in enumerate(times.bias):
             source = registers.bias[k % shape.columns]
             self.put(first + time, "move", encode(Move, op=MoveOp.BIAS.value, dest=accs + k, source=source, wide=wide))
-        order = [(r * shape.columns + c, half) for c in range(shape.columns) for half in range(shape.halves)
-                 for r in range(shape.rows)]
-        for n, ((k, half), time) in enumerate(zip(order, times.store, strict=True)):
+        for n, ((row, column, half), time) in enumerate(zip(shape.stores, times.store, strict=True)):
             common = dict(form=shape.form.value, half=half)
-            source, op = accs + k, StoreOp.VST_SRS
+            source, op = accs + row * shape.columns + column, StoreOp.VST_SRS
             if shape.relu:
                 result = registers.results[n]
                 self.put(last + times.srs[n], "move",
@@ -186,7 +182,7 @@ class _Registers:
 
     @classmethod
     def of(cls, shape: Shape) -> _Registers:
-        results = shape.rows * shape.columns * shape.halves if shape.relu else 0
+        results = len(shape.stores) if shape.relu else 0
         counts = (shape.columns * shape.weight_beats, shape.rows, shape.columns, results)
         ends = [sum(counts[: k + 1]) for k in range(len(counts))]
         return cls(*(tuple(range(end - count, end)) for end, count in zip(ends, counts, strict=True)))
@@ -253,9 +249,4 @@ def program_of(layers: Sequence[tuple[Dense, Addresses]], room: int) -> Code:
     if len(lines) > room:
         raise CompileError(f"the program has {len(lines)} instructions, and the program memory holds {room}; "
                            "use fewer layers")
-    return Code(b"".join(map(_word, lines)), tuple(ends))
-
-
-def _word(line: Line) -> bytes:
-    at = {name: member.offset for name, member in Instruction.as_shape()}
-    return sum(word << at[slot] for slot, word in line.slots).to_bytes(INSTRUCTION_BYTES, "little")
+    return Code(assembled(lines), tuple(ends))

@@ -51,11 +51,10 @@ class _Problem:
     def __init__(self, shape: Shape):
         self.shape, self.model = shape, cp_model.CpModel()
         tiles, beats = shape.rows * shape.columns, shape.columns * shape.weight_beats
-        stored = tiles * shape.halves
+        stored = len(shape.stores)
         moves = tiles + (2 * stored if shape.relu else 0)
-        # A MAC's accumulator may be added to again three cycles later; moves and stores come once a block.
-        blockwise = -(-max(moves, stored) // shape.steps)
-        self.interval = max(tiles, beats, shape.rows, LATENCY["mac_chain"], blockwise)
+        # Moves and stores come once a block.
+        self.interval = max(shape.least_interval, -(-max(moves, stored) // shape.steps))
         self.period = shape.steps * self.interval
         self.mac = self._times("mac", tiles)
         self.load_a, self.load_b = self._times("load_a", shape.rows), self._times("load_b", beats)
@@ -121,9 +120,8 @@ class _Problem:
     def _results(self, macs: dict[tuple[int, int], cp_model.IntVar]) -> None:
         shape, period = self.shape, self.period
         to_last = (shape.steps - 1) * self.interval
-        order = [(r, c) for c in range(shape.columns) for _ in range(shape.halves) for r in range(shape.rows)]
         reads = self.srs if shape.relu else self.store
-        for (r, c), read in zip(order, reads, strict=True):
+        for (r, c, _), read in zip(shape.stores, reads, strict=True):
             self.model.add(read >= macs[r, c] + LATENCY["mac"])
             # The bias of the block after the next comes when the sum has been read.
             move = self.bias[r * shape.columns + c]

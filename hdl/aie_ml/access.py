@@ -6,22 +6,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.agu import POINTER_BITS
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, LATENCY
-from nncosim.hdl.logic import register
+from nncosim.hdl.logic import delayed, register
 
 __all__ = ["LoadPath", "StorePath"]
 
 BEAT_BITS = 8 * BEAT_BYTES
-
-
-def _delayed(m: Module, advance: Signal, signal: Signal, cycles: int, name: str, *, reset: bool = False) -> Signal:
-    """`signal` so many advanced cycles later."""
-    for stage in range(1, cycles + 1):
-        shape = signal.shape()
-        following = Signal(shape, name=f"{name}{stage}") if reset else register(shape, f"{name}{stage}")
-        with m.If(advance):
-            m.d.sync += following.eq(signal)
-        signal = following
-    return signal
 
 
 class LoadPath(wiring.Component):
@@ -43,13 +32,13 @@ class LoadPath(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        wanted = _delayed(m, self.advance, self.valid, LATENCY["load_memory"], "valid_", reset=True)
+        wanted = delayed(m, self.advance, self.valid, LATENCY["load_memory"], "valid_", reset=True)
         done = Signal(name="done")
         m.d.comb += [
             self.request.eq(wanted & ~done), self.waiting.eq(self.request & ~self.grant),
-            self.request_addr.eq(_delayed(m, self.advance, self.addr, LATENCY["load_memory"], "addr_")),
-            self.write.eq(_delayed(m, self.advance, wanted, 2, "loaded_", reset=True)),
-            self.write_dest.eq(_delayed(m, self.advance, self.dest, LATENCY["load_memory"] + 2, "dest_")),
+            self.request_addr.eq(delayed(m, self.advance, self.addr, LATENCY["load_memory"], "addr_")),
+            self.write.eq(delayed(m, self.advance, wanted, 2, "loaded_", reset=True)),
+            self.write_dest.eq(delayed(m, self.advance, self.dest, LATENCY["load_memory"] + 2, "dest_")),
         ]
         # Data may come while the load still stands where it was granted (others wait), or when it has gone on. In the
         # first case the next load's may come, too, before this one has gone on from there: two places.
@@ -94,9 +83,9 @@ class StorePath(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cycles = LATENCY["store_memory"]
-        wanted = _delayed(m, self.advance, self.valid, cycles, "valid_", reset=True)
-        plain = _delayed(m, self.advance, self.plain, 3, "plain_")
-        fused = _delayed(m, self.advance, self.fused, 3, "fused_")
+        wanted = delayed(m, self.advance, self.valid, cycles, "valid_", reset=True)
+        plain = delayed(m, self.advance, self.plain, 3, "plain_")
+        fused = delayed(m, self.advance, self.fused, 3, "fused_")
         chosen, done = Signal(BEAT_BITS, name="chosen"), Signal(name="done")
         m.d.comb += chosen.eq(plain)
         with m.If(fused):
@@ -107,7 +96,7 @@ class StorePath(wiring.Component):
             m.d.sync += done.eq(1)
         m.d.comb += [
             self.request.eq(wanted & ~done), self.waiting.eq(self.request & ~self.grant),
-            self.request_addr.eq(_delayed(m, self.advance, self.addr, cycles, "addr_")),
-            self.request_data.eq(_delayed(m, self.advance, chosen, cycles - 3, "data_")),
+            self.request_addr.eq(delayed(m, self.advance, self.addr, cycles, "addr_")),
+            self.request_data.eq(delayed(m, self.advance, chosen, cycles - 3, "data_")),
         ]
         return m

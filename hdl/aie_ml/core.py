@@ -9,6 +9,7 @@ from nncosim.hdl.aie_ml.agu import POINTER_BITS, AddressGenerators
 from nncosim.hdl.aie_ml.fetch import Fetch
 from nncosim.hdl.aie_ml.isa import (
     BEAT_BYTES,
+    LATENCY,
     ControlOp,
     Instruction,
     Mac,
@@ -21,7 +22,7 @@ from nncosim.hdl.aie_ml.isa import (
 from nncosim.hdl.aie_ml.registers import RegisterFile
 from nncosim.hdl.aie_ml.srs import ShiftRoundSaturate
 from nncosim.hdl.aie_ml.vmac import VectorMac
-from nncosim.hdl.logic import register, view
+from nncosim.hdl.logic import delayed, register, view
 
 __all__ = ["DRAIN_CYCLES", "MEMORY_PORTS", "Core"]
 
@@ -77,7 +78,7 @@ class Core(wiring.Component):
                 vectors.write_data[number].eq(path.write_data),
             ]
         self._multiply(m, word, vectors, accumulators, advance)
-        result = self._requantize(m, word, vectors, accumulators, advance)
+        result = self._requantize(m, word, accumulators, advance)
         self._store(m, store, word, agus.at[2], vectors, result, advance)
         self._move(m, word, vectors, accumulators, result, advance)
         return m
@@ -130,23 +131,17 @@ class Core(wiring.Component):
             vmac.b.eq(Cat(vectors.read_data[1], vectors.read_data[2])), vmac.a_signed.eq(slot.a_signed),
             vmac.b_signed.eq(slot.b_signed), vmac.clear.eq(slot.clear),
         ]
-        wanted: Value = self.fetch.valid & (slot.op != Mac.NONE)
-        acc: Value = slot.acc
-        for stage in range(1, 5):
-            valid_after, acc_after = Signal(name=f"mac_valid{stage}"), register(4, f"mac_acc{stage}")
-            with m.If(advance):
-                m.d.sync += [valid_after.eq(wanted), acc_after.eq(acc)]
-            wanted, acc = valid_after, acc_after
-            if stage == 2:
-                m.d.comb += [accumulators.read[0].eq(acc), vmac.acc.eq(accumulators.read_data[0])]
+        read = delayed(m, advance, slot.acc, LATENCY["mac_reads"], "mac_reads")
+        to_end = LATENCY["mac"] - 1
+        m.d.comb += [accumulators.read[0].eq(read), vmac.acc.eq(accumulators.read_data[0])]
         m.d.comb += [
-            accumulators.write[0].eq(wanted & advance), accumulators.write_to[0].eq(acc),
+            accumulators.write[0].eq(advance & delayed(m, advance, self.fetch.valid & (slot.op != Mac.NONE), to_end,
+                                                       "mac_valid", reset=True)),
+            accumulators.write_to[0].eq(delayed(m, advance, read, to_end - LATENCY["mac_reads"], "mac_writes")),
             accumulators.write_data[0].eq(vmac.result),
         ]
 
-    def _requantize(
-        self, m: Module, word: data.View, vectors: RegisterFile, accumulators: RegisterFile, advance: Signal
-    ) -> Value:
+    def _requantize(self, m: Module, word: data.View, accumulators: RegisterFile, advance: Signal) -> Value:
         """One shift-round-saturate unit for the move and the store slot; its result, three cycles later."""
         m.submodules.srs = srs = ShiftRoundSaturate()
         settings = register(20, "srs_settings")
@@ -187,26 +182,20 @@ class Core(wiring.Component):
         bytes_: list[Value] = [Mux(source[8 * k + 7], Const(0, 8), source[8 * k:8 * k + 8]) for k in range(32)]
         narrow = Cat(source.word_select(4 * (lane // 16) + lane % 4, 32) for lane in range(32))
         wide = Cat(source.word_select(lane % 4, 64) for lane in range(16))
-        bias = register(1024, "bias1")
+        bias = register(1024, "bias_now")
         with m.If(advance):
             m.d.sync += [
                 greatest.eq(Mux(slot.wide, Cat(words), Cat(bytes_))), bias.eq(Mux(slot.wide, wide, narrow)),
             ]
-        ends = {MoveOp.BIAS: 2, MoveOp.SRS: 3, MoveOp.MAX: 1}
-        late = register(1024, "bias2")
-        with m.If(advance):
-            m.d.sync += late.eq(bias)
+        late = delayed(m, advance, bias, LATENCY["bias"] - 2, "bias_late")
         targets = {
             MoveOp.BIAS: (accumulators, 1, late), MoveOp.SRS: (vectors, 2, result), MoveOp.MAX: (vectors, 3, greatest),
         }
         for op, (file, port, value) in targets.items():
-            valid, dest = self.fetch.valid & (slot.op == op), slot.dest
-            for stage in range(1, ends[op] + 1):
-                name = op.name.lower()
-                valid_after, dest_after = Signal(name=f"{name}_valid{stage}"), register(5, f"{name}_dest{stage}")
-                with m.If(advance):
-                    m.d.sync += [valid_after.eq(valid), dest_after.eq(dest)]
-                valid, dest = valid_after, dest_after
+            name = op.name.lower()
+            to_end = LATENCY[name] - 1
+            valid = delayed(m, advance, self.fetch.valid & (slot.op == op), to_end, f"{name}_valid", reset=True)
             m.d.comb += [
-                file.write[port].eq(valid & advance), file.write_to[port].eq(dest), file.write_data[port].eq(value),
+                file.write[port].eq(valid & advance), file.write_data[port].eq(value),
+                file.write_to[port].eq(delayed(m, advance, slot.dest, to_end, f"{name}_dest")),
             ]

@@ -18,31 +18,9 @@ else:
     from amaranth.lib import enum as am_enum
 
 __all__ = [
-    "ACCUMULATORS",
-    "BEAT_BYTES",
-    "INSTRUCTION_BYTES",
-    "LATENCY",
-    "LOOP_LEVELS",
-    "MEMORY_BEATS",
-    "POINTERS",
-    "VECTORS",
-    "AguRegister",
-    "Control",
-    "ControlOp",
-    "Form",
-    "Instruction",
-    "Load",
-    "Loop",
-    "Mac",
-    "Move",
-    "MoveOp",
-    "MoveSet",
-    "Post",
-    "Set",
-    "Srs",
-    "Store",
-    "StoreOp",
-    "Vector",
+    "ACCUMULATORS", "BEAT_BYTES", "INSTRUCTION_BYTES", "LATENCY", "LOOP_LEVELS", "MEMORY_BEATS", "POINTERS",
+    "VECTORS", "AguRegister", "Control", "ControlOp", "Form", "Instruction", "Load", "Loop", "Mac", "Move",
+    "MoveOp", "MoveSet", "Post", "Set", "Srs", "Store", "StoreOp", "Vector",
 ]  # fmt: skip
 
 BEAT_BYTES = 32

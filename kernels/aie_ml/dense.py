@@ -13,13 +13,13 @@ from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.layout import Layout
 from nncosim.compiler.ir.network import Network, Tensor
 from nncosim.compiler.ir.operators import Conv
-from nncosim.hdl.aie_ml.isa import Form, Mac
+from nncosim.hdl.aie_ml.isa import BEAT_BYTES, LATENCY, Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
 from nncosim.kernels.base import Cost, Kernel, KernelError
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["ROUNDINGS", "ROWS", "Dense", "DenseKernel", "Shape", "layout_of", "rows_of"]
+__all__ = ["Dense", "DenseKernel", "Shape", "layout_of", "mode_of"]
 
 ROWS = 4
 """Of a tile."""
@@ -82,6 +82,16 @@ class Shape:
         return 2 if self.form in (Form.ACC32_16, Form.ACC64_32) else 1
 
     @property
+    def stores(self) -> tuple[tuple[int, int, int], ...]:
+        """(row, column, half) of a block's results, in the order of memory."""
+        return tuple((r, c, half) for c in range(self.columns) for half in range(self.halves) for r in range(self.rows))
+
+    @property
+    def least_interval(self) -> int:
+        """Cycles of a step, by its MACs, its loads of weights, and that an accumulator is added to again."""
+        return max(self.rows * self.columns, self.columns * self.weight_beats, LATENCY["mac_chain"])
+
+    @property
     def wide_results(self) -> bool:
         return self.form != Form.ACC32_8
 
@@ -91,7 +101,7 @@ class Shape:
 
     @property
     def output_bytes(self) -> int:
-        return 32 * self.blocks * self.rows * self.columns * self.halves
+        return BEAT_BYTES * self.blocks * len(self.stores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +199,7 @@ class DenseKernel(Kernel[Conv, AieMl, Dense]):
     def cycles(self, op: Conv, network: Network, platform: AieMl) -> Cost:
         """Without what the pipeline takes to fill and to drain."""
         shape = shape_of(op, network)
-        step = max(shape.rows * shape.columns, shape.columns * shape.weight_beats, 3)
-        return Cost.estimated(shape.blocks * shape.steps * step)
+        return Cost.estimated(shape.blocks * shape.steps * shape.least_interval)
 
 
 def _weights(op: Conv, shape: Shape) -> bytes:

@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import PROGRAM_BASE
 from nncosim.compiler.image.image import Image, ImageError
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES
+from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES
 from nncosim.hdl.aie_ml.tile import emit_tile
 from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, AieMl
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.emitted import emitted
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 
-__all__ = ["DONE_STREAM", "STORE_STREAM", "TOP", "build_tile", "load_image", "read_beats", "write_beats"]
+__all__ = [
+    "DONE_STREAM", "STORE_STREAM", "TOP", "build_tile", "load_image", "read_beats", "write_beats", "write_program",
+]  # fmt: skip
 
 TOP = "aie_ml_tb"
 STORE_STREAM, DONE_STREAM = 1, 2
@@ -66,6 +68,12 @@ def _within(pair: int, beat: int, count: int) -> tuple[slice, slice]:
     return slice(first - beat, last - beat), slice(first - pair * _PAIR_BEATS, last - pair * _PAIR_BEATS)
 
 
+def write_program(model: Backdoor, data: bytes) -> None:
+    """Back door: put whole instructions into program memory."""
+    words = np.frombuffer(data, np.uint8).reshape(-1, INSTRUCTION_BYTES)
+    model.stack("tile.core.fetch.program", np.uint8)[: len(words)] = words
+
+
 def load_image(model: Backdoor, platform: AieMl, image: Image) -> None:
     """Back door: put the loadable segments into data and program memory.
 
@@ -76,8 +84,7 @@ def load_image(model: Backdoor, platform: AieMl, image: Image) -> None:
         at, size = segment.address, len(segment.data)
         if at + size <= BANKS * BANK_BYTES and at % BEAT_BYTES == 0:
             write_beats(model, at // BEAT_BYTES, segment.data + bytes(-size % BEAT_BYTES))
-        elif PROGRAM_BASE == at and size <= platform.program_bytes and size % 16 == 0:
-            words = np.frombuffer(segment.data, np.uint8).reshape(-1, 16)
-            model.stack("tile.core.fetch.program", np.uint8)[: len(words)] = words
+        elif PROGRAM_BASE == at and size <= platform.program_bytes and size % INSTRUCTION_BYTES == 0:
+            write_program(model, segment.data)
         else:
             raise ImageError(f"segment {segment.memory} of {size} bytes at {at:#x} lies outside the tile's memories")

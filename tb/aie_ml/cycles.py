@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.tb.aie_ml.frames import layer_cycles
-from nncosim.tb.aie_ml.iss_backend import DEFAULT_LIMIT, loaded_tile, run_once
+from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, layer_cycles
+from nncosim.tb.aie_ml.iss_backend import loaded_tile, run_once
 from nncosim.tb.iss.elf import IssError
 
 __all__ = ["CYCLE_MODEL", "Cycles"]

@@ -15,12 +15,14 @@ from nncosim.tb.backend import Frame
 from nncosim.tb.run.capture import Completion, Place, capture, intervals
 from nncosim.tb.run.capture import places as places_in
 
-__all__ = ["DONE", "LEAD_CYCLES", "STORE", "frame_of", "layer_cycles", "places"]
+__all__ = ["DEFAULT_LIMIT", "DONE", "LEAD_CYCLES", "STORE", "frame_of", "layer_cycles", "places"]
 
 STORE = np.dtype([("cycle", "<u8"), ("beat", "<u4"), ("issued", "<u4"), ("stalls", "<u4"), ("data", "u1", (32,))])
 """A store: its cycle since the core was told to start; of the cycles before, those that issued and that stalled."""
 DONE = np.dtype([("cycles", "<u8"), ("issued", "<u8"), ("stalls", "<u8"), ("at", "<u8")])
 """The end of an inference, in the same terms; `at`: since reset."""
+DEFAULT_LIMIT = 10_000_000
+"""Cycles of a frame where the caller sets no limit."""
 LEAD_CYCLES = 2
 """From the first busy cycle to the first issue."""
 _WRITE = np.dtype([("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("data", "u1", (1, BEAT_BYTES))])

@@ -154,7 +154,6 @@ class Tile {
         auto use = [&](int beat) {
             int& here = count[beat / kPairBeats % 4];
             if (++here > most) most = here;
-            return here - 1;  // cycles that it waits
         };
         if (store.store) {
             use(store.store_beat);

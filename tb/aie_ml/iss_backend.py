@@ -12,15 +12,12 @@ from nncosim.compiler.aie_ml.notes import PROGRAM_BASE
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.tb.aie_ml.frames import DONE, LEAD_CYCLES, STORE, frame_of, places
+from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, DONE, LEAD_CYCLES, frame_of, places
 from nncosim.tb.aie_ml.iss import Tile
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
 from nncosim.tb.run.capture import kept_places, pack_input, poison_kept, read_back
 
-__all__ = ["DEFAULT_LIMIT", "loaded_tile", "run_iss", "run_once"]
-
-DEFAULT_LIMIT = 10_000_000
-"""Cycles of a frame where the caller sets no limit."""
+__all__ = ["loaded_tile", "run_iss", "run_once"]
 
 
 def loaded_tile(image: Image, seed: int) -> Tile:
@@ -38,11 +35,8 @@ def run_once(tile: Tile, limit: int) -> tuple[npt.NDArray[np.void], np.void | No
     """One inference: its stores, and its end (None if there was none)."""
     tile.start()
     tile.run(limit)
-    writes = tile.writes()
-    stores = np.zeros(len(writes), STORE)
-    for name in ("beat", "issued", "stalls", "data"):
-        stores[name] = writes[name]
-    stores["cycle"] = writes["cycle"] + LEAD_CYCLES
+    stores = tile.writes()
+    stores["cycle"] += LEAD_CYCLES
     if not tile.halted:
         return stores, None
     done = np.zeros(1, DONE)

@@ -13,7 +13,7 @@ import numpy as np
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.build import DONE_STREAM, STORE_STREAM, build_tile, load_image, read_beats, write_beats
-from nncosim.tb.aie_ml.frames import DONE, STORE, frame_of, places
+from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, DONE, STORE, frame_of, places
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
 from nncosim.tb.run.capture import kept_places, pack_input, poison_kept, read_back
 from nncosim.tb.run.drive import Begun, Window, drive
@@ -21,12 +21,9 @@ from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import OtherClock
 from nncosim.tb.sim.waves import Trace, trace_format
 from nncosim.tb.system.files import deliver
-from nncosim.tb.system.progress import BUILDING, cycles_of
+from nncosim.tb.system.progress import building, cycles_of
 
-__all__ = ["DEFAULT_LIMIT", "run_rtl"]
-
-DEFAULT_LIMIT = 10_000_000
-"""Cycles of a frame where the caller sets no limit."""
+__all__ = ["run_rtl"]
 
 
 @dataclass(frozen=True)
@@ -59,10 +56,11 @@ class _Session:
     def __init__(self, run: TileRun, model: Backdoor, seed: int):
         self._model, self._run, self._seed = model, run, seed
         self._image = Image.from_bytes(run.image)
+        self._places = places(self._image)
         load_image(model, run.platform, self._image)
 
     def begin(self, number: int, read: Callable[[str], int]) -> Begun[tuple[int, dict[str, np.ndarray]]]:
-        table, given = places(self._image), self._run.inputs[number]
+        table, given = self._places, self._run.inputs[number]
         poison_kept(table, partial(write_beats, self._model), self._seed + number)
         for name, values in given.items():
             write_beats(self._model, table[name].word, pack_input(table[name], values))
@@ -73,7 +71,7 @@ class _Session:
         number, loaded = begun.known
         stores = self._model.log(STORE_STREAM, STORE, clear=True)
         done = self._model.log(DONE_STREAM, DONE, clear=True)
-        memory = read_back(kept_places(places(self._image)), partial(read_beats, self._model))
+        memory = read_back(kept_places(self._places), partial(read_beats, self._model))
         return frame_of(self._image, stores, done[0] if len(done) else None, memory, loaded, self._seed + number)
 
 
@@ -84,12 +82,8 @@ def run_rtl(
     """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
     places(Image.from_bytes(data))  # complain before anything is built
     begin = time.perf_counter()
-
-    def say(step: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(f"{BUILDING}: {step} {done}/{total}")
-
-    built = build_tile(platform, trace=None if trace is None else trace_format(trace.path), progress=say)
+    kind = None if trace is None else trace_format(trace.path)
+    built = build_tile(platform, trace=kind, progress=building(progress))
     seconds = {"build": time.perf_counter() - begin}
     begin = time.perf_counter()
     chip, limit = TileRun(platform, data, list(inputs)), limit_cycles or DEFAULT_LIMIT

@@ -69,7 +69,7 @@ from nncosim.tb.sim.model import OtherClock
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.sim.waves import Trace, trace_format
 from nncosim.tb.system.files import deliver, is_stream
-from nncosim.tb.system.progress import BUILDING, cycles_of
+from nncosim.tb.system.progress import building, cycles_of
 
 __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
 
@@ -300,13 +300,8 @@ def run_built(
 
 def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:
     begin = time.perf_counter()
-
-    def say(step: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress(f"{BUILDING}: {step} {done}/{total}")
-
     kind = None if trace is None else trace_format(trace.path)
-    return build_soc(platform, trace=kind, progress=say), time.perf_counter() - begin
+    return build_soc(platform, trace=kind, progress=building(progress)), time.perf_counter() - begin
 
 
 def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:

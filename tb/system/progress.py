@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["BUILDING", "SIMULATING", "Cycles", "Progress", "cycles_of", "leave_cycles", "phase_of", "tell_cycles"]
+__all__ = [
+    "BUILDING", "SIMULATING", "Cycles", "Progress", "building", "cycles_of", "leave_cycles", "phase_of", "tell_cycles",
+]  # fmt: skip
 
 Progress = Callable[[str], None]
 """Called with short texts during long steps."""
@@ -16,6 +18,13 @@ Progress = Callable[[str], None]
 BUILDING, SIMULATING = "building the simulation", "simulating the RTL"
 """What benches call the phases that take minutes; what follows, after a colon, changes all the time."""
 EVERY_SECONDS = 0.5
+
+
+def building(progress: Progress | None) -> Callable[[str, int, int], None] | None:
+    """What `nncosim.tb.sim.verilate.build` tells of its steps, as texts; None where nobody listens."""
+    if progress is None:
+        return None
+    return lambda step, done, total: progress(f"{BUILDING}: {step} {done}/{total}")
 
 
 def phase_of(text: str) -> str:
