@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nncosim.compiler.aie_ml.loops import Line, assembled, roll
 from nncosim.compiler.aie_ml.scheduler import SETS_OF_ACCUMULATORS, Timing, timing
@@ -32,6 +33,8 @@ __all__ = ["Addresses", "Code", "program_of"]
 
 INPUT, WEIGHTS, BIAS, OUTPUT = range(4)
 """Pointers."""
+_encode = lru_cache(maxsize=4096)(encode)
+"""A layer has thousands of instructions, made of few words."""
 _LOAD_TO_STORE = 3
 """From a store to a load of what it wrote, at least: the one accesses memory in t+6, the other in t+4."""
 
@@ -62,7 +65,7 @@ class _Layer:
         line[slot] = word
 
     def load(self, cycle: int, slot: str, vector: int, pointer: int) -> None:
-        self.put(cycle, slot, encode(Load, valid=1, vector=vector, pointer=pointer, post=Post.WALK.value))
+        self.put(cycle, slot, _encode(Load, valid=1, vector=vector, pointer=pointer, post=Post.WALK.value))
         self.uses.setdefault(pointer, []).append(cycle)
 
     def emit(self) -> None:
@@ -86,7 +89,7 @@ class _Layer:
             self.load(at + time, "load_b", vector, WEIGHTS)
         for k, time in enumerate(times.mac):
             row, column = divmod(k, shape.columns)
-            word = encode(
+            word = _encode(
                 Vector, op=shape.mac.value, a=registers.a[row], b=registers.b[column * shape.weight_beats],
                 acc=accs + k, a_signed=int(self.dense.a_signed), b_signed=1,
             )
@@ -100,25 +103,26 @@ class _Layer:
         wide = int(shape.mac == Mac.I16X16)
         for k, time in enumerate(times.bias):
             source = registers.bias[k % shape.columns]
-            self.put(first + time, "move", encode(Move, op=MoveOp.BIAS.value, dest=accs + k, source=source, wide=wide))
+            self.put(first + time, "move", _encode(Move, op=MoveOp.BIAS.value, dest=accs + k, source=source, wide=wide))
         for n, ((row, column, half), time) in enumerate(zip(shape.stores, times.store, strict=True)):
             common = dict(form=shape.form.value, half=half)
             source, op = accs + row * shape.columns + column, StoreOp.VST_SRS
             if shape.relu:
                 result = registers.results[n]
                 self.put(last + times.srs[n], "move",
-                         encode(Move, op=MoveOp.SRS.value, dest=result, source=source, **common))
+                         _encode(Move, op=MoveOp.SRS.value, dest=result, source=source, **common))
                 self.put(last + times.relu[n], "move",
-                         encode(Move, op=MoveOp.MAX.value, dest=result, source=result, wide=int(shape.wide_results)))
+                         _encode(Move, op=MoveOp.MAX.value, dest=result, source=result, wide=int(shape.wide_results)))
                 source, op, common = result, StoreOp.VST, {}
             self.put(last + time, "store",
-                     encode(Store, op=op.value, source=source, pointer=OUTPUT, post=Post.ADD.value, step=1, **common))
+                     _encode(Store, op=op.value, source=source, pointer=OUTPUT, post=Post.ADD.value, step=1, **common))
             self.uses.setdefault(OUTPUT, []).append(last + time)
 
     def _settings(self) -> None:
         """Registers of the address generators, each set before its first use; as early as there is room."""
-        wanted = _walks(self.dense.shape, self.at, self.uses)
-        first_result = min(self.uses[OUTPUT]) - 8  # SRS of a result that is compared with 0 comes before its store
+        shape, times = self.dense.shape, timing(self.dense.shape)
+        wanted = _walks(shape, self.at, self.uses)
+        first_result = (shape.steps - 1) * times.interval + min(times.srs or times.store)
         srs = encode(Srs, shift=self.dense.shift, rounding=self.dense.rounding.value,
                      saturation=self.dense.saturation.value, signed=int(self.dense.signed))
         wanted.append(_Setting(first_result, ControlOp.SRS, -1, srs))
