@@ -6,6 +6,8 @@ module aie_ml_tb (
     input         start,
     output        stopped,  // nothing runs
     output [63:0] probe_cycle,
+    output [31:0] probe_stores,  // of this inference
+    output [31:0] probe_inferences,  // that have ended; ones in reset
     output        probe_issue,
     output [9:0]  probe_pc
 );
@@ -32,7 +34,9 @@ module aie_ml_tb (
 
     reg        running;
     reg [63:0] cycle, since;
-    reg [31:0] issued, stalls;
+    reg [31:0] issued, stalls, stores, inferences;
+    assign probe_stores = stores;
+    assign probe_inferences = rst || rst_q ? ~0 : inferences;
     assign stopped = !running && !start && !start_q && !rst_q;
     assign probe_cycle = cycle;
     assign probe_issue = issue;
@@ -41,8 +45,11 @@ module aie_ml_tb (
         cycle <= rst_q ? 0 : cycle + 1;
         if (rst || rst_q) begin  // before reset, registers hold anything
             running <= 0;
+            stores <= 0;
+            inferences <= 0;
         end else if (start_q) begin
             running <= 1;
+            stores <= 0;
             since <= 0;
             issued <= 0;
             stalls <= 0;
@@ -51,10 +58,12 @@ module aie_ml_tb (
             since <= since + 1;
             issued <= issued + {31'b0, issue};
             stalls <= stalls + {31'b0, stalled};
+            stores <= stores + {31'b0, store};
             if (store)
                 nncosim_log(STREAM_STORE, 13, {1632'b0, store_data, stalls, issued, {21'b0, store_beat}, since});
             if (!busy) begin
                 running <= 0;
+                inferences <= inferences + 1;
                 nncosim_log4(STREAM_DONE, since, {32'b0, issued}, {32'b0, stalls}, cycle);
             end
         end

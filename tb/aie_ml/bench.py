@@ -40,7 +40,7 @@ class AieMlBench:
         """See `nncosim.tb.backend.Bench.run`.
 
         Raises:
-            BenchError: no such backend, a waveform asked of the iss or of a part of a run, a build that failed.
+            BenchError: no such backend, a waveform asked of the iss or behind the end of the run, a build that failed.
             ImageError: an image that does not fit the platform.
         """
         if backend == "iss":

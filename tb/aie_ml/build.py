@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.aie_ml.notes import PROGRAM_BASE
-from nncosim.compiler.image.image import Image, ImageError
+from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES
 from nncosim.hdl.aie_ml.tile import emit_tile
 from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, AieMl
+from nncosim.tb.aie_ml.segments import loads_of
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.emitted import emitted
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
@@ -80,11 +80,7 @@ def load_image(model: Backdoor, platform: AieMl, image: Image) -> None:
     Raises:
         ImageError: a segment lies outside them.
     """
-    for segment in image.segments:
-        at, size = segment.address, len(segment.data)
-        if at + size <= BANKS * BANK_BYTES and at % BEAT_BYTES == 0:
-            write_beats(model, at // BEAT_BYTES, segment.data + bytes(-size % BEAT_BYTES))
-        elif PROGRAM_BASE == at and size <= platform.program_bytes and size % INSTRUCTION_BYTES == 0:
-            write_program(model, segment.data)
-        else:
-            raise ImageError(f"segment {segment.memory} of {size} bytes at {at:#x} lies outside the tile's memories")
+    data, program = loads_of(image, platform)
+    for beat, content in data:
+        write_beats(model, beat, content)
+    write_program(model, program)

@@ -18,7 +18,7 @@ class Cycles:
     def layers(self, image: bytes, platform: AieMl) -> tuple[int, ...]:
         """Raises IssError if the program does not end, or breaks a rule of the core."""
         whole = Image.from_bytes(image)
-        tile = loaded_tile(whole, 1)
+        tile = loaded_tile(whole, platform, 1)
         stores, done = run_once(tile, DEFAULT_LIMIT)
         if done is None or tile.problems:
             raise IssError(f"the program does not run: {tile.problems[:3] or 'it has no end'}")

@@ -8,26 +8,29 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.aie_ml.notes import PROGRAM_BASE
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, DONE, LEAD_CYCLES, frame_of, places
 from nncosim.tb.aie_ml.iss import Tile
+from nncosim.tb.aie_ml.segments import loads_of
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
 from nncosim.tb.run.capture import kept_places, pack_input, poison_kept, read_back
 
 __all__ = ["loaded_tile", "run_iss", "run_once"]
 
 
-def loaded_tile(image: Image, seed: int) -> Tile:
-    """A tile with the segments of an image in its memories."""
+def loaded_tile(image: Image, platform: AieMl, seed: int) -> Tile:
+    """A tile with the segments of an image in its memories.
+
+    Raises:
+        ImageError: a segment lies outside them.
+    """
+    data, program = loads_of(image, platform)
     tile = Tile(seed=seed)
-    for segment in image.segments:
-        if segment.address >= PROGRAM_BASE:
-            tile.load_program(segment.data)
-        else:
-            tile.memory[segment.address :][: len(segment.data)] = np.frombuffer(segment.data, np.uint8)
+    for beat, content in data:
+        tile.memory[BEAT_BYTES * beat :][: len(content)] = np.frombuffer(content, np.uint8)
+    tile.load_program(program)
     return tile
 
 
@@ -52,7 +55,7 @@ def run_iss(
     image, limit = Image.from_bytes(data), limit_cycles or DEFAULT_LIMIT
     table = places(image)
     begin = time.perf_counter()
-    tile = loaded_tile(image, seed)
+    tile = loaded_tile(image, platform, seed)
     seconds = {"build": time.perf_counter() - begin}
     begin = time.perf_counter()
 

@@ -50,7 +50,7 @@ from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import l2_tags
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entered, entry_facts, input_words, memory_of, overtaken
-from nncosim.tb.j3dai.waves import behind_the_end, show_first, trace_conditions
+from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.run.capture import (
     Completion,
     Place,
@@ -61,14 +61,15 @@ from nncosim.tb.run.capture import (
     poison_kept,
     read_back,
 )
-from nncosim.tb.run.drive import Begun, Window, drive
+from nncosim.tb.run.drive import Begun, drive
 from nncosim.tb.run.spans import Cut
+from nncosim.tb.run.traced import traced
 from nncosim.tb.run.traffic import Accesses
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import OtherClock
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.sim.waves import Trace, trace_format
-from nncosim.tb.system.files import deliver, is_stream
+from nncosim.tb.system.files import is_stream
 from nncosim.tb.system.progress import building, cycles_of
 
 __all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
@@ -267,16 +268,12 @@ def run_built(
     if trace is None:
         driven = drive(built, chip, driver, limit, seed, watch=watch)
     else:
-        try:
-            with deliver(trace.path) as path:
-                window = Window(path, trace_conditions(trace, len(image.notes.steps)))
-                driven = drive(built, chip, driver, limit, seed, window, watch)
-                behind = behind_the_end(trace, image, driven.probes)
-                if behind:
-                    raise BenchError(behind)
-        except BenchError:
-            if not behind:
-                raise
+        steps = [step.name for step in image.notes.steps]
+        driven, behind = traced(
+            trace, trace_conditions(trace, len(steps)),
+            lambda window: drive(built, chip, driver, limit, seed, window, watch), steps,
+            lambda probes: probes["lists_done"],
+        )  # fmt: skip
     seconds = {"simulate": time.perf_counter() - begin}
     raw, probes = driven.raw, driven.probes
     frames, disputes = _frames(platform, image, raw, seed, _stop(platform, probes), entering)

@@ -15,10 +15,9 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, write_save_file
 from vcd.gtkw import GTKWColor
 
-__all__ = ["behind_the_end", "groups", "instruction_words", "show_first", "trace_conditions"]
+__all__ = ["groups", "instruction_words", "show_first", "trace_conditions"]
 
 _SOC = "j3dai_tb.soc"
-_EVER = (1 << 64) - 1
 
 
 def trace_conditions(trace: Trace | None, steps: int) -> dict[str, tuple[int, int]]:
@@ -28,10 +27,7 @@ def trace_conditions(trace: Trace | None, steps: int) -> dict[str, tuple[int, in
     """
     if trace is None:
         return {}
-    start, stop, step = trace.start, trace.stop, trace.step
-    conditions: dict[str, tuple[int, int]] = {}
-    if start is not None or stop is not None:
-        conditions["probe_cycle"] = (start or 0, _EVER if stop is None else stop)
+    conditions, step = trace.cycles("probe_cycle"), trace.step
     if step is not None:  # a step is a list
         conditions |= {"step": (step, step + 1 + (step == steps - 1)), "frames_done": (0, 1)}
     return conditions
@@ -139,16 +135,3 @@ def _l2(image: Image, offset: int, size: int) -> bytes:
         if 0 <= inside < len(segment.data):
             return segment.data[inside:inside + size]
     return b""
-
-
-def behind_the_end(trace: Trace, image: Image, probes: Mapping[str, int]) -> str:
-    """Why a waveform's window is behind the end of the run; "" if it is not."""
-    cycles, done = probes["probe_cycle"], probes["lists_done"]
-    if trace.start is not None and trace.start >= cycles:
-        why = f"would begin at cycle {trace.start}, but the run ended at cycle {cycles}; begin earlier"
-    elif trace.step is not None and trace.step > done:
-        stopped_in = image.notes.steps[done].name
-        why = f"would show a layer that was not reached; the run stopped in layer {stopped_in}"
-    else:
-        return ""
-    return f"waveform {trace.path} {why}"

@@ -29,6 +29,8 @@ __all__ = [
 
 FORMATS = {".fst": "fst", ".vcd": "vcd"}
 
+_EVER = (1 << 64) - 1
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -49,6 +51,12 @@ class Trace:
             raise BenchError(f"a waveform cannot begin at cycle {self.start}; cycles count from 0, the end of reset")
         if self.stop is not None and self.stop <= (self.start or 0):
             raise BenchError(f"a waveform from cycle {self.start or 0} to {self.stop} is empty; the end is exclusive")
+
+    def cycles(self, port: str) -> dict[str, tuple[int, int]]:
+        """`start` and `stop` as a condition on a port that counts cycles; {} without them."""
+        if self.start is None and self.stop is None:
+            return {}
+        return {port: (self.start or 0, _EVER if self.stop is None else self.stop)}
 
 
 class WaveformJson(TypedDict):

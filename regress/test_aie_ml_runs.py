@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of the AIE-ML tile as a user asks for them: waveforms of a part, and images that are not for it."""
+
+import re
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from nncosim.compiler.image.image import ImageError, Segment
+from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.regress.dense_models import DenseSpec
+from nncosim.regress.test_aie_ml_layers import compiled, frames_of
+from nncosim.tb.aie_ml.bench import BENCH
+from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.waves import Trace
+
+SPEC = DenseSpec((16, 32, 16, 8), batch=8)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return compiled(SPEC)
+
+
+def cycles_in(path) -> list[int]:
+    """The values of `probe_cycle` in a VCD file."""
+    text = path.read_text()
+    (code,) = re.findall(r"\$var wire +64 (\S+) probe_cycle ", text)[:1]
+    return [int(bits, 2) for bits in re.findall(rf"^b([01]+) {re.escape(code)}$", text, re.M)]
+
+
+def test_a_waveform_of_a_layer_shows_that_layer(made, tmp_path):
+    shown = []
+    for step in range(3):
+        path = tmp_path / f"{step}.vcd"
+        given = frames_of(SPEC, made.network, 2)  # of the first inference only
+        run = BENCH.run(PLATFORM, made.image.to_bytes(), given, backend="rtl", driver="direct",
+                        trace=Trace(path, step=step))  # fmt: skip
+        assert run.diagnosis is None
+        cycles, interval = cycles_in(path), run.frames[0].intervals[step]
+        shown.append((cycles[0], cycles[-1]))
+        assert abs(len(set(cycles)) - (interval.end - interval.start)) <= 5, "a few cycles of start and end"
+    assert all(abs(after[0] - before[1]) <= 1 for before, after in pairwise(shown))
+
+
+def test_a_waveform_of_some_cycles(made, tmp_path):
+    path = tmp_path / "w.vcd"
+    BENCH.run(PLATFORM, made.image.to_bytes(), frames_of(SPEC, made.network, 1), backend="rtl", driver="direct",
+              trace=Trace(path, start=20, stop=31))  # fmt: skip
+    assert cycles_in(path)[0] <= 20 and {*range(20, 31)} <= {*cycles_in(path)} and max(cycles_in(path)) <= 31
+
+
+@pytest.mark.parametrize(("window", "limit", "text"), [
+    ({"start": 9000}, None, "would begin at cycle 9000, but the run ended"),
+    ({"step": 2}, 40, "would show a layer that was not reached; the run stopped in layer dense0"),
+])  # fmt: skip
+def test_a_window_behind_the_end_leaves_no_file(made, tmp_path, window, limit, text):
+    path = tmp_path / "w.vcd"
+
+    def run():
+        return BENCH.run(PLATFORM, made.image.to_bytes(), frames_of(SPEC, made.network, 1), backend="rtl",
+                         driver="direct", limit_cycles=limit, trace=Trace(path, **window))  # fmt: skip
+
+    if limit is None:
+        with pytest.raises(BenchError, match=text):
+            run()
+    else:
+        found = run().diagnosis
+        assert found is not None and found.kind == "hang" and text in found.text
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("backend", ["rtl", "iss"])
+@pytest.mark.parametrize(("address", "data"), [
+    (0x10000, bytes(32)), (0xFFE0, bytes(64)), (16, bytes(32)), (0x20010, bytes(16)), (0x20000, bytes(24)),
+])  # fmt: skip
+def test_a_segment_outside_the_memories_is_refused(made, backend, address, data):
+    image = replace(made.image, segments=(Segment("data", address, data),))
+    with pytest.raises(ImageError, match="does not lie in data memory"):
+        BENCH.run(PLATFORM, image.to_bytes(), frames_of(SPEC, made.network, 1), backend=backend)
