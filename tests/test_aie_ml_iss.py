@@ -468,11 +468,10 @@ def test_a_remark_is_made_once_an_instruction():
 
 
 @pytest.mark.parametrize("slots", [
-    {"move": encode(Move, op=MoveOp.MAX.value) + 1}, {"control": encode(Control) | 4},
+    {"move": encode(Move, op=MoveOp.PUT.value) + 1}, {"control": encode(Control) | 6},
     {"move": encode(Move, op=MoveOp.MAX.value) | 8},
 ])  # fmt: skip
 def test_an_operation_without_a_name_is_remarked_and_does_nothing(slots):
-    """Cascades and locks will be such, until there are any."""
     tile, plain = run(line(**slots)), run(Line())
     assert ["not in this tile" in each.text for each in tile.remarks] == [True]
     assert (tile.memory == plain.memory).all() and tile.cycle == plain.cycle and tile.problems == ()

@@ -70,7 +70,7 @@ def test_two_layers_follow_each_other():
     assert wrong_in(code.words, layers) == [] and code.ends == (128, 256)
     assert wrong_in(code.words, layers[:1]) != []
     (found,) = wrong_in(program_of(layers[:1], 1024).words, layers)
-    assert "128 beats of layer 2 are never stored" in found
+    assert "128 beats and 0 words of the cascade of layer 2 are never made" in found
 
 
 def test_a_program_that_is_too_long_is_refused():

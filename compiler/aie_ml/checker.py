@@ -23,6 +23,7 @@ from nncosim.hdl.aie_ml.isa import (
     ControlOp,
     Instruction,
     Load,
+    LockUse,
     Loop,
     Mac,
     Move,
@@ -38,7 +39,7 @@ from nncosim.hdl.aie_ml.isa import (
 from nncosim.hdl.formats import decode
 from nncosim.kernels.aie_ml.dense import Dense
 
-__all__ = ["wrong_in"]
+__all__ = ["Guard", "wrong_in"]
 
 _MOST = 8
 _SLOTS = {"load_a": Load, "load_b": Load, "store": Store, "vector": Vector, "move": Move, "control": Control}
@@ -48,13 +49,23 @@ _UNKNOWN = ("unknown",)
 Name = Hashable
 
 
+@dataclass(frozen=True)
+class Guard:
+    """Beats that may be accessed only between the acquire of one lock and the release of the other."""
+
+    beats: range
+    acquired: int
+    released: int
+
+
 @lru_cache(maxsize=4096)
 def _decoded(word: int) -> dict[str, dict[str, int]]:
     slots = {name: word >> offset & (1 << width) - 1 for name, (offset, width) in _BITS.items()}
     out = {name: decode(fmt, slots[name]) for name, fmt in _SLOTS.items()}
     out["move_set"] = decode(MoveSet, slots["move"])
     payload = out["control"]["payload"]
-    return out | {name: decode(fmt, payload) for name, fmt in (("set", Set), ("loop", Loop), ("srs", Srs))}
+    return out | {name: decode(fmt, payload) for name, fmt in
+                  (("set", Set), ("loop", Loop), ("srs", Srs), ("lock", LockUse))}
 
 
 @dataclass
@@ -81,13 +92,16 @@ class _Generator:
 class _Core:
     """The core's state in names. Sums are numbers modulo 2**64 made from the names of what was added, in any order."""
 
-    def __init__(self) -> None:
+    def __init__(self, guards: Sequence[Guard]) -> None:
+        self.guards, self.held = guards, set[int]()
         self.vectors: dict[int, Name] = {}
-        self.accumulators: dict[int, int] = {}
+        self.accumulators: dict[tuple[int, int], int] = {}
         self.memory: dict[int, Name] = {}
         self.pointers = [_Generator() for _ in range(8)]
         self.srs: Name = _UNKNOWN
-        self.landing: dict[int, list[tuple[str, int, Name]]] = {}
+        self.landing: dict[int, list[tuple[str, Hashable, Name]]] = {}
+        self.gets = 0
+        self.puts: list[Name] = []
         self.sums: dict[int, tuple[int, int, Name]] = {}
         self.loads: dict[int, list[tuple[int, int]]] = {}
         self.stores: dict[int, tuple[int, Name]] = {}
@@ -104,23 +118,31 @@ class _Core:
             if (file, number) in seen:
                 self.report(f"two writes of {file} {number} arrive at once")
             seen.add((file, number))
-            if file == "cm" and isinstance(name, int):
+            if file == "cm" and isinstance(name, int) and isinstance(number, tuple):
                 self.accumulators[number] = name
-            else:
+            elif isinstance(number, int):
                 self.vectors[number] = name
         if self.cycle in self.stores:
             beat, name = self.stores.pop(self.cycle)
+            self._guarded(beat)
             self.memory[beat] = name
             yield beat, name
         for beat, vector in self.loads.pop(self.cycle, ()):
+            self._guarded(beat)
             name = self.memory.get(beat, ("memory", beat))
             self._later(LATENCY["load"] - LATENCY["load_memory"], "w", vector, name)
         if self.cycle in self.sums:
             number, clear, product = self.sums.pop(self.cycle)
-            total = _added(0 if clear else self.accumulators.get(number, hash(_UNKNOWN)), product)
-            self._later(LATENCY["mac"] - LATENCY["mac_reads"], "cm", number, total)
+            for half in range(2):
+                total = _added(0 if clear else self.accumulators.get((number, half), hash(_UNKNOWN)), product)
+                self._later(LATENCY["mac"] - LATENCY["mac_reads"], "cm", (number, half), total)
 
-    def _later(self, cycles: int, file: str, number: int, name: Name) -> None:
+    def _guarded(self, beat: int) -> None:
+        for each in self.guards:
+            if beat in each.beats and each.acquired not in self.held:
+                self.report(f"beat {beat} is accessed without lock {each.acquired}")
+
+    def _later(self, cycles: int, file: str, number: Hashable, name: Name) -> None:
         self.landing.setdefault(self.cycle + cycles, []).append((file, number, name))
 
     def issue(self, slots: Mapping[str, Mapping[str, int]]) -> None:
@@ -145,6 +167,15 @@ class _Core:
             self._set(slots["set"], used)
         if slots["control"]["op"] == ControlOp.SRS.value:
             self.srs = tuple(sorted(slots["srs"].items()))
+        if slots["control"]["op"] == ControlOp.ACQUIRE.value:
+            self.held.add(slots["lock"]["lock"])
+
+    def release(self, slots: Mapping[str, Mapping[str, int]]) -> None:
+        """After the cycle's accesses."""
+        if slots["control"]["op"] == ControlOp.RELEASE.value:
+            for each in self.guards:
+                if each.released == slots["lock"]["lock"]:
+                    self.held.discard(each.acquired)
 
     def _move(self, slots: Mapping[str, Mapping[str, int]], used: set[int]) -> None:
         move = slots["move"]
@@ -152,7 +183,16 @@ class _Core:
         if move["op"] == MoveOp.SET.value:
             self._set(slots["move_set"], used)
         elif move["op"] == MoveOp.BIAS.value:
-            self._later(LATENCY["bias"], "cm", move["dest"], _added(0, ("bias", move["wide"], source)))
+            for half in range(2):
+                total = _added(0, ("bias", move["wide"], source))
+                self._later(LATENCY["bias"], "cm", (move["dest"], half), total)
+        elif move["op"] == MoveOp.GET.value:
+            self._later(LATENCY["cascade_get"], "cm", (move["dest"], move["half"]), _added(0, ("cascade", self.gets)))
+            self.gets += 1
+        elif move["op"] == MoveOp.PUT.value:
+            if slots["store"]["op"] == StoreOp.VST_SRS.value:
+                self.report("PUT and VST.SRS at once")
+            self.puts.append(self.accumulators.get((move["source"], move["half"]), _UNKNOWN))
         elif move["op"] == MoveOp.SRS.value:
             if slots["store"]["op"] == StoreOp.VST_SRS.value:
                 self.report("SRS and VST.SRS at once")
@@ -163,7 +203,8 @@ class _Core:
             self.report(f"move slot: operation {move['op']}")
 
     def _requantized(self, slot: Mapping[str, int]) -> Name:
-        return ("srs", slot["form"], slot["half"], self.srs, self.accumulators.get(slot["source"], _UNKNOWN))
+        sums = tuple(self.accumulators.get((slot["source"], half), _UNKNOWN) for half in range(2))
+        return ("srs", slot["form"], slot["half"], self.srs, sums)
 
     def _use(self, slot: Mapping[str, int], used: set[int]) -> int:
         """The beat that is accessed."""
@@ -200,53 +241,81 @@ def _added(total: int, part: Name) -> int:
     return (total + hash(part)) % (1 << 64)
 
 
-def _formulas(dense: Dense, at: Addresses, memory: Mapping[int, Name]) -> dict[int, Name]:
-    """What a layer is to leave in each beat of its output."""
-    shape = dense.shape
-    settings = dict(shift=dense.shift, rounding=dense.rounding.value, saturation=dense.saturation.value,
-                    signed=int(dense.signed), unused=0)
-    srs = tuple(sorted(settings.items()))
-
-    def held(beat: int) -> Name:
-        return memory.get(beat, ("memory", beat))
-
-    out: dict[int, Name] = {}
-    beat, wide_bias = at.output, int(shape.mac == Mac.I16X16)
-    for row_block in range(shape.row_blocks):
-        for column in range(shape.column_blocks * shape.columns):
-            block, inner = divmod(column, shape.columns)
-            for half in range(shape.halves):
-                for row in range(shape.rows):
-                    total = _added(0, ("bias", wide_bias, held(at.bias + column)))
-                    for step in range(shape.steps):
-                        a = at.input + row_block * shape.input_beats + step * shape.rows + row
-                        b = at.weights + ((block * shape.steps + step) * shape.columns + inner) * shape.weight_beats
-                        tiles = [held(b + k) for k in range(shape.weight_beats)]
-                        total = _added(total, (shape.mac.value, int(dense.a_signed), 1, held(a), *tiles))
-                    name: Name = ("srs", shape.form.value, half, srs, total)
-                    out[beat] = ("max", int(shape.wide_results), name) if shape.relu else name
-                    beat += 1
-    return out
-
-
-def wrong_in(program: bytes, layers: Sequence[tuple[Dense, Addresses]], limit: int = 1_000_000) -> list[str]:
-    """What a program does that it should not; [] if it computes just these layers, one after the other.
+class _Formulas:
+    """What a layer is to leave in each beat of its output, and to put on its cascade.
 
     Args:
-        limit: of cycles.
+        memory: names in memory when it begins. got: words that were taken from the cascade before.
+    """
+
+    def __init__(self, dense: Dense, at: Addresses, memory: Mapping[int, Name], got: int):
+        self._dense, self._at, self._memory, self._got = dense, at, memory, got
+        settings = dict(shift=dense.shift, rounding=dense.rounding.value, saturation=dense.saturation.value,
+                        signed=int(dense.signed), unused=0)
+        self._srs = tuple(sorted(settings.items()))
+        self.puts: list[Name] = []
+        self.beats: dict[int, Name] = {}
+        shape = dense.shape
+        for block in range(shape.blocks):
+            for tile, half in shape.words if not shape.role.ends else ():
+                self.puts.append(self._sum(block, tile, half))
+            for row, column, half in shape.stores:
+                self._store(block, row, column, half)
+
+    def _held(self, beat: int) -> Name:
+        return self._memory.get(beat, ("memory", beat))
+
+    def _store(self, block: int, row: int, column: int, half: int) -> None:
+        shape = self._dense.shape
+        sums = tuple(self._sum(block, row * shape.columns + column, each) for each in range(2))
+        name: Name = ("srs", shape.form.value, half, self._srs, sums)
+        row_block, column_block = divmod(block, shape.column_blocks)
+        across = (column_block * shape.columns + column) * shape.halves + half
+        beat = self._at.output + (row_block * shape.rows + row) * shape.output_beats + across
+        self.beats[beat] = ("max", int(shape.wide_results), name) if shape.relu else name
+
+    def _sum(self, block: int, tile: int, half: int) -> int:
+        shape, at = self._dense.shape, self._at
+        row_block, column_block = divmod(block, shape.column_blocks)
+        row, column = divmod(tile, shape.columns)
+        if shape.role.begins:
+            bias = self._held(at.bias + column_block * shape.columns + column)
+            total = _added(0, ("bias", int(shape.mac == Mac.I16X16), bias))
+        else:
+            total = _added(0, ("cascade", self._got + block * len(shape.words) + shape.words.index((tile, half))))
+        for step in range(shape.steps):
+            a = at.input + (row_block * shape.rows + row) * shape.input_beats + step
+            b = at.weights + ((column_block * shape.steps + step) * shape.columns + column) * shape.weight_beats
+            tiles = [self._held(b + k) for k in range(shape.weight_beats)]
+            total = _added(total, (shape.mac.value, int(self._dense.a_signed), 1, self._held(a), *tiles))
+        return total
+
+
+def wrong_in(
+    program: bytes, layers: Sequence[tuple[Dense, Addresses]], guards: Sequence[Guard] = (), limit: int = 1_000_000
+) -> list[str]:
+    """What a program does that it should not; [] if it computes just these layers, one after the other.
+
+    It ends with HALT, or with its return to the begin of an endless loop.
+
+    Args:
+        guards: what locks protect. limit: of cycles.
     """
     words = [int.from_bytes(program[k : k + INSTRUCTION_BYTES], "little")
              for k in range(0, len(program), INSTRUCTION_BYTES)]  # fmt: skip
-    core, queue = _Core(), list(layers)
+    core, queue = _Core(guards), list(layers)
     loops: list[list[int]] = []
-    expected: dict[int, Name] = {}
-    layer, last_cycle = 0, limit
+    beats: dict[int, Name] = {}
+    puts: list[Name] = []
+    got, layer, last_cycle = 0, 0, limit
     while core.cycle < last_cycle and len(core.found) < _MOST:
-        if not expected and queue:
-            expected = _formulas(*queue.pop(0), core.memory)
-            layer += 1
+        if not beats and not puts and queue:
+            dense, at = queue.pop(0)
+            wanted = _Formulas(dense, at, core.memory, got)
+            beats, puts, layer = wanted.beats, wanted.puts, layer + 1
+            got += 0 if dense.shape.role.begins else dense.shape.blocks * len(dense.shape.words)
         for beat, name in core.land():
-            if expected.pop(beat, None) != name:
+            if beats.pop(beat, None) != name:
                 core.report(f"what is stored in beat {beat} is not what layer {layer} computes there")
             core.memory[beat] = ("layer", layer, beat)
         if last_cycle == limit:
@@ -255,15 +324,30 @@ def wrong_in(program: bytes, layers: Sequence[tuple[Dense, Addresses]], limit: i
                 break
             slots = _decoded(words[core.pc])
             core.issue(slots)
-            if slots["control"]["op"] == ControlOp.HALT.value:
-                last_cycle = core.cycle + LATENCY["store_memory"] + 2
+            core.release(slots)
+            for name in core.puts:
+                if (puts.pop(0) if puts else None) != name:
+                    core.report(f"what is put on the cascade is not what layer {layer} has there")
+            core.puts.clear()
+            last_cycle = _last_cycle(core, loops, slots, limit)
             core.pc = _next(core, loops, slots)
         core.cycle += 1
     if last_cycle == limit and not core.found:
         core.report(f"no HALT within {limit} cycles")
-    if (expected or queue) and not core.found:
-        core.report(f"{len(expected)} beats of layer {layer} are never stored, and {len(queue)} layers not begun")
+    if (beats or puts or queue) and not core.found:
+        core.report(f"{len(beats)} beats and {len(puts)} words of the cascade of layer {layer} are never made, and "
+                    f"{len(queue)} layers not begun")
+    if core.held and not core.found:
+        core.report(f"locks {sorted(core.held)} are never released")
     return core.found
+
+
+def _last_cycle(core: _Core, loops: Sequence[Sequence[int]], slots: Mapping[str, Mapping[str, int]], limit: int) -> int:
+    """When all is done, if this instruction ends the program; else `limit`."""
+    endless = bool(loops) and loops[-1][1] == core.pc and loops[-1][2] <= 0
+    if endless or slots["control"]["op"] == ControlOp.HALT.value:
+        return core.cycle + LATENCY["store_memory"] + 2
+    return limit
 
 
 def _next(core: _Core, loops: list[list[int]], slots: Mapping[str, Mapping[str, int]]) -> int:

@@ -11,10 +11,12 @@ from nncosim.compiler.aie_ml.loops import Line, assembled, roll
 from nncosim.compiler.aie_ml.scheduler import SETS_OF_ACCUMULATORS, Timing, timing
 from nncosim.compiler.errors import CompileError
 from nncosim.hdl.aie_ml.isa import (
+    LATENCY,
     AguRegister,
     Control,
     ControlOp,
     Load,
+    LockUse,
     Mac,
     Move,
     MoveOp,
@@ -29,10 +31,10 @@ from nncosim.hdl.aie_ml.isa import (
 from nncosim.hdl.formats import encode
 from nncosim.kernels.aie_ml.dense import Dense, Shape
 
-__all__ = ["Addresses", "Code", "program_of"]
+__all__ = ["Addresses", "Code", "Exchange", "program_of", "streaming_program"]
 
-INPUT, WEIGHTS, BIAS, OUTPUT = range(4)
-"""Pointers."""
+INPUT, OUTPUT, WEIGHTS, BIAS = 0, 2, 4, 5
+"""Pointers; of inputs and outputs one for each row of tiles in a block."""
 _encode = lru_cache(maxsize=4096)(encode)
 """A layer has thousands of instructions, made of few words."""
 _LOAD_TO_STORE = 3
@@ -49,12 +51,28 @@ class Addresses:
     output: int
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """Locks by which a buffer goes from its producer to its consumer and back.
+
+    free: counts buffers that may be filled; full: those that may be read.
+    """
+
+    free: int
+    full: int
+
+
 @dataclass
 class _Layer:
-    """Instructions of a layer by cycle: slot to encoded fields. SETs come last, where there is room."""
+    """Instructions of a layer by cycle: slot to encoded fields. SETs come last, where there is room.
+
+    inputs, outputs: what is acquired for the layer, and released behind it.
+    """
 
     dense: Dense
     at: Addresses
+    inputs: Sequence[Exchange] = ()
+    outputs: Sequence[Exchange] = ()
     lines: dict[int, dict[str, int]] = field(default_factory=dict)
     uses: dict[int, list[int]] = field(default_factory=dict)
 
@@ -68,7 +86,8 @@ class _Layer:
         self.put(cycle, slot, _encode(Load, valid=1, vector=vector, pointer=pointer, post=Post.WALK.value))
         self.uses.setdefault(pointer, []).append(cycle)
 
-    def emit(self) -> None:
+    def emit(self) -> list[Line]:
+        """The instructions, with loops."""
         shape, times = self.dense.shape, timing(self.dense.shape)
         registers = _Registers.of(shape)
         period = shape.steps * times.interval
@@ -79,12 +98,34 @@ class _Layer:
             self._ends(begin, begin + period - times.interval, times, registers, accs)
         for pointer in self.uses:
             self.uses[pointer].sort()
+        self._locks()
         self._settings()
+        lines = [self.lines.get(cycle, {}) for cycle in range(min(self.lines), max(self.lines) + 1)]
+        return roll([Line(tuple(sorted(line.items()))) for line in lines],
+                    (SETS_OF_ACCUMULATORS * period, times.interval))
+
+    def _locks(self) -> None:
+        """A buffer is acquired in the cycle before it is first accessed, and released in that of the last access."""
+        for pointer, memory, pairs in (
+            (INPUT, LATENCY["load_memory"], [(each.full, each.free) for each in self.inputs]),
+            (OUTPUT, LATENCY["store_memory"], [(each.free, each.full) for each in self.outputs]),
+        ):
+            rows = range(pointer, pointer + self.dense.shape.rows)
+            cycles = [cycle + memory for row in rows for cycle in self.uses.get(row, ())]
+            for acquired, released in pairs:
+                self._lock(ControlOp.ACQUIRE, acquired, min(cycles) - 1, -1)
+                self._lock(ControlOp.RELEASE, released, max(cycles), 1)
+
+    def _lock(self, op: ControlOp, lock: int, cycle: int, towards: int) -> None:
+        """In that cycle, or in the next one there with room."""
+        while "control" in self.lines.get(cycle, {}):
+            cycle += towards
+        self.put(cycle, "control", _encode(Control, op=op.value, payload=_encode(LockUse, lock=lock, value=1)))
 
     def _step(self, at: int, times: Timing, registers: _Registers, accs: int) -> None:
         shape = self.dense.shape
-        for vector, time in zip(registers.a, times.load_a, strict=True):
-            self.load(at + time, "load_a", vector, INPUT)
+        for row, (vector, time) in enumerate(zip(registers.a, times.load_a, strict=True)):
+            self.load(at + time, "load_a", vector, INPUT + row)
         for vector, time in zip(registers.b, times.load_b, strict=True):
             self.load(at + time, "load_b", vector, WEIGHTS)
         for k, time in enumerate(times.mac):
@@ -100,6 +141,10 @@ class _Layer:
         shape = self.dense.shape
         for vector, time in zip(registers.bias, times.load_bias, strict=True):
             self.load(first + time, "load_a", vector, BIAS)
+        for (tile, half), time in zip(shape.words, times.get, strict=False):
+            self.put(first + time, "move", _encode(Move, op=MoveOp.GET.value, dest=accs + tile, half=half))
+        for (tile, half), time in zip(shape.words, times.put, strict=False):
+            self.put(last + time, "move", _encode(Move, op=MoveOp.PUT.value, source=accs + tile, half=half))
         wide = int(shape.mac == Mac.I16X16)
         for k, time in enumerate(times.bias):
             source = registers.bias[k % shape.columns]
@@ -115,17 +160,18 @@ class _Layer:
                          _encode(Move, op=MoveOp.MAX.value, dest=result, source=result, wide=int(shape.wide_results)))
                 source, op, common = result, StoreOp.VST, {}
             self.put(last + time, "store",
-                     _encode(Store, op=op.value, source=source, pointer=OUTPUT, post=Post.ADD.value, step=1, **common))
-            self.uses.setdefault(OUTPUT, []).append(last + time)
+                     _encode(Store, op=op.value, source=source, pointer=OUTPUT + row, post=Post.WALK.value, **common))
+            self.uses.setdefault(OUTPUT + row, []).append(last + time)
 
     def _settings(self) -> None:
         """Registers of the address generators, each set before its first use; as early as there is room."""
         shape, times = self.dense.shape, timing(self.dense.shape)
         wanted = _walks(shape, self.at, self.uses)
-        first_result = (shape.steps - 1) * times.interval + min(times.srs or times.store)
-        srs = encode(Srs, shift=self.dense.shift, rounding=self.dense.rounding.value,
-                     saturation=self.dense.saturation.value, signed=int(self.dense.signed))
-        wanted.append(_Setting(first_result, ControlOp.SRS, -1, srs))
+        if shape.role.ends:
+            first_result = (shape.steps - 1) * times.interval + min(times.srs or times.store)
+            srs = encode(Srs, shift=self.dense.shift, rounding=self.dense.rounding.value,
+                         saturation=self.dense.saturation.value, signed=int(self.dense.signed))
+            wanted.append(_Setting(first_result, ControlOp.SRS, -1, srs))
         wanted.sort(key=lambda each: each.before)
         begin = min(self.lines)
         while not self._settled(wanted, begin):
@@ -187,7 +233,7 @@ class _Registers:
     @classmethod
     def of(cls, shape: Shape) -> _Registers:
         results = len(shape.stores) if shape.relu else 0
-        counts = (shape.columns * shape.weight_beats, shape.rows, shape.columns, results)
+        counts = (shape.columns * shape.weight_beats, shape.rows, shape.columns if shape.role.begins else 0, results)
         ends = [sum(counts[: k + 1]) for k in range(len(counts))]
         return cls(*(tuple(range(end - count, end)) for end, count in zip(ends, counts, strict=True)))
 
@@ -198,23 +244,29 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
 
     def add(pointer: int, base: int, walk: Iterable[tuple[AguRegister, int, int]]) -> None:
         for which, value, use in ((AguRegister.POINTER, base, 0), *walk):
-            if use < len(uses[pointer]):
+            if use < len(uses.get(pointer, ())):
                 out.append(_Setting(uses[pointer][use], ControlOp.SET, which << 3 | pointer, value))
 
-    block = shape.steps * shape.rows
-    turn = block * shape.column_blocks
-    add(INPUT, at.input, (
-        (AguRegister.INC, 1, 0), (AguRegister.N1, block, 0), (AguRegister.N2, shape.column_blocks, block - 1),
-        (AguRegister.S1, 1 - block, block - 1 if shape.column_blocks > 1 else turn),
-        (AguRegister.S2, shape.input_beats - block + 1, turn - 1),
-    ))  # fmt: skip
+    steps = shape.steps
+    turn = steps * shape.column_blocks
+    for row in range(shape.rows):
+        add(INPUT + row, at.input + row * shape.input_beats, (
+            (AguRegister.INC, 1, 0), (AguRegister.N1, steps, 0), (AguRegister.N2, shape.column_blocks, steps - 1),
+            (AguRegister.S1, 1 - steps, steps - 1 if shape.column_blocks > 1 else turn),
+            (AguRegister.S2, shape.rows * shape.input_beats - steps + 1, turn - 1),
+        ))  # fmt: skip
+        if shape.role.ends:
+            count = shape.output_beats
+            add(OUTPUT + row, at.output + row * count, (
+                (AguRegister.INC, 1, 0), (AguRegister.N1, count, 0), (AguRegister.N2, 1, count - 1),
+                (AguRegister.S2, (shape.rows - 1) * count + 1, count - 1),
+            ))  # fmt: skip
     for pointer, base, count in (
         (WEIGHTS, at.weights, shape.column_blocks * shape.steps * shape.columns * shape.weight_beats),
         (BIAS, at.bias, shape.column_blocks * shape.columns),
     ):
         add(pointer, base, ((AguRegister.INC, 1, 0), (AguRegister.N1, count, 0), (AguRegister.N2, 1, count - 1),
                             (AguRegister.S2, 1 - count, count - 1)))
-    add(OUTPUT, at.output, ())
     return out
 
 
@@ -240,17 +292,38 @@ def program_of(layers: Sequence[tuple[Dense, Addresses]], room: int) -> Code:
     stores = 0
     for dense, at in layers:
         layer = _Layer(dense, at)
-        layer.emit()
-        times, shape = timing(dense.shape), dense.shape
-        own = [layer.lines.get(cycle, {}) for cycle in range(min(layer.lines), max(layer.lines) + 1)]
+        own = layer.emit()
+        shape = dense.shape
         wait = max(0, _LOAD_TO_STORE - (layer.uses[INPUT][0] - min(layer.lines))) if lines else 0
         lines += [Line()] * wait
-        lines += roll([Line(tuple(sorted(line.items()))) for line in own],
-                      (SETS_OF_ACCUMULATORS * shape.steps * times.interval, times.interval))
-        stores += shape.blocks * len(times.store)
+        lines += own
+        stores += shape.blocks * len(shape.stores)
         ends.append(stores)
     lines.append(Line((("control", encode(Control, op=ControlOp.HALT.value)),)))
+    return Code(_fitting(lines, room), tuple(ends))
+
+
+def _fitting(lines: Sequence[Line], room: int) -> bytes:
     if len(lines) > room:
         raise CompileError(f"the program has {len(lines)} instructions, and the program memory holds {room}; "
-                           "use fewer layers")
-    return Code(assembled(lines), tuple(ends))
+                           "use fewer or smaller layers")
+    return assembled(lines)
+
+
+def streaming_program(
+    dense: Dense, buffers: Sequence[Addresses], inputs: Sequence[Exchange], outputs: Sequence[Exchange], room: int
+) -> bytes:
+    """A layer for ever, each time with the next of its buffers, when its inputs are there and its outputs are free.
+
+    Args:
+        buffers: in turn. room: instructions that the program memory holds.
+
+    Raises:
+        CompileError: it does not fit.
+    """
+    lines: list[Line] = []
+    for at in buffers:
+        lines += _Layer(dense, at, inputs, outputs).emit()
+    if lines[-1].ends_loop or not lines[-1].takes_loop:
+        lines.append(Line())
+    return _fitting([Line().with_loop(0, len(lines)), *lines], room)

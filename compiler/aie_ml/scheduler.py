@@ -30,8 +30,9 @@ _EARLIEST, _LATEST = -64, 96
 @dataclass(frozen=True)
 class Timing:
     """Cycles of issue. Relative to the begin of its step: `mac` (row, column), `load_a` (row), `load_b` (column, beat).
-    Relative to the begin of the block's first step: `load_bias`, `bias` (row, column). To that of its last step:
-    `store`, in the order of memory; `srs` and `relu` of the same, where results are compared with 0.
+    Relative to the begin of the block's first step: `load_bias`, `bias` (row, column), or else `get`, in the order of
+    the cascade. To that of its last step: `store`, in the shape's order; `srs` and `relu` of the same, where results
+    are compared with 0; or else `put`.
 
     interval: of steps.
     """
@@ -45,23 +46,28 @@ class Timing:
     store: tuple[int, ...]
     srs: tuple[int, ...]
     relu: tuple[int, ...]
+    get: tuple[int, ...]
+    put: tuple[int, ...]
 
 
 class _Problem:
     def __init__(self, shape: Shape):
         self.shape, self.model = shape, cp_model.CpModel()
         tiles, beats = shape.rows * shape.columns, shape.columns * shape.weight_beats
-        stored = len(shape.stores)
-        moves = tiles + (2 * stored if shape.relu else 0)
+        stored, role = len(shape.stores), shape.role
+        requantized = stored if shape.relu else 0
+        got, given = 0 if role.begins else 2 * tiles, 0 if role.ends else 2 * tiles
+        moves = (tiles if role.begins else got) + 2 * requantized + given
         # Moves and stores come once a block.
         self.interval = max(shape.least_interval, -(-max(moves, stored) // shape.steps))
         self.period = shape.steps * self.interval
         self.mac = self._times("mac", tiles)
         self.load_a, self.load_b = self._times("load_a", shape.rows), self._times("load_b", beats)
-        self.load_bias, self.bias = self._times("load_bias", shape.columns), self._times("bias", tiles)
+        self.load_bias = self._times("load_bias", shape.columns if role.begins else 0)
+        self.bias, self.get = self._times("bias", tiles if role.begins else 0), self._times("get", got)
         self.store = self._times("store", stored)
-        self.srs = self._times("srs", stored if shape.relu else 0)
-        self.relu = self._times("relu", stored if shape.relu else 0)
+        self.srs, self.relu = self._times("srs", requantized), self._times("relu", requantized)
+        self.put = self._times("put", given)
 
     def _times(self, name: str, count: int) -> list[cp_model.IntVar]:
         return [self.model.new_int_var(_EARLIEST, _LATEST, f"{name}{k}") for k in range(count)]
@@ -78,10 +84,11 @@ class _Problem:
         self.model.add_all_different(rests)
 
     def _in_order(self, times: Sequence[cp_model.IntVar], period: int) -> None:
-        """As memory has them, and all before the first of the next period."""
+        """As memory or the cascade has them, and all before the first of the next period."""
         for first, second in pairwise(times):
             self.model.add(first < second)
-        self.model.add(times[-1] < times[0] + period)
+        if times:
+            self.model.add(times[-1] < times[0] + period)
 
     def _live(self, ready: cp_model.LinearExprT, reads: Sequence[cp_model.LinearExprT], period: int) -> None:
         """Read when it is there, and before the next one is."""
@@ -100,8 +107,8 @@ class _Problem:
             self._live(load + LATENCY["load"], reads, interval)
         for times in (self.load_a, self.load_b):
             self._in_order(times, interval)
-        self._in_order(self.load_bias, period)
-        self._in_order(self.store, period)
+        for times in (self.load_bias, self.store, self.get, self.put):
+            self._in_order(times, period)
         self._apart(self.mac, interval)
         self._apart(self.load_b, interval)
         self._apart(self.load_bias, period)
@@ -114,35 +121,51 @@ class _Problem:
         for c, load in enumerate(self.load_bias):
             reads = [self.bias[r * self.shape.columns + c] for r in range(self.shape.rows)]
             self._live(load + LATENCY["load"], reads, self.period)
-        for move, mac in zip(self.bias, macs.values(), strict=True):
-            self.model.add(move + LATENCY["bias"] <= mac + LATENCY["mac_reads"])
+        sums = list(macs.values())
+        for tile, arrives in self._seeds():
+            self.model.add(arrives <= sums[tile] + LATENCY["mac_reads"])
+
+    def _seeds(self) -> list[tuple[int, cp_model.LinearExprT]]:
+        """Which tile's accumulator is written, in which cycle, by what a block begins with."""
+        return [
+            *((tile, time + LATENCY["bias"]) for tile, time in enumerate(self.bias)),
+            *((tile, time + LATENCY["cascade_get"])
+              for (tile, _), time in zip(self.shape.words, self.get, strict=False)),
+        ]
 
     def _results(self, macs: dict[tuple[int, int], cp_model.IntVar]) -> None:
         shape, period = self.shape, self.period
         to_last = (shape.steps - 1) * self.interval
-        reads = self.srs if shape.relu else self.store
-        for (r, c, _), read in zip(shape.stores, reads, strict=True):
-            self.model.add(read >= macs[r, c] + LATENCY["mac"])
-            # The bias of the block after the next comes when the sum has been read.
-            move = self.bias[r * shape.columns + c]
-            self.model.add(move + LATENCY["bias"] + SETS_OF_ACCUMULATORS * period > read + to_last)
-        for srs, relu, store in zip(self.srs, self.relu, self.store, strict=bool(shape.relu)):
+        sums = list(macs.values())
+        if shape.role.ends:
+            reads = self.srs if shape.relu else self.store
+            read_of = [(r * shape.columns + c, read) for (r, c, _), read in zip(shape.stores, reads, strict=True)]
+        else:
+            read_of = [(tile, read) for (tile, _), read in zip(shape.words, self.put, strict=True)]
+        for tile, read in read_of:
+            self.model.add(read >= sums[tile] + LATENCY["mac"])
+            # What the block after the next begins with comes when the sum has been read.
+            for other, arrives in self._seeds():
+                if other == tile:
+                    self.model.add(arrives + SETS_OF_ACCUMULATORS * period > read + to_last)
+        for srs, relu, store in zip(self.srs, self.relu, self.store, strict=bool(self.relu)):
             self._live(srs + LATENCY["srs"], [relu], period)
             self._live(relu + LATENCY["max"], [store], period)
             self.model.add(store < srs + LATENCY["srs"] + period)  # both write one register
             self.model.add(relu + LATENCY["max"] < srs + LATENCY["srs"] + period)
-        self._apart([*self.bias, *(t + to_last for t in (*self.srs, *self.relu))], period)
+        self._apart([*self.bias, *self.get, *(t + to_last for t in (*self.srs, *self.relu, *self.put))], period)
 
     def solve(self) -> Timing:
         start = self.model.new_int_var(2 * _EARLIEST, _LATEST, "start")
         end = self.model.new_int_var(_EARLIEST, 2 * _LATEST, "end")
-        for time in (*self.load_a, *self.load_b, *self.load_bias):
+        for time in (*self.load_a, *self.load_b, *self.load_bias, *self.get):
             self.model.add(start <= time)
-        for time in self.store:
+        for time in (*self.store, *self.put):
             self.model.add(end >= time)
         self.model.add(self.mac[0] == 0)
         # The shortest fill and drain; then early loads, so that the solution is the same each time.
-        everything = (*self.mac, *self.load_a, *self.load_b, *self.load_bias, *self.bias, *self.store)
+        everything = (*self.mac, *self.load_a, *self.load_b, *self.load_bias, *self.bias, *self.store, *self.get,
+                      *self.put)
         self.model.minimize(1000 * (end - start) + sum(everything))
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1
@@ -150,7 +173,8 @@ class _Problem:
         solver.parameters.max_deterministic_time = 20
         if solver.solve(self.model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             raise CompileError(f"no schedule was found for {self.shape}")
-        groups = (self.mac, self.load_a, self.load_b, self.load_bias, self.bias, self.store, self.srs, self.relu)
+        groups = (self.mac, self.load_a, self.load_b, self.load_bias, self.bias, self.store, self.srs, self.relu,
+                  self.get, self.put)
         return Timing(self.interval, *(tuple(map(solver.value, times)) for times in groups))
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The VLIW core: slots issue together, results come when `MANUAL.md` says, nothing interlocks."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.access import LoadPath, StorePath
 from nncosim.hdl.aie_ml.agu import POINTER_BITS, AddressGenerators
@@ -12,6 +12,8 @@ from nncosim.hdl.aie_ml.isa import (
     LATENCY,
     ControlOp,
     Instruction,
+    LockOp,
+    LockUse,
     Mac,
     MoveOp,
     MoveSet,
@@ -19,16 +21,18 @@ from nncosim.hdl.aie_ml.isa import (
     Srs,
     StoreOp,
 )
-from nncosim.hdl.aie_ml.registers import RegisterFile
+from nncosim.hdl.aie_ml.registers import ACC_BITS, Accumulators, RegisterFile
 from nncosim.hdl.aie_ml.srs import ShiftRoundSaturate
+from nncosim.hdl.aie_ml.stream import Elastic
 from nncosim.hdl.aie_ml.vmac import VectorMac
 from nncosim.hdl.logic import delayed, register, view
 
-__all__ = ["DRAIN_CYCLES", "MEMORY_PORTS", "Core"]
+__all__ = ["CASCADE", "DRAIN_CYCLES", "MEMORY_PORTS", "Core"]
 
 BEAT_BITS = 8 * BEAT_BYTES
 MEMORY_PORTS = 3
 """Load a, load b, store."""
+CASCADE = stream.Signature(ACC_BITS // 2)
 DRAIN_CYCLES = 8
 """Cycles after HALT in which what was issued before it ends."""
 
@@ -39,7 +43,8 @@ class Core(wiring.Component):
     Ports:
         start (In): begin at program counter 0; only while `busy` (Out) is low.
         issue (Out): an instruction is issued in this cycle; issued_pc (Out): its address.
-        stalled (Out): the core waits for memory.
+        stalled (Out): the core waits for memory, a lock or a cascade; waits (Out, 3 bits): which of these.
+        west (In), east (Out): cascades. lock_valid, lock, lock_op, lock_value (Out), lock_grant (In): of `Locks`.
         request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store).
 
     Args:
@@ -51,6 +56,8 @@ class Core(wiring.Component):
         self.fetch = Fetch(instructions)
         super().__init__({
             "start": In(1), "busy": Out(1), "issue": Out(1), "issued_pc": Out(self.fetch.pc_bits), "stalled": Out(1),
+            "waits": Out(3), "west": In(CASCADE), "east": Out(CASCADE), "lock_valid": Out(1), "lock": Out(4),
+            "lock_op": Out(LockOp), "lock_value": Out(signed(7)), "lock_grant": In(1),
             "request": Out(1).array(MEMORY_PORTS), "addr": Out(POINTER_BITS).array(MEMORY_PORTS),
             "grant": In(1).array(MEMORY_PORTS), "r_data": In(BEAT_BITS).array(2), "w_data": Out(BEAT_BITS),
         })
@@ -60,16 +67,19 @@ class Core(wiring.Component):
         m.submodules.fetch = fetch = self.fetch
         m.submodules.agus = agus = AddressGenerators()
         m.submodules.vectors = vectors = RegisterFile.vectors()
-        m.submodules.accumulators = accumulators = RegisterFile.accumulators()
+        m.submodules.accumulators = accumulators = Accumulators()
         m.submodules.load_a, m.submodules.load_b = loads = LoadPath(), LoadPath()
         m.submodules.store = store = StorePath()
         word = view(Instruction, fetch.instruction)
         advance = Signal(name="advance")
         m.d.comb += [
-            self.stalled.eq(loads[0].waiting | loads[1].waiting | store.waiting), advance.eq(~self.stalled),
+            self.waits[0].eq(loads[0].waiting | loads[1].waiting | store.waiting), self.stalled.eq(self.waits != 0),
+            advance.eq(~self.stalled),
             self.issue.eq(fetch.valid & advance), self.issued_pc.eq(fetch.issued_pc),
         ]
         self._sequence(m, word, advance)
+        self._cascade(m, word, accumulators, advance)
+        self._lock(m, word)
         self._pointers(m, agus, word)
         for number, (path, slot) in enumerate(zip(loads, (word.load_a, word.load_b), strict=True)):
             self._load(m, path, slot, agus.at[number], number, advance)
@@ -98,6 +108,46 @@ class Core(wiring.Component):
                 with m.If(left == 1):
                     m.d.sync += self.busy.eq(0)
 
+    def _cascade(self, m: Module, word: data.View, accumulators: Accumulators, advance: Signal) -> None:
+        """GET and PUT, with the buffers at this end of each cascade."""
+        bits, slot = ACC_BITS // 2, word.move
+        m.submodules.from_west, m.submodules.to_east = west, east = Elastic(bits), Elastic(bits)
+        wiring.connect(m, wiring.flipped(self.west), west.i)
+        wiring.connect(m, east.o, wiring.flipped(self.east))
+        get, put = Signal(name="get"), Signal(name="put")
+        m.d.comb += [
+            get.eq(self.fetch.valid & (slot.op == MoveOp.GET)), put.eq(self.fetch.valid & (slot.op == MoveOp.PUT)),
+            self.waits[2].eq((get & ~west.o.valid) | (put & ~east.i.ready)), west.o.ready.eq(get & advance),
+            east.i.valid.eq(put & advance), east.i.payload.eq(accumulators.read_data[1].word_select(slot.half, bits)),
+        ]
+        to_end = LATENCY["cascade_get"] - 1
+        # A stage takes a word only where there is one: the others' flip-flops need not toggle.
+        value, valid = west.o.payload, get
+        for stage in range(1, to_end + 1):
+            held, here = register(bits, f"got{stage}"), valid
+            with m.If(advance & here):
+                m.d.sync += held.eq(value)
+            valid = delayed(m, advance, here, 1, f"get_valid{stage}_", reset=True)
+            value = held
+        m.d.comb += [
+            accumulators.write[2].eq(advance & valid),
+            accumulators.write_to[2].eq(delayed(m, advance, slot.dest, to_end, "get_dest")),
+            accumulators.halves[2].eq(Mux(delayed(m, advance, slot.half, to_end, "get_half"), 2, 1)),
+            accumulators.write_data[2].eq(Cat(value, value)),
+        ]
+
+    def _lock(self, m: Module, word: data.View) -> None:
+        """ACQUIRE and RELEASE: asked for when nothing else holds the core, so that what is granted is issued."""
+        op, use = word.control.op, view(LockUse, word.control.payload)
+        release = op == ControlOp.RELEASE
+        wanted = self.fetch.valid & ((op == ControlOp.ACQUIRE) | release)
+        m.d.comb += [
+            self.lock_valid.eq(wanted & ~self.waits[0] & ~self.waits[2]), self.waits[1].eq(wanted & ~self.lock_grant),
+            self.lock.eq(use.lock), self.lock_value.eq(use.value),
+            self.lock_op.eq(Mux(release, LockOp.RELEASE,
+                                Mux(use.equal, LockOp.ACQUIRE_EQUAL, LockOp.ACQUIRE_AT_LEAST))),
+        ]
+
     def _pointers(self, m: Module, agus: AddressGenerators, word: data.View) -> None:
         used = (word.load_a.valid, word.load_b.valid, word.store.op != StoreOp.NONE)
         for use, slot, valid in zip(agus.use, (word.load_a, word.load_b, word.store), used, strict=True):
@@ -121,7 +171,7 @@ class Core(wiring.Component):
         ]
 
     def _multiply(
-        self, m: Module, word: data.View, vectors: RegisterFile, accumulators: RegisterFile, advance: Signal
+        self, m: Module, word: data.View, vectors: RegisterFile, accumulators: Accumulators, advance: Signal
     ) -> None:
         m.submodules.vmac = vmac = VectorMac()
         slot = word.vector
@@ -138,10 +188,10 @@ class Core(wiring.Component):
             accumulators.write[0].eq(advance & delayed(m, advance, self.fetch.valid & (slot.op != Mac.NONE), to_end,
                                                        "mac_valid", reset=True)),
             accumulators.write_to[0].eq(delayed(m, advance, read, to_end - LATENCY["mac_reads"], "mac_writes")),
-            accumulators.write_data[0].eq(vmac.result),
+            accumulators.write_data[0].eq(vmac.result), accumulators.halves[0].eq(3),
         ]
 
-    def _requantize(self, m: Module, word: data.View, accumulators: RegisterFile, advance: Signal) -> Value:
+    def _requantize(self, m: Module, word: data.View, accumulators: Accumulators, advance: Signal) -> Value:
         """One shift-round-saturate unit for the move and the store slot; its result, three cycles later."""
         m.submodules.srs = srs = ShiftRoundSaturate()
         settings = register(20, "srs_settings")
@@ -171,7 +221,7 @@ class Core(wiring.Component):
         ]
 
     def _move(
-        self, m: Module, word: data.View, vectors: RegisterFile, accumulators: RegisterFile, result: Value,
+        self, m: Module, word: data.View, vectors: RegisterFile, accumulators: Accumulators, result: Value,
         advance: Signal,
     ) -> None:
         slot = word.move
@@ -188,7 +238,8 @@ class Core(wiring.Component):
                 greatest.eq(Mux(slot.wide, Cat(words), Cat(bytes_))), bias.eq(Mux(slot.wide, wide, narrow)),
             ]
         late = delayed(m, advance, bias, LATENCY["bias"] - 2, "bias_late")
-        targets = {
+        m.d.comb += accumulators.halves[1].eq(3)
+        targets: dict[MoveOp, tuple[Accumulators | RegisterFile, int, Value]] = {
             MoveOp.BIAS: (accumulators, 1, late), MoveOp.SRS: (vectors, 2, result), MoveOp.MAX: (vectors, 3, greatest),
         }
         for op, (file, port, value) in targets.items():

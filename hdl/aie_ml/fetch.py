@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetch: the program counter, zero-overhead loops, the program memory, the instruction register."""
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES, LOOP_LEVELS, ControlOp, Instruction, Loop
@@ -20,6 +20,8 @@ class Fetch(wiring.Component):
     Ports:
         start (In): begin at program counter 0 with no loop open. stop (In): what is issued now was the last.
         advance (In): all stages go on; else they hold.
+        write (In, 4 bits), write_addr, write_data (In): words of 32 bits of the instruction at an address, for the
+            configuration; only while nothing runs.
         valid (Out): an instruction is issued in this cycle if `advance`. instruction (Out, 128), issued_pc (Out).
 
     Args:
@@ -30,18 +32,20 @@ class Fetch(wiring.Component):
         self.instructions = instructions
         self.pc_bits = (instructions - 1).bit_length()
         super().__init__({
-            "start": In(1), "stop": In(1), "advance": In(1),
+            "start": In(1), "stop": In(1), "advance": In(1), "write": In(4), "write_addr": In(self.pc_bits),
+            "write_data": In(8 * INSTRUCTION_BYTES),
             "valid": Out(1), "instruction": Out(8 * INSTRUCTION_BYTES), "issued_pc": Out(self.pc_bits),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.program = program = Sram(self.instructions, 8 * INSTRUCTION_BYTES, ports=1)
+        m.submodules.program = program = Sram(self.instructions, 8 * INSTRUCTION_BYTES, 32, ports=1)
         running, fetched = Signal(name="running"), Signal(name="fetched")
         pc, pc_d = Signal(self.pc_bits, name="pc"), register(self.pc_bits, "pc_d")
         instruction, issued_pc = register(8 * INSTRUCTION_BYTES, "ir"), register(self.pc_bits, "pc_e")
         m.d.comb += [
-            program.addr.eq(pc), program.r_en.eq(running & self.advance),
+            program.addr.eq(Mux(self.write != 0, self.write_addr, pc)), program.r_en.eq(running & self.advance),
+            program.w_en.eq(self.write), program.w_data.eq(self.write_data),
             self.instruction.eq(instruction), self.issued_pc.eq(issued_pc),
         ]
         with m.If(self.advance):

@@ -19,8 +19,8 @@ else:
 
 __all__ = [
     "ACCUMULATORS", "BEAT_BYTES", "INSTRUCTION_BYTES", "LATENCY", "LOOP_LEVELS", "MEMORY_BEATS", "POINTERS",
-    "VECTORS", "AguRegister", "Control", "ControlOp", "Form", "Instruction", "Load", "Loop", "Mac", "Move",
-    "MoveOp", "MoveSet", "Post", "Set", "Srs", "Store", "StoreOp", "Vector",
+    "VECTORS", "AguRegister", "Control", "ControlOp", "Form", "Instruction", "Load", "LockOp", "LockUse", "Loop",
+    "Mac", "Move", "MoveOp", "MoveSet", "Post", "Set", "Srs", "Store", "StoreOp", "Vector",
 ]  # fmt: skip
 
 BEAT_BYTES = 32
@@ -32,12 +32,12 @@ MEMORY_BEATS = 1 << 11
 
 LATENCY = {
     "load": 7, "load_memory": 4, "store_memory": 6, "mac": 5, "mac_reads": 2, "mac_chain": 3, "bias": 3, "srs": 4,
-    "max": 2,
+    "max": 2, "cascade_get": 7,
 }  # fmt: skip
 """Cycles from an issue: to when an instruction that reads the result when it is issued may be (load, mac, bias, srs,
-max); in which data memory is accessed (load_memory, store_memory); in which a MAC reads its accumulator (mac_reads);
-from a MAC to the next on the same accumulator (mac_chain). From load, MAC, VST.SRS and VSRS of AIE-ML's published
-pipeline (7, 5, 7, 4, counted from 1)."""
+max, cascade_get); in which data memory is accessed (load_memory, store_memory); in which a MAC reads its accumulator
+(mac_reads); from a MAC to the next on the same accumulator (mac_chain). From load, MAC, VST.SRS, VSRS and cascade read
+of AIE-ML's published pipeline (7, 5, 7, 4, 7, counted from 1)."""
 
 
 class Post(am_enum.Enum, shape=2):
@@ -76,6 +76,8 @@ class MoveOp(am_enum.Enum, shape=4):
     BIAS = 2  # accumulator <- vector, repeated for each row
     SRS = 3  # vector <- accumulator
     MAX = 4  # vector <- max(vector, 0)
+    GET = 5  # half of an accumulator <- cascade from the west
+    PUT = 6  # cascade to the east <- half of an accumulator
 
 
 class ControlOp(am_enum.Enum, shape=4):
@@ -83,7 +85,17 @@ class ControlOp(am_enum.Enum, shape=4):
     SET = 1
     LOOP = 2
     SRS = 3
+    ACQUIRE = 4
+    RELEASE = 5
     HALT = 15
+
+
+class LockOp(am_enum.Enum, shape=2):
+    """What is asked of a lock."""
+
+    ACQUIRE_AT_LEAST = 0
+    ACQUIRE_EQUAL = 1
+    RELEASE = 2
 
 
 class AguRegister(enum.IntEnum):
@@ -175,6 +187,15 @@ class Srs(data.Struct):
     saturation: 2
     signed: 1
     unused: 7
+
+
+class LockUse(data.Struct):
+    """Payload of ACQUIRE and RELEASE. `value`: to acquire, or to add; `equal`: acquired when it is just that."""
+
+    lock: 4
+    value: signed(7)
+    equal: 1
+    unused: 8
 
 
 class Instruction(data.Struct):

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dense layer (Gemm, MatMul) on a core: blocks of 2 x 2 tiles of results, bias, ReLU and requantization fused."""
+"""A dense layer (Gemm, MatMul) on a core: blocks of 2 x 2 tiles of results, bias, ReLU and requantization fused.
+
+Or a part of one, where a chain of cores cuts the reduction: the first adds the bias, the last has the results.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +23,7 @@ from nncosim.kernels.base import Cost, Kernel, KernelError
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["Dense", "DenseKernel", "Shape", "layout_of", "mode_of"]
+__all__ = ["Dense", "DenseKernel", "Role", "Shape", "layout_of", "mode_of"]
 
 ROWS = 4
 """Of a tile."""
@@ -42,14 +46,34 @@ def rows_of(tensor: Tensor) -> int:
     return tensor.shape[0]
 
 
+def room_of(channels: int) -> int:
+    """Channels that there is room for."""
+    return -(-channels // COLUMNS) * COLUMNS if channels > COLUMNS // 2 else COLUMNS // 2
+
+
+def row_tiles(rows: int) -> int:
+    """Of a matrix: blocks have two above each other where there are more than 4 rows."""
+    return -(-rows // (2 * ROWS)) * 2 if rows > ROWS else 1
+
+
 def layout_of(tensor: Tensor) -> Layout:
-    """Tiles of 4 rows x 8 bytes or x 4 halfwords, two of rows above each other where there are more than 4 rows."""
-    bits = stored_bits(tensor)
-    room = -(-tensor.channels // COLUMNS) * COLUMNS
-    high, low = ("N/8", "N/4%2") if rows_of(tensor) > ROWS else ("N/4", "")
-    if bits == 8:
-        return Layout(f"{high} C/8:{room // 8} {low} C/4%2 N%4 C%4", 8)
-    return Layout(f"{high} C/4:{room // 4} {low} N%4 C%4", 16)
+    """Tiles of 4 rows x 8 bytes or x 4 halfwords, those of the same rows one after the other."""
+    room, above = room_of(tensor.channels), row_tiles(rows_of(tensor))
+    if stored_bits(tensor) == 8:
+        return Layout(f"N/4:{above} C/8:{room // 8} C/4%2 N%4 C%4", 8)
+    return Layout(f"N/4:{above} C/4:{room // 4} N%4 C%4", 16)
+
+
+class Role(Enum):
+    """Of a core in a chain: `begins`: with the bias, else with the cascade. `ends`: stores, else gives it on."""
+
+    SINGLE = (True, True)
+    FIRST = (True, False)
+    MIDDLE = (False, False)
+    LAST = (False, True)
+
+    def __init__(self, begins: bool, ends: bool):
+        self.begins, self.ends = begins, ends
 
 
 @dataclass(frozen=True)
@@ -57,7 +81,7 @@ class Shape:
     """What the scheduler has to know of a layer.
 
     mac: how tiles multiply. rows, columns: of a block of results, in tiles. steps: tiles along the reduction.
-    row_blocks, column_blocks: how many blocks. input_beats: a row block of the input takes, filling included.
+    row_blocks, column_blocks: how many blocks. input_beats: a row of tiles of the input takes, filling included.
     form: of the results. relu: they are compared with 0 as well, signed.
     """
 
@@ -70,6 +94,12 @@ class Shape:
     input_beats: int
     form: Form
     relu: bool
+    role: Role = Role.SINGLE
+
+    @property
+    def words(self) -> tuple[tuple[int, int], ...]:
+        """(tile of the block, half) of a block's sums, in the order in which a cascade has them."""
+        return tuple((tile, half) for tile in range(self.rows * self.columns) for half in range(2))
 
     @property
     def weight_beats(self) -> int:
@@ -83,8 +113,15 @@ class Shape:
 
     @property
     def stores(self) -> tuple[tuple[int, int, int], ...]:
-        """(row, column, half) of a block's results, in the order of memory."""
+        """(row, column, half) of a block's results, as they are stored."""
+        if not self.role.ends:
+            return ()
         return tuple((r, c, half) for c in range(self.columns) for half in range(self.halves) for r in range(self.rows))
+
+    @property
+    def output_beats(self) -> int:
+        """Of a row of tiles of results."""
+        return self.column_blocks * self.columns * self.halves
 
     @property
     def least_interval(self) -> int:
@@ -101,7 +138,7 @@ class Shape:
 
     @property
     def output_bytes(self) -> int:
-        return BEAT_BYTES * self.blocks * len(self.stores)
+        return BEAT_BYTES * self.row_blocks * self.rows * self.output_beats if self.role.ends else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,13 +168,13 @@ def mode_of(op: Conv, network: Network) -> Mac:
 def shape_of(op: Conv, network: Network) -> Shape:
     source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
     mac, few = mode_of(op, network), rows_of(out) <= ROWS
-    padded = -(-out.channels // COLUMNS) * COLUMNS
+    padded = room_of(out.channels)
     tiles = padded // (4 if mac == Mac.I16X16 else 8)
     rows = 1 if few else 2
-    columns = 4 if few and tiles % 4 == 0 else 2
+    columns = 4 if few and tiles % 4 == 0 else min(tiles, 2)
     step = 8 if mac == Mac.I8X8 else 4
     form = Form.ACC64_16 if mac == Mac.I16X16 else Form.ACC32_8 if stored_bits(out) == 8 else Form.ACC32_16
-    room = -(-source.channels // COLUMNS) * COLUMNS // step * rows
+    room = room_of(source.channels) // step
     lo = op.function.lo if op.function is not None else out.type.lo
     return Shape(mac, rows, columns, -(-source.channels // step), -(-rows_of(out) // (ROWS * rows)), tiles // columns,
                  room, form, bool(out.type.signed and lo == 0))  # fmt: skip

@@ -24,8 +24,8 @@ from nncosim.tb.iss.native import NativeSources, Signatures, records
 
 __all__ = ["Problem", "Tile"]
 
-_SOURCES = NativeSources("the AIE-ML simulator", Path(__file__).parent, ("iss_words.h", "iss_vector.h", "iss.cpp"),
-                         "nncosim_aie_")  # fmt: skip
+_SOURCES = NativeSources("the AIE-ML simulator", Path(__file__).parent,
+                         ("iss_words.h", "iss_vector.h", "iss_core.h", "iss.cpp"), "nncosim_aie_")  # fmt: skip
 _P, _U64 = ctypes.c_void_p, ctypes.c_uint64
 _FUNCTIONS: Signatures = {
     "create": (_P, [_U64]), "destroy": (None, [_P]), "load": (None, [_P, ctypes.c_char_p, _U64]), "memory": (_P, [_P]),
@@ -37,7 +37,7 @@ _PROBLEM = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("code", "<u4")])
 _TEXTS = {
     1: "two writes of one register land in one cycle", 2: "two slots use one pointer, or it is set while it is used",
     3: "more loops than there are levels, or a body of less than 2", 4: "the program ends without HALT",
-    5: "a register that does not exist", 6: "SRS in the move and in the store slot, which share a unit",
+    5: "a register that does not exist", 6: "SRS or PUT in the move slot beside a VST.SRS, which share a unit",
     16: "a vector is read while a write of it is in flight",
     17: "an accumulator is read while a write of it is in flight",
     18: "an operation that is not in this tile", 19: "a beat beyond the own memory, which wraps",
@@ -54,7 +54,7 @@ def _fields() -> Iterator[str]:
     move, control = slots["move"][0], slots["control"][0]
     payload = control + isa.Control.as_shape()["payload"].offset
     slots |= {"move_set": (move, isa.MoveSet), "set": (payload, isa.Set), "loop": (payload, isa.Loop),
-              "srs": (payload, isa.Srs)}  # fmt: skip
+              "srs": (payload, isa.Srs), "lock": (payload, isa.LockUse)}  # fmt: skip
     for slot, (offset, shape) in slots.items():
         for name, field in shape.as_shape():
             cast = Shape.cast(field.shape)

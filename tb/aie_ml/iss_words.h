@@ -24,6 +24,7 @@ struct Op {
     int mac, a, b, acc, clear, a_signed, b_signed;
     int move, dest, source, form, half, wide, set_register, set_value;
     int control, control_register, control_value, count, body, srs_shift, srs_rounding, srs_saturation, srs_signed;
+    int lock, lock_value, lock_equal;
     uint32_t vectors_read, accs_read;  // when it is issued, a bit each; the MAC's accumulator is read later
     bool no_register, one_unit, two_sets, no_name;
 };
@@ -38,12 +39,10 @@ void find_reads(Op& o) {
     vector(o.store.valid && !fused, o.store.reg);
     vector(o.move == MoveOp_BIAS || o.move == MoveOp_MAX, o.source);
     if (fused) o.accs_read |= 1u << (o.store.reg & 15);
-    if (o.move == MoveOp_SRS) o.accs_read |= 1u << (o.source & 15);
+    if (o.move == MoveOp_SRS || o.move == MoveOp_PUT) o.accs_read |= 1u << (o.source & 15);
 }
 
-// Registers that do not exist, SRS in both slots, which share the unit, two SETs of one register, and codes that isa.py
-// does not name.
-// Cascades and locks are among those until the tile has them.
+// Registers that do not exist, SRS or PUT beside a VST.SRS, two SETs of one register, codes that isa.py does not name.
 void find_faults(Op& o) {
     bool fused = o.store.op == StoreOp_VST_SRS;
     bool vectors = o.mac == Mac_NONE || (o.a < VECTORS && o.b + (o.mac == Mac_I8X8) < VECTORS);
@@ -53,13 +52,13 @@ void find_faults(Op& o) {
     vectors &= o.move != MoveOp_MAX || (o.source < VECTORS && o.dest < VECTORS);
     vectors &= o.move != MoveOp_SRS || o.dest < VECTORS;
     bool accs = (o.mac == Mac_NONE || o.acc < ACCUMULATORS) && (!fused || o.store.reg < ACCUMULATORS);
-    accs &= o.move != MoveOp_BIAS || o.dest < ACCUMULATORS;
-    accs &= o.move != MoveOp_SRS || o.source < ACCUMULATORS;
+    accs &= (o.move != MoveOp_BIAS && o.move != MoveOp_GET) || o.dest < ACCUMULATORS;
+    accs &= (o.move != MoveOp_SRS && o.move != MoveOp_PUT) || o.source < ACCUMULATORS;
     o.no_register = !vectors || !accs;
-    o.one_unit = fused && o.move == MoveOp_SRS;
+    o.one_unit = fused && (o.move == MoveOp_SRS || o.move == MoveOp_PUT);
     o.two_sets = o.move == MoveOp_SET && o.control == ControlOp_SET && o.set_register == o.control_register;
-    o.no_name = o.store.op > StoreOp_VST_SRS || o.move > MoveOp_MAX ||
-                (o.control > ControlOp_SRS && o.control != ControlOp_HALT) ||
+    o.no_name = o.store.op > StoreOp_VST_SRS || o.move > MoveOp_PUT ||
+                (o.control > ControlOp_RELEASE && o.control != ControlOp_HALT) ||
                 (o.move == MoveOp_SET && o.set_register >> 3 > AguRegister_S2) ||
                 (o.control == ControlOp_SET && o.control_register >> 3 > AguRegister_S2);
     for (const Access& each : {o.load[0], o.load[1], o.store}) o.no_name |= each.valid && each.post > Post_WALK;
@@ -82,6 +81,7 @@ Op decode(const Word& w) {
     o.control = G(FIELD_control_op);
     o.control_register = G(FIELD_set_register); o.control_value = G(FIELD_set_value);
     o.count = G(FIELD_loop_count); o.body = G(FIELD_loop_body);
+    o.lock = G(FIELD_lock_lock); o.lock_value = G(FIELD_lock_value); o.lock_equal = G(FIELD_lock_equal);
     o.srs_shift = G(FIELD_srs_shift); o.srs_rounding = G(FIELD_srs_rounding);
     o.srs_saturation = G(FIELD_srs_saturation); o.srs_signed = G(FIELD_srs_signed);
 #undef G

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+// The core of the AIE-ML-like tile, cycle by cycle. See iss.py, and hdl/aie_ml/MANUAL.md.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "iss_vector.h"
+
+namespace {
+
+constexpr int kRing = 16;
+
+struct Pointer { int at, inc, s1, s2, n1, n2, c1, c2; };
+struct Loop { int first, last, turns; };
+struct VecWrite { int reg; Vec value; };
+struct AccWrite { int reg, halves; Acc value; };
+// Accesses of an instruction that have not been granted yet; `beat` of load a, load b, store.
+struct Pending { bool wanted[3]; int beat[3], load_reg[2]; Vec store_data; };
+enum { kLoadA = 0, kLoadB = 1, kStore = 2 };
+
+// Two words of a cascade. `now`: as many as there were when the cycle began, which is what both ends see.
+struct Cascade {
+    struct Word { uint32_t lane[16]; };
+    Word word[2];
+    int count = 0, now = 0;
+    bool valid() const { return now > 0; }
+    bool room() const { return now < 2; }
+    void push(const Word& w) { word[count++] = w; }
+    Word pop() { Word w = word[0]; word[0] = word[1]; count--; return w; }
+};
+
+enum LockCode { kAtLeast, kEqual, kRelease };
+// Those of a tile. One request a cycle is served.
+struct Locks {
+    int value[16] = {};
+    bool served = false, fault = false;
+    bool serve(int lock, int code, int amount) {
+        int& held = value[lock];
+        if (served || (code == kAtLeast && held < amount) || (code == kEqual && held != amount)) return false;
+        held += code == kRelease ? amount : -amount;
+        if (held < 0 || held > 63) { fault = true; held = held < 0 ? 0 : 63; }
+        return served = true;
+    }
+};
+
+#pragma pack(push, 4)  // as numpy has it
+struct StoreRecord { uint64_t cycle; uint32_t beat, issued, stalls; uint8_t data[32]; };
+#pragma pack(pop)
+struct Problem { uint64_t cycle; uint32_t pc, code; };
+enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6 };  // illegal
+enum { kEarlyVector = 16, kEarlyAcc = 17, kNoName = 18, kWraps = 19 };  // legal, and seldom meant
+
+class Core {
+  public:
+    std::vector<uint8_t> memory = std::vector<uint8_t>(32 * MEMORY_BEATS);
+    std::vector<StoreRecord> stores;
+    std::vector<Problem> problems, remarks;
+    Cascade from_west, to_east;
+    Locks locks;
+    uint64_t cycle = 0, issued = 0, stalls = 0;
+    bool halted = true;
+
+    explicit Core(uint64_t seed) : state_(seed) {
+        for (auto& byte : memory) byte = static_cast<uint8_t>(random());
+        for (auto& vector : vectors_) for (auto& byte : vector.byte) byte = static_cast<uint8_t>(random());
+        for (auto& acc : accs_) for (auto& lane : acc.lane) lane = static_cast<uint32_t>(random());
+        for (auto& p : pointers_) p = {bits(12), bits(12), bits(12), bits(12), bits(11), bits(11), bits(11), bits(11)};
+        srs_ = {bits(6), bits(4), bits(2), bits(1)};
+    }
+
+    void load(const uint8_t* data, uint64_t words) {
+        program_.clear();
+        for (uint64_t k = 0; k < words; k++) {
+            Word word;
+            std::memcpy(&word, data + 16 * k, 16);
+            program_.push_back(decode(word));
+        }
+        told_.assign(program_.size(), 0);
+    }
+
+    void start() {
+        pc_ = 0;
+        left_ = -1;
+        loops_.clear();
+        cycle = issued = stalls = 0;
+        time_ = 0;
+        halted = false;
+        stores.clear();
+        problems.clear();
+        remarks.clear();
+        told_.assign(program_.size(), 0);
+        vectors_flying_ = accs_flying_ = 0;
+        for (auto& each : vec_lands_) each = 0;
+        for (auto& each : acc_lands_) each = 0;
+        for (auto& each : vec_writes_) each.clear();
+        for (auto& each : acc_writes_) each.clear();
+        for (auto& each : macs_) each.valid = false;
+        for (auto& each : pending_) each = Pending{};
+    }
+
+    // A cycle has three parts: begin; grants of what it wants of memory; end.
+    void begin() { land(); }
+    bool wants(int port) const { return here(port).wanted[port]; }
+    int beat(int port) const { return here(port).beat[port]; }
+
+    void grant(int port) {
+        Pending& pending = pending_[stage(port)];
+        pending.wanted[port] = false;
+        uint8_t* place = &memory[32 * pending.beat[port]];
+        if (port == kStore) {
+            StoreRecord record{cycle, static_cast<uint32_t>(pending.beat[port]), static_cast<uint32_t>(issued),
+                               static_cast<uint32_t>(stalls), {}};
+            std::memcpy(record.data, pending.store_data.byte, 32);
+            stores.push_back(record);
+            std::memcpy(place, pending.store_data.byte, 32);
+        } else {
+            VecWrite write{pending.load_reg[port], {}};
+            std::memcpy(write.value.byte, place, 32);
+            vec_writes_[at(LATENCY_load - LATENCY_load_memory)].push_back(write);
+        }
+    }
+
+    void end() {
+        if (wants(kLoadA) || wants(kLoadB) || wants(kStore) || holds()) stalls++;
+        else advance();
+        cycle++;
+    }
+
+  private:
+    std::vector<Op> program_;
+    uint64_t state_;
+    Vec vectors_[32];
+    Acc accs_[16];
+    Pointer pointers_[8] = {};
+    Srs srs_ = {};
+    std::vector<Loop> loops_;
+    int pc_ = 0, left_ = -1;
+    uint64_t time_ = 0;  // cycles without stalls
+    std::vector<VecWrite> vec_writes_[kRing];
+    std::vector<AccWrite> acc_writes_[kRing];
+    MacStage macs_[kRing] = {};
+    uint32_t vectors_flying_ = 0, accs_flying_ = 0;  // with a write on its way, a bit each, and when the last one lands
+    uint64_t vec_lands_[32] = {}, acc_lands_[16] = {};
+    std::vector<uint32_t> told_;
+    Pending pending_[kRing] = {};
+
+    uint64_t random() {  // splitmix64
+        uint64_t z = state_ += 0x9E3779B97F4A7C15;
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+        z = (z ^ z >> 27) * 0x94D049BB133111EB;
+        return z ^ z >> 31;
+    }
+
+    int bits(int count) { return static_cast<int>(random() & ((uint64_t{1} << count) - 1)); }
+
+    void problem(int code) { problems.push_back({cycle, static_cast<uint32_t>(pc_), static_cast<uint32_t>(code)}); }
+
+    // The first time of each instruction and code.
+    void remark(int code) {
+        uint32_t& told = told_[static_cast<size_t>(pc_)];
+        if (told >> code & 1) return;
+        told |= 1u << code;
+        remarks.push_back({cycle, static_cast<uint32_t>(pc_), static_cast<uint32_t>(code)});
+    }
+
+    int at(int later) const { return static_cast<int>((time_ + static_cast<uint64_t>(later)) % kRing); }
+
+    int stage(int port) const { return at(kRing - (port == kStore ? LATENCY_store_memory : LATENCY_load_memory)); }
+    const Pending& here(int port) const { return pending_[stage(port)]; }
+
+    // Whether what is issued now waits for a cascade or a lock. A lock that it gets is got here.
+    bool holds() {
+        if (left_ >= 0 || pc_ >= static_cast<int>(program_.size())) return false;
+        const Op& o = program_[static_cast<size_t>(pc_)];
+        if (o.move == MoveOp_GET && !from_west.valid()) return true;
+        if (o.move == MoveOp_PUT && !to_east.room()) return true;
+        if (o.control == ControlOp_RELEASE) return !locks.serve(o.lock, kRelease, o.lock_value);
+        if (o.control == ControlOp_ACQUIRE)
+            return !locks.serve(o.lock, o.lock_equal ? kEqual : kAtLeast, o.lock_value);
+        return false;
+    }
+
+    void advance() {
+        MacStage& mac = macs_[at(kRing - LATENCY_mac_reads)];
+        if (mac.valid) {
+            Acc sum = accs_[mac.acc];
+            accumulate(sum, mac);
+            acc_writes_[at(LATENCY_mac - LATENCY_mac_reads)].push_back({mac.acc, 3, sum});
+            mac.valid = false;
+        }
+        if (left_ < 0) issue();
+        else if (--left_ == 0) halted = true;
+        time_++;
+    }
+
+    void land() {
+        auto& vecs = vec_writes_[at(0)];
+        for (size_t i = 0; i < vecs.size(); i++) {
+            for (size_t j = 0; j < i; j++) if (vecs[i].reg == vecs[j].reg) problem(kTwoWrites);
+            vectors_[vecs[i].reg] = vecs[i].value;
+            if (vec_lands_[vecs[i].reg] <= time_) vectors_flying_ &= ~(1u << vecs[i].reg);
+        }
+        vecs.clear();
+        auto& accs = acc_writes_[at(0)];
+        for (size_t i = 0; i < accs.size(); i++) {
+            for (size_t j = 0; j < i; j++) if (accs[i].reg == accs[j].reg && accs[i].halves & accs[j].halves) problem(kTwoWrites);
+            for (int half = 0; half < 2; half++)
+                if (accs[i].halves >> half & 1)
+                    std::memcpy(&accs_[accs[i].reg].lane[16 * half], &accs[i].value.lane[16 * half], 64);
+            if (acc_lands_[accs[i].reg] <= time_) accs_flying_ &= ~(1u << accs[i].reg);
+        }
+        accs.clear();
+    }
+
+    int used(const Access& access, int& taken) {
+        if (taken >> access.pointer & 1) problem(kTwoUses);
+        taken |= 1 << access.pointer;
+        Pointer& p = pointers_[access.pointer];
+        int beat = p.at & (MEMORY_BEATS - 1);
+        if (p.at != beat) remark(kWraps);
+        if (access.post == Post_ADD) p.at += access.step;
+        if (access.post == Post_WALK) {
+            if (p.c1 + 1 < p.n1) { p.at += p.inc; p.c1++; }
+            else {
+                p.c1 = 0;
+                if (p.c2 + 1 < p.n2) { p.at += p.s1; p.c2++; }
+                else { p.at += p.s2; p.c2 = 0; }
+            }
+        }
+        p.at &= 4095;
+        return beat;
+    }
+
+    void set(int reg, int value, int taken) {
+        Pointer& p = pointers_[reg & 7];
+        switch (reg >> 3) {
+            case AguRegister_POINTER:
+                if (taken >> (reg & 7) & 1) problem(kTwoUses);
+                p.at = value & 4095; p.c1 = p.c2 = 0; break;
+            case AguRegister_INC: p.inc = value; break;
+            case AguRegister_N1: p.n1 = value & 2047; break;
+            case AguRegister_S1: p.s1 = value; break;
+            case AguRegister_N2: p.n2 = value & 2047; break;
+            case AguRegister_S2: p.s2 = value; break;
+            default: break;
+        }
+    }
+
+    // What the instruction breaks by itself, and what it reads while a write of it is in flight.
+    void check(const Op& o) {
+        if (o.no_register) problem(kRegister);
+        if (o.one_unit) problem(kOneUnit);
+        if (o.two_sets) problem(kTwoWrites);
+        if (o.no_name) remark(kNoName);
+        if (o.vectors_read & vectors_flying_) remark(kEarlyVector);
+        bool early = o.accs_read & accs_flying_;
+        early |= o.mac != Mac_NONE && !o.clear && acc_lands_[o.acc] > time_ + LATENCY_mac_reads;
+        if (early) remark(kEarlyAcc);
+    }
+
+    void fly_vector(int reg, uint64_t cycles) {
+        vectors_flying_ |= 1u << reg;
+        if (vec_lands_[reg] < time_ + cycles) vec_lands_[reg] = time_ + cycles;
+    }
+
+    void fly_acc(int reg, uint64_t cycles) {
+        accs_flying_ |= 1u << reg;
+        if (acc_lands_[reg] < time_ + cycles) acc_lands_[reg] = time_ + cycles;
+    }
+
+    void multiply(const Op& o) {
+        MacStage& mac = macs_[at(0)];
+        mac.valid = true;
+        mac.op = o.mac; mac.acc = o.acc; mac.clear = o.clear;
+        dot_product(o, vectors_, mac.dot);
+        fly_acc(o.acc, LATENCY_mac);
+    }
+
+    void issue() {
+        if (pc_ >= static_cast<int>(program_.size())) { problem(kEnd); halted = true; return; }
+        const Op& o = program_[static_cast<size_t>(pc_)];
+        issued++;
+        check(o);
+        int taken = 0;
+        Pending& now = pending_[at(0)];
+        now = Pending{};
+        for (int k = 0; k < 2; k++)
+            if (o.load[k].valid) {
+                now.wanted[k] = true;
+                now.beat[k] = used(o.load[k], taken);
+                now.load_reg[k] = o.load[k].reg;
+                fly_vector(o.load[k].reg, LATENCY_load);
+            }
+        if (o.store.valid) {
+            now.wanted[kStore] = true;
+            now.beat[kStore] = used(o.store, taken);
+            bool fused = o.store.op == StoreOp_VST_SRS;
+            now.store_data = fused ? requantize(accs_[o.store.reg & 15], o.store.form, o.store.half, srs_)
+                                   : vectors_[o.store.reg];
+        }
+        if (o.mac != Mac_NONE) multiply(o);
+        move(o, taken);
+        control(o, taken);
+    }
+
+    void move(const Op& o, int taken) {
+        switch (o.move) {
+            case MoveOp_NONE: break;
+            case MoveOp_SET: set(o.set_register, o.set_value, taken); break;
+            case MoveOp_BIAS: {
+                AccWrite write{o.dest & 15, 3, {}};
+                for (int i = 0; i < 32; i++) {
+                    int word = o.wide ? i / 2 % 4 * 2 + i % 2 : i / 16 * 4 + i % 4;
+                    std::memcpy(&write.value.lane[i], &vectors_[o.source].byte[4 * word], 4);
+                }
+                acc_writes_[at(LATENCY_bias)].push_back(write);
+                fly_acc(write.reg, LATENCY_bias);
+                break;
+            }
+            case MoveOp_SRS:
+                vec_writes_[at(LATENCY_srs)].push_back(
+                    {o.dest, requantize(accs_[o.source & 15], o.form, o.half, srs_)});
+                fly_vector(o.dest, LATENCY_srs);
+                break;
+            case MoveOp_MAX: {
+                VecWrite write{o.dest, vectors_[o.source]};
+                int bytes = o.wide ? 2 : 1;
+                for (int i = 0; i < 32; i += bytes)
+                    if (write.value.byte[i + bytes - 1] >> 7)
+                        std::memset(&write.value.byte[i], 0, static_cast<size_t>(bytes));
+                vec_writes_[at(LATENCY_max)].push_back(write);
+                fly_vector(o.dest, LATENCY_max);
+                break;
+            }
+            case MoveOp_GET: {
+                AccWrite write{o.dest & 15, 1 << o.half, {}};
+                Cascade::Word word = from_west.pop();
+                std::memcpy(&write.value.lane[16 * o.half], word.lane, sizeof word.lane);
+                acc_writes_[at(LATENCY_cascade_get)].push_back(write);
+                fly_acc(write.reg, LATENCY_cascade_get);
+                break;
+            }
+            case MoveOp_PUT: {
+                Cascade::Word word;
+                std::memcpy(word.lane, &accs_[o.source & 15].lane[16 * o.half], sizeof word.lane);
+                to_east.push(word);
+                break;
+            }
+            default: break;
+        }
+    }
+
+    void control(const Op& o, int taken) {
+        int next = pc_ + 1;
+        if (!loops_.empty() && pc_ == loops_.back().last) {
+            Loop& loop = loops_.back();
+            if (loop.turns == 1) loops_.pop_back();
+            else { if (loop.turns) loop.turns--; next = loop.first; }
+        }
+        switch (o.control) {
+            case ControlOp_NONE: break;
+            case ControlOp_SET: set(o.control_register, o.control_value, taken); break;
+            case ControlOp_LOOP:
+                if (loops_.size() >= LOOP_LEVELS || o.body < 2) problem(kLoops);
+                loops_.push_back({pc_ + 1, pc_ + o.body, o.count});
+                break;
+            case ControlOp_SRS: srs_ = {o.srs_shift, o.srs_rounding, o.srs_saturation, o.srs_signed}; break;
+            case ControlOp_HALT: left_ = DRAIN_CYCLES; break;
+            default: break;
+        }
+        pc_ = next;
+    }
+};
+
+}  // namespace
