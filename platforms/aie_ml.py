@@ -2,8 +2,9 @@
 """AIE-ML: a tile of AMD's array (AM020, AIE-ML Architecture Manual), reconstructed from what is published.
 
 Published: a VLIW core with two loads and one store of 256 bits, 256 int8 multiply-accumulates a cycle, 16 KB of program
-memory, 64 KB of data memory in 8 banks of 128 bits, 1.25 GHz on VE2802. The choices that are ours are marked in
-`nncosim/hdl/aie_ml/MANUAL.md`. So far one tile; inputs and results are put in and read by the bench's back door.
+memory, 64 KB of data memory in 8 banks of 128 bits; 38 x 8 tiles and 1.25 GHz on VE2802. The choices that are ours are
+marked in `nncosim/hdl/aie_ml/MANUAL.md`. Inputs and results go over 32-bit streams at the array's lower edge; there are
+no memory tiles yet.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ MOST_HZ = 2_000_000_000
 
 @dataclass(frozen=True)
 class AieMl(Platform):
-    """Parameters of the tile.
+    """Parameters of the array.
 
-    program_bytes: 16 bytes an instruction; published 16 KB, at most what LOOP's fields reach.
+    columns, rows: of tiles. program_bytes: 16 bytes an instruction; published 16 KB, at most what LOOP's fields reach.
     """
 
     name: ClassVar[str] = "aie_ml"
-    title: ClassVar[str] = "AIE-ML (AMD): one tile, a 256 MAC/cycle VLIW core with exposed pipeline"
+    title: ClassVar[str] = "AIE-ML (AMD): an array of tiles, each a 256 MAC/cycle VLIW core with exposed pipeline"
     tensor_axes: ClassVar[tuple[tuple[str, ...], ...]] = (("N", "C", "H", "W"),)
     published_for: ClassVar[str] = "AIE4ML's kernel in AMD's simulator"
     reconstruction: ClassVar[str] = "this is a reconstruction whose encoding and memory arbitration are ours"
@@ -41,11 +42,15 @@ class AieMl(Platform):
     )
 
     clock_hz: int = 1_250_000_000
+    columns: int = 38
+    rows: int = 8
     program_bytes: int = 16 * 1024
 
     def __post_init__(self) -> None:
         if not 1 <= self.clock_hz <= MOST_HZ:
             raise PlatformError(f"clock_hz must be 1 to {MOST_HZ} (2 GHz), not {self.clock_hz}")
+        if not 1 <= self.columns <= 38 or not 1 <= self.rows <= 8:
+            raise PlatformError(f"columns and rows must be 1 to 38 and 1 to 8, not {self.columns} and {self.rows}")
         if not is_power_of_two(self.program_bytes) or not 1024 <= self.program_bytes <= 16 * 1024:
             raise PlatformError(f"program_bytes must be a power of two from 1024 to 16384, not {self.program_bytes}")
 
@@ -55,7 +60,8 @@ class AieMl(Platform):
 
     @property
     def memories(self) -> tuple[Memory, ...]:
-        return (Memory("data", BANK_BYTES, 128, 2, BANKS, ports=1), Memory("program", self.program_bytes, 128, ports=1))
+        return (Memory("data", BANK_BYTES, 128, 2, BANKS * self.tiles, ports=1),
+                Memory("program", self.program_bytes, 128, 1, self.tiles, ports=1))
 
     @property
     def movers(self) -> tuple[()]:
@@ -63,7 +69,16 @@ class AieMl(Platform):
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        return (Engine("core", 256, rates={(8, 8): 256, (16, 8): 128, (16, 16): 64}),)
+        positions = tuple((number // self.rows, number % self.rows) for number in range(self.tiles))
+        return (Engine("core", 256, self.tiles, {(8, 8): 256, (16, 8): 128, (16, 16): 64}, positions=positions),)
+
+    @property
+    def tiles(self) -> int:
+        return self.columns * self.rows
+
+    def number(self, column: int, row: int) -> int:
+        """Of a tile, as an instance."""
+        return column * self.rows + row
 
 
 PLATFORM = AieMl()

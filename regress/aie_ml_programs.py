@@ -8,10 +8,16 @@ slots. What writes one file with different latencies has registers of its own, s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.loops import Line, assembled
+from nncosim.compiler.aie_ml.notes import AieMlNotes
+from nncosim.compiler.image.image import Image, Segment
+from nncosim.compiler.image.notes import Notes
+from nncosim.hdl.aie_ml.array import SHIM_IN
+from nncosim.hdl.aie_ml.config import CORE_AT, PROGRAM_AT
 from nncosim.hdl.aie_ml.isa import (
     AguRegister,
     Control,
@@ -29,16 +35,24 @@ from nncosim.hdl.aie_ml.isa import (
 )
 from nncosim.hdl.aie_ml.srs import RoundingCode
 from nncosim.hdl.formats import encode
-from nncosim.tb.aie_ml.build import DONE_STREAM, STORE_STREAM, write_beats, write_program
-from nncosim.tb.aie_ml.frames import DONE, STORE
+from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.tb.aie_ml.build import feed, load_image, write_beats
+from nncosim.tb.aie_ml.frames import STATE, STORE
 from nncosim.tb.aie_ml.iss import Tile
-from nncosim.tb.aie_ml.iss_backend import run_once
+from nncosim.tb.aie_ml.rtl import STATES, STORES
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 
-__all__ = ["issue_order", "on_iss", "on_rtl", "random_program"]
+__all__ = ["Records", "core_image", "issue_order", "on_iss", "on_rtl", "random_program"]
 
-Records = tuple[npt.NDArray[np.void], npt.NDArray[np.void]]
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Cycles since the first instruction. stores: as `nncosim.tb.aie_ml.frames.STORE`. idle: when it had ended."""
+
+    stores: npt.NDArray[np.void]
+    idle: int
+
+
 _LOADS = {"load_a": (range(8), (0, 1, 2)), "load_b": (range(8, 16), (3, 4))}
 _STORE_POINTERS, _SRS_TO, _MAX_TO = (5, 6, 7), range(16, 20), range(20, 24)
 
@@ -184,33 +198,47 @@ def random_program(seed: int, blocks: int = 8) -> bytes:
 def on_iss(
     program: bytes, memory: npt.NDArray[np.uint8], limit: int = 100_000
 ) -> tuple[Records, npt.NDArray[np.uint8], tuple[object, ...]]:
-    """Stores and end (as `frames.STORE` and `DONE`), memory at the end, rules that were broken."""
+    """Stores, and in which cycle the core was idle (-1: never); memory at the end, rules that were broken."""
     tile = Tile(seed=1)
     tile.load_program(program)
     tile.memory[:] = memory
-    stores, end = run_once(tile, limit)
-    done = np.array([] if end is None else [end], DONE)
-    return (stores, done), tile.memory.copy(), tile.problems
+    tile.start()
+    tile.run(limit)
+    found = tile.writes()
+    stores = np.zeros(len(found), STORE)
+    for name in ("cycle", "beat", "data"):
+        stores[name] = found[name]
+    return Records(stores, tile.cycle if tile.halted else -1), tile.memory.copy(), tile.problems
+
+
+def core_image(program: bytes) -> Image:
+    """A program for the one tile of an array."""
+    run = np.array([1], "<u4").tobytes()
+    segments = (Segment("program", PROGRAM_AT, program, 5), Segment("config", CORE_AT, run))
+    return Image(segments, 0, notes=Notes(own=AieMlNotes()))
 
 
 def on_rtl(
     built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000
 ) -> list[Records]:
-    """The same of each program on the RTL, each after a reset."""
+    """The same of each program on the RTL, each after a reset. `built`: an array of one tile."""
     out = []
     for number, program in enumerate(programs):
         with Model(built, seed=number) as model:
             model.poison(number)
-            write_program(model, program)
-            write_beats(model, 0, memory.tobytes())
+            model.config_writes = load_image(model, PLATFORM, core_image(program))
+            write_beats(model, (0, 0), 0, memory.tobytes())
+            for stream in range(SHIM_IN):
+                feed(model, stream, np.zeros(0, np.uint32))
+            model.settle = model.result_words = model.gap_seed = 0
             model.reset(cycles=4)
             model.start = 1
             model.tick()
             model.start = 0
             model.run_until("stopped", 1, limit)
-            done = model.log(DONE_STREAM, DONE, clear=True)
-            done["at"] = 0
-            out.append((model.log(STORE_STREAM, STORE, clear=True), done))
+            stores, states = model.log(STORES, STORE, clear=True), model.log(STATES, STATE, clear=True)
+        issues = states["cycle"][states["state"] == 1]
+        idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])]
+        stores["cycle"] -= issues[0]
+        out.append(Records(stores, int(idle[0] - issues[0]) if len(idle) else -1))
     return out
-
-

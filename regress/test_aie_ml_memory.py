@@ -40,11 +40,12 @@ CLASSES = {"own": "conflicts__0", "east": "conflicts__1", "dma": "conflicts__2"}
 
 
 class Request(NamedTuple):
-    """`addr`: a beat of 256 bits; of a channel, a word of 128."""
+    """`addr`: a beat of 256 bits; of a channel, a word of 128. `mask`: of a channel, which 32 bits are written."""
 
     addr: int
     write: bool
     data: int
+    mask: int = 15
 
 
 class Reference:
@@ -85,8 +86,10 @@ class Reference:
         for port in granted:
             places = self.places(port, asked[port])
             if asked[port].write:
+                written = sum((1 << 32) - 1 << 32 * lane for lane in range(4) if asked[port].mask >> lane & 1)
                 for half, (bank, row) in enumerate(places):
-                    self.banks[bank][row] = asked[port].data >> 128 * half & (1 << 128) - 1
+                    kept = self.banks[bank][row] & ~written
+                    self.banks[bank][row] = kept | asked[port].data >> 128 * half & written
             else:
                 read[port] = sum(self.banks[bank][row] << 128 * half for half, (bank, row) in enumerate(places))
             if port[0] != "dma":
@@ -129,7 +132,8 @@ class Traffic:
         beat = rng.choice(self.pairs[port]) * self.words + rng.choice(self.rows)
         write = port[1] in ("store", "0", "1") if self.writes is None else rng.random() < self.writes
         if port[0] == "dma":
-            return Request(2 * beat + rng.choice(self.halves), write, rng.getrandbits(128))
+            mask = rng.choice([15, rng.randrange(16)])
+            return Request(2 * beat + rng.choice(self.halves), write, rng.getrandbits(128), mask)
         return Request(beat, write, rng.getrandbits(256))
 
 
@@ -147,6 +151,8 @@ def pins(rng: random.Random, asked: dict[Port, Request], words: int) -> dict[str
         data = request.data if port in asked and request.write else rng.getrandbits(bits)
         out |= {f"{name}__valid": int(port in asked), f"{name}__addr": request.addr,
                 f"{name}__write": int(request.write), f"{name}__w_data": data}
+        if bits == 128:
+            out[f"{name}__w_mask"] = request.mask if port in asked and request.write else rng.randrange(16)
     return out
 
 
@@ -176,6 +182,7 @@ def note(seen: Tally[str], reference: Reference, asked: dict[Port, Request], gra
     """What meets in this cycle."""
     for port in asked:
         seen[f"{port} {'granted' if port in granted else 'waits'} {'write' if asked[port].write else 'read'}"] += 1
+        seen[f"{port} part of a word"] += port in granted and asked[port].write and asked[port].mask not in (0, 15)
         seen["read and asked again"] += port in answers
     banks = {port: {bank for bank, _ in reference.places(port, asked[port])} for port in asked}
     seen["both halves by words"] += any({2 * k, 2 * k + 1} <= set().union(
@@ -189,6 +196,7 @@ def note(seen: Tally[str], reference: Reference, asked: dict[Port, Request], gra
 NEEDED = {
     *(f"{port} {what} {how}" for port in NAMES for what in ("granted", "waits") for how in ("read", "write")
       if (port, what) != (("dma", "0"), "waits")),
+    *(f"{port} part of a word" for port in CHANNELS),
     "read and asked again", "both halves by words", "four pairs by vectors", "all on one bank", "cleared as it counts",
     "nothing asked",
 }
@@ -318,19 +326,19 @@ def test_no_word_waits_longer_than_three_cycles(model: Model, seed: int) -> None
 # Planted bugs, in Amaranth's simulator: none has to be built
 
 class OnePort(wiring.Component):
-    """The SRAM macro with one port: what is read in the cycle of a write is inverted."""
+    """The SRAM macro with one port and masks: what is read in the cycle of a write is inverted."""
 
-    def __init__(self, depth: int, width: int, ports: int):
+    def __init__(self, depth: int, width: int, write_granularity: int, *, ports: int):
         assert ports == 1
-        self.depth, self.width = depth, width
-        super().__init__({"r_en": In(1), "w_en": In(1), "addr": In((depth - 1).bit_length()), "w_data": In(width),
-                          "r_data": Out(width)})
+        self.depth, self.width, self.granularity = depth, width, write_granularity
+        super().__init__({"r_en": In(1), "w_en": In(width // write_granularity), "addr": In((depth - 1).bit_length()),
+                          "w_data": In(width), "r_data": Out(width)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.store = store = amaranth_memory.Memory(shape=self.width, depth=self.depth, init=[])
-        write, read, poison = store.write_port(), store.read_port(), Signal()
-        m.d.sync += poison.eq(self.w_en)
+        write, read, poison = store.write_port(granularity=self.granularity), store.read_port(), Signal()
+        m.d.sync += poison.eq(self.w_en.any())
         m.d.comb += [
             write.en.eq(self.w_en), write.addr.eq(self.addr), write.data.eq(self.w_data),
             read.en.eq(self.r_en), read.addr.eq(self.addr), self.r_data.eq(Mux(poison, ~read.data, read.data)),
@@ -373,7 +381,7 @@ def simulated(module: ModuleType, seed: int, cycles: int = 250, words: int = 4) 
 BUGS = {
     "the low half to both banks": ("vector.w_data.word_select(half,", "vector.w_data.word_select(0,"),
     "vectors write one half": (
-        "bank.w_en.eq(valid & write)", "bank.w_en.eq((word.valid | (vector.valid & half)) & write)"),
+        "word.w_mask, (1 << LANES) - 1)", "word.w_mask, (1 << LANES) - 1 if half else 0)"),
     "the half of a word from the wrong bit": ("Cat(port.addr[0], self._pair_of", "Cat(port.addr[1], self._pair_of"),
     "turns not kept": ("own_was_last.eq(~east_comes)", "own_was_last.eq(own_was_last)"),
     "a turn passes without a grant": ("with m.If(valid):", "with m.If(own.valid | east.valid):"),
@@ -390,6 +398,10 @@ BUGS = {
         " & ~Cat(each.valid & (each.addr[-2:] == bank // 2) for each in self.vector).any()"),
     "words from the last port on": ("for port in self.word\n        ]", "for port in list(self.word)[::-1]\n        ]"),
     "conflicts of both cores counted as one's": ("self.vector[PORTS_PER_CORE:]", "self.vector"),
+    "words written whole": ("Mux(word.valid, word.w_mask, (1 << LANES) - 1)", "(1 << LANES) - 1"),
+    "vectors with a word's mask": ("Mux(word.valid, word.w_mask, (1 << LANES) - 1)", "word.w_mask"),
+    "the first channel's mask for all": ("word.w_mask, (1 <<", "self.word[0].w_mask, (1 <<"),
+    "masks the wrong way round": ("word.w_mask, (1 <<", "word.w_mask[::-1], (1 <<"),
     "clear does not win": ("m.d.sync += conflicts.eq(0)", "m.d.sync += conflicts.eq(conflicts)"),
 }
 

@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import pytest
 from nncosim.compiler.image.image import ImageError, Segment
-from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.dense_models import DenseSpec
 from nncosim.regress.test_aie_ml_layers import compiled, frames_of
 from nncosim.tb.aie_ml.bench import BENCH
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Trace
 
+PLATFORM = AieMl(columns=4, rows=4)
 SPEC = DenseSpec((16, 32, 16, 8), batch=8)
 
 
@@ -73,8 +74,9 @@ def test_a_window_behind_the_end_leaves_no_file(made, tmp_path, window, limit, t
 @pytest.mark.parametrize("backend", ["rtl", "iss"])
 @pytest.mark.parametrize(("address", "data"), [
     (0x10000, bytes(32)), (0xFFE0, bytes(64)), (16, bytes(32)), (0x20010, bytes(16)), (0x20000, bytes(24)),
+    (0x30040, bytes(4)), (0x30402, bytes(4)), (0x40000, bytes(4)),
 ])  # fmt: skip
 def test_a_segment_outside_the_memories_is_refused(made, backend, address, data):
     image = replace(made.image, segments=(Segment("data", address, data),))
-    with pytest.raises(ImageError, match="does not lie in data memory"):
+    with pytest.raises(ImageError, match=r"does not lie in data\s+memory"):
         BENCH.run(PLATFORM, image.to_bytes(), frames_of(SPEC, made.network, 1), backend=backend)

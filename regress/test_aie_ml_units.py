@@ -26,7 +26,7 @@ class Macro(wiring.Component):
     def __init__(self, depth: int, width: int, content: list[int] | None = None, ports: int = 1):
         self.depth, self.width, self.content = depth, width, content or []
         bits = max(1, (depth - 1).bit_length())
-        super().__init__({"r_en": wiring.In(1), "r_data": wiring.Out(width), "w_en": wiring.In(1),
+        super().__init__({"r_en": wiring.In(1), "r_data": wiring.Out(width), "w_en": wiring.In(4),
                           "w_data": wiring.In(width), "addr": wiring.In(bits)})  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
@@ -150,7 +150,7 @@ def fetch_mismatches(monkeypatch, seed: int) -> int:
     rng = np.random.default_rng(seed)
     lines = loops_program(rng)
     words, wrong = [line.word for line in lines], 0
-    monkeypatch.setattr(fetch, "Sram", lambda depth, width, ports: Macro(depth, width, words, ports))
+    monkeypatch.setattr(fetch, "Sram", lambda depth, width, lane, ports: Macro(depth, width, words, ports))
     dut = Fetch(64)
 
     async def bench(ctx):

@@ -20,7 +20,9 @@ def problems(spec: DenseSpec, platform: AieMl = PLATFORM) -> list[str]:
 
 
 @pytest.mark.parametrize(("spec", "platform", "text"), [
-    (DenseSpec((256, 128), bits=8), PLATFORM, "instance 2 of memory 'data' holds 16384 bytes, but 32768 are needed"),
+    (DenseSpec((256, 128), bits=8), AieMl(columns=1, rows=1), "does not fit 1 x 1 tiles with 16384 bytes each"),
+    (DenseSpec((16, 16, 16)), AieMl(columns=1, rows=1), "the network does not fit 1 tiles in 1 columns"),
+    (DenseSpec((64, 64), batch=64, bits=16), PLATFORM, "use a batch of 32 at most"),
     (DenseSpec((64, 64), bits=4), PLATFORM, "results are clipped to -8..7; the core clips to -128..127"),
     (DenseSpec((16, 16), weight_bits=16), PLATFORM, "weights of 16 bits"),
     (DenseSpec((64, 64, 64)), AieMl(program_bytes=1024), "the program memory holds 64"),
@@ -38,7 +40,9 @@ def test_a_network_of_maps_is_refused_operator_by_operator():
     assert any("Add 'Add_0': has no kernel on platform aie_ml" in text for text in texts)
 
 
-@pytest.mark.parametrize("change", [{"program_bytes": 3000}, {"program_bytes": 32768}, {"clock_hz": 0}])
+@pytest.mark.parametrize("change", [
+    {"program_bytes": 3000}, {"program_bytes": 32768}, {"clock_hz": 0}, {"columns": 39}, {"rows": 0},
+])  # fmt: skip
 def test_a_machine_that_cannot_be_is_refused(change):
     with pytest.raises(PlatformError, match="must be"):
         AieMl(**change)

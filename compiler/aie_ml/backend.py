@@ -1,42 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The AIE-ML back end: dense layers one after the other on a core.
-
-Each kind of access has a logical bank of its own, so that the core never waits: bias in bank 1, weights in bank 2,
-activations in 0 and 3 in turn (AIE4ML's order).
-"""
+"""The AIE-ML back end: layers to boxes of tiles, tiles to programs and descriptors, streams to circuits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from nncosim.compiler.aie_ml.checker import wrong_in
 from nncosim.compiler.aie_ml.cycle_model import cycle_model
-from nncosim.compiler.aie_ml.notes import PROGRAM_BASE, AieMlNotes, data_address
-from nncosim.compiler.aie_ml.program import Addresses, program_of
+from nncosim.compiler.aie_ml.mapping import Box, Part, Split, boxes_of, splits_of
+from nncosim.compiler.aie_ml.notes import AieMlNotes, Site, Stream, data_address
+from nncosim.compiler.aie_ml.plan import (
+    BIAS_BANK,
+    COPIES,
+    COPY_BANKS,
+    WEIGHT_BANK,
+    Plan,
+    TilePlan,
+    plan_of,
+    stream_of,
+)
+from nncosim.compiler.aie_ml.routes import Routes, problems, routed
+from nncosim.compiler.aie_ml.tiles import Homes, segments_of, switch_segment
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import CompileError, ModelError, Problem
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes, Step
 from nncosim.compiler.image.tiles import Fragment, TensorPlace, tile_table
-from nncosim.compiler.ir.layout import size_bytes
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.ir.operators import Conv
-from nncosim.compiler.placement.kept import kept_buffers
 from nncosim.compiler.placement.placement import Buffer, Placement
 from nncosim.compiler.proof.caps import MultiplyShiftCaps, Per, RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, Mac
 from nncosim.kernels.aie_ml import KERNELS
-from nncosim.kernels.aie_ml.dense import Dense, layout_of, mode_of
+from nncosim.kernels.aie_ml.dense import layout_of, mode_of, rows_of, stored_bits
 from nncosim.kernels.base import Cost, candidate_kernels
-from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, AieMl
+from nncosim.platforms.aie_ml import BANKS, AieMl
 
 __all__ = ["BACKEND", "AieMlBackend"]
 
-BIAS_BANK, WEIGHT_BANK = 1, 2
-ACTIVATION_BANKS = (0, 3)
+_WHOLE = 16
+"""Tiles of an array of which no part is left out in a simulation."""
 
 
 def _caps(bits: int) -> RequantCaps:
@@ -49,21 +53,30 @@ _CAPS = {Mac.I8X8: _caps(32), Mac.I16X8: _caps(32), Mac.I16X16: _caps(64)}
 
 @dataclass(frozen=True)
 class Lowering:
-    """The layers in order, and in which bank each tensor lies."""
+    """The tiles, where each layer is, and the circuits."""
 
-    layers: tuple[Dense, ...]
-    banks: Mapping[str, int]
+    plan: Plan
+    boxes: tuple[Box, ...]
+    routes: Routes
 
 
 class AieMlBackend:
-    """See `nncosim.compiler.backends.Backend`."""
+    """See `nncosim.compiler.backends.Backend`.
+
+    Args:
+        splits: of the layers; by default the compiler's own. most_tiles: that those may take.
+    """
+
+    def __init__(self, splits: Sequence[tuple[int, int]] = (), most_tiles: int | None = None):
+        self._splits = tuple(Split(*each) for each in splits)
+        self._most_tiles = most_tiles
 
     kernels = KERNELS
 
     def problems(self, network: Network, platform: AieMl) -> tuple[Problem, ...]:
-        if network.ops:
-            return ()
-        return (Problem(network.name, "", "has no operators", "nothing would run"),)
+        if not network.ops:
+            return (Problem(network.name, "", "has no operators", "nothing would run"),)
+        return tuple(_not_a_chain(network))
 
     def candidates(
         self, op: Op, network: Network, platform: AieMl
@@ -77,64 +90,122 @@ class AieMlBackend:
 
     def lower(self, network: Network, platform: AieMl, choice: Mapping[str, Candidate]) -> Lowered[Lowering]:
         _check_sums(network)
-        banks = _banks(network)
+        splits = self._splits or splits_of(network, platform, self._most_tiles)
+        boxes = boxes_of(splits)
+        plan = plan_of(network, boxes)
+        routes = routed(platform.columns, platform.rows, plan.nets)
+        found = problems(platform.columns, platform.rows, plan.nets, routes.masters)
+        if found:
+            raise CompileError(f"the circuits that were made are wrong: {'; '.join(found[:3])}")
+        buffers, tasks = [], []
+        for tile in plan.tiles:
+            number = platform.number(tile.column, tile.row)
+            own = _buffers(tile, number)
+            buffers += own
+            names = [b.name for b in own]
+            reads, writes = ([n for n in names if ("result" in n.rsplit(" ", 2)) is w] for w in (False, True))
+            tasks.append(Task(tile.name, "core", tile.op.name, (), tuple(reads), tuple(writes),
+                              choice[tile.op.name].cost, (number,)))  # fmt: skip
         layouts = {name: layout_of(tensor) for name, tensor in network.tensors.items()}
-        buffers = [
-            Buffer(name, "data", size_bytes(t.shape, layouts[name], t.axes), "tensor", BEAT_BYTES, instance=banks[name],
-                   from_start=name in network.inputs, to_end=name in network.outputs)
-            for name, t in network.tensors.items()
-        ]  # fmt: skip
-        layers, tasks = [], []
-        for op in network.ops:
-            dense: Dense = choice[op.name].kernel.code(op, network, platform)
-            weights, bias = f"{op.name} weights", f"{op.name} bias"
-            buffers += [
-                Buffer(weights, "data", len(dense.weights), "weights", BEAT_BYTES, dense.weights, instance=WEIGHT_BANK),
-                Buffer(bias, "data", len(dense.bias), "parameters", BEAT_BYTES, dense.bias, instance=BIAS_BANK),
-            ]
-            layers.append(dense)
-            reads = (*op.inputs, weights, bias)
-            tasks.append(Task(op.name, "core", op.name, (), reads, (op.output,), choice[op.name].cost))
-        nowhere = Addresses(0, 0, 0, 0)
-        code = program_of([(dense, nowhere) for dense in layers], platform.instructions)
-        buffers.append(Buffer("program", "program", len(code.words), "program", 16, permanent=True))
-        return Lowered(Schedule(tuple(tasks)), tuple(buffers), layouts, Lowering(tuple(layers), banks))
+        return Lowered(Schedule(tuple(tasks)), tuple(buffers), layouts, Lowering(plan, boxes, routes),
+                       inside=frozenset(network.tensors))  # fmt: skip
 
     def link(
         self, network: Network, platform: AieMl, lowered: Lowered[Lowering], placement: Placement
     ) -> Image:
         made, at = lowered.private, placement.address
-        home = {b.name: data_address(b.instance, at[b.name]) for b in lowered.buffers if b.memory == "data"}
-        layers = []
-        for op, dense in zip(network.ops, made.layers, strict=True):
-            names = (op.inputs[0], f"{op.name} weights", f"{op.name} bias", op.output)
-            layers.append((dense, Addresses(*(home[name] // BEAT_BYTES for name in names))))
-        code = program_of(layers, platform.instructions)
-        found = wrong_in(code.words, layers)
-        if found:
-            raise CompileError(f"the program that was made breaks rules of the core: {'; '.join(found[:3])}")
-        segments = _data_segments({b.name: b.content for b in lowered.buffers if b.content}, home)
-        segments.append(Segment("program", PROGRAM_BASE + at["program"], code.words, 5))
-        bare = Image(tuple(segments), PROGRAM_BASE)
-        cycles = cycle_model().layers(replace(bare, notes=Notes(own=AieMlNotes(code.ends))).to_bytes(), platform)
-        steps = tuple(
-            Step(op.name, (op.name,), ("core",), Cost.exactly(count), estimated_cycles=task.cost.best,
-                 reads=op.inputs, writes=(op.output,))
-            for op, count, task in zip(network.ops, cycles, lowered.schedule.tasks, strict=True)
-        )  # fmt: skip
-        notes = Notes(steps, Cost.exactly(sum(cycles)), None, tuple(network.inputs), tuple(network.outputs),
-                      own=AieMlNotes(code.ends))  # fmt: skip
-        return replace(bare, tiles=_tiles(network, lowered, placement, home), notes=notes)
+        content = {b.name: b.content for b in lowered.buffers if b.content}
+        tensors = {name: stored_bits(t) for name, t in network.tensors.items()}
+        tensors["rows"] = rows_of(network.tensors[network.outputs[0]])
+        homes = {tile.name: _homes(tile, at) for tile in made.plan.tiles}
+        loaded: list[Segment] = []
+        begun: list[Segment] = []
+        for tile in made.plan.tiles:
+            constants = [Segment("data", data_address(bank, at[name]), content[name])
+                         for kind, bank in (("weights", WEIGHT_BANK), ("bias", BIAS_BANK))
+                         if (name := f"{tile.name} {kind}") in content]  # fmt: skip
+            masters = made.routes.masters.get((tile.column, tile.row), {})
+            own, starts = segments_of(tile, homes[tile.name], tensors, masters, constants, platform.instructions)
+            loaded, begun = [*loaded, *own], [*begun, *starts]
+        busy = {(tile.column, tile.row) for tile in made.plan.tiles}
+        loaded += [switch_segment(*tile, each) for tile, each in made.routes.masters.items() if tile not in busy]
+        bare = Image((*loaded, *begun), 0, tiles=_tiles(network, platform, made, homes),
+                     notes=Notes(own=_notes(network, platform, made, homes)))  # fmt: skip
+        return _timed(network, platform, lowered, bare)
 
 
-def _data_segments(contents: Mapping[str, bytes], home: Mapping[str, int]) -> list[Segment]:
-    """What lies in data memory, in pieces without gaps. Equal constants may share a place, whole or in part."""
-    memory, used = bytearray(BANKS * BANK_BYTES), np.zeros(BANKS * BANK_BYTES + 2, bool)
-    for name, data in contents.items():
-        memory[home[name] : home[name] + len(data)] = data
-        used[home[name] + 1 : home[name] + len(data) + 1] = True
-    edges = np.flatnonzero(used[1:] != used[:-1])
-    return [Segment("data", int(a), bytes(memory[a:b])) for a, b in edges.reshape(-1, 2)]
+def _timed(network: Network, platform: AieMl, lowered: Lowered[Lowering], bare: Image) -> Image:
+    """With the cycles of the cycle model."""
+    steps = tuple(
+        Step(op.name, (op.name,), tuple(f"core{platform.number(*tile)}" for tile in box.tiles), Cost.exactly(0),
+             reads=op.inputs, writes=(op.output,))
+        for op, box in zip(network.ops, lowered.private.boxes, strict=True)
+    )  # fmt: skip
+    notes = replace(bare.notes, steps=steps, inputs=tuple(network.inputs), outputs=tuple(network.outputs))
+    cycles = cycle_model().layers(replace(bare, notes=notes).to_bytes(), platform)
+    steps = tuple(replace(step, cycles=Cost.exactly(count)) for step, count in zip(steps, cycles, strict=True))
+    return replace(bare, notes=replace(notes, steps=steps, cycles=Cost.exactly(sum(cycles))))
+
+
+def _not_a_chain(network: Network) -> list[Problem]:
+    """Tensors that are used twice, or are a result on the way."""
+    found = []
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        found.append(Problem(network.name, "", f"has {len(network.inputs)} inputs and {len(network.outputs)} outputs",
+                             "use one of each"))
+    for name in network.tensors:
+        users = [op.name for op in network.ops if name in op.inputs]
+        if len(users) > 1:
+            found.append(Problem(name, "", f"is used by {', '.join(users)}", "use layers that follow each other"))
+        elif users and name in network.outputs:
+            found.append(Problem(name, "", f"is an output and is used by {users[0]}", "give out the last result only"))
+    return found
+
+
+def _buffers(tile: TilePlan, number: int) -> list[Buffer]:
+    """What lies in a tile's memory, for the whole run."""
+    def buffer(what: str, bank: int, size: int, kind: str, content: bytes | None = None) -> Buffer:
+        return Buffer(f"{tile.name} {what}", "data", size, kind, BEAT_BYTES, content, permanent=True,
+                      from_start=kind == "input", instance=number * BANKS + bank)  # fmt: skip
+
+    shape, dense = tile.dense.shape, tile.dense
+    size = shape.row_blocks * shape.rows * shape.input_beats * BEAT_BYTES
+    out = [buffer(f"input {k}", bank, size, "input") for k, bank in enumerate(COPY_BANKS)]
+    out.append(buffer("weights", WEIGHT_BANK, len(dense.weights), "weights", dense.weights))
+    if dense.bias:
+        out.append(buffer("bias", BIAS_BANK, len(dense.bias), "parameters", dense.bias))
+    if shape.role.ends:
+        out += [buffer(f"result {k}", bank, shape.output_bytes, "tensor") for k, bank in enumerate(COPY_BANKS)]
+    return out
+
+
+def _homes(tile: TilePlan, at: Mapping[str, int]) -> Homes:
+    """Beats in the tile's memory."""
+    def beat(what: str, bank: int) -> int:
+        return data_address(bank, at.get(f"{tile.name} {what}", 0)) // BEAT_BYTES
+
+    results = COPY_BANKS if tile.dense.shape.role.ends else ()
+    inputs = tuple(beat(f"input {k}", bank) for k, bank in enumerate(COPY_BANKS))
+    return Homes(inputs, beat("weights", WEIGHT_BANK), beat("bias", BIAS_BANK),
+                 tuple(beat(f"result {k}", bank) for k, bank in enumerate(results)))  # fmt: skip
+
+
+def _notes(network: Network, platform: AieMl, made: Lowering, homes: Mapping[str, Homes]) -> AieMlNotes:
+    sites = []
+    for tile in made.plan.tiles:
+        shape = tile.dense.shape
+        stores = shape.blocks * len(shape.stores)
+        sites.append(Site(tile.column, tile.row, tile.step, stores, homes[tile.name].results,
+                          shape.output_bytes // BEAT_BYTES))  # fmt: skip
+    outputs: list[Stream] = []
+    for net, name, part in made.plan.outputs:
+        outputs.append(stream_of(network.tensors[name], part, *made.routes.exits[net]))
+    # A small array is simulated whole: one simulation serves all of its images.
+    if platform.tiles <= _WHOLE:
+        columns, rows = platform.columns, platform.rows
+    else:
+        columns, rows = (max(each) + 1 for each in zip(*made.routes.masters, strict=True))
+    return AieMlNotes(columns, rows, tuple(sites), tuple(made.plan.inputs), tuple(outputs))
 
 
 def _check_sums(network: Network) -> None:
@@ -158,27 +229,29 @@ def _check_sums(network: Network) -> None:
         raise ModelError(network.name, found)
 
 
-def _banks(network: Network) -> dict[str, int]:
-    """A layer reads one of the two banks and writes the other."""
-    out = {name: ACTIVATION_BANKS[0] for name in network.inputs}
-    for op in network.ops:
-        out[op.output] = ACTIVATION_BANKS[1 - ACTIVATION_BANKS.index(out[op.inputs[0]])]
-    return out
-
-
 def _tiles(
-    network: Network, lowered: Lowered[Lowering], placement: Placement, home: Mapping[str, int]
+    network: Network, platform: AieMl, made: Lowering, homes: Mapping[str, Homes]
 ) -> dict[str, TensorPlace]:
-    kept = kept_buffers(lowered.buffers, placement, lowered.schedule)
-    writer = {op.output: (k,) for k, op in enumerate(network.ops)}
+    """Inputs where the first layer's lowest cores have them; results where the last core of each chain stores them."""
     roles = dict.fromkeys(network.inputs, "input") | dict.fromkeys(network.outputs, "output")
+    fragments: dict[str, list[Fragment]] = {name: [] for name in network.tensors}
+    for tile in made.plan.tiles:
+        home, number, box = homes[tile.name], platform.number(tile.column, tile.row), made.boxes[tile.step]
+        uses: list[tuple[str, Part, tuple[int, ...], tuple[int, ...]]]
+        uses = [(tile.op.output, tile.results, home.results, (tile.step,))] if tile.dense.shape.role.ends else []
+        if tile.op.inputs[0] in network.inputs and tile.row == box.row:
+            uses.append((tile.op.inputs[0], tile.reduction, home.inputs, ()))
+        for name, part, beats, writers in uses:
+            tensor = network.tensors[name]
+            extents = ((0, tensor.shape[0]), part, *((0, size) for size in tensor.shape[2:]))
+            fragments[name].append(Fragment(
+                "data", beats[0] * BEAT_BYTES, extents, layout_of(tensor, part[1] - part[0]), writers, number,
+                COPIES, (beats[1] - beats[0]) * BEAT_BYTES,
+            ))  # fmt: skip
     return tile_table(
-        TensorPlace(tensor, roles.get(name, "internal"), (
-            Fragment("data", home[name], tuple((0, size) for size in tensor.shape), lowered.layouts[name],
-                     writer.get(name, ()), lowered.private.banks[name]),
-        ), name in kept)
+        TensorPlace(tensor, roles.get(name, "internal"), tuple(fragments[name]), name in network.outputs)
         for name, tensor in network.tensors.items()
-    )  # fmt: skip
+    )
 
 
 BACKEND = AieMlBackend()

@@ -1,25 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What only this platform's bench understands of an image's notes; and where memories are in its addresses."""
+"""What only this platform's bench understands of an image's notes; and where things are in its addresses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nncosim.compiler.ir.layout import Layout
+from nncosim.hdl.aie_ml.config import TILE_BYTES
 from nncosim.platforms.aie_ml import BANK_BYTES
 
-__all__ = ["PROGRAM_BASE", "AieMlNotes", "data_address"]
+__all__ = ["AieMlNotes", "Site", "Stream", "data_address", "tile_address", "tile_of"]
 
-PROGRAM_BASE = 0x20000
-"""Of program memory in the tile's address map (AM020, table "AIE-ML Core Module"); data memory is at 0."""
+_ROWS = 32
+"""Tiles that a column has addresses for (AM020 has 32, the shim at 0; here row 0 is the array's lowest)."""
+_TILE_STRIDE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Site:
+    """A tile with a part of a layer. step: of the schedule. stores: of an inference; first: beats where the copies of
+    its output begin, () of one that gives its sums on. beats: of each copy."""
+
+    column: int
+    row: int
+    step: int
+    stores: int
+    first: tuple[int, ...]
+    beats: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream of the shim: which one of a column, the part of a tensor that it carries, and how that lies in it."""
+
+    column: int
+    number: int
+    tensor: str
+    box: tuple[tuple[int, int], ...]
+    layout: Layout
+    words: int
 
 
 @dataclass(frozen=True)
 class AieMlNotes:
-    """ends: of each step, how many stores of the inference have been made when it is complete."""
+    """columns, rows: of the rectangle of tiles from the array's corner that is used."""
 
-    ends: tuple[int, ...] = ()
+    columns: int = 1
+    rows: int = 1
+    sites: tuple[Site, ...] = ()
+    inputs: tuple[Stream, ...] = ()
+    outputs: tuple[Stream, ...] = ()
+
+
+def tile_address(column: int, row: int) -> int:
+    """Of a tile's first byte."""
+    assert TILE_BYTES <= _TILE_STRIDE
+    return (column * _ROWS + row) * _TILE_STRIDE
+
+
+def tile_of(address: int) -> tuple[int, int, int]:
+    """Column, row, and the address within that tile."""
+    number, at = divmod(address, _TILE_STRIDE)
+    return *divmod(number, _ROWS), at
 
 
 def data_address(bank: int, address: int) -> int:
-    """Of a byte of a logical bank."""
+    """Of a byte of a logical bank, in its tile."""
     return bank * BANK_BYTES + address

@@ -105,16 +105,23 @@ class _Layer:
                     (SETS_OF_ACCUMULATORS * period, times.interval))
 
     def _locks(self) -> None:
-        """A buffer is acquired in the cycle before it is first accessed, and released in that of the last access."""
+        """A buffer is acquired in the cycle before it is first accessed, and released in that of the last access.
+
+        An input that has its bank together with results is released behind these: the DMA would fill the bank at once,
+        and it comes before the core.
+        """
+        last = 0
         for pointer, memory, pairs in (
-            (INPUT, LATENCY["load_memory"], [(each.full, each.free) for each in self.inputs]),
             (OUTPUT, LATENCY["store_memory"], [(each.free, each.full) for each in self.outputs]),
+            (INPUT, LATENCY["load_memory"], [(each.full, each.free) for each in self.inputs]),
         ):
             rows = range(pointer, pointer + self.dense.shape.rows)
             cycles = [cycle + memory for row in rows for cycle in self.uses.get(row, ())]
+            if self.dense.shape.one_bank:
+                last = max(last, *cycles) if cycles else last
             for acquired, released in pairs:
                 self._lock(ControlOp.ACQUIRE, acquired, min(cycles) - 1, -1)
-                self._lock(ControlOp.RELEASE, released, max(cycles), 1)
+                self._lock(ControlOp.RELEASE, released, max(last, *cycles), 1)
 
     def _lock(self, op: ControlOp, lock: int, cycle: int, towards: int) -> None:
         """In that cycle, or in the next one there with room."""

@@ -60,6 +60,8 @@ class _Problem:
         moves = (tiles if role.begins else got) + 2 * requantized + given
         # Moves and stores come once a block.
         self.interval = max(shape.least_interval, -(-max(moves, stored) // shape.steps))
+        if shape.one_bank:  # what a step's loads leave of the bank
+            self.interval = max(self.interval, shape.rows + -(-stored // shape.steps))
         self.period = shape.steps * self.interval
         self.mac = self._times("mac", tiles)
         self.load_a, self.load_b = self._times("load_a", shape.rows), self._times("load_b", beats)
@@ -116,6 +118,8 @@ class _Problem:
             self._apart([*self.load_a, load], interval)
         self._bias(macs)
         self._results(macs)
+        if shape.one_bank:
+            self._one_bank()
 
     def _bias(self, macs: dict[tuple[int, int], cp_model.IntVar]) -> None:
         for c, load in enumerate(self.load_bias):
@@ -132,6 +136,14 @@ class _Problem:
             *((tile, time + LATENCY["cascade_get"])
               for (tile, _), time in zip(self.shape.words, self.get, strict=False)),
         ]
+
+    def _one_bank(self) -> None:
+        """Results lie in the bank that the input is loaded from: no store accesses it in a cycle of a step's loads."""
+        for store in self.store:
+            for load in self.load_a:
+                apart = self.model.new_int_var(1, self.interval - 1, "apart")
+                ahead = LATENCY["store_memory"] - LATENCY["load_memory"] + 4096 * self.interval
+                self.model.add_modulo_equality(apart, store - load + ahead, self.interval)
 
     def _results(self, macs: dict[tuple[int, int], cp_model.IntVar]) -> None:
         shape, period = self.shape, self.period

@@ -53,11 +53,15 @@ class ConfigPort(wiring.Component):
         m = Module()
         write, valid = register(Write, "write_q"), Signal(name="valid_q")
         mine, lane = Signal(name="mine"), Signal(4, name="lane")
-        m.d.sync += [valid.eq(self.bus.valid), write.eq(self.bus.write)]
+        coming = self.bus.write
+        m.d.sync += [
+            valid.eq(self.bus.valid), write.eq(coming),
+            mine.eq(self.bus.valid & (coming.column == self.column) & (coming.row == self.row)),
+        ]
         word = write.word
         m.d.comb += [
             self.onward.valid.eq(valid), self.onward.write.eq(write),
-            mine.eq(valid & (write.column == self.column) & (write.row == self.row)), lane.eq(1 << word[:2]),
+            lane.eq(1 << word[:2]),
             self.word_data.eq(write.data), self.data.eq(mine & (word[14:] == 0)), self.data_mask.eq(lane),
             # Beat and half: the bus has them in the order of addresses, as word ports do.
             self.data_addr.eq(word[2:14]), self.program_addr.eq(word[2:12]), self.number.eq(word[:8]),

@@ -44,6 +44,7 @@ class Core(wiring.Component):
         start (In): begin at program counter 0; only while `busy` (Out) is low.
         issue (Out): an instruction is issued in this cycle; issued_pc (Out): its address.
         stalled (Out): the core waits for memory, a lock or a cascade; waits (Out, 3 bits): which of these.
+        config_write (4: a mask of 32 bits), config_addr, config_data (In): into the program memory, while not busy.
         west (In), east (Out): cascades. lock_valid, lock, lock_op, lock_value (Out), lock_grant (In): of `Locks`.
         request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store).
 
@@ -56,6 +57,7 @@ class Core(wiring.Component):
         self.fetch = Fetch(instructions)
         super().__init__({
             "start": In(1), "busy": Out(1), "issue": Out(1), "issued_pc": Out(self.fetch.pc_bits), "stalled": Out(1),
+            "config_write": In(4), "config_addr": In(self.fetch.pc_bits), "config_data": In(32),
             "waits": Out(3), "west": In(CASCADE), "east": Out(CASCADE), "lock_valid": Out(1), "lock": Out(4),
             "lock_op": Out(LockOp), "lock_value": Out(signed(7)), "lock_grant": In(1),
             "request": Out(1).array(MEMORY_PORTS), "addr": Out(POINTER_BITS).array(MEMORY_PORTS),
@@ -71,6 +73,10 @@ class Core(wiring.Component):
         m.submodules.load_a, m.submodules.load_b = loads = LoadPath(), LoadPath()
         m.submodules.store = store = StorePath()
         word = view(Instruction, fetch.instruction)
+        m.d.comb += [
+            fetch.write.eq(self.config_write), fetch.write_addr.eq(self.config_addr),
+            fetch.write_data.eq(self.config_data.replicate(4)),
+        ]
         advance = Signal(name="advance")
         m.d.comb += [
             self.waits[0].eq(loads[0].waiting | loads[1].waiting | store.waiting), self.stalled.eq(self.waits != 0),

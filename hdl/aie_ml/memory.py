@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES
@@ -22,7 +22,11 @@ VECTOR_PORTS = 6
 WORD_PORTS = 4
 """The DMA channels."""
 PORTS_PER_CORE = 3
+LANES = 4
+"""Of a word, that can be written by themselves."""
 BEAT_BITS, WORD_BITS = 8 * BEAT_BYTES, 4 * BEAT_BYTES
+_ALL = Const((1 << LANES) - 1, LANES)
+_CHOSEN = ("write", "row", "w_data", "w_mask")
 _ORDER = (2, 0, 1)
 """Within a core: what it stores leaves its pipeline later than what it loads, so it comes first."""
 
@@ -35,6 +39,7 @@ class _Access:
     write: Value
     row: Value
     w_data: Value
+    w_mask: Value
 
 
 class DataMemory(wiring.Component):
@@ -44,15 +49,16 @@ class DataMemory(wiring.Component):
     the order of their ports; then the cores: on each pair the core that was granted last comes second (after reset:
     east), and of a core's own ports the store comes before load a, load a before load b.
 
-    A channel moves a word in four cycles at most. So no word waits longer than 3 cycles, and three channels on one pair
-    leave the cores a cycle in four. (Four at full rate, all on one pair, leave none while they last.) A core asks for
-    nothing new before all it asks for is granted: an access waits at most 5 cycles for the other core and its own.
+    A channel with words in a row asks once in four cycles; one whose words lie apart may ask in every cycle, and leaves
+    the others on that bank nothing while its buffer lasts. A core asks for nothing new before all it asks for is
+    granted: an access waits at most 5 cycles for the other core and its own.
 
     Ports:
         vector (array of `VECTOR_PORTS`): valid, addr (beats: 2 bits + those of `words`), write, w_data (256 bits) (In);
             grant (Out): valid and done in this cycle, combinational from valid and addr of all ports; r_data (Out, 256
             bits): what was read, in the cycle after the grant only.
-        word (array of `WORD_PORTS`): the same with words of 128 bits; addr is 2 beat + half.
+        word (array of `WORD_PORTS`): the same with words of 128 bits; addr is 2 beat + half. w_mask (In, 4): which 32
+            bits are written.
         clear (In), conflicts (Out, 3 of 32 bits): cycles since then in which a valid port of the own core, the east
             core, the channels was not granted; in the cycle of `clear` nothing is counted.
 
@@ -69,9 +75,9 @@ class DataMemory(wiring.Component):
         self.words = words
         self.row_bits = (words - 1).bit_length()
         vector, word = (wiring.Signature({
-            "valid": In(1), "addr": In(self.row_bits + bits), "write": In(1), "w_data": In(width),
+            "valid": In(1), "addr": In(self.row_bits + bits), "write": In(1), "w_data": In(width), **mask,
             "grant": Out(1), "r_data": Out(width),
-        }) for bits, width in ((2, BEAT_BITS), (3, WORD_BITS)))
+        }) for bits, width, mask in ((2, BEAT_BITS, {}), (3, WORD_BITS, {"w_mask": In(LANES)})))
         super().__init__({
             "vector": Out(vector).array(VECTOR_PORTS), "word": Out(word).array(WORD_PORTS),
             "clear": In(1), "conflicts": Out(COUNTER_BITS).array(3),
@@ -111,7 +117,7 @@ class DataMemory(wiring.Component):
     def _words(self, m: Module, bank: int, goes: list[list[Value]]) -> _Access:
         """What the channels ask of a bank: it is done at once."""
         asked = [
-            _Access(port.valid & (self._bank_of(port) == bank), port.write, port.addr[1:-2], port.w_data)
+            _Access(port.valid & (self._bank_of(port) == bank), port.write, port.addr[1:-2], port.w_data, port.w_mask)
             for port in self.word
         ]
         return self._first(m, f"word{bank}", asked, goes)
@@ -124,7 +130,7 @@ class DataMemory(wiring.Component):
             for number in _ORDER:
                 port = self.vector[PORTS_PER_CORE * core + number]
                 valid = port.valid & (self._pair_of(port) == pair)
-                asked.append(_Access(valid, port.write, port.addr[:-2], port.w_data))
+                asked.append(_Access(valid, port.write, port.addr[:-2], port.w_data, _ALL))
             first: list[list[Value]] = [[] for _ in asked]
             cores.append(self._first(m, f"{name}{pair}", asked, first))
             firsts.append(first)
@@ -138,30 +144,28 @@ class DataMemory(wiring.Component):
             for number, (first,) in zip(_ORDER, firsts[core], strict=True):
                 goes[PORTS_PER_CORE * core + number].append(first & free & comes)
         return _Access(valid, Mux(east_comes, east.write, own.write), Mux(east_comes, east.row, own.row),
-                       Mux(east_comes, east.w_data, own.w_data))
+                       Mux(east_comes, east.w_data, own.w_data), _ALL)
 
     def _first(self, m: Module, name: str, asked: Sequence[_Access], goes: list[list[Value]]) -> _Access:
         """The first valid one, as signals; to each one's list in `goes` is added whether it is that one."""
         chosen, before = asked[-1], Value.cast(0)
         for one in reversed(asked[:-1]):
             chosen = _Access(one.valid, *(Mux(one.valid, getattr(one, field), getattr(chosen, field))
-                                          for field in ("write", "row", "w_data")))
+                                          for field in _CHOSEN))
         for one, each in zip(asked, goes, strict=True):
             each.append(one.valid & ~before)
             before = before | one.valid
-        out = {field: Signal.like(getattr(chosen, field), name=f"{name}_{field}")
-               for field in ("valid", "write", "row", "w_data")}
-        m.d.comb += [out["valid"].eq(before), *(out[field].eq(getattr(chosen, field))
-                                                for field in ("write", "row", "w_data"))]
+        out = {field: Signal.like(getattr(chosen, field), name=f"{name}_{field}") for field in ("valid", *_CHOSEN)}
+        m.d.comb += [out["valid"].eq(before), *(out[field].eq(getattr(chosen, field)) for field in _CHOSEN)]
         return _Access(**out)
 
     def _bank(self, m: Module, number: int, word: _Access, vector: _Access, half: int) -> Value:
         """The macro, with the word that is asked for, or else its half of the vector. What it gives."""
-        m.submodules[f"bank{number}"] = bank = Sram(self.words, WORD_BITS, ports=1)
+        m.submodules[f"bank{number}"] = bank = Sram(self.words, WORD_BITS, WORD_BITS // LANES, ports=1)
         write, valid = Mux(word.valid, word.write, vector.write), word.valid | vector.valid
         m.d.comb += [
             bank.addr.eq(Mux(word.valid, word.row, vector.row)), bank.r_en.eq(valid & ~write),
-            bank.w_en.eq(valid & write),
+            bank.w_en.eq(Mux(valid & write, Mux(word.valid, word.w_mask, (1 << LANES) - 1), 0)),
             bank.w_data.eq(Mux(word.valid, word.w_data, vector.w_data.word_select(half, WORD_BITS))),
         ]
         return bank.r_data

@@ -1,35 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tile: the core with its data memory."""
+"""The tile: core, data memory, locks, DMA, stream switch, and its place on the configuration bus."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
-from nncosim.hdl.aie_ml.core import Core
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.aie_ml.config import BUS, ConfigPort
+from nncosim.hdl.aie_ml.core import CASCADE, Core
+from nncosim.hdl.aie_ml.dma import Dma
+from nncosim.hdl.aie_ml.locks import Locks
 from nncosim.hdl.aie_ml.memory import DataMemory
-from nncosim.hdl.emit import emit_design
+from nncosim.hdl.aie_ml.stream import STREAM
+from nncosim.hdl.aie_ml.switch import MASTERS, StreamSwitch
+from nncosim.hdl.logic import register
 
-__all__ = ["Tile", "emit_tile"]
+__all__ = ["SIDES", "Tile"]
 
 LOAD_A, LOAD_B, STORE = range(3)
-_PROBES = ("busy", "issue", "issued_pc", "stalled")
+SIDES = {"north": (4, 6), "south": (6, 4), "west": (4, 4), "east": (4, 4)}
+"""Streams that come from a neighbour, and that go to it."""
+_SLAVE = {"north": 2, "south": 6, "west": 12, "east": 16}
+_MASTER = {"north": 2, "south": 8, "west": 12, "east": 16}
+_LISTENS = 5
+_DOMAIN = "tile"
 
 
 class Tile(wiring.Component):
-    """Ports: start, busy, issue, issued_pc, stalled: as of `Core`; store, store_beat, store_data (Out): what the core
-    writes to data memory in this cycle, for monitors."""
+    """Ports:
+        bus (In), onward (Out), column, row (In): of the configuration bus.
+        {side}_in, {side}_out: streams, `SIDES`. west (In), east (Out): cascades.
+        For monitors (Out), a cycle later: busy, issue, issued_pc, waits: as of `Core`; store, store_beat, store_data:
+        what the core writes to data memory; fault: a lock leaves its range.
+    """
 
     def __init__(self, instructions: int):
         self.instructions = instructions
-        self.core = Core(instructions)
-        self.data = DataMemory()
-        members = {name: self.core.signature.members[name] for name in ("start", *_PROBES)}
-        super().__init__({**members, "store": Out(1), "store_beat": Out(11), "store_data": Out(256)})
+        streams: dict[str, wiring.Member] = {}
+        for side, (come, go) in SIDES.items():
+            streams |= {f"{side}_in": In(STREAM).array(come), f"{side}_out": Out(STREAM).array(go)}
+        probes = {"busy": 1, "issue": 1, "issued_pc": (instructions - 1).bit_length(), "waits": 3}
+        super().__init__({
+            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **streams, "west": In(CASCADE),
+            "east": Out(CASCADE), "store": Out(1), "store_beat": Out(11), "store_data": Out(256), "fault": Out(1),
+            **{name: Out(bits) for name, bits in probes.items()},
+        })
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.core, m.submodules.data = core, memory = self.core, self.data
-        m.d.comb += core.start.eq(self.start)
-        m.d.comb += [getattr(self, name).eq(getattr(core, name)) for name in _PROBES]
+        outer, m = Module(), Module()
+        # A register for reset in each tile, as a tree over an array has. It also keeps reset, on which all next states
+        # depend, from being an input that a simulation of the tile by itself evaluates everything for.
+        reset = Signal(init=1, reset_less=True)
+        outer.d.sync += reset.eq(ResetSignal())
+        outer.domains += ClockDomain(_DOMAIN, local=True)
+        outer.d.comb += [ClockSignal(_DOMAIN).eq(ClockSignal()), ResetSignal(_DOMAIN).eq(reset)]
+        outer.submodules.tile = DomainRenamer(_DOMAIN)(m)
+        m.submodules.core, m.submodules.data = core, memory = Core(self.instructions), DataMemory()
+        m.submodules.config, m.submodules.locks = config, locks = ConfigPort(), Locks()
+        m.submodules.dma, m.submodules.switch = dma, switch = Dma(), StreamSwitch()
+        wiring.connect(m, wiring.flipped(self.bus), config.bus)
+        wiring.connect(m, config.onward, wiring.flipped(self.onward))
+        m.d.comb += [
+            config.column.eq(self.column), config.row.eq(self.row),
+            core.start.eq(config.core & config.word_data[0]), core.config_write.eq(config.program),
+            core.config_addr.eq(config.program_addr), core.config_data.eq(config.word_data),
+        ]
+        # All outputs of a tile come from registers: the simulation has tiles that are compiled by themselves.
+        m.d.sync += [getattr(self, name).eq(getattr(core, name)) for name in ("busy", "issue", "issued_pc", "waits")]
+        wiring.connect(m, wiring.flipped(self.west), core.west)
+        wiring.connect(m, core.east, wiring.flipped(self.east))
+        self._memory(m, core, memory, dma, config)
+        self._locks(m, core, locks, dma, config)
+        self._streams(m, dma, switch, config)
+        return outer
+
+    def _memory(self, m: Module, core: Core, memory: DataMemory, dma: Dma, config: ConfigPort) -> None:
         for number in (LOAD_A, LOAD_B, STORE):
             port = memory.vector[number]
             m.d.comb += [
@@ -38,13 +81,50 @@ class Tile(wiring.Component):
             ]
             if number != STORE:
                 m.d.comb += core.r_data[number].eq(port.r_data)
+        m.d.sync += self.store.eq(core.request[STORE] & core.grant[STORE])
+        with m.If(core.request[STORE]):
+            m.d.sync += [self.store_beat.eq(core.addr[STORE]), self.store_data.eq(core.w_data)]
+        for number, (port, asked) in enumerate(zip(memory.word, dma.memory, strict=True)):
+            # The configuration has the first channel's place: nothing comes before it, so it is always granted.
+            config_here = config.data if number == 0 else 0
+            word = config.word_data
+            m.d.comb += [
+                port.valid.eq(asked.valid | config_here), asked.grant.eq(port.grant & ~config_here),
+                asked.r_data.eq(port.r_data), port.write.eq(Mux(config_here, 1, asked.write)),
+                port.addr.eq(Mux(config_here, config.data_addr, asked.addr)),
+                port.w_data.eq(Mux(config_here, word.replicate(4), asked.w_data)),
+                port.w_mask.eq(Mux(config_here, config.data_mask, asked.w_mask)),
+            ]
+
+    def _locks(self, m: Module, core: Core, locks: Locks, dma: Dma, config: ConfigPort) -> None:
+        own = locks.request[0]
         m.d.comb += [
-            self.store.eq(core.request[STORE] & core.grant[STORE]), self.store_beat.eq(core.addr[STORE]),
-            self.store_data.eq(core.w_data),
+            own.valid.eq(core.lock_valid), own.lock.eq(core.lock), own.op.eq(core.lock_op),
+            own.value.eq(core.lock_value), core.lock_grant.eq(own.grant), locks.set.valid.eq(config.lock),
+            locks.set.lock.eq(config.number), locks.set.value.eq(config.word_data),
         ]
-        return m
+        m.d.sync += self.fault.eq(locks.fault)
+        for asked, request in zip(dma.lock, locks.request[1:], strict=True):
+            wiring.connect(m, asked, request)
+        m.d.comb += [
+            dma.bd_write.eq(config.bd), dma.bd_addr.eq(config.number), dma.bd_data.eq(config.word_data),
+            dma.start_bd.eq(config.word_data),
+            *(start.eq(config.start & (config.number == number)) for number, start in enumerate(dma.start)),
+        ]
 
-
-def emit_tile(instructions: int) -> dict[str, str]:
-    """Verilog of the tile, module `aie_ml_tile`."""
-    return emit_design(Tile(instructions), "aie_ml_tile")
+    def _streams(self, m: Module, dma: Dma, switch: StreamSwitch, config: ConfigPort) -> None:
+        for number in range(2):
+            wiring.connect(m, dma.mm2s[number], switch.slave[number])
+            wiring.connect(m, switch.master[number], dma.s2mm[number])
+        for side, (come, go) in SIDES.items():
+            for number in range(come):
+                wiring.connect(m, wiring.flipped(getattr(self, f"{side}_in")[number]),
+                               switch.slave[_SLAVE[side] + number])
+            for number in range(go):
+                wiring.connect(m, switch.master[_MASTER[side] + number],
+                               wiring.flipped(getattr(self, f"{side}_out")[number]))
+        for number in range(MASTERS):
+            source = register(5, f"source{number}")
+            with m.If(config.master & (config.number == number)):
+                m.d.sync += [switch.listens[number].eq(config.word_data[_LISTENS]), source.eq(config.word_data)]
+            m.d.comb += switch.source[number].eq(source)

@@ -6,7 +6,7 @@ Or a part of one, where a chain of cores cuts the reduction: the first adds the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
@@ -23,7 +23,10 @@ from nncosim.kernels.base import Cost, Kernel, KernelError
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["Dense", "DenseKernel", "Role", "Shape", "layout_of", "mode_of"]
+__all__ = [
+    "Dense", "DenseKernel", "Role", "Shape", "layout_of", "mode_of", "part_of", "row_tiles", "rows_of", "shape_of",
+    "stored_bits",
+]  # fmt: skip
 
 ROWS = 4
 """Of a tile."""
@@ -56,9 +59,13 @@ def row_tiles(rows: int) -> int:
     return -(-rows // (2 * ROWS)) * 2 if rows > ROWS else 1
 
 
-def layout_of(tensor: Tensor) -> Layout:
-    """Tiles of 4 rows x 8 bytes or x 4 halfwords, those of the same rows one after the other."""
-    room, above = room_of(tensor.channels), row_tiles(rows_of(tensor))
+def layout_of(tensor: Tensor, channels: int = 0) -> Layout:
+    """Tiles of 4 rows x 8 bytes or x 4 halfwords, those of the same rows one after the other.
+
+    Args:
+        channels: of the part that lies there; 0: all.
+    """
+    room, above = room_of(channels or tensor.channels), row_tiles(rows_of(tensor))
     if stored_bits(tensor) == 8:
         return Layout(f"N/4:{above} C/8:{room // 8} C/4%2 N%4 C%4", 8)
     return Layout(f"N/4:{above} C/4:{room // 4} N%4 C%4", 16)
@@ -82,7 +89,8 @@ class Shape:
 
     mac: how tiles multiply. rows, columns: of a block of results, in tiles. steps: tiles along the reduction.
     row_blocks, column_blocks: how many blocks. input_beats: a row of tiles of the input takes, filling included.
-    form: of the results. relu: they are compared with 0 as well, signed.
+    form: of the results. relu: they are compared with 0 as well, signed. one_bank: results lie in the logical bank that
+    the input is loaded from.
     """
 
     mac: Mac
@@ -95,6 +103,7 @@ class Shape:
     form: Form
     relu: bool
     role: Role = Role.SINGLE
+    one_bank: bool = False
 
     @property
     def words(self) -> tuple[tuple[int, int], ...]:
@@ -141,7 +150,7 @@ class Shape:
         return BEAT_BYTES * self.row_blocks * self.rows * self.output_beats if self.role.ends else 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Dense:
     """A layer as the code generator takes it.
 
@@ -165,19 +174,47 @@ def mode_of(op: Conv, network: Network) -> Mac:
     return Mac.I16X16 if weights else Mac.I16X8 if wide else Mac.I8X8
 
 
-def shape_of(op: Conv, network: Network) -> Shape:
-    source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+def shape_of(
+    op: Conv, network: Network, reduction: tuple[int, int], results: tuple[int, int], role: Role
+) -> Shape:
+    """Of a part of a layer: channels of its input and of its output, each from the first to behind the last."""
+    out = network.tensors[op.output]
+    inputs, outputs = reduction[1] - reduction[0], results[1] - results[0]
     mac, few = mode_of(op, network), rows_of(out) <= ROWS
-    padded = room_of(out.channels)
+    padded = room_of(outputs)
     tiles = padded // (4 if mac == Mac.I16X16 else 8)
     rows = 1 if few else 2
     columns = 4 if few and tiles % 4 == 0 else min(tiles, 2)
     step = 8 if mac == Mac.I8X8 else 4
     form = Form.ACC64_16 if mac == Mac.I16X16 else Form.ACC32_8 if stored_bits(out) == 8 else Form.ACC32_16
-    room = room_of(source.channels) // step
+    room = room_of(inputs) // step
     lo = op.function.lo if op.function is not None else out.type.lo
-    return Shape(mac, rows, columns, -(-source.channels // step), -(-rows_of(out) // (ROWS * rows)), tiles // columns,
-                 room, form, bool(out.type.signed and lo == 0))  # fmt: skip
+    relu = bool(role.ends and out.type.signed and lo == 0)
+    return Shape(mac, rows, columns, -(-inputs // step), -(-rows_of(out) // (ROWS * rows)), tiles // columns, room,
+                 form, relu, role)  # fmt: skip
+
+
+def part_of(
+    op: Conv, network: Network, reduction: tuple[int, int], results: tuple[int, int], role: Role, *,
+    one_bank: bool = False,
+) -> Dense:
+    """A part of a layer, as of `shape_of`. `one_bank`: as of `Shape`.
+
+    Raises:
+        KernelError: it has no shift as its requantization, or its bias does not fit a sum.
+    """
+    out, requant = network.tensors[op.output], op.requant
+    if not isinstance(requant, MultiplyShift):
+        raise KernelError(f"operator {op.name!r} has no shift as its requantization")
+    shape = replace(shape_of(op, network, reduction, results, role), one_bank=one_bank)
+    lo, hi = int(requant.lo[0]), int(requant.hi[0])
+    symmetric = out.type.signed and lo == -hi
+    weights = op.weights[slice(*results), slice(*reduction), 0, 0]
+    return Dense(
+        shape, _weights(weights, shape), _bias(requant.c[slice(*results)], shape) if role.begins else b"",
+        network.tensors[op.inputs[0]].type.signed, int(requant.s[0]), ROUNDINGS[Rounding(int(requant.rounding[0]))],
+        Saturation.SYMMETRIC if symmetric else Saturation.SATURATE, out.type.signed,
+    )
 
 
 class DenseKernel(Kernel[Conv, AieMl, Dense]):
@@ -221,29 +258,21 @@ class DenseKernel(Kernel[Conv, AieMl, Dense]):
         return [(f"results are clipped to {lo}..{hi}; the core clips to {text}", f"use {bits} bits, and no other clip")]
 
     def code(self, op: Conv, network: Network, platform: AieMl) -> Dense:
-        out, requant = network.tensors[op.output], op.requant
-        if not isinstance(requant, MultiplyShift):
-            raise KernelError(f"operator {op.name!r} has no shift as its requantization")
-        shape = shape_of(op, network)
-        lo, hi = int(requant.lo[0]), int(requant.hi[0])
-        symmetric = out.type.signed and lo == -hi
-        saturation = Saturation.SYMMETRIC if symmetric else Saturation.SATURATE
-        return Dense(
-            shape, _weights(op, shape), _bias(requant.c, shape), network.tensors[op.inputs[0]].type.signed,
-            int(requant.s[0]), ROUNDINGS[Rounding(int(requant.rounding[0]))], saturation, out.type.signed,
-        )
+        outputs, inputs = op.weights.shape[:2]
+        return part_of(op, network, (0, inputs), (0, outputs), Role.SINGLE)
 
     def cycles(self, op: Conv, network: Network, platform: AieMl) -> Cost:
         """Without what the pipeline takes to fill and to drain."""
-        shape = shape_of(op, network)
+        outputs, inputs = op.weights.shape[:2]
+        shape = shape_of(op, network, (0, inputs), (0, outputs), Role.SINGLE)
         return Cost.estimated(shape.blocks * shape.steps * shape.least_interval)
 
 
-def _weights(op: Conv, shape: Shape) -> bytes:
+def _weights(weights: npt.NDArray[np.int64], shape: Shape) -> bytes:
     """(column block, step, column tile): a tile of `n` columns of `k` weights each."""
     k, n = (8, 8) if shape.mac == Mac.I8X8 else (4, 8) if shape.mac == Mac.I16X8 else (4, 4)
     full = np.zeros((shape.column_blocks * shape.columns * n, shape.steps * k), np.int64)
-    full[: op.weights.shape[0], : op.weights.shape[1]] = op.weights[:, :, 0, 0]
+    full[: weights.shape[0], : weights.shape[1]] = weights
     tiles = full.reshape(shape.column_blocks, shape.columns, n, shape.steps, k).transpose(0, 3, 1, 2, 4)
     return bytes(tiles.astype("<i2" if shape.mac == Mac.I16X16 else "i1").tobytes())
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tile as a simulation, and the back doors into its memories."""
+"""The array as a simulation, and the back doors into its memories."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image.image import Image
+from nncosim.hdl.aie_ml.array import emit_array
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES
-from nncosim.hdl.aie_ml.tile import emit_tile
+from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, AieMl
-from nncosim.tb.aie_ml.segments import loads_of
+from nncosim.tb.aie_ml.segments import bus_writes, loads_of
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.emitted import emitted
-from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
+from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build, build_library
 
-__all__ = [
-    "DONE_STREAM", "STORE_STREAM", "TOP", "build_tile", "load_image", "read_beats", "write_beats", "write_program",
-]  # fmt: skip
+__all__ = ["TOP", "build_array", "feed", "load_image", "read_beats", "write_beats"]
 
-TOP = "aie_ml_tb"
-STORE_STREAM, DONE_STREAM = 1, 2
+TOP = "aie_ml_array_tb"
+_FEEDER, _TILE = "aie_ml_feeder", "aie_ml_tile"
+_ARRAY, _MACRO = "aie_ml_array.v", "nncosim_sram.v"
 _PAIR_BEATS = BANK_BYTES // BEAT_BYTES
 
 
-def build_tile(
-    platform: AieMl, *, trace: str | None = None, progress: BuildProgress | None = None, **options: Any
+def build_array(
+    platform: AieMl, columns: int, rows: int, *, trace: str | None = None, progress: BuildProgress | None = None,
+    **options: Any,
 ) -> BuiltModel:
-    """The tile under `TOP`, built once for each content.
+    """So many of the platform's tiles under `TOP`, built once for each content.
+
+    Tiles that an image does not use do nothing, and are left out: nothing can tell.
 
     Args:
         trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
@@ -37,27 +40,41 @@ def build_tile(
     Raises:
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
     """
-    sources = emitted("aie_ml_tile", platform, lambda: emit_tile(platform.instructions))
-    files = (Path(__file__).with_name("aie_ml_tb.sv"),)
-    return build(sources, TOP, files=files, trace=trace, progress=progress, **options)
+    sources = emitted(f"aie_ml_array_{columns}x{rows}", platform,
+                      lambda: emit_array(columns, rows, platform.instructions))
+    files = (Path(__file__).with_name("aie_ml_array_tb.sv"),)
+    tile = {name: text for name, text in sources.items() if name != _ARRAY}
+    options = {"optimize": "-O1", "trace": trace, **options}
+    library = build_library(tile, _TILE, progress=progress, **options)
+    sources = {name: sources[name] for name in (_ARRAY, _MACRO)}
+    return build(sources, TOP, files=files, libraries=[library], progress=progress,
+                 parameters={"COLUMNS": columns, "ROWS": rows}, memories={SRAM_MODULE: "mem", _FEEDER: "words"},
+                 **options)  # fmt: skip
 
 
-def write_beats(model: Backdoor, beat: int, data: bytes) -> None:
-    """Back door: put whole beats into data memory."""
+def _tile(tile: tuple[int, int]) -> str:
+    """Where a tile's memories are: its module is compiled by itself, and has its name in between."""
+    return f"array.tile_{tile[0]}_{tile[1]}.{_TILE}.tile"
+
+
+def write_beats(model: Backdoor, tile: tuple[int, int], beat: int, data: bytes) -> None:
+    """Back door: put whole beats into a tile's data memory."""
     rows = np.frombuffer(data, np.uint8).reshape(-1, 2, BEAT_BYTES // 2)
     for pair in range(BANKS):
         chosen, at = _within(pair, beat, len(rows))
         for half in range(2):
-            model.stack(f"tile.data.bank{2 * pair + half}", np.uint8)[at] = rows[chosen, half]
+            if at.start < at.stop:
+                model.stack(f"{_tile(tile)}.data.bank{2 * pair + half}", np.uint8)[at] = rows[chosen, half]
 
 
-def read_beats(model: Backdoor, beat: int, count: int) -> npt.NDArray[np.uint8]:
-    """Back door: beats of data memory, (count, 32)."""
+def read_beats(model: Backdoor, tile: tuple[int, int], beat: int, count: int) -> npt.NDArray[np.uint8]:
+    """Back door: beats of a tile's data memory, (count, 32)."""
     out = np.zeros((count, 2, BEAT_BYTES // 2), np.uint8)
     for pair in range(BANKS):
         chosen, at = _within(pair, beat, count)
         for half in range(2):
-            out[chosen, half] = model.stack(f"tile.data.bank{2 * pair + half}", np.uint8)[at]
+            if at.start < at.stop:
+                out[chosen, half] = model.stack(f"{_tile(tile)}.data.bank{2 * pair + half}", np.uint8)[at]
     return out.reshape(count, BEAT_BYTES)
 
 
@@ -68,19 +85,33 @@ def _within(pair: int, beat: int, count: int) -> tuple[slice, slice]:
     return slice(first - beat, last - beat), slice(first - pair * _PAIR_BEATS, last - pair * _PAIR_BEATS)
 
 
-def write_program(model: Backdoor, data: bytes) -> None:
-    """Back door: put whole instructions into program memory."""
-    words = np.frombuffer(data, np.uint8).reshape(-1, INSTRUCTION_BYTES)
-    model.stack("tile.core.fetch.program", np.uint8)[: len(words)] = words
+def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = False) -> int:
+    """Put an image into memories by the back door, and what is left into the list that goes over the bus.
 
+    Args:
+        bus: all of it goes over the bus.
 
-def load_image(model: Backdoor, platform: AieMl, image: Image) -> None:
-    """Back door: put the loadable segments into data and program memory.
+    Returns:
+        The words that go over the bus.
 
     Raises:
-        ImageError: a segment lies outside them.
+        ImageError: a segment lies outside a tile.
     """
-    data, program = loads_of(image, platform)
-    for beat, content in data:
-        write_beats(model, beat, content)
-    write_program(model, program)
+    for tile, load in loads_of(image, platform).items():
+        if bus:
+            break
+        for beat, content in load.data:
+            write_beats(model, tile, beat, content)
+        words = np.frombuffer(load.program, np.uint8).reshape(-1, INSTRUCTION_BYTES)
+        if len(words):
+            model.stack(f"{_tile(tile)}.core.fetch.program", np.uint8)[: len(words)] = words
+    writes = bus_writes(image, platform, memories=bus)
+    model.stack("config_words", np.uint64)[: len(writes)] = writes[:, None]
+    return len(writes)
+
+
+def feed(model: Backdoor, stream: int, words: npt.NDArray[np.uint32]) -> None:
+    """What a stream of the shim brings in the next inference."""
+    place = model.memory(f"feed[{stream}].feeder")
+    place[0] = len(words)
+    place[1 : len(words) + 1] = words

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cycle model: the instruction-set simulator on whatever its memories hold, as cycles do not depend on data."""
+"""The cycle model: the simulator on inputs of zeros, as cycles do not depend on data."""
 
 from __future__ import annotations
 
-from nncosim.compiler.image.image import Image
+import numpy as np
+from nncosim.compiler.aie_ml.notes import AieMlNotes
+from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, layer_cycles
-from nncosim.tb.aie_ml.iss_backend import loaded_tile, run_once
+from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.iss.elf import IssError
 
 __all__ = ["CYCLE_MODEL", "Cycles"]
@@ -16,13 +18,15 @@ class Cycles:
     """See `nncosim.compiler.aie_ml.cycle_model.CycleModel`."""
 
     def layers(self, image: bytes, platform: AieMl) -> tuple[int, ...]:
-        """Raises IssError if the program does not end, or breaks a rule of the core."""
+        """Raises IssError if the array comes to no end, or a program breaks a rule of the core."""
         whole = Image.from_bytes(image)
-        tile = loaded_tile(whole, platform, 1)
-        stores, done = run_once(tile, DEFAULT_LIMIT)
-        if done is None or tile.problems:
-            raise IssError(f"the program does not run: {tile.problems[:3] or 'it has no end'}")
-        return layer_cycles(whole, stores, done)
+        array = Array(whole, platform, seed=1)
+        inputs = {name: np.zeros(place.tensor.shape, np.int64) for name, place in read_tiles(whole).items()
+                  if place.role == "input"}  # fmt: skip
+        records = array.infer(inputs, DEFAULT_LIMIT)
+        if records.done is None or array.problems:
+            raise IssError(f"the array does not run: {array.problems[:3] or 'it comes to no end'}")
+        return layer_cycles(whole.notes.own_as(AieMlNotes), records)
 
 
 CYCLE_MODEL = Cycles()

@@ -1,75 +1,168 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a run recorded, on RTL or on the simulator, to its inferences."""
+"""From what a run of the array recorded, on RTL or on the simulator, to its inferences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.aie_ml.notes import AieMlNotes
-from nncosim.compiler.image.image import Image
+from nncosim.compiler.aie_ml.notes import AieMlNotes, Stream
+from nncosim.compiler.image.image import Image, read_tiles
+from nncosim.compiler.image.tiles import TensorPlace
+from nncosim.compiler.ir.layout import from_bytes, size_bytes, to_bytes
+from nncosim.hdl.aie_ml.array import SHIM_IN, SHIM_OUT
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES
-from nncosim.tb.backend import Frame
-from nncosim.tb.run.capture import Completion, Place, capture, intervals
-from nncosim.tb.run.capture import places as places_in
+from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.backend import Frame, Interval, Passage
 
-__all__ = ["DEFAULT_LIMIT", "DONE", "LEAD_CYCLES", "STORE", "frame_of", "layer_cycles", "places"]
+__all__ = [
+    "DEFAULT_LIMIT", "DONE", "RESULT", "STATE", "STORE", "Records", "frame_of", "input_words", "layer_cycles",
+    "result_words",
+]  # fmt: skip
 
-STORE = np.dtype([("cycle", "<u8"), ("beat", "<u4"), ("issued", "<u4"), ("stalls", "<u4"), ("data", "u1", (32,))])
-"""A store: its cycle since the core was told to start; of the cycles before, those that issued and that stalled."""
-DONE = np.dtype([("cycles", "<u8"), ("issued", "<u8"), ("stalls", "<u8"), ("at", "<u8")])
-"""The end of an inference, in the same terms; `at`: since reset."""
+STORE = np.dtype([("cycle", "<u8"), ("tile", "<u4"), ("beat", "<u4"), ("data", "u1", (32,))])
+"""A store of a core: its cycle since words were offered first; its tile, column by column of those there are."""
+RESULT = np.dtype([("cycle", "<u8"), ("stream", "<u8"), ("word", "<u8"), ("unused", "<u8")])
+"""A word that left the array."""
+STATE = np.dtype([("cycle", "<u8"), ("tile", "<u8"), ("state", "<u8"), ("pc", "<u8")])
+"""A core is in another state from this cycle on: an index into `STATES`."""
+DONE = np.dtype([("cycles", "<u8"), ("config", "<u8"), ("at", "<u8"), ("fault", "<u8")])
+"""The end of an inference; cycles that the configuration took; since reset; whether a lock left its range."""
+STATES = ("idle", "busy", "wait_port", "wait_data", "wait_data", "control")
+"""Idle; issues; waits for memory, a lock, a cascade; busy without an instruction."""
 DEFAULT_LIMIT = 10_000_000
-"""Cycles of a frame where the caller sets no limit."""
-LEAD_CYCLES = 2
-"""From the first busy cycle to the first issue."""
-_WRITE = np.dtype([("list", "<u4"), ("address", "<u4"), ("mask", "<u4"), ("data", "u1", (1, BEAT_BYTES))])
+"""Cycles of an inference where the caller sets no limit."""
 
 
-def places(image: Image) -> dict[str, Place]:
-    """Tensors by beats of data memory."""
-    return places_in(image, "data", 0, BEAT_BYTES)
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Of one inference. done: None if it did not end."""
+
+    stores: npt.NDArray[np.void]
+    results: npt.NDArray[np.void]
+    states: npt.NDArray[np.void]
+    done: np.void | None
 
 
-def _completion(cycle: int, issued: int, stalls: int) -> Completion:
-    counts = {"busy": issued, "wait_port": stalls, "control": cycle - issued - stalls}
-    return Completion(cycle, {"core": counts})
-
-
-def _ends(image: Image, stores: npt.NDArray[np.void], done: np.void | None) -> list[Completion]:
-    """When each step was complete: its last store; the last step when the core is idle."""
-    out = []
-    ends = image.notes.own_as(AieMlNotes).ends
-    for end in ends[:-1] if done is not None else ends:
-        if end <= len(stores):
-            last = stores[end - 1]
-            # Its own cycle is a busy one, too: the core has not stalled in the cycle of a store that was granted last.
-            out.append(_completion(int(last["cycle"]) + 1, int(last["issued"]) + 1, int(last["stalls"])))
-    if done is not None:
-        out.append(_completion(int(done["cycles"]), int(done["issued"]), int(done["stalls"])))
+def input_words(notes: AieMlNotes, inputs: Mapping[str, np.ndarray]) -> dict[int, npt.NDArray[np.uint32]]:
+    """What each stream of the shim brings."""
+    out = {}
+    for stream in notes.inputs:
+        values = inputs[stream.tensor][tuple(slice(*each) for each in stream.box)]
+        data = to_bytes(values, stream.layout, _axes(values))
+        out[stream.column * SHIM_IN + stream.number] = np.frombuffer(data, "<u4").astype(np.uint32)
     return out
 
 
-def layer_cycles(image: Image, stores: npt.NDArray[np.void], done: np.void) -> tuple[int, ...]:
+def result_words(notes: AieMlNotes) -> int:
+    """Words that all results of an inference are."""
+    return sum(stream.words for stream in notes.outputs)
+
+
+def _axes(values: np.ndarray) -> tuple[str, ...]:
+    return ("N", "C", "H", "W")[: values.ndim]
+
+
+def _result(stream: Stream, records: Records, signed: bool, poison: int) -> np.ndarray:
+    """A part of a tensor as it came out. What is missing is poison."""
+    shape = tuple(stop - start for start, stop in stream.box)
+    number = stream.column * SHIM_OUT + stream.number
+    words = records.results["word"][records.results["stream"] == number].astype("<u4")
+    size = size_bytes(shape, stream.layout, _axes(np.empty(shape)))
+    data = bytearray(np.random.default_rng([poison, number]).bytes(size))
+    came = words.tobytes()[:size]
+    data[: len(came)] = came
+    return from_bytes(bytes(data), shape, stream.layout, signed, _axes(np.empty(shape)))
+
+
+def _tensor(
+    place: TensorPlace, notes: AieMlNotes, numbers: Mapping[int, int], records: Records, inference: int, poison: int
+) -> np.ndarray | None:
+    """A tensor as cores stored it; None if nothing of it was."""
+    tensor = place.tensor
+    out, any_ = np.zeros(tensor.shape, np.int64), False
+    for fragment in place.fragments:
+        stores = records.stores[records.stores["tile"] == numbers[fragment.instance]]
+        first, size = fragment.at(inference) // BEAT_BYTES, place.size_of(fragment)
+        memory = np.frombuffer(np.random.default_rng([poison, fragment.instance]).bytes(-(-size // 32) * 32), np.uint8)
+        beats = memory.copy().reshape(-1, BEAT_BYTES)
+        at = stores["beat"].astype(np.int64) - first
+        inside = (at >= 0) & (at < len(beats))
+        beats[at[inside]] = stores["data"][inside]
+        any_ = any_ or bool(inside.any())
+        out[fragment.slices] = from_bytes(beats.tobytes()[:size], fragment.shape, fragment.layout, tensor.type.signed,
+                                          tensor.axes)  # fmt: skip
+    return out if any_ else None
+
+
+def _ends(notes: AieMlNotes, records: Records) -> list[int]:
+    """The cycle after which each step was complete: all its results stored; of the last one, all its words out."""
+    ends: list[int] = []
+    steps = max(site.step for site in notes.sites) + 1
+    for step in range(steps):
+        last = []
+        for site in notes.sites:
+            if site.step == step and site.first:
+                cycles = records.stores["cycle"][records.stores["tile"] == site.column * notes.rows + site.row]
+                if len(cycles) < site.stores:
+                    return ends
+                last.append(int(cycles[site.stores - 1]) + 1)
+        ends.append(max(last))
+    if records.done is None:
+        return ends[:-1]
+    return [*ends[:-1], int(records.done["cycles"])]
+
+
+def layer_cycles(notes: AieMlNotes, records: Records) -> tuple[int, ...]:
     """Cycles of each layer, from the completion of the one before."""
-    ends = [0, *(each.cycle for each in _ends(image, stores, done))]
-    return tuple(after - before for before, after in pairwise(ends))
+    return tuple(after - before for before, after in pairwise([0, *_ends(notes, records)]))
 
 
-def frame_of(
-    image: Image, stores: npt.NDArray[np.void], done: np.void | None, memory: Mapping[str, np.ndarray],
-    loaded: Mapping[str, np.ndarray], poison: int,
-) -> Frame:
-    """An inference. `done`: None if it did not end."""
-    ends = image.notes.own_as(AieMlNotes).ends
-    writes = np.zeros(len(stores), _WRITE)
-    writes["list"] = np.searchsorted(ends, np.arange(len(stores)), side="right")
-    writes["address"], writes["mask"], writes["data"][:, 0] = stores["beat"], 1, stores["data"]
-    tensors = capture(places(image), writes, 0, poison)
-    completions = _ends(image, stores, done)
-    start = _completion(0, 0, 0)
-    steps = intervals(start, completions, completions[-1]) if completions else ()
-    cycles = int(done["cycles"]) if done is not None else 0
-    return Frame(cycles, tensors, steps, memory=memory if cycles else {}, loaded=loaded)
+def _counters(records: Records, tile: int, start: int, end: int) -> dict[str, int]:
+    """Cycles of a core in each state."""
+    mine = records.states[records.states["tile"] == tile]
+    out: dict[str, int] = {}
+    for k, each in enumerate(mine):
+        begin = max(int(each["cycle"]) if k else 0, start)
+        stop = min(int(mine[k + 1]["cycle"]) if k + 1 < len(mine) else end, end)
+        if begin < stop:
+            name = STATES[int(each["state"])]
+            out[name] = out.get(name, 0) + stop - begin
+    return out
+
+
+def frame_of(image: Image, platform: AieMl, records: Records, inference: int, poison: int) -> Frame:
+    """An inference."""
+    notes, table = image.notes.own_as(AieMlNotes), read_tiles(image)
+    numbers = {platform.number(site.column, site.row): site.column * notes.rows + site.row for site in notes.sites}
+    tensors = {}
+    for name, place in table.items():
+        if place.role != "input":
+            found = _tensor(place, notes, numbers, records, inference, poison)
+            if found is not None:
+                tensors[name] = found
+    ends, intervals, before = _ends(notes, records), [], 0
+    for step, end in enumerate(ends):
+        counters = {
+            f"core{platform.number(site.column, site.row)}":
+                _counters(records, site.column * notes.rows + site.row, before, end)
+            for site in notes.sites if site.step == step
+        }  # fmt: skip
+        intervals.append(Interval(step, before, end, counters))
+        before = end
+    if records.done is None:
+        return Frame(0, tensors, tuple(intervals))
+    memory = {stream.tensor: np.zeros(table[stream.tensor].tensor.shape, np.int64) for stream in notes.outputs}
+    for stream in notes.outputs:
+        signed = table[stream.tensor].tensor.type.signed
+        memory[stream.tensor][tuple(slice(*box) for box in stream.box)] = _result(stream, records, signed, poison)
+    cycles = int(records.done["cycles"])
+    start = int(records.done["at"]) - cycles
+    passages = {
+        stream.tensor: Passage("shim", start + int(records.results["cycle"].min()), start + cycles)
+        for stream in notes.outputs
+    }  # fmt: skip
+    return Frame(cycles, tensors, tuple(intervals), memory=memory, start=start, passages=passages)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tile by itself: the core with its data memory, its cascade's east end tied to its west end.
+// A tile by itself: the core with its data memory. Nobody takes from its cascade, or gives to it.
 #include "iss_core.h"
 
 namespace {
@@ -24,7 +24,6 @@ struct Tile : Core {
         }
         locks.served = false;
         end();
-        if (to_east.valid() && from_west.room()) from_west.push(to_east.pop());
         to_east.now = to_east.count;
         from_west.now = from_west.count;
     }

@@ -19,10 +19,9 @@ from amaranth.hdl import Shape
 from nncosim.hdl.aie_ml import isa
 from nncosim.hdl.aie_ml.core import DRAIN_CYCLES
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
-from nncosim.tb.aie_ml.frames import STORE
 from nncosim.tb.iss.native import NativeSources, Signatures, records
 
-__all__ = ["Problem", "Tile"]
+__all__ = ["CORE_STORE", "PROBLEM", "Problem", "Tile", "header", "problem_of"]
 
 _SOURCES = NativeSources("the AIE-ML simulator", Path(__file__).parent,
                          ("iss_words.h", "iss_vector.h", "iss_core.h", "iss.cpp"), "nncosim_aie_")  # fmt: skip
@@ -33,7 +32,11 @@ _FUNCTIONS: Signatures = {
     "issued": (_U64, [_P]), "stalls": (_U64, [_P]), "stores": (_P, [_P, ctypes.POINTER(_U64)]),
     "problems": (_P, [_P, ctypes.POINTER(_U64)]), "remarks": (_P, [_P, ctypes.POINTER(_U64)]),
 }  # fmt: skip
-_PROBLEM = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("code", "<u4")])
+CORE_STORE = np.dtype([
+    ("cycle", "<u8"), ("beat", "<u4"), ("issued", "<u4"), ("stalls", "<u4"), ("data", "u1", (32,)),
+])  # fmt: skip
+"""A store: its cycle since the first instruction; of the cycles before, those that issued and that stalled."""
+PROBLEM = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("code", "<u4")])
 _TEXTS = {
     1: "two writes of one register land in one cycle", 2: "two slots use one pointer, or it is set while it is used",
     3: "more loops than there are levels, or a body of less than 2", 4: "the program ends without HALT",
@@ -44,7 +47,8 @@ _TEXTS = {
 }  # fmt: skip
 
 
-def _header() -> str:
+def header() -> str:
+    """What the C++ takes from `nncosim.hdl.aie_ml`."""
     return "\n".join(["#pragma once", *_fields(), *_constants(), ""])
 
 
@@ -78,7 +82,7 @@ def _constants() -> Iterator[str]:
 
 @cache
 def _library() -> ctypes.CDLL:
-    return _SOURCES.load({"isa.h": _header()}, _FUNCTIONS)
+    return _SOURCES.load({"isa.h": header()}, _FUNCTIONS)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,11 @@ class Problem:
 
     def __str__(self) -> str:
         return f"cycle {self.cycle}, pc {self.pc}: {self.text}"
+
+
+def problem_of(record: np.void) -> Problem:
+    """From a record of `PROBLEM`."""
+    return Problem(int(record["cycle"]), int(record["pc"]), _TEXTS[int(record["code"])])
 
 
 class Tile:
@@ -148,8 +157,8 @@ class Tile:
         return int(self._lib.nncosim_aie_stalls(self._tile))
 
     def writes(self) -> npt.NDArray[np.void]:
-        """Stores, as `nncosim.tb.aie_ml.frames.STORE`, but `cycle` counts from the first instruction."""
-        return records(self._lib.nncosim_aie_stores, self._tile, STORE)
+        """Stores, as `CORE_STORE`."""
+        return records(self._lib.nncosim_aie_stores, self._tile, CORE_STORE)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -166,5 +175,4 @@ class Tile:
         return self._noticed(self._lib.nncosim_aie_remarks)
 
     def _noticed(self, function: Callable[..., int]) -> tuple[Problem, ...]:
-        found = records(function, self._tile, _PROBLEM)
-        return tuple(Problem(int(each["cycle"]), int(each["pc"]), _TEXTS[int(each["code"])]) for each in found)
+        return tuple(map(problem_of, records(function, self._tile, PROBLEM)))

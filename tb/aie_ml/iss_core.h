@@ -121,10 +121,18 @@ class Core {
         }
     }
 
-    void end() {
-        if (wants(kLoadA) || wants(kLoadB) || wants(kStore) || holds()) stalls++;
-        else advance();
+    int pc() const { return pc_; }
+
+    // What the core did: 1 it issued, 2 waits for memory, 3 for a lock, 4 for a cascade, 5 drains.
+    int end() {
+        int state = wants(kLoadA) || wants(kLoadB) || wants(kStore) ? 2 : holds();
+        if (state) stalls++;
+        else {
+            state = left_ < 0 ? 1 : 5;
+            advance();
+        }
         cycle++;
+        return state;
     }
 
   private:
@@ -169,16 +177,16 @@ class Core {
     int stage(int port) const { return at(kRing - (port == kStore ? LATENCY_store_memory : LATENCY_load_memory)); }
     const Pending& here(int port) const { return pending_[stage(port)]; }
 
-    // Whether what is issued now waits for a cascade or a lock. A lock that it gets is got here.
-    bool holds() {
-        if (left_ >= 0 || pc_ >= static_cast<int>(program_.size())) return false;
+    // Whether what is issued now waits for a cascade (4) or a lock (3). A lock that it gets is got here.
+    int holds() {
+        if (left_ >= 0 || pc_ >= static_cast<int>(program_.size())) return 0;
         const Op& o = program_[static_cast<size_t>(pc_)];
-        if (o.move == MoveOp_GET && !from_west.valid()) return true;
-        if (o.move == MoveOp_PUT && !to_east.room()) return true;
-        if (o.control == ControlOp_RELEASE) return !locks.serve(o.lock, kRelease, o.lock_value);
+        if (o.move == MoveOp_GET && !from_west.valid()) return 4;
+        if (o.move == MoveOp_PUT && !to_east.room()) return 4;
+        if (o.control == ControlOp_RELEASE) return locks.serve(o.lock, kRelease, o.lock_value) ? 0 : 3;
         if (o.control == ControlOp_ACQUIRE)
-            return !locks.serve(o.lock, o.lock_equal ? kEqual : kAtLeast, o.lock_value);
-        return false;
+            return locks.serve(o.lock, o.lock_equal ? kEqual : kAtLeast, o.lock_value) ? 0 : 3;
+        return 0;
     }
 
     void advance() {

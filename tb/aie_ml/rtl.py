@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rtl backend: an image on the Verilated tile, by the direct driver or by cocotb."""
+"""The rtl backend: an image on the Verilated array, by the direct driver or by cocotb."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
+from nncosim.hdl.aie_ml.array import SHIM_IN
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.tb.aie_ml.build import DONE_STREAM, STORE_STREAM, build_tile, load_image, read_beats, write_beats
-from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, DONE, STORE, frame_of, places
-from nncosim.tb.aie_ml.segments import loads_of
-from nncosim.tb.aie_ml.waves import steps_done, trace_conditions
+from nncosim.tb.aie_ml.build import build_array, feed, load_image
+from nncosim.tb.aie_ml.frames import (
+    DEFAULT_LIMIT,
+    DONE,
+    RESULT,
+    STATE,
+    STORE,
+    Records,
+    frame_of,
+    input_words,
+    result_words,
+)
+from nncosim.tb.aie_ml.segments import bus_writes, loads_of
+from nncosim.tb.aie_ml.waves import ends_of, steps_done, trace_conditions
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
 from nncosim.tb.errors import BenchError
-from nncosim.tb.run.capture import kept_places, pack_input, poison_kept, read_back
 from nncosim.tb.run.drive import Begun, Driven, drive
 from nncosim.tb.run.traced import traced
 from nncosim.tb.sim.backdoor import Backdoor
@@ -27,20 +36,32 @@ from nncosim.tb.sim.model import OtherClock
 from nncosim.tb.sim.waves import Trace, trace_format
 from nncosim.tb.system.progress import building, cycles_of
 
-__all__ = ["run_rtl"]
+__all__ = ["DONES", "RESULTS", "SETTLE_CYCLES", "STATES", "STORES", "ArrayRun", "run_rtl"]
+
+SETTLE_CYCLES = 500
+"""After the configuration, before the first inference: then all wait for words."""
+STORES, DONES, RESULTS, STATES = 1, 2, 3, 4
+"""Streams of the event log, see aie_ml_array_tb.sv."""
 
 
 @dataclass(frozen=True)
-class TileRun:
-    """A `nncosim.tb.run.drive.Chip`: the inferences of an image on the tile."""
+class ArrayRun:
+    """A `nncosim.tb.run.drive.Chip`: the inferences of an image on the array, one after the other.
+
+    gap_seed: not 0: words are offered and taken with random gaps. bus: all of the image goes over the bus.
+    """
 
     failed: ClassVar[Sequence[str]] = ()
-    probes: ClassVar[Sequence[str]] = ("probe_cycle", "probe_pc", "probe_stores", "probe_inferences")
+    probes: ClassVar[Sequence[str]] = (
+        "probe_cycle", "probe_config", "probe_results", "probe_since", "probe_inferences",
+    )  # fmt: skip
     other_clocks: ClassVar[Mapping[str, OtherClock]] = {}
 
     platform: AieMl
     image: bytes
     inputs: list[Mapping[str, np.ndarray]]
+    gap_seed: int = 0
+    bus: bool = False
 
     @property
     def period_ps(self) -> int:
@@ -55,28 +76,31 @@ class TileRun:
 
 
 class _Session:
-    held: Mapping[str, int] = {"start": 0}
-
-    def __init__(self, run: TileRun, model: Backdoor, seed: int):
+    def __init__(self, run: ArrayRun, model: Backdoor, seed: int):
         self._model, self._run, self._seed = model, run, seed
         self._image = Image.from_bytes(run.image)
-        self._places = places(self._image)
-        load_image(model, run.platform, self._image)
+        self._notes = self._image.notes.own_as(AieMlNotes)
+        writes = load_image(model, run.platform, self._image, bus=run.bus)
+        nothing = np.zeros(0, np.uint32)
+        for stream in range(self._notes.columns * SHIM_IN):
+            feed(model, stream, nothing)
+        self.held: Mapping[str, int] = {
+            "start": 0, "config_writes": writes, "settle": SETTLE_CYCLES, "result_words": result_words(self._notes),
+            "gap_seed": run.gap_seed,
+        }  # fmt: skip
 
-    def begin(self, number: int, read: Callable[[str], int]) -> Begun[tuple[int, dict[str, np.ndarray]]]:
-        table, given = self._places, self._run.inputs[number]
-        poison_kept(table, partial(write_beats, self._model), self._seed + number)
-        for name, values in given.items():
-            write_beats(self._model, table[name].word, pack_input(table[name], values))
-        loaded = read_back([table[name] for name in given], partial(read_beats, self._model))
-        return Begun({}, ("start",), (number, loaded))
+    def begin(self, number: int, read: Callable[[str], int]) -> Begun[int]:
+        for stream, words in input_words(self._notes, self._run.inputs[number]).items():
+            feed(self._model, stream, words)
+        return Begun({}, ("start",), number)
 
-    def take(self, begun: Begun[tuple[int, dict[str, np.ndarray]]]) -> Frame:
-        number, loaded = begun.known
-        stores = self._model.log(STORE_STREAM, STORE, clear=True)
-        done = self._model.log(DONE_STREAM, DONE, clear=True)
-        memory = read_back(kept_places(self._places), partial(read_beats, self._model))
-        return frame_of(self._image, stores, done[0] if len(done) else None, memory, loaded, self._seed + number)
+    def take(self, begun: Begun[int]) -> Frame:
+        stores, results, states, done = (
+            self._model.log(stream, fmt, clear=True)
+            for stream, fmt in ((STORES, STORE), (RESULTS, RESULT), (STATES, STATE), (DONES, DONE))
+        )
+        records = Records(stores, results, states, done[0] if len(done) else None)
+        return frame_of(self._image, self._run.platform, records, begun.known, self._seed + begun.known)
 
 
 def run_rtl(
@@ -85,21 +109,21 @@ def run_rtl(
 ) -> RunResult:
     """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
     image = Image.from_bytes(data)
-    places(image)  # complain before anything is built
-    loads_of(image, platform)
+    loads_of(image, platform)  # complain before anything is built
+    notes = image.notes.own_as(AieMlNotes)
     begin = time.perf_counter()
     kind = None if trace is None else trace_format(trace.path)
-    built = build_tile(platform, trace=kind, progress=building(progress))
+    built = build_array(platform, notes.columns, notes.rows, trace=kind, progress=building(progress))
     seconds = {"build": time.perf_counter() - begin}
     begin = time.perf_counter()
-    chip, limit = TileRun(platform, data, list(inputs)), limit_cycles or DEFAULT_LIMIT
-    behind, watch = "", cycles_of(progress)
+    chip, limit = ArrayRun(platform, data, list(inputs)), limit_cycles or DEFAULT_LIMIT
+    behind, watch, most = "", cycles_of(progress), limit + len(bus_writes(image, platform)) + SETTLE_CYCLES + 8
     if trace is None:
-        driven = drive(built, chip, driver, limit, seed, watch=watch)
+        driven = drive(built, chip, driver, most, seed, watch=watch)
     else:
-        ends = image.notes.own_as(AieMlNotes).ends
+        ends = ends_of(image)
         driven, behind = traced(
-            trace, trace_conditions(trace, ends), lambda window: drive(built, chip, driver, limit, seed, window, watch),
+            trace, trace_conditions(trace, ends), lambda window: drive(built, chip, driver, most, seed, window, watch),
             [step.name for step in image.notes.steps], lambda probes: steps_done(probes, ends),
         )  # fmt: skip
     seconds["simulate"] = time.perf_counter() - begin
@@ -117,5 +141,5 @@ def _diagnosis(driven: Driven[Frame], limit: int, inferences: int) -> Diagnosis 
         return Diagnosis("check", driven.stopped)
     if len(driven.raw) == inferences and all(frame.cycles for frame in driven.raw):
         return None
-    text = f"core: no HALT within {limit} cycles; the last instruction issued is at {driven.probes['probe_pc']}"
+    text = f"shim: {driven.probes['probe_results']} words of results came within {limit} cycles"
     return Diagnosis("hang", text)

@@ -1,31 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image puts into the tile's memories: the same for the RTL and for the simulator."""
+"""What an image puts into the array, tile by tile: the same for the RTL and for the simulator."""
 
 from __future__ import annotations
 
-from nncosim.compiler.aie_ml.notes import PROGRAM_BASE
-from nncosim.compiler.image.image import Image, ImageError
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_of
+from nncosim.compiler.image.image import Image, ImageError, Segment
+from nncosim.hdl.aie_ml.config import BDS_AT, CORE_AT, LOCKS_AT, PROGRAM_AT, STARTS_AT, SWITCH_AT
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES, MEMORY_BEATS
 from nncosim.platforms.aie_ml import AieMl
 
-__all__ = ["loads_of"]
+__all__ = ["TileLoad", "bus_writes", "loads_of"]
+
+_REGISTERS = {LOCKS_AT: 16, BDS_AT: 128, STARTS_AT: 4, SWITCH_AT: 20, CORE_AT: 1}
+"""Words of the configuration in a tile."""
 
 
-def loads_of(image: Image, platform: AieMl) -> tuple[list[tuple[int, bytes]], bytes]:
-    """(first beat, whole beats) of data memory; and the program.
+@dataclass
+class TileLoad:
+    """data: (first beat, whole beats). registers: (address in the tile, word), in the image's order."""
+
+    data: list[tuple[int, bytes]] = field(default_factory=list)
+    program: bytes = b""
+    registers: list[tuple[int, int]] = field(default_factory=list)
+
+
+def loads_of(image: Image, platform: AieMl) -> dict[tuple[int, int], TileLoad]:
+    """By (column, row).
 
     Raises:
-        ImageError: a segment lies outside the tile's memories, or is not whole beats or instructions.
+        ImageError: a segment lies outside a tile's memories and registers, or is not whole beats, instructions, words.
     """
-    data, program = [], b""
+    notes = image.notes.own_as(AieMlNotes)
+    loads: dict[tuple[int, int], TileLoad] = {}
     for segment in image.segments:
-        at, size = segment.address, len(segment.data)
+        column, row, at = tile_of(segment.address)
+        if column >= notes.columns or row >= notes.rows:
+            raise ImageError(f"segment {segment.memory} at {segment.address:#x} is for tile ({column}, {row}), outside "
+                             f"the {notes.columns} x {notes.rows} tiles that the image uses; compile it again")
+        load, size = loads.setdefault((column, row), TileLoad()), len(segment.data)
         if at + size <= BEAT_BYTES * MEMORY_BEATS and at % BEAT_BYTES == size % BEAT_BYTES == 0:
-            data.append((at // BEAT_BYTES, segment.data))
-        elif at == PROGRAM_BASE and size <= platform.program_bytes and size % INSTRUCTION_BYTES == 0:
-            program = segment.data
+            load.data.append((at // BEAT_BYTES, segment.data))
+        elif at == PROGRAM_AT and size <= platform.program_bytes and size % INSTRUCTION_BYTES == 0:
+            load.program = segment.data
+        elif any(base <= at and at + size <= base + 4 * words for base, words in _REGISTERS.items()) and (
+                at % 4 == size % 4 == 0):  # fmt: skip
+            load.registers += [(at + 4 * k, int(w)) for k, w in enumerate(np.frombuffer(segment.data, "<u4"))]
         else:
-            raise ImageError(f"segment {segment.memory} of {size} bytes at {at:#x} does not lie in data memory "
-                             f"(0 to {BEAT_BYTES * MEMORY_BEATS:#x}, beats of {BEAT_BYTES} bytes) or at the begin of "
-                             f"program memory ({PROGRAM_BASE:#x}, {platform.program_bytes} bytes); compile it again")
-    return data, program
+            raise ImageError(f"segment {segment.memory} of {size} bytes at {segment.address:#x} does not lie in data "
+                             f"memory (0 to {BEAT_BYTES * MEMORY_BEATS:#x} of a tile, beats of {BEAT_BYTES} bytes), at "
+                             f"the begin of program memory ({PROGRAM_AT:#x}, {platform.program_bytes} bytes) or in the "
+                             "registers; compile it again")
+    return loads
+
+
+def bus_writes(image: Image, platform: AieMl, *, memories: bool = False) -> npt.NDArray[np.uint64]:
+    """The words of the configuration bus, in the image's order, as `nncosim.hdl.aie_ml.config.Write`.
+
+    Args:
+        memories: also what lies in data and program memory; else by a back door.
+    """
+    out = []
+    for segment in image.segments:
+        column, row, at = tile_of(segment.address)
+        if memories or at >= LOCKS_AT:
+            out += [column | row << 6 | at_ >> 2 << 10 | word << 26 for at_, word in _words(segment, at)]
+    return np.array(out, np.uint64)
+
+
+def _words(segment: Segment, at: int) -> Iterator[tuple[int, int]]:
+    words: Sequence[int] = np.frombuffer(segment.data, "<u4").tolist()
+    yield from ((at + 4 * k, word) for k, word in enumerate(words))

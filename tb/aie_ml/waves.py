@@ -4,27 +4,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
+from nncosim.compiler.image.image import Image
 from nncosim.tb.sim.waves import Trace
 
-__all__ = ["steps_done", "trace_conditions"]
+__all__ = ["ends_of", "steps_done", "trace_conditions"]
+
+_NEVER = (1 << 64) - 1
+"""Of `probe_since`: no inference has begun."""
+
+
+def ends_of(image: Image) -> list[int]:
+    """Of each step, the cycle of an inference after which it is to be complete, as the cycle model has it."""
+    return list(accumulate(step.cycles.best for step in image.notes.steps))
 
 
 def trace_conditions(trace: Trace, ends: Sequence[int]) -> dict[str, tuple[int, int]]:
-    """A waveform's window as conditions on ports of the top.
-
-    Args:
-        ends: of each step, the stores of an inference that have been made when it is complete. The last step lasts
-            until the core is idle.
-    """
+    """A waveform's window as conditions on ports of the top. A step is one of the first inference."""
     conditions, step = trace.cycles("probe_cycle"), trace.step
     if step is not None:
-        begin = ends[step - 1] if step else 0
-        last = step == len(ends) - 1
-        conditions |= {"probe_stores": (begin, ends[step] + last), "probe_inferences": (0, 1)}
+        conditions |= {"probe_since": (ends[step - 1] if step else 0, ends[step]), "probe_inferences": (0, 1)}
     return conditions
 
 
 def steps_done(probes: Mapping[str, int], ends: Sequence[int]) -> int:
     """How many steps of the first inference are complete."""
-    return len(ends) if probes["probe_inferences"] else sum(end <= probes["probe_stores"] for end in ends)
+    if probes["probe_inferences"]:
+        return len(ends)
+    since = probes["probe_since"]
+    return 0 if since == _NEVER else sum(end <= since for end in ends)

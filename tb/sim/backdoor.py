@@ -230,9 +230,9 @@ class Backdoor:
     def memories(self) -> Mapping[str, Variable]:
         """Every memory within reach, by hierarchical name starting with the top's (``soc.l2.bank0``)."""
         ports = {entry.name for entry in self._variables if entry.scope == "TOP"}
-        # The top's own scope repeats its ports.
+        # The top's own scope repeats its ports; a module that was compiled by itself has its ports in a TOP of its own.
         return {entry.scope: entry for entry in self._variables
-                if entry.scope != "TOP" and not ("." not in entry.scope and entry.name in ports)}
+                if entry.scope.rpartition(".")[2] != "TOP" and not ("." not in entry.scope and entry.name in ports)}
 
     def memory(self, path: str, dtype: npt.DTypeLike | None = None) -> Words:
         """The storage of an SRAM macro as an array: writes reach the simulation, reads see its state.

@@ -142,6 +142,8 @@ int main(int argc, char** argv) {
     const std::unique_ptr<nncosim::Simulation> owner = nncosim::create(argc, const_cast<const char**>(argv), false);
     simulation = owner.get();
     Verilated::fatalOnVpiError(false);  // cocotb probes for objects that need not exist
+    // Modules that were compiled by themselves, with their memories and their waveforms, are there from here on.
+    nncosim::top_eval(simulation->top.get());
     if (!open_trace()) {
         std::fprintf(stderr, "nncosim: cannot write the waveform %s\n", std::getenv("NNCOSIM_TRACE"));
         return 1;

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Circuits through the stream switches: from each source to all of its targets, no link taken twice.
+
+Trees grow target by target, each by the shortest way from what there is; where none is left, the nets that stand in
+its way are routed after it. `hdl/aie_ml/MANUAL.md` has the switch and its ports.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from nncosim.compiler.errors import CompileError
+
+__all__ = ["EDGE", "LINKS", "Net", "Port", "Routes", "routed"]
+
+EDGE = -1
+"""Row of the shim, below the array."""
+NORTH, SOUTH, WEST, EAST = "north", "south", "west", "east"
+_STEPS = {NORTH: (0, 1), SOUTH: (0, -1), WEST: (-1, 0), EAST: (1, 0)}
+_OPPOSITE = {NORTH: SOUTH, SOUTH: NORTH, WEST: EAST, EAST: WEST}
+LINKS = {NORTH: 6, SOUTH: 4, WEST: 4, EAST: 4}
+"""Streams from a tile to its neighbour in each direction."""
+_MASTER = {NORTH: 2, SOUTH: 8, WEST: 12, EAST: 16}
+_SLAVE = {NORTH: 2, SOUTH: 6, WEST: 12, EAST: 16}
+_TRIES = 200
+
+Tile = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Port:
+    """A channel of a tile's DMA, or (row `EDGE`) a stream of the shim: of a source its number, as a target any."""
+
+    column: int
+    row: int
+    channel: int = 0
+
+    @property
+    def tile(self) -> Tile:
+        return self.column, self.row
+
+
+@dataclass(frozen=True)
+class Net:
+    """One stream. A target at `EDGE` is the shim wherever it is reached; else its DMA channel."""
+
+    source: Port
+    targets: tuple[Port, ...]
+    name: str = ""
+
+
+@dataclass
+class Routes:
+    """masters: of each tile, master to the slave that it listens to. exits: of each net that leaves, (column, stream)
+    of the shim. links: of each net, (tile, direction, number) it takes."""
+
+    masters: dict[Tile, dict[int, int]] = field(default_factory=dict)
+    exits: dict[int, tuple[int, int]] = field(default_factory=dict)
+    links: dict[int, list[tuple[Tile, str, int]]] = field(default_factory=dict)
+
+
+class _Router:
+    def __init__(self, columns: int, rows: int, nets: Sequence[Net]):
+        self.columns, self.rows, self.nets = columns, rows, nets
+        self.used: dict[tuple[Tile, str], set[int]] = {}
+        self.routes = Routes()
+
+    def route(self, number: int) -> bool:
+        """Whether there was a way."""
+        net, masters = self.nets[number], self.routes.masters
+        source = net.source
+        if source.row == EDGE:
+            start, slave = (source.column, 0), _SLAVE[SOUTH] + source.channel
+        else:
+            start, slave = source.tile, source.channel
+        slaves = {start: slave}
+        links: list[tuple[Tile, str, int]] = []
+        for target in sorted(net.targets, key=lambda t: abs(t.column - start[0]) + abs(t.row - start[1])):
+            way = self._shortest(slaves, target)
+            if way is None:
+                return False
+            at = way[0]
+            for tile, direction in zip(way, self._directions(way), strict=False):
+                at = self._step(tile, direction, slaves, links)
+            if target.row == EDGE:
+                _, _, link = links[-1]
+                self.routes.exits[number] = at[0], link
+            else:
+                masters.setdefault(at, {})[target.channel] = slaves[at]
+        self.routes.links[number] = links
+        return True
+
+    def _step(self, tile: Tile, direction: str, slaves: dict[Tile, int], links: list[tuple[Tile, str, int]]) -> Tile:
+        """Take a free link."""
+        taken = self.used.setdefault((tile, direction), set())
+        link = next(k for k in range(LINKS[direction]) if k not in taken)
+        taken.add(link)
+        self.routes.masters.setdefault(tile, {})[_MASTER[direction] + link] = slaves[tile]
+        links.append((tile, direction, link))
+        there = tile[0] + _STEPS[direction][0], tile[1] + _STEPS[direction][1]
+        slaves[there] = _SLAVE[_OPPOSITE[direction]] + link
+        return there
+
+    @staticmethod
+    def _directions(way: Sequence[Tile]) -> list[str]:
+        named = {step: direction for direction, step in _STEPS.items()}
+        return [named[b[0] - a[0], b[1] - a[1]] for a, b in pairwise(way)]
+
+    def _shortest(self, begins: Iterable[Tile], target: Port) -> list[Tile] | None:
+        """Tiles from one of those that have the stream to the target's; the shim's row counts as one."""
+        before: dict[Tile, Tile | None] = dict.fromkeys(begins)
+        queue = deque(before)
+        while queue:
+            at = queue.popleft()
+            if at[1] == EDGE or (target.row != EDGE and at == target.tile):
+                way: list[Tile] = []
+                step: Tile | None = at
+                while step is not None:
+                    way.append(step)
+                    step = before[step]
+                return way[::-1]
+            for direction, (dx, dy) in _STEPS.items():
+                there = at[0] + dx, at[1] + dy
+                leaves = there[1] == EDGE and target.row == EDGE
+                inside = 0 <= there[0] < self.columns and 0 <= there[1] < self.rows
+                full = len(self.used.get((at, direction), ())) >= LINKS[direction]
+                if (leaves or inside) and there not in before and not full:
+                    before[there] = at
+                    queue.append(there)
+        return None
+
+
+def routed(columns: int, rows: int, nets: Sequence[Net]) -> Routes:
+    """Circuits for all nets.
+
+    Raises:
+        CompileError: none was found; names the stream that is left without one.
+    """
+    order = list(range(len(nets)))
+    for _ in range(_TRIES):
+        router = _Router(columns, rows, nets)
+        failed = next((number for number in order if not router.route(number)), None)
+        if failed is None:
+            return router.routes
+        order.remove(failed)
+        order.insert(0, failed)
+    net = nets[failed] if failed is not None else nets[0]
+    raise CompileError(f"no way through the stream switches was found for {net.name} from tile {net.source.tile}: all "
+                       "links there are taken; use fewer rows or other splits")
+
+
+def problems(columns: int, rows: int, nets: Sequence[Net], masters: Mapping[Tile, Mapping[int, int]]) -> list[str]:
+    """What is wrong with circuits, by following them: each target has its source and no other, and nothing else is
+    connected. Shares nothing with the router but the numbers of ports."""
+    found = []
+    wanted = {(t.tile if t.row != EDGE else None, t.channel, net.source)
+              for net in nets for t in net.targets}  # fmt: skip
+    seen: set[tuple[Tile | None, int, Port]] = set()
+    for tile, settings in masters.items():
+        for master in settings:
+            source = _origin(columns, rows, masters, tile, master)
+            if isinstance(source, str):
+                found.append(source)
+            elif master < 2:
+                seen.add((tile, master, source))
+            elif tile[1] == 0 and _MASTER[SOUTH] <= master < _MASTER[SOUTH] + LINKS[SOUTH]:
+                seen.add((None, 0, source))
+    found += [f"target {target} has no circuit from {source}" for target, _, source in wanted - seen]
+    found += [f"circuit from {source} to {target}, which nobody asked for" for target, _, source in seen - wanted]
+    return found
+
+
+def _origin(
+    columns: int, rows: int, masters: Mapping[Tile, Mapping[int, int]], tile: Tile, master: int
+) -> Port | str:
+    """Where what a master gives comes from; or what is wrong on the way back."""
+    for _ in range(4 * columns * rows):
+        slave = masters.get(tile, {}).get(master)
+        if slave is None:
+            return f"master {master} of tile {tile} is listened to and has no source"
+        if slave < 2:
+            return Port(*tile, slave)
+        side = next(side for side in _SLAVE if _SLAVE[side] <= slave < _SLAVE[side] + LINKS[_OPPOSITE[side]])
+        link = slave - _SLAVE[side]
+        if side == SOUTH and tile[1] == 0:
+            return Port(tile[0], EDGE, link)
+        tile = tile[0] + _STEPS[side][0], tile[1] + _STEPS[side][1]
+        master = _MASTER[_OPPOSITE[side]] + link
+    return f"the circuit to tile {tile} is a ring"

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The array: tiles side by side, and the shim below them."""
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.aie_ml.config import BUS
+from nncosim.hdl.aie_ml.stream import Elastic
+from nncosim.hdl.aie_ml.tile import SIDES, Tile
+from nncosim.hdl.emit import Block, emit_design
+from nncosim.hdl.logic import register
+
+__all__ = ["SHIM_IN", "SHIM_OUT", "Array", "emit_array"]
+
+SHIM_IN, SHIM_OUT = SIDES["south"]
+"""Streams of a column into the array, and out of it."""
+_BEATS, _PC = 11, 10
+
+
+class Array(wiring.Component):
+    """Tiles (column, row), row 0 at the shim. The configuration bus runs along the shim and up every column.
+
+    Ports: of vectors over all tiles or streams, tile column * rows + row is the first of so many bits each.
+        bus (In). in_valid, in_payload (32 each) (In), in_ready (Out): `SHIM_IN` streams a column, column by column;
+        out_valid, out_payload (Out), out_ready (In): `SHIM_OUT` a column.
+        For monitors, a cycle later (Out): store (1 each), store_beat (11), store_data (256), busy, issue (1), waits
+        (3), pc (10), fault (1).
+    """
+
+    def __init__(self, columns: int, rows: int, instructions: int):
+        self.columns, self.rows, self.instructions = columns, rows, instructions
+        tiles, come, go = columns * rows, columns * SHIM_IN, columns * SHIM_OUT
+        super().__init__({
+            "bus": In(BUS), "in_valid": In(come), "in_payload": In(32 * come), "in_ready": Out(come),
+            "out_valid": Out(go), "out_payload": Out(32 * go), "out_ready": In(go), "store": Out(tiles),
+            "store_beat": Out(_BEATS * tiles), "store_data": Out(256 * tiles), "busy": Out(tiles), "issue": Out(tiles),
+            "waits": Out(3 * tiles), "pc": Out(_PC * tiles), "fault": Out(tiles),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        tiles: dict[tuple[int, int], Block] = {}
+        for column in range(self.columns):
+            for row in range(self.rows):
+                tile = tiles[column, row] = Block(Tile(self.instructions), "aie_ml_tile")
+                m.submodules[f"tile_{column}_{row}"] = tile
+                m.d.comb += [tile.column.eq(column), tile.row.eq(row)]
+        for (column, row), tile in tiles.items():
+            self._streams(m, tile, "north", tiles.get((column, row + 1)))
+            self._streams(m, tile, "east", tiles.get((column + 1, row)))
+            if (column + 1, row) in tiles:
+                wiring.connect(m, tile.east, tiles[column + 1, row].west)
+            if row:
+                wiring.connect(m, tiles[column, row - 1].onward, tile.bus)
+        self._bus(m, tiles)
+        for column in range(self.columns):
+            self._shim(m, tiles[column, 0], column)
+        self._monitors(m, list(tiles.values()))
+        return m
+
+    def _streams(self, m: Module, tile: Block, side: str, other: Block | None) -> None:
+        """Between a tile and its neighbour on that side, if there is one."""
+        if other is None:
+            return
+        back = {"north": "south", "east": "west"}[side]
+        for number, stream in enumerate(getattr(tile, f"{side}_out")):
+            wiring.connect(m, stream, getattr(other, f"{back}_in")[number])
+        for number, stream in enumerate(getattr(other, f"{back}_out")):
+            wiring.connect(m, stream, getattr(tile, f"{side}_in")[number])
+
+    def _bus(self, m: Module, tiles: dict[tuple[int, int], Block]) -> None:
+        """A register for each column of the shim."""
+        valid, write = self.bus.valid, self.bus.write
+        for column in range(self.columns):
+            held, there = register(write.shape(), f"bus{column}"), register(1, f"bus_valid{column}")
+            m.d.sync += [there.eq(valid), held.eq(write)]
+            valid, write = there, held
+            m.d.comb += [tiles[column, 0].bus.valid.eq(valid), tiles[column, 0].bus.write.eq(write)]
+
+    def _shim(self, m: Module, tile: Block, column: int) -> None:
+        for number in range(SHIM_IN):
+            at, buffer = column * SHIM_IN + number, Elastic(32)
+            m.submodules[f"in_{column}_{number}"] = buffer
+            m.d.comb += [
+                buffer.i.valid.eq(self.in_valid[at]), buffer.i.payload.eq(self.in_payload.word_select(at, 32)),
+                self.in_ready[at].eq(buffer.i.ready),
+            ]
+            wiring.connect(m, buffer.o, tile.south_in[number])
+        for number in range(SHIM_OUT):
+            at, stream = column * SHIM_OUT + number, tile.south_out[number]
+            m.d.comb += [
+                self.out_valid[at].eq(stream.valid), self.out_payload.word_select(at, 32).eq(stream.payload),
+                stream.ready.eq(self.out_ready[at]),
+            ]
+
+    def _monitors(self, m: Module, tiles: list[Block]) -> None:
+        for name, port in (("store", "store"), ("store_beat", "store_beat"), ("store_data", "store_data"),
+                           ("busy", "busy"), ("issue", "issue"), ("waits", "waits"), ("pc", "issued_pc"),
+                           ("fault", "fault")):
+            m.d.comb += getattr(self, name).eq(Cat(getattr(tile, port) for tile in tiles))
+
+
+def emit_array(columns: int, rows: int, instructions: int) -> dict[str, str]:
+    """Verilog of the array, module `aie_ml_array`, and of its tile."""
+    return emit_design(Array(columns, rows, instructions), "aie_ml_array")

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m nncosim.regress.aie_ml_networks`: six physics networks on the AIE-ML array, beside AIE4ML's cycles.
+
+Latency: cycles from the first word into the array to the last one out of it, batch 8, int8, words at the shim row after
+row as a user has them. AIE4ML's: the best of each network in its repository's table, in AMD's simulator.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+from nncosim.compiler.aie_ml.backend import AieMlBackend
+from nncosim.compiler.compile import Compiled, compile_network
+from nncosim.compiler.frontend import import_model
+from nncosim.compiler.ir.evaluate import evaluate
+from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.regress.dense_models import DenseSpec, dense_network, random_inputs
+from nncosim.tb.aie_ml.bench import BENCH
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["NETWORKS", "Published", "compiled", "cycles_of", "main", "tiles_of"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A network's layer sizes; AIE4ML's cycles, and the tiles it takes for them."""
+
+    sizes: tuple[int, ...]
+    cycles: int
+    tiles: int
+
+    @property
+    def spec(self) -> DenseSpec:
+        return DenseSpec(self.sizes, batch=8)
+
+
+NETWORKS = {
+    "jet_tagger": Published((16, 64, 32, 32, 8), 909, 18),
+    "tau_event_selection": Published((160, 64, 64, 64, 8), 1241, 38),
+    "vae_lhc_medium": Published((64, 64, 32, 8, 32, 64, 64), 1439, 52),
+    "vae_lhc_large": Published((64, 128, 64, 12, 64, 128, 64), 1813, 88),
+    "multi_qubit_readout": Published((256, 128, 128, 128, 128, 8), 2124, 164),
+    "deep_autoencoder": Published((128, 128, 128, 128, 128, 8, 128, 128, 128, 128), 3724, 117),
+}
+
+
+def compiled(spec: DenseSpec, most_tiles: int | None = None) -> Compiled:
+    network = import_model(dense_network(spec), name="dense", keep_batch=True)
+    return compile_network(network, PLATFORM, backend=AieMlBackend(most_tiles=most_tiles))
+
+
+def tiles_of(made: Compiled) -> int:
+    """Tiles with a part of a layer."""
+    return len({engine for step in made.image.notes.steps for engine in step.engines})
+
+
+def cycles_of(made: Compiled, spec: DenseSpec, backend: str) -> int:
+    """Every bit of every tensor compared, and the cycles with those that were predicted.
+
+    Raises:
+        ValueError: a difference.
+    """
+    (name,) = made.network.inputs
+    inputs = {name: random_inputs(spec, 1, 11).reshape(made.network.tensors[name].shape)}
+    run = BENCH.run(PLATFORM, made.image.to_bytes(), [inputs], backend=backend,
+                    driver="direct" if backend == "rtl" else None)  # fmt: skip
+    frame, want = run.frames[0], evaluate(made.network, inputs)
+    found = {**frame.tensors, **{f"{name} out": values for name, values in frame.memory.items()}}
+    wrong = [name for name, values in found.items() if not np.array_equal(values, want[name.removesuffix(" out")])]
+    if run.diagnosis or wrong or len(found) != len(made.network.ops) + 1 or frame.cycles != made.iss_cycles:
+        raise ValueError(f"{spec.name}: {run.diagnosis or wrong or frame.cycles}")
+    return frame.cycles
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", choices=("rtl", "iss"), default="iss")
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS), help="some of the names; default: all")
+    given = parser.parse_args()
+    table = Table(title=f"Latency of dense networks, batch 8, int8, on {given.backend}", box=None)
+    for column in ("network", "AIE4ML cycles", "its tiles", "cycles", "tiles", "splits", "best cycles", "tiles "):
+        table.add_column(column, justify="left" if column in ("network", "splits") else "right")
+    for name in given.networks:
+        published = NETWORKS[name]
+        few, best = compiled(published.spec, published.tiles), compiled(published.spec)
+        splits = " ".join(str(box.split) for box in few.lowered.private.boxes)
+        cycles = [cycles_of(made, published.spec, given.backend) for made in (few, best)]
+        table.add_row(name, f"{published.cycles:,}", str(published.tiles), f"{cycles[0]:,}", str(tiles_of(few)), splits,
+                      f"{cycles[1]:,}", str(tiles_of(best)))  # fmt: skip
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()

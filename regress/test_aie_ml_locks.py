@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The locks of an AIE-ML tile, cycle by cycle against a model of its own; requests are random anew each cycle.
+
+What the manual says of a value outside 0..63 is asked for often: deltas and values are corners as often as not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from nncosim.hdl.aie_ml import locks
+from nncosim.hdl.aie_ml.isa import LockOp
+from nncosim.regress.block_bench import corner, garbage, simulate
+from nncosim.regress.planted import planted
+
+LOCKS, REQUESTERS = 16, 5
+
+
+class Request(NamedTuple):
+    lock: int
+    op: LockOp
+    value: int
+
+
+class Reference:
+    """By the manual."""
+
+    def __init__(self) -> None:
+        self.values = [0] * LOCKS
+
+    def served(self, asked: list[Request | None]) -> int | None:
+        """Which requester is, if any."""
+        for number, request in enumerate(asked):
+            if request is None:
+                continue
+            held = self.values[request.lock]
+            if (request.op == LockOp.RELEASE or (request.op == LockOp.ACQUIRE_AT_LEAST and held >= request.value)
+                    or (request.op == LockOp.ACQUIRE_EQUAL and held == request.value)):  # fmt: skip
+                return number
+        return None
+
+    def do(self, request: Request) -> bool:
+        """Whether it is a fault."""
+        delta = request.value if request.op == LockOp.RELEASE else -request.value
+        total = self.values[request.lock] + delta
+        self.values[request.lock] = min(max(total, 0), 63)
+        return not 0 <= total <= 63
+
+
+def random_request(rng: np.random.Generator, reference: Reference, few: int) -> Request:
+    lock = int(rng.integers(few))
+    op = (LockOp.ACQUIRE_AT_LEAST, LockOp.ACQUIRE_EQUAL, LockOp.RELEASE)[int(rng.integers(3))]
+    if op == LockOp.RELEASE:
+        return Request(lock, op, corner(rng, 7, signed=True) if rng.random() < 0.5 else int(rng.integers(-3, 4)))
+    near = reference.values[lock] + int(rng.integers(-2, 3))
+    return Request(lock, op, min(max(near, 0), 63) if rng.random() < 0.7 else int(rng.integers(64)))
+
+
+def differences(dut: Any, seed: int, cycles: int, seen: Counter[str]) -> list[str]:
+    rng, reference, bad = np.random.default_rng(seed), Reference(), list[str]()
+
+    async def bench(ctx: Any) -> None:
+        few, density = LOCKS, 0.5
+        for cycle in range(cycles):
+            if cycle % 50 == 0:
+                few, density = int(rng.choice([1, 2, LOCKS])), float(rng.choice([0.2, 0.6, 1.0]))
+            asked: list[Request | None] = []
+            for port in dut.request:
+                request = random_request(rng, reference, few) if rng.random() < density else None
+                garbage(ctx, rng, port.lock, port.value)
+                ctx.set(port.valid, int(request is not None))
+                if request:
+                    for name, value in request._asdict().items():
+                        ctx.set(getattr(port, name), value)
+                asked.append(request)
+            setting = rng.random() < 0.05
+            garbage(ctx, rng, dut.set.lock, dut.set.value)
+            ctx.set(dut.set.valid, int(setting))
+            number = None if setting else reference.served(asked)
+            if (got := [ctx.get(value) for value in dut.values]) != reference.values:
+                bad.append(f"cycle {cycle}: values {got}, expected {reference.values}")
+            grants = [ctx.get(port.grant) for port in dut.request]
+            if grants != [int(k == number) for k in range(REQUESTERS)]:
+                bad.append(f"cycle {cycle}: of {asked} granted {grants}, expected {number}")
+            chosen = None if number is None else asked[number]
+            fault = chosen is not None and reference.do(chosen)
+            if ctx.get(dut.fault) != fault:
+                bad.append(f"cycle {cycle}: {chosen}: fault is {not fault}")
+            if setting:
+                reference.values[ctx.get(dut.set.lock)] = ctx.get(dut.set.value)
+            note(seen, asked, number, setting, fault)
+            if bad:
+                return
+            await ctx.tick()
+
+    simulate(dut, bench)
+    return bad
+
+
+def note(seen: Counter[str], asked: list[Request | None], number: int | None, setting: bool, fault: bool) -> None:
+    for k, request in enumerate(asked):
+        if request:
+            seen[f"{k} {request.op.name} {'served' if k == number else 'not'}"] += 1
+    seen["a later one passes"] += number is not None and any(asked[:number])
+    seen["set while asked"] += setting and any(asked)
+    seen["fault"] += fault
+    seen["none can be"] += any(asked) and number is None and not setting
+
+
+NEEDED = {f"{k} {op} {what}" for k in range(REQUESTERS)
+          for op in ("ACQUIRE_AT_LEAST", "ACQUIRE_EQUAL", "RELEASE") for what in ("served", "not")}
+NEEDED |= {"a later one passes", "set while asked", "fault", "none can be"}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_requests(seed: int) -> None:
+    seen: Counter[str] = Counter()
+    assert differences(locks.Locks(), seed, 1500, seen) == []
+    assert {name for name in NEEDED if not seen[name]} == set()
+
+
+BUGS = {
+    "at least is more than": ("value >= asked.value", "value > asked.value"),
+    "equal is at least": ("value == asked.value, 1", "value >= asked.value, 1"),
+    "all that can be are served": ("before = before | asked.grant", "before = before & 1"),
+    "one that cannot be stops those behind it": ("before = before | asked.grant", "before = before | asked.valid"),
+    "the last one first": ("enumerate(self.request):", "reversed(list(enumerate(self.request))):"),
+    "granted while it is set": ("before = Value.cast(self.set.valid)", "before = Value.cast(0)"),
+    "an acquire takes nothing": ("value - asked.value))", "value))"),
+    "acquire equal leaves it": (
+        "value - asked.value))", "Mux(asked.op == LockOp.ACQUIRE_EQUAL, value, value - asked.value)))"),
+    "a delta without sign": ("value + asked.value", "value + asked.value[:6]"),
+    "below 0 wraps": ("Mux(low, 0, ", "Mux(0, 0, "),
+    "above 63 wraps": ("Mux(high, (1 << VALUE_BITS) - 1, total)", "total"),
+    "no fault below 0": ("(low | high)", "high"),
+    "no fault above 63": ("(low | high)", "low"),
+    "a set writes the lock asked for": ("values[self.set.lock]", "values[lock]"),
+}
+
+
+def test_planted_bugs_are_noticed() -> None:
+    same = "VALUE_BITS = 6"
+    assert differences(planted(locks, same, same).Locks(), 1, 300, Counter()) == []
+    assert [name for name, (right, wrong) in BUGS.items()
+            if not any(differences(planted(locks, right, wrong).Locks(), seed, 300, Counter()) for seed in (1, 2, 3))
+            ] == []  # fmt: skip

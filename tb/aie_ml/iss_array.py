@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator of the array: functional and cycle-exact, from the same image as the RTL.
+
+Cores are those of `nncosim.tb.aie_ml.iss`; DMA, locks, streams, cascades and the shim are simulated cycle by cycle.
+What an image does not configure is not simulated.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.compiler.aie_ml.notes import AieMlNotes
+from nncosim.compiler.image.image import Image
+from nncosim.hdl.aie_ml import config
+from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES, MEMORY_BEATS
+from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.frames import DONE, RESULT, STATE, STORE, Records, input_words, result_words
+from nncosim.tb.aie_ml.iss import PROBLEM, Problem, header, problem_of
+from nncosim.tb.aie_ml.segments import loads_of
+from nncosim.tb.iss.native import NativeSources, Signatures, records
+
+__all__ = ["Array"]
+
+_SOURCES = NativeSources(
+    "the AIE-ML array's simulator", Path(__file__).parent,
+    ("iss_words.h", "iss_vector.h", "iss_core.h", "iss_stream.h", "iss_dma.h", "iss_array.cpp"), "nncosim_aiearray_",
+)  # fmt: skip
+_P, _U64, _INT, _U32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_uint32
+_COUNT = ctypes.POINTER(_U64)
+_FUNCTIONS: Signatures = {
+    "create": (_P, [_INT, _INT, _U64]), "destroy": (None, [_P]), "memory": (_P, [_P, _INT]),
+    "program": (None, [_P, _INT, ctypes.c_char_p, _U64]), "write": (None, [_P, _INT, _U32, _U32]),
+    "feed": (None, [_P, _INT, ctypes.c_char_p, _U64]), "begin": (None, [_P, _U64]), "run": (_INT, [_P, _U64, _U64]),
+    "cycle": (_U64, [_P]), "stores": (_P, [_P, _COUNT]), "results": (_P, [_P, _COUNT]), "states": (_P, [_P, _COUNT]),
+    "problems": (_P, [_P, _COUNT]),
+}  # fmt: skip
+_SETTLE_CYCLES = 2000
+"""After the configuration, before the first inference: then all wait for words."""
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    names = {"LOCKS": config.LOCKS_AT, "BDS": config.BDS_AT, "STARTS": config.STARTS_AT, "SWITCH": config.SWITCH_AT,
+             "CORE": config.CORE_AT}  # fmt: skip
+    text = header() + "".join(f"#define CONFIG_{name} {at}\n" for name, at in names.items())
+    return _SOURCES.load({"isa.h": text}, _FUNCTIONS)
+
+
+class Array:
+    """The tiles that an image uses, with it in their memories. What it leaves alone is poison from `seed`.
+
+    Raises:
+        ImageError: a segment lies outside a tile.
+        BuildError, ToolError: the simulator cannot be built.
+    """
+
+    def __init__(self, image: Image, platform: AieMl, *, seed: int = 0):
+        self._lib, self._notes = _library(), image.notes.own_as(AieMlNotes)
+        loads = loads_of(image, platform)
+        self._array = ctypes.c_void_p(self._lib.nncosim_aiearray_create(self._notes.columns, self._notes.rows, seed))
+        for (column, row), load in loads.items():
+            tile = column * self._notes.rows + row
+            self._lib.nncosim_aiearray_program(self._array, tile, load.program, len(load.program) // INSTRUCTION_BYTES)
+            memory = self.memory(tile)
+            for beat, data in load.data:
+                memory[BEAT_BYTES * beat :][: len(data)] = np.frombuffer(data, np.uint8)
+            for at, word in load.registers:
+                self._lib.nncosim_aiearray_write(self._array, tile, at, word)
+
+    def __del__(self) -> None:
+        if getattr(self, "_array", None) is not None:
+            self._lib.nncosim_aiearray_destroy(self._array)
+
+    def memory(self, tile: int) -> npt.NDArray[np.uint8]:
+        """A tile's data memory, (65536,) bytes; writes reach the simulator."""
+        address = self._lib.nncosim_aiearray_memory(self._array, tile)
+        return np.ctypeslib.as_array((ctypes.c_uint8 * (BEAT_BYTES * MEMORY_BEATS)).from_address(address))
+
+    def infer(self, inputs: Mapping[str, np.ndarray], limit: int) -> Records:
+        """One inference: until all words of its results are out, or `limit` cycles."""
+        return self.stream(input_words(self._notes, inputs), result_words(self._notes), limit)
+
+    def stream(self, given: Mapping[int, npt.NDArray[np.uint32]], results_: int, limit: int) -> Records:
+        """Words into streams of the shim, by number, until so many came out, or `limit` cycles."""
+        for number, words in given.items():
+            self._lib.nncosim_aiearray_feed(self._array, number, words.astype("<u4").tobytes(), len(words))
+        self._lib.nncosim_aiearray_begin(self._array, _SETTLE_CYCLES)
+        ended = self._lib.nncosim_aiearray_run(self._array, results_, limit)
+        done = np.zeros(1, DONE)
+        done["cycles"] = done["at"] = self._lib.nncosim_aiearray_cycle(self._array)
+        stores, results, states = (
+            records(getattr(self._lib, f"nncosim_aiearray_{name}"), self._array, fmt)
+            for name, fmt in (("stores", STORE), ("results", RESULT), ("states", STATE))
+        )
+        return Records(stores, results, states, done[0] if ended else None)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Rules of the core that a program broke."""
+        return tuple(map(problem_of, records(self._lib.nncosim_aiearray_problems, self._array, PROBLEM)))

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inferences that follow each other without a gap: the array takes the next one's words as soon as it has room.
+
+An inference's results are told from the next one's by their number, as words of a stream keep their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from nncosim.compiler.aie_ml.notes import AieMlNotes
+from nncosim.compiler.image.image import Image, read_tiles
+from nncosim.compiler.ir.layout import from_bytes
+from nncosim.hdl.aie_ml.array import SHIM_IN, SHIM_OUT
+from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.build import build_array, feed, load_image
+from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, DONE, RESULT, Records, input_words, result_words
+from nncosim.tb.aie_ml.iss_array import Array
+from nncosim.tb.aie_ml.rtl import DONES, RESULTS, SETTLE_CYCLES
+from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.model import Model
+
+__all__ = ["Streamed", "stream_iss", "stream_rtl"]
+
+Inputs = Sequence[Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """results: of each inference, by tensor. ends: the cycle after its last word was out."""
+
+    results: tuple[Mapping[str, np.ndarray], ...]
+    ends: tuple[int, ...]
+
+    @property
+    def interval(self) -> int:
+        """Cycles from one inference's end to the next one's, of the last two."""
+        return self.ends[-1] - self.ends[-2]
+
+
+def _words(notes: AieMlNotes, inputs: Inputs) -> dict[int, np.ndarray]:
+    each = [input_words(notes, given) for given in inputs]
+    return {stream: np.concatenate([words[stream] for words in each]) for stream in each[0]}
+
+
+def _streamed(image: Image, records: Records, count: int) -> Streamed:
+    """Raises BenchError: other words than those that were to come."""
+    notes, table = image.notes.own_as(AieMlNotes), read_tiles(image)
+    results: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+    ends = [0] * count
+    for stream in notes.outputs:
+        mine = records.results[records.results["stream"] == stream.column * SHIM_OUT + stream.number]
+        if len(mine) != count * stream.words:
+            raise BenchError(f"shim stream {stream.number} of column {stream.column} gave {len(mine)} words, not "
+                             f"{count * stream.words}")
+        tensor = table[stream.tensor].tensor
+        shape = tuple(stop - start for start, stop in stream.box)
+        for k in range(count):
+            part = mine[k * stream.words : (k + 1) * stream.words]
+            values = from_bytes(part["word"].astype("<u4").tobytes(), shape, stream.layout, tensor.type.signed,
+                                tensor.axes)  # fmt: skip
+            whole = results[k].setdefault(stream.tensor, np.zeros(tensor.shape, np.int64))
+            whole[tuple(slice(*box) for box in stream.box)] = values
+            ends[k] = max(ends[k], int(part["cycle"][-1]) + 1)
+    return Streamed(tuple(results), tuple(ends))
+
+
+def stream_iss(platform: AieMl, image: bytes, inputs: Inputs) -> Streamed:
+    """On the simulator.
+
+    Raises:
+        BenchError: it does not end, or other words come than those that were to.
+    """
+    whole = Image.from_bytes(image)
+    notes = whole.notes.own_as(AieMlNotes)
+    array = Array(whole, platform)
+    records = array.stream(_words(notes, inputs), len(inputs) * result_words(notes), DEFAULT_LIMIT)
+    return _streamed(whole, records, len(inputs))
+
+
+def stream_rtl(
+    platform: AieMl, image: bytes, inputs: Inputs, *, gap_seed: int = 0, bus: bool = False, seed: int = 1
+) -> Streamed:
+    """On the RTL.
+
+    Args:
+        gap_seed: not 0: words are offered, and taken, with random gaps. bus: all of the image goes over the bus.
+
+    Raises:
+        BuildError, ToolError: as of a build. BenchError: as of `stream_iss`. SimulationTimeout: it does not end.
+    """
+    whole = Image.from_bytes(image)
+    notes = whole.notes.own_as(AieMlNotes)
+    built = build_array(platform, notes.columns, notes.rows)
+    with Model(built, seed=seed) as model:
+        model.poison(seed)
+        model.config_writes = load_image(model, platform, whole, bus=bus)
+        words = _words(notes, inputs)
+        for stream in range(notes.columns * SHIM_IN):
+            feed(model, stream, words.get(stream, np.zeros(0, np.uint32)))
+        model.settle, model.gap_seed = SETTLE_CYCLES, gap_seed
+        model.result_words = len(inputs) * result_words(notes)
+        model.reset(cycles=4)
+        model.start = 1
+        model.tick()
+        model.start = 0
+        model.run_until("stopped", 1, DEFAULT_LIMIT)
+        results, done = model.log(RESULTS, RESULT, clear=True), model.log(DONES, DONE, clear=True)
+    nothing = np.zeros(0, RESULT)
+    return _streamed(whole, Records(nothing, results, nothing, done[0]), len(inputs))
