@@ -23,8 +23,8 @@ class Array(wiring.Component):
     Ports: of vectors over all tiles or streams, tile column * rows + row is the first of so many bits each.
         bus (In). in_valid, in_payload (32 each) (In), in_ready (Out): `SHIM_IN` streams a column, column by column;
         out_valid, out_payload (Out), out_ready (In): `SHIM_OUT` a column.
-        For monitors, a cycle later (Out): store (1 each), store_beat (11), store_data (256), busy, issue (1), waits
-        (3), pc (10), fault (1).
+        For monitors, a cycle later (Out): store (1 each), store_beat (11), busy, issue (1), waits (3), pc (10), fault
+        (1); store_data (256), an array of the columns.
     """
 
     def __init__(self, columns: int, rows: int, instructions: int):
@@ -33,8 +33,8 @@ class Array(wiring.Component):
         super().__init__({
             "bus": In(BUS), "in_valid": In(come), "in_payload": In(32 * come), "in_ready": Out(come),
             "out_valid": Out(go), "out_payload": Out(32 * go), "out_ready": In(go), "store": Out(tiles),
-            "store_beat": Out(_BEATS * tiles), "store_data": Out(256 * tiles), "busy": Out(tiles), "issue": Out(tiles),
-            "waits": Out(3 * tiles), "pc": Out(_PC * tiles), "fault": Out(tiles),
+            "store_beat": Out(_BEATS * tiles), "store_data": Out(256 * rows).array(columns), "busy": Out(tiles),
+            "issue": Out(tiles), "waits": Out(3 * tiles), "pc": Out(_PC * tiles), "fault": Out(tiles),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -94,10 +94,11 @@ class Array(wiring.Component):
             ]
 
     def _monitors(self, m: Module, tiles: list[Block]) -> None:
-        for name, port in (("store", "store"), ("store_beat", "store_beat"), ("store_data", "store_data"),
-                           ("busy", "busy"), ("issue", "issue"), ("waits", "waits"), ("pc", "issued_pc"),
-                           ("fault", "fault")):
-            m.d.comb += getattr(self, name).eq(Cat(getattr(tile, port) for tile in tiles))
+        for column, data in enumerate(self.store_data):
+            m.d.comb += data.eq(Cat(tile.store_data for tile in tiles[column * self.rows : (column + 1) * self.rows]))
+        for name in ("store", "store_beat", "busy", "issue", "waits", "fault"):
+            m.d.comb += getattr(self, name).eq(Cat(getattr(tile, name) for tile in tiles))
+        m.d.comb += self.pc.eq(Cat(tile.issued_pc for tile in tiles))
 
 
 def emit_array(columns: int, rows: int, instructions: int) -> dict[str, str]:

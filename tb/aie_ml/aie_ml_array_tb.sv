@@ -73,7 +73,7 @@ module aie_ml_array_tb #(
     wire [32*OUT-1:0]    out_payload;
     wire [TILES-1:0]     store, busy, issue, fault;
     wire [11*TILES-1:0]  store_beat;
-    wire [256*TILES-1:0] store_data;
+    wire [256*TILES-1:0] store_data;  // of the array's columns, which have a port each: `STORE_DATA_PORTS
     wire [3*TILES-1:0]   waits;
     wire [10*TILES-1:0]  pc;
     reg                  bus_valid;
@@ -81,7 +81,7 @@ module aie_ml_array_tb #(
     aie_ml_array array (
         .clk(clk), .rst(rst_q), .bus__valid(bus_valid), .bus__write(bus_write[57:0]), .in_valid(in_valid),
         .in_payload(in_payload), .in_ready(in_ready), .out_valid(out_valid), .out_payload(out_payload),
-        .out_ready(out_ready), .store(store), .store_beat(store_beat), .store_data(store_data), .busy(busy),
+        .out_ready(out_ready), .store(store), .store_beat(store_beat), `STORE_DATA_PORTS, .busy(busy),
         .issue(issue), .waits(waits), .pc(pc), .fault(fault)
     );
 

@@ -44,9 +44,12 @@ def build_array(
                       lambda: emit_array(columns, rows, platform.instructions))
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"),)
     tile = {name: text for name, text in sources.items() if name != _ARRAY}
-    options = {"optimize": "-O1", "trace": trace, **options}
+    options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}
     library = build_library(tile, _TILE, progress=progress, **options)
     sources = {name: sources[name] for name in (_ARRAY, _MACRO)}
+    width = 256 * rows
+    ports = ", ".join(f".store_data__{k}(store_data[{width * k} +: {width}])" for k in range(columns))
+    options["defines"] = {"STORE_DATA_PORTS": ports}
     return build(sources, TOP, files=files, libraries=[library], progress=progress,
                  parameters={"COLUMNS": columns, "ROWS": rows}, memories={SRAM_MODULE: "mem", _FEEDER: "words"},
                  **options)  # fmt: skip

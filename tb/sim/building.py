@@ -58,7 +58,7 @@ class BuildOptions:
             values are random, from the seed given at run time.
         memories: Module name to variable name of the storage that `memory()` reaches.
         native: Whether the compiler may use every instruction of this machine's CPU.
-        optimize: Compiler options for the hot part of the model.
+        optimize, optimize_rest: Compiler options for the hot part of the model, and for what runs once.
         verilator_args: Further options for Verilator.
     """
 
@@ -71,6 +71,7 @@ class BuildOptions:
     memories: Mapping[str, str] = field(default_factory=lambda: {SRAM_MODULE: "mem"})
     native: bool = True
     optimize: str = "-O3"
+    optimize_rest: str = "-O1"
     verilator_args: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -228,7 +229,7 @@ class Build:
         rest = [path.resolve() for path in self.inputs.cpp_sources]
         rest += [self.work / f"{self.inputs.top}.cpp"] if self.inputs.library else []
         plan = [(unit, level) for name, files, level in (
-            ("fast", hot, self.options.optimize), ("trace", tracing, "-O1"), ("slow", cold, "-O1"),
+            ("fast", hot, self.options.optimize), ("trace", tracing, "-O1"), ("slow", cold, self.options.optimize_rest),
             ("declare", declaring, "-O0")) for unit in _units(self.work, name, files)]
         plan += [(path, "-O2") for path in rest]
         objects = [self.work / f"{index:03}_{source.stem}.o" for index, (source, _) in enumerate(plan)]
