@@ -17,7 +17,7 @@ from nncosim.tb.errors import BenchError, BuildError, CacheError, SimulationErro
 from nncosim.tb.sim.backdoor import load_library
 from nncosim.tb.sim.model import SLICE_CYCLES, Model
 from nncosim.tb.sim.toolchain import require_header
-from nncosim.tb.sim.verilate import BuiltModel, build
+from nncosim.tb.sim.verilate import BuiltModel, build, build_library
 from nncosim.tb.system.cache import cache_root, obtain
 from vcdvcd import VCDVCD
 
@@ -190,14 +190,15 @@ def test_key_depends_on_everything(built, tmp_path):
     extra.write_text("int nncosim_test_extra;")
 
     def key(**changes) -> str:
-        from nncosim.tb.sim.verilate import BuildOptions, _Inputs  # the key without the build
+        from nncosim.tb.sim.building import BuildOptions, Inputs  # the key without the build
         values = {"sources": SOURCES, "top": "toy", "files": (), "include_dirs": (tmp_path,), "vlt": "",
                   "cpp_sources": (extra,), "options": BuildOptions()} | changes
-        return _Inputs(**values).key()
+        return Inputs(**values).key()
 
-    from nncosim.tb.sim.verilate import BuildOptions
+    from nncosim.tb.sim.building import BuildOptions, BuiltLibrary
     keys = [key(), key(sources=SOURCES | {"toy.sv": TOY + " "}), key(vlt="// x"), key(cpp_sources=()),
-            key(files=(header,)), key(options=BuildOptions(trace="vcd")), key(options=BuildOptions(defines={"A": "1"}))]
+            key(files=(header,)), key(options=BuildOptions(trace="vcd")), key(options=BuildOptions(defines={"A": "1"})),
+            key(library=True), *(key(libraries=(BuiltLibrary(tmp_path, "m", digest),)) for digest in "12")]
     header.write_text("// 2")
     keys.append(key())
     assert len(set(keys)) == len(keys)
@@ -467,3 +468,39 @@ def test_waveform_window(tmp_path):
     changes = VCDVCD(str(tmp_path / "x.vcd"))["toy.count[31:0]"].tv
     assert [int(value, 2) for _, value in changes] == [36, 40, 44, 48, 52]
     assert all(10 * 5000 <= time_ps < 15 * 5000 for time_ps, _ in changes)
+
+
+INNER = """
+module inner (input clk, input [7:0] step, output reg [7:0] total);
+    always @(posedge clk) total <= total + step;
+    wire [7:0] stored;
+    nncosim_sram #(.DEPTH(4), .WIDTH(8)) notes (
+        .clk(clk), .r_en(1'b1), .r_addr(total[1:0]), .r_data(stored), .w_en(1'b0), .w_addr(2'b0), .w_data(8'b0));
+    initial total = 0;
+endmodule
+"""
+OUTER = """
+module outer (input clk, output [7:0] a, output [7:0] b);
+    inner one (.clk(clk), .step(8'd1), .total(a));
+    inner two (.clk(clk), .step(8'd3), .total(b));
+endmodule
+"""
+
+
+@pytest.mark.parametrize("trace", [None, "vcd"])
+def test_a_module_that_is_compiled_by_itself(tmp_path, trace):
+    """It counts, its memories are found in each place, and it is in the waveform."""
+    macro = {"sram.v": SRAM_VERILOG.read_text()}
+    library = build_library({"inner.v": INNER} | macro, "inner", trace=trace, optimize="-O1")
+    built = build({"outer.v": OUTER}, "outer", libraries=[library], trace=trace, optimize="-O1")
+    with Model(built, seed=1) as model:
+        assert sorted(model.memories) == ["outer.one.inner.notes", "outer.two.inner.notes"]
+        model.memory("two.inner.notes")[:] = [1, 2, 3, 4]
+        assert list(model.memory("two.inner.notes")) == [1, 2, 3, 4]
+        if trace is not None:
+            model.trace(tmp_path / "w.vcd")
+        model.tick(10)
+        assert (model["a"], model["b"]) == (10, 30)
+    if trace is not None:
+        text = (tmp_path / "w.vcd").read_text()
+        assert text.count(" stored ") == 2

@@ -16,6 +16,7 @@ from nncosim.compiler.ir.layout import from_bytes, size_bytes, to_bytes
 from nncosim.hdl.aie_ml.array import SHIM_IN, SHIM_OUT
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.activity import activities, times_of
 from nncosim.tb.backend import Frame, Interval, Passage
 
 __all__ = [
@@ -28,11 +29,9 @@ STORE = np.dtype([("cycle", "<u8"), ("tile", "<u4"), ("beat", "<u4"), ("data", "
 RESULT = np.dtype([("cycle", "<u8"), ("stream", "<u8"), ("word", "<u8"), ("unused", "<u8")])
 """A word that left the array."""
 STATE = np.dtype([("cycle", "<u8"), ("tile", "<u8"), ("state", "<u8"), ("pc", "<u8")])
-"""A core is in another state from this cycle on: an index into `STATES`."""
+"""A core is in another state from this cycle on: an index into `nncosim.tb.aie_ml.activity.CATEGORIES`."""
 DONE = np.dtype([("cycles", "<u8"), ("config", "<u8"), ("at", "<u8"), ("fault", "<u8")])
 """The end of an inference; cycles that the configuration took; since reset; whether a lock left its range."""
-STATES = ("idle", "busy", "wait_port", "wait_data", "wait_data", "control")
-"""Idle; issues; waits for memory, a lock, a cascade; busy without an instruction."""
 DEFAULT_LIMIT = 10_000_000
 """Cycles of an inference where the caller sets no limit."""
 
@@ -121,19 +120,6 @@ def layer_cycles(notes: AieMlNotes, records: Records) -> tuple[int, ...]:
     return tuple(after - before for before, after in pairwise([0, *_ends(notes, records)]))
 
 
-def _counters(records: Records, tile: int, start: int, end: int) -> dict[str, int]:
-    """Cycles of a core in each state."""
-    mine = records.states[records.states["tile"] == tile]
-    out: dict[str, int] = {}
-    for k, each in enumerate(mine):
-        begin = max(int(each["cycle"]) if k else 0, start)
-        stop = min(int(mine[k + 1]["cycle"]) if k + 1 < len(mine) else end, end)
-        if begin < stop:
-            name = STATES[int(each["state"])]
-            out[name] = out.get(name, 0) + stop - begin
-    return out
-
-
 def frame_of(image: Image, platform: AieMl, records: Records, inference: int, poison: int) -> Frame:
     """An inference."""
     notes, table = image.notes.own_as(AieMlNotes), read_tiles(image)
@@ -144,17 +130,15 @@ def frame_of(image: Image, platform: AieMl, records: Records, inference: int, po
             found = _tensor(place, notes, numbers, records, inference, poison)
             if found is not None:
                 tensors[name] = found
-    ends, intervals, before = _ends(notes, records), [], 0
-    for step, end in enumerate(ends):
-        counters = {
-            f"core{platform.number(site.column, site.row)}":
-                _counters(records, site.column * notes.rows + site.row, before, end)
-            for site in notes.sites if site.step == step
-        }  # fmt: skip
-        intervals.append(Interval(step, before, end, counters))
-        before = end
+    ends = _ends(notes, records)
+    times = times_of(notes, platform, records.states, max(ends, default=0))
+    intervals = tuple(
+        Interval(step, before, end, {name: each.counts(before, end) for name, (_, each) in times.items()})
+        for step, (before, end) in enumerate(pairwise([0, *ends]))
+    )
+    seen = activities(times, ends) if inference == 0 else ()
     if records.done is None:
-        return Frame(0, tensors, tuple(intervals))
+        return Frame(0, tensors, intervals, seen)
     memory = {stream.tensor: np.zeros(table[stream.tensor].tensor.shape, np.int64) for stream in notes.outputs}
     for stream in notes.outputs:
         signed = table[stream.tensor].tensor.type.signed
@@ -165,4 +149,4 @@ def frame_of(image: Image, platform: AieMl, records: Records, inference: int, po
         stream.tensor: Passage("shim", start + int(records.results["cycle"].min()), start + cycles)
         for stream in notes.outputs
     }  # fmt: skip
-    return Frame(cycles, tensors, tuple(intervals), memory=memory, start=start, passages=passages)
+    return Frame(cycles, tensors, intervals, seen, memory=memory, start=start, passages=passages)
