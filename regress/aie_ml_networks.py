@@ -11,17 +11,15 @@ import argparse
 from dataclasses import dataclass
 
 import numpy as np
-from nncosim.compiler.aie_ml.backend import AieMlBackend
-from nncosim.compiler.compile import Compiled, compile_network
-from nncosim.compiler.frontend import import_model
+from nncosim.compiler.compile import Compiled
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import PLATFORM
-from nncosim.regress.dense_models import DenseSpec, dense_network, random_inputs
+from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.bench import BENCH
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["NETWORKS", "Published", "compiled", "cycles_of", "main", "tiles_of"]
+__all__ = ["NETWORKS", "Published", "cycles_of", "main", "tiles_of"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,6 @@ NETWORKS = {
 }
 
 
-def compiled(spec: DenseSpec, most_tiles: int | None = None) -> Compiled:
-    network = import_model(dense_network(spec), name="dense", keep_batch=True)
-    return compile_network(network, PLATFORM, backend=AieMlBackend(most_tiles=most_tiles))
-
-
 def tiles_of(made: Compiled) -> int:
     """Tiles with a part of a layer."""
     return len({engine for step in made.image.notes.steps for engine in step.engines})
@@ -63,8 +56,7 @@ def cycles_of(made: Compiled, spec: DenseSpec, backend: str) -> int:
     Raises:
         ValueError: a difference.
     """
-    (name,) = made.network.inputs
-    inputs = {name: random_inputs(spec, 1, 11).reshape(made.network.tensors[name].shape)}
+    (inputs,) = frames_of(spec, made.network, 1)
     run = BENCH.run(PLATFORM, made.image.to_bytes(), [inputs], backend=backend,
                     driver="direct" if backend == "rtl" else None)  # fmt: skip
     frame, want = run.frames[0], evaluate(made.network, inputs)
@@ -86,7 +78,7 @@ def main() -> None:
         table.add_column(column, justify="left" if column in ("network", "splits") else "right")
     for name in given.networks:
         published = NETWORKS[name]
-        few, best = compiled(published.spec, published.tiles), compiled(published.spec)
+        few, best = compiled(published.spec, most_tiles=published.tiles), compiled(published.spec)
         splits = " ".join(str(box.split) for box in few.lowered.private.boxes)
         cycles = [cycles_of(made, published.spec, given.backend) for made in (few, best)]
         table.add_row(name, f"{published.cycles:,}", str(published.tiles), f"{cycles[0]:,}", str(tiles_of(few)), splits,

@@ -16,7 +16,6 @@ from nncosim.compiler.aie_ml.loops import Line, assembled
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes
-from nncosim.hdl.aie_ml.array import SHIM_IN
 from nncosim.hdl.aie_ml.config import CORE_AT, PROGRAM_AT
 from nncosim.hdl.aie_ml.isa import (
     AguRegister,
@@ -36,7 +35,7 @@ from nncosim.hdl.aie_ml.isa import (
 from nncosim.hdl.aie_ml.srs import RoundingCode
 from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
-from nncosim.tb.aie_ml.build import feed, load_image, write_beats
+from nncosim.tb.aie_ml.build import feed, load_image, run_once, write_beats
 from nncosim.tb.aie_ml.frames import STATE, STORE
 from nncosim.tb.aie_ml.iss import Tile
 from nncosim.tb.aie_ml.rtl import STATES, STORES
@@ -226,16 +225,10 @@ def on_rtl(
     for number, program in enumerate(programs):
         with Model(built, seed=number) as model:
             model.poison(number)
-            model.config_writes = load_image(model, PLATFORM, core_image(program))
+            writes = load_image(model, PLATFORM, core_image(program))
             write_beats(model, (0, 0), 0, memory.tobytes())
-            for stream in range(SHIM_IN):
-                feed(model, stream, np.zeros(0, np.uint32))
-            model.settle = model.result_words = model.gap_seed = 0
-            model.reset(cycles=4)
-            model.start = 1
-            model.tick()
-            model.start = 0
-            model.run_until("stopped", 1, limit)
+            feed(model, 1, {})
+            run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
             stores, states = model.log(STORES, STORE, clear=True), model.log(STATES, STATE, clear=True)
         issues = states["cycle"][states["state"] == 1]
         idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])]

@@ -22,7 +22,7 @@ from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.kernels.aie_ml.dense import Role, layout_of, part_of
 from nncosim.platforms.aie_ml import BANK_BYTES, PLATFORM
 from nncosim.regress.aie_ml_programs import on_rtl
-from nncosim.regress.dense_models import DenseSpec, dense_network, random_inputs
+from nncosim.regress.dense_models import DenseSpec, dense_network, frames_of
 from nncosim.tb.aie_ml.build import build_array
 from nncosim.tb.sim.verilate import BuiltModel
 from rich.console import Console
@@ -63,13 +63,13 @@ def cycles_of(spec: DenseSpec, built: BuiltModel, changed: Mapping[int, int] | N
     outputs, inputs = op.weights.shape[:2]
     dense = part_of(op, network, (0, inputs), (0, outputs), Role.SINGLE)
     source, out = network.tensors[name], network.tensors[op.output]
-    values = random_inputs(spec, 1, 11).reshape(source.shape)
+    (given,) = frames_of(spec, network, 1)
     program = program_of([(dense, _AT)], PLATFORM.instructions).words
     found = wrong_in(program, [(dense, _AT)])
     if found:
         raise ValueError(f"{spec.name}: {found[0]}")
     memory = np.random.default_rng(1).integers(0, 256, 4 * BANK_BYTES, dtype=np.uint8)
-    for beat, data in ((_AT.input, to_bytes(values, layout_of(source), source.axes)), (_AT.weights, dense.weights),
+    for beat, data in ((_AT.input, to_bytes(given[name], layout_of(source), source.axes)), (_AT.weights, dense.weights),
                        (_AT.bias, dense.bias)):  # fmt: skip
         memory[beat * BEAT_BYTES :][: len(data)] = np.frombuffer(data, np.uint8)
     for at, byte in (changed or {}).items():
@@ -79,7 +79,7 @@ def cycles_of(spec: DenseSpec, built: BuiltModel, changed: Mapping[int, int] | N
     results[run.stores["beat"].astype(np.int64) - _AT.output] = run.stores["data"]
     data = results.tobytes()[: size_bytes(out.shape, layout_of(out), out.axes)]
     made = from_bytes(data, out.shape, layout_of(out), out.type.signed, out.axes)
-    if not np.array_equal(made, evaluate(network, {name: values})[op.output]):
+    if not np.array_equal(made, evaluate(network, given)[op.output]):
         raise ValueError(f"{spec.name}: wrong results")
     return int(run.stores["cycle"][-1]) + 1
 

@@ -11,12 +11,9 @@ import argparse
 import time
 
 import numpy as np
-from nncosim.compiler.aie_ml.backend import AieMlBackend
-from nncosim.compiler.compile import compile_network
-from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.regress.dense_models import DenseSpec, dense_network, random_inputs
+from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.streaming import Streamed, stream_iss, stream_rtl
 
 __all__ = ["KERNEL_CYCLES", "main", "streamed"]
@@ -33,11 +30,8 @@ def streamed(columns: int, rows: int, batches: int, backend: str, free: int = 0)
         ValueError: a wrong bit.
     """
     platform, spec = AieMl(columns=columns + free, rows=rows), DenseSpec((_SLICE * columns, _SLICE * rows), batch=64)
-    network = import_model(dense_network(spec), name="dense", keep_batch=True)
-    made = compile_network(network, platform, backend=AieMlBackend(splits=[(columns, rows)]))
-    (name,) = made.network.inputs
-    values = random_inputs(spec, batches, 11).reshape(batches, *made.network.tensors[name].shape)
-    given = [{name: each} for each in values]
+    made = compiled(spec, platform, splits=[(columns, rows)])
+    given = frames_of(spec, made.network, batches)
     run = stream_rtl if backend == "rtl" else stream_iss
     found = run(platform, made.image.to_bytes(), given)
     for number, (each, result) in enumerate(zip(given, found.results, strict=True)):

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+from nncosim.compiler.aie_ml.backend import AieMlBackend
+from nncosim.compiler.compile import Compiled, compile_network
+from nncosim.compiler.frontend import import_model
+from nncosim.compiler.ir.network import Network
+from nncosim.platforms.aie_ml import PLATFORM, AieMl
 from nncosim.regress.zoo.writer import Writer
 
-__all__ = ["DenseSpec", "dense_network", "random_inputs"]
+__all__ = ["DenseSpec", "compiled", "dense_network", "frames_of", "random_inputs"]
 
 _SAMPLES = 64
 _SHARE = 0.997
@@ -81,3 +87,16 @@ def dense_network(spec: DenseSpec) -> onnx.ModelProto:
         values = np.clip(np.rint(real / scale), -top - 1 if signed else 0, top)
     return w.model(spec.name, "Dense layers of random weights.", ("x", (spec.batch, spec.sizes[0])),
                    ("y", (spec.batch, spec.sizes[-1])))  # fmt: skip
+
+
+def compiled(spec: DenseSpec, platform: AieMl = PLATFORM, **options: Any) -> Compiled:
+    """`options`: of `nncosim.compiler.aie_ml.backend.AieMlBackend`."""
+    network = import_model(dense_network(spec), name="dense", keep_batch=True)
+    return compile_network(network, platform, backend=AieMlBackend(**options))
+
+
+def frames_of(spec: DenseSpec, network: Network, count: int) -> list[dict[str, np.ndarray]]:
+    """Random inputs of so many inferences."""
+    (name,) = network.inputs
+    values = random_inputs(spec, count, 11).reshape(count, *network.tensors[name].shape)
+    return [{name: each} for each in values]

@@ -9,8 +9,7 @@ from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_address
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, MEMORY_BEATS
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.regress.dense_models import DenseSpec
-from nncosim.regress.test_aie_ml_layers import compiled, frames_of
+from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.bench import BENCH
 
 PLATFORM = AieMl(columns=4, rows=4)

@@ -3,12 +3,9 @@
 
 import numpy as np
 import pytest
-from nncosim.compiler.aie_ml.backend import AieMlBackend
-from nncosim.compiler.compile import compile_network
-from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.regress.dense_models import DenseSpec, dense_network, random_inputs
+from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.bench import BENCH
 
 PLATFORM = AieMl(columns=4, rows=4)
@@ -33,17 +30,6 @@ def random_spec(seed: int) -> DenseSpec:
     relu, unsigned, bias, last_relu = (bool(n) for n in rng.integers(2, size=4))
     weight_bits = 16 if bits == 16 and rng.random() < 0.4 else 8
     return DenseSpec(sizes, int(rng.integers(1, 17)), bits, weight_bits, relu, unsigned, bias, last_relu, seed)
-
-
-def compiled(spec: DenseSpec, platform: AieMl = PLATFORM, **options):
-    network = import_model(dense_network(spec), name="dense", keep_batch=True)
-    return compile_network(network, platform, backend=AieMlBackend(**options))
-
-
-def frames_of(spec: DenseSpec, network, count: int) -> list[dict[str, np.ndarray]]:
-    (name,) = network.inputs
-    values = random_inputs(spec, count, 11).reshape(count, *network.tensors[name].shape)
-    return [{name: each} for each in values]
 
 
 def check(spec: DenseSpec, count: int = 3, driver: str = "direct", platform: AieMl = PLATFORM, **options):

@@ -8,8 +8,7 @@ from itertools import pairwise
 import pytest
 from nncosim.compiler.image.image import ImageError, Segment
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.regress.dense_models import DenseSpec
-from nncosim.regress.test_aie_ml_layers import compiled, frames_of
+from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.bench import BENCH
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Trace
@@ -20,7 +19,7 @@ SPEC = DenseSpec((16, 32, 16, 8), batch=8)
 
 @pytest.fixture(scope="module")
 def made():
-    return compiled(SPEC)
+    return compiled(SPEC, PLATFORM)
 
 
 def cycles_in(path) -> list[int]:

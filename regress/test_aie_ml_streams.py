@@ -6,8 +6,7 @@ import pytest
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.aie_ml_whole import KERNEL_CYCLES, streamed
-from nncosim.regress.dense_models import DenseSpec
-from nncosim.regress.test_aie_ml_layers import compiled, frames_of
+from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.streaming import stream_iss, stream_rtl
 
 PLATFORM = AieMl(columns=4, rows=4)

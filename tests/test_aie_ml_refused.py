@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nncosim.regress.networks
 import pytest
-from nncosim.compiler.compile import check_network
+from nncosim.compiler.compile import check_network, compile_network
 from nncosim.compiler.frontend import import_model
 from nncosim.platforms.aie_ml import PLATFORM, AieMl
 from nncosim.platforms.errors import PlatformError
@@ -46,3 +46,19 @@ def test_a_network_of_maps_is_refused_operator_by_operator():
 def test_a_machine_that_cannot_be_is_refused(change):
     with pytest.raises(PlatformError, match="must be"):
         AieMl(**change)
+
+
+def test_any_name_will_do():
+    """Names that the back end uses itself, of a tensor and of a layer, change nothing."""
+    model = dense_network(DenseSpec((16, 24, 8), bits=16))
+    plain = compile_network(import_model(model, name="dense", keep_batch=True), PLATFORM)
+    for node in model.graph.node:
+        node.name = "result" if node.name == "dense0" else node.name
+        for names in (node.input, node.output):
+            for k, name in enumerate(names):
+                names[k] = "rows" if name == "y" else name
+    model.graph.output[0].name = "rows"
+    named = compile_network(import_model(model, name="dense", keep_batch=True), PLATFORM)
+    assert named.image.segments == plain.image.segments and "rows" in named.network.outputs
+    writes = [name for each in named.lowered.schedule.tasks if each.layer == "result" for name in each.writes]
+    assert writes and all(name.rsplit(" ", 2)[1] == "result" for name in writes)

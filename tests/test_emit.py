@@ -194,3 +194,9 @@ def test_a_block_simulates_as_what_it_holds():
     simulator.add_testbench(bench)
     simulator.run()
     assert seen == [0, 0, 0, 0, 1, 2, 3, 4, 5, 6]
+
+
+def test_blocks_that_come_from_elsewhere_are_left_out():
+    inner = Chain([Block(Delay(8, memory=True), "with_memory") for _ in range(2)])
+    whole = emit_design(Chain([Block(inner, "inner")]), "outer")
+    assert emit_design(Chain([Block(inner, "inner")]), "outer", without=("inner",)) == {"outer.v": whole["outer.v"]}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from nncosim.compiler.aie_ml.cycle_model import cycle_model
 from nncosim.compiler.aie_ml.mapping import Box, Part, Split, boxes_of, splits_of
-from nncosim.compiler.aie_ml.notes import AieMlNotes, Site, Stream, data_address
+from nncosim.compiler.aie_ml.notes import AieMlNotes, Site, data_address
 from nncosim.compiler.aie_ml.plan import (
     BIAS_BANK,
     COPIES,
@@ -33,7 +33,7 @@ from nncosim.compiler.proof.caps import MultiplyShiftCaps, Per, RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, Mac
 from nncosim.kernels.aie_ml import KERNELS
-from nncosim.kernels.aie_ml.dense import layout_of, mode_of, rows_of, stored_bits
+from nncosim.kernels.aie_ml.dense import layout_of, mode_of
 from nncosim.kernels.base import Cost, candidate_kernels
 from nncosim.platforms.aie_ml import BANKS, AieMl
 
@@ -102,8 +102,7 @@ class AieMlBackend:
             number = platform.number(tile.column, tile.row)
             own = _buffers(tile, number)
             buffers += own
-            names = [b.name for b in own]
-            reads, writes = ([n for n in names if ("result" in n.rsplit(" ", 2)) is w] for w in (False, True))
+            reads, writes = ([b.name for b in own if (b.kind == "tensor") is w] for w in (False, True))
             tasks.append(Task(tile.name, "core", tile.op.name, (), tuple(reads), tuple(writes),
                               choice[tile.op.name].cost, (number,)))  # fmt: skip
         layouts = {name: layout_of(tensor) for name, tensor in network.tensors.items()}
@@ -115,8 +114,6 @@ class AieMlBackend:
     ) -> Image:
         made, at = lowered.private, placement.address
         content = {b.name: b.content for b in lowered.buffers if b.content}
-        tensors = {name: stored_bits(t) for name, t in network.tensors.items()}
-        tensors["rows"] = rows_of(network.tensors[network.outputs[0]])
         homes = {tile.name: _homes(tile, at) for tile in made.plan.tiles}
         loaded: list[Segment] = []
         begun: list[Segment] = []
@@ -125,12 +122,13 @@ class AieMlBackend:
                          for kind, bank in (("weights", WEIGHT_BANK), ("bias", BIAS_BANK))
                          if (name := f"{tile.name} {kind}") in content]  # fmt: skip
             masters = made.routes.masters.get((tile.column, tile.row), {})
-            own, starts = segments_of(tile, homes[tile.name], tensors, masters, constants, platform.instructions)
-            loaded, begun = [*loaded, *own], [*begun, *starts]
+            own, starts = segments_of(tile, homes[tile.name], masters, constants, platform.instructions)
+            loaded += own
+            begun += starts
         busy = {(tile.column, tile.row) for tile in made.plan.tiles}
         loaded += [switch_segment(*tile, each) for tile, each in made.routes.masters.items() if tile not in busy]
         bare = Image((*loaded, *begun), 0, tiles=_tiles(network, platform, made, homes),
-                     notes=Notes(own=_notes(network, platform, made, homes)))  # fmt: skip
+                     notes=Notes(own=_notes(network, platform, made)))  # fmt: skip
         return _timed(network, platform, lowered, bare)
 
 
@@ -190,22 +188,20 @@ def _homes(tile: TilePlan, at: Mapping[str, int]) -> Homes:
                  tuple(beat(f"result {k}", bank) for k, bank in enumerate(results)))  # fmt: skip
 
 
-def _notes(network: Network, platform: AieMl, made: Lowering, homes: Mapping[str, Homes]) -> AieMlNotes:
+def _notes(network: Network, platform: AieMl, made: Lowering) -> AieMlNotes:
     sites = []
     for tile in made.plan.tiles:
         shape = tile.dense.shape
         stores = shape.blocks * len(shape.stores)
-        sites.append(Site(tile.column, tile.row, tile.step, stores, homes[tile.name].results,
-                          shape.output_bytes // BEAT_BYTES))  # fmt: skip
-    outputs: list[Stream] = []
-    for net, name, part in made.plan.outputs:
-        outputs.append(stream_of(network.tensors[name], part, *made.routes.exits[net]))
+        sites.append(Site(tile.column, tile.row, tile.step, stores))
+    outputs = tuple(stream_of(network.tensors[name], part, *made.routes.exits[net])
+                    for net, name, part in made.plan.outputs)  # fmt: skip
     # A small array is simulated whole: one simulation serves all of its images.
     if platform.tiles <= _WHOLE:
         columns, rows = platform.columns, platform.rows
     else:
         columns, rows = (max(each) + 1 for each in zip(*made.routes.masters, strict=True))
-    return AieMlNotes(columns, rows, tuple(sites), tuple(made.plan.inputs), tuple(outputs))
+    return AieMlNotes(columns, rows, tuple(sites), tuple(made.plan.inputs), outputs)
 
 
 def _check_sums(network: Network) -> None:

@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from amaranth.hdl import Shape
 from nncosim.compiler.errors import CompileError
+from nncosim.hdl.aie_ml import dma
+from nncosim.hdl.aie_ml.dma import DESCRIPTORS
+from nncosim.hdl.formats import EncodingError, encode
 
-__all__ = ["DESCRIPTORS", "STREAM_BYTES", "Descriptor", "Region", "matrix", "rows_of_tiles", "words_of_row"]
+__all__ = ["Descriptor", "Region", "matrix", "rows_of_tiles", "words_of_row"]
 
-DESCRIPTORS = 16
-STREAM_BYTES = 4
-"""Of a word of a stream; descriptors count such words."""
-_WORDS = 1 << 14
 _TILE_ROWS = 4
 
 
@@ -37,30 +37,28 @@ class Descriptor:
         Raises:
             CompileError: a field does not hold its value.
         """
-        (s0, s1, s2), (n0, n1), (si, ni) = self.steps, self.counts, self.iteration
-        five = 0
+        fields = {
+            "base": self.base, "length": self.length, "count0": self.counts[0], "count1": self.counts[1],
+            **{f"step{k}": step for k, step in enumerate(self.steps)},
+            "iteration_step": self.iteration[0], "iteration_count": self.iteration[1],
+        }
         if self.next is not None:
-            five |= _field(self.next, 4) | 1 << 4
+            fields |= {"next": self.next, "use_next": 1}
         if self.acquire is not None:
-            five |= 1 << 5 | _field(self.acquire[0], 4) << 6 | _field(self.acquire[1], 6) << 10 | 1 << 16
+            fields |= {"acquire": 1, "acquire_lock": self.acquire[0], "acquire_value": self.acquire[1], "at_least": 1}
         if self.release is not None:
-            five |= 1 << 17 | _field(self.release[0], 4) << 18 | _signed(self.release[1], 7) << 22
-        return (
-            _field(self.base, 14) | _field(self.length, 15) << 16, _signed(s0, 15) | _field(n0, 10) << 16,
-            _signed(s1, 15) | _field(n1, 10) << 16, _signed(s2, 15), _signed(si, 15) | _field(ni, 6) << 16, five,
-        )
+            fields |= {"release": 1, "release_lock": self.release[0], "release_delta": self.release[1]}
+        word = sum(_encoded(name, value) for name, value in fields.items())
+        return tuple(word >> 32 * k & 0xFFFFFFFF for k in range(dma.DESCRIPTOR_WORDS))
 
 
-def _field(value: int, bits: int) -> int:
-    if not 0 <= value < 1 << bits:
-        raise CompileError(f"a field of {bits} bits of a buffer descriptor cannot be {value}")
-    return value
-
-
-def _signed(value: int, bits: int) -> int:
-    if not -(1 << bits - 1) <= value < 1 << bits - 1:
-        raise CompileError(f"a field of {bits} signed bits of a buffer descriptor cannot be {value}")
-    return value & (1 << bits) - 1
+def _encoded(name: str, value: int) -> int:
+    try:
+        return encode(dma.Descriptor, **{name: value})
+    except EncodingError:
+        shape = Shape.cast(dma.Descriptor.as_shape()[name].shape)
+        bits = f"{shape.width} {'signed ' if shape.signed else ''}bits"
+        raise CompileError(f"a field of {bits} of a buffer descriptor cannot be {value}") from None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from itertools import product
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.ir.operators import Conv
-from nncosim.kernels.aie_ml.dense import Role, rows_of, shape_of, stored_bits
+from nncosim.kernels.aie_ml.dense import Role, Shape, rows_of, shape_of, stored_bits
 from nncosim.platforms.aie_ml import BANK_BYTES, AieMl
 
 __all__ = ["CHANNELS", "Box", "Part", "Split", "boxes_of", "parts", "splits_of"]
@@ -81,33 +81,33 @@ def _agree(before: Sequence[Part], after: Sequence[Part]) -> bool:
     return all(len(each) <= MOST_PARTNERS for pair in ((before, after), (after, before)) for each in overlaps(*pair))
 
 
-def _fits(op: Conv, network: Network, reduction: Part, results: Part) -> bool:
+def _fits(shape: Shape) -> bool:
     """A part's buffers fit their banks: weights; bias; a copy of the input with one of the results."""
-    shape = shape_of(op, network, reduction, results, Role.SINGLE)
     weights = shape.column_blocks * shape.steps * shape.columns * shape.weight_beats
     bias = shape.column_blocks * shape.columns
     inputs = shape.row_blocks * shape.rows * shape.input_beats
     return max(weights, bias, inputs + shape.output_bytes // 32) * 32 <= BANK_BYTES
 
 
-def _cycles(op: Conv, network: Network, split: Split, reduction: Part, results: Part) -> int:
-    """An estimate of a layer's latency, from when its input leaves the layer before."""
-    shape = shape_of(op, network, reduction, results, Role.SINGLE)
+def _cycles(shape: Shape, split: Split, words: int) -> int:
+    """An estimate of a layer's latency, from when its input leaves the layer before. words: of a part of the input."""
     moves = len(shape.words) * (1 if split.cascade == 1 else 2)
     kernel = shape.blocks * max(shape.steps * shape.least_interval, moves)
-    source = network.tensors[op.inputs[0]]
-    words = rows_of(source) * (reduction[1] - reduction[0]) * stored_bits(source) // 32
     return kernel + _FILL + _HOP * (split.cascade - 1) + words + _STREAM
 
 
 def _options(op: Conv, network: Network, platform: AieMl) -> Iterator[tuple[Split, int]]:
     """Splits that the array and the memories have room for, with their cycles."""
     outputs, inputs = op.weights.shape[:2]
+    source = network.tensors[op.inputs[0]]
     for cascade, rows in product(range(1, platform.columns + 1), range(1, platform.rows + 1)):
         reduction, results = parts(inputs, cascade), parts(outputs, rows)
-        if reduction and results and _fits(op, network, reduction[0], results[0]):
-            split = Split(cascade, rows)
-            yield split, _cycles(op, network, split, reduction[0], results[0])
+        if not reduction or not results:
+            continue
+        shape, split = shape_of(op, network, reduction[0], results[0], Role.SINGLE), Split(cascade, rows)
+        if _fits(shape):
+            words = rows_of(source) * (reduction[0][1] - reduction[0][0]) * stored_bits(source) // 32
+            yield split, _cycles(shape, split, words)
 
 
 def splits_of(network: Network, platform: AieMl, most_tiles: int | None = None) -> tuple[Split, ...]:

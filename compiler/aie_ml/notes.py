@@ -18,15 +18,12 @@ _TILE_STRIDE = 1 << 20
 
 @dataclass(frozen=True)
 class Site:
-    """A tile with a part of a layer. step: of the schedule. stores: of an inference; first: beats where the copies of
-    its output begin, () of one that gives its sums on. beats: of each copy."""
+    """A tile with a part of a layer. step: of the schedule. stores: of an inference, 0 where it gives its sums on."""
 
     column: int
     row: int
     step: int
     stores: int
-    first: tuple[int, ...]
-    beats: int
 
 
 @dataclass(frozen=True)

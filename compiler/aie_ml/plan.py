@@ -48,7 +48,8 @@ class Transfer:
 
 @dataclass
 class TilePlan:
-    """A tile's share. reduction, results: parts of the layer's input and output."""
+    """A tile's share. reduction, results: parts of the layer's input and output; bits: that these are stored with;
+    rows: of the batch."""
 
     column: int
     row: int
@@ -57,6 +58,8 @@ class TilePlan:
     dense: Dense
     reduction: Part
     results: Part
+    bits: tuple[int, int]
+    rows: int
     transfers: list[Transfer] = field(default_factory=list)
 
     @property
@@ -98,11 +101,14 @@ def plan_of(network: Network, boxes: Sequence[Box]) -> Plan:
         assert isinstance(op, Conv)
         outputs, inputs = op.weights.shape[:2]
         reduction, results = parts(inputs, box.split.cascade), parts(outputs, box.split.rows)
+        source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+        bits = stored_bits(source), stored_bits(out)
         tiles = {}
         for column, row in box.tiles:
             k, n = reduction[column - box.column], results[row - box.row]
             dense = part_of(op, network, k, n, box.split.role(column - box.column), one_bank=True)
-            tiles[column - box.column, row - box.row] = TilePlan(column, row, op, step, dense, k, n)
+            tiles[column - box.column, row - box.row] = TilePlan(
+                column, row, op, step, dense, k, n, bits, rows_of(out))
         layers.append(tiles)
         plan.tiles += tiles.values()
     _enter(plan, network, layers[0], boxes[0])

@@ -13,18 +13,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from nncosim.compiler.errors import CompileError
+from nncosim.hdl.aie_ml.switch import COME, GO, LOCAL, MASTER_AT, OPPOSITE, SLAVE_AT
 
-__all__ = ["EDGE", "LINKS", "Net", "Port", "Routes", "routed"]
+__all__ = ["EDGE", "Net", "Port", "Routes", "problems", "routed"]
 
 EDGE = -1
 """Row of the shim, below the array."""
-NORTH, SOUTH, WEST, EAST = "north", "south", "west", "east"
-_STEPS = {NORTH: (0, 1), SOUTH: (0, -1), WEST: (-1, 0), EAST: (1, 0)}
-_OPPOSITE = {NORTH: SOUTH, SOUTH: NORTH, WEST: EAST, EAST: WEST}
-LINKS = {NORTH: 6, SOUTH: 4, WEST: 4, EAST: 4}
-"""Streams from a tile to its neighbour in each direction."""
-_MASTER = {NORTH: 2, SOUTH: 8, WEST: 12, EAST: 16}
-_SLAVE = {NORTH: 2, SOUTH: 6, WEST: 12, EAST: 16}
+SOUTH = "south"
+_STEPS = {"north": (0, 1), SOUTH: (0, -1), "west": (-1, 0), "east": (1, 0)}
 _TRIES = 200
 
 Tile = tuple[int, int]
@@ -73,7 +69,7 @@ class _Router:
         net, masters = self.nets[number], self.routes.masters
         source = net.source
         if source.row == EDGE:
-            start, slave = (source.column, 0), _SLAVE[SOUTH] + source.channel
+            start, slave = (source.column, 0), SLAVE_AT[SOUTH] + source.channel
         else:
             start, slave = source.tile, source.channel
         slaves = {start: slave}
@@ -96,12 +92,12 @@ class _Router:
     def _step(self, tile: Tile, direction: str, slaves: dict[Tile, int], links: list[tuple[Tile, str, int]]) -> Tile:
         """Take a free link."""
         taken = self.used.setdefault((tile, direction), set())
-        link = next(k for k in range(LINKS[direction]) if k not in taken)
+        link = next(k for k in range(GO[direction]) if k not in taken)
         taken.add(link)
-        self.routes.masters.setdefault(tile, {})[_MASTER[direction] + link] = slaves[tile]
+        self.routes.masters.setdefault(tile, {})[MASTER_AT[direction] + link] = slaves[tile]
         links.append((tile, direction, link))
         there = tile[0] + _STEPS[direction][0], tile[1] + _STEPS[direction][1]
-        slaves[there] = _SLAVE[_OPPOSITE[direction]] + link
+        slaves[there] = SLAVE_AT[OPPOSITE[direction]] + link
         return there
 
     @staticmethod
@@ -126,7 +122,7 @@ class _Router:
                 there = at[0] + dx, at[1] + dy
                 leaves = there[1] == EDGE and target.row == EDGE
                 inside = 0 <= there[0] < self.columns and 0 <= there[1] < self.rows
-                full = len(self.used.get((at, direction), ())) >= LINKS[direction]
+                full = len(self.used.get((at, direction), ())) >= GO[direction]
                 if (leaves or inside) and there not in before and not full:
                     before[there] = at
                     queue.append(there)
@@ -147,7 +143,7 @@ def routed(columns: int, rows: int, nets: Sequence[Net]) -> Routes:
             return router.routes
         order.remove(failed)
         order.insert(0, failed)
-    net = nets[failed] if failed is not None else nets[0]
+    net = nets[order[0]]
     raise CompileError(f"no way through the stream switches was found for {net.name} from tile {net.source.tile}: all "
                        "links there are taken; use fewer rows or other splits")
 
@@ -164,9 +160,9 @@ def problems(columns: int, rows: int, nets: Sequence[Net], masters: Mapping[Tile
             source = _origin(columns, rows, masters, tile, master)
             if isinstance(source, str):
                 found.append(source)
-            elif master < 2:
+            elif master < LOCAL:
                 seen.add((tile, master, source))
-            elif tile[1] == 0 and _MASTER[SOUTH] <= master < _MASTER[SOUTH] + LINKS[SOUTH]:
+            elif tile[1] == 0 and MASTER_AT[SOUTH] <= master < MASTER_AT[SOUTH] + GO[SOUTH]:
                 seen.add((None, 0, source))
     found += [f"target {target} has no circuit from {source}" for target, _, source in wanted - seen]
     found += [f"circuit from {source} to {target}, which nobody asked for" for target, _, source in seen - wanted]
@@ -181,12 +177,12 @@ def _origin(
         slave = masters.get(tile, {}).get(master)
         if slave is None:
             return f"master {master} of tile {tile} is listened to and has no source"
-        if slave < 2:
+        if slave < LOCAL:
             return Port(*tile, slave)
-        side = next(side for side in _SLAVE if _SLAVE[side] <= slave < _SLAVE[side] + LINKS[_OPPOSITE[side]])
-        link = slave - _SLAVE[side]
+        side = next(side for side in COME if SLAVE_AT[side] <= slave < SLAVE_AT[side] + COME[side])
+        link = slave - SLAVE_AT[side]
         if side == SOUTH and tile[1] == 0:
             return Port(tile[0], EDGE, link)
         tile = tile[0] + _STEPS[side][0], tile[1] + _STEPS[side][1]
-        master = _MASTER[_OPPOSITE[side]] + link
+        master = MASTER_AT[OPPOSITE[side]] + link
     return f"the circuit to tile {tile} is a ring"

@@ -9,21 +9,22 @@ from functools import lru_cache
 
 import numpy as np
 from nncosim.compiler.aie_ml.checker import Guard, wrong_in
-from nncosim.compiler.aie_ml.descriptors import DESCRIPTORS, Descriptor, Region, matrix, rows_of_tiles
+from nncosim.compiler.aie_ml.descriptors import Descriptor, Region, matrix, rows_of_tiles
 from nncosim.compiler.aie_ml.notes import tile_address
 from nncosim.compiler.aie_ml.plan import COPIES, MM2S, S2MM, TilePlan, Transfer
 from nncosim.compiler.aie_ml.program import Addresses, Exchange, streaming_program
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.image.image import Segment
-from nncosim.hdl.aie_ml.config import BDS_AT, CORE_AT, LOCKS_AT, PROGRAM_AT, STARTS_AT, SWITCH_AT
+from nncosim.hdl.aie_ml.config import BDS_AT, CORE_AT, LISTENS, LOCKS_AT, PROGRAM_AT, STARTS_AT, SWITCH_AT
+from nncosim.hdl.aie_ml.dma import DESCRIPTORS
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES
+from nncosim.hdl.aie_ml.locks import LOCKS
+from nncosim.hdl.aie_ml.switch import MASTERS
 from nncosim.kernels.aie_ml.dense import Dense
 
-__all__ = ["Homes", "exchange", "segments_of"]
+__all__ = ["Homes", "exchange", "segments_of", "switch_segment"]
 
-MASTERS = 20
 _BEAT_WORDS = BEAT_BYTES // 4
-_LISTENS = 1 << 5
 
 
 @dataclass(frozen=True)
@@ -71,29 +72,27 @@ def _proved(
     return words, wrong_in(words, [(dense, at) for at in homes.copies], guards)
 
 
-def _descriptors(tile: TilePlan, homes: Homes, tensors: Mapping[str, int]) -> tuple[list[Descriptor], dict[int, int]]:
+def _descriptors(tile: TilePlan, homes: Homes) -> tuple[list[Descriptor], dict[int, int]]:
     """All of a tile, and with which each channel starts."""
     made: list[Descriptor] = []
     starts = {}
     for each in tile.transfers:
         starts[each.channel] = len(made)
-        made += _of_channel(tile, homes, each, tensors, len(made))
+        made += _of_channel(tile, homes, each, len(made))
     if len(made) > DESCRIPTORS:
         raise CompileError(f"{tile.name} takes {len(made)} buffer descriptors, and a tile has {DESCRIPTORS}; use a "
                            "smaller batch or other splits")
     return made, starts
 
 
-def _of_channel(
-    tile: TilePlan, homes: Homes, each: Transfer, tensors: Mapping[str, int], first: int
-) -> list[Descriptor]:
+def _of_channel(tile: TilePlan, homes: Homes, each: Transfer, first: int) -> list[Descriptor]:
     shape, takes = tile.dense.shape, each.channel < MM2S
     copies = homes.inputs if takes else homes.results
-    bits = tensors[tile.op.inputs[0] if takes else tile.op.output]
+    bits = tile.bits[0 if takes else 1]
     offset = each.part[0] // 8 * bits // 8 * _BEAT_WORDS  # a tile of 8 columns, or two of 4
     region = Region(
         tuple(at * _BEAT_WORDS + offset for at in copies),
-        (shape.input_beats if takes else shape.output_beats) * _BEAT_WORDS, bits, tensors["rows"],
+        (shape.input_beats if takes else shape.output_beats) * _BEAT_WORDS, bits, tile.rows,
         each.part[1] - each.part[0],
     )  # fmt: skip
     locks = exchange(each.channel)
@@ -102,25 +101,23 @@ def _of_channel(
 
 
 def segments_of(
-    tile: TilePlan, homes: Homes, tensors: Mapping[str, int], masters: Mapping[int, int], constants: Sequence[Segment],
-    room: int,
+    tile: TilePlan, homes: Homes, masters: Mapping[int, int], constants: Sequence[Segment], room: int,
 ) -> tuple[list[Segment], list[Segment]]:
     """What is loaded, and what starts the tile when all is loaded.
 
     Args:
-        tensors: bits that each is stored with; "rows": of the batch. masters: of the switch, the slave each listens to.
-        constants: at addresses within the tile. room: instructions.
+        masters: of the switch, the slave each listens to. constants: at addresses within the tile. room: instructions.
 
     Raises:
         CompileError: as of a descriptor or program that does not fit, or is wrong.
     """
     base = tile_address(tile.column, tile.row)
-    descriptors, starts = _descriptors(tile, homes, tensors)
+    descriptors, starts = _descriptors(tile, homes)
 
     def config(at: int, words: Sequence[int]) -> Segment:
         return Segment("config", base + at, np.array(words, "<u4").tobytes())
 
-    locks = [0] * 16
+    locks = [0] * LOCKS
     for each in tile.transfers:
         locks[exchange(each.channel).free] = COPIES
     loaded = [Segment(s.memory, base + s.address, s.data, s.flags) for s in constants]
@@ -134,5 +131,5 @@ def segments_of(
 
 def switch_segment(column: int, row: int, masters: Mapping[int, int]) -> Segment:
     """The settings of a tile's switch."""
-    words = [_LISTENS | masters[k] if k in masters else 0 for k in range(MASTERS)]
+    words = [1 << LISTENS | masters[k] if k in masters else 0 for k in range(MASTERS)]
     return Segment("config", tile_address(column, row) + SWITCH_AT, np.array(words, "<u4").tobytes())

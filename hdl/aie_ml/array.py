@@ -6,13 +6,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.config import BUS
 from nncosim.hdl.aie_ml.stream import Elastic
-from nncosim.hdl.aie_ml.tile import SIDES, Tile
+from nncosim.hdl.aie_ml.switch import COME, GO, OPPOSITE
+from nncosim.hdl.aie_ml.tile import TILE, Tile
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.logic import register
 
 __all__ = ["SHIM_IN", "SHIM_OUT", "Array", "emit_array"]
 
-SHIM_IN, SHIM_OUT = SIDES["south"]
+SHIM_IN, SHIM_OUT = COME["south"], GO["south"]
 """Streams of a column into the array, and out of it."""
 _BEATS, _PC = 11, 10
 
@@ -42,7 +43,7 @@ class Array(wiring.Component):
         tiles: dict[tuple[int, int], Block] = {}
         for column in range(self.columns):
             for row in range(self.rows):
-                tile = tiles[column, row] = Block(Tile(self.instructions), "aie_ml_tile")
+                tile = tiles[column, row] = Block(Tile(self.instructions), TILE)
                 m.submodules[f"tile_{column}_{row}"] = tile
                 m.d.comb += [tile.column.eq(column), tile.row.eq(row)]
         for (column, row), tile in tiles.items():
@@ -62,7 +63,7 @@ class Array(wiring.Component):
         """Between a tile and its neighbour on that side, if there is one."""
         if other is None:
             return
-        back = {"north": "south", "east": "west"}[side]
+        back = OPPOSITE[side]
         for number, stream in enumerate(getattr(tile, f"{side}_out")):
             wiring.connect(m, stream, getattr(other, f"{back}_in")[number])
         for number, stream in enumerate(getattr(other, f"{back}_out")):
@@ -102,5 +103,5 @@ class Array(wiring.Component):
 
 
 def emit_array(columns: int, rows: int, instructions: int) -> dict[str, str]:
-    """Verilog of the array, module `aie_ml_array`, and of its tile."""
-    return emit_design(Array(columns, rows, instructions), "aie_ml_array")
+    """Verilog of the array, module `aie_ml_array`, without its tile (`nncosim.hdl.aie_ml.tile.emit_tile`)."""
+    return emit_design(Array(columns, rows, instructions), "aie_ml_array", without=(TILE,))

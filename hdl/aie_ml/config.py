@@ -7,15 +7,17 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.logic import register
 
 __all__ = [
-    "BDS_AT", "BUS", "CORE_AT", "LOCKS_AT", "PROGRAM_AT", "STARTS_AT", "SWITCH_AT", "TILE_BYTES", "ConfigPort", "Write",
+    "BDS_AT", "BUS", "CORE_AT", "LISTENS", "LOCKS_AT", "PROGRAM_AT", "STARTS_AT", "SWITCH_AT", "TILE_BYTES",
+    "ConfigPort", "Write",
 ]  # fmt: skip
 
 TILE_BYTES = 1 << 18
 """Of a tile's own addresses."""
 PROGRAM_AT, LOCKS_AT, BDS_AT, STARTS_AT, SWITCH_AT, CORE_AT = 0x20000, 0x30000, 0x30400, 0x30800, 0x30C00, 0x31000
 """In a tile: the program (AM020's address; the others are ours); a word for each lock; 8 for each buffer descriptor;
-for each channel, to be started with the descriptor that is written; for each master of the switch (bit 5: listens, 4-0:
-to which slave); bit 0: start the core. Data memory is at 0."""
+for each channel, to be started with the descriptor that is written; for each master of the switch (bit `LISTENS`, and
+4-0: to which slave); bit 0: start the core. Data memory is at 0."""
+LISTENS = 5
 _COLUMN_BITS, _ROW_BITS = 6, 4
 
 
@@ -60,8 +62,7 @@ class ConfigPort(wiring.Component):
         ]
         word = write.word
         m.d.comb += [
-            self.onward.valid.eq(valid), self.onward.write.eq(write),
-            lane.eq(1 << word[:2]),
+            self.onward.valid.eq(valid), self.onward.write.eq(write), lane.eq(1 << word[:2]),
             self.word_data.eq(write.data), self.data.eq(mine & (word[14:] == 0)), self.data_mask.eq(lane),
             # Beat and half: the bus has them in the order of addresses, as word ports do.
             self.data_addr.eq(word[2:14]), self.program_addr.eq(word[2:12]), self.number.eq(word[:8]),

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 else:
     from amaranth.lib import enum as am_enum
 
-__all__ = ["CHANNELS", "DESCRIPTORS", "Descriptor", "Dma", "DmaState", "Mm2s", "S2mm"]
+__all__ = ["CHANNELS", "DESCRIPTORS", "DESCRIPTOR_WORDS", "Descriptor", "Dma", "DmaState", "Mm2s", "S2mm"]
 
 CHANNELS, DESCRIPTORS, DESCRIPTOR_WORDS = 4, 16, 6
 _ADDRESS = 14

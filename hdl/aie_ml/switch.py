@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stream switch, circuit mode: each master listens to one slave, or to none."""
 
+from itertools import accumulate
+
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.stream import STREAM, Elastic
 from nncosim.hdl.logic import pick
 
-__all__ = ["LOCAL", "MASTERS", "SLAVES", "StreamSwitch"]
+__all__ = ["COME", "GO", "LOCAL", "MASTERS", "MASTER_AT", "OPPOSITE", "SLAVES", "SLAVE_AT", "StreamSwitch"]
 
 SLAVES, MASTERS = 20, 20
 LOCAL = 2
 """The first masters, to the tile's own DMA, have no link behind them."""
+GO = {"north": 6, "south": 4, "west": 4, "east": 4}
+"""Streams to the neighbour on each side."""
+OPPOSITE = {"north": "south", "south": "north", "west": "east", "east": "west"}
+COME = {side: GO[OPPOSITE[side]] for side in GO}
+"""Streams from it."""
+MASTER_AT, SLAVE_AT = (
+    dict(zip(GO, accumulate(counts.values(), initial=LOCAL), strict=False)) for counts in (GO, COME)
+)
+"""Numbers of the first ports on each side, behind those of the DMA."""
 
 
 class StreamSwitch(wiring.Component):

@@ -4,30 +4,28 @@
 from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.aie_ml.config import BUS, ConfigPort
+from nncosim.hdl.aie_ml.config import BUS, LISTENS, ConfigPort
 from nncosim.hdl.aie_ml.core import CASCADE, Core
 from nncosim.hdl.aie_ml.dma import Dma
 from nncosim.hdl.aie_ml.locks import Locks
 from nncosim.hdl.aie_ml.memory import DataMemory
 from nncosim.hdl.aie_ml.stream import STREAM
-from nncosim.hdl.aie_ml.switch import MASTERS, StreamSwitch
+from nncosim.hdl.aie_ml.switch import COME, GO, MASTER_AT, MASTERS, SLAVE_AT, StreamSwitch
+from nncosim.hdl.emit import emit_design
 from nncosim.hdl.logic import register
 
-__all__ = ["SIDES", "Tile"]
+__all__ = ["TILE", "Tile", "emit_tile"]
 
 LOAD_A, LOAD_B, STORE = range(3)
-SIDES = {"north": (4, 6), "south": (6, 4), "west": (4, 4), "east": (4, 4)}
-"""Streams that come from a neighbour, and that go to it."""
-_SLAVE = {"north": 2, "south": 6, "west": 12, "east": 16}
-_MASTER = {"north": 2, "south": 8, "west": 12, "east": 16}
-_LISTENS = 5
 _DOMAIN = "tile"
+TILE = "aie_ml_tile"
+"""Name of its module."""
 
 
 class Tile(wiring.Component):
     """Ports:
         bus (In), onward (Out), column, row (In): of the configuration bus.
-        {side}_in, {side}_out: streams, `SIDES`. west (In), east (Out): cascades.
+        {side}_in, {side}_out: streams, see `switch`. west (In), east (Out): cascades.
         For monitors (Out), a cycle later: busy, issue, issued_pc, waits: as of `Core`; store, store_beat, store_data:
         what the core writes to data memory; fault: a lock leaves its range.
     """
@@ -35,8 +33,8 @@ class Tile(wiring.Component):
     def __init__(self, instructions: int):
         self.instructions = instructions
         streams: dict[str, wiring.Member] = {}
-        for side, (come, go) in SIDES.items():
-            streams |= {f"{side}_in": In(STREAM).array(come), f"{side}_out": Out(STREAM).array(go)}
+        for side in GO:
+            streams |= {f"{side}_in": In(STREAM).array(COME[side]), f"{side}_out": Out(STREAM).array(GO[side])}
         probes = {"busy": 1, "issue": 1, "issued_pc": (instructions - 1).bit_length(), "waits": 3}
         super().__init__({
             "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **streams, "west": In(CASCADE),
@@ -116,15 +114,18 @@ class Tile(wiring.Component):
         for number in range(2):
             wiring.connect(m, dma.mm2s[number], switch.slave[number])
             wiring.connect(m, switch.master[number], dma.s2mm[number])
-        for side, (come, go) in SIDES.items():
-            for number in range(come):
-                wiring.connect(m, wiring.flipped(getattr(self, f"{side}_in")[number]),
-                               switch.slave[_SLAVE[side] + number])
-            for number in range(go):
-                wiring.connect(m, switch.master[_MASTER[side] + number],
-                               wiring.flipped(getattr(self, f"{side}_out")[number]))
+        for side in GO:
+            for number, stream in enumerate(getattr(self, f"{side}_in")):
+                wiring.connect(m, wiring.flipped(stream), switch.slave[SLAVE_AT[side] + number])
+            for number, stream in enumerate(getattr(self, f"{side}_out")):
+                wiring.connect(m, switch.master[MASTER_AT[side] + number], wiring.flipped(stream))
         for number in range(MASTERS):
             source = register(5, f"source{number}")
             with m.If(config.master & (config.number == number)):
-                m.d.sync += [switch.listens[number].eq(config.word_data[_LISTENS]), source.eq(config.word_data)]
+                m.d.sync += [switch.listens[number].eq(config.word_data[LISTENS]), source.eq(config.word_data)]
             m.d.comb += switch.source[number].eq(source)
+
+
+def emit_tile(instructions: int) -> dict[str, str]:
+    """Verilog of the tile, module `aie_ml_tile`."""
+    return emit_design(Tile(instructions), TILE)

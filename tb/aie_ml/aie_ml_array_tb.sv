@@ -118,14 +118,13 @@ module aie_ml_array_tb #(
 
     // A different bit for each stream in each cycle: multiply, and take high bits.
     reg  [31:0] noise;
-    wire [63:0] gaps_in [0:IN-1];
     genvar k;
     generate
         for (k = 0; k < IN; k = k + 1) begin : feed
             wire [31:0] mixed = (noise ^ k * 32'h9E3779B9) * 32'h85EBCA6B;
             aie_ml_feeder feeder (
-                .clk(clk), .rst(rst || rst_q), .begin_now(begin_now), .gap(gap_seed != 0 && mixed[31:30] != 0), .valid(in_valid[k]),
-                .payload(in_payload[32*k +: 32]), .ready(in_ready[k])
+                .clk(clk), .rst(rst || rst_q), .begin_now(begin_now), .gap(gap_seed != 0 && mixed[31:30] != 0),
+                .valid(in_valid[k]), .payload(in_payload[32*k +: 32]), .ready(in_ready[k])
             );
         end
         for (k = 0; k < OUT; k = k + 1) begin : take

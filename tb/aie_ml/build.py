@@ -3,26 +3,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image.image import Image
-from nncosim.hdl.aie_ml.array import emit_array
+from nncosim.hdl.aie_ml.array import SHIM_IN, emit_array
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES
-from nncosim.hdl.sram import SRAM_MODULE
+from nncosim.hdl.aie_ml.tile import TILE, emit_tile
+from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
 from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, AieMl
 from nncosim.tb.aie_ml.segments import bus_writes, loads_of
+from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.emitted import emitted
+from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build, build_library
 
-__all__ = ["TOP", "build_array", "feed", "load_image", "read_beats", "write_beats"]
+__all__ = ["TOP", "build_array", "feed", "load_image", "run_once", "write_beats"]
 
 TOP = "aie_ml_array_tb"
-_FEEDER, _TILE = "aie_ml_feeder", "aie_ml_tile"
-_ARRAY, _MACRO = "aie_ml_array.v", "nncosim_sram.v"
+_FEEDER = "aie_ml_feeder"
 _PAIR_BEATS = BANK_BYTES // BEAT_BYTES
 
 
@@ -40,24 +43,23 @@ def build_array(
     Raises:
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
     """
-    sources = emitted(f"aie_ml_array_{columns}x{rows}", platform,
-                      lambda: emit_array(columns, rows, platform.instructions))
-    files = (Path(__file__).with_name("aie_ml_array_tb.sv"),)
-    tile = {name: text for name, text in sources.items() if name != _ARRAY}
+    instructions = platform.instructions
+    tile = emitted(TILE, instructions, lambda: emit_tile(instructions))
+    array = emitted("aie_ml_array", (columns, rows, instructions), lambda: emit_array(columns, rows, instructions))
+    files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}
-    library = build_library(tile, _TILE, progress=progress, **options)
-    sources = {name: sources[name] for name in (_ARRAY, _MACRO)}
+    library = build_library(tile, TILE, progress=progress, **options)
     width = 256 * rows
     ports = ", ".join(f".store_data__{k}(store_data[{width * k} +: {width}])" for k in range(columns))
     options["defines"] = {"STORE_DATA_PORTS": ports}
-    return build(sources, TOP, files=files, libraries=[library], progress=progress,
+    return build(array, TOP, files=files, libraries=[library], progress=progress,
                  parameters={"COLUMNS": columns, "ROWS": rows}, memories={SRAM_MODULE: "mem", _FEEDER: "words"},
                  **options)  # fmt: skip
 
 
 def _tile(tile: tuple[int, int]) -> str:
     """Where a tile's memories are: its module is compiled by itself, and has its name in between."""
-    return f"array.tile_{tile[0]}_{tile[1]}.{_TILE}.tile"
+    return f"array.tile_{tile[0]}_{tile[1]}.{TILE}.tile"
 
 
 def write_beats(model: Backdoor, tile: tuple[int, int], beat: int, data: bytes) -> None:
@@ -68,17 +70,6 @@ def write_beats(model: Backdoor, tile: tuple[int, int], beat: int, data: bytes) 
         for half in range(2):
             if at.start < at.stop:
                 model.stack(f"{_tile(tile)}.data.bank{2 * pair + half}", np.uint8)[at] = rows[chosen, half]
-
-
-def read_beats(model: Backdoor, tile: tuple[int, int], beat: int, count: int) -> npt.NDArray[np.uint8]:
-    """Back door: beats of a tile's data memory, (count, 32)."""
-    out = np.zeros((count, 2, BEAT_BYTES // 2), np.uint8)
-    for pair in range(BANKS):
-        chosen, at = _within(pair, beat, count)
-        for half in range(2):
-            if at.start < at.stop:
-                out[chosen, half] = model.stack(f"{_tile(tile)}.data.bank{2 * pair + half}", np.uint8)[at]
-    return out.reshape(count, BEAT_BYTES)
 
 
 def _within(pair: int, beat: int, count: int) -> tuple[slice, slice]:
@@ -100,9 +91,7 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
     Raises:
         ImageError: a segment lies outside a tile.
     """
-    for tile, load in loads_of(image, platform).items():
-        if bus:
-            break
+    for tile, load in () if bus else loads_of(image, platform).items():
         for beat, content in load.data:
             write_beats(model, tile, beat, content)
         words = np.frombuffer(load.program, np.uint8).reshape(-1, INSTRUCTION_BYTES)
@@ -113,8 +102,25 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
     return len(writes)
 
 
-def feed(model: Backdoor, stream: int, words: npt.NDArray[np.uint32]) -> None:
-    """What a stream of the shim brings in the next inference."""
-    place = model.memory(f"feed[{stream}].feeder")
-    place[0] = len(words)
-    place[1 : len(words) + 1] = words
+def feed(model: Backdoor, columns: int, words: Mapping[int, npt.NDArray[np.uint32]]) -> None:
+    """What the streams of the shim bring in the next inference, by their number; those that are left out nothing."""
+    for stream in range(columns * SHIM_IN):
+        brought = words.get(stream, np.zeros(0, np.uint32))
+        place = model.memory(f"feed[{stream}].feeder")
+        place[0] = len(brought)
+        place[1 : len(brought) + 1] = brought
+
+
+def run_once(model: Model, held: Mapping[str, int], limit: int) -> None:
+    """From reset, with these ports held, to the end of what is started.
+
+    Raises:
+        SimulationTimeout: there is none within `limit` cycles.
+    """
+    for port, value in held.items():
+        model[port] = value
+    model.reset(cycles=RESET_CYCLES)
+    model.start = 1
+    model.tick()
+    model.start = 0
+    model.run_until("stopped", 1, limit)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes, Stream
 from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.image.tiles import TensorPlace
-from nncosim.compiler.ir.layout import from_bytes, size_bytes, to_bytes
+from nncosim.compiler.ir.layout import from_bytes, to_bytes
 from nncosim.hdl.aie_ml.array import SHIM_IN, SHIM_OUT
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.platforms.aie_ml import AieMl
@@ -21,7 +21,7 @@ from nncosim.tb.backend import Frame, Interval, Passage
 
 __all__ = [
     "DEFAULT_LIMIT", "DONE", "RESULT", "STATE", "STORE", "Records", "frame_of", "input_words", "layer_cycles",
-    "result_words",
+    "put_result", "result_words", "results_of",
 ]  # fmt: skip
 
 STORE = np.dtype([("cycle", "<u8"), ("tile", "<u4"), ("beat", "<u4"), ("data", "u1", (32,))])
@@ -32,6 +32,7 @@ STATE = np.dtype([("cycle", "<u8"), ("tile", "<u8"), ("state", "<u8"), ("pc", "<
 """A core is in another state from this cycle on: an index into `nncosim.tb.aie_ml.activity.CATEGORIES`."""
 DONE = np.dtype([("cycles", "<u8"), ("config", "<u8"), ("at", "<u8"), ("fault", "<u8")])
 """The end of an inference; cycles that the configuration took; since reset; whether a lock left its range."""
+(_AXES,) = AieMl.tensor_axes
 DEFAULT_LIMIT = 10_000_000
 """Cycles of an inference where the caller sets no limit."""
 
@@ -51,7 +52,7 @@ def input_words(notes: AieMlNotes, inputs: Mapping[str, np.ndarray]) -> dict[int
     out = {}
     for stream in notes.inputs:
         values = inputs[stream.tensor][tuple(slice(*each) for each in stream.box)]
-        data = to_bytes(values, stream.layout, _axes(values))
+        data = to_bytes(values, stream.layout, _AXES)
         out[stream.column * SHIM_IN + stream.number] = np.frombuffer(data, "<u4").astype(np.uint32)
     return out
 
@@ -61,20 +62,19 @@ def result_words(notes: AieMlNotes) -> int:
     return sum(stream.words for stream in notes.outputs)
 
 
-def _axes(values: np.ndarray) -> tuple[str, ...]:
-    return ("N", "C", "H", "W")[: values.ndim]
+def results_of(stream: Stream, records: Records) -> npt.NDArray[np.void]:
+    """What came out of a stream, as `RESULT`."""
+    return records.results[records.results["stream"] == stream.column * SHIM_OUT + stream.number]
 
 
-def _result(stream: Stream, records: Records, signed: bool, poison: int) -> np.ndarray:
-    """A part of a tensor as it came out. What is missing is poison."""
+def put_result(stream: Stream, came: npt.NDArray[np.void], signed: bool, whole: np.ndarray, poison: int = 0) -> None:
+    """Put the part of a tensor that a stream carries into the whole one. What is missing is poison."""
+    size = 4 * stream.words
+    data = came["word"].astype("<u4").tobytes()[:size]
+    data += np.random.default_rng([poison, stream.column, stream.number]).bytes(size - len(data))
     shape = tuple(stop - start for start, stop in stream.box)
-    number = stream.column * SHIM_OUT + stream.number
-    words = records.results["word"][records.results["stream"] == number].astype("<u4")
-    size = size_bytes(shape, stream.layout, _axes(np.empty(shape)))
-    data = bytearray(np.random.default_rng([poison, number]).bytes(size))
-    came = words.tobytes()[:size]
-    data[: len(came)] = came
-    return from_bytes(bytes(data), shape, stream.layout, signed, _axes(np.empty(shape)))
+    box = tuple(slice(*each) for each in stream.box)
+    whole[box] = from_bytes(data, shape, stream.layout, signed, _AXES)
 
 
 def _tensor(
@@ -104,7 +104,7 @@ def _ends(notes: AieMlNotes, records: Records) -> list[int]:
     for step in range(steps):
         last = []
         for site in notes.sites:
-            if site.step == step and site.first:
+            if site.step == step and site.stores:
                 cycles = records.stores["cycle"][records.stores["tile"] == site.column * notes.rows + site.row]
                 if len(cycles) < site.stores:
                     return ends
@@ -142,7 +142,7 @@ def frame_of(image: Image, platform: AieMl, records: Records, inference: int, po
     memory = {stream.tensor: np.zeros(table[stream.tensor].tensor.shape, np.int64) for stream in notes.outputs}
     for stream in notes.outputs:
         signed = table[stream.tensor].tensor.type.signed
-        memory[stream.tensor][tuple(slice(*box) for box in stream.box)] = _result(stream, records, signed, poison)
+        put_result(stream, results_of(stream, records), signed, memory[stream.tensor], poison)
     cycles = int(records.done["cycles"])
     start = int(records.done["at"]) - cycles
     passages = {

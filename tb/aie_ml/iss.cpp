@@ -24,8 +24,7 @@ struct Tile : Core {
         }
         locks.served = false;
         end();
-        to_east.now = to_east.count;
-        from_west.now = from_west.count;
+        to_east.settle();
     }
 };
 

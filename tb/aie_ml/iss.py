@@ -23,8 +23,10 @@ from nncosim.tb.iss.native import NativeSources, Signatures, records
 
 __all__ = ["CORE_STORE", "PROBLEM", "Problem", "Tile", "header", "problem_of"]
 
-_SOURCES = NativeSources("the AIE-ML simulator", Path(__file__).parent,
-                         ("iss_words.h", "iss_vector.h", "iss_core.h", "iss.cpp"), "nncosim_aie_")  # fmt: skip
+_SOURCES = NativeSources(
+    "the AIE-ML simulator", Path(__file__).parent,
+    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_core.h", "iss.cpp"), "nncosim_aie_",
+)  # fmt: skip
 _P, _U64 = ctypes.c_void_p, ctypes.c_uint64
 _FUNCTIONS: Signatures = {
     "create": (_P, [_U64]), "destroy": (None, [_P]), "load": (None, [_P, ctypes.c_char_p, _U64]), "memory": (_P, [_P]),

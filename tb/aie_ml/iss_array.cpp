@@ -184,8 +184,8 @@ class Array {
             if (from.valid() && to.room()) to.push(from.pop());
         }
         for (Node& node : nodes) {
-            node.core->to_east.now = node.core->to_east.count;
-            node.core->from_west.now = node.core->from_west.count;
+            node.core->to_east.settle();
+            node.core->from_west.settle();
         }
         streams_.settle();
         since++;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "iss_elastic.h"
 #include "iss_vector.h"
 
 namespace {
@@ -19,16 +20,9 @@ struct AccWrite { int reg, halves; Acc value; };
 struct Pending { bool wanted[3]; int beat[3], load_reg[2]; Vec store_data; };
 enum { kLoadA = 0, kLoadB = 1, kStore = 2 };
 
-// Two words of a cascade. `now`: as many as there were when the cycle began, which is what both ends see.
-struct Cascade {
-    struct Word { uint32_t lane[16]; };
-    Word word[2];
-    int count = 0, now = 0;
-    bool valid() const { return now > 0; }
-    bool room() const { return now < 2; }
-    void push(const Word& w) { word[count++] = w; }
-    Word pop() { Word w = word[0]; word[0] = word[1]; count--; return w; }
-};
+// Half of an accumulator, on its way from one core to the next.
+struct Half { uint32_t lane[16]; };
+using Cascade = Elastic<Half>;
 
 enum LockCode { kAtLeast, kEqual, kRelease };
 // Those of a tile. One request a cycle is served.
@@ -343,14 +337,14 @@ class Core {
             }
             case MoveOp_GET: {
                 AccWrite write{o.dest & 15, 1 << o.half, {}};
-                Cascade::Word word = from_west.pop();
+                Half word = from_west.pop();
                 std::memcpy(&write.value.lane[16 * o.half], word.lane, sizeof word.lane);
                 acc_writes_[at(LATENCY_cascade_get)].push_back(write);
                 fly_acc(write.reg, LATENCY_cascade_get);
                 break;
             }
             case MoveOp_PUT: {
-                Cascade::Word word;
+                Half word;
                 std::memcpy(word.lane, &accs_[o.source & 15].lane[16 * o.half], sizeof word.lane);
                 to_east.push(word);
                 break;

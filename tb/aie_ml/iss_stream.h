@@ -4,17 +4,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "iss_elastic.h"
+
 namespace {
 
-// `now`: as many words as there were when the cycle began, which is what both ends see.
-struct Fifo {
-    uint32_t word[2] = {};
-    int count = 0, now = 0;
-    bool valid() const { return now > 0; }
-    bool room() const { return now < 2; }
-    void push(uint32_t w) { word[count++] = w; }
-    uint32_t pop() { uint32_t w = word[0]; word[0] = word[1]; count--; return w; }
-};
+using Fifo = Elastic<uint32_t>;
 
 // A word leaves `from` when all of `to` have room, for all of them.
 struct Hop {
@@ -44,7 +38,7 @@ struct Streams {
     }
 
     void settle() {
-        for (Fifo& fifo : fifos) fifo.now = fifo.count;
+        for (Fifo& fifo : fifos) fifo.settle();
     }
 };
 

@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
-from nncosim.hdl.aie_ml.array import SHIM_IN
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.build import build_array, feed, load_image
 from nncosim.tb.aie_ml.frames import (
@@ -46,10 +45,7 @@ STORES, DONES, RESULTS, STATES = 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class ArrayRun:
-    """A `nncosim.tb.run.drive.Chip`: the inferences of an image on the array, one after the other.
-
-    gap_seed: not 0: words are offered and taken with random gaps. bus: all of the image goes over the bus.
-    """
+    """A `nncosim.tb.run.drive.Chip`: the inferences of an image on the array, one after the other."""
 
     failed: ClassVar[Sequence[str]] = ()
     probes: ClassVar[Sequence[str]] = (
@@ -60,8 +56,6 @@ class ArrayRun:
     platform: AieMl
     image: bytes
     inputs: list[Mapping[str, np.ndarray]]
-    gap_seed: int = 0
-    bus: bool = False
 
     @property
     def period_ps(self) -> int:
@@ -80,18 +74,14 @@ class _Session:
         self._model, self._run, self._seed = model, run, seed
         self._image = Image.from_bytes(run.image)
         self._notes = self._image.notes.own_as(AieMlNotes)
-        writes = load_image(model, run.platform, self._image, bus=run.bus)
-        nothing = np.zeros(0, np.uint32)
-        for stream in range(self._notes.columns * SHIM_IN):
-            feed(model, stream, nothing)
+        writes = load_image(model, run.platform, self._image)
         self.held: Mapping[str, int] = {
             "start": 0, "config_writes": writes, "settle": SETTLE_CYCLES, "result_words": result_words(self._notes),
-            "gap_seed": run.gap_seed,
+            "gap_seed": 0,
         }  # fmt: skip
 
     def begin(self, number: int, read: Callable[[str], int]) -> Begun[int]:
-        for stream, words in input_words(self._notes, self._run.inputs[number]).items():
-            feed(self._model, stream, words)
+        feed(self._model, self._notes.columns, input_words(self._notes, self._run.inputs[number]))
         return Begun({}, ("start",), number)
 
     def take(self, begun: Begun[int]) -> Frame:

@@ -12,11 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image, read_tiles
-from nncosim.compiler.ir.layout import from_bytes
-from nncosim.hdl.aie_ml.array import SHIM_IN, SHIM_OUT
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.tb.aie_ml.build import build_array, feed, load_image
-from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, DONE, RESULT, Records, input_words, result_words
+from nncosim.tb.aie_ml.build import build_array, feed, load_image, run_once
+from nncosim.tb.aie_ml.frames import (
+    DEFAULT_LIMIT,
+    DONE,
+    RESULT,
+    Records,
+    input_words,
+    put_result,
+    result_words,
+    results_of,
+)
 from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.aie_ml.rtl import DONES, RESULTS, SETTLE_CYCLES
 from nncosim.tb.errors import BenchError
@@ -51,18 +58,15 @@ def _streamed(image: Image, records: Records, count: int) -> Streamed:
     results: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
     ends = [0] * count
     for stream in notes.outputs:
-        mine = records.results[records.results["stream"] == stream.column * SHIM_OUT + stream.number]
+        mine = results_of(stream, records)
         if len(mine) != count * stream.words:
             raise BenchError(f"shim stream {stream.number} of column {stream.column} gave {len(mine)} words, not "
                              f"{count * stream.words}")
         tensor = table[stream.tensor].tensor
-        shape = tuple(stop - start for start, stop in stream.box)
         for k in range(count):
             part = mine[k * stream.words : (k + 1) * stream.words]
-            values = from_bytes(part["word"].astype("<u4").tobytes(), shape, stream.layout, tensor.type.signed,
-                                tensor.axes)  # fmt: skip
             whole = results[k].setdefault(stream.tensor, np.zeros(tensor.shape, np.int64))
-            whole[tuple(slice(*box) for box in stream.box)] = values
+            put_result(stream, part, tensor.type.signed, whole)
             ends[k] = max(ends[k], int(part["cycle"][-1]) + 1)
     return Streamed(tuple(results), tuple(ends))
 
@@ -96,17 +100,11 @@ def stream_rtl(
     built = build_array(platform, notes.columns, notes.rows)
     with Model(built, seed=seed) as model:
         model.poison(seed)
-        model.config_writes = load_image(model, platform, whole, bus=bus)
-        words = _words(notes, inputs)
-        for stream in range(notes.columns * SHIM_IN):
-            feed(model, stream, words.get(stream, np.zeros(0, np.uint32)))
-        model.settle, model.gap_seed = SETTLE_CYCLES, gap_seed
-        model.result_words = len(inputs) * result_words(notes)
-        model.reset(cycles=4)
-        model.start = 1
-        model.tick()
-        model.start = 0
-        model.run_until("stopped", 1, DEFAULT_LIMIT)
+        writes = load_image(model, platform, whole, bus=bus)
+        feed(model, notes.columns, _words(notes, inputs))
+        held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": len(inputs) * result_words(notes),
+                "gap_seed": gap_seed}  # fmt: skip
+        run_once(model, held, DEFAULT_LIMIT)
         results, done = model.log(RESULTS, RESULT, clear=True), model.log(DONES, DONE, clear=True)
     nothing = np.zeros(0, RESULT)
     return _streamed(whole, Records(nothing, results, nothing, done[0]), len(inputs))

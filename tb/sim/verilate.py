@@ -69,14 +69,9 @@ def build_library(
 
     Raises: as `build`.
     """
-    chosen = BuildOptions(**(({} if options is None else vars(options)) | overrides))
-    inputs = Inputs(dict(sources), module, (), (), "", (), chosen, library=True)
-    key = inputs.key()
-
-    def fill(folder: Path) -> None:
-        Build(inputs, folder, key, jobs, progress or (lambda *_: None)).run()
-
-    return BuiltLibrary(obtain(key, fill), module, key)
+    inputs = Inputs(dict(sources), module, (), (), "", (), _chosen(options, overrides), library=True)
+    entry, key = _built(inputs, jobs, progress)
+    return BuiltLibrary(entry, module, key)
 
 
 def build(
@@ -112,17 +107,26 @@ def build(
         ToolError: If there is no C++ compiler, or a library that the waveform format needs is missing.
         BenchError: If an option has a value it cannot have, or a file does not exist.
     """
-    chosen = BuildOptions(**(({} if options is None else vars(options)) | overrides))
+    chosen = _chosen(options, overrides)
     inputs = Inputs(dict(sources), top, tuple(map(Path, files)), tuple(map(Path, include_dirs)), vlt,
                      tuple(map(Path, cpp_sources)), chosen, libraries=tuple(libraries))
+    entry, key = _built(inputs, jobs, progress)
+    info = json.loads((entry / "info.json").read_text())
+    return BuiltModel(entry, top, chosen, key, info["build_seconds"])
+
+
+def _chosen(options: BuildOptions | None, overrides: dict[str, Any]) -> BuildOptions:
+    return BuildOptions(**(({} if options is None else vars(options)) | overrides))
+
+
+def _built(inputs: Inputs, jobs: int, progress: BuildProgress | None) -> tuple[Path, str]:
+    """The entry in the cache, and its key."""
     key = inputs.key()
 
     def fill(folder: Path) -> None:
-        if chosen.trace == "fst":
+        if inputs.options.trace == "fst":
             require_header("lz4.h", "liblz4-dev", "FST waveforms")
             require_header("zlib.h", "zlib1g-dev", "FST waveforms")
         Build(inputs, folder, key, jobs, progress or (lambda *_: None)).run()
 
-    entry = obtain(key, fill)
-    info = json.loads((entry / "info.json").read_text())
-    return BuiltModel(entry, top, chosen, key, info["build_seconds"])
+    return obtain(key, fill), key

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// The buffer that streams and cascades are made of: two words.
+#pragma once
+
+namespace {
+
+// `now`: as many words as there were when the cycle began, which is what both ends see.
+template <typename Word>
+struct Elastic {
+    Word word[2] = {};
+    int count = 0, now = 0;
+    bool valid() const { return now > 0; }
+    bool room() const { return now < 2; }
+    void push(const Word& w) { word[count++] = w; }
+    Word pop() { Word w = word[0]; word[0] = word[1]; count--; return w; }
+    void settle() { now = count; }  // the cycle ends
+};
+
+}  // namespace
