@@ -73,6 +73,9 @@ def main() -> None:
     parser.add_argument("--backend", choices=("rtl", "iss"), default="iss")
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), help="some of the names; default: all")
     given = parser.parse_args()
+    unknown = [name for name in given.networks if name not in NETWORKS]
+    if unknown:
+        parser.error(f"there is no network {unknown[0]!r}; the networks are {', '.join(NETWORKS)}")
     table = Table(title=f"Latency of dense networks, batch 8, int8, on {given.backend}", box=None)
     for column in ("network", "AIE4ML cycles", "its tiles", "cycles", "tiles", "splits", "best cycles", "tiles "):
         table.add_column(column, justify="left" if column in ("network", "splits") else "right")

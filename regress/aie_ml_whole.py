@@ -13,6 +13,7 @@ import time
 import numpy as np
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.errors import PlatformError
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.streaming import Streamed, stream_iss, stream_rtl
 
@@ -49,6 +50,13 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--free", type=int, default=1, help="columns of the array that the layer leaves alone")
     given = parser.parse_args()
+    if given.batches < 2 or given.free < 0:
+        parser.error(f"an interval takes at least 2 batches, and no columns less than 0 are free, not {given.batches} "
+                     f"and {given.free}")
+    try:
+        AieMl(columns=given.columns + given.free, rows=given.rows)
+    except PlatformError as error:
+        parser.error(str(error))
     begin = time.perf_counter()
     found = streamed(given.columns, given.rows, given.batches, given.backend, given.free)
     steady = np.diff(found.ends)

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published dense networks on the array: every bit, and at or under AIE4ML's cycles with no more tiles."""
 
+import sys
+
 import pytest
+from nncosim.regress import aie_ml_networks, aie_ml_whole
 from nncosim.regress.aie_ml_networks import NETWORKS, cycles_of, tiles_of
 from nncosim.regress.dense_models import compiled
 
@@ -28,3 +31,15 @@ def test_on_the_simulator(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_on_rtl(name):
     check(name, "rtl")
+
+
+@pytest.mark.parametrize(("command", "given", "text"), [
+    (aie_ml_networks, ["nosuch"], "there is no network 'nosuch'; the networks are jet_tagger, "),
+    (aie_ml_whole, ["--columns", "99"], "columns and rows must be 1 to 38 and 1 to 8, not 100 and 8"),
+    (aie_ml_whole, ["--batches", "1"], "an interval takes at least 2 batches"),
+])  # fmt: skip
+def test_what_a_table_cannot_show_is_told(monkeypatch, capsys, command, given, text):
+    monkeypatch.setattr(sys, "argv", ["table", *given])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 2 and text in capsys.readouterr().err
