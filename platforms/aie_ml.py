@@ -27,7 +27,8 @@ MOST_HZ = 2_000_000_000
 class AieMl(Platform):
     """Parameters of the array.
 
-    columns, rows: of tiles. program_bytes: 16 bytes an instruction; published 16 KB, at most what LOOP's fields reach.
+    columns, rows: of core tiles. memory_rows: of memory tiles below them. program_bytes: 16 bytes an instruction;
+    published 16 KB, at most what LOOP's fields reach.
     """
 
     name: ClassVar[str] = "aie_ml"
@@ -44,6 +45,7 @@ class AieMl(Platform):
     clock_hz: int = 1_250_000_000
     columns: int = 38
     rows: int = 8
+    memory_rows: int = 0
     program_bytes: int = 16 * 1024
 
     def __post_init__(self) -> None:
@@ -51,6 +53,8 @@ class AieMl(Platform):
             raise PlatformError(f"clock_hz must be 1 to {MOST_HZ} (2 GHz), not {self.clock_hz}")
         if not 1 <= self.columns <= 38 or not 1 <= self.rows <= 8:
             raise PlatformError(f"columns and rows must be 1 to 38 and 1 to 8, not {self.columns} and {self.rows}")
+        if not 0 <= self.memory_rows <= 2:
+            raise PlatformError(f"memory_rows must be 0 to 2, not {self.memory_rows}")
         if not is_power_of_two(self.program_bytes) or not 1024 <= self.program_bytes <= 16 * 1024:
             raise PlatformError(f"program_bytes must be a power of two from 1024 to 16384, not {self.program_bytes}")
 
@@ -69,16 +73,26 @@ class AieMl(Platform):
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        positions = tuple((number // self.rows, number % self.rows) for number in range(self.tiles))
+        positions = tuple((n // self.rows, self.first_row + n % self.rows) for n in range(self.tiles))
         return (Engine("core", 256, self.tiles, {(8, 8): 256, (16, 8): 128, (16, 16): 64}, positions=positions),)
 
     @property
     def tiles(self) -> int:
         return self.columns * self.rows
 
+    @property
+    def first_row(self) -> int:
+        """Of core tiles. Row 0 is the shim, as everywhere in the field."""
+        return 1 + self.memory_rows
+
+    @property
+    def height(self) -> int:
+        """Rows of all kinds, the shim's too."""
+        return self.first_row + self.rows
+
     def number(self, column: int, row: int) -> int:
-        """Of a tile, as an instance."""
-        return column * self.rows + row
+        """Of a core tile, as an instance: those of a column behind each other."""
+        return column * self.rows + row - self.first_row
 
 
 PLATFORM = AieMl()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.loops import Line, assembled
-from nncosim.compiler.aie_ml.notes import AieMlNotes
+from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_address
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes
 from nncosim.hdl.aie_ml.config import CORE_AT, PROGRAM_AT
@@ -212,8 +212,8 @@ def on_iss(
 
 def core_image(program: bytes) -> Image:
     """A program for the one tile of an array."""
-    run = np.array([1], "<u4").tobytes()
-    segments = (Segment("program", PROGRAM_AT, program, 5), Segment("config", CORE_AT, run))
+    run, tile = np.array([1], "<u4").tobytes(), tile_address(0, 1)
+    segments = (Segment("program", tile + PROGRAM_AT, program, 5), Segment("config", tile + CORE_AT, run))
     return Image(segments, 0, notes=Notes(own=AieMlNotes()))
 
 
@@ -226,7 +226,7 @@ def on_rtl(
         with Model(built, seed=number) as model:
             model.poison(number)
             writes = load_image(model, PLATFORM, core_image(program))
-            write_beats(model, (0, 0), 0, memory.tobytes())
+            write_beats(model, (0, 1), 0, memory.tobytes())
             feed(model, 1, {})
             run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
             stores, states = model.log(STORES, STORE, clear=True), model.log(STATES, STATE, clear=True)

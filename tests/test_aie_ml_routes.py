@@ -18,7 +18,7 @@ COLUMNS, ROWS = 6, 4
 def random_nets(seed: int) -> list[Net]:
     """Each DMA channel and each stream of the shim once at most."""
     rng = np.random.default_rng(seed)
-    tiles = [(c, r) for c in range(COLUMNS) for r in range(ROWS)]
+    tiles = [(c, 1 + r) for c in range(COLUMNS) for r in range(ROWS)]
     targets = [Port(*tile, channel) for tile in tiles for channel in range(2)]
     rng.shuffle(targets)
     sources = [Port(*tile, channel) for tile in tiles for channel in range(2)]
@@ -61,9 +61,9 @@ def test_a_wrong_circuit_is_seen(seed):
 
 
 def test_more_streams_than_links_are_refused():
-    nets = [Net(Port(0, row, channel), (Port(1, row, channel),)) for row in range(2) for channel in range(2)]
+    nets = [Net(Port(0, row, channel), (Port(1, row, channel),)) for row in (1, 2) for channel in range(2)]
     assert routed(2, 2, nets).links
-    crowd = [Net(Port(0, row, channel), (Port(0, EDGE),), "result") for row in range(8) for channel in range(2)]
+    crowd = [Net(Port(0, row, channel), (Port(0, EDGE),), "result") for row in range(1, 9) for channel in range(2)]
     with pytest.raises(CompileError, match="no way through the stream switches was found for result"):
         routed(1, 8, crowd)
 
@@ -79,7 +79,7 @@ def test_roles_and_boxes():
     split = Split(3, 2)
     assert [split.role(k) for k in range(3)] == [Role.FIRST, Role.MIDDLE, Role.LAST]
     assert Split(1, 2).role(0) == Role.SINGLE
-    first, second = boxes_of([split, Split(2, 1)])
+    first, second = boxes_of([split, Split(2, 1)], 1)
     assert second.column == 3 and len(first.tiles) == 6 and not {*first.tiles} & {*second.tiles}
 
 

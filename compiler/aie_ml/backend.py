@@ -91,7 +91,7 @@ class AieMlBackend:
     def lower(self, network: Network, platform: AieMl, choice: Mapping[str, Candidate]) -> Lowered[Lowering]:
         _check_sums(network)
         splits = self._splits or splits_of(network, platform, self._most_tiles)
-        boxes = boxes_of(splits)
+        boxes = boxes_of(splits, platform.first_row)
         plan = plan_of(network, boxes)
         routes = routed(platform.columns, platform.rows, plan.nets)
         found = problems(platform.columns, platform.rows, plan.nets, routes.masters)
@@ -200,8 +200,9 @@ def _notes(network: Network, platform: AieMl, made: Lowering) -> AieMlNotes:
     if platform.tiles <= _WHOLE:
         columns, rows = platform.columns, platform.rows
     else:
-        columns, rows = (max(each) + 1 for each in zip(*made.routes.masters, strict=True))
-    return AieMlNotes(columns, rows, tuple(sites), tuple(made.plan.inputs), outputs)
+        columns, height = (max(each) + 1 for each in zip(*made.routes.masters, strict=True))
+        rows = height - platform.first_row
+    return AieMlNotes(columns, rows, platform.memory_rows, tuple(sites), tuple(made.plan.inputs), outputs)
 
 
 def _check_sums(network: Network) -> None:

@@ -159,7 +159,7 @@ def _extended(
     return out
 
 
-def boxes_of(splits: Sequence[Split]) -> tuple[Box, ...]:
-    """The layers side by side, each at the bottom of the array."""
+def boxes_of(splits: Sequence[Split], row: int) -> tuple[Box, ...]:
+    """The layers side by side, each from this row of the array up."""
     columns = [sum(split.cascade for split in splits[:k]) for k in range(len(splits))]
-    return tuple(Box(split, column, 0) for split, column in zip(splits, columns, strict=True))
+    return tuple(Box(split, column, row) for split, column in zip(splits, columns, strict=True))

@@ -12,7 +12,7 @@ from nncosim.platforms.aie_ml import BANK_BYTES
 __all__ = ["AieMlNotes", "Site", "Stream", "data_address", "tile_address", "tile_of"]
 
 _ROWS = 32
-"""Tiles that a column has addresses for (AM020 has 32, the shim at 0; here row 0 is the array's lowest)."""
+"""Tiles that a column has addresses for, the shim at row 0 (AM020)."""
 _TILE_STRIDE = 1 << 20
 
 
@@ -40,13 +40,23 @@ class Stream:
 
 @dataclass(frozen=True)
 class AieMlNotes:
-    """columns, rows: of the rectangle of tiles from the array's corner that is used."""
+    """columns, rows: of the rectangle of core tiles from the array's corner that is used; memory_rows: below it."""
 
     columns: int = 1
     rows: int = 1
+    memory_rows: int = 0
     sites: tuple[Site, ...] = ()
     inputs: tuple[Stream, ...] = ()
     outputs: tuple[Stream, ...] = ()
+
+    @property
+    def first_row(self) -> int:
+        """Of core tiles; row 0 is the shim."""
+        return 1 + self.memory_rows
+
+    def number(self, column: int, row: int) -> int:
+        """Of a core tile in records of a run, which has no others than these columns and rows."""
+        return column * self.rows + row - self.first_row
 
 
 def tile_address(column: int, row: int) -> int:

@@ -17,7 +17,7 @@ from nncosim.hdl.aie_ml.switch import COME, GO, LOCAL, MASTER_AT, OPPOSITE, SLAV
 
 __all__ = ["EDGE", "Net", "Port", "Routes", "problems", "routed"]
 
-EDGE = -1
+EDGE = 0
 """Row of the shim, below the array."""
 SOUTH = "south"
 _STEPS = {"north": (0, 1), SOUTH: (0, -1), "west": (-1, 0), "east": (1, 0)}
@@ -69,7 +69,7 @@ class _Router:
         net, masters = self.nets[number], self.routes.masters
         source = net.source
         if source.row == EDGE:
-            start, slave = (source.column, 0), SLAVE_AT[SOUTH] + source.channel
+            start, slave = (source.column, EDGE + 1), SLAVE_AT[SOUTH] + source.channel
         else:
             start, slave = source.tile, source.channel
         slaves = {start: slave}
@@ -121,7 +121,7 @@ class _Router:
             for direction, (dx, dy) in _STEPS.items():
                 there = at[0] + dx, at[1] + dy
                 leaves = there[1] == EDGE and target.row == EDGE
-                inside = 0 <= there[0] < self.columns and 0 <= there[1] < self.rows
+                inside = 0 <= there[0] < self.columns and EDGE < there[1] <= self.rows
                 full = len(self.used.get((at, direction), ())) >= GO[direction]
                 if (leaves or inside) and there not in before and not full:
                     before[there] = at
@@ -162,7 +162,7 @@ def problems(columns: int, rows: int, nets: Sequence[Net], masters: Mapping[Tile
                 found.append(source)
             elif master < LOCAL:
                 seen.add((tile, master, source))
-            elif tile[1] == 0 and MASTER_AT[SOUTH] <= master < MASTER_AT[SOUTH] + GO[SOUTH]:
+            elif tile[1] == EDGE + 1 and MASTER_AT[SOUTH] <= master < MASTER_AT[SOUTH] + GO[SOUTH]:
                 seen.add((None, 0, source))
     found += [f"target {target} has no circuit from {source}" for target, _, source in wanted - seen]
     found += [f"circuit from {source} to {target}, which nobody asked for" for target, _, source in seen - wanted]
@@ -181,7 +181,7 @@ def _origin(
             return Port(*tile, slave)
         side = next(side for side in COME if SLAVE_AT[side] <= slave < SLAVE_AT[side] + COME[side])
         link = slave - SLAVE_AT[side]
-        if side == SOUTH and tile[1] == 0:
+        if side == SOUTH and tile[1] == EDGE + 1:
             return Port(tile[0], EDGE, link)
         tile = tile[0] + _STEPS[side][0], tile[1] + _STEPS[side][1]
         master = MASTER_AT[OPPOSITE[side]] + link

@@ -16,12 +16,14 @@ __all__ = ["SHIM_IN", "SHIM_OUT", "Array", "emit_array"]
 SHIM_IN, SHIM_OUT = COME["south"], GO["south"]
 """Streams of a column into the array, and out of it."""
 _BEATS, _PC = 11, 10
+FIRST_ROW = 1
 
 
 class Array(wiring.Component):
-    """Tiles (column, row), row 0 at the shim. The configuration bus runs along the shim and up every column.
+    """Tiles (column, row), from row `FIRST_ROW` up; the shim is row 0. The configuration bus runs along the shim and
+    up every column.
 
-    Ports: of vectors over all tiles or streams, tile column * rows + row is the first of so many bits each.
+    Ports: of vectors over all tiles or streams, tile column * rows + row - FIRST_ROW is the first of so many bits each.
         bus (In). in_valid, in_payload (32 each) (In), in_ready (Out): `SHIM_IN` streams a column, column by column;
         out_valid, out_payload (Out), out_ready (In): `SHIM_OUT` a column.
         For monitors, a cycle later (Out): store (1 each), store_beat (11), busy, issue (1), waits (3), pc (10), fault
@@ -42,7 +44,7 @@ class Array(wiring.Component):
         m = Module()
         tiles: dict[tuple[int, int], Block] = {}
         for column in range(self.columns):
-            for row in range(self.rows):
+            for row in range(FIRST_ROW, FIRST_ROW + self.rows):
                 tile = tiles[column, row] = Block(Tile(self.instructions), TILE)
                 m.submodules[f"tile_{column}_{row}"] = tile
                 m.d.comb += [tile.column.eq(column), tile.row.eq(row)]
@@ -51,11 +53,11 @@ class Array(wiring.Component):
             self._streams(m, tile, "east", tiles.get((column + 1, row)))
             if (column + 1, row) in tiles:
                 wiring.connect(m, tile.east, tiles[column + 1, row].west)
-            if row:
+            if row > FIRST_ROW:
                 wiring.connect(m, tiles[column, row - 1].onward, tile.bus)
         self._bus(m, tiles)
         for column in range(self.columns):
-            self._shim(m, tiles[column, 0], column)
+            self._shim(m, tiles[column, FIRST_ROW], column)
         self._monitors(m, list(tiles.values()))
         return m
 
@@ -76,7 +78,7 @@ class Array(wiring.Component):
             held, there = register(write.shape(), f"bus{column}"), register(1, f"bus_valid{column}")
             m.d.sync += [there.eq(valid), held.eq(write)]
             valid, write = there, held
-            m.d.comb += [tiles[column, 0].bus.valid.eq(valid), tiles[column, 0].bus.write.eq(write)]
+            m.d.comb += [tiles[column, FIRST_ROW].bus.valid.eq(valid), tiles[column, FIRST_ROW].bus.write.eq(write)]
 
     def _shim(self, m: Module, tile: Block, column: int) -> None:
         for number in range(SHIM_IN):

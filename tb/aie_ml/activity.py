@@ -53,7 +53,7 @@ def times_of(
     """Of each core that is used, by its instance's name, its step of the schedule and its states."""
     return {
         f"core{platform.number(site.column, site.row)}":
-            (site.step, Times(states[states["tile"] == site.column * notes.rows + site.row], end))
+            (site.step, Times(states[states["tile"] == notes.number(site.column, site.row)], end))
         for site in notes.sites
     }  # fmt: skip
 

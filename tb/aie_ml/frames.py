@@ -105,7 +105,7 @@ def _ends(notes: AieMlNotes, records: Records) -> list[int]:
         last = []
         for site in notes.sites:
             if site.step == step and site.stores:
-                cycles = records.stores["cycle"][records.stores["tile"] == site.column * notes.rows + site.row]
+                cycles = records.stores["cycle"][records.stores["tile"] == notes.number(site.column, site.row)]
                 if len(cycles) < site.stores:
                     return ends
                 last.append(int(cycles[site.stores - 1]) + 1)
@@ -123,7 +123,7 @@ def layer_cycles(notes: AieMlNotes, records: Records) -> tuple[int, ...]:
 def frame_of(image: Image, platform: AieMl, records: Records, inference: int, poison: int) -> Frame:
     """An inference."""
     notes, table = image.notes.own_as(AieMlNotes), read_tiles(image)
-    numbers = {platform.number(site.column, site.row): site.column * notes.rows + site.row for site in notes.sites}
+    numbers = {platform.number(site.column, site.row): notes.number(site.column, site.row) for site in notes.sites}
     tensors = {}
     for name, place in table.items():
         if place.role != "input":

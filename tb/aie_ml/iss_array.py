@@ -65,7 +65,7 @@ class Array:
         loads = loads_of(image, platform)
         self._array = ctypes.c_void_p(self._lib.nncosim_aiearray_create(self._notes.columns, self._notes.rows, seed))
         for (column, row), load in loads.items():
-            tile = column * self._notes.rows + row
+            tile = self._notes.number(column, row)
             self._lib.nncosim_aiearray_program(self._array, tile, load.program, len(load.program) // INSTRUCTION_BYTES)
             memory = self.memory(tile)
             for beat, data in load.data:

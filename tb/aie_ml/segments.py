@@ -39,7 +39,7 @@ def loads_of(image: Image, platform: AieMl) -> dict[tuple[int, int], TileLoad]:
     loads: dict[tuple[int, int], TileLoad] = {}
     for segment in image.segments:
         column, row, at = tile_of(segment.address)
-        if column >= notes.columns or row >= notes.rows:
+        if column >= notes.columns or not 0 <= row - notes.first_row < notes.rows:
             raise ImageError(f"segment {segment.memory} at {segment.address:#x} is for tile ({column}, {row}), outside "
                              f"the {notes.columns} x {notes.rows} tiles that the image uses; compile it again")
         load, size = loads.setdefault((column, row), TileLoad()), len(segment.data)
