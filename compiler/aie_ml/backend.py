@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from nncosim.compiler.aie_ml.cycle_model import cycle_model
 from nncosim.compiler.aie_ml.mapping import Box, Part, Split, boxes_of, splits_of
-from nncosim.compiler.aie_ml.notes import AieMlNotes, Site, data_address
+from nncosim.compiler.aie_ml.notes import AieMlNotes, Circuit, Site, data_address
 from nncosim.compiler.aie_ml.plan import (
     BIAS_BANK,
     COPIES,
@@ -202,7 +202,8 @@ def _notes(network: Network, platform: AieMl, made: Lowering) -> AieMlNotes:
     else:
         columns, height = (max(each) + 1 for each in zip(*made.routes.masters, strict=True))
         rows = height - platform.first_row
-    return AieMlNotes(columns, rows, platform.memory_rows, tuple(sites), tuple(made.plan.inputs), outputs)
+    circuits = tuple(Circuit(net.name, net.words, made.routes.ways(k, net)) for k, net in enumerate(made.plan.nets))
+    return AieMlNotes(columns, rows, platform.memory_rows, tuple(sites), tuple(made.plan.inputs), outputs, circuits)
 
 
 def _check_sums(network: Network) -> None:

@@ -9,7 +9,7 @@ from nncosim.compiler.ir.layout import Layout
 from nncosim.hdl.aie_ml.config import TILE_BYTES
 from nncosim.platforms.aie_ml import BANK_BYTES
 
-__all__ = ["AieMlNotes", "Site", "Stream", "data_address", "tile_address", "tile_of"]
+__all__ = ["AieMlNotes", "Circuit", "Site", "Stream", "data_address", "tile_address", "tile_of"]
 
 _ROWS = 32
 """Tiles that a column has addresses for, the shim at row 0 (AM020)."""
@@ -39,6 +39,16 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Circuit:
+    """A stream through the switches, for pictures. name: what it carries; words: of an inference. ways: to each of its
+    targets, (column, row) of every tile from the source on, with it; row 0 is the shim."""
+
+    name: str
+    words: int
+    ways: tuple[tuple[tuple[int, int], ...], ...]
+
+
+@dataclass(frozen=True)
 class AieMlNotes:
     """columns, rows: of the rectangle of core tiles from the array's corner that is used; memory_rows: below it."""
 
@@ -48,6 +58,7 @@ class AieMlNotes:
     sites: tuple[Site, ...] = ()
     inputs: tuple[Stream, ...] = ()
     outputs: tuple[Stream, ...] = ()
+    circuits: tuple[Circuit, ...] = ()
 
     @property
     def first_row(self) -> int:

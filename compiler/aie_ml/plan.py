@@ -128,7 +128,8 @@ def _enter(plan: Plan, network: Network, tiles: dict[tuple[int, int], TilePlan],
         for r in range(box.split.rows):
             tiles[c, r].transfers.append(Transfer(S2MM, (0, part[1] - part[0]), True))
             targets.append(Port(column, box.row + r, 0))
-        plan.nets.append(Net(Port(column, EDGE), tuple(targets), f"input {name} {part[0]}..{part[1] - 1}"))
+        title = f"input {name} {part[0]}..{part[1] - 1}"
+        plan.nets.append(Net(Port(column, EDGE), tuple(targets), title, plan.inputs[-1].words))
 
 
 def _connect(
@@ -150,8 +151,8 @@ def _connect(
                 part = begin - taker.reduction[0], end - taker.reduction[0]
                 taker.transfers.append(Transfer(S2MM + channel, part, False))
                 targets.append(Port(taker.column, taker.row, channel))
-            name = f"{giver.op.output} {begin}..{end - 1}"
-            plan.nets.append(Net(Port(giver.column, giver.row, out), tuple(targets), name))
+            name, words = f"{giver.op.output} {begin}..{end - 1}", words_of_row(end - begin, giver.bits[1]) * giver.rows
+            plan.nets.append(Net(Port(giver.column, giver.row, out), tuple(targets), name, words))
 
 
 def _leave(plan: Plan, network: Network, tiles: dict[tuple[int, int], TilePlan], box: Box) -> None:
@@ -160,4 +161,6 @@ def _leave(plan: Plan, network: Network, tiles: dict[tuple[int, int], TilePlan],
         tile = tiles[box.split.cascade - 1, r]
         tile.transfers.append(Transfer(MM2S, (0, tile.results[1] - tile.results[0]), True))
         plan.outputs.append((len(plan.nets), name, tile.results))
-        plan.nets.append(Net(Port(tile.column, tile.row, 0), (Port(tile.column, EDGE),), f"output {name}"))
+        title = f"output {name} {tile.results[0]}..{tile.results[1] - 1}"
+        words = stream_of(network.tensors[name], tile.results, 0, 0).words
+        plan.nets.append(Net(Port(tile.column, tile.row, 0), (Port(tile.column, EDGE),), title, words))

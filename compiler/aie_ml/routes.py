@@ -41,11 +41,13 @@ class Port:
 
 @dataclass(frozen=True)
 class Net:
-    """One stream. A target at `EDGE` is the shim wherever it is reached; else its DMA channel."""
+    """One stream. A target at `EDGE` is the shim wherever it is reached; else its DMA channel. words: of an
+    inference."""
 
     source: Port
     targets: tuple[Port, ...]
     name: str = ""
+    words: int = 0
 
 
 @dataclass
@@ -56,6 +58,19 @@ class Routes:
     masters: dict[Tile, dict[int, int]] = field(default_factory=dict)
     exits: dict[int, tuple[int, int]] = field(default_factory=dict)
     links: dict[int, list[tuple[Tile, str, int]]] = field(default_factory=dict)
+
+    def ways(self, number: int, net: Net) -> tuple[tuple[Tile, ...], ...]:
+        """To each target of a net, the tiles from its source on; the shim's row counts as tiles."""
+        before = {(x + _STEPS[side][0], y + _STEPS[side][1]): (x, y) for (x, y), side, _ in self.links[number]}
+        if net.source.row == EDGE:
+            before[net.source.column, EDGE + 1] = net.source.tile
+        found = []
+        for target in net.targets:
+            way = [(self.exits[number][0], EDGE) if target.row == EDGE else target.tile]
+            while way[-1] != net.source.tile:
+                way.append(before[way[-1]])
+            found.append(tuple(way[::-1]))
+        return tuple(found)
 
 
 class _Router:
