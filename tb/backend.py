@@ -18,6 +18,7 @@ import numpy.typing as npt
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
+from nncosim.tb.floor_plan import FloorPlan
 from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
@@ -203,6 +204,7 @@ class RunResult:
     rtl_hash: str | None = None  # of what was built, where it is RTL
     entry: EntryFacts = field(default_factory=EntryFacts)
     waveform: Waveform | None = None  # that was written
+    floor_plan: FloorPlan | None = None  # of a machine whose parts have places
 
 
 class Bench(Protocol[PlatformT]):

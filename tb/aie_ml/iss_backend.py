@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.floor import floor_plan_of
 from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, frame_of
 from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
@@ -38,4 +39,4 @@ def run_iss(
         if diagnosis is not None:
             break
     seconds["simulate"] = time.perf_counter() - begin
-    return RunResult("iss", None, tuple(frames), diagnosis, seconds)
+    return RunResult("iss", None, tuple(frames), diagnosis, seconds, floor_plan=floor_plan_of(image, platform))

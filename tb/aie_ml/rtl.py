@@ -13,6 +13,7 @@ from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.build import build_array, feed, load_image
+from nncosim.tb.aie_ml.floor import floor_plan_of
 from nncosim.tb.aie_ml.frames import (
     DEFAULT_LIMIT,
     DONE,
@@ -122,7 +123,8 @@ def run_rtl(
         raise BenchError(behind)
     if behind and diagnosis is not None:
         diagnosis = replace(diagnosis, text=f"{diagnosis.text}\n{behind}")
-    return RunResult("rtl", driver, tuple(driven.raw), diagnosis, seconds, built.key)
+    return RunResult("rtl", driver, tuple(driven.raw), diagnosis, seconds, built.key,
+                     floor_plan=floor_plan_of(image, platform))  # fmt: skip
 
 
 def _diagnosis(driven: Driven[Frame], limit: int, inferences: int) -> Diagnosis | None:

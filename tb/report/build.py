@@ -131,6 +131,7 @@ def build_report(
         comparison=comparison,
         requantization=requantization_of(network),
         remarks=network.remarks,
+        floor_plan=result.floor_plan,
         diagnosis=result.diagnosis,
         **facts,
     )

@@ -13,6 +13,7 @@ from nncosim.kernels.base import Cost
 from nncosim.platforms.base import Limits, Platform
 from nncosim.platforms.parameters import Value, plain_value
 from nncosim.tb.backend import Diagnosis, EntryFacts, Passage
+from nncosim.tb.floor_plan import FloorPlan
 from nncosim.tb.reference.compare import Comparison, Divergence
 from nncosim.tb.report.pace import Late, Pace, deviation, late, verdict
 from nncosim.tb.report.published import published_json
@@ -174,6 +175,7 @@ class Report:
     entry: EntryFacts = field(default_factory=EntryFacts)
     remarks: tuple[str, ...] = ()
     passages: tuple[Mapping[str, Passage], ...] = ()
+    floor_plan: FloorPlan | None = None
 
     @property
     def expected(self) -> Cost:

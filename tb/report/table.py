@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import value_text
 from nncosim.tb.report.categories import short_name
+from nncosim.tb.report.floor_map import floor_map
 from nncosim.tb.report.pace import deviation, verdict_text
 from nncosim.tb.report.published import is_of, measured, published_title
 from nncosim.tb.report.report import LayerReport, Report
@@ -237,6 +238,8 @@ def print_report(report: Report, console: Console) -> None:
     parts: list[RenderableType] = [Text(title, style="bold"), ""]
     for table in _layers(report, console.width):
         parts += [table, ""]
+    if report.floor_plan is not None:
+        parts += [*map(escape, floor_map(report.floor_plan)), ""]
     parts += [_totals(report), "", *_published(report)]
     parts += [*_facts(report), "", _verdict(report)]
     console.print(

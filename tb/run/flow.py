@@ -23,6 +23,7 @@ from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value, value_text
 from nncosim.tb.backend import AnyBench, Entering, RunResult, get_bench
 from nncosim.tb.errors import BenchError
+from nncosim.tb.floor_plan import FLOOR_PLAN, floor_plan_json
 from nncosim.tb.reference.compare import Comparison, compare_frames
 from nncosim.tb.report.build import build_report
 from nncosim.tb.report.clue import clue_of
@@ -298,4 +299,6 @@ def run_program(
     files = {**program.files, "outputs.npz": outputs_npz(program.network, outputs)}
     if result.frames:
         files[TIMELINE] = timeline_npz(result.frames[0])
+    if result.floor_plan is not None:
+        files[FLOOR_PLAN] = floor_plan_json(result.floor_plan, sha256(program.image))
     return Outcome(report, program.network, outputs, files)

@@ -7,6 +7,7 @@ from nncosim.tb.report.categories import short_name
 
 __all__ = [
     "BUFFER_COLOURS",
+    "GROUP_COLOURS",
     "OPERATOR_COLOURS",
     "OTHER_COLOUR",
     "category_colour",
@@ -40,6 +41,11 @@ BUFFER_COLOURS = {
 }
 OTHER_COLOUR = "#6699cc"
 OPERATOR_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#8c6bb1", "#882255")
+GROUP_COLOURS = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6bb1", "#999933", "#882255", "#44aa99",
+    "#a0522d", "#6699cc",
+)
+"""Of a floor plan, in turn; letters tell those behind apart."""
 
 
 _CAUSES = {"wait_port": "wait: memory port"}

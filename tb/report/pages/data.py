@@ -16,6 +16,7 @@ from nncosim.compiler.image.notes import BufferNote
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.tb.backend import Activity
+from nncosim.tb.floor_plan import FLOOR_PLAN, FloorPlan, read_floor_plan
 from nncosim.tb.report.schema import LayerJson, ReportJson
 from nncosim.tb.report.timeline import COARSE, TIMELINE, disagreements, read_timeline, span
 from nncosim.tb.run.program import MAX_SOURCE_BYTES, load_image
@@ -30,12 +31,14 @@ class ReportError(NncosimError):
 
 @dataclass(frozen=True)
 class Run:
-    """A run. `report`: the contents of report.json; `buffers`: those that its image notes."""
+    """A run. `report`: the contents of report.json; `buffers`: those that its image notes; `floor_plan`: where the
+    bench knows one."""
 
     report: ReportJson
     platform: Platform
     activities: Sequence[Activity]
     buffers: Sequence[BufferNote]
+    floor_plan: FloorPlan | None = None
 
     @property
     def layers(self) -> list[LayerJson]:
@@ -147,4 +150,10 @@ def load_run(directory: Path) -> Run:
     wrong = disagreements(report, activities)
     if wrong:
         raise ReportError(f"{directory / TIMELINE} is not of the run in report.json: {wrong[0]}")
-    return Run(report, platform, activities, buffers)
+    return Run(report, platform, activities, buffers, _floor_plan(directory, image_hash))
+
+
+def _floor_plan(directory: Path, image: str) -> FloorPlan | None:
+    if not (directory / FLOOR_PLAN).exists():
+        return None
+    return read_floor_plan(_read(directory, FLOOR_PLAN), image)

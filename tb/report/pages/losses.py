@@ -14,7 +14,7 @@ from nncosim.tb.report.pages.colours import cause_colour, cause_of
 from nncosim.tb.report.pages.data import Run
 from nncosim.tb.report.pages.labels import shortened
 
-__all__ = ["BELOW_PEAK", "NO_MACS", "Loss", "causes_of", "losses_of", "losses_plot"]
+__all__ = ["BELOW_PEAK", "NO_MACS", "Loss", "causes_of", "losses_of", "losses_plot", "spent"]
 
 BELOW_PEAK = "busy below the peak"
 """Cause of busy cycles in which not every multiplier has work: channels and pixels that fill no word, ends of tiles."""
@@ -48,7 +48,7 @@ def losses_of(run: Run) -> list[Loss]:
         engines = [activity for activity in run.activities if activity.engine in layer["instances"]]
         causes: dict[str, float] = {} if engines else {NOT_COUNTED: float(end - begin)}
         for activity in engines:
-            for cause, cycles in _spent(activity, begin, end).items():
+            for cause, cycles in spent(activity, begin, end).items():
                 causes[cause] = causes.get(cause, 0.0) + cycles / len(engines)
         busy = causes.pop("busy", 0.0)
         ideal = min(layer["macs"] / peak, busy) if peak else 0.0
@@ -58,7 +58,7 @@ def losses_of(run: Run) -> list[Loss]:
     return sorted(found, key=lambda loss: -loss.lost)
 
 
-def _spent(activity: Activity, begin: int, end: int) -> dict[str, int]:
+def spent(activity: Activity, begin: int, end: int) -> dict[str, int]:
     """Cycles of an engine within an interval by cause; "busy" for those in which it works."""
     inside = (activity.start >= begin) & (activity.end <= end)
     out: dict[str, int] = {}

@@ -21,6 +21,7 @@ from nncosim.tb.report.pages.colours import (
 )
 from nncosim.tb.report.pages.data import Run
 from nncosim.tb.report.pages.deviation_plot import deviation_plot, forecasts_of
+from nncosim.tb.report.pages.floor_plot import floor_plot, group_chips
 from nncosim.tb.report.pages.labels import NARROW
 from nncosim.tb.report.pages.losses import causes_of, losses_of, losses_plot
 from nncosim.tb.report.pages.memory_plot import contents_of, memories_of, memory_plot, shown_name
@@ -108,6 +109,7 @@ def report_page(run: Run) -> bytes:
         data=timeline_data(run), chips=_chips(run), clock=clock,
         verdict=verdict_text(run.report["verdict"], run.platform) or run.report["verdict"],
         shown_name=shown_name, memories={memory: contents_of(run, memory) for memory in memories_of(run)},
+        floor=floor_plot(run), groups=group_chips(run),
         published=_published(run), published_title=published_title(run.platform),
         units=list(dict.fromkeys(known.unit for known in run.platform.published)),
         sources=list(dict.fromkeys(known.source for known in run.platform.published)),
