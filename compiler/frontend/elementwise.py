@@ -88,6 +88,9 @@ def clip(builder: Builder, node: Node) -> Value:
             bound = node.constant(index, f"the {name} of Clip")
             bounds.append(None if np.isinf(bound).all() else fractions(bound)[0])
     value = node.input(0)
+    if isinstance(value, Constant):
+        ends = (None if bound is None else value.array.dtype.type(bound) for bound in bounds)
+        return Constant(np.clip(value.array, *ends))
     if isinstance(value, FloatInput):
         return inputs.clipped(value, node, bounds[0], bounds[1])
     return _on_forms(builder, node, lambda form, first: form.clip(bounds[0], bounds[1]))

@@ -19,6 +19,7 @@ from nncosim.compiler.ir.network import Network, Tensor
 from nncosim.compiler.ir.operators import Conv
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, LATENCY, Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
+from nncosim.kernels.aie_ml.scaling import scaling
 from nncosim.kernels.base import Cost, Kernel, KernelError
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.rounding import Rounding
@@ -239,10 +240,12 @@ class DenseKernel(Kernel[Conv, AieMl, Dense]):
         if low < -(1 << 15) or high >= 1 << 15:
             found.append((f"weights are {low}..{high}", "quantise them to 16 signed bits or less"))
         if not found and mode_of(op, network) == Mac.I16X16 and stored_bits(out) == 8:
-            found.append(("weights of 16 bits give results of 16 bits", "quantise the output to 9 to 16 bits"))
+            found.append((f"weights of 16 bits give results of 16 bits, and weights are {low}..{high}",
+                          "quantise the output to 9 to 16 bits, or weights to 8 without a zero point"))
         if not found and mode_of(op, network) == Mac.I16X16 and stored_bits(source) == 8:
-            found.append(("weights of 16 bits need activations of 16 bits", "quantise the input to 9 to 16 bits"))
-        found += self._range(op, out)
+            found.append((f"weights of 16 bits need activations of 16 bits, and weights are {low}..{high}",
+                          "quantise the input to 9 to 16 bits, or weights to 8 without a zero point"))
+        found += self._range(op, out) + scaling(op, network)
         return tuple(Problem(op.name, op.title, *each) for each in found)
 
     def _range(self, op: Conv, out: Tensor) -> list[tuple[str, str]]:
@@ -255,7 +258,9 @@ class DenseKernel(Kernel[Conv, AieMl, Dense]):
         if (lo, hi) in known:
             return []
         text = ", ".join(f"{a}..{b}" for a, b in known)
-        return [(f"results are clipped to {lo}..{hi}; the core clips to {text}", f"use {bits} bits, and no other clip")]
+        zero = ", with zero point 0" if out.type.zero_point else ""
+        return [(f"results are clipped to {lo}..{hi}; the core clips to {text}",
+                 f"use {bits} bits{zero}, and no other clip")]  # fmt: skip
 
     def code(self, op: Conv, network: Network, platform: AieMl) -> Dense:
         outputs, inputs = op.weights.shape[:2]
