@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DMA of an AIE-ML tile, cycle by cycle against a model of its own: descriptors, locks, memory, streams.
+"""The DMAs of AIE-ML's tiles, cycle by cycle against a model of its own: descriptors, locks, memory, streams.
 
 Descriptors, grants, gaps and back-pressure are random; descriptors are also rewritten while channels run. Then streams
 are copied through memory by channels that wait for each other's locks: what comes out, what is in memory when it is
@@ -9,6 +9,7 @@ released, who touches memory when.
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -16,45 +17,32 @@ import numpy as np
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
-from nncosim.hdl.aie_ml import dma
+from nncosim.hdl.aie_ml import dma, dma_channel
 from nncosim.hdl.aie_ml.locks import Locks
+from nncosim.hdl.aie_ml.memory_tile import MEMORY_DMA
 from nncosim.regress.aie_ml_dma_model import (
-    ACQUIRE,
-    CHANNELS,
     FETCH,
     IDLE,
     LOAD,
+    MEMORY,
     MOVE,
+    TILE,
     WORD,
-    WORDS,
     Channel,
     Descriptor,
     Descriptors,
     FromMemory,
+    Kind,
     ToMemory,
+    random_descriptor,
 )
 from nncosim.regress.block_bench import garbage, simulate
-from nncosim.regress.planted import planted
+from nncosim.regress.planted import planted, some
 from nncosim.regress.test_aie_ml_memory import OnePort
 
+CHANNELS, WORDS = 4, TILE.space
+
 # Random work
-
-
-def random_descriptor(rng: np.random.Generator) -> Descriptor:
-    def step() -> int:
-        return int(rng.choice([0, 1, 1, -1, 2, 4, -4, 5, int(rng.integers(-(1 << 14), 1 << 14))]))
-
-    def maybe(chance: float, value: Any) -> Any:
-        return value if rng.random() < chance else None
-
-    counts = int(rng.integers(0, 7)), int(rng.integers(0, 5))
-    length = int(rng.choice([1, 2, 4, int(rng.integers(1, 24)), int(rng.integers(1, 70))]))
-    return Descriptor(
-        int(rng.integers(WORDS)), length, (step(), step(), step()), counts, (step(), int(rng.integers(0, 5))),
-        maybe(0.7, int(rng.integers(16))),
-        maybe(0.5, (int(rng.integers(16)), int(rng.integers(64)), bool(rng.random() < 0.5))),
-        maybe(0.5, (int(rng.integers(16)), int(rng.integers(-64, 64)))),
-    )
 
 
 class Rates(NamedTuple):
@@ -76,16 +64,18 @@ class Rates(NamedTuple):
 class Bench:
     """The RTL beside the model, for one run."""
 
-    def __init__(self, dut: Any, seed: int, seen: Counter[str]):
-        self.dut, self.seen, self.rng = dut, seen, np.random.default_rng(seed)
-        self.descriptors, self.bad = Descriptors(), list[str]()
-        self.to, self.out = [ToMemory(), ToMemory()], [FromMemory(), FromMemory()]
+    def __init__(self, dut: Any, kind: Kind, seed: int, seen: Counter[str]):
+        self.dut, self.kind, self.seen, self.rng = dut, kind, seen, np.random.default_rng(seed)
+        self.pools, self.bad = [Descriptors(kind) for _ in range(kind.pools)], list[str]()
+        self.to, self.out = [ToMemory() for _ in range(kind.streams)], [FromMemory() for _ in range(kind.streams)]
         self.channels: list[Channel] = [*self.to, *self.out]
         self.payload = [int(self.rng.integers(1 << 32)) for _ in self.to]
-        self.valid = [False, False]
+        self.valid = [False for _ in self.to]
         self.rates = Rates.random(self.rng)
         self.pending: list[tuple[int, int, int]] = [
-            (bd, word, value) for bd in range(16) for word, value in enumerate(random_descriptor(self.rng).words())]
+            (bd, word, value) for bd in range(kind.descriptors * kind.pools)
+            for word, value in enumerate(random_descriptor(self.rng, kind).words())]
+        self.setup = len(self.pending)
 
     def differs(self, cycle: int, what: str, got: Any, expected: Any) -> None:
         if got != expected:
@@ -95,10 +85,13 @@ class Bench:
         """Pins of the configuration: starts, with what; a write."""
         rng, dut, rates = self.rng, self.dut, self.rates
         if not self.pending and rng.random() < rates.write:
-            bd, words = int(rng.integers(16)), random_descriptor(rng).words()
-            self.pending = [(bd, word, words[word]) if word < 6 else (bd, word, 0) for word in rng.permutation(8)]
+            bd = int(rng.integers(1 << self.kind.fields["next"][2]))  # some of a memory tile's do not exist
+            words = [*random_descriptor(rng, self.kind).words(), 0, 0][:8]
+            order = rng.permutation(8)[: int(rng.choice([1, 8]))]
+            self.pending = [(bd, int(word), words[word]) for word in order]
         write = self.pending.pop(0) if self.pending and (first or rng.random() < 0.8) else None
-        garbage(ctx, rng, dut.bd_addr, dut.bd_data, dut.start_bd)
+        garbage(ctx, rng, dut.bd_addr, dut.bd_data)
+        ctx.set(dut.start_bd, int(rng.integers(self.kind.descriptors * self.kind.pools)))
         ctx.set(dut.bd_write, int(write is not None))
         if write:
             ctx.set(dut.bd_addr, int(write[0] << 3 | write[1]))
@@ -145,7 +138,7 @@ class Bench:
             self.differs(cycle, f"write {k}", ctx.get(port.valid), to.request(valid))
             if to.request(valid):
                 got = ctx.get(port.addr), ctx.get(port.write), ctx.get(port.w_mask)
-                self.differs(cycle, f"write of {k}", got, (to.row, 1, sum(1 << lane for lane in to.lanes)))
+                self.differs(cycle, f"write of {k}", got, (to.line, 1, sum(1 << lane for lane in to.lanes)))
                 data = ctx.get(port.w_data)
                 lanes = {lane: data >> 32 * lane & WORD for lane in to.lanes}
                 self.differs(cycle, f"data of {k}", lanes, to.lanes)
@@ -154,10 +147,10 @@ class Bench:
             elif not to.moving:
                 self.differs(cycle, f"ready {k}", ctx.get(dut.s2mm[k].ready), 0)
         for k, out in enumerate(self.out):
-            port, stream = dut.memory[2 + k], dut.mm2s[k]
+            port, stream = dut.memory[len(self.to) + k], dut.mm2s[k]
             self.differs(cycle, f"read {k}", ctx.get(port.valid), out.request())
             if out.request():
-                self.differs(cycle, f"read of {k}", (ctx.get(port.addr), ctx.get(port.write)), (out.at // 4, 0))
+                self.differs(cycle, f"read of {k}", (ctx.get(port.addr), ctx.get(port.write)), (out.row, 0))
             self.differs(cycle, f"valid {k}", ctx.get(stream.valid), bool(out.queue))
             if out.queue:
                 self.differs(cycle, f"payload {k}", ctx.get(stream.payload), out.queue[0])
@@ -170,18 +163,17 @@ class Bench:
             to.end(self.payload[k], self.valid[k], grants[k])
             if takes:
                 self.payload[k], self.valid[k] = int(self.rng.integers(1 << 32)), False
-        read: list[int | None] = [None, None]
+        read: list[int | None] = [None for _ in self.out]
         for k, out in enumerate(self.out):
             data = int.from_bytes(self.rng.bytes(16), "little")
-            read[k] = data if grants[2 + k] else None
-            self.seen[f"mm2s {k} reads"] += grants[2 + k]
+            read[k] = data if grants[len(self.to) + k] else None
+            self.seen[f"mm2s {k} reads"] += grants[len(self.to) + k]
+            self.seen[f"mm2s {k} pads"] += out.wants and out.row is None
             self.seen[f"mm2s {k} waits for the stream"] += len(out.queue) == 2 and out.given is not None
-            out.end(ready[k], grants[2 + k], data)
+            out.end(ready[k], grants[len(self.to) + k], data)
         for k, (channel, granted) in enumerate(zip(self.channels, locks, strict=True)):
-            if granted and channel.state == ACQUIRE:
-                channel.state = MOVE
-            elif granted and channel.lock():
-                channel.go_on()
+            if granted:
+                channel.granted()
                 self.seen[f"{k} goes on"] += channel.state == FETCH
         return read
 
@@ -190,37 +182,52 @@ class Bench:
             if cycle % 100 == 0:
                 self.rates = Rates.random(self.rng)
             before = [channel.state for channel in self.channels]
-            starts, start_bd, write = self.configure(ctx, cycle < 96)
+            starts, start_bd, write = self.configure(ctx, cycle < self.setup)
             ready, grants, locks = self.drive(ctx)
             self.compare(ctx, cycle, grants)
             if self.bad:
                 return
             read = self.end(ready, grants, locks)
-            self.descriptors.serve([channel for channel, state in zip(self.channels, before, strict=True)
-                                    if state in (FETCH, LOAD)], write)  # fmt: skip
+            for number, pool in enumerate(self.pools):
+                first = number * self.kind.descriptors
+                own = write is not None and 0 <= write[0] - first < self.kind.descriptors
+                pool.serve([channel for k, channel in enumerate(self.channels)
+                            if before[k] in (FETCH, LOAD) and self.kind.pool(k) == number],
+                           (write[0] - first, *write[1:]) if write and own else None)  # fmt: skip
             for k, channel in enumerate(self.channels):
                 if starts[k]:
                     self.seen[f"{k} started {'idle' if before[k] == IDLE else 'busy'}"] += 1
                 if starts[k] and before[k] == IDLE:
                     channel.state, channel.bd = FETCH, start_bd
+            empty = [each.state == MOVE and not each.now.length for each in self.channels]
+            self.seen["a buffer of no words"] += any(empty)
             self.seen["two fetch"] += before.count(FETCH) > 1
             self.seen["fetch while written"] += FETCH in before and write is not None
             await ctx.tick()
             for k, data in enumerate(read):
-                garbage(ctx, self.rng, self.dut.memory[2 + k].r_data)
+                garbage(ctx, self.rng, self.dut.memory[len(self.to) + k].r_data)
                 if data is not None:
-                    ctx.set(self.dut.memory[2 + k].r_data, data)
+                    ctx.set(self.dut.memory[len(self.to) + k].r_data, data)
 
 
-def copy_of(right: str = "_ADDRESS = 14", wrong: str = "_ADDRESS = 14") -> ModuleType:
-    """The DMA's module, with a memory that Amaranth's simulator has, and perhaps a bug."""
-    module = planted(dma, right, wrong)
+NO_BUG = "streams, channels = ", "streams, channels = "
+
+
+def copy_of(right: str = NO_BUG[0], wrong: str = NO_BUG[1]) -> ModuleType:
+    """The DMA's module, with a memory that Amaranth's simulator has, and perhaps a bug, in it or in a channel."""
+    assert dma.__file__ and dma_channel.__file__
+    in_channel = right in Path(dma_channel.__file__).read_text()
+    module = planted(dma, *NO_BUG) if in_channel else planted(dma, right, wrong)
+    if in_channel:
+        channel = planted(dma_channel, right, wrong)
+        channel.DmaState = dma_channel.DmaState  # type: ignore[attr-defined]
+        module.S2mm, module.Mm2s = channel.S2mm, channel.Mm2s  # type: ignore[attr-defined]
     module.Sram = OnePort  # type: ignore[attr-defined]
     return module
 
 
-def differences(module: ModuleType, seed: int, cycles: int, seen: Counter[str]) -> list[str]:
-    bench = Bench(module.Dma(), seed, seen)
+def differences(module: ModuleType, kind: Kind, seed: int, cycles: int, seen: Counter[str]) -> list[str]:
+    bench = Bench(module.Dma(dma.TILE_DMA if kind is TILE else MEMORY_DMA), kind, seed, seen)
 
     async def run(ctx: Any) -> None:
         await bench.run(ctx, cycles)
@@ -229,19 +236,25 @@ def differences(module: ModuleType, seed: int, cycles: int, seen: Counter[str]) 
     return bench.bad
 
 
-NEEDED = {
-    *(f"{k} {what}" for k in range(CHANNELS) for what in ("started idle", "started busy", "goes on")),
-    *(f"s2mm {k} writes {words}" for k in range(2) for words in (1, 2, 3, 4)),
-    *(f"mm2s {k} {what}" for k in range(2) for what in ("reads", "waits for the stream")),
-    "two fetch", "fetch while written",
-}
+def needed(kind: Kind) -> set[str]:
+    return {
+        *(f"{k} {what}" for k in range(kind.channels) for what in ("started idle", "started busy", "goes on")),
+        *(f"s2mm {k} writes {words}" for k in range(kind.streams) for words in (1, 2, 3, 4)),
+        *(f"mm2s {k} {what}" for k in range(kind.streams) for what in ("reads", "waits for the stream")),
+        *(f"mm2s {k} pads" for k in range(kind.streams) if kind is MEMORY),
+        "two fetch", "fetch while written", "a buffer of no words",
+    }
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_random_descriptors(seed: int) -> None:
+@pytest.mark.parametrize("kind, seed", [
+    pytest.param(TILE, 0, id="core tile 0"), pytest.param(TILE, 1, id="core tile 1"),
+    pytest.param(MEMORY, 0, id="memory tile 0"),
+    pytest.param(MEMORY, 1, id="memory tile 1", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_random_descriptors(kind: Kind, seed: int) -> None:
     seen: Counter[str] = Counter()
-    assert differences(copy_of(), seed, 3000, seen) == []
-    assert {name for name in NEEDED if not seen[name]} == set()
+    assert differences(copy_of(), kind, seed, 5000 if kind is TILE else 3000, seen) == []
+    assert {name for name in needed(kind) if not seen[name]} == set()
 
 
 # Rates, and cycles of the table in the module
@@ -486,10 +499,9 @@ def test_copies_through_memory(seed: int) -> None:
 
 
 BUGS = {
-    "a dimension one longer": ("line + 1 < now.count1", "line < now.count1"),
-    "count 0 is the largest": ("column + 1 < now.count0", "column + 1 != now.count0"),
-    "the third dimension from the second's begin": (
-        "row.eq(plane_next), plane.eq(plane_next)", "plane.eq(plane_next)"),
+    "a dimension one longer": ("counter + 1 < size", "counter < size"),
+    "count 0 is the largest": ("counter + 1 < size", "counter + 1 != size"),
+    "the third dimension stays": ("begins[: k + 1]", "begins[: min(k, 1) + 1]"),
     "length one shorter": ("self.left.eq(fetched.length)", "self.left.eq(fetched.length - 1)"),
     "no iteration": ("fetched.base + self.fetch.offset", "fetched.base"),
     "iterations one more": ("count + 1 < words.iteration_count", "count < words.iteration_count"),
@@ -508,19 +520,46 @@ BUGS = {
     "a line of the buffer before": ("m.d.sync += known.eq(0)", "m.d.sync += known.eq(known)"),
     "a line not held": ("Mux(fresh, self.memory.r_data, line)", "self.memory.r_data"),
     "reads without room": ("(~given | out.i.ready)", "1"),
-    "reads a line for each word": ("same.eq(known &", "same.eq(0 &"),
-    "descriptors read while written": ("before: Value = self.bd_write", "before: Value = Value.cast(0)"),
-    "two descriptors at once": ("before = before | channel.fetch.valid", "before = before & 1"),
+    "reads a line for each word": ("| (known &", "| (0 &"),
+    "descriptors read while written": ("- 1) == 0) & ~write", "- 1) == 0)"),
+    "two descriptors at once": ("((asked & (1 << k) - 1) == 0)", "1"),
     "a start of a busy channel": (
         "with m.If(over):", "with m.If(self.start):\n            m.d.sync += self.bd.eq(self.start_bd)\n"
         "        with m.If(over):"),
 }
 
 
+MEMORY_BUGS = {
+    "a zero too many": ("counter >= begin", "counter > begin"),
+    "a zero too few": ("counter < end)", "counter <= end)"),
+    "no zeros behind": ('behind + fetched[f"pad{k}_after"]', "behind"),
+    "addresses go on in padding": ("Mux(counters[k] < self.bounds[k][0], 0, step)", "step"),
+    "count 0 with padding is none": ("Mux(count == 0, 1, count)", "count"),
+    "padding of what comes": ('fmt.padded and self.kind == "mm2s"', "fmt.padded"),
+    "padding is read": ("same.eq(zero | (", "same.eq(("),
+    "padding takes the line's place": ("with m.If(~zero):", "with m.If(1):"),
+    "padding is not zero": ("Mux(blank, 0, here.word_select(lane, 32))", "here.word_select(lane, 32)"),
+    "a zero for the word behind it": ("blank.eq(zero)", "blank.eq(0)"),
+    "the fourth dimension stays": ("begins[: k + 1]", "begins[: min(k, 2) + 1]"),
+    "the other pool": ("number % shape.streams % shape.pools == pool", "number % shape.streams % shape.pools != pool"),
+    "one pool for both kinds of a channel": ("number % shape.streams % shape.pools", "number // shape.streams"),
+    "a number of the other pool as it is": ("Mux(number >= size, number - size, number)", "number"),
+    "written into both pools": ("(written >= pool * size) & ", ""),
+    "a write of the other pool is waited for": ("- 1) == 0) & ~write", "- 1) == 0) & ~self.bd_write"),
+    "the tile's word of the iteration": ("word == fmt.iteration_word", "word == 4"),
+}
+
+
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_noticed(name: str) -> None:
     module = copy_of(*BUGS[name])
-    assert any(differences(module, seed, 700, Counter()) for seed in (1, 2, 3))
+    assert any(differences(module, TILE, seed, 700, Counter()) for seed in (1, 2, 3))
+
+
+@pytest.mark.parametrize("name", some(MEMORY_BUGS, 4))
+def test_a_planted_bug_in_a_memory_tile_is_noticed(name: str) -> None:
+    module = copy_of(*MEMORY_BUGS[name])
+    assert any(differences(module, MEMORY, seed, 1000, Counter()) for seed in (1, 2, 3))
 
 
 @pytest.mark.parametrize("name", [

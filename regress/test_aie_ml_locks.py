@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The locks of an AIE-ML tile, cycle by cycle against a model of its own; requests are random anew each cycle.
+"""The locks of AIE-ML's tiles, cycle by cycle against a model of its own; requests are random anew each cycle.
 
 What the manual says of a value outside 0..63 is asked for often: deltas and values are corners as often as not.
 """
@@ -16,7 +16,8 @@ from nncosim.hdl.aie_ml.isa import LockOp
 from nncosim.regress.block_bench import corner, garbage, simulate
 from nncosim.regress.planted import planted
 
-LOCKS, REQUESTERS = 16, 5
+SIZES = {"core tile": (16, 5), "memory tile": (64, 12)}
+"""Locks, requesters."""
 
 
 class Request(NamedTuple):
@@ -28,8 +29,8 @@ class Request(NamedTuple):
 class Reference:
     """By the manual."""
 
-    def __init__(self) -> None:
-        self.values = [0] * LOCKS
+    def __init__(self, locks: int):
+        self.values = [0] * locks
 
     def served(self, asked: list[Request | None]) -> int | None:
         """Which requester is, if any."""
@@ -60,13 +61,13 @@ def random_request(rng: np.random.Generator, reference: Reference, few: int) -> 
 
 
 def differences(dut: Any, seed: int, cycles: int, seen: Counter[str]) -> list[str]:
-    rng, reference, bad = np.random.default_rng(seed), Reference(), list[str]()
+    rng, reference, bad = np.random.default_rng(seed), Reference(len(dut.values)), list[str]()
 
     async def bench(ctx: Any) -> None:
-        few, density = LOCKS, 0.5
+        few, density = len(dut.values), 0.5
         for cycle in range(cycles):
             if cycle % 50 == 0:
-                few, density = int(rng.choice([1, 2, LOCKS])), float(rng.choice([0.2, 0.6, 1.0]))
+                few, density = int(rng.choice([1, 2, len(dut.values)])), float(rng.choice([0.2, 0.6, 1.0]))
             asked: list[Request | None] = []
             for port in dut.request:
                 request = random_request(rng, reference, few) if rng.random() < density else None
@@ -83,7 +84,7 @@ def differences(dut: Any, seed: int, cycles: int, seen: Counter[str]) -> list[st
             if (got := [ctx.get(value) for value in dut.values]) != reference.values:
                 bad.append(f"cycle {cycle}: values {got}, expected {reference.values}")
             grants = [ctx.get(port.grant) for port in dut.request]
-            if grants != [int(k == number) for k in range(REQUESTERS)]:
+            if grants != [int(k == number) for k in range(len(grants))]:
                 bad.append(f"cycle {cycle}: of {asked} granted {grants}, expected {number}")
             chosen = None if number is None else asked[number]
             fault = chosen is not None and reference.do(chosen)
@@ -110,25 +111,27 @@ def note(seen: Counter[str], asked: list[Request | None], number: int | None, se
     seen["none can be"] += any(asked) and number is None and not setting
 
 
-NEEDED = {f"{k} {op} {what}" for k in range(REQUESTERS)
-          for op in ("ACQUIRE_AT_LEAST", "ACQUIRE_EQUAL", "RELEASE") for what in ("served", "not")}
-NEEDED |= {"a later one passes", "set while asked", "fault", "none can be"}
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_random_requests(seed: int) -> None:
+@pytest.mark.parametrize("tile, seed", [
+    ("core tile", 0), ("core tile", 1), ("memory tile", 0), pytest.param("memory tile", 1, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_random_requests(tile: str, seed: int) -> None:
+    count, requesters = SIZES[tile]
     seen: Counter[str] = Counter()
-    assert differences(locks.Locks(), seed, 1500, seen) == []
-    assert {name for name in NEEDED if not seen[name]} == set()
+    assert differences(locks.Locks(count, requesters), seed, 1500, seen) == []
+    needed = {f"{k} {op} {what}" for k in range(requesters)
+              for op in ("ACQUIRE_AT_LEAST", "ACQUIRE_EQUAL", "RELEASE") for what in ("served", "not")}
+    needed |= {"a later one passes", "set while asked", "fault", "none can be"}
+    assert {name for name in needed if not seen[name]} == set()
 
 
 BUGS = {
     "at least is more than": ("value >= asked.value", "value > asked.value"),
     "equal is at least": ("value == asked.value, 1", "value >= asked.value, 1"),
-    "all that can be are served": ("before = before | asked.grant", "before = before & 1"),
-    "one that cannot be stops those behind it": ("before = before | asked.grant", "before = before | asked.valid"),
-    "the last one first": ("enumerate(self.request):", "reversed(list(enumerate(self.request))):"),
-    "granted while it is set": ("before = Value.cast(self.set.valid)", "before = Value.cast(0)"),
+    "all that can be are served": ("((can & (1 << number) - 1) == 0)", "1"),
+    "one that cannot be stops those behind it": (
+        "(can & (1 << number)", "(Cat(each.valid for each in self.request) & (1 << number)"),
+    "the last one first": ("(can & (1 << number) - 1) == 0", "(can >> number + 1) == 0"),
+    "granted while it is set": ("- 1) == 0) & ~self.set.valid", "- 1) == 0)"),
     "an acquire takes nothing": ("value - asked.value))", "value))"),
     "acquire equal leaves it": (
         "value - asked.value))", "Mux(asked.op == LockOp.ACQUIRE_EQUAL, value, value - asked.value)))"),
@@ -138,12 +141,15 @@ BUGS = {
     "no fault below 0": ("(low | high)", "high"),
     "no fault above 63": ("(low | high)", "low"),
     "a set writes the lock asked for": ("values[self.set.lock]", "values[lock]"),
+    "a lock's number a bit short": ("pick(self.values, asked.lock)", "pick(self.values[::2], asked.lock[1:])"),
+    "locks are half as many": ("values[lock].eq(", "values[lock[:-1]].eq("),
 }
 
 
-def test_planted_bugs_are_noticed() -> None:
+@pytest.mark.parametrize("tile", ["core tile", pytest.param("memory tile", marks=pytest.mark.slow)])
+def test_planted_bugs_are_noticed(tile: str) -> None:
     same = "VALUE_BITS = 6"
-    assert differences(planted(locks, same, same).Locks(), 1, 300, Counter()) == []
+    assert differences(planted(locks, same, same).Locks(*SIZES[tile]), 1, 300, Counter()) == []
     assert [name for name, (right, wrong) in BUGS.items()
-            if not any(differences(planted(locks, right, wrong).Locks(), seed, 300, Counter()) for seed in (1, 2, 3))
-            ] == []  # fmt: skip
+            if not any(differences(planted(locks, right, wrong).Locks(*SIZES[tile]), seed, 300, Counter())
+                       for seed in (1, 2, 3))] == []  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stream switch of an AIE-ML tile and its buffer, cycle by cycle against a model of its own.
+"""The stream switches of AIE-ML's tiles and their buffer, cycle by cycle against a model of its own.
 
 Routes, gaps and back-pressure are random, and routes change while words are inside; pins that mean nothing carry noise.
 Outputs are looked at twice a cycle, before and after the inputs change: no way leads from one to the other. Apart from
@@ -20,13 +20,25 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml import stream, switch
+from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, TILE_PORTS
 from nncosim.hdl.aie_ml.switch import StreamSwitch
 from nncosim.regress.block_bench import corner, garbage, simulate
 from nncosim.regress.planted import planted, some
 
-SLAVES, MASTERS = range(20), range(20)
-DMA = range(2)
-"""The masters to the tile's own DMA."""
+
+class Kind(NamedTuple):
+    """How many slaves there are, and masters; the first `dma` masters go to the tile's own DMA."""
+
+    ports: int
+    dma: int
+
+    def switch(self, module: ModuleType = switch) -> StreamSwitch:
+        made: StreamSwitch = module.StreamSwitch({2: TILE_PORTS, 6: MEMORY_PORTS}[self.dma])
+        return made
+
+
+CORE, MEMORY = Kind(20, 2), Kind(16, 6)
+KINDS = pytest.mark.parametrize("kind", [CORE, MEMORY], ids=["core tile", "memory tile"])
 WORD, ROOM = (1 << 32) - 1, 2
 """All ones; how many words a buffer holds."""
 
@@ -42,7 +54,7 @@ class Pin(NamedTuple):
 
 def heard(pins: Sequence[Pin]) -> list[int | None]:
     """The slave that each master listens to."""
-    return [pin.source if pin.listens and pin.source in SLAVES else None for pin in pins]
+    return [pin.source if pin.listens and pin.source < len(pins) else None for pin in pins]
 
 
 class Outputs(NamedTuple):
@@ -55,10 +67,10 @@ class Outputs(NamedTuple):
 class Reference:
     """By the manual: two buffers behind each slave, one before each master, one on the link to a neighbour."""
 
-    def __init__(self) -> None:
-        self.entry, self.head = ([list[int]() for _ in SLAVES] for _ in range(2))
-        self.out, self.link = ([list[int]() for _ in MASTERS] for _ in range(2))
-        self.last = [self.out[k] if k in DMA else self.link[k] for k in MASTERS]
+    def __init__(self, kind: Kind) -> None:
+        self.kind, self.ports = kind, range(kind.ports)
+        self.entry, self.head, self.out, self.link = ([list[int]() for _ in self.ports] for _ in range(4))
+        self.last = [self.out[k] if k < kind.dma else self.link[k] for k in self.ports]
 
     def outputs(self) -> Outputs:
         return Outputs([len(buffer) < ROOM for buffer in self.entry],
@@ -67,13 +79,13 @@ class Reference:
     def step(self, offered: Sequence[int | None], taken: Sequence[bool], routes: Sequence[int | None]) -> None:
         """The end of a cycle: what was there, and what had room, when it began, decides."""
         moves: list[tuple[Buffer, list[Buffer]]] = []
-        for s in SLAVES:
+        for s in self.ports:
             came = [] if (word := offered[s]) is None else [word]
-            listeners = [self.out[k] for k in MASTERS if routes[k] == s]
+            listeners = [self.out[k] for k in self.ports if routes[k] == s]
             moves += [(came, [self.entry[s]]), (self.entry[s], [self.head[s]])]
             moves += [(self.head[s], listeners)] if listeners else []
-        moves += [(self.out[k], [self.link[k]]) for k in MASTERS if k not in DMA]
-        moves += [(self.last[k], []) for k in MASTERS if taken[k]]
+        moves += [(self.out[k], [self.link[k]]) for k in self.ports if k >= self.kind.dma]
+        moves += [(self.last[k], []) for k in self.ports if taken[k]]
         goes = [(start, ends) for start, ends in moves if start and all(len(end) < ROOM for end in ends)]
         for word, ends in [(start.pop(0), ends) for start, ends in goes]:
             for end in ends:
@@ -87,8 +99,8 @@ class Flat(wiring.Component):
     """All inputs in one signal, all outputs in another: the simulator settles once for all of them."""
 
     def __init__(self, dut: StreamSwitch):
-        self.dut = dut
-        super().__init__({"inputs": In(20 * (1 + 32 + 1 + 1 + 5)), "outputs": Out(20 * (1 + 1 + 32))})
+        self.dut, self.count = dut, len(dut.slave)
+        super().__init__({"inputs": In(self.count * (1 + 32 + 1 + 1 + 5)), "outputs": Out(self.count * (1 + 1 + 32))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -108,21 +120,22 @@ def packed(values: Iterable[int], bits: int = 1) -> int:
 
 def inputs(noise: Sequence[int], offered: Sequence[int | None], ready: Sequence[bool], pins: Sequence[Pin]) -> int:
     words = [noise[s] if word is None else word for s, word in enumerate(offered)]
-    return (packed(word is not None for word in offered) | packed(ready) << 20
-            | packed(pin.listens for pin in pins) << 40 | packed(words, 32) << 60
-            | packed((pin.source for pin in pins), 5) << 700)
+    n = len(pins)
+    return (packed(word is not None for word in offered) | packed(ready) << n
+            | packed(pin.listens for pin in pins) << 2 * n | packed(words, 32) << 3 * n
+            | packed((pin.source for pin in pins), 5) << 35 * n)
 
 
-def outputs(value: int) -> Outputs:
-    return Outputs([bool(value >> k & 1) for k in SLAVES],
-                   [value >> 40 + 32 * k & WORD if value >> 20 + k & 1 else None for k in MASTERS])
+def outputs(value: int, n: int) -> Outputs:
+    return Outputs([bool(value >> k & 1) for k in range(n)],
+                   [value >> 2 * n + 32 * k & WORD if value >> n + k & 1 else None for k in range(n)])
 
 
 def put(ctx: Any, flat: Flat, rng: np.random.Generator, offered: Sequence[int | None], ready: Sequence[bool],
         pins: Sequence[Pin]) -> Outputs:
     """Set the inputs of this cycle. What comes out in it."""
-    ctx.set(flat.inputs, inputs(rng.integers(1 << 32, size=20).tolist(), offered, ready, pins))
-    return outputs(ctx.get(flat.outputs))
+    ctx.set(flat.inputs, inputs(rng.integers(1 << 32, size=flat.count).tolist(), offered, ready, pins))
+    return outputs(ctx.get(flat.outputs), flat.count)
 
 
 # Random traffic
@@ -131,9 +144,9 @@ def put(ctx: Any, flat: Flat, rng: np.random.Generator, offered: Sequence[int | 
 class Traffic:
     """In phases: which master listens to whom, how often words come and go."""
 
-    def __init__(self, rng: np.random.Generator):
-        self.rng = rng
-        self.offered: list[int | None] = [None for _ in SLAVES]
+    def __init__(self, rng: np.random.Generator, count: int):
+        self.rng, self.count = rng, count
+        self.offered: list[int | None] = [None for _ in range(count)]
         self.left = 0
 
     def phase(self) -> None:
@@ -141,21 +154,22 @@ class Traffic:
         self.left = int(rng.choice([5, 10, 30]))
         self.pins = self.routes()
         self.comes, self.goes = (
-            np.minimum(rng.choice([0.1, 0.5, 1.0, 1.0]), rng.choice([0.1, 0.7, 1.0, 1.0, 1.0], 20)) for _ in range(2))
+            np.minimum(rng.choice([0.1, 0.5, 1.0, 1.0]), rng.choice([0.1, 0.7, 1.0, 1.0, 1.0], self.count))
+            for _ in range(2))
 
     def routes(self) -> list[Pin]:
-        rng, style = self.rng, int(self.rng.integers(4))
+        rng, count, style = self.rng, self.count, int(self.rng.integers(4))
         if style == 0:  # each to one
-            sources = rng.permutation(np.arange(20))
+            sources = rng.permutation(np.arange(count))
         elif style == 1:  # one to all
-            sources = np.full(20, rng.integers(20))
+            sources = np.full(count, rng.integers(count))
         elif style == 2:  # few to many
-            sources = rng.choice(rng.integers(20, size=5), 20)
+            sources = rng.choice(rng.integers(count, size=5), count)
         else:  # some to several
-            sources = rng.integers(20, size=20)
-        beyond = rng.random(20) < rng.choice([0.1, 0.3])  # slaves that do not exist
-        sources = np.where(beyond, rng.integers(20, 32, size=20), sources)
-        listens = rng.random(20) < rng.choice([0.5, 0.8, 1.0])
+            sources = rng.integers(count, size=count)
+        beyond = rng.random(count) < rng.choice([0.1, 0.3])  # slaves that do not exist
+        sources = np.where(beyond, rng.integers(count, 32, size=count), sources)
+        listens = rng.random(count) < rng.choice([0.5, 0.8, 1.0])
         return [Pin(int(on), int(source)) for on, source in zip(listens, sources, strict=True)]
 
     def next(self) -> list[bool]:
@@ -163,22 +177,22 @@ class Traffic:
         if self.left == 0:
             self.phase()
         self.left -= 1
-        come, go = self.rng.random(20) < self.comes, self.rng.random(20) < self.goes
-        for s in SLAVES:
+        come, go = self.rng.random(self.count) < self.comes, self.rng.random(self.count) < self.goes
+        for s in range(self.count):
             if self.offered[s] is None and come[s]:
                 self.offered[s] = corner(self.rng, 32, often=0.05)
         return [bool(ready) for ready in go]
 
 
-def differences(dut: StreamSwitch, seed: int, cycles: int, seen: Counter[str]) -> list[str]:
+def differences(dut: StreamSwitch, kind: Kind, seed: int, cycles: int, seen: Counter[str]) -> list[str]:
     """From the model, in the first cycle that has any."""
     flat, rng, bad = Flat(dut), np.random.default_rng(seed), list[str]()
 
     async def bench(ctx: Any, reset: Any) -> None:
-        reference, traffic = Reference(), Traffic(rng)
-        stay: list[int | None] = [None for _ in MASTERS]
+        reference, traffic, ports = Reference(kind), Traffic(rng, kind.ports), range(kind.ports)
+        stay: list[int | None] = [None for _ in ports]
         for cycle in range(cycles):
-            expected, before = reference.outputs(), outputs(ctx.get(flat.outputs))
+            expected, before = reference.outputs(), outputs(ctx.get(flat.outputs), kind.ports)
             resets = rng.random() < 0.01
             ready = traffic.next()
             got = put(ctx, flat, rng, traffic.offered, ready, traffic.pins)
@@ -186,7 +200,7 @@ def differences(dut: StreamSwitch, seed: int, cycles: int, seen: Counter[str]) -
                 ctx.set(reset, int(resets))
             for name in Outputs._fields:
                 a, b = getattr(got, name), getattr(expected, name)
-                bad.extend(f"cycle {cycle}: {name} {k} is {a[k]}, expected {b[k]}" for k in range(20) if a[k] != b[k])
+                bad.extend(f"cycle {cycle}: {name} {k} is {a[k]}, expected {b[k]}" for k in ports if a[k] != b[k])
             if before != got:
                 bad.append(f"cycle {cycle}: an output follows an input")
             bad.extend(f"cycle {cycle}: master {k} changes {word}" for k, word in enumerate(stay)
@@ -197,11 +211,11 @@ def differences(dut: StreamSwitch, seed: int, cycles: int, seen: Counter[str]) -
             await ctx.tick()
             reference.step(traffic.offered, ready, heard(traffic.pins))
             stay = [None if taken else word for word, taken in zip(got.words, ready, strict=True)]
-            for s in SLAVES:
+            for s in ports:
                 if got.ready[s]:
                     traffic.offered[s] = None
             if resets:
-                reference, stay = Reference(), [None for _ in MASTERS]
+                reference, stay = Reference(kind), [None for _ in ports]
 
     simulate(flat, bench, reset=True)
     return bad
@@ -209,8 +223,8 @@ def differences(dut: StreamSwitch, seed: int, cycles: int, seen: Counter[str]) -
 
 def note(seen: Counter[str], reference: Reference, traffic: Traffic, ready: list[bool], resets: bool) -> None:
     routes, going = heard(traffic.pins), 0
-    for s in SLAVES:
-        rooms = [len(reference.out[k]) < ROOM for k in MASTERS if routes[k] == s]
+    for s in reference.ports:
+        rooms = [len(reference.out[k]) < ROOM for k in reference.ports if routes[k] == s]
         waits = len(reference.head[s]) > 0
         going += waits and len(rooms) > 0 and all(rooms)
         seen["one of several listeners is full"] += waits and any(rooms) and not all(rooms)
@@ -218,42 +232,41 @@ def note(seen: Counter[str], reference: Reference, traffic: Traffic, ready: list
         seen[f"slave {s} refuses"] += traffic.offered[s] is not None and len(reference.entry[s]) == ROOM
         seen[f"nobody listens to slave {s}"] += not rooms and len(reference.entry[s]) == ROOM
     seen["ten words go"] += going >= 10
-    for k in MASTERS:
+    for k in reference.ports:
         seen[f"master {k} waits"] += len(reference.last[k]) == ROOM and not ready[k]
         seen[f"master {k} does not listen"] += not traffic.pins[k].listens
         seen[f"master {k} listens to nothing"] += bool(traffic.pins[k].listens) and routes[k] is None
     seen["reset"] += resets
 
 
-NEEDED = {"one of several listeners is full", "a word goes to ten", "ten words go", "reset"}
-NEEDED |= {name for k in range(20) for name in (
-    f"slave {k} refuses", f"nobody listens to slave {k}", f"master {k} waits", f"master {k} does not listen",
-    f"master {k} listens to nothing")}
-
-
+@KINDS
 @pytest.mark.parametrize("seed", range(2))
-def test_random_routes(seed: int) -> None:
+def test_random_routes(kind: Kind, seed: int) -> None:
     seen: Counter[str] = Counter()
-    assert differences(StreamSwitch(), seed, 800, seen) == []
-    assert {name for name in NEEDED if not seen[name]} == set()
+    assert differences(kind.switch(), kind, seed, 800, seen) == []
+    needed = {"one of several listeners is full", "a word goes to ten", "ten words go", "reset"}
+    needed |= {name for k in range(kind.ports) for name in (
+        f"slave {k} refuses", f"nobody listens to slave {k}", f"master {k} waits", f"master {k} does not listen",
+        f"master {k} listens to nothing")}
+    assert {name for name in needed if not seen[name]} == set()
 
 
 # What comes in goes out: without the model
 
 
-def undelivered(dut: StreamSwitch, seed: int, phases: int) -> list[str]:
+def undelivered(dut: StreamSwitch, kind: Kind, seed: int, phases: int) -> list[str]:
     """In each phase routes stay, and in the end all that is inside leaves; then a reset."""
-    flat, rng, bad = Flat(dut), np.random.default_rng(seed), list[str]()
+    flat, rng, bad, ports = Flat(dut), np.random.default_rng(seed), list[str](), range(kind.ports)
 
     async def bench(ctx: Any, reset: Any) -> None:
         for phase in range(phases):
-            traffic = Traffic(rng)
+            traffic = Traffic(rng, kind.ports)
             traffic.phase()
-            came, left = ([list[int]() for _ in range(20)] for _ in range(2))
+            came, left = ([list[int]() for _ in ports] for _ in range(2))
             for cycle in range(100):
                 traffic.left = 2
                 if cycle == 60:
-                    traffic.comes, traffic.goes = np.zeros(20), np.ones(20)
+                    traffic.comes, traffic.goes = np.zeros(kind.ports), np.ones(kind.ports)
                 ready = traffic.next()
                 got = put(ctx, flat, rng, traffic.offered, ready, traffic.pins)
                 for k, word in enumerate(got.words):
@@ -268,7 +281,7 @@ def undelivered(dut: StreamSwitch, seed: int, phases: int) -> list[str]:
             for k, source in enumerate(routes):
                 if left[k] != ([] if source is None else came[source]):
                     bad.append(f"phase {phase}: master {k} hears {source}, {left[k]}")
-            for s in SLAVES:
+            for s in ports:
                 if len(came[s]) > 2 * ROOM and s not in routes:
                     bad.append(f"phase {phase}: of slave {s}, that nobody listens to, come {len(came[s])} words")
                 if traffic.offered[s] is not None and s in routes:
@@ -283,29 +296,30 @@ def undelivered(dut: StreamSwitch, seed: int, phases: int) -> list[str]:
     return bad
 
 
-def test_all_words_arrive_once_and_in_order() -> None:
-    assert undelivered(StreamSwitch(), 1, 8) == []
+@KINDS
+def test_all_words_arrive_once_and_in_order(kind: Kind) -> None:
+    assert undelivered(kind.switch(), kind, 1, 8) == []
 
 
 # How long it takes
 
 
-def late(dut: StreamSwitch, words: int) -> list[str]:
+def late(dut: StreamSwitch, kind: Kind, words: int) -> list[str]:
     """Every slave to every master: all slaves at once, then one to all; so many words in a row, nobody holds them."""
-    flat, rng, bad = Flat(dut), np.random.default_rng(0), list[str]()
-    rounds = [[(k + turn) % 20 for k in MASTERS] for turn in range(20)] + [[s for _ in MASTERS] for s in SLAVES]
+    flat, rng, bad, ports = Flat(dut), np.random.default_rng(0), list[str](), range(kind.ports)
+    rounds = [[(k + turn) % kind.ports for k in ports] for turn in ports] + [[s for _ in ports] for s in ports]
 
     async def bench(ctx: Any) -> None:
         for sources in rounds:
             comes = {s: [int(word) for word in rng.integers(1 << 32, size=words)] for s in set(sources)}
             pins = [Pin(1, source) for source in sources]
             for cycle in range(words + 5):
-                offered = [comes[s][cycle] if s in comes and cycle < words else None for s in SLAVES]
-                got = put(ctx, flat, rng, offered, [True] * 20, pins)
+                offered = [comes[s][cycle] if s in comes and cycle < words else None for s in ports]
+                got = put(ctx, flat, rng, offered, [True] * kind.ports, pins)
                 if not all(got.ready):
                     bad.append(f"from {sources}: a slave is not ready")
                 for k, source in enumerate(sources):
-                    number = cycle - (3 if k in DMA else 4)
+                    number = cycle - (3 if k < kind.dma else 4)
                     expected = comes[source][number] if 0 <= number < words else None
                     if got.words[k] != expected:
                         bad.append(f"from {source} to {k}: {got.words[k]} in cycle {cycle}, expected {expected}")
@@ -317,8 +331,9 @@ def late(dut: StreamSwitch, words: int) -> list[str]:
     return bad
 
 
-def test_latency_and_rate() -> None:
-    assert late(StreamSwitch(), 8) == []
+@KINDS
+def test_latency_and_rate(kind: Kind) -> None:
+    assert late(kind.switch(), kind, 8) == []
 
 
 # The buffer alone, as it is in cascades, too
@@ -415,13 +430,13 @@ SWITCH_BUGS = {
         "Cat(heard & ~out.i.ready for heard, out in", "~Cat(heard & out.i.ready for heard, out in"),
     "again into a listener that has room": ("pick([*goes,", "pick([*(head.o.valid for head in heads),"),
     "leaves though nobody listens": ("& Cat(hears).any() &", "&"),
-    "the last master is not waited for": ("== number) for k", "== number) & int(k < MASTERS - 1) for k"),
+    "the last master is not waited for": ("== number) for k", "== number) & int(k < self.ports.masters - 1) for k"),
     "the next slave's word": ("pick(padded, self.source[number])", "pick(padded, (self.source[number] + 1)[:5])"),
     "hears without listening": ("self.listens[number] & going", "going"),
     "one buffer behind a slave": ("first.i)\n            wiring.connect(m, first.o, head.i)", "head.i)"),
-    "no buffer on a link": ("number >= LOCAL", "number >= MASTERS"),
-    "a link to the DMA": ("number >= LOCAL", "number >= LOCAL - 1"),
-    "a source of 20 is slave 0": ("*[Value.cast(0)] * (32 - SLAVES)", "*goes[:32 - SLAVES]"),
+    "no buffer on a link": ("number >= ports.local", "number >= ports.masters"),
+    "a link to the DMA": ("number >= ports.local", "number >= ports.local - 1"),
+    "a source of 20 is slave 0": ("*[Value.cast(0)] * beyond", "*goes[:beyond]"),
     "a master that stops listening keeps its words": (
         "wiring.connect(m, last.o, wiring.flipped(self.master[number]))",
         "m.d.comb += [self.master[number].valid.eq(last.o.valid & self.listens[number]), last.o.ready.eq("
@@ -433,23 +448,25 @@ SWITCH_BUGS = {
     "waits for the next slave's listeners": ("== number) for k", "== number + 1) for k"),
     "a source of four bits": ("pick(padded, self.source[number])", "pick(padded[:16], self.source[number][:4])"),
     "the next master's source": ("pick(padded, self.source[number])", "pick(padded, self.source[(number + 1) % 20])"),
-    "no link from the first north master": ("number >= LOCAL", "number > LOCAL"),
+    "no link from the first north master": ("number >= ports.local", "number > ports.local"),
     "slaves crossed": ("flipped(self.slave[number])", "flipped(self.slave[number ^ (number > 17)])"),
     "masters crossed": ("flipped(self.master[number])", "flipped(self.master[number ^ (number > 17)])"),
 }
 
 
-def spoilt(bug: Sequence[str], buffer: Sequence[str] = ("STREAM = ", "STREAM = ")) -> StreamSwitch:
+def spoilt(
+    bug: Sequence[str], buffer: Sequence[str] = ("STREAM = ", "STREAM = "), kind: Kind = CORE
+) -> StreamSwitch:
     module = planted(switch, bug[0], bug[1])
     module.Elastic = planted(stream, buffer[0], buffer[1]).Elastic  # type: ignore[attr-defined]
-    return module.StreamSwitch()
+    return kind.switch(module)
 
 
-NO_BUG = "LOCAL = 2", "LOCAL = 2"
+NO_BUG = "SOURCE_BITS = 5", "SOURCE_BITS = 5"
 
 
 def test_the_copy_without_a_bug_is_right() -> None:
-    assert differences(spoilt(NO_BUG), 1, 100, Counter()) == []
+    assert differences(spoilt(NO_BUG), CORE, 1, 100, Counter()) == []
 
 
 @pytest.mark.parametrize("name", BUFFER_BUGS)
@@ -470,29 +487,35 @@ def test_a_planted_bug_of_the_buffer_is_told(name: str, message: str) -> None:
 
 @pytest.mark.parametrize("name", some(SWITCH_BUGS, 6))
 def test_a_planted_bug_is_noticed(name: str) -> None:
-    assert any(differences(spoilt(SWITCH_BUGS[name]), seed, 300, Counter()) for seed in (1, 2, 3))
+    assert any(differences(spoilt(SWITCH_BUGS[name]), CORE, seed, 300, Counter()) for seed in (1, 2, 3))
+
+
+@pytest.mark.parametrize("name", ["a link to the DMA", "a source of 20 is slave 0", "slaves crossed"])
+def test_a_planted_bug_in_a_memory_tile_is_noticed(name: str) -> None:
+    bug = SWITCH_BUGS[name][0], SWITCH_BUGS[name][1].replace("17", "13")
+    assert any(differences(spoilt(bug, kind=MEMORY), MEMORY, seed, 300, Counter()) for seed in (1, 2, 3))
 
 
 def test_an_output_that_follows_an_input_is_told() -> None:
     bug = SWITCH_BUGS["a master that stops listening keeps its words"]
-    assert any("follows" in line for seed in (1, 2, 3) for line in differences(spoilt(bug), seed, 300, Counter()))
+    assert any("follows" in line for seed in (1, 2, 3) for line in differences(spoilt(bug), CORE, seed, 300, Counter()))
 
 
 def test_a_word_that_changes_while_it_waits_is_told() -> None:
     bug = BUFFER_BUGS["a word changes while it waits"]
     assert any("changes" in line for seed in (1, 2, 3)
-               for line in differences(spoilt(NO_BUG, bug), seed, 300, Counter()))
+               for line in differences(spoilt(NO_BUG, bug), CORE, seed, 300, Counter()))
 
 
 @pytest.mark.parametrize("name", ["goes though one has no room", "again into a listener that has room"])
 def test_a_planted_bug_shows_in_what_arrives(name: str) -> None:
-    assert undelivered(spoilt(SWITCH_BUGS[name]), 1, 3)
+    assert undelivered(spoilt(SWITCH_BUGS[name]), CORE, 1, 3)
 
 
 @pytest.mark.parametrize("name", ["one buffer behind a slave", "a link to the DMA"])
 def test_a_planted_bug_shows_in_the_latency(name: str) -> None:
-    assert late(spoilt(SWITCH_BUGS[name]), 1)
+    assert late(spoilt(SWITCH_BUGS[name]), CORE, 1)
 
 
 def test_a_buffer_of_one_word_shows_in_the_rate() -> None:
-    assert any("not ready" in line for line in late(spoilt(NO_BUG, BUFFER_BUGS["one word"]), 3))
+    assert any("not ready" in line for line in late(spoilt(NO_BUG, BUFFER_BUGS["one word"]), CORE, 3))

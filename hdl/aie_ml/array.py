@@ -1,64 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The array: tiles side by side, and the shim below them."""
+"""The array: core tiles side by side, memory tiles below them, and the shim."""
 
 from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.config import BUS
+from nncosim.hdl.aie_ml.memory_tile import MEMORY_TILE, MemoryTile
+from nncosim.hdl.aie_ml.ports import OPPOSITE, TILE_PORTS
 from nncosim.hdl.aie_ml.stream import Elastic
-from nncosim.hdl.aie_ml.switch import COME, GO, OPPOSITE
 from nncosim.hdl.aie_ml.tile import TILE, Tile
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.logic import register
 
 __all__ = ["SHIM_IN", "SHIM_OUT", "Array", "emit_array"]
 
-SHIM_IN, SHIM_OUT = COME["south"], GO["south"]
+SHIM_IN, SHIM_OUT = TILE_PORTS.come["south"], TILE_PORTS.go["south"]
 """Streams of a column into the array, and out of it."""
 _BEATS, _PC = 11, 10
-FIRST_ROW = 1
 
 
 class Array(wiring.Component):
-    """Tiles (column, row), from row `FIRST_ROW` up; the shim is row 0. The configuration bus runs along the shim and
-    up every column.
+    """Tiles (column, row); row 0 is the shim, then come so many rows of memory tiles, then those of core tiles. The
+    configuration bus runs along the shim and up every column.
 
-    Ports: of vectors over all tiles or streams, tile column * rows + row - FIRST_ROW is the first of so many bits each.
+    Ports: vectors over all core tiles or streams: of the tiles, those of the first column first, the lowest first.
         bus (In). in_valid, in_payload (32 each) (In), in_ready (Out): `SHIM_IN` streams a column, column by column;
         out_valid, out_payload (Out), out_ready (In): `SHIM_OUT` a column.
         For monitors, a cycle later (Out): store (1 each), store_beat (11), busy, issue (1), waits (3), pc (10), fault
-        (1); store_data (256), an array of the columns.
+        (1; behind core tiles, memory tiles); store_data (256), an array of the columns.
     """
 
-    def __init__(self, columns: int, rows: int, instructions: int):
-        self.columns, self.rows, self.instructions = columns, rows, instructions
+    def __init__(self, columns: int, rows: int, memory_rows: int, instructions: int):
+        self.columns, self.rows, self.memory_rows, self.instructions = columns, rows, memory_rows, instructions
         tiles, come, go = columns * rows, columns * SHIM_IN, columns * SHIM_OUT
+        faults = tiles + columns * memory_rows
         super().__init__({
             "bus": In(BUS), "in_valid": In(come), "in_payload": In(32 * come), "in_ready": Out(come),
             "out_valid": Out(go), "out_payload": Out(32 * go), "out_ready": In(go), "store": Out(tiles),
             "store_beat": Out(_BEATS * tiles), "store_data": Out(256 * rows).array(columns), "busy": Out(tiles),
-            "issue": Out(tiles), "waits": Out(3 * tiles), "pc": Out(_PC * tiles), "fault": Out(tiles),
+            "issue": Out(tiles), "waits": Out(3 * tiles), "pc": Out(_PC * tiles), "fault": Out(faults),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         tiles: dict[tuple[int, int], Block] = {}
+        first_row = 1 + self.memory_rows
         for column in range(self.columns):
-            for row in range(FIRST_ROW, FIRST_ROW + self.rows):
-                tile = tiles[column, row] = Block(Tile(self.instructions), TILE)
-                m.submodules[f"tile_{column}_{row}"] = tile
+            for row in range(1, first_row + self.rows):
+                core = row >= first_row
+                tile = Block(Tile(self.instructions), TILE) if core else Block(MemoryTile(), MEMORY_TILE)
+                m.submodules[f"{'tile' if core else 'memory'}_{column}_{row}"] = tiles[column, row] = tile
                 m.d.comb += [tile.column.eq(column), tile.row.eq(row)]
         for (column, row), tile in tiles.items():
             self._streams(m, tile, "north", tiles.get((column, row + 1)))
-            self._streams(m, tile, "east", tiles.get((column + 1, row)))
-            if (column + 1, row) in tiles:
+            if row >= first_row and (column + 1, row) in tiles:
+                self._streams(m, tile, "east", tiles[column + 1, row])
                 wiring.connect(m, tile.east, tiles[column + 1, row].west)
-            if row > FIRST_ROW:
+            if row > 1:
                 wiring.connect(m, tiles[column, row - 1].onward, tile.bus)
         self._bus(m, tiles)
         for column in range(self.columns):
-            self._shim(m, tiles[column, FIRST_ROW], column)
-        self._monitors(m, list(tiles.values()))
+            self._shim(m, tiles[column, 1], column)
+        cores, memories = ([tile for (_, row), tile in tiles.items() if (row >= first_row) == core]
+                           for core in (True, False))  # fmt: skip
+        self._monitors(m, cores, memories)
         return m
 
     def _streams(self, m: Module, tile: Block, side: str, other: Block | None) -> None:
@@ -78,7 +83,7 @@ class Array(wiring.Component):
             held, there = register(write.shape(), f"bus{column}"), register(1, f"bus_valid{column}")
             m.d.sync += [there.eq(valid), held.eq(write)]
             valid, write = there, held
-            m.d.comb += [tiles[column, FIRST_ROW].bus.valid.eq(valid), tiles[column, FIRST_ROW].bus.write.eq(write)]
+            m.d.comb += [tiles[column, 1].bus.valid.eq(valid), tiles[column, 1].bus.write.eq(write)]
 
     def _shim(self, m: Module, tile: Block, column: int) -> None:
         for number in range(SHIM_IN):
@@ -96,14 +101,18 @@ class Array(wiring.Component):
                 stream.ready.eq(self.out_ready[at]),
             ]
 
-    def _monitors(self, m: Module, tiles: list[Block]) -> None:
+    def _monitors(self, m: Module, tiles: list[Block], memories: list[Block]) -> None:
         for column, data in enumerate(self.store_data):
             m.d.comb += data.eq(Cat(tile.store_data for tile in tiles[column * self.rows : (column + 1) * self.rows]))
-        for name in ("store", "store_beat", "busy", "issue", "waits", "fault"):
+        for name in ("store", "store_beat", "busy", "issue", "waits"):
             m.d.comb += getattr(self, name).eq(Cat(getattr(tile, name) for tile in tiles))
-        m.d.comb += self.pc.eq(Cat(tile.issued_pc for tile in tiles))
+        m.d.comb += [
+            self.pc.eq(Cat(tile.issued_pc for tile in tiles)),
+            self.fault.eq(Cat(tile.fault for tile in (*tiles, *memories))),
+        ]
 
 
-def emit_array(columns: int, rows: int, instructions: int) -> dict[str, str]:
-    """Verilog of the array, module `aie_ml_array`, without its tile (`nncosim.hdl.aie_ml.tile.emit_tile`)."""
-    return emit_design(Array(columns, rows, instructions), "aie_ml_array", without=(TILE,))
+def emit_array(columns: int, rows: int, memory_rows: int, instructions: int) -> dict[str, str]:
+    """Verilog of the array, module `aie_ml_array`, without its tiles (`nncosim.hdl.aie_ml.tile.emit_tile`,
+    `nncosim.hdl.aie_ml.memory_tile.emit_memory_tile`)."""
+    return emit_design(Array(columns, rows, memory_rows, instructions), "aie_ml_array", without=(TILE, MEMORY_TILE))

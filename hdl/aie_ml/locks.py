@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 16 locks of a tile."""
+"""The locks of a tile."""
+
+from functools import reduce
+from operator import or_
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
@@ -7,16 +10,24 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.isa import LockOp
 from nncosim.hdl.logic import pick
 
-__all__ = ["LOCKS", "REQUEST", "REQUESTERS", "Locks"]
+__all__ = ["LOCKS", "REQUESTERS", "Locks", "request_of"]
 
 LOCKS, REQUESTERS = 16, 5
-"""The requesters: the core, S2MM 0 and 1, MM2S 0 and 1."""
+"""Of a core tile. The requesters: the core, S2MM 0 and 1, MM2S 0 and 1."""
 VALUE_BITS = 6
 
-REQUEST = wiring.Signature({
-    "valid": Out(1), "lock": Out(4), "op": Out(LockOp), "value": Out(signed(7)), "grant": In(1),
-})
-"""As the requester sees it. It holds a request until the cycle in which `grant`, combinational, is high: that one."""
+
+def request_of(locks: int) -> wiring.Signature:
+    """A request, as the requester sees it. It holds it until the cycle in which `grant`, combinational, is high: that
+    one.
+
+    Args:
+        locks: how many there are, a power of two.
+    """
+    return wiring.Signature({
+        "valid": Out(1), "lock": Out((locks - 1).bit_length()), "op": Out(LockOp), "value": Out(signed(7)),
+        "grant": In(1),
+    })  # fmt: skip
 
 
 class Locks(wiring.Component):
@@ -25,44 +36,52 @@ class Locks(wiring.Component):
     Reset makes all of them 0. The fourth `op`, without a name, is never granted.
 
     Ports:
-        request (In, array of `REQUESTERS`): `REQUEST`, the first one first.
+        request (In, array of `requesters`): `request_of`, the first one first.
         set (In): valid, lock, value: the configuration writes a lock; no request is granted in this cycle.
         values (Out, 6 bits, one a lock): for monitors.
         fault (Out): what is granted in this cycle leaves 0..63; the lock stays at the end that it leaves.
+
+    Args:
+        locks: a power of two.
     """
 
     request: list[wiring.PureInterface]
     set: wiring.PureInterface
     values: list[Signal]
 
-    def __init__(self) -> None:
-        setting = wiring.Signature({"valid": Out(1), "lock": Out(4), "value": Out(VALUE_BITS)})
+    def __init__(self, locks: int = LOCKS, requesters: int = REQUESTERS):
+        self.locks, self.requesters = locks, requesters
+        self._bits = (locks - 1).bit_length()
+        setting = wiring.Signature({"valid": Out(1), "lock": Out(self._bits), "value": Out(VALUE_BITS)})
         super().__init__({
-            "request": In(REQUEST).array(REQUESTERS), "set": In(setting),
-            "values": Out(VALUE_BITS).array(LOCKS), "fault": Out(1),
+            "request": In(request_of(locks)).array(requesters), "set": In(setting),
+            "values": Out(VALUE_BITS).array(locks), "fault": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        sums = []
-        before = Value.cast(self.set.valid)
+        sums, can = [], Signal(self.requesters, name="can")
         for number, asked in enumerate(self.request):
             value = Signal(VALUE_BITS, name=f"held{number}")
             m.d.comb += value.eq(pick(self.values, asked.lock))
-            can = Cat(value >= asked.value, value == asked.value, 1)
-            m.d.comb += asked.grant.eq(asked.valid & ~before & can.bit_select(asked.op.as_value(), 1))
-            before = before | asked.grant
+            allowed = Cat(value >= asked.value, value == asked.value, 1)
+            m.d.comb += can[number].eq(asked.valid & allowed.bit_select(asked.op.as_value(), 1))
             sums.append(Mux(asked.op == LockOp.RELEASE, value + asked.value, value - asked.value))
-        lock, total = Signal(4, name="served"), Signal(signed(9), name="total")
-        m.d.comb += [lock.eq(self.request[-1].lock), total.eq(sums[-1])]
-        for asked, each in zip(reversed(self.request), reversed(sums), strict=True):
-            with m.If(asked.grant):
-                m.d.comb += [lock.eq(asked.lock), total.eq(each)]
+        # Flat, AND and OR: who is granted is known late.
+        for number, asked in enumerate(self.request):
+            m.d.comb += asked.grant.eq(can[number] & ((can & (1 << number) - 1) == 0) & ~self.set.valid)
+        lock, total = Signal(self._bits, name="served"), Signal(signed(9), name="total")
+        m.d.comb += [lock.eq(self._granted([asked.lock for asked in self.request])), total.eq(self._granted(sums))]
         low, high = total < 0, total >= 1 << VALUE_BITS
-        m.d.comb += self.fault.eq(Cat(asked.grant for asked in self.request).any() & (low | high))
+        served = can.any() & ~self.set.valid
+        m.d.comb += self.fault.eq(served & (low | high))
         values = Array(self.values)
         with m.If(self.set.valid):
             m.d.sync += values[self.set.lock].eq(self.set.value)
-        with m.Elif(before):
+        with m.Elif(served):
             m.d.sync += values[lock].eq(Mux(low, 0, Mux(high, (1 << VALUE_BITS) - 1, total)))
         return m
+
+    def _granted(self, values: list[Value]) -> Value:
+        """The value of the requester that is granted; 0 if none is."""
+        return reduce(or_, (Mux(asked.grant, value, 0) for asked, value in zip(self.request, values, strict=True)))

@@ -1,32 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stream switch, circuit mode: each master listens to one slave, or to none."""
 
-from itertools import accumulate
-
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from nncosim.hdl.aie_ml.ports import OPPOSITE, TILE_PORTS, Ports
 from nncosim.hdl.aie_ml.stream import STREAM, Elastic
 from nncosim.hdl.logic import pick
 
-__all__ = ["COME", "GO", "LOCAL", "MASTERS", "MASTER_AT", "OPPOSITE", "SLAVES", "SLAVE_AT", "StreamSwitch"]
+__all__ = ["COME", "GO", "LOCAL", "MASTERS", "MASTER_AT", "OPPOSITE", "SLAVES", "SLAVE_AT", "SOURCE_BITS",
+           "StreamSwitch"]  # fmt: skip
 
-SLAVES, MASTERS = 20, 20
-LOCAL = 2
-"""The first masters, to the tile's own DMA, have no link behind them."""
-GO = {"north": 6, "south": 4, "west": 4, "east": 4}
-"""Streams to the neighbour on each side."""
-OPPOSITE = {"north": "south", "south": "north", "west": "east", "east": "west"}
-COME = {side: GO[OPPOSITE[side]] for side in GO}
-"""Streams from it."""
-MASTER_AT, SLAVE_AT = (
-    dict(zip(GO, accumulate(counts.values(), initial=LOCAL), strict=False)) for counts in (GO, COME)
-)
-"""Numbers of the first ports on each side, behind those of the DMA."""
+SLAVES, MASTERS, LOCAL = TILE_PORTS.slaves, TILE_PORTS.masters, TILE_PORTS.local
+GO, COME, MASTER_AT, SLAVE_AT = TILE_PORTS.go, TILE_PORTS.come, TILE_PORTS.master_at, TILE_PORTS.slave_at
+"""Of a core tile."""
+SOURCE_BITS = 5
+"""Of a slave's number, in all switches."""
 
 
 class StreamSwitch(wiring.Component):
-    """Ports numbered as in the manual.
+    """Ports numbered as in the manual. The first masters, to the tile's own DMA, have no link behind them.
 
     Ports:
         slave (In), master (Out): streams. listens, source (In): of each master, whether it listens, and to which slave.
@@ -37,33 +30,35 @@ class StreamSwitch(wiring.Component):
     listens: list[Signal]
     source: list[Signal]
 
-    def __init__(self) -> None:
+    def __init__(self, ports: Ports = TILE_PORTS) -> None:
+        self.ports = ports
         super().__init__({
-            "slave": In(STREAM).array(SLAVES), "master": Out(STREAM).array(MASTERS),
-            "listens": In(1).array(MASTERS), "source": In(5).array(MASTERS),
+            "slave": In(STREAM).array(ports.slaves), "master": Out(STREAM).array(ports.masters),
+            "listens": In(1).array(ports.masters), "source": In(SOURCE_BITS).array(ports.masters),
         })
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
+        m, ports = Module(), self.ports
         heads = []
-        for number in range(SLAVES):
+        for number in range(ports.slaves):
             m.submodules[f"in{number}"], m.submodules[f"head{number}"] = first, head = Elastic(32), Elastic(32)
             wiring.connect(m, wiring.flipped(self.slave[number]), first.i)
             wiring.connect(m, first.o, head.i)
             heads.append(head)
         outs = []
-        for number in range(MASTERS):
+        for number in range(ports.masters):
             m.submodules[f"out{number}"] = out = Elastic(32)
             outs.append(out)
             last = out
-            if number >= LOCAL:
+            if number >= ports.local:
                 m.submodules[f"link{number}"] = last = Elastic(32)
                 wiring.connect(m, out.o, last.i)
             wiring.connect(m, last.o, wiring.flipped(self.master[number]))
         goes = [self._goes(m, number, head, outs) for number, head in enumerate(heads)]
-        padded = [head.o.payload for head in heads] + [heads[0].o.payload] * (32 - SLAVES)
+        beyond = (1 << SOURCE_BITS) - ports.slaves
+        padded = [head.o.payload for head in heads] + [heads[0].o.payload] * beyond
         for number, out in enumerate(outs):
-            going = pick([*goes, *[Value.cast(0)] * (32 - SLAVES)], self.source[number])
+            going = pick([*goes, *[Value.cast(0)] * beyond], self.source[number])
             m.d.comb += [
                 out.i.valid.eq(self.listens[number] & going), out.i.payload.eq(pick(padded, self.source[number])),
             ]
@@ -72,7 +67,7 @@ class StreamSwitch(wiring.Component):
     def _goes(self, m: Module, number: int, head: Elastic, outs: list[Elastic]) -> Signal:
         """A slave's word goes to all that listen to it, when all have room."""
         goes = Signal(name=f"goes{number}")
-        hears = [self.listens[k] & (self.source[k] == number) for k in range(MASTERS)]
+        hears = [self.listens[k] & (self.source[k] == number) for k in range(self.ports.masters)]
         blocked = Cat(heard & ~out.i.ready for heard, out in zip(hears, outs, strict=True)).any()
         m.d.comb += [goes.eq(head.o.valid & Cat(hears).any() & ~blocked), head.o.ready.eq(goes)]
         return goes

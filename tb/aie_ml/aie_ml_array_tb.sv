@@ -34,7 +34,8 @@ endmodule
 
 module aie_ml_array_tb #(
     parameter COLUMNS = 1,
-    parameter ROWS = 1
+    parameter ROWS = 1,
+    parameter MEMORY_ROWS = 0
 ) (
     input         clk,
     input         rst,
@@ -71,7 +72,8 @@ module aie_ml_array_tb #(
     wire [32*IN-1:0]     in_payload;
     wire [OUT-1:0]       out_valid, out_ready;
     wire [32*OUT-1:0]    out_payload;
-    wire [TILES-1:0]     store, busy, issue, fault;
+    wire [TILES-1:0]     store, busy, issue;
+    wire [TILES+COLUMNS*MEMORY_ROWS-1:0] fault;
     wire [11*TILES-1:0]  store_beat;
     wire [256*TILES-1:0] store_data;  // of the array's columns, which have a port each: `STORE_DATA_PORTS
     wire [3*TILES-1:0]   waits;
@@ -79,7 +81,7 @@ module aie_ml_array_tb #(
     reg                  bus_valid;
     wire [63:0]          bus_write;
     aie_ml_array array (
-        .clk(clk), .rst(rst_q), .bus__valid(bus_valid), .bus__write(bus_write[57:0]), .in_valid(in_valid),
+        .clk(clk), .rst(rst_q), .bus__valid(bus_valid), .bus__write(bus_write[59:0]), .in_valid(in_valid),
         .in_payload(in_payload), .in_ready(in_ready), .out_valid(out_valid), .out_payload(out_payload),
         .out_ready(out_ready), .store(store), .store_beat(store_beat), `STORE_DATA_PORTS, .busy(busy),
         .issue(issue), .waits(waits), .pc(pc), .fault(fault)

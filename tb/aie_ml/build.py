@@ -9,20 +9,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml.array import SHIM_IN, emit_array
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES
+from nncosim.hdl.aie_ml.memory_banks import BANKS as MEMORY_BANKS
+from nncosim.hdl.aie_ml.memory_tile import MEMORY_TILE, emit_memory_tile
 from nncosim.hdl.aie_ml.tile import TILE, emit_tile
 from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
 from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, AieMl
-from nncosim.tb.aie_ml.segments import bus_writes, loads_of
+from nncosim.tb.aie_ml.segments import LINE_BYTES, bus_writes, loads_of
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.emitted import emitted
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build, build_library
 
-__all__ = ["TOP", "build_array", "feed", "load_image", "run_once", "write_beats"]
+__all__ = ["TOP", "build_array", "feed", "load_image", "run_once", "write_beats", "write_lines"]
 
 TOP = "aie_ml_array_tb"
 _FEEDER = "aie_ml_feeder"
@@ -30,14 +33,15 @@ _PAIR_BEATS = BANK_BYTES // BEAT_BYTES
 
 
 def build_array(
-    platform: AieMl, columns: int, rows: int, *, trace: str | None = None, progress: BuildProgress | None = None,
-    **options: Any,
+    platform: AieMl, columns: int, rows: int, memory_rows: int = 0, *, trace: str | None = None,
+    progress: BuildProgress | None = None, **options: Any,
 ) -> BuiltModel:
     """So many of the platform's tiles under `TOP`, built once for each content.
 
     Tiles that an image does not use do nothing, and are left out: nothing can tell.
 
     Args:
+        rows: of core tiles. memory_rows: of memory tiles below them.
         trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
 
     Raises:
@@ -45,16 +49,20 @@ def build_array(
     """
     instructions = platform.instructions
     tile = emitted(TILE, instructions, lambda: emit_tile(instructions))
-    array = emitted("aie_ml_array", (columns, rows, instructions), lambda: emit_array(columns, rows, instructions))
+    array = emitted("aie_ml_array", (columns, rows, memory_rows, instructions),
+                    lambda: emit_array(columns, rows, memory_rows, instructions))  # fmt: skip
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}
-    library = build_library(tile, TILE, progress=progress, **options)
+    libraries = [build_library(tile, TILE, progress=progress, **options)]
+    if memory_rows:
+        memory_tile = emitted(MEMORY_TILE, (), emit_memory_tile)
+        libraries.append(build_library(memory_tile, MEMORY_TILE, progress=progress, **options))
     width = 256 * rows
     ports = ", ".join(f".store_data__{k}(store_data[{width * k} +: {width}])" for k in range(columns))
     options["defines"] = {"STORE_DATA_PORTS": ports}
-    return build(array, TOP, files=files, libraries=[library], progress=progress,
-                 parameters={"COLUMNS": columns, "ROWS": rows}, memories={SRAM_MODULE: "mem", _FEEDER: "words"},
-                 **options)  # fmt: skip
+    return build(array, TOP, files=files, libraries=libraries, progress=progress,
+                 parameters={"COLUMNS": columns, "ROWS": rows, "MEMORY_ROWS": memory_rows},
+                 memories={SRAM_MODULE: "mem", _FEEDER: "words"}, **options)  # fmt: skip
 
 
 def _tile(tile: tuple[int, int]) -> str:
@@ -70,6 +78,17 @@ def write_beats(model: Backdoor, tile: tuple[int, int], beat: int, data: bytes) 
         for half in range(2):
             if at.start < at.stop:
                 model.stack(f"{_tile(tile)}.data.bank{2 * pair + half}", np.uint8)[at] = rows[chosen, half]
+
+
+def write_lines(model: Backdoor, tile: tuple[int, int], line: int, data: bytes) -> None:
+    """Back door: put whole lines into a memory tile's data memory."""
+    lines = np.frombuffer(data, np.uint8).reshape(-1, LINE_BYTES)
+    for bank in range(MEMORY_BANKS):
+        own = lines[(bank - line) % MEMORY_BANKS :: MEMORY_BANKS]
+        at = (line + (bank - line) % MEMORY_BANKS) // MEMORY_BANKS
+        if len(own):
+            place = f"array.memory_{tile[0]}_{tile[1]}.{MEMORY_TILE}.tile.data.bank{bank}"
+            model.stack(place, np.uint8)[at : at + len(own)] = own
 
 
 def _within(pair: int, beat: int, count: int) -> tuple[slice, slice]:
@@ -91,9 +110,10 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
     Raises:
         ImageError: a segment lies outside a tile.
     """
+    first_row = image.notes.own_as(AieMlNotes).first_row
     for tile, load in () if bus else loads_of(image, platform).items():
-        for beat, content in load.data:
-            write_beats(model, tile, beat, content)
+        for at, content in load.data:
+            (write_lines if tile[1] < first_row else write_beats)(model, tile, at, content)
         words = np.frombuffer(load.program, np.uint8).reshape(-1, INSTRUCTION_BYTES)
         if len(words):
             model.stack(f"{_tile(tile)}.core.fetch.program", np.uint8)[: len(words)] = words

@@ -104,7 +104,8 @@ def run_rtl(
     notes = image.notes.own_as(AieMlNotes)
     begin = time.perf_counter()
     kind = None if trace is None else trace_format(trace.path)
-    built = build_array(platform, notes.columns, notes.rows, trace=kind, progress=building(progress))
+    built = build_array(platform, notes.columns, notes.rows, notes.memory_rows, trace=kind,
+                        progress=building(progress))  # fmt: skip
     seconds = {"build": time.perf_counter() - begin}
     begin = time.perf_counter()
     chip, limit = ArrayRun(platform, data, list(inputs)), limit_cycles or DEFAULT_LIMIT

@@ -10,19 +10,21 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_of
 from nncosim.compiler.image.image import Image, ImageError, Segment
-from nncosim.hdl.aie_ml.config import BDS_AT, CORE_AT, LOCKS_AT, PROGRAM_AT, STARTS_AT, SWITCH_AT
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES, MEMORY_BEATS
+from nncosim.hdl.aie_ml.config import PROGRAM_AT, TILE_PLACES, Places
+from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES
+from nncosim.hdl.aie_ml.memory_tile import MEMORY_PLACES
 from nncosim.platforms.aie_ml import AieMl
 
-__all__ = ["TileLoad", "bus_writes", "loads_of"]
+__all__ = ["LINE_BYTES", "TileLoad", "bus_writes", "loads_of"]
 
-_REGISTERS = {LOCKS_AT: 16, BDS_AT: 128, STARTS_AT: 4, SWITCH_AT: 20, CORE_AT: 1}
-"""Words of the configuration in a tile."""
+LINE_BYTES = 16
+"""Of a word of a memory."""
 
 
 @dataclass
 class TileLoad:
-    """data: (first beat, whole beats). registers: (address in the tile, word), in the image's order."""
+    """data: (first beat, whole beats); in a memory tile lines of `LINE_BYTES` for beats. registers: (address in the
+    tile, word), in the image's order."""
 
     data: list[tuple[int, bytes]] = field(default_factory=list)
     program: bytes = b""
@@ -39,23 +41,32 @@ def loads_of(image: Image, platform: AieMl) -> dict[tuple[int, int], TileLoad]:
     loads: dict[tuple[int, int], TileLoad] = {}
     for segment in image.segments:
         column, row, at = tile_of(segment.address)
-        if column >= notes.columns or not 0 <= row - notes.first_row < notes.rows:
-            raise ImageError(f"segment {segment.memory} at {segment.address:#x} is for tile ({column}, {row}), outside "
-                             f"the {notes.columns} x {notes.rows} tiles that the image uses; compile it again")
+        if column >= notes.columns or not 0 < row < notes.first_row + notes.rows:
+            raise ImageError(
+                f"segment {segment.memory} at {segment.address:#x} is for tile ({column}, {row}), outside the "
+                f"{notes.columns} x {notes.rows} tiles, and {notes.memory_rows} rows of memory tiles, that the image "
+                "uses; compile it again")  # fmt: skip
         load, size = loads.setdefault((column, row), TileLoad()), len(segment.data)
-        if at + size <= BEAT_BYTES * MEMORY_BEATS and at % BEAT_BYTES == size % BEAT_BYTES == 0:
-            load.data.append((at // BEAT_BYTES, segment.data))
-        elif at == PROGRAM_AT and size <= platform.program_bytes and size % INSTRUCTION_BYTES == 0:
+        places, unit = _places(notes, row)
+        data = LINE_BYTES << places.data
+        if at + size <= data and at % unit == size % unit == 0:
+            load.data.append((at // unit, segment.data))
+        elif places.program and at == PROGRAM_AT and size <= platform.program_bytes and size % INSTRUCTION_BYTES == 0:
             load.program = segment.data
-        elif any(base <= at and at + size <= base + 4 * words for base, words in _REGISTERS.items()) and (
+        elif any(base <= at and at + size <= base + 4 * words for _, base, words in places.registers) and (
                 at % 4 == size % 4 == 0):  # fmt: skip
             load.registers += [(at + 4 * k, int(w)) for k, w in enumerate(np.frombuffer(segment.data, "<u4"))]
         else:
+            program = f"at the begin of program memory ({PROGRAM_AT:#x}, {platform.program_bytes} bytes) "
             raise ImageError(f"segment {segment.memory} of {size} bytes at {segment.address:#x} does not lie in data "
-                             f"memory (0 to {BEAT_BYTES * MEMORY_BEATS:#x} of a tile, beats of {BEAT_BYTES} bytes), at "
-                             f"the begin of program memory ({PROGRAM_AT:#x}, {platform.program_bytes} bytes) or in the "
-                             "registers; compile it again")
+                             f"memory (0 to {data:#x} of tile ({column}, {row}), words of {unit} bytes), "
+                             f"{program if places.program else ''}or in the registers; compile it again")
     return loads
+
+
+def _places(notes: AieMlNotes, row: int) -> tuple[Places, int]:
+    """Of a tile; and the bytes of what its data is loaded by."""
+    return (MEMORY_PLACES, LINE_BYTES) if row < notes.first_row else (TILE_PLACES, BEAT_BYTES)
 
 
 def bus_writes(image: Image, platform: AieMl, *, memories: bool = False) -> npt.NDArray[np.uint64]:
@@ -64,11 +75,12 @@ def bus_writes(image: Image, platform: AieMl, *, memories: bool = False) -> npt.
     Args:
         memories: also what lies in data and program memory; else by a back door.
     """
-    out = []
+    out, notes = [], image.notes.own_as(AieMlNotes)
     for segment in image.segments:
         column, row, at = tile_of(segment.address)
-        if memories or at >= LOCKS_AT:
-            out += [column | row << 6 | at_ >> 2 << 10 | word << 26 for at_, word in _words(segment, at)]
+        first = min(base for _, base, _ in _places(notes, row)[0].registers)
+        if memories or at >= first:
+            out += [column | row << 6 | at_ >> 2 << 10 | word << 28 for at_, word in _words(segment, at)]
     return np.array(out, np.uint64)
 
 

@@ -97,7 +97,7 @@ def stream_rtl(
     """
     whole = Image.from_bytes(image)
     notes = whole.notes.own_as(AieMlNotes)
-    built = build_array(platform, notes.columns, notes.rows)
+    built = build_array(platform, notes.columns, notes.rows, notes.memory_rows)
     with Model(built, seed=seed) as model:
         model.poison(seed)
         writes = load_image(model, platform, whole, bus=bus)

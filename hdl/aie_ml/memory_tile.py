@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory tile: memory, locks, DMA, stream switch, and its place on the configuration bus."""
+
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.aie_ml.config import (
+    BUS,
+    LISTENS,
+    MEMORY_BDS_AT,
+    MEMORY_LOCKS_AT,
+    MEMORY_STARTS_AT,
+    MEMORY_SWITCH_AT,
+    ConfigPort,
+    Places,
+)
+from nncosim.hdl.aie_ml.dma import Dma, DmaShape
+from nncosim.hdl.aie_ml.dma_channel import Format
+from nncosim.hdl.aie_ml.locks import Locks
+from nncosim.hdl.aie_ml.memory_banks import MemoryBanks
+from nncosim.hdl.aie_ml.ports import MEMORY_PORTS
+from nncosim.hdl.aie_ml.stream import STREAM
+from nncosim.hdl.aie_ml.switch import SOURCE_BITS, StreamSwitch
+from nncosim.hdl.emit import emit_design
+from nncosim.hdl.logic import register
+
+__all__ = [
+    "MEMORY_CHANNELS", "MEMORY_DESCRIPTORS", "MEMORY_DMA", "MEMORY_LOCKS", "MEMORY_PLACES", "MEMORY_TILE",
+    "MemoryDescriptor", "MemoryTile", "emit_memory_tile",
+]  # fmt: skip
+
+MEMORY_CHANNELS, MEMORY_DESCRIPTORS, MEMORY_LOCKS = 2 * MEMORY_PORTS.local, 48, 64
+MEMORY_TILE = "aie_ml_memory_tile"
+"""Name of its module."""
+_POOLS = 2
+_DOMAIN = "tile"
+
+
+class MemoryDescriptor(data.Struct):
+    """See the manual's table."""
+
+    base: 17  # type: ignore[valid-type]
+    pad0_before: 6  # type: ignore[valid-type]
+    pad0_after: 6  # type: ignore[valid-type]
+    unused0: 3  # type: ignore[valid-type]
+    length: 18  # type: ignore[valid-type]
+    pad1_before: 5  # type: ignore[valid-type]
+    pad1_after: 5  # type: ignore[valid-type]
+    pad2_before: 4  # type: ignore[valid-type]
+    step0: signed(18)  # type: ignore[valid-type]
+    count0: 10  # type: ignore[valid-type]
+    unused1: 4  # type: ignore[valid-type]
+    step1: signed(18)  # type: ignore[valid-type]
+    count1: 10  # type: ignore[valid-type]
+    unused2: 4  # type: ignore[valid-type]
+    step2: signed(18)  # type: ignore[valid-type]
+    count2: 10  # type: ignore[valid-type]
+    unused3: 4  # type: ignore[valid-type]
+    step3: signed(18)  # type: ignore[valid-type]
+    acquire_value: 6  # type: ignore[valid-type]
+    at_least: 1  # type: ignore[valid-type]
+    pad2_after: 4  # type: ignore[valid-type]
+    unused4: 3  # type: ignore[valid-type]
+    iteration_step: signed(18)  # type: ignore[valid-type]
+    iteration_count: 6  # type: ignore[valid-type]
+    unused5: 8  # type: ignore[valid-type]
+    next: 6  # type: ignore[valid-type]
+    use_next: 1  # type: ignore[valid-type]
+    acquire: 1  # type: ignore[valid-type]
+    acquire_lock: 6  # type: ignore[valid-type]
+    release: 1  # type: ignore[valid-type]
+    release_lock: 6  # type: ignore[valid-type]
+    release_delta: signed(7)  # type: ignore[valid-type]
+    unused6: 4  # type: ignore[valid-type]
+
+
+MEMORY_DMA = DmaShape(Format(MemoryDescriptor), MEMORY_PORTS.local, MEMORY_DESCRIPTORS // _POOLS, _POOLS)
+MEMORY_PLACES = Places(
+    MEMORY_DMA.format.address - 2, 0,
+    (("lock", MEMORY_LOCKS_AT, MEMORY_LOCKS), ("bd", MEMORY_BDS_AT, 8 * MEMORY_DESCRIPTORS),
+     ("start", MEMORY_STARTS_AT, MEMORY_CHANNELS), ("master", MEMORY_SWITCH_AT, MEMORY_PORTS.masters)),
+    MEMORY_DMA.bd_addr,
+)  # fmt: skip
+
+
+class MemoryTile(wiring.Component):
+    """Ports:
+        bus (In), onward (Out), column, row (In): of the configuration bus.
+        {side}_in, {side}_out: streams, see `nncosim.hdl.aie_ml.ports`.
+        fault (Out): for monitors, a cycle later: a lock leaves its range.
+    """
+
+    def __init__(self) -> None:
+        streams: dict[str, wiring.Member] = {}
+        for side in MEMORY_PORTS.go:
+            streams[f"{side}_in"] = In(STREAM).array(MEMORY_PORTS.come[side])
+            streams[f"{side}_out"] = Out(STREAM).array(MEMORY_PORTS.go[side])
+        super().__init__({
+            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **streams, "fault": Out(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform: object) -> Module:
+        outer, m = Module(), Module()
+        # Reset, and outputs from registers: as of core tiles.
+        reset = Signal(init=1, reset_less=True)
+        outer.d.sync += reset.eq(ResetSignal())
+        outer.domains += ClockDomain(_DOMAIN, local=True)
+        outer.d.comb += [ClockSignal(_DOMAIN).eq(ClockSignal()), ResetSignal(_DOMAIN).eq(reset)]
+        outer.submodules.tile = DomainRenamer(_DOMAIN)(m)
+        m.submodules.config, m.submodules.locks = config, locks = (
+            ConfigPort(MEMORY_PLACES), Locks(MEMORY_LOCKS, MEMORY_CHANNELS))  # fmt: skip
+        m.submodules.dma, m.submodules.switch = dma, switch = Dma(MEMORY_DMA), StreamSwitch(MEMORY_PORTS)
+        wiring.connect(m, wiring.flipped(self.bus), config.bus)
+        wiring.connect(m, config.onward, wiring.flipped(self.onward))
+        m.d.comb += [
+            config.column.eq(self.column), config.row.eq(self.row), locks.set.valid.eq(config.lock),
+            locks.set.lock.eq(config.number), locks.set.value.eq(config.word_data), dma.bd_write.eq(config.bd),
+            dma.bd_addr.eq(config.number), dma.bd_data.eq(config.word_data), dma.start_bd.eq(config.word_data),
+            *(start.eq(config.start & (config.number[:4] == number)) for number, start in enumerate(dma.start)),
+        ]
+        m.d.sync += self.fault.eq(locks.fault)
+        for asked, request in zip(dma.lock, locks.request, strict=True):
+            wiring.connect(m, asked, request)
+        self._memory(m, dma, config)
+        self._streams(m, dma, switch, config)
+        return outer
+
+    def _memory(self, m: Module, dma: Dma, config: ConfigPort) -> None:
+        m.submodules.data = memory = MemoryBanks(MEMORY_PORTS.local, MEMORY_PORTS.local)
+        for number, (port, asked) in enumerate(zip(memory.write, dma.memory, strict=False)):
+            # The configuration has the first channel's place: nothing comes before it, so it is always granted.
+            config_here = config.data if number == 0 else 0
+            m.d.comb += [
+                port.valid.eq(asked.valid | config_here), asked.grant.eq(port.grant & ~config_here),
+                port.addr.eq(Mux(config_here, config.data_addr, asked.addr)),
+                port.w_data.eq(Mux(config_here, config.word_data.replicate(4), asked.w_data)),
+                port.w_mask.eq(Mux(config_here, config.data_mask, asked.w_mask)),
+            ]
+        for port, asked in zip(memory.read, dma.memory[MEMORY_PORTS.local :], strict=True):
+            m.d.comb += [
+                port.valid.eq(asked.valid), port.addr.eq(asked.addr), asked.grant.eq(port.grant),
+                asked.r_data.eq(port.r_data),
+            ]
+
+    def _streams(self, m: Module, dma: Dma, switch: StreamSwitch, config: ConfigPort) -> None:
+        for number in range(MEMORY_PORTS.local):
+            wiring.connect(m, dma.mm2s[number], switch.slave[number])
+            wiring.connect(m, switch.master[number], dma.s2mm[number])
+        for side in MEMORY_PORTS.go:
+            for number, stream in enumerate(getattr(self, f"{side}_in")):
+                wiring.connect(m, wiring.flipped(stream), switch.slave[MEMORY_PORTS.slave_at[side] + number])
+            for number, stream in enumerate(getattr(self, f"{side}_out")):
+                wiring.connect(m, switch.master[MEMORY_PORTS.master_at[side] + number], wiring.flipped(stream))
+        for number in range(MEMORY_PORTS.masters):
+            source = register(SOURCE_BITS, f"source{number}")
+            with m.If(config.master & (config.number[:4] == number)):
+                m.d.sync += [switch.listens[number].eq(config.word_data[LISTENS]), source.eq(config.word_data)]
+            m.d.comb += switch.source[number].eq(source)
+
+
+def emit_memory_tile() -> dict[str, str]:
+    """Verilog of the memory tile, module `aie_ml_memory_tile`."""
+    return emit_design(MemoryTile(), MEMORY_TILE)
