@@ -46,6 +46,7 @@ class Core(wiring.Component):
         stalled (Out): the core waits for memory, a lock or a cascade; waits (Out, 3 bits): which of these.
         config_write (4: a mask of 32 bits), config_addr, config_data (In): into the program memory, while not busy.
         west (In), east (Out): cascades. lock_valid, lock, lock_op, lock_value (Out), lock_grant (In): of `Locks`.
+        locks_set (In): a lock is written by the configuration; none is granted.
         request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store).
 
     Args:
@@ -59,7 +60,7 @@ class Core(wiring.Component):
             "start": In(1), "busy": Out(1), "issue": Out(1), "issued_pc": Out(self.fetch.pc_bits), "stalled": Out(1),
             "config_write": In(4), "config_addr": In(self.fetch.pc_bits), "config_data": In(32),
             "waits": Out(3), "west": In(CASCADE), "east": Out(CASCADE), "lock_valid": Out(1), "lock": Out(4),
-            "lock_op": Out(LockOp), "lock_value": Out(signed(7)), "lock_grant": In(1),
+            "lock_op": Out(LockOp), "lock_value": Out(signed(7)), "lock_grant": In(1), "locks_set": In(1),
             "request": Out(1).array(MEMORY_PORTS), "addr": Out(POINTER_BITS).array(MEMORY_PORTS),
             "grant": In(1).array(MEMORY_PORTS), "r_data": In(BEAT_BITS).array(2), "w_data": Out(BEAT_BITS),
         })
@@ -85,7 +86,7 @@ class Core(wiring.Component):
         ]
         self._sequence(m, word, advance)
         self._cascade(m, word, accumulators, advance)
-        self._lock(m, word)
+        self._lock(m, word, advance)
         self._pointers(m, agus, word)
         for number, (path, slot) in enumerate(zip(loads, (word.load_a, word.load_b), strict=True)):
             self._load(m, path, slot, agus.at[number], number, advance)
@@ -142,17 +143,25 @@ class Core(wiring.Component):
             accumulators.write_data[2].eq(Cat(value, value)),
         ]
 
-    def _lock(self, m: Module, word: data.View) -> None:
-        """ACQUIRE and RELEASE: asked for when nothing else holds the core, so that what is granted is issued."""
+    def _lock(self, m: Module, word: data.View, advance: Signal) -> None:
+        """ACQUIRE is asked for from registers, whatever else holds the core; what was got is kept until it is issued.
+        RELEASE is asked for when nothing else holds the core, which does not look at the grant: as the first requester
+        it gets it. So no path goes from the grants of memory through the locks back into the core."""
         op, use = word.control.op, view(LockUse, word.control.payload)
-        release = op == ControlOp.RELEASE
-        wanted = self.fetch.valid & ((op == ControlOp.ACQUIRE) | release)
+        acquire, release, got = Signal(name="acquire"), Signal(name="release"), Signal(name="got_lock")
         m.d.comb += [
-            self.lock_valid.eq(wanted & ~self.waits[0] & ~self.waits[2]), self.waits[1].eq(wanted & ~self.lock_grant),
+            acquire.eq(self.fetch.valid & (op == ControlOp.ACQUIRE) & ~got),
+            release.eq(self.fetch.valid & (op == ControlOp.RELEASE)),
+            self.lock_valid.eq(acquire | (release & ~self.waits[0] & ~self.waits[2])),
+            self.waits[1].eq((acquire & ~self.lock_grant) | (release & self.locks_set)),
             self.lock.eq(use.lock), self.lock_value.eq(use.value),
             self.lock_op.eq(Mux(release, LockOp.RELEASE,
                                 Mux(use.equal, LockOp.ACQUIRE_EQUAL, LockOp.ACQUIRE_AT_LEAST))),
         ]
+        with m.If(advance):
+            m.d.sync += got.eq(0)
+        with m.Elif(acquire & self.lock_grant):
+            m.d.sync += got.eq(1)
 
     def _pointers(self, m: Module, agus: AddressGenerators, word: data.View) -> None:
         used = (word.load_a.valid, word.load_b.valid, word.store.op != StoreOp.NONE)

@@ -47,11 +47,13 @@ class DataMemory(wiring.Component):
 
     A bank has one access a cycle, and a vector access takes both banks of its pair or waits. DMA words come first, in
     the order of their ports; then the cores: on each pair the core that was granted last comes second (after reset:
-    east), and of a core's own ports the store comes before load a, load a before load b.
+    east), and of a core's own ports the store comes before load a, load a before load b. Where words made a core wait
+    in the cycle before, the pair is the cores' in this one: words take at most every second cycle from them.
 
     A channel with words in a row asks once in four cycles; one whose words lie apart may ask in every cycle, and leaves
-    the others on that bank nothing while its buffer lasts. A core asks for nothing new before all it asks for is
-    granted: an access waits at most 5 cycles for the other core and its own.
+    the channels behind it nothing on that bank while its buffer lasts. A core asks for nothing new before all it asks
+    for is granted: an access waits at most 5 cycles for the other core and its own, and twice that and one more with
+    words on its pair.
 
     Ports:
         vector (array of `VECTOR_PORTS`): valid, addr (beats: 2 bits + those of `words`), write, w_data (256 bits) (In);
@@ -59,6 +61,7 @@ class DataMemory(wiring.Component):
             bits): what was read, in the cycle after the grant only.
         word (array of `WORD_PORTS`): the same with words of 128 bits; addr is 2 beat + half. w_mask (In, 4): which 32
             bits are written.
+        urgent (In): what the first word port asks for is done in this cycle, whosever turn it is.
         clear (In), conflicts (Out, 3 of 32 bits): cycles since then in which a valid port of the own core, the east
             core, the channels was not granted; in the cycle of `clear` nothing is counted.
 
@@ -80,7 +83,7 @@ class DataMemory(wiring.Component):
         }) for bits, width, mask in ((2, BEAT_BITS, {}), (3, WORD_BITS, {"w_mask": In(LANES)})))
         super().__init__({
             "vector": Out(vector).array(VECTOR_PORTS), "word": Out(word).array(WORD_PORTS),
-            "clear": In(1), "conflicts": Out(COUNTER_BITS).array(3),
+            "urgent": In(1), "clear": In(1), "conflicts": Out(COUNTER_BITS).array(3),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -89,8 +92,9 @@ class DataMemory(wiring.Component):
         word_goes: list[list[Value]] = [[] for _ in self.word]  # on each bank
         banks = []
         for pair in range(PAIRS):
-            asked = [self._words(m, 2 * pair + half, word_goes) for half in range(2)]
-            chosen = self._vectors(m, pair, ~(asked[0].valid | asked[1].valid), vector_goes)
+            turn = Signal(name=f"cores_turn{pair}")
+            asked = [self._words(m, 2 * pair + half, turn, word_goes) for half in range(2)]
+            chosen = self._vectors(m, pair, ~(asked[0].valid | asked[1].valid), turn, vector_goes)
             banks += [self._bank(m, 2 * pair + half, asked[half], chosen, half) for half in range(2)]
         pairs = [Cat(banks[2 * pair: 2 * pair + 2]) for pair in range(PAIRS)]
         for number, port in enumerate(self.vector):
@@ -114,16 +118,17 @@ class DataMemory(wiring.Component):
             m.d.sync += taken.eq(place)
         m.d.comb += [port.grant.eq(Cat(goes).any()), port.r_data.eq(pick(read, taken))]
 
-    def _words(self, m: Module, bank: int, goes: list[list[Value]]) -> _Access:
-        """What the channels ask of a bank: it is done at once."""
-        asked = [
-            _Access(port.valid & (self._bank_of(port) == bank), port.write, port.addr[1:-2], port.w_data, port.w_mask)
-            for port in self.word
-        ]
+    def _words(self, m: Module, bank: int, turn: Signal, goes: list[list[Value]]) -> _Access:
+        """What the channels ask of a bank: it is done at once, unless it is the cores' turn."""
+        asked = []
+        for number, port in enumerate(self.word):
+            may = ~turn | self.urgent if number == 0 else ~turn
+            valid = port.valid & may & (self._bank_of(port) == bank)
+            asked.append(_Access(valid, port.write, port.addr[1:-2], port.w_data, port.w_mask))
         return self._first(m, f"word{bank}", asked, goes)
 
-    def _vectors(self, m: Module, pair: int, free: Value, goes: list[list[Value]]) -> _Access:
-        """What is done of what the cores ask of a pair, which is theirs if it is `free`."""
+    def _vectors(self, m: Module, pair: int, free: Value, turn: Signal, goes: list[list[Value]]) -> _Access:
+        """What is done of what the cores ask of a pair: it is theirs if it is `free`, else in the next cycle."""
         cores, firsts = [], []
         for core, name in enumerate(("own", "east")):
             asked = []
@@ -138,6 +143,7 @@ class DataMemory(wiring.Component):
         own_was_last, east_comes = Signal(name=f"own_was_last{pair}"), Signal(name=f"east_comes{pair}")
         valid = Signal(name=f"vector{pair}_valid")
         m.d.comb += [east_comes.eq(east.valid & (own_was_last | ~own.valid)), valid.eq(free & (own.valid | east.valid))]
+        m.d.sync += turn.eq((own.valid | east.valid) & ~free)
         with m.If(valid):
             m.d.sync += own_was_last.eq(~east_comes)
         for core, comes in enumerate((~east_comes, east_comes)):

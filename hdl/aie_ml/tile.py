@@ -82,8 +82,9 @@ class Tile(wiring.Component):
         m.d.sync += self.store.eq(core.request[STORE] & core.grant[STORE])
         with m.If(core.request[STORE]):
             m.d.sync += [self.store_beat.eq(core.addr[STORE]), self.store_data.eq(core.w_data)]
+        m.d.comb += memory.urgent.eq(config.data)
         for number, (port, asked) in enumerate(zip(memory.word, dma.memory, strict=True)):
-            # The configuration has the first channel's place: nothing comes before it, so it is always granted.
+            # The configuration has the first channel's place, and does not wait for cores: it is always granted.
             config_here = config.data if number == 0 else 0
             word = config.word_data
             m.d.comb += [
@@ -98,8 +99,8 @@ class Tile(wiring.Component):
         own = locks.request[0]
         m.d.comb += [
             own.valid.eq(core.lock_valid), own.lock.eq(core.lock), own.op.eq(core.lock_op),
-            own.value.eq(core.lock_value), core.lock_grant.eq(own.grant), locks.set.valid.eq(config.lock),
-            locks.set.lock.eq(config.number), locks.set.value.eq(config.word_data),
+            own.value.eq(core.lock_value), core.lock_grant.eq(own.grant), core.locks_set.eq(config.lock),
+            locks.set.valid.eq(config.lock), locks.set.lock.eq(config.number), locks.set.value.eq(config.word_data),
         ]
         m.d.sync += self.fault.eq(locks.fault)
         for asked, request in zip(dma.lock, locks.request[1:], strict=True):

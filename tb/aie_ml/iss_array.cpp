@@ -24,6 +24,7 @@ struct Node {
     std::unique_ptr<Core> core;
     Dma dma;
     bool used = false, started = false;
+    uint32_t turn = 0;  // banks that are the core's in this cycle: words made it wait there in the one before
     int slave[20], state = -1;   // first buffer of each slave, or -1
     int master[kMasters];  // listens to that slave, or -1
 };
@@ -191,14 +192,16 @@ class Array {
         since++;
     }
 
-    // A tile's cycle: the DMA's words come first, bank by bank; then the core's beats, pair by pair.
+    // A tile's cycle: the DMA's words come first, bank by bank, unless it is the core's turn there; then the core's
+    // beats, pair by pair.
     void tile(size_t number, bool counted) {
         Node& node = nodes[number];
         Core& core = *node.core;
         core.cycle = since;
         core.locks.served = false;
         node.dma.ask(streams_);
-        uint32_t banks = node.dma.access(core.memory.data());
+        uint32_t words = node.dma.access(core.memory.data(), node.turn), banks = words;
+        node.turn = 0;
         int state = 0;
         uint64_t pc = 0;
         if (node.started) {
@@ -206,6 +209,7 @@ class Array {
             for (int port : {kStore, kLoadA, kLoadB}) {
                 uint32_t pair = core.wants(port) ? 3u << (core.beat(port) / 512 % 4 * 2) : 0;
                 if (pair && !(banks & pair)) core.grant(port);
+                if (words & pair) node.turn |= pair;
                 banks |= pair;
             }
             pc = static_cast<uint64_t>(core.pc());

@@ -76,6 +76,7 @@ class Core {
     void start() {
         pc_ = 0;
         left_ = -1;
+        got_lock_ = false;
         loops_.clear();
         cycle = issued = stalls = 0;
         time_ = 0;
@@ -119,6 +120,7 @@ class Core {
 
     // What the core did: 1 it issued, 2 waits for memory, 3 for a lock, 4 for a cascade, 5 drains.
     int end() {
+        acquire();
         int state = wants(kLoadA) || wants(kLoadB) || wants(kStore) ? 2 : holds();
         if (state) stalls++;
         else {
@@ -138,6 +140,7 @@ class Core {
     Srs srs_ = {};
     std::vector<Loop> loops_;
     int pc_ = 0, left_ = -1;
+    bool got_lock_ = false;  // of the ACQUIRE that is next
     uint64_t time_ = 0;  // cycles without stalls
     std::vector<VecWrite> vec_writes_[kRing];
     std::vector<AccWrite> acc_writes_[kRing];
@@ -171,19 +174,32 @@ class Core {
     int stage(int port) const { return at(kRing - (port == kStore ? LATENCY_store_memory : LATENCY_load_memory)); }
     const Pending& here(int port) const { return pending_[stage(port)]; }
 
-    // Whether what is issued now waits for a cascade (4) or a lock (3). A lock that it gets is got here.
+    // What is to be issued now; none behind HALT.
+    const Op* next() const {
+        bool none = left_ >= 0 || pc_ >= static_cast<int>(program_.size());
+        return none ? nullptr : &program_[static_cast<size_t>(pc_)];
+    }
+
+    // Asked for whatever else holds the core.
+    void acquire() {
+        const Op* o = next();
+        if (!o || o->control != ControlOp_ACQUIRE || got_lock_) return;
+        got_lock_ = locks.serve(o->lock, o->lock_equal ? kEqual : kAtLeast, o->lock_value);
+    }
+
+    // Whether what is issued now waits for a cascade (4) or a lock (3). RELEASE is done when nothing holds it.
     int holds() {
-        if (left_ >= 0 || pc_ >= static_cast<int>(program_.size())) return 0;
-        const Op& o = program_[static_cast<size_t>(pc_)];
+        if (!next()) return 0;
+        const Op& o = *next();
         if (o.move == MoveOp_GET && !from_west.valid()) return 4;
         if (o.move == MoveOp_PUT && !to_east.room()) return 4;
         if (o.control == ControlOp_RELEASE) return locks.serve(o.lock, kRelease, o.lock_value) ? 0 : 3;
-        if (o.control == ControlOp_ACQUIRE)
-            return locks.serve(o.lock, o.lock_equal ? kEqual : kAtLeast, o.lock_value) ? 0 : 3;
+        if (o.control == ControlOp_ACQUIRE) return got_lock_ ? 0 : 3;
         return 0;
     }
 
     void advance() {
+        got_lock_ = false;
         MacStage& mac = macs_[at(kRing - LATENCY_mac_reads)];
         if (mac.valid) {
             Acc sum = accs_[mac.acc];

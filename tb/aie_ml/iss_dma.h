@@ -104,9 +104,10 @@ struct Dma {
         }
     }
 
-    // Accesses, the first channel first. The banks that are taken, a bit each.
-    uint32_t access(uint8_t* memory) {
-        uint32_t banks = 0;
+    // Accesses, the first channel first, but for banks that are the core's in this cycle. The banks that are taken, a
+    // bit each.
+    uint32_t access(uint8_t* memory, uint32_t cores) {
+        uint32_t banks = cores;
         for (int k = 0; k < 4; k++) {
             Channel& c = channel[k];
             if (!c.asks) continue;
@@ -121,7 +122,7 @@ struct Dma {
                 else if (c.mask >> lane & 1) std::memcpy(bytes, &c.data[lane], 4);
             }
         }
-        return banks;
+        return banks & ~cores;
     }
 
     void end(Locks& locks, Streams& streams) {
