@@ -42,7 +42,7 @@ from nncosim.tb.aie_ml.rtl import STATES, STORES
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 
-__all__ = ["Records", "core_image", "issue_order", "on_iss", "on_rtl", "random_program"]
+__all__ = ["Records", "core_image", "issue_order", "on_iss", "on_rtl", "random_lines", "random_program"]
 
 @dataclass(frozen=True, eq=False)
 class Records:
@@ -184,12 +184,15 @@ def _block(rng: np.random.Generator, level: int) -> list[Line]:
     return [*lines, Line(), Line()]
 
 
+def random_lines(rng: np.random.Generator, blocks: int) -> tuple[list[Line], list[list[Line]]]:
+    """What gives every register a value; then blocks with up to three levels of loops."""
+    return _prologue(rng), [_block(rng, 3) for _ in range(blocks)]
+
+
 def random_program(seed: int, blocks: int = 8) -> bytes:
-    """With up to three levels of loops."""
-    rng = np.random.default_rng(seed)
-    lines = _prologue(rng)
-    for _ in range(blocks):
-        lines += _block(rng, 3)
+    """With HALT behind it."""
+    prologue, rest = random_lines(np.random.default_rng(seed), blocks)
+    lines = [*prologue, *(line for block in rest for line in block)]
     lines.append(_line(control=encode(Control, op=ControlOp.HALT.value)))
     return assembled(lines)
 
