@@ -15,11 +15,12 @@ from typing import ClassVar
 from nncosim.platforms.base import Engine, Limits, Memory, Platform, Published, is_power_of_two
 from nncosim.platforms.errors import PlatformError
 
-__all__ = ["BANKS", "BANK_BYTES", "PLATFORM", "AieMl"]
+__all__ = ["BANKS", "BANK_BYTES", "MEMORY_TILE_BYTES", "PLATFORM", "AieMl"]
 
 BANKS = 4
 """Logical banks of data memory, each two physical ones side by side: an access of 256 bits takes one."""
 BANK_BYTES = 16 * 1024
+MEMORY_TILE_BYTES = 512 * 1024
 MOST_HZ = 2_000_000_000
 
 
@@ -64,8 +65,10 @@ class AieMl(Platform):
 
     @property
     def memories(self) -> tuple[Memory, ...]:
+        memory_tiles = self.columns * self.memory_rows
+        shared = (Memory("memory_tile", MEMORY_TILE_BYTES, 128, 16, memory_tiles, ports=1),) if memory_tiles else ()
         return (Memory("data", BANK_BYTES, 128, 2, BANKS * self.tiles, ports=1),
-                Memory("program", self.program_bytes, 128, 1, self.tiles, ports=1))
+                Memory("program", self.program_bytes, 128, 1, self.tiles, ports=1), *shared)
 
     @property
     def movers(self) -> tuple[()]:

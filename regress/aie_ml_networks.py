@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m nncosim.regress.aie_ml_networks`: six physics networks on the AIE-ML array, beside AIE4ML's cycles.
+"""`python -m nncosim.regress.aie_ml_networks`: dense networks on the AIE-ML array, six of them beside AIE4ML's cycles.
 
 Latency: cycles from the first word into the array to the last one out of it, batch 8, int8, words at the shim row after
-row as a user has them. AIE4ML's: the best of each network in its repository's table, in AMD's simulator.
+row as a user has them. AIE4ML's: the best of each network in its repository's table, in AMD's simulator. Interval:
+cycles between batches that follow each other without a gap. Each search has its own objective.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 from dataclasses import dataclass
 
 import numpy as np
+from nncosim.compiler.aie_ml.cycle_model import cycle_model
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import PLATFORM
@@ -24,11 +26,11 @@ __all__ = ["NETWORKS", "Published", "cycles_of", "main", "tiles_of"]
 
 @dataclass(frozen=True)
 class Published:
-    """A network's layer sizes; AIE4ML's cycles, and the tiles it takes for them."""
+    """A network's layer sizes; AIE4ML's cycles, and the tiles it takes for them; None where nothing is published."""
 
     sizes: tuple[int, ...]
-    cycles: int
-    tiles: int
+    cycles: int | None = None
+    tiles: int | None = None
 
     @property
     def spec(self) -> DenseSpec:
@@ -42,6 +44,8 @@ NETWORKS = {
     "vae_lhc_large": Published((64, 128, 64, 12, 64, 128, 64), 1813, 88),
     "multi_qubit_readout": Published((256, 128, 128, 128, 128, 8), 2124, 164),
     "deep_autoencoder": Published((128, 128, 128, 128, 128, 8, 128, 128, 128, 128), 3724, 117),
+    "seven of 512": Published((512,) * 8),
+    "fourteen of 64": Published((64,) * 15),
 }
 
 
@@ -76,17 +80,30 @@ def main() -> None:
     unknown = [name for name in given.networks if name not in NETWORKS]
     if unknown:
         parser.error(f"there is no network {unknown[0]!r}; the networks are {', '.join(NETWORKS)}")
-    table = Table(title=f"Latency of dense networks, batch 8, int8, on {given.backend}", box=None)
-    for column in ("network", "AIE4ML cycles", "its tiles", "cycles", "tiles", "splits", "best cycles", "tiles "):
-        table.add_column(column, justify="left" if column in ("network", "splits") else "right")
+    table = Table(title=f"Dense networks, batch 8, int8, on {given.backend}; cycles, and tiles in brackets", box=None)
+    for column in ("network", "AIE4ML", "with no more tiles", "its splits", "least latency", "least interval",
+                   "fewest tiles"):  # fmt: skip
+        table.add_column(column, justify="left" if column in ("network", "its splits") else "right")
     for name in given.networks:
-        published = NETWORKS[name]
-        few, best = compiled(published.spec, most_tiles=published.tiles), compiled(published.spec)
+        table.add_row(name, *_row(NETWORKS[name], given.backend))
+    Console(width=160).print(table)
+
+
+def _row(published: Published, backend: str) -> list[str]:
+    spec, cells = published.spec, ["-", "-", "-"]
+    if published.tiles is not None:
+        few = compiled(spec, most_tiles=published.tiles)
         splits = " ".join(str(box.split) for box in few.lowered.private.boxes)
-        cycles = [cycles_of(made, published.spec, given.backend) for made in (few, best)]
-        table.add_row(name, f"{published.cycles:,}", str(published.tiles), f"{cycles[0]:,}", str(tiles_of(few)), splits,
-                      f"{cycles[1]:,}", str(tiles_of(best)))  # fmt: skip
-    Console(width=140).print(table)
+        cells = [f"{published.cycles:,} ({published.tiles})", _with_tiles(cycles_of(few, spec, backend), few), splits]
+    latency, throughput, fewest = (compiled(spec, objective=each) for each in ("latency", "throughput", "fewest"))
+    cycles_of(throughput, spec, backend)
+    interval = cycle_model().interval(throughput.image.to_bytes(), PLATFORM)
+    return [*cells, _with_tiles(cycles_of(latency, spec, backend), latency), _with_tiles(interval, throughput),
+            _with_tiles(cycles_of(fewest, spec, backend), fewest)]  # fmt: skip
+
+
+def _with_tiles(cycles: int, made: Compiled) -> str:
+    return f"{cycles:,} ({tiles_of(made)})"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.layout import from_bytes, size_bytes, to_bytes
 from nncosim.compiler.ir.operators import Conv
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES
-from nncosim.kernels.aie_ml.dense import Role, layout_of, part_of
+from nncosim.kernels.aie_ml.dense import part_of
+from nncosim.kernels.aie_ml.matrix import layout_of
+from nncosim.kernels.aie_ml.product import Role
 from nncosim.platforms.aie_ml import BANK_BYTES, PLATFORM
 from nncosim.regress.aie_ml_programs import on_rtl
 from nncosim.regress.dense_models import DenseSpec, dense_network, frames_of
@@ -69,8 +71,8 @@ def cycles_of(spec: DenseSpec, built: BuiltModel, changed: Mapping[int, int] | N
     if found:
         raise ValueError(f"{spec.name}: {found[0]}")
     memory = np.random.default_rng(1).integers(0, 256, 4 * BANK_BYTES, dtype=np.uint8)
-    for beat, data in ((_AT.input, to_bytes(given[name], layout_of(source), source.axes)), (_AT.weights, dense.weights),
-                       (_AT.bias, dense.bias)):  # fmt: skip
+    activations = to_bytes(given[name], layout_of(source), source.axes)
+    for beat, data in ((_AT.input, activations), (_AT.weights, dense.constant), (_AT.bias, dense.bias)):
         memory[beat * BEAT_BYTES :][: len(data)] = np.frombuffer(data, np.uint8)
     for at, byte in (changed or {}).items():
         memory[at] = byte

@@ -4,13 +4,16 @@
 import sys
 
 import pytest
+from nncosim.compiler.aie_ml.cycle_model import cycle_model
+from nncosim.compiler.aie_ml.mapping import OBJECTIVES
+from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.regress import aie_ml_networks, aie_ml_whole
 from nncosim.regress.aie_ml_networks import NETWORKS, cycles_of, tiles_of
 from nncosim.regress.dense_models import compiled
 
 CYCLES = {
-    "jet_tagger": 402, "tau_event_selection": 608, "vae_lhc_medium": 676, "vae_lhc_large": 884,
-    "multi_qubit_readout": 1096, "deep_autoencoder": 2170,
+    "jet_tagger": 389, "tau_event_selection": 607, "vae_lhc_medium": 659, "vae_lhc_large": 878,
+    "multi_qubit_readout": 1066, "deep_autoencoder": 1715, "seven of 512": 4669, "fourteen of 64": 1823,
 }  # fmt: skip
 """What it took once: worse is to be seen. Better moves the figure."""
 
@@ -19,7 +22,22 @@ def check(name: str, backend: str) -> None:
     published = NETWORKS[name]
     made = compiled(published.spec, most_tiles=published.tiles)
     cycles = cycles_of(made, published.spec, backend)
-    assert tiles_of(made) <= published.tiles and cycles <= min(published.cycles, CYCLES[name])
+    assert cycles <= CYCLES[name]
+    if published.tiles is not None:
+        assert tiles_of(made) <= published.tiles and cycles <= published.cycles
+
+
+@pytest.mark.parametrize("name", ["jet_tagger", "vae_lhc_medium"])
+def test_each_objective_is_best_at_its_own(name):
+    spec, found = NETWORKS[name].spec, {}
+    for objective in OBJECTIVES:
+        made = compiled(spec, objective=objective)
+        image = made.image.to_bytes()
+        found[objective] = {"latency": made.iss_cycles, "throughput": cycle_model().interval(image, PLATFORM),
+                            "fewest": tiles_of(made)}  # fmt: skip
+    for objective, own in found.items():
+        assert own[objective] == min(each[objective] for each in found.values())
+    assert len({each["fewest"] for each in found.values()}) > 1
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -14,7 +14,7 @@ from nncosim.compiler.aie_ml.scheduler import Timing, timing
 from nncosim.compiler.errors import CompileError
 from nncosim.hdl.aie_ml.isa import Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
-from nncosim.kernels.aie_ml.dense import Dense, Shape
+from nncosim.kernels.aie_ml.product import Job, Product, Shape
 from nncosim.regress.aie_ml_programs import issue_order
 from nncosim.tb.aie_ml.iss import Tile
 
@@ -29,11 +29,18 @@ SHAPES = {
     "int8 to int16": Shape(Mac.I8X8, 2, 2, 3, 2, 3, 8, Form.ACC32_16, False),
     "int16 x int8": Shape(Mac.I16X8, 2, 2, 16, 8, 4, 32, Form.ACC32_16, False),
     "int16 x int16, relu": Shape(Mac.I16X16, 2, 2, 16, 8, 8, 32, Form.ACC64_16, True),
+    "sum": Shape(Mac.I8X8, 2, 1, 2, 3, 5, 10, Form.ACC32_8, True, one_bank=True, job=Job.ADD),
+    "sum of one column": Shape(Mac.I8X8, 1, 1, 2, 1, 1, 2, Form.ACC32_8, False, one_bank=True, job=Job.ADD),
+    "sum of 16 bits": Shape(Mac.I16X8, 2, 1, 4, 2, 3, 12, Form.ACC32_16, False, one_bank=True, job=Job.ADD),
+    "transposition": Shape(Mac.I8X8, 2, 2, 1, 4, 3, 1, Form.ACC32_8, False, one_bank=True, job=Job.TRANSPOSE),
+    "transposition of 16 bits": Shape(Mac.I16X16, 1, 4, 1, 4, 2, 1, Form.ACC64_16, False, one_bank=True,
+                                      job=Job.TRANSPOSE),
 }
 
 
-def dense(shape: Shape) -> Dense:
-    return Dense(shape, b"", b"", True, 10, RoundingCode.HALF_EVEN, Saturation.SATURATE, True)
+def dense(shape: Shape) -> Product:
+    signs = (True, False) if shape.job == Job.ADD else (False,) if shape.job == Job.TRANSPOSE else (True,)
+    return Product(shape, b"", b"", signs, 10, RoundingCode.HALF_EVEN, Saturation.SATURATE, True)
 
 
 def last_store(words: bytes) -> int:

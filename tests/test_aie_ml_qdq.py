@@ -44,6 +44,7 @@ FORMS = {
     "Brevitas: weights quantised in the graph": replace(FORM, narrow="behind", stored=False, opset=13),
     "Clip of floats": replace(FORM, narrow="before", relu=False),
     "integers in and out": replace(FORM, integers=True),
+    "tokens": replace(FORM, product="Transpose", tokens=True),
     "int16": replace(FORM, bits=16, opset=21),
 }
 

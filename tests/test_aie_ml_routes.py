@@ -3,16 +3,18 @@
 
 import numpy as np
 import pytest
-from nncosim.compiler.aie_ml.descriptors import Descriptor, Region, matrix, rows_of_tiles, words_of_row
+from nncosim.compiler.aie_ml.descriptors import Descriptor, chain
 from nncosim.compiler.aie_ml.mapping import Split, boxes_of, overlaps, parts, splits_of
-from nncosim.compiler.aie_ml.routes import EDGE, Net, Port, problems, routed
+from nncosim.compiler.aie_ml.routes import EDGE, Grid, Net, Port, problems, routed
+from nncosim.compiler.aie_ml.walks import Matrix, Order, Storage
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.frontend import import_model
-from nncosim.kernels.aie_ml.dense import Role
+from nncosim.kernels.aie_ml.product import Role
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.dense_models import DenseSpec, dense_network
 
 COLUMNS, ROWS = 6, 4
+GRID = Grid(COLUMNS, 0, ROWS)
 
 
 def random_nets(seed: int) -> list[Net]:
@@ -37,8 +39,8 @@ def random_nets(seed: int) -> list[Net]:
 @pytest.mark.parametrize("seed", range(30))
 def test_circuits_are_right(seed):
     nets = random_nets(seed)
-    routes = routed(COLUMNS, ROWS, nets)
-    assert problems(COLUMNS, ROWS, nets, routes.masters) == []
+    routes = routed(GRID, nets)
+    assert problems(GRID, nets, routes.masters) == []
     links = [link for each in routes.links.values() for link in each]
     assert len(links) == len(set(links))
 
@@ -47,25 +49,25 @@ def test_circuits_are_right(seed):
 def test_a_wrong_circuit_is_seen(seed):
     """Any setting that is dropped, or another slave's, or one more to a DMA channel."""
     nets, rng = random_nets(seed), np.random.default_rng(seed)
-    routes = routed(COLUMNS, ROWS, nets)
+    routes = routed(GRID, nets)
     for tile, settings in routes.masters.items():
         for master, slave in settings.items():
             without = {**routes.masters, tile: {k: v for k, v in settings.items() if k != master}}
-            assert problems(COLUMNS, ROWS, nets, without)
+            assert problems(GRID, nets, without)
             other = int(rng.choice([k for k in range(20) if k != slave]))
-            assert problems(COLUMNS, ROWS, nets, {**routes.masters, tile: {**settings, master: other}})
+            assert problems(GRID, nets, {**routes.masters, tile: {**settings, master: other}})
         for master in (0, 1):
             if master not in settings:
                 more = {**settings, master: next(iter(settings.values()))}
-                assert problems(COLUMNS, ROWS, nets, {**routes.masters, tile: more})
+                assert problems(GRID, nets, {**routes.masters, tile: more})
 
 
 def test_more_streams_than_links_are_refused():
     nets = [Net(Port(0, row, channel), (Port(1, row, channel),)) for row in (1, 2) for channel in range(2)]
-    assert routed(2, 2, nets).links
+    assert routed(Grid(2, 0, 2), nets).links
     crowd = [Net(Port(0, row, channel), (Port(0, EDGE),), "result") for row in range(1, 9) for channel in range(2)]
     with pytest.raises(CompileError, match="no way through the stream switches was found for result"):
-        routed(1, 8, crowd)
+        routed(Grid(1, 0, 8), crowd)
 
 
 def test_parts_are_padded_as_a_whole():
@@ -100,30 +102,43 @@ def addresses(descriptor: Descriptor) -> list[int]:
     return [descriptor.base + n % n0 * s0 + n // n0 % n1 * s1 + n // (n0 * n1) * s2 for n in range(descriptor.length)]
 
 
-@pytest.mark.parametrize(("bits", "rows", "columns"), [(8, 8, 16), (8, 5, 10), (8, 1, 24), (16, 8, 8), (16, 5, 12)])
-def test_rows_of_a_matrix_are_found_in_its_tiles(bits, rows, columns):
-    """Each word once, in the user's order, where the layout of tiles has it."""
-    per_tile = 32 // bits * 2  # columns of a tile: 8 bytes or 4 halfwords
-    row_words = -(-columns // 16) * 16 * bits // 8
-    region = Region((100, 5000), row_words, bits, rows, columns)
-    made = matrix(region, (1, 2), 3)
-    found = [at for each in made for at in addresses(each)]
-    want = []
-    for row in range(rows):
-        for word in range(words_of_row(columns, bits)):
-            column = word * 32 // bits
-            byte = row // 4 * 4 * row_words + column // per_tile * 32
-            byte += (column % 8 // 4 * 16 + row % 4 * 4) if bits == 8 else row % 4 * 8 + column % 4 * 2
-            want.append(100 + byte // 4)
-    assert found == want
+def place(storage: Storage, bits: int, stride: int, row: int, word: int) -> int:
+    """Where a word of a row lies, from the formats of the manual."""
+    if storage == Storage.ROWS:
+        return row * stride + word
+    if storage == Storage.BLOCKS:  # byte n * 8 + k, halfword n * 4 + k
+        return word // 2 * stride + row * 2 + word % 2
+    within = word % 2 * 4 + row % 4 if bits == 8 else row % 4 * 2 + word % 2
+    return row // 4 * stride + word // 2 * 8 + within
+
+
+CASES = [(storage, order, bits, rows, columns) for storage in Storage for order in Order for bits in (8, 16)
+         for rows, columns in ((8, 16), (5, 10), (1, 24), (7, 8), (20, 4), (16, 40))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("storage", "order", "bits", "rows", "columns"), CASES)
+def test_a_walk_takes_each_word_of_a_matrix_in_the_order_of_the_stream(storage, order, bits, rows, columns):
+    words, tiles, up = columns * bits // 32 + (columns * bits % 32 > 0), -(-columns * bits // 64), -(-rows // 4)
+    words = 2 * tiles if bits == 16 else words
+    if storage == Storage.BLOCKS and order == Order.ROWS and words % 2:
+        with pytest.raises(CompileError, match="do not end with a block"):
+            Matrix(storage, 0, 512, bits, rows, columns).walk(order)
+        return
+    if order in (Order.ROWS, Order.WHOLE_ROWS):
+        whole = words if order == Order.ROWS else 2 * tiles
+        wanted = [(row, word) for row in range(rows) for word in range(whole)]
+    elif order == Order.TURNED or bits == 16:
+        wanted = [(4 * u + r, 2 * t + w) for u in range(up) for t in range(tiles) for r in range(4) for w in range(2)]
+    else:
+        wanted = [(4 * u + r, 2 * t + w) for u in range(up) for t in range(tiles) for w in range(2) for r in range(4)]
+    walk = Matrix(storage, 100, 512, bits, rows, columns).walk(order)
+    made = chain(Descriptor, walk, (4900, 2), 3, (1, 1), (2, 1))
+    assert [at for each in made for at in addresses(each)] == [
+        100 + place(storage, bits, 512, row, word) for row, word in wanted]  # fmt: skip
     assert made[0].acquire == (1, 1) and made[-1].release == (2, 1)
+    assert all(each.acquire is None for each in made[1:]) and all(each.release is None for each in made[:-1])
     assert [each.next for each in made] == [3 + (k + 1) % len(made) for k in range(len(made))]
-    assert all(each.iteration == (4900, 2) for each in made)
-
-
-def test_whole_tiles_lie_in_a_row():
-    (made,) = rows_of_tiles(Region((0,), 32, 8, 8, 16), (0, 1), 0)
-    assert addresses(made) == [*range(16), *range(32, 48)]
+    assert all(each.iteration == (4900, 2) and len(each.words) == 6 for each in made)
 
 
 def test_a_field_that_does_not_hold_its_value_is_an_error():

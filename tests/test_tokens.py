@@ -19,11 +19,13 @@ from nncosim.compiler.frontend import import_details, import_model, quantise_inp
 from nncosim.compiler.frontend.prepare import prepare
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network, Tensor
-from nncosim.compiler.ir.operators import Conv, Requantize
+from nncosim.compiler.ir.operators import Conv, Requantize, Transpose
 from nncosim.compiler.proof.qonnx_check import compare_with_qonnx, random_images, run_qonnx
 from nncosim.compiler.proof.requantization import prove
+from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.builder import INT8
+from nncosim.regress.token_models import mixer_block
 from nncosim.regress.tokens import mixer_model, token_inputs
 from nncosim.tb.backend import Frame
 from nncosim.tb.reference.check import compare_with_reference
@@ -308,16 +310,43 @@ def across(kind: str) -> onnx.ModelProto:
         y = g.node("MatMul", [x, g.quant(g.relu(x), 2.0**-4)], name="across")
     else:
         y = g.node("Transpose", [x], name="across", perm=[0, 2, 1])
-    return g.model(g.quant(g.node("MatMul", [g.quant(y, 0.5), g.weights((8, 4))]), 2.0, name="y"))
+    return g.model(g.quant(g.node("MatMul", [g.quant(y, 0.5), g.weights((8, 4), axis=1)]), 2.0, name="y"))
 
 
-@pytest.mark.parametrize("kind", ["MatMul", "Transpose"])
-def test_what_mixes_tokens_is_refused(command, tmp_path, kind):
-    saved(across(kind), tmp_path)
-    lines = (("check",), ("compile", "--out", "out"), ("run", "--backend", "iss"), ("evaluate", "--against", "onnx"))
-    for name, *more in lines:
-        text = refused(command(name, "m.onnx", *more), f"{kind} 'across'")
+LINES = (("check",), ("compile", "--out", "out"), ("run", "--backend", "iss"), ("evaluate", "--against", "onnx"))
+
+
+def test_a_product_of_activations_is_refused(command, tmp_path):
+    saved(across("MatMul"), tmp_path)
+    for name, *more in LINES:
+        text = refused(command(name, "m.onnx", *more), "MatMul 'across'")
         assert text.count("across") == 1
+
+
+def test_a_transposition_is_refused_where_the_machine_has_none(command, tmp_path):
+    saved(across("Transpose"), tmp_path)
+    for name, *more in LINES:
+        refused(command(name, "m.onnx", *more), "Transpose 'across': has no kernel on platform j3dai")
+
+
+@pytest.mark.parametrize("model", [mixer_block(12, 20, (8, 24)), mixer_block(6, 9, (16, 5))])
+def test_transpositions_are_the_graphs(model):
+    """Between layers, and of a graph input that is used in both ways."""
+    network = prove_network(import_model(model, keep_batch=True), AieMl())
+    details, names = import_details(model, keep_batch=True), random_images(network, 2, 3)
+    assert any(isinstance(op, Transpose) for op in network.ops)
+    assert compare_with_qonnx(model, network, names).ok
+    assert compare_with_reference(OnnxReference(model), network, details.onnx_names, names).ok
+
+
+def test_a_transposition_that_does_nothing_is_seen():
+    """Of as many tokens as channels: the shapes alone do not tell."""
+    model = mixer_block(8, 8, (8, 8))
+    network = prove_network(import_model(model, keep_batch=True), AieMl())
+    idle = tuple(replace(op, axes=(-1, -1)) if isinstance(op, Transpose) else op for op in network.ops)
+    found = compare_with_reference(OnnxReference(model), network.with_ops(idle),
+                                   import_details(model, keep_batch=True).onnx_names, random_images(network, 2, 3))
+    assert not found.ok
 
 
 def test_more_tokens_than_a_row_has_pixels_are_refused(command, tmp_path):

@@ -37,7 +37,7 @@ from nncosim.hdl.aie_ml.isa import (
     Vector,
 )
 from nncosim.hdl.formats import decode
-from nncosim.kernels.aie_ml.dense import Dense
+from nncosim.kernels.aie_ml.product import Job, Product
 
 __all__ = ["Guard", "wrong_in"]
 
@@ -248,14 +248,14 @@ class _Formulas:
         memory: names in memory when it begins. got: words that were taken from the cascade before.
     """
 
-    def __init__(self, dense: Dense, at: Addresses, memory: Mapping[int, Name], got: int):
-        self._dense, self._at, self._memory, self._got = dense, at, memory, got
-        settings = dict(shift=dense.shift, rounding=dense.rounding.value, saturation=dense.saturation.value,
-                        signed=int(dense.signed), unused=0)
+    def __init__(self, product: Product, at: Addresses, memory: Mapping[int, Name], got: int):
+        self._product, self._at, self._memory, self._got = product, at, memory, got
+        settings = dict(shift=product.shift, rounding=product.rounding.value, saturation=product.saturation.value,
+                        signed=int(product.signed), unused=0)
         self._srs = tuple(sorted(settings.items()))
         self.puts: list[Name] = []
         self.beats: dict[int, Name] = {}
-        shape = dense.shape
+        shape = product.shape
         for block in range(shape.blocks):
             for tile, half in shape.words if not shape.role.ends else ():
                 self.puts.append(self._sum(block, tile, half))
@@ -266,7 +266,7 @@ class _Formulas:
         return self._memory.get(beat, ("memory", beat))
 
     def _store(self, block: int, row: int, column: int, half: int) -> None:
-        shape = self._dense.shape
+        shape = self._product.shape
         sums = tuple(self._sum(block, row * shape.columns + column, each) for each in range(2))
         name: Name = ("srs", shape.form.value, half, self._srs, sums)
         row_block, column_block = divmod(block, shape.column_blocks)
@@ -275,7 +275,7 @@ class _Formulas:
         self.beats[beat] = ("max", int(shape.wide_results), name) if shape.relu else name
 
     def _sum(self, block: int, tile: int, half: int) -> int:
-        shape, at = self._dense.shape, self._at
+        shape, at = self._product.shape, self._at
         row_block, column_block = divmod(block, shape.column_blocks)
         row, column = divmod(tile, shape.columns)
         if shape.role.begins:
@@ -284,15 +284,31 @@ class _Formulas:
         else:
             total = _added(0, ("cascade", self._got + block * len(shape.words) + shape.words.index((tile, half))))
         for step in range(shape.steps):
-            a = at.input + (row_block * shape.rows + row) * shape.input_beats + step
-            b = at.weights + ((column_block * shape.steps + step) * shape.columns + column) * shape.weight_beats
+            a, b, signs = self._operands(row_block, column_block, row, column, step)
             tiles = [self._held(b + k) for k in range(shape.weight_beats)]
-            total = _added(total, (shape.mac.value, int(self._dense.a_signed), 1, self._held(a), *tiles))
+            total = _added(total, (shape.mac.value, *signs, self._held(a), *tiles))
         return total
 
 
+    def _operands(
+        self, row_block: int, column_block: int, row: int, column: int, step: int
+    ) -> tuple[int, int, tuple[int, int]]:
+        """Beats of the two tiles that a step multiplies, and whether they have signs."""
+        shape, at, signs = self._product.shape, self._at, self._product.signs
+        block, above = row_block * shape.column_blocks + column_block, row_block * shape.rows + row
+        if shape.job == Job.TRANSPOSE:
+            b = at.weights + (block * shape.columns + column) * shape.weight_beats
+            return at.input + row, b, (1, int(signs[0]))
+        if shape.job == Job.ADD:  # operand, and which of its tiles along the row
+            operand, tile = step % 2, column_block * (shape.steps // 2) + step // 2
+            a = at.input + above * shape.input_beats + operand * (shape.input_beats // 2) + tile
+            return a, at.weights + step * shape.weight_beats, (int(signs[operand]), 1)
+        b = at.weights + ((column_block * shape.steps + step) * shape.columns + column) * shape.weight_beats
+        return at.input + above * shape.input_beats + step, b, (int(signs[0]), 1)
+
+
 def wrong_in(
-    program: bytes, layers: Sequence[tuple[Dense, Addresses]], guards: Sequence[Guard] = (), limit: int = 1_000_000
+    program: bytes, layers: Sequence[tuple[Product, Addresses]], guards: Sequence[Guard] = (), limit: int = 1_000_000
 ) -> list[str]:
     """What a program does that it should not; [] if it computes just these layers, one after the other.
 
@@ -310,10 +326,10 @@ def wrong_in(
     got, layer, last_cycle = 0, 0, limit
     while core.cycle < last_cycle and len(core.found) < _MOST:
         if not beats and not puts and queue:
-            dense, at = queue.pop(0)
-            wanted = _Formulas(dense, at, core.memory, got)
+            product, at = queue.pop(0)
+            wanted = _Formulas(product, at, core.memory, got)
             beats, puts, layer = wanted.beats, wanted.puts, layer + 1
-            got += 0 if dense.shape.role.begins else dense.shape.blocks * len(dense.shape.words)
+            got += 0 if product.shape.role.begins else product.shape.blocks * len(product.shape.words)
         for beat, name in core.land():
             if beats.pop(beat, None) != name:
                 core.report(f"what is stored in beat {beat} is not what layer {layer} computes there")

@@ -18,6 +18,9 @@ class CycleModel(Protocol):
     def layers(self, image: bytes, platform: AieMl) -> tuple[int, ...]:
         """Cycles of each layer of an inference, from the completion of the one before it; together the inference's."""
 
+    def interval(self, image: bytes, platform: AieMl) -> int:
+        """Cycles from an inference's end to the next one's, where they follow each other without a gap."""
+
 
 _MODELS: Part[CycleModel] = Part("nncosim.tb.{}.cycles", "CYCLE_MODEL")
 

@@ -7,24 +7,37 @@ the results (AIE4ML's cas_length and cas_num). Each axis is padded as a whole: p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from nncosim.compiler.errors import CompileError
-from nncosim.compiler.ir.network import Network
-from nncosim.compiler.ir.operators import Conv
-from nncosim.kernels.aie_ml.dense import Role, Shape, rows_of, shape_of, stored_bits
+from nncosim.compiler.ir.network import Network, Op, Tensor
+from nncosim.compiler.ir.operators import Add, Conv, Transpose
+from nncosim.kernels.aie_ml.dense import shape_of
+from nncosim.kernels.aie_ml.elementwise import sum_shape, transposition_shape
+from nncosim.kernels.aie_ml.matrix import rows_of, stored_bits
+from nncosim.kernels.aie_ml.product import Role, Shape
 from nncosim.platforms.aie_ml import BANK_BYTES, AieMl
 
-__all__ = ["CHANNELS", "Box", "Part", "Split", "boxes_of", "parts", "splits_of"]
+__all__ = [
+    "CHANNELS", "OBJECTIVES", "Box", "Part", "Split", "boxes_of", "parts", "ranked_splits", "splits_of",
+    "taken_parts",
+]  # fmt: skip
 
 CHANNELS = 8
 """Parts are whole multiples of so many channels: a tile's columns."""
 MOST_PARTNERS = 2
 """Parts of the layer before that one part needs, and the other way round: a tile's DMA has so many channels."""
-_FILL, _HOP, _STREAM = 45, 20, 30
-"""Estimates of cycles: a kernel's fill and drain; what each core of a chain adds; a stream's descriptors and way."""
+_LAYER, _STAGE, _ROW = 38, 13, 2
+"""Cycles of a layer besides its blocks and words, fitted to what the simulator measures for random splits: fill, drain,
+locks; for each further core of a chain, which waits for a block's sums and so much more; for each further row, to which
+streams have a longer way."""
+_DETOUR = 60
+"""An estimate: what a memory tile takes besides its words, which it takes before it gives them."""
+_AGAIN, _NEXT = 26, 5
+"""From one inference to the next, as the simulator measures: what a kernel takes besides its blocks, a stream besides
+its words."""
 
 Part = tuple[int, int]
 """First channel, and the one behind the last."""
@@ -82,81 +95,226 @@ def _agree(before: Sequence[Part], after: Sequence[Part]) -> bool:
 
 
 def _fits(shape: Shape) -> bool:
-    """A part's buffers fit their banks: weights; bias; a copy of the input with one of the results."""
-    weights = shape.column_blocks * shape.steps * shape.columns * shape.weight_beats
+    """A part's buffers fit their banks: the constant; bias; a copy of the activations with one of the results."""
     bias = shape.column_blocks * shape.columns
-    inputs = shape.row_blocks * shape.rows * shape.input_beats
-    return max(weights, bias, inputs + shape.output_bytes // 32) * 32 <= BANK_BYTES
+    return max(shape.constant_beats, bias, shape.activation_beats + shape.output_bytes // 32) * 32 <= BANK_BYTES
 
 
-def _cycles(shape: Shape, split: Split, words: int) -> int:
-    """An estimate of a layer's latency, from when its input leaves the layer before. words: of a part of the input."""
-    moves = len(shape.words) * (1 if split.cascade == 1 else 2)
-    kernel = shape.blocks * max(shape.steps * shape.least_interval, moves)
-    return kernel + _FILL + _HOP * (split.cascade - 1) + words + _STREAM
+def taken_parts(op: Op, network: Network, split: Split) -> tuple[Part, ...]:
+    """How a layer cuts what it takes; () where one would lie behind the end."""
+    channels = network.tensors[op.inputs[0]].channels
+    return parts(channels, split.cascade if isinstance(op, Conv) else split.rows if isinstance(op, Add) else 1)
 
 
-def _options(op: Conv, network: Network, platform: AieMl) -> Iterator[tuple[Split, int]]:
-    """Splits that the array and the memories have room for, with their cycles."""
-    outputs, inputs = op.weights.shape[:2]
-    source = network.tensors[op.inputs[0]]
-    for cascade, rows in product(range(1, platform.columns + 1), range(1, platform.rows + 1)):
-        reduction, results = parts(inputs, cascade), parts(outputs, rows)
-        if not reduction or not results:
+def _shape(op: Op, network: Network, taken: Part, results: Part) -> Shape:
+    """Of a tile's part of a layer."""
+    if isinstance(op, Conv):
+        return shape_of(op, network, taken, results, Role.SINGLE)
+    if isinstance(op, Add):
+        return sum_shape(op, network, results)
+    assert isinstance(op, Transpose)
+    return transposition_shape(op, network)
+
+
+def _block(shape: Shape, split: Split) -> int:
+    """Cycles of a block: those that multiply, or else move sums in and out of accumulators."""
+    tiles = shape.rows * shape.columns
+    moves = (tiles, tiles + len(shape.words), 2 * len(shape.words))[min(split.cascade, 3) - 1]
+    return shape.steps * max(shape.least_interval, -(-moves // shape.steps))
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A split that the array and the memories have room for. cycles: of latency, without those of streams. again: from
+    one inference's start to the next one's. enters, leaves: words, of a part of the input and of the results."""
+
+    split: Split
+    cycles: int
+    again: int
+    enters: int
+    leaves: int
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Splits of the layers so far. interval: the longest that something takes from an inference to the next one."""
+
+    splits: tuple[Split, ...] = ()
+    tiles: int = 0
+    cycles: int = 0
+    interval: int = 0
+
+
+_Pair = tuple[int, Split]
+_Rank = tuple[int, int, int]
+_Key = tuple[int, int, int]
+"""Tiles so far; columns that they have for themselves; rows of the last layer."""
+_RANKS: Mapping[str, Callable[[_Way], _Rank]] = {
+    "latency": lambda way: (way.cycles, way.tiles, way.interval),
+    "throughput": lambda way: (way.interval, way.tiles, way.cycles),
+    "fewest": lambda way: (way.tiles, way.cycles, way.interval),
+}
+OBJECTIVES = tuple(_RANKS)
+"""Least cycles from an inference's first word to its last; least cycles between inferences; fewest tiles. Of equals the
+first two take the fewest tiles, and the last one the least latency."""
+
+
+def _words(tensor: Tensor, channels: int) -> int:
+    return rows_of(tensor) * -(-channels * stored_bits(tensor) // 32)
+
+
+def _cuts(op: Op, platform: AieMl) -> Iterator[Split]:
+    """A sum has no reduction; a transposition would have to cut rows, and is not cut."""
+    columns = platform.columns if isinstance(op, Conv) else 1
+    rows = 1 if isinstance(op, Transpose) else platform.rows
+    yield from (Split(*each) for each in product(range(1, columns + 1), range(1, rows + 1)))
+
+
+def _options(op: Op, network: Network, platform: AieMl) -> Iterator[_Option]:
+    source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+    for split in _cuts(op, platform):
+        taken, results = taken_parts(op, network, split), parts(out.channels, split.rows)
+        if not taken or not results:
             continue
-        shape, split = shape_of(op, network, reduction[0], results[0], Role.SINGLE), Split(cascade, rows)
+        shape = _shape(op, network, taken[0], results[0])
         if _fits(shape):
-            words = rows_of(source) * (reduction[0][1] - reduction[0][0]) * stored_bits(source) // 32
-            yield split, _cycles(shape, split, words)
+            enters, leaves = _words(source, taken[0][1]), _words(out, results[0][1])
+            kernel = shape.blocks * _block(shape, split)
+            waits = (split.cascade - 1) * (_STAGE + shape.steps * shape.least_interval)
+            waits += _ROW * (split.rows - 1)
+            yield _Option(split, kernel + _LAYER + waits, kernel + _AGAIN, enters, leaves)
 
 
-def splits_of(network: Network, platform: AieMl, most_tiles: int | None = None) -> tuple[Split, ...]:
-    """Of each layer, so that the estimated latency is least; of equals, those with the fewest tiles.
+def splits_of(
+    network: Network, platform: AieMl, most_tiles: int | None = None, *, objective: str = "latency",
+    fits: Callable[[Sequence[Split]], bool] | None = None,
+) -> tuple[Split, ...]:
+    """Of each layer, so that the estimate of the objective (one of `OBJECTIVES`) is least.
+
+    Args:
+        fits: whether there is a place for boxes of these splits; without it they lie side by side.
 
     Raises:
         CompileError: there are none; names the layer that has none.
+        ValueError: an objective that there is not.
     """
+    if fits is not None:
+        ranked = ranked_splits(network, platform, most_tiles, objective=objective, packed=True)
+        number = 0
+        while number < len(ranked):
+            if fits(ranked[number]):
+                return ranked[number]
+            number += 1 + number // 8  # what comes later takes less room: the longer none fits, the more are left out
+    return ranked_splits(network, platform, most_tiles, objective=objective)[0]
+
+
+def ranked_splits(
+    network: Network, platform: AieMl, most_tiles: int | None = None, *, objective: str = "latency",
+    packed: bool = False,
+) -> tuple[tuple[Split, ...], ...]:
+    """The best by estimate, then others; each takes less room than those before it, in tiles or in columns.
+
+    packed: layers may lie above each other, so that it is not certain that there is a place for them; else there is one
+    side by side.
+
+    Raises:
+        CompileError, ValueError: as `splits_of`.
+    """
+    if objective not in _RANKS:
+        raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")
     room = min(most_tiles or platform.tiles, platform.tiles)
-    # By (tiles so far, columns so far, results' rows): the best cycles and how.
-    best: dict[tuple[int, int, int], tuple[int, tuple[Split, ...]]] = {(0, 0, 0): (0, ())}
-    before: Conv | None = None
+    best: dict[_Key, _Way] = {(0, 0, 0): _Way()}
+    before: Op | None = None
     for op in network.ops:
-        if not isinstance(op, Conv):
-            raise CompileError(f"operator {op.name!r} is not dense")
         options = list(_options(op, network, platform))
         if not options:
             raise CompileError(
-                f"{op.title} {op.name!r}, {op.weights.shape[1]} to {op.weights.shape[0]} in a batch of "
-                f"{rows_of(network.tensors[op.output])}, does not fit {platform.columns} x {platform.rows} tiles with "
+                f"{op.title} {op.name!r}, {network.tensors[op.inputs[0]].channels} to "
+                f"{network.tensors[op.output].channels} in a batch of {rows_of(network.tensors[op.inputs[0]])}, does "
+                f"not fit {platform.columns} x {platform.rows} tiles with "
                 f"{BANK_BYTES} bytes each for weights and for input with results; use a smaller batch or "
                 "layer, or more columns and rows")  # fmt: skip
-        best = _extended(best, before, op, options, room, platform)
+        step = _Step(network, platform, before, op, room, packed, _RANKS[objective])
+        best = _useful(step.extended(best, options), _RANKS[objective])
         if not best:
             raise CompileError(f"up to {op.title} {op.name!r} the network does not fit {room} tiles in "
                                f"{platform.columns} columns; use more of them, or smaller layers")
         before = op
-    return min(best.items(), key=lambda item: (item[1][0], item[0]))[1][1]
+    # The last layer's rows make no difference any more.
+    ends = {(tiles, columns, 0): way for (tiles, columns, _), way in sorted(
+        best.items(), key=lambda item: (_RANKS[objective](item[1]), item[0]), reverse=True)}
+    ways = _useful(ends, _RANKS[objective]).items()
+    return tuple(way.splits for _, way in sorted(ways, key=lambda item: (_RANKS[objective](item[1]), item[0])))
 
 
-def _extended(
-    best: dict[tuple[int, int, int], tuple[int, tuple[Split, ...]]], before: Conv | None, op: Conv,
-    options: Sequence[tuple[Split, int]], room: int, platform: AieMl,
-) -> dict[tuple[int, int, int], tuple[int, tuple[Split, ...]]]:
-    """All ways so far with one more layer; of those that take the same room and end alike, the fastest."""
-    out: dict[tuple[int, int, int], tuple[int, tuple[Split, ...]]] = {}
-    agree: dict[tuple[int, int], bool] = {}
-    for (tiles, columns, rows), (cycles, splits) in best.items():
-        for split, own in options:
-            key = (tiles + split.tiles, columns + split.cascade, split.rows)
-            if key[0] > room or key[1] > platform.columns:
-                continue
-            pair = (rows, split.cascade)
-            if before is not None and pair not in agree:
-                outputs, inputs = before.weights.shape[0], op.weights.shape[1]
-                agree[pair] = _agree(parts(outputs, rows), parts(inputs, split.cascade))
-            if (before is None or agree[pair]) and (key not in out or cycles + own < out[key][0]):
-                out[key] = (cycles + own, (*splits, split))
+def _useful(ways: Mapping[_Key, _Way], rank: Callable[[_Way], _Rank]) -> dict[_Key, _Way]:
+    """Without those to which there is another that ends alike, takes no more room and is no worse."""
+    best: dict[tuple[int, int], _Rank] = {}  # by rows and columns, of those with no more tiles
+    out = {}
+    for key, way in sorted(ways.items(), key=lambda item: item[0]):
+        _, columns, rows = key
+        own = rank(way)
+        if all((rows, n) not in best or best[rows, n] > own for n in range(columns + 1)):
+            out[key] = way
+            best[rows, columns] = own
     return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """One layer more. before: the layer that it takes from."""
+
+    network: Network
+    platform: AieMl
+    before: Op | None
+    op: Op
+    room: int
+    packed: bool
+    rank: Callable[[_Way], _Rank]
+
+    def extended(self, best: Mapping[_Key, _Way], options: Sequence[_Option]) -> dict[_Key, _Way]:
+        """All ways so far with the layer; of those that take the same room and end alike, the best."""
+        out: dict[_Key, _Way] = {}
+        streams: dict[_Pair, int | None] = {}
+        last = self.op.output in self.network.outputs
+        for (tiles, columns, rows), way in best.items():
+            for option in options:
+                split = option.split
+                # Two layers can share a column only if one of them takes no more than half of its rows.
+                own = split.cascade if not self.packed or 2 * split.rows > self.platform.rows else 0
+                key = (tiles + split.tiles, columns + own, split.rows)
+                if key[0] > self.room or key[1] > self.platform.columns:
+                    continue
+                pair = rows, split
+                if pair not in streams:
+                    streams[pair] = self._stream(rows, split) if self._follows else option.enters
+                words = streams[pair]
+                if words is None:
+                    continue
+                out_words = option.leaves if last else 0
+                interval = max(way.interval, option.again, words + _NEXT, out_words + _NEXT)
+                new = _Way((*way.splits, split), key[0], way.cycles + words + option.cycles + out_words, interval)
+                if key not in out or self.rank(new) < self.rank(out[key]):
+                    out[key] = new
+        return out
+
+    @property
+    def _follows(self) -> bool:
+        """Whether the layer takes from the one before it; else all it takes is there already."""
+        return self.before is not None and self.before.output in self.op.inputs
+
+    def _stream(self, rows: int, split: Split) -> int | None:
+        """Words of the longest stream from the layer before; None if a tile has too few channels for its streams, and
+        there are no memory tiles."""
+        assert self.before is not None
+        tensor = self.network.tensors[self.before.output]
+        given, taken = parts(tensor.channels, rows), taken_parts(self.op, self.network, split)
+        if not _agree(given, taken):
+            whole = max(end - begin for begin, end in (*given, *taken))
+            return 2 * _words(tensor, whole) + _DETOUR if self.platform.memory_rows else None
+        most = max(min(taken[c][1], given[r][1]) - max(taken[c][0], given[r][0])
+                   for c, producers in enumerate(overlaps(given, taken)) for r in producers)  # fmt: skip
+        return _words(tensor, most)
 
 
 def boxes_of(splits: Sequence[Split], row: int) -> tuple[Box, ...]:

@@ -29,7 +29,7 @@ from nncosim.hdl.aie_ml.isa import (
     Vector,
 )
 from nncosim.hdl.formats import encode
-from nncosim.kernels.aie_ml.dense import Dense, Shape
+from nncosim.kernels.aie_ml.product import Job, Product, Shape
 
 __all__ = ["Addresses", "Code", "Exchange", "program_of", "streaming_program"]
 
@@ -43,7 +43,7 @@ _LOAD_TO_STORE = 3
 
 @dataclass(frozen=True)
 class Addresses:
-    """Beats where a layer's buffers begin."""
+    """Beats where a layer's buffers begin: of its first and second operand, of its bias and results."""
 
     input: int
     weights: int
@@ -69,7 +69,7 @@ class _Layer:
     inputs, outputs: what is acquired for the layer, and released behind it.
     """
 
-    dense: Dense
+    product: Product
     at: Addresses
     inputs: Sequence[Exchange] = ()
     outputs: Sequence[Exchange] = ()
@@ -88,13 +88,13 @@ class _Layer:
 
     def emit(self) -> list[Line]:
         """The instructions, with loops."""
-        shape, times = self.dense.shape, timing(self.dense.shape)
+        shape, times = self.product.shape, timing(self.product.shape)
         registers = _Registers.of(shape)
         period = shape.steps * times.interval
         for block in range(shape.blocks):
             begin, accs = block * period, block % SETS_OF_ACCUMULATORS * shape.rows * shape.columns
             for step in range(shape.steps):
-                self._step(begin + step * times.interval, times, registers, accs)
+                self._step(step, begin + step * times.interval, times, registers, accs)
             self._ends(begin, begin + period - times.interval, times, registers, accs)
         for pointer in self.uses:
             self.uses[pointer].sort()
@@ -107,17 +107,18 @@ class _Layer:
     def _locks(self) -> None:
         """A buffer is acquired in the cycle before it is first accessed, and released in that of the last access.
 
-        An input that has its bank together with results is released behind these: the DMA would fill the bank at once,
-        and it comes before the core.
+        Activations that have their bank together with results are released behind these: the DMA would fill the bank at
+        once, and it comes before the core.
         """
-        last = 0
-        for pointer, memory, pairs in (
-            (OUTPUT, LATENCY["store_memory"], [(each.free, each.full) for each in self.outputs]),
-            (INPUT, LATENCY["load_memory"], [(each.full, each.free) for each in self.inputs]),
+        last, shape = 0, self.product.shape
+        activations = [WEIGHTS] if shape.job == Job.TRANSPOSE else [INPUT + row for row in range(shape.rows)]
+        results = [OUTPUT + row for row in range(shape.rows)]
+        for pointers, memory, pairs in (
+            (results, LATENCY["store_memory"], [(each.free, each.full) for each in self.outputs]),
+            (activations, LATENCY["load_memory"], [(each.full, each.free) for each in self.inputs]),
         ):
-            rows = range(pointer, pointer + self.dense.shape.rows)
-            cycles = [cycle + memory for row in rows for cycle in self.uses.get(row, ())]
-            if self.dense.shape.one_bank:
+            cycles = [cycle + memory for pointer in pointers for cycle in self.uses.get(pointer, ())]
+            if shape.one_bank:
                 last = max(last, *cycles) if cycles else last
             for acquired, released in pairs:
                 self._lock(ControlOp.ACQUIRE, acquired, min(cycles) - 1, -1)
@@ -129,23 +130,24 @@ class _Layer:
             cycle += towards
         self.put(cycle, "control", _encode(Control, op=op.value, payload=_encode(LockUse, lock=lock, value=1)))
 
-    def _step(self, at: int, times: Timing, registers: _Registers, accs: int) -> None:
-        shape = self.dense.shape
+    def _step(self, step: int, at: int, times: Timing, registers: _Registers, accs: int) -> None:
+        shape = self.product.shape
         for row, (vector, time) in enumerate(zip(registers.a, times.load_a, strict=True)):
             self.load(at + time, "load_a", vector, INPUT + row)
         for vector, time in zip(registers.b, times.load_b, strict=True):
             self.load(at + time, "load_b", vector, WEIGHTS)
+        a_signed, b_signed = self.product.signs_at(step)
         for k, time in enumerate(times.mac):
             row, column = divmod(k, shape.columns)
             word = _encode(
                 Vector, op=shape.mac.value, a=registers.a[row], b=registers.b[column * shape.weight_beats],
-                acc=accs + k, a_signed=int(self.dense.a_signed), b_signed=1,
+                acc=accs + k, a_signed=int(a_signed), b_signed=int(b_signed),
             )
             self.put(at + time, "vector", word)
 
     def _ends(self, first: int, last: int, times: Timing, registers: _Registers, accs: int) -> None:
         """Bias and results of a block whose first step begins at `first`, its last one at `last`."""
-        shape = self.dense.shape
+        shape = self.product.shape
         for vector, time in zip(registers.bias, times.load_bias, strict=True):
             self.load(first + time, "load_a", vector, BIAS)
         for (tile, half), time in zip(shape.words, times.get, strict=False):
@@ -172,12 +174,12 @@ class _Layer:
 
     def _settings(self) -> None:
         """Registers of the address generators, each set before its first use; as early as there is room."""
-        shape, times = self.dense.shape, timing(self.dense.shape)
+        shape, times = self.product.shape, timing(self.product.shape)
         wanted = _walks(shape, self.at, self.uses)
         if shape.role.ends:
             first_result = (shape.steps - 1) * times.interval + min(times.srs or times.store)
-            srs = encode(Srs, shift=self.dense.shift, rounding=self.dense.rounding.value,
-                         saturation=self.dense.saturation.value, signed=int(self.dense.signed))
+            srs = encode(Srs, shift=self.product.shift, rounding=self.product.rounding.value,
+                         saturation=self.product.saturation.value, signed=int(self.product.signed))
             wanted.append(_Setting(first_result, ControlOp.SRS, -1, srs))
         wanted.sort(key=lambda each: each.before)
         begin = min(self.lines)
@@ -254,14 +256,8 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
             if use < len(uses.get(pointer, ())):
                 out.append(_Setting(uses[pointer][use], ControlOp.SET, which << 3 | pointer, value))
 
-    steps = shape.steps
-    turn = steps * shape.column_blocks
     for row in range(shape.rows):
-        add(INPUT + row, at.input + row * shape.input_beats, (
-            (AguRegister.INC, 1, 0), (AguRegister.N1, steps, 0), (AguRegister.N2, shape.column_blocks, steps - 1),
-            (AguRegister.S1, 1 - steps, steps - 1 if shape.column_blocks > 1 else turn),
-            (AguRegister.S2, shape.rows * shape.input_beats - steps + 1, turn - 1),
-        ))  # fmt: skip
+        add(INPUT + row, at.input + row * shape.input_beats, _first_operand(shape))
         if shape.role.ends:
             count = shape.output_beats
             add(OUTPUT + row, at.output + row * count, (
@@ -269,12 +265,31 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
                 (AguRegister.S2, (shape.rows - 1) * count + 1, count - 1),
             ))  # fmt: skip
     for pointer, base, count in (
-        (WEIGHTS, at.weights, shape.column_blocks * shape.steps * shape.columns * shape.weight_beats),
+        (WEIGHTS, at.weights, shape.activation_beats if shape.job == Job.TRANSPOSE else shape.constant_beats),
         (BIAS, at.bias, shape.column_blocks * shape.columns),
     ):
         add(pointer, base, ((AguRegister.INC, 1, 0), (AguRegister.N1, count, 0), (AguRegister.N2, 1, count - 1),
                             (AguRegister.S2, 1 - count, count - 1)))
     return out
+
+
+def _first_operand(shape: Shape) -> tuple[tuple[AguRegister, int, int], ...]:
+    """How one row of tiles is walked in each row of blocks: (register, value, the use that needs it)."""
+    steps, turn = shape.steps, shape.steps * shape.column_blocks
+    if shape.job == Job.TRANSPOSE:  # stays where it is
+        return ((AguRegister.N1, 1, 0), (AguRegister.N2, 1, 0), (AguRegister.S2, 0, 0))
+    if shape.job == Job.ADD:  # a tile of the one, a tile of the other
+        beats = shape.input_beats // 2
+        return (
+            (AguRegister.INC, beats, 0), (AguRegister.N1, 2, 0), (AguRegister.N2, beats, 1),
+            (AguRegister.S1, 1 - beats, 1 if beats > 1 else 2 * beats),
+            (AguRegister.S2, (shape.rows - 1) * shape.input_beats + 1, 2 * beats - 1),
+        )  # fmt: skip
+    return (
+        (AguRegister.INC, 1, 0), (AguRegister.N1, steps, 0), (AguRegister.N2, shape.column_blocks, steps - 1),
+        (AguRegister.S1, 1 - steps, steps - 1 if shape.column_blocks > 1 else turn),
+        (AguRegister.S2, shape.rows * shape.input_beats - steps + 1, turn - 1),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -285,7 +300,7 @@ class Code:
     ends: tuple[int, ...]
 
 
-def program_of(layers: Sequence[tuple[Dense, Addresses]], room: int) -> Code:
+def program_of(layers: Sequence[tuple[Product, Addresses]], room: int) -> Code:
     """One layer after the other, then HALT.
 
     Args:
@@ -297,10 +312,10 @@ def program_of(layers: Sequence[tuple[Dense, Addresses]], room: int) -> Code:
     lines: list[Line] = []
     ends: list[int] = []
     stores = 0
-    for dense, at in layers:
-        layer = _Layer(dense, at)
+    for product, at in layers:
+        layer = _Layer(product, at)
         own = layer.emit()
-        shape = dense.shape
+        shape = product.shape
         wait = max(0, _LOAD_TO_STORE - (layer.uses[INPUT][0] - min(layer.lines))) if lines else 0
         lines += [Line()] * wait
         lines += own
@@ -318,7 +333,7 @@ def _fitting(lines: Sequence[Line], room: int) -> bytes:
 
 
 def streaming_program(
-    dense: Dense, buffers: Sequence[Addresses], inputs: Sequence[Exchange], outputs: Sequence[Exchange], room: int
+    product: Product, buffers: Sequence[Addresses], inputs: Sequence[Exchange], outputs: Sequence[Exchange], room: int
 ) -> bytes:
     """A layer for ever, each time with the next of its buffers, when its inputs are there and its outputs are free.
 
@@ -330,7 +345,7 @@ def streaming_program(
     """
     lines: list[Line] = []
     for at in buffers:
-        lines += _Layer(dense, at, inputs, outputs).emit()
+        lines += _Layer(product, at, inputs, outputs).emit()
     if lines[-1].ends_loop or not lines[-1].takes_loop:
         lines.append(Line())
     return _fitting([Line().with_loop(0, len(lines)), *lines], room)

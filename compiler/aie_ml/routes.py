@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from nncosim.compiler.errors import CompileError
-from nncosim.hdl.aie_ml.switch import COME, GO, LOCAL, MASTER_AT, OPPOSITE, SLAVE_AT
+from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, OPPOSITE, TILE_PORTS, Ports
 
-__all__ = ["EDGE", "Net", "Port", "Routes", "problems", "routed"]
+__all__ = ["EDGE", "Grid", "Net", "Port", "Routes", "problems", "routed"]
 
 EDGE = 0
 """Row of the shim, below the array."""
@@ -24,6 +24,27 @@ _STEPS = {"north": (0, 1), SOUTH: (0, -1), "west": (-1, 0), "east": (1, 0)}
 _TRIES = 200
 
 Tile = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles with switches: so many columns; in each, above the shim, memory tiles, then core tiles."""
+
+    columns: int
+    memory_rows: int
+    rows: int
+
+    @property
+    def height(self) -> int:
+        """Of all tiles."""
+        return self.memory_rows + self.rows
+
+    def __contains__(self, tile: Tile) -> bool:
+        return 0 <= tile[0] < self.columns and EDGE < tile[1] <= self.height
+
+    def ports(self, tile: Tile) -> Ports:
+        """Of a tile's switch."""
+        return MEMORY_PORTS if tile[1] <= self.memory_rows else TILE_PORTS
 
 
 @dataclass(frozen=True)
@@ -74,8 +95,8 @@ class Routes:
 
 
 class _Router:
-    def __init__(self, columns: int, rows: int, nets: Sequence[Net]):
-        self.columns, self.rows, self.nets = columns, rows, nets
+    def __init__(self, grid: Grid, nets: Sequence[Net]):
+        self.grid, self.nets = grid, nets
         self.used: dict[tuple[Tile, str], set[int]] = {}
         self.routes = Routes()
 
@@ -84,7 +105,8 @@ class _Router:
         net, masters = self.nets[number], self.routes.masters
         source = net.source
         if source.row == EDGE:
-            start, slave = (source.column, EDGE + 1), SLAVE_AT[SOUTH] + source.channel
+            start = source.column, EDGE + 1
+            slave = self.grid.ports(start).slave_at[SOUTH] + source.channel
         else:
             start, slave = source.tile, source.channel
         slaves = {start: slave}
@@ -107,12 +129,14 @@ class _Router:
     def _step(self, tile: Tile, direction: str, slaves: dict[Tile, int], links: list[tuple[Tile, str, int]]) -> Tile:
         """Take a free link."""
         taken = self.used.setdefault((tile, direction), set())
-        link = next(k for k in range(GO[direction]) if k not in taken)
+        ports = self.grid.ports(tile)
+        link = next(k for k in range(ports.go[direction]) if k not in taken)
         taken.add(link)
-        self.routes.masters.setdefault(tile, {})[MASTER_AT[direction] + link] = slaves[tile]
+        self.routes.masters.setdefault(tile, {})[ports.master_at[direction] + link] = slaves[tile]
         links.append((tile, direction, link))
         there = tile[0] + _STEPS[direction][0], tile[1] + _STEPS[direction][1]
-        slaves[there] = SLAVE_AT[OPPOSITE[direction]] + link
+        if there in self.grid:
+            slaves[there] = self.grid.ports(there).slave_at[OPPOSITE[direction]] + link
         return there
 
     @staticmethod
@@ -133,18 +157,18 @@ class _Router:
                     way.append(step)
                     step = before[step]
                 return way[::-1]
-            for direction, (dx, dy) in _STEPS.items():
+            for direction, links in self.grid.ports(at).go.items():
+                dx, dy = _STEPS[direction]
                 there = at[0] + dx, at[1] + dy
                 leaves = there[1] == EDGE and target.row == EDGE
-                inside = 0 <= there[0] < self.columns and EDGE < there[1] <= self.rows
-                full = len(self.used.get((at, direction), ())) >= GO[direction]
-                if (leaves or inside) and there not in before and not full:
+                full = len(self.used.get((at, direction), ())) >= links
+                if (leaves or there in self.grid) and there not in before and not full:
                     before[there] = at
                     queue.append(there)
         return None
 
 
-def routed(columns: int, rows: int, nets: Sequence[Net]) -> Routes:
+def routed(grid: Grid, nets: Sequence[Net]) -> Routes:
     """Circuits for all nets.
 
     Raises:
@@ -152,7 +176,7 @@ def routed(columns: int, rows: int, nets: Sequence[Net]) -> Routes:
     """
     order = list(range(len(nets)))
     for _ in range(_TRIES):
-        router = _Router(columns, rows, nets)
+        router = _Router(grid, nets)
         failed = next((number for number in order if not router.route(number)), None)
         if failed is None:
             return router.routes
@@ -163,7 +187,7 @@ def routed(columns: int, rows: int, nets: Sequence[Net]) -> Routes:
                        "links there are taken; use fewer rows or other splits")
 
 
-def problems(columns: int, rows: int, nets: Sequence[Net], masters: Mapping[Tile, Mapping[int, int]]) -> list[str]:
+def problems(grid: Grid, nets: Sequence[Net], masters: Mapping[Tile, Mapping[int, int]]) -> list[str]:
     """What is wrong with circuits, by following them: each target has its source and no other, and nothing else is
     connected. Shares nothing with the router but the numbers of ports."""
     found = []
@@ -172,32 +196,35 @@ def problems(columns: int, rows: int, nets: Sequence[Net], masters: Mapping[Tile
     seen: set[tuple[Tile | None, int, Port]] = set()
     for tile, settings in masters.items():
         for master in settings:
-            source = _origin(columns, rows, masters, tile, master)
+            source, ports = _origin(grid, masters, tile, master), grid.ports(tile)
             if isinstance(source, str):
                 found.append(source)
-            elif master < LOCAL:
+            elif master < ports.local:
                 seen.add((tile, master, source))
-            elif tile[1] == EDGE + 1 and MASTER_AT[SOUTH] <= master < MASTER_AT[SOUTH] + GO[SOUTH]:
+            elif tile[1] == EDGE + 1 and 0 <= master - ports.master_at[SOUTH] < ports.go[SOUTH]:
                 seen.add((None, 0, source))
     found += [f"target {target} has no circuit from {source}" for target, _, source in wanted - seen]
     found += [f"circuit from {source} to {target}, which nobody asked for" for target, _, source in seen - wanted]
     return found
 
 
-def _origin(
-    columns: int, rows: int, masters: Mapping[Tile, Mapping[int, int]], tile: Tile, master: int
-) -> Port | str:
+def _origin(grid: Grid, masters: Mapping[Tile, Mapping[int, int]], tile: Tile, master: int) -> Port | str:
     """Where what a master gives comes from; or what is wrong on the way back."""
-    for _ in range(4 * columns * rows):
+    for _ in range(4 * grid.columns * grid.height):
         slave = masters.get(tile, {}).get(master)
         if slave is None:
             return f"master {master} of tile {tile} is listened to and has no source"
-        if slave < LOCAL:
+        ports = grid.ports(tile)
+        if slave < ports.local:
             return Port(*tile, slave)
-        side = next(side for side in COME if SLAVE_AT[side] <= slave < SLAVE_AT[side] + COME[side])
-        link = slave - SLAVE_AT[side]
+        side = next((side for side, at in ports.slave_at.items() if 0 <= slave - at < ports.come[side]), None)
+        if side is None:
+            return f"master {master} of tile {tile} listens to slave {slave}, which there is not"
+        link = slave - ports.slave_at[side]
         if side == SOUTH and tile[1] == EDGE + 1:
             return Port(tile[0], EDGE, link)
         tile = tile[0] + _STEPS[side][0], tile[1] + _STEPS[side][1]
-        master = MASTER_AT[OPPOSITE[side]] + link
+        if tile not in grid:
+            return f"tile {tile} is not in the array"
+        master = grid.ports(tile).master_at[OPPOSITE[side]] + link
     return f"the circuit to tile {tile} is a ring"

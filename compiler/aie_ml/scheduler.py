@@ -17,12 +17,14 @@ from itertools import pairwise
 
 from nncosim.compiler.errors import CompileError
 from nncosim.hdl.aie_ml.isa import LATENCY
-from nncosim.kernels.aie_ml.dense import Shape
+from nncosim.kernels.aie_ml.product import Job, Role, Shape
 from ortools.sat.python import cp_model
 
 __all__ = ["SETS_OF_ACCUMULATORS", "Timing", "timing"]
 
 SETS_OF_ACCUMULATORS = 2
+_MORE = 3
+"""Intervals that are tried, from the least on."""
 _EARLIEST, _LATEST = -64, 96
 """Of issues, relative to the begin of a block's first step, or of its last."""
 
@@ -51,7 +53,7 @@ class Timing:
 
 
 class _Problem:
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: Shape, more: int):
         self.shape, self.model = shape, cp_model.CpModel()
         tiles, beats = shape.rows * shape.columns, shape.columns * shape.weight_beats
         stored, role = len(shape.stores), shape.role
@@ -61,7 +63,8 @@ class _Problem:
         # Moves and stores come once a block.
         self.interval = max(shape.least_interval, -(-max(moves, stored) // shape.steps))
         if shape.one_bank:  # what a step's loads leave of the bank
-            self.interval = max(self.interval, shape.rows + -(-stored // shape.steps))
+            self.interval = max(self.interval, shape.loads + -(-stored // shape.steps))
+        self.interval += more
         self.period = shape.steps * self.interval
         self.mac = self._times("mac", tiles)
         self.load_a, self.load_b = self._times("load_a", shape.rows), self._times("load_b", beats)
@@ -111,6 +114,9 @@ class _Problem:
             self._in_order(times, interval)
         for times in (self.load_bias, self.store, self.get, self.put):
             self._in_order(times, period)
+        if shape.role == Role.MIDDLE:  # words come and go in bursts: else two neighbours' do not match, and both wait
+            for first, second in (*pairwise(self.get), *pairwise(self.put)):
+                self.model.add(second == first + 1)
         self._apart(self.mac, interval)
         self._apart(self.load_b, interval)
         self._apart(self.load_bias, period)
@@ -138,9 +144,9 @@ class _Problem:
         ]
 
     def _one_bank(self) -> None:
-        """Results lie in the bank that the input is loaded from: no store accesses it in a cycle of a step's loads."""
+        """Results lie in the bank of the activations: no store accesses it in a cycle of a step's loads."""
         for store in self.store:
-            for load in self.load_a:
+            for load in self.load_b if self.shape.job == Job.TRANSPOSE else self.load_a:
                 apart = self.model.new_int_var(1, self.interval - 1, "apart")
                 ahead = LATENCY["store_memory"] - LATENCY["load_memory"] + 4096 * self.interval
                 self.model.add_modulo_equality(apart, store - load + ahead, self.interval)
@@ -167,7 +173,7 @@ class _Problem:
             self.model.add(relu + LATENCY["max"] < srs + LATENCY["srs"] + period)
         self._apart([*self.bias, *self.get, *(t + to_last for t in (*self.srs, *self.relu, *self.put))], period)
 
-    def solve(self) -> Timing:
+    def solve(self) -> Timing | None:
         start = self.model.new_int_var(2 * _EARLIEST, _LATEST, "start")
         end = self.model.new_int_var(_EARLIEST, 2 * _LATEST, "end")
         for time in (*self.load_a, *self.load_b, *self.load_bias, *self.get):
@@ -184,7 +190,7 @@ class _Problem:
         solver.parameters.random_seed = 1
         solver.parameters.max_deterministic_time = 20
         if solver.solve(self.model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            raise CompileError(f"no schedule was found for {self.shape}")
+            return None
         groups = (self.mac, self.load_a, self.load_b, self.load_bias, self.bias, self.store, self.srs, self.relu,
                   self.get, self.put)
         return Timing(self.interval, *(tuple(map(solver.value, times)) for times in groups))
@@ -197,6 +203,10 @@ def timing(shape: Shape) -> Timing:
     Raises:
         CompileError: there is none.
     """
-    problem = _Problem(shape)
-    problem.constrain()
-    return problem.solve()
+    for more in range(_MORE):
+        problem = _Problem(shape, more)
+        problem.constrain()
+        found = problem.solve()
+        if found is not None:
+            return found
+    raise CompileError(f"no schedule was found for {shape}")

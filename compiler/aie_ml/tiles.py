@@ -3,24 +3,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from nncosim.compiler.aie_ml.checker import Guard, wrong_in
-from nncosim.compiler.aie_ml.descriptors import Descriptor, Region, matrix, rows_of_tiles
+from nncosim.compiler.aie_ml.descriptors import Descriptor, chain
 from nncosim.compiler.aie_ml.notes import tile_address
 from nncosim.compiler.aie_ml.plan import COPIES, MM2S, S2MM, TilePlan, Transfer
 from nncosim.compiler.aie_ml.program import Addresses, Exchange, streaming_program
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.image.image import Segment
-from nncosim.hdl.aie_ml.config import BDS_AT, CORE_AT, LISTENS, LOCKS_AT, PROGRAM_AT, STARTS_AT, SWITCH_AT
+from nncosim.hdl.aie_ml.config import (
+    BDS_AT,
+    CORE_AT,
+    LISTENS,
+    LOCKS_AT,
+    MEMORY_SWITCH_AT,
+    PROGRAM_AT,
+    STARTS_AT,
+    SWITCH_AT,
+)
 from nncosim.hdl.aie_ml.dma import DESCRIPTORS
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.hdl.aie_ml.locks import LOCKS
-from nncosim.hdl.aie_ml.switch import MASTERS
-from nncosim.kernels.aie_ml.dense import Dense
+from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, TILE_PORTS
+from nncosim.kernels.aie_ml.product import Job, Product
 
 __all__ = ["Homes", "exchange", "segments_of", "switch_segment"]
 
@@ -29,17 +39,19 @@ _BEAT_WORDS = BEAT_BYTES // 4
 
 @dataclass(frozen=True)
 class Homes:
-    """Beats where a tile's buffers begin; of inputs and results, those of each copy."""
+    """Beats where a tile's buffers begin; of activations and results, those of each copy."""
 
-    inputs: tuple[int, ...]
-    weights: int
+    activations: tuple[int, ...]
+    constant: int
     bias: int
     results: tuple[int, ...]
 
-    @property
-    def copies(self) -> tuple[Addresses, ...]:
-        results = self.results or (0,) * len(self.inputs)
-        return tuple(Addresses(i, self.weights, self.bias, r) for i, r in zip(self.inputs, results, strict=True))
+    def copies(self, job: Job) -> tuple[Addresses, ...]:
+        out = []
+        for at, result in zip(self.activations, self.results or (0,) * len(self.activations), strict=True):
+            operands = (self.constant, at) if job == Job.TRANSPOSE else (at, self.constant)
+            out.append(Addresses(*operands, self.bias, result))
+        return tuple(out)
 
 
 def exchange(channel: int) -> Exchange:
@@ -54,7 +66,7 @@ def _program(tile: TilePlan, homes: Homes, room: int) -> bytes:
         CompileError: it does not fit, or is wrong.
     """
     takes, gives = (tuple(exchange(each.channel) for each in tile.channels(first)) for first in (S2MM, MM2S))
-    words, found = _proved(replace(tile.dense, weights=b"", bias=b""), homes, takes, gives, room)
+    words, found = _proved(replace(tile.product, constant=b"", bias=b""), homes, takes, gives, room)
     if found:
         raise CompileError(f"the program of {tile.name} breaks rules of the core: {'; '.join(found[:3])}")
     return words
@@ -62,42 +74,42 @@ def _program(tile: TilePlan, homes: Homes, room: int) -> bytes:
 
 @lru_cache(maxsize=256)
 def _proved(
-    dense: Dense, homes: Homes, takes: tuple[Exchange, ...], gives: tuple[Exchange, ...], room: int
+    product: Product, homes: Homes, takes: tuple[Exchange, ...], gives: tuple[Exchange, ...], room: int
 ) -> tuple[bytes, list[str]]:
     """A program, and what is wrong with it. Most tiles of a layer have the same one."""
-    words, shape = streaming_program(dense, homes.copies, takes, gives, room), dense.shape
-    sizes = (shape.row_blocks * shape.rows * shape.input_beats, shape.output_bytes // BEAT_BYTES)
-    guards = [Guard(range(at, at + sizes[0]), each.full, each.free) for at in homes.inputs for each in takes]
+    copies, shape = homes.copies(product.shape.job), product.shape
+    words = streaming_program(product, copies, takes, gives, room)
+    sizes = (shape.activation_beats, shape.output_bytes // BEAT_BYTES)
+    guards = [Guard(range(at, at + sizes[0]), each.full, each.free) for at in homes.activations for each in takes]
     guards += [Guard(range(at, at + sizes[1]), each.free, each.full) for at in homes.results for each in gives]
-    return words, wrong_in(words, [(dense, at) for at in homes.copies], guards)
+    return words, wrong_in(words, [(product, at) for at in copies], guards)
 
 
 def _descriptors(tile: TilePlan, homes: Homes) -> tuple[list[Descriptor], dict[int, int]]:
     """All of a tile, and with which each channel starts."""
     made: list[Descriptor] = []
+    made_by: list[int] = []
     starts = {}
     for each in tile.transfers:
         starts[each.channel] = len(made)
-        made += _of_channel(tile, homes, each, len(made))
+        own = _of_channel(tile, homes, each, len(made))
+        made_by += [each.channel] * len(own)
+        made += own
     if len(made) > DESCRIPTORS:
-        raise CompileError(f"{tile.name} takes {len(made)} buffer descriptors, and a tile has {DESCRIPTORS}; use a "
-                           "smaller batch or other splits")
+        chains = [n for n in Counter(made_by).values() if n > 1]
+        rows = (DESCRIPTORS - len(starts) + len(chains)) // len(chains) * 4
+        raise CompileError(f"{tile.name} takes {len(made)} buffer descriptors, one for each 4 rows in {len(chains)} "
+                           f"streams, and a tile has {DESCRIPTORS}; use a batch of {rows} at most")
     return made, starts
 
 
 def _of_channel(tile: TilePlan, homes: Homes, each: Transfer, first: int) -> list[Descriptor]:
-    shape, takes = tile.dense.shape, each.channel < MM2S
-    copies = homes.inputs if takes else homes.results
-    bits = tile.bits[0 if takes else 1]
-    offset = each.part[0] // 8 * bits // 8 * _BEAT_WORDS  # a tile of 8 columns, or two of 4
-    region = Region(
-        tuple(at * _BEAT_WORDS + offset for at in copies),
-        (shape.input_beats if takes else shape.output_beats) * _BEAT_WORDS, bits, tile.rows,
-        each.part[1] - each.part[0],
-    )  # fmt: skip
+    takes = each.channel < MM2S
+    copies = homes.activations if takes else homes.results
+    walk = tile.matrix(each).moved(copies[0] * _BEAT_WORDS).walk(each.order)
     locks = exchange(each.channel)
     pair = (locks.free, locks.full) if takes else (locks.full, locks.free)
-    return (matrix if each.edge else rows_of_tiles)(region, pair, first)
+    return chain(Descriptor, walk, ((copies[1] - copies[0]) * _BEAT_WORDS, COPIES), first, (pair[0], 1), (pair[1], 1))
 
 
 def segments_of(
@@ -129,7 +141,8 @@ def segments_of(
     return loaded, [*begun, config(CORE_AT, [1])]
 
 
-def switch_segment(column: int, row: int, masters: Mapping[int, int]) -> Segment:
+def switch_segment(column: int, row: int, masters: Mapping[int, int], *, memory_tile: bool = False) -> Segment:
     """The settings of a tile's switch."""
-    words = [1 << LISTENS | masters[k] if k in masters else 0 for k in range(MASTERS)]
-    return Segment("config", tile_address(column, row) + SWITCH_AT, np.array(words, "<u4").tobytes())
+    count, at = (MEMORY_PORTS.masters, MEMORY_SWITCH_AT) if memory_tile else (TILE_PORTS.masters, SWITCH_AT)
+    words = [1 << LISTENS | masters[k] if k in masters else 0 for k in range(count)]
+    return Segment("config", tile_address(column, row) + at, np.array(words, "<u4").tobytes())

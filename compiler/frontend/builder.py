@@ -134,6 +134,7 @@ class Builder:
     `onnx_names`: the ONNX value, its first channel, and the steps of layout (if any) that bring it into the tensor's.
     `meanings`: by ONNX value of integers, how these are computed where it is not by exact arithmetic, rounded once.
     `relabelled`: by graph input, a tensor for what steps of layout make of it, and these; one of the two has readers.
+    `exchanged`: by tensor of tokens, the one with tokens and channels in each other's place.
     """
 
     batch: int | None = None
@@ -148,6 +149,7 @@ class Builder:
     onnx_names: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     magnitudes: dict[str, tuple[float, ...]] = field(default_factory=dict)
     relabelled: dict[str, tuple[str, tuple[HostStep, ...]]] = field(default_factory=dict)
+    exchanged: dict[str, str] = field(default_factory=dict)
     meanings: Mapping[str, FixedPoint] = field(default_factory=dict)
 
     def type_of(self, value: Quantised) -> TensorType:

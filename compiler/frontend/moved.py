@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layouts: transpositions and the like of activations, which no machine has to carry out.
+"""Layouts: transpositions and the like of activations, which a machine rarely has to carry out.
 
 A `Moved` value is a stored (or coming) one in another order of its elements. Nodes on each element work on what is
 stored, and the order stays; a transposition back drops it; a Gemm's weights are put in order instead; graph inputs and
-outputs have it carried out by the host. Where values would have to be moved in between, it is refused.
+outputs have it carried out by the host. Where values have to be moved in between, an operator does it if tokens and
+channels change places; else it is refused.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from nncosim.compiler.frontend.values import (
 )
 from nncosim.compiler.ir.host import HostStep, arrange, inverse, rearrange, shapes_of
 from nncosim.compiler.ir.network import Op, Tensor
+from nncosim.compiler.ir.operators import Transpose as TransposeOp
 
 __all__ = ["LAYOUT_OPS", "depth_to_space", "handled", "move", "relabelled", "space_to_depth", "transpose"]
 
@@ -144,6 +146,8 @@ def handled(builder: Builder, node: Node, handler: Handler) -> Value:
         return handler(builder, node)
     if node.op in ("Gemm", "MatMul") and isinstance(node.input(0), Moved) and len(moved[0].shape) == 2:
         return handler(builder, _ordered_weights(builder, node, moved[0]))
+    if any(isinstance(v, Affine | Quantised) for v in node.inputs) and all(map(_exchanges, moved)):
+        return handler(builder, _carried_out(builder, node))
     where = _Where(moved[0].steps, moved[0].shape, moved[0].inner.shape)
     if any((m.steps, m.inner.shape) != (where.steps, where.stored) for m in moved):
         raise Refusal("its inputs lie in different layouts", "transpose both in the same way")
@@ -159,6 +163,45 @@ def handled(builder: Builder, node: Node, handler: Handler) -> Value:
         return Moved(made, where.steps, shape, moved[0].by)  # type: ignore[arg-type]
     settled = tuple(_settled(builder, node, v) if isinstance(v, Moved) else v for v in node.inputs)
     return handler(builder, replace(node, inputs=settled))
+
+
+def _exchanges(value: Moved) -> bool:
+    """Whether tokens (1, T, C) become (1, C, T)."""
+    shape = value.inner.shape
+    if len(shape) != 3 or value.shape != (shape[0], shape[2], shape[1]):
+        return False
+    return np.array_equal(order(value), np.arange(prod(shape)).reshape(shape).transpose(0, 2, 1))
+
+
+def _exchanges_tokens(tensor: Tensor, steps: Sequence[HostStep]) -> bool:
+    shape = (1, *tensor.shape) if "N" not in tensor.axes else tensor.shape
+    return _exchanges(Moved(Quantised(tensor.name, shape), tuple(steps), shapes_of(shape, steps)[-1], ("", "")))
+
+
+def _carried_out(builder: Builder, node: Node) -> Node:
+    """The node on tensors that operators have put into its inputs' order."""
+    return replace(node, inputs=tuple(_exchanged(builder, v) if isinstance(v, Moved) else v for v in node.inputs))
+
+
+def _exchanged(builder: Builder, value: Moved) -> Quantised:
+    """Tokens and channels in each other's place: a tensor of its own, once for all that read it."""
+    inner = builder.as_integers(value.inner) if isinstance(value.inner, Affine) else value.inner
+    if not isinstance(inner, Quantised):
+        raise Refusal("expected quantised values before a transposition", "quantise them before it", value.by)
+    if inner.tensor in builder.exchanged:
+        return replace(inner, tensor=builder.exchanged[inner.tensor], shape=value.shape)
+    old = builder.tensors[inner.tensor]
+    if len(builder.type_of(inner).scale) > 1:
+        raise Refusal("per-channel scales are not supported here", "use a per-tensor scale", value.by)
+    name, by = unique_name(f"{inner.tensor}.turned", builder.tensors), value.by[0]
+    extents = builder.axes(value.shape)
+    builder.tensors[name] = Tensor(name, tuple(extents.values()), old.type, tuple(extents))
+    place = builder.onnx_names[inner.tensor]
+    steps = (HostStep("Reshape", inner.shape), *value.steps)
+    builder.onnx_names[name] = (*place[:2], (*(place[2] if len(place) > 2 else ()), *steps))
+    builder.ops.append(TransposeOp(builder.op_name(by), (inner.tensor,), name, onnx_nodes=(by,)))
+    builder.exchanged[inner.tensor] = name
+    return replace(inner, tensor=name, shape=value.shape)
 
 
 def _stored(node: Node, where: _Where) -> Node:
@@ -244,6 +287,8 @@ def _settled(builder: Builder, node: Node, value: Moved) -> Quantised:
     """A graph input in the order that the graph puts it into: the host gives it so. Else refused."""
     inner = builder.as_integers(value.inner) if isinstance(value.inner, Affine) else value.inner
     if not isinstance(inner, Quantised) or inner.tensor not in builder.input_rounding:
+        if _exchanges(value):
+            return _exchanged(builder, value)
         raise _unmovable(node, value)
     if inner.tensor in builder.relabelled:
         raise Refusal(f"graph input {inner.tensor!r} is used in two layouts", "transpose it once, before all uses")
@@ -262,14 +307,20 @@ def _settled(builder: Builder, node: Node, value: Moved) -> Quantised:
 def relabelled(builder: Builder, ops: Sequence[Op], name: str) -> tuple[Op, ...]:
     """The operators, with the relabelled graph inputs under these inputs' own names.
 
+    One that is used as it was, too, is transposed by an operator.
+
     `name`: of the model.
 
     Raises:
-        ModelError: one of them is used as it was, too.
+        ModelError: one of them is used as it was, too, and tokens and channels do not change places.
     """
-    for old, (new, _) in builder.relabelled.items():
+    for old, (new, steps) in builder.relabelled.items():
         readers = {tensor for op in ops for tensor in op.inputs}
         if {old, new} <= readers:
+            if _exchanges_tokens(builder.tensors[old], steps):
+                ops = [TransposeOp(builder.op_name(f"{old}.Transpose"), (old,), new), *ops]
+                del builder.input_steps[new]
+                continue
             text = "it is used in two layouts"
             raise ModelError(name, [Problem(old, "graph input", text, "transpose it once, before all uses")])
         if new in readers:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from nncosim.compiler.ir.network import Op, Tensor
 
-__all__ = ["Add", "Concat", "Conv", "MatMul", "Pool", "Requantize", "Resize", "Table"]
+__all__ = ["Add", "Concat", "Conv", "MatMul", "Pool", "Requantize", "Resize", "Table", "Transpose"]
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
@@ -310,3 +310,24 @@ class Resize(Op):
 
     def bounds(self, inputs: Sequence[Tensor]) -> Bounds:
         return _alike(inputs[0].channels, *_span(inputs))
+
+
+@dataclass(frozen=True, eq=False)
+class Transpose(Op):
+    """Channels and tokens change places; values are copied. `axes`: of the two, from the end."""
+
+    requantized: ClassVar[bool] = False
+    copies: ClassVar[bool] = True
+
+    axes: tuple[int, int] = field(default=(-2, -1), kw_only=True)
+
+    def accumulate(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [np.swapaxes(inputs[0], *self.axes)]
+
+    def bounds(self, inputs: Sequence[Tensor]) -> Bounds:
+        (source,) = inputs
+        first, second = (source.shape[axis] for axis in self.axes)
+        return _alike(first * second // source.channels, *_span(inputs))
+
+    def on_pixels(self) -> Op:
+        return replace(self, axes=(-3, -1))

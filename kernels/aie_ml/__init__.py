@@ -2,7 +2,8 @@
 """Kernels of the AIE-ML-like tile."""
 
 from nncosim.kernels.aie_ml.dense import DenseKernel
+from nncosim.kernels.aie_ml.elementwise import AddKernel, TransposeKernel
 
 __all__ = ["KERNELS"]
 
-KERNELS = (DenseKernel(),)
+KERNELS = (DenseKernel(), AddKernel(), TransposeKernel())

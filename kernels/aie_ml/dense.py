@@ -6,166 +6,25 @@ Or a part of one, where a chain of cores cuts the reduction: the first adds the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.errors import Problem
 from nncosim.compiler.ir.arithmetic import MultiplyShift
-from nncosim.compiler.ir.layout import Layout
-from nncosim.compiler.ir.network import Network, Tensor
+from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.compiler.ir.operators import Conv
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, LATENCY, Form, Mac
-from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
+from nncosim.hdl.aie_ml.isa import Form, Mac
+from nncosim.hdl.aie_ml.srs import Saturation
+from nncosim.kernels.aie_ml.matrix import ROWS, room_of, rows_of, stored_bits, too_many_axes
+from nncosim.kernels.aie_ml.product import ROUNDINGS, Product, Role, Shape
 from nncosim.kernels.aie_ml.scaling import scaling
 from nncosim.kernels.base import Cost, Kernel, KernelError
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.rounding import Rounding
 
-__all__ = [
-    "Dense", "DenseKernel", "Role", "Shape", "layout_of", "mode_of", "part_of", "row_tiles", "rows_of", "shape_of",
-    "stored_bits",
-]  # fmt: skip
-
-ROWS = 4
-"""Of a tile."""
-COLUMNS = 16
-"""Tensors have room for whole multiples of so many channels."""
-ROUNDINGS = {
-    Rounding.FLOOR: RoundingCode.FLOOR, Rounding.CEIL: RoundingCode.CEIL,
-    Rounding.TOWARD_ZERO: RoundingCode.TOWARD_ZERO, Rounding.AWAY: RoundingCode.AWAY,
-    Rounding.HALF_UP: RoundingCode.HALF_UP, Rounding.HALF_EVEN: RoundingCode.HALF_EVEN,
-    Rounding.HALF_AWAY: RoundingCode.HALF_AWAY, Rounding.HALF_TOWARD_ZERO: RoundingCode.HALF_TOWARD_ZERO,
-}  # fmt: skip
-
-
-def stored_bits(tensor: Tensor) -> int:
-    return 8 if tensor.type.bits <= 8 else 16
-
-
-def rows_of(tensor: Tensor) -> int:
-    """Of the matrix that a tensor (N, C, 1, 1) is."""
-    return tensor.shape[0]
-
-
-def room_of(channels: int) -> int:
-    """Channels that there is room for."""
-    return -(-channels // COLUMNS) * COLUMNS if channels > COLUMNS // 2 else COLUMNS // 2
-
-
-def row_tiles(rows: int) -> int:
-    """Of a matrix: blocks have two above each other where there are more than 4 rows."""
-    return -(-rows // (2 * ROWS)) * 2 if rows > ROWS else 1
-
-
-def layout_of(tensor: Tensor, channels: int = 0) -> Layout:
-    """Tiles of 4 rows x 8 bytes or x 4 halfwords, those of the same rows one after the other.
-
-    Args:
-        channels: of the part that lies there; 0: all.
-    """
-    room, above = room_of(channels or tensor.channels), row_tiles(rows_of(tensor))
-    if stored_bits(tensor) == 8:
-        return Layout(f"N/4:{above} C/8:{room // 8} C/4%2 N%4 C%4", 8)
-    return Layout(f"N/4:{above} C/4:{room // 4} N%4 C%4", 16)
-
-
-class Role(Enum):
-    """Of a core in a chain: `begins`: with the bias, else with the cascade. `ends`: stores, else gives it on."""
-
-    SINGLE = (True, True)
-    FIRST = (True, False)
-    MIDDLE = (False, False)
-    LAST = (False, True)
-
-    def __init__(self, begins: bool, ends: bool):
-        self.begins, self.ends = begins, ends
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the scheduler has to know of a layer.
-
-    mac: how tiles multiply. rows, columns: of a block of results, in tiles. steps: tiles along the reduction.
-    row_blocks, column_blocks: how many blocks. input_beats: a row of tiles of the input takes, filling included.
-    form: of the results. relu: they are compared with 0 as well, signed. one_bank: results lie in the logical bank that
-    the input is loaded from.
-    """
-
-    mac: Mac
-    rows: int
-    columns: int
-    steps: int
-    row_blocks: int
-    column_blocks: int
-    input_beats: int
-    form: Form
-    relu: bool
-    role: Role = Role.SINGLE
-    one_bank: bool = False
-
-    @property
-    def words(self) -> tuple[tuple[int, int], ...]:
-        """(tile of the block, half) of a block's sums, in the order in which a cascade has them."""
-        return tuple((tile, half) for tile in range(self.rows * self.columns) for half in range(2))
-
-    @property
-    def weight_beats(self) -> int:
-        """Of one tile of weights."""
-        return 2 if self.mac == Mac.I8X8 else 1
-
-    @property
-    def halves(self) -> int:
-        """Beats of results of one tile of sums."""
-        return 2 if self.form in (Form.ACC32_16, Form.ACC64_32) else 1
-
-    @property
-    def stores(self) -> tuple[tuple[int, int, int], ...]:
-        """(row, column, half) of a block's results, as they are stored."""
-        if not self.role.ends:
-            return ()
-        return tuple((r, c, half) for c in range(self.columns) for half in range(self.halves) for r in range(self.rows))
-
-    @property
-    def output_beats(self) -> int:
-        """Of a row of tiles of results."""
-        return self.column_blocks * self.columns * self.halves
-
-    @property
-    def least_interval(self) -> int:
-        """Cycles of a step, by its MACs, its loads of weights, and that an accumulator is added to again."""
-        return max(self.rows * self.columns, self.columns * self.weight_beats, LATENCY["mac_chain"])
-
-    @property
-    def wide_results(self) -> bool:
-        return self.form != Form.ACC32_8
-
-    @property
-    def blocks(self) -> int:
-        return self.row_blocks * self.column_blocks
-
-    @property
-    def output_bytes(self) -> int:
-        return BEAT_BYTES * self.row_blocks * self.rows * self.output_beats if self.role.ends else 0
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A layer as the code generator takes it.
-
-    weights, bias: the bytes as they lie in memory. shift: rounding and saturation as the core codes them.
-    """
-
-    shape: Shape
-    weights: bytes
-    bias: bytes
-    a_signed: bool
-    shift: int
-    rounding: RoundingCode
-    saturation: Saturation
-    signed: bool
+__all__ = ["DenseKernel", "bias_of", "clipping", "matrices", "mode_of", "part_of", "relu_of", "shape_of"]
 
 
 def mode_of(op: Conv, network: Network) -> Mac:
@@ -189,16 +48,20 @@ def shape_of(
     step = 8 if mac == Mac.I8X8 else 4
     form = Form.ACC64_16 if mac == Mac.I16X16 else Form.ACC32_8 if stored_bits(out) == 8 else Form.ACC32_16
     room = room_of(inputs) // step
-    lo = op.function.lo if op.function is not None else out.type.lo
-    relu = bool(role.ends and out.type.signed and lo == 0)
     return Shape(mac, rows, columns, -(-inputs // step), -(-rows_of(out) // (ROWS * rows)), tiles // columns, room,
-                 form, relu, role)  # fmt: skip
+                 form, role.ends and relu_of(op, out), role)  # fmt: skip
+
+
+def relu_of(op: Op, out: Tensor) -> bool:
+    """Whether results are compared with 0 as signed numbers: without a sign the saturation does it."""
+    lo = op.function.lo if op.function is not None else out.type.lo
+    return out.type.signed and lo == 0
 
 
 def part_of(
     op: Conv, network: Network, reduction: tuple[int, int], results: tuple[int, int], role: Role, *,
     one_bank: bool = False,
-) -> Dense:
+) -> Product:
     """A part of a layer, as of `shape_of`. `one_bank`: as of `Shape`.
 
     Raises:
@@ -211,31 +74,51 @@ def part_of(
     lo, hi = int(requant.lo[0]), int(requant.hi[0])
     symmetric = out.type.signed and lo == -hi
     weights = op.weights[slice(*results), slice(*reduction), 0, 0]
-    return Dense(
-        shape, _weights(weights, shape), _bias(requant.c[slice(*results)], shape) if role.begins else b"",
-        network.tensors[op.inputs[0]].type.signed, int(requant.s[0]), ROUNDINGS[Rounding(int(requant.rounding[0]))],
+    return Product(
+        shape, _weights(weights, shape), bias_of(requant.c[slice(*results)], shape) if role.begins else b"",
+        (network.tensors[op.inputs[0]].type.signed,), int(requant.s[0]),
+        ROUNDINGS[Rounding(int(requant.rounding[0]))],
         Saturation.SYMMETRIC if symmetric else Saturation.SATURATE, out.type.signed,
-    )
+    )  # fmt: skip
 
 
-class DenseKernel(Kernel[Conv, AieMl, Dense]):
+def matrices(*tensors: Tensor) -> list[tuple[str, str]]:
+    """What is wrong with tensors as the matrices that the core takes, and what would help."""
+    found = [(f"tensor {t} has rows along two axes", "use a batch of 1, or vectors")
+             for t in tensors if too_many_axes(t)]  # fmt: skip
+    return found + [(f"tensor {t} has {t.type.bits} bits", "quantise it to 16 bits or less")
+                    for t in tensors if t.type.bits > 16]  # fmt: skip
+
+
+def clipping(op: Op, out: Tensor) -> list[tuple[str, str]]:
+    """Results are clipped to what their width holds, symmetric or not, or from 0 on."""
+    if op.function is None:
+        return []
+    lo, hi, bits = op.function.lo, op.function.hi, stored_bits(out)
+    most = (1 << bits - 1) - 1
+    known = ((-most - 1, most), (-most, most), (0, most)) if out.type.signed else ((0, (1 << bits) - 1),)
+    if (lo, hi) in known:
+        return []
+    text = ", ".join(f"{a}..{b}" for a, b in known)
+    zero = ", with zero point 0" if out.type.zero_point else ""
+    return [(f"results are clipped to {lo}..{hi}; the core clips to {text}",
+             f"use {bits} bits{zero}, and no other clip")]  # fmt: skip
+
+
+class DenseKernel(Kernel[Conv, AieMl, Product]):
     name: ClassVar[str] = "dense"
     engine: ClassVar[str] = "core"
     op_types: ClassVar[tuple[str, ...]] = ("conv",)
 
     def problems(self, op: Conv, network: Network, platform: AieMl) -> tuple[Problem, ...]:
         source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
-        found = [
-            (f"tensor {t} is a map", "use fully connected layers: one vector for each of the batch")
-            for t in (source, out) if t.shape[2:] != (1, 1)
-        ]
+        found = matrices(source, out)
         rows, columns = op.weights.shape[2:]
         if op.groups != 1 or (rows, columns) != (1, 1):
             groups = f" in {op.groups} groups" if op.groups != 1 else ""
-            found.append((f"has a kernel of {rows} x {columns}{groups}", "use Gemm or MatMul on vectors"))
-        for t in (source, out):
-            if t.type.bits > 16:
-                found.append((f"tensor {t} has {t.type.bits} bits", "quantise it to 16 bits or less"))
+            found.append((f"has a kernel of {rows} x {columns}{groups}", "use Gemm or MatMul"))
+        if op.stride != (1, 1) or any(op.pads):
+            found.append(("leaves out rows, or pads them", "use Gemm or MatMul"))
         low, high = int(op.weights.min()), int(op.weights.max())
         if low < -(1 << 15) or high >= 1 << 15:
             found.append((f"weights are {low}..{high}", "quantise them to 16 signed bits or less"))
@@ -245,24 +128,10 @@ class DenseKernel(Kernel[Conv, AieMl, Dense]):
         if not found and mode_of(op, network) == Mac.I16X16 and stored_bits(source) == 8:
             found.append((f"weights of 16 bits need activations of 16 bits, and weights are {low}..{high}",
                           "quantise the input to 9 to 16 bits, or weights to 8 without a zero point"))
-        found += self._range(op, out) + scaling(op, network)
+        found += clipping(op, out) + scaling(op, network)
         return tuple(Problem(op.name, op.title, *each) for each in found)
 
-    def _range(self, op: Conv, out: Tensor) -> list[tuple[str, str]]:
-        """Results are clipped to what their width holds, symmetric or not, or from 0 on."""
-        if op.function is None:
-            return []
-        lo, hi, bits = op.function.lo, op.function.hi, stored_bits(out)
-        most = (1 << bits - 1) - 1
-        known = ((-most - 1, most), (-most, most), (0, most)) if out.type.signed else ((0, (1 << bits) - 1),)
-        if (lo, hi) in known:
-            return []
-        text = ", ".join(f"{a}..{b}" for a, b in known)
-        zero = ", with zero point 0" if out.type.zero_point else ""
-        return [(f"results are clipped to {lo}..{hi}; the core clips to {text}",
-                 f"use {bits} bits{zero}, and no other clip")]  # fmt: skip
-
-    def code(self, op: Conv, network: Network, platform: AieMl) -> Dense:
+    def code(self, op: Conv, network: Network, platform: AieMl) -> Product:
         outputs, inputs = op.weights.shape[:2]
         return part_of(op, network, (0, inputs), (0, outputs), Role.SINGLE)
 
@@ -282,7 +151,7 @@ def _weights(weights: npt.NDArray[np.int64], shape: Shape) -> bytes:
     return bytes(tiles.astype("<i2" if shape.mac == Mac.I16X16 else "i1").tobytes())
 
 
-def _bias(c: npt.NDArray[np.int64], shape: Shape) -> bytes:
+def bias_of(c: npt.NDArray[np.int64], shape: Shape) -> bytes:
     """A beat for each column tile. The rounding's own half is the core's: c is added before it.
 
     Raises:

@@ -9,9 +9,14 @@ from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, layer_cycles
 from nncosim.tb.aie_ml.iss_array import Array
+from nncosim.tb.aie_ml.streaming import stream_iss
+from nncosim.tb.errors import BenchError
 from nncosim.tb.iss.elf import IssError
 
 __all__ = ["CYCLE_MODEL", "Cycles"]
+
+_IN_A_ROW = 24
+"""Inferences until those in the array, and in buffers between layers, go on evenly."""
 
 
 class Cycles:
@@ -27,6 +32,16 @@ class Cycles:
         if records.done is None or array.problems:
             raise IssError(f"the array does not run: {array.problems[:3] or 'it comes to no end'}")
         return layer_cycles(whole.notes.own_as(AieMlNotes), records)
+
+    def interval(self, image: bytes, platform: AieMl) -> int:
+        """Raises IssError if the array comes to no end."""
+        whole = Image.from_bytes(image)
+        inputs = {name: np.zeros(place.tensor.shape, np.int64) for name, place in read_tiles(whole).items()
+                  if place.role == "input"}  # fmt: skip
+        try:
+            return stream_iss(platform, image, [inputs] * _IN_A_ROW).interval
+        except BenchError as error:
+            raise IssError(f"the array does not run: {error}") from None
 
 
 CYCLE_MODEL = Cycles()

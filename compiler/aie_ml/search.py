@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Splits and places of a network's layers: some of the best by estimate are made, and the cycle model chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nncosim.compiler.aie_ml import legal
+from nncosim.compiler.aie_ml.cycle_model import cycle_model
+from nncosim.compiler.aie_ml.linking import Lowering, buffers_of, linked, lowering_of
+from nncosim.compiler.aie_ml.mapping import Box, Split, boxes_of, ranked_splits
+from nncosim.compiler.aie_ml.placer import fits, placed
+from nncosim.compiler.errors import CompileError
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.placement.placement import place
+from nncosim.compiler.schedule import Schedule
+from nncosim.platforms.aie_ml import AieMl
+
+__all__ = ["edges_of", "searched"]
+
+_TRIES = 3
+"""Splits that are measured."""
+_MOST_MEASURED = 160
+"""Tiles of a network for which several places are measured: of larger ones a measurement takes seconds."""
+
+
+def edges_of(network: Network) -> list[tuple[int, int]]:
+    """From each layer to those that take its results, by their numbers."""
+    makers = {op.output: k for k, op in enumerate(network.ops)}
+    return sorted({(makers[name], k) for k, op in enumerate(network.ops) for name in op.inputs if name in makers})
+
+
+def searched(
+    network: Network, platform: AieMl, splits: Sequence[Split] = (), most_tiles: int | None = None, *,
+    objective: str = "latency", strategy: str = "best",
+) -> Lowering:
+    """The network on the array.
+
+    Args:
+        splits: of the layers, where they are given. most_tiles: that others may take. objective: one of
+            `nncosim.compiler.aie_ml.mapping.OBJECTIVES`. strategy: one of `nncosim.compiler.aie_ml.placer.STRATEGIES`.
+
+    Raises:
+        CompileError: there is no way; says why the best one by estimate was none.
+    """
+    if splits:
+        ways = [tuple(splits)]
+    else:
+        ranked = ranked_splits(network, platform, most_tiles, objective=objective, packed=True)
+        ways = [way for way in ranked if fits(way, platform.columns, platform.rows)][:_TRIES] or [ranked[0]]
+    found: list[tuple[int, int, Lowering]] = []
+    first: CompileError | None = None
+    for number, way in enumerate(ways):
+        try:
+            made = _on_the_array(network, platform, way, objective, strategy)
+            found.append((_measured(network, platform, objective, made), number, made))
+        except CompileError as error:
+            first = first or error
+    if not found:
+        assert first is not None
+        raise first
+    return min(found, key=lambda each: each[:2])[2]
+
+
+def _on_the_array(
+    network: Network, platform: AieMl, splits: Sequence[Split], objective: str, strategy: str
+) -> Lowering:
+    """The layers at their best places."""
+    size = platform.columns, platform.rows
+    boxes: tuple[Box, ...] = boxes_of(splits, platform.first_row)
+    beside = sum(split.cascade for split in splits) <= platform.columns
+    if len(splits) > 1 and (not beside or strategy != "best" or sum(s.tiles for s in splits) <= _MOST_MEASURED):
+        measure = _Measure(network, platform, objective)
+        try:
+            boxes = placed(splits, edges_of(network), *size, strategy=strategy, first_row=platform.first_row,
+                           measure=measure if strategy == "best" else None)  # fmt: skip
+        except CompileError as error:
+            raise measure.error or error from None
+    wrong = legal.problems(boxes, *size, first_row=platform.first_row, splits=splits)
+    if wrong:
+        raise CompileError(f"the network does not fit {platform.tiles} tiles in {platform.columns} columns and "
+                           f"{platform.rows} rows: {wrong[0]}; use more of them, or smaller layers")
+    return lowering_of(network, platform, boxes)
+
+
+@dataclass
+class _Measure:
+    """What the objective counts of layers that lie so; None if they cannot. `error`: why not, the first time."""
+
+    network: Network
+    platform: AieMl
+    objective: str
+    error: CompileError | None = None
+
+    def __call__(self, boxes: tuple[Box, ...]) -> int | None:
+        try:
+            made = lowering_of(self.network, self.platform, boxes)
+            return _measured(self.network, self.platform, self.objective, made)
+        except CompileError as error:
+            self.error = self.error or error
+            return None
+
+
+def _measured(network: Network, platform: AieMl, objective: str, made: Lowering) -> int:
+    if objective == "fewest":
+        return len(made.plan.tiles)
+    buffers = tuple(each for own in buffers_of(made, platform).values() for each in own)
+    image = linked(network, platform, made, place(buffers, platform.memories, Schedule(())))
+    if objective == "throughput":
+        return cycle_model().interval(image.to_bytes(), platform)
+    return image.notes.cycles.best

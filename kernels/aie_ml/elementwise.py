@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums of two tensors, and transpositions, on a core: as products with unit matrices, which are exact.
+
+The core has no instruction that adds or moves single elements; two multiplications of a tile cost a sum what its two
+loads do. A DMA, which moves words of four bytes, cannot transpose bytes; it lays rows of 8 x 8 values so that the core
+reads them as columns.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from nncosim.compiler.errors import Problem
+from nncosim.compiler.ir.arithmetic import MultiplyShift
+from nncosim.compiler.ir.network import Network
+from nncosim.compiler.ir.operators import Add, Transpose
+from nncosim.hdl.aie_ml.isa import Form, Mac
+from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
+from nncosim.kernels.aie_ml.dense import bias_of, clipping, matrices, relu_of
+from nncosim.kernels.aie_ml.matrix import ROWS, room_of, row_axis, row_tiles, rows_of, stored_bits
+from nncosim.kernels.aie_ml.product import ROUNDINGS, Job, Product, Shape
+from nncosim.kernels.base import Cost, Kernel, KernelError
+from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.rounding import Rounding
+
+__all__ = [
+    "MULTIPLIER_BITS", "AddKernel", "TransposeKernel", "sum_of", "sum_shape", "transposed", "transposition_shape",
+]  # fmt: skip
+
+MULTIPLIER_BITS = 8
+"""Of an operand of a sum: it stands in a unit matrix of weights."""
+
+
+def sum_shape(op: Add, network: Network, results: tuple[int, int]) -> Shape:
+    """Of the sum of some channels: those of the first operand lie beside those of the second."""
+    out = network.tensors[op.output]
+    bits, tiles = stored_bits(network.tensors[op.inputs[0]]), room_of(results[1] - results[0]) // 8
+    rows = 1 if rows_of(out) <= ROWS else 2
+    form = Form.ACC32_8 if stored_bits(out) == 8 else Form.ACC32_16
+    return Shape(
+        Mac.I8X8 if bits == 8 else Mac.I16X8, rows, 1, 2 * bits // 8, row_tiles(rows_of(out)) // rows, tiles,
+        2 * tiles * bits // 8, form, relu_of(op, out), one_bank=True, job=Job.ADD,
+    )  # fmt: skip
+
+
+def sum_of(op: Add, network: Network, results: tuple[int, int]) -> Product:
+    """The sum of some channels.
+
+    Raises:
+        KernelError: its requantization is no pair of multipliers with a shift.
+    """
+    out, requant = network.tensors[op.output], op.requant
+    if not isinstance(requant, MultiplyShift):
+        raise KernelError(f"operator {op.name!r} has no shift as its requantization")
+    shape, factors = sum_shape(op, network, results), [int(m[0]) for m in requant.m]
+    lo, hi = int(requant.lo[0]), int(requant.hi[0])
+    return Product(
+        shape, _units(shape, factors), bias_of(requant.c[slice(*results)], shape),
+        tuple(network.tensors[name].type.signed for name in op.inputs), int(requant.s[0]),
+        ROUNDINGS[Rounding(int(requant.rounding[0]))],
+        Saturation.SYMMETRIC if out.type.signed and lo == -hi else Saturation.SATURATE, out.type.signed,
+    )  # fmt: skip
+
+
+def _units(shape: Shape, factors: list[int]) -> bytes:
+    """Weights of each step: a multiple of the unit matrix, or, where tiles have 4 columns, of its halves."""
+    depth = 8 if shape.mac == Mac.I8X8 else 4
+    tiles = []
+    for step in range(shape.steps):
+        tile, part = np.zeros((8, depth), np.int64), step // 2  # (n, k)
+        tile[np.arange(depth) + depth * part, np.arange(depth)] = factors[step % 2]
+        tiles.append(tile)
+    return bytes(np.stack(tiles).astype("i1").tobytes())
+
+
+def transposition_shape(op: Transpose, network: Network) -> Shape:
+    """Blocks of 8 x 8 bytes, or 4 x 4 halfwords, in the order of the result."""
+    source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+    wide = stored_bits(source) == 16
+    rows = 1 if wide or rows_of(out) <= ROWS else 2
+    tiles = room_of(out.channels) // (4 if wide else 8)
+    columns = 4 if wide and tiles % 4 == 0 else min(tiles, 2)
+    return Shape(
+        Mac.I16X16 if wide else Mac.I8X8, rows, columns, 1, row_tiles(rows_of(out)) // rows, tiles // columns, 1,
+        Form.ACC64_16 if wide else Form.ACC32_8, False, one_bank=True, job=Job.TRANSPOSE,
+    )  # fmt: skip
+
+
+def transposed(op: Transpose, network: Network) -> Product:
+    """The whole of a matrix, transposed."""
+    shape, source = transposition_shape(op, network), network.tensors[op.inputs[0]]
+    if shape.mac == Mac.I16X16:
+        unit = np.eye(4).astype("<i2").tobytes()
+    else:  # tiles of 4 x 8: byte (k // 4) * 16 + m * 4 + k % 4
+        unit = np.eye(8).reshape(2, 4, 2, 4).transpose(0, 2, 1, 3)[: shape.rows].astype("i1").tobytes()
+    zeros = np.zeros(shape.column_blocks * shape.columns, np.int64)
+    signed = source.type.signed
+    return Product(shape, unit, bias_of(zeros, shape), (signed,), 0, RoundingCode.FLOOR, Saturation.SATURATE, signed)
+
+
+class AddKernel(Kernel[Add, AieMl, Product]):
+    name: ClassVar[str] = "add"
+    engine: ClassVar[str] = "core"
+    op_types: ClassVar[tuple[str, ...]] = ("add",)
+
+    def problems(self, op: Add, network: Network, platform: AieMl) -> tuple[Problem, ...]:
+        if len(op.inputs) != 2:
+            return (Problem(op.name, op.title, f"has {len(op.inputs)} operands, not 2", "add two tensors at a time"),)
+        (a, b), out = network.op_inputs(op), network.tensors[op.output]
+        found = matrices(a, b, out)
+        if a.shape != b.shape:
+            found.append((f"operands have shapes {a.shape} and {b.shape}", "add tensors of one shape"))
+        if stored_bits(a) != stored_bits(b):
+            found.append((f"operands have {a.type.bits} and {b.type.bits} bits", "quantise both to 8, or both to 16"))
+        found += clipping(op, out)
+        return tuple(Problem(op.name, op.title, *each) for each in found)
+
+    def code(self, op: Add, network: Network, platform: AieMl) -> Product:
+        return sum_of(op, network, (0, network.tensors[op.output].channels))
+
+    def cycles(self, op: Add, network: Network, platform: AieMl) -> Cost:
+        shape = sum_shape(op, network, (0, network.tensors[op.output].channels))
+        return Cost.estimated(shape.blocks * shape.steps * shape.least_interval)
+
+
+class TransposeKernel(Kernel[Transpose, AieMl, Product]):
+    name: ClassVar[str] = "transpose"
+    engine: ClassVar[str] = "core"
+    op_types: ClassVar[tuple[str, ...]] = ("transpose",)
+
+    def problems(self, op: Transpose, network: Network, platform: AieMl) -> tuple[Problem, ...]:
+        source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+        found = matrices(source, out)
+        if not found and "N" in {row_axis(source), row_axis(out)} and max(rows_of(source), rows_of(out)) > 1:
+            found.append((f"would exchange {source} with the batch", "transpose tokens and channels of a sample"))
+        return tuple(Problem(op.name, op.title, *each) for each in found)
+
+    def code(self, op: Transpose, network: Network, platform: AieMl) -> Product:
+        return transposed(op, network)
+
+    def cycles(self, op: Transpose, network: Network, platform: AieMl) -> Cost:
+        shape = transposition_shape(op, network)
+        return Cost.estimated(shape.blocks * max(shape.least_interval, shape.loads + len(shape.stores)))
