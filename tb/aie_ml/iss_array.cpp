@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The array: tiles, cascades, streams and the shim, cycle by cycle. See iss_array.py, and hdl/aie_ml/MANUAL.md.
-#include <memory>
+#include <algorithm>
+#include <array>
 
-#include "iss_core.h"
-#include "iss_dma.h"
-#include "iss_stream.h"
+#include "iss_waits.h"
 
 namespace {
 
-constexpr int kMasters = 20, kLocal = 2, kShimIn = 6, kShimOut = 4;
-constexpr int kNorth = 0, kSouth = 1, kWest = 2, kEast = 3;
-// Of each side: the first master and slave, and how many masters.
-constexpr int kMaster[4] = {2, 8, 12, 16}, kSlave[4] = {2, 6, 12, 16}, kOut[4] = {6, 4, 4, 4};
+constexpr int kShimIn = 6, kShimOut = 4;
+constexpr size_t kAhead = 2;  // by so many tiles, memory is fetched into the host's cache
+constexpr int kWaitsForLock = 3, kWaitsForCascade = 4;  // states of a core
 
 #pragma pack(push, 4)  // as numpy has it
 struct ArrayStore { uint64_t cycle; uint32_t tile, beat; uint8_t data[32]; };
@@ -20,15 +18,7 @@ struct Result { uint64_t cycle, stream, word, unused; };
 struct State { uint64_t cycle, tile, state, pc; };
 struct Feeder { std::vector<uint32_t> words; size_t at = 0; int fifo = -1; };
 
-struct Node {
-    std::unique_ptr<Core> core;
-    Dma dma;
-    bool used = false, started = false;
-    uint32_t turn = 0;  // banks that are the core's in this cycle: words made it wait there in the one before
-    int slave[20], state = -1;   // first buffer of each slave, or -1
-    int master[kMasters];  // listens to that slave, or -1
-};
-
+// Nodes are numbered column by column, from the shim up.
 class Array {
   public:
     std::vector<Node> nodes;
@@ -37,31 +27,63 @@ class Array {
     std::vector<State> states;
     std::vector<Problem> problems;
     uint64_t since = 0;
+    Account account;     // of the moment when it was given
+    bool quiet = false;  // nothing goes on any more, whatever time passes
 
-    Array(int columns, int rows, uint64_t seed) : columns_(columns), rows_(rows) {
-        nodes.resize(static_cast<size_t>(columns * rows));
-        for (size_t k = 0; k < nodes.size(); k++) {
-            nodes[k].core = std::make_unique<Core>(seed + k);
-            for (int& slave : nodes[k].slave) slave = -1;
-            for (int& master : nodes[k].master) master = -1;
+    Array(int columns, int memory_rows, int rows, uint64_t seed)
+        : columns_(columns), height_(memory_rows + rows), seed_(seed) {
+        nodes.resize(static_cast<size_t>(columns * height_));
+        for (int k = 0; k < columns * height_; k++) {
+            int row = k % height_;
+            if (row < memory_rows) at(k).ports = &kMemoryPorts;
+            else at(k).number = k / height_ * rows + row - memory_rows;
         }
+        streams_.awake.assign(nodes.size(), 1);
         feeders_.resize(static_cast<size_t>(columns * kShimIn));
     }
 
-    // A word of the configuration. Addresses as in nncosim.hdl.aie_ml.config.
-    void write(int tile, uint32_t at, uint32_t word) {
-        Node& node = nodes[static_cast<size_t>(tile)];
-        uint32_t number = at >> 2 & 255;
+    // What is not used costs nothing: memories come when they are asked for.
+    Core& core(int number) {
+        Node& node = at(number);
+        if (!node.core) node.core = std::make_unique<Core>(seed_ + static_cast<uint64_t>(node.number));
+        return *node.core;
+    }
+    MemoryTile& memory_tile(int number) {
+        Node& node = at(number);
+        if (!node.memory) node.memory = std::make_unique<MemoryTile>(seed_ + static_cast<uint64_t>(number));
+        return *node.memory;
+    }
+    uint8_t* data(int number) {
+        return at(number).is_memory() ? memory_tile(number).data.data() : core(number).memory.data();
+    }
+
+    // The next word of the configuration, in the order of the bus. Addresses as in nncosim.hdl.aie_ml.config. What starts
+    // something does so when the word is there, a cycle after the word before and later the farther it is; all else holds
+    // from the first cycle on.
+    void write(int number, uint32_t address, uint32_t word) {
+        Node& node = at(number);
+        if (!node.used) used_.push_back(number);
         node.used = true;
-        switch (at >> 10) {
-            case CONFIG_LOCKS >> 10: node.core->locks.value[number & 15] = static_cast<int>(word & 63); break;
-            case CONFIG_BDS >> 10: node.dma.configure(number, word); break;
-            case CONFIG_STARTS >> 10: node.dma.start(static_cast<int>(number), static_cast<int>(word & 15)); break;
-            case CONFIG_SWITCH >> 10:
-                if (number < kMasters) node.master[number] = word >> 5 & 1 && (word & 31) < 20 ? word & 31 : -1;
-                break;
+        uint64_t when = written_++ + static_cast<uint64_t>(number / height_ + number % height_);
+        if (starts(node, address)) starts_.push_back({when, number, address, word});
+        else set(number, address, word);
+    }
+
+    void set(int number, uint32_t address, uint32_t word) {
+        Node& node = at(number);
+        if (node.is_memory()) return write_memory_tile(number, address, word);
+        Core& own = core(number);
+        uint32_t place = address >> 2 & 255;
+        switch (address >> 10) {
+            case CONFIG_LOCKS >> 10: own.locks.value[place & 15] = static_cast<int>(word & 63); break;
+            case CONFIG_BDS >> 10: node.dma.configure(place, word); break;
+            case CONFIG_STARTS >> 10: node.dma.start(place, static_cast<int>(word & 15)); break;
+            case CONFIG_SWITCH >> 10: listen(node, place, word); break;
             case CONFIG_CORE >> 10:
-                if (word & 1) { node.core->start(); node.started = true; }
+                if (word & 1) {
+                    own.start();
+                    node.started = node.ever = true;
+                }
                 break;
             default: break;
         }
@@ -77,125 +99,202 @@ class Array {
     void begin(uint64_t settle) {
         if (!connected_) {
             connect();
-            for (uint64_t k = 0; k < settle; k++) step(false);
+            auto sooner = [](const Start& one, const Start& other) { return one.when < other.when; };
+            std::stable_sort(starts_.begin(), starts_.end(), sooner);
+            for (size_t k = 0; k < starts_.size(); k++) {
+                for (uint64_t now = starts_[k ? k - 1 : 0].when; now < starts_[k].when; now++) step(false);
+                set(starts_[k].node, starts_[k].address, starts_[k].word);
+                streams_.awake[static_cast<size_t>(starts_[k].node)] = 1;
+            }
+            for (uint64_t k = 0; k < settle && step(false); k++) {}
             connected_ = true;
         }
         since = 0;
+        quiet = false;
         stores.clear();
         results.clear();
         states.clear();
         for (Node& node : nodes) node.state = -1;
+        streams_.awake.assign(nodes.size(), 1);
     }
 
     // Whether so many words of results came within `limit` cycles.
     bool run(uint64_t words, uint64_t limit) {
-        while (since < limit && problems.empty()) {
-            step(true);
+        while (since < limit && problems.empty() && !quiet) {
+            quiet = !step(true);
             if (results.size() >= words) return true;
         }
         return false;
     }
 
-  private:
-    int columns_, rows_;
-    bool connected_ = false;
-    Streams streams_;
-    std::vector<Feeder> feeders_;
-    std::vector<std::pair<int, int>> outs_;  // (buffer, stream of the shim)
-
-    int neighbour(int tile, int side) const {
-        int column = tile / rows_, row = tile % rows_;
-        if (side == kNorth) return row + 1 < rows_ ? tile + 1 : -1;
-        if (side == kSouth) return row > 0 ? tile - 1 : -1;
-        if (side == kWest) return column > 0 ? tile - rows_ : -1;
-        return column + 1 < columns_ ? tile + rows_ : -1;
+    void give_account() {
+        account = {};
+        for (int number : used_) account.add(number, at(number), streams_);
+        account.add(streams_);
     }
 
-    // The first buffer of a slave, with the hop to its second one. Heads' hops come later.
-    int slave(int tile, int number) {
-        Node& node = nodes[static_cast<size_t>(tile)];
-        if (node.slave[number] < 0) {
-            int first = streams_.add(), head = streams_.add();
-            streams_.hops.push_back({first, {head}});
-            node.slave[number] = first;
+  private:
+    struct Start { uint64_t when; int node; uint32_t address, word; };
+
+    int columns_, height_;
+    uint64_t seed_;
+    uint64_t written_ = 0;
+    bool connected_ = false;
+    std::vector<Start> starts_;
+    Streams streams_;
+    std::vector<int> used_;
+    std::vector<Feeder> feeders_;
+    std::vector<std::pair<int, int>> outs_;      // (buffer, stream of the shim)
+    std::vector<std::pair<int, int>> cascades_;  // from, to
+    std::vector<std::array<const uint8_t*, 2>> coming_;  // of each node, what its core reads next
+    std::vector<uint8_t> ran_;                   // of each node, in this cycle
+
+    Node& at(int number) { return nodes[static_cast<size_t>(number)]; }
+
+    int neighbour(int number, int side) const {
+        int column = number / height_, row = number % height_;
+        if (side == kNorth) return row + 1 < height_ ? number + 1 : -1;
+        if (side == kSouth) return row > 0 ? number - 1 : -1;
+        if (side == kWest) return column > 0 ? number - height_ : -1;
+        return column + 1 < columns_ ? number + height_ : -1;
+    }
+
+    static bool starts(const Node& node, uint32_t address) {
+        if (node.is_memory()) return address >> 6 == CONFIG_MEMORY_STARTS >> 6;
+        return address >> 10 == CONFIG_STARTS >> 10 || address >> 10 == CONFIG_CORE >> 10;
+    }
+
+    void write_memory_tile(int number, uint32_t address, uint32_t word) {
+        MemoryTile& tile = memory_tile(number);
+        auto within = [&](uint32_t base, uint32_t words) { return address >= base && address < base + 4 * words; };
+        if (within(CONFIG_MEMORY_LOCKS, 64))
+            tile.locks.value[(address - CONFIG_MEMORY_LOCKS) >> 2] = static_cast<int>(word & 63);
+        else if (within(CONFIG_MEMORY_BDS, 8 * MemoryFormat::descriptors))
+            tile.dma.configure((address - CONFIG_MEMORY_BDS) >> 2, word);
+        else if (within(CONFIG_MEMORY_STARTS, 2 * MemoryFormat::streams))
+            tile.dma.start((address - CONFIG_MEMORY_STARTS) >> 2, static_cast<int>(word & 63));
+        else if (within(CONFIG_MEMORY_SWITCH, 16))
+            listen(at(number), (address - CONFIG_MEMORY_SWITCH) >> 2, word);
+    }
+
+    static void listen(Node& node, uint32_t master, uint32_t word) {
+        bool listens = word >> 5 & 1 && static_cast<int>(word & 31) < node.ports->slaves;
+        if (static_cast<int>(master) < node.ports->masters) node.master[master] = listens ? word & 31 : -1;
+    }
+
+    // The first buffer of a slave, with the way to its second one, its head. Whither that goes comes later.
+    int slave(int number, int port) {
+        int& first = at(number).slave[port];
+        if (first < 0) {
+            first = streams_.add(number, kSlaveFirst, port);
+            streams_.join(first, {streams_.add(number, kSlaveHead, port)});
         }
-        return node.slave[number];
+        return first;
     }
 
     void connect() {
-        for (int tile = 0; tile < columns_ * rows_; tile++) {
-            Node& node = nodes[static_cast<size_t>(tile)];
-            std::vector<int> listeners[20];
-            for (int number = 0; number < kMasters; number++)
-                if (node.master[number] >= 0) listeners[node.master[number]].push_back(master(tile, number));
-            for (int number = 0; number < 20; number++)
-                if (!listeners[number].empty()) streams_.hops.push_back({slave(tile, number) + 1, listeners[number]});
-            for (int channel = 0; channel < 2; channel++) {
-                node.dma.out[channel] = streams_.add();
-                streams_.hops.push_back({node.dma.out[channel], {slave(tile, channel)}});
+        std::sort(used_.begin(), used_.end());
+        for (int number : used_) {
+            Node& node = at(number);
+            std::vector<int> listeners[kMostPorts];
+            for (int port = 0; port < node.ports->masters; port++)
+                if (node.master[port] >= 0) listeners[node.master[port]].push_back(master(number, port));
+            for (int port = 0; port < node.ports->slaves; port++)
+                if (!listeners[port].empty()) streams_.join(slave(number, port) + 1, listeners[port]);
+            for (int channel = 0; channel < node.ports->local; channel++) {
+                int out = streams_.add(number, kMm2s, channel);
+                streams_.at(out).writer = number;
+                streams_.join(out, {slave(number, channel)});
+                (node.is_memory() ? node.memory->dma.out : node.dma.out)[channel] = out;
+            }
+            int east = node.core ? neighbour(number, kEast) : -1;
+            if (east >= 0) {
+                core(east);
+                cascades_.push_back({number, east});
             }
         }
         for (size_t stream = 0; stream < feeders_.size(); stream++) {
-            Feeder& feeder = feeders_[stream];
-            int tile = static_cast<int>(stream) / kShimIn * rows_, number = static_cast<int>(stream) % kShimIn;
-            if (feeder.words.empty() && nodes[static_cast<size_t>(tile)].slave[kSlave[kSouth] + number] < 0) continue;
-            feeder.fifo = streams_.add();
-            streams_.hops.push_back({feeder.fifo, {slave(tile, kSlave[kSouth] + number)}});
+            int number = static_cast<int>(stream) / kShimIn * height_;
+            int port = at(number).ports->slave[kSouth] + static_cast<int>(stream) % kShimIn;
+            feeders_[stream].fifo = streams_.add(-1, kShim, static_cast<int>(stream));
+            streams_.join(feeders_[stream].fifo, {slave(number, port)});
         }
+        ran_.assign(nodes.size(), 0);
+        coming_.assign(nodes.size(), {});
     }
 
     // The buffer of a master, with its link to the neighbour, the shim or the DMA.
-    int master(int tile, int number) {
-        int out = streams_.add();
-        if (number < kLocal) {
-            nodes[static_cast<size_t>(tile)].dma.in[number] = out;
+    int master(int number, int port) {
+        Node& node = at(number);
+        int out = streams_.add(number, kMaster, port);
+        if (port < node.ports->local) {
+            (node.is_memory() ? node.memory->dma.in : node.dma.in)[port] = out;
+            streams_.at(out).reader = number;
             return out;
         }
-        int link = streams_.add();
-        streams_.hops.push_back({out, {link}});
+        int link = streams_.add(number, kLink, port);
+        streams_.join(out, {link});
         for (int side = 0; side < 4; side++) {
-            int k = number - kMaster[side], other = neighbour(tile, side);
-            if (k < 0 || k >= kOut[side]) continue;
+            int k = port - node.ports->master[side], other = neighbour(number, side);
+            if (k < 0 || k >= node.ports->go[side]) continue;
             int opposite = side == kNorth ? kSouth : side == kSouth ? kNorth : side == kWest ? kEast : kWest;
-            if (other >= 0) streams_.hops.push_back({link, {slave(other, kSlave[opposite] + k)}});
-            else if (side == kSouth) outs_.push_back({link, tile / rows_ * kShimOut + k});
+            if (other >= 0) streams_.join(link, {slave(other, at(other).ports->slave[opposite] + k)});
+            else if (side == kSouth) outs_.push_back({link, number / height_ * kShimOut + k});
         }
         return out;
     }
 
-    void step(bool counted) {
-        for (Feeder& feeder : feeders_) {
-            if (feeder.fifo < 0 || !counted || feeder.at >= feeder.words.size()) continue;
-            Fifo& fifo = streams_.fifos[static_cast<size_t>(feeder.fifo)];
-            if (fifo.room()) fifo.push(feeder.words[feeder.at++]);
+    // A cycle. Whether anything changed; if not, nothing ever will.
+    bool step(bool counted) {
+        streams_.moved = false;
+        for (Feeder& feeder : feeders_)
+            if (counted && feeder.at < feeder.words.size() && streams_.room(feeder.fifo))
+                streams_.put(feeder.fifo, feeder.words[feeder.at++]);
+        for (auto& [buffer, stream] : outs_)
+            if (counted && streams_.valid(buffer))
+                results.push_back({since, static_cast<uint64_t>(stream), streams_.take(buffer), 0});
+        bool changed = false;
+        for (size_t i = 0; i < used_.size(); i++) {
+            int number = used_[i];
+            size_t k = static_cast<size_t>(number);
+            if (i + kAhead < used_.size())
+                for (const uint8_t* place : coming_[static_cast<size_t>(used_[i + kAhead])]) __builtin_prefetch(place);
+            ran_[k] = streams_.awake[k];
+            if (!ran_[k]) continue;
+            bool again = at(number).is_memory() ? memory_cycle(at(number)) : tile(number, counted);
+            streams_.awake[k] = again;
+            changed |= again;
         }
-        for (auto& [buffer, stream] : outs_) {
-            Fifo& fifo = streams_.fifos[static_cast<size_t>(buffer)];
-            if (counted && fifo.valid()) results.push_back({since, static_cast<uint64_t>(stream), fifo.pop(), 0});
-        }
-        for (size_t k = 0; k < nodes.size(); k++)
-            if (nodes[k].used) tile(k, counted);
         streams_.move();
-        for (size_t k = 0; k < nodes.size(); k++) {
-            if (!nodes[k].used) continue;
-            int east = neighbour(static_cast<int>(k), kEast);
-            if (east < 0) continue;
-            Cascade& from = nodes[k].core->to_east;
-            Cascade& to = nodes[static_cast<size_t>(east)].core->from_west;
-            if (from.valid() && to.room()) to.push(from.pop());
-        }
-        for (Node& node : nodes) {
-            node.core->to_east.settle();
-            node.core->from_west.settle();
+        for (auto [west, east] : cascades_) {
+            size_t one = static_cast<size_t>(west), other = static_cast<size_t>(east);
+            if (!ran_[one] && !ran_[other]) continue;
+            Cascade &from = nodes[one].core->to_east, &to = nodes[other].core->from_west;
+            if (from.valid() && to.room()) {
+                to.push(from.pop());
+                streams_.awake[one] = streams_.awake[other] = 1;
+                changed = true;
+            }
+            from.settle();
+            to.settle();
         }
         streams_.settle();
         since++;
+        return changed || streams_.moved;
+    }
+
+    bool memory_cycle(Node& node) {
+        MemoryTile& own = *node.memory;
+        own.locks.served = false;
+        own.dma.ask(streams_);
+        own.dma.access(own.data.data(), 0);
+        return own.dma.end(own.locks, streams_);
     }
 
     // A tile's cycle: the DMA's words come first, bank by bank, unless it is the core's turn there; then the core's
-    // beats, pair by pair.
-    void tile(size_t number, bool counted) {
-        Node& node = nodes[number];
+    // beats, pair by pair. Whether anything changed: if not, nothing does before its streams or cascades bring it.
+    bool tile(int place, bool counted) {
+        Node& node = at(place);
         Core& core = *node.core;
         core.cycle = since;
         core.locks.served = false;
@@ -214,9 +313,10 @@ class Array {
             }
             pc = static_cast<uint64_t>(core.pc());
             state = core.end();
+            coming_[static_cast<size_t>(place)] = {core.coming(kLoadA), core.coming(kLoadB)};
             if (counted)
                 for (const StoreRecord& each : core.stores) {
-                    ArrayStore record{each.cycle, static_cast<uint32_t>(number), each.beat, {}};
+                    ArrayStore record{each.cycle, static_cast<uint32_t>(node.number), each.beat, {}};
                     std::memcpy(record.data, each.data, 32);
                     stores.push_back(record);
                 }
@@ -225,28 +325,40 @@ class Array {
             for (const Problem& each : core.problems) problems.push_back(each);
             core.problems.clear();
         }
-        node.dma.end(core.locks, streams_);
-        if (counted && state != node.state) states.push_back({since, number, static_cast<uint64_t>(state), pc});
+        bool changed = node.dma.end(core.locks, streams_);
+        if (counted && state != node.state)
+            states.push_back({since, static_cast<uint64_t>(node.number), static_cast<uint64_t>(state), pc});
         node.state = state;
+        return changed || core.locks.served || (state && state != kWaitsForLock && state != kWaitsForCascade);
     }
 };
 
 }  // namespace
 
 extern "C" {
-Array* nncosim_aiearray_create(int columns, int rows, uint64_t seed) { return new Array(columns, rows, seed); }
-void nncosim_aiearray_destroy(Array* a) { delete a; }
-uint8_t* nncosim_aiearray_memory(Array* a, int tile) { return a->nodes[static_cast<size_t>(tile)].core->memory.data(); }
-void nncosim_aiearray_program(Array* a, int tile, const uint8_t* data, uint64_t words) {
-    a->nodes[static_cast<size_t>(tile)].core->load(data, words);
+Array* nncosim_aiearray_create(int columns, int memory_rows, int rows, uint64_t seed) {
+    return new Array(columns, memory_rows, rows, seed);
 }
-void nncosim_aiearray_write(Array* a, int tile, uint32_t at, uint32_t word) { a->write(tile, at, word); }
+void nncosim_aiearray_destroy(Array* a) { delete a; }
+uint8_t* nncosim_aiearray_memory(Array* a, int node) { return a->data(node); }
+void nncosim_aiearray_program(Array* a, int node, const uint8_t* data, uint64_t words) {
+    a->core(node).load(data, words);
+}
+void nncosim_aiearray_write(Array* a, int node, uint32_t at, uint32_t word) { a->write(node, at, word); }
 void nncosim_aiearray_feed(Array* a, int stream, const uint32_t* words, uint64_t n) { a->feed(stream, words, n); }
 void nncosim_aiearray_begin(Array* a, uint64_t settle) { a->begin(settle); }
 int nncosim_aiearray_run(Array* a, uint64_t words, uint64_t limit) { return a->run(words, limit); }
+void nncosim_aiearray_account(Array* a) { a->give_account(); }
+int nncosim_aiearray_quiet(Array* a) { return a->quiet; }
 uint64_t nncosim_aiearray_cycle(Array* a) { return a->since; }
-const ArrayStore* nncosim_aiearray_stores(Array* a, uint64_t* n) { *n = a->stores.size(); return a->stores.data(); }
-const Result* nncosim_aiearray_results(Array* a, uint64_t* n) { *n = a->results.size(); return a->results.data(); }
-const State* nncosim_aiearray_states(Array* a, uint64_t* n) { *n = a->states.size(); return a->states.data(); }
-const Problem* nncosim_aiearray_problems(Array* a, uint64_t* n) { *n = a->problems.size(); return a->problems.data(); }
+#define LIST(name, type, list) \
+    const type* nncosim_aiearray_##name(Array* a, uint64_t* n) { *n = (list).size(); return (list).data(); }
+LIST(stores, ArrayStore, a->stores)
+LIST(results, Result, a->results)
+LIST(states, State, a->states)
+LIST(problems, Problem, a->problems)
+LIST(waits, Wait, a->account.waits)
+LIST(givers, Giver, a->account.givers)
+LIST(buffers, Buffer, a->account.buffers)
+LIST(ways, Way, a->account.ways)
 }

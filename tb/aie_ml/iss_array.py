@@ -14,31 +14,36 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from amaranth.hdl import Shape
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml import config
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES, MEMORY_BEATS
-from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.aie_ml import MEMORY_TILE_BYTES, AieMl
+from nncosim.tb.aie_ml.deadlock import BUFFER, GIVER, WAIT, WAY, Account
 from nncosim.tb.aie_ml.frames import DONE, RESULT, STATE, STORE, Records, input_words, result_words
 from nncosim.tb.aie_ml.iss import PROBLEM, Problem, header, problem_of
-from nncosim.tb.aie_ml.segments import loads_of
+from nncosim.tb.aie_ml.segments import LINE_BYTES, bus_writes, loads_of
 from nncosim.tb.iss.native import NativeSources, Signatures, records
 
 __all__ = ["Array"]
 
 _SOURCES = NativeSources(
     "the AIE-ML array's simulator", Path(__file__).parent,
-    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_core.h", "iss_stream.h", "iss_dma.h", "iss_array.cpp"),
+    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_core.h", "iss_stream.h", "iss_dma.h",
+     "iss_node.h", "iss_waits.h", "iss_array.cpp"),
     "nncosim_aiearray_",
 )  # fmt: skip
 _P, _U64, _INT, _U32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_uint32
 _COUNT = ctypes.POINTER(_U64)
 _FUNCTIONS: Signatures = {
-    "create": (_P, [_INT, _INT, _U64]), "destroy": (None, [_P]), "memory": (_P, [_P, _INT]),
+    "create": (_P, [_INT, _INT, _INT, _U64]), "destroy": (None, [_P]), "memory": (_P, [_P, _INT]),
     "program": (None, [_P, _INT, ctypes.c_char_p, _U64]), "write": (None, [_P, _INT, _U32, _U32]),
     "feed": (None, [_P, _INT, ctypes.c_char_p, _U64]), "begin": (None, [_P, _U64]), "run": (_INT, [_P, _U64, _U64]),
-    "cycle": (_U64, [_P]), "stores": (_P, [_P, _COUNT]), "results": (_P, [_P, _COUNT]), "states": (_P, [_P, _COUNT]),
-    "problems": (_P, [_P, _COUNT]),
+    "cycle": (_U64, [_P]), "quiet": (_INT, [_P]), "stores": (_P, [_P, _COUNT]), "results": (_P, [_P, _COUNT]),
+    "states": (_P, [_P, _COUNT]), "problems": (_P, [_P, _COUNT]), "account": (None, [_P]),
+    "waits": (_P, [_P, _COUNT]), "givers": (_P, [_P, _COUNT]), "buffers": (_P, [_P, _COUNT]),
+    "ways": (_P, [_P, _COUNT]),
 }  # fmt: skip
 _SETTLE_CYCLES = 2000
 """After the configuration, before the first inference: then all wait for words."""
@@ -47,8 +52,10 @@ _SETTLE_CYCLES = 2000
 @cache
 def _library() -> ctypes.CDLL:
     names = {"LOCKS": config.LOCKS_AT, "BDS": config.BDS_AT, "STARTS": config.STARTS_AT, "SWITCH": config.SWITCH_AT,
-             "CORE": config.CORE_AT}  # fmt: skip
+             "CORE": config.CORE_AT, "MEMORY_LOCKS": config.MEMORY_LOCKS_AT, "MEMORY_BDS": config.MEMORY_BDS_AT,
+             "MEMORY_STARTS": config.MEMORY_STARTS_AT, "MEMORY_SWITCH": config.MEMORY_SWITCH_AT}  # fmt: skip
     text = header() + "".join(f"#define CONFIG_{name} {at}\n" for name, at in names.items())
+    text += f"#define MEMORY_TILE_BYTES {MEMORY_TILE_BYTES}\n"
     return _SOURCES.load({"isa.h": text}, _FUNCTIONS)
 
 
@@ -62,43 +69,74 @@ class Array:
 
     def __init__(self, image: Image, platform: AieMl, *, seed: int = 0):
         self._lib, self._notes = _library(), image.notes.own_as(AieMlNotes)
-        loads = loads_of(image, platform)
-        self._array = ctypes.c_void_p(self._lib.nncosim_aiearray_create(self._notes.columns, self._notes.rows, seed))
-        for (column, row), load in loads.items():
-            tile = self._notes.number(column, row)
-            self._lib.nncosim_aiearray_program(self._array, tile, load.program, len(load.program) // INSTRUCTION_BYTES)
-            memory = self.memory(tile)
-            for beat, data in load.data:
-                memory[BEAT_BYTES * beat :][: len(data)] = np.frombuffer(data, np.uint8)
-            for at, word in load.registers:
-                self._lib.nncosim_aiearray_write(self._array, tile, at, word)
+        loads, notes = loads_of(image, platform), self._notes
+        self._array = ctypes.c_void_p(
+            self._lib.nncosim_aiearray_create(notes.columns, notes.memory_rows, notes.rows, seed))
+        for tile, load in loads.items():
+            node = self._node(tile)
+            if load.program:
+                words = len(load.program) // INSTRUCTION_BYTES
+                self._lib.nncosim_aiearray_program(self._array, node, load.program, words)
+            unit = BEAT_BYTES if tile[1] >= notes.first_row else LINE_BYTES
+            for at, data in load.data:
+                self.memory(tile)[unit * at :][: len(data)] = np.frombuffer(data, np.uint8)
+
+        writes = bus_writes(image, platform)
+        columns, rows, words, values = (
+            (writes >> field.offset & (1 << Shape.cast(field.shape).width) - 1).tolist()
+            for _, field in config.Write.as_shape())  # fmt: skip
+        for column, row, word, value in zip(columns, rows, words, values, strict=True):
+            self._lib.nncosim_aiearray_write(self._array, self._node((column, row)), 4 * word, value)
 
     def __del__(self) -> None:
         if getattr(self, "_array", None) is not None:
             self._lib.nncosim_aiearray_destroy(self._array)
 
-    def memory(self, tile: int) -> npt.NDArray[np.uint8]:
-        """A tile's data memory, (65536,) bytes; writes reach the simulator."""
-        address = self._lib.nncosim_aiearray_memory(self._array, tile)
-        return np.ctypeslib.as_array((ctypes.c_uint8 * (BEAT_BYTES * MEMORY_BEATS)).from_address(address))
+    def _node(self, tile: tuple[int, int]) -> int:
+        """Number of a tile, (column, row), in the simulator."""
+        return tile[0] * (self._notes.memory_rows + self._notes.rows) + tile[1] - 1
+
+    def memory(self, tile: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """Data memory of a tile, (column, row): (65536,) bytes, of a memory tile (524288,); writes reach the simulator.
+        """
+        size = BEAT_BYTES * MEMORY_BEATS if tile[1] >= self._notes.first_row else MEMORY_TILE_BYTES
+        address = self._lib.nncosim_aiearray_memory(self._array, self._node(tile))
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
     def infer(self, inputs: Mapping[str, np.ndarray], limit: int) -> Records:
-        """One inference: until all words of its results are out, or `limit` cycles."""
+        """One inference: until all words of its results are out, nothing goes on any more, or `limit` cycles."""
         return self.stream(input_words(self._notes, inputs), result_words(self._notes), limit)
 
     def stream(self, given: Mapping[int, npt.NDArray[np.uint32]], results_: int, limit: int) -> Records:
-        """Words into streams of the shim, by number, until so many came out, or `limit` cycles."""
+        """Words into streams of the shim, by number, until so many came out, nothing goes on, or `limit` cycles."""
         for number, words in given.items():
             self._lib.nncosim_aiearray_feed(self._array, number, words.astype("<u4").tobytes(), len(words))
         self._lib.nncosim_aiearray_begin(self._array, _SETTLE_CYCLES)
         ended = self._lib.nncosim_aiearray_run(self._array, results_, limit)
         done = np.zeros(1, DONE)
-        done["cycles"] = done["at"] = self._lib.nncosim_aiearray_cycle(self._array)
+        done["cycles"] = done["at"] = self.cycle
         stores, results, states = (
             records(getattr(self._lib, f"nncosim_aiearray_{name}"), self._array, fmt)
             for name, fmt in (("stores", STORE), ("results", RESULT), ("states", STATE))
         )
         return Records(stores, results, states, done[0] if ended else None)
+
+    @property
+    def cycle(self) -> int:
+        """Cycles of the last run."""
+        return int(self._lib.nncosim_aiearray_cycle(self._array))
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the last run stopped because nothing went on any more."""
+        return bool(self._lib.nncosim_aiearray_quiet(self._array))
+
+    def account(self) -> Account:
+        """Who waits for what now."""
+        self._lib.nncosim_aiearray_account(self._array)
+        lists = (("waits", WAIT), ("givers", GIVER), ("buffers", BUFFER), ("ways", WAY))
+        return Account(*(records(getattr(self._lib, f"nncosim_aiearray_{name}"), self._array, fmt)
+                         for name, fmt in lists))  # fmt: skip
 
     @property
     def problems(self) -> tuple[Problem, ...]:

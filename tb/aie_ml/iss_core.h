@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "iss_elastic.h"
+#include "iss_locks.h"
 #include "iss_vector.h"
 
 namespace {
 
-constexpr int kRing = 16;
+constexpr int kRing = 8;  // cycles: more than any latency
 
 struct Pointer { int at, inc, s1, s2, n1, n2, c1, c2; };
 struct Loop { int first, last, turns; };
@@ -23,20 +24,6 @@ enum { kLoadA = 0, kLoadB = 1, kStore = 2 };
 // Half of an accumulator, on its way from one core to the next.
 struct Half { uint32_t lane[16]; };
 using Cascade = Elastic<Half>;
-
-enum LockCode { kAtLeast, kEqual, kRelease };
-// Those of a tile. One request a cycle is served.
-struct Locks {
-    int value[16] = {};
-    bool served = false, fault = false;
-    bool serve(int lock, int code, int amount) {
-        int& held = value[lock];
-        if (served || (code == kAtLeast && held < amount) || (code == kEqual && held != amount)) return false;
-        held += code == kRelease ? amount : -amount;
-        if (held < 0 || held > 63) { fault = true; held = held < 0 ? 0 : 63; }
-        return served = true;
-    }
-};
 
 #pragma pack(push, 4)  // as numpy has it
 struct StoreRecord { uint64_t cycle; uint32_t beat, issued, stalls; uint8_t data[32]; };
@@ -68,7 +55,7 @@ class Core {
         for (uint64_t k = 0; k < words; k++) {
             Word word;
             std::memcpy(&word, data + 16 * k, 16);
-            program_.push_back(decode(word));
+            program_.push_back(decoded(word));
         }
         told_.assign(program_.size(), 0);
     }
@@ -88,8 +75,8 @@ class Core {
         vectors_flying_ = accs_flying_ = 0;
         for (auto& each : vec_lands_) each = 0;
         for (auto& each : acc_lands_) each = 0;
-        for (auto& each : vec_writes_) each.clear();
-        for (auto& each : acc_writes_) each.clear();
+        for (auto& each : vec_writes_) each.count = 0;
+        for (auto& each : acc_writes_) each.count = 0;
         for (auto& each : macs_) each.valid = false;
         for (auto& each : pending_) each = Pending{};
     }
@@ -112,11 +99,18 @@ class Core {
         } else {
             VecWrite write{pending.load_reg[port], {}};
             std::memcpy(write.value.byte, place, 32);
-            vec_writes_[at(LATENCY_load - LATENCY_load_memory)].push_back(write);
+            vec_writes_[at(LATENCY_load - LATENCY_load_memory)].add(write);
         }
     }
 
+    // What a port reads of memory in the next cycle, or null.
+    const uint8_t* coming(int port) const {
+        return wants(port) ? &memory[static_cast<size_t>(32 * beat(port))] : nullptr;
+    }
+
     int pc() const { return pc_; }
+    const Op* waiting() const { return next(); }
+    const std::vector<const Op*>& program() const { return program_; }
 
     // What the core did: 1 it issued, 2 waits for memory, 3 for a lock, 4 for a cascade, 5 drains.
     int end() {
@@ -132,7 +126,7 @@ class Core {
     }
 
   private:
-    std::vector<Op> program_;
+    std::vector<const Op*> program_;  // those of all cores that are alike are one
     uint64_t state_;
     Vec vectors_[32];
     Acc accs_[16];
@@ -142,9 +136,9 @@ class Core {
     int pc_ = 0, left_ = -1;
     bool got_lock_ = false;  // of the ACQUIRE that is next
     uint64_t time_ = 0;  // cycles without stalls
-    std::vector<VecWrite> vec_writes_[kRing];
-    std::vector<AccWrite> acc_writes_[kRing];
-    MacStage macs_[kRing] = {};
+    Landing<VecWrite, 4> vec_writes_[kRing];  // of two loads, SRS, MAX
+    Landing<AccWrite, 2> acc_writes_[kRing];  // of BIAS, GET
+    MacStage macs_[kRing] = {};               // by the cycle of the issue; first the product, then the sum
     uint32_t vectors_flying_ = 0, accs_flying_ = 0;  // with a write on its way, a bit each, and when the last one lands
     uint64_t vec_lands_[32] = {}, acc_lands_[16] = {};
     std::vector<uint32_t> told_;
@@ -177,7 +171,7 @@ class Core {
     // What is to be issued now; none behind HALT.
     const Op* next() const {
         bool none = left_ >= 0 || pc_ >= static_cast<int>(program_.size());
-        return none ? nullptr : &program_[static_cast<size_t>(pc_)];
+        return none ? nullptr : program_[static_cast<size_t>(pc_)];
     }
 
     // Asked for whatever else holds the core.
@@ -201,12 +195,7 @@ class Core {
     void advance() {
         got_lock_ = false;
         MacStage& mac = macs_[at(kRing - LATENCY_mac_reads)];
-        if (mac.valid) {
-            Acc sum = accs_[mac.acc];
-            accumulate(sum, mac);
-            acc_writes_[at(LATENCY_mac - LATENCY_mac_reads)].push_back({mac.acc, 3, sum});
-            mac.valid = false;
-        }
+        if (mac.valid) accumulate(accs_[mac.acc], mac);
         if (left_ < 0) issue();
         else if (--left_ == 0) halted = true;
         time_++;
@@ -214,21 +203,35 @@ class Core {
 
     void land() {
         auto& vecs = vec_writes_[at(0)];
-        for (size_t i = 0; i < vecs.size(); i++) {
-            for (size_t j = 0; j < i; j++) if (vecs[i].reg == vecs[j].reg) problem(kTwoWrites);
-            vectors_[vecs[i].reg] = vecs[i].value;
-            if (vec_lands_[vecs[i].reg] <= time_) vectors_flying_ &= ~(1u << vecs[i].reg);
+        for (int i = 0; i < vecs.count; i++) {
+            const VecWrite& write = vecs.write[i];
+            for (int j = 0; j < i; j++) if (write.reg == vecs.write[j].reg) problem(kTwoWrites);
+            vectors_[write.reg] = write.value;
+            if (vec_lands_[write.reg] <= time_) vectors_flying_ &= ~(1u << write.reg);
         }
-        vecs.clear();
+        vecs.count = 0;
         auto& accs = acc_writes_[at(0)];
-        for (size_t i = 0; i < accs.size(); i++) {
-            for (size_t j = 0; j < i; j++) if (accs[i].reg == accs[j].reg && accs[i].halves & accs[j].halves) problem(kTwoWrites);
+        MacStage& mac = macs_[at(kRing - LATENCY_mac)];
+        for (int i = 0; i < accs.count; i++) {
+            const AccWrite& write = accs.write[i];
+            bool both = mac.valid && write.reg == mac.acc;
+            for (int j = 0; j < i; j++) both |= write.reg == accs.write[j].reg && write.halves & accs.write[j].halves;
+            if (both) problem(kTwoWrites);
             for (int half = 0; half < 2; half++)
-                if (accs[i].halves >> half & 1)
-                    std::memcpy(&accs_[accs[i].reg].lane[16 * half], &accs[i].value.lane[16 * half], 64);
-            if (acc_lands_[accs[i].reg] <= time_) accs_flying_ &= ~(1u << accs[i].reg);
+                if (write.halves >> half & 1)
+                    std::memcpy(&accs_[write.reg].lane[16 * half], &write.value.lane[16 * half], 64);
+            landed(write.reg);
         }
-        accs.clear();
+        accs.count = 0;
+        if (mac.valid) {
+            accs_[mac.acc] = mac.dot;
+            landed(mac.acc);
+            mac.valid = false;
+        }
+    }
+
+    void landed(int acc) {
+        if (acc_lands_[acc] <= time_) accs_flying_ &= ~(1u << acc);
     }
 
     int used(const Access& access, int& taken) {
@@ -297,7 +300,7 @@ class Core {
 
     void issue() {
         if (pc_ >= static_cast<int>(program_.size())) { problem(kEnd); halted = true; return; }
-        const Op& o = program_[static_cast<size_t>(pc_)];
+        const Op& o = *program_[static_cast<size_t>(pc_)];
         issued++;
         check(o);
         int taken = 0;
@@ -332,12 +335,12 @@ class Core {
                     int word = o.wide ? i / 2 % 4 * 2 + i % 2 : i / 16 * 4 + i % 4;
                     std::memcpy(&write.value.lane[i], &vectors_[o.source].byte[4 * word], 4);
                 }
-                acc_writes_[at(LATENCY_bias)].push_back(write);
+                acc_writes_[at(LATENCY_bias)].add(write);
                 fly_acc(write.reg, LATENCY_bias);
                 break;
             }
             case MoveOp_SRS:
-                vec_writes_[at(LATENCY_srs)].push_back(
+                vec_writes_[at(LATENCY_srs)].add(
                     {o.dest, requantize(accs_[o.source & 15], o.form, o.half, srs_)});
                 fly_vector(o.dest, LATENCY_srs);
                 break;
@@ -347,7 +350,7 @@ class Core {
                 for (int i = 0; i < 32; i += bytes)
                     if (write.value.byte[i + bytes - 1] >> 7)
                         std::memset(&write.value.byte[i], 0, static_cast<size_t>(bytes));
-                vec_writes_[at(LATENCY_max)].push_back(write);
+                vec_writes_[at(LATENCY_max)].add(write);
                 fly_vector(o.dest, LATENCY_max);
                 break;
             }
@@ -355,7 +358,7 @@ class Core {
                 AccWrite write{o.dest & 15, 1 << o.half, {}};
                 Half word = from_west.pop();
                 std::memcpy(&write.value.lane[16 * o.half], word.lane, sizeof word.lane);
-                acc_writes_[at(LATENCY_cascade_get)].push_back(write);
+                acc_writes_[at(LATENCY_cascade_get)].add(write);
                 fly_acc(write.reg, LATENCY_cascade_get);
                 break;
             }

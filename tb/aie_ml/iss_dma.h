@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tile's DMA, by the cycle table of hdl/aie_ml/dma.py.
+// The DMAs of core tiles and of memory tiles, by the cycle table of hdl/aie_ml/dma_channel.py.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -17,90 +17,148 @@ int signed_field(uint32_t word, int first, int bits) {
     return value >> (bits - 1) ? value - (1 << bits) : value;
 }
 
+// Of either kind: a dimension that a kind lacks is of one word. Of dimension 3 there is no end.
+struct Descriptor {
+    int base, length, step[4], count[3], before[3], after[3], iteration_step, iterations;
+    int next, use_next, acquire, acquire_lock, acquire_value, at_least, release, release_lock, release_delta;
+};
+
+struct TileFormat {
+    static constexpr int streams = 2, descriptors = 16, pools = 1, iteration_word = 4;
+    static constexpr int address_mask = 16383;
+    static uint32_t bank(int line) { return 1u << (line >> 10 << 1 | (line & 1)); }
+    static Descriptor read(const uint32_t* w) {
+        return {field(w[0], 0, 14), field(w[0], 16, 15),
+                {signed_field(w[1], 0, 15), signed_field(w[2], 0, 15), 0, signed_field(w[3], 0, 15)},
+                {field(w[1], 16, 10), field(w[2], 16, 10), 1}, {}, {}, signed_field(w[4], 0, 15), field(w[4], 16, 6),
+                field(w[5], 0, 4), field(w[5], 4, 1), field(w[5], 5, 1), field(w[5], 6, 4), field(w[5], 10, 6),
+                field(w[5], 16, 1), field(w[5], 17, 1), field(w[5], 18, 4), signed_field(w[5], 22, 7)};
+    }
+};
+
+struct MemoryFormat {
+    static constexpr int streams = 6, descriptors = 48, pools = 2, iteration_word = 6;
+    static constexpr int address_mask = 131071;
+    static uint32_t bank(int line) { return 1u << (line & 15); }
+    static Descriptor read(const uint32_t* w) {
+        return {field(w[0], 0, 17), field(w[1], 0, 18),
+                {signed_field(w[2], 0, 18), signed_field(w[3], 0, 18), signed_field(w[4], 0, 18),
+                 signed_field(w[5], 0, 18)},
+                {field(w[2], 18, 10), field(w[3], 18, 10), field(w[4], 18, 10)},
+                {field(w[0], 17, 6), field(w[1], 18, 5), field(w[1], 28, 4)},
+                {field(w[0], 23, 6), field(w[1], 23, 5), field(w[5], 25, 4)},
+                signed_field(w[6], 0, 18), field(w[6], 18, 6), field(w[7], 0, 6), field(w[7], 6, 1),
+                field(w[7], 7, 1), field(w[7], 8, 6), field(w[5], 18, 6), field(w[5], 24, 1), field(w[7], 14, 1),
+                field(w[7], 15, 6), signed_field(w[7], 21, 7)};
+    }
+};
+
 struct Channel {
     int state = kIdle, bd = 0;
-    uint32_t words[6] = {};  // of the descriptor in hand
-    int left = 0, at = 0, row = 0, plane = 0, column = 0, line = 0;
+    bool started = false;  // ever
+    Descriptor now = {};   // in hand
+    int first = 0, left = 0, at = 0, index[4] = {};
+    bool zero = false;  // the next word is padding
     bool here = false;  // S2MM: a line is being gathered; MM2S: a word waits for the buffer
     bool known = false, asks = false, granted = false;
     int addr = 0, mask = 0;
     uint32_t data[4] = {}, word = 0;
 
-    void load(const uint32_t* descriptor, int offset) {
-        std::memcpy(words, descriptor, sizeof words);
-        at = row = plane = (field(words[0], 0, 14) + offset) & 16383;
-        column = line = 0;
-        left = field(words[0], 16, 15);
+    void load(const Descriptor& descriptor, int offset, bool pads) {
+        now = descriptor;
+        for (int d = 0; d < 3; d++) {
+            if (!now.count[d]) now.count[d] = 1;
+            if (!pads) now.before[d] = now.after[d] = 0;
+        }
+        first = now.base + offset;
+        left = now.length;
+        for (int& each : index) each = 0;
         known = false;
-        state = words[5] >> 5 & 1 ? kAcquire : kMove;
+        state = now.acquire ? kAcquire : kMove;
     }
 
-    void walk() {
-        left--;
-        if (column + 1 < field(words[1], 16, 10)) {
-            column++;
-            at = (at + signed_field(words[1], 0, 15)) & 16383;
-        } else if (line + 1 < field(words[2], 16, 10)) {
-            column = 0;
-            line++;
-            at = row = (row + signed_field(words[2], 0, 15)) & 16383;
-        } else {
-            column = line = 0;
-            at = row = plane = (plane + signed_field(words[3], 0, 15)) & 16383;
+    // Where the word of this index lies, or that it is padding.
+    void find(int address_mask) {
+        uint32_t place = static_cast<uint32_t>(first) + static_cast<uint32_t>(index[3] * int64_t{now.step[3]});
+        zero = false;
+        for (int d = 0; d < 3; d++) {
+            int inside = index[d] - now.before[d];
+            zero |= inside < 0 || inside >= now.count[d];
+            place += static_cast<uint32_t>(inside * now.step[d]);
         }
+        at = static_cast<int>(place) & address_mask;
+    }
+
+    void walk(int address_mask) {
+        left--;
+        int d = 0;
+        while (d < 3 && ++index[d] == now.before[d] + now.count[d] + now.after[d]) index[d++] = 0;
+        if (d == 3) index[3]++;
+        find(address_mask);
     }
 
     void over() {
-        state = words[5] >> 4 & 1 ? kFetch : kIdle;
-        bd = field(words[5], 0, 4);
+        state = now.use_next ? kFetch : kIdle;
+        bd = now.next;
     }
 
     void moved() {
-        if (words[5] >> 17 & 1) state = kRelease_;
+        if (now.release) state = kRelease_;
         else over();
     }
 
     bool serve(Locks& locks) const {
-        uint32_t w = words[5];
-        if (state == kRelease_) return locks.serve(field(w, 18, 4), kRelease, signed_field(w, 22, 7));
-        return locks.serve(field(w, 6, 4), w >> 16 & 1 ? kAtLeast : kEqual, field(w, 10, 6));
+        if (state == kRelease_) return locks.serve(now.release_lock, kRelease, now.release_delta);
+        return locks.serve(now.acquire_lock, now.at_least ? kAtLeast : kEqual, now.acquire_value);
     }
 };
 
+// Channels S2MM 0, 1, ..., MM2S 0, 1, ... A kind's channel of number n has pool n % pools of the descriptors.
+template <typename Format>
 struct Dma {
-    Channel channel[4];  // S2MM 0, 1, MM2S 0, 1
-    int in[2] = {-1, -1}, out[2] = {-1, -1};  // buffers of the streams
-    uint32_t descriptor[16][8] = {};
-    int offset[16] = {}, count[16] = {};
+    static constexpr int kStreams = Format::streams, kChannels = 2 * kStreams;
+    static constexpr int kPool = Format::descriptors / Format::pools;
+
+    Channel channel[kChannels];
+    int in[kStreams], out[kStreams];  // buffers of the streams, or -1
+    uint32_t descriptor[Format::descriptors][8] = {};
+    int offset[Format::descriptors] = {}, count[Format::descriptors] = {};
+
+    Dma() {
+        for (int& each : in) each = -1;
+        for (int& each : out) each = -1;
+    }
 
     void configure(uint32_t number, uint32_t word) {
-        descriptor[number >> 3 & 15][number & 7] = word;
-        if ((number & 7) == 4) offset[number >> 3 & 15] = count[number >> 3 & 15] = 0;
+        uint32_t bd = number >> 3;
+        if (bd >= Format::descriptors) return;
+        descriptor[bd][number & 7] = word;
+        if ((number & 7) == Format::iteration_word) offset[bd] = count[bd] = 0;
     }
 
-    void start(int number, int bd) {
-        Channel& c = channel[number & 3];
-        if (c.state != kIdle) return;
-        c.state = kFetch;
-        c.bd = bd;
+    void start(uint32_t number, int bd) {
+        if (number >= kChannels || channel[number].state != kIdle) return;
+        channel[number].state = kFetch;
+        channel[number].started = true;
+        channel[number].bd = bd;
     }
 
-    static bool some(const Channel& c, const Fifo* stream) {
-        return c.state == kMove && c.left && stream && stream->valid();
-    }
+    // Of a channel that names it so.
+    static int descriptor_of(int k, int bd) { return k % kStreams % Format::pools * kPool + bd % kPool; }
 
     // What the channels want of memory in this cycle.
-    void ask(Streams& streams) {
-        for (int k = 0; k < 4; k++) {
+    void ask(const Streams& streams) {
+        for (int k = 0; k < kChannels; k++) {
             Channel& c = channel[k];
-            if (k < 2) {
-                bool other = some(c, buffer(streams, in[k])) && c.addr != c.at >> 2;
-                c.asks = c.state == kMove && c.here && (c.mask == 15 || !c.left || other);
+            c.asks = c.granted = false;
+            if (c.state != kMove) continue;
+            if (k < kStreams) {
+                bool other = c.here && some(c, streams, in[k]) && c.addr != c.at >> 2;
+                c.asks = c.here && (c.mask == 15 || !c.left || other);
             } else {
-                bool wants = c.state == kMove && c.left && (!c.here || buffer(streams, out[k - 2])->room());
-                c.asks = wants && !(c.known && c.addr == c.at >> 2);
+                bool wants = c.left && (!c.here || streams.room(out[k - kStreams]));
+                c.asks = wants && !c.zero && !(c.known && c.addr == c.at >> 2);
             }
-            c.granted = false;
         }
     }
 
@@ -108,34 +166,37 @@ struct Dma {
     // bit each.
     uint32_t access(uint8_t* memory, uint32_t cores) {
         uint32_t banks = cores;
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < kChannels; k++) {
             Channel& c = channel[k];
             if (!c.asks) continue;
-            int place = k < 2 ? c.addr : c.at >> 2;
-            uint32_t bank = 1u << (place >> 10 << 1 | (place & 1));
+            int line = k < kStreams ? c.addr : c.at >> 2;
+            uint32_t bank = Format::bank(line);
             if (banks & bank) continue;
             banks |= bank;
             c.granted = true;
             for (int lane = 0; lane < 4; lane++) {
-                uint8_t* bytes = memory + 16 * place + 4 * lane;
-                if (k >= 2) std::memcpy(&c.data[lane], bytes, 4);
+                uint8_t* bytes = memory + 16 * line + 4 * lane;
+                if (k >= kStreams) std::memcpy(&c.data[lane], bytes, 4);
                 else if (c.mask >> lane & 1) std::memcpy(bytes, &c.data[lane], 4);
             }
         }
         return banks & ~cores;
     }
 
-    void end(Locks& locks, Streams& streams) {
-        bool fetched = false;
-        for (int k = 0; k < 4; k++) {
+    // Whether anything is not as it was.
+    bool end(Locks& locks, Streams& streams) {
+        bool fetched[Format::pools] = {}, changed = false;
+        for (int k = 0; k < kChannels; k++) {
             Channel& c = channel[k];
-            bool left = k >= 2 && give(c, buffer(streams, out[k - 2])), moved = false;
+            bool left = k >= kStreams && c.here && give(c, streams, out[k - kStreams]), moved = false;
+            bool& served = fetched[k % kStreams % Format::pools];
+            int before = c.state;
             switch (c.state) {
                 case kFetch:
-                    if (!fetched) c.state = kLoad;
-                    fetched = true;
+                    if (!served) c.state = kLoad;
+                    served = true;
                     break;
-                case kLoad: load(c); break;
+                case kLoad: load(k); break;
                 case kAcquire:
                     if (c.serve(locks)) c.state = kMove;
                     break;
@@ -143,48 +204,51 @@ struct Dma {
                     if (c.serve(locks)) c.over();
                     break;
                 case kMove:
-                    if (k < 2) gather(c, buffer(streams, in[k]));
+                    if (k < kStreams) moved = gather(c, streams, in[k]);
                     else moved = read(c, left);
                     break;
                 default: break;
             }
             if (left && !moved) c.here = false;
+            changed |= left || moved || c.asks || c.state != before;
         }
+        return changed;
     }
 
   private:
-    static Fifo* buffer(Streams& streams, int number) {
-        return number < 0 ? nullptr : &streams.fifos[static_cast<size_t>(number)];
+    static bool some(const Channel& c, const Streams& streams, int buffer) { return c.left && streams.valid(buffer); }
+
+    void load(int k) {
+        Channel& c = channel[k];
+        int bd = descriptor_of(k, c.bd);
+        Descriptor now = Format::read(descriptor[bd]);
+        c.load(now, offset[bd], k >= kStreams);
+        c.find(Format::address_mask);
+        bool again = count[bd] + 1 < now.iterations;
+        offset[bd] = again ? (offset[bd] + now.iteration_step) & Format::address_mask : 0;
+        count[bd] = again ? count[bd] + 1 : 0;
     }
 
-    void load(Channel& c) {
-        int& at = offset[c.bd];
-        const uint32_t* words = descriptor[c.bd];
-        c.load(words, at);
-        bool again = count[c.bd] + 1 < field(words[4], 16, 6);
-        at = again ? (at + signed_field(words[4], 0, 15)) & 16383 : 0;
-        count[c.bd] = again ? count[c.bd] + 1 : 0;
-    }
-
-    void gather(Channel& c, Fifo* stream) {
-        bool goes = c.asks && c.granted, came = some(c, stream);
-        bool merges = c.here && !goes;
-        bool taken = came && (!c.here || goes || (c.addr == c.at >> 2 && c.mask != 15));
+    // Whether a word comes.
+    static bool gather(Channel& c, Streams& streams, int buffer) {
+        bool goes = c.asks && c.granted, merges = c.here && !goes;
+        bool taken = some(c, streams, buffer) && (!c.here || goes || (c.addr == c.at >> 2 && c.mask != 15));
         bool done = !c.left && (!c.here || goes);
         if (taken) {
             c.mask = (merges ? c.mask : 0) | 1 << (c.at & 3);
-            c.data[c.at & 3] = stream->pop();
+            c.data[c.at & 3] = streams.take(buffer);
             c.addr = c.at >> 2;
             c.here = true;
-            c.walk();
+            c.walk(Format::address_mask);
         } else if (goes) c.here = false;
         if (done) c.moved();
+        return taken;
     }
 
     // Whether the word that was read last leaves.
-    static bool give(const Channel& c, Fifo* stream) {
-        if (!c.here || !stream->room()) return false;
-        stream->push(c.word);
+    static bool give(const Channel& c, Streams& streams, int buffer) {
+        if (!streams.room(buffer)) return false;
+        streams.put(buffer, c.word);
         return true;
     }
 
@@ -193,10 +257,13 @@ struct Dma {
         bool moves = c.left && (!c.here || left) && (!c.asks || c.granted);
         bool done = !c.left || (moves && c.left == 1);
         if (moves) {
-            c.word = c.data[c.at & 3];
-            c.addr = c.at >> 2;
-            c.known = c.here = true;
-            c.walk();
+            c.word = c.zero ? 0 : c.data[c.at & 3];
+            if (!c.zero) {
+                c.addr = c.at >> 2;
+                c.known = true;
+            }
+            c.here = true;
+            c.walk(Format::address_mask);
         }
         if (done) c.moved();
         return moves;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streams: buffers of two words, and the hops between them that circuits make.
+// Streams: buffers of two words, and the ways between them that circuits make.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -8,37 +8,84 @@
 
 namespace {
 
-using Fifo = Elastic<uint32_t>;
+// What a buffer is: of a stream of the shim; first and second of a switch's slave; of a master; of a link; of MM2S.
+enum Role { kShim, kSlaveFirst, kSlaveHead, kMaster, kLink, kMm2s };
 
-// A word leaves `from` when all of `to` have room, for all of them.
-struct Hop {
-    int from;
-    std::vector<int> to;
+// A word goes on to all targets at once, when all of them have room.
+struct Fifo : Elastic<uint32_t> {
+    int targets = 0, first = 0;    // in Streams::targets
+    int writer = -1, reader = -1;  // node whose DMA puts words in, takes them out
+    int node = -1, role = kShim, number = 0;
+    bool listed = false;           // in Streams::live
 };
 
 struct Streams {
     std::vector<Fifo> fifos;
-    std::vector<Hop> hops;
+    std::vector<int> targets;
+    std::vector<int> live;       // those with words, and those that got or lost some in this cycle
+    std::vector<uint8_t> awake;  // of each node: something happened to one of its DMA's buffers
+    bool moved = false;          // anything, in this cycle
 
-    int add() {
+    int add(int node, Role role, int number) {
         fifos.emplace_back();
+        fifos.back().node = node;
+        fifos.back().role = role;
+        fifos.back().number = number;
         return static_cast<int>(fifos.size()) - 1;
     }
 
+    void join(int from, const std::vector<int>& to) {
+        at(from).first = static_cast<int>(targets.size());
+        at(from).targets = static_cast<int>(to.size());
+        targets.insert(targets.end(), to.begin(), to.end());
+    }
+
+    Fifo& at(int number) { return fifos[static_cast<size_t>(number)]; }
+    const Fifo& at(int number) const { return fifos[static_cast<size_t>(number)]; }
+    bool valid(int number) const { return number >= 0 && at(number).valid(); }
+    bool room(int number) const { return at(number).room(); }
+
+    uint32_t take(int number) {
+        Fifo& fifo = at(number);
+        moved = true;
+        if (fifo.writer >= 0) awake[static_cast<size_t>(fifo.writer)] = 1;
+        return fifo.pop();
+    }
+
+    void put(int number, uint32_t word) {
+        Fifo& fifo = at(number);
+        moved = true;
+        if (fifo.reader >= 0) awake[static_cast<size_t>(fifo.reader)] = 1;
+        if (!fifo.listed) {
+            fifo.listed = true;
+            live.push_back(number);
+        }
+        fifo.push(word);
+    }
+
     void move() {
-        for (const Hop& hop : hops) {
-            Fifo& from = fifos[static_cast<size_t>(hop.from)];
-            if (!from.valid()) continue;
-            bool room = true;
-            for (int to : hop.to) room &= fifos[static_cast<size_t>(to)].room();
-            if (!room) continue;
-            uint32_t word = from.pop();
-            for (int to : hop.to) fifos[static_cast<size_t>(to)].push(word);
+        // Those that come to the list meanwhile have nothing yet that can go on.
+        for (size_t k = 0, count = live.size(); k < count; k++) {
+            const Fifo& from = at(live[k]);
+            if (!from.valid() || !from.targets) continue;
+            const int* to = &targets[static_cast<size_t>(from.first)];
+            bool all = true;
+            for (int i = 0; i < from.targets; i++) all &= room(to[i]);
+            if (!all) continue;
+            uint32_t word = take(live[k]);
+            for (int i = 0; i < from.targets; i++) put(to[i], word);
         }
     }
 
     void settle() {
-        for (Fifo& fifo : fifos) fifo.settle();
+        size_t kept = 0;
+        for (int number : live) {
+            Fifo& fifo = at(number);
+            fifo.settle();
+            fifo.listed = fifo.count > 0;
+            if (fifo.listed) live[kept++] = number;
+        }
+        live.resize(kept);
     }
 };
 

@@ -75,16 +75,17 @@ void dot_product(const Op& o, const Vec* vectors, Acc& out) {
     }
 }
 
-void accumulate(Acc& acc, const MacStage& s) {
-    if (s.clear) acc = Acc{};
+// The product becomes the sum.
+void accumulate(const Acc& acc, MacStage& s) {
+    if (s.clear) return;
     if (s.op == Mac_I16X16) {
         uint64_t a[16], d[16];
         std::memcpy(a, acc.lane, 128);
         std::memcpy(d, s.dot.lane, 128);
-        for (int i = 0; i < 16; i++) a[i] += d[i];
-        std::memcpy(acc.lane, a, 128);
+        for (int i = 0; i < 16; i++) d[i] += a[i];
+        std::memcpy(s.dot.lane, d, 128);
     } else {
-        for (int i = 0; i < 32; i++) acc.lane[i] += s.dot.lane[i];
+        for (int i = 0; i < 32; i++) s.dot.lane[i] += acc.lane[i];
     }
 }
 

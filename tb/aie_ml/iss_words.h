@@ -3,6 +3,9 @@
 #pragma once
 #include <cstdint>
 #include <initializer_list>
+#include <map>
+#include <memory>
+#include <utility>
 
 #include "isa.h"  // generated: FIELD_<slot>_<field> as {offset, bits, signed}, enumerations, latencies
 
@@ -88,6 +91,14 @@ Op decode(const Word& w) {
     find_reads(o);
     find_faults(o);
     return o;
+}
+
+// Cores with the same instruction share it: that of a whole array stays in the host's cache.
+const Op* decoded(const Word& w) {
+    static std::map<std::pair<uint64_t, uint64_t>, std::unique_ptr<Op>> all;
+    std::unique_ptr<Op>& op = all[{w.high, w.low}];
+    if (!op) op = std::make_unique<Op>(decode(w));
+    return op.get();
 }
 
 }  // namespace

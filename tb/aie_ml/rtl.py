@@ -25,6 +25,7 @@ from nncosim.tb.aie_ml.frames import (
     input_words,
     result_words,
 )
+from nncosim.tb.aie_ml.iss_backend import run_iss
 from nncosim.tb.aie_ml.segments import bus_writes, loads_of
 from nncosim.tb.aie_ml.waves import ends_of, steps_done, trace_conditions
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
@@ -119,7 +120,7 @@ def run_rtl(
             [step.name for step in image.notes.steps], lambda probes: steps_done(probes, ends),
         )  # fmt: skip
     seconds["simulate"] = time.perf_counter() - begin
-    diagnosis = _diagnosis(driven, limit, len(inputs))
+    diagnosis = _diagnosis(driven, limit, platform, data, inputs)
     if behind and diagnosis is None:
         raise BenchError(behind)
     if behind and diagnosis is not None:
@@ -128,11 +129,19 @@ def run_rtl(
                      floor_plan=floor_plan_of(image, platform))  # fmt: skip
 
 
-def _diagnosis(driven: Driven[Frame], limit: int, inferences: int) -> Diagnosis | None:
-    """Why a run stopped early."""
+def _diagnosis(
+    driven: Driven[Frame], limit: int, platform: AieMl, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]]
+) -> Diagnosis | None:
+    """Why a run stopped early; of one that comes to no end, what the simulator says of the same."""
     if driven.stopped:
         return Diagnosis("check", driven.stopped)
-    if len(driven.raw) == inferences and all(frame.cycles for frame in driven.raw):
+    ended = sum(frame.cycles > 0 for frame in driven.raw)
+    if len(driven.raw) == len(inputs) and ended == len(inputs):
         return None
     text = f"shim: {driven.probes['probe_results']} words of results came within {limit} cycles"
-    return Diagnosis("hang", text)
+    simulated = run_iss(platform, data, inputs[: ended + 1], limit_cycles=limit)
+    if simulated.diagnosis is None:
+        cycles = simulated.frames[-1].cycles
+        text += f"\nthe simulator ends this inference after {cycles} cycles, where the RTL does not"
+        return Diagnosis("hang", text)
+    return Diagnosis("hang", f"{text}\non the simulator: {simulated.diagnosis.text}")
