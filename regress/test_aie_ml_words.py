@@ -17,7 +17,7 @@ from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes
 from nncosim.hdl.aie_ml.config import BDS_AT, CORE_AT, LISTENS, PROGRAM_AT, STARTS_AT, SWITCH_AT
 from nncosim.hdl.aie_ml.isa import Control, ControlOp, LockUse
-from nncosim.hdl.aie_ml.switch import MASTER_AT, SLAVE_AT
+from nncosim.hdl.aie_ml.ports import TILE_PORTS
 from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.regress.aie_ml_programs import random_lines
@@ -79,7 +79,7 @@ def image(seed: int) -> Image:
     ]  # fmt: skip
     config = {BDS_AT + 32 * k: each.words for k, each in enumerate(descriptors)}
     config |= {STARTS_AT + 4 * channel: (bd,) for channel, bd in enumerate((1, 2, 0, 3))}
-    ways = {0: 0, 1: SLAVE_AT["south"], MASTER_AT["south"]: 1}
+    ways = {0: 0, 1: TILE_PORTS.slave_at["south"], TILE_PORTS.master_at["south"]: 1}
     config |= {SWITCH_AT + 4 * master: (1 << LISTENS | slave,) for master, slave in ways.items()}
     config |= {CORE_AT: (1,)}
     tile = tile_address(0, 1)

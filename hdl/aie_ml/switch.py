@@ -4,16 +4,12 @@
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.aie_ml.ports import OPPOSITE, TILE_PORTS, Ports
+from nncosim.hdl.aie_ml.ports import TILE_PORTS, Ports
 from nncosim.hdl.aie_ml.stream import STREAM, Elastic
 from nncosim.hdl.logic import pick
 
-__all__ = ["COME", "GO", "LOCAL", "MASTERS", "MASTER_AT", "OPPOSITE", "SLAVES", "SLAVE_AT", "SOURCE_BITS",
-           "StreamSwitch"]  # fmt: skip
+__all__ = ["SOURCE_BITS", "StreamSwitch"]
 
-SLAVES, MASTERS, LOCAL = TILE_PORTS.slaves, TILE_PORTS.masters, TILE_PORTS.local
-GO, COME, MASTER_AT, SLAVE_AT = TILE_PORTS.go, TILE_PORTS.come, TILE_PORTS.master_at, TILE_PORTS.slave_at
-"""Of a core tile."""
 SOURCE_BITS = 5
 """Of a slave's number, in all switches."""
 

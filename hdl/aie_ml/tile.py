@@ -9,8 +9,9 @@ from nncosim.hdl.aie_ml.core import CASCADE, Core
 from nncosim.hdl.aie_ml.dma import Dma
 from nncosim.hdl.aie_ml.locks import Locks
 from nncosim.hdl.aie_ml.memory import DataMemory
+from nncosim.hdl.aie_ml.ports import TILE_PORTS
 from nncosim.hdl.aie_ml.stream import STREAM
-from nncosim.hdl.aie_ml.switch import COME, GO, MASTER_AT, MASTERS, SLAVE_AT, StreamSwitch
+from nncosim.hdl.aie_ml.switch import SOURCE_BITS, StreamSwitch
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.logic import register
 
@@ -25,7 +26,7 @@ TILE = "aie_ml_tile"
 class Tile(wiring.Component):
     """Ports:
         bus (In), onward (Out), column, row (In): of the configuration bus.
-        {side}_in, {side}_out: streams, see `switch`. west (In), east (Out): cascades.
+        {side}_in, {side}_out: streams, see `ports`. west (In), east (Out): cascades.
         For monitors (Out), a cycle later: busy, issue, issued_pc, waits: as of `Core`; store, store_beat, store_data:
         what the core writes to data memory; fault: a lock leaves its range.
     """
@@ -33,8 +34,9 @@ class Tile(wiring.Component):
     def __init__(self, instructions: int):
         self.instructions = instructions
         streams: dict[str, wiring.Member] = {}
-        for side in GO:
-            streams |= {f"{side}_in": In(STREAM).array(COME[side]), f"{side}_out": Out(STREAM).array(GO[side])}
+        for side in TILE_PORTS.go:
+            streams[f"{side}_in"] = In(STREAM).array(TILE_PORTS.come[side])
+            streams[f"{side}_out"] = Out(STREAM).array(TILE_PORTS.go[side])
         probes = {"busy": 1, "issue": 1, "issued_pc": (instructions - 1).bit_length(), "waits": 3}
         super().__init__({
             "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **streams, "west": In(CASCADE),
@@ -112,16 +114,16 @@ class Tile(wiring.Component):
         ]
 
     def _streams(self, m: Module, dma: Dma, switch: StreamSwitch, config: ConfigPort) -> None:
-        for number in range(2):
+        for number in range(TILE_PORTS.local):
             wiring.connect(m, dma.mm2s[number], switch.slave[number])
             wiring.connect(m, switch.master[number], dma.s2mm[number])
-        for side in GO:
+        for side in TILE_PORTS.go:
             for number, stream in enumerate(getattr(self, f"{side}_in")):
-                wiring.connect(m, wiring.flipped(stream), switch.slave[SLAVE_AT[side] + number])
+                wiring.connect(m, wiring.flipped(stream), switch.slave[TILE_PORTS.slave_at[side] + number])
             for number, stream in enumerate(getattr(self, f"{side}_out")):
-                wiring.connect(m, switch.master[MASTER_AT[side] + number], wiring.flipped(stream))
-        for number in range(MASTERS):
-            source = register(5, f"source{number}")
+                wiring.connect(m, switch.master[TILE_PORTS.master_at[side] + number], wiring.flipped(stream))
+        for number in range(TILE_PORTS.masters):
+            source = register(SOURCE_BITS, f"source{number}")
             with m.If(config.master & (config.number == number)):
                 m.d.sync += [switch.listens[number].eq(config.word_data[LISTENS]), source.eq(config.word_data)]
             m.d.comb += switch.source[number].eq(source)
