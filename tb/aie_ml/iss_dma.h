@@ -56,13 +56,13 @@ struct MemoryFormat {
 struct Channel {
     int state = kIdle, bd = 0;
     bool started = false;  // ever
-    Descriptor now = {};   // in hand
-    int first = 0, left = 0, at = 0, index[4] = {};
-    bool zero = false;  // the next word is padding
-    bool here = false;  // S2MM: a line is being gathered; MM2S: a word waits for the buffer
+    bool zero = false;     // the next word is padding
+    bool here = false;     // S2MM: a line is being gathered; MM2S: a word waits for the buffer
     bool known = false, asks = false, granted = false;
-    int addr = 0, mask = 0;
+    int left = 0, at = 0, addr = 0, mask = 0;
     uint32_t data[4] = {}, word = 0;
+    int first = 0, index[4] = {};
+    Descriptor now = {};  // in hand
 
     void load(const Descriptor& descriptor, int offset, bool pads) {
         now = descriptor;
@@ -120,6 +120,7 @@ struct Dma {
     static constexpr int kPool = Format::descriptors / Format::pools;
 
     Channel channel[kChannels];
+    uint32_t busy = 0;  // channels, a bit each
     int in[kStreams], out[kStreams];  // buffers of the streams, or -1
     uint32_t descriptor[Format::descriptors][8] = {};
     int offset[Format::descriptors] = {}, count[Format::descriptors] = {};
@@ -140,6 +141,7 @@ struct Dma {
         if (number >= kChannels || channel[number].state != kIdle) return;
         channel[number].state = kFetch;
         channel[number].started = true;
+        busy |= 1u << number;
         channel[number].bd = bd;
     }
 
@@ -148,7 +150,8 @@ struct Dma {
 
     // What the channels want of memory in this cycle.
     void ask(const Streams& streams) {
-        for (int k = 0; k < kChannels; k++) {
+        for (uint32_t rest = busy; rest; rest &= rest - 1) {
+            int k = __builtin_ctz(rest);
             Channel& c = channel[k];
             c.asks = c.granted = false;
             if (c.state != kMove) continue;
@@ -166,7 +169,8 @@ struct Dma {
     // bit each.
     uint32_t access(uint8_t* memory, uint32_t cores) {
         uint32_t banks = cores;
-        for (int k = 0; k < kChannels; k++) {
+        for (uint32_t rest = busy; rest; rest &= rest - 1) {
+            int k = __builtin_ctz(rest);
             Channel& c = channel[k];
             if (!c.asks) continue;
             int line = k < kStreams ? c.addr : c.at >> 2;
@@ -186,7 +190,8 @@ struct Dma {
     // Whether anything is not as it was.
     bool end(Locks& locks, Streams& streams) {
         bool fetched[Format::pools] = {}, changed = false;
-        for (int k = 0; k < kChannels; k++) {
+        for (uint32_t rest = busy; rest; rest &= rest - 1) {
+            int k = __builtin_ctz(rest);
             Channel& c = channel[k];
             bool left = k >= kStreams && c.here && give(c, streams, out[k - kStreams]), moved = false;
             bool& served = fetched[k % kStreams % Format::pools];
@@ -210,6 +215,7 @@ struct Dma {
                 default: break;
             }
             if (left && !moved) c.here = false;
+            if (c.state == kIdle && !c.here) busy &= ~(1u << k);
             changed |= left || moved || c.asks || c.state != before;
         }
         return changed;
