@@ -3,8 +3,8 @@
 
 Published: a VLIW core with two loads and one store of 256 bits, 256 int8 multiply-accumulates a cycle, 16 KB of program
 memory, 64 KB of data memory in 8 banks of 128 bits; 38 x 8 tiles and 1.25 GHz on VE2802. The choices that are ours are
-marked in `nncosim/hdl/aie_ml/MANUAL.md`. Inputs and results go over 32-bit streams at the array's lower edge; there are
-no memory tiles yet.
+marked in `nncosim/hdl/aie_ml/MANUAL.md`. Inputs and results go over 32-bit streams at the array's lower edge, through
+two rows of memory tiles of 512 KB.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class AieMl(Platform):
     clock_hz: int = 1_250_000_000
     columns: int = 38
     rows: int = 8
-    memory_rows: int = 0
+    memory_rows: int = 2
     program_bytes: int = 16 * 1024
 
     def __post_init__(self) -> None:

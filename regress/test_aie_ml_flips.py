@@ -12,8 +12,10 @@ from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.bench import BENCH
 
-PLATFORM = AieMl(columns=4, rows=4)
+PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
 SPEC = DenseSpec((16, 32, 16), batch=8)
+SPLITS = [(1, 2), (2, 2)], [(1, 4), (1, 2)]
+"""The second one takes a memory tile."""
 LIMIT = 1500
 
 
@@ -36,21 +38,23 @@ def filled(image: Image) -> Image:
 
 
 def flipped(image: Image, seed: int) -> bytes:
-    """One bit of a segment that is not data."""
+    """One bit of a segment that is not data, in a word that says something."""
     rng = np.random.default_rng(seed)
     kind = ("program", "config")[seed % 2]
-    numbers = [k for k, each in enumerate(image.segments) if each.memory == kind and len(each.data) > 4]
+    numbers = [k for k, each in enumerate(image.segments)
+               if each.memory == kind and len(each.data) > 4 and any(each.data)]  # fmt: skip
     number = int(rng.choice(numbers))
     segment = image.segments[number]
     data = bytearray(segment.data)
-    data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+    words = np.flatnonzero(np.frombuffer(segment.data, "<u4"))
+    data[4 * int(rng.choice(words)) + int(rng.integers(4))] ^= 1 << int(rng.integers(8))
     segments = (*image.segments[:number], replace(segment, data=bytes(data)), *image.segments[number + 1 :])
     return replace(image, segments=segments).to_bytes()
 
 
-def outcome(image: bytes, given, backend: str):
+def outcome(image: bytes, given, backend: str, seed: int = 2):
     """What came of both inferences; None where the simulator says that a rule was broken."""
-    run = BENCH.run(PLATFORM, image, given, backend=backend, limit_cycles=LIMIT, seed=2,
+    run = BENCH.run(PLATFORM, image, given, backend=backend, limit_cycles=LIMIT, seed=seed,
                     driver="direct" if backend == "rtl" else None)  # fmt: skip
     if run.diagnosis is not None and run.diagnosis.kind == "check":
         return None
@@ -59,14 +63,15 @@ def outcome(image: bytes, given, backend: str):
 
 @pytest.mark.parametrize("part", range(4))
 def test_flipped_bits_do_the_same_on_both(part):
-    made = compiled(SPEC, PLATFORM, splits=[(1, 2), (2, 2)])
+    made = compiled(SPEC, PLATFORM, splits=SPLITS[part % 2])
+    assert bool(made.lowered.private.plan.memory) == bool(part % 2)
     given, whole = frames_of(SPEC, made.network, 2), filled(made.image)
     right, changed = outcome(whole.to_bytes(), given, "iss"), 0
-    for seed in range(12 * part, 12 * part + 12):
+    for seed in range(24 * part, 24 * part + 24):
         image = flipped(whole, seed)
         expected = outcome(image, given, "iss")
-        if expected is None:
-            continue
+        if expected is None or outcome(image, given, "iss", seed=5) != expected:
+            continue  # it depends on what nobody wrote
         assert outcome(image, given, "rtl") == expected, f"seed {seed}"
         changed += expected != right
-    assert changed >= 3
+    assert changed >= 2

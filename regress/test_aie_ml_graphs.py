@@ -12,7 +12,7 @@ from nncosim.regress.token_models import mixer_block, residual_mlp
 from nncosim.tb.aie_ml.bench import BENCH
 
 PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
-WHOLE = AieMl(memory_rows=2)
+WHOLE = AieMl()
 SMALL = {
     "residual": residual_mlp(40, 1, batch=5),
     "residual, 16 bits": residual_mlp(32, 1, bits=16),

@@ -7,7 +7,7 @@ from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.aie_ml_checks import check_runs
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 
-PLATFORM = AieMl(columns=4, rows=4)
+PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
 LAYERS = {
     "64x64x64": DenseSpec((64, 64), batch=64, relu=False),
     "64x64x64, Relu": DenseSpec((64, 64), batch=64, last_relu=True),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from nncosim.compiler.aie_ml.notes import tile_address
 from nncosim.compiler.image.image import ImageError, Segment
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
@@ -13,7 +14,7 @@ from nncosim.tb.aie_ml.bench import BENCH
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Trace
 
-PLATFORM = AieMl(columns=4, rows=4)
+PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
 SPEC = DenseSpec((16, 32, 16, 8), batch=8)
 
 
@@ -76,6 +77,6 @@ def test_a_window_behind_the_end_leaves_no_file(made, tmp_path, window, limit, t
     (0x30040, bytes(4)), (0x30402, bytes(4)), (0x40000, bytes(4)),
 ])  # fmt: skip
 def test_a_segment_outside_the_memories_is_refused(made, backend, address, data):
-    image = replace(made.image, segments=(Segment("data", address, data),))
+    image = replace(made.image, segments=(Segment("data", tile_address(0, PLATFORM.first_row) + address, data),))
     with pytest.raises(ImageError, match=r"does not lie in data\s+memory"):
         BENCH.run(PLATFORM, image.to_bytes(), frames_of(SPEC, made.network, 1), backend=backend)

@@ -9,7 +9,7 @@ from nncosim.regress.aie_ml_whole import KERNEL_CYCLES, streamed
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.streaming import stream_iss, stream_rtl
 
-PLATFORM = AieMl(columns=4, rows=4)
+PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
 SPECS = {
     "one tile": (DenseSpec((32, 16), batch=8), [(1, 1)]),
     "one to many": (DenseSpec((16, 32, 32, 8), batch=8), [(1, 4), (2, 2), (1, 1)]),

@@ -27,6 +27,10 @@ def _in_inference(number: int, first: Cost, later: Cost | None) -> Cost:
     return first if number == 0 or later is None else later
 
 
+_MOST_NAMED = 4
+"""Engines of a step that are named one by one."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of the image's schedule: the operators it completes, where, and what is known of its cycles before.
@@ -50,7 +54,10 @@ class Step:
 
     @property
     def engine(self) -> str:
-        """In a word, for people."""
+        """In a word, for people: of many alike, how many they are."""
+        stems = {name.rstrip("0123456789") for name in self.engines}
+        if len(self.engines) > _MOST_NAMED and len(stems) == 1:
+            return f"{len(self.engines)} x {stems.pop()}"
         return "+".join(self.engines)
 
     @property

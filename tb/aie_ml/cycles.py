@@ -9,6 +9,7 @@ from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, layer_cycles
 from nncosim.tb.aie_ml.iss_array import Array
+from nncosim.tb.aie_ml.iss_backend import hang_of
 from nncosim.tb.aie_ml.streaming import stream_iss
 from nncosim.tb.errors import BenchError
 from nncosim.tb.iss.elf import IssError
@@ -30,7 +31,8 @@ class Cycles:
                   if place.role == "input"}  # fmt: skip
         records = array.infer(inputs, DEFAULT_LIMIT)
         if records.done is None or array.problems:
-            raise IssError(f"the array does not run: {array.problems[:3] or 'it comes to no end'}")
+            why = array.problems[:3] or hang_of(whole, array, records, DEFAULT_LIMIT)
+            raise IssError(f"the array does not run: {why}")
         return layer_cycles(whole.notes.own_as(AieMlNotes), records)
 
     def interval(self, image: bytes, platform: AieMl) -> int:

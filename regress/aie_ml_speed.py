@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m nncosim.regress.aie_ml_speed`: cycles a second of the AIE-ML array, RTL and simulator, side by side.
+
+Busy: one dense layer over all tiles, 128 x 128 a tile, batches streamed through, so that each core multiplies in nearly
+every cycle. Idle: the same array with nothing configured, which the simulator does not step at all. Processor seconds
+of this process, of one core, without builds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from nncosim.compiler.aie_ml.notes import AieMlNotes
+from nncosim.compiler.image.image import Image
+from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.errors import PlatformError
+from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
+from nncosim.tb.aie_ml.build import build_array, feed, load_image
+from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, input_words, result_words
+from nncosim.tb.aie_ml.iss_array import Array
+from nncosim.tb.aie_ml.rtl import SETTLE_CYCLES
+from nncosim.tb.sim.model import Model
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["Speed", "main", "measured"]
+
+_SLICE, _BATCH = 128, 64
+_IDLE_CYCLES = 2000
+ARRAYS = ("1x1", "4x2", "8x8")
+
+
+class Speed:
+    """Cycles a second: of the RTL busy and idle, of the simulator busy."""
+
+    def __init__(self, rtl: float, idle: float, iss: float):
+        self.rtl, self.idle, self.iss = rtl, idle, iss
+
+
+def measured(columns: int, rows: int) -> Speed:
+    """Of an array of so many tiles, with a row of memory tiles below them."""
+    platform = AieMl(columns=columns, rows=rows, memory_rows=1)
+    spec = DenseSpec((_SLICE * columns, _SLICE * rows), batch=_BATCH)
+    made = compiled(spec, platform, splits=[(columns, rows)])
+    (given,) = frames_of(spec, made.network, 1)
+    notes = made.image.notes.own_as(AieMlNotes)
+    array = Array(made.image, platform)
+    array.infer(given, DEFAULT_LIMIT)  # settles
+    begin = time.process_time()
+    records = array.infer(given, DEFAULT_LIMIT)
+    assert records.done is not None
+    iss = int(records.done["cycles"]) / (time.process_time() - begin)
+    built = build_array(platform, notes.columns, notes.rows, notes.memory_rows)
+    with Model(built, seed=1) as model:
+        model.reset(cycles=4)
+        begin = time.process_time()
+        model.tick(_IDLE_CYCLES)
+        idle = _IDLE_CYCLES / (time.process_time() - begin)
+    return Speed(_busy(made.image, platform, given), idle, iss)
+
+
+def _busy(image: Image, platform: AieMl, given: dict) -> float:
+    notes = image.notes.own_as(AieMlNotes)
+    built = build_array(platform, notes.columns, notes.rows, notes.memory_rows)
+    with Model(built, seed=1) as model:
+        model.poison(1)
+        model["config_writes"] = load_image(model, platform, image)
+        feed(model, notes.columns, input_words(notes, given))
+        for port, value in (("settle", SETTLE_CYCLES), ("result_words", result_words(notes)), ("gap_seed", 0)):
+            model[port] = value
+        model.reset(cycles=4)
+        model.start = 1
+        model.tick()
+        model.start = 0
+        model.run_until("probe_inferences", 0, DEFAULT_LIMIT)
+        while model.probe_since > 1 << 63:  # the configuration
+            model.tick(16)
+        first, begin = model.probe_cycle, time.process_time()
+        model.run_until("stopped", 1, DEFAULT_LIMIT)
+        return (model.probe_cycle - first) / (time.process_time() - begin)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("arrays", nargs="*", default=list(ARRAYS), metavar="COLUMNSxROWS")
+    given = parser.parse_args()
+    table = Table(title="Cycles a second, one processor core", box=None)
+    for column in ("array", "RTL, busy", "RTL, idle", "simulator, busy", "simulator / RTL"):
+        table.add_column(column, justify="left" if column == "array" else "right")
+    for text in given.arrays:
+        try:
+            columns, rows = map(int, text.split("x"))
+            AieMl(columns=columns, rows=rows)
+        except (ValueError, PlatformError) as error:
+            parser.error(f"an array is COLUMNSxROWS, such as 4x2, not {text!r}: {error}")
+        found = measured(columns, rows)
+        table.add_row(text, *(f"{each:,.0f}" for each in (found.rtl, found.idle, found.iss)),
+                      f"{found.iss / found.rtl:.1f}")  # fmt: skip
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
