@@ -105,8 +105,9 @@ def on_rtl(built, whole: Image) -> Records:
         feed(model, 1, GIVEN)
         held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": RESULT_WORDS, "gap_seed": 0}
         run_once(model, held, LIMIT)
-        return Records(*(model.log(stream, fmt, clear=True)
-                         for stream, fmt in ((STORES, STORE), (RESULTS, RESULT), (STATES, STATE))), None)  # fmt: skip
+        stores, results, states = (model.log(stream, fmt, clear=True)
+                                   for stream, fmt in ((STORES, STORE), (RESULTS, RESULT), (STATES, STATE)))  # fmt: skip
+    return Records(stores, results, states, None)
 
 
 def differs(found: Records, expected: Records) -> str:

@@ -13,7 +13,8 @@ from nncosim.platforms.base import MACRO_BITS
 from nncosim.platforms.j3dai import NCB_FLIP_FLOP_BITS, J3dai
 from nncosim.tb.j3dai.blocks import cluster, control, dmpa, host, measure_area, ncb
 from nncosim.tb.j3dai.timing import BLOCKS as DESIGNS
-from nncosim.tb.j3dai.timing import CONNECTIONS, PORT, REGISTER, connections, kinds, table
+from nncosim.tb.j3dai.timing import CONNECTIONS, connections, kinds, table
+from nncosim.tb.timing.kinds import PORT, REGISTER
 from nncosim.tb.timing.sta import LIMIT, TimingReport
 
 NCB_FLIP_FLOPS = 8 * 1024

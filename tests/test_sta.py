@@ -308,6 +308,16 @@ def test_liberty_of_cut_cells() -> None:
         assert value in text
 
 
+@pytest.mark.parametrize("clocks", [(), ("clk_0", "other_clk_0")])
+def test_a_cut_cell_has_one_clock(clocks: tuple[str, ...]) -> None:
+    """Else nothing that begins or ends at it would be timed, or by a clock of another name."""
+    pins = (("d_0", "input"), ("q_0", "output"))
+    text = macro_liberty([Macro("m", "cut_m", (("tile_clk_0", "input"), *pins))], {"m": Budget(25, 5)}, 0.1)
+    assert text.count('related_pin : "tile_clk_0"') == 2
+    with pytest.raises(BenchError, match=r"module 'm' cannot be cut .* clocks"):
+        macro_liberty([Macro("m", "cut_m", (*((clock, "input") for clock in clocks), *pins))], {"m": Budget(1, 1)}, 0.1)
+
+
 REPORT = """
 Startpoint: u7 (rising edge-triggered flip-flop clocked by clk)
 Endpoint: u9 (rising edge-triggered flip-flop clocked by clk)

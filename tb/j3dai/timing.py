@@ -14,17 +14,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from nncosim.tb.j3dai.blocks import cluster, control, dmpa, host, ncb
-from nncosim.tb.timing.allowances import FO4_PS, SKEW, SRAM_SETUP, WIRES, sram_access
-from nncosim.tb.timing.sta import LIMIT, SRAM, TimedPath, TimingReport
+from nncosim.tb.timing.allowances import FO4_PS, SKEW, WIRES
+from nncosim.tb.timing.kinds import PORT, KindOfPath, sized, worst_of_each_kind
+from nncosim.tb.timing.sta import LIMIT, TimingReport
 
-__all__ = ["BLOCKS", "CONNECTIONS", "REGISTER", "Connection", "KindOfPath", "connections", "kinds", "table"]
+__all__ = ["BLOCKS", "CONNECTIONS", "Connection", "connections", "kinds", "table"]
 
 Design = Callable[[], TimingReport]
 
 BLOCKS: dict[str, Design] = {
     "NCB": ncb, "cluster": cluster, "DMPA and L2": dmpa, "control registers": control, "host": host}
 
-REGISTER, PORT, CLOSED = "register to register", "port, by its budget", "port, as it closes"
+CLOSED = "port, as it closes"
 
 
 @dataclass(frozen=True)
@@ -92,49 +93,6 @@ CONNECTIONS: list[Connection] = [
 """From block to block. The host's writes pass through the control registers to the DMPA and the clusters."""
 
 
-@dataclass(frozen=True)
-class KindOfPath:
-    """The longest path of a kind. `fo4`: as mapped, with SRAMs by their size; `gates`: the part of it that is gates."""
-
-    kind: str
-    block: str
-    path: str
-    fo4: float
-    gates: float
-
-    @property
-    def total(self) -> float:
-        """With wires, skew and the margin of set-up."""
-        return self.fo4 + WIRES * self.gates + SKEW
-
-    def __str__(self) -> str:
-        return f"{self.total:6.1f} {self.fo4:6.1f}  {self.kind:22} {self.block:18} {self.path}"
-
-
-def _macro(report: TimingReport, name: str) -> tuple[str, int] | None:
-    """Memory ("l1") and bits of the macro that a path's end is, None where it is none."""
-    for storage in report.storage:
-        if storage.module != "flip-flops" and storage.name == name:
-            return name.split(".")[0] if "." in name else name, storage.bits
-    return None
-
-
-def _sized(block: str, report: TimingReport, path: TimedPath) -> KindOfPath:
-    """A path with the access time that its SRAM's size asks for; the netlists are timed with one for all."""
-    start, end = _macro(report, path.start), _macro(report, path.end)
-    fo4, gates, kinds = path.fo4, path.fo4, []
-    if start is not None:
-        fo4, gates = fo4 + sram_access(start[1]) - SRAM.clock_to_output, gates - SRAM.clock_to_output
-        kinds.append(f"read of {start[0]}")
-    if end is not None:
-        fo4, gates = fo4 + SRAM_SETUP - SRAM.setup, gates - SRAM.setup
-        kinds.append(f"to {end[0]}")
-    for place, budget in ((path.start, report.port.clock_to_output), (path.end, report.port.setup)):
-        if place.startswith("port "):
-            kinds, gates = [PORT], gates - budget
-    return KindOfPath(", ".join(kinds) or REGISTER, block, f"{path.start} -> {path.end}", fo4, gates)
-
-
 def connections() -> Iterator[KindOfPath]:
     """Each connection as a path; all of its length counts as gates."""
     for connection in CONNECTIONS:
@@ -145,12 +103,7 @@ def connections() -> Iterator[KindOfPath]:
 def kinds(block: str) -> dict[str, KindOfPath]:
     """Kind to the longest path of a block."""
     report = BLOCKS[block]()
-    worst: dict[str, KindOfPath] = {}
-    for path in report.paths:
-        found = _sized(block, report, path)
-        if found.kind not in worst or found.total > worst[found.kind].total:
-            worst[found.kind] = found
-    return worst
+    return worst_of_each_kind(sized(block, report, path) for path in report.paths)
 
 
 def table() -> str:

@@ -32,6 +32,7 @@ _STORAGE = ("DFF", "LATCH")  # names of cells that hold a bit begin so
 _FAN_OUT = 8  # pins on one buffer
 _ASYNCHRONOUS = ("R", "S")  # pins of flip-flops
 _CELL_AREA = re.compile(r"\bcell\s*\(\s*\"?(\w+)\"?\s*\)\s*\{(?:(?!\bcell\s*\().)*?\barea\s*:\s*([\d.]+)", re.DOTALL)
+_CLOCK = re.compile(r"(\w+_)?clk_0")
 _TIES = {"0": "1'b0", "1": "1'b1", "x": "1'b0", "z": "1'b0"}
 
 
@@ -72,6 +73,19 @@ class Macro:
     module: str
     liberty_cell: str
     pins: tuple[tuple[str, str], ...]
+
+    @property
+    def clock(self) -> str:
+        """Its clock pin: `clk`, or `D_clk` of a domain D.
+
+        Raises:
+            BenchError: If it has none, or more than one: there would be no paths from and to it, or wrong ones.
+        """
+        found = [pin for pin, direction in self.pins if direction == "input" and _CLOCK.fullmatch(pin)]
+        if len(found) != 1:
+            raise BenchError(f"module {self.module!r} cannot be cut out of a design that is timed: it has "
+                             f"{len(found)} clocks ({', '.join(found) or 'no port clk'}), and must have one")
+        return found[0]
 
 
 class _Cell(TypedDict):
@@ -158,7 +172,7 @@ class Netlist:
         sinks: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for instance, (_, pins) in self.cells.items():
             if macro := self.macros.get(instance):
-                hidden = [pin for pin, direction in macro.pins if direction == "input" and pin != "clk_0"]
+                hidden = [pin for pin, direction in macro.pins if direction == "input" and pin != macro.clock]
             else:
                 hidden = [pin for pin in _ASYNCHRONOUS if instance in self.registers and pin in pins]
             for pin in hidden:

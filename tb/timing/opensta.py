@@ -15,7 +15,7 @@ __all__ = ["CLOCK", "PORTS_FOLLOW", "Budget", "RawPath", "commands", "macro_libe
            "run_opensta", "sta_command"]
 
 CLOCK = "clk"
-"""Clock port of every design, and of the cells it is cut at."""
+"""Clock port of every design."""
 
 PORTS_FOLLOW = "=== worst path from each input port"
 """Line between the two parts of the output of `commands`."""
@@ -121,13 +121,13 @@ def macro_liberty(macros: Iterable[Macro], budgets: Mapping[str, Budget], fo4: f
         budget = budgets[macro.module]
         text.append(f"  cell ({name}) {{ area : 1; is_macro_cell : true;")
         for pin, direction in macro.pins:
-            text.append(f"    pin ({pin}) {{ direction : {direction}; {_pin(pin, direction, budget, fo4)} }}")
+            timing = _pin(pin, direction, macro.clock, budget, fo4)
+            text.append(f"    pin ({pin}) {{ direction : {direction}; {timing} }}")
         text.append("  }")
     return "\n".join([*text, "}", ""])
 
 
-def _pin(pin: str, direction: str, budget: Budget, fo4: float) -> str:
-    clock = f"{CLOCK}_0"
+def _pin(pin: str, direction: str, clock: str, budget: Budget, fo4: float) -> str:
     if pin == clock:
         return "clock : true; capacitance : 0.01;"
     if direction == "output":

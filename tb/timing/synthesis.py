@@ -80,17 +80,21 @@ def recipe(sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
     return "\n".join(script) + "\n"
 
 
-def _read(sources: Mapping[str, str], top: str, cut: Sequence[str]) -> list[str]:
-    """Yosys' own reader, which keeps the hierarchy; for a design with SystemVerilog files slang's, which does not."""
+def _read(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str]) -> list[str]:
+    """Yosys' own reader, which keeps the hierarchy; for a design with SystemVerilog files slang's, which does not.
+
+    Of what is cut everywhere only the ports are read: a large memory's model takes a minute.
+    """
     if not any(name.endswith(".sv") for name in sources):
-        return [f"read_verilog -sv {name}" for name in sources]
+        ports_only = {f"{module}.v" for module in cut if module not in keep.values()}
+        return [f"read_verilog -sv {'-lib ' * (name in ports_only)}{name}" for name in sources]
     boxes = " ".join(f"--blackboxed-module {module}" for module in cut)
     files = " ".join(name for name in sources if not name.endswith(".svh"))
     return [f"read_slang -j 1 --ignore-initial --ignore-assertions {boxes} --top {top} {files}"]
 
 
 def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str], abc: str) -> list[str]:
-    script = _read(sources, top, cut)
+    script = _read(sources, top, cut, keep)
     for module in cut:
         kept = " ".join(f"*/{instance} %d" for instance, kind in keep.items() if kind == module)
         script += [f"copy {module} {cut_name(module)}",

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""AIE-ML's longest path by block: the core tile, mapped and timed by `nncosim.tb.timing.sta`.
+
+    python -m nncosim.tb.aie_ml.timing      # the first time it maps and times, which takes minutes
+
+The tile is timed as a whole, with all that passes from block to block in a cycle: what a core asks of memory, who is
+granted, whether the core stalls, and what hangs on that. Cut out of it are its large regular blocks, with a stated
+`BUDGETS` each; these are timed by themselves, and must keep it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+from amaranth.lib import wiring
+from nncosim.hdl.aie_ml.memory_tile import MEMORY_TILE, emit_memory_tile
+from nncosim.hdl.aie_ml.registers import ACC_READS, ACC_WRITES, VECTOR_READS, VECTOR_WRITES, Accumulators, RegisterFile
+from nncosim.hdl.aie_ml.srs import ShiftRoundSaturate, SrsUnit
+from nncosim.hdl.aie_ml.switch import StreamSwitch
+from nncosim.hdl.aie_ml.tile import TILE, emit_tile
+from nncosim.hdl.aie_ml.vmac import DotLane, VectorMac
+from nncosim.hdl.emit import emit_design
+from nncosim.hdl.sram import SRAM_MODULE
+from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.tb.timing.allowances import SKEW, WIRES
+from nncosim.tb.timing.kinds import KindOfPath, sized
+from nncosim.tb.timing.sta import SRAM, Budget, StaOptions, TimingReport, time_design
+
+__all__ = ["BLOCKS", "BUDGETS", "LARGE", "LIMIT", "longest", "paths_of", "table", "tile"]
+
+LIMIT = 100.0
+"""No path may be longer, in FO4, SRAM access, wires and skew included: 1.25 GHz in a process with an FO4 of 8 ps."""
+
+Design = Callable[[], TimingReport]
+_LANE, _SRS_UNIT = "aie_ml_dot_lane{}", "aie_ml_srs{}"
+
+
+def _file(writes: int, reads: int, output: float, write: float) -> Budget:
+    """Of a register file."""
+    names = ("write__", "halves__", "write_to__", "write_data__")
+    pins = {f"{name}{port}": write for name in names for port in range(writes)}
+    return Budget(output, output, pins | {f"read__{port}": output for port in range(reads)})
+
+
+BUDGETS: dict[str, Budget] = {
+    "vectors": _file(VECTOR_WRITES, VECTOR_READS, 46, 18), "accumulators": _file(ACC_WRITES, ACC_READS, 46, 18),
+    "vmac": Budget(4, 20), "srs": Budget(4, 26, dict.fromkeys(("rst", "tile_rst"), 34)), "switch": Budget(8, 26),
+}
+"""What the tile's netlist allows for a block that is cut out of it. Data of a register file are there so long after the
+clock when the number of the register comes 30 FO4 after it, and what takes them must need no more than 30."""
+
+
+def _timed(block: wiring.Component, name: str, cut: Mapping[str, Budget] | None = None) -> TimingReport:
+    top = f"aie_ml_{name}"
+    return time_design(emit_design(block, top), top, StaOptions(cut={SRAM_MODULE: SRAM, **(cut or {})}))
+
+
+@functools.cache
+def lane(part: int = 1) -> TimingReport:
+    """Eight multipliers and the tree of adders behind them."""
+    return _timed(DotLane(part), f"lane{part}")
+
+
+@functools.cache
+def srs_unit(bits: int = 64) -> TimingReport:
+    """One sum of so many bits; behind it, results are chosen in `srs`."""
+    return _timed(SrsUnit(bits), f"srs_unit{bits}")
+
+
+@functools.cache
+def vmac() -> TimingReport:
+    """Without its lanes."""
+    return _timed(VectorMac(), "vmac", {_LANE.format(part): lane(part).budget() for part in range(2)})
+
+
+@functools.cache
+def srs() -> TimingReport:
+    """Without its units."""
+    return _timed(ShiftRoundSaturate(), "srs", {_SRS_UNIT.format(bits): srs_unit(bits).budget() for bits in (32, 64)})
+
+
+@functools.cache
+def vectors() -> TimingReport:
+    return _timed(RegisterFile.vectors(), "vectors")
+
+
+@functools.cache
+def accumulators() -> TimingReport:
+    return _timed(Accumulators(), "accumulators")
+
+
+@functools.cache
+def switch() -> TimingReport:
+    return _timed(StreamSwitch(), "switch")
+
+
+@functools.cache
+def tile() -> TimingReport:
+    """Without its vector units and its switch."""
+    inside = {"switch": "tile.switch", **{name: f"tile.core.{name}" for name in BUDGETS if name != "switch"}}
+    cut = {f"{TILE}.{at}": BUDGETS[name] for name, at in inside.items()}
+    return time_design(emit_tile(PLATFORM.instructions), TILE, StaOptions(cut={SRAM_MODULE: SRAM, **cut}))
+
+
+@functools.cache
+def memory_tile() -> TimingReport:
+    """All of it."""
+    return time_design(emit_memory_tile(), MEMORY_TILE)
+
+
+LARGE: dict[str, Design] = {
+    "vectors": vectors, "accumulators": accumulators, "switch": switch, "vmac": vmac, "srs": srs}
+"""What has a budget."""
+_CUT = tuple(f"tile.core.{name}" for name in ("vectors", "accumulators", "vmac", "srs"))
+# Name: design, starts, ends. A report has the longest path to each end, and from each macro.
+BLOCKS: dict[str, tuple[Design, str | tuple[str, ...], str | tuple[str, ...]]] = {
+    "fetch": (tile, "", "tile.core.fetch."),
+    "read of the program": (tile, "tile.core.fetch.program", ""),
+    "address generators": (tile, "", "tile.core.agus."),
+    "loads and stores": (tile, "", ("tile.core.load", "tile.core.store")),
+    "cascade": (tile, "", ("tile.core.from_west.", "tile.core.to_east.")),
+    "vector units, in": (tile, "", _CUT),
+    "vector units, out": (tile, _CUT, ""),
+    "data memory, asked": (tile, "", "tile.data."),
+    "data memory, read": (tile, "tile.data.bank", ""),
+    "locks": (tile, "", "tile.locks."),
+    "DMA": (tile, "", "tile.dma."),
+    "read of descriptors": (tile, "tile.dma.descriptors", ""),
+    "configuration": (tile, "", "tile.config."),
+    "tile": (tile, "", ""),
+    "lane of multipliers": (lane, "", ""),
+    "accumulation": (vmac, "", ""),
+    "unit of srs": (srs_unit, "", ""),
+    "srs": (srs, "", ""),
+    "vectors": (vectors, "", ""),
+    "accumulators": (accumulators, "", ""),
+    "stream switch": (switch, "", ""),
+    "memory tile": (memory_tile, "", ""),
+}
+"""Paths by block. At ports of a design, which here are those of the block, 30 FO4 are beyond it."""
+
+
+def _memory(macro: str) -> str:
+    return "data" if ".bank" in macro else macro.rpartition(".")[2]
+
+
+def paths_of(
+    block: str, report: TimingReport, starts: str | tuple[str, ...] = "", ends: str | tuple[str, ...] = ""
+) -> list[KindOfPath]:
+    """As long as they are with SRAM, wires and skew, the longest first."""
+    found = [sized(block, report, path, _memory) for path in report.between(starts, ends)]
+    return sorted(found, key=lambda path: -path.total)
+
+
+def longest(block: str) -> list[KindOfPath]:
+    """Paths of one of `BLOCKS`, the longest first."""
+    design, starts, ends = BLOCKS[block]
+    return paths_of(block, design(), starts, ends)
+
+
+def table() -> str:
+    """The longest path of each block."""
+    head = [
+        f"limit {LIMIT:.0f} FO4; total = mapped, SRAM by size, + {WIRES:.0%} of gates for wires + {SKEW} for skew and "
+        "margin of set-up",
+        " total mapped  kind                   block              path",
+    ]
+    return "\n".join([*head, *(str(longest(block)[0]) for block in BLOCKS)])
+
+
+def main() -> None:
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
