@@ -29,7 +29,8 @@ from nncosim.tb.report.pages.floor_lanes import Lanes, branches, lanes_of
 from nncosim.tb.report.pages.floor_plot import busy_share, floor_plot, group_chips
 from nncosim.tb.report.pages.page import report_page
 
-COLUMNS, ROWS = 7, 4
+COLUMNS, MEMORY_ROWS, ROWS = 7, 1, 4
+TOP = MEMORY_ROWS + ROWS
 SIZES = (64, 64, 32, 8)
 BATCH = 8
 
@@ -40,7 +41,7 @@ def folder(tmp_path_factory):
     model = out.parent / "dense.onnx"
     onnx.save(dense_network(DenseSpec(SIZES, batch=BATCH)), model)
     assert invoke(["run", str(model), "--platform", "aie_ml", "--backend", "iss", f"--set=columns={COLUMNS}",
-                   f"--set=rows={ROWS}", "--out", str(out)]) == 0  # fmt: skip
+                   f"--set=rows={ROWS}", f"--set=memory_rows={MEMORY_ROWS}", "--out", str(out)]) == 0  # fmt: skip
     return out
 
 
@@ -59,8 +60,10 @@ def notes(folder):
 def layers_wrong(plan, notes):
     """Tiles that are not where a core of that number is, or not of the layer whose step of the schedule names it."""
     layer = {engine: step.name for step in notes.steps for engine in step.engines}
-    wanted = {f"core{column * ROWS + row - 1}": (column, row)
-              for column, row in product(range(COLUMNS), range(1, ROWS + 1))}  # fmt: skip
+    wanted = {f"core{column * ROWS + row}": (column, 1 + MEMORY_ROWS + row)
+              for column, row in product(range(COLUMNS), range(ROWS))}  # fmt: skip
+    wanted |= {f"memory tile ({column},{row})": (column, row)
+               for column, row in product(range(COLUMNS), range(1, MEMORY_ROWS + 1))}  # fmt: skip
     wanted |= {f"shim {column}": (column, 0) for column in range(COLUMNS)}
     found = [f"{tile.name} at {tile.place}" for tile in plan.tiles if wanted.get(tile.name) != tile.place]
     found += [f"{tile.name} is of {tile.group!r}" for tile in plan.tiles if tile.group != layer.get(tile.name, "")]
@@ -130,7 +133,7 @@ def test_streams_start_and_end_where_the_notes_say(run, notes):
         lambda link: replace(link, ways=tuple((way[0], way[-1]) for way in link.ways if way[0][1] == way[-1][1]))
         if link == inner else link,
         lambda link: replace(link, text="63 words an inference") if link.name.startswith("input") else link,
-        lambda link: replace(link, ways=tuple(tuple((x, 0 if y else 1) for x, y in way) for way in link.ways))
+        lambda link: replace(link, ways=tuple(tuple((x, TOP - y) for x, y in way) for way in link.ways))
         if link.name.startswith("output") else link,
     ):  # fmt: skip
         assert streams_wrong(with_links(plan, change), notes)
@@ -200,8 +203,8 @@ def places_wrong(plan, tiles):
 
 def test_every_tile_is_drawn_where_it_is(run):
     _, tiles, links = drawn(run)
-    assert places_wrong(run.floor_plan, tiles) == [] and len(tiles) == COLUMNS * (ROWS + 1)
-    upside_down = [replace(tile, row=ROWS - tile.row) for tile in run.floor_plan.tiles]
+    assert places_wrong(run.floor_plan, tiles) == [] and len(tiles) == COLUMNS * (TOP + 1)
+    upside_down = [replace(tile, row=TOP - tile.row) for tile in run.floor_plan.tiles]
     assert places_wrong(replace(run.floor_plan, tiles=tuple(upside_down), links=()), tiles)
     assert sorted(link.get("data-link") for link in links) == sorted(link.name for link in run.floor_plan.links)
 
@@ -298,14 +301,14 @@ def test_the_page_has_it(run):
 
 def test_the_map(run):
     *rows, ruler, unused, meaning = floor_map(run.floor_plan)
-    assert len(rows) == ROWS + 1 and ruler == "  012345"
-    assert unused == "6 of 7 columns and 5 of 5 rows; the others are not used"
+    assert len(rows) == TOP + 1 and ruler == "  012345"
+    assert unused == "6 of 7 columns and 6 of 6 rows; the others are not used"
     letters = {"dense0": "A", "dense1": "B", "dense2": "C"}
     seen = 0
     for tile in run.floor_plan.tiles:
         if tile.column < run.floor_plan.used[0] and tile.row:
-            line = rows[ROWS - tile.row]
-            assert line[0] == str(tile.row) and line[2 + tile.column] == letters.get(tile.group, ".")
+            line, empty = rows[TOP - tile.row], "=" if tile.row <= MEMORY_ROWS else "."
+            assert line[0] == str(tile.row) and line[2 + tile.column] == letters.get(tile.group, empty)
             seen += bool(tile.group)
     assert seen == sum(bool(tile.group) for tile in run.floor_plan.tiles)
     assert "^" in rows[-1] and "v" in rows[-1]
@@ -316,7 +319,7 @@ def test_a_run_prints_the_map(tmp_path, capsys):
     model = tmp_path / "dense.onnx"
     onnx.save(dense_network(DenseSpec((32, 16), batch=8)), model)
     assert invoke(["run", str(model), "--platform", "aie_ml", "--backend", "iss", "--set=columns=1", "--set=rows=1",
-                   "--out", str(tmp_path / "run")]) == 0  # fmt: skip
+                   "--set=memory_rows=0", "--out", str(tmp_path / "run")]) == 0  # fmt: skip
     assert "\n1 A\n0 x\n  0\nA dense0, x shim\n" in capsys.readouterr().out
     run = load_run(tmp_path / "run")
     picture, tiles, links = drawn(run)
