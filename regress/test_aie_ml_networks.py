@@ -23,7 +23,7 @@ def check(name: str, backend: str) -> None:
     made = compiled(published.spec, most_tiles=published.tiles)
     cycles = cycles_of(made, published.spec, backend)
     assert cycles <= CYCLES[name]
-    if published.tiles is not None:
+    if published.tiles is not None and published.cycles is not None:
         assert tiles_of(made) <= published.tiles and cycles <= published.cycles
 
 

@@ -105,8 +105,8 @@ def on_rtl(built, whole: Image) -> Records:
         feed(model, 1, GIVEN)
         held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": RESULT_WORDS, "gap_seed": 0}
         run_once(model, held, LIMIT)
-        stores, results, states = (model.log(stream, fmt, clear=True)
-                                   for stream, fmt in ((STORES, STORE), (RESULTS, RESULT), (STATES, STATE)))  # fmt: skip
+        kinds = (STORES, STORE), (RESULTS, RESULT), (STATES, STATE)
+        stores, results, states = (model.log(stream, fmt, clear=True) for stream, fmt in kinds)
     return Records(stores, results, states, None)
 
 

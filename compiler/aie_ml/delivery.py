@@ -191,7 +191,7 @@ class _Delivery:
             if column is None:
                 raise CompileError("all streams of the shim into the array are taken; use other splits, or more "
                                    "columns")
-            source, targets = Port(column, EDGE, self.entries[column]), []
+            source, targets = Port(column, EDGE, self.entries[column]), list[Port]()
             self.entries[column] += 1
             stored = [w for w in mine if w.step - self._made_at(tensor.name) > 1 and self.memory.any]
             for want in mine:

@@ -85,8 +85,8 @@ def linked(network: Network, platform: AieMl, made: Lowering, placement: Placeme
     busy = {(tile.column, tile.row) for tile in made.plan.tiles}
     loaded += [switch_segment(*tile, each, memory_tile=tile[1] < platform.first_row)
                for tile, each in made.routes.masters.items() if tile not in busy]
-    for tile in dict.fromkeys((each.column, each.row) for each in made.plan.memory):
-        mine = [each for each in made.plan.memory if (each.column, each.row) == tile]
+    for place in dict.fromkeys((each.column, each.row) for each in made.plan.memory):
+        mine = [each for each in made.plan.memory if (each.column, each.row) == place]
         own, starts = segments_of_buffers(mine, [at[each.name] for each in mine])
         loaded += own
         begun += starts
