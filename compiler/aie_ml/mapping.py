@@ -89,9 +89,10 @@ def overlaps(first: Sequence[Part], second: Sequence[Part]) -> list[list[int]]:
     return [[k for k, (a, b) in enumerate(first) if a < end and begin < b] for begin, end in second]
 
 
-def _agree(before: Sequence[Part], after: Sequence[Part]) -> bool:
-    """Whether streams between two layers need no more channels than a tile has."""
-    return all(len(each) <= MOST_PARTNERS for pair in ((before, after), (after, before)) for each in overlaps(*pair))
+def _agree(before: Sequence[Part], after: Sequence[Part], operands: int = 1) -> bool:
+    """Whether streams between two layers need no more channels than a tile has. operands: of the second one."""
+    into, out = overlaps(before, after), overlaps(after, before)
+    return max(map(len, into)) <= MOST_PARTNERS // operands and max(map(len, out)) <= MOST_PARTNERS
 
 
 def _fits(shape: Shape) -> bool:
@@ -309,7 +310,7 @@ class _Step:
         assert self.before is not None
         tensor = self.network.tensors[self.before.output]
         given, taken = parts(tensor.channels, rows), taken_parts(self.op, self.network, split)
-        if not _agree(given, taken):
+        if not _agree(given, taken, len(self.op.inputs)):
             whole = max(end - begin for begin, end in (*given, *taken))
             return 2 * _words(tensor, whole) + _DETOUR if self.platform.memory_rows else None
         most = max(min(taken[c][1], given[r][1]) - max(taken[c][0], given[r][0])
