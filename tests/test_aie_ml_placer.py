@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from nncosim.compiler.aie_ml.floorplan import Floor, Rectangle
 from nncosim.compiler.aie_ml.legal import problems
-from nncosim.compiler.aie_ml.mapping import OBJECTIVES, Box, Split, overlaps, parts, ranked_splits, splits_of
+from nncosim.compiler.aie_ml.mapping import OBJECTIVES, Box, Split, overlaps, parts, ranked_splits
 from nncosim.compiler.aie_ml.placer import STRATEGIES, cost_of, fits, placed
 from nncosim.compiler.aie_ml.routes import EDGE, Grid, Net, Port, routed
 from nncosim.compiler.aie_ml.routes import problems as wrong_circuits
+from nncosim.compiler.aie_ml.search import fitting
 from nncosim.compiler.aie_ml.solver import COST, LATENCY, solved
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.frontend import import_model
@@ -259,16 +260,16 @@ def network_of(*sizes: int):
 
 def test_layers_above_each_other_let_a_network_have_more_tiles():
     network, platform = network_of(*[64] * 11), AieMl(columns=12)
-    beside = splits_of(network, platform)
-    packed = splits_of(network, platform, fits=lambda each: fits(each, 12, 8))
+    beside = ranked_splits(network, platform)[0]
+    packed, few = (next(fitting(ranked_splits(network, platform, most, packed=True), lambda each: fits(each, 12, 8)))
+                   for most in (None, 40))  # fmt: skip
     assert sum(each.cascade for each in beside) <= 12 < sum(each.cascade for each in packed)
     assert 40 < sum(each.tiles for each in packed) <= 96
-    few = splits_of(network, platform, 40, fits=lambda each: fits(each, 12, 8))
     assert sum(each.tiles for each in few) <= 40
     small = AieMl(columns=4, rows=4)
     with pytest.raises(CompileError, match="does not fit 16 tiles in 4 columns"):
-        splits_of(network, small)
-    assert len(splits_of(network, small, fits=lambda each: fits(each, 4, 4))) == 10
+        ranked_splits(network, small)
+    assert len(next(fitting(ranked_splits(network, small, packed=True), lambda each: fits(each, 4, 4)))) == 10
 
 
 def test_where_there_is_no_place_less_room_is_taken():
@@ -280,14 +281,16 @@ def test_where_there_is_no_place_less_room_is_taken():
         tried.append(each)
         return len(tried) == 3
 
-    assert splits_of(network, platform, fits=fit) == ranked[2] == tried[2]
-    assert splits_of(network, platform, fits=lambda each: False) == splits_of(network, platform)
+    assert next(fitting(ranked, fit)) == ranked[2] == tried[2]
+    assert list(fitting(ranked, lambda each: True)) == [*ranked]
+    tried.clear()
+    assert list(fitting(ranked, lambda each: tried.append(each) or False)) == [] and tried[-1] in ranked
     assert len(ranked) == len(set(ranked))
 
 
 def test_objectives():
     network, platform = network_of(128, 128, 64, 16), AieMl(columns=16)
-    found = {objective: splits_of(network, platform, objective=objective) for objective in OBJECTIVES}
+    found = {objective: ranked_splits(network, platform, objective=objective)[0] for objective in OBJECTIVES}
     tiles = {objective: sum(split.tiles for split in each) for objective, each in found.items()}
     assert tiles["fewest"] == 3 and found["latency"] != found["throughput"]
 
@@ -299,4 +302,4 @@ def test_objectives():
                for o, each in found.items()}  # fmt: skip
     assert slowest["throughput"] <= slowest["latency"] < slowest["fewest"]
     with pytest.raises(ValueError, match="objective must be one of latency, throughput, fewest, not 'area'"):
-        splits_of(network, platform, objective="area")
+        ranked_splits(network, platform, objective="area")

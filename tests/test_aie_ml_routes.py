@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from nncosim.compiler.aie_ml.descriptors import Descriptor, chain
-from nncosim.compiler.aie_ml.mapping import Split, boxes_of, overlaps, parts, splits_of
+from nncosim.compiler.aie_ml.mapping import Split, boxes_of, overlaps, parts, ranked_splits
 from nncosim.compiler.aie_ml.routes import EDGE, Grid, Net, Port, problems, routed
 from nncosim.compiler.aie_ml.walks import Matrix, Order, Storage
 from nncosim.compiler.errors import CompileError
@@ -89,7 +89,7 @@ def test_splits_keep_to_the_room_they_have():
     network = import_model(dense_network(DenseSpec((64, 64, 64, 16))), name="dense", keep_batch=True)
     small = AieMl(columns=3, rows=1)
     for platform, most in ((AieMl(), None), (AieMl(), 6), (AieMl(columns=4, rows=4), None), (small, 3)):
-        splits = splits_of(network, platform, most)
+        splits = ranked_splits(network, platform, most)[0]
         assert sum(each.tiles for each in splits) <= (most or platform.tiles)
         assert sum(each.cascade for each in splits) <= platform.columns
         assert max(each.rows for each in splits) <= platform.rows

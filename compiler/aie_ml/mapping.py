@@ -21,7 +21,7 @@ from nncosim.kernels.aie_ml.product import Role, Shape
 from nncosim.platforms.aie_ml import BANK_BYTES, AieMl
 
 __all__ = [
-    "CHANNELS", "OBJECTIVES", "Box", "Part", "Split", "boxes_of", "parts", "ranked_splits", "splits_of",
+    "CHANNELS", "OBJECTIVES", "Box", "Part", "Split", "boxes_of", "parts", "ranked_splits",
     "taken_parts",
 ]  # fmt: skip
 
@@ -186,40 +186,19 @@ def _options(op: Op, network: Network, platform: AieMl) -> Iterator[_Option]:
             yield _Option(split, kernel + _LAYER + waits, kernel + _AGAIN, enters, leaves)
 
 
-def splits_of(
-    network: Network, platform: AieMl, most_tiles: int | None = None, *, objective: str = "latency",
-    fits: Callable[[Sequence[Split]], bool] | None = None,
-) -> tuple[Split, ...]:
-    """Of each layer, so that the estimate of the objective (one of `OBJECTIVES`) is least.
-
-    Args:
-        fits: whether there is a place for boxes of these splits; without it they lie side by side.
-
-    Raises:
-        CompileError: there are none; names the layer that has none.
-        ValueError: an objective that there is not.
-    """
-    if fits is not None:
-        ranked = ranked_splits(network, platform, most_tiles, objective=objective, packed=True)
-        number = 0
-        while number < len(ranked):
-            if fits(ranked[number]):
-                return ranked[number]
-            number += 1 + number // 8  # what comes later takes less room: the longer none fits, the more are left out
-    return ranked_splits(network, platform, most_tiles, objective=objective)[0]
-
-
 def ranked_splits(
     network: Network, platform: AieMl, most_tiles: int | None = None, *, objective: str = "latency",
     packed: bool = False,
 ) -> tuple[tuple[Split, ...], ...]:
-    """The best by estimate, then others; each takes less room than those before it, in tiles or in columns.
+    """Of each layer: the best by the estimate of the objective (one of `OBJECTIVES`), then others; each takes less room
+    than those before it, in tiles or in columns.
 
     packed: layers may lie above each other, so that it is not certain that there is a place for them; else there is one
     side by side.
 
     Raises:
-        CompileError, ValueError: as `splits_of`.
+        CompileError: there are none; names the layer that has none.
+        ValueError: an objective that there is not.
     """
     if objective not in _RANKS:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, not {objective!r}")

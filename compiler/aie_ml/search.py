@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 
 from nncosim.compiler.aie_ml import legal
 from nncosim.compiler.aie_ml.cycle_model import cycle_model
@@ -17,7 +19,9 @@ from nncosim.compiler.placement.placement import place
 from nncosim.compiler.schedule import Schedule
 from nncosim.platforms.aie_ml import AieMl
 
-__all__ = ["edges_of", "searched"]
+__all__ = ["edges_of", "fitting", "searched"]
+
+Splits = tuple[Split, ...]
 
 _TRIES = 3
 """Splits that are measured."""
@@ -29,6 +33,19 @@ def edges_of(network: Network) -> list[tuple[int, int]]:
     """From each layer to those that take its results, by their numbers."""
     makers = {op.output: k for k, op in enumerate(network.ops)}
     return sorted({(makers[name], k) for k, op in enumerate(network.ops) for name in op.inputs if name in makers})
+
+
+def fitting(ranked: Sequence[Splits], fit: Callable[[Splits], bool]) -> Iterator[Splits]:
+    """Those for which there is a place. What comes later takes less room: the longer none fits, the more are left
+    out."""
+    number = misses = 0
+    while number < len(ranked):
+        if fit(ranked[number]):
+            yield ranked[number]
+            misses = 0
+        else:
+            misses += 1
+        number += 1 + misses // 8
 
 
 def searched(
@@ -48,7 +65,8 @@ def searched(
         ways = [tuple(splits)]
     else:
         ranked = ranked_splits(network, platform, most_tiles, objective=objective, packed=True)
-        ways = [way for way in ranked if fits(way, platform.columns, platform.rows)][:_TRIES] or [ranked[0]]
+        fit = partial(fits, columns=platform.columns, rows=platform.rows)
+        ways = list(islice(fitting(ranked, fit), _TRIES)) or [ranked[0]]
     found: list[tuple[int, int, Lowering]] = []
     first: CompileError | None = None
     for number, way in enumerate(ways):
