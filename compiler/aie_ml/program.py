@@ -105,12 +105,8 @@ class _Layer:
                     (SETS_OF_ACCUMULATORS * period, times.interval))
 
     def _locks(self) -> None:
-        """A buffer is acquired in the cycle before it is first accessed, and released in that of the last access.
-
-        Activations that have their bank together with results are released behind these: the DMA would fill the bank at
-        once, and it comes before the core.
-        """
-        last, shape = 0, self.product.shape
+        """A buffer is acquired in the cycle before it is first accessed, and released in that of the last access."""
+        shape = self.product.shape
         activations = [WEIGHTS] if shape.job == Job.TRANSPOSE else [INPUT + row for row in range(shape.rows)]
         results = [OUTPUT + row for row in range(shape.rows)]
         for pointers, memory, pairs in (
@@ -118,11 +114,9 @@ class _Layer:
             (activations, LATENCY["load_memory"], [(each.full, each.free) for each in self.inputs]),
         ):
             cycles = [cycle + memory for pointer in pointers for cycle in self.uses.get(pointer, ())]
-            if shape.one_bank:
-                last = max(last, *cycles) if cycles else last
             for acquired, released in pairs:
                 self._lock(ControlOp.ACQUIRE, acquired, min(cycles) - 1, -1)
-                self._lock(ControlOp.RELEASE, released, max(last, *cycles), 1)
+                self._lock(ControlOp.RELEASE, released, max(cycles), 1)
 
     def _lock(self, op: ControlOp, lock: int, cycle: int, towards: int) -> None:
         """In that cycle, or in the next one there with room."""
