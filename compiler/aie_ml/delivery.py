@@ -31,7 +31,7 @@ _TILE_CHANNELS = 2
 """Of each kind in a tile."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Want:
     """A part of a tensor that tiles of some layers take in the same order: into which columns of their activations."""
 
@@ -231,10 +231,12 @@ class _Delivery:
             self.plan.nets.append(Net(source, tuple(targets), name, _words(tile)))
 
     def _buffer(self, tensor: Tensor, part: Part, storage: Storage, readers: list[_Want], writers: int) -> MemoryBuffer:
-        """One with a copy for each layer that an inference passes meanwhile."""
-        waits = max(want.step for want in readers) - self._made_at(tensor.name)
+        """One with a copy for each layer that an inference passes meanwhile; near to those that take it first."""
+        steps = [want.step for want in readers]
+        waits = max(steps) - self._made_at(tensor.name)
         made = MemoryBuffer(0, 0, tensor.name, part, storage, stored_bits(tensor), rows_of(tensor), max(2, waits))
-        near = sum(want.column for want in readers) / len(readers)
+        first = [want.column for want in readers if want.step == min(steps)]
+        near = sum(first) / len(first)
         self.memory.place(made, near, writers, len(readers))
         self.plan.memory.append(made)
         return made
