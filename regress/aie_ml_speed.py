@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+import numpy as np
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.aie_ml import AieMl
@@ -20,7 +23,9 @@ from nncosim.tb.aie_ml.build import build_array, feed, load_image
 from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, input_words, result_words
 from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.aie_ml.rtl import SETTLE_CYCLES
+from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel
 from rich.console import Console
 from rich.table import Table
 
@@ -31,11 +36,13 @@ _IDLE_CYCLES = 2000
 ARRAYS = ("1x1", "4x2", "8x8")
 
 
+@dataclass(frozen=True)
 class Speed:
     """Cycles a second: of the RTL busy and idle, of the simulator busy."""
 
-    def __init__(self, rtl: float, idle: float, iss: float):
-        self.rtl, self.idle, self.iss = rtl, idle, iss
+    rtl: float
+    idle: float
+    iss: float
 
 
 def measured(columns: int, rows: int) -> Speed:
@@ -45,36 +52,37 @@ def measured(columns: int, rows: int) -> Speed:
     made = compiled(spec, platform, splits=[(columns, rows)])
     (given,) = frames_of(spec, made.network, 1)
     notes = made.image.notes.own_as(AieMlNotes)
-    array = Array(made.image, platform)
-    array.infer(given, DEFAULT_LIMIT)  # settles
-    begin = time.process_time()
-    records = array.infer(given, DEFAULT_LIMIT)
-    assert records.done is not None
-    iss = int(records.done["cycles"]) / (time.process_time() - begin)
     built = build_array(platform, notes.columns, notes.rows, notes.memory_rows)
     with Model(built, seed=1) as model:
-        model.reset(cycles=4)
+        model.reset(cycles=RESET_CYCLES)
         begin = time.process_time()
         model.tick(_IDLE_CYCLES)
         idle = _IDLE_CYCLES / (time.process_time() - begin)
-    return Speed(_busy(made.image, platform, given), idle, iss)
+    return Speed(_rtl(built, made.image, platform, given), idle, _iss(made.image, platform, given))
 
 
-def _busy(image: Image, platform: AieMl, given: dict) -> float:
+def _iss(image: Image, platform: AieMl, given: Mapping[str, np.ndarray]) -> float:
+    array = Array(image, platform)
+    array.infer(given, DEFAULT_LIMIT)  # settles
+    begin = time.process_time()
+    array.infer(given, DEFAULT_LIMIT)
+    return array.cycle / (time.process_time() - begin)
+
+
+def _rtl(built: BuiltModel, image: Image, platform: AieMl, given: Mapping[str, np.ndarray]) -> float:
     notes = image.notes.own_as(AieMlNotes)
-    built = build_array(platform, notes.columns, notes.rows, notes.memory_rows)
     with Model(built, seed=1) as model:
         model.poison(1)
-        model["config_writes"] = load_image(model, platform, image)
+        writes = load_image(model, platform, image)
+        held = {"config_writes": writes, "settle": SETTLE_CYCLES, "gap_seed": 0, "result_words": result_words(notes)}
         feed(model, notes.columns, input_words(notes, given))
-        for port, value in (("settle", SETTLE_CYCLES), ("result_words", result_words(notes)), ("gap_seed", 0)):
+        for port, value in held.items():
             model[port] = value
-        model.reset(cycles=4)
+        model.reset(cycles=RESET_CYCLES)
         model.start = 1
         model.tick()
         model.start = 0
-        model.run_until("probe_inferences", 0, DEFAULT_LIMIT)
-        while model.probe_since > 1 << 63:  # the configuration
+        while model.probe_since > 1 << 63:  # ones: the configuration
             model.tick(16)
         first, begin = model.probe_cycle, time.process_time()
         model.run_until("stopped", 1, DEFAULT_LIMIT)

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import numpy as np
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
+from nncosim.tb.sim.model import Model
 
-__all__ = ["ENDS", "VISIBLE", "corner", "garbage", "simulate"]
+__all__ = ["ENDS", "VISIBLE", "clocked", "corner", "garbage", "simulate"]
 
 ENDS = (0, (1 << 8) - 2, (1 << 10) - 2, (1 << 16) - 2, (1 << 20) - 2, (1 << 24) - 2, (1 << 31) - 2, (1 << 32) - 2)
 """Where carries begin that a run does not reach."""
@@ -35,6 +36,19 @@ def garbage(ctx: Any, rng: np.random.Generator, *ports: Any) -> None:
     for port in ports:
         bits = len(port)
         ctx.set(port, int.from_bytes(rng.bytes((bits + 7) // 8), "little") & ((1 << bits) - 1))
+
+
+def clocked(model: Model, steps: Generator[dict[str, int], Callable[[str], int], None]) -> None:
+    """Drive a Verilated block. Each step gives the inputs of a cycle and is sent what reads ports in it."""
+    inputs = next(steps, None)
+    while inputs is not None:
+        for name, value in inputs.items():
+            model[name] = value
+        try:
+            inputs = steps.send(model.__getitem__)
+        except StopIteration:
+            inputs = None
+        model.tick()
 
 
 def simulate(dut: wiring.Component, bench: Callable[..., Coroutine[Any, Any, None]], reset: bool = False) -> None:

@@ -20,7 +20,7 @@ from nncosim.compiler.ir.network import Network
 from nncosim.platforms.aie_ml import PLATFORM, AieMl
 from nncosim.regress.zoo.writer import Writer
 
-__all__ = ["DenseSpec", "compiled", "dense_network", "frames_of", "random_inputs"]
+__all__ = ["DenseSpec", "compiled", "dense_network", "fitted_scale", "frames_of", "random_inputs"]
 
 _SAMPLES = 64
 _SHARE = 0.997
@@ -57,6 +57,11 @@ def random_inputs(spec: DenseSpec, count: int, seed: int) -> np.ndarray:
     return np.clip(np.rint(values), -most - 1, most).astype(np.int64)
 
 
+def fitted_scale(real: np.ndarray, top: int, share: float = _SHARE) -> float:
+    """The least power of two under which so large a share of the values, as integers, is not beyond `top`."""
+    return float(2.0 ** math.ceil(math.log2(float(np.quantile(np.abs(real), share)) / top)))
+
+
 def dense_network(spec: DenseSpec) -> onnx.ModelProto:
     """The graph: input `x` (batch, sizes[0]), output `y`."""
     rng, w = np.random.default_rng([spec.seed, 3]), Writer()
@@ -82,7 +87,7 @@ def dense_network(spec: DenseSpec) -> onnx.ModelProto:
             at, real = w.node("Relu", f"{name}.relu", [at]), np.maximum(real, 0)
         signed = not (relu and spec.unsigned)
         top = (1 << spec.bits - signed) - 1
-        scale = 2.0 ** math.ceil(math.log2(float(np.quantile(np.abs(real), _SHARE)) / top))
+        scale = fitted_scale(real, top)
         at = w.quant(f"{name}.quant", at, scale, signed=signed, bits=spec.bits, output="y" if last else "")
         values = np.clip(np.rint(real / scale), -top - 1 if signed else 0, top)
     return w.model(spec.name, "Dense layers of random weights.", ("x", (spec.batch, spec.sizes[0])),

@@ -8,7 +8,6 @@ uint8 behind a ReLU (Brevitas). Scales are fitted layer by layer on random input
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from nncosim.regress.dense_models import fitted_scale
 from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["QdqForm", "QdqNetwork", "qdq_network"]
@@ -170,7 +170,7 @@ def qdq_network(sizes: Sequence[int], form: QdqForm | None = None, *, batch: int
         kind = f"uint{form.bits}" if relu and form.unsigned else signed
         results.append("y" if form.integers and k == len(sizes) - 2 else f"{name}.y.q")
         top = (1 << form.bits - (kind == signed)) - 1
-        scales.append(2.0 ** math.ceil(math.log2(float(np.quantile(np.abs(real), _SHARE)) / top)))
+        scales.append(fitted_scale(real, top, _SHARE))
         values = np.clip(np.rint(real / scales[-1]), 0 if kind != signed else -top - 1, top)
         at = w.activation(f"{name}.y", at, scales[-1], kind)
     shape = (1, batch) if form.tokens else (batch,)

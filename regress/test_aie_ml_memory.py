@@ -19,7 +19,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml import memory
 from nncosim.hdl.aie_ml.memory import DataMemory
-from nncosim.regress.block_bench import simulate
+from nncosim.regress.block_bench import clocked, simulate
 from nncosim.regress.emission import emit_once
 from nncosim.regress.planted import planted
 from nncosim.tb.sim.model import Model
@@ -242,15 +242,7 @@ def run(model: Model, steps: Steps) -> None:
         if direction == "in" and name not in ("clk", "rst"):
             model[name] = 0
     model.reset()
-    inputs = next(steps, None)
-    while inputs is not None:
-        for name, value in inputs.items():
-            model[name] = value
-        try:
-            inputs = steps.send(model.__getitem__)
-        except StopIteration:
-            inputs = None
-        model.tick()
+    clocked(model, steps)
 
 
 def test_random_requests(model: Model, seed: int) -> None:

@@ -32,7 +32,7 @@ from nncosim.regress.aie_ml_dma_model import (
     ToMemory,
     random_descriptor,
 )
-from nncosim.regress.block_bench import simulate
+from nncosim.regress.block_bench import clocked, simulate
 from nncosim.regress.planted import planted, some
 from nncosim.regress.test_aie_ml_memory import OnePort
 from nncosim.tb.sim.model import Model
@@ -351,25 +351,13 @@ def reset(model: Model, seed: int) -> None:
     model.tick()
 
 
-def run(model: Model, steps: Steps) -> None:
-    inputs = next(steps, None)
-    while inputs is not None:
-        for name, value in inputs.items():
-            model[name] = value
-        try:
-            inputs = steps.send(model.__getitem__)
-        except StopIteration:
-            inputs = None
-        model.tick()
-
-
 @pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_random_work(model: Model, seed: int, number: int) -> None:
     seen, bad = Counter[str](), list[str]()
     reset(model, seed + number)
     reference = Reference(contents(model).copy())
     traffic = Traffic(np.random.default_rng([seed, number]), reference, 48)
-    run(model, differences(bad, reference, traffic, 15_000 if number == 0 else 100_000, seen))
+    clocked(model, differences(bad, reference, traffic, 15_000 if number == 0 else 100_000, seen))
     assert bad[:3] == []
     assert (contents(model) == reference.memory).all()
     assert {name for name in NEEDED if not seen[name]} == set()
@@ -396,7 +384,7 @@ def test_every_word(model: Model, seed: int) -> None:
                 got.append(read("north_out__0__payload"))
 
     got: list[int] = []
-    run(model, steps())
+    clocked(model, steps())
     assert got == [int(word) for word in np.roll(words, -5)]
 
 
@@ -477,7 +465,7 @@ def test_tensors_in_another_order_and_padded(model: Model, seed: int, number: in
     rng = np.random.default_rng([seed, number])
     reset(model, seed + number)
     copies = [Copy(rng, k) for k in range(STREAMS)]
-    run(model, copying(copies, rng, 8000))
+    clocked(model, copying(copies, rng, 8000))
     for copy in copies:
         expected = copy.expected()
         assert copy.left == expected[: len(copy.left)], f"channels {copy.number}"

@@ -6,16 +6,14 @@ Weights are random; scales are calibrated on random inputs, as those of `dense_m
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from nncosim.regress.dense_models import fitted_scale
 from nncosim.regress.zoo.writer import Writer
 
 __all__ = ["mixer_block", "residual_mlp"]
-
-_SHARE = 0.997
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class _Calibrated:
 
     def quantised(self, at: str, real: np.ndarray, output: str = "") -> _Tensor:
         top = (1 << self.bits - 1) - 1
-        scale = 2.0 ** math.ceil(math.log2(float(np.quantile(np.abs(real), _SHARE)) / top))
+        scale = fitted_scale(real, top)
         name = self.w.quant(self.name("quant"), at, scale, signed=True, bits=self.bits, output=output)
         return _Tensor(name, np.clip(np.rint(real / scale), -top - 1, top) * scale, scale)
 

@@ -289,7 +289,6 @@ class _Formulas:
             total = _added(total, (shape.mac.value, *signs, self._held(a), *tiles))
         return total
 
-
     def _operands(
         self, row_block: int, column_block: int, row: int, column: int, step: int
     ) -> tuple[int, int, tuple[int, int]]:

@@ -33,11 +33,20 @@ _TILE_CHANNELS = 2
 
 @dataclass(eq=False)
 class _Want:
-    """A part of a tensor that tiles of some layers take in the same order: into which columns of their activations."""
+    """A part of a tensor that tiles of some layers take in the same order: into which columns of their activations.
+
+    turned: for a transposition. waits: other layers come in between, and there are memory tiles for it to wait in.
+    """
 
     part: Part
     turned: bool
+    waits: bool
     takers: list[tuple[TilePlan, int]]
+
+    @property
+    def order(self) -> Order:
+        """Of a stream that comes from tiles' memories."""
+        return Order.TURNED if self.turned else Order.TILES
 
     @property
     def step(self) -> int:
@@ -76,6 +85,10 @@ def _common(first: Part, second: Part) -> Part | None:
     return (begin, end) if begin < end else None
 
 
+def _named(tensor: str, part: Part) -> str:
+    return f"{tensor} {part[0]}..{part[1] - 1}"
+
+
 def _words(tile: TilePlan) -> int:
     """Of the stream that was added to a tile last."""
     transfer = tile.transfers[-1]
@@ -97,7 +110,7 @@ class _Delivery:
         maker = self.makers[name]
         if name in self.network.outputs:
             self._leave(name, maker)
-        direct = self._direct(maker, wants, name in self.network.outputs)
+        direct = self._direct(maker, wants, name in self.network.outputs) if self.memory.any else wants
         for want in direct:
             self._connect(maker, want)
         waiting = [want for want in wants if want not in direct]
@@ -111,7 +124,7 @@ class _Delivery:
                 if operand.tensor == name:
                     turned = tiles[0].product.shape.job == Job.TRANSPOSE
                     key = operand.part, turned, self._waits(name, layer)
-                    want = found.setdefault(key, _Want(operand.part, turned, []))
+                    want = found.setdefault(key, _Want(*key, []))
                     want.takers += [(tile, operand.at) for tile in tiles]
         return list(found.values())
 
@@ -122,16 +135,12 @@ class _Delivery:
         return min(k for k, layer in enumerate(self.plan.layers) if name in layer.op.inputs) - 1
 
     def _waits(self, name: str, layer: Layer) -> bool:
-        """Whether other layers come in between, and there are memory tiles for it to wait in."""
         step = next(iter(layer.tiles.values())).step
         return step - self._made_at(name) > 1 and self.memory.any
 
     def _direct(self, maker: Layer, wants: list[_Want], leaves: bool) -> list[_Want]:
-        """Those for which all tiles have channels."""
-        if not self.memory.any:
-            return wants
-        near = [want for want in wants if want.step - self._made_at(maker.op.output) <= 1
-                and self._fits_takers(maker, want)]  # fmt: skip
+        """Those that need no memory tile: none waits, and all tiles have channels."""
+        near = [want for want in wants if not want.waits and self._fits_takers(maker, want)]
         most = max(sum(_common(tile.results, want.part) is not None for want in near) for tile in maker.last)
         rest = _TILE_CHANNELS - leaves - (len(near) < len(wants))
         return near if most <= rest else []
@@ -165,20 +174,17 @@ class _Delivery:
         return tuple(out)
 
     def _connect(self, maker: Layer, want: _Want) -> None:
-        bits = stored_bits(self.network.tensors[maker.op.output])
-        order = Order.TURNED if want.turned and bits == 8 else Order.TILES
         for tile in maker.last:
             part = _common(tile.results, want.part)
             if part is not None:
                 columns = part[0] - tile.results[0], part[1] - tile.results[0]
-                source = self._out(tile, columns, order)
-                name = f"{maker.op.output} {part[0]}..{part[1] - 1}"
-                self.plan.nets.append(Net(source, self._in(want, part, order), name, _words(tile)))
+                source, targets = self._out(tile, columns, want.order), self._in(want, part, want.order)
+                self.plan.nets.append(Net(source, targets, _named(maker.op.output, part), _words(tile)))
 
     def _leave(self, name: str, maker: Layer) -> None:
         for tile in maker.last:
             source = self._out(tile, (0, tile.results[1] - tile.results[0]), Order.ROWS)
-            label = f"output {name} {tile.results[0]}..{tile.results[1] - 1}"
+            label = f"output {_named(name, tile.results)}"
             self.plan.outputs.append((len(self.plan.nets), name, tile.results))
             self.plan.nets.append(Net(source, (Port(tile.column, EDGE),), label, _words(tile)))
 
@@ -193,10 +199,10 @@ class _Delivery:
                                    "columns")
             source, targets = Port(column, EDGE, self.entries[column]), list[Port]()
             self.entries[column] += 1
-            stored = [w for w in mine if w.step - self._made_at(tensor.name) > 1 and self.memory.any]
             for want in mine:
-                if want not in stored:
+                if not want.waits:
                     targets += self._in(want, part, order)
+            stored = [want for want in mine if want.waits]
             if stored:
                 made = self._buffer(tensor, part, Storage.ROWS, stored, 1)
                 made.writers[0] = replace(made.writers[0], order=order)
@@ -204,7 +210,7 @@ class _Delivery:
                 self._read(made, stored)
             stream = stream_of(tensor, part, column, source.channel, order)
             self.plan.inputs.append(stream)
-            name = f"input {tensor.name} {part[0]}..{part[1] - 1}"
+            name = f"input {_named(tensor.name, part)}"
             self.plan.nets.append(Net(source, tuple(targets), name, stream.words))
 
     def _store(self, maker: Layer, wants: list[_Want]) -> None:
@@ -227,8 +233,7 @@ class _Delivery:
                 self._read(made, readers)
         for tile in maker.last:
             source, targets = sources[tile.row]
-            name = f"{tensor.name} {tile.results[0]}..{tile.results[1] - 1}"
-            self.plan.nets.append(Net(source, tuple(targets), name, _words(tile)))
+            self.plan.nets.append(Net(source, tuple(targets), _named(tensor.name, tile.results), _words(tile)))
 
     def _buffer(self, tensor: Tensor, part: Part, storage: Storage, readers: list[_Want], writers: int) -> MemoryBuffer:
         """One with a copy for each layer that an inference passes meanwhile; near to those that take it first."""
@@ -245,9 +250,7 @@ class _Delivery:
         for k, want in enumerate(wants):
             part = _common(made.part, want.part)
             assert part is not None
-            order = Order.TURNED if want.turned and made.bits == 8 else Order.TILES
-            access = made.readers[k] = Access(made.readers[k].channel, part, order)
-            name = f"{made.tensor} {part[0]}..{part[1] - 1}"
-            source = Port(made.column, made.row, access.channel)
-            words = made.matrix(part).walk(order).length
-            self.plan.nets.append(Net(source, self._in(want, part, order), name, words))
+            access = made.readers[k] = Access(made.readers[k].channel, part, want.order)
+            source, words = Port(made.column, made.row, access.channel), made.matrix(part).walk(want.order).length
+            targets = self._in(want, part, want.order)
+            self.plan.nets.append(Net(source, targets, _named(made.tensor, part), words))

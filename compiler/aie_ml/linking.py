@@ -70,14 +70,15 @@ def linked(network: Network, platform: AieMl, made: Lowering, placement: Placeme
         CompileError: a program does not fit or is wrong, descriptors are too many; as of the cycle model.
     """
     at = placement.address
-    content = {b.name: b.content for own in buffers_of(made, platform).values() for b in own if b.content}
     homes = {tile.name: _homes(tile, at) for tile in made.plan.tiles}
     loaded: list[Segment] = []
     begun: list[Segment] = []
     for tile in made.plan.tiles:
-        constants = [Segment("data", data_address(bank, at[name]), content[name])
-                     for kind, bank in (("constant", CONSTANT_BANK), ("bias", BIAS_BANK))
-                     if (name := f"{tile.name} {kind}") in content]  # fmt: skip
+        constants = [
+            Segment("data", data_address(bank, at[f"{tile.name} {kind}"]), content)
+            for kind, bank, content in (("constant", CONSTANT_BANK, tile.product.constant),
+                                        ("bias", BIAS_BANK, tile.product.bias)) if content
+        ]  # fmt: skip
         masters = made.routes.masters.get((tile.column, tile.row), {})
         own, starts = segments_of(tile, homes[tile.name], masters, constants, platform.instructions)
         loaded += own

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
-import numpy as np
-from nncosim.compiler.aie_ml.descriptors import Descriptor, chain
+from nncosim.compiler.aie_ml.descriptors import Descriptor
 from nncosim.compiler.aie_ml.mapping import Part
-from nncosim.compiler.aie_ml.notes import tile_address
+from nncosim.compiler.aie_ml.notes import config_segment, tile_address
 from nncosim.compiler.aie_ml.walks import Matrix, Order, Storage, Walk, tiles_across
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.image.image import Segment
 from nncosim.hdl.aie_ml.config import MEMORY_BDS_AT, MEMORY_LOCKS_AT, MEMORY_STARTS_AT
 from nncosim.hdl.aie_ml.memory_tile import MEMORY_CHANNELS, MEMORY_DESCRIPTORS, MEMORY_LOCKS, MemoryDescriptor
 from nncosim.hdl.aie_ml.ports import TILE_PORTS
+from nncosim.kernels.aie_ml.matrix import ROWS as TILE_ROWS
 
 __all__ = ["CHANNELS", "WRITERS", "Access", "MemoryBuffer", "MemoryTiles", "descriptors_of", "segments_of_buffers"]
 
@@ -76,19 +76,17 @@ class MemoryBuffer:
     @property
     def _across(self) -> int:
         """Words of a row of tiles, or of a row."""
-        tiles = tiles_across(self.part[1] - self.part[0], self.bits)
-        return tiles * (8 if self.storage == Storage.TILES else 2)
+        return self.storage.across(tiles_across(self.part[1] - self.part[0], self.bits))
 
     @property
     def words(self) -> int:
         """Of one copy."""
-        up = -(-self.rows // 4)
-        return self._across * up * (1 if self.storage == Storage.TILES else 4)
+        up = -(-self.rows // TILE_ROWS)
+        return self._across * up * (1 if self.storage == Storage.TILES else TILE_ROWS)
 
     def matrix(self, part: Part) -> Matrix:
         """Some of the tensor's channels in the first copy, in words from the begin of the buffer."""
-        tiles = tiles_across(part[0] - self.part[0], self.bits)
-        at = tiles * (8 if self.storage == Storage.TILES else 2)
+        at = self.storage.across(tiles_across(part[0] - self.part[0], self.bits))
         return Matrix(self.storage, at, self._across, self.bits, self.rows, part[1] - part[0])
 
 
@@ -172,20 +170,12 @@ def _channel(walk: Walk, iteration: tuple[int, int], tokens: Sequence[int], firs
     idle = Walk(0, ((1, 1),), 0)
     out: list[Descriptor] = []
     if passed >= 0:
-        out.append(_Descriptor.of(idle, (0, 0), first + 1, (taken, 1), (passed, 1)))
-    moves = chain(_Descriptor, walk, iteration, first + len(out), (taken, 1) if passed < 0 else None,
-                  (given, 1) if waited < 0 else None)  # fmt: skip
-    out += moves
+        out.append(_Descriptor.of(idle, acquire=(taken, 1), release=(passed, 1)))
+    out.append(_Descriptor.of(walk, iteration, acquire=(taken, 1) if passed < 0 else None,
+                              release=(given, 1) if waited < 0 else None))  # fmt: skip
     if waited >= 0:
-        out.append(_Descriptor.of(idle, (0, 0), first, (waited, 1), (given, 1)))
-    return _ring(out, first)
-
-
-def _ring(made: Sequence[Descriptor], first: int) -> list[Descriptor]:
-    """Each with the next one as its next."""
-    return [type(each)(each.base, each.length, each.steps, each.counts, each.iteration,
-                       first + (k + 1) % len(made), each.acquire, each.release)
-            for k, each in enumerate(made)]  # fmt: skip
+        out.append(_Descriptor.of(idle, acquire=(waited, 1), release=(given, 1)))
+    return [replace(each, next=first + (k + 1) % len(out)) for k, each in enumerate(out)]
 
 
 Chain = list[tuple[int, Descriptor]]
@@ -231,11 +221,7 @@ def segments_of_buffers(buffers: Sequence[MemoryBuffer], at: Sequence[int]) -> t
         for lock, value in begin.items():
             values[lock] = value
         for (kind, channel), chain_ in channels.items():
-            loaded += [_config(base + MEMORY_BDS_AT + 32 * number, each.words) for number, each in chain_]
+            loaded += [config_segment(base + MEMORY_BDS_AT + 32 * number, each.words) for number, each in chain_]
             number = channel if kind == "s2mm" else CHANNELS + channel
-            starts.append(_config(base + MEMORY_STARTS_AT + 4 * number, [chain_[0][0]]))
-    return [_config(base + MEMORY_LOCKS_AT, values), *loaded], starts
-
-
-def _config(at: int, words: Sequence[int]) -> Segment:
-    return Segment("config", at, np.array(words, "<u4").tobytes())
+            starts.append(config_segment(base + MEMORY_STARTS_AT + 4 * number, [chain_[0][0]]))
+    return [config_segment(base + MEMORY_LOCKS_AT, values), *loaded], starts

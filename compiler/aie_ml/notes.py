@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from nncosim.compiler.image.image import Segment
 from nncosim.compiler.ir.layout import Layout
 from nncosim.hdl.aie_ml.config import TILE_BYTES
 from nncosim.platforms.aie_ml import BANK_BYTES
 
-__all__ = ["AieMlNotes", "Circuit", "Site", "Stream", "data_address", "tile_address", "tile_of"]
+__all__ = ["AieMlNotes", "Circuit", "Site", "Stream", "config_segment", "data_address", "tile_address", "tile_of"]
 
 _ROWS = 32
 """Tiles that a column has addresses for, the shim at row 0 (AM020)."""
@@ -74,6 +77,11 @@ def tile_address(column: int, row: int) -> int:
     """Of a tile's first byte."""
     assert TILE_BYTES <= _TILE_STRIDE
     return (column * _ROWS + row) * _TILE_STRIDE
+
+
+def config_segment(at: int, words: Sequence[int]) -> Segment:
+    """Words of 32 bits for registers, from an address on."""
+    return Segment("config", at, np.array(words, "<u4").tobytes())
 
 
 def tile_of(address: int) -> tuple[int, int, int]:

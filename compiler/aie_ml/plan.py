@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from nncosim.compiler.aie_ml.mapping import Box, Part, parts
+from nncosim.compiler.aie_ml.mapping import Box, Part, parts, taken_parts
 from nncosim.compiler.aie_ml.memory_tiles import MemoryBuffer
 from nncosim.compiler.aie_ml.notes import Stream
 from nncosim.compiler.aie_ml.routes import Net
@@ -158,15 +158,13 @@ def _tile(network: Network, op: Op, step: int, box: Box, column: int, row: int) 
 
 def _share(network: Network, op: Op, box: Box, column: int, row: int) -> tuple[Product, tuple[Operand, ...], Part]:
     out: Tensor = network.tensors[op.output]
-    results = parts(out.channels, box.split.rows)[row]
+    results, taken = parts(out.channels, box.split.rows)[row], taken_parts(op, network, box.split)
     if isinstance(op, Conv):
-        part = parts(op.weights.shape[1], box.split.cascade)[column]
-        product = part_of(op, network, part, results, box.split.role(column), one_bank=True)
-        return product, (Operand(op.inputs[0], part),), results
+        product = part_of(op, network, taken[column], results, box.split.role(column), one_bank=True)
+        return product, (Operand(op.inputs[0], taken[column]),), results
     if isinstance(op, Add):
         room = room_of(results[1] - results[0])
         first, second = op.inputs
-        return sum_of(op, network, results), (Operand(first, results), Operand(second, results, room)), results
+        return sum_of(op, network, results), (Operand(first, taken[row]), Operand(second, taken[row], room)), results
     assert isinstance(op, Transpose)
-    source = network.tensors[op.inputs[0]]
-    return transposed(op, network), (Operand(op.inputs[0], (0, source.channels)),), results
+    return transposed(op, network), (Operand(op.inputs[0], taken[0]),), results

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from nncosim.compiler.errors import CompileError
-from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, OPPOSITE, TILE_PORTS, Ports
+from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, OPPOSITE, STEPS, TILE_PORTS, Ports
 
 __all__ = ["EDGE", "Grid", "Net", "Port", "Routes", "problems", "routed"]
 
 EDGE = 0
 """Row of the shim, below the array."""
 SOUTH = "south"
-_STEPS = {"north": (0, 1), SOUTH: (0, -1), "west": (-1, 0), "east": (1, 0)}
 _TRIES = 200
 
 Tile = tuple[int, int]
@@ -82,7 +81,7 @@ class Routes:
 
     def ways(self, number: int, net: Net) -> tuple[tuple[Tile, ...], ...]:
         """To each target of a net, the tiles from its source on; the shim's row counts as tiles."""
-        before = {(x + _STEPS[side][0], y + _STEPS[side][1]): (x, y) for (x, y), side, _ in self.links[number]}
+        before = {(x + STEPS[side][0], y + STEPS[side][1]): (x, y) for (x, y), side, _ in self.links[number]}
         if net.source.row == EDGE:
             before[net.source.column, EDGE + 1] = net.source.tile
         found = []
@@ -134,14 +133,14 @@ class _Router:
         taken.add(link)
         self.routes.masters.setdefault(tile, {})[ports.master_at[direction] + link] = slaves[tile]
         links.append((tile, direction, link))
-        there = tile[0] + _STEPS[direction][0], tile[1] + _STEPS[direction][1]
+        there = tile[0] + STEPS[direction][0], tile[1] + STEPS[direction][1]
         if there in self.grid:
             slaves[there] = self.grid.ports(there).slave_at[OPPOSITE[direction]] + link
         return there
 
     @staticmethod
     def _directions(way: Sequence[Tile]) -> list[str]:
-        named = {step: direction for direction, step in _STEPS.items()}
+        named = {step: direction for direction, step in STEPS.items()}
         return [named[b[0] - a[0], b[1] - a[1]] for a, b in pairwise(way)]
 
     def _shortest(self, begins: Iterable[Tile], target: Port) -> list[Tile] | None:
@@ -158,7 +157,7 @@ class _Router:
                     step = before[step]
                 return way[::-1]
             for direction, links in self.grid.ports(at).go.items():
-                dx, dy = _STEPS[direction]
+                dx, dy = STEPS[direction]
                 there = at[0] + dx, at[1] + dy
                 leaves = there[1] == EDGE and target.row == EDGE
                 full = len(self.used.get((at, direction), ())) >= links
@@ -223,7 +222,7 @@ def _origin(grid: Grid, masters: Mapping[Tile, Mapping[int, int]], tile: Tile, m
         link = slave - ports.slave_at[side]
         if side == SOUTH and tile[1] == EDGE + 1:
             return Port(tile[0], EDGE, link)
-        tile = tile[0] + _STEPS[side][0], tile[1] + _STEPS[side][1]
+        tile = tile[0] + STEPS[side][0], tile[1] + STEPS[side][1]
         if tile not in grid:
             return f"tile {tile} is not in the array"
         master = grid.ports(tile).master_at[OPPOSITE[side]] + link

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
@@ -68,56 +68,63 @@ def searched(
         fit = partial(fits, columns=platform.columns, rows=platform.rows)
         ways = list(islice(fitting(ranked, fit), _TRIES)) or [ranked[0]]
     found: list[tuple[int, int, Lowering]] = []
-    first: CompileError | None = None
+    errors: list[CompileError] = []
     for number, way in enumerate(ways):
+        attempt = _Attempt(network, platform, objective)
         try:
-            made = _on_the_array(network, platform, way, objective, strategy)
-            found.append((_measured(network, platform, objective, made), number, made))
+            cost, made = attempt.made(_places(attempt, way, strategy))
+            found.append((cost, number, made))
         except CompileError as error:
-            first = first or error
+            errors.append(error)
     if not found:
-        assert first is not None
-        raise first
+        raise errors[0]
     return min(found, key=lambda each: each[:2])[2]
 
 
-def _on_the_array(
-    network: Network, platform: AieMl, splits: Sequence[Split], objective: str, strategy: str
-) -> Lowering:
-    """The layers at their best places."""
-    size = platform.columns, platform.rows
-    boxes: tuple[Box, ...] = boxes_of(splits, platform.first_row)
-    beside = sum(split.cascade for split in splits) <= platform.columns
-    if len(splits) > 1 and (not beside or strategy != "best" or sum(s.tiles for s in splits) <= _MOST_MEASURED):
-        measure = _Measure(network, platform, objective)
-        try:
-            boxes = placed(splits, edges_of(network), *size, strategy=strategy, first_row=platform.first_row,
-                           measure=measure if strategy == "best" else None)  # fmt: skip
-        except CompileError as error:
-            raise measure.error or error from None
-    wrong = legal.problems(boxes, *size, first_row=platform.first_row, splits=splits)
-    if wrong:
-        raise CompileError(f"the network does not fit {platform.tiles} tiles in {platform.columns} columns and "
-                           f"{platform.rows} rows: {wrong[0]}; use more of them, or smaller layers")
-    return lowering_of(network, platform, boxes)
-
-
 @dataclass
-class _Measure:
-    """What the objective counts of layers that lie so; None if they cannot. `error`: why not, the first time."""
+class _Attempt:
+    """Places of layers, each made and measured once: what the objective counts, None where it cannot be so.
+
+    error: why not, the first time.
+    """
 
     network: Network
     platform: AieMl
     objective: str
+    known: dict[tuple[Box, ...], tuple[int, Lowering]] = field(default_factory=dict)
     error: CompileError | None = None
+
+    def made(self, boxes: tuple[Box, ...]) -> tuple[int, Lowering]:
+        """Raises CompileError: it cannot be so."""
+        if boxes not in self.known:
+            made = lowering_of(self.network, self.platform, boxes)
+            self.known[boxes] = _measured(self.network, self.platform, self.objective, made), made
+        return self.known[boxes]
 
     def __call__(self, boxes: tuple[Box, ...]) -> int | None:
         try:
-            made = lowering_of(self.network, self.platform, boxes)
-            return _measured(self.network, self.platform, self.objective, made)
+            return self.made(boxes)[0]
         except CompileError as error:
             self.error = self.error or error
             return None
+
+
+def _places(attempt: _Attempt, splits: Sequence[Split], strategy: str) -> tuple[Box, ...]:
+    """The best for layers cut so."""
+    platform, boxes = attempt.platform, boxes_of(splits, attempt.platform.first_row)
+    size = platform.columns, platform.rows
+    beside = sum(split.cascade for split in splits) <= platform.columns
+    if len(splits) > 1 and (not beside or strategy != "best" or sum(s.tiles for s in splits) <= _MOST_MEASURED):
+        try:
+            boxes = placed(splits, edges_of(attempt.network), *size, strategy=strategy, first_row=platform.first_row,
+                           measure=attempt if strategy == "best" else None)  # fmt: skip
+        except CompileError as error:
+            raise attempt.error or error from None
+    wrong = legal.problems(boxes, *size, first_row=platform.first_row, splits=splits)
+    if wrong:
+        raise CompileError(f"the network does not fit {platform.tiles} tiles in {platform.columns} columns and "
+                           f"{platform.rows} rows: {wrong[0]}; use more of them, or smaller layers")
+    return boxes
 
 
 def _measured(network: Network, platform: AieMl, objective: str, made: Lowering) -> int:

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import numpy as np
 from nncosim.compiler.aie_ml.checker import Guard, wrong_in
 from nncosim.compiler.aie_ml.descriptors import Descriptor, chain
-from nncosim.compiler.aie_ml.notes import tile_address
+from nncosim.compiler.aie_ml.notes import config_segment, tile_address
 from nncosim.compiler.aie_ml.plan import COPIES, MM2S, S2MM, TilePlan, Transfer
 from nncosim.compiler.aie_ml.program import Addresses, Exchange, streaming_program
 from nncosim.compiler.errors import CompileError
@@ -125,24 +124,20 @@ def segments_of(
     """
     base = tile_address(tile.column, tile.row)
     descriptors, starts = _descriptors(tile, homes)
-
-    def config(at: int, words: Sequence[int]) -> Segment:
-        return Segment("config", base + at, np.array(words, "<u4").tobytes())
-
     locks = [0] * LOCKS
     for each in tile.transfers:
         locks[exchange(each.channel).free] = COPIES
     loaded = [Segment(s.memory, base + s.address, s.data, s.flags) for s in constants]
     loaded.append(Segment("program", base + PROGRAM_AT, _program(tile, homes, room), 5))
-    loaded.append(config(LOCKS_AT, locks))
-    loaded += [config(BDS_AT + 32 * number, each.words) for number, each in enumerate(descriptors)]
+    loaded.append(config_segment(base + LOCKS_AT, locks))
+    loaded += [config_segment(base + BDS_AT + 32 * number, each.words) for number, each in enumerate(descriptors)]
     loaded.append(switch_segment(tile.column, tile.row, masters))
-    begun = [config(STARTS_AT + 4 * channel, [number]) for channel, number in starts.items()]
-    return loaded, [*begun, config(CORE_AT, [1])]
+    begun = [config_segment(base + STARTS_AT + 4 * channel, [number]) for channel, number in starts.items()]
+    return loaded, [*begun, config_segment(base + CORE_AT, [1])]
 
 
 def switch_segment(column: int, row: int, masters: Mapping[int, int], *, memory_tile: bool = False) -> Segment:
     """The settings of a tile's switch."""
     count, at = (MEMORY_PORTS.masters, MEMORY_SWITCH_AT) if memory_tile else (TILE_PORTS.masters, SWITCH_AT)
     words = [1 << LISTENS | masters[k] if k in masters else 0 for k in range(count)]
-    return Segment("config", tile_address(column, row) + at, np.array(words, "<u4").tobytes())
+    return config_segment(tile_address(column, row) + at, words)

@@ -20,7 +20,8 @@ __all__ = ["Matrix", "Order", "Storage", "Walk", "tiles_across", "words_across"]
 
 _TILE_BYTES = 8
 """Of a row of a tile."""
-TILE_WORDS = 8
+_ROW_WORDS = 2
+TILE_WORDS = _ROW_WORDS * TILE_ROWS
 
 
 class Storage(Enum):
@@ -30,6 +31,10 @@ class Storage(Enum):
     ROWS = "rows"
     TILES = "tiles"
     BLOCKS = "blocks"
+
+    def across(self, tiles: int) -> int:
+        """Words from a tile to the one that is so many further on in its row; of BLOCKS it is the matrix' stride."""
+        return tiles * (TILE_WORDS if self == Storage.TILES else _ROW_WORDS)
 
 
 class Order(Enum):
@@ -125,7 +130,7 @@ def _merged(loops: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     for step, count in loops:
         if out and step == out[-1][0] * out[-1][1]:
             out[-1] = (out[-1][0], out[-1][1] * count)
-        elif count > 1 or not loops:
+        elif count > 1:
             out.append((step, count))
     return tuple(out) or ((1, 1),)
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The memory tile: memory, locks, DMA, stream switch, and its place on the configuration bus."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal, signed
+from amaranth.hdl import Module, Mux, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.config import (
     BUS,
-    LISTENS,
     MEMORY_BDS_AT,
     MEMORY_LOCKS_AT,
     MEMORY_STARTS_AT,
@@ -19,10 +18,9 @@ from nncosim.hdl.aie_ml.dma_channel import Format
 from nncosim.hdl.aie_ml.locks import Locks
 from nncosim.hdl.aie_ml.memory_banks import MemoryBanks
 from nncosim.hdl.aie_ml.ports import MEMORY_PORTS
-from nncosim.hdl.aie_ml.stream import STREAM
-from nncosim.hdl.aie_ml.switch import SOURCE_BITS, StreamSwitch
+from nncosim.hdl.aie_ml.surroundings import connect_streams, in_own_domain, stream_members
+from nncosim.hdl.aie_ml.switch import StreamSwitch
 from nncosim.hdl.emit import emit_design
-from nncosim.hdl.logic import register
 
 __all__ = [
     "MEMORY_CHANNELS", "MEMORY_DESCRIPTORS", "MEMORY_DMA", "MEMORY_LOCKS", "MEMORY_PLACES", "MEMORY_TILE",
@@ -33,7 +31,6 @@ MEMORY_CHANNELS, MEMORY_DESCRIPTORS, MEMORY_LOCKS = 2 * MEMORY_PORTS.local, 48, 
 MEMORY_TILE = "aie_ml_memory_tile"
 """Name of its module."""
 _POOLS = 2
-_DOMAIN = "tile"
 
 
 class MemoryDescriptor(data.Struct):
@@ -91,22 +88,14 @@ class MemoryTile(wiring.Component):
     """
 
     def __init__(self) -> None:
-        streams: dict[str, wiring.Member] = {}
-        for side in MEMORY_PORTS.go:
-            streams[f"{side}_in"] = In(STREAM).array(MEMORY_PORTS.come[side])
-            streams[f"{side}_out"] = Out(STREAM).array(MEMORY_PORTS.go[side])
         super().__init__({
-            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **streams, "fault": Out(1),
+            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **stream_members(MEMORY_PORTS),
+            "fault": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
-        outer, m = Module(), Module()
-        # Reset, and outputs from registers: as of core tiles.
-        reset = Signal(init=1, reset_less=True)
-        outer.d.sync += reset.eq(ResetSignal())
-        outer.domains += ClockDomain(_DOMAIN, local=True)
-        outer.d.comb += [ClockSignal(_DOMAIN).eq(ClockSignal()), ResetSignal(_DOMAIN).eq(reset)]
-        outer.submodules.tile = DomainRenamer(_DOMAIN)(m)
+        m = Module()
+        # Outputs come from registers, as of core tiles.
         m.submodules.config, m.submodules.locks = config, locks = (
             ConfigPort(MEMORY_PLACES), Locks(MEMORY_LOCKS, MEMORY_CHANNELS))  # fmt: skip
         m.submodules.dma, m.submodules.switch = dma, switch = Dma(MEMORY_DMA), StreamSwitch(MEMORY_PORTS)
@@ -122,8 +111,8 @@ class MemoryTile(wiring.Component):
         for asked, request in zip(dma.lock, locks.request, strict=True):
             wiring.connect(m, asked, request)
         self._memory(m, dma, config)
-        self._streams(m, dma, switch, config)
-        return outer
+        connect_streams(m, self, MEMORY_PORTS, dma, switch, config, config.number[:4])
+        return in_own_domain(m)
 
     def _memory(self, m: Module, dma: Dma, config: ConfigPort) -> None:
         m.submodules.data = memory = MemoryBanks(MEMORY_PORTS.local, MEMORY_PORTS.local)
@@ -141,21 +130,6 @@ class MemoryTile(wiring.Component):
                 port.valid.eq(asked.valid), port.addr.eq(asked.addr), asked.grant.eq(port.grant),
                 asked.r_data.eq(port.r_data),
             ]
-
-    def _streams(self, m: Module, dma: Dma, switch: StreamSwitch, config: ConfigPort) -> None:
-        for number in range(MEMORY_PORTS.local):
-            wiring.connect(m, dma.mm2s[number], switch.slave[number])
-            wiring.connect(m, switch.master[number], dma.s2mm[number])
-        for side in MEMORY_PORTS.go:
-            for number, stream in enumerate(getattr(self, f"{side}_in")):
-                wiring.connect(m, wiring.flipped(stream), switch.slave[MEMORY_PORTS.slave_at[side] + number])
-            for number, stream in enumerate(getattr(self, f"{side}_out")):
-                wiring.connect(m, switch.master[MEMORY_PORTS.master_at[side] + number], wiring.flipped(stream))
-        for number in range(MEMORY_PORTS.masters):
-            source = register(SOURCE_BITS, f"source{number}")
-            with m.If(config.master & (config.number[:4] == number)):
-                m.d.sync += [switch.listens[number].eq(config.word_data[LISTENS]), source.eq(config.word_data)]
-            m.d.comb += switch.source[number].eq(source)
 
 
 def emit_memory_tile() -> dict[str, str]:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-__all__ = ["MEMORY_PORTS", "OPPOSITE", "TILE_PORTS", "Ports"]
+__all__ = ["MEMORY_PORTS", "OPPOSITE", "STEPS", "TILE_PORTS", "Ports"]
 
 OPPOSITE = {"north": "south", "south": "north", "west": "east", "east": "west"}
+STEPS = {"north": (0, 1), "south": (0, -1), "west": (-1, 0), "east": (1, 0)}
+"""Columns and rows from a tile to its neighbour on each side."""
 
 
 @dataclass(frozen=True)

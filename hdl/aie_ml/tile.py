@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tile: core, data memory, locks, DMA, stream switch, and its place on the configuration bus."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
+from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.aie_ml.config import BUS, LISTENS, ConfigPort
+from nncosim.hdl.aie_ml.config import BUS, ConfigPort
 from nncosim.hdl.aie_ml.core import CASCADE, Core
 from nncosim.hdl.aie_ml.dma import Dma
 from nncosim.hdl.aie_ml.locks import Locks
 from nncosim.hdl.aie_ml.memory import DataMemory
 from nncosim.hdl.aie_ml.ports import TILE_PORTS
-from nncosim.hdl.aie_ml.stream import STREAM
-from nncosim.hdl.aie_ml.switch import SOURCE_BITS, StreamSwitch
+from nncosim.hdl.aie_ml.surroundings import connect_streams, in_own_domain, stream_members
+from nncosim.hdl.aie_ml.switch import StreamSwitch
 from nncosim.hdl.emit import emit_design
-from nncosim.hdl.logic import register
 
 __all__ = ["TILE", "Tile", "emit_tile"]
 
 LOAD_A, LOAD_B, STORE = range(3)
-_DOMAIN = "tile"
 TILE = "aie_ml_tile"
 """Name of its module."""
 
@@ -33,26 +31,16 @@ class Tile(wiring.Component):
 
     def __init__(self, instructions: int):
         self.instructions = instructions
-        streams: dict[str, wiring.Member] = {}
-        for side in TILE_PORTS.go:
-            streams[f"{side}_in"] = In(STREAM).array(TILE_PORTS.come[side])
-            streams[f"{side}_out"] = Out(STREAM).array(TILE_PORTS.go[side])
         probes = {"busy": 1, "issue": 1, "issued_pc": (instructions - 1).bit_length(), "waits": 3}
         super().__init__({
-            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **streams, "west": In(CASCADE),
-            "east": Out(CASCADE), "store": Out(1), "store_beat": Out(11), "store_data": Out(256), "fault": Out(1),
+            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **stream_members(TILE_PORTS),
+            "west": In(CASCADE), "east": Out(CASCADE), "store": Out(1), "store_beat": Out(11), "store_data": Out(256),
+            "fault": Out(1),
             **{name: Out(bits) for name, bits in probes.items()},
         })
 
     def elaborate(self, platform: object) -> Module:
-        outer, m = Module(), Module()
-        # A register for reset in each tile, as a tree over an array has. It also keeps reset, on which all next states
-        # depend, from being an input that a simulation of the tile by itself evaluates everything for.
-        reset = Signal(init=1, reset_less=True)
-        outer.d.sync += reset.eq(ResetSignal())
-        outer.domains += ClockDomain(_DOMAIN, local=True)
-        outer.d.comb += [ClockSignal(_DOMAIN).eq(ClockSignal()), ResetSignal(_DOMAIN).eq(reset)]
-        outer.submodules.tile = DomainRenamer(_DOMAIN)(m)
+        m = Module()
         m.submodules.core, m.submodules.data = core, memory = Core(self.instructions), DataMemory()
         m.submodules.config, m.submodules.locks = config, locks = ConfigPort(), Locks()
         m.submodules.dma, m.submodules.switch = dma, switch = Dma(), StreamSwitch()
@@ -69,8 +57,8 @@ class Tile(wiring.Component):
         wiring.connect(m, core.east, wiring.flipped(self.east))
         self._memory(m, core, memory, dma, config)
         self._locks(m, core, locks, dma, config)
-        self._streams(m, dma, switch, config)
-        return outer
+        connect_streams(m, self, TILE_PORTS, dma, switch, config, config.number)
+        return in_own_domain(m)
 
     def _memory(self, m: Module, core: Core, memory: DataMemory, dma: Dma, config: ConfigPort) -> None:
         for number in (LOAD_A, LOAD_B, STORE):
@@ -112,21 +100,6 @@ class Tile(wiring.Component):
             dma.start_bd.eq(config.word_data),
             *(start.eq(config.start & (config.number == number)) for number, start in enumerate(dma.start)),
         ]
-
-    def _streams(self, m: Module, dma: Dma, switch: StreamSwitch, config: ConfigPort) -> None:
-        for number in range(TILE_PORTS.local):
-            wiring.connect(m, dma.mm2s[number], switch.slave[number])
-            wiring.connect(m, switch.master[number], dma.s2mm[number])
-        for side in TILE_PORTS.go:
-            for number, stream in enumerate(getattr(self, f"{side}_in")):
-                wiring.connect(m, wiring.flipped(stream), switch.slave[TILE_PORTS.slave_at[side] + number])
-            for number, stream in enumerate(getattr(self, f"{side}_out")):
-                wiring.connect(m, switch.master[TILE_PORTS.master_at[side] + number], wiring.flipped(stream))
-        for number in range(TILE_PORTS.masters):
-            source = register(SOURCE_BITS, f"source{number}")
-            with m.If(config.master & (config.number == number)):
-                m.d.sync += [switch.listens[number].eq(config.word_data[LISTENS]), source.eq(config.word_data)]
-            m.d.comb += switch.source[number].eq(source)
 
 
 def emit_tile(instructions: int) -> dict[str, str]:

@@ -16,13 +16,11 @@ from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.compiler.ir.operators import Conv
 from nncosim.hdl.aie_ml.isa import Form, Mac
-from nncosim.hdl.aie_ml.srs import Saturation
 from nncosim.kernels.aie_ml.matrix import ROWS, room_of, rows_of, stored_bits, too_many_axes
-from nncosim.kernels.aie_ml.product import ROUNDINGS, Product, Role, Shape
+from nncosim.kernels.aie_ml.product import Product, Role, Shape, requantizer_of
 from nncosim.kernels.aie_ml.scaling import scaling
 from nncosim.kernels.base import Cost, Kernel, KernelError
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.platforms.rounding import Rounding
 
 __all__ = ["DenseKernel", "bias_of", "clipping", "matrices", "mode_of", "part_of", "relu_of", "shape_of"]
 
@@ -67,19 +65,11 @@ def part_of(
     Raises:
         KernelError: it has no shift as its requantization, or its bias does not fit a sum.
     """
-    out, requant = network.tensors[op.output], op.requant
-    if not isinstance(requant, MultiplyShift):
-        raise KernelError(f"operator {op.name!r} has no shift as its requantization")
+    requantizer = requantizer_of(op, network.tensors[op.output])
     shape = replace(shape_of(op, network, reduction, results, role), one_bank=one_bank)
-    lo, hi = int(requant.lo[0]), int(requant.hi[0])
-    symmetric = out.type.signed and lo == -hi
     weights = op.weights[slice(*results), slice(*reduction), 0, 0]
-    return Product(
-        shape, _weights(weights, shape), bias_of(requant.c[slice(*results)], shape) if role.begins else b"",
-        (network.tensors[op.inputs[0]].type.signed,), int(requant.s[0]),
-        ROUNDINGS[Rounding(int(requant.rounding[0]))],
-        Saturation.SYMMETRIC if symmetric else Saturation.SATURATE, out.type.signed,
-    )  # fmt: skip
+    bias = bias_of(op, results, shape) if role.begins else b""
+    return Product(shape, _weights(weights, shape), bias, (network.tensors[op.inputs[0]].type.signed,), *requantizer)
 
 
 def matrices(*tensors: Tensor) -> list[tuple[str, str]]:
@@ -151,13 +141,16 @@ def _weights(weights: npt.NDArray[np.int64], shape: Shape) -> bytes:
     return bytes(tiles.astype("<i2" if shape.mac == Mac.I16X16 else "i1").tobytes())
 
 
-def bias_of(c: npt.NDArray[np.int64], shape: Shape) -> bytes:
-    """A beat for each column tile. The rounding's own half is the core's: c is added before it.
+def bias_of(op: Op, results: tuple[int, int], shape: Shape) -> bytes:
+    """Of some channels, or zeros: a beat for each column tile. The rounding's own half is the core's: the bias is added
+    before it.
 
     Raises:
         KernelError: more than a sum holds.
     """
-    wide = shape.mac == Mac.I16X16
+    wide, c = shape.mac == Mac.I16X16, np.zeros(0, np.int64)
+    if isinstance(op.requant, MultiplyShift):
+        c = op.requant.c[slice(*results)]
     full = np.zeros(shape.column_blocks * shape.columns * (4 if wide else 8), np.int64)
     full[: len(c)] = c
     if not wide and len(c) and max(abs(int(c.min())), abs(int(c.max()))) >= 1 << 31:

@@ -19,10 +19,9 @@ from nncosim.hdl.aie_ml.isa import Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
 from nncosim.kernels.aie_ml.dense import bias_of, clipping, matrices, relu_of
 from nncosim.kernels.aie_ml.matrix import ROWS, room_of, row_axis, row_tiles, rows_of, stored_bits
-from nncosim.kernels.aie_ml.product import ROUNDINGS, Job, Product, Shape
-from nncosim.kernels.base import Cost, Kernel, KernelError
+from nncosim.kernels.aie_ml.product import Job, Product, Shape, requantizer_of
+from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.platforms.rounding import Rounding
 
 __all__ = [
     "MULTIPLIER_BITS", "AddKernel", "TransposeKernel", "sum_of", "sum_shape", "transposed", "transposition_shape",
@@ -50,17 +49,11 @@ def sum_of(op: Add, network: Network, results: tuple[int, int]) -> Product:
     Raises:
         KernelError: its requantization is no pair of multipliers with a shift.
     """
-    out, requant = network.tensors[op.output], op.requant
-    if not isinstance(requant, MultiplyShift):
-        raise KernelError(f"operator {op.name!r} has no shift as its requantization")
-    shape, factors = sum_shape(op, network, results), [int(m[0]) for m in requant.m]
-    lo, hi = int(requant.lo[0]), int(requant.hi[0])
-    return Product(
-        shape, _units(shape, factors), bias_of(requant.c[slice(*results)], shape),
-        tuple(network.tensors[name].type.signed for name in op.inputs), int(requant.s[0]),
-        ROUNDINGS[Rounding(int(requant.rounding[0]))],
-        Saturation.SYMMETRIC if out.type.signed and lo == -hi else Saturation.SATURATE, out.type.signed,
-    )  # fmt: skip
+    requantizer = requantizer_of(op, network.tensors[op.output])
+    assert isinstance(op.requant, MultiplyShift)
+    shape, factors = sum_shape(op, network, results), [int(m[0]) for m in op.requant.m]
+    signs = tuple(network.tensors[name].type.signed for name in op.inputs)
+    return Product(shape, _units(shape, factors), bias_of(op, results, shape), signs, *requantizer)
 
 
 def _units(shape: Shape, factors: list[int]) -> bytes:
@@ -94,9 +87,9 @@ def transposed(op: Transpose, network: Network) -> Product:
         unit = np.eye(4).astype("<i2").tobytes()
     else:  # tiles of 4 x 8: byte (k // 4) * 16 + m * 4 + k % 4
         unit = np.eye(8).reshape(2, 4, 2, 4).transpose(0, 2, 1, 3)[: shape.rows].astype("i1").tobytes()
-    zeros = np.zeros(shape.column_blocks * shape.columns, np.int64)
-    signed = source.type.signed
-    return Product(shape, unit, bias_of(zeros, shape), (signed,), 0, RoundingCode.FLOOR, Saturation.SATURATE, signed)
+    signed, results = source.type.signed, (0, network.tensors[op.output].channels)
+    return Product(shape, unit, bias_of(op, results, shape), (signed,), 0, RoundingCode.FLOOR, Saturation.SATURATE,
+                   signed)  # fmt: skip
 
 
 class AddKernel(Kernel[Add, AieMl, Product]):

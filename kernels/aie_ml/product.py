@@ -6,11 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from nncosim.compiler.ir.arithmetic import MultiplyShift
+from nncosim.compiler.ir.network import Op, Tensor
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, LATENCY, Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
+from nncosim.kernels.base import KernelError
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["ROUNDINGS", "Job", "Product", "Role", "Shape"]
+__all__ = ["ROUNDINGS", "Job", "Product", "Role", "Shape", "requantizer_of"]
 
 ROUNDINGS = {
     Rounding.FLOOR: RoundingCode.FLOOR, Rounding.CEIL: RoundingCode.CEIL,
@@ -129,6 +132,20 @@ class Shape:
     @property
     def output_bytes(self) -> int:
         return BEAT_BYTES * self.row_blocks * self.rows * self.output_beats if self.role.ends else 0
+
+
+def requantizer_of(op: Op, out: Tensor) -> tuple[int, RoundingCode, Saturation, bool]:
+    """Shift, rounding, saturation of a layer, and whether its results have signs.
+
+    Raises:
+        KernelError: its requantization is no shift.
+    """
+    requant = op.requant
+    if not isinstance(requant, MultiplyShift):
+        raise KernelError(f"operator {op.name!r} has no shift as its requantization")
+    symmetric = out.type.signed and int(requant.lo[0]) == -int(requant.hi[0])
+    return (int(requant.s[0]), ROUNDINGS[Rounding(int(requant.rounding[0]))],
+            Saturation.SYMMETRIC if symmetric else Saturation.SATURATE, out.type.signed)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ _IN_A_ROW = 24
 """Inferences until those in the array, and in buffers between layers, go on evenly."""
 
 
+def _zeros(image: Image) -> dict[str, np.ndarray]:
+    return {name: np.zeros(place.tensor.shape, np.int64) for name, place in read_tiles(image).items()
+            if place.role == "input"}  # fmt: skip
+
+
 class Cycles:
     """See `nncosim.compiler.aie_ml.cycle_model.CycleModel`."""
 
@@ -27,9 +32,7 @@ class Cycles:
         """Raises IssError if the array comes to no end, or a program breaks a rule of the core."""
         whole = Image.from_bytes(image)
         array = Array(whole, platform, seed=1)
-        inputs = {name: np.zeros(place.tensor.shape, np.int64) for name, place in read_tiles(whole).items()
-                  if place.role == "input"}  # fmt: skip
-        records = array.infer(inputs, DEFAULT_LIMIT)
+        records = array.infer(_zeros(whole), DEFAULT_LIMIT)
         if records.done is None or array.problems:
             why = array.problems[:3] or hang_of(whole, array, records, DEFAULT_LIMIT)
             raise IssError(f"the array does not run: {why}")
@@ -37,11 +40,8 @@ class Cycles:
 
     def interval(self, image: bytes, platform: AieMl) -> int:
         """Raises IssError if the array comes to no end."""
-        whole = Image.from_bytes(image)
-        inputs = {name: np.zeros(place.tensor.shape, np.int64) for name, place in read_tiles(whole).items()
-                  if place.role == "input"}  # fmt: skip
         try:
-            return stream_iss(platform, image, [inputs] * _IN_A_ROW).interval
+            return stream_iss(platform, image, [_zeros(Image.from_bytes(image))] * _IN_A_ROW).interval
         except BenchError as error:
             raise IssError(f"the array does not run: {error}") from None
 

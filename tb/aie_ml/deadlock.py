@@ -16,7 +16,7 @@ import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.notes import Notes
 from nncosim.hdl.aie_ml.array import SHIM_IN, SHIM_OUT
-from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, OPPOSITE, TILE_PORTS, Ports
+from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, OPPOSITE, STEPS, TILE_PORTS, Ports
 
 __all__ = ["BUFFER", "GIVER", "WAIT", "WAY", "Account", "explained"]
 
@@ -199,7 +199,7 @@ class _Waits:
             return f" from {self.name(other)}", other
         side, link = self._side(node, number)
         column, row = self._place(node)
-        dx, dy = {"north": (0, 1), "south": (0, -1), "west": (-1, 0), "east": (1, 0)}[side]
+        dx, dy = STEPS[side]
         there = f"tile ({column + dx},{row + dy})"
         text = f"master {OPPOSITE[side]} {link} of {there} listens to nothing"
         return f" from slave {side} {link} of {self._tile(node)}", _End(_Rank.NOTHING_COMES, text)

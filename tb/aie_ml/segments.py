@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_of
 from nncosim.compiler.image.image import Image, ImageError, Segment
-from nncosim.hdl.aie_ml.config import PROGRAM_AT, TILE_PLACES, Places
+from nncosim.hdl.aie_ml.config import PROGRAM_AT, TILE_PLACES, Places, Write
 from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES
 from nncosim.hdl.aie_ml.memory_tile import MEMORY_PLACES
 from nncosim.platforms.aie_ml import AieMl
 
 __all__ = ["LINE_BYTES", "TileLoad", "bus_writes", "loads_of"]
 
+_AT = {name: field.offset for name, field in Write.as_shape()}
+"""First bit of each field of a write."""
 LINE_BYTES = 16
 """Of a word of a memory."""
 
@@ -80,7 +82,8 @@ def bus_writes(image: Image, platform: AieMl, *, memories: bool = False) -> npt.
         column, row, at = tile_of(segment.address)
         first = min(base for _, base, _ in _places(notes, row)[0].registers)
         if memories or at >= first:
-            out += [column | row << 6 | at_ >> 2 << 10 | word << 28 for at_, word in _words(segment, at)]
+            place = column << _AT["column"] | row << _AT["row"]
+            out += [place | at_ >> 2 << _AT["word"] | word << _AT["data"] for at_, word in _words(segment, at)]
     return np.array(out, np.uint64)
 
 
