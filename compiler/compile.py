@@ -277,7 +277,7 @@ def compile_network(
     Args:
         dump: a folder that gets one text file per pass.
         progress: called with the name of each pass.
-        backend: another back end than the platform's own, for measurements.
+        backend: another back end than the platform's own, or that one with options.
 
     Raises:
         CompileError, PlacementError: what does not fit, where, and what would help.
@@ -288,10 +288,11 @@ def compile_network(
     return Compiled(state.network, platform, state.image, _lowered(state), state.placement, kernels)
 
 
-def check_network(network: Network, platform: Platform) -> CheckResult:
-    """Whether a network compiles: all problems at once, and the memory table if there are none."""
+def check_network(network: Network, platform: Platform, backend: AnyBackend | None = None) -> CheckResult:
+    """Whether a network compiles: all problems at once, and the memory table if there are none. backend: as of
+    `compile_network`."""
     try:
-        return CheckResult((), compile_network(network, platform))
+        return CheckResult((), compile_network(network, platform, backend=backend))
     except ModelError as error:
         return CheckResult(error.problems)
     except (CompileError, KernelError) as error:

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from nncosim.compiler.aie_ml.linking import Lowering, buffers_of, linked
-from nncosim.compiler.aie_ml.mapping import Split
+from nncosim.compiler.aie_ml.mapping import OBJECTIVES, Split
+from nncosim.compiler.aie_ml.placer import STRATEGIES
 from nncosim.compiler.aie_ml.search import searched
 from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.network import Network, Op
 from nncosim.compiler.ir.operators import Conv
+from nncosim.compiler.options import CompilerOption, OptionError
 from nncosim.compiler.placement.placement import Placement
 from nncosim.compiler.proof.caps import MultiplyShiftCaps, Per, RequantCaps
 from nncosim.compiler.schedule import Schedule, Task
@@ -52,6 +55,22 @@ class AieMlBackend:
         self._most_tiles, self._objective, self._strategy = most_tiles, objective, strategy
 
     kernels = KERNELS
+    options: ClassVar[tuple[CompilerOption, ...]] = (
+        CompilerOption("objective", OBJECTIVES[0], "what the search of splits looks for", OBJECTIVES),
+        CompilerOption("placement", STRATEGIES[0], "how layers are placed", STRATEGIES),
+        CompilerOption("tiles", "", "most core tiles that a network may take"),
+        CompilerOption("splits", "", "of each layer cascade x rows, such as 1x4,4x2,2x2"),
+    )
+
+    def with_options(self, given: Mapping[str, str]) -> AieMlBackend:
+        """See `nncosim.compiler.options.HasOptions`."""
+        splits = tuple(_split(text) for text in given["splits"].split(",")) if "splits" in given else ()
+        if splits and "tiles" in given:
+            raise OptionError("compiler options splits and tiles: splits say how many tiles they take; give one")
+        return AieMlBackend(
+            splits, _count("tiles", given["tiles"]) if "tiles" in given else None,
+            objective=given.get("objective", self._objective), strategy=given.get("placement", self._strategy),
+        )
 
     def problems(self, network: Network, platform: AieMl) -> tuple[Problem, ...]:
         if not network.ops:
@@ -87,6 +106,19 @@ class AieMlBackend:
         self, network: Network, platform: AieMl, lowered: Lowered[Lowering], placement: Placement
     ) -> Image:
         return linked(network, platform, lowered.private, placement)
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise OptionError(f"compiler option {name!r} takes a number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _split(text: str) -> tuple[int, int]:
+    cascade, by, rows = text.strip().partition("x")
+    if not by:
+        raise OptionError(f"compiler option 'splits' takes cascade x rows of each layer, such as 1x4,4x2, not {text!r}")
+    return _count("splits", cascade), _count("splits", rows)
 
 
 def _check_sums(network: Network) -> None:

@@ -21,7 +21,7 @@ from nncosim.kernels.aie_ml.product import Role, Shape
 from nncosim.platforms.aie_ml import BANK_BYTES, AieMl
 
 __all__ = [
-    "CHANNELS", "OBJECTIVES", "Box", "Part", "Split", "boxes_of", "parts", "ranked_splits",
+    "CHANNELS", "OBJECTIVES", "Box", "Part", "Split", "boxes_of", "check_splits", "parts", "ranked_splits",
     "taken_parts",
 ]  # fmt: skip
 
@@ -184,6 +184,27 @@ def _options(op: Op, network: Network, platform: AieMl) -> Iterator[_Option]:
             waits = (split.cascade - 1) * (_STAGE + shape.steps * shape.least_interval)
             waits += _ROW * (split.rows - 1)
             yield _Option(split, kernel + _LAYER + waits, kernel + _AGAIN, enters, leaves)
+
+
+def check_splits(network: Network, platform: AieMl, splits: Sequence[Split]) -> None:
+    """Splits that a user gives.
+
+    Raises:
+        CompileError: not one for each layer, or layers that cannot be cut so; names all of these.
+    """
+    if len(splits) != len(network.ops):
+        raise CompileError(f"{len(splits)} splits are given, and the network has {len(network.ops)} layers: "
+                           f"{', '.join(op.name for op in network.ops)}; give one for each")
+    found = []
+    for op, split in zip(network.ops, splits, strict=True):
+        known = [option.split for option in _options(op, network, platform)]
+        if split not in known:
+            near = sorted(known, key=lambda each: (abs(each.tiles - split.tiles), each.cascade))[:4]
+            possible = f"possible are {', '.join(map(str, near))} and others" if near else "no other can either"
+            found.append(f"{op.title} {op.name!r} cannot be cut {split} in {platform.columns} x {platform.rows} tiles "
+                         f"({possible})")  # fmt: skip
+    if found:
+        raise CompileError("; ".join(found))
 
 
 def ranked_splits(

@@ -11,7 +11,7 @@ from itertools import islice
 from nncosim.compiler.aie_ml import legal
 from nncosim.compiler.aie_ml.cycle_model import cycle_model
 from nncosim.compiler.aie_ml.linking import Lowering, buffers_of, linked, lowering_of
-from nncosim.compiler.aie_ml.mapping import Box, Split, boxes_of, ranked_splits
+from nncosim.compiler.aie_ml.mapping import Box, Split, boxes_of, check_splits, ranked_splits
 from nncosim.compiler.aie_ml.placer import fits, placed
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.network import Network
@@ -59,9 +59,10 @@ def searched(
             `nncosim.compiler.aie_ml.mapping.OBJECTIVES`. strategy: one of `nncosim.compiler.aie_ml.placer.STRATEGIES`.
 
     Raises:
-        CompileError: there is no way; says why the best one by estimate was none.
+        CompileError: there is no way; says why the best one by estimate was none. As of `check_splits`.
     """
     if splits:
+        check_splits(network, platform, splits)
         ways = [tuple(splits)]
     else:
         ranked = ranked_splits(network, platform, most_tiles, objective=objective, packed=True)

@@ -19,7 +19,7 @@ __all__ = ["NOTES_VERSION", "BufferNote", "Notes", "Origin", "Step"]
 
 T = TypeVar("T")
 
-NOTES_VERSION = 6
+NOTES_VERSION = 7
 """Of all classes here, of `TensorPlace`, and of each platform's own notes: one more with every change of a field."""
 
 
@@ -89,7 +89,8 @@ class BufferNote:
 @dataclass(frozen=True)
 class Origin:
     """What an image was made of. `parameters`: of the platform, all; `settings`: those that the user gave. `network`:
-    see `nncosim.tb.run.network_json`. `kernels`: which one computes each operator, by their names."""
+    see `nncosim.tb.run.network_json`. `kernels`: which one computes each operator, by their names. `options`: what the
+    compiler was told."""
 
     model: str
     model_sha256: str
@@ -98,6 +99,7 @@ class Origin:
     settings: Mapping[str, Json]
     network: Json
     kernels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

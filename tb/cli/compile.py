@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from nncosim.compiler.backends import backend_for
 from nncosim.compiler.compile import CheckResult, check_network
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.ir.topology import topology
+from nncosim.compiler.options import with_options
 from nncosim.compiler.placement.placement import MemoryUse, fullest
 from nncosim.platforms.base import Platform
 from nncosim.tb.cli.options import (
@@ -22,6 +24,7 @@ from nncosim.tb.cli.options import (
     platform_options,
     progress,
     read_forms,
+    resolve_options,
     resolve_platform,
     write_json,
 )
@@ -68,17 +71,19 @@ def _cycles(count: int | None) -> str:
 @out_option(required=True)
 @json_option
 def compile_command(
-    model: Path, platform_name: str | None, settings: tuple[str, ...], input_quant: tuple[str, ...],
-    calibrate: Path | None, nearest: bool, stream: bool, out: Path, json_file: Path | None,
+    model: Path, platform_name: str | None, settings: tuple[str, ...], compiler_options: tuple[str, ...],
+    input_quant: tuple[str, ...], calibrate: Path | None, nearest: bool, stream: bool, out: Path,
+    json_file: Path | None,
 ) -> int:
     """Write the image, its listing, the memory map, and the cycles estimated and predicted, to --out."""
     check_outputs({"the model": model, "the data": calibrate}, json_file=json_file, out=out)
     platform, overrides = resolve_platform(platform_name, settings)
+    options = resolve_options(platform, compiler_options)
     with progress() as say:
         data = read_source(model)
         say(f"importing {model.name}")
         network = read_model(model, data, platform, read_forms(model, input_quant, calibrate), nearest)
-        program = compile_model(model, data, platform, overrides, say, network, stream)
+        program = compile_model(model, data, platform, overrides, say, network, stream, options)
     write_files(out, program.files)
     console = output_console(json_file)
     print_remarks(console, program.network.remarks)
@@ -86,7 +91,7 @@ def compile_command(
     for name, data in program.files.items():
         console.print(f"{escape(str(out / name))}  {len(data):,} bytes", soft_wrap=True)
     write_json({
-        "model": model.name, "platform": platform.name, "iss_cycles": program.iss_cycles,
+        "model": model.name, "platform": platform.name, "compiler_options": options, "iss_cycles": program.iss_cycles,
         "estimated_cycles": program.estimated_cycles, "remarks": list(program.network.remarks),
         "files": {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in program.files.items()},
         "hashes": {"image": sha256(program.image), "model": program.model_hash},
@@ -148,8 +153,8 @@ def _print_fit(console: Console, network: Network, platform: Platform, result: C
 @input_options
 @json_option
 def check_command(
-    model: Path, platform_name: str | None, settings: tuple[str, ...], input_quant: tuple[str, ...],
-    calibrate: Path | None, nearest: bool, json_file: Path | None,
+    model: Path, platform_name: str | None, settings: tuple[str, ...], compiler_options: tuple[str, ...],
+    input_quant: tuple[str, ...], calibrate: Path | None, nearest: bool, json_file: Path | None,
 ) -> int:
     """Is the model supported, does it fit? If not, say everything that is wrong, and what to change.
 
@@ -157,12 +162,13 @@ def check_command(
     """
     check_outputs({"the model": model, "the data": calibrate}, json_file=json_file)
     platform, _ = resolve_platform(platform_name, settings)
+    backend = with_options(backend_for(platform), resolve_options(platform, compiler_options))
     with progress() as say:
         say(f"importing {model.name}")
         data = read_source(model)
         network = read_model(model, data, platform, read_forms(model, input_quant, calibrate), nearest)
         say("compiling")
-        result = check_network(network, platform)
+        result = check_network(network, platform, backend)
         network = result.compiled.network if result.compiled else network
     console = output_console(json_file)
     write_json(_check_json(model, platform, network, result), json_file)

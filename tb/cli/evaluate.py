@@ -30,6 +30,7 @@ from nncosim.tb.cli.options import (
     platform_options,
     progress,
     read_forms,
+    resolve_options,
     resolve_platform,
     seed_option,
     write_json,
@@ -166,6 +167,7 @@ def _accuracy(
     limit: int | None,
     executor: str | None,
     nearest: bool,
+    told: Mapping[str, str],
     say: Progress,
 ) -> tuple[Accuracy, Network]:
     backend, driver = choose(get_bench(platform), platform, options.backend, options.driver, prefer="iss")
@@ -176,7 +178,7 @@ def _accuracy(
     # Before the work of compiling.
     image_count(network, arrays, str(source), limit)
     read_labels(arrays, image_count(network, arrays, str(source), None), str(source))
-    program = compile_model(model, data, platform, settings, say, network)
+    program = compile_model(model, data, platform, settings, say, network, options=told)
     tail = tail_of(model)
     result = accuracy(program, platform, arrays, options, str(source), limit=limit, tail=tail, progress=say)
     if executor in EXECUTORS:
@@ -272,6 +274,7 @@ def evaluate_command(
     model: Path,
     platform_name: str | None,
     settings: tuple[str, ...],
+    compiler_options: tuple[str, ...],
     input_quant: tuple[str, ...],
     calibrate: Path | None,
     nearest: bool,
@@ -296,13 +299,14 @@ def evaluate_command(
             raise click.UsageError(
                 "--reference runs on no machine: give --against qonnx (onnxruntime, litert, onnx), or leave it out"
             )
-        if platform_name or settings or backend or driver or nearest:
-            options = "--platform, --set, --backend, --driver, --nearest"
+        if platform_name or settings or compiler_options or backend or driver or nearest:
+            options = "--platform, --set, --compiler-option, --backend, --driver, --nearest"
             raise click.UsageError(f"--reference runs on no machine: leave out {options}")
         return _reference(against, model, input_quant, calibrate, data, images, seed, json_file)
     console, raw = output_console(json_file), read_source(model)
     forms = read_forms(model, input_quant, calibrate)
     platform, overrides = resolve_platform(platform_name, settings)
+    told = resolve_options(platform, compiler_options)
     report: dict[str, object] = {"model": model.name, "platform": platform.name, "seed": seed}
     passed = True
     with progress() as say:
@@ -319,6 +323,7 @@ def evaluate_command(
                 images,
                 against,
                 nearest,
+                told,
                 say,
             )
             report |= result.to_json()

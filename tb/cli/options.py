@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
+from nncosim.compiler.backends import backend_for
 from nncosim.compiler.frontend.forms import InputForm, calibrated, parse_form
 from nncosim.compiler.frontend.prepare import load_model
+from nncosim.compiler.options import options_of, parse_options
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.parameters import Value, parse_overrides
@@ -43,6 +45,7 @@ __all__ = [
     "platform_options",
     "progress",
     "read_forms",
+    "resolve_options",
     "resolve_platform",
     "seed_option",
     "write_json",
@@ -213,7 +216,13 @@ def seed_option(what: str) -> Callable:
 
 
 def platform_options(command: Callable) -> Callable:
-    """--platform NAME and --set PARAMETER=VALUE."""
+    """--platform NAME, --set PARAMETER=VALUE, and --compiler-option NAME=VALUE as `compiler_options`."""
+    command = click.option(
+        "-C", "--compiler-option", "compiler_options", multiple=True, metavar="NAME=VALUE",
+        shell_complete=_complete(lambda context: [option.name for option in options_of(
+            backend_for(_chosen_platform(context)))], "="),
+        help="Tell the platform's compiler how; `nncosim platforms NAME` lists what it takes. May be repeated.",
+    )(command)  # fmt: skip
     command = click.option(
         "--set",
         "settings",
@@ -279,6 +288,15 @@ def resolve_platform(name: str | None, settings: tuple[str, ...]) -> tuple[Platf
     platform = get_platform(name)
     overrides = parse_overrides(platform, settings)
     return (platform.with_parameters(**overrides) if overrides else platform), overrides
+
+
+def resolve_options(platform: Platform, texts: Sequence[str]) -> dict[str, str]:
+    """What --compiler-option says.
+
+    Raises:
+        OptionError: as `nncosim.compiler.options.parse_options`.
+    """
+    return parse_options(platform.name, backend_for(platform), texts) if texts else {}
 
 
 def output_console(json_file: Path | None = None) -> Terminal:

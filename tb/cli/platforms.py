@@ -8,6 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import click
+from nncosim.compiler.backends import backend_for
+from nncosim.compiler.options import CompilerOption, options_of
 from nncosim.platforms.area import sram_nand2
 from nncosim.platforms.base import Platform
 from nncosim.platforms.errors import NncosimError
@@ -43,6 +45,13 @@ def _backends(platform: Platform) -> dict[str, list[str]]:
     return {backend: list(bench.drivers.get(backend, ())) for backend in bench.backends}
 
 
+def _options(platform: Platform) -> tuple[CompilerOption, ...]:
+    try:
+        return options_of(backend_for(platform))
+    except NncosimError:
+        return ()
+
+
 def _facts(platform: Platform) -> dict[str, Json]:
     """What a platform says of itself beyond the common fields: figures like its storage in flip-flops."""
     return dict(getattr(platform, "facts", {}) or {})
@@ -67,13 +76,16 @@ def _json(platform: Platform) -> dict[str, Json]:
         "title": platform.title,
         "parameters": {name: plain_value(value) for name, value in _parameters(platform).items()},
         "peak_macs_per_cycle": platform.peak_macs_per_cycle,
-        "engines": [vars(e) for e in platform.engines],
+        "engines": [vars(e) | {"rates": {f"{a}x{w}": macs for (a, w), macs in e.rates.items()}}
+                    for e in platform.engines],
         "memories": [vars(m) for m in platform.memories],
         "movers": [vars(m) for m in platform.movers],
         "published": [vars(p) for p in platform.published],
         "published_for": published_title(platform),
         "area": _area(platform),
         "backends": _backends(platform),
+        "compiler_options": [{"name": o.name, "default": o.default, "takes": o.takes, "values": list(o.values)}
+                             for o in _options(platform)],
         "facts": _facts(platform),
     }
 
@@ -98,6 +110,12 @@ def _print_parts(console: Console, platform: Platform) -> None:
         parameters.add_row(name, f"{value:,}" if type(value) is int else escape(value_text(value)))
     for name, fact in _facts(platform).items():
         parameters.add_row(escape(str(name)), escape(str(fact)))
+    told = plain_table("compiler options (--compiler-option NAME=VALUE)")
+    for column in ("option", "default", "what it is"):
+        told.add_column(column)
+    for option in _options(platform):
+        values = f": {', '.join(option.values)}" if option.values else ""
+        told.add_row(option.name, option.default or "-", escape(f"{option.takes}{values}"))
     engines = plain_table("engines")
     for column in ("engine", "instances", "MAC/cycle each"):
         engines.add_column(column)
@@ -115,7 +133,7 @@ def _print_parts(console: Console, platform: Platform) -> None:
         movers.add_column(column)
     for mover in platform.movers:
         movers.add_row(mover.name, ", ".join(mover.reaches), str(mover.width_bits))
-    for table in (parameters, engines, memories, movers):
+    for table in (parameters, told, engines, memories, movers):
         if table.row_count:
             console.print(table, "")
 

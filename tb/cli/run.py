@@ -26,6 +26,7 @@ from nncosim.tb.cli.options import (
     platform_options,
     progress,
     read_forms,
+    resolve_options,
     resolve_platform,
     seed_option,
     write_json,
@@ -56,11 +57,12 @@ def trace_options(command: Callable) -> Callable:
 
 
 class _Given(NamedTuple):
-    """The options that say how a model is read."""
+    """The options that say how a model is read and compiled."""
 
     input_quant: tuple[str, ...]
     calibrate: Path | None
     nearest: bool
+    compiler_options: tuple[str, ...]
 
 
 def _program(
@@ -76,13 +78,14 @@ def _program(
         if settings:
             raise click.UsageError("--set changes what is compiled; the image has its platform's parameters in it")
         if any(given):
-            given_here = "--input-quant, --calibrate and --nearest"
-            raise click.UsageError(f"{given_here} are for importing a model; the image has that in it")
+            given_here = "--input-quant, --calibrate, --nearest and --compiler-option"
+            raise click.UsageError(f"{given_here} are for compiling a model; the image has that in it")
         program, platform, overrides = load_image(source, data)
         if platform_name not in (None, platform.name):
             raise click.UsageError(f"{source} is an image for {platform.name!r}, not for {platform_name!r}")
         return program, platform, overrides, options
     platform, overrides = resolve_platform(platform_name, settings)
+    told = resolve_options(platform, given.compiler_options)
     bench = get_bench(platform)
     backend, _ = choose(bench, platform, options.backend, options.driver)
     if options.trace is not None:
@@ -93,7 +96,7 @@ def _program(
     options = replace(options, forms=read_forms(source, given.input_quant, given.calibrate))
     network = read_runnable(source, data, platform, options.forms, given.nearest)
     make_frames(network, options)
-    program = compile_model(source, data, platform, overrides, say, network, options.stream > 0)
+    program = compile_model(source, data, platform, overrides, say, network, options.stream > 0, told)
     return program, platform, overrides, options
 
 
@@ -133,6 +136,7 @@ def run_command(
     source: Path,
     platform_name: str | None,
     settings: tuple[str, ...],
+    compiler_options: tuple[str, ...],
     input_quant: tuple[str, ...],
     calibrate: Path | None,
     nearest: bool,
@@ -167,7 +171,7 @@ def run_command(
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
                          boot == "bus", stream or 0)
     with progress() as say:
-        given = _Given(input_quant, calibrate, nearest)
+        given = _Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = _program(source, platform_name, settings, given, options, say)
         outcome = run_program(program, platform, overrides, options, say)
     data = outcome.report.to_json()

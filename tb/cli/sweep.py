@@ -26,6 +26,7 @@ from nncosim.tb.cli.options import (
     platform_options,
     progress,
     read_forms,
+    resolve_options,
     resolve_platform,
     seed_option,
     write_json,
@@ -165,6 +166,7 @@ def sweep_command(
     models: tuple[Path, ...],
     platform_name: str | None,
     settings: tuple[str, ...],
+    compiler_options: tuple[str, ...],
     input_quant: tuple[str, ...],
     calibrate: Path | None,
     nearest: bool,
@@ -195,6 +197,7 @@ def sweep_command(
     check_outputs(inputs, json_file=json_file, out=out,
                   results=RESULTS)  # fmt: skip
     platform, fixed = resolve_platform(platform_name, settings)
+    told = resolve_options(platform, compiler_options)
     grid = parse_grid(platform, axes)
     front = front_metrics(platform, tuple(name.strip() for name in names.split(",")) if names else ())
     points = grid_points(len(models), platform, fixed, grid)
@@ -205,7 +208,7 @@ def sweep_command(
         for model in models:
             say(f"importing {model.name}")
             subjects.append(load_subject(model, platform, read_forms(model, input_quant, calibrate), nearest))
-        job = make_job(platform, subjects, options)
+        job = make_job(platform, subjects, options, told)
         rows = _sweep(points, job, scheduler, workers, say)
         if confirm_options is not None:
             rows = _confirm_all(rows, top_points(rows, confirm, front), job, confirm_options, say)

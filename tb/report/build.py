@@ -89,6 +89,7 @@ class RunFacts(TypedDict, total=False):
 
     model: Required[str]
     settings: Required[Mapping[str, Value]]
+    compiler_options: Mapping[str, str]
     seed: Required[int]
     input: Required[str]
     wall_seconds: Required[Mapping[str, float]]

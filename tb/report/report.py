@@ -176,6 +176,7 @@ class Report:
     remarks: tuple[str, ...] = ()
     passages: tuple[Mapping[str, Passage], ...] = ()
     floor_plan: FloorPlan | None = None
+    compiler_options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def expected(self) -> Cost:
@@ -253,6 +254,7 @@ class Report:
             "model": self.model,
             "platform": self.platform.name,
             "settings": {name: plain_value(value) for name, value in self.settings.items()},
+            "compiler_options": dict(self.compiler_options),
             "backend": self.backend,
             "driver": self.driver,
             "verdict": self.verdict,

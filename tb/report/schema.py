@@ -109,6 +109,7 @@ class ReportJson(TypedDict):
     model: str
     platform: str
     settings: dict[str, str | int | float]
+    compiler_options: dict[str, str]
     backend: str
     driver: str | None
     verdict: str

@@ -234,6 +234,7 @@ def print_report(report: Report, console: Console) -> None:
     """Print the table of layers, the totals beside the published figures, and the verdict."""
     driver = f", driver {report.driver}" if report.driver else ""
     settings = "".join(f" {key}={value_text(value)}" for key, value in report.settings.items())
+    settings += "".join(f" {key}={value}" for key, value in report.compiler_options.items())
     title = f"{report.model} on {report.platform.name}{settings}, backend {report.backend}{driver}"
     parts: list[RenderableType] = [Text(title, style="bold"), ""]
     for table in _layers(report, console.width):

@@ -221,6 +221,7 @@ def _command(
     if not program.from_image:
         words += ["--platform", program.platform_name]
         words += [f"--set={key}={value_text(value)}" for key, value in settings.items()]
+        words += [f"--compiler-option={key}={value}" for key, value in program.options.items()]
         given = ((f"{key}=" if key else "") + form.text for key, form in options.forms.items())
         words += [f"--input-quant={text}" for text in given]
     words += ["--backend", backend]
@@ -283,6 +284,7 @@ def run_program(
         comparison,
         model=program.source.name,
         settings=settings,
+        compiler_options=program.options,
         seed=options.seed,
         input=name,
         wall_seconds=seconds,

@@ -21,6 +21,7 @@ from nncosim.compiler.image.notes import Notes, Origin, Step
 from nncosim.compiler.image.plain import PlainError, from_plain, to_plain
 from nncosim.compiler.ir.evaluate import Reference
 from nncosim.compiler.ir.network import Network
+from nncosim.compiler.options import with_options
 from nncosim.compiler.placement.placement import MemoryUse, PlacementError
 from nncosim.kernels.base import KernelError, reference_of
 from nncosim.platforms.base import Platform
@@ -82,6 +83,11 @@ class Program:
     def schedule(self) -> tuple[Step, ...]:
         """The layers in the order of completion."""
         return self.notes.steps
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """What the compiler was told."""
+        return self.notes.origin.options if self.notes.origin else {}
 
     @property
     def iss_cycles(self) -> int:
@@ -188,6 +194,7 @@ def compile_model(
     progress: Progress | None = None,
     network: Network | None = None,
     stream: bool = False,
+    options: Mapping[str, str] | None = None,
 ) -> Program:
     """Compile a model for a platform, and put into the image what a later run needs to judge it.
 
@@ -195,6 +202,7 @@ def compile_model(
         data: the bytes of `source`. settings: what the user changed of the platform.
         network: what `data` was imported to before (proved or not), so that `source` need not be there any more.
         stream: the next inputs may come in while the network runs.
+        options: of the platform's compiler.
 
     Raises:
         NncosimError: a model that is not supported, or does not fit.
@@ -203,7 +211,8 @@ def compile_model(
     begin = time.perf_counter()
     say(f"importing {source.name}")
     network = network or read_model(source, data, platform)
-    backend = _streaming(platform) if stream else None
+    backend = with_options(backend_for(platform), options or {})
+    backend = _streaming(platform, backend) if stream else backend
     try:
         compiled = compile_network(network, platform, progress=lambda name: say(f"compiling: {name}"), backend=backend)
     except PlacementError as error:
@@ -217,7 +226,7 @@ def compile_model(
     plain = {name: plain_value(value) for name, value in settings.items()}
     origin = Origin(
         source.name, sha256(data), platform.name, parameters, plain, network_to_json(compiled.network),
-        compiled.kernels,
+        compiled.kernels, dict(options or {}),
     )  # fmt: skip
     notes = dataclasses.replace(compiled.image.notes, buffers=buffer_table(compiled), origin=origin)
     image = dataclasses.replace(compiled.image, notes=notes)
@@ -228,9 +237,8 @@ def compile_model(
     return dataclasses.replace(program, compile_seconds=elapsed, memory=compiled.memory, files=files)
 
 
-def _streaming(platform: Platform) -> AnyBackend:
+def _streaming(platform: Platform, backend: AnyBackend) -> AnyBackend:
     """Raises CompileError where the platform's compiler cannot."""
-    backend = backend_for(platform)
     if not isinstance(backend, HasStreaming):
         raise CompileError(f"the compiler of platform {platform.name!r} cannot let the next inputs in during a run")
     return backend.streaming()

@@ -66,7 +66,8 @@ class Kept:
 
 def _key(points: Sequence[Point], job: Job) -> str:
     settings = [(point.subject, to_plain(point.settings)) for point in points]
-    parts: list[str | bytes] = [repr(job.platform), repr(job.options), json.dumps(settings), json.dumps(versions())]
+    parts: list[str | bytes] = [repr(job.platform), repr(job.options), json.dumps(settings), json.dumps(versions()),
+                                json.dumps(to_plain(job.compiler_options))]
     parts += [text for subject in job.subjects for text in (text_bytes(subject.name), subject.digest)]
     parts += [text_bytes("\n".join(subject.network.remarks)) for subject in job.subjects]
     for plug in job.plug or ():

@@ -75,6 +75,7 @@ def sweep_json(
         "models": [{"name": s.name, "sha256": s.digest, "remarks": list(s.network.remarks)} for s in job.subjects],
         "platform": job.platform.name,
         "settings": to_plain(fixed),
+        "compiler_options": to_plain(job.compiler_options),
         "grid": to_plain(grid),
         "seed": job.options.seed,
         "metrics": [{"name": m.name, "unit": m.unit, "more_is_better": m.more_is_better} for m in job.platform.metrics],

@@ -99,13 +99,14 @@ class Point:
 class Job:
     """What all points have in common, in a form that another process can use.
 
-    `platform`: without the points' settings. `plug`: compiler back end and bench of a platform that lies outside the
-    package, None for one inside.
+    `platform`: without the points' settings. `compiler_options`: by name. `plug`: compiler back end and bench of a
+    platform that lies outside the package, None for one inside.
     """
 
     platform: Platform
     subjects: tuple[Subject, ...]
     options: RunOptions
+    compiler_options: Mapping[str, str] = field(default_factory=dict)
     plug: tuple[AnyBackend, AnyBench] | None = None
 
 
@@ -206,9 +207,13 @@ def grid_points(subjects: int, platform: Platform, fixed: Mapping[str, Value], g
     return tuple(Point(number, subject, {**fixed, **own}) for number, (subject, own) in enumerate(wanted))
 
 
-def make_job(platform: Platform, subjects: Sequence[Subject], options: RunOptions) -> Job:
+def make_job(
+    platform: Platform, subjects: Sequence[Subject], options: RunOptions,
+    compiler_options: Mapping[str, str] | None = None,
+) -> Job:
     inside = importlib.util.find_spec(f"nncosim.platforms.{platform.name}") is not None
-    return Job(platform, tuple(subjects), options, None if inside else (backend_for(platform), get_bench(platform)))
+    plug = None if inside else (backend_for(platform), get_bench(platform))
+    return Job(platform, tuple(subjects), options, compiler_options or {}, plug)
 
 
 def _plug_in(job: Job) -> None:
@@ -227,7 +232,9 @@ def program_of(point: Point, job: Job) -> tuple[Program, Platform]:
     """
     subject = job.subjects[point.subject]
     platform = job.platform.with_parameters(**point.settings)
-    return compile_model(subject.path, subject.data, platform, point.settings, network=subject.network), platform
+    program = compile_model(subject.path, subject.data, platform, point.settings, network=subject.network,
+                            options=job.compiler_options)
+    return program, platform
 
 
 def run_point(point: Point, job: Job) -> Row:

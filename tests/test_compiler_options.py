@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--compiler-option: what a platform's compiler can be told, what it refuses, and where it shows afterwards."""
+
+import json
+
+import onnx
+import pytest
+from command_line import refused
+from nncosim.regress.dense_models import DenseSpec, dense_network
+
+HERE = ("--platform", "aie_ml", "--set", "columns=4", "--set", "rows=2")
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "dense.onnx"
+    onnx.save(dense_network(DenseSpec((32, 32, 16))), path)
+    return path
+
+
+def told(command, *arguments):
+    """What the JSON report of a command says."""
+    result = command(*arguments, "--json", "-")
+    assert result.status == 0, result.err
+    return json.loads(result.out)
+
+
+def test_objective_and_splits_change_what_is_compiled_and_are_kept(command, model, tmp_path):
+    few = told(command, "run", model, *HERE, "--backend", "iss", "-C", "objective=fewest")
+    cut = told(command, "run", model, *HERE, "--backend", "iss", "--compiler-option", "splits=2x2, 1x1")
+    assert [layer["engine"] for layer in few["layers"]] == ["core0", "core2"]
+    assert [layer["engine"].count("core") for layer in cut["layers"]] == [4, 1]
+    assert cut["verdict"] == few["verdict"] == "pass" and few["cycles"] != cut["cycles"]
+    assert cut["compiler_options"] == {"splits": "2x2, 1x1"} and "'--compiler-option=splits=2x2, 1x1'" in cut["command"]
+    assert command("compile", model, *HERE, "-C", "tiles=2", "--out", tmp_path / "out").status == 0
+    again = told(command, "run", tmp_path / "out" / "image.elf", "--backend", "iss")
+    assert again["compiler_options"] == {"tiles": "2"} and len(again["layers"]) == 2
+
+
+def test_platforms_lists_what_a_compiler_takes(command):
+    whole = told(command, "platforms", "aie_ml")
+    assert whole["engines"][0]["rates"] == {"8x8": 256, "16x8": 128, "16x16": 64}
+    found = {each["name"]: each for each in whole["compiler_options"]}
+    assert found["objective"]["values"] == ["latency", "throughput", "fewest"]
+    assert {"placement", "tiles", "splits"} < set(found)
+    assert told(command, "platforms", "j3dai")["compiler_options"] == []
+
+
+@pytest.mark.parametrize(("options", "texts"), [
+    (["objectiv=latency"], ["no option 'objectiv'", "did you mean 'objective'?"]),
+    (["objective=size"], ["takes latency or throughput or fewest, not 'size'"]),
+    (["objective"], ["must look like NAME=VALUE"]),
+    (["tiles=4", "tiles=5"], ["given twice, as 4 and as 5"]),
+    (["tiles=0"], ["takes a number of at least 1, not '0'"]),
+    (["splits=2"], ["takes cascade x rows of each layer", "not '2'"]),
+    (["splits=1x1"], ["1 splits are given, and the network has 2 layers"]),
+    (["splits=1x1,1x8"], ["cannot be cut 1x8 in 4 x 2 tiles", "possible are"]),
+    (["splits=1x1,1x1", "tiles=2"], ["splits say how many tiles they take"]),
+])  # fmt: skip
+def test_what_it_does_not_take_is_refused_in_a_line(command, model, options, texts):
+    words = [word for option in options for word in ("-C", option)]
+    refused(command("run", model, *HERE, *words), *texts)
+
+
+def test_a_compiler_without_options_says_so(command, model):
+    refused(command("check", model, "-C", "objective=latency"), "the compiler of platform 'j3dai' has no options")
+
+
+def test_an_image_is_compiled_already(command, model, tmp_path):
+    assert command("compile", model, *HERE, "--out", tmp_path / "out").status == 0
+    refused(command("run", tmp_path / "out" / "image.elf", "-C", "tiles=2"), "are for compiling a model")
