@@ -28,11 +28,11 @@ OWN = {
     "jet_tagger": "1x4 4x2 2x2 2x1", "tau_event_selection": "5x4 2x4 2x4 2x1",
     "vae_lhc_medium": "4x4 4x2 2x1 1x2 2x4 4x4", "vae_lhc_large": "4x4 4x4 4x1 1x4 4x4 8x4",
     "multi_qubit_readout": "8x8 4x8 4x8 4x8 4x1", "deep_autoencoder": "4x4 4x4 2x8 2x8 2x1 1x3 2x8 2x8 2x8",
-    "seven 512": "4x4 4x4 4x4 4x4 4x4 4x4 4x4",
+    "seven of 512": "4x4 4x4 4x4 4x4 4x4 4x4 4x4",
 }  # fmt: skip
 """AIE4ML's splits of these networks, as published."""
 SIZES = {name: (each.sizes, each.tiles) for name, each in NETWORKS.items()} | {
-    "seven 512": ((512,) * 8, 112), "14 layers": ((64,) * 15, 152)}
+    "seven of 512": ((512,) * 8, 112), "fourteen of 64": ((64,) * 15, 152)}
 """Layers' sizes, and tiles at most: with a free column left of each layer it has to fit the array."""
 
 
