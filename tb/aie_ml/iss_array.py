@@ -30,7 +30,7 @@ __all__ = ["Array"]
 
 _SOURCES = NativeSources(
     "the AIE-ML array's simulator", Path(__file__).parent,
-    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_core.h", "iss_stream.h", "iss_dma.h",
+    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_core.h", "iss_stream.h", "iss_dma.h",
      "iss_node.h", "iss_waits.h", "iss_array.cpp"),
     "nncosim_aiearray_",
 )  # fmt: skip

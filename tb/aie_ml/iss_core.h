@@ -8,18 +8,20 @@
 #include "iss_elastic.h"
 #include "iss_locks.h"
 #include "iss_vector.h"
+#include "iss_west.h"
 
 namespace {
 
 constexpr int kRing = 8;  // cycles: more than any latency
+constexpr int kTaken = LATENCY_load - 1;  // from the issue of a load: at the end of that cycle its register takes it
 
 struct Pointer { int at, inc, s1, s2, n1, n2, c1, c2; };
 struct Loop { int first, last, turns; };
 struct VecWrite { int reg; Vec value; };
 struct AccWrite { int reg, halves; Acc value; };
-// Accesses of an instruction that have not been granted yet; `beat` of load a, load b, store.
-struct Pending { bool wanted[3]; int beat[3], load_reg[2]; Vec store_data; };
-enum { kLoadA = 0, kLoadB = 1, kStore = 2 };
+// Accesses of an instruction: `wanted` of the own memory and not granted yet, or of the west neighbour's; `beat` of load
+// a, load b, store.
+struct Pending { bool wanted[3], west[3]; int beat[3], load_reg[2]; Vec store_data; };
 
 // Half of an accumulator, on its way from one core to the next.
 struct Half { uint32_t lane[16]; };
@@ -29,8 +31,9 @@ using Cascade = Elastic<Half>;
 struct StoreRecord { uint64_t cycle; uint32_t beat, issued, stalls; uint8_t data[32]; };
 #pragma pack(pop)
 struct Problem { uint64_t cycle; uint32_t pc, code; };
-enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6 };  // illegal
-enum { kEarlyVector = 16, kEarlyAcc = 17, kNoName = 18, kWraps = 19 };  // legal, and seldom meant
+enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6,
+       kNoWest = 7 };  // illegal
+enum { kEarlyVector = 16, kEarlyAcc = 17, kNoName = 18 };  // legal, and seldom meant
 
 class Core {
   public:
@@ -39,6 +42,7 @@ class Core {
     std::vector<Problem> problems, remarks;
     Cascade from_west, to_east;
     Locks locks;
+    West west;
     uint64_t cycle = 0, issued = 0, stalls = 0;
     bool halted = true;
 
@@ -63,7 +67,10 @@ class Core {
     void start() {
         pc_ = 0;
         left_ = -1;
-        got_lock_ = false;
+        got_lock_ = asked_west_ = stored_west_ = false;
+        bool there = west.there;
+        west = West{};
+        west.there = there;
         loops_.clear();
         cycle = issued = stalls = 0;
         time_ = 0;
@@ -82,7 +89,11 @@ class Core {
     }
 
     // A cycle has three parts: begin; grants of what it wants of memory; end.
-    void begin() { land(); }
+    void begin() {
+        land();
+        if (stored_west_) record(MEMORY_BEATS);
+        stored_west_ = false;
+    }
     bool wants(int port) const { return here(port).wanted[port]; }
     int beat(int port) const { return here(port).beat[port]; }
 
@@ -91,10 +102,7 @@ class Core {
         pending.wanted[port] = false;
         uint8_t* place = &memory[32 * pending.beat[port]];
         if (port == kStore) {
-            StoreRecord record{cycle, static_cast<uint32_t>(pending.beat[port]), static_cast<uint32_t>(issued),
-                               static_cast<uint32_t>(stalls), {}};
-            std::memcpy(record.data, pending.store_data.byte, 32);
-            stores.push_back(record);
+            record(0);
             std::memcpy(place, pending.store_data.byte, 32);
         } else {
             VecWrite write{pending.load_reg[port], {}};
@@ -108,6 +116,7 @@ class Core {
         return wants(port) ? &memory[static_cast<size_t>(32 * beat(port))] : nullptr;
     }
 
+    uint8_t poison() { return static_cast<uint8_t>(random()); }
     int pc() const { return pc_; }
     const Op* waiting() const { return next(); }
     const std::vector<const Op*>& program() const { return program_; }
@@ -115,7 +124,7 @@ class Core {
     // What the core did: 1 it issued, 2 waits for memory, 3 for a lock, 4 for a cascade, 5 drains.
     int end() {
         acquire();
-        int state = wants(kLoadA) || wants(kLoadB) || wants(kStore) ? 2 : holds();
+        int state = wants(kLoadA) || wants(kLoadB) || wants(kStore) || waits_for_west() ? 2 : holds();
         if (state) stalls++;
         else {
             state = left_ < 0 ? 1 : 5;
@@ -134,7 +143,8 @@ class Core {
     Srs srs_ = {};
     std::vector<Loop> loops_;
     int pc_ = 0, left_ = -1;
-    bool got_lock_ = false;  // of the ACQUIRE that is next
+    bool got_lock_ = false, asked_west_ = false;  // of the ACQUIRE that is next
+    bool stored_west_ = false;                    // what is sent west in this cycle stores
     uint64_t time_ = 0;  // cycles without stalls
     Landing<VecWrite, 4> vec_writes_[kRing];  // of two loads, SRS, MAX
     Landing<AccWrite, 2> acc_writes_[kRing];  // of BIAS, GET
@@ -165,7 +175,8 @@ class Core {
 
     int at(int later) const { return static_cast<int>((time_ + static_cast<uint64_t>(later)) % kRing); }
 
-    int stage(int port) const { return at(kRing - (port == kStore ? LATENCY_store_memory : LATENCY_load_memory)); }
+    static int access(int port) { return port == kStore ? LATENCY_store_memory : LATENCY_load_memory; }
+    int stage(int port) const { return at(kRing - access(port)); }
     const Pending& here(int port) const { return pending_[stage(port)]; }
 
     // What is to be issued now; none behind HALT.
@@ -178,7 +189,56 @@ class Core {
     void acquire() {
         const Op* o = next();
         if (!o || o->control != ControlOp_ACQUIRE || got_lock_) return;
-        got_lock_ = locks.serve(o->lock, o->lock_equal ? kEqual : kAtLeast, o->lock_value);
+        int code = o->lock_equal ? kEqual : kAtLeast;
+        if (!o->lock_west) got_lock_ = locks.serve(o->lock, code, o->lock_value);
+        else if (asked_west_) got_lock_ = west.lock_done();
+        else if (west.lock_is_free()) {
+            west.ask(o->lock, code, o->lock_value);
+            asked_west_ = true;
+        }
+    }
+
+    // Whether a loaded vector is not there when its register is to take it, or a group is to go and has no room.
+    bool waits_for_west() const {
+        const Pending& last = pending_[at(kRing - kTaken)];
+        if ((last.west[kLoadA] && !west.has(kLoadA)) || (last.west[kLoadB] && !west.has(kLoadB))) return true;
+        bool goes = false;
+        for (int port : {kStore, kLoadA, kLoadB}) goes |= pending_[at(kRing + 1 - access(port))].west[port];
+        return goes && !west.room();
+    }
+
+    // Of the stages that the core has just gone on to: what is asked of the west neighbour's memory.
+    void send_west() {
+        Group group = {};
+        bool any = false;
+        for (int port : {kStore, kLoadA, kLoadB}) {
+            group.wanted[port] = here(port).west[port];
+            group.beat[port] = here(port).beat[port];
+            any |= group.wanted[port];
+        }
+        if (!any) return;
+        stored_west_ = group.wanted[kStore];
+        if (stored_west_) group.data = here(kStore).store_data;
+        pending_[stage(kStore)].west[kStore] = false;
+        west.send(group);
+    }
+
+    // Vectors from there.
+    void take_west() {
+        Pending& last = pending_[at(kRing - kTaken)];
+        for (int k = 0; k < 2; k++) {
+            if (last.west[k]) vec_writes_[at(1)].add({last.load_reg[k], west.take(k)});
+            last.west[k] = false;
+        }
+    }
+
+    // A store, in the cycle in which it is in memory, or is there to be written. first: beat of the memory.
+    void record(uint32_t first) {
+        const Pending& pending = here(kStore);
+        StoreRecord out{cycle, first + static_cast<uint32_t>(pending.beat[kStore]), static_cast<uint32_t>(issued),
+                        static_cast<uint32_t>(stalls), {}};
+        std::memcpy(out.data, pending.store_data.byte, 32);
+        stores.push_back(out);
     }
 
     // Whether what is issued now waits for a cascade (4) or a lock (3). RELEASE is done when nothing holds it.
@@ -187,18 +247,27 @@ class Core {
         const Op& o = *next();
         if (o.move == MoveOp_GET && !from_west.valid()) return 4;
         if (o.move == MoveOp_PUT && !to_east.room()) return 4;
-        if (o.control == ControlOp_RELEASE) return locks.serve(o.lock, kRelease, o.lock_value) ? 0 : 3;
+        if (o.control == ControlOp_RELEASE) return release(o) ? 0 : 3;
         if (o.control == ControlOp_ACQUIRE) return got_lock_ ? 0 : 3;
         return 0;
     }
 
+    bool release(const Op& o) {
+        if (!o.lock_west) return locks.serve(o.lock, kRelease, o.lock_value);
+        bool free = west.lock_is_free();
+        if (free) west.ask(o.lock, kRelease, o.lock_value);
+        return free;
+    }
+
     void advance() {
-        got_lock_ = false;
+        got_lock_ = asked_west_ = false;
+        take_west();
         MacStage& mac = macs_[at(kRing - LATENCY_mac_reads)];
         if (mac.valid) accumulate(accs_[mac.acc], mac);
         if (left_ < 0) issue();
         else if (--left_ == 0) halted = true;
         time_++;
+        send_west();
     }
 
     void land() {
@@ -238,8 +307,7 @@ class Core {
         if (taken >> access.pointer & 1) problem(kTwoUses);
         taken |= 1 << access.pointer;
         Pointer& p = pointers_[access.pointer];
-        int beat = p.at & (MEMORY_BEATS - 1);
-        if (p.at != beat) remark(kWraps);
+        int beat = p.at;
         if (access.post == Post_ADD) p.at += access.step;
         if (access.post == Post_WALK) {
             if (p.c1 + 1 < p.n1) { p.at += p.inc; p.c1++; }
@@ -268,11 +336,20 @@ class Core {
         }
     }
 
+    void place(Pending& now, int port, int beat) {
+        now.west[port] = beat >= MEMORY_BEATS;
+        now.wanted[port] = !now.west[port];
+        now.beat[port] = beat & (MEMORY_BEATS - 1);
+        if (now.west[port] && !west.there) problem(kNoWest);
+    }
+
     // What the instruction breaks by itself, and what it reads while a write of it is in flight.
     void check(const Op& o) {
         if (o.no_register) problem(kRegister);
         if (o.one_unit) problem(kOneUnit);
         if (o.two_sets) problem(kTwoWrites);
+        bool locks_west = o.lock_west && (o.control == ControlOp_ACQUIRE || o.control == ControlOp_RELEASE);
+        if (locks_west && !west.there) problem(kNoWest);
         if (o.no_name) remark(kNoName);
         if (o.vectors_read & vectors_flying_) remark(kEarlyVector);
         bool early = o.accs_read & accs_flying_;
@@ -308,14 +385,12 @@ class Core {
         now = Pending{};
         for (int k = 0; k < 2; k++)
             if (o.load[k].valid) {
-                now.wanted[k] = true;
-                now.beat[k] = used(o.load[k], taken);
+                place(now, k, used(o.load[k], taken));
                 now.load_reg[k] = o.load[k].reg;
                 fly_vector(o.load[k].reg, LATENCY_load);
             }
         if (o.store.valid) {
-            now.wanted[kStore] = true;
-            now.beat[kStore] = used(o.store, taken);
+            place(now, kStore, used(o.store, taken));
             bool fused = o.store.op == StoreOp_VST_SRS;
             now.store_data = fused ? requantize(accs_[o.store.reg & 15], o.store.form, o.store.half, srs_)
                                    : vectors_[o.store.reg];
