@@ -77,7 +77,9 @@ class AieMlBackend:
         for tile in made.plan.tiles:
             own = buffers[tile.name]
             reads, writes = ([b.name for b in own if (b.kind == "tensor") is w] for w in (False, True))
-            tasks.append(Task(tile.name, "core", tile.op.name, (), tuple(reads), tuple(writes),
+            west = (tile.west.maker,) if tile.west else ()
+            reads += [b.name for maker in west for b in buffers[maker] if b.kind == "tensor"]
+            tasks.append(Task(tile.name, "core", tile.op.name, west, tuple(reads), tuple(writes),
                               choice[tile.op.name].cost, (platform.number(tile.column, tile.row),)))  # fmt: skip
         layouts = {name: layout_of(tensor) for name, tensor in network.tensors.items()}
         return Lowered(Schedule(tuple(tasks)), tuple(each for own in buffers.values() for each in own), layouts, made,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nncosim.compiler.aie_ml.named_core import Guard, Name, NamedCore, added, decoded, end_of, following
+from nncosim.compiler.aie_ml.named_core import Guard, Name, NamedCore, added, decoded, end_of, following, of_west
 from nncosim.compiler.aie_ml.program import Addresses
 from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES, Mac
 from nncosim.kernels.aie_ml.product import Job, Product
@@ -79,7 +79,8 @@ class _Formulas:
             return at.input + row, b, (1, int(signs[0]))
         if shape.job == Job.ADD:  # operand, and which of its tiles along the row
             operand, tile = step % 2, column_block * (shape.steps // 2) + step // 2
-            a = at.input + above * shape.input_beats + operand * (shape.input_beats // 2) + tile
+            second = at.input + shape.input_beats // 2 if at.addend is None else at.addend
+            a = (second if operand else at.input) + above * shape.input_beats + tile
             return a, at.weights + step * shape.weight_beats, (int(signs[operand]), 1)
         b = at.weights + ((column_block * shape.steps + step) * shape.columns + column) * shape.weight_beats
         return at.input + above * shape.input_beats + step, b, (int(signs[0]), 1)
@@ -132,5 +133,6 @@ def wrong_in(
         core.report(f"{len(beats)} beats and {len(puts)} words of the cascade of layer {layer} are never made, and "
                     f"{len(queue)} layers not begun")
     if core.held and not core.found:
-        core.report(f"locks {sorted(core.held)} are never released")
+        locks = ", ".join(f"{number}{of_west(west)}" for west, number in sorted(core.held))
+        core.report(f"locks {locks} are never released")
     return core.found

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from nncosim.hdl.aie_ml.isa import (
     LATENCY,
@@ -32,24 +33,35 @@ from nncosim.hdl.aie_ml.isa import (
 )
 from nncosim.hdl.formats import decode
 
-__all__ = ["Guard", "Name", "NamedCore", "Slots", "added", "decoded", "end_of", "following"]
+__all__ = ["Event", "Guard", "Lock", "Name", "NamedCore", "Slots", "added", "decoded", "end_of", "following", "of_west"]
 
 _SLOTS = {"load_a": Load, "load_b": Load, "store": Store, "vector": Vector, "move": Move, "control": Control}
 _BITS = {name: (member.offset, member.width) for name, member in Instruction.as_shape()}
 """Where each slot is, and how wide."""
 _UNKNOWN = ("unknown",)
 Name = Hashable
+Lock = tuple[bool, int]
+"""Whether it is the west neighbour's, and its number."""
 Slots = Mapping[str, Mapping[str, int]]
 """Of an instruction, by their names: fields of each."""
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Beats that may be accessed only between the acquire of one lock and the release of the other."""
+    """Beats that may be accessed only between the acquire of one lock and the release of the other.
+
+    west: the locks are the west neighbour's.
+    """
 
     beats: range
     acquired: int
     released: int
+    west: bool = False
+
+    @property
+    def lock(self) -> Lock:
+        """That is held."""
+        return self.west, self.acquired
 
 
 @lru_cache(maxsize=4096)
@@ -65,7 +77,7 @@ def decoded(word: int) -> Slots:
 
 @dataclass
 class _Generator:
-    at: int = -1
+    at: int | None = None
     registers: dict[int, int] = field(default_factory=dict)
     c1: int = 0
     c2: int = 0
@@ -84,11 +96,25 @@ class _Generator:
         return r.get(AguRegister.S2)
 
 
+class Event(NamedTuple):
+    """What a core does that others may see. what: "acquire", "release", "load", "store". west: in the west neighbour.
+    number: of a lock, of a beat in that tile's memory. value: of a lock, what is acquired or added."""
+
+    what: str
+    west: bool
+    number: int
+    value: int = 0
+
+
 class NamedCore:
-    """The core's state in names. Sums are numbers modulo 2**64 made from the names of what was added, in any order."""
+    """The core's state in names. Sums are numbers modulo 2**64 made from the names of what was added, in any order.
+
+    events: in the order of the cycles in which they count; of one cycle, accesses come before what is acquired and
+    released.
+    """
 
     def __init__(self, guards: Sequence[Guard]) -> None:
-        self.guards, self.held = guards, set[int]()
+        self.guards, self.held, self.events = guards, set[Lock](), list[Event]()
         self.vectors: dict[int, Name] = {}
         self.accumulators: dict[tuple[int, int], int] = {}
         self.memory: dict[int, Name] = {}
@@ -119,11 +145,11 @@ class NamedCore:
                 self.vectors[number] = name
         if self.cycle in self.stores:
             beat, name = self.stores.pop(self.cycle)
-            self._guarded(beat)
+            self._accessed("store", beat)
             self.memory[beat] = name
             yield beat, name
         for beat, vector in self.loads.pop(self.cycle, ()):
-            self._guarded(beat)
+            self._accessed("load", beat)
             name = self.memory.get(beat, ("memory", beat))
             self._later(LATENCY["load"] - LATENCY["load_memory"], "w", vector, name)
         if self.cycle in self.sums:
@@ -132,10 +158,15 @@ class NamedCore:
                 total = added(0 if clear else self.accumulators.get((number, half), hash(_UNKNOWN)), product)
                 self._later(LATENCY["mac"] - LATENCY["mac_reads"], "cm", (number, half), total)
 
-    def _guarded(self, beat: int) -> None:
-        for each in self.guards:
-            if beat in each.beats and each.acquired not in self.held:
-                self.report(f"beat {beat} is accessed without lock {each.acquired}")
+    def _accessed(self, what: str, beat: int) -> None:
+        """In the west neighbour's memory nothing is the core's but what a guard is for."""
+        west, mine = beat >= MEMORY_BEATS, [each for each in self.guards if beat in each.beats]
+        self.events.append(Event(what, west, beat % MEMORY_BEATS))
+        if west and not mine:
+            self.report(f"beat {beat}, of the west neighbour's memory, is accessed, and no lock is for it")
+        for each in mine:
+            if each.lock not in self.held:
+                self.report(f"beat {beat} is accessed without lock {each.acquired}{of_west(each.west)}")
 
     def _later(self, cycles: int, file: str, number: Hashable, name: Name) -> None:
         self.landing.setdefault(self.cycle + cycles, []).append((file, number, name))
@@ -163,14 +194,20 @@ class NamedCore:
         if slots["control"]["op"] == ControlOp.SRS.value:
             self.srs = tuple(sorted(slots["srs"].items()))
         if slots["control"]["op"] == ControlOp.ACQUIRE.value:
-            self.held.add(slots["lock"]["lock"])
+            self.held.add(self._lock("acquire", slots["lock"]))
 
     def release(self, slots: Slots) -> None:
         """After the cycle's accesses."""
         if slots["control"]["op"] == ControlOp.RELEASE.value:
-            for each in self.guards:
-                if each.released == slots["lock"]["lock"]:
-                    self.held.discard(each.acquired)
+            released = self._lock("release", slots["lock"])
+            self.held -= {each.lock for each in self.guards if (each.west, each.released) == released}
+
+    def _lock(self, what: str, use: Mapping[str, int]) -> Lock:
+        west, number = bool(use["west"]), use["lock"]
+        self.events.append(Event(what, west, number, use["value"]))
+        if use["equal"]:
+            self.report(f"lock {number}{of_west(west)} is acquired when it is just {use['value']}")
+        return west, number
 
     def _move(self, slots: Slots, used: set[int]) -> None:
         move = slots["move"]
@@ -208,16 +245,18 @@ class NamedCore:
             self.report(f"two slots use p{number}")
         used.add(number)
         pointer = self.pointers[number]
-        beat = pointer.at
-        if not 0 <= beat < MEMORY_BEATS:
-            self.report(f"p{number} is {beat}, not in the tile's memory")
+        beat, step = pointer.at, 0
+        if beat is None:
+            self.report(f"p{number} was never set")
+            beat = 0
         if slot["post"] == Post.ADD.value:
-            pointer.at += slot["step"]
+            step = slot["step"]
         elif slot["post"] == Post.WALK.value:
-            step = pointer.walk()
-            if step is None:
+            walked = pointer.walk()
+            if walked is None:
                 self.report(f"p{number} walks by a register that was never set")
-            pointer.at += step or 0
+            step = walked or 0
+        pointer.at = (beat + step) % (2 * MEMORY_BEATS)
         return beat
 
     def _set(self, fields: Mapping[str, int], used: set[int]) -> None:
@@ -226,9 +265,14 @@ class NamedCore:
         if which == AguRegister.POINTER:
             if number in used:
                 self.report(f"p{number} is set while it is used")
-            pointer.at, pointer.c1, pointer.c2 = fields["value"], 0, 0
+            pointer.at, pointer.c1, pointer.c2 = fields["value"] % (2 * MEMORY_BEATS), 0, 0
         else:
             pointer.registers[which] = fields["value"]
+
+
+def of_west(west: bool) -> str:
+    """How a message says whose lock it is."""
+    return " of the west neighbour" if west else ""
 
 
 def added(total: int, part: Name) -> int:
