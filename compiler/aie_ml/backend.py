@@ -40,16 +40,17 @@ class AieMlBackend:
     """See `nncosim.compiler.backends.Backend`.
 
     Args:
-        splits: of the layers; by default the compiler's own. most_tiles: that those may take. objective, strategy: as
-            of `nncosim.compiler.aie_ml.search.searched`.
+        splits: of the layers; by default the compiler's own. most_tiles: that those may take. objective, strategy,
+            share: as of `nncosim.compiler.aie_ml.search.searched`.
     """
 
     def __init__(
         self, splits: Sequence[tuple[int, int]] = (), most_tiles: int | None = None, *, objective: str = "latency",
-        strategy: str = "best",
+        strategy: str = "best", share: bool = True,
     ):
         self._splits = tuple(Split(*each) for each in splits)
         self._most_tiles, self._objective, self._strategy = most_tiles, objective, strategy
+        self._share = share
 
     kernels = KERNELS
 
@@ -72,7 +73,7 @@ class AieMlBackend:
     def lower(self, network: Network, platform: AieMl, choice: Mapping[str, Candidate]) -> Lowered[Lowering]:
         _check_sums(network)
         made = searched(network, platform, self._splits, self._most_tiles, objective=self._objective,
-                        strategy=self._strategy)  # fmt: skip
+                        strategy=self._strategy, share=self._share)  # fmt: skip
         buffers, tasks = buffers_of(made, platform), []
         for tile in made.plan.tiles:
             own = buffers[tile.name]

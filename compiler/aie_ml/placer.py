@@ -16,7 +16,7 @@ from nncosim.compiler.aie_ml.mapping import Box, Split
 from nncosim.compiler.aie_ml.solver import COST, LATENCY, ROOM, solved
 from nncosim.compiler.errors import CompileError
 
-__all__ = ["STRATEGIES", "Measure", "cost_of", "fits", "placed"]
+__all__ = ["STRATEGIES", "Cost", "Measure", "cost_of", "fits", "placed"]
 
 STRATEGIES = ("best", "branch-and-bound")
 _WINDOW = 6
@@ -24,8 +24,10 @@ _WINDOW = 6
 _MOST_TRIES = 300_000
 """Of the search, so that it ends; about a second."""
 
-Measure = Callable[[tuple[Box, ...]], "int | None"]
-"""Cycles of a network placed so; None if there are no circuits for it."""
+Cost = tuple[int, int]
+"""What an objective counts, and the cycles of an inference: of equals the faster one."""
+Measure = Callable[[tuple[Box, ...]], "Cost | None"]
+"""Of a network placed so; None if there are no circuits for it."""
 
 
 class _Search:
