@@ -11,7 +11,7 @@ from itertools import islice
 from nncosim.compiler.aie_ml import legal
 from nncosim.compiler.aie_ml.cycle_model import cycle_model
 from nncosim.compiler.aie_ml.linking import Lowering, buffers_of, linked, lowering_of
-from nncosim.compiler.aie_ml.mapping import Box, Split, boxes_of, ranked_splits
+from nncosim.compiler.aie_ml.mapping import Box, Split, boxes_of, ranked_splits, savings
 from nncosim.compiler.aie_ml.placer import Cost, fits, placed
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.network import Network
@@ -65,9 +65,12 @@ def searched(
     if splits:
         ways = [tuple(splits)]
     else:
-        ranked = ranked_splits(network, platform, most_tiles, objective=objective, packed=True)
         fit = partial(fits, columns=platform.columns, rows=platform.rows)
-        ways = list(islice(fitting(ranked, fit), _TRIES)) or [ranked[0]]
+        ways = []
+        for shared in (False, True) if share else (False,):
+            ranked = ranked_splits(network, platform, most_tiles, objective=objective, packed=True, share=shared)
+            ways += list(islice(fitting(ranked, fit), _TRIES)) or [ranked[0]]
+        ways = list(dict.fromkeys(ways))
     found: list[tuple[Cost, int, Lowering]] = []
     errors: list[CompileError] = []
     for number, way in enumerate(ways):
@@ -133,9 +136,10 @@ def _places(attempt: _Attempt, splits: Sequence[Split], strategy: str) -> tuple[
     size = platform.columns, platform.rows
     beside = sum(split.cascade for split in splits) <= platform.columns
     if len(splits) > 1 and (not beside or strategy != "best" or sum(s.tiles for s in splits) <= _MOST_MEASURED):
+        saved = savings(attempt.network, platform, splits) if attempt.share else {}
         try:
             boxes = placed(splits, edges_of(attempt.network), *size, strategy=strategy, first_row=platform.first_row,
-                           measure=attempt if strategy == "best" else None)  # fmt: skip
+                           measure=attempt if strategy == "best" else None, savings=saved)  # fmt: skip
         except CompileError as error:
             raise attempt.error or error from None
     wrong = legal.problems(boxes, *size, first_row=platform.first_row, splits=splits)
