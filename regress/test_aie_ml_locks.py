@@ -16,7 +16,7 @@ from nncosim.regress.aie_ml_lock_model import Reference, Request, random_request
 from nncosim.regress.block_bench import garbage, simulate
 from nncosim.regress.planted import planted
 
-SIZES = {"core tile": (16, 5), "memory tile": (64, 12)}
+SIZES = {"core tile": (16, 6), "memory tile": (64, 12)}
 """Locks, requesters."""
 
 

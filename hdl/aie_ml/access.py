@@ -20,8 +20,8 @@ class LoadPath(wiring.Component):
         valid, addr, dest (In): of the load that is issued. advance (In).
         request, request_addr (Out), grant (In): of the memory; data (In): in the cycle after the grant.
         goes_west (Out): in the next cycle, if the core advances, the west neighbour's memory is to be asked, once, for
-            what the low bits of `request_addr` are then.
-        came (In), came_data (In): from there, of the oldest load that waits for it; not before that cycle's next.
+            what the low bits of `request_addr` are then. came (In), came_data (In): from there, of the oldest load
+            that has nothing yet; in the second cycle after that one at the earliest.
         waiting (Out): a request is not granted, or what is to be written has not come: the core must not advance.
         write, write_dest, write_data (Out): what the vector register file is to take at the end of an advanced cycle.
     """
@@ -76,9 +76,9 @@ class LoadPath(wiring.Component):
         return has[0], comes, waits[2] & ~now[2]
 
     def _data(self, m: Module, early_there: Value, comes: list[Signal]) -> None:
-        """Data may come while the load still stands where it was granted (others wait), or when it has gone on, from the
-        west as late as it is written. In the first case the next load's may come, too, before this one has gone on from
-        there: so each stage has a place."""
+        """Data may come while the load still stands where it was granted (others wait), or when it has gone on; from
+        the west as late as it is written. In the first case the next load's may come, too, before this one has gone on
+        from there: so each stage has a place."""
         fresh, first = Signal(name="fresh"), Signal(name="first")
         early, held, out = (register(BEAT_BITS, name) for name in ("early", "held", "out"))
         m.d.sync += [fresh.eq(self.request & self.grant), first.eq(self.advance)]
@@ -139,6 +139,7 @@ class StorePath(wiring.Component):
             m.d.sync += done.eq(1)
         m.d.comb += [
             self.goes_west.eq(valid & addr[-1]), self.request.eq(wanted & ~request_addr[-1] & ~done),
-            self.waiting.eq(self.request & ~self.grant), self.request_addr.eq(request_addr), self.request_data.eq(delayed(m, self.advance, chosen, cycles - 3, "data_")),
+            self.waiting.eq(self.request & ~self.grant), self.request_addr.eq(request_addr),
+            self.request_data.eq(delayed(m, self.advance, chosen, cycles - 3, "data_")),
         ]
         return m

@@ -83,30 +83,23 @@ class Core(wiring.Component):
         ]
         advance = Signal(name="advance")
         m.d.comb += [
-            self.waits[0].eq(loads[0].waiting | loads[1].waiting | store.waiting | west.waiting), self.stalled.eq(self.waits != 0),
-            advance.eq(~self.stalled),
+            self.waits[0].eq(loads[0].waiting | loads[1].waiting | store.waiting | west.waiting),
+            self.stalled.eq(self.waits != 0), advance.eq(~self.stalled),
             self.issue.eq(fetch.valid & advance), self.issued_pc.eq(fetch.issued_pc),
         ]
         self._sequence(m, word, advance)
         self._cascade(m, word, accumulators, advance)
         self._lock(m, word, west, advance)
-        wiring.connect(m, west.link, wiring.flipped(self.west_memory))
-        m.d.comb += [
-            west.goes.eq(Cat(path.goes_west for path in (*loads, store))), west.advance.eq(advance),
-            west.w_data.eq(store.request_data),
-        ]
+        self._west(m, west, loads, store, advance)
         self._pointers(m, agus, word)
         for number, (path, slot) in enumerate(zip(loads, (word.load_a, word.load_b), strict=True)):
             self._load(m, path, slot, agus.at[number], number, advance)
             m.d.comb += [
-                west.addr[number].eq(path.request_addr), path.came.eq(west.link.came[number]),
-                path.came_data.eq(west.link.r_data[number]),
                 vectors.write[number].eq(path.write & advance), vectors.write_to[number].eq(path.write_dest),
                 vectors.write_data[number].eq(path.write_data),
             ]
         self._multiply(m, word, vectors, accumulators, advance)
         result = self._requantize(m, word, accumulators, advance)
-        m.d.comb += west.addr[2].eq(store.request_addr)
         self._store(m, store, word, agus.at[2], vectors, result, advance)
         self._move(m, word, vectors, accumulators, result, advance)
         return m
@@ -200,6 +193,20 @@ class Core(wiring.Component):
             path.advance.eq(advance), self.request[number].eq(path.request), self.addr[number].eq(path.request_addr),
             path.grant.eq(self.grant[number]), path.data.eq(self.r_data[number]),
         ]
+
+    def _west(
+        self, m: Module, west: ToWest, loads: tuple[LoadPath, LoadPath], store: StorePath, advance: Signal
+    ) -> None:
+        """What the slots ask of the west neighbour's memory, and what comes back."""
+        wiring.connect(m, west.link, wiring.flipped(self.west_memory))
+        paths = (*loads, store)
+        m.d.comb += [
+            west.goes.eq(Cat(path.goes_west for path in paths)), west.advance.eq(advance),
+            *(addr.eq(path.request_addr) for addr, path in zip(west.addr, paths, strict=True)),
+            west.w_data.eq(store.request_data),
+        ]
+        for number, path in enumerate(loads):
+            m.d.comb += [path.came.eq(west.link.came[number]), path.came_data.eq(west.link.r_data[number])]
 
     def _multiply(
         self, m: Module, word: data.View, vectors: RegisterFile, accumulators: Accumulators, advance: Signal

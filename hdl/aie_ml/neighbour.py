@@ -21,9 +21,10 @@ NEIGHBOUR = wiring.Signature({
     "came": In(1).array(LOADS), "r_data": In(BEAT_BITS).array(LOADS), "lock_ask": Out(1), "lock": Out(LOCK_BITS),
     "lock_op": Out(LockOp), "lock_value": Out(signed(7)), "lock_done": In(1),
 })  # fmt: skip
-"""As the core sees it. A cycle's `ask`s (with addr, in beats, and w_data of the store) are a group; done: the oldest group
-has all its accesses, a cycle ago. came: of the oldest load of this slot that waits for it, r_data is what it read, two
-cycles ago. lock_ask (with lock, lock_op, lock_value): a request, the only one until lock_done: granted, a cycle ago."""
+"""As the core sees it. A cycle's `ask`s (with addr, in beats, and w_data of the store) are a group. done: the oldest
+group had its last access in the cycle before. came: r_data is what the oldest load of the slot without data read, two
+cycles ago. lock_ask (with lock, lock_op, lock_value): a request, the only one until lock_done: it was granted in the
+cycle before."""
 
 
 class ToWest(wiring.Component):
