@@ -19,8 +19,8 @@ else:
 
 __all__ = [
     "ACCUMULATORS", "BEAT_BYTES", "INSTRUCTION_BYTES", "LATENCY", "LOOP_LEVELS", "MEMORY_BEATS", "POINTERS",
-    "VECTORS", "WEST_GROUPS", "AguRegister", "Control", "ControlOp", "Form", "Instruction", "Load", "LockOp", "LockUse", "Loop",
-    "Mac", "Move", "MoveOp", "MoveSet", "Post", "Set", "Srs", "Store", "StoreOp", "Vector",
+    "VECTORS", "WEST_GROUPS", "AguRegister", "Control", "ControlOp", "Form", "Instruction", "Load", "LockOp", "LockUse",
+    "Loop", "Mac", "Move", "MoveOp", "MoveSet", "Post", "Set", "Srs", "Store", "StoreOp", "Vector",
 ]  # fmt: skip
 
 BEAT_BYTES = 32

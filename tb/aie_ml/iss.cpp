@@ -12,7 +12,7 @@ struct Tile : Core {
     Locks west_locks;
 
     explicit Tile(uint64_t seed) : Core(seed) {
-        west.there = true;
+        accesses.west.there = true;
         for (auto& byte : west_memory) byte = poison();
     }
 
@@ -28,15 +28,15 @@ struct Tile : Core {
             uint32_t pair = wants(port) ? 1u << (beat(port) / kPairBeats) : 0;
             if (pair && !(taken & pair)) grant(port);
             taken |= pair;
-            pair = west.asks() && west.wants(port) ? 1u << (west.beat(port) / kPairBeats) : 0;
-            if (pair && !(there & pair)) west.grant(port, west_memory.data());
+            pair = accesses.west.asks() && accesses.west.wants(port) ? 1u << (accesses.west.beat(port) / kPairBeats) : 0;
+            if (pair && !(there & pair)) accesses.west.grant(port, west_memory.data());
             there |= pair;
         }
         west_locks.served = false;
-        west.serve(west_locks);
+        accesses.west.serve(west_locks);
         locks.served = false;
         end();
-        west.settle();
+        accesses.west.settle();
         to_east.settle();
     }
 };

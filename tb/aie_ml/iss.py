@@ -25,8 +25,8 @@ __all__ = ["CORE_STORE", "PROBLEM", "Problem", "Tile", "header", "problem_of"]
 
 _SOURCES = NativeSources(
     "the AIE-ML simulator", Path(__file__).parent,
-    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_core.h",
-     "iss.cpp"), "nncosim_aie_",
+    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_access.h", "iss_agu.h",
+     "iss_core.h", "iss.cpp"), "nncosim_aie_",
 )  # fmt: skip
 _P, _U64 = ctypes.c_void_p, ctypes.c_uint64
 _FUNCTIONS: Signatures = {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "iss_banks.h"
 #include "iss_waits.h"
 
 namespace {
@@ -164,8 +165,6 @@ class Array {
         return column + 1 < columns_ ? number + height_ : -1;
     }
 
-    static uint32_t pair_of(int beat) { return 3u << (beat / 512 * 2); }
-
     static bool starts(const Node& node, uint32_t address) {
         if (node.is_memory()) return address >> 6 == CONFIG_MEMORY_STARTS >> 6;
         return address >> 10 == CONFIG_STARTS >> 10 || address >> 10 == CONFIG_CORE >> 10;
@@ -238,7 +237,7 @@ class Array {
     void connect_west(int number) {
         int west = neighbour(number, kWest);
         if (west < 0) return;
-        West& link = at(number).core->west;
+        West& link = at(number).core->accesses.west;
         core(west);
         at(west).east = &link;
         link.there = true;
@@ -303,7 +302,7 @@ class Array {
         }
         for (auto [west, asking] : links_) {
             size_t one = static_cast<size_t>(west), other = static_cast<size_t>(asking);
-            West& link = nodes[other].core->west;
+            West& link = nodes[other].core->accesses.west;
             if (!link.active() || !link.settle()) continue;
             streams_.awake[one] = streams_.awake[other] = 1;
             changed = true;
@@ -321,39 +320,6 @@ class Array {
         return own.dma.end(own.locks, streams_);
     }
 
-    // Where no word goes, a beat a pair of banks: the own core's, or the east neighbour's, in turn.
-    void grant(Node& node, uint32_t words) {
-        Core& core = *node.core;
-        uint32_t banks = words, own = 0, east = 0;
-        auto own_pair = [&](int port) { return node.started && core.wants(port) ? pair_of(core.beat(port)) : 0; };
-        if (node.east && node.east->asks()) {
-            West& other = *node.east;
-            auto pair_there = [&](int port) { return other.wants(port) ? pair_of(other.beat(port)) : 0; };
-            for (int port : {kStore, kLoadA, kLoadB}) {
-                own |= own_pair(port);
-                east |= pair_there(port);
-            }
-            uint32_t comes = east & (node.own_was_last | ~own);
-            for (int port : {kStore, kLoadA, kLoadB}) {
-                uint32_t pair = pair_there(port);
-                if (words & pair) node.turn |= pair;
-                if (!(pair & comes) || banks & pair) continue;
-                other.grant(port, core.memory.data());
-                node.own_was_last &= ~pair;
-                banks |= pair;
-            }
-        }
-        for (int port : {kStore, kLoadA, kLoadB}) {
-            uint32_t pair = own_pair(port);
-            if (pair && !(banks & pair)) {
-                core.grant(port);
-                node.own_was_last |= pair;
-            }
-            if (words & pair) node.turn |= pair;
-            banks |= pair;
-        }
-    }
-
     // A tile's cycle: the DMA's words come first, bank by bank, unless it is the cores' turn there; then the cores'
     // beats, pair by pair. Whether anything changed: if not, nothing does before its streams, its cascades or its
     // neighbours bring it.
@@ -368,7 +334,7 @@ class Array {
         int state = 0;
         uint64_t pc = 0;
         if (node.started) core.begin();
-        grant(node, words);
+        grant_beats(node, words);
         if (node.started) {
             pc = static_cast<uint64_t>(core.pc());
             state = core.end();

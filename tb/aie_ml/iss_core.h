@@ -5,24 +5,16 @@
 #include <cstring>
 #include <vector>
 
+#include "iss_access.h"
+#include "iss_agu.h"
 #include "iss_elastic.h"
 #include "iss_locks.h"
-#include "iss_vector.h"
-#include "iss_west.h"
 
 namespace {
 
-constexpr int kRing = 8;  // cycles: more than any latency
-constexpr int kTaken = LATENCY_load - 1;  // from the issue of a load: at the end of that cycle its register takes it
-
-struct Pointer { int at, inc, s1, s2, n1, n2, c1, c2; };
 struct Loop { int first, last, turns; };
 struct VecWrite { int reg; Vec value; };
 struct AccWrite { int reg, halves; Acc value; };
-// Accesses of an instruction: `wanted` of the own memory and not granted yet, or of the west neighbour's; `beat` of load
-// a, load b, store.
-struct Pending { bool wanted[3], west[3]; int beat[3], load_reg[2]; Vec store_data; };
-
 // Half of an accumulator, on its way from one core to the next.
 struct Half { uint32_t lane[16]; };
 using Cascade = Elastic<Half>;
@@ -42,7 +34,7 @@ class Core {
     std::vector<Problem> problems, remarks;
     Cascade from_west, to_east;
     Locks locks;
-    West west;
+    Accesses accesses;
     uint64_t cycle = 0, issued = 0, stalls = 0;
     bool halted = true;
 
@@ -67,10 +59,7 @@ class Core {
     void start() {
         pc_ = 0;
         left_ = -1;
-        got_lock_ = asked_west_ = stored_west_ = false;
-        bool there = west.there;
-        west = West{};
-        west.there = there;
+        got_lock_ = asked_west_ = false;
         loops_.clear();
         cycle = issued = stalls = 0;
         time_ = 0;
@@ -85,21 +74,20 @@ class Core {
         for (auto& each : vec_writes_) each.count = 0;
         for (auto& each : acc_writes_) each.count = 0;
         for (auto& each : macs_) each.valid = false;
-        for (auto& each : pending_) each = Pending{};
+        accesses.forget();
     }
 
     // A cycle has three parts: begin; grants of what it wants of memory; end.
     void begin() {
         land();
-        if (stored_west_) record(MEMORY_BEATS);
-        stored_west_ = false;
+        if (accesses.stored_west()) record(MEMORY_BEATS);
     }
-    bool wants(int port) const { return here(port).wanted[port]; }
-    int beat(int port) const { return here(port).beat[port]; }
+    bool wants(int port) const { return accesses.wants(port); }
+    int beat(int port) const { return accesses.here(port).beat[port]; }
 
     void grant(int port) {
-        Pending& pending = pending_[stage(port)];
-        pending.wanted[port] = false;
+        const Pending& pending = accesses.here(port);
+        accesses.granted(port);
         uint8_t* place = &memory[32 * pending.beat[port]];
         if (port == kStore) {
             record(0);
@@ -124,7 +112,7 @@ class Core {
     // What the core did: 1 it issued, 2 waits for memory, 3 for a lock, 4 for a cascade, 5 drains.
     int end() {
         acquire();
-        int state = wants(kLoadA) || wants(kLoadB) || wants(kStore) || waits_for_west() ? 2 : holds();
+        int state = accesses.wait() ? 2 : holds();
         if (state) stalls++;
         else {
             state = left_ < 0 ? 1 : 5;
@@ -144,7 +132,6 @@ class Core {
     std::vector<Loop> loops_;
     int pc_ = 0, left_ = -1;
     bool got_lock_ = false, asked_west_ = false;  // of the ACQUIRE that is next
-    bool stored_west_ = false;                    // what is sent west in this cycle stores
     uint64_t time_ = 0;  // cycles without stalls
     Landing<VecWrite, 4> vec_writes_[kRing];  // of two loads, SRS, MAX
     Landing<AccWrite, 2> acc_writes_[kRing];  // of BIAS, GET
@@ -152,7 +139,6 @@ class Core {
     uint32_t vectors_flying_ = 0, accs_flying_ = 0;  // with a write on its way, a bit each, and when the last one lands
     uint64_t vec_lands_[32] = {}, acc_lands_[16] = {};
     std::vector<uint32_t> told_;
-    Pending pending_[kRing] = {};
 
     uint64_t random() {  // splitmix64
         uint64_t z = state_ += 0x9E3779B97F4A7C15;
@@ -175,9 +161,6 @@ class Core {
 
     int at(int later) const { return static_cast<int>((time_ + static_cast<uint64_t>(later)) % kRing); }
 
-    static int access(int port) { return port == kStore ? LATENCY_store_memory : LATENCY_load_memory; }
-    int stage(int port) const { return at(kRing - access(port)); }
-    const Pending& here(int port) const { return pending_[stage(port)]; }
 
     // What is to be issued now; none behind HALT.
     const Op* next() const {
@@ -191,50 +174,16 @@ class Core {
         if (!o || o->control != ControlOp_ACQUIRE || got_lock_) return;
         int code = o->lock_equal ? kEqual : kAtLeast;
         if (!o->lock_west) got_lock_ = locks.serve(o->lock, code, o->lock_value);
-        else if (asked_west_) got_lock_ = west.lock_done();
-        else if (west.lock_is_free()) {
-            west.ask(o->lock, code, o->lock_value);
+        else if (asked_west_) got_lock_ = accesses.west.lock_done();
+        else if (accesses.west.lock_is_free()) {
+            accesses.west.ask(o->lock, code, o->lock_value);
             asked_west_ = true;
-        }
-    }
-
-    // Whether a loaded vector is not there when its register is to take it, or a group is to go and has no room.
-    bool waits_for_west() const {
-        const Pending& last = pending_[at(kRing - kTaken)];
-        if ((last.west[kLoadA] && !west.has(kLoadA)) || (last.west[kLoadB] && !west.has(kLoadB))) return true;
-        bool goes = false;
-        for (int port : {kStore, kLoadA, kLoadB}) goes |= pending_[at(kRing + 1 - access(port))].west[port];
-        return goes && !west.room();
-    }
-
-    // Of the stages that the core has just gone on to: what is asked of the west neighbour's memory.
-    void send_west() {
-        Group group = {};
-        bool any = false;
-        for (int port : {kStore, kLoadA, kLoadB}) {
-            group.wanted[port] = here(port).west[port];
-            group.beat[port] = here(port).beat[port];
-            any |= group.wanted[port];
-        }
-        if (!any) return;
-        stored_west_ = group.wanted[kStore];
-        if (stored_west_) group.data = here(kStore).store_data;
-        pending_[stage(kStore)].west[kStore] = false;
-        west.send(group);
-    }
-
-    // Vectors from there.
-    void take_west() {
-        Pending& last = pending_[at(kRing - kTaken)];
-        for (int k = 0; k < 2; k++) {
-            if (last.west[k]) vec_writes_[at(1)].add({last.load_reg[k], west.take(k)});
-            last.west[k] = false;
         }
     }
 
     // A store, in the cycle in which it is in memory, or is there to be written. first: beat of the memory.
     void record(uint32_t first) {
-        const Pending& pending = here(kStore);
+        const Pending& pending = accesses.here(kStore);
         StoreRecord out{cycle, first + static_cast<uint32_t>(pending.beat[kStore]), static_cast<uint32_t>(issued),
                         static_cast<uint32_t>(stalls), {}};
         std::memcpy(out.data, pending.store_data.byte, 32);
@@ -254,20 +203,24 @@ class Core {
 
     bool release(const Op& o) {
         if (!o.lock_west) return locks.serve(o.lock, kRelease, o.lock_value);
-        bool free = west.lock_is_free();
-        if (free) west.ask(o.lock, kRelease, o.lock_value);
+        bool free = accesses.west.lock_is_free();
+        if (free) accesses.west.ask(o.lock, kRelease, o.lock_value);
         return free;
     }
 
     void advance() {
         got_lock_ = asked_west_ = false;
-        take_west();
+        for (int slot : {kLoadA, kLoadB})
+            if (accesses.lands(slot)) {
+                int reg = accesses.reg(slot);
+                vec_writes_[at(1)].add({reg, accesses.take(slot)});
+            }
         MacStage& mac = macs_[at(kRing - LATENCY_mac_reads)];
         if (mac.valid) accumulate(accs_[mac.acc], mac);
         if (left_ < 0) issue();
         else if (--left_ == 0) halted = true;
         time_++;
-        send_west();
+        accesses.go_on();
     }
 
     void land() {
@@ -308,39 +261,14 @@ class Core {
         taken |= 1 << access.pointer;
         Pointer& p = pointers_[access.pointer];
         int beat = p.at;
-        if (access.post == Post_ADD) p.at += access.step;
-        if (access.post == Post_WALK) {
-            if (p.c1 + 1 < p.n1) { p.at += p.inc; p.c1++; }
-            else {
-                p.c1 = 0;
-                if (p.c2 + 1 < p.n2) { p.at += p.s1; p.c2++; }
-                else { p.at += p.s2; p.c2 = 0; }
-            }
-        }
-        p.at &= 4095;
+        p.go_on(access);
         return beat;
     }
 
     void set(int reg, int value, int taken) {
-        Pointer& p = pointers_[reg & 7];
-        switch (reg >> 3) {
-            case AguRegister_POINTER:
-                if (taken >> (reg & 7) & 1) problem(kTwoUses);
-                p.at = value & 4095; p.c1 = p.c2 = 0; break;
-            case AguRegister_INC: p.inc = value; break;
-            case AguRegister_N1: p.n1 = value & 2047; break;
-            case AguRegister_S1: p.s1 = value; break;
-            case AguRegister_N2: p.n2 = value & 2047; break;
-            case AguRegister_S2: p.s2 = value; break;
-            default: break;
-        }
-    }
-
-    void place(Pending& now, int port, int beat) {
-        now.west[port] = beat >= MEMORY_BEATS;
-        now.wanted[port] = !now.west[port];
-        now.beat[port] = beat & (MEMORY_BEATS - 1);
-        if (now.west[port] && !west.there) problem(kNoWest);
+        bool at = reg >> 3 == AguRegister_POINTER;
+        if (at && taken >> (reg & 7) & 1) problem(kTwoUses);
+        pointers_[reg & 7].set(reg >> 3, value);
     }
 
     // What the instruction breaks by itself, and what it reads while a write of it is in flight.
@@ -348,8 +276,6 @@ class Core {
         if (o.no_register) problem(kRegister);
         if (o.one_unit) problem(kOneUnit);
         if (o.two_sets) problem(kTwoWrites);
-        bool locks_west = o.lock_west && (o.control == ControlOp_ACQUIRE || o.control == ControlOp_RELEASE);
-        if (locks_west && !west.there) problem(kNoWest);
         if (o.no_name) remark(kNoName);
         if (o.vectors_read & vectors_flying_) remark(kEarlyVector);
         bool early = o.accs_read & accs_flying_;
@@ -381,20 +307,20 @@ class Core {
         issued++;
         check(o);
         int taken = 0;
-        Pending& now = pending_[at(0)];
-        now = Pending{};
+        Pending& now = accesses.issue();
         for (int k = 0; k < 2; k++)
             if (o.load[k].valid) {
-                place(now, k, used(o.load[k], taken));
+                now.place(k, used(o.load[k], taken));
                 now.load_reg[k] = o.load[k].reg;
                 fly_vector(o.load[k].reg, LATENCY_load);
             }
         if (o.store.valid) {
-            place(now, kStore, used(o.store, taken));
+            now.place(kStore, used(o.store, taken));
             bool fused = o.store.op == StoreOp_VST_SRS;
             now.store_data = fused ? requantize(accs_[o.store.reg & 15], o.store.form, o.store.half, srs_)
                                    : vectors_[o.store.reg];
         }
+        if ((now.goes_west() || o.locks_west) && !accesses.west.there) problem(kNoWest);
         if (o.mac != Mac_NONE) multiply(o);
         move(o, taken);
         control(o, taken);

@@ -29,7 +29,7 @@ struct Op {
     int control, control_register, control_value, count, body, srs_shift, srs_rounding, srs_saturation, srs_signed;
     int lock, lock_value, lock_equal, lock_west;
     uint32_t vectors_read, accs_read;  // when it is issued, a bit each; the MAC's accumulator is read later
-    bool no_register, one_unit, two_sets, no_name;
+    bool no_register, one_unit, two_sets, no_name, locks_west;
 };
 
 // The vectors and accumulators that are read in the cycle of the issue.
@@ -60,6 +60,7 @@ void find_faults(Op& o) {
     o.no_register = !vectors || !accs;
     o.one_unit = fused && (o.move == MoveOp_SRS || o.move == MoveOp_PUT);
     o.two_sets = o.move == MoveOp_SET && o.control == ControlOp_SET && o.set_register == o.control_register;
+    o.locks_west = o.lock_west && (o.control == ControlOp_ACQUIRE || o.control == ControlOp_RELEASE);
     o.no_name = o.store.op > StoreOp_VST_SRS || o.move > MoveOp_PUT ||
                 (o.control > ControlOp_RELEASE && o.control != ControlOp_HALT) ||
                 (o.move == MoveOp_SET && o.set_register >> 3 > AguRegister_S2) ||
