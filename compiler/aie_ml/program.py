@@ -12,6 +12,7 @@ from nncosim.compiler.aie_ml.scheduler import SETS_OF_ACCUMULATORS, Timing, timi
 from nncosim.compiler.errors import CompileError
 from nncosim.hdl.aie_ml.isa import (
     LATENCY,
+    MEMORY_BEATS,
     AguRegister,
     Control,
     ControlOp,
@@ -39,27 +40,34 @@ _encode = lru_cache(maxsize=4096)(encode)
 """A layer has thousands of instructions, made of few words."""
 _LOAD_TO_STORE = 3
 """From a store to a load of what it wrote, at least: the one accesses memory in t+6, the other in t+4."""
+POINTER_RANGE = 2 * MEMORY_BEATS
+"""Of the own memory, and of the west neighbour's behind it."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Beats where a layer's buffers begin: of its first and second operand, of its bias and results."""
+    """Beats where a layer's buffers begin: of its first and second operand, of its bias and results.
+
+    addend: of the second summand of a sum, whose rows are as far apart as those of the first; None: beside those.
+    """
 
     input: int
     weights: int
     bias: int
     output: int
+    addend: int | None = None
 
 
 @dataclass(frozen=True)
 class Exchange:
     """Locks by which a buffer goes from its producer to its consumer and back.
 
-    free: counts buffers that may be filled; full: those that may be read.
+    free: counts buffers that may be filled; full: those that may be read. west: they are the west neighbour's.
     """
 
     free: int
     full: int
+    west: bool = False
 
 
 @dataclass
@@ -110,19 +118,20 @@ class _Layer:
         activations = [WEIGHTS] if shape.job == Job.TRANSPOSE else [INPUT + row for row in range(shape.rows)]
         results = [OUTPUT + row for row in range(shape.rows)]
         for pointers, memory, pairs in (
-            (results, LATENCY["store_memory"], [(each.free, each.full) for each in self.outputs]),
-            (activations, LATENCY["load_memory"], [(each.full, each.free) for each in self.inputs]),
+            (results, LATENCY["store_memory"], [(each.free, each.full, each.west) for each in self.outputs]),
+            (activations, LATENCY["load_memory"], [(each.full, each.free, each.west) for each in self.inputs]),
         ):
             cycles = [cycle + memory for pointer in pointers for cycle in self.uses.get(pointer, ())]
-            for acquired, released in pairs:
-                self._lock(ControlOp.ACQUIRE, acquired, min(cycles) - 1, -1)
-                self._lock(ControlOp.RELEASE, released, max(cycles), 1)
+            for acquired, released, west in pairs:
+                self._lock(ControlOp.ACQUIRE, acquired, west, min(cycles) - 1, -1)
+                self._lock(ControlOp.RELEASE, released, west, max(cycles), 1)
 
-    def _lock(self, op: ControlOp, lock: int, cycle: int, towards: int) -> None:
+    def _lock(self, op: ControlOp, lock: int, west: bool, cycle: int, towards: int) -> None:
         """In that cycle, or in the next one there with room."""
         while "control" in self.lines.get(cycle, {}):
             cycle += towards
-        self.put(cycle, "control", _encode(Control, op=op.value, payload=_encode(LockUse, lock=lock, value=1)))
+        use = _encode(LockUse, lock=lock, value=1, west=int(west))
+        self.put(cycle, "control", _encode(Control, op=op.value, payload=use))
 
     def _step(self, step: int, at: int, times: Timing, registers: _Registers, accs: int) -> None:
         shape = self.product.shape
@@ -251,7 +260,7 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
                 out.append(_Setting(uses[pointer][use], ControlOp.SET, which << 3 | pointer, value))
 
     for row in range(shape.rows):
-        add(INPUT + row, at.input + row * shape.input_beats, _first_operand(shape))
+        add(INPUT + row, at.input + row * shape.input_beats, _first_operand(shape, at))
         if shape.role.ends:
             count = shape.output_beats
             add(OUTPUT + row, at.output + row * count, (
@@ -267,23 +276,29 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
     return out
 
 
-def _first_operand(shape: Shape) -> tuple[tuple[AguRegister, int, int], ...]:
+def _first_operand(shape: Shape, at: Addresses) -> tuple[tuple[AguRegister, int, int], ...]:
     """How one row of tiles is walked in each row of blocks: (register, value, the use that needs it)."""
     steps, turn = shape.steps, shape.steps * shape.column_blocks
     if shape.job == Job.TRANSPOSE:  # stays where it is
         return ((AguRegister.N1, 1, 0), (AguRegister.N2, 1, 0), (AguRegister.S2, 0, 0))
     if shape.job == Job.ADD:  # a tile of the one, a tile of the other
-        beats = shape.input_beats // 2
+        beats = shape.summand_beats
+        away = beats if at.addend is None else at.addend - at.input
         return (
-            (AguRegister.INC, beats, 0), (AguRegister.N1, 2, 0), (AguRegister.N2, beats, 1),
-            (AguRegister.S1, 1 - beats, 1 if beats > 1 else 2 * beats),
-            (AguRegister.S2, (shape.rows - 1) * shape.input_beats + 1, 2 * beats - 1),
+            (AguRegister.INC, _wrapped(away), 0), (AguRegister.N1, 2, 0), (AguRegister.N2, beats, 1),
+            (AguRegister.S1, _wrapped(1 - away), 1 if beats > 1 else 2 * beats),
+            (AguRegister.S2, _wrapped(shape.rows * shape.input_beats + 1 - beats - away), 2 * beats - 1),
         )  # fmt: skip
     return (
         (AguRegister.INC, 1, 0), (AguRegister.N1, steps, 0), (AguRegister.N2, shape.column_blocks, steps - 1),
         (AguRegister.S1, 1 - steps, steps - 1 if shape.column_blocks > 1 else turn),
         (AguRegister.S2, shape.rows * shape.input_beats - steps + 1, turn - 1),
     )  # fmt: skip
+
+
+def _wrapped(step: int) -> int:
+    """Of a pointer, as its address generator has it: with a sign."""
+    return (step + POINTER_RANGE // 2) % POINTER_RANGE - POINTER_RANGE // 2
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ else:
 
 __all__ = [
     "ACCUMULATORS", "BEAT_BYTES", "INSTRUCTION_BYTES", "LATENCY", "LOOP_LEVELS", "MEMORY_BEATS", "POINTERS",
-    "VECTORS", "AguRegister", "Control", "ControlOp", "Form", "Instruction", "Load", "LockOp", "LockUse", "Loop",
-    "Mac", "Move", "MoveOp", "MoveSet", "Post", "Set", "Srs", "Store", "StoreOp", "Vector",
+    "VECTORS", "WEST_GROUPS", "AguRegister", "Control", "ControlOp", "Form", "Instruction", "Load", "LockOp", "LockUse",
+    "Loop", "Mac", "Move", "MoveOp", "MoveSet", "Post", "Set", "Srs", "Store", "StoreOp", "Vector",
 ]  # fmt: skip
 
 BEAT_BYTES = 32
@@ -28,7 +28,9 @@ BEAT_BYTES = 32
 INSTRUCTION_BYTES = 16
 VECTORS, ACCUMULATORS, POINTERS, LOOP_LEVELS = 24, 9, 8, 3
 MEMORY_BEATS = 1 << 11
-"""Of the tile's data memory."""
+"""Of the tile's data memory. Pointers name as many more behind it: the west neighbour's."""
+WEST_GROUPS = 2
+"""What a core asks of the west neighbour's memory for one cycle is a group; so many are under way at most."""
 
 LATENCY = {
     "load": 7, "load_memory": 4, "store_memory": 6, "mac": 5, "mac_reads": 2, "mac_chain": 3, "bias": 3, "srs": 4,
@@ -190,12 +192,14 @@ class Srs(data.Struct):
 
 
 class LockUse(data.Struct):
-    """Payload of ACQUIRE and RELEASE. `value`: to acquire, or to add; `equal`: acquired when it is just that."""
+    """Payload of ACQUIRE and RELEASE. `value`: to acquire, or to add; `equal`: acquired when it is just that; `west`: a
+    lock of the west neighbour."""
 
     lock: 4
     value: signed(7)
     equal: 1
-    unused: 8
+    west: 1
+    unused: 7
 
 
 class Instruction(data.Struct):

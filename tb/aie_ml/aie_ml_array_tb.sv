@@ -74,7 +74,7 @@ module aie_ml_array_tb #(
     wire [32*OUT-1:0]    out_payload;
     wire [TILES-1:0]     store, busy, issue;
     wire [TILES+COLUMNS*MEMORY_ROWS-1:0] fault;
-    wire [11*TILES-1:0]  store_beat;
+    wire [12*TILES-1:0]  store_beat;  // of the west neighbour's memory from 2048 on
     wire [256*TILES-1:0] store_data;  // of the array's columns, which have a port each: `STORE_DATA_PORTS
     wire [3*TILES-1:0]   waits;
     wire [10*TILES-1:0]  pc;
@@ -189,7 +189,7 @@ module aie_ml_array_tb #(
         if (watching && !rst && !rst_q) begin
             for (i = 0; i < TILES; i = i + 1) begin
                 if (store[i])
-                    nncosim_log(STREAM_STORE, 12, {1664'b0, store_data[256*i +: 256], {21'b0, store_beat[11*i +: 11]},
+                    nncosim_log(STREAM_STORE, 12, {1664'b0, store_data[256*i +: 256], {20'b0, store_beat[12*i +: 12]},
                                                    i, since_seen});
                 if (state_now[3*i +: 3] != state[3*i +: 3] || since_seen == 0)
                     nncosim_log4(STREAM_STATE, since_seen, {32'b0, i}, {61'b0, state_now[3*i +: 3]},

@@ -14,18 +14,19 @@ from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.image.tiles import TensorPlace
 from nncosim.compiler.ir.layout import from_bytes, to_bytes
 from nncosim.hdl.aie_ml.array import SHIM_IN, SHIM_OUT
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES
+from nncosim.hdl.aie_ml.isa import BEAT_BYTES, MEMORY_BEATS
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.activity import activities, times_of
 from nncosim.tb.backend import Frame, Interval, Passage
 
 __all__ = [
     "DEFAULT_LIMIT", "DONE", "RESULT", "STATE", "STORE", "Records", "frame_of", "input_words", "layer_cycles",
-    "put_result", "result_words", "results_of",
+    "put_result", "result_words", "results_of", "written_to",
 ]  # fmt: skip
 
 STORE = np.dtype([("cycle", "<u8"), ("tile", "<u4"), ("beat", "<u4"), ("data", "u1", (32,))])
-"""A store of a core: its cycle since words were offered first; its tile, column by column of those there are."""
+"""A store of a core: its cycle since words were offered first; its tile, column by column of those there are. beat: of
+the west neighbour's memory from `MEMORY_BEATS` on."""
 RESULT = np.dtype([("cycle", "<u8"), ("stream", "<u8"), ("word", "<u8"), ("unused", "<u8")])
 """A word that left the array."""
 STATE = np.dtype([("cycle", "<u8"), ("tile", "<u8"), ("state", "<u8"), ("pc", "<u8")])
@@ -77,14 +78,26 @@ def put_result(stream: Stream, came: npt.NDArray[np.void], signed: bool, whole: 
     whole[box] = from_bytes(data, shape, stream.layout, signed, _AXES)
 
 
+def written_to(stores: npt.NDArray[np.void], rows: int) -> npt.NDArray[np.void]:
+    """Stores with tile and beat of the memory that they are to.
+
+    Args:
+        rows: of core tiles.
+    """
+    out = stores.copy()
+    out["tile"] -= np.where(stores["beat"] < MEMORY_BEATS, 0, rows).astype(np.uint32)
+    out["beat"] %= MEMORY_BEATS
+    return out
+
+
 def _tensor(
-    place: TensorPlace, notes: AieMlNotes, numbers: Mapping[int, int], records: Records, inference: int, poison: int
+    place: TensorPlace, numbers: Mapping[int, int], written: npt.NDArray[np.void], inference: int, poison: int
 ) -> np.ndarray | None:
-    """A tensor as cores stored it; None if nothing of it was."""
+    """A tensor as cores stored it; None if nothing of it was. written: of `written_to`."""
     tensor = place.tensor
     out, any_ = np.zeros(tensor.shape, np.int64), False
     for fragment in place.fragments:
-        stores = records.stores[records.stores["tile"] == numbers[fragment.instance]]
+        stores = written[written["tile"] == numbers[fragment.instance]]
         first, size = fragment.at(inference) // BEAT_BYTES, place.size_of(fragment)
         memory = np.frombuffer(np.random.default_rng([poison, fragment.instance]).bytes(-(-size // 32) * 32), np.uint8)
         beats = memory.copy().reshape(-1, BEAT_BYTES)
@@ -124,10 +137,10 @@ def frame_of(image: Image, platform: AieMl, records: Records, inference: int, po
     """An inference."""
     notes, table = image.notes.own_as(AieMlNotes), read_tiles(image)
     numbers = {platform.number(site.column, site.row): notes.number(site.column, site.row) for site in notes.sites}
-    tensors = {}
+    tensors, written = {}, written_to(records.stores, notes.rows)
     for name, place in table.items():
         if place.role != "input":
-            found = _tensor(place, notes, numbers, records, inference, poison)
+            found = _tensor(place, numbers, written, inference, poison)
             if found is not None:
                 tensors[name] = found
     ends = _ends(notes, records)
