@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from nncosim.compiler.aie_ml.checker import Guard, wrong_in
+from nncosim.compiler.aie_ml.checker import wrong_in
 from nncosim.compiler.aie_ml.descriptors import Descriptor, chain
 from nncosim.compiler.aie_ml.notes import config_segment, tile_address
 from nncosim.compiler.aie_ml.plan import COPIES, MM2S, S2MM, TilePlan, Transfer
 from nncosim.compiler.aie_ml.program import Addresses, Exchange, streaming_program
+from nncosim.compiler.aie_ml.symbolic import Guard
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.image.image import Segment
 from nncosim.hdl.aie_ml.config import (
