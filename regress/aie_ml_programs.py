@@ -8,12 +8,12 @@ slots. What writes one file with different latencies has registers of its own, s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.loops import Line, assembled
-from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_address
+from nncosim.compiler.aie_ml.notes import AieMlNotes, EarlyReads, tile_address
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes
 from nncosim.hdl.aie_ml.config import CORE_AT, PROGRAM_AT
@@ -37,6 +37,7 @@ from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.tb.aie_ml.build import feed, load_image, run_once, write_beats
 from nncosim.tb.aie_ml.frames import STATE, STORE
+from nncosim.tb.aie_ml.hazards import HAZARD, found_hazards
 from nncosim.tb.aie_ml.iss import Tile
 from nncosim.tb.aie_ml.rtl import STATES, STORES
 from nncosim.tb.sim.model import Model
@@ -46,10 +47,12 @@ __all__ = ["Records", "core_image", "issue_order", "on_iss", "on_rtl", "random_l
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Cycles since the first instruction. stores: as `nncosim.tb.aie_ml.frames.STORE`. idle: when it had ended."""
+    """Cycles since the first instruction. stores: as `nncosim.tb.aie_ml.frames.STORE`. idle: when it had ended.
+    hazards: of the RTL, what ended the run, as `nncosim.tb.aie_ml.hazards.HAZARD`."""
 
     stores: npt.NDArray[np.void]
     idle: int
+    hazards: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, HAZARD))
 
 
 _LOADS = {"load_a": (range(8), (0, 1, 2)), "load_b": (range(8, 16), (3, 4))}
@@ -213,28 +216,36 @@ def on_iss(
     return Records(stores, tile.cycle if tile.halted else -1), tile.memory.copy(), tile.problems
 
 
-def core_image(program: bytes) -> Image:
-    """A program for the one tile of an array."""
+def core_image(program: bytes, early_reads: Sequence[int] = ()) -> Image:
+    """A program for the one tile of an array. early_reads: those that are meant, numbers of
+    `nncosim.compiler.aie_ml.notes.early_read`."""
     run, tile = np.array([1], "<u4").tobytes(), tile_address(0, 1)
     segments = (Segment("program", tile + PROGRAM_AT, program, 5), Segment("config", tile + CORE_AT, run))
-    return Image(segments, 0, notes=Notes(own=AieMlNotes()))
+    return Image(segments, 0, notes=Notes(own=AieMlNotes(early_reads=(EarlyReads(((0, 1),), tuple(early_reads)),))))
 
 
 def on_rtl(
-    built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000
+    built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000,
+    early_reads: Sequence[Sequence[int]] | None = None,
 ) -> list[Records]:
-    """The same of each program on the RTL, each after a reset. `built`: an array of one tile."""
+    """The same of each program on the RTL, each after a reset.
+
+    Args:
+        built: an array of one tile. early_reads: of each program, those that are meant; None: none are.
+    """
     out = []
     for number, program in enumerate(programs):
+        image = core_image(program, () if early_reads is None else early_reads[number])
         with Model(built, seed=number) as model:
             model.poison(number)
-            writes = load_image(model, PLATFORM, core_image(program))
+            writes = load_image(model, PLATFORM, image)
             write_beats(model, (0, 1), 0, memory.tobytes())
             feed(model, 1, {})
             run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
             stores, states = model.log(STORES, STORE, clear=True), model.log(STATES, STATE, clear=True)
+            hazards = found_hazards(model)
         issues = states["cycle"][states["state"] == 1]
-        idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])]
-        stores["cycle"] -= issues[0]
-        out.append(Records(stores, int(idle[0] - issues[0]) if len(idle) else -1))
+        idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])] if len(issues) else issues
+        stores["cycle"] -= issues[0] if len(issues) else 0
+        out.append(Records(stores, int(idle[0] - issues[0]) if len(idle) else -1, hazards))
     return out
