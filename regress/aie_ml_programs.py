@@ -8,12 +8,12 @@ slots. What writes one file with different latencies has registers of its own, s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.loops import Line, assembled
-from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_address
+from nncosim.compiler.aie_ml.notes import AieMlNotes, EarlyReads, tile_address
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes
 from nncosim.hdl.aie_ml.config import CORE_AT, PROGRAM_AT
@@ -37,6 +37,7 @@ from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.tb.aie_ml.build import feed, load_image, run_once, write_beats
 from nncosim.tb.aie_ml.frames import STATE, STORE
+from nncosim.tb.aie_ml.hazards import HAZARD, found_hazards
 from nncosim.tb.aie_ml.iss import Tile
 from nncosim.tb.aie_ml.rtl import STATES, STORES
 from nncosim.tb.sim.model import Model
@@ -46,10 +47,12 @@ __all__ = ["Records", "core_image", "issue_order", "on_iss", "on_rtl", "random_l
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Cycles since the first instruction. stores: as `nncosim.tb.aie_ml.frames.STORE`. idle: when it had ended."""
+    """Cycles since the first instruction. stores: as `nncosim.tb.aie_ml.frames.STORE`. idle: when it had ended.
+    hazards: of the RTL, what ended the run, as `nncosim.tb.aie_ml.hazards.HAZARD`."""
 
     stores: npt.NDArray[np.void]
     idle: int
+    hazards: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, HAZARD))
 
 
 _TILE = (1, 1)
@@ -221,30 +224,39 @@ def on_iss(
     return Records(stores, tile.cycle if tile.halted else -1), whole, tile.problems
 
 
-def core_image(program: bytes) -> Image:
-    """A program for the second tile of an array of two, beside one that does nothing."""
+def core_image(program: bytes, early_reads: Sequence[int] = ()) -> Image:
+    """A program for the second tile of an array of two, beside one that does nothing. early_reads: those that are
+    meant, numbers of `nncosim.compiler.aie_ml.notes.early_read`."""
     run, tile = np.array([1], "<u4").tobytes(), tile_address(*_TILE)
     segments = (Segment("program", tile + PROGRAM_AT, program, 5), Segment("config", tile + CORE_AT, run))
-    return Image(segments, 0, notes=Notes(own=AieMlNotes(columns=2)))
+    reads = (EarlyReads((_TILE,), tuple(early_reads)),)
+    return Image(segments, 0, notes=Notes(own=AieMlNotes(columns=2, early_reads=reads)))
 
 
 def on_rtl(
-    built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000
+    built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000,
+    early_reads: Sequence[Sequence[int]] | None = None,
 ) -> list[Records]:
-    """The same of each program on the RTL, each after a reset. `built`: an array of two tiles beside each other."""
+    """The same of each program on the RTL, each after a reset.
+
+    Args:
+        built: an array of two tiles beside each other. early_reads: of each program, those that are meant; None: none are.
+    """
     out = []
     for number, program in enumerate(programs):
+        image = core_image(program, () if early_reads is None else early_reads[number])
         with Model(built, seed=number) as model:
             model.poison(number)
-            writes = load_image(model, PLATFORM, core_image(program))
+            writes = load_image(model, PLATFORM, image)
             for column, content in enumerate(memory):
                 write_beats(model, (column, 1), 0, content.tobytes())
             feed(model, 2, {})
             run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
             stores, states = model.log(STORES, STORE, clear=True), model.log(STATES, STATE, clear=True)
+            hazards = found_hazards(model)
         states = states[states["tile"] == _TILE[0]]
         issues = states["cycle"][states["state"] == 1]
-        idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])]
-        stores["cycle"] -= issues[0]
-        out.append(Records(stores, int(idle[0] - issues[0]) if len(idle) else -1))
+        idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])] if len(issues) else issues
+        stores["cycle"] -= issues[0] if len(issues) else 0
+        out.append(Records(stores, int(idle[0] - issues[0]) if len(idle) else -1, hazards))
     return out

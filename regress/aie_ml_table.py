@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from nncosim.compiler.aie_ml.checker import wrong_in
+from nncosim.compiler.aie_ml.checker import proof_of
 from nncosim.compiler.aie_ml.program import Addresses, program_of
 from nncosim.compiler.compile import prove_network
 from nncosim.compiler.frontend import import_model
@@ -23,9 +23,10 @@ from nncosim.kernels.aie_ml.dense import part_of
 from nncosim.kernels.aie_ml.matrix import layout_of
 from nncosim.kernels.aie_ml.product import Role
 from nncosim.platforms.aie_ml import BANK_BYTES, PLATFORM
-from nncosim.regress.aie_ml_programs import on_rtl
+from nncosim.regress.aie_ml_programs import core_image, on_rtl
 from nncosim.regress.dense_models import DenseSpec, dense_network, frames_of
 from nncosim.tb.aie_ml.build import build_array
+from nncosim.tb.aie_ml.hazards import hazard_text
 from nncosim.tb.sim.verilate import BuiltModel
 from rich.console import Console
 from rich.table import Table
@@ -57,7 +58,7 @@ def cycles_of(spec: DenseSpec, built: BuiltModel, changed: Mapping[int, int] | N
         built: an array of one tile. changed: bytes of memory to exchange, by their address.
 
     Raises:
-        ValueError: a wrong bit.
+        ValueError: a wrong bit, or a violated latency.
     """
     network = prove_network(import_model(dense_network(spec), name="dense", keep_batch=True), PLATFORM)
     (op,), (name,) = network.ops, network.inputs
@@ -67,16 +68,18 @@ def cycles_of(spec: DenseSpec, built: BuiltModel, changed: Mapping[int, int] | N
     source, out = network.tensors[name], network.tensors[op.output]
     (given,) = frames_of(spec, network, 1)
     program = program_of([(dense, _AT)], PLATFORM.instructions).words
-    found = wrong_in(program, [(dense, _AT)])
-    if found:
-        raise ValueError(f"{spec.name}: {found[0]}")
+    proof = proof_of(program, [(dense, _AT)])
+    if proof.wrong:
+        raise ValueError(f"{spec.name}: {proof.wrong[0]}")
     memory = np.random.default_rng(1).integers(0, 256, 4 * BANK_BYTES, dtype=np.uint8)
     activations = to_bytes(given[name], layout_of(source), source.axes)
     for beat, data in ((_AT.input, activations), (_AT.weights, dense.constant), (_AT.bias, dense.bias)):
         memory[beat * BEAT_BYTES :][: len(data)] = np.frombuffer(data, np.uint8)
     for at, byte in (changed or {}).items():
         memory[at] = byte
-    (run,) = on_rtl(built, [program], memory)
+    (run,) = on_rtl(built, [program], memory, early_reads=[proof.early_reads])
+    if len(run.hazards):
+        raise ValueError(f"{spec.name}: {hazard_text(run.hazards, core_image(program))}")
     results = np.zeros((_PAIR, BEAT_BYTES), np.uint8)
     results[run.stores["beat"].astype(np.int64) - _AT.output] = run.stores["data"]
     data = results.tobytes()[: size_bytes(out.shape, layout_of(out), out.axes)]

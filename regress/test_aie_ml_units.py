@@ -14,10 +14,9 @@ from nncosim.hdl.aie_ml.agu import AddressGenerators
 from nncosim.hdl.aie_ml.fetch import Fetch
 from nncosim.hdl.aie_ml.isa import Control, ControlOp, Loop, Post
 from nncosim.hdl.formats import encode
+from nncosim.regress.aie_ml_hazards import Generator
 from nncosim.regress.aie_ml_programs import issue_order
 from nncosim.regress.block_bench import simulate
-
-MASK = (1 << agu.POINTER_BITS) - 1
 
 
 class Macro(wiring.Component):
@@ -42,32 +41,6 @@ class Macro(wiring.Component):
 
 
 # Address generators
-
-
-class Generator:
-    """One pointer, by the manual."""
-
-    def __init__(self):
-        self.at = self.inc = self.n1 = self.s1 = self.n2 = self.s2 = self.c1 = self.c2 = 0
-
-    def step(self, post: int, step: int) -> None:
-        if post == Post.ADD.value:
-            self.at += step
-        elif post == Post.WALK.value:
-            if self.c1 + 1 < self.n1:
-                self.c1, self.at = self.c1 + 1, self.at + self.inc
-            elif self.c2 + 1 < self.n2:
-                self.c1, self.c2, self.at = 0, self.c2 + 1, self.at + self.s1
-            else:
-                self.c1, self.c2, self.at = 0, 0, self.at + self.s2
-        self.at &= MASK
-
-    def set(self, which: int, value: int) -> None:
-        if which == 0:
-            self.at, self.c1, self.c2 = value & MASK, 0, 0
-        else:
-            name = ("inc", "n1", "s1", "n2", "s2")[which - 1]
-            setattr(self, name, value & 2047 if name in ("n1", "n2") else value)
 
 
 def agu_mismatches(seed: int, cycles: int) -> int:

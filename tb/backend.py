@@ -214,6 +214,7 @@ class Bench(Protocol[PlatformT]):
     drivers: Mapping[str, tuple[str, ...]]  # backend -> drivers, the default first; () where there is no choice
     # Optional: `waveforms`, the backends that can write one. Only they are given a `trace`.
     # Optional: `entries`, the backends with a port for image and inputs. Only they are given `entering`.
+    # Optional: `hazard_checks`, the backends that check latencies of a program. Only they are given `hazards`.
 
     def run(
         self,

@@ -9,13 +9,14 @@ another formula in memory than the layer's. So an illegal schedule is an error w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from nncosim.compiler.aie_ml.named_core import Guard, Name, NamedCore, added, decoded, end_of, following, of_west
 from nncosim.compiler.aie_ml.program import Addresses
 from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES, Mac
 from nncosim.kernels.aie_ml.product import Job, Product
 
-__all__ = ["Guard", "wrong_in"]
+__all__ = ["Proof", "proof_of", "wrong_in"]
 
 _MOST = 8
 
@@ -86,10 +87,29 @@ class _Formulas:
         return at.input + above * shape.input_beats + step, b, (int(signs[0]), 1)
 
 
+@dataclass(frozen=True)
+class Proof:
+    """wrong: what a program does that it should not; () if it computes just what it should.
+
+    early_reads: numbers of `nncosim.compiler.aie_ml.notes.early_read`, ascending: what it reads while a write to it is
+    in flight. In a program that is right each of them is meant.
+    """
+
+    wrong: tuple[str, ...]
+    early_reads: tuple[int, ...]
+
+
 def wrong_in(
     program: bytes, layers: Sequence[tuple[Product, Addresses]], guards: Sequence[Guard] = (), limit: int = 1_000_000
 ) -> list[str]:
-    """What a program does that it should not; [] if it computes just these layers, one after the other.
+    """`Proof.wrong` of a program."""
+    return list(proof_of(program, layers, guards, limit).wrong)
+
+
+def proof_of(
+    program: bytes, layers: Sequence[tuple[Product, Addresses]], guards: Sequence[Guard] = (), limit: int = 1_000_000
+) -> Proof:
+    """Of a program that is to compute these layers, one after the other.
 
     It ends with HALT, or with its return to the begin of an endless loop.
 
@@ -135,4 +155,4 @@ def wrong_in(
     if core.held and not core.found:
         locks = ", ".join(f"{number}{of_west(west)}" for west, number in sorted(core.held))
         core.report(f"locks {locks} are never released")
-    return core.found
+    return Proof(tuple(core.found), tuple(sorted(core.early_reads)))

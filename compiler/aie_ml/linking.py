@@ -10,7 +10,7 @@ from nncosim.compiler.aie_ml.cycle_model import cycle_model
 from nncosim.compiler.aie_ml.delivery import plan_of, stream_of
 from nncosim.compiler.aie_ml.mapping import Box, Part
 from nncosim.compiler.aie_ml.memory_tiles import MemoryBuffer, segments_of_buffers
-from nncosim.compiler.aie_ml.notes import AieMlNotes, Circuit, Site, data_address
+from nncosim.compiler.aie_ml.notes import AieMlNotes, Circuit, EarlyReads, Site, data_address
 from nncosim.compiler.aie_ml.plan import BIAS_BANK, CONSTANT_BANK, COPIES, COPY_BANKS, Plan, TilePlan
 from nncosim.compiler.aie_ml.routes import Grid, Routes, problems, routed
 from nncosim.compiler.aie_ml.tiles import Homes, segments_of, switch_segment
@@ -74,6 +74,7 @@ def linked(network: Network, platform: AieMl, made: Lowering, placement: Placeme
     homes = _homes(made.plan, at)
     loaded: list[Segment] = []
     begun: list[Segment] = []
+    early: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for tile in made.plan.tiles:
         constants = [
             Segment("data", data_address(bank, at[f"{tile.name} {kind}"]), content)
@@ -81,9 +82,10 @@ def linked(network: Network, platform: AieMl, made: Lowering, placement: Placeme
                                         ("bias", BIAS_BANK, tile.product.bias)) if content
         ]  # fmt: skip
         masters = made.routes.masters.get((tile.column, tile.row), {})
-        own, starts = segments_of(tile, homes[tile.name], masters, constants, platform.instructions)
+        own, starts, reads = segments_of(tile, homes[tile.name], masters, constants, platform.instructions)
         loaded += own
         begun += starts
+        early.setdefault(reads, []).append((tile.column, tile.row))
     if found := wrong_turns(loaded):
         raise CompileError(f"tiles do not take turns at what they share: {'; '.join(found[:3])}")
     busy = {(tile.column, tile.row) for tile in made.plan.tiles}
@@ -95,7 +97,7 @@ def linked(network: Network, platform: AieMl, made: Lowering, placement: Placeme
         loaded += own
         begun += starts
     bare = Image((*loaded, *begun), 0, tiles=_tiles(network, platform, made, homes),
-                 notes=Notes(own=_notes(network, platform, made)))  # fmt: skip
+                 notes=Notes(own=_notes(network, platform, made, early)))  # fmt: skip
     return _timed(network, platform, made, bare)
 
 
@@ -155,7 +157,10 @@ def _homes(plan: Plan, at: Mapping[str, int]) -> dict[str, Homes]:
     return out
 
 
-def _notes(network: Network, platform: AieMl, made: Lowering) -> AieMlNotes:
+def _notes(
+    network: Network, platform: AieMl, made: Lowering, early: Mapping[tuple[int, ...], Sequence[tuple[int, int]]]
+) -> AieMlNotes:
+    """early: tiles by what their programs read early."""
     sites = []
     for tile in made.plan.tiles:
         shape = tile.product.shape
@@ -171,8 +176,9 @@ def _notes(network: Network, platform: AieMl, made: Lowering) -> AieMlNotes:
         columns, height = (max(each) + 1 for each in zip(*used, strict=True))
         rows = height - platform.first_row
     circuits = tuple(Circuit(net.name, net.words, made.routes.ways(k, net)) for k, net in enumerate(made.plan.nets))
+    reads = tuple(EarlyReads(tuple(tiles), each) for each, tiles in early.items() if each)
     return AieMlNotes(columns, rows, platform.memory_rows, tuple(sites), tuple(made.plan.inputs), outputs, circuits,
-                      tuple(made.plan.shared))
+                      tuple(made.plan.shared), reads)  # fmt: skip
 
 
 def _tiles(

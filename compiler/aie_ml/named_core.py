@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from nncosim.compiler.aie_ml.notes import BEAT_A, BEAT_B, acc_half, early_read
 from nncosim.hdl.aie_ml.isa import (
     LATENCY,
     LOOP_LEVELS,
@@ -16,6 +17,7 @@ from nncosim.hdl.aie_ml.isa import (
     AguRegister,
     Control,
     ControlOp,
+    Form,
     Instruction,
     Load,
     LockUse,
@@ -110,7 +112,8 @@ class NamedCore:
     """The core's state in names. Sums are numbers modulo 2**64 made from the names of what was added, in any order.
 
     events: in the order of the cycles in which they count; of one cycle, accesses come before what is acquired and
-    released.
+    released. early_reads: numbers of `nncosim.compiler.aie_ml.notes.early_read`, of all that was read while a write to
+    it, which an earlier instruction makes, was in flight.
     """
 
     def __init__(self, guards: Sequence[Guard]) -> None:
@@ -128,6 +131,10 @@ class NamedCore:
         self.stores: dict[int, tuple[int, Name]] = {}
         self.found: list[str] = []
         self.cycle = self.pc = 0
+        self.early_reads: set[int] = set()
+        self._in_flight: dict[int, list[int]] = {}
+        self._written: list[tuple[int, int]] = []
+        self._stored = (-1, -1)
 
     def report(self, text: str) -> None:
         self.found.append(f"cycle {self.cycle}, pc {self.pc}: {text}")
@@ -177,15 +184,23 @@ class NamedCore:
             if slots[name]["valid"]:
                 beat = self._use(slots[name], used)
                 self.loads.setdefault(self.cycle + LATENCY["load_memory"], []).append((beat, slots[name]["vector"]))
+                if self._stored == (self.cycle - 1, beat):
+                    self.early_reads.add(early_read(self.pc, 1, {"load_a": BEAT_A, "load_b": BEAT_B}[name]))
+                self._written.append((slots[name]["vector"], LATENCY["load"]))
         store, mac = slots["store"], slots["vector"]
         if store["op"]:
             fused = store["op"] == StoreOp.VST_SRS.value
-            value = self._requantized(store) if fused else self.vectors.get(store["source"], _UNKNOWN)
-            self.stores[self.cycle + LATENCY["store_memory"]] = self._use(store, used), value
+            value = self._requantized(store) if fused else self._vector(store["source"])
+            beat = self._use(store, used)
+            self.stores[self.cycle + LATENCY["store_memory"]] = beat, value
+            self._stored = self.cycle, beat
         if mac["op"]:
-            names = [self.vectors.get(mac["a"], _UNKNOWN), self.vectors.get(mac["b"], _UNKNOWN)]
+            names = [self._vector(mac["a"]), self._vector(mac["b"])]
             if mac["op"] == Mac.I8X8.value:
-                names.append(self.vectors.get(mac["b"] + 1, _UNKNOWN))
+                names.append(self._vector(mac["b"] + 1))
+            if not mac["clear"]:
+                self._read((acc_half(mac["acc"], half) for half in range(2)), LATENCY["mac_reads"])
+            self._written += [(acc_half(mac["acc"], half), LATENCY["mac"]) for half in range(2)]
             product = (mac["op"], mac["a_signed"], mac["b_signed"], *names)
             self.sums[self.cycle + LATENCY["mac_reads"]] = mac["acc"], mac["clear"], product
         self._move(slots, used)
@@ -195,6 +210,25 @@ class NamedCore:
             self.srs = tuple(sorted(slots["srs"].items()))
         if slots["control"]["op"] == ControlOp.ACQUIRE.value:
             self.held.add(self._lock("acquire", slots["lock"]))
+        self._begin_writes()
+
+    def _vector(self, number: int) -> Name:
+        self._read((number,))
+        return self.vectors.get(number, _UNKNOWN)
+
+    def _read(self, registers: Iterable[int], late: int = 0) -> None:
+        """Registers, by the numbers of `early_read`, are read so many cycles after this one."""
+        for register in registers:
+            for there in self._in_flight.get(register, ()):
+                if there > self.cycle + late:
+                    self.early_reads.add(early_read(self.pc, there - self.cycle - late, register))
+
+    def _begin_writes(self) -> None:
+        """What the instruction writes is in flight for those that come after it."""
+        for register, cycles in self._written:
+            left = [there for there in self._in_flight.get(register, ()) if there > self.cycle]
+            self._in_flight[register] = [*left, self.cycle + cycles]
+        self._written.clear()
 
     def release(self, slots: Slots) -> None:
         """After the cycle's accesses."""
@@ -211,30 +245,37 @@ class NamedCore:
 
     def _move(self, slots: Slots, used: set[int]) -> None:
         move = slots["move"]
-        source = self.vectors.get(move["source"], _UNKNOWN)
         if move["op"] == MoveOp.SET.value:
             self._set(slots["move_set"], used)
         elif move["op"] == MoveOp.BIAS.value:
+            source = self._vector(move["source"])
             for half in range(2):
                 total = added(0, ("bias", move["wide"], source))
                 self._later(LATENCY["bias"], "cm", (move["dest"], half), total)
+                self._written.append((acc_half(move["dest"], half), LATENCY["bias"]))
         elif move["op"] == MoveOp.GET.value:
+            self._written.append((acc_half(move["dest"], move["half"]), LATENCY["cascade_get"]))
             self._later(LATENCY["cascade_get"], "cm", (move["dest"], move["half"]), added(0, ("cascade", self.gets)))
             self.gets += 1
         elif move["op"] == MoveOp.PUT.value:
             if slots["store"]["op"] == StoreOp.VST_SRS.value:
                 self.report("PUT and VST.SRS at once")
+            self._read((acc_half(move["source"], move["half"]),))
             self.puts.append(self.accumulators.get((move["source"], move["half"]), _UNKNOWN))
         elif move["op"] == MoveOp.SRS.value:
             if slots["store"]["op"] == StoreOp.VST_SRS.value:
                 self.report("SRS and VST.SRS at once")
             self._later(LATENCY["srs"], "w", move["dest"], self._requantized(move))
+            self._written.append((move["dest"], LATENCY["srs"]))
         elif move["op"] == MoveOp.MAX.value:
-            self._later(LATENCY["max"], "w", move["dest"], ("max", move["wide"], source))
+            self._later(LATENCY["max"], "w", move["dest"], ("max", move["wide"], self._vector(move["source"])))
+            self._written.append((move["dest"], LATENCY["max"]))
         elif move["op"]:
             self.report(f"move slot: operation {move['op']}")
 
     def _requantized(self, slot: Mapping[str, int]) -> Name:
+        half = slot["form"] in (Form.ACC32_16.value, Form.ACC64_32.value)
+        self._read(acc_half(slot["source"], each) for each in ((slot["half"],) if half else range(2)))
         sums = tuple(self.accumulators.get((slot["source"], half), _UNKNOWN) for half in range(2))
         return ("srs", slot["form"], slot["half"], self.srs, sums)
 

@@ -13,8 +13,8 @@ from nncosim.hdl.aie_ml.config import TILE_BYTES
 from nncosim.platforms.aie_ml import BANK_BYTES
 
 __all__ = [
-    "AieMlNotes", "Circuit", "SharedBuffer", "Site", "Stream", "config_segment", "data_address", "tile_address",
-    "tile_of",
+    "BEAT_A", "BEAT_B", "AieMlNotes", "Circuit", "EarlyReads", "SharedBuffer", "Site", "Stream", "acc_half",
+    "config_segment", "data_address", "early_read", "split_early_read", "tile_address", "tile_of",
 ]  # fmt: skip
 
 _ROWS = 32
@@ -54,6 +54,22 @@ class Circuit:
     ways: tuple[tuple[tuple[int, int], ...], ...]
 
 
+BEAT_A, BEAT_B = 24, 25
+"""In place of a register: the beat that load a, b reads."""
+_LOW, _HIGH = 32, 48
+
+
+@dataclass(frozen=True)
+class EarlyReads:
+    """What programs read on purpose while a write to it is in flight: the old value is meant, as software pipelines do.
+
+    tiles: (column, row) of those whose programs read so. reads: numbers of `early_read`, ascending.
+    """
+
+    tiles: tuple[tuple[int, int], ...]
+    reads: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class SharedBuffer:
     """Results that the tile east of where they are made takes from there, for pictures. name: what they are. size: in
@@ -77,6 +93,7 @@ class AieMlNotes:
     outputs: tuple[Stream, ...] = ()
     circuits: tuple[Circuit, ...] = ()
     shared: tuple[SharedBuffer, ...] = ()
+    early_reads: tuple[EarlyReads, ...] = ()
 
     @property
     def first_row(self) -> int:
@@ -86,6 +103,22 @@ class AieMlNotes:
     def number(self, column: int, row: int) -> int:
         """Of a core tile in records of a run, which has no others than these columns and rows."""
         return column * self.rows + row - self.first_row
+
+
+def acc_half(number: int, half: int) -> int:
+    """The register number of half an accumulator, as `early_read` takes it."""
+    return (_LOW, _HIGH)[half] + number
+
+
+def early_read(pc: int, cycles: int, register: int) -> int:
+    """The instruction at `pc` reads a register so many cycles, 1 to 6, before a write that an earlier instruction makes
+    is there. register: 0 to 23 of a vector, `acc_half`, `BEAT_A`, `BEAT_B`. `pc`: of the program memory's 1024."""
+    return (pc << 3 | cycles) << 6 | register
+
+
+def split_early_read(number: int) -> tuple[int, int, int]:
+    """pc, cycles, register."""
+    return number >> 9, number >> 6 & 7, number & 63
 
 
 def tile_address(column: int, row: int) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from nncosim.compiler.aie_ml.checker import Guard, wrong_in
+from nncosim.compiler.aie_ml.checker import Proof, proof_of
 from nncosim.compiler.aie_ml.descriptors import Descriptor, chain
+from nncosim.compiler.aie_ml.named_core import Guard
 from nncosim.compiler.aie_ml.notes import config_segment, tile_address
 from nncosim.compiler.aie_ml.plan import COPIES, MM2S, S2MM, TilePlan, Transfer
 from nncosim.compiler.aie_ml.program import Addresses, Exchange, streaming_program
@@ -71,8 +72,8 @@ def neighbours_exchange(*, west: bool = False) -> Exchange:
     return Exchange(2 * CHANNELS, 2 * CHANNELS + 1, west)
 
 
-def _program(tile: TilePlan, homes: Homes, room: int) -> bytes:
-    """The program, proved.
+def _program(tile: TilePlan, homes: Homes, room: int) -> tuple[bytes, Proof]:
+    """The program, with its proof.
 
     Raises:
         CompileError: it does not fit, or is wrong.
@@ -80,24 +81,24 @@ def _program(tile: TilePlan, homes: Homes, room: int) -> bytes:
     takes, gives = ([exchange(each.channel) for each in tile.channels(first)] for first in (S2MM, MM2S))
     takes += [neighbours_exchange(west=True)] if tile.west else []
     gives += [neighbours_exchange()] if tile.lends else []
-    words, found = _proved(replace(tile.product, constant=b"", bias=b""), homes, tuple(takes), tuple(gives), room)
-    if found:
-        raise CompileError(f"the program of {tile.name} breaks rules of the core: {'; '.join(found[:3])}")
-    return words
+    words, proof = _proved(replace(tile.product, constant=b"", bias=b""), homes, tuple(takes), tuple(gives), room)
+    if proof.wrong:
+        raise CompileError(f"the program of {tile.name} breaks rules of the core: {'; '.join(proof.wrong[:3])}")
+    return words, proof
 
 
 @lru_cache(maxsize=256)
 def _proved(
     product: Product, homes: Homes, takes: tuple[Exchange, ...], gives: tuple[Exchange, ...], room: int
-) -> tuple[bytes, list[str]]:
-    """A program, and what is wrong with it. Most tiles of a layer have the same one."""
+) -> tuple[bytes, Proof]:
+    """A program, and what is to be said of it. Most tiles of a layer have the same one."""
     copies, shape = homes.copies(product.shape.job), product.shape
     words = streaming_program(product, copies, takes, gives, room)
     sizes = (shape.activation_beats, shape.output_bytes // BEAT_BYTES)
     guards = [Guard(range(at, at + sizes[0]), each.full, each.free, each.west)
               for each in takes for at in (homes.west if each.west else homes.activations)]  # fmt: skip
     guards += [Guard(range(at, at + sizes[1]), each.free, each.full) for at in homes.results for each in gives]
-    return words, wrong_in(words, [(product, at) for at in copies], guards)
+    return words, proof_of(words, [(product, at) for at in copies], guards)
 
 
 def _descriptors(tile: TilePlan, homes: Homes) -> tuple[list[Descriptor], dict[int, int]]:
@@ -129,8 +130,8 @@ def _of_channel(tile: TilePlan, homes: Homes, each: Transfer, first: int) -> lis
 
 def segments_of(
     tile: TilePlan, homes: Homes, masters: Mapping[int, int], constants: Sequence[Segment], room: int,
-) -> tuple[list[Segment], list[Segment]]:
-    """What is loaded, and what starts the tile when all is loaded.
+) -> tuple[list[Segment], list[Segment], tuple[int, ...]]:
+    """What is loaded, what starts the tile when all is loaded, and what its program reads early (`Proof`).
 
     Args:
         masters: of the switch, the slave each listens to. constants: at addresses within the tile. room: instructions.
@@ -146,12 +147,13 @@ def segments_of(
     if tile.lends:
         locks[neighbours_exchange().free] = COPIES
     loaded = [Segment(s.memory, base + s.address, s.data, s.flags) for s in constants]
-    loaded.append(Segment("program", base + PROGRAM_AT, _program(tile, homes, room), 5))
+    program, proof = _program(tile, homes, room)
+    loaded.append(Segment("program", base + PROGRAM_AT, program, 5))
     loaded.append(config_segment(base + LOCKS_AT, locks))
     loaded += [config_segment(base + BDS_AT + 32 * number, each.words) for number, each in enumerate(descriptors)]
     loaded.append(switch_segment(tile.column, tile.row, masters))
     begun = [config_segment(base + STARTS_AT + 4 * channel, [number]) for channel, number in starts.items()]
-    return loaded, [*begun, config_segment(base + CORE_AT, [1])]
+    return loaded, [*begun, config_segment(base + CORE_AT, [1])], proof.early_reads
 
 
 def switch_segment(column: int, row: int, masters: Mapping[int, int], *, memory_tile: bool = False) -> Segment:

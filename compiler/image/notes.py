@@ -19,7 +19,7 @@ __all__ = ["NOTES_VERSION", "BufferNote", "Notes", "Origin", "Step"]
 
 T = TypeVar("T")
 
-NOTES_VERSION = 7
+NOTES_VERSION = 8
 """Of all classes here, of `TensorPlace`, and of each platform's own notes: one more with every change of a field."""
 
 

@@ -49,7 +49,8 @@ module aie_ml_array_tb #(
     output [63:0] probe_config,  // cycles that the configuration took
     output [31:0] probe_results,  // words of this inference that have come out
     output [63:0] probe_since,  // cycles of this inference; ones before the first
-    output [31:0] probe_inferences  // that have ended; ones in reset
+    output [31:0] probe_inferences,  // that have ended; ones in reset
+    output        hazard  // a tile's monitor has something to say (aie_ml_hazards.sv): the run ends
 );
     `include "eventlog.svh"
 
@@ -60,6 +61,15 @@ module aie_ml_array_tb #(
     localparam STREAM_DONE = 2;
     localparam STREAM_RESULT = 3;
     localparam STREAM_STATE = 4;
+
+`ifdef AIE_ML_HAZARDS
+    import "DPI-C" function int aie_ml_hazards();
+    reg found;
+    always @(posedge clk) found <= !rst && aie_ml_hazards() != 0;
+    assign hazard = found;
+`else
+    assign hazard = 0;
+`endif
 
     // From registers, see tb/j3dai/j3dai_tb.sv: logic that depends on an input is evaluated at both edges.
     reg rst_q, start_q;
@@ -145,7 +155,8 @@ module aie_ml_array_tb #(
     // Monitors of tiles come a cycle later.
     reg        watching, ran;
     reg [63:0] since_seen;
-    assign stopped = configured && !running && !watching && !begin_now && !start && !start_q && !rst_q && !rst;
+    wire ended = configured && !running && !watching && !begin_now && !start && !start_q && !rst_q && !rst;
+    assign stopped = ended || hazard;
     integer i;
     reg [3*TILES-1:0] state, state_now;
     reg [31:0]        taken;

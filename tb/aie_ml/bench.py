@@ -22,6 +22,7 @@ class AieMlBench:
 
     backends: ClassVar[tuple[str, ...]] = ("rtl", "iss")
     waveforms: ClassVar[tuple[str, ...]] = ("rtl",)
+    hazard_checks: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
 
     def run(
@@ -36,8 +37,12 @@ class AieMlBench:
         seed: int = 0,
         trace: Trace | None = None,
         progress: Callable[[str], None] | None = None,
+        hazards: bool = True,
     ) -> RunResult:
         """See `nncosim.tb.backend.Bench.run`.
+
+        Args:
+            hazards: on rtl, a violated latency ends the run with a "check" diagnosis (`nncosim.tb.aie_ml.hazards`).
 
         Raises:
             BenchError: no such backend, a waveform asked of the iss or behind the end of the run, a build that failed.
@@ -50,7 +55,7 @@ class AieMlBench:
         if backend != "rtl":
             raise BenchError(f"AIE-ML has no backend {backend!r}; it has {', '.join(self.backends)}")
         return run_rtl(platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed,
-                       trace=trace, progress=progress)  # fmt: skip
+                       trace=trace, progress=progress, hazards=hazards)  # fmt: skip
 
 
 BENCH = AieMlBench()

@@ -18,6 +18,14 @@ from nncosim.hdl.aie_ml.memory_tile import MEMORY_TILE, emit_memory_tile
 from nncosim.hdl.aie_ml.tile import TILE, emit_tile
 from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
 from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, AieMl
+from nncosim.tb.aie_ml.hazards import (
+    MEMORY,
+    STOP,
+    SWITCH,
+    allow_early_reads,
+    instruction_macros,
+    monitor_sources,
+)
 from nncosim.tb.aie_ml.segments import LINE_BYTES, bus_writes, loads_of
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
@@ -33,8 +41,9 @@ _PAIR_BEATS = BANK_BYTES // BEAT_BYTES
 
 
 def build_array(
-    platform: AieMl, columns: int, rows: int, memory_rows: int = 0, *, trace: str | None = None,
-    progress: BuildProgress | None = None, **options: Any,
+    platform: AieMl, columns: int, rows: int, memory_rows: int = 0, *, hazards: bool = True,
+    tile: Mapping[str, str] | None = None, trace: str | None = None, progress: BuildProgress | None = None,
+    **options: Any,
 ) -> BuiltModel:
     """So many of the platform's tiles under `TOP`, built once for each content.
 
@@ -42,25 +51,28 @@ def build_array(
 
     Args:
         rows: of core tiles. memory_rows: of memory tiles below them.
-        trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
+        hazards: with a monitor of latencies in each core tile, see `nncosim.tb.aie_ml.hazards`.
+        tile: Verilog in place of the core tile's own. trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
 
     Raises:
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
     """
     instructions = platform.instructions
-    tile = emitted(TILE, instructions, lambda: emit_tile(instructions))
+    tile = dict(tile or emitted(TILE, instructions, lambda: emit_tile(instructions)))
     array = emitted("aie_ml_array", (columns, rows, memory_rows, instructions),
                     lambda: emit_array(columns, rows, memory_rows, instructions))  # fmt: skip
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}
-    libraries = [build_library(tile, TILE, progress=progress, **options)]
+    monitored = {"defines": instruction_macros(), "memories": {SRAM_MODULE: "mem", **MEMORY}} if hazards else {}
+    tile |= monitor_sources() if hazards else {}
+    libraries = [build_library(tile, TILE, progress=progress, **options, **monitored)]
     if memory_rows:
         memory_tile = emitted(MEMORY_TILE, (), emit_memory_tile)
         libraries.append(build_library(memory_tile, MEMORY_TILE, progress=progress, **options))
     width = 256 * rows
     ports = ", ".join(f".store_data__{k}(store_data[{width * k} +: {width}])" for k in range(columns))
-    options["defines"] = {"STORE_DATA_PORTS": ports}
-    return build(array, TOP, files=files, libraries=libraries, progress=progress,
+    options["defines"] = {"STORE_DATA_PORTS": ports, **(SWITCH if hazards else {})}
+    return build(array, TOP, files=files, cpp_sources=(STOP,) if hazards else (), libraries=libraries, progress=progress,
                  parameters={"COLUMNS": columns, "ROWS": rows, "MEMORY_ROWS": memory_rows},
                  memories={SRAM_MODULE: "mem", _FEEDER: "words"}, **options)  # fmt: skip
 
@@ -110,7 +122,9 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
     Raises:
         ImageError: a segment lies outside a tile.
     """
-    first_row = image.notes.own_as(AieMlNotes).first_row
+    notes = image.notes.own_as(AieMlNotes)
+    first_row = notes.first_row
+    allow_early_reads(model, notes)
     for tile, load in () if bus else loads_of(image, platform).items():
         for at, content in load.data:
             (write_lines if tile[1] < first_row else write_beats)(model, tile, at, content)

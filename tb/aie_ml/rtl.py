@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.aie_ml import AieMl
@@ -25,6 +26,7 @@ from nncosim.tb.aie_ml.frames import (
     input_words,
     result_words,
 )
+from nncosim.tb.aie_ml.hazards import found_hazards, hazard_text
 from nncosim.tb.aie_ml.iss_backend import run_iss
 from nncosim.tb.aie_ml.segments import bus_writes, loads_of
 from nncosim.tb.aie_ml.waves import ends_of, steps_done, trace_conditions
@@ -45,11 +47,19 @@ STORES, DONES, RESULTS, STATES = 1, 2, 3, 4
 """Streams of the event log, see aie_ml_array_tb.sv."""
 
 
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """An inference; what the monitors of latencies told in it, as `nncosim.tb.aie_ml.hazards.HAZARD`."""
+
+    frame: Frame
+    hazards: npt.NDArray[np.void]
+
+
 @dataclass(frozen=True)
 class ArrayRun:
     """A `nncosim.tb.run.drive.Chip`: the inferences of an image on the array, one after the other."""
 
-    failed: ClassVar[Sequence[str]] = ()
+    failed: ClassVar[Sequence[str]] = ("hazard",)
     probes: ClassVar[Sequence[str]] = (
         "probe_cycle", "probe_config", "probe_results", "probe_since", "probe_inferences",
     )  # fmt: skip
@@ -86,26 +96,32 @@ class _Session:
         feed(self._model, self._notes.columns, input_words(self._notes, self._run.inputs[number]))
         return Begun({}, ("start",), number)
 
-    def take(self, begun: Begun[int]) -> Frame:
+    def take(self, begun: Begun[int]) -> Taken:
         stores, results, states, done = (
             self._model.log(stream, fmt, clear=True)
             for stream, fmt in ((STORES, STORE), (RESULTS, RESULT), (STATES, STATE), (DONES, DONE))
         )
         records = Records(stores, results, states, done[0] if len(done) else None)
-        return frame_of(self._image, self._run.platform, records, begun.known, self._seed + begun.known)
+        frame = frame_of(self._image, self._run.platform, records, begun.known, self._seed + begun.known)
+        return Taken(frame, found_hazards(self._model))
 
 
 def run_rtl(
     platform: AieMl, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]], *, driver: str,
     limit_cycles: int | None, seed: int, trace: Trace | None, progress: Callable[[str], None] | None,
+    hazards: bool = True,
 ) -> RunResult:
-    """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
+    """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`.
+
+    Args:
+        hazards: a violated latency ends the run, see `nncosim.tb.aie_ml.hazards`.
+    """
     image = Image.from_bytes(data)
     loads_of(image, platform)  # complain before anything is built
     notes = image.notes.own_as(AieMlNotes)
     begin = time.perf_counter()
     kind = None if trace is None else trace_format(trace.path)
-    built = build_array(platform, notes.columns, notes.rows, notes.memory_rows, trace=kind,
+    built = build_array(platform, notes.columns, notes.rows, notes.memory_rows, hazards=hazards, trace=kind,
                         progress=building(progress))  # fmt: skip
     seconds = {"build": time.perf_counter() - begin}
     begin = time.perf_counter()
@@ -125,17 +141,21 @@ def run_rtl(
         raise BenchError(behind)
     if behind and diagnosis is not None:
         diagnosis = replace(diagnosis, text=f"{diagnosis.text}\n{behind}")
-    return RunResult("rtl", driver, tuple(driven.raw), diagnosis, seconds, built.key,
+    frames = tuple(each.frame for each in driven.raw)
+    return RunResult("rtl", driver, frames, diagnosis, seconds, built.key,
                      floor_plan=floor_plan_of(image, platform))  # fmt: skip
 
 
 def _diagnosis(
-    driven: Driven[Frame], limit: int, platform: AieMl, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]]
+    driven: Driven[Taken], limit: int, platform: AieMl, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]]
 ) -> Diagnosis | None:
     """Why a run stopped early; of one that comes to no end, what the simulator says of the same."""
     if driven.stopped:
         return Diagnosis("check", driven.stopped)
-    ended = sum(frame.cycles > 0 for frame in driven.raw)
+    for each in driven.raw:
+        if len(each.hazards):
+            return Diagnosis("check", hazard_text(each.hazards, Image.from_bytes(data)))
+    ended = sum(each.frame.cycles > 0 for each in driven.raw)
     if len(driven.raw) == len(inputs) and ended == len(inputs):
         return None
     text = f"shim: {driven.probes['probe_results']} words of results came within {limit} cycles"

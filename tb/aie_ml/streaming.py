@@ -24,9 +24,10 @@ from nncosim.tb.aie_ml.frames import (
     result_words,
     results_of,
 )
+from nncosim.tb.aie_ml.hazards import found_hazards, hazard_text
 from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.aie_ml.rtl import DONES, RESULTS, SETTLE_CYCLES
-from nncosim.tb.errors import BenchError
+from nncosim.tb.errors import BenchError, SimulationError
 from nncosim.tb.sim.model import Model
 
 __all__ = ["Streamed", "stream_iss", "stream_rtl"]
@@ -94,6 +95,7 @@ def stream_rtl(
 
     Raises:
         BuildError, ToolError: as of a build. BenchError: as of `stream_iss`. SimulationTimeout: it does not end.
+        SimulationError: a latency is violated, see `nncosim.tb.aie_ml.hazards`.
     """
     whole = Image.from_bytes(image)
     notes = whole.notes.own_as(AieMlNotes)
@@ -105,6 +107,9 @@ def stream_rtl(
         held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": len(inputs) * result_words(notes),
                 "gap_seed": gap_seed}  # fmt: skip
         run_once(model, held, DEFAULT_LIMIT)
+        hazards = found_hazards(model)
+        if len(hazards):
+            raise SimulationError(hazard_text(hazards, whole))
         results, done = model.log(RESULTS, RESULT, clear=True), model.log(DONES, DONE, clear=True)
     nothing = np.zeros(0, RESULT)
     return _streamed(whole, Records(nothing, results, nothing, done[0]), len(inputs))

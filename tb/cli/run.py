@@ -32,7 +32,15 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.report.table import print_report
-from nncosim.tb.run.flow import RunOptions, check_entering, check_trace, choose, make_frames, run_program
+from nncosim.tb.run.flow import (
+    RunOptions,
+    check_entering,
+    check_hazards,
+    check_trace,
+    choose,
+    make_frames,
+    run_program,
+)
 from nncosim.tb.run.program import Program, compile_model, is_image, load_image, read_runnable, read_source
 from nncosim.tb.sim.waves import save_file, trace_format
 from nncosim.tb.system.files import prepare_file, write_files
@@ -92,6 +100,8 @@ def _program(
         check_trace(bench, platform, backend)
     if options.entering:
         check_entering(bench, platform, backend)
+    if options.ignore_hazards:
+        check_hazards(bench, platform, backend)
     say(f"importing {source.name}")
     options = replace(options, forms=read_forms(source, given.input_quant, given.calibrate))
     network = read_runnable(source, data, platform, options.forms, given.nearest)
@@ -128,6 +138,11 @@ def _program(
     metavar="N",
     help="N inferences back to back, each input entering by the port while the network computes the one before (rtl).",
 )
+@click.option(
+    "--ignore-hazards",
+    is_flag=True,
+    help="Go on where an instruction reads a register while a write to it is in flight (aie_ml, rtl).",
+)
 @seed_option("random inputs (without --input), and of the poison in memories")
 @trace_options
 @out_option()
@@ -146,6 +161,7 @@ def run_command(
     indices: tuple[int, ...],
     boot: str,
     stream: int | None,
+    ignore_hazards: bool,
     seed: int,
     trace: Path | None,
     trace_from: int | None,
@@ -169,7 +185,7 @@ def run_command(
     inputs = {"the model": source, "the input": input_file, "the data": calibrate}
     check_outputs(inputs, json_file=json_file, out=out, trace=trace)
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
-                         boot == "bus", stream or 0)
+                         boot == "bus", stream or 0, ignore_hazards=ignore_hazards)
     with progress() as say:
         given = _Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = _program(source, platform_name, settings, given, options, say)

@@ -36,8 +36,8 @@ from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.files import sha256
 from nncosim.tb.system.progress import Cycles, Progress
 
-__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_entering", "check_frames", "check_trace", "choose", "execute",
-           "make_frames", "run_program", "trace_of"]
+__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_entering", "check_frames", "check_hazards", "check_trace",
+           "choose", "execute", "make_frames", "run_program", "trace_of"]
 
 HANG_FACTOR = 4
 """An inference past this many times the cycles predicted of it at most is a hang."""
@@ -50,6 +50,7 @@ class RunOptions:
     `indices`: which images of the input file, one inference each. `trace_from`, `trace_to`, `trace_layer`: the part of
     the run that the waveform `trace` shows; see `nncosim.tb.sim.waves.Trace`. `bus`, `stream`: how image and inputs
     come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
+    `ignore_hazards`: a violated latency of a machine without interlocks does not end the run.
     """
 
     backend: str | None = None
@@ -64,6 +65,7 @@ class RunOptions:
     bus: bool = False
     stream: int = 0
     forms: Mapping[str, InputForm] = field(default_factory=dict)
+    ignore_hazards: bool = False
 
     @property
     def entering(self) -> Entering:
@@ -143,6 +145,9 @@ def execute(
     if options.entering:
         check_entering(bench, platform, backend)
         extra["entering"] = options.entering
+    if options.ignore_hazards:
+        check_hazards(bench, platform, backend)
+        extra["hazards"] = False
     predicted = expected(program.notes, len(inputs))
     if progress is not None:
         progress = Cycles(progress, predicted[-1].end.best)
@@ -170,6 +175,16 @@ def check_entering(bench: AnyBench, platform: Platform, backend: str) -> None:
     """
     lacks, help_ = "no port for image and inputs (--boot bus, --stream)", "no backend of this platform has"
     _require_backend(tuple(getattr(bench, "entries", ())), platform, backend, lacks, help_)
+
+
+def check_hazards(bench: AnyBench, platform: Platform, backend: str) -> None:
+    """Refuse to ignore hazards on a backend that does not look for them.
+
+    Raises:
+        BenchError: It does not; names those that do.
+    """
+    lacks, help_ = "no check of latencies (--ignore-hazards)", "no backend of this platform has; leave it out"
+    _require_backend(tuple(getattr(bench, "hazard_checks", ())), platform, backend, lacks, help_)
 
 
 def check_trace(bench: AnyBench, platform: Platform, backend: str) -> None:
@@ -230,6 +245,7 @@ def _command(
         words += ["--input", str(options.input), *(f"--index={i}" for i in options.indices)]
     words += ["--boot", "bus"] if options.bus else []
     words += ["--stream", str(options.stream)] if options.stream else []
+    words += ["--ignore-hazards"] if options.ignore_hazards else []
     words += ["--seed", str(options.seed)]
     return words
 
