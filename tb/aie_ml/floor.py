@@ -32,7 +32,9 @@ def floor_plan_of(image: Image, platform: AieMl) -> FloorPlan:
         tiles.append(FloorTile(f"shim {column}", column, 0, "shim", _SHIM[column in into, column in out]))
     streams = [FloorLink(each.name, "stream", each.ways, f"{each.words:,} words an inference" if each.words else "")
                for each in notes.circuits]  # fmt: skip
-    return FloorPlan(tuple(dict.fromkeys(steps)), tuple(tiles), (*_cascades(sites, steps), *streams))
+    shared = [FloorLink(each.name, "shared buffer", (((each.column, each.row), (each.column + 1, each.row)),),
+                        f"{each.size:,} bytes, twice", direct=True) for each in notes.shared]  # fmt: skip
+    return FloorPlan(tuple(dict.fromkeys(steps)), tuple(tiles), (*_cascades(sites, steps), *shared, *streams))
 
 
 def _cascades(sites: dict[tuple[int, int], Site], steps: list[str]) -> list[FloorLink]:
