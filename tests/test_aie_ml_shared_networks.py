@@ -23,6 +23,7 @@ from nncosim.regress.token_models import mixer_block, residual_mlp
 from nncosim.tb.aie_ml.bench import BENCH
 from nncosim.tb.aie_ml.floor import floor_plan_of
 from nncosim.tb.aie_ml.streaming import stream_iss
+from nncosim.tb.floor_plan import SHARED as SHARED_KIND
 
 PLATFORM = AieMl(columns=8, rows=4, memory_rows=1)
 ROW = PLATFORM.first_row
@@ -80,7 +81,7 @@ def test_what_is_transposed_is_not_taken_so():
     network = proved(model)
     places = [("1x1", k, 0) for k in range(len(network.ops))]
     transposes = {k for k, op in enumerate(network.ops) if op.title == "Transpose"}
-    found = {each.rsplit("(", 1)[1] for each in shared_in(model, boxes_at(*places), AieMl(columns=16, memory_rows=1))}
+    found = {each.rsplit(" ", 1)[1] for each in shared_in(model, boxes_at(*places), AieMl(columns=16, memory_rows=1))}
     assert transposes and not found & {f"({k - 1},0)" for k in transposes}
     assert f"({min(transposes)},0)" in found
 
@@ -178,7 +179,7 @@ def test_places_beside_each_other_are_found():
 
 def test_it_is_in_the_floor_plan():
     made = made_of("one tile each")
-    links = [link for link in floor_plan_of(made.image, PLATFORM).links if link.kind == "shared buffer"]
+    links = [link for link in floor_plan_of(made.image, PLATFORM).links if link.kind == SHARED_KIND]
     assert [link.ways for link in links] == [(((k, ROW), (k + 1, ROW)),) for k in range(3)]
     assert all(link.direct for link in links) and links[0].text == "512 bytes, twice"
     notes = made.image.notes.own_as(AieMlNotes)
