@@ -90,8 +90,11 @@ class Stimulus:
             self.in_west, self.few = float(rng.choice([0.5, 0.9, 1.0])), int(rng.choice([1, 2, 4]))
             self.hold, self.grant = float(rng.choice([0, 0, 0.3, 0.8])), float(rng.choice([0.5, 1.0]))
             self.cores, self.words = float(rng.choice([0, 0.3, 1.0])), float(rng.choice([0, 0.2, 1.0]))
-            self.locks, self.others_lock = float(rng.choice([0, 0.1, 0.5])), float(rng.choice([0.1, 0.5]))
+            self.locks, self.others_lock = float(rng.choice([0, 0.1, 0.8])), float(rng.choice([0.1, 0.5]))
             self.rest = float(rng.choice([0, 0.5]))
+            if rng.random() < 0.3:  # stores and releases, against all others
+                self.density, self.in_west, self.few = [0.1, 0.1, 0.8], 1.0, 1
+                self.hold, self.cores, self.words, self.locks = 0.0, 1.0, 1.0, 0.8
         self.left -= 1
 
     def addr(self) -> int:
@@ -110,6 +113,8 @@ class Stimulus:
     def lock(self, reference: lock_model.Reference) -> lock_model.Request:
         """One that can be before long, as others do much the same."""
         request = lock_model.random_request(self.rng, reference, 2)
+        if self.rng.random() < 0.5:
+            return lock_model.Request(request.lock, LockOp.RELEASE, int(self.rng.integers(-2, 4)))
         return request._replace(value=request.value % 3) if request.op != LockOp.RELEASE else request
 
     def traffic(self) -> dict[Port, Request]:

@@ -146,8 +146,7 @@ class DataMemory(wiring.Component):
         m.d.sync += turn.eq((own.valid | east.valid) & ~free)
         with m.If(valid):
             m.d.sync += own_was_last.eq(~east_comes)
-        # The own core's first access needs not know whether there is one: what the east asks is known late.
-        for core, comes in enumerate((~(east.valid & own_was_last), east_comes)):
+        for core, comes in enumerate((~east_comes, east_comes)):
             for number, (first,) in zip(_ORDER, firsts[core], strict=True):
                 goes[PORTS_PER_CORE * core + number].append(first & free & comes)
         return _Access(valid, Mux(east_comes, east.write, own.write), Mux(east_comes, east.row, own.row),
