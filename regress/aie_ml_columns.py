@@ -107,13 +107,13 @@ def _given(image: Image) -> dict[int, npt.NDArray[np.uint32]]:
     return {SHIM_IN * column: np.array([12345], np.uint32) for column in range(_columns(image))}
 
 
-def on_iss(image: Image, results: int = 0) -> Found | None:
+def on_iss(image: Image, results: int = 0, poison: int = 1) -> Found | None:
     """Until so many words came out, or nothing goes on any more. None: a rule was broken, or it has no end.
 
     Args:
-        results: 0: until all is done.
+        results: 0: until all is done. poison: seed of what registers hold at first.
     """
-    array = Array(image, PLATFORM, seed=1)
+    array = Array(image, PLATFORM, seed=poison)
     found = array.stream(_given(image), results or 1, LIMIT)
     if array.problems or (found.done is None if results else not array.quiet):
         return None

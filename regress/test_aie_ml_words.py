@@ -147,13 +147,16 @@ def flipped(whole: Image, rng: np.random.Generator) -> Image:
 
 
 def test_flipped_bits_do_the_same_on_both(built):
-    """Of programs that still break no rule and come to an end, but do something else."""
+    """Of programs that break no rule, read nothing that nobody wrote and come to an end, but do something else."""
     rng, changed = np.random.default_rng(11), 0
     for seed in range(80):
         whole = image(seed % 4)
         spoilt = flipped(whole, rng)
         expected, right = on_iss(spoilt, RESULTS), on_iss(whole, RESULTS)
         if expected is None or right is None or not differs(expected, right):
+            continue
+        other = on_iss(spoilt, RESULTS, poison=77)
+        if other is None or differs(other, expected):
             continue
         changed += 1
         assert differs(on_rtl(built, spoilt, RESULTS), expected) == "", f"seed {seed}"
