@@ -17,6 +17,7 @@ from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.regress.aie_ml_columns import BEGIN, FROM_SHIM, TO_SHIM, Column, columns_image, lock
 from nncosim.tb.aie_ml.deadlock import explained
+from nncosim.tb.aie_ml.frames import STORE, written_to
 from nncosim.tb.aie_ml.iss import Tile
 from nncosim.tb.aie_ml.iss_array import Array
 
@@ -102,6 +103,15 @@ def test_a_store_is_not_waited_for(stores, waits):
     assert tile.wait_port == waits and len({beat(tile.west_memory, 5 + k) for k in range(stores)}) == 1
     assert tile.writes()["beat"].tolist() == [THERE + 5 + k for k in range(stores)]
     assert np.diff(tile.writes()["cycle"]).tolist() == [1] * (stores - 1) and tile.writes()["cycle"][0] == 3 + 6
+
+
+def test_whose_memory_a_store_is_in():
+    """Core tiles are counted column by column, here of two rows."""
+    stores = np.zeros(3, STORE)
+    stores["tile"], stores["beat"] = (5, 5, 2), (7, THERE + 7, 4095)
+    found = written_to(stores, rows=2)
+    assert found["tile"].tolist() == [5, 3, 0] and found["beat"].tolist() == [7, 7, 2047]
+    assert stores["tile"].tolist() == [5, 5, 2]
 
 
 # Locks, of two tiles beside each other
