@@ -199,7 +199,7 @@ class Core(wiring.Component):
     ) -> None:
         """What the slots ask of the west neighbour's memory, and what comes back."""
         wiring.connect(m, west.link, wiring.flipped(self.west_memory))
-        paths = (*loads, store)
+        paths: tuple[LoadPath | StorePath, ...] = (*loads, store)
         m.d.comb += [
             west.goes.eq(Cat(path.goes_west for path in paths)), west.advance.eq(advance),
             *(addr.eq(path.request_addr) for addr, path in zip(west.addr, paths, strict=True)),
