@@ -34,9 +34,9 @@ from nncosim.hdl.aie_ml.isa import (
 )
 from nncosim.hdl.aie_ml.srs import RoundingCode
 from nncosim.hdl.formats import encode
-from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.platforms.aie_ml import PLATFORM, AieMl
 from nncosim.tb.aie_ml.build import feed, load_image, run_once, write_beats
-from nncosim.tb.aie_ml.frames import STATE, STORE
+from nncosim.tb.aie_ml.frames import STATE, store_of
 from nncosim.tb.aie_ml.iss import Tile
 from nncosim.tb.aie_ml.rtl import STATES, STORES
 from nncosim.tb.sim.model import Model
@@ -46,7 +46,7 @@ __all__ = ["Records", "core_image", "issue_order", "on_iss", "on_rtl", "random_l
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """Cycles since the first instruction. stores: as `nncosim.tb.aie_ml.frames.STORE`. idle: when it had ended."""
+    """Cycles since the first instruction. stores: as `nncosim.tb.aie_ml.frames.store_of`. idle: when it had ended."""
 
     stores: npt.NDArray[np.void]
     idle: int
@@ -198,16 +198,16 @@ def random_program(seed: int, blocks: int = 8) -> bytes:
 
 
 def on_iss(
-    program: bytes, memory: npt.NDArray[np.uint8], limit: int = 100_000
+    program: bytes, memory: npt.NDArray[np.uint8], limit: int = 100_000, platform: AieMl = PLATFORM
 ) -> tuple[Records, npt.NDArray[np.uint8], tuple[object, ...]]:
     """Stores, and in which cycle the core was idle (-1: never); memory at the end, rules that were broken."""
-    tile = Tile(seed=1)
+    tile = Tile(platform.generation, seed=1)
     tile.load_program(program)
     tile.memory[:] = memory
     tile.start()
     tile.run(limit)
     found = tile.writes()
-    stores = np.zeros(len(found), STORE)
+    stores = np.zeros(len(found), store_of(platform.generation))
     for name in ("cycle", "beat", "data"):
         stores[name] = found[name]
     return Records(stores, tile.cycle if tile.halted else -1), tile.memory.copy(), tile.problems
@@ -221,18 +221,20 @@ def core_image(program: bytes) -> Image:
 
 
 def on_rtl(
-    built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000
+    built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000,
+    platform: AieMl = PLATFORM,
 ) -> list[Records]:
     """The same of each program on the RTL, each after a reset. `built`: an array of one tile."""
-    out = []
+    out, generation = [], platform.generation
     for number, program in enumerate(programs):
         with Model(built, seed=number) as model:
             model.poison(number)
-            writes = load_image(model, PLATFORM, core_image(program))
-            write_beats(model, (0, 1), 0, memory.tobytes())
+            writes = load_image(model, platform, core_image(program))
+            write_beats(model, (0, 1), 0, memory.tobytes(), generation)
             feed(model, 1, {})
             run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
-            stores, states = model.log(STORES, STORE, clear=True), model.log(STATES, STATE, clear=True)
+            stores = model.log(STORES, store_of(generation), clear=True)
+            states = model.log(STATES, STATE, clear=True)
         issues = states["cycle"][states["state"] == 1]
         idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])]
         stores["cycle"] -= issues[0]

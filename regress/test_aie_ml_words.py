@@ -22,7 +22,7 @@ from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.regress.aie_ml_programs import random_lines
 from nncosim.tb.aie_ml.build import build_array, feed, load_image, run_once
-from nncosim.tb.aie_ml.frames import RESULT, STATE, STORE, Records
+from nncosim.tb.aie_ml.frames import RESULT, STATE, Records, store_of
 from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.aie_ml.rtl import RESULTS, SETTLE_CYCLES, STATES, STORES
 from nncosim.tb.sim.model import Model
@@ -105,7 +105,7 @@ def on_rtl(built, whole: Image) -> Records:
         feed(model, 1, GIVEN)
         held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": RESULT_WORDS, "gap_seed": 0}
         run_once(model, held, LIMIT)
-        kinds = (STORES, STORE), (RESULTS, RESULT), (STATES, STATE)
+        kinds = (STORES, store_of(PLATFORM.generation)), (RESULTS, RESULT), (STATES, STATE)
         stores, results, states = (model.log(stream, fmt, clear=True) for stream, fmt in kinds)
     return Records(stores, results, states, None)
 

@@ -79,7 +79,7 @@ class AieMlBackend:
             reads, writes = ([b.name for b in own if (b.kind == "tensor") is w] for w in (False, True))
             tasks.append(Task(tile.name, "core", tile.op.name, (), tuple(reads), tuple(writes),
                               choice[tile.op.name].cost, (platform.number(tile.column, tile.row),)))  # fmt: skip
-        layouts = {name: layout_of(tensor) for name, tensor in network.tensors.items()}
+        layouts = {name: layout_of(tensor, platform.generation) for name, tensor in network.tensors.items()}
         return Lowered(Schedule(tuple(tasks)), tuple(each for own in buffers.values() for each in own), layouts, made,
                        inside=frozenset(network.tensors))  # fmt: skip
 

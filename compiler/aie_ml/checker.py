@@ -17,7 +17,6 @@ from nncosim.hdl.aie_ml.isa import (
     INSTRUCTION_BYTES,
     LATENCY,
     LOOP_LEVELS,
-    MEMORY_BEATS,
     AguRegister,
     Control,
     ControlOp,
@@ -38,6 +37,7 @@ from nncosim.hdl.aie_ml.isa import (
 )
 from nncosim.hdl.formats import decode
 from nncosim.kernels.aie_ml.product import Job, Product
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = ["Guard", "wrong_in"]
 
@@ -92,7 +92,8 @@ class _Generator:
 class _Core:
     """The core's state in names. Sums are numbers modulo 2**64 made from the names of what was added, in any order."""
 
-    def __init__(self, guards: Sequence[Guard]) -> None:
+    def __init__(self, generation: Generation, guards: Sequence[Guard]) -> None:
+        self.generation, self.parts = generation, range(generation.acc_parts)
         self.guards, self.held = guards, set[int]()
         self.vectors: dict[int, Name] = {}
         self.accumulators: dict[tuple[int, int], int] = {}
@@ -133,9 +134,9 @@ class _Core:
             self._later(LATENCY["load"] - LATENCY["load_memory"], "w", vector, name)
         if self.cycle in self.sums:
             number, clear, product = self.sums.pop(self.cycle)
-            for half in range(2):
-                total = _added(0 if clear else self.accumulators.get((number, half), hash(_UNKNOWN)), product)
-                self._later(LATENCY["mac"] - LATENCY["mac_reads"], "cm", (number, half), total)
+            for part in self.parts:
+                total = _added(0 if clear else self.accumulators.get((number, part), hash(_UNKNOWN)), product)
+                self._later(LATENCY["mac"] - LATENCY["mac_reads"], "cm", (number, part), total)
 
     def _guarded(self, beat: int) -> None:
         for each in self.guards:
@@ -158,9 +159,9 @@ class _Core:
             self.stores[self.cycle + LATENCY["store_memory"]] = self._use(store, used), value
         if mac["op"]:
             names = [self.vectors.get(mac["a"], _UNKNOWN), self.vectors.get(mac["b"], _UNKNOWN)]
-            if mac["op"] == Mac.I8X8.value:
+            if mac["op"] == Mac.I8X8.value and not self.generation.wide_words:
                 names.append(self.vectors.get(mac["b"] + 1, _UNKNOWN))
-            product = (mac["op"], mac["a_signed"], mac["b_signed"], *names)
+            product = (mac["op"], mac["a_signed"], mac["b_signed"], mac["b_half"], *names)
             self.sums[self.cycle + LATENCY["mac_reads"]] = mac["acc"], mac["clear"], product
         self._move(slots, used)
         if slots["control"]["op"] == ControlOp.SET.value:
@@ -183,16 +184,17 @@ class _Core:
         if move["op"] == MoveOp.SET.value:
             self._set(slots["move_set"], used)
         elif move["op"] == MoveOp.BIAS.value:
-            for half in range(2):
+            for part in self.parts:
                 total = _added(0, ("bias", move["wide"], source))
-                self._later(LATENCY["bias"], "cm", (move["dest"], half), total)
+                self._later(LATENCY["bias"], "cm", (move["dest"], part), total)
         elif move["op"] == MoveOp.GET.value:
-            self._later(LATENCY["cascade_get"], "cm", (move["dest"], move["half"]), _added(0, ("cascade", self.gets)))
+            place = move["dest"], move["half"] + 2 * move["high"]
+            self._later(LATENCY["cascade_get"], "cm", place, _added(0, ("cascade", self.gets)))
             self.gets += 1
         elif move["op"] == MoveOp.PUT.value:
             if slots["store"]["op"] == StoreOp.VST_SRS.value:
                 self.report("PUT and VST.SRS at once")
-            self.puts.append(self.accumulators.get((move["source"], move["half"]), _UNKNOWN))
+            self.puts.append(self.accumulators.get((move["source"], move["half"] + 2 * move["high"]), _UNKNOWN))
         elif move["op"] == MoveOp.SRS.value:
             if slots["store"]["op"] == StoreOp.VST_SRS.value:
                 self.report("SRS and VST.SRS at once")
@@ -203,7 +205,7 @@ class _Core:
             self.report(f"move slot: operation {move['op']}")
 
     def _requantized(self, slot: Mapping[str, int]) -> Name:
-        sums = tuple(self.accumulators.get((slot["source"], half), _UNKNOWN) for half in range(2))
+        sums = tuple(self.accumulators.get((slot["source"], part), _UNKNOWN) for part in self.parts)
         return ("srs", slot["form"], slot["half"], self.srs, sums)
 
     def _use(self, slot: Mapping[str, int], used: set[int]) -> int:
@@ -214,7 +216,7 @@ class _Core:
         used.add(number)
         pointer = self.pointers[number]
         beat = pointer.at
-        if not 0 <= beat < MEMORY_BEATS:
+        if not 0 <= beat < self.generation.beats:
             self.report(f"p{number} is {beat}, not in the tile's memory")
         if slot["post"] == Post.ADD.value:
             pointer.at += slot["step"]
@@ -257,8 +259,8 @@ class _Formulas:
         self.beats: dict[int, Name] = {}
         shape = product.shape
         for block in range(shape.blocks):
-            for tile, half in shape.words if not shape.role.ends else ():
-                self.puts.append(self._sum(block, tile, half))
+            for tile, part in shape.words if not shape.role.ends else ():
+                self.puts.append(self._sum(block, tile, part))
             for row, column, half in shape.stores:
                 self._store(block, row, column, half)
 
@@ -267,14 +269,15 @@ class _Formulas:
 
     def _store(self, block: int, row: int, column: int, half: int) -> None:
         shape = self._product.shape
-        sums = tuple(self._sum(block, row * shape.columns + column, each) for each in range(2))
+        parts = range(shape.generation.acc_parts)
+        sums = tuple(self._sum(block, row * shape.columns + column, each) for each in parts)
         name: Name = ("srs", shape.form.value, half, self._srs, sums)
         row_block, column_block = divmod(block, shape.column_blocks)
         across = (column_block * shape.columns + column) * shape.halves + half
         beat = self._at.output + (row_block * shape.rows + row) * shape.output_beats + across
         self.beats[beat] = ("max", int(shape.wide_results), name) if shape.relu else name
 
-    def _sum(self, block: int, tile: int, half: int) -> int:
+    def _sum(self, block: int, tile: int, part: int) -> int:
         shape, at = self._product.shape, self._at
         row_block, column_block = divmod(block, shape.column_blocks)
         row, column = divmod(tile, shape.columns)
@@ -282,11 +285,11 @@ class _Formulas:
             bias = self._held(at.bias + column_block * shape.columns + column)
             total = _added(0, ("bias", int(shape.mac == Mac.I16X16), bias))
         else:
-            total = _added(0, ("cascade", self._got + block * len(shape.words) + shape.words.index((tile, half))))
+            total = _added(0, ("cascade", self._got + block * len(shape.words) + shape.words.index((tile, part))))
         for step in range(shape.steps):
             a, b, signs = self._operands(row_block, column_block, row, column, step)
-            tiles = [self._held(b + k) for k in range(shape.weight_beats)]
-            total = _added(total, (shape.mac.value, *signs, self._held(a), *tiles))
+            tiles = [self._held(b + k) for k in range(shape.second_beats)]
+            total = _added(total, (shape.mac.value, *signs, shape.second_at(column)[1], self._held(a), *tiles))
         return total
 
     def _operands(
@@ -294,15 +297,15 @@ class _Formulas:
     ) -> tuple[int, int, tuple[int, int]]:
         """Beats of the two tiles that a step multiplies, and whether they have signs."""
         shape, at, signs = self._product.shape, self._at, self._product.signs
-        block, above = row_block * shape.column_blocks + column_block, row_block * shape.rows + row
-        if shape.job == Job.TRANSPOSE:
-            b = at.weights + (block * shape.columns + column) * shape.weight_beats
-            return at.input + row, b, (1, int(signs[0]))
+        above, within = row_block * shape.rows + row, shape.second_at(column)[0]
+        if shape.job == Job.TRANSPOSE:  # of several steps, each with a column of blocks and a tile of the unit matrix
+            block = (row_block * shape.steps + step) * shape.column_blocks + column_block
+            return at.input + row + step, at.weights + block * shape.step_beats + within, (1, int(signs[0]))
         if shape.job == Job.ADD:  # operand, and which of its tiles along the row
             operand, tile = step % 2, column_block * (shape.steps // 2) + step // 2
             a = at.input + above * shape.input_beats + operand * (shape.input_beats // 2) + tile
-            return a, at.weights + step * shape.weight_beats, (int(signs[operand]), 1)
-        b = at.weights + ((column_block * shape.steps + step) * shape.columns + column) * shape.weight_beats
+            return a, at.weights + step * shape.step_beats, (int(signs[operand]), 1)
+        b = at.weights + (column_block * shape.steps + step) * shape.step_beats + within
         return at.input + above * shape.input_beats + step, b, (int(signs[0]), 1)
 
 
@@ -318,7 +321,7 @@ def wrong_in(
     """
     words = [int.from_bytes(program[k : k + INSTRUCTION_BYTES], "little")
              for k in range(0, len(program), INSTRUCTION_BYTES)]  # fmt: skip
-    core, queue = _Core(guards), list(layers)
+    core, queue = _Core(layers[0][0].shape.generation, guards), list(layers)
     loops: list[list[int]] = []
     beats: dict[int, Name] = {}
     puts: list[Name] = []

@@ -20,7 +20,6 @@ from nncosim.compiler.image.notes import Notes, Step
 from nncosim.compiler.image.tiles import Fragment, TensorPlace, tile_table
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.placement.placement import Buffer, Placement
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.kernels.aie_ml.matrix import layout_of
 from nncosim.kernels.aie_ml.product import Job
 from nncosim.kernels.base import Cost
@@ -111,12 +110,14 @@ def _timed(network: Network, platform: AieMl, made: Lowering, bare: Image) -> Im
 
 def _buffers(tile: TilePlan, number: int) -> list[Buffer]:
     """What lies in a tile's memory, for the whole run."""
+    beat = tile.product.shape.generation.beat_bytes
+
     def buffer(what: str, bank: int, size: int, kind: str, content: bytes | None = None) -> Buffer:
-        return Buffer(f"{tile.name} {what}", "data", size, kind, BEAT_BYTES, content, permanent=True,
+        return Buffer(f"{tile.name} {what}", "data", size, kind, beat, content, permanent=True,
                       from_start=kind == "input", instance=number * BANKS + bank)  # fmt: skip
 
     shape, product = tile.product.shape, tile.product
-    size = shape.activation_beats * BEAT_BYTES
+    size = shape.activation_beats * beat
     out = [buffer(f"activations {k}", bank, size, "input") for k, bank in enumerate(COPY_BANKS)]
     out.append(buffer("constant", CONSTANT_BANK, len(product.constant), "weights", product.constant))
     if product.bias:
@@ -128,14 +129,16 @@ def _buffers(tile: TilePlan, number: int) -> list[Buffer]:
 
 def _shared(made: MemoryBuffer, platform: AieMl) -> Buffer:
     """In a memory tile."""
-    return Buffer(made.name, "memory_tile", 4 * made.words * made.copies, "tensor", BEAT_BYTES, permanent=True,
+    return Buffer(made.name, "memory_tile", made.bytes, "tensor", made.generation.beat_bytes, permanent=True,
                   instance=made.column * platform.memory_rows + made.row - 1)  # fmt: skip
 
 
 def _homes(tile: TilePlan, at: Mapping[str, int]) -> Homes:
     """Beats in the tile's memory."""
+    size = tile.product.shape.generation.beat_bytes
+
     def beat(what: str, bank: int) -> int:
-        return data_address(bank, at.get(f"{tile.name} {what}", 0)) // BEAT_BYTES
+        return data_address(bank, at.get(f"{tile.name} {what}", 0)) // size
 
     results = COPY_BANKS if tile.product.shape.role.ends else ()
     activations = tuple(beat(f"activations {k}", bank) for k, bank in enumerate(COPY_BANKS))
@@ -149,7 +152,7 @@ def _notes(network: Network, platform: AieMl, made: Lowering) -> AieMlNotes:
         shape = tile.product.shape
         stores = shape.blocks * len(shape.stores)
         sites.append(Site(tile.column, tile.row, tile.step, stores))
-    outputs = tuple(stream_of(network.tensors[name], part, *made.routes.exits[net])
+    outputs = tuple(stream_of(network.tensors[name], platform.generation, part, *made.routes.exits[net])
                     for net, name, part in made.plan.outputs)  # fmt: skip
     # A small array is simulated whole: one simulation serves all of its images.
     if platform.tiles <= _WHOLE:
@@ -167,6 +170,7 @@ def _tiles(
     """Inputs where the first layer's lowest cores have them; results where the last core of each chain stores them."""
     roles = dict.fromkeys(network.inputs, "input") | dict.fromkeys(network.outputs, "output")
     fragments: dict[str, list[Fragment]] = {name: [] for name in network.tensors}
+    size = platform.generation.beat_bytes
     for tile in made.plan.tiles:
         home, number, box = homes[tile.name], platform.number(tile.column, tile.row), made.boxes[tile.step]
         uses: list[tuple[str, Part, tuple[int, ...], tuple[int, ...]]]
@@ -177,8 +181,8 @@ def _tiles(
             tensor = network.tensors[name]
             extents = tuple(part if axis == "C" else (0, size) for axis, size in tensor.extents.items())
             fragments[name].append(Fragment(
-                "data", beats[0] * BEAT_BYTES, extents, layout_of(tensor, part[1] - part[0]), writers, number,
-                COPIES, (beats[1] - beats[0]) * BEAT_BYTES,
+                "data", beats[0] * size, extents, layout_of(tensor, platform.generation, part[1] - part[0]), writers,
+                number, COPIES, (beats[1] - beats[0]) * size,
             ))  # fmt: skip
     return tile_table(
         TensorPlace(tensor, roles.get(name, "internal"), tuple(fragments[name]), name in network.outputs)

@@ -19,6 +19,7 @@ from nncosim.kernels.aie_ml.elementwise import sum_shape, transposition_shape
 from nncosim.kernels.aie_ml.matrix import rows_of, stored_bits
 from nncosim.kernels.aie_ml.product import Role, Shape
 from nncosim.platforms.aie_ml import BANK_BYTES, AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = [
     "CHANNELS", "OBJECTIVES", "Box", "Part", "Split", "boxes_of", "parts", "ranked_splits",
@@ -97,8 +98,8 @@ def _agree(before: Sequence[Part], after: Sequence[Part], operands: int = 1) -> 
 
 def _fits(shape: Shape) -> bool:
     """A part's buffers fit their banks: the constant; bias; a copy of the activations with one of the results."""
-    bias = shape.column_blocks * shape.columns
-    return max(shape.constant_beats, bias, shape.activation_beats + shape.output_bytes // 32) * 32 <= BANK_BYTES
+    bias, size = shape.column_blocks * shape.columns, shape.generation.beat_bytes
+    return max(shape.constant_beats, bias, shape.activation_beats + shape.output_bytes // size) * size <= BANK_BYTES
 
 
 def taken_parts(op: Op, network: Network, split: Split) -> tuple[Part, ...]:
@@ -107,14 +108,14 @@ def taken_parts(op: Op, network: Network, split: Split) -> tuple[Part, ...]:
     return parts(channels, split.cascade if isinstance(op, Conv) else split.rows if isinstance(op, Add) else 1)
 
 
-def _shape(op: Op, network: Network, taken: Part, results: Part) -> Shape:
+def _shape(op: Op, network: Network, generation: Generation, taken: Part, results: Part) -> Shape:
     """Of a tile's part of a layer."""
     if isinstance(op, Conv):
-        return shape_of(op, network, taken, results, Role.SINGLE)
+        return shape_of(op, network, generation, taken, results, Role.SINGLE)
     if isinstance(op, Add):
-        return sum_shape(op, network, results)
+        return sum_shape(op, network, generation, results)
     assert isinstance(op, Transpose)
-    return transposition_shape(op, network)
+    return transposition_shape(op, network, generation)
 
 
 def _block(shape: Shape, split: Split) -> int:
@@ -160,8 +161,8 @@ OBJECTIVES = tuple(_RANKS)
 first two take the fewest tiles, and the last one the least latency."""
 
 
-def _words(tensor: Tensor, channels: int) -> int:
-    return rows_of(tensor) * -(-channels * stored_bits(tensor) // 32)
+def _words(tensor: Tensor, channels: int, generation: Generation) -> int:
+    return rows_of(tensor) * -(-channels * stored_bits(tensor) // generation.word_bits)
 
 
 def _cuts(op: Op, platform: AieMl) -> Iterator[Split]:
@@ -172,14 +173,15 @@ def _cuts(op: Op, platform: AieMl) -> Iterator[Split]:
 
 
 def _options(op: Op, network: Network, platform: AieMl) -> Iterator[_Option]:
-    source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+    source, out, generation = network.tensors[op.inputs[0]], network.tensors[op.output], platform.generation
     for split in _cuts(op, platform):
         taken, results = taken_parts(op, network, split), parts(out.channels, split.rows)
         if not taken or not results:
             continue
-        shape = _shape(op, network, taken[0], results[0])
+        shape = _shape(op, network, generation, taken[0], results[0])
         if _fits(shape):
-            enters, leaves = _words(source, taken[0][1]), _words(out, results[0][1])
+            enters, leaves = (_words(tensor, channels, generation)
+                              for tensor, channels in ((source, taken[0][1]), (out, results[0][1])))
             kernel = shape.blocks * _block(shape, split)
             waits = (split.cascade - 1) * (_STAGE + shape.steps * shape.least_interval)
             waits += _ROW * (split.rows - 1)
@@ -287,14 +289,14 @@ class _Step:
         """Words of the longest stream from the layer before; None if a tile has too few channels for its streams, and
         there are no memory tiles."""
         assert self.before is not None
-        tensor = self.network.tensors[self.before.output]
+        tensor, generation = self.network.tensors[self.before.output], self.platform.generation
         given, taken = parts(tensor.channels, rows), taken_parts(self.op, self.network, split)
         if not _agree(given, taken, len(self.op.inputs)):
             whole = max(end - begin for begin, end in (*given, *taken))
-            return 2 * _words(tensor, whole) + _DETOUR if self.platform.memory_rows else None
+            return 2 * _words(tensor, whole, generation) + _DETOUR if self.platform.memory_rows else None
         most = max(min(taken[c][1], given[r][1]) - max(taken[c][0], given[r][0])
                    for c, producers in enumerate(overlaps(given, taken)) for r in producers)  # fmt: skip
-        return _words(tensor, most)
+        return _words(tensor, most, generation)
 
 
 def boxes_of(splits: Sequence[Split], row: int) -> tuple[Box, ...]:

@@ -133,8 +133,9 @@ class _Layer:
         a_signed, b_signed = self.product.signs_at(step)
         for k, time in enumerate(times.mac):
             row, column = divmod(k, shape.columns)
+            beat, half = shape.second_at(column)
             word = _encode(
-                Vector, op=shape.mac.value, a=registers.a[row], b=registers.b[column * shape.weight_beats],
+                Vector, op=shape.mac.value, a=registers.a[row], b=registers.b[beat], b_half=half,
                 acc=accs + k, a_signed=int(a_signed), b_signed=int(b_signed),
             )
             self.put(at + time, "vector", word)
@@ -144,10 +145,12 @@ class _Layer:
         shape = self.product.shape
         for vector, time in zip(registers.bias, times.load_bias, strict=True):
             self.load(first + time, "load_a", vector, BIAS)
-        for (tile, half), time in zip(shape.words, times.get, strict=False):
-            self.put(first + time, "move", _encode(Move, op=MoveOp.GET.value, dest=accs + tile, half=half))
-        for (tile, half), time in zip(shape.words, times.put, strict=False):
-            self.put(last + time, "move", _encode(Move, op=MoveOp.PUT.value, source=accs + tile, half=half))
+        for (tile, part), time in zip(shape.words, times.get, strict=False):
+            word = _encode(Move, op=MoveOp.GET.value, dest=accs + tile, half=part % 2, high=part // 2)
+            self.put(first + time, "move", word)
+        for (tile, part), time in zip(shape.words, times.put, strict=False):
+            word = _encode(Move, op=MoveOp.PUT.value, source=accs + tile, half=part % 2, high=part // 2)
+            self.put(last + time, "move", word)
         wide = int(shape.mac == Mac.I16X16)
         for k, time in enumerate(times.bias):
             source = registers.bias[k % shape.columns]
@@ -156,7 +159,7 @@ class _Layer:
             common = dict(form=shape.form.value, half=half)
             source, op = accs + row * shape.columns + column, StoreOp.VST_SRS
             if shape.relu:
-                result = registers.results[n]
+                result = registers.results[n % shape.results]
                 self.put(last + times.srs[n], "move",
                          _encode(Move, op=MoveOp.SRS.value, dest=result, source=source, **common))
                 self.put(last + times.relu[n], "move",
@@ -235,8 +238,7 @@ class _Registers:
 
     @classmethod
     def of(cls, shape: Shape) -> _Registers:
-        results = len(shape.stores) if shape.relu else 0
-        counts = (shape.columns * shape.weight_beats, shape.rows, shape.columns if shape.role.begins else 0, results)
+        counts = (shape.step_beats, shape.rows, shape.columns if shape.role.begins else 0, shape.results)
         ends = [sum(counts[: k + 1]) for k in range(len(counts))]
         return cls(*(tuple(range(end - count, end)) for end, count in zip(ends, counts, strict=True)))
 
@@ -258,10 +260,13 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
                 (AguRegister.INC, 1, 0), (AguRegister.N1, count, 0), (AguRegister.N2, 1, count - 1),
                 (AguRegister.S2, (shape.rows - 1) * count + 1, count - 1),
             ))  # fmt: skip
-    for pointer, base, count in (
-        (WEIGHTS, at.weights, shape.activation_beats if shape.job == Job.TRANSPOSE else shape.constant_beats),
-        (BIAS, at.bias, shape.column_blocks * shape.columns),
-    ):
+    if shape.job == Job.TRANSPOSE and shape.steps > 1:
+        add(WEIGHTS, at.weights, _blocks_above(shape))
+    linear = [(BIAS, at.bias, shape.column_blocks * shape.columns)]
+    if shape.job != Job.TRANSPOSE or shape.steps == 1:
+        count = shape.activation_beats if shape.job == Job.TRANSPOSE else shape.constant_beats
+        linear.insert(0, (WEIGHTS, at.weights, count))
+    for pointer, base, count in linear:
         add(pointer, base, ((AguRegister.INC, 1, 0), (AguRegister.N1, count, 0), (AguRegister.N2, 1, count - 1),
                             (AguRegister.S2, 1 - count, count - 1)))
     return out
@@ -270,8 +275,10 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
 def _first_operand(shape: Shape) -> tuple[tuple[AguRegister, int, int], ...]:
     """How one row of tiles is walked in each row of blocks: (register, value, the use that needs it)."""
     steps, turn = shape.steps, shape.steps * shape.column_blocks
-    if shape.job == Job.TRANSPOSE:  # stays where it is
-        return ((AguRegister.N1, 1, 0), (AguRegister.N2, 1, 0), (AguRegister.S2, 0, 0))
+    if shape.job == Job.TRANSPOSE:  # stays where it is, or goes through the tiles of a block
+        inc = ((AguRegister.INC, 1, 0),) if steps > 1 else ()
+        last = steps - 1
+        return (*inc, (AguRegister.N1, steps, 0), (AguRegister.N2, 1, last), (AguRegister.S2, -last, last))
     if shape.job == Job.ADD:  # a tile of the one, a tile of the other
         beats = shape.input_beats // 2
         return (
@@ -283,6 +290,16 @@ def _first_operand(shape: Shape) -> tuple[tuple[AguRegister, int, int], ...]:
         (AguRegister.INC, 1, 0), (AguRegister.N1, steps, 0), (AguRegister.N2, shape.column_blocks, steps - 1),
         (AguRegister.S1, 1 - steps, steps - 1 if shape.column_blocks > 1 else turn),
         (AguRegister.S2, shape.rows * shape.input_beats - steps + 1, turn - 1),
+    )  # fmt: skip
+
+
+def _blocks_above(shape: Shape) -> tuple[tuple[AguRegister, int, int], ...]:
+    """How a TRANSPOSE of several steps walks its activations: a block of each of its columns of blocks, and back."""
+    steps, apart = shape.steps, shape.column_blocks * shape.step_beats
+    return (
+        (AguRegister.INC, apart, 0), (AguRegister.N1, steps, 0), (AguRegister.N2, shape.column_blocks, steps - 1),
+        (AguRegister.S1, 1 - (steps - 1) * apart, steps - 1),
+        (AguRegister.S2, 1, steps * shape.column_blocks - 1),
     )  # fmt: skip
 
 

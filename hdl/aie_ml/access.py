@@ -5,12 +5,11 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.agu import POINTER_BITS
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, LATENCY
+from nncosim.hdl.aie_ml.isa import LATENCY
 from nncosim.hdl.logic import delayed, register
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
 __all__ = ["LoadPath", "StorePath"]
-
-BEAT_BITS = 8 * BEAT_BYTES
 
 
 class LoadPath(wiring.Component):
@@ -23,11 +22,12 @@ class LoadPath(wiring.Component):
         write, write_dest, write_data (Out): what the vector register file is to take at the end of an advanced cycle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        self.bits = generation.beat_bits
         super().__init__({
             "valid": In(1), "addr": In(POINTER_BITS), "dest": In(5), "advance": In(1),
-            "request": Out(1), "request_addr": Out(POINTER_BITS), "grant": In(1), "data": In(BEAT_BITS),
-            "waiting": Out(1), "write": Out(1), "write_dest": Out(5), "write_data": Out(BEAT_BITS),
+            "request": Out(1), "request_addr": Out(POINTER_BITS), "grant": In(1), "data": In(self.bits),
+            "waiting": Out(1), "write": Out(1), "write_dest": Out(5), "write_data": Out(self.bits),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -43,8 +43,8 @@ class LoadPath(wiring.Component):
         # Data may come while the load still stands where it was granted (others wait), or when it has gone on. In the
         # first case the next load's may come, too, before this one has gone on from there: two places.
         fresh, first = Signal(name="fresh"), Signal(name="first")
-        early, held = register(BEAT_BITS, "early"), register(BEAT_BITS, "held")
-        arrived, out = Signal(BEAT_BITS, name="arrived"), register(BEAT_BITS, "out")
+        early, held = register(self.bits, "early"), register(self.bits, "held")
+        arrived, out = Signal(self.bits, name="arrived"), register(self.bits, "out")
         m.d.sync += [fresh.eq(self.request & self.grant), first.eq(self.advance)]
         m.d.comb += arrived.eq(held)
         with m.If(fresh & first):
@@ -73,11 +73,12 @@ class StorePath(wiring.Component):
         advance, request, request_addr, request_data, grant, waiting: as of `LoadPath`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        self.bits = generation.beat_bits
         super().__init__({
-            "valid": In(1), "addr": In(POINTER_BITS), "fused": In(1), "plain": In(BEAT_BITS),
-            "requantized": In(BEAT_BITS), "advance": In(1), "request": Out(1), "request_addr": Out(POINTER_BITS),
-            "request_data": Out(BEAT_BITS), "grant": In(1), "waiting": Out(1),
+            "valid": In(1), "addr": In(POINTER_BITS), "fused": In(1), "plain": In(self.bits),
+            "requantized": In(self.bits), "advance": In(1), "request": Out(1), "request_addr": Out(POINTER_BITS),
+            "request_data": Out(self.bits), "grant": In(1), "waiting": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -86,7 +87,7 @@ class StorePath(wiring.Component):
         wanted = delayed(m, self.advance, self.valid, cycles, "valid_", reset=True)
         plain = delayed(m, self.advance, self.plain, 3, "plain_")
         fused = delayed(m, self.advance, self.fused, 3, "fused_")
-        chosen, done = Signal(BEAT_BITS, name="chosen"), Signal(name="done")
+        chosen, done = Signal(self.bits, name="chosen"), Signal(name="done")
         m.d.comb += chosen.eq(plain)
         with m.If(fused):
             m.d.comb += chosen.eq(self.requantized)

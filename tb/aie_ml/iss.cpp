@@ -4,7 +4,7 @@
 
 namespace {
 
-constexpr int kPairBeats = 512;
+constexpr int kPairBeats = MEMORY_BEATS / 4;
 
 struct Tile : Core {
     using Core::Core;
