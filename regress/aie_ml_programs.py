@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ from nncosim.hdl.aie_ml.isa import (
 from nncosim.hdl.aie_ml.srs import RoundingCode
 from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM, AieMl
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.tb.aie_ml.build import feed, load_image, run_once, write_beats
 from nncosim.tb.aie_ml.frames import STATE, store_of
 from nncosim.tb.aie_ml.iss import Tile
@@ -52,8 +54,15 @@ class Records:
     idle: int
 
 
-_LOADS = {"load_a": (range(8), (0, 1, 2)), "load_b": (range(8, 16), (3, 4))}
-_STORE_POINTERS, _SRS_TO, _MAX_TO = (5, 6, 7), range(16, 20), range(20, 24)
+_LOAD_POINTERS, _STORE_POINTERS = {"load_a": (0, 1, 2), "load_b": (3, 4)}, (5, 6, 7)
+
+
+def _targets(generation: Generation) -> dict[str, range]:
+    """Which vectors each kind of operation writes: a third for each load, half of the rest for SRS and for MAX."""
+    count = generation.vectors
+    bounds = (0, count // 3, count // 3 * 2, count // 6 * 5, count)
+    return {name: range(*each) for name, each in
+            zip(("load_a", "load_b", "srs", "max"), pairwise(bounds), strict=True)}
 
 
 def issue_order(lines: Sequence[Line]) -> list[int]:
@@ -86,18 +95,18 @@ def _setting(which: AguRegister, pointer: int, value: int) -> int:
     return encode(Control, op=ControlOp.SET.value, payload=payload)
 
 
-def _prologue(rng: np.random.Generator) -> list[Line]:
+def _prologue(rng: np.random.Generator, generation: Generation) -> list[Line]:
     """Every register gets a value."""
     lines = []
     for pointer in range(8):
-        values = {AguRegister.POINTER: rng.integers(0, 2048), AguRegister.INC: rng.integers(-3, 4),
+        values = {AguRegister.POINTER: rng.integers(0, generation.beats), AguRegister.INC: rng.integers(-3, 4),
                   AguRegister.N1: rng.integers(0, 5), AguRegister.S1: rng.integers(-40, 40),
                   AguRegister.N2: rng.integers(0, 4), AguRegister.S2: rng.integers(-600, 600)}  # fmt: skip
         lines += [_line(control=_setting(which, pointer, int(value))) for which, value in values.items()]
-    for vector in range(24):
+    for vector in range(generation.vectors):
         lines.append(_line(load_a=encode(Load, valid=1, vector=vector, pointer=0, post=Post.ADD.value, step=17)))
     lines += [Line()] * 7
-    for acc in range(9):
+    for acc in range(generation.accumulators):
         lines.append(_line(move=encode(Move, op=MoveOp.BIAS.value, dest=acc, source=acc, wide=int(acc % 2))))
     lines.append(_line(control=_srs(rng)))
     return [*lines, Line(), Line(), Line()]
@@ -110,71 +119,78 @@ def _srs(rng: np.random.Generator) -> int:
     return encode(Control, op=ControlOp.SRS.value, payload=payload)
 
 
-def _instruction(rng: np.random.Generator, accs: tuple[int | None, int | None]) -> tuple[Line, int | None]:
+def _instruction(
+    rng: np.random.Generator, generation: Generation, accs: tuple[int | None, int | None]
+) -> tuple[Line, int | None]:
     """One with random slots, and the accumulator that its MAC writes. `accs`: those of the two before."""
     slots: dict[str, int] = {}
     used: set[int] = set()
-    for name, (targets, pointers) in _LOADS.items():
+    vectors, accumulators, targets_of = generation.vectors, generation.accumulators, _targets(generation)
+    for name, pointers in _LOAD_POINTERS.items():
         if rng.random() < 0.6:
             pointer = int(rng.choice(pointers))
             used.add(pointer)
-            slots[name] = encode(Load, valid=1, vector=int(rng.choice(targets)), pointer=pointer,
+            slots[name] = encode(Load, valid=1, vector=int(rng.choice(targets_of[name])), pointer=pointer,
                                  post=int(rng.integers(3)), step=int(rng.integers(-64, 64)))  # fmt: skip
     fused = False
     if rng.random() < 0.5:
         pointer, fused = int(rng.choice(_STORE_POINTERS)), bool(rng.random() < 0.7)
         used.add(pointer)
-        op, source = (StoreOp.VST_SRS, rng.integers(9)) if fused else (StoreOp.VST, rng.integers(24))
+        op, source = ((StoreOp.VST_SRS, rng.integers(accumulators)) if fused
+                      else (StoreOp.VST, rng.integers(vectors)))
         slots["store"] = encode(
             Store, op=op.value, source=int(source), form=int(rng.integers(4)), half=int(rng.integers(2)),
             pointer=pointer, post=int(rng.integers(3)), step=int(rng.integers(-64, 64)),
         )
-    acc = int(rng.integers(9)) if rng.random() < 0.7 else None
+    acc = int(rng.integers(accumulators)) if rng.random() < 0.7 else None
     if acc is not None:
         slots["vector"] = encode(
-            Vector, op=int(rng.integers(1, 4)), a=int(rng.integers(24)), b=2 * int(rng.integers(12)), acc=acc,
-            clear=int(rng.random() < 0.2), a_signed=int(rng.integers(2)), b_signed=int(rng.integers(2)),
+            Vector, op=int(rng.integers(1, 4)), a=int(rng.integers(vectors)), b=2 * int(rng.integers(vectors // 2)),
+            acc=acc, clear=int(rng.random() < 0.2), a_signed=int(rng.integers(2)), b_signed=int(rng.integers(2)),
+            b_half=int(generation.wide_words and rng.integers(2)),
         )
-    slots |= _move(rng, used, fused, accs[0])
+    slots |= _move(rng, generation, used, fused, accs[0])
     if rng.random() < 0.1:
         slots["control"] = _srs(rng)
     return _line(**slots), acc
 
 
-def _move(rng: np.random.Generator, used: set[int], fused: bool, meets: int | None) -> dict[str, int]:
+def _move(
+    rng: np.random.Generator, generation: Generation, used: set[int], fused: bool, meets: int | None
+) -> dict[str, int]:
     """`meets`: an accumulator that something else writes when BIAS would."""
-    op = MoveOp(int(rng.integers(len(MoveOp))))
+    op, vectors, accumulators = MoveOp(int(rng.integers(len(MoveOp)))), generation.vectors, generation.accumulators
     common = dict(form=int(rng.integers(4)), half=int(rng.integers(2)), wide=int(rng.integers(2)))
     if op == MoveOp.SET:
         free = [p for p in range(8) if p not in used]
         register = int(rng.choice([r << 3 | p for p in free for r in (AguRegister.POINTER, AguRegister.INC)]))
         return {"move": encode(MoveSet, op=op.value, register=register, value=int(rng.integers(0, 4)))}
     if op == MoveOp.BIAS and meets != -1:
-        dest = int(rng.choice([k for k in range(9) if k != meets]))
-        return {"move": encode(Move, op=op.value, dest=dest, source=int(rng.integers(24)), **common)}
+        dest = int(rng.choice([k for k in range(accumulators) if k != meets]))
+        return {"move": encode(Move, op=op.value, dest=dest, source=int(rng.integers(vectors)), **common)}
     if op == MoveOp.SRS and not fused:
-        dest, source = int(rng.choice(_SRS_TO)), int(rng.integers(9))
+        dest, source = int(rng.choice(_targets(generation)["srs"])), int(rng.integers(accumulators))
         return {"move": encode(Move, op=op.value, dest=dest, source=source, **common)}
     if op == MoveOp.MAX:
-        dest, source = int(rng.choice(_MAX_TO)), int(rng.integers(24))
+        dest, source = int(rng.choice(_targets(generation)["max"])), int(rng.integers(vectors))
         return {"move": encode(Move, op=op.value, dest=dest, source=source, **common)}
     return {}
 
 
-def _block(rng: np.random.Generator, level: int) -> list[Line]:
+def _block(rng: np.random.Generator, generation: Generation, level: int) -> list[Line]:
     """A straight line, with a loop in it where there is a level left."""
     lines: list[Line] = []
     accs: list[int | None] = [-1, -1]  # what comes before the first two depends on the way to them: no BIAS there
 
     def straight(count: int) -> None:
         for _ in range(count):
-            line, acc = _instruction(rng, (accs[-2], accs[-1]))
+            line, acc = _instruction(rng, generation, (accs[-2], accs[-1]))
             lines.append(line)
             accs.append(acc)
 
     straight(int(rng.integers(3, 9)))
     if level and rng.random() < 0.8:
-        body = _block(rng, level - 1)
+        body = _block(rng, generation, level - 1)
         head = Line(tuple((slot, word) for slot, word in lines[-1].slots if slot != "control"))
         lines[-1] = head.with_loop(int(rng.integers(1, 5)), len(body))
         lines += body
@@ -184,14 +200,16 @@ def _block(rng: np.random.Generator, level: int) -> list[Line]:
     return [*lines, Line(), Line()]
 
 
-def random_lines(rng: np.random.Generator, blocks: int) -> tuple[list[Line], list[list[Line]]]:
+def random_lines(
+    rng: np.random.Generator, blocks: int, generation: Generation = AIE_ML
+) -> tuple[list[Line], list[list[Line]]]:
     """What gives every register a value; then blocks with up to three levels of loops."""
-    return _prologue(rng), [_block(rng, 3) for _ in range(blocks)]
+    return _prologue(rng, generation), [_block(rng, generation, 3) for _ in range(blocks)]
 
 
-def random_program(seed: int, blocks: int = 8) -> bytes:
+def random_program(seed: int, blocks: int = 8, generation: Generation = AIE_ML) -> bytes:
     """With HALT behind it."""
-    prologue, rest = random_lines(np.random.default_rng(seed), blocks)
+    prologue, rest = random_lines(np.random.default_rng(seed), blocks, generation)
     lines = [*prologue, *(line for block in rest for line in block)]
     lines.append(_line(control=encode(Control, op=ControlOp.HALT.value)))
     return assembled(lines)
