@@ -135,7 +135,7 @@ class _Core:
         if self.cycle in self.sums:
             number, clear, product = self.sums.pop(self.cycle)
             for part in self.parts:
-                total = _added(0 if clear else self.accumulators.get((number, part), hash(_UNKNOWN)), product)
+                total = _added(0 if clear else self.accumulators.get((number, part), hash(_UNKNOWN)), (part, product))
                 self._later(LATENCY["mac"] - LATENCY["mac_reads"], "cm", (number, part), total)
 
     def _guarded(self, beat: int) -> None:
@@ -185,7 +185,7 @@ class _Core:
             self._set(slots["move_set"], used)
         elif move["op"] == MoveOp.BIAS.value:
             for part in self.parts:
-                total = _added(0, ("bias", move["wide"], source))
+                total = _added(0, ("bias", part, move["wide"], source))
                 self._later(LATENCY["bias"], "cm", (move["dest"], part), total)
         elif move["op"] == MoveOp.GET.value:
             place = move["dest"], move["half"] + 2 * move["high"]
@@ -283,13 +283,14 @@ class _Formulas:
         row, column = divmod(tile, shape.columns)
         if shape.role.begins:
             bias = self._held(at.bias + column_block * shape.columns + column)
-            total = _added(0, ("bias", int(shape.mac == Mac.I16X16), bias))
+            total = _added(0, ("bias", part, int(shape.mac == Mac.I16X16), bias))
         else:
             total = _added(0, ("cascade", self._got + block * len(shape.words) + shape.words.index((tile, part))))
         for step in range(shape.steps):
             a, b, signs = self._operands(row_block, column_block, row, column, step)
             tiles = [self._held(b + k) for k in range(shape.second_beats)]
-            total = _added(total, (shape.mac.value, *signs, shape.second_at(column)[1], self._held(a), *tiles))
+            name = shape.mac.value, *signs, shape.second_at(column)[1], self._held(a), *tiles
+            total = _added(total, (part, name))
         return total
 
     def _operands(

@@ -74,7 +74,8 @@ class Tile(wiring.Component):
                 m.d.comb += core.r_data[number].eq(port.r_data)
         m.d.sync += self.store.eq(core.request[STORE] & core.grant[STORE])
         with m.If(core.request[STORE]):
-            m.d.sync += [self.store_beat.eq(core.addr[STORE]), self.store_data.eq(core.w_data)]
+            own = core.addr[STORE][: len(memory.vector[STORE].addr)]
+            m.d.sync += [self.store_beat.eq(own), self.store_data.eq(core.w_data)]
         m.d.comb += memory.urgent.eq(config.data)
         lanes = memory.lanes
         for number, (port, asked) in enumerate(zip(memory.word, dma.memory, strict=True)):
