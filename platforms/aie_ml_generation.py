@@ -49,6 +49,16 @@ class Generation:
         return _DATA_BYTES // self.beat_bytes
 
     @property
+    def pointers(self) -> int:
+        """Beats that a pointer tells apart: those of the own memory, and behind them the west neighbour's."""
+        return 2 * self.beats
+
+    @property
+    def west_bit(self) -> int:
+        """Of a pointer: it is of the west neighbour's memory. The bits below are the beat there."""
+        return (self.beats - 1).bit_length()
+
+    @property
     def word_bits(self) -> int:
         return 8 * self.word_bytes
 

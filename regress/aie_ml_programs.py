@@ -54,6 +54,8 @@ class Records:
     idle: int
 
 
+_TILE = (1, 1)
+"""Column and row of the tile whose core runs; in an array of one row its number is its column."""
 _LOAD_POINTERS, _STORE_POINTERS = {"load_a": (0, 1, 2), "load_b": (3, 4)}, (5, 6, 7)
 
 
@@ -99,7 +101,7 @@ def _prologue(rng: np.random.Generator, generation: Generation) -> list[Line]:
     """Every register gets a value."""
     lines = []
     for pointer in range(8):
-        values = {AguRegister.POINTER: rng.integers(0, generation.beats), AguRegister.INC: rng.integers(-3, 4),
+        values = {AguRegister.POINTER: rng.integers(0, generation.pointers), AguRegister.INC: rng.integers(-3, 4),
                   AguRegister.N1: rng.integers(0, 5), AguRegister.S1: rng.integers(-40, 40),
                   AguRegister.N2: rng.integers(0, 4), AguRegister.S2: rng.integers(-600, 600)}  # fmt: skip
         lines += [_line(control=_setting(which, pointer, int(value))) for which, value in values.items()]
@@ -218,41 +220,49 @@ def random_program(seed: int, blocks: int = 8, generation: Generation = AIE_ML) 
 def on_iss(
     program: bytes, memory: npt.NDArray[np.uint8], limit: int = 100_000, platform: AieMl = PLATFORM
 ) -> tuple[Records, npt.NDArray[np.uint8], tuple[object, ...]]:
-    """Stores, and in which cycle the core was idle (-1: never); memory at the end, rules that were broken."""
+    """Stores, and in which cycle the core was idle (-1: never); memory at the end, rules that were broken.
+
+    Args:
+        memory: (2, 65536): the west neighbour's, the own; so is what comes out.
+    """
     tile = Tile(platform.generation, seed=1)
     tile.load_program(program)
-    tile.memory[:] = memory
+    tile.west_memory[:], tile.memory[:] = memory
     tile.start()
     tile.run(limit)
     found = tile.writes()
     stores = np.zeros(len(found), store_of(platform.generation))
     for name in ("cycle", "beat", "data"):
         stores[name] = found[name]
-    return Records(stores, tile.cycle if tile.halted else -1), tile.memory.copy(), tile.problems
+    stores["tile"] = _TILE[0]
+    whole = np.stack([tile.west_memory, tile.memory])
+    return Records(stores, tile.cycle if tile.halted else -1), whole, tile.problems
 
 
 def core_image(program: bytes) -> Image:
-    """A program for the one tile of an array."""
-    run, tile = np.array([1], "<u4").tobytes(), tile_address(0, 1)
+    """A program for the second tile of an array of two, beside one that does nothing."""
+    run, tile = np.array([1], "<u4").tobytes(), tile_address(*_TILE)
     segments = (Segment("program", tile + PROGRAM_AT, program, 5), Segment("config", tile + CORE_AT, run))
-    return Image(segments, 0, notes=Notes(own=AieMlNotes()))
+    return Image(segments, 0, notes=Notes(own=AieMlNotes(columns=2)))
 
 
 def on_rtl(
     built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000,
     platform: AieMl = PLATFORM,
 ) -> list[Records]:
-    """The same of each program on the RTL, each after a reset. `built`: an array of one tile."""
+    """The same of each program on the RTL, each after a reset. `built`: an array of two tiles beside each other."""
     out, generation = [], platform.generation
     for number, program in enumerate(programs):
         with Model(built, seed=number) as model:
             model.poison(number)
             writes = load_image(model, platform, core_image(program))
-            write_beats(model, (0, 1), 0, memory.tobytes(), generation)
-            feed(model, 1, {})
+            for column, content in enumerate(memory):
+                write_beats(model, (column, 1), 0, content.tobytes(), generation)
+            feed(model, 2, {})
             run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
             stores = model.log(STORES, store_of(generation), clear=True)
             states = model.log(STATES, STATE, clear=True)
+        states = states[states["tile"] == _TILE[0]]
         issues = states["cycle"][states["state"] == 1]
         idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])]
         stores["cycle"] -= issues[0]

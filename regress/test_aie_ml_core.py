@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tile's core and memory, cycle by cycle, against the instruction-set simulator: random programs in all slots."""
+"""The tile's core, its memory and that of its west neighbour, which does nothing, cycle by cycle, against the
+instruction-set simulator: random programs in all slots."""
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ PROLOGUE = 100
 
 @pytest.fixture(scope="module")
 def built():
-    return build_array(PLATFORM, 1, 1)
+    return build_array(PLATFORM, 2, 1)
 
 
 def differs(found, expected) -> bool:
@@ -25,13 +26,14 @@ def differs(found, expected) -> bool:
 
 
 def memory(seed: int) -> np.ndarray:
-    return np.random.default_rng([seed, 1]).integers(0, 256, 65536, dtype=np.uint8)
+    """The west neighbour's, and the own."""
+    return np.random.default_rng([seed, 1]).integers(0, 256, (2, 65536), dtype=np.uint8)
 
 
 def on_iss_stalls(program: bytes) -> int:
     tile = Tile(seed=1)
     tile.load_program(program)
-    tile.memory[:] = memory(0)
+    tile.west_memory[:], tile.memory[:] = memory(0)
     tile.start()
     tile.run(100_000)
     return tile.wait_port
@@ -39,7 +41,7 @@ def on_iss_stalls(program: bytes) -> int:
 
 def test_every_store_in_its_cycle(built):
     """Same stores, same data, same cycles, the same end; and the programs are worth it."""
-    stalls = stores = 0
+    stalls = stores = west = 0
     programs = [random_program(seed) for seed in SEEDS]
     for seed, program, found in zip(SEEDS, programs, on_rtl(built, programs, memory(0)), strict=True):
         expected, _, problems = on_iss(program, memory(0))
@@ -52,7 +54,8 @@ def test_every_store_in_its_cycle(built):
         assert found.idle == expected.idle, f"seed {seed}"
         stalls += on_iss_stalls(program)
         stores += len(expected.stores)
-    assert stalls > 1000 and stores > 3000
+        west += int((expected.stores["beat"] >= PLATFORM.generation.beats).sum())
+    assert stalls > 1000 and stores > 3000 and 1000 < west < stores - 1000
 
 
 def test_flipped_bits_do_the_same_on_both(built):

@@ -33,11 +33,12 @@ NETWORK_CYCLES = {
 
 @pytest.fixture(scope="module")
 def built():
-    return build_array(PLATFORM, 1, 1)
+    return build_array(PLATFORM, 2, 1)
 
 
 def memory(seed: int) -> np.ndarray:
-    return np.random.default_rng([seed, 1]).integers(0, 256, 65536, dtype=np.uint8)
+    """The west neighbour's, and the own."""
+    return np.random.default_rng([seed, 1]).integers(0, 256, (2, 65536), dtype=np.uint8)
 
 
 def differ(built, seeds) -> list[int]:
@@ -63,7 +64,7 @@ def test_the_other_half_of_a_vector_is_noticed(monkeypatch):
     monkeypatch.setattr("nncosim.hdl.aie_ml.tile.Core", planted(core, "Mux(slot.b_half, second[256:], second[:256])",
                                                                 "Mux(slot.b_half, second[:256], second[256:])").Core)
     monkeypatch.setattr("nncosim.tb.aie_ml.build.emitted", lambda design, parameters, emit: dict(emit()))
-    assert differ(build_array(PLATFORM, 1, 1), range(2)) == [0, 1]
+    assert differ(build_array(PLATFORM, 2, 1), range(2)) == [0, 1]
 
 
 @pytest.mark.parametrize(("name", "spec"), [row[:2] for row in TABLE], ids=[row[0] for row in TABLE])

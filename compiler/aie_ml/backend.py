@@ -40,16 +40,17 @@ class AieMlBackend:
     """See `nncosim.compiler.backends.Backend`.
 
     Args:
-        splits: of the layers; by default the compiler's own. most_tiles: that those may take. objective, strategy: as
-            of `nncosim.compiler.aie_ml.search.searched`.
+        splits: of the layers; by default the compiler's own. most_tiles: that those may take. objective, strategy,
+            share: as of `nncosim.compiler.aie_ml.search.searched`.
     """
 
     def __init__(
         self, splits: Sequence[tuple[int, int]] = (), most_tiles: int | None = None, *, objective: str = "latency",
-        strategy: str = "best",
+        strategy: str = "best", share: bool = True,
     ):
         self._splits = tuple(Split(*each) for each in splits)
         self._most_tiles, self._objective, self._strategy = most_tiles, objective, strategy
+        self._share = share
 
     kernels = KERNELS
 
@@ -72,12 +73,14 @@ class AieMlBackend:
     def lower(self, network: Network, platform: AieMl, choice: Mapping[str, Candidate]) -> Lowered[Lowering]:
         _check_sums(network)
         made = searched(network, platform, self._splits, self._most_tiles, objective=self._objective,
-                        strategy=self._strategy)  # fmt: skip
+                        strategy=self._strategy, share=self._share)  # fmt: skip
         buffers, tasks = buffers_of(made, platform), []
         for tile in made.plan.tiles:
             own = buffers[tile.name]
             reads, writes = ([b.name for b in own if (b.kind == "tensor") is w] for w in (False, True))
-            tasks.append(Task(tile.name, "core", tile.op.name, (), tuple(reads), tuple(writes),
+            west = (tile.west.maker,) if tile.west else ()
+            reads += [b.name for maker in west for b in buffers[maker] if b.kind == "tensor"]
+            tasks.append(Task(tile.name, "core", tile.op.name, west, tuple(reads), tuple(writes),
                               choice[tile.op.name].cost, (platform.number(tile.column, tile.row),)))  # fmt: skip
         layouts = {name: layout_of(tensor, platform.generation) for name, tensor in network.tensors.items()}
         return Lowered(Schedule(tuple(tasks)), tuple(each for own in buffers.values() for each in own), layouts, made,

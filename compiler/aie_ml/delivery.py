@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How tensors get from where they are made to where they are taken: directly, or through a memory tile.
 
-Directly, each tile that makes a part has a stream for each part that is wanted of it, to all that want that. A memory
-tile stands between where a tile would need more channels of its DMA than it has, and where a tensor waits for layers in
-between: a tile's own two copies would hold up all that make or take it.
+What does not stay where it is, for the east neighbour (`nncosim.compiler.aie_ml.sharing`), goes over streams. Directly,
+each tile that makes a part has a stream for each part that is wanted of it, to all that want that. A memory tile stands
+between where a tile would need more channels of its DMA than it has, and where a tensor waits for layers in between: a
+tile's own two copies would hold up all that make or take it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from nncosim.compiler.aie_ml.memory_tiles import CHANNELS, WRITERS, Access, Memo
 from nncosim.compiler.aie_ml.notes import Stream
 from nncosim.compiler.aie_ml.plan import MM2S, S2MM, Layer, Plan, TilePlan, Transfer, layers_of
 from nncosim.compiler.aie_ml.routes import EDGE, Net, Port
+from nncosim.compiler.aie_ml.sharing import shared_buffers
 from nncosim.compiler.aie_ml.walks import Order, Storage, tiles_across, words_across
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.layout import Layout
@@ -71,14 +73,16 @@ def stream_of(
     return Stream(column, number, tensor.name, box, layout, words * rows_of(tensor))
 
 
-def plan_of(network: Network, boxes: Sequence[Box], platform: AieMl) -> Plan:
-    """What each tile does, and the streams.
+def plan_of(network: Network, boxes: Sequence[Box], platform: AieMl, *, share: bool = True) -> Plan:
+    """What each tile does, and the streams. share: tiles take from their west neighbours' memories where they can.
 
     Raises:
         KernelError: as `nncosim.compiler.aie_ml.plan.layers_of`.
         CompileError: a layer takes more streams than its tiles have channels; no memory tile has room.
     """
     plan = Plan(layers_of(network, boxes, platform.generation))
+    if share:
+        plan.shared = shared_buffers(plan.layers, all_at_once=platform.memory_rows > 0)
     memory = MemoryTiles(platform.columns, platform.memory_rows, MEMORY_TILE_BYTES)
     delivery = _Delivery(network, platform.generation, plan, memory)
     for name in network.tensors:
@@ -155,7 +159,7 @@ class _Delivery:
     def _fits_takers(maker: Layer, want: _Want) -> bool:
         """A stream for each tile that makes some of it: a taker has channels for all its operands."""
         streams = sum(_common(tile.results, want.part) is not None for tile in maker.last)
-        return all(streams <= _TILE_CHANNELS // len(tile.operands) for tile, _ in want.takers)
+        return all(streams <= _TILE_CHANNELS // len(tile.streamed) for tile, _ in want.takers)
 
     def _out(self, tile: TilePlan, columns: Part, order: Order) -> Port:
         """A tile's next channel out of memory."""

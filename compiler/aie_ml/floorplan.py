@@ -7,7 +7,7 @@ Rows are counted from the lowest row of cores.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 __all__ = ["HEIGHT", "UNIT", "Edge", "Floor", "Rectangle", "Spot", "way"]
@@ -42,7 +42,8 @@ def way(start: Spot, giver: Rectangle, end: Spot, taker: Rectangle) -> int:
 @dataclass(frozen=True, eq=False)
 class Floor:
     """What is to be placed, and where. margin: columns left of each rectangle that no other may have; at the array's
-    left edge there are none. anchors: spots that are given."""
+    left edge there are none. anchors: spots that are given. savings: cycles that some edges need less where the taker
+    lies right of the giver, from the same row on."""
 
     rectangles: tuple[Rectangle, ...]
     edges: tuple[Edge, ...]
@@ -50,6 +51,7 @@ class Floor:
     rows: int
     margin: int
     anchors: Mapping[int, Spot]
+    savings: Mapping[Edge, int] = field(default_factory=dict)
 
     @cached_property
     def givers(self) -> tuple[tuple[int, ...], ...]:

@@ -14,6 +14,7 @@ from nncosim.compiler.aie_ml.notes import AieMlNotes, Circuit, Site, data_addres
 from nncosim.compiler.aie_ml.plan import BIAS_BANK, CONSTANT_BANK, COPIES, COPY_BANKS, Plan, TilePlan
 from nncosim.compiler.aie_ml.routes import Grid, Routes, problems, routed
 from nncosim.compiler.aie_ml.tiles import Homes, segments_of, switch_segment
+from nncosim.compiler.aie_ml.turns import problems as wrong_turns
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes, Step
@@ -24,6 +25,7 @@ from nncosim.kernels.aie_ml.matrix import layout_of
 from nncosim.kernels.aie_ml.product import Job
 from nncosim.kernels.base import Cost
 from nncosim.platforms.aie_ml import BANKS, AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = ["Lowering", "buffers_of", "linked", "lowering_of"]
 
@@ -40,15 +42,15 @@ class Lowering:
     routes: Routes
 
 
-def lowering_of(network: Network, platform: AieMl, boxes: Sequence[Box]) -> Lowering:
-    """Of layers that lie so.
+def lowering_of(network: Network, platform: AieMl, boxes: Sequence[Box], *, share: bool = True) -> Lowering:
+    """Of layers that lie so. share: as of `nncosim.compiler.aie_ml.delivery.plan_of`.
 
     Raises:
         CompileError: a tile has too few channels, a memory tile too little room, a stream no circuit.
         KernelError: as `nncosim.compiler.aie_ml.plan.layers_of`.
     """
     grid = Grid(platform.columns, platform.memory_rows, platform.rows)
-    plan = plan_of(network, boxes, platform)
+    plan = plan_of(network, boxes, platform, share=share)
     routes = routed(grid, plan.nets)
     found = problems(grid, plan.nets, routes.masters)
     if found:
@@ -69,7 +71,7 @@ def linked(network: Network, platform: AieMl, made: Lowering, placement: Placeme
         CompileError: a program does not fit or is wrong, descriptors are too many; as of the cycle model.
     """
     at = placement.address
-    homes = {tile.name: _homes(tile, at) for tile in made.plan.tiles}
+    homes = _homes(made.plan, platform.generation, at)
     loaded: list[Segment] = []
     begun: list[Segment] = []
     for tile in made.plan.tiles:
@@ -82,6 +84,8 @@ def linked(network: Network, platform: AieMl, made: Lowering, placement: Placeme
         own, starts = segments_of(tile, homes[tile.name], masters, constants, platform.instructions)
         loaded += own
         begun += starts
+    if found := wrong_turns(loaded, platform.generation):
+        raise CompileError(f"tiles do not take turns at what they share: {'; '.join(found[:3])}")
     busy = {(tile.column, tile.row) for tile in made.plan.tiles}
     loaded += [switch_segment(*tile, each, memory_tile=tile[1] < platform.first_row)
                for tile, each in made.routes.masters.items() if tile not in busy]
@@ -118,7 +122,7 @@ def _buffers(tile: TilePlan, number: int) -> list[Buffer]:
 
     shape, product = tile.product.shape, tile.product
     size = shape.activation_beats * beat
-    out = [buffer(f"activations {k}", bank, size, "input") for k, bank in enumerate(COPY_BANKS)]
+    out = [buffer(f"activations {k}", bank, size, "input") for k, bank in enumerate(COPY_BANKS) if tile.streamed]
     out.append(buffer("constant", CONSTANT_BANK, len(product.constant), "weights", product.constant))
     if product.bias:
         out.append(buffer("bias", BIAS_BANK, len(product.bias), "parameters", product.bias))
@@ -133,17 +137,25 @@ def _shared(made: MemoryBuffer, platform: AieMl) -> Buffer:
                   instance=made.column * platform.memory_rows + made.row - 1)  # fmt: skip
 
 
-def _homes(tile: TilePlan, at: Mapping[str, int]) -> Homes:
-    """Beats in the tile's memory."""
-    size = tile.product.shape.generation.beat_bytes
+def _homes(plan: Plan, generation: Generation, at: Mapping[str, int]) -> dict[str, Homes]:
+    """Beats in the tiles' memories."""
+    def beat(tile: str, what: str, bank: int) -> int:
+        return data_address(bank, at.get(f"{tile} {what}", 0)) // generation.beat_bytes
 
-    def beat(what: str, bank: int) -> int:
-        return data_address(bank, at.get(f"{tile.name} {what}", 0)) // size
+    def copies(tile: str, what: str, wanted: bool) -> tuple[int, ...]:
+        return tuple(beat(tile, f"{what} {k}", bank) for k, bank in enumerate(COPY_BANKS) if wanted)
 
-    results = COPY_BANKS if tile.product.shape.role.ends else ()
-    activations = tuple(beat(f"activations {k}", bank) for k, bank in enumerate(COPY_BANKS))
-    return Homes(activations, beat("constant", CONSTANT_BANK), beat("bias", BIAS_BANK),
-                 tuple(beat(f"result {k}", bank) for k, bank in enumerate(results)))  # fmt: skip
+    out = {}
+    for tile in plan.tiles:
+        name, west = tile.name, tile.west
+        homes = Homes(copies(name, "activations", bool(tile.streamed)), beat(name, "constant", CONSTANT_BANK),
+                      beat(name, "bias", BIAS_BANK), copies(name, "result", tile.product.shape.role.ends))
+        if west is not None:
+            made = copies(west.maker, "result", True)
+            beats = tuple(generation.beats + each + west.offset for each in made)
+            homes = replace(homes, west=beats, operand=west.operand)
+        out[name] = homes
+    return out
 
 
 def _notes(network: Network, platform: AieMl, made: Lowering) -> AieMlNotes:
@@ -158,10 +170,12 @@ def _notes(network: Network, platform: AieMl, made: Lowering) -> AieMlNotes:
     if platform.tiles <= _WHOLE:
         columns, rows = platform.columns, platform.rows
     else:
-        columns, height = (max(each) + 1 for each in zip(*made.routes.masters, strict=True))
+        used = {*made.routes.masters, *((tile.column, tile.row) for tile in made.plan.tiles)}
+        columns, height = (max(each) + 1 for each in zip(*used, strict=True))
         rows = height - platform.first_row
     circuits = tuple(Circuit(net.name, net.words, made.routes.ways(k, net)) for k, net in enumerate(made.plan.nets))
-    return AieMlNotes(columns, rows, platform.memory_rows, tuple(sites), tuple(made.plan.inputs), outputs, circuits)
+    return AieMlNotes(columns, rows, platform.memory_rows, tuple(sites), tuple(made.plan.inputs), outputs, circuits,
+                      tuple(made.plan.shared))
 
 
 def _tiles(

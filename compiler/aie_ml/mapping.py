@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.ir.network import Network, Op, Tensor
@@ -22,7 +22,7 @@ from nncosim.platforms.aie_ml import BANK_BYTES, AieMl
 from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = [
-    "CHANNELS", "OBJECTIVES", "Box", "Part", "Split", "boxes_of", "parts", "ranked_splits",
+    "CHANNELS", "OBJECTIVES", "Box", "Part", "Split", "boxes_of", "parts", "ranked_splits", "savings",
     "taken_parts",
 ]  # fmt: skip
 
@@ -90,9 +90,10 @@ def overlaps(first: Sequence[Part], second: Sequence[Part]) -> list[list[int]]:
     return [[k for k, (a, b) in enumerate(first) if a < end and begin < b] for begin, end in second]
 
 
-def _agree(before: Sequence[Part], after: Sequence[Part], operands: int = 1) -> bool:
-    """Whether streams between two layers need no more channels than a tile has. operands: of the second one."""
-    into, out = overlaps(before, after), overlaps(after, before)
+def _agree(before: Sequence[Part], after: Sequence[Part], operands: int = 1, shared: int = 0) -> bool:
+    """Whether streams between two layers need no more channels than a tile has. operands: of the second one. shared: of
+    its parts, the first ones, that need none."""
+    into, out = overlaps(before, after[shared:]), overlaps(after[shared:], before)
     return max(map(len, into)) <= MOST_PARTNERS // operands and max(map(len, out)) <= MOST_PARTNERS
 
 
@@ -125,13 +126,20 @@ def _block(shape: Shape, split: Split) -> int:
     return shape.steps * max(shape.least_interval, -(-moves // shape.steps))
 
 
+def _stage(shape: Shape) -> int:
+    """Cycles that a core of a chain waits for the one before it."""
+    return _STAGE + shape.steps * shape.least_interval
+
+
 @dataclass(frozen=True)
 class _Option:
-    """A split that the array and the memories have room for. cycles: of latency, without those of streams. again: from
-    one inference's start to the next one's. enters, leaves: words, of a part of the input and of the results."""
+    """A split that the array and the memories have room for. cycles: of latency, without those of streams. stage: as of
+    `_stage`. again: from one inference's start to the next one's. enters, leaves: words, of a part of the input and of
+    the results."""
 
     split: Split
     cycles: int
+    stage: int
     again: int
     enters: int
     leaves: int
@@ -183,20 +191,20 @@ def _options(op: Op, network: Network, platform: AieMl) -> Iterator[_Option]:
             enters, leaves = (_words(tensor, channels, generation)
                               for tensor, channels in ((source, taken[0][1]), (out, results[0][1])))
             kernel = shape.blocks * _block(shape, split)
-            waits = (split.cascade - 1) * (_STAGE + shape.steps * shape.least_interval)
-            waits += _ROW * (split.rows - 1)
-            yield _Option(split, kernel + _LAYER + waits, kernel + _AGAIN, enters, leaves)
+            stage = _stage(shape)
+            waits = (split.cascade - 1) * stage + _ROW * (split.rows - 1)
+            yield _Option(split, kernel + _LAYER + waits, stage, kernel + _AGAIN, enters, leaves)
 
 
 def ranked_splits(
     network: Network, platform: AieMl, most_tiles: int | None = None, *, objective: str = "latency",
-    packed: bool = False,
+    packed: bool = False, share: bool = False,
 ) -> tuple[tuple[Split, ...], ...]:
     """Of each layer: the best by the estimate of the objective (one of `OBJECTIVES`), then others; each takes less room
     than those before it, in tiles or in columns.
 
     packed: layers may lie above each other, so that it is not certain that there is a place for them; else there is one
-    side by side.
+    side by side. share: each lies right of the one before it, and takes what it can from there without a stream.
 
     Raises:
         CompileError: there are none; names the layer that has none.
@@ -216,7 +224,7 @@ def ranked_splits(
                 f"not fit {platform.columns} x {platform.rows} tiles with "
                 f"{BANK_BYTES} bytes each for weights and for input with results; use a smaller batch or "
                 "layer, or more columns and rows")  # fmt: skip
-        step = _Step(network, platform, before, op, room, packed, _RANKS[objective])
+        step = _Step(network, platform, before, op, room, packed, share, _RANKS[objective])
         best = _useful(step.extended(best, options), _RANKS[objective])
         if not best:
             raise CompileError(f"up to {op.title} {op.name!r} the network does not fit {room} tiles in "
@@ -252,6 +260,7 @@ class _Step:
     op: Op
     room: int
     packed: bool
+    share: bool
     rank: Callable[[_Way], _Rank]
 
     def extended(self, best: Mapping[_Key, _Way], options: Sequence[_Option]) -> dict[_Key, _Way]:
@@ -269,7 +278,7 @@ class _Step:
                     continue
                 pair = rows, split
                 if pair not in streams:
-                    streams[pair] = self._stream(rows, split) if self._follows else option.enters
+                    streams[pair] = self._stream(rows, option) if self._follows else option.enters
                 words = streams[pair]
                 if words is None:
                     continue
@@ -285,18 +294,60 @@ class _Step:
         """Whether the layer takes from the one before it; else all it takes is there already."""
         return self.before is not None and self.before.output in self.op.inputs
 
-    def _stream(self, rows: int, split: Split) -> int | None:
-        """Words of the longest stream from the layer before; None if a tile has too few channels for its streams, and
-        there are no memory tiles."""
+    def _stream(self, rows: int, option: _Option) -> int | None:
         assert self.before is not None
-        tensor, generation = self.network.tensors[self.before.output], self.platform.generation
-        given, taken = parts(tensor.channels, rows), taken_parts(self.op, self.network, split)
-        if not _agree(given, taken, len(self.op.inputs)):
-            whole = max(end - begin for begin, end in (*given, *taken))
-            return 2 * _words(tensor, whole, generation) + _DETOUR if self.platform.memory_rows else None
-        most = max(min(taken[c][1], given[r][1]) - max(taken[c][0], given[r][0])
-                   for c, producers in enumerate(overlaps(given, taken)) for r in producers)  # fmt: skip
-        return _words(tensor, most, generation)
+        return _stream_words(self.network, self.platform, (self.before, self.op), (rows, option.split),
+                             option.stage if self.share else 0)  # fmt: skip
+
+
+def _stream_words(
+    network: Network, platform: AieMl, ops: tuple[Op, Op], cut: tuple[int, Split], stage: int
+) -> int | None:
+    """Words of the longest stream from a layer to the next; None if a tile has too few channels for its streams, and
+    there are no memory tiles.
+
+    Args:
+        cut: rows of the first layer, split of the second. stage: cycles that a core of its chain waits for the one
+            before; 0: it shares no buffers.
+    """
+    (before, op), (rows, split) = ops, cut
+    tensor = network.tensors[before.output]
+    given, taken = parts(tensor.channels, rows), taken_parts(op, network, split)
+    shared = _shared(op, given, taken, split) if stage else 0
+    if shared == len(taken):
+        return 0
+    if not _agree(given, taken, len(op.inputs), shared):
+        whole = max(end - begin for begin, end in (*given, *taken))
+        return 2 * _words(tensor, whole, platform.generation) + _DETOUR if platform.memory_rows else None
+    most = max(min(taken[c][1], given[r][1]) - max(taken[c][0], given[r][0])
+               for c, producers in enumerate(overlaps(given, taken)) for r in producers if c >= shared)  # fmt: skip
+    # Others of a chain need theirs later than its first core.
+    return max(0, _words(tensor, most, platform.generation) - shared * stage)
+
+
+def _shared(op: Op, given: Sequence[Part], taken: Sequence[Part], split: Split) -> int:
+    """How many of the parts that are taken, the first ones, lie in west neighbours, if the layer is right of the one
+    before it."""
+    inside = [begin <= first and end <= last for (first, end), (begin, last) in zip(taken, given, strict=False)]
+    if isinstance(op, Add):
+        return len(taken) if len(inside) == len(taken) and all(inside) else 0
+    return int(isinstance(op, Conv) and split.rows == 1 and inside[0])
+
+
+def savings(network: Network, platform: AieMl, splits: Sequence[Split]) -> dict[tuple[int, int], int]:
+    """By an estimate: cycles that a layer needs less if it lies right of the one before it, from the same row on, and
+    takes what it can from there without a stream; by their numbers, of those that can."""
+    out = {}
+    for k, (before, op) in enumerate(pairwise(network.ops)):
+        if before.output not in op.inputs:
+            continue
+        cut, channels = (splits[k].rows, splits[k + 1]), network.tensors[op.output].channels
+        taken = taken_parts(op, network, splits[k + 1])
+        shape = _shape(op, network, platform.generation, taken[0], parts(channels, splits[k + 1].rows)[0])
+        apart, beside = (_stream_words(network, platform, (before, op), cut, stage) for stage in (0, _stage(shape)))
+        if apart is None or (beside is not None and beside < apart):
+            out[k, k + 1] = (apart or 0) - (beside or 0)
+    return out
 
 
 def boxes_of(splits: Sequence[Split], row: int) -> tuple[Box, ...]:

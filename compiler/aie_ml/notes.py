@@ -12,7 +12,10 @@ from nncosim.compiler.ir.layout import Layout
 from nncosim.hdl.aie_ml.config import TILE_BYTES
 from nncosim.platforms.aie_ml import BANK_BYTES
 
-__all__ = ["AieMlNotes", "Circuit", "Site", "Stream", "config_segment", "data_address", "tile_address", "tile_of"]
+__all__ = [
+    "AieMlNotes", "Circuit", "SharedBuffer", "Site", "Stream", "config_segment", "data_address", "tile_address",
+    "tile_of",
+]  # fmt: skip
 
 _ROWS = 32
 """Tiles that a column has addresses for, the shim at row 0 (AM020)."""
@@ -52,6 +55,17 @@ class Circuit:
 
 
 @dataclass(frozen=True)
+class SharedBuffer:
+    """Results that the tile east of where they are made takes from there, for pictures. name: what they are. size: in
+    bytes, of a copy."""
+
+    name: str
+    column: int
+    row: int
+    size: int
+
+
+@dataclass(frozen=True)
 class AieMlNotes:
     """columns, rows: of the rectangle of core tiles from the array's corner that is used; memory_rows: below it."""
 
@@ -62,6 +76,7 @@ class AieMlNotes:
     inputs: tuple[Stream, ...] = ()
     outputs: tuple[Stream, ...] = ()
     circuits: tuple[Circuit, ...] = ()
+    shared: tuple[SharedBuffer, ...] = ()
 
     @property
     def first_row(self) -> int:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nncosim.compiler.aie_ml.floorplan import HEIGHT, UNIT, Edge, Floor, Rectangle, Spot
 from nncosim.compiler.aie_ml.mapping import Box, Split
-from nncosim.compiler.aie_ml.solver import COST, LATENCY, ROOM, solved
+from nncosim.compiler.aie_ml.solver import COST, LATENCY, ROOM, SHARED, solved
 from nncosim.compiler.errors import CompileError
 
-__all__ = ["STRATEGIES", "Measure", "cost_of", "fits", "placed"]
+__all__ = ["STRATEGIES", "Cost", "Measure", "cost_of", "fits", "placed"]
 
 STRATEGIES = ("best", "branch-and-bound")
 _WINDOW = 6
@@ -24,8 +24,10 @@ _WINDOW = 6
 _MOST_TRIES = 300_000
 """Of the search, so that it ends; about a second."""
 
-Measure = Callable[[tuple[Box, ...]], "int | None"]
-"""Cycles of a network placed so; None if there are no circuits for it."""
+Cost = tuple[int, int]
+"""What an objective counts, and the cycles of an inference: of equals the faster one."""
+Measure = Callable[[tuple[Box, ...]], "Cost | None"]
+"""Of a network placed so; None if there are no circuits for it."""
 
 
 class _Search:
@@ -82,10 +84,10 @@ class _Search:
 
 def _floor(
     splits: Sequence[Split], edges: Sequence[Edge], columns: int, rows: int, margin: int = 0,
-    anchors: Mapping[int, Spot] | None = None,
+    anchors: Mapping[int, Spot] | None = None, savings: Mapping[Edge, int] | None = None,
 ) -> Floor:
     shapes = tuple(Rectangle(split.cascade, split.rows) for split in splits)
-    return Floor(shapes, tuple(edges), columns, rows, margin, anchors or {})
+    return Floor(shapes, tuple(edges), columns, rows, margin, anchors or {}, savings or {})
 
 
 def cost_of(boxes: Sequence[Box], edges: Sequence[Edge], first_row: int = 0) -> float:
@@ -128,14 +130,15 @@ def _candidates(floor: Floor) -> list[list[Spot]]:
         left = min(x for x, _ in least)
         least = [(x - left, y) for x, y in least]
     short = solved(floor, LATENCY, least or start)
-    found = [each for each in (start, least, short, floor.side_by_side()) if each]
+    shared = solved(floor, SHARED, short) if floor.savings else None
+    found = [each for each in (start, least, short, floor.side_by_side(), shared) if each]
     return sorted({tuple(each): each for each in found}.values(), key=floor.cost)
 
 
 def placed(
     splits: Sequence[Split], edges: Sequence[Edge], columns: int, rows: int, *, strategy: str = "best",
     first_row: int = 0, margin: int = 0, anchors: Mapping[int, Spot] | None = None, measure: Measure | None = None,
-    names: Sequence[str] = (),
+    names: Sequence[str] = (), savings: Mapping[Edge, int] | None = None,
 ) -> tuple[Box, ...]:
     """A box for each layer; no two have a tile in common.
 
@@ -145,7 +148,8 @@ def placed(
         strategy: "branch-and-bound" is the paper's; "best" has no more cost, or (with `measure`) no more cycles.
         margin: free columns left of each box but at the array's edge; 1 in the paper, whose inputs lie there.
         anchors: of some layers, the column and row of the box's tile nearest to the corner.
-        names: of the layers, for messages.
+        names: of the layers, for messages. savings: as of `nncosim.compiler.aie_ml.floorplan.Floor`: "best" tries such
+            a placement, too.
 
     Raises:
         CompileError: no placement was found, or `measure` takes none; an anchor is wrong.
@@ -156,7 +160,7 @@ def placed(
     if wrong := [edge for edge in edges if not 0 <= edge[0] < edge[1] < len(splits)]:
         raise ValueError(f"edge {wrong[0]} does not lead from one of {len(splits)} layers to a later one")
     given = {layer: (column, row - first_row) for layer, (column, row) in (anchors or {}).items()}
-    floor = _floor(splits, edges, columns, rows, margin, given)
+    floor = _floor(splits, edges, columns, rows, margin, given, savings)
     _check_anchors(floor, names or [f"layer {k}" for k in range(len(splits))], first_row)
     found = _candidates(floor) if strategy == "best" else [each for each in (_Search(floor).run(),) if each]
     if not found:

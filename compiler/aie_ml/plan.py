@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from nncosim.compiler.aie_ml.mapping import Box, Part, parts, taken_parts
 from nncosim.compiler.aie_ml.memory_tiles import MemoryBuffer
-from nncosim.compiler.aie_ml.notes import Stream
+from nncosim.compiler.aie_ml.notes import SharedBuffer, Stream
 from nncosim.compiler.aie_ml.routes import Net
 from nncosim.compiler.aie_ml.walks import Matrix, Order, Storage
 from nncosim.compiler.ir.network import Network, Op, Tensor
@@ -27,7 +27,7 @@ from nncosim.platforms.aie_ml_generation import BEAT_WORDS, Generation
 
 __all__ = [
     "BIAS_BANK", "CONSTANT_BANK", "COPIES", "COPY_BANKS", "MM2S", "S2MM", "Layer", "Operand", "Plan", "TilePlan",
-    "Transfer", "layers_of",
+    "Transfer", "West", "layers_of",
 ]  # fmt: skip
 
 COPY_BANKS, BIAS_BANK, CONSTANT_BANK = (0, 3), 1, 2
@@ -58,12 +58,23 @@ class Transfer:
     order: Order
 
 
+@dataclass(frozen=True)
+class West:
+    """An operand that lies where the west neighbour made it. maker: that tile's name. operand: its number. offset: in
+    beats, from the begin of that tile's results."""
+
+    maker: str
+    operand: int
+    offset: int
+
+
 @dataclass
 class TilePlan:
     """A tile's share of a layer.
 
     step: of the layer. results: channels of the layer's output. bits: that its activations are stored with, and its
-    results. rows: of the matrix that it takes, and of the one that it gives.
+    results. rows: of the matrix that it takes, and of the one that it gives. west: an operand that no stream brings.
+    lends: the east neighbour takes its results where they lie.
     """
 
     column: int
@@ -76,6 +87,13 @@ class TilePlan:
     bits: tuple[int, int]
     rows: tuple[int, int]
     transfers: list[Transfer] = field(default_factory=list)
+    west: West | None = None
+    lends: bool = False
+
+    @property
+    def streamed(self) -> tuple[Operand, ...]:
+        """Operands that come over streams, into its own memory."""
+        return tuple(each for k, each in enumerate(self.operands) if self.west is None or k != self.west.operand)
 
     @property
     def name(self) -> str:
@@ -112,17 +130,17 @@ class Layer:
         return [self.tiles[column, row] for row in range(self.box.split.rows)]
 
     def takers(self) -> Iterator[tuple[Operand, list[TilePlan]]]:
-        """Each part of a tensor that is taken, with those that take it, all in the same way."""
+        """Each part of a tensor that comes over streams, with those that take it, all in the same way."""
         seen: dict[Operand, list[TilePlan]] = {}
         for tile in self.tiles.values():
-            for operand in tile.operands:
+            for operand in tile.streamed:
                 seen.setdefault(operand, []).append(tile)
         yield from seen.items()
 
 
 @dataclass
 class Plan:
-    """All tiles, the buffers in memory tiles, and the streams between them.
+    """All tiles, the buffers in memory tiles, the streams between them, and what neighbours share.
 
     outputs: (net, tensor, part) of the streams that leave; which stream of the shim it is the router knows.
     """
@@ -132,6 +150,7 @@ class Plan:
     inputs: list[Stream] = field(default_factory=list)
     outputs: list[tuple[int, str, Part]] = field(default_factory=list)
     memory: list[MemoryBuffer] = field(default_factory=list)
+    shared: list[SharedBuffer] = field(default_factory=list)
 
     @property
     def tiles(self) -> list[TilePlan]:

@@ -30,6 +30,7 @@ from nncosim.hdl.aie_ml.isa import (
 )
 from nncosim.hdl.formats import encode
 from nncosim.kernels.aie_ml.product import Job, Product, Shape
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = ["Addresses", "Code", "Exchange", "program_of", "streaming_program"]
 
@@ -43,23 +44,28 @@ _LOAD_TO_STORE = 3
 
 @dataclass(frozen=True)
 class Addresses:
-    """Beats where a layer's buffers begin: of its first and second operand, of its bias and results."""
+    """Beats where a layer's buffers begin: of its first and second operand, of its bias and results.
+
+    addend: of the second summand of a sum, whose rows are as far apart as those of the first; None: beside those.
+    """
 
     input: int
     weights: int
     bias: int
     output: int
+    addend: int | None = None
 
 
 @dataclass(frozen=True)
 class Exchange:
     """Locks by which a buffer goes from its producer to its consumer and back.
 
-    free: counts buffers that may be filled; full: those that may be read.
+    free: counts buffers that may be filled; full: those that may be read. west: they are the west neighbour's.
     """
 
     free: int
     full: int
+    west: bool = False
 
 
 @dataclass
@@ -110,19 +116,20 @@ class _Layer:
         activations = [WEIGHTS] if shape.job == Job.TRANSPOSE else [INPUT + row for row in range(shape.rows)]
         results = [OUTPUT + row for row in range(shape.rows)]
         for pointers, memory, pairs in (
-            (results, LATENCY["store_memory"], [(each.free, each.full) for each in self.outputs]),
-            (activations, LATENCY["load_memory"], [(each.full, each.free) for each in self.inputs]),
+            (results, LATENCY["store_memory"], [(each.free, each.full, each.west) for each in self.outputs]),
+            (activations, LATENCY["load_memory"], [(each.full, each.free, each.west) for each in self.inputs]),
         ):
             cycles = [cycle + memory for pointer in pointers for cycle in self.uses.get(pointer, ())]
-            for acquired, released in pairs:
-                self._lock(ControlOp.ACQUIRE, acquired, min(cycles) - 1, -1)
-                self._lock(ControlOp.RELEASE, released, max(cycles), 1)
+            for acquired, released, west in pairs:
+                self._lock(ControlOp.ACQUIRE, acquired, west, min(cycles) - 1, -1)
+                self._lock(ControlOp.RELEASE, released, west, max(cycles), 1)
 
-    def _lock(self, op: ControlOp, lock: int, cycle: int, towards: int) -> None:
+    def _lock(self, op: ControlOp, lock: int, west: bool, cycle: int, towards: int) -> None:
         """In that cycle, or in the next one there with room."""
         while "control" in self.lines.get(cycle, {}):
             cycle += towards
-        self.put(cycle, "control", _encode(Control, op=op.value, payload=_encode(LockUse, lock=lock, value=1)))
+        use = _encode(LockUse, lock=lock, value=1, west=int(west))
+        self.put(cycle, "control", _encode(Control, op=op.value, payload=use))
 
     def _step(self, step: int, at: int, times: Timing, registers: _Registers, accs: int) -> None:
         shape = self.product.shape
@@ -253,7 +260,7 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
                 out.append(_Setting(uses[pointer][use], ControlOp.SET, which << 3 | pointer, value))
 
     for row in range(shape.rows):
-        add(INPUT + row, at.input + row * shape.input_beats, _first_operand(shape))
+        add(INPUT + row, at.input + row * shape.input_beats, _first_operand(shape, at))
         if shape.role.ends:
             count = shape.output_beats
             add(OUTPUT + row, at.output + row * count, (
@@ -272,7 +279,7 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
     return out
 
 
-def _first_operand(shape: Shape) -> tuple[tuple[AguRegister, int, int], ...]:
+def _first_operand(shape: Shape, at: Addresses) -> tuple[tuple[AguRegister, int, int], ...]:
     """How one row of tiles is walked in each row of blocks: (register, value, the use that needs it)."""
     steps, turn = shape.steps, shape.steps * shape.column_blocks
     if shape.job == Job.TRANSPOSE:  # stays where it is, or goes through the tiles of a block
@@ -280,11 +287,12 @@ def _first_operand(shape: Shape) -> tuple[tuple[AguRegister, int, int], ...]:
         last = steps - 1
         return (*inc, (AguRegister.N1, steps, 0), (AguRegister.N2, 1, last), (AguRegister.S2, -last, last))
     if shape.job == Job.ADD:  # a tile of the one, a tile of the other
-        beats = shape.input_beats // 2
+        beats = shape.summand_beats
+        away, generation = beats if at.addend is None else at.addend - at.input, shape.generation
         return (
-            (AguRegister.INC, beats, 0), (AguRegister.N1, 2, 0), (AguRegister.N2, beats, 1),
-            (AguRegister.S1, 1 - beats, 1 if beats > 1 else 2 * beats),
-            (AguRegister.S2, (shape.rows - 1) * shape.input_beats + 1, 2 * beats - 1),
+            (AguRegister.INC, _wrapped(away, generation), 0), (AguRegister.N1, 2, 0), (AguRegister.N2, beats, 1),
+            (AguRegister.S1, _wrapped(1 - away, generation), 1 if beats > 1 else 2 * beats),
+            (AguRegister.S2, _wrapped(shape.rows * shape.input_beats + 1 - beats - away, generation), 2 * beats - 1),
         )  # fmt: skip
     return (
         (AguRegister.INC, 1, 0), (AguRegister.N1, steps, 0), (AguRegister.N2, shape.column_blocks, steps - 1),
@@ -301,6 +309,11 @@ def _blocks_above(shape: Shape) -> tuple[tuple[AguRegister, int, int], ...]:
         (AguRegister.S1, 1 - (steps - 1) * apart, steps - 1),
         (AguRegister.S2, 1, steps * shape.column_blocks - 1),
     )  # fmt: skip
+
+
+def _wrapped(step: int, generation: Generation) -> int:
+    """Of a pointer, as its address generator has it: with a sign."""
+    return (step + generation.beats) % generation.pointers - generation.beats
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nncosim.compiler.aie_ml.floorplan import HEIGHT, UNIT, Floor, Spot
+from nncosim.compiler.aie_ml.floorplan import HEIGHT, UNIT, Edge, Floor, Spot
 from ortools.sat.python import cp_model
 
-__all__ = ["COST", "LATENCY", "ROOM", "solved"]
+__all__ = ["COST", "LATENCY", "ROOM", "SHARED", "solved"]
 
-COST, LATENCY, ROOM = "cost", "latency", "room"
-"""What is wanted: the least of equation 2; the fewest cycles on the longest way of streams and cascades; just room."""
+COST, LATENCY, SHARED, ROOM = "cost", "latency", "shared", "room"
+"""What is wanted: the least of equation 2; the fewest cycles on the longest way of streams and cascades; the same with
+what sharing buffers saves; just room."""
 HOP, CASCADE = 4, 20
 """Cycles: from a tile's stream switch to its neighbour's; at least, from a core's start to that of the next in its
 chain."""
 _LONGEST = 1 << 16
-_LIMITS = {COST: 0.6, LATENCY: 1.0, ROOM: 0.3}  # deterministic: about seconds, but counted in work
+_LIMITS = {COST: 0.6, LATENCY: 1.0, SHARED: 1.0, ROOM: 0.3}  # deterministic: about seconds, but counted in work
 
 _Sum = cp_model.LinearExprT
 
@@ -55,21 +56,32 @@ class _Model:
             total += UNIT * (self.largest(dx, -dx) + self.largest(dy, -dy))
         return total
 
-    def latency(self) -> _Sum:
+    def lost(self, edge: Edge) -> _Sum:
+        """Cycles that are not saved, as the taker does not lie right of the giver."""
+        if edge not in self.floor.savings:
+            return 0
+        (a, b), beside = edge, self.model.new_bool_var("")
+        self.model.add(self.x[b] == self.x[a] + self.floor.rectangles[a].width).only_enforce_if(beside)
+        self.model.add(self.y[b] == self.y[a]).only_enforce_if(beside)
+        return self.floor.savings[edge] * (1 - beside)
+
+    def latency(self, *, shared: bool) -> _Sum:
         """Cycles on the longest way from the shim through hops and cascades back to the shim; how long the kernels take
-        is left out. A column takes what the chains with the same part of the tensor give, in all of its rows."""
+        is left out. A column takes what the chains with the same part of the tensor give, in all of its rows.
+
+        shared: with those that are not saved by sharing."""
         floor, shapes, model = self.floor, self.floor.rectangles, self.model
         ends = [[model.new_int_var(0, _LONGEST, "") for _ in range(s.height)] for s in shapes]
         for b, shape in enumerate(shapes):
             for a in floor.givers[b]:
-                rise = self.y[b] - self.y[a]
+                rise, lost = self.y[b] - self.y[a], self.lost((a, b)) if shared else 0
                 up = {n: self.largest(rise + n, -rise - n) for n in range(1 - shapes[a].height, shape.height)}
                 for c in range(shape.width):
                     dx = self.x[b] + c - self.x[a] - (shapes[a].width - 1)
                     along, behind = self.largest(dx, -dx), CASCADE * (shape.width - c)
                     for chain in _common(c, shape.width, shapes[a].height):
                         for r, end in enumerate(ends[b]):
-                            model.add(end >= ends[a][chain] + HOP * (along + up[r - chain]) + behind)
+                            model.add(end >= ends[a][chain] + HOP * (along + up[r - chain]) + behind + lost)
             if not floor.givers[b]:
                 for r, end in enumerate(ends[b]):
                     model.add(end >= HOP * (self.y[b] + r + 1) + CASCADE * shape.width)
@@ -100,11 +112,11 @@ def _common(part: int, parts: int, others: int) -> range:
 def solved(floor: Floor, wanted: str, start: Sequence[Spot] | None = None) -> list[Spot] | None:
     """Spots of all rectangles, or None if none were found (there are none, or they are too hard to find).
 
-    wanted: `COST`, `LATENCY` or `ROOM`. start: a placement to better.
+    wanted: `COST`, `LATENCY`, `SHARED` or `ROOM`. start: a placement to better.
     """
     if any(s.width > floor.columns or s.height > floor.rows for s in floor.rectangles):
         return None
     made = _Model(floor)
     if wanted != ROOM:
-        made.model.minimize(made.cost() if wanted == COST else made.latency())
+        made.model.minimize(made.cost() if wanted == COST else made.latency(shared=wanted == SHARED))
     return made.solve(start, _LIMITS[wanted])

@@ -25,7 +25,7 @@ from nncosim.hdl.aie_ml.config import (
     STARTS_AT,
     SWITCH_AT,
 )
-from nncosim.hdl.aie_ml.dma import DESCRIPTORS
+from nncosim.hdl.aie_ml.dma import CHANNELS, DESCRIPTORS
 from nncosim.hdl.aie_ml.locks import LOCKS
 from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, TILE_PORTS
 from nncosim.kernels.aie_ml.product import Job, Product
@@ -36,18 +36,26 @@ __all__ = ["Homes", "exchange", "segments_of", "switch_segment"]
 
 @dataclass(frozen=True)
 class Homes:
-    """Beats where a tile's buffers begin; of activations and results, those of each copy."""
+    """Beats where a tile's buffers begin; of activations and results, those of each copy.
+
+    activations: () where all of them are the west neighbour's. west: operand number `operand` where that one made it.
+    """
 
     activations: tuple[int, ...]
     constant: int
     bias: int
     results: tuple[int, ...]
+    west: tuple[int, ...] = ()
+    operand: int = 0
 
     def copies(self, job: Job) -> tuple[Addresses, ...]:
+        firsts, addends = self.activations or self.west, (None,) * COPIES
+        if self.activations and self.west:
+            firsts, addends = (firsts, self.west) if self.operand else (self.west, firsts)
         out = []
-        for at, result in zip(self.activations, self.results or (0,) * len(self.activations), strict=True):
-            operands = (self.constant, at) if job == Job.TRANSPOSE else (at, self.constant)
-            out.append(Addresses(*operands, self.bias, result))
+        for first, addend, result in zip(firsts, addends, self.results or (0,) * COPIES, strict=True):
+            operands = (self.constant, first) if job == Job.TRANSPOSE else (first, self.constant)
+            out.append(Addresses(*operands, self.bias, result, addend))
         return tuple(out)
 
 
@@ -56,14 +64,21 @@ def exchange(channel: int) -> Exchange:
     return Exchange(2 * channel, 2 * channel + 1)
 
 
+def neighbours_exchange(*, west: bool = False) -> Exchange:
+    """The locks of results that the east neighbour takes; `west`: as that one names them."""
+    return Exchange(2 * CHANNELS, 2 * CHANNELS + 1, west)
+
+
 def _program(tile: TilePlan, homes: Homes, room: int) -> bytes:
     """The program, proved.
 
     Raises:
         CompileError: it does not fit, or is wrong.
     """
-    takes, gives = (tuple(exchange(each.channel) for each in tile.channels(first)) for first in (S2MM, MM2S))
-    words, found = _proved(replace(tile.product, constant=b"", bias=b""), homes, takes, gives, room)
+    takes, gives = ([exchange(each.channel) for each in tile.channels(first)] for first in (S2MM, MM2S))
+    takes += [neighbours_exchange(west=True)] if tile.west else []
+    gives += [neighbours_exchange()] if tile.lends else []
+    words, found = _proved(replace(tile.product, constant=b"", bias=b""), homes, tuple(takes), tuple(gives), room)
     if found:
         raise CompileError(f"the program of {tile.name} breaks rules of the core: {'; '.join(found[:3])}")
     return words
@@ -77,7 +92,8 @@ def _proved(
     copies, shape = homes.copies(product.shape.job), product.shape
     words = streaming_program(product, copies, takes, gives, room)
     sizes = (shape.activation_beats, shape.output_bytes // shape.generation.beat_bytes)
-    guards = [Guard(range(at, at + sizes[0]), each.full, each.free) for at in homes.activations for each in takes]
+    guards = [Guard(range(at, at + sizes[0]), each.full, each.free, each.west)
+              for each in takes for at in (homes.west if each.west else homes.activations)]  # fmt: skip
     guards += [Guard(range(at, at + sizes[1]), each.free, each.full) for at in homes.results for each in gives]
     return words, wrong_in(words, [(product, at) for at in copies], guards)
 
@@ -125,6 +141,8 @@ def segments_of(
     locks = [0] * LOCKS
     for each in tile.transfers:
         locks[exchange(each.channel).free] = COPIES
+    if tile.lends:
+        locks[neighbours_exchange().free] = COPIES
     loaded = [Segment(s.memory, base + s.address, s.data, s.flags) for s in constants]
     loaded.append(Segment("program", base + PROGRAM_AT, _program(tile, homes, room), 5))
     loaded.append(config_segment(base + LOCKS_AT, locks))

@@ -4,6 +4,7 @@
 from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from nncosim.hdl.aie_ml.agu import POINTER_BITS
 from nncosim.hdl.aie_ml.config import BUS
 from nncosim.hdl.aie_ml.memory_tile import MEMORY_TILE, MemoryTile
 from nncosim.hdl.aie_ml.ports import OPPOSITE, TILE_PORTS
@@ -17,7 +18,7 @@ __all__ = ["SHIM_IN", "SHIM_OUT", "Array", "emit_array"]
 
 SHIM_IN, SHIM_OUT = TILE_PORTS.come["south"], TILE_PORTS.go["south"]
 """Streams of a column into the array, and out of it."""
-_BEATS, _PC = 11, 10
+_BEATS, _PC = POINTER_BITS, 10
 
 
 class Array(wiring.Component):
@@ -27,7 +28,7 @@ class Array(wiring.Component):
     Ports: vectors over all core tiles or streams: of the tiles, those of the first column first, the lowest first.
         bus (In). in_valid, in_payload (a word each) (In), in_ready (Out): `SHIM_IN` streams a column, column by column;
         out_valid, out_payload (Out), out_ready (In): `SHIM_OUT` a column.
-        For monitors, a cycle later (Out): store (1 each), store_beat (11), busy, issue (1), waits (3), pc (10), fault
+        For monitors, a cycle later (Out): store (1 each), store_beat (12), busy, issue (1), waits (3), pc (10), fault
         (1; behind core tiles, memory tiles); store_data (a beat), an array of the columns.
     """
 
@@ -62,6 +63,7 @@ class Array(wiring.Component):
             if row >= first_row and (column + 1, row) in tiles:
                 self._streams(m, tile, "east", tiles[column + 1, row])
                 wiring.connect(m, tile.east, tiles[column + 1, row].west)
+                wiring.connect(m, tiles[column + 1, row].west_memory, tile.east_memory)
             if row > 1:
                 wiring.connect(m, tiles[column, row - 1].onward, tile.bus)
         self._bus(m, tiles)

@@ -20,6 +20,7 @@ from nncosim.hdl.aie_ml.isa import (
     Srs,
     StoreOp,
 )
+from nncosim.hdl.aie_ml.neighbour import ToWest, neighbour_of
 from nncosim.hdl.aie_ml.registers import PART_BITS, Accumulators, RegisterFile
 from nncosim.hdl.aie_ml.srs import ShiftRoundSaturate
 from nncosim.hdl.aie_ml.stream import Elastic
@@ -46,7 +47,8 @@ class Core(wiring.Component):
         config_write (4: a mask of 32 bits), config_addr, config_data (In): into the program memory, while not busy.
         west (In), east (Out): cascades. lock_valid, lock, lock_op, lock_value (Out), lock_grant (In): of `Locks`.
         locks_set (In): a lock is written by the configuration; none is granted.
-        request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store).
+        request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store): of the own memory, where
+            the highest bit of `addr` is 0. west_memory (Out): `NEIGHBOUR`, with the same addr and w_data.
 
     Args:
         instructions: That the program memory holds.
@@ -62,6 +64,7 @@ class Core(wiring.Component):
             "lock_op": Out(LockOp), "lock_value": Out(signed(7)), "lock_grant": In(1), "locks_set": In(1),
             "request": Out(1).array(MEMORY_PORTS), "addr": Out(POINTER_BITS).array(MEMORY_PORTS),
             "grant": In(1).array(MEMORY_PORTS), "r_data": In(bits).array(2), "w_data": Out(bits),
+            "west_memory": Out(neighbour_of(generation)),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -71,7 +74,7 @@ class Core(wiring.Component):
         m.submodules.vectors = vectors = RegisterFile.vectors(generation)
         m.submodules.accumulators = accumulators = Accumulators(generation)
         m.submodules.load_a, m.submodules.load_b = loads = LoadPath(generation), LoadPath(generation)
-        m.submodules.store = store = StorePath(generation)
+        m.submodules.store, m.submodules.to_west = store, west = StorePath(generation), ToWest(generation)
         word = view(Instruction, fetch.instruction)
         m.d.comb += [
             fetch.write.eq(self.config_write), fetch.write_addr.eq(self.config_addr),
@@ -79,13 +82,14 @@ class Core(wiring.Component):
         ]
         advance = Signal(name="advance")
         m.d.comb += [
-            self.waits[0].eq(loads[0].waiting | loads[1].waiting | store.waiting), self.stalled.eq(self.waits != 0),
-            advance.eq(~self.stalled),
+            self.waits[0].eq(loads[0].waiting | loads[1].waiting | store.waiting | west.waiting),
+            self.stalled.eq(self.waits != 0), advance.eq(~self.stalled),
             self.issue.eq(fetch.valid & advance), self.issued_pc.eq(fetch.issued_pc),
         ]
         self._sequence(m, word, advance)
         self._cascade(m, word, accumulators, advance)
-        self._lock(m, word, advance)
+        self._lock(m, word, west, advance)
+        self._west(m, west, loads, store, advance)
         self._pointers(m, agus, word)
         for number, (path, slot) in enumerate(zip(loads, (word.load_a, word.load_b), strict=True)):
             self._load(m, path, slot, agus.at[number], number, advance)
@@ -143,24 +147,29 @@ class Core(wiring.Component):
             accumulators.write_data[2].eq(value.replicate(parts)),
         ]
 
-    def _lock(self, m: Module, word: data.View, advance: Signal) -> None:
+    def _lock(self, m: Module, word: data.View, west: ToWest, advance: Signal) -> None:
         """ACQUIRE is asked for from registers, whatever else holds the core; what was got is kept until it is issued.
         RELEASE is asked for when nothing else holds the core, which does not look at the grant: as the first requester
-        it gets it. So no path goes from the grants of memory through the locks back into the core."""
+        it gets it, and that of a lock in the west goes behind. So no path goes from the grants of memory through the
+        locks back into the core."""
         op, use = word.control.op, view(LockUse, word.control.payload)
         acquire, release, got = Signal(name="acquire"), Signal(name="release"), Signal(name="got_lock")
+        grant, lock_op = Signal(name="lock_granted"), Signal(LockOp, name="op")
         m.d.comb += [
             acquire.eq(self.fetch.valid & (op == ControlOp.ACQUIRE) & ~got),
             release.eq(self.fetch.valid & (op == ControlOp.RELEASE)),
-            self.lock_valid.eq(acquire | (release & ~self.waits[0] & ~self.waits[2])),
-            self.waits[1].eq((acquire & ~self.lock_grant) | (release & self.locks_set)),
-            self.lock.eq(use.lock), self.lock_value.eq(use.value),
-            self.lock_op.eq(Mux(release, LockOp.RELEASE,
-                                Mux(use.equal, LockOp.ACQUIRE_EQUAL, LockOp.ACQUIRE_AT_LEAST))),
+            lock_op.eq(Mux(release, LockOp.RELEASE,
+                           Mux(use.equal, LockOp.ACQUIRE_EQUAL, LockOp.ACQUIRE_AT_LEAST))),
+            self.lock_valid.eq((acquire | (release & ~self.waits[0] & ~self.waits[2])) & ~use.west),
+            grant.eq(Mux(use.west, west.lock_grant, self.lock_grant)),
+            self.waits[1].eq((acquire & ~grant) | (release & Mux(use.west, ~west.lock_free, self.locks_set))),
+            self.lock.eq(use.lock), self.lock_value.eq(use.value), self.lock_op.eq(lock_op),
+            west.acquire.eq(acquire & use.west), west.release.eq(release & use.west),
+            west.lock.eq(use.lock), west.lock_value.eq(use.value), west.lock_op.eq(lock_op),
         ]
         with m.If(advance):
             m.d.sync += got.eq(0)
-        with m.Elif(acquire & self.lock_grant):
+        with m.Elif(acquire & grant):
             m.d.sync += got.eq(1)
 
     def _pointers(self, m: Module, agus: AddressGenerators, word: data.View) -> None:
@@ -184,6 +193,20 @@ class Core(wiring.Component):
             path.advance.eq(advance), self.request[number].eq(path.request), self.addr[number].eq(path.request_addr),
             path.grant.eq(self.grant[number]), path.data.eq(self.r_data[number]),
         ]
+
+    def _west(
+        self, m: Module, west: ToWest, loads: tuple[LoadPath, LoadPath], store: StorePath, advance: Signal
+    ) -> None:
+        """What the slots ask of the west neighbour's memory, and what comes back."""
+        wiring.connect(m, west.link, wiring.flipped(self.west_memory))
+        paths: tuple[LoadPath | StorePath, ...] = (*loads, store)
+        m.d.comb += [
+            west.goes.eq(Cat(path.goes_west for path in paths)), west.advance.eq(advance),
+            *(addr.eq(path.request_addr) for addr, path in zip(west.addr, paths, strict=True)),
+            west.w_data.eq(store.request_data),
+        ]
+        for number, path in enumerate(loads):
+            m.d.comb += [path.came.eq(west.link.came[number]), path.came_data.eq(west.link.r_data[number])]
 
     def _multiply(
         self, m: Module, word: data.View, vectors: RegisterFile, accumulators: Accumulators, advance: Signal

@@ -18,14 +18,16 @@ else:
     from amaranth.lib import enum as am_enum
 
 __all__ = [
-    "INSTRUCTION_BYTES", "LATENCY", "LOOP_LEVELS", "POINTERS", "AguRegister", "Control", "ControlOp", "Form",
-    "Instruction", "Load", "LockOp", "LockUse", "Loop", "Mac", "Move", "MoveOp", "MoveSet", "Post", "Set", "Srs",
-    "Store", "StoreOp", "Vector",
+    "INSTRUCTION_BYTES", "LATENCY", "LOOP_LEVELS", "POINTERS", "WEST_GROUPS", "AguRegister", "Control", "ControlOp",
+    "Form", "Instruction", "Load", "LockOp", "LockUse", "Loop", "Mac", "Move", "MoveOp", "MoveSet", "Post", "Set",
+    "Srs", "Store", "StoreOp", "Vector",
 ]  # fmt: skip
 
 INSTRUCTION_BYTES = 16
 POINTERS, LOOP_LEVELS = 8, 3
-"""Of vectors and accumulators: see `nncosim.platforms.aie_ml_generation`."""
+"""Of vectors and accumulators, and of beats: see `nncosim.platforms.aie_ml_generation`."""
+WEST_GROUPS = 2
+"""What a core asks of the west neighbour's memory for one cycle is a group; so many are under way at most."""
 
 LATENCY = {
     "load": 7, "load_memory": 4, "store_memory": 6, "mac": 5, "mac_reads": 2, "mac_chain": 3, "bias": 3, "srs": 4,
@@ -190,12 +192,14 @@ class Srs(data.Struct):
 
 
 class LockUse(data.Struct):
-    """Payload of ACQUIRE and RELEASE. `value`: to acquire, or to add; `equal`: acquired when it is just that."""
+    """Payload of ACQUIRE and RELEASE. `value`: to acquire, or to add; `equal`: acquired when it is just that; `west`: a
+    lock of the west neighbour."""
 
     lock: 4
     value: signed(7)
     equal: 1
-    unused: 8
+    west: 1
+    unused: 7
 
 
 class Instruction(data.Struct):

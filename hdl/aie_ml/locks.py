@@ -12,8 +12,8 @@ from nncosim.hdl.logic import pick
 
 __all__ = ["LOCKS", "REQUESTERS", "Locks", "request_of"]
 
-LOCKS, REQUESTERS = 16, 5
-"""Of a core tile. The requesters: the core, S2MM 0 and 1, MM2S 0 and 1."""
+LOCKS, REQUESTERS = 16, 6
+"""Of a core tile. The requesters: the core, the east neighbour's core, S2MM 0 and 1, MM2S 0 and 1."""
 VALUE_BITS = 6
 
 

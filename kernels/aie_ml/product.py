@@ -126,6 +126,11 @@ class Shape:
         return self.step_beats if self.job == Job.TRANSPOSE else self.rows
 
     @property
+    def summand_beats(self) -> int:
+        """Tiles of a row of each summand of a sum."""
+        return self.column_blocks * self.steps // 2
+
+    @property
     def activation_beats(self) -> int:
         """That all activations take."""
         if self.job == Job.TRANSPOSE:

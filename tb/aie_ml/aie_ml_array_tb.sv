@@ -77,7 +77,7 @@ module aie_ml_array_tb #(
     wire [WORD*OUT-1:0]  out_payload;
     wire [TILES-1:0]     store, busy, issue;
     wire [TILES+COLUMNS*MEMORY_ROWS-1:0] fault;
-    wire [11*TILES-1:0]  store_beat;
+    wire [12*TILES-1:0]  store_beat;  // of the west neighbour's memory behind the own
     wire [BEAT*TILES-1:0] store_data;  // of the array's columns, which have a port each: `STORE_DATA_PORTS
     wire [3*TILES-1:0]   waits;
     wire [10*TILES-1:0]  pc;
@@ -193,7 +193,7 @@ module aie_ml_array_tb #(
             for (i = 0; i < TILES; i = i + 1) begin
                 if (store[i])
                     nncosim_log(STREAM_STORE, 4 + BEAT / 32, {{(1920-BEAT){1'b0}}, store_data[BEAT*i +: BEAT],
-                                                              {21'b0, store_beat[11*i +: 11]}, i, since_seen});
+                                                              {20'b0, store_beat[12*i +: 12]}, i, since_seen});
                 if (state_now[3*i +: 3] != state[3*i +: 3] || since_seen == 0)
                     nncosim_log4(STREAM_STATE, since_seen, {32'b0, i}, {61'b0, state_now[3*i +: 3]},
                                  {54'b0, pc[10*i +: 10]});

@@ -21,8 +21,9 @@ from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, OPPOSITE, STEPS, TILE_PORTS, 
 __all__ = ["BUFFER", "GIVER", "WAIT", "WAY", "Account", "explained"]
 
 WAIT = np.dtype([(name, "<i4") for name in (
-    "node", "agent", "kind", "lock", "code", "amount", "value", "fifo", "bd", "started")])  # fmt: skip
-GIVER = np.dtype([(name, "<i4") for name in ("node", "agent", "bd", "lock", "delta")])
+    "node", "agent", "kind", "lock", "code", "amount", "value", "fifo", "bd", "started",
+    "holder")])  # fmt: skip
+GIVER = np.dtype([(name, "<i4") for name in ("node", "agent", "bd", "lock", "delta", "holder")])
 BUFFER = np.dtype([(name, "<i4") for name in ("role", "node", "number", "count")])
 WAY = np.dtype([("source", "<i4"), ("target", "<i4")])
 """As of iss_waits.h."""
@@ -150,18 +151,18 @@ class _Waits:
     def _lock(self, agent: _Agent, wait: np.void) -> _Step:
         lock, rises = int(wait["lock"]), wait["value"] < wait["amount"]
         amount = f"{'' if wait['code'] else 'at least '}{wait['amount']}"
-        line = f"{self.name(agent)} waits for lock {lock} to be {amount}, which is {wait['value']}"
-        mine = self._givers[(self._givers["node"] == agent.node) & (self._givers["lock"] == lock)]
+        where = "" if wait["holder"] == agent.node else f" of {self._tile(int(wait['holder']))}"
+        line = f"{self.name(agent)} waits for lock {lock}{where} to be {amount}, which is {wait['value']}"
+        mine = self._givers[(self._givers["holder"] == wait["holder"]) & (self._givers["lock"] == lock)]
         mine = mine[mine["delta"] > 0] if rises else mine[mine["delta"] < 0]
-        numbers = dict.fromkeys(int(each["agent"]) for each in mine)
+        givers = dict.fromkeys(_Agent(int(each["node"]), int(each["agent"])) for each in mine)
         rest: list[_Next] = []
-        for number in sorted(numbers, key=lambda number: number == agent.number):
-            other = _Agent(agent.node, number)
-            if number != _NOBODY:
+        for other in sorted(givers, key=lambda other: other == agent):
+            if other.number != _NOBODY:
                 rest.append((f"; {self.name(other)} would release it", other))
         if not rest:
             end = "nobody releases it" if rises else "nobody makes it less"
-            if _NOBODY in numbers:
+            if givers:
                 bds = ", ".join(str(each["bd"]) for each in mine)
                 end = f"descriptor {bds} would release it, which no channel comes to"
             rest = [("", _End(_Rank.NOTHING_COMES, end))]

@@ -21,7 +21,7 @@ from nncosim.tb.backend import Frame, Interval, Passage
 
 __all__ = [
     "DEFAULT_LIMIT", "DONE", "RESULT", "STATE", "Records", "frame_of", "input_words", "layer_cycles",
-    "put_result", "result_words", "results_of", "store_of",
+    "put_result", "result_words", "results_of", "store_of", "written_to",
 ]  # fmt: skip
 
 RESULT = np.dtype([("cycle", "<u8"), ("stream", "<u8"), ("word", "<u8"), ("unused", "<u8")])
@@ -36,7 +36,8 @@ DEFAULT_LIMIT = 10_000_000
 
 
 def store_of(generation: Generation) -> np.dtype[np.void]:
-    """A store of a core: its cycle since words were offered first; its tile, column by column of those there are."""
+    """A store of a core: its cycle since words were offered first; its tile, column by column of those there are. beat:
+    of the west neighbour's memory behind the own."""
     return np.dtype([("cycle", "<u8"), ("tile", "<u4"), ("beat", "<u4"), ("data", "u1", (generation.beat_bytes,))])
 
 
@@ -84,14 +85,27 @@ def put_result(
     whole[box] = from_bytes(data, shape, stream.layout, signed, _AXES)
 
 
+def written_to(stores: npt.NDArray[np.void], rows: int, beats: int) -> npt.NDArray[np.void]:
+    """Stores with tile and beat of the memory that they are to.
+
+    Args:
+        rows: of core tiles. beats: of a tile's memory.
+    """
+    out = stores.copy()
+    out["tile"] -= np.where(stores["beat"] < beats, 0, rows).astype(np.uint32)
+    out["beat"] %= beats
+    return out
+
+
 def _tensor(
-    place: TensorPlace, beat: int, numbers: Mapping[int, int], records: Records, inference: int, poison: int
+    place: TensorPlace, beat: int, numbers: Mapping[int, int], written: npt.NDArray[np.void], inference: int,
+    poison: int,
 ) -> np.ndarray | None:
-    """A tensor as cores stored it, in beats of so many bytes; None if nothing of it was."""
+    """A tensor as cores stored it, in beats of so many bytes; None if nothing of it was. written: of `written_to`."""
     tensor = place.tensor
     out, any_ = np.zeros(tensor.shape, np.int64), False
     for fragment in place.fragments:
-        stores = records.stores[records.stores["tile"] == numbers[fragment.instance]]
+        stores = written[written["tile"] == numbers[fragment.instance]]
         first, size = fragment.at(inference) // beat, place.size_of(fragment)
         rng = np.random.default_rng([poison, fragment.instance])
         beats = np.frombuffer(rng.bytes(-(-size // beat) * beat), np.uint8).copy().reshape(-1, beat)
@@ -131,10 +145,10 @@ def frame_of(image: Image, platform: AieMl, records: Records, inference: int, po
     """An inference."""
     notes, table, generation = image.notes.own_as(AieMlNotes), read_tiles(image), platform.generation
     numbers = {platform.number(site.column, site.row): notes.number(site.column, site.row) for site in notes.sites}
-    tensors = {}
+    tensors, written = {}, written_to(records.stores, notes.rows, generation.beats)
     for name, place in table.items():
         if place.role != "input":
-            found = _tensor(place, generation.beat_bytes, numbers, records, inference, poison)
+            found = _tensor(place, generation.beat_bytes, numbers, written, inference, poison)
             if found is not None:
                 tensors[name] = found
     ends = _ends(notes, records)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tile by itself: the core with its data memory. Nobody takes from its cascade, or gives to it.
+// A tile by itself: the core with its data memory, and its west neighbour's with the locks there, which nobody else uses.
+// Nobody takes from its cascade, or gives to it.
 #include "iss_core.h"
 
 namespace {
@@ -7,7 +8,13 @@ namespace {
 constexpr int kPairBeats = MEMORY_BEATS / 4;
 
 struct Tile : Core {
-    using Core::Core;
+    std::vector<uint8_t> west_memory = std::vector<uint8_t>(BEAT_BYTES * MEMORY_BEATS);
+    Locks west_locks;
+
+    explicit Tile(uint64_t seed) : Core(seed) {
+        accesses.west.there = true;
+        for (auto& byte : west_memory) byte = poison();
+    }
 
     void run(uint64_t limit) {
         while (!halted && cycle < limit && problems.size() < 16) step();
@@ -16,14 +23,20 @@ struct Tile : Core {
     // Of a pair of banks one access at a time: the store first, then load a, load b.
     void step() {
         begin();
-        uint32_t taken = 0;
+        uint32_t taken = 0, there = 0;
         for (int port : {kStore, kLoadA, kLoadB}) {
-            uint32_t pair = wants(port) ? 1u << (beat(port) / kPairBeats % 4) : 0;
+            uint32_t pair = wants(port) ? 1u << (beat(port) / kPairBeats) : 0;
             if (pair && !(taken & pair)) grant(port);
             taken |= pair;
+            pair = accesses.west.asks() && accesses.west.wants(port) ? 1u << (accesses.west.beat(port) / kPairBeats) : 0;
+            if (pair && !(there & pair)) accesses.west.grant(port, west_memory.data());
+            there |= pair;
         }
+        west_locks.served = false;
+        accesses.west.serve(west_locks);
         locks.served = false;
         end();
+        accesses.west.settle();
         to_east.settle();
     }
 };
@@ -35,6 +48,7 @@ Tile* nncosim_aie_create(uint64_t seed) { return new Tile(seed); }
 void nncosim_aie_destroy(Tile* t) { delete t; }
 void nncosim_aie_load(Tile* t, const uint8_t* data, uint64_t words) { t->load(data, words); }
 uint8_t* nncosim_aie_memory(Tile* t) { return t->memory.data(); }
+uint8_t* nncosim_aie_west_memory(Tile* t) { return t->west_memory.data(); }
 void nncosim_aie_start(Tile* t) { t->start(); }
 void nncosim_aie_run(Tile* t, uint64_t limit) { t->run(limit); }
 int nncosim_aie_halted(Tile* t) { return t->halted; }

@@ -26,11 +26,13 @@ __all__ = ["PROBLEM", "Problem", "Tile", "core_store", "header", "problem_of"]
 
 _SOURCES = NativeSources(
     "the AIE-ML simulator", Path(__file__).parent,
-    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_core.h", "iss.cpp"), "nncosim_aie_",
+    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_access.h", "iss_agu.h",
+     "iss_core.h", "iss.cpp"), "nncosim_aie_",
 )  # fmt: skip
 _P, _U64 = ctypes.c_void_p, ctypes.c_uint64
 _FUNCTIONS: Signatures = {
     "create": (_P, [_U64]), "destroy": (None, [_P]), "load": (None, [_P, ctypes.c_char_p, _U64]), "memory": (_P, [_P]),
+    "west_memory": (_P, [_P]),
     "start": (None, [_P]), "run": (None, [_P, _U64]), "halted": (ctypes.c_int, [_P]), "cycle": (_U64, [_P]),
     "issued": (_U64, [_P]), "stalls": (_U64, [_P]), "stores": (_P, [_P, ctypes.POINTER(_U64)]),
     "problems": (_P, [_P, ctypes.POINTER(_U64)]), "remarks": (_P, [_P, ctypes.POINTER(_U64)]),
@@ -40,14 +42,16 @@ _TEXTS = {
     1: "two writes of one register land in one cycle", 2: "two slots use one pointer, or it is set while it is used",
     3: "more loops than there are levels, or a body of less than 2", 4: "the program ends without HALT",
     5: "a register that does not exist", 6: "SRS or PUT in the move slot beside a VST.SRS, which share a unit",
+    7: "the west neighbour's memory or lock, where there is none",
     16: "a vector is read while a write of it is in flight",
     17: "an accumulator is read while a write of it is in flight",
-    18: "an operation that is not in this tile", 19: "a beat beyond the own memory, which wraps",
+    18: "an operation that is not in this tile",
 }  # fmt: skip
 
 
 def core_store(generation: Generation) -> np.dtype[np.void]:
-    """A store: its cycle since the first instruction; of the cycles before, those that issued and that stalled."""
+    """A store: its cycle since the first instruction; of the cycles before, those that issued and that stalled. beat:
+    of the west neighbour's memory behind the own."""
     return np.dtype([("cycle", "<u8"), ("beat", "<u4"), ("issued", "<u4"), ("stalls", "<u4"),
                      ("data", "u1", (generation.beat_bytes,))])  # fmt: skip
 
@@ -88,6 +92,7 @@ def _constants() -> Iterator[str]:
             yield f"#define {kind.__name__}_{member.name} {member.value}"
     for name, cycles in isa.LATENCY.items():
         yield f"#define LATENCY_{name} {cycles}"
+    yield f"#define WEST_GROUPS {isa.WEST_GROUPS}"
     yield f"#define LOOP_LEVELS {isa.LOOP_LEVELS}"
     yield f"#define DRAIN_CYCLES {DRAIN_CYCLES}"
 
@@ -115,9 +120,9 @@ def problem_of(record: np.void) -> Problem:
 
 
 class Tile:
-    """A core with its memories. Registers of all kinds and the data memory are full of poison from `seed`.
+    """A core with its memories. Registers of all kinds and data memories are full of poison from `seed`.
 
-    memory: (65536,) bytes, writes reach the simulator.
+    memory, west_memory: its data memory and its west neighbour's, (65536,) bytes each; writes reach the simulator.
 
     Raises:
         BuildError, ToolError: the simulator cannot be built.
@@ -126,13 +131,17 @@ class Tile:
     def __init__(self, generation: Generation = AIE_ML, *, seed: int = 0):
         self._lib, self._store = _library(generation), core_store(generation)
         self._tile = ctypes.c_void_p(self._lib.nncosim_aie_create(seed))
-        address = self._lib.nncosim_aie_memory(self._tile)
-        held = (ctypes.c_uint8 * (generation.beat_bytes * generation.beats)).from_address(address)
-        self.memory: npt.NDArray[np.uint8] = np.ctypeslib.as_array(held)
+        self._size = generation.beat_bytes * generation.beats
+        self.memory = self._held(self._lib.nncosim_aie_memory)
+        self.west_memory = self._held(self._lib.nncosim_aie_west_memory)
 
     def __del__(self) -> None:
         if getattr(self, "_tile", None) is not None:
             self._lib.nncosim_aie_destroy(self._tile)
+
+    def _held(self, memory: Callable[..., int]) -> npt.NDArray[np.uint8]:
+        held = (ctypes.c_uint8 * self._size).from_address(memory(self._tile))
+        return np.ctypeslib.as_array(held)
 
     def load_program(self, data: bytes) -> None:
         self._lib.nncosim_aie_load(self._tile, data, len(data) // isa.INSTRUCTION_BYTES)
@@ -182,7 +191,7 @@ class Tile:
         """What the manual defines, and a program seldom means, the first time of each instruction.
 
         An instruction that comes too early and gets the old value, as overlapped loops may want it; a code without a
-        name; a beat that wraps.
+        name.
         """
         return self._noticed(self._lib.nncosim_aie_remarks)
 

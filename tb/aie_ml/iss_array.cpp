@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "iss_banks.h"
 #include "iss_waits.h"
 
 namespace {
@@ -129,7 +130,11 @@ class Array {
 
     void give_account() {
         account = {};
-        for (int number : used_) account.add(number, at(number), streams_);
+        for (int number : used_) {
+            int west = neighbour(number, kWest);
+            bool there = west >= 0 && at(west).core;
+            account.add(number, at(number), streams_, west, there ? &at(west) : nullptr);
+        }
         account.add(streams_);
     }
 
@@ -142,10 +147,11 @@ class Array {
     bool connected_ = false;
     std::vector<Start> starts_;
     Streams streams_;
-    std::vector<int> used_;
+    std::vector<int> used_, runs_;  // that are configured; with those whose memory another one uses
     std::vector<Feeder> feeders_;
     std::vector<std::pair<int, int>> outs_;      // (buffer, stream of the shim)
     std::vector<std::pair<int, int>> cascades_;  // from, to
+    std::vector<std::pair<int, int>> links_;     // whose memory it is, who asks
     std::vector<std::array<const uint8_t*, 2>> coming_;  // of each node, what its core reads next
     std::vector<uint8_t> ran_;                   // of each node, in this cycle
 
@@ -213,6 +219,10 @@ class Array {
                 cascades_.push_back({number, east});
             }
         }
+        runs_ = used_;
+        for (int number : used_)
+            if (at(number).core && !at(number).core->program().empty()) connect_west(number);
+        std::sort(runs_.begin(), runs_.end());
         for (size_t stream = 0; stream < feeders_.size(); stream++) {
             int number = static_cast<int>(stream) / kShimIn * height_;
             int port = at(number).ports->slave[kSouth] + static_cast<int>(stream) % kShimIn;
@@ -221,6 +231,18 @@ class Array {
         }
         ran_.assign(nodes.size(), 0);
         coming_.assign(nodes.size(), {});
+    }
+
+    // A core's way to its west neighbour's memory and locks, which serve it whether or not that tile does anything else.
+    void connect_west(int number) {
+        int west = neighbour(number, kWest);
+        if (west < 0) return;
+        West& link = at(number).core->accesses.west;
+        core(west);
+        at(west).east = &link;
+        link.there = true;
+        links_.push_back({west, number});
+        if (!at(west).used) runs_.push_back(west);
     }
 
     // The buffer of a master, with its link to the neighbour, the shim or the DMA.
@@ -254,11 +276,11 @@ class Array {
             if (counted && streams_.valid(buffer))
                 results.push_back({since, static_cast<uint64_t>(stream), streams_.take(buffer), 0});
         bool changed = false;
-        for (size_t i = 0; i < used_.size(); i++) {
-            int number = used_[i];
+        for (size_t i = 0; i < runs_.size(); i++) {
+            int number = runs_[i];
             size_t k = static_cast<size_t>(number);
-            if (i + kAhead < used_.size())
-                for (const uint8_t* place : coming_[static_cast<size_t>(used_[i + kAhead])]) __builtin_prefetch(place);
+            if (i + kAhead < runs_.size())
+                for (const uint8_t* place : coming_[static_cast<size_t>(runs_[i + kAhead])]) __builtin_prefetch(place);
             ran_[k] = streams_.awake[k];
             if (!ran_[k]) continue;
             bool again = at(number).is_memory() ? memory_cycle(at(number)) : tile(number, counted);
@@ -278,6 +300,13 @@ class Array {
             from.settle();
             to.settle();
         }
+        for (auto [west, asking] : links_) {
+            size_t one = static_cast<size_t>(west), other = static_cast<size_t>(asking);
+            West& link = nodes[other].core->accesses.west;
+            if (!link.active() || !link.settle()) continue;
+            streams_.awake[one] = streams_.awake[other] = 1;
+            changed = true;
+        }
         streams_.settle();
         since++;
         return changed || streams_.moved;
@@ -291,26 +320,22 @@ class Array {
         return own.dma.end(own.locks, streams_);
     }
 
-    // A tile's cycle: the DMA's words come first, bank by bank, unless it is the core's turn there; then the core's
-    // beats, pair by pair. Whether anything changed: if not, nothing does before its streams or cascades bring it.
+    // A tile's cycle: the DMA's words come first, bank by bank, unless it is the cores' turn there; then the cores'
+    // beats, pair by pair. Whether anything changed: if not, nothing does before its streams, its cascades or its
+    // neighbours bring it.
     bool tile(int place, bool counted) {
         Node& node = at(place);
         Core& core = *node.core;
         core.cycle = since;
         core.locks.served = false;
         node.dma.ask(streams_);
-        uint32_t words = node.dma.access(core.memory.data(), node.turn), banks = words;
+        uint32_t words = node.dma.access(core.memory.data(), node.turn);
         node.turn = 0;
         int state = 0;
         uint64_t pc = 0;
+        if (node.started) core.begin();
+        grant_beats(node, words);
         if (node.started) {
-            core.begin();
-            for (int port : {kStore, kLoadA, kLoadB}) {
-                uint32_t pair = core.wants(port) ? 3u << (core.beat(port) / (MEMORY_BEATS / 4) % 4 * 2) : 0;
-                if (pair && !(banks & pair)) core.grant(port);
-                if (words & pair) node.turn |= pair;
-                banks |= pair;
-            }
             pc = static_cast<uint64_t>(core.pc());
             state = core.end();
             coming_[static_cast<size_t>(place)] = {core.coming(kLoadA), core.coming(kLoadB)};
@@ -325,8 +350,9 @@ class Array {
             for (const Problem& each : core.problems) problems.push_back(each);
             core.problems.clear();
         }
+        if (node.east) node.east->serve(core.locks);
         bool changed = node.dma.end(core.locks, streams_);
-        if (counted && state != node.state)
+        if (counted && node.used && state != node.state)
             states.push_back({since, static_cast<uint64_t>(node.number), static_cast<uint64_t>(state), pc});
         node.state = state;
         return changed || core.locks.served || (state && state != kWaitsForLock && state != kWaitsForCascade);

@@ -31,8 +31,8 @@ __all__ = ["Array"]
 
 _SOURCES = NativeSources(
     "the AIE-ML array's simulator", Path(__file__).parent,
-    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_core.h", "iss_stream.h", "iss_dma.h",
-     "iss_node.h", "iss_waits.h", "iss_array.cpp"),
+    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_access.h", "iss_agu.h",
+     "iss_core.h", "iss_stream.h", "iss_dma.h", "iss_node.h", "iss_banks.h", "iss_waits.h", "iss_array.cpp"),
     "nncosim_aiearray_",
 )  # fmt: skip
 _P, _U64, _INT, _U32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_uint32

@@ -5,21 +5,16 @@
 #include <cstring>
 #include <vector>
 
+#include "iss_access.h"
+#include "iss_agu.h"
 #include "iss_elastic.h"
 #include "iss_locks.h"
-#include "iss_vector.h"
 
 namespace {
 
-constexpr int kRing = 8;  // cycles: more than any latency
-
-struct Pointer { int at, inc, s1, s2, n1, n2, c1, c2; };
 struct Loop { int first, last, turns; };
 struct VecWrite { int reg; Vec value; };
 struct AccWrite { int reg, parts; Acc value; };  // parts: of 512 bits, a bit each
-// Accesses of an instruction that have not been granted yet; `beat` of load a, load b, store.
-struct Pending { bool wanted[3]; int beat[3], load_reg[2]; Vec store_data; };
-enum { kLoadA = 0, kLoadB = 1, kStore = 2 };
 
 constexpr int kPartLanes = 16, kWhole = (1 << kParts) - 1;
 
@@ -31,8 +26,9 @@ using Cascade = Elastic<Part>;
 struct StoreRecord { uint64_t cycle; uint32_t beat, issued, stalls; uint8_t data[BEAT_BYTES]; };
 #pragma pack(pop)
 struct Problem { uint64_t cycle; uint32_t pc, code; };
-enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6 };  // illegal
-enum { kEarlyVector = 16, kEarlyAcc = 17, kNoName = 18, kWraps = 19 };  // legal, and seldom meant
+enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6,
+       kNoWest = 7 };  // illegal
+enum { kEarlyVector = 16, kEarlyAcc = 17, kNoName = 18 };  // legal, and seldom meant
 
 class Core {
   public:
@@ -41,6 +37,7 @@ class Core {
     std::vector<Problem> problems, remarks;
     Cascade from_west, to_east;
     Locks locks;
+    Accesses accesses;
     uint64_t cycle = 0, issued = 0, stalls = 0;
     bool halted = true;
 
@@ -65,7 +62,7 @@ class Core {
     void start() {
         pc_ = 0;
         left_ = -1;
-        got_lock_ = false;
+        got_lock_ = asked_west_ = false;
         loops_.clear();
         cycle = issued = stalls = 0;
         time_ = 0;
@@ -80,23 +77,23 @@ class Core {
         for (auto& each : vec_writes_) each.count = 0;
         for (auto& each : acc_writes_) each.count = 0;
         for (auto& each : macs_) each.valid = false;
-        for (auto& each : pending_) each = Pending{};
+        accesses.forget();
     }
 
     // A cycle has three parts: begin; grants of what it wants of memory; end.
-    void begin() { land(); }
-    bool wants(int port) const { return here(port).wanted[port]; }
-    int beat(int port) const { return here(port).beat[port]; }
+    void begin() {
+        land();
+        if (accesses.stored_west()) record(MEMORY_BEATS);
+    }
+    bool wants(int port) const { return accesses.wants(port); }
+    int beat(int port) const { return accesses.here(port).beat[port]; }
 
     void grant(int port) {
-        Pending& pending = pending_[stage(port)];
-        pending.wanted[port] = false;
+        const Pending& pending = accesses.here(port);
+        accesses.granted(port);
         uint8_t* place = &memory[BEAT_BYTES * pending.beat[port]];
         if (port == kStore) {
-            StoreRecord record{cycle, static_cast<uint32_t>(pending.beat[port]), static_cast<uint32_t>(issued),
-                               static_cast<uint32_t>(stalls), {}};
-            std::memcpy(record.data, pending.store_data.byte, BEAT_BYTES);
-            stores.push_back(record);
+            record(0);
             std::memcpy(place, pending.store_data.byte, BEAT_BYTES);
         } else {
             VecWrite write{pending.load_reg[port], {}};
@@ -110,6 +107,7 @@ class Core {
         return wants(port) ? &memory[static_cast<size_t>(BEAT_BYTES * beat(port))] : nullptr;
     }
 
+    uint8_t poison() { return static_cast<uint8_t>(random()); }
     int pc() const { return pc_; }
     const Op* waiting() const { return next(); }
     const std::vector<const Op*>& program() const { return program_; }
@@ -117,7 +115,7 @@ class Core {
     // What the core did: 1 it issued, 2 waits for memory, 3 for a lock, 4 for a cascade, 5 drains.
     int end() {
         acquire();
-        int state = wants(kLoadA) || wants(kLoadB) || wants(kStore) ? 2 : holds();
+        int state = accesses.wait() ? 2 : holds();
         if (state) stalls++;
         else {
             state = left_ < 0 ? 1 : 5;
@@ -136,7 +134,7 @@ class Core {
     Srs srs_ = {};
     std::vector<Loop> loops_;
     int pc_ = 0, left_ = -1;
-    bool got_lock_ = false;  // of the ACQUIRE that is next
+    bool got_lock_ = false, asked_west_ = false;  // of the ACQUIRE that is next
     uint64_t time_ = 0;  // cycles without stalls
     Landing<VecWrite, 4> vec_writes_[kRing];  // of two loads, SRS, MAX
     Landing<AccWrite, 2> acc_writes_[kRing];  // of BIAS, GET
@@ -144,7 +142,6 @@ class Core {
     uint32_t vectors_flying_ = 0, accs_flying_ = 0;  // with a write on its way, a bit each, and when the last one lands
     uint64_t vec_lands_[32] = {}, acc_lands_[16] = {};
     std::vector<uint32_t> told_;
-    Pending pending_[kRing] = {};
 
     uint64_t random() {  // splitmix64
         uint64_t z = state_ += 0x9E3779B97F4A7C15;
@@ -167,8 +164,6 @@ class Core {
 
     int at(int later) const { return static_cast<int>((time_ + static_cast<uint64_t>(later)) % kRing); }
 
-    int stage(int port) const { return at(kRing - (port == kStore ? LATENCY_store_memory : LATENCY_load_memory)); }
-    const Pending& here(int port) const { return pending_[stage(port)]; }
 
     // What is to be issued now; none behind HALT.
     const Op* next() const {
@@ -180,7 +175,22 @@ class Core {
     void acquire() {
         const Op* o = next();
         if (!o || o->control != ControlOp_ACQUIRE || got_lock_) return;
-        got_lock_ = locks.serve(o->lock, o->lock_equal ? kEqual : kAtLeast, o->lock_value);
+        int code = o->lock_equal ? kEqual : kAtLeast;
+        if (!o->lock_west) got_lock_ = locks.serve(o->lock, code, o->lock_value);
+        else if (asked_west_) got_lock_ = accesses.west.lock_done();
+        else if (accesses.west.lock_is_free()) {
+            accesses.west.ask(o->lock, code, o->lock_value);
+            asked_west_ = true;
+        }
+    }
+
+    // A store, in the cycle in which it is in memory, or is there to be written. first: beat of the memory.
+    void record(uint32_t first) {
+        const Pending& pending = accesses.here(kStore);
+        StoreRecord out{cycle, first + static_cast<uint32_t>(pending.beat[kStore]), static_cast<uint32_t>(issued),
+                        static_cast<uint32_t>(stalls), {}};
+        std::memcpy(out.data, pending.store_data.byte, BEAT_BYTES);
+        stores.push_back(out);
     }
 
     // Whether what is issued now waits for a cascade (4) or a lock (3). RELEASE is done when nothing holds it.
@@ -189,18 +199,31 @@ class Core {
         const Op& o = *next();
         if (o.move == MoveOp_GET && !from_west.valid()) return 4;
         if (o.move == MoveOp_PUT && !to_east.room()) return 4;
-        if (o.control == ControlOp_RELEASE) return locks.serve(o.lock, kRelease, o.lock_value) ? 0 : 3;
+        if (o.control == ControlOp_RELEASE) return release(o) ? 0 : 3;
         if (o.control == ControlOp_ACQUIRE) return got_lock_ ? 0 : 3;
         return 0;
     }
 
+    bool release(const Op& o) {
+        if (!o.lock_west) return locks.serve(o.lock, kRelease, o.lock_value);
+        bool free = accesses.west.lock_is_free();
+        if (free) accesses.west.ask(o.lock, kRelease, o.lock_value);
+        return free;
+    }
+
     void advance() {
-        got_lock_ = false;
+        got_lock_ = asked_west_ = false;
+        for (int slot : {kLoadA, kLoadB})
+            if (accesses.lands(slot)) {
+                int reg = accesses.reg(slot);
+                vec_writes_[at(1)].add({reg, accesses.take(slot)});
+            }
         MacStage& mac = macs_[at(kRing - LATENCY_mac_reads)];
         if (mac.valid) accumulate(accs_[mac.acc], mac);
         if (left_ < 0) issue();
         else if (--left_ == 0) halted = true;
         time_++;
+        accesses.go_on();
     }
 
     void land() {
@@ -240,34 +263,15 @@ class Core {
         if (taken >> access.pointer & 1) problem(kTwoUses);
         taken |= 1 << access.pointer;
         Pointer& p = pointers_[access.pointer];
-        int beat = p.at & (MEMORY_BEATS - 1);
-        if (p.at != beat) remark(kWraps);
-        if (access.post == Post_ADD) p.at += access.step;
-        if (access.post == Post_WALK) {
-            if (p.c1 + 1 < p.n1) { p.at += p.inc; p.c1++; }
-            else {
-                p.c1 = 0;
-                if (p.c2 + 1 < p.n2) { p.at += p.s1; p.c2++; }
-                else { p.at += p.s2; p.c2 = 0; }
-            }
-        }
-        p.at &= 4095;
+        int beat = p.at;
+        p.go_on(access);
         return beat;
     }
 
     void set(int reg, int value, int taken) {
-        Pointer& p = pointers_[reg & 7];
-        switch (reg >> 3) {
-            case AguRegister_POINTER:
-                if (taken >> (reg & 7) & 1) problem(kTwoUses);
-                p.at = value & 4095; p.c1 = p.c2 = 0; break;
-            case AguRegister_INC: p.inc = value; break;
-            case AguRegister_N1: p.n1 = value & 2047; break;
-            case AguRegister_S1: p.s1 = value; break;
-            case AguRegister_N2: p.n2 = value & 2047; break;
-            case AguRegister_S2: p.s2 = value; break;
-            default: break;
-        }
+        bool at = reg >> 3 == AguRegister_POINTER;
+        if (at && taken >> (reg & 7) & 1) problem(kTwoUses);
+        pointers_[reg & 7].set(reg >> 3, value);
     }
 
     // What the instruction breaks by itself, and what it reads while a write of it is in flight.
@@ -306,22 +310,20 @@ class Core {
         issued++;
         check(o);
         int taken = 0;
-        Pending& now = pending_[at(0)];
-        now = Pending{};
+        Pending& now = accesses.issue();
         for (int k = 0; k < 2; k++)
             if (o.load[k].valid) {
-                now.wanted[k] = true;
-                now.beat[k] = used(o.load[k], taken);
+                now.place(k, used(o.load[k], taken));
                 now.load_reg[k] = o.load[k].reg;
                 fly_vector(o.load[k].reg, LATENCY_load);
             }
         if (o.store.valid) {
-            now.wanted[kStore] = true;
-            now.beat[kStore] = used(o.store, taken);
+            now.place(kStore, used(o.store, taken));
             bool fused = o.store.op == StoreOp_VST_SRS;
             now.store_data = fused ? requantize(accs_[o.store.reg & 15], o.store.form, o.store.half, srs_)
                                    : vectors_[o.store.reg];
         }
+        if ((now.goes_west() || o.locks_west) && !accesses.west.there) problem(kNoWest);
         if (o.mac != Mac_NONE) multiply(o);
         move(o, taken);
         control(o, taken);

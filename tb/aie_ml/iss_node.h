@@ -37,11 +37,13 @@ struct MemoryTile {
 
 struct Node {
     const Ports* ports = &kTilePorts;
-    std::unique_ptr<Core> core;          // of a core tile that is used, or that has one to its west
+    std::unique_ptr<Core> core;          // of a core tile that is used, or is beside one
     std::unique_ptr<MemoryTile> memory;  // of a memory tile that is used
     Dma<TileFormat> dma;                 // of a core tile
     bool used = false, started = false, ever = false;
-    uint32_t turn = 0;  // banks that are the core's in this cycle: words made it wait there in the one before
+    uint32_t turn = 0;  // banks that are the cores' in this cycle: words made one wait there in the one before
+    uint32_t own_was_last = 0;  // banks that the own core had last, not the east neighbour's
+    West* east = nullptr;  // what the east neighbour's core asks
     int number = -1;    // of core tiles
     int slave[kMostPorts], state = -1;   // first buffer of each slave, or -1
     int master[kMostPorts];  // listens to that slave, or -1

@@ -8,24 +8,27 @@ namespace {
 enum WaitKind { kIdles, kGoesOn, kForLock, kForWords, kForRoom, kForCascade, kForCascadeRoom };
 constexpr int kCore = -1, kNobody = -2;  // as agents; else a channel's number
 
-// code: of LockCode. started: ever. fifo: -1 where there is no circuit.
-struct Wait { int32_t node, agent, kind, lock, code, amount, value, fifo, bd, started; };
+// code: of LockCode. started: ever. fifo: -1 where there is no circuit. holder: whose lock it is.
+struct Wait { int32_t node, agent, kind, lock, code, amount, value, fifo, bd, started, holder; };
 // Who releases a lock: an instruction of the core (bd -1); a descriptor of those that the channel is to come to, or that
 // nobody comes to.
-struct Giver { int32_t node, agent, bd, lock, delta; };
+struct Giver { int32_t node, agent, bd, lock, delta, holder; };
 struct Buffer { int32_t role, node, number, count; };
 struct Way { int32_t from, to; };
 
-Wait wait_of_core(int number, const Node& node) {
-    Wait out{number, kCore, kIdles, 0, 0, 0, 0, -1, -1, node.ever};
+// west: the tile there, or null; west_number: its number.
+Wait wait_of_core(int number, const Node& node, int west_number, const Node* west) {
+    Wait out{number, kCore, kIdles, 0, 0, 0, 0, -1, -1, node.ever, number};
     if (!node.started) return out;
     const Op* next = node.core->waiting();
-    if (node.state == 3 && next) {
+    if (node.state == 3 && next && next->control == ControlOp_ACQUIRE && (west || !next->lock_west)) {
+        const Node& holder = next->lock_west ? *west : node;
         out.kind = kForLock;
         out.lock = next->lock;
         out.code = next->lock_equal ? kEqual : kAtLeast;
         out.amount = next->lock_value;
-        out.value = node.core->locks.value[next->lock];
+        out.value = holder.core->locks.value[next->lock];
+        out.holder = next->lock_west ? west_number : number;
     } else if (node.state == 4 && next) {
         bool gets = next->move == MoveOp_GET && !node.core->from_west.valid();
         out.kind = gets ? kForCascade : kForCascadeRoom;
@@ -40,7 +43,7 @@ void add_channels(int number, const Dma<Format>& dma, const Locks& locks, const 
         const Channel& c = dma.channel[k];
         bool sends = k >= Format::streams;
         int fifo = sends ? dma.out[k - Format::streams] : dma.in[k];
-        Wait wait{number, k, kGoesOn, 0, 0, 0, 0, fifo, dma.descriptor_of(k, c.bd), c.started};
+        Wait wait{number, k, kGoesOn, 0, 0, 0, 0, fifo, dma.descriptor_of(k, c.bd), c.started, number};
         if (c.state == kIdle) wait.kind = kIdles;
         if (c.state == kAcquire) {
             wait.kind = kForLock;
@@ -59,7 +62,7 @@ template <typename Format>
 void add_descriptors(int number, const Dma<Format>& dma, std::vector<Giver>& out) {
     bool any[Format::descriptors] = {};
     auto add = [&](int agent, int bd, const Descriptor& each) {
-        if (each.release) out.push_back({number, agent, bd, each.release_lock, each.release_delta});
+        if (each.release) out.push_back({number, agent, bd, each.release_lock, each.release_delta, number});
     };
     for (int k = 0; k < Dma<Format>::kChannels; k++) {
         if (dma.channel[k].state == kIdle) continue;
@@ -86,17 +89,19 @@ struct Account {
     std::vector<Buffer> buffers;
     std::vector<Way> ways;
 
-    void add(int number, const Node& node, const Streams& streams) {
+    void add(int number, const Node& node, const Streams& streams, int west_number, const Node* west) {
         if (node.is_memory()) {
             add_channels(number, node.memory->dma, node.memory->locks, streams, waits);
             add_descriptors(number, node.memory->dma, givers);
             return;
         }
-        waits.push_back(wait_of_core(number, node));
+        waits.push_back(wait_of_core(number, node, west_number, west));
         add_channels(number, node.dma, node.core->locks, streams, waits);
         add_descriptors(number, node.dma, givers);
         for (const Op* each : node.core->program())
-            if (each->control == ControlOp_RELEASE) givers.push_back({number, kCore, -1, each->lock, each->lock_value});
+            if (each->control == ControlOp_RELEASE)
+                givers.push_back({number, kCore, -1, each->lock, each->lock_value,
+                                  each->lock_west ? west_number : number});
     }
 
     void add(const Streams& streams) {

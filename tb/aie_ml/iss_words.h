@@ -30,9 +30,9 @@ struct Op {
     int mac, a, b, b_half, acc, clear, a_signed, b_signed;
     int move, dest, source, form, half, part, wide, set_register, set_value;
     int control, control_register, control_value, count, body, srs_shift, srs_rounding, srs_saturation, srs_signed;
-    int lock, lock_value, lock_equal;
+    int lock, lock_value, lock_equal, lock_west;
     uint32_t vectors_read, accs_read;  // when it is issued, a bit each; the MAC's accumulator is read later
-    bool no_register, one_unit, two_sets, no_name;
+    bool no_register, one_unit, two_sets, no_name, locks_west;
 };
 
 // The vectors and accumulators that are read in the cycle of the issue.
@@ -63,6 +63,7 @@ void find_faults(Op& o) {
     o.no_register = !vectors || !accs;
     o.one_unit = fused && (o.move == MoveOp_SRS || o.move == MoveOp_PUT);
     o.two_sets = o.move == MoveOp_SET && o.control == ControlOp_SET && o.set_register == o.control_register;
+    o.locks_west = o.lock_west && (o.control == ControlOp_ACQUIRE || o.control == ControlOp_RELEASE);
     o.no_name = o.store.op > StoreOp_VST_SRS || o.move > MoveOp_PUT ||
                 (o.control > ControlOp_RELEASE && o.control != ControlOp_HALT) ||
                 (o.move == MoveOp_SET && o.set_register >> 3 > AguRegister_S2) ||
@@ -90,6 +91,7 @@ Op decode(const Word& w) {
     o.control_register = G(FIELD_set_register); o.control_value = G(FIELD_set_value);
     o.count = G(FIELD_loop_count); o.body = G(FIELD_loop_body);
     o.lock = G(FIELD_lock_lock); o.lock_value = G(FIELD_lock_value); o.lock_equal = G(FIELD_lock_equal);
+    o.lock_west = G(FIELD_lock_west);
     o.srs_shift = G(FIELD_srs_shift); o.srs_rounding = G(FIELD_srs_rounding);
     o.srs_saturation = G(FIELD_srs_saturation); o.srs_signed = G(FIELD_srs_signed);
 #undef G
