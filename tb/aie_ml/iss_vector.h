@@ -52,15 +52,15 @@ void place(const int32_t (&sums)[TILE_ROWS][8], Acc& out) {
 // All sums fit: 8 products of bytes, 4 of 16 by 8 bits in 32, 4 of 16 by 16 in 64.
 void dot_product(const Op& o, const Vec* vectors, Acc& out) {
     const Vec &first = vectors[o.a], &b0 = vectors[o.b];
-    const uint8_t* narrow = b0.byte + (kPair ? 0 : 32 * o.b_half);  // a tile of 32 bytes
+    const uint8_t* narrow = b0.byte + (kPair ? 0 : BEAT_BYTES / 2 * o.b_half);  // a tile of 32 bytes
     if (o.mac == Mac_I8X8) {
         constexpr int kWord = WORD_BYTES;
         uint8_t turned[BEAT_BYTES], pair[64];
         for (int m = 0; m < TILE_ROWS; m++)
             for (int h = 0; h < 8 / kWord; h++)
                 std::memcpy(turned + m * 8 + h * kWord, first.byte + (h * TILE_ROWS + m) * kWord, kWord);
-        std::memcpy(pair, b0.byte, BEAT_BYTES);
-        if (kPair) std::memcpy(pair + 32, vectors[(o.b + 1) % VECTORS].byte, 32);
+        std::memcpy(pair, narrow, 32);
+        std::memcpy(pair + 32, kPair ? vectors[(o.b + 1) % VECTORS].byte : b0.byte + 32, 32);
         int32_t a[TILE_ROWS][8], b[8][8], sums[TILE_ROWS][8];
         widen<int8_t, uint8_t>(turned, o.a_signed, a);
         widen<int8_t, uint8_t>(pair, o.b_signed, b);
