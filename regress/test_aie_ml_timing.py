@@ -49,6 +49,11 @@ def test_what_is_cut_out_keeps_its_budget(name: str) -> None:
     assert beyond(report, Budget(budget.clock_to_output, max(report.inputs.values()) - 0.1))
 
 
+def test_what_leaves_a_tile_is_early() -> None:
+    """As what comes in from another one is taken to be."""
+    assert max(timing.tile().outputs.values()) <= timing.TILE_OUTPUT < timing.FROM_TILE.clock_to_output
+
+
 CORE, UNITS = "tile.core.", timing.BLOCKS["vector units, in"][2]
 CROSSINGS = {
     "whether the core goes on": ("tile.core.fetch.", CORE), "a pointer": ("tile.core.agus.", CORE),

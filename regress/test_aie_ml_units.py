@@ -208,7 +208,8 @@ def test_a_bug_of_fetch_is_seen(monkeypatch, bug):
 
 
 def load_mismatches(seed: int, cycles: int) -> int:
-    """Loads with random grants and stalls from elsewhere; what is written when, by advanced cycles."""
+    """Loads with random grants and stalls from elsewhere; what is written when, by advanced cycles. Of the own memory:
+    for the west's, see test_aie_ml_neighbour.py."""
     dut, rng = LoadPath(), np.random.default_rng(seed)
     wrong = 0
     issued: dict[int, tuple[int, int]] = {}
@@ -217,7 +218,7 @@ def load_mismatches(seed: int, cycles: int) -> int:
         nonlocal wrong
         now, fresh = 0, 0
         for _ in range(cycles):
-            valid, addr, dest = int(rng.random() < 0.6), int(rng.integers(1 << 12)), int(rng.integers(24))
+            valid, addr, dest = int(rng.random() < 0.6), int(rng.integers(1 << 11)), int(rng.integers(24))
             for port, value in ((dut.valid, valid), (dut.addr, addr), (dut.dest, dest)):
                 ctx.set(port, value)
             ctx.set(dut.data, fresh)  # only in the cycle after the grant; else something else
@@ -264,7 +265,7 @@ def store_mismatches(seed: int, cycles: int) -> int:
         now, written = 0, set()
         for _ in range(cycles):
             valid, fused = int(rng.random() < 0.6), int(rng.random() < 0.5)
-            addr, plain = int(rng.integers(1 << 12)), int(rng.integers(1 << 40))
+            addr, plain = int(rng.integers(1 << 11)), int(rng.integers(1 << 40))
             results.setdefault(now, int(rng.integers(1 << 40)))
             for port, value in ((dut.valid, valid), (dut.addr, addr), (dut.fused, fused), (dut.plain, plain),
                                 (dut.requantized, results[now])):  # fmt: skip

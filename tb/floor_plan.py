@@ -17,10 +17,15 @@ from nncosim.compiler.image.plain import PlainError, from_plain, to_plain
 from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.plain import Json
 
-__all__ = ["FLOOR_PLAN", "FloorLink", "FloorPlan", "FloorPlanError", "FloorTile", "floor_plan_json", "read_floor_plan"]
+__all__ = [
+    "FLOOR_PLAN", "SHARED", "FloorLink", "FloorPlan", "FloorPlanError", "FloorTile", "floor_plan_json",
+    "read_floor_plan",
+]  # fmt: skip
 
 FLOOR_PLAN = "floor_plan.json"
 """Name of its file beside report.json."""
+SHARED = "shared buffer"
+"""Kind of a link that is memory of its source, which its target reads there."""
 _MORE_GROUPS = "*"
 
 Point = tuple[int, int]
@@ -57,9 +62,9 @@ class FloorTile:
 class FloorLink:
     """What tiles are connected by: one source and its targets.
 
-    name: what it carries; text: more of that. kind: "stream", "bus". ways: to each target, the tiles from the source
-    on, with both, each in one row or column with the one before it. direct: it needs no way, as its tiles are side by
-    side: an arrow over each border.
+    name: what it carries; text: more of that. kind: "stream", "bus", `SHARED`. ways: to each target, the tiles from the
+    source on, with both, each in one row or column with the one before it. direct: it needs no way, as its tiles are
+    side by side: an arrow over each border.
     """
 
     name: str

@@ -30,7 +30,7 @@ SOUTH_SLAVE, SOUTH_MASTER = 10, 12
 @cache
 def made() -> Compiled:
     """dense0 on the chain (0,1), (1,1), whose sums go by the cascade; dense1 on (2,1)."""
-    return compiled(SPEC, PLATFORM, splits=[(2, 1), (1, 1)])
+    return compiled(SPEC, PLATFORM, splits=[(2, 1), (1, 1)], share=False)
 
 
 def changed(tile: tuple[int, int], at: int, value: int | None) -> Image:

@@ -16,6 +16,7 @@ from nncosim.regress.dense_models import DenseSpec, compiled, dense_network
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.floor_plan import (
     FLOOR_PLAN,
+    SHARED,
     FloorLink,
     FloorPlan,
     FloorPlanError,
@@ -29,9 +30,10 @@ from nncosim.tb.report.pages.floor_lanes import Lanes, branches, lanes_of
 from nncosim.tb.report.pages.floor_plot import busy_share, floor_plot, group_chips
 from nncosim.tb.report.pages.page import report_page
 
-COLUMNS, MEMORY_ROWS, ROWS = 7, 1, 4
+COLUMNS, MEMORY_ROWS, ROWS = 8, 1, 4
 TOP = MEMORY_ROWS + ROWS
-SIZES = (64, 64, 32, 8)
+SIZES = (64, 64, 64, 64, 8)
+GROUPS = tuple(f"dense{k}" for k in range(4))
 BATCH = 8
 
 
@@ -73,17 +75,19 @@ def layers_wrong(plan, notes):
 
 def test_every_tile_is_there_once_with_its_layer(run, notes):
     assert layers_wrong(run.floor_plan, notes) == []
-    assert run.floor_plan.groups == ("dense0", "dense1", "dense2")
+    assert run.floor_plan.groups == GROUPS
     tiles = list(run.floor_plan.tiles)
-    first, last = (next(k for k, t in enumerate(tiles) if t.group == name) for name in ("dense0", "dense2"))
+    first, last = (next(k for k, t in enumerate(tiles) if t.group == name) for name in (GROUPS[0], GROUPS[-1]))
     tiles[first], tiles[last] = (replace(tiles[a], group=tiles[b].group) for a, b in ((first, last), (last, first)))
     assert len(layers_wrong(replace(run.floor_plan, tiles=tuple(tiles)), notes)) == 2
     assert layers_wrong(replace(run.floor_plan, tiles=run.floor_plan.tiles[1:], links=()), notes)
 
 
 def streams_wrong(plan, notes):
-    """Streams that do not start or end where the shim's streams, and the cuts of the layers, say."""
-    own, streams = notes.own_as(AieMlNotes), [link for link in plan.links if link.kind == "stream"]
+    """Streams, and buffers that neighbours share, that do not start or end where the shim's streams, and the cuts of
+    layers, say."""
+    own = notes.own_as(AieMlNotes)
+    streams = [link for link in plan.links if link.kind in ("stream", SHARED)]
     found = []
     for inward, stream in [*((True, s) for s in own.inputs), *((False, s) for s in own.outputs)]:
         (begin, end) = stream.box[1]
@@ -108,7 +112,8 @@ def streams_wrong(plan, notes):
                 found.append(f"tile {column}, {row} takes from {givers}")
     found += [f"{link.name} jumps from {a} to {b}" for link in streams for way in link.ways for a, b in pairwise(way)
               if abs(a[0] - b[0]) + abs(a[1] - b[1]) != 1]  # fmt: skip
-    return found
+    return found + [f"{link.name} is shared by {link.ways}" for link in streams
+                    if link.kind == SHARED and link.targets != ((link.source[0] + 1, link.source[1]),)]
 
 
 def channels_of(link):
@@ -124,6 +129,7 @@ def test_streams_start_and_end_where_the_notes_say(run, notes):
     plan = run.floor_plan
     assert streams_wrong(plan, notes) == []
     assert sum(link.kind == "stream" for link in plan.links) > 8
+    (shared,) = [link for link in plan.links if link.kind == SHARED]
     inner = next(link for link in plan.links if link.name.startswith("dense0") and len(link.ways) > 1)
     for change in (
         lambda link: None if link == inner else link,
@@ -135,6 +141,8 @@ def test_streams_start_and_end_where_the_notes_say(run, notes):
         lambda link: replace(link, text="63 words an inference") if link.name.startswith("input") else link,
         lambda link: replace(link, ways=tuple(tuple((x, TOP - y) for x, y in way) for way in link.ways))
         if link.name.startswith("output") else link,
+        lambda link: None if link == shared else link,
+        lambda link: replace(link, ways=(link.ways[0][::-1],)) if link == shared else link,
     ):  # fmt: skip
         assert streams_wrong(with_links(plan, change), notes)
 
@@ -237,7 +245,7 @@ def test_busy_shares_are_those_of_the_counters(run):
     used = [tile for tile in run.floor_plan.tiles if tile.group]
     assert max(busy_share(run, tile) for tile in used) <= picture.scale
     chips = group_chips(run)
-    assert [(chip.letter, chip.name) for chip in chips] == [("A", "dense0"), ("B", "dense1"), ("C", "dense2")]
+    assert [(chip.letter, chip.name) for chip in chips] == list(zip("ABCD", GROUPS, strict=True))
     assert sum(chip.tiles for chip in chips) == len(used)
     for chip in chips:
         mine = [busy_share(run, tile) for tile in used if tile.group == chip.name]
@@ -267,6 +275,19 @@ def test_lines_begin_and_end_in_their_tiles(run):
         assert len(tips) == len(link.targets)
         assert all(inside(tip, target) for tip, target in zip(tips, link.targets, strict=True))
         assert not inside((numbers[0], numbers[1] + 1000), link.source)
+
+
+def test_a_shared_buffer_is_drawn_in_the_tile_that_has_it(run):
+    _, tiles, links = drawn(run)
+    (shared,) = [link for link in run.floor_plan.links if link.kind == SHARED]
+    (drawing,) = [each for each in links if each.find("rect") is not None]
+    assert drawing.get("data-link") == shared.name and "512 bytes, twice" in drawing.find("title").text
+    (left, top, width, height), _, text = tiles[run.floor_plan.at[shared.source].name]
+    x, y, wide, high = (float(drawing.find("rect").get(k)) for k in ("x", "y", "width", "height"))
+    assert left < x < x + wide < left + width and top < y < y + high < top + height
+    assert f"gives {shared.name}" in text
+    assert f"takes {shared.name}" in tiles[run.floor_plan.at[shared.targets[0]].name][2]
+    assert "with a box behind them" in report_page(run).decode()
 
 
 def lanes_wrong(links, lanes):
@@ -301,9 +322,9 @@ def test_the_page_has_it(run):
 
 def test_the_map(run):
     *rows, ruler, unused, meaning = floor_map(run.floor_plan)
-    assert len(rows) == TOP + 1 and ruler == "  012345"
-    assert unused == "6 of 7 columns and 6 of 6 rows; the others are not used"
-    letters = {"dense0": "A", "dense1": "B", "dense2": "C"}
+    assert len(rows) == TOP + 1 and ruler == "  0123456"
+    assert unused == "7 of 8 columns and 6 of 6 rows; the others are not used"
+    letters = dict(zip(GROUPS, "ABCD", strict=True))
     seen = 0
     for tile in run.floor_plan.tiles:
         if tile.column < run.floor_plan.used[0] and tile.row:
@@ -312,7 +333,7 @@ def test_the_map(run):
             seen += bool(tile.group)
     assert seen == sum(bool(tile.group) for tile in run.floor_plan.tiles)
     assert "^" in rows[-1] and "v" in rows[-1]
-    assert meaning.startswith("A dense0, B dense1, C dense2, ") and "v shim" in meaning
+    assert meaning.startswith("A dense0, B dense1, C dense2, D dense3, ") and "v shim" in meaning
 
 
 def test_a_run_prints_the_map(tmp_path, capsys):

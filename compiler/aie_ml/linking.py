@@ -25,7 +25,6 @@ from nncosim.kernels.aie_ml.matrix import layout_of
 from nncosim.kernels.aie_ml.product import Job
 from nncosim.kernels.base import Cost
 from nncosim.platforms.aie_ml import BANKS, AieMl
-from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = ["Lowering", "buffers_of", "linked", "lowering_of"]
 
@@ -71,7 +70,7 @@ def linked(network: Network, platform: AieMl, made: Lowering, placement: Placeme
         CompileError: a program does not fit or is wrong, descriptors are too many; as of the cycle model.
     """
     at = placement.address
-    homes = _homes(made.plan, platform.generation, at)
+    homes = _homes(made.plan, at)
     loaded: list[Segment] = []
     begun: list[Segment] = []
     for tile in made.plan.tiles:
@@ -137,8 +136,10 @@ def _shared(made: MemoryBuffer, platform: AieMl) -> Buffer:
                   instance=made.column * platform.memory_rows + made.row - 1)  # fmt: skip
 
 
-def _homes(plan: Plan, generation: Generation, at: Mapping[str, int]) -> dict[str, Homes]:
+def _homes(plan: Plan, at: Mapping[str, int]) -> dict[str, Homes]:
     """Beats in the tiles' memories."""
+    generation = plan.tiles[0].product.shape.generation
+
     def beat(tile: str, what: str, bank: int) -> int:
         return data_address(bank, at.get(f"{tile} {what}", 0)) // generation.beat_bytes
 

@@ -56,14 +56,14 @@ class _Model:
             total += UNIT * (self.largest(dx, -dx) + self.largest(dy, -dy))
         return total
 
-    def lost(self, edge: Edge) -> _Sum:
+    def lost(self, edge: Edge) -> cp_model.IntVar:
         """Cycles that are not saved, as the taker does not lie right of the giver."""
-        if edge not in self.floor.savings:
-            return 0
         (a, b), beside = edge, self.model.new_bool_var("")
+        lost = self.model.new_int_var(0, _LONGEST, "")
         self.model.add(self.x[b] == self.x[a] + self.floor.rectangles[a].width).only_enforce_if(beside)
         self.model.add(self.y[b] == self.y[a]).only_enforce_if(beside)
-        return self.floor.savings[edge] * (1 - beside)
+        self.model.add(lost == self.floor.savings.get(edge, 0) * (1 - beside))
+        return lost
 
     def latency(self, *, shared: bool) -> _Sum:
         """Cycles on the longest way from the shim through hops and cascades back to the shim; how long the kernels take
@@ -74,7 +74,7 @@ class _Model:
         ends = [[model.new_int_var(0, _LONGEST, "") for _ in range(s.height)] for s in shapes]
         for b, shape in enumerate(shapes):
             for a in floor.givers[b]:
-                rise, lost = self.y[b] - self.y[a], self.lost((a, b)) if shared else 0
+                rise, lost = self.y[b] - self.y[a], self.lost((a, b)) if shared and (a, b) in floor.savings else 0
                 up = {n: self.largest(rise + n, -rise - n) for n in range(1 - shapes[a].height, shape.height)}
                 for c in range(shape.width):
                     dx = self.x[b] + c - self.x[a] - (shapes[a].width - 1)

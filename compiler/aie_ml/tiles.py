@@ -49,7 +49,8 @@ class Homes:
     operand: int = 0
 
     def copies(self, job: Job) -> tuple[Addresses, ...]:
-        firsts, addends = self.activations or self.west, (None,) * COPIES
+        firsts: tuple[int, ...] = self.activations or self.west
+        addends: tuple[int | None, ...] = (None,) * COPIES
         if self.activations and self.west:
             firsts, addends = (firsts, self.west) if self.operand else (self.west, firsts)
         out = []

@@ -47,8 +47,8 @@ class Core(wiring.Component):
         config_write (4: a mask of 32 bits), config_addr, config_data (In): into the program memory, while not busy.
         west (In), east (Out): cascades. lock_valid, lock, lock_op, lock_value (Out), lock_grant (In): of `Locks`.
         locks_set (In): a lock is written by the configuration; none is granted.
-        request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store): of the own memory, where
-            the highest bit of `addr` is 0. west_memory (Out): `NEIGHBOUR`, with the same addr and w_data.
+        request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store): of the own memory.
+            west_memory (Out): `neighbour_of`, with the same addr and w_data.
 
     Args:
         instructions: That the program memory holds.

@@ -16,7 +16,7 @@ __all__ = ["CATEGORIES", "Times", "activities", "times_of"]
 CATEGORIES = ("idle", "busy", "wait_port", "wait_data", "wait_data", "control")
 """Of each state: idle; issues; waits for memory, a lock, a cascade; busy without an instruction."""
 _KINDS = ("idle", "compute", "wait: memory", "wait: lock", "wait: cascade", "control")
-_TEXTS = ("idle", "issues", "waits for a bank that the DMA has", "waits for a buffer", "waits for the cascade",
+_TEXTS = ("idle", "issues", "waits for a bank that others have", "waits for a buffer", "waits for the cascade",
           "runs, and issues nothing")  # fmt: skip
 
 

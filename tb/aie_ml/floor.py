@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The array as a floor plan: cores with their layers, memory tiles, the shim; cascades, and the streams' circuits."""
+"""The array as a floor plan: cores with their layers, memory tiles, the shim; cascades, buffers that two cores share,
+and the streams' circuits."""
 
 from __future__ import annotations
 
 from nncosim.compiler.aie_ml.notes import AieMlNotes, Site
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.tb.floor_plan import FloorLink, FloorPlan, FloorTile
+from nncosim.tb.floor_plan import SHARED, FloorLink, FloorPlan, FloorTile
 
 __all__ = ["floor_plan_of"]
 
@@ -32,7 +33,9 @@ def floor_plan_of(image: Image, platform: AieMl) -> FloorPlan:
         tiles.append(FloorTile(f"shim {column}", column, 0, "shim", _SHIM[column in into, column in out]))
     streams = [FloorLink(each.name, "stream", each.ways, f"{each.words:,} words an inference" if each.words else "")
                for each in notes.circuits]  # fmt: skip
-    return FloorPlan(tuple(dict.fromkeys(steps)), tuple(tiles), (*_cascades(sites, steps), *streams))
+    shared = [FloorLink(each.name, SHARED, (((each.column, each.row), (each.column + 1, each.row)),),
+                        f"{each.size:,} bytes, twice", direct=True) for each in notes.shared]  # fmt: skip
+    return FloorPlan(tuple(dict.fromkeys(steps)), tuple(tiles), (*_cascades(sites, steps), *shared, *streams))
 
 
 def _cascades(sites: dict[tuple[int, int], Site], steps: list[str]) -> list[FloorLink]:

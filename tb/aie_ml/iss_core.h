@@ -179,6 +179,7 @@ class Core {
         if (!o->lock_west) got_lock_ = locks.serve(o->lock, code, o->lock_value);
         else if (asked_west_) got_lock_ = accesses.west.lock_done();
         else if (accesses.west.lock_is_free()) {
+            if (!accesses.west.there) problem(kNoWest);  // it will never be issued
             accesses.west.ask(o->lock, code, o->lock_value);
             asked_west_ = true;
         }

@@ -12,7 +12,7 @@ from functools import cached_property
 from html import escape
 from itertools import groupby, pairwise
 
-from nncosim.tb.floor_plan import FloorLink, FloorPlan, FloorTile, Point
+from nncosim.tb.floor_plan import SHARED, FloorLink, FloorPlan, FloorTile, Point
 from nncosim.tb.report.pages.colours import GROUP_COLOURS
 from nncosim.tb.report.pages.data import Run
 from nncosim.tb.report.pages.floor_lanes import branches, lanes_of
@@ -154,16 +154,21 @@ class _Drawing:
         return "\n".join(lines)
 
     @cached_property
+    def carriers(self) -> list[FloorLink]:
+        """Links by which a tile's results go on."""
+        return [link for link in self.plan.links if not link.direct or link.kind == SHARED]
+
+    @cached_property
     def given(self) -> dict[Point, list[str]]:
         found: dict[Point, list[str]] = {}
-        for link in self.streams:
+        for link in self.carriers:
             found.setdefault(link.source, []).append(link.name)
         return found
 
     @cached_property
     def taken(self) -> dict[Point, list[str]]:
         found: dict[Point, list[str]] = {}
-        for link in self.streams:
+        for link in self.carriers:
             for target in link.targets:
                 found.setdefault(target, []).append(link.name)
         return found
@@ -183,16 +188,20 @@ class _Drawing:
         return "\n".join(filter(None, lines))
 
     def arrows(self, link: FloorLink) -> str:
-        """A direct link: over each border that it crosses, a triangle."""
+        """A direct link: over each border that it crosses, a triangle; behind that of a shared buffer, a box."""
         size = min(7.0, self.cell / 7)
-        heads = []
+        heads, boxes = [], []
         for a, b in (pair for way in link.ways for pair in pairwise(way)):
             x, y = ((p + q) / 2 for p, q in zip(self.middle(a), self.middle(b), strict=True))
             aside = self.cell * 0.3  # streams are in the middle
             x, y = (x, y + aside) if a[1] == b[1] else (x - aside, y)
             heads.append(self.head(x, y, (b[0] - a[0], a[1] - b[1]), size, ahead=size / 2))
+            if link.kind == SHARED:
+                x, y = x - (b[0] - a[0]) * 1.9 * size, y - (a[1] - b[1]) * 1.9 * size
+                boxes.append(f'<rect class="buffer" x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:.1f}" '
+                             f'height="{2 * size:.1f}"/>')  # fmt: skip
         return (f'<g class="link direct" data-link="{escape(link.name)}"><title>{escape(self.link_text(link))}</title>'
-                f'<path class="head" d="{"".join(heads)}"/></g>')  # fmt: skip
+                f'{"".join(boxes)}<path class="head" d="{"".join(heads)}"/></g>')  # fmt: skip
 
     @staticmethod
     def head(x: float, y: float, towards: tuple[int, int], size: float, ahead: float = 0.0) -> str:

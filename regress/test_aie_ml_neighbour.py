@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A core's way to its west neighbour's memory and locks, cycle by cycle against the manual."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import ModuleType
+
+from nncosim.hdl.aie_ml import access, locks, memory, neighbour
+from nncosim.regress.aie_ml_neighbour_bench import differences
+from nncosim.regress.aie_ml_neighbour_model import SLOTS
+from nncosim.regress.planted import planted
+
+MODULES = {"access": access, "locks": locks, "memory": memory, "neighbour": neighbour}
+
+
+def copies(name: str = "", right: str = "", wrong: str = "") -> dict[str, ModuleType]:
+    """Of the modules; one of them with a bug."""
+    same = "# SPDX"
+    return {each: planted(module, right, wrong) if each == name else planted(module, same, same)
+            for each, module in MODULES.items()}  # fmt: skip
+
+
+NEEDED = {
+    *(f"{slot} behind {who}" for slot in SLOTS for who in ("own", "dma")), "lda behind east", "ldb behind east",
+    *(f"{slot} comes in t+{before}" for slot in ("lda", "ldb") for before in (4, 5, 6)), "both slots come",
+    *(f"{slot} {where}" for slot in ("lda", "ldb") for where in ("own", "west")), "no room", "late 0", "late 1",
+    "release", "acquire",
+    "a group is late", "a group of lda ldb store", "a group of store", "asked as soon as it is free",
+    *(f"a release behind {count}" for count in range(3)), "a lock waits for others",
+    *(f"{op} {when}" for op in ("ACQUIRE_AT_LEAST", "ACQUIRE_EQUAL", "RELEASE") for when in ("at once", "late")),
+}
+
+
+def test_random_accesses() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(4):
+        assert differences(copies(), seed, 1000, seen) == [], f"seed {seed}"
+    assert {name for name in NEEDED if not seen[name]} == set()
+
+
+BUGS = {
+    "asked again while the core stands": ("neighbour", "self.goes[port] & self.advance", "self.goes[port]"),
+    "room for any number": ("neighbour", "self.waiting.eq(group &", "self.waiting.eq(0 & group &"),
+    "room for three": ("neighbour", "(under_way == WEST_GROUPS)", "(under_way == WEST_GROUPS + 1)"),
+    "room is seen a cycle late": ("neighbour", "(under_way == WEST_GROUPS) & ~link.done", "(under_way == WEST_GROUPS)"),
+    "what is done is not counted": ("neighbour", "- link.done)", "- 0)"),
+    "a group that waits counts twice": ("neighbour", "(group & self.advance) - link", "group - link"),
+    "an acquire is asked for twice": ("neighbour", "self.acquire & ~asked & self", "self.acquire & self"),
+    "an acquire before the release is done": ("neighbour", "~asked & self.lock_free)", "~asked)"),
+    "a release before it is issued": ("neighbour", "(self.release & self.advance)", "self.release"),
+    "a release while another is under way": ("neighbour", "self.lock_free.eq(~busy | link.lock_done)",
+                                             "self.lock_free.eq(self.release | ~busy | link.lock_done)"),
+    "what a release gets is the acquire's": ("neighbour", "self.lock_grant.eq(asked & ", "self.lock_grant.eq("),
+    "asked for ever": ("neighbour", "m.d.sync += asked.eq(0)", "m.d.sync += asked.eq(asked)"),
+    "a release overtakes": ("neighbour", "before.eq(waits + (waits & behind))", "before.eq(0)"),
+    "a release overtakes the second": ("neighbour", "before.eq(waits + (waits & behind))", "before.eq(waits)"),
+    "a release behind what comes with it": ("neighbour", "before.eq(waits + (waits & behind))",
+                                            "before.eq(waits + (waits & behind) + link.ask[0])"),
+    "a release waits for ever": ("neighbour", "ahead.eq(before - ((before != 0) & over))", "ahead.eq(before)"),
+    "an acquire is behind them, too": ("neighbour", "m.Elif(link.lock_op == LockOp.RELEASE):", "m.Else():"),
+    "a request is kept when it is granted": (
+        "neighbour", "pending.eq((pending | link.lock_ask) & ~request.grant)", "pending.eq(pending | link.lock_ask)"),
+    "a request is not kept": ("neighbour", "(pending | link.lock_ask) & ~request", "link.lock_ask & ~request"),
+    "done when it is asked for": ("neighbour", "link.lock_done.eq(request.grant)", "link.lock_done.eq(request.valid)"),
+    "another request is kept": ("neighbour", "with m.If(link.lock_ask):", "with m.If(1):"),
+    "a group over in its first cycle waits": ("neighbour", "comes & ~over))", "comes))"),
+    "the next one is forgotten": ("neighbour", "~over | behind | comes,", "~over | comes,"),
+    "one that comes as another ends is forgotten": ("neighbour", "~over | behind | comes,", "~over | behind,"),
+    "over when one access is": ("neighbour", "now.any() & (left == 0)", "now.any() & (left != now)"),
+    "what was served at once is served again": ("neighbour", "Mux(waits, asks, left)", "asks"),
+    "what was served later is served again": ("neighbour", "m.d.sync += each.eq(left)", "m.d.sync += each.eq(now)"),
+    "kept only behind another": ("neighbour", "m.If(comes & (newest", "m.If(comes & waits & (newest"),
+    "the younger one first": ("neighbour", "Mux(waits, Mux(oldest, places[1], places[0])",
+                              "Mux(waits, Mux(oldest, places[0], places[1])"),
+    "slots answer for each other": ("neighbour", "now[slot] & self.grant[slot]", "now[slot] & self.grant[1 - slot]"),
+    "an answer for what was not granted": ("neighbour", "now[slot] & self.grant[slot]", "now[slot]"),
+    "data of the cycle before": ("neighbour", "with m.If(kept):", "with m.If(~kept):"),
+    "an address a bit short": ("neighbour", "m.d.comb += go.eq(Mux(waits", "m.d.comb += go[1:].eq(Mux(waits"),
+    "to the youngest load": ("access", "for stage in (2, 1, 0):", "for stage in (0, 1, 2):"),
+    "to all loads": ("access", "missing & ~older)", "missing)"),
+    "lost when the core goes on": ("access", "has[1].eq(now[0])", "has[1].eq(has[0])"),
+    "lost when it goes on from t+5": ("access", "has[2].eq(now[1])", "has[2].eq(has[1])"),
+    "lost while it stands in t+4": ("access", "self._data(m, done | has, comes)", "self._data(m, done, comes)"),
+    "lost while it stands in t+6": ("access", "m.d.sync += out.eq(self.came_data)", "m.d.sync += out.eq(out)"),
+    "not waited for": ("access", "(self.request & ~self.grant) | late", "self.request & ~self.grant"),
+    "waited for a cycle longer": ("access", "waits[2] & ~now[2]", "waits[2] & ~has[2]"),
+    "own data in place of the west's": ("access", "Mux(comes[1], self.came_data, self.data)", "self.data"),
+    "the west's in place of own data": ("access", "now.eq(Mux(comes[0], self.came_data, self.data))",
+                                        "now.eq(self.came_data)"),
+    "loads of the west from 1024 on": ("access", "self.goes_west.eq(valid & addr[-1]), west",
+                                       "self.goes_west.eq(valid & addr[-2]), west"),
+    "stores to the west from 1024 on": ("access", "self.goes_west.eq(valid & addr[-1]), self.request",
+                                        "self.goes_west.eq(valid & addr[-2]), self.request"),
+    "a store to both": ("access", "self.request.eq(wanted & ~request_addr[-1] & ~done),\n            self.waiting",
+                        "self.request.eq(wanted & ~done),\n            self.waiting"),
+    "a load of both": ("access", "self.request.eq(wanted & ~request_addr[-1] & ~done), self.request_addr",
+                       "self.request.eq(wanted & ~done), self.request_addr"),
+}
+"""Module, what it says, what it says with the bug."""
+
+
+def test_planted_bugs_are_noticed() -> None:
+    assert differences(copies("access", "# SPDX", "# SPDX"), 1, 200, Counter()) == []
+    assert [name for name, bug in BUGS.items()
+            if not any(differences(copies(*bug), seed, 400, Counter()) for seed in range(1, 9))] == []
