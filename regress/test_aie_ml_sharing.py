@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers that take their operands from the west neighbour's memory, on RTL and simulator: every bit, every cycle."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import onnx
@@ -18,19 +19,19 @@ from nncosim.tb.aie_ml.bench import BENCH
 from nncosim.tb.aie_ml.streaming import stream_iss, stream_rtl
 
 PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
+ONE = 1, 1
 NETWORKS = {
-    "jet_tagger": (dense_network(DenseSpec((16, 64, 32, 32, 8))), "1x1 1x1 1x1 1x1", 3),
-    "chains": (dense_network(DenseSpec((64, 64, 40), batch=20)), "1x1 3x1", 1),
-    "16 bits": (dense_network(DenseSpec((24, 40, 20), batch=5, bits=16)), "2x1 1x1", 1),
-    "a sum, by rows": (residual_mlp(64, 1), "1x1 1x2 1x2", 2),
-    "two sums": (residual_mlp(24, 2, batch=5), "1x1 1x1 1x1 1x1 1x1 1x1", 4),
+    "jet_tagger": (dense_network(DenseSpec((16, 64, 32, 32, 8))), [ONE] * 4, 3),
+    "chains": (dense_network(DenseSpec((64, 64, 40), batch=20)), [ONE, (3, 1)], 1),
+    "16 bits": (dense_network(DenseSpec((24, 40, 20), batch=5, bits=16)), [(2, 1), ONE], 1),
+    "a sum, by rows": (residual_mlp(64, 1), [ONE, (1, 2), (1, 2)], 2),
+    "two sums": (residual_mlp(24, 2, batch=5), [ONE] * 6, 4),
 }
 
 
-def made_of(model: onnx.ModelProto, splits: str = "", platform: AieMl = PLATFORM, **options: str) -> Compiled:
+def made_of(model: onnx.ModelProto, splits: Sequence[tuple[int, int]] = (), objective: str = "latency") -> Compiled:
     network = import_model(model, name="net", keep_batch=True)
-    given = [tuple(map(int, each.split("x"))) for each in splits.split()]
-    return compile_network(network, platform, backend=AieMlBackend(splits=given, **options))
+    return compile_network(network, PLATFORM, backend=AieMlBackend(splits=splits, objective=objective))
 
 
 def shared_in(made: Compiled) -> int:

@@ -12,11 +12,14 @@ from nncosim.compiler.aie_ml.notes import AieMlNotes, config_segment, tile_addre
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.image.image import Segment
+from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.hdl.aie_ml.config import BDS_AT, LOCKS_AT, PROGRAM_AT
 from nncosim.hdl.aie_ml.isa import Control, ControlOp, Instruction, LockUse
 from nncosim.hdl.formats import decode, encode
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.regress.dense_models import DenseSpec, compiled
+from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
+from nncosim.tb.aie_ml.iss_backend import run_iss
+from nncosim.tb.backend import RunResult
 
 PLATFORM = AieMl(columns=4, rows=2, memory_rows=1)
 problems = partial(turns.problems, generation=PLATFORM.generation)
@@ -156,3 +159,21 @@ def test_a_descriptor_that_uses_such_a_lock_is_noticed():
     last = config_segment(tile_address(*maker) + BDS_AT + 32 * 15, [0, 4, 0, 0, 0, 9 << 6 | 1 << 5])
     more = [*pair().image.segments, last]
     assert "a descriptor uses lock 9" in problems(more)[0]
+
+
+def test_what_such_a_lock_does_on_the_simulator():
+    """One buffer in place of two is as right; none, and both cores wait, each for the other."""
+    given = frames_of(SPEC, pair().network, 3)
+
+    def run(value: int) -> RunResult:
+        return run_iss(PLATFORM, replace(pair().image, segments=tuple(locks_changed(8, value))).to_bytes(), given)
+
+    want = [evaluate(pair().network, each)["y"] for each in given]
+    assert all((frame.memory["y"] == each).all() for frame, each in zip(run(1).frames, want, strict=True))
+    diagnosis = run(0).diagnosis
+    maker, taker = "the core of tile (0,2) (layer dense0)", "the core of tile (1,2) (layer dense1)"
+    assert diagnosis is not None and diagnosis.text.splitlines()[-3:] == [
+        f"- {taker} waits for lock 9 of tile (0,2) to be at least 1, which is 0; {maker} would release it",
+        f"- {maker} waits for lock 8 to be at least 1, which is 0; {taker} would release it",
+        "- the last 2 wait for each other, in a circle",
+    ]

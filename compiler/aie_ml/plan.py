@@ -3,7 +3,8 @@
 
 Copies of buffers alternate: one is filled while the other is used. Activations and results lie in banks 0 and 3 in
 turn, the constant operand in 2, bias in 1: so the core has its activations, its results, constants and bias to itself,
-while the DMA fills and empties the other bank. (AIE4ML's order, but there inputs lie in the neighbour's banks. That the
+while the DMA fills and empties the other bank. The east neighbour, where it takes results here, takes them from that
+other one, too, and has no copies of its own. (AIE4ML's order; there all inputs lie in the neighbour's banks. That the
 core's own loads and stores of one bank do not meet is the scheduler's work.)
 """
 
