@@ -139,13 +139,13 @@ def register_backend(platform: str, backend: AnyBackend) -> None:
 
 
 def backend_for(platform: Platform) -> AnyBackend:
-    """The back end of `platform`: registered, or `BACKEND` in `nncosim.compiler.<name>.backend`.
+    """The back end of `platform`: registered, or `BACKEND` in `nncosim.compiler.<parts>.backend`.
 
     Raises:
         BackendError: there is none.
     """
-    backend = _BACKENDS.find(platform.name)
+    backend = _BACKENDS.find(platform.parts)
     if backend is None:
-        where = _BACKENDS.module(platform.name)
+        where = _BACKENDS.module(platform.parts)
         raise BackendError(f"platform {platform.name!r} has no compiler back end (no module {where})")
     return backend

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.platforms.base import Engine, Limits, Memory, Platform, Published, is_power_of_two
 from nncosim.platforms.errors import PlatformError
 
@@ -39,6 +40,9 @@ class AieMl(Platform):
     reconstruction: ClassVar[str] = "this is a reconstruction whose encoding and memory arbitration are ours"
     cycle_model: ClassVar[str] = "ISS"
     limits: ClassVar[Limits] = Limits(0, 0, 0, 0)
+    generation: ClassVar[Generation] = AIE_ML
+    most: ClassVar[tuple[int, int]] = (38, 8)
+    """Columns and rows of the largest part."""
     published: ClassVar[tuple[Published, ...]] = (
         Published("dense 64x64x64, int8", "kernel", 1050, "cycles", "aie4ml 0.2.1, comments in its kernel catalogue"),
     )
@@ -52,8 +56,10 @@ class AieMl(Platform):
     def __post_init__(self) -> None:
         if not 1 <= self.clock_hz <= MOST_HZ:
             raise PlatformError(f"clock_hz must be 1 to {MOST_HZ} (2 GHz), not {self.clock_hz}")
-        if not 1 <= self.columns <= 38 or not 1 <= self.rows <= 8:
-            raise PlatformError(f"columns and rows must be 1 to 38 and 1 to 8, not {self.columns} and {self.rows}")
+        columns, rows = self.most
+        if not 1 <= self.columns <= columns or not 1 <= self.rows <= rows:
+            raise PlatformError(
+                f"columns and rows must be 1 to {columns} and 1 to {rows}, not {self.columns} and {self.rows}")
         if not 0 <= self.memory_rows <= 2:
             raise PlatformError(f"memory_rows must be 0 to 2, not {self.memory_rows}")
         if not is_power_of_two(self.program_bytes) or not 1024 <= self.program_bytes <= 16 * 1024:
@@ -65,10 +71,10 @@ class AieMl(Platform):
 
     @property
     def memories(self) -> tuple[Memory, ...]:
-        memory_tiles = self.columns * self.memory_rows
-        shared = (Memory("memory_tile", MEMORY_TILE_BYTES, 128, 16, memory_tiles, ports=1),) if memory_tiles else ()
-        return (Memory("data", BANK_BYTES, 128, 2, BANKS * self.tiles, ports=1),
-                Memory("program", self.program_bytes, 128, 1, self.tiles, ports=1), *shared)
+        memory_tiles, line = self.columns * self.memory_rows, self.generation.line_bits
+        shared = Memory("memory_tile", MEMORY_TILE_BYTES, line, self.generation.memory_banks, memory_tiles, ports=1)
+        return (Memory("data", BANK_BYTES, line, 2, BANKS * self.tiles, ports=1),
+                Memory("program", self.program_bytes, 128, 1, self.tiles, ports=1), *[shared] * (memory_tiles > 0))
 
     @property
     def movers(self) -> tuple[()]:
@@ -77,7 +83,8 @@ class AieMl(Platform):
     @property
     def engines(self) -> tuple[Engine, ...]:
         positions = tuple((n // self.rows, self.first_row + n % self.rows) for n in range(self.tiles))
-        return (Engine("core", 256, self.tiles, {(8, 8): 256, (16, 8): 128, (16, 16): 64}, positions=positions),)
+        rates = self.generation.macs
+        return (Engine("core", rates[8, 8], self.tiles, rates, positions=positions),)
 
     @property
     def tiles(self) -> int:

@@ -161,6 +161,7 @@ class Platform:
     them, a graph's batch is kept as that axis; else each of its inferences is run on its own.
     `published`: figures from the literature; `published_for`: whose machine they are of, `reconstruction`: in what
     this one departs from that by its design, "" if in nothing. Both stand wherever figures of the two do.
+    `like`: the platform whose parts (back end, bench, ...: see `nncosim.platforms.parts`) this one has; "": its own.
     `cycle_model`: what predicts the cycles of its images, as reports call it: a simulator that runs them ("ISS"), or
     what its kernels say. `limits`: by which the cycles of its runs are judged.
     `metrics`: by which machines of this kind are weighed; `front`: names of those whose best combinations a sweep looks
@@ -173,6 +174,7 @@ class Platform:
     published: ClassVar[tuple[Published, ...]] = ()
     published_for: ClassVar[str] = "this machine"
     reconstruction: ClassVar[str] = ""
+    like: ClassVar[str] = ""
     cycle_model: ClassVar[str] = "cycle model"
     limits: ClassVar[Limits] = Limits()
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
@@ -211,6 +213,11 @@ class Platform:
     def area(self) -> Area | None:
         """What the machine takes; None where nobody has measured it."""
         return None
+
+    @property
+    def parts(self) -> str:
+        """By which name its parts are found."""
+        return self.like or self.name
 
     @property
     def keeps_batch(self) -> bool:

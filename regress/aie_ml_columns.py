@@ -18,14 +18,14 @@ from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes
 from nncosim.hdl.aie_ml.array import SHIM_IN
 from nncosim.hdl.aie_ml.config import BDS_AT, CORE_AT, LISTENS, LOCKS_AT, PROGRAM_AT, STARTS_AT, SWITCH_AT
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, MEMORY_BEATS, Control, ControlOp, LockUse
+from nncosim.hdl.aie_ml.isa import Control, ControlOp, LockUse
 from nncosim.hdl.aie_ml.memory import PAIRS
 from nncosim.hdl.aie_ml.ports import TILE_PORTS
 from nncosim.hdl.aie_ml.tile import TILE
 from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.tb.aie_ml.build import feed, load_image, run_once
-from nncosim.tb.aie_ml.frames import RESULT, STATE, STORE
+from nncosim.tb.aie_ml.frames import RESULT, STATE, store_of
 from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.aie_ml.rtl import RESULTS, SETTLE_CYCLES, STATES, STORES
 from nncosim.tb.sim.model import Model
@@ -38,7 +38,7 @@ __all__ = [
 BEGIN = 0
 FROM_SHIM, TO_SHIM = TILE_PORTS.slave_at["south"], TILE_PORTS.master_at["south"]
 LIMIT = 100_000
-MEMORY_BYTES = BEAT_BYTES * MEMORY_BEATS
+MEMORY_BYTES = PLATFORM.generation.beat_bytes * PLATFORM.generation.beats
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def on_rtl(built: BuiltModel, image: Image, results: int = 0) -> Found:
         feed(model, _columns(image), _given(image))
         held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": results, "gap_seed": 0}
         run_once(model, held, LIMIT)
-        kinds = (STORES, STORE), (STATES, STATE), (RESULTS, RESULT)
+        kinds = (STORES, store_of(PLATFORM.generation)), (STATES, STATE), (RESULTS, RESULT)
         stores, states, came = (model.log(stream, fmt, clear=True) for stream, fmt in kinds)
         memory = np.stack([_memory(model, column) for column in range(_columns(image))])
     busy = np.unique(states["tile"][states["state"] != 0])

@@ -15,7 +15,8 @@ import numpy as np
 from nncosim.compiler.aie_ml.cycle_model import cycle_model
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.ir.evaluate import evaluate
-from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.registry import get_platform
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.bench import BENCH
 from rich.console import Console
@@ -60,8 +61,9 @@ def cycles_of(made: Compiled, spec: DenseSpec, backend: str) -> int:
     Raises:
         ValueError: a difference.
     """
-    (inputs,) = frames_of(spec, made.network, 1)
-    run = BENCH.run(PLATFORM, made.image.to_bytes(), [inputs], backend=backend,
+    (inputs,), platform = frames_of(spec, made.network, 1), made.platform
+    assert isinstance(platform, AieMl)
+    run = BENCH.run(platform, made.image.to_bytes(), [inputs], backend=backend,
                     driver="direct" if backend == "rtl" else None)  # fmt: skip
     frame, want = run.frames[0], evaluate(made.network, inputs)
     found = {**frame.tensors, **{f"{name} out": values for name, values in frame.memory.items()}}
@@ -75,29 +77,34 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", choices=("rtl", "iss"), default="iss")
+    parser.add_argument("--platform", choices=("aie_ml", "aie_ml_v2"), default="aie_ml")
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), help="some of the names; default: all")
     given = parser.parse_args()
     unknown = [name for name in given.networks if name not in NETWORKS]
     if unknown:
         parser.error(f"there is no network {unknown[0]!r}; the networks are {', '.join(NETWORKS)}")
-    table = Table(title=f"Dense networks, batch 8, int8, on {given.backend}; cycles, and tiles in brackets", box=None)
-    for column in ("network", "AIE4ML", "with no more tiles", "its splits", "least latency", "least interval",
+    platform = get_platform(given.platform)
+    assert isinstance(platform, AieMl)
+    title = f"Dense networks, batch 8, int8, {platform.name} on {given.backend}; cycles, and tiles in brackets"
+    table = Table(title=title, box=None)
+    for column in ("network", "AIE4ML on AIE-ML", "with no more tiles", "its splits", "least latency", "least interval",
                    "fewest tiles"):  # fmt: skip
         table.add_column(column, justify="left" if column in ("network", "its splits") else "right")
     for name in given.networks:
-        table.add_row(name, *_row(NETWORKS[name], given.backend))
+        table.add_row(name, *_row(NETWORKS[name], platform, given.backend))
     Console(width=160).print(table)
 
 
-def _row(published: Published, backend: str) -> list[str]:
+def _row(published: Published, platform: AieMl, backend: str) -> list[str]:
     spec, cells = published.spec, ["-", "-", "-"]
     if published.tiles is not None:
-        few = compiled(spec, most_tiles=published.tiles)
+        few = compiled(spec, platform, most_tiles=published.tiles)
         splits = " ".join(str(box.split) for box in few.lowered.private.boxes)
         cells = [f"{published.cycles:,} ({published.tiles})", _with_tiles(cycles_of(few, spec, backend), few), splits]
-    latency, throughput, fewest = (compiled(spec, objective=each) for each in ("latency", "throughput", "fewest"))
+    latency, throughput, fewest = (compiled(spec, platform, objective=each)
+                                   for each in ("latency", "throughput", "fewest"))  # fmt: skip
     cycles_of(throughput, spec, backend)
-    interval = cycle_model().interval(throughput.image.to_bytes(), PLATFORM)
+    interval = cycle_model().interval(throughput.image.to_bytes(), platform)
     return [*cells, _with_tiles(cycles_of(latency, spec, backend), latency), _with_tiles(interval, throughput),
             _with_tiles(cycles_of(fewest, spec, backend), fewest)]  # fmt: skip
 

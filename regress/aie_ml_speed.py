@@ -75,7 +75,7 @@ def _rtl(built: BuiltModel, image: Image, platform: AieMl, given: Mapping[str, n
         model.poison(1)
         writes = load_image(model, platform, image)
         held = {"config_writes": writes, "settle": SETTLE_CYCLES, "gap_seed": 0, "result_words": result_words(notes)}
-        feed(model, notes.columns, input_words(notes, given))
+        feed(model, notes.columns, input_words(notes, platform.generation, given))
         for port, value in held.items():
             model[port] = value
         model.reset(cycles=RESET_CYCLES)

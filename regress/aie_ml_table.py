@@ -8,6 +8,7 @@ streams in and out: `python -m nncosim.regress.aie_ml_networks`.)
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,12 +19,12 @@ from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.layout import from_bytes, size_bytes, to_bytes
 from nncosim.compiler.ir.operators import Conv
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.kernels.aie_ml.dense import part_of
 from nncosim.kernels.aie_ml.matrix import layout_of
 from nncosim.kernels.aie_ml.product import Role
-from nncosim.platforms.aie_ml import BANK_BYTES, PLATFORM
-from nncosim.regress.aie_ml_programs import core_image, on_rtl
+from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, PLATFORM, AieMl
+from nncosim.platforms.registry import get_platform
+from nncosim.regress.aie_ml_programs import core_image, on_iss, on_rtl
 from nncosim.regress.dense_models import DenseSpec, dense_network, frames_of
 from nncosim.tb.aie_ml.build import build_array
 from nncosim.tb.aie_ml.hazards import hazard_text
@@ -31,71 +32,84 @@ from nncosim.tb.sim.verilate import BuiltModel
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["TABLE", "cycles_of", "main"]
+__all__ = ["TABLE", "cycles_of", "ideal_of", "main"]
 
-TABLE: tuple[tuple[str, DenseSpec, int, str], ...] = (
-    ("int8 64x64x64", DenseSpec((64, 64), batch=64), 256, "1122; 1050 at 8x8x8"),
-    ("int8 64x64x64, Relu", DenseSpec((64, 64), batch=64, last_relu=True), 256, "1122; 1050 at 8x8x8"),
-    ("int8 64x64x64, Relu, unsigned", DenseSpec((64, 64), batch=64, last_relu=True, unsigned=True), 256, ""),
-    ("int8 64x128x128", DenseSpec((128, 128), batch=64), 256, ""),
-    ("int8 16x16x16", DenseSpec((16, 16), batch=16), 256, "38 at 8x8x8"),
-    ("int8 1x512x32 (batch 1)", DenseSpec((512, 32), batch=1), 256, ""),
-    ("int16 x int8 64x64x64", DenseSpec((64, 64), batch=64, bits=16), 128, ""),
-    ("int16 x int16 64x64x64", DenseSpec((64, 64), batch=64, bits=16, weight_bits=16), 64, ""),
+TABLE: tuple[tuple[str, DenseSpec, str], ...] = (
+    ("int8 64x64x64", DenseSpec((64, 64), batch=64), "1122; 1050 at 8x8x8"),
+    ("int8 64x64x64, Relu", DenseSpec((64, 64), batch=64, last_relu=True), "1122; 1050 at 8x8x8"),
+    ("int8 64x64x64, Relu, unsigned", DenseSpec((64, 64), batch=64, last_relu=True, unsigned=True), ""),
+    ("int8 64x128x128", DenseSpec((128, 128), batch=64), ""),
+    ("int8 16x16x16", DenseSpec((16, 16), batch=16), "38 at 8x8x8"),
+    ("int8 1x512x32 (batch 1)", DenseSpec((512, 32), batch=1), ""),
+    ("int16 x int8 64x64x64", DenseSpec((64, 64), batch=64, bits=16), ""),
+    ("int16 x int16 64x64x64", DenseSpec((64, 64), batch=64, bits=16, weight_bits=16), ""),
 )
-"""Name, layer, multiply-accumulates a cycle at most, AIE4ML's cycles in AMD's simulator (its kernels' comments)."""
+"""Name, layer, AIE4ML's cycles on AIE-ML in AMD's simulator (its kernels' comments)."""
 
 
-_PAIR = BANK_BYTES // BEAT_BYTES
-_AT = Addresses(0, 2 * _PAIR, _PAIR, 3 * _PAIR)
-"""Inputs, weights, bias and results in a logical bank each."""
-
-
-def cycles_of(spec: DenseSpec, built: BuiltModel, changed: Mapping[int, int] | None = None) -> int:
+def cycles_of(
+    spec: DenseSpec, built: BuiltModel | None, changed: Mapping[int, int] | None = None, platform: AieMl = PLATFORM
+) -> int:
     """On the RTL, every bit compared.
 
     Args:
-        built: an array of one tile. changed: bytes of memory to exchange, by their address.
+        built: an array of two tiles; None: on the simulator. changed: bytes of memory to exchange, by their address.
 
     Raises:
         ValueError: a wrong bit, or a violated latency.
     """
-    network = prove_network(import_model(dense_network(spec), name="dense", keep_batch=True), PLATFORM)
+    generation = platform.generation
+    size, pair = generation.beat_bytes, generation.beats // BANKS
+    at = Addresses(0, 2 * pair, pair, 3 * pair)  # inputs, weights, bias and results in a logical bank each
+    network = prove_network(import_model(dense_network(spec), name="dense", keep_batch=True), platform)
     (op,), (name,) = network.ops, network.inputs
     assert isinstance(op, Conv)
     outputs, inputs = op.weights.shape[:2]
-    dense = part_of(op, network, (0, inputs), (0, outputs), Role.SINGLE)
+    dense = part_of(op, network, generation, (0, inputs), (0, outputs), Role.SINGLE)
     source, out = network.tensors[name], network.tensors[op.output]
     (given,) = frames_of(spec, network, 1)
-    program = program_of([(dense, _AT)], PLATFORM.instructions).words
-    proof = proof_of(program, [(dense, _AT)])
+    program = program_of([(dense, at)], platform.instructions).words
+    proof = proof_of(program, [(dense, at)])
     if proof.wrong:
         raise ValueError(f"{spec.name}: {proof.wrong[0]}")
     memory = np.random.default_rng(1).integers(0, 256, 4 * BANK_BYTES, dtype=np.uint8)
-    activations = to_bytes(given[name], layout_of(source), source.axes)
-    for beat, data in ((_AT.input, activations), (_AT.weights, dense.constant), (_AT.bias, dense.bias)):
-        memory[beat * BEAT_BYTES :][: len(data)] = np.frombuffer(data, np.uint8)
-    for at, byte in (changed or {}).items():
-        memory[at] = byte
-    (run,) = on_rtl(built, [program], memory, early_reads=[proof.early_reads])
+    activations = to_bytes(given[name], layout_of(source, generation), source.axes)
+    for beat, data in ((at.input, activations), (at.weights, dense.constant), (at.bias, dense.bias)):
+        memory[beat * size :][: len(data)] = np.frombuffer(data, np.uint8)
+    for place, byte in (changed or {}).items():
+        memory[place] = byte
+    both = np.stack([memory[::-1], memory])  # the west neighbour's, which is left alone
+    run = on_iss(program, both, platform=platform)[0] if built is None else on_rtl(
+        built, [program], both, platform=platform, early_reads=[proof.early_reads])[0]
     if len(run.hazards):
         raise ValueError(f"{spec.name}: {hazard_text(run.hazards, core_image(program))}")
-    results = np.zeros((_PAIR, BEAT_BYTES), np.uint8)
-    results[run.stores["beat"].astype(np.int64) - _AT.output] = run.stores["data"]
-    data = results.tobytes()[: size_bytes(out.shape, layout_of(out), out.axes)]
-    made = from_bytes(data, out.shape, layout_of(out), out.type.signed, out.axes)
+    results, layout = np.zeros((pair, size), np.uint8), layout_of(out, generation)
+    results[run.stores["beat"].astype(np.int64) - at.output] = run.stores["data"]
+    data = results.tobytes()[: size_bytes(out.shape, layout, out.axes)]
+    made = from_bytes(data, out.shape, layout, out.type.signed, out.axes)
     if not np.array_equal(made, evaluate(network, given)[op.output]):
         raise ValueError(f"{spec.name}: wrong results")
     return int(run.stores["cycle"][-1]) + 1
 
 
+def ideal_of(spec: DenseSpec, platform: AieMl) -> float:
+    """Cycles at the peak for its bits."""
+    rate = platform.generation.macs[spec.bits, spec.weight_bits]
+    return spec.batch * spec.sizes[0] * spec.sizes[1] / rate
+
+
 def main() -> None:
     """Print the table."""
-    table, built = Table(title="Dense layers on one core, bit-exact on RTL", box=None), build_array(PLATFORM, 1, 1)
-    for column in ("layer (rows x inputs x outputs)", "cycles", "ideal", "of the peak", "AIE4ML"):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--platform", choices=("aie_ml", "aie_ml_v2"), default="aie_ml")
+    platform = get_platform(parser.parse_args().platform)
+    assert isinstance(platform, AieMl)
+    title = f"Dense layers on one core of {platform.name}, bit-exact on RTL"
+    table, built = Table(title=title, box=None), build_array(platform, 2, 1)
+    for column in ("layer (rows x inputs x outputs)", "cycles", "ideal", "of the peak", "AIE4ML on AIE-ML"):
         table.add_column(column, justify="left" if column.startswith("layer") else "right")
-    for name, spec, rate, published in TABLE:
-        cycles, ideal = cycles_of(spec, built), spec.batch * spec.sizes[0] * spec.sizes[1] / rate
+    for name, spec, published in TABLE:
+        cycles, ideal = cycles_of(spec, built, platform=platform), ideal_of(spec, platform)
         table.add_row(name, f"{cycles:,}", f"{ideal:,.0f}", f"{ideal / cycles:.1%}", published)
     Console(width=120).print(table)
 

@@ -4,7 +4,7 @@ instruction-set simulator: random programs in all slots."""
 
 import numpy as np
 import pytest
-from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES, MEMORY_BEATS
+from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.regress.aie_ml_hazards import early_reads_of
 from nncosim.regress.aie_ml_programs import Records, on_iss, on_rtl, random_program
@@ -61,7 +61,7 @@ def test_every_store_in_its_cycle(built):
         assert found.idle == expected.idle, f"seed {seed}"
         stalls += on_iss_stalls(program)
         stores += len(expected.stores)
-        west += int((expected.stores["beat"] >= MEMORY_BEATS).sum())
+        west += int((expected.stores["beat"] >= PLATFORM.generation.beats).sum())
     assert stalls > 1000 and stores > 3000 and 1000 < west < stores - 1000
 
 

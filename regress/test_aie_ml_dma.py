@@ -538,7 +538,7 @@ MEMORY_BUGS = {
     "padding of what comes": ('fmt.padded and self.kind == "mm2s"', "fmt.padded"),
     "padding is read": ("same.eq(zero | (", "same.eq(("),
     "padding takes the line's place": ("with m.If(~zero):", "with m.If(1):"),
-    "padding is not zero": ("Mux(blank, 0, here.word_select(lane, 32))", "here.word_select(lane, 32)"),
+    "padding is not zero": ("Mux(blank, 0, here", "Mux(0, 0, here"),
     "a zero for the word behind it": ("blank.eq(zero)", "blank.eq(0)"),
     "the fourth dimension stays": ("begins[: k + 1]", "begins[: min(k, 2) + 1]"),
     "the other pool": ("number % shape.streams % shape.pools == pool", "number % shape.streams % shape.pools != pool"),

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_address
 from nncosim.compiler.image.image import Image, Segment
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, MEMORY_BEATS
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.bench import BENCH
@@ -22,7 +21,7 @@ LIMIT = 1500
 def filled(image: Image) -> Image:
     """All of each tile's data memory is given: what a flipped bit makes a program read is the same on both."""
     rng, notes = np.random.default_rng(9), image.notes.own_as(AieMlNotes)
-    size = BEAT_BYTES * MEMORY_BEATS
+    size = PLATFORM.generation.beat_bytes * PLATFORM.generation.beats
     whole = [Segment("data", tile_address(site.column, site.row), rng.bytes(size)) for site in notes.sites]
     data = [np.frombuffer(each.data, np.uint8).copy() for each in whole]
     rest = []

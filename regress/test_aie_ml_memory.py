@@ -298,7 +298,7 @@ def simulated(module: ModuleType, seed: int, cycles: int = 250, words: int = 4) 
 BUGS = {
     "the low half to both banks": ("vector.w_data.word_select(half,", "vector.w_data.word_select(0,"),
     "vectors write one half": (
-        "word.w_mask, (1 << LANES) - 1)", "word.w_mask, (1 << LANES) - 1 if half else 0)"),
+        "word.w_mask, (1 << self.lanes) - 1)", "word.w_mask, (1 << self.lanes) - 1 if half else 0)"),
     "the half of a word from the wrong bit": ("Cat(port.addr[0], self._pair_of", "Cat(port.addr[1], self._pair_of"),
     "turns not kept": ("own_was_last.eq(~east_comes)", "own_was_last.eq(own_was_last)"),
     "a turn passes without a grant": ("with m.If(valid):", "with m.If(own.valid | east.valid):"),
@@ -317,8 +317,8 @@ BUGS = {
         "        return self._first(m, f\"word{bank}\", asked, goes)",
         "        return self._first(m, f\"word{bank}\", asked[::-1], goes[::-1])"),
     "conflicts of both cores counted as one's": ("self.vector[PORTS_PER_CORE:]", "self.vector"),
-    "words written whole": ("Mux(word.valid, word.w_mask, (1 << LANES) - 1)", "(1 << LANES) - 1"),
-    "vectors with a word's mask": ("Mux(word.valid, word.w_mask, (1 << LANES) - 1)", "word.w_mask"),
+    "words written whole": ("Mux(word.valid, word.w_mask, (1 << self.lanes) - 1)", "(1 << self.lanes) - 1"),
+    "vectors with a word's mask": ("Mux(word.valid, word.w_mask, (1 << self.lanes) - 1)", "word.w_mask"),
     "the first channel's mask for all": ("word.w_mask, (1 <<", "self.word[0].w_mask, (1 <<"),
     "masks the wrong way round": ("word.w_mask, (1 <<", "word.w_mask[::-1], (1 <<"),
     "the cores have no turn": ("may = ~turn |", "may = 1 | ~turn |"),

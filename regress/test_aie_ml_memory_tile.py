@@ -533,10 +533,10 @@ def noticed(module: ModuleType, seed: int, cycles: int) -> list[str]:
 
 
 BUGS = {
-    "banks not interleaved": (memory_banks, "port.addr[:_BANK_BITS] == number", "port.addr[-_BANK_BITS:] == number"),
-    "two lines of a bank in one row": (memory_banks, "port.addr[_BANK_BITS:], 0)", "port.addr[_BANK_BITS + 1 :], 0)"),
+    "banks not interleaved": (memory_banks, "port.addr[:bits] == number", "port.addr[-bits:] == number"),
+    "two lines of a bank in one row": (memory_banks, "port.addr[bits:], 0)", "port.addr[bits + 1 :], 0)"),
     "two accesses of a bank": (memory_banks, "other.valid & (", "0 & ("),
-    "half as many banks": (memory_banks, "[:_BANK_BITS] == port.addr[:_BANK_BITS])", "[:3] == port.addr[:3])"),
+    "half as many banks": (memory_banks, "[:bits] == port.addr[:bits])", "[:3] == port.addr[:3])"),
     "the last channel first": (memory_banks, "ports[:number]]", "ports[number + 1 :]]"),
     "what the bank asked for now gives": (memory_banks, "m.d.sync += taken", "m.d.comb += taken"),
     "whole lines are written": (memory_banks, "reduce(or_, masks)", "Mux(reduce(or_, masks).any(), 15, 0)"),
@@ -553,7 +553,7 @@ BUGS = {
     "no iteration anew": (dma, "word == fmt.iteration_word", "0"),
     "a lock beyond the last": (config, "(at >> 2) + words", "(at >> 2) + words + 1"),
     "every column": (config, "(coming.column == self.column) & ", ""),
-    "data beyond the end": (config, "word[2 + places.data :] == 0", "word[3 + places.data :] == 0"),
+    "data beyond the end": (config, "word[within + places.data :] == 0", "word[3 + places.data :] == 0"),
     "what is taken goes not on": (config, "onward.valid.eq(valid)", "onward.valid.eq(valid & ~mine)"),
     "the last lock requester first": (locks, "(can & (1 << number) - 1) == 0", "(can >> number + 1) == 0"),
     "a link to the DMA": (switch, "number >= ports.local", "number >= ports.local - 1"),

@@ -12,7 +12,6 @@ from nncosim.compiler.aie_ml.descriptors import Descriptor
 from nncosim.compiler.aie_ml.loops import Line, assembled
 from nncosim.hdl.aie_ml.isa import (
     LATENCY,
-    MEMORY_BEATS,
     AguRegister,
     Control,
     ControlOp,
@@ -40,6 +39,7 @@ from nncosim.regress.aie_ml_columns import (
 from nncosim.tb.aie_ml.build import build_array
 from nncosim.tb.errors import SimulationTimeout
 
+MEMORY_BEATS = PLATFORM.generation.beats
 EMPTY, FULL, DONE = 1, 2, 3
 """Of the west tile: places that may be written; vectors to be taken; results that came back."""
 SOURCE, BUFFER, BACK, RESULT = 0, 512, 600, 1024

@@ -69,7 +69,7 @@ def test_one_after_the_other(name):
 def test_what_the_compiler_refuses_is_wrong(monkeypatch, backend):
     """Takers begin with the other copy, and no check looks: the first layer's bits are right, no other's."""
     made, right = made_of(*NETWORKS["jet_tagger"][:2]), linking._homes
-    monkeypatch.setattr(linking, "wrong_turns", lambda segments: [])
+    monkeypatch.setattr(linking, "wrong_turns", lambda segments, generation: [])
     monkeypatch.setattr(linking, "_homes", lambda plan, at: {
         name: replace(each, west=each.west[::-1]) for name, each in right(plan, at).items()})  # fmt: skip
     image = linking.linked(made.network, PLATFORM, made.lowered.private, made.placement).to_bytes()

@@ -141,7 +141,7 @@ PLANTED = {
     "inexact is only the half": ("RoundingCode.CEIL: inexact", "RoundingCode.CEIL: half"),
     "rounding as of a cycle later": ("_up(m, rounding, floor", "_up(m, self.rounding, floor"),
     "symmetric has the least": ("Mux(symmetric, Const(-most,", "Mux(0, Const(-most,"),
-    "a half is the other": ("Mux(half, acc.word_select(8 + unit", "Mux(~half, acc.word_select(8 + unit"),
+    "a half is the other": ("Mux(half, acc.word_select(wide // 2 +", "Mux(~half, acc.word_select(wide // 2 +"),
     "a stage does not hold": ("m.If(self.en):\n            for stages", "m.If(1):\n            for stages"),
 }
 

@@ -455,7 +455,7 @@ SWITCH_BUGS = {
 
 
 def spoilt(
-    bug: Sequence[str], buffer: Sequence[str] = ("STREAM = ", "STREAM = "), kind: Kind = CORE
+    bug: Sequence[str], buffer: Sequence[str] = ("class Elastic", "class Elastic"), kind: Kind = CORE
 ) -> StreamSwitch:
     module = planted(switch, bug[0], bug[1])
     module.Elastic = planted(stream, buffer[0], buffer[1]).Elastic  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 from nncosim.hdl.aie_ml import vmac
 from nncosim.hdl.emit import emit_design
+from nncosim.platforms.aie_ml_generation import AIE_ML
 from nncosim.regress.planted import planted
 from nncosim.tb.aie_ml import timing
 from nncosim.tb.aie_ml.timing import BLOCKS, BUDGETS, LARGE, LIMIT, longest, paths_of
@@ -42,7 +43,7 @@ def beyond(report: TimingReport, budget: Budget) -> dict[str, float]:
 @pytest.mark.parametrize("name", _slow(LARGE, SLOW))
 def test_what_is_cut_out_keeps_its_budget(name: str) -> None:
     """So the tile's netlist is timed as if it were inside; and a budget a little smaller would be told."""
-    report, budget = LARGE[name](), BUDGETS[name]
+    report, budget = LARGE[name](AIE_ML), BUDGETS[name]
     assert beyond(report, budget) == {}
     assert beyond(report, Budget(max(report.outputs.values()) - 0.1, budget.setup, budget.pins))
     assert beyond(report, Budget(budget.clock_to_output, max(report.inputs.values()) - 0.1))

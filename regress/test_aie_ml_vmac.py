@@ -105,7 +105,7 @@ def test_all_shapes_and_signs() -> None:
 
 
 PLANTED = {
-    "rows are exchanged": ("lane // 4 % 4\n", "(lane // 4 ^ 1) % 4\n"),
+    "rows are exchanged": ("divmod(lane // 4, gen", "divmod(lane // 4 ^ 1, gen"),
     "a sum is a bit short": ('"dot": Out(signed(32))', '"dot": Out(signed(26))'),
     "the parts do not carry": ("acc.word_select(k, 64) + held[2 * k]", "acc.word_select(k, 64) + held[2 * k][:24]"),
     "the accumulator is a cycle late": ("acc.word_select(k, 32) + held[k]", "self.acc.word_select(k, 32) + held[k]"),

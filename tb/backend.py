@@ -254,13 +254,13 @@ def register_bench(name: str, bench: AnyBench) -> None:
 
 
 def get_bench(platform: Platform) -> AnyBench:
-    """The bench of a platform: `BENCH` in `nncosim.tb.<name>.bench`.
+    """The bench of a platform: `BENCH` in `nncosim.tb.<parts>.bench`.
 
     Raises:
         BenchError: the platform has none.
     """
-    bench = BENCHES.find(platform.name)
+    bench = BENCHES.find(platform.parts)
     if bench is None:
-        where = BENCHES.module(platform.name)
+        where = BENCHES.module(platform.parts)
         raise BenchError(f"platform {platform.name!r} has no test bench (no module {where})")
     return bench

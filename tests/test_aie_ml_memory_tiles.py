@@ -12,6 +12,7 @@ from nncosim.compiler.compile import compile_network
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.frontend import import_model
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.aie_ml_generation import AIE_ML
 from nncosim.regress.dense_models import DenseSpec, compiled
 from nncosim.regress.token_models import residual_mlp
 
@@ -19,7 +20,7 @@ from nncosim.regress.token_models import residual_mlp
 def buffer(writers: int, readers: int, copies: int) -> MemoryBuffer:
     part = (0, 8 * writers)
     parts = [(8 * k, 8 * k + 8) for k in range(writers)]
-    return MemoryBuffer(0, 1, "t", part, Storage.TILES, 8, 8, copies,
+    return MemoryBuffer(0, 1, "t", part, Storage.TILES, 8, 8, copies, AIE_ML,
                         [Access(k, each, Order.TILES) for k, each in enumerate(parts)],
                         [Access(k, part, Order.TILES) for k in range(readers)])  # fmt: skip
 

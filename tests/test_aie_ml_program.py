@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,11 +15,14 @@ from nncosim.compiler.aie_ml.scheduler import Timing, timing
 from nncosim.compiler.errors import CompileError
 from nncosim.hdl.aie_ml.isa import Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
-from nncosim.kernels.aie_ml.product import Job, Product, Shape
+from nncosim.kernels.aie_ml import product as product_module
+from nncosim.kernels.aie_ml.product import Job, Product
+from nncosim.platforms.aie_ml_generation import AIE_ML
 from nncosim.regress.aie_ml_programs import issue_order
 from nncosim.tb.aie_ml.iss import Tile
 
 AT = Addresses(0, 1024, 512, 1536)
+Shape = partial(product_module.Shape, generation=AIE_ML)
 LARGE = Shape(Mac.I8X8, 2, 2, 8, 8, 4, 16, Form.ACC32_8, False)
 SHAPES = {
     "int8 64x64x64": LARGE,
@@ -38,7 +42,7 @@ SHAPES = {
 }
 
 
-def dense(shape: Shape) -> Product:
+def dense(shape: product_module.Shape) -> Product:
     signs = (True, False) if shape.job == Job.ADD else (False,) if shape.job == Job.TRANSPOSE else (True,)
     return Product(shape, b"", b"", signs, 10, RoundingCode.HALF_EVEN, Saturation.SATURATE, True)
 

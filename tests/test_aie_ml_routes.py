@@ -11,6 +11,7 @@ from nncosim.compiler.errors import CompileError
 from nncosim.compiler.frontend import import_model
 from nncosim.kernels.aie_ml.product import Role
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.aie_ml_generation import AIE_ML
 from nncosim.regress.dense_models import DenseSpec, dense_network
 
 COLUMNS, ROWS = 6, 4
@@ -122,7 +123,7 @@ def test_a_walk_takes_each_word_of_a_matrix_in_the_order_of_the_stream(storage, 
     words = 2 * tiles if bits == 16 else words
     if storage == Storage.BLOCKS and order == Order.ROWS and words % 2:
         with pytest.raises(CompileError, match="do not end with a block"):
-            Matrix(storage, 0, 512, bits, rows, columns).walk(order)
+            Matrix(storage, 0, 512, bits, rows, columns, AIE_ML).walk(order)
         return
     if order in (Order.ROWS, Order.WHOLE_ROWS):
         whole = words if order == Order.ROWS else 2 * tiles
@@ -131,7 +132,7 @@ def test_a_walk_takes_each_word_of_a_matrix_in_the_order_of_the_stream(storage, 
         wanted = [(4 * u + r, 2 * t + w) for u in range(up) for t in range(tiles) for r in range(4) for w in range(2)]
     else:
         wanted = [(4 * u + r, 2 * t + w) for u in range(up) for t in range(tiles) for w in range(2) for r in range(4)]
-    walk = Matrix(storage, 100, 512, bits, rows, columns).walk(order)
+    walk = Matrix(storage, 100, 512, bits, rows, columns, AIE_ML).walk(order)
     made = chain(Descriptor, walk, (4900, 2), 3, (1, 1), (2, 1))
     assert [at for each in made for at in addresses(each)] == [
         100 + place(storage, bits, 512, row, word) for row, word in wanted]  # fmt: skip

@@ -3,18 +3,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import ModuleType
 
 import pytest
 from nncosim.compiler.aie_ml import program as program_module
 from nncosim.compiler.aie_ml.checker import Guard, wrong_in
 from nncosim.compiler.aie_ml.program import Addresses, Exchange
-from nncosim.hdl.aie_ml.isa import MEMORY_BEATS, Form, Mac
+from nncosim.hdl.aie_ml.isa import Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
-from nncosim.kernels.aie_ml.product import Job, Product, Shape
+from nncosim.kernels.aie_ml import product as product_module
+from nncosim.kernels.aie_ml.product import Job, Product
+from nncosim.platforms.aie_ml_generation import AIE_ML
 from nncosim.regress.planted import planted
 
-WEST = MEMORY_BEATS
+Shape = partial(product_module.Shape, generation=AIE_ML)
+WEST = AIE_ML.beats
 OWN, GIVEN = Exchange(0, 1), Exchange(4, 5)
 TAKEN = Exchange(8, 9, west=True)
 DENSE = Shape(Mac.I8X8, 2, 2, 4, 2, 2, 6, Form.ACC32_8, True)

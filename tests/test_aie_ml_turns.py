@@ -3,13 +3,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
-from nncosim.compiler.aie_ml import linking
+from nncosim.compiler.aie_ml import linking, turns
 from nncosim.compiler.aie_ml.notes import AieMlNotes, config_segment, tile_address, tile_of
-from nncosim.compiler.aie_ml.turns import problems
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.errors import CompileError
 from nncosim.compiler.image.image import Segment
@@ -23,6 +22,7 @@ from nncosim.tb.aie_ml.iss_backend import run_iss
 from nncosim.tb.backend import RunResult
 
 PLATFORM = AieMl(columns=4, rows=2, memory_rows=1)
+problems = partial(turns.problems, generation=PLATFORM.generation)
 SPEC = DenseSpec((24, 40, 16))
 Change = Callable[[ControlOp, dict[str, int]], tuple[ControlOp, dict[str, int]]]
 

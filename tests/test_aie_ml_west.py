@@ -17,7 +17,7 @@ from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.regress.aie_ml_columns import BEGIN, FROM_SHIM, TO_SHIM, Column, columns_image, lock
 from nncosim.tb.aie_ml.deadlock import explained
-from nncosim.tb.aie_ml.frames import STORE, written_to
+from nncosim.tb.aie_ml.frames import store_of, written_to
 from nncosim.tb.aie_ml.iss import Tile
 from nncosim.tb.aie_ml.iss_array import Array
 
@@ -107,9 +107,9 @@ def test_a_store_is_not_waited_for(stores, waits):
 
 def test_whose_memory_a_store_is_in():
     """Core tiles are counted column by column, here of two rows."""
-    stores = np.zeros(3, STORE)
+    stores = np.zeros(3, store_of(PLATFORM.generation))
     stores["tile"], stores["beat"] = (5, 5, 2), (7, THERE + 7, 4095)
-    found = written_to(stores, rows=2)
+    found = written_to(stores, rows=2, beats=THERE)
     assert found["tile"].tolist() == [5, 3, 0] and found["beat"].tolist() == [7, 7, 2047]
     assert stores["tile"].tolist() == [5, 5, 2]
 

@@ -101,7 +101,7 @@ class AieMlBackend:
             reads += [b.name for maker in west for b in buffers[maker] if b.kind == "tensor"]
             tasks.append(Task(tile.name, "core", tile.op.name, west, tuple(reads), tuple(writes),
                               choice[tile.op.name].cost, (platform.number(tile.column, tile.row),)))  # fmt: skip
-        layouts = {name: layout_of(tensor) for name, tensor in network.tensors.items()}
+        layouts = {name: layout_of(tensor, platform.generation) for name, tensor in network.tensors.items()}
         return Lowered(Schedule(tuple(tasks)), tuple(each for own in buffers.values() for each in own), layouts, made,
                        inside=frozenset(network.tensors))  # fmt: skip
 

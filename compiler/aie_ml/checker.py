@@ -37,8 +37,8 @@ class _Formulas:
         self.beats: dict[int, Name] = {}
         shape = product.shape
         for block in range(shape.blocks):
-            for tile, half in shape.words if not shape.role.ends else ():
-                self.puts.append(self._sum(block, tile, half))
+            for tile, part in shape.words if not shape.role.ends else ():
+                self.puts.append(self._sum(block, tile, part))
             for row, column, half in shape.stores:
                 self._store(block, row, column, half)
 
@@ -47,26 +47,28 @@ class _Formulas:
 
     def _store(self, block: int, row: int, column: int, half: int) -> None:
         shape = self._product.shape
-        sums = tuple(self._sum(block, row * shape.columns + column, each) for each in range(2))
+        parts = range(shape.generation.acc_parts)
+        sums = tuple(self._sum(block, row * shape.columns + column, each) for each in parts)
         name: Name = ("srs", shape.form.value, half, self._srs, sums)
         row_block, column_block = divmod(block, shape.column_blocks)
         across = (column_block * shape.columns + column) * shape.halves + half
         beat = self._at.output + (row_block * shape.rows + row) * shape.output_beats + across
         self.beats[beat] = ("max", int(shape.wide_results), name) if shape.relu else name
 
-    def _sum(self, block: int, tile: int, half: int) -> int:
+    def _sum(self, block: int, tile: int, part: int) -> int:
         shape, at = self._product.shape, self._at
         row_block, column_block = divmod(block, shape.column_blocks)
         row, column = divmod(tile, shape.columns)
         if shape.role.begins:
             bias = self._held(at.bias + column_block * shape.columns + column)
-            total = added(0, ("bias", int(shape.mac == Mac.I16X16), bias))
+            total = added(0, ("bias", part, int(shape.mac == Mac.I16X16), bias))
         else:
-            total = added(0, ("cascade", self._got + block * len(shape.words) + shape.words.index((tile, half))))
+            total = added(0, ("cascade", self._got + block * len(shape.words) + shape.words.index((tile, part))))
         for step in range(shape.steps):
             a, b, signs = self._operands(row_block, column_block, row, column, step)
-            tiles = [self._held(b + k) for k in range(shape.weight_beats)]
-            total = added(total, (shape.mac.value, *signs, self._held(a), *tiles))
+            tiles = [self._held(b + k) for k in range(shape.second_beats)]
+            name = shape.mac.value, *signs, shape.second_at(column)[1], self._held(a), *tiles
+            total = added(total, (part, name))
         return total
 
     def _operands(
@@ -74,16 +76,16 @@ class _Formulas:
     ) -> tuple[int, int, tuple[int, int]]:
         """Beats of the two tiles that a step multiplies, and whether they have signs."""
         shape, at, signs = self._product.shape, self._at, self._product.signs
-        block, above = row_block * shape.column_blocks + column_block, row_block * shape.rows + row
-        if shape.job == Job.TRANSPOSE:
-            b = at.weights + (block * shape.columns + column) * shape.weight_beats
-            return at.input + row, b, (1, int(signs[0]))
+        above, within = row_block * shape.rows + row, shape.second_at(column)[0]
+        if shape.job == Job.TRANSPOSE:  # of several steps, each with a column of blocks and a tile of the unit matrix
+            block = (row_block * shape.steps + step) * shape.column_blocks + column_block
+            return at.input + row + step, at.weights + block * shape.step_beats + within, (1, int(signs[0]))
         if shape.job == Job.ADD:  # operand, and which of its tiles along the row
             operand, tile = step % 2, column_block * (shape.steps // 2) + step // 2
             second = at.input + shape.input_beats // 2 if at.addend is None else at.addend
             a = (second if operand else at.input) + above * shape.input_beats + tile
-            return a, at.weights + step * shape.weight_beats, (int(signs[operand]), 1)
-        b = at.weights + ((column_block * shape.steps + step) * shape.columns + column) * shape.weight_beats
+            return a, at.weights + step * shape.step_beats, (int(signs[operand]), 1)
+        b = at.weights + (column_block * shape.steps + step) * shape.step_beats + within
         return at.input + above * shape.input_beats + step, b, (int(signs[0]), 1)
 
 
@@ -118,7 +120,7 @@ def proof_of(
     """
     words = [int.from_bytes(program[k : k + INSTRUCTION_BYTES], "little")
              for k in range(0, len(program), INSTRUCTION_BYTES)]  # fmt: skip
-    core, queue = NamedCore(guards), list(layers)
+    core, queue = NamedCore(layers[0][0].shape.generation, guards), list(layers)
     loops: list[list[int]] = []
     beats: dict[int, Name] = {}
     puts: list[Name] = []

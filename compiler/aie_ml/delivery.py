@@ -26,6 +26,7 @@ from nncosim.compiler.ir.network import Network, Tensor
 from nncosim.kernels.aie_ml.matrix import row_axis, rows_of, stored_bits
 from nncosim.kernels.aie_ml.product import Job
 from nncosim.platforms.aie_ml import MEMORY_TILE_BYTES, AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = ["plan_of", "stream_of"]
 
@@ -59,12 +60,16 @@ class _Want:
         return sum(tile.column for tile, _ in self.takers) / len(self.takers)
 
 
-def stream_of(tensor: Tensor, part: Part, column: int, number: int, order: Order = Order.ROWS) -> Stream:
+def stream_of(
+    tensor: Tensor, generation: Generation, part: Part, column: int, number: int, order: Order = Order.ROWS
+) -> Stream:
     """A part of a tensor, row after row, as it passes the shim."""
     columns, bits = part[1] - part[0], stored_bits(tensor)
-    words = 2 * tiles_across(columns, bits) if order == Order.WHOLE_ROWS else words_across(columns, bits)
+    words = words_across(columns, bits, generation)
+    if order == Order.WHOLE_ROWS:
+        words = Storage.ROWS.across(tiles_across(columns, bits), generation)
     box = tuple(part if axis == "C" else (0, size) for axis, size in tensor.extents.items())
-    layout = Layout(f"{row_axis(tensor)} C:{words * 32 // bits}", bits)
+    layout = Layout(f"{row_axis(tensor)} C:{words * generation.word_bits // bits}", bits)
     return Stream(column, number, tensor.name, box, layout, words * rows_of(tensor))
 
 
@@ -75,10 +80,11 @@ def plan_of(network: Network, boxes: Sequence[Box], platform: AieMl, *, share: b
         KernelError: as `nncosim.compiler.aie_ml.plan.layers_of`.
         CompileError: a layer takes more streams than its tiles have channels; no memory tile has room.
     """
-    plan = Plan(layers_of(network, boxes))
+    plan = Plan(layers_of(network, boxes, platform.generation))
     if share:
         plan.shared = shared_buffers(plan.layers, all_at_once=platform.memory_rows > 0)
-    delivery = _Delivery(network, plan, MemoryTiles(platform.columns, platform.memory_rows, MEMORY_TILE_BYTES))
+    memory = MemoryTiles(platform.columns, platform.memory_rows, MEMORY_TILE_BYTES)
+    delivery = _Delivery(network, platform.generation, plan, memory)
     for name in network.tensors:
         delivery.deliver(name)
     return plan
@@ -100,8 +106,8 @@ def _words(tile: TilePlan) -> int:
 
 
 class _Delivery:
-    def __init__(self, network: Network, plan: Plan, memory: MemoryTiles):
-        self.network, self.plan, self.memory = network, plan, memory
+    def __init__(self, network: Network, generation: Generation, plan: Plan, memory: MemoryTiles):
+        self.network, self.generation, self.plan, self.memory = network, generation, plan, memory
         self.makers = {layer.op.output: layer for layer in plan.layers}
         self.entries = Counter[int]()  # streams of each column of the shim
 
@@ -212,7 +218,7 @@ class _Delivery:
                 made.writers[0] = replace(made.writers[0], order=order)
                 targets.append(Port(made.column, made.row, made.writers[0].channel))
                 self._read(made, stored)
-            stream = stream_of(tensor, part, column, source.channel, order)
+            stream = stream_of(tensor, self.generation, part, column, source.channel, order)
             self.plan.inputs.append(stream)
             name = f"input {_named(tensor.name, part)}"
             self.plan.nets.append(Net(source, tuple(targets), name, stream.words))
@@ -243,7 +249,8 @@ class _Delivery:
         """One with a copy for each layer that an inference passes meanwhile; near to those that take it first."""
         steps = [want.step for want in readers]
         waits = max(steps) - self._made_at(tensor.name)
-        made = MemoryBuffer(0, 0, tensor.name, part, storage, stored_bits(tensor), rows_of(tensor), max(2, waits))
+        made = MemoryBuffer(0, 0, tensor.name, part, storage, stored_bits(tensor), rows_of(tensor), max(2, waits),
+                            self.generation)
         first = [want.column for want in readers if want.step == min(steps)]
         near = sum(first) / len(first)
         self.memory.place(made, near, writers, len(readers))

@@ -21,7 +21,6 @@ from nncosim.compiler.image.notes import Notes, Step
 from nncosim.compiler.image.tiles import Fragment, TensorPlace, tile_table
 from nncosim.compiler.ir.network import Network
 from nncosim.compiler.placement.placement import Buffer, Placement
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, MEMORY_BEATS
 from nncosim.kernels.aie_ml.matrix import layout_of
 from nncosim.kernels.aie_ml.product import Job
 from nncosim.kernels.base import Cost
@@ -86,7 +85,7 @@ def linked(network: Network, platform: AieMl, made: Lowering, placement: Placeme
         loaded += own
         begun += starts
         early.setdefault(reads, []).append((tile.column, tile.row))
-    if found := wrong_turns(loaded):
+    if found := wrong_turns(loaded, platform.generation):
         raise CompileError(f"tiles do not take turns at what they share: {'; '.join(found[:3])}")
     busy = {(tile.column, tile.row) for tile in made.plan.tiles}
     loaded += [switch_segment(*tile, each, memory_tile=tile[1] < platform.first_row)
@@ -116,12 +115,14 @@ def _timed(network: Network, platform: AieMl, made: Lowering, bare: Image) -> Im
 
 def _buffers(tile: TilePlan, number: int) -> list[Buffer]:
     """What lies in a tile's memory, for the whole run."""
+    beat = tile.product.shape.generation.beat_bytes
+
     def buffer(what: str, bank: int, size: int, kind: str, content: bytes | None = None) -> Buffer:
-        return Buffer(f"{tile.name} {what}", "data", size, kind, BEAT_BYTES, content, permanent=True,
+        return Buffer(f"{tile.name} {what}", "data", size, kind, beat, content, permanent=True,
                       from_start=kind == "input", instance=number * BANKS + bank)  # fmt: skip
 
     shape, product = tile.product.shape, tile.product
-    size = shape.activation_beats * BEAT_BYTES
+    size = shape.activation_beats * beat
     out = [buffer(f"activations {k}", bank, size, "input") for k, bank in enumerate(COPY_BANKS) if tile.streamed]
     out.append(buffer("constant", CONSTANT_BANK, len(product.constant), "weights", product.constant))
     if product.bias:
@@ -133,14 +134,16 @@ def _buffers(tile: TilePlan, number: int) -> list[Buffer]:
 
 def _shared(made: MemoryBuffer, platform: AieMl) -> Buffer:
     """In a memory tile."""
-    return Buffer(made.name, "memory_tile", 4 * made.words * made.copies, "tensor", BEAT_BYTES, permanent=True,
+    return Buffer(made.name, "memory_tile", made.bytes, "tensor", made.generation.beat_bytes, permanent=True,
                   instance=made.column * platform.memory_rows + made.row - 1)  # fmt: skip
 
 
 def _homes(plan: Plan, at: Mapping[str, int]) -> dict[str, Homes]:
     """Beats in the tiles' memories."""
+    generation = plan.tiles[0].product.shape.generation
+
     def beat(tile: str, what: str, bank: int) -> int:
-        return data_address(bank, at.get(f"{tile} {what}", 0)) // BEAT_BYTES
+        return data_address(bank, at.get(f"{tile} {what}", 0)) // generation.beat_bytes
 
     def copies(tile: str, what: str, wanted: bool) -> tuple[int, ...]:
         return tuple(beat(tile, f"{what} {k}", bank) for k, bank in enumerate(COPY_BANKS) if wanted)
@@ -152,7 +155,8 @@ def _homes(plan: Plan, at: Mapping[str, int]) -> dict[str, Homes]:
                       beat(name, "bias", BIAS_BANK), copies(name, "result", tile.product.shape.role.ends))
         if west is not None:
             made = copies(west.maker, "result", True)
-            homes = replace(homes, west=tuple(MEMORY_BEATS + each + west.offset for each in made), operand=west.operand)
+            beats = tuple(generation.beats + each + west.offset for each in made)
+            homes = replace(homes, west=beats, operand=west.operand)
         out[name] = homes
     return out
 
@@ -166,7 +170,7 @@ def _notes(
         shape = tile.product.shape
         stores = shape.blocks * len(shape.stores)
         sites.append(Site(tile.column, tile.row, tile.step, stores))
-    outputs = tuple(stream_of(network.tensors[name], part, *made.routes.exits[net])
+    outputs = tuple(stream_of(network.tensors[name], platform.generation, part, *made.routes.exits[net])
                     for net, name, part in made.plan.outputs)  # fmt: skip
     # A small array is simulated whole: one simulation serves all of its images.
     if platform.tiles <= _WHOLE:
@@ -187,6 +191,7 @@ def _tiles(
     """Inputs where the first layer's lowest cores have them; results where the last core of each chain stores them."""
     roles = dict.fromkeys(network.inputs, "input") | dict.fromkeys(network.outputs, "output")
     fragments: dict[str, list[Fragment]] = {name: [] for name in network.tensors}
+    size = platform.generation.beat_bytes
     for tile in made.plan.tiles:
         home, number, box = homes[tile.name], platform.number(tile.column, tile.row), made.boxes[tile.step]
         uses: list[tuple[str, Part, tuple[int, ...], tuple[int, ...]]]
@@ -197,8 +202,8 @@ def _tiles(
             tensor = network.tensors[name]
             extents = tuple(part if axis == "C" else (0, size) for axis, size in tensor.extents.items())
             fragments[name].append(Fragment(
-                "data", beats[0] * BEAT_BYTES, extents, layout_of(tensor, part[1] - part[0]), writers, number,
-                COPIES, (beats[1] - beats[0]) * BEAT_BYTES,
+                "data", beats[0] * size, extents, layout_of(tensor, platform.generation, part[1] - part[0]), writers,
+                number, COPIES, (beats[1] - beats[0]) * size,
             ))  # fmt: skip
     return tile_table(
         TensorPlace(tensor, roles.get(name, "internal"), tuple(fragments[name]), name in network.outputs)

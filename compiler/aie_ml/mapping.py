@@ -19,6 +19,7 @@ from nncosim.kernels.aie_ml.elementwise import sum_shape, transposition_shape
 from nncosim.kernels.aie_ml.matrix import rows_of, stored_bits
 from nncosim.kernels.aie_ml.product import Role, Shape
 from nncosim.platforms.aie_ml import BANK_BYTES, AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = [
     "CHANNELS", "OBJECTIVES", "Box", "Part", "Split", "boxes_of", "check_splits", "parts", "ranked_splits", "savings",
@@ -98,8 +99,8 @@ def _agree(before: Sequence[Part], after: Sequence[Part], operands: int = 1, sha
 
 def _fits(shape: Shape) -> bool:
     """A part's buffers fit their banks: the constant; bias; a copy of the activations with one of the results."""
-    bias = shape.column_blocks * shape.columns
-    return max(shape.constant_beats, bias, shape.activation_beats + shape.output_bytes // 32) * 32 <= BANK_BYTES
+    bias, size = shape.column_blocks * shape.columns, shape.generation.beat_bytes
+    return max(shape.constant_beats, bias, shape.activation_beats + shape.output_bytes // size) * size <= BANK_BYTES
 
 
 def taken_parts(op: Op, network: Network, split: Split) -> tuple[Part, ...]:
@@ -108,14 +109,14 @@ def taken_parts(op: Op, network: Network, split: Split) -> tuple[Part, ...]:
     return parts(channels, split.cascade if isinstance(op, Conv) else split.rows if isinstance(op, Add) else 1)
 
 
-def _shape(op: Op, network: Network, taken: Part, results: Part) -> Shape:
+def _shape(op: Op, network: Network, generation: Generation, taken: Part, results: Part) -> Shape:
     """Of a tile's part of a layer."""
     if isinstance(op, Conv):
-        return shape_of(op, network, taken, results, Role.SINGLE)
+        return shape_of(op, network, generation, taken, results, Role.SINGLE)
     if isinstance(op, Add):
-        return sum_shape(op, network, results)
+        return sum_shape(op, network, generation, results)
     assert isinstance(op, Transpose)
-    return transposition_shape(op, network)
+    return transposition_shape(op, network, generation)
 
 
 def _block(shape: Shape, split: Split) -> int:
@@ -168,8 +169,8 @@ OBJECTIVES = tuple(_RANKS)
 first two take the fewest tiles, and the last one the least latency."""
 
 
-def _words(tensor: Tensor, channels: int) -> int:
-    return rows_of(tensor) * -(-channels * stored_bits(tensor) // 32)
+def _words(tensor: Tensor, channels: int, generation: Generation) -> int:
+    return rows_of(tensor) * -(-channels * stored_bits(tensor) // generation.word_bits)
 
 
 def _cuts(op: Op, platform: AieMl) -> Iterator[Split]:
@@ -180,14 +181,15 @@ def _cuts(op: Op, platform: AieMl) -> Iterator[Split]:
 
 
 def _options(op: Op, network: Network, platform: AieMl) -> Iterator[_Option]:
-    source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+    source, out, generation = network.tensors[op.inputs[0]], network.tensors[op.output], platform.generation
     for split in _cuts(op, platform):
         taken, results = taken_parts(op, network, split), parts(out.channels, split.rows)
         if not taken or not results:
             continue
-        shape = _shape(op, network, taken[0], results[0])
+        shape = _shape(op, network, generation, taken[0], results[0])
         if _fits(shape):
-            enters, leaves = _words(source, taken[0][1]), _words(out, results[0][1])
+            enters, leaves = (_words(tensor, channels, generation)
+                              for tensor, channels in ((source, taken[0][1]), (out, results[0][1])))
             kernel = shape.blocks * _block(shape, split)
             stage = _stage(shape)
             waits = (split.cascade - 1) * stage + _ROW * (split.rows - 1)
@@ -337,11 +339,11 @@ def _stream_words(
         return 0
     if not _agree(given, taken, len(op.inputs), shared):
         whole = max(end - begin for begin, end in (*given, *taken))
-        return 2 * _words(tensor, whole) + _DETOUR if platform.memory_rows else None
+        return 2 * _words(tensor, whole, platform.generation) + _DETOUR if platform.memory_rows else None
     most = max(min(taken[c][1], given[r][1]) - max(taken[c][0], given[r][0])
                for c, producers in enumerate(overlaps(given, taken)) for r in producers if c >= shared)  # fmt: skip
     # Others of a chain need theirs later than its first core.
-    return max(0, _words(tensor, most) - shared * stage)
+    return max(0, _words(tensor, most, platform.generation) - shared * stage)
 
 
 def _shared(op: Op, given: Sequence[Part], taken: Sequence[Part], split: Split) -> int:
@@ -362,7 +364,7 @@ def savings(network: Network, platform: AieMl, splits: Sequence[Split]) -> dict[
             continue
         cut, channels = (splits[k].rows, splits[k + 1]), network.tensors[op.output].channels
         taken = taken_parts(op, network, splits[k + 1])
-        shape = _shape(op, network, taken[0], parts(channels, splits[k + 1].rows)[0])
+        shape = _shape(op, network, platform.generation, taken[0], parts(channels, splits[k + 1].rows)[0])
         apart, beside = (_stream_words(network, platform, (before, op), cut, stage) for stage in (0, _stage(shape)))
         if apart is None or (beside is not None and beside < apart):
             out[k, k + 1] = (apart or 0) - (beside or 0)

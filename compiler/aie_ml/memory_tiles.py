@@ -24,7 +24,7 @@ from nncosim.compiler.image.image import Segment
 from nncosim.hdl.aie_ml.config import MEMORY_BDS_AT, MEMORY_LOCKS_AT, MEMORY_STARTS_AT
 from nncosim.hdl.aie_ml.memory_tile import MEMORY_CHANNELS, MEMORY_DESCRIPTORS, MEMORY_LOCKS, MemoryDescriptor
 from nncosim.hdl.aie_ml.ports import TILE_PORTS
-from nncosim.kernels.aie_ml.matrix import ROWS as TILE_ROWS
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = ["CHANNELS", "WRITERS", "Access", "MemoryBuffer", "MemoryTiles", "descriptors_of", "segments_of_buffers"]
 
@@ -66,6 +66,7 @@ class MemoryBuffer:
     bits: int
     rows: int
     copies: int
+    generation: Generation
     writers: list[Access] = field(default_factory=list)
     readers: list[Access] = field(default_factory=list)
 
@@ -76,18 +77,23 @@ class MemoryBuffer:
     @property
     def _across(self) -> int:
         """Words of a row of tiles, or of a row."""
-        return self.storage.across(tiles_across(self.part[1] - self.part[0], self.bits))
+        return self.storage.across(tiles_across(self.part[1] - self.part[0], self.bits), self.generation)
 
     @property
     def words(self) -> int:
         """Of one copy."""
-        up = -(-self.rows // TILE_ROWS)
-        return self._across * up * (1 if self.storage == Storage.TILES else TILE_ROWS)
+        up = -(-self.rows // self.generation.rows)
+        return self._across * up * (1 if self.storage == Storage.TILES else self.generation.rows)
+
+    @property
+    def bytes(self) -> int:
+        """Of all copies."""
+        return self.generation.word_bytes * self.words * self.copies
 
     def matrix(self, part: Part) -> Matrix:
         """Some of the tensor's channels in the first copy, in words from the begin of the buffer."""
-        at = self.storage.across(tiles_across(part[0] - self.part[0], self.bits))
-        return Matrix(self.storage, at, self._across, self.bits, self.rows, part[1] - part[0])
+        at = self.storage.across(tiles_across(part[0] - self.part[0], self.bits), self.generation)
+        return Matrix(self.storage, at, self._across, self.bits, self.rows, part[1] - part[0], self.generation)
 
 
 @dataclass
@@ -128,7 +134,7 @@ class MemoryTiles:
         Raises:
             CompileError: there is none with room.
         """
-        size, down = 4 * made.words * made.copies, writers if made.storage == Storage.TILES else 0
+        size, down = made.bytes, writers if made.storage == Storage.TILES else 0
         free = [
             (abs(column - near), row, column) for (column, row), room in self._rooms.items()
             if room.writers + writers <= CHANNELS and room.readers + readers <= CHANNELS
@@ -197,7 +203,8 @@ def descriptors_of(
     out: dict[tuple[str, int], Chain] = {}
     for kind, accesses, tokens in (("s2mm", buffer.writers, writers), ("mm2s", buffer.readers, readers)):
         for access, own in zip(accesses, tokens, strict=True):
-            walk, pool = buffer.matrix(access.part).moved(address // 4).walk(access.order), access.channel % 2
+            at, pool = address // buffer.generation.word_bytes, access.channel % 2
+            walk = buffer.matrix(access.part).moved(at).walk(access.order)
             made = _channel(walk, iteration, own, pools[pool])
             out[kind, access.channel] = list(enumerate(made, pools[pool]))
             pools[pool] += len(made)

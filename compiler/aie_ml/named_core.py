@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
-from nncosim.compiler.aie_ml.notes import BEAT_A, BEAT_B, acc_half, early_read
+from nncosim.compiler.aie_ml.notes import BEAT_A, BEAT_B, acc_part, early_read
 from nncosim.hdl.aie_ml.isa import (
     LATENCY,
     LOOP_LEVELS,
-    MEMORY_BEATS,
     AguRegister,
     Control,
     ControlOp,
@@ -34,6 +33,7 @@ from nncosim.hdl.aie_ml.isa import (
     Vector,
 )
 from nncosim.hdl.formats import decode
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = ["Event", "Guard", "Lock", "Name", "NamedCore", "Slots", "added", "decoded", "end_of", "following", "of_west"]
 
@@ -116,7 +116,8 @@ class NamedCore:
     it, which an earlier instruction makes, was in flight.
     """
 
-    def __init__(self, guards: Sequence[Guard]) -> None:
+    def __init__(self, generation: Generation, guards: Sequence[Guard]) -> None:
+        self.generation, self.parts = generation, range(generation.acc_parts)
         self.guards, self.held, self.events = guards, set[Lock](), list[Event]()
         self.vectors: dict[int, Name] = {}
         self.accumulators: dict[tuple[int, int], int] = {}
@@ -161,14 +162,15 @@ class NamedCore:
             self._later(LATENCY["load"] - LATENCY["load_memory"], "w", vector, name)
         if self.cycle in self.sums:
             number, clear, product = self.sums.pop(self.cycle)
-            for half in range(2):
-                total = added(0 if clear else self.accumulators.get((number, half), hash(_UNKNOWN)), product)
-                self._later(LATENCY["mac"] - LATENCY["mac_reads"], "cm", (number, half), total)
+            for part in self.parts:
+                before = 0 if clear else self.accumulators.get((number, part), hash(_UNKNOWN))
+                self._later(LATENCY["mac"] - LATENCY["mac_reads"], "cm", (number, part), added(before, (part, product)))
 
     def _accessed(self, what: str, beat: int) -> None:
         """In the west neighbour's memory nothing is the core's but what a guard is for."""
-        west, mine = beat >= MEMORY_BEATS, [each for each in self.guards if beat in each.beats]
-        self.events.append(Event(what, west, beat % MEMORY_BEATS))
+        beats = self.generation.beats
+        west, mine = beat >= beats, [each for each in self.guards if beat in each.beats]
+        self.events.append(Event(what, west, beat % beats))
         if west and not mine:
             self.report(f"beat {beat}, of the west neighbour's memory, is accessed, and no lock is for it")
         for each in mine:
@@ -196,12 +198,12 @@ class NamedCore:
             self._stored = self.cycle, beat
         if mac["op"]:
             names = [self._vector(mac["a"]), self._vector(mac["b"])]
-            if mac["op"] == Mac.I8X8.value:
+            if mac["op"] == Mac.I8X8.value and not self.generation.wide_words:
                 names.append(self._vector(mac["b"] + 1))
             if not mac["clear"]:
-                self._read((acc_half(mac["acc"], half) for half in range(2)), LATENCY["mac_reads"])
-            self._written += [(acc_half(mac["acc"], half), LATENCY["mac"]) for half in range(2)]
-            product = (mac["op"], mac["a_signed"], mac["b_signed"], *names)
+                self._read((self._part(mac["acc"], part) for part in self.parts), LATENCY["mac_reads"])
+            self._written += [(self._part(mac["acc"], part), LATENCY["mac"]) for part in self.parts]
+            product = (mac["op"], mac["a_signed"], mac["b_signed"], mac["b_half"], *names)
             self.sums[self.cycle + LATENCY["mac_reads"]] = mac["acc"], mac["clear"], product
         self._move(slots, used)
         if slots["control"]["op"] == ControlOp.SET.value:
@@ -211,6 +213,10 @@ class NamedCore:
         if slots["control"]["op"] == ControlOp.ACQUIRE.value:
             self.held.add(self._lock("acquire", slots["lock"]))
         self._begin_writes()
+
+    def _part(self, number: int, part: int) -> int:
+        """Of an accumulator, as `early_read` takes it."""
+        return acc_part(number, part, len(self.parts))
 
     def _vector(self, number: int) -> Name:
         self._read((number,))
@@ -249,19 +255,21 @@ class NamedCore:
             self._set(slots["move_set"], used)
         elif move["op"] == MoveOp.BIAS.value:
             source = self._vector(move["source"])
-            for half in range(2):
-                total = added(0, ("bias", move["wide"], source))
-                self._later(LATENCY["bias"], "cm", (move["dest"], half), total)
-                self._written.append((acc_half(move["dest"], half), LATENCY["bias"]))
+            for part in self.parts:
+                total = added(0, ("bias", part, move["wide"], source))
+                self._later(LATENCY["bias"], "cm", (move["dest"], part), total)
+                self._written.append((self._part(move["dest"], part), LATENCY["bias"]))
         elif move["op"] == MoveOp.GET.value:
-            self._written.append((acc_half(move["dest"], move["half"]), LATENCY["cascade_get"]))
-            self._later(LATENCY["cascade_get"], "cm", (move["dest"], move["half"]), added(0, ("cascade", self.gets)))
+            place = move["dest"], move["half"] + 2 * move["high"]
+            self._written.append((self._part(*place), LATENCY["cascade_get"]))
+            self._later(LATENCY["cascade_get"], "cm", place, added(0, ("cascade", self.gets)))
             self.gets += 1
         elif move["op"] == MoveOp.PUT.value:
             if slots["store"]["op"] == StoreOp.VST_SRS.value:
                 self.report("PUT and VST.SRS at once")
-            self._read((acc_half(move["source"], move["half"]),))
-            self.puts.append(self.accumulators.get((move["source"], move["half"]), _UNKNOWN))
+            place = move["source"], move["half"] + 2 * move["high"]
+            self._read((self._part(*place),))
+            self.puts.append(self.accumulators.get(place, _UNKNOWN))
         elif move["op"] == MoveOp.SRS.value:
             if slots["store"]["op"] == StoreOp.VST_SRS.value:
                 self.report("SRS and VST.SRS at once")
@@ -274,9 +282,10 @@ class NamedCore:
             self.report(f"move slot: operation {move['op']}")
 
     def _requantized(self, slot: Mapping[str, int]) -> Name:
-        half = slot["form"] in (Form.ACC32_16.value, Form.ACC64_32.value)
-        self._read(acc_half(slot["source"], each) for each in ((slot["half"],) if half else range(2)))
-        sums = tuple(self.accumulators.get((slot["source"], half), _UNKNOWN) for half in range(2))
+        halves = (slot["half"],) if slot["form"] in (Form.ACC32_16.value, Form.ACC64_32.value) else (0, 1)
+        size = len(self.parts) // 2
+        self._read(self._part(slot["source"], size * half + k) for half in halves for k in range(size))
+        sums = tuple(self.accumulators.get((slot["source"], part), _UNKNOWN) for part in self.parts)
         return ("srs", slot["form"], slot["half"], self.srs, sums)
 
     def _use(self, slot: Mapping[str, int], used: set[int]) -> int:
@@ -297,7 +306,7 @@ class NamedCore:
             if walked is None:
                 self.report(f"p{number} walks by a register that was never set")
             step = walked or 0
-        pointer.at = (beat + step) % (2 * MEMORY_BEATS)
+        pointer.at = (beat + step) % self.generation.pointers
         return beat
 
     def _set(self, fields: Mapping[str, int], used: set[int]) -> None:
@@ -306,7 +315,7 @@ class NamedCore:
         if which == AguRegister.POINTER:
             if number in used:
                 self.report(f"p{number} is set while it is used")
-            pointer.at, pointer.c1, pointer.c2 = fields["value"] % (2 * MEMORY_BEATS), 0, 0
+            pointer.at, pointer.c1, pointer.c2 = fields["value"] % self.generation.pointers, 0, 0
         else:
             pointer.registers[which] = fields["value"]
 

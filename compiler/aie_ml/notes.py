@@ -13,7 +13,7 @@ from nncosim.hdl.aie_ml.config import TILE_BYTES
 from nncosim.platforms.aie_ml import BANK_BYTES
 
 __all__ = [
-    "BEAT_A", "BEAT_B", "AieMlNotes", "Circuit", "EarlyReads", "SharedBuffer", "Site", "Stream", "acc_half",
+    "BEAT_A", "BEAT_B", "AieMlNotes", "Circuit", "EarlyReads", "SharedBuffer", "Site", "Stream", "acc_part",
     "config_segment", "data_address", "early_read", "split_early_read", "tile_address", "tile_of",
 ]  # fmt: skip
 
@@ -56,7 +56,8 @@ class Circuit:
 
 BEAT_A, BEAT_B = 24, 25
 """In place of a register: the beat that load a, b reads."""
-_LOW, _HIGH = 32, 48
+_PARTS = 32
+"""The first part of accumulator 0; all parts of all accumulators have 32 numbers, those of a part side by side."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,9 @@ class AieMlNotes:
         return column * self.rows + row - self.first_row
 
 
-def acc_half(number: int, half: int) -> int:
-    """The register number of half an accumulator, as `early_read` takes it."""
-    return (_LOW, _HIGH)[half] + number
+def acc_part(number: int, part: int, parts: int) -> int:
+    """The register number of one of an accumulator's parts, as `early_read` takes it."""
+    return _PARTS + _PARTS // parts * part + number
 
 
 def early_read(pc: int, cycles: int, register: int) -> int:

@@ -24,6 +24,7 @@ from nncosim.kernels.aie_ml.dense import part_of
 from nncosim.kernels.aie_ml.elementwise import sum_of, transposed
 from nncosim.kernels.aie_ml.matrix import room_of, rows_of, stored_bits
 from nncosim.kernels.aie_ml.product import Job, Product
+from nncosim.platforms.aie_ml_generation import BEAT_WORDS, Generation
 
 __all__ = [
     "BIAS_BANK", "CONSTANT_BANK", "COPIES", "COPY_BANKS", "MM2S", "S2MM", "Layer", "Operand", "Plan", "TilePlan",
@@ -34,7 +35,6 @@ COPY_BANKS, BIAS_BANK, CONSTANT_BANK = (0, 3), 1, 2
 COPIES = len(COPY_BANKS)
 S2MM, MM2S = 0, 2
 """Numbers of the first channels of each kind; of MM2S as channels, their slaves of the switch are 0 and 1."""
-_BEAT_WORDS = 8
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ class TilePlan:
         """What a transfer moves, in words from the begin of the buffer."""
         shape, takes = self.product.shape, transfer.channel < MM2S
         begin, end = transfer.columns
-        bits, rows = self.bits[0 if takes else 1], self.rows[0 if takes else 1]
+        bits, rows, generation = self.bits[0 if takes else 1], self.rows[0 if takes else 1], shape.generation
         if takes and shape.job == Job.TRANSPOSE:  # a column of blocks holds all rows of a column of tiles
-            stride = shape.column_blocks * shape.columns * shape.weight_beats * _BEAT_WORDS
-            return Matrix(Storage.BLOCKS, begin * bits // 64 * stride, stride, bits, rows, end - begin)
-        stride = (shape.input_beats if takes else shape.output_beats) * _BEAT_WORDS
-        return Matrix(Storage.TILES, begin * bits // 64 * _BEAT_WORDS, stride, bits, rows, end - begin)
+            stride = shape.column_blocks * shape.step_beats * BEAT_WORDS
+            return Matrix(Storage.BLOCKS, begin * bits // 64 * stride, stride, bits, rows, end - begin, generation)
+        stride = (shape.input_beats if takes else shape.output_beats) * BEAT_WORDS
+        return Matrix(Storage.TILES, begin * bits // 64 * BEAT_WORDS, stride, bits, rows, end - begin, generation)
 
 
 @dataclass
@@ -158,33 +158,38 @@ class Plan:
         return [tile for layer in self.layers for tile in layer.tiles.values()]
 
 
-def layers_of(network: Network, boxes: Sequence[Box]) -> list[Layer]:
+def layers_of(network: Network, boxes: Sequence[Box], generation: Generation) -> list[Layer]:
     """What each tile computes.
 
     Raises:
         KernelError: as `nncosim.kernels.aie_ml.dense.part_of` and `nncosim.kernels.aie_ml.elementwise.sum_of`.
     """
-    return [Layer(op, box, {(c, r): _tile(network, op, step, box, c, r)
+    return [Layer(op, box, {(c, r): _tile(network, generation, op, step, box, c, r)
                             for r in range(box.split.rows) for c in range(box.split.cascade)})
             for step, (op, box) in enumerate(zip(network.ops, boxes, strict=True))]  # fmt: skip
 
 
-def _tile(network: Network, op: Op, step: int, box: Box, column: int, row: int) -> TilePlan:
+def _tile(
+    network: Network, generation: Generation, op: Op, step: int, box: Box, column: int, row: int
+) -> TilePlan:
     source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
-    product, operands, results = _share(network, op, box, column, row)
+    product, operands, results = _share(network, generation, op, box, column, row)
     return TilePlan(box.column + column, box.row + row, op, step, product, operands, results,
                     (stored_bits(source), stored_bits(out)), (rows_of(source), rows_of(out)))  # fmt: skip
 
 
-def _share(network: Network, op: Op, box: Box, column: int, row: int) -> tuple[Product, tuple[Operand, ...], Part]:
+def _share(
+    network: Network, generation: Generation, op: Op, box: Box, column: int, row: int
+) -> tuple[Product, tuple[Operand, ...], Part]:
     out: Tensor = network.tensors[op.output]
     results, taken = parts(out.channels, box.split.rows)[row], taken_parts(op, network, box.split)
     if isinstance(op, Conv):
-        product = part_of(op, network, taken[column], results, box.split.role(column), one_bank=True)
+        product = part_of(op, network, generation, taken[column], results, box.split.role(column), one_bank=True)
         return product, (Operand(op.inputs[0], taken[column]),), results
     if isinstance(op, Add):
         room = room_of(results[1] - results[0])
         first, second = op.inputs
-        return sum_of(op, network, results), (Operand(first, taken[row]), Operand(second, taken[row], room)), results
+        operands = Operand(first, taken[row]), Operand(second, taken[row], room)
+        return sum_of(op, network, generation, results), operands, results
     assert isinstance(op, Transpose)
-    return transposed(op, network), (Operand(op.inputs[0], taken[0]),), results
+    return transposed(op, network, generation), (Operand(op.inputs[0], taken[0]),), results

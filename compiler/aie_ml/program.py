@@ -12,7 +12,6 @@ from nncosim.compiler.aie_ml.scheduler import SETS_OF_ACCUMULATORS, Timing, timi
 from nncosim.compiler.errors import CompileError
 from nncosim.hdl.aie_ml.isa import (
     LATENCY,
-    MEMORY_BEATS,
     AguRegister,
     Control,
     ControlOp,
@@ -31,6 +30,7 @@ from nncosim.hdl.aie_ml.isa import (
 )
 from nncosim.hdl.formats import encode
 from nncosim.kernels.aie_ml.product import Job, Product, Shape
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = ["Addresses", "Code", "Exchange", "program_of", "streaming_program"]
 
@@ -40,8 +40,6 @@ _encode = lru_cache(maxsize=4096)(encode)
 """A layer has thousands of instructions, made of few words."""
 _LOAD_TO_STORE = 3
 """From a store to a load of what it wrote, at least: the one accesses memory in t+6, the other in t+4."""
-POINTER_RANGE = 2 * MEMORY_BEATS
-"""Of the own memory, and of the west neighbour's behind it."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +140,9 @@ class _Layer:
         a_signed, b_signed = self.product.signs_at(step)
         for k, time in enumerate(times.mac):
             row, column = divmod(k, shape.columns)
+            beat, half = shape.second_at(column)
             word = _encode(
-                Vector, op=shape.mac.value, a=registers.a[row], b=registers.b[column * shape.weight_beats],
+                Vector, op=shape.mac.value, a=registers.a[row], b=registers.b[beat], b_half=half,
                 acc=accs + k, a_signed=int(a_signed), b_signed=int(b_signed),
             )
             self.put(at + time, "vector", word)
@@ -153,10 +152,12 @@ class _Layer:
         shape = self.product.shape
         for vector, time in zip(registers.bias, times.load_bias, strict=True):
             self.load(first + time, "load_a", vector, BIAS)
-        for (tile, half), time in zip(shape.words, times.get, strict=False):
-            self.put(first + time, "move", _encode(Move, op=MoveOp.GET.value, dest=accs + tile, half=half))
-        for (tile, half), time in zip(shape.words, times.put, strict=False):
-            self.put(last + time, "move", _encode(Move, op=MoveOp.PUT.value, source=accs + tile, half=half))
+        for (tile, part), time in zip(shape.words, times.get, strict=False):
+            word = _encode(Move, op=MoveOp.GET.value, dest=accs + tile, half=part % 2, high=part // 2)
+            self.put(first + time, "move", word)
+        for (tile, part), time in zip(shape.words, times.put, strict=False):
+            word = _encode(Move, op=MoveOp.PUT.value, source=accs + tile, half=part % 2, high=part // 2)
+            self.put(last + time, "move", word)
         wide = int(shape.mac == Mac.I16X16)
         for k, time in enumerate(times.bias):
             source = registers.bias[k % shape.columns]
@@ -165,7 +166,7 @@ class _Layer:
             common = dict(form=shape.form.value, half=half)
             source, op = accs + row * shape.columns + column, StoreOp.VST_SRS
             if shape.relu:
-                result = registers.results[n]
+                result = registers.results[n % shape.results]
                 self.put(last + times.srs[n], "move",
                          _encode(Move, op=MoveOp.SRS.value, dest=result, source=source, **common))
                 self.put(last + times.relu[n], "move",
@@ -244,8 +245,7 @@ class _Registers:
 
     @classmethod
     def of(cls, shape: Shape) -> _Registers:
-        results = len(shape.stores) if shape.relu else 0
-        counts = (shape.columns * shape.weight_beats, shape.rows, shape.columns if shape.role.begins else 0, results)
+        counts = (shape.step_beats, shape.rows, shape.columns if shape.role.begins else 0, shape.results)
         ends = [sum(counts[: k + 1]) for k in range(len(counts))]
         return cls(*(tuple(range(end - count, end)) for end, count in zip(ends, counts, strict=True)))
 
@@ -267,10 +267,13 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
                 (AguRegister.INC, 1, 0), (AguRegister.N1, count, 0), (AguRegister.N2, 1, count - 1),
                 (AguRegister.S2, (shape.rows - 1) * count + 1, count - 1),
             ))  # fmt: skip
-    for pointer, base, count in (
-        (WEIGHTS, at.weights, shape.activation_beats if shape.job == Job.TRANSPOSE else shape.constant_beats),
-        (BIAS, at.bias, shape.column_blocks * shape.columns),
-    ):
+    if shape.job == Job.TRANSPOSE and shape.steps > 1:
+        add(WEIGHTS, at.weights, _blocks_above(shape))
+    linear = [(BIAS, at.bias, shape.column_blocks * shape.columns)]
+    if shape.job != Job.TRANSPOSE or shape.steps == 1:
+        count = shape.activation_beats if shape.job == Job.TRANSPOSE else shape.constant_beats
+        linear.insert(0, (WEIGHTS, at.weights, count))
+    for pointer, base, count in linear:
         add(pointer, base, ((AguRegister.INC, 1, 0), (AguRegister.N1, count, 0), (AguRegister.N2, 1, count - 1),
                             (AguRegister.S2, 1 - count, count - 1)))
     return out
@@ -279,15 +282,17 @@ def _walks(shape: Shape, at: Addresses, uses: Mapping[int, Sequence[int]]) -> li
 def _first_operand(shape: Shape, at: Addresses) -> tuple[tuple[AguRegister, int, int], ...]:
     """How one row of tiles is walked in each row of blocks: (register, value, the use that needs it)."""
     steps, turn = shape.steps, shape.steps * shape.column_blocks
-    if shape.job == Job.TRANSPOSE:  # stays where it is
-        return ((AguRegister.N1, 1, 0), (AguRegister.N2, 1, 0), (AguRegister.S2, 0, 0))
+    if shape.job == Job.TRANSPOSE:  # stays where it is, or goes through the tiles of a block
+        inc = ((AguRegister.INC, 1, 0),) if steps > 1 else ()
+        last = steps - 1
+        return (*inc, (AguRegister.N1, steps, 0), (AguRegister.N2, 1, last), (AguRegister.S2, -last, last))
     if shape.job == Job.ADD:  # a tile of the one, a tile of the other
         beats = shape.summand_beats
-        away = beats if at.addend is None else at.addend - at.input
+        away, generation = beats if at.addend is None else at.addend - at.input, shape.generation
         return (
-            (AguRegister.INC, _wrapped(away), 0), (AguRegister.N1, 2, 0), (AguRegister.N2, beats, 1),
-            (AguRegister.S1, _wrapped(1 - away), 1 if beats > 1 else 2 * beats),
-            (AguRegister.S2, _wrapped(shape.rows * shape.input_beats + 1 - beats - away), 2 * beats - 1),
+            (AguRegister.INC, _wrapped(away, generation), 0), (AguRegister.N1, 2, 0), (AguRegister.N2, beats, 1),
+            (AguRegister.S1, _wrapped(1 - away, generation), 1 if beats > 1 else 2 * beats),
+            (AguRegister.S2, _wrapped(shape.rows * shape.input_beats + 1 - beats - away, generation), 2 * beats - 1),
         )  # fmt: skip
     return (
         (AguRegister.INC, 1, 0), (AguRegister.N1, steps, 0), (AguRegister.N2, shape.column_blocks, steps - 1),
@@ -296,9 +301,19 @@ def _first_operand(shape: Shape, at: Addresses) -> tuple[tuple[AguRegister, int,
     )  # fmt: skip
 
 
-def _wrapped(step: int) -> int:
+def _blocks_above(shape: Shape) -> tuple[tuple[AguRegister, int, int], ...]:
+    """How a TRANSPOSE of several steps walks its activations: a block of each of its columns of blocks, and back."""
+    steps, apart = shape.steps, shape.column_blocks * shape.step_beats
+    return (
+        (AguRegister.INC, apart, 0), (AguRegister.N1, steps, 0), (AguRegister.N2, shape.column_blocks, steps - 1),
+        (AguRegister.S1, 1 - (steps - 1) * apart, steps - 1),
+        (AguRegister.S2, 1, steps * shape.column_blocks - 1),
+    )  # fmt: skip
+
+
+def _wrapped(step: int, generation: Generation) -> int:
     """Of a pointer, as its address generator has it: with a sign."""
-    return (step + POINTER_RANGE // 2) % POINTER_RANGE - POINTER_RANGE // 2
+    return (step + generation.beats) % generation.pointers - generation.beats
 
 
 @dataclass(frozen=True)

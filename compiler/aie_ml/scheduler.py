@@ -25,6 +25,8 @@ __all__ = ["SETS_OF_ACCUMULATORS", "Timing", "timing"]
 SETS_OF_ACCUMULATORS = 2
 _MORE = 3
 """Intervals that are tried, from the least on."""
+_EFFORT, _LESS_EFFORT, _MANY_MOVES = 20, 3, 24
+"""The solver's time, in its own units; with more moves in a block than AIE-ML has, the last cycle costs minutes."""
 _EARLIEST, _LATEST = -64, 96
 """Of issues, relative to the begin of a block's first step, or of its last."""
 
@@ -55,16 +57,17 @@ class Timing:
 class _Problem:
     def __init__(self, shape: Shape, more: int):
         self.shape, self.model = shape, cp_model.CpModel()
-        tiles, beats = shape.rows * shape.columns, shape.columns * shape.weight_beats
+        tiles, beats, words = shape.rows * shape.columns, shape.step_beats, len(shape.words)
         stored, role = len(shape.stores), shape.role
         requantized = stored if shape.relu else 0
-        got, given = 0 if role.begins else 2 * tiles, 0 if role.ends else 2 * tiles
+        got, given = 0 if role.begins else words, 0 if role.ends else words
         moves = (tiles if role.begins else got) + 2 * requantized + given
         # Moves and stores come once a block.
         self.interval = max(shape.least_interval, -(-max(moves, stored) // shape.steps))
         if shape.one_bank:  # what a step's loads leave of the bank
             self.interval = max(self.interval, shape.loads + -(-stored // shape.steps))
         self.interval += more
+        self.effort = _EFFORT if moves <= _MANY_MOVES else _LESS_EFFORT
         self.period = shape.steps * self.interval
         self.mac = self._times("mac", tiles)
         self.load_a, self.load_b = self._times("load_a", shape.rows), self._times("load_b", beats)
@@ -103,12 +106,12 @@ class _Problem:
 
     def constrain(self) -> None:
         shape, interval, period = self.shape, self.interval, self.period
-        beats = shape.weight_beats
         macs = {(r, c): self.mac[r * shape.columns + c] for r in range(shape.rows) for c in range(shape.columns)}
         for r, load in enumerate(self.load_a):
             self._live(load + LATENCY["load"], [macs[r, c] for c in range(shape.columns)], interval)
         for k, load in enumerate(self.load_b):
-            reads = [macs[r, k // beats] for r in range(shape.rows)]
+            columns = [c for c in range(shape.columns) if 0 <= k - shape.second_at(c)[0] < shape.second_beats]
+            reads = [macs[r, c] for c in columns for r in range(shape.rows)]
             self._live(load + LATENCY["load"], reads, interval)
         for times in (self.load_a, self.load_b):
             self._in_order(times, interval)
@@ -171,6 +174,11 @@ class _Problem:
             self._live(relu + LATENCY["max"], [store], period)
             self.model.add(store < srs + LATENCY["srs"] + period)  # both write one register
             self.model.add(relu + LATENCY["max"] < srs + LATENCY["srs"] + period)
+        if shape.results < len(self.srs):  # some take a register behind each other; the next block begins anew
+            for n, store in enumerate(self.store):
+                after = n + shape.results
+                following = self.srs[after] if after < len(self.srs) else self.srs[n % shape.results] + period
+                self.model.add(store < following + LATENCY["srs"])
         self._apart([*self.bias, *self.get, *(t + to_last for t in (*self.srs, *self.relu, *self.put))], period)
 
     def solve(self) -> Timing | None:
@@ -188,7 +196,7 @@ class _Problem:
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 1
-        solver.parameters.max_deterministic_time = 20
+        solver.parameters.max_deterministic_time = self.effort
         if solver.solve(self.model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return None
         groups = (self.mac, self.load_a, self.load_b, self.load_bias, self.bias, self.store, self.srs, self.relu,

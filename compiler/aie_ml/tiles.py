@@ -27,14 +27,12 @@ from nncosim.hdl.aie_ml.config import (
     SWITCH_AT,
 )
 from nncosim.hdl.aie_ml.dma import CHANNELS, DESCRIPTORS
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.hdl.aie_ml.locks import LOCKS
 from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, TILE_PORTS
 from nncosim.kernels.aie_ml.product import Job, Product
+from nncosim.platforms.aie_ml_generation import BEAT_WORDS
 
 __all__ = ["Homes", "exchange", "segments_of", "switch_segment"]
-
-_BEAT_WORDS = BEAT_BYTES // 4
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def _proved(
     """A program, and what is to be said of it. Most tiles of a layer have the same one."""
     copies, shape = homes.copies(product.shape.job), product.shape
     words = streaming_program(product, copies, takes, gives, room)
-    sizes = (shape.activation_beats, shape.output_bytes // BEAT_BYTES)
+    sizes = (shape.activation_beats, shape.output_bytes // shape.generation.beat_bytes)
     guards = [Guard(range(at, at + sizes[0]), each.full, each.free, each.west)
               for each in takes for at in (homes.west if each.west else homes.activations)]  # fmt: skip
     guards += [Guard(range(at, at + sizes[1]), each.free, each.full) for at in homes.results for each in gives]
@@ -123,10 +121,10 @@ def _descriptors(tile: TilePlan, homes: Homes) -> tuple[list[Descriptor], dict[i
 def _of_channel(tile: TilePlan, homes: Homes, each: Transfer, first: int) -> list[Descriptor]:
     takes = each.channel < MM2S
     copies = homes.activations if takes else homes.results
-    walk = tile.matrix(each).moved(copies[0] * _BEAT_WORDS).walk(each.order)
+    walk = tile.matrix(each).moved(copies[0] * BEAT_WORDS).walk(each.order)
     locks = exchange(each.channel)
     pair = (locks.free, locks.full) if takes else (locks.full, locks.free)
-    return chain(Descriptor, walk, ((copies[1] - copies[0]) * _BEAT_WORDS, COPIES), first, (pair[0], 1), (pair[1], 1))
+    return chain(Descriptor, walk, ((copies[1] - copies[0]) * BEAT_WORDS, COPIES), first, (pair[0], 1), (pair[1], 1))
 
 
 def segments_of(

@@ -21,6 +21,7 @@ from nncosim.hdl.aie_ml import dma
 from nncosim.hdl.aie_ml.config import BDS_AT, LOCKS_AT, PROGRAM_AT
 from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
 from nncosim.hdl.formats import decode
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = ["problems"]
 
@@ -55,11 +56,11 @@ def _loaded(segments: Iterable[Segment]) -> dict[Tile, _Loaded]:
 
 
 @lru_cache(maxsize=256)
-def _events(program: bytes) -> tuple[Event, ...]:
+def _events(program: bytes, generation: Generation) -> tuple[Event, ...]:
     """Up to its end, or to the return to the begin of its endless loop."""
     words = [int.from_bytes(program[k : k + INSTRUCTION_BYTES], "little")
              for k in range(0, len(program), INSTRUCTION_BYTES)]  # fmt: skip
-    core, loops, last = NamedCore(()), list[list[int]](), _LIMIT
+    core, loops, last = NamedCore(generation, ()), list[list[int]](), _LIMIT
     while core.cycle < last:
         for beat, _ in core.land():
             core.memory[beat] = ("stored", beat)
@@ -75,14 +76,14 @@ def _events(program: bytes) -> tuple[Event, ...]:
     return tuple(core.events)
 
 
-def problems(segments: Iterable[Segment]) -> list[str]:
+def problems(segments: Iterable[Segment], generation: Generation) -> list[str]:
     """What is wrong, one line each; none if nothing is, or nothing is shared."""
     tiles, found = _loaded(segments), []
     for (column, row), taker in tiles.items():
-        events = _events(taker.program)
+        events = _events(taker.program, generation)
         if any(event.west for event in events):
             maker = tiles.get((column - 1, row), _Loaded())
-            texts = _wrong(events, _events(maker.program), maker)
+            texts = _wrong(events, _events(maker.program, generation), maker)
             found += [f"tile ({column},{row}) and its west neighbour: {text}" for text in texts]
     return found
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """In which order the words of a matrix are, in memory and on a stream; and loops from the one to the other.
 
-A word is four bytes or two halfwords of a row. It has four coordinates: `up` counts tiles of 4 rows, `row` those in it,
-`tile` the tiles of 8 bytes or 4 halfwords (8 bytes, too) across, `word` the two words of a row of a tile. Each order
+A word is four bytes or two halfwords of a row (AIE-MLv2: eight, or four). It has four coordinates: `up` counts tiles of
+4 (8) rows, `row` those in it, `tile` the tiles of 8 bytes or 4 halfwords (8 bytes, too) across, `word` the two words of
+a row of a tile (there is one). Each order
 in memory is a stride for each coordinate; each order on a stream is an order of the coordinates. So what a buffer
 descriptor has to do is a loop for each coordinate, fewer where two are one.
 """
@@ -14,14 +15,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from nncosim.compiler.errors import CompileError
-from nncosim.kernels.aie_ml.matrix import ROWS as TILE_ROWS
+from nncosim.platforms.aie_ml_generation import BEAT_WORDS, Generation
 
 __all__ = ["Matrix", "Order", "Storage", "Walk", "tiles_across", "words_across"]
 
 _TILE_BYTES = 8
 """Of a row of a tile."""
-_ROW_WORDS = 2
-TILE_WORDS = _ROW_WORDS * TILE_ROWS
 
 
 class Storage(Enum):
@@ -32,9 +31,9 @@ class Storage(Enum):
     TILES = "tiles"
     BLOCKS = "blocks"
 
-    def across(self, tiles: int) -> int:
+    def across(self, tiles: int, generation: Generation) -> int:
         """Words from a tile to the one that is so many further on in its row; of BLOCKS it is the matrix' stride."""
-        return tiles * (TILE_WORDS if self == Storage.TILES else _ROW_WORDS)
+        return tiles * (BEAT_WORDS if self == Storage.TILES else _row_words(generation))
 
 
 class Order(Enum):
@@ -80,7 +79,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Some columns of a matrix in memory, in words of 4 bytes.
+    """Some columns of a matrix in memory, in words of a stream.
 
     at: of the first word of the first column. stride: from a row of tiles to the next (TILES), from a row to the next
     (ROWS), from a column of blocks to the next (BLOCKS). bits: of an element, 8 or 16. columns: how many.
@@ -92,6 +91,7 @@ class Matrix:
     bits: int
     rows: int
     columns: int
+    generation: Generation
 
     def walk(self, order: Order) -> Walk:
         """In the order of a stream. Between tiles, whole tiles pass, filling included.
@@ -99,26 +99,28 @@ class Matrix:
         Raises:
             CompileError: half a tile at the end of rows, where blocks need whole ones.
         """
-        strides, words = self._strides(), words_across(self.columns, self.bits)
-        tiles, up = tiles_across(self.columns, self.bits), -(-self.rows // TILE_ROWS)
-        counts = {"word": 2, "tile": tiles, "row": TILE_ROWS, "up": up}
+        strides, words = self._strides(), words_across(self.columns, self.bits, self.generation)
+        tile_rows, row_words = self.generation.rows, _row_words(self.generation)
+        tiles, up = tiles_across(self.columns, self.bits), -(-self.rows // tile_rows)
+        counts = {"word": row_words, "tile": tiles, "row": tile_rows, "up": up}
         loops = _merged([(strides[name], counts[name]) for name in _INNER_FIRST[order][self.bits]])
         if order in (Order.TILES, Order.TURNED):
-            return Walk(self.at, loops, 2 * tiles * TILE_ROWS * up)
-        if order == Order.WHOLE_ROWS or words % 2 == 0:
-            return Walk(self.at, loops, 2 * tiles * self.rows)
-        if strides["tile"] != 2 * strides["word"]:
+            return Walk(self.at, loops, row_words * tiles * tile_rows * up)
+        if order == Order.WHOLE_ROWS or words % row_words == 0:
+            return Walk(self.at, loops, row_words * tiles * self.rows)
+        if strides["tile"] != row_words * strides["word"]:
             raise CompileError(f"rows of {words} words do not end with a block")
-        loops = _merged([(strides["word"], words), (strides["row"], TILE_ROWS), (strides["up"], up)])
+        loops = _merged([(strides["word"], words), (strides["row"], tile_rows), (strides["up"], up)])
         return Walk(self.at, loops, words * self.rows)
 
     def _strides(self) -> dict[str, int]:
+        tile_rows, words = self.generation.rows, _row_words(self.generation)
         if self.storage == Storage.ROWS:
-            return {"word": 1, "tile": 2, "row": self.stride, "up": TILE_ROWS * self.stride}
+            return {"word": 1, "tile": words, "row": self.stride, "up": tile_rows * self.stride}
         if self.storage == Storage.BLOCKS:
-            return {"word": 1, "row": 2, "up": TILE_ROWS * 2, "tile": self.stride}
-        word, row = (4, 1) if self.bits == 8 else (1, 2)
-        return {"word": word, "row": row, "tile": TILE_WORDS, "up": self.stride}
+            return {"word": 1, "row": words, "up": tile_rows * words, "tile": self.stride}
+        word, row = (tile_rows, 1) if self.bits == 8 else (1, words)
+        return {"word": word, "row": row, "tile": BEAT_WORDS, "up": self.stride}
 
     def moved(self, words: int) -> Matrix:
         return replace(self, at=self.at + words)
@@ -135,11 +137,17 @@ def _merged(loops: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(out) or ((1, 1),)
 
 
+def _row_words(generation: Generation) -> int:
+    """Of a row of a tile."""
+    return _TILE_BYTES // generation.word_bytes
+
+
 def tiles_across(columns: int, bits: int) -> int:
     """Tiles that hold so many columns."""
     return -(-columns * bits // 8 // _TILE_BYTES)
 
 
-def words_across(columns: int, bits: int) -> int:
-    """Words of a stream that a row takes: filled up to whole ones, of 16 bits to whole tiles, which are two."""
-    return -(-columns // 4) * bits // 8
+def words_across(columns: int, bits: int, generation: Generation) -> int:
+    """Words of a stream that a row takes: filled up to whole ones, of 16 bits to whole tiles."""
+    least = max(4, 8 * generation.word_bytes // bits)
+    return -(-columns // least) * (least * bits // 8 // generation.word_bytes)

@@ -5,12 +5,11 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.agu import POINTER_BITS
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, LATENCY
+from nncosim.hdl.aie_ml.isa import LATENCY
 from nncosim.hdl.logic import delayed, register
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
 __all__ = ["LoadPath", "StorePath"]
-
-BEAT_BITS = 8 * BEAT_BYTES
 
 
 class LoadPath(wiring.Component):
@@ -26,12 +25,13 @@ class LoadPath(wiring.Component):
         write, write_dest, write_data (Out): what the vector register file is to take at the end of an advanced cycle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        self.bits, self.west_bit = generation.beat_bits, generation.west_bit
         super().__init__({
             "valid": In(1), "addr": In(POINTER_BITS), "dest": In(5), "advance": In(1),
-            "request": Out(1), "request_addr": Out(POINTER_BITS), "grant": In(1), "data": In(BEAT_BITS),
-            "goes_west": Out(1), "came": In(1), "came_data": In(BEAT_BITS),
-            "waiting": Out(1), "write": Out(1), "write_dest": Out(5), "write_data": Out(BEAT_BITS),
+            "request": Out(1), "request_addr": Out(POINTER_BITS), "grant": In(1), "data": In(self.bits),
+            "goes_west": Out(1), "came": In(1), "came_data": In(self.bits),
+            "waiting": Out(1), "write": Out(1), "write_dest": Out(5), "write_data": Out(self.bits),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -43,8 +43,8 @@ class LoadPath(wiring.Component):
         request_addr = delayed(m, self.advance, addr, 1, "request_addr_")
         done, west = Signal(name="done"), Signal(name="west")
         m.d.comb += [
-            self.goes_west.eq(valid & addr[-1]), west.eq(wanted & request_addr[-1]),
-            self.request.eq(wanted & ~request_addr[-1] & ~done), self.request_addr.eq(request_addr),
+            self.goes_west.eq(valid & addr[self.west_bit]), west.eq(wanted & request_addr[self.west_bit]),
+            self.request.eq(wanted & ~request_addr[self.west_bit] & ~done), self.request_addr.eq(request_addr),
             self.write.eq(delayed(m, self.advance, wanted, 2, "loaded_", reset=True)),
             self.write_dest.eq(delayed(m, self.advance, self.dest, cycles + 2, "dest_")),
         ]
@@ -80,10 +80,10 @@ class LoadPath(wiring.Component):
         the west as late as it is written. In the first case the next load's may come, too, before this one has gone on
         from there: so each stage has a place."""
         fresh, first = Signal(name="fresh"), Signal(name="first")
-        early, held, out = (register(BEAT_BITS, name) for name in ("early", "held", "out"))
+        early, held, out = (register(self.bits, name) for name in ("early", "held", "out"))
         m.d.sync += [fresh.eq(self.request & self.grant), first.eq(self.advance)]
         to_early, to_held = Signal(name="to_early"), Signal(name="to_held")
-        arrived, now = Signal(BEAT_BITS, name="arrived"), Signal(BEAT_BITS, name="now")
+        arrived, now = Signal(self.bits, name="arrived"), Signal(self.bits, name="now")
         m.d.comb += [
             to_early.eq(comes[0] | (fresh & ~first)), to_held.eq(comes[1] | (fresh & first)),
             arrived.eq(Mux(to_held, Mux(comes[1], self.came_data, self.data), held)),
@@ -113,11 +113,12 @@ class StorePath(wiring.Component):
         advance, request, request_addr, request_data, grant, goes_west, waiting: as of `LoadPath`; nothing comes back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        self.bits, self.west_bit = generation.beat_bits, generation.west_bit
         super().__init__({
-            "valid": In(1), "addr": In(POINTER_BITS), "fused": In(1), "plain": In(BEAT_BITS),
-            "requantized": In(BEAT_BITS), "advance": In(1), "request": Out(1), "request_addr": Out(POINTER_BITS),
-            "request_data": Out(BEAT_BITS), "grant": In(1), "goes_west": Out(1), "waiting": Out(1),
+            "valid": In(1), "addr": In(POINTER_BITS), "fused": In(1), "plain": In(self.bits),
+            "requantized": In(self.bits), "advance": In(1), "request": Out(1), "request_addr": Out(POINTER_BITS),
+            "request_data": Out(self.bits), "grant": In(1), "goes_west": Out(1), "waiting": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -129,7 +130,7 @@ class StorePath(wiring.Component):
         request_addr = delayed(m, self.advance, addr, 1, "request_addr_")
         plain = delayed(m, self.advance, self.plain, 3, "plain_")
         fused = delayed(m, self.advance, self.fused, 3, "fused_")
-        chosen, done = Signal(BEAT_BITS, name="chosen"), Signal(name="done")
+        chosen, done = Signal(self.bits, name="chosen"), Signal(name="done")
         m.d.comb += chosen.eq(plain)
         with m.If(fused):
             m.d.comb += chosen.eq(self.requantized)
@@ -138,7 +139,8 @@ class StorePath(wiring.Component):
         with m.Elif(self.request & self.grant):
             m.d.sync += done.eq(1)
         m.d.comb += [
-            self.goes_west.eq(valid & addr[-1]), self.request.eq(wanted & ~request_addr[-1] & ~done),
+            self.goes_west.eq(valid & addr[self.west_bit]),
+            self.request.eq(wanted & ~request_addr[self.west_bit] & ~done),
             self.waiting.eq(self.request & ~self.grant), self.request_addr.eq(request_addr),
             self.request_data.eq(delayed(m, self.advance, chosen, cycles - 3, "data_")),
         ]

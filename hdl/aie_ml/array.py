@@ -12,6 +12,7 @@ from nncosim.hdl.aie_ml.stream import Elastic
 from nncosim.hdl.aie_ml.tile import TILE, Tile
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.logic import register
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
 __all__ = ["SHIM_IN", "SHIM_OUT", "Array", "emit_array"]
 
@@ -25,21 +26,25 @@ class Array(wiring.Component):
     configuration bus runs along the shim and up every column.
 
     Ports: vectors over all core tiles or streams: of the tiles, those of the first column first, the lowest first.
-        bus (In). in_valid, in_payload (32 each) (In), in_ready (Out): `SHIM_IN` streams a column, column by column;
+        bus (In). in_valid, in_payload (a word each) (In), in_ready (Out): `SHIM_IN` streams a column, column by column;
         out_valid, out_payload (Out), out_ready (In): `SHIM_OUT` a column.
         For monitors, a cycle later (Out): store (1 each), store_beat (12), busy, issue (1), waits (3), pc (10), fault
-        (1; behind core tiles, memory tiles); store_data (256), an array of the columns.
+        (1; behind core tiles, memory tiles); store_data (a beat), an array of the columns.
     """
 
-    def __init__(self, columns: int, rows: int, memory_rows: int, instructions: int):
+    def __init__(
+        self, columns: int, rows: int, memory_rows: int, instructions: int, generation: Generation = AIE_ML
+    ):
         self.columns, self.rows, self.memory_rows, self.instructions = columns, rows, memory_rows, instructions
+        self.generation, word = generation, generation.word_bits
         tiles, come, go = columns * rows, columns * SHIM_IN, columns * SHIM_OUT
         faults = tiles + columns * memory_rows
         super().__init__({
-            "bus": In(BUS), "in_valid": In(come), "in_payload": In(32 * come), "in_ready": Out(come),
-            "out_valid": Out(go), "out_payload": Out(32 * go), "out_ready": In(go), "store": Out(tiles),
-            "store_beat": Out(_BEATS * tiles), "store_data": Out(256 * rows).array(columns), "busy": Out(tiles),
-            "issue": Out(tiles), "waits": Out(3 * tiles), "pc": Out(_PC * tiles), "fault": Out(faults),
+            "bus": In(BUS), "in_valid": In(come), "in_payload": In(word * come), "in_ready": Out(come),
+            "out_valid": Out(go), "out_payload": Out(word * go), "out_ready": In(go), "store": Out(tiles),
+            "store_beat": Out(_BEATS * tiles), "store_data": Out(generation.beat_bits * rows).array(columns),
+            "busy": Out(tiles), "issue": Out(tiles), "waits": Out(3 * tiles), "pc": Out(_PC * tiles),
+            "fault": Out(faults),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -49,7 +54,8 @@ class Array(wiring.Component):
         for column in range(self.columns):
             for row in range(1, first_row + self.rows):
                 core = row >= first_row
-                tile = Block(Tile(self.instructions), TILE) if core else Block(MemoryTile(), MEMORY_TILE)
+                tile = (Block(Tile(self.instructions, self.generation), TILE) if core
+                        else Block(MemoryTile(self.generation), MEMORY_TILE))  # fmt: skip
                 m.submodules[f"{'tile' if core else 'memory'}_{column}_{row}"] = tiles[column, row] = tile
                 m.d.comb += [tile.column.eq(column), tile.row.eq(row)]
         for (column, row), tile in tiles.items():
@@ -88,18 +94,19 @@ class Array(wiring.Component):
             m.d.comb += [tiles[column, 1].bus.valid.eq(valid), tiles[column, 1].bus.write.eq(write)]
 
     def _shim(self, m: Module, tile: Block, column: int) -> None:
+        bits = self.generation.word_bits
         for number in range(SHIM_IN):
-            at, buffer = column * SHIM_IN + number, Elastic(32)
+            at, buffer = column * SHIM_IN + number, Elastic(bits)
             m.submodules[f"in_{column}_{number}"] = buffer
             m.d.comb += [
-                buffer.i.valid.eq(self.in_valid[at]), buffer.i.payload.eq(self.in_payload.word_select(at, 32)),
+                buffer.i.valid.eq(self.in_valid[at]), buffer.i.payload.eq(self.in_payload.word_select(at, bits)),
                 self.in_ready[at].eq(buffer.i.ready),
             ]
             wiring.connect(m, buffer.o, tile.south_in[number])
         for number in range(SHIM_OUT):
             at, stream = column * SHIM_OUT + number, tile.south_out[number]
             m.d.comb += [
-                self.out_valid[at].eq(stream.valid), self.out_payload.word_select(at, 32).eq(stream.payload),
+                self.out_valid[at].eq(stream.valid), self.out_payload.word_select(at, bits).eq(stream.payload),
                 stream.ready.eq(self.out_ready[at]),
             ]
 
@@ -114,7 +121,10 @@ class Array(wiring.Component):
         ]
 
 
-def emit_array(columns: int, rows: int, memory_rows: int, instructions: int) -> dict[str, str]:
+def emit_array(
+    columns: int, rows: int, memory_rows: int, instructions: int, generation: Generation = AIE_ML
+) -> dict[str, str]:
     """Verilog of the array, module `aie_ml_array`, without its tiles (`nncosim.hdl.aie_ml.tile.emit_tile`,
     `nncosim.hdl.aie_ml.memory_tile.emit_memory_tile`)."""
-    return emit_design(Array(columns, rows, memory_rows, instructions), "aie_ml_array", without=(TILE, MEMORY_TILE))
+    array = Array(columns, rows, memory_rows, instructions, generation)
+    return emit_design(array, "aie_ml_array", without=(TILE, MEMORY_TILE))

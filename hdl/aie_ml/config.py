@@ -7,11 +7,12 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.logic import register
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
 __all__ = [
     "BDS_AT", "BUS", "CORE_AT", "LISTENS", "LOCKS_AT", "MEMORY_BDS_AT", "MEMORY_LOCKS_AT", "MEMORY_STARTS_AT",
-    "MEMORY_SWITCH_AT", "PROGRAM_AT", "STARTS_AT", "SWITCH_AT", "TILE_BYTES", "TILE_PLACES", "ConfigPort", "Places",
-    "Write",
+    "MEMORY_SWITCH_AT", "PROGRAM_AT", "STARTS_AT", "SWITCH_AT", "TILE_BYTES", "ConfigPort", "Places", "Write",
+    "tile_places",
 ]  # fmt: skip
 
 TILE_BYTES = 1 << 20
@@ -42,20 +43,25 @@ BUS = wiring.Signature({"valid": Out(1), "write": Out(Write)})
 class Places:
     """What a kind of tile takes from the bus.
 
-    data: bits of the address of 128-bit words in its data memory. program: of instructions, 0 without a core.
-    registers: name, address, how many words. number: bits of a word's address that tell the words of each apart.
+    data: bits of the address of lines in its data memory. program: of instructions, 0 without a core.
+    registers: name, address, how many words. number: bits of a word's address that tell the words of each apart. lanes:
+    words of 32 bits of a line.
     """
 
     data: int
     program: int
     registers: tuple[tuple[str, int, int], ...]
     number: int
+    lanes: int
 
 
-TILE_PLACES = Places(
-    12, 10, (("lock", LOCKS_AT, 16), ("bd", BDS_AT, 128), ("start", STARTS_AT, 4), ("master", SWITCH_AT, 20),
-             ("core", CORE_AT, 1)), 8,
-)  # fmt: skip
+def tile_places(generation: Generation) -> Places:
+    """Of a core tile."""
+    return Places(
+        generation.beats.bit_length(), 10,
+        (("lock", LOCKS_AT, 16), ("bd", BDS_AT, 128), ("start", STARTS_AT, 4), ("master", SWITCH_AT, 20),
+         ("core", CORE_AT, 1)), 8, generation.line_bytes // 4,
+    )  # fmt: skip
 
 
 class ConfigPort(wiring.Component):
@@ -64,23 +70,25 @@ class ConfigPort(wiring.Component):
     Ports:
         bus (In), onward (Out): `BUS`. column, row (In): where the tile is.
         In the cycle after a write to this tile: word_data (Out, 32) of it, and
-        data (Out), data_addr (of 128 bits), data_mask (4); with a core, program (4: a mask), program_addr;
-        one (Out, 1) of the name of each of the registers of `Places`; number (Out): which word of them.
+        data (Out), data_addr (of a line), data_mask (a bit for each 32); with a core, program (4: a mask),
+        program_addr; one (Out, 1) of the name of each of the registers of `Places`; number (Out): which word of them.
     """
 
-    def __init__(self, places: Places = TILE_PLACES):
-        self.places = places
+    def __init__(self, places: Places | None = None):
+        self.places = places = places or tile_places(AIE_ML)
         program = {"program": Out(4), "program_addr": Out(places.program)} if places.program else {}
         super().__init__({
             "bus": In(BUS), "onward": Out(BUS), "column": In(_COLUMN_BITS), "row": In(_ROW_BITS),
-            "word_data": Out(32), "data": Out(1), "data_addr": Out(places.data), "data_mask": Out(4), **program,
+            "word_data": Out(32), "data": Out(1), "data_addr": Out(places.data),
+            "data_mask": Out(places.lanes), **program,
             **{name: Out(1) for name, *_ in places.registers}, "number": Out(places.number),
         })
 
     def elaborate(self, platform: object) -> Module:
         m, places = Module(), self.places
         write, valid = register(Write, "write_q"), Signal(name="valid_q")
-        mine, lane = Signal(name="mine"), Signal(4, name="lane")
+        mine, lane = Signal(name="mine"), Signal(places.lanes, name="lane")
+        within = (places.lanes - 1).bit_length()
         coming = self.bus.write
         m.d.sync += [
             valid.eq(self.bus.valid), write.eq(coming),
@@ -88,14 +96,15 @@ class ConfigPort(wiring.Component):
         ]
         word = write.word
         m.d.comb += [
-            self.onward.valid.eq(valid), self.onward.write.eq(write), lane.eq(1 << word[:2]),
-            self.word_data.eq(write.data), self.data.eq(mine & (word[2 + places.data :] == 0)),
+            self.onward.valid.eq(valid), self.onward.write.eq(write), lane.eq(1 << word[:within]),
+            self.word_data.eq(write.data), self.data.eq(mine & (word[within + places.data :] == 0)),
             # The bus has words in the order of addresses, as memories do.
-            self.data_mask.eq(lane), self.data_addr.eq(word[2:]), self.number.eq(word),
+            self.data_mask.eq(lane), self.data_addr.eq(word[within:]), self.number.eq(word),
         ]
         if places.program:
             here = word[2 + places.program :] == PROGRAM_AT >> 4 + places.program
-            m.d.comb += [self.program.eq(Mux(mine & here, lane, 0)), self.program_addr.eq(word[2:])]
+            quarter = lane if places.lanes == 4 else 1 << word[:2]
+            m.d.comb += [self.program.eq(Mux(mine & here, quarter, 0)), self.program_addr.eq(word[2:])]
         for name, at, words in places.registers:
             m.d.comb += getattr(self, name).eq(mine & (word >= at >> 2) & (word < (at >> 2) + words))
         return m

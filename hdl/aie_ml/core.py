@@ -8,7 +8,6 @@ from nncosim.hdl.aie_ml.access import LoadPath, StorePath
 from nncosim.hdl.aie_ml.agu import POINTER_BITS, AddressGenerators
 from nncosim.hdl.aie_ml.fetch import Fetch
 from nncosim.hdl.aie_ml.isa import (
-    BEAT_BYTES,
     LATENCY,
     ControlOp,
     Instruction,
@@ -21,19 +20,19 @@ from nncosim.hdl.aie_ml.isa import (
     Srs,
     StoreOp,
 )
-from nncosim.hdl.aie_ml.neighbour import NEIGHBOUR, ToWest
-from nncosim.hdl.aie_ml.registers import ACC_BITS, Accumulators, RegisterFile
+from nncosim.hdl.aie_ml.neighbour import ToWest, neighbour_of
+from nncosim.hdl.aie_ml.registers import PART_BITS, Accumulators, RegisterFile
 from nncosim.hdl.aie_ml.srs import ShiftRoundSaturate
 from nncosim.hdl.aie_ml.stream import Elastic
 from nncosim.hdl.aie_ml.vmac import VectorMac
 from nncosim.hdl.logic import delayed, register, view
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
 __all__ = ["CASCADE", "DRAIN_CYCLES", "MEMORY_PORTS", "Core"]
 
-BEAT_BITS = 8 * BEAT_BYTES
 MEMORY_PORTS = 3
 """Load a, load b, store."""
-CASCADE = stream.Signature(ACC_BITS // 2)
+CASCADE = stream.Signature(PART_BITS)
 DRAIN_CYCLES = 8
 """Cycles after HALT in which what was issued before it ends."""
 
@@ -48,15 +47,15 @@ class Core(wiring.Component):
         config_write (4: a mask of 32 bits), config_addr, config_data (In): into the program memory, while not busy.
         west (In), east (Out): cascades. lock_valid, lock, lock_op, lock_value (Out), lock_grant (In): of `Locks`.
         locks_set (In): a lock is written by the configuration; none is granted.
-        request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store): of the own memory, where
-            the highest bit of `addr` is 0. west_memory (Out): `NEIGHBOUR`, with the same addr and w_data.
+        request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store): of the own memory.
+            west_memory (Out): `neighbour_of`, with the same addr and w_data.
 
     Args:
         instructions: That the program memory holds.
     """
 
-    def __init__(self, instructions: int):
-        self.instructions = instructions
+    def __init__(self, instructions: int, generation: Generation = AIE_ML):
+        self.instructions, self.generation, bits = instructions, generation, generation.beat_bits
         self.fetch = Fetch(instructions)
         super().__init__({
             "start": In(1), "busy": Out(1), "issue": Out(1), "issued_pc": Out(self.fetch.pc_bits), "stalled": Out(1),
@@ -64,18 +63,18 @@ class Core(wiring.Component):
             "waits": Out(3), "west": In(CASCADE), "east": Out(CASCADE), "lock_valid": Out(1), "lock": Out(4),
             "lock_op": Out(LockOp), "lock_value": Out(signed(7)), "lock_grant": In(1), "locks_set": In(1),
             "request": Out(1).array(MEMORY_PORTS), "addr": Out(POINTER_BITS).array(MEMORY_PORTS),
-            "grant": In(1).array(MEMORY_PORTS), "r_data": In(BEAT_BITS).array(2), "w_data": Out(BEAT_BITS),
-            "west_memory": Out(NEIGHBOUR),
+            "grant": In(1).array(MEMORY_PORTS), "r_data": In(bits).array(2), "w_data": Out(bits),
+            "west_memory": Out(neighbour_of(generation)),
         })
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
+        m, generation = Module(), self.generation
         m.submodules.fetch = fetch = self.fetch
         m.submodules.agus = agus = AddressGenerators()
-        m.submodules.vectors = vectors = RegisterFile.vectors()
-        m.submodules.accumulators = accumulators = Accumulators()
-        m.submodules.load_a, m.submodules.load_b = loads = LoadPath(), LoadPath()
-        m.submodules.store, m.submodules.to_west = store, west = StorePath(), ToWest()
+        m.submodules.vectors = vectors = RegisterFile.vectors(generation)
+        m.submodules.accumulators = accumulators = Accumulators(generation)
+        m.submodules.load_a, m.submodules.load_b = loads = LoadPath(generation), LoadPath(generation)
+        m.submodules.store, m.submodules.to_west = store, west = StorePath(generation), ToWest(generation)
         word = view(Instruction, fetch.instruction)
         m.d.comb += [
             fetch.write.eq(self.config_write), fetch.write_addr.eq(self.config_addr),
@@ -121,21 +120,22 @@ class Core(wiring.Component):
 
     def _cascade(self, m: Module, word: data.View, accumulators: Accumulators, advance: Signal) -> None:
         """GET and PUT, with the buffers at this end of each cascade."""
-        bits, slot = ACC_BITS // 2, word.move
-        m.submodules.from_west, m.submodules.to_east = west, east = Elastic(bits), Elastic(bits)
+        slot, parts = word.move, self.generation.acc_parts
+        part = slot.half if parts == 2 else Cat(slot.half, slot.high)
+        m.submodules.from_west, m.submodules.to_east = west, east = Elastic(PART_BITS), Elastic(PART_BITS)
         wiring.connect(m, wiring.flipped(self.west), west.i)
         wiring.connect(m, east.o, wiring.flipped(self.east))
         get, put = Signal(name="get"), Signal(name="put")
         m.d.comb += [
             get.eq(self.fetch.valid & (slot.op == MoveOp.GET)), put.eq(self.fetch.valid & (slot.op == MoveOp.PUT)),
             self.waits[2].eq((get & ~west.o.valid) | (put & ~east.i.ready)), west.o.ready.eq(get & advance),
-            east.i.valid.eq(put & advance), east.i.payload.eq(accumulators.read_data[1].word_select(slot.half, bits)),
+            east.i.valid.eq(put & advance), east.i.payload.eq(accumulators.read_data[1].word_select(part, PART_BITS)),
         ]
         to_end = LATENCY["cascade_get"] - 1
         # A stage takes a word only where there is one: the others' flip-flops need not toggle.
         value, valid = west.o.payload, get
         for stage in range(1, to_end + 1):
-            held, here = register(bits, f"got{stage}"), valid
+            held, here = register(PART_BITS, f"got{stage}"), valid
             with m.If(advance & here):
                 m.d.sync += held.eq(value)
             valid = delayed(m, advance, here, 1, f"get_valid{stage}_", reset=True)
@@ -143,8 +143,8 @@ class Core(wiring.Component):
         m.d.comb += [
             accumulators.write[2].eq(advance & valid),
             accumulators.write_to[2].eq(delayed(m, advance, slot.dest, to_end, "get_dest")),
-            accumulators.halves[2].eq(Mux(delayed(m, advance, slot.half, to_end, "get_half"), 2, 1)),
-            accumulators.write_data[2].eq(Cat(value, value)),
+            accumulators.halves[2].eq(_one_of(parts, delayed(m, advance, part, to_end, "get_half"))),
+            accumulators.write_data[2].eq(value.replicate(parts)),
         ]
 
     def _lock(self, m: Module, word: data.View, west: ToWest, advance: Signal) -> None:
@@ -211,12 +211,16 @@ class Core(wiring.Component):
     def _multiply(
         self, m: Module, word: data.View, vectors: RegisterFile, accumulators: Accumulators, advance: Signal
     ) -> None:
-        m.submodules.vmac = vmac = VectorMac()
-        slot = word.vector
+        m.submodules.vmac = vmac = VectorMac(self.generation)
+        slot, second = word.vector, vectors.read_data[1]
+        if self.generation.wide_words:  # of a tile of half a vector, the half that is meant comes first
+            b = Cat(Mux(slot.b_half, second[256:], second[:256]), second[256:])
+        else:
+            b = Cat(second, vectors.read_data[2])
         m.d.comb += [
             vectors.read[0].eq(slot.a), vectors.read[1].eq(slot.b), vectors.read[2].eq(slot.b + 1), vmac.en.eq(advance),
             vmac.op.eq(slot.op), vmac.a.eq(vectors.read_data[0]),
-            vmac.b.eq(Cat(vectors.read_data[1], vectors.read_data[2])), vmac.a_signed.eq(slot.a_signed),
+            vmac.b.eq(b), vmac.a_signed.eq(slot.a_signed),
             vmac.b_signed.eq(slot.b_signed), vmac.clear.eq(slot.clear),
         ]
         read = delayed(m, advance, slot.acc, LATENCY["mac_reads"], "mac_reads")
@@ -226,12 +230,13 @@ class Core(wiring.Component):
             accumulators.write[0].eq(advance & delayed(m, advance, self.fetch.valid & (slot.op != Mac.NONE), to_end,
                                                        "mac_valid", reset=True)),
             accumulators.write_to[0].eq(delayed(m, advance, read, to_end - LATENCY["mac_reads"], "mac_writes")),
-            accumulators.write_data[0].eq(vmac.result), accumulators.halves[0].eq(3),
+            accumulators.write_data[0].eq(vmac.result),
+            accumulators.halves[0].eq((1 << self.generation.acc_parts) - 1),
         ]
 
     def _requantize(self, m: Module, word: data.View, accumulators: Accumulators, advance: Signal) -> Value:
         """One shift-round-saturate unit for the move and the store slot; its result, three cycles later."""
-        m.submodules.srs = srs = ShiftRoundSaturate()
+        m.submodules.srs = srs = ShiftRoundSaturate(self.generation)
         settings = register(20, "srs_settings")
         with m.If(self.issue & (word.control.op == ControlOp.SRS)):
             m.d.sync += settings.eq(word.control.payload)
@@ -262,21 +267,22 @@ class Core(wiring.Component):
         self, m: Module, word: data.View, vectors: RegisterFile, accumulators: Accumulators, result: Value,
         advance: Signal,
     ) -> None:
-        slot = word.move
+        slot, generation, half = word.move, self.generation, self.generation.sums // 2
         m.d.comb += vectors.read[3].eq(slot.source)
-        source = vectors.read_data[3]
-        greatest = register(BEAT_BITS, "max_result")
-        words: list[Value] = [Mux(source[16 * k + 15], Const(0, 16), source[16 * k:16 * k + 16]) for k in range(16)]
-        bytes_: list[Value] = [Mux(source[8 * k + 7], Const(0, 8), source[8 * k:8 * k + 8]) for k in range(32)]
-        narrow = Cat(source.word_select(4 * (lane // 16) + lane % 4, 32) for lane in range(32))
-        wide = Cat(source.word_select(lane % 4, 64) for lane in range(16))
-        bias = register(1024, "bias_now")
+        source, size = vectors.read_data[3], generation.beat_bytes
+        greatest = register(generation.beat_bits, "max_result")
+        words: list[Value] = [Mux(source[16 * k + 15], Const(0, 16), source[16 * k:16 * k + 16])
+                              for k in range(size // 2)]
+        bytes_: list[Value] = [Mux(source[8 * k + 7], Const(0, 8), source[8 * k:8 * k + 8]) for k in range(size)]
+        narrow = Cat(source.word_select(4 * (lane // half) + lane % 4, 32) for lane in range(2 * half))
+        wide = Cat(source.word_select(lane % 4, 64) for lane in range(half))
+        bias = register(generation.acc_bits, "bias_now")
         with m.If(advance):
             m.d.sync += [
                 greatest.eq(Mux(slot.wide, Cat(words), Cat(bytes_))), bias.eq(Mux(slot.wide, wide, narrow)),
             ]
         late = delayed(m, advance, bias, LATENCY["bias"] - 2, "bias_late")
-        m.d.comb += accumulators.halves[1].eq(3)
+        m.d.comb += accumulators.halves[1].eq((1 << generation.acc_parts) - 1)
         targets: dict[MoveOp, tuple[Accumulators | RegisterFile, int, Value]] = {
             MoveOp.BIAS: (accumulators, 1, late), MoveOp.SRS: (vectors, 2, result), MoveOp.MAX: (vectors, 3, greatest),
         }
@@ -288,3 +294,8 @@ class Core(wiring.Component):
                 file.write[port].eq(valid & advance), file.write_data[port].eq(value),
                 file.write_to[port].eq(delayed(m, advance, slot.dest, to_end, f"{name}_dest")),
             ]
+
+
+def _one_of(parts: int, number: Value) -> Value:
+    """A bit for each part, of which that one is set."""
+    return Mux(number, 2, 1) if parts == 2 else (Const(1, 1) << number)[:parts]

@@ -11,11 +11,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.dma_channel import Channel, DmaState, Format, Mm2s, S2mm, memory_of
 from nncosim.hdl.aie_ml.locks import request_of
-from nncosim.hdl.aie_ml.stream import STREAM
 from nncosim.hdl.logic import register, view
 from nncosim.hdl.sram import Sram
+from nncosim.platforms.aie_ml_generation import AIE_ML, BEAT_WORDS, Generation
 
-__all__ = ["CHANNELS", "DESCRIPTORS", "TILE_DMA", "Descriptor", "Dma", "DmaShape"]
+__all__ = ["CHANNELS", "DESCRIPTORS", "TILE_DMA", "Descriptor", "Dma", "DmaShape", "tile_dma"]
 
 CHANNELS, DESCRIPTORS = 4, 16
 """Of a core tile."""
@@ -75,7 +75,13 @@ class DmaShape:
         return self.format.number + 3
 
 
-TILE_DMA = DmaShape(Format(Descriptor), CHANNELS // 2, DESCRIPTORS)
+def tile_dma(generation: Generation) -> DmaShape:
+    """Of a core tile."""
+    address = (generation.beats * BEAT_WORDS - 1).bit_length()
+    return DmaShape(Format(Descriptor, generation.word_bits, address), CHANNELS // 2, DESCRIPTORS)
+
+
+TILE_DMA = tile_dma(AIE_ML)
 
 
 class Dma(wiring.Component):
@@ -101,7 +107,7 @@ class Dma(wiring.Component):
         self.shape = shape
         fmt, streams, channels = shape.format, shape.streams, shape.channels
         super().__init__({
-            "s2mm": In(STREAM).array(streams), "mm2s": Out(STREAM).array(streams),
+            "s2mm": In(fmt.stream).array(streams), "mm2s": Out(fmt.stream).array(streams),
             "memory": Out(memory_of(fmt)).array(channels), "lock": Out(request_of(fmt.locks)).array(channels),
             "bd_write": In(1), "bd_addr": In(shape.bd_addr), "bd_data": In(32), "start": In(1).array(channels),
             "start_bd": In(fmt.number), "busy": Out(1).array(channels), "bd": Out(fmt.number).array(channels),

@@ -28,11 +28,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.isa import LockOp
 from nncosim.hdl.aie_ml.locks import request_of
-from nncosim.hdl.aie_ml.stream import STREAM, Elastic
+from nncosim.hdl.aie_ml.stream import Elastic
 from nncosim.hdl.logic import register, view
 
 if TYPE_CHECKING:
@@ -57,18 +57,30 @@ class Format:
     """What a kind of descriptor says by its fields.
 
     fields: `step0`, `step1`, ... of each dimension; `count0`, ... of all but the last; `padK_before` and `padK_after`
-    of those, or none; and the rest as in `nncosim.hdl.aie_ml.dma.Descriptor`.
+    of those, or none; and the rest as in `nncosim.hdl.aie_ml.dma.Descriptor`. word: bits of a word of a stream, which
+    addresses count. address: bits of them that count; 0: all that `base` has.
     """
 
     fields: type[data.Struct]
+    word: int = 32
+    address_bits: int = 0
 
     def bits(self, name: str) -> int:
         return Shape.cast(self.fields.as_shape()[name].shape).width
 
     @property
     def address(self) -> int:
-        """Bits of an address of 32-bit words."""
-        return self.bits("base")
+        """Bits of an address."""
+        return self.address_bits or self.bits("base")
+
+    @property
+    def line(self) -> int:
+        """Bits of a line of memory."""
+        return 4 * self.word
+
+    @property
+    def stream(self) -> stream.Signature:
+        return stream.Signature(self.word)
 
     @property
     def number(self) -> int:
@@ -98,10 +110,10 @@ class Format:
 
 
 def memory_of(fmt: Format) -> wiring.Signature:
-    """A channel's accesses, of 128-bit words."""
+    """A channel's accesses, of lines; w_mask: which of its words are written."""
     return wiring.Signature({
-        "valid": Out(1), "addr": Out(fmt.address - 2), "write": Out(1), "w_data": Out(128), "w_mask": Out(4),
-        "grant": In(1), "r_data": In(128),
+        "valid": Out(1), "addr": Out(fmt.address - 2), "write": Out(1), "w_data": Out(fmt.line), "w_mask": Out(4),
+        "grant": In(1), "r_data": In(fmt.line),
     })  # fmt: skip
 
 
@@ -117,7 +129,7 @@ class Channel(wiring.Component):
     def __init__(self, fmt: Format) -> None:
         self.fmt = fmt
         self.padded = fmt.padded and self.kind == "mm2s"
-        ends = {"s2mm": In(STREAM)} if self.kind == "s2mm" else {"mm2s": Out(STREAM)}
+        ends = {"s2mm": In(fmt.stream)} if self.kind == "s2mm" else {"mm2s": Out(fmt.stream)}
         fetched = wiring.Signature({
             "valid": Out(1), "number": Out(fmt.number), "grant": In(1), "words": In(fmt.width),
             "offset": In(fmt.address),
@@ -232,7 +244,7 @@ class S2mm(Channel):
 
     def _move(self, m: Module, done: Signal) -> None:
         here, mask = Signal(name="line_valid"), register(4, "mask")
-        addr, line = register(self.fmt.address - 2, "addr"), register(128, "line")
+        addr, line = register(self.fmt.address - 2, "addr"), register(self.fmt.line, "line")
         moving, some = Signal(name="moving"), Signal(name="some")
         same, asks, goes = Signal(name="same"), Signal(name="asks"), Signal(name="goes")
         lane = Signal(4, name="lane")
@@ -249,7 +261,7 @@ class S2mm(Channel):
             m.d.sync += [here.eq(1), addr.eq(self.at[2:]), mask.eq(lane | Mux(here & ~goes, mask, 0))]
             for number in range(4):
                 with m.If(lane[number]):
-                    m.d.sync += line.word_select(number, 32).eq(self.s2mm.payload)
+                    m.d.sync += line.word_select(number, self.fmt.word).eq(self.s2mm.payload)
         with m.Elif(goes):
             m.d.sync += here.eq(0)
 
@@ -260,11 +272,12 @@ class Mm2s(Channel):
     kind = "mm2s"
 
     def _move(self, m: Module, done: Signal) -> None:
-        m.submodules.out = out = Elastic(32)
+        bits = self.fmt.line
+        m.submodules.out = out = Elastic(self.fmt.word)
         wiring.connect(m, out.o, wiring.flipped(self.mm2s))
-        known, addr, line = Signal(name="known"), register(self.fmt.address - 2, "addr"), register(128, "line")
+        known, addr, line = Signal(name="known"), register(self.fmt.address - 2, "addr"), register(bits, "line")
         fresh, given, lane = Signal(name="fresh"), Signal(name="given"), register(2, "lane")
-        wants, same, here = Signal(name="wants"), Signal(name="same"), Signal(128, name="here")
+        wants, same, here = Signal(name="wants"), Signal(name="same"), Signal(bits, name="here")
         zero, blank = Signal(name="zero"), register(1, "blank")
         if self.padded:
             inside = [(counter >= begin) & (counter < end)
@@ -275,7 +288,7 @@ class Mm2s(Channel):
             same.eq(zero | (known & (addr == self.at[2:]))), self.memory.valid.eq(wants & ~same),
             self.memory.addr.eq(self.at[2:]), self.moves.eq(wants & (same | self.memory.grant)),
             here.eq(Mux(fresh, self.memory.r_data, line)), out.i.valid.eq(given),
-            out.i.payload.eq(Mux(blank, 0, here.word_select(lane, 32))),
+            out.i.payload.eq(Mux(blank, 0, here.word_select(lane, self.fmt.word))),
             done.eq((self.state == DmaState.MOVE) & (self.left == 0) | (self.moves & (self.left == 1))),
         ]
         m.d.sync += fresh.eq(self.memory.valid & self.memory.grant)

@@ -18,17 +18,14 @@ else:
     from amaranth.lib import enum as am_enum
 
 __all__ = [
-    "ACCUMULATORS", "BEAT_BYTES", "INSTRUCTION_BYTES", "LATENCY", "LOOP_LEVELS", "MEMORY_BEATS", "POINTERS",
-    "VECTORS", "WEST_GROUPS", "AguRegister", "Control", "ControlOp", "Form", "Instruction", "Load", "LockOp", "LockUse",
-    "Loop", "Mac", "Move", "MoveOp", "MoveSet", "Post", "Set", "Srs", "Store", "StoreOp", "Vector",
+    "INSTRUCTION_BYTES", "LATENCY", "LOOP_LEVELS", "POINTERS", "WEST_GROUPS", "AguRegister", "Control", "ControlOp",
+    "Form", "Instruction", "Load", "LockOp", "LockUse", "Loop", "Mac", "Move", "MoveOp", "MoveSet", "Post", "Set",
+    "Srs", "Store", "StoreOp", "Vector",
 ]  # fmt: skip
 
-BEAT_BYTES = 32
-"""Of a load or a store: 256 bits, aligned. Pointers count beats."""
 INSTRUCTION_BYTES = 16
-VECTORS, ACCUMULATORS, POINTERS, LOOP_LEVELS = 24, 9, 8, 3
-MEMORY_BEATS = 1 << 11
-"""Of the tile's data memory. Pointers name as many more behind it: the west neighbour's."""
+POINTERS, LOOP_LEVELS = 8, 3
+"""Of vectors and accumulators, and of beats: see `nncosim.platforms.aie_ml_generation`."""
 WEST_GROUPS = 2
 """What a core asks of the west neighbour's memory for one cycle is a group; so many are under way at most."""
 
@@ -52,9 +49,9 @@ class Post(am_enum.Enum, shape=2):
 
 class Mac(am_enum.Enum, shape=2):
     NONE = 0
-    I8X8 = 1  # 4x8 by 8x8, 32 sums of 32 bits
-    I16X8 = 2  # 4x4 by 4x8, 32 sums of 32 bits
-    I16X16 = 3  # 4x4 by 4x4, 16 sums of 64 bits
+    I8X8 = 1  # 4x8 by 8x8, 32 sums of 32 bits; of AIE-MLv2 8 rows and 64 sums
+    I16X8 = 2  # 4x4 by 4x8, 32 sums of 32 bits; 8, 64
+    I16X16 = 3  # 4x4 by 4x4, 16 sums of 64 bits; 8, 32
 
 
 class StoreOp(am_enum.Enum, shape=2):
@@ -64,12 +61,12 @@ class StoreOp(am_enum.Enum, shape=2):
 
 
 class Form(am_enum.Enum, shape=2):
-    """From sums to results, 32 bytes at a time."""
+    """From sums to results, a beat at a time."""
 
-    ACC32_8 = 0  # all 32 sums
-    ACC32_16 = 1  # 16 sums: a half
-    ACC64_16 = 2  # all 16 sums
-    ACC64_32 = 3  # 8 sums: a half
+    ACC32_8 = 0  # all sums of 32 bits
+    ACC32_16 = 1  # a half of them
+    ACC64_16 = 2  # all sums of 64 bits
+    ACC64_32 = 3  # a half of them
 
 
 class MoveOp(am_enum.Enum, shape=4):
@@ -130,7 +127,8 @@ class Store(data.Struct):
 
 
 class Vector(data.Struct):
-    """`b`: the first of two vectors for 8x8. `clear`: the accumulator counts as 0. `a_signed`, `b_signed`: operands."""
+    """`b`: the first of two vectors for 8x8. `b_half`: where a tile takes half a vector (AIE-MLv2), which one. `clear`:
+    the accumulator counts as 0. `a_signed`, `b_signed`: operands."""
 
     op: Mac
     a: 5
@@ -139,11 +137,12 @@ class Vector(data.Struct):
     clear: 1
     a_signed: 1
     b_signed: 1
-    unused: 1
+    b_half: 1
 
 
 class Move(data.Struct):
-    """`wide`: of BIAS, sums of 64 bits; of MAX, elements of 16 bits."""
+    """`wide`: of BIAS, sums of 64 bits; of MAX, elements of 16 bits. `high`: of GET and PUT, with `half`, which word of
+    the accumulator (AIE-MLv2: one of four)."""
 
     op: MoveOp
     dest: 5
@@ -151,7 +150,8 @@ class Move(data.Struct):
     form: Form
     half: 1
     wide: 1
-    unused: 8
+    high: 1
+    unused: 7
 
 
 class MoveSet(data.Struct):

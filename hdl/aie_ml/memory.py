@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES
 from nncosim.hdl.counters import COUNTER_BITS
 from nncosim.hdl.logic import pick, register
 from nncosim.hdl.sram import Sram
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.platforms.base import is_power_of_two
 
 __all__ = ["PAIRS", "VECTOR_PORTS", "WORD_PORTS", "DataMemory"]
@@ -22,10 +22,8 @@ VECTOR_PORTS = 6
 WORD_PORTS = 4
 """The DMA channels."""
 PORTS_PER_CORE = 3
-LANES = 4
-"""Of a word, that can be written by themselves."""
-BEAT_BITS, WORD_BITS = 8 * BEAT_BYTES, 4 * BEAT_BYTES
-_ALL = Const((1 << LANES) - 1, LANES)
+LANE_BITS = 32
+"""Of a word, what can be written by itself: the configuration's words are no longer."""
 _CHOSEN = ("write", "row", "w_data", "w_mask")
 _ORDER = (2, 0, 1)
 """Within a core: what it stores leaves its pipeline later than what it loads, so it comes first."""
@@ -56,31 +54,33 @@ class DataMemory(wiring.Component):
     words on its pair.
 
     Ports:
-        vector (array of `VECTOR_PORTS`): valid, addr (beats: 2 bits + those of `words`), write, w_data (256 bits) (In);
-            grant (Out): valid and done in this cycle, combinational from valid and addr of all ports; r_data (Out, 256
-            bits): what was read, in the cycle after the grant only.
-        word (array of `WORD_PORTS`): the same with words of 128 bits; addr is 2 beat + half. w_mask (In, 4): which 32
-            bits are written.
+        vector (array of `VECTOR_PORTS`): valid, addr (beats: 2 bits + those of `words`), write, w_data (In);
+            grant (Out): valid and done in this cycle, combinational from valid and addr of all ports; r_data
+            (Out): what was read, in the cycle after the grant only.
+        word (array of `WORD_PORTS`): the same with words of a bank, 128 bits (AIE-MLv2: 256); addr is 2 beat + half.
+            w_mask (In): which 32 bits are written.
         urgent (In): what the first word port asks for is done in this cycle, whosever turn it is.
         clear (In), conflicts (Out, 3 of 32 bits): cycles since then in which a valid port of the own core, the east
             core, the channels was not granted; in the cycle of `clear` nothing is counted.
 
     Args:
-        words: of 128 bits in each bank, a power of two.
+        words: in each bank, a power of two; by default 64 KB in all.
     """
 
     vector: list[wiring.PureInterface]
     word: list[wiring.PureInterface]
     conflicts: list[Signal]
 
-    def __init__(self, words: int = 512):
+    def __init__(self, words: int | None = None, generation: Generation = AIE_ML):
+        words = words or generation.beats // PAIRS
         assert is_power_of_two(words) and words > 1
+        self.word_bits, self.lanes = generation.line_bits, generation.line_bits // LANE_BITS
         self.words = words
         self.row_bits = (words - 1).bit_length()
         vector, word = (wiring.Signature({
             "valid": In(1), "addr": In(self.row_bits + bits), "write": In(1), "w_data": In(width), **mask,
             "grant": Out(1), "r_data": Out(width),
-        }) for bits, width, mask in ((2, BEAT_BITS, {}), (3, WORD_BITS, {"w_mask": In(LANES)})))
+        }) for bits, width, mask in ((2, 2 * self.word_bits, {}), (3, self.word_bits, {"w_mask": In(self.lanes)})))
         super().__init__({
             "vector": Out(vector).array(VECTOR_PORTS), "word": Out(word).array(WORD_PORTS),
             "urgent": In(1), "clear": In(1), "conflicts": Out(COUNTER_BITS).array(3),
@@ -135,7 +135,7 @@ class DataMemory(wiring.Component):
             for number in _ORDER:
                 port = self.vector[PORTS_PER_CORE * core + number]
                 valid = port.valid & (self._pair_of(port) == pair)
-                asked.append(_Access(valid, port.write, port.addr[:-2], port.w_data, _ALL))
+                asked.append(_Access(valid, port.write, port.addr[:-2], port.w_data, self._all))
             first: list[list[Value]] = [[] for _ in asked]
             cores.append(self._first(m, f"{name}{pair}", asked, first))
             firsts.append(first)
@@ -150,7 +150,12 @@ class DataMemory(wiring.Component):
             for number, (first,) in zip(_ORDER, firsts[core], strict=True):
                 goes[PORTS_PER_CORE * core + number].append(first & free & comes)
         return _Access(valid, Mux(east_comes, east.write, own.write), Mux(east_comes, east.row, own.row),
-                       Mux(east_comes, east.w_data, own.w_data), _ALL)
+                       Mux(east_comes, east.w_data, own.w_data), self._all)
+
+    @property
+    def _all(self) -> Const:
+        """All lanes of a word."""
+        return Const((1 << self.lanes) - 1, self.lanes)
 
     def _first(self, m: Module, name: str, asked: Sequence[_Access], goes: list[list[Value]]) -> _Access:
         """The first valid one, as signals; to each one's list in `goes` is added whether it is that one."""
@@ -167,12 +172,12 @@ class DataMemory(wiring.Component):
 
     def _bank(self, m: Module, number: int, word: _Access, vector: _Access, half: int) -> Value:
         """The macro, with the word that is asked for, or else its half of the vector. What it gives."""
-        m.submodules[f"bank{number}"] = bank = Sram(self.words, WORD_BITS, WORD_BITS // LANES, ports=1)
+        m.submodules[f"bank{number}"] = bank = Sram(self.words, self.word_bits, LANE_BITS, ports=1)
         write, valid = Mux(word.valid, word.write, vector.write), word.valid | vector.valid
         m.d.comb += [
             bank.addr.eq(Mux(word.valid, word.row, vector.row)), bank.r_en.eq(valid & ~write),
-            bank.w_en.eq(Mux(valid & write, Mux(word.valid, word.w_mask, (1 << LANES) - 1), 0)),
-            bank.w_data.eq(Mux(word.valid, word.w_data, vector.w_data.word_select(half, WORD_BITS))),
+            bank.w_en.eq(Mux(valid & write, Mux(word.valid, word.w_mask, (1 << self.lanes) - 1), 0)),
+            bank.w_data.eq(Mux(word.valid, word.w_data, vector.w_data.word_select(half, self.word_bits))),
         ]
         return bank.r_data
 

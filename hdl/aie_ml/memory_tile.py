@@ -16,15 +16,16 @@ from nncosim.hdl.aie_ml.config import (
 from nncosim.hdl.aie_ml.dma import Dma, DmaShape
 from nncosim.hdl.aie_ml.dma_channel import Format
 from nncosim.hdl.aie_ml.locks import Locks
-from nncosim.hdl.aie_ml.memory_banks import MemoryBanks
+from nncosim.hdl.aie_ml.memory_banks import BANK_WORDS, MemoryBanks
 from nncosim.hdl.aie_ml.ports import MEMORY_PORTS
-from nncosim.hdl.aie_ml.surroundings import connect_streams, in_own_domain, stream_members
+from nncosim.hdl.aie_ml.surroundings import connect_streams, in_own_domain, lanes_of, stream_members
 from nncosim.hdl.aie_ml.switch import StreamSwitch
 from nncosim.hdl.emit import emit_design
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
 __all__ = [
-    "MEMORY_CHANNELS", "MEMORY_DESCRIPTORS", "MEMORY_DMA", "MEMORY_LOCKS", "MEMORY_PLACES", "MEMORY_TILE",
-    "MemoryDescriptor", "MemoryTile", "emit_memory_tile",
+    "MEMORY_CHANNELS", "MEMORY_DESCRIPTORS", "MEMORY_DMA", "MEMORY_LOCKS", "MEMORY_TILE", "MemoryDescriptor",
+    "MemoryTile", "emit_memory_tile", "memory_dma", "memory_places",
 ]  # fmt: skip
 
 MEMORY_CHANNELS, MEMORY_DESCRIPTORS, MEMORY_LOCKS = 2 * MEMORY_PORTS.local, 48, 64
@@ -71,13 +72,25 @@ class MemoryDescriptor(data.Struct):
     unused6: 4  # type: ignore[valid-type]
 
 
-MEMORY_DMA = DmaShape(Format(MemoryDescriptor), MEMORY_PORTS.local, MEMORY_DESCRIPTORS // _POOLS, _POOLS)
-MEMORY_PLACES = Places(
-    MEMORY_DMA.format.address - 2, 0,
-    (("lock", MEMORY_LOCKS_AT, MEMORY_LOCKS), ("bd", MEMORY_BDS_AT, 8 * MEMORY_DESCRIPTORS),
-     ("start", MEMORY_STARTS_AT, MEMORY_CHANNELS), ("master", MEMORY_SWITCH_AT, MEMORY_PORTS.masters)),
-    MEMORY_DMA.bd_addr,
-)  # fmt: skip
+def memory_dma(generation: Generation) -> DmaShape:
+    """Of a memory tile."""
+    lines = generation.memory_banks * BANK_WORDS
+    fmt = Format(MemoryDescriptor, generation.word_bits, (lines - 1).bit_length() + 2)
+    return DmaShape(fmt, MEMORY_PORTS.local, MEMORY_DESCRIPTORS // _POOLS, _POOLS)
+
+
+MEMORY_DMA = memory_dma(AIE_ML)
+
+
+def memory_places(generation: Generation) -> Places:
+    """Of a memory tile."""
+    dma = memory_dma(generation)
+    return Places(
+        dma.format.address - 2, 0,
+        (("lock", MEMORY_LOCKS_AT, MEMORY_LOCKS), ("bd", MEMORY_BDS_AT, 8 * MEMORY_DESCRIPTORS),
+         ("start", MEMORY_STARTS_AT, MEMORY_CHANNELS), ("master", MEMORY_SWITCH_AT, MEMORY_PORTS.masters)),
+        dma.bd_addr, generation.line_bytes // 4,
+    )  # fmt: skip
 
 
 class MemoryTile(wiring.Component):
@@ -87,18 +100,20 @@ class MemoryTile(wiring.Component):
         fault (Out): for monitors, a cycle later: a lock leaves its range.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        self.generation = generation
         super().__init__({
-            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **stream_members(MEMORY_PORTS),
-            "fault": Out(1),
+            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4),
+            **stream_members(MEMORY_PORTS, generation.word_bits), "fault": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         # Outputs come from registers, as of core tiles.
         m.submodules.config, m.submodules.locks = config, locks = (
-            ConfigPort(MEMORY_PLACES), Locks(MEMORY_LOCKS, MEMORY_CHANNELS))  # fmt: skip
-        m.submodules.dma, m.submodules.switch = dma, switch = Dma(MEMORY_DMA), StreamSwitch(MEMORY_PORTS)
+            ConfigPort(memory_places(self.generation)), Locks(MEMORY_LOCKS, MEMORY_CHANNELS))  # fmt: skip
+        m.submodules.dma, m.submodules.switch = dma, switch = (
+            Dma(memory_dma(self.generation)), StreamSwitch(MEMORY_PORTS, self.generation.word_bits))  # fmt: skip
         wiring.connect(m, wiring.flipped(self.bus), config.bus)
         wiring.connect(m, config.onward, wiring.flipped(self.onward))
         m.d.comb += [
@@ -115,15 +130,16 @@ class MemoryTile(wiring.Component):
         return in_own_domain(m)
 
     def _memory(self, m: Module, dma: Dma, config: ConfigPort) -> None:
-        m.submodules.data = memory = MemoryBanks(MEMORY_PORTS.local, MEMORY_PORTS.local)
+        m.submodules.data = memory = MemoryBanks(MEMORY_PORTS.local, MEMORY_PORTS.local, generation=self.generation)
+        lanes = self.generation.line_bytes // 4
         for number, (port, asked) in enumerate(zip(memory.write, dma.memory, strict=False)):
             # The configuration has the first channel's place: nothing comes before it, so it is always granted.
             config_here = config.data if number == 0 else 0
             m.d.comb += [
                 port.valid.eq(asked.valid | config_here), asked.grant.eq(port.grant & ~config_here),
                 port.addr.eq(Mux(config_here, config.data_addr, asked.addr)),
-                port.w_data.eq(Mux(config_here, config.word_data.replicate(4), asked.w_data)),
-                port.w_mask.eq(Mux(config_here, config.data_mask, asked.w_mask)),
+                port.w_data.eq(Mux(config_here, config.word_data.replicate(lanes), asked.w_data)),
+                port.w_mask.eq(Mux(config_here, config.data_mask, lanes_of(asked.w_mask, lanes))),
             ]
         for port, asked in zip(memory.read, dma.memory[MEMORY_PORTS.local :], strict=True):
             m.d.comb += [
@@ -132,6 +148,6 @@ class MemoryTile(wiring.Component):
             ]
 
 
-def emit_memory_tile() -> dict[str, str]:
+def emit_memory_tile(generation: Generation = AIE_ML) -> dict[str, str]:
     """Verilog of the memory tile, module `aie_ml_memory_tile`."""
-    return emit_design(MemoryTile(), MEMORY_TILE)
+    return emit_design(MemoryTile(generation), MEMORY_TILE)

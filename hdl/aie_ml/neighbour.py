@@ -5,26 +5,30 @@ registers. `MANUAL.md` says what it does; `WEST_GROUPS` bounds what is on the wa
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, MEMORY_BEATS, WEST_GROUPS, LockOp
+from nncosim.hdl.aie_ml.isa import WEST_GROUPS, LockOp
 from nncosim.hdl.aie_ml.locks import LOCKS, request_of
 from nncosim.hdl.logic import register
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
-__all__ = ["NEIGHBOUR", "FromEast", "ToWest"]
+__all__ = ["FromEast", "ToWest", "neighbour_of"]
 
 PORTS, LOADS = 3, 2
 """Load a, load b, store."""
-BEAT_BITS, ADDR_BITS = 8 * BEAT_BYTES, (MEMORY_BEATS - 1).bit_length()
 LOCK_BITS = (LOCKS - 1).bit_length()
 LOCK_FIELDS = ("lock", "lock_op", "lock_value")
-NEIGHBOUR = wiring.Signature({
-    "ask": Out(1).array(PORTS), "addr": Out(ADDR_BITS).array(PORTS), "w_data": Out(BEAT_BITS), "done": In(1),
-    "came": In(1).array(LOADS), "r_data": In(BEAT_BITS).array(LOADS), "lock_ask": Out(1), "lock": Out(LOCK_BITS),
-    "lock_op": Out(LockOp), "lock_value": Out(signed(7)), "lock_done": In(1),
-})  # fmt: skip
-"""As the core sees it. A cycle's `ask`s (with addr, in beats, and w_data of the store) are a group. done: the oldest
-group had its last access in the cycle before. came: r_data is what the oldest load of the slot without data read, two
-cycles ago. lock_ask (with lock, lock_op, lock_value): a request, the only one until lock_done: it was granted in the
-cycle before."""
+
+
+def neighbour_of(generation: Generation) -> wiring.Signature:
+    """As the core sees it. A cycle's `ask`s (with addr, in beats, and w_data of the store) are a group. done: the
+    oldest group had its last access in the cycle before. came: r_data is what the oldest load of the slot without data
+    read, two cycles ago. lock_ask (with lock, lock_op, lock_value): a request, the only one until lock_done: it was
+    granted in the cycle before."""
+    bits, addr = generation.beat_bits, generation.west_bit
+    return wiring.Signature({
+        "ask": Out(1).array(PORTS), "addr": Out(addr).array(PORTS), "w_data": Out(bits), "done": In(1),
+        "came": In(1).array(LOADS), "r_data": In(bits).array(LOADS), "lock_ask": Out(1), "lock": Out(LOCK_BITS),
+        "lock_op": Out(LockOp), "lock_value": Out(signed(7)), "lock_done": In(1),
+    })  # fmt: skip
 
 
 class ToWest(wiring.Component):
@@ -37,16 +41,17 @@ class ToWest(wiring.Component):
         acquire (In): an ACQUIRE is next, and was not granted before; lock_grant (Out): it is.
         release (In): a RELEASE is next; it is asked for when the core advances.
         lock_free (Out): nothing is under way to the locks: a RELEASE may be issued.
-        lock, lock_op, lock_value (In): of the ACQUIRE or RELEASE. link (Out): `NEIGHBOUR`.
+        lock, lock_op, lock_value (In): of the ACQUIRE or RELEASE. link (Out): `neighbour_of`.
     """
 
     link: wiring.PureInterface
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        addr, bits = In(generation.west_bit).array(PORTS), generation.beat_bits
         super().__init__({
-            "goes": In(PORTS), "advance": In(1), "addr": In(ADDR_BITS).array(PORTS), "w_data": In(BEAT_BITS),
-            "waiting": Out(1), "acquire": In(1), "release": In(1), "lock_grant": Out(1), "lock_free": Out(1),
-            "lock": In(LOCK_BITS), "lock_op": In(LockOp), "lock_value": In(signed(7)), "link": Out(NEIGHBOUR),
+            "goes": In(PORTS), "advance": In(1), "addr": addr, "w_data": In(bits), "waiting": Out(1), "acquire": In(1),
+            "release": In(1), "lock_grant": Out(1), "lock_free": Out(1), "lock": In(LOCK_BITS), "lock_op": In(LockOp),
+            "lock_value": In(signed(7)), "link": Out(neighbour_of(generation)),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -81,7 +86,7 @@ class FromEast(wiring.Component):
     waits in one of two places, which take turns.
 
     Ports:
-        link (In): `NEIGHBOUR`.
+        link (In): `neighbour_of`.
         valid, addr, grant (arrays of load a, load b, store), w_data, r_data (array of the loads): of `DataMemory`.
         request (Out): of `Locks`. A RELEASE is asked for when nothing waits any more that came before it.
     """
@@ -89,10 +94,11 @@ class FromEast(wiring.Component):
     link: wiring.PureInterface
     request: wiring.PureInterface
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        addr, bits = Out(generation.west_bit).array(PORTS), generation.beat_bits
         super().__init__({
-            "link": In(NEIGHBOUR), "valid": Out(1).array(PORTS), "addr": Out(ADDR_BITS).array(PORTS),
-            "grant": In(1).array(PORTS), "w_data": Out(BEAT_BITS), "r_data": In(BEAT_BITS).array(LOADS),
+            "link": In(neighbour_of(generation)), "valid": Out(1).array(PORTS), "addr": addr,
+            "grant": In(1).array(PORTS), "w_data": Out(bits), "r_data": In(bits).array(LOADS),
             "request": Out(request_of(LOCKS)),
         })
 

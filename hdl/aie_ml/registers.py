@@ -4,14 +4,16 @@
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from nncosim.hdl.aie_ml.isa import ACCUMULATORS, BEAT_BYTES, VECTORS
 from nncosim.hdl.logic import pick, register
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
-__all__ = ["ACC_BITS", "ACC_READS", "ACC_WRITES", "VECTOR_READS", "VECTOR_WRITES", "Accumulators", "RegisterFile"]
+__all__ = ["ACC_READS", "ACC_WRITES", "PART_BITS", "VECTOR_READS", "VECTOR_WRITES", "Accumulators", "RegisterFile"]
 
-ACC_BITS = 1024
+PART_BITS = 512
+"""Of an accumulator: a word of a cascade."""
 VECTOR_WRITES, VECTOR_READS = 4, 5
-"""Written by two loads, SRS and MAX; read as MAC's a, both halves of its b, by the move and the store slot."""
+"""Written by two loads, SRS and MAX; read as MAC's a, both vectors of its b (AIE-MLv2 has it in one, and a read less),
+by the move and the store slot."""
 ACC_WRITES, ACC_READS = 3, 2
 """Written by MAC, BIAS and GET; read by MAC, and by the shift-round-saturate unit or PUT."""
 
@@ -39,8 +41,8 @@ class RegisterFile(wiring.Component):
         })
 
     @classmethod
-    def vectors(cls) -> "RegisterFile":
-        return cls(VECTORS, 8 * BEAT_BYTES, VECTOR_WRITES, VECTOR_READS)
+    def vectors(cls, generation: Generation = AIE_ML) -> "RegisterFile":
+        return cls(generation.vectors, generation.beat_bits, VECTOR_WRITES, VECTOR_READS)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -57,9 +59,9 @@ class RegisterFile(wiring.Component):
 
 
 class Accumulators(wiring.Component):
-    """The accumulators: a `RegisterFile` for each half, as a cascade's word is one.
+    """The accumulators: a `RegisterFile` for each part, as a cascade's word is one.
 
-    Ports: as of `RegisterFile`; halves (In, 2 bits, one a write port): which halves are written.
+    Ports: as of `RegisterFile`; halves (In, a bit for each part, one a write port): which parts are written.
     """
 
     write: list[Signal]
@@ -69,26 +71,28 @@ class Accumulators(wiring.Component):
     read: list[Signal]
     read_data: list[Signal]
 
-    def __init__(self) -> None:
-        self._halves = [RegisterFile(ACCUMULATORS, ACC_BITS // 2, ACC_WRITES, ACC_READS) for _ in range(2)]
-        number = (ACCUMULATORS - 1).bit_length()
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        count, bits = generation.accumulators, generation.acc_bits
+        self._parts = [RegisterFile(count, PART_BITS, ACC_WRITES, ACC_READS) for _ in range(generation.acc_parts)]
+        number = (count - 1).bit_length()
         super().__init__({
-            "write": In(1).array(ACC_WRITES), "halves": In(2).array(ACC_WRITES),
-            "write_to": In(number).array(ACC_WRITES), "write_data": In(ACC_BITS).array(ACC_WRITES),
-            "read": In(number).array(ACC_READS), "read_data": Out(ACC_BITS).array(ACC_READS),
+            "write": In(1).array(ACC_WRITES), "halves": In(generation.acc_parts).array(ACC_WRITES),
+            "write_to": In(number).array(ACC_WRITES), "write_data": In(bits).array(ACC_WRITES),
+            "read": In(number).array(ACC_READS), "read_data": Out(bits).array(ACC_READS),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for half, each in enumerate(self._halves):
-            m.submodules[("low", "high")[half]] = each
+        names = ("low", "high") if len(self._parts) == 2 else [f"part{k}" for k in range(len(self._parts))]
+        for part, (name, each) in enumerate(zip(names, self._parts, strict=True)):
+            m.submodules[name] = each
             for port in range(ACC_WRITES):
                 m.d.comb += [
-                    each.write[port].eq(self.write[port] & self.halves[port][half]),
+                    each.write[port].eq(self.write[port] & self.halves[port][part]),
                     each.write_to[port].eq(self.write_to[port]),
-                    each.write_data[port].eq(self.write_data[port].word_select(half, ACC_BITS // 2)),
+                    each.write_data[port].eq(self.write_data[port].word_select(part, PART_BITS)),
                 ]
             m.d.comb += [each.read[port].eq(self.read[port]) for port in range(ACC_READS)]
         for port in range(ACC_READS):
-            m.d.comb += self.read_data[port].eq(Cat(each.read_data[port] for each in self._halves))
+            m.d.comb += self.read_data[port].eq(Cat(each.read_data[port] for each in self._parts))
         return m

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shift, round, saturate: from sums to results, 32 bytes at a time."""
+"""Shift, round, saturate: from sums to results, a beat at a time."""
 
 import enum
 
@@ -9,11 +9,11 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.isa import Form
 from nncosim.hdl.emit import Block
 from nncosim.hdl.logic import register
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
 __all__ = ["SRS_STAGES", "RoundingCode", "Saturation", "ShiftRoundSaturate", "SrsUnit"]
 
 SRS_STAGES = 3
-_UNITS = 32
 
 
 class RoundingCode(enum.IntEnum):
@@ -85,17 +85,19 @@ class SrsUnit(wiring.Component):
 
 
 class ShiftRoundSaturate(wiring.Component):
-    """32 units, of which 16 take sums of 64 bits. What goes in with `en` is in `result` `SRS_STAGES` such cycles later.
+    """A unit for each sum of 32 bits; half of them, the first ones, take sums of 64 bits. What goes in with `en` is in
+    `result` `SRS_STAGES` such cycles later.
 
     Ports:
-        en (In): the stages advance. acc (In, 1024), form, half, shift, rounding, saturation, signed (In): as in
-        `MANUAL.md`. result (Out, 256, registered).
+        en (In): the stages advance. acc (In, an accumulator), form, half, shift, rounding, saturation, signed (In): as
+        in `MANUAL.md`. result (Out, a vector, registered).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        self.generation = generation
         super().__init__({
-            "en": In(1), "acc": In(1024), "form": In(Form), "half": In(1), "shift": In(6), "rounding": In(4),
-            "saturation": In(2), "signed": In(1), "result": Out(256),
+            "en": In(1), "acc": In(generation.acc_bits), "form": In(Form), "half": In(1), "shift": In(6),
+            "rounding": In(4), "saturation": In(2), "signed": In(1), "result": Out(generation.beat_bits),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -106,8 +108,9 @@ class ShiftRoundSaturate(wiring.Component):
         with m.If(self.en):
             for stages in (form, saturation, is_signed):
                 m.d.sync += [stages[k + 1].eq(stages[k]) for k in range(2)]
-        units = [Block(SrsUnit(64), "aie_ml_srs64") if k < 16 else Block(SrsUnit(32), "aie_ml_srs32")
-                 for k in range(_UNITS)]
+        count, half = self.generation.sums, self.generation.sums // 2
+        units = [Block(SrsUnit(64), "aie_ml_srs64") if k < half else Block(SrsUnit(32), "aie_ml_srs32")
+                 for k in range(count)]
         for number, unit in enumerate(units):
             m.submodules[f"unit{number}"] = unit
             m.d.comb += [
@@ -118,27 +121,36 @@ class ShiftRoundSaturate(wiring.Component):
         with m.If(self.en):
             with m.Switch(form[2]):
                 with m.Case(Form.ACC32_8):
-                    m.d.sync += self.result.eq(Cat(unit.eight for unit in units))
+                    m.d.sync += self.result.eq(Cat(units[k].eight for k in self._order()))
                 with m.Case(Form.ACC64_32):
-                    m.d.sync += self.result.eq(Cat(unit.thirty_two for unit in units[:8]))
+                    m.d.sync += self.result.eq(Cat(unit.thirty_two for unit in units[:half // 2]))
                 with m.Default():
-                    m.d.sync += self.result.eq(Cat(unit.sixteen for unit in units[:16]))
+                    m.d.sync += self.result.eq(Cat(unit.sixteen for unit in units[:half]))
         return m
 
+    def _order(self) -> list[int]:
+        """Of the bytes of a tile of results, which sum each is."""
+        generation, order = self.generation, [0] * self.generation.sums
+        for row in range(generation.rows):
+            for column in range(8):
+                order[generation.byte_at(row, column)] = generation.sum_at(row, column)
+        return order
+
     def _source(self, m: Module, unit: int, source: Signal) -> None:
-        """The sum that a unit gets: the first 16 serve halves, and sums of 64 bits."""
-        acc, half = self.acc, self.half
+        """The sum that a unit gets: the first half of them serve halves, and sums of 64 bits."""
+        acc, half, wide = self.acc, self.half, self.generation.sums // 2
         m.d.comb += source.eq(acc.word_select(unit, 32).as_signed())
-        if unit >= 16:
+        if unit >= wide:
             return
         with m.Switch(self.form):
             with m.Case(Form.ACC32_16):
-                m.d.comb += source.eq(Mux(half, acc.word_select(16 + unit, 32), acc.word_select(unit, 32)).as_signed())
+                high = acc.word_select(wide + unit, 32)
+                m.d.comb += source.eq(Mux(half, high, acc.word_select(unit, 32)).as_signed())
             with m.Case(Form.ACC64_16):
                 m.d.comb += source.eq(acc.word_select(unit, 64))
             with m.Case(Form.ACC64_32):
-                if unit < 8:
-                    m.d.comb += source.eq(Mux(half, acc.word_select(8 + unit, 64), acc.word_select(unit, 64)))
+                if unit < wide // 2:
+                    m.d.comb += source.eq(Mux(half, acc.word_select(wide // 2 + unit, 64), acc.word_select(unit, 64)))
 
 
 def _up(m: Module, rounding: Value, floor: Value, half: Value, rest: Value) -> Value:

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Streams of 32 bits, and the buffer that all of them, and cascades, are made of."""
+"""Streams, and the buffer that all of them, and cascades, are made of."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.logic import register
 
-__all__ = ["STREAM", "Elastic"]
-
-STREAM = stream.Signature(32)
+__all__ = ["Elastic"]
 
 
 class Elastic(wiring.Component):

@@ -2,10 +2,10 @@
 """The stream switch, circuit mode: each master listens to one slave, or to none."""
 
 from amaranth.hdl import Cat, Module, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.ports import TILE_PORTS, Ports
-from nncosim.hdl.aie_ml.stream import STREAM, Elastic
+from nncosim.hdl.aie_ml.stream import Elastic
 from nncosim.hdl.logic import pick
 
 __all__ = ["SOURCE_BITS", "StreamSwitch"]
@@ -18,7 +18,8 @@ class StreamSwitch(wiring.Component):
     """Ports numbered as in the manual. The first masters, to the tile's own DMA, have no link behind them.
 
     Ports:
-        slave (In), master (Out): streams. listens, source (In): of each master, whether it listens, and to which slave.
+        slave (In), master (Out): streams of `bits` bits. listens, source (In): of each master, whether it listens, and
+        to which slave.
     """
 
     slave: list[wiring.PureInterface]
@@ -26,28 +27,29 @@ class StreamSwitch(wiring.Component):
     listens: list[Signal]
     source: list[Signal]
 
-    def __init__(self, ports: Ports = TILE_PORTS) -> None:
-        self.ports = ports
+    def __init__(self, ports: Ports = TILE_PORTS, bits: int = 32) -> None:
+        self.ports, self.bits = ports, bits
+        words = stream.Signature(bits)
         super().__init__({
-            "slave": In(STREAM).array(ports.slaves), "master": Out(STREAM).array(ports.masters),
+            "slave": In(words).array(ports.slaves), "master": Out(words).array(ports.masters),
             "listens": In(1).array(ports.masters), "source": In(SOURCE_BITS).array(ports.masters),
         })
 
     def elaborate(self, platform: object) -> Module:
         m, ports = Module(), self.ports
-        heads = []
+        heads, bits = [], self.bits
         for number in range(ports.slaves):
-            m.submodules[f"in{number}"], m.submodules[f"head{number}"] = first, head = Elastic(32), Elastic(32)
+            m.submodules[f"in{number}"], m.submodules[f"head{number}"] = first, head = Elastic(bits), Elastic(bits)
             wiring.connect(m, wiring.flipped(self.slave[number]), first.i)
             wiring.connect(m, first.o, head.i)
             heads.append(head)
         outs = []
         for number in range(ports.masters):
-            m.submodules[f"out{number}"] = out = Elastic(32)
+            m.submodules[f"out{number}"] = out = Elastic(self.bits)
             outs.append(out)
             last = out
             if number >= ports.local:
-                m.submodules[f"link{number}"] = last = Elastic(32)
+                m.submodules[f"link{number}"] = last = Elastic(self.bits)
                 wiring.connect(m, out.o, last.i)
             wiring.connect(m, last.o, wiring.flipped(self.master[number]))
         goes = [self._goes(m, number, head, outs) for number, head in enumerate(heads)]

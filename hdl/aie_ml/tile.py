@@ -5,16 +5,17 @@ from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.agu import POINTER_BITS
-from nncosim.hdl.aie_ml.config import BUS, ConfigPort
+from nncosim.hdl.aie_ml.config import BUS, ConfigPort, tile_places
 from nncosim.hdl.aie_ml.core import CASCADE, Core
-from nncosim.hdl.aie_ml.dma import Dma
+from nncosim.hdl.aie_ml.dma import Dma, tile_dma
 from nncosim.hdl.aie_ml.locks import Locks
 from nncosim.hdl.aie_ml.memory import PORTS_PER_CORE, DataMemory
-from nncosim.hdl.aie_ml.neighbour import NEIGHBOUR, FromEast
+from nncosim.hdl.aie_ml.neighbour import FromEast, neighbour_of
 from nncosim.hdl.aie_ml.ports import TILE_PORTS
-from nncosim.hdl.aie_ml.surroundings import connect_streams, in_own_domain, stream_members
+from nncosim.hdl.aie_ml.surroundings import connect_streams, in_own_domain, lanes_of, stream_members
 from nncosim.hdl.aie_ml.switch import StreamSwitch
 from nncosim.hdl.emit import emit_design
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
 __all__ = ["TILE", "Tile", "emit_tile"]
 
@@ -27,27 +28,31 @@ class Tile(wiring.Component):
     """Ports:
         bus (In), onward (Out), column, row (In): of the configuration bus.
         {side}_in, {side}_out: streams, see `ports`. west (In), east (Out): cascades.
-        west_memory (Out), east_memory (In): `NEIGHBOUR`, of the own core and of the east neighbour's.
+        west_memory (Out), east_memory (In): `neighbour_of`, of the own core and of the east neighbour's.
         For monitors (Out), a cycle later: busy, issue, issued_pc, waits: as of `Core`; store, store_beat, store_data:
         what the core writes to data memory, or in this cycle asks to be written to the west neighbour's, whose beats
         come behind its own; fault: a lock leaves its range.
     """
 
-    def __init__(self, instructions: int):
-        self.instructions = instructions
+    def __init__(self, instructions: int, generation: Generation = AIE_ML):
+        self.instructions, self.generation = instructions, generation
         probes = {"busy": 1, "issue": 1, "issued_pc": (instructions - 1).bit_length(), "waits": 3}
+        link = neighbour_of(generation)
         super().__init__({
-            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4), **stream_members(TILE_PORTS),
-            "west": In(CASCADE), "east": Out(CASCADE), "west_memory": Out(NEIGHBOUR), "east_memory": In(NEIGHBOUR),
-            "store": Out(1), "store_beat": Out(POINTER_BITS), "store_data": Out(256), "fault": Out(1),
+            "bus": In(BUS), "onward": Out(BUS), "column": In(6), "row": In(4),
+            **stream_members(TILE_PORTS, generation.word_bits), "west": In(CASCADE), "east": Out(CASCADE),
+            "west_memory": Out(link), "east_memory": In(link), "store": Out(1), "store_beat": Out(POINTER_BITS),
+            "store_data": Out(generation.beat_bits), "fault": Out(1),
             **{name: Out(bits) for name, bits in probes.items()},
         })
 
     def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.core, m.submodules.data = core, memory = Core(self.instructions), DataMemory()
-        m.submodules.config, m.submodules.locks = config, locks = ConfigPort(), Locks()
-        m.submodules.dma, m.submodules.switch = dma, switch = Dma(), StreamSwitch()
+        m, generation = Module(), self.generation
+        m.submodules.core, m.submodules.data = core, memory = (
+            Core(self.instructions, generation), DataMemory(generation=generation))  # fmt: skip
+        m.submodules.config, m.submodules.locks = config, locks = ConfigPort(tile_places(generation)), Locks()
+        m.submodules.dma, m.submodules.switch = dma, switch = (
+            Dma(tile_dma(generation)), StreamSwitch(bits=generation.word_bits))  # fmt: skip
         wiring.connect(m, wiring.flipped(self.bus), config.bus)
         wiring.connect(m, config.onward, wiring.flipped(self.onward))
         m.d.comb += [
@@ -59,7 +64,7 @@ class Tile(wiring.Component):
         m.d.sync += [getattr(self, name).eq(getattr(core, name)) for name in ("busy", "issue", "issued_pc", "waits")]
         wiring.connect(m, wiring.flipped(self.west), core.west)
         wiring.connect(m, core.east, wiring.flipped(self.east))
-        m.submodules.from_east = from_east = FromEast()
+        m.submodules.from_east = from_east = FromEast(generation)
         wiring.connect(m, core.west_memory, wiring.flipped(self.west_memory))
         wiring.connect(m, wiring.flipped(self.east_memory), from_east.link)
         self._memory(m, core, memory, dma, config)
@@ -80,8 +85,10 @@ class Tile(wiring.Component):
         to_west = core.west_memory.ask[STORE]
         m.d.sync += self.store.eq((core.request[STORE] & core.grant[STORE]) | to_west)
         with m.If(core.request[STORE] | to_west):
-            m.d.sync += [self.store_beat.eq(core.addr[STORE]), self.store_data.eq(core.w_data)]
+            at = core.addr[STORE][: self.generation.west_bit + 1]
+            m.d.sync += [self.store_beat.eq(at), self.store_data.eq(core.w_data)]
         m.d.comb += memory.urgent.eq(config.data)
+        lanes = memory.lanes
         for number, (port, asked) in enumerate(zip(memory.word, dma.memory, strict=True)):
             # The configuration has the first channel's place, and does not wait for cores: it is always granted.
             config_here = config.data if number == 0 else 0
@@ -90,8 +97,8 @@ class Tile(wiring.Component):
                 port.valid.eq(asked.valid | config_here), asked.grant.eq(port.grant & ~config_here),
                 asked.r_data.eq(port.r_data), port.write.eq(Mux(config_here, 1, asked.write)),
                 port.addr.eq(Mux(config_here, config.data_addr, asked.addr)),
-                port.w_data.eq(Mux(config_here, word.replicate(4), asked.w_data)),
-                port.w_mask.eq(Mux(config_here, config.data_mask, asked.w_mask)),
+                port.w_data.eq(Mux(config_here, word.replicate(lanes), asked.w_data)),
+                port.w_mask.eq(Mux(config_here, config.data_mask, lanes_of(asked.w_mask, lanes))),
             ]
 
     def _east(self, m: Module, memory: DataMemory, east: FromEast) -> None:
@@ -123,6 +130,6 @@ class Tile(wiring.Component):
         ]
 
 
-def emit_tile(instructions: int) -> dict[str, str]:
+def emit_tile(instructions: int, generation: Generation = AIE_ML) -> dict[str, str]:
     """Verilog of the tile, module `aie_ml_tile`."""
-    return emit_design(Tile(instructions), TILE)
+    return emit_design(Tile(instructions, generation), TILE)

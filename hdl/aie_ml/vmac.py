@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vector unit: 256 multipliers of 9 x 9 bits, trees of adders, sums of 32 or 64 bits."""
+"""The vector unit: 256 (AIE-MLv2: 512) multipliers of 9 x 9 bits, trees of adders, sums of 32 or 64 bits."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
@@ -7,12 +7,13 @@ from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.isa import Mac
 from nncosim.hdl.emit import Block
 from nncosim.hdl.logic import register
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
-__all__ = ["LANES", "TERMS", "DotLane", "VectorMac"]
+__all__ = ["TERMS", "DotLane", "VectorMac"]
 
-LANES, TERMS = 32, 8
-"""Multipliers of a lane: 8 terms of a sum of bytes; 4 of 16 x 8 bits, in two parts; of 16 x 16 bits, two lanes together
-have the 4 x 4 parts of a sum."""
+TERMS = 8
+"""Multipliers of a lane, of which there is one for each sum of 32 bits: 8 terms of a sum of bytes; 4 of 16 x 8 bits, in
+two parts; of 16 x 16 bits, two lanes together have the 4 x 4 parts of a sum."""
 
 
 class DotLane(wiring.Component):
@@ -70,14 +71,15 @@ class VectorMac(wiring.Component):
     """One operation a cycle, all cycles counted with `en`.
 
     Ports:
-        en, op, a (256), b (512), a_signed, b_signed, clear (In): in cycle t. acc (In, 1024): in cycle t + 2.
-        result (Out, 1024, registered): acc (0 with `clear`) plus the products, in cycle t + 4.
+        en, op, a (a vector), b (512), a_signed, b_signed, clear (In): in cycle t. acc (In): in cycle t + 2.
+        result (Out, an accumulator, registered): acc (0 with `clear`) plus the products, in cycle t + 4.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = AIE_ML) -> None:
+        self.generation = generation
         super().__init__({
-            "en": In(1), "op": In(Mac), "a": In(256), "b": In(512), "a_signed": In(1), "b_signed": In(1),
-            "clear": In(1), "acc": In(1024), "result": Out(1024),
+            "en": In(1), "op": In(Mac), "a": In(generation.beat_bits), "b": In(512), "a_signed": In(1),
+            "b_signed": In(1), "clear": In(1), "acc": In(generation.acc_bits), "result": Out(generation.acc_bits),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -87,7 +89,7 @@ class VectorMac(wiring.Component):
         with m.If(self.en):
             m.d.sync += [op[k + 1].eq(op[k]) for k in range(3)]
             m.d.sync += [clear[k + 1].eq(clear[k]) for k in range(2)]
-        dots = [self._lane(m, lane) for lane in range(LANES)]
+        dots = [self._lane(m, lane) for lane in range(self.generation.sums)]
         self._accumulate(m, dots, op, clear[2])
         return m
 
@@ -97,29 +99,32 @@ class VectorMac(wiring.Component):
         lane = Block(DotLane(part), f"aie_ml_dot_lane{part}")
         m.submodules[f"lane{number}"] = lane
         m.d.comb += [getattr(lane, name).eq(getattr(self, name)) for name in ("en", "op", "a_signed", "b_signed")]
-        for name, value in _operands(self.a, self.b, number).items():
+        for name, value in _operands(self.a, self.b, number, self.generation).items():
             m.d.comb += getattr(lane, name).eq(value)
         return lane.dot
 
     def _accumulate(self, m: Module, dots: list[Value], op: list[Signal], clear: Signal) -> None:
-        acc, held = register(1024, "acc_q"), [register(signed(32), f"dot{k}_q") for k in range(LANES)]
+        lanes = self.generation.sums
+        acc = register(self.generation.acc_bits, "acc_q")
+        held = [register(signed(32), f"dot{k}_q") for k in range(lanes)]
         with m.If(self.en):
             m.d.sync += [acc.eq(Mux(clear, 0, self.acc)), *(q.eq(d) for q, d in zip(held, dots, strict=True))]
-        narrow = [acc.word_select(k, 32) + held[k] for k in range(LANES)]
-        wide = [acc.word_select(k, 64) + held[2 * k] + (held[2 * k + 1] << 8) for k in range(LANES // 2)]
+        narrow = [acc.word_select(k, 32) + held[k] for k in range(lanes)]
+        wide = [acc.word_select(k, 64) + held[2 * k] + (held[2 * k + 1] << 8) for k in range(lanes // 2)]
         with m.If(self.en):
             m.d.sync += self.result.eq(
                 Mux(op[3] == Mac.I16X16, Cat(each[:64] for each in wide), Cat(each[:32] for each in narrow)))
 
 
-def _operands(a: Value, b: Value, lane: int) -> dict[str, Value]:
+def _operands(a: Value, b: Value, lane: int, generation: Generation) -> dict[str, Value]:
     """The bytes that a lane multiplies, by kind."""
-    column, row = lane // 16 * 4 + lane % 4, lane // 4 % 4
+    half, row = divmod(lane // 4, generation.rows)
+    column = half * 4 + lane % 4
     wide_lane, part = divmod(lane, 2)  # of 16 x 16 bits: this lane has the low or the high byte of b
     wide_row, wide_column = divmod(wide_lane, 4)
     terms = [(term, *divmod(term, 2)) for term in range(TERMS)]
     return {
-        "narrow_a": Cat(a.word_select(term // 4 * 16 + row * 4 + term % 4, 8) for term, _, _ in terms),
+        "narrow_a": Cat(a.word_select(generation.byte_at(row, term), 8) for term, _, _ in terms),
         "narrow_b": Cat(b.word_select(column * 8 + term, 8) for term, _, _ in terms),
         "mixed_a": Cat(a.word_select(2 * (row * 4 + k) + high, 8) for _, k, high in terms),
         "mixed_b": Cat(b.word_select(column * 4 + k, 8) for _, k, _ in terms),

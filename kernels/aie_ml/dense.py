@@ -16,13 +16,14 @@ from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import Network, Op, Tensor
 from nncosim.compiler.ir.operators import Conv
 from nncosim.hdl.aie_ml.isa import Form, Mac
-from nncosim.kernels.aie_ml.matrix import ROWS, room_of, rows_of, stored_bits, too_many_axes
+from nncosim.kernels.aie_ml.matrix import room_of, rows_of, stored_bits, too_many_axes
 from nncosim.kernels.aie_ml.product import Product, Role, Shape, requantizer_of
 from nncosim.kernels.aie_ml.scaling import scaling
 from nncosim.kernels.base import Cost, Kernel, KernelError
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 
-__all__ = ["DenseKernel", "bias_of", "clipping", "matrices", "mode_of", "part_of", "relu_of", "shape_of"]
+__all__ = ["DenseKernel", "bias_of", "clipping", "in_beats", "matrices", "mode_of", "part_of", "relu_of", "shape_of"]
 
 
 def mode_of(op: Conv, network: Network) -> Mac:
@@ -33,12 +34,12 @@ def mode_of(op: Conv, network: Network) -> Mac:
 
 
 def shape_of(
-    op: Conv, network: Network, reduction: tuple[int, int], results: tuple[int, int], role: Role
+    op: Conv, network: Network, generation: Generation, reduction: tuple[int, int], results: tuple[int, int], role: Role
 ) -> Shape:
     """Of a part of a layer: channels of its input and of its output, each from the first to behind the last."""
     out = network.tensors[op.output]
     inputs, outputs = reduction[1] - reduction[0], results[1] - results[0]
-    mac, few = mode_of(op, network), rows_of(out) <= ROWS
+    mac, few = mode_of(op, network), rows_of(out) <= generation.rows
     padded = room_of(outputs)
     tiles = padded // (4 if mac == Mac.I16X16 else 8)
     rows = 1 if few else 2
@@ -46,8 +47,9 @@ def shape_of(
     step = 8 if mac == Mac.I8X8 else 4
     form = Form.ACC64_16 if mac == Mac.I16X16 else Form.ACC32_8 if stored_bits(out) == 8 else Form.ACC32_16
     room = room_of(inputs) // step
-    return Shape(mac, rows, columns, -(-inputs // step), -(-rows_of(out) // (ROWS * rows)), tiles // columns, room,
-                 form, role.ends and relu_of(op, out), role)  # fmt: skip
+    row_blocks = -(-rows_of(out) // (generation.rows * rows))
+    return Shape(mac, rows, columns, -(-inputs // step), row_blocks, tiles // columns, room, form,
+                 role.ends and relu_of(op, out), role, generation=generation)  # fmt: skip
 
 
 def relu_of(op: Op, out: Tensor) -> bool:
@@ -57,8 +59,8 @@ def relu_of(op: Op, out: Tensor) -> bool:
 
 
 def part_of(
-    op: Conv, network: Network, reduction: tuple[int, int], results: tuple[int, int], role: Role, *,
-    one_bank: bool = False,
+    op: Conv, network: Network, generation: Generation, reduction: tuple[int, int], results: tuple[int, int],
+    role: Role, *, one_bank: bool = False,
 ) -> Product:
     """A part of a layer, as of `shape_of`. `one_bank`: as of `Shape`.
 
@@ -66,7 +68,7 @@ def part_of(
         KernelError: it has no shift as its requantization, or its bias does not fit a sum.
     """
     requantizer = requantizer_of(op, network.tensors[op.output])
-    shape = replace(shape_of(op, network, reduction, results, role), one_bank=one_bank)
+    shape = replace(shape_of(op, network, generation, reduction, results, role), one_bank=one_bank)
     weights = op.weights[slice(*results), slice(*reduction), 0, 0]
     bias = bias_of(op, results, shape) if role.begins else b""
     return Product(shape, _weights(weights, shape), bias, (network.tensors[op.inputs[0]].type.signed,), *requantizer)
@@ -123,27 +125,34 @@ class DenseKernel(Kernel[Conv, AieMl, Product]):
 
     def code(self, op: Conv, network: Network, platform: AieMl) -> Product:
         outputs, inputs = op.weights.shape[:2]
-        return part_of(op, network, (0, inputs), (0, outputs), Role.SINGLE)
+        return part_of(op, network, platform.generation, (0, inputs), (0, outputs), Role.SINGLE)
 
     def cycles(self, op: Conv, network: Network, platform: AieMl) -> Cost:
         """Without what the pipeline takes to fill and to drain."""
         outputs, inputs = op.weights.shape[:2]
-        shape = shape_of(op, network, (0, inputs), (0, outputs), Role.SINGLE)
+        shape = shape_of(op, network, platform.generation, (0, inputs), (0, outputs), Role.SINGLE)
         return Cost.estimated(shape.blocks * shape.steps * shape.least_interval)
 
 
 def _weights(weights: npt.NDArray[np.int64], shape: Shape) -> bytes:
-    """(column block, step, column tile): a tile of `n` columns of `k` weights each."""
+    """(column block, step, column tile): a tile of `n` columns of `k` weights each; a step is of whole beats."""
     k, n = (8, 8) if shape.mac == Mac.I8X8 else (4, 8) if shape.mac == Mac.I16X8 else (4, 4)
     full = np.zeros((shape.column_blocks * shape.columns * n, shape.steps * k), np.int64)
     full[: weights.shape[0], : weights.shape[1]] = weights
     tiles = full.reshape(shape.column_blocks, shape.columns, n, shape.steps, k).transpose(0, 3, 1, 2, 4)
-    return bytes(tiles.astype("<i2" if shape.mac == Mac.I16X16 else "i1").tobytes())
+    data = tiles.astype("<i2" if shape.mac == Mac.I16X16 else "i1").tobytes()
+    return in_beats(data, shape.columns * shape.second_bytes, shape.generation)
+
+
+def in_beats(data: bytes, size: int, generation: Generation) -> bytes:
+    """Pieces of so many bytes, each filled up to whole beats."""
+    pieces = np.frombuffer(data, np.uint8).reshape(-1, size)
+    return bytes(np.pad(pieces, ((0, 0), (0, -size % generation.beat_bytes))).tobytes())
 
 
 def bias_of(op: Op, results: tuple[int, int], shape: Shape) -> bytes:
-    """Of some channels, or zeros: a beat for each column tile. The rounding's own half is the core's: the bias is added
-    before it.
+    """Of some channels, or zeros: 32 bytes for each column tile, a beat each. The rounding's own half is the core's:
+    the bias is added before it.
 
     Raises:
         KernelError: more than a sum holds.
@@ -155,4 +164,4 @@ def bias_of(op: Op, results: tuple[int, int], shape: Shape) -> bytes:
     full[: len(c)] = c
     if not wide and len(c) and max(abs(int(c.min())), abs(int(c.max()))) >= 1 << 31:
         raise KernelError(f"a bias of {int(np.abs(c).max())} does not fit the 32 bits of a sum")
-    return bytes(full.astype("<i8" if wide else "<i4").tobytes())
+    return in_beats(full.astype("<i8" if wide else "<i4").tobytes(), 32, shape.generation)

@@ -17,11 +17,12 @@ from nncosim.compiler.ir.network import Network
 from nncosim.compiler.ir.operators import Add, Transpose
 from nncosim.hdl.aie_ml.isa import Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
-from nncosim.kernels.aie_ml.dense import bias_of, clipping, matrices, relu_of
-from nncosim.kernels.aie_ml.matrix import ROWS, room_of, row_axis, row_tiles, rows_of, stored_bits
+from nncosim.kernels.aie_ml.dense import bias_of, clipping, in_beats, matrices, relu_of
+from nncosim.kernels.aie_ml.matrix import room_of, row_axis, row_tiles, rows_of, stored_bits
 from nncosim.kernels.aie_ml.product import Job, Product, Shape, requantizer_of
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = [
     "MULTIPLIER_BITS", "AddKernel", "TransposeKernel", "sum_of", "sum_shape", "transposed", "transposition_shape",
@@ -31,19 +32,19 @@ MULTIPLIER_BITS = 8
 """Of an operand of a sum: it stands in a unit matrix of weights."""
 
 
-def sum_shape(op: Add, network: Network, results: tuple[int, int]) -> Shape:
+def sum_shape(op: Add, network: Network, generation: Generation, results: tuple[int, int]) -> Shape:
     """Of the sum of some channels: those of the first operand lie beside those of the second."""
     out = network.tensors[op.output]
     bits, tiles = stored_bits(network.tensors[op.inputs[0]]), room_of(results[1] - results[0]) // 8
-    rows = 1 if rows_of(out) <= ROWS else 2
+    rows = 1 if rows_of(out) <= generation.rows else 2
     form = Form.ACC32_8 if stored_bits(out) == 8 else Form.ACC32_16
     return Shape(
-        Mac.I8X8 if bits == 8 else Mac.I16X8, rows, 1, 2 * bits // 8, row_tiles(rows_of(out)) // rows, tiles,
-        2 * tiles * bits // 8, form, relu_of(op, out), one_bank=True, job=Job.ADD,
+        Mac.I8X8 if bits == 8 else Mac.I16X8, rows, 1, 2 * bits // 8, row_tiles(rows_of(out), generation) // rows,
+        tiles, 2 * tiles * bits // 8, form, relu_of(op, out), one_bank=True, job=Job.ADD, generation=generation,
     )  # fmt: skip
 
 
-def sum_of(op: Add, network: Network, results: tuple[int, int]) -> Product:
+def sum_of(op: Add, network: Network, generation: Generation, results: tuple[int, int]) -> Product:
     """The sum of some channels.
 
     Raises:
@@ -51,7 +52,7 @@ def sum_of(op: Add, network: Network, results: tuple[int, int]) -> Product:
     """
     requantizer = requantizer_of(op, network.tensors[op.output])
     assert isinstance(op.requant, MultiplyShift)
-    shape, factors = sum_shape(op, network, results), [int(m[0]) for m in op.requant.m]
+    shape, factors = sum_shape(op, network, generation, results), [int(m[0]) for m in op.requant.m]
     signs = tuple(network.tensors[name].type.signed for name in op.inputs)
     return Product(shape, _units(shape, factors), bias_of(op, results, shape), signs, *requantizer)
 
@@ -64,32 +65,45 @@ def _units(shape: Shape, factors: list[int]) -> bytes:
         tile, part = np.zeros((8, depth), np.int64), step // 2  # (n, k)
         tile[np.arange(depth) + depth * part, np.arange(depth)] = factors[step % 2]
         tiles.append(tile)
-    return bytes(np.stack(tiles).astype("i1").tobytes())
+    return in_beats(np.stack(tiles).astype("i1").tobytes(), shape.second_bytes, shape.generation)
 
 
-def transposition_shape(op: Transpose, network: Network) -> Shape:
-    """Blocks of 8 x 8 bytes, or 4 x 4 halfwords, in the order of the result."""
+def transposition_shape(op: Transpose, network: Network, generation: Generation) -> Shape:
+    """Blocks of 8 x 8 bytes, or 4 x 4 halfwords, in the order of the result. Where a tile of results has 8 rows, it is
+    one block of bytes, or the sum of two products with blocks of halfwords."""
     source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
     wide = stored_bits(source) == 16
-    rows = 1 if wide or rows_of(out) <= ROWS else 2
+    rows = 1 if wide or rows_of(out) <= generation.rows else 8 // generation.rows
     tiles = room_of(out.channels) // (4 if wide else 8)
-    columns = 4 if wide and tiles % 4 == 0 else min(tiles, 2)
+    steps = generation.rows // 4 if wide else 1
+    columns = 4 if wide and steps == 1 and tiles % 4 == 0 else min(tiles, 2)
     return Shape(
-        Mac.I16X16 if wide else Mac.I8X8, rows, columns, 1, row_tiles(rows_of(out)) // rows, tiles // columns, 1,
-        Form.ACC64_16 if wide else Form.ACC32_8, False, one_bank=True, job=Job.TRANSPOSE,
+        Mac.I16X16 if wide else Mac.I8X8, rows, columns, steps, row_tiles(rows_of(out), generation) // rows,
+        tiles // columns, 1, Form.ACC64_16 if wide else Form.ACC32_8, False, one_bank=True, job=Job.TRANSPOSE,
+        generation=generation,
     )  # fmt: skip
 
 
-def transposed(op: Transpose, network: Network) -> Product:
+def transposed(op: Transpose, network: Network, generation: Generation) -> Product:
     """The whole of a matrix, transposed."""
-    shape, source = transposition_shape(op, network), network.tensors[op.inputs[0]]
-    if shape.mac == Mac.I16X16:
-        unit = np.eye(4).astype("<i2").tobytes()
-    else:  # tiles of 4 x 8: byte (k // 4) * 16 + m * 4 + k % 4
-        unit = np.eye(8).reshape(2, 4, 2, 4).transpose(0, 2, 1, 3)[: shape.rows].astype("i1").tobytes()
+    shape, source = transposition_shape(op, network, generation), network.tensors[op.inputs[0]]
+    if shape.mac == Mac.I16X16:  # a step's rows of 4 x 4 are those of one block
+        unit = np.eye(4 * shape.steps).reshape(-1, shape.steps, 4).transpose(1, 0, 2).astype("<i2").tobytes()
+    else:
+        unit = _unit_tiles(shape)
     signed, results = source.type.signed, (0, network.tensors[op.output].channels)
     return Product(shape, unit, bias_of(op, results, shape), (signed,), 0, RoundingCode.FLOOR, Saturation.SATURATE,
                    signed)  # fmt: skip
+
+
+def _unit_tiles(shape: Shape) -> bytes:
+    """Rows of the unit matrix of 8 x 8 bytes, as tiles of the first operand."""
+    generation = shape.generation
+    tiles = np.zeros((shape.rows, generation.beat_bytes), np.int8)
+    for k in range(min(8, shape.rows * generation.rows)):
+        tile, row = divmod(k, generation.rows)
+        tiles[tile, generation.byte_at(row, k)] = 1
+    return tiles.tobytes()
 
 
 class AddKernel(Kernel[Add, AieMl, Product]):
@@ -110,10 +124,10 @@ class AddKernel(Kernel[Add, AieMl, Product]):
         return tuple(Problem(op.name, op.title, *each) for each in found)
 
     def code(self, op: Add, network: Network, platform: AieMl) -> Product:
-        return sum_of(op, network, (0, network.tensors[op.output].channels))
+        return sum_of(op, network, platform.generation, (0, network.tensors[op.output].channels))
 
     def cycles(self, op: Add, network: Network, platform: AieMl) -> Cost:
-        shape = sum_shape(op, network, (0, network.tensors[op.output].channels))
+        shape = sum_shape(op, network, platform.generation, (0, network.tensors[op.output].channels))
         return Cost.estimated(shape.blocks * shape.steps * shape.least_interval)
 
 
@@ -130,8 +144,8 @@ class TransposeKernel(Kernel[Transpose, AieMl, Product]):
         return tuple(Problem(op.name, op.title, *each) for each in found)
 
     def code(self, op: Transpose, network: Network, platform: AieMl) -> Product:
-        return transposed(op, network)
+        return transposed(op, network, platform.generation)
 
     def cycles(self, op: Transpose, network: Network, platform: AieMl) -> Cost:
-        shape = transposition_shape(op, network)
-        return Cost.estimated(shape.blocks * max(shape.least_interval, shape.loads + len(shape.stores)))
+        shape = transposition_shape(op, network, platform.generation)
+        return Cost.estimated(shape.blocks * max(shape.steps * shape.least_interval, shape.loads + len(shape.stores)))

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from nncosim.compiler.ir.layout import Layout
 from nncosim.compiler.ir.network import Tensor
+from nncosim.platforms.aie_ml_generation import Generation
 
-__all__ = ["ROWS", "layout_of", "room_of", "row_axis", "row_tiles", "rows_of", "stored_bits", "too_many_axes"]
+__all__ = ["layout_of", "room_of", "row_axis", "row_tiles", "rows_of", "stored_bits", "too_many_axes"]
 
-ROWS = 4
-"""Of a tile."""
 COLUMNS = 16
 """Tensors have room for whole multiples of so many channels."""
 _ACROSS = ("N", "H", "W")
@@ -39,18 +38,20 @@ def room_of(channels: int) -> int:
     return -(-channels // COLUMNS) * COLUMNS if channels > COLUMNS // 2 else COLUMNS // 2
 
 
-def row_tiles(rows: int) -> int:
-    """Of a matrix: blocks have two above each other where there are more than 4 rows."""
-    return -(-rows // (2 * ROWS)) * 2 if rows > ROWS else 1
+def row_tiles(rows: int, generation: Generation) -> int:
+    """Of a matrix: blocks have two above each other where there are more rows than those of a tile."""
+    return -(-rows // (2 * generation.rows)) * 2 if rows > generation.rows else 1
 
 
-def layout_of(tensor: Tensor, channels: int = 0) -> Layout:
-    """Tiles of 4 rows x 8 bytes or x 4 halfwords, those of the same rows one after the other.
+def layout_of(tensor: Tensor, generation: Generation, channels: int = 0) -> Layout:
+    """Tiles of 4 (AIE-MLv2: 8) rows x 8 bytes or x 4 halfwords, those of the same rows one after the other.
 
     Args:
         channels: of the part that lies there; 0: all.
     """
-    room, above, row = room_of(channels or tensor.channels), row_tiles(rows_of(tensor)), row_axis(tensor)
+    room, above = room_of(channels or tensor.channels), row_tiles(rows_of(tensor), generation)
+    row, rows, word = row_axis(tensor), generation.rows, generation.word_bytes
     if stored_bits(tensor) == 8:
-        return Layout(f"{row}/4:{above} C/8:{room // 8} C/4%2 {row}%4 C%4", 8)
-    return Layout(f"{row}/4:{above} C/4:{room // 4} {row}%4 C%4", 16)
+        within = f"{row}%{rows} C%8" if generation.wide_words else f"C/{word}%2 {row}%{rows} C%{word}"
+        return Layout(f"{row}/{rows}:{above} C/8:{room // 8} {within}", 8)
+    return Layout(f"{row}/{rows}:{above} C/4:{room // 4} {row}%{rows} C%4", 16)

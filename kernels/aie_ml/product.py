@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from nncosim.compiler.ir.arithmetic import MultiplyShift
 from nncosim.compiler.ir.network import Op, Tensor
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, LATENCY, Form, Mac
+from nncosim.hdl.aie_ml.isa import LATENCY, Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
 from nncosim.kernels.base import KernelError
+from nncosim.platforms.aie_ml_generation import Generation
 from nncosim.platforms.rounding import Rounding
 
 __all__ = ["ROUNDINGS", "Job", "Product", "Role", "Shape", "requantizer_of"]
@@ -69,16 +70,33 @@ class Shape:
     role: Role = Role.SINGLE
     one_bank: bool = False
     job: Job = Job.DENSE
+    generation: Generation = field(kw_only=True)
 
     @property
     def words(self) -> tuple[tuple[int, int], ...]:
-        """(tile of the block, half) of a block's sums, in the order in which a cascade has them."""
-        return tuple((tile, half) for tile in range(self.rows * self.columns) for half in range(2))
+        """(tile of the block, part) of a block's sums, in the order in which a cascade has them."""
+        parts = range(self.generation.acc_parts)
+        return tuple((tile, part) for tile in range(self.rows * self.columns) for part in parts)
 
     @property
-    def weight_beats(self) -> int:
-        """Of one tile of weights."""
-        return 2 if self.mac == Mac.I8X8 else 1
+    def second_bytes(self) -> int:
+        """Of one tile of the second operand."""
+        return self.generation.tile_bytes(16 if self.mac == Mac.I16X16 else 8, 8 if self.mac == Mac.I8X8 else 4)
+
+    @property
+    def second_beats(self) -> int:
+        """That such a tile is read from; it may be half of one."""
+        return -(-self.second_bytes // self.generation.beat_bytes)
+
+    @property
+    def step_beats(self) -> int:
+        """Of the second operand in a step: its tiles behind each other, in whole beats."""
+        return -(-self.columns * self.second_bytes // self.generation.beat_bytes)
+
+    def second_at(self, column: int) -> tuple[int, int]:
+        """The first beat, of a step's, of a column's tile of the second operand; and which half of it, if it is one."""
+        beat, byte = divmod(column * self.second_bytes, self.generation.beat_bytes)
+        return beat, 2 * byte // self.generation.beat_bytes
 
     @property
     def halves(self) -> int:
@@ -100,12 +118,12 @@ class Shape:
     @property
     def least_interval(self) -> int:
         """Cycles of a step, by its MACs, its loads of weights, and that an accumulator is added to again."""
-        return max(self.rows * self.columns, self.columns * self.weight_beats, LATENCY["mac_chain"])
+        return max(self.rows * self.columns, self.step_beats, LATENCY["mac_chain"])
 
     @property
     def loads(self) -> int:
         """Of activations, in a step."""
-        return self.columns * self.weight_beats if self.job == Job.TRANSPOSE else self.rows
+        return self.step_beats if self.job == Job.TRANSPOSE else self.rows
 
     @property
     def summand_beats(self) -> int:
@@ -116,15 +134,15 @@ class Shape:
     def activation_beats(self) -> int:
         """That all activations take."""
         if self.job == Job.TRANSPOSE:
-            return self.blocks * self.columns * self.weight_beats
+            return self.blocks * self.steps * self.step_beats
         return self.row_blocks * self.rows * self.input_beats
 
     @property
     def constant_beats(self) -> int:
         """That the constant operand takes."""
         if self.job == Job.TRANSPOSE:
-            return self.rows
-        return (1 if self.job == Job.ADD else self.column_blocks) * self.steps * self.columns * self.weight_beats
+            return self.steps * self.rows
+        return (1 if self.job == Job.ADD else self.column_blocks) * self.steps * self.step_beats
 
     @property
     def wide_results(self) -> bool:
@@ -136,7 +154,13 @@ class Shape:
 
     @property
     def output_bytes(self) -> int:
-        return BEAT_BYTES * self.row_blocks * self.rows * self.output_beats if self.role.ends else 0
+        return self.generation.beat_bytes * self.row_blocks * self.rows * self.output_beats if self.role.ends else 0
+
+    @property
+    def results(self) -> int:
+        """Registers of results that are compared with 0: one for each of a block's, if there are as many."""
+        others = self.step_beats + self.rows + (self.columns if self.role.begins else 0)
+        return min(len(self.stores), self.generation.vectors - others) if self.relu else 0
 
 
 def requantizer_of(op: Op, out: Tensor) -> tuple[int, RoundingCode, Saturation, bool]:

@@ -3,17 +3,18 @@
 
 // What one stream of the shim brings: `words[0]` of them, begun again with every inference.
 module aie_ml_feeder #(
-    parameter DEPTH = 1 << 14
+    parameter DEPTH = 1 << 14,
+    parameter WORD = 32
 ) (
     input         clk,
     input         rst,
     input         begin_now,
     input         gap,  // nothing is offered in this cycle, unless something waits already
     output        valid,
-    output [31:0] payload,
+    output [WORD-1:0] payload,
     input         ready
 );
-    reg [31:0] words [0:DEPTH-1];
+    reg [WORD-1:0] words [0:DEPTH-1];
     reg [31:0] at, left;
     reg        waits;
     assign valid = left != 0 && (waits || !gap);
@@ -23,7 +24,7 @@ module aie_ml_feeder #(
         if (rst) left <= 0;
         else if (begin_now) begin
             at <= 1;
-            left <= words[0];
+            left <= words[0][31:0];
             waits <= 0;
         end else if (valid && ready) begin
             at <= at + 1;
@@ -35,7 +36,9 @@ endmodule
 module aie_ml_array_tb #(
     parameter COLUMNS = 1,
     parameter ROWS = 1,
-    parameter MEMORY_ROWS = 0
+    parameter MEMORY_ROWS = 0,
+    parameter WORD = 32,  // bits of a word of a stream, and of a beat
+    parameter BEAT = 256
 ) (
     input         clk,
     input         rst,
@@ -79,13 +82,13 @@ module aie_ml_array_tb #(
     end
 
     wire [IN-1:0]        in_valid, in_ready;
-    wire [32*IN-1:0]     in_payload;
+    wire [WORD*IN-1:0]   in_payload;
     wire [OUT-1:0]       out_valid, out_ready;
-    wire [32*OUT-1:0]    out_payload;
+    wire [WORD*OUT-1:0]  out_payload;
     wire [TILES-1:0]     store, busy, issue;
     wire [TILES+COLUMNS*MEMORY_ROWS-1:0] fault;
-    wire [12*TILES-1:0]  store_beat;  // of the west neighbour's memory from 2048 on
-    wire [256*TILES-1:0] store_data;  // of the array's columns, which have a port each: `STORE_DATA_PORTS
+    wire [12*TILES-1:0]  store_beat;  // of the west neighbour's memory behind the own
+    wire [BEAT*TILES-1:0] store_data;  // of the array's columns, which have a port each: `STORE_DATA_PORTS
     wire [3*TILES-1:0]   waits;
     wire [10*TILES-1:0]  pc;
     reg                  bus_valid;
@@ -134,9 +137,9 @@ module aie_ml_array_tb #(
     generate
         for (k = 0; k < IN; k = k + 1) begin : feed
             wire [31:0] mixed = (noise ^ k * 32'h9E3779B9) * 32'h85EBCA6B;
-            aie_ml_feeder feeder (
+            aie_ml_feeder #(.WORD(WORD)) feeder (
                 .clk(clk), .rst(rst || rst_q), .begin_now(begin_now), .gap(gap_seed != 0 && mixed[31:30] != 0),
-                .valid(in_valid[k]), .payload(in_payload[32*k +: 32]), .ready(in_ready[k])
+                .valid(in_valid[k]), .payload(in_payload[WORD*k +: WORD]), .ready(in_ready[k])
             );
         end
         for (k = 0; k < OUT; k = k + 1) begin : take
@@ -186,7 +189,7 @@ module aie_ml_array_tb #(
             since <= since + 1;
             for (i = 0; i < OUT; i = i + 1)
                 if (out_valid[i] && out_ready[i])
-                    nncosim_log4(STREAM_RESULT, since, {32'b0, i}, {32'b0, out_payload[32*i +: 32]}, 64'b0);
+                    nncosim_log4(STREAM_RESULT, since, {32'b0, i}, {{(64-WORD){1'b0}}, out_payload[WORD*i +: WORD]}, 64'b0);
             results <= results + taken;
             ran <= ran || |busy;
             if (result_words != 0 ? results + taken == result_words : ran && !(|busy)) begin
@@ -200,8 +203,8 @@ module aie_ml_array_tb #(
         if (watching && !rst && !rst_q) begin
             for (i = 0; i < TILES; i = i + 1) begin
                 if (store[i])
-                    nncosim_log(STREAM_STORE, 12, {1664'b0, store_data[256*i +: 256], {20'b0, store_beat[12*i +: 12]},
-                                                   i, since_seen});
+                    nncosim_log(STREAM_STORE, 4 + BEAT / 32, {{(1920-BEAT){1'b0}}, store_data[BEAT*i +: BEAT],
+                                                              {20'b0, store_beat[12*i +: 12]}, i, since_seen});
                 if (state_now[3*i +: 3] != state[3*i +: 3] || since_seen == 0)
                     nncosim_log4(STREAM_STATE, since_seen, {32'b0, i}, {61'b0, state_now[3*i +: 3]},
                                  {54'b0, pc[10*i +: 10]});

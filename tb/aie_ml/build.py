@@ -12,12 +12,12 @@ import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml.array import SHIM_IN, emit_array
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES
-from nncosim.hdl.aie_ml.memory_banks import BANKS as MEMORY_BANKS
+from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
 from nncosim.hdl.aie_ml.memory_tile import MEMORY_TILE, emit_memory_tile
 from nncosim.hdl.aie_ml.tile import TILE, emit_tile
 from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
-from nncosim.platforms.aie_ml import BANK_BYTES, BANKS, AieMl
+from nncosim.platforms.aie_ml import BANKS, AieMl
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.tb.aie_ml.hazards import (
     MEMORY,
     STOP,
@@ -26,7 +26,7 @@ from nncosim.tb.aie_ml.hazards import (
     instruction_macros,
     monitor_sources,
 )
-from nncosim.tb.aie_ml.segments import LINE_BYTES, bus_writes, loads_of
+from nncosim.tb.aie_ml.segments import bus_writes, loads_of
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.emitted import emitted
@@ -37,7 +37,6 @@ __all__ = ["TOP", "build_array", "feed", "load_image", "run_once", "write_beats"
 
 TOP = "aie_ml_array_tb"
 _FEEDER = "aie_ml_feeder"
-_PAIR_BEATS = BANK_BYTES // BEAT_BYTES
 
 
 def build_array(
@@ -57,23 +56,25 @@ def build_array(
     Raises:
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
     """
-    instructions = platform.instructions
-    tile = dict(tile or emitted(TILE, instructions, lambda: emit_tile(instructions)))
-    array = emitted("aie_ml_array", (columns, rows, memory_rows, instructions),
-                    lambda: emit_array(columns, rows, memory_rows, instructions))  # fmt: skip
+    instructions, generation = platform.instructions, platform.generation
+    tile = dict(tile or emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation)))
+    array = emitted("aie_ml_array", (columns, rows, memory_rows, instructions, generation),
+                    lambda: emit_array(columns, rows, memory_rows, instructions, generation))  # fmt: skip
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}
     monitored = {"defines": instruction_macros(), "memories": {SRAM_MODULE: "mem", **MEMORY}} if hazards else {}
     tile |= monitor_sources() if hazards else {}
     libraries = [build_library(tile, TILE, progress=progress, **options, **monitored)]
     if memory_rows:
-        memory_tile = emitted(MEMORY_TILE, (), emit_memory_tile)
+        memory_tile = emitted(MEMORY_TILE, generation, lambda: emit_memory_tile(generation))
         libraries.append(build_library(memory_tile, MEMORY_TILE, progress=progress, **options))
-    width = 256 * rows
+    width = generation.beat_bits * rows
     ports = ", ".join(f".store_data__{k}(store_data[{width * k} +: {width}])" for k in range(columns))
     options["defines"] = {"STORE_DATA_PORTS": ports, **(SWITCH if hazards else {})}
-    return build(array, TOP, files=files, cpp_sources=(STOP,) if hazards else (), libraries=libraries, progress=progress,
-                 parameters={"COLUMNS": columns, "ROWS": rows, "MEMORY_ROWS": memory_rows},
+    return build(array, TOP, files=files, cpp_sources=(STOP,) if hazards else (), libraries=libraries,
+                 progress=progress,
+                 parameters={"COLUMNS": columns, "ROWS": rows, "MEMORY_ROWS": memory_rows,
+                             "WORD": generation.word_bits, "BEAT": generation.beat_bits},
                  memories={SRAM_MODULE: "mem", _FEEDER: "words"}, **options)  # fmt: skip
 
 
@@ -82,32 +83,36 @@ def _tile(tile: tuple[int, int]) -> str:
     return f"array.tile_{tile[0]}_{tile[1]}.{TILE}.tile"
 
 
-def write_beats(model: Backdoor, tile: tuple[int, int], beat: int, data: bytes) -> None:
+def write_beats(
+    model: Backdoor, tile: tuple[int, int], beat: int, data: bytes, generation: Generation = AIE_ML
+) -> None:
     """Back door: put whole beats into a tile's data memory."""
-    rows = np.frombuffer(data, np.uint8).reshape(-1, 2, BEAT_BYTES // 2)
+    rows = np.frombuffer(data, np.uint8).reshape(-1, 2, generation.line_bytes)
     for pair in range(BANKS):
-        chosen, at = _within(pair, beat, len(rows))
+        chosen, at = _within(pair, beat, len(rows), generation.beats // BANKS)
         for half in range(2):
             if at.start < at.stop:
                 model.stack(f"{_tile(tile)}.data.bank{2 * pair + half}", np.uint8)[at] = rows[chosen, half]
 
 
-def write_lines(model: Backdoor, tile: tuple[int, int], line: int, data: bytes) -> None:
+def write_lines(
+    model: Backdoor, tile: tuple[int, int], line: int, data: bytes, generation: Generation = AIE_ML
+) -> None:
     """Back door: put whole lines into a memory tile's data memory."""
-    lines = np.frombuffer(data, np.uint8).reshape(-1, LINE_BYTES)
-    for bank in range(MEMORY_BANKS):
-        own = lines[(bank - line) % MEMORY_BANKS :: MEMORY_BANKS]
-        at = (line + (bank - line) % MEMORY_BANKS) // MEMORY_BANKS
+    lines, banks = np.frombuffer(data, np.uint8).reshape(-1, generation.line_bytes), generation.memory_banks
+    for bank in range(banks):
+        own = lines[(bank - line) % banks :: banks]
+        at = (line + (bank - line) % banks) // banks
         if len(own):
             place = f"array.memory_{tile[0]}_{tile[1]}.{MEMORY_TILE}.tile.data.bank{bank}"
             model.stack(place, np.uint8)[at : at + len(own)] = own
 
 
-def _within(pair: int, beat: int, count: int) -> tuple[slice, slice]:
-    """Of `count` beats from `beat` on: which lie in a pair of banks, and in which of its rows."""
-    first, last = max(beat, pair * _PAIR_BEATS), min(beat + count, (pair + 1) * _PAIR_BEATS)
+def _within(pair: int, beat: int, count: int, size: int) -> tuple[slice, slice]:
+    """Of `count` beats from `beat` on: which lie in a pair of banks, of `size` beats, and in which of its rows."""
+    first, last = max(beat, pair * size), min(beat + count, (pair + 1) * size)
     last = max(first, last)
-    return slice(first - beat, last - beat), slice(first - pair * _PAIR_BEATS, last - pair * _PAIR_BEATS)
+    return slice(first - beat, last - beat), slice(first - pair * size, last - pair * size)
 
 
 def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = False) -> int:
@@ -127,7 +132,7 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
     allow_early_reads(model, notes)
     for tile, load in () if bus else loads_of(image, platform).items():
         for at, content in load.data:
-            (write_lines if tile[1] < first_row else write_beats)(model, tile, at, content)
+            (write_lines if tile[1] < first_row else write_beats)(model, tile, at, content, platform.generation)
         words = np.frombuffer(load.program, np.uint8).reshape(-1, INSTRUCTION_BYTES)
         if len(words):
             model.stack(f"{_tile(tile)}.core.fetch.program", np.uint8)[: len(words)] = words
@@ -136,7 +141,7 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
     return len(writes)
 
 
-def feed(model: Backdoor, columns: int, words: Mapping[int, npt.NDArray[np.uint32]]) -> None:
+def feed(model: Backdoor, columns: int, words: Mapping[int, npt.NDArray[np.unsignedinteger]]) -> None:
     """What the streams of the shim bring in the next inference, by their number; those that are left out nothing."""
     for stream in range(columns * SHIM_IN):
         brought = words.get(stream, np.zeros(0, np.uint32))

@@ -14,19 +14,16 @@ from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.compiler.image.tiles import TensorPlace
 from nncosim.compiler.ir.layout import from_bytes, to_bytes
 from nncosim.hdl.aie_ml.array import SHIM_IN, SHIM_OUT
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, MEMORY_BEATS
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 from nncosim.tb.aie_ml.activity import activities, times_of
 from nncosim.tb.backend import Frame, Interval, Passage
 
 __all__ = [
-    "DEFAULT_LIMIT", "DONE", "RESULT", "STATE", "STORE", "Records", "frame_of", "input_words", "layer_cycles",
-    "put_result", "result_words", "results_of", "written_to",
+    "DEFAULT_LIMIT", "DONE", "RESULT", "STATE", "Records", "frame_of", "input_words", "layer_cycles",
+    "put_result", "result_words", "results_of", "store_of", "written_to",
 ]  # fmt: skip
 
-STORE = np.dtype([("cycle", "<u8"), ("tile", "<u4"), ("beat", "<u4"), ("data", "u1", (32,))])
-"""A store of a core: its cycle since words were offered first; its tile, column by column of those there are. beat: of
-the west neighbour's memory from `MEMORY_BEATS` on."""
 RESULT = np.dtype([("cycle", "<u8"), ("stream", "<u8"), ("word", "<u8"), ("unused", "<u8")])
 """A word that left the array."""
 STATE = np.dtype([("cycle", "<u8"), ("tile", "<u8"), ("state", "<u8"), ("pc", "<u8")])
@@ -36,6 +33,12 @@ DONE = np.dtype([("cycles", "<u8"), ("config", "<u8"), ("at", "<u8"), ("fault", 
 (_AXES,) = AieMl.tensor_axes
 DEFAULT_LIMIT = 10_000_000
 """Cycles of an inference where the caller sets no limit."""
+
+
+def store_of(generation: Generation) -> np.dtype[np.void]:
+    """A store of a core: its cycle since words were offered first; its tile, column by column of those there are. beat:
+    of the west neighbour's memory behind the own."""
+    return np.dtype([("cycle", "<u8"), ("tile", "<u4"), ("beat", "<u4"), ("data", "u1", (generation.beat_bytes,))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +51,15 @@ class Records:
     done: np.void | None
 
 
-def input_words(notes: AieMlNotes, inputs: Mapping[str, np.ndarray]) -> dict[int, npt.NDArray[np.uint32]]:
+def input_words(
+    notes: AieMlNotes, generation: Generation, inputs: Mapping[str, np.ndarray]
+) -> dict[int, npt.NDArray[np.unsignedinteger]]:
     """What each stream of the shim brings."""
-    out = {}
+    out, word = {}, np.dtype(f"u{generation.word_bytes}")
     for stream in notes.inputs:
         values = inputs[stream.tensor][tuple(slice(*each) for each in stream.box)]
         data = to_bytes(values, stream.layout, _AXES)
-        out[stream.column * SHIM_IN + stream.number] = np.frombuffer(data, "<u4").astype(np.uint32)
+        out[stream.column * SHIM_IN + stream.number] = np.frombuffer(data, word.newbyteorder("<")).astype(word)
     return out
 
 
@@ -68,39 +73,42 @@ def results_of(stream: Stream, records: Records) -> npt.NDArray[np.void]:
     return records.results[records.results["stream"] == stream.column * SHIM_OUT + stream.number]
 
 
-def put_result(stream: Stream, came: npt.NDArray[np.void], signed: bool, whole: np.ndarray, poison: int = 0) -> None:
+def put_result(
+    stream: Stream, generation: Generation, came: npt.NDArray[np.void], signed: bool, whole: np.ndarray, poison: int = 0
+) -> None:
     """Put the part of a tensor that a stream carries into the whole one. What is missing is poison."""
-    size = 4 * stream.words
-    data = came["word"].astype("<u4").tobytes()[:size]
+    size = generation.word_bytes * stream.words
+    data = came["word"].astype(f"<u{generation.word_bytes}").tobytes()[:size]
     data += np.random.default_rng([poison, stream.column, stream.number]).bytes(size - len(data))
     shape = tuple(stop - start for start, stop in stream.box)
     box = tuple(slice(*each) for each in stream.box)
     whole[box] = from_bytes(data, shape, stream.layout, signed, _AXES)
 
 
-def written_to(stores: npt.NDArray[np.void], rows: int) -> npt.NDArray[np.void]:
+def written_to(stores: npt.NDArray[np.void], rows: int, beats: int) -> npt.NDArray[np.void]:
     """Stores with tile and beat of the memory that they are to.
 
     Args:
-        rows: of core tiles.
+        rows: of core tiles. beats: of a tile's memory.
     """
     out = stores.copy()
-    out["tile"] -= np.where(stores["beat"] < MEMORY_BEATS, 0, rows).astype(np.uint32)
-    out["beat"] %= MEMORY_BEATS
+    out["tile"] -= np.where(stores["beat"] < beats, 0, rows).astype(np.uint32)
+    out["beat"] %= beats
     return out
 
 
 def _tensor(
-    place: TensorPlace, numbers: Mapping[int, int], written: npt.NDArray[np.void], inference: int, poison: int
+    place: TensorPlace, beat: int, numbers: Mapping[int, int], written: npt.NDArray[np.void], inference: int,
+    poison: int,
 ) -> np.ndarray | None:
-    """A tensor as cores stored it; None if nothing of it was. written: of `written_to`."""
+    """A tensor as cores stored it, in beats of so many bytes; None if nothing of it was. written: of `written_to`."""
     tensor = place.tensor
     out, any_ = np.zeros(tensor.shape, np.int64), False
     for fragment in place.fragments:
         stores = written[written["tile"] == numbers[fragment.instance]]
-        first, size = fragment.at(inference) // BEAT_BYTES, place.size_of(fragment)
-        memory = np.frombuffer(np.random.default_rng([poison, fragment.instance]).bytes(-(-size // 32) * 32), np.uint8)
-        beats = memory.copy().reshape(-1, BEAT_BYTES)
+        first, size = fragment.at(inference) // beat, place.size_of(fragment)
+        rng = np.random.default_rng([poison, fragment.instance])
+        beats = np.frombuffer(rng.bytes(-(-size // beat) * beat), np.uint8).copy().reshape(-1, beat)
         at = stores["beat"].astype(np.int64) - first
         inside = (at >= 0) & (at < len(beats))
         beats[at[inside]] = stores["data"][inside]
@@ -135,12 +143,12 @@ def layer_cycles(notes: AieMlNotes, records: Records) -> tuple[int, ...]:
 
 def frame_of(image: Image, platform: AieMl, records: Records, inference: int, poison: int) -> Frame:
     """An inference."""
-    notes, table = image.notes.own_as(AieMlNotes), read_tiles(image)
+    notes, table, generation = image.notes.own_as(AieMlNotes), read_tiles(image), platform.generation
     numbers = {platform.number(site.column, site.row): notes.number(site.column, site.row) for site in notes.sites}
-    tensors, written = {}, written_to(records.stores, notes.rows)
+    tensors, written = {}, written_to(records.stores, notes.rows, generation.beats)
     for name, place in table.items():
         if place.role != "input":
-            found = _tensor(place, numbers, written, inference, poison)
+            found = _tensor(place, generation.beat_bytes, numbers, written, inference, poison)
             if found is not None:
                 tensors[name] = found
     ends = _ends(notes, records)
@@ -155,7 +163,7 @@ def frame_of(image: Image, platform: AieMl, records: Records, inference: int, po
     memory = {stream.tensor: np.zeros(table[stream.tensor].tensor.shape, np.int64) for stream in notes.outputs}
     for stream in notes.outputs:
         signed = table[stream.tensor].tensor.type.signed
-        put_result(stream, results_of(stream, records), signed, memory[stream.tensor], poison)
+        put_result(stream, generation, results_of(stream, records), signed, memory[stream.tensor], poison)
     cycles = int(records.done["cycles"])
     start = int(records.done["at"]) - cycles
     passages = {

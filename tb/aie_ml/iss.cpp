@@ -5,10 +5,10 @@
 
 namespace {
 
-constexpr int kPairBeats = 512;
+constexpr int kPairBeats = MEMORY_BEATS / 4;
 
 struct Tile : Core {
-    std::vector<uint8_t> west_memory = std::vector<uint8_t>(32 * MEMORY_BEATS);
+    std::vector<uint8_t> west_memory = std::vector<uint8_t>(BEAT_BYTES * MEMORY_BEATS);
     Locks west_locks;
 
     explicit Tile(uint64_t seed) : Core(seed) {

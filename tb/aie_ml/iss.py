@@ -19,9 +19,10 @@ from amaranth.hdl import Shape
 from nncosim.hdl.aie_ml import isa
 from nncosim.hdl.aie_ml.core import DRAIN_CYCLES
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
+from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.tb.iss.native import NativeSources, Signatures, records
 
-__all__ = ["CORE_STORE", "PROBLEM", "Problem", "Tile", "header", "problem_of"]
+__all__ = ["PROBLEM", "Problem", "Tile", "core_store", "header", "problem_of"]
 
 _SOURCES = NativeSources(
     "the AIE-ML simulator", Path(__file__).parent,
@@ -36,11 +37,6 @@ _FUNCTIONS: Signatures = {
     "issued": (_U64, [_P]), "stalls": (_U64, [_P]), "stores": (_P, [_P, ctypes.POINTER(_U64)]),
     "problems": (_P, [_P, ctypes.POINTER(_U64)]), "remarks": (_P, [_P, ctypes.POINTER(_U64)]),
 }  # fmt: skip
-CORE_STORE = np.dtype([
-    ("cycle", "<u8"), ("beat", "<u4"), ("issued", "<u4"), ("stalls", "<u4"), ("data", "u1", (32,)),
-])  # fmt: skip
-"""A store: its cycle since the first instruction; of the cycles before, those that issued and that stalled. beat: of
-the west neighbour's memory from `MEMORY_BEATS` on."""
 PROBLEM = np.dtype([("cycle", "<u8"), ("pc", "<u4"), ("code", "<u4")])
 _TEXTS = {
     1: "two writes of one register land in one cycle", 2: "two slots use one pointer, or it is set while it is used",
@@ -53,9 +49,26 @@ _TEXTS = {
 }  # fmt: skip
 
 
-def header() -> str:
-    """What the C++ takes from `nncosim.hdl.aie_ml`."""
-    return "\n".join(["#pragma once", *_fields(), *_constants(), ""])
+def core_store(generation: Generation) -> np.dtype[np.void]:
+    """A store: its cycle since the first instruction; of the cycles before, those that issued and that stalled. beat:
+    of the west neighbour's memory behind the own."""
+    return np.dtype([("cycle", "<u8"), ("beat", "<u4"), ("issued", "<u4"), ("stalls", "<u4"),
+                     ("data", "u1", (generation.beat_bytes,))])  # fmt: skip
+
+
+def header(generation: Generation) -> str:
+    """What the C++ takes from `nncosim.hdl.aie_ml` and `nncosim.platforms.aie_ml_generation`."""
+    return "\n".join(["#pragma once", *_fields(), *_constants(), *_widths(generation), ""])
+
+
+def _widths(generation: Generation) -> Iterator[str]:
+    values = {
+        "VECTORS": generation.vectors, "ACCUMULATORS": generation.accumulators, "MEMORY_BEATS": generation.beats,
+        "TILE_ROWS": generation.rows, "WORD_BYTES": generation.word_bytes, "BEAT_BYTES": generation.beat_bytes,
+        "LINE_BYTES": generation.line_bytes, "MEMORY_BANKS": generation.memory_banks,
+        "WORD_TYPE": f"uint{generation.word_bits}_t",
+    }  # fmt: skip
+    yield from (f"#define {name} {value}" for name, value in values.items())
 
 
 def _fields() -> Iterator[str]:
@@ -79,17 +92,14 @@ def _constants() -> Iterator[str]:
             yield f"#define {kind.__name__}_{member.name} {member.value}"
     for name, cycles in isa.LATENCY.items():
         yield f"#define LATENCY_{name} {cycles}"
-    yield f"#define VECTORS {isa.VECTORS}"
-    yield f"#define ACCUMULATORS {isa.ACCUMULATORS}"
-    yield f"#define MEMORY_BEATS {isa.MEMORY_BEATS}"
     yield f"#define WEST_GROUPS {isa.WEST_GROUPS}"
     yield f"#define LOOP_LEVELS {isa.LOOP_LEVELS}"
     yield f"#define DRAIN_CYCLES {DRAIN_CYCLES}"
 
 
 @cache
-def _library() -> ctypes.CDLL:
-    return _SOURCES.load({"isa.h": header()}, _FUNCTIONS)
+def _library(generation: Generation) -> ctypes.CDLL:
+    return _SOURCES.load({"isa.h": header(generation)}, _FUNCTIONS)
 
 
 @dataclass(frozen=True)
@@ -118,9 +128,10 @@ class Tile:
         BuildError, ToolError: the simulator cannot be built.
     """
 
-    def __init__(self, *, seed: int = 0):
-        self._lib = _library()
+    def __init__(self, generation: Generation = AIE_ML, *, seed: int = 0):
+        self._lib, self._store = _library(generation), core_store(generation)
         self._tile = ctypes.c_void_p(self._lib.nncosim_aie_create(seed))
+        self._size = generation.beat_bytes * generation.beats
         self.memory = self._held(self._lib.nncosim_aie_memory)
         self.west_memory = self._held(self._lib.nncosim_aie_west_memory)
 
@@ -129,7 +140,7 @@ class Tile:
             self._lib.nncosim_aie_destroy(self._tile)
 
     def _held(self, memory: Callable[..., int]) -> npt.NDArray[np.uint8]:
-        held = (ctypes.c_uint8 * (isa.BEAT_BYTES * isa.MEMORY_BEATS)).from_address(memory(self._tile))
+        held = (ctypes.c_uint8 * self._size).from_address(memory(self._tile))
         return np.ctypeslib.as_array(held)
 
     def load_program(self, data: bytes) -> None:
@@ -167,8 +178,8 @@ class Tile:
         return int(self._lib.nncosim_aie_stalls(self._tile))
 
     def writes(self) -> npt.NDArray[np.void]:
-        """Stores, as `CORE_STORE`."""
-        return records(self._lib.nncosim_aie_stores, self._tile, CORE_STORE)
+        """Stores, as `core_store`."""
+        return records(self._lib.nncosim_aie_stores, self._tile, self._store)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -5,7 +5,7 @@
 
 namespace {
 
-constexpr int kPointerMask = 4095;
+constexpr int kPointerMask = 2 * MEMORY_BEATS - 1;
 
 struct Pointer {
     int at, inc, s1, s2, n1, n2, c1, c2;

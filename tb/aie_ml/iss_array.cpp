@@ -13,11 +13,11 @@ constexpr size_t kAhead = 2;  // by so many tiles, memory is fetched into the ho
 constexpr int kWaitsForLock = 3, kWaitsForCascade = 4;  // states of a core
 
 #pragma pack(push, 4)  // as numpy has it
-struct ArrayStore { uint64_t cycle; uint32_t tile, beat; uint8_t data[32]; };
+struct ArrayStore { uint64_t cycle; uint32_t tile, beat; uint8_t data[BEAT_BYTES]; };
 #pragma pack(pop)
 struct Result { uint64_t cycle, stream, word, unused; };
 struct State { uint64_t cycle, tile, state, pc; };
-struct Feeder { std::vector<uint32_t> words; size_t at = 0; int fifo = -1; };
+struct Feeder { std::vector<StreamWord> words; size_t at = 0; int fifo = -1; };
 
 // Nodes are numbered column by column, from the shim up.
 class Array {
@@ -90,7 +90,7 @@ class Array {
         }
     }
 
-    void feed(int stream, const uint32_t* words, uint64_t count) {
+    void feed(int stream, const StreamWord* words, uint64_t count) {
         Feeder& feeder = feeders_[static_cast<size_t>(stream)];
         feeder.words.assign(words, words + count);
         feeder.at = 0;
@@ -342,7 +342,7 @@ class Array {
             if (counted)
                 for (const StoreRecord& each : core.stores) {
                     ArrayStore record{each.cycle, static_cast<uint32_t>(node.number), each.beat, {}};
-                    std::memcpy(record.data, each.data, 32);
+                    std::memcpy(record.data, each.data, BEAT_BYTES);
                     stores.push_back(record);
                 }
             core.stores.clear();
@@ -371,7 +371,7 @@ void nncosim_aiearray_program(Array* a, int node, const uint8_t* data, uint64_t 
     a->core(node).load(data, words);
 }
 void nncosim_aiearray_write(Array* a, int node, uint32_t at, uint32_t word) { a->write(node, at, word); }
-void nncosim_aiearray_feed(Array* a, int stream, const uint32_t* words, uint64_t n) { a->feed(stream, words, n); }
+void nncosim_aiearray_feed(Array* a, int stream, const StreamWord* words, uint64_t n) { a->feed(stream, words, n); }
 void nncosim_aiearray_begin(Array* a, uint64_t settle) { a->begin(settle); }
 int nncosim_aiearray_run(Array* a, uint64_t words, uint64_t limit) { return a->run(words, limit); }
 void nncosim_aiearray_account(Array* a) { a->give_account(); }

@@ -18,12 +18,13 @@ from amaranth.hdl import Shape
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml import config
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES, MEMORY_BEATS
+from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
 from nncosim.platforms.aie_ml import MEMORY_TILE_BYTES, AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 from nncosim.tb.aie_ml.deadlock import BUFFER, GIVER, WAIT, WAY, Account
-from nncosim.tb.aie_ml.frames import DONE, RESULT, STATE, STORE, Records, input_words, result_words
+from nncosim.tb.aie_ml.frames import DONE, RESULT, STATE, Records, input_words, result_words, store_of
 from nncosim.tb.aie_ml.iss import PROBLEM, Problem, header, problem_of
-from nncosim.tb.aie_ml.segments import LINE_BYTES, bus_writes, loads_of
+from nncosim.tb.aie_ml.segments import bus_writes, loads_of
 from nncosim.tb.iss.native import NativeSources, Signatures, records
 
 __all__ = ["Array"]
@@ -50,11 +51,11 @@ _SETTLE_CYCLES = 2000
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def _library(generation: Generation) -> ctypes.CDLL:
     names = {"LOCKS": config.LOCKS_AT, "BDS": config.BDS_AT, "STARTS": config.STARTS_AT, "SWITCH": config.SWITCH_AT,
              "CORE": config.CORE_AT, "MEMORY_LOCKS": config.MEMORY_LOCKS_AT, "MEMORY_BDS": config.MEMORY_BDS_AT,
              "MEMORY_STARTS": config.MEMORY_STARTS_AT, "MEMORY_SWITCH": config.MEMORY_SWITCH_AT}  # fmt: skip
-    text = header() + "".join(f"#define CONFIG_{name} {at}\n" for name, at in names.items())
+    text = header(generation) + "".join(f"#define CONFIG_{name} {at}\n" for name, at in names.items())
     text += f"#define MEMORY_TILE_BYTES {MEMORY_TILE_BYTES}\n"
     return _SOURCES.load({"isa.h": text}, _FUNCTIONS)
 
@@ -68,7 +69,8 @@ class Array:
     """
 
     def __init__(self, image: Image, platform: AieMl, *, seed: int = 0):
-        self._lib, self._notes = _library(), image.notes.own_as(AieMlNotes)
+        self._generation = platform.generation
+        self._lib, self._notes = _library(self._generation), image.notes.own_as(AieMlNotes)
         loads, notes = loads_of(image, platform), self._notes
         self._array = ctypes.c_void_p(
             self._lib.nncosim_aiearray_create(notes.columns, notes.memory_rows, notes.rows, seed))
@@ -77,7 +79,7 @@ class Array:
             if load.program:
                 words = len(load.program) // INSTRUCTION_BYTES
                 self._lib.nncosim_aiearray_program(self._array, node, load.program, words)
-            unit = BEAT_BYTES if tile[1] >= notes.first_row else LINE_BYTES
+            unit = self._generation.beat_bytes if tile[1] >= notes.first_row else self._generation.line_bytes
             for at, data in load.data:
                 self.memory(tile)[unit * at :][: len(data)] = np.frombuffer(data, np.uint8)
 
@@ -99,25 +101,27 @@ class Array:
     def memory(self, tile: tuple[int, int]) -> npt.NDArray[np.uint8]:
         """Data memory of a tile, (column, row): (65536,) bytes, of a memory tile (524288,); writes reach the simulator.
         """
-        size = BEAT_BYTES * MEMORY_BEATS if tile[1] >= self._notes.first_row else MEMORY_TILE_BYTES
+        generation = self._generation
+        core = tile[1] >= self._notes.first_row
+        size = generation.beat_bytes * generation.beats if core else MEMORY_TILE_BYTES
         address = self._lib.nncosim_aiearray_memory(self._array, self._node(tile))
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
     def infer(self, inputs: Mapping[str, np.ndarray], limit: int) -> Records:
         """One inference: until all words of its results are out, nothing goes on any more, or `limit` cycles."""
-        return self.stream(input_words(self._notes, inputs), result_words(self._notes), limit)
+        return self.stream(input_words(self._notes, self._generation, inputs), result_words(self._notes), limit)
 
-    def stream(self, given: Mapping[int, npt.NDArray[np.uint32]], results_: int, limit: int) -> Records:
+    def stream(self, given: Mapping[int, npt.NDArray[np.unsignedinteger]], results_: int, limit: int) -> Records:
         """Words into streams of the shim, by number, until so many came out, nothing goes on, or `limit` cycles."""
         for number, words in given.items():
-            self._lib.nncosim_aiearray_feed(self._array, number, words.astype("<u4").tobytes(), len(words))
+            self._lib.nncosim_aiearray_feed(self._array, number, words.tobytes(), len(words))
         self._lib.nncosim_aiearray_begin(self._array, _SETTLE_CYCLES)
         ended = self._lib.nncosim_aiearray_run(self._array, results_, limit)
         done = np.zeros(1, DONE)
         done["cycles"] = done["at"] = self.cycle
         stores, results, states = (
             records(getattr(self._lib, f"nncosim_aiearray_{name}"), self._array, fmt)
-            for name, fmt in (("stores", STORE), ("results", RESULT), ("states", STATE))
+            for name, fmt in (("stores", store_of(self._generation)), ("results", RESULT), ("states", STATE))
         )
         return Records(stores, results, states, done[0] if ended else None)
 

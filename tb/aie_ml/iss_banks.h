@@ -5,7 +5,7 @@
 
 namespace {
 
-uint32_t pair_of(int beat) { return 3u << (beat / 512 * 2); }
+uint32_t pair_of(int beat) { return 3u << (beat / (MEMORY_BEATS / 4) * 2); }
 
 // A beat a pair of banks and cycle: the own core's, or the east neighbour's, in turn. words: banks that words have.
 void grant_beats(Node& node, uint32_t words) {

@@ -14,13 +14,16 @@ namespace {
 
 struct Loop { int first, last, turns; };
 struct VecWrite { int reg; Vec value; };
-struct AccWrite { int reg, halves; Acc value; };
-// Half of an accumulator, on its way from one core to the next.
-struct Half { uint32_t lane[16]; };
-using Cascade = Elastic<Half>;
+struct AccWrite { int reg, parts; Acc value; };  // parts: of 512 bits, a bit each
+
+constexpr int kPartLanes = 16, kWhole = (1 << kParts) - 1;
+
+// Part of an accumulator, on its way from one core to the next.
+struct Part { uint32_t lane[kPartLanes]; };
+using Cascade = Elastic<Part>;
 
 #pragma pack(push, 4)  // as numpy has it
-struct StoreRecord { uint64_t cycle; uint32_t beat, issued, stalls; uint8_t data[32]; };
+struct StoreRecord { uint64_t cycle; uint32_t beat, issued, stalls; uint8_t data[BEAT_BYTES]; };
 #pragma pack(pop)
 struct Problem { uint64_t cycle; uint32_t pc, code; };
 enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6,
@@ -29,7 +32,7 @@ enum { kEarlyVector = 16, kEarlyAcc = 17, kNoName = 18 };  // legal, and seldom 
 
 class Core {
   public:
-    std::vector<uint8_t> memory = std::vector<uint8_t>(32 * MEMORY_BEATS);
+    std::vector<uint8_t> memory = std::vector<uint8_t>(BEAT_BYTES * MEMORY_BEATS);
     std::vector<StoreRecord> stores;
     std::vector<Problem> problems, remarks;
     Cascade from_west, to_east;
@@ -88,20 +91,20 @@ class Core {
     void grant(int port) {
         const Pending& pending = accesses.here(port);
         accesses.granted(port);
-        uint8_t* place = &memory[32 * pending.beat[port]];
+        uint8_t* place = &memory[BEAT_BYTES * pending.beat[port]];
         if (port == kStore) {
             record(0);
-            std::memcpy(place, pending.store_data.byte, 32);
+            std::memcpy(place, pending.store_data.byte, BEAT_BYTES);
         } else {
             VecWrite write{pending.load_reg[port], {}};
-            std::memcpy(write.value.byte, place, 32);
+            std::memcpy(write.value.byte, place, BEAT_BYTES);
             vec_writes_[at(LATENCY_load - LATENCY_load_memory)].add(write);
         }
     }
 
     // What a port reads of memory in the next cycle, or null.
     const uint8_t* coming(int port) const {
-        return wants(port) ? &memory[static_cast<size_t>(32 * beat(port))] : nullptr;
+        return wants(port) ? &memory[static_cast<size_t>(BEAT_BYTES * beat(port))] : nullptr;
     }
 
     uint8_t poison() { return static_cast<uint8_t>(random()); }
@@ -187,7 +190,7 @@ class Core {
         const Pending& pending = accesses.here(kStore);
         StoreRecord out{cycle, first + static_cast<uint32_t>(pending.beat[kStore]), static_cast<uint32_t>(issued),
                         static_cast<uint32_t>(stalls), {}};
-        std::memcpy(out.data, pending.store_data.byte, 32);
+        std::memcpy(out.data, pending.store_data.byte, BEAT_BYTES);
         stores.push_back(out);
     }
 
@@ -238,11 +241,11 @@ class Core {
         for (int i = 0; i < accs.count; i++) {
             const AccWrite& write = accs.write[i];
             bool both = mac.valid && write.reg == mac.acc;
-            for (int j = 0; j < i; j++) both |= write.reg == accs.write[j].reg && write.halves & accs.write[j].halves;
+            for (int j = 0; j < i; j++) both |= write.reg == accs.write[j].reg && write.parts & accs.write[j].parts;
             if (both) problem(kTwoWrites);
-            for (int half = 0; half < 2; half++)
-                if (write.halves >> half & 1)
-                    std::memcpy(&accs_[write.reg].lane[16 * half], &write.value.lane[16 * half], 64);
+            for (int part = 0, at = 0; part < kParts; part++, at += kPartLanes)
+                if (write.parts >> part & 1)
+                    std::memcpy(&accs_[write.reg].lane[at], &write.value.lane[at], sizeof(Part));
             landed(write.reg);
         }
         accs.count = 0;
@@ -332,9 +335,9 @@ class Core {
             case MoveOp_NONE: break;
             case MoveOp_SET: set(o.set_register, o.set_value, taken); break;
             case MoveOp_BIAS: {
-                AccWrite write{o.dest & 15, 3, {}};
-                for (int i = 0; i < 32; i++) {
-                    int word = o.wide ? i / 2 % 4 * 2 + i % 2 : i / 16 * 4 + i % 4;
+                AccWrite write{o.dest & 15, kWhole, {}};
+                for (int i = 0; i < kSums; i++) {
+                    int word = o.wide ? i / 2 % 4 * 2 + i % 2 : i / kHalf * 4 + i % 4;
                     std::memcpy(&write.value.lane[i], &vectors_[o.source].byte[4 * word], 4);
                 }
                 acc_writes_[at(LATENCY_bias)].add(write);
@@ -349,7 +352,7 @@ class Core {
             case MoveOp_MAX: {
                 VecWrite write{o.dest, vectors_[o.source]};
                 int bytes = o.wide ? 2 : 1;
-                for (int i = 0; i < 32; i += bytes)
+                for (int i = 0; i < BEAT_BYTES; i += bytes)
                     if (write.value.byte[i + bytes - 1] >> 7)
                         std::memset(&write.value.byte[i], 0, static_cast<size_t>(bytes));
                 vec_writes_[at(LATENCY_max)].add(write);
@@ -357,16 +360,16 @@ class Core {
                 break;
             }
             case MoveOp_GET: {
-                AccWrite write{o.dest & 15, 1 << o.half, {}};
-                Half word = from_west.pop();
-                std::memcpy(&write.value.lane[16 * o.half], word.lane, sizeof word.lane);
+                AccWrite write{o.dest & 15, 1 << o.part, {}};
+                Part word = from_west.pop();
+                std::memcpy(&write.value.lane[kPartLanes * o.part], word.lane, sizeof word.lane);
                 acc_writes_[at(LATENCY_cascade_get)].add(write);
                 fly_acc(write.reg, LATENCY_cascade_get);
                 break;
             }
             case MoveOp_PUT: {
-                Half word;
-                std::memcpy(word.lane, &accs_[o.source & 15].lane[16 * o.half], sizeof word.lane);
+                Part word;
+                std::memcpy(word.lane, &accs_[o.source & 15].lane[kPartLanes * o.part], sizeof word.lane);
                 to_east.push(word);
                 break;
             }

@@ -25,8 +25,8 @@ struct Descriptor {
 
 struct TileFormat {
     static constexpr int streams = 2, descriptors = 16, pools = 1, iteration_word = 4;
-    static constexpr int address_mask = 16383;
-    static uint32_t bank(int line) { return 1u << (line >> 10 << 1 | (line & 1)); }
+    static constexpr int address_mask = BEAT_BYTES * MEMORY_BEATS / WORD_BYTES - 1;
+    static uint32_t bank(int line) { return 1u << (line / (MEMORY_BEATS / 2) << 1 | (line & 1)); }
     static Descriptor read(const uint32_t* w) {
         return {field(w[0], 0, 14), field(w[0], 16, 15),
                 {signed_field(w[1], 0, 15), signed_field(w[2], 0, 15), 0, signed_field(w[3], 0, 15)},
@@ -38,8 +38,8 @@ struct TileFormat {
 
 struct MemoryFormat {
     static constexpr int streams = 6, descriptors = 48, pools = 2, iteration_word = 6;
-    static constexpr int address_mask = 131071;
-    static uint32_t bank(int line) { return 1u << (line & 15); }
+    static constexpr int address_mask = MEMORY_TILE_BYTES / WORD_BYTES - 1;
+    static uint32_t bank(int line) { return 1u << (line & (MEMORY_BANKS - 1)); }
     static Descriptor read(const uint32_t* w) {
         return {field(w[0], 0, 17), field(w[1], 0, 18),
                 {signed_field(w[2], 0, 18), signed_field(w[3], 0, 18), signed_field(w[4], 0, 18),
@@ -60,7 +60,7 @@ struct Channel {
     bool here = false;     // S2MM: a line is being gathered; MM2S: a word waits for the buffer
     bool known = false, asks = false, granted = false;
     int left = 0, at = 0, addr = 0, mask = 0;
-    uint32_t data[4] = {}, word = 0;
+    StreamWord data[4] = {}, word = 0;
     int first = 0, index[4] = {};
     Descriptor now = {};  // in hand
 
@@ -179,9 +179,9 @@ struct Dma {
             banks |= bank;
             c.granted = true;
             for (int lane = 0; lane < 4; lane++) {
-                uint8_t* bytes = memory + 16 * line + 4 * lane;
-                if (k >= kStreams) std::memcpy(&c.data[lane], bytes, 4);
-                else if (c.mask >> lane & 1) std::memcpy(bytes, &c.data[lane], 4);
+                uint8_t* bytes = memory + LINE_BYTES * line + WORD_BYTES * lane;
+                if (k >= kStreams) std::memcpy(&c.data[lane], bytes, WORD_BYTES);
+                else if (c.mask >> lane & 1) std::memcpy(bytes, &c.data[lane], WORD_BYTES);
             }
         }
         return banks & ~cores;

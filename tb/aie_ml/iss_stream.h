@@ -6,13 +6,17 @@
 
 #include "iss_elastic.h"
 
+#include "isa.h"
+
 namespace {
+
+using StreamWord = WORD_TYPE;
 
 // What a buffer is: of a stream of the shim; first and second of a switch's slave; of a master; of a link; of MM2S.
 enum Role { kShim, kSlaveFirst, kSlaveHead, kMaster, kLink, kMm2s };
 
 // A word goes on to all targets at once, when all of them have room.
-struct Fifo : Elastic<uint32_t> {
+struct Fifo : Elastic<StreamWord> {
     int targets = 0, first = 0;    // in Streams::targets
     int writer = -1, reader = -1;  // node whose DMA puts words in, takes them out
     int node = -1, role = kShim, number = 0;
@@ -45,14 +49,14 @@ struct Streams {
     bool valid(int number) const { return number >= 0 && at(number).valid(); }
     bool room(int number) const { return at(number).room(); }
 
-    uint32_t take(int number) {
+    StreamWord take(int number) {
         Fifo& fifo = at(number);
         moved = true;
         if (fifo.writer >= 0) awake[static_cast<size_t>(fifo.writer)] = 1;
         return fifo.pop();
     }
 
-    void put(int number, uint32_t word) {
+    void put(int number, StreamWord word) {
         Fifo& fifo = at(number);
         moved = true;
         if (fifo.reader >= 0) awake[static_cast<size_t>(fifo.reader)] = 1;
@@ -72,7 +76,7 @@ struct Streams {
             bool all = true;
             for (int i = 0; i < from.targets; i++) all &= room(to[i]);
             if (!all) continue;
-            uint32_t word = take(live[k]);
+            StreamWord word = take(live[k]);
             for (int i = 0; i < from.targets; i++) put(to[i], word);
         }
     }

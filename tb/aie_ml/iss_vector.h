@@ -8,8 +8,11 @@
 
 namespace {
 
-struct Vec { uint8_t byte[32]; };
-struct Acc { uint32_t lane[32]; };
+constexpr int kSums = 8 * TILE_ROWS;  // of 32 bits in an accumulator; half as many of 64
+constexpr int kHalf = kSums / 2;
+
+struct Vec { uint8_t byte[BEAT_BYTES]; };
+struct Acc { uint32_t lane[kSums]; };
 struct MacStage { bool valid; int op, acc, clear; Acc dot; };
 
 template <typename To, typename From, int rows, int columns>
@@ -29,11 +32,11 @@ void widen(const uint8_t* bytes, bool is_signed, To (&out)[rows][columns]) {
 
 // out[m][n] = sum over k of a[m][k] b[n][k], in loops that a compiler makes vectors of.
 template <typename T, int depth, int columns>
-void product(const T (&a)[4][depth], const T (&b)[columns][depth], T (&out)[4][columns]) {
+void product(const T (&a)[TILE_ROWS][depth], const T (&b)[columns][depth], T (&out)[TILE_ROWS][columns]) {
     T turned[depth][columns];
     for (int k = 0; k < depth; k++)
         for (int n = 0; n < columns; n++) turned[k][n] = b[n][k];
-    for (int m = 0; m < 4; m++) {
+    for (int m = 0; m < TILE_ROWS; m++) {
         T row[columns] = {};
         for (int k = 0; k < depth; k++)
             for (int n = 0; n < columns; n++) row[n] += a[m][k] * turned[k][n];
@@ -41,35 +44,38 @@ void product(const T (&a)[4][depth], const T (&b)[columns][depth], T (&out)[4][c
     }
 }
 
-void place(const int32_t (&sums)[4][8], Acc& out) {
-    for (int m = 0; m < 4; m++)
-        for (int h = 0; h < 2; h++) std::memcpy(&out.lane[h * 16 + m * 4], &sums[m][h * 4], 16);
+void place(const int32_t (&sums)[TILE_ROWS][8], Acc& out) {
+    for (int m = 0; m < TILE_ROWS; m++)
+        for (int h = 0; h < 2; h++) std::memcpy(&out.lane[h * kHalf + m * 4], &sums[m][h * 4], 16);
 }
 
 // All sums fit: 8 products of bytes, 4 of 16 by 8 bits in 32, 4 of 16 by 16 in 64.
 void dot_product(const Op& o, const Vec* vectors, Acc& out) {
     const Vec &first = vectors[o.a], &b0 = vectors[o.b];
+    const uint8_t* narrow = b0.byte + (kPair ? 0 : BEAT_BYTES / 2 * o.b_half);  // a tile of 32 bytes
     if (o.mac == Mac_I8X8) {
-        uint8_t turned[32], pair[64];
-        for (int m = 0; m < 4; m++)
-            for (int h = 0; h < 2; h++) std::memcpy(turned + m * 8 + h * 4, first.byte + h * 16 + m * 4, 4);
-        std::memcpy(pair, b0.byte, 32);
-        std::memcpy(pair + 32, vectors[(o.b + 1) % VECTORS].byte, 32);
-        int32_t a[4][8], b[8][8], sums[4][8];
+        constexpr int kWord = WORD_BYTES;
+        uint8_t turned[BEAT_BYTES], pair[64];
+        for (int m = 0; m < TILE_ROWS; m++)
+            for (int h = 0; h < 8 / kWord; h++)
+                std::memcpy(turned + m * 8 + h * kWord, first.byte + (h * TILE_ROWS + m) * kWord, kWord);
+        std::memcpy(pair, narrow, 32);
+        std::memcpy(pair + 32, kPair ? vectors[(o.b + 1) % VECTORS].byte : b0.byte + 32, 32);
+        int32_t a[TILE_ROWS][8], b[8][8], sums[TILE_ROWS][8];
         widen<int8_t, uint8_t>(turned, o.a_signed, a);
         widen<int8_t, uint8_t>(pair, o.b_signed, b);
         product(a, b, sums);
         place(sums, out);
     } else if (o.mac == Mac_I16X8) {
-        int32_t a[4][4], b[8][4], sums[4][8];
+        int32_t a[TILE_ROWS][4], b[8][4], sums[TILE_ROWS][8];
         widen<int16_t, uint16_t>(first.byte, o.a_signed, a);
-        widen<int8_t, uint8_t>(b0.byte, o.b_signed, b);
+        widen<int8_t, uint8_t>(narrow, o.b_signed, b);
         product(a, b, sums);
         place(sums, out);
     } else {
-        int64_t a[4][4], b[4][4], sums[4][4];
+        int64_t a[TILE_ROWS][4], b[4][4], sums[TILE_ROWS][4];
         widen<int16_t, uint16_t>(first.byte, o.a_signed, a);
-        widen<int16_t, uint16_t>(b0.byte, o.b_signed, b);
+        widen<int16_t, uint16_t>(narrow, o.b_signed, b);
         product(a, b, sums);
         std::memcpy(out.lane, sums, sizeof sums);
     }
@@ -79,13 +85,13 @@ void dot_product(const Op& o, const Vec* vectors, Acc& out) {
 void accumulate(const Acc& acc, MacStage& s) {
     if (s.clear) return;
     if (s.op == Mac_I16X16) {
-        uint64_t a[16], d[16];
-        std::memcpy(a, acc.lane, 128);
-        std::memcpy(d, s.dot.lane, 128);
-        for (int i = 0; i < 16; i++) d[i] += a[i];
-        std::memcpy(s.dot.lane, d, 128);
+        uint64_t a[kHalf], d[kHalf];
+        std::memcpy(a, acc.lane, sizeof a);
+        std::memcpy(d, s.dot.lane, sizeof d);
+        for (int i = 0; i < kHalf; i++) d[i] += a[i];
+        std::memcpy(s.dot.lane, d, sizeof d);
     } else {
-        for (int i = 0; i < 32; i++) s.dot.lane[i] += acc.lane[i];
+        for (int i = 0; i < kSums; i++) s.dot.lane[i] += acc.lane[i];
     }
 }
 
@@ -111,12 +117,15 @@ int64_t shift_round(int64_t value, int shift, int rounding) {
     return floor + up;
 }
 
+// Of a tile of bytes, the sum that byte i is of.
+constexpr int sum_of_byte(int i) { return WORD_BYTES == 4 ? i : i % 8 / 4 * kHalf + i / 8 * 4 + i % 4; }
+
 Vec requantize(const Acc& acc, int form, int half, const Srs& s) {
-    int count = form == Form_ACC32_8 ? 32 : form == Form_ACC64_32 ? 8 : 16, bits = 256 / count;
+    int count = form == Form_ACC32_8 ? kSums : form == Form_ACC64_32 ? kSums / 4 : kHalf, bits = 8 * BEAT_BYTES / count;
     bool halves = form == Form_ACC32_16 || form == Form_ACC64_32, wide = form == Form_ACC64_16 || form == Form_ACC64_32;
     Vec out{};
     for (int i = 0; i < count; i++) {
-        int lane = (halves && half ? count : 0) + i;
+        int lane = form == Form_ACC32_8 ? sum_of_byte(i) : (halves && half ? count : 0) + i;
         int64_t value = static_cast<int32_t>(acc.lane[lane]);
         if (wide) std::memcpy(&value, &acc.lane[2 * lane], 8);
         value = shift_round(value, s.shift, s.rounding);

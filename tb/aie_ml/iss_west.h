@@ -49,11 +49,11 @@ class West {
     int beat(int port) const { return group_[0].beat[port]; }
     void grant(int port, uint8_t* memory) {
         Group& group = group_[0];
-        uint8_t* place = memory + 32 * group.beat[port];
+        uint8_t* place = memory + BEAT_BYTES * group.beat[port];
         group.wanted[port] = false;
-        if (port == kStore) std::memcpy(place, group.data.byte, 32);
+        if (port == kStore) std::memcpy(place, group.data.byte, BEAT_BYTES);
         else {
-            std::memcpy(read_[port].byte, place, 32);
+            std::memcpy(read_[port].byte, place, BEAT_BYTES);
             is_read_[port] = true;
         }
         active_ = true;

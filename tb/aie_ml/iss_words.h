@@ -11,6 +11,9 @@
 
 namespace {
 
+constexpr bool kPair = BEAT_BYTES == 32;   // a tile of 64 bytes of the second operand is in two vectors
+constexpr int kParts = TILE_ROWS / 2;      // words of a cascade in an accumulator
+
 struct Word { uint64_t low, high; };
 struct Field { int offset, bits; bool is_signed; };
 
@@ -24,8 +27,8 @@ int64_t get(const Word& w, Field f) {
 struct Access { bool valid; int op, reg, form, half, pointer, post, step; };
 struct Op {
     Access load[2], store;
-    int mac, a, b, acc, clear, a_signed, b_signed;
-    int move, dest, source, form, half, wide, set_register, set_value;
+    int mac, a, b, b_half, acc, clear, a_signed, b_signed;
+    int move, dest, source, form, half, part, wide, set_register, set_value;
     int control, control_register, control_value, count, body, srs_shift, srs_rounding, srs_saturation, srs_signed;
     int lock, lock_value, lock_equal, lock_west;
     uint32_t vectors_read, accs_read;  // when it is issued, a bit each; the MAC's accumulator is read later
@@ -38,7 +41,7 @@ void find_reads(Op& o) {
     auto vector = [&](bool read, int reg) { if (read) o.vectors_read |= 1u << (reg & 31); };
     vector(o.mac != Mac_NONE, o.a);
     vector(o.mac != Mac_NONE, o.b);
-    vector(o.mac == Mac_I8X8, (o.b + 1) % VECTORS);
+    vector(kPair && o.mac == Mac_I8X8, (o.b + 1) % VECTORS);
     vector(o.store.valid && !fused, o.store.reg);
     vector(o.move == MoveOp_BIAS || o.move == MoveOp_MAX, o.source);
     if (fused) o.accs_read |= 1u << (o.store.reg & 15);
@@ -48,7 +51,7 @@ void find_reads(Op& o) {
 // Registers that do not exist, SRS or PUT beside a VST.SRS, two SETs of one register, codes that isa.py does not name.
 void find_faults(Op& o) {
     bool fused = o.store.op == StoreOp_VST_SRS;
-    bool vectors = o.mac == Mac_NONE || (o.a < VECTORS && o.b + (o.mac == Mac_I8X8) < VECTORS);
+    bool vectors = o.mac == Mac_NONE || (o.a < VECTORS && o.b + (kPair && o.mac == Mac_I8X8) < VECTORS);
     for (const Access& load : o.load) vectors &= !load.valid || load.reg < VECTORS;
     vectors &= !o.store.valid || fused || o.store.reg < VECTORS;
     vectors &= o.move != MoveOp_BIAS || o.source < VECTORS;
@@ -79,8 +82,10 @@ Op decode(const Word& w) {
                G(FIELD_store_half), G(FIELD_store_pointer), G(FIELD_store_post), G(FIELD_store_step)};
     o.mac = G(FIELD_vector_op); o.a = G(FIELD_vector_a); o.b = G(FIELD_vector_b); o.acc = G(FIELD_vector_acc);
     o.clear = G(FIELD_vector_clear); o.a_signed = G(FIELD_vector_a_signed); o.b_signed = G(FIELD_vector_b_signed);
+    o.b_half = G(FIELD_vector_b_half);
     o.move = G(FIELD_move_op); o.dest = G(FIELD_move_dest); o.source = G(FIELD_move_source);
     o.form = G(FIELD_move_form); o.half = G(FIELD_move_half); o.wide = G(FIELD_move_wide);
+    o.part = (o.half + 2 * G(FIELD_move_high)) % kParts;
     o.set_register = G(FIELD_move_set_register); o.set_value = G(FIELD_move_set_value);
     o.control = G(FIELD_control_op);
     o.control_register = G(FIELD_set_register); o.control_value = G(FIELD_set_value);

@@ -20,11 +20,11 @@ from nncosim.tb.aie_ml.frames import (
     DONE,
     RESULT,
     STATE,
-    STORE,
     Records,
     frame_of,
     input_words,
     result_words,
+    store_of,
 )
 from nncosim.tb.aie_ml.hazards import found_hazards, hazard_text
 from nncosim.tb.aie_ml.iss_backend import run_iss
@@ -93,13 +93,15 @@ class _Session:
         }  # fmt: skip
 
     def begin(self, number: int, read: Callable[[str], int]) -> Begun[int]:
-        feed(self._model, self._notes.columns, input_words(self._notes, self._run.inputs[number]))
+        words = input_words(self._notes, self._run.platform.generation, self._run.inputs[number])
+        feed(self._model, self._notes.columns, words)
         return Begun({}, ("start",), number)
 
     def take(self, begun: Begun[int]) -> Taken:
         stores, results, states, done = (
             self._model.log(stream, fmt, clear=True)
-            for stream, fmt in ((STORES, STORE), (RESULTS, RESULT), (STATES, STATE), (DONES, DONE))
+            for stream, fmt in ((STORES, store_of(self._run.platform.generation)), (RESULTS, RESULT), (STATES, STATE),
+                                (DONES, DONE))
         )
         records = Records(stores, results, states, done[0] if len(done) else None)
         frame = frame_of(self._image, self._run.platform, records, begun.known, self._seed + begun.known)

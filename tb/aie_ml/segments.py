@@ -10,22 +10,21 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_of
 from nncosim.compiler.image.image import Image, ImageError, Segment
-from nncosim.hdl.aie_ml.config import PROGRAM_AT, TILE_PLACES, Places, Write
-from nncosim.hdl.aie_ml.isa import BEAT_BYTES, INSTRUCTION_BYTES
-from nncosim.hdl.aie_ml.memory_tile import MEMORY_PLACES
+from nncosim.hdl.aie_ml.config import PROGRAM_AT, Places, Write, tile_places
+from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
+from nncosim.hdl.aie_ml.memory_tile import memory_places
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 
-__all__ = ["LINE_BYTES", "TileLoad", "bus_writes", "loads_of"]
+__all__ = ["TileLoad", "bus_writes", "loads_of"]
 
 _AT = {name: field.offset for name, field in Write.as_shape()}
 """First bit of each field of a write."""
-LINE_BYTES = 16
-"""Of a word of a memory."""
 
 
 @dataclass
 class TileLoad:
-    """data: (first beat, whole beats); in a memory tile lines of `LINE_BYTES` for beats. registers: (address in the
+    """data: (first beat, whole beats); in a memory tile lines for beats. registers: (address in the
     tile, word), in the image's order."""
 
     data: list[tuple[int, bytes]] = field(default_factory=list)
@@ -49,8 +48,8 @@ def loads_of(image: Image, platform: AieMl) -> dict[tuple[int, int], TileLoad]:
                 f"{notes.columns} x {notes.rows} tiles, and {notes.memory_rows} rows of memory tiles, that the image "
                 "uses; compile it again")  # fmt: skip
         load, size = loads.setdefault((column, row), TileLoad()), len(segment.data)
-        places, unit = _places(notes, row)
-        data = LINE_BYTES << places.data
+        places, unit = _places(notes, platform.generation, row)
+        data = platform.generation.line_bytes << places.data
         if at + size <= data and at % unit == size % unit == 0:
             load.data.append((at // unit, segment.data))
         elif places.program and at == PROGRAM_AT and size <= platform.program_bytes and size % INSTRUCTION_BYTES == 0:
@@ -66,9 +65,11 @@ def loads_of(image: Image, platform: AieMl) -> dict[tuple[int, int], TileLoad]:
     return loads
 
 
-def _places(notes: AieMlNotes, row: int) -> tuple[Places, int]:
+def _places(notes: AieMlNotes, generation: Generation, row: int) -> tuple[Places, int]:
     """Of a tile; and the bytes of what its data is loaded by."""
-    return (MEMORY_PLACES, LINE_BYTES) if row < notes.first_row else (TILE_PLACES, BEAT_BYTES)
+    if row < notes.first_row:
+        return memory_places(generation), generation.line_bytes
+    return tile_places(generation), generation.beat_bytes
 
 
 def bus_writes(image: Image, platform: AieMl, *, memories: bool = False) -> npt.NDArray[np.uint64]:
@@ -80,7 +81,7 @@ def bus_writes(image: Image, platform: AieMl, *, memories: bool = False) -> npt.
     out, notes = [], image.notes.own_as(AieMlNotes)
     for segment in image.segments:
         column, row, at = tile_of(segment.address)
-        first = min(base for _, base, _ in _places(notes, row)[0].registers)
+        first = min(base for _, base, _ in _places(notes, platform.generation, row)[0].registers)
         if memories or at >= first:
             place = column << _AT["column"] | row << _AT["row"]
             out += [place | at_ >> 2 << _AT["word"] | word << _AT["data"] for at_, word in _words(segment, at)]

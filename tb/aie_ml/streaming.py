@@ -13,6 +13,7 @@ import numpy as np
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.platforms.aie_ml_generation import Generation
 from nncosim.tb.aie_ml.build import build_array, feed, load_image, run_once
 from nncosim.tb.aie_ml.frames import (
     DEFAULT_LIMIT,
@@ -48,12 +49,12 @@ class Streamed:
         return self.ends[-1] - self.ends[-2]
 
 
-def _words(notes: AieMlNotes, inputs: Inputs) -> dict[int, np.ndarray]:
-    each = [input_words(notes, given) for given in inputs]
+def _words(notes: AieMlNotes, generation: Generation, inputs: Inputs) -> dict[int, np.ndarray]:
+    each = [input_words(notes, generation, given) for given in inputs]
     return {stream: np.concatenate([words[stream] for words in each]) for stream in each[0]}
 
 
-def _streamed(image: Image, records: Records, count: int) -> Streamed:
+def _streamed(image: Image, generation: Generation, records: Records, count: int) -> Streamed:
     """Raises BenchError: other words than those that were to come."""
     notes, table = image.notes.own_as(AieMlNotes), read_tiles(image)
     results: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
@@ -67,7 +68,7 @@ def _streamed(image: Image, records: Records, count: int) -> Streamed:
         for k in range(count):
             part = mine[k * stream.words : (k + 1) * stream.words]
             whole = results[k].setdefault(stream.tensor, np.zeros(tensor.shape, np.int64))
-            put_result(stream, part, tensor.type.signed, whole)
+            put_result(stream, generation, part, tensor.type.signed, whole)
             ends[k] = max(ends[k], int(part["cycle"][-1]) + 1)
     return Streamed(tuple(results), tuple(ends))
 
@@ -81,8 +82,8 @@ def stream_iss(platform: AieMl, image: bytes, inputs: Inputs) -> Streamed:
     whole = Image.from_bytes(image)
     notes = whole.notes.own_as(AieMlNotes)
     array = Array(whole, platform)
-    records = array.stream(_words(notes, inputs), len(inputs) * result_words(notes), DEFAULT_LIMIT)
-    return _streamed(whole, records, len(inputs))
+    records = array.stream(_words(notes, platform.generation, inputs), len(inputs) * result_words(notes), DEFAULT_LIMIT)
+    return _streamed(whole, platform.generation, records, len(inputs))
 
 
 def stream_rtl(
@@ -103,7 +104,7 @@ def stream_rtl(
     with Model(built, seed=seed) as model:
         model.poison(seed)
         writes = load_image(model, platform, whole, bus=bus)
-        feed(model, notes.columns, _words(notes, inputs))
+        feed(model, notes.columns, _words(notes, platform.generation, inputs))
         held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": len(inputs) * result_words(notes),
                 "gap_seed": gap_seed}  # fmt: skip
         run_once(model, held, DEFAULT_LIMIT)
@@ -112,4 +113,4 @@ def stream_rtl(
             raise SimulationError(hazard_text(hazards, whole))
         results, done = model.log(RESULTS, RESULT, clear=True), model.log(DONES, DONE, clear=True)
     nothing = np.zeros(0, RESULT)
-    return _streamed(whole, Records(nothing, results, nothing, done[0]), len(inputs))
+    return _streamed(whole, platform.generation, Records(nothing, results, nothing, done[0]), len(inputs))

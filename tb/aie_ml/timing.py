@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AIE-ML's longest path by block: the core tile, mapped and timed by `nncosim.tb.timing.sta`.
 
-    python -m nncosim.tb.aie_ml.timing      # the first time it maps and times, which takes minutes
+    python -m nncosim.tb.aie_ml.timing [aie_ml_v2]      # the first time it maps and times, which takes minutes
 
 The tile is timed as a whole, with all that passes from block to block in a cycle: what a core asks of memory, who is
 granted, whether the core stalls, and what hangs on that. Cut out of it are its large regular blocks, with a stated
@@ -10,6 +10,7 @@ granted, whether the core stalls, and what hangs on that. Cut out of it are its 
 
 from __future__ import annotations
 
+import argparse
 import functools
 from collections.abc import Callable, Mapping
 
@@ -23,6 +24,7 @@ from nncosim.hdl.aie_ml.vmac import DotLane, VectorMac
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.platforms.aie_ml_generation import AIE_ML, AIE_ML_V2, Generation
 from nncosim.tb.timing.allowances import SKEW, WIRES
 from nncosim.tb.timing.kinds import KindOfPath, sized
 from nncosim.tb.timing.sta import SRAM, Budget, StaOptions, TimingReport, time_design
@@ -32,7 +34,7 @@ __all__ = ["BLOCKS", "BUDGETS", "FROM_TILE", "LARGE", "LIMIT", "TILE_OUTPUT", "l
 LIMIT = 100.0
 """No path may be longer, in FO4, SRAM access, wires and skew included: 1.25 GHz in a process with an FO4 of 8 ps."""
 
-Design = Callable[[], TimingReport]
+Design = Callable[[Generation], TimingReport]
 _LANE, _SRS_UNIT = "aie_ml_dot_lane{}", "aie_ml_srs{}"
 
 
@@ -63,57 +65,59 @@ def _timed(block: wiring.Component, name: str, cut: Mapping[str, Budget] | None 
 
 
 @functools.cache
-def lane(part: int = 1) -> TimingReport:
-    """Eight multipliers and the tree of adders behind them."""
+def lane(generation: Generation = AIE_ML, part: int = 1) -> TimingReport:
+    """Eight multipliers and the tree of adders behind them; of all generations."""
     return _timed(DotLane(part), f"lane{part}")
 
 
 @functools.cache
-def srs_unit(bits: int = 64) -> TimingReport:
-    """One sum of so many bits; behind it, results are chosen in `srs`."""
+def srs_unit(generation: Generation = AIE_ML, bits: int = 64) -> TimingReport:
+    """One sum of so many bits; behind it, results are chosen in `srs`. Of all generations."""
     return _timed(SrsUnit(bits), f"srs_unit{bits}")
 
 
 @functools.cache
-def vmac() -> TimingReport:
+def vmac(generation: Generation = AIE_ML) -> TimingReport:
     """Without its lanes."""
-    return _timed(VectorMac(), "vmac", {_LANE.format(part): lane(part).budget() for part in range(2)})
+    cut = {_LANE.format(part): lane(part=part).budget() for part in range(2)}
+    return _timed(VectorMac(generation), "vmac", cut)
 
 
 @functools.cache
-def srs() -> TimingReport:
+def srs(generation: Generation = AIE_ML) -> TimingReport:
     """Without its units."""
-    return _timed(ShiftRoundSaturate(), "srs", {_SRS_UNIT.format(bits): srs_unit(bits).budget() for bits in (32, 64)})
+    cut = {_SRS_UNIT.format(bits): srs_unit(bits=bits).budget() for bits in (32, 64)}
+    return _timed(ShiftRoundSaturate(generation), "srs", cut)
 
 
 @functools.cache
-def vectors() -> TimingReport:
-    return _timed(RegisterFile.vectors(), "vectors")
+def vectors(generation: Generation = AIE_ML) -> TimingReport:
+    return _timed(RegisterFile.vectors(generation), "vectors")
 
 
 @functools.cache
-def accumulators() -> TimingReport:
-    return _timed(Accumulators(), "accumulators")
+def accumulators(generation: Generation = AIE_ML) -> TimingReport:
+    return _timed(Accumulators(generation), "accumulators")
 
 
 @functools.cache
-def switch() -> TimingReport:
-    return _timed(StreamSwitch(), "switch")
+def switch(generation: Generation = AIE_ML) -> TimingReport:
+    return _timed(StreamSwitch(bits=generation.word_bits), "switch")
 
 
 @functools.cache
-def tile() -> TimingReport:
+def tile(generation: Generation = AIE_ML) -> TimingReport:
     """Without its vector units and its switch."""
     inside = {"switch": "tile.switch", **{name: f"tile.core.{name}" for name in BUDGETS if name != "switch"}}
     cut = {f"{TILE}.{at}": BUDGETS[name] for name, at in inside.items()}
     options = StaOptions(cut={SRAM_MODULE: SRAM, **cut}, port=FROM_TILE)
-    return time_design(emit_tile(PLATFORM.instructions), TILE, options)
+    return time_design(emit_tile(PLATFORM.instructions, generation), TILE, options)
 
 
 @functools.cache
-def memory_tile() -> TimingReport:
+def memory_tile(generation: Generation = AIE_ML) -> TimingReport:
     """All of it."""
-    return time_design(emit_memory_tile(), MEMORY_TILE)
+    return time_design(emit_memory_tile(generation), MEMORY_TILE)
 
 
 LARGE: dict[str, Design] = {
@@ -161,24 +165,27 @@ def paths_of(
     return sorted(found, key=lambda path: -path.total)
 
 
-def longest(block: str) -> list[KindOfPath]:
+def longest(block: str, generation: Generation = AIE_ML) -> list[KindOfPath]:
     """Paths of one of `BLOCKS`, the longest first."""
     design, starts, ends = BLOCKS[block]
-    return paths_of(block, design(), starts, ends)
+    return paths_of(block, design(generation), starts, ends)
 
 
-def table() -> str:
+def table(generation: Generation = AIE_ML) -> str:
     """The longest path of each block."""
     head = [
         f"limit {LIMIT:.0f} FO4; total = mapped, SRAM by size, + {WIRES:.0%} of gates for wires + {SKEW} for skew and "
         "margin of set-up",
         " total mapped  kind                   block              path",
     ]
-    return "\n".join([*head, *(str(longest(block)[0]) for block in BLOCKS)])
+    return "\n".join([*head, *(str(longest(block, generation)[0]) for block in BLOCKS)])
 
 
 def main() -> None:
-    print(table())
+    parser = argparse.ArgumentParser(description=__doc__)
+    generations = {each.name: each for each in (AIE_ML, AIE_ML_V2)}
+    parser.add_argument("generation", nargs="?", choices=list(generations), default=AIE_ML.name)
+    print(table(generations[parser.parse_args().generation]))
 
 
 if __name__ == "__main__":

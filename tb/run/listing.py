@@ -71,7 +71,7 @@ def listing(compiled: Compiled) -> str:
         after = f" after {', '.join(task.after)}" if task.after else ""
         lines.append(f"{task.engine:12} {task.cost.best:9}  {task.name}{after}")
     # without one, everything is shown in hexadecimal
-    disassemble = _DISASSEMBLERS.find(compiled.platform.name) or (lambda kind, data, platform: None)
+    disassemble = _DISASSEMBLERS.find(compiled.platform.parts) or (lambda kind, data, platform: None)
     shown: set[int] = set()
     for memory, address, buffer in _placed(compiled):
         if buffer.kind not in ("program", "list"):
