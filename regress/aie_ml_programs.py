@@ -226,12 +226,13 @@ def core_image(program: bytes, early_reads: Sequence[int] = ()) -> Image:
 
 def on_rtl(
     built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000,
-    early_reads: Sequence[Sequence[int]] | None = None,
+    early_reads: Sequence[Sequence[int]] | None = None, further: int = 0,
 ) -> list[Records]:
     """The same of each program on the RTL, each after a reset.
 
     Args:
         built: an array of one tile. early_reads: of each program, those that are meant; None: none are.
+        further: cycles that are run when it has ended, or a hazard has ended it.
     """
     out = []
     for number, program in enumerate(programs):
@@ -242,6 +243,7 @@ def on_rtl(
             write_beats(model, (0, 1), 0, memory.tobytes())
             feed(model, 1, {})
             run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
+            model.tick(further)
             stores, states = model.log(STORES, STORE, clear=True), model.log(STATES, STATE, clear=True)
             hazards = found_hazards(model)
         issues = states["cycle"][states["state"] == 1]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from nncosim.compiler.aie_ml.descriptors import Descriptor
 from nncosim.compiler.aie_ml.loops import Line, assembled
-from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_address
+from nncosim.compiler.aie_ml.notes import AieMlNotes, EarlyReads, tile_address
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes
 from nncosim.hdl.aie_ml.config import BDS_AT, CORE_AT, LISTENS, PROGRAM_AT, STARTS_AT, SWITCH_AT
@@ -20,9 +20,11 @@ from nncosim.hdl.aie_ml.isa import Control, ControlOp, LockUse
 from nncosim.hdl.aie_ml.ports import TILE_PORTS
 from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.regress.aie_ml_hazards import early_reads_of
 from nncosim.regress.aie_ml_programs import random_lines
 from nncosim.tb.aie_ml.build import build_array, feed, load_image, run_once
 from nncosim.tb.aie_ml.frames import RESULT, STATE, STORE, Records
+from nncosim.tb.aie_ml.hazards import found_hazards
 from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.aie_ml.rtl import RESULTS, SETTLE_CYCLES, STATES, STORES
 from nncosim.tb.sim.model import Model
@@ -70,7 +72,7 @@ def scattered(rng: np.random.Generator, length: int, number: int, **locks: tuple
 
 
 def image(seed: int) -> Image:
-    """MM2S 0 to S2MM 0, in the tile; S2MM 1 from the shim, MM2S 1 to it."""
+    """MM2S 0 to S2MM 0, in the tile; S2MM 1 from the shim, MM2S 1 to it. All early reads are meant."""
     rng = np.random.default_rng([seed, 7])
     length = int(rng.integers(8, 40))
     descriptors = [
@@ -83,9 +85,12 @@ def image(seed: int) -> Image:
     config |= {SWITCH_AT + 4 * master: (1 << LISTENS | slave,) for master, slave in ways.items()}
     config |= {CORE_AT: (1,)}
     tile = tile_address(0, 1)
-    segments = [Segment("data", tile, rng.bytes(4 * WORDS)), Segment("program", tile + PROGRAM_AT, program(rng), 5)]
+    segments = [Segment("data", tile, rng.bytes(4 * WORDS))]
+    code = program(rng)
+    segments.append(Segment("program", tile + PROGRAM_AT, code, 5))
+    early = EarlyReads(((0, 1),), early_reads_of(code))
     segments += [Segment("config", tile + at, np.array(words, "<u4").tobytes()) for at, words in config.items()]
-    return Image(tuple(segments), 0, notes=Notes(own=AieMlNotes()))
+    return Image(tuple(segments), 0, notes=Notes(own=AieMlNotes(early_reads=(early,))))
 
 
 GIVEN = {0: np.array([12345], np.uint32)}
@@ -107,6 +112,7 @@ def on_rtl(built, whole: Image) -> Records:
         run_once(model, held, LIMIT)
         kinds = (STORES, STORE), (RESULTS, RESULT), (STATES, STATE)
         stores, results, states = (model.log(stream, fmt, clear=True) for stream, fmt in kinds)
+        assert not len(found_hazards(model))
     return Records(stores, results, states, None)
 
 
