@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.descriptors import Descriptor
 from nncosim.compiler.aie_ml.loops import Line
-from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_address
+from nncosim.compiler.aie_ml.notes import AieMlNotes, EarlyReads, tile_address
 from nncosim.compiler.image.image import Image, Segment
 from nncosim.compiler.image.notes import Notes
 from nncosim.hdl.aie_ml.array import SHIM_IN
@@ -24,6 +24,7 @@ from nncosim.hdl.aie_ml.ports import TILE_PORTS
 from nncosim.hdl.aie_ml.tile import TILE
 from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.regress.aie_ml_hazards import early_reads_of
 from nncosim.tb.aie_ml.build import feed, load_image, run_once
 from nncosim.tb.aie_ml.frames import RESULT, STATE, store_of
 from nncosim.tb.aie_ml.iss_array import Array
@@ -86,7 +87,7 @@ def lock(op: ControlOp, number: int, value: int = 1, beside: Line | None = None,
 
 
 def columns_image(tiles: Mapping[int, Column], memory: Sequence[bytes]) -> Image:
-    """Tiles by column, in an array of one row.
+    """Tiles by column, in an array of one row. All that their programs read early is meant.
 
     Args:
         memory: of all columns, whole.
@@ -96,7 +97,8 @@ def columns_image(tiles: Mapping[int, Column], memory: Sequence[bytes]) -> Image
         at = tile_address(column, 1)
         segments.append(Segment("program", at + PROGRAM_AT, tile.program, 5))
         segments += [Segment("config", at + to, np.array(words, "<u4").tobytes()) for to, words in tile.config()]
-    return Image(tuple(segments), 0, notes=Notes(own=AieMlNotes(columns=len(memory))))
+    early = tuple(EarlyReads(((column, 1),), early_reads_of(tile.program)) for column, tile in tiles.items())
+    return Image(tuple(segments), 0, notes=Notes(own=AieMlNotes(columns=len(memory), early_reads=early)))
 
 
 def _columns(image: Image) -> int:

@@ -253,13 +253,13 @@ def core_image(program: bytes, early_reads: Sequence[int] = ()) -> Image:
 
 def on_rtl(
     built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000,
-    early_reads: Sequence[Sequence[int]] | None = None, platform: AieMl = PLATFORM,
+    early_reads: Sequence[Sequence[int]] | None = None, platform: AieMl = PLATFORM, further: int = 0,
 ) -> list[Records]:
     """The same of each program on the RTL, each after a reset.
 
     Args:
         built: an array of two tiles beside each other. early_reads: of each program, those that are meant; None: none
-            are.
+            are. further: cycles that are run when it has ended, or a hazard has ended it.
     """
     out, generation = [], platform.generation
     for number, program in enumerate(programs):
@@ -271,6 +271,7 @@ def on_rtl(
                 write_beats(model, (column, 1), 0, content.tobytes(), generation)
             feed(model, 2, {})
             run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
+            model.tick(further)
             stores = model.log(STORES, store_of(generation), clear=True)
             states = model.log(STATES, STATE, clear=True)
             hazards = found_hazards(model)

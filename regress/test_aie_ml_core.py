@@ -23,7 +23,8 @@ def built():
 
 def differs(found, expected) -> bool:
     first, second = found.stores, expected.stores
-    return len(found.hazards) > 0 or found.idle != expected.idle or len(first) != len(second) or bool((first != second).any())
+    ended_alike = found.idle == expected.idle and not len(found.hazards)
+    return not ended_alike or len(first) != len(second) or bool((first != second).any())
 
 
 def meant(programs: list[bytes]) -> list[tuple[int, ...]]:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Instruction words of the core as text, in the words of `MANUAL.md`, slot by slot; for people, not for an assembler."""
+"""Instruction words of the core as text for people, slot by slot, in the words of `MANUAL.md`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from amaranth.lib import data
 from nncosim.hdl.aie_ml.isa import (
@@ -28,7 +29,7 @@ from nncosim.hdl.aie_ml.isa import (
 )
 from nncosim.hdl.formats import decode
 
-__all__ = ["disassembled"]
+__all__ = ["Operation", "disassembled"]
 
 _SLOTS: Mapping[str, type[data.Struct]] = {
     "load_a": Load, "load_b": Load, "store": Store, "vector": Vector, "move": Move, "control": Control,
@@ -36,17 +37,26 @@ _SLOTS: Mapping[str, type[data.Struct]] = {
 _PLACES = {name: (member.offset, member.width) for name, member in Instruction.as_shape()}
 _HALVES = (Form.ACC32_16.value, Form.ACC64_32.value)
 """Forms that take half of an accumulator."""
+_HALF = ("low", "high")
 Fields = Mapping[str, int]
 
 
-def disassembled(word: int) -> dict[str, str]:
-    """What each slot of an instruction does; those that do nothing are left out."""
+class Operation(NamedTuple):
+    """What a slot does. reads, writes: vectors and accumulators, such as "w5", "cm0"."""
+
+    text: str
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+def disassembled(word: int) -> dict[str, Operation]:
+    """Of an instruction, by slot; those that do nothing are left out."""
     out = {}
     for name, (offset, width) in _PLACES.items():
         bits = word >> offset & (1 << width) - 1
-        text = _TEXTS[name](decode(_SLOTS[name], bits), bits)
-        if text:
-            out[name] = text
+        found = _OPERATIONS[name](decode(_SLOTS[name], bits), bits)
+        if found is not None:
+            out[name] = found
     return out
 
 
@@ -56,60 +66,69 @@ def _access(fields: Fields) -> str:
     return f"p{fields['pointer']} {Post(post).name}{step}" if post <= Post.WALK.value else f"p{fields['pointer']}"
 
 
-def _load(fields: Fields, bits: int) -> str:
-    return f"LOAD w{fields['vector']}, {_access(fields)}" if fields["valid"] else ""
+def _load(fields: Fields, bits: int) -> Operation | None:
+    vector = f"w{fields['vector']}"
+    return Operation(f"LOAD {vector}, {_access(fields)}", (), (vector,)) if fields["valid"] else None
 
 
 def _requantized(fields: Fields) -> str:
-    half = f" {('low', 'high')[fields['half']]}" if fields["form"] in _HALVES else ""
+    half = f" {_HALF[fields['half']]}" if fields["form"] in _HALVES else ""
     return f"cm{fields['source']}{half}, {Form(fields['form']).name}"
 
 
-def _store(fields: Fields, bits: int) -> str:
+def _store(fields: Fields, bits: int) -> Operation | None:
+    source = fields["source"]
     if fields["op"] == StoreOp.VST_SRS.value:
-        return f"VST.SRS {_requantized(fields)}, {_access(fields)}"
-    return f"VST w{fields['source']}, {_access(fields)}" if fields["op"] else ""
+        return Operation(f"VST.SRS {_requantized(fields)}, {_access(fields)}", (f"cm{source}",))
+    return Operation(f"VST w{source}, {_access(fields)}", (f"w{source}",)) if fields["op"] else None
 
 
-def _vector(fields: Fields, bits: int) -> str:
+def _vector(fields: Fields, bits: int) -> Operation | None:
     if not fields["op"]:
-        return ""
-    b = f"w{fields['b']}" + (f":w{(fields['b'] + 1) % 32}" if fields["op"] == Mac.I8X8.value else "")
+        return None
+    a, acc = f"w{fields['a']}", f"cm{fields['acc']}"
+    b = [f"w{fields['b']}"] + ([f"w{(fields['b'] + 1) % 32}"] if fields["op"] == Mac.I8X8.value else [])
     signs = "".join("us"[fields[name]] for name in ("a_signed", "b_signed"))
-    clear = " clear" if fields["clear"] else ""
-    return f"MAC {Mac(fields['op']).name} {signs} cm{fields['acc']}{clear}, w{fields['a']}, {b}"
+    text = f"MAC {Mac(fields['op']).name} {signs} {acc}{' clear' if fields['clear'] else ''}, {a}, {':'.join(b)}"
+    return Operation(text, (a, *b, *(() if fields["clear"] else (acc,))), (acc,))
 
 
-def _register(number: int, value: int) -> str:
+def _setting(number: int, value: int) -> Operation:
     which, pointer = divmod(number, 8)
-    name = "" if which == AguRegister.POINTER else f".{AguRegister(which).name.lower()}" if which < 6 else f".{which}"
-    return f"SET p{pointer}{name}, {value}"
+    named = which in {each.value for each in AguRegister}
+    name = "" if which == AguRegister.POINTER else f".{AguRegister(which).name.lower() if named else which}"
+    return Operation(f"SET p{pointer}{name}, {value}")
 
 
-def _move(fields: Fields, bits: int) -> str:
-    dest, source, half = fields["dest"], fields["source"], ("low", "high")[fields["half"]]
+def _move(fields: Fields, bits: int) -> Operation | None:
+    dest, source, half = fields["dest"], fields["source"], _HALF[fields["half"]]
     wide = " wide" if fields["wide"] else ""
     setting = decode(MoveSet, bits)
-    texts = {
-        MoveOp.SET: _register(setting["register"], setting["value"]), MoveOp.BIAS: f"BIAS{wide} cm{dest}, w{source}",
-        MoveOp.SRS: f"SRS w{dest}, {_requantized(fields)}", MoveOp.MAX: f"MAX{wide} w{dest}, w{source}",
-        MoveOp.GET: f"GET cm{dest} {half}", MoveOp.PUT: f"PUT cm{source} {half}",
-    }  # fmt: skip
-    return {op.value: text for op, text in texts.items()}.get(fields["op"], "")
+    operations = {
+        MoveOp.SET: _setting(setting["register"], setting["value"]),
+        MoveOp.BIAS: Operation(f"BIAS{wide} cm{dest}, w{source}", (f"w{source}",), (f"cm{dest}",)),
+        MoveOp.SRS: Operation(f"SRS w{dest}, {_requantized(fields)}", (f"cm{source}",), (f"w{dest}",)),
+        MoveOp.MAX: Operation(f"MAX{wide} w{dest}, w{source}", (f"w{source}",), (f"w{dest}",)),
+        MoveOp.GET: Operation(f"GET cm{dest} {half}", (), (f"cm{dest}",)),
+        MoveOp.PUT: Operation(f"PUT cm{source} {half}", (f"cm{source}",)),
+    }
+    return {op.value: each for op, each in operations.items()}.get(fields["op"])
 
 
-def _control(fields: Fields, bits: int) -> str:
+def _control(fields: Fields, bits: int) -> Operation | None:
     payload = fields["payload"]
     setting, loop, srs, lock = (decode(each, payload) for each in (Set, Loop, Srs, LockUse))
     signed = "signed" if srs["signed"] else "unsigned"
+    settings = f"rounding {srs['rounding']}, saturation {srs['saturation']}, {signed}"
     texts = {
-        ControlOp.SET: _register(setting["register"], setting["value"]), ControlOp.HALT: "HALT",
-        ControlOp.LOOP: f"LOOP {loop['count'] or 'for ever'}, {loop['body']} instructions",
-        ControlOp.SRS: f"SRS shift {srs['shift']}, rounding {srs['rounding']}, saturation {srs['saturation']}, {signed}",
+        ControlOp.HALT: "HALT", ControlOp.LOOP: f"LOOP {loop['count'] or 'for ever'}, {loop['body']} instructions",
+        ControlOp.SRS: f"SRS shift {srs['shift']}, {settings}",
         ControlOp.ACQUIRE: f"ACQUIRE lock {lock['lock']}, {'equal' if lock['equal'] else 'at least'} {lock['value']}",
         ControlOp.RELEASE: f"RELEASE lock {lock['lock']}, {lock['value']:+}",
     }
-    return {op.value: text for op, text in texts.items()}.get(fields["op"], "")
+    operations = {op: Operation(text) for op, text in texts.items()}
+    operations[ControlOp.SET] = _setting(setting["register"], setting["value"])
+    return {op.value: each for op, each in operations.items()}.get(fields["op"])
 
 
-_TEXTS = {"load_a": _load, "load_b": _load, "store": _store, "vector": _vector, "move": _move, "control": _control}
+_OPERATIONS = {"load_a": _load, "load_b": _load, "store": _store, "vector": _vector, "move": _move, "control": _control}

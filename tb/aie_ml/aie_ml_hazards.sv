@@ -14,6 +14,7 @@
 // read in t+4).
 //
 // Fields and codes of instructions are macros, made of isa.py: `load_a_vector is "1 +: 5".
+/* verilator tracing_off */
 module aie_ml_hazards (
     input         clk,
     input         rst,

@@ -18,14 +18,7 @@ from nncosim.hdl.aie_ml.tile import TILE, emit_tile
 from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
 from nncosim.platforms.aie_ml import BANKS, AieMl
 from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
-from nncosim.tb.aie_ml.hazards import (
-    MEMORY,
-    STOP,
-    SWITCH,
-    allow_early_reads,
-    instruction_macros,
-    monitor_sources,
-)
+from nncosim.tb.aie_ml.hazards import STOP, SWITCH, allow_early_reads, monitor_options, monitor_sources
 from nncosim.tb.aie_ml.segments import bus_writes, loads_of
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
@@ -51,20 +44,20 @@ def build_array(
     Args:
         rows: of core tiles. memory_rows: of memory tiles below them.
         hazards: with a monitor of latencies in each core tile, see `nncosim.tb.aie_ml.hazards`.
-        tile: Verilog in place of the core tile's own. trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
+        tile: Verilog in place of the core tile's own.
+        trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
 
     Raises:
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
     """
     instructions, generation = platform.instructions, platform.generation
-    tile = dict(tile or emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation)))
+    tile = tile or emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation))
     array = emitted("aie_ml_array", (columns, rows, memory_rows, instructions, generation),
                     lambda: emit_array(columns, rows, memory_rows, instructions, generation))  # fmt: skip
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}
-    monitored = {"defines": instruction_macros(), "memories": {SRAM_MODULE: "mem", **MEMORY}} if hazards else {}
-    tile |= monitor_sources() if hazards else {}
-    libraries = [build_library(tile, TILE, progress=progress, **options, **monitored)]
+    sources, monitor = ({**tile, **monitor_sources()}, monitor_options()) if hazards else (tile, {})
+    libraries = [build_library(sources, TILE, progress=progress, **options, **monitor)]
     if memory_rows:
         memory_tile = emitted(MEMORY_TILE, generation, lambda: emit_memory_tile(generation))
         libraries.append(build_library(memory_tile, MEMORY_TILE, progress=progress, **options))
