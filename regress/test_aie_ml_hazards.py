@@ -39,6 +39,7 @@ from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
 from nncosim.hdl.formats import encode
 from nncosim.kernels.aie_ml.product import Product, Shape
 from nncosim.platforms.aie_ml import PLATFORM, AieMl
+from nncosim.platforms.aie_ml_generation import AIE_ML
 from nncosim.regress.aie_ml_hazards import early_reads, early_reads_of, lines_of
 from nncosim.regress.aie_ml_programs import core_image, on_iss, on_rtl, random_program
 from nncosim.regress.dense_models import DenseSpec, compiled, dense_network, frames_of
@@ -252,7 +253,7 @@ def test_one_that_is_not_meant_is_told(one, seed):
 
 # Encoded programs of the compiler, one operation moved.
 
-SHAPE = Shape(Mac.I8X8, 2, 2, 6, 2, 2, 4, Form.ACC32_8, True)
+SHAPE = Shape(Mac.I8X8, 2, 2, 6, 2, 2, 4, Form.ACC32_8, True, generation=AIE_ML)
 AT = Addresses(0, 1024, 512, 1536)
 PRODUCT = Product(replace(SHAPE, input_beats=12), b"", b"", (True,), 10, RoundingCode.HALF_EVEN, Saturation.SATURATE,
                   True)  # fmt: skip

@@ -113,7 +113,7 @@ def acc_part(number: int, part: int, parts: int) -> int:
 
 def early_read(pc: int, cycles: int, register: int) -> int:
     """The instruction at `pc` reads a register so many cycles, 1 to 6, before a write that an earlier instruction makes
-    is there. register: 0 to 23 of a vector, `acc_half`, `BEAT_A`, `BEAT_B`. `pc`: of the program memory's 1024."""
+    is there. register: 0 to 23 of a vector, `acc_part`, `BEAT_A`, `BEAT_B`. `pc`: of the program memory's 1024."""
     return (pc << 3 | cycles) << 6 | register
 
 

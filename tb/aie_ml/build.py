@@ -43,7 +43,7 @@ def build_array(
 
     Args:
         rows: of core tiles. memory_rows: of memory tiles below them.
-        hazards: with a monitor of latencies in each core tile, see `nncosim.tb.aie_ml.hazards`.
+        hazards: with a monitor of latencies in each core tile, see `nncosim.tb.aie_ml.hazards`; AIE-MLv2's has none.
         tile: Verilog in place of the core tile's own.
         trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
 
@@ -54,6 +54,7 @@ def build_array(
     tile = tile or emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation))
     array = emitted("aie_ml_array", (columns, rows, memory_rows, instructions, generation),
                     lambda: emit_array(columns, rows, memory_rows, instructions, generation))  # fmt: skip
+    hazards &= generation == AIE_ML  # the monitor knows that one's registers
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}
     sources, monitor = ({**tile, **monitor_sources()}, monitor_options()) if hazards else (tile, {})

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Shape
-from nncosim.compiler.aie_ml.notes import BEAT_A, BEAT_B, AieMlNotes, acc_half
+from nncosim.compiler.aie_ml.notes import BEAT_A, BEAT_B, AieMlNotes, acc_part
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml import isa
 from nncosim.hdl.aie_ml.assembly import disassembled
@@ -42,7 +42,7 @@ STOP = Path(__file__).with_name("hazards.cpp")
 SWITCH = {"AIE_ML_HAZARDS": "1"}
 """Define of the top."""
 _NOBODY = (1 << 32) - 1
-_BEATS, _ACCUMULATORS = {"load_a": BEAT_A, "load_b": BEAT_B}, acc_half(0, 0)
+_BEATS, _ACCUMULATORS = {"load_a": BEAT_A, "load_b": BEAT_B}, acc_part(0, 0, 2)
 
 
 class HazardKind(IntEnum):
