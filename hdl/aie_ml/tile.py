@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tile: core, data memory, locks, DMA, stream switch, and its place on the configuration bus."""
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.agu import POINTER_BITS
@@ -55,7 +55,8 @@ class Tile(wiring.Component):
             core.start.eq(config.core & config.word_data[0]), core.config_write.eq(config.program),
             core.config_addr.eq(config.program_addr), core.config_data.eq(config.word_data),
         ]
-        # All outputs of a tile come from registers: the simulation has tiles that are compiled by themselves.
+        # No input of a tile reaches an output, or much logic, within a cycle: the simulation has tiles that are
+        # compiled by themselves. So outputs come from registers; those to neighbours' memories go into registers there.
         m.d.sync += [getattr(self, name).eq(getattr(core, name)) for name in ("busy", "issue", "issued_pc", "waits")]
         wiring.connect(m, wiring.flipped(self.west), core.west)
         wiring.connect(m, core.east, wiring.flipped(self.east))
@@ -77,7 +78,8 @@ class Tile(wiring.Component):
             ]
             if number != STORE:
                 m.d.comb += core.r_data[number].eq(port.r_data)
-        to_west = core.west_memory.ask[STORE]
+        to_west = Signal(name="stores_west")
+        m.d.sync += to_west.eq(core.west_memory.ask[STORE])
         m.d.sync += self.store.eq((core.request[STORE] & core.grant[STORE]) | to_west)
         with m.If(core.request[STORE] | to_west):
             m.d.sync += [self.store_beat.eq(core.addr[STORE]), self.store_data.eq(core.w_data)]
