@@ -74,7 +74,7 @@ class Tile(wiring.Component):
             port = memory.vector[number]
             m.d.comb += [
                 port.valid.eq(core.request[number]), port.addr.eq(core.addr[number]), port.write.eq(number == STORE),
-                port.w_data.eq(core.w_data if number == STORE else 0), core.grant[number].eq(port.grant),
+                port.w_data.eq(core.w_data), core.grant[number].eq(port.grant),
             ]
             if number != STORE:
                 m.d.comb += core.r_data[number].eq(port.r_data)
@@ -101,7 +101,7 @@ class Tile(wiring.Component):
         for number, port in enumerate(memory.vector[PORTS_PER_CORE:]):
             m.d.comb += [
                 port.valid.eq(east.valid[number]), port.addr.eq(east.addr[number]), port.write.eq(number == STORE),
-                port.w_data.eq(east.w_data if number == STORE else 0), east.grant[number].eq(port.grant),
+                port.w_data.eq(east.w_data), east.grant[number].eq(port.grant),
             ]
             if number != STORE:
                 m.d.comb += east.r_data[number].eq(port.r_data)
