@@ -76,7 +76,7 @@ def cycles_of(spec: DenseSpec, built: BuiltModel, changed: Mapping[int, int] | N
         memory[beat * BEAT_BYTES :][: len(data)] = np.frombuffer(data, np.uint8)
     for at, byte in (changed or {}).items():
         memory[at] = byte
-    (run,) = on_rtl(built, [program], memory)
+    (run,) = on_rtl(built, [program], memory[None])
     results = np.zeros((_PAIR, BEAT_BYTES), np.uint8)
     results[run.stores["beat"].astype(np.int64) - _AT.output] = run.stores["data"]
     data = results.tobytes()[: size_bytes(out.shape, layout_of(out), out.axes)]
