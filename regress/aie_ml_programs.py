@@ -54,8 +54,6 @@ class Records:
     idle: int
 
 
-_TILE = (1, 1)
-"""Column and row of the tile whose core runs; in an array of one row its number is its column."""
 _LOAD_POINTERS, _STORE_POINTERS = {"load_a": (0, 1, 2), "load_b": (3, 4)}, (5, 6, 7)
 
 
@@ -234,35 +232,40 @@ def on_iss(
     stores = np.zeros(len(found), store_of(platform.generation))
     for name in ("cycle", "beat", "data"):
         stores[name] = found[name]
-    stores["tile"] = _TILE[0]
+    stores["tile"] = 1
     whole = np.stack([tile.west_memory, tile.memory])
     return Records(stores, tile.cycle if tile.halted else -1), whole, tile.problems
 
 
-def core_image(program: bytes) -> Image:
-    """A program for the second tile of an array of two, beside one that does nothing."""
-    run, tile = np.array([1], "<u4").tobytes(), tile_address(*_TILE)
+def core_image(program: bytes, columns: int = 1) -> Image:
+    """A program for the last tile of a row, beside others that do nothing."""
+    run, tile = np.array([1], "<u4").tobytes(), tile_address(columns - 1, 1)
     segments = (Segment("program", tile + PROGRAM_AT, program, 5), Segment("config", tile + CORE_AT, run))
-    return Image(segments, 0, notes=Notes(own=AieMlNotes(columns=2)))
+    return Image(segments, 0, notes=Notes(own=AieMlNotes(columns)))
 
 
 def on_rtl(
     built: BuiltModel, programs: Sequence[bytes], memory: npt.NDArray[np.uint8], limit: int = 100_000,
     platform: AieMl = PLATFORM,
 ) -> list[Records]:
-    """The same of each program on the RTL, each after a reset. `built`: an array of two tiles beside each other."""
-    out, generation = [], platform.generation
+    """The same of each program on the RTL, each after a reset.
+
+    Args:
+        built: an array of one row. memory: of its tiles, (columns, 65536); the core of the last one runs.
+    """
+    columns, generation = len(memory), platform.generation
+    out = []
     for number, program in enumerate(programs):
         with Model(built, seed=number) as model:
             model.poison(number)
-            writes = load_image(model, platform, core_image(program))
+            writes = load_image(model, platform, core_image(program, columns))
             for column, content in enumerate(memory):
                 write_beats(model, (column, 1), 0, content.tobytes(), generation)
-            feed(model, 2, {})
+            feed(model, columns, {})
             run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
             stores = model.log(STORES, store_of(generation), clear=True)
             states = model.log(STATES, STATE, clear=True)
-        states = states[states["tile"] == _TILE[0]]
+        states = states[states["tile"] == columns - 1]
         issues = states["cycle"][states["state"] == 1]
         idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])]
         stores["cycle"] -= issues[0]
