@@ -22,7 +22,11 @@ __all__ = ["PLATFORM", "AieMlV2"]
 
 @dataclass(frozen=True)
 class AieMlV2(AieMl):
-    """Parameters as of `nncosim.platforms.aie_ml.AieMl`."""
+    """Parameters of the array.
+
+    columns, rows: of core tiles. memory_rows: of memory tiles below them. program_bytes: 16 bytes an instruction;
+    published 16 KB, at most what LOOP's fields reach.
+    """
 
     name: ClassVar[str] = "aie_ml_v2"
     title: ClassVar[str] = "AIE-MLv2 (AMD): an array of tiles, each a 512 MAC/cycle VLIW core with exposed pipeline"

@@ -52,11 +52,11 @@ class Boundary(wiring.Component):
         waiting = Cat(path.waiting for path in self.paths).any() | west.waiting | lock_waits
         m.d.comb += [
             self.advance.eq(~waiting & ~self.hold), west.advance.eq(self.advance),
-            west.goes.eq(Cat(path.goes_west for path in self.paths)), west.w_data.eq(self.paths[2].request_data),
+            west.goes.eq(Cat(path.goes_west for path in self.paths)), west.w_data.eq(self.paths[2].west_data),
         ]
         for number, path in enumerate(self.paths):
             m.submodules[f"path{number}"] = path
-            m.d.comb += [path.advance.eq(self.advance), west.addr[number].eq(path.request_addr)]
+            m.d.comb += [path.advance.eq(self.advance), west.addr[number].eq(path.west_addr)]
             port = self.memory.vector[3 + number]
             address = east.addr[number]
             m.d.comb += [
@@ -65,7 +65,7 @@ class Boundary(wiring.Component):
             ]
             if number < 2:
                 m.d.comb += [
-                    path.came.eq(west.link.came[number]), path.came_data.eq(west.link.r_data[number]),
+                    path.came.eq(west.came[number]), path.came_data.eq(west.r_data[number]),
                     east.r_data[number].eq(port.r_data),
                 ]
             else:

@@ -57,8 +57,6 @@ class Records:
     hazards: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, HAZARD))
 
 
-_TILE = (1, 1)
-"""Column and row of the tile whose core runs; in an array of one row its number is its column."""
 _LOAD_POINTERS, _STORE_POINTERS = {"load_a": (0, 1, 2), "load_b": (3, 4)}, (5, 6, 7)
 
 
@@ -237,18 +235,19 @@ def on_iss(
     stores = np.zeros(len(found), store_of(platform.generation))
     for name in ("cycle", "beat", "data"):
         stores[name] = found[name]
-    stores["tile"] = _TILE[0]
+    stores["tile"] = 1
     whole = np.stack([tile.west_memory, tile.memory])
     return Records(stores, tile.cycle if tile.halted else -1), whole, tile.problems
 
 
-def core_image(program: bytes, early_reads: Sequence[int] = ()) -> Image:
-    """A program for the second tile of an array of two, beside one that does nothing. early_reads: those that are
-    meant, numbers of `nncosim.compiler.aie_ml.notes.early_read`."""
-    run, tile = np.array([1], "<u4").tobytes(), tile_address(*_TILE)
+def core_image(program: bytes, columns: int = 1, early_reads: Sequence[int] = ()) -> Image:
+    """A program for the last tile of a row, beside others that do nothing. early_reads: those that are meant, numbers
+    of `nncosim.compiler.aie_ml.notes.early_read`."""
+    place = columns - 1, 1
+    run, tile = np.array([1], "<u4").tobytes(), tile_address(*place)
     segments = (Segment("program", tile + PROGRAM_AT, program, 5), Segment("config", tile + CORE_AT, run))
-    reads = (EarlyReads((_TILE,), tuple(early_reads)),)
-    return Image(segments, 0, notes=Notes(own=AieMlNotes(columns=2, early_reads=reads)))
+    reads = (EarlyReads((place,), tuple(early_reads)),)
+    return Image(segments, 0, notes=Notes(own=AieMlNotes(columns, early_reads=reads)))
 
 
 def on_rtl(
@@ -258,24 +257,26 @@ def on_rtl(
     """The same of each program on the RTL, each after a reset.
 
     Args:
-        built: an array of two tiles beside each other. early_reads: of each program, those that are meant; None: none
-            are. further: cycles that are run when it has ended, or a hazard has ended it.
+        built: an array of one row. memory: of its tiles, (columns, 65536); the core of the last one runs.
+        early_reads: of each program, those that are meant; None: none are. further: cycles that are run when it has
+            ended, or a hazard has ended it.
     """
-    out, generation = [], platform.generation
+    columns, generation = len(memory), platform.generation
+    out = []
     for number, program in enumerate(programs):
-        image = core_image(program, () if early_reads is None else early_reads[number])
+        image = core_image(program, columns, () if early_reads is None else early_reads[number])
         with Model(built, seed=number) as model:
             model.poison(number)
             writes = load_image(model, platform, image)
             for column, content in enumerate(memory):
                 write_beats(model, (column, 1), 0, content.tobytes(), generation)
-            feed(model, 2, {})
+            feed(model, columns, {})
             run_once(model, {"config_writes": writes, "settle": 0, "result_words": 0, "gap_seed": 0}, limit)
             model.tick(further)
             stores = model.log(STORES, store_of(generation), clear=True)
             states = model.log(STATES, STATE, clear=True)
             hazards = found_hazards(model)
-        states = states[states["tile"] == _TILE[0]]
+        states = states[states["tile"] == columns - 1]
         issues = states["cycle"][states["state"] == 1]
         idle = states["cycle"][(states["state"] == 0) & (states["cycle"] > issues[0])] if len(issues) else issues
         stores["cycle"] -= issues[0] if len(issues) else 0

@@ -339,7 +339,7 @@ class Both(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.dma, m.submodules.locks = self.dma, self.locks
-        for asked, served in zip(self.dma.lock, self.locks.request[1:], strict=True):
+        for asked, served in zip(self.dma.lock, self.locks.request[2:], strict=True):
             wiring.connect(m, asked, served)
         return m
 

@@ -15,7 +15,7 @@ CYCLES = {
 
 @pytest.fixture(scope="module")
 def built():
-    return build_array(PLATFORM, 2, 1)
+    return build_array(PLATFORM, 1, 1)
 
 
 @pytest.mark.parametrize(("name", "spec"), [row[:2] for row in TABLE], ids=[row[0] for row in TABLE])

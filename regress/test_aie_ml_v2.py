@@ -25,7 +25,7 @@ CYCLES = {
     "int8 16x16x16": 32, "int8 1x512x32 (batch 1)": 279, "int16 x int8 64x64x64": 1051, "int16 x int16 64x64x64": 2071,
 }  # fmt: skip
 NETWORK_CYCLES = {
-    "jet_tagger": 295, "tau_event_selection": 473, "vae_lhc_medium": 515, "vae_lhc_large": 682,
+    "jet_tagger": 208, "tau_event_selection": 468, "vae_lhc_medium": 484, "vae_lhc_large": 682,
     "multi_qubit_readout": 903, "deep_autoencoder": 1363, "seven of 512": 4564, "fourteen of 64": 1390,
 }  # fmt: skip
 """What they took once: worse is to be seen. Better moves the figure."""
@@ -34,6 +34,11 @@ NETWORK_CYCLES = {
 @pytest.fixture(scope="module")
 def built():
     return build_array(PLATFORM, 2, 1)
+
+
+@pytest.fixture(scope="module")
+def single():
+    return build_array(PLATFORM, 1, 1)
 
 
 def memory(seed: int) -> np.ndarray:
@@ -68,14 +73,14 @@ def test_the_other_half_of_a_vector_is_noticed(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "spec"), [row[:2] for row in TABLE], ids=[row[0] for row in TABLE])
-def test_kernels(built, name, spec):
-    assert cycles_of(spec, built, platform=PLATFORM) <= CYCLES[name]
+def test_kernels(single, name, spec):
+    assert cycles_of(spec, single, platform=PLATFORM) <= CYCLES[name]
 
 
-def test_a_wrong_byte_is_seen(built):
+def test_a_wrong_byte_is_seen(single):
     for at in (5, 2 * 16384 + 77, 16384 + 9):
         with pytest.raises(ValueError, match="wrong results"):
-            cycles_of(TABLE[4][1], built, {at: 0x5A}, PLATFORM)
+            cycles_of(TABLE[4][1], single, {at: 0x5A}, PLATFORM)
 
 
 @pytest.mark.parametrize("name", [

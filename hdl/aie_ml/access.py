@@ -18,9 +18,9 @@ class LoadPath(wiring.Component):
     Ports:
         valid, addr, dest (In): of the load that is issued. advance (In).
         request, request_addr (Out), grant (In): of the memory; data (In): in the cycle after the grant.
-        goes_west (Out): in the next cycle, if the core advances, the west neighbour's memory is to be asked, once, for
-            what the low bits of `request_addr` are then. came (In), came_data (In): from there, of the oldest load
-            that has nothing yet; in the second cycle after that one at the earliest.
+        goes_west (Out): the west neighbour's memory is to be asked for `west_addr` (Out) now, if the core advances.
+            came (In), came_data (In): from there, of the oldest load that has nothing yet; three cycles later at the
+            earliest.
         waiting (Out): a request is not granted, or what is to be written has not come: the core must not advance.
         write, write_dest, write_data (Out): what the vector register file is to take at the end of an advanced cycle.
     """
@@ -30,7 +30,7 @@ class LoadPath(wiring.Component):
         super().__init__({
             "valid": In(1), "addr": In(POINTER_BITS), "dest": In(5), "advance": In(1),
             "request": Out(1), "request_addr": Out(POINTER_BITS), "grant": In(1), "data": In(self.bits),
-            "goes_west": Out(1), "came": In(1), "came_data": In(self.bits),
+            "goes_west": Out(1), "west_addr": Out(self.west_bit), "came": In(1), "came_data": In(self.bits),
             "waiting": Out(1), "write": Out(1), "write_dest": Out(5), "write_data": Out(self.bits),
         })
 
@@ -43,7 +43,8 @@ class LoadPath(wiring.Component):
         request_addr = delayed(m, self.advance, addr, 1, "request_addr_")
         done, west = Signal(name="done"), Signal(name="west")
         m.d.comb += [
-            self.goes_west.eq(valid & addr[self.west_bit]), west.eq(wanted & request_addr[self.west_bit]),
+            self.goes_west.eq(valid & addr[self.west_bit]), self.west_addr.eq(addr),
+            west.eq(wanted & request_addr[self.west_bit]),
             self.request.eq(wanted & ~request_addr[self.west_bit] & ~done), self.request_addr.eq(request_addr),
             self.write.eq(delayed(m, self.advance, wanted, 2, "loaded_", reset=True)),
             self.write_dest.eq(delayed(m, self.advance, self.dest, cycles + 2, "dest_")),
@@ -110,7 +111,8 @@ class StorePath(wiring.Component):
     Ports:
         valid, addr (In): of the store that is issued. fused (In): it stores `requantized`, else `plain`.
         plain (In): in the cycle of the issue. requantized (In): three advanced cycles later.
-        advance, request, request_addr, request_data, grant, goes_west, waiting: as of `LoadPath`; nothing comes back.
+        advance, request, request_addr, request_data, grant, goes_west, west_addr, west_data, waiting: as of `LoadPath`;
+            nothing comes back.
     """
 
     def __init__(self, generation: Generation = AIE_ML) -> None:
@@ -118,7 +120,8 @@ class StorePath(wiring.Component):
         super().__init__({
             "valid": In(1), "addr": In(POINTER_BITS), "fused": In(1), "plain": In(self.bits),
             "requantized": In(self.bits), "advance": In(1), "request": Out(1), "request_addr": Out(POINTER_BITS),
-            "request_data": Out(self.bits), "grant": In(1), "goes_west": Out(1), "waiting": Out(1),
+            "request_data": Out(self.bits), "grant": In(1), "goes_west": Out(1),
+            "west_addr": Out(self.west_bit), "west_data": Out(self.bits), "waiting": Out(1),
         })
 
     def elaborate(self, platform: object) -> Module:
@@ -134,14 +137,15 @@ class StorePath(wiring.Component):
         m.d.comb += chosen.eq(plain)
         with m.If(fused):
             m.d.comb += chosen.eq(self.requantized)
+        data = delayed(m, self.advance, chosen, cycles - 4, "data_")
         with m.If(self.advance):
             m.d.sync += done.eq(0)
         with m.Elif(self.request & self.grant):
             m.d.sync += done.eq(1)
         m.d.comb += [
-            self.goes_west.eq(valid & addr[self.west_bit]),
+            self.goes_west.eq(valid & addr[self.west_bit]), self.west_addr.eq(addr), self.west_data.eq(data),
             self.request.eq(wanted & ~request_addr[self.west_bit] & ~done),
             self.waiting.eq(self.request & ~self.grant), self.request_addr.eq(request_addr),
-            self.request_data.eq(delayed(m, self.advance, chosen, cycles - 3, "data_")),
+            self.request_data.eq(delayed(m, self.advance, data, 1, "request_data_")),
         ]
         return m

@@ -48,7 +48,7 @@ class Core(wiring.Component):
         west (In), east (Out): cascades. lock_valid, lock, lock_op, lock_value (Out), lock_grant (In): of `Locks`.
         locks_set (In): a lock is written by the configuration; none is granted.
         request, addr (beats), grant, r_data (arrays of `MEMORY_PORTS`), w_data (of the store): of the own memory.
-            west_memory (Out): `neighbour_of`, with the same addr and w_data.
+            west_memory (Out): `neighbour_of`.
 
     Args:
         instructions: That the program memory holds.
@@ -202,11 +202,11 @@ class Core(wiring.Component):
         paths: tuple[LoadPath | StorePath, ...] = (*loads, store)
         m.d.comb += [
             west.goes.eq(Cat(path.goes_west for path in paths)), west.advance.eq(advance),
-            *(addr.eq(path.request_addr) for addr, path in zip(west.addr, paths, strict=True)),
-            west.w_data.eq(store.request_data),
+            *(addr.eq(path.west_addr) for addr, path in zip(west.addr, paths, strict=True)),
+            west.w_data.eq(store.west_data),
         ]
         for number, path in enumerate(loads):
-            m.d.comb += [path.came.eq(west.link.came[number]), path.came_data.eq(west.link.r_data[number])]
+            m.d.comb += [path.came.eq(west.came[number]), path.came_data.eq(west.r_data[number])]
 
     def _multiply(
         self, m: Module, word: data.View, vectors: RegisterFile, accumulators: Accumulators, advance: Signal

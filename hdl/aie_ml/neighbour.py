@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A core's way to the data memory and the locks of its west neighbour, from tile to tile: all that goes over comes from
-registers. `MANUAL.md` says what it does; `WEST_GROUPS` bounds what is on the way, so nothing has to be held back."""
+"""A core's way to the data memory and the locks of its west neighbour, from tile to tile. What arrives goes into
+registers: none of it is needed in the cycle in which it comes. `MANUAL.md` says what is done; `WEST_GROUPS` bounds what
+is on the way, so nothing has to be held back."""
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
@@ -19,10 +20,10 @@ LOCK_FIELDS = ("lock", "lock_op", "lock_value")
 
 
 def neighbour_of(generation: Generation) -> wiring.Signature:
-    """As the core sees it. A cycle's `ask`s (with addr, in beats, and w_data of the store) are a group. done: the
-    oldest group had its last access in the cycle before. came: r_data is what the oldest load of the slot without data
-    read, two cycles ago. lock_ask (with lock, lock_op, lock_value): a request, the only one until lock_done: it was
-    granted in the cycle before."""
+    """As the core sees it. A cycle's `ask`s (with addr, in beats, and w_data of the store) are a group, served from the
+    next cycle on. done: the oldest group has its last access now. came: r_data is what the oldest load of the slot
+    without data read, in the cycle before. lock_ask (with lock, lock_op, lock_value): a request, the only one until
+    lock_done: it is granted now."""
     bits, addr = generation.beat_bits, generation.west_bit
     return wiring.Signature({
         "ask": Out(1).array(PORTS), "addr": Out(addr).array(PORTS), "w_data": Out(bits), "done": In(1),
@@ -32,12 +33,13 @@ def neighbour_of(generation: Generation) -> wiring.Signature:
 
 
 class ToWest(wiring.Component):
-    """The end at the core: how much is under way.
+    """The end at the core: how much is under way, and what has come.
 
     Ports:
-        goes (In): which accesses are to be asked for in the next cycle, if the core goes on (`advance`, In).
-        addr (In, array of load a, load b, store), w_data (In): theirs, in the cycle in which they are asked for.
+        goes (In): which accesses are asked for at the end of this cycle, if the core goes on (`advance`, In).
+        addr (In, array of load a, load b, store), w_data (In): theirs.
         waiting (Out): there is no room for them: the core must not advance.
+        came, r_data (Out, arrays of the loads): of `NEIGHBOUR`, a cycle later.
         acquire (In): an ACQUIRE is next, and was not granted before; lock_grant (Out): it is.
         release (In): a RELEASE is next; it is asked for when the core advances.
         lock_free (Out): nothing is under way to the locks: a RELEASE may be issued.
@@ -49,46 +51,52 @@ class ToWest(wiring.Component):
     def __init__(self, generation: Generation = AIE_ML) -> None:
         addr, bits = In(generation.west_bit).array(PORTS), generation.beat_bits
         super().__init__({
-            "goes": In(PORTS), "advance": In(1), "addr": addr, "w_data": In(bits), "waiting": Out(1), "acquire": In(1),
-            "release": In(1), "lock_grant": Out(1), "lock_free": Out(1), "lock": In(LOCK_BITS), "lock_op": In(LockOp),
+            "goes": In(PORTS), "advance": In(1), "addr": addr, "w_data": In(bits), "waiting": Out(1),
+            "came": Out(1).array(LOADS), "r_data": Out(bits).array(LOADS), "acquire": In(1), "release": In(1),
+            "lock_grant": Out(1), "lock_free": Out(1), "lock": In(LOCK_BITS), "lock_op": In(LockOp),
             "lock_value": In(signed(7)), "link": Out(neighbour_of(generation)),
         })
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         link, under_way = self.link, Signal(range(WEST_GROUPS + 1), name="under_way")
-        group, asks = Signal(name="group"), Signal(name="asks")
+        group, done = Signal(name="group"), Signal(name="done")
         m.d.comb += [
-            group.eq(self.goes.any()), self.waiting.eq(group & (under_way == WEST_GROUPS) & ~link.done),
-            link.w_data.eq(self.w_data), *(out.eq(addr) for out, addr in zip(link.addr, self.addr, strict=True)),
-        ]
-        m.d.sync += [
-            under_way.eq(under_way + (group & self.advance) - link.done),
+            group.eq(self.goes.any()), self.waiting.eq(group & (under_way == WEST_GROUPS) & ~done),
             *(ask.eq(self.goes[port] & self.advance) for port, ask in enumerate(link.ask)),
+            *(out.eq(addr) for out, addr in zip(link.addr, self.addr, strict=True)), link.w_data.eq(self.w_data),
         ]
-        busy, asked = Signal(name="lock_busy"), Signal(name="asked")
+        m.d.sync += [done.eq(link.done), under_way.eq(under_way + (group & self.advance) - done)]
+        for slot, came in enumerate(link.came):
+            m.d.sync += self.came[slot].eq(came)
+            with m.If(came):
+                m.d.sync += self.r_data[slot].eq(link.r_data[slot])
+        self._lock(m)
+        return m
+
+    def _lock(self, m: Module) -> None:
+        link = self.link
+        busy, asked, done = Signal(name="lock_busy"), Signal(name="asked"), Signal(name="lock_was_done")
         m.d.comb += [
-            self.lock_free.eq(~busy | link.lock_done), self.lock_grant.eq(asked & link.lock_done),
-            asks.eq((self.acquire & ~asked & self.lock_free) | (self.release & self.advance)),
+            self.lock_free.eq(~busy | done), self.lock_grant.eq(asked & done),
+            link.lock_ask.eq((self.acquire & ~asked & self.lock_free) | (self.release & self.advance)),
+            *(getattr(link, name).eq(getattr(self, name)) for name in LOCK_FIELDS),
         ]
-        m.d.sync += [link.lock_ask.eq(asks), busy.eq(asks | ~self.lock_free)]
-        with m.If(self.acquire | self.release):
-            m.d.sync += [getattr(link, name).eq(getattr(self, name)) for name in LOCK_FIELDS]
+        m.d.sync += [done.eq(link.lock_done), busy.eq(link.lock_ask | ~self.lock_free)]
         with m.If(self.advance):
             m.d.sync += asked.eq(0)
         with m.Elif(self.acquire & self.lock_free):
             m.d.sync += asked.eq(1)
-        return m
 
 
 class FromEast(wiring.Component):
-    """The end at the memory: what the east neighbour's core asks for, in its order. A group is served when it comes, or
-    waits in one of two places, which take turns.
+    """The end at the memory: what the east neighbour's core asks for, in its order. Until it is served a group has one
+    of two places, which take turns.
 
     Ports:
         link (In): `neighbour_of`.
         valid, addr, grant (arrays of load a, load b, store), w_data, r_data (array of the loads): of `DataMemory`.
-        request (Out): of `Locks`. A RELEASE is asked for when nothing waits any more that came before it.
+        request (Out): of `Locks`. A RELEASE is asked for when nothing is left that came before it.
     """
 
     link: wiring.PureInterface
@@ -104,70 +112,53 @@ class FromEast(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        link = self.link
+        link, wanted = self.link, [Signal(PORTS, name=f"wanted{place}") for place in range(WEST_GROUPS)]
+        oldest, newest = Signal(name="oldest"), Signal(name="newest")
+        asks, now, left = (Signal(PORTS, name=name) for name in ("asks", "now", "left"))
         comes, over = Signal(name="comes"), Signal(name="over")
-        waits, oldest, newest = Signal(name="waits"), Signal(name="oldest"), Signal(name="newest")
-        wanted = [Signal(PORTS, name=f"wanted{place}") for place in range(WEST_GROUPS)]
-        now, left = Signal(PORTS, name="now"), Signal(PORTS, name="left")
-        asks, behind = Signal(PORTS, name="asks"), Signal(name="behind")
         m.d.comb += [
             *(asks[port].eq(ask) for port, ask in enumerate(link.ask)), comes.eq(asks.any()),
-            now.eq(Mux(waits, Mux(oldest, wanted[1], wanted[0]), asks)),
-            behind.eq(Mux(oldest, wanted[0], wanted[1]).any()),
+            now.eq(Mux(oldest, wanted[1], wanted[0])), over.eq(now.any() & (left == 0)), link.done.eq(over),
+            *(valid.eq(now[port]) for port, valid in enumerate(self.valid)),
             *(left[port].eq(now[port] & ~grant) for port, grant in enumerate(self.grant)),
-            *(valid.eq(now[port]) for port, valid in enumerate(self.valid)), over.eq(now.any() & (left == 0)),
         ]
-        # Without one that waits, `oldest` is `newest`: where what comes now is kept, if it is not over at once.
-        m.d.sync += [oldest.eq(oldest ^ over), newest.eq(newest ^ comes), link.done.eq(over)]
-        m.d.sync += waits.eq(Mux(waits, ~over | behind | comes, comes & ~over))
+        m.d.sync += [oldest.eq(oldest ^ over), newest.eq(newest ^ comes)]
         for place, each in enumerate(wanted):
-            with m.If(waits & (oldest == place)):
+            with m.If(oldest == place):
                 m.d.sync += each.eq(left)
-            with m.Elif(comes & (newest == place)):
-                m.d.sync += each.eq(Mux(waits, asks, left))
-        self._places(m, comes, waits, oldest, newest)
-        for read, came, data, kept in zip(self.r_data, link.came, link.r_data, self._reads(m, now), strict=True):
-            m.d.sync += came.eq(kept)
-            with m.If(kept):
-                m.d.sync += data.eq(read)
-        self._lock(m, waits, behind, over)
+            with m.If(comes & (newest == place)):
+                m.d.sync += each.eq(asks)
+        self._fields(m, comes, oldest, newest)
+        for slot, (came, data) in enumerate(zip(link.came, link.r_data, strict=True)):
+            m.d.sync += came.eq(now[slot] & self.grant[slot])
+            m.d.comb += data.eq(self.r_data[slot])
+        self._lock(m, wanted, over)
         return m
 
-    def _places(self, m: Module, comes: Signal, waits: Signal, oldest: Signal, newest: Signal) -> None:
-        """Addresses and data: kept as they come, whether they have to wait or not."""
-        fields = [*zip(self.link.addr, self.addr, strict=True), (self.link.w_data, self.w_data)]
-        for number, (come, go) in enumerate(fields):
+    def _fields(self, m: Module, comes: Signal, oldest: Signal, newest: Signal) -> None:
+        """Addresses and data of the groups."""
+        for number, (come, go) in enumerate((*zip(self.link.addr, self.addr, strict=True),
+                                             (self.link.w_data, self.w_data))):  # fmt: skip
             places = [register(come.shape(), f"kept{number}_{place}") for place in range(WEST_GROUPS)]
             for place, kept in enumerate(places):
                 with m.If(comes & (newest == place)):
                     m.d.sync += kept.eq(come)
-            m.d.comb += go.eq(Mux(waits, Mux(oldest, places[1], places[0]), come))
+            m.d.comb += go.eq(Mux(oldest, places[1], places[0]))
 
-    def _reads(self, m: Module, now: Signal) -> list[Signal]:
-        """Of each slot, whether the memory gives what it read."""
-        reads = [Signal(name=f"read{slot}") for slot in range(LOADS)]
-        for slot, read in enumerate(reads):
-            m.d.sync += read.eq(now[slot] & self.grant[slot])
-        return reads
-
-    def _lock(self, m: Module, waits: Signal, behind: Signal, over: Signal) -> None:
+    def _lock(self, m: Module, wanted: list[Signal], over: Signal) -> None:
+        """One request; `ahead`: groups that come before it."""
         link, request = self.link, self.request
-        held = {name: register(getattr(link, name).shape(), f"{name}_held") for name in LOCK_FIELDS}
-        pending, ahead = Signal(name="lock_pending"), register(range(WEST_GROUPS + 1), "ahead")
-        before = Signal(range(WEST_GROUPS + 1), name="before")
-        with m.If(pending):
-            m.d.comb += before.eq(ahead)
-        with m.Elif(link.lock_op == LockOp.RELEASE):
-            m.d.comb += before.eq(waits + (waits & behind))
-        m.d.comb += [
-            request.valid.eq((pending | link.lock_ask) & (before == 0)),
-            request.lock.eq(Mux(pending, held["lock"], link.lock)),
-            request.op.eq(Mux(pending, held["lock_op"], link.lock_op)),
-            request.value.eq(Mux(pending, held["lock_value"], link.lock_value)),
-        ]
-        m.d.sync += [
-            ahead.eq(before - ((before != 0) & over)), link.lock_done.eq(request.grant),
-            pending.eq((pending | link.lock_ask) & ~request.grant),
-        ]
+        pending, ahead = Signal(name="pending"), register(range(WEST_GROUPS + 1), "ahead")
+        m.d.comb += [request.valid.eq(pending & (ahead == 0)), link.lock_done.eq(request.grant)]
+        m.d.sync += pending.eq(link.lock_ask | (pending & ~request.grant))
+        with m.If(ahead != 0):
+            m.d.sync += ahead.eq(ahead - over)
+        for name, out in zip(LOCK_FIELDS, (request.lock, request.op, request.value), strict=True):
+            kept = register(out.shape(), f"{name}_kept")
+            m.d.comb += out.eq(kept)
+            with m.If(link.lock_ask):
+                m.d.sync += kept.eq(getattr(link, name))
         with m.If(link.lock_ask):
-            m.d.sync += [kept.eq(getattr(link, name)) for name, kept in held.items()]
+            m.d.sync += ahead.eq(0)
+            with m.If(link.lock_op == LockOp.RELEASE):
+                m.d.sync += ahead.eq(sum(each.any() for each in wanted) - over)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tile: core, data memory, locks, DMA, stream switch, and its place on the configuration bus."""
 
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.aie_ml.agu import POINTER_BITS
@@ -60,7 +60,8 @@ class Tile(wiring.Component):
             core.start.eq(config.core & config.word_data[0]), core.config_write.eq(config.program),
             core.config_addr.eq(config.program_addr), core.config_data.eq(config.word_data),
         ]
-        # All outputs of a tile come from registers: the simulation has tiles that are compiled by themselves.
+        # No input of a tile reaches an output, or much logic, within a cycle: the simulation has tiles that are
+        # compiled by themselves. So outputs come from registers; those to neighbours' memories go into registers there.
         m.d.sync += [getattr(self, name).eq(getattr(core, name)) for name in ("busy", "issue", "issued_pc", "waits")]
         wiring.connect(m, wiring.flipped(self.west), core.west)
         wiring.connect(m, core.east, wiring.flipped(self.east))
@@ -78,11 +79,12 @@ class Tile(wiring.Component):
             port = memory.vector[number]
             m.d.comb += [
                 port.valid.eq(core.request[number]), port.addr.eq(core.addr[number]), port.write.eq(number == STORE),
-                port.w_data.eq(core.w_data if number == STORE else 0), core.grant[number].eq(port.grant),
+                port.w_data.eq(core.w_data), core.grant[number].eq(port.grant),
             ]
             if number != STORE:
                 m.d.comb += core.r_data[number].eq(port.r_data)
-        to_west = core.west_memory.ask[STORE]
+        to_west = Signal(name="stores_west")
+        m.d.sync += to_west.eq(core.west_memory.ask[STORE])
         m.d.sync += self.store.eq((core.request[STORE] & core.grant[STORE]) | to_west)
         with m.If(core.request[STORE] | to_west):
             at = core.addr[STORE][: self.generation.west_bit + 1]
@@ -106,7 +108,7 @@ class Tile(wiring.Component):
         for number, port in enumerate(memory.vector[PORTS_PER_CORE:]):
             m.d.comb += [
                 port.valid.eq(east.valid[number]), port.addr.eq(east.addr[number]), port.write.eq(number == STORE),
-                port.w_data.eq(east.w_data if number == STORE else 0), east.grant[number].eq(port.grant),
+                port.w_data.eq(east.w_data), east.grant[number].eq(port.grant),
             ]
             if number != STORE:
                 m.d.comb += east.r_data[number].eq(port.r_data)

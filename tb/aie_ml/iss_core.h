@@ -26,8 +26,7 @@ using Cascade = Elastic<Part>;
 struct StoreRecord { uint64_t cycle; uint32_t beat, issued, stalls; uint8_t data[BEAT_BYTES]; };
 #pragma pack(pop)
 struct Problem { uint64_t cycle; uint32_t pc, code; };
-enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6,
-       kNoWest = 7 };  // illegal
+enum { kTwoWrites = 1, kTwoUses = 2, kLoops = 3, kEnd = 4, kRegister = 5, kOneUnit = 6, kNoWest = 7 };  // illegal
 enum { kEarlyVector = 16, kEarlyAcc = 17, kNoName = 18 };  // legal, and seldom meant
 
 class Core {
@@ -163,7 +162,6 @@ class Core {
     }
 
     int at(int later) const { return static_cast<int>((time_ + static_cast<uint64_t>(later)) % kRing); }
-
 
     // What is to be issued now; none behind HALT.
     const Op* next() const {
