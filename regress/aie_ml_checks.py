@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from nncosim.compiler.compile import Compiled
@@ -46,6 +47,10 @@ def check_run(made: Compiled, run: RunResult, given: Sequence[Mapping[str, np.nd
             assert (values == want[name]).all(), f"{run.backend}: {name}"
         assert frame.cycles == made.iss_cycles == sum(i.end - i.start for i in frame.intervals)
         assert all(sum(each.values()) == i.end - i.start for i in frame.intervals for each in i.counters.values())
+    starts = [frame.start for frame in run.frames]
+    for before, after in pairwise(run.frames):
+        assert before.start is not None and after.start is not None and before.start + before.cycles <= after.start, (
+            f"{run.backend}: one after the other, not at once: they began at {starts}")  # fmt: skip
 
 
 def check_runs(made: Compiled, given: Sequence[Mapping[str, np.ndarray]], driver: str = "direct") -> None:

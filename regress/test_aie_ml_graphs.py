@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks with sums and transpositions on the array: an MLP-Mixer's block, residual networks."""
+"""Networks with sums and transpositions on the array: an MLP-Mixer's block, residual networks; and with branches that
+have nothing in common."""
+
+from collections.abc import Sequence
 
 import onnx
 import pytest
@@ -9,9 +12,12 @@ from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.aie_ml_checks import check_run, check_runs, normal_inputs
-from nncosim.regress.token_models import mixer_block, residual_mlp
+from nncosim.regress.dense_models import DenseSpec, dense_network
+from nncosim.regress.token_models import beside, mixer_block, residual_mlp
 from nncosim.tb.aie_ml.bench import BENCH
 from nncosim.tb.aie_ml.streaming import stream_iss, stream_rtl
+from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.waves import Trace
 
 PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
 WHOLE = AieMl()
@@ -30,9 +36,13 @@ CYCLES = {"residual": 1880, "mixer": 6517, "mixer, shapes that do not divide": 1
 """What they took once: worse is to be seen. Better moves the figure."""
 
 
-def made_of(model: onnx.ModelProto, platform: AieMl) -> Compiled:
+BESIDE = beside(dense_network(DenseSpec((64, 64))), dense_network(DenseSpec((8, 8, 8))))
+"""The second branch is done while the layer ahead of it in the list still runs."""
+
+
+def made_of(model: onnx.ModelProto, platform: AieMl, splits: Sequence[tuple[int, int]] = ()) -> Compiled:
     network = import_model(model, name="graph", keep_batch=True)
-    return compile_network(network, platform, backend=AieMlBackend())
+    return compile_network(network, platform, backend=AieMlBackend(splits))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -67,3 +77,19 @@ def test_on_the_simulator(name):
 def test_large_ones_on_the_rtl(name):
     made = made_of(LARGE[name], WHOLE)
     check_runs(made, normal_inputs(made.network, 1, 1))
+
+
+@pytest.mark.parametrize("splits", [(), ((1, 1), (1, 1), (1, 1)), ((2, 1), (1, 1), (1, 1))])
+def test_branches_with_nothing_in_common(splits):
+    """A layer that is done before the one listed ahead of it has no cycles of its own; RTL and simulator have it so."""
+    made = made_of(BESIDE, PLATFORM, splits)
+    own = [step.cycles.best for step in made.image.notes.steps]
+    assert sum(own) == made.iss_cycles and own[1] == 0 < min(own[0], own[2])
+    check_runs(made, normal_inputs(made.network, 2, 1))
+
+
+def test_a_waveform_of_a_layer_without_cycles_is_refused(tmp_path):
+    made = made_of(BESIDE, PLATFORM)
+    with pytest.raises(BenchError, match="no cycles of its own to show"):
+        BENCH.run(PLATFORM, made.image.to_bytes(), normal_inputs(made.network, 1, 1), backend="rtl", driver="direct",
+                  trace=Trace(tmp_path / "w.vcd", step=1))  # fmt: skip

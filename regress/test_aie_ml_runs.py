@@ -5,12 +5,15 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
+import onnx
 import pytest
 from nncosim.compiler.aie_ml.notes import tile_address
 from nncosim.compiler.image.image import ImageError, Segment
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
+from nncosim.regress.dense_models import DenseSpec, compiled, dense_network, frames_of, random_inputs
 from nncosim.tb.aie_ml.bench import BENCH
+from nncosim.tb.cli.main import invoke
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Trace
 
@@ -80,3 +83,16 @@ def test_a_segment_outside_the_memories_is_refused(made, backend, address, data)
     image = replace(made.image, segments=(Segment("data", tile_address(0, PLATFORM.first_row) + address, data),))
     with pytest.raises(ImageError, match=r"does not lie in data\s+memory"):
         BENCH.run(PLATFORM, image.to_bytes(), frames_of(SPEC, made.network, 1), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["iss", "rtl"])
+def test_inferences_of_a_command_follow_each_other(tmp_path, capfd, backend):
+    """They do not overlap: there is no interval to be as predicted, and each takes the cycles of the first."""
+    onnx.save(dense_network(SPEC), tmp_path / "d.onnx")
+    np.savez(tmp_path / "i.npz", x=(random_inputs(SPEC, 2, 1) * 2.0**-7).astype(np.float32))
+    settings = [word for name in ("columns", "rows", "memory_rows")
+                for word in ("--set", f"{name}={getattr(PLATFORM, name)}")]  # fmt: skip
+    status = invoke(["run", str(tmp_path / "d.onnx"), "--platform", "aie_ml", *settings, "--backend", backend,
+                     "--input", str(tmp_path / "i.npz"), "--index", "0", "--index", "1"])  # fmt: skip
+    out, err = capfd.readouterr()
+    assert status == 0 and "cycles of inference 2" in out and "interval" not in out and "PASS" in out, (out, err)

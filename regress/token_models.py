@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx.compose
 from nncosim.regress.dense_models import fitted_scale
 from nncosim.regress.zoo.writer import Writer
 
-__all__ = ["mixer_block", "residual_mlp"]
+__all__ = ["beside", "mixer_block", "residual_mlp"]
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,12 @@ def residual_mlp(features: int, blocks: int, *, batch: int = 8, bits: int = 8, s
         at = made.added(at, branch, output="y" if k == blocks - 1 else "")
     shape = batch, features
     return made.w.model(f"residual {features} x {blocks}", "Dense layers with sums.", ("x", shape), ("y", shape))
+
+
+def beside(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
+    """Two graphs as one, without a tensor in common. Names of the second get "other." in front."""
+    whole, other = onnx.ModelProto(), onnx.compose.add_prefix(second, "other.").graph
+    whole.CopyFrom(first)
+    for name in ("node", "input", "output", "initializer"):
+        getattr(whole.graph, name).extend(getattr(other, name))
+    return whole

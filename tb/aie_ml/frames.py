@@ -119,7 +119,8 @@ def _tensor(
 
 
 def _ends(notes: AieMlNotes, records: Records) -> list[int]:
-    """The cycle after which each step was complete: all its results stored; of the last one, all its words out."""
+    """The cycle after which each step, and those listed before it, were complete: all their results stored; of the last
+    one, all words out. One of another branch may have been done before the one ahead of it."""
     ends: list[int] = []
     steps = max(site.step for site in notes.sites) + 1
     for step in range(steps):
@@ -130,14 +131,14 @@ def _ends(notes: AieMlNotes, records: Records) -> list[int]:
                 if len(cycles) < site.stores:
                     return ends
                 last.append(int(cycles[site.stores - 1]) + 1)
-        ends.append(max(last))
+        ends.append(max([*last, *ends[-1:]]))
     if records.done is None:
         return ends[:-1]
     return [*ends[:-1], int(records.done["cycles"])]
 
 
 def layer_cycles(notes: AieMlNotes, records: Records) -> tuple[int, ...]:
-    """Cycles of each layer, from the completion of the one before."""
+    """Cycles of each layer, from the completion of those before; 0 where it was complete before them."""
     return tuple(after - before for before, after in pairwise([0, *_ends(notes, records)]))
 
 

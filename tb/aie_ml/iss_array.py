@@ -71,6 +71,7 @@ class Array:
     def __init__(self, image: Image, platform: AieMl, *, seed: int = 0):
         self._generation = platform.generation
         self._lib, self._notes = _library(self._generation), image.notes.own_as(AieMlNotes)
+        self._ran = 0  # cycles of all runs
         loads, notes = loads_of(image, platform), self._notes
         self._array = ctypes.c_void_p(
             self._lib.nncosim_aiearray_create(notes.columns, notes.memory_rows, notes.rows, seed))
@@ -117,8 +118,8 @@ class Array:
             self._lib.nncosim_aiearray_feed(self._array, number, words.tobytes(), len(words))
         self._lib.nncosim_aiearray_begin(self._array, _SETTLE_CYCLES)
         ended = self._lib.nncosim_aiearray_run(self._array, results_, limit)
-        done = np.zeros(1, DONE)
-        done["cycles"] = done["at"] = self.cycle
+        done, self._ran = np.zeros(1, DONE), self._ran + self.cycle
+        done["cycles"], done["at"] = self.cycle, self._ran
         stores, results, states = (
             records(getattr(self._lib, f"nncosim_aiearray_{name}"), self._array, fmt)
             for name, fmt in (("stores", store_of(self._generation)), ("results", RESULT), ("states", STATE))

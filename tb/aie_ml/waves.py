@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 from nncosim.compiler.image.image import Image
+from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Trace
 
 __all__ = ["ends_of", "steps_done", "trace_conditions"]
@@ -21,10 +22,18 @@ def ends_of(image: Image) -> list[int]:
 
 
 def trace_conditions(trace: Trace, ends: Sequence[int]) -> dict[str, tuple[int, int]]:
-    """A waveform's window as conditions on ports of the top. A step is one of the first inference."""
+    """A waveform's window as conditions on ports of the top. A step is one of the first inference.
+
+    Raises:
+        BenchError: the step has no cycles of its own.
+    """
     conditions, step = trace.cycles("probe_cycle"), trace.step
     if step is not None:
-        conditions |= {"probe_since": (ends[step - 1] if step else 0, ends[step]), "probe_inferences": (0, 1)}
+        begin = ends[step - 1] if step else 0
+        if begin == ends[step]:
+            raise BenchError("the layer has no cycles of its own to show: it is complete before those listed ahead of it, "
+                             "beside which it runs")  # fmt: skip
+        conditions |= {"probe_since": (begin, ends[step]), "probe_inferences": (0, 1)}
     return conditions
 
 
