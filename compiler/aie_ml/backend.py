@@ -14,16 +14,17 @@ from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.compiler.ir.operators import Conv
+from nncosim.compiler.ir.operators import Add, Conv
 from nncosim.compiler.options import CompilerOption, OptionError
 from nncosim.compiler.placement.placement import Placement
 from nncosim.compiler.proof.caps import MultiplyShiftCaps, Per, RequantCaps
+from nncosim.compiler.proof.requantization import prove_op
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.hdl.aie_ml.isa import Mac
 from nncosim.kernels.aie_ml import KERNELS
 from nncosim.kernels.aie_ml.dense import mode_of
-from nncosim.kernels.aie_ml.elementwise import MULTIPLIER_BITS
 from nncosim.kernels.aie_ml.matrix import layout_of
+from nncosim.kernels.aie_ml.scaling import MULTIPLIER_BITS
 from nncosim.kernels.base import candidate_kernels
 from nncosim.platforms.aie_ml import AieMl
 
@@ -82,6 +83,9 @@ class AieMlBackend:
         self, op: Op, network: Network, platform: AieMl
     ) -> tuple[tuple[Candidate, ...], tuple[Problem, ...]]:
         kernels, reasons = candidate_kernels(KERNELS, op, network, platform)
+        if kernels and isinstance(op, Add) and op.proof is None:  # whether its scales will do, the proof says
+            op = prove_op(op, network.op_inputs(op), _SUM_CAPS)
+            kernels, reasons = candidate_kernels(KERNELS, op, network, platform)
         found = tuple(
             Candidate(k, k.engine, k.cycles(op, network, platform),
                       _CAPS[mode_of(op, network)] if isinstance(op, Conv) else _SUM_CAPS)
