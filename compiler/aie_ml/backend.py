@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -122,10 +123,11 @@ def _count(name: str, text: str) -> int:
 
 
 def _split(text: str) -> tuple[int, int]:
-    cascade, by, rows = text.strip().partition("x")
-    if not by:
-        raise OptionError(f"compiler option 'splits' takes cascade x rows of each layer, such as 1x4,4x2, not {text!r}")
-    return _count("splits", cascade), _count("splits", rows)
+    found = re.fullmatch(r"\s*0*([1-9][0-9]*)x0*([1-9][0-9]*)\s*", text)
+    if found is None:
+        form = "cascade x rows of each layer, two numbers of at least 1, such as 1x4,4x2"
+        raise OptionError(f"compiler option 'splits' takes {form}, not {text.strip()!r}")
+    return int(found[1]), int(found[2])
 
 
 def _check_sums(network: Network) -> None:
