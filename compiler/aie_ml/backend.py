@@ -15,7 +15,7 @@ from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.compiler.ir.operators import Add, Conv
+from nncosim.compiler.ir.operators import Add, Conv, Requantize
 from nncosim.compiler.options import CompilerOption, OptionError
 from nncosim.compiler.placement.placement import Placement
 from nncosim.compiler.proof.caps import MultiplyShiftCaps, Per, RequantCaps
@@ -83,6 +83,8 @@ class AieMlBackend:
     def candidates(
         self, op: Op, network: Network, platform: AieMl
     ) -> tuple[tuple[Candidate, ...], tuple[Problem, ...]]:
+        if isinstance(op, Requantize):
+            return (), (_not_computed(op, network),)
         kernels, reasons = candidate_kernels(KERNELS, op, network, platform)
         if kernels and isinstance(op, Add) and op.proof is None:  # whether its scales will do, the proof says
             op = prove_op(op, network.op_inputs(op), _SUM_CAPS)
@@ -114,6 +116,18 @@ class AieMlBackend:
         self, network: Network, platform: AieMl, lowered: Lowered[Lowering], placement: Placement
     ) -> Image:
         return linked(network, platform, lowered.private, placement)
+
+
+def _not_computed(op: Requantize, network: Network) -> Problem:
+    """Of a result without a layer of its own: a graph's Identity, Transpose or Relu alone."""
+    source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+    copied = (source.type.scale, source.type.zero_point) == (out.type.scale, out.type.zero_point)
+    copied &= op.function is None or (op.function.lo <= source.type.lo and source.type.hi <= op.function.hi)
+    makes, remedy = ("copy", "leave it out of the graph, and take those values for it") if copied else (
+        "rescale or clip", "put it behind a Gemm, MatMul or Add, or leave it to the host")  # fmt: skip
+    text = f"result {out.name!r} would only {makes} {source.name!r}"
+    text += ", and results that do no more than that are not computed on this platform"
+    return Problem(op.name, "", text, remedy)
 
 
 def _count(name: str, text: str) -> int:
