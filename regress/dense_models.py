@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dense networks of random weights as QONNX, with scales that are powers of two, fitted to use the outputs' range.
 
+python -m nncosim.regress.dense_models --sizes 16,64,32,32,8 --out FILE.onnx [--batch N --bits N --seed N]
+
 Values are calibrated on random inputs layer by layer: the scale of a Quant is the least power of two under which the
 largest of them is not clipped much, and bias is of the size of the sums.
 """
@@ -9,8 +11,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import onnx
 from nncosim.compiler.aie_ml.backend import AieMlBackend
@@ -19,11 +24,14 @@ from nncosim.compiler.frontend import import_model
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.aie_ml import PLATFORM, AieMl
 from nncosim.regress.zoo.writer import Writer
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.system.files import prepare_file, write_file
 
-__all__ = ["DenseSpec", "compiled", "dense_network", "fitted_scale", "frames_of", "random_inputs"]
+__all__ = ["DenseSpec", "compiled", "dense_network", "fitted_scale", "frames_of", "main", "random_inputs"]
 
 _SAMPLES = 64
 _SHARE = 0.997
+_MOST_FEATURES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -105,3 +113,30 @@ def frames_of(spec: DenseSpec, network: Network, count: int) -> list[dict[str, n
     (name,) = network.inputs
     values = random_inputs(spec, count, 11).reshape(count, *network.tensors[name].shape)
     return [{name: each} for each in values]
+
+
+def _sizes(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    found = [part.strip() for part in text.split(",")]
+    if len(found) < 2 or not all(part.isdecimal() and 0 < int(part) <= _MOST_FEATURES for part in found):
+        raise click.BadParameter(f"takes the features of the input and of each layer, 1 to {_MOST_FEATURES:,}, such as "
+                                 f"16,64,32,32,8, not {text!r}")  # fmt: skip
+    return tuple(map(int, found))
+
+
+@click.command()
+@click.option("--sizes", callback=_sizes, required=True, metavar="N,N,...", help="Features: the input's, each layer's.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="QONNX file to write.")
+@click.option("--batch", type=click.IntRange(1, 1024), default=8, show_default=True, help="Rows of an inference.")
+@click.option("--bits", type=click.IntRange(4, 16), default=8, show_default=True, help="Of all activations.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights.")
+def main(sizes: tuple[int, ...], out: Path, batch: int, bits: int, seed: int) -> None:
+    """Write dense layers with Relu between them, of random weights, as QONNX."""
+    prepare_file(out, "--out")
+    spec = DenseSpec(sizes, batch=batch, bits=bits, seed=seed)
+    write_file(out, dense_network(spec).SerializeToString())
+    macs = batch * sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    click.echo(f"{out}: {spec.name}, {macs:,} MAC")
+
+
+if __name__ == "__main__":
+    raise SystemExit(invoke(command=main, name="python -m nncosim.regress.dense_models"))

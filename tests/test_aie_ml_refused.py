@@ -10,6 +10,8 @@ from nncosim.compiler.frontend import import_model
 from nncosim.platforms.aie_ml import PLATFORM, AieMl
 from nncosim.platforms.errors import PlatformError
 from nncosim.regress.dense_models import DenseSpec, dense_network
+from onnx import TensorProto
+from qdq_models import LinearGraph
 
 DIGITS = Path(nncosim.regress.networks.__path__[0]) / "digits.onnx"
 
@@ -39,6 +41,35 @@ def test_a_network_of_maps_is_refused_operator_by_operator():
     assert any("has a kernel of 3 x 3" in text for text in texts)
     assert any("Add 'Add_0'" in text and "has rows along two axes" in text for text in texts)
     assert any("has no kernel on platform aie_ml" in text for text in texts)
+
+
+def _alone(what: str) -> tuple[str, ...]:
+    """Outputs of a graph in which one result has no layer of its own; all problems of it as texts."""
+    g = LinearGraph((1, 24, 16), opset=21)
+    x = g.qdq("x", 2**-7)
+    dense = g.qdq(g.node("MatMul", [x, g.dq(g.integers((16, 16)), 2**-9)], name="fc"), 2**-4, name="y")
+    made = {
+        "transpose": lambda: g.node("Transpose", [x], perm=[0, 2, 1], name="z"),
+        "input": lambda: g.node("Identity", [x], name="z"),
+        "identity": lambda: g.node("Identity", [dense], name="z"),
+        "relu": lambda: g.qdq(g.node("Relu", [x], name="r"), 2**-7, name="z"),
+        "scale": lambda: g.qdq(x, 2**-5, name="z"),
+    }[what]()
+    model = g.model(dense, made, kinds=[TensorProto.FLOAT] * 2)
+    return tuple(map(str, check_network(import_model(model, name="alone", keep_batch=True), PLATFORM).problems))
+
+
+@pytest.mark.parametrize(("what", "does", "help_"), [
+    ("transpose", "would only copy 'x'", "; leave it out of the graph, and take those values for it"),
+    ("input", "would only copy 'x'", "; leave it out of the graph, and take those values for it"),
+    ("identity", "would only copy 'y'", "; leave it out of the graph, and take those values for it"),
+    ("relu", "would only rescale or clip 'x'", "; put it behind a Gemm, MatMul or Add, or leave it to the host"),
+    ("scale", "would only rescale or clip 'x'", "; put it behind a Gemm, MatMul or Add, or leave it to the host"),
+])  # fmt: skip
+def test_a_result_that_no_layer_computes_is_told_so(what, does, help_):
+    (text,) = _alone(what)
+    assert does in text and "results that do no more than that are not computed on this platform" in text
+    assert text.endswith(help_) and "Requantize" not in text
 
 
 @pytest.mark.parametrize("change", [

@@ -53,13 +53,24 @@ def test_platforms_lists_what_a_compiler_takes(command):
     (["tiles=4", "tiles=5"], ["given twice, as 4 and as 5"]),
     (["tiles=0"], ["takes a number of at least 1, not '0'"]),
     (["splits=2"], ["takes cascade x rows of each layer", "not '2'"]),
+    (["splits=1x1x1,1x1"], ["takes cascade x rows of each layer", "such as 1x4,4x2, not '1x1x1'"]),
+    (["splits=x,1x1"], ["takes cascade x rows of each layer", "not 'x'"]),
+    (["splits=1x0,1x1"], ["two numbers of at least 1", "not '1x0'"]),
+    (["splits=1x1,"], ["takes cascade x rows of each layer", "not ''"]),
     (["splits=1x1"], ["1 splits are given, and the network has 2 layers"]),
-    (["splits=1x1,1x8"], ["cannot be cut 1x8 in 4 x 2 tiles", "possible are"]),
+    (["splits=1x1,1x8"], ["cannot be cut 1x8 in 4 x 2 tiles (possible are", " and others)"]),
     (["splits=1x1,1x1", "tiles=2"], ["splits say how many tiles they take"]),
 ])  # fmt: skip
 def test_what_it_does_not_take_is_refused_in_a_line(command, model, options, texts):
     words = [word for option in options for word in ("-C", option)]
     refused(command("run", model, *HERE, *words), *texts)
+
+
+@pytest.mark.parametrize(("rows", "possible"), [(1, "is only 1x1"), (2, "are 1x2, 1x1")])
+def test_splits_that_are_possible_are_named(command, model, rows, possible):
+    result = command("run", model, "--platform", "aie_ml", "--set", "columns=1", "--set", f"rows={rows}",
+                     "-C", "splits=9x9,1x1")  # fmt: skip
+    refused(result, f"cannot be cut 9x9 in 1 x {rows} tiles (possible {possible})")
 
 
 def test_a_compiler_without_options_says_so(command, model):

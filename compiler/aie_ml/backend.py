@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -14,16 +15,17 @@ from nncosim.compiler.backends import Candidate, Lowered
 from nncosim.compiler.errors import ModelError, Problem
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.ir.network import Network, Op
-from nncosim.compiler.ir.operators import Conv
+from nncosim.compiler.ir.operators import Add, Conv, Requantize
 from nncosim.compiler.options import CompilerOption, OptionError
 from nncosim.compiler.placement.placement import Placement
 from nncosim.compiler.proof.caps import MultiplyShiftCaps, Per, RequantCaps
+from nncosim.compiler.proof.requantization import prove_op
 from nncosim.compiler.schedule import Schedule, Task
 from nncosim.hdl.aie_ml.isa import Mac
 from nncosim.kernels.aie_ml import KERNELS
 from nncosim.kernels.aie_ml.dense import mode_of
-from nncosim.kernels.aie_ml.elementwise import MULTIPLIER_BITS
 from nncosim.kernels.aie_ml.matrix import layout_of
+from nncosim.kernels.aie_ml.scaling import MULTIPLIER_BITS
 from nncosim.kernels.base import candidate_kernels
 from nncosim.platforms.aie_ml import AieMl
 
@@ -81,7 +83,12 @@ class AieMlBackend:
     def candidates(
         self, op: Op, network: Network, platform: AieMl
     ) -> tuple[tuple[Candidate, ...], tuple[Problem, ...]]:
+        if isinstance(op, Requantize):
+            return (), (_not_computed(op, network),)
         kernels, reasons = candidate_kernels(KERNELS, op, network, platform)
+        if kernels and isinstance(op, Add) and op.proof is None:  # whether its scales will do, the proof says
+            op = prove_op(op, network.op_inputs(op), _SUM_CAPS)
+            kernels, reasons = candidate_kernels(KERNELS, op, network, platform)
         found = tuple(
             Candidate(k, k.engine, k.cycles(op, network, platform),
                       _CAPS[mode_of(op, network)] if isinstance(op, Conv) else _SUM_CAPS)
@@ -111,6 +118,18 @@ class AieMlBackend:
         return linked(network, platform, lowered.private, placement)
 
 
+def _not_computed(op: Requantize, network: Network) -> Problem:
+    """Of a result without a layer of its own: a graph's Identity, Transpose or Relu alone."""
+    source, out = network.tensors[op.inputs[0]], network.tensors[op.output]
+    copied = (source.type.scale, source.type.zero_point) == (out.type.scale, out.type.zero_point)
+    copied &= op.function is None or (op.function.lo <= source.type.lo and source.type.hi <= op.function.hi)
+    makes, remedy = ("copy", "leave it out of the graph, and take those values for it") if copied else (
+        "rescale or clip", "put it behind a Gemm, MatMul or Add, or leave it to the host")  # fmt: skip
+    text = f"result {out.name!r} would only {makes} {source.name!r}"
+    text += ", and results that do no more than that are not computed on this platform"
+    return Problem(op.name, "", text, remedy)
+
+
 def _count(name: str, text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise OptionError(f"compiler option {name!r} takes a number of at least 1, not {text!r}")
@@ -118,10 +137,11 @@ def _count(name: str, text: str) -> int:
 
 
 def _split(text: str) -> tuple[int, int]:
-    cascade, by, rows = text.strip().partition("x")
-    if not by:
-        raise OptionError(f"compiler option 'splits' takes cascade x rows of each layer, such as 1x4,4x2, not {text!r}")
-    return _count("splits", cascade), _count("splits", rows)
+    found = re.fullmatch(r"\s*0*([1-9][0-9]*)x0*([1-9][0-9]*)\s*", text)
+    if found is None:
+        form = "cascade x rows of each layer, two numbers of at least 1, such as 1x4,4x2"
+        raise OptionError(f"compiler option 'splits' takes {form}, not {text.strip()!r}")
+    return int(found[1]), int(found[2])
 
 
 def _check_sums(network: Network) -> None:

@@ -210,7 +210,8 @@ def check_splits(network: Network, platform: AieMl, splits: Sequence[Split]) -> 
         known = [option.split for option in _options(op, network, platform)]
         if split not in known:
             near = sorted(known, key=lambda each: (abs(each.tiles - split.tiles), each.cascade))[:4]
-            possible = f"possible are {', '.join(map(str, near))} and others" if near else "no other can either"
+            verb, more = "are" if len(known) > 1 else "is only", " and others" if len(known) > len(near) else ""
+            possible = f"possible {verb} {', '.join(map(str, near))}{more}" if near else "no other can either"
             found.append(f"{op.title} {op.name!r} cannot be cut {split} in {platform.columns} x {platform.rows} tiles "
                          f"({possible})")  # fmt: skip
     if found:

@@ -20,16 +20,14 @@ from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
 from nncosim.kernels.aie_ml.dense import bias_of, clipping, in_beats, matrices, relu_of
 from nncosim.kernels.aie_ml.matrix import room_of, row_axis, row_tiles, rows_of, stored_bits
 from nncosim.kernels.aie_ml.product import Job, Product, Shape, requantizer_of
+from nncosim.kernels.aie_ml.scaling import sum_scaling
 from nncosim.kernels.base import Cost, Kernel
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.aie_ml_generation import Generation
 
 __all__ = [
-    "MULTIPLIER_BITS", "AddKernel", "TransposeKernel", "sum_of", "sum_shape", "transposed", "transposition_shape",
+    "AddKernel", "TransposeKernel", "sum_of", "sum_shape", "transposed", "transposition_shape",
 ]  # fmt: skip
-
-MULTIPLIER_BITS = 8
-"""Of an operand of a sum: it stands in a unit matrix of weights."""
 
 
 def sum_shape(op: Add, network: Network, generation: Generation, results: tuple[int, int]) -> Shape:
@@ -120,7 +118,7 @@ class AddKernel(Kernel[Add, AieMl, Product]):
             found.append((f"operands have shapes {a.shape} and {b.shape}", "add tensors of one shape"))
         if stored_bits(a) != stored_bits(b):
             found.append((f"operands have {a.type.bits} and {b.type.bits} bits", "quantise both to 8, or both to 16"))
-        found += clipping(op, out)
+        found += clipping(op, out) + sum_scaling(op, network)
         return tuple(Problem(op.name, op.title, *each) for each in found)
 
     def code(self, op: Add, network: Network, platform: AieMl) -> Product:

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the core's requantization, one shift for a layer, is what a layer's scales ask for."""
+"""Whether the core's requantization is what scales ask for: a layer has one shift, a sum two multipliers more."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from nncosim.compiler.ir.network import Network, Op
+from nncosim.compiler.ir.network import Network, Op, QuantFunction
 from nncosim.platforms.rounding import Rounding
 
-__all__ = ["scaling"]
+__all__ = ["MULTIPLIER_BITS", "scaling", "sum_scaling"]
 
+MULTIPLIER_BITS = 8
+"""Of an operand of a sum: it stands in a unit matrix of weights."""
+_MOST = (1 << MULTIPLIER_BITS - 1) - 1
+_NEAR = 2
+"""Steps of a result by which a sum may be off and still be near: its multipliers, rounded to 8 bits, make half of one
+each in 8-bit results, and rounding the last."""
 _NEAREST = "or --nearest takes what comes nearest"
 
 
@@ -33,6 +39,39 @@ def scaling(op: Op, network: Network) -> list[tuple[str, str]]:
         return [(f"the zero point {zero} of its results is odd, so that ties go to odd integers; the core has no such "
                  "rounding", f"use an even zero point, 0 at best, {_NEAREST}")]  # fmt: skip
     return []
+
+
+def sum_scaling(op: Op, network: Network) -> list[tuple[str, str]]:
+    """In what a sum that was proved differs from what its scales ask for, and what would help.
+
+    Nothing if it is exact, or if the network may be `nearest` and it is near.
+    """
+    f, proof = op.function, op.proof
+    if f is None or proof is None or proof.exact:
+        return []
+    near = proof.max_lsb <= _NEAR
+    if network.nearest and near:
+        return []
+    text, remedy = _inexact_sum(f, network.tensors[op.output].type.zero_point)
+    steps = f"so that results may differ by {proof.max_lsb}"
+    return [(f"{text}, {steps}", f"{remedy}, {_NEAREST}" if near else remedy)]
+
+
+def _inexact_sum(f: QuantFunction, zero_point: int) -> tuple[str, str]:
+    ratios = [each[0] for each in f.ratios]
+    factors = " and ".join(f"{float(r):.6g}" for r in ratios)
+    text = f"operands are multiplied by {factors}; the core multiplies by up to {_MOST} and shifts to the right"
+    if max(ratios) > _MOST:
+        return text, "use a scale of the results that is not so much finer than those of the operands"
+    if not all(_is_power(Fraction(r.denominator)) for r in ratios):
+        return text, "use scales that are powers of two (Brevitas: FixedPoint quantizers; QKeras: alpha=1)"
+    if max(ratios) * max(r.denominator for r in ratios) > _MOST:
+        most = 1 << _MOST.bit_length() - 1
+        return text, f"use scales of the operands that are powers of two and at most {most} times apart"
+    if f.rounding == Rounding.HALF_ODD:
+        text = f"the zero point {zero_point} of its results is odd, so that ties go to odd integers"
+        return f"{text}; the core has no such rounding", "use an even zero point, 0 at best"
+    return f"{text}, and rounds once", "use scales that are powers of two, and zero points of 0"
 
 
 def _is_shift(ratio: Fraction) -> bool:
