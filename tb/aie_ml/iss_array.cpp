@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kShimIn = 6, kShimOut = 4;
 constexpr size_t kAhead = 2;  // by so many tiles, memory is fetched into the host's cache
-constexpr int kWaitsForLock = 3, kWaitsForCascade = 4;  // states of a core
+constexpr int kWaitsForLock = 3, kWaitsForCascade = 4, kFetches = 5;  // states of a core
 
 #pragma pack(push, 4)  // as numpy has it
 struct ArrayStore { uint64_t cycle; uint32_t tile, beat; uint8_t data[32]; };
@@ -81,9 +81,9 @@ class Array {
             case CONFIG_STARTS >> 10: node.dma.start(place, static_cast<int>(word & 15)); break;
             case CONFIG_SWITCH >> 10: listen(node, place, word); break;
             case CONFIG_CORE >> 10:
-                if (word & 1) {
-                    own.start();
-                    node.started = node.ever = true;
+                if ((word & 1) && !node.started && !node.fetching) {  // else it is busy, and takes no start
+                    node.fetching = FETCH_CYCLES;
+                    node.ever = true;
                 }
                 break;
             default: break;
@@ -349,6 +349,13 @@ class Array {
             if (core.halted) node.started = false;
             for (const Problem& each : core.problems) problems.push_back(each);
             core.problems.clear();
+        }
+        if (node.fetching) {
+            state = kFetches;
+            if (--node.fetching == 0) {
+                core.start();
+                node.started = true;
+            }
         }
         if (node.east) node.east->serve(core.locks);
         bool changed = node.dma.end(core.locks, streams_);
