@@ -3,7 +3,7 @@
 
 // What one stream of the shim brings: `words[0]` of them, begun again with every inference.
 module aie_ml_feeder #(
-    parameter DEPTH = 1 << 14
+    parameter DEPTH = 2
 ) (
     input         clk,
     input         rst,
@@ -35,7 +35,9 @@ endmodule
 module aie_ml_array_tb #(
     parameter COLUMNS = 1,
     parameter ROWS = 1,
-    parameter MEMORY_ROWS = 0
+    parameter MEMORY_ROWS = 0,
+    parameter FEEDER_DEPTH = 2,
+    parameter CONFIG_DEPTH = 2
 ) (
     input         clk,
     input         rst,
@@ -98,10 +100,11 @@ module aie_ml_array_tb #(
     );
 
     // First the configuration, once; then inferences.
+    localparam CONFIG_BITS = $clog2(CONFIG_DEPTH);
     reg        configured, configuring, running, begin_now;
     reg [31:0] at, drained;
-    nncosim_sram #(.DEPTH(1 << 17), .WIDTH(64), .PORTS(1)) config_words (
-        .clk(clk), .r_en(configuring), .r_addr(at[16:0]), .r_data(bus_write), .w_en(1'b0), .w_addr(17'b0),
+    nncosim_sram #(.DEPTH(CONFIG_DEPTH), .WIDTH(64), .PORTS(1)) config_words (
+        .clk(clk), .r_en(configuring), .r_addr(at[CONFIG_BITS-1:0]), .r_data(bus_write), .w_en(1'b0), .w_addr({CONFIG_BITS{1'b0}}),
         .w_data(64'b0)
     );
     wire reading = configuring && at < config_writes;
@@ -134,7 +137,7 @@ module aie_ml_array_tb #(
     generate
         for (k = 0; k < IN; k = k + 1) begin : feed
             wire [31:0] mixed = (noise ^ k * 32'h9E3779B9) * 32'h85EBCA6B;
-            aie_ml_feeder feeder (
+            aie_ml_feeder #(.DEPTH(FEEDER_DEPTH)) feeder (
                 .clk(clk), .rst(rst || rst_q), .begin_now(begin_now), .gap(gap_seed != 0 && mixed[31:30] != 0),
                 .valid(in_valid[k]), .payload(in_payload[32*k +: 32]), .ready(in_ready[k])
             );

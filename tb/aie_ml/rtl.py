@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
+from nncosim.hdl.aie_ml.array import SHIM_IN
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.tb.aie_ml.build import build_array, feed, load_image
+from nncosim.tb.aie_ml.build import build_array, check_feed, feed, load_image
 from nncosim.tb.aie_ml.floor import floor_plan_of
 from nncosim.tb.aie_ml.frames import (
     DEFAULT_LIMIT,
@@ -117,8 +118,9 @@ def run_rtl(
         hazards: a violated latency ends the run, see `nncosim.tb.aie_ml.hazards`.
     """
     image = Image.from_bytes(data)
-    loads_of(image, platform)  # complain before anything is built
     notes = image.notes.own_as(AieMlNotes)
+    loads_of(image, platform)  # complain before anything is built
+    check_feed({stream.column * SHIM_IN + stream.number: stream.words for stream in notes.inputs})
     begin = time.perf_counter()
     kind = None if trace is None else trace_format(trace.path)
     built = build_array(platform, notes.columns, notes.rows, notes.memory_rows, hazards=hazards, trace=kind,

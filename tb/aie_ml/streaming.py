@@ -13,7 +13,7 @@ import numpy as np
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.tb.aie_ml.build import build_array, feed, load_image, run_once
+from nncosim.tb.aie_ml.build import build_array, check_feed, feed, load_image, run_once
 from nncosim.tb.aie_ml.frames import (
     DEFAULT_LIMIT,
     DONE,
@@ -99,11 +99,13 @@ def stream_rtl(
     """
     whole = Image.from_bytes(image)
     notes = whole.notes.own_as(AieMlNotes)
+    words = _words(notes, inputs)
+    check_feed({stream: len(each) for stream, each in words.items()})  # before anything is built
     built = build_array(platform, notes.columns, notes.rows, notes.memory_rows)
     with Model(built, seed=seed) as model:
         model.poison(seed)
         writes = load_image(model, platform, whole, bus=bus)
-        feed(model, notes.columns, _words(notes, inputs))
+        feed(model, notes.columns, words)
         held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": len(inputs) * result_words(notes),
                 "gap_seed": gap_seed}  # fmt: skip
         run_once(model, held, DEFAULT_LIMIT)
