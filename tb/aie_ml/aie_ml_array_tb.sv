@@ -52,6 +52,7 @@ module aie_ml_array_tb #(
     output [31:0] probe_results,  // words of this inference that have come out
     output [63:0] probe_since,  // cycles of this inference; ones before the first
     output [31:0] probe_inferences,  // that have ended; ones in reset
+    output        lock_fault,  // a lock has left its range: the run ends
     output        hazard  // a tile's monitor has something to say (aie_ml_hazards.sv): the run ends
 );
     `include "eventlog.svh"
@@ -63,6 +64,8 @@ module aie_ml_array_tb #(
     localparam STREAM_DONE = 2;
     localparam STREAM_RESULT = 3;
     localparam STREAM_STATE = 4;
+    localparam STREAM_LOCK_FAULT = 6;
+    localparam PLACES = TILES + COLUMNS * MEMORY_ROWS;
 
 `ifdef AIE_ML_HAZARDS
     import "DPI-C" function int aie_ml_hazards();
@@ -85,7 +88,7 @@ module aie_ml_array_tb #(
     wire [OUT-1:0]       out_valid, out_ready;
     wire [32*OUT-1:0]    out_payload;
     wire [TILES-1:0]     store, busy, issue;
-    wire [TILES+COLUMNS*MEMORY_ROWS-1:0] fault;
+    wire [PLACES-1:0]    fault;  // of core tiles, then of memory tiles
     wire [12*TILES-1:0]  store_beat;  // of the west neighbour's memory from 2048 on
     wire [256*TILES-1:0] store_data;  // of the array's columns, which have a port each: `STORE_DATA_PORTS
     wire [3*TILES-1:0]   waits;
@@ -159,10 +162,12 @@ module aie_ml_array_tb #(
     reg        watching, ran;
     reg [63:0] since_seen;
     wire ended = configured && !running && !watching && !begin_now && !start && !start_q && !rst_q && !rst;
-    assign stopped = ended || hazard;
+    assign stopped = ended || hazard || lock_fault;
     integer i;
     reg [3*TILES-1:0] state, state_now;
     reg [31:0]        taken;
+    reg [PLACES-1:0]  faulted;  // since reset
+    assign lock_fault = |faulted;
     always @* begin
         // 0 idle, 1 issues, 2 waits for memory, 3 for a lock, 4 for a cascade, 5 busy without an instruction
         for (i = 0; i < TILES; i = i + 1)
@@ -195,7 +200,7 @@ module aie_ml_array_tb #(
             if (result_words != 0 ? results + taken == result_words : ran && !(|busy)) begin
                 running <= 0;
                 inferences <= inferences + 1;
-                nncosim_log4(STREAM_DONE, since + 1, config_cycles, cycle, {63'b0, |fault});
+                nncosim_log4(STREAM_DONE, since + 1, config_cycles, cycle, 64'b0);
             end
         end
         watching <= running && !rst && !rst_q;
@@ -211,5 +216,9 @@ module aie_ml_array_tb #(
             end
         end
         state <= state_now;
+        faulted <= rst || rst_q ? 0 : faulted | fault;
+        for (i = 0; i < PLACES; i = i + 1)
+            if (fault[i] && !faulted[i] && !rst && !rst_q)
+                nncosim_log4(STREAM_LOCK_FAULT, watching ? since_seen : ~64'b0, {32'b0, i}, 64'b0, 64'b0);
     end
 endmodule

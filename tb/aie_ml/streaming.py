@@ -26,6 +26,7 @@ from nncosim.tb.aie_ml.frames import (
 )
 from nncosim.tb.aie_ml.hazards import found_hazards, hazard_text
 from nncosim.tb.aie_ml.iss_array import Array
+from nncosim.tb.aie_ml.lock_faults import found_lock_faults, lock_faults_text
 from nncosim.tb.aie_ml.rtl import DONES, RESULTS, SETTLE_CYCLES
 from nncosim.tb.errors import BenchError, SimulationError
 from nncosim.tb.sim.model import Model
@@ -77,11 +78,14 @@ def stream_iss(platform: AieMl, image: bytes, inputs: Inputs) -> Streamed:
 
     Raises:
         BenchError: it does not end, or other words come than those that were to.
+        SimulationError: a program breaks a rule of the core, or a lock leaves its range.
     """
     whole = Image.from_bytes(image)
     notes = whole.notes.own_as(AieMlNotes)
     array = Array(whole, platform)
     records = array.stream(_words(notes, inputs), len(inputs) * result_words(notes), DEFAULT_LIMIT)
+    if array.problems:
+        raise SimulationError("; ".join(map(str, array.problems[:3])))
     return _streamed(whole, records, len(inputs))
 
 
@@ -95,7 +99,8 @@ def stream_rtl(
 
     Raises:
         BuildError, ToolError: as of a build. BenchError: as of `stream_iss`. SimulationTimeout: it does not end.
-        SimulationError: a latency is violated, see `nncosim.tb.aie_ml.hazards`.
+        SimulationError: a latency is violated, see `nncosim.tb.aie_ml.hazards`; a lock leaves its range.
+        CapacityError: as of `feed` and `load_image`.
     """
     whole = Image.from_bytes(image)
     notes = whole.notes.own_as(AieMlNotes)
@@ -112,6 +117,8 @@ def stream_rtl(
         hazards = found_hazards(model)
         if len(hazards):
             raise SimulationError(hazard_text(hazards, whole))
+        if faults := found_lock_faults(model, notes):
+            raise SimulationError(lock_faults_text(faults))
         results, done = model.log(RESULTS, RESULT, clear=True), model.log(DONES, DONE, clear=True)
     nothing = np.zeros(0, RESULT)
     return _streamed(whole, Records(nothing, results, nothing, done[0]), len(inputs))
