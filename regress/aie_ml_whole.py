@@ -16,6 +16,7 @@ from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.errors import PlatformError
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.tb.aie_ml.streaming import Streamed, stream_iss, stream_rtl
+from nncosim.tb.errors import CapacityError
 
 __all__ = ["KERNEL_CYCLES", "main", "streamed"]
 
@@ -58,7 +59,10 @@ def main() -> None:
     except PlatformError as error:
         parser.error(str(error))
     begin = time.perf_counter()
-    found = streamed(given.columns, given.rows, given.batches, given.backend, given.free)
+    try:
+        found = streamed(given.columns, given.rows, given.batches, given.backend, given.free)
+    except CapacityError as error:
+        parser.error(str(error))
     steady = np.diff(found.ends)
     mean = steady[len(steady) // 2 :].mean()
     print(f"{given.columns} x {given.rows} tiles on {given.backend}, every bit right: the first batch is out after "

@@ -4,12 +4,31 @@ instruction-set simulator: random programs in all slots."""
 
 import numpy as np
 import pytest
-from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
+from nncosim.compiler.aie_ml.loops import Line, assembled
+from nncosim.compiler.aie_ml.notes import AieMlNotes, config_segment, tile_address
+from nncosim.compiler.image.image import Image, Segment
+from nncosim.compiler.image.notes import Notes
+from nncosim.hdl.aie_ml.config import CORE_AT, LOCKS_AT, PROGRAM_AT
+from nncosim.hdl.aie_ml.core import DRAIN_CYCLES
+from nncosim.hdl.aie_ml.isa import (
+    INSTRUCTION_BYTES,
+    Control,
+    ControlOp,
+    Post,
+    Store,
+    StoreOp,
+)
+from nncosim.hdl.aie_ml.tile import TILE
+from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.regress.aie_ml_hazards import early_reads_of
 from nncosim.regress.aie_ml_programs import Records, on_iss, on_rtl, random_program
-from nncosim.tb.aie_ml.build import build_array
+from nncosim.tb.aie_ml.build import build_array, feed, load_image, run_once, write_beats
 from nncosim.tb.aie_ml.iss import Tile
+from nncosim.tb.aie_ml.iss_array import Array
+from nncosim.tb.errors import SimulationTimeout
+from nncosim.tb.run.drive import RESET_CYCLES
+from nncosim.tb.sim.model import Model
 
 SEEDS = range(40)
 PROLOGUE = 100
@@ -95,3 +114,60 @@ def test_a_wrong_record_is_seen(built):
     assert differs(found, Records(expected.stores, expected.idle + 1))
     other = on_iss(program, memory(0) ^ np.uint8(1))[0]
     assert differs(found, other)
+
+
+HALT = Line((("control", encode(Control, op=ControlOp.HALT.value)),))
+STORE = Line((("store", encode(Store, op=StoreOp.VST.value, pointer=5, post=Post.ADD.value, step=1)),))
+GAPS, BEFORE = range(1, 24), 0x5A
+
+
+def started_twice(gap: int, between: int) -> Image:
+    """A program of one store, to the next beat each time, and `between` instructions to HALT; started twice, so many
+    cycles apart."""
+    at = tile_address(1, 1)
+    segments = [Segment("program", at + PROGRAM_AT, assembled([STORE, *[Line()] * between, HALT]), 5),
+                config_segment(at + CORE_AT, [1]), *[config_segment(at + LOCKS_AT, [0])] * (gap - 1),
+                config_segment(at + CORE_AT, [1])]  # fmt: skip
+    return Image(tuple(segments), 0, notes=Notes(own=AieMlNotes(columns=2)))
+
+
+def stored_on_rtl(built, images) -> list[int]:
+    """Beats that are no longer what they were, of each image."""
+    out = []
+    with Model(built, seed=1) as model:
+        for image in images:
+            model.reset(cycles=RESET_CYCLES)
+            model.poison(1)
+            for column in range(2):
+                write_beats(model, (column, 1), 0, bytes([BEFORE]) * 65536)
+            run = {"config_writes": load_image(model, PLATFORM, image), "settle": 100, "result_words": 1, "gap_seed": 0}
+            feed(model, 2, {})
+            with pytest.raises(SimulationTimeout):  # there are no results
+                run_once(model, run, 250)
+            halves = [model.stack(f"array.tile_{column}_1.{TILE}.tile.data.bank{bank}", np.uint8)
+                      for column in range(2) for bank in range(8)]  # fmt: skip
+            pairs = [np.concatenate(halves[k : k + 2], axis=1) for k in range(0, 16, 2)]
+            out.append(int(sum((pair != BEFORE).any(axis=1).sum() for pair in pairs)))
+    return out
+
+
+def stored_on_iss(images) -> list[int]:
+    out = []
+    for image in images:
+        array = Array(image, PLATFORM, seed=1)
+        for column in range(2):
+            array.memory((column, 1))[:] = BEFORE
+        array.stream({}, 1, 250)
+        beats = [array.memory((column, 1)).reshape(-1, PLATFORM.generation.beat_bytes) for column in range(2)]
+        out.append(int(sum((each != BEFORE).any(axis=1).sum() for each in beats)))
+    return out
+
+
+@pytest.mark.parametrize("between", [0, 5])
+def test_a_start_while_the_core_is_busy_is_ignored(built, between):
+    """While it fetches, runs, and for 8 cycles behind HALT, as the manual has it."""
+    images = [started_twice(gap, between) for gap in GAPS]
+    busy = 3 + (1 + between) + 1 + DRAIN_CYCLES  # the fetch, instructions, HALT, the drain
+    expected = [1 if gap < busy else 2 for gap in GAPS]
+    assert {1, 2} == set(expected)
+    assert stored_on_iss(images) == expected and stored_on_rtl(built, images) == expected

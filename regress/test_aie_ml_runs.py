@@ -11,10 +11,14 @@ import pytest
 from nncosim.compiler.aie_ml.notes import tile_address
 from nncosim.compiler.image.image import ImageError, Segment
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.regress.aie_ml_checks import normal_inputs
+from nncosim.regress.aie_ml_whole import streamed
 from nncosim.regress.dense_models import DenseSpec, compiled, dense_network, frames_of, random_inputs
 from nncosim.tb.aie_ml.bench import BENCH
+from nncosim.tb.aie_ml.build import FEEDER_WORDS
+from nncosim.tb.aie_ml.streaming import stream_rtl
 from nncosim.tb.cli.main import invoke
-from nncosim.tb.errors import BenchError
+from nncosim.tb.errors import BenchError, CapacityError
 from nncosim.tb.sim.waves import Trace
 
 PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
@@ -96,3 +100,27 @@ def test_inferences_of_a_command_follow_each_other(tmp_path, capfd, backend):
                      "--input", str(tmp_path / "i.npz"), "--index", "0", "--index", "1"])  # fmt: skip
     out, err = capfd.readouterr()
     assert status == 0 and "cycles of inference 2" in out and "interval" not in out and "PASS" in out, (out, err)
+
+
+def test_eight_batches_of_a_whole_array_fit():
+    """By default so many are streamed; a feeder of the test bench takes those of its stream."""
+    assert len(streamed(1, 1, 8, "rtl").ends) == 8
+
+
+def test_more_words_than_a_feeder_holds_are_refused(made):
+    """Before anything is built."""
+    words = max(stream.words for stream in made.image.notes.own.inputs)
+    count = FEEDER_WORDS // words + 1
+    text = f"is to bring {count * words:,} words, and its feeder on RTL holds 32,767; take smaller or fewer batches"
+    with pytest.raises(CapacityError, match=text):
+        stream_rtl(AieMl(columns=9, rows=7), made.image.to_bytes(), normal_inputs(made.network, 1, 1) * count)
+
+
+def test_an_image_that_is_too_large_for_the_bus_is_refused(made):
+    """Data of a whole memory tile are 131,072 words; by the back door they are none."""
+    whole = Segment("memory_tile", tile_address(0, 1), bytes(4 << 17))
+    image = replace(made.image, segments=(whole, *made.image.segments)).to_bytes()
+    given = normal_inputs(made.network, 2, 1)
+    assert len(stream_rtl(PLATFORM, image, given).ends) == 2
+    with pytest.raises(CapacityError, match=r"^13\d,\d{3} words .* bus, and the test bench holds 131,072"):
+        stream_rtl(PLATFORM, image, given, bus=True)

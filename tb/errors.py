@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import pytest
 
 __all__ = [
-    "BenchError", "BuildError", "CacheError", "CocotbError", "SimulationError", "SimulationTimeout", "ToolCrash",
-    "ToolError", "hidden",
+    "BenchError", "BuildError", "CacheError", "CapacityError", "CocotbError", "SimulationError", "SimulationTimeout",
+    "ToolCrash", "ToolError", "hidden",
 ]  # fmt: skip
 
 
@@ -46,6 +46,10 @@ class BuildError(BenchError):
     def __init__(self, message: str, log: Path):
         super().__init__(message)
         self.log = log
+
+
+class CapacityError(BenchError):
+    """More words than a memory of the bench itself holds, of which a test bench on RTL has some."""
 
 
 class SimulationError(BenchError):

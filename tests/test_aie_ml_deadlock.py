@@ -15,9 +15,10 @@ from nncosim.hdl.aie_ml.config import BDS_AT, CORE_AT, LOCKS_AT, STARTS_AT, SWIT
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.aie_ml_memory_images import Bd, MemoryTile, image_of
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
+from nncosim.tb.aie_ml.hazards import HAZARD
 from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.aie_ml.iss_backend import hang_of, run_iss
-from nncosim.tb.aie_ml.rtl import _diagnosis
+from nncosim.tb.aie_ml.rtl import Taken, _diagnosis
 from nncosim.tb.backend import Frame
 from nncosim.tb.run.drive import Driven
 
@@ -162,7 +163,7 @@ def test_a_hang_of_the_rtl_has_the_simulators_account(broken):
     """With the same image and inputs; or it says that the simulator comes to an end."""
     image = changed((1, 1), LOCKS_AT, 0) if broken else made().image
     inputs = frames_of(SPEC, made().network, 2)
-    driven = Driven([Frame(0, {}, ())], {"probe_results": 7}, "")
+    driven = Driven([Taken(Frame(0, {}, ()), np.zeros(0, HAZARD))], {"probe_results": 7}, "")
     found = _diagnosis(driven, 5000, PLATFORM, image.to_bytes(), inputs)
     assert found is not None and found.kind == "hang"
     first, *rest = found.text.splitlines()
@@ -215,7 +216,7 @@ def test_a_circle_of_streams():
     one, other = Bd(0, 4, next=0, release=(0, 1)), Bd(0, 4, next=1, acquire=(0, 1, True), release=(1, 1))
     low = MemoryTile({0: one, 1: other, 24: Bd(0, 4, acquire=(1, 1, True))}, {0: 0, 6: 1, 7: 24},
                      {0: 6, 6: 0, SOUTH_MASTER: 1})  # fmt: skip
-    high = MemoryTile({0: one, 1: other}, {0: 0, 6: 1}, {0: SOUTH_SLAVE, SOUTH_MASTER: 0})
+    high = MemoryTile({0: one, 1: replace(other, release=None)}, {0: 0, 6: 1}, {0: SOUTH_SLAVE, SOUTH_MASTER: 0})
     found = by_hand(low, (), {(0, 2): high})
     wait = "waits for lock 0 to be at least 1, which is 0; S2MM 0 of memory tile"
     assert found[2:] == [

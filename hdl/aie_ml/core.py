@@ -41,7 +41,7 @@ class Core(wiring.Component):
     """See `MANUAL.md`.
 
     Ports:
-        start (In): begin at program counter 0; only while `busy` (Out) is low.
+        start (In): begin at program counter 0; ignored while `busy` (Out) is high.
         issue (Out): an instruction is issued in this cycle; issued_pc (Out): its address.
         stalled (Out): the core waits for memory, a lock or a cascade; waits (Out, 3 bits): which of these.
         config_write (4: a mask of 32 bits), config_addr, config_data (In): into the program memory, while not busy.
@@ -104,11 +104,15 @@ class Core(wiring.Component):
         return m
 
     def _sequence(self, m: Module, word: data.View, advance: Signal) -> None:
-        """Start, HALT, and the drain behind it."""
+        """Start, HALT, and the drain behind it, in which no start is taken."""
+        begin = Signal(name="begin")
         left = Signal(range(DRAIN_CYCLES + 1), name="draining")
         halt = self.fetch.valid & (word.control.op == ControlOp.HALT)
-        m.d.comb += [self.fetch.start.eq(self.start), self.fetch.advance.eq(advance), self.fetch.stop.eq(halt)]
-        with m.If(self.start):
+        m.d.comb += [
+            begin.eq(self.start & ~self.busy), self.fetch.start.eq(begin), self.fetch.advance.eq(advance),
+            self.fetch.stop.eq(halt),
+        ]
+        with m.If(begin):
             m.d.sync += self.busy.eq(1)
         with m.If(advance):
             with m.If(halt):

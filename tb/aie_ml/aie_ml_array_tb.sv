@@ -3,7 +3,7 @@
 
 // What one stream of the shim brings: `words[0]` of them, begun again with every inference.
 module aie_ml_feeder #(
-    parameter DEPTH = 1 << 14,
+    parameter DEPTH = 2,
     parameter WORD = 32
 ) (
     input         clk,
@@ -38,7 +38,9 @@ module aie_ml_array_tb #(
     parameter ROWS = 1,
     parameter MEMORY_ROWS = 0,
     parameter WORD = 32,  // bits of a word of a stream, and of a beat
-    parameter BEAT = 256
+    parameter BEAT = 256,
+    parameter FEEDER_DEPTH = 2,
+    parameter CONFIG_DEPTH = 2
 ) (
     input         clk,
     input         rst,
@@ -53,6 +55,7 @@ module aie_ml_array_tb #(
     output [31:0] probe_results,  // words of this inference that have come out
     output [63:0] probe_since,  // cycles of this inference; ones before the first
     output [31:0] probe_inferences,  // that have ended; ones in reset
+    output        lock_fault,  // a lock has left its range: the run ends
     output        hazard  // a tile's monitor has something to say (aie_ml_hazards.sv): the run ends
 );
     `include "eventlog.svh"
@@ -64,6 +67,8 @@ module aie_ml_array_tb #(
     localparam STREAM_DONE = 2;
     localparam STREAM_RESULT = 3;
     localparam STREAM_STATE = 4;
+    localparam STREAM_LOCK_FAULT = 6;
+    localparam PLACES = TILES + COLUMNS * MEMORY_ROWS;
 
 `ifdef AIE_ML_HAZARDS
     import "DPI-C" function int aie_ml_hazards();
@@ -86,7 +91,7 @@ module aie_ml_array_tb #(
     wire [OUT-1:0]       out_valid, out_ready;
     wire [WORD*OUT-1:0]  out_payload;
     wire [TILES-1:0]     store, busy, issue;
-    wire [TILES+COLUMNS*MEMORY_ROWS-1:0] fault;
+    wire [PLACES-1:0]    fault;  // of core tiles, then of memory tiles
     wire [12*TILES-1:0]  store_beat;  // of the west neighbour's memory behind the own
     wire [BEAT*TILES-1:0] store_data;  // of the array's columns, which have a port each: `STORE_DATA_PORTS
     wire [3*TILES-1:0]   waits;
@@ -101,10 +106,11 @@ module aie_ml_array_tb #(
     );
 
     // First the configuration, once; then inferences.
+    localparam CONFIG_BITS = $clog2(CONFIG_DEPTH);
     reg        configured, configuring, running, begin_now;
     reg [31:0] at, drained;
-    nncosim_sram #(.DEPTH(1 << 17), .WIDTH(64), .PORTS(1)) config_words (
-        .clk(clk), .r_en(configuring), .r_addr(at[16:0]), .r_data(bus_write), .w_en(1'b0), .w_addr(17'b0),
+    nncosim_sram #(.DEPTH(CONFIG_DEPTH), .WIDTH(64), .PORTS(1)) config_words (
+        .clk(clk), .r_en(configuring), .r_addr(at[CONFIG_BITS-1:0]), .r_data(bus_write), .w_en(1'b0), .w_addr({CONFIG_BITS{1'b0}}),
         .w_data(64'b0)
     );
     wire reading = configuring && at < config_writes;
@@ -137,7 +143,7 @@ module aie_ml_array_tb #(
     generate
         for (k = 0; k < IN; k = k + 1) begin : feed
             wire [31:0] mixed = (noise ^ k * 32'h9E3779B9) * 32'h85EBCA6B;
-            aie_ml_feeder #(.WORD(WORD)) feeder (
+            aie_ml_feeder #(.DEPTH(FEEDER_DEPTH), .WORD(WORD)) feeder (
                 .clk(clk), .rst(rst || rst_q), .begin_now(begin_now), .gap(gap_seed != 0 && mixed[31:30] != 0),
                 .valid(in_valid[k]), .payload(in_payload[WORD*k +: WORD]), .ready(in_ready[k])
             );
@@ -159,10 +165,12 @@ module aie_ml_array_tb #(
     reg        watching, ran;
     reg [63:0] since_seen;
     wire ended = configured && !running && !watching && !begin_now && !start && !start_q && !rst_q && !rst;
-    assign stopped = ended || hazard;
+    assign stopped = ended || hazard || lock_fault;
     integer i;
     reg [3*TILES-1:0] state, state_now;
     reg [31:0]        taken;
+    reg [PLACES-1:0]  faulted;  // since reset
+    assign lock_fault = |faulted;
     always @* begin
         // 0 idle, 1 issues, 2 waits for memory, 3 for a lock, 4 for a cascade, 5 busy without an instruction
         for (i = 0; i < TILES; i = i + 1)
@@ -195,7 +203,7 @@ module aie_ml_array_tb #(
             if (result_words != 0 ? results + taken == result_words : ran && !(|busy)) begin
                 running <= 0;
                 inferences <= inferences + 1;
-                nncosim_log4(STREAM_DONE, since + 1, config_cycles, cycle, {63'b0, |fault});
+                nncosim_log4(STREAM_DONE, since + 1, config_cycles, cycle, 64'b0);
             end
         end
         watching <= running && !rst && !rst_q;
@@ -211,5 +219,9 @@ module aie_ml_array_tb #(
             end
         end
         state <= state_now;
+        faulted <= rst || rst_q ? 0 : faulted | fault;
+        for (i = 0; i < PLACES; i = i + 1)
+            if (fault[i] && !faulted[i] && !rst && !rst_q)
+                nncosim_log4(STREAM_LOCK_FAULT, watching ? since_seen : ~64'b0, {32'b0, i}, 64'b0, 64'b0);
     end
 endmodule

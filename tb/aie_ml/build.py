@@ -20,16 +20,24 @@ from nncosim.platforms.aie_ml import BANKS, AieMl
 from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.tb.aie_ml.hazards import STOP, SWITCH, allow_early_reads, monitor_options, monitor_sources
 from nncosim.tb.aie_ml.segments import bus_writes, loads_of
+from nncosim.tb.errors import CapacityError
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.emitted import emitted
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build, build_library
 
-__all__ = ["TOP", "build_array", "feed", "load_image", "run_once", "write_beats", "write_lines"]
+__all__ = [
+    "CONFIG_WORDS", "FEEDER_WORDS", "TOP", "build_array", "check_feed", "feed", "load_image", "run_once", "write_beats",
+    "write_lines",
+]  # fmt: skip
 
 TOP = "aie_ml_array_tb"
 _FEEDER = "aie_ml_feeder"
+FEEDER_WORDS = (1 << 15) - 1
+"""That a stream of the shim can bring in an inference; the feeder has one more, for their number."""
+CONFIG_WORDS = 1 << 17
+"""That can go over the bus."""
 
 
 def build_array(
@@ -68,7 +76,8 @@ def build_array(
     return build(array, TOP, files=files, cpp_sources=(STOP,) if hazards else (), libraries=libraries,
                  progress=progress,
                  parameters={"COLUMNS": columns, "ROWS": rows, "MEMORY_ROWS": memory_rows,
-                             "WORD": generation.word_bits, "BEAT": generation.beat_bits},
+                             "WORD": generation.word_bits, "BEAT": generation.beat_bits,
+                             "FEEDER_DEPTH": FEEDER_WORDS + 1, "CONFIG_DEPTH": CONFIG_WORDS},
                  memories={SRAM_MODULE: "mem", _FEEDER: "words"}, **options)  # fmt: skip
 
 
@@ -120,6 +129,7 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
 
     Raises:
         ImageError: a segment lies outside a tile.
+        CapacityError: more words go over the bus than the test bench holds.
     """
     notes = image.notes.own_as(AieMlNotes)
     first_row = notes.first_row
@@ -131,12 +141,33 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
         if len(words):
             model.stack(f"{_tile(tile)}.core.fetch.program", np.uint8)[: len(words)] = words
     writes = bus_writes(image, platform, memories=bus)
+    if len(writes) > CONFIG_WORDS:
+        raise CapacityError(f"{len(writes):,} words of the image go over the configuration bus, and the test bench "
+                            f"holds {CONFIG_WORDS:,}; load memories by the back door")  # fmt: skip
     model.stack("config_words", np.uint64)[: len(writes)] = writes[:, None]
     return len(writes)
 
 
+def check_feed(counts: Mapping[int, int]) -> None:
+    """Words of each stream of the shim.
+
+    Raises:
+        CapacityError: they are more than its feeder holds.
+    """
+    stream, count = max(counts.items(), key=lambda each: each[1], default=(0, 0))
+    if count > FEEDER_WORDS:
+        column, number = divmod(stream, SHIM_IN)
+        raise CapacityError(f"stream {number} of column {column} is to bring {count:,} words, and its feeder on "
+                            f"RTL holds {FEEDER_WORDS:,}; take smaller or fewer batches, or the iss")  # fmt: skip
+
+
 def feed(model: Backdoor, columns: int, words: Mapping[int, npt.NDArray[np.unsignedinteger]]) -> None:
-    """What the streams of the shim bring in the next inference, by their number; those that are left out nothing."""
+    """What the streams of the shim bring in the next inference, by their number; those that are left out nothing.
+
+    Raises:
+        CapacityError: as of `check_feed`.
+    """
+    check_feed({stream: len(each) for stream, each in words.items()})
     for stream in range(columns * SHIM_IN):
         brought = words.get(stream, np.zeros(0, np.uint32))
         place = model.memory(f"feed[{stream}].feeder")

@@ -29,12 +29,12 @@ class Cycles:
     """See `nncosim.compiler.aie_ml.cycle_model.CycleModel`."""
 
     def layers(self, image: bytes, platform: AieMl) -> tuple[int, ...]:
-        """Raises IssError if the array comes to no end, or a program breaks a rule of the core."""
+        """Raises IssError if the array comes to no end, or a program breaks a rule of the core or of locks."""
         whole = Image.from_bytes(image)
         array = Array(whole, platform, seed=1)
         records = array.infer(_zeros(whole), DEFAULT_LIMIT)
         if records.done is None or array.problems:
-            why = array.problems[:3] or hang_of(whole, array, records, DEFAULT_LIMIT)
+            why = "; ".join(map(str, array.problems[:3])) or hang_of(whole, array, records, DEFAULT_LIMIT)
             raise IssError(f"the array does not run: {why}")
         return layer_cycles(whole.notes.own_as(AieMlNotes), records)
 

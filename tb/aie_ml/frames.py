@@ -28,8 +28,8 @@ RESULT = np.dtype([("cycle", "<u8"), ("stream", "<u8"), ("word", "<u8"), ("unuse
 """A word that left the array."""
 STATE = np.dtype([("cycle", "<u8"), ("tile", "<u8"), ("state", "<u8"), ("pc", "<u8")])
 """A core is in another state from this cycle on: an index into `nncosim.tb.aie_ml.activity.CATEGORIES`."""
-DONE = np.dtype([("cycles", "<u8"), ("config", "<u8"), ("at", "<u8"), ("fault", "<u8")])
-"""The end of an inference; cycles that the configuration took; since reset; whether a lock left its range."""
+DONE = np.dtype([("cycles", "<u8"), ("config", "<u8"), ("at", "<u8"), ("unused", "<u8")])
+"""The end of an inference; cycles that the configuration took; since reset."""
 (_AXES,) = AieMl.tensor_axes
 DEFAULT_LIMIT = 10_000_000
 """Cycles of an inference where the caller sets no limit."""

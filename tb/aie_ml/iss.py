@@ -18,6 +18,7 @@ import numpy.typing as npt
 from amaranth.hdl import Shape
 from nncosim.hdl.aie_ml import isa
 from nncosim.hdl.aie_ml.core import DRAIN_CYCLES
+from nncosim.hdl.aie_ml.fetch import FETCH_CYCLES
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
 from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.tb.iss.native import NativeSources, Signatures, records
@@ -95,6 +96,7 @@ def _constants() -> Iterator[str]:
     yield f"#define WEST_GROUPS {isa.WEST_GROUPS}"
     yield f"#define LOOP_LEVELS {isa.LOOP_LEVELS}"
     yield f"#define DRAIN_CYCLES {DRAIN_CYCLES}"
+    yield f"#define FETCH_CYCLES {FETCH_CYCLES}"
 
 
 @cache

@@ -10,13 +10,14 @@ namespace {
 
 constexpr int kShimIn = 6, kShimOut = 4;
 constexpr size_t kAhead = 2;  // by so many tiles, memory is fetched into the host's cache
-constexpr int kWaitsForLock = 3, kWaitsForCascade = 4;  // states of a core
+constexpr int kWaitsForLock = 3, kWaitsForCascade = 4, kFetches = 5;  // states of a core
 
 #pragma pack(push, 4)  // as numpy has it
 struct ArrayStore { uint64_t cycle; uint32_t tile, beat; uint8_t data[BEAT_BYTES]; };
 #pragma pack(pop)
 struct Result { uint64_t cycle, stream, word, unused; };
 struct State { uint64_t cycle, tile, state, pc; };
+struct LockFault { uint64_t cycle, node, lock, unused; };  // cycle: all ones before the first inference
 struct Feeder { std::vector<StreamWord> words; size_t at = 0; int fifo = -1; };
 
 // Nodes are numbered column by column, from the shim up.
@@ -27,6 +28,7 @@ class Array {
     std::vector<Result> results;
     std::vector<State> states;
     std::vector<Problem> problems;
+    std::vector<LockFault> lock_faults;
     uint64_t since = 0;
     Account account;     // of the moment when it was given
     bool quiet = false;  // nothing goes on any more, whatever time passes
@@ -81,9 +83,9 @@ class Array {
             case CONFIG_STARTS >> 10: node.dma.start(place, static_cast<int>(word & 15)); break;
             case CONFIG_SWITCH >> 10: listen(node, place, word); break;
             case CONFIG_CORE >> 10:
-                if (word & 1) {
-                    own.start();
-                    node.started = node.ever = true;
+                if ((word & 1) && !node.started && !node.fetching) {  // else it is busy, and takes no start
+                    node.fetching = FETCH_CYCLES;
+                    node.ever = true;
                 }
                 break;
             default: break;
@@ -121,7 +123,7 @@ class Array {
 
     // Whether so many words of results came within `limit` cycles.
     bool run(uint64_t words, uint64_t limit) {
-        while (since < limit && problems.empty() && !quiet) {
+        while (since < limit && problems.empty() && lock_faults.empty() && !quiet) {
             quiet = !step(true);
             if (results.size() >= words) return true;
         }
@@ -283,7 +285,7 @@ class Array {
                 for (const uint8_t* place : coming_[static_cast<size_t>(runs_[i + kAhead])]) __builtin_prefetch(place);
             ran_[k] = streams_.awake[k];
             if (!ran_[k]) continue;
-            bool again = at(number).is_memory() ? memory_cycle(at(number)) : tile(number, counted);
+            bool again = at(number).is_memory() ? memory_cycle(number, counted) : tile(number, counted);
             streams_.awake[k] = again;
             changed |= again;
         }
@@ -312,12 +314,21 @@ class Array {
         return changed || streams_.moved;
     }
 
-    bool memory_cycle(Node& node) {
-        MemoryTile& own = *node.memory;
+    void note_fault(int number, Locks& locks, bool counted) {
+        if (locks.fault < 0 || locks.told) return;
+        locks.told = true;
+        lock_faults.push_back({counted ? since : ~uint64_t{0}, static_cast<uint64_t>(number),
+                               static_cast<uint64_t>(locks.fault), 0});
+    }
+
+    bool memory_cycle(int number, bool counted) {
+        MemoryTile& own = *at(number).memory;
         own.locks.served = false;
         own.dma.ask(streams_);
         own.dma.access(own.data.data(), 0);
-        return own.dma.end(own.locks, streams_);
+        bool changed = own.dma.end(own.locks, streams_);
+        note_fault(number, own.locks, counted);
+        return changed;
     }
 
     // A tile's cycle: the DMA's words come first, bank by bank, unless it is the cores' turn there; then the cores'
@@ -350,8 +361,16 @@ class Array {
             for (const Problem& each : core.problems) problems.push_back(each);
             core.problems.clear();
         }
+        if (node.fetching) {
+            state = kFetches;
+            if (--node.fetching == 0) {
+                core.start();
+                node.started = true;
+            }
+        }
         if (node.east) node.east->serve(core.locks);
         bool changed = node.dma.end(core.locks, streams_);
+        note_fault(place, core.locks, counted);
         if (counted && node.used && state != node.state)
             states.push_back({since, static_cast<uint64_t>(node.number), static_cast<uint64_t>(state), pc});
         node.state = state;
@@ -383,6 +402,7 @@ LIST(stores, ArrayStore, a->stores)
 LIST(results, Result, a->results)
 LIST(states, State, a->states)
 LIST(problems, Problem, a->problems)
+LIST(lock_faults, LockFault, a->lock_faults)
 LIST(waits, Wait, a->account.waits)
 LIST(givers, Giver, a->account.givers)
 LIST(buffers, Buffer, a->account.buffers)

@@ -24,6 +24,7 @@ from nncosim.platforms.aie_ml_generation import Generation
 from nncosim.tb.aie_ml.deadlock import BUFFER, GIVER, WAIT, WAY, Account
 from nncosim.tb.aie_ml.frames import DONE, RESULT, STATE, Records, input_words, result_words, store_of
 from nncosim.tb.aie_ml.iss import PROBLEM, Problem, header, problem_of
+from nncosim.tb.aie_ml.lock_faults import LOCK_FAULT, LockFault, lock_fault_of
 from nncosim.tb.aie_ml.segments import bus_writes, loads_of
 from nncosim.tb.iss.native import NativeSources, Signatures, records
 
@@ -43,6 +44,7 @@ _FUNCTIONS: Signatures = {
     "feed": (None, [_P, _INT, ctypes.c_char_p, _U64]), "begin": (None, [_P, _U64]), "run": (_INT, [_P, _U64, _U64]),
     "cycle": (_U64, [_P]), "quiet": (_INT, [_P]), "stores": (_P, [_P, _COUNT]), "results": (_P, [_P, _COUNT]),
     "states": (_P, [_P, _COUNT]), "problems": (_P, [_P, _COUNT]), "account": (None, [_P]),
+    "lock_faults": (_P, [_P, _COUNT]),
     "waits": (_P, [_P, _COUNT]), "givers": (_P, [_P, _COUNT]), "buffers": (_P, [_P, _COUNT]),
     "ways": (_P, [_P, _COUNT]),
 }  # fmt: skip
@@ -71,7 +73,7 @@ class Array:
     def __init__(self, image: Image, platform: AieMl, *, seed: int = 0):
         self._generation = platform.generation
         self._lib, self._notes = _library(self._generation), image.notes.own_as(AieMlNotes)
-        self._ran = 0  # cycles of all runs
+        self._runs = self._ran = 0  # and their cycles
         loads, notes = loads_of(image, platform), self._notes
         self._array = ctypes.c_void_p(
             self._lib.nncosim_aiearray_create(notes.columns, notes.memory_rows, notes.rows, seed))
@@ -118,7 +120,8 @@ class Array:
             self._lib.nncosim_aiearray_feed(self._array, number, words.tobytes(), len(words))
         self._lib.nncosim_aiearray_begin(self._array, _SETTLE_CYCLES)
         ended = self._lib.nncosim_aiearray_run(self._array, results_, limit)
-        done, self._ran = np.zeros(1, DONE), self._ran + self.cycle
+        self._runs, self._ran = self._runs + 1, self._ran + self.cycle
+        done = np.zeros(1, DONE)
         done["cycles"], done["at"] = self.cycle, self._ran
         stores, results, states = (
             records(getattr(self._lib, f"nncosim_aiearray_{name}"), self._array, fmt)
@@ -144,6 +147,11 @@ class Array:
                          for name, fmt in lists))  # fmt: skip
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
-        """Rules of the core that a program broke."""
-        return tuple(map(problem_of, records(self._lib.nncosim_aiearray_problems, self._array, PROBLEM)))
+    def problems(self) -> tuple[Problem | LockFault, ...]:
+        """Rules that the programs broke, of the core and of locks."""
+        broken = map(problem_of, records(self._lib.nncosim_aiearray_problems, self._array, PROBLEM))
+        return *broken, *map(self._lock_fault, records(self._lib.nncosim_aiearray_lock_faults, self._array, LOCK_FAULT))
+
+    def _lock_fault(self, record: np.void) -> LockFault:
+        column, above = divmod(int(record["tile"]), self._notes.memory_rows + self._notes.rows)
+        return lock_fault_of(record, (column, above + 1), self._runs, int(record["lock"]))

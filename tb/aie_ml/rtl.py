@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
+from nncosim.hdl.aie_ml.array import SHIM_IN
 from nncosim.platforms.aie_ml import AieMl
-from nncosim.tb.aie_ml.build import build_array, feed, load_image
+from nncosim.tb.aie_ml.build import build_array, check_feed, feed, load_image
 from nncosim.tb.aie_ml.floor import floor_plan_of
 from nncosim.tb.aie_ml.frames import (
     DEFAULT_LIMIT,
@@ -28,6 +29,7 @@ from nncosim.tb.aie_ml.frames import (
 )
 from nncosim.tb.aie_ml.hazards import found_hazards, hazard_text
 from nncosim.tb.aie_ml.iss_backend import run_iss
+from nncosim.tb.aie_ml.lock_faults import LockFault, found_lock_faults, lock_faults_text
 from nncosim.tb.aie_ml.segments import bus_writes, loads_of
 from nncosim.tb.aie_ml.waves import ends_of, steps_done, trace_conditions
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
@@ -49,17 +51,18 @@ STORES, DONES, RESULTS, STATES = 1, 2, 3, 4
 
 @dataclass(frozen=True, eq=False)
 class Taken:
-    """An inference; what the monitors of latencies told in it, as `nncosim.tb.aie_ml.hazards.HAZARD`."""
+    """An inference; what monitors told in it, of latencies as `nncosim.tb.aie_ml.hazards.HAZARD`, and of locks."""
 
     frame: Frame
     hazards: npt.NDArray[np.void]
+    lock_faults: tuple[LockFault, ...] = ()
 
 
 @dataclass(frozen=True)
 class ArrayRun:
     """A `nncosim.tb.run.drive.Chip`: the inferences of an image on the array, one after the other."""
 
-    failed: ClassVar[Sequence[str]] = ("hazard",)
+    failed: ClassVar[Sequence[str]] = ("hazard", "lock_fault")
     probes: ClassVar[Sequence[str]] = (
         "probe_cycle", "probe_config", "probe_results", "probe_since", "probe_inferences",
     )  # fmt: skip
@@ -105,7 +108,8 @@ class _Session:
         )
         records = Records(stores, results, states, done[0] if len(done) else None)
         frame = frame_of(self._image, self._run.platform, records, begun.known, self._seed + begun.known)
-        return Taken(frame, found_hazards(self._model))
+        faults = found_lock_faults(self._model, self._notes, begun.known + 1)
+        return Taken(frame, found_hazards(self._model), faults)
 
 
 def run_rtl(
@@ -119,8 +123,9 @@ def run_rtl(
         hazards: a violated latency ends the run, see `nncosim.tb.aie_ml.hazards`.
     """
     image = Image.from_bytes(data)
-    loads_of(image, platform)  # complain before anything is built
     notes = image.notes.own_as(AieMlNotes)
+    loads_of(image, platform)  # complain before anything is built
+    check_feed({stream.column * SHIM_IN + stream.number: stream.words for stream in notes.inputs})
     begin = time.perf_counter()
     kind = None if trace is None else trace_format(trace.path)
     built = build_array(platform, notes.columns, notes.rows, notes.memory_rows, hazards=hazards, trace=kind,
@@ -157,6 +162,11 @@ def _diagnosis(
     for each in driven.raw:
         if len(each.hazards):
             return Diagnosis("check", hazard_text(each.hazards, Image.from_bytes(data)))
+        if each.lock_faults:
+            text = lock_faults_text(each.lock_faults)
+            simulated = run_iss(platform, data, inputs[: len(driven.raw)], limit_cycles=limit)
+            which = "" if simulated.diagnosis is None else f"\non the simulator: {simulated.diagnosis.text}"
+            return Diagnosis("check", text + which)
     ended = sum(each.frame.cycles > 0 for each in driven.raw)
     if len(driven.raw) == len(inputs) and ended == len(inputs):
         return None

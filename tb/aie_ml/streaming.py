@@ -14,7 +14,7 @@ from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image, read_tiles
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.aie_ml_generation import Generation
-from nncosim.tb.aie_ml.build import build_array, feed, load_image, run_once
+from nncosim.tb.aie_ml.build import build_array, check_feed, feed, load_image, run_once
 from nncosim.tb.aie_ml.frames import (
     DEFAULT_LIMIT,
     DONE,
@@ -27,6 +27,7 @@ from nncosim.tb.aie_ml.frames import (
 )
 from nncosim.tb.aie_ml.hazards import found_hazards, hazard_text
 from nncosim.tb.aie_ml.iss_array import Array
+from nncosim.tb.aie_ml.lock_faults import found_lock_faults, lock_faults_text
 from nncosim.tb.aie_ml.rtl import DONES, RESULTS, SETTLE_CYCLES
 from nncosim.tb.errors import BenchError, SimulationError
 from nncosim.tb.sim.model import Model
@@ -78,11 +79,14 @@ def stream_iss(platform: AieMl, image: bytes, inputs: Inputs) -> Streamed:
 
     Raises:
         BenchError: it does not end, or other words come than those that were to.
+        SimulationError: a program breaks a rule of the core, or a lock leaves its range.
     """
     whole = Image.from_bytes(image)
     notes = whole.notes.own_as(AieMlNotes)
     array = Array(whole, platform)
     records = array.stream(_words(notes, platform.generation, inputs), len(inputs) * result_words(notes), DEFAULT_LIMIT)
+    if array.problems:
+        raise SimulationError("; ".join(map(str, array.problems[:3])))
     return _streamed(whole, platform.generation, records, len(inputs))
 
 
@@ -96,21 +100,26 @@ def stream_rtl(
 
     Raises:
         BuildError, ToolError: as of a build. BenchError: as of `stream_iss`. SimulationTimeout: it does not end.
-        SimulationError: a latency is violated, see `nncosim.tb.aie_ml.hazards`.
+        SimulationError: a latency is violated, see `nncosim.tb.aie_ml.hazards`; a lock leaves its range.
+        CapacityError: as of `feed` and `load_image`.
     """
     whole = Image.from_bytes(image)
     notes = whole.notes.own_as(AieMlNotes)
+    words = _words(notes, platform.generation, inputs)
+    check_feed({stream: len(each) for stream, each in words.items()})  # before anything is built
     built = build_array(platform, notes.columns, notes.rows, notes.memory_rows)
     with Model(built, seed=seed) as model:
         model.poison(seed)
         writes = load_image(model, platform, whole, bus=bus)
-        feed(model, notes.columns, _words(notes, platform.generation, inputs))
+        feed(model, notes.columns, words)
         held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": len(inputs) * result_words(notes),
                 "gap_seed": gap_seed}  # fmt: skip
         run_once(model, held, DEFAULT_LIMIT)
         hazards = found_hazards(model)
         if len(hazards):
             raise SimulationError(hazard_text(hazards, whole))
+        if faults := found_lock_faults(model, notes):
+            raise SimulationError(lock_faults_text(faults))
         results, done = model.log(RESULTS, RESULT, clear=True), model.log(DONES, DONE, clear=True)
     nothing = np.zeros(0, RESULT)
     return _streamed(whole, platform.generation, Records(nothing, results, nothing, done[0]), len(inputs))

@@ -31,8 +31,8 @@ def trace_conditions(trace: Trace, ends: Sequence[int]) -> dict[str, tuple[int, 
     if step is not None:
         begin = ends[step - 1] if step else 0
         if begin == ends[step]:
-            raise BenchError("the layer has no cycles of its own to show: it is complete before those listed ahead of it, "
-                             "beside which it runs")  # fmt: skip
+            raise BenchError("the layer has no cycles of its own to show: it is complete before those listed ahead of "
+                             "it, beside which it runs")  # fmt: skip
         conditions |= {"probe_since": (begin, ends[step]), "probe_inferences": (0, 1)}
     return conditions
 
