@@ -12,7 +12,6 @@ import argparse
 from dataclasses import dataclass
 
 import numpy as np
-from nncosim.compiler.aie_ml.cycle_model import cycle_model
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import PLATFORM
@@ -97,12 +96,12 @@ def _row(published: Published, backend: str) -> list[str]:
         cells = [f"{published.cycles:,} ({published.tiles})", _with_tiles(cycles_of(few, spec, backend), few), splits]
     latency, throughput, fewest = (compiled(spec, objective=each) for each in ("latency", "throughput", "fewest"))
     cycles_of(throughput, spec, backend)
-    interval = cycle_model().interval(throughput.image.to_bytes(), PLATFORM)
+    interval = BENCH.interval(PLATFORM, throughput.image.to_bytes())
     return [*cells, _with_tiles(cycles_of(latency, spec, backend), latency), _with_tiles(interval, throughput),
             _with_tiles(cycles_of(fewest, spec, backend), fewest)]  # fmt: skip
 
 
-def _with_tiles(cycles: int, made: Compiled) -> str:
+def _with_tiles(cycles: float | None, made: Compiled) -> str:
     return f"{cycles:,} ({tiles_of(made)})"
 
 
