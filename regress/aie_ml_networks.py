@@ -12,7 +12,6 @@ import argparse
 from dataclasses import dataclass
 
 import numpy as np
-from nncosim.compiler.aie_ml.cycle_model import cycle_model
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import AieMl
@@ -104,12 +103,12 @@ def _row(published: Published, platform: AieMl, backend: str) -> list[str]:
     latency, throughput, fewest = (compiled(spec, platform, objective=each)
                                    for each in ("latency", "throughput", "fewest"))  # fmt: skip
     cycles_of(throughput, spec, backend)
-    interval = cycle_model().interval(throughput.image.to_bytes(), platform)
+    interval = BENCH.interval(platform, throughput.image.to_bytes())
     return [*cells, _with_tiles(cycles_of(latency, spec, backend), latency), _with_tiles(interval, throughput),
             _with_tiles(cycles_of(fewest, spec, backend), fewest)]  # fmt: skip
 
 
-def _with_tiles(cycles: int, made: Compiled) -> str:
+def _with_tiles(cycles: float | None, made: Compiled) -> str:
     return f"{cycles:,} ({tiles_of(made)})"
 
 

@@ -7,6 +7,7 @@ from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.aie_ml_whole import KERNEL_CYCLES, streamed
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
+from nncosim.tb.aie_ml.bench import BENCH
 from nncosim.tb.aie_ml.streaming import stream_iss, stream_rtl
 
 PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
@@ -35,6 +36,7 @@ def test_the_interval_is_the_predicted_one(name):
     assert found.ends == expected.ends and found.ends[0] >= made.iss_cycles
     steady = np.diff(found.ends)[-44:-12]  # while the last ones leave, no more come in
     assert (steady[:16] == steady[16:]).all() and steady.max() < made.iss_cycles
+    assert BENCH.interval(PLATFORM, image) == steady.mean() == found.steady(len(splits))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,8 @@ from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "Interval", "Passage", "RunResult", "StreamFacts", "get_bench", "register_bench",
+    "HasInterval", "Interval", "Passage", "RunResult", "StreamFacts", "get_bench", "predicted_interval",
+    "register_bench",
 ]  # fmt: skip
 
 
@@ -242,6 +243,15 @@ class Bench(Protocol[PlatformT]):
         ...
 
 
+@runtime_checkable
+class HasInterval(Protocol[PlatformT]):
+    """A bench of a machine that takes the next inputs as soon as it has room."""
+
+    def interval(self, platform: PlatformT, image: bytes) -> float | None:
+        """Predicted: the mean cycles from an inference's end to the next one's in a long stream without gaps; None: it
+        comes to no end."""
+
+
 AnyBench: TypeAlias = Bench[Any]
 """That of a platform which the shared layers need not know."""
 
@@ -264,3 +274,9 @@ def get_bench(platform: Platform) -> AnyBench:
         where = BENCHES.module(platform.parts)
         raise BenchError(f"platform {platform.name!r} has no test bench (no module {where})")
     return bench
+
+
+def predicted_interval(platform: Platform, image: bytes) -> float | None:
+    """As of `HasInterval`; None of a platform whose bench is none."""
+    bench = BENCHES.find(platform.name)
+    return bench.interval(platform, image) if isinstance(bench, HasInterval) else None

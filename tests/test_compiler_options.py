@@ -2,11 +2,16 @@
 """--compiler-option: what a platform's compiler can be told, what it refuses, and where it shows afterwards."""
 
 import json
+import re
+from importlib.resources import as_file, files
 
+import numpy as np
 import onnx
 import pytest
 from command_line import refused
+from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.dense_models import DenseSpec, dense_network
+from nncosim.tb.aie_ml.streaming import stream_iss
 
 HERE = ("--platform", "aie_ml", "--set", "columns=4", "--set", "rows=2")
 
@@ -35,6 +40,34 @@ def test_objective_and_splits_change_what_is_compiled_and_are_kept(command, mode
     assert command("compile", model, *HERE, "-C", "tiles=2", "--out", tmp_path / "out").status == 0
     again = told(command, "run", tmp_path / "out" / "image.elf", "--backend", "iss")
     assert again["compiler_options"] == {"tiles": "2"} and len(again["layers"]) == 2
+
+
+def test_the_interval_is_shown_by_every_command(command, model, tmp_path):
+    """In which an inference follows the other in a stream: the mean over many on the simulator."""
+    found = {}
+    for objective in ("latency", "throughput"):
+        options = (*HERE, "-C", f"objective={objective}")
+        report = told(command, "run", model, *options, "--backend", "iss")
+        found[objective] = every = report["interval_cycles"]
+        text = command("run", model, *options, "--backend", "iss").out
+        assert re.search(rf"^one inference in a stream every +{every:,.1f}", text, re.M)
+        assert told(command, "check", model, *options)["interval_cycles"] == every
+        assert f"in a stream one inference every {every:,.1f} cycles" in command("check", model, *options).out
+        out = tmp_path / objective
+        assert told(command, "compile", model, *options, "--out", out)["interval_cycles"] == every
+        again = command("compile", model, *options, "--out", tmp_path / f"{objective}2").out
+        assert f"in a stream: one inference every {every:,.1f} cycles, predicted" in again
+        image = (out / "image.elf").read_bytes()
+        given = [{"x": np.zeros((8, 32, 1, 1), np.int64)}] * 64
+        assert stream_iss(AieMl(columns=4, rows=2), image, given).steady(2) == every < report["cycles"]
+    assert found["throughput"] <= found["latency"]
+
+
+def test_a_platform_without_a_stream_shows_no_interval(command):
+    with as_file(files("nncosim.regress.networks") / "digits.onnx") as digits:
+        assert told(command, "check", digits)["interval_cycles"] is None
+        result = command("check", digits)
+    assert result.status == 0 and "in a stream" not in result.out
 
 
 def test_platforms_lists_what_a_compiler_takes(command):

@@ -9,10 +9,13 @@ import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
+import click
 import onnx
 import onnxruntime
 import pytest
-from nncosim.tb.cli.main import COMMANDS
+from nncosim.compiler.aie_ml.backend import AieMlBackend
+from nncosim.tb.cli.main import COMMANDS, cli
+from nncosim.tb.report.schema import ReportJson
 from onnx import TensorProto, helper
 from packaging.requirements import Requirement
 
@@ -131,3 +134,20 @@ def test_commands_in_the_readme_exist():
     assert used == set(COMMANDS)
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert {"demo", "test"} <= set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.M)) <= targets
+
+
+def test_every_key_of_the_report_is_in_the_readme():
+    """Of `run`'s JSON; the table's first column has no others."""
+    text = (ROOT / "README.md").read_text().partition("**The JSON report** of `run`")[2]
+    rows = re.findall(r"^\| (`.*?`) \| (.*) \|$", text.partition("\nThe categories of a counter")[0], re.M)
+    first, whole = ({*re.findall(r"`(\w+)`", " ".join(part))} for part in (
+        [row[0] for row in rows], [cell for row in rows for cell in row]))  # fmt: skip
+    assert first <= {*ReportJson.__annotations__} <= whole
+
+
+def test_the_readme_says_how_a_compiler_is_told():
+    text = (ROOT / "README.md").read_text()
+    known = {name: cli.get_command(click.Context(cli), name) for name in COMMANDS}
+    takers = {f"`{name}`" for name, each in known.items() if each and any("-C" in p.opts for p in each.params)}
+    found = re.search(r"^\*\*The compiler\.\*\* `-C NAME=VALUE` \(`--compiler-option`\).*?\n\n", text, re.M | re.S)
+    assert found and takers | {f"`{o.name}`" for o in AieMlBackend.options} <= set(re.findall(r"`[^`]*`", found[0]))

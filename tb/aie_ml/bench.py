@@ -8,10 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.cycles import CYCLE_MODEL
 from nncosim.tb.aie_ml.iss_backend import run_iss
 from nncosim.tb.aie_ml.rtl import run_rtl
 from nncosim.tb.backend import RunResult
 from nncosim.tb.errors import BenchError
+from nncosim.tb.iss.elf import IssError
 from nncosim.tb.sim.waves import Trace
 
 __all__ = ["BENCH", "AieMlBench"]
@@ -56,6 +58,13 @@ class AieMlBench:
             raise BenchError(f"AIE-ML has no backend {backend!r}; it has {', '.join(self.backends)}")
         return run_rtl(platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed,
                        trace=trace, progress=progress, hazards=hazards)  # fmt: skip
+
+    def interval(self, platform: AieMl, image: bytes) -> float | None:
+        """See `nncosim.tb.backend.HasInterval`: the simulator's."""
+        try:
+            return CYCLE_MODEL.steady(image, platform)
+        except IssError:
+            return None
 
 
 BENCH = AieMlBench()

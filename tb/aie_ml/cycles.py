@@ -10,7 +10,7 @@ from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, layer_cycles
 from nncosim.tb.aie_ml.iss_array import Array
 from nncosim.tb.aie_ml.iss_backend import hang_of
-from nncosim.tb.aie_ml.streaming import stream_iss
+from nncosim.tb.aie_ml.streaming import in_a_row, stream_iss
 from nncosim.tb.errors import BenchError
 from nncosim.tb.iss.elf import IssError
 
@@ -42,6 +42,19 @@ class Cycles:
         """Raises IssError if the array comes to no end."""
         try:
             return stream_iss(platform, image, [_zeros(Image.from_bytes(image))] * _IN_A_ROW).interval
+        except BenchError as error:
+            raise IssError(f"the array does not run: {error}") from None
+
+    def steady(self, image: bytes, platform: AieMl) -> float:
+        """The mean interval in a long stream, see `nncosim.tb.aie_ml.streaming.Streamed.steady`.
+
+        Raises:
+            IssError: the array comes to no end.
+        """
+        whole = Image.from_bytes(image)
+        layers = len(whole.notes.steps)
+        try:
+            return stream_iss(platform, image, [_zeros(whole)] * in_a_row(layers)).steady(layers)
         except BenchError as error:
             raise IssError(f"the array does not run: {error}") from None
 

@@ -32,7 +32,10 @@ from nncosim.tb.aie_ml.rtl import DONES, RESULTS, SETTLE_CYCLES
 from nncosim.tb.errors import BenchError, SimulationError
 from nncosim.tb.sim.model import Model
 
-__all__ = ["Streamed", "stream_iss", "stream_rtl"]
+__all__ = ["Streamed", "in_a_row", "stream_iss", "stream_rtl"]
+
+_AVERAGED = 16
+"""Intervals of which a mean is taken: with doubled buffers they repeat after two."""
 
 Inputs = Sequence[Mapping[str, np.ndarray]]
 
@@ -48,6 +51,22 @@ class Streamed:
     def interval(self) -> int:
         """Cycles from one inference's end to the next one's, of the last two."""
         return self.ends[-1] - self.ends[-2]
+
+    def steady(self, layers: int) -> float:
+        """The mean interval while more come in behind, of `in_a_row` inferences or more. The last ones, behind which
+        the array runs empty, are faster."""
+        last = len(self.ends) - 1 - _held(layers)
+        return (self.ends[last] - self.ends[last - _AVERAGED]) / _AVERAGED
+
+
+def _held(layers: int) -> int:
+    """Inferences that are on their way at once, at most."""
+    return 2 * layers + 4
+
+
+def in_a_row(layers: int) -> int:
+    """So many inferences show a steady interval: until the array is full, that are measured, and behind these."""
+    return 2 * _held(layers) + _AVERAGED + 1
 
 
 def _words(notes: AieMlNotes, generation: Generation, inputs: Inputs) -> dict[int, np.ndarray]:

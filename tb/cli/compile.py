@@ -14,6 +14,7 @@ from nncosim.compiler.ir.topology import topology
 from nncosim.compiler.options import with_options
 from nncosim.compiler.placement.placement import MemoryUse, fullest
 from nncosim.platforms.base import Platform
+from nncosim.tb.backend import predicted_interval
 from nncosim.tb.cli.options import (
     check_outputs,
     input_options,
@@ -40,7 +41,7 @@ from rich.table import Table
 __all__ = ["check_command", "compile_command"]
 
 
-def _print_program(console: Console, program: Program, platform: Platform) -> None:
+def _print_program(console: Console, program: Program, platform: Platform, interval: float | None) -> None:
     macs = {op.name: program.network.macs(op) for op in program.network.ops}
     names = {op.name: op.title for op in program.network.ops}
     table = plain_table()
@@ -57,6 +58,8 @@ def _print_program(console: Console, program: Program, platform: Platform) -> No
     console.print(f"by the {platform.cycle_model}: {program.iss_cycles:,} cycles for {total:,} MACs, "
                   f"{total / max(program.iss_cycles, 1):,.1f} MAC/cycle; estimated before linking: "
                   f"{_cycles(program.estimated_cycles)}")  # fmt: skip
+    if interval is not None:
+        console.print(f"in a stream: one inference every {interval:,.1f} cycles, predicted")
 
 
 def _cycles(count: int | None) -> str:
@@ -84,22 +87,26 @@ def compile_command(
         say(f"importing {model.name}")
         network = read_model(model, data, platform, read_forms(model, input_quant, calibrate), nearest)
         program = compile_model(model, data, platform, overrides, say, network, stream, options)
+        interval = predicted_interval(platform, program.image)
     write_files(out, program.files)
     console = output_console(json_file)
     print_remarks(console, program.network.remarks)
-    _print_program(console, program, platform)
+    _print_program(console, program, platform, interval)
     for name, data in program.files.items():
         console.print(f"{escape(str(out / name))}  {len(data):,} bytes", soft_wrap=True)
     write_json({
         "model": model.name, "platform": platform.name, "compiler_options": options, "iss_cycles": program.iss_cycles,
-        "estimated_cycles": program.estimated_cycles, "remarks": list(program.network.remarks),
+        "interval_cycles": interval, "estimated_cycles": program.estimated_cycles,
+        "remarks": list(program.network.remarks),
         "files": {name: {"bytes": len(data), "sha256": sha256(data)} for name, data in program.files.items()},
         "hashes": {"image": sha256(program.image), "model": program.model_hash},
     }, json_file)  # fmt: skip
     return 0
 
 
-def _check_json(model: Path, platform: Platform, network: Network, result: CheckResult) -> dict[str, object]:
+def _check_json(
+    model: Path, platform: Platform, network: Network, result: CheckResult, interval: float | None
+) -> dict[str, object]:
     return {
         "model": model.name, "platform": platform.name, "fits": not result.problems,
         "problems": [vars(problem) for problem in result.problems],
@@ -107,7 +114,7 @@ def _check_json(model: Path, platform: Platform, network: Network, result: Check
         "topology": topology(network), "macs": sum(network.macs(op) for op in network.ops), "layers": len(network.ops),
         "requantization": requantization_of(network).to_json(),
         "memory": [{**vars(use), "free": use.free} for use in result.memory],
-        "iss_cycles": result.compiled.iss_cycles if result.compiled else None,
+        "iss_cycles": result.compiled.iss_cycles if result.compiled else None, "interval_cycles": interval,
     }  # fmt: skip
 
 
@@ -132,7 +139,9 @@ def _memory_table(memory: Sequence[MemoryUse]) -> Table:
     return table
 
 
-def _print_fit(console: Console, network: Network, platform: Platform, result: CheckResult) -> None:
+def _print_fit(
+    console: Console, network: Network, platform: Platform, result: CheckResult, interval: float | None
+) -> None:
     assert result.compiled is not None
     proof = requantization_of(network)
     console.print(_memory_table(result.memory), "")
@@ -144,6 +153,8 @@ def _print_fit(console: Console, network: Network, platform: Platform, result: C
         f"{len(network.ops)} layers, requantization {escape(str(proof))}"
     )
     predicted = f"{result.compiled.iss_cycles:,} cycles by the {platform.cycle_model}"
+    if interval is not None:
+        predicted += f", in a stream one inference every {interval:,.1f} cycles"
     console.print(f"[green]fits {platform.name}[/]; {predicted}")
 
 
@@ -170,8 +181,9 @@ def check_command(
         say("compiling")
         result = check_network(network, platform, backend)
         network = result.compiled.network if result.compiled else network
+        interval = predicted_interval(platform, result.compiled.image.to_bytes()) if result.compiled else None
     console = output_console(json_file)
-    write_json(_check_json(model, platform, network, result), json_file)
+    write_json(_check_json(model, platform, network, result, interval), json_file)
     if result.problems:
         count = len(result.problems)
         what = f"{model} does not fit {platform.name}: {count} problem{'s' if count > 1 else ''}"
@@ -179,5 +191,5 @@ def check_command(
         click.echo(printable(f"nncosim: error: {what}{lines}"), err=True)
         return 2
     print_remarks(console, network.remarks)
-    _print_fit(console, network, platform, result)
+    _print_fit(console, network, platform, result, interval)
     return 0

@@ -99,6 +99,7 @@ class RunFacts(TypedDict, total=False):
     date: str
     waveform: Waveform | None
     entry: EntryFacts
+    interval_cycles: float | None
 
 
 def build_report(

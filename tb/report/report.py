@@ -146,6 +146,7 @@ class Report:
     `remarks`: what was assumed of the model, or is left to the host.
     `date`: when it ran, ISO 8601. `clue`: of a failure. `waveform`: that was written.
     `entry`: of image and inputs that came in by the machine's own port, and at what cost: "boot", "stream".
+    `interval_cycles`: predicted, see `nncosim.tb.backend.HasInterval`; None: not known.
     `passages`: of each inference, when its inputs and outputs passed the machine's ports.
     """
 
@@ -177,6 +178,7 @@ class Report:
     passages: tuple[Mapping[str, Passage], ...] = ()
     floor_plan: FloorPlan | None = None
     compiler_options: Mapping[str, str] = field(default_factory=dict)
+    interval_cycles: float | None = None
 
     @property
     def expected(self) -> Cost:
@@ -271,6 +273,7 @@ class Report:
             "iss_frames": [pace.expected.best for pace in self.paces],
             "intervals": list(self.intervals),
             "iss_intervals": [pace.expected.best for pace in self.interval_paces],
+            "interval_cycles": rounded(self.interval_cycles),
             "steady_interval": rounded(self.steady[0]) if self.steady else None,
             "iss_cycles": self.iss_cycles,
             "bounds": list(self.expected.bounds),

@@ -125,6 +125,7 @@ class ReportJson(TypedDict):
     iss_frames: list[int]
     intervals: list[int]
     iss_intervals: list[int]
+    interval_cycles: float | None
     steady_interval: float | None
     iss_cycles: int
     bounds: list[int]

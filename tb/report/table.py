@@ -126,6 +126,8 @@ def _totals(report: Report) -> Table:
     if report.steady:
         measured, predicted = report.steady
         table.add_row("then an inference every", f"{measured:,.1f}", f"{predicted:,.1f}")
+    if report.interval_cycles is not None:
+        table.add_row("one inference in a stream every", "", f"{report.interval_cycles:,.1f}")
     for number, pace in enumerate(report.paces[1:], 2):
         table.add_row(f"cycles of inference {number}", _number(pace.cycles), str(pace.expected))
     return table

@@ -21,7 +21,7 @@ from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value, value_text
-from nncosim.tb.backend import AnyBench, Entering, RunResult, get_bench
+from nncosim.tb.backend import AnyBench, Entering, RunResult, get_bench, predicted_interval
 from nncosim.tb.errors import BenchError
 from nncosim.tb.floor_plan import FLOOR_PLAN, floor_plan_json
 from nncosim.tb.reference.compare import Comparison, compare_frames
@@ -309,6 +309,7 @@ def run_program(
         command=shlex.join(_command(program, settings, result.backend, result.driver, options)),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         entry=result.entry,
+        interval_cycles=predicted_interval(platform, program.image) if result.diagnosis is None else None,
     )
     report = _explained(report, program, platform, settings, result, options)
     outputs = tuple(
