@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 import pytest
 from nncosim.compiler.aie_ml import program as program_module
-from nncosim.compiler.aie_ml.checker import wrong_in
+from nncosim.compiler.aie_ml.checker import proof_of, wrong_in
 from nncosim.compiler.aie_ml.loops import Line, roll
+from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_of
 from nncosim.compiler.aie_ml.program import Addresses, program_of
 from nncosim.compiler.aie_ml.scheduler import Timing, timing
 from nncosim.compiler.errors import CompileError
@@ -17,8 +18,11 @@ from nncosim.hdl.aie_ml.isa import Form, Mac
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
 from nncosim.kernels.aie_ml import product as product_module
 from nncosim.kernels.aie_ml.product import Job, Product
+from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.aie_ml_generation import AIE_ML
+from nncosim.regress.aie_ml_hazards import early_reads_of
 from nncosim.regress.aie_ml_programs import issue_order
+from nncosim.regress.dense_models import DenseSpec, compiled
 from nncosim.tb.aie_ml.iss import Tile
 
 AT = Addresses(0, 1024, 512, 1536)
@@ -61,8 +65,19 @@ def last_store(words: bytes) -> int:
 def test_a_layer_is_what_its_program_computes(name):
     layer = dense(SHAPES[name])
     code = program_of([(layer, AT)], 1024)
-    assert wrong_in(code.words, [(layer, AT)]) == []
+    proof = proof_of(code.words, [(layer, AT)])
+    assert proof.wrong == () and proof.early_reads == early_reads_of(code.words)
     assert code.ends == (layer.shape.output_bytes // 32,)
+
+
+def test_an_image_says_what_its_programs_read_early():
+    """Of each tile just that, by a model that is not the checker; of most it is something."""
+    image = compiled(DenseSpec((64, 64, 32), batch=16, last_relu=True), AieMl(columns=4, rows=4),
+                     splits=[(2, 2), (2, 2)]).image  # fmt: skip
+    said = {tile: each.reads for each in image.notes.own_as(AieMlNotes).early_reads for tile in each.tiles}
+    found = {tile_of(each.address)[:2]: early_reads_of(each.data) for each in image.segments
+             if each.memory == "program"}  # fmt: skip
+    assert said == {tile: reads for tile, reads in found.items() if reads} and len(said) > 4
 
 
 @pytest.mark.parametrize(("name", "ideal", "most"), [

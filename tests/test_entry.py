@@ -172,6 +172,10 @@ def test_the_iss_refuses(capfd, words):
     refused(runner(capfd)("run", DIGITS, "--backend", "iss", *words), "use --backend rtl")
 
 
+def test_hazards_of_a_machine_that_has_none_cannot_be_ignored(capfd):
+    refused(runner(capfd)("run", DIGITS, "--ignore-hazards"), "--ignore-hazards", "no backend of this platform has")
+
+
 @pytest.mark.parametrize("words", [("--stream", "1"), ("--boot", "magic")])
 def test_wrong_words_are_refused(capfd, words):
     refused(runner(capfd)("run", DIGITS, *words), words[0])

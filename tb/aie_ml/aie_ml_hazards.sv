@@ -89,27 +89,32 @@ module aie_ml_hazards (
     // Early reads that are meant: of each program counter, and cycles that they come too early, the registers.
     reg [63:0] meant [0:8191];
 
-    // The instructions before, by the cycles since their issue; and what is written at the end of the cycle that comes
-    // so many cycles after this one.
-    reg [127:0] past [1:LONGEST-1];
-    reg [9:0]   past_pc [1:LONGEST-1];
-    reg [63:0]  due [0:LONGEST-2];
+    // The instructions before, and what is written at the end of a cycle to come, by cycles modulo 8. They are read in
+    // this module's one process only, which assigns them at once: that is the fastest to simulate.
+    reg [2:0]   now;
+    reg [127:0] past [0:7];
+    reg [9:0]   past_pc [0:7];
+    reg [63:0]  due [0:7];
+    reg         stored;  // whether the instruction before stores, and where
     reg [15:0]  stored_at;
+    reg [2:0]   left;  // cycles until nothing is in flight
     reg [63:0]  cycle;
     reg         awake = 0;  // before reset, registers hold anything
 
-    task automatic report(input integer kind, input integer register_, input integer cycles, input integer writer);
-        nncosim_log(STREAM_HAZARD, 16, {1536'd0, writer != 0 ? past[writer] : 128'd0, word,
-                                        writer != 0 ? {22'd0, past_pc[writer]} : ~32'd0, cycles, register_,
+    task automatic report(input integer kind, input integer register_, input integer cycles, input integer back);
+        bit [2:0] writer;
+        writer = now - back[2:0];
+        nncosim_log(STREAM_HAZARD, 16, {1536'd0, back != 0 ? past[writer] : 128'd0, word,
+                                        back != 0 ? {22'd0, past_pc[writer]} : ~32'd0, cycles, register_,
                                         {22'd0, pc}, {12'd0, row}, {10'd0, column}, kind, cycle});
     endtask
 
-    // The youngest instruction that writes a register at the end of the cycle that comes so many cycles after this one.
+    // How many cycles ago the youngest instruction was issued that writes a register `ahead` cycles from now; 0: none.
     function automatic integer writer_of(input integer register_, input integer ahead);
         bit [63:0] makes;
         writer_of = 0;
         for (integer k = LONGEST - 1; k >= 1; k = k - 1) begin
-            makes = written(past[k], k + ahead + 1);
+            makes = written(past[now - k[2:0]], k + ahead + 1);
             if (makes[register_]) writer_of = k;
         end
     endfunction
@@ -119,85 +124,104 @@ module aie_ml_hazards (
             if (registers[k]) report(kind, k, cycles, k == BEAT_A || k == BEAT_B ? 1 : writer_of(k, ahead));
     endtask
 
-    task automatic check_reads(input bit [63:0] reads, input bit [63:0] late);
-        bit [63:0] here;
-        for (integer k = 0; k < LONGEST - 1; k = k + 1) begin
-            here = reads & due[k];
-            if (here != 0) each_of(here & ~meant[{pc, 3'(k + 1)}], EARLY, k + 1, k);
-            here = late & due[k];
-            if (here != 0 && k >= MAC_READS)
-                each_of(here & ~meant[{pc, 3'(k + 1 - MAC_READS)}], EARLY, k + 1 - MAC_READS, k);
+    // Of registers that are read `late` cycles after the issue.
+    task automatic check_reads(input bit [63:0] reads, input integer late);
+        bit [63:0] early;
+        integer    cycles;
+        for (integer k = late; k < LONGEST - 1; k = k + 1) begin
+            early = reads & due[now + k[2:0]];
+            cycles = k + 1 - late;
+            if (early != 0) early &= ~meant[{pc, cycles[2:0]}];
+            if (early != 0) each_of(early, EARLY, cycles, k);
         end
+    endtask
+
+    task automatic check_beats;
+        bit [63:0] beats;
+        beats = 0;
+        beats[BEAT_A] = word[`load_a_valid] && load_a_at == stored_at;
+        beats[BEAT_B] = word[`load_b_valid] && load_b_at == stored_at;
+        each_of(beats & ~meant[{pc, 3'd1}], EARLY, 1, 0);
     endtask
 
     task automatic check_writes(input bit [63:0] arrives);
         bit [63:0] rest;
-        each_of(due[0] & ~arrives, MISSING, 0, 0);
-        rest = arrives & ~due[0];
+        each_of(due[now] & ~arrives, MISSING, 0, 0);
+        rest = arrives & ~due[now];
         for (integer k = 1; k < LONGEST - 1; k = k + 1) begin
-            each_of(rest & due[k], SOON, k, k);
-            rest &= ~due[k];
+            each_of(rest & due[now + k[2:0]], SOON, k, k);
+            rest &= ~due[now + k[2:0]];
         end
         each_of(rest, SOON, 0, LONGEST);
     endtask
 
+    // Registers that are written at the end of this cycle, as the ports have it.
+    task automatic arriving(output bit [63:0] arrives);
+        bit [63:0] twice, one;
+        arrives = 0;
+        twice = 0;
+        for (integer k = 0; k < 4; k = k + 1)
+            if (vector_write[k]) begin
+                one = vector(vector_to[5 * k +: 5]);
+                twice |= arrives & one;
+                arrives |= one;
+            end
+        for (integer k = 0; k < 3; k = k + 1)
+            if (low_write[k] || high_write[k]) begin
+                one = halves(low_to[4 * k +: 4], {1'b0, low_write[k]})
+                    | halves(high_to[4 * k +: 4], {high_write[k], 1'b0});
+                twice |= arrives & one;
+                arrives |= one;
+            end
+        if (twice != 0) each_of(twice, TWO, 0, 0);
+    endtask
+
+    task automatic issued;
+        check_reads(read(word), 0);
+        if (word[`vector_op] != `Mac_NONE && !word[`vector_clear]) check_reads(halves(word[`vector_acc], 2'd3), MAC_READS);
+        if (stored && (word[`load_a_valid] || word[`load_b_valid])) check_beats;
+        due[now + 3'(LOAD - 1)] |= written(word, LOAD);  // and GET
+        due[now + 3'(MAC - 1)] |= written(word, MAC);
+        due[now + 3'(SRS - 1)] |= written(word, SRS);
+        due[now + 3'(BIAS - 1)] |= written(word, BIAS);
+        due[now + 3'(MAX - 1)] |= written(word, MAX);
+        past[now] = word;
+        past_pc[now] = pc;
+        stored = word[`store_op] != `StoreOp_NONE;
+        stored_at = store_at;
+        left = LONGEST;
+    endtask
+
     always @(posedge clk) begin
-        bit [63:0] arrives, twice, one, reads, late, beats;
-        cycle <= rst ? 0 : cycle + 1;
+        bit        writes;
+        bit [63:0] arrives;
+        writes = vector_write != 0 || low_write != 0 || high_write != 0;
         if (rst) begin
-            awake <= 1;
-            for (integer k = 1; k < LONGEST; k = k + 1) past[k] <= 0;
-            for (integer k = 0; k < LONGEST - 1; k = k + 1) due[k] <= 0;
-        end else if (awake) begin
+            awake = 1;
+            now = 0;
+            left = 0;
+            stored = 0;
+            for (integer k = 0; k < 8; k = k + 1) begin
+                past[k] = 0;
+                due[k] = 0;
+            end
+        end else if (awake && (issue || writes || left != 0)) begin
             arrives = 0;
-            twice = 0;
-            for (integer k = 0; k < 4; k = k + 1)
-                if (vector_write[k]) begin
-                    one = vector(vector_to[5 * k +: 5]);
-                    twice |= arrives & one;
-                    arrives |= one;
-                end
-            for (integer k = 0; k < 3; k = k + 1)
-                if (low_write[k] || high_write[k]) begin
-                    one = halves(low_to[4 * k +: 4], {1'b0, low_write[k]})
-                        | halves(high_to[4 * k +: 4], {high_write[k], 1'b0});
-                    twice |= arrives & one;
-                    arrives |= one;
-                end
+            if (writes) arriving(arrives);
             if (!advance) begin
-                if (arrives != 0) each_of(arrives, STANDING, 0, LONGEST);
+                if (writes) each_of(arrives, STANDING, 0, LONGEST);
             end else begin
-                if (issue) begin
-                    reads = read(word);
-                    late = w_late(word);
-                    if (((reads | late) & (due[0] | due[1] | due[2] | due[3] | due[4] | due[5])) != 0)
-                        check_reads(reads, late);
-                    beats = 0;
-                    if (past[1][`store_op] != `StoreOp_NONE) begin
-                        beats[BEAT_A] = word[`load_a_valid] && load_a_at == stored_at;
-                        beats[BEAT_B] = word[`load_b_valid] && load_b_at == stored_at;
-                    end
-                    if (beats != 0) each_of(beats & ~meant[{pc, 3'd1}], EARLY, 1, 0);
-                end
-                if (twice != 0) each_of(twice, TWO, 0, 0);
-                if (arrives != due[0]) check_writes(arrives);
-                for (integer k = 0; k < LONGEST - 1; k = k + 1)
-                    due[k] <= (k < LONGEST - 2 ? due[k + 1] : 64'd0) | (issue ? written(word, k + 2) : 64'd0);
-                for (integer k = 2; k < LONGEST; k = k + 1) begin
-                    past[k] <= past[k - 1];
-                    past_pc[k] <= past_pc[k - 1];
-                end
-                past[1] <= issue ? word : 128'd0;
-                past_pc[1] <= pc;
-                stored_at <= store_at;
+                past[now] = 0;
+                if (left != 0) left = left - 1;
+                if (issue) issued;
+                else stored = 0;
+                if (arrives != due[now]) check_writes(arrives);
+                due[now] = 0;
+                now = now + 1;
             end
         end
+        cycle = rst ? 0 : cycle + 1;
     end
-
-    // The accumulator that a MAC adds to, which it reads late.
-    function automatic bit [63:0] w_late(input bit [127:0] w);
-        w_late = w[`vector_op] != `Mac_NONE && !w[`vector_clear] ? halves(w[`vector_acc], 2'd3) : 64'd0;
-    endfunction
 endmodule
 
 bind aie_ml_tile aie_ml_hazards hazards (
