@@ -19,7 +19,7 @@ class CycleModel(Protocol):
         """Cycles of each layer of an inference, from the completion of the one before it; together the inference's."""
 
     def interval(self, image: bytes, platform: AieMl) -> int:
-        """Cycles from an inference's end to the next one's, of the last two of some that follow each other without a gap:
+        """Cycles from an inference's end to the next one's, of the last two of some that follow without gaps:
         by which a search compares. In a long stream it is a little more, as the next words come in meanwhile."""
 
 
