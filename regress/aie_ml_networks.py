@@ -3,7 +3,7 @@
 
 Latency: cycles from the first word into the array to the last one out of it, batch 8, int8, words at the shim row after
 row as a user has them. AIE4ML's: the best of each network in its repository's table, in AMD's simulator. Interval:
-cycles between batches that follow each other without a gap. Each search has its own objective.
+mean cycles between batches in a long stream without gaps. Each search has its own objective.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _row(published: Published, platform: AieMl, backend: str) -> list[str]:
 
 
 def _with_tiles(cycles: float | None, made: Compiled) -> str:
-    return f"{cycles:,} ({tiles_of(made)})"
+    return f"{cycles:,.1f} ({tiles_of(made)})" if isinstance(cycles, float) else f"{cycles:,} ({tiles_of(made)})"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from nncosim.compiler.aie_ml.loops import Line, assembled
-from nncosim.compiler.aie_ml.notes import AieMlNotes, acc_half
+from nncosim.compiler.aie_ml.notes import AieMlNotes, acc_part
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml import access, core, tile, vmac
 from nncosim.hdl.aie_ml.isa import Control, ControlOp, MoveOp, Srs, StoreOp
@@ -125,10 +125,10 @@ LATE_RESULT = f"""            late = register(1024, "late")
 BUGS = {
     "load a cycle late": Bug(
         (Change(access, *slow(ACCESS, load_memory=5), core, "LoadPath"),), HazardKind.MISSING, 5),
-    "BIAS a cycle early": Bug((Change(core, *slow(CORE, bias=2), tile, "Core"),), HazardKind.SOON, acc_half(1, 0)),
+    "BIAS a cycle early": Bug((Change(core, *slow(CORE, bias=2), tile, "Core"),), HazardKind.SOON, acc_part(1, 0, 2)),
     "MAC a cycle late": Bug(
         (Change(vmac, RESULT, LATE_RESULT, vmac, "VectorMac"), Change(core, *slow(CORE, mac=6), tile, "Core")),
-        HazardKind.MISSING, acc_half(1, 0)),
+        HazardKind.MISSING, acc_part(1, 0, 2)),
     "SRS a cycle early": Bug((Change(core, *slow(CORE, srs=3), tile, "Core"),), HazardKind.SOON, 9, right=False),
     "a load is written while the core stands": Bug((Change(
         core, "vectors.write[number].eq(path.write & advance)", "vectors.write[number].eq(path.write)", tile, "Core"),),

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import onnx
 import pytest
-from nncosim.compiler.aie_ml.notes import tile_address
+from nncosim.compiler.aie_ml.notes import AieMlNotes, tile_address
 from nncosim.compiler.image.image import ImageError, Segment
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.regress.aie_ml_checks import normal_inputs
@@ -16,10 +16,12 @@ from nncosim.regress.aie_ml_whole import streamed
 from nncosim.regress.dense_models import DenseSpec, compiled, dense_network, frames_of, random_inputs
 from nncosim.tb.aie_ml.bench import BENCH
 from nncosim.tb.aie_ml.build import FEEDER_WORDS
+from nncosim.tb.aie_ml.segments import loads_of
 from nncosim.tb.aie_ml.streaming import stream_rtl
+from nncosim.tb.aie_ml.waves import groups
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.errors import BenchError, CapacityError
-from nncosim.tb.sim.waves import Trace
+from nncosim.tb.sim.waves import Trace, changes, save_file, variables
 
 PLATFORM = AieMl(columns=4, rows=4, memory_rows=1)
 SPEC = DenseSpec((16, 32, 16, 8), batch=8)
@@ -56,6 +58,51 @@ def test_a_waveform_of_some_cycles(made, tmp_path):
     BENCH.run(PLATFORM, made.image.to_bytes(), frames_of(SPEC, made.network, 1), backend="rtl", driver="direct",
               trace=Trace(path, start=20, stop=31))  # fmt: skip
     assert cycles_in(path)[0] <= 20 and {*range(20, 31)} <= {*cycles_in(path)} and max(cycles_in(path)) <= 31
+
+
+def test_the_save_file_shows_what_is_there(tmp_path):
+    """Every signal that it wants to show, of cores, their cascade, a memory tile, the shim; values as words."""
+    spec = DenseSpec((64, 32, 16), batch=8)
+    made = compiled(spec, PLATFORM, splits=[(2, 4), (1, 1)])
+    trace = Trace(tmp_path / "w.vcd")
+    run = BENCH.run(PLATFORM, made.image.to_bytes(), frames_of(spec, made.network, 1), backend="rtl", driver="direct",
+                    trace=trace)  # fmt: skip
+    wanted, cycles = groups(PLATFORM, made.image), cycles_in(trace.path)
+    assert run.waveform is not None and run.diagnosis is None
+    assert (run.waveform.first, run.waveform.end) == (0, max(cycles) + 1) and "w.gtkw" in str(run.waveform)
+    assert {line.name for group in wanted for line in group.lines} <= set(variables(trace.path))
+    titles = [group.title for group in wanted]
+    assert titles[:2] == ["run", "shim"] and sum(title.startswith("tile (") for title in titles) == 9
+    assert sum(title.endswith(" dense0") for title in titles) == 8 and titles[-1].startswith("memory tile (")
+    assert [group.closed for group in wanted[:4]] == [False, False, False, True]
+    shown = save_file(trace.path).read_text()
+    assert all(f"-{title}\n" in shown for title in titles)
+    # GTKWave finds a value in the file as it writes it.
+    words = [path.read_text() for path in tmp_path.glob("w.*.txt") if " " not in path.name]
+    ((_, program),) = [item for item in loads_of(made.image, PLATFORM).items() if item[1].program][:1]
+    first = program.program[:16][::-1].hex().upper()
+    assert len(words) == 3 and any(re.search(rf"^{first} .*(SET|ACQUIRE|LOOP)", text, re.M) for text in words)
+    assert any("5 RELEASE\n" in text for text in words) and any("2 lock\n" in text for text in words)
+
+
+def test_a_waveform_shows_what_the_report_counts(made, tmp_path):
+    """Instructions issued by each core, and the cycles of an inference."""
+    trace = Trace(tmp_path / "w.vcd")
+    run = BENCH.run(PLATFORM, made.image.to_bytes(), frames_of(SPEC, made.network, 1), backend="rtl", driver="direct",
+                    trace=trace)  # fmt: skip
+    (frame,) = run.frames
+    times = changes(trace.path, "aie_ml_array_tb.probe_since")
+    begin = next(time for time, since in times if since == 0)
+    period = times[-1][0] - times[-2][0]
+    assert times[-1][1] == frame.cycles
+    for site in made.image.notes.own_as(AieMlNotes).sites:
+        at = f"aie_ml_array_tb.array.tile_{site.column}_{site.row}.tile.core.issue"
+        found = [*changes(trace.path, at), (times[-1][0], 0)]
+        issued = sum((until - since) // period for (since, value), (until, _) in pairwise(found)
+                     if value and since >= begin)  # fmt: skip
+        counted = sum(each.counters.get(f"core{PLATFORM.number(site.column, site.row)}", {}).get("busy", 0)
+                      for each in frame.intervals)  # fmt: skip
+        assert issued == counted > 0
 
 
 @pytest.mark.parametrize(("window", "limit", "text"), [

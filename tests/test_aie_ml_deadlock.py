@@ -163,7 +163,7 @@ def test_a_hang_of_the_rtl_has_the_simulators_account(broken):
     """With the same image and inputs; or it says that the simulator comes to an end."""
     image = changed((1, 1), LOCKS_AT, 0) if broken else made().image
     inputs = frames_of(SPEC, made().network, 2)
-    driven = Driven([Taken(Frame(0, {}, ()), np.zeros(0, HAZARD))], {"probe_results": 7}, "")
+    driven = Driven([Taken(Frame(0, {}, ()), np.zeros(0, HAZARD), ())], {"probe_results": 7}, "")
     found = _diagnosis(driven, 5000, PLATFORM, image.to_bytes(), inputs)
     assert found is not None and found.kind == "hang"
     first, *rest = found.text.splitlines()

@@ -31,7 +31,7 @@ from nncosim.tb.aie_ml.hazards import found_hazards, hazard_text
 from nncosim.tb.aie_ml.iss_backend import run_iss
 from nncosim.tb.aie_ml.lock_faults import LockFault, found_lock_faults, lock_faults_text
 from nncosim.tb.aie_ml.segments import bus_writes, loads_of
-from nncosim.tb.aie_ml.waves import ends_of, steps_done, trace_conditions
+from nncosim.tb.aie_ml.waves import ends_of, show_first, steps_done, trace_conditions
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.run.drive import Begun, Driven, drive
@@ -39,6 +39,7 @@ from nncosim.tb.run.traced import traced
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import OtherClock
 from nncosim.tb.sim.waves import Trace, trace_format
+from nncosim.tb.system.files import is_stream
 from nncosim.tb.system.progress import building, cycles_of
 
 __all__ = ["DONES", "RESULTS", "SETTLE_CYCLES", "STATES", "STORES", "ArrayRun", "run_rtl"]
@@ -149,7 +150,10 @@ def run_rtl(
     if behind and diagnosis is not None:
         diagnosis = replace(diagnosis, text=f"{diagnosis.text}\n{behind}")
     frames = tuple(each.frame for each in driven.raw)
-    return RunResult("rtl", driver, frames, diagnosis, seconds, built.key,
+    waveform = None
+    if trace is not None and not behind and not is_stream(trace.path):
+        waveform = show_first(trace.path, platform, image)
+    return RunResult("rtl", driver, frames, diagnosis, seconds, built.key, waveform=waveform,
                      floor_plan=floor_plan_of(image, platform))  # fmt: skip
 
 
