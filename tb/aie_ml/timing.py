@@ -27,7 +27,7 @@ from nncosim.tb.timing.allowances import SKEW, WIRES
 from nncosim.tb.timing.kinds import KindOfPath, sized
 from nncosim.tb.timing.sta import SRAM, Budget, StaOptions, TimingReport, time_design
 
-__all__ = ["BLOCKS", "BUDGETS", "FROM_TILE", "LARGE", "LIMIT", "TILE_OUTPUT", "longest", "paths_of", "table", "tile"]
+__all__ = ["BLOCKS", "BUDGETS", "LARGE", "LIMIT", "TO_REGISTERS", "longest", "paths_of", "table", "tile"]
 
 LIMIT = 100.0
 """No path may be longer, in FO4, SRAM access, wires and skew included: 1.25 GHz in a process with an FO4 of 8 ps."""
@@ -51,10 +51,9 @@ BUDGETS: dict[str, Budget] = {
 clock when the number of the register comes 30 FO4 after it, and what takes them must need no more than 30."""
 
 
-FROM_TILE = Budget(20, 30)
-"""Beyond the tile's ports: what leaves a tile comes from registers, and the rest is for the wires to the next one."""
-TILE_OUTPUT = 9.0
-"""FO4 from the clock edge to what leaves a tile."""
+TO_REGISTERS = 12.0
+"""FO4 that a tile needs at most for what comes to or from a neighbour's memory, up to a register: so of what is beyond
+the port, 18 are left for the wires."""
 
 
 def _timed(block: wiring.Component, name: str, cut: Mapping[str, Budget] | None = None) -> TimingReport:
@@ -106,8 +105,7 @@ def tile() -> TimingReport:
     """Without its vector units and its switch."""
     inside = {"switch": "tile.switch", **{name: f"tile.core.{name}" for name in BUDGETS if name != "switch"}}
     cut = {f"{TILE}.{at}": BUDGETS[name] for name, at in inside.items()}
-    options = StaOptions(cut={SRAM_MODULE: SRAM, **cut}, port=FROM_TILE)
-    return time_design(emit_tile(PLATFORM.instructions), TILE, options)
+    return time_design(emit_tile(PLATFORM.instructions), TILE, StaOptions(cut={SRAM_MODULE: SRAM, **cut}))
 
 
 @functools.cache
@@ -145,8 +143,7 @@ BLOCKS: dict[str, tuple[Design, str | tuple[str, ...], str | tuple[str, ...]]] =
     "stream switch": (switch, "", ""),
     "memory tile": (memory_tile, "", ""),
 }
-"""Paths by block. At ports of a design, which here are those of the block, 30 FO4 are beyond it; of the tile
-`FROM_TILE`."""
+"""Paths by block. At ports of a design, which here are those of the block, 30 FO4 are beyond it."""
 
 
 def _memory(macro: str) -> str:
