@@ -48,7 +48,7 @@ def test_on_the_rtl(name):
 def test_fourteen_layers_in_sixteen_tiles():
     """Lines of four tiles: ten of thirteen tensors stay where they are made."""
     made = made_of(dense_network(DenseSpec((64,) * 15)), objective="fewest")
-    assert shared_in(made) == 10
+    assert shared_in(made) == 10 and made.iss_cycles <= 2852
     check_runs(made, normal_inputs(made.network, 2, 2))
 
 

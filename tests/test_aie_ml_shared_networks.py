@@ -67,12 +67,21 @@ def test_which_layers_share(name):
 
 
 def test_summands():
-    """Row by row; the other summand waits in a memory tile. Without memory tiles, what is older can be shared, too."""
+    """Row by row; the other summand waits in a memory tile."""
     model = residual_mlp(64, 1)
     rows = boxes_at(("1x1", 0, 0), ("1x2", 1, 0), ("1x2", 2, 0))
     assert [each.split()[1:] for each in shared_in(model, rows)] == [["0..31", "(1,0)"], ["32..63", "(1,1)"]]
     half = boxes_at(("1x1", 0, 0), ("1x1", 1, 0), ("1x2", 2, 0))
     assert [each.split()[1:] for each in shared_in(model, half)] == [["0..63", "(0,0)"], ["0..31", "(1,0)"]]
+
+
+def test_what_waits_for_other_layers_is_not_shared():
+    """A sum takes what the one before it made, two layers ago: without memory tiles, from where that is."""
+    model = residual_mlp(32, 2)
+    places = [("1x1", 0, 0), ("1x1", 1, 0), ("1x1", 2, 0), ("1x1", 0, 1), ("1x1", 1, 1), ("1x1", 3, 0)]
+    found = [each.rsplit(" ", 1)[1] for each in shared_in(model, boxes_at(*places))]
+    assert found == ["(0,0)", "(1,0)", "(0,1)"]
+    assert shared_in(model, boxes_at(*places), AieMl(columns=4, rows=4, memory_rows=0))[-1].endswith("(2,0)")
 
 
 def test_what_is_transposed_is_not_taken_so():
@@ -107,6 +116,7 @@ MODELS = {
     "a sum, by rows": (residual_mlp(64, 1), "1x1 1x2 1x2", 2),
     "a sum of 16 bits": (residual_mlp(32, 1, bits=16), "1x1 1x1 1x1", 2),
     "two sums": (residual_mlp(24, 2), "1x1 1x1 1x1 1x1 1x1 1x1", 5),
+    "three sums": (residual_mlp(16, 3, batch=3), "1x1 1x1 1x1 1x1 1x1 1x1 1x1 1x1 1x1", 7),
 }
 
 

@@ -82,7 +82,7 @@ def plan_of(network: Network, boxes: Sequence[Box], platform: AieMl, *, share: b
     """
     plan = Plan(layers_of(network, boxes, platform.generation))
     if share:
-        plan.shared = shared_buffers(plan.layers, all_at_once=platform.memory_rows > 0)
+        plan.shared = shared_buffers(plan.layers, older_waits=platform.memory_rows > 0)
     memory = MemoryTiles(platform.columns, platform.memory_rows, MEMORY_TILE_BYTES)
     delivery = _Delivery(network, platform.generation, plan, memory)
     for name in network.tensors:

@@ -21,10 +21,10 @@ _TILE_BYTES = 8
 """Of a row of a tile."""
 
 
-def shared_buffers(layers: Sequence[Layer], *, all_at_once: bool) -> list[SharedBuffer]:
+def shared_buffers(layers: Sequence[Layer], *, older_waits: bool) -> list[SharedBuffer]:
     """Let tiles take operands from their west neighbours wherever they can, and tell which buffers that makes common.
 
-    all_at_once: only what the layer right before has made; what is older waits in memory tiles.
+    older_waits: in memory tiles, what is not made by the layer right before.
     """
     makers = {layer.op.output: layer for layer in layers}
     found = []
@@ -33,7 +33,7 @@ def shared_buffers(layers: Sequence[Layer], *, all_at_once: bool) -> list[Shared
             maker, taker = makers.get(operand.tensor), takers[0]
             if maker is None or len(takers) > 1 or taker.west or len(set(layer.op.inputs)) < len(layer.op.inputs):
                 continue
-            if all_at_once and taker.step - maker.last[0].step > 1:
+            if older_waits and taker.step - maker.last[0].step > 1:
                 continue
             first, end = operand.part
             giving = [tile for tile in maker.last if tile.results[0] < end and first < tile.results[1]]
