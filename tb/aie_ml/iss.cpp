@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tile by itself: the core with its data memory, and its west neighbour's with the locks there, which nobody else uses.
+// A tile by itself: the core with its data memory, and its west neighbour's with the locks there, which nobody else
+// uses.
 // Nobody takes from its cascade, or gives to it.
 #include "iss_core.h"
 
@@ -23,20 +24,21 @@ struct Tile : Core {
     // Of a pair of banks one access at a time: the store first, then load a, load b.
     void step() {
         begin();
+        West& west = accesses.west;
         uint32_t taken = 0, there = 0;
         for (int port : {kStore, kLoadA, kLoadB}) {
             uint32_t pair = wants(port) ? 1u << (beat(port) / kPairBeats) : 0;
             if (pair && !(taken & pair)) grant(port);
             taken |= pair;
-            pair = accesses.west.asks() && accesses.west.wants(port) ? 1u << (accesses.west.beat(port) / kPairBeats) : 0;
-            if (pair && !(there & pair)) accesses.west.grant(port, west_memory.data());
+            pair = west.asks() && west.wants(port) ? 1u << (west.beat(port) / kPairBeats) : 0;
+            if (pair && !(there & pair)) west.grant(port, west_memory.data());
             there |= pair;
         }
         west_locks.served = false;
-        accesses.west.serve(west_locks);
+        west.serve(west_locks);
         locks.served = false;
         end();
-        accesses.west.settle();
+        west.settle();
         to_east.settle();
     }
 };

@@ -233,7 +233,7 @@ class Array {
         coming_.assign(nodes.size(), {});
     }
 
-    // A core's way to its west neighbour's memory and locks, which serve it whether or not that tile does anything else.
+    // A core's way to its west neighbour's memory and locks, which serve it whatever else that tile does.
     void connect_west(int number) {
         int west = neighbour(number, kWest);
         if (west < 0) return;
