@@ -17,7 +17,7 @@ from nncosim.tb.backend import Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.reference.compare import compare_frames
 from nncosim.tb.report.build import build_report
 from nncosim.tb.report.pace import Pace
-from nncosim.tb.report.table import print_report
+from nncosim.tb.report.table import _time, print_report
 from nncosim.tb.run.inputs import random_frames
 from rich.console import Console
 from small_network import small_network
@@ -219,6 +219,11 @@ def test_a_stopped_run_says_who_waits_for_whom(kind):
     text = text_of(report)
     assert kind.upper() in text and "cluster 3 waits for semaphore 5 [dmpa]" in text
     assert report.to_json()["diagnosis"]["kind"] == kind
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.063, "63.000 ms"), (1e-5, "0.010 ms"), (2.55e-7, "0.255 us")])
+def test_a_short_time_is_told_in_microseconds(seconds, text):
+    assert _time(seconds) == text
 
 
 def test_the_table_has_a_row_a_layer_and_the_published_figures():

@@ -101,6 +101,11 @@ def _layers(report: Report, width: int) -> list[Table]:
     return [_layer_table(report, first), _layer_table(report, ("layer", "estimated", "result", "other cycles"))]
 
 
+def _time(seconds: float) -> str:
+    """In milliseconds, or where they would be none to the eye, in microseconds."""
+    return f"{seconds * 1e3:.3f} ms" if seconds >= 1e-5 else f"{seconds * 1e6:.3f} us"
+
+
 def _totals(report: Report) -> Table:
     table = plain_table()
     table.add_column("total")
@@ -120,8 +125,8 @@ def _totals(report: Report) -> Table:
     if clock and report.cycles:
         table.add_row(
             f"at {clock / 1e6:g} MHz",
-            f"{report.cycles / clock * 1e3:.3f} ms",
-            f"{report.iss_cycles / clock * 1e3:.3f} ms",
+            _time(report.cycles / clock),
+            _time(report.iss_cycles / clock),
         )
     if report.steady:
         measured, predicted = report.steady
