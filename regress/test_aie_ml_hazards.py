@@ -39,11 +39,6 @@ def pair():
     return build_array(PLATFORM, 2, 1)
 
 
-@pytest.fixture(scope="module")
-def one():
-    return build_array(PLATFORM, 1, 1)
-
-
 # Pairs of instructions: the second one needs what the first one makes.
 
 
@@ -185,7 +180,8 @@ def test_a_sentence_says_who_reads_what(pair):
 
 
 def memory() -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, 65536, dtype=np.uint8)
+    """The west neighbour's, and the own."""
+    return np.random.default_rng(1).integers(0, 256, (2, 65536), dtype=np.uint8)
 
 
 def expected_of(program: bytes, meant: frozenset[int]) -> list[tuple[int, ...]]:
@@ -196,12 +192,12 @@ def expected_of(program: bytes, meant: frozenset[int]) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_one_that_is_not_meant_is_told(one, seed):
+def test_one_that_is_not_meant_is_told(pair, seed):
     """Of random programs with bank conflicts, where all others are."""
     program, rng = random_program(seed), np.random.default_rng([seed, 9])
     numbers = frozenset(early_reads_of(program))
     left_out = [frozenset(), *(numbers - {int(each)} for each in rng.choice(sorted(numbers), 6, replace=False))]
-    runs = on_rtl(one, [program] * len(left_out), memory(), early_reads=[sorted(each) for each in left_out])
+    runs = on_rtl(pair, [program] * len(left_out), memory(), early_reads=[sorted(each) for each in left_out])
     for meant, run in zip(left_out, runs, strict=True):
         assert sorted(told(run.hazards)) == expected_of(program, meant) != []
 
@@ -224,7 +220,7 @@ def later(lines: Sequence[Line], at: int, slot: str) -> list[Line] | None:
     return [*lines[:at], *changed, *lines[at + 2 :]]
 
 
-def test_an_operation_that_was_moved_is_told(one):
+def test_an_operation_that_was_moved_is_told(pair):
     """Software-pipelined loops, with what they mean in the notes: what breaks them is told as the model has it."""
     program = program_of([(PRODUCT, AT)], 1024).words
     proof = proof_of(program, [(PRODUCT, AT)])
@@ -233,7 +229,7 @@ def test_an_operation_that_was_moved_is_told(one):
     moved = {(slot, at): later(lines, at, slot) for slot in ("load_a", "load_b", "vector", "move", "store")
              for at in range(len(lines) - 2)}  # fmt: skip
     programs = {key: assembled(each) for key, each in moved.items() if each is not None}
-    runs = on_rtl(one, list(programs.values()), memory(), early_reads=[proof.early_reads] * len(programs))
+    runs = on_rtl(pair, list(programs.values()), memory(), early_reads=[proof.early_reads] * len(programs))
     seen = set()
     for (slot, at), run in zip(programs, runs, strict=True):
         expected = expected_of(programs[slot, at], frozenset(proof.early_reads))

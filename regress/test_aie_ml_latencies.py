@@ -116,7 +116,7 @@ def slow(head: str, **cycles: int) -> tuple[str, str]:
     return head, f"{head}LATENCY = {{**LATENCY, {', '.join(f'{name!r}: {value}' for name, value in cycles.items())}}}\n"
 
 
-ACCESS = "from nncosim.hdl.aie_ml.isa import BEAT_BYTES, LATENCY\n"
+ACCESS = "from nncosim.hdl.aie_ml.isa import LATENCY\n"
 CORE = "from nncosim.hdl.logic import delayed, register, view\n"
 RESULT = "            m.d.sync += self.result.eq(\n"
 LATE_RESULT = f"""            late = register(1024, "late")
@@ -150,23 +150,24 @@ def slack() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def one():
-    return build_array(PLATFORM, 1, 1)
+def pair():
+    """The core of the second tile runs."""
+    return build_array(PLATFORM, 2, 1)
 
 
 @pytest.mark.parametrize("name", some(BUGS, 2))
-def test_a_core_that_keeps_no_latency_is_told(monkeypatch, one, name):
+def test_a_core_that_keeps_no_latency_is_told(monkeypatch, pair, name):
     """The same stores, and it is told nevertheless."""
     program, bug = slack(), BUGS[name]
-    words = np.random.default_rng(1).integers(-2048, 2048, 16384, dtype=np.int32)  # bias of the size of sums
+    words = np.random.default_rng(1).integers(-2048, 2048, (2, 16384), dtype=np.int32)  # bias of the size of sums
     content = words.view(np.uint8)
     expected, _, problems = on_iss(program, content)
     assert problems == () and early_reads_of(program) == () and len(expected.stores) == 2
-    (run,) = on_rtl(one, [program], content)
+    (run,) = on_rtl(pair, [program], content)
     assert not len(run.hazards) and (run.stores == expected.stores).all() and len(np.unique(run.stores["data"])) > 20
     for module, right, wrong, holder, changed in bug.changes:
         monkeypatch.setattr(holder, changed, getattr(planted(module, right, wrong), changed))
-    built = build_array(PLATFORM, 1, 1, tile=tile.emit_tile(PLATFORM.instructions))
+    built = build_array(PLATFORM, 2, 1, tile=tile.emit_tile(PLATFORM.instructions))
     (run,) = on_rtl(built, [program], content, further=500)
     first = run.hazards[0]
     assert (first["kind"], first["register"]) == (bug.kind, bug.register), hazard_text(run.hazards, core_image(program))
