@@ -41,6 +41,9 @@ def test_random_accesses() -> None:
 
 AHEAD = "ahead.eq(sum(each.any() for each in wanted) - over)"
 ROOM = "(under_way == WEST_GROUPS)"
+WEST = "self.goes_west.eq(valid & addr[self.west_bit]), self.west_addr.eq(addr)"
+OWN = "self.request.eq(wanted & ~request_addr[self.west_bit] & ~done)"
+BOTH = "self.request.eq(wanted & ~done)"
 BUGS = {
     "asked again while the core stands": ("neighbour", "self.goes[port] & self.advance", "self.goes[port]"),
     "room for any number": ("neighbour", "self.waiting.eq(group &", "self.waiting.eq(0 & group &"),
@@ -88,16 +91,12 @@ BUGS = {
     "own data in place of the west's": ("access", "Mux(comes[1], self.came_data, self.data)", "self.data"),
     "the west's in place of own data": ("access", "now.eq(Mux(comes[0], self.came_data, self.data))",
                                         "now.eq(self.came_data)"),
-    "loads of the west from 1024 on": ("access", "self.goes_west.eq(valid & addr[-1]), self.west_addr.eq(addr), west",
-                                       "self.goes_west.eq(valid & addr[-2]), self.west_addr.eq(addr), west"),
-    "stores to the west from 1024 on": (
-        "access", "self.goes_west.eq(valid & addr[-1]), self.west_addr.eq(addr), self.west_data",
-        "self.goes_west.eq(valid & addr[-2]), self.west_addr.eq(addr), self.west_data"),
+    "loads of the west from 1024 on": ("access", WEST + ",\n", WEST.replace("west_bit", "west_bit - 1") + ",\n"),
+    "stores to the west from 1024 on": ("access", WEST + ", self.west_data",
+                                        WEST.replace("west_bit", "west_bit - 1") + ", self.west_data"),
     "a store of the one before": ("access", "self.west_data.eq(data)", "self.west_data.eq(self.request_data)"),
-    "a store to both": ("access", "self.request.eq(wanted & ~request_addr[-1] & ~done),\n            self.waiting",
-                        "self.request.eq(wanted & ~done),\n            self.waiting"),
-    "a load of both": ("access", "self.request.eq(wanted & ~request_addr[-1] & ~done), self.request_addr",
-                       "self.request.eq(wanted & ~done), self.request_addr"),
+    "a store to both": ("access", OWN + ",\n            self.waiting", BOTH + ",\n            self.waiting"),
+    "a load of both": ("access", OWN + ", self.request_addr", BOTH + ", self.request_addr"),
 }
 """Module, what it says, what it says with the bug."""
 

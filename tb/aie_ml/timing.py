@@ -106,8 +106,8 @@ def switch(generation: Generation = AIE_ML) -> TimingReport:
 
 
 @functools.cache
-def fetch() -> TimingReport:
-    """By itself, for the path from its SRAM: in the tile others are longer."""
+def fetch(generation: Generation = AIE_ML) -> TimingReport:
+    """By itself, for the path from its SRAM: in the tile others are longer. The same in all generations."""
     return _timed(Fetch(PLATFORM.instructions), "fetch")
 
 
