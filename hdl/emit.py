@@ -32,7 +32,7 @@ from nncosim.hdl.errors import HdlError
 from nncosim.hdl.names import assign_names
 from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
 
-__all__ = ["Block", "emit", "emit_design"]
+__all__ = ["Block", "emit", "emit_design", "ports_of"]
 
 
 @dataclass
@@ -188,6 +188,12 @@ def _collect() -> Iterator[_Registry]:
         _active.reset(token)
 
 
+def ports_of(component: wiring.Component) -> tuple[tuple[str, int, str], ...]:
+    """Name, bits and direction of each of a component's ports, as the Verilog has them."""
+    component._MustUse__used = True  # who asks for no more need not elaborate it
+    return tuple((name, len(value), direction.name) for name, (value, direction) in _ports(component).items())
+
+
 def _ports(component: wiring.Component) -> dict[str, tuple[Value, PortDirection]]:
     """Flattened ports of a component, by the name the Verilog back end gives them."""
     ports = {}
@@ -218,8 +224,8 @@ def _refuse_domain(name: str, component: wiring.Component) -> Callable[[str], No
 def _fingerprint(component: wiring.Component) -> tuple[object, ...]:
     """What tells two components of one module name apart: class, ports, and plain attributes."""
     plain = {key: repr(value) for key, value in vars(component).items() if _is_plain(value)}
-    ports = tuple((name, len(value), direction.name) for name, (value, direction) in _ports(component).items())
-    return (f"{type(component).__module__}.{type(component).__qualname__}", tuple(sorted(plain.items())), ports)
+    return (f"{type(component).__module__}.{type(component).__qualname__}", tuple(sorted(plain.items())),
+            ports_of(component))
 
 
 def _is_plain(value: object) -> bool:

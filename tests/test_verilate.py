@@ -504,3 +504,34 @@ def test_a_module_that_is_compiled_by_itself(tmp_path, trace):
     if trace is not None:
         text = (tmp_path / "w.vcd").read_text()
         assert text.count(" stored ") == 2
+
+
+def objects(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "objects").iterdir() if path.suffix != ".lock")
+
+
+def test_a_changed_library_is_linked_anew_and_no_more(tmp_path, monkeypatch):
+    """What stands on it is compiled again only where the library's ports are others."""
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path))
+    macro = {"sram.v": SRAM_VERILOG.read_text()}
+    steps: list[str] = []
+
+    def counts(inner: str, outer: str = OUTER) -> tuple[int, int]:
+        library = build_library({"inner.v": inner} | macro, "inner", optimize="-O0")
+        steps.clear()
+        built = build({"outer.v": outer}, "outer", libraries=[library], optimize="-O0",
+                      progress=lambda step, *_: steps.append(step))
+        with Model(built, seed=1) as model:
+            model.tick(10)
+            return model["a"], model["b"]
+
+    assert counts(INNER) == (10, 30)
+    first = objects(tmp_path)
+    assert len(first) == 1 and "compile" in steps
+    changed = INNER.replace("total + step", "total + 2 * step")
+    assert changed != INNER
+    assert counts(changed) == (20, 60)
+    assert objects(tmp_path) == first and set(steps) == {"link"}
+    assert counts(INNER) == (10, 30) and not steps
+    assert counts(changed, OUTER + "// another text\n") == (20, 60)
+    assert len(objects(tmp_path)) == 2

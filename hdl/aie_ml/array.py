@@ -10,11 +10,11 @@ from nncosim.hdl.aie_ml.memory_tile import MEMORY_TILE, MemoryTile
 from nncosim.hdl.aie_ml.ports import OPPOSITE, TILE_PORTS
 from nncosim.hdl.aie_ml.stream import Elastic
 from nncosim.hdl.aie_ml.tile import TILE, Tile
-from nncosim.hdl.emit import Block, emit_design
+from nncosim.hdl.emit import Block, emit_design, ports_of
 from nncosim.hdl.logic import register
 from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 
-__all__ = ["SHIM_IN", "SHIM_OUT", "Array", "emit_array"]
+__all__ = ["INSIDE_TILES", "SHIM_IN", "SHIM_OUT", "Array", "emit_array", "tile_ports"]
 
 SHIM_IN, SHIM_OUT = TILE_PORTS.come["south"], TILE_PORTS.go["south"]
 """Streams of a column into the array, and out of it."""
@@ -119,6 +119,17 @@ class Array(wiring.Component):
             self.pc.eq(Cat(tile.issued_pc for tile in tiles)),
             self.fault.eq(Cat(tile.fault for tile in (*tiles, *memories))),
         ]
+
+
+INSIDE_TILES = tuple(f"aie_ml/{name}.py" for name in (
+    "access", "assembly", "core", "dma", "dma_channel", "fetch", "locks", "memory", "memory_banks", "memory_tile",
+    "neighbour", "srs", "switch", "tile", "vmac"))  # fmt: skip
+"""Files of `nncosim.hdl` of which the array has no more than the tiles' ports (`tile_ports`)."""
+
+
+def tile_ports(instructions: int, generation: Generation = AIE_ML) -> object:
+    """The ports of a core tile and of a memory tile; see `nncosim.hdl.emit.ports_of`."""
+    return ports_of(Tile(instructions, generation)), ports_of(MemoryTile(generation))
 
 
 def emit_array(

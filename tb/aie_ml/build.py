@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
-from nncosim.hdl.aie_ml.array import SHIM_IN, emit_array
+from nncosim.hdl.aie_ml.array import INSIDE_TILES, SHIM_IN, emit_array, tile_ports
 from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
 from nncosim.hdl.aie_ml.memory_tile import MEMORY_TILE, emit_memory_tile
 from nncosim.hdl.aie_ml.tile import TILE, emit_tile
@@ -60,8 +60,9 @@ def build_array(
     """
     instructions, generation = platform.instructions, platform.generation
     tile = tile or emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation))
-    array = emitted("aie_ml_array", (columns, rows, memory_rows, instructions, generation),
-                    lambda: emit_array(columns, rows, memory_rows, instructions, generation))  # fmt: skip
+    shape = (columns, rows, memory_rows, instructions, generation)
+    array = emitted("aie_ml_array", (shape, tile_ports(instructions, generation)), lambda: emit_array(*shape),
+                    outside=INSIDE_TILES)  # fmt: skip
     hazards &= generation == AIE_ML  # the monitor knows that one's registers
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}

@@ -2,16 +2,18 @@
 """One build of a simulation in a scratch folder: Verilator, the compiler, the linker."""
 
 import json
+import re
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import cocotb_tools.config
 from nncosim.hdl.sram import SRAM_MODULE
-from nncosim.tb.errors import BenchError, hidden
+from nncosim.tb.errors import BenchError, BuildError, hidden
 from nncosim.tb.sim.toolchain import (
     VERILATOR_ROOT,
     CommandFailed,
@@ -116,6 +118,11 @@ class Inputs:
     library: bool = False
     libraries: tuple[BuiltLibrary, ...] = ()
 
+    def compiled_key(self) -> str:
+        """Digest of what is compiled: all of `key` but the libraries, of which only the wrappers are."""
+        parts = [each.wrapper.read_bytes() for each in self.libraries]
+        return content_key(["objects", replace(self, libraries=()).key(), *parts])
+
     @property
     def prefix(self) -> str:
         """Of the names of generated classes."""
@@ -171,24 +178,49 @@ class Build:
     def run(self) -> None:
         start = time.monotonic()
         self.work.mkdir()
-        try:
-            self.progress("verilate", 0, 1)
-            generated = self._verilate()
+        with self._failures_told():
             if self.inputs.library:
-                self._archive(self._compile(generated))
+                self._archive(self._compile(self._verilate()))
+            elif self.inputs.libraries:
+                kept = obtain(self.inputs.compiled_key(), self._keep_objects, "objects")
+                # Under the Verilator that is installed now: the entry outlives the one that built it.
+                runtime = [str(VERILATOR_ROOT / name) for name in json.loads((kept / "runtime.json").read_text())]
+                self._link(sorted(kept.glob("*.o")), self._runtime(runtime))
             else:
-                runtime = _runtime(generated["global"], self.flags, self.options, self.jobs, self.progress)
-                self._link(self._compile(generated), runtime)
-        except CommandFailed:
-            keep = cache_root() / "logs" / f"{self.inputs.top}-{self.key[:16]}.log"
-            raise self.log.failure(f"the simulation of {self.inputs.top!r}", keep) from None
+                generated = self._verilate()
+                runtime = generated["global"]
+                self._link(self._compile(generated), self._runtime(runtime))
         info = {"top": self.inputs.top, "options": asdict(self.options), "tools": tool_versions(),
                 "build_seconds": time.monotonic() - start}
         (self.folder / "info.json").write_text(json.dumps(info, indent=2))
         self._discard_intermediates()
 
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        try:
+            yield
+        except CommandFailed:
+            keep = cache_root() / "logs" / f"{self.inputs.top}-{self.key[:16]}.log"
+            raise self.log.failure(f"the simulation of {self.inputs.top!r}", keep) from None
+
+    def _keep_objects(self, folder: Path) -> None:
+        """Fill an entry of the cache with the objects of a design that stands on libraries: while their wrappers are
+        the same, a library that changed is only linked anew."""
+        build = Build(self.inputs, folder, self.key, self.jobs, self.progress)
+        build.work.mkdir()
+        with build._failures_told():
+            generated = build._verilate()
+            for path in build._compile(generated):
+                path.rename(folder / path.name)
+        relative = [str(Path(name).relative_to(VERILATOR_ROOT)) for name in generated["global"]]
+        (folder / "runtime.json").write_text(json.dumps(relative))
+
+    def _runtime(self, sources: list[str]) -> Path:
+        return _runtime(sources, self.flags, self.options, self.jobs, self.progress)
+
     def _verilate(self) -> dict[str, list[str]]:
         """Run Verilator; returns its own list of what it generated, by kind."""
+        self.progress("verilate", 0, 1)
         source_dir = self.folder / "src"
         source_dir.mkdir()
         names = []
@@ -212,6 +244,8 @@ class Build:
                    f"-I{_CPP}", *(f"-I{path.resolve()}" for path in self.inputs.include_dirs),
                    *self.options.verilator_args, "src/visible.vlt", *names]
         self.log.run(command, self.folder)
+        if self.inputs.library:
+            self._plain_wrapper()
         return dict(json.loads((self.work / f"{self.inputs.prefix}.json").read_text())["sources"])
 
     def _trace_args(self) -> list[str]:
@@ -248,6 +282,18 @@ class Build:
     def _archive(self, objects: list[Path]) -> None:
         self.log.run(["ar", "rcs", f"{self.inputs.top}.a", *map(str, objects)], self.folder)
         shutil.copyfile(self.work / f"{self.inputs.top}.sv", self.folder / f"{self.inputs.top}.sv")
+
+    def _plain_wrapper(self) -> None:
+        """Take out of a library's wrapper, and of its code, the hash of its content by which Verilator sees that both
+        are of one build, and what a call costs, for threads. Entries of the cache are of one build; and the wrapper of
+        a changed library stays the same."""
+        for name, pattern, times in ((f"{self.inputs.top}.sv", r"(protectlib_hash__V = 32'd)\d+", 1),
+                                     (f"{self.inputs.top}.sv", r"(-cost 64'd)\d+", 2),
+                                     (f"{self.inputs.top}.cpp", r"(expected_hash__V = )\d+(?=U)", 1)):
+            text, count = re.subn(pattern, r"\g<1>0", (self.work / name).read_text())
+            if count < times:
+                raise BuildError(f"Verilator's wrapper {name} of a library is not as expected", self.log.path)
+            (self.work / name).write_text(text)
 
     def _link(self, objects: list[Path], runtime: Path) -> None:
         """Link the shared object and the cocotb executable."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,20 +15,25 @@ from nncosim.tb.system.cache import content_key, obtain
 __all__ = ["emitted"]
 
 
-def emitted(design: str, parameters: object, emit: Callable[[], Mapping[str, str]]) -> dict[str, str]:
+def emitted(
+    design: str, parameters: object, emit: Callable[[], Mapping[str, str]], outside: Collection[str] = ()
+) -> dict[str, str]:
     """What `emit()` gives, from the cache if nothing that it is made of has changed.
 
     Args:
         design: Name of the design, one for each `emit`.
         parameters: What `emit` depends on besides the modules of `nncosim.hdl` and `nncosim.platforms`; its `repr`
             must tell all of it.
+        outside: Files of `nncosim.hdl` whose content does not matter: those of blocks that are left out of what is
+            emitted, and whose ports `parameters` tell.
     """
     parts: list[str | bytes] = [design, repr(parameters), *(f"{name} {version(name)}" for name in _TOOLS)]
     for package in (nncosim.hdl, nncosim.platforms):
         root = Path(package.__path__[0])
         for path in sorted(root.rglob("*")):
-            if path.suffix in (".py", ".v", ".sv"):
-                parts += [path.relative_to(root).as_posix(), path.read_bytes()]
+            name = path.relative_to(root).as_posix()
+            if path.suffix in (".py", ".v", ".sv") and not (package is nncosim.hdl and name in outside):
+                parts += [name, path.read_bytes()]
 
     def fill(folder: Path) -> None:
         (folder / "sources.json").write_text(json.dumps(dict(emit())))

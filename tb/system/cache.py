@@ -23,9 +23,9 @@ from nncosim.tb.errors import BuildError, CacheError
 
 __all__ = ["KINDS", "Usage", "cache_root", "clear", "content_key", "obtain", "usage"]
 
-KINDS = ("simulations", "runtimes", "iss", "verilog", "netlists", "timing", "networks", "logs", "sweeps")
-"""Its folders: built simulations and what they share, simulators in C++, emitted Verilog, netlists and their timing,
-networks that code builds, logs of what failed, sweeps that did not end."""
+KINDS = ("simulations", "runtimes", "iss", "objects", "verilog", "netlists", "timing", "networks", "logs", "sweeps")
+"""Its folders: built simulations and what they share, simulators in C++, objects of designs that stand on libraries,
+emitted Verilog, netlists and their timing, networks that code builds, logs of what failed, sweeps that did not end."""
 LIST = "entry.json"
 """The list of an entry's files: name to [bytes, CRC-32]."""
 _UNLISTED = {"simulations": ("info.json",), "runtimes": ("runtime.a",), "timing": ("report.json", "fo4")}
@@ -221,7 +221,7 @@ def clear() -> list[str]:
     """
     busy = []
     for kind in KINDS:
-        for key in sorted({path.name.partition(".")[0] if kind in KINDS[:3] else path.name for path in _entries(kind)}):
+        for key in sorted({path.name.partition(".")[0] if kind in KINDS[:4] else path.name for path in _entries(kind)}):
             lock = FileLock(cache_root() / kind / f"{key}.lock")
             with _deletable():
                 try:
