@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-__all__ = ["planted", "some"]
+__all__ = ["planted", "remade", "some"]
 
 
 def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
@@ -15,9 +15,23 @@ def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
     with open(module.__file__) as source:
         text = source.read()
     assert text.count(right) == 1, f"{module.__name__}: {right!r} occurs {text.count(right)} times"
+    return _made(module, text.replace(right, wrong))
+
+
+def remade(module: ModuleType, **names: object) -> ModuleType:
+    """A copy of `module` that uses these in place of what it imports by their names: parts with a bug."""
+    assert module.__file__
+    with open(module.__file__) as source:
+        copy = _made(module, source.read())
+    assert set(names) <= set(vars(copy)), f"{module.__name__} does not use {set(names) - set(vars(copy))}"
+    vars(copy).update(names)
+    return copy
+
+
+def _made(module: ModuleType, text: str) -> ModuleType:
     copy = ModuleType(module.__name__)
     copy.__file__ = module.__file__
-    exec(compile(text.replace(right, wrong), module.__file__, "exec"), vars(copy))
+    exec(compile(text, str(module.__file__), "exec"), vars(copy))
     return copy
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, TypedDict, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,12 @@ from nncosim.platforms.base import Platform
 from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
 from nncosim.tb.floor_plan import FloorPlan
+from nncosim.tb.lockstep import Channel
 from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "HasInterval", "Interval", "Passage", "RunResult", "StreamFacts", "get_bench", "predicted_interval",
+    "HasInterval", "Interval", "Observable", "Passage", "RunResult", "StreamFacts", "get_bench", "predicted_interval",
     "register_bench",
 ]  # fmt: skip
 
@@ -206,6 +207,7 @@ class RunResult:
     entry: EntryFacts = field(default_factory=EntryFacts)
     waveform: Waveform | None = None  # that was written
     floor_plan: FloorPlan | None = None  # of a machine whose parts have places
+    channels: tuple[Channel, ...] = ()  # of a run that was observed
 
 
 class Bench(Protocol[PlatformT]):
@@ -250,6 +252,22 @@ class HasInterval(Protocol[PlatformT]):
     def interval(self, platform: PlatformT, image: bytes) -> float | None:
         """Predicted: the mean cycles from an inference's end to the next one's in a long stream without gaps; None: it
         comes to no end."""
+
+
+@runtime_checkable
+class Observable(Protocol[PlatformT]):
+    """A bench whose runs can be laid beside each other, event by event.
+
+    `observable`: the backends that can; only they are given `observe`, and then a run's result has `channels`.
+    """
+
+    observable: ClassVar[tuple[str, ...]]
+
+    def standing(
+        self, platform: PlatformT, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
+    ) -> list[str]:
+        """Where everybody stands in a cycle (since reset) of a right run, a line each."""
+        ...
 
 
 AnyBench: TypeAlias = Bench[Any]

@@ -76,7 +76,7 @@ def waveform(monkeypatch):
     monkeypatch.setattr(rtl, "drive", drive)
     monkeypatch.setattr(rtl, "_frames", lambda *arguments: ((), []))
     monkeypatch.setattr(rtl, "_diagnose", lambda *arguments: None)
-    monkeypatch.setattr(rtl, "show_first", lambda path, platform, image: shown.append(path))
+    monkeypatch.setattr(rtl, "show_first", lambda trace, platform, image: shown.append(trace.path))
     monkeypatch.setattr(Image, "from_bytes", classmethod(lambda cls, data, name="": cls(())))
 
     def run(path: Path, start: int | None = None) -> list[Path]:

@@ -46,7 +46,7 @@ from nncosim.tb.sim.waves import save_file, trace_format
 from nncosim.tb.system.files import prepare_file, write_files
 from nncosim.tb.system.progress import Progress
 
-__all__ = ["run_command"]
+__all__ = ["Given", "program_of", "run_command"]
 
 
 def trace_options(command: Callable) -> Callable:
@@ -64,7 +64,7 @@ def trace_options(command: Callable) -> Callable:
     return command
 
 
-class _Given(NamedTuple):
+class Given(NamedTuple):
     """The options that say how a model is read and compiled."""
 
     input_quant: tuple[str, ...]
@@ -73,8 +73,8 @@ class _Given(NamedTuple):
     compiler_options: tuple[str, ...]
 
 
-def _program(
-    source: Path, platform_name: str | None, settings: tuple[str, ...], given: _Given, options: RunOptions,
+def program_of(
+    source: Path, platform_name: str | None, settings: tuple[str, ...], given: Given, options: RunOptions,
     say: Progress,
 ) -> tuple[Program, Platform, dict[str, Value], RunOptions]:
     """Load or compile `source`; what cannot run, or inputs that do not fit, are refused before anything is compiled.
@@ -187,8 +187,8 @@ def run_command(
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
                          boot == "bus", stream or 0, ignore_hazards=ignore_hazards)
     with progress() as say:
-        given = _Given(input_quant, calibrate, nearest, compiler_options)
-        program, platform, overrides, options = _program(source, platform_name, settings, given, options, say)
+        given = Given(input_quant, calibrate, nearest, compiler_options)
+        program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
         outcome = run_program(program, platform, overrides, options, say)
     data = outcome.report.to_json()
     # Files before the table: who reads the table finds them there.

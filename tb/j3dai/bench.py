@@ -11,6 +11,7 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Entering, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.iss_backend import run_iss
+from nncosim.tb.j3dai.observe import standing
 from nncosim.tb.j3dai.rtl import run_rtl
 from nncosim.tb.sim.waves import Trace
 
@@ -23,6 +24,7 @@ class J3daiBench:
     backends: ClassVar[tuple[str, ...]] = ("rtl", "iss")
     waveforms: ClassVar[tuple[str, ...]] = ("rtl",)
     entries: ClassVar[tuple[str, ...]] = ("rtl",)
+    observable: ClassVar[tuple[str, ...]] = ("rtl", "iss")
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
 
     def run(
@@ -38,8 +40,10 @@ class J3daiBench:
         trace: Trace | None = None,
         progress: Callable[[str], None] | None = None,
         entering: Entering | None = None,
+        observe: bool = False,
     ) -> RunResult:
         """See `nncosim.tb.backend.Bench.run`. entering: how image and inputs come in, where not by back doors.
+        observe: record what passes the machine's boundaries (`nncosim.tb.backend.RunResult.channels`).
 
         Raises:
             BenchError: no such backend, a waveform asked of the iss, a build that failed.
@@ -52,13 +56,19 @@ class J3daiBench:
                 raise BenchError("the iss has no signals to trace; use the backend rtl for a waveform")
             if entering:
                 raise BenchError("the iss has no entry port; use the backend rtl to boot or stream over it")
-            return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed)
+            return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed, observe=observe)
         if backend != "rtl":
             raise BenchError(f"J3DAI has no backend {backend!r}; it has {', '.join(self.backends)}")
         return run_rtl(
             platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed, trace=trace,
-            progress=progress, entering=entering or Entering(),
+            progress=progress, entering=entering or Entering(), observe=observe,
         )  # fmt: skip
+
+    def standing(
+        self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
+    ) -> list[str]:
+        """Where everybody stands in a cycle of a right run; see `nncosim.tb.j3dai.observe.standing`."""
+        return standing(platform, image, inputs, seed, cycle)
 
 
 BENCH = J3daiBench()

@@ -17,7 +17,9 @@ from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.iss import FrameResult, Machine
 from nncosim.tb.j3dai.iss_core import DMPA_ENGINE, HOST_ENGINE
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places
+from nncosim.tb.j3dai.observe import channels_of
 from nncosim.tb.j3dai.origin import origins
+from nncosim.tb.lockstep import Channel
 from nncosim.tb.run.capture import Place, capture, kept_places, pack_input, poison_kept, read_back
 from nncosim.tb.run.spans import Cut
 
@@ -29,9 +31,9 @@ DEFAULT_LIMIT = 50_000_000
 
 def run_iss(
     platform: J3dai, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]], *, limit_cycles: int | None = None,
-    seed: int = 0,
+    seed: int = 0, observe: bool = False,
 ) -> RunResult:
-    """Run an image on the simulator; see `nncosim.tb.backend.Bench.run`.
+    """Run an image on the simulator; see `nncosim.tb.backend.Bench.run`. observe: give its channels.
 
     Raises:
         ImageError: the image's tile table is missing or damaged.
@@ -44,8 +46,9 @@ def run_iss(
     machine = Machine(platform, seed=seed, log_writes=True, log_activity=True)
     build = time.perf_counter() - begin
     machine.load_elf(data)
-    if inside:
+    if inside or observe:
         machine.core.log_l1()
+    seen: list[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]] = []
     frames: list[Frame] = []
     diagnosis: Diagnosis | None = None
     begin = time.perf_counter()
@@ -57,6 +60,7 @@ def run_iss(
         tensors = capture(table, writes, first_list, seed + number)
         diagnosis = result.diagnosis or _reported(machine, result)
         l1_writes = machine.core.l1_writes()
+        seen.append((l1_writes, writes))
         if inside:
             more, disputes = capture_l1(inside, l1_writes, number, platform.l1_words, seed + number)
             tensors |= more
@@ -68,7 +72,21 @@ def run_iss(
         frames.append(Frame(cycles, tensors, _intervals(result), activity, memory, loaded, origin))
         if diagnosis is not None:
             break
-    return RunResult("iss", None, tuple(frames), diagnosis, {"build": build, "simulate": time.perf_counter() - begin})
+    seconds = {"build": build, "simulate": time.perf_counter() - begin}
+    channels = _channels(machine, seen) if observe else ()
+    return RunResult("iss", None, tuple(frames), diagnosis, seconds, channels=channels)
+
+
+def _channels(
+    machine: Machine, seen: Sequence[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]]
+) -> tuple[Channel, ...]:
+    l1, l2 = (np.concatenate(each) for each in zip(*seen, strict=True))
+    core = machine.core
+    return channels_of(machine.platform, _engines(machine.platform), core.changes(), l1, l2, core.lists())
+
+
+def _engines(platform: J3dai) -> dict[str, int]:
+    return {**{f"cluster{c}": c for c in range(platform.clusters)}, "dmpa": DMPA_ENGINE, "host": HOST_ENGINE}
 
 
 def _words(machine: Machine, word: int, count: int) -> npt.NDArray[np.uint8]:
@@ -95,9 +113,7 @@ def _activity(machine: Machine, image: Image) -> tuple[Activity, ...]:
     core, platform = machine.core, machine.platform
     cuts = [Cut(int(record["cycle"]), record["counters"].astype(np.int64)) for record in core.lists()]
     cuts.append(Cut(core.cycle, core.counters().astype(np.int64)))
-    engines = [(f"cluster{c}", c) for c in range(platform.clusters)]
-    engines += [("dmpa", DMPA_ENGINE), ("host", HOST_ENGINE)]
-    return activity_of(platform, image, core.changes(), cuts, engines)
+    return activity_of(platform, image, core.changes(), cuts, list(_engines(platform).items()))
 
 
 def _reported(machine: Machine, result: FrameResult) -> Diagnosis | None:

@@ -48,9 +48,11 @@ from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import l2_tags
+from nncosim.tb.j3dai.observe import channels_of
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entered, entry_facts, input_words, memory_of, overtaken
 from nncosim.tb.j3dai.waves import show_first, trace_conditions
+from nncosim.tb.lockstep import Channel
 from nncosim.tb.run.capture import (
     Completion,
     Place,
@@ -183,6 +185,7 @@ class SocRun:
     image: bytes
     inputs: list[Mapping[str, np.ndarray]]
     entering: Entering
+    observe: bool = False  # what results write to L1 is recorded, whatever the image wants of it
 
     @property
     def period_ps(self) -> int:
@@ -205,7 +208,7 @@ class _Session:
             load_image(model, run.platform, image)
         self.held: Mapping[str, int] = {
             "frame": 0, "sensor_limit": 0, "stop_at": 0, "boot": int(run.entering.bus), "monitor_enable": 1,
-            "monitor_l1": int(bool(inside_places(image))),
+            "monitor_l1": int(run.observe or bool(inside_places(image))),
         }
 
     def begin(self, number: int, read: Callable[[str], int]) -> Begun[tuple[int, dict[str, np.ndarray]]]:
@@ -232,13 +235,14 @@ def run_rtl(
     trace: Trace | None,
     progress: Callable[[str], None] | None,
     entering: Entering = BACKDOORS,
+    observe: bool = False,
 ) -> RunResult:
     """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
     places(Image.from_bytes(data))  # complain before anything is built
     built, build_seconds = _build(platform, trace, progress)
     result = run_built(
         built, platform, data, inputs, driver=driver, limit_cycles=limit_cycles, seed=seed, trace=trace,
-        entering=entering, watch=cycles_of(progress),
+        entering=entering, watch=cycles_of(progress), observe=observe,
     )
     return replace(result, wall_seconds={"build": build_seconds, **result.wall_seconds})
 
@@ -255,6 +259,7 @@ def run_built(
     trace: Trace | None = None,
     entering: Entering = BACKDOORS,
     watch: Callable[[int], None] | None = None,
+    observe: bool = False,
 ) -> RunResult:
     """`run_rtl` on a simulation that is built already: for many runs in one process. `watch` is told the cycles."""
     image = Image.from_bytes(data)
@@ -263,7 +268,7 @@ def run_built(
         raise ImageError("the image's inputs make room for other tensors; compile it for streaming (--stream)")
     if entering:
         limit += ENTRY_FACTOR * sum(len(s.data) for s in image.segments) // platform.word_bytes
-    chip = SocRun(platform, data, list(inputs), entering)
+    chip = SocRun(platform, data, list(inputs), entering, observe)
     begin, behind = time.perf_counter(), ""
     if trace is None:
         driven = drive(built, chip, driver, limit, seed, watch=watch)
@@ -284,7 +289,7 @@ def run_built(
             raise BenchError(behind)
         diagnosis = replace(diagnosis, text=f"{diagnosis.text}\n{behind}")
     shown = trace is not None and not behind and not is_stream(trace.path)
-    waveform = show_first(trace.path, platform, image) if trace is not None and shown else None
+    waveform = show_first(trace, platform, image) if trace is not None and shown else None
     facts = EntryFacts()
     if entering:
         records = np.concatenate([each.entry for each in raw])
@@ -292,7 +297,15 @@ def run_built(
         frames = tuple(replace(frame, passages=found) for frame, found in zip(frames, passages, strict=True))
         cycles = [frame.cycles for frame in frames if frame.cycles]
         facts = entry_facts(platform, image, records, entering, cycles)
-    return RunResult("rtl", driver, frames, diagnosis, seconds, built.key, facts, waveform)
+    channels = _channels(platform, raw) if observe else ()
+    return RunResult("rtl", driver, frames, diagnosis, seconds, built.key, facts, waveform, channels=channels)
+
+
+def _channels(platform: J3dai, raw: Sequence[RawFrame]) -> tuple[Channel, ...]:
+    changes, l1, l2, lists = (np.concatenate([getattr(each, name) for each in raw])
+                              for name in ("changes", "l1", "writes", "lists"))  # fmt: skip
+    engines = {name: number for number, name in enumerate(engine_names(platform))}
+    return channels_of(platform, engines, changes, l1, l2, lists)
 
 
 def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:

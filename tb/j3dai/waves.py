@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.j3dai.notes import j3dai_notes
@@ -33,10 +32,10 @@ def trace_conditions(trace: Trace | None, steps: int) -> dict[str, tuple[int, in
     return conditions
 
 
-def show_first(trace: Path, platform: J3dai, image: Image) -> Waveform:
-    """Write the save file of a finished waveform of an image's run; markers stand where steps begin."""
-    return write_save_file(trace, groups(platform, image), clock="j3dai_tb.clk", marks="j3dai_tb.step",
-                           cycle="j3dai_tb.probe_cycle", open_scopes=("j3dai_tb", _SOC))
+def show_first(trace: Trace, platform: J3dai, image: Image) -> Waveform:
+    """Write the save file of a finished waveform of an image's run; markers stand where steps begin, or as it says."""
+    return write_save_file(trace.path, groups(platform, image), clock="j3dai_tb.clk", marks="j3dai_tb.step",
+                           cycle="j3dai_tb.probe_cycle", open_scopes=("j3dai_tb", _SOC), at=trace.marks)
 
 
 def groups(platform: J3dai, image: Image) -> list[SignalGroup]:

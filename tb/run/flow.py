@@ -50,7 +50,8 @@ class RunOptions:
     `indices`: which images of the input file, one inference each. `trace_from`, `trace_to`, `trace_layer`: the part of
     the run that the waveform `trace` shows; see `nncosim.tb.sim.waves.Trace`. `bus`, `stream`: how image and inputs
     come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
-    `ignore_hazards`: a violated latency of a machine without interlocks does not end the run.
+    `ignore_hazards`: a violated latency of a machine without interlocks does not end the run. `observe`: record what
+    passes the machine's boundaries. `marks`: cycles that get markers in the waveform.
     """
 
     backend: str | None = None
@@ -66,6 +67,8 @@ class RunOptions:
     stream: int = 0
     forms: Mapping[str, InputForm] = field(default_factory=dict)
     ignore_hazards: bool = False
+    observe: bool = False
+    marks: tuple[int, ...] = ()
 
     @property
     def entering(self) -> Entering:
@@ -79,6 +82,7 @@ class Outcome:
     report: Report
     network: Network
     outputs: tuple[Mapping[str, np.ndarray], ...]
+    result: RunResult
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -148,6 +152,8 @@ def execute(
     if options.ignore_hazards:
         check_hazards(bench, platform, backend)
         extra["hazards"] = False
+    if options.observe:
+        extra["observe"] = True
     predicted = expected(program.notes, len(inputs))
     if progress is not None:
         progress = Cycles(progress, predicted[-1].end.best)
@@ -220,7 +226,7 @@ def trace_of(program: Program, options: RunOptions) -> Trace | None:
             names = ", ".join(entry.name for entry in program.schedule)
             raise BenchError(f"there is no layer {wanted!r} to trace; the layers are {names}")
         step = found[0]
-    return Trace(options.trace, options.trace_from, options.trace_to, step)
+    return Trace(options.trace, options.trace_from, options.trace_to, step, options.marks)
 
 
 def check_frames(program: Program, inputs: list[dict[str, np.ndarray]], result: RunResult) -> Comparison:
@@ -320,4 +326,4 @@ def run_program(
         files[TIMELINE] = timeline_npz(result.frames[0])
     if result.floor_plan is not None:
         files[FLOOR_PLAN] = floor_plan_json(result.floor_plan, sha256(program.image))
-    return Outcome(report, program.network, outputs, files)
+    return Outcome(report, program.network, outputs, result, files)

@@ -38,12 +38,14 @@ class Trace:
 
     `path`: ends in .fst or .vcd. `start`, `stop`: clock cycles since reset, the last one exclusive; None: no bound.
     `step`: only while this schedule step of the first inference runs, from the completion of the one before it.
+    `marks`: cycles that get the markers A, B, ..., in place of those that the machine's save file has.
     """
 
     path: Path
     start: int | None = None
     stop: int | None = None
     step: int | None = None
+    marks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         trace_format(self.path)
@@ -182,14 +184,14 @@ def _read(trace: Path) -> dict[str, pywellen.Var]:
 
 
 def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, marks: str | None = None,
-                    cycle: str | None = None, open_scopes: Sequence[str] = ()) -> Waveform:
+                    cycle: str | None = None, open_scopes: Sequence[str] = (), at: Sequence[int] = ()) -> Waveform:
     """Write the save file of a finished waveform; signals that it does not have are left out.
 
     Args:
         trace: The waveform.
         groups: What to show, from top to bottom.
         clock: The clock's full name: `_CYCLES` of its cycles are seen at first, from the waveform's beginning.
-        marks: A variable whose changes get the markers A to Z.
+        marks: A variable whose changes get the markers A to Z. at: Cycles that get them instead.
         cycle: The variable that counts clock cycles since reset; without one, they count from the waveform's begin.
         open_scopes: Scopes that are unfolded in the tree of the design.
 
@@ -203,6 +205,9 @@ def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, m
     ticks = _values(known[clock])
     edges = [time for time, _ in ticks] or [0]
     marked = [time for time, _ in _values(known[marks])[1:]] if marks in known else []
+    if at and cycle in known:
+        times = {value: time for time, value in _values(known[cycle])}
+        marked = [times[each] for each in at if each in times]
     path, text = save_file(trace), io.StringIO()
     save = GTKWSave(text)
     save.dumpfile(str(trace.resolve()), abspath=True)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nncosim debug`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from nncosim.tb.backend import get_bench
+from nncosim.tb.cli.options import (
+    PATH,
+    check_outputs,
+    driver_option,
+    input_options,
+    json_option,
+    output_console,
+    platform_options,
+    progress,
+    seed_option,
+    write_json,
+)
+from nncosim.tb.cli.run import Given, program_of
+from nncosim.tb.debug.story import check_observable, debug_program
+from nncosim.tb.run.flow import RunOptions, choose
+from nncosim.tb.system.files import write_files
+
+__all__ = ["debug_command"]
+
+STORY, WAVEFORM = "story.txt", "cause.fst"
+
+
+@click.command("debug")
+@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
+@platform_options
+@input_options
+@driver_option
+@click.option("--input", "input_file", type=PATH, metavar="X.npz", help="One array per graph input, by its name.")
+@click.option("--index", "indices", type=int, multiple=True, metavar="I", help="Which image of the input file.")
+@seed_option("random inputs (without --input), and of the poison in memories")
+@click.option("--out", type=PATH, default="debug", show_default=True, metavar="DIR",
+              help="Folder for story, report, image and waveform.")
+@json_option
+def debug_command(
+    source: Path,
+    platform_name: str | None,
+    settings: tuple[str, ...],
+    compiler_options: tuple[str, ...],
+    input_quant: tuple[str, ...],
+    calibrate: Path | None,
+    nearest: bool,
+    driver: str | None,
+    input_file: Path | None,
+    indices: tuple[int, ...],
+    seed: int,
+    out: Path,
+    json_file: Path | None,
+) -> int:
+    """Run a model or an image as `run` does on the RTL, and lay it beside the simulator, cycle by cycle.
+
+    Says where they part first: cycle, block, values; where everybody stood then; and writes a waveform of these cycles.
+
+    Exit status: 0 nothing is wrong, 1 something is, 2 bad input.
+    """
+    if indices and input_file is None:
+        raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")
+    inputs = {"the model": source, "the input": input_file, "the data": calibrate}
+    check_outputs(inputs, json_file=json_file, out=out)
+    options = RunOptions(None, driver, input_file, indices, seed)
+    with progress() as say:
+        given = Given(input_quant, calibrate, nearest, compiler_options)
+        program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
+        bench = get_bench(platform)
+        check_observable(bench, platform, choose(bench, platform, options.backend, options.driver)[0])
+        out.mkdir(parents=True, exist_ok=True)
+        story = debug_program(program, platform, overrides, options, out / WAVEFORM, say)
+    lines, outcome = story.lines(), story.outcome
+    report = json.dumps(outcome.report.to_json(), indent=2) + "\n"
+    text = "".join(f"{line}\n" for line in lines)
+    write_files(out, {**outcome.files, "report.json": report.encode(), STORY: text.encode()})
+    console = output_console(json_file)
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    write_json({"passed": story.passed, "story": lines}, json_file)
+    return 0 if story.passed else 1

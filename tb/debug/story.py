@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A failing run, told from its first difference in time: run, lay beside the simulator, trace the cycles around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import Value
+from nncosim.tb.backend import AnyBench, Observable, RunResult, get_bench
+from nncosim.tb.errors import BenchError
+from nncosim.tb.lockstep import Difference, differences
+from nncosim.tb.run.flow import Outcome, RunOptions, choose, execute, make_frames, run_program
+from nncosim.tb.run.program import Program
+from nncosim.tb.sim.waves import Waveform
+from nncosim.tb.system.progress import Progress
+
+__all__ = ["AFTER", "BEFORE", "Story", "check_observable", "debug_program"]
+
+BEFORE, AFTER = 200, 800
+"""Cycles of the waveform around the first difference."""
+_REFERENCE = "iss"
+
+
+@dataclass(frozen=True)
+class Story:
+    """What there is to say of a run.
+
+    `found`: the first difference of each channel that has one, the earliest first; of a run that passed, and of one
+    whose failure the channels do not show, there is none. `standing`: where everybody stands in the first one's cycle
+    of a right run. `layer`: to which that cycle belongs.
+    """
+
+    outcome: Outcome
+    found: Sequence[Difference]
+    standing: Sequence[str] = ()
+    layer: str = ""
+    waveform: Waveform | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome.report.passed and not self.found
+
+    def lines(self) -> list[str]:
+        """In some ten lines."""
+        if self.passed:
+            return ["the run passes, and the machine does in each cycle what its simulator does: nothing to debug"]
+        out = self._verdict()
+        if not self.found:
+            return [*out, f"the {_REFERENCE} does the same in each cycle at each boundary that was looked at: what is "
+                    "wrong is in the program, or in what the two have in common"]  # fmt: skip
+        first, *others = self.found
+        out.append(f"first difference: cycle {first.cycle:,}" + (f", layer {self.layer}" if self.layer else "")
+                   + f": {first.block} ({first.channel}, event {first.number:,})")  # fmt: skip
+        out += [f"  {line}" for line in first.lines()]
+        if others:
+            out.append("then: " + "; ".join(f"cycle {each.cycle:,} {each.channel}" for each in others))
+        out += [f"in that cycle of a right run: {self.standing[0]}", *(f"  {line}" for line in self.standing[1:])] \
+            if self.standing else []
+        if self.waveform is not None:
+            out.append(f"waveform: {self.waveform}")
+        return out
+
+    def _verdict(self) -> list[str]:
+        report = self.outcome.report
+        if report.diagnosis is not None:
+            return [f"{report.diagnosis.kind}: {report.diagnosis.text.splitlines()[0]}"]
+        first, clue = report.comparison.first, report.clue
+        if first is not None:
+            return [f"first wrong element: {first}", *(f"  {line}" for line in (clue.lines()[:1] if clue else ()))]
+        return ["every bit is right, and cycles or counters are not"]
+
+
+def check_observable(bench: AnyBench, platform: Platform, backend: str) -> Observable[Any]:
+    """The bench of a machine that can be laid beside its simulator.
+
+    Raises:
+        BenchError: it cannot, or not on this backend.
+    """
+    able = bench.observable if isinstance(bench, Observable) else ()
+    if isinstance(bench, Observable) and _REFERENCE in able and backend in able and backend != _REFERENCE:
+        return bench
+    others = [each for each in able if each != _REFERENCE]
+    help_ = f"use --backend {' or '.join(others)}" if others else "nncosim run --trace writes a waveform"
+    raise BenchError(f"backend {backend!r} of platform {platform.name!r} cannot be laid beside its simulator; {help_}")
+
+
+def debug_program(
+    program: Program, platform: Platform, settings: Mapping[str, Value], options: RunOptions, trace: Path,
+    say: Progress,
+) -> Story:
+    """Run a program, compare it with the simulator event by event, and trace the cycles of the first difference.
+
+    Args:
+        options: without a waveform. trace: the waveform to write, if there is a difference.
+
+    Raises:
+        NncosimError: as `nncosim.tb.run.flow.run_program`.
+    """
+    chosen, _ = choose(get_bench(platform), platform, options.backend, options.driver)
+    bench, options = check_observable(get_bench(platform), platform, chosen), replace(options, observe=True)
+    outcome = run_program(program, platform, settings, options, say)
+    say(f"running it on the {_REFERENCE}")
+    right = execute(program, platform, make_frames(program.network, options)[0],
+                    replace(options, backend=_REFERENCE, driver=None), say)  # fmt: skip
+    found = differences(outcome.result.channels, right.channels, _until(outcome.result))
+    if not found:
+        return Story(outcome, ())
+    cycle = found[0].cycle
+    inputs, _ = make_frames(program.network, options)
+    standing = bench.standing(platform, program.image, inputs, options.seed, cycle)
+    say("tracing the cycles around the first difference")
+    window = replace(options, observe=False, trace=trace, trace_from=max(0, cycle - BEFORE), trace_to=cycle + AFTER,
+                     marks=(cycle, *(each.cycle for each in found[1:2])))  # fmt: skip
+    waveform = execute(program, platform, inputs, window, say).waveform
+    return Story(outcome, found, standing, _layer(program, right, cycle), waveform)
+
+
+def _until(result: RunResult) -> int | None:
+    """Where a run that was stopped by a check or a trap has no more to compare; one that hangs lacks what it did not
+    do."""
+    if result.diagnosis is None or result.diagnosis.kind == "hang":
+        return None
+    return max((int(each.events["cycle"][-1]) for each in result.channels if len(each.events)), default=0) + 1
+
+
+def _layer(program: Program, right: RunResult, cycle: int) -> str:
+    """The layer that a cycle of a right run belongs to."""
+    start = 0
+    for frame in right.frames:
+        for interval in frame.intervals:
+            if start + interval.start <= cycle < start + interval.end:
+                return program.schedule[interval.step].name
+        start += frame.cycles
+    return ""

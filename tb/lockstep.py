@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two runs of one image laid beside each other, event by event: where they part first in time.
+
+A machine shows itself at some of its boundaries: a *channel* is what passes one of them, event after event, each with
+its cycle. RTL and simulator of a machine have the same channels and, where the RTL is right, the same events in the
+same cycles. The first that differs in time names the block: what came in at its other boundaries was the same up to
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.tb.errors import BenchError
+
+__all__ = ["Channel", "Difference", "Event", "differences"]
+
+Event = Mapping[str, object]
+"""An event's fields by name: integers, bytes or arrays."""
+
+
+@dataclass(frozen=True, eq=False)
+class Channel:
+    """What passed one boundary of a machine.
+
+    Attributes:
+        name: of the boundary, alike in both runs.
+        events: structured (n,), in the order in which they happened; field ``cycle``: since reset. What means nothing
+            in an event, such as words that a mask leaves out, is 0 in both runs.
+        block: the part of the machine to blame for an event, of what it should have been and what it was; one of them
+            is None where only the other run has an event.
+        text: an event in words, without its cycle.
+    """
+
+    name: str
+    events: npt.NDArray[np.void]
+    block: Callable[[Event | None, Event | None], str]
+    text: Callable[[Event], str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a channel differs first.
+
+    Attributes:
+        channel: its name.
+        cycle: of the earlier of the two events.
+        number: of the event in its channel, from 0.
+        block: that holds the cause, as far as the channel tells.
+        wanted, found: the event of the reference, and of the run in question, in words; "" where there is none.
+        wanted_cycle, found_cycle: when; None where there is none.
+        fields: that differ, with both values; empty where only one run has the event.
+    """
+
+    channel: str
+    cycle: int
+    number: int
+    block: str
+    wanted: str
+    found: str
+    wanted_cycle: int | None
+    found_cycle: int | None
+    fields: Mapping[str, tuple[str, str]]
+
+    def lines(self) -> list[str]:
+        """In words, two lines and one for each field that differs."""
+        sides = (("expected", self.wanted, self.wanted_cycle), ("got", self.found, self.found_cycle))
+        out = [f"{label}: " + (f"cycle {cycle:,}: {text}" if cycle is not None else "nothing more")
+               for label, text, cycle in sides]  # fmt: skip
+        return out + [f"{name}: expected {wanted}, got {found}" for name, (wanted, found) in self.fields.items()]
+
+
+def differences(found: Sequence[Channel], wanted: Sequence[Channel], until: int | None = None) -> list[Difference]:
+    """The first difference of each channel that has one, the earliest first; of one cycle, in the channels' order.
+
+    Args:
+        found: the run in question. wanted: the reference.
+        until: cycles from this one on are left out, where the run in question was stopped.
+
+    Raises:
+        BenchError: the runs have not the same channels.
+    """
+    names, others = [each.name for each in found], [each.name for each in wanted]
+    if names != others:
+        raise BenchError(f"two runs cannot be compared: one has the channels {names}, the other {others}")
+    pairs = zip(found, wanted, strict=True)
+    out = [each for one, other in pairs if (each := _first(one, other, until)) is not None]
+    return sorted(out, key=lambda each: each.cycle)
+
+
+def _first(found: Channel, wanted: Channel, until: int | None) -> Difference | None:
+    a, b = (_before(each.events, until) for each in (found, wanted))
+    shorter = min(len(a), len(b))
+    unequal = np.flatnonzero((_bytes(a[:shorter]) != _bytes(b[:shorter])).any(axis=1))
+    if not len(unequal) and len(a) == len(b):
+        return None
+    number = int(unequal[0]) if len(unequal) else shorter
+    got, want = (_event(each, number) for each in (a, b))
+    cycles = [int(a["cycle"][number]) if got else None, int(b["cycle"][number]) if want else None]
+    both = {name: (_shown(want[name]), _shown(got[name])) for name in got} if got and want else {}
+    fields = {name: values for name, values in both.items() if values[0] != values[1]}
+    return Difference(
+        found.name, min(each for each in cycles if each is not None), number, found.block(want, got),
+        found.text(want) if want else "", found.text(got) if got else "", cycles[1], cycles[0], fields,
+    )  # fmt: skip
+
+
+def _before(events: npt.NDArray[np.void], until: int | None) -> npt.NDArray[np.void]:
+    return events if until is None else events[events["cycle"] < until]
+
+
+def _bytes(events: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """Shape (events, bytes of one)."""
+    return np.ascontiguousarray(events).view(np.uint8).reshape(len(events), events.dtype.itemsize)
+
+
+def _event(events: npt.NDArray[np.void], number: int) -> Event | None:
+    if number >= len(events):
+        return None
+    return {name: events[name][number] for name in events.dtype.names or ()}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return value.astype(np.uint8).tobytes().hex(" ") if value.dtype == np.uint8 else str(value.tolist())
+    return str(value)
