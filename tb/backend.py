@@ -24,8 +24,8 @@ from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "HasInterval", "Interval", "Observable", "Passage", "RunResult", "StreamFacts", "get_bench", "predicted_interval",
-    "register_bench",
+    "HasInterval", "Interval", "Observable", "Passage", "Patchable", "RunResult", "StreamFacts", "get_bench",
+    "predicted_interval", "register_bench",
 ]  # fmt: skip
 
 
@@ -267,6 +267,18 @@ class Observable(Protocol[PlatformT]):
         self, platform: PlatformT, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
     ) -> list[str]:
         """Where everybody stands in a cycle (since reset) of a right run, a line each."""
+        ...
+
+
+@runtime_checkable
+class Patchable(Protocol[PlatformT]):
+    """A bench whose RTL can be patched for a run. `patchable`: the backends that can; only they are given `patch`, a
+    `nncosim.tb.sim.patches.RtlPatch` or None."""
+
+    patchable: ClassVar[tuple[str, ...]]
+
+    def verilog(self, platform: PlatformT) -> Mapping[str, str]:
+        """What is patched: file name to text."""
         ...
 
 

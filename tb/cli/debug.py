@@ -15,6 +15,7 @@ from nncosim.tb.cli.options import (
     input_options,
     json_option,
     output_console,
+    patch_option,
     platform_options,
     progress,
     seed_option,
@@ -23,7 +24,8 @@ from nncosim.tb.cli.options import (
 from nncosim.tb.cli.run import Given, program_of
 from nncosim.tb.debug.story import check_observable, debug_program
 from nncosim.tb.run.flow import RunOptions, choose
-from nncosim.tb.system.files import write_files
+from nncosim.tb.sim.patches import read_patch
+from nncosim.tb.system.files import prepare_directory, write_files
 
 __all__ = ["debug_command"]
 
@@ -37,6 +39,7 @@ STORY, WAVEFORM = "story.txt", "cause.fst"
 @driver_option
 @click.option("--input", "input_file", type=PATH, metavar="X.npz", help="One array per graph input, by its name.")
 @click.option("--index", "indices", type=int, multiple=True, metavar="I", help="Which image of the input file.")
+@patch_option
 @seed_option("random inputs (without --input), and of the poison in memories")
 @click.option("--out", type=PATH, default="debug", show_default=True, metavar="DIR",
               help="Folder for story, report, image and waveform.")
@@ -52,6 +55,7 @@ def debug_command(
     driver: str | None,
     input_file: Path | None,
     indices: tuple[int, ...],
+    rtl_patch: Path | None,
     seed: int,
     out: Path,
     json_file: Path | None,
@@ -64,15 +68,17 @@ def debug_command(
     """
     if indices and input_file is None:
         raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")
-    inputs = {"the model": source, "the input": input_file, "the data": calibrate}
+    inputs = {"the model": source, "the input": input_file, "the data": calibrate, "the patch": rtl_patch}
     check_outputs(inputs, json_file=json_file, out=out)
-    options = RunOptions(None, driver, input_file, indices, seed)
+    prepare_directory(out)
+    patch = read_patch(rtl_patch) if rtl_patch is not None else None
+    options = RunOptions(None, driver, input_file, indices, seed, rtl_patch=patch)
     with progress() as say:
         given = Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
         bench = get_bench(platform)
         check_observable(bench, platform, choose(bench, platform, options.backend, options.driver)[0])
-        out.mkdir(parents=True, exist_ok=True)
+        write_files(out, {})
         story = debug_program(program, platform, overrides, options, out / WAVEFORM, say)
     lines, outcome = story.lines(), story.outcome
     report = json.dumps(outcome.report.to_json(), indent=2) + "\n"

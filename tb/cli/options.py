@@ -42,6 +42,7 @@ __all__ = [
     "model_argument",
     "out_option",
     "output_console",
+    "patch_option",
     "platform_options",
     "progress",
     "read_forms",
@@ -91,6 +92,12 @@ RESULTS = (
     "schedule.json", "schedule.txt", "timeline.npz", "timeline.trace.json",
 )  # fmt: skip
 """Names of the files that `run`, `compile` and `report` write to a folder."""
+
+
+def patch_option(command: Callable) -> Callable:
+    """--rtl-patch FILE."""
+    help_ = "Patch (diff -u) of the Verilog that `platforms NAME --verilog DIR` writes (rtl)."
+    return click.option("--rtl-patch", type=PATH, metavar="FILE", help=help_)(command)
 
 
 def check_outputs(

@@ -16,10 +16,12 @@ from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.parameters import Value, plain_value, value_text
 from nncosim.platforms.plain import Json
 from nncosim.platforms.registry import platforms
-from nncosim.tb.backend import get_bench
-from nncosim.tb.cli.options import json_option, output_console, resolve_platform, write_json
+from nncosim.tb.backend import Patchable, get_bench
+from nncosim.tb.cli.options import PATH, json_option, output_console, resolve_platform, write_json
+from nncosim.tb.errors import BenchError
 from nncosim.tb.report.published import published_title
 from nncosim.tb.report.table import plain_table
+from nncosim.tb.system.files import prepare_directory, write_files
 from rich.console import Console
 from rich.markup import escape
 
@@ -168,21 +170,34 @@ def _print_published(console: Console, platform: Platform) -> None:
     console.print(table)
 
 
+def _write_verilog(platform: Platform, out: Path) -> None:
+    prepare_directory(out, "--verilog")
+    bench = get_bench(platform)
+    if not isinstance(bench, Patchable):
+        raise BenchError(f"platform {platform.name!r} has no Verilog of its own to write (--verilog)")
+    write_files(out, {name: text.encode() for name, text in bench.verilog(platform).items()})
+
+
 @click.command("platforms")
 @click.argument("name", required=False)
 @click.option("--set", "settings", multiple=True, metavar="PARAMETER=VALUE", help="Describe it with other parameters.")
+@click.option("--verilog", type=PATH, metavar="DIR", help="Write its RTL as Verilog, for --rtl-patch.")
 @json_option
-def platforms_command(name: str | None, settings: tuple[str, ...], json_file: Path | None) -> int:
+def platforms_command(
+    name: str | None, settings: tuple[str, ...], verilog: Path | None, json_file: Path | None
+) -> int:
     """List the machines; with NAME its sizes, the choices made for it with their reasons, and published figures."""
     console = output_console(json_file)
     if name is None:
-        if settings:
-            raise click.UsageError("--set needs the NAME of a platform")
+        if settings or verilog is not None:
+            raise click.UsageError(f"{'--set' if settings else '--verilog'} needs the NAME of a platform")
         known = platforms()
         _print_list(console, known)
         write_json({"platforms": [_json(platform) for platform in known.values()]}, json_file)
         return 0
     platform, _ = resolve_platform(name, settings)
+    if verilog is not None:
+        _write_verilog(platform, verilog)
     console.print(f"[bold]{platform.name}[/]: {escape(platform.title)}")
     console.print(escape(inspect.getdoc(type(platform)) or ""), "")
     _print_parts(console, platform)

@@ -23,6 +23,7 @@ from nncosim.tb.cli.options import (
     json_option,
     out_option,
     output_console,
+    patch_option,
     platform_options,
     progress,
     read_forms,
@@ -36,12 +37,14 @@ from nncosim.tb.run.flow import (
     RunOptions,
     check_entering,
     check_hazards,
+    check_patchable,
     check_trace,
     choose,
     make_frames,
     run_program,
 )
 from nncosim.tb.run.program import Program, compile_model, is_image, load_image, read_runnable, read_source
+from nncosim.tb.sim.patches import read_patch
 from nncosim.tb.sim.waves import save_file, trace_format
 from nncosim.tb.system.files import prepare_file, write_files
 from nncosim.tb.system.progress import Progress
@@ -100,6 +103,8 @@ def program_of(
         check_trace(bench, platform, backend)
     if options.entering:
         check_entering(bench, platform, backend)
+    if options.rtl_patch is not None:
+        check_patchable(bench, platform, backend)
     if options.ignore_hazards:
         check_hazards(bench, platform, backend)
     say(f"importing {source.name}")
@@ -143,6 +148,7 @@ def program_of(
     is_flag=True,
     help="Go on where an instruction reads a register while a write to it is in flight (aie_ml, rtl).",
 )
+@patch_option
 @seed_option("random inputs (without --input), and of the poison in memories")
 @trace_options
 @out_option()
@@ -162,6 +168,7 @@ def run_command(
     boot: str,
     stream: int | None,
     ignore_hazards: bool,
+    rtl_patch: Path | None,
     seed: int,
     trace: Path | None,
     trace_from: int | None,
@@ -182,10 +189,11 @@ def run_command(
             prepare_file(file, "--trace")
     elif not trace_from == trace_to == trace_layer is None:
         raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
-    inputs = {"the model": source, "the input": input_file, "the data": calibrate}
+    inputs = {"the model": source, "the input": input_file, "the data": calibrate, "the patch": rtl_patch}
     check_outputs(inputs, json_file=json_file, out=out, trace=trace)
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
-                         boot == "bus", stream or 0, ignore_hazards=ignore_hazards)
+                         boot == "bus", stream or 0, ignore_hazards=ignore_hazards,
+                         rtl_patch=read_patch(rtl_patch) if rtl_patch is not None else None)
     with progress() as say:
         given = Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)

@@ -105,7 +105,7 @@ def debug_program(
     outcome = run_program(program, platform, settings, options, say)
     say(f"running it on the {_REFERENCE}")
     right = execute(program, platform, make_frames(program.network, options)[0],
-                    replace(options, backend=_REFERENCE, driver=None), say)  # fmt: skip
+                    replace(options, backend=_REFERENCE, driver=None, rtl_patch=None), say)  # fmt: skip
     found = differences(outcome.result.channels, right.channels, _until(outcome.result))
     if not found:
         return Story(outcome, ())

@@ -10,9 +10,11 @@ import numpy as np
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Entering, RunResult
 from nncosim.tb.errors import BenchError
+from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.observe import standing
 from nncosim.tb.j3dai.rtl import run_rtl
+from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 
 __all__ = ["BENCH", "J3daiBench"]
@@ -25,6 +27,7 @@ class J3daiBench:
     waveforms: ClassVar[tuple[str, ...]] = ("rtl",)
     entries: ClassVar[tuple[str, ...]] = ("rtl",)
     observable: ClassVar[tuple[str, ...]] = ("rtl", "iss")
+    patchable: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
 
     def run(
@@ -41,9 +44,11 @@ class J3daiBench:
         progress: Callable[[str], None] | None = None,
         entering: Entering | None = None,
         observe: bool = False,
+        patch: RtlPatch | None = None,
     ) -> RunResult:
         """See `nncosim.tb.backend.Bench.run`. entering: how image and inputs come in, where not by back doors.
-        observe: record what passes the machine's boundaries (`nncosim.tb.backend.RunResult.channels`).
+        observe: record what passes the machine's boundaries (`nncosim.tb.backend.RunResult.channels`). patch: of the
+        RTL.
 
         Raises:
             BenchError: no such backend, a waveform asked of the iss, a build that failed.
@@ -54,6 +59,8 @@ class J3daiBench:
         if backend == "iss":
             if trace is not None:
                 raise BenchError("the iss has no signals to trace; use the backend rtl for a waveform")
+            if patch is not None:
+                raise BenchError("the iss has no RTL to patch; use the backend rtl")
             if entering:
                 raise BenchError("the iss has no entry port; use the backend rtl to boot or stream over it")
             return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed, observe=observe)
@@ -61,8 +68,12 @@ class J3daiBench:
             raise BenchError(f"J3DAI has no backend {backend!r}; it has {', '.join(self.backends)}")
         return run_rtl(
             platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed, trace=trace,
-            progress=progress, entering=entering or Entering(), observe=observe,
+            progress=progress, entering=entering or Entering(), observe=observe, patch=patch,
         )  # fmt: skip
+
+    def verilog(self, platform: J3dai) -> Mapping[str, str]:
+        """See `nncosim.tb.backend.Patchable`."""
+        return soc_verilog(platform)
 
     def standing(
         self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int

@@ -17,6 +17,7 @@ from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.j3dai.l1_taps import l1_taps
 from nncosim.tb.sim.backdoor import Backdoor, Stack
 from nncosim.tb.sim.emitted import emitted
+from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "read_host",
     "read_l2",
     "sensor_beats",
+    "soc_verilog",
     "split_counters",
     "transfers_dtype",
     "write_host",
@@ -119,10 +121,16 @@ def split_counters(platform: J3dai, value: int) -> dict[str, dict[str, int]]:
     return out
 
 
+def soc_verilog(platform: J3dai) -> dict[str, str]:
+    """The SoC as Verilog, file name to text, without the host core."""
+    return emitted("j3dai_soc", platform, lambda: emit_soc(platform))
+
+
 def build_soc(
     platform: J3dai,
     *,
     cluster: ClusterFactory | None = None,
+    patch: RtlPatch | None = None,
     trace: str | None = None,
     jobs: int = 2,
     progress: BuildProgress | None = None,
@@ -132,16 +140,17 @@ def build_soc(
 
     Args:
         cluster: Another cluster than the real one, for benches of the rest.
+        patch: Of the Verilog that the SoC is emitted as (`soc_verilog`).
         trace: "vcd" or "fst" for a build with waveforms.
         options: Further fields of `nncosim.tb.sim.verilate.BuildOptions`.
 
     Raises:
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
+        BenchError: the patch does not fit.
     """
-    if cluster is None:
-        sources = emitted("j3dai_soc", platform, lambda: emit_soc(platform))
-    else:
-        sources = emit_soc(platform, cluster)
+    sources = soc_verilog(platform) if cluster is None else emit_soc(platform, cluster)
+    if patch is not None:
+        sources = patch.applied(sources)
     taps = l1_taps(platform, f"{TOP}.{SOC}" if cluster is None else None)
     sources = {**sources, "j3dai_l1_taps.sv": taps}
     parameters = {

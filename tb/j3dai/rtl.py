@@ -69,6 +69,7 @@ from nncosim.tb.run.traced import traced
 from nncosim.tb.run.traffic import Accesses
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import OtherClock
+from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.sim.waves import Trace, trace_format
 from nncosim.tb.system.files import is_stream
@@ -236,10 +237,11 @@ def run_rtl(
     progress: Callable[[str], None] | None,
     entering: Entering = BACKDOORS,
     observe: bool = False,
+    patch: RtlPatch | None = None,
 ) -> RunResult:
     """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
     places(Image.from_bytes(data))  # complain before anything is built
-    built, build_seconds = _build(platform, trace, progress)
+    built, build_seconds = _build(platform, trace, progress, patch)
     result = run_built(
         built, platform, data, inputs, driver=driver, limit_cycles=limit_cycles, seed=seed, trace=trace,
         entering=entering, watch=cycles_of(progress), observe=observe,
@@ -308,10 +310,12 @@ def _channels(platform: J3dai, raw: Sequence[RawFrame]) -> tuple[Channel, ...]:
     return channels_of(platform, engines, changes, l1, l2, lists)
 
 
-def _build(platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None) -> tuple[BuiltModel, float]:
+def _build(
+    platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None, patch: RtlPatch | None
+) -> tuple[BuiltModel, float]:
     begin = time.perf_counter()
     kind = None if trace is None else trace_format(trace.path)
-    return build_soc(platform, trace=kind, progress=building(progress)), time.perf_counter() - begin
+    return build_soc(platform, patch=patch, trace=kind, progress=building(progress)), time.perf_counter() - begin
 
 
 def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:

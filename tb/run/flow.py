@@ -21,7 +21,7 @@ from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value, value_text
-from nncosim.tb.backend import AnyBench, Entering, RunResult, get_bench, predicted_interval
+from nncosim.tb.backend import AnyBench, Entering, Patchable, RunResult, get_bench, predicted_interval
 from nncosim.tb.errors import BenchError
 from nncosim.tb.floor_plan import FLOOR_PLAN, floor_plan_json
 from nncosim.tb.reference.compare import Comparison, compare_frames
@@ -31,12 +31,14 @@ from nncosim.tb.report.report import Report
 from nncosim.tb.report.timeline import TIMELINE, timeline_npz
 from nncosim.tb.run.inputs import batch_size, frames, outputs_npz, random_frames, read_npz
 from nncosim.tb.run.program import Program
+from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.versions import versions
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.files import sha256
 from nncosim.tb.system.progress import Cycles, Progress
 
-__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_entering", "check_frames", "check_hazards", "check_trace",
+__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_entering", "check_frames", "check_hazards", "check_patchable",
+           "check_trace",
            "choose", "execute", "make_frames", "run_program", "trace_of"]
 
 HANG_FACTOR = 4
@@ -51,7 +53,7 @@ class RunOptions:
     the run that the waveform `trace` shows; see `nncosim.tb.sim.waves.Trace`. `bus`, `stream`: how image and inputs
     come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
     `ignore_hazards`: a violated latency of a machine without interlocks does not end the run. `observe`: record what
-    passes the machine's boundaries. `marks`: cycles that get markers in the waveform.
+    passes the machine's boundaries. `marks`: cycles that get markers in the waveform. `rtl_patch`: of the RTL.
     """
 
     backend: str | None = None
@@ -69,6 +71,7 @@ class RunOptions:
     ignore_hazards: bool = False
     observe: bool = False
     marks: tuple[int, ...] = ()
+    rtl_patch: RtlPatch | None = None
 
     @property
     def entering(self) -> Entering:
@@ -152,6 +155,9 @@ def execute(
     if options.ignore_hazards:
         check_hazards(bench, platform, backend)
         extra["hazards"] = False
+    if options.rtl_patch is not None:
+        check_patchable(bench, platform, backend)
+        extra["patch"] = options.rtl_patch
     if options.observe:
         extra["observe"] = True
     predicted = expected(program.notes, len(inputs))
@@ -191,6 +197,17 @@ def check_hazards(bench: AnyBench, platform: Platform, backend: str) -> None:
     """
     lacks, help_ = "no check of latencies (--ignore-hazards)", "no backend of this platform has; leave it out"
     _require_backend(tuple(getattr(bench, "hazard_checks", ())), platform, backend, lacks, help_)
+
+
+def check_patchable(bench: AnyBench, platform: Platform, backend: str) -> None:
+    """Refuse to patch what is no RTL.
+
+    Raises:
+        BenchError: It is none; names those that are.
+    """
+    able = bench.patchable if isinstance(bench, Patchable) else ()
+    lacks, help_ = "no RTL that can be patched (--rtl-patch)", "no backend of this platform has; leave it out"
+    _require_backend(able, platform, backend, lacks, help_)
 
 
 def check_trace(bench: AnyBench, platform: Platform, backend: str) -> None:
@@ -252,6 +269,7 @@ def _command(
     words += ["--boot", "bus"] if options.bus else []
     words += ["--stream", str(options.stream)] if options.stream else []
     words += ["--ignore-hazards"] if options.ignore_hazards else []
+    words += ["--rtl-patch", str(options.rtl_patch.path)] if options.rtl_patch is not None else []
     words += ["--seed", str(options.seed)]
     return words
 
