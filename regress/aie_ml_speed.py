@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--hazards", action="store_true", help="what the monitors of latencies cost")
     parser.add_argument("--rebuild", action="store_true", help="how long a build takes after an edit of the tile")
     given = parser.parse_args()
-    title = "From an edit to a simulation" if given.rebuild else "Cycles a second, one processor core"
+    title = "Rebuild" if given.rebuild else "Cycles a second, one processor core"
     table = Table(title=title, box=None)
     headings = (("seconds",) if given.rebuild else ("with monitors", "without", "ratio") if given.hazards
                 else ("RTL, busy", "RTL, idle", "simulator, busy", "simulator / RTL"))  # fmt: skip
