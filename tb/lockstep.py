@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from nncosim.tb.errors import BenchError
 
 __all__ = ["Channel", "Difference", "Event", "differences"]
 
-Event = Mapping[str, object]
+Event = Mapping[str, Any]
 """An event's fields by name: integers, bytes or arrays."""
 
 

@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 
 import click
-from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
+    RESULTS,
+    check_indices,
     check_outputs,
     driver_option,
+    image_options,
     input_options,
     json_option,
     output_console,
@@ -22,8 +24,8 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.cli.run import Given, program_of
-from nncosim.tb.debug.story import check_observable, debug_program
-from nncosim.tb.run.flow import RunOptions, choose
+from nncosim.tb.debug.story import debug_program
+from nncosim.tb.run.flow import RunOptions
 from nncosim.tb.sim.patches import read_patch
 from nncosim.tb.system.files import prepare_directory, write_files
 
@@ -37,8 +39,7 @@ STORY, WAVEFORM = "story.txt", "cause.fst"
 @platform_options
 @input_options
 @driver_option
-@click.option("--input", "input_file", type=PATH, metavar="X.npz", help="One array per graph input, by its name.")
-@click.option("--index", "indices", type=int, multiple=True, metavar="I", help="Which image of the input file.")
+@image_options
 @patch_option
 @seed_option("random inputs (without --input), and of the poison in memories")
 @click.option("--out", type=PATH, default="debug", show_default=True, metavar="DIR",
@@ -66,19 +67,15 @@ def debug_command(
 
     Exit status: 0 nothing is wrong, 1 something is, 2 bad input.
     """
-    if indices and input_file is None:
-        raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")
+    check_indices(indices, input_file)
     inputs = {"the model": source, "the input": input_file, "the data": calibrate, "the patch": rtl_patch}
-    check_outputs(inputs, json_file=json_file, out=out)
+    check_outputs(inputs, json_file=json_file, out=out, results=(*RESULTS, STORY, WAVEFORM))
     prepare_directory(out)
     patch = read_patch(rtl_patch) if rtl_patch is not None else None
-    options = RunOptions(None, driver, input_file, indices, seed, rtl_patch=patch)
+    options = RunOptions(None, driver, input_file, indices, seed, rtl_patch=patch, observe=True)
     with progress() as say:
         given = Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
-        bench = get_bench(platform)
-        check_observable(bench, platform, choose(bench, platform, options.backend, options.driver)[0])
-        write_files(out, {})
         story = debug_program(program, platform, overrides, options, out / WAVEFORM, say)
     lines, outcome = story.lines(), story.outcome
     report = json.dumps(outcome.report.to_json(), indent=2) + "\n"

@@ -33,10 +33,12 @@ __all__ = [
     "PATH",
     "RESULTS",
     "backend_option",
+    "check_indices",
     "check_outputs",
     "complete_layers",
     "complete_parameters",
     "driver_option",
+    "image_options",
     "input_options",
     "json_option",
     "model_argument",
@@ -92,6 +94,24 @@ RESULTS = (
     "schedule.json", "schedule.txt", "timeline.npz", "timeline.trace.json",
 )  # fmt: skip
 """Names of the files that `run`, `compile` and `report` write to a folder."""
+
+
+def image_options(command: Callable) -> Callable:
+    """--input FILE as `input_file`, and --index I as `indices`; see `check_indices`."""
+    for option in (
+        click.option("--index", "indices", type=int, multiple=True, metavar="I",
+                     help="Which image of the input file; repeat it for inferences back to back, without reset."),
+        click.option("--input", "input_file", type=PATH, metavar="X.npz",
+                     help="One array per graph input, by its name."),
+    ):
+        command = option(command)
+    return command
+
+
+def check_indices(indices: tuple[int, ...], input_file: Path | None) -> None:
+    """Refuse images of no file."""
+    if indices and input_file is None:
+        raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")
 
 
 def patch_option(command: Callable) -> Callable:

@@ -16,9 +16,11 @@ from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
     backend_option,
+    check_indices,
     check_outputs,
     complete_layers,
     driver_option,
+    image_options,
     input_options,
     json_option,
     out_option,
@@ -37,6 +39,7 @@ from nncosim.tb.run.flow import (
     RunOptions,
     check_entering,
     check_hazards,
+    check_observable,
     check_patchable,
     check_trace,
     choose,
@@ -105,6 +108,8 @@ def program_of(
         check_entering(bench, platform, backend)
     if options.rtl_patch is not None:
         check_patchable(bench, platform, backend)
+    if options.observe:
+        check_observable(bench, platform, backend)
     if options.ignore_hazards:
         check_hazards(bench, platform, backend)
     say(f"importing {source.name}")
@@ -121,15 +126,7 @@ def program_of(
 @input_options
 @backend_option("image", "rtl where the platform has it")
 @driver_option
-@click.option("--input", "input_file", type=PATH, metavar="X.npz", help="One array per graph input, by its name.")
-@click.option(
-    "--index",
-    "indices",
-    type=int,
-    multiple=True,
-    metavar="I",
-    help="Which image of the input file; repeat it for inferences back to back, without reset.",
-)
+@image_options
 @click.option(
     "--boot",
     type=click.Choice(["backdoor", "bus"]),
@@ -181,8 +178,7 @@ def run_command(
 
     Exit status: 0 all bits and cycles hold, 1 a mismatch, a hang or cycles other than those predicted, 2 bad input.
     """
-    if indices and input_file is None:
-        raise click.UsageError("--index chooses an image of an input file; give --input X.npz too")
+    check_indices(indices, input_file)
     if trace is not None:
         trace_format(trace)
         for file in (trace, save_file(trace)):

@@ -6,23 +6,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value
-from nncosim.tb.backend import AnyBench, Observable, RunResult, get_bench
-from nncosim.tb.errors import BenchError
+from nncosim.tb.backend import RunResult, get_bench
 from nncosim.tb.lockstep import Difference, differences
-from nncosim.tb.run.flow import Outcome, RunOptions, choose, execute, make_frames, run_program
+from nncosim.tb.run.flow import (
+    REFERENCE,
+    Outcome,
+    RunOptions,
+    check_observable,
+    choose,
+    execute,
+    make_frames,
+    run_program,
+)
 from nncosim.tb.run.program import Program
 from nncosim.tb.sim.waves import Waveform
+from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import Progress
 
-__all__ = ["AFTER", "BEFORE", "Story", "check_observable", "debug_program"]
+__all__ = ["AFTER", "BEFORE", "Story", "debug_program"]
 
 BEFORE, AFTER = 200, 800
 """Cycles of the waveform around the first difference."""
-_REFERENCE = "iss"
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Story:
             return ["the run passes, and the machine does in each cycle what its simulator does: nothing to debug"]
         out = self._verdict()
         if not self.found:
-            return [*out, f"the {_REFERENCE} does the same in each cycle at each boundary that was looked at: what is "
+            return [*out, f"the {REFERENCE} does the same in each cycle at each boundary that was looked at: what is "
                     "wrong is in the program, or in what the two have in common"]  # fmt: skip
         first, *others = self.found
         out.append(f"first difference: cycle {first.cycle:,}" + (f", layer {self.layer}" if self.layer else "")
@@ -74,20 +81,6 @@ class Story:
         return ["every bit is right, and cycles or counters are not"]
 
 
-def check_observable(bench: AnyBench, platform: Platform, backend: str) -> Observable[Any]:
-    """The bench of a machine that can be laid beside its simulator.
-
-    Raises:
-        BenchError: it cannot, or not on this backend.
-    """
-    able = bench.observable if isinstance(bench, Observable) else ()
-    if isinstance(bench, Observable) and _REFERENCE in able and backend in able and backend != _REFERENCE:
-        return bench
-    others = [each for each in able if each != _REFERENCE]
-    help_ = f"use --backend {' or '.join(others)}" if others else "nncosim run --trace writes a waveform"
-    raise BenchError(f"backend {backend!r} of platform {platform.name!r} cannot be laid beside its simulator; {help_}")
-
-
 def debug_program(
     program: Program, platform: Platform, settings: Mapping[str, Value], options: RunOptions, trace: Path,
     say: Progress,
@@ -95,26 +88,27 @@ def debug_program(
     """Run a program, compare it with the simulator event by event, and trace the cycles of the first difference.
 
     Args:
-        options: without a waveform. trace: the waveform to write, if there is a difference.
+        options: of an observed run, without a waveform. trace: the waveform to write, if there is a difference.
 
     Raises:
         NncosimError: as `nncosim.tb.run.flow.run_program`.
     """
-    chosen, _ = choose(get_bench(platform), platform, options.backend, options.driver)
-    bench, options = check_observable(get_bench(platform), platform, chosen), replace(options, observe=True)
+    backend, _ = choose(get_bench(platform), platform, options.backend, options.driver)
+    bench = check_observable(get_bench(platform), platform, backend)
+    inputs, _ = make_frames(program.network, options)
     outcome = run_program(program, platform, settings, options, say)
-    say(f"running it on the {_REFERENCE}")
-    right = execute(program, platform, make_frames(program.network, options)[0],
-                    replace(options, backend=_REFERENCE, driver=None, rtl_patch=None), say)  # fmt: skip
+    say(f"running it on the {REFERENCE}")
+    right = execute(program, platform, inputs, replace(options, backend=REFERENCE, driver=None, rtl_patch=None), say)
     found = differences(outcome.result.channels, right.channels, _until(outcome.result))
     if not found:
         return Story(outcome, ())
     cycle = found[0].cycle
-    inputs, _ = make_frames(program.network, options)
     standing = bench.standing(platform, program.image, inputs, options.seed, cycle)
     say("tracing the cycles around the first difference")
-    window = replace(options, observe=False, trace=trace, trace_from=max(0, cycle - BEFORE), trace_to=cycle + AFTER,
+    begin = max(0, min(cycle, _last(outcome.result)) - BEFORE)  # it may have ended long before what is missing
+    window = replace(options, observe=False, trace=trace, trace_from=begin, trace_to=cycle + AFTER,
                      marks=(cycle, *(each.cycle for each in found[1:2])))  # fmt: skip
+    write_files(trace.parent, {})
     waveform = execute(program, platform, inputs, window, say).waveform
     return Story(outcome, found, standing, _layer(program, right, cycle), waveform)
 
@@ -124,7 +118,12 @@ def _until(result: RunResult) -> int | None:
     do."""
     if result.diagnosis is None or result.diagnosis.kind == "hang":
         return None
-    return max((int(each.events["cycle"][-1]) for each in result.channels if len(each.events)), default=0) + 1
+    return _last(result) + 1
+
+
+def _last(result: RunResult) -> int:
+    """The cycle of the last event."""
+    return max((int(each.events["cycle"][-1]) for each in result.channels if len(each.events)), default=0)
 
 
 def _layer(program: Program, right: RunResult, cycle: int) -> str:

@@ -11,8 +11,7 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Entering, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import soc_verilog
-from nncosim.tb.j3dai.iss_backend import run_iss
-from nncosim.tb.j3dai.observe import standing
+from nncosim.tb.j3dai.iss_backend import run_iss, standing
 from nncosim.tb.j3dai.rtl import run_rtl
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
@@ -78,7 +77,7 @@ class J3daiBench:
     def standing(
         self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
     ) -> list[str]:
-        """Where everybody stands in a cycle of a right run; see `nncosim.tb.j3dai.observe.standing`."""
+        """Where everybody stands in a cycle of a right run; see `nncosim.tb.j3dai.iss_backend.standing`."""
         return standing(platform, image, inputs, seed, cycle)
 
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.compiler.image.image import Image
+from nncosim.hdl.j3dai.asm import disassemble
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Activity, Diagnosis, Frame, Interval, RunResult
 from nncosim.tb.j3dai.activity import activity_of
@@ -23,7 +24,7 @@ from nncosim.tb.lockstep import Channel
 from nncosim.tb.run.capture import Place, capture, kept_places, pack_input, poison_kept, read_back
 from nncosim.tb.run.spans import Cut
 
-__all__ = ["run_iss"]
+__all__ = ["run_iss", "standing"]
 
 DEFAULT_LIMIT = 50_000_000
 """Cycles of a frame where the caller sets no limit."""
@@ -60,7 +61,8 @@ def run_iss(
         tensors = capture(table, writes, first_list, seed + number)
         diagnosis = result.diagnosis or _reported(machine, result)
         l1_writes = machine.core.l1_writes()
-        seen.append((l1_writes, writes))
+        if observe:
+            seen.append((l1_writes, writes))
         if inside:
             more, disputes = capture_l1(inside, l1_writes, number, platform.l1_words, seed + number)
             tensors |= more
@@ -140,3 +142,29 @@ def _intervals(result: FrameResult) -> tuple[Interval, ...]:
         }
         out[-1] = Interval(out[-1].step, out[-1].start, result.cycles, rest, moved)
     return tuple(out)
+
+
+def standing(
+    platform: J3dai, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
+) -> list[str]:
+    """Where everybody stands in a cycle of a right run, and what each cluster executes there, a line each."""
+    machine, table = Machine(platform, seed=seed), places(Image.from_bytes(data))
+    machine.load_elf(data)
+    for number, values in enumerate(inputs):
+        _load(machine, table, values, seed + number)
+        result = machine.run_frame(cycle - machine.core.cycle)
+        if result.diagnosis is not None:
+            break
+    return [*machine.describe(), *_instructions(machine)]
+
+
+def _instructions(machine: Machine) -> Iterable[str]:
+    status = machine.core.status()
+    for k in range(machine.platform.clusters):
+        at = status.cluster[k]
+        if at.running:
+            words, pcs = machine.core.imem[k].view("<u8"), (at.pc - 1, at.pc)
+            lines = disassemble([int(words[pc % len(words)]) for pc in pcs])
+            texts = (line.partition(": ")[2].strip() for line in lines)
+            told = "; ".join(f"{pc}: {text}" for pc, text in zip(pcs, texts, strict=True))
+            yield f"cluster{k}: instructions there: {told}"

@@ -7,21 +7,16 @@ L1, word by word; what is written to L2, word by word; lists that are done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.compiler.image.image import Image
-from nncosim.hdl.j3dai.asm import disassemble
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.j3dai.capture import places
-from nncosim.tb.j3dai.iss import Machine
 from nncosim.tb.lockstep import Channel, Event
-from nncosim.tb.run.capture import pack_input, poison_kept
 
-__all__ = ["channels_of", "standing"]
+__all__ = ["channels_of"]
 
 Records = npt.NDArray[np.void]
 
@@ -69,20 +64,20 @@ def _activity(changes: Records) -> Records:
 
 
 def _doing(engine: str, event: Event) -> str:
-    state = Counter(int(str(event["state"]))).name.lower().replace("_", " ")
+    state = Counter(int(event["state"])).name.lower().replace("_", " ")
     if engine == "host":
         return f"host: {state}"
     if engine == "dmpa":
         at = f"descriptor at L2 word {event['at']}"
         return f"dmpa: {at} in execution" if event["in execution"] else f"dmpa: {state}, {at}"
     state = "a MAC in execution" if event["in execution"] else state
-    return f"{engine}: {state} at pc {int(str(event['at'])) & 511}"
+    return f"{engine}: {state} at pc {event['at'] & 511}"
 
 
 def _idler(engine: str, want: Event | None, got: Event | None) -> str:
     if want is None or got is None:
         return engine
-    differ = {name for name in want if not np.array_equal(np.asarray(want[name]), np.asarray(got[name]))}
+    differ = {name for name in want if not np.array_equal(want[name], got[name])}
     if differ == {"counters"}:
         return f"{engine} counters"
     if engine in ("host", "dmpa"):
@@ -120,7 +115,7 @@ def _drainer(cluster: str, want: Event | None, got: Event | None) -> str:
         return f"{cluster} drain (AGU O)"
     if want["program"] != got["program"]:
         return f"{cluster} controller"
-    lanes = np.flatnonzero(np.asarray(want["data"]) != np.asarray(got["data"]))
+    lanes = np.flatnonzero(want["data"] != got["data"])
     if len(lanes) == 1:
         return f"{cluster} NCB {lanes[0]} or its requantizer"
     return f"{cluster} window, weights or results (NCBs {', '.join(map(str, lanes))})"
@@ -145,38 +140,4 @@ def _storer(want: Event | None, got: Event | None) -> str:
 
 
 def _hex(event: Event) -> str:
-    return np.asarray(event["data"], np.uint8).tobytes().hex(" ")
-
-
-# ---- where the simulator stands
-
-def standing(
-    platform: J3dai, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
-) -> list[str]:
-    """Where everybody stands in a cycle of a right run, and what each cluster executes there, a line each."""
-    machine, table = Machine(platform, seed=seed), places(Image.from_bytes(data))
-    machine.load_elf(data)
-    for number, values in enumerate(inputs):
-        def write(word: int, content: bytes) -> None:
-            at = word * platform.word_bytes
-            machine.l2[at : at + len(content)] = np.frombuffer(content, np.uint8)
-
-        poison_kept(table, write, seed + number)
-        for name, value in values.items():
-            write(table[name].word, pack_input(table[name], value))
-        result = machine.run_frame(cycle - machine.core.cycle)
-        if result.diagnosis is not None:
-            break
-    return [*machine.describe(), *_instructions(machine)]
-
-
-def _instructions(machine: Machine) -> Iterable[str]:
-    status = machine.core.status()
-    for k in range(machine.platform.clusters):
-        at = status.cluster[k]
-        if at.running:
-            words, pcs = machine.core.imem[k].view("<u8"), (at.pc - 1, at.pc)
-            lines = disassemble([int(words[pc % len(words)]) for pc in pcs])
-            texts = (line.partition(": ")[2].strip() for line in lines)
-            told = "; ".join(f"{pc}: {text}" for pc, text in zip(pcs, texts, strict=True))
-            yield f"cluster{k}: instructions there: {told}"
+    return event["data"].tobytes().hex(" ")

@@ -21,7 +21,7 @@ from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value, value_text
-from nncosim.tb.backend import AnyBench, Entering, Patchable, RunResult, get_bench, predicted_interval
+from nncosim.tb.backend import AnyBench, Entering, Observable, Patchable, RunResult, get_bench, predicted_interval
 from nncosim.tb.errors import BenchError
 from nncosim.tb.floor_plan import FLOOR_PLAN, floor_plan_json
 from nncosim.tb.reference.compare import Comparison, compare_frames
@@ -37,9 +37,13 @@ from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.files import sha256
 from nncosim.tb.system.progress import Cycles, Progress
 
-__all__ = ["HANG_FACTOR", "Outcome", "RunOptions", "check_entering", "check_frames", "check_hazards", "check_patchable",
+__all__ = ["HANG_FACTOR", "REFERENCE", "Outcome", "RunOptions", "check_entering", "check_frames", "check_hazards",
+           "check_observable", "check_patchable",
            "check_trace",
            "choose", "execute", "make_frames", "run_program", "trace_of"]
+
+REFERENCE = "iss"
+"""The backend that observed runs of the others are laid beside."""
 
 HANG_FACTOR = 4
 """An inference past this many times the cycles predicted of it at most is a hang."""
@@ -197,6 +201,20 @@ def check_hazards(bench: AnyBench, platform: Platform, backend: str) -> None:
     """
     lacks, help_ = "no check of latencies (--ignore-hazards)", "no backend of this platform has; leave it out"
     _require_backend(tuple(getattr(bench, "hazard_checks", ())), platform, backend, lacks, help_)
+
+
+def check_observable(bench: AnyBench, platform: Platform, backend: str) -> Observable[Any]:
+    """The bench of a machine that can be laid beside its simulator.
+
+    Raises:
+        BenchError: it cannot, or not on this backend.
+    """
+    able = bench.observable if isinstance(bench, Observable) else ()
+    if isinstance(bench, Observable) and REFERENCE in able and backend in able and backend != REFERENCE:
+        return bench
+    others = [each for each in able if each != REFERENCE]
+    help_ = f"use --backend {' or '.join(others)}" if others else "nncosim run --trace writes a waveform"
+    raise BenchError(f"backend {backend!r} of platform {platform.name!r} cannot be laid beside its simulator; {help_}")
 
 
 def check_patchable(bench: AnyBench, platform: Platform, backend: str) -> None:

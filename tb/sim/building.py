@@ -188,8 +188,7 @@ class Build:
                 self._link(sorted(kept.glob("*.o")), self._runtime(runtime))
             else:
                 generated = self._verilate()
-                runtime = generated["global"]
-                self._link(self._compile(generated), self._runtime(runtime))
+                self._link(self._compile(generated), self._runtime(generated["global"]))
         info = {"top": self.inputs.top, "options": asdict(self.options), "tools": tool_versions(),
                 "build_seconds": time.monotonic() - start}
         (self.folder / "info.json").write_text(json.dumps(info, indent=2))
