@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
-import pywellen
 from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.trace_file import TraceFile, Variable
 from nncosim.tb.system.files import text_bytes, write_file
 from vcd.gtkw import GTKWColor, GTKWSave
 
@@ -147,15 +147,14 @@ def variables(trace: Path) -> dict[str, int]:
     Raises:
         BenchError: If it cannot be read.
     """
-    return {name: var.bitwidth or 0 for name, var in _read(trace).items()}
+    return {name: var.bits or 0 for name, var in TraceFile(trace).variables.items()}
 
 
-def _shown_name(trace: Path, var: pywellen.Var) -> str:
+def _shown_name(trace: Path, var: Variable) -> str:
     """A variable as GTKWave names it: in VCD, what has a dot in a name of its own is escaped, else it is a scope."""
-    scope, own = str(var.full_name)[: -len(var.name)], str(var.name)
-    escape = "\\" if trace_format(trace) == "vcd" and "." in own else ""
-    bits = var.bitwidth or 0
-    return f"{scope}{escape}{own}[{bits - 1}:0]" if bits > 1 else f"{scope}{escape}{own}"
+    escape = "\\" if trace_format(trace) == "vcd" and "." in var.own_name else ""
+    name, bits = f"{var.scope}.{escape}{var.own_name}".lstrip("."), var.bits or 0
+    return f"{name}[{bits - 1}:0]" if bits > 1 else name
 
 
 def changes(trace: Path, name: str) -> list[tuple[int, int]]:
@@ -164,23 +163,12 @@ def changes(trace: Path, name: str) -> list[tuple[int, int]]:
     Raises:
         BenchError: If the waveform cannot be read, or has no such variable.
     """
-    found = _read(trace)
-    if name not in found:
-        raise BenchError(f"waveform {trace} has no variable {name!r}")
-    return _values(found[name])
+    return _numbers(TraceFile(trace), name)
 
 
-def _values(variable: pywellen.Var) -> list[tuple[int, int]]:
-    return [(int(time), int(value)) for time, value in variable.tv if isinstance(value, int)]
-
-
-def _read(trace: Path) -> dict[str, pywellen.Var]:
-    if not trace.is_file():
-        raise BenchError(f"waveform {trace} cannot be read: there is no such file")
-    try:
-        return {str(var.full_name): var for var in pywellen.Waveform(str(trace)).all_vars()}
-    except (OSError, RuntimeError, ValueError) as problem:
-        raise BenchError(f"waveform {trace} cannot be read: {problem}") from problem
+def _numbers(trace: TraceFile, name: str) -> list[tuple[int, int]]:
+    """The changes of a variable to numbers; those to anything else are left out."""
+    return [(time, value) for time, value in trace.changes([name])[name] if isinstance(value, int)]
 
 
 def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, marks: str | None = None,
@@ -199,14 +187,13 @@ def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, m
         BenchError: If the waveform cannot be read.
         OutputError: If the save file cannot be written.
     """
-    known = _read(trace)
-    if clock not in known:
-        raise BenchError(f"waveform {trace} has no variable {clock!r}")
-    ticks = _values(known[clock])
+    opened = TraceFile(trace)
+    known = opened.variables
+    ticks = _numbers(opened, clock)
     edges = [time for time, _ in ticks] or [0]
-    marked = [time for time, _ in _values(known[marks])[1:]] if marks in known else []
+    marked = [time for time, _ in _numbers(opened, marks)[1:]] if marks in known else []
     if at and cycle in known:
-        times = {value: time for time, value in _values(known[cycle])}
+        times = {value: time for time, value in _numbers(opened, cycle)}
         marked = [times[each] for each in at if each in times]
     path, text = save_file(trace), io.StringIO()
     save = GTKWSave(text)
@@ -224,13 +211,12 @@ def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, m
         save.treeopen(f"{scope}.")
     _show(save, trace, groups, known)
     write_file(path, text_bytes(text.getvalue()))
-    cycles = [value for _, value in _values(known[cycle])] if cycle in known else list(range(sum(v for _, v in ticks)))
+    counted = [value for _, value in _numbers(opened, cycle)] if cycle in known else []
+    cycles = counted or range(sum(value for _, value in ticks))
     return Waveform(trace, min(cycles, default=0), max(cycles, default=-1) + 1, trace.stat().st_size)
 
 
-
-
-def _show(save: GTKWSave, trace: Path, groups: Sequence[SignalGroup], known: Mapping[str, pywellen.Var]) -> None:
+def _show(save: GTKWSave, trace: Path, groups: Sequence[SignalGroup], known: Mapping[str, Variable]) -> None:
     """The signals, and the files that turn values into words."""
     filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
     for group in groups:
@@ -239,7 +225,7 @@ def _show(save: GTKWSave, trace: Path, groups: Sequence[SignalGroup], known: Map
             continue
         with save.group(group.title, closed=group.closed):
             for line in lines:
-                bits = known[line.name].bitwidth or 0
+                bits = known[line.name].bits or 0
                 table = _filter(trace, line, bits, filters) if line.words else None
                 name = _shown_name(trace, known[line.name])
                 save.trace(name, alias=line.label or line.name.rpartition(".")[2], datafmt=line.format,
