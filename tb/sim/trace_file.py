@@ -21,7 +21,7 @@ from nncosim.tb.errors import BenchError
 
 __all__ = ["Change", "TraceFile", "Variable"]
 
-VCD_LIMIT = 32 << 20
+VCD_LIMIT = 8 << 20
 
 Change: TypeAlias = "tuple[int, int | float | str]"
 """A time, in the file's unit, and a value: an integer; a string of `Variable.bits` characters of 0, 1, x and z, or of
@@ -50,6 +50,7 @@ class TraceFile:
     Attributes:
         path: Where it lies.
         variables: All of them, by their full names; of several with one name, the first.
+        at_once: Whether reading one variable's changes takes as long as reading all.
         unit: What its times count, such as "1ps" or "10ns"; "" if it does not say.
 
     Raises:
@@ -60,9 +61,9 @@ class TraceFile:
         self.path = Path(path)
         if not self.path.is_file():
             raise BenchError(f"waveform {self.path} cannot be read: there is no such file")
-        small = self.path.suffix.lower() == ".vcd" and self.path.stat().st_size <= VCD_LIMIT
+        self.at_once = self.path.suffix.lower() == ".vcd" and self.path.stat().st_size <= VCD_LIMIT
         try:
-            self._reader: _Vcd | _Wellen = _Vcd(self.path) if small else _Wellen(self.path)
+            self._reader: _Vcd | _Wellen = _Vcd(self.path) if self.at_once else _Wellen(self.path)
         except (OSError, RuntimeError, ValueError) as problem:
             raise BenchError(f"waveform {self.path} cannot be read: {problem}") from problem
         self.variables, self.unit = self._reader.variables, self._reader.unit
