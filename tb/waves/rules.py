@@ -173,7 +173,7 @@ def within(access: Access, buffers: Mapping[str, range]) -> list[Violation]:
     for index in map(int, when.true.nonzero()[0]):
         outside = [a for a in access.addresses(index) or [] if not any(a in each for each in buffers.values())]
         if outside:
-            text = f"{access.address.name} reaches {outside[0]:#x}, outside {given or 'of no buffer at all'}"
+            text = f"{access.address.name} reaches {outside[0]:#x}, outside {given or 'every buffer: none is given'}"
             found.append(_violation(rule, when.clock, index, text, access.samples))
     return sorted(found, key=lambda each: each.cycle)
 
