@@ -111,9 +111,16 @@ def test_numbered_by_a_counter(tmp_path):
     assert clock["dut.a"].at(2) == 6 and clock.window(1, 3)["dut.a"].values.tolist() == [5, 6]
     with pytest.raises(BenchError, match="there is no cycle 9; there are 0 to 3"):
         clock["dut.a"].at(9)
-    falls = write(tmp_path / "y.vcd", {"n": (8, [3, 2])})
-    with pytest.raises(BenchError, match=r"top\.dut\.n does not count the cycles of top\.clk: it falls"):
-        falls.clocked("clk", count="n")
+    poisoned = write(tmp_path / "y.vcd", {"n": (8, [77, 77, 0, 0, 1, 2])}).clocked("clk", count="n")
+    assert poisoned.cycles.tolist() == [0, 1, 2] and poisoned.times.tolist() == [35, 45, 55]
+
+
+@pytest.mark.parametrize(("count", "message"), [
+    ([3, 2], "it falls"), ([0, 1, 2, 0, 1], "it falls"), ([5, 0, 1, 0], "it falls"), ([None, None], "it is unknown")])
+def test_what_counts_no_cycles(count, message, tmp_path):
+    wave = write(tmp_path / "x.vcd", {"n": (4, count)})
+    with pytest.raises(BenchError, match=rf"top\.dut\.n does not count the cycles of top\.clk: {message}"):
+        wave.clocked("clk", count="n")
 
 
 def test_windows(tmp_path):
@@ -175,7 +182,7 @@ def test_layouts(beat, tmp_path):
     assert found["offset"].values.tolist() == [beat["offset"]] * 2 and found["offset"].values.dtype == np.int64
     assert found["wide"].values.tolist() == [beat["wide"]] * 2 and found["wide"].values.dtype == object
     assert found["lanes"][1].at(0) == beat["lanes"][1] and found["lanes"][0].at(1) == beat["lanes"][0]
-    assert found["lanes"][1].at(1) == "xxxx" and found["lanes"][1].name == "top.dut.beat.lanes.1"
+    assert found["lanes"][1].at(1) == "xxxx" and found["lanes"][1].name == "top.dut.beat.lanes[1]"
     assert (found["kind"] == beat["kind"]).cycles.tolist() == [0, 1] and (found["offset"] < 0).true[0] == (
         beat["offset"] < 0)
 
@@ -208,6 +215,9 @@ def test_shapes_that_do_not_fit(tmp_path):
         clock["a"].typed("x")
     with pytest.raises(BenchError, match="has no field 'kind': give it a layout"):
         clock["a"]["kind"]
+    assert clock["a"][0].at(0) == 1 and clock["a"][0].name == "top.dut.a[0]" and clock["a"][7].at(0) == 0
+    with pytest.raises(BenchError, match="has no bit 8; it has 8"):
+        clock["a"][8]
     with pytest.raises(BenchError, match=r"has no field 'size'; its fields are kind, address"):
         clock["a"].typed(Order)["size"]
 

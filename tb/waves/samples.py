@@ -75,7 +75,10 @@ class Clock:
         """The same, each cycle with the number that `count` has in it; see `Wave.clocked`."""
         known = np.flatnonzero(count.known)
         numbers = count.numbers[known]
-        if len(numbers) == 0 or np.any(numbers[1:] < numbers[:-1]):
+        falls = np.flatnonzero(numbers[1:] < numbers[:-1])
+        if len(falls) == 1 and numbers[falls[0] + 1] == 0 and np.all(numbers[:falls[0]] == numbers[falls[0]]):
+            known, numbers, falls = known[falls[0] + 1:], numbers[falls[0] + 1:], falls[:0]
+        if len(numbers) == 0 or len(falls):
             raise BenchError(f"{count.name} does not count the cycles of {self.name}: it "
                              + ("falls" if len(numbers) else "is unknown"))
         last = np.append(numbers[1:] != numbers[:-1], True)
@@ -129,12 +132,12 @@ class Samples:
         return replace(self, shape=fitting(shape, self.bits, self.name))
 
     def __getitem__(self, field: str | int) -> Samples:
-        """A field of a layout, an element of an array.
+        """A field of a layout, an element of an array, a bit of what is neither.
 
         Raises:
             BenchError: There is no such field.
         """
-        shape, offset, bits = field_of(self.shape, field, self.name)
+        shape, offset, bits = field_of(self.shape, field, self.name, self.bits)
         kind: Any = np.uint64 if bits <= _NARROW else object
         mask = (1 << bits) - 1
         if self.bits <= _NARROW:
@@ -143,7 +146,8 @@ class Samples:
         else:
             raw, unknown = (np.array([each >> offset & mask for each in array], kind)
                             for array in (self.raw, self.unknown))  # fmt: skip
-        return Samples(self.clock, f"{self.name}.{field}", bits, shape, raw, unknown)
+        name = f"{self.name}[{field}]" if isinstance(field, int) else f"{self.name}.{field}"
+        return Samples(self.clock, name, bits, shape, raw, unknown)
 
     def __len__(self) -> int:
         return len(self.raw)

@@ -50,13 +50,17 @@ def decode(shape: ShapeLike | None, value: int | _Other) -> Payload | _Other:
     return decode_payload(shape, value, members=True)
 
 
-def field_of(shape: ShapeLike | None, name: str | int, where: str) -> tuple[ShapeLike, int, int]:
-    """Shape, first bit and bits of a field.
+def field_of(shape: ShapeLike | None, name: str | int, where: str, width: int) -> tuple[ShapeLike, int, int]:
+    """Shape, first bit and bits of a field; of a shape of `width` bits that is no layout, of a bit.
 
     Raises:
         BenchError: There is no such field.
     """
     layout = None if shape is None else layout_of(shape)
+    if layout is None and isinstance(name, int):
+        if not 0 <= name < width:
+            raise BenchError(f"{where} has no bit {name}; it has {width}")
+        return 1, name, 1
     if layout is None:
         raise BenchError(f"{where} has no field {name!r}: give it a layout with typed()")
     fields: dict[str | int, data.Field] = dict(iter(layout))

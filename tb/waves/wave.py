@@ -130,7 +130,8 @@ class Wave:
         Args:
             clock: The clock.
             count: A signal that counts cycles, whose values then number them; else they count from 0, the file's
-                first rising edge. Of edges with the same count the last is meant (a counter in reset).
+                first rising edge. Of edges with the same count the last is meant (a counter in reset); what it is
+                before it is reset to 0 may be anything that stays.
             inputs: Signals of which the file shows the value that an edge sees only at the edge: what a `Model` was
                 given since the last `tick`. What is combinational of such is not in the file as a register sees it.
 
