@@ -11,7 +11,7 @@ import pytest
 CONFTEST = 'pytest_plugins = ["nncosim.tb.pytest_plugin"]\n'
 # The bench and the prompt's lines are README's own, as they stand there.
 README = (Path(__file__).parents[1] / "README.md").read_text()
-BENCH, PROMPT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BENCH, PROMPT, WAVEFORM = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 MORE_TESTS = '''
 def test_backend(backend, driver, seed, rng):
     print(f"on {backend} {driver} {seed} {rng.integers(1000)}")
@@ -102,3 +102,11 @@ def test_prompt(tmp_path):
     ran = subprocess.run([sys.executable, "-i"], input=PROMPT, cwd=tmp_path, capture_output=True, text=True)
     assert ran.stdout.splitlines()[-1] == "10" and "Error" not in ran.stderr, ran.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_waveform(tmp_path):
+    """Two stalls before each transfer but the first; what number 9 waits are the cycles before its transfer."""
+    ran = subprocess.run([sys.executable, "-i"], input=WAVEFORM, cwd=tmp_path, capture_output=True, text=True)
+    assert "Error" not in ran.stderr, ran.stderr
+    begin, end, stalls, spans = ran.stdout.splitlines()[-1].split(" ", 3)
+    assert (int(end) - int(begin), int(stalls)) == (2, 2) and spans == f"[({begin}, {end})]"

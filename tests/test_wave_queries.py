@@ -14,7 +14,7 @@ from nncosim.tb.errors import BenchError, UnknownValueError
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.payload import encode_payload
 from nncosim.tb.sim.verilate import build
-from nncosim.tb.waves.streams import Transaction, stream
+from nncosim.tb.waves.streams import Transaction, stream_of
 from nncosim.tb.waves.wave import Wave
 from test_names import Kind as OrderKind
 from test_names import Order, Outer
@@ -253,14 +253,14 @@ def test_transactions(tmp_path):
     signals = {"o__valid": (1, [0, 1, 1, 1, 1, 0, 1, 1]), "o__ready": (1, [1, 0, 0, 1, 1, 1, 0, 0]),
                "o__payload": (8, [0, 0x41, 0x41, 0x41, 0x82, 0, 7, 7])}  # fmt: skip
     clock = write(tmp_path / "x.vcd", signals).clocked("clk")
-    found = stream(clock, "dut.o", Order)
+    found = stream_of(clock, "dut.o", Order)
     assert found.transactions() == [Transaction(1, 3, {"kind": OrderKind.WRITE, "address": 16}, 2),
                                     Transaction(4, 4, {"kind": 2, "address": 32}, 0)]
     assert found.stalled.cycles.tolist() == [1, 2, 6, 7]
-    always = stream(clock, "o", valid=clock["o__valid"] & clock["o__ready"])
+    always = stream_of(clock, "o", valid=clock["o__valid"] & clock["o__ready"])
     assert [(each.end, each.payload) for each in always.transactions()] == [(3, None), (4, None)]
     with pytest.raises(BenchError, match=r"has no signal 'dut\.p__valid'; near it are top\.dut\.o__valid"):
-        stream(clock, "dut.p")
+        stream_of(clock, "dut.p")
     unknown = write(tmp_path / "y.vcd", {**signals, "o__ready": (1, [None, 1, None, 1, 1, 1, 1, 1])}).clocked("clk")
     with pytest.raises(UnknownValueError, match=r"stream dut\.o, cycle 2: valid or ready is x or z"):
-        stream(unknown, "dut.o").transactions()
+        stream_of(unknown, "dut.o").transactions()

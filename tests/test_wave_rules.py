@@ -4,7 +4,7 @@
 import pytest
 from nncosim.tb.errors import BenchError, ProtocolError
 from nncosim.tb.waves.rules import Access, check, never, no_unwritten_reads, ordered, payload_stable, within
-from nncosim.tb.waves.streams import stream
+from nncosim.tb.waves.streams import stream_of
 from test_wave_queries import write
 
 STREAM = {"o__valid": (1, [0, 1, 1, 1, 1, 0]), "o__ready": (1, [0, 0, 0, 1, 1, 0]),
@@ -32,7 +32,7 @@ def clock(tmp_path, right, **spoilt):
     ({"o__payload": {4: "1x"}}, ["cycle 4: stream dut.o: payload is 0000001x"]),
 ])
 def test_payload_stable(spoilt, said, tmp_path):
-    found = payload_stable(stream(clock(tmp_path, STREAM, **spoilt), "dut.o"))
+    found = payload_stable(stream_of(clock(tmp_path, STREAM, **spoilt), "dut.o"))
     assert [str(each).partition("payload_stable, ")[2].partition(" (")[0] for each in found] == said
     for each in found:
         assert each.rule == "payload_stable"
@@ -40,7 +40,7 @@ def test_payload_stable(spoilt, said, tmp_path):
 
 
 def test_a_violation_in_words(tmp_path):
-    (found,) = payload_stable(stream(clock(tmp_path, STREAM, o__payload={3: 18}), "dut.o"))
+    (found,) = payload_stable(stream_of(clock(tmp_path, STREAM, o__payload={3: 18}), "dut.o"))
     assert found.cycle == 3 and found.values["top.dut.o__payload"] == 18
     assert str(found) == ("payload_stable, cycle 3: stream dut.o: payload changed from 0x11 to 0x12 while waiting "
                           "(top.dut.o__valid = 1, top.dut.o__ready = 1, top.dut.o__payload = 0x12)")  # fmt: skip
@@ -123,7 +123,7 @@ def test_never(tmp_path):
 
 def test_rules_see_the_window_only(tmp_path):
     now = clock(tmp_path, STREAM, o__payload={2: 18})
-    assert payload_stable(stream(now.window(4), "dut.o")) == [] != payload_stable(stream(now.window(0, 3), "dut.o"))
+    assert payload_stable(stream_of(now.window(4), "dut.o")) == [] != payload_stable(stream_of(now.window(0, 3), "dut.o"))
 
 
 def test_an_error_has_the_first_ones(tmp_path):

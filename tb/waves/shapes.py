@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from enum import EnumMeta
-from typing import TypeVar
+from typing import overload
 
 from amaranth.hdl import Shape, ShapeLike
 from amaranth.lib import data
@@ -12,8 +12,6 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.payload import Payload, decode_payload, layout_of, member_of
 
 __all__ = ["decode", "field_of", "fitting", "shown", "unknown_text"]
-
-_Other = TypeVar("_Other", str, "float | str")
 
 
 def unknown_text(bits: int | None) -> str:
@@ -41,7 +39,11 @@ def _named(shape: ShapeLike) -> str:
     return shape.__name__ if isinstance(shape, type) else repr(shape)
 
 
-def decode(shape: ShapeLike | None, value: int | _Other) -> Payload | _Other:
+@overload
+def decode(shape: ShapeLike | None, value: int | str) -> Payload | str: ...
+@overload
+def decode(shape: ShapeLike | None, value: int | float | str) -> Payload | float | str: ...
+def decode(shape: ShapeLike | None, value: int | float | str) -> Payload | float | str:
     """A value by its shape, enumerations as their members; what is no integer stays as it is."""
     if shape is None or not isinstance(value, int):
         return value

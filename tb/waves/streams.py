@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transactions of ready/valid streams in a waveform.
 
-    o = stream(clock, "adder.o", Sum)              # adder.o__valid, adder.o__ready, adder.o__payload
+    o = stream_of(clock, "adder.o", Sum)              # adder.o__valid, adder.o__ready, adder.o__payload
     for each in o.transactions():
         print(each.begin, each.end, each.stalls, each.payload["sum"])
 """
@@ -16,7 +16,7 @@ from nncosim.tb.errors import UnknownValueError
 from nncosim.tb.sim.payload import Payload
 from nncosim.tb.waves.samples import Clock, Condition, Samples
 
-__all__ = ["Stream", "Transaction", "stream"]
+__all__ = ["Stream", "Transaction", "stream_of"]
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Stream:
         return found
 
 
-def stream(clock: Clock, name: str, shape: ShapeLike | None = None, *, valid: Condition | Samples | None = None,
-           ready: Condition | Samples | None = None, payload: Samples | None = None) -> Stream:
+def stream_of(clock: Clock, name: str, shape: ShapeLike | None = None, *, valid: Condition | Samples | None = None,
+              ready: Condition | Samples | None = None, payload: Samples | None = None) -> Stream:
     """A stream of a waveform.
 
     Args:
