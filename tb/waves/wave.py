@@ -19,10 +19,11 @@ import difflib
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from amaranth.hdl import ShapeLike
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.payload import Payload
@@ -145,6 +146,12 @@ class Wave:
         late = frozenset(signal.name for pattern in inputs for signal in self.signals(pattern))
         made = Clock(self._sampled, self[clock].name, edges, late)
         return made if count is None else made.numbered(made[count])
+
+    def at_times(self, times: Sequence[int], cycles: Sequence[int] | np.ndarray) -> Clock:
+        """Samples at given times, after what changes then, as the cycles with these numbers; times rise."""
+        made = Clock(self._sampled, f"{self.path}", times, frozenset(self.names))
+        made.cycles = np.asarray(cycles, np.int64)
+        return made
 
     def _sampled(self, clock: Clock, pattern: str) -> Samples:
         signal = self[pattern]
