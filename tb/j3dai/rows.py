@@ -110,15 +110,22 @@ def _clusters(mask: int) -> str:
 
 
 def _instructions(now: Clock, index: int, words: Mapping[int, str]) -> list[str]:
-    """While a program runs; a word that is not of the image's programs in hexadecimal."""
+    """While a program runs, from the cycle in which it is fetched to the one in which it executes, as far as the
+    waveform has that one; a word that is not of the image's programs in hexadecimal."""
     at = f"{_TOP}.soc.cluster{index}.controller"
     running, execute, pc, ir = (now[f"{at}.{name}"].numbers for name in ("running", "execute", "pc", "ir"))
-    texts = []
-    for k in range(len(now)):
-        word = int(ir[k])
-        fetched = f"pc {pc[k]}: {words.get(word, f'{word:#x}')}" if execute[k] else f"fetches pc {pc[k]}"
-        texts.append(fetched if running[k] else "none")
-    return texts
+    texts: list[str] = []
+    coming: str | None = None  # backwards: a fetch is named by what it brings
+    for k in reversed(range(len(now))):
+        if not running[k]:
+            coming = None
+        elif execute[k]:
+            word = int(ir[k])
+            coming = f"{pc[k]}: {words.get(word, f'{word:#x}')}"
+        elif coming is None or not coming.startswith(f"{pc[k]}: "):
+            coming = f"{pc[k]}: fetched"
+        texts.append(coming or "none")
+    return texts[::-1]
 
 
 def _does(now: Clock, index: int) -> list[str]:
