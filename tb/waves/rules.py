@@ -9,6 +9,7 @@ violation itself.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -53,11 +54,11 @@ class Access:
     size: int = 1
     mask: Samples | None = None
 
-    @property
+    @functools.cached_property
     def condition(self) -> Condition:
         return Condition.of(self.when)
 
-    @property
+    @functools.cached_property
     def samples(self) -> tuple[Samples, ...]:
         return _about(self.condition, self.address, *([] if self.mask is None else [self.mask]))
 

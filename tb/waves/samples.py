@@ -7,6 +7,7 @@ to be unknown: numbers are refused while there are any, and a condition on one i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -152,12 +153,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.raw)
 
-    @property
+    @functools.cached_property
     def known(self) -> np.ndarray:
         """In which cycles every bit is 0 or 1."""
         return np.asarray(self.unknown == 0, bool)
 
-    @property
+    @functools.cached_property
     def numbers(self) -> np.ndarray:
         """Its values as numbers, those of cycles in which it is not `known` without meaning.
 
