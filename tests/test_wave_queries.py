@@ -83,6 +83,18 @@ def test_what_fits_no_signal_or_several(outer):
         outer["**.clk"]
 
 
+@pytest.mark.parametrize("rest", [0, 100, 400, 1000, 1400])
+def test_a_file_that_ends_early(outer, rest, tmp_path):
+    """A message each, even where the reader itself gives up; of VCD, all that is before the end."""
+    path = tmp_path / outer.path.name
+    path.write_bytes(outer.path.read_bytes()[:rest])
+    if path.suffix == ".vcd" and rest == 1400:
+        assert Wave.open(path)["outer.i"].changes == [(0, 0)]
+        return
+    with pytest.raises(BenchError, match="cannot be read"):
+        Wave.open(path)["outer.i"].changes  # noqa: B018
+
+
 def test_values_over_time(outer):
     assert outer.unit == "1ps" and outer["outer.i"].bits == 8
     assert outer["outer.i"].changes[:3] == [(0, 0), (1000, 1), (2000, 2)]

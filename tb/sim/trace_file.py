@@ -11,6 +11,7 @@ import functools
 import re
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -62,10 +63,8 @@ class TraceFile:
         if not self.path.is_file():
             raise BenchError(f"waveform {self.path} cannot be read: there is no such file")
         self.at_once = self.path.suffix.lower() == ".vcd" and self.path.stat().st_size <= VCD_LIMIT
-        try:
+        with _readable(self.path):
             self._reader: _Vcd | _Wellen = _Vcd(self.path) if self.at_once else _Wellen(self.path)
-        except (OSError, RuntimeError, ValueError) as problem:
-            raise BenchError(f"waveform {self.path} cannot be read: {problem}") from problem
         self.variables, self.unit = self._reader.variables, self._reader.unit
 
     def changes(self, names: Iterable[str]) -> dict[str, list[Change]]:
@@ -80,10 +79,22 @@ class TraceFile:
         for name in wanted:
             if name not in self.variables:
                 raise BenchError(f"waveform {self.path} has no variable {name!r}")
-        try:
+        with _readable(self.path):
             return {name: list(_settled(found)) for name, found in self._reader.changes(wanted)}
-        except (OSError, RuntimeError, ValueError) as problem:
-            raise BenchError(f"waveform {self.path} cannot be read: {problem}") from problem
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """What the readers raise, as an error of the bench."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as problem:
+        raise BenchError(f"waveform {path} cannot be read: {problem}") from problem
+    except BaseException as problem:
+        # wellen, in Rust, panics on some damaged files: an exception of no module that could be imported
+        if type(problem).__name__ != "PanicException":
+            raise
+        raise BenchError(f"waveform {path} cannot be read: it is damaged ({problem})") from problem
 
 
 def _settled(changes: Sequence[Change]) -> Iterator[Change]:
@@ -170,7 +181,8 @@ _TEXT_VALUE = re.compile(r"^[sS].*\n", re.M)
 def _by_lines(text: str) -> str:
     """A VCD file (IEEE 1800-2023, 21.7) as vcdvcd takes it: a line for each declaration, and for each change.
 
-    A range apart from a name is left out (vcdvcd would join them); so are comments, and changes of texts.
+    A range apart from a name is left out (vcdvcd would join them); so are comments, changes of texts, and a last line
+    without an end, which a simulator leaves that was stopped while it wrote.
 
     Raises:
         ValueError: It is no VCD file, or ends within its declarations.
@@ -190,7 +202,8 @@ def _by_lines(text: str) -> str:
                 words[4] = found_range[1]
         if words[0] in ("$var", "$scope", "$upscope", "$timescale"):
             lines.append(" ".join([*words, "$end"]))
-    body = _TEXT_VALUE.sub("", body.partition("$end")[2])
+    body = body.partition("$end")[2]
+    body = _TEXT_VALUE.sub("", body[:body.rfind("\n") + 1])
     body = _TIME_AND_MORE.sub(lambda match: "\n".join([match[1], *_changes(match[2])]), body)
     return "\n".join([*lines, "$enddefinitions $end", body])
 
