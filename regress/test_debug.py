@@ -4,56 +4,93 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from nncosim.hdl.j3dai import cluster, controller, dmpa, dmpa_paths, fetch, soc
-from nncosim.platforms.j3dai import J3dai
-from nncosim.regress.planted import planted, remade, some
+from nncosim.hdl.j3dai import (
+    cluster,
+    control,
+    controller,
+    dmpa_paths,
+    dmpa_semaphores,
+    dmpa_walk,
+    drain,
+    fetch,
+    ncb,
+    requantizer,
+    sequencer,
+    settle,
+    soc,
+    window,
+    writes,
+)
+from nncosim.regress.planted import plant, some
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.j3dai import build
 from nncosim.tb.sim.waves import changes, save_file
 
 CLUSTERS = 1
+WRONG, CHECK = "first wrong element", "check: "
+CYCLES = "every bit is right, and cycles or counters are not"
 
 
 @dataclass(frozen=True)
 class Bug:
-    """A line of a module, planted; modules between it and the SoC; what is to be named, and how the run ends."""
+    """A line of a module, planted; which block is to be named, and how the run ends: what it computes is wrong, or only
+    its cycles, or it does not end."""
 
     module: ModuleType
     right: str
     wrong: str
-    above: tuple[tuple[str, ModuleType], ...]
     block: str
-    verdict: str = "first wrong element"
-
-    def emitted(self, platform: J3dai) -> Mapping[str, str]:
-        wrong = planted(self.module, self.right, self.wrong)
-        for name, parent in self.above:
-            wrong = remade(parent, **{name: vars(wrong)[name]})
-        if self.module is dmpa_paths:
-            return wrong.emit_soc(platform)
-        return soc.emit_soc(platform, wrong.Cluster)
+    verdict: str = WRONG
 
 
 BUGS = {
     "a weight's bit in one NCB": Bug(
         cluster, "group.weight_s3[k].eq(weights_s3[8 * n:8 * n + 8])",
-        "group.weight_s3[k].eq(weights_s3[8 * n:8 * n + 8] ^ int(n == 3))", (), "cluster0 NCB 3 or its requantizer"),
+        "group.weight_s3[k].eq(weights_s3[8 * n:8 * n + 8] ^ int(n == 3))", "cluster0 NCB 3"),
     "a store without its second word": Bug(
-        dmpa_paths, "first.mask.eq(self.mask)", "first.mask.eq(self.mask & ~2)",
-        (("DmpaPaths", dmpa), ("Dmpa", soc)), "dmpa, store path", "check: frame 1: the DMPA read word"),
+        dmpa_paths, "first.mask.eq(self.mask)", "first.mask.eq(self.mask & ~2)", "dmpa paths", CHECK),
     "padding a row late": Bug(
-        fetch, "self._agu.at_y >= settings.height", "self._agu.at_y > settings.height",
-        (("WindowFetch", cluster),), "cluster0 window, weights or results"),
+        fetch, "self._agu.at_y >= settings.height", "self._agu.at_y > settings.height", "cluster0 fetch (padding)"),
     "a loop's last turn missing": Bug(
         controller, "left[depth].eq(fields.count - 1)", "left[depth].eq(fields.count - 1 - (fields.count > 1))",
-        (("Controller", cluster),), "cluster0 controller"),
+        "cluster0 controller"),
+    "parameters before the drain has done with them": Bug(
+        controller, "& ~self.set_busy.bit_select(view(LdP, self.ir).pset, 1) & ~reading)", "& ~reading)",
+        "cluster0 controller"),
+    "a beat too many at the end of a run": Bug(
+        dmpa_walk, "run_ends.eq(rest0 <= words)", "run_ends.eq(rest0 < words)", "dmpa walk"),
+    "any semaphore will do for a descriptor": Bug(
+        dmpa_semaphores, "~(above & wanted).any()", "~above.any()", "dmpa semaphores"),
+    "a signal a cycle late": Bug(
+        settle, "due.eq(Mux(left > SIGNAL_CYCLES, left, SIGNAL_CYCLES))",
+        "due.eq(Mux(left > SIGNAL_CYCLES, left, SIGNAL_CYCLES) + 1)", "cluster0 settle", CYCLES),
+    "no interrupt for an inference": Bug(
+        control, "| (requested != stored[Reg.IRQ_FRAMES_SEEN])", "| (requested != requested)", "control registers", "hang"),
+    "a category of cycles": Bug(
+        cluster, "with m.Elif(self._blocked & (f.wants | s.table_valid)):",
+        "with m.Elif(self._blocked & (f.wants & s.table_valid)):", "cluster0 counters", CYCLES),
+    "weights do not begin again with a job": Bug(
+        sequencer, "Mux(job_start & self.mac.rewind_w, self.w_base, pointer)",
+        "Mux(job_start & self.mac.rewind_w & (pointer == 0), self.w_base, pointer)", "cluster0 sequencer"),
+    "a result beyond the map's edge": Bug(
+        drain, "inside[p].eq(x < jobs[-1].width)", "inside[p].eq(x <= jobs[-1].width)", "cluster0 drain"),
+    "words turned by one too few": Bug(
+        writes, "amount.eq(-address[:bits])", "amount.eq(-address[:bits] ^ (address[:bits] == 4))", "cluster0 writes"),
+    "a neighbour's lane": Bug(
+        window, "Mux(self.table_s3, self.select_lane, self.lane_s3)",
+        "Mux(self.table_s3, self.select_lane, self.lane_s3 ^ (self.lane_s3 == 9))", "cluster0 window"),
+    "a tie is rounded down": Bug(
+        requantizer, "Rounding.HALF_EVEN: above | tie & floor[0]", "Rounding.HALF_EVEN: above", "cluster0 requantizer"),
+    "a bound of nine bits missing": Bug(
+        requantizer, "Mux((rounded > hi) | (lo > hi), hi,", "Mux(lo > hi, hi,", "cluster0 requantizer"),
+    "a product's sign": Bug(
+        ncb, "own = Cat(own, (own[7] & self.sext_s3[p]) | self.one_s3[p])", "own = Cat(own, self.one_s3[p])", "cluster0 NCB"),
 }  # fmt: skip
 
 
@@ -78,7 +115,8 @@ def test_a_planted_bug(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """It is named by block, in a cycle not after the one in which the first wrong element was written; the waveform
     shows that cycle, with a marker."""
     bug, out = BUGS[name], tmp_path / "out"
-    monkeypatch.setattr(build, "emitted", lambda design, platform, emit: bug.emitted(platform))
+    plant(monkeypatch, bug.module, bug.right, bug.wrong)
+    monkeypatch.setattr(build, "emitted", lambda design, platform, emit: soc.emit_soc(platform))
     status, story = debug(out, tmp_path)
     assert status == 1 and story[0].startswith(bug.verdict), story
     assert (out / "story.txt").read_text().splitlines() == story

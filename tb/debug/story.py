@@ -99,26 +99,26 @@ def debug_program(
     outcome = run_program(program, platform, settings, options, say)
     say(f"running it on the {REFERENCE}")
     right = execute(program, platform, inputs, replace(options, backend=REFERENCE, driver=None, rtl_patch=None), say)
-    found = differences(outcome.result.channels, right.channels, _until(outcome.result))
+    found = differences(outcome.result.channels, right.channels, _until(outcome.result, right))
     if not found:
         return Story(outcome, ())
     cycle = found[0].cycle
     standing = bench.standing(platform, program.image, inputs, options.seed, cycle)
     say("tracing the cycles around the first difference")
     begin = max(0, min(cycle, _last(outcome.result)) - BEFORE)  # it may have ended long before what is missing
-    window = replace(options, observe=False, trace=trace, trace_from=begin, trace_to=cycle + AFTER,
-                     marks=(cycle, *(each.cycle for each in found[1:2])))  # fmt: skip
+    window = replace(options, trace=trace, trace_from=begin, trace_to=cycle + AFTER,
+                     marks=(cycle, *(each.cycle for each in found[1:2])),
+                     limit=cycle + AFTER if len(inputs) == 1 else None)  # fmt: skip
     write_files(trace.parent, {})
     waveform = execute(program, platform, inputs, window, say).waveform
     return Story(outcome, found, standing, _layer(program, right, cycle), waveform)
 
 
-def _until(result: RunResult) -> int | None:
-    """Where a run that was stopped by a check or a trap has no more to compare; one that hangs lacks what it did not
-    do."""
-    if result.diagnosis is None or result.diagnosis.kind == "hang":
-        return None
-    return _last(result) + 1
+def _until(result: RunResult, right: RunResult) -> int:
+    """Where there is no more to compare: the right run is over, or the other was stopped by a check or a trap; one that
+    hangs lacks what it did not do."""
+    stopped = result.diagnosis is not None and result.diagnosis.kind != "hang"
+    return min(_last(each) for each in (right, *((result,) if stopped else ()))) + 1
 
 
 def _last(result: RunResult) -> int:

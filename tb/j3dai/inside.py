@@ -24,7 +24,7 @@ __all__ = ["Records", "as_seen", "dmpa_channels", "inside_channels"]
 Records = npt.NDArray[np.void]
 
 _CONTROL = ("controller",) * 3 + ("sequencer", "settle", "drain", "drain", "fetch", "fetch")
-_LEVELS = ("dmpa", "dmpa", "dmpa", "dmpa fetch", "dmpa fetch", "dmpa fetch")
+_LEVELS = ("dmpa", "dmpa", "dmpa", *("dmpa fetch",) * 4, "dmpa semaphores")
 """Whose the bits of ``flags`` are, the lowest first."""
 _SEMAPHORES = 1 << 31  # in ``changed``
 
@@ -77,7 +77,8 @@ def _channel(kind: _Kind, records: Records, prefix: str) -> Channel:
         events = _with_changes(events)
 
     def block(want: Event | None, got: Event | None) -> str:
-        return prefix + _judged(kind, want, got)
+        found = _judged(kind, want, got)
+        return found if found.startswith("dmpa") else prefix + found
 
     return Channel(prefix + kind.name, events, block, lambda event: prefix + kind.text(event))
 
@@ -89,7 +90,7 @@ def _with_changes(events: Records) -> Records:
     for name in events.dtype.names or ():
         out[name] = events[name]
     out["changed"][1:] = events["flags"][1:] ^ events["flags"][:-1]
-    rows = events["semaphores"].reshape(len(events), -1)
+    rows = events["semaphores"].reshape(len(events), int(np.prod(events.dtype["semaphores"].shape)))
     out["changed"][1:] |= np.where((rows[1:] != rows[:-1]).any(axis=1), np.uint32(_SEMAPHORES), np.uint32(0))
     return out
 
@@ -122,7 +123,7 @@ def _hex(event: Event) -> str:
 
 
 def _names(bits: int, names: Sequence[str]) -> str:
-    return ", ".join(name for k, name in enumerate(names) if bits >> k & 1) or "nothing"
+    return ", ".join(name for k, name in enumerate(names) if name and bits >> k & 1) or "nothing"
 
 
 def _bits(value: int) -> str:
@@ -154,9 +155,12 @@ def _control(event: Event) -> str:
     return f"{_names(int(event['flags']), names)}; semaphores {event['semaphores'].tolist()}"
 
 
+_LEVEL_NAMES = ("running", "trap", "idle", "", "", "", "a descriptor is offered", "its semaphores are there")
+
+
 def _levels(event: Event) -> str:
-    free = int(event["flags"]) >> 3
-    return (f"dmpa: {_names(int(event['flags']), ('running', 'trap', 'idle'))}, {free} places of its queue free; "
+    free = int(event["flags"]) >> 3 & 7
+    return (f"dmpa: {_names(int(event['flags']), _LEVEL_NAMES)}, {free} places of its queue free; "
             f"semaphores {event['semaphores'].tolist()}")
 
 
@@ -195,7 +199,7 @@ def _of_bus(want: Event, got: Event) -> str:
 def _of_cluster() -> list[_Kind]:
     fetched = "controller (instruction fetch)"
     return [
-        _Kind("signal_in", "signals in", "(dmpa paths)", {}, lambda e: f"semaphores {_bits(int(e['semaphores']))} are told"),
+        _Kind("signal_in", "signals in", "dmpa paths", {}, lambda e: f"semaphores {_bits(int(e['semaphores']))} are told"),
         _Kind("control", "control", "controller", {}, _control),
         _Kind("execute", "instructions", "controller", {"pc": "controller", "instruction": fetched}, _execute),
         _Kind("parameters", "parameters", "controller", {"set": "parameters (LDP)", "data": "parameters (LDP)"},
@@ -216,7 +220,7 @@ def _of_cluster() -> list[_Kind]:
         _Kind("result", "results", "drain", {"word": "drain (AGU O)", "data": "drain line"},
               lambda e: f"results {_hex(e)} for L1 word {e['word']}"),
         _Kind("write", "memory writes", "writes", {}, lambda e: f"{_hex(e)} to {_space(e)} word {e['word']}"),
-        _Kind("stored", "store data", "(dmpa paths)", {"data": "L1 read"}, lambda e: f"{_hex(e)} for a STORE"),
+        _Kind("stored", "store data", "dmpa paths", {"data": "L1 read"}, lambda e: f"{_hex(e)} for a STORE"),
         _Kind("signal_out", "signals out", "settle", {}, lambda e: f"tells semaphores {_bits(int(e['semaphores']))}"),
     ]  # fmt: skip
 

@@ -303,6 +303,7 @@ struct Dmpa {
         SeenLevels now{};
         now.cycle = cycle;
         now.flags = running | trap << 1 | idle(cycle) << 2 | (LISTS - queued) << 3;
+        now.flags |= uint32_t(next_valid) << 6 | uint32_t(next_valid && !waiting()) << 7;
         for (int c = 0; c < config->clusters; ++c) memcpy(now.semaphores[c], outputs[c].value, SEMAPHORES);
         seen.to->level(cycle, 0, now, levels, levels_known);
     }

@@ -209,9 +209,10 @@ def _dmpa(t: _Tapping) -> None:
     p, dmpa = t.platform, f"{t.path}.dmpa"
     walk, paths, fetch = f"{dmpa}.walk", f"{dmpa}.paths", f"{dmpa}.fetch"
     semaphores = [f"{dmpa}.semaphores.semaphore{c}_{i}" for c in range(p.clusters) for i in range(8)]
-    flags = _flags(f"{dmpa}.running", f"{dmpa}.trap", f"{dmpa}.idle", f"3'({dmpa}.free)")
+    flags = _flags(f"{dmpa}.running", f"{dmpa}.trap", f"{dmpa}.idle", f"3'({dmpa}.free)",
+                   f"{fetch}.next_valid", f"{fetch}.next_valid & {dmpa}.semaphores.ready")
     now = "{" + ", ".join([flags, *(f"8'({each})" for each in semaphores)]) + "}"
-    t.log("levels", 0, t.out.changed(now, 6 + 8 * len(semaphores)), 0, flags=flags, semaphores=semaphores)
+    t.log("levels", 0, t.out.changed(now, 8 + 8 * len(semaphores)), 0, flags=flags, semaphores=semaphores)
     t.log("descriptor", 0, f"{dmpa}.take", 0, address=f"{fetch}.next_addr", list=f"{fetch}.next_list",
           fields=_slices(f"{fetch}.next", 4, 64))
     gathers, moves = _gathers(f"{dmpa}.current"), f"({paths}.load || {paths}.store)"
@@ -276,8 +277,9 @@ def _results(t: _Tapping, k: int, at: str) -> None:
         ncb = f"{at}.group{n // shared}.ncb{n % shared}"
         t.log("sums", k, f"{copies} != 0", _COPY_STAGE, ncb=f"32'd{n}", copy=copies,
               sums=[f"{ncb}.pe{i}_acc_s6" for i in range(p.pes_per_ncb)])
+    results = _slices(f"{at}.line.results", p.word_bytes // shared, 8)
     t.log("requantized", k, f"{drain}.collect_en", _COPY_STAGE + 1 + REQUANT_STAGES, pixel=f"{drain}.collect_pixel",
-          ncb=f"{drain}.collect_ncb" if shared > 1 else "0", data=_slices(f"{at}.line.results", p.word_bytes // shared, 8))
+          ncb=f"{drain}.collect_ncb" if shared > 1 else "0", data=[*results, *["0"] * (p.word_bytes - len(results))])
     lines, records = record_lines(p.pes_per_ncb), [f"{at}.wmem.bank{b}.r_data" for b in range(p.banks)]
     t.lines("parameters", k, f"{lines}'({at}.ldp_2) != 0", 2, records, set=f"{at}.ldp_set_1")
     part = part_words(p)

@@ -57,7 +57,8 @@ class RunOptions:
     the run that the waveform `trace` shows; see `nncosim.tb.sim.waves.Trace`. `bus`, `stream`: how image and inputs
     come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
     `ignore_hazards`: a violated latency of a machine without interlocks does not end the run. `observe`: record what
-    passes the machine's boundaries. `marks`: cycles that get markers in the waveform. `rtl_patch`: of the RTL.
+    passes the machine's boundaries. `marks`: cycles that get markers in the waveform. `rtl_patch`: of the RTL. `limit`: cycles after
+    which an inference is given up; None: some times those predicted.
     """
 
     backend: str | None = None
@@ -76,6 +77,7 @@ class RunOptions:
     observe: bool = False
     marks: tuple[int, ...] = ()
     rtl_patch: RtlPatch | None = None
+    limit: int | None = None
 
     @property
     def entering(self) -> Entering:
@@ -177,7 +179,7 @@ def execute(
         driver=driver,
         seed=options.seed,
         progress=progress,
-        limit_cycles=HANG_FACTOR * max(each.cycles.bounds[1] for each in predicted),
+        limit_cycles=options.limit or HANG_FACTOR * max(each.cycles.bounds[1] for each in predicted),
         trace=trace,
         **extra,
     )
