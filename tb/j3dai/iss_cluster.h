@@ -144,7 +144,7 @@ struct Cluster {
     uint64_t trapped_at = UINT64_MAX;
 
   private:
-    void see_levels(uint64_t cycle) {
+    SEEING void see_levels(uint64_t cycle) {
         SeenControl now{};
         now.cycle = cycle, now.unit = seen.unit;
         now.flags = running | armed << 1 | trap << 2 | sequencer.busy << 3 | (cycle >= sequencer.in_flight_until) << 4;

@@ -128,7 +128,7 @@ struct Core {
     }
 
     // What the control registers tell the others. `levels`: before what the host writes in this cycle.
-    void see_registers(uint32_t levels, const ClusterInputs* in, int64_t push) {
+    SEEING void see_registers(uint32_t levels, const ClusterInputs* in, int64_t push) {
         uint32_t start = 0, start_pc = 0;
         for (int c = 0; c < config.clusters; ++c)
             if (in[c].start) start |= 1u << c, start_pc = in[c].start_pc;
@@ -140,7 +140,7 @@ struct Core {
     }
 
     // Beats at the clusters' ports, and the SIGNALs that leave them.
-    void see_ports(const Beat* reading, uint8_t readers, const Beat& loading, const uint8_t* signals) {
+    SEEING void see_ports(const Beat* reading, uint8_t readers, const Beat& loading, const uint8_t* signals) {
         for (int c = 0; c < config.clusters; ++c)
             if (signals[c]) seen.add<SeenSignalOut>(cycle, uint32_t(c)).semaphores = signals[c];
         if (reading) {

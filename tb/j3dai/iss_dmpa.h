@@ -299,7 +299,7 @@ struct Dmpa {
                        : !nothing() ? COUNTER_CONTROL : in_frame ? COUNTER_WAIT_HOST : COUNTER_IDLE);
     }
 
-    void see_levels(uint64_t cycle) {
+    SEEING void see_levels(uint64_t cycle) {
         SeenLevels now{};
         now.cycle = cycle;
         now.flags = running | trap << 1 | idle(cycle) << 2 | (LISTS - queued) << 3;
@@ -308,7 +308,7 @@ struct Dmpa {
         seen.to->level(cycle, 0, now, levels, levels_known);
     }
 
-    void see_beat(uint64_t cycle, uint32_t count, bool load, bool store) const {
+    SEEING void see_beat(uint64_t cycle, uint32_t count, bool load, bool store) const {
         SeenBeat& record = seen.to->add<SeenBeat>(cycle, 0);
         record.kind = load | store << 1, record.list = current_list;
         if (!load && !store) return;

@@ -163,7 +163,7 @@ struct Drain {
     }
 
     // A pixel after the other, of one NCB of each requantizer; `cycle`: of the issue.
-    void see_requantized(uint64_t cycle, const DrainJob& job, const DrainMode& mode) const {
+    SEEING void see_requantized(uint64_t cycle, const DrainJob& job, const DrainMode& mode) const {
         constexpr uint32_t shared = DRAIN_ONCE / PES;
         const uint32_t passes = mode.cycles() / DRAIN_ONCE;
         for (uint32_t n = 0; n < shared; ++n)
@@ -225,7 +225,7 @@ struct Drain {
     }
 
     // Its words at the drain, and at the memory.
-    void see(uint64_t cycle, const DrainJob& job, const L1Write& record) const {
+    SEEING void see(uint64_t cycle, const DrainJob& job, const L1Write& record) const {
         for (uint32_t p = 0; p < PES; ++p) {
             if (!(record.mask >> p & 1)) continue;
             SeenResult& result = seen.to->add<SeenResult>(cycle, seen.unit);
@@ -473,7 +473,7 @@ struct Sequencer {
     }
 
     // As the RTL's window register has it: bytes, and what extends them to nine bits.
-    void see_window(uint64_t cycle) const {
+    SEEING void see_window(uint64_t cycle) const {
         const PixelMask padded = window.padded, all = PixelMask((1u << PES) - 1);
         const PixelMask extend = signed_a ? PixelMask(~padded & all) : PixelMask(0);
         const PixelMask negative = fetch.pad < 0 ? padded : PixelMask(0);
@@ -485,7 +485,7 @@ struct Sequencer {
         });
     }
 
-    void see_operation(uint64_t cycle, const uint8_t* l1, uint32_t l1_words, const uint8_t* weights) const {
+    SEEING void see_operation(uint64_t cycle, const uint8_t* l1, uint32_t l1_words, const uint8_t* weights) const {
         const bool table = op == MACOP_TABLE, own = depthwise && !table, weighted = op == MACOP_MAC;
         SeenOperation& record = seen.to->add<SeenOperation>(cycle, seen.unit);
         const bool ends = pending.mode.keep || pending.drain;
@@ -498,7 +498,7 @@ struct Sequencer {
         if (weighted) memcpy(record.weights, weights, WORD);
     }
 
-    void see_sums(uint64_t cycle) const {
+    SEEING void see_sums(uint64_t cycle) const {
         for (int n = 0; n < LANES; ++n) {
             SeenSums& record = seen.to->add<SeenSums>(cycle, seen.unit);
             record.ncb = uint16_t(n), record.copy = pending.mode.keep ? 4 : pending.mode.add ? 2 : 1;

@@ -5,6 +5,9 @@
 
 #include "iss_common.h"
 
+// Of what is done only while something is kept: it must not cost the rest its place in the caches, nor its inlining.
+#define SEEING __attribute__((noinline, cold))
+
 struct Seen {
     struct Stream {
         uint8_t* items = nullptr;
