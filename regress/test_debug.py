@@ -116,7 +116,7 @@ def test_a_planted_bug(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shows that cycle, with a marker."""
     bug, out = BUGS[name], tmp_path / "out"
     plant(monkeypatch, bug.module, bug.right, bug.wrong)
-    monkeypatch.setattr(build, "emitted", lambda design, platform, emit: soc.emit_soc(platform))
+    monkeypatch.setattr(build, "emitted", lambda design, platform, emit: soc.emit_soc(platform, soc.Cluster))
     status, story = debug(out, tmp_path)
     assert status == 1 and story[0].startswith(bug.verdict), story
     assert (out / "story.txt").read_text().splitlines() == story
