@@ -142,8 +142,9 @@ def _bus(event: Event) -> str:
 
 
 def _beat(event: Event) -> str:
-    kind = ("SYNC", "load", "store")[int(event["kind"])] if event["kind"] < 3 else f"kind {event['kind']}"
-    return f"dmpa: {kind} beat, L2 word {event['l2']}, local word {event['local']}, words {event['mask']:b}"
+    kind = ("SYNC", "load beat", "store beat", "beat")[int(event["kind"]) & 3]
+    last = ", the last" if event["kind"] & 4 else ""
+    return f"dmpa: {kind}, L2 word {event['l2']}, local word {event['local']}, words {event['mask']:b}{last}"
 
 
 def _space(event: Event) -> str:
@@ -179,9 +180,9 @@ def _of_soc() -> list[_Kind]:
         _Kind("bus", "host bus", "host", {"write": "host", "register": "host"}, _bus, _of_bus),
         _Kind("registers", "control registers", "control registers", {}, _registers),
         _Kind("levels", "dmpa levels", "dmpa semaphores", {}, _levels),
+        _Kind("beat", "beats", "dmpa", dict.fromkeys(("kind", "l2", "local", "mask"), "dmpa walk"), _beat),
         _Kind("descriptor", "descriptors", "dmpa", {"address": "dmpa fetch", "list": "dmpa fetch", "fields": "dmpa fetch"},
               lambda e: f"dmpa: takes the descriptor at L2 word {e['address']}, list {e['list']}"),
-        _Kind("beat", "beats", "dmpa", {"l2": "dmpa walk", "local": "dmpa walk", "mask": "dmpa walk"}, _beat),
         _Kind("l2_read", "l2 reads", paths, {"data": "l2"}, lambda e: f"l2: {_hex(e)} read from word {e['part']} on"),
         _Kind("load", "load beats", paths, order,
               lambda e: f"dmpa: {_hex(e)} to {_space(e)} word {e['address']} of clusters {_bits(int(e['clusters']))}"),

@@ -308,15 +308,15 @@ struct Dmpa {
         seen.to->level(cycle, 0, now, levels, levels_known);
     }
 
-    SEEING void see_beat(uint64_t cycle, uint32_t count, bool load, bool store) const {
+    SEEING void see_beat(uint64_t cycle, uint32_t count, bool load, bool store, bool last) const {
         SeenBeat& record = seen.to->add<SeenBeat>(cycle, 0);
-        record.kind = load | store << 1, record.list = current_list;
+        record.kind = load | store << 1 | last << 2, record.list = current_list;
         if (!load && !store) return;
         record.l2 = current.gathers() ? 0 : walk.l2, record.local = walk.local, record.mask = (1u << count) - 1;
     }
 
     void issue_beat(uint64_t cycle, uint32_t count, bool load, bool store, bool finished) {
-        if (seen) see_beat(cycle, count, load, store);
+        if (seen) see_beat(cycle, count, load, store, finished);
         if (load && seen && !current.gathers())
             seen.to->lines<SeenL2Read>(cycle, 0, l2 + size_t(walk.l2) * WORD, count, [](SeenL2Read&) {});
         if (load || store) {

@@ -220,7 +220,7 @@ def _dmpa(t: _Tapping) -> None:
     mask = t.out.wire(p.banks, t.out.delayed(f"{walk}.mask", p.banks, _L2_DATA))
     t.lines("l2_read", 0, t.out.delayed(reads, 1, _L2_DATA), _L2_DATA, _slices(f"{dmpa}.l2_rdata", p.banks, p.word_bits),
             mask)
-    t.log("beat", 0, f"{dmpa}.issue", 0, kind=_flags(f"{paths}.load", f"{paths}.store"),
+    t.log("beat", 0, f"{dmpa}.issue", 0, kind=_flags(f"{paths}.load", f"{paths}.store", f"{dmpa}.finished"),
           l2=f"{moves} && !{gathers} ? 32'({walk}.l2) : 0", local=f"{moves} ? 32'({walk}.\\local ) : 0",
           mask=f"{moves} ? 32'({walk}.mask) : 0", list=f"{dmpa}.current_list")
     mask = f"{dmpa}.wr_mask"
