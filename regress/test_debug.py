@@ -60,9 +60,9 @@ BUGS = {
     "a loop's last turn missing": Bug(
         controller, "left[depth].eq(fields.count - 1)", "left[depth].eq(fields.count - 1 - (fields.count > 1))",
         "cluster0 controller"),
-    "parameters before the drain has done with them": Bug(
-        controller, "& ~self.set_busy.bit_select(view(LdP, self.ir).pset, 1) & ~reading)", "& ~reading)",
-        "cluster0 controller"),
+    "an end that does not wait": Bug(
+        controller, "m.d.comb += ready.eq(~self.sequencer_busy & ~self.in_flight)",
+        "m.d.comb += ready.eq(~self.sequencer_busy)", "cluster0 controller", CYCLES),
     "a beat too many at the end of a run": Bug(
         dmpa_walk, "run_ends.eq(rest0 <= words)", "run_ends.eq(rest0 < words)", "dmpa walk", CYCLES),
     "a semaphore's last token is not taken": Bug(
