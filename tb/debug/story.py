@@ -26,7 +26,7 @@ from nncosim.tb.sim.waves import Waveform
 from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import Progress
 
-__all__ = ["AFTER", "BEFORE", "Story", "debug_program"]
+__all__ = ["AFTER", "BEFORE", "Story", "debug_program", "lay_beside", "story_of"]
 
 BEFORE, AFTER = 200, 800
 """Cycles of the waveform around the first difference."""
@@ -38,7 +38,7 @@ class Story:
 
     `found`: the first difference of each channel that has one, the earliest first; of a run that passed, and of one
     whose failure the channels do not show, there is none. `standing`: where everybody stands in the first one's cycle
-    of a right run. `layer`: to which that cycle belongs.
+    of a right run. `layer`: to which that cycle belongs. `aside`: why the run was not laid beside the simulator.
     """
 
     outcome: Outcome
@@ -46,6 +46,7 @@ class Story:
     standing: Sequence[str] = ()
     layer: str = ""
     waveform: Waveform | None = None
+    aside: str = ""
 
     @property
     def passed(self) -> bool:
@@ -56,6 +57,8 @@ class Story:
         if self.passed:
             return ["the run passes, and the machine does in each cycle what its simulator does: nothing to debug"]
         out = self._verdict()
+        if self.aside:
+            return [*out, self.aside]
         if not self.found:
             return [*out, f"the {REFERENCE} does the same in each cycle at each boundary that was looked at: what is "
                     "wrong is in the program, or in what the two have in common"]  # fmt: skip
@@ -94,19 +97,35 @@ def debug_program(
         NncosimError: as `nncosim.tb.run.flow.run_program`.
     """
     backend, _ = choose(get_bench(platform), platform, options.backend, options.driver)
-    bench = check_observable(get_bench(platform), platform, backend)
+    check_observable(get_bench(platform), platform, backend)
+    return story_of(run_program(program, platform, settings, options, say), program, platform, options, trace, say)
+
+
+def lay_beside(
+    outcome: Outcome, program: Program, platform: Platform, options: RunOptions, say: Progress
+) -> tuple[list[Difference], RunResult]:
+    """What differs between a run that was observed and the simulator's, and the simulator's run."""
     inputs, _ = make_frames(program.network, options)
-    outcome = run_program(program, platform, settings, options, say)
     say(f"running it on the {REFERENCE}")
     right = execute(program, platform, inputs, replace(options, backend=REFERENCE, driver=None, rtl_patch=None), say)
-    found = differences(outcome.result.channels, right.channels, _until(outcome.result))
+    return differences(outcome.result.channels, right.channels, _until(outcome.result)), right
+
+
+def story_of(
+    outcome: Outcome, program: Program, platform: Platform, options: RunOptions, trace: Path, say: Progress
+) -> Story:
+    """The story of a run that was observed; arguments as of `debug_program`."""
+    backend, _ = choose(get_bench(platform), platform, options.backend, options.driver)
+    bench = check_observable(get_bench(platform), platform, backend)
+    inputs, _ = make_frames(program.network, options)
+    found, right = lay_beside(outcome, program, platform, options, say)
     if not found:
         return Story(outcome, ())
     cycle = found[0].cycle
     standing = bench.standing(platform, program.image, inputs, options.seed, cycle)
     say("tracing the cycles around the first difference")
     begin = max(0, min(cycle, _last(outcome.result)) - BEFORE)  # it may have ended long before what is missing
-    window = replace(options, observe=False, trace=trace, trace_from=begin, trace_to=cycle + AFTER,
+    window = replace(options, observe=False, trace=trace, trace_from=begin, trace_to=cycle + AFTER, trace_layer=None,
                      marks=(cycle, *(each.cycle for each in found[1:2])))  # fmt: skip
     write_files(trace.parent, {})
     waveform = execute(program, platform, inputs, window, say).waveform
