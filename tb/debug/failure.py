@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done about a run that failed: its story, and a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import Value
+from nncosim.tb.backend import get_bench
+from nncosim.tb.debug.bundle import WAVEFORM, write_bundle
+from nncosim.tb.debug.story import Story, story_of
+from nncosim.tb.errors import BenchError
+from nncosim.tb.run.flow import Outcome, RunOptions, check_observable, choose
+from nncosim.tb.run.program import Program
+from nncosim.tb.system.progress import Progress
+
+__all__ = ["debug_failure", "watched"]
+
+
+def watched(platform: Platform, options: RunOptions) -> RunOptions:
+    """The options of a run that `debug_failure` may be asked of: observed, where that can be."""
+    return replace(options, observe=not _aside(platform, options))
+
+
+def _aside(platform: Platform, options: RunOptions) -> str:
+    """Why a run is not laid beside the simulator; "" if it can be."""
+    bench = get_bench(platform)
+    backend, _ = choose(bench, platform, options.backend, options.driver)
+    if options.entering:
+        return "not laid beside the simulator, which has no port that image or inputs come in by"
+    try:
+        check_observable(bench, platform, backend)
+    except BenchError as reason:
+        return str(reason)
+    return ""
+
+
+def debug_failure(
+    outcome: Outcome, program: Program, platform: Platform, settings: Mapping[str, Value], options: RunOptions,
+    directory: Path, say: Progress,
+) -> Story:
+    """Find the first difference of a run, and write a bundle of it.
+
+    Args:
+        options: it ran with, as `watched` gave them. directory: of the bundle.
+
+    Raises:
+        NncosimError: as `nncosim.tb.debug.story.debug_program` and `nncosim.tb.debug.bundle.write_bundle`.
+    """
+    aside = _aside(platform, options)
+    story = (Story(outcome, (), aside=aside) if aside else
+             story_of(outcome, program, platform, options, directory / WAVEFORM, say))  # fmt: skip
+    write_bundle(directory, program, platform, settings, options, story)
+    return story
