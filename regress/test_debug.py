@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from nncosim.hdl.j3dai import cluster, controller, dmpa, dmpa_paths, fetch, soc
@@ -57,13 +58,27 @@ BUGS = {
 }  # fmt: skip
 
 
-def debug(out: Path, tmp_path: Path) -> tuple[int, list[str]]:
-    """The command on the digits; its status and its story."""
+def on_digits(command: str, tmp_path: Path, *options: str) -> tuple[int, dict[str, Any]]:
+    """A command on the digits; its status and its JSON."""
     networks, told = files("nncosim.regress.networks"), tmp_path / "told.json"
     with as_file(networks / "digits.onnx") as model, as_file(networks / "digits_test.npz") as images:
-        status = invoke(["debug", str(model), f"--set=clusters={CLUSTERS}", "--driver=direct", f"--input={images}",
-                         "--index=0", f"--out={out}", f"--json={told}"])  # fmt: skip
-    return status, json.loads(told.read_text())["story"]
+        status = invoke([command, str(model), f"--set=clusters={CLUSTERS}", "--driver=direct", f"--input={images}",
+                         "--index=0", *options, f"--json={told}"])  # fmt: skip
+    return status, json.loads(told.read_text())
+
+
+def debug(out: Path, tmp_path: Path) -> tuple[int, list[str]]:
+    """The command on the digits; its status and its story."""
+    status, told = on_digits("debug", tmp_path, f"--out={out}")
+    assert told["bundle"] == str(out)
+    return status, told["story"]
+
+
+def replayed(bundle: Path, tmp_path: Path, *options: str) -> tuple[int, dict[str, Any]]:
+    """A bundle, run again; its status and its JSON."""
+    told = tmp_path / "replayed.json"
+    status = invoke(["replay", str(bundle), *options, f"--json={told}"])
+    return status, json.loads(told.read_text())
 
 
 def test_a_right_machine(tmp_path: Path) -> None:
@@ -92,3 +107,36 @@ def test_a_planted_bug(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     times = [time for time, value in changes(out / "cause.fst", "j3dai_tb.probe_cycle") if value == cycle]
     assert f" {times[0]} " in next(line for line in save_file(out / "cause.fst").read_text().splitlines()
                                    if line.startswith("*"))  # fmt: skip
+
+
+def test_a_bundle_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `run --debug`, on planted RTL: it fails as then; on the simulator and on the right RTL it passes, and it is
+    said that the RTL is another. The bundle holds all that is needed, wherever it lies."""
+    out, moved = tmp_path / "out", tmp_path / "elsewhere" / "bundle"
+    bug = next(iter(BUGS.values()))
+    with monkeypatch.context() as wrong:
+        wrong.setattr(build, "emitted", lambda design, platform, emit: bug.emitted(platform))
+        status, report = on_digits("run", tmp_path, f"--debug={out}")
+        assert status == 1 and report["verdict"] != "pass"
+        moved.parent.mkdir()
+        out.rename(moved)
+        story = (moved / "story.txt").read_text()
+        assert f": {bug.block}" in story
+        assert changes(moved / "cause.fst", "j3dai_tb.probe_cycle")
+        status, told = replayed(moved, tmp_path)
+        assert status == 1 and told["same"] and told["unlike"] == []
+        assert told["rtl"] == {"verilog": [], "sources": []} and told["versions"] == {}
+        assert told["lines"][-1].startswith("fails as then: first wrong element: ")
+        assert told["then"] == told["now"] and told["then"]["difference"].startswith("cycle 177, ")
+        status, other = replayed(moved, tmp_path, "--driver=cocotb")
+        assert status == 1 and other["same"] and other["driver"] == "cocotb"
+    status, told = replayed(moved, tmp_path)
+    assert status == 0 and not told["same"] and told["rtl"] == {"verilog": ["j3dai_cluster.v"], "sources": []}
+    assert [line.split(":")[0] for line in told["unlike"]] == ["verdict", "first wrong element", "first difference"]
+    status, told = replayed(moved, tmp_path, "--backend=iss")
+    assert status == 0 and told["backend"] == "iss" and told["rtl"]["verilog"] is None
+
+
+def test_a_run_that_passes_leaves_no_bundle(tmp_path: Path) -> None:
+    assert on_digits("run", tmp_path, f"--debug={tmp_path / 'out'}")[0] == 0
+    assert not (tmp_path / "out").exists()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -23,24 +22,14 @@ from nncosim.tb.cli.options import (
     seed_option,
     write_json,
 )
-from nncosim.tb.cli.run import Given, program_of
+from nncosim.tb.cli.run import Given, print_story, program_of
 from nncosim.tb.debug.bundle import FILES, WAVEFORM, write_bundle
-from nncosim.tb.debug.story import Story, debug_program
+from nncosim.tb.debug.story import debug_program
 from nncosim.tb.run.flow import RunOptions
 from nncosim.tb.sim.patches import read_patch
 from nncosim.tb.system.files import prepare_directory
-from nncosim.tb.system.terminal import Terminal
 
-__all__ = ["debug_command", "print_story"]
-
-
-def print_story(story: Story, directory: Path, console: Terminal) -> None:
-    """The lines of a story, and how to go on from its bundle."""
-    lines = story.lines()
-    if not story.passed:
-        lines.append(f"run it again with: {shlex.join(['nncosim', 'replay', str(directory)])}")
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+__all__ = ["debug_command"]
 
 
 @click.command("debug")

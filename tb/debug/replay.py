@@ -72,7 +72,8 @@ class Replay:
             return f"sources of the RTL have changed: {sources}" if sources else "the RTL's sources are those of then"
         if not self.verilog:
             return "the RTL is that of then" + (f"; {sources} emit the same, changed as they are" if sources else "")
-        return f"the RTL has changed since: {', '.join(self.verilog)} (sources: {sources or 'none'})"
+        by = f"by {sources}" if sources else "by none of its sources"
+        return f"the RTL has changed: {', '.join(self.verilog)} ({by})"
 
     def _tools(self) -> list[str]:
         found = [f"{name} {then or 'none'}, now {now or 'none'}" for name, (then, now) in self.tools.items()]
