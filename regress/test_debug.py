@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from nncosim.hdl.j3dai import cluster, controller, dmpa, dmpa_paths, fetch, soc
-from nncosim.platforms.j3dai import J3dai
+from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.planted import planted, remade, some
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.j3dai import build
@@ -135,6 +136,24 @@ def test_a_bundle_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [line.split(":")[0] for line in told["unlike"]] == ["verdict", "first wrong element", "first difference"]
     status, told = replayed(moved, tmp_path, "--backend=iss")
     assert status == 0 and told["backend"] == "iss" and told["rtl"]["verilog"] is None
+
+
+def test_a_bundle_with_a_patch(tmp_path: Path) -> None:
+    """The same bug as a patch, which the bundle keeps."""
+    out, patch = tmp_path / "out", tmp_path / "bug.patch"
+    platform = PLATFORM.with_parameters(clusters=CLUSTERS)
+    right, wrong = build.soc_verilog(platform), next(iter(BUGS.values())).emitted(platform)
+    lines = [difflib.unified_diff(right[name].splitlines(True), wrong[name].splitlines(True), name, name)
+             for name in right]  # fmt: skip
+    patch.write_text("".join(line for each in lines for line in each))
+    assert on_digits("debug", tmp_path, f"--out={out}", f"--rtl-patch={patch}")[0] == 1
+    patch.unlink()
+    status, told = replayed(out, tmp_path)
+    assert status == 1 and told["same"] and told["rtl"]["verilog"] == []
+    status, told = replayed(out, tmp_path, "--backend=iss")
+    assert status == 0 and told["without"] == ["the patch of the RTL"]
+    (out / "rtl.patch").write_text("")
+    assert invoke(["replay", str(out)]) == 2
 
 
 def test_a_run_that_passes_leaves_no_bundle(tmp_path: Path) -> None:
