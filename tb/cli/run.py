@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.debug.bundle import FILES
-from nncosim.tb.debug.failure import debug_failure, watched
+from nncosim.tb.debug.failure import debug_failure, replay_command, watched
 from nncosim.tb.debug.story import Story
 from nncosim.tb.report.table import print_report
 from nncosim.tb.run.flow import (
@@ -65,7 +64,7 @@ def print_story(story: Story, directory: Path, console: Terminal) -> None:
     """The lines of a story, and how to go on from its bundle."""
     lines = story.lines()
     if not story.passed:
-        lines.append(f"run it again with: {shlex.join(['nncosim', 'replay', str(directory)])}")
+        lines.append(replay_command(directory))
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,12 @@ from nncosim.tb.run.flow import Outcome, RunOptions, check_observable, choose
 from nncosim.tb.run.program import Program
 from nncosim.tb.system.progress import Progress
 
-__all__ = ["debug_failure", "watched"]
+__all__ = ["debug_failure", "replay_command", "watched"]
+
+
+def replay_command(directory: Path) -> str:
+    """How to run a bundle again, in a line."""
+    return f"run it again with: {shlex.join(['nncosim', 'replay', str(directory)])}"
 
 
 def watched(platform: Platform, options: RunOptions) -> RunOptions:
