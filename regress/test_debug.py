@@ -18,7 +18,7 @@ from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.planted import planted, remade, some
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.j3dai import build
-from nncosim.tb.sim.waves import changes, save_file
+from nncosim.tb.sim.waves import changes, command_file, save_file, variables
 
 CLUSTERS = 1
 
@@ -108,6 +108,10 @@ def test_a_planted_bug(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     times = [time for time, value in changes(out / "cause.fst", "j3dai_tb.probe_cycle") if value == cycle]
     assert f" {times[0]} " in next(line for line in save_file(out / "cause.fst").read_text().splitlines()
                                    if line.startswith("*"))  # fmt: skip
+    for_surfer = command_file(out / "cause.fst").read_text().splitlines()
+    assert f"marker_set A {times[0]}" in for_surfer
+    named = {line.split()[1] for line in for_surfer if line.startswith("variable_add ")}
+    assert len(named) > 50 and named <= set(variables(out / "cause.fst"))
 
 
 def test_a_bundle_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

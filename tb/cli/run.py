@@ -52,7 +52,7 @@ from nncosim.tb.run.flow import (
 )
 from nncosim.tb.run.program import Program, compile_model, is_image, load_image, read_runnable, read_source
 from nncosim.tb.sim.patches import read_patch
-from nncosim.tb.sim.waves import save_file, trace_format
+from nncosim.tb.sim.waves import command_file, save_file, trace_format
 from nncosim.tb.system.files import prepare_directory, prepare_file, write_files
 from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import Terminal
@@ -76,9 +76,8 @@ def trace_options(command: Callable) -> Callable:
                      help="Waveform of this layer only (of the first inference)."),
         click.option("--trace-to", type=int, metavar="CYCLE", help="Waveform up to this clock cycle, exclusive."),
         click.option("--trace-from", type=int, metavar="CYCLE", help="Waveform from this clock cycle since reset."),
-        click.option(
-            "--trace", type=PATH, metavar="FILE", help="Write a waveform (rtl), FILE.fst or FILE.vcd; open FILE.gtkw."
-        ),
+        click.option("--trace", type=PATH, metavar="FILE",
+                     help="Write a waveform (rtl), FILE.fst or FILE.vcd; open FILE.gtkw, or FILE.sucl in Surfer."),
     ):
         command = option(command)
     return command
@@ -210,7 +209,7 @@ def run_command(
     check_indices(indices, input_file)
     if trace is not None:
         trace_format(trace)
-        for file in (trace, save_file(trace)):
+        for file in (trace, save_file(trace), command_file(trace)):
             prepare_file(file, "--trace")
     elif not trace_from == trace_to == trace_layer is None:
         raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")

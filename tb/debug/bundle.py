@@ -29,6 +29,7 @@ from nncosim.tb.run.inputs import InputError, read_npz
 from nncosim.tb.run.program import Program, load_image, read_source
 from nncosim.tb.sim.patches import RtlPatch, read_patch
 from nncosim.tb.sim.versions import versions
+from nncosim.tb.sim.waves import command_file, save_file
 from nncosim.tb.system.files import sha256, text_bytes, unreadable, write_files
 from nncosim.tb.system.npz import npz_bytes
 
@@ -42,7 +43,7 @@ SCHEMA = 1
 
 BUNDLE, STORY, WAVEFORM = "bundle.json", "story.txt", "cause.fst"
 _IMAGE, _INPUTS, _PATCH, _REPORT = "image.elf", "inputs.npz", "rtl.patch", "report.json"
-FILES = (BUNDLE, STORY, WAVEFORM, "cause.gtkw", "cause.sucl", _INPUTS, _PATCH)
+FILES = (BUNDLE, STORY, _INPUTS, _PATCH, WAVEFORM, *(each(Path(WAVEFORM)).name for each in (save_file, command_file)))
 """Names of the files that a bundle has besides those of a run's results."""
 
 _MOST_BYTES = 1 << 26
