@@ -14,10 +14,16 @@ from typing import Any
 
 import pytest
 from nncosim.hdl.j3dai import cluster, controller, dmpa, dmpa_paths, fetch, soc
+from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.planted import planted, remade, some
+from nncosim.tb.backend import RunResult
 from nncosim.tb.cli.main import invoke
+from nncosim.tb.debug import story as telling
+from nncosim.tb.errors import ToolError
 from nncosim.tb.j3dai import build
+from nncosim.tb.run.flow import RunOptions
+from nncosim.tb.run.program import Program
 from nncosim.tb.sim.waves import changes, command_file, save_file, variables
 
 CLUSTERS = 1
@@ -158,6 +164,43 @@ def test_a_bundle_with_a_patch(tmp_path: Path) -> None:
     assert status == 0 and told["without"] == ["the patch of the RTL"]
     (out / "rtl.patch").write_text("")
     assert invoke(["replay", str(out)]) == 2
+
+
+def test_a_bundle_of_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Image and inputs come in by the port, which the simulator has not: no story, and it runs again as it did."""
+    out = tmp_path / "out"
+    bug = next(iter(BUGS.values()))
+    monkeypatch.setattr(build, "emitted", lambda design, platform, emit: bug.emitted(platform))
+    assert on_digits("run", tmp_path, "--boot=bus", "--stream=2", f"--debug={out}")[0] == 1
+    last = (out / "story.txt").read_text().splitlines()[-1]
+    assert last.startswith("not laid beside the simulator, which has no port")
+    status, told = replayed(out, tmp_path)
+    assert status == 1 and told["same"] and len(told["now"]["cycles"]) == 2 and told["now"]["difference"] is None
+    status, told = replayed(out, tmp_path, "--backend=iss")
+    assert status == 0 and told["without"] == ["image or inputs entering by a port"]
+
+
+@pytest.mark.parametrize("what", ["waveform", "simulator"])
+def test_what_cannot_be_done_costs_no_more(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a waveform there is a story, and without the simulator at least a bundle; the run is reported."""
+    out = tmp_path / "out"
+    bug, right = next(iter(BUGS.values())), telling.execute
+    monkeypatch.setattr(build, "emitted", lambda design, platform, emit: bug.emitted(platform))
+
+    def execute(program: Program, platform: Platform, inputs: list[Any], options: RunOptions, say: Any) -> RunResult:
+        if (options.trace is not None) == (what == "waveform"):
+            raise ToolError("no such header")
+        return right(program, platform, inputs, options, say)
+
+    monkeypatch.setattr(telling, "execute", execute)
+    status, report = on_digits("run", tmp_path, f"--debug={out}")
+    assert status == 1 and report["verdict"] == "mismatch" and not (out / "cause.fst").exists()
+    last = {"waveform": "waveform: none, no such header", "simulator": "cannot be debugged: no such header"}
+    told = (out / "story.txt").read_text().splitlines()
+    assert told[-1] == last[what] and any(f": {bug.block}" in line for line in told) == (what == "waveform")
+    monkeypatch.setattr(telling, "execute", right)
+    status, again = replayed(out, tmp_path)
+    assert status == 1 and again["same"]
 
 
 def test_a_run_that_passes_leaves_no_bundle(tmp_path: Path) -> None:

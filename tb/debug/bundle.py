@@ -185,7 +185,7 @@ def write_bundle(
         report.backend, report.driver, options.seed, options.bus, options.stream, options.ignore_hazards,
         report.command, versions(), rtl_of(platform, report.backend, options.rtl_patch),
         {name: sha256(data) for name, data in needed.items()},
-        seen_of(report, None if story.aside else story.found), tuple(lines),
+        seen_of(report, story.found or (None if story.aside else ())), tuple(lines),
     )  # fmt: skip
     write_files(directory, {
         **story.outcome.files, **needed, _REPORT: _json(report.to_json()), STORY: text_bytes("\n".join(lines) + "\n"),

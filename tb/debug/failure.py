@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nncosim.platforms.base import Platform
+from nncosim.platforms.errors import NncosimError
 from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import get_bench
 from nncosim.tb.debug.bundle import WAVEFORM, write_bundle
@@ -16,6 +17,7 @@ from nncosim.tb.debug.story import Story, story_of
 from nncosim.tb.errors import BenchError
 from nncosim.tb.run.flow import Outcome, RunOptions, check_observable, choose
 from nncosim.tb.run.program import Program
+from nncosim.tb.system.files import OutputError
 from nncosim.tb.system.progress import Progress
 
 __all__ = ["debug_failure", "replay_command", "watched"]
@@ -48,16 +50,28 @@ def debug_failure(
     outcome: Outcome, program: Program, platform: Platform, settings: Mapping[str, Value], options: RunOptions,
     directory: Path, say: Progress,
 ) -> Story:
-    """Find the first difference of a run, and write a bundle of it.
+    """Find the first difference of a run, where that can be, and write a bundle of it in any case.
 
     Args:
         options: it ran with, as `watched` gave them. directory: of the bundle.
 
     Raises:
-        NncosimError: as `nncosim.tb.debug.story.debug_program` and `nncosim.tb.debug.bundle.write_bundle`.
+        OutputError: the operating system refuses.
     """
-    aside = _aside(platform, options)
-    story = (Story(outcome, (), aside=aside) if aside else
-             story_of(outcome, program, platform, options, directory / WAVEFORM, say))  # fmt: skip
+    story = _story(outcome, program, platform, options, directory / WAVEFORM, say)
     write_bundle(directory, program, platform, settings, options, story)
     return story
+
+
+def _story(
+    outcome: Outcome, program: Program, platform: Platform, options: RunOptions, trace: Path, say: Progress
+) -> Story:
+    aside = _aside(platform, options)
+    if aside:
+        return Story(outcome, (), aside=aside)
+    try:
+        return story_of(outcome, program, platform, options, trace, say)
+    except OutputError:
+        raise
+    except NncosimError as problem:  # what failed is told all the same
+        return Story(outcome, (), aside=f"cannot be debugged: {problem}")

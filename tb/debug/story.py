@@ -10,6 +10,7 @@ from pathlib import Path
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import RunResult, get_bench
+from nncosim.tb.errors import BuildError, ToolError
 from nncosim.tb.lockstep import Difference, differences
 from nncosim.tb.run.flow import (
     REFERENCE,
@@ -38,7 +39,8 @@ class Story:
 
     `found`: the first difference of each channel that has one, the earliest first; of a run that passed, and of one
     whose failure the channels do not show, there is none. `standing`: where everybody stands in the first one's cycle
-    of a right run. `layer`: to which that cycle belongs. `aside`: why the run was not laid beside the simulator.
+    of a right run. `layer`: to which that cycle belongs. `aside`: why the run was not laid beside the simulator,
+    or why there is no waveform.
     """
 
     outcome: Outcome
@@ -57,7 +59,7 @@ class Story:
         if self.passed:
             return ["the run passes, and the machine does in each cycle what its simulator does: nothing to debug"]
         out = self._verdict()
-        if self.aside:
+        if self.aside and not self.found:
             return [*out, self.aside]
         if not self.found:
             return [*out, f"the {REFERENCE} does the same in each cycle at each boundary that was looked at: what is "
@@ -70,8 +72,8 @@ class Story:
             out.append("then: " + "; ".join(f"cycle {each.cycle:,} {each.channel}" for each in others))
         out += [f"in that cycle of a right run: {self.standing[0]}", *(f"  {line}" for line in self.standing[1:])] \
             if self.standing else []
-        if self.waveform is not None:
-            out.append(f"waveform: {self.waveform}")
+        if self.waveform is not None or self.aside:
+            out.append(f"waveform: {self.waveform or self.aside}")
         return out
 
     def _verdict(self) -> list[str]:
@@ -129,8 +131,12 @@ def story_of(
     window = replace(options, observe=False, trace=trace, trace_from=begin, trace_to=cycle + AFTER, trace_layer=None,
                      marks=(cycle, *(each.cycle for each in found[1:2])))  # fmt: skip
     write_files(trace.parent, {})
-    waveform = execute(program, platform, inputs, window, say).waveform
-    return Story(outcome, found, standing, _layer(program, right, cycle), waveform)
+    layer = _layer(program, right, cycle)
+    try:
+        waveform = execute(program, platform, inputs, window, say).waveform
+    except (BuildError, ToolError) as problem:  # it needs headers that nothing else does
+        return Story(outcome, found, standing, layer, aside=f"none, {problem}")
+    return Story(outcome, found, standing, layer, waveform)
 
 
 def _until(result: RunResult) -> int | None:
