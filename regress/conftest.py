@@ -5,6 +5,7 @@ from collections.abc import Generator
 
 import pytest
 from nncosim.regress import harness
+from nncosim.regress.failures import story_of_failure
 from nncosim.tb import pytest_plugin
 from nncosim.tb.pytest_plugin import driver, pytest_generate_tests, rng, rtl_bench, seed
 
@@ -48,8 +49,6 @@ def pytest_runtest_makereport(
     """Of every bench, and with ``--debug-failures`` the story of the last run that failed, while its RTL is there."""
     report = yield from pytest_plugin.pytest_runtest_makereport(item, call)
     if report.failed and harness.FAILED:
-        from nncosim.regress.failures import story_of_failure
-
         last = harness.FAILED.pop()
         harness.FAILED.clear()
         directory = item.config.stash[_FOLDERS].mktemp(f"debug_{_plain(item.name)}")

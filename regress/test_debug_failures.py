@@ -50,10 +50,11 @@ def test_a_failed_test_of_a_network(tmp_path: Path) -> None:
     assert "2 failed, 1 passed" in output and output.count("- debug -") == 1, output
     network, _, rest = output.partition("_ test_something_else _")
     assert "- debug -" in network and "- debug -" not in rest
-    assert re.search(r"^first difference: cycle 177, layer \S+ cluster0 NCB 3 or its requantizer", network, re.M)
+    first = re.search(r"^first difference: cycle (\d+), layer \S+ cluster0 NCB 3", network, re.M)
+    assert first, network
     (folder,) = (tmp_path / "out").glob("debug_*0")
     assert f"run it again with: nncosim replay {folder}\n" in network
-    assert 177 in [value for _, value in changes(folder / "cause.fst", "j3dai_tb.probe_cycle")]
+    assert int(first[1]) in [value for _, value in changes(folder / "cause.fst", "j3dai_tb.probe_cycle")]
     assert invoke(["replay", str(folder), "--backend=iss"]) == 0
     assert invoke(["replay", str(folder)]) == 0, "the right RTL, in this process"
 
