@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,12 +42,18 @@ class Bug:
     verdict: str = "first wrong element"
 
     def emitted(self, platform: J3dai) -> Mapping[str, str]:
-        wrong = planted(self.module, self.right, self.wrong)
-        for name, parent in self.above:
-            wrong = remade(parent, **{name: vars(wrong)[name]})
-        if self.module is dmpa_paths:
-            return wrong.emit_soc(platform)
-        return soc.emit_soc(platform, wrong.Cluster)
+        return emitted(self, platform)
+
+
+@functools.cache
+def emitted(bug: Bug, platform: J3dai) -> Mapping[str, str]:
+    """The Verilog with a bug; each run and each replay asks for it."""
+    wrong = planted(bug.module, bug.right, bug.wrong)
+    for name, parent in bug.above:
+        wrong = remade(parent, **{name: vars(wrong)[name]})
+    if bug.module is dmpa_paths:
+        return wrong.emit_soc(platform)
+    return soc.emit_soc(platform, wrong.Cluster)
 
 
 BUGS = {
