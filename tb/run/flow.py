@@ -58,6 +58,8 @@ class RunOptions:
     come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
     `ignore_hazards`: a violated latency of a machine without interlocks does not end the run. `observe`: record what
     passes the machine's boundaries. `marks`: cycles that get markers in the waveform. `rtl_patch`: of the RTL.
+    `frames`: each inference's inputs as the machine takes them, in place of `input` and of random ones. `limit`: cycles
+    after which an inference is given up; None: some times those predicted.
     """
 
     backend: str | None = None
@@ -76,6 +78,8 @@ class RunOptions:
     observe: bool = False
     marks: tuple[int, ...] = ()
     rtl_patch: RtlPatch | None = None
+    limit: int | None = None
+    frames: tuple[Mapping[str, np.ndarray], ...] = field(default=(), compare=False)
 
     @property
     def entering(self) -> Entering:
@@ -118,6 +122,8 @@ def make_frames(network: Network, options: RunOptions) -> tuple[list[dict[str, n
     Raises:
         InputError: the input file does not fit the model.
     """
+    if options.frames:
+        return [dict(frame) for frame in options.frames], "given"
     if options.input is None:
         part = f" (one of the graph's batch of {network.batch})" if network.batch > 1 and not options.stream else ""
         return random_frames(network, options.seed, options.stream or 1), "random" + part
@@ -177,7 +183,7 @@ def execute(
         driver=driver,
         seed=options.seed,
         progress=progress,
-        limit_cycles=HANG_FACTOR * max(each.cycles.bounds[1] for each in predicted),
+        limit_cycles=options.limit or HANG_FACTOR * max(each.cycles.bounds[1] for each in predicted),
         trace=trace,
         **extra,
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waveforms: which format a file has, which part of a run it shows, and a GTKWave save file that opens it well.
+"""Waveforms: which format a file has, which part of a run it shows, and files by which viewers open it well.
 
 Beside ``run.fst`` lie ``run.gtkw`` (open that: ``gtkwave run.gtkw``), and ``run.1-op.txt`` and the like, which turn
-values into words.
+values into words; and ``run.sucl``, commands for Surfer (``surfer run.fst --command-file run.sucl``).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.surfer import Shown, commands
 from nncosim.tb.sim.trace_file import TraceFile, Variable
 from nncosim.tb.system.files import text_bytes, write_file
 from vcd.gtkw import GTKWColor, GTKWSave
 
 __all__ = [
-    "Line", "SignalGroup", "Trace", "Waveform", "changes", "is_companion", "save_file", "trace_format", "variables",
-    "write_save_file",
+    "Line", "SignalGroup", "Trace", "Waveform", "changes", "command_file", "is_companion", "save_file", "trace_format",
+    "variables", "write_save_file",
 ]  # fmt: skip
 
 FORMATS = {".fst": "fst", ".vcd": "vcd"}
@@ -85,9 +86,14 @@ class Waveform:
         """What shows it."""
         return shlex.join(["gtkwave", str(save_file(self.path))])
 
+    @property
+    def surfer(self) -> str:
+        """What shows it in Surfer."""
+        return shlex.join(["surfer", str(self.path), "--command-file", str(command_file(self.path))])
+
     def __str__(self) -> str:
         window = f"cycles {self.first:,} to {self.end - 1:,}"
-        return f"{self.path}, {window}, {self.size_bytes:,} bytes; open it with: {self.command}"
+        return f"{self.path}, {window}, {self.size_bytes:,} bytes; open it with: {self.command} (or {self.surfer})"
 
     def to_json(self) -> WaveformJson:
         return {"file": str(self.path), "first_cycle": self.first, "end_cycle": self.end, "bytes": self.size_bytes,
@@ -135,9 +141,14 @@ def save_file(trace: Path) -> Path:
     return trace.with_suffix(".gtkw")
 
 
+def command_file(trace: Path) -> Path:
+    """Where a waveform's commands for Surfer lie."""
+    return trace.with_suffix(".sucl")
+
+
 def is_companion(path: Path, trace: Path) -> bool:
     """Whether `path` has a name that `write_save_file` may write beside a waveform."""
-    mine = re.escape(trace.stem) + r"\.(gtkw|\d+-.*\.txt)"
+    mine = re.escape(trace.stem) + r"\.(gtkw|sucl|\d+-.*\.txt)"
     return path.parent == trace.parent and re.fullmatch(mine, path.name) is not None
 
 
@@ -173,7 +184,7 @@ def _numbers(trace: TraceFile, name: str) -> list[tuple[int, int]]:
 
 def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, marks: str | None = None,
                     cycle: str | None = None, open_scopes: Sequence[str] = (), at: Sequence[int] = ()) -> Waveform:
-    """Write the save file of a finished waveform; signals that it does not have are left out.
+    """Write save file and commands of a finished waveform; signals that it does not have are left out.
 
     Args:
         trace: The waveform.
@@ -185,7 +196,7 @@ def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, m
 
     Raises:
         BenchError: If the waveform cannot be read.
-        OutputError: If the save file cannot be written.
+        OutputError: If one of the files cannot be written.
     """
     opened = TraceFile(trace)
     known = opened.variables
@@ -195,6 +206,8 @@ def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, m
     if at and cycle in known:
         times = {value: time for time, value in _numbers(opened, cycle)}
         marked = [times[each] for each in at if each in times]
+    there = [(group, [line for line in group.lines if line.name in known]) for group in groups]
+    there = [(group, lines) for group, lines in there if lines]
     path, text = save_file(trace), io.StringIO()
     save = GTKWSave(text)
     save.dumpfile(str(trace.resolve()), abspath=True)
@@ -209,20 +222,25 @@ def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, m
     save.signals_width(_NAMES)
     for scope in open_scopes:
         save.treeopen(f"{scope}.")
-    _show(save, trace, groups, known)
+    _show(save, trace, there, known)
     write_file(path, text_bytes(text.getvalue()))
+    shown = [(group.title, [_shown(line, known[line.name]) for line in lines]) for group, lines in there]
+    write_file(command_file(trace), text_bytes(commands(shown, marked)))
     counted = [value for _, value in _numbers(opened, cycle)] if cycle in known else []
     cycles = counted or range(sum(value for _, value in ticks))
     return Waveform(trace, min(cycles, default=0), max(cycles, default=-1) + 1, trace.stat().st_size)
 
 
-def _show(save: GTKWSave, trace: Path, groups: Sequence[SignalGroup], known: Mapping[str, Variable]) -> None:
+def _shown(line: Line, var: Variable) -> Shown:
+    return Shown(line.name, var.own_name, var.bits or 0, line.label or "", line.format,
+                 line.color.name if line.color is not None else "")  # fmt: skip
+
+
+def _show(save: GTKWSave, trace: Path, groups: Sequence[tuple[SignalGroup, Sequence[Line]]],
+          known: Mapping[str, Variable]) -> None:
     """The signals, and the files that turn values into words."""
     filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
-    for group in groups:
-        lines = [line for line in group.lines if line.name in known]
-        if not lines:
-            continue
+    for group, lines in groups:
         with save.group(group.title, closed=group.closed):
             for line in lines:
                 bits = known[line.name].bits or 0
