@@ -60,7 +60,8 @@ def _ways(name: str, folder: Path) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Print a line a way of running."""
-    parser = argparse.ArgumentParser(prog="python -m nncosim.regress.debug_speed", description="Cost of waveforms and taps.")
+    parser = argparse.ArgumentParser(
+        prog="python -m nncosim.regress.debug_speed", description="Cost of waveforms and taps.")
     known = [known.name for known in ALL_CASES]
     parser.add_argument("names", nargs="*", metavar="CASE", default=CASES, help=f"default: {', '.join(CASES)}")
     names = parser.parse_args().names

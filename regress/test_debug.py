@@ -94,7 +94,8 @@ BUGS = {
         settle, "due.eq(Mux(left > SIGNAL_CYCLES, left, SIGNAL_CYCLES))",
         "due.eq(Mux(left > SIGNAL_CYCLES, left, SIGNAL_CYCLES) + 1)", "cluster0 settle", CYCLES),
     "no interrupt for an inference": Bug(
-        control, "| (requested != stored[Reg.IRQ_FRAMES_SEEN])", "| (requested != requested)", "control registers", "hang"),
+        control, "| (requested != stored[Reg.IRQ_FRAMES_SEEN])", "| (requested != requested)", "control registers",
+        "hang"),
     "a category of cycles": Bug(
         cluster, "with m.Elif(self._blocked & (f.wants | s.table_valid)):",
         "with m.Elif(self._blocked & (f.wants & s.table_valid)):", "cluster0 counters", CYCLES),
@@ -113,7 +114,8 @@ BUGS = {
     "a bound of nine bits missing": Bug(
         requantizer, "Mux((rounded > hi) | (lo > hi), hi,", "Mux(lo > hi, hi,", "cluster0 requantizer"),
     "a product's sign": Bug(
-        ncb, "own = Cat(own, (own[7] & self.sext_s3[p]) | self.one_s3[p])", "own = Cat(own, self.one_s3[p])", "cluster0 NCB"),
+        ncb, "own = Cat(own, (own[7] & self.sext_s3[p]) | self.one_s3[p])", "own = Cat(own, self.one_s3[p])",
+        "cluster0 NCB"),
 }  # fmt: skip
 
 

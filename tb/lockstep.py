@@ -80,8 +80,8 @@ class Difference:
 
 
 def differences(found: Sequence[Channel], wanted: Sequence[Channel], until: int | None = None) -> list[Difference]:
-    """The first difference of each channel that has one, the earliest first; of one cycle, in the channels' order. One in
-    accounting comes behind those of the `SLACK` cycles that follow: it shows at once what reaches a boundary later.
+    """The first difference of each channel that has one, the earliest first; of one cycle, in the channels' order. One
+    in accounting comes behind those of the `SLACK` cycles that follow: it shows at once what reaches a boundary later.
 
     Args:
         found: the run in question. wanted: the reference.

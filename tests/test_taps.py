@@ -65,11 +65,13 @@ def test_blame(layout: str, field: str, block: str) -> None:
         each[layout] = np.zeros(1, seen_layouts(PLATFORM)[layout])
         each[layout]["cycle"] = 7
     wrong[layout][field].reshape(-1)[0] ^= 1
-    found = differences(*([*dmpa_channels(PLATFORM, each), *inside_channels(PLATFORM, each, 0)] for each in (wrong, right)))
+    sides = ([*dmpa_channels(PLATFORM, each), *inside_channels(PLATFORM, each, 0)] for each in (wrong, right))
+    found = differences(*sides)
     assert [each.block for each in found] == [block]
 
 
-@pytest.mark.parametrize(("bit", "block"), [(0, "controller"), (3, "sequencer"), (4, "settle"), (6, "drain"), (7, "fetch")])
+@pytest.mark.parametrize(
+    ("bit", "block"), [(0, "controller"), (3, "sequencer"), (4, "settle"), (6, "drain"), (7, "fetch")])
 @pytest.mark.parametrize("late", [False, True])
 def test_blame_of_levels(bit: int, block: str, late: bool) -> None:
     """By the level that is wrong, or that changes too late."""

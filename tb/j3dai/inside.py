@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What passes the boundaries between J3DAI's blocks (`nncosim.tb.j3dai.taps`) as channels: who is to blame for what.
 
-A block is to blame for what leaves it, as everything that entered it was right up to there: channels are in the order in
-which data flows, and of one event the fields are looked at in this order, too.
+A block is to blame for what leaves it, as everything that entered it was right up to there: channels are in the order
+in which data flows, and of one event the fields are looked at in this order, too.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def _judged(kind: _Kind, want: Event | None, got: Event | None) -> str:
         return kind.moment
     if kind.judge is not None:
         return kind.judge(want, got)
-    return next((block for name, block in kind.fields.items() if not np.array_equal(want[name], got[name])), kind.moment)
+    wrong = (block for name, block in kind.fields.items() if not np.array_equal(want[name], got[name]))
+    return next(wrong, kind.moment)
 
 
 def _of_levels(kind: _Kind, want: Event | None, got: Event | None) -> str:
@@ -151,9 +152,12 @@ def _space(event: Event) -> str:
     return f"{Space(int(event['space'])).name if event['space'] < 3 else 'no memory'}"
 
 
+_CONTROL_NAMES = ("running", "armed", "trap", "MAC busy", "settled", "set 0 busy", "set 1 busy", "window staged",
+                  "last staged")  # fmt: skip
+
+
 def _control(event: Event) -> str:
-    names = ("running", "armed", "trap", "MAC busy", "settled", "set 0 busy", "set 1 busy", "window staged", "last staged")
-    return f"{_names(int(event['flags']), names)}; semaphores {event['semaphores'].tolist()}"
+    return f"{_names(int(event['flags']), _CONTROL_NAMES)}; semaphores {event['semaphores'].tolist()}"
 
 
 _LEVEL_NAMES = ("running", "trap", "idle", "", "", "", "a descriptor is offered", "its semaphores are there")
@@ -174,14 +178,14 @@ def _registers(event: Event) -> str:
 # ---- what there is
 
 def _of_soc() -> list[_Kind]:
-    paths, order = "dmpa paths", {"clusters": "dmpa paths", "space": "dmpa paths", "address": "dmpa paths",
-                                  "mask": "dmpa paths", "data": "dmpa paths (load data)"}  # fmt: skip
+    paths = "dmpa paths"
+    order = {**dict.fromkeys(("clusters", "space", "address", "mask"), paths), "data": f"{paths} (load data)"}
     return [
         _Kind("bus", "host bus", "host", {"write": "host", "register": "host"}, _bus, _of_bus),
         _Kind("registers", "control registers", "control registers", {}, _registers),
         _Kind("levels", "dmpa levels", "dmpa semaphores", {}, _levels),
         _Kind("beat", "beats", "dmpa", dict.fromkeys(("kind", "l2", "local", "mask"), "dmpa walk"), _beat),
-        _Kind("descriptor", "descriptors", "dmpa", {"address": "dmpa fetch", "list": "dmpa fetch", "fields": "dmpa fetch"},
+        _Kind("descriptor", "descriptors", "dmpa", dict.fromkeys(("address", "list", "fields"), "dmpa fetch"),
               lambda e: f"dmpa: takes the descriptor at L2 word {e['address']}, list {e['list']}"),
         _Kind("l2_read", "l2 reads", paths, {"data": "l2"}, lambda e: f"l2: {_hex(e)} read from word {e['part']} on"),
         _Kind("load", "load beats", paths, order,
@@ -200,14 +204,16 @@ def _of_bus(want: Event, got: Event) -> str:
 def _of_cluster() -> list[_Kind]:
     fetched = "controller (instruction fetch)"
     return [
-        _Kind("signal_in", "signals in", "dmpa paths", {}, lambda e: f"semaphores {_bits(int(e['semaphores']))} are told"),
+        _Kind("signal_in", "signals in", "dmpa paths", {},
+              lambda e: f"semaphores {_bits(int(e['semaphores']))} are told"),
         _Kind("control", "control", "controller", {}, _control),
         _Kind("execute", "instructions", "controller", {"pc": "controller", "instruction": fetched}, _execute),
         _Kind("parameters", "parameters", "controller", {"set": "parameters (LDP)", "data": "parameters (LDP)"},
               lambda e: f"parameter set {e['set']}: {_hex(e)}"),
-        _Kind("fetch", "window fetches", "fetch", {"address": "fetch (AGU A)"}, lambda e: f"reads L1 word {e['address']}"),
-        _Kind("window", "windows", "sequencer", {"padded": "fetch (padding)", "extend": "window", "negative": "window",
-                                                 "data": "window"},
+        _Kind("fetch", "window fetches", "fetch", {"address": "fetch (AGU A)"},
+              lambda e: f"reads L1 word {e['address']}"),
+        _Kind("window", "windows", "sequencer", {
+            "padded": "fetch (padding)", "extend": "window", "negative": "window", "data": "window"},
               lambda e: f"window, words {e['padded']:b} padded: {_hex(e)}"),
         _Kind("operation", "micro-operations", "sequencer", {
             "lane": "sequencer", "flags": "sequencer", "pointer": "sequencer (AGU W)", "operands": "window",

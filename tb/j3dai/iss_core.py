@@ -53,7 +53,8 @@ LIST_DONE = np.dtype([
 all cycles before it."""
 
 _SOURCES = NativeSources("the J3DAI simulator", Path(__file__).parent, (
-    "iss_common.h", "iss_seen.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp"), prefix="j3dai_")
+    "iss_common.h", "iss_seen.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp"),
+    prefix="j3dai_")
 
 
 def l2_write_dtype(platform: J3dai) -> np.dtype[np.void]:
@@ -127,7 +128,8 @@ def _functions() -> Signatures:
     looks = {name: (None, (handle, handle)) for name in ("status", "counters", "transfers")}
     return {
         "create": (handle, (handle,) * 5 + (i32,)), "run": (i32, (handle, u64, i32)), "cycle": (u64, (handle,)),
-        "read": (u32, (handle, u32)), "seen": (handle, (handle, u32, handle)), "write": (None, (handle, u32, u32)), **logs, **orders, **looks,
+        "read": (u32, (handle, u32)), "write": (None, (handle, u32, u32)), "seen": (handle, (handle, u32, handle)),
+        **logs, **orders, **looks,
     }  # fmt: skip
 
 

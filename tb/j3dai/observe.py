@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What J3DAI shows at its boundaries, as the channels of `nncosim.tb.lockstep`; RTL and simulator alike.
 
-Channels, in the order in which data flows: what passes the boundaries between the blocks (`nncosim.tb.j3dai.inside`); what
-is written to L2, word by word; lists that are done; and, as accounting, what each engine's cycles are counted as.
+Channels, in the order in which data flows: what passes the boundaries between the blocks (`nncosim.tb.j3dai.inside`);
+what is written to L2, word by word; lists that are done; and, as accounting, what each engine's cycles are counted as.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def channels_of(
     out.append(Channel("l2 writes", _l2_words(l2), _storer, _stored))
     done = np.zeros(len(lists), [("cycle", "<u8"), ("list", "<u4")])
     done["cycle"], done["list"] = lists["cycle"], np.arange(len(lists))
-    out.append(Channel("lists done", done, lambda want, got: "dmpa paths", lambda event: f"list {event['list']} is done"))
+    out.append(Channel("lists done", done, lambda want, got: "dmpa paths",
+                       lambda event: f"list {event['list']} is done"))
     out += [Channel(f"{name} activity", _activity(changes[changes["engine"] == number]), partial(_idler, name),
                     partial(_doing, name), accounting=True)
             for name, number in sorted(engines.items(), key=_by_flow)]  # fmt: skip

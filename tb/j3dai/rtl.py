@@ -45,10 +45,10 @@ from nncosim.tb.j3dai.build import (
 )
 from nncosim.tb.j3dai.capture import named_transfers, places
 from nncosim.tb.j3dai.diagnosis import describe
+from nncosim.tb.j3dai.inside import as_seen
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import l2_tags
-from nncosim.tb.j3dai.inside import as_seen
 from nncosim.tb.j3dai.observe import channels_of
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entered, entry_facts, input_words, memory_of, overtaken

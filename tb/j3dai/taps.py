@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp
@@ -43,17 +44,17 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
 
         control: levels of a cluster when one changes. execute: an instruction. fetch: a phase of a window is read.
         window: what enters the window register. operation: a micro-operation with its operands. sums: an NCB's
-        accumulators when a job ends. requantized: a pixel's results, of NCB `ncb` of each requantizer, dated to its last
-        partial product from the issue on. parameters: a line of LDP. result: a word of results at the drain. write: a word
-        written to a memory of a cluster. l2_read: words for a LOAD. load, store: a beat at the clusters; stored: a STORE's
-        words from a cluster.
-        signal_in, signal_out: semaphores told. levels: of the DMPA when one changes. descriptor: is taken. beat: is
-        issued. bus: the host's access. registers: what the control registers tell the others.
+        accumulators when a job ends. requantized: a pixel's results, of NCB `ncb` of each requantizer, dated to its
+        last partial product from the issue on. parameters: a line of LDP. result: a word of results at the drain.
+        write: a word written to a memory of a cluster. l2_read: words for a LOAD. load, store: a beat at the clusters;
+        stored: a STORE's words from a cluster. signal_in, signal_out: semaphores told. levels: of the DMPA when one
+        changes. descriptor: is taken. beat: is issued. bus: the host's access. registers: what the control registers
+        tell the others.
     """
     word, pes, part = platform.word_bytes, platform.pes_per_ncb, part_words(platform)
-    line: list[tuple[object, ...]] = [("part", "<u4"), ("data", "u1", (part, word))]
-    of_one: list[tuple[object, ...]] = [("word", "<u4"), ("data", "u1", (word,))]
-    fields: dict[str, list[tuple[object, ...]]] = {
+    line: list[Any] = [("part", "<u4"), ("data", "u1", (part, word))]
+    of_one: list[Any] = [("word", "<u4"), ("data", "u1", (word,))]
+    fields: dict[str, list[Any]] = {
         "control": [("flags", "<u4"), ("semaphores", "u1", (8,))],
         "execute": [("pc", "<u4"), ("instruction", "<u8")],
         "fetch": [("address", "<u4")],
@@ -84,7 +85,7 @@ def tap_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
     """Those of the RTL's records: words come a line, or a part of one, at a time; word i of ``data`` counts if bit i of
     ``mask`` is set, and lies at ``address`` + i, or at ``address[i]``."""
     words, part = part_words(platform), (part_words(platform), platform.word_bytes)
-    lines = {
+    lines: dict[str, list[Any]] = {
         "result": [("address", "<u4"), ("mask", "<u4"), ("data", "u1", part)],
         "write": [("space", "<u4"), ("mask", "<u4"), ("address", "<u2", (words,)), ("data", "u1", part)],
     }
@@ -218,8 +219,8 @@ def _dmpa(t: _Tapping) -> None:
     gathers, moves = _gathers(f"{dmpa}.current"), f"({paths}.load || {paths}.store)"
     reads = f"{paths}.load && !{gathers}"
     mask = t.out.wire(p.banks, t.out.delayed(f"{walk}.mask", p.banks, _L2_DATA))
-    t.lines("l2_read", 0, t.out.delayed(reads, 1, _L2_DATA), _L2_DATA, _slices(f"{dmpa}.l2_rdata", p.banks, p.word_bits),
-            mask)
+    words = _slices(f"{dmpa}.l2_rdata", p.banks, p.word_bits)
+    t.lines("l2_read", 0, t.out.delayed(reads, 1, _L2_DATA), _L2_DATA, words, mask)
     t.log("beat", 0, f"{dmpa}.issue", 0, kind=_flags(f"{paths}.load", f"{paths}.store", f"{dmpa}.finished"),
           l2=f"{moves} && !{gathers} ? 32'({walk}.l2) : 0", local=f"{moves} ? 32'({walk}.\\local ) : 0",
           mask=f"{moves} ? 32'({walk}.mask) : 0", list=f"{dmpa}.current_list")
@@ -230,7 +231,8 @@ def _dmpa(t: _Tapping) -> None:
     wanted = t.out.wire(p.banks, t.out.delayed(f"{walk}.mask", p.banks, STORE_TO_DATA))
     for c in range(p.clusters):
         reads = t.out.delayed(f"{dmpa}.rd_valid >> {c}", 1, STORE_TO_DATA - 1)
-        t.lines("stored", c, reads, STORE_TO_DATA, _slices(f"{t.path}.cluster{c}.rd_data", p.banks, p.word_bits), wanted)
+        words = _slices(f"{t.path}.cluster{c}.rd_data", p.banks, p.word_bits)
+        t.lines("stored", c, reads, STORE_TO_DATA, words, wanted)
         told = f"{dmpa}.signal_in[{8 * c} +: 8]"
         t.log("signal_in", c, f"{told} != 0", 0, semaphores=told)
         told = f"{t.path}.cluster{c}.signal_out"
