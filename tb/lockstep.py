@@ -72,11 +72,12 @@ class Difference:
     accounting: bool = False
 
     def lines(self) -> list[str]:
-        """In words, two lines and one for each field that differs."""
+        """In words, two lines; and one for each field that differs, where there are several."""
         sides = (("expected", self.wanted, self.wanted_cycle), ("got", self.found, self.found_cycle))
         out = [f"{label}: " + (f"cycle {cycle:,}: {text}" if cycle is not None else "nothing more")
                for label, text, cycle in sides]  # fmt: skip
-        return out + [f"{name}: expected {wanted}, got {found}" for name, (wanted, found) in self.fields.items()]
+        several = self.fields if len(self.fields) > 1 else {}
+        return out + [f"{name}: expected {wanted}, got {found}" for name, (wanted, found) in several.items()]
 
 
 def differences(found: Sequence[Channel], wanted: Sequence[Channel], until: int | None = None) -> list[Difference]:

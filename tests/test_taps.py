@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.tb.j3dai.inside import as_seen, dmpa_channels, inside_channels
+from nncosim.tb.j3dai.inside import as_seen, dmpa_channels, inside_channels, scope_of
 from nncosim.tb.j3dai.taps import Watch, part_words, seen_header, seen_layouts, tap_layouts
 from nncosim.tb.lockstep import differences
 
@@ -92,3 +92,15 @@ def test_delays_and_changes() -> None:
     watch = Watch()
     assert watch.delayed("a", 3, 2) == "delayed0[5 -: 3]" and watch.always == ["delayed0 <= {delayed0[2:0], 3'(a)};"]
     assert watch.changed("b", 4) == "was1 != {1'b1, 4'(b)}"
+
+
+@pytest.mark.parametrize(("block", "scope"), [
+    ("cluster1 NCB 5", "cluster1.group5.ncb0"), ("cluster0 requantizer 3, 4", "cluster0.group3.requantizer"),
+    ("cluster0 sequencer (AGU W)", "cluster0.sequencer"), ("cluster0 drain line", "cluster0.line"),
+    ("cluster0 drain (AGU O)", "cluster0.drain"), ("cluster0 weights (WMEM read)", "cluster0.wmem"),
+    ("cluster0 controller (instruction fetch)", "cluster0.controller"), ("dmpa paths (load data)", "dmpa.paths"),
+    ("dmpa transfer counters", "dmpa.transfer_counters"), ("dmpa", "dmpa"), ("control registers", "control"),
+    ("l2", "l2"), ("host", "host"), ("cluster3 counters", "cluster3.counters_2"),
+])  # fmt: skip
+def test_scopes(block: str, scope: str) -> None:
+    assert scope_of(PLATFORM, block) == scope

@@ -129,7 +129,7 @@ def story_of(
     say("tracing the cycles around the first difference")
     begin = max(0, min(cycle, _last(outcome.result)) - BEFORE)  # it may have ended long before what is missing
     window = replace(options, trace=trace, trace_from=begin, trace_to=cycle + AFTER, trace_layer=None,
-                     marks=(cycle, *(each.cycle for each in found[1:2])),
+                     marks=(cycle, *(each.cycle for each in found[1:2])), about=found[0].block,
                      limit=cycle + AFTER if len(inputs) == 1 else None)  # fmt: skip
     write_files(trace.parent, {})
     layer = _layer(program, right, cycle)

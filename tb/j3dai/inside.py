@@ -19,7 +19,7 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.taps import seen_layouts
 from nncosim.tb.lockstep import Channel, Event
 
-__all__ = ["Records", "as_seen", "dmpa_channels", "inside_channels"]
+__all__ = ["Records", "as_seen", "dmpa_channels", "inside_channels", "scope_of"]
 
 Records = npt.NDArray[np.void]
 
@@ -67,6 +67,29 @@ def inside_channels(platform: J3dai, seen: Mapping[str, Records], cluster: int) 
 def dmpa_channels(platform: J3dai, seen: Mapping[str, Records]) -> list[Channel]:
     """Of host, control registers, DMPA and L2."""
     return [_channel(kind, seen[kind.layout], "") for kind in _of_soc()]
+
+
+_PARTS = {"controller", "sequencer", "settle", "drain", "fetch", "window", "writes"}
+_PLACES = {"drain line": "line", "weights": "wmem", "parameters": "wmem", "L1": "l1", "counters": "counters_2"}
+"""Instances of a cluster: blocks that are called as they are, and others by how their name begins."""
+
+
+def scope_of(platform: J3dai, block: str) -> str:
+    """Where a block that a channel blames is, as a path below the SoC."""
+    part, _, name = block.partition(" ")
+    name = name.partition(" (")[0]
+    if part == "dmpa":
+        return ".".join(filter(None, ("dmpa", name.replace(" ", "_"))))
+    if not part.startswith("cluster"):
+        return "control" if part == "control" else part
+    kind, _, number = name.partition(" ")
+    if kind == "NCB":
+        group, own = divmod(int(number), platform.ncbs_per_requantizer)
+        return f"{part}.group{group}.ncb{own}"
+    if kind == "requantizer":
+        return f"{part}.group{number.partition(',')[0]}.requantizer"
+    found = next((place for start, place in _PLACES.items() if name.startswith(start)), name if name in _PARTS else "")
+    return f"{part}.{found}" if found else part
 
 
 def _channel(kind: _Kind, records: Records, prefix: str) -> Channel:

@@ -57,7 +57,8 @@ class RunOptions:
     the run that the waveform `trace` shows; see `nncosim.tb.sim.waves.Trace`. `bus`, `stream`: how image and inputs
     come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
     `ignore_hazards`: a violated latency of a machine without interlocks does not end the run. `observe`: record what
-    passes the machine's boundaries. `marks`: cycles that get markers in the waveform. `rtl_patch`: of the RTL.
+    passes the machine's boundaries. `marks`, `about`: cycles that get markers in the waveform, and the block it is made
+    for. `rtl_patch`: of the RTL.
     `frames`: each inference's inputs as the machine takes them, in place of `input` and of random ones. `limit`: cycles
     after which an inference is given up; None: some times those predicted.
     """
@@ -77,6 +78,7 @@ class RunOptions:
     ignore_hazards: bool = False
     observe: bool = False
     marks: tuple[int, ...] = ()
+    about: str = ""
     rtl_patch: RtlPatch | None = None
     limit: int | None = None
     frames: tuple[Mapping[str, np.ndarray], ...] = field(default=(), compare=False)
@@ -267,7 +269,7 @@ def trace_of(program: Program, options: RunOptions) -> Trace | None:
             names = ", ".join(entry.name for entry in program.schedule)
             raise BenchError(f"there is no layer {wanted!r} to trace; the layers are {names}")
         step = found[0]
-    return Trace(options.trace, options.trace_from, options.trace_to, step, options.marks)
+    return Trace(options.trace, options.trace_from, options.trace_to, step, options.marks, options.about)
 
 
 def check_frames(program: Program, inputs: list[dict[str, np.ndarray]], result: RunResult) -> Comparison:

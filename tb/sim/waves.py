@@ -39,7 +39,8 @@ class Trace:
 
     `path`: ends in .fst or .vcd. `start`, `stop`: clock cycles since reset, the last one exclusive; None: no bound.
     `step`: only while this schedule step of the first inference runs, from the completion of the one before it.
-    `marks`: cycles that get the markers A, B, ..., in place of those that the machine's save file has.
+    `marks`: cycles that get the markers A, B, ..., in place of those that the machine's save file has. `about`: the
+    block that it is made for, in the machine's words; it is shown first.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Trace:
     stop: int | None = None
     step: int | None = None
     marks: tuple[int, ...] = ()
+    about: str = ""
 
     def __post_init__(self) -> None:
         trace_format(self.path)
@@ -190,7 +192,8 @@ def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, m
         trace: The waveform.
         groups: What to show, from top to bottom.
         clock: The clock's full name: `_CYCLES` of its cycles are seen at first, from the waveform's beginning.
-        marks: A variable whose changes get the markers A to Z. at: Cycles that get them instead.
+        marks: A variable whose changes get the markers A to Z. at: Cycles that get them instead; then the view begins
+            shortly before the first.
         cycle: The variable that counts clock cycles since reset; without one, they count from the waveform's begin.
         open_scopes: Scopes that are unfolded in the tree of the design.
 
@@ -213,7 +216,7 @@ def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, m
     save.dumpfile(str(trace.resolve()), abspath=True)
     save.dumpfile_size(trace.stat().st_size)
     save.savefile(str(path.resolve()), abspath=True)
-    save.timestart(edges[0])
+    save.timestart(max(edges[0], marked[0] - _BEFORE * _period(edges)) if at and marked else edges[0])
     # Any: pyvcd's own type of these is wrong.
     markers: dict[str, Any] = dict(zip(string.ascii_lowercase, marked, strict=False))
     save.zoom_markers(_zoom(edges), **markers)
@@ -252,12 +255,16 @@ def _show(save: GTKWSave, trace: Path, groups: Sequence[tuple[SignalGroup, Seque
 
 _WINDOW, _NAMES, _TREE = 1600, 260, 230  # pixels: the window, of which the names and the tree of the design have a part
 _CYCLES = 40  # seen at first
+_BEFORE = 10  # of these before the first marker, where there are markers to look at
 
 
 def _zoom(edges: Sequence[int]) -> float:
     """GTKWave's zoom factor: a pixel stands for 2 ** -zoom / 200 units of time."""
-    period = edges[2] - edges[0] if len(edges) > 2 else 1
-    return -math.log2(max(1, 200 * _CYCLES * period / (_WINDOW - _NAMES - _TREE)))
+    return -math.log2(max(1, 200 * _CYCLES * _period(edges) / (_WINDOW - _NAMES - _TREE)))
+
+
+def _period(edges: Sequence[int]) -> int:
+    return edges[2] - edges[0] if len(edges) > 2 else 1
 
 
 def _filter(trace: Path, line: Line, bits: int,
