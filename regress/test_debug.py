@@ -84,7 +84,7 @@ BUGS = {
         "cluster0 controller"),
     "an end that does not wait": Bug(
         controller, "m.d.comb += ready.eq(~self.sequencer_busy & ~self.in_flight)",
-        "m.d.comb += ready.eq(~self.sequencer_busy)", "cluster0 controller", CYCLES),
+        "m.d.comb += ready.eq(~self.sequencer_busy)", "cluster0 controller"),
     "a beat too many at the end of a run": Bug(
         dmpa_walk, "run_ends.eq(rest0 <= words)", "run_ends.eq(rest0 < words)", "dmpa walk", CYCLES),
     "a semaphore's last token is not taken": Bug(
@@ -95,10 +95,10 @@ BUGS = {
         "due.eq(Mux(left > SIGNAL_CYCLES, left, SIGNAL_CYCLES) + 1)", "cluster0 settle", CYCLES),
     "no interrupt for an inference": Bug(
         control, "| (requested != stored[Reg.IRQ_FRAMES_SEEN])", "| (requested != requested)", "control registers",
-        "hang"),
+        CYCLES),
     "a category of cycles": Bug(
-        cluster, "with m.Elif(self._blocked & (f.wants | s.table_valid)):",
-        "with m.Elif(self._blocked & (f.wants & s.table_valid)):", "cluster0 counters", CYCLES),
+        cluster, "m.d.comb += state.eq(Counter.WAIT_DATA)", "m.d.comb += state.eq(Counter.WAIT_PORT)",
+        "cluster0 counters", CYCLES),
     "weights do not begin again with a job": Bug(
         sequencer, "Mux(job_start & self.mac.rewind_w, self.w_base, pointer)",
         "Mux(job_start & self.mac.rewind_w & (pointer == 0), self.w_base, pointer)", "cluster0 sequencer"),
