@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from nncosim.compiler.frontend.forms import InputForm
@@ -21,7 +21,16 @@ from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value, value_text
-from nncosim.tb.backend import AnyBench, Entering, Observable, Patchable, RunResult, get_bench, predicted_interval
+from nncosim.tb.backend import (
+    AnyBench,
+    Entering,
+    Injectable,
+    Observable,
+    Patchable,
+    RunResult,
+    get_bench,
+    predicted_interval,
+)
 from nncosim.tb.errors import BenchError
 from nncosim.tb.floor_plan import FLOOR_PLAN, floor_plan_json
 from nncosim.tb.reference.compare import Comparison, compare_frames
@@ -38,7 +47,7 @@ from nncosim.tb.system.files import sha256
 from nncosim.tb.system.progress import Cycles, Progress
 
 __all__ = ["HANG_FACTOR", "REFERENCE", "Outcome", "RunOptions", "check_entering", "check_frames", "check_hazards",
-           "check_observable", "check_patchable",
+           "check_injectable", "check_observable", "check_patchable",
            "check_trace",
            "choose", "execute", "make_frames", "run_program", "trace_of"]
 
@@ -201,6 +210,18 @@ def check_hazards(bench: AnyBench, platform: Platform, backend: str) -> None:
     """
     lacks, help_ = "no check of latencies (--ignore-hazards)", "no backend of this platform has; leave it out"
     _require_backend(tuple(getattr(bench, "hazard_checks", ())), platform, backend, lacks, help_)
+
+
+def check_injectable(bench: AnyBench, platform: Platform, backend: str) -> Injectable[Any]:
+    """The bench of a machine that takes faults.
+
+    Raises:
+        BenchError: it takes none, or not on this backend.
+    """
+    able = bench.injectable if isinstance(bench, Injectable) else ()
+    lacks, help_ = "nothing to inject faults into", "no backend of this platform has"
+    _require_backend(able, platform, backend, lacks, help_)
+    return cast(Injectable[Any], bench)
 
 
 def check_observable(bench: AnyBench, platform: Platform, backend: str) -> Observable[Any]:
