@@ -45,6 +45,8 @@ class Injector:
     """What is left without a fault."""
     cycles: int
     """Of the inference without a fault."""
+    seen: Observed
+    """What the last run left that was not found to be as without a fault before its end."""
 
     def __init__(self, target: FaultTarget, limit: int, seed: int, checkpoint_cycles: int = CHECKPOINT_CYCLES):
         self.target, self.limit, self.seed = target, limit, seed
@@ -101,7 +103,8 @@ class Injector:
             self.model.close()
             self._start()
             return Injection(flip, Outcome.CHECK, 0, False, ended.text)
-        return self._judged(flip, ended, self._observed())
+        self.seen = self._observed()
+        return self._judged(flip, ended, self.seen)
 
     def _run_on(self, cycle: int, flip: Flip | None) -> _Ended:
         """From `cycle` to the end. With a flip, only as far as it makes a difference."""

@@ -11,7 +11,8 @@ from statistics import NormalDist
 
 from nncosim.tb.faults.model import Flip, Place
 
-__all__ = ["CONFIDENCE", "FAILURES", "BlockCounts", "Injection", "Outcome", "by_block", "weighted_avf", "wilson"]
+__all__ = ["CONFIDENCE", "FAILURES", "BlockCounts", "Injection", "Outcome", "by_block", "weighted_avf",
+           "weighted_interval", "wilson"]
 
 CONFIDENCE = 0.95
 
@@ -110,3 +111,15 @@ def weighted_avf(rows: Sequence[BlockCounts]) -> float:
     """Of a bit chosen evenly among those of all these blocks: each block has as many flips, however many bits."""
     bits = sum(row.bits for row in rows)
     return sum(row.bits * row.avf for row in rows) / bits if bits else math.nan
+
+
+def weighted_interval(rows: Sequence[BlockCounts]) -> tuple[float, float]:
+    """Interval of `weighted_avf`, from those of the blocks: squares of weighted distances add up (MOVER; G. Y. Zou and
+    A. Donner, Statistics in Medicine 27, 2008). A large block with few flips makes it wide."""
+    share, bits = weighted_avf(rows), sum(row.bits for row in rows)
+    below = above = 0.0
+    for row in rows:
+        low, high = wilson(row.failures, row.flips)
+        below += (row.bits / bits * (row.avf - low)) ** 2
+        above += (row.bits / bits * (high - row.avf)) ** 2
+    return max(0.0, share - math.sqrt(below)), min(1.0, share + math.sqrt(above))

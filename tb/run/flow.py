@@ -67,6 +67,7 @@ class RunOptions:
     come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
     `ignore_hazards`: a violated latency of a machine without interlocks does not end the run. `observe`: record what
     passes the machine's boundaries. `marks`: cycles that get markers in the waveform. `rtl_patch`: of the RTL.
+    `inject`: it is for `nncosim.tb.faults`.
     """
 
     backend: str | None = None
@@ -85,6 +86,7 @@ class RunOptions:
     observe: bool = False
     marks: tuple[int, ...] = ()
     rtl_patch: RtlPatch | None = None
+    inject: bool = False
 
     @property
     def entering(self) -> Entering:
