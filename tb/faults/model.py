@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from nncosim.tb.errors import BenchError
-from nncosim.tb.sim.backdoor import Variable
+from nncosim.tb.sim.backdoor import Variable, Words
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 
@@ -69,6 +69,12 @@ class FaultModel(Model):
     def registers(self) -> Mapping[str, Variable]:
         """By hierarchical name without the top's."""
         return self._registers
+
+    def register(self, path: str) -> Words:
+        """As of any simulation; every register of the design is there."""
+        if path not in self._registers:
+            raise BenchError(f"there is no register {path!r}")
+        return self._array(self._registers[path], None)
 
     def flip(self, flip: Flip) -> None:
         """Invert a bit, and let all that follows from it without a clock edge follow.

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.tb.errors import BenchError, CacheError, hidden
 
-__all__ = ["Backdoor", "Stack", "Variable", "attach", "load_clocks", "load_library"]
+__all__ = ["Backdoor", "Stack", "Variable", "Words", "attach", "load_clocks", "load_library"]
 
 __tracebackhide__ = hidden
 
