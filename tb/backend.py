@@ -25,8 +25,8 @@ from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "HasInterval", "Injectable", "Interval", "Observable", "Passage", "Patchable", "RunResult", "StreamFacts", "get_bench",
-    "predicted_interval", "register_bench",
+    "HasInterval", "Injectable", "Interval", "Observable", "Passage", "Patchable", "RunResult", "StreamFacts",
+    "get_bench", "predicted_interval", "register_bench",
 ]  # fmt: skip
 
 

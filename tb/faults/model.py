@@ -63,7 +63,9 @@ class FaultModel(Model):
         self._variables = [each for each in all_ if each.scope in ("TOP", top)
                            or (each.name in storage and each.elements > 1)]  # fmt: skip
         kept = set(self._variables)
-        self._registers = {f"{each.scope}.{each.name}".partition(".")[2]: each for each in all_ if each not in kept}
+        # Verilog's escaped names begin with a backslash and end with a blank.
+        self._registers = {f"{each.scope}.{each.name.strip().removeprefix(chr(92))}".partition(".")[2]: each
+                           for each in all_ if each not in kept}  # fmt: skip
 
     @property
     def registers(self) -> Mapping[str, Variable]:
@@ -119,7 +121,11 @@ class FaultModel(Model):
 
 
 def places_of(model: FaultModel, block: Callable[[str], str]) -> list[Place]:
-    """Everything that can be turned, in the order of its names. `block`: as of `nncosim.tb.fault_target.FaultTarget`."""
+    """Everything that can be turned, in the order of its names.
+
+    Args:
+        block: as of `nncosim.tb.fault_target.FaultTarget`.
+    """
     variables = ([("memory", path, each) for path, each in model._memories().items()]
                  + [("register", path, each) for path, each in model.registers.items()])  # fmt: skip
     found = (Place(path, block(path), kind, each.elements, each.bits) for kind, path, each in variables)

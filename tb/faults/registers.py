@@ -2,9 +2,9 @@
 """Which variables of a design are registers, by Verilator's own reading of it.
 
 Registers are what a nonblocking assignment (``<=``) writes in a process that waits for an edge; so says the tree that
-Verilator gives as JSON, after parameters are put in and generate loops unrolled. Wires, which are as many, are not among
-them, nor are latches (J3DAI has one, in the simulation's model of its host's clock gate), nor the storage of SRAM
-macros, which is visible anyway.
+Verilator gives as JSON, after parameters are put in and generate loops unrolled. Wires are not among them, nor are
+latches (J3DAI has one, in the simulation's model of its host's clock gate), nor the storage of SRAM macros, which is
+visible anyway.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def registers_of(
 def visibility(registers: Mapping[str, Sequence[str]]) -> str:
     """Verilator control text that leaves them visible. Readable only: what is written from outside then costs nothing
     in each evaluation, and `SETTLE` is called after it."""
-    lines = [f'public_flat_rd -module "{module}" -var "{name}"' for module, names in registers.items() for name in names]
+    lines = [f'public_flat_rd -module "{module}" -var "{name}"'
+             for module, names in registers.items() for name in names]  # fmt: skip
     # Where a module is inlined, an output register becomes the parent's wire, and what is visible is a copy of it.
     return "\n".join([*lines, *(f'no_inline -module "{module}"' for module in registers)])
 

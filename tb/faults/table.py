@@ -64,7 +64,9 @@ def _told(injection: Injection) -> str:
     return f"{injection.flip}: {injection.outcome.value}{counters}" + (f"\n  {text}" if text else "")
 
 
-def campaign_json(campaign: Campaign, injections: Sequence[Injection], about: Mapping[str, object]) -> dict[str, object]:
+def campaign_json(
+    campaign: Campaign, injections: Sequence[Injection], about: Mapping[str, object]
+) -> dict[str, object]:
     """`about`: what was run. Rates are shares of a block's flips, with their intervals."""
     rows = campaign.rows(injections)
     return {

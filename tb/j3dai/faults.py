@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from nncosim.compiler.image.image import Image
@@ -17,8 +17,6 @@ from nncosim.tb.faults.registers import SETTLE, registers_of, visibility
 from nncosim.tb.j3dai.build import SOC, TOP, build_soc, soc_design
 from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.rtl import PROBES, RawFrame, SocRun
-from nncosim.tb.run.drive import Session
-from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel
 
 __all__ = ["J3daiFaults", "block_of", "build_faulty_soc"]
@@ -28,6 +26,7 @@ _BENCH = ("j3dai_tb", "j3dai_monitors", "j3dai_l1_taps", "j3dai_sensor")
 _BENCH_REGISTER = re.compile(r"(^|\.)probe_\w+$")
 """Registers of the SoC that are there for the bench: what they feed is no output of the chip."""
 _COUNTERS = ("probe_counters", "probe_transfers")
+"""Ports with what software reads as performance counters."""
 
 
 def build_faulty_soc(platform: J3dai, progress: BuildProgress | None = None) -> BuiltModel:
@@ -64,15 +63,10 @@ def _part_of_cluster(path: list[str]) -> str:
 
 
 @dataclass(frozen=True)
-class _QuietRun(SocRun):
-    """Without monitors: what they would complain of, no silicon notices, and a fault may make them complain."""
+class _Run(SocRun):
+    """All of its counters are looked at."""
 
     probes: ClassVar[Sequence[str]] = (*PROBES, "probe_transfers")
-
-    def attach(self, memories: Backdoor, seed: int) -> Session[Any, RawFrame]:
-        session = super().attach(memories, seed)
-        session.held = {**session.held, "monitor_enable": 0, "monitor_l1": 0}
-        return session
 
 
 @dataclass(frozen=True)
@@ -87,8 +81,9 @@ class J3daiFaults:
     inputs: Mapping[str, np.ndarray]
 
     @property
-    def chip(self) -> _QuietRun:
-        return _QuietRun(self.platform, self.image, [self.inputs], Entering())
+    def chip(self) -> SocRun:
+        """Without monitors: what they would complain of, no silicon notices, and a fault may make them complain."""
+        return _Run(self.platform, self.image, [self.inputs], Entering(), monitors=False)
 
     def block(self, path: str) -> str:
         return block_of(path)

@@ -188,6 +188,7 @@ class SocRun:
     inputs: list[Mapping[str, np.ndarray]]
     entering: Entering
     observe: bool = False  # what results write to L1 is recorded, whatever the image wants of it
+    monitors: bool = True  # without them nothing is recorded or checked
 
     @property
     def period_ps(self) -> int:
@@ -209,8 +210,8 @@ class _Session:
         if not run.entering.bus:
             load_image(model, run.platform, image)
         self.held: Mapping[str, int] = {
-            "frame": 0, "sensor_limit": 0, "stop_at": 0, "boot": int(run.entering.bus), "monitor_enable": 1,
-            "monitor_l1": int(run.observe or bool(inside_places(image))),
+            "frame": 0, "sensor_limit": 0, "stop_at": 0, "boot": int(run.entering.bus),
+            "monitor_enable": int(run.monitors), "monitor_l1": int(run.monitors and (run.observe or bool(inside_places(image)))),
         }
 
     def begin(self, number: int, read: Callable[[str], int]) -> Begun[tuple[int, dict[str, np.ndarray]]]:
