@@ -211,7 +211,8 @@ class _Session:
             load_image(model, run.platform, image)
         self.held: Mapping[str, int] = {
             "frame": 0, "sensor_limit": 0, "stop_at": 0, "boot": int(run.entering.bus),
-            "monitor_enable": int(run.monitors), "monitor_l1": int(run.monitors and (run.observe or bool(inside_places(image)))),
+            "monitor_enable": int(run.monitors),
+            "monitor_l1": int(run.monitors and (run.observe or bool(inside_places(image)))),
         }
 
     def begin(self, number: int, read: Callable[[str], int]) -> Begun[tuple[int, dict[str, np.ndarray]]]:
