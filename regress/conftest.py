@@ -4,10 +4,22 @@
 import pytest
 from nncosim.regress import harness
 from nncosim.tb import pytest_plugin
-from nncosim.tb.pytest_plugin import driver, pytest_generate_tests, pytest_runtest_makereport, rng, rtl_bench, seed
+from nncosim.tb.pytest_plugin import (
+    driver,
+    pytest_configure,
+    pytest_generate_tests,
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_unconfigure,
+    rng,
+    rtl_bench,
+    seed,
+)
 
-__all__ = ["driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng", "rtl_bench",
-           "seed", "waveforms_of_networks"]
+__all__ = ["driver", "pytest_addoption", "pytest_configure", "pytest_generate_tests", "pytest_runtest_makereport",
+           "pytest_sessionfinish", "pytest_terminal_summary", "pytest_unconfigure", "rng", "rtl_bench", "seed",
+           "waveforms_of_networks"]
 
 
 LONG = ("test_timing.py", "test_zoo.py")
