@@ -40,7 +40,8 @@ def with_coverage(inputs: Inputs) -> Inputs:
     """What is to be built, for coverage where the environment says so."""
     if not os.environ.get(FOLDER_VARIABLE) or inputs.library:
         return inputs
-    options = replace(inputs.options, verilator_args=(*inputs.options.verilator_args, *_ARGUMENTS))
+    # Counters are most of the code, and better compiled soon than fast.
+    options = replace(inputs.options, verilator_args=(*inputs.options.verilator_args, *_ARGUMENTS), optimize="-O1")
     return replace(inputs, options=options, cpp_sources=(*inputs.cpp_sources, _RECORDER))
 
 
