@@ -25,7 +25,7 @@ from nncosim.tb.sim.verilate import BuiltModel, build
 
 __all__ = [
     "ARMED", "BEGINS", "BENCH_PLATFORM", "ClusterCase", "ClusterRun", "bench_platform", "build_cluster",
-    "fresh_program", "instruction", "random_program", "run_program",
+    "count_program", "fresh_program", "instruction", "random_program", "run_program",
 ]  # fmt: skip
 
 def bench_platform(ncbs: int = 16, pes: int = 8, shared: int = 1, ports: int = 2) -> J3dai:

@@ -38,6 +38,7 @@ from amaranth.lib import wiring
 from nncosim.hdl.emit import emit_design
 from nncosim.platforms.plain import Json
 from nncosim.tb.coverage.code import coverage_table, read_coverage
+from nncosim.tb.coverage.points import POINTS_SUFFIX, points_table
 from nncosim.tb.errors import hidden
 from nncosim.tb.sim.cocotb_runner import LIMIT_CYCLES, CocotbResults, run_cocotb
 from nncosim.tb.sim.coverage import FOLDER_VARIABLE
@@ -63,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--driver", choices=DRIVERS, help="what drives the RTL (default: cocotb, or what a test prefers)")
     group.addoption("--limit-cycles", type=int, default=LIMIT_CYCLES, metavar="N",
                     help=f"clock cycles after which an RTL bench has failed; 0: no limit (default {LIMIT_CYCLES})")
-    group.addoption("--coverage", type=Path, metavar="DIR", help="line and toggle coverage of all RTL, added up there")
+    group.addoption("--coverage", metavar="DIR", help="line and toggle coverage of all RTL, added up there")
     group.addoption("--waves", action="store_true", help="write waveforms of RTL benches, in the test's folder")
 
 
@@ -71,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """With ``--coverage``, simulations of this process, and of those that it starts, are built for it."""
     folder = config.getoption("--coverage")
     if folder is not None:
-        os.environ[FOLDER_VARIABLE] = str(folder.resolve())
+        os.environ[FOLDER_VARIABLE] = str(Path(folder).resolve())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -87,13 +88,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The table of ``--coverage``."""
-    folder = config.getoption("--coverage")
-    if folder is None:
+    if config.getoption("--coverage") is None:
         return
+    folder = Path(config.getoption("--coverage"))
+    folder.mkdir(parents=True, exist_ok=True)
     coverage = read_coverage(sorted(folder.glob("*.dat")))
     (folder / "coverage.json").write_text(json.dumps(coverage.to_json(), indent=1))
     console = Console(width=160, file=terminalreporter._tw._file)
     console.print(coverage_table(coverage))
+    points = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*{POINTS_SUFFIX}"))]
+    if points:
+        console.print(points_table(points))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

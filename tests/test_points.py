@@ -65,7 +65,7 @@ def test_what_a_program_hits():
     assert seen.excluded == {"STOP > GO": "the end", "STOP > STOP": "the end"}
     seen.executed([encode(StopFormat, opcode=2), go(step=-1)])
     assert seen.surprises == ["STOP > GO"]
-    assert points_table([seen]).row_count == 1 and seen.to_json()["holes"] == ["GO.step zero"]
+    assert points_table([seen.to_json()]).row_count == 1 and seen.to_json()["holes"] == ["GO.step zero"]
 
 
 def test_points_that_are_not_declared():

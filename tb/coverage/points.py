@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import enum
 import fnmatch
+import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from amaranth.hdl import Shape
@@ -17,9 +20,13 @@ from amaranth.lib import data
 from nncosim.hdl.formats import decode
 from nncosim.tb.errors import BenchError
 from nncosim.tb.report.table import plain_table
+from nncosim.tb.sim.coverage import FOLDER_VARIABLE
 from rich.table import Table
 
-__all__ = ["Coverage", "InstructionCoverage", "classes_of", "points_table", "value_in"]
+__all__ = ["POINTS_SUFFIX", "Coverage", "InstructionCoverage", "classes_of", "fields_of", "leave_points",
+           "points_table", "value_in"]
+
+POINTS_SUFFIX = ".points.json"
 
 
 
@@ -168,12 +175,22 @@ def _range(shape: Any) -> tuple[int, int]:
     return low, low + (1 << cast.width) - 1
 
 
-def points_table(coverages: Iterable[Coverage]) -> Table:
-    """A row a coverage, with its holes."""
+def leave_points(coverage: Coverage) -> None:
+    """Leave it in the folder of ``pytest --coverage``, if there is one."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(coverage.to_json(), indent=1)
+        (Path(folder) / f"{coverage.name}{POINTS_SUFFIX}").write_text(text)
+
+
+def points_table(coverages: Iterable[Mapping[str, Any]]) -> Table:
+    """A row a coverage, as `Coverage.to_json` gives it, with its holes."""
     table = plain_table("functional coverage")
     for heading in ("what", "points", "hit", "cannot be", "holes"):
         table.add_column(heading)
     for each in coverages:
-        hit = sum(bool(count) for count in each.hits.values())
-        table.add_row(each.name, str(len(each.hits)), str(hit), str(len(each.excluded)), ", ".join(each.holes) or "-")
+        hit = sum(bool(count) for count in each["hits"].values())
+        table.add_row(each["name"], str(each["points"]), str(hit), str(len(each["excluded"])),
+                      ", ".join(each["holes"]) or "-")
     return table
