@@ -88,7 +88,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The table of ``--coverage``."""
-    if config.getoption("--coverage") is None:
+    if config.getoption("--coverage") is None or hasattr(config, "workerinput"):  # a process of pytest-xdist
         return
     folder = Path(config.getoption("--coverage"))
     folder.mkdir(parents=True, exist_ok=True)

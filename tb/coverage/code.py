@@ -54,7 +54,14 @@ class CodeCoverage:
     """How often each point was seen, added up."""
 
     def __init__(self) -> None:
-        self.counts: Counter[CodePoint] = Counter()
+        self._raw: Counter[bytes] = Counter()  # by Verilator's keys: files are long, and alike
+
+    @property
+    def counts(self) -> Counter[CodePoint]:
+        out: Counter[CodePoint] = Counter()
+        for key, count in self._raw.items():
+            out[_point(key.decode())] += count
+        return out
 
     def add(self, data: bytes, source: str) -> None:
         """Add a file of one simulation.
@@ -68,17 +75,17 @@ class CodeCoverage:
             found = _LINE.fullmatch(line)
             if found is None:
                 raise BenchError(f"{source} is cut off, or damaged: {line[:60]!r}")
-            point = _point(found[1].decode())
-            self.counts[point] += int(found[2])
+            self._raw[found[1]] += int(found[2])
 
     def modules(self) -> list[ModuleCoverage]:
         """By name, without those of the bench."""
         by: dict[str, list[CodePoint]] = {}
-        for point in sorted(self.counts):
+        counts = self.counts
+        for point in sorted(counts):
             if not BENCH_MODULES.fullmatch(point.module):
                 by.setdefault(point.module, []).append(point)
         return [ModuleCoverage(module, sum(p.kind != _TOGGLE for p in points), sum(p.kind == _TOGGLE for p in points),
-                               tuple(p for p in points if not self.counts[p])) for module, points in by.items()]
+                               tuple(p for p in points if not counts[p])) for module, points in by.items()]
 
     def to_json(self) -> dict[str, object]:
         return {"modules": [{
