@@ -7,6 +7,9 @@ import gc
 from pathlib import Path
 
 import pytest
+from nncosim.hdl.counters import EngineCounters
+from nncosim.hdl.emit import emit_design
+from nncosim.hdl.j3dai.regs import Counter
 from nncosim.tb.coverage.code import CodeCoverage, CodePoint, coverage_table, read_coverage
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.cocotb_runner import run_cocotb
@@ -95,6 +98,23 @@ def test_under_cocotb(folder, tmp_path, monkeypatch):
     coverage = read_coverage(folder.glob("*.dat"))
     assert coverage.counts[CodePoint("inner", "line", "00006 else")] >= 3
     assert coverage.counts[CodePoint("inner", "line", "00006 if")] == 0
+
+
+def test_what_only_the_emission_wrote_is_no_branch(folder):
+    """Amaranth's processes begin with a condition that is there to start them."""
+    sources = emit_design(EngineCounters(Counter), "engine_counters")
+    assert "if (_initial_" in sources["engine_counters.v"]
+    model = Model(build(sources, "engine_counters", optimize="-O0"))
+    model.reset()
+    for state in Counter:
+        model.state = state
+        model.tick(3)
+    model.close()
+    del model
+    gc.collect()
+    coverage = read_coverage(folder.glob("*.dat"))
+    (module,) = coverage.modules()
+    assert module.lines > 12 and module.missed_of("line") == []
 
 
 def test_such_a_simulation_has_no_saved_states(folder):

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ FOLDER_VARIABLE = "NNCOSIM_COVERAGE"
 _CPP = Path(__file__).parent / "cpp"
 _RECORDER, _UNSAVED = _CPP / "coverage.cpp", _CPP / "unsaved.h"
 _ARGUMENTS = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "4096")
+_NO_BRANCH = re.compile(r"if \(_initial_\d+ \) begin end")
+"""What `nncosim.hdl.emit` writes into processes without a clock, to start them; it is never taken."""
 _number = itertools.count()
 
 
@@ -42,7 +45,9 @@ def with_coverage(inputs: Inputs) -> Inputs:
         return inputs
     # Counters are most of the code, and better compiled soon than fast.
     options = replace(inputs.options, verilator_args=(*inputs.options.verilator_args, *_ARGUMENTS), optimize="-O1")
-    return replace(inputs, options=options, cpp_sources=(*inputs.cpp_sources, _RECORDER))
+    sources = {name: _NO_BRANCH.sub(r"/*verilator coverage_off*/ \g<0> /*verilator coverage_on*/", text)
+               for name, text in inputs.sources.items()}  # fmt: skip
+    return replace(inputs, sources=sources, options=options, cpp_sources=(*inputs.cpp_sources, _RECORDER))
 
 
 class _WithoutSaving(Log):
