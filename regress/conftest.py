@@ -7,10 +7,21 @@ import pytest
 from nncosim.regress import harness
 from nncosim.regress.failures import story_of_failure
 from nncosim.tb import pytest_plugin
-from nncosim.tb.pytest_plugin import driver, pytest_generate_tests, rng, rtl_bench, seed
+from nncosim.tb.pytest_plugin import (
+    driver,
+    pytest_configure,
+    pytest_generate_tests,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_unconfigure,
+    rng,
+    rtl_bench,
+    seed,
+)
 
-__all__ = ["driver", "folders_of_bundles", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport",
-           "pytest_runtest_setup", "rng", "rtl_bench", "seed", "waveforms_of_networks"]
+__all__ = ["driver", "folders_of_bundles", "pytest_addoption", "pytest_configure", "pytest_generate_tests",
+           "pytest_runtest_makereport", "pytest_runtest_setup", "pytest_sessionfinish", "pytest_terminal_summary",
+           "pytest_unconfigure", "rng", "rtl_bench", "seed", "waveforms_of_networks"]
 
 
 LONG = ("test_timing.py", "test_zoo.py")

@@ -15,15 +15,17 @@ from nncosim.hdl.formats import decode, encode
 from nncosim.hdl.j3dai.cluster import GROUP_MODULE, Cluster
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Agu, Drain, MacOp, Opcode, RequantRecord, Space
 from nncosim.hdl.j3dai.ncb import NCB_MODULE
+from nncosim.hdl.j3dai.regs import Counter
 from nncosim.hdl.j3dai.timing import DRAIN_AHEAD, LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import J3dai
-from nncosim.regress.j3dai_cluster_model import ClusterModel, Hazard, Words
+from nncosim.regress.j3dai_cluster_model import ClusterModel, Hazard, Words, executed
+from nncosim.tb.coverage.points import InstructionCoverage
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
 
 __all__ = [
     "ARMED", "BEGINS", "BENCH_PLATFORM", "ClusterCase", "ClusterRun", "bench_platform", "build_cluster",
-    "fresh_program", "instruction", "random_program", "run_program",
+    "count_program", "fresh_program", "instruction", "random_program", "run_program",
 ]  # fmt: skip
 
 def bench_platform(ncbs: int = 16, pes: int = 8, shared: int = 1, ports: int = 2) -> J3dai:
@@ -312,13 +314,21 @@ class _Transfers:
         self.stores += 1
 
 
+def count_program(coverage: InstructionCoverage, program: ClusterCase) -> None:
+    """Count the instructions that a program executes, in their order."""
+    words = program.start.imem.reshape(-1).view("<u8")
+    coverage.executed(int(words[pc]) for pc, _, _ in executed(lambda at: int(words[at])))
+
+
 def run_program(built: BuiltModel, program: ClusterCase, *, load: float = 0.0, store: float = 0.0, obey: bool = True,
-                max_cycles: int = 60_000, arrivals: Mapping[int, Sequence[int]] | None = None) -> ClusterRun:
+                max_cycles: int = 60_000, arrivals: Mapping[int, Sequence[int]] | None = None,
+                coverage: InstructionCoverage | None = None) -> ClusterRun:
     """Run on the RTL with LOAD and STORE beats issued with these probabilities in each cycle.
 
     The cluster is armed in cycle `ARMED` and begins in `BEGINS`; `arrivals`: by semaphore, cycles from then on in which
     it is incremented. Inputs `in_frame` and `dmpa_idle` change all the time.
-    The beats are also applied to ``program.after``. With `obey` false they ignore `drain_ahead`.
+    The beats are also applied to ``program.after``. With `obey` false they ignore `drain_ahead`. `coverage`: gets
+    what was executed, and the categories of the cycles.
     """
     with Model(built, seed=program.seed) as model:
         memories = {name: getattr(program.start, name) for name in ("l1", "wmem", "imem")}
@@ -356,5 +366,9 @@ def run_program(built: BuiltModel, program: ClusterCase, *, load: float = 0.0, s
             for k, bank in enumerate(_banks(model, name, banks)):
                 content[name][k::banks] = bank
         counters = [model.counters >> (32 * k) & 0xFFFF_FFFF for k in range(6)]
+        if coverage is not None:
+            count_program(coverage, program)
+            for state in states:
+                coverage.hit(f"cycle that counts as {Counter(state).name}")
         return ClusterRun(content["l1"], content["wmem"], content["imem"], signals, running, counters, bool(model.trap),
                    transfers.bad, transfers.stores, transfers.loads, states, transfers.blocked, hosts)

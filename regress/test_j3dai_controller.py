@@ -20,7 +20,9 @@ from nncosim.regress.j3dai_block_bench import any_word, corners, word
 from nncosim.regress.j3dai_cluster_bench import instruction
 from nncosim.regress.j3dai_cluster_model import Trap, executed
 from nncosim.regress.j3dai_controller_model import LEVELS, ControllerInputs, ControllerModel
+from nncosim.regress.j3dai_isa_coverage import NEEDS
 from nncosim.regress.planted import planted
+from nncosim.tb.coverage.points import InstructionCoverage
 
 QUIET = dict(sequencer_busy=0.0, in_flight=0.0, set_busy=0.0)
 NOISY = dict(sequencer_busy=0.5, in_flight=0.6, set_busy=0.6)
@@ -40,8 +42,9 @@ class ControllerLog:
 
 def run(module: ModuleType, program: dict[int, int], pc: int, seed: int, noise: dict[str, float] = QUIET,
         starts: tuple[int, ...] = (2,), cycles: int = 2000, semaphores: float = 1.0,
-        platform: J3dai = PLATFORM) -> ControllerLog:
-    """Run with the rest of the cluster busy at random; `starts` are the cycles of start pulses."""
+        platform: J3dai = PLATFORM, coverage: InstructionCoverage | None = None) -> ControllerLog:
+    """Run with the rest of the cluster busy at random; `starts` are the cycles of start pulses. `coverage`: gets what
+    was executed, and what waited for what."""
     rng, dut, log = np.random.default_rng(seed), module.Controller(platform), ControllerLog()
 
     async def bench(ctx: Any) -> None:
@@ -55,6 +58,8 @@ def run(module: ModuleType, program: dict[int, int], pc: int, seed: int, noise: 
             for name, value in state.items():
                 ctx.set(getattr(dut, name), 3 * value if name == "set_busy" else value)
             _observe(ctx, dut, now, state, log)
+            if coverage is not None:
+                _waiting(ctx, dut, state, coverage)
             address = ctx.get(dut.pc) if ctx.get(dut.fetch) else None
             was_running = ctx.get(dut.running)
             await ctx.tick()
@@ -68,7 +73,23 @@ def run(module: ModuleType, program: dict[int, int], pc: int, seed: int, noise: 
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
+    if coverage is not None:
+        coverage.executed(program[at] for _, at, _ in log.executed)
     return log
+
+
+def _waiting(ctx: Any, dut: Any, state: dict[str, bool], coverage: InstructionCoverage) -> None:
+    """Points of `controller_coverage` for an instruction that is held up in this cycle."""
+    if ctx.get(dut.armed) and not ctx.get(dut.running) and ctx.get(dut.waits):
+        coverage.hit("start held by its semaphore")
+    opcode = ctx.get(dut.ir) & 63
+    if not ctx.get(dut._execute) or ctx.get(dut.executes) or opcode not in set(Opcode):
+        return
+    for name in NEEDS.get(Opcode(opcode), ("sequencer_busy",)):
+        if state[name]:
+            coverage.hit(f"{Opcode(opcode).name} held by {name}")
+    if opcode == Opcode.WAIT and ctx.get(dut.waits):
+        coverage.hit("WAIT held by its semaphore")
 
 
 def _observe(ctx: Any, dut: Any, now: int, state: dict[str, bool], log: ControllerLog) -> None:
@@ -79,9 +100,7 @@ def _observe(ctx: Any, dut: Any, now: int, state: dict[str, bool], log: Controll
         return
     opcode = executes.bit_length() - 1
     log.executed.append((now, ctx.get(dut.pc), opcode))
-    needs = {Opcode.NOP: [], Opcode.LOOP: [], Opcode.HALT: ["sequencer_busy", "in_flight"],
-             Opcode.FENCE: ["sequencer_busy", "in_flight"], Opcode.LDP: ["sequencer_busy", "set_busy"]}
-    for name in needs.get(Opcode(opcode), ["sequencer_busy"]):
+    for name in NEEDS.get(Opcode(opcode), ("sequencer_busy",)):
         if state[name]:
             log.early.append(f"cycle {now}: opcode {opcode} with {name}")
 

@@ -18,14 +18,15 @@ import numpy.typing as npt
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
+from nncosim.tb.fault_target import FaultTarget
 from nncosim.tb.floor_plan import FloorPlan
 from nncosim.tb.lockstep import Channel
 from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "HasInterval", "Interval", "Observable", "Passage", "Patchable", "RunResult", "StreamFacts", "get_bench",
-    "predicted_interval", "register_bench",
+    "HasInterval", "Injectable", "Interval", "Observable", "Passage", "Patchable", "RunResult", "StreamFacts",
+    "get_bench", "predicted_interval", "register_bench",
 ]  # fmt: skip
 
 
@@ -279,6 +280,20 @@ class Patchable(Protocol[PlatformT]):
 
     def verilog(self, platform: PlatformT) -> Mapping[str, str]:
         """What is patched: file name to text."""
+        ...
+
+
+@runtime_checkable
+class Injectable(Protocol[PlatformT]):
+    """A bench whose machine takes faults. `injectable`: the backends that can."""
+
+    injectable: ClassVar[tuple[str, ...]]
+
+    def fault_target(
+        self, platform: PlatformT, image: bytes, inputs: Mapping[str, np.ndarray],
+        progress: Callable[[str], None] | None = None,
+    ) -> FaultTarget:
+        """The machine with a program and the inputs of one inference, built."""
         ...
 
 

@@ -16,9 +16,14 @@ Give cocotb tests names that do not start with `test_`, so that pytest leaves th
 
 Options: ``--seed N`` (of every random number; shown with the command that repeats a failed test), ``--backend iss|rtl``
 (tests with a `backend` argument run on it only), ``--driver cocotb|direct``, ``--waves`` (write a waveform),
-``--limit-cycles N`` (a bench that runs longer has failed, and it is said who waits for what; 0 for no limit).
+``--limit-cycles N`` (a bench that runs longer has failed, and it is said who waits for what; 0 for no limit),
+``--coverage DIR`` (which lines of RTL were reached and which bits toggled, in all simulations: a table at the end, and
+``coverage.json`` there; simulations are built for it, and slower).
 """
 
+import gc
+import json
+import os
 import re
 import shlex
 import zlib
@@ -32,12 +37,17 @@ import pytest
 from amaranth.lib import wiring
 from nncosim.hdl.emit import emit_design
 from nncosim.platforms.plain import Json
+from nncosim.tb.coverage.code import coverage_table, read_coverage
+from nncosim.tb.coverage.points import POINTS_SUFFIX, points_table
 from nncosim.tb.errors import hidden
 from nncosim.tb.sim.cocotb_runner import LIMIT_CYCLES, CocotbResults, run_cocotb
+from nncosim.tb.sim.coverage import FOLDER_VARIABLE
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuildOptions, BuiltModel, build
+from rich.console import Console
 
-__all__ = ["BlockBench", "driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng",
+__all__ = ["BlockBench", "driver", "pytest_addoption", "pytest_configure", "pytest_generate_tests",
+           "pytest_runtest_makereport", "pytest_sessionfinish", "pytest_terminal_summary", "pytest_unconfigure", "rng",
            "rtl_bench", "seed"]
 
 __tracebackhide__ = hidden  # a failure points into the bench, not into these frames
@@ -54,7 +64,41 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--driver", choices=DRIVERS, help="what drives the RTL (default: cocotb, or what a test prefers)")
     group.addoption("--limit-cycles", type=int, default=LIMIT_CYCLES, metavar="N",
                     help=f"clock cycles after which an RTL bench has failed; 0: no limit (default {LIMIT_CYCLES})")
+    group.addoption("--coverage", metavar="DIR", help="line and toggle coverage of all RTL, added up there")
     group.addoption("--waves", action="store_true", help="write waveforms of RTL benches, in the test's folder")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``--coverage``, simulations of this process, and of those that it starts, are built for it."""
+    folder = config.getoption("--coverage")
+    if folder is not None:
+        os.environ[FOLDER_VARIABLE] = str(Path(folder).resolve())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What comes after is built as usual."""
+    if config.getoption("--coverage") is not None:
+        os.environ.pop(FOLDER_VARIABLE, None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Simulations that nobody holds leave what they have counted."""
+    gc.collect()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table of ``--coverage``."""
+    if config.getoption("--coverage") is None or hasattr(config, "workerinput"):  # a process of pytest-xdist
+        return
+    folder = Path(config.getoption("--coverage"))
+    folder.mkdir(parents=True, exist_ok=True)
+    coverage = read_coverage(sorted(folder.glob("*.dat")))
+    (folder / "coverage.json").write_text(json.dumps(coverage.to_json(), indent=1))
+    console = Console(width=160, file=terminalreporter._tw._file)
+    console.print(coverage_table(coverage))
+    points = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*{POINTS_SUFFIX}"))]
+    if points:
+        console.print(points_table(points))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -35,6 +35,7 @@ COMMANDS = {
     "check": ("nncosim.tb.cli.compile", "Is a model supported, does it fit, and if not, what to change?"),
     "quantize": ("nncosim.tb.cli.quantize", "From a trained float network to QONNX, with calibration data."),
     "evaluate": ("nncosim.tb.cli.evaluate", "Accuracy on labelled data, or comparison with other evaluators."),
+    "inject": ("nncosim.tb.cli.inject", "Fault injection: bits of memories and registers flip; what comes of it?"),
     "report": ("nncosim.tb.cli.report", "Pictures of a run: one HTML page, and a timeline for Perfetto."),
     "sweep": ("nncosim.tb.cli.sweep", "Run models on a grid of machines in parallel; the Pareto front."),
     "platforms": ("nncosim.tb.cli.platforms", "List the machines, or describe one with its published figures."),

@@ -43,6 +43,7 @@ from nncosim.tb.run.flow import (
     RunOptions,
     check_entering,
     check_hazards,
+    check_injectable,
     check_observable,
     check_patchable,
     check_trace,
@@ -136,6 +137,8 @@ def program_of(
         check_patchable(bench, platform, backend)
     if options.observe:
         check_observable(bench, platform, backend)
+    if options.inject:
+        check_injectable(bench, platform, backend)
     if options.ignore_hazards:
         check_hazards(bench, platform, backend)
     say(f"importing {source.name}")

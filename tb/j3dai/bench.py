@@ -11,10 +11,12 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Entering, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import soc_verilog
+from nncosim.tb.j3dai.faults import J3daiFaults, build_faulty_soc
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
 from nncosim.tb.j3dai.rtl import run_rtl
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
+from nncosim.tb.system.progress import building
 
 __all__ = ["BENCH", "J3daiBench"]
 
@@ -27,6 +29,7 @@ class J3daiBench:
     entries: ClassVar[tuple[str, ...]] = ("rtl",)
     observable: ClassVar[tuple[str, ...]] = ("rtl", "iss")
     patchable: ClassVar[tuple[str, ...]] = ("rtl",)
+    injectable: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
 
     def run(
@@ -73,6 +76,13 @@ class J3daiBench:
     def verilog(self, platform: J3dai) -> Mapping[str, str]:
         """See `nncosim.tb.backend.Patchable`."""
         return soc_verilog(platform)
+
+    def fault_target(
+        self, platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray],
+        progress: Callable[[str], None] | None = None,
+    ) -> J3daiFaults:
+        """See `nncosim.tb.backend.Injectable`."""
+        return J3daiFaults(build_faulty_soc(platform, building(progress)), platform, image, inputs)
 
     def standing(
         self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ __all__ = [
     "SOC",
     "TOP",
     "TRANSFERS_STREAM",
+    "SocDesign",
     "build_soc",
     "counters_dtype",
     "engine_names",
@@ -49,6 +50,7 @@ __all__ = [
     "read_host",
     "read_l2",
     "sensor_beats",
+    "soc_design",
     "soc_verilog",
     "split_counters",
     "transfers_dtype",
@@ -150,6 +152,26 @@ def build_soc(
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
         BenchError: the patch does not fit.
     """
+    design = soc_design(platform, cluster=cluster, patch=patch)
+    return build(
+        design.sources, TOP, files=design.files, include_dirs=design.include_dirs, parameters=design.parameters,
+        trace=trace, jobs=jobs, progress=progress, **options,
+    )  # fmt: skip
+
+
+class SocDesign(NamedTuple):
+    """What a simulation of the SoC is built from, but for its options; as of `nncosim.tb.sim.verilate.build`."""
+
+    sources: dict[str, str]
+    files: tuple[Path, ...]
+    include_dirs: list[Path]
+    parameters: dict[str, int]
+
+
+def soc_design(
+    platform: J3dai, *, cluster: ClusterFactory | None = None, patch: RtlPatch | None = None
+) -> SocDesign:
+    """See `build_soc`."""
     sources = soc_verilog(platform) if cluster is None else emit_soc(platform, cluster)
     if patch is not None:
         sources = patch.applied(sources)
@@ -162,10 +184,8 @@ def build_soc(
         "CLUSTERS": platform.clusters, "WORD_BITS": platform.word_bits, "BANKS": platform.banks,
         "LOAD_TO_CLUSTER": LOAD_TO_CLUSTER, "SENSOR_BEATS": sensor_beats(platform),
     }
-    return build(
-        sources, TOP, files=(*core_files(), _HERE / "monitors.sv", _HERE / "sensor.sv", _HERE / "j3dai_tb.sv"),
-        include_dirs=core_include_dirs(), parameters=parameters, trace=trace, jobs=jobs, progress=progress, **options,
-    )
+    files = (*core_files(), _HERE / "monitors.sv", _HERE / "sensor.sv", _HERE / "j3dai_tb.sv")
+    return SocDesign(sources, files, core_include_dirs(), parameters)
 
 
 def sensor_beats(platform: J3dai) -> int:

@@ -57,7 +57,9 @@ module j3dai_tb #(
 
     // Logic that depends on an input port is evaluated at each change of any input, the clock's two edges included:
     // from a register, reset costs nothing. A frame requested in the cycle of the delay is kept for the next.
-    reg rst_q, frame_q;
+    // It begins low: the host core's reset is asynchronous, and simulated by its edge.
+    reg rst_q = 1'b0;
+    reg frame_q;
     always @(posedge clk) begin
         rst_q <= rst;
         frame_q <= frame & rst_q & ~rst;

@@ -77,7 +77,8 @@ from nncosim.tb.sim.waves import Trace, trace_format
 from nncosim.tb.system.files import is_stream
 from nncosim.tb.system.progress import building, cycles_of
 
-__all__ = ["DEFAULT_LIMIT", "RawFrame", "load_image", "run_built", "run_rtl", "take_records", "write_inputs"]
+__all__ = ["DEFAULT_LIMIT", "PROBES", "RawFrame", "SocRun", "load_image", "run_built", "run_rtl", "take_records",
+           "write_inputs"]
 
 DEFAULT_LIMIT = 50_000_000
 """Cycles of a frame where the caller sets no limit."""
@@ -196,6 +197,7 @@ class SocRun:
     inputs: list[Mapping[str, np.ndarray]]
     entering: Entering
     observe: bool = False  # what results write to L1 is recorded, and the simulation has taps between the blocks
+    monitors: bool = True  # without them nothing is recorded or checked
 
     @property
     def period_ps(self) -> int:
@@ -217,8 +219,9 @@ class _Session:
         if not run.entering.bus:
             load_image(model, run.platform, image)
         self.held: Mapping[str, int] = {
-            "frame": 0, "sensor_limit": 0, "stop_at": 0, "boot": int(run.entering.bus), "monitor_enable": 1,
-            "monitor_l1": int(run.observe or bool(inside_places(image))),
+            "frame": 0, "sensor_limit": 0, "stop_at": 0, "boot": int(run.entering.bus),
+            "monitor_enable": int(run.monitors),
+            "monitor_l1": int(run.monitors and (run.observe or bool(inside_places(image)))),
         }
 
     def begin(self, number: int, read: Callable[[str], int]) -> Begun[tuple[int, dict[str, np.ndarray]]]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from nncosim.compiler.frontend.forms import InputForm
@@ -21,7 +21,16 @@ from nncosim.compiler.ir.evaluate import evaluate
 from nncosim.compiler.ir.network import Network
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value, value_text
-from nncosim.tb.backend import AnyBench, Entering, Observable, Patchable, RunResult, get_bench, predicted_interval
+from nncosim.tb.backend import (
+    AnyBench,
+    Entering,
+    Injectable,
+    Observable,
+    Patchable,
+    RunResult,
+    get_bench,
+    predicted_interval,
+)
 from nncosim.tb.errors import BenchError
 from nncosim.tb.floor_plan import FLOOR_PLAN, floor_plan_json
 from nncosim.tb.reference.compare import Comparison, compare_frames
@@ -38,7 +47,7 @@ from nncosim.tb.system.files import sha256
 from nncosim.tb.system.progress import Cycles, Progress
 
 __all__ = ["HANG_FACTOR", "REFERENCE", "Outcome", "RunOptions", "check_entering", "check_frames", "check_hazards",
-           "check_observable", "check_patchable",
+           "check_injectable", "check_observable", "check_patchable",
            "check_trace",
            "choose", "execute", "make_frames", "run_program", "trace_of"]
 
@@ -58,7 +67,7 @@ class RunOptions:
     come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
     `ignore_hazards`: a violated latency of a machine without interlocks does not end the run. `observe`: record what
     passes the machine's boundaries. `marks`, `about`: cycles that get markers in the waveform, and the block it is made
-    for. `rtl_patch`: of the RTL.
+    for. `rtl_patch`: of the RTL. `inject`: it is for `nncosim.tb.faults`.
     `frames`: each inference's inputs as the machine takes them, in place of `input` and of random ones. `limit`: cycles
     after which an inference is given up; None: some times those predicted.
     """
@@ -82,6 +91,7 @@ class RunOptions:
     rtl_patch: RtlPatch | None = None
     limit: int | None = None
     frames: tuple[Mapping[str, np.ndarray], ...] = field(default=(), compare=False)
+    inject: bool = False
 
     @property
     def entering(self) -> Entering:
@@ -209,6 +219,18 @@ def check_hazards(bench: AnyBench, platform: Platform, backend: str) -> None:
     """
     lacks, help_ = "no check of latencies (--ignore-hazards)", "no backend of this platform has; leave it out"
     _require_backend(tuple(getattr(bench, "hazard_checks", ())), platform, backend, lacks, help_)
+
+
+def check_injectable(bench: AnyBench, platform: Platform, backend: str) -> Injectable[Any]:
+    """The bench of a machine that takes faults.
+
+    Raises:
+        BenchError: it takes none, or not on this backend.
+    """
+    able = bench.injectable if isinstance(bench, Injectable) else ()
+    lacks, help_ = "nothing to inject faults into", "no backend of this platform has"
+    _require_backend(able, platform, backend, lacks, help_)
+    return cast(Injectable[Any], bench)
 
 
 def check_observable(bench: AnyBench, platform: Platform, backend: str) -> Observable[Any]:

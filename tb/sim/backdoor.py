@@ -17,8 +17,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from nncosim.tb.errors import BenchError, CacheError, hidden
+from nncosim.tb.sim.coverage import record
 
-__all__ = ["Backdoor", "Stack", "Variable", "attach", "load_clocks", "load_library"]
+__all__ = ["Backdoor", "Stack", "Variable", "Words", "attach", "load_clocks", "load_library"]
 
 __tracebackhide__ = hidden
 
@@ -122,11 +123,12 @@ class Variable:
 class Handle:
     """Owner of a simulation's C++ object: it lives as long as anything points into it."""
 
-    def __init__(self, library: ctypes.CDLL, address: int, owned: bool):
-        self.library, self.address, self._owned = library, address, owned
+    def __init__(self, library: ctypes.CDLL, address: int, owned: bool, top: str = "top"):
+        self.library, self.address, self._owned, self._top = library, address, owned, top
 
     def __del__(self) -> None:
         if self._owned:
+            record(self.library, self.address, self._top)
             self.library.nncosim_destroy(self.address)
 
 

@@ -19,6 +19,7 @@ from cocotb.task import Task
 from cocotb.triggers import Timer
 from nncosim.tb.errors import SimulationTimeout
 from nncosim.tb.sim.cocotb_runner import LIMIT_VARIABLE
+from nncosim.tb.sim.coverage import record_at_exit
 
 __all__ = ["arm", "at_end_of_test", "install"]
 
@@ -30,6 +31,7 @@ def install() -> None:
     """Called before the first test is run."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    record_at_exit()
     start = Clock.start
 
     def start_and_arm(self: Clock, start_high: bool = True) -> Task[None]:

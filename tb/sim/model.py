@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout, hidden
 from nncosim.tb.sim.backdoor import Backdoor, Handle, Variable, load_library
+from nncosim.tb.sim.coverage import counts_coverage
 from nncosim.tb.sim.verilate import BuiltModel
 
 __all__ = ["Model", "OtherClock", "SavedState", "periods_and_phases", "reset_port"]
@@ -117,7 +118,7 @@ class Model(Backdoor):
         self._limit_cycles, self._watch = limit_cycles, watch
         super().__setattr__("built", built)  # a plain assignment would look for a port
         super().__setattr__("clock", clock)
-        super().__init__(Handle(library, address, owned=True))
+        super().__init__(Handle(library, address, owned=True, top=built.top))
         self._ports.update({variable.name: _Port(variable, self.handle) for variable in self._variables
                             if variable.scope == "TOP"})
         if clock is not None and (clock not in self._ports or not self._ports[clock].can_be_clock):
@@ -288,7 +289,13 @@ class Model(Backdoor):
         self._call("trace_off")
 
     def save(self) -> SavedState:
-        """The state of every register and memory, the cycle count and the time; not the event logs."""
+        """The state of every register and memory, the cycle count and the time; not the event logs.
+
+        Raises:
+            BenchError: If the model was built for coverage: Verilator has no saved states of such.
+        """
+        if counts_coverage(self.built.options):
+            raise BenchError(f"{self.built.top!r} was built for coverage; Verilator has no saved states of such models")
         data = ctypes.c_void_p()
         size = self._call("save", ctypes.byref(data))
         return SavedState(self._state_key, ctypes.string_at(data, size))

@@ -14,6 +14,7 @@ from typing import Any
 
 from nncosim.tb.errors import hidden
 from nncosim.tb.sim.building import Build, BuildOptions, BuildProgress, BuiltLibrary, Inputs
+from nncosim.tb.sim.coverage import CoverageBuild, counts_coverage, with_coverage
 from nncosim.tb.sim.toolchain import require_header
 from nncosim.tb.system.cache import obtain
 
@@ -108,11 +109,11 @@ def build(
         BenchError: If an option has a value it cannot have, or a file does not exist.
     """
     chosen = _chosen(options, overrides)
-    inputs = Inputs(dict(sources), top, tuple(map(Path, files)), tuple(map(Path, include_dirs)), vlt,
-                     tuple(map(Path, cpp_sources)), chosen, libraries=tuple(libraries))
+    inputs = with_coverage(Inputs(dict(sources), top, tuple(map(Path, files)), tuple(map(Path, include_dirs)), vlt,
+                                  tuple(map(Path, cpp_sources)), chosen, libraries=tuple(libraries)))
     entry, key = _built(inputs, jobs, progress)
     info = json.loads((entry / "info.json").read_text())
-    return BuiltModel(entry, top, chosen, key, info["build_seconds"])
+    return BuiltModel(entry, top, inputs.options, key, info["build_seconds"])
 
 
 def _chosen(options: BuildOptions | None, overrides: dict[str, Any]) -> BuildOptions:
@@ -121,12 +122,13 @@ def _chosen(options: BuildOptions | None, overrides: dict[str, Any]) -> BuildOpt
 
 def _built(inputs: Inputs, jobs: int, progress: BuildProgress | None) -> tuple[Path, str]:
     """The entry in the cache, and its key."""
+    kind = CoverageBuild if counts_coverage(inputs.options) else Build
     key = inputs.key()
 
     def fill(folder: Path) -> None:
         if inputs.options.trace == "fst":
             require_header("lz4.h", "liblz4-dev", "FST waveforms")
             require_header("zlib.h", "zlib1g-dev", "FST waveforms")
-        Build(inputs, folder, key, jobs, progress or (lambda *_: None)).run()
+        kind(inputs, folder, key, jobs, progress or (lambda *_: None)).run()
 
     return obtain(key, fill), key

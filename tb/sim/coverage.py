@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simulations that count which lines of RTL are reached and which bits toggle, by Verilator.
+
+With `FOLDER_VARIABLE` in the environment, `nncosim.tb.sim.verilate.build` builds all designs so (entries of their own
+in the cache), and each simulation leaves a file there when it ends, under either driver. Modules that are compiled by
+themselves (`build_library`) count nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import itertools
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nncosim.tb.sim.building import Build, BuildOptions, Inputs
+from nncosim.tb.sim.toolchain import Log
+
+__all__ = ["FOLDER_VARIABLE", "CoverageBuild", "counts_coverage", "record", "record_at_exit", "with_coverage"]
+
+FOLDER_VARIABLE = "NNCOSIM_COVERAGE"
+
+_CPP = Path(__file__).parent / "cpp"
+_RECORDER, _UNSAVED = _CPP / "coverage.cpp", _CPP / "unsaved.h"
+_ARGUMENTS = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "4096")
+_NO_BRANCH = re.compile(r"if \(_initial_\d+ \) begin end")
+"""What `nncosim.hdl.emit` writes into processes without a clock, to start them; it is never taken."""
+_number = itertools.count()
+
+
+def counts_coverage(options: BuildOptions) -> bool:
+    """Whether a design is built so."""
+    return _ARGUMENTS[0] in options.verilator_args
+
+
+def with_coverage(inputs: Inputs) -> Inputs:
+    """What is to be built, for coverage where the environment says so."""
+    if not os.environ.get(FOLDER_VARIABLE) or inputs.library:
+        return inputs
+    # Counters are most of the code, and better compiled soon than fast.
+    options = replace(inputs.options, verilator_args=(*inputs.options.verilator_args, *_ARGUMENTS), optimize="-O1")
+    sources = {name: _NO_BRANCH.sub(r"/*verilator coverage_off*/ \g<0> /*verilator coverage_on*/", text)
+               for name, text in inputs.sources.items()}  # fmt: skip
+    return replace(inputs, sources=sources, options=options, cpp_sources=(*inputs.cpp_sources, _RECORDER))
+
+
+class _WithoutSaving(Log):
+    """Verilator has no saved states together with coverage."""
+
+    def run(self, command: Sequence[str], cwd: Path) -> None:
+        super().run([word for word in command if word != "--savable"], cwd)
+
+
+class CoverageBuild(Build):
+    """A build whose simulation counts coverage; it cannot be saved."""
+
+    def __init__(self, inputs: Inputs, folder: Path, *rest: Any):
+        super().__init__(inputs, folder, *rest)
+        self.log = _WithoutSaving(self.log.path)
+        self.flags = [*self.flags, "-include", str(_UNSAVED)]
+
+
+def record(library: ctypes.CDLL, address: int, top: str) -> None:
+    """Leave what a simulation has counted, if it counts and the environment says where."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder or not address:
+        return
+    try:
+        function = library.nncosim_coverage
+    except AttributeError:  # not built for coverage
+        return
+    function.restype, function.argtypes = None, [ctypes.c_void_p, ctypes.c_char_p]
+    path = Path(folder) / f"{top}-{os.getpid()}-{next(_number)}.dat"
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    function(address, str(path).encode())
+
+
+def record_at_exit() -> None:
+    """In a process that cocotb runs in: leave its simulation's counts when Python ends, which is before it does."""
+    if os.environ.get(FOLDER_VARIABLE):
+        library = ctypes.CDLL(None)
+        selected = library.nncosim_selected
+        selected.restype = ctypes.c_void_p
+        atexit.register(lambda: record(library, selected(), os.environ.get("COCOTB_TOPLEVEL", "top")))
