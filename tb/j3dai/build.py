@@ -152,7 +152,10 @@ def build_soc(
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
         BenchError: the patch does not fit.
     """
-    design = soc_design(platform, cluster=cluster, patch=patch)
+    design = soc_design(platform, cluster=cluster, patch=patch, inside=inside)
+    # Against -O3: about half of the compiler's work, and 11 to 16 % slower (three networks). Most simulations of an RTL
+    # that is being worked on run shorter than they are built.
+    options = {"optimize": "-O1", "optimize_rest": "-O0", **options}
     return build(
         design.sources, TOP, files=design.files, include_dirs=design.include_dirs, parameters=design.parameters,
         trace=trace, jobs=jobs, progress=progress, **options,
@@ -169,15 +172,12 @@ class SocDesign(NamedTuple):
 
 
 def soc_design(
-    platform: J3dai, *, cluster: ClusterFactory | None = None, patch: RtlPatch | None = None
+    platform: J3dai, *, cluster: ClusterFactory | None = None, patch: RtlPatch | None = None, inside: bool = False
 ) -> SocDesign:
     """See `build_soc`."""
     sources = soc_verilog(platform) if cluster is None else emit_soc(platform, cluster)
     if patch is not None:
         sources = patch.applied(sources)
-    # Against -O3: about half of the compiler's work, and 11 to 16 % slower (three networks). Most simulations of an RTL
-    # that is being worked on run shorter than they are built.
-    options = {"optimize": "-O1", "optimize_rest": "-O0", **options}
     taps = l1_taps(platform, f"{TOP}.{SOC}" if cluster is None else None, inside)
     sources = {**sources, "j3dai_l1_taps.sv": taps}
     parameters = {
