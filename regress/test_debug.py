@@ -103,7 +103,8 @@ BUGS = {
         sequencer, "Mux(job_start & self.mac.rewind_w, self.w_base, pointer)",
         "Mux(job_start & self.mac.rewind_w & (pointer == 0), self.w_base, pointer)", "cluster0 sequencer"),
     "a result beyond the map's edge": Bug(
-        drain, "inside[p].eq(x < jobs[-1].width)", "inside[p].eq(x <= jobs[-1].width)", "cluster0 drain"),
+        drain, "inside[p].eq(x < jobs[-1].width)", "inside[p].eq(x <= jobs[-1].width)", "cluster0 drain",
+        CYCLES),
     "words turned by one too few": Bug(
         writes, "amount.eq(-address[:bits])", "amount.eq(-address[:bits] ^ (address[:bits] == 4))", "cluster0 writes"),
     "a neighbour's lane": Bug(
@@ -111,8 +112,8 @@ BUGS = {
         "Mux(self.table_s3, self.select_lane, self.lane_s3 ^ (self.lane_s3 == 9))", "cluster0 window"),
     "a tie is rounded down": Bug(
         requantizer, "Rounding.HALF_EVEN: above | tie & floor[0]", "Rounding.HALF_EVEN: above", "cluster0 requantizer"),
-    "a bound of nine bits missing": Bug(
-        requantizer, "Mux((rounded > hi) | (lo > hi), hi,", "Mux(lo > hi, hi,", "cluster0 requantizer"),
+    "a bound missing": Bug(
+        requantizer, "Mux(rounded < lo, lo, rounded)", "rounded", "cluster0 requantizer"),
     "a product's sign": Bug(
         ncb, "own = Cat(own, (own[7] & self.sext_s3[p]) | self.one_s3[p])", "own = Cat(own, self.one_s3[p])",
         "cluster0 NCB"),
