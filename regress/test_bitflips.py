@@ -37,7 +37,8 @@ from nncosim.tb.j3dai.build import (
     read_host,
 )
 from nncosim.tb.j3dai.iss import Machine
-from nncosim.tb.j3dai.rtl import load_image, take_records, write_inputs
+from nncosim.tb.j3dai.records import take_records
+from nncosim.tb.j3dai.rtl import load_image, write_inputs
 from nncosim.tb.run.flow import HANG_FACTOR
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import Model

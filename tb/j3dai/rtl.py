@@ -16,51 +16,31 @@ from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backend import Activity, Diagnosis, Entering, EntryFacts, Frame, RunResult
 from nncosim.tb.errors import BenchError
-from nncosim.tb.j3dai.activity import CHANGE, activity_of
+from nncosim.tb.j3dai.activity import activity_of
 from nncosim.tb.j3dai.build import (
-    CHANGE_STREAM,
-    COUNTERS_STREAM,
-    ENTRY,
-    ENTRY_STREAM,
-    ENTRY_WRITE,
-    ENTRY_WRITE_STREAM,
     FRAME_ASKED,
-    FRAME_DONE,
-    FRAME_DONE_STREAM,
-    L2_READ,
-    L2_READ_STREAM,
-    L2_WRITE_STREAM,
-    LIST_DONE,
-    LIST_DONE_STREAM,
-    TRANSFERS_STREAM,
     build_soc,
-    counters_dtype,
     engine_names,
-    l2_write_dtype,
     read_l2,
     split_counters,
-    transfers_dtype,
     write_host,
     write_l2,
 )
 from nncosim.tb.j3dai.capture import named_transfers, places
 from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.inside import as_seen
-from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
-from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
+from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places
 from nncosim.tb.j3dai.l2_tags import l2_tags
 from nncosim.tb.j3dai.observe import channels_of
 from nncosim.tb.j3dai.origin import origins
+from nncosim.tb.j3dai.records import RawFrame, take_records
 from nncosim.tb.j3dai.sensor import Sensor, entered, entry_facts, input_words, memory_of, overtaken
-from nncosim.tb.j3dai.taps import FIRST_STREAM, tap_layouts
 from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.lockstep import Channel
 from nncosim.tb.run.capture import (
     Completion,
-    Place,
     capture,
     intervals,
-    kept_places,
     pack_input,
     poison_kept,
     read_back,
@@ -96,29 +76,6 @@ PROBES = ("frames_done", "error", "trap", "lists_done", "probe_cycle", "probe_ru
           "probe_counters", "probe_run")  # fmt: skip
 
 
-@dataclass
-class RawFrame:
-    """What the monitors recorded of one frame, as they recorded it. `start`: cycle of the request since reset.
-
-    `loaded`, `memory`: see `nncosim.tb.backend.Frame`.
-    """
-
-    start: int
-    writes: np.ndarray
-    lists: np.ndarray
-    done: np.ndarray
-    counters: np.ndarray
-    transfers: np.ndarray
-    changes: np.ndarray
-    reads: np.ndarray
-    l1: np.ndarray
-    loaded: dict[str, np.ndarray]
-    memory: dict[str, np.ndarray]
-    entry: np.ndarray
-    entry_writes: np.ndarray
-    taps: dict[str, np.ndarray]
-
-
 def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
     """Back door: put the loadable segments into L2 and the host's memories.
 
@@ -149,39 +106,6 @@ def write_inputs(
     for name, values in inputs.items():
         write_l2(model, table[name].word, pack_input(table[name], values), platform)
     return read_back([table[name] for name in inputs], partial(read_l2, model, platform=platform))
-
-
-def _kept(image: Image) -> list[Place]:
-    """What still lies in memory at the end of a frame; not inputs whose place the next ones may have taken."""
-    gone = image.notes.inputs if image.notes.streams else ()
-    return [place for place in kept_places(places(image)) if place.name not in gone]
-
-
-def take_records(
-    model: Backdoor, platform: J3dai, image: Image, start: int, loaded: Mapping[str, np.ndarray], observe: bool = False
-) -> RawFrame:
-    """The monitors' records since the last call; and, by back door, what L2 holds of the results that are kept.
-
-    observe: with those of the taps between the blocks.
-    """
-    layouts = tap_layouts(platform) if observe else {}
-    return RawFrame(
-        start,
-        model.log(L2_WRITE_STREAM, l2_write_dtype(platform), clear=True),
-        model.log(LIST_DONE_STREAM, LIST_DONE, clear=True),
-        model.log(FRAME_DONE_STREAM, FRAME_DONE, clear=True),
-        model.log(COUNTERS_STREAM, counters_dtype(platform), clear=True),
-        model.log(TRANSFERS_STREAM, transfers_dtype(), clear=True),
-        model.log(CHANGE_STREAM, CHANGE, clear=True),
-        model.log(L2_READ_STREAM, L2_READ, clear=True),
-        model.log(L1_WRITE_STREAM, l1_write_dtype(platform, tapped_words(platform)), clear=True),
-        dict(loaded),
-        read_back(_kept(image), partial(read_l2, model, platform=platform)),
-        model.log(ENTRY_STREAM, ENTRY, clear=True),
-        model.log(ENTRY_WRITE_STREAM, ENTRY_WRITE, clear=True),
-        {name: model.log(FIRST_STREAM + number, layout, clear=True)
-         for number, (name, layout) in enumerate(layouts.items())},
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
