@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planting a bug in RTL: a module of the product with one line changed, to show that a bench notices."""
 
+import os
 from collections.abc import Iterable
 from types import ModuleType
 
 import pytest
+from nncosim.tb.mutation import MUTANT
 
 __all__ = ["planted", "remade", "some"]
 
 
 def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
-    """A copy of `module` whose source has `wrong` in place of `right`, which must occur exactly once."""
+    """A copy of `module` whose source has `wrong` in place of `right`, which must occur exactly once.
+
+    Skips the test where a mutant is judged: there the line may be another, and one bug is enough."""
+    _skip_on_a_mutant()
     assert module.__file__
     with open(module.__file__) as source:
         text = source.read()
@@ -19,13 +24,19 @@ def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
 
 
 def remade(module: ModuleType, **names: object) -> ModuleType:
-    """A copy of `module` that uses these in place of what it imports by their names: parts with a bug."""
+    """A copy of `module` that uses these in place of what it imports by their names: parts with a bug. Skips as `planted`."""
+    _skip_on_a_mutant()
     assert module.__file__
     with open(module.__file__) as source:
         copy = _made(module, source.read())
     assert set(names) <= set(vars(copy)), f"{module.__name__} does not use {set(names) - set(vars(copy))}"
     vars(copy).update(names)
     return copy
+
+
+def _skip_on_a_mutant() -> None:
+    if os.environ.get(MUTANT):
+        pytest.skip("a mutant is judged, and no bug of the test's own")
 
 
 def _made(module: ModuleType, text: str) -> ModuleType:

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What mutants are made of and judged by: a platform's blocks, how its RTL is emitted, its tests, a network to run."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import value_text
+from nncosim.tb.affected import TEST, ImportGraph, Tree, project_tree
+from nncosim.tb.backend import Mutable, get_bench
+from nncosim.tb.errors import BenchError
+from nncosim.tb.mutation.mutant import Mutant, mutants_of
+
+__all__ = ["Benches", "Subject", "subject_of"]
+
+AROUND = 3
+"""Files of tests that run after a block's own."""
+EQUIVALENT = "mutants_equivalent.json"
+
+
+@dataclass(frozen=True)
+class Benches:
+    """Files of tests that can notice a mutant of a module, in the order in which they run.
+
+    `own`: those that import the module, or else the one that reaches the fewest modules of hardware besides it.
+    `around`: the next ones.
+    """
+
+    own: tuple[Path, ...]
+    around: tuple[Path, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A design.
+
+    name: what it is called. tree: its packages and tests. root: folder that tests run in. blocks: name to module.
+    emit: command that writes all of the RTL to the file that is its last argument. run: command that runs a network on
+    the RTL and judges it, with status 0 if all is right; () for none. equivalent: file of reviewed mutants, or None.
+    """
+
+    name: str
+    tree: Tree
+    root: Path
+    blocks: Mapping[str, Path]
+    emit: tuple[str, ...]
+    run: tuple[str, ...] = ()
+    equivalent: Path | None = None
+
+    @property
+    def package(self) -> Path:
+        return self.tree.packages[self.tree.hdl]
+
+    @functools.cached_property
+    def graph(self) -> ImportGraph:
+        return ImportGraph(self.tree)
+
+    @functools.cached_property
+    def mutants(self) -> list[Mutant]:
+        """All of all blocks."""
+        return mutants_of(self.package, self.blocks)
+
+    @functools.cache  # noqa: B019
+    def benches(self, block: str) -> Benches:
+        """Of a block. Tests that reach the whole design are left to `run`, where there is one."""
+        module, graph = self.blocks[block], self.graph
+        whole = len(self.blocks) if self.run else sys.maxsize
+        reaching = [path for path in graph.names.values() if TEST.fullmatch(path.name) and module in graph.reached(path)]
+        order = sorted(reaching, key=lambda path: (graph.hdl_reached(path), path.as_posix()))
+        partly = [path for path in order if self._blocks_reached(path) < whole]
+        own = [path for path in partly if module in graph.direct(path)][:AROUND] or partly[:1] or order[:1]
+        return Benches(tuple(own), tuple([path for path in partly if path not in own][:AROUND]))
+
+    def _blocks_reached(self, path: Path) -> int:
+        return len(self.graph.reached(path) & set(self.blocks.values()))
+
+
+def subject_of(platform: Platform) -> Subject:
+    """That of a platform whose bench is `Mutable`.
+
+    Raises:
+        BenchError: it is not, or these are not the sources (an installation without tests).
+    """
+    bench = get_bench(platform)
+    if not isinstance(bench, Mutable):
+        raise BenchError(f"the bench of {platform.name!r} does not say how mutants of its RTL are made")
+    plan, tree = bench.mutation, project_tree()
+    graph = ImportGraph(tree)
+    hdl = tree.packages[tree.hdl]
+    top = graph.names.get(plan.top)
+    if top is None or not (hdl.parent / "pyproject.toml").is_file():
+        raise BenchError("mutants need the project's sources with their tests; this is an installation without")
+    tools = {graph.names[name] for name in plan.tools if name in graph.names}
+    reached = sorted(path for path in graph.reached(top) - tools if hdl in path.parents)
+    with_hardware = {each.file for each in mutants_of(hdl, {path.as_posix(): path for path in reached})}
+    modules = [path for path in reached if path.relative_to(hdl).as_posix() in with_hardware]
+    settings = [f"{name}={value_text(value)}" for name, value in plan.machines[0].items()]
+    run = [sys.executable, "-m", "nncosim.tb.cli", "run", plan.network, "--platform", platform.name]
+    run += [word for text in settings for word in ("--set", text)]
+    return Subject(
+        platform.name, tree, hdl.parent, _named(modules), (sys.executable, "-m", "nncosim.tb.mutation.emit",
+        platform.name), (*run, "--backend", "rtl", "--driver", "direct"), tree.packages["nncosim.regress"] / EQUIVALENT)
+
+
+def _named(modules: list[Path]) -> dict[str, Path]:
+    """By their short names; of two that are called alike, by that of their folder too."""
+    short = [path.stem for path in modules]
+    return {path.stem if short.count(path.stem) == 1 else f"{path.parent.name}.{path.stem}": path for path in modules}
