@@ -3,7 +3,7 @@
 
 import pytest
 from nncosim.regress import harness
-from nncosim.tb import pytest_plugin
+from nncosim.tb import affected_tests, pytest_plugin
 from nncosim.tb.pytest_plugin import driver, pytest_generate_tests, pytest_runtest_makereport, rng, rtl_bench, seed
 
 __all__ = ["driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng", "rtl_bench",
@@ -16,10 +16,16 @@ that share a file's long work would be torn apart and wait for each other, and t
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of every bench, and ``--update-baselines``."""
+    """The options of every bench, ``--update-baselines`` and ``--affected``."""
     pytest_plugin.pytest_addoption(parser)
+    affected_tests.add_option(parser)
     group = parser.getgroup("nncosim")
     group.addoption("--update-baselines", action="store_true", help="write this run's cycles to regress/baselines.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Act on ``--affected``."""
+    affected_tests.use_option(config)
 
 
 @pytest.fixture(autouse=True)

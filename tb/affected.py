@@ -70,6 +70,8 @@ class _Module:
     taken: dict[str, str] = field(default_factory=dict)
 
 
+_TEXTS = (".cpp", ".h", ".sv", ".svh", ".v", ".vlt", ".j2")
+"""Files that include others by their names."""
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(:\w+)?")
 _PATTERN = re.compile(r"[A-Za-z_]\w*(\.(\{\}|\w+))+")
 
@@ -208,9 +210,34 @@ class ImportGraph:
         """What a file imports itself."""
         return self._edges[start]
 
+    def folder_of(self, path: Path) -> Path | None:
+        """The package that a file lies in."""
+        return next((folder for folder in self.tree.packages.values() if folder in path.parents), None)
+
+    def importing(self, gone: Path) -> set[Path]:
+        """Modules that import one which is not there any more."""
+        package, folder = next((name, f) for name, f in self.tree.packages.items() if f in gone.parents)
+        dotted = _dotted(package, gone.relative_to(folder))
+        return {path for path, read in self._read.items() if dotted in read.names}
+
     def naming(self, data: Path) -> set[Path]:
         """Modules that name a file which is none, in a string."""
         return {path for path, read in self._read.items() if any(_names(text, data.name) for text in read.strings)}
+
+    def naming_all(self, data: Path) -> set[Path]:
+        """Also those that name a file beside it which names it (as C++ includes a header). None of what the project as a
+        whole is set up by, whoever reads it."""
+        if self.folder_of(data) is None:
+            return self.naming(data) if data.suffix in _PROSE else set()
+        found, seen, todo = set(), {data}, [data]
+        while todo:
+            path = todo.pop()
+            found |= self.naming(path)
+            for other in path.parent.iterdir() if path.parent.is_dir() else ():
+                if other not in seen and other.suffix in _TEXTS and _names(other.read_text(errors="replace"), path.name):
+                    seen.add(other)
+                    todo.append(other)
+        return found
 
     def __contains__(self, path: Path) -> bool:
         return path in self._read
@@ -233,3 +260,83 @@ def _read(path: Path, name: str) -> _Module:
     reader = _Reader(name if path.stem == "__init__" else name.rpartition(".")[0])
     reader.visit(tree)
     return reader.found
+
+
+# ---- what has changed, and what that reaches
+
+def changed_files(root: Path, reference: str) -> list[Path]:
+    """Files of a checkout that differ from a commit, those not under version control among them; some are gone.
+
+    Args:
+        root: folder of the project in it.
+
+    Raises:
+        BenchError: there is no git, this is no checkout of it, or there is no such commit.
+    """
+    if not (root / "pyproject.toml").is_file():
+        raise BenchError(f"what has changed is told by git, and {root} is an installation, not a checkout")
+    top = Path(_git(root, "rev-parse", "--show-toplevel").strip())
+    if reference.startswith("-"):
+        raise BenchError(f"{reference!r} is no commit")
+    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{reference}^{{commit}}", missing=reference).strip()
+    names = _git(root, "diff", "--name-only", "--no-renames", "-z", commit, "--").split("\0")
+    others = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--full-name", ".").split("\0")
+    return sorted({top / name for name in (*names, *others) if name})
+
+
+def _git(root: Path, *words: str, missing: str = "") -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise BenchError(f"what has changed is told by git, which cannot be started: {error.strerror}") from error
+    if done.returncode and missing:
+        hint = "; it is the name of a file: put --affected last, or write --affected=HEAD" * Path(missing).exists()
+        raise BenchError(f"git knows no commit {missing!r}{hint}")
+    if done.returncode:
+        raise BenchError(f"what has changed is told by git, which says: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Affected:
+    """Files of tests that a change reaches, those first that reach the fewest modules of hardware; and the others.
+
+    `everything`: changed files of which nothing tells what they reach: then all tests are among `chosen`.
+    """
+
+    chosen: tuple[Path, ...]
+    left_out: tuple[Path, ...]
+    everything: tuple[Path, ...] = ()
+
+
+_PROSE = (".md", "")
+"""Outside of packages, what has such a suffix is named by who reads it, and else is for people: README, LICENSE."""
+
+
+def affected(graph: ImportGraph, changed: Iterable[Path], tests: Sequence[Path]) -> Affected:
+    """What a change reaches of some files of tests.
+
+    A file that is no Python reaches the modules that name it, by way of files beside it that do; what nothing names
+    reaches everything, and so does what lies outside of all packages. A `conftest.py` reaches the tests below it.
+    """
+    order = sorted(tests, key=lambda path: (graph.hdl_reached(path) if path in graph else 0, path.as_posix()))
+    sources: set[Path] = set()
+    chosen: set[Path] = set()
+    everything = []
+    for path in changed:
+        if path.name == CONFTEST:
+            chosen |= {test for test in tests if path.parent in test.parents}
+        elif path in graph:
+            sources.add(path)
+        elif path.suffix == ".py" and graph.folder_of(path) is not None:  # gone
+            sources |= graph.importing(path)
+        else:
+            named = graph.naming_all(path)
+            sources |= named
+            if not named and (graph.folder_of(path) is not None or path.suffix not in _PROSE or path.name[0] == "."):
+                everything.append(path)
+    for test in tests:
+        if everything or test not in graph or graph.reached(test) & sources:
+            chosen.add(test)
+    return Affected(tuple(test for test in order if test in chosen), tuple(t for t in order if t not in chosen),
+                    tuple(everything))  # fmt: skip

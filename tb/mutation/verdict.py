@@ -120,6 +120,8 @@ class Judge:
     def _emit(self, overlay: Overlay) -> tuple[bytes | None, str]:
         file = overlay.folder / "rtl"
         done = self._command([*self.subject.emit, str(file)], overlay)
+        if done.status is None:
+            return None, f"not emitted within {self.limit:g} s, {_NO_VERDICT}"
         return (file.read_bytes() if done.status == 0 and file.is_file() else None), done.text
 
     def _own(self, overlay: Overlay, mutant: Mutant) -> Verdict | None:
