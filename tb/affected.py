@@ -228,7 +228,7 @@ class ImportGraph:
         """Also those that name a file beside it which names it (as C++ includes a header). None of what the project as a
         whole is set up by, whoever reads it."""
         if self.folder_of(data) is None:
-            return self.naming(data) if data.suffix in _PROSE else set()
+            return self.naming(data) if _is_prose(data) else set()
         found, seen, todo = set(), {data}, [data]
         while todo:
             path = todo.pop()
@@ -309,8 +309,9 @@ class Affected:
     everything: tuple[Path, ...] = ()
 
 
-_PROSE = (".md", "")
-"""Outside of packages, what has such a suffix is named by who reads it, and else is for people: README, LICENSE."""
+def _is_prose(path: Path) -> bool:
+    """Outside of packages, this is for people; who checks it names it."""
+    return path.suffix == ".md" or path.name == "LICENSE"
 
 
 def affected(graph: ImportGraph, changed: Iterable[Path], tests: Sequence[Path]) -> Affected:
@@ -333,7 +334,7 @@ def affected(graph: ImportGraph, changed: Iterable[Path], tests: Sequence[Path])
         else:
             named = graph.naming_all(path)
             sources |= named
-            if not named and (graph.folder_of(path) is not None or path.suffix not in _PROSE or path.name[0] == "."):
+            if not named and (graph.folder_of(path) is not None or not _is_prose(path)):
                 everything.append(path)
     for test in tests:
         if everything or test not in graph or graph.reached(test) & sources:

@@ -30,7 +30,8 @@ and says itself that this is no verdict on the design."""
 EMIT, BLOCK, AROUND, RUN = "emit", "block", "around", "run"
 """Stages."""
 _OPTIONS = ("-x", "-q", "-rfE", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow and not text")
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)(?: - (.*))?$", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\.py\b.*?)(?: - (.*))?$", re.MULTILINE)
+"""Of pytest's summary. Names of parameters have spaces."""
 _NO_VERDICT = "no verdict on the design"
 """What is said of tools that crash (`nncosim.tb.system.processes.run_retried`)."""
 _USAGE, _NOTHING_RAN = 4, 5  # of pytest's status
