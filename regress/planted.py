@@ -24,7 +24,8 @@ def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
 
 
 def remade(module: ModuleType, **names: object) -> ModuleType:
-    """A copy of `module` that uses these in place of what it imports by their names: parts with a bug. Skips as `planted`."""
+    """A copy of `module` that uses these in place of what it imports by their names: parts with a bug. Skips as
+    `planted`."""
     _skip_on_a_mutant()
     assert module.__file__
     with open(module.__file__) as source:

@@ -5,7 +5,7 @@
     chosen = affected(graph, changed_files(root, "HEAD"), tests)
 
 The sources are read, not run. A module depends on what it imports anywhere in it (not for type checking only), on the
-packages around that, and on modules that a string names (``"nncosim.tb.cli.run"``, ``"nncosim.hdl.j3dai.soc.Cluster"``).
+packages around that, and on modules that a string names (``"nncosim.tb.cli.run"``, or something in such a module).
 A string with ``{}`` in place of a platform's name, as `nncosim.platforms.parts.Part` takes it, stands for the modules
 of those platforms that the test names, in itself or else in the nearest of the modules of tests that it uses, and of
 all platforms where none does. A test that takes a fixture depends on where its `conftest.py` has it from.
@@ -140,8 +140,7 @@ class ImportGraph:
         return [self.names[step] for step in steps if step in self.names]
 
     def _fixtures(self, path: Path) -> set[Path]:
-        """Where fixtures come from that a module's functions take, by way of a conftest.py beside it or above; and these
-        files themselves."""
+        """Where fixtures come from that a module's functions take, by way of a conftest.py beside it or above."""
         out: set[Path] = set()
         if path.name == CONFTEST or not TEST.fullmatch(path.name):
             return out
@@ -225,8 +224,8 @@ class ImportGraph:
         return {path for path, read in self._read.items() if any(_names(text, data.name) for text in read.strings)}
 
     def naming_all(self, data: Path) -> set[Path]:
-        """Also those that name a file beside it which names it (as C++ includes a header). None of what the project as a
-        whole is set up by, whoever reads it."""
+        """Also those that name a file beside it which names it (as C++ a header). Of what the project is set up
+        by, none, whoever reads it."""
         if self.folder_of(data) is None:
             return self.naming(data) if _is_prose(data) else set()
         found, seen, todo = set(), {data}, [data]
@@ -234,7 +233,8 @@ class ImportGraph:
             path = todo.pop()
             found |= self.naming(path)
             for other in path.parent.iterdir() if path.parent.is_dir() else ():
-                if other not in seen and other.suffix in _TEXTS and _names(other.read_text(errors="replace"), path.name):
+                new = other not in seen and other.suffix in _TEXTS
+                if new and _names(other.read_text(errors="replace"), path.name):
                     seen.add(other)
                     todo.append(other)
         return found

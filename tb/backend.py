@@ -25,7 +25,8 @@ from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "HasInterval", "Interval", "Mutable", "MutationPlan", "Observable", "Passage", "Patchable", "RunResult", "StreamFacts", "get_bench",
+    "HasInterval", "Interval", "Mutable", "MutationPlan",
+    "Observable", "Passage", "Patchable", "RunResult", "StreamFacts", "get_bench",
     "predicted_interval", "register_bench",
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from nncosim.platforms.plain import Json
 from nncosim.tb.cli.options import (
     PATH,
     check_outputs,
@@ -119,7 +120,7 @@ def mutate_command(
     mutants = _chosen(subject, blocks, kinds, count, seed)
     console = output_console(json_file)
     left_over = stale(read_reviewed(subject.equivalent), subject.mutants)
-    facts = {"platform": platform.name, "seed": seed, "mutants_in_all": len(subject.mutants)}
+    facts: dict[str, Json] = {"platform": platform.name, "seed": seed, "mutants_in_all": len(subject.mutants)}
     if list_only:
         print_mutants(console, mutants)
         console.print(f"{len(mutants)} of {len(subject.mutants):,} mutants in {len(subject.blocks)} blocks")

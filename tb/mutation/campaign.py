@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nncosim.platforms.plain import Json
 from nncosim.tb.errors import BenchError
@@ -101,21 +102,21 @@ class _Kept:
             raise OutputError(f"{self.path} has verdicts already; go on with --resume, or give another --out")
         lines = [_line(text) for text in self.path.read_text(errors="replace").splitlines()]
         if not lines or lines[0] != self._head:
-            raise OutputError(f"{self.path} is of another platform, or the sources have changed since; give another --out")
+            raise OutputError(f"{self.path} is of another platform, or the sources have changed; give another --out")
         if not self.path.read_text(errors="replace").endswith("\n"):  # cut off
             with self.path.open("a") as file:
                 file.write("\n")
         known = {mutant.key for mutant in mutants}
-        names = Verdict.__dataclass_fields__
+        names = set(Verdict.__dataclass_fields__)
         return {line["key"]: Verdict(**{name: line[name] for name in names}) for line in lines[1:]
-                if line and line.get("key") in known and set(names) <= set(line)}  # fmt: skip
+                if line.get("key") in known and names <= set(line)}  # fmt: skip
 
     def add(self, judged: Judged) -> None:
         with self._lock, self.path.open("a") as file:
             file.write(json.dumps(judged_json(judged)) + "\n")
 
 
-def _line(text: str) -> dict[str, Json]:
+def _line(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:  # cut off

@@ -82,8 +82,8 @@ def print_campaign(console: Console, judged: Sequence[Judged], left_over: Sequen
     """The tables, and each mutant that nothing noticed."""
     console.print(_table("by block", _grouped(judged, lambda one: one.mutant.block), judged), "")
     console.print(_table("by kind", _grouped(judged, lambda one: one.mutant.kind), judged), "")
-    console.print("own: noticed by the block's own bench; later: by another test or the run; timeout: among these, those "
-                  "that ran out of time; not counted: equivalent, unchanged RTL, stillborn, undecided")
+    console.print("own: noticed by the block's own bench; later: by another test or the run; timeout: among these, out "
+                  "of time; not counted: equivalent, unchanged RTL, stillborn, undecided")  # fmt: skip
     for one in judged:
         if one.verdict.verdict in (SURVIVED, UNDECIDED):
             print_mutants(console, [one.mutant], one.verdict.verdict)

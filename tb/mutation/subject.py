@@ -70,7 +70,8 @@ class Subject:
         """Of a block. Tests that reach the whole design are left to `run`, where there is one."""
         module, graph = self.blocks[block], self.graph
         whole = len(self.blocks) if self.run else sys.maxsize
-        reaching = [path for path in graph.names.values() if TEST.fullmatch(path.name) and module in graph.reached(path)]
+        tests = (path for path in graph.names.values() if TEST.fullmatch(path.name))
+        reaching = [path for path in tests if module in graph.reached(path)]
         order = sorted(reaching, key=lambda path: (graph.hdl_reached(path), path.as_posix()))
         partly = [path for path in order if self._blocks_reached(path) < whole]
         own = [path for path in partly if module in graph.direct(path)][:AROUND] or partly[:1] or order[:1]
