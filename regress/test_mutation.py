@@ -35,4 +35,5 @@ def test_benches_of_blocks(subject: Subject) -> None:
     names = {block: [path.name for path in subject.benches(block).own] for block in subject.blocks}
     assert names["requantizer"] == ["test_j3dai_requantizer.py", "test_j3dai_drain.py"]
     assert names["settle"] == ["test_j3dai_cluster.py"]  # none imports it: the one that reaches the least
+    assert names["soc"] == ["test_j3dai_soc.py", "test_j3dai_soc_entry.py", "test_j3dai_soc_wires.py"]
     assert all(names.values())

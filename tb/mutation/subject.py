@@ -27,8 +27,8 @@ EQUIVALENT = "mutants_equivalent.json"
 class Benches:
     """Files of tests that can notice a mutant of a module, in the order in which they run.
 
-    `own`: those that import the module, or else the one that reaches the fewest modules of hardware besides it.
-    `around`: the next ones.
+    `own`: those that import the module and not the whole design, or else those that import it, or else the one that
+    reaches the fewest modules of hardware besides it. `around`: the next ones.
     """
 
     own: tuple[Path, ...]
@@ -74,7 +74,8 @@ class Subject:
         reaching = [path for path in tests if module in graph.reached(path)]
         order = sorted(reaching, key=lambda path: (graph.hdl_reached(path), path.as_posix()))
         partly = [path for path in order if self._blocks_reached(path) < whole]
-        own = [path for path in partly if module in graph.direct(path)][:AROUND] or partly[:1] or order[:1]
+        direct = [path for path in order if module in graph.direct(path)]
+        own = [path for path in direct if path in partly][:AROUND] or direct[:AROUND] or partly[:1] or order[:1]
         return Benches(tuple(own), tuple([path for path in partly if path not in own][:AROUND]))
 
     def _blocks_reached(self, path: Path) -> int:
