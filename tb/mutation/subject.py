@@ -104,9 +104,11 @@ def subject_of(platform: Platform) -> Subject:
     settings = [f"{name}={value_text(value)}" for name, value in plan.machines[0].items()]
     run = [sys.executable, "-m", "nncosim.tb.cli", "run", plan.network, "--platform", platform.name]
     run += [word for text in settings for word in ("--set", text)]
-    return Subject(
+    subject = Subject(
         platform.name, tree, hdl.parent, _named(modules), (sys.executable, "-m", "nncosim.tb.mutation.emit",
         platform.name), (*run, "--backend", "rtl", "--driver", "direct"), tree.packages["nncosim.regress"] / EQUIVALENT)
+    vars(subject)["graph"] = graph  # the same
+    return subject
 
 
 def _named(modules: list[Path]) -> dict[str, Path]:
