@@ -143,6 +143,24 @@ def test_the_run_is_the_last_stage_and_time_can_run_out(subject, tmp_path):
         assert verdict != KILLED or (found and found.message == "MISMATCH: wrong")
 
 
+def test_who_stops_ends_what_runs_and_nothing_is_left(subject, tmp_path, monkeypatch):
+    """Without the end of what runs, this would take ten minutes."""
+    chosen = [mutant(subject, after) for after in (KILLER, ENDLESS)]
+    program = f"import os, time; time.sleep(600 * (os.environ['NNCOSIM_MUTANT'] != '{chosen[0].key}')); raise OSError"
+    waits = dataclasses.replace(subject, emit=(sys.executable, "-c", program))
+    monkeypatch.setattr(Judge, "prepare", lambda judge: setattr(judge, "_own_rtl", b""))
+    (tmp_path / "out/mutant-left").mkdir(parents=True)
+
+    def stop(one):
+        assert one.verdict.verdict == STILLBORN and one.verdict.message == "OSError"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(waits, chosen, tmp_path / "out", jobs=2, limit=600, done=stop)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [VERDICTS]
+    assert len((tmp_path / "out" / VERDICTS).read_text().splitlines()) == 2
+
+
 def test_an_overlay_hides_the_design_and_leaves_it_alone(subject, tmp_path):
     with overlaid(subject.tree, mutant(subject, KILLER), tmp_path) as overlay:
         assert KILLER in (overlay.folder / "made/hdl/counter.py").read_text()

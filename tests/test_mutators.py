@@ -75,6 +75,7 @@ def of(kind: str, *lines: str) -> list[str]:
     ("short", "x = register(BITS, name='x')", ["x = register(BITS - 1, name='x')"]),
     ("short", "x = Signal(range(n))", ["x = Signal(range(n // 2))"]),
     ("short", "x = Signal()", []),
+    ("short", "x = Signal(Descriptor)", []),
 ])  # fmt: skip
 def test_each_kind_says_what_it_says(kind, line, wrong):
     assert sorted(of(kind, line)) == sorted(wrong)
@@ -89,6 +90,12 @@ def test_conditions():
 def test_a_loop_of_which_the_last_wins():
     lines = ("for k in range(n):", "    with m.If(a[k]):", "        m.d.comb += x.eq(k)")
     assert of("priority", *lines) == ["for k in [*range(n)][::-1]:"]
+
+
+@pytest.mark.parametrize("target", ["x[k]", "part", "y.word_select(k, 8)"])
+def test_a_loop_over_parts_of_which_each_has_its_own(target):
+    lines = ("for k, part in enumerate(parts):", "    with m.If(a[k]):", f"        m.d.comb += {target}.eq(1)")
+    assert of("priority", *lines) == []
 
 
 def test_a_register_that_its_condition_reads_does_not_become_a_loop():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -15,6 +16,7 @@ from typing import Any
 from nncosim.platforms.plain import Json
 from nncosim.tb.errors import BenchError
 from nncosim.tb.mutation.mutant import Mutant
+from nncosim.tb.mutation.overlay import OVERLAY
 from nncosim.tb.mutation.subject import Subject
 from nncosim.tb.mutation.verdict import EQUIVALENT, Judge, Verdict
 from nncosim.tb.system.files import OutputError
@@ -145,6 +147,8 @@ def run_campaign(
     reviewed = read_reviewed(subject.equivalent)
     found = {key: Judged(mutant, verdict) for key, verdict in kept.load(mutants, resume).items()
              for mutant in mutants if mutant.key == key}
+    for left_behind in out.glob(f"{OVERLAY}*"):  # by a campaign that was killed
+        shutil.rmtree(left_behind, ignore_errors=True)
     for mutant in mutants:
         for entry in reviewed:
             if entry.is_of(mutant):

@@ -65,6 +65,8 @@ _ROUNDS = re.compile(r"\b(?:tie|half|round\w*|guard|sticky|inexact)(?:_\w+)?\b|R
 _HOLDS = re.compile(r"\.all\(\)|[^<>]<=?[^<]|[^<>]>=?[^>]|\b\w*(?:full|most|limit)\w*\b")
 """A term that holds a value within its bounds."""
 _ATOMS = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.Constant)
+_LAYOUT = re.compile(r"\b[A-Z]+[a-z]\w*$")
+"""A shape that is a structure or an enumeration: no number."""
 _SHAPED = ("Signal", "register", "signed", "unsigned")
 
 
@@ -208,7 +210,7 @@ class _Finder:
             yield self._edit("short", width, str(width.value - 1))
         elif isinstance(width, ast.Call) and self._text(width.func) == "range" and len(width.args) == 1:
             yield self._edit("short", width.args[0], f"{self._operand(width.args[0])} // 2")
-        elif isinstance(width, ast.Name | ast.Attribute | ast.BinOp):
+        elif isinstance(width, ast.Name | ast.Attribute | ast.BinOp) and not _LAYOUT.search(self._text(width)):
             yield self._edit("short", width, f"{self._text(width)} - 1")
         elif isinstance(width, ast.Call) and self._text(width.func) == "len":
             yield self._edit("short", width, f"{self._text(width)} - 1")
@@ -233,8 +235,15 @@ class _Finder:
             yield self._edit("inverted", call.args[0], f"({self._text(call.args[0])}) == 0")
 
     def _order(self, node: ast.For) -> Iterator[Edit | None]:
-        if any(isinstance(each, ast.With) and "m.If(" in self.lines[each.lineno - 1] for each in node.body):
+        blocks = (each for each in node.body if isinstance(each, ast.With))
+        conditions = [each for each in blocks if "m.If(" in self.lines[each.lineno - 1]]
+        if any(self._is_shared(target, node) for each in conditions for target in _driven(each)):
             yield self._edit("priority", node.iter, f"[*{self._operand(node.iter)}][::-1]")
+
+    def _is_shared(self, target: ast.expr, loop: ast.For) -> bool:
+        """Whether a signal is the same one in every turn of a loop."""
+        own = {each.id for each in ast.walk(loop) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+        return not any(isinstance(each, ast.Name) and each.id in own for each in ast.walk(target))
 
     def _domain(self, node: ast.AugAssign) -> Iterator[Edit | None]:
         target = self._text(node.target)
@@ -246,11 +255,9 @@ class _Finder:
     def _feeds_itself(self, node: ast.AugAssign) -> bool:
         """Whether what is assigned depends on its old value, here or by the conditions around: a loop without a
         register."""
-        driven, used = set(), []
-        for each in ast.walk(node.value):
-            if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr == "eq":
-                driven.add(ast.unparse(each.func.value))
-                used += [ast.unparse(argument) for argument in each.args]
+        driven = {ast.unparse(target) for target in _driven(node)}
+        used = [ast.unparse(argument) for each in ast.walk(node.value) if isinstance(each, ast.Call)
+                for argument in each.args]  # fmt: skip
         above: ast.AST = node
         while above is not self.function:
             above = self.parents[above]
@@ -275,3 +282,9 @@ class _Finder:
         if indexed or selects:
             text = f"{node.id} ^ 1" if below is node else f"({node.id} ^ 1)"
             yield self._edit("lane", node, text)
+
+
+def _driven(node: ast.AST) -> list[ast.expr]:
+    """What statements in it assign to."""
+    return [each.func.value for each in ast.walk(node) if isinstance(each, ast.Call)
+            and isinstance(each.func, ast.Attribute) and each.func.attr == "eq"]  # fmt: skip

@@ -21,7 +21,10 @@ from nncosim.tb.mutation import MUTANT
 from nncosim.tb.mutation.mutant import Mutant
 from nncosim.tb.system.cache import cache_root
 
-__all__ = ["Overlay", "overlaid"]
+__all__ = ["OVERLAY", "Overlay", "overlaid"]
+
+OVERLAY = "mutant-"
+"""What the names of their folders begin with."""
 
 _ALIKE = ("iss", "runtimes", "networks", "objects", "registers")
 """Kinds of the cache that do not depend on hardware, or go by its compiled content: used as they are."""
@@ -52,7 +55,7 @@ def overlaid(tree: Tree, mutant: Mutant | None, parent: Path) -> Iterator[Overla
     Args:
         parent: folder that it is made in.
     """
-    with tempfile.TemporaryDirectory(prefix="mutant-", dir=parent, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix=OVERLAY, dir=parent, ignore_cleanup_errors=True) as name:
         folder, cache = Path(name) / "packages", Path(name) / "cache"
         for package, place in tree.packages.items():
             if not package:
