@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nncosim.platforms.base import Platform
@@ -99,15 +99,17 @@ def subject_of(platform: Platform) -> Subject:
         raise BenchError("mutants need the project's sources with their tests; this is an installation without")
     tools = {graph.names[name] for name in plan.tools if name in graph.names}
     reached = sorted(path for path in graph.reached(top) - tools if hdl in path.parents)
-    with_hardware = {each.file for each in mutants_of(hdl, {path.as_posix(): path for path in reached})}
-    modules = [path for path in reached if path.relative_to(hdl).as_posix() in with_hardware]
+    mutants = mutants_of(hdl, {path.as_posix(): path for path in reached})
+    blocks = _named([path for path in reached if path.as_posix() in {each.block for each in mutants}])
+    names = {path.as_posix(): name for name, path in blocks.items()}
     settings = [f"{name}={value_text(value)}" for name, value in plan.machines[0].items()]
     run = [sys.executable, "-m", "nncosim.tb.cli", "run", plan.network, "--platform", platform.name]
     run += [word for text in settings for word in ("--set", text)]
     subject = Subject(
-        platform.name, tree, hdl.parent, _named(modules), (sys.executable, "-m", "nncosim.tb.mutation.emit",
+        platform.name, tree, hdl.parent, blocks, (sys.executable, "-m", "nncosim.tb.mutation.emit",
         platform.name), (*run, "--backend", "rtl", "--driver", "direct"), tree.packages["nncosim.regress"] / EQUIVALENT)
-    vars(subject)["graph"] = graph  # the same
+    # What is known already.
+    vars(subject).update(graph=graph, mutants=[replace(each, block=names[each.block]) for each in mutants])
     return subject
 
 
