@@ -37,3 +37,5 @@ def test_benches_of_blocks(subject: Subject) -> None:
     assert names["settle"] == ["test_j3dai_cluster.py"]  # none imports it: the one that reaches the least
     assert names["soc"] == ["test_j3dai_soc.py", "test_j3dai_soc_entry.py", "test_j3dai_soc_wires.py"]
     assert all(names.values())
+    around = {path.name for block in subject.blocks for path in subject.benches(block).around}
+    assert "test_j3dai_cluster.py" in around and "test_timing.py" not in around  # of area and timing only

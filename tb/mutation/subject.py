@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,10 @@ __all__ = ["Benches", "Subject", "subject_of"]
 AROUND = 3
 """Files of tests that run after a block's own."""
 EQUIVALENT = "mutants_equivalent.json"
+
+
+_TEXT = re.compile(r"^pytestmark = pytest\.mark\.text$", re.MULTILINE)
+"""A file of tests of which none is of what hardware does."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Subject:
         module, graph = self.blocks[block], self.graph
         whole = len(self.blocks) if self.run else sys.maxsize
         tests = (path for path in graph.names.values() if TEST.fullmatch(path.name))
-        reaching = [path for path in tests if module in graph.reached(path)]
+        reaching = [path for path in tests if module in graph.reached(path) and not _TEXT.search(path.read_text())]
         order = sorted(reaching, key=lambda path: (graph.hdl_reached(path), path.as_posix()))
         partly = [path for path in order if self._blocks_reached(path) < whole]
         direct = [path for path in order if module in graph.direct(path)]
