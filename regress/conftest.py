@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures and options of the regressions: see nncosim.tb.pytest_plugin."""
 
+from collections.abc import Generator
+
 import pytest
 from nncosim.regress import harness
+from nncosim.regress.failures import story_of_failure
 from nncosim.tb import affected_tests, pytest_plugin
-from nncosim.tb.pytest_plugin import driver, pytest_generate_tests, pytest_runtest_makereport, rng, rtl_bench, seed
+from nncosim.tb.pytest_plugin import driver, pytest_generate_tests, rng, rtl_bench, seed
 
-__all__ = ["driver", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport", "rng", "rtl_bench",
-           "seed", "waveforms_of_networks"]
+__all__ = ["driver", "folders_of_bundles", "pytest_addoption", "pytest_generate_tests", "pytest_runtest_makereport",
+           "pytest_runtest_setup", "rng", "rtl_bench", "seed", "waveforms_of_networks"]
 
 
 LONG = ("test_timing.py", "test_zoo.py")
@@ -16,11 +19,47 @@ that share a file's long work would be torn apart and wait for each other, and t
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of every bench, ``--update-baselines`` and ``--affected``."""
+    """The options of every bench, ``--update-baselines``, ``--debug-failures`` and ``--affected``."""
     pytest_plugin.pytest_addoption(parser)
     affected_tests.add_option(parser)
     group = parser.getgroup("nncosim")
     group.addoption("--update-baselines", action="store_true", help="write this run's cycles to regress/baselines.json")
+    group.addoption("--debug-failures", action="store_true",
+                    help="of a failed test's last run of a network that failed: its story, and a debug bundle")
+
+
+_FOLDERS: pytest.StashKey[pytest.TempPathFactory] = pytest.StashKey()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders_of_bundles(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where bundles go."""
+    pytestconfig.stash[_FOLDERS] = tmp_path_factory
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """With ``--debug-failures``, what `nncosim.regress.harness` runs from now on is this test's, its fixtures' too."""
+    harness.FAILED = [] if item.config.getoption("--debug-failures") else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Of every bench, and with ``--debug-failures`` the story of the last run that failed, while its RTL is there."""
+    report = yield from pytest_plugin.pytest_runtest_makereport(item, call)
+    if report.failed and harness.FAILED:
+        last = harness.FAILED.pop()
+        harness.FAILED.clear()
+        directory = item.config.stash[_FOLDERS].mktemp(f"debug_{_plain(item.name)}")
+        report.sections.append(("debug", "\n".join(story_of_failure(last, directory))))
+    return report
+
+
+def _plain(name: str) -> str:
+    """A test's name as that of a folder."""
+    return "".join(c if c.isalnum() else "_" for c in name)[:60]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,8 +72,7 @@ def waveforms_of_networks(request: pytest.FixtureRequest, tmp_path_factory: pyte
                           monkeypatch: pytest.MonkeyPatch) -> None:
     """With ``--waves``, networks that `nncosim.regress.harness` runs on the RTL leave waveforms in a folder."""
     if request.config.getoption("--waves"):
-        name = "".join(c if c.isalnum() else "_" for c in request.node.name)[:60]
-        monkeypatch.setattr(harness, "WAVES", tmp_path_factory.mktemp(f"waves_{name}"))
+        monkeypatch.setattr(harness, "WAVES", tmp_path_factory.mktemp(f"waves_{_plain(request.node.name)}"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from nncosim.compiler.compile import Compiled, compile_network
@@ -39,8 +39,8 @@ from nncosim.tb.run.inputs import frames as frames_of
 from nncosim.tb.run.inputs import read_npz
 
 __all__ = [
-    "TARGETS", "BenchTarget", "ComparedRun", "Target", "command", "compile_case", "compile_digits", "digits_images",
-    "digits_network", "run_case", "run_compiled", "run_image", "saturated", "target",
+    "TARGETS", "BenchTarget", "ComparedRun", "FailedRun", "Target", "command", "compile_case", "compile_digits",
+    "digits_images", "digits_network", "run_case", "run_compiled", "run_image", "saturated", "target",
 ]  # fmt: skip
 
 Inputs = Sequence[Mapping[str, np.ndarray]]
@@ -48,6 +48,19 @@ Inputs = Sequence[Mapping[str, np.ndarray]]
 
 WAVES: Path | None = None
 """Where runs on the RTL write their waveforms: the test's own folder, with ``--waves``."""
+
+
+class FailedRun(NamedTuple):
+    """A run that failed, and how it ran."""
+
+    run: ComparedRun
+    backend: str
+    driver: str | None
+    seed: int
+
+
+FAILED: list[FailedRun] | None = None
+"""Where runs of `run_compiled` that fail are kept, with ``--debug-failures``; not those of spoilt images."""
 
 
 class Target(Protocol):
@@ -180,7 +193,10 @@ def run_compiled(
         limit=HANG_FACTOR * compiled.iss_cycles, seed=seed,
     )  # fmt: skip
     right = tuple(evaluate(compiled.network, values) for values in chosen)
-    return ComparedRun(compiled, chosen, result, compare_frames(compiled.network, right, result.frames))
+    run = ComparedRun(compiled, chosen, result, compare_frames(compiled.network, right, result.frames))
+    if FAILED is not None and spoil is None and run.problems():
+        FAILED.append(FailedRun(run, backend, driver, seed))
+    return run
 
 
 def run_case(

@@ -2,13 +2,14 @@
 """Planting a bug in RTL: a module of the product with one line changed, to show that a bench notices."""
 
 import os
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 
 import pytest
 from nncosim.tb.mutation import MUTANT
 
-__all__ = ["planted", "remade", "some"]
+__all__ = ["plant", "planted", "some"]
 
 
 def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
@@ -23,16 +24,15 @@ def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
     return _made(module, text.replace(right, wrong))
 
 
-def remade(module: ModuleType, **names: object) -> ModuleType:
-    """A copy of `module` that uses these in place of what it imports by their names: parts with a bug. Skips as
-    `planted`."""
-    _skip_on_a_mutant()
-    assert module.__file__
-    with open(module.__file__) as source:
-        copy = _made(module, source.read())
-    assert set(names) <= set(vars(copy)), f"{module.__name__} does not use {set(names) - set(vars(copy))}"
-    vars(copy).update(names)
-    return copy
+def plant(patch: pytest.MonkeyPatch, module: ModuleType, right: str, wrong: str) -> None:
+    """As `planted`, and whatever of `nncosim.hdl` uses something of the module has that of the copy."""
+    copy = planted(module, right, wrong)
+    made = {id(value): vars(copy)[name] for name, value in vars(module).items()
+            if getattr(value, "__module__", None) == module.__name__}  # fmt: skip
+    for user in [each for name, each in sys.modules.items() if name.startswith("nncosim.hdl.") and each is not module]:
+        for name, value in vars(user).items():
+            if id(value) in made:
+                patch.setattr(user, name, made[id(value)])
 
 
 def _skip_on_a_mutant() -> None:

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """README's examples as a user copies them; the pytest plugin's fixture, options and repetition of a failure."""
 
+import random
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from nncosim.tb.waves.rules import check, payload_stable
+from nncosim.tb.waves.streams import stream_of
+from nncosim.tb.waves.wave import Wave
 
 CONFTEST = 'pytest_plugins = ["nncosim.tb.pytest_plugin"]\n'
 # The bench and the prompt's lines are README's own, as they stand there.
 README = (Path(__file__).parents[1] / "README.md").read_text()
-BENCH, PROMPT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BENCH, PROMPT, WAVEFORM = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 MORE_TESTS = '''
 def test_backend(backend, driver, seed, rng):
     print(f"on {backend} {driver} {seed} {rng.integers(1000)}")
@@ -51,6 +55,19 @@ def test_waves(project):
     assert "2 passed" in output
     assert len(list((project / "out").glob("*0/doubler/doubler.vcd"))) == 2
 
+
+def test_transactions_of_a_cocotb_bench(project):
+    """What cocotb sends and receives is what its waveform shows at the clock's edges, stalls included."""
+    run(project, "--seed", "5", "--waves", "-k", "test_streams", "--basetemp", str(project / "out"))
+    (path,) = (project / "out").glob("*0/doubler/doubler.vcd")
+    clock = Wave.open(path).clocked("clk")
+    sent, received = stream_of(clock, "i", 8), stream_of(clock, "o", 9)
+    check(payload_stable(sent), payload_stable(received))
+    numbers = random.Random("5/values")
+    values = [numbers.randrange(256) for _ in range(50)][:-1]  # the edge at which the bench ends is not in the file
+    assert [each.payload for each in sent.transactions()] == values
+    assert [each.payload for each in received.transactions()] == [2 * value for value in values]
+    assert sum(each.stalls for each in received.transactions()) > 10
 
 WRONG = '''
 def test_too_large(rtl_bench):
@@ -102,3 +119,11 @@ def test_prompt(tmp_path):
     ran = subprocess.run([sys.executable, "-i"], input=PROMPT, cwd=tmp_path, capture_output=True, text=True)
     assert ran.stdout.splitlines()[-1] == "10" and "Error" not in ran.stderr, ran.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_waveform(tmp_path):
+    """Two stalls before each transfer but the first; what number 9 waits are the cycles before its transfer."""
+    ran = subprocess.run([sys.executable, "-i"], input=WAVEFORM, cwd=tmp_path, capture_output=True, text=True)
+    assert "Error" not in ran.stderr, ran.stderr
+    begin, end, stalls, spans = ran.stdout.splitlines()[-1].split(" ", 3)
+    assert (int(end) - int(begin), int(stalls)) == (2, 2) and spans == f"[({begin}, {end})]"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors of the test bench."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,8 @@ if TYPE_CHECKING:
     import pytest
 
 __all__ = [
-    "BenchError", "BuildError", "CacheError", "CapacityError", "CocotbError", "SimulationError", "SimulationTimeout",
-    "ToolCrash", "ToolError", "hidden",
+    "BenchError", "BuildError", "CacheError", "CapacityError", "CocotbError", "ProtocolError", "SimulationError",
+    "SimulationTimeout", "ToolCrash", "ToolError", "UnknownValueError", "hidden",
 ]  # fmt: skip
 
 
@@ -66,3 +67,15 @@ class CocotbError(BenchError):
     def __init__(self, message: str, log: Path):
         super().__init__(message)
         self.log = log
+
+
+class UnknownValueError(BenchError):
+    """A waveform has x or z where a number is asked for."""
+
+
+class ProtocolError(BenchError):
+    """A waveform breaks a rule. `violations`: all of them, of which the message has the first few."""
+
+    def __init__(self, message: str, violations: Sequence[object]):
+        super().__init__(message)
+        self.violations = tuple(violations)

@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.tb.errors import BenchError
 
-__all__ = ["Channel", "Difference", "Event", "differences"]
+__all__ = ["SLACK", "Channel", "Difference", "Event", "differences"]
+
+SLACK = 64
 
 Event = Mapping[str, Any]
 """An event's fields by name: integers, bytes or arrays."""
@@ -34,12 +36,14 @@ class Channel:
         block: the part of the machine to blame for an event, of what it should have been and what it was; one of them
             is None where only the other run has an event.
         text: an event in words, without its cycle.
+        accounting: it only counts what the others do, and is to blame only where they do nothing wrong.
     """
 
     name: str
     events: npt.NDArray[np.void]
     block: Callable[[Event | None, Event | None], str]
     text: Callable[[Event], str]
+    accounting: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,17 +69,20 @@ class Difference:
     wanted_cycle: int | None
     found_cycle: int | None
     fields: Mapping[str, tuple[str, str]]
+    accounting: bool = False
 
     def lines(self) -> list[str]:
-        """In words, two lines and one for each field that differs."""
+        """In words, two lines; and one for each field that differs, where there are several."""
         sides = (("expected", self.wanted, self.wanted_cycle), ("got", self.found, self.found_cycle))
         out = [f"{label}: " + (f"cycle {cycle:,}: {text}" if cycle is not None else "nothing more")
                for label, text, cycle in sides]  # fmt: skip
-        return out + [f"{name}: expected {wanted}, got {found}" for name, (wanted, found) in self.fields.items()]
+        several = self.fields if len(self.fields) > 1 else {}
+        return out + [f"{name}: expected {wanted}, got {found}" for name, (wanted, found) in several.items()]
 
 
 def differences(found: Sequence[Channel], wanted: Sequence[Channel], until: int | None = None) -> list[Difference]:
-    """The first difference of each channel that has one, the earliest first; of one cycle, in the channels' order.
+    """The first difference of each channel that has one, the earliest first; of one cycle, in the channels' order. One
+    in accounting comes behind those of the `SLACK` cycles that follow: it shows at once what reaches a boundary later.
 
     Args:
         found: the run in question. wanted: the reference.
@@ -89,7 +96,7 @@ def differences(found: Sequence[Channel], wanted: Sequence[Channel], until: int 
         raise BenchError(f"two runs cannot be compared: one has the channels {names}, the other {others}")
     pairs = zip(found, wanted, strict=True)
     out = [each for one, other in pairs if (each := _first(one, other, until)) is not None]
-    return sorted(out, key=lambda each: each.cycle)
+    return sorted(out, key=lambda each: each.cycle + (SLACK if each.accounting else 0))
 
 
 def _first(found: Channel, wanted: Channel, until: int | None) -> Difference | None:
@@ -106,6 +113,7 @@ def _first(found: Channel, wanted: Channel, until: int | None) -> Difference | N
     return Difference(
         found.name, min(each for each in cycles if each is not None), number, found.block(want, got),
         found.text(want) if want else "", found.text(got) if got else "", cycles[1], cycles[0], fields,
+        found.accounting,
     )  # fmt: skip
 
 

@@ -99,6 +99,7 @@ def test_dev_stdout_is_stdout(command, tmp_path):
 COLLISIONS = {
     "json is the trace": (*RUN, "--json", "x.fst", "--trace", "x.fst"),
     "json is the trace's save file": (*RUN, "--json", "x.gtkw", "--trace", "x.fst"),
+    "json is the trace's command file": (*RUN, "--json", "x.sucl", "--trace", "x.fst"),
     "json is a table of the trace": (*RUN, "--json", "x.1-op.txt", "--trace", "x.vcd"),
     "out is json": (*RUN, "--out", "x", "--json", "x"),
     "out is json, written otherwise": (*RUN, "--out", "x", "--json", "./c/../x"),

@@ -56,11 +56,12 @@ class Port(wiring.Component):
 
 def test_registers_keep_what_is_written_and_start_what_is_told() -> None:
     port, seen = Port(), []
+    top = 1 << 31
 
     async def bench(ctx):
         for reg in Reg:
             ctx.set(port.addr, reg)
-            ctx.set(port.w_data, 7 + reg)
+            ctx.set(port.w_data, top | 7 + reg)
             ctx.set(port.w_en, 1)
             seen.append(ctx.get(port.started))
             await ctx.tick()
@@ -72,7 +73,7 @@ def test_registers_keep_what_is_written_and_start_what_is_told() -> None:
             seen.append(ctx.get(port.r_data))
 
     simulate(port, bench)
-    assert seen == [0, 1, 0, 0, 7, 0, 16, 19, 0]
+    assert seen == [0, 1, 0, 0, top | 7, 0, 16, top | 19, 0]
 
 
 def test_the_header_names_another_machine() -> None:

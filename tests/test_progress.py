@@ -54,7 +54,7 @@ def test_a_command_that_is_nearly_one(command, word, near):
 
 
 def test_a_command_that_is_none(command):
-    refused(command("xyzzy"), "No such command 'xyzzy'; there are run, debug, compile,")
+    refused(command("xyzzy"), "No such command 'xyzzy'; there are run, debug, replay, compile,")
 
 
 def test_a_parameter_that_is_nearly_one(command):

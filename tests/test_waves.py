@@ -21,6 +21,7 @@ from nncosim.tb.sim.waves import (
     Trace,
     Waveform,
     changes,
+    command_file,
     save_file,
     trace_format,
     variables,
@@ -92,7 +93,7 @@ def test_save_file(built, tmp_path):
     wave = write_save_file(path, shown, clock="outer.clk", marks="outer.kind", cycle="outer.i", open_scopes=["outer"])
     assert wave == Waveform(path, 0, 40, path.stat().st_size) and save_file(path) == path.with_suffix(".gtkw")
     assert str(wave) == (f"{path}, cycles 0 to 39, {path.stat().st_size:,} bytes; open it with: "
-                         f"gtkwave {save_file(path)}")  # fmt: skip
+                         f"gtkwave {save_file(path)} (or surfer {path} --command-file {command_file(path)})")
     text = save_file(path).read_text()
     assert f'[dumpfile] "{path}"' in text and "[treeopen] outer." in text
     # What GTKWave 3.3.118 finds: in VCD, a dot in a name of its own is one of a scope unless it is escaped.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -23,15 +22,14 @@ from nncosim.tb.cli.options import (
     seed_option,
     write_json,
 )
-from nncosim.tb.cli.run import Given, program_of
+from nncosim.tb.cli.run import Given, print_story, program_of
+from nncosim.tb.debug.bundle import FILES, WAVEFORM, write_bundle
 from nncosim.tb.debug.story import debug_program
 from nncosim.tb.run.flow import RunOptions
 from nncosim.tb.sim.patches import read_patch
-from nncosim.tb.system.files import prepare_directory, write_files
+from nncosim.tb.system.files import prepare_directory
 
 __all__ = ["debug_command"]
-
-STORY, WAVEFORM = "story.txt", "cause.fst"
 
 
 @click.command("debug")
@@ -43,7 +41,7 @@ STORY, WAVEFORM = "story.txt", "cause.fst"
 @patch_option
 @seed_option("random inputs (without --input), and of the poison in memories")
 @click.option("--out", type=PATH, default="debug", show_default=True, metavar="DIR",
-              help="Folder for story, report, image and waveform.")
+              help="Folder for the bundle: story, waveform, and what `nncosim replay DIR` needs.")
 @json_option
 def debug_command(
     source: Path,
@@ -63,13 +61,14 @@ def debug_command(
 ) -> int:
     """Run a model or an image as `run` does on the RTL, and lay it beside the simulator, cycle by cycle.
 
-    Says where they part first: cycle, block, values; where everybody stood then; and writes a waveform of these cycles.
+    Says where they part first: cycle, block, values; where everybody stood then; and writes a waveform of these cycles,
+    and all that `nncosim replay` needs to run it again.
 
     Exit status: 0 nothing is wrong, 1 something is, 2 bad input.
     """
     check_indices(indices, input_file)
     inputs = {"the model": source, "the input": input_file, "the data": calibrate, "the patch": rtl_patch}
-    check_outputs(inputs, json_file=json_file, out=out, results=(*RESULTS, STORY, WAVEFORM))
+    check_outputs(inputs, json_file=json_file, out=out, results=(*RESULTS, *FILES))
     prepare_directory(out)
     patch = read_patch(rtl_patch) if rtl_patch is not None else None
     options = RunOptions(None, driver, input_file, indices, seed, rtl_patch=patch, observe=True)
@@ -77,12 +76,7 @@ def debug_command(
         given = Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
         story = debug_program(program, platform, overrides, options, out / WAVEFORM, say)
-    lines, outcome = story.lines(), story.outcome
-    report = json.dumps(outcome.report.to_json(), indent=2) + "\n"
-    text = "".join(f"{line}\n" for line in lines)
-    write_files(out, {**outcome.files, "report.json": report.encode(), STORY: text.encode()})
-    console = output_console(json_file)
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    write_json({"passed": story.passed, "story": lines}, json_file)
+        write_bundle(out, program, platform, overrides, options, story)
+    print_story(story, out, output_console(json_file))
+    write_json({"passed": story.passed, "story": story.lines(), "bundle": str(out)}, json_file)
     return 0 if story.passed else 1

@@ -30,6 +30,7 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_DEFECT, EXIT_INTERRUPTED = 0, 1, 2, 3
 COMMANDS = {
     "run": ("nncosim.tb.cli.run", "Compile a model, run it on a platform, check every bit and every cycle."),
     "debug": ("nncosim.tb.cli.debug", "From a failing run to the first cycle that is wrong, and a waveform of it."),
+    "replay": ("nncosim.tb.cli.replay", "Run a debug bundle again: does it still fail, as then?"),
     "compile": ("nncosim.tb.cli.compile", "Compile a model: image, listing, memory map, cycles."),
     "check": ("nncosim.tb.cli.compile", "Is a model supported, does it fit, and if not, what to change?"),
     "quantize": ("nncosim.tb.cli.quantize", "From a trained float network to QONNX, with calibration data."),

@@ -123,38 +123,39 @@ def patch_option(command: Callable) -> Callable:
 
 def check_outputs(
     inputs: Mapping[str, Path | None], *, json_file: Path | None, out: Path | None = None, trace: Path | None = None,
-    results: Sequence[str] | None = RESULTS,
+    results: Sequence[str] | None = RESULTS, option: str = "--out",
 ) -> None:  # fmt: skip
     """Refuse outputs that would replace each other, or what is read, before the work is done.
 
     Args:
         inputs: files that are read, by what the command line calls them.
-        results: names of the files that go to `out`; None: it is a file itself.
+        results: names of the files that go to `out`; None: it is a file itself. option: that gives `out`.
 
     Raises:
         OutputError: names both.
     """
     json_file = None if json_file == _STDOUT else json_file
-    options = {"--json": json_file, "--trace": trace, "--out": out}
-    real = {option: _real(path) for option, path in options.items() if path is not None and _is_place(option, path)}
+    places = {"--json": json_file, "--trace": trace, option: out}
+    real = {name: _real(path) for name, path in places.items()
+            if path is not None and (name == option or not is_stream(path))}  # devices and pipes take any number
     for one, other in itertools.permutations(real, 2):
         if real[one] == real[other]:
-            raise OutputError(f"{one} {options[one]} and {other} {options[other]} are one place; give two names")
-        if one != "--out" and real[one] in real[other].parents:
-            both = f"{one} {options[one]} is to be a file, and {other} {options[other]} lies in it"
+            raise OutputError(f"{one} {places[one]} and {other} {places[other]} are one place; give two names")
+        if one != option and real[one] in real[other].parents:
+            both = f"{one} {places[one]} is to be a file, and {other} {places[other]} lies in it"
             raise OutputError(f"{both}; give two names")
     if "--json" in real and trace is not None and is_companion(real["--json"], _real(trace.parent) / trace.name):
         raise OutputError(f"--json {json_file} has a name that --trace {trace} uses for its save file; give two names")
-    whole = {option for option in real if option != "--out" or results is None}
-    written = {real[option]: f"{option} {options[option]}" for option in whole}
-    for name in results or () if "--out" in real else ():
-        path = real["--out"] / name
+    whole = {name for name in real if name != option or results is None}
+    written = {real[name]: f"{name} {places[name]}" for name in whole}
+    for name in results or () if option in real else ():
+        path = real[option] / name
         if path in written:
-            raise OutputError(f"{written[path]}: --out {out} writes a file of that name; give another")
+            raise OutputError(f"{written[path]}: {option} {out} writes a file of that name; give another")
         if path.is_dir():
-            raise OutputError(f"--out {out}: {path} is a folder, and a file of that name is to be written")
+            raise OutputError(f"{option} {out}: {path} is a folder, and a file of that name is to be written")
         if name != "image.elf":  # an image that runs is written as it was
-            written[path] = f"--out {out} writes {name}, which"
+            written[path] = f"{option} {out} writes {name}, which"
     for what, source in inputs.items():
         place = written.get(_real(source)) if source is not None else None
         if place is not None:
@@ -163,11 +164,6 @@ def check_outputs(
 
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))
-
-
-def _is_place(option: str, path: Path) -> bool:
-    """Whether something stays where an output goes: a device or a pipe takes any number of them."""
-    return option == "--out" or not is_stream(path)
 
 
 # ---- completion by the shell: what is wrong on the line is told when it is run

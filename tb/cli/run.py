@@ -15,6 +15,7 @@ from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
+    RESULTS,
     backend_option,
     check_indices,
     check_outputs,
@@ -34,6 +35,9 @@ from nncosim.tb.cli.options import (
     seed_option,
     write_json,
 )
+from nncosim.tb.debug.bundle import FILES
+from nncosim.tb.debug.failure import debug_failure, replay_command
+from nncosim.tb.debug.story import Story
 from nncosim.tb.report.table import print_report
 from nncosim.tb.run.flow import (
     RunOptions,
@@ -48,11 +52,21 @@ from nncosim.tb.run.flow import (
 )
 from nncosim.tb.run.program import Program, compile_model, is_image, load_image, read_runnable, read_source
 from nncosim.tb.sim.patches import read_patch
-from nncosim.tb.sim.waves import save_file, trace_format
-from nncosim.tb.system.files import prepare_file, write_files
+from nncosim.tb.sim.waves import command_file, save_file, trace_format
+from nncosim.tb.system.files import prepare_directory, prepare_file, write_files
 from nncosim.tb.system.progress import Progress
+from nncosim.tb.system.terminal import Terminal
 
-__all__ = ["Given", "program_of", "run_command"]
+__all__ = ["Given", "print_story", "program_of", "run_command"]
+
+
+def print_story(story: Story, directory: Path, console: Terminal) -> None:
+    """The lines of a story, and how to go on from its bundle."""
+    lines = story.lines()
+    if not story.passed:
+        lines.append(replay_command(directory))
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def trace_options(command: Callable) -> Callable:
@@ -62,12 +76,24 @@ def trace_options(command: Callable) -> Callable:
                      help="Waveform of this layer only (of the first inference)."),
         click.option("--trace-to", type=int, metavar="CYCLE", help="Waveform up to this clock cycle, exclusive."),
         click.option("--trace-from", type=int, metavar="CYCLE", help="Waveform from this clock cycle since reset."),
-        click.option(
-            "--trace", type=PATH, metavar="FILE", help="Write a waveform (rtl), FILE.fst or FILE.vcd; open FILE.gtkw."
-        ),
+        click.option("--trace", type=PATH, metavar="FILE",
+                     help="Write a waveform (rtl), FILE.fst or FILE.vcd; open FILE.gtkw, or FILE.sucl in Surfer."),
     ):
         command = option(command)
     return command
+
+
+def _checked_debug(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None:
+        prepare_directory(path, "--debug")
+    return path
+
+
+def debug_option(command: Callable) -> Callable:
+    """--debug [DIR]."""
+    help_ = "If it fails, find where RTL and simulator part first; a bundle for `nncosim replay` [DIR: debug]."
+    return click.option("--debug", type=PATH, is_flag=False, flag_value="debug", metavar="[DIR]", help=help_,
+                        callback=_checked_debug)(command)  # fmt: skip
 
 
 class Given(NamedTuple):
@@ -148,6 +174,7 @@ def program_of(
 @patch_option
 @seed_option("random inputs (without --input), and of the poison in memories")
 @trace_options
+@debug_option
 @out_option()
 @json_option
 def run_command(
@@ -171,6 +198,7 @@ def run_command(
     trace_from: int | None,
     trace_to: int | None,
     trace_layer: str | None,
+    debug: Path | None,
     out: Path | None,
     json_file: Path | None,
 ) -> int:
@@ -181,12 +209,15 @@ def run_command(
     check_indices(indices, input_file)
     if trace is not None:
         trace_format(trace)
-        for file in (trace, save_file(trace)):
+        for file in (trace, save_file(trace), command_file(trace)):
             prepare_file(file, "--trace")
     elif not trace_from == trace_to == trace_layer is None:
         raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
     inputs = {"the model": source, "the input": input_file, "the data": calibrate, "the patch": rtl_patch}
     check_outputs(inputs, json_file=json_file, out=out, trace=trace)
+    if debug is not None:
+        check_outputs(inputs, json_file=json_file, out=debug, trace=trace, results=(*RESULTS, *FILES),
+                      option="--debug")
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
                          boot == "bus", stream or 0, ignore_hazards=ignore_hazards,
                          rtl_patch=read_patch(rtl_patch) if rtl_patch is not None else None)
@@ -194,10 +225,16 @@ def run_command(
         given = Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
         outcome = run_program(program, platform, overrides, options, say)
+        story = None
+        if debug is not None and not outcome.report.passed:
+            story = debug_failure(outcome, program, platform, overrides, options, debug, say)
     data = outcome.report.to_json()
     # Files before the table: who reads the table finds them there.
     if out is not None:
         write_files(out, {**outcome.files, "report.json": (json.dumps(data, indent=2) + "\n").encode()})
-    print_report(outcome.report, output_console(json_file))
+    console = output_console(json_file)
+    print_report(outcome.report, console)
+    if debug is not None and story is not None:
+        print_story(story, debug, console)
     write_json(data, json_file)
     return 0 if outcome.report.passed else 1

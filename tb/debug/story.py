@@ -10,6 +10,7 @@ from pathlib import Path
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import RunResult, get_bench
+from nncosim.tb.errors import BuildError, ToolError
 from nncosim.tb.lockstep import Difference, differences
 from nncosim.tb.run.flow import (
     REFERENCE,
@@ -26,7 +27,7 @@ from nncosim.tb.sim.waves import Waveform
 from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import Progress
 
-__all__ = ["AFTER", "BEFORE", "Story", "debug_program"]
+__all__ = ["AFTER", "BEFORE", "Story", "debug_program", "lay_beside", "story_of"]
 
 BEFORE, AFTER = 200, 800
 """Cycles of the waveform around the first difference."""
@@ -38,7 +39,8 @@ class Story:
 
     `found`: the first difference of each channel that has one, the earliest first; of a run that passed, and of one
     whose failure the channels do not show, there is none. `standing`: where everybody stands in the first one's cycle
-    of a right run. `layer`: to which that cycle belongs.
+    of a right run. `layer`: to which that cycle belongs. `aside`: why the run was not laid beside the simulator,
+    or why there is no waveform.
     """
 
     outcome: Outcome
@@ -46,6 +48,7 @@ class Story:
     standing: Sequence[str] = ()
     layer: str = ""
     waveform: Waveform | None = None
+    aside: str = ""
 
     @property
     def passed(self) -> bool:
@@ -56,6 +59,8 @@ class Story:
         if self.passed:
             return ["the run passes, and the machine does in each cycle what its simulator does: nothing to debug"]
         out = self._verdict()
+        if self.aside and not self.found:
+            return [*out, self.aside]
         if not self.found:
             return [*out, f"the {REFERENCE} does the same in each cycle at each boundary that was looked at: what is "
                     "wrong is in the program, or in what the two have in common"]  # fmt: skip
@@ -67,8 +72,8 @@ class Story:
             out.append("then: " + "; ".join(f"cycle {each.cycle:,} {each.channel}" for each in others))
         out += [f"in that cycle of a right run: {self.standing[0]}", *(f"  {line}" for line in self.standing[1:])] \
             if self.standing else []
-        if self.waveform is not None:
-            out.append(f"waveform: {self.waveform}")
+        if self.waveform is not None or self.aside:
+            out.append(f"waveform: {self.waveform or self.aside}")
         return out
 
     def _verdict(self) -> list[str]:
@@ -94,31 +99,52 @@ def debug_program(
         NncosimError: as `nncosim.tb.run.flow.run_program`.
     """
     backend, _ = choose(get_bench(platform), platform, options.backend, options.driver)
+    check_observable(get_bench(platform), platform, backend)
+    return story_of(run_program(program, platform, settings, options, say), program, platform, options, trace, say)
+
+
+def lay_beside(
+    outcome: Outcome, program: Program, platform: Platform, options: RunOptions, say: Progress
+) -> tuple[list[Difference], RunResult]:
+    """What differs between a run that was observed and the simulator's, and the simulator's run."""
+    inputs, _ = make_frames(program.network, options)
+    say(f"running it on the {REFERENCE}")
+    reference = replace(options, backend=REFERENCE, driver=None, rtl_patch=None, trace=None)
+    right = execute(program, platform, inputs, reference, say)
+    return differences(outcome.result.channels, right.channels, _until(outcome.result, right)), right
+
+
+def story_of(
+    outcome: Outcome, program: Program, platform: Platform, options: RunOptions, trace: Path, say: Progress
+) -> Story:
+    """The story of a run that was observed; arguments as of `debug_program`."""
+    backend, _ = choose(get_bench(platform), platform, options.backend, options.driver)
     bench = check_observable(get_bench(platform), platform, backend)
     inputs, _ = make_frames(program.network, options)
-    outcome = run_program(program, platform, settings, options, say)
-    say(f"running it on the {REFERENCE}")
-    right = execute(program, platform, inputs, replace(options, backend=REFERENCE, driver=None, rtl_patch=None), say)
-    found = differences(outcome.result.channels, right.channels, _until(outcome.result))
+    found, right = lay_beside(outcome, program, platform, options, say)
     if not found:
         return Story(outcome, ())
     cycle = found[0].cycle
     standing = bench.standing(platform, program.image, inputs, options.seed, cycle)
     say("tracing the cycles around the first difference")
     begin = max(0, min(cycle, _last(outcome.result)) - BEFORE)  # it may have ended long before what is missing
-    window = replace(options, observe=False, trace=trace, trace_from=begin, trace_to=cycle + AFTER,
-                     marks=(cycle, *(each.cycle for each in found[1:2])))  # fmt: skip
+    window = replace(options, trace=trace, trace_from=begin, trace_to=cycle + AFTER, trace_layer=None,
+                     marks=(cycle, *(each.cycle for each in found[1:2])), about=found[0].block,
+                     limit=cycle + AFTER if len(inputs) == 1 else None)  # fmt: skip
     write_files(trace.parent, {})
-    waveform = execute(program, platform, inputs, window, say).waveform
-    return Story(outcome, found, standing, _layer(program, right, cycle), waveform)
+    layer = _layer(program, right, cycle)
+    try:
+        waveform = execute(program, platform, inputs, window, say).waveform
+    except (BuildError, ToolError) as problem:  # it needs headers that nothing else does
+        return Story(outcome, found, standing, layer, aside=f"none, {problem}")
+    return Story(outcome, found, standing, layer, waveform)
 
 
-def _until(result: RunResult) -> int | None:
-    """Where a run that was stopped by a check or a trap has no more to compare; one that hangs lacks what it did not
-    do."""
-    if result.diagnosis is None or result.diagnosis.kind == "hang":
-        return None
-    return _last(result) + 1
+def _until(result: RunResult, right: RunResult) -> int:
+    """Where there is no more to compare: the right run is over, or the other was stopped by a check or a trap; one that
+    hangs lacks what it did not do."""
+    stopped = result.diagnosis is not None and result.diagnosis.kind != "hang"
+    return min(_last(each) for each in (right, *((result,) if stopped else ()))) + 1
 
 
 def _last(result: RunResult) -> int:

@@ -2,7 +2,7 @@
 // Address generators: an odometer of counted dimensions over an address and two coordinates.
 #pragma once
 
-#include "iss_common.h"
+#include "iss_seen.h"
 
 constexpr uint32_t ADDRESS_MASK = (1u << 14) - 1;
 constexpr uint32_t COORDINATE_MASK = (1u << 13) - 1;

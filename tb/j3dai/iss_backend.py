@@ -44,12 +44,14 @@ def run_iss(
     image = Image.from_bytes(data)
     table, inside = places(image), inside_places(image)
     begin = time.perf_counter()
-    machine = Machine(platform, seed=seed, log_writes=True, log_activity=True)
+    machine = Machine(platform, seed=seed, log_writes=True, log_activity=True, batch=not observe)
     build = time.perf_counter() - begin
     machine.load_elf(data)
-    if inside or observe:
+    if inside:
         machine.core.log_l1()
-    seen: list[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]] = []
+    if observe:
+        machine.core.log_seen()
+    l2_writes: list[npt.NDArray[np.void]] = []
     frames: list[Frame] = []
     diagnosis: Diagnosis | None = None
     begin = time.perf_counter()
@@ -62,7 +64,7 @@ def run_iss(
         diagnosis = result.diagnosis or _reported(machine, result)
         l1_writes = machine.core.l1_writes()
         if observe:
-            seen.append((l1_writes, writes))
+            l2_writes.append(writes)
         if inside:
             more, disputes = capture_l1(inside, l1_writes, number, platform.l1_words, seed + number)
             tensors |= more
@@ -75,16 +77,14 @@ def run_iss(
         if diagnosis is not None:
             break
     seconds = {"build": build, "simulate": time.perf_counter() - begin}
-    channels = _channels(machine, seen) if observe else ()
+    channels = _channels(machine, l2_writes) if observe else ()
     return RunResult("iss", None, tuple(frames), diagnosis, seconds, channels=channels)
 
 
-def _channels(
-    machine: Machine, seen: Sequence[tuple[npt.NDArray[np.void], npt.NDArray[np.void]]]
-) -> tuple[Channel, ...]:
-    l1, l2 = (np.concatenate(each) for each in zip(*seen, strict=True))
-    core = machine.core
-    return channels_of(machine.platform, _engines(machine.platform), core.changes(), l1, l2, core.lists())
+def _channels(machine: Machine, l2_writes: Sequence[npt.NDArray[np.void]]) -> tuple[Channel, ...]:
+    core, lists = machine.core, machine.core.lists()
+    return channels_of(machine.platform, _engines(machine.platform), core.changes(), np.concatenate(l2_writes), lists,
+                       lists["transfers"], core.seen())
 
 
 def _engines(platform: J3dai) -> dict[str, int]:

@@ -40,6 +40,9 @@ struct Cluster {
     uint64_t records_free = 0;  // LDP may execute from this cycle on: the one before it has read its records
     Counters counters;
     Activity activity;
+    Watched seen;
+    SeenControl levels;
+    bool levels_known = false;
 
     int opcode() const { return int(ir & 63); }
 
@@ -62,8 +65,8 @@ struct Cluster {
         return running ? waits() : !armed || !inputs.value[START_SEMAPHORE];
     }
 
-    void read_ports() {
-        if (config->data) sequencer.read_ports(l1, config->l1_words, wmem, config->wmem_words);
+    void read_ports(uint64_t cycle) {
+        if (config->data) sequencer.read_ports(cycle, l1, config->l1_words, wmem, config->wmem_words);
         else sequencer.pending.valid = false;
         if (fetch) memcpy(&fetched, imem + size_t(pc / PER_WORD & (config->imem_words - 1)) * WORD + pc % PER_WORD * 8, 8);
     }
@@ -79,6 +82,7 @@ struct Cluster {
 
     // Everything behind the memory ports.
     void step(uint64_t cycle, const ClusterInputs& in) {
+        if (seen) see_levels(cycle);
         const bool begins = armed && !running && !trap && inputs.value[START_SEMAPHORE];
         const bool is_waiting = waits(), was_running = running;
         bool loop_fault = false, done = false, fault = false;
@@ -121,7 +125,7 @@ struct Cluster {
             if (stuck(cycle) && fetched_all()) return idle(cycle, end - cycle, in);
             const uint64_t burst = blocked() ? sequencer.burst() : 0, k = burst < end - cycle ? burst : end - cycle;
             if (!k) invert_drained(cycle);  // a burst reads no L1
-            read_ports();
+            read_ports(cycle);
             if (!k) invert_drained(cycle);
             if (k) {
                 for (uint64_t i = 0; i < k && sequencer.drain.count; ++i) write_ports(cycle + i);
@@ -140,6 +144,17 @@ struct Cluster {
     uint64_t trapped_at = UINT64_MAX;
 
   private:
+    SEEING void see_levels(uint64_t cycle) {
+        SeenControl now{};
+        now.cycle = cycle, now.unit = seen.unit;
+        now.flags = running | armed << 1 | trap << 2 | sequencer.busy << 3 | (cycle >= sequencer.in_flight_until) << 4;
+        for (int k = 0; k < 2; ++k) now.flags |= uint32_t(cycle < sequencer.drain.set_free[k]) << (5 + k);
+        now.flags |= uint32_t(sequencer.fetch.staged) << 7;
+        now.flags |= uint32_t(sequencer.fetch.staged && sequencer.fetch.staged_last) << 8;
+        memcpy(now.semaphores, inputs.value, sizeof now.semaphores);
+        seen.to->level(cycle, seen.unit, now, levels, levels_known);
+    }
+
     // The instruction to execute next waits for the sequencer.
     bool blocked() const { return execute && opcode() != OPCODE_NOP && opcode() != OPCODE_LOOP; }
 
@@ -188,6 +203,10 @@ struct Cluster {
     }
 
     void perform(uint64_t cycle) {
+        if (seen) {
+            SeenExecute& record = seen.to->add<SeenExecute>(cycle, seen.unit);
+            record.pc = pc, record.instruction = ir;
+        }
         Sequencer& s = sequencer;
         switch (opcode()) {
             case OPCODE_SIGNAL:
@@ -202,14 +221,19 @@ struct Cluster {
             case OPCODE_SETO: s.drain.set(ir); break;
             case OPCODE_SETW: s.set_w(ir); break;
             case OPCODE_ADDW: s.add_w(ir); break;
-            case OPCODE_LDP: records_free = cycle + RECORD_LINES, load_parameters(); break;
+            case OPCODE_LDP: records_free = cycle + RECORD_LINES, load_parameters(cycle); break;
             case OPCODE_MAC: s.start(ir); break;
         }
     }
 
-    void load_parameters() {
+    void load_parameters(uint64_t cycle) {
         if (!config->data) return;
         const uint32_t base = uint32_t(get(ir, LdP_base)) & ~uint32_t(PES - 1);
+        for (uint32_t k = 0; k < RECORD_LINES && seen; ++k) {
+            const uint8_t* const line = wmem + size_t((base + k * PES) & (config->wmem_words - 1)) * WORD;
+            seen.to->lines<SeenParameters>(cycle + k, seen.unit, line, PES,
+                                           [this](SeenParameters& record) { record.set = uint32_t(get(ir, LdP_pset)); });
+        }
         for (uint32_t n = 0; n < LANES; ++n)
             sequencer.drain.sets[get(ir, LdP_pset)].decode(
                 int(n), wmem + ((size_t(base) * WORD + n * RECORD) & (size_t(config->wmem_words) * WORD - 1)));

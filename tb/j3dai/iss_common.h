@@ -6,6 +6,7 @@
 // are (WORD bytes, PES words): the simulator is built once for each shape of a cluster.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>

@@ -43,6 +43,9 @@ struct Core {
     Log<L1Write> l1_writes;
     Log<Change> changes;
     Activity host_activity;
+    Seen seen;
+    bool sees = false;
+    uint32_t registers_before = UINT32_MAX;
 
     bool irq() const { return dmpa.lists_done != lists_seen || requested != frames_seen; }
 
@@ -68,11 +71,13 @@ struct Core {
     void step() {
         ClusterInputs in[MAX_CLUSTERS];
         const bool in_frame = requested != frames_done, dmpa_idle = dmpa.idle(cycle);
+        const uint32_t levels = uint32_t(irq()) | uint32_t(in_frame) << 1;
         const int64_t push = take_write(in);
+        if (sees) see_registers(levels, in, push);
         const Event& ending = dmpa.events[cycle & 7];
         if (ending.valid && ending.end) snapshot();
         invert_written();
-        for (int c = 0; c < config.clusters; ++c) clusters[c].read_ports();
+        for (int c = 0; c < config.clusters; ++c) clusters[c].read_ports(cycle);
         capture();
         invert_written();
         move_beats();
@@ -87,12 +92,14 @@ struct Core {
         const Beat* reading = dmpa.reading(cycle);
         const uint8_t readers = reading ? uint8_t(reading->clusters & -reading->clusters) : 0;
         const Beat& loading = dmpa.loads[(cycle - LOAD_TO_CLUSTER) & 7];
+        if (sees) see_ports(reading, readers, loading, signals);
         const Event event = dmpa.step(cycle, push, drains, later_drains, signals, in_frame);
         for (int c = 0; c < config.clusters; ++c) {
             in[c].rd_valid = readers >> c & 1;
             in[c].wr_l1 = loading.valid && loading.space == SPACE_L1 && loading.clusters >> c & 1;
             in[c].signal_in = event.valid && event.mask >> c & 1 ? uint8_t(1 << event.semaphore) : 0;
             in[c].in_frame = in_frame, in[c].dmpa_idle = dmpa_idle;
+            if (sees && in[c].signal_in) seen.add<SeenSignalIn>(cycle, uint32_t(c)).semaphores = in[c].signal_in;
             clusters[c].step(cycle, in[c]);
         }
         count_host(in_frame, 1);
@@ -109,6 +116,42 @@ struct Core {
     void log_activity() {
         dmpa.activity = {&changes, DMPA_ENGINE}, host_activity = {&changes, HOST_ENGINE};
         for (int c = 0; c < config.clusters; ++c) clusters[c].activity = {&changes, uint32_t(c)};
+    }
+
+    void log_seen() {
+        sees = true, dmpa.seen = {&seen, 0};
+        for (int c = 0; c < config.clusters; ++c) {
+            const Watched share{&seen, uint32_t(c)};
+            Cluster& cluster = clusters[c];
+            cluster.seen = cluster.sequencer.seen = cluster.sequencer.fetch.seen = cluster.sequencer.drain.seen = share;
+        }
+    }
+
+    // What the control registers tell the others. `levels`: before what the host writes in this cycle.
+    SEEING void see_registers(uint32_t levels, const ClusterInputs* in, int64_t push) {
+        uint32_t start = 0, start_pc = 0;
+        for (int c = 0; c < config.clusters; ++c)
+            if (in[c].start) start |= 1u << c, start_pc = in[c].start_pc;
+        if (levels == registers_before && !start && push < 0) return;
+        registers_before = levels;
+        SeenRegisters& record = seen.add<SeenRegisters>(cycle, 0);
+        record.flags = levels | uint32_t(push >= 0) << 2, record.start = start, record.start_pc = start_pc;
+        record.push_addr = push >= 0 ? uint32_t(push) : 0;
+    }
+
+    // Beats at the clusters' ports, and the SIGNALs that leave them.
+    SEEING void see_ports(const Beat* reading, uint8_t readers, const Beat& loading, const uint8_t* signals) {
+        for (int c = 0; c < config.clusters; ++c)
+            if (signals[c]) seen.add<SeenSignalOut>(cycle, uint32_t(c)).semaphores = signals[c];
+        if (reading) {
+            SeenStore& record = seen.add<SeenStore>(cycle, 0);
+            record.clusters = readers, record.address = reading->local;
+        }
+        if (!loading.valid) return;
+        seen.lines<SeenLoad>(cycle, 0, loading.data, loading.count, [&loading](SeenLoad& record) {
+            record.clusters = loading.clusters, record.space = loading.space, record.address = loading.local;
+            record.mask = (1u << loading.count) - 1;
+        });
     }
 
     // The write of a register that the host makes in this cycle; gives what goes to DMPA_PUSH, or -1.
@@ -175,8 +218,14 @@ struct Core {
     void write_local(Cluster& cluster, const Beat& beat) {
         uint32_t words;
         uint8_t* const memory = local(cluster, beat.space, words);
-        for (uint32_t i = 0; i < beat.count; ++i)
-            memcpy(memory + size_t((beat.local + i) & (words - 1)) * WORD, beat.data + i * WORD, WORD);
+        for (uint32_t i = 0; i < beat.count; ++i) {
+            const uint32_t word = (beat.local + i) & (words - 1);
+            memcpy(memory + size_t(word) * WORD, beat.data + i * WORD, WORD);
+            if (!sees) continue;
+            SeenWrite& record = seen.add<SeenWrite>(cycle, cluster.seen.unit);
+            record.space = beat.space, record.word = word;
+            memcpy(record.data, beat.data + i * WORD, WORD);
+        }
     }
 
     void write_l2(const Beat& beat) {
@@ -320,13 +369,34 @@ void* j3dai_create(const Config* config, uint8_t* l2, uint8_t* l1, uint8_t* wmem
 void j3dai_destroy(void* core) { delete static_cast<Core*>(core); }
 int32_t j3dai_run(void* core, uint64_t until, int asleep) { return static_cast<Core*>(core)->run(until, asleep); }
 uint64_t j3dai_cycle(void* core) { return static_cast<Core*>(core)->cycle; }
-uint32_t j3dai_read(void* core, uint32_t reg) { return static_cast<Core*>(core)->read(reg); }
+uint32_t j3dai_read(void* core, uint32_t reg) {
+    Core& of = *static_cast<Core*>(core);
+    const uint32_t value = of.read(reg);
+    if (of.sees) {
+        SeenBus& record = of.seen.add<SeenBus>(of.cycle, 0);
+        record.reg = reg, record.value = value;
+    }
+    return value;
+}
 void j3dai_frame(void* core) { static_cast<Core*>(core)->frame = true; }
 void j3dai_status(void* core, Status* out) { static_cast<Core*>(core)->status(out); }
 
 // Takes effect in the next cycle simulated.
 void j3dai_write(void* core, uint32_t reg, uint32_t value) {
-    static_cast<Core*>(core)->write_reg = int32_t(reg), static_cast<Core*>(core)->write_value = value;
+    Core& of = *static_cast<Core*>(core);
+    of.write_reg = int32_t(reg), of.write_value = value;
+    if (!of.sees) return;
+    SeenBus& record = of.seen.add<SeenBus>(of.cycle, 0);
+    record.write = 1, record.reg = reg, record.value = value;
+}
+
+// From now on what passes the boundaries between the blocks is kept: `j3dai_seen`, by number of the layout.
+void j3dai_log_seen(void* core) { static_cast<Core*>(core)->log_seen(); }
+
+const void* j3dai_seen(void* core, uint32_t number, uint64_t* count) {
+    const Seen::Stream& stream = static_cast<Core*>(core)->seen.streams[number];
+    *count = stream.count;
+    return stream.items;
 }
 
 const void* j3dai_lists(void* core, uint64_t* count) {

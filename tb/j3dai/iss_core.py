@@ -34,6 +34,7 @@ from nncosim.platforms.rounding import Rounding
 from nncosim.tb.iss.native import NativeSources, Signatures, records
 from nncosim.tb.j3dai.activity import CHANGE
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
+from nncosim.tb.j3dai.taps import seen_header, seen_layouts
 
 __all__ = [
     "COUNTERS", "DMPA_ENGINE", "ENGINES", "HOST_ENGINE", "LIST_DONE", "Core", "Status", "l2_write_dtype",
@@ -52,7 +53,8 @@ LIST_DONE = np.dtype([
 all cycles before it."""
 
 _SOURCES = NativeSources("the J3DAI simulator", Path(__file__).parent, (
-    "iss_common.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp"), prefix="j3dai_")
+    "iss_common.h", "iss_seen.h", "iss_agu.h", "iss_mac.h", "iss_cluster.h", "iss_dmpa.h", "iss_core.cpp"),
+    prefix="j3dai_")
 
 
 def l2_write_dtype(platform: J3dai) -> np.dtype[np.void]:
@@ -89,7 +91,7 @@ def formats_header(platform: J3dai) -> str:
     word, pes = platform.word_bytes, platform.pes_per_ncb
     lines.append(f"constexpr int WORD = {word}, PES = {pes};")
     lines.append(f"constexpr uint32_t ID_VALUE = {ID_VALUE}, TRANSFER_ENGINE = {TRANSFER_ENGINE};")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *seen_header(platform), ""])
 
 
 class _Config(ctypes.Structure):
@@ -122,11 +124,12 @@ def _functions() -> Signatures:
     handle, u64, u32, i32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32
     logs = {name: (handle, (handle, handle)) for name in ("lists", "writes", "l1_writes", "changes")}
     orders = {name: (None, (handle,)) for name in (
-        "destroy", "frame", "clear_writes", "log_l1", "clear_l1_writes", "log_activity")}
+        "destroy", "frame", "clear_writes", "log_l1", "clear_l1_writes", "log_activity", "log_seen")}
     looks = {name: (None, (handle, handle)) for name in ("status", "counters", "transfers")}
     return {
         "create": (handle, (handle,) * 5 + (i32,)), "run": (i32, (handle, u64, i32)), "cycle": (u64, (handle,)),
-        "read": (u32, (handle, u32)), "write": (None, (handle, u32, u32)), **logs, **orders, **looks,
+        "read": (u32, (handle, u32)), "write": (None, (handle, u32, u32)), "seen": (handle, (handle, u32, handle)),
+        **logs, **orders, **looks,
     }  # fmt: skip
 
 
@@ -234,3 +237,15 @@ class Core:
     def changes(self) -> npt.NDArray[np.void]:
         """`CHANGE` records since reset, a copy."""
         return records(self._library.j3dai_changes, self._core, CHANGE)
+
+    def log_seen(self) -> None:
+        """From now on keep what passes the boundaries between the blocks (`seen`); to be asked for with `batch` off."""
+        self._library.j3dai_log_seen(self._core)
+
+    def seen(self) -> dict[str, npt.NDArray[np.void]]:
+        """Records of each of `nncosim.tb.j3dai.taps.seen_layouts`, a copy."""
+        return {
+            name: records(lambda core, count, number=number: self._library.j3dai_seen(core, number, count), self._core,
+                          layout)
+            for number, (name, layout) in enumerate(seen_layouts(self.platform).items())
+        }  # fmt: skip

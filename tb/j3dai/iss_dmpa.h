@@ -20,8 +20,10 @@ struct DescriptorFields {
     uint32_t l2 = 0, space = 0, local = 0, n0 = 0, n1 = 1, n2 = 1;
     int32_t l2_step1 = 0, local_step1 = 0, l2_step2 = 0, local_step2 = 0;
     uint32_t offset = 0, step = 0, used = 0, left = 0, length = 0, fill = 0;  // GATHER
+    uint64_t words[4] = {};
 
     void decode(const uint64_t* w) {
+        memcpy(words, w, sizeof words);
         op = int(get(w, Descriptor_op)), end = get(w, Descriptor_end);
         clusters = uint8_t(get(w, Descriptor_clusters));
         wait_mask = uint8_t(get(w, Descriptor_wait_mask)), wait_semaphore = int(get(w, Descriptor_wait_semaphore));
@@ -114,6 +116,9 @@ struct Dmpa {
     Counters counters;
     TransferCounters transfers;
     Activity activity;
+    Watched seen;
+    SeenLevels levels;
+    bool levels_known = false;
     // Queue and descriptor fetch.
     uint32_t places[LISTS] = {}, first = 0, queued = 0;
     bool active = false, on_port = false, arriving = false, buffered = false, next_valid = false;
@@ -189,6 +194,7 @@ struct Dmpa {
     // cluster. Gives what happens to the clusters' semaphores.
     Event step(uint64_t cycle, int64_t push, uint8_t drains, uint8_t later_drains, const uint8_t* signal_out,
                bool in_frame) {
+        if (seen) see_levels(cycle);
         const Event event = take_event(cycle);
         const bool stop = trap;
         const bool wanted = (active || queued) && !buffered && !on_port && !arriving && !stop;
@@ -228,6 +234,11 @@ struct Dmpa {
         }
         if (issue) issue_beat(cycle, count, load, store, finished);
         if (finished) running = false;
+        if (take && seen) {
+            SeenDescriptor& record = seen.to->add<SeenDescriptor>(cycle, 0);
+            record.address = next_addr, record.list = next_list;
+            memcpy(record.fields, next.words, sizeof record.fields);
+        }
         if (take) running = true, current = next, current_list = next_list, current_addr = next_addr, walk.load(next);
         if (event.end) ++lists_done;
         if (refuse) fail("descriptor's fields are not allowed");
@@ -245,6 +256,9 @@ struct Dmpa {
         const uint8_t* from = l1[__builtin_ctz(beat.clusters)];
         for (uint32_t i = 0; i < beat.count; ++i)
             memcpy(beat.data + i * WORD, from + size_t((beat.local + i) & (config->l1_words - 1)) * WORD, WORD);
+        if (seen)
+            seen.to->lines<SeenStored>(cycle - STORE_TO_CLUSTER - 1, uint32_t(__builtin_ctz(beat.clusters)), beat.data,
+                                       beat.count, [](SeenStored&) {});
     }
 
   private:
@@ -285,7 +299,26 @@ struct Dmpa {
                        : !nothing() ? COUNTER_CONTROL : in_frame ? COUNTER_WAIT_HOST : COUNTER_IDLE);
     }
 
+    SEEING void see_levels(uint64_t cycle) {
+        SeenLevels now{};
+        now.cycle = cycle;
+        now.flags = running | trap << 1 | idle(cycle) << 2 | (LISTS - queued) << 3;
+        now.flags |= uint32_t(next_valid) << 6 | uint32_t(next_valid && !waiting()) << 7;
+        for (int c = 0; c < config->clusters; ++c) memcpy(now.semaphores[c], outputs[c].value, SEMAPHORES);
+        seen.to->level(cycle, 0, now, levels, levels_known);
+    }
+
+    SEEING void see_beat(uint64_t cycle, uint32_t count, bool load, bool store, bool last) const {
+        SeenBeat& record = seen.to->add<SeenBeat>(cycle, 0);
+        record.kind = load | store << 1 | last << 2, record.list = current_list;
+        if (!load && !store) return;
+        record.l2 = current.gathers() ? 0 : walk.l2, record.local = walk.local, record.mask = (1u << count) - 1;
+    }
+
     void issue_beat(uint64_t cycle, uint32_t count, bool load, bool store, bool finished) {
+        if (seen) see_beat(cycle, count, load, store, finished);
+        if (load && seen && !current.gathers())
+            seen.to->lines<SeenL2Read>(cycle, 0, l2 + size_t(walk.l2) * WORD, count, [](SeenL2Read&) {});
         if (load || store) {
             Beat& beat = (load ? loads : stores)[cycle & 7];
             beat.valid = true, beat.clusters = current.clusters, beat.space = current.space, beat.l2 = walk.l2;

@@ -24,6 +24,7 @@ struct WindowFetch {
     PixelMask read_padded = 0;
     bool read_signed = false;
     Window window;  // the staged one
+    Watched seen;
 
     void set(uint64_t word) {
         width = uint32_t(get(word, SetI_width)), height = uint32_t(get(word, SetI_height));
@@ -44,11 +45,12 @@ struct WindowFetch {
     }
 
     // One cycle: `go` issues a phase.
-    void step(bool take, bool go, bool data) {
+    void step(uint64_t cycle, bool take, bool go, bool data) {
         if (take) staged = false;
         if (!go) return;
         const uint32_t phases = pstride == 1 ? 1 : pstride == 2 ? 2 : PES;
         const uint32_t address = phase == 0 ? agu.address : next_address;
+        if (seen) seen.to->add<SeenFetch>(cycle, seen.unit).address = address;
         if (data) read = true, read_address = address, read_phase = phase, read_padded = padding();
         next_address = (address + uint32_t(pstride == 2 ? PES : pstride)) & ADDRESS_MASK;
         if (++phase < phases) return;
@@ -126,6 +128,7 @@ struct Drain {
     uint32_t first = 0, count = 0;
     uint64_t set_free[2] = {0, 0};  // LDP may execute from this cycle on
     L1Log written;
+    Watched seen;
 
     void set(uint64_t word) {
         width = uint32_t(get(word, SetO_width)), ostride = get(word, SetO_ostride) != 0;
@@ -156,6 +159,19 @@ struct Drain {
             set.sums(x, mode.wide_m, mode.add ? total : set.c, total);
             set.finish(total, job.results[p]);
         }
+        if (seen) see_requantized(job.at - mode.cycles() - DRAIN_TO_L1_WRITE, job, mode);
+    }
+
+    // A pixel after the other, of one NCB of each requantizer; `cycle`: of the issue.
+    SEEING void see_requantized(uint64_t cycle, const DrainJob& job, const DrainMode& mode) const {
+        constexpr uint32_t shared = DRAIN_ONCE / PES;
+        const uint32_t passes = mode.cycles() / DRAIN_ONCE;
+        for (uint32_t n = 0; n < shared; ++n)
+            for (uint32_t p = 0; p < PES; ++p) {
+                SeenRequantized& record = seen.to->add<SeenRequantized>(cycle + (n * PES + p + 1) * passes - 1, seen.unit);
+                record.pixel = uint16_t(p), record.ncb = uint16_t(n);
+                for (uint32_t g = 0; g < LANES / shared; ++g) record.data[g] = job.results[p][shared * g + n];
+            }
     }
 
     // Whether results use L1's write port `ahead` cycles after `cycle`.
@@ -201,10 +217,22 @@ struct Drain {
                 memcpy(l1 + size_t(word) * WORD, job.results[p], WORD);
                 record.mask |= 1u << p, record.address[p] = uint16_t(word);
             }
+        if (seen) see(cycle, job, record);
         if (!written.log || !record.mask) return;
         record.cycle = cycle, record.cluster = written.cluster, record.run = written.run, record.unused = 0;
         memcpy(record.data, job.results, sizeof record.data);
         written.log->add() = record;
+    }
+
+    // Its words at the drain, and at the memory.
+    SEEING void see(uint64_t cycle, const DrainJob& job, const L1Write& record) const {
+        for (uint32_t p = 0; p < PES; ++p) {
+            if (!(record.mask >> p & 1)) continue;
+            SeenResult& result = seen.to->add<SeenResult>(cycle, seen.unit);
+            SeenWrite& write = seen.to->add<SeenWrite>(cycle, seen.unit);
+            result.word = write.word = record.address[p], write.space = SPACE_L1;
+            memcpy(result.data, job.results[p], WORD), memcpy(write.data, job.results[p], WORD);
+        }
     }
 };
 
@@ -242,6 +270,7 @@ struct Sequencer {
     alignas(64) int32_t acc[PES][LANES] = {};
     Window window;
     MicroOp pending;
+    Watched seen;
     uint64_t in_flight_until = 0;  // FENCE and HALT may execute from this cycle on, SIGNALs be told
 
     void set_w(uint64_t word) { w_base = pointer = uint32_t(get(word, SetW_base)); }
@@ -288,6 +317,7 @@ struct Sequencer {
         if (spacing) --spacing;
         if (wait) --wait;
         if (take && data) window = fetch.window;
+        if (take && data && seen) see_window(cycle);
         if (issue) issue_op(cycle, ends_job, table ? table_lane : current_lane, table ? table_first : job_start,
                             wmem_words);
         if (table_goes) table_valid = false;
@@ -298,7 +328,7 @@ struct Sequencer {
             if (table && take) left = lanes, lane = lane0, wait = TABLE_LATENCY;
             if (last_lane) first_window = current_last;
         }
-        fetch.step(take, wants && !blocked, data);
+        fetch.step(cycle, take, wants && !blocked, data);
         return {issue, port_wait};
     }
 
@@ -382,10 +412,13 @@ struct Sequencer {
     }
 
     // The read ports, for what was issued in the last cycle.
-    void read_ports(const uint8_t* l1, uint32_t l1_words, const uint8_t* wmem, uint32_t wmem_words) {
+    void read_ports(uint64_t cycle, const uint8_t* l1, uint32_t l1_words, const uint8_t* wmem, uint32_t wmem_words) {
         if (pending.valid) {
             pending.valid = false;
-            compute(l1, l1_words, wmem + size_t(pending.pointer & (wmem_words - 1)) * WORD);
+            const uint8_t* const weights = wmem + size_t(pending.pointer & (wmem_words - 1)) * WORD;
+            if (seen) see_operation(cycle - 1, l1, l1_words, weights);
+            compute(l1, l1_words, weights);
+            if (seen && (pending.mode.keep || pending.drain)) see_sums(cycle - 1);
             if (pending.mode.keep) drain.keep(acc);
             if (pending.drain) drain.requantize(*pending.drain, acc, pending.mode);
         }
@@ -424,14 +457,52 @@ struct Sequencer {
         }
     }
 
+    int32_t looked_up(int p, const uint8_t* l1, uint32_t l1_words) const {
+        const uint8_t b = pending.index[p];
+        const uint32_t word = ((pending.base / PES + b / WORD) * PES + uint32_t(p)) & (l1_words - 1);
+        const uint8_t byte = l1[size_t(word) * WORD + b % WORD];
+        return pending.padded >> p & 1 ? fetch.pad : signed_a ? int8_t(byte) : byte;
+    }
+
     void look_up(const uint8_t* l1, uint32_t l1_words) {
         for (int p = 0; p < PES; ++p) {
-            const uint8_t b = pending.index[p];
-            const uint32_t word = ((pending.base / PES + b / WORD) * PES + uint32_t(p)) & (l1_words - 1);
-            const uint8_t byte = l1[size_t(word) * WORD + b % WORD];
-            const int32_t a = pending.padded >> p & 1 ? fetch.pad : signed_a ? int8_t(byte) : byte;
+            const int32_t a = looked_up(p, l1, l1_words);
             int32_t& target = acc[p][pending.lane];
             target = pending.first ? a : int32_t(uint32_t(target) + uint32_t(a));
+        }
+    }
+
+    // As the RTL's window register has it: bytes, and what extends them to nine bits.
+    SEEING void see_window(uint64_t cycle) const {
+        const PixelMask padded = window.padded, all = PixelMask((1u << PES) - 1);
+        const PixelMask extend = signed_a ? PixelMask(~padded & all) : PixelMask(0);
+        const PixelMask negative = fetch.pad < 0 ? padded : PixelMask(0);
+        uint8_t words[PES * WORD];
+        for (int p = 0; p < PES; ++p)
+            for (int n = 0; n < LANES; ++n) words[p * WORD + n] = uint8_t(window.operand[p][n]);
+        seen.to->lines<SeenWindow>(cycle, seen.unit, words, PES, [=](SeenWindow& record) {
+            record.padded = padded, record.extend = extend, record.negative = negative;
+        });
+    }
+
+    SEEING void see_operation(uint64_t cycle, const uint8_t* l1, uint32_t l1_words, const uint8_t* weights) const {
+        const bool table = op == MACOP_TABLE, own = depthwise && !table, weighted = op == MACOP_MAC;
+        SeenOperation& record = seen.to->add<SeenOperation>(cycle, seen.unit);
+        const bool ends = pending.mode.keep || pending.drain;
+        record.lane = uint16_t(pending.lane), record.pointer = weighted ? pending.pointer : 0;
+        record.flags = uint16_t(own | weighted << 1 | pending.first << 2 | (op == MACOP_MAX) << 3 | table << 4 | ends << 5);
+        for (int p = 0; p < PES && !own; ++p) {
+            const int32_t operand = table ? looked_up(p, l1, l1_words) : window.operand[p][pending.lane];
+            record.operands[p] = uint16_t(operand & 0x1FF);
+        }
+        if (weighted) memcpy(record.weights, weights, WORD);
+    }
+
+    SEEING void see_sums(uint64_t cycle) const {
+        for (int n = 0; n < LANES; ++n) {
+            SeenSums& record = seen.to->add<SeenSums>(cycle, seen.unit);
+            record.ncb = uint16_t(n), record.copy = pending.mode.keep ? 4 : pending.mode.add ? 2 : 1;
+            for (int p = 0; p < PES; ++p) record.sums[p] = acc[p][n];
         }
     }
 };

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What J3DAI shows at its boundaries, as the channels of `nncosim.tb.lockstep`; RTL and simulator alike.
 
-Channels, those first that others follow from: what host, DMPA and each cluster do; what each cluster's results write to
-L1, word by word; what is written to L2, word by word; lists that are done.
+Channels, in the order in which data flows: what passes the boundaries between the blocks (`nncosim.tb.j3dai.inside`);
+what is written to L2, word by word; lists that are done; and, as accounting, what each engine's cycles are counted as.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.j3dai.inside import Records, dmpa_channels, inside_channels
 from nncosim.tb.lockstep import Channel, Event
 
 __all__ = ["channels_of"]
-
-Records = npt.NDArray[np.void]
 
 _ACTIVITY = np.dtype([
     ("cycle", "<u8"), ("state", "<u4"), ("in execution", "<u4"), ("program runs", "<u4"), ("at", "<u4"),
@@ -27,24 +26,32 @@ _ACTIVITY = np.dtype([
 
 
 def channels_of(
-    platform: J3dai, engines: Mapping[str, int], changes: Records, l1: Records, l2: Records, lists: Records
+    platform: J3dai, engines: Mapping[str, int], changes: Records, l2: Records, lists: Records, transfers: Records,
+    seen: Mapping[str, Records],
 ) -> tuple[Channel, ...]:
     """The channels of a run.
 
     Args:
         engines: name to number in `changes`.
-        changes: `activity.CHANGE` records. l1: of `l1_capture.l1_write_dtype`. l2: as `iss_core.l2_write_dtype` has
-            them, or `build.l2_write_dtype`. lists: with a field ``cycle``.
+        changes: `activity.CHANGE` records. l2: as `iss_core.l2_write_dtype` has them, or `build.l2_write_dtype`.
+        lists: with a field ``cycle``. transfers: of each list that is done, (n, kinds, counters).
+        seen: as `nncosim.tb.j3dai.taps.seen_layouts` has them.
     """
-    out = [Channel(f"{name} activity", _activity(changes[changes["engine"] == number]), partial(_idler, name),
-                   partial(_doing, name)) for name, number in sorted(engines.items(), key=_by_flow)]  # fmt: skip
+    out = dmpa_channels(platform, seen)
     for k in range(platform.clusters):
-        events = _results(l1[l1["cluster"] == k])
-        out.append(Channel(f"cluster{k} results", events, partial(_drainer, f"cluster{k}"), _result))
+        out += inside_channels(platform, seen, k)
     out.append(Channel("l2 writes", _l2_words(l2), _storer, _stored))
     done = np.zeros(len(lists), [("cycle", "<u8"), ("list", "<u4")])
     done["cycle"], done["list"] = lists["cycle"], np.arange(len(lists))
-    out.append(Channel("lists done", done, lambda want, got: "dmpa", lambda event: f"list {event['list']} is done"))
+    out.append(Channel("lists done", done, lambda want, got: "dmpa paths",
+                       lambda event: f"list {event['list']} is done"))
+    out += [Channel(f"{name} activity", _activity(changes[changes["engine"] == number]), partial(_idler, name),
+                    partial(_doing, name), accounting=True)
+            for name, number in sorted(engines.items(), key=_by_flow)]  # fmt: skip
+    counted = np.zeros(len(transfers), [("cycle", "<u8"), ("counters", "<u4", transfers.shape[1:])])
+    counted["cycle"], counted["counters"] = lists["cycle"][: len(transfers)], transfers
+    out.append(Channel("transfer counters", counted, lambda want, got: "dmpa transfer counters",
+                       lambda event: f"transfers {event['counters'].tolist()}", accounting=True))
     return tuple(out)
 
 
@@ -75,15 +82,8 @@ def _doing(engine: str, event: Event) -> str:
 
 
 def _idler(engine: str, want: Event | None, got: Event | None) -> str:
-    if want is None or got is None:
-        return engine
-    differ = {name for name in want if not np.array_equal(want[name], got[name])}
-    if differ == {"counters"}:
-        return f"{engine} counters"
-    if engine in ("host", "dmpa"):
-        return engine
-    executes = bool(want["in execution"]) or bool(got["in execution"])
-    return f"{engine} {'sequencer' if executes and 'at' not in differ else 'controller'}"
+    """Nobody did anything else than it should have."""
+    return f"{engine} counters"
 
 
 # ---- words
@@ -92,33 +92,6 @@ def _spread(masks: npt.NDArray[np.unsignedinteger], words: int) -> tuple[npt.NDA
     """Of each word that is written, in order: its record, and its place there."""
     record, place = np.nonzero(masks[:, None] >> np.arange(words) & 1)
     return record, place
-
-
-def _results(records: Records) -> Records:
-    words, size = records.dtype["data"].shape
-    record, place = _spread(records["mask"], words)
-    out = np.zeros(len(record), [("cycle", "<u8"), ("program", "<u4"), ("word", "<u4"), ("data", "u1", (size,))])
-    out["cycle"], out["program"] = records["cycle"][record], records["run"][record]
-    out["word"], out["data"] = records["address"][record, place], records["data"][record, place]
-    return out
-
-
-def _result(event: Event) -> str:
-    return f"results {_hex(event)} to word {event['word']} of L1, program {event['program']}"
-
-
-def _drainer(cluster: str, want: Event | None, got: Event | None) -> str:
-    """By what differs: the cycle is the sequencer's, the address AGU O's, bytes are those of their NCBs."""
-    if want is None or got is None or want["cycle"] != got["cycle"]:
-        return f"{cluster} sequencer or drain control"
-    if want["word"] != got["word"]:
-        return f"{cluster} drain (AGU O)"
-    if want["program"] != got["program"]:
-        return f"{cluster} controller"
-    lanes = np.flatnonzero(want["data"] != got["data"])
-    if len(lanes) == 1:
-        return f"{cluster} NCB {lanes[0]} or its requantizer"
-    return f"{cluster} window, weights or results (NCBs {', '.join(map(str, lanes))})"
 
 
 def _l2_words(records: Records) -> Records:
@@ -136,7 +109,7 @@ def _stored(event: Event) -> str:
 
 
 def _storer(want: Event | None, got: Event | None) -> str:
-    return "dmpa, store path"
+    return "dmpa paths (store data)"
 
 
 def _hex(event: Event) -> str:

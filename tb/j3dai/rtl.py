@@ -45,12 +45,14 @@ from nncosim.tb.j3dai.build import (
 )
 from nncosim.tb.j3dai.capture import named_transfers, places
 from nncosim.tb.j3dai.diagnosis import describe
+from nncosim.tb.j3dai.inside import as_seen
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places, l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.l2_tags import l2_tags
 from nncosim.tb.j3dai.observe import channels_of
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.sensor import Sensor, entered, entry_facts, input_words, memory_of, overtaken
+from nncosim.tb.j3dai.taps import FIRST_STREAM, tap_layouts
 from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.lockstep import Channel
 from nncosim.tb.run.capture import (
@@ -113,6 +115,7 @@ class RawFrame:
     memory: dict[str, np.ndarray]
     entry: np.ndarray
     entry_writes: np.ndarray
+    taps: dict[str, np.ndarray]
 
 
 def load_image(model: Backdoor, platform: J3dai, image: Image) -> None:
@@ -154,9 +157,13 @@ def _kept(image: Image) -> list[Place]:
 
 
 def take_records(
-    model: Backdoor, platform: J3dai, image: Image, start: int, loaded: Mapping[str, np.ndarray]
+    model: Backdoor, platform: J3dai, image: Image, start: int, loaded: Mapping[str, np.ndarray], observe: bool = False
 ) -> RawFrame:
-    """The monitors' records since the last call; and, by back door, what L2 holds of the results that are kept."""
+    """The monitors' records since the last call; and, by back door, what L2 holds of the results that are kept.
+
+    observe: with those of the taps between the blocks.
+    """
+    layouts = tap_layouts(platform) if observe else {}
     return RawFrame(
         start,
         model.log(L2_WRITE_STREAM, l2_write_dtype(platform), clear=True),
@@ -171,7 +178,9 @@ def take_records(
         read_back(_kept(image), partial(read_l2, model, platform=platform)),
         model.log(ENTRY_STREAM, ENTRY, clear=True),
         model.log(ENTRY_WRITE_STREAM, ENTRY_WRITE, clear=True),
-    )
+        {name: model.log(FIRST_STREAM + number, layout, clear=True)
+         for number, (name, layout) in enumerate(layouts.items())},
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -186,7 +195,7 @@ class SocRun:
     image: bytes
     inputs: list[Mapping[str, np.ndarray]]
     entering: Entering
-    observe: bool = False  # what results write to L1 is recorded, whatever the image wants of it
+    observe: bool = False  # what results write to L1 is recorded, and the simulation has taps between the blocks
 
     @property
     def period_ps(self) -> int:
@@ -222,7 +231,7 @@ class _Session:
         return Begun({"sensor_limit": limit, "stop_at": number + 1}, (), (start, {}))
 
     def take(self, begun: Begun[tuple[int, dict[str, np.ndarray]]]) -> RawFrame:
-        return take_records(self._model, self._run.platform, self._image, *begun.known)
+        return take_records(self._model, self._run.platform, self._image, *begun.known, observe=self._run.observe)
 
 
 def run_rtl(
@@ -241,10 +250,11 @@ def run_rtl(
 ) -> RunResult:
     """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`."""
     places(Image.from_bytes(data))  # complain before anything is built
-    built, build_seconds = _build(platform, trace, progress, patch)
+    # A waveform of an observed run is of the same simulation, and what was recorded is known already.
+    built, build_seconds = _build(platform, trace, progress, patch, observe)
     result = run_built(
         built, platform, data, inputs, driver=driver, limit_cycles=limit_cycles, seed=seed, trace=trace,
-        entering=entering, watch=cycles_of(progress), observe=observe,
+        entering=entering, watch=cycles_of(progress), observe=observe and trace is None,
     )
     return replace(result, wall_seconds={"build": build_seconds, **result.wall_seconds})
 
@@ -304,18 +314,21 @@ def run_built(
 
 
 def _channels(platform: J3dai, raw: Sequence[RawFrame]) -> tuple[Channel, ...]:
-    changes, l1, l2, lists = (np.concatenate([getattr(each, name) for each in raw])
-                              for name in ("changes", "l1", "writes", "lists"))  # fmt: skip
+    changes, l2, lists, transfers = (np.concatenate([getattr(each, name) for each in raw])
+                                     for name in ("changes", "writes", "lists", "transfers"))  # fmt: skip
     engines = {name: number for number, name in enumerate(engine_names(platform))}
-    return channels_of(platform, engines, changes, l1, l2, lists)
+    seen = as_seen(platform, {name: np.concatenate([each.taps[name] for each in raw]) for name in raw[0].taps})
+    counted = transfers["transfers"][np.isin(transfers["cycle"], lists["cycle"])]
+    return channels_of(platform, engines, changes, l2, lists, counted, seen)
 
 
 def _build(
-    platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None, patch: RtlPatch | None
+    platform: J3dai, trace: Trace | None, progress: Callable[[str], None] | None, patch: RtlPatch | None, observe: bool
 ) -> tuple[BuiltModel, float]:
     begin = time.perf_counter()
-    kind = None if trace is None else trace_format(trace.path)
-    return build_soc(platform, patch=patch, trace=kind, progress=building(progress)), time.perf_counter() - begin
+    kind = trace_format(trace.path) if trace is not None else "fst" if observe else None
+    built = build_soc(platform, patch=patch, inside=observe, trace=kind, progress=building(progress))
+    return built, time.perf_counter() - begin
 
 
 def _completions(platform: J3dai, raw: RawFrame) -> dict[int, Completion]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.j3dai.notes import j3dai_notes
@@ -11,7 +12,8 @@ from nncosim.hdl.j3dai.asm import decode_descriptors, disassemble, words_of
 from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp, MacOp, Opcode, Space
 from nncosim.hdl.j3dai.regs import L2_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, write_save_file
+from nncosim.tb.j3dai.inside import scope_of
+from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, trace_format, variables, write_save_file
 from vcd.gtkw import GTKWColor
 
 __all__ = ["groups", "instruction_words", "show_first", "trace_conditions"]
@@ -33,9 +35,32 @@ def trace_conditions(trace: Trace | None, steps: int) -> dict[str, tuple[int, in
 
 
 def show_first(trace: Trace, platform: J3dai, image: Image) -> Waveform:
-    """Write the save file of a finished waveform of an image's run; markers stand where steps begin, or as it says."""
-    return write_save_file(trace.path, groups(platform, image), clock="j3dai_tb.clk", marks="j3dai_tb.step",
+    """Write the save file of a finished waveform of an image's run; markers stand where steps begin, or as it says.
+
+    A waveform with marks of its own, of a few cycles, gets rows of words, which come first.
+    """
+    shown = groups(platform, image)
+    if trace.about:
+        scope = scope_of(platform, trace.about)
+        engine = {"control": "host", "l2": "dmpa"}.get(scope, scope).partition(".")[0]
+        shown.sort(key=lambda group: group.title != engine)
+        shown = [_cause(trace, scope), *(replace(each, closed=each.title != engine) for each in shown)]
+    if trace.marks and trace_format(trace.path) == "fst":
+        from nncosim.tb.j3dai.rows import write_rows  # with a library that nothing else needs
+
+        shown = [write_rows(trace.path, platform, image), *shown]
+    return write_save_file(trace.path, shown, clock="j3dai_tb.clk", marks="j3dai_tb.step",
                            cycle="j3dai_tb.probe_cycle", open_scopes=("j3dai_tb", _SOC), at=trace.marks)
+
+
+def _cause(trace: Trace, scope: str) -> SignalGroup:
+    """The signals of a block itself, in its order; not those of its parts, nor what has no name in the source."""
+    own = [name for name in variables(trace.path) if name.rpartition(".")[0] == f"{_SOC}.{scope}"]
+    named = [name for name in own if not name.rpartition(".")[2].startswith(("_", "$", "\\"))]
+    return SignalGroup(scope, [Line(name, color=GTKWColor.orange) for name in named[:_MOST_SIGNALS]])
+
+
+_MOST_SIGNALS = 60
 
 
 def groups(platform: J3dai, image: Image) -> list[SignalGroup]:

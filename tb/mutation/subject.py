@@ -32,8 +32,8 @@ _TEXT = re.compile(r"^pytestmark = pytest\.mark\.text$", re.MULTILINE)
 class Benches:
     """Files of tests that can notice a mutant of a module, in the order in which they run.
 
-    `own`: those that import the module and not the whole design, or else those that import it, or else the one that
-    reaches the fewest modules of hardware besides it. `around`: the next ones.
+    `own`: those that import the module and do not reach the whole design, or else the one that reaches the fewest
+    modules besides it; where all reach the whole, those that import the module. `around`: the next ones.
     """
 
     own: tuple[Path, ...]
@@ -80,7 +80,7 @@ class Subject:
         order = sorted(reaching, key=lambda path: (graph.hdl_reached(path), path.as_posix()))
         partly = [path for path in order if self._blocks_reached(path) < whole]
         direct = [path for path in order if module in graph.direct(path)]
-        own = [path for path in direct if path in partly][:AROUND] or direct[:AROUND] or partly[:1] or order[:1]
+        own = [path for path in direct if path in partly][:AROUND] or partly[:1] or direct[:AROUND] or order[:1]
         return Benches(tuple(own), tuple([path for path in partly if path not in own][:AROUND]))
 
     def _blocks_reached(self, path: Path) -> int:

@@ -57,7 +57,10 @@ class RunOptions:
     the run that the waveform `trace` shows; see `nncosim.tb.sim.waves.Trace`. `bus`, `stream`: how image and inputs
     come in, see `nncosim.tb.backend.Entering`; `stream`: how many inputs, 0 for none. `forms`: of float inputs.
     `ignore_hazards`: a violated latency of a machine without interlocks does not end the run. `observe`: record what
-    passes the machine's boundaries. `marks`: cycles that get markers in the waveform. `rtl_patch`: of the RTL.
+    passes the machine's boundaries. `marks`, `about`: cycles that get markers in the waveform, and the block it is made
+    for. `rtl_patch`: of the RTL.
+    `frames`: each inference's inputs as the machine takes them, in place of `input` and of random ones. `limit`: cycles
+    after which an inference is given up; None: some times those predicted.
     """
 
     backend: str | None = None
@@ -75,7 +78,10 @@ class RunOptions:
     ignore_hazards: bool = False
     observe: bool = False
     marks: tuple[int, ...] = ()
+    about: str = ""
     rtl_patch: RtlPatch | None = None
+    limit: int | None = None
+    frames: tuple[Mapping[str, np.ndarray], ...] = field(default=(), compare=False)
 
     @property
     def entering(self) -> Entering:
@@ -118,6 +124,8 @@ def make_frames(network: Network, options: RunOptions) -> tuple[list[dict[str, n
     Raises:
         InputError: the input file does not fit the model.
     """
+    if options.frames:
+        return [dict(frame) for frame in options.frames], "given"
     if options.input is None:
         part = f" (one of the graph's batch of {network.batch})" if network.batch > 1 and not options.stream else ""
         return random_frames(network, options.seed, options.stream or 1), "random" + part
@@ -177,7 +185,7 @@ def execute(
         driver=driver,
         seed=options.seed,
         progress=progress,
-        limit_cycles=HANG_FACTOR * max(each.cycles.bounds[1] for each in predicted),
+        limit_cycles=options.limit or HANG_FACTOR * max(each.cycles.bounds[1] for each in predicted),
         trace=trace,
         **extra,
     )
@@ -261,7 +269,7 @@ def trace_of(program: Program, options: RunOptions) -> Trace | None:
             names = ", ".join(entry.name for entry in program.schedule)
             raise BenchError(f"there is no layer {wanted!r} to trace; the layers are {names}")
         step = found[0]
-    return Trace(options.trace, options.trace_from, options.trace_to, step, options.marks)
+    return Trace(options.trace, options.trace_from, options.trace_to, step, options.marks, options.about)
 
 
 def check_frames(program: Program, inputs: list[dict[str, np.ndarray]], result: RunResult) -> Comparison:

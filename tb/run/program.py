@@ -41,6 +41,7 @@ __all__ = [
     "compile_model",
     "is_image",
     "load_image",
+    "packed",
     "prove_model",
     "read_model",
     "read_runnable",
@@ -222,19 +223,31 @@ def compile_model(
             f"{error}; with --stream the inputs' place is theirs alone: without it they make room for other tensors",
             error.missing, error.step, error.alive,
         ) from error
+    program = packed(compiled, source, sha256(data), settings, options)
+    return dataclasses.replace(program, compile_seconds=time.perf_counter() - begin)
+
+
+def packed(
+    compiled: Compiled, source: Path, model_hash: str, settings: Mapping[str, Value] | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Program:
+    """What was compiled, with all that it takes to judge a run of it in its image.
+
+    Args:
+        source: what to call it. model_hash: of the model's bytes; "" where there is no file.
+        settings, options: as of `compile_model`.
+    """
+    platform = compiled.platform
     parameters = dataclasses.asdict(platform)  # type: ignore[call-overload]
-    plain = {name: plain_value(value) for name, value in settings.items()}
+    plain = {name: plain_value(value) for name, value in (settings or {}).items()}
     origin = Origin(
-        source.name, sha256(data), platform.name, parameters, plain, network_to_json(compiled.network),
+        source.name, model_hash, platform.name, parameters, plain, network_to_json(compiled.network),
         compiled.kernels, dict(options or {}),
     )  # fmt: skip
     notes = dataclasses.replace(compiled.image.notes, buffers=buffer_table(compiled), origin=origin)
     image = dataclasses.replace(compiled.image, notes=notes)
-    raw = seal(image).to_bytes()
-    program = _program(source, image, compiled.network, platform, origin, raw)
-    files = _files(compiled, program)
-    elapsed = time.perf_counter() - begin
-    return dataclasses.replace(program, compile_seconds=elapsed, memory=compiled.memory, files=files)
+    program = _program(source, image, compiled.network, platform, origin, seal(image).to_bytes())
+    return dataclasses.replace(program, memory=compiled.memory, files=_files(compiled, program))
 
 
 def _streaming(platform: Platform, backend: AnyBackend) -> AnyBackend:

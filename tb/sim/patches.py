@@ -23,13 +23,14 @@ class RtlPatch:
 
     Attributes:
         path: of the patch, for messages and commands.
+        text: the diff.
 
     Raises:
         BenchError: the text holds no change.
     """
 
     def __init__(self, path: Path, text: str):
-        self.path = path
+        self.path, self.text = path, text
         try:
             # File by file: without a line of `diff` before each, several are taken for one.
             parts = re.split(r"^(?=--- .*\n\+\+\+ )", text, flags=re.MULTILINE)

@@ -2,14 +2,14 @@
 """Python values to and from the bits of a port, by the port's Amaranth shape."""
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
+from enum import Enum, EnumMeta
 from typing import TypeAlias
 
 from amaranth.hdl import Const, Shape, ShapeLike
 from amaranth.lib import data
 from nncosim.tb.errors import BenchError
 
-__all__ = ["Payload", "decode_payload", "encode_payload"]
+__all__ = ["Payload", "decode_payload", "encode_payload", "layout_of", "member_of"]
 
 Payload: TypeAlias = "int | Enum | Mapping[str, Payload] | Sequence[Payload]"
 """What a port holds: a number, or for a layout such by field, in their order for an array."""
@@ -27,7 +27,7 @@ def encode_payload(shape: ShapeLike, value: Payload, where: str = "payload") -> 
     Raises:
         BenchError: If a value does not fit its field, or a field does not exist.
     """
-    layout = _layout(shape)
+    layout = layout_of(shape)
     if layout is None or isinstance(value, int):
         plain = Shape.cast(shape)
         number = _number(value, where)
@@ -56,18 +56,29 @@ def _number(value: Payload, where: str) -> int:
     return int(value)
 
 
-def decode_payload(shape: ShapeLike, bits: int) -> Payload:
-    """The value of `bits`: an integer, signed where the shape is; a dict or list for a layout."""
-    layout = _layout(shape)
+def decode_payload(shape: ShapeLike, bits: int, *, members: bool = False) -> Payload:
+    """The value of `bits`: an integer, signed where the shape is; a dict or list for a layout.
+
+    `members`: an enumeration's value is its member, if it is one's.
+    """
+    layout = layout_of(shape)
     if layout is None:
         plain = Shape.cast(shape)
         bits &= (1 << plain.width) - 1
-        return bits - (1 << plain.width) if plain.signed and bits >> (plain.width - 1) else bits
-    values = {name: decode_payload(field.shape, bits >> field.offset) for name, field in iter(layout)}
+        number = bits - (1 << plain.width) if plain.signed and bits >> (plain.width - 1) else bits
+        return member_of(shape, number) if members and isinstance(shape, EnumMeta) else number
+    values = {name: decode_payload(field.shape, bits >> field.offset, members=members) for name, field in iter(layout)}
     return list(values.values()) if isinstance(layout, data.ArrayLayout) else values
 
 
-def _layout(shape: ShapeLike) -> data.Layout | None:
+def member_of(kind: EnumMeta, number: int) -> Enum | int:
+    """The member of an enumeration with this value; the number if there is none."""
+    members: Mapping[str, Enum] = kind.__members__
+    return next((member for member in members.values() if member.value == number), number)
+
+
+def layout_of(shape: ShapeLike) -> data.Layout | None:
+    """The layout that a shape is; None for a plain one."""
     if isinstance(shape, type) and issubclass(shape, (data.Struct, data.Union)):
         return data.Layout.cast(shape)
     return shape if isinstance(shape, data.Layout) else None

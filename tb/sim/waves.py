@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waveforms: which format a file has, which part of a run it shows, and a GTKWave save file that opens it well.
+"""Waveforms: which format a file has, which part of a run it shows, and files by which viewers open it well.
 
 Beside ``run.fst`` lie ``run.gtkw`` (open that: ``gtkwave run.gtkw``), and ``run.1-op.txt`` and the like, which turn
-values into words.
+values into words; and ``run.sucl``, commands for Surfer (``surfer run.fst --command-file run.sucl``).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
-import pywellen
 from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.surfer import Shown, commands
+from nncosim.tb.sim.trace_file import TraceFile, Variable
 from nncosim.tb.system.files import text_bytes, write_file
 from vcd.gtkw import GTKWColor, GTKWSave
 
 __all__ = [
-    "Line", "SignalGroup", "Trace", "Waveform", "changes", "is_companion", "save_file", "trace_format", "variables",
-    "write_save_file",
+    "Line", "SignalGroup", "Trace", "Waveform", "changes", "command_file", "is_companion", "save_file", "trace_format",
+    "variables", "write_save_file",
 ]  # fmt: skip
 
 FORMATS = {".fst": "fst", ".vcd": "vcd"}
@@ -38,7 +39,8 @@ class Trace:
 
     `path`: ends in .fst or .vcd. `start`, `stop`: clock cycles since reset, the last one exclusive; None: no bound.
     `step`: only while this schedule step of the first inference runs, from the completion of the one before it.
-    `marks`: cycles that get the markers A, B, ..., in place of those that the machine's save file has.
+    `marks`: cycles that get the markers A, B, ..., in place of those that the machine's save file has. `about`: the
+    block that it is made for, in the machine's words; it is shown first.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Trace:
     stop: int | None = None
     step: int | None = None
     marks: tuple[int, ...] = ()
+    about: str = ""
 
     def __post_init__(self) -> None:
         trace_format(self.path)
@@ -85,9 +88,14 @@ class Waveform:
         """What shows it."""
         return shlex.join(["gtkwave", str(save_file(self.path))])
 
+    @property
+    def surfer(self) -> str:
+        """What shows it in Surfer."""
+        return shlex.join(["surfer", str(self.path), "--command-file", str(command_file(self.path))])
+
     def __str__(self) -> str:
         window = f"cycles {self.first:,} to {self.end - 1:,}"
-        return f"{self.path}, {window}, {self.size_bytes:,} bytes; open it with: {self.command}"
+        return f"{self.path}, {window}, {self.size_bytes:,} bytes; open it with: {self.command} (or {self.surfer})"
 
     def to_json(self) -> WaveformJson:
         return {"file": str(self.path), "first_cycle": self.first, "end_cycle": self.end, "bytes": self.size_bytes,
@@ -135,9 +143,14 @@ def save_file(trace: Path) -> Path:
     return trace.with_suffix(".gtkw")
 
 
+def command_file(trace: Path) -> Path:
+    """Where a waveform's commands for Surfer lie."""
+    return trace.with_suffix(".sucl")
+
+
 def is_companion(path: Path, trace: Path) -> bool:
     """Whether `path` has a name that `write_save_file` may write beside a waveform."""
-    mine = re.escape(trace.stem) + r"\.(gtkw|\d+-.*\.txt)"
+    mine = re.escape(trace.stem) + r"\.(gtkw|sucl|\d+-.*\.txt)"
     return path.parent == trace.parent and re.fullmatch(mine, path.name) is not None
 
 
@@ -147,15 +160,14 @@ def variables(trace: Path) -> dict[str, int]:
     Raises:
         BenchError: If it cannot be read.
     """
-    return {name: var.bitwidth or 0 for name, var in _read(trace).items()}
+    return {name: var.bits or 0 for name, var in TraceFile(trace).variables.items()}
 
 
-def _shown_name(trace: Path, var: pywellen.Var) -> str:
+def _shown_name(trace: Path, var: Variable) -> str:
     """A variable as GTKWave names it: in VCD, what has a dot in a name of its own is escaped, else it is a scope."""
-    scope, own = str(var.full_name)[: -len(var.name)], str(var.name)
-    escape = "\\" if trace_format(trace) == "vcd" and "." in own else ""
-    bits = var.bitwidth or 0
-    return f"{scope}{escape}{own}[{bits - 1}:0]" if bits > 1 else f"{scope}{escape}{own}"
+    escape = "\\" if trace_format(trace) == "vcd" and "." in var.own_name else ""
+    name, bits = f"{var.scope}.{escape}{var.own_name}".lstrip("."), var.bits or 0
+    return f"{name}[{bits - 1}:0]" if bits > 1 else name
 
 
 def changes(trace: Path, name: str) -> list[tuple[int, int]]:
@@ -164,56 +176,47 @@ def changes(trace: Path, name: str) -> list[tuple[int, int]]:
     Raises:
         BenchError: If the waveform cannot be read, or has no such variable.
     """
-    found = _read(trace)
-    if name not in found:
-        raise BenchError(f"waveform {trace} has no variable {name!r}")
-    return _values(found[name])
+    return _numbers(TraceFile(trace), name)
 
 
-def _values(variable: pywellen.Var) -> list[tuple[int, int]]:
-    return [(int(time), int(value)) for time, value in variable.tv if isinstance(value, int)]
-
-
-def _read(trace: Path) -> dict[str, pywellen.Var]:
-    if not trace.is_file():
-        raise BenchError(f"waveform {trace} cannot be read: there is no such file")
-    try:
-        return {str(var.full_name): var for var in pywellen.Waveform(str(trace)).all_vars()}
-    except (OSError, RuntimeError, ValueError) as problem:
-        raise BenchError(f"waveform {trace} cannot be read: {problem}") from problem
+def _numbers(trace: TraceFile, name: str) -> list[tuple[int, int]]:
+    """The changes of a variable to numbers; those to anything else are left out."""
+    return [(time, value) for time, value in trace.changes([name])[name] if isinstance(value, int)]
 
 
 def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, marks: str | None = None,
                     cycle: str | None = None, open_scopes: Sequence[str] = (), at: Sequence[int] = ()) -> Waveform:
-    """Write the save file of a finished waveform; signals that it does not have are left out.
+    """Write save file and commands of a finished waveform; signals that it does not have are left out.
 
     Args:
         trace: The waveform.
         groups: What to show, from top to bottom.
         clock: The clock's full name: `_CYCLES` of its cycles are seen at first, from the waveform's beginning.
-        marks: A variable whose changes get the markers A to Z. at: Cycles that get them instead.
+        marks: A variable whose changes get the markers A to Z. at: Cycles that get them instead; then the view begins
+            shortly before the first.
         cycle: The variable that counts clock cycles since reset; without one, they count from the waveform's begin.
         open_scopes: Scopes that are unfolded in the tree of the design.
 
     Raises:
         BenchError: If the waveform cannot be read.
-        OutputError: If the save file cannot be written.
+        OutputError: If one of the files cannot be written.
     """
-    known = _read(trace)
-    if clock not in known:
-        raise BenchError(f"waveform {trace} has no variable {clock!r}")
-    ticks = _values(known[clock])
+    opened = TraceFile(trace)
+    known = opened.variables
+    ticks = _numbers(opened, clock)
     edges = [time for time, _ in ticks] or [0]
-    marked = [time for time, _ in _values(known[marks])[1:]] if marks in known else []
+    marked = [time for time, _ in _numbers(opened, marks)[1:]] if marks in known else []
     if at and cycle in known:
-        times = {value: time for time, value in _values(known[cycle])}
+        times = {value: time for time, value in _numbers(opened, cycle)}
         marked = [times[each] for each in at if each in times]
+    there = [(group, [line for line in group.lines if line.name in known]) for group in groups]
+    there = [(group, lines) for group, lines in there if lines]
     path, text = save_file(trace), io.StringIO()
     save = GTKWSave(text)
     save.dumpfile(str(trace.resolve()), abspath=True)
     save.dumpfile_size(trace.stat().st_size)
     save.savefile(str(path.resolve()), abspath=True)
-    save.timestart(edges[0])
+    save.timestart(max(edges[0], marked[0] - _BEFORE * _period(edges)) if at and marked else edges[0])
     # Any: pyvcd's own type of these is wrong.
     markers: dict[str, Any] = dict(zip(string.ascii_lowercase, marked, strict=False))
     save.zoom_markers(_zoom(edges), **markers)
@@ -222,24 +225,28 @@ def write_save_file(trace: Path, groups: Sequence[SignalGroup], *, clock: str, m
     save.signals_width(_NAMES)
     for scope in open_scopes:
         save.treeopen(f"{scope}.")
-    _show(save, trace, groups, known)
+    _show(save, trace, there, known)
     write_file(path, text_bytes(text.getvalue()))
-    cycles = [value for _, value in _values(known[cycle])] if cycle in known else list(range(sum(v for _, v in ticks)))
+    shown = [(group.title, [_shown(line, known[line.name]) for line in lines]) for group, lines in there]
+    write_file(command_file(trace), text_bytes(commands(shown, marked)))
+    counted = [value for _, value in _numbers(opened, cycle)] if cycle in known else []
+    cycles = counted or range(sum(value for _, value in ticks))
     return Waveform(trace, min(cycles, default=0), max(cycles, default=-1) + 1, trace.stat().st_size)
 
 
+def _shown(line: Line, var: Variable) -> Shown:
+    return Shown(line.name, var.own_name, var.bits or 0, line.label or "", line.format,
+                 line.color.name if line.color is not None else "")  # fmt: skip
 
 
-def _show(save: GTKWSave, trace: Path, groups: Sequence[SignalGroup], known: Mapping[str, pywellen.Var]) -> None:
+def _show(save: GTKWSave, trace: Path, groups: Sequence[tuple[SignalGroup, Sequence[Line]]],
+          known: Mapping[str, Variable]) -> None:
     """The signals, and the files that turn values into words."""
     filters: dict[tuple[tuple[tuple[int, str], ...], str, int], Path] = {}
-    for group in groups:
-        lines = [line for line in group.lines if line.name in known]
-        if not lines:
-            continue
+    for group, lines in groups:
         with save.group(group.title, closed=group.closed):
             for line in lines:
-                bits = known[line.name].bitwidth or 0
+                bits = known[line.name].bits or 0
                 table = _filter(trace, line, bits, filters) if line.words else None
                 name = _shown_name(trace, known[line.name])
                 save.trace(name, alias=line.label or line.name.rpartition(".")[2], datafmt=line.format,
@@ -248,12 +255,16 @@ def _show(save: GTKWSave, trace: Path, groups: Sequence[SignalGroup], known: Map
 
 _WINDOW, _NAMES, _TREE = 1600, 260, 230  # pixels: the window, of which the names and the tree of the design have a part
 _CYCLES = 40  # seen at first
+_BEFORE = 10  # of these before the first marker, where there are markers to look at
 
 
 def _zoom(edges: Sequence[int]) -> float:
     """GTKWave's zoom factor: a pixel stands for 2 ** -zoom / 200 units of time."""
-    period = edges[2] - edges[0] if len(edges) > 2 else 1
-    return -math.log2(max(1, 200 * _CYCLES * period / (_WINDOW - _NAMES - _TREE)))
+    return -math.log2(max(1, 200 * _CYCLES * _period(edges) / (_WINDOW - _NAMES - _TREE)))
+
+
+def _period(edges: Sequence[int]) -> int:
+    return edges[2] - edges[0] if len(edges) > 2 else 1
 
 
 def _filter(trace: Path, line: Line, bits: int,

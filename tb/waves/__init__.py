@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions to a waveform: signals by pattern, values at clock edges, transactions, and protocol rules."""

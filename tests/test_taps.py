@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of J3DAI's taps: layouts of both sides, lines word by word, who is to blame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.tb.j3dai.inside import as_seen, dmpa_channels, inside_channels, scope_of
+from nncosim.tb.j3dai.taps import Watch, part_words, seen_header, seen_layouts, tap_layouts
+from nncosim.tb.lockstep import differences
+
+WIDE = PLATFORM.with_parameters(ncbs_per_cluster=32, pes_per_ncb=16, l1_bytes=1 << 17, dmpa_bits=1024)
+
+
+@pytest.mark.parametrize("platform", [PLATFORM, WIDE])
+def test_layouts(platform: object) -> None:
+    """Whole 32-bit words that the event log has room for; a struct for each; and lines in parts where they are long."""
+    for layout in tap_layouts(platform).values():
+        assert layout.itemsize % 4 == 0 and layout.itemsize <= 256 and layout.names[:2] == ("cycle", "unit")
+    assert list(tap_layouts(platform)) == list(seen_layouts(platform))
+    assert part_words(PLATFORM) == 8 and part_words(WIDE) == 4
+    assert sum(line.startswith("struct") for line in seen_header(platform)) == len(seen_layouts(platform))
+
+
+def nothing() -> dict[str, np.ndarray]:
+    return {name: np.zeros(0, layout) for name, layout in seen_layouts(PLATFORM).items()}
+
+
+def test_words_of_lines() -> None:
+    taps = {name: np.zeros(0, layout) for name, layout in tap_layouts(PLATFORM).items()}
+    taps["result"] = np.zeros(2, tap_layouts(PLATFORM)["result"])
+    taps["write"] = np.zeros(1, tap_layouts(PLATFORM)["write"])
+    taps["result"]["cycle"], taps["result"]["address"] = (5, 9), (PLATFORM.l1_words - 1, 40)
+    taps["result"]["mask"] = (0b11, 0b100)
+    taps["result"]["data"][:, :, 0] = np.arange(16).reshape(2, 8)
+    taps["write"]["mask"], taps["write"]["address"][0] = 0b10000001, np.arange(8) * 3
+    seen = as_seen(PLATFORM, taps)
+    assert seen["result"]["word"].tolist() == [PLATFORM.l1_words - 1, 0, 42]
+    assert seen["result"]["cycle"].tolist() == [5, 5, 9] and seen["result"]["data"][:, 0].tolist() == [0, 1, 10]
+    assert seen["write"]["word"].tolist() == [0, 21]
+
+
+BLAMED = [
+    ("execute", "pc", "cluster0 controller"), ("execute", "instruction", "cluster0 controller (instruction fetch)"),
+    ("fetch", "address", "cluster0 fetch (AGU A)"), ("fetch", "cycle", "cluster0 fetch"),
+    ("window", "padded", "cluster0 fetch (padding)"), ("window", "data", "cluster0 window"),
+    ("operation", "pointer", "cluster0 sequencer (AGU W)"), ("operation", "operands", "cluster0 window"),
+    ("operation", "weights", "cluster0 weights (WMEM read)"), ("operation", "cycle", "cluster0 sequencer"),
+    ("sums", "sums", "cluster0 NCB 0"), ("requantized", "data", "cluster0 requantizer 0"),
+    ("requantized", "pixel", "cluster0 drain"), ("result", "word", "cluster0 drain (AGU O)"),
+    ("result", "data", "cluster0 drain line"), ("write", "data", "cluster0 writes"),
+    ("stored", "data", "cluster0 L1 read"), ("signal_out", "cycle", "cluster0 settle"),
+    ("signal_in", "cycle", "dmpa paths"), ("load", "data", "dmpa paths (load data)"), ("l2_read", "data", "l2"),
+    ("descriptor", "fields", "dmpa fetch"), ("beat", "local", "dmpa walk"), ("beat", "cycle", "dmpa"),
+    ("bus", "register", "host"), ("bus", "value", "control registers"), ("registers", "start", "control registers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layout", "field", "block"), BLAMED)
+def test_blame(layout: str, field: str, block: str) -> None:
+    """One field of one event differs: the block is that which the field comes from."""
+    right, wrong = nothing(), nothing()
+    for each in (right, wrong):
+        each[layout] = np.zeros(1, seen_layouts(PLATFORM)[layout])
+        each[layout]["cycle"] = 7
+    wrong[layout][field].reshape(-1)[0] ^= 1
+    sides = ([*dmpa_channels(PLATFORM, each), *inside_channels(PLATFORM, each, 0)] for each in (wrong, right))
+    found = differences(*sides)
+    assert [each.block for each in found] == [block]
+
+
+@pytest.mark.parametrize(
+    ("bit", "block"), [(0, "controller"), (3, "sequencer"), (4, "settle"), (6, "drain"), (7, "fetch")])
+@pytest.mark.parametrize("late", [False, True])
+def test_blame_of_levels(bit: int, block: str, late: bool) -> None:
+    """By the level that is wrong, or that changes too late."""
+    right, wrong = nothing(), nothing()
+    for each in (right, wrong):
+        each["control"] = np.zeros(3, seen_layouts(PLATFORM)["control"])
+        each["control"]["cycle"], each["control"]["flags"] = (0, 10, 20), (0, 1 << bit, 0)
+    if late:
+        wrong["control"]["cycle"][1] = 11
+    else:
+        wrong["control"]["flags"][1] = 0
+        right["control"]["flags"][2] = wrong["control"]["flags"][2] = 1 << bit
+    (found,) = differences(*(inside_channels(PLATFORM, each, 0) for each in (wrong, right)))
+    assert (found.cycle, found.block) == (10, f"cluster0 {block}")
+
+
+def test_delays_and_changes() -> None:
+    watch = Watch()
+    assert watch.delayed("a", 3, 2) == "delayed0[5 -: 3]" and watch.always == ["delayed0 <= {delayed0[2:0], 3'(a)};"]
+    assert watch.changed("b", 4) == "was1 != {1'b1, 4'(b)}"
+
+
+@pytest.mark.parametrize(("block", "scope"), [
+    ("cluster1 NCB 5", "cluster1.group5.ncb0"), ("cluster0 requantizer 3, 4", "cluster0.group3.requantizer"),
+    ("cluster0 sequencer (AGU W)", "cluster0.sequencer"), ("cluster0 drain line", "cluster0.line"),
+    ("cluster0 drain (AGU O)", "cluster0.drain"), ("cluster0 weights (WMEM read)", "cluster0.wmem"),
+    ("cluster0 controller (instruction fetch)", "cluster0.controller"), ("dmpa paths (load data)", "dmpa.paths"),
+    ("dmpa transfer counters", "dmpa.transfer_counters"), ("dmpa", "dmpa"), ("control registers", "control"),
+    ("l2", "l2"), ("host", "host"), ("cluster3 counters", "cluster3.counters_2"),
+])  # fmt: skip
+def test_scopes(block: str, scope: str) -> None:
+    assert scope_of(PLATFORM, block) == scope
