@@ -92,7 +92,8 @@ def print_campaign(console: Console, judged: Sequence[Judged], left_over: Sequen
                       f"{escape(entry.after)}", soft_wrap=True)
     found = figures(judged)
     noticed = found["own"] + found["later"]
-    console.print("", f"{noticed} of {found['counted']} noticed, {found['own']} by the block's own bench, "
+    console.print("")
+    console.print(f"{noticed} of {found['counted']} noticed, {found['own']} by the block's own bench, "
                   f"{found['named']} with the block's name in what failed")
 
 
