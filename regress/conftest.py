@@ -6,10 +6,9 @@ from collections.abc import Generator
 import pytest
 from nncosim.regress import harness
 from nncosim.regress.failures import story_of_failure
-from nncosim.tb import pytest_plugin
+from nncosim.tb import affected_tests, pytest_plugin
 from nncosim.tb.pytest_plugin import (
     driver,
-    pytest_configure,
     pytest_generate_tests,
     pytest_sessionfinish,
     pytest_terminal_summary,
@@ -30,8 +29,9 @@ that share a file's long work would be torn apart and wait for each other, and t
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of every bench, ``--update-baselines`` and ``--debug-failures``."""
+    """The options of every bench, ``--update-baselines``, ``--debug-failures`` and ``--affected``."""
     pytest_plugin.pytest_addoption(parser)
+    affected_tests.add_option(parser)
     group = parser.getgroup("nncosim")
     group.addoption("--update-baselines", action="store_true", help="write this run's cycles to regress/baselines.json")
     group.addoption("--debug-failures", action="store_true",
@@ -70,6 +70,12 @@ def pytest_runtest_makereport(
 def _plain(name: str) -> str:
     """A test's name as that of a folder."""
     return "".join(c if c.isalnum() else "_" for c in name)[:60]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Act on ``--affected`` and ``--coverage``."""
+    pytest_plugin.pytest_configure(config)
+    affected_tests.use_option(config)
 
 
 @pytest.fixture(autouse=True)

@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planting a bug in RTL: a module of the product with one line changed, to show that a bench notices."""
 
+import os
 import sys
 from collections.abc import Iterable
 from types import ModuleType
 
 import pytest
+from nncosim.tb.mutation import MUTANT
 
 __all__ = ["plant", "planted", "some"]
 
 
 def planted(module: ModuleType, right: str, wrong: str) -> ModuleType:
-    """A copy of `module` whose source has `wrong` in place of `right`, which must occur exactly once."""
+    """A copy of `module` whose source has `wrong` in place of `right`, which must occur exactly once.
+
+    Skips the test where a mutant is judged: there the line may be another, and one bug is enough."""
+    _skip_on_a_mutant()
     assert module.__file__
     with open(module.__file__) as source:
         text = source.read()
@@ -28,6 +33,11 @@ def plant(patch: pytest.MonkeyPatch, module: ModuleType, right: str, wrong: str)
         for name, value in vars(user).items():
             if id(value) in made:
                 patch.setattr(user, name, made[id(value)])
+
+
+def _skip_on_a_mutant() -> None:
+    if os.environ.get(MUTANT):
+        pytest.skip("a mutant is judged, and no bug of the test's own")
 
 
 def _made(module: ModuleType, text: str) -> ModuleType:

@@ -110,8 +110,9 @@ class HostBench:
         load_at = self.word(rng, "imem" if to_imem else "dmem")
         if not to_imem and rng.random() < 0.4:
             load_at = at if self.before is None or rng.random() < 0.5 else (self.before.access - DMEM) // 4 % words
+        fetch_at = 4 * self.word(rng, "imem") + rng.choice([0, 0x8000_0000])  # no bit of it above the memory's counts
         return Given(
-            run, run and rng.random() < 0.6, 4 * self.word(rng, "imem"), where, access, rng.random() < 0.7,
+            run, run and rng.random() < 0.6, fetch_at, where, access, rng.random() < 0.7,
             rng.random() < 0.5, rng.randrange(16), rng.getrandbits(32), rng.random() < 0.4, rng.random() < 0.5,
             rng.random() < 0.5, rng.getrandbits(32), rng.random() < 0.6, to_imem, load_at, rng.getrandbits(32))
 
@@ -166,7 +167,7 @@ class HostBench:
         if g.to_dmem and g.write:
             mask = sum(0xFF << 8 * k for k in range(4) if g.enables >> k & 1)
             data[index] = int(data[index]) & ~mask | g.word & mask
-        self.fetched = int(self.stored["imem"][g.fetch_at // 4]) if g.fetch else None
+        self.fetched = int(self.stored["imem"][g.fetch_at // 4 % self.words["imem"]]) if g.fetch else None
         if g.loaded:
             self.stored[g.loaded][g.load_at] = g.load_word
         self.pc = g.fetch_at if g.fetch else self.pc

@@ -17,6 +17,8 @@ from nncosim.tb.j3dai.timing import CONNECTIONS, connections, kinds, table
 from nncosim.tb.timing.kinds import PORT, REGISTER
 from nncosim.tb.timing.sta import LIMIT, TimingReport
 
+pytestmark = pytest.mark.text
+
 NCB_FLIP_FLOPS = 8 * 1024
 
 

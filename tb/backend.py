@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, TypedDict, TypeVar, runti
 import numpy as np
 import numpy.typing as npt
 from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import Value
 from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
 from nncosim.tb.fault_target import FaultTarget
@@ -25,8 +26,8 @@ from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "HasInterval", "Injectable", "Interval", "Observable", "Passage", "Patchable", "RunResult", "StreamFacts",
-    "get_bench", "predicted_interval", "register_bench",
+    "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan", "Observable", "Passage", "Patchable",
+    "RunResult", "StreamFacts", "get_bench", "predicted_interval", "register_bench",
 ]  # fmt: skip
 
 
@@ -294,6 +295,32 @@ class Injectable(Protocol[PlatformT]):
         progress: Callable[[str], None] | None = None,
     ) -> FaultTarget:
         """The machine with a program and the inputs of one inference, built."""
+        ...
+
+
+@dataclass(frozen=True)
+class MutationPlan:
+    """How bugs are planted in a platform's RTL (`nncosim.tb.mutation`).
+
+    top: the module of `nncosim.hdl` that describes all of it: its blocks are the modules which that one reaches.
+    machines: parameters of small machines that together have all there is to emit; `network` (a path in the project)
+    runs on the first. tools: modules of `nncosim.hdl` that hardware is emitted with, and that are none.
+    """
+
+    top: str
+    machines: tuple[Mapping[str, Value], ...]
+    network: str
+    tools: tuple[str, ...] = ("nncosim.hdl.emit", "nncosim.hdl.names")
+
+
+@runtime_checkable
+class Mutable(Protocol[PlatformT]):
+    """A bench of RTL in which bugs can be planted, to see whether the regressions notice."""
+
+    mutation: ClassVar[MutationPlan]
+
+    def verilog(self, platform: PlatformT) -> Mapping[str, str]:
+        """All RTL of the platform's own: file name to text."""
         ...
 
 

@@ -28,10 +28,11 @@ class Reg(enum.IntEnum):
     COUNT = 0
     LIMIT = 4
     STATUS = 8
+    MORE = 12
 
 
 REGISTERS = (Register(Reg.COUNT, "rw", "What was counted."), Register(Reg.LIMIT, "wo", "Starts."),
-             Register(Reg.STATUS, "ro", "Bit 4: on."))  # fmt: skip
+             Register(Reg.STATUS, "ro", "Bit 4: on."), Register(Reg.MORE, "rw", "And more."))  # fmt: skip
 
 
 class Port(wiring.Component):
@@ -55,23 +56,24 @@ class Port(wiring.Component):
 
 def test_registers_keep_what_is_written_and_start_what_is_told() -> None:
     port, seen = Port(), []
+    top = 1 << 31
 
     async def bench(ctx):
         for reg in Reg:
             ctx.set(port.addr, reg)
-            ctx.set(port.w_data, 7 + reg)
+            ctx.set(port.w_data, top | 7 + reg)
             ctx.set(port.w_en, 1)
             seen.append(ctx.get(port.started))
             await ctx.tick()
         ctx.set(port.w_en, 0)
-        for at in (*Reg, 12):
+        for at in (*Reg, 16):
             ctx.set(port.addr, at)
             ctx.set(port.r_en, 1)
             await ctx.tick()
             seen.append(ctx.get(port.r_data))
 
     simulate(port, bench)
-    assert seen == [0, 1, 0, 7, 0, 16, 0]
+    assert seen == [0, 1, 0, 0, top | 7, 0, 16, top | 19, 0]
 
 
 def test_the_header_names_another_machine() -> None:

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.build import small_array
 from nncosim.tb.aie_ml.cycles import CYCLE_MODEL
 from nncosim.tb.aie_ml.iss_backend import run_iss
 from nncosim.tb.aie_ml.rtl import run_rtl
-from nncosim.tb.backend import RunResult
+from nncosim.tb.backend import MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.iss.elf import IssError
 from nncosim.tb.sim.waves import Trace
@@ -26,6 +27,7 @@ class AieMlBench:
     waveforms: ClassVar[tuple[str, ...]] = ("rtl",)
     hazard_checks: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
+    mutation: ClassVar[MutationPlan] = MutationPlan("nncosim.hdl.aie_ml.array", ({},), "regress/networks/digits.onnx")
 
     def run(
         self,
@@ -65,6 +67,10 @@ class AieMlBench:
             return CYCLE_MODEL.steady(image, platform)
         except IssError:
             return None
+
+    def verilog(self, platform: AieMl) -> Mapping[str, str]:
+        """See `nncosim.tb.backend.Mutable`: tiles of both kinds, and two columns of an array of them."""
+        return small_array(platform)
 
 
 BENCH = AieMlBench()

@@ -28,8 +28,8 @@ from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build, build_library
 
 __all__ = [
-    "CONFIG_WORDS", "FEEDER_WORDS", "TOP", "build_array", "check_feed", "feed", "load_image", "run_once", "write_beats",
-    "write_lines",
+    "CONFIG_WORDS", "FEEDER_WORDS", "TOP", "build_array", "check_feed", "feed", "load_image", "run_once", "small_array",
+    "write_beats", "write_lines",
 ]  # fmt: skip
 
 TOP = "aie_ml_array_tb"
@@ -80,6 +80,13 @@ def build_array(
                              "WORD": generation.word_bits, "BEAT": generation.beat_bits,
                              "FEEDER_DEPTH": FEEDER_WORDS + 1, "CONFIG_DEPTH": CONFIG_WORDS},
                  memories={SRAM_MODULE: "mem", _FEEDER: "words"}, **options)  # fmt: skip
+
+
+def small_array(platform: AieMl) -> dict[str, str]:
+    """Verilog of both kinds of tiles, and of an array of two columns of two tiles of each: file name to text."""
+    instructions, generation = platform.instructions, platform.generation
+    return {**emit_array(2, 2, 2, instructions, generation), **emit_tile(instructions, generation),
+            **emit_memory_tile(generation)}
 
 
 def _tile(tile: tuple[int, int]) -> str:

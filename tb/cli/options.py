@@ -45,6 +45,7 @@ __all__ = [
     "out_option",
     "output_console",
     "patch_option",
+    "platform_option",
     "platform_options",
     "progress",
     "read_forms",
@@ -238,6 +239,17 @@ def seed_option(what: str) -> Callable:
     return click.option("--seed", type=seed, default=0, show_default=True, metavar="N", help=f"Of {what}.")
 
 
+def platform_option(command: Callable) -> Callable:
+    """--platform NAME."""
+    return click.option(
+        "--platform",
+        "platform_name",
+        metavar="NAME",
+        shell_complete=_complete(lambda context: platforms()),
+        help=f"The machine [default: {DEFAULT_PLATFORM}]; see `nncosim platforms`.",
+    )(command)
+
+
 def platform_options(command: Callable) -> Callable:
     """--platform NAME, --set PARAMETER=VALUE, and --compiler-option NAME=VALUE as `compiler_options`."""
     command = click.option(
@@ -254,13 +266,7 @@ def platform_options(command: Callable) -> Callable:
         shell_complete=complete_parameters,
         help="Change a parameter of the platform; may be repeated.",
     )(command)
-    return click.option(
-        "--platform",
-        "platform_name",
-        metavar="NAME",
-        shell_complete=_complete(lambda context: platforms()),
-        help=f"The machine [default: {DEFAULT_PLATFORM}]; see `nncosim platforms`.",
-    )(command)
+    return platform_option(command)
 
 
 def input_options(command: Callable) -> Callable:

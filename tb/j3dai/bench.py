@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backend import Entering, RunResult
+from nncosim.tb.backend import Entering, MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.faults import J3daiFaults, build_faulty_soc
@@ -31,6 +31,11 @@ class J3daiBench:
     patchable: ClassVar[tuple[str, ...]] = ("rtl",)
     injectable: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
+    mutation: ClassVar[MutationPlan] = MutationPlan(
+        "nncosim.hdl.j3dai.soc",
+        # A port of its own and a multicast need two clusters; few PEs need several cycles for a record of parameters.
+        ({"clusters": 2}, {"clusters": 1, "ncbs_per_cluster": 8, "pes_per_ncb": 4, "dmpa_bits": 256}),
+        "regress/networks/digits.onnx")
 
     def run(
         self,

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mutants of J3DAI's smallest blocks, judged as `nncosim mutate` does: each is noticed by the block's own bench."""
+
+import pytest
+from nncosim.platforms.j3dai import PLATFORM
+from nncosim.tb.mutation.subject import Subject, subject_of
+from nncosim.tb.mutation.verdict import KILLED, Judge
+
+LIMIT = 300
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return subject_of(PLATFORM)
+
+
+@pytest.fixture(scope="module")
+def judge(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    judge = Judge(subject, tmp_path_factory.mktemp("mutants"), LIMIT)
+    judge.prepare()
+    return judge
+
+
+@pytest.mark.parametrize(("block", "after", "bench"), [
+    ("registers", "with m.Case(reg >> 3):", "test_hdl_parts.py"),
+    ("hdl.counters", "m.d.sync += value.eq(value + 2)", "test_counters.py"),
+])  # fmt: skip
+def test_a_mutant_is_noticed(judge: Judge, subject: Subject, block: str, after: str, bench: str) -> None:
+    mutant = next(each for each in subject.mutants if (each.block, each.after) == (block, after))
+    found = judge.judge(mutant)
+    assert found.verdict == KILLED and found.own and bench in found.test, found
+
+
+def test_benches_of_blocks(subject: Subject) -> None:
+    names = {block: [path.name for path in subject.benches(block).own] for block in subject.blocks}
+    assert names["requantizer"] == ["test_j3dai_requantizer.py", "test_j3dai_drain.py"]
+    assert names["settle"] == ["test_j3dai_cluster.py"]  # none imports it: the one that reaches the least
+    assert names["soc"] == ["test_j3dai_soc.py", "test_j3dai_soc_entry.py", "test_j3dai_soc_wires.py"]
+    assert all(names.values())
+    around = {path.name for block in subject.blocks for path in subject.benches(block).around}
+    assert "test_j3dai_cluster.py" in around and "test_timing.py" not in around  # of area and timing only
