@@ -2,10 +2,10 @@
 """Fixtures and options of the regressions: see nncosim.tb.pytest_plugin."""
 
 from collections.abc import Generator
+from importlib import import_module
 
 import pytest
 from nncosim.regress import harness
-from nncosim.regress.failures import story_of_failure
 from nncosim.tb import affected_tests, pytest_plugin
 from nncosim.tb.pytest_plugin import (
     driver,
@@ -63,7 +63,9 @@ def pytest_runtest_makereport(
         last = harness.FAILED.pop()
         harness.FAILED.clear()
         directory = item.config.stash[_FOLDERS].mktemp(f"debug_{_plain(item.name)}")
-        report.sections.append(("debug", "\n".join(story_of_failure(last, directory))))
+        # By a name that is put together: no test depends on what its failure is told with (`nncosim.tb.affected`).
+        failures = import_module(f"{harness.__package__}.failures")
+        report.sections.append(("debug", "\n".join(failures.story_of_failure(last, directory))))
     return report
 
 

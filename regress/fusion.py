@@ -19,9 +19,8 @@ from nncosim.platforms.parameters import parse_overrides
 from nncosim.regress.builder import INT8, RELU6, UINT8, NetworkBuilder
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import PATH
-from nncosim.tb.report.table import plain_table
 from nncosim.tb.run.program import read_model, read_source
-from nncosim.tb.system.terminal import Terminal
+from nncosim.tb.system.terminal import Terminal, plain_table
 from rich.markup import escape
 
 __all__ = ["compile_fused", "gains", "random_chain"]

@@ -167,10 +167,10 @@ def test_a_planted_bug(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     cycles = [value for _, value in changes(out / "cause.fst", "j3dai_tb.probe_cycle")]
     assert cycle in cycles and len(cycles) <= 2000
     times = [time for time, value in changes(out / "cause.fst", "j3dai_tb.probe_cycle") if value == cycle]
-    assert f" {times[0]} " in next(line for line in save_file(out / "cause.fst").read_text().splitlines()
+    assert f" {times[-1]} " in next(line for line in save_file(out / "cause.fst").read_text().splitlines()
                                    if line.startswith("*"))  # fmt: skip
     for_surfer = command_file(out / "cause.fst").read_text().splitlines()
-    assert f"marker_set A {times[0]}" in for_surfer
+    assert f"marker_set A {times[-1]}" in for_surfer
     named = {line.split()[1] for line in for_surfer if line.startswith("variable_add ")}
     assert len(named) > 50 and named <= set(variables(out / "cause.fst"))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 from nncosim.tb.cli.options import json_option, output_console, write_json
-from nncosim.tb.report.table import plain_table
 from nncosim.tb.system.cache import cache_root, clear, usage
+from nncosim.tb.system.terminal import plain_table
 
 __all__ = ["cache_command"]
 

@@ -30,10 +30,10 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.report.requantization import requantization_of
-from nncosim.tb.report.table import model_title, plain_table, print_remarks
+from nncosim.tb.report.table import model_title, print_remarks
 from nncosim.tb.run.program import Program, compile_model, read_model, read_source
 from nncosim.tb.system.files import sha256, write_files
-from nncosim.tb.system.terminal import printable
+from nncosim.tb.system.terminal import plain_table, printable
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from nncosim.tb.cli.installation import Finding, examine
 from nncosim.tb.cli.options import json_option, output_console, write_json
-from nncosim.tb.report.table import plain_table
+from nncosim.tb.system.terminal import plain_table
 from rich.markup import escape
 
 __all__ = ["doctor_command"]

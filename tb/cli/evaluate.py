@@ -37,7 +37,7 @@ from nncosim.tb.cli.options import (
 )
 from nncosim.tb.reference.check import ReferenceReport
 from nncosim.tb.report.requantization import requantization_of
-from nncosim.tb.report.table import plain_table, print_remarks
+from nncosim.tb.report.table import print_remarks
 from nncosim.tb.run.evaluate import (
     EXECUTORS,
     LITERT,
@@ -55,6 +55,7 @@ from nncosim.tb.run.flow import RunOptions, choose
 from nncosim.tb.run.inputs import read_npz
 from nncosim.tb.run.program import compile_model, prove_model, read_model, read_source
 from nncosim.tb.system.progress import Progress
+from nncosim.tb.system.terminal import plain_table
 from rich.console import Console
 from rich.markup import escape
 

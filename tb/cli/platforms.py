@@ -20,8 +20,8 @@ from nncosim.tb.backend import Patchable, get_bench
 from nncosim.tb.cli.options import PATH, json_option, output_console, resolve_platform, write_json
 from nncosim.tb.errors import BenchError
 from nncosim.tb.report.published import published_title
-from nncosim.tb.report.table import plain_table
 from nncosim.tb.system.files import prepare_directory, write_files
+from nncosim.tb.system.terminal import plain_table
 from rich.console import Console
 from rich.markup import escape
 

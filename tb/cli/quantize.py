@@ -23,11 +23,11 @@ from nncosim.tb.cli.options import (
     progress,
     write_json,
 )
-from nncosim.tb.report.table import plain_table
 from nncosim.tb.run.evaluate import LABELS
 from nncosim.tb.run.inputs import InputError, read_npz
 from nncosim.tb.run.quantized import SideBySide, side_by_side
 from nncosim.tb.system.files import prepare_file, write_file
+from nncosim.tb.system.terminal import plain_table
 from rich.console import Console
 from rich.markup import escape
 

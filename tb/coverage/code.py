@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nncosim.tb.errors import BenchError
-from nncosim.tb.report.table import plain_table
+from nncosim.tb.system.terminal import plain_table
 from rich.table import Table
 
 __all__ = ["BENCH_MODULES", "CodeCoverage", "CodePoint", "ModuleCoverage", "coverage_table", "read_coverage"]

@@ -19,8 +19,8 @@ from amaranth.hdl import Shape
 from amaranth.lib import data
 from nncosim.hdl.formats import decode
 from nncosim.tb.errors import BenchError
-from nncosim.tb.report.table import plain_table
 from nncosim.tb.sim.coverage import FOLDER_VARIABLE
+from nncosim.tb.system.terminal import plain_table
 from rich.table import Table
 
 __all__ = ["POINTS_SUFFIX", "Coverage", "InstructionCoverage", "classes_of", "fields_of", "leave_points",

@@ -17,7 +17,7 @@ from nncosim.tb.faults.outcomes import (
     weighted_interval,
     wilson,
 )
-from nncosim.tb.report.table import plain_table
+from nncosim.tb.system.terminal import plain_table
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text

@@ -10,7 +10,7 @@ from nncosim.platforms.plain import Json
 from nncosim.tb.mutation.campaign import Judged, Reviewed, judged_json
 from nncosim.tb.mutation.mutant import Mutant
 from nncosim.tb.mutation.verdict import EQUIVALENT, KILLED, STILLBORN, SURVIVED, TIMEOUT, UNCHANGED, UNDECIDED
-from nncosim.tb.report.table import plain_table
+from nncosim.tb.system.terminal import plain_table
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table

@@ -12,24 +12,17 @@ from nncosim.tb.report.floor_map import floor_map
 from nncosim.tb.report.pace import deviation, verdict_text
 from nncosim.tb.report.published import is_of, measured, published_title
 from nncosim.tb.report.report import LayerReport, Report
-from nncosim.tb.system.terminal import printable
+from nncosim.tb.system.terminal import plain_table, printable
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["model_title", "plain_table", "print_remarks", "print_report"]
+__all__ = ["model_title", "print_remarks", "print_report"]
 
 NUMERIC = ("MACs", "estimated", "predicted", "cycles", "MAC/cycle")
 WIDE = 120
 """Columns of a terminal that takes the table of layers in one piece."""
-
-
-def plain_table(title: str = "") -> Table:
-    """A table in the style of all of nncosim's output."""
-    return Table(
-        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
 
 
 def print_remarks(console: Console, remarks: Iterable[str]) -> None:

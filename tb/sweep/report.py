@@ -13,9 +13,9 @@ from nncosim.platforms.metrics import Metric
 from nncosim.platforms.parameters import Value, value_text
 from nncosim.platforms.plain import Json
 from nncosim.tb.report.report import rounded
-from nncosim.tb.report.table import plain_table
 from nncosim.tb.sweep.sweep import DEFECT, Confirmation, Job, Row, pareto_front
 from nncosim.tb.system.files import text_bytes
+from nncosim.tb.system.terminal import plain_table
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table

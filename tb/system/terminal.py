@@ -15,9 +15,10 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Terminal", "allow_any_encoding", "printable"]
+__all__ = ["Terminal", "allow_any_encoding", "plain_table", "printable"]
 
 # Control characters except tab and line feed, and what changes the direction of text or ends a line unseen.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -53,3 +54,10 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+def plain_table(title: str = "") -> Table:
+    """A table in the style of all of nncosim's output."""
+    return Table(
+        title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
