@@ -23,7 +23,7 @@ def judge(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Judge:
 
 @pytest.mark.parametrize(("block", "after", "bench"), [
     ("registers", "with m.Case(reg >> 3):", "test_hdl_parts.py"),
-    ("hdl.counters", "m.d.sync += value.eq(value + 2)", "test_counters.py"),
+    ("hdl.counters", "m.d.sync += value.eq(value + 2)", "test_hdl_parts.py"),
 ])  # fmt: skip
 def test_a_mutant_is_noticed(judge: Judge, subject: Subject, block: str, after: str, bench: str) -> None:
     mutant = next(each for each in subject.mutants if (each.block, each.after) == (block, after))
