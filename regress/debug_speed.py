@@ -8,16 +8,15 @@ CPU time of whole runs by the direct driver, side by side, best of the repeats; 
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.regress.cases import CASES as ALL_CASES
 from nncosim.regress.cases import random_inputs
 from nncosim.regress.harness import compile_case
+from nncosim.regress.speed import case_names
 from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.rtl import run_built
@@ -60,14 +59,7 @@ def _ways(name: str, folder: Path) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Print a line a way of running."""
-    parser = argparse.ArgumentParser(
-        prog="python -m nncosim.regress.debug_speed", description="Cost of waveforms and taps.")
-    known = [known.name for known in ALL_CASES]
-    parser.add_argument("names", nargs="*", metavar="CASE", default=CASES, help=f"default: {', '.join(CASES)}")
-    names = parser.parse_args().names
-    if unknown := [name for name in names if name not in known]:
-        parser.error(f"there is no case {unknown[0]!r}; the cases are {', '.join(known)}")
-    for name in names:
+    for name in case_names("nncosim.regress.debug_speed", "Cost of waveforms and taps.", CASES):
         with tempfile.TemporaryDirectory(prefix="nncosim-") as folder:
             ways = _ways(name, Path(folder))
             best = dict.fromkeys(ways, float("inf"))

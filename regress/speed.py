@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nncosim.compiler.compile import compile_network
 from nncosim.compiler.image.image import Image
@@ -24,7 +24,7 @@ from nncosim.tb.j3dai.rtl import load_image, write_inputs
 from nncosim.tb.run.capture import pack_input
 from nncosim.tb.sim.model import Model
 
-__all__ = ["main"]
+__all__ = ["case_names", "main"]
 
 CASES = ("conv3x3_128", "conv3x3_512_7x7")
 """Layers of 100 M MAC and more in the table of cases."""
@@ -71,15 +71,20 @@ def _measure(name: str) -> tuple[tuple[float, int], tuple[float, int]]:
     return iss, rtl
 
 
-def main() -> None:
-    """Print a line a case."""
-    parser = argparse.ArgumentParser(prog="python -m nncosim.regress.speed", description="Speed of iss against RTL.")
+def case_names(module: str, description: str, default: Sequence[str]) -> list[str]:
+    """The cases that the command line of a module names, or the default ones; an unknown one ends it with a message."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
     known = [known.name for known in ALL_CASES]
-    parser.add_argument("names", nargs="*", metavar="CASE", default=CASES, help=f"default: {', '.join(CASES)}")
-    names = parser.parse_args().names
+    parser.add_argument("names", nargs="*", metavar="CASE", default=default, help=f"default: {', '.join(default)}")
+    names: list[str] = parser.parse_args().names
     if unknown := [name for name in names if name not in known]:
         parser.error(f"there is no case {unknown[0]!r}; the cases are {', '.join(known)}")
-    for name in names:
+    return names
+
+
+def main() -> None:
+    """Print a line a case."""
+    for name in case_names("nncosim.regress.speed", "Speed of iss against RTL.", CASES):
         (iss, cycles), (rtl, ticks) = _measure(name)
         print(
             f"{name}: {cycles:,} cycles; iss {iss:.3f} s ({cycles / iss / 1e6:.1f} M cycles/s), "

@@ -14,7 +14,7 @@ from nncosim.regress.j3dai_block_bench import machine
 from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.iss_backend import run_iss
 from nncosim.tb.j3dai.rtl import run_built
-from nncosim.tb.lockstep import differences
+from nncosim.tb.lockstep import differences, last_cycle
 from nncosim.tb.sim.verilate import BuiltModel
 
 ONE = PLATFORM.with_parameters(clusters=1)
@@ -41,7 +41,7 @@ def alike(name: str, platform: J3dai) -> None:
     rtl = run_built(built(platform), platform, image, inputs, driver="direct", observe=True)
     iss = run_iss(platform, image, inputs, observe=True)
     assert rtl.diagnosis is None and iss.diagnosis is None
-    end = max(int(each.events["cycle"][-1]) for each in iss.channels if len(each.events)) + 1
+    end = last_cycle(iss.channels) + 1
     assert [each.lines() for each in differences(rtl.channels, iss.channels, end)] == []
     assert all(len(each.events) for each in rtl.channels if each.name not in SILENT)
 

@@ -154,10 +154,6 @@ class ImportGraph:
                         out.update(target for name in read.names for target in self._named(name))
         return out
 
-    def conftests(self, path: Path) -> list[Path]:
-        """Those that hold for a test file."""
-        return [folder / CONFTEST for folder in path.parents if folder / CONFTEST in self._read]
-
     def is_of_tests(self, path: Path) -> bool:
         return any(root in path.parents for root in self._roots)
 

@@ -9,7 +9,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.tb.errors import BenchError
 
-__all__ = ["SLACK", "Channel", "Difference", "Event", "differences"]
+__all__ = ["SLACK", "Channel", "Difference", "Event", "differences", "last_cycle"]
 
 SLACK = 64
 
@@ -78,6 +78,11 @@ class Difference:
                for label, text, cycle in sides]  # fmt: skip
         several = self.fields if len(self.fields) > 1 else {}
         return out + [f"{name}: expected {wanted}, got {found}" for name, (wanted, found) in several.items()]
+
+
+def last_cycle(channels: Iterable[Channel]) -> int:
+    """The cycle of the last event of a run; 0 where nothing happened."""
+    return max((int(each.events["cycle"][-1]) for each in channels if len(each.events)), default=0)
 
 
 def differences(found: Sequence[Channel], wanted: Sequence[Channel], until: int | None = None) -> list[Difference]:

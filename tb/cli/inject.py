@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from nncosim.tb.faults.campaign import Chosen, Wanted, prepare_campaign
 from nncosim.tb.faults.table import campaign_json, campaign_table, places_json, places_table
 from nncosim.tb.run.flow import RunOptions
 from nncosim.tb.system.files import prepare_file
+from nncosim.tb.system.processes import default_workers
 
 __all__ = ["inject_command"]
 
@@ -111,7 +111,7 @@ def inject_command(
         program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
         campaign = prepare_campaign(program, platform, options, say)
         flips = [] if listed else campaign.flips(wanted)
-        injections = campaign.run(flips, jobs or _cores(), journal, say)
+        injections = campaign.run(flips, jobs or default_workers(), journal, say)
     console = output_console(json_file)
     if listed:
         console.print(places_table(campaign))
@@ -122,7 +122,3 @@ def inject_command(
     console.print(campaign_table(campaign, injections))
     write_json(campaign_json(campaign, injections, about), json_file)
     return 0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

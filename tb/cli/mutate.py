@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from nncosim.tb.mutation.mutant import Mutant, sampled
 from nncosim.tb.mutation.mutators import KINDS
 from nncosim.tb.mutation.report import campaign_json, figures, print_campaign, print_mutants, stale
 from nncosim.tb.mutation.subject import Subject, subject_of
+from nncosim.tb.system.processes import default_workers
 from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import printable
 
@@ -35,10 +35,6 @@ __all__ = ["mutate_command"]
 
 LIMIT = 300
 """Seconds of a stage."""
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _chosen(subject: Subject, blocks: Sequence[str], kinds: Sequence[str], count: int, seed: int) -> list[Mutant]:
@@ -129,7 +125,7 @@ def mutate_command(
         return 0
     begin = time.perf_counter()
     with progress() as say:
-        judged = _campaign(subject, mutants, out, jobs or _cores(), limit, resume, say)
+        judged = _campaign(subject, mutants, out, jobs or default_workers(), limit, resume, say)
     print_campaign(console, judged, left_over)
     seconds = round(time.perf_counter() - begin, 1)
     write_json(campaign_json(judged, left_over, {**facts, "wall_seconds": seconds}), json_file)

@@ -52,6 +52,7 @@ from nncosim.tb.sweep.sweep import (
     top_points,
 )
 from nncosim.tb.system.files import sha256, write_files
+from nncosim.tb.system.processes import default_workers
 from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import printable
 
@@ -103,7 +104,7 @@ def _run(
     points: Sequence[Point], job: Job, scheduler: str | None, workers: int | None, say: Progress, kept: Kept
 ) -> list[Row]:
     # Imported here: dask takes a second to load, and a grid that makes no sense is refused before.
-    from nncosim.tb.sweep.cluster import connect, default_workers, run_points
+    from nncosim.tb.sweep.cluster import connect, run_points
 
     workers = min(workers or default_workers(), len(points))
     if scheduler is None and workers == 1:

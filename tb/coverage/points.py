@@ -29,8 +29,6 @@ __all__ = ["POINTS_SUFFIX", "Coverage", "InstructionCoverage", "classes_of", "fi
 POINTS_SUFFIX = ".points.json"
 
 
-
-
 class Coverage:
     """Points by name, and how often each was hit.
 

@@ -11,7 +11,7 @@ from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import RunResult, get_bench
 from nncosim.tb.errors import BuildError, ToolError
-from nncosim.tb.lockstep import Difference, differences
+from nncosim.tb.lockstep import Difference, differences, last_cycle
 from nncosim.tb.run.flow import (
     REFERENCE,
     Outcome,
@@ -127,7 +127,8 @@ def story_of(
     cycle = found[0].cycle
     standing = bench.standing(platform, program.image, inputs, options.seed, cycle)
     say("tracing the cycles around the first difference")
-    begin = max(0, min(cycle, _last(outcome.result)) - BEFORE)  # it may have ended long before what is missing
+    ended = last_cycle(outcome.result.channels)  # perhaps long before what is missing
+    begin = max(0, min(cycle, ended) - BEFORE)
     window = replace(options, trace=trace, trace_from=begin, trace_to=cycle + AFTER, trace_layer=None,
                      marks=(cycle, *(each.cycle for each in found[1:2])), about=found[0].block,
                      limit=cycle + AFTER if len(inputs) == 1 else None)  # fmt: skip
@@ -144,12 +145,7 @@ def _until(result: RunResult, right: RunResult) -> int:
     """Where there is no more to compare: the right run is over, or the other was stopped by a check or a trap; one that
     hangs lacks what it did not do."""
     stopped = result.diagnosis is not None and result.diagnosis.kind != "hang"
-    return min(_last(each) for each in (right, *((result,) if stopped else ()))) + 1
-
-
-def _last(result: RunResult) -> int:
-    """The cycle of the last event."""
-    return max((int(each.events["cycle"][-1]) for each in result.channels if len(each.events)), default=0)
+    return min(last_cycle(each.channels) for each in (right, *((result,) if stopped else ()))) + 1
 
 
 def _layer(program: Program, right: RunResult, cycle: int) -> str:

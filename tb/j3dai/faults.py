@@ -16,7 +16,8 @@ from nncosim.tb.fault_target import Observed
 from nncosim.tb.faults.registers import SETTLE, registers_of, visibility
 from nncosim.tb.j3dai.build import SOC, TOP, build_soc, soc_design
 from nncosim.tb.j3dai.diagnosis import describe
-from nncosim.tb.j3dai.rtl import PROBES, RawFrame, SocRun
+from nncosim.tb.j3dai.records import RawFrame
+from nncosim.tb.j3dai.rtl import PROBES, SocRun
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel
 
 __all__ = ["J3daiFaults", "block_of", "build_faulty_soc"]

@@ -57,8 +57,7 @@ from nncosim.tb.sim.waves import Trace, trace_format
 from nncosim.tb.system.files import is_stream
 from nncosim.tb.system.progress import building, cycles_of
 
-__all__ = ["DEFAULT_LIMIT", "PROBES", "RawFrame", "SocRun", "load_image", "run_built", "run_rtl", "take_records",
-           "write_inputs"]
+__all__ = ["DEFAULT_LIMIT", "PROBES", "SocRun", "load_image", "run_built", "run_rtl", "write_inputs"]
 
 DEFAULT_LIMIT = 50_000_000
 """Cycles of a frame where the caller sets no limit."""

@@ -19,7 +19,7 @@ from nncosim.tb.sweep.sweep import DEFECT, Job, Point, Row, SweepError, run_poin
 from nncosim.tb.system.processes import kill_all
 from nncosim.tb.system.progress import Progress
 
-__all__ = ["connect", "default_workers", "run_points"]
+__all__ = ["connect", "run_points"]
 
 CONNECT_SECONDS = 10
 """How long a scheduler may take to answer."""
@@ -30,10 +30,6 @@ LOOK_SECONDS = 1.0
 """From one look at the workers to the next."""
 
 LOST = "lost"
-
-def default_workers() -> int:
-    """One process for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _NoInterrupt(WorkerPlugin):

@@ -20,10 +20,16 @@ from typing import IO
 
 from nncosim.tb.errors import ToolCrash
 
-__all__ = ["ProcessGroup", "crash_of", "ending_on_signals", "kill_all", "run", "run_retried", "started", "wait_for"]
+__all__ = ["ProcessGroup", "crash_of", "default_workers", "ending_on_signals", "kill_all", "run", "run_retried",
+           "started", "wait_for"]
 
 TERMINATED = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a program, and that Python would let end it without a word to anybody."""
+
+def default_workers() -> int:
+    """One process for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 _lock = threading.Lock()
 _running: set[subprocess.Popen] = set()
