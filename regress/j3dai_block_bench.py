@@ -10,7 +10,7 @@ from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Opcode
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.block_bench import corner
 
-__all__ = ["MACHINES", "any_word", "corners", "machine", "word"]
+__all__ = ["MACHINES", "addresses", "any_word", "corners", "machine", "word"]
 
 MACHINES = ((16, 8), (8, 4), (32, 16))
 """NCBs and PEs: the default machine, and two that differ from it in all that its 16 x 8 could hide."""
@@ -40,3 +40,9 @@ def word(opcode: Opcode, fields: dict[str, int]) -> int:
 def any_word(rng: np.random.Generator) -> int:
     """64 bits that look like an instruction: what stands in the instruction register while nothing executes."""
     return int(rng.choice([int(o) for o in Opcode])) | int(rng.integers(1 << 58)) << 6
+
+
+def addresses(rng: np.random.Generator, line: int, words: int = 1 << 14) -> list[int]:
+    """The first and the last line, word by word, and some between."""
+    edge = list(range(2 * line))
+    return [*edge, *(words - 1 - a for a in edge), *(corner(rng, words.bit_length() - 1) for _ in range(20))]
