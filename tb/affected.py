@@ -25,7 +25,7 @@ from pathlib import Path
 
 from nncosim.tb.errors import BenchError
 
-__all__ = ["Affected", "ImportGraph", "Tree", "affected", "changed_files", "project_tree"]
+__all__ = ["Affected", "ImportGraph", "Tree", "affected", "changed_files", "is_bench_of", "project_tree"]
 
 NAMESPACE = "nncosim"
 TEST = re.compile(r"test_\w+\.py")
@@ -310,13 +310,18 @@ def _is_prose(path: Path) -> bool:
     return path.suffix == ".md" or path.name == "LICENSE"
 
 
+def is_bench_of(test: Path, module: Path) -> bool:
+    """Whether a file of tests is called like a module, as ``test_j3dai_drain.py`` is like ``drain.py``."""
+    return f"_{module.stem}_" in f"{test.stem}_"
+
+
 def affected(graph: ImportGraph, changed: Iterable[Path], tests: Sequence[Path]) -> Affected:
     """What a change reaches of some files of tests.
 
     A file that is no Python reaches the modules that name it, by way of files beside it that do; what nothing names
     reaches everything, and so does what lies outside of all packages. A `conftest.py` reaches the tests below it.
+    Of the tests those come first that are called like what has changed, then those that reach the least hardware.
     """
-    order = sorted(tests, key=lambda path: (graph.hdl_reached(path) if path in graph else 0, path.as_posix()))
     sources: set[Path] = set()
     chosen: set[Path] = set()
     everything = []
@@ -335,5 +340,7 @@ def affected(graph: ImportGraph, changed: Iterable[Path], tests: Sequence[Path])
     for test in tests:
         if everything or test not in graph or graph.reached(test) & sources:
             chosen.add(test)
+    order = sorted(tests, key=lambda path: (not any(is_bench_of(path, source) for source in sources),
+                                            graph.hdl_reached(path) if path in graph else 0, path.as_posix()))
     return Affected(tuple(test for test in order if test in chosen), tuple(t for t in order if t not in chosen),
                     tuple(everything))  # fmt: skip
