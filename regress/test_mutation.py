@@ -23,7 +23,7 @@ def judge(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Judge:
 
 @pytest.mark.parametrize(("block", "after", "bench"), [
     ("registers", "with m.Case(reg >> 3):", "test_hdl_parts.py"),
-    ("hdl.counters", "m.d.sync += value.eq(value + 2)", "test_hdl_parts.py"),
+    ("hdl.counters", "m.d.sync += value.eq(value + 2)", "test_counters.py"),
 ])  # fmt: skip
 def test_a_mutant_is_noticed(judge: Judge, subject: Subject, block: str, after: str, bench: str) -> None:
     mutant = next(each for each in subject.mutants if (each.block, each.after) == (block, after))
@@ -34,7 +34,8 @@ def test_a_mutant_is_noticed(judge: Judge, subject: Subject, block: str, after: 
 def test_benches_of_blocks(subject: Subject) -> None:
     names = {block: [path.name for path in subject.benches(block).own] for block in subject.blocks}
     assert names["requantizer"] == ["test_j3dai_requantizer.py", "test_j3dai_drain.py"]
-    assert names["settle"] == ["test_j3dai_cluster.py"]  # none imports it: the one that reaches the least
+    assert names["dmpa_fetch"] == ["test_j3dai_dmpa_cycles.py"]  # none imports it: the one that reaches the least
+    assert names["sram"][0] == "test_sram.py"  # called like it
     assert names["soc"] == ["test_j3dai_soc.py", "test_j3dai_soc_entry.py", "test_j3dai_soc_wires.py"]
     assert all(names.values())
     around = {path.name for block in subject.blocks for path in subject.benches(block).around}

@@ -271,6 +271,10 @@ class Observable(Protocol[PlatformT]):
         """Where everybody stands in a cycle (since reset) of a right run, a line each."""
         ...
 
+    def module_of(self, platform: PlatformT, block: str) -> str:
+        """The module of `nncosim.hdl` that describes a block which a channel blames."""
+        ...
+
 
 @runtime_checkable
 class Patchable(Protocol[PlatformT]):
@@ -304,12 +308,15 @@ class MutationPlan:
 
     top: the module of `nncosim.hdl` that describes all of it: its blocks are the modules which that one reaches.
     machines: parameters of small machines that together have all there is to emit; `network` (a path in the project)
-    runs on the first. tools: modules of `nncosim.hdl` that hardware is emitted with, and that are none.
+    runs on the first. debug: a module to run with --platform, --set and --json, which says in that file where RTL and
+    simulator part `first`, on networks that use all of it; "" for none. tools: modules of `nncosim.hdl` that hardware
+    is emitted with, and that are none.
     """
 
     top: str
     machines: tuple[Mapping[str, Value], ...]
     network: str
+    debug: str = ""
     tools: tuple[str, ...] = ("nncosim.hdl.emit", "nncosim.hdl.names")
 
 

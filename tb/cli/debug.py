@@ -78,5 +78,5 @@ def debug_command(
         story = debug_program(program, platform, overrides, options, out / WAVEFORM, say)
         write_bundle(out, program, platform, overrides, options, story)
     print_story(story, out, output_console(json_file))
-    write_json({"passed": story.passed, "story": story.lines(), "bundle": str(out)}, json_file)
+    write_json({**story.to_json(), "bundle": str(out)}, json_file)
     return 0 if story.passed else 1

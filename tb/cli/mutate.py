@@ -60,10 +60,12 @@ def _tell(one: Judged) -> None:
 
 
 def _campaign(
-    subject: Subject, mutants: Sequence[Mutant], out: Path | None, jobs: int, limit: float, resume: bool, say: Progress
+    subject: Subject, mutants: Sequence[Mutant], out: Path | None, jobs: int, limit: float, resume: bool,
+    debug: bool, say: Progress,
 ) -> list[Judged]:
     def run(folder: Path) -> list[Judged]:
-        return run_campaign(subject, mutants, folder, jobs=jobs, limit=limit, resume=resume, progress=say, done=_tell)
+        return run_campaign(subject, mutants, folder, jobs=jobs, limit=limit, resume=resume, debug=debug,
+                            progress=say, done=_tell)
 
     if out is not None:
         return run(out)
@@ -84,6 +86,7 @@ def _campaign(
               help="Seconds after which a stage (a block's bench, further tests, the run) counts as noticed.")
 @click.option("--out", type=PATH, metavar="DIR", help=f"Folder in which {VERDICTS} grows, a line a mutant.")
 @click.option("--resume", is_flag=True, help="Go on with the campaign in --out.")
+@click.option("--debug", is_flag=True, help="Then ask of each that counts whether `nncosim debug` names its block.")
 @json_option
 def mutate_command(
     platform_name: str | None,
@@ -96,6 +99,7 @@ def mutate_command(
     limit: float,
     out: Path | None,
     resume: bool,
+    debug: bool,
     json_file: Path | None,
 ) -> int:
     """How many design bugs do the tests let through? Plants mistakes in a platform's hardware, one at a time.
@@ -125,7 +129,7 @@ def mutate_command(
         return 0
     begin = time.perf_counter()
     with progress() as say:
-        judged = _campaign(subject, mutants, out, jobs or default_workers(), limit, resume, say)
+        judged = _campaign(subject, mutants, out, jobs or default_workers(), limit, resume, debug, say)
     print_campaign(console, judged, left_over)
     seconds = round(time.perf_counter() - begin, 1)
     write_json(campaign_json(judged, left_over, {**facts, "wall_seconds": seconds}), json_file)

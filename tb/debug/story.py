@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value
+from nncosim.platforms.plain import Json
 from nncosim.tb.backend import RunResult, get_bench
 from nncosim.tb.errors import BuildError, ToolError
 from nncosim.tb.lockstep import Difference, differences, last_cycle
@@ -39,14 +40,15 @@ class Story:
 
     `found`: the first difference of each channel that has one, the earliest first; of a run that passed, and of one
     whose failure the channels do not show, there is none. `standing`: where everybody stands in the first one's cycle
-    of a right run. `layer`: to which that cycle belongs. `aside`: why the run was not laid beside the simulator,
-    or why there is no waveform.
+    of a right run. `layer`: to which that cycle belongs. `module`: that describes the block. `aside`: why the run was
+    not laid beside the simulator, or why there is no waveform.
     """
 
     outcome: Outcome
     found: Sequence[Difference]
     standing: Sequence[str] = ()
     layer: str = ""
+    module: str = ""
     waveform: Waveform | None = None
     aside: str = ""
 
@@ -66,7 +68,7 @@ class Story:
                     "wrong is in the program, or in what the two have in common"]  # fmt: skip
         first, *others = self.found
         out.append(f"first difference: cycle {first.cycle:,}" + (f", layer {self.layer}" if self.layer else "")
-                   + f": {first.block} ({first.channel}, event {first.number:,})")  # fmt: skip
+                   + f": {first.block} ({first.channel}, event {first.number:,}), described by {self.module}")
         out += [f"  {line}" for line in first.lines()]
         if others:
             out.append("then: " + "; ".join(f"cycle {each.cycle:,} {each.channel}" for each in others))
@@ -75,6 +77,13 @@ class Story:
         if self.waveform is not None or self.aside:
             out.append(f"waveform: {self.waveform or self.aside}")
         return out
+
+    def to_json(self) -> dict[str, Json]:
+        """`first`: cycle, layer, block, module and channel of the first difference; None without one."""
+        first: Json = None if not self.found else {
+            "cycle": self.found[0].cycle, "layer": self.layer, "block": self.found[0].block, "module": self.module,
+            "channel": self.found[0].channel}
+        return {"passed": self.passed, "story": self.lines(), "first": first}
 
     def _verdict(self) -> list[str]:
         report = self.outcome.report
@@ -133,12 +142,12 @@ def story_of(
                      marks=(cycle, *(each.cycle for each in found[1:2])), about=found[0].block,
                      limit=cycle + AFTER if len(inputs) == 1 else None)  # fmt: skip
     write_files(trace.parent, {})
-    layer = _layer(program, right, cycle)
+    layer, module = _layer(program, right, cycle), bench.module_of(platform, found[0].block)
     try:
         waveform = execute(program, platform, inputs, window, say).waveform
     except (BuildError, ToolError) as problem:  # it needs headers that nothing else does
-        return Story(outcome, found, standing, layer, aside=f"none, {problem}")
-    return Story(outcome, found, standing, layer, waveform)
+        return Story(outcome, found, standing, layer, module, aside=f"none, {problem}")
+    return Story(outcome, found, standing, layer, module, waveform)
 
 
 def _until(result: RunResult, right: RunResult) -> int:

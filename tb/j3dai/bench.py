@@ -12,6 +12,7 @@ from nncosim.tb.backend import Entering, MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.faults import J3daiFaults, build_faulty_soc
+from nncosim.tb.j3dai.inside import module_of
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
 from nncosim.tb.j3dai.rtl import run_rtl
 from nncosim.tb.sim.patches import RtlPatch
@@ -35,7 +36,7 @@ class J3daiBench:
         "nncosim.hdl.j3dai.soc",
         # A port of its own and a multicast need two clusters; few PEs need several cycles for a record of parameters.
         ({"clusters": 2}, {"clusters": 1, "ncbs_per_cluster": 8, "pes_per_ncb": 4, "dmpa_bits": 256}),
-        "regress/networks/digits.onnx")
+        "regress/networks/digits.onnx", "nncosim.regress.first_difference")
 
     def run(
         self,
@@ -94,6 +95,10 @@ class J3daiBench:
     ) -> list[str]:
         """Where everybody stands in a cycle of a right run; see `nncosim.tb.j3dai.iss_backend.standing`."""
         return standing(platform, image, inputs, seed, cycle)
+
+    def module_of(self, platform: J3dai, block: str) -> str:
+        """See `nncosim.tb.j3dai.inside.module_of`."""
+        return module_of(platform, block)
 
 
 BENCH = J3daiBench()

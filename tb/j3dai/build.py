@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from nncosim.hdl.j3dai.regs import Counter, EntryCounter, TransferCounter, Trans
 from nncosim.hdl.j3dai.soc import ClusterFactory, emit_soc
 from nncosim.hdl.j3dai.timing import LOAD_TO_CLUSTER
 from nncosim.platforms.j3dai import PLATFORM, J3dai
+from nncosim.tb.errors import BuildError
 from nncosim.tb.j3dai.l1_taps import l1_taps
 from nncosim.tb.sim.backdoor import Backdoor, Stack
 from nncosim.tb.sim.emitted import emitted
@@ -63,6 +65,7 @@ SOC = "soc"
 """Instance of the SoC in the top: memories are ``soc.l2.bank0`` and ``soc.host.imem`` (each a `Stack`)..."""
 
 _HERE = Path(__file__).parent
+_ABSENT = re.compile(r"Can't find definition of '\S+' in dotted variable/method: '(\S+)'")  # Verilator's
 
 L2_WRITE_STREAM, LIST_DONE_STREAM, FRAME_DONE_STREAM, COUNTERS_STREAM, CHANGE_STREAM = 1, 2, 3, 4, 5
 """Event-log streams of the monitors. `COUNTERS_STREAM` has a record of each list done, frame done and frame request,
@@ -144,7 +147,8 @@ def build_soc(
     Args:
         cluster: Another cluster than the real one, for benches of the rest.
         patch: Of the Verilog that the SoC is emitted as (`soc_verilog`).
-        inside: With records of what passes the boundaries between the blocks (`nncosim.tb.j3dai.taps`).
+        inside: With records of what passes the boundaries between the blocks (`nncosim.tb.j3dai.taps`). A signal that
+            the RTL does not have any more, as one that nothing drives, is 0 there.
         trace: "vcd" or "fst" for a build with waveforms.
         options: Further fields of `nncosim.tb.sim.verilate.BuildOptions`.
 
@@ -152,14 +156,22 @@ def build_soc(
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
         BenchError: the patch does not fit.
     """
-    design = soc_design(platform, cluster=cluster, patch=patch, inside=inside)
     # Against -O3: about half of the compiler's work, and 11 to 16 % slower (three networks). Most simulations of an RTL
     # that is being worked on run shorter than they are built.
     options = {"optimize": "-O1", "optimize_rest": "-O0", **options}
-    return build(
-        design.sources, TOP, files=design.files, include_dirs=design.include_dirs, parameters=design.parameters,
-        trace=trace, jobs=jobs, progress=progress, **options,
-    )  # fmt: skip
+    absent: set[str] = set()
+    while True:
+        design = soc_design(platform, cluster=cluster, patch=patch, inside=inside, absent=absent)
+        try:
+            return build(
+                design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
+                parameters=design.parameters, trace=trace, jobs=jobs, progress=progress, **options,
+            )  # fmt: skip
+        except BuildError as problem:
+            missing = _ABSENT.search(problem.log.read_text()) if inside else None
+            if missing is None or missing[1] in absent:
+                raise
+            absent.add(missing[1])
 
 
 class SocDesign(NamedTuple):
@@ -172,13 +184,14 @@ class SocDesign(NamedTuple):
 
 
 def soc_design(
-    platform: J3dai, *, cluster: ClusterFactory | None = None, patch: RtlPatch | None = None, inside: bool = False
+    platform: J3dai, *, cluster: ClusterFactory | None = None, patch: RtlPatch | None = None, inside: bool = False,
+    absent: Iterable[str] = (),
 ) -> SocDesign:
-    """See `build_soc`."""
+    """See `build_soc`. absent: names of watched signals that the RTL does not have."""
     sources = soc_verilog(platform) if cluster is None else emit_soc(platform, cluster)
     if patch is not None:
         sources = patch.applied(sources)
-    taps = l1_taps(platform, f"{TOP}.{SOC}" if cluster is None else None, inside)
+    taps = l1_taps(platform, f"{TOP}.{SOC}" if cluster is None else None, inside, absent)
     sources = {**sources, "j3dai_l1_taps.sv": taps}
     parameters = {
         "CLUSTERS": platform.clusters, "WORD_BITS": platform.word_bits, "BANKS": platform.banks,

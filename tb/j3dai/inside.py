@@ -7,6 +7,7 @@ in which data flows, and of one event the fields are looked at in this order, to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.taps import seen_layouts
 from nncosim.tb.lockstep import Channel, Event
 
-__all__ = ["Records", "as_seen", "dmpa_channels", "inside_channels", "scope_of"]
+__all__ = ["Records", "as_seen", "dmpa_channels", "inside_channels", "module_of", "scope_of"]
 
 Records = npt.NDArray[np.void]
 
@@ -90,6 +91,23 @@ def scope_of(platform: J3dai, block: str) -> str:
         return f"{part}.group{number.partition(',')[0]}.requantizer"
     found = next((place for start, place in _PLACES.items() if name.startswith(start)), name if name in _PARTS else "")
     return f"{part}.{found}" if found else part
+
+
+_SHARED = {"host": "cv32e40p", "l1": "banks", "wmem": "banks"}
+_OWN = {"line": "drain", "dmpa_transfer_counters": "counters"}
+"""Modules of `nncosim.hdl` and of `nncosim.hdl.j3dai` that are not called like the instance."""
+
+
+def module_of(platform: J3dai, block: str) -> str:
+    """See `nncosim.tb.backend.Observable`."""
+    path = [re.sub(r"_?\d+$", "", part) if part.startswith(("cluster", "ncb", "counters")) else part
+            for part in scope_of(platform, block).split(".")]
+    if path[-1] == "counters":  # what they count is told by whoever has them
+        path = path[:-1]
+    if path[-1] in _SHARED:
+        return f"nncosim.hdl.{_SHARED[path[-1]]}"
+    name = "_".join(path) if path[0] == "dmpa" else path[-1]
+    return f"nncosim.hdl.j3dai.{_OWN.get(name, name)}"
 
 
 def _channel(kind: _Kind, records: Records, prefix: str) -> Channel:
@@ -208,6 +226,8 @@ def _of_soc() -> list[_Kind]:
         _Kind("registers", "control registers", "control registers", {}, _registers),
         _Kind("levels", "dmpa levels", "dmpa semaphores", {}, _levels),
         _Kind("beat", "beats", "dmpa", dict.fromkeys(("kind", "l2", "local", "mask"), "dmpa walk"), _beat),
+        _Kind("list_read", "descriptor reads", "dmpa fetch", {"address": "dmpa fetch", "data": "l2"},
+              lambda e: f"l2: {_hex(e)} read for a list, at word {e['address']} + {e['part']}"),
         _Kind("descriptor", "descriptors", "dmpa", dict.fromkeys(("address", "list", "fields"), "dmpa fetch"),
               lambda e: f"dmpa: takes the descriptor at L2 word {e['address']}, list {e['list']}"),
         _Kind("l2_read", "l2 reads", paths, {"data": "l2"}, lambda e: f"l2: {_hex(e)} read from word {e['part']} on"),

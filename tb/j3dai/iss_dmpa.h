@@ -244,6 +244,7 @@ struct Dmpa {
         if (refuse) fail("descriptor's fields are not allowed");
         if (beyond) fail("transfer beyond the end of L2");
         if (no_line) fail("descriptor list beyond the end of L2");
+        if (fetch && seen) see_list(cycle, fetch_addr);
         fetch_step(fetch, fetch_addr, take);
         push_step(stop ? -1 : push);
         return event;
@@ -313,6 +314,11 @@ struct Dmpa {
         record.kind = load | store << 1 | last << 2, record.list = current_list;
         if (!load && !store) return;
         record.l2 = current.gathers() ? 0 : walk.l2, record.local = walk.local, record.mask = (1u << count) - 1;
+    }
+
+    SEEING void see_list(uint64_t cycle, uint32_t address) const {
+        seen.to->lines<SeenListRead>(cycle, 0, l2 + size_t(address) * WORD, PES,
+                                     [&](SeenListRead& record) { record.address = address; });
     }
 
     void issue_beat(uint64_t cycle, uint32_t count, bool load, bool store, bool finished) {

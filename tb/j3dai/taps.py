@@ -28,7 +28,7 @@ _HEAD = [("cycle", "<u8"), ("unit", "<u4")]
 _OTHER_BITS = 96 + 32 + 16 * 16  # of a record with words of a line
 _COPY_STAGE = 6  # in which accumulators are copied to the shadow registers
 _OPERAND_STAGE = 3
-_L2_DATA = 2  # cycles after the issue of a beat: words of L2 in order
+_L2_DATA = 2  # cycles after the issue of a beat or a fetch: words of L2 in order
 
 
 def part_words(platform: J3dai) -> int:
@@ -48,8 +48,8 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         last partial product from the issue on. parameters: a line of LDP. result: a word of results at the drain.
         write: a word written to a memory of a cluster. l2_read: words for a LOAD. load, store: a beat at the clusters;
         stored: a STORE's words from a cluster. signal_in, signal_out: semaphores told. levels: of the DMPA when one
-        changes. descriptor: is taken. beat: is issued. bus: the host's access. registers: what the control registers
-        tell the others.
+        changes. list_read: a line of descriptors, fetched from L2. descriptor: is taken. beat: is issued. bus: the
+        host's access. registers: what the control registers tell the others.
     """
     word, pes, part = platform.word_bytes, platform.pes_per_ncb, part_words(platform)
     line: list[Any] = [("part", "<u4"), ("data", "u1", (part, word))]
@@ -73,6 +73,7 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         "signal_in": [("semaphores", "<u4")],
         "signal_out": [("semaphores", "<u4")],
         "levels": [("flags", "<u4"), ("semaphores", "u1", (platform.clusters, 8))],
+        "list_read": [("address", "<u4"), *line],
         "descriptor": [("address", "<u4"), ("list", "<u4"), ("fields", "<u8", (4,))],
         "beat": [("kind", "<u4"), ("l2", "<u4"), ("local", "<u4"), ("mask", "<u4"), ("list", "<u4")],
         "bus": [("write", "<u4"), ("register", "<u4"), ("value", "<u4")],
@@ -214,6 +215,8 @@ def _dmpa(t: _Tapping) -> None:
                    f"{fetch}.next_valid", f"{fetch}.next_valid & {dmpa}.semaphores.ready")
     now = "{" + ", ".join([flags, *(f"8'({each})" for each in semaphores)]) + "}"
     t.log("levels", 0, t.out.changed(now, 8 + 8 * len(semaphores)), 0, flags=flags, semaphores=semaphores)
+    t.lines("list_read", 0, f"{fetch}.arriving", _L2_DATA, _slices(f"{fetch}.line", p.banks, p.word_bits),
+            address=t.out.delayed(f"{fetch}.fetch_addr", 20, _L2_DATA))
     t.log("descriptor", 0, f"{dmpa}.take", 0, address=f"{fetch}.next_addr", list=f"{fetch}.next_list",
           fields=_slices(f"{fetch}.next", 4, 64))
     gathers, moves = _gathers(f"{dmpa}.current"), f"({paths}.load || {paths}.store)"

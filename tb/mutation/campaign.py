@@ -18,7 +18,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.mutation.mutant import Mutant
 from nncosim.tb.mutation.overlay import OVERLAY
 from nncosim.tb.mutation.subject import Subject
-from nncosim.tb.mutation.verdict import EQUIVALENT, Judge, Verdict
+from nncosim.tb.mutation.verdict import COUNTED, EQUIVALENT, Judge, Verdict
 from nncosim.tb.system.files import OutputError
 from nncosim.tb.system.progress import Progress
 
@@ -130,14 +130,14 @@ def _line(text: str) -> dict[str, Any]:
 
 def run_campaign(
     subject: Subject, mutants: Sequence[Mutant], out: Path, *, jobs: int, limit: float, resume: bool = False,
-    progress: Progress | None = None, done: Callable[[Judged], None] | None = None,
+    debug: bool = False, progress: Progress | None = None, done: Callable[[Judged], None] | None = None,
 ) -> list[Judged]:
     """Judge all of them, in the order of `mutants`; `done` is told each as it comes.
 
     Args:
         out: folder of the verdicts, and of what mutants need while they run.
         jobs: mutants at a time. limit: seconds of a stage.
-        resume: take what is in `out` from there.
+        resume: take what is in `out` from there. debug: also ask ``debug`` of each that counts.
 
     Raises:
         BenchError: the design itself cannot be emitted, or its tests cannot be run.
@@ -153,19 +153,29 @@ def run_campaign(
         for entry in reviewed:
             if entry.is_of(mutant):
                 found[mutant.key] = Judged(mutant, Verdict(EQUIVALENT), entry.reason)
+    judge, say = Judge(subject, out, limit), progress or (lambda text: None)
+
+    def each(judging: Callable[[Mutant], Verdict], left: Sequence[Mutant]) -> None:
+        for one in _judged(judging, left, jobs, len(mutants) - len(left), say, judge.stop):
+            found[one.mutant.key] = one
+            kept.add(one)
+            if done is not None:
+                done(one)
+
     left = [mutant for mutant in mutants if mutant.key not in found]
-    judge = Judge(subject, out, limit)
     if left:
         judge.prepare()
-    for one in _judged(judge, left, jobs, len(found), progress or (lambda text: None)):
-        found[one.mutant.key] = one
-        kept.add(one)
-        if done is not None:
-            done(one)
+    each(judge.judge, left)
+    if debug:
+        each(lambda mutant: judge.debugged(mutant, found[mutant.key].verdict), [
+            one.mutant for one in found.values() if one.verdict.verdict in COUNTED and one.verdict.blamed is None])
     return [found[mutant.key] for mutant in mutants]
 
 
-def _judged(judge: Judge, mutants: Sequence[Mutant], jobs: int, before: int, say: Progress) -> Iterator[Judged]:
+def _judged(
+    judge: Callable[[Mutant], Verdict], mutants: Sequence[Mutant], jobs: int, before: int, say: Progress,
+    stop: Callable[[], None],
+) -> Iterator[Judged]:
     """As they end. Whoever stops listening ends what runs."""
     total, ended = before + len(mutants), before
     with ThreadPoolExecutor(jobs) as pool:
@@ -175,7 +185,7 @@ def _judged(judge: Judge, mutants: Sequence[Mutant], jobs: int, before: int, say
             while waiting or running:
                 while waiting and len(running) < jobs:
                     mutant = waiting.pop(0)
-                    running[pool.submit(judge.judge, mutant)] = mutant
+                    running[pool.submit(judge, mutant)] = mutant
                 say(f"{ended} of {total} mutants; {', '.join(f'{m.place} ({m.kind})' for m in running.values())}")
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     mutant = running.pop(future)
@@ -183,4 +193,4 @@ def _judged(judge: Judge, mutants: Sequence[Mutant], jobs: int, before: int, say
                     yield Judged(mutant, future.result())
         finally:
             if running:
-                judge.stop()
+                stop()

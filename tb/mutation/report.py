@@ -22,15 +22,19 @@ NOT_COUNTED = (EQUIVALENT, STILLBORN, UNCHANGED, UNDECIDED)
 
 def figures(judged: Sequence[Judged]) -> dict[str, int]:
     """How many: `counted` are those that a test can notice, `own` those killed by one of the block's own benches (in
-    time or out of time), `later` by another test; and of each verdict."""
+    time or out of time), `later` by another test; `named` with the block's name in what failed; of `debugged`,
+    `seen` are those with a first difference, `blamed` those where it is in that block; and of each verdict."""
     verdicts = [one.verdict for one in judged]
     out = {name: sum(each.verdict == name for each in verdicts)
            for name in (KILLED, TIMEOUT, SURVIVED, *NOT_COUNTED)}  # fmt: skip
     noticed = [each for each in verdicts if each.verdict in (KILLED, TIMEOUT)]
     own = sum(each.own for each in noticed)
     named = sum(each.names_block for each in noticed)
+    asked = [each for each in noticed if each.blamed is not None]
     return {"planted": len(judged), "counted": len(noticed) + out[SURVIVED], "own": own,
-            "later": len(noticed) - own, "named": named, **out}  # fmt: skip
+            "later": len(noticed) - own, "named": named,
+            "debugged": len(asked), "seen": sum(bool(each.blamed_module) for each in asked),
+            "blamed": sum(each.blames_block for each in asked), **out}  # fmt: skip
 
 
 def _grouped(judged: Sequence[Judged], name: Callable[[Judged], str]) -> dict[str, list[Judged]]:
@@ -95,6 +99,9 @@ def print_campaign(console: Console, judged: Sequence[Judged], left_over: Sequen
     console.print("")
     console.print(f"{noticed} of {found['counted']} noticed, {found['own']} by the block's own bench, "
                   f"{found['named']} with the block's name in what failed")
+    if found["debugged"]:
+        console.print(f"of {found['debugged']} that were debugged, {found['seen']} differ from the simulator in the "
+                      f"network that runs, {found['blamed']} first in that block")
 
 
 def print_mutants(console: Console, mutants: Sequence[Mutant], what: str = "") -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nncosim.platforms.base import Platform
-from nncosim.platforms.parameters import value_text
-from nncosim.tb.affected import TEST, ImportGraph, Tree, project_tree
+from nncosim.platforms.parameters import Value, value_text
+from nncosim.tb.affected import TEST, ImportGraph, Tree, is_bench_of, project_tree
 from nncosim.tb.backend import Mutable, get_bench
 from nncosim.tb.errors import BenchError
 from nncosim.tb.mutation.mutant import Mutant, mutants_of
@@ -47,6 +47,8 @@ class Subject:
     name: what it is called. tree: its packages and tests. root: folder that tests run in. blocks: name to module.
     emit: command that writes all of the RTL to the file that is its last argument. run: command that runs a network on
     the RTL and judges it, with status 0 if all is right; () for none. equivalent: file of reviewed mutants, or None.
+    debug: commands that take ``--json FILE`` and say there what a run does wrong `first`, as `nncosim debug` does; the
+    next one where one sees nothing.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Subject:
     emit: tuple[str, ...]
     run: tuple[str, ...] = ()
     equivalent: Path | None = None
+    debug: tuple[tuple[str, ...], ...] = ()
 
     @property
     def package(self) -> Path:
@@ -77,11 +80,30 @@ class Subject:
         whole = len(self.blocks) if self.run else sys.maxsize
         tests = (path for path in graph.names.values() if TEST.fullmatch(path.name))
         reaching = [path for path in tests if module in graph.reached(path) and not _TEXT.search(path.read_text())]
-        order = sorted(reaching, key=lambda path: (graph.hdl_reached(path), path.as_posix()))
+        order = sorted(reaching, key=lambda path: (not is_bench_of(path, module), graph.hdl_reached(path),
+                                                   path.as_posix()))
         partly = [path for path in order if self._blocks_reached(path) < whole]
         direct = [path for path in order if module in graph.direct(path)]
         own = [path for path in direct if path in partly][:AROUND] or partly[:1] or direct[:AROUND] or order[:1]
         return Benches(tuple(own), tuple([path for path in partly if path not in own][:AROUND]))
+
+    def unit(self, module: Path) -> str:
+        """What a module is a part of: of ``dmpa`` and ``dmpa_walk``, the first; others of themselves."""
+        names = {path.stem for path in self.blocks.values() if path.parent == module.parent}
+        words = module.stem.split("_")
+        parts = ("_".join(words[:n]) for n in range(1, len(words)))
+        return next((part for part in parts if part in names), module.stem)
+
+    def describes(self, named: Path, block: str) -> bool:
+        """Whether whoever is told to look into a module finds a bug in a block: it is that one, of the same unit, or
+        is one of several that use it, itself or by way of modules that are fewer than half of all."""
+        module, everything = self.blocks[block], set(self.blocks.values())
+        if self.unit(named) == self.unit(module) and named.parent == module.parent:
+            return True
+        users = [each for each in everything if module in self.graph.direct(each)]
+        within = self.graph.reached(named) & everything
+        near = module in self.graph.direct(named) or (module in within and 2 * len(within) < len(everything))
+        return len(users) > 1 and near
 
     def _blocks_reached(self, path: Path) -> int:
         return len(self.graph.reached(path) & set(self.blocks.values()))
@@ -107,15 +129,21 @@ def subject_of(platform: Platform) -> Subject:
     mutants = mutants_of(hdl, {path.as_posix(): path for path in reached})
     blocks = _named([path for path in reached if path.as_posix() in {each.block for each in mutants}])
     names = {path.as_posix(): name for name, path in blocks.items()}
-    settings = [f"{name}={value_text(value)}" for name, value in plan.machines[0].items()]
-    run = [sys.executable, "-m", "nncosim.tb.cli", "run", plan.network, "--platform", platform.name]
-    run += [word for text in settings for word in ("--set", text)]
-    subject = Subject(
-        platform.name, tree, hdl.parent, blocks, (sys.executable, "-m", "nncosim.tb.mutation.emit",
-        platform.name), (*run, "--backend", "rtl", "--driver", "direct"), tree.packages["nncosim.regress"] / EQUIVALENT)
+    run = [sys.executable, "-m", "nncosim.tb.cli", "run", plan.network, *_machine(platform, plan.machines[0])]
+    # The smaller machines first: they are built sooner.
+    debug = tuple((sys.executable, "-m", plan.debug, *_machine(platform, machine))
+                  for machine in reversed(plan.machines)) if plan.debug else ()
+    emit = (sys.executable, "-m", "nncosim.tb.mutation.emit", platform.name)
+    subject = Subject(platform.name, tree, hdl.parent, blocks, emit, (*run, "--backend", "rtl", "--driver", "direct"),
+                      tree.packages["nncosim.regress"] / EQUIVALENT, debug)
     # What is known already.
     vars(subject).update(graph=graph, mutants=[replace(each, block=names[each.block]) for each in mutants])
     return subject
+
+
+def _machine(platform: Platform, settings: Mapping[str, Value]) -> tuple[str, ...]:
+    texts = [f"{name}={value_text(value)}" for name, value in settings.items()]
+    return ("--platform", platform.name, *(word for text in texts for word in ("--set", text)))
 
 
 def _named(modules: list[Path]) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nncosim.tb.errors import BenchError
@@ -19,7 +20,7 @@ from nncosim.tb.mutation.overlay import Overlay, overlaid
 from nncosim.tb.mutation.subject import Subject
 from nncosim.tb.system.processes import ProcessGroup, started
 
-__all__ = ["BLOCK", "EQUIVALENT", "KILLED", "RUN", "STILLBORN", "SURVIVED", "TIMEOUT", "UNCHANGED",
+__all__ = ["BLOCK", "COUNTED", "EQUIVALENT", "KILLED", "RUN", "STILLBORN", "SURVIVED", "TIMEOUT", "UNCHANGED",
            "UNDECIDED", "Judge", "Verdict"]
 
 KILLED, TIMEOUT, SURVIVED = "killed", "timeout", "survived"
@@ -27,8 +28,10 @@ STILLBORN, UNCHANGED, EQUIVALENT, UNDECIDED = "stillborn", "unchanged", "equival
 """Not counted: no RTL comes of it; the RTL is the design's own; a reader has found that it does the same; a tool failed
 and says itself that this is no verdict on the design."""
 
-EMIT, BLOCK, AROUND, RUN = "emit", "block", "around", "run"
-"""Stages."""
+COUNTED = (KILLED, TIMEOUT, SURVIVED)
+
+EMIT, BLOCK, AROUND, RUN, DEBUG = "emit", "block", "around", "run", "debug"
+"""Stages; the last one follows whatever the others said."""
 _OPTIONS = ("-x", "-q", "-rfE", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-m", "not slow and not text")
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\.py\b.*?)(?: - (.*))?$", re.MULTILINE)
 """Of pytest's summary. Names of parameters have spaces."""
@@ -41,7 +44,11 @@ _USAGE, _NOTHING_RAN = 4, 5  # of pytest's status
 class Verdict:
     """verdict: one of those above. stage: that in which it ended. test: that noticed, or the run's command.
     message: the failure's first line. own: it is one of the block's own benches. names_block: the test or the message
-    names it. seconds: in all; stages: those of each."""
+    names it, or the unit it is a part of. seconds: in all; stages: those of each.
+
+    What ``debug`` says, where it was asked (else None): blamed: the block that differs first, "" for no difference, or
+    why there was no answer; blamed_module: that describes it; blames_block: the mistake is found there.
+    """
 
     verdict: str
     stage: str = ""
@@ -51,6 +58,9 @@ class Verdict:
     names_block: bool = False
     seconds: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
+    blamed: str | None = None
+    blamed_module: str = ""
+    blames_block: bool = False
 
 
 @dataclass
@@ -105,10 +115,38 @@ class Judge:
                     break
         seconds = round(time.monotonic() - begin, 1)
         found = found or Verdict(SURVIVED)
-        words = f"{found.test} {found.message}".lower()
-        names = mutant.block.rpartition(".")[2].lower() in re.split(r"[^a-z0-9]+", words.replace("test_", ""))
         return Verdict(found.verdict, stage if found.verdict != SURVIVED else "", found.test, found.message,
-                       stage == BLOCK and found.verdict in (KILLED, TIMEOUT), names, seconds, took)
+                       stage == BLOCK and found.verdict in (KILLED, TIMEOUT), self._names(mutant, found), seconds, took)
+
+    def _names(self, mutant: Mutant, found: Verdict) -> bool:
+        words = f"_{re.sub(r'[^a-z0-9]+', '_', f'{found.test} {found.message}'.lower())}_"
+        module = self.subject.blocks[mutant.block]
+        return any(f"_{name}_" in words for name in (module.stem, self.subject.unit(module)))
+
+    def debugged(self, mutant: Mutant, verdict: Verdict) -> Verdict:
+        """The verdict with what ``debug`` says of the mutant."""
+        self._group.join()
+        begin = time.monotonic()
+        blamed, module, right = "", "", False
+        with overlaid(self.subject.tree, mutant, self.scratch) as overlay:
+            for command in self.subject.debug:
+                blamed, module = self._blamed(overlay, command)
+                if module or blamed:
+                    break
+        if module:
+            right = self.subject.describes(self.subject.graph.names[module], mutant.block)
+        took = round(time.monotonic() - begin, 1)
+        return replace(verdict, blamed=blamed, blamed_module=module, blames_block=right,
+                       stages={**verdict.stages, DEBUG: took})
+
+    def _blamed(self, overlay: Overlay, command: Sequence[str]) -> tuple[str, str]:
+        """A block and its module, or why not, and ""."""
+        file = overlay.folder / "story.json"
+        done = self._command([*command, f"--json={file}"], overlay)
+        if done.status not in (0, 1) or not file.is_file():
+            return _last(done.text) if done.status is not None else f"no end within {self.limit:g} s", ""
+        first = json.loads(file.read_text())["first"]
+        return (first["block"], first["module"]) if first else ("", "")
 
     # ---- the stages: a verdict, or None to go on
 

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the RTL of a platform parts from its simulator first, on small networks that together use all of it: as
+`nncosim debug` finds it, with one build for all of them, and no waveform.
+
+    python -m nncosim.regress.first_difference --platform j3dai --set clusters=1 --json found.json
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+from nncosim.compiler.compile import Compiled
+from nncosim.platforms.base import Platform
+from nncosim.regress.cases import CASES, random_inputs
+from nncosim.regress.harness import compile_case, compile_digits, digits_images
+from nncosim.tb.backend import Observable, get_bench
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, write_json
+from nncosim.tb.debug.story import Story, lay_beside
+from nncosim.tb.run.flow import RunOptions, run_program
+from nncosim.tb.run.program import packed
+
+__all__ = ["first_difference", "main"]
+
+FIRST = (
+    "conv3x3_24ch_odd", "whole_conv_odd", "extreme", "dw5x5_s2", "packed3x3_s2", "conv_padvalue", "add_half_even",
+    "maxpool3_s2_pad", "avgpool3_pad", "table_random", "requantize_uint8", "concat_shifted", "resize_3x5", "chain",
+    "conv_wide", "whole_packed",
+)  # fmt: skip
+"""Of the small cases, after the digits: what differs on any network mostly does on these."""
+
+
+def _networks(platform: Platform) -> Iterator[tuple[str, Compiled, list[dict[str, np.ndarray]]]]:
+    digits = compile_digits(platform)
+    yield "digits", digits, digits_images(digits, 0)
+    small = [each.name for each in CASES if "small" in each.tags]
+    for name in (*FIRST, *(name for name in small if name not in FIRST)):
+        compiled = compile_case(name, 0, platform)
+        yield name, compiled, [random_inputs(compiled.network, seed) for seed in (0, 1)]
+
+
+def first_difference(platform: Platform) -> tuple[str, Story] | None:
+    """The first network of which the two differ, and what there is to say; None without one.
+
+    Raises:
+        NncosimError: as `nncosim.tb.run.flow.run_program`.
+    """
+    bench = get_bench(platform)
+    assert isinstance(bench, Observable)
+    for name, compiled, inputs in _networks(platform):
+        program = packed(compiled, Path(name), "")
+        options = RunOptions("rtl", "direct", frames=tuple(inputs), observe=True)
+        outcome = run_program(program, platform, {}, options)
+        found, _ = lay_beside(outcome, program, platform, options, lambda text: None)
+        if found:
+            return name, Story(outcome, found, module=bench.module_of(platform, found[0].block))
+    return None
+
+
+@click.command("first_difference")
+@platform_option
+@click.option("--set", "settings", multiple=True, metavar="PARAMETER=VALUE", help="Of the platform; may be repeated.")
+@json_option
+def _command(platform_name: str | None, settings: tuple[str, ...], json_file: Path | None) -> int:
+    """Where RTL and simulator part first. Exit status: 0 nowhere, 1 somewhere, 2 bad input."""
+    platform, _ = resolve_platform(platform_name, settings)
+    found = first_difference(platform)
+    for line in found[1].lines() if found else ():
+        click.echo(line)
+    write_json({"first": None} if found is None else {"network": found[0], **found[1].to_json()}, json_file)
+    return 0 if found is None else 1
+
+
+def main() -> None:
+    """The command."""
+    sys.exit(invoke(command=_command, name="first_difference"))
+
+
+if __name__ == "__main__":
+    main()
