@@ -114,6 +114,7 @@ BUGS = {
         requantizer, "Rounding.HALF_EVEN: above | tie & floor[0]", "Rounding.HALF_EVEN: above", "cluster0 requantizer"),
     "a bound missing": Bug(
         requantizer, "Mux(rounded < lo, lo, rounded)", "rounded", "cluster0 requantizer"),
+    "an output that nothing drives": Bug(drain, "self.write.eq(lower | upper_valid), ", "", "cluster0 drain"),
     "a product's sign": Bug(
         ncb, "own = Cat(own, (own[7] & self.sext_s3[p]) | self.one_s3[p])", "own = Cat(own, self.one_s3[p])",
         "cluster0 NCB"),

@@ -31,6 +31,16 @@ def test_a_mutant_is_noticed(judge: Judge, subject: Subject, block: str, after: 
     assert found.verdict == KILLED and found.own and bench in found.test, found
 
 
+@pytest.mark.parametrize(("named", "block", "right"), [
+    ("drain", "drain", True), ("drain", "odometer", True), ("dmpa_fetch", "dmpa_walk", True),
+    ("l2", "line_memory", True), ("sequencer", "operands", True), ("cluster", "hdl.counters", True),
+    ("ncb", "requantizer", False), ("cluster", "requantizer", False),
+    ("fetch", "window", False), ("dmpa", "settle", False),
+])  # fmt: skip
+def test_who_looks_there_finds_it(subject: Subject, named: str, block: str, right: bool) -> None:
+    assert subject.describes(subject.graph.names[f"nncosim.hdl.j3dai.{named}"], block) == right
+
+
 def test_benches_of_blocks(subject: Subject) -> None:
     names = {block: [path.name for path in subject.benches(block).own] for block in subject.blocks}
     assert names["requantizer"] == ["test_j3dai_requantizer.py", "test_j3dai_drain.py"]

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -128,6 +129,33 @@ def test_one_of_each_verdict_and_a_campaign_that_goes_on(subject, tmp_path):
     (subject.package / "counter.py").write_text(BLOCK + "# changed\n")
     with pytest.raises(OutputError, match="the sources have changed"):
         run_campaign(subject, chosen, out, jobs=1, limit=60, resume=True)
+
+
+def test_the_block_that_debugging_names(subject, tmp_path):
+    """The next command where one sees nothing; what is known already is not judged again."""
+    def says(first):
+        return f"import json, sys; open(sys.argv[1][7:], 'w').write(json.dumps({{'first': {first}}}))"
+
+    here = {"block": "the counter", "module": "made.hdl.counter"}
+    killer, survivor = mutant(subject, KILLER), mutant(subject, ENDLESS)
+    chosen, out = [killer, survivor, mutant(subject, OTHER_MACHINE)], tmp_path / "out"
+    run_campaign(subject, chosen, out, jobs=1, limit=60)
+    for number, (programs, blamed, seen) in enumerate((
+        ([says(None), says(here)], "the counter", 1), ([says(None)], "", 0),
+        (["raise SystemExit('nncosim: error: it does not build')", says(here)], "nncosim: error: it does not build", 0),
+    )):
+        each = dataclasses.replace(subject, emit=("false",), debug=tuple((sys.executable, "-c", p) for p in programs))
+        copy = tmp_path / f"out{number}"
+        shutil.copytree(out, copy)
+        judged = run_campaign(each, chosen, copy, jobs=1, limit=60, resume=True, debug=True)
+        assert [one.verdict.verdict for one in judged] == [KILLED, SURVIVED, UNCHANGED]
+        assert [one.verdict.blamed for one in judged] == [blamed, blamed, None]
+        assert judged[0].verdict.blames_block == bool(seen) and "debug" in judged[0].verdict.stages
+        found = figures(judged)
+        assert (found["debugged"], found["seen"], found["blamed"]) == (1, seen, seen)
+        each = dataclasses.replace(each, debug=())
+        again = run_campaign(each, chosen, copy, jobs=1, limit=60, resume=True, debug=True)
+        assert [one.verdict for one in again] == [one.verdict for one in judged]
 
 
 def test_the_run_is_the_last_stage_and_time_can_run_out(subject, tmp_path):

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 from nncosim.platforms.j3dai import PLATFORM
-from nncosim.tb.j3dai.inside import as_seen, dmpa_channels, inside_channels, scope_of
+from nncosim.tb.j3dai.inside import as_seen, dmpa_channels, inside_channels, module_of, scope_of
+from nncosim.tb.j3dai.l1_taps import l1_taps, without
 from nncosim.tb.j3dai.taps import Watch, part_words, seen_header, seen_layouts, tap_layouts
 from nncosim.tb.lockstep import differences
 
@@ -21,6 +24,25 @@ def test_layouts(platform: object) -> None:
     assert list(tap_layouts(platform)) == list(seen_layouts(platform))
     assert part_words(PLATFORM) == 8 and part_words(WIDE) == 4
     assert sum(line.startswith("struct") for line in seen_header(platform)) == len(seen_layouts(platform))
+
+
+def test_signals_that_are_gone_are_0_in_their_width() -> None:
+    text = "a.b.c[8 * i +: 8], 9'(a.b.c), {a.b.c, a.b.cd, a.b.c.e, xa.b.c}, a.b.c[3]"
+    assert without(text, ["a.b.c"]) == "8'd0, 9'(1'd0), {1'd0, a.b.cd, a.b.c.e, xa.b.c}, 1'd0"
+    taps, name = l1_taps(PLATFORM, "top.soc", True), "top.soc.cluster0.drain.write"
+    assert name in taps and name not in l1_taps(PLATFORM, "top.soc", True, [name]).replace(f"{name}s", "")
+
+
+@pytest.mark.parametrize(("block", "module"), [
+    ("cluster0 NCB 3", "j3dai.ncb"), ("cluster1 requantizer 0, 1", "j3dai.requantizer"), ("l2", "j3dai.l2"),
+    ("cluster0 drain line", "j3dai.drain"), ("cluster5 counters", "j3dai.cluster"), ("dmpa counters", "j3dai.dmpa"),
+    ("dmpa walk", "j3dai.dmpa_walk"), ("dmpa paths (load data)", "j3dai.dmpa_paths"), ("host", "cv32e40p"),
+    ("dmpa transfer counters", "j3dai.counters"), ("cluster0 parameters (LDP)", "banks"),
+    ("control registers", "j3dai.control"),
+])  # fmt: skip
+def test_a_block_has_a_module(block: str, module: str) -> None:
+    assert module_of(PLATFORM, block) == f"nncosim.hdl.{module}"
+    assert importlib.util.find_spec(f"nncosim.hdl.{module}")
 
 
 def nothing() -> dict[str, np.ndarray]:

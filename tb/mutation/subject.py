@@ -96,14 +96,16 @@ class Subject:
 
     def describes(self, named: Path, block: str) -> bool:
         """Whether whoever is told to look into a module finds a bug in a block: it is that one, of the same unit, or
-        is one of several that use it, itself or by way of modules that are fewer than half of all."""
+        a part that many designs share, or a function, which that one uses itself, or by way of modules that are fewer
+        than half of all."""
         module, everything = self.blocks[block], set(self.blocks.values())
-        if self.unit(named) == self.unit(module) and named.parent == module.parent:
-            return True
-        users = [each for each in everything if module in self.graph.direct(each)]
+        if named.parent == module.parent:
+            if self.unit(named) == self.unit(module):
+                return True
+            if "def elaborate" in module.read_text():
+                return False
         within = self.graph.reached(named) & everything
-        near = module in self.graph.direct(named) or (module in within and 2 * len(within) < len(everything))
-        return len(users) > 1 and near
+        return module in self.graph.direct(named) or (module in within and 2 * len(within) < len(everything))
 
     def _blocks_reached(self, path: Path) -> int:
         return len(self.graph.reached(path) & set(self.blocks.values()))
