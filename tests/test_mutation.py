@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 from command_line import refused
+from dask.distributed import Client, LocalCluster
 from nncosim.tb.affected import Tree
 from nncosim.tb.cli import mutate
 from nncosim.tb.errors import BenchError
-from nncosim.tb.mutation.campaign import VERDICTS, Judged, Reviewed, judged_json, read_reviewed, run_campaign
+from nncosim.tb.mutation import remote
+from nncosim.tb.mutation.campaign import (
+    VERDICTS,
+    Judged,
+    LocalJudges,
+    Reviewed,
+    judged_json,
+    read_reviewed,
+    run_campaign,
+)
 from nncosim.tb.mutation.mutant import Mutant
 from nncosim.tb.mutation.overlay import overlaid
 from nncosim.tb.mutation.report import campaign_json, figures, print_campaign, stale
@@ -94,6 +104,10 @@ def mutant(subject: Subject, after: str) -> Mutant:
     return next(each for each in subject.mutants if each.after == after)
 
 
+def campaign(subject: Subject, mutants, out: Path, jobs: int = 1, limit: float = 60, **options):
+    return run_campaign(subject, mutants, out, LocalJudges(subject, out, jobs, limit), **options)
+
+
 KILLER, ENDLESS = "m.d.sync += self.count.eq(self.count + 2)", "return 200 if wide else 10"
 OTHER_MACHINE, NO_LANE = "return 201 if wide else 9", "parts = [self.bits[k ^ 1] for k in range(3)]"
 
@@ -101,7 +115,7 @@ OTHER_MACHINE, NO_LANE = "return 201 if wide else 9", "parts = [self.bits[k ^ 1]
 def test_one_of_each_verdict_and_a_campaign_that_goes_on(subject, tmp_path):
     chosen = [mutant(subject, after) for after in (KILLER, ENDLESS, OTHER_MACHINE, NO_LANE)]
     out, told = tmp_path / "out", []
-    judged = run_campaign(subject, chosen, out, jobs=2, limit=120, done=told.append)
+    judged = campaign(subject, chosen, out, jobs=2, limit=120, done=told.append)
     assert [one.verdict.verdict for one in judged] == [KILLED, SURVIVED, UNCHANGED, STILLBORN]
     assert sorted(one.mutant.key for one in told) == sorted(one.key for one in chosen)
     killed, _, _, stillborn = (one.verdict for one in judged)
@@ -116,19 +130,19 @@ def test_one_of_each_verdict_and_a_campaign_that_goes_on(subject, tmp_path):
     file = out / VERDICTS
     lines = file.read_text().splitlines()
     broken = dataclasses.replace(subject, emit=("false",))
-    again = run_campaign(broken, chosen, out, jobs=1, limit=60, resume=True)
+    again = campaign(broken, chosen, out, jobs=1, limit=60, resume=True)
     assert [one.verdict for one in again] == [one.verdict for one in judged]
     file.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
     with pytest.raises(BenchError, match="RTL of made itself cannot be emitted"):
-        run_campaign(broken, chosen, out, jobs=1, limit=60, resume=True)
-    again = run_campaign(subject, chosen, out, jobs=1, limit=60, resume=True)
+        campaign(broken, chosen, out, jobs=1, limit=60, resume=True)
+    again = campaign(subject, chosen, out, jobs=1, limit=60, resume=True)
     assert [one.verdict.verdict for one in again] == [KILLED, SURVIVED, UNCHANGED, STILLBORN]
     assert len(file.read_text().splitlines()) == len(lines) + 1
     with pytest.raises(OutputError, match="--resume"):
-        run_campaign(subject, chosen, out, jobs=1, limit=60)
+        campaign(subject, chosen, out, jobs=1, limit=60)
     (subject.package / "counter.py").write_text(BLOCK + "# changed\n")
     with pytest.raises(OutputError, match="the sources have changed"):
-        run_campaign(subject, chosen, out, jobs=1, limit=60, resume=True)
+        campaign(subject, chosen, out, jobs=1, limit=60, resume=True)
 
 
 def test_the_block_that_debugging_names(subject, tmp_path):
@@ -139,7 +153,7 @@ def test_the_block_that_debugging_names(subject, tmp_path):
     here = {"block": "the counter", "module": "made.hdl.counter"}
     killer, survivor = mutant(subject, KILLER), mutant(subject, ENDLESS)
     chosen, out = [killer, survivor, mutant(subject, OTHER_MACHINE)], tmp_path / "out"
-    run_campaign(subject, chosen, out, jobs=1, limit=60)
+    campaign(subject, chosen, out, jobs=1, limit=60)
     for number, (programs, blamed, seen) in enumerate((
         ([says(None), says(here)], "the counter", 1), ([says(None)], "", 0),
         (["raise SystemExit('nncosim: error: it does not build')", says(here)], "nncosim: error: it does not build", 0),
@@ -147,14 +161,14 @@ def test_the_block_that_debugging_names(subject, tmp_path):
         each = dataclasses.replace(subject, emit=("false",), debug=tuple((sys.executable, "-c", p) for p in programs))
         copy = tmp_path / f"out{number}"
         shutil.copytree(out, copy)
-        judged = run_campaign(each, chosen, copy, jobs=1, limit=60, resume=True, debug=True)
+        judged = campaign(each, chosen, copy, jobs=1, limit=60, resume=True, debug=True)
         assert [one.verdict.verdict for one in judged] == [KILLED, SURVIVED, UNCHANGED]
         assert [one.verdict.blamed for one in judged] == [blamed, blamed, None]
         assert judged[0].verdict.blames_block == bool(seen) and "debug" in judged[0].verdict.stages
         found = figures(judged)
         assert (found["debugged"], found["seen"], found["blamed"]) == (1, seen, seen)
         each = dataclasses.replace(each, debug=())
-        again = run_campaign(each, chosen, copy, jobs=1, limit=60, resume=True, debug=True)
+        again = campaign(each, chosen, copy, jobs=1, limit=60, resume=True, debug=True)
         assert [one.verdict for one in again] == [one.verdict for one in judged]
 
 
@@ -184,9 +198,27 @@ def test_who_stops_ends_what_runs_and_nothing_is_left(subject, tmp_path, monkeyp
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_campaign(waits, chosen, tmp_path / "out", jobs=2, limit=600, done=stop)
+        campaign(waits, chosen, tmp_path / "out", jobs=2, limit=600, done=stop)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [VERDICTS]
     assert len((tmp_path / "out" / VERDICTS).read_text().splitlines()) == 2
+
+
+def test_judges_on_a_cluster(subject, tmp_path, monkeypatch):
+    """Workers with the same sources judge as this computer does; with others nobody does."""
+    monkeypatch.setattr(remote, "subject_of", lambda platform: subject)
+    chosen, out = [mutant(subject, KILLER), mutant(subject, ENDLESS)], tmp_path / "out"
+    threads = LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None)
+    with threads as cluster, Client(cluster) as client:
+        judges = remote.RemoteJudges(client, "j3dai", subject, 120)
+        assert judges.jobs == 2
+        judged = run_campaign(subject, chosen, out, judges)
+        assert [one.verdict.verdict for one in judged] == [KILLED, SURVIVED]
+        monkeypatch.setattr(Subject, "sources", lambda subject: "other")
+        judges = remote.RemoteJudges(client, "j3dai", subject, 121)
+        monkeypatch.undo()
+        monkeypatch.setattr(remote, "subject_of", lambda platform: subject)
+        with pytest.raises(BenchError, match="a worker has other sources"):
+            run_campaign(subject, chosen, tmp_path / "others", judges)
 
 
 def test_an_overlay_hides_the_design_and_leaves_it_alone(subject, tmp_path):
@@ -219,7 +251,7 @@ def test_reviewed_mutants_are_counted_apart(subject, tmp_path):
                {"file": "another.py", "before": "gone", "after": "x", "reason": "of another platform"}]
     file.write_text(json.dumps(entries))
     each = dataclasses.replace(subject, equivalent=file, emit=("false",))
-    judged = run_campaign(each, [survivor], tmp_path / "out", jobs=1, limit=60)
+    judged = campaign(each, [survivor], tmp_path / "out", jobs=1, limit=60)
     assert [(one.verdict.verdict, one.reason) for one in judged] == [("equivalent", "never so far")]
     assert figures(judged)["counted"] == 0 and figures(judged)["equivalent"] == 1
     assert [entry.before for entry in stale(read_reviewed(file), subject.mutants)] == ["gone"]

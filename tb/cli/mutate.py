@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -22,13 +23,12 @@ from nncosim.tb.cli.options import (
     seed_option,
     write_json,
 )
-from nncosim.tb.mutation.campaign import VERDICTS, Judged, read_reviewed, run_campaign
+from nncosim.tb.mutation.campaign import VERDICTS, Judged, Judges, LocalJudges, read_reviewed, run_campaign
 from nncosim.tb.mutation.mutant import Mutant, sampled
 from nncosim.tb.mutation.mutators import KINDS
 from nncosim.tb.mutation.report import campaign_json, figures, print_campaign, print_mutants, stale
 from nncosim.tb.mutation.subject import Subject, subject_of
 from nncosim.tb.system.processes import default_workers
-from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import printable
 
 __all__ = ["mutate_command"]
@@ -59,18 +59,27 @@ def _tell(one: Judged) -> None:
                    err=True)  # fmt: skip
 
 
-def _campaign(
-    subject: Subject, mutants: Sequence[Mutant], out: Path | None, jobs: int, limit: float, resume: bool,
-    debug: bool, say: Progress,
-) -> list[Judged]:
-    def run(folder: Path) -> list[Judged]:
-        return run_campaign(subject, mutants, folder, jobs=jobs, limit=limit, resume=resume, debug=debug,
-                            progress=say, done=_tell)
-
+@contextlib.contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
     if out is not None:
-        return run(out)
+        yield out
+        return
     with tempfile.TemporaryDirectory(prefix="nncosim-mutate-") as folder:
-        return run(Path(folder))
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _judges(
+    subject: Subject, scratch: Path, jobs: int | None, limit: float, scheduler: str | None
+) -> Iterator[Judges]:
+    if scheduler is None:
+        yield LocalJudges(subject, scratch, jobs or default_workers(), limit)
+        return
+    from nncosim.tb.mutation.remote import RemoteJudges  # dask takes a second to load
+    from nncosim.tb.sweep.cluster import connect
+
+    with connect(scheduler, 0) as client:
+        yield RemoteJudges(client, subject.name, subject, limit)
 
 
 @click.command("mutate")
@@ -87,6 +96,8 @@ def _campaign(
 @click.option("--out", type=PATH, metavar="DIR", help=f"Folder in which {VERDICTS} grows, a line a mutant.")
 @click.option("--resume", is_flag=True, help="Go on with the campaign in --out.")
 @click.option("--debug", is_flag=True, help="Then ask of each that counts whether `nncosim debug` names its block.")
+@click.option("--scheduler", metavar="ADDRESS", help="Use a dask cluster that runs already, such as tcp://host:8786, "
+              "whose workers have the same checkout.")
 @json_option
 def mutate_command(
     platform_name: str | None,
@@ -100,6 +111,7 @@ def mutate_command(
     out: Path | None,
     resume: bool,
     debug: bool,
+    scheduler: str | None,
     json_file: Path | None,
 ) -> int:
     """How many design bugs do the tests let through? Plants mistakes in a platform's hardware, one at a time.
@@ -112,6 +124,8 @@ def mutate_command(
 
     Exit status: 0 all were noticed, 1 some were not, 2 bad input.
     """
+    if scheduler is not None and jobs is not None:
+        raise click.UsageError("--jobs is for this computer; with --scheduler it has as many as its workers")
     if resume and out is None:
         raise click.UsageError("--resume goes on with a campaign; give its --out DIR")
     check_outputs({}, json_file=json_file, out=out, results=(VERDICTS,))
@@ -128,8 +142,8 @@ def mutate_command(
                     "before": m.before, "after": m.after} for m in mutants]}, json_file)  # fmt: skip
         return 0
     begin = time.perf_counter()
-    with progress() as say:
-        judged = _campaign(subject, mutants, out, jobs or default_workers(), limit, resume, debug, say)
+    with progress() as say, _folder(out) as folder, _judges(subject, folder, jobs, limit, scheduler) as judges:
+        judged = run_campaign(subject, mutants, folder, judges, resume=resume, debug=debug, progress=say, done=_tell)
     print_campaign(console, judged, left_over)
     seconds = round(time.perf_counter() - begin, 1)
     write_json(campaign_json(judged, left_over, {**facts, "wall_seconds": seconds}), json_file)

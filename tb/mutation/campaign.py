@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nncosim.platforms.plain import Json
 from nncosim.tb.errors import BenchError
@@ -22,7 +21,7 @@ from nncosim.tb.mutation.verdict import COUNTED, EQUIVALENT, Judge, Verdict
 from nncosim.tb.system.files import OutputError
 from nncosim.tb.system.progress import Progress
 
-__all__ = ["VERDICTS", "Judged", "Reviewed", "judged_json", "read_reviewed", "run_campaign"]
+__all__ = ["VERDICTS", "Judged", "Judges", "LocalJudges", "Reviewed", "judged_json", "read_reviewed", "run_campaign"]
 
 VERDICTS = "verdicts.jsonl"
 """File of --out: a line for what was judged, then a line a verdict."""
@@ -84,11 +83,7 @@ class _Kept:
 
     def __init__(self, path: Path, subject: Subject):
         self.path, self._lock = path, threading.Lock()
-        digest = hashlib.sha256()
-        for file in sorted(subject.package.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(file.relative_to(subject.package).as_posix().encode() + b"\0" + file.read_bytes())
-        self._head = {"subject": subject.name, "sources": digest.hexdigest()}
+        self._head = {"subject": subject.name, "sources": subject.sources()}
 
     def load(self, mutants: Sequence[Mutant], resume: bool) -> dict[str, Verdict]:
         """Verdicts by the mutants' keys.
@@ -128,16 +123,59 @@ def _line(text: str) -> dict[str, Any]:
 
 # ---- running it
 
+class Judges(Protocol):
+    """Who judges, as many as `jobs` at a time."""
+
+    jobs: int
+
+    def prepare(self) -> None: ...
+
+    def judge(self, mutant: Mutant) -> Future[Verdict]: ...
+
+    def debugged(self, mutant: Mutant, verdict: Verdict) -> Future[Verdict]: ...
+
+    def stop(self) -> None: ...
+
+
+class LocalJudges:
+    """Judges in threads of this process; what they run are processes of this computer.
+
+    Args:
+        scratch: folder for what mutants need while they run. jobs: mutants at a time. limit: seconds of a stage.
+    """
+
+    def __init__(self, subject: Subject, scratch: Path, jobs: int, limit: float):
+        for left_behind in scratch.glob(f"{OVERLAY}*"):  # by a campaign that was killed
+            shutil.rmtree(left_behind, ignore_errors=True)
+        self.jobs, self._judge, self._pool = jobs, Judge(subject, scratch, limit), ThreadPoolExecutor(jobs)
+
+    def prepare(self) -> None:
+        """See `Judge.prepare`."""
+        self._judge.prepare()
+
+    def judge(self, mutant: Mutant) -> Future[Verdict]:
+        """See `Judge.judge`."""
+        return self._pool.submit(self._judge.judge, mutant)
+
+    def debugged(self, mutant: Mutant, verdict: Verdict) -> Future[Verdict]:
+        """See `Judge.debugged`."""
+        return self._pool.submit(self._judge.debugged, mutant, verdict)
+
+    def stop(self) -> None:
+        """End what runs."""
+        self._judge.stop()
+        self._pool.shutdown()
+
+
 def run_campaign(
-    subject: Subject, mutants: Sequence[Mutant], out: Path, *, jobs: int, limit: float, resume: bool = False,
+    subject: Subject, mutants: Sequence[Mutant], out: Path, judges: Judges, *, resume: bool = False,
     debug: bool = False, progress: Progress | None = None, done: Callable[[Judged], None] | None = None,
 ) -> list[Judged]:
     """Judge all of them, in the order of `mutants`; `done` is told each as it comes.
 
     Args:
-        out: folder of the verdicts, and of what mutants need while they run.
-        jobs: mutants at a time. limit: seconds of a stage.
-        resume: take what is in `out` from there. debug: also ask ``debug`` of each that counts.
+        out: folder of the verdicts. resume: take what is in `out` from there.
+        debug: also ask ``debug`` of each that counts.
 
     Raises:
         BenchError: the design itself cannot be emitted, or its tests cannot be run.
@@ -147,50 +185,45 @@ def run_campaign(
     reviewed = read_reviewed(subject.equivalent)
     found = {key: Judged(mutant, verdict) for key, verdict in kept.load(mutants, resume).items()
              for mutant in mutants if mutant.key == key}
-    for left_behind in out.glob(f"{OVERLAY}*"):  # by a campaign that was killed
-        shutil.rmtree(left_behind, ignore_errors=True)
     for mutant in mutants:
         for entry in reviewed:
             if entry.is_of(mutant):
                 found[mutant.key] = Judged(mutant, Verdict(EQUIVALENT), entry.reason)
-    judge, say = Judge(subject, out, limit), progress or (lambda text: None)
 
-    def each(judging: Callable[[Mutant], Verdict], left: Sequence[Mutant]) -> None:
-        for one in _judged(judging, left, jobs, len(mutants) - len(left), say, judge.stop):
+    def each(asking: Callable[[Mutant], Future[Verdict]], left: Sequence[Mutant]) -> None:
+        for one in _judged(asking, left, judges.jobs, len(mutants) - len(left), progress or (lambda text: None)):
             found[one.mutant.key] = one
             kept.add(one)
             if done is not None:
                 done(one)
 
     left = [mutant for mutant in mutants if mutant.key not in found]
-    if left:
-        judge.prepare()
-    each(judge.judge, left)
-    if debug:
-        each(lambda mutant: judge.debugged(mutant, found[mutant.key].verdict), [
-            one.mutant for one in found.values() if one.verdict.verdict in COUNTED and one.verdict.blamed is None])
+    try:
+        if left:
+            judges.prepare()
+        each(judges.judge, left)
+        if debug:
+            each(lambda mutant: judges.debugged(mutant, found[mutant.key].verdict), [
+                one.mutant for one in found.values()
+                if one.verdict.verdict in COUNTED and one.verdict.blamed is None])
+    finally:
+        judges.stop()
     return [found[mutant.key] for mutant in mutants]
 
 
 def _judged(
-    judge: Callable[[Mutant], Verdict], mutants: Sequence[Mutant], jobs: int, before: int, say: Progress,
-    stop: Callable[[], None],
+    asking: Callable[[Mutant], Future[Verdict]], mutants: Sequence[Mutant], jobs: int, before: int, say: Progress
 ) -> Iterator[Judged]:
-    """As they end. Whoever stops listening ends what runs."""
+    """As they end."""
     total, ended = before + len(mutants), before
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = list(mutants)
-        running: dict[Future[Verdict], Mutant] = {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    mutant = waiting.pop(0)
-                    running[pool.submit(judge, mutant)] = mutant
-                say(f"{ended} of {total} mutants; {', '.join(f'{m.place} ({m.kind})' for m in running.values())}")
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    mutant = running.pop(future)
-                    ended += 1
-                    yield Judged(mutant, future.result())
-        finally:
-            if running:
-                stop()
+    waiting = list(mutants)
+    running: dict[Future[Verdict], Mutant] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            mutant = waiting.pop(0)
+            running[asking(mutant)] = mutant
+        say(f"{ended} of {total} mutants; {', '.join(f'{m.place} ({m.kind})' for m in running.values())}")
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            mutant = running.pop(future)
+            ended += 1
+            yield Judged(mutant, future.result())

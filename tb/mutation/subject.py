@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 import sys
 from collections.abc import Mapping
@@ -67,6 +68,14 @@ class Subject:
     @functools.cached_property
     def graph(self) -> ImportGraph:
         return ImportGraph(self.tree)
+
+    def sources(self) -> str:
+        """A hash of the package of hardware."""
+        digest = hashlib.sha256()
+        for file in sorted(self.package.rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(file.relative_to(self.package).as_posix().encode() + b"\0" + file.read_bytes())
+        return digest.hexdigest()
 
     @functools.cached_property
     def mutants(self) -> list[Mutant]:
