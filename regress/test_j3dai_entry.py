@@ -293,6 +293,14 @@ def test_a_word_a_cycle() -> None:
 
 
 LARGE = replace(DEFAULT, l2_bytes=1 << 20)
+LONG = ((DEFAULT, [header(LOAD, L2 + DEFAULT.l2_bytes - 16, 40000), *range(50)]),
+        (LARGE, [header(LOAD, L2, 32769), *range(50)]))  # fmt: skip
+"""The begin of packets that need all 16 bits of their length: the first runs beyond L2."""
+
+
+@pytest.mark.parametrize("platform, packets", LONG, ids=["too long", "long"])
+def test_a_long_packet_begins(platform: J3dai, packets: list[int]) -> None:
+    assert differences(entry, platform, packets, CALM)[0] == []
 
 
 @pytest.mark.slow
@@ -383,7 +391,5 @@ def test_planted_bug_is_noticed(bug: str) -> None:
     sessions = (differences(module, DEFAULT, session(DEFAULT, 1), noise)[0] for noise in (ROUGH, CALM))
     rest = (differences(module, DEFAULT, [beat, *load(DEFAULT, L2, 3, random.Random(1))], CALM, boot=boot, least=9)[0]
             for beat, _, boot in reversed(wrong_headers(DEFAULT).values()))
-    others = (differences(module, machine, packets, CALM)[0] for machine, packets in (
-        (DEFAULT, [header(LOAD, L2 + DEFAULT.l2_bytes - 16, 40000), *range(50)]),
-        (LARGE, [header(LOAD, L2, 32769), *range(50)])))
+    others = (differences(module, machine, packets, CALM)[0] for machine, packets in LONG)
     assert any(sessions) or any(rest) or any(others)

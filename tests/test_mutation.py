@@ -213,10 +213,9 @@ def test_judges_on_a_cluster(subject, tmp_path, monkeypatch):
         assert judges.jobs == 2
         judged = run_campaign(subject, chosen, out, judges)
         assert [one.verdict.verdict for one in judged] == [KILLED, SURVIVED]
-        monkeypatch.setattr(Subject, "sources", lambda subject: "other")
-        judges = remote.RemoteJudges(client, "j3dai", subject, 121)
-        monkeypatch.undo()
-        monkeypatch.setattr(remote, "subject_of", lambda platform: subject)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(Subject, "sources", lambda subject: "other")
+            judges = remote.RemoteJudges(client, "j3dai", subject, 121)
         with pytest.raises(BenchError, match="a worker has other sources"):
             run_campaign(subject, chosen, tmp_path / "others", judges)
 
