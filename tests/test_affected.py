@@ -196,6 +196,9 @@ def test_pytest_says_what_it_leaves_out():
     done = run_pytest("tests/test_affected.py", "tests/test_area.py", f"--affected={first.stdout.split()[-1]}", "-v")
     assert done.returncode == 0, done.stdout
     assert "changed since " in done.stdout and "affected: 2 files of tests run, the first " in done.stdout
+    done = run_pytest("regress/test_j3dai_settle.py", "regress/test_j3dai_operands.py", done.args[-2])
+    plants = ["planted" in line for line in done.stdout.splitlines() if "::" in line]
+    assert len(plants) > 10 and plants == sorted(plants) and 0 < sum(plants) < len(plants)
 
 
 def test_pytest_refuses_with_one_message():
