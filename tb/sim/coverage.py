@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import ctypes
 import itertools
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -19,15 +20,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nncosim.tb.sim import saved_state
 from nncosim.tb.sim.building import Build, BuildOptions, Inputs
-from nncosim.tb.sim.toolchain import Log
+from nncosim.tb.sim.toolchain import VERILATOR_ROOT, Log
+from nncosim.tb.system.cache import content_key
 
 __all__ = ["FOLDER_VARIABLE", "CoverageBuild", "counts_coverage", "record", "record_at_exit", "with_coverage"]
 
 FOLDER_VARIABLE = "NNCOSIM_COVERAGE"
 
 _CPP = Path(__file__).parent / "cpp"
-_RECORDER, _UNSAVED = _CPP / "coverage.cpp", _CPP / "unsaved.h"
+_RECORDER, _SAVED = _CPP / "coverage.cpp", _CPP / "saved.h"
 _ARGUMENTS = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "4096")
 _NO_BRANCH = re.compile(r"if \(_initial_\d+ \) begin end")
 """What `nncosim.hdl.emit` writes into processes without a clock, to start them; it is never taken."""
@@ -41,13 +44,17 @@ def counts_coverage(options: BuildOptions) -> bool:
 
 def with_coverage(inputs: Inputs) -> Inputs:
     """What is to be built, for coverage where the environment says so."""
-    if not os.environ.get(FOLDER_VARIABLE) or inputs.library:
+    if not os.environ.get(FOLDER_VARIABLE):
         return inputs
     # Counters are most of the code, and better compiled soon than fast.
     options = replace(inputs.options, verilator_args=(*inputs.options.verilator_args, *_ARGUMENTS), optimize="-O1")
     sources = {name: _NO_BRANCH.sub(r"/*verilator coverage_off*/ \g<0> /*verilator coverage_on*/", text)
                for name, text in inputs.sources.items()}  # fmt: skip
-    return replace(inputs, sources=sources, options=options, cpp_sources=(*inputs.cpp_sources, _RECORDER))
+    if inputs.library:
+        return replace(inputs, sources=sources, options=options)
+    made_by = content_key([_SAVED.read_bytes(), Path(saved_state.__file__).read_bytes()])  # part of what is built
+    return replace(inputs, sources=sources, options=options, cpp_sources=(*inputs.cpp_sources, _RECORDER),
+                   vlt=f"{inputs.vlt}\n// saved states: {made_by}")
 
 
 class _WithoutSaving(Log):
@@ -58,12 +65,31 @@ class _WithoutSaving(Log):
 
 
 class CoverageBuild(Build):
-    """A build whose simulation counts coverage; it cannot be saved."""
+    """A build whose simulation counts coverage, and has saved states of this project's making."""
 
     def __init__(self, inputs: Inputs, folder: Path, *rest: Any):
         super().__init__(inputs, folder, *rest)
         self.log = _WithoutSaving(self.log.path)
-        self.flags = [*self.flags, "-include", str(_UNSAVED)]
+        self.flags = [*self.flags, "-include", str(_SAVED)]
+
+    def _verilate(self) -> dict[str, list[str]]:
+        sources = super()._verilate()
+        if self.inputs.library:
+            return sources
+        saved = self.work / "Vtop__saved.cpp"
+        saved.write_text(saved_state.saved_state_source(self.work))
+        return {**sources, "support_slow": [*sources["support_slow"], str(saved)]}
+
+    def _keep_objects(self, folder: Path) -> None:
+        """As any build does, with this one's commands."""
+        build = CoverageBuild(self.inputs, folder, self.key, self.jobs, self.progress)
+        build.work.mkdir()
+        with build._failures_told():
+            generated = build._verilate()
+            for path in build._compile(generated):
+                path.rename(folder / path.name)
+        relative = [str(Path(name).relative_to(VERILATOR_ROOT)) for name in generated["global"]]
+        (folder / "runtime.json").write_text(json.dumps(relative))
 
 
 def record(library: ctypes.CDLL, address: int, top: str) -> None:
