@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which lines of Python the lines and signals of emitted Verilog come from.
+
+Amaranth's netlist knows it of every statement and every condition, but its RTLIL has no room for it: a statement is
+neither wire nor cell. Here each ``switch`` of a process gets an attribute with the lines of each of its cases, which
+Yosys carries along; it is taken out of the Verilog again, and leaves the text as it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import amaranth
+from amaranth.back import rtlil
+from amaranth.hdl import _ast, _ir, _nir
+
+__all__ = ["Recorded", "SourceLines", "Verilog", "convert", "taken_out"]
+
+_ATTRIBUTE = "nncosim_lines"
+_MARK = re.compile(rf'\s*\(\* {_ATTRIBUTE} = "([\d ,|]*)" \*\)')
+_IF, _CASE, _ITEM = re.compile(r"if \("), re.compile(r"casez? \("), re.compile(r"[^;]*:(?: begin)?$")
+_EMIT = str(Path(__file__).with_name("emit.py"))
+"""Where clocks and resets are declared: what they are in is of no line that anybody wrote."""
+_PROJECT, _AMARANTH = Path(__file__).parents[1], Path(amaranth.__file__).parents[1]
+
+Location = tuple[str, int]
+"""A file and a line of it."""
+
+
+@dataclass(frozen=True)
+class SourceLines:
+    """Of one Verilog file.
+
+    Attributes:
+        files: Python file to the SHA-256 of its content: ``hdl/NAME.py`` of this project, ``amaranth/lib/NAME.py``, or
+            a path.
+        places: ``FILE:LINE``, which the others point into.
+        branches: line on which a branch begins (its ``if``, ``else`` or case item) to the conditions and statements that
+            are passed when it is taken, not those of branches inside.
+        signals: module to signal to where it is declared.
+    """
+
+    files: Mapping[str, str]
+    places: Sequence[str]
+    branches: Mapping[int, Sequence[int]]
+    signals: Mapping[str, Mapping[str, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"files": self.files, "places": self.places, "branches": self.branches, "signals": self.signals}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SourceLines:
+        branches = {int(line): places for line, places in data["branches"].items()}
+        return cls(data["files"], data["places"], branches, data["signals"])
+
+
+class Verilog(str):
+    """Verilog as it was emitted, with where it comes from. What is derived from it is a plain string."""
+
+    lines: SourceLines
+
+    def __new__(cls, text: str, lines: SourceLines) -> Verilog:
+        out = super().__new__(cls, text)
+        out.lines = lines
+        return out
+
+
+class Recorded:
+    """Places as they are met, and signals."""
+
+    def __init__(self) -> None:
+        self.signals: dict[str, dict[str, int]] = {}
+        self._places: dict[Location, int] = {}
+
+    def place(self, location: Location) -> int:
+        return self._places.setdefault(location, len(self._places))
+
+    def source_lines(self, branches: Mapping[int, Sequence[int]]) -> SourceLines:
+        names = {path: _named(path) for path, _ in self._places}
+        files = {name: digest for name, digest in names.values() if digest}
+        return SourceLines(files, [f"{names[path][0]}:{line}" for path, line in self._places], branches, self.signals)
+
+
+@functools.cache
+def _named(path: str) -> tuple[str, str]:
+    """A file's name for the reader, and the digest of its content; none of what is no file."""
+    file, name = Path(path), path
+    for root in (_PROJECT, _AMARANTH):
+        # The project's folders may be links: `hdl` is where this file is, by any name.
+        if file.is_relative_to(root):
+            name = file.relative_to(root).as_posix()
+    try:
+        return name, hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return name, ""
+
+
+def convert(design: _ir.Design, ports: Mapping[str, Any], name: str) -> tuple[str, Recorded]:
+    """RTLIL, as `amaranth.back.rtlil.convert_fragment` gives it, with lines in attributes of switches."""
+    recorded = Recorded()
+    netlist = _ir.build_netlist(design, ports=ports, name=name)
+    empty, builder, names = rtlil.EmptyModuleChecker(netlist), _Design(netlist, recorded), _ast.SignalDict()
+    for index, module in enumerate(netlist.modules):
+        if not empty.is_empty(index):
+            own = builder.module(".".join(module.name))
+            if index == 0:
+                own.attribute("top", 1)
+            _Emitter(own, netlist, module, names, empty_checker=empty).emit()
+    return str(builder), recorded
+
+
+class _Design(rtlil.Design):
+    def __init__(self, netlist: _nir.Netlist, recorded: Recorded):
+        super().__init__(emit_src=False)
+        self.netlist, self.recorded = netlist, recorded
+
+    def module(self, name: str, **kwargs: Any) -> _Module:
+        self.modules[name] = module = _Module(name, self)
+        return module
+
+
+class _Module(rtlil.Module):
+    def __init__(self, name: str, design: _Design):
+        super().__init__(name, emit_src=False)
+        self.design = design
+        self.assignments: Iterator[_nir.Assignment] = iter(())
+
+    def wire(self, width: int, *, name: str | None = None, src_loc: Location | None = None, **kwargs: Any) -> rtlil.Wire:
+        if name is not None and src_loc is not None and src_loc[0] != _EMIT:
+            signals = self.design.recorded.signals.setdefault(self.name, {})
+            signals[name] = self.design.recorded.place(tuple(src_loc))
+        return super().wire(width, name=name, **kwargs)
+
+    def process(self, **kwargs: Any) -> _Process:
+        process = _Process(self._name(None), self)
+        self.contents[process.name] = process
+        return process
+
+    def passed(self, body: _Body) -> None:
+        """The next assignment stands in `body`: note its line, and those of the conditions around it."""
+        recorded, cells = self.design.recorded, self.design.netlist.cells
+        assignment = next(self.assignments)
+        met, condition, inside = [(body, assignment.src_loc)], assignment.cond, body
+        while condition != _nir.Net.from_const(1):
+            choice = cells[condition.cell]
+            tested = choice.inputs[condition.bit]
+            if tested != _nir.Net.from_const(1):
+                met.append((inside, cells[tested.cell].src_loc))
+            condition, inside = choice.en, inside.parent
+        if any(location is not None and location[0] == _EMIT for _, location in met):
+            return  # the value at reset
+        for within, location in met:
+            if location is not None:
+                within.lines[recorded.place(tuple(location))] = None
+
+
+class _Emitter(rtlil.ModuleEmitter):
+    def emit_assignment_list(self, cell_idx: int, cell: _nir.AssignmentList) -> None:
+        self.builder.assignments = iter(cell.assignments)
+        super().emit_assignment_list(cell_idx, cell)
+
+
+class _Body:
+    """What processes and cases have in common. `lines` is in order, each once."""
+
+    module: _Module
+    parent: Any
+    contents: list[Any]
+    lines: dict[int, None]
+
+    def switch(self, sel: str) -> _Switch:
+        switch = _Switch(sel, self)
+        self.contents.append(switch)
+        return switch
+
+
+class _Process(_Body, rtlil.Process):
+    def __init__(self, name: str, module: _Module):
+        super().__init__(name=name)
+        self.module, self.parent, self.lines = module, None, {}
+        self._begun = False
+
+    def assign(self, lhs: str, rhs: str) -> None:
+        super().assign(lhs, rhs)
+        if self._begun:
+            self.module.passed(self)
+        self._begun = True  # the first is the value without any assignment
+
+
+class _Case(_Body, rtlil.Case):
+    def __init__(self, patterns: Sequence[str], parent: _Body):
+        super().__init__(patterns)
+        self.module, self.parent, self.lines = parent.module, parent, {}
+
+    def assign(self, lhs: str, rhs: str) -> None:
+        super().assign(lhs, rhs)
+        self.module.passed(self)
+
+
+class _Switch(rtlil.Switch):
+    def __init__(self, sel: str, parent: _Body):
+        super().__init__(sel)
+        self.parent = parent
+
+    def case(self, patterns: Sequence[str]) -> _Case:
+        case = _Case(patterns, self.parent)
+        if patterns:  # as Amaranth: RTLIL takes a case without for the default
+            self.cases.append(case)
+        return case
+
+    def default(self) -> _Case:
+        case = _Case((), self.parent)
+        self.cases.append(case)
+        return case
+
+    def emit(self, line: Any) -> None:
+        text = "|".join(" ".join(map(str, case.lines)) for case in self.cases)
+        if any(case.lines for case in self.cases):
+            line(f'attribute \\{_ATTRIBUTE} "{text}"')
+        super().emit(line)
+
+
+@dataclass
+class _Open:
+    """A switch whose text is being read. `begins`: lines on which its branches begin."""
+
+    indent: int
+    lines: list[list[int]]
+    is_case: bool
+    begins: list[int]
+
+
+def taken_out(verilog: str) -> tuple[str, dict[int, list[int]]]:
+    """The text without the attributes of `convert`, and what they say, as `SourceLines.branches`.
+
+    Yosys leaves out cases at the end of a switch that do nothing. Where it has left out others (that cannot be reached),
+    the switch tells nothing: which they were cannot be seen.
+    """
+    out: list[str] = []
+    branches: dict[int, list[int]] = {}
+    marked: list[list[int]] | None = None
+    switches: list[_Open] = []
+    for line in verilog.split("\n"):
+        mark = _MARK.fullmatch(line)
+        if mark is not None:
+            marked = [[int(number) for number in case.split()] for case in mark[1].split("|")]
+            continue
+        out.append(line)
+        text = line.lstrip()
+        indent = len(line) - len(text)
+        if marked is not None and (_IF.match(text) or _CASE.match(text)):
+            switches.append(_Open(indent, marked, not _IF.match(text), []))
+            marked = None
+            if not switches[-1].is_case:
+                switches[-1].begins.append(len(out))
+        elif switches and _ends(switches[-1], indent, text):
+            switch = switches.pop()
+            if not any(switch.lines[len(switch.begins) :]):
+                branches |= {at: lines for at, lines in zip(switch.begins, switch.lines, strict=False) if lines}
+        elif switches and _begins_branch(switches[-1], indent, text):
+            switches[-1].begins.append(len(out))
+    return "\n".join(out), branches
+
+
+def _ends(switch: _Open, indent: int, text: str) -> bool:
+    return indent == switch.indent and text == ("endcase" if switch.is_case else "end")
+
+
+def _begins_branch(switch: _Open, indent: int, text: str) -> bool:
+    if switch.is_case:
+        return indent == switch.indent + 2 and _ITEM.match(text) is not None
+    return indent == switch.indent and text.startswith("end else")
