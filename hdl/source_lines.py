@@ -20,7 +20,7 @@ import amaranth
 from amaranth.back import rtlil
 from amaranth.hdl import _ast, _ir, _nir
 
-__all__ = ["Recorded", "SourceLines", "Verilog", "convert", "taken_out"]
+__all__ = ["Recorded", "SourceLines", "Verilog", "convert", "current_digest", "taken_out"]
 
 _ATTRIBUTE = "nncosim_lines"
 _MARK = re.compile(rf'\s*\(\* {_ATTRIBUTE} = "([\d ,|]*)" \*\)')
@@ -41,8 +41,8 @@ class SourceLines:
         files: Python file to the SHA-256 of its content: ``hdl/NAME.py`` of this project, ``amaranth/lib/NAME.py``, or
             a path.
         places: ``FILE:LINE``, which the others point into.
-        branches: line on which a branch begins (its ``if``, ``else`` or case item) to the conditions and statements that
-            are passed when it is taken, not those of branches inside.
+        branches: line on which a branch begins (its ``if``, ``else`` or case item) to the conditions and statements
+            that are passed when it is taken, not those of branches inside.
         signals: module to signal to where it is declared.
     """
 
@@ -92,13 +92,22 @@ def _named(path: str) -> tuple[str, str]:
     """A file's name for the reader, and the digest of its content; none of what is no file."""
     file, name = Path(path), path
     for root in (_PROJECT, _AMARANTH):
-        # The project's folders may be links: `hdl` is where this file is, by any name.
         if file.is_relative_to(root):
             name = file.relative_to(root).as_posix()
+    return name, _digest(file)
+
+
+def current_digest(name: str) -> str:
+    """SHA-256 of a file by its name in `SourceLines.files`, as it is now; "" where there is none."""
+    found = next((root / name for root in (_PROJECT, _AMARANTH) if (root / name).is_file()), Path(name))
+    return _digest(found)
+
+
+def _digest(file: Path) -> str:
     try:
-        return name, hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
-        return name, ""
+        return ""
 
 
 def convert(design: _ir.Design, ports: Mapping[str, Any], name: str) -> tuple[str, Recorded]:
@@ -131,7 +140,9 @@ class _Module(rtlil.Module):
         self.design = design
         self.assignments: Iterator[_nir.Assignment] = iter(())
 
-    def wire(self, width: int, *, name: str | None = None, src_loc: Location | None = None, **kwargs: Any) -> rtlil.Wire:
+    def wire(
+        self, width: int, *, name: str | None = None, src_loc: Location | None = None, **kwargs: Any
+    ) -> rtlil.Wire:
         if name is not None and src_loc is not None and src_loc[0] != _EMIT:
             signals = self.design.recorded.signals.setdefault(self.name, {})
             signals[name] = self.design.recorded.place(tuple(src_loc))
@@ -239,8 +250,8 @@ class _Open:
 def taken_out(verilog: str) -> tuple[str, dict[int, list[int]]]:
     """The text without the attributes of `convert`, and what they say, as `SourceLines.branches`.
 
-    Yosys leaves out cases at the end of a switch that do nothing. Where it has left out others (that cannot be reached),
-    the switch tells nothing: which they were cannot be seen.
+    Yosys leaves out cases at the end of a switch that do nothing. Where it has left out others (that cannot be
+    reached), the switch tells nothing: which they were cannot be seen.
     """
     out: list[str] = []
     branches: dict[int, list[int]] = {}

@@ -15,6 +15,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.cocotb_runner import run_cocotb
 from nncosim.tb.sim.coverage import FOLDER_VARIABLE
 from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.saved_state import saved_state_source
 from nncosim.tb.sim.verilate import BuiltModel, build
 
 DESIGN = """
@@ -117,10 +118,43 @@ def test_what_only_the_emission_wrote_is_no_branch(folder):
     assert module.lines > 12 and module.missed_of("line") == []
 
 
-def test_such_a_simulation_has_no_saved_states(folder):
+def test_such_a_simulation_has_saved_states(folder):
+    """Of registers, memories and cycles; what was counted is counted on."""
     model = Model(built())
-    with pytest.raises(BenchError, match="built for coverage; Verilator has no saved states of such models"):
-        model.save()
+    model.reset()
+    model.d = 2
+    model.tick(5)
+    state, seen = model.save(), model.q
+    model.tick(3)
+    assert model.q != seen
+    model.restore(state)
+    assert (model.q, model.cycles) == (seen, 7)
+    other = Model(built())
+    other.restore(state)
+    model.tick(4)
+    other.tick(4)
+    assert other.save().data == model.save().data and other.q == model.q != seen
+    model.close()
+    del model, other
+    gc.collect()
+    coverage = read_coverage(folder.glob("*.dat"))
+    assert coverage.counts[CodePoint("inner", "line", "00005 elsif")] == (5 + 3 + 4) + 4
+
+
+def test_a_header_of_another_form_is_refused(tmp_path):
+    """What saves a state is read off Verilator's headers."""
+    work = built().path / "work"
+    for path in work.glob("Vtop*.h"):
+        (tmp_path / path.name).write_text(path.read_text())
+    assert "save(stream, module.top__DOT__" in saved_state_source(tmp_path)
+    header = tmp_path / "Vtop___024root.h"
+    header.write_text(header.read_text().replace("    // INTERNAL", "    odd thing;\n\n    // INTERNAL"))
+    with pytest.raises(BenchError, match="unknown form: odd thing;"):
+        saved_state_source(tmp_path)
+    (tmp_path / "Vtop__Syms.h").write_text("")
+    header.unlink()
+    with pytest.raises(BenchError, match=r"Vtop__Syms\.h is not as expected"):
+        saved_state_source(tmp_path)
 
 
 def test_without_coverage_nothing_is_counted(tmp_path, monkeypatch):

@@ -71,8 +71,8 @@ def saved_state_source(work: Path) -> str:
     found = _INSTANCES.search((work / "Vtop__Syms.h").read_text())
     instances = [line.rstrip(";").split() for line in found[1].splitlines()] if found is not None else []
     if not instances or any(len(each) != 2 or each[0] not in classes for each in instances):
-        raise BenchError("Verilator's symbol table Vtop__Syms.h is not as expected; a model that counts coverage cannot "
-                         "save its state")  # fmt: skip
+        raise BenchError("Verilator's symbol table Vtop__Syms.h is not as expected; a model that counts coverage "
+                         "cannot save its state")  # fmt: skip
     modules = []
     for name, variables in classes.items():
         for verb, stream, const in (("save", "VerilatedSerialize", "const "), ("restore", "VerilatedDeserialize", "")):
