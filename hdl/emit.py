@@ -123,8 +123,8 @@ def emit(component: wiring.Component, name: str) -> Verilog:
     design = fragment.prepare(ports, hierarchy=(name,), missing_domain=_refuse_domain(name, component))
     assign_names(design)
     text, recorded = convert(design, ports, name)
-    verilog, branches = taken_out(_to_verilog(text))
-    return Verilog(verilog, recorded.source_lines(branches))
+    verilog, branches, choices = taken_out(_to_verilog(text))
+    return Verilog(verilog, recorded.source_lines(branches, choices))
 
 
 # Passes on the way to Verilog, Amaranth's own. (Inferring enables with `opt_dff` and cleaning up gives text that is

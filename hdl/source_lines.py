@@ -2,15 +2,18 @@
 """Which lines of Python the lines and signals of emitted Verilog come from.
 
 Amaranth's netlist knows it of every statement and every condition, but its RTLIL has no room for it: a statement is
-neither wire nor cell. Here each ``switch`` of a process gets an attribute with the lines of each of its cases, which
-Yosys carries along; it is taken out of the Verilog again, and leaves the text as it was.
+neither wire nor cell. Here each ``switch`` of a process gets an attribute with the lines of each of its cases, and each
+multiplexer one with its own, which Yosys carries along; they are taken out of the Verilog again, and leave the text as
+it was.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +26,13 @@ from amaranth.hdl import _ast, _ir, _nir
 __all__ = ["Recorded", "SourceLines", "Verilog", "convert", "current_digest", "taken_out"]
 
 _ATTRIBUTE = "nncosim_lines"
-_MARK = re.compile(rf'\s*\(\* {_ATTRIBUTE} = "([\d ,|]*)" \*\)')
+_MARK = re.compile(rf'\s*\(\* {_ATTRIBUTE} = "([\d :|]*)" \*\)')
+_CHOICE = re.compile(rf'\(\* {_ATTRIBUTE} = "(\d+)" \*\) ')
 _IF, _CASE, _ITEM = re.compile(r"if \("), re.compile(r"casez? \("), re.compile(r"[^;]*:(?: begin)?$")
 _EMIT = str(Path(__file__).with_name("emit.py"))
 """Where clocks and resets are declared: what they are in is of no line that anybody wrote."""
+_LIBRARIES = (str(Path(amaranth.__file__).parent) + os.sep, sysconfig.get_path("stdlib") + os.sep)
+"""Where Amaranth's location may lie by mistake: that of a member of an interface, or of an FSM's state."""
 _PROJECT, _AMARANTH = Path(__file__).parents[1], Path(amaranth.__file__).parents[1]
 
 Location = tuple[str, int]
@@ -43,21 +49,25 @@ class SourceLines:
         places: ``FILE:LINE``, which the others point into.
         branches: line on which a branch begins (its ``if``, ``else`` or case item) to the conditions and statements
             that are passed when it is taken, not those of branches inside.
+        choices: line with an ``if`` or a ``?:`` to its condition.
         signals: module to signal to where it is declared.
     """
 
     files: Mapping[str, str]
     places: Sequence[str]
     branches: Mapping[int, Sequence[int]]
+    choices: Mapping[int, int]
     signals: Mapping[str, Mapping[str, int]]
 
     def to_json(self) -> dict[str, Any]:
-        return {"files": self.files, "places": self.places, "branches": self.branches, "signals": self.signals}
+        return {"files": self.files, "places": self.places, "branches": self.branches, "choices": self.choices,
+                "signals": self.signals}  # fmt: skip
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SourceLines:
         branches = {int(line): places for line, places in data["branches"].items()}
-        return cls(data["files"], data["places"], branches, data["signals"])
+        choices = {int(line): place for line, place in data["choices"].items()}
+        return cls(data["files"], data["places"], branches, choices, data["signals"])
 
 
 class Verilog(str):
@@ -81,10 +91,11 @@ class Recorded:
     def place(self, location: Location) -> int:
         return self._places.setdefault(location, len(self._places))
 
-    def source_lines(self, branches: Mapping[int, Sequence[int]]) -> SourceLines:
+    def source_lines(self, branches: Mapping[int, Sequence[int]], choices: Mapping[int, int]) -> SourceLines:
         names = {path: _named(path) for path, _ in self._places}
         files = {name: digest for name, digest in names.values() if digest}
-        return SourceLines(files, [f"{names[path][0]}:{line}" for path, line in self._places], branches, self.signals)
+        return SourceLines(files, [f"{names[path][0]}:{line}" for path, line in self._places], branches, choices,
+                           self.signals)  # fmt: skip
 
 
 @functools.cache
@@ -118,6 +129,7 @@ def convert(design: _ir.Design, ports: Mapping[str, Any], name: str) -> tuple[st
     for index, module in enumerate(netlist.modules):
         if not empty.is_empty(index):
             own = builder.module(".".join(module.name))
+            own.source = module.src_loc
             if index == 0:
                 own.attribute("top", 1)
             _Emitter(own, netlist, module, names, empty_checker=empty).emit()
@@ -138,15 +150,28 @@ class _Module(rtlil.Module):
     def __init__(self, name: str, design: _Design):
         super().__init__(name, emit_src=False)
         self.design = design
+        self.source: Location | None = None
         self.assignments: Iterator[_nir.Assignment] = iter(())
 
     def wire(
         self, width: int, *, name: str | None = None, src_loc: Location | None = None, **kwargs: Any
     ) -> rtlil.Wire:
         if name is not None and src_loc is not None and src_loc[0] != _EMIT:
-            signals = self.design.recorded.signals.setdefault(self.name, {})
-            signals[name] = self.design.recorded.place(tuple(src_loc))
+            self.design.recorded.signals.setdefault(self.name, {})[name] = self.place(src_loc)
         return super().wire(width, name=name, **kwargs)
+
+    def cell(
+        self, kind: str, name: str | None = None, *, src_loc: Location | None = None, **kwargs: Any
+    ) -> rtlil.Cell:
+        if kind == "$mux" and src_loc is not None:
+            kwargs["attrs"] = {**(kwargs.get("attrs") or {}), _ATTRIBUTE: str(self.place(src_loc))}
+        return super().cell(kind, name, **kwargs)
+
+    def place(self, location: Location) -> int:
+        """Number of a location; of one in a library that of this module, if it has a better one."""
+        if location[0].startswith(_LIBRARIES) and self.source is not None:
+            location = self.source
+        return self.design.recorded.place(tuple(location))
 
     def process(self, **kwargs: Any) -> _Process:
         process = _Process(self._name(None), self)
@@ -155,20 +180,21 @@ class _Module(rtlil.Module):
 
     def passed(self, body: _Body) -> None:
         """The next assignment stands in `body`: note its line, and those of the conditions around it."""
-        recorded, cells = self.design.recorded, self.design.netlist.cells
-        assignment = next(self.assignments)
-        met, condition, inside = [(body, assignment.src_loc)], assignment.cond, body
+        cells, assignment = self.design.netlist.cells, next(self.assignments)
+        tests: list[tuple[_Body, Location]] = []
+        condition, inside = assignment.cond, body
         while condition != _nir.Net.from_const(1):
             choice = cells[condition.cell]
             tested = choice.inputs[condition.bit]
-            if tested != _nir.Net.from_const(1):
-                met.append((inside, cells[tested.cell].src_loc))
+            if tested != _nir.Net.from_const(1) and cells[tested.cell].src_loc is not None:
+                tests.append((inside, cells[tested.cell].src_loc))
             condition, inside = choice.en, inside.parent
-        if any(location is not None and location[0] == _EMIT for _, location in met):
+        if any(location[0] == _EMIT for _, location in tests):
             return  # the value at reset
-        for within, location in met:
-            if location is not None:
-                within.lines[recorded.place(tuple(location))] = None
+        if assignment.src_loc is not None:
+            body.lines[self.place(assignment.src_loc)] = None
+        for within, location in tests:
+            within.condition = self.place(location)
 
 
 class _Emitter(rtlil.ModuleEmitter):
@@ -178,11 +204,12 @@ class _Emitter(rtlil.ModuleEmitter):
 
 
 class _Body:
-    """What processes and cases have in common. `lines` is in order, each once."""
+    """What processes and cases have in common. `condition`: a case's. `lines`: of assignments, each once."""
 
     module: _Module
     parent: Any
     contents: list[Any]
+    condition: int | None = None
     lines: dict[int, None]
 
     def switch(self, sel: str) -> _Switch:
@@ -213,6 +240,10 @@ class _Case(_Body, rtlil.Case):
         super().assign(lhs, rhs)
         self.module.passed(self)
 
+    def marked(self) -> str:
+        condition = "" if self.condition is None else str(self.condition)
+        return f"{condition}:{' '.join(map(str, self.lines))}"
+
 
 class _Switch(rtlil.Switch):
     def __init__(self, sel: str, parent: _Body):
@@ -231,52 +262,69 @@ class _Switch(rtlil.Switch):
         return case
 
     def emit(self, line: Any) -> None:
-        text = "|".join(" ".join(map(str, case.lines)) for case in self.cases)
-        if any(case.lines for case in self.cases):
+        text = "|".join(case.marked() for case in self.cases)
+        if any(case.lines or case.condition is not None for case in self.cases):
             line(f'attribute \\{_ATTRIBUTE} "{text}"')
         super().emit(line)
 
 
 @dataclass
 class _Open:
-    """A switch whose text is being read. `begins`: lines on which its branches begin."""
+    """A switch whose text is being read: the condition and the lines of each case; on which lines they begin."""
 
     indent: int
-    lines: list[list[int]]
+    cases: list[tuple[int | None, list[int]]]
     is_case: bool
     begins: list[int]
 
 
-def taken_out(verilog: str) -> tuple[str, dict[int, list[int]]]:
-    """The text without the attributes of `convert`, and what they say, as `SourceLines.branches`.
+def taken_out(verilog: str) -> tuple[str, dict[int, list[int]], dict[int, int]]:
+    """The text without the attributes of `convert`, and what they say: `branches` and `choices` of `SourceLines`.
 
     Yosys leaves out cases at the end of a switch that do nothing. Where it has left out others (that cannot be
     reached), the switch tells nothing: which they were cannot be seen.
     """
     out: list[str] = []
     branches: dict[int, list[int]] = {}
-    marked: list[list[int]] | None = None
+    choices: dict[int, int] = {}
+    marked: list[tuple[int | None, list[int]]] | None = None
     switches: list[_Open] = []
     for line in verilog.split("\n"):
         mark = _MARK.fullmatch(line)
         if mark is not None:
-            marked = [[int(number) for number in case.split()] for case in mark[1].split("|")]
+            marked = [_case(text) for text in mark[1].split("|")]
             continue
-        out.append(line)
+        chosen = _CHOICE.search(line)
+        out.append(line if chosen is None else _CHOICE.sub("", line))
+        if chosen is not None:
+            choices[len(out)] = int(chosen[1])
         text = line.lstrip()
         indent = len(line) - len(text)
         if marked is not None and (_IF.match(text) or _CASE.match(text)):
-            switches.append(_Open(indent, marked, not _IF.match(text), []))
+            switches.append(_Open(indent, marked, not _IF.match(text), [] if _CASE.match(text) else [len(out)]))
             marked = None
-            if not switches[-1].is_case:
-                switches[-1].begins.append(len(out))
         elif switches and _ends(switches[-1], indent, text):
-            switch = switches.pop()
-            if not any(switch.lines[len(switch.begins) :]):
-                branches |= {at: lines for at, lines in zip(switch.begins, switch.lines, strict=False) if lines}
+            _tell(switches.pop(), branches, choices)
         elif switches and _begins_branch(switches[-1], indent, text):
             switches[-1].begins.append(len(out))
-    return "\n".join(out), branches
+    return "\n".join(out), branches, choices
+
+
+def _case(text: str) -> tuple[int | None, list[int]]:
+    condition, _, lines = text.partition(":")
+    return int(condition) if condition else None, [int(line) for line in lines.split()]
+
+
+def _tell(switch: _Open, branches: dict[int, list[int]], choices: dict[int, int]) -> None:
+    """Add what a switch says whose text has been read."""
+    if any(condition is not None or lines for condition, lines in switch.cases[len(switch.begins) :]):
+        return
+    for at, (condition, lines) in zip(switch.begins, switch.cases, strict=False):
+        passed = lines if condition is None else [condition, *lines]
+        if passed:
+            branches[at] = passed
+        if condition is not None and not switch.is_case:
+            choices[at] = condition
 
 
 def _ends(switch: _Open, indent: int, text: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from nncosim.hdl.counters import EngineCounters
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.regs import Counter
-from nncosim.tb.coverage.code import CodeCoverage, CodePoint, coverage_table, read_coverage
+from nncosim.tb.coverage.code import CodeCoverage, CodePoint, coverage_files, coverage_table, read_coverage
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.cocotb_runner import run_cocotb
 from nncosim.tb.sim.coverage import FOLDER_VARIABLE
@@ -77,14 +77,14 @@ def missed(coverage: CodeCoverage, module: str) -> set[str]:
 
 def test_what_was_seen_and_what_never(folder):
     run(2)  # `a` counts from the reset on, `b` takes its 9
-    coverage = read_coverage(folder.glob("*.dat"))
+    coverage = read_coverage(coverage_files(folder))
     assert coverage.counts[CodePoint("inner", "line", "00004 elsif")] == 2 * 2  # the reset: two cycles, two instances
     assert coverage.counts[CodePoint("inner", "line", "00005 elsif")] == 5
     assert coverage.counts[CodePoint("inner", "line", "00006 if")] == 5
     assert missed(coverage, "inner") == {"00006 else", "d[0]:1->0", "d[1]:1->0"}
     assert {"d[0]:0->1", "d[0]:1->0"} <= missed(coverage, "top") and "d[1]:0->1" not in missed(coverage, "top")
     run(0, 3, 0)
-    both = read_coverage(folder.glob("*.dat"))
+    both = read_coverage(coverage_files(folder))
     assert missed(both, "inner") == set() and missed(both, "top") <= {"r[3]:1->0", "r[2]:1->0", "q[2]:1->0"}
     assert both.counts[CodePoint("inner", "line", "00004 elsif")] == 8
     assert coverage_table(both).row_count == 2
@@ -96,7 +96,7 @@ def test_under_cocotb(folder, tmp_path, monkeypatch):
     (tmp_path / "coverage_bench.py").write_text(BENCH)
     monkeypatch.syspath_prepend(str(tmp_path))
     run_cocotb(built(), "coverage_bench", tmp_path / "run")
-    coverage = read_coverage(folder.glob("*.dat"))
+    coverage = read_coverage(coverage_files(folder))
     assert coverage.counts[CodePoint("inner", "line", "00006 else")] >= 3
     assert coverage.counts[CodePoint("inner", "line", "00006 if")] == 0
 
@@ -113,7 +113,7 @@ def test_what_only_the_emission_wrote_is_no_branch(folder):
     model.close()
     del model
     gc.collect()
-    coverage = read_coverage(folder.glob("*.dat"))
+    coverage = read_coverage(coverage_files(folder))
     (module,) = coverage.modules()
     assert module.lines > 12 and module.missed_of("line") == []
 
@@ -137,7 +137,7 @@ def test_such_a_simulation_has_saved_states(folder):
     model.close()
     del model, other
     gc.collect()
-    coverage = read_coverage(folder.glob("*.dat"))
+    coverage = read_coverage(coverage_files(folder))
     assert coverage.counts[CodePoint("inner", "line", "00005 elsif")] == (5 + 3 + 4) + 4
 
 
@@ -164,7 +164,7 @@ def test_without_coverage_nothing_is_counted(tmp_path, monkeypatch):
     assert built().key != plain.key
     Model(plain).close()
     gc.collect()
-    assert not list(tmp_path.glob("*.dat"))
+    assert coverage_files(tmp_path) == []
 
 
 def test_what_is_no_such_file():

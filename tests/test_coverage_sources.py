@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl import emit as emission
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.source_lines import SourceLines, Verilog, convert, taken_out
-from nncosim.tb.coverage.code import read_coverage
+from nncosim.tb.coverage.code import coverage_files, read_coverage
 from nncosim.tb.coverage.collect import collecting
 from nncosim.tb.coverage.sources import PythonCoverage, SourceCoverage, check_sources, read_source_lines
 from nncosim.tb.errors import BenchError
@@ -51,7 +51,8 @@ class Steps(wiring.Component):
         with m.If(self.step == 3):
             with m.If(self.clear):
                 m.d.comb += self.unused.eq(15)  # both
-        m.d.comb += [self.count[:4].eq(counts[0]), self.count[4:].eq(counts[1])]
+        chosen = Mux(self.step[1], counts[1], counts[0])  # mux
+        m.d.comb += [self.count[:4].eq(chosen), self.count[4:].eq(counts[1])]
         return m
 
 
@@ -90,7 +91,7 @@ def run(built, **inputs: int) -> None:
 
 def seen(folder: Path) -> SourceCoverage:
     """Of this file."""
-    python = PythonCoverage(read_coverage(folder.glob("*.dat")), read_source_lines(folder))
+    python = PythonCoverage(read_coverage(coverage_files(folder)), read_source_lines(folder))
     (file,) = [each for each in python.files if each.file.endswith(THIS.name)]
     return file
 
@@ -104,6 +105,7 @@ def test_a_branch_that_is_never_taken_is_listed_with_its_line_of_amaranth(tmp_pa
     never = {line_of(text) for text in ("clear", "jump", "two", "both")}
     assert set(first.missed) == never | {line - 1 for line in never} | {line_of("both") - 2}  # with their conditions
     assert first.lines[line_of("one")] >= 2 * 20
+    assert first.missed_sides == [(line_of("both") - 1, "false"), (line_of("mux"), "true")]
     with collecting(folder):
         run(built, step=2, jump=1)
     both = seen(folder)
@@ -131,12 +133,12 @@ def test_modules_that_are_compiled_by_themselves_count(tmp_path):
         library = build_library(emit_design(Steps(), "steps"), "steps", optimize="-O0")
         built = build(sources, "top", libraries=[library], optimize="-O0")
         run(built, step=1)
-        assert len(list(tmp_path.glob("*.dat"))) == 1
+        assert len(coverage_files(tmp_path)) == 1
         once = seen(tmp_path).lines[line_of("one")]
         assert once >= 2 * 20 and line_of("two") in seen(tmp_path).missed
         run(built, step=2)
     assert seen(tmp_path).lines[line_of("one")] == once and seen(tmp_path).lines[line_of("two")] >= 2 * 20
-    names = {each.module for each in read_coverage(tmp_path.glob("*.dat")).modules()}
+    names = {each.module for each in read_coverage(coverage_files(tmp_path)).modules()}
     assert "steps" in names
 
 
@@ -144,9 +146,9 @@ def test_what_has_no_line_is_counted(tmp_path):
     """The other side of a condition without an `Else`, and what no condition guards."""
     with collecting(tmp_path):
         run(build(emit_design(Steps(), "steps"), "steps", optimize="-O0"))
-    python = PythonCoverage(read_coverage(tmp_path.glob("*.dat")), read_source_lines(tmp_path))
+    python = PythonCoverage(read_coverage(coverage_files(tmp_path)), read_source_lines(tmp_path))
     assert python.to_json()["unmapped"]["lines"] > 0  # type: ignore[index]
-    points = [parts for parts, _ in read_coverage(tmp_path.glob("*.dat")).points() if parts["t"] != "toggle"]
+    points = [parts for parts, _ in read_coverage(coverage_files(tmp_path)).points() if parts["t"] != "toggle"]
     mapped = sum(copies for file in python.files for copies, _ in file.copies.values())
     assert mapped + python.unmapped["line"] >= len(points)
 
@@ -178,7 +180,8 @@ def test_the_text_is_what_it_is_without_lines(monkeypatch):
     assert isinstance(text, Verilog) and text.lines.branches
 
     def plain(design, ports, name):
-        return rtlil.convert_fragment(design, ports, name, emit_src=False)[0], convert(design, ports, name)[1]
+        recorded = convert(design, ports, name)[1]
+        return rtlil.convert_fragment(design, ports, name, emit_src=False)[0], recorded
 
     monkeypatch.setattr(emission, "convert", plain)
     without = emit_design(Steps(), "steps")["steps.v"]
@@ -187,7 +190,7 @@ def test_the_text_is_what_it_is_without_lines(monkeypatch):
 
 
 SWITCH = """
-    (* nncosim_lines = "1 2||3|" *)
+    (* nncosim_lines = "1:2|:|:3|:" *)
     casez (x)
       1'h0:
           y = 1;
@@ -196,7 +199,7 @@ SWITCH = """
       default:
           y = 2;
     endcase
-    (* nncosim_lines = "4|5" *)
+    (* nncosim_lines = "4:|:5" *)
     if (a) begin
       y = 3;
       if (b) begin
@@ -205,14 +208,16 @@ SWITCH = """
         y = 1;
       end
     end
+    x = 1;
+    assign m = c ? (* nncosim_lines = "8" *) a : b;
 """
 
 
 def test_a_switch_that_lost_cases_tells_nothing():
-    text, branches = taken_out(SWITCH)
-    assert "nncosim_lines" not in text and branches == {3: [1, 2], 7: [3]}
-    inner = '      (* nncosim_lines = "6|7" *)\n      if (b) begin'
-    whole = SWITCH.replace('"4|5"', '"4|"').replace("      if (b) begin", inner)
-    text, branches = taken_out(whole)
-    assert branches == {3: [1, 2], 7: [3], 10: [4], 12: [6], 14: [7]}
-    assert text.splitlines()[11] == "      if (b) begin"
+    text, branches, choices = taken_out(SWITCH)
+    assert "nncosim_lines" not in text and branches == {3: [1, 2], 7: [3]} and choices == {19: 8}
+    inner = '      (* nncosim_lines = "9:6|:7" *)\n      if (b) begin'
+    whole = SWITCH.replace('"4:|:5"', '"4:|:"').replace("      if (b) begin", inner)
+    text, branches, choices = taken_out(whole)
+    assert branches == {3: [1, 2], 7: [3], 10: [4], 12: [9, 6], 14: [7]} and choices == {10: 4, 12: 9, 19: 8}
+    assert text.splitlines()[11] == "      if (b) begin" and text.endswith("\n    assign m = c ? a : b;\n")

@@ -9,24 +9,29 @@ line, ``o`` what it is, ``h`` the instance. Instances of a module, and the same 
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.coverage import PACKED_SUFFIX
 from nncosim.tb.system.terminal import plain_table
 from rich.table import Table
 
-__all__ = ["BENCH_MODULES", "TOGGLE", "CodeCoverage", "CodePoint", "ModuleCoverage", "coverage_table",
-           "module_of", "read_coverage", "share"]
+__all__ = ["BENCH_MODULES", "TOGGLE", "CodeCoverage", "CodePoint", "ModuleCoverage", "coverage_files",
+           "coverage_table", "decoded", "module_of", "read_coverage", "share"]
 
 BENCH_MODULES = re.compile(r".*(_tb|_monitors|_taps|_sensor|_hazards)$")
 """Modules that watch or drive a design and are no part of it."""
 TOGGLE = "toggle"
 """The kind of point that is a bit, of `CodePoint`; the others are lines."""
 _LINE = re.compile(rb"C '(.*)' (\d+)\n?", re.DOTALL)
+_CODE = re.compile(r"__0([0-9a-fA-F]{2})")
+"""How Verilator writes a character that C++ has in no name."""
 
 
 @dataclass(frozen=True, order=True)
@@ -106,6 +111,11 @@ def _parts(key: str) -> dict[str, str]:
     return dict(part.split("\2", 1) for part in key.split("\1") if part)
 
 
+def decoded(name: str) -> str:
+    """The name of a signal as it is in the Verilog."""
+    return _CODE.sub(lambda code: chr(int(code[1], 16)), name)
+
+
 def module_of(parts: Mapping[str, str]) -> str:
     """The module of a point."""
     # A module's name with its parameters is told from its name by two underscores; see `--coverage` of Verilator.
@@ -117,8 +127,13 @@ def _point(key: str) -> CodePoint:
     kind = TOGGLE if parts["t"] == TOGGLE else "line"
     module = module_of(parts)
     if kind == TOGGLE:
-        return CodePoint(module, kind, parts["o"])
+        return CodePoint(module, kind, decoded(parts["o"]))
     return CodePoint(module, kind, f"{int(parts['l']):05} {parts.get('o', '')}".rstrip())
+
+
+def coverage_files(folder: Path) -> list[Path]:
+    """What simulations have left in a folder."""
+    return sorted([*folder.glob("*.dat"), *folder.glob(f"*.dat{PACKED_SUFFIX}")])
 
 
 def read_coverage(paths: Iterable[Path]) -> CodeCoverage:
@@ -131,9 +146,9 @@ def read_coverage(paths: Iterable[Path]) -> CodeCoverage:
     for path in paths:
         try:
             data = path.read_bytes()
-        except OSError as error:
-            raise BenchError(f"{path} cannot be read: {error.strerror or error}") from error
-        out.add(data, str(path))
+            out.add(gzip.decompress(data) if path.suffix == ".gz" else data, str(path))
+        except (OSError, EOFError, zlib.error) as error:
+            raise BenchError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return out
 
 

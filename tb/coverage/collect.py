@@ -10,17 +10,31 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from nncosim.tb.coverage.code import coverage_table, read_coverage
+from nncosim.platforms.base import Platform
+from nncosim.tb.coverage.code import coverage_files, coverage_table, read_coverage
 from nncosim.tb.coverage.points import POINTS_SUFFIX, points_table
 from nncosim.tb.coverage.sources import PythonCoverage, check_sources, read_source_lines, source_table
+from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.coverage import FOLDER_VARIABLE
 from nncosim.tb.system.files import write_file
 from rich.console import Console
 
-__all__ = ["REPORT", "collecting", "report", "start", "stop"]
+__all__ = ["REPORT", "check_counted", "collecting", "report", "start", "stop"]
 
 REPORT = "coverage.json"
 """Of all that is in the folder."""
+
+
+def check_counted(bench: object, platform: Platform, backend: str) -> None:
+    """Refuse to count on a backend that simulates no Verilog.
+
+    Raises:
+        BenchError: it does not; names those that do.
+    """
+    able: tuple[str, ...] = tuple(getattr(bench, "waveforms", ()))
+    if backend not in able:
+        help_ = f"use --backend {' or '.join(able)}" if able else "no backend of this platform has; leave it out"
+        raise BenchError(f"backend {backend!r} of platform {platform.name!r} has no RTL to count (--coverage); {help_}")
 
 
 def start(folder: Path) -> None:
@@ -63,7 +77,7 @@ def report(folder: Path, console: Console) -> None:
         OutputError: it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    coverage = read_coverage(sorted(folder.glob("*.dat")))
+    coverage = read_coverage(coverage_files(folder))
     python = PythonCoverage(coverage, read_source_lines(folder))
     data = {**coverage.to_json(), **python.to_json()}
     write_file(folder / REPORT, json.dumps(data, indent=1).encode())

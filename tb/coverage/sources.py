@@ -2,8 +2,8 @@
 """Coverage by the lines of Python that RTL was written in: Verilator's points taken back to where they come from.
 
 A point of a line is a branch of a process (with the lines of Verilog that it runs through, ``S``); it is taken back to
-the condition it stands under and the assignments in it. One of a toggle is a bit of a signal, which has the line of its
-declaration. Several copies of a statement (in a loop, in instances, in an emission with other parameters) are one line:
+the condition it stands under and the assignments in it. One without such lines is the other side of a condition, or a
+side of a `Mux`. One of a toggle is a bit of a signal, which has the line of its declaration. Several copies of a statement (in a loop, in instances, in an emission with other parameters) are one line:
 it was seen if any of them was.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from nncosim.hdl.source_lines import SourceLines, current_digest
-from nncosim.tb.coverage.code import BENCH_MODULES, TOGGLE, CodeCoverage, module_of, share
+from nncosim.tb.coverage.code import BENCH_MODULES, TOGGLE, CodeCoverage, coverage_files, decoded, module_of, share
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.coverage import LINES_SUFFIX
 from nncosim.tb.system.terminal import plain_table
@@ -26,8 +26,10 @@ from rich.table import Table
 __all__ = ["PythonCoverage", "SourceCoverage", "check_sources", "read_source_lines", "source_table"]
 
 _TOGGLED = re.compile(r"(?P<signal>.*?)(?P<bit>(?:\[\d+\])*):(?P<edge>0->1|1->0)")
-_CODE = re.compile(r"__0([0-9a-fA-F]{2})")
-"""How Verilator writes a character that C++ has in no name."""
+
+
+_SIDES = {"cond_then": "true", "cond_else": "false", "else": "false"}
+"""What Verilator calls the sides of a condition. An ``else`` with lines of its own is a branch like any other."""
 
 
 @dataclass
@@ -37,12 +39,15 @@ class SourceCoverage:
     Attributes:
         lines: of conditions, and of assignments under one: how often each was passed.
         copies: of each line, how many there are, and how many were passed.
+        sides: (line, "true" or "false") of a condition to how often it was so. That the condition of an `If` or `Elif`
+            was true is among the lines.
         toggles: (line, signal, ``[BIT]:EDGE``) to how often it was seen.
     """
 
     file: str
     lines: Counter[int] = field(default_factory=Counter)
     copies: dict[int, tuple[int, int]] = field(default_factory=dict)
+    sides: Counter[tuple[int, str]] = field(default_factory=Counter)
     toggles: Counter[tuple[int, str, str]] = field(default_factory=Counter)
 
     @property
@@ -54,6 +59,10 @@ class SourceCoverage:
     def partly(self) -> dict[int, tuple[int, int]]:
         """Lines that were passed in some of their copies only: how many there are, and how many were passed."""
         return {line: each for line, each in sorted(self.copies.items()) if 0 < each[1] < each[0]}
+
+    @property
+    def missed_sides(self) -> list[tuple[int, str]]:
+        return sorted(side for side, count in self.sides.items() if not count)
 
     @property
     def missed_toggles(self) -> list[tuple[int, str, str]]:
@@ -71,6 +80,8 @@ class SourceCoverage:
             "file": self.file, "lines": len(self.lines), "lines_missed": self.missed,
             "lines_partly": [{"line": line, "copies": copies, "seen": seen}
                              for line, (copies, seen) in self.partly.items()],
+            "conditions": len(self.sides),
+            "conditions_missed": [{"line": line, "never": side} for line, side in self.missed_sides],
             "toggles": len(self.toggles),
             "signals_missed": [{"line": line, "signal": signal, "edges": edges}
                                for (line, signal), edges in self.missed_signals().items()],
@@ -85,8 +96,8 @@ class PythonCoverage:
 
     Attributes:
         unmapped: kind of point ("line", "toggle") to how many points of emitted Verilog have no line of Python. Lines:
-            what no condition guards, what is only the other side of a condition, and what brings a register to its
-            value at reset. Toggles: signals of Verilog that are not in the Python by a name.
+            what no condition guards, what brings a register to its value at reset, choices in what Amaranth makes of
+            an index, a shift or a division. Toggles: signals of Verilog that are not in the Python by a name.
     """
 
     def __init__(self, coverage: CodeCoverage, lines: dict[str, SourceLines]):
@@ -111,6 +122,13 @@ class PythonCoverage:
         return self._files.setdefault(file, SourceCoverage(file)), int(line)
 
     def _add_line(self, parts: dict[str, str], count: int, source: SourceLines) -> bool:
+        side = _SIDES.get(parts.get("o", "")) if not parts.get("S") or parts["o"] != "else" else None
+        if side is not None:
+            place = source.choices.get(int(parts["l"]))
+            if place is not None:
+                file, line = self._at(source, place)
+                file.sides[line, side] += count
+            return place is not None
         places = {place for line in _covered(parts.get("S", "")) for place in source.branches.get(line, ())}
         for place in places:
             file, line = self._at(source, place)
@@ -123,7 +141,7 @@ class PythonCoverage:
         found = _TOGGLED.fullmatch(parts["o"])
         if found is None:
             return False
-        signal = _CODE.sub(lambda code: chr(int(code[1], 16)), found["signal"])
+        signal = decoded(found["signal"])
         place = source.signals.get(module_of(parts), {}).get(signal)
         if place is None:
             return False
@@ -169,7 +187,7 @@ def check_sources(folder: Path) -> None:
             if current_digest(file) != digest:
                 raise BenchError(f"{folder} has coverage of {file} as it was before an edit, and its lines are not "
                                  "those of now: give another folder, or empty this one")  # fmt: skip
-    if any(folder.glob("*.dat")) and not any(folder.glob(f"*{LINES_SUFFIX}")):
+    if coverage_files(folder) and not any(folder.glob(f"*{LINES_SUFFIX}")):
         raise BenchError(f"{folder} has coverage of sources that it does not tell; give another folder, or empty this "
                          "one")  # fmt: skip
 
@@ -178,14 +196,16 @@ def source_table(files: Iterable[SourceCoverage]) -> Table:
     """A row a Python file, with the first lines and signals that were never seen."""
     table = plain_table("coverage of Amaranth sources")
     table.add_column("source")
-    for name in ("lines", "seen", "toggles", "seen"):
+    for name in ("lines", "seen", "conditions", "seen", "toggles", "seen"):
         table.add_column(name, justify="right")
-    table.add_column("never seen (line; line signal)")
+    table.add_column("never seen: lines, conditions, signals")
     for each in files:
         signals = [f"{line} {signal}" for line, signal in each.missed_signals()]
-        holes = [*map(str, each.missed), *signals]
+        sides = [f"{line} never {side}" for line, side in each.missed_sides]
+        holes = [*map(str, each.missed), *sides, *signals]
         more = f" and {len(holes) - 6:,} more" if len(holes) > 6 else ""
         table.add_row(each.file, f"{len(each.lines):,}", share(len(each.lines), len(each.missed)),
+                      f"{len(each.sides):,}", share(len(each.sides), len(each.missed_sides)),
                       f"{len(each.toggles):,}", share(len(each.toggles), len(each.missed_toggles)),
                       ", ".join(holes[:6]) + more)
     return table

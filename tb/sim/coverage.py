@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gzip
 import itertools
 import json
 import os
@@ -31,12 +32,13 @@ from nncosim.tb.sim.toolchain import VERILATOR_ROOT, Log
 from nncosim.tb.system.cache import content_key
 from nncosim.tb.system.files import write_file
 
-__all__ = ["FOLDER_VARIABLE", "LINES_SUFFIX", "CoverageBuild", "counting_coverage", "counts_coverage", "record",
-           "record_at_exit", "with_coverage"]
+__all__ = ["FOLDER_VARIABLE", "LINES_SUFFIX", "PACKED_SUFFIX", "CoverageBuild", "counting_coverage", "counts_coverage",
+           "record", "record_at_exit", "with_coverage"]
 
 FOLDER_VARIABLE = "NNCOSIM_COVERAGE"
 LINES_SUFFIX = ".lines.json"
 """Of a file with the `nncosim.hdl.source_lines.SourceLines` of a file of Verilog, behind the name of that."""
+PACKED_SUFFIX = ".gz"
 _DIGITS = 12
 
 _CPP = Path(__file__).parent / "cpp"
@@ -104,7 +106,9 @@ class CoverageBuild(Build):
             return sources
         saved = self.work / "Vtop__saved.cpp"
         saved.write_text(saved_state.saved_state_source(self.work))
-        return {**sources, "support_slow": [*sources["support_slow"], str(saved)]}
+        runtime = str(VERILATOR_ROOT / "include" / "verilated_save.cpp")
+        return {**sources, "support_slow": [*sources["support_slow"], str(saved)],
+                "global": [*sources["global"], runtime]}  # fmt: skip
 
     def _keep_objects(self, folder: Path) -> None:
         """As any build does, with this one's commands."""
@@ -132,6 +136,10 @@ def record(library: ctypes.CDLL, address: int, top: str) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
     function(address, str(path).encode())
+    with contextlib.suppress(OSError):  # a thirtieth of the size
+        packed = gzip.compress(path.read_bytes(), 1)
+        path.unlink()
+        path.with_name(path.name + PACKED_SUFFIX).write_bytes(packed)
 
 
 def record_at_exit() -> None:

@@ -19,8 +19,9 @@ _STATE = re.compile(r"// DESIGN SPECIFIC STATE\n(.*?)\n\s*// INTERNAL VARIABLES"
 _CLASS = re.compile(r"^class alignas\(\w+\) (\w+) final", re.MULTILINE)
 _INSTANCES = re.compile(r"// MODULE INSTANCE STATE\n(.*?)\n\n", re.DOTALL)
 _VARIABLE = re.compile(r"VL_(?:IN|OUT|INOUT)\w*\((?P<port>\w+),.*\);|[A-Z]\w+.*?[\s>/](?P<own>\w+)(?:\[\d+\])*;")
-_NONE = re.compile(r"//.*|struct \{|\};|static .*;|")
-"""Of a class's state: remarks, groups of variables without a name, constants."""
+_NONE = re.compile(r"//.*|struct \{|\};|static .*;|VlNBACommitQueue<.*;|")
+"""Of a class's state: remarks, groups of variables without a name, constants; queues that are empty between two
+evaluations, and that Verilator saves none of either."""
 
 _TEXT = """\
 #include "Vtop__Syms.h"
@@ -42,6 +43,7 @@ template <typename Value> void restore(VerilatedDeserialize& in, Value& value) {
 
 VerilatedSerialize& operator<<(VerilatedSerialize& out, Vtop& model) {
     auto& all = *model.rootp->vlSymsp;
+    out << all._vm_contextp__;
     save(out, all.__Vm_didInit);
 %(save)s
     return out;
@@ -49,9 +51,10 @@ VerilatedSerialize& operator<<(VerilatedSerialize& out, Vtop& model) {
 
 VerilatedDeserialize& operator>>(VerilatedDeserialize& in, Vtop& model) {
     auto& all = *model.rootp->vlSymsp;
+    in >> all._vm_contextp__;
     restore(in, all.__Vm_didInit);
 %(restore)s
-    return in;
+%(traced)s    return in;
 }
 """
 
@@ -68,7 +71,9 @@ def saved_state_source(work: Path) -> str:
         name, state = _CLASS.search(text), _STATE.search(text)
         if name is not None and state is not None:
             classes[name[1]] = _variables(state[1], header.name)
-    found = _INSTANCES.search((work / "Vtop__Syms.h").read_text())
+    symbols = (work / "Vtop__Syms.h").read_text()
+    found = _INSTANCES.search(symbols)
+    traced = "__Vm_activity" in symbols
     instances = [line.rstrip(";").split() for line in found[1].splitlines()] if found is not None else []
     if not instances or any(len(each) != 2 or each[0] not in classes for each in instances):
         raise BenchError("Verilator's symbol table Vtop__Syms.h is not as expected; a model that counts coverage "
@@ -80,6 +85,7 @@ def saved_state_source(work: Path) -> str:
             modules.append(f"\nvoid {verb}_module({stream}& stream, {const}{name}& module) {{\n{body}}}\n")
     return _TEXT % {"modules": "".join(modules),
                     "save": "\n".join(f"    save_module(out, all.{name});" for _, name in instances),
+                    "traced": "    all.__Vm_activity = true;\n" if traced else "",
                     "restore": "\n".join(f"    restore_module(in, all.{name});" for _, name in instances)}
 
 
@@ -87,9 +93,11 @@ def _variables(state: str, header: str) -> list[str]:
     names = []
     for line in map(str.strip, state.splitlines()):
         found = _VARIABLE.fullmatch(line)
+        if _NONE.fullmatch(line) is not None:
+            continue
         if found is not None:
             names.append(found["port"] or found["own"])
-        elif _NONE.fullmatch(line) is None:
+        else:
             raise BenchError(f"Verilator's header {header} has a variable of an unknown form: {line}; a model that "
                              "counts coverage cannot save its state")  # fmt: skip
     return names
