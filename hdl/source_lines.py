@@ -80,6 +80,9 @@ class Verilog(str):
         out.lines = lines
         return out
 
+    def __getnewargs__(self) -> tuple[str, SourceLines]:  # type: ignore[override]
+        return str(self), self.lines
+
 
 class Recorded:
     """Places as they are met, and signals."""
@@ -171,7 +174,8 @@ class _Module(rtlil.Module):
         """Number of a location; of one in a library that of this module, if it has a better one."""
         if location[0].startswith(_LIBRARIES) and self.source is not None:
             location = self.source
-        return self.design.recorded.place(tuple(location))
+        file, line = location
+        return self.design.recorded.place((file, line))
 
     def process(self, **kwargs: Any) -> _Process:
         process = _Process(self._name(None), self)

@@ -3,8 +3,8 @@
 
 A point of a line is a branch of a process (with the lines of Verilog that it runs through, ``S``); it is taken back to
 the condition it stands under and the assignments in it. One without such lines is the other side of a condition, or a
-side of a `Mux`. One of a toggle is a bit of a signal, which has the line of its declaration. Several copies of a statement (in a loop, in instances, in an emission with other parameters) are one line:
-it was seen if any of them was.
+side of a `Mux`. One of a toggle is a bit of a signal, which has the line of its declaration. Several copies of a
+statement (in a loop, in instances, in an emission with other parameters) are one line: it was seen if any of them was.
 """
 
 from __future__ import annotations

@@ -68,9 +68,9 @@ def saved_state_source(work: Path) -> str:
     classes: dict[str, list[str]] = {}
     for header in sorted(work.glob("Vtop*.h")):
         text = header.read_text()
-        name, state = _CLASS.search(text), _STATE.search(text)
-        if name is not None and state is not None:
-            classes[name[1]] = _variables(state[1], header.name)
+        module, state = _CLASS.search(text), _STATE.search(text)
+        if module is not None and state is not None:
+            classes[module[1]] = _variables(state[1], header.name)
     symbols = (work / "Vtop__Syms.h").read_text()
     found = _INSTANCES.search(symbols)
     traced = "__Vm_activity" in symbols
