@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,16 @@ def test_such_a_simulation_has_saved_states(folder):
     gc.collect()
     coverage = read_coverage(coverage_files(folder))
     assert coverage.counts[CodePoint("inner", "line", "00005 elsif")] == (5 + 3 + 4) + 4
+
+
+def test_what_is_saved_is_what_verilator_would_save(monkeypatch, tmp_path):
+    """Of a design without coverage, which has Verilator's own saved states."""
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    work = built().path / "work"
+    own = {name for path in work.glob("*.cpp") for name in re.findall(r"\bos ?<< ?(\w+)", path.read_text())}
+    source = saved_state_source(work)
+    assert set(re.findall(r"save\(stream, module\.(\w+)\)", source)) == own - {"vlSymsp", "__Vm_didInit", "__Vcheckval"}
+    assert len(own) > 10
 
 
 def test_a_header_of_another_form_is_refused(tmp_path):

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coverage taken back to the Python that RTL was written in: a branch that is never taken is listed with its line."""
 
+import copy
 import gc
 import json
+import os
+import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from amaranth.back import rtlil
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from command_line import refused, runner
 from nncosim.hdl import emit as emission
 from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.source_lines import SourceLines, Verilog, convert, taken_out
@@ -17,10 +22,14 @@ from nncosim.tb.coverage.code import coverage_files, read_coverage
 from nncosim.tb.coverage.collect import collecting
 from nncosim.tb.coverage.sources import PythonCoverage, SourceCoverage, check_sources, read_source_lines
 from nncosim.tb.errors import BenchError
+from nncosim.tb.pytest_plugin import pytest_configure
+from nncosim.tb.sim.coverage import FOLDER_VARIABLE
+from nncosim.tb.sim.emitted import emitted
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import build, build_library
 
 THIS = Path(__file__)
+DIGITS = THIS.parent.parent / "regress/networks/digits.onnx"
 
 
 class Steps(wiring.Component):
@@ -166,6 +175,10 @@ def test_coverage_of_sources_that_were_edited_is_not_added_to(tmp_path):
     message = f"has coverage of .*{THIS.name} as it was before an edit.*give another folder"
     with pytest.raises(BenchError, match=message), collecting(tmp_path):
         pass
+    config = SimpleNamespace(getoption=lambda name: str(tmp_path))
+    with pytest.raises(pytest.UsageError, match=f"--coverage: {tmp_path} has coverage of"):
+        pytest_configure(config)  # type: ignore[arg-type]
+    assert FOLDER_VARIABLE not in os.environ
     file.write_text("{")
     with pytest.raises(BenchError, match="is no file of coverage, or damaged"):
         check_sources(tmp_path)
@@ -187,6 +200,35 @@ def test_the_text_is_what_it_is_without_lines(monkeypatch):
     without = emit_design(Steps(), "steps")["steps.v"]
     assert str(without) == str(text) and not without.lines.branches
     assert SourceLines.from_json(json.loads(json.dumps(text.lines.to_json()))) == text.lines
+    assert copy.deepcopy(text).lines == pickle.loads(pickle.dumps(text)).lines == text.lines
+
+
+def test_cached_verilog_has_its_lines_where_they_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    whole = emit_design(Steps(), "steps")
+    plain = emitted("steps", (), lambda: whole)
+    assert plain == whole and not isinstance(plain["steps.v"], Verilog)
+    with collecting(tmp_path / "coverage"):
+        for _ in range(2):
+            found = emitted("steps", (), lambda: whole)
+            text = found["steps.v"]
+            assert found == whole and isinstance(text, Verilog) and text.lines == whole["steps.v"].lines
+
+
+def test_what_cannot_count_is_refused(tmp_path, capfd):
+    command, folder = runner(capfd), tmp_path / "coverage"
+    no_rtl = "backend 'iss' of platform 'j3dai' has no RTL to count (--coverage); use --backend rtl"
+    refused(command("run", DIGITS, "--backend", "iss", "--coverage", folder), no_rtl)
+    assert command("compile", DIGITS, "--out", tmp_path / "out").status == 0
+    refused(command("run", tmp_path / "out" / "image.elf", "--backend", "iss", "--coverage", folder), no_rtl)
+    (tmp_path / "file").write_text("")
+    refused(command("run", DIGITS, "--coverage", tmp_path / "file"), "--coverage", "this is a file")
+    patch = ("--rtl-patch", tmp_path / "file")
+    refused(command("run", DIGITS, "--coverage", folder, *patch), "--rtl-patch makes others")
+    folder.mkdir()
+    (folder / "steps.0123456789ab.v.lines.json").write_text("{")
+    refused(command("run", DIGITS, "--coverage", folder), "is no file of coverage, or damaged")
 
 
 SWITCH = """
