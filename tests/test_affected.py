@@ -154,7 +154,7 @@ def project() -> tuple[ImportGraph, tuple[Path, ...]]:
 def test_the_requantizer_reaches_its_bench_soon_and_no_test_of_the_other_machine():
     known, tests = project()
     result = affected(known, [ROOT / "hdl/j3dai/requantizer.py"], tests)
-    # Before it only what emits nothing, and so reaches no more hardware though it imports less.
+    # The bench of the taps emits no Verilog, and so reaches one module of hardware less.
     assert names(result.chosen)[:2] == ["taps", "j3dai_requantizer"]
     assert {"j3dai_ncb", "j3dai_drain"} <= {*names(result.chosen)[:8]}
     assert not [path for path in result.chosen if path.name.startswith("test_aie_ml")]
