@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from amaranth._toolchain.yosys import YosysError, find_yosys
-from amaranth.back import rtlil
 from amaranth.hdl import (
     ClockDomain,
     ClockSignal,
@@ -30,6 +29,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from nncosim.hdl.errors import HdlError
 from nncosim.hdl.names import assign_names
+from nncosim.hdl.source_lines import Verilog, convert, taken_out
 from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
 
 __all__ = ["Block", "emit", "emit_design", "ports_of"]
@@ -95,7 +95,7 @@ class Block(wiring.Component):
         return Instance(self.module_name, **connections)
 
 
-def emit(component: wiring.Component, name: str) -> str:
+def emit(component: wiring.Component, name: str) -> Verilog:
     """Verilog of `component` as module `name`, without the modules its `Block`s stand for.
 
     The module has the ports of the component's signature, named as `Component.metadata` names them
@@ -122,8 +122,9 @@ def emit(component: wiring.Component, name: str) -> str:
         ports[port] = entry
     design = fragment.prepare(ports, hierarchy=(name,), missing_domain=_refuse_domain(name, component))
     assign_names(design)
-    text, _ = rtlil.convert_fragment(design, ports, name, emit_src=False)
-    return _to_verilog(text)
+    text, recorded = convert(design, ports, name)
+    verilog, branches, choices = taken_out(_to_verilog(text))
+    return Verilog(verilog, recorded.source_lines(branches, choices))
 
 
 # Passes on the way to Verilog, Amaranth's own. (Inferring enables with `opt_dff` and cleaning up gives text that is

@@ -17,13 +17,11 @@ Give cocotb tests names that do not start with `test_`, so that pytest leaves th
 Options: ``--seed N`` (of every random number; shown with the command that repeats a failed test), ``--backend iss|rtl``
 (tests with a `backend` argument run on it only), ``--driver cocotb|direct``, ``--waves`` (write a waveform),
 ``--limit-cycles N`` (a bench that runs longer has failed, and it is said who waits for what; 0 for no limit),
-``--coverage DIR`` (which lines of RTL were reached and which bits toggled, in all simulations: a table at the end, and
-``coverage.json`` there; simulations are built for it, and slower).
+``--coverage DIR`` (which lines of RTL were reached and which bits toggled, in all simulations, by module and by
+Amaranth source: tables at the end, and ``coverage.json`` there; simulations are built for it, and slower).
 """
 
 import gc
-import json
-import os
 import re
 import shlex
 import zlib
@@ -37,11 +35,9 @@ import pytest
 from amaranth.lib import wiring
 from nncosim.hdl.emit import emit_design
 from nncosim.platforms.plain import Json
-from nncosim.tb.coverage.code import coverage_table, read_coverage
-from nncosim.tb.coverage.points import POINTS_SUFFIX, points_table
-from nncosim.tb.errors import hidden
+from nncosim.tb.coverage import collect
+from nncosim.tb.errors import BenchError, hidden
 from nncosim.tb.sim.cocotb_runner import LIMIT_CYCLES, CocotbResults, run_cocotb
-from nncosim.tb.sim.coverage import FOLDER_VARIABLE
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuildOptions, BuiltModel, build
 from rich.console import Console
@@ -72,13 +68,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """With ``--coverage``, simulations of this process, and of those that it starts, are built for it."""
     folder = config.getoption("--coverage")
     if folder is not None:
-        os.environ[FOLDER_VARIABLE] = str(Path(folder).resolve())
+        try:
+            collect.start(Path(folder))
+        except BenchError as error:
+            raise pytest.UsageError(f"--coverage: {error}") from error
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """What comes after is built as usual."""
     if config.getoption("--coverage") is not None:
-        os.environ.pop(FOLDER_VARIABLE, None)
+        collect.stop()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -87,18 +86,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The table of ``--coverage``."""
+    """The tables of ``--coverage``."""
     if config.getoption("--coverage") is None or hasattr(config, "workerinput"):  # a process of pytest-xdist
         return
-    folder = Path(config.getoption("--coverage"))
-    folder.mkdir(parents=True, exist_ok=True)
-    coverage = read_coverage(sorted(folder.glob("*.dat")))
-    (folder / "coverage.json").write_text(json.dumps(coverage.to_json(), indent=1))
-    console = Console(width=160, file=terminalreporter._tw._file)
-    console.print(coverage_table(coverage))
-    points = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*{POINTS_SUFFIX}"))]
-    if points:
-        console.print(points_table(points))
+    collect.report(Path(config.getoption("--coverage")), Console(width=160, file=terminalreporter._tw._file))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

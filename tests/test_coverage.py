@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import gc
+import re
 from pathlib import Path
 
 import pytest
 from nncosim.hdl.counters import EngineCounters
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.j3dai.regs import Counter
-from nncosim.tb.coverage.code import CodeCoverage, CodePoint, coverage_table, read_coverage
+from nncosim.tb.coverage.code import CodeCoverage, CodePoint, coverage_files, coverage_table, read_coverage
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.cocotb_runner import run_cocotb
 from nncosim.tb.sim.coverage import FOLDER_VARIABLE
 from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.saved_state import saved_state_source
 from nncosim.tb.sim.verilate import BuiltModel, build
 
 DESIGN = """
@@ -76,14 +78,14 @@ def missed(coverage: CodeCoverage, module: str) -> set[str]:
 
 def test_what_was_seen_and_what_never(folder):
     run(2)  # `a` counts from the reset on, `b` takes its 9
-    coverage = read_coverage(folder.glob("*.dat"))
+    coverage = read_coverage(coverage_files(folder))
     assert coverage.counts[CodePoint("inner", "line", "00004 elsif")] == 2 * 2  # the reset: two cycles, two instances
     assert coverage.counts[CodePoint("inner", "line", "00005 elsif")] == 5
     assert coverage.counts[CodePoint("inner", "line", "00006 if")] == 5
     assert missed(coverage, "inner") == {"00006 else", "d[0]:1->0", "d[1]:1->0"}
     assert {"d[0]:0->1", "d[0]:1->0"} <= missed(coverage, "top") and "d[1]:0->1" not in missed(coverage, "top")
     run(0, 3, 0)
-    both = read_coverage(folder.glob("*.dat"))
+    both = read_coverage(coverage_files(folder))
     assert missed(both, "inner") == set() and missed(both, "top") <= {"r[3]:1->0", "r[2]:1->0", "q[2]:1->0"}
     assert both.counts[CodePoint("inner", "line", "00004 elsif")] == 8
     assert coverage_table(both).row_count == 2
@@ -95,7 +97,7 @@ def test_under_cocotb(folder, tmp_path, monkeypatch):
     (tmp_path / "coverage_bench.py").write_text(BENCH)
     monkeypatch.syspath_prepend(str(tmp_path))
     run_cocotb(built(), "coverage_bench", tmp_path / "run")
-    coverage = read_coverage(folder.glob("*.dat"))
+    coverage = read_coverage(coverage_files(folder))
     assert coverage.counts[CodePoint("inner", "line", "00006 else")] >= 3
     assert coverage.counts[CodePoint("inner", "line", "00006 if")] == 0
 
@@ -112,15 +114,58 @@ def test_what_only_the_emission_wrote_is_no_branch(folder):
     model.close()
     del model
     gc.collect()
-    coverage = read_coverage(folder.glob("*.dat"))
+    coverage = read_coverage(coverage_files(folder))
     (module,) = coverage.modules()
     assert module.lines > 12 and module.missed_of("line") == []
 
 
-def test_such_a_simulation_has_no_saved_states(folder):
+def test_such_a_simulation_has_saved_states(folder):
+    """Of registers, memories and cycles; what was counted is counted on."""
     model = Model(built())
-    with pytest.raises(BenchError, match="built for coverage; Verilator has no saved states of such models"):
-        model.save()
+    model.reset()
+    model.d = 2
+    model.tick(5)
+    state, seen = model.save(), model.q
+    model.tick(3)
+    assert model.q != seen
+    model.restore(state)
+    assert (model.q, model.cycles) == (seen, 7)
+    other = Model(built())
+    other.restore(state)
+    model.tick(4)
+    other.tick(4)
+    assert other.save().data == model.save().data and other.q == model.q != seen
+    model.close()
+    del model, other
+    gc.collect()
+    coverage = read_coverage(coverage_files(folder))
+    assert coverage.counts[CodePoint("inner", "line", "00005 elsif")] == (5 + 3 + 4) + 4
+
+
+def test_what_is_saved_is_what_verilator_would_save(monkeypatch, tmp_path):
+    """Of a design without coverage, which has Verilator's own saved states."""
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    work = built().path / "work"
+    own = {name for path in work.glob("*.cpp") for name in re.findall(r"\bos ?<< ?(\w+)", path.read_text())}
+    source = saved_state_source(work)
+    assert set(re.findall(r"save\(stream, module\.(\w+)\)", source)) == own - {"vlSymsp", "__Vm_didInit", "__Vcheckval"}
+    assert len(own) > 10
+
+
+def test_a_header_of_another_form_is_refused(tmp_path):
+    """What saves a state is read off Verilator's headers."""
+    work = built().path / "work"
+    for path in work.glob("Vtop*.h"):
+        (tmp_path / path.name).write_text(path.read_text())
+    assert "save(stream, module.top__DOT__" in saved_state_source(tmp_path)
+    header = tmp_path / "Vtop___024root.h"
+    header.write_text(header.read_text().replace("    // INTERNAL", "    odd thing;\n\n    // INTERNAL"))
+    with pytest.raises(BenchError, match="unknown form: odd thing;"):
+        saved_state_source(tmp_path)
+    (tmp_path / "Vtop__Syms.h").write_text("")
+    header.unlink()
+    with pytest.raises(BenchError, match=r"Vtop__Syms\.h is not as expected"):
+        saved_state_source(tmp_path)
 
 
 def test_without_coverage_nothing_is_counted(tmp_path, monkeypatch):
@@ -130,7 +175,7 @@ def test_without_coverage_nothing_is_counted(tmp_path, monkeypatch):
     assert built().key != plain.key
     Model(plain).close()
     gc.collect()
-    assert not list(tmp_path.glob("*.dat"))
+    assert coverage_files(tmp_path) == []
 
 
 def test_what_is_no_such_file():

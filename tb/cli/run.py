@@ -35,6 +35,8 @@ from nncosim.tb.cli.options import (
     seed_option,
     write_json,
 )
+from nncosim.tb.coverage import collect
+from nncosim.tb.coverage.sources import check_sources
 from nncosim.tb.debug.bundle import FILES
 from nncosim.tb.debug.failure import debug_failure, replay_command
 from nncosim.tb.debug.story import Story
@@ -97,6 +99,19 @@ def debug_option(command: Callable) -> Callable:
                         callback=_checked_debug)(command)  # fmt: skip
 
 
+def _checked_coverage(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None:
+        prepare_directory(path, "--coverage")
+        check_sources(path)
+    return path
+
+
+def coverage_option(command: Callable) -> Callable:
+    """--coverage DIR."""
+    help_ = "Count the lines and bits of RTL that the run reaches (rtl), and add it to what is in DIR."
+    return click.option("--coverage", type=PATH, metavar="DIR", help=help_, callback=_checked_coverage)(command)
+
+
 class Given(NamedTuple):
     """The options that say how a model is read and compiled."""
 
@@ -108,11 +123,11 @@ class Given(NamedTuple):
 
 def program_of(
     source: Path, platform_name: str | None, settings: tuple[str, ...], given: Given, options: RunOptions,
-    say: Progress,
+    say: Progress, counted: bool = False,
 ) -> tuple[Program, Platform, dict[str, Value], RunOptions]:
     """Load or compile `source`; what cannot run, or inputs that do not fit, are refused before anything is compiled.
 
-    The options that are returned have what `given` says.
+    The options that are returned have what `given` says. `counted`: coverage of the RTL is wanted.
     """
     data = read_source(source)
     if is_image(data):
@@ -124,11 +139,16 @@ def program_of(
         program, platform, overrides = load_image(source, data)
         if platform_name not in (None, platform.name):
             raise click.UsageError(f"{source} is an image for {platform.name!r}, not for {platform_name!r}")
+        if counted:
+            bench = get_bench(platform)
+            collect.check_counted(bench, platform, choose(bench, platform, options.backend, options.driver)[0])
         return program, platform, overrides, options
     platform, overrides = resolve_platform(platform_name, settings)
     told = resolve_options(platform, given.compiler_options)
     bench = get_bench(platform)
     backend, _ = choose(bench, platform, options.backend, options.driver)
+    if counted:
+        collect.check_counted(bench, platform, backend)
     if options.trace is not None:
         check_trace(bench, platform, backend)
     if options.entering:
@@ -177,6 +197,7 @@ def program_of(
 @patch_option
 @seed_option("random inputs (without --input), and of the poison in memories")
 @trace_options
+@coverage_option
 @debug_option
 @out_option()
 @json_option
@@ -201,6 +222,7 @@ def run_command(
     trace_from: int | None,
     trace_to: int | None,
     trace_layer: str | None,
+    coverage: Path | None,
     debug: Path | None,
     out: Path | None,
     json_file: Path | None,
@@ -218,6 +240,8 @@ def run_command(
         raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
     inputs = {"the model": source, "the input": input_file, "the data": calibrate, "the patch": rtl_patch}
     check_outputs(inputs, json_file=json_file, out=out, trace=trace)
+    if coverage is not None and rtl_patch is not None:
+        raise click.UsageError("--coverage adds up what is counted of the same sources, and --rtl-patch makes others")
     if debug is not None:
         check_outputs(inputs, json_file=json_file, out=debug, trace=trace, results=(*RESULTS, *FILES),
                       option="--debug")
@@ -226,8 +250,10 @@ def run_command(
                          rtl_patch=read_patch(rtl_patch) if rtl_patch is not None else None)
     with progress() as say:
         given = Given(input_quant, calibrate, nearest, compiler_options)
-        program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
-        outcome = run_program(program, platform, overrides, options, say)
+        program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say,
+                                                           coverage is not None)
+        with collect.collecting(coverage):
+            outcome = run_program(program, platform, overrides, options, say)
         story = None
         if debug is not None and not outcome.report.passed:
             story = debug_failure(outcome, program, platform, overrides, options, debug, say)
@@ -239,5 +265,7 @@ def run_command(
     print_report(outcome.report, console)
     if debug is not None and story is not None:
         print_story(story, debug, console)
+    if coverage is not None:
+        collect.report(coverage, console)
     write_json(data, json_file)
     return 0 if outcome.report.passed else 1

@@ -9,22 +9,29 @@ line, ``o`` what it is, ``h`` the instance. Instances of a module, and the same 
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nncosim.tb.errors import BenchError
+from nncosim.tb.sim.coverage import PACKED_SUFFIX
 from nncosim.tb.system.terminal import plain_table
 from rich.table import Table
 
-__all__ = ["BENCH_MODULES", "CodeCoverage", "CodePoint", "ModuleCoverage", "coverage_table", "read_coverage"]
+__all__ = ["BENCH_MODULES", "TOGGLE", "CodeCoverage", "CodePoint", "ModuleCoverage", "coverage_files",
+           "coverage_table", "decoded", "module_of", "read_coverage", "share"]
 
 BENCH_MODULES = re.compile(r".*(_tb|_monitors|_taps|_sensor|_hazards)$")
 """Modules that watch or drive a design and are no part of it."""
+TOGGLE = "toggle"
+"""The kind of point that is a bit, of `CodePoint`; the others are lines."""
 _LINE = re.compile(rb"C '(.*)' (\d+)\n?", re.DOTALL)
-_TOGGLE = "toggle"
+_CODE = re.compile(r"__0([0-9a-fA-F]{2})")
+"""How Verilator writes a character that C++ has in no name."""
 
 
 @dataclass(frozen=True, order=True)
@@ -63,6 +70,11 @@ class CodeCoverage:
             out[_point(key.decode())] += count
         return out
 
+    def points(self) -> Iterator[tuple[dict[str, str], int]]:
+        """Verilator's points, by their names of one letter (see above), and how often each was seen."""
+        for key, count in self._raw.items():
+            yield _parts(key.decode()), count
+
     def add(self, data: bytes, source: str) -> None:
         """Add a file of one simulation.
 
@@ -84,25 +96,44 @@ class CodeCoverage:
         for point in sorted(counts):
             if not BENCH_MODULES.fullmatch(point.module):
                 by.setdefault(point.module, []).append(point)
-        return [ModuleCoverage(module, sum(p.kind != _TOGGLE for p in points), sum(p.kind == _TOGGLE for p in points),
+        return [ModuleCoverage(module, sum(p.kind != TOGGLE for p in points), sum(p.kind == TOGGLE for p in points),
                                tuple(p for p in points if not counts[p])) for module, points in by.items()]
 
     def to_json(self) -> dict[str, object]:
         return {"modules": [{
             "module": each.module,
             "lines": each.lines, "lines_missed": [p.what for p in each.missed_of("line")],
-            "toggles": each.toggles, "toggles_missed": [p.what for p in each.missed_of(_TOGGLE)],
+            "toggles": each.toggles, "toggles_missed": [p.what for p in each.missed_of(TOGGLE)],
         } for each in self.modules()]}  # fmt: skip
 
 
-def _point(key: str) -> CodePoint:
-    parts: Mapping[str, str] = dict(part.split("\2", 1) for part in key.split("\1") if part)
-    kind = _TOGGLE if parts["t"] == _TOGGLE else "line"
+def _parts(key: str) -> dict[str, str]:
+    return dict(part.split("\2", 1) for part in key.split("\1") if part)
+
+
+def decoded(name: str) -> str:
+    """The name of a signal as it is in the Verilog."""
+    return _CODE.sub(lambda code: chr(int(code[1], 16)), name)
+
+
+def module_of(parts: Mapping[str, str]) -> str:
+    """The module of a point."""
     # A module's name with its parameters is told from its name by two underscores; see `--coverage` of Verilator.
-    module = parts["page"].partition("/")[2].partition("__")[0]
-    if kind == _TOGGLE:
-        return CodePoint(module, kind, parts["o"])
+    return parts["page"].partition("/")[2].partition("__")[0]
+
+
+def _point(key: str) -> CodePoint:
+    parts = _parts(key)
+    kind = TOGGLE if parts["t"] == TOGGLE else "line"
+    module = module_of(parts)
+    if kind == TOGGLE:
+        return CodePoint(module, kind, decoded(parts["o"]))
     return CodePoint(module, kind, f"{int(parts['l']):05} {parts.get('o', '')}".rstrip())
+
+
+def coverage_files(folder: Path) -> list[Path]:
+    """What simulations have left in a folder."""
+    return sorted([*folder.glob("*.dat"), *folder.glob(f"*.dat{PACKED_SUFFIX}")])
 
 
 def read_coverage(paths: Iterable[Path]) -> CodeCoverage:
@@ -115,9 +146,9 @@ def read_coverage(paths: Iterable[Path]) -> CodeCoverage:
     for path in paths:
         try:
             data = path.read_bytes()
-        except OSError as error:
-            raise BenchError(f"{path} cannot be read: {error.strerror or error}") from error
-        out.add(data, str(path))
+            out.add(gzip.decompress(data) if path.suffix == ".gz" else data, str(path))
+        except (OSError, EOFError, zlib.error) as error:
+            raise BenchError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return out
 
 
@@ -129,13 +160,14 @@ def coverage_table(coverage: CodeCoverage) -> Table:
         table.add_column(name, justify="right")
     table.add_column("never seen")
     for each in coverage.modules():
-        lines, toggles = (len(each.missed_of(kind)) for kind in ("line", _TOGGLE))
-        holes = [p.what for p in (*each.missed_of("line"), *each.missed_of(_TOGGLE))]
+        lines, toggles = (len(each.missed_of(kind)) for kind in ("line", TOGGLE))
+        holes = [p.what for p in (*each.missed_of("line"), *each.missed_of(TOGGLE))]
         more = f" and {len(holes) - 3:,} more" if len(holes) > 3 else ""
-        table.add_row(each.module, f"{each.lines:,}", _share(each.lines, lines), f"{each.toggles:,}",
-                      _share(each.toggles, toggles), ", ".join(holes[:3]) + more)
+        table.add_row(each.module, f"{each.lines:,}", share(each.lines, lines), f"{each.toggles:,}",
+                      share(each.toggles, toggles), ", ".join(holes[:3]) + more)
     return table
 
 
-def _share(count: int, missed: int) -> str:
+def share(count: int, missed: int) -> str:
+    """What was seen."""
     return f"{(count - missed) / count:.1%}" if count else "-"

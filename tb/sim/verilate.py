@@ -70,7 +70,7 @@ def build_library(
 
     Raises: as `build`.
     """
-    inputs = Inputs(dict(sources), module, (), (), "", (), _chosen(options, overrides), library=True)
+    inputs = with_coverage(Inputs(dict(sources), module, (), (), "", (), _chosen(options, overrides), library=True))
     entry, key = _built(inputs, jobs, progress)
     return BuiltLibrary(entry, module, key)
 
