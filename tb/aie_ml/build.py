@@ -25,6 +25,7 @@ from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.emitted import emitted
 from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build, build_library
 
 __all__ = [
@@ -42,8 +43,8 @@ CONFIG_WORDS = 1 << 17
 
 def build_array(
     platform: AieMl, columns: int, rows: int, memory_rows: int = 0, *, hazards: bool = True,
-    tile: Mapping[str, str] | None = None, trace: str | None = None, progress: BuildProgress | None = None,
-    **options: Any,
+    tile: Mapping[str, str] | None = None, patch: RtlPatch | None = None, trace: str | None = None,
+    progress: BuildProgress | None = None, **options: Any,
 ) -> BuiltModel:
     """So many of the platform's tiles under `TOP`, built once for each content.
 
@@ -53,23 +54,22 @@ def build_array(
         rows: of core tiles. memory_rows: of memory tiles below them.
         hazards: with a monitor of latencies in each core tile, see `nncosim.tb.aie_ml.hazards`; AIE-MLv2's has none.
         tile: Verilog in place of the core tile's own.
+        patch: of the Verilog of tiles and array; what stands on parts that it does not change is not built again.
         trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
 
     Raises:
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
+        BenchError: the patch does not fit.
     """
-    instructions, generation = platform.instructions, platform.generation
-    tile = tile or emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation))
-    shape = (columns, rows, memory_rows, instructions, generation)
-    array = emitted("aie_ml_array", (shape, tile_ports(instructions, generation)), lambda: emit_array(*shape),
-                    outside=INSIDE_TILES)  # fmt: skip
+    generation = platform.generation
+    emitted_tile, memory_tile, array = _verilog(platform, columns, rows, memory_rows, patch)
+    tile = tile or emitted_tile
     hazards &= generation == AIE_ML  # the monitor knows that one's registers
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}
     sources, monitor = ({**tile, **monitor_sources()}, monitor_options()) if hazards else (tile, {})
     libraries = [build_library(sources, TILE, progress=progress, **options, **monitor)]
     if memory_rows:
-        memory_tile = emitted(MEMORY_TILE, generation, lambda: emit_memory_tile(generation))
         libraries.append(build_library(memory_tile, MEMORY_TILE, progress=progress, **options))
     width = generation.beat_bits * rows
     ports = ", ".join(f".store_data__{k}(store_data[{width * k} +: {width}])" for k in range(columns))
@@ -84,9 +84,26 @@ def build_array(
 
 def small_array(platform: AieMl) -> dict[str, str]:
     """Verilog of both kinds of tiles, and of an array of two columns of two tiles of each: file name to text."""
+    tile, memory_tile, array = _verilog(platform, 2, 2, 2)
+    return {**array, **tile, **memory_tile}
+
+
+def _verilog(
+    platform: AieMl, columns: int, rows: int, memory_rows: int, patch: RtlPatch | None = None
+) -> tuple[dict[str, str], ...]:
+    """Verilog of core tiles, of memory tiles and of the array, patched where `patch` says."""
     instructions, generation = platform.instructions, platform.generation
-    return {**emit_array(2, 2, 2, instructions, generation), **emit_tile(instructions, generation),
-            **emit_memory_tile(generation)}
+    shape = (columns, rows, memory_rows, instructions, generation)
+    parts = (
+        emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation)),
+        emitted(MEMORY_TILE, generation, lambda: emit_memory_tile(generation)),
+        emitted("aie_ml_array", (shape, tile_ports(instructions, generation)), lambda: emit_array(*shape),
+                outside=INSIDE_TILES),
+    )  # fmt: skip
+    if patch is None:
+        return parts
+    whole = patch.applied({name: text for part in parts for name, text in part.items()})
+    return tuple({name: whole[name] for name in part} for part in parts)
 
 
 def _tile(tile: tuple[int, int]) -> str:

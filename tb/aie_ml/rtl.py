@@ -38,6 +38,7 @@ from nncosim.tb.run.drive import Begun, Driven, drive
 from nncosim.tb.run.traced import traced
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import OtherClock
+from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace, trace_format
 from nncosim.tb.system.files import is_stream
 from nncosim.tb.system.progress import building, cycles_of
@@ -116,12 +117,13 @@ class _Session:
 def run_rtl(
     platform: AieMl, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]], *, driver: str,
     limit_cycles: int | None, seed: int, trace: Trace | None, progress: Callable[[str], None] | None,
-    hazards: bool = True,
+    hazards: bool = True, patch: RtlPatch | None = None,
 ) -> RunResult:
     """Run an image on the RTL; see `nncosim.tb.backend.Bench.run`.
 
     Args:
         hazards: a violated latency ends the run, see `nncosim.tb.aie_ml.hazards`.
+        patch: of the RTL.
     """
     image = Image.from_bytes(data)
     notes = image.notes.own_as(AieMlNotes)
@@ -129,8 +131,8 @@ def run_rtl(
     check_feed({stream.column * SHIM_IN + stream.number: stream.words for stream in notes.inputs})
     begin = time.perf_counter()
     kind = None if trace is None else trace_format(trace.path)
-    built = build_array(platform, notes.columns, notes.rows, notes.memory_rows, hazards=hazards, trace=kind,
-                        progress=building(progress))  # fmt: skip
+    built = build_array(platform, notes.columns, notes.rows, notes.memory_rows, hazards=hazards, patch=patch,
+                        trace=kind, progress=building(progress))  # fmt: skip
     seconds = {"build": time.perf_counter() - begin}
     begin = time.perf_counter()
     chip, limit = ArrayRun(platform, data, list(inputs)), limit_cycles or DEFAULT_LIMIT
