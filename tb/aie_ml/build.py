@@ -20,6 +20,7 @@ from nncosim.platforms.aie_ml import BANKS, AieMl
 from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.tb.aie_ml.hazards import STOP, SWITCH, allow_early_reads, monitor_options, monitor_sources
 from nncosim.tb.aie_ml.segments import bus_writes, loads_of
+from nncosim.tb.aie_ml.taps import taps
 from nncosim.tb.errors import CapacityError
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
@@ -43,8 +44,8 @@ CONFIG_WORDS = 1 << 17
 
 def build_array(
     platform: AieMl, columns: int, rows: int, memory_rows: int = 0, *, hazards: bool = True,
-    tile: Mapping[str, str] | None = None, patch: RtlPatch | None = None, trace: str | None = None,
-    progress: BuildProgress | None = None, **options: Any,
+    tile: Mapping[str, str] | None = None, patch: RtlPatch | None = None, inside: bool = False,
+    trace: str | None = None, progress: BuildProgress | None = None, **options: Any,
 ) -> BuiltModel:
     """So many of the platform's tiles under `TOP`, built once for each content.
 
@@ -55,6 +56,7 @@ def build_array(
         hazards: with a monitor of latencies in each core tile, see `nncosim.tb.aie_ml.hazards`; AIE-MLv2's has none.
         tile: Verilog in place of the core tile's own.
         patch: of the Verilog of tiles and array; what stands on parts that it does not change is not built again.
+        inside: with records of what passes the boundaries between the blocks (`nncosim.tb.aie_ml.taps`).
         trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
 
     Raises:
@@ -64,6 +66,8 @@ def build_array(
     generation = platform.generation
     emitted_tile, memory_tile, array = _verilog(platform, columns, rows, memory_rows, patch)
     tile = tile or emitted_tile
+    if inside:
+        tile, memory_tile = {**tile, **taps(generation, False)}, {**memory_tile, **taps(generation, True)}
     hazards &= generation == AIE_ML  # the monitor knows that one's registers
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}

@@ -46,6 +46,7 @@ struct Node {
     uint32_t own_was_last = 0;  // banks that the own core had last, not the east neighbour's
     West* east = nullptr;  // what the east neighbour's core asks
     int number = -1;    // of core tiles
+    int seen_state = 0;
     int slave[kMostPorts], state = -1;   // first buffer of each slave, or -1
     int master[kMostPorts];  // listens to that slave, or -1
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from nncosim.tb.lockstep import Event
 
-__all__ = ["Kind", "Records", "earlier", "judged"]
+__all__ = ["Kind", "Owner", "Records", "by_cycle", "earlier", "judged"]
 
 Records = npt.NDArray[np.void]
+
+
+Owner: TypeAlias = str | Callable[[Event], str]
+"""A block, or which one it is of an event."""
 
 
 @dataclass(frozen=True)
@@ -26,22 +31,30 @@ class Kind:
 
     layout: str
     name: str
-    moment: str
-    fields: Mapping[str, str]
+    moment: Owner
+    fields: Mapping[str, Owner]
     text: Callable[[Event], str]
     judge: Callable[[Event, Event], str] | None = None  # for what two events of one cycle have in their fields
 
 
 def judged(kind: Kind, want: Event | None, got: Event | None) -> str:
     """The block to blame for an event, of what it should have been and what it was."""
-    if want is None or got is None or want["cycle"] != got["cycle"]:
-        return kind.moment
-    if kind.judge is not None:
-        return kind.judge(want, got)
-    wrong = (block for name, block in kind.fields.items() if not np.array_equal(want[name], got[name]))
-    return next(wrong, kind.moment)
+    owner, event = kind.moment, earlier(want, got)
+    if want is not None and got is not None and want["cycle"] == got["cycle"]:
+        if kind.judge is not None:
+            return kind.judge(want, got)
+        wrong = (block for name, block in kind.fields.items() if not np.array_equal(want[name], got[name]))
+        owner, event = next(wrong, kind.moment), want
+    return owner if isinstance(owner, str) else owner(event)
 
 
 def earlier(want: Event | None, got: Event | None) -> Event:
     """The earlier of two events, of which there is one at least."""
     return min((each for each in (want, got) if each is not None), key=lambda each: int(each["cycle"]))
+
+
+def by_cycle(records: Records) -> Records:
+    """In the order of cycles, and of those of one cycle in that of the fields behind it, the first one first."""
+    names = records.dtype.names or ()
+    keys = [records[name] for name in names if records.dtype[name].shape == ()]
+    return records[np.lexsort(keys[::-1])] if len(records) else records
