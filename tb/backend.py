@@ -266,9 +266,11 @@ class Observable(Protocol[PlatformT]):
     observable: ClassVar[tuple[str, ...]]
 
     def standing(
-        self, platform: PlatformT, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
+        self, platform: PlatformT, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int,
+        block: str,
     ) -> list[str]:
-        """Where everybody stands in a cycle (since reset) of a right run, a line each."""
+        """Where everybody stands in a cycle (since reset) of a right run, a line each; those near `block`, as a channel
+        names it, if they are too many."""
         ...
 
 

@@ -80,10 +80,11 @@ class AieMlBench:
             return None
 
     def standing(
-        self, platform: AieMl, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
+        self, platform: AieMl, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int,
+        block: str = "",
     ) -> list[str]:
         """See `nncosim.tb.backend.Observable`."""
-        return standing(platform, image, inputs, seed, cycle)
+        return standing(platform, image, inputs, seed, cycle, block)
 
     def verilog(self, platform: AieMl) -> Mapping[str, str]:
         """See `nncosim.tb.backend.Patchable`, `Mutable`: tiles of both kinds, and two columns of an array of them."""

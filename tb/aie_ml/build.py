@@ -19,7 +19,7 @@ from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
 from nncosim.platforms.aie_ml import BANKS, AieMl
 from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.tb.aie_ml.hazards import STOP, SWITCH, allow_early_reads, monitor_options, monitor_sources
-from nncosim.tb.aie_ml.segments import bus_writes, loads_of
+from nncosim.tb.aie_ml.segments import bus_writes, loads_of, poisoned
 from nncosim.tb.aie_ml.taps import taps
 from nncosim.tb.errors import CapacityError
 from nncosim.tb.run.drive import RESET_CYCLES
@@ -30,7 +30,8 @@ from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build, build_library
 
 __all__ = [
-    "CONFIG_WORDS", "FEEDER_WORDS", "TOP", "build_array", "check_feed", "feed", "load_image", "run_once", "small_array",
+    "CONFIG_WORDS", "FEEDER_WORDS", "TOP", "build_array", "check_feed", "feed", "load_image",
+    "poison_memories", "run_once", "small_array",
     "write_beats", "write_lines",
 ]  # fmt: skip
 
@@ -98,9 +99,10 @@ def _verilog(
     """Verilog of core tiles, of memory tiles and of the array, patched where `patch` says."""
     instructions, generation = platform.instructions, platform.generation
     shape = (columns, rows, memory_rows, instructions, generation)
+    has_memory = memory_rows or patch is not None  # a patch may be of what this array lacks
     parts = (
         emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation)),
-        emitted(MEMORY_TILE, generation, lambda: emit_memory_tile(generation)),
+        emitted(MEMORY_TILE, generation, lambda: emit_memory_tile(generation)) if has_memory else {},
         emitted("aie_ml_array", (shape, tile_ports(instructions, generation)), lambda: emit_array(*shape),
                 outside=INSIDE_TILES),
     )  # fmt: skip
@@ -175,6 +177,13 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
                             f"holds {CONFIG_WORDS:,}; load memories by the back door")  # fmt: skip
     model.stack("config_words", np.uint64)[: len(writes)] = writes[:, None]
     return len(writes)
+
+
+def poison_memories(model: Backdoor, platform: AieMl, image: Image, seed: int) -> None:
+    """Back door: what nothing writes is the same as in an observed run of the simulator; before `load_image`."""
+    first_row = image.notes.own_as(AieMlNotes).first_row
+    for tile, content in poisoned(image, platform, seed):
+        (write_lines if tile[1] < first_row else write_beats)(model, tile, 0, content, platform.generation)
 
 
 def check_feed(counts: Mapping[int, int]) -> None:

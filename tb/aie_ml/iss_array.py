@@ -26,7 +26,7 @@ from nncosim.tb.aie_ml.deadlock import BUFFER, GIVER, WAIT, WAY, Account
 from nncosim.tb.aie_ml.frames import DONE, RESULT, STATE, Records, input_words, result_words, store_of
 from nncosim.tb.aie_ml.iss import PROBLEM, Problem, header, problem_of
 from nncosim.tb.aie_ml.lock_faults import LOCK_FAULT, LockFault, lock_fault_of
-from nncosim.tb.aie_ml.segments import bus_writes, loads_of
+from nncosim.tb.aie_ml.segments import bus_writes, loads_of, poisoned
 from nncosim.tb.aie_ml.taps import seen_layouts
 from nncosim.tb.boundaries.layouts import seen_source
 from nncosim.tb.iss.native import NativeSources, Signatures, records
@@ -36,7 +36,8 @@ __all__ = ["Array"]
 _SOURCES = NativeSources(
     "the AIE-ML array's simulator", Path(__file__).parent,
     ("iss_seen.h", "iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_access.h",
-     "iss_agu.h", "iss_core_seen.h", "iss_core.h", "iss_stream.h", "iss_dma.h", "iss_node.h", "iss_banks.h", "iss_waits.h", "iss_array.cpp"),
+     "iss_agu.h", "iss_core_seen.h", "iss_core.h", "iss_stream.h", "iss_dma.h", "iss_node.h", "iss_banks.h",
+     "iss_waits.h", "iss_array.cpp"),
     "nncosim_aiearray_",
 )  # fmt: skip
 _P, _U64, _INT, _U32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_uint32
@@ -83,6 +84,8 @@ class Array:
         loads, notes = loads_of(image, platform), self._notes
         self._array = ctypes.c_void_p(
             self._lib.nncosim_aiearray_create(notes.columns, notes.memory_rows, notes.rows, seed))
+        for tile, content in poisoned(image, platform, seed) if observe else ():
+            self.memory(tile)[:] = np.frombuffer(content, np.uint8)
         for tile, load in loads.items():
             node = self._node(tile)
             if load.program:

@@ -56,4 +56,5 @@ def run_iss(
             break
     seconds["simulate"] = time.perf_counter() - begin
     channels = channels_of(platform, image, array.seen()) if observe else ()
-    return RunResult("iss", None, tuple(frames), diagnosis, seconds, channels=channels, floor_plan=floor_plan_of(image, platform))
+    return RunResult("iss", None, tuple(frames), diagnosis, seconds, channels=channels,
+                     floor_plan=floor_plan_of(image, platform))

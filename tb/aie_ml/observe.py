@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -13,13 +14,13 @@ from nncosim.hdl.aie_ml.assembly import disassembled
 from nncosim.hdl.aie_ml.dma import tile_dma
 from nncosim.hdl.aie_ml.dma_channel import DmaState
 from nncosim.hdl.aie_ml.memory_tile import memory_dma
-from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, OPPOSITE, STEPS, TILE_PORTS
+from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, STEPS, TILE_PORTS
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.taps import SLOTS, seen_layouts, unit_of
 from nncosim.tb.boundaries.kinds import Kind, Records, by_cycle, judged
 from nncosim.tb.lockstep import Channel, Event
 
-__all__ = ["channels_of", "instruction_text", "scope_of"]
+__all__ = ["channels_of", "instruction_text", "place_of", "scope_of"]
 
 _LOCK_OPS = ("at least", "equal", "add", "?")
 _STATES = ("is idle", "issues", "waits for memory", "waits for a lock", "waits for a cascade",
@@ -61,14 +62,20 @@ def channels_of(platform: AieMl, image: Image, seen: Mapping[str, Records]) -> t
 
 def scope_of(notes: AieMlNotes, block: str) -> str:
     """Where a block that a channel blames is, as a path below the top."""
-    if not block.startswith("tile ("):
+    place = place_of(block)
+    if place is None:
         return "array"
-    where, _, part = block[6:].partition(") ")
-    column, row = map(int, where.split(", "))
-    part = part.partition(" (")[0]
+    column, row = place
+    part = block.partition(") ")[2].partition(" (")[0]
     kind = "tile" if row >= notes.first_row else "memory"
     inside = part.replace(" ", ".") if part.startswith(("dma s2mm", "dma mm2s")) else _SCOPES.get(part, "")
     return ".".join(filter(None, (f"array.{kind}_{column}_{row}.tile", inside or part.partition(" ")[0])))
+
+
+def place_of(block: str) -> tuple[int, int] | None:
+    """Column and row of the tile that a block belongs to, if it does."""
+    found = re.match(r"tile \((\d+), (\d+)\) ", block)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def instruction_text(word: bytes) -> str:
@@ -190,11 +197,11 @@ class _Tile:
         return f"{self._channel(event)}: {named}, descriptor {event['descriptor']}"
 
     def _stream(self, event: Event) -> str:
-        place, port = ("enters the switch", "crosses the switch", "leaves the switch")[int(event["place"])], event["port"]
+        port, does = event["port"], ("enters", "crosses", "leaves")[int(event["place"])]
         ports = self._ports.master_at if event["place"] else self._ports.slave_at
         side = [name for name, first in ports.items() if first <= port]
         end = f"{side[-1]} {port - ports[side[-1]]}" if side else f"dma {port}"
-        return f"word {_value(event):#x} {place} ({'to' if event['place'] else 'from'} {end})"
+        return f"word {_value(event):#x} {does} the switch ({'to' if event['place'] else 'from'} {end})"
 
     def _access(self, event: Event) -> str:
         what = f"writes words {event['mask']:b} of" if event["write"] else "reads"

@@ -14,8 +14,8 @@ from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml.array import SHIM_IN
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.build import build_array, check_feed, feed, load_image, poison_memories
 from nncosim.tb.aie_ml.clock import SETTLE_CYCLES
-from nncosim.tb.aie_ml.build import build_array, check_feed, feed, load_image
 from nncosim.tb.aie_ml.floor import floor_plan_of
 from nncosim.tb.aie_ml.frames import (
     DEFAULT_LIMIT,
@@ -97,6 +97,8 @@ class _Session:
         self._model, self._run, self._seed = model, run, seed
         self._image = Image.from_bytes(run.image)
         self._notes = self._image.notes.own_as(AieMlNotes)
+        if run.observe:
+            poison_memories(model, run.platform, self._image, seed)
         writes = load_image(model, run.platform, self._image)
         self.held: Mapping[str, int] = {
             "start": 0, "config_writes": writes, "settle": SETTLE_CYCLES, "result_words": result_words(self._notes),
@@ -164,7 +166,7 @@ def run_rtl(
     frames = tuple(each.frame for each in driven.raw)
     waveform = None
     if trace is not None and not behind and not is_stream(trace.path):
-        waveform = show_first(trace.path, platform, image)
+        waveform = show_first(trace, platform, image)
     channels = _channels(platform, image, driven.raw) if observe and trace is None else ()
     return RunResult("rtl", driver, frames, diagnosis, seconds, built.key, waveform=waveform, channels=channels,
                      floor_plan=floor_plan_of(image, platform))  # fmt: skip

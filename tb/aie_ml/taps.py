@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What passes the boundaries between the blocks of the array's tiles, recorded alike by the RTL and by the simulator.
 
-The RTL's side is a module bound into each kind of tile, which is compiled by itself; a simulation has it only if it is
-built with it. The simulator's side are structs of the same layout (`iss_seen.h`). A record has the cycle in which the
-RTL does what it tells: data that memory gives in the cycle after the access is dated back by one, and registers that the
-simulator sees written when the next cycle begins are dated back there.
+The RTL's side is a module bound into each kind of tile, which is compiled by itself; a simulation has it only if it
+is built with it. The simulator's side are structs of the same layout (`iss_seen.h`). A record has the cycle in which
+the RTL does what it tells: data that memory gives in the cycle after the access is dated back by one, and registers
+that the simulator sees written when the next cycle begins are dated back there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from nncosim.hdl.aie_ml.dma_channel import DmaState
 from nncosim.hdl.aie_ml.isa import LATENCY, Instruction, MoveOp, StoreOp
 from nncosim.hdl.aie_ml.locks import LOCKS
 from nncosim.hdl.aie_ml.memory import PAIRS
-from nncosim.hdl.aie_ml.memory_banks import BANK_WORDS
 from nncosim.hdl.aie_ml.memory_tile import MEMORY_LOCKS, MEMORY_TILE, memory_dma
 from nncosim.hdl.aie_ml.ports import MEMORY_PORTS, TILE_PORTS, Ports
 from nncosim.hdl.aie_ml.registers import ACC_WRITES, PART_BITS, VECTOR_WRITES
@@ -27,7 +26,7 @@ from nncosim.platforms.aie_ml_generation import Generation
 from nncosim.tb.boundaries.layouts import HEAD
 from nncosim.tb.boundaries.taps import Tapping, flags, slices
 
-__all__ = ["SLOTS", "place_of", "seen_layouts", "taps", "unit_of"]
+__all__ = ["SLOTS", "seen_layouts", "taps", "unit_of"]
 
 SLOTS = ("load a", "load b", "store")
 _LANE_BITS = 32  # that a memory writes or leaves
@@ -37,11 +36,6 @@ _OWN = 2  # requesters of a core tile's locks before its channels: its core, the
 def unit_of(column: int, row: int) -> int:
     """Of a tile, in records."""
     return column << 4 | row
-
-
-def place_of(unit: int) -> tuple[int, int]:
-    """Column and row."""
-    return unit >> 4, unit & 15
 
 
 def seen_layouts(generation: Generation) -> dict[str, np.dtype[np.void]]:
@@ -193,7 +187,8 @@ def _writes(t: Tapping, at: str, banks: list[tuple[int, int]], generation: Gener
     for number, (first, step) in enumerate(banks):
         bank = f"{at}.bank{number}"
         data = slices(f"{bank}.w_data", lanes, _LANE_BITS)
-        t.log("write", _UNIT, f"{bank}.w_en != 0", 0, line=f"32'({bank}.w_addr) * {step} + {first}", mask=f"{bank}.w_en",
+        t.log("write", _UNIT, f"{bank}.w_en != 0", 0, line=f"32'({bank}.w_addr) * {step} + {first}",
+              mask=f"{bank}.w_en",
               data=[f"{bank}.w_en[{i}] ? {word} : 0" for i, word in enumerate(data)])
 
 
@@ -245,12 +240,10 @@ def _advancing(t: Tapping, at: str, expression: str, cycles: int) -> str:
 def _accesses(t: Tapping, at: str, generation: Generation) -> None:
     core, east = f"{at}.core", f"{at}.from_east"
     for slot in range(2):
-        for name, valid, addr, data in (
-            ("load", f"{core}.request__{slot} && {core}.grant__{slot}", f"{core}.addr__{slot}", f"{core}.r_data__{slot}"),
-            ("east", f"{east}.valid__{slot} && {east}.grant__{slot}", f"{east}.addr__{slot}", f"{east}.r_data__{slot}"),
-        ):
-            t.log(name, _UNIT, t.out.delayed(valid, 1, 1), 1, slot=f"32'd{slot}",
-                  beat=t.out.delayed(f"32'({addr})", 32, 1), data=data)
+        for name, at_end, asks in (("load", core, "request"), ("east", east, "valid")):
+            granted = t.out.delayed(f"{at_end}.{asks}__{slot} && {at_end}.grant__{slot}", 1, 1)
+            t.log(name, _UNIT, granted, 1, slot=f"32'd{slot}",
+                  beat=t.out.delayed(f"32'({at_end}.addr__{slot})", 32, 1), data=f"{at_end}.r_data__{slot}")
     t.log("store", _UNIT, f"{core}.request__2 && {core}.grant__2", 0, beat=f"{core}.addr__2", data=f"{core}.w_data")
     t.log("east", _UNIT, f"{east}.valid__2 && {east}.grant__2", 0, slot="32'd2", beat=f"{east}.addr__2",
           data=f"{east}.w_data")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path
 
 from nncosim.compiler.aie_ml.notes import AieMlNotes, Site
 from nncosim.compiler.image.image import Image
@@ -17,9 +16,11 @@ from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
 from nncosim.hdl.aie_ml.locks import LOCKS
 from nncosim.hdl.aie_ml.memory_tile import MEMORY_CHANNELS, MEMORY_DMA, MEMORY_LOCKS
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.observe import place_of, scope_of
 from nncosim.tb.aie_ml.segments import TileLoad, loads_of
 from nncosim.tb.errors import BenchError
 from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, write_save_file
+from nncosim.tb.waves.cause import cause_group
 from vcd.gtkw import GTKWColor
 
 __all__ = ["MOST_TILES", "ends_of", "groups", "instruction_words", "show_first", "steps_done", "trace_conditions"]
@@ -61,21 +62,30 @@ def steps_done(probes: Mapping[str, int], ends: Sequence[int]) -> int:
     return 0 if since == _NEVER else sum(end <= since for end in ends)
 
 
-def show_first(trace: Path, platform: AieMl, image: Image) -> Waveform:
-    """Write the save file of a finished waveform of an image's run; markers stand where inferences end."""
-    return write_save_file(trace, groups(platform, image), clock=f"{_TOP}.clk", marks=f"{_TOP}.probe_inferences",
-                           cycle=f"{_TOP}.probe_cycle", open_scopes=(_TOP, _ARRAY))  # fmt: skip
+def show_first(trace: Trace, platform: AieMl, image: Image) -> Waveform:
+    """Write the save file of a finished waveform of an image's run; markers stand where inferences end, or as it says.
+    """
+    path, cause = trace.path, []
+    place = place_of(trace.about)
+    if trace.about:
+        scope = scope_of(image.notes.own_as(AieMlNotes), trace.about)
+        cause = [cause_group(path, f"{_TOP}.{scope}", trace.about)]
+    return write_save_file(path, [*cause, *groups(platform, image, place)], clock=f"{_TOP}.clk",
+                           marks=f"{_TOP}.probe_inferences", cycle=f"{_TOP}.probe_cycle",
+                           open_scopes=(_TOP, _ARRAY), at=trace.marks)  # fmt: skip
 
 
-def groups(platform: AieMl, image: Image) -> list[SignalGroup]:
-    """Signals worth seeing first, of an image's run: those of the first tile, in the order of layers, are open."""
+def groups(platform: AieMl, image: Image, first: tuple[int, int] | None = None) -> list[SignalGroup]:
+    """Signals worth seeing first, of an image's run: those of the first tile, in the order of layers, are open; or of
+    the tile at the place `first`."""
     notes, loads = image.notes.own_as(AieMlNotes), loads_of(image, platform)
-    sites = sorted(notes.sites, key=lambda site: site.step)[:MOST_TILES]
+    sites = sorted(notes.sites, key=lambda site: ((site.column, site.row) != first, site.step))[:MOST_TILES]
     code = instruction_words(loads[site.column, site.row].program for site in sites)
     layers = [step.name for step in image.notes.steps]
     found = [_run(), _shim(notes)]
     found += [_tile(site, layers[site.step], code, closed=k > 0) for k, site in enumerate(sites)]
-    buffers = [place for place in sorted(loads) if place[1] < notes.first_row and _has_buffers(loads[place])]
+    buffers = [place for place in sorted(loads, key=lambda place: (place != first, place))
+               if place[1] < notes.first_row and _has_buffers(loads[place])]
     return found + [_memory_tile(*place) for place in buffers[:MOST_TILES]]
 
 

@@ -31,6 +31,8 @@ __all__ = ["AFTER", "BEFORE", "Story", "debug_program", "lay_beside", "story_of"
 
 BEFORE, AFTER = 200, 800
 """Cycles of the waveform around the first difference."""
+_MOST_OTHERS = 24
+"""Further channels that are named."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Story:
                    + f": {first.block} ({first.channel}, event {first.number:,})")  # fmt: skip
         out += [f"  {line}" for line in first.lines()]
         if others:
-            out.append("then: " + "; ".join(f"cycle {each.cycle:,} {each.channel}" for each in others))
+            more = f"; and {len(others) - _MOST_OTHERS} more" if len(others) > _MOST_OTHERS else ""
+            told = (f"cycle {each.cycle:,} {each.channel}" for each in others[:_MOST_OTHERS])
+            out.append("then: " + "; ".join(told) + more)
         out += [f"in that cycle of a right run: {self.standing[0]}", *(f"  {line}" for line in self.standing[1:])] \
             if self.standing else []
         if self.waveform is not None or self.aside:
@@ -125,7 +129,7 @@ def story_of(
     if not found:
         return Story(outcome, ())
     cycle = found[0].cycle
-    standing = bench.standing(platform, program.image, inputs, options.seed, cycle)
+    standing = bench.standing(platform, program.image, inputs, options.seed, cycle, found[0].block)
     say("tracing the cycles around the first difference")
     ended = last_cycle(outcome.result.channels)  # perhaps long before what is missing
     begin = max(0, min(cycle, ended) - BEFORE)
@@ -152,6 +156,7 @@ def _layer(program: Program, right: RunResult, cycle: int) -> str:
     """The layer that a cycle of a right run belongs to."""
     start = 0
     for frame in right.frames:
+        start = start if frame.start is None else frame.start
         for interval in frame.intervals:
             if start + interval.start <= cycle < start + interval.end:
                 return program.schedule[interval.step].name

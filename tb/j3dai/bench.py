@@ -90,7 +90,8 @@ class J3daiBench:
         return J3daiFaults(build_faulty_soc(platform, building(progress)), platform, image, inputs)
 
     def standing(
-        self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
+        self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int,
+        block: str = "",
     ) -> list[str]:
         """Where everybody stands in a cycle of a right run; see `nncosim.tb.j3dai.iss_backend.standing`."""
         return standing(platform, image, inputs, seed, cycle)
