@@ -84,8 +84,9 @@ BUGS = {
     "a sum in a neighbour's lane": Bug(
         vmac, "getattr(lane, name).eq(value)", "getattr(lane, name).eq(value) if number != 5 else "
         "getattr(lane, name).eq(_operands(self.a, self.b, 4, self.generation)[name])", "core VMAC"),
-    "an accumulator that is not cleared": Bug(
-        vmac, "acc.eq(Mux(clear, 0, self.acc))", "acc.eq(self.acc)", "core VMAC"),
+    "a stale accumulator": Bug(
+        core, "vmac.acc.eq(accumulators.read_data[0])",
+        "vmac.acc.eq(delayed(m, advance, accumulators.read_data[0], 1, 'stale'))", "core VMAC"),
     "results that are not saturated below": Bug(
         srs, "Mux(value < low, low, value)", "value", "core SRS"),
     "a tie that is rounded down": Bug(

@@ -16,6 +16,7 @@ from nncosim.tb.aie_ml.standing import standing
 from nncosim.tb.backend import MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.iss.elf import IssError
+from nncosim.tb.lockstep import Difference
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 
@@ -80,11 +81,11 @@ class AieMlBench:
             return None
 
     def standing(
-        self, platform: AieMl, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int,
-        block: str = "",
+        self, platform: AieMl, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int,
+        first: Difference,
     ) -> list[str]:
         """See `nncosim.tb.backend.Observable`."""
-        return standing(platform, image, inputs, seed, cycle, block)
+        return standing(platform, image, inputs, seed, first)
 
     def verilog(self, platform: AieMl) -> Mapping[str, str]:
         """See `nncosim.tb.backend.Patchable`, `Mutable`: tiles of both kinds, and two columns of an array of them."""

@@ -20,15 +20,16 @@ from nncosim.tb.aie_ml.taps import SLOTS, seen_layouts, unit_of
 from nncosim.tb.boundaries.kinds import Kind, Records, by_cycle, judged
 from nncosim.tb.lockstep import Channel, Event
 
-__all__ = ["channels_of", "instruction_text", "place_of", "scope_of"]
+__all__ = ["STATES", "WAITS", "channels_of", "instruction_text", "place_of", "scope_of"]
 
 _LOCK_OPS = ("at least", "equal", "add", "?")
-_STATES = ("is idle", "issues", "waits for memory", "waits for a lock", "waits for a cascade",
+STATES = ("is idle", "issues", "waits for memory", "waits for a lock", "waits for a cascade",
            "runs, and issues nothing")  # fmt: skip
+"""What a core does, by its state."""
 _VECTOR_PORTS = ("core load path a", "core load path b", "core SRS", "core moves")
 _ACCUMULATOR_PORTS = ("core VMAC", "core moves", "core cascade")
 _PATHS = (*_VECTOR_PORTS[:2], "core store path")
-_WAITS = {2: "data memory (banks)", 3: "locks", 4: "core cascade"}
+WAITS = {2: "data memory (banks)", 3: "locks", 4: "core cascade"}
 """Of a state that is a core's waiting, the block that it waits for."""
 _SCOPES = {
     "core fetch": "core.fetch", "core address generators": "core.agus", "core load path a": "core.load_a",
@@ -73,8 +74,8 @@ def scope_of(notes: AieMlNotes, block: str) -> str:
 
 
 def place_of(block: str) -> tuple[int, int] | None:
-    """Column and row of the tile that a block belongs to, if it does."""
-    found = re.match(r"tile \((\d+), (\d+)\) ", block)
+    """Column and row of the tile that a block, or a channel, belongs to, if it does."""
+    found = re.match(r"tile \((\d+), (\d+)\)", block)
     return (int(found[1]), int(found[2])) if found else None
 
 
@@ -132,9 +133,9 @@ class _Tile:
         yield Kind("stream", "streams", self._carrier, dict.fromkeys(("data",), self._carrier), self._stream)
 
     def _of_core(self) -> Iterator[Kind]:
-        yield Kind("state", "core's states", lambda e: _WAITS.get(int(e["state"]), "core"), {},
-                   lambda e: f"core {_STATES[min(int(e['state']), 5)]}",
-                   lambda want, got: next((_WAITS[int(e["state"])] for e in (got, want) if int(e["state"]) in _WAITS),
+        yield Kind("state", "core's states", lambda e: WAITS.get(int(e["state"]), "core"), {},
+                   lambda e: f"core {STATES[min(int(e['state']), 5)]}",
+                   lambda want, got: next((WAITS[int(e["state"])] for e in (got, want) if int(e["state"]) in WAITS),
                                           "core"))  # fmt: skip
         yield Kind("issue", "instructions", "core fetch", {
             "pc": "core fetch", "instruction": "core fetch (program memory)"}, self._issue)  # fmt: skip

@@ -249,8 +249,8 @@ def _accesses(t: Tapping, at: str, generation: Generation) -> None:
           data=f"{east}.w_data")
     link = f"{core}.west_memory"
     asks = [f"{link}__ask__{k}" for k in range(3)]
-    beats = [f"{ask} ? 16'({link}__addr__{k}) : 0" for k, ask in enumerate(asks)]
-    t.log("west", _UNIT, f"{flags(*asks)} != 0", 0, asks=flags(*asks), beats=[*beats, "0"],
+    places = [f"{ask} ? 16'({link}__addr__{k}) : 0" for k, ask in enumerate(asks)]
+    t.log("west", _UNIT, f"{flags(*asks)} != 0", 0, asks=flags(*asks), beats=[*places, "0"],
           data=f"{asks[2]} ? {link}__w_data : 0")
 
 

@@ -19,17 +19,18 @@ from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.observe import place_of, scope_of
 from nncosim.tb.aie_ml.segments import TileLoad, loads_of
 from nncosim.tb.errors import BenchError
-from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, write_save_file
+from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, trace_format, write_save_file
 from nncosim.tb.waves.cause import cause_group
 from vcd.gtkw import GTKWColor
 
-__all__ = ["MOST_TILES", "ends_of", "groups", "instruction_words", "show_first", "steps_done", "trace_conditions"]
+__all__ = ["MOST_TILES", "NEVER", "TOP", "ends_of", "groups", "instruction_words", "show_first", "steps_done",
+           "trace_conditions"]
 
 MOST_TILES = 16
 """That have a group in a save file: core tiles, and as many memory tiles."""
-_TOP = "aie_ml_array_tb"
-_ARRAY = f"{_TOP}.array"
-_NEVER = (1 << 64) - 1
+TOP = "aie_ml_array_tb"
+_ARRAY = f"{TOP}.array"
+NEVER = (1 << 64) - 1
 """Of `probe_since`: no inference has begun."""
 
 
@@ -59,20 +60,23 @@ def steps_done(probes: Mapping[str, int], ends: Sequence[int]) -> int:
     if probes["probe_inferences"]:
         return len(ends)
     since = probes["probe_since"]
-    return 0 if since == _NEVER else sum(end <= since for end in ends)
+    return 0 if since == NEVER else sum(end <= since for end in ends)
 
 
 def show_first(trace: Trace, platform: AieMl, image: Image) -> Waveform:
     """Write the save file of a finished waveform of an image's run; markers stand where inferences end, or as it says.
     """
-    path, cause = trace.path, []
-    place = place_of(trace.about)
+    path, place, first = trace.path, place_of(trace.about), list[SignalGroup]()
     if trace.about:
         scope = scope_of(image.notes.own_as(AieMlNotes), trace.about)
-        cause = [cause_group(path, f"{_TOP}.{scope}", trace.about)]
-    return write_save_file(path, [*cause, *groups(platform, image, place)], clock=f"{_TOP}.clk",
-                           marks=f"{_TOP}.probe_inferences", cycle=f"{_TOP}.probe_cycle",
-                           open_scopes=(_TOP, _ARRAY), at=trace.marks)  # fmt: skip
+        first = [cause_group(path, f"{TOP}.{scope}", trace.about)]
+    if trace.marks and trace_format(path) == "fst":
+        from nncosim.tb.aie_ml.rows import write_rows  # with a library that nothing else needs
+
+        first = [write_rows(path, platform, image, place or (0, 1)), *first]
+    return write_save_file(path, [*first, *groups(platform, image, place)], clock=f"{TOP}.clk",
+                           marks=f"{TOP}.probe_inferences", cycle=f"{TOP}.probe_cycle",
+                           open_scopes=(TOP, _ARRAY), at=trace.marks)  # fmt: skip
 
 
 def groups(platform: AieMl, image: Image, first: tuple[int, int] | None = None) -> list[SignalGroup]:
@@ -101,12 +105,12 @@ def instruction_words(programs: Iterable[bytes]) -> dict[int, str]:
 
 def _run() -> SignalGroup:
     return SignalGroup("run", [
-        Line(f"{_TOP}.clk"), Line(f"{_TOP}.probe_cycle", "cycle", "dec"),
-        Line(f"{_TOP}.configuring"), Line(f"{_TOP}.running", color=GTKWColor.yellow),
-        Line(f"{_TOP}.probe_since", "cycle of the inference", "dec"),
-        Line(f"{_TOP}.probe_inferences", "inferences done", "dec"),
-        Line(f"{_TOP}.probe_results", "words of results", "dec"),
-        Line(f"{_TOP}.hazard", color=GTKWColor.red), Line(f"{_TOP}.fault", "lock faults", "bin", color=GTKWColor.red),
+        Line(f"{TOP}.clk"), Line(f"{TOP}.probe_cycle", "cycle", "dec"),
+        Line(f"{TOP}.configuring"), Line(f"{TOP}.running", color=GTKWColor.yellow),
+        Line(f"{TOP}.probe_since", "cycle of the inference", "dec"),
+        Line(f"{TOP}.probe_inferences", "inferences done", "dec"),
+        Line(f"{TOP}.probe_results", "words of results", "dec"),
+        Line(f"{TOP}.hazard", color=GTKWColor.red), Line(f"{TOP}.fault", "lock faults", "bin", color=GTKWColor.red),
     ])  # fmt: skip
 
 

@@ -129,7 +129,7 @@ def story_of(
     if not found:
         return Story(outcome, ())
     cycle = found[0].cycle
-    standing = bench.standing(platform, program.image, inputs, options.seed, cycle, found[0].block)
+    standing = bench.standing(platform, program.image, inputs, options.seed, found[0])
     say("tracing the cycles around the first difference")
     ended = last_cycle(outcome.result.channels)  # perhaps long before what is missing
     begin = max(0, min(cycle, ended) - BEFORE)

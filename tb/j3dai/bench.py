@@ -14,6 +14,7 @@ from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.faults import J3daiFaults, build_faulty_soc
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
 from nncosim.tb.j3dai.rtl import run_rtl
+from nncosim.tb.lockstep import Difference
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.progress import building
@@ -90,11 +91,11 @@ class J3daiBench:
         return J3daiFaults(build_faulty_soc(platform, building(progress)), platform, image, inputs)
 
     def standing(
-        self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int,
-        block: str = "",
+        self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int,
+        first: Difference,
     ) -> list[str]:
-        """Where everybody stands in a cycle of a right run; see `nncosim.tb.j3dai.iss_backend.standing`."""
-        return standing(platform, image, inputs, seed, cycle)
+        """See `nncosim.tb.backend.Observable`, and `nncosim.tb.j3dai.iss_backend.standing`."""
+        return standing(platform, image, inputs, seed, first.cycle)
 
 
 BENCH = J3daiBench()

@@ -110,7 +110,7 @@ def _of_levels(kind: Kind, want: Event | None, got: Event | None) -> str:
         bits = int(want["flags"]) ^ int(got["flags"])
     else:
         bits = int(earlier(want, got)["changed"]) & ~_SEMAPHORES
-    return next((owner for k, owner in enumerate(owners) if bits >> k & 1), kind.moment)
+    return next((owner for k, owner in enumerate(owners) if bits >> k & 1), judged(kind, want, got))
 
 
 # ---- in words
