@@ -248,10 +248,10 @@ def _accesses(t: Tapping, at: str, generation: Generation) -> None:
     t.log("east", _UNIT, f"{east}.valid__2 && {east}.grant__2", 0, slot="32'd2", beat=f"{east}.addr__2",
           data=f"{east}.w_data")
     link = f"{core}.west_memory"
-    asks = [f"{link}__ask__{k}" for k in range(3)]
-    places = [f"{ask} ? 16'({link}__addr__{k}) : 0" for k, ask in enumerate(asks)]
-    t.log("west", _UNIT, f"{flags(*asks)} != 0", 0, asks=flags(*asks), beats=[*places, "0"],
-          data=f"{asks[2]} ? {link}__w_data : 0")
+    asked = [f"{link}__ask__{k}" for k in range(3)]
+    beats = [f"{ask} ? 16'({link}__addr__{k}) : 0" for k, ask in enumerate(asked)]
+    t.log("west", _UNIT, f"{flags(*asked)} != 0", 0, asks=flags(*asked), beats=[*beats, "0"],
+          data=f"{asked[2]} ? {link}__w_data : 0")
 
 
 def _registers(t: Tapping, at: str, generation: Generation) -> None:
