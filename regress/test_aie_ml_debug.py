@@ -14,6 +14,8 @@ from typing import Any
 
 import onnx
 import pytest
+from nncosim.compiler.aie_ml.notes import AieMlNotes
+from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml import (
     access,
     agu,
@@ -33,6 +35,7 @@ from nncosim.regress.dense_models import DenseSpec, dense_network
 from nncosim.regress.planted import plant, some
 from nncosim.regress.test_aie_ml_graphs import SMALL
 from nncosim.tb.aie_ml import build
+from nncosim.tb.aie_ml.observe import scope_of
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.sim.waves import changes, command_file, save_file, variables
 
@@ -93,8 +96,8 @@ BUGS = {
         srs, "RoundingCode.HALF_EVEN: half & (rest | floor[0])", "RoundingCode.HALF_EVEN: half & rest", "core SRS"),
     "a pointer's outer step after a turn too few": Bug(
         agu, "with m.If(c1 + 1 < n1):", "with m.If(c1 + 2 < n1):", "core address generators"),
-    "a loop's last turn missing": Bug(
-        fetch, "turns[level].eq(loop.count)", "turns[level].eq(loop.count - (loop.count > 1))", "core fetch"),
+    "a loop without its last instruction": Bug(
+        fetch, "last[level].eq(pc + loop.body - 1)", "last[level].eq(pc + loop.body - 2)", "core fetch"),
     "a buffer a word too short": Bug(
         dma_channel, "self.left.eq(fetched.length)", "self.left.eq(fetched.length - (fetched.length > 8))", "dma s2mm0",
         HANG),
@@ -177,6 +180,11 @@ def test_a_planted_bug(name: str, tmp_path: Path, folder: Path, monkeypatch: pyt
     assert f"marker_set A {times[cycle]}" in for_surfer
     named = {line.split()[1] for line in for_surfer if line.startswith("variable_add ")}
     assert len(named) > 50 and named <= set(variables(out / "cause.fst"))
+    image = Image.from_bytes(next(out.glob("*.elf")).read_bytes())
+    block = line.split(": ", 2)[2].rpartition(" (tile")[0]
+    scope = scope_of(image.notes.own_as(AieMlNotes), block)
+    assert any(each.startswith(f"{TOP}.{scope}.") for each in named), scope
+    assert any(each.startswith("rows.") for each in named)
 
 
 def test_a_bundle_with_a_patch(tmp_path: Path, folder: Path) -> None:

@@ -113,7 +113,7 @@ def lay_beside(
     """What differs between a run that was observed and the simulator's, and the simulator's run."""
     inputs, _ = make_frames(program.network, options)
     say(f"running it on the {REFERENCE}")
-    reference = replace(options, backend=REFERENCE, driver=None, rtl_patch=None, trace=None)
+    reference = replace(options, backend=REFERENCE, driver=None, rtl_patch=None, trace=None, ignore_hazards=False)
     right = execute(program, platform, inputs, reference, say)
     return differences(outcome.result.channels, right.channels, _until(outcome.result, right)), right
 
