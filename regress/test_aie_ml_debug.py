@@ -96,8 +96,8 @@ BUGS = {
         srs, "RoundingCode.HALF_EVEN: half & (rest | floor[0])", "RoundingCode.HALF_EVEN: half & rest", "core SRS"),
     "a pointer's outer step after a turn too few": Bug(
         agu, "with m.If(c1 + 1 < n1):", "with m.If(c1 + 2 < n1):", "core address generators"),
-    "a loop without its last instruction": Bug(
-        fetch, "last[level].eq(pc + loop.body - 1)", "last[level].eq(pc + loop.body - 2)", "core fetch"),
+    "an instruction lost in a stall": Bug(
+        fetch, "program.r_en.eq(running & self.advance)", "program.r_en.eq(running)", "core fetch"),
     "a buffer a word too short": Bug(
         dma_channel, "self.left.eq(fetched.length)", "self.left.eq(fetched.length - (fetched.length > 8))", "dma s2mm0",
         HANG),

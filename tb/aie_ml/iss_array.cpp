@@ -84,7 +84,8 @@ class Array {
             case CONFIG_STARTS >> 10: node.dma.start(place, static_cast<int>(word & 15)); break;
             case CONFIG_SWITCH >> 10: listen(node, place, word); break;
             case CONFIG_CORE >> 10:
-                if ((word & 1) && !node.started && !node.fetching) {  // else it is busy, and takes no start
+                // It takes no start while it is busy, which it was in the cycle before.
+                if ((word & 1) && !node.started && !node.fetching && node.halts != seen.now) {
                     node.fetching = FETCH_CYCLES - 1;  // the next cycle is the one behind the start
                     node.ever = true;
                 }
@@ -391,7 +392,10 @@ class Array {
                     stores.push_back(record);
                 }
             core.stores.clear();
-            if (core.halted) node.started = false;
+            if (core.halted) {
+                node.started = false;
+                node.halts = seen.now + 1;
+            }
             for (const Problem& each : core.problems) problems.push_back(each);
             core.problems.clear();
         }
