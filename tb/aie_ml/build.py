@@ -30,9 +30,8 @@ from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build, build_library
 
 __all__ = [
-    "CONFIG_WORDS", "FEEDER_WORDS", "TOP", "build_array", "check_feed", "feed", "load_image",
-    "poison_memories", "run_once", "small_array",
-    "write_beats", "write_lines",
+    "CONFIG_WORDS", "FEEDER_WORDS", "TOP", "build_array", "check_feed", "feed", "load_image", "poison_memories",
+    "run_once", "small_array", "write_beats", "write_lines",
 ]  # fmt: skip
 
 TOP = "aie_ml_array_tb"
