@@ -97,14 +97,15 @@ BUGS = {
     "a pointer's outer step after a turn too few": Bug(
         agu, "with m.If(c1 + 1 < n1):", "with m.If(c1 + 2 < n1):", "core address generators"),
     "an instruction lost in a stall": Bug(
-        fetch, "program.r_en.eq(running & self.advance)", "program.r_en.eq(running)", "core fetch"),
+        fetch, "program.r_en.eq(running & self.advance)", "program.r_en.eq(running)", "core fetch", CHECK),
     "a buffer a word too short": Bug(
         dma_channel, "self.left.eq(fetched.length)", "self.left.eq(fetched.length - (fetched.length > 8))", "dma s2mm0",
         HANG),
     "a line's step for a word's": Bug(
         dma_channel, 'step = now[f"step{k}"]', 'step = now[f"step{min(k, 1)}"]', "dma"),
     "an acquire that does not wait": Bug(
-        locks, "Cat(value >= asked.value, value == asked.value, 1)", "Cat(1, value == asked.value, 1)", "locks"),
+        locks, "Cat(value >= asked.value, value == asked.value, 1)", "Cat(1, value == asked.value, 1)", "locks",
+        CHECK),
     "a release that adds one more": Bug(
         locks, "Mux(asked.op == LockOp.RELEASE, value + asked.value, value - asked.value)",
         "Mux(asked.op == LockOp.RELEASE, value + asked.value + (asked.value == 1), value - asked.value)", "locks"),

@@ -40,9 +40,9 @@ def standing(
     array = Array(image, platform, seed=seed, observe=True)
     notes, came, number = image.notes.own_as(AieMlNotes), 0, 1
     for number, given in enumerate(inputs, 1):  # noqa: B007 (the last one counts)
+        came = len(array.infer(given, max(first.cycle - array.next_inference + 1, 0)).results)
         if first.cycle < array.next_inference:
             break
-        came = len(array.infer(given, first.cycle - array.next_inference + 1).results)
     channels = channels_of(platform, image, array.seen())
     column, row = place_of(first.block) or (0, 0)
 
