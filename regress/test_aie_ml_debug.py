@@ -108,7 +108,8 @@ BUGS = {
         CHECK),
     "a release that adds one more": Bug(
         locks, "Mux(asked.op == LockOp.RELEASE, value + asked.value, value - asked.value)",
-        "Mux(asked.op == LockOp.RELEASE, value + asked.value + (asked.value == 1), value - asked.value)", "locks"),
+        "Mux(asked.op == LockOp.RELEASE, value + asked.value + (asked.value == 1), value - asked.value)", "locks",
+        HANG),
     "a word lost where there is no room": Bug(
         stream, "with m.Elif(self.i.valid & ~both):", "with m.Elif(self.i.valid & ~both & ~some):", "switch", HANG),
     "a word that is sent twice": Bug(
