@@ -7,6 +7,7 @@ Each core acquires BEGIN first, which a word from the shim releases: so both cou
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,15 +26,20 @@ from nncosim.hdl.aie_ml.tile import TILE
 from nncosim.hdl.formats import encode
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.regress.aie_ml_hazards import early_reads_of
-from nncosim.tb.aie_ml.build import feed, load_image, run_once
+from nncosim.tb.aie_ml.build import feed, load_image, poison_memories, run_once
 from nncosim.tb.aie_ml.frames import RESULT, STATE, store_of
 from nncosim.tb.aie_ml.iss_array import Array
+from nncosim.tb.aie_ml.observe import channels_of
 from nncosim.tb.aie_ml.rtl import RESULTS, SETTLE_CYCLES, STATES, STORES
+from nncosim.tb.aie_ml.taps import seen_layouts
+from nncosim.tb.boundaries.layouts import FIRST_STREAM
+from nncosim.tb.lockstep import Channel
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 
 __all__ = [
-    "BEGIN", "FROM_SHIM", "TO_SHIM", "Column", "Found", "columns_image", "differs", "lock", "on_iss", "on_rtl",
+    "BEGIN", "FROM_SHIM", "TO_SHIM", "Column", "Found", "boundaries", "columns_image", "differs", "lock", "on_iss",
+    "on_rtl",
 ]  # fmt: skip
 
 BEGIN = 0
@@ -129,17 +135,34 @@ def on_rtl(built: BuiltModel, image: Image, results: int = 0) -> Found:
     Raises:
         SimulationTimeout: it has no end.
     """
-    with Model(built, seed=1) as model:
-        model.poison(1)
-        writes = load_image(model, PLATFORM, image)
-        feed(model, _columns(image), _given(image))
-        held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": results, "gap_seed": 0}
-        run_once(model, held, LIMIT)
+    with _done_on_rtl(built, image, results) as model:
         kinds = (STORES, store_of(PLATFORM.generation)), (STATES, STATE), (RESULTS, RESULT)
         stores, states, came = (model.log(stream, fmt, clear=True) for stream, fmt in kinds)
         memory = np.stack([_memory(model, column) for column in range(_columns(image))])
     busy = np.unique(states["tile"][states["state"] != 0])
     return Found(stores, states[np.isin(states["tile"], busy)], came, memory)
+
+
+@contextmanager
+def _done_on_rtl(built: BuiltModel, image: Image, results: int = 0) -> Iterator[Model]:
+    with Model(built, seed=1) as model:
+        model.poison(1)
+        poison_memories(model, PLATFORM, image, 1)
+        writes = load_image(model, PLATFORM, image)
+        feed(model, _columns(image), _given(image))
+        held = {"config_writes": writes, "settle": SETTLE_CYCLES, "result_words": results, "gap_seed": 0}
+        run_once(model, held, LIMIT)
+        yield model
+
+
+def boundaries(built: BuiltModel, image: Image) -> tuple[tuple[Channel, ...], tuple[Channel, ...]]:
+    """What passes the boundaries of tiles, on RTL and on the simulator. `built`: with records of it."""
+    layouts = seen_layouts(PLATFORM.generation)
+    with _done_on_rtl(built, image) as model:
+        found = {name: model.log(FIRST_STREAM + k, layout) for k, (name, layout) in enumerate(layouts.items())}
+    array = Array(image, PLATFORM, seed=1, observe=True)
+    array.stream(_given(image), 1, LIMIT)
+    return channels_of(PLATFORM, image, found), channels_of(PLATFORM, image, array.seen())
 
 
 def _memory(model: Model, column: int) -> npt.NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
 from nncosim.tb.fault_target import FaultTarget
 from nncosim.tb.floor_plan import FloorPlan
-from nncosim.tb.lockstep import Channel
+from nncosim.tb.lockstep import Channel, Difference
 from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
@@ -266,9 +266,11 @@ class Observable(Protocol[PlatformT]):
     observable: ClassVar[tuple[str, ...]]
 
     def standing(
-        self, platform: PlatformT, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
+        self, platform: PlatformT, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int,
+        first: Difference,
     ) -> list[str]:
-        """Where everybody stands in a cycle (since reset) of a right run, a line each."""
+        """Where everybody stands in a right run in the cycle of a difference, a line each; those near its block if they
+        are too many."""
         ...
 
     def module_of(self, platform: PlatformT, block: str) -> str:

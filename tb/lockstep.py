@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.tb.errors import BenchError
 
-__all__ = ["SLACK", "Channel", "Difference", "Event", "differences", "last_cycle"]
+__all__ = ["SLACK", "Channel", "Difference", "Event", "differences", "event_of", "last_cycle"]
 
 SLACK = 64
 
@@ -111,7 +111,7 @@ def _first(found: Channel, wanted: Channel, until: int | None) -> Difference | N
     if not len(unequal) and len(a) == len(b):
         return None
     number = int(unequal[0]) if len(unequal) else shorter
-    got, want = (_event(each, number) for each in (a, b))
+    got, want = (event_of(each, number) if number < len(each) else None for each in (a, b))
     cycles = [int(a["cycle"][number]) if got else None, int(b["cycle"][number]) if want else None]
     both = {name: (_shown(want[name]), _shown(got[name])) for name in got} if got and want else {}
     fields = {name: values for name, values in both.items() if values[0] != values[1]}
@@ -131,9 +131,8 @@ def _bytes(events: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(events).view(np.uint8).reshape(len(events), events.dtype.itemsize)
 
 
-def _event(events: npt.NDArray[np.void], number: int) -> Event | None:
-    if number >= len(events):
-        return None
+def event_of(events: npt.NDArray[np.void], number: int) -> Event:
+    """One of a channel's events, by the names of its fields."""
     return {name: events[name][number] for name in events.dtype.names or ()}
 
 

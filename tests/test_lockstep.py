@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from nncosim.regress.dense_models import DenseSpec, dense_network
+import toy
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.errors import BenchError
 from nncosim.tb.lockstep import Channel, differences
+from toy_models import branching_model, save
 
 EVENT = np.dtype([("cycle", "<u8"), ("word", "<u4"), ("data", "u1", (4,))])
 COUNT = 50
@@ -101,8 +102,9 @@ def test_runs_of_two_machines() -> None:
 
 
 def test_a_machine_without_channels_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = tmp_path / "dense.onnx"
-    model.write_bytes(dense_network(DenseSpec((16, 8), batch=8)).SerializeToString())
-    assert invoke(["debug", str(model), "--platform=aie_ml", f"--out={tmp_path / 'out'}"]) == 2
+    toy.install()
+    model = tmp_path / "m.onnx"
+    save(branching_model(), model)
+    assert invoke(["debug", str(model), "--platform=toy", f"--out={tmp_path / 'out'}"]) == 2
     assert "cannot be laid beside its simulator; nncosim run --trace writes a waveform" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

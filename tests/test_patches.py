@@ -7,11 +7,14 @@ import difflib
 from pathlib import Path
 
 import pytest
+import toy
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai import bench as j3dai_bench
 from nncosim.tb.sim.patches import RtlPatch, read_patch
+
+toy.install()
 
 DIGITS = Path(__file__).parents[1] / "regress" / "networks" / "digits.onnx"
 SOURCES = {
@@ -57,7 +60,7 @@ def test_what_does_not_fit() -> None:
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--platform=j3dai", "--backend=iss"], "has no RTL that can be patched (--rtl-patch); use --backend rtl"),
-    (["--platform=aie_ml"], "has no RTL that can be patched (--rtl-patch); no backend of this platform has"),
+    (["--platform=toy"], "has no RTL that can be patched (--rtl-patch); no backend of this platform has"),
 ])  # fmt: skip
 def test_refused_before_anything_is_compiled(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -82,6 +85,6 @@ def test_the_verilog_that_is_patched(
     assert {path.name: path.read_text() for path in (tmp_path / "v").iterdir()} == SOURCES
     assert [each.clusters for each in asked] == [3]
     assert invoke(["platforms", f"--verilog={tmp_path / 'w'}"]) == 2
-    assert invoke(["platforms", "aie_ml", f"--verilog={tmp_path / 'w'}"]) == 2
+    assert invoke(["platforms", "toy", f"--verilog={tmp_path / 'w'}"]) == 2
     assert "has no Verilog of its own to write (--verilog)" in capsys.readouterr().err
     assert not (tmp_path / "w").exists()

@@ -7,7 +7,9 @@ import importlib.util
 
 import numpy as np
 import pytest
+from nncosim.platforms.aie_ml import PLATFORM as AIE_ML
 from nncosim.platforms.j3dai import PLATFORM
+from nncosim.tb.aie_ml.observe import module_of as of_tile
 from nncosim.tb.j3dai.inside import as_seen, dmpa_channels, inside_channels, module_of, scope_of
 from nncosim.tb.j3dai.l1_taps import l1_taps, without
 from nncosim.tb.j3dai.taps import Watch, part_words, seen_header, seen_layouts, tap_layouts
@@ -43,6 +45,17 @@ def test_signals_that_are_gone_are_0_in_their_width() -> None:
 def test_a_block_has_a_module(block: str, module: str) -> None:
     assert module_of(PLATFORM, block) == f"nncosim.hdl.{module}"
     assert importlib.util.find_spec(f"nncosim.hdl.{module}")
+
+
+@pytest.mark.parametrize(("block", "module"), [
+    ("tile (0, 3) core SRS", "srs"), ("tile (3, 4) core fetch (program memory)", "fetch"), ("tile (0, 3) core", "core"),
+    ("tile (1, 2) dma mm2s3", "dma_channel"), ("tile (1, 2) dma descriptors (iterations)", "dma"), ("shim", "array"),
+    ("tile (1, 2) data memory", "memory_banks"), ("tile (1, 3) data memory", "memory"), ("tile (0, 3) locks", "locks"),
+    ("tile (0, 3) core load path b", "access"), ("tile (0, 3) core cascade", "core"), ("tile (0, 3) switch", "switch"),
+])  # fmt: skip
+def test_a_block_of_a_tile_has_a_module(block: str, module: str) -> None:
+    assert of_tile(AIE_ML, block) == f"nncosim.hdl.aie_ml.{module}"
+    assert importlib.util.find_spec(f"nncosim.hdl.aie_ml.{module}")
 
 
 def nothing() -> dict[str, np.ndarray]:

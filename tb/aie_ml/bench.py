@@ -11,10 +11,14 @@ from nncosim.platforms.aie_ml import AieMl
 from nncosim.tb.aie_ml.build import small_array
 from nncosim.tb.aie_ml.cycles import CYCLE_MODEL
 from nncosim.tb.aie_ml.iss_backend import run_iss
+from nncosim.tb.aie_ml.observe import module_of
 from nncosim.tb.aie_ml.rtl import run_rtl
+from nncosim.tb.aie_ml.standing import standing
 from nncosim.tb.backend import MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.iss.elf import IssError
+from nncosim.tb.lockstep import Difference
+from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 
 __all__ = ["BENCH", "AieMlBench"]
@@ -25,6 +29,8 @@ class AieMlBench:
 
     backends: ClassVar[tuple[str, ...]] = ("rtl", "iss")
     waveforms: ClassVar[tuple[str, ...]] = ("rtl",)
+    observable: ClassVar[tuple[str, ...]] = ("rtl", "iss")
+    patchable: ClassVar[tuple[str, ...]] = ("rtl",)
     hazard_checks: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
     mutation: ClassVar[MutationPlan] = MutationPlan("nncosim.hdl.aie_ml.array", ({},), "regress/networks/digits.onnx")
@@ -42,11 +48,15 @@ class AieMlBench:
         trace: Trace | None = None,
         progress: Callable[[str], None] | None = None,
         hazards: bool = True,
+        patch: RtlPatch | None = None,
+        observe: bool = False,
     ) -> RunResult:
         """See `nncosim.tb.backend.Bench.run`.
 
         Args:
             hazards: on rtl, a violated latency ends the run with a "check" diagnosis (`nncosim.tb.aie_ml.hazards`).
+            patch: of the RTL. observe: record what passes the machine's boundaries
+                (`nncosim.tb.backend.RunResult.channels`).
 
         Raises:
             BenchError: no such backend, a waveform asked of the iss or behind the end of the run, a build that failed.
@@ -55,11 +65,14 @@ class AieMlBench:
         if backend == "iss":
             if trace is not None:
                 raise BenchError("the iss has no signals to trace; use the backend rtl for a waveform")
-            return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed)
+            if patch is not None:
+                raise BenchError("the iss has no RTL to patch; use the backend rtl")
+            return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed, observe=observe)
         if backend != "rtl":
             raise BenchError(f"AIE-ML has no backend {backend!r}; it has {', '.join(self.backends)}")
         return run_rtl(platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed,
-                       trace=trace, progress=progress, hazards=hazards)  # fmt: skip
+                       trace=trace, progress=progress, hazards=hazards, patch=patch,
+                       observe=observe)  # fmt: skip
 
     def interval(self, platform: AieMl, image: bytes) -> float | None:
         """See `nncosim.tb.backend.HasInterval`: the simulator's."""
@@ -68,8 +81,19 @@ class AieMlBench:
         except IssError:
             return None
 
+    def standing(
+        self, platform: AieMl, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int,
+        first: Difference,
+    ) -> list[str]:
+        """See `nncosim.tb.backend.Observable`."""
+        return standing(platform, image, inputs, seed, first)
+
+    def module_of(self, platform: AieMl, block: str) -> str:
+        """See `nncosim.tb.aie_ml.observe.module_of`."""
+        return module_of(platform, block)
+
     def verilog(self, platform: AieMl) -> Mapping[str, str]:
-        """See `nncosim.tb.backend.Mutable`: tiles of both kinds, and two columns of an array of them."""
+        """See `nncosim.tb.backend.Patchable`, `Mutable`: tiles of both kinds, and two columns of an array of them."""
         return small_array(platform)
 
 

@@ -19,17 +19,19 @@ from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
 from nncosim.platforms.aie_ml import BANKS, AieMl
 from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
 from nncosim.tb.aie_ml.hazards import STOP, SWITCH, allow_early_reads, monitor_options, monitor_sources
-from nncosim.tb.aie_ml.segments import bus_writes, loads_of
+from nncosim.tb.aie_ml.segments import bus_writes, loads_of, poisoned
+from nncosim.tb.aie_ml.taps import taps
 from nncosim.tb.errors import CapacityError
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.emitted import emitted
 from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build, build_library
 
 __all__ = [
-    "CONFIG_WORDS", "FEEDER_WORDS", "TOP", "build_array", "check_feed", "feed", "load_image", "run_once", "small_array",
-    "write_beats", "write_lines",
+    "CONFIG_WORDS", "FEEDER_WORDS", "TOP", "build_array", "check_feed", "feed", "load_image", "poison_memories",
+    "run_once", "small_array", "write_beats", "write_lines",
 ]  # fmt: skip
 
 TOP = "aie_ml_array_tb"
@@ -42,8 +44,8 @@ CONFIG_WORDS = 1 << 17
 
 def build_array(
     platform: AieMl, columns: int, rows: int, memory_rows: int = 0, *, hazards: bool = True,
-    tile: Mapping[str, str] | None = None, trace: str | None = None, progress: BuildProgress | None = None,
-    **options: Any,
+    tile: Mapping[str, str] | None = None, patch: RtlPatch | None = None, inside: bool = False,
+    trace: str | None = None, progress: BuildProgress | None = None, **options: Any,
 ) -> BuiltModel:
     """So many of the platform's tiles under `TOP`, built once for each content.
 
@@ -53,23 +55,25 @@ def build_array(
         rows: of core tiles. memory_rows: of memory tiles below them.
         hazards: with a monitor of latencies in each core tile, see `nncosim.tb.aie_ml.hazards`; AIE-MLv2's has none.
         tile: Verilog in place of the core tile's own.
+        patch: of the Verilog of tiles and array; what stands on parts that it does not change is not built again.
+        inside: with records of what passes the boundaries between the blocks (`nncosim.tb.aie_ml.taps`).
         trace: "vcd" or "fst" for a build with waveforms. options: of `nncosim.tb.sim.verilate.BuildOptions`.
 
     Raises:
         BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
+        BenchError: the patch does not fit.
     """
-    instructions, generation = platform.instructions, platform.generation
-    tile = tile or emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation))
-    shape = (columns, rows, memory_rows, instructions, generation)
-    array = emitted("aie_ml_array", (shape, tile_ports(instructions, generation)), lambda: emit_array(*shape),
-                    outside=INSIDE_TILES)  # fmt: skip
+    generation = platform.generation
+    emitted_tile, memory_tile, array = _verilog(platform, columns, rows, memory_rows, patch)
+    tile = tile or emitted_tile
+    if inside:
+        tile, memory_tile = {**tile, **taps(generation, False)}, {**memory_tile, **taps(generation, True)}
     hazards &= generation == AIE_ML  # the monitor knows that one's registers
     files = (Path(__file__).with_name("aie_ml_array_tb.sv"), SRAM_VERILOG)
     options = {"optimize": "-O1", "optimize_rest": "-O0", "trace": trace, **options}
     sources, monitor = ({**tile, **monitor_sources()}, monitor_options()) if hazards else (tile, {})
     libraries = [build_library(sources, TILE, progress=progress, **options, **monitor)]
     if memory_rows:
-        memory_tile = emitted(MEMORY_TILE, generation, lambda: emit_memory_tile(generation))
         libraries.append(build_library(memory_tile, MEMORY_TILE, progress=progress, **options))
     width = generation.beat_bits * rows
     ports = ", ".join(f".store_data__{k}(store_data[{width * k} +: {width}])" for k in range(columns))
@@ -84,9 +88,27 @@ def build_array(
 
 def small_array(platform: AieMl) -> dict[str, str]:
     """Verilog of both kinds of tiles, and of an array of two columns of two tiles of each: file name to text."""
+    tile, memory_tile, array = _verilog(platform, 2, 2, 2)
+    return {**array, **tile, **memory_tile}
+
+
+def _verilog(
+    platform: AieMl, columns: int, rows: int, memory_rows: int, patch: RtlPatch | None = None
+) -> tuple[dict[str, str], ...]:
+    """Verilog of core tiles, of memory tiles and of the array, patched where `patch` says."""
     instructions, generation = platform.instructions, platform.generation
-    return {**emit_array(2, 2, 2, instructions, generation), **emit_tile(instructions, generation),
-            **emit_memory_tile(generation)}
+    shape = (columns, rows, memory_rows, instructions, generation)
+    has_memory = memory_rows or patch is not None  # a patch may be of what this array lacks
+    parts = (
+        emitted(TILE, (instructions, generation), lambda: emit_tile(instructions, generation)),
+        emitted(MEMORY_TILE, generation, lambda: emit_memory_tile(generation)) if has_memory else {},
+        emitted("aie_ml_array", (shape, tile_ports(instructions, generation)), lambda: emit_array(*shape),
+                outside=INSIDE_TILES),
+    )  # fmt: skip
+    if patch is None:
+        return parts
+    whole = patch.applied({name: text for part in parts for name, text in part.items()})
+    return tuple({name: whole[name] for name in part} for part in parts)
 
 
 def _tile(tile: tuple[int, int]) -> str:
@@ -154,6 +176,13 @@ def load_image(model: Backdoor, platform: AieMl, image: Image, *, bus: bool = Fa
                             f"holds {CONFIG_WORDS:,}; load memories by the back door")  # fmt: skip
     model.stack("config_words", np.uint64)[: len(writes)] = writes[:, None]
     return len(writes)
+
+
+def poison_memories(model: Backdoor, platform: AieMl, image: Image, seed: int) -> None:
+    """Back door: what nothing writes is the same as in an observed run of the simulator; before `load_image`."""
+    first_row = image.notes.own_as(AieMlNotes).first_row
+    for tile, content in poisoned(image, platform, seed):
+        (write_lines if tile[1] < first_row else write_beats)(model, tile, 0, content, platform.generation)
 
 
 def check_feed(counts: Mapping[int, int]) -> None:

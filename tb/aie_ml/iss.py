@@ -21,14 +21,16 @@ from nncosim.hdl.aie_ml.core import DRAIN_CYCLES
 from nncosim.hdl.aie_ml.fetch import FETCH_CYCLES
 from nncosim.hdl.aie_ml.srs import RoundingCode, Saturation
 from nncosim.platforms.aie_ml_generation import AIE_ML, Generation
+from nncosim.tb.aie_ml.taps import seen_layouts
+from nncosim.tb.boundaries.layouts import seen_header, seen_source
 from nncosim.tb.iss.native import NativeSources, Signatures, records
 
 __all__ = ["PROBLEM", "Problem", "Tile", "core_store", "header", "problem_of"]
 
 _SOURCES = NativeSources(
     "the AIE-ML simulator", Path(__file__).parent,
-    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_access.h", "iss_agu.h",
-     "iss_core.h", "iss.cpp"), "nncosim_aie_",
+    ("iss_seen.h", "iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_access.h",
+     "iss_agu.h", "iss_core_seen.h", "iss_core.h", "iss.cpp"), "nncosim_aie_",
 )  # fmt: skip
 _P, _U64 = ctypes.c_void_p, ctypes.c_uint64
 _FUNCTIONS: Signatures = {
@@ -59,7 +61,8 @@ def core_store(generation: Generation) -> np.dtype[np.void]:
 
 def header(generation: Generation) -> str:
     """What the C++ takes from `nncosim.hdl.aie_ml` and `nncosim.platforms.aie_ml_generation`."""
-    return "\n".join(["#pragma once", *_fields(), *_constants(), *_widths(generation), ""])
+    lines = ["#pragma once", "#include <cstdint>", *_fields(), *_constants(), *_widths(generation)]
+    return "\n".join([*lines, *seen_header(seen_layouts(generation)), ""])
 
 
 def _widths(generation: Generation) -> Iterator[str]:
@@ -101,7 +104,7 @@ def _constants() -> Iterator[str]:
 
 @cache
 def _library(generation: Generation) -> ctypes.CDLL:
-    return _SOURCES.load({"isa.h": header(generation)}, _FUNCTIONS)
+    return _SOURCES.load({"isa.h": header(generation), **seen_source()}, _FUNCTIONS)
 
 
 @dataclass(frozen=True)

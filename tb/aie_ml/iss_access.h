@@ -80,6 +80,9 @@ class Accesses {
         west.send(group);
     }
 
+    // What has been sent there in this cycle, or null.
+    const Group* sent() const { return west.sent(); }
+
     // Once for each store that has been sent there.
     bool stored_west() {
         bool out = stored_west_;

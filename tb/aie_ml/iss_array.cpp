@@ -32,6 +32,7 @@ class Array {
     uint64_t since = 0;
     Account account;     // of the moment when it was given
     bool quiet = false;  // nothing goes on any more, whatever time passes
+    Seen seen;
 
     Array(int columns, int memory_rows, int rows, uint64_t seed)
         : columns_(columns), height_(memory_rows + rows), seed_(seed) {
@@ -83,8 +84,9 @@ class Array {
             case CONFIG_STARTS >> 10: node.dma.start(place, static_cast<int>(word & 15)); break;
             case CONFIG_SWITCH >> 10: listen(node, place, word); break;
             case CONFIG_CORE >> 10:
-                if ((word & 1) && !node.started && !node.fetching) {  // else it is busy, and takes no start
-                    node.fetching = FETCH_CYCLES;
+                // It takes no start while it is busy, which it was in the cycle before.
+                if ((word & 1) && !node.started && !node.fetching && node.halts != seen.now) {
+                    node.fetching = FETCH_CYCLES - 1;  // the next cycle is the one behind the start
                     node.ever = true;
                 }
                 break;
@@ -102,8 +104,10 @@ class Array {
     void begin(uint64_t settle) {
         if (!connected_) {
             connect();
+            if (sees_) watch_all();
             auto sooner = [](const Start& one, const Start& other) { return one.when < other.when; };
             std::stable_sort(starts_.begin(), starts_.end(), sooner);
+            if (!starts_.empty()) seen.now = first_start_ + starts_[0].when;
             for (size_t k = 0; k < starts_.size(); k++) {
                 for (uint64_t now = starts_[k ? k - 1 : 0].when; now < starts_[k].when; now++) step(false);
                 set(starts_[k].node, starts_[k].address, starts_[k].word);
@@ -111,6 +115,9 @@ class Array {
             }
             for (uint64_t k = 0; k < settle && step(false); k++) {}
             connected_ = true;
+            seen.now = first_inference_;
+        } else if (sees_) {
+            for (uint64_t k = 0; k < gap_; k++) step(false);
         }
         since = 0;
         quiet = false;
@@ -130,6 +137,14 @@ class Array {
         return false;
     }
 
+    // From now on keep what passes the boundaries between the blocks. first_start: the cycle since reset in which a core
+    // or a channel sees the first word of the configuration; first_inference: that of the first word of data; gap: cycles
+    // between the inferences.
+    void watch(uint64_t first_start, uint64_t first_inference, uint64_t gap) {
+        sees_ = true;
+        first_start_ = first_start, first_inference_ = first_inference, gap_ = gap;
+    }
+
     void give_account() {
         account = {};
         for (int number : used_) {
@@ -146,7 +161,8 @@ class Array {
     int columns_, height_;
     uint64_t seed_;
     uint64_t written_ = 0;
-    bool connected_ = false;
+    bool connected_ = false, sees_ = false;
+    uint64_t first_start_ = 0, first_inference_ = 0, gap_ = 0;
     std::vector<Start> starts_;
     Streams streams_;
     std::vector<int> used_, runs_;  // that are configured; with those whose memory another one uses
@@ -268,6 +284,23 @@ class Array {
         return out;
     }
 
+    void watch_all() {
+        streams_.seen = &seen;
+        for (size_t k = 0; k < nodes.size(); k++) {
+            int number = static_cast<int>(k);
+            Watched share{&seen, static_cast<uint32_t>(number / height_ << 4 | (number % height_ + 1))};
+            streams_.units.push_back(share.unit);
+            Node& node = nodes[k];
+            if (node.core) node.core->seen = node.core->locks.seen = node.dma.seen = share;
+            if (node.memory) node.memory->locks.seen = node.memory->dma.seen = share;
+        }
+    }
+
+    // A part of an accumulator that has come from the west.
+    SEEING void see_arrival(const Core& core) {
+        core.see_cascade(kComes, core.from_west.word[core.from_west.count - 1]);
+    }
+
     // A cycle. Whether anything changed; if not, nothing ever will.
     bool step(bool counted) {
         streams_.moved = false;
@@ -296,6 +329,7 @@ class Array {
             Cascade &from = nodes[one].core->to_east, &to = nodes[other].core->from_west;
             if (from.valid() && to.room()) {
                 to.push(from.pop());
+                if (sees_) see_arrival(*nodes[other].core);
                 streams_.awake[one] = streams_.awake[other] = 1;
                 changed = true;
             }
@@ -311,6 +345,7 @@ class Array {
         }
         streams_.settle();
         since++;
+        seen.now++;
         return changed || streams_.moved;
     }
 
@@ -357,7 +392,10 @@ class Array {
                     stores.push_back(record);
                 }
             core.stores.clear();
-            if (core.halted) node.started = false;
+            if (core.halted) {
+                node.started = false;
+                node.halts = seen.now + 1;
+            }
             for (const Problem& each : core.problems) problems.push_back(each);
             core.problems.clear();
         }
@@ -373,7 +411,8 @@ class Array {
         note_fault(place, core.locks, counted);
         if (counted && node.used && state != node.state)
             states.push_back({since, static_cast<uint64_t>(node.number), static_cast<uint64_t>(state), pc});
-        node.state = state;
+        if (core.seen && state != node.seen_state) core.seen.add<SeenState>().state = static_cast<uint32_t>(state);
+        node.state = node.seen_state = state;
         return changed || core.locks.served || (state && state != kWaitsForLock && state != kWaitsForCascade);
     }
 };
@@ -395,6 +434,11 @@ void nncosim_aiearray_begin(Array* a, uint64_t settle) { a->begin(settle); }
 int nncosim_aiearray_run(Array* a, uint64_t words, uint64_t limit) { return a->run(words, limit); }
 void nncosim_aiearray_account(Array* a) { a->give_account(); }
 int nncosim_aiearray_quiet(Array* a) { return a->quiet; }
+void nncosim_aiearray_watch(Array* a, uint64_t start, uint64_t first, uint64_t gap) { a->watch(start, first, gap); }
+const uint8_t* nncosim_aiearray_seen(Array* a, uint32_t number, uint64_t* n) {
+    *n = a->seen.streams[number].count;
+    return a->seen.streams[number].items;
+}
 uint64_t nncosim_aiearray_cycle(Array* a) { return a->since; }
 #define LIST(name, type, list) \
     const type* nncosim_aiearray_##name(Array* a, uint64_t* n) { *n = (list).size(); return (list).data(); }

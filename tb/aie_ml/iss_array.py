@@ -21,19 +21,23 @@ from nncosim.hdl.aie_ml import config
 from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
 from nncosim.platforms.aie_ml import MEMORY_TILE_BYTES, AieMl
 from nncosim.platforms.aie_ml_generation import Generation
+from nncosim.tb.aie_ml.clock import FIRST_START, GAP_CYCLES, first_inference
 from nncosim.tb.aie_ml.deadlock import BUFFER, GIVER, WAIT, WAY, Account
 from nncosim.tb.aie_ml.frames import DONE, RESULT, STATE, Records, input_words, result_words, store_of
 from nncosim.tb.aie_ml.iss import PROBLEM, Problem, header, problem_of
 from nncosim.tb.aie_ml.lock_faults import LOCK_FAULT, LockFault, lock_fault_of
-from nncosim.tb.aie_ml.segments import bus_writes, loads_of
+from nncosim.tb.aie_ml.segments import bus_writes, loads_of, poisoned
+from nncosim.tb.aie_ml.taps import seen_layouts
+from nncosim.tb.boundaries.layouts import seen_source
 from nncosim.tb.iss.native import NativeSources, Signatures, records
 
 __all__ = ["Array"]
 
 _SOURCES = NativeSources(
     "the AIE-ML array's simulator", Path(__file__).parent,
-    ("iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_access.h", "iss_agu.h",
-     "iss_core.h", "iss_stream.h", "iss_dma.h", "iss_node.h", "iss_banks.h", "iss_waits.h", "iss_array.cpp"),
+    ("iss_seen.h", "iss_words.h", "iss_vector.h", "iss_elastic.h", "iss_locks.h", "iss_west.h", "iss_access.h",
+     "iss_agu.h", "iss_core_seen.h", "iss_core.h", "iss_stream.h", "iss_dma.h", "iss_node.h", "iss_banks.h",
+     "iss_waits.h", "iss_array.cpp"),
     "nncosim_aiearray_",
 )  # fmt: skip
 _P, _U64, _INT, _U32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_uint32
@@ -46,7 +50,7 @@ _FUNCTIONS: Signatures = {
     "states": (_P, [_P, _COUNT]), "problems": (_P, [_P, _COUNT]), "account": (None, [_P]),
     "lock_faults": (_P, [_P, _COUNT]),
     "waits": (_P, [_P, _COUNT]), "givers": (_P, [_P, _COUNT]), "buffers": (_P, [_P, _COUNT]),
-    "ways": (_P, [_P, _COUNT]),
+    "ways": (_P, [_P, _COUNT]), "watch": (None, [_P, _U64, _U64, _U64]), "seen": (_P, [_P, _U32, _COUNT]),
 }  # fmt: skip
 _SETTLE_CYCLES = 2000
 """After the configuration, before the first inference: then all wait for words."""
@@ -59,24 +63,29 @@ def _library(generation: Generation) -> ctypes.CDLL:
              "MEMORY_STARTS": config.MEMORY_STARTS_AT, "MEMORY_SWITCH": config.MEMORY_SWITCH_AT}  # fmt: skip
     text = header(generation) + "".join(f"#define CONFIG_{name} {at}\n" for name, at in names.items())
     text += f"#define MEMORY_TILE_BYTES {MEMORY_TILE_BYTES}\n"
-    return _SOURCES.load({"isa.h": text}, _FUNCTIONS)
+    return _SOURCES.load({"isa.h": text, **seen_source()}, _FUNCTIONS)
 
 
 class Array:
     """The tiles that an image uses, with it in their memories. What it leaves alone is poison from `seed`.
+
+    observe: keep what passes the boundaries between the blocks (`seen`), in the RTL's cycles. next_inference: the cycle
+    since reset in which the next inference begins there.
 
     Raises:
         ImageError: a segment lies outside a tile.
         BuildError, ToolError: the simulator cannot be built.
     """
 
-    def __init__(self, image: Image, platform: AieMl, *, seed: int = 0):
+    def __init__(self, image: Image, platform: AieMl, *, seed: int = 0, observe: bool = False):
         self._generation = platform.generation
         self._lib, self._notes = _library(self._generation), image.notes.own_as(AieMlNotes)
         self._runs = self._ran = 0  # and their cycles
         loads, notes = loads_of(image, platform), self._notes
         self._array = ctypes.c_void_p(
             self._lib.nncosim_aiearray_create(notes.columns, notes.memory_rows, notes.rows, seed))
+        for tile, content in poisoned(image, platform, seed) if observe else ():
+            self.memory(tile)[:] = np.frombuffer(content, np.uint8)
         for tile, load in loads.items():
             node = self._node(tile)
             if load.program:
@@ -92,6 +101,10 @@ class Array:
             for _, field in config.Write.as_shape())  # fmt: skip
         for column, row, word, value in zip(columns, rows, words, values, strict=True):
             self._lib.nncosim_aiearray_write(self._array, self._node((column, row)), 4 * word, value)
+
+        self._observed, self.next_inference = observe, first_inference(len(writes))
+        if observe:
+            self._lib.nncosim_aiearray_watch(self._array, FIRST_START, self.next_inference, GAP_CYCLES)
 
     def __del__(self) -> None:
         if getattr(self, "_array", None) is not None:
@@ -122,12 +135,22 @@ class Array:
         ended = self._lib.nncosim_aiearray_run(self._array, results_, limit)
         self._runs, self._ran = self._runs + 1, self._ran + self.cycle
         done = np.zeros(1, DONE)
-        done["cycles"], done["at"] = self.cycle, self._ran
+        self.next_inference += self.cycle
+        done["cycles"], done["at"] = self.cycle, self.next_inference - 1 if self._observed else self._ran
+        self.next_inference += GAP_CYCLES
         stores, results, states = (
             records(getattr(self._lib, f"nncosim_aiearray_{name}"), self._array, fmt)
             for name, fmt in (("stores", store_of(self._generation)), ("results", RESULT), ("states", STATE))
         )
         return Records(stores, results, states, done[0] if ended else None)
+
+    def seen(self) -> dict[str, npt.NDArray[np.void]]:
+        """Of an observed array, records of each of `nncosim.tb.aie_ml.taps.seen_layouts`."""
+        return {
+            name: records(lambda array, count, number=number: self._lib.nncosim_aiearray_seen(array, number, count),
+                          self._array, layout)
+            for number, (name, layout) in enumerate(seen_layouts(self._generation).items())
+        }  # fmt: skip
 
     @property
     def cycle(self) -> int:

@@ -15,6 +15,7 @@ from nncosim.tb.aie_ml.deadlock import explained
 from nncosim.tb.aie_ml.floor import floor_plan_of
 from nncosim.tb.aie_ml.frames import DEFAULT_LIMIT, Records, frame_of, result_words, results_of
 from nncosim.tb.aie_ml.iss_array import Array
+from nncosim.tb.aie_ml.observe import channels_of
 from nncosim.tb.backend import Diagnosis, Frame, RunResult
 
 __all__ = ["hang_of", "run_iss"]
@@ -34,12 +35,12 @@ def hang_of(image: Image, array: Array, records: Records, limit: int) -> str:
 
 def run_iss(
     platform: AieMl, data: bytes, inputs: Sequence[Mapping[str, np.ndarray]], *, limit_cycles: int | None = None,
-    seed: int = 0,
+    seed: int = 0, observe: bool = False,
 ) -> RunResult:
-    """Run an image on the simulator; see `nncosim.tb.backend.Bench.run`."""
+    """Run an image on the simulator; see `nncosim.tb.backend.Bench.run`. observe: give its channels."""
     image, limit = Image.from_bytes(data), limit_cycles or DEFAULT_LIMIT
     begin = time.perf_counter()
-    array = Array(image, platform, seed=seed)
+    array = Array(image, platform, seed=seed, observe=observe)
     seconds = {"build": time.perf_counter() - begin}
     begin = time.perf_counter()
     frames: list[Frame] = []
@@ -54,4 +55,6 @@ def run_iss(
         if diagnosis is not None:
             break
     seconds["simulate"] = time.perf_counter() - begin
-    return RunResult("iss", None, tuple(frames), diagnosis, seconds, floor_plan=floor_plan_of(image, platform))
+    channels = channels_of(platform, image, array.seen()) if observe else ()
+    return RunResult("iss", None, tuple(frames), diagnosis, seconds, channels=channels,
+                     floor_plan=floor_plan_of(image, platform))

@@ -7,6 +7,15 @@ namespace {
 
 uint32_t pair_of(int beat) { return 3u << (beat / (MEMORY_BEATS / 4) * 2); }
 
+// What the east neighbour's core is given, or gives.
+SEEING void see_east(const Core& core, const West& other, int port) {
+    SeenEast& record = core.seen.add<SeenEast>();
+    record.slot = static_cast<uint32_t>(port), record.beat = static_cast<uint32_t>(other.beat(port));
+    const uint8_t* bytes = port == kStore ? other.stored().byte : &core.memory[static_cast<size_t>(BEAT_BYTES * other.beat(port))];
+    std::memcpy(record.data, bytes, BEAT_BYTES);
+    if (port == kStore) core.seen.write_beat(other.beat(port), bytes);
+}
+
 // A beat a pair of banks and cycle: the own core's, or the east neighbour's, in turn. words: banks that words have.
 void grant_beats(Node& node, uint32_t words) {
     Core& core = *node.core;
@@ -21,6 +30,7 @@ void grant_beats(Node& node, uint32_t words) {
             uint32_t pair = other.wants(port) ? pair_of(other.beat(port)) : 0;
             if (words & pair) node.turn |= pair;
             if (!(pair & comes) || banks & pair) continue;
+            if (core.seen) see_east(core, other, port);
             other.grant(port, core.memory.data());
             node.own_was_last &= ~pair;
             banks |= pair;

@@ -9,13 +9,17 @@
 #include "iss_agu.h"
 #include "iss_elastic.h"
 #include "iss_locks.h"
+#include "iss_seen.h"
 
 namespace {
 
 struct Loop { int first, last, turns; };
-struct VecWrite { int reg; Vec value; };
-struct AccWrite { int reg, parts; Acc value; };  // parts: of 512 bits, a bit each
+struct VecWrite { int reg; Vec value; int port; };  // port: of load a, load b, SRS, MAX
+struct AccWrite { int reg, parts; Acc value; int port; };  // parts: of 512 bits, a bit each; port: of MAC, BIAS, GET
 
+enum { kPuts, kComes };  // ends of cascades
+enum { kSrsPort = 2, kMaxPort = 3, kMacPort = 0, kBiasPort = 1, kGetPort = 2 };
+constexpr int kSrsCycles = LATENCY_srs - 1;  // until the unit gives its result
 constexpr int kPartLanes = 16, kWhole = (1 << kParts) - 1;
 
 // Part of an accumulator, on its way from one core to the next.
@@ -39,6 +43,7 @@ class Core {
     Accesses accesses;
     uint64_t cycle = 0, issued = 0, stalls = 0;
     bool halted = true;
+    Watched seen;
 
     explicit Core(uint64_t seed) : state_(seed) {
         for (auto& byte : memory) byte = static_cast<uint8_t>(random());
@@ -94,8 +99,10 @@ class Core {
         if (port == kStore) {
             record(0);
             std::memcpy(place, pending.store_data.byte, BEAT_BYTES);
+            if (seen) see_store(pending.beat[port], pending.store_data);
         } else {
-            VecWrite write{pending.load_reg[port], {}};
+            VecWrite write{pending.load_reg[port], {}, port};
+            if (seen) see_load(port, pending.beat[port], place);
             std::memcpy(write.value.byte, place, BEAT_BYTES);
             vec_writes_[at(LATENCY_load - LATENCY_load_memory)].add(write);
         }
@@ -104,6 +111,12 @@ class Core {
     // What a port reads of memory in the next cycle, or null.
     const uint8_t* coming(int port) const {
         return wants(port) ? &memory[static_cast<size_t>(BEAT_BYTES * beat(port))] : nullptr;
+    }
+
+    SEEING void see_cascade(int end, const Part& word) const {
+        SeenCascade& record = seen.add<SeenCascade>();
+        record.end = static_cast<uint32_t>(end);
+        std::memcpy(record.data, word.lane, sizeof word.lane);
     }
 
     uint8_t poison() { return static_cast<uint8_t>(random()); }
@@ -141,6 +154,10 @@ class Core {
     uint32_t vectors_flying_ = 0, accs_flying_ = 0;  // with a write on its way, a bit each, and when the last one lands
     uint64_t vec_lands_[32] = {}, acc_lands_[16] = {};
     std::vector<uint32_t> told_;
+    Vec requantized_[kRing] = {};  // what the unit gives in the cycles to come, where somebody looks at it
+    bool requantizes_[kRing] = {};
+
+    #include "iss_core_seen.h"
 
     uint64_t random() {  // splitmix64
         uint64_t z = state_ += 0x9E3779B97F4A7C15;
@@ -174,7 +191,7 @@ class Core {
         const Op* o = next();
         if (!o || o->control != ControlOp_ACQUIRE || got_lock_) return;
         int code = o->lock_equal ? kEqual : kAtLeast;
-        if (!o->lock_west) got_lock_ = locks.serve(o->lock, code, o->lock_value);
+        if (!o->lock_west) got_lock_ = locks.serve(o->lock, code, o->lock_value, kOwnCore);
         else if (asked_west_) got_lock_ = accesses.west.lock_done();
         else if (accesses.west.lock_is_free()) {
             if (!accesses.west.there) problem(kNoWest);  // it will never be issued
@@ -204,7 +221,7 @@ class Core {
     }
 
     bool release(const Op& o) {
-        if (!o.lock_west) return locks.serve(o.lock, kRelease, o.lock_value);
+        if (!o.lock_west) return locks.serve(o.lock, kRelease, o.lock_value, kOwnCore);
         bool free = accesses.west.lock_is_free();
         if (free) accesses.west.ask(o.lock, kRelease, o.lock_value);
         return free;
@@ -215,14 +232,16 @@ class Core {
         for (int slot : {kLoadA, kLoadB})
             if (accesses.lands(slot)) {
                 int reg = accesses.reg(slot);
-                vec_writes_[at(1)].add({reg, accesses.take(slot)});
+                vec_writes_[at(1)].add({reg, accesses.take(slot), slot});
             }
         MacStage& mac = macs_[at(kRing - LATENCY_mac_reads)];
         if (mac.valid) accumulate(accs_[mac.acc], mac);
         if (left_ < 0) issue();
         else if (--left_ == 0) halted = true;
+        if (seen) see_requantized();
         time_++;
         accesses.go_on();
+        if (seen) see_west();
     }
 
     void land() {
@@ -231,6 +250,7 @@ class Core {
             const VecWrite& write = vecs.write[i];
             for (int j = 0; j < i; j++) if (write.reg == vecs.write[j].reg) problem(kTwoWrites);
             vectors_[write.reg] = write.value;
+            if (seen) see_vector(write);
             if (vec_lands_[write.reg] <= time_) vectors_flying_ &= ~(1u << write.reg);
         }
         vecs.count = 0;
@@ -244,11 +264,13 @@ class Core {
             for (int part = 0, at = 0; part < kParts; part++, at += kPartLanes)
                 if (write.parts >> part & 1)
                     std::memcpy(&accs_[write.reg].lane[at], &write.value.lane[at], sizeof(Part));
+            if (seen) see_accumulator(write.reg, write.parts, write.port, write.value);
             landed(write.reg);
         }
         accs.count = 0;
         if (mac.valid) {
             accs_[mac.acc] = mac.dot;
+            if (seen) see_accumulator(mac.acc, kWhole, kMacPort, mac.dot);
             landed(mac.acc);
             mac.valid = false;
         }
@@ -310,6 +332,7 @@ class Core {
         check(o);
         int taken = 0;
         Pending& now = accesses.issue();
+        if (seen) see_issue(o);
         for (int k = 0; k < 2; k++)
             if (o.load[k].valid) {
                 now.place(k, used(o.load[k], taken));
@@ -319,7 +342,7 @@ class Core {
         if (o.store.valid) {
             now.place(kStore, used(o.store, taken));
             bool fused = o.store.op == StoreOp_VST_SRS;
-            now.store_data = fused ? requantize(accs_[o.store.reg & 15], o.store.form, o.store.half, srs_)
+            now.store_data = fused ? requantized(accs_[o.store.reg & 15], o.store.form, o.store.half)
                                    : vectors_[o.store.reg];
         }
         if ((now.goes_west() || o.locks_west) && !accesses.west.there) problem(kNoWest);
@@ -333,7 +356,7 @@ class Core {
             case MoveOp_NONE: break;
             case MoveOp_SET: set(o.set_register, o.set_value, taken); break;
             case MoveOp_BIAS: {
-                AccWrite write{o.dest & 15, kWhole, {}};
+                AccWrite write{o.dest & 15, kWhole, {}, kBiasPort};
                 for (int i = 0; i < kSums; i++) {
                     int word = o.wide ? i / 2 % 4 * 2 + i % 2 : i / kHalf * 4 + i % 4;
                     std::memcpy(&write.value.lane[i], &vectors_[o.source].byte[4 * word], 4);
@@ -344,11 +367,11 @@ class Core {
             }
             case MoveOp_SRS:
                 vec_writes_[at(LATENCY_srs)].add(
-                    {o.dest, requantize(accs_[o.source & 15], o.form, o.half, srs_)});
+                    {o.dest, requantized(accs_[o.source & 15], o.form, o.half), kSrsPort});
                 fly_vector(o.dest, LATENCY_srs);
                 break;
             case MoveOp_MAX: {
-                VecWrite write{o.dest, vectors_[o.source]};
+                VecWrite write{o.dest, vectors_[o.source], kMaxPort};
                 int bytes = o.wide ? 2 : 1;
                 for (int i = 0; i < BEAT_BYTES; i += bytes)
                     if (write.value.byte[i + bytes - 1] >> 7)
@@ -358,7 +381,7 @@ class Core {
                 break;
             }
             case MoveOp_GET: {
-                AccWrite write{o.dest & 15, 1 << o.part, {}};
+                AccWrite write{o.dest & 15, 1 << o.part, {}, kGetPort};
                 Part word = from_west.pop();
                 std::memcpy(&write.value.lane[kPartLanes * o.part], word.lane, sizeof word.lane);
                 acc_writes_[at(LATENCY_cascade_get)].add(write);
@@ -369,6 +392,7 @@ class Core {
                 Part word;
                 std::memcpy(word.lane, &accs_[o.source & 15].lane[kPartLanes * o.part], sizeof word.lane);
                 to_east.push(word);
+                if (seen) see_cascade(kPuts, word);
                 break;
             }
             default: break;

@@ -24,7 +24,8 @@ struct Descriptor {
 };
 
 struct TileFormat {
-    static constexpr int streams = 2, descriptors = 16, pools = 1, iteration_word = 4;
+    static constexpr bool cores = true;
+    static constexpr int streams = 2, descriptors = 16, pools = 1, iteration_word = 4, words = 6;
     static constexpr int address_mask = BEAT_BYTES * MEMORY_BEATS / WORD_BYTES - 1;
     static uint32_t bank(int line) { return 1u << (line / (MEMORY_BEATS / 2) << 1 | (line & 1)); }
     static Descriptor read(const uint32_t* w) {
@@ -37,7 +38,8 @@ struct TileFormat {
 };
 
 struct MemoryFormat {
-    static constexpr int streams = 6, descriptors = 48, pools = 2, iteration_word = 6;
+    static constexpr bool cores = false;
+    static constexpr int streams = 6, descriptors = 48, pools = 2, iteration_word = 6, words = 8;
     static constexpr int address_mask = MEMORY_TILE_BYTES / WORD_BYTES - 1;
     static uint32_t bank(int line) { return 1u << (line & (MEMORY_BANKS - 1)); }
     static Descriptor read(const uint32_t* w) {
@@ -107,9 +109,9 @@ struct Channel {
         else over();
     }
 
-    bool serve(Locks& locks) const {
-        if (state == kRelease_) return locks.serve(now.release_lock, kRelease, now.release_delta);
-        return locks.serve(now.acquire_lock, now.at_least ? kAtLeast : kEqual, now.acquire_value);
+    bool serve(Locks& locks, int asker) const {
+        if (state == kRelease_) return locks.serve(now.release_lock, kRelease, now.release_delta, asker);
+        return locks.serve(now.acquire_lock, now.at_least ? kAtLeast : kEqual, now.acquire_value, asker);
     }
 };
 
@@ -118,12 +120,15 @@ template <typename Format>
 struct Dma {
     static constexpr int kStreams = Format::streams, kChannels = 2 * kStreams;
     static constexpr int kPool = Format::descriptors / Format::pools;
+    static constexpr int kAsker = Format::cores ? kFirstChannel : 0;
 
     Channel channel[kChannels];
     uint32_t busy = 0;  // channels, a bit each
     int in[kStreams], out[kStreams];  // buffers of the streams, or -1
     uint32_t descriptor[Format::descriptors][8] = {};
     int offset[Format::descriptors] = {}, count[Format::descriptors] = {};
+
+    Watched seen;
 
     Dma() {
         for (int& each : in) each = -1;
@@ -143,6 +148,7 @@ struct Dma {
         channel[number].started = true;
         busy |= 1u << number;
         channel[number].bd = bd;
+        if (seen) see_state(static_cast<int>(number), 0);
     }
 
     // Of a channel that names it so.
@@ -183,6 +189,7 @@ struct Dma {
                 if (k >= kStreams) std::memcpy(&c.data[lane], bytes, WORD_BYTES);
                 else if (c.mask >> lane & 1) std::memcpy(bytes, &c.data[lane], WORD_BYTES);
             }
+            if (seen) see_access(k, line);
         }
         return banks & ~cores;
     }
@@ -203,19 +210,20 @@ struct Dma {
                     break;
                 case kLoad: load(k); break;
                 case kAcquire:
-                    if (c.serve(locks)) c.state = kMove;
+                    if (c.serve(locks, kAsker + k)) c.state = kMove;
                     break;
                 case kRelease_:
-                    if (c.serve(locks)) c.over();
+                    if (c.serve(locks, kAsker + k)) c.over();
                     break;
                 case kMove:
-                    if (k < kStreams) moved = gather(c, streams, in[k]);
-                    else moved = read(c, left);
+                    if (k < kStreams) moved = gather(k, streams);
+                    else moved = read(k, left);
                     break;
                 default: break;
             }
             if (left && !moved) c.here = false;
             if (c.state == kIdle && !c.here) busy &= ~(1u << k);
+            if (seen && c.state != before) see_state(k, 1);
             changed |= left || moved || c.asks || c.state != before;
         }
         return changed;
@@ -230,13 +238,16 @@ struct Dma {
         Descriptor now = Format::read(descriptor[bd]);
         c.load(now, offset[bd], k >= kStreams);
         c.find(Format::address_mask);
+        if (seen) see_descriptor(k, bd);
         bool again = count[bd] + 1 < now.iterations;
         offset[bd] = again ? (offset[bd] + now.iteration_step) & Format::address_mask : 0;
         count[bd] = again ? count[bd] + 1 : 0;
     }
 
     // Whether a word comes.
-    static bool gather(Channel& c, Streams& streams, int buffer) {
+    bool gather(int k, Streams& streams) {
+        Channel& c = channel[k];
+        int buffer = in[k];
         bool goes = c.asks && c.granted, merges = c.here && !goes;
         bool taken = some(c, streams, buffer) && (!c.here || goes || (c.addr == c.at >> 2 && c.mask != 15));
         bool done = !c.left && (!c.here || goes);
@@ -245,6 +256,7 @@ struct Dma {
             c.data[c.at & 3] = streams.take(buffer);
             c.addr = c.at >> 2;
             c.here = true;
+            if (seen) see_moved(k, c.data[c.at & 3]);
             c.walk(Format::address_mask);
         } else if (goes) c.here = false;
         if (done) c.moved();
@@ -259,7 +271,8 @@ struct Dma {
     }
 
     // Whether another one comes, which needs its place.
-    static bool read(Channel& c, bool left) {
+    bool read(int k, bool left) {
+        Channel& c = channel[k];
         bool moves = c.left && (!c.here || left) && (!c.asks || c.granted);
         bool done = !c.left || (moves && c.left == 1);
         if (moves) {
@@ -269,10 +282,45 @@ struct Dma {
                 c.known = true;
             }
             c.here = true;
+            if (seen) see_moved(k, c.word);
             c.walk(Format::address_mask);
         }
         if (done) c.moved();
         return moves;
+    }
+
+    SEEING void see_state(int k, int later) const {
+        SeenDmaState& record = seen.add<SeenDmaState>(later);
+        record.channel = static_cast<uint16_t>(k), record.state = static_cast<uint16_t>(channel[k].state);
+        record.descriptor = channel[k].state == kIdle ? 0 : static_cast<uint32_t>(channel[k].bd);
+    }
+
+    SEEING void see_descriptor(int k, int bd) const {
+        SeenDescriptor& record = seen.add<SeenDescriptor>();
+        record.channel = static_cast<uint32_t>(k), record.offset = static_cast<uint32_t>(offset[bd]);
+        std::memcpy(record.words, descriptor[bd], Format::words * sizeof(uint32_t));
+    }
+
+    SEEING void see_access(int k, int line) const {
+        const Channel& c = channel[k];
+        SeenAccess& record = seen.add<SeenAccess>();
+        record.channel = static_cast<uint16_t>(k), record.write = k < kStreams, record.line = static_cast<uint32_t>(line);
+        record.mask = k < kStreams ? static_cast<uint32_t>(c.mask) : 0;
+        uint32_t lanes = 0;
+        for (int lane = 0; lane < 4; lane++)
+            if (k >= kStreams || c.mask >> lane & 1) {
+                std::memcpy(record.data + WORD_BYTES * lane, &c.data[lane], WORD_BYTES);
+                lanes |= ((1u << WORD_BYTES / 4) - 1) << WORD_BYTES / 4 * lane;
+            }
+        if (k < kStreams) seen.write(line, lanes, record.data);
+    }
+
+    SEEING void see_moved(int k, StreamWord word) const {
+        const Channel& c = channel[k];
+        SeenMoved& record = seen.add<SeenMoved>();
+        record.channel = static_cast<uint16_t>(k), record.padding = c.zero;
+        record.address = c.zero ? 0 : static_cast<uint32_t>(c.at);
+        std::memcpy(record.data, &word, WORD_BYTES);
     }
 };
 

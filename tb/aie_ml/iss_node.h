@@ -41,11 +41,13 @@ struct Node {
     std::unique_ptr<MemoryTile> memory;  // of a memory tile that is used
     Dma<TileFormat> dma;                 // of a core tile
     bool used = false, started = false, ever = false;
+    uint64_t halts = ~uint64_t{0};  // the first cycle in which the core is done
     int fetching = 0;  // cycles until the core that was started issues something
     uint32_t turn = 0;  // banks that are the cores' in this cycle: words made one wait there in the one before
     uint32_t own_was_last = 0;  // banks that the own core had last, not the east neighbour's
     West* east = nullptr;  // what the east neighbour's core asks
     int number = -1;    // of core tiles
+    int seen_state = 0;
     int slave[kMostPorts], state = -1;   // first buffer of each slave, or -1
     int master[kMostPorts];  // listens to that slave, or -1
 

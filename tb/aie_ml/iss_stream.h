@@ -2,9 +2,11 @@
 // Streams: buffers of two words, and the ways between them that circuits make.
 #pragma once
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "iss_elastic.h"
+#include "iss_seen.h"
 
 #include "isa.h"
 
@@ -14,6 +16,8 @@ using StreamWord = WORD_TYPE;
 
 // What a buffer is: of a stream of the shim; first and second of a switch's slave; of a master; of a link; of MM2S.
 enum Role { kShim, kSlaveFirst, kSlaveHead, kMaster, kLink, kMm2s };
+
+enum { kEnters, kCrosses, kLeaves };  // a word and a switch
 
 // A word goes on to all targets at once, when all of them have room.
 struct Fifo : Elastic<StreamWord> {
@@ -29,6 +33,8 @@ struct Streams {
     std::vector<int> live;       // those with words, and those that got or lost some in this cycle
     std::vector<uint8_t> awake;  // of each node: something happened to one of its DMA's buffers
     bool moved = false;          // anything, in this cycle
+    Seen* seen = nullptr;
+    std::vector<uint32_t> units;  // of each node, in records
 
     int add(int node, Role role, int number) {
         fifos.emplace_back();
@@ -53,7 +59,9 @@ struct Streams {
         Fifo& fifo = at(number);
         moved = true;
         if (fifo.writer >= 0) awake[static_cast<size_t>(fifo.writer)] = 1;
-        return fifo.pop();
+        StreamWord word = fifo.pop();
+        if (seen && fifo.role == kLink) see(fifo, word, kLeaves);
+        return word;
     }
 
     void put(int number, StreamWord word) {
@@ -65,6 +73,14 @@ struct Streams {
             live.push_back(number);
         }
         fifo.push(word);
+        if (seen && fifo.role == kSlaveFirst) see(fifo, word, kEnters);
+        if (seen && fifo.role == kMaster) see(fifo, word, kCrosses);
+    }
+
+    SEEING void see(const Fifo& fifo, StreamWord word, int place) const {
+        SeenStream& record = seen->add<SeenStream>(seen->now, units[static_cast<size_t>(fifo.node)]);
+        record.place = static_cast<uint16_t>(place), record.port = static_cast<uint16_t>(fifo.number);
+        std::memcpy(record.data, &word, sizeof word);
     }
 
     void move() {

@@ -28,6 +28,7 @@ class West {
         sent_ = active_ = true;
         under_way_++;
     }
+    const Group* sent() const { return sent_ ? &fresh_ : nullptr; }
     Vec take(int slot) {
         Vec out = answer_[slot][0];
         for (int k = 1; k < kAnswers; k++) answer_[slot][k - 1] = answer_[slot][k];
@@ -47,6 +48,7 @@ class West {
     bool asks() const { return groups_ > 0; }
     bool wants(int port) const { return group_[0].wanted[port]; }
     int beat(int port) const { return group_[0].beat[port]; }
+    const Vec& stored() const { return group_[0].data; }
     void grant(int port, uint8_t* memory) {
         Group& group = group_[0];
         uint8_t* place = memory + BEAT_BYTES * group.beat[port];
@@ -59,7 +61,7 @@ class West {
         active_ = true;
     }
     void serve(Locks& locks) {
-        if (!lock_waits_ || ahead_ || !locks.serve(lock_, code_, amount_)) return;
+        if (!lock_waits_ || ahead_ || !locks.serve(lock_, code_, amount_, kEastCore)) return;
         lock_waits_ = false;
         lock_served_ = active_ = true;
     }

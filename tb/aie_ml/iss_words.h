@@ -26,6 +26,7 @@ int64_t get(const Word& w, Field f) {
 
 struct Access { bool valid; int op, reg, form, half, pointer, post, step; };
 struct Op {
+    Word word;
     Access load[2], store;
     int mac, a, b, b_half, acc, clear, a_signed, b_signed;
     int move, dest, source, form, half, part, wide, set_register, set_value;
@@ -73,6 +74,7 @@ void find_faults(Op& o) {
 
 Op decode(const Word& w) {
     Op o{};
+    o.word = w;
 #define G(name) static_cast<int>(get(w, Field name))
     o.load[0] = {G(FIELD_load_a_valid) != 0, 0, G(FIELD_load_a_vector), 0, 0, G(FIELD_load_a_pointer),
                  G(FIELD_load_a_post), G(FIELD_load_a_step)};

@@ -16,7 +16,7 @@ from nncosim.hdl.aie_ml.memory_tile import memory_places
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.aie_ml_generation import Generation
 
-__all__ = ["TileLoad", "bus_writes", "loads_of"]
+__all__ = ["TileLoad", "bus_writes", "loads_of", "poisoned"]
 
 _AT = {name: field.offset for name, field in Write.as_shape()}
 """First bit of each field of a write."""
@@ -30,6 +30,18 @@ class TileLoad:
     data: list[tuple[int, bytes]] = field(default_factory=list)
     program: bytes = b""
     registers: list[tuple[int, int]] = field(default_factory=list)
+
+
+def poisoned(image: Image, platform: AieMl, seed: int) -> Iterator[tuple[tuple[int, int], bytes]]:
+    """What lies in the data memories of the tiles that an image uses, and of the west neighbours of its core tiles,
+    where it puts nothing: what is read of it and left out of all results is the same in two runs."""
+    notes = image.notes.own_as(AieMlNotes)
+    used = {*loads_of(image, platform)}
+    used |= {(column - 1, row) for column, row in used if column and row >= notes.first_row}
+    for column, row in sorted(used):
+        places, _ = _places(notes, platform.generation, row)
+        rng = np.random.default_rng([seed, column, row])
+        yield (column, row), rng.bytes(platform.generation.line_bytes << places.data)
 
 
 def loads_of(image: Image, platform: AieMl) -> dict[tuple[int, int], TileLoad]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
-from pathlib import Path
 
 from nncosim.compiler.aie_ml.notes import AieMlNotes, Site
 from nncosim.compiler.image.image import Image
@@ -17,18 +16,21 @@ from nncosim.hdl.aie_ml.isa import INSTRUCTION_BYTES
 from nncosim.hdl.aie_ml.locks import LOCKS
 from nncosim.hdl.aie_ml.memory_tile import MEMORY_CHANNELS, MEMORY_DMA, MEMORY_LOCKS
 from nncosim.platforms.aie_ml import AieMl
+from nncosim.tb.aie_ml.observe import place_of, scope_of
 from nncosim.tb.aie_ml.segments import TileLoad, loads_of
 from nncosim.tb.errors import BenchError
-from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, write_save_file
+from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, trace_format, write_save_file
+from nncosim.tb.waves.cause import cause_group
 from vcd.gtkw import GTKWColor
 
-__all__ = ["MOST_TILES", "ends_of", "groups", "instruction_words", "show_first", "steps_done", "trace_conditions"]
+__all__ = ["MOST_TILES", "NEVER", "TOP", "ends_of", "groups", "instruction_words", "show_first", "steps_done",
+           "trace_conditions"]
 
 MOST_TILES = 16
 """That have a group in a save file: core tiles, and as many memory tiles."""
-_TOP = "aie_ml_array_tb"
-_ARRAY = f"{_TOP}.array"
-_NEVER = (1 << 64) - 1
+TOP = "aie_ml_array_tb"
+_ARRAY = f"{TOP}.array"
+NEVER = (1 << 64) - 1
 """Of `probe_since`: no inference has begun."""
 
 
@@ -58,24 +60,36 @@ def steps_done(probes: Mapping[str, int], ends: Sequence[int]) -> int:
     if probes["probe_inferences"]:
         return len(ends)
     since = probes["probe_since"]
-    return 0 if since == _NEVER else sum(end <= since for end in ends)
+    return 0 if since == NEVER else sum(end <= since for end in ends)
 
 
-def show_first(trace: Path, platform: AieMl, image: Image) -> Waveform:
-    """Write the save file of a finished waveform of an image's run; markers stand where inferences end."""
-    return write_save_file(trace, groups(platform, image), clock=f"{_TOP}.clk", marks=f"{_TOP}.probe_inferences",
-                           cycle=f"{_TOP}.probe_cycle", open_scopes=(_TOP, _ARRAY))  # fmt: skip
+def show_first(trace: Trace, platform: AieMl, image: Image) -> Waveform:
+    """Write the save file of a finished waveform of an image's run; markers stand where inferences end, or as it says.
+    """
+    path, place, first = trace.path, place_of(trace.about), list[SignalGroup]()
+    if trace.about:
+        scope = scope_of(image.notes.own_as(AieMlNotes), trace.about)
+        first = [cause_group(path, f"{TOP}.{scope}", trace.about)]
+    if trace.marks and trace_format(path) == "fst":
+        from nncosim.tb.aie_ml.rows import write_rows  # with a library that nothing else needs
+
+        first = [write_rows(path, platform, image, place or (0, 1)), *first]
+    return write_save_file(path, [*first, *groups(platform, image, place)], clock=f"{TOP}.clk",
+                           marks=f"{TOP}.probe_inferences", cycle=f"{TOP}.probe_cycle",
+                           open_scopes=(TOP, _ARRAY), at=trace.marks)  # fmt: skip
 
 
-def groups(platform: AieMl, image: Image) -> list[SignalGroup]:
-    """Signals worth seeing first, of an image's run: those of the first tile, in the order of layers, are open."""
+def groups(platform: AieMl, image: Image, first: tuple[int, int] | None = None) -> list[SignalGroup]:
+    """Signals worth seeing first, of an image's run: those of the first tile, in the order of layers, are open; or of
+    the tile at the place `first`."""
     notes, loads = image.notes.own_as(AieMlNotes), loads_of(image, platform)
-    sites = sorted(notes.sites, key=lambda site: site.step)[:MOST_TILES]
+    sites = sorted(notes.sites, key=lambda site: ((site.column, site.row) != first, site.step))[:MOST_TILES]
     code = instruction_words(loads[site.column, site.row].program for site in sites)
     layers = [step.name for step in image.notes.steps]
     found = [_run(), _shim(notes)]
     found += [_tile(site, layers[site.step], code, closed=k > 0) for k, site in enumerate(sites)]
-    buffers = [place for place in sorted(loads) if place[1] < notes.first_row and _has_buffers(loads[place])]
+    buffers = [place for place in sorted(loads, key=lambda place: (place != first, place))
+               if place[1] < notes.first_row and _has_buffers(loads[place])]
     return found + [_memory_tile(*place) for place in buffers[:MOST_TILES]]
 
 
@@ -91,12 +105,12 @@ def instruction_words(programs: Iterable[bytes]) -> dict[int, str]:
 
 def _run() -> SignalGroup:
     return SignalGroup("run", [
-        Line(f"{_TOP}.clk"), Line(f"{_TOP}.probe_cycle", "cycle", "dec"),
-        Line(f"{_TOP}.configuring"), Line(f"{_TOP}.running", color=GTKWColor.yellow),
-        Line(f"{_TOP}.probe_since", "cycle of the inference", "dec"),
-        Line(f"{_TOP}.probe_inferences", "inferences done", "dec"),
-        Line(f"{_TOP}.probe_results", "words of results", "dec"),
-        Line(f"{_TOP}.hazard", color=GTKWColor.red), Line(f"{_TOP}.fault", "lock faults", "bin", color=GTKWColor.red),
+        Line(f"{TOP}.clk"), Line(f"{TOP}.probe_cycle", "cycle", "dec"),
+        Line(f"{TOP}.configuring"), Line(f"{TOP}.running", color=GTKWColor.yellow),
+        Line(f"{TOP}.probe_since", "cycle of the inference", "dec"),
+        Line(f"{TOP}.probe_inferences", "inferences done", "dec"),
+        Line(f"{TOP}.probe_results", "words of results", "dec"),
+        Line(f"{TOP}.hazard", color=GTKWColor.red), Line(f"{TOP}.fault", "lock faults", "bin", color=GTKWColor.red),
     ])  # fmt: skip
 
 

@@ -32,6 +32,8 @@ __all__ = ["AFTER", "BEFORE", "Story", "debug_program", "lay_beside", "story_of"
 
 BEFORE, AFTER = 200, 800
 """Cycles of the waveform around the first difference."""
+_MOST_OTHERS = 24
+"""Further channels that are named."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class Story:
                    + f": {first.block} ({first.channel}, event {first.number:,}), described by {self.module}")
         out += [f"  {line}" for line in first.lines()]
         if others:
-            out.append("then: " + "; ".join(f"cycle {each.cycle:,} {each.channel}" for each in others))
+            more = f"; and {len(others) - _MOST_OTHERS} more" if len(others) > _MOST_OTHERS else ""
+            told = (f"cycle {each.cycle:,} {each.channel}" for each in others[:_MOST_OTHERS])
+            out.append("then: " + "; ".join(told) + more)
         out += [f"in that cycle of a right run: {self.standing[0]}", *(f"  {line}" for line in self.standing[1:])] \
             if self.standing else []
         if self.waveform is not None or self.aside:
@@ -118,7 +122,7 @@ def lay_beside(
     """What differs between a run that was observed and the simulator's, and the simulator's run."""
     inputs, _ = make_frames(program.network, options)
     say(f"running it on the {REFERENCE}")
-    reference = replace(options, backend=REFERENCE, driver=None, rtl_patch=None, trace=None)
+    reference = replace(options, backend=REFERENCE, driver=None, rtl_patch=None, trace=None, ignore_hazards=False)
     right = execute(program, platform, inputs, reference, say)
     return differences(outcome.result.channels, right.channels, _until(outcome.result, right)), right
 
@@ -134,7 +138,7 @@ def story_of(
     if not found:
         return Story(outcome, ())
     cycle = found[0].cycle
-    standing = bench.standing(platform, program.image, inputs, options.seed, cycle)
+    standing = bench.standing(platform, program.image, inputs, options.seed, found[0])
     say("tracing the cycles around the first difference")
     ended = last_cycle(outcome.result.channels)  # perhaps long before what is missing
     begin = max(0, min(cycle, ended) - BEFORE)
@@ -161,6 +165,7 @@ def _layer(program: Program, right: RunResult, cycle: int) -> str:
     """The layer that a cycle of a right run belongs to."""
     start = 0
     for frame in right.frames:
+        start = start if frame.start is None else frame.start
         for interval in frame.intervals:
             if start + interval.start <= cycle < start + interval.end:
                 return program.schedule[interval.step].name

@@ -15,6 +15,7 @@ from nncosim.tb.j3dai.faults import J3daiFaults, build_faulty_soc
 from nncosim.tb.j3dai.inside import module_of
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
 from nncosim.tb.j3dai.rtl import run_rtl
+from nncosim.tb.lockstep import Difference
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.progress import building
@@ -91,10 +92,11 @@ class J3daiBench:
         return J3daiFaults(build_faulty_soc(platform, building(progress)), platform, image, inputs)
 
     def standing(
-        self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int, cycle: int
+        self, platform: J3dai, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]], seed: int,
+        first: Difference,
     ) -> list[str]:
-        """Where everybody stands in a cycle of a right run; see `nncosim.tb.j3dai.iss_backend.standing`."""
-        return standing(platform, image, inputs, seed, cycle)
+        """See `nncosim.tb.backend.Observable`, and `nncosim.tb.j3dai.iss_backend.standing`."""
+        return standing(platform, image, inputs, seed, first.cycle)
 
     def module_of(self, platform: J3dai, block: str) -> str:
         """See `nncosim.tb.j3dai.inside.module_of`."""

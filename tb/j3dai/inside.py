@@ -1,46 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What passes the boundaries between J3DAI's blocks (`nncosim.tb.j3dai.taps`) as channels: who is to blame for what.
-
-A block is to blame for what leaves it, as everything that entered it was right up to there: channels are in the order
-in which data flows, and of one event the fields are looked at in this order, too.
-"""
+"""What passes the boundaries between J3DAI's blocks (`nncosim.tb.j3dai.taps`) as channels: who is to blame for what
+(`nncosim.tb.boundaries.kinds`)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from nncosim.hdl.j3dai.asm import disassemble
 from nncosim.hdl.j3dai.isa import Space
 from nncosim.hdl.j3dai.regs import Reg
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.boundaries.kinds import Kind, Records, earlier, judged
 from nncosim.tb.j3dai.taps import seen_layouts
 from nncosim.tb.lockstep import Channel, Event
 
-__all__ = ["Records", "as_seen", "dmpa_channels", "inside_channels", "module_of", "scope_of"]
-
-Records = npt.NDArray[np.void]
+__all__ = ["as_seen", "dmpa_channels", "inside_channels", "module_of", "scope_of"]
 
 _CONTROL = ("controller",) * 3 + ("sequencer", "settle", "drain", "drain", "fetch", "fetch")
 _LEVELS = ("dmpa", "dmpa", "dmpa", *("dmpa fetch",) * 4, "dmpa semaphores")
 """Whose the bits of ``flags`` are, the lowest first."""
 _SEMAPHORES = 1 << 31  # in ``changed``
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """How a layout is told and judged. `name`: of the channel. `moment`: the block that decides when it happens.
-    `fields`: the block of each field, in the order of the data's way. `text`: an event in words."""
-
-    layout: str
-    name: str
-    moment: str
-    fields: Mapping[str, str]
-    text: Callable[[Event], str]
-    judge: Callable[[Event, Event], str] | None = None  # for what two events of one cycle have in their fields
 
 
 def as_seen(platform: J3dai, taps: Mapping[str, Records]) -> dict[str, Records]:
@@ -110,7 +91,7 @@ def module_of(platform: J3dai, block: str) -> str:
     return f"nncosim.hdl.j3dai.{_OWN.get(name, name)}"
 
 
-def _channel(kind: _Kind, records: Records, prefix: str) -> Channel:
+def _channel(kind: Kind, records: Records, prefix: str) -> Channel:
     keys = (records["word"], records["space"]) if kind.layout == "write" else \
         (records["word"],) if kind.layout == "result" else ()  # fmt: skip
     events = records[np.lexsort((*keys, records["cycle"]))] if len(records) else records
@@ -136,26 +117,18 @@ def _with_changes(events: Records) -> Records:
     return out
 
 
-def _judged(kind: _Kind, want: Event | None, got: Event | None) -> str:
-    if kind.layout in ("control", "levels"):
-        return _of_levels(kind, want, got)
-    if want is None or got is None or want["cycle"] != got["cycle"]:
-        return kind.moment
-    if kind.judge is not None:
-        return kind.judge(want, got)
-    wrong = (block for name, block in kind.fields.items() if not np.array_equal(want[name], got[name]))
-    return next(wrong, kind.moment)
+def _judged(kind: Kind, want: Event | None, got: Event | None) -> str:
+    return _of_levels(kind, want, got) if kind.layout in ("control", "levels") else judged(kind, want, got)
 
 
-def _of_levels(kind: _Kind, want: Event | None, got: Event | None) -> str:
+def _of_levels(kind: Kind, want: Event | None, got: Event | None) -> str:
     """By what differs, or by what the earlier one changed."""
     owners = _CONTROL if kind.layout == "control" else _LEVELS
     if want is not None and got is not None and want["cycle"] == got["cycle"]:
         bits = int(want["flags"]) ^ int(got["flags"])
     else:
-        earlier = min((each for each in (want, got) if each is not None), key=lambda each: int(each["cycle"]))
-        bits = int(earlier["changed"]) & ~_SEMAPHORES
-    return next((owner for k, owner in enumerate(owners) if bits >> k & 1), kind.moment)
+        bits = int(earlier(want, got)["changed"]) & ~_SEMAPHORES
+    return next((owner for k, owner in enumerate(owners) if bits >> k & 1), judged(kind, want, got))
 
 
 # ---- in words
@@ -218,22 +191,22 @@ def _registers(event: Event) -> str:
 
 # ---- what there is
 
-def _of_soc() -> list[_Kind]:
+def _of_soc() -> list[Kind]:
     paths = "dmpa paths"
     order = {**dict.fromkeys(("clusters", "space", "address", "mask"), paths), "data": f"{paths} (load data)"}
     return [
-        _Kind("bus", "host bus", "host", {"write": "host", "register": "host"}, _bus, _of_bus),
-        _Kind("registers", "control registers", "control registers", {}, _registers),
-        _Kind("levels", "dmpa levels", "dmpa semaphores", {}, _levels),
-        _Kind("beat", "beats", "dmpa", dict.fromkeys(("kind", "l2", "local", "mask"), "dmpa walk"), _beat),
-        _Kind("list_read", "descriptor reads", "dmpa fetch", {"address": "dmpa fetch", "data": "l2"},
+        Kind("bus", "host bus", "host", {"write": "host", "register": "host"}, _bus, _of_bus),
+        Kind("registers", "control registers", "control registers", {}, _registers),
+        Kind("levels", "dmpa levels", "dmpa semaphores", {}, _levels),
+        Kind("beat", "beats", "dmpa", dict.fromkeys(("kind", "l2", "local", "mask"), "dmpa walk"), _beat),
+        Kind("list_read", "descriptor reads", "dmpa fetch", {"address": "dmpa fetch", "data": "l2"},
               lambda e: f"l2: {_hex(e)} read for a list, at word {e['address']} + {e['part']}"),
-        _Kind("descriptor", "descriptors", "dmpa", dict.fromkeys(("address", "list", "fields"), "dmpa fetch"),
+        Kind("descriptor", "descriptors", "dmpa", dict.fromkeys(("address", "list", "fields"), "dmpa fetch"),
               lambda e: f"dmpa: takes the descriptor at L2 word {e['address']}, list {e['list']}"),
-        _Kind("l2_read", "l2 reads", paths, {"data": "l2"}, lambda e: f"l2: {_hex(e)} read from word {e['part']} on"),
-        _Kind("load", "load beats", paths, order,
+        Kind("l2_read", "l2 reads", paths, {"data": "l2"}, lambda e: f"l2: {_hex(e)} read from word {e['part']} on"),
+        Kind("load", "load beats", paths, order,
               lambda e: f"dmpa: {_hex(e)} to {_space(e)} word {e['address']} of clusters {_bits(int(e['clusters']))}"),
-        _Kind("store", "store beats", paths, {},
+        Kind("store", "store beats", paths, {},
               lambda e: f"dmpa: reads L1 word {e['address']} of cluster {_bits(int(e['clusters']))}"),
     ]  # fmt: skip
 
@@ -244,34 +217,34 @@ def _of_bus(want: Event, got: Event) -> str:
     return "control registers" if same and not want["write"] else "host"
 
 
-def _of_cluster() -> list[_Kind]:
+def _of_cluster() -> list[Kind]:
     fetched = "controller (instruction fetch)"
     return [
-        _Kind("signal_in", "signals in", "dmpa paths", {},
+        Kind("signal_in", "signals in", "dmpa paths", {},
               lambda e: f"semaphores {_bits(int(e['semaphores']))} are told"),
-        _Kind("control", "control", "controller", {}, _control),
-        _Kind("execute", "instructions", "controller", {"pc": "controller", "instruction": fetched}, _execute),
-        _Kind("parameters", "parameters", "controller", {"set": "parameters (LDP)", "data": "parameters (LDP)"},
+        Kind("control", "control", "controller", {}, _control),
+        Kind("execute", "instructions", "controller", {"pc": "controller", "instruction": fetched}, _execute),
+        Kind("parameters", "parameters", "controller", {"set": "parameters (LDP)", "data": "parameters (LDP)"},
               lambda e: f"parameter set {e['set']}: {_hex(e)}"),
-        _Kind("fetch", "window fetches", "fetch", {"address": "fetch (AGU A)"},
+        Kind("fetch", "window fetches", "fetch", {"address": "fetch (AGU A)"},
               lambda e: f"reads L1 word {e['address']}"),
-        _Kind("window", "windows", "sequencer", {
+        Kind("window", "windows", "sequencer", {
             "padded": "fetch (padding)", "extend": "window", "negative": "window", "data": "window"},
               lambda e: f"window, words {e['padded']:b} padded: {_hex(e)}"),
-        _Kind("operation", "micro-operations", "sequencer", {
+        Kind("operation", "micro-operations", "sequencer", {
             "lane": "sequencer", "flags": "sequencer", "pointer": "sequencer (AGU W)", "operands": "window",
             "weights": "weights (WMEM read)"},
               lambda e: f"micro-operation, lane {e['lane']}, operands {e['operands'].tolist()}, "
                         f"weights at {e['pointer']}: {e['weights'].tobytes().hex(' ')}"),
-        _Kind("sums", "accumulators", "drain", {"copy": "drain", "ncb": "drain"},
+        Kind("sums", "accumulators", "drain", {"copy": "drain", "ncb": "drain"},
               lambda e: f"NCB {e['ncb']}: sums {e['sums'].tolist()}", _of_sums),
-        _Kind("requantized", "requantized", "drain", {"pixel": "drain", "ncb": "drain"},
+        Kind("requantized", "requantized", "drain", {"pixel": "drain", "ncb": "drain"},
               lambda e: f"pixel {e['pixel']}: {_hex(e)}", _of_requantized),
-        _Kind("result", "results", "drain", {"word": "drain (AGU O)", "data": "drain line"},
+        Kind("result", "results", "drain", {"word": "drain (AGU O)", "data": "drain line"},
               lambda e: f"results {_hex(e)} for L1 word {e['word']}"),
-        _Kind("write", "memory writes", "writes", {}, lambda e: f"{_hex(e)} to {_space(e)} word {e['word']}"),
-        _Kind("stored", "store data", "dmpa paths", {"data": "L1 read"}, lambda e: f"{_hex(e)} for a STORE"),
-        _Kind("signal_out", "signals out", "settle", {}, lambda e: f"tells semaphores {_bits(int(e['semaphores']))}"),
+        Kind("write", "memory writes", "writes", {}, lambda e: f"{_hex(e)} to {_space(e)} word {e['word']}"),
+        Kind("stored", "store data", "dmpa paths", {"data": "L1 read"}, lambda e: f"{_hex(e)} for a STORE"),
+        Kind("signal_out", "signals out", "settle", {}, lambda e: f"tells semaphores {_bits(int(e['semaphores']))}"),
     ]  # fmt: skip
 
 

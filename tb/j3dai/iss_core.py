@@ -31,6 +31,7 @@ from nncosim.hdl.j3dai.isa import (
 from nncosim.hdl.j3dai.regs import ID_VALUE, TRANSFER_ENGINE, Counter, Reg, TransferCounter, TransferKind
 from nncosim.platforms.j3dai import J3dai
 from nncosim.platforms.rounding import Rounding
+from nncosim.tb.boundaries.layouts import seen_source
 from nncosim.tb.iss.native import NativeSources, Signatures, records
 from nncosim.tb.j3dai.activity import CHANGE
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
@@ -135,7 +136,7 @@ def _functions() -> Signatures:
 
 @functools.cache
 def _library(header: str) -> ctypes.CDLL:
-    return _SOURCES.load({"j3dai_formats.h": header}, _functions())
+    return _SOURCES.load({"j3dai_formats.h": header, **seen_source()}, _functions())
 
 
 class Core:

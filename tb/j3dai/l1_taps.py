@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable
 
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.j3dai.taps import Watch, watch
+from nncosim.tb.boundaries.taps import Watch
+from nncosim.tb.j3dai.taps import watch
 
 __all__ = ["L1_WRITE_STREAM", "l1_taps", "tapped_words", "without"]
 

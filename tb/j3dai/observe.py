@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.j3dai.inside import Records, dmpa_channels, inside_channels
+from nncosim.tb.boundaries.kinds import Records
+from nncosim.tb.j3dai.inside import dmpa_channels, inside_channels
 from nncosim.tb.lockstep import Channel, Event
 
 __all__ = ["channels_of"]

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.boundaries.layouts import FIRST_STREAM
 from nncosim.tb.j3dai.activity import CHANGE
 from nncosim.tb.j3dai.build import (
     CHANGE_STREAM,
@@ -34,7 +35,7 @@ from nncosim.tb.j3dai.build import (
 from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
-from nncosim.tb.j3dai.taps import FIRST_STREAM, tap_layouts
+from nncosim.tb.j3dai.taps import tap_layouts
 from nncosim.tb.run.capture import Place, kept_places, read_back
 from nncosim.tb.sim.backdoor import Backdoor
 

@@ -12,7 +12,7 @@ from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.waves import instruction_words
 from nncosim.tb.sim.waves import Line, SignalGroup
-from nncosim.tb.waves.rows import ROWS, Row, add_rows
+from nncosim.tb.waves.rows import ROWS, Row, add_rows, row_of
 from nncosim.tb.waves.samples import Clock, Samples
 from nncosim.tb.waves.wave import Wave
 from vcd.gtkw import GTKWColor
@@ -51,12 +51,7 @@ def rows(path: Path, platform: J3dai, image: Image) -> list[Row]:
     for index in range(platform.clusters):
         made[f"cluster{index}_instruction"] = _instructions(now, index, words)
         made[f"cluster{index}_does"] = _does(now, index)
-    return [Row(name, _changes(begins, texts)) for name, texts in made.items()]
-
-
-def _changes(times: Sequence[int], texts: Sequence[str]) -> list[tuple[int, str]]:
-    pairs = list(zip(times, texts, strict=True))
-    return [pair for index, pair in enumerate(pairs) if index == 0 or pairs[index - 1][1] != pair[1]]
+    return [row_of(name, begins, texts) for name, texts in made.items()]
 
 
 def _layers(now: Clock, names: Sequence[str]) -> list[str]:

@@ -9,7 +9,6 @@ in which the simulator knows of it: what the RTL shows some stages later is date
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,12 @@ from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES
 from nncosim.hdl.j3dai.timing import STORE_TO_DATA, record_lines
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.boundaries import layouts
+from nncosim.tb.boundaries.layouts import HEAD, MOST_BITS
+from nncosim.tb.boundaries.taps import Tapping, Watch, flags, slices
 
-__all__ = ["FIRST_STREAM", "Watch", "part_words", "seen_header", "seen_layouts", "tap_layouts", "watch"]
+__all__ = ["part_words", "seen_header", "seen_layouts", "tap_layouts", "watch"]
 
-FIRST_STREAM = 16
-"""Event-log stream of the first layout; the others follow."""
-
-_MOST_BITS = 2048  # of a record of the event log
-_HEAD = [("cycle", "<u8"), ("unit", "<u4")]
 _OTHER_BITS = 96 + 32 + 16 * 16  # of a record with words of a line
 _COPY_STAGE = 6  # in which accumulators are copied to the shadow registers
 _OPERAND_STAGE = 3
@@ -34,7 +31,7 @@ _L2_DATA = 2  # cycles after the issue of a beat or a fetch: words of L2 in orde
 def part_words(platform: J3dai) -> int:
     """Words of a line in a record: all where they fit, else half of them, and so on."""
     words = platform.banks
-    while _OTHER_BITS + words * platform.word_bits > _MOST_BITS:
+    while _OTHER_BITS + words * platform.word_bits > MOST_BITS:
         words //= 2
     return words
 
@@ -79,7 +76,7 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         "bus": [("write", "<u4"), ("register", "<u4"), ("value", "<u4")],
         "registers": [("flags", "<u4"), ("start", "<u4"), ("start_pc", "<u4"), ("push_addr", "<u4")],
     }  # fmt: skip
-    return {name: np.dtype([*_HEAD, *more]) for name, more in fields.items()}
+    return {name: np.dtype([*HEAD, *more]) for name, more in fields.items()}
 
 
 def tap_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
@@ -90,78 +87,20 @@ def tap_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         "result": [("address", "<u4"), ("mask", "<u4"), ("data", "u1", part)],
         "write": [("space", "<u4"), ("mask", "<u4"), ("address", "<u2", (words,)), ("data", "u1", part)],
     }
-    return {**seen_layouts(platform), **{name: np.dtype([*_HEAD, *more]) for name, more in lines.items()}}
-
-
-_C_TYPES = {"u1": "uint8_t", "u2": "uint16_t", "u4": "uint32_t", "u8": "uint64_t", "i4": "int32_t"}
+    return {**seen_layouts(platform), **{name: np.dtype([*HEAD, *more]) for name, more in lines.items()}}
 
 
 def seen_header(platform: J3dai) -> list[str]:
     """The structs of `seen_layouts` for the simulator, and `PART`: words of a line in a record."""
-    layouts = seen_layouts(platform)
-    out = [f"constexpr int SEEN = {len(layouts)};", f"constexpr int PART = {part_words(platform)};"]
-    for number, (name, layout) in enumerate(layouts.items()):
-        members = []
-        for each in layout.names or ():
-            base = layout[each].base.str.lstrip("<|")
-            sizes = "".join(f"[{size}]" for size in layout[each].shape)
-            members.append(f"{_C_TYPES[base]} {each if each != 'register' else 'reg'}{sizes};")
-        title = "".join(part.capitalize() for part in name.split("_"))
-        out.append(f"struct __attribute__((packed)) Seen{title} {{ static constexpr int number = {number}; "
-                   + " ".join(members) + " };")
-    return out
+    return [f"constexpr int PART = {part_words(platform)};", *layouts.seen_header(seen_layouts(platform))]
 
 
-@dataclass
-class Watch:
-    """Verilog for a module with the inputs clk, rst and cycle: declarations, and statements of its clocked process,
-    always and while it records."""
-
-    declarations: list[str] = field(default_factory=list)
-    always: list[str] = field(default_factory=list)
-    recording: list[str] = field(default_factory=list)
-
-    def delayed(self, expression: str, bits: int, cycles: int) -> str:
-        """What an expression was so many cycles before."""
-        name = f"delayed{len(self.declarations)}"
-        self.declarations.append(f"reg [{bits * cycles - 1}:0] {name};")
-        kept = f"{name}[{bits * (cycles - 1) - 1}:0], " if cycles > 1 else ""
-        self.always.append(f"{name} <= {{{kept}{bits}'({expression})}};")
-        return f"{name}[{bits * cycles - 1} -: {bits}]"
-
-    def wire(self, bits: int, expression: str) -> str:
-        """A name for an expression."""
-        name = f"wire{len(self.declarations)}"
-        self.declarations.append(f"wire [{bits - 1}:0] {name} = {bits}'({expression});")
-        return name
-
-    def changed(self, expression: str, bits: int) -> str:
-        """High in the first cycle, and where an expression is not what it was in the cycle before."""
-        name = f"was{len(self.declarations)}"
-        self.declarations.append(f"reg [{bits}:0] {name};")
-        self.always.append(f"{name} <= rst ? 0 : {{1'b1, {bits}'({expression})}};")
-        return f"{name} != {{1'b1, {bits}'({expression})}}"
-
-
-class _Tapping:
+class _Tapping(Tapping):
     """Builds the `Watch` of a platform."""
 
     def __init__(self, platform: J3dai, path: str):
-        self.platform, self.path, self.out = platform, path, Watch()
-        self._layouts = tap_layouts(platform)
-
-    def log(self, name: str, unit: int, when: str, dated: int, **values: str | Sequence[str]) -> None:
-        """Record where `when` holds, of `dated` cycles before."""
-        layout, number = self._layouts[name], list(self._layouts).index(name)
-        parts = [f"32'd{unit}", f"cycle - 64'd{dated}" if dated >= 0 else f"cycle + 64'd{-dated}"]
-        for each in (layout.names or ())[2:]:
-            given = values.get(each, "0")
-            elements = [given] if isinstance(given, str) else list(given)
-            bits = 8 * layout[each].itemsize // len(elements)
-            parts[:0] = [f"{bits}'({element})" for element in reversed(elements)]
-        record = "{" + ", ".join(parts) + "}"
-        self.out.recording.append(
-            f"if ({when}) nncosim_log({FIRST_STREAM + number}, {layout.itemsize // 4}, {_MOST_BITS}'({record}));")
+        super().__init__(tap_layouts(platform))
+        self.platform, self.path = platform, path
 
     def lines(self, name: str, unit: int, when: str, dated: int, words: Sequence[str], kept: str | None = None,
               **values: str) -> None:
@@ -184,15 +123,6 @@ def watch(platform: J3dai, path: str) -> Watch:
     return tapping.out
 
 
-def _slices(signal: str, words: int, bits: int) -> list[str]:
-    return [f"{signal}[{bits * i} +: {bits}]" for i in range(words)]
-
-
-def _flags(*bits: str) -> str:
-    """The first one is bit 0."""
-    return "{" + ", ".join(reversed(bits)) + "}"
-
-
 def _host(t: _Tapping) -> None:
     host, control = f"{t.path}.host", f"{t.path}.control"
     address = f"{host}.mmio_addr"
@@ -200,9 +130,9 @@ def _host(t: _Tapping) -> None:
     t.log("bus", 0, reads, 1, write="0", register=where, value=f"{host}.mmio_r_data")
     t.log("bus", 0, f"{host}.mmio_w_en", 0, write="1", register=f"8'({address})", value=f"{host}.mmio_w_data")
     start, push = f"{control}.start", f"{control}.push"
-    levels = _flags(f"{control}.irq", f"{control}.in_frame")
+    levels = flags(f"{control}.irq", f"{control}.in_frame")
     t.log("registers", 0, f"{start} != 0 || {push} || {t.out.changed(levels, 2)}", 0,
-          flags=_flags(f"{control}.irq", f"{control}.in_frame", push), start=start,
+          flags=flags(f"{control}.irq", f"{control}.in_frame", push), start=start,
           start_pc=f"{start} != 0 ? 32'({control}.start_pc) : 0",
           push_addr=f"{push} ? {control}.push_addr : 0")  # fmt: skip
 
@@ -211,30 +141,30 @@ def _dmpa(t: _Tapping) -> None:
     p, dmpa = t.platform, f"{t.path}.dmpa"
     walk, paths, fetch = f"{dmpa}.walk", f"{dmpa}.paths", f"{dmpa}.fetch"
     semaphores = [f"{dmpa}.semaphores.semaphore{c}_{i}" for c in range(p.clusters) for i in range(8)]
-    flags = _flags(f"{dmpa}.running", f"{dmpa}.trap", f"{dmpa}.idle", f"3'({dmpa}.free)",
+    levels = flags(f"{dmpa}.running", f"{dmpa}.trap", f"{dmpa}.idle", f"3'({dmpa}.free)",
                    f"{fetch}.next_valid", f"{fetch}.next_valid & {dmpa}.semaphores.ready")
-    now = "{" + ", ".join([flags, *(f"8'({each})" for each in semaphores)]) + "}"
-    t.log("levels", 0, t.out.changed(now, 8 + 8 * len(semaphores)), 0, flags=flags, semaphores=semaphores)
-    t.lines("list_read", 0, f"{fetch}.arriving", _L2_DATA, _slices(f"{fetch}.line", p.banks, p.word_bits),
+    now = "{" + ", ".join([levels, *(f"8'({each})" for each in semaphores)]) + "}"
+    t.log("levels", 0, t.out.changed(now, 8 + 8 * len(semaphores)), 0, flags=levels, semaphores=semaphores)
+    t.lines("list_read", 0, f"{fetch}.arriving", _L2_DATA, slices(f"{fetch}.line", p.banks, p.word_bits),
             address=t.out.delayed(f"{fetch}.fetch_addr", 20, _L2_DATA))
     t.log("descriptor", 0, f"{dmpa}.take", 0, address=f"{fetch}.next_addr", list=f"{fetch}.next_list",
-          fields=_slices(f"{fetch}.next", 4, 64))
+          fields=slices(f"{fetch}.next", 4, 64))
     gathers, moves = _gathers(f"{dmpa}.current"), f"({paths}.load || {paths}.store)"
     reads = f"{paths}.load && !{gathers}"
     mask = t.out.wire(p.banks, t.out.delayed(f"{walk}.mask", p.banks, _L2_DATA))
-    words = _slices(f"{dmpa}.l2_rdata", p.banks, p.word_bits)
+    words = slices(f"{dmpa}.l2_rdata", p.banks, p.word_bits)
     t.lines("l2_read", 0, t.out.delayed(reads, 1, _L2_DATA), _L2_DATA, words, mask)
-    t.log("beat", 0, f"{dmpa}.issue", 0, kind=_flags(f"{paths}.load", f"{paths}.store", f"{dmpa}.finished"),
+    t.log("beat", 0, f"{dmpa}.issue", 0, kind=flags(f"{paths}.load", f"{paths}.store", f"{dmpa}.finished"),
           l2=f"{moves} && !{gathers} ? 32'({walk}.l2) : 0", local=f"{moves} ? 32'({walk}.\\local ) : 0",
           mask=f"{moves} ? 32'({walk}.mask) : 0", list=f"{dmpa}.current_list")
     mask = f"{dmpa}.wr_mask"
-    t.lines("load", 0, f"{dmpa}.wr_valid != 0", 0, _slices(f"{dmpa}.wr_data", p.banks, p.word_bits), mask,
+    t.lines("load", 0, f"{dmpa}.wr_valid != 0", 0, slices(f"{dmpa}.wr_data", p.banks, p.word_bits), mask,
             clusters=f"{dmpa}.wr_valid", space=f"{dmpa}.wr_space", address=f"{dmpa}.wr_addr", mask=mask)
     t.log("store", 0, f"{dmpa}.rd_valid != 0", 0, clusters=f"{dmpa}.rd_valid", address=f"{dmpa}.rd_addr")
     wanted = t.out.wire(p.banks, t.out.delayed(f"{walk}.mask", p.banks, STORE_TO_DATA))
     for c in range(p.clusters):
         reads = t.out.delayed(f"{dmpa}.rd_valid >> {c}", 1, STORE_TO_DATA - 1)
-        words = _slices(f"{t.path}.cluster{c}.rd_data", p.banks, p.word_bits)
+        words = slices(f"{t.path}.cluster{c}.rd_data", p.banks, p.word_bits)
         t.lines("stored", c, reads, STORE_TO_DATA, words, wanted)
         told = f"{dmpa}.signal_in[{8 * c} +: 8]"
         t.log("signal_in", c, f"{told} != 0", 0, semaphores=told)
@@ -251,11 +181,11 @@ def _gathers(descriptor: str) -> str:
 def _control(t: _Tapping, k: int, at: str) -> None:
     control = f"{at}.controller"
     semaphores = [f"{control}.semaphore{i}" for i in range(8)]
-    flags = _flags(f"{control}.running", f"{control}.armed", f"{control}.trap", f"{at}.sequencer.busy",
+    levels = flags(f"{control}.running", f"{control}.armed", f"{control}.trap", f"{at}.sequencer.busy",
                    f"{at}.settle.settled", f"2'({at}.drain.set_busy)", f"{at}.fetch.staged",
                    f"{at}.fetch.staged & {at}.fetch.staged_last")
-    now = "{" + ", ".join([flags, *(f"8'({each})" for each in semaphores)]) + "}"
-    t.log("control", k, t.out.changed(now, 9 + 64), 0, flags=flags, semaphores=semaphores)
+    now = "{" + ", ".join([levels, *(f"8'({each})" for each in semaphores)]) + "}"
+    t.log("control", k, t.out.changed(now, 9 + 64), 0, flags=levels, semaphores=semaphores)
     t.log("execute", k, f"{control}.executes != 0", 0, pc=f"{control}.pc", instruction=f"{control}.ir")
     t.log("fetch", k, f"{at}.fetch.go", 0, address=f"{at}.fetch.address")
 
@@ -268,21 +198,21 @@ def _operands(t: _Tapping, k: int, at: str) -> None:
             extend=f"{window}.sext_s3", negative=f"{window}.one_s3")
     pointer, ends = t.out.delayed(f"{seq}.pointer", 14, stage), t.out.delayed(f"{seq}.drain", 1, stage)
     own, weighted = f"{at}.own_s3", f"{at}.weighted_s3"
-    flags = _flags(own, weighted, f"{at}.first_s3", f"{at}.max_s3", f"{at}.table_s3", ends)
-    words = [f"{own} ? 0 : {each}" for each in _slices(f"{window}.common_s3", pes, 9)]
-    weights = [f"{weighted} ? {each} : 0" for each in _slices(f"{at}.weights_s3", p.word_bytes, 8)]
-    t.log("operation", k, f"{at}.issue_s3", stage, lane=f"{at}.lane_s3", flags=flags,
+    levels = flags(own, weighted, f"{at}.first_s3", f"{at}.max_s3", f"{at}.table_s3", ends)
+    words = [f"{own} ? 0 : {each}" for each in slices(f"{window}.common_s3", pes, 9)]
+    weights = [f"{weighted} ? {each} : 0" for each in slices(f"{at}.weights_s3", p.word_bytes, 8)]
+    t.log("operation", k, f"{at}.issue_s3", stage, lane=f"{at}.lane_s3", flags=levels,
           pointer=f"{weighted} ? 32'({pointer}) : 0", operands=words, weights=weights)
 
 
 def _results(t: _Tapping, k: int, at: str) -> None:
     p, drain, shared = t.platform, f"{at}.drain", t.platform.ncbs_per_requantizer
-    copies = _flags(f"{drain}.copy_s6", f"{drain}.copy_low_s6", f"{drain}.copy_high_s6")
+    copies = flags(f"{drain}.copy_s6", f"{drain}.copy_low_s6", f"{drain}.copy_high_s6")
     for n in range(p.ncbs_per_cluster):
         ncb = f"{at}.group{n // shared}.ncb{n % shared}"
         t.log("sums", k, f"{copies} != 0", _COPY_STAGE, ncb=f"32'd{n}", copy=copies,
               sums=[f"{ncb}.pe{i}_acc_s6" for i in range(p.pes_per_ncb)])
-    results = _slices(f"{at}.line.results", p.word_bytes // shared, 8)
+    results = slices(f"{at}.line.results", p.word_bytes // shared, 8)
     t.log("requantized", k, f"{drain}.collect_en", _COPY_STAGE + 1 + REQUANT_STAGES, pixel=f"{drain}.collect_pixel",
           ncb=f"{drain}.collect_ncb" if shared > 1 else "0", data=[*results, *["0"] * (p.word_bytes - len(results))])
     lines, records = record_lines(p.pes_per_ncb), [f"{at}.wmem.bank{b}.r_data" for b in range(p.banks)]
@@ -295,7 +225,7 @@ def _results(t: _Tapping, k: int, at: str) -> None:
               mask=f"{part}'({drain}.slots >> {low})", data=words[low:low + part])
         for space, name in enumerate(("l1", "wmem", "imem")):
             banks = [f"{at}.{name}.bank{b}" for b in range(low, low + part)]
-            mask = _flags(*(f"{bank}.w_en" for bank in banks))
+            mask = flags(*(f"{bank}.w_en" for bank in banks))
             t.log("write", k, f"{mask} != 0", 0, space=f"32'd{space}", mask=mask,
                   address=[f"{{{bank}.w_addr, {rows}'d{b}}}" for b, bank in enumerate(banks, low)],
                   data=[f"{bank}.w_data" for bank in banks])

@@ -13,7 +13,8 @@ from nncosim.hdl.j3dai.isa import DESCRIPTOR_BYTES, DmpaOp, MacOp, Opcode, Space
 from nncosim.hdl.j3dai.regs import L2_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.j3dai.inside import scope_of
-from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, trace_format, variables, write_save_file
+from nncosim.tb.sim.waves import Line, SignalGroup, Trace, Waveform, trace_format, write_save_file
+from nncosim.tb.waves.cause import cause_group
 from vcd.gtkw import GTKWColor
 
 __all__ = ["groups", "instruction_words", "show_first", "trace_conditions"]
@@ -44,23 +45,14 @@ def show_first(trace: Trace, platform: J3dai, image: Image) -> Waveform:
         scope = scope_of(platform, trace.about)
         engine = {"control": "host", "l2": "dmpa"}.get(scope, scope).partition(".")[0]
         shown.sort(key=lambda group: group.title != engine)
-        shown = [_cause(trace, scope), *(replace(each, closed=each.title != engine) for each in shown)]
+        cause = cause_group(trace.path, f"{_SOC}.{scope}", scope)
+        shown = [cause, *(replace(each, closed=each.title != engine) for each in shown)]
     if trace.marks and trace_format(trace.path) == "fst":
         from nncosim.tb.j3dai.rows import write_rows  # with a library that nothing else needs
 
         shown = [write_rows(trace.path, platform, image), *shown]
     return write_save_file(trace.path, shown, clock="j3dai_tb.clk", marks="j3dai_tb.step",
                            cycle="j3dai_tb.probe_cycle", open_scopes=("j3dai_tb", _SOC), at=trace.marks)
-
-
-def _cause(trace: Trace, scope: str) -> SignalGroup:
-    """The signals of a block itself, in its order; not those of its parts, nor what has no name in the source."""
-    own = [name for name in variables(trace.path) if name.rpartition(".")[0] == f"{_SOC}.{scope}"]
-    named = [name for name in own if not name.rpartition(".")[2].startswith(("_", "$", "\\"))]
-    return SignalGroup(scope, [Line(name, color=GTKWColor.orange) for name in named[:_MOST_SIGNALS]])
-
-
-_MOST_SIGNALS = 60
 
 
 def groups(platform: J3dai, image: Image) -> list[SignalGroup]:

@@ -16,7 +16,7 @@ import pylibfst
 from nncosim.tb.errors import BenchError
 from pylibfst import ffi, lib
 
-__all__ = ["ROWS", "Row", "add_rows"]
+__all__ = ["ROWS", "Row", "add_rows", "row_of"]
 
 ROWS = "rows"
 """The scope of the rows, beside the design's top."""
@@ -31,6 +31,12 @@ class Row:
 
     name: str
     texts: Sequence[tuple[int, str]]
+
+
+def row_of(name: str, times: Sequence[int], texts: Sequence[str]) -> Row:
+    """A row that says at each of the times, in order, what `texts` has there."""
+    pairs = list(zip(times, texts, strict=True))
+    return Row(name, [pair for index, pair in enumerate(pairs) if index == 0 or pairs[index - 1][1] != pair[1]])
 
 
 def add_rows(path: Path, rows: Sequence[Row]) -> None:
