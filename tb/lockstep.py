@@ -37,6 +37,8 @@ class Channel:
             is None where only the other run has an event.
         text: an event in words, without its cycle.
         accounting: it only counts what the others do, and is to blame only where they do nothing wrong.
+        late: cycles until an event is recorded at the latest: those of a run's last ones may be lacking where it was
+            stopped.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Channel:
     block: Callable[[Event | None, Event | None], str]
     text: Callable[[Event], str]
     accounting: bool = False
+    late: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,15 @@ def last_cycle(channels: Iterable[Channel]) -> int:
     return max((int(each.events["cycle"][-1]) for each in channels if len(each.events)), default=0)
 
 
-def differences(found: Sequence[Channel], wanted: Sequence[Channel], until: int | None = None) -> list[Difference]:
+def differences(
+    found: Sequence[Channel], wanted: Sequence[Channel], until: int | None = None, stopped: bool = False
+) -> list[Difference]:
     """The first difference of each channel that has one, the earliest first; of one cycle, in the channels' order. One
     in accounting comes behind those of the `SLACK` cycles that follow: it shows at once what reaches a boundary later.
 
     Args:
         found: the run in question. wanted: the reference.
-        until: cycles from this one on are left out, where the run in question was stopped.
+        until: cycles from this one on are left out. stopped: there the run in question was stopped.
 
     Raises:
         BenchError: the runs have not the same channels.
@@ -100,12 +105,16 @@ def differences(found: Sequence[Channel], wanted: Sequence[Channel], until: int 
     if names != others:
         raise BenchError(f"two runs cannot be compared: one has the channels {names}, the other {others}")
     pairs = zip(found, wanted, strict=True)
-    out = [each for one, other in pairs if (each := _first(one, other, until)) is not None]
+    out = [each for one, other in pairs if (each := _first(one, other, until, stopped)) is not None]
     return sorted(out, key=lambda each: each.cycle + (SLACK if each.accounting else 0))
 
 
-def _first(found: Channel, wanted: Channel, until: int | None) -> Difference | None:
+def _first(found: Channel, wanted: Channel, until: int | None, stopped: bool) -> Difference | None:
     a, b = (_before(each.events, until) for each in (found, wanted))
+    if stopped and until is not None and found.late:
+        recorded = b["cycle"] + found.late < until
+        recorded[:len(a)] = True
+        b = b[recorded]
     shorter = min(len(a), len(b))
     unequal = np.flatnonzero((_bytes(a[:shorter]) != _bytes(b[:shorter])).any(axis=1))
     if not len(unequal) and len(a) == len(b):

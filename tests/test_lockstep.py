@@ -96,6 +96,22 @@ def test_what_comes_after_a_stop_does_not_count() -> None:
     assert differences(wrong, right, until=stop + 1) != []
 
 
+def test_what_a_stopped_run_could_not_record_yet_does_not_count() -> None:
+    """Of a channel that records its events some cycles late; what is missing before that counts, and what is there."""
+    right = [replace(each, late=12) for each in machine()]
+    stop = int(right[0].events["cycle"][25])
+    wrong = [replace(each, events=each.events[each.events["cycle"] < stop - 12]) for each in right]
+    assert differences(wrong, right, until=stop, stopped=True) == []
+    assert len(differences(wrong, right, until=stop)) == 3
+    shorter = changed(wrong, 1, wrong[1].events[:-1])
+    (found,) = differences(shorter, right, until=stop, stopped=True)
+    assert found.cycle == int(wrong[1].events["cycle"][-1]) and not found.found
+    kept = right[2].events[right[2].events["cycle"] < stop].copy()
+    kept["word"][-1] += 1
+    (found,) = differences(changed(wrong, 2, kept), right, until=stop, stopped=True)
+    assert found.number == len(kept) - 1 and found.found
+
+
 def test_runs_of_two_machines() -> None:
     with pytest.raises(BenchError, match="two runs cannot be compared: one has the channels"):
         differences(machine(), machine()[:2])

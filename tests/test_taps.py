@@ -39,7 +39,8 @@ def test_signals_that_are_gone_are_0_in_their_width() -> None:
     ("cluster0 NCB 3", "j3dai.ncb"), ("cluster1 requantizer 0, 1", "j3dai.requantizer"), ("l2", "j3dai.l2"),
     ("cluster0 drain line", "j3dai.drain"), ("cluster5 counters", "j3dai.cluster"), ("dmpa counters", "j3dai.dmpa"),
     ("dmpa walk", "j3dai.dmpa_walk"), ("dmpa paths (load data)", "j3dai.dmpa_paths"), ("host", "cv32e40p"),
-    ("dmpa transfer counters", "j3dai.counters"), ("cluster0 parameters (LDP)", "banks"),
+    ("dmpa transfer counters", "j3dai.counters"), ("cluster0 parameters (WMEM read)", "banks"),
+    ("cluster0 LDP", "j3dai.cluster"),
     ("control registers", "j3dai.control"),
 ])  # fmt: skip
 def test_a_block_has_a_module(block: str, module: str) -> None:

@@ -27,7 +27,8 @@ Owner: TypeAlias = str | Callable[[Event], str]
 @dataclass(frozen=True)
 class Kind:
     """How a layout is told and judged. `name`: of the channel. `moment`: the block that decides when it happens.
-    `fields`: the block of each field, in the order of the data's way. `text`: an event in words."""
+    `fields`: the block of each field, in the order of the data's way. `text`: an event in words. `accounting`: as of
+    `nncosim.tb.lockstep.Channel`."""
 
     layout: str
     name: str
@@ -35,6 +36,7 @@ class Kind:
     fields: Mapping[str, Owner]
     text: Callable[[Event], str]
     judge: Callable[[Event, Event], str] | None = None  # for what two events of one cycle have in their fields
+    accounting: bool = False
 
 
 def judged(kind: Kind, want: Event | None, got: Event | None) -> str:

@@ -124,7 +124,10 @@ def lay_beside(
     say(f"running it on the {REFERENCE}")
     reference = replace(options, backend=REFERENCE, driver=None, rtl_patch=None, trace=None, ignore_hazards=False)
     right = execute(program, platform, inputs, reference, say)
-    return differences(outcome.result.channels, right.channels, _until(outcome.result, right)), right
+    stopped = outcome.result.diagnosis is not None and outcome.result.diagnosis.kind != "hang"
+    ends = (right, outcome.result) if stopped else (right,)  # a run that hangs lacks what it did not do
+    until = min(last_cycle(each.channels) for each in ends) + 1
+    return differences(outcome.result.channels, right.channels, until, stopped), right
 
 
 def story_of(
@@ -152,13 +155,6 @@ def story_of(
     except (BuildError, ToolError) as problem:  # it needs headers that nothing else does
         return Story(outcome, found, standing, layer, module, aside=f"none, {problem}")
     return Story(outcome, found, standing, layer, module, waveform)
-
-
-def _until(result: RunResult, right: RunResult) -> int:
-    """Where there is no more to compare: the right run is over, or the other was stopped by a check or a trap; one that
-    hangs lacks what it did not do."""
-    stopped = result.diagnosis is not None and result.diagnosis.kind != "hang"
-    return min(last_cycle(each.channels) for each in (right, *((result,) if stopped else ()))) + 1
 
 
 def _layer(program: Program, right: RunResult, cycle: int) -> str:

@@ -10,17 +10,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from nncosim.hdl.j3dai.asm import disassemble
 from nncosim.hdl.j3dai.isa import Space
-from nncosim.hdl.j3dai.regs import Reg
+from nncosim.hdl.j3dai.regs import Reg, TransferKind
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.boundaries.kinds import Kind, Records, earlier, judged
-from nncosim.tb.j3dai.taps import seen_layouts
+from nncosim.tb.j3dai.taps import LATE, seen_layouts
 from nncosim.tb.lockstep import Channel, Event
 
 __all__ = ["as_seen", "dmpa_channels", "inside_channels", "module_of", "scope_of"]
 
-_CONTROL = ("controller",) * 3 + ("sequencer", "settle", "drain", "drain", "fetch", "fetch")
+_CONTROL = ("controller",) * 3 + ("sequencer", "settle", "drain", "drain", "fetch", "fetch", "controller")
 _LEVELS = ("dmpa", "dmpa", "dmpa", *("dmpa fetch",) * 4, "dmpa semaphores")
 """Whose the bits of ``flags`` are, the lowest first."""
+_ACCOUNT = (*("dmpa",) * 7, *("dmpa fetch",) * 2)
+_LEVEL_LAYOUTS = ("control", "levels", "account")
 _SEMAPHORES = 1 << 31  # in ``changed``
 
 
@@ -95,14 +97,15 @@ def _channel(kind: Kind, records: Records, prefix: str) -> Channel:
     keys = (records["word"], records["space"]) if kind.layout == "write" else \
         (records["word"],) if kind.layout == "result" else ()  # fmt: skip
     events = records[np.lexsort((*keys, records["cycle"]))] if len(records) else records
-    if kind.layout in ("control", "levels"):
+    if kind.layout in _LEVEL_LAYOUTS:
         events = _with_changes(events)
 
     def block(want: Event | None, got: Event | None) -> str:
         found = _judged(kind, want, got)
         return found if found.startswith("dmpa") else prefix + found
 
-    return Channel(prefix + kind.name, events, block, lambda event: prefix + kind.text(event))
+    return Channel(prefix + kind.name, events, block, lambda event: prefix + kind.text(event), kind.accounting,
+                   LATE.get(kind.layout, 0))
 
 
 def _with_changes(events: Records) -> Records:
@@ -112,18 +115,20 @@ def _with_changes(events: Records) -> Records:
     for name in events.dtype.names or ():
         out[name] = events[name]
     out["changed"][1:] = events["flags"][1:] ^ events["flags"][:-1]
+    if "semaphores" not in (events.dtype.names or ()):
+        return out
     rows = events["semaphores"].reshape(len(events), int(np.prod(events.dtype["semaphores"].shape)))
     out["changed"][1:] |= np.where((rows[1:] != rows[:-1]).any(axis=1), np.uint32(_SEMAPHORES), np.uint32(0))
     return out
 
 
 def _judged(kind: Kind, want: Event | None, got: Event | None) -> str:
-    return _of_levels(kind, want, got) if kind.layout in ("control", "levels") else judged(kind, want, got)
+    return _of_levels(kind, want, got) if kind.layout in _LEVEL_LAYOUTS else judged(kind, want, got)
 
 
 def _of_levels(kind: Kind, want: Event | None, got: Event | None) -> str:
     """By what differs, or by what the earlier one changed."""
-    owners = _CONTROL if kind.layout == "control" else _LEVELS
+    owners = {"control": _CONTROL, "levels": _LEVELS, "account": _ACCOUNT}[kind.layout]
     if want is not None and got is not None and want["cycle"] == got["cycle"]:
         bits = int(want["flags"]) ^ int(got["flags"])
     else:
@@ -167,7 +172,7 @@ def _space(event: Event) -> str:
 
 
 _CONTROL_NAMES = ("running", "armed", "trap", "MAC busy", "settled", "set 0 busy", "set 1 busy", "window staged",
-                  "last staged")  # fmt: skip
+                  "last staged", "a semaphore is waited for")  # fmt: skip
 
 
 def _control(event: Event) -> str:
@@ -181,6 +186,15 @@ def _levels(event: Event) -> str:
     free = int(event["flags"]) >> 3 & 7
     return (f"dmpa: {_names(int(event['flags']), _LEVEL_NAMES)}, {free} places of its queue free; "
             f"semaphores {event['semaphores'].tolist()}")
+
+
+_TOLD = ("", "", "a beat", "its last", "wait for data", "wait for a turn", "wait for a port", "a fetch",
+         "a fetch waits")  # fmt: skip
+
+
+def _account(event: Event) -> str:
+    kind, more = TransferKind(int(event["flags"]) & 3).name, f" of {event['words']} words" if event["words"] else ""
+    return f"dmpa: counts of a {kind}: {_names(int(event['flags']), _TOLD)}{more}, {event['copies']} clusters"
 
 
 def _registers(event: Event) -> str:
@@ -201,6 +215,8 @@ def _of_soc() -> list[Kind]:
         Kind("beat", "beats", "dmpa", dict.fromkeys(("kind", "l2", "local", "mask"), "dmpa walk"), _beat),
         Kind("list_read", "descriptor reads", "dmpa fetch", {"address": "dmpa fetch", "data": "l2"},
               lambda e: f"l2: {_hex(e)} read for a list, at word {e['address']} + {e['part']}"),
+        Kind("account", "transfers counted", "dmpa", {"words": "dmpa walk", "copies": "dmpa"}, _account,
+             accounting=True),
         Kind("descriptor", "descriptors", "dmpa", dict.fromkeys(("address", "list", "fields"), "dmpa fetch"),
               lambda e: f"dmpa: takes the descriptor at L2 word {e['address']}, list {e['list']}"),
         Kind("l2_read", "l2 reads", paths, {"data": "l2"}, lambda e: f"l2: {_hex(e)} read from word {e['part']} on"),
@@ -224,7 +240,7 @@ def _of_cluster() -> list[Kind]:
               lambda e: f"semaphores {_bits(int(e['semaphores']))} are told"),
         Kind("control", "control", "controller", {}, _control),
         Kind("execute", "instructions", "controller", {"pc": "controller", "instruction": fetched}, _execute),
-        Kind("parameters", "parameters", "controller", {"set": "parameters (LDP)", "data": "parameters (LDP)"},
+        Kind("parameters", "parameters", "LDP", {"set": "LDP", "data": "parameters (WMEM read)"},
               lambda e: f"parameter set {e['set']}: {_hex(e)}"),
         Kind("fetch", "window fetches", "fetch", {"address": "fetch (AGU A)"},
               lambda e: f"reads L1 word {e['address']}"),

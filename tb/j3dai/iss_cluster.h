@@ -151,6 +151,7 @@ struct Cluster {
         for (int k = 0; k < 2; ++k) now.flags |= uint32_t(cycle < sequencer.drain.set_free[k]) << (5 + k);
         now.flags |= uint32_t(sequencer.fetch.staged) << 7;
         now.flags |= uint32_t(sequencer.fetch.staged && sequencer.fetch.staged_last) << 8;
+        now.flags |= uint32_t(waits()) << 9;
         memcpy(now.semaphores, inputs.value, sizeof now.semaphores);
         seen.to->level(cycle, seen.unit, now, levels, levels_known);
     }

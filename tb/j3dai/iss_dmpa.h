@@ -118,6 +118,8 @@ struct Dmpa {
     Activity activity;
     Watched seen;
     SeenLevels levels;
+    SeenAccount account;
+    bool account_known = false;
     bool levels_known = false;
     // Queue and descriptor fetch.
     uint32_t places[LISTS] = {}, first = 0, queued = 0;
@@ -170,6 +172,7 @@ struct Dmpa {
         TransferCounters::Cycle what;
         what.kind = kind(), what.wait_data = !nothing();
         transfers.count(what);
+        if (seen) see_account(cycle, what);
         if (what.wait_data) transfers.value[what.kind][TRANSFERCOUNTER_WAIT_DATA] += cycles - 1;
         note(cycle, cycles - 1);
     }
@@ -227,6 +230,7 @@ struct Dmpa {
         what.wait_data = next_valid && !running && lacking && !stop, what.wait_turn = running && !stop && !apart;
         what.wait_port = port_wait, what.fetch = fetch, what.fetch_wait = wanted && !bad_line && store_next;
         transfers.count(what);
+        if (seen) see_account(cycle, what);
         note(cycle);
         for (int c = 0; c < config->clusters; ++c) {
             const bool taken = take && next.wait_mask >> c & 1;
@@ -314,6 +318,16 @@ struct Dmpa {
         record.kind = load | store << 1 | last << 2, record.list = current_list;
         if (!load && !store) return;
         record.l2 = current.gathers() ? 0 : walk.l2, record.local = walk.local, record.mask = (1u << count) - 1;
+    }
+
+    SEEING void see_account(uint64_t cycle, const TransferCounters::Cycle& what) {
+        SeenAccount now{};
+        now.cycle = cycle;
+        const bool own = what.beat || what.done || what.wait_data || what.wait_turn || what.wait_port;
+        now.flags = (own ? uint32_t(what.kind) : 0) | what.beat << 2 | what.done << 3 | what.wait_data << 4;
+        now.flags |= what.wait_turn << 5 | what.wait_port << 6 | what.fetch << 7 | what.fetch_wait << 8;
+        now.words = what.beat ? what.words : 0, now.copies = what.beat && what.kind == TRANSFER_LOAD ? what.copies : 0;
+        seen.to->level(cycle, 0, now, account, account_known);
     }
 
     SEEING void see_list(uint64_t cycle, uint32_t address) const {

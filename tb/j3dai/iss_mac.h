@@ -490,7 +490,8 @@ struct Sequencer {
         SeenOperation& record = seen.to->add<SeenOperation>(cycle, seen.unit);
         const bool ends = pending.mode.keep || pending.drain;
         record.lane = uint16_t(pending.lane), record.pointer = weighted ? pending.pointer : 0;
-        record.flags = uint16_t(own | weighted << 1 | pending.first << 2 | (op == MACOP_MAX) << 3 | table << 4 | ends << 5);
+        record.flags = uint16_t(own | weighted << 1 | pending.first << 2 | (op == MACOP_MAX) << 3 | table << 4 | ends << 5
+                                | weighted << 6);
         for (int p = 0; p < PES && !own; ++p) {
             const int32_t operand = table ? looked_up(p, l1, l1_words) : window.operand[p][pending.lane];
             record.operands[p] = uint16_t(operand & 0x1FF);

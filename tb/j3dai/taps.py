@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp
+from nncosim.hdl.j3dai.regs import TransferKind
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES
 from nncosim.hdl.j3dai.timing import STORE_TO_DATA, record_lines
 from nncosim.platforms.j3dai import J3dai
@@ -20,12 +21,19 @@ from nncosim.tb.boundaries import layouts
 from nncosim.tb.boundaries.layouts import HEAD, MOST_BITS
 from nncosim.tb.boundaries.taps import Tapping, Watch, flags, slices
 
-__all__ = ["part_words", "seen_header", "seen_layouts", "tap_layouts", "watch"]
+__all__ = ["LATE", "part_words", "seen_header", "seen_layouts", "tap_layouts", "watch"]
 
 _OTHER_BITS = 96 + 32 + 16 * 16  # of a record with words of a line
 _COPY_STAGE = 6  # in which accumulators are copied to the shadow registers
 _OPERAND_STAGE = 3
 _L2_DATA = 2  # cycles after the issue of a beat or a fetch: words of L2 in order
+
+
+LATE = {
+    "bus": 1, "list_read": _L2_DATA, "l2_read": _L2_DATA, "stored": STORE_TO_DATA, "window": _OPERAND_STAGE,
+    "operation": _OPERAND_STAGE, "sums": _COPY_STAGE, "requantized": _COPY_STAGE + 1 + REQUANT_STAGES, "parameters": 2,
+}  # fmt: skip
+"""Cycles from an event's until it is recorded, by layout."""
 
 
 def part_words(platform: J3dai) -> int:
@@ -45,8 +53,9 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         last partial product from the issue on. parameters: a line of LDP. result: a word of results at the drain.
         write: a word written to a memory of a cluster. l2_read: words for a LOAD. load, store: a beat at the clusters;
         stored: a STORE's words from a cluster. signal_in, signal_out: semaphores told. levels: of the DMPA when one
-        changes. list_read: a line of descriptors, fetched from L2. descriptor: is taken. beat: is issued. bus: the
-        host's access. registers: what the control registers tell the others.
+        changes. account: what it tells its counters, when that changes. list_read: a line of descriptors, fetched from
+        L2. descriptor: is taken. beat: is issued. bus: the host's access. registers: what the control registers tell
+        the others.
     """
     word, pes, part = platform.word_bytes, platform.pes_per_ncb, part_words(platform)
     line: list[Any] = [("part", "<u4"), ("data", "u1", (part, word))]
@@ -70,6 +79,7 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         "signal_in": [("semaphores", "<u4")],
         "signal_out": [("semaphores", "<u4")],
         "levels": [("flags", "<u4"), ("semaphores", "u1", (platform.clusters, 8))],
+        "account": [("flags", "<u4"), ("words", "<u4"), ("copies", "<u4")],
         "list_read": [("address", "<u4"), *line],
         "descriptor": [("address", "<u4"), ("list", "<u4"), ("fields", "<u8", (4,))],
         "beat": [("kind", "<u4"), ("l2", "<u4"), ("local", "<u4"), ("mask", "<u4"), ("list", "<u4")],
@@ -149,6 +159,7 @@ def _dmpa(t: _Tapping) -> None:
             address=t.out.delayed(f"{fetch}.fetch_addr", 20, _L2_DATA))
     t.log("descriptor", 0, f"{dmpa}.take", 0, address=f"{fetch}.next_addr", list=f"{fetch}.next_list",
           fields=slices(f"{fetch}.next", 4, 64))
+    _account(t, f"{dmpa}.transfer_counters")
     gathers, moves = _gathers(f"{dmpa}.current"), f"({paths}.load || {paths}.store)"
     reads = f"{paths}.load && !{gathers}"
     mask = t.out.wire(p.banks, t.out.delayed(f"{walk}.mask", p.banks, _L2_DATA))
@@ -172,6 +183,18 @@ def _dmpa(t: _Tapping) -> None:
         t.log("signal_out", c, f"{told} != 0", 0, semaphores=told)
 
 
+def _account(t: _Tapping, counters: str) -> None:
+    """What the counters of transfers are told: kind, and words and clusters of a beat, where they count."""
+    names = ("beat", "done", "wait_data", "wait_turn", "wait_port", "fetch", "fetch_wait")
+    told = [f"{counters}.{name}" for name in names]
+    kind = f"({flags(*told[:5])} != 0 ? {counters}.kind : 2'd0)"
+    loads = f"{counters}.beat && {counters}.kind == {TransferKind.LOAD.value}"
+    words, copies = f"({counters}.beat ? 16'({counters}.words) : 0)", f"({loads} ? 4'({counters}.copies) : 0)"
+    bits = flags(kind, *told)
+    now = f"{{16'{words}, 4'{copies}, {bits}}}"
+    t.log("account", 0, t.out.changed(now, 29), 0, flags=bits, words=words, copies=copies)
+
+
 def _gathers(descriptor: str) -> str:
     """Whether a descriptor, as bits, is a GATHER."""
     place = Descriptor.as_shape()["op"]
@@ -183,9 +206,9 @@ def _control(t: _Tapping, k: int, at: str) -> None:
     semaphores = [f"{control}.semaphore{i}" for i in range(8)]
     levels = flags(f"{control}.running", f"{control}.armed", f"{control}.trap", f"{at}.sequencer.busy",
                    f"{at}.settle.settled", f"2'({at}.drain.set_busy)", f"{at}.fetch.staged",
-                   f"{at}.fetch.staged & {at}.fetch.staged_last")
+                   f"{at}.fetch.staged & {at}.fetch.staged_last", f"{control}.waits")
     now = "{" + ", ".join([levels, *(f"8'({each})" for each in semaphores)]) + "}"
-    t.log("control", k, t.out.changed(now, 9 + 64), 0, flags=levels, semaphores=semaphores)
+    t.log("control", k, t.out.changed(now, 10 + 64), 0, flags=levels, semaphores=semaphores)
     t.log("execute", k, f"{control}.executes != 0", 0, pc=f"{control}.pc", instruction=f"{control}.ir")
     t.log("fetch", k, f"{at}.fetch.go", 0, address=f"{at}.fetch.address")
 
@@ -197,8 +220,9 @@ def _operands(t: _Tapping, k: int, at: str) -> None:
     t.lines("window", k, loaded, stage, [f"{window}.window{i}" for i in range(pes)], padded=f"{window}.padded",
             extend=f"{window}.sext_s3", negative=f"{window}.one_s3")
     pointer, ends = t.out.delayed(f"{seq}.pointer", 14, stage), t.out.delayed(f"{seq}.drain", 1, stage)
+    reads = t.out.delayed(f"{seq}.weight", 1, stage)
     own, weighted = f"{at}.own_s3", f"{at}.weighted_s3"
-    levels = flags(own, weighted, f"{at}.first_s3", f"{at}.max_s3", f"{at}.table_s3", ends)
+    levels = flags(own, weighted, f"{at}.first_s3", f"{at}.max_s3", f"{at}.table_s3", ends, reads)
     words = [f"{own} ? 0 : {each}" for each in slices(f"{window}.common_s3", pes, 9)]
     weights = [f"{weighted} ? {each} : 0" for each in slices(f"{at}.weights_s3", p.word_bytes, 8)]
     t.log("operation", k, f"{at}.issue_s3", stage, lane=f"{at}.lane_s3", flags=levels,
