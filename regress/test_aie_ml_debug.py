@@ -17,45 +17,37 @@ import pytest
 from nncosim.compiler.aie_ml.notes import AieMlNotes
 from nncosim.compiler.image.image import Image
 from nncosim.hdl.aie_ml import (
-    access,
     agu,
     core,
-    dma,
     dma_channel,
     fetch,
     locks,
-    memory,
     srs,
     stream,
-    switch,
     vmac,
 )
 from nncosim.platforms.aie_ml import PLATFORM
 from nncosim.regress.dense_models import DenseSpec, dense_network
 from nncosim.regress.planted import plant, some
-from nncosim.regress.test_aie_ml_graphs import SMALL
 from nncosim.tb.aie_ml import build
 from nncosim.tb.aie_ml.observe import scope_of
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.sim.waves import changes, command_file, save_file, variables
 
 WRONG, HANG, CHECK = "first wrong element", "hang: ", "check: "
-CYCLES = "every bit is right, and cycles or counters are not"
 TOP = "aie_ml_array_tb"
 
 
 @dataclass(frozen=True)
 class Bug:
     """A line of a module, planted; which block is to be named, behind its tile, and how the run ends: what it computes
-    is wrong, or only its cycles, or it does not end, or a check stops it. graph: it shows in a graph with memory tiles.
-    """
+    is wrong, or it does not end, or a check stops it."""
 
     module: ModuleType
     right: str
     wrong: str
     block: str
     verdict: str = WRONG
-    graph: bool = False
 
 
 @functools.cache
@@ -112,30 +104,15 @@ BUGS = {
         HANG),
     "a word lost where there is no room": Bug(
         stream, "with m.Elif(self.i.valid & ~both):", "with m.Elif(self.i.valid & ~both & ~some):", "switch", HANG),
-    "a word that is sent twice": Bug(
-        switch, "head.o.ready.eq(goes)", "head.o.ready.eq(goes & ~(head.o.payload[:6] == 0x15))", "switch"),
-    "a lane of a bank that is not written": Bug(
-        memory, "Mux(word.valid, word.w_mask, (1 << self.lanes) - 1), 0)",
-        "Mux(word.valid, word.w_mask & ~(4 * (number == 2)), (1 << self.lanes) - 1), 0)", "data memory"),
-    "a load that keeps what came before a stall": Bug(
-        access, "to_early.eq(comes[0] | (fresh & ~first)), to_held.eq(comes[1] | (fresh & first))",
-        "to_early.eq(comes[0]), to_held.eq(comes[1] | (fresh & first))", "core load path"),
-    "a bias of the other half": Bug(
-        core, "source.word_select(4 * (lane // half) + lane % 4, 32)",
-        "source.word_select(4 * (1 - lane // half) + lane % 4, 32)", "core moves"),
-    "iterations that begin anew": Bug(
-        dma, "counts[k].eq(Mux(again, count + 1, 0))", "counts[k].eq(0)", "dma", graph=True),
 }  # fmt: skip
 
 
 @functools.cache
-def models(folder: Path) -> dict[bool, Path]:
-    """Dense layers; and a graph, for which there are memory tiles."""
-    made = {False: dense_network(DenseSpec((16, 64, 32))), True: SMALL["residual"]}
-    paths = {graph: folder / f"{'graph' if graph else 'dense'}.onnx" for graph in made}
-    for graph, model in made.items():
-        onnx.save(model, paths[graph])
-    return paths
+def model_in(folder: Path) -> Path:
+    """Dense layers."""
+    path = folder / "dense.onnx"
+    onnx.save(dense_network(DenseSpec((16, 64, 32))), path)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +134,7 @@ def first_difference(story: list[str]) -> tuple[int, str]:
 
 
 def test_a_right_machine(tmp_path: Path, folder: Path) -> None:
-    status, told = on_model("debug", models(folder)[False], tmp_path, f"--out={tmp_path / 'out'}")
+    status, told = on_model("debug", model_in(folder), tmp_path, f"--out={tmp_path / 'out'}")
     assert status == 0 and told["story"] == [
         "the run passes, and the machine does in each cycle what its simulator does: nothing to debug"]
     assert not (tmp_path / "out" / "cause.fst").exists()
@@ -168,7 +145,7 @@ def test_a_planted_bug(name: str, tmp_path: Path, folder: Path, monkeypatch: pyt
     """It is named by tile and block, in a cycle that the waveform shows, with a marker and the block's signals."""
     bug, out = BUGS[name], tmp_path / "out"
     planted(monkeypatch, bug)
-    status, told = on_model("debug", models(folder)[bug.graph], tmp_path, f"--out={out}")
+    status, told = on_model("debug", model_in(folder), tmp_path, f"--out={out}")
     story = told["story"]
     assert status == 1 and story[0].startswith(bug.verdict), story
     assert (out / "story.txt").read_text().splitlines() == story
@@ -191,7 +168,7 @@ def test_a_planted_bug(name: str, tmp_path: Path, folder: Path, monkeypatch: pyt
 
 def test_a_bundle_with_a_patch(tmp_path: Path, folder: Path) -> None:
     """The first bug as a patch, which the bundle keeps: it fails as then; on the simulator it passes."""
-    bug, model, out, patch = next(iter(BUGS.values())), models(folder)[False], tmp_path / "out", tmp_path / "bug.patch"
+    bug, model, out, patch = next(iter(BUGS.values())), model_in(folder), tmp_path / "out", tmp_path / "bug.patch"
     right, wrong = build.small_array(PLATFORM), emitted(bug, build.TILE)
     lines = [difflib.unified_diff(right[name].splitlines(True), wrong[name].splitlines(True), name, name)
              for name in wrong]  # fmt: skip
@@ -218,5 +195,5 @@ def test_a_patch_that_does_not_fit(
 ) -> None:
     patch = tmp_path / "bug.patch"
     patch.write_text(text)
-    status = invoke(["run", str(models(folder)[False]), "--platform=aie_ml", f"--rtl-patch={patch}"])
+    status = invoke(["run", str(model_in(folder)), "--platform=aie_ml", f"--rtl-patch={patch}"])
     assert status == 2 and message in " ".join(capsys.readouterr().err.split())
