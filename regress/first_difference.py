@@ -8,14 +8,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 from nncosim.compiler.compile import Compiled
+from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.base import Platform
 from nncosim.regress.cases import CASES, random_inputs
+from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.regress.harness import compile_case, compile_digits, digits_images
 from nncosim.tb.backend import Observable, get_bench
 from nncosim.tb.cli.main import invoke
@@ -34,13 +36,27 @@ FIRST = (
 """Of the small cases, after the digits: what differs on any network mostly does on these."""
 
 
-def _networks(platform: Platform) -> Iterator[tuple[str, Compiled, list[dict[str, np.ndarray]]]]:
+_Networks = Iterator[tuple[str, Compiled, Sequence[Mapping[str, np.ndarray]]]]
+
+
+def _of_cases(platform: Platform) -> _Networks:
     digits = compile_digits(platform)
     yield "digits", digits, digits_images(digits, 0)
     small = [each.name for each in CASES if "small" in each.tags]
     for name in (*FIRST, *(name for name in small if name not in FIRST)):
-        compiled = compile_case(name, 0, platform)
-        yield name, compiled, [random_inputs(compiled.network, seed) for seed in (0, 1)]
+        case = compile_case(name, 0, platform)
+        yield name, case, [random_inputs(case.network, seed) for seed in (0, 1)]
+
+
+def _of_dense_layers(platform: Platform) -> _Networks:
+    for spec in (DenseSpec((16, 64, 32)), DenseSpec((40, 24, 10), batch=16, unsigned=True), DenseSpec((256, 128, 64))):
+        assert isinstance(platform, AieMl)
+        made = compiled(spec, platform)
+        yield spec.name, made, frames_of(spec, made.network, 2)
+
+
+NETWORKS: dict[str, Callable[[Platform], _Networks]] = {"aie_ml": _of_dense_layers}
+"""Of platforms that do not take the cases of `nncosim.regress.cases`."""
 
 
 def first_difference(platform: Platform) -> tuple[str, Story] | None:
@@ -51,8 +67,8 @@ def first_difference(platform: Platform) -> tuple[str, Story] | None:
     """
     bench = get_bench(platform)
     assert isinstance(bench, Observable)
-    for name, compiled, inputs in _networks(platform):
-        program = packed(compiled, Path(name), "")
+    for name, made, inputs in NETWORKS.get(platform.name, _of_cases)(platform):
+        program = packed(made, Path(name), "")
         options = RunOptions("rtl", "direct", frames=tuple(inputs), observe=True)
         outcome = run_program(program, platform, {}, options)
         found, _ = lay_beside(outcome, program, platform, options, lambda text: None)

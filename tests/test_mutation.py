@@ -33,6 +33,7 @@ from nncosim.tb.mutation.verdict import (
     SURVIVED,
     TIMEOUT,
     UNCHANGED,
+    UNDECIDED,
     Judge,
     Verdict,
 )
@@ -176,6 +177,7 @@ def test_the_run_is_the_last_stage_and_time_can_run_out(subject, tmp_path):
     (subject.tree.packages[""] / "test_counter.py").write_text("")
     survivor = mutant(subject, ENDLESS)
     for command, verdict in (("raise SystemExit('MISMATCH: wrong')", KILLED), ("import time; time.sleep(99)", TIMEOUT),
+                             ("raise SystemExit(2)", UNDECIDED),
                              ("pass", SURVIVED)):  # fmt: skip
         each = dataclasses.replace(subject, run=(sys.executable, "-c", command))
         judge = Judge(each, tmp_path, 120 if verdict != TIMEOUT else 0.3)

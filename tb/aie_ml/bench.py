@@ -33,7 +33,8 @@ class AieMlBench:
     patchable: ClassVar[tuple[str, ...]] = ("rtl",)
     hazard_checks: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
-    mutation: ClassVar[MutationPlan] = MutationPlan("nncosim.hdl.aie_ml.array", ({},), "regress/networks/digits.onnx")
+    mutation: ClassVar[MutationPlan] = MutationPlan(
+        "nncosim.hdl.aie_ml.array", ({},), "regress/networks/dense.onnx", "nncosim.regress.first_difference")
 
     def run(
         self,

@@ -38,6 +38,7 @@ _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\.py\b.*?)(?: - (.*))?$", re.MULTIL
 _NO_VERDICT = "no verdict on the design"
 """What is said of tools that crash (`nncosim.tb.system.processes.run_retried`)."""
 _USAGE, _NOTHING_RAN = 4, 5  # of pytest's status
+_BAD_INPUT = 2  # of the command line's
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,8 @@ class Judge:
             return Verdict(TIMEOUT, test=what, message=f"no end within {self.limit:g} s")
         if done.status == 0:
             return None
-        return Verdict(UNDECIDED if _NO_VERDICT in done.text else KILLED, test=what, message=_last(done.text))
+        undecided = done.status == _BAD_INPUT or _NO_VERDICT in done.text  # it could not even run
+        return Verdict(UNDECIDED if undecided else KILLED, test=what, message=_last(done.text))
 
     def _command(self, command: Sequence[str], overlay: Overlay) -> _Ended:
         environment = overlay.environment() | {"COLUMNS": "400"}
