@@ -21,9 +21,9 @@ from nncosim.regress.j3dai_cluster_bench import (
     random_program,
     run_program,
 )
+from nncosim.regress.j3dai_cluster_checks import differences, timeline, wrapping_program
 from nncosim.regress.j3dai_cluster_model import Hazard
 from nncosim.regress.j3dai_isa_coverage import cluster_coverage, controller_coverage
-from nncosim.regress.test_j3dai_cluster import differences, timeline, wrapping_program
 from nncosim.regress.test_j3dai_controller import NOISY, interpret, run
 from nncosim.tb.coverage.points import InstructionCoverage, classes_of, fields_of, leave_points, value_in
 from nncosim.tb.sim.verilate import BuiltModel
