@@ -19,11 +19,11 @@ from nncosim.platforms.base import Platform
 from nncosim.regress.cases import CASES, random_inputs
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.regress.harness import compile_case, compile_digits, digits_images
-from nncosim.tb.backend import Observable, get_bench
+from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, write_json
 from nncosim.tb.debug.story import Story, lay_beside
-from nncosim.tb.run.flow import RunOptions, run_program
+from nncosim.tb.run.flow import RunOptions, check_observable, run_program
 from nncosim.tb.run.program import packed
 
 __all__ = ["first_difference", "main"]
@@ -65,8 +65,7 @@ def first_difference(platform: Platform) -> tuple[str, Story] | None:
     Raises:
         NncosimError: as `nncosim.tb.run.flow.run_program`.
     """
-    bench = get_bench(platform)
-    assert isinstance(bench, Observable)
+    bench = check_observable(get_bench(platform), platform, "rtl")
     for name, made, inputs in NETWORKS.get(platform.name, _of_cases)(platform):
         program = packed(made, Path(name), "")
         options = RunOptions("rtl", "direct", frames=tuple(inputs), observe=True)

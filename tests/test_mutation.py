@@ -207,17 +207,18 @@ def test_who_stops_ends_what_runs_and_nothing_is_left(subject, tmp_path, monkeyp
 
 def test_judges_on_a_cluster(subject, tmp_path, monkeypatch):
     """Workers with the same sources judge as this computer does; with others nobody does."""
+    monkeypatch.setattr(remote, "get_platform", lambda name: name)
     monkeypatch.setattr(remote, "subject_of", lambda platform: subject)
     chosen, out = [mutant(subject, KILLER), mutant(subject, ENDLESS)], tmp_path / "out"
     threads = LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None)
     with threads as cluster, Client(cluster) as client:
-        judges = remote.RemoteJudges(client, "j3dai", subject, 120)
+        judges = remote.RemoteJudges(client, subject, 120)
         assert judges.jobs == 2
         judged = run_campaign(subject, chosen, out, judges)
         assert [one.verdict.verdict for one in judged] == [KILLED, SURVIVED]
         with monkeypatch.context() as elsewhere:
             elsewhere.setattr(Subject, "sources", lambda subject: "other")
-            judges = remote.RemoteJudges(client, "j3dai", subject, 121)
+            judges = remote.RemoteJudges(client, subject, 121)
         with pytest.raises(BenchError, match="a worker has other sources"):
             run_campaign(subject, chosen, tmp_path / "others", judges)
 

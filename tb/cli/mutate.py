@@ -79,7 +79,7 @@ def _judges(
     from nncosim.tb.sweep.cluster import connect
 
     with connect(scheduler, 0) as client:
-        yield RemoteJudges(client, subject.name, subject, limit)
+        yield RemoteJudges(client, subject, limit)
 
 
 @click.command("mutate")

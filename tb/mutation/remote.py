@@ -24,9 +24,9 @@ _lock = threading.Lock()
 class RemoteJudges:
     """As `nncosim.tb.mutation.campaign.LocalJudges`, on the workers of a cluster, one mutant a thread of theirs."""
 
-    def __init__(self, client: Client, platform: str, subject: Subject, limit: float):
+    def __init__(self, client: Client, subject: Subject, limit: float):
         self._client, self._executor = client, client.get_executor(pure=False)
-        self._job = (platform, subject.sources(), limit)
+        self._job = (subject.name, subject.sources(), limit)
         self.jobs = sum(client.nthreads().values())
 
     def prepare(self) -> None:
@@ -68,6 +68,6 @@ def _made(platform: str, sources: str, limit: float) -> Judge:
     if subject.sources() != sources:
         raise BenchError(f"a worker has other sources of the hardware, in {subject.root}, than there are here; bring "
                          "both to the same commit")
-    judge = Judge(subject, Path(tempfile.mkdtemp(prefix="nncosim-mutate-")), limit)
+    judge = Judge(subject, Path(tempfile.gettempdir()), limit)
     judge.prepare()
     return judge
