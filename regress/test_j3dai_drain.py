@@ -18,7 +18,7 @@ from nncosim.regress.j3dai_cluster_model import ClusterModel
 from nncosim.regress.planted import planted
 
 COPY = 6  # cycles from a drain's issue to the copy into the shadow registers
-REGISTERS = (Opcode.SETB, Opcode.ADDB, Opcode.SETD, Opcode.SETD, Opcode.SETO)
+REGISTERS = (Opcode.SETB, Opcode.SETB, Opcode.SETB, Opcode.ADDB, Opcode.SETD, Opcode.SETD, Opcode.SETO)
 
 
 class DrainBench:
@@ -116,7 +116,8 @@ class DrainBench:
         others = int(rng.integers(1 << 32)) & ~sum(1 << o for o in set(REGISTERS))
         ctx.set(dut.executes, others if ir is None else 1 << (ir & 63))
         mode, how = Drain(int(rng.integers(4))), {
-            name: int(rng.integers(2)) for name in ("pset", "odd", "wide_x", "wide_m")}
+            name: int(rng.random() < often)
+            for name, often in {"pset": 0.5, "odd": 0.5, "wide_x": 0.35, "wide_m": 0.35}.items()}  # wide ones take long
         ctx.set(dut.mac, {"drain": mode, **{name: how[name] for name in ("pset", "wide_x", "wide_m")}})
         ctx.set(dut.odd, how["odd"])
         issued = wish and self.now >= self.ready
@@ -133,7 +134,7 @@ class DrainBench:
     async def register(self, ctx: Any) -> None:
         """A register at its extremes, those of AGU A too. Drains are on their way."""
         rng = self.rng
-        opcode = Opcode(int(rng.choice([int(o) for o in REGISTERS])))
+        opcode = Opcode(int(rng.choice([int(o) for o in REGISTERS])))  # SETB most often, for lines at an edge
         fixed: dict[str, int] = {}
         if opcode == Opcode.SETD and rng.random() < 0.8:
             fixed = {"agu": Agu.O.value, "dim": int(rng.integers(4)), "count": int(rng.choice([0, 1, 2, 3, 4095]))}
@@ -150,14 +151,14 @@ class DrainBench:
             await self.cycle(ctx)
 
     async def run(self, ctx: Any, reset: Any) -> None:
-        for number in range(120):
-            if number % 60 == 0:
+        for number in range(80):
+            if number % 40 == 0:
                 ctx.set(reset, 1)
                 await ctx.tick()
                 ctx.set(reset, 0)
                 self.fresh()
                 await self.cycle(ctx)
-            for _ in range(int(self.rng.integers(4)) if number % 60 else 0):
+            for _ in range(int(self.rng.integers(1, 4)) if number % 40 else 0):
                 await self.register(ctx)
             eager = (1.0, 1.0, 0.3)[number % 3]
             left = int(self.rng.integers(1, 5))
@@ -175,7 +176,8 @@ def differences(module: ModuleType, size: tuple[int, int, int], seed: int) -> Dr
     return bench
 
 
-@pytest.mark.parametrize("size", [*((*size, 1) for size in MACHINES), (16, 8, 2), (8, 4, 8)])
+# The longest first: of two processes neither ends long after the other.
+@pytest.mark.parametrize("size", [(8, 4, 8), (16, 8, 2), *((*size, 1) for size in MACHINES)])
 def test_every_output_in_every_cycle(size: tuple[int, int, int], seed: int) -> None:
     bench = differences(drain, size, seed)
     assert not bench.bad, f"seed {seed}: {bench.bad[0]}"
