@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias, TypedDict, TypeVar, runtime_checkable
 
 import numpy as np
@@ -26,8 +27,8 @@ from nncosim.tb.sim.waves import Trace, Waveform
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan", "Observable", "Passage", "Patchable",
-    "RunResult", "StreamFacts", "get_bench", "predicted_interval", "register_bench",
+    "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan", "Observable", "Passage",
+    "Patchable", "RunResult", "StreamFacts", "get_bench", "predicted_interval", "register_bench",
 ]  # fmt: skip
 
 
@@ -288,6 +289,24 @@ class Patchable(Protocol[PlatformT]):
     def verilog(self, platform: PlatformT) -> Mapping[str, str]:
         """What is patched: file name to text."""
         ...
+
+
+@dataclass(frozen=True)
+class GateChoice:
+    """What of a machine is gates in a run on a netlist. `blocks`: names of the bench's, or "all"; the rest is RTL.
+    `liberty`: file of the cell library; None: the default one's."""
+
+    blocks: tuple[str, ...] = ("all",)
+    liberty: Path | None = None
+
+
+@runtime_checkable
+class Gated(Protocol):
+    """A bench whose machine can be mapped to gates. `gates`: the backends that run them, which alone are given `gates`,
+    a `GateChoice` or None. `gate_blocks`: what can be gates while the rest is RTL."""
+
+    gates: ClassVar[tuple[str, ...]]
+    gate_blocks: ClassVar[tuple[str, ...]]
 
 
 @runtime_checkable

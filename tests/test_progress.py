@@ -65,7 +65,7 @@ def test_a_parameter_that_is_nearly_one(command):
 
 COMPLETIONS = {
     ("run", "--platform", "j"): {"j3dai"},
-    ("run", "--backend", ""): {"rtl", "iss"},
+    ("run", "--backend", ""): {"rtl", "iss", "netlist"},
     ("run", "--platform", "j3dai", "--driver", ""): {"cocotb", "direct"},
     ("run", "--set", "dmpa_b"): {"dmpa_bits="},
     ("sweep", "m.onnx", "--grid", "dmpa_b"): {"dmpa_bits="},

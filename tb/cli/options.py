@@ -38,6 +38,8 @@ __all__ = [
     "complete_layers",
     "complete_parameters",
     "driver_option",
+    "gate_options",
+    "gates_of",
     "image_options",
     "input_options",
     "json_option",
@@ -56,7 +58,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from nncosim.tb.backend import AnyBench
+    from nncosim.tb.backend import AnyBench, GateChoice
 
 Command = TypeVar("Command", bound=Callable)
 DEFAULT_PLATFORM = "j3dai"
@@ -119,6 +121,25 @@ def patch_option(command: Callable) -> Callable:
     """--rtl-patch FILE."""
     help_ = "Patch (diff -u) of the Verilog that `platforms NAME --verilog DIR` writes (rtl)."
     return click.option("--rtl-patch", type=PATH, metavar="FILE", help=help_)(command)
+
+
+def gate_options(command: Callable) -> Callable:
+    """--netlist BLOCK,... and --liberty FILE."""
+    command = click.option("--liberty", type=PATH, metavar="FILE",
+                           help="Cell library that the blocks are mapped to (netlist) [default: OSU 180 nm].")(command)
+    return click.option("--netlist", "gate_blocks", metavar="all|BLOCK,...",
+                        help="What is gates, the rest being RTL (netlist) [default: all].",
+                        shell_complete=_complete(lambda context: getattr(_bench_of(context), "gate_blocks", ())),
+                        )(command)  # fmt: skip
+
+
+def gates_of(gate_blocks: str | None, liberty: Path | None) -> GateChoice | None:
+    """What the options of `gate_options` choose; None if neither was given."""
+    from nncosim.tb.backend import GateChoice
+
+    if gate_blocks is None and liberty is None:
+        return None
+    return GateChoice(tuple(filter(None, (gate_blocks or "all").split(","))), liberty)
 
 
 def check_outputs(
@@ -229,7 +250,7 @@ def out_option(required: bool = False) -> Callable[[Command], Command]:
 
 def backend_option(what: str, default: str) -> Callable:
     """--backend NAME. `what`: what it runs; `default`: what is chosen without it."""
-    return click.option("--backend", metavar="rtl|iss", help=f"What runs the {what} [default: {default}].",
+    return click.option("--backend", metavar="rtl|iss|netlist", help=f"What runs the {what} [default: {default}].",
                         shell_complete=_complete(lambda context: _bench_of(context).backends))  # fmt: skip
 
 

@@ -21,6 +21,8 @@ from nncosim.tb.cli.options import (
     check_outputs,
     complete_layers,
     driver_option,
+    gate_options,
+    gates_of,
     image_options,
     input_options,
     json_option,
@@ -44,6 +46,7 @@ from nncosim.tb.report.table import print_report
 from nncosim.tb.run.flow import (
     RunOptions,
     check_entering,
+    check_gates,
     check_hazards,
     check_injectable,
     check_observable,
@@ -155,6 +158,8 @@ def program_of(
         check_entering(bench, platform, backend)
     if options.rtl_patch is not None:
         check_patchable(bench, platform, backend)
+    if options.gates is not None:
+        check_gates(bench, platform, backend)
     if options.observe:
         check_observable(bench, platform, backend)
     if options.inject:
@@ -195,6 +200,7 @@ def program_of(
     help="Go on where an instruction reads a register while a write to it is in flight (aie_ml, rtl).",
 )
 @patch_option
+@gate_options
 @seed_option("random inputs (without --input), and of the poison in memories")
 @trace_options
 @coverage_option
@@ -217,6 +223,8 @@ def run_command(
     stream: int | None,
     ignore_hazards: bool,
     rtl_patch: Path | None,
+    gate_blocks: str | None,
+    liberty: Path | None,
     seed: int,
     trace: Path | None,
     trace_from: int | None,
@@ -247,7 +255,8 @@ def run_command(
                       option="--debug")
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
                          boot == "bus", stream or 0, ignore_hazards=ignore_hazards,
-                         rtl_patch=read_patch(rtl_patch) if rtl_patch is not None else None)
+                         rtl_patch=read_patch(rtl_patch) if rtl_patch is not None else None,
+                         gates=gates_of(gate_blocks, liberty))
     with progress() as say:
         given = Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say,

@@ -8,31 +8,37 @@ from typing import ClassVar
 
 import numpy as np
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backend import Entering, MutationPlan, RunResult
+from nncosim.tb.backend import Entering, GateChoice, MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.faults import J3daiFaults, build_faulty_soc
 from nncosim.tb.j3dai.inside import module_of
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
-from nncosim.tb.j3dai.rtl import run_rtl
+from nncosim.tb.j3dai.netlist import BLOCKS, check_blocks
+from nncosim.tb.j3dai.rtl import run_netlist, run_rtl
 from nncosim.tb.lockstep import Difference
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.progress import building
+from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["BENCH", "J3daiBench"]
 
 
 class J3daiBench:
-    """Backends: rtl (the Verilated SoC; drivers cocotb and direct) and iss (the instruction-set simulator)."""
+    """Backends: rtl (the Verilated SoC; drivers cocotb and direct), netlist (the same with blocks of it as gates; see
+    `nncosim.tb.j3dai.netlist`) and iss (the instruction-set simulator)."""
 
-    backends: ClassVar[tuple[str, ...]] = ("rtl", "iss")
+    backends: ClassVar[tuple[str, ...]] = ("rtl", "iss", "netlist")
     waveforms: ClassVar[tuple[str, ...]] = ("rtl",)
-    entries: ClassVar[tuple[str, ...]] = ("rtl",)
+    entries: ClassVar[tuple[str, ...]] = ("rtl", "netlist")
     observable: ClassVar[tuple[str, ...]] = ("rtl", "iss")
     patchable: ClassVar[tuple[str, ...]] = ("rtl",)
     injectable: ClassVar[tuple[str, ...]] = ("rtl",)
-    drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
+    drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "rtl": ("cocotb", "direct"), "iss": (), "netlist": ("direct", "cocotb")}
+    gates: ClassVar[tuple[str, ...]] = ("netlist",)
+    gate_blocks: ClassVar[tuple[str, ...]] = tuple(BLOCKS)
     mutation: ClassVar[MutationPlan] = MutationPlan(
         "nncosim.hdl.j3dai.soc",
         # A port of its own and a multicast need two clusters; few PEs need several cycles for a record of parameters.
@@ -54,10 +60,11 @@ class J3daiBench:
         entering: Entering | None = None,
         observe: bool = False,
         patch: RtlPatch | None = None,
+        gates: GateChoice | None = None,
     ) -> RunResult:
         """See `nncosim.tb.backend.Bench.run`. entering: how image and inputs come in, where not by back doors.
         observe: record what passes the machine's boundaries (`nncosim.tb.backend.RunResult.channels`). patch: of the
-        RTL.
+        RTL. gates: what of the machine, on the backend netlist.
 
         Raises:
             BenchError: no such backend, a waveform asked of the iss, a build that failed.
@@ -73,8 +80,17 @@ class J3daiBench:
             if entering:
                 raise BenchError("the iss has no entry port; use the backend rtl to boot or stream over it")
             return run_iss(platform, image, inputs, limit_cycles=limit_cycles, seed=seed, observe=observe)
-        if backend != "rtl":
+        if backend not in self.backends:
             raise BenchError(f"J3DAI has no backend {backend!r}; it has {', '.join(self.backends)}")
+        if backend == "netlist":
+            if trace is not None or observe or patch is not None:
+                raise BenchError("a waveform, records of what passes the boundaries between blocks and a patch are of "
+                                 "the RTL; use the backend rtl")
+            gates = gates or GateChoice()
+            return run_netlist(
+                platform, image, inputs, check_blocks(gates.blocks), gates.liberty or OSU018, driver=driver or "direct",
+                limit_cycles=limit_cycles, seed=seed, progress=progress, entering=entering or Entering(),
+            )  # fmt: skip
         return run_rtl(
             platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed, trace=trace,
             progress=progress, entering=entering or Entering(), observe=observe, patch=patch,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +32,7 @@ from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.inside import as_seen
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places
 from nncosim.tb.j3dai.l2_tags import l2_tags
+from nncosim.tb.j3dai.netlist import build_netlist
 from nncosim.tb.j3dai.observe import channels_of
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.records import RawFrame, take_records
@@ -57,7 +59,7 @@ from nncosim.tb.sim.waves import Trace, trace_format
 from nncosim.tb.system.files import is_stream
 from nncosim.tb.system.progress import building, cycles_of
 
-__all__ = ["DEFAULT_LIMIT", "PROBES", "SocRun", "load_image", "run_built", "run_rtl", "write_inputs"]
+__all__ = ["DEFAULT_LIMIT", "PROBES", "SocRun", "load_image", "run_built", "run_netlist", "run_rtl", "write_inputs"]
 
 DEFAULT_LIMIT = 50_000_000
 """Cycles of a frame where the caller sets no limit."""
@@ -183,6 +185,29 @@ def run_rtl(
         entering=entering, watch=cycles_of(progress), observe=observe and trace is None,
     )
     return replace(result, wall_seconds={"build": build_seconds, **result.wall_seconds})
+
+
+def run_netlist(
+    platform: J3dai,
+    data: bytes,
+    inputs: Sequence[Mapping[str, np.ndarray]],
+    blocks: Sequence[str],
+    liberty: Path,
+    *,
+    driver: str,
+    limit_cycles: int | None,
+    seed: int,
+    progress: Callable[[str], None] | None,
+    entering: Entering = BACKDOORS,
+) -> RunResult:
+    """Run an image on the RTL with some blocks of it as gates of a cell library (`nncosim.tb.j3dai.netlist`)."""
+    places(Image.from_bytes(data))  # complain before anything is built
+    begin = time.perf_counter()
+    built = build_netlist(platform, blocks, liberty, progress=building(progress))
+    build_seconds = time.perf_counter() - begin
+    result = run_built(built, platform, data, inputs, driver=driver, limit_cycles=limit_cycles, seed=seed,
+                       entering=entering, watch=cycles_of(progress))  # fmt: skip
+    return replace(result, backend="netlist", wall_seconds={"build": build_seconds, **result.wall_seconds})
 
 
 def run_built(

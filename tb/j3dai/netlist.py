@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""J3DAI as gates: which parts are mapped by themselves, what in them keeps its name, and what is simulated at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from nncosim.hdl.j3dai.cluster import GROUP_MODULE
+from nncosim.hdl.j3dai.ncb import NCB_MODULE
+from nncosim.hdl.j3dai.soc import CLUSTER_MODULE, SOC_MODULE
+from nncosim.hdl.sram import SRAM_MODULE
+from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.errors import BenchError
+from nncosim.tb.j3dai.build import TOP, SocDesign, soc_design
+from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gates
+from nncosim.tb.netlist.mapping import Part
+from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
+from nncosim.tb.timing.sta import OSU018
+
+__all__ = ["BLOCKS", "CORE", "CORE_PARAMETERS", "CORE_PORTS", "build_netlist", "check_blocks",
+           "netlist_design", "soc_gates"]
+
+CORE = "cv32e40p_top"
+CORE_PORTS: dict[str, tuple[str, int]] = {
+    **{f"{name}_i": ("in", 1) for name in (
+        "clk", "pulp_clock_en", "scan_cg_en", "instr_gnt", "instr_rvalid", "data_gnt", "data_rvalid",
+        "debug_req", "fetch_enable")},
+    "rst_ni": ("in", 1),
+    **{f"{name}_i": ("in", 32) for name in (
+        "boot_addr", "mtvec_addr", "dm_halt_addr", "hart_id", "dm_exception_addr", "instr_rdata", "data_rdata", "irq")},
+    "instr_req_o": ("out", 1), "instr_addr_o": ("out", 32), "data_req_o": ("out", 1), "data_we_o": ("out", 1),
+    "data_be_o": ("out", 4), "data_addr_o": ("out", 32), "data_wdata_o": ("out", 32), "core_sleep_o": ("out", 1),
+}  # fmt: skip
+"""Ports of the host's core, cv32e40p, as the host uses them: direction and bits."""
+
+CORE_PARAMETERS = (
+    "COREV_PULP", "COREV_CLUSTER", "FPU", "FPU_ADDMUL_LAT", "FPU_OTHERS_LAT", "ZFINX", "NUM_MHPMCOUNTERS")
+
+_HOLD_MEMORIES = ("l1", "wmem", "imem")  # of a cluster
+_STAY = ("control", "dmpa", "entry", "l2", "l2.bank*", "l2_port", "host", "host.imem", "host.dmem")  # of the SoC
+
+TOP_BLOCK = "soc"
+BLOCKS: dict[str, tuple[str, ...]] = {
+    TOP_BLOCK: (SOC_MODULE,),
+    "host": (f"{SOC_MODULE}.host",),
+    "control": (f"{SOC_MODULE}.control",),
+    "dmpa": (f"{SOC_MODULE}.dmpa",),
+    "entry": (f"{SOC_MODULE}.entry",),
+    "l2": (f"{SOC_MODULE}.l2", f"{SOC_MODULE}.l2_port"),
+    "cluster": (CLUSTER_MODULE,),
+    "ncb": (GROUP_MODULE, NCB_MODULE),
+}
+"""What can be gates while the rest is RTL: name to modules, each with those in it that are not blocks themselves."""
+
+_OPTIMIZE = "-O1"
+"""Against -O3, of the Verilog: gates are compiled long, and most of the work is in the C++."""
+
+
+def _core_box() -> str:
+    """The core's ports, for Yosys, which does not read its SystemVerilog."""
+    ports = ", ".join(f"{way}put [{bits - 1}:0] {name}" for name, (way, bits) in CORE_PORTS.items())
+    return f"module {CORE} #(parameter {', '.join(f'{name} = 0' for name in CORE_PARAMETERS)}) ({ports}); endmodule\n"
+
+
+def _parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Part]:
+    group = {name: text for name, text in sources.items() if name.startswith("j3dai_ncb")}
+    memory = {f"{SRAM_MODULE}.v": sources[f"{SRAM_MODULE}.v"]}
+    cluster = {f"{CLUSTER_MODULE}.v": sources[f"{CLUSTER_MODULE}.v"]}
+    soc = {f"{SOC_MODULE}.v": sources[f"{SOC_MODULE}.v"], f"{CORE}.v": _core_box()}
+    parts = {
+        SOC_MODULE: Part(SOC_MODULE, {**soc, **cluster, **group, **memory}, (SRAM_MODULE, CLUSTER_MODULE, CORE),
+                         tuple(f"{SOC_MODULE}.{name}" for name in _STAY)),
+        "cluster": Part(CLUSTER_MODULE, {**cluster, **group, **memory}, (SRAM_MODULE, GROUP_MODULE),
+                        tuple(f"{CLUSTER_MODULE}.{name}" for name in _HOLD_MEMORIES)),
+        "ncb": Part(GROUP_MODULE, group),
+    }  # fmt: skip
+    chosen = {block if block in parts else SOC_MODULE for block in blocks}
+    return [part for name, part in parts.items() if name in chosen]
+
+
+def check_blocks(names: Collection[str]) -> tuple[str, ...]:
+    """Of the user's names of blocks, or "all".
+
+    Raises:
+        BenchError: there is no such block.
+    """
+    unknown = sorted(set(names) - BLOCKS.keys() - {"all"})
+    if unknown or not names:
+        raise BenchError(f"J3DAI has no block {unknown[0] if unknown else ''!r} that can be gates; "
+                         f"it has {', '.join(BLOCKS)}, or all of them: all")
+    return tuple(block for block in BLOCKS if block in names or "all" in names)
+
+
+def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[str] = tuple(BLOCKS),
+              liberty: Path = OSU018, jobs: int = 2, progress: BuildProgress | None = None) -> GateDesign:
+    """Blocks of the SoC's Verilog as gates: without the SRAM macros and the host's core. Clusters, and the NCBs in
+    them, are simulated all at a time.
+
+    Raises:
+        BenchError, ToolCrash, ToolError: as `nncosim.tb.netlist.design.gate_design`.
+    """
+    groups = platform.clusters * platform.ncbs_per_cluster // platform.ncbs_per_requantizer
+    slices = []
+    if "cluster" in blocks:
+        slices.append(SliceOf(CLUSTER_MODULE, platform.clusters, (GROUP_MODULE,) if "ncb" in blocks else ()))
+    elif "ncb" in blocks:
+        slices.append(SliceOf(GROUP_MODULE, groups))
+    return gate_design(_parts(sources, blocks), liberty, slices, jobs, progress)
+
+
+def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), liberty: Path = OSU018, jobs: int = 2,
+                   progress: BuildProgress | None = None) -> tuple[SocDesign, tuple[Path, ...]]:
+    """What a simulation with these blocks as gates is built from, and its C++."""
+    design = soc_design(platform)
+    rtl = {name: str(text) for name, text in design.sources.items()}
+    gates = soc_gates(platform, rtl, blocks, liberty, jobs, progress)
+    modules = [module for block in blocks for module in BLOCKS[block]]
+    others = [module for block in BLOCKS for module in BLOCKS[block] if module not in modules]
+    return design._replace(sources=with_gates(rtl, gates, modules, others)), gates.cpp
+
+
+def build_netlist(platform: J3dai, blocks: Collection[str], liberty: Path = OSU018, *, jobs: int = 2,
+                  progress: BuildProgress | None = None) -> BuiltModel:
+    """The platform's SoC with these blocks as gates, under the top of `nncosim.tb.j3dai.build`.
+
+    Raises:
+        BuildError, ToolError, BenchError, ToolCrash: as `soc_gates` and `nncosim.tb.sim.verilate.build`.
+    """
+    design, cpp = netlist_design(platform, blocks, liberty, jobs, progress)
+    return build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
+                 parameters=design.parameters, cpp_sources=cpp, jobs=jobs, progress=progress,
+                 optimize=_OPTIMIZE, optimize_rest="-O0")  # fmt: skip

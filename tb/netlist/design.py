@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gates of a design's parts as what a simulation is built from, cached by content."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nncosim.tb.errors import ToolError
+from nncosim.tb.netlist.cells import cell_models
+from nncosim.tb.netlist.gates import Gates
+from nncosim.tb.netlist.mapping import Part, mapped
+from nncosim.tb.netlist.sliced import Slice, prefix, shell_verilog, slice_cpp
+from nncosim.tb.netlist.verilog import module_verilog
+from nncosim.tb.sim.toolchain import run_parallel
+from nncosim.tb.system.cache import content_key, obtain
+
+__all__ = ["GateDesign", "SliceOf", "gate_design", "with_gates"]
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class SliceOf:
+    """A module to be simulated all instances at a time. instances: in the design. inner: modules in it likewise."""
+
+    module: str
+    instances: int
+    inner: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GateDesign:
+    """Attributes:
+        sources: file name to Verilog: a module of the netlist each, of the same name as in the RTL.
+        cpp: files of C++, of the slices.
+        cells: library cells by module, of one instance of it; of them flip-flops.
+    """
+
+    sources: Mapping[str, str]
+    cpp: tuple[Path, ...]
+    cells: Mapping[str, tuple[int, int]]
+
+
+def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] = (), jobs: int = 2,
+                progress: Callable[[str, int, int], None] | None = None) -> GateDesign:
+    """Map what is not mapped yet, and write it.
+
+    Args:
+        jobs: processes of Yosys at a time. progress: told how many parts of how many are mapped.
+
+    Raises:
+        BenchError, ToolCrash: as `nncosim.tb.netlist.mapping.mapped` and `nncosim.tb.netlist.sliced.Slice`.
+        ToolError: no such cell library.
+    """
+    if not liberty.is_file():
+        raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
+    models = cell_models(liberty)
+
+    def fill(folder: Path) -> None:
+        found: dict[str, Mapping[str, Gates]] = {}
+
+        def job(part: Part) -> Callable[[], None]:
+            return lambda: found.update({part.top: mapped(part, liberty, models)})
+
+        told = progress or (lambda *_: None)
+        run_parallel([job(part) for part in parts], jobs, lambda count: told("map", count, len(parts)))
+        _write(folder, [found[part.top] for part in parts], slices)
+
+    text = [part for each in parts for part in (each.top, *each.cut, *each.kept, *each.sources, *each.sources.values())]
+    entry = obtain(content_key([liberty.read_bytes(), repr(slices), *text, *_own_sources()]), fill, "netlists")
+    about = json.loads((entry / "design.json").read_text())
+    sources = {name: (entry / name).read_text() for name in about["sources"]}
+    return GateDesign(sources, tuple(entry / name for name in about["cpp"]),
+                      {name: (cells, registers) for name, (cells, registers) in about["cells"].items()})
+
+
+def with_gates(rtl: Mapping[str, str], gates: GateDesign, modules: Collection[str], others: Collection[str] = ()
+               ) -> dict[str, str]:
+    """Verilog of a design with gates in place of some of its modules.
+
+    Args:
+        rtl: file name to Verilog. modules: that are gates, each with all below it in the hierarchy of names (``a.b``
+            is in ``a``). others: modules that stay RTL, each likewise; the longer name decides.
+    """
+    def chosen(name: str) -> bool:
+        above = [each for each in (*modules, *others) if name == each or name.startswith(f"{each}.")]
+        return bool(above) and max(above, key=len) in modules
+
+    out = {}
+    for file, text in rtl.items():
+        kept = [body for name, body in _modules(text) if not chosen(name)]
+        if kept:
+            out[file] = "\n".join(kept) + "\n"
+    made = {file: text for file, text in gates.sources.items() if chosen(re.sub(r"\.(gates\.v|shell\.sv)$", "", file))}
+    return out | made
+
+
+def _modules(text: str) -> Iterator[tuple[str, str]]:
+    """The modules of a Verilog file, with what stands before them."""
+    at = 0
+    for end in re.finditer(r"^endmodule\b.*$", text, re.MULTILINE):
+        body = text[at:end.end()]
+        name = re.search(r"^\s*module\s+(?:\\(\S+)|(\w+))", body, re.MULTILINE)
+        yield (name[1] or name[2]) if name else "", body
+        at = end.end()
+
+
+def _write(folder: Path, parts: Sequence[Mapping[str, Gates]], slices: Sequence[SliceOf]) -> None:
+    modules: dict[str, Gates] = {}
+    for part in parts:
+        modules |= part
+    sliced = {name for each in slices for name in (each.module, *each.inner)}
+    sources = {f"{name}.gates.v": module_verilog(gates) for name, gates in modules.items() if name not in sliced}
+    cpp = {}
+    for each in slices:
+        whole = Slice(modules[each.module], {name: Slice(modules[name]) for name in each.inner})
+        sources[f"{each.module}.shell.sv"] = shell_verilog(whole)
+        cpp[f"{prefix(each.module)}.cpp"] = slice_cpp(whole, each.instances)
+    for name, lines in sources.items():
+        (folder / name).write_text("\n".join(lines) + "\n")
+    for name, text in cpp.items():
+        (folder / name).write_text(text)
+    cells = {name: (gates.count(), len(gates.registers)) for name, gates in modules.items()}
+    (folder / "design.json").write_text(json.dumps({"sources": list(sources), "cpp": list(cpp), "cells": cells}))
+
+
+@functools.cache
+def _own_sources() -> tuple[bytes, ...]:
+    return tuple(path.read_bytes() for path in sorted(_HERE.iterdir()) if path.suffix in (".py", ".h"))
+
+

