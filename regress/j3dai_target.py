@@ -13,11 +13,12 @@ from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.backend import Interval, RunResult
 from nncosim.tb.j3dai.build import build_soc
 from nncosim.tb.j3dai.iss_backend import run_iss
+from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.sim.waves import Trace
 
-__all__ = ["TARGET", "simulation"]
+__all__ = ["TARGET", "netlist", "simulation"]
 
 TRANSFER_SUMS = (("busy", "beats", ("load", "store")), ("wait_data", "wait_data", ("load", "store", "sync")),
                  ("wait_port", "wait_port", ("load", "store")))
@@ -28,6 +29,12 @@ TRANSFER_SUMS = (("busy", "beats", ("load", "store")), ("wait_data", "wait_data"
 def simulation(platform: J3dai = PLATFORM) -> BuiltModel:
     """The platform's Verilated SoC, built (or found in the cache) once a process."""
     return build_soc(platform)
+
+
+@functools.cache
+def netlist(platform: J3dai = PLATFORM) -> BuiltModel:
+    """The same with all blocks as gates."""
+    return build_netlist(platform, tuple(BLOCKS))
 
 
 class J3daiTarget:
@@ -41,6 +48,9 @@ class J3daiTarget:
         assert isinstance(platform, J3dai)
         if backend == "iss":
             return run_iss(platform, image, inputs, limit_cycles=limit, seed=seed)
+        if backend == "netlist":
+            return run_built(netlist(platform), platform, image, inputs, driver=driver or "direct", limit_cycles=limit,
+                             seed=seed)  # fmt: skip
         trace = None if waves is None else Trace(waves / f"run{len(list(waves.glob('run*.fst'))) + 1}.fst")
         built = simulation(platform) if trace is None else build_soc(platform, trace="fst")
         return run_built(

@@ -56,7 +56,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Register ``--seed``, ``--backend``, ``--driver`` and ``--waves``."""
     group = parser.getgroup("nncosim")
     group.addoption("--seed", type=int, default=1, help="seed of all random stimuli (default 1)")
-    group.addoption("--backend", choices=BACKENDS, help="run on this backend only (default: on each)")
+    group.addoption("--backend", choices=(*BACKENDS, "netlist"),
+                    help="run on this backend only (default: on iss and rtl)")
     group.addoption("--driver", choices=DRIVERS, help="what drives the RTL (default: cocotb, or what a test prefers)")
     group.addoption("--limit-cycles", type=int, default=LIMIT_CYCLES, metavar="N",
                     help=f"clock cycles after which an RTL bench has failed; 0: no limit (default {LIMIT_CYCLES})")

@@ -57,11 +57,14 @@ module j3dai_tb #(
 
     // Logic that depends on an input port is evaluated at each change of any input, the clock's two edges included:
     // from a register, reset costs nothing. A frame requested in the cycle of the delay is kept for the next.
-    // It begins low: the host core's reset is asynchronous, and simulated by its edge.
+    // It begins low, and rises with rst, not with the clock: the host core's reset is asynchronous, and simulated by its
+    // edge; and no edge of the clock may find the SoC out of reset before it was in it.
     reg rst_q = 1'b0;
+    always @(posedge clk or posedge rst)
+        if (rst) rst_q <= 1'b1;
+        else rst_q <= 1'b0;
     reg frame_q;
     always @(posedge clk) begin
-        rst_q <= rst;
         frame_q <= frame & rst_q & ~rst;
     end
     wire asked = frame | frame_q;

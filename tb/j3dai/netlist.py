@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from nncosim.hdl.j3dai.cluster import GROUP_MODULE
 from nncosim.hdl.j3dai.ncb import NCB_MODULE
@@ -15,6 +16,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import TOP, SocDesign, soc_design
 from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gates
 from nncosim.tb.netlist.mapping import Part
+from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
 
@@ -93,12 +95,14 @@ def check_blocks(names: Collection[str]) -> tuple[str, ...]:
 
 
 def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[str] = tuple(BLOCKS),
-              liberty: Path = OSU018, jobs: int = 2, progress: BuildProgress | None = None) -> GateDesign:
+              liberty: Path = OSU018, **further: Any) -> GateDesign:
     """Blocks of the SoC's Verilog as gates: without the SRAM macros and the host's core. Clusters, and the NCBs in
     them, are simulated all at a time.
 
+    further: arguments of `nncosim.tb.netlist.design.gate_design`.
+
     Raises:
-        BenchError, ToolCrash, ToolError: as `nncosim.tb.netlist.design.gate_design`.
+        BenchError, ToolCrash, ToolError: as that.
     """
     groups = platform.clusters * platform.ncbs_per_cluster // platform.ncbs_per_requantizer
     slices = []
@@ -106,28 +110,30 @@ def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[st
         slices.append(SliceOf(CLUSTER_MODULE, platform.clusters, (GROUP_MODULE,) if "ncb" in blocks else ()))
     elif "ncb" in blocks:
         slices.append(SliceOf(GROUP_MODULE, groups))
-    return gate_design(_parts(sources, blocks), liberty, slices, jobs, progress)
+    return gate_design(_parts(sources, blocks), liberty, slices, **further)
 
 
-def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), liberty: Path = OSU018, jobs: int = 2,
-                   progress: BuildProgress | None = None) -> tuple[SocDesign, tuple[Path, ...]]:
-    """What a simulation with these blocks as gates is built from, and its C++."""
+def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), liberty: Path = OSU018, *,
+                   patch: RtlPatch | None = None, **further: Any) -> tuple[SocDesign, tuple[Path, ...]]:
+    """What a simulation with these blocks as gates is built from, and its C++. patch: of the RTL that is mapped, and
+    not of what stays RTL. further: as of `soc_gates`."""
     design = soc_design(platform)
     rtl = {name: str(text) for name, text in design.sources.items()}
-    gates = soc_gates(platform, rtl, blocks, liberty, jobs, progress)
+    gates = soc_gates(platform, rtl if patch is None else patch.applied(rtl), blocks, liberty, **further)
     modules = [module for block in blocks for module in BLOCKS[block]]
     others = [module for block in BLOCKS for module in BLOCKS[block] if module not in modules]
     return design._replace(sources=with_gates(rtl, gates, modules, others)), gates.cpp
 
 
 def build_netlist(platform: J3dai, blocks: Collection[str], liberty: Path = OSU018, *, jobs: int = 2,
-                  progress: BuildProgress | None = None) -> BuiltModel:
-    """The platform's SoC with these blocks as gates, under the top of `nncosim.tb.j3dai.build`.
+                  progress: BuildProgress | None = None, **further: Any) -> BuiltModel:
+    """The platform's SoC with these blocks as gates, under the top of `nncosim.tb.j3dai.build`. further: as of
+    `netlist_design`.
 
     Raises:
         BuildError, ToolError, BenchError, ToolCrash: as `soc_gates` and `nncosim.tb.sim.verilate.build`.
     """
-    design, cpp = netlist_design(platform, blocks, liberty, jobs, progress)
+    design, cpp = netlist_design(platform, blocks, liberty, jobs=jobs, progress=progress, **further)
     return build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
                  parameters=design.parameters, cpp_sources=cpp, jobs=jobs, progress=progress,
                  optimize=_OPTIMIZE, optimize_rest="-O0")  # fmt: skip

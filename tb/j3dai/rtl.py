@@ -223,8 +223,10 @@ def run_built(
     entering: Entering = BACKDOORS,
     watch: Callable[[int], None] | None = None,
     observe: bool = False,
+    plusargs: Sequence[str] = (),
 ) -> RunResult:
-    """`run_rtl` on a simulation that is built already: for many runs in one process. `watch` is told the cycles."""
+    """`run_rtl` on a simulation that is built already: for many runs in one process. `watch` is told the cycles.
+    plusargs: for the simulation."""
     image = Image.from_bytes(data)
     limit = limit_cycles or DEFAULT_LIMIT
     if entering.stream and not image.notes.streams:
@@ -234,7 +236,7 @@ def run_built(
     chip = SocRun(platform, data, list(inputs), entering, observe)
     begin, behind = time.perf_counter(), ""
     if trace is None:
-        driven = drive(built, chip, driver, limit, seed, watch=watch)
+        driven = drive(built, chip, driver, limit, seed, watch=watch, plusargs=plusargs)
     else:
         steps = [step.name for step in image.notes.steps]
         driven, behind = traced(

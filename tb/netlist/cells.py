@@ -44,6 +44,7 @@ class CellModel:
     """A cell.
 
     Attributes:
+        inputs: pins, sorted.
         outputs: of a combinational cell, pin to its function: a text with ``{PIN}`` for each input and the operators
             ``& | ^ ~``, which Verilog and C++ share.
         flip_flop: of a flip-flop without set and reset.
@@ -51,6 +52,7 @@ class CellModel:
     """
 
     name: str
+    inputs: tuple[str, ...]
     outputs: Mapping[str, str]
     flip_flop: FlipFlop | None = None
     refused: str = ""
@@ -88,14 +90,15 @@ def _model(name: str, module: Mapping[str, Any]) -> CellModel:
         functions = {pin: _function(bit, pins, drivers) for pin, bit in outputs.items()}
         missing = [pin for pin, text in functions.items() if text is None]
         refused = f"the library gives no function of its pin {missing[0]} that can be evaluated" if missing else ""
-        return CellModel(name, {pin: text for pin, text in functions.items() if text is not None}, refused=refused)
+        known = {pin: text for pin, text in functions.items() if text is not None}
+        return CellModel(name, tuple(sorted(inputs)), known, refused=refused)
     found = [cell for cell in state if cell["connections"].get("Q", [None])[0] in outputs.values()]
     if len(found) == len(outputs) == 1 and found[0]["type"] == "$_DFF_P_":
         clock, data = (pins.get(found[0]["connections"][pin][0]) for pin in ("C", "D"))
         if clock and data:
-            return CellModel(name, {}, FlipFlop(clock, data, next(iter(outputs))))
+            return CellModel(name, tuple(sorted(inputs)), {}, FlipFlop(clock, data, next(iter(outputs))))
     kinds = ", ".join(sorted({cell["type"] for cell in cells}))
-    return CellModel(name, {}, refused=f"it is no plain flip-flop on a rising edge, but {kinds}")
+    return CellModel(name, tuple(sorted(inputs)), {}, refused=f"it is no plain flip-flop on a rising edge, but {kinds}")
 
 
 def _function(bit: int | str, pins: Mapping[int, str], drivers: Mapping[int, Any]) -> str | None:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nncosim.tb.errors import ToolError
-from nncosim.tb.netlist.cells import cell_models
+from nncosim.tb.netlist.cells import CellModel, cell_models
 from nncosim.tb.netlist.gates import Gates
 from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.netlist.sliced import Slice, prefix, shell_verilog, slice_cpp
 from nncosim.tb.netlist.verilog import module_verilog
+from nncosim.tb.netlist.wrong import WrongGate, plant
 from nncosim.tb.sim.toolchain import run_parallel
 from nncosim.tb.system.cache import content_key, obtain
 
@@ -46,11 +47,14 @@ class GateDesign:
     cells: Mapping[str, tuple[int, int]]
 
 
-def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] = (), jobs: int = 2,
+def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] = (), *,
+                models: Mapping[str, CellModel] | None = None, wrong: Sequence[WrongGate] = (), jobs: int = 2,
                 progress: Callable[[str, int, int], None] | None = None) -> GateDesign:
     """Map what is not mapped yet, and write it.
 
     Args:
+        models: what cells compute, if it is not what the library says, and `wrong`: gates that can be wrong; to show
+            that a check notices.
         jobs: processes of Yosys at a time. progress: told how many parts of how many are mapped.
 
     Raises:
@@ -59,20 +63,22 @@ def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] 
     """
     if not liberty.is_file():
         raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
-    models = cell_models(liberty)
+    cells = cell_models(liberty) if models is None else models
 
     def fill(folder: Path) -> None:
         found: dict[str, Mapping[str, Gates]] = {}
 
         def job(part: Part) -> Callable[[], None]:
-            return lambda: found.update({part.top: mapped(part, liberty, models)})
+            return lambda: found.update({part.top: mapped(part, liberty, cells)})
 
         told = progress or (lambda *_: None)
         run_parallel([job(part) for part in parts], jobs, lambda count: told("map", count, len(parts)))
-        _write(folder, [found[part.top] for part in parts], slices)
+        modules = {name: gates for part in parts for name, gates in found[part.top].items()}
+        _write(folder, plant(modules, cells, wrong), slices)
 
     text = [part for each in parts for part in (each.top, *each.cut, *each.kept, *each.sources, *each.sources.values())]
-    entry = obtain(content_key([liberty.read_bytes(), repr(slices), *text, *_own_sources()]), fill, "netlists")
+    key = content_key([liberty.read_bytes(), repr((slices, wrong, models)), *text, *_own_sources()])
+    entry = obtain(key, fill, "netlists")
     about = json.loads((entry / "design.json").read_text())
     sources = {name: (entry / name).read_text() for name in about["sources"]}
     return GateDesign(sources, tuple(entry / name for name in about["cpp"]),
@@ -110,10 +116,7 @@ def _modules(text: str) -> Iterator[tuple[str, str]]:
         at = end.end()
 
 
-def _write(folder: Path, parts: Sequence[Mapping[str, Gates]], slices: Sequence[SliceOf]) -> None:
-    modules: dict[str, Gates] = {}
-    for part in parts:
-        modules |= part
+def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf]) -> None:
     sliced = {name for each in slices for name in (each.module, *each.inner)}
     sources = {f"{name}.gates.v": module_verilog(gates) for name, gates in modules.items() if name not in sliced}
     cpp = {}

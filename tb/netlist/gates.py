@@ -32,11 +32,12 @@ class Port:
 
 @dataclass(frozen=True)
 class Cell:
-    """A combinational cell of the library."""
+    """A combinational cell of the library. `wrong`: number and functions of a gate that can be wrong; see `wrong`."""
 
     name: str
     model: CellModel
     pins: Mapping[str, Net]
+    wrong: tuple[int, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,21 @@ template <int L, int N, class V> void spread(V& to, Word<L> value) {
     else for (int k = 0; k < N; ++k) given<L>(to, k, value);
 }
 
+// The gate that is wrong in a run, if any, and the instance of which it is.
+template <int L> class Wrong {
+public:
+    Wrong(int gate = -1, int lane = 0) : gate_(gate) {
+        reinterpret_cast<std::uint8_t*>(&at_)[lane / 8 % L] = static_cast<std::uint8_t>(1 << lane % 8);
+    }
+    Word<L> of(int gate, Word<L> right, Word<L> wrong) const {
+        return gate == gate_ ? Word<L>((right & ~at_) | (wrong & at_)) : right;
+    }
+
+private:
+    int gate_;
+    Word<L> at_{};
+};
+
 template <class T> void copy(T& to, const T& from) { std::memcpy(&to, &from, sizeof to); }
 template <int L, class Random> void fill(Word<L>& word, Random& random) {
     for (int k = 0; k < L; ++k) reinterpret_cast<std::uint8_t*>(&word)[k] = static_cast<std::uint8_t>(random());
@@ -52,9 +67,9 @@ template <class Module, int INSTANCES> class Sliced {
 public:
     struct Lane { Sliced* all; int number; };
 
-    static void* next_lane(unsigned seed) {
+    static void* next_lane(unsigned seed, int gate, int lane_of_gate) {
         static Sliced* open = nullptr;
-        if (open == nullptr) open = new Sliced(seed);
+        if (open == nullptr) open = new Sliced(seed, gate, lane_of_gate);
         Lane* lane = &open->lanes_[open->taken_++];
         if (open->taken_ == INSTANCES) open = nullptr;
         return lane;
@@ -79,10 +94,10 @@ private:
     static_assert(INSTANCES <= 8 * L);
     using W = typename Module::W;
 
-    explicit Sliced(unsigned seed) : module_(new Module()) {
+    Sliced(unsigned seed, int gate, int lane) : module_(new Module()) {
         for (int k = 0; k < INSTANCES; ++k) lanes_[k] = {this, k};
         std::mt19937 random(seed);
-        module_->power_up(random);
+        module_->power_up(random, gate, lane);
         show();
     }
     void clock() {

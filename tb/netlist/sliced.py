@@ -154,6 +154,7 @@ class Slice:
         yield f"  static constexpr int L = {lanes}, INPUTS = {len(self.inputs)}, OUTPUTS = {len(self.outputs)};"
         yield "  using W = Word<L>;"
         yield "  W " + ", ".join(f"{name}[{max(1, size)}]" for name, size in sizes.items()) + ";"
+        yield "  Wrong<L> wrong;"
         yield from (f"  {prefix(module)} {member};" for module, member in zip(self.inner, members, strict=True))
         for name, lines in (next_ | outs).items():
             yield f"  void {name}() {{"
@@ -164,9 +165,9 @@ class Slice:
                 *(f"{name}();" for name in next_), *self._feeding(), *(f"{each}.next();" for each in members)],
             "void show()": [f"{name}();" for name in outs],
             "void commit()": ["copy(q, d);", *(f"{each}.commit();" for each in members), "show();"],
-            "template <class Random> void power_up(Random& random)": [
-                "for (W& each : q) fill<L>(each, random);", *(f"{each}.power_up(random);" for each in members),
-                "show();"],
+            "template <class Random> void power_up(Random& random, int gate, int lane)": [
+                "wrong = {gate, lane};", "for (W& each : q) fill<L>(each, random);",
+                *(f"{each}.power_up(random, gate, lane);" for each in members), "show();"],
         }  # fmt: skip
         for function, lines in bodies.items():
             yield f"  {function} {{ {' '.join(lines) if len(lines) < 8 else ''}"
@@ -226,8 +227,10 @@ class _Body:
             inputs = {pin: read(net) for pin, net in cell.pins.items() if pin not in cell.model.outputs}
             for pin, function in cell.model.outputs.items():
                 if pin in cell.pins:
-                    net = cell.pins[pin]
-                    lines.append(f"const W n{net} = {function.format_map(inputs)};")
+                    net, text = cell.pins[pin], function.format_map(inputs)
+                    if cell.wrong is not None:
+                        text = f"wrong.of({cell.wrong[0]}, {text}, {cell.wrong[1][pin].format_map(inputs)})"
+                    lines.append(f"const W n{net} = {text};")
                     if net in at:
                         lines.append(f"n[{at[net]}] = n{net};")
         return lines
@@ -243,11 +246,11 @@ def slice_cpp(whole: Slice, instances: int) -> str:
     most = 8 * lanes * max([1, *(sum(child.module == module for child in whole.inside) for module in whole.inner)])
     if most > LANES:
         raise BenchError(f"{whole.gates.name}: {most} instances of a module; at most {LANES} are simulated at a time")
-    name = prefix(whole.gates.name)
+    name, next_lane = prefix(whole.gates.name), "return Machine::next_lane(seed, gate, lane);"
     machine = f"using Machine = Sliced<{name}, {instances}>;"
     return "\n".join([_RUNTIME.read_text(), "namespace {", *whole.cpp(lanes), machine, "}",
                       *(f'extern "C" {line}' for line in (
-                          f"void* {name}_new(unsigned seed) {{ return Machine::next_lane(seed); }}",
+                          f"void* {name}_new(unsigned seed, int gate, int lane) {{ {next_lane} }}",
                           f"void {name}_put(void* lane, const svBitVecVal* in) {{ Machine::put(lane, in); }}",
                           f"void {name}_get(void* lane, svBitVecVal* out) {{ Machine::get(lane, out); }}",
                           f"void {name}_end(void* lane) {{ Machine::end(lane); }}")), ""])  # fmt: skip
@@ -261,7 +264,7 @@ def shell_verilog(whole: Slice) -> Iterator[str]:
     yield from header(gates)
     for direction, function in (("void", f"{name}_put(input chandle lane, input bit [{come - 1}:0] values)"),
                                 ("void", f"{name}_get(input chandle lane, output bit [{go - 1}:0] values)"),
-                                ("chandle", f"{name}_new(input int unsigned seed)"),
+                                ("chandle", f"{name}_new(input int unsigned seed, input int gate, input int at)"),
                                 ("void", f"{name}_end(input chandle lane)")):
         yield f'  import "DPI-C" function {direction} {function};'
     for number, child in enumerate(gates.children):
@@ -272,7 +275,13 @@ def shell_verilog(whole: Slice) -> Iterator[str]:
     yield from body(gates, naming)
     yield from f"""  chandle lane;
   bit after = 0;
-  initial begin lane = {name}_new($urandom); {name}_get(lane, go); end
+  integer gate, at;
+  initial begin
+    if (!$value$plusargs("wrong_gate=%d", gate)) gate = -1;
+    if (!$value$plusargs("wrong_lane=%d", at)) at = 0;
+    lane = {name}_new($urandom, gate, at);
+    {name}_get(lane, go);
+  end
   final {name}_end(lane);
   // All instances give what comes in before the first takes what goes out.
   always @(posedge {identifier(gates.clock)}) begin {name}_put(lane, come); after <= ~after; end

@@ -83,11 +83,17 @@ def body(gates: Gates, naming: Naming) -> Iterator[str]:
     outputs = dict.fromkeys(
         naming(net) for cell in gates.cells for pin, net in cell.pins.items() if pin in cell.model.outputs)
     yield from (f"  wire {name};" for name in outputs)
+    if any(cell.wrong is not None for cell in gates.cells):
+        yield "  integer wrong_gate;"
+        yield '  initial if (!$value$plusargs("wrong_gate=%d", wrong_gate)) wrong_gate = -1;'
     for cell in gates.cells:
         pins = {pin: naming(net) for pin, net in cell.pins.items()}
         for pin, function in cell.model.outputs.items():
             if pin in pins:
-                yield f"  assign {pins[pin]} = {function.format_map(pins)};"
+                text = function.format_map(pins)
+                if cell.wrong is not None:
+                    text = f"(wrong_gate == {cell.wrong[0]} ? {cell.wrong[1][pin].format_map(pins)} : {text})"
+                yield f"  assign {pins[pin]} = {text};"
     yield from children(gates, naming)
     for port in gates.ports:
         if port.direction == "output":

@@ -119,24 +119,25 @@ def at_reset(port: str) -> int:
 
 def drive(
     built: BuiltModel, chip: Chip[Records], driver: str, limit: int, seed: int, trace: Window | None = None,
-    watch: Callable[[int], None] | None = None,
+    watch: Callable[[int], None] | None = None, plusargs: Sequence[str] = (),
 ) -> Driven[Records]:
     """Run a chip's inferences.
 
     Args:
         driver: "direct" or "cocotb". limit: cycles of an inference. seed: of all poison.
-        watch: told the cycles from time to time.
+        watch: told the cycles from time to time. plusargs: for the simulation, without the ``+``.
     """
-    return (_direct if driver == "direct" else _cocotb)(built, chip, limit, seed, trace, watch)
+    return (_direct if driver == "direct" else _cocotb)(built, chip, limit, seed, trace, watch, plusargs)
 
 
 def _direct(
     built: BuiltModel, chip: Chip[Records], limit: int, seed: int, trace: Window | None,
-    watch: Callable[[int], None] | None,
+    watch: Callable[[int], None] | None, plusargs: Sequence[str],
 ) -> Driven[Records]:
     raw: list[Records] = []
     stopped = ""
-    with Model(built, seed=seed, period_ps=chip.period_ps, other_clocks=chip.other_clocks, watch=watch) as model:
+    with Model(built, seed=seed, period_ps=chip.period_ps, other_clocks=chip.other_clocks, watch=watch,
+               plusargs=plusargs) as model:
         model.poison(seed)
         session = chip.attach(model, seed)
         for port, value in session.held.items():
@@ -173,7 +174,7 @@ def _until_stopped(model: Model, begun: Begun[Begin], limit: int) -> None:
 
 def _cocotb(
     built: BuiltModel, chip: Chip[Records], limit: int, seed: int, trace: Window | None,
-    watch: Callable[[int], None] | None,
+    watch: Callable[[int], None] | None, plusargs: Sequence[str],
 ) -> Driven[Records]:
     with tempfile.TemporaryDirectory(prefix="nncosim-") as name:
         folder = Path(name)
@@ -182,6 +183,7 @@ def _cocotb(
             built, "nncosim.tb.run.cocotb_drive", folder, seed=seed, arguments={"folder": name, "seed": seed},
             trace=None if trace is None else trace.path, trace_when=None if trace is None else trace.when,
             limit_cycles=None,  # the test has its own
+            plusargs=plusargs,
             watch=None if watch is None else partial(tell_cycles, folder, watch),
             keep_log=cache_root() / "logs" / f"cocotb-{built.top}-{built.key[:16]}.log",
         )

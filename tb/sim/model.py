@@ -255,6 +255,7 @@ class Model(Backdoor):
         ports = (port, *(name for name in map(reset_port, self._other_clocks) if name in self._ports))
         for name in ports:
             self[name] = 1
+        self.eval()  # what rises with the reset does so before the clock
         self.tick(cycles)
         for name in ports:
             self[name] = 0

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wrong gates for those who judge a check: cells that compute what another cell does, one at a time and of one instance
+only, chosen when a simulation of the netlist begins (plusargs ``wrong_gate=K`` and ``wrong_lane=N``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from nncosim.tb.errors import BenchError
+from nncosim.tb.netlist.cells import CellModel
+from nncosim.tb.netlist.gates import Cell, Gates
+
+__all__ = ["WrongGate", "plant", "random_gates"]
+
+
+@dataclass(frozen=True)
+class WrongGate:
+    """A cell of a module, by its name in the netlist, that computes as a cell of another `kind`; "": the inverse."""
+
+    module: str
+    cell: str
+    kind: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.module}: {self.cell} {f'as a {self.kind}' if self.kind else 'inverted'}"
+
+
+def random_gates(modules: Mapping[str, Gates], models: Mapping[str, CellModel], names: Sequence[str], count: int,
+                 seed: int) -> list[WrongGate]:
+    """So many of some modules, in turn; each cell as likely as another of its module."""
+    rng = np.random.default_rng(seed)
+    found: list[WrongGate] = []
+    taken: set[str] = set()
+    for number in range(count):
+        gates = modules[names[number % len(names)]]
+        cell = gates.cells[int(rng.integers(len(gates.cells)))]
+        if cell.name in taken:
+            continue
+        taken.add(cell.name)
+        others = _others(cell, models)
+        found.append(WrongGate(gates.name, cell.name, others[int(rng.integers(len(others)))] if others else ""))
+    return found
+
+
+def plant(modules: Mapping[str, Gates], models: Mapping[str, CellModel], wrong: Sequence[WrongGate]
+          ) -> dict[str, Gates]:
+    """The modules with the gates that can be wrong: number K is the K-th of `wrong`.
+
+    Raises:
+        BenchError: there is no such module or cell, or the other kind has other pins.
+    """
+    out = dict(modules)
+    for number, each in enumerate(wrong):
+        gates = out.get(each.module)
+        at = next((k for k, cell in enumerate(gates.cells) if cell.name == each.cell), None) if gates else None
+        if gates is None or at is None:
+            raise BenchError(f"the netlist has no gate {each.cell!r} in a module {each.module!r}")
+        cells = list(gates.cells)
+        cells[at] = replace(cells[at], wrong=(number, _functions(cells[at], models, each.kind)))
+        out[each.module] = replace(gates, cells=cells)
+    return out
+
+
+def _functions(cell: Cell, models: Mapping[str, CellModel], kind: str) -> dict[str, str]:
+    if not kind:
+        return {pin: f"(~{function})" for pin, function in cell.model.outputs.items()}
+    if kind not in _others(cell, models):
+        raise BenchError(f"cell {cell.name!r} is a {cell.model.name}, and cannot compute as a {kind!r}")
+    return dict(models[kind].outputs)
+
+
+def _others(cell: Cell, models: Mapping[str, CellModel]) -> list[str]:
+    """Kinds with the same pins and other functions."""
+    own = cell.model
+    return sorted(name for name, model in models.items() if model.outputs.keys() == own.outputs.keys()
+                  and model.outputs != own.outputs and model.inputs == own.inputs and not model.refused)  # fmt: skip
