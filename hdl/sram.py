@@ -26,8 +26,8 @@ class Sram(wiring.Component):
     next such edge. Bit k of ``w_en`` writes bits ``k*write_granularity`` up to ``(k+1)*write_granularity-1``
     of ``w_data`` to ``w_addr``. What a read of the word written at the same edge gives is undefined; the
     simulation model gives poison (the old data inverted). With one port so does a read in the cycle of any write: it
-    is a fault of the design. Contents are undefined after power-up; under reset nothing is written, whatever the enables
-    are. Simulation back doors find the storage
+    is a fault of the design. Contents are undefined after power-up; under reset nothing is written, whatever the
+    enables are. Simulation back doors find the storage
     as ``<instance>.mem``.
 
     Ports:
@@ -82,7 +82,8 @@ def _macro(memory: "Sram | SramStack") -> Instance:
         i_clk=ClockSignal(),
         i_r_en=memory.r_en, i_r_addr=memory.addr if one_port else memory.r_addr, o_r_data=memory.r_data,
         # Registers hold anything until the first edge under reset, and that edge would write what they happen to say.
-        i_w_en=Mux(ResetSignal(), 0, memory.w_en), i_w_addr=memory.addr if one_port else memory.w_addr, i_w_data=memory.w_data,
+        i_w_en=Mux(ResetSignal(), 0, memory.w_en), i_w_addr=memory.addr if one_port else memory.w_addr,
+        i_w_data=memory.w_data,
     )
 
 

@@ -16,7 +16,6 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import TOP, SocDesign, soc_design
 from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gates
 from nncosim.tb.netlist.mapping import Part
-from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
 
@@ -54,6 +53,9 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "ncb": (GROUP_MODULE, NCB_MODULE),
 }
 """What can be gates while the rest is RTL: name to modules, each with those in it that are not blocks themselves."""
+
+_SLICED = ("dmpa", "control", "entry")
+"""Blocks that are C++ though there is one of them: it is compiled in a fraction of the time that Verilator's takes."""
 
 _OPTIMIZE = "-O1"
 """Against -O3, of the Verilog: gates are compiled long, and most of the work is in the C++."""
@@ -105,7 +107,7 @@ def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[st
         BenchError, ToolCrash, ToolError: as that.
     """
     groups = platform.clusters * platform.ncbs_per_cluster // platform.ncbs_per_requantizer
-    slices = []
+    slices = [SliceOf(BLOCKS[block][0], 1) for block in _SLICED if block in blocks]
     if "cluster" in blocks:
         slices.append(SliceOf(CLUSTER_MODULE, platform.clusters, (GROUP_MODULE,) if "ncb" in blocks else ()))
     elif "ncb" in blocks:
@@ -114,12 +116,12 @@ def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[st
 
 
 def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), liberty: Path = OSU018, *,
-                   patch: RtlPatch | None = None, **further: Any) -> tuple[SocDesign, tuple[Path, ...]]:
-    """What a simulation with these blocks as gates is built from, and its C++. patch: of the RTL that is mapped, and
-    not of what stays RTL. further: as of `soc_gates`."""
+                   of_gates: Mapping[str, str] | None = None, **further: Any) -> tuple[SocDesign, tuple[Path, ...]]:
+    """What a simulation with these blocks as gates is built from, and its C++. of_gates: the RTL that is mapped, if it
+    is another than what stays RTL. further: as of `soc_gates`."""
     design = soc_design(platform)
     rtl = {name: str(text) for name, text in design.sources.items()}
-    gates = soc_gates(platform, rtl if patch is None else patch.applied(rtl), blocks, liberty, **further)
+    gates = soc_gates(platform, rtl if of_gates is None else of_gates, blocks, liberty, **further)
     modules = [module for block in blocks for module in BLOCKS[block]]
     others = [module for block in BLOCKS for module in BLOCKS[block] if module not in modules]
     return design._replace(sources=with_gates(rtl, gates, modules, others)), gates.cpp

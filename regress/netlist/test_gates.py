@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Digits with all blocks as gates: the bits and cycles of the RTL; and whoever runs it notices what is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nncosim.regress.harness import ComparedRun, compile_digits, digits_images, run_compiled
+from nncosim.regress.netlist.machines import SMALL, gates
+from nncosim.tb.j3dai.build import soc_verilog
+from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist, check_blocks, soc_gates
+from nncosim.tb.j3dai.rtl import run_built
+from nncosim.tb.netlist.cells import cell_models
+from nncosim.tb.sim.verilate import BuiltModel
+from nncosim.tb.timing.sta import OSU018
+
+IMAGES = (7, 301)
+
+
+def digits(backend: str, driver: str | None = None, seed: int = 0) -> ComparedRun:
+    compiled = compile_digits(SMALL)
+    return run_compiled(compiled, backend, driver, seed=seed, inputs=digits_images(compiled, *IMAGES))
+
+
+@pytest.mark.parametrize("driver", ["direct", "cocotb"])
+def test_digits_as_on_rtl(driver: str, seed: int) -> None:
+    ours, theirs = digits("netlist", driver, seed), digits("rtl", "direct", seed)
+    assert ours.problems() == []
+    for a, b in zip(ours.result.frames, theirs.result.frames, strict=True):
+        assert a.tensors.keys() == b.tensors.keys()
+        assert [name for name in a.tensors if not np.array_equal(a.tensors[name], b.tensors[name])] == []
+        assert (a.cycles, a.intervals) == (b.cycles, b.intervals)
+
+
+def notices(built: BuiltModel, plusargs: Sequence[str] = (), seed: int = 1) -> str:
+    """What a run of digits on a netlist finds, "" if nothing."""
+    compiled = compile_digits(SMALL)
+    images = digits_images(compiled, IMAGES[0])
+    run = run_built(built, SMALL, compiled.image.to_bytes(), images, driver="direct", seed=seed,
+                    limit_cycles=4 * compiled.iss_cycles, plusargs=plusargs)  # fmt: skip
+    if run.diagnosis is not None:
+        return run.diagnosis.text
+    right = run_compiled(compiled, "iss", inputs=images).result.frames[0]
+    wrong = [name for name, values in right.tensors.items() if not np.array_equal(values, run.frames[0].tensors[name])]
+    return ", ".join(wrong) or ("" if run.frames[0].cycles == compiled.iss_cycles else f"{run.frames[0].cycles} cycles")
+
+
+def test_a_wrong_cell_model_is_noticed() -> None:
+    """A NAND of three inputs that computes a NOR, in the NCBs."""
+    models = cell_models(OSU018)
+    models["NAND3X1"] = replace(models["NAND3X1"], outputs=models["NOR3X1"].outputs)
+    assert notices(gates("ncb")) == ""
+    assert notices(build_netlist(SMALL, ("ncb",), models=models))
+
+
+def test_a_dropped_reset_is_noticed() -> None:
+    """The flip-flop that says that a cluster runs, mapped from RTL in which reset does not reach it."""
+    rtl = {name: str(text) for name, text in soc_verilog(SMALL).items()}
+    text = rtl["j3dai_cluster.v"]
+    begin = text.index("module \\j3dai_cluster.controller ")
+    controller = text[begin:text.index("endmodule", begin)]
+    (following,) = re.findall(r"(_\d+_) = running;", controller)
+    wrong, count = re.subn(rf"(if \(rst\) begin\s+){following} = 1'h0;", rf"\1{following} = running;", controller)
+    assert count == 1
+    of_gates = {**rtl, "j3dai_cluster.v": text.replace(controller, wrong)}
+    built = build_netlist(SMALL, ("cluster", "ncb"), of_gates=of_gates)
+    assert any(notices(built, seed=seed) for seed in range(8))  # half of the clusters are right by chance
+
+
+@pytest.mark.parametrize("blocks", [("cluster",), ("dmpa", "l2"), ("host", "control", "entry")], ids="+".join)
+def test_some_blocks_as_gates(blocks: tuple[str, ...]) -> None:
+    assert notices(gates(*blocks)) == ""
+
+
+def test_blocks_have_names() -> None:
+    assert check_blocks(["all"]) == tuple(BLOCKS)
+    made = soc_gates(SMALL, {name: str(text) for name, text in soc_verilog(SMALL).items()})
+    assert made.cells["j3dai_ncb_group"][0] > 5000
