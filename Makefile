@@ -42,7 +42,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 timing-tools:
-	@command -v sta >/dev/null && test -f $(LIBERTY) || .ci/debian opensta qflow-tech-osu018
+	@command -v sta >/dev/null && command -v iverilog >/dev/null && test -f $(LIBERTY) || .ci/debian opensta iverilog qflow-tech-osu018
 
 # What Verilator's FST waveforms are compiled with.
 wave-tools:

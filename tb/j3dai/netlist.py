@@ -14,13 +14,15 @@ from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import TOP, SocDesign, soc_design
+from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gates
-from nncosim.tb.netlist.mapping import Part
+from nncosim.tb.netlist.gates import Gates
+from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["BLOCKS", "CORE", "CORE_PARAMETERS", "CORE_PORTS", "build_netlist", "check_blocks",
-           "netlist_design", "soc_gates"]
+           "lane_of", "netlist_design", "soc_gates", "soc_modules"]
 
 CORE = "cv32e40p_top"
 CORE_PORTS: dict[str, tuple[str, int]] = {
@@ -96,6 +98,17 @@ def check_blocks(names: Collection[str]) -> tuple[str, ...]:
     return tuple(block for block in BLOCKS if block in names or "all" in names)
 
 
+def soc_modules(sources: Mapping[str, str], liberty: Path = OSU018) -> dict[str, Gates]:
+    """All modules of the netlist, by name.
+
+    Raises:
+        BenchError, ToolCrash, ToolError: as `nncosim.tb.netlist.mapping.mapped`.
+    """
+    models = cell_models(liberty)
+    return {name: gates for part in _parts(sources, tuple(BLOCKS))
+            for name, gates in mapped(part, liberty, models).items()}  # fmt: skip
+
+
 def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[str] = tuple(BLOCKS),
               liberty: Path = OSU018, **further: Any) -> GateDesign:
     """Blocks of the SoC's Verilog as gates: without the SRAM macros and the host's core. Clusters, and the NCBs in
@@ -113,6 +126,14 @@ def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[st
     elif "ncb" in blocks:
         slices.append(SliceOf(GROUP_MODULE, groups))
     return gate_design(_parts(sources, blocks), liberty, slices, **further)
+
+
+def lane_of(platform: J3dai, block: str, number: int) -> int:
+    """The lane (`nncosim.tb.netlist.wrong`) of an instance of a block: the number-th, in turn; of the NCBs the first of
+    each cluster, then the second."""
+    cluster, groups = number % platform.clusters, platform.ncbs_per_cluster // platform.ncbs_per_requantizer
+    bits = 8 * -(-platform.clusters // 8)
+    return {"cluster": cluster, "ncb": number // platform.clusters % groups * bits + cluster}.get(block, 0)
 
 
 def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), liberty: Path = OSU018, *,

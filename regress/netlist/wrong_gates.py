@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Single wrong gates, one at a time, over all blocks of the netlist: does digits, or a layer, notice?
+
+    python -m nncosim.regress.netlist.wrong_gates --platform j3dai --count 50 --seed 0 --json found.json
+
+A wrong gate computes what another cell of the same pins does, in one instance of its module only. They are chosen at
+random, blocks in turn, and are all in one simulation; which one is wrong is said when a run begins.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+from nncosim.compiler.compile import Compiled
+from nncosim.platforms.j3dai import J3dai
+from nncosim.regress.cases import random_inputs
+from nncosim.regress.first_difference import FIRST
+from nncosim.regress.harness import compile_case, compile_digits, digits_images, run_compiled
+from nncosim.tb.cli.main import invoke
+from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, seed_option, write_json
+from nncosim.tb.errors import BenchError
+from nncosim.tb.j3dai.build import soc_verilog
+from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist, lane_of, soc_modules
+from nncosim.tb.j3dai.rtl import run_built
+from nncosim.tb.netlist.cells import cell_models
+from nncosim.tb.netlist.wrong import WrongGate, random_gates
+from nncosim.tb.sim.verilate import BuiltModel
+from nncosim.tb.timing.sta import OSU018
+
+__all__ = ["Found", "Network", "choose", "judge", "main", "networks"]
+
+
+class Network(NamedTuple):
+    """A compiled network with inputs, and what is right."""
+
+    name: str
+    compiled: Compiled
+    inputs: Sequence[Mapping[str, np.ndarray]]
+    right: Mapping[str, np.ndarray]
+
+
+class Found(NamedTuple):
+    """What came of a wrong gate: the network that noticed and what it said; "" and "" if none did."""
+
+    block: str
+    gate: WrongGate
+    network: str
+    said: str
+
+
+def networks(platform: J3dai, count: int = len(FIRST)) -> list[Network]:
+    """Digits, and so many single layers."""
+    compiled = compile_digits(platform)
+    found = [("digits", compiled, digits_images(compiled, 7))]
+    for name in FIRST[:count]:
+        case = compile_case(name, 0, platform)
+        found.append((name, case, [random_inputs(case.network, 1)]))
+    return [Network(name, made, inputs, run_compiled(made, "iss", inputs=inputs).result.frames[0].tensors)
+            for name, made, inputs in found]  # fmt: skip
+
+
+def choose(platform: J3dai, count: int, seed: int) -> list[tuple[str, WrongGate]]:
+    """Gates at random, blocks in turn, each with its block."""
+    modules = soc_modules({name: str(text) for name, text in soc_verilog(platform).items()})
+    blocks = {block: [name for name, gates in modules.items() if gates.cells and block_of(name) == block]
+              for block in BLOCKS}  # fmt: skip
+    models = cell_models(OSU018)
+    found = []
+    for number in range(count):
+        block = list(blocks)[number % len(blocks)]
+        gate, = random_gates(modules, models, blocks[block], 1, seed * 10_007 + number)
+        found.append((block, gate))
+    return found
+
+
+def block_of(module: str) -> str:
+    """The block of a module of the netlist."""
+    within = [(len(own), block) for block, names in BLOCKS.items() for own in names
+              if module == own or module.startswith(f"{own}.")]  # fmt: skip
+    return max(within)[1]
+
+
+def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequence[Network]) -> tuple[str, str]:
+    """The first network that notices gate `number` in instance `lane`, and what it says."""
+    for network in over:
+        limit = 4 * network.compiled.iss_cycles
+        try:
+            run = run_built(built, platform, network.compiled.image.to_bytes(), network.inputs, driver="direct", seed=1,
+                            limit_cycles=limit, plusargs=(f"wrong_gate={number}", f"wrong_lane={lane}"))
+        except BenchError as error:
+            return network.name, str(error).splitlines()[0]
+        if run.diagnosis is not None:
+            return network.name, run.diagnosis.text.splitlines()[0]
+        frame = run.frames[0]
+        wrong = [name for name, values in network.right.items() if not np.array_equal(values, frame.tensors[name])]
+        if wrong:
+            return network.name, f"{wrong[0]} is wrong"
+        if frame.cycles != network.compiled.iss_cycles:
+            return network.name, f"{frame.cycles} cycles, not {network.compiled.iss_cycles}"
+    return "", ""
+
+
+def _judged(platform: J3dai, count: int, seed: int) -> Iterator[Found]:
+    chosen, over = choose(platform, count, seed), networks(platform)
+    built = build_netlist(platform, tuple(BLOCKS), wrong=tuple(gate for _, gate in chosen))
+    for number, (block, gate) in enumerate(chosen):
+        yield Found(block, gate, *judge(built, platform, number, lane_of(platform, block, number), over))
+
+
+@click.command("wrong_gates")
+@platform_option
+@click.option("--set", "settings", multiple=True, metavar="PARAMETER=VALUE", help="Of the platform; may be repeated.")
+@click.option("--count", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="Gates.")
+@seed_option("the choice of gates")
+@json_option
+def _command(
+    platform_name: str | None, settings: tuple[str, ...], count: int, seed: int, json_file: Path | None
+) -> int:
+    """Which wrong gates digits and single layers notice. Exit status: 0, 2 bad input."""
+    platform, _ = resolve_platform(platform_name, settings)
+    if not isinstance(platform, J3dai):
+        raise BenchError(f"platform {platform.name!r} has no netlist; j3dai has")
+    found = []
+    for each in _judged(platform, count, seed):
+        click.echo(f"{each.block:8} {each.gate}: {f'{each.network}: {each.said}' if each.network else 'NOT NOTICED'}")
+        found.append(each)
+    noticed = sum(bool(each.network) for each in found)
+    click.echo(f"{noticed} of {len(found)} are noticed")
+    write_json({"gates": [each._asdict() | {"gate": str(each.gate)} for each in found], "noticed": noticed}, json_file)
+    return 0
+
+
+def main() -> None:
+    """The command."""
+    sys.exit(invoke(command=_command, name="wrong_gates"))
+
+
+if __name__ == "__main__":
+    main()
