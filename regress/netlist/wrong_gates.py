@@ -74,8 +74,7 @@ def _run(built: BuiltModel, platform: J3dai, compiled: Compiled, inputs: Sequenc
 
 
 def choose(platform: J3dai, count: int, seed: int) -> list[tuple[str, WrongGate]]:
-    """Gates at random, blocks in turn, each with its block; none of the top, whose cells are those of probes for benches.
-    """
+    """Gates at random, blocks in turn, each with its block; none of the top, whose cells are of probes for benches."""
     modules = soc_modules({name: str(text) for name, text in soc_verilog(platform).items()})
     blocks = {block: [name for name, gates in modules.items() if gates.cells and block_of(name) == block]
               for block in BLOCKS if block != TOP_BLOCK}  # fmt: skip
