@@ -140,8 +140,8 @@ def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[st
 
 
 def lane_of(platform: J3dai, block: str, number: int) -> int:
-    """The lane (`nncosim.tb.netlist.wrong`) of an instance of a block: the number-th, in turn; of the NCBs the first of
-    each cluster, then the second."""
+    """The lane (`nncosim.tb.netlist.wrong`) of an instance of a block, another for each number; of the NCBs those
+    of all clusters in turn."""
     cluster, groups = number % platform.clusters, platform.ncbs_per_cluster // platform.ncbs_per_requantizer
     bits = 8 * -(-platform.clusters // 8)
     return {"cluster": cluster, "ncb": number // platform.clusters % groups * bits + cluster}.get(block, 0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wrong gates for those who judge a check: cells that compute what another cell does, one at a time and of one instance
-only, chosen when a simulation of the netlist begins (plusargs ``wrong_gate=K`` and ``wrong_lane=N``)."""
+only, chosen when a simulation of the netlist begins (plusargs ``wrong_gate=K`` and ``wrong_lane=N``; which instance has
+which lane is the simulator's choice)."""
 
 from __future__ import annotations
 

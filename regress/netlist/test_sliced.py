@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gates that are simulated many instances at a time: a design of this file, with instances in instances, memories and
+paths from input to output, beside its RTL and beside the same gates as Verilog."""
+
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from nncosim.hdl.emit import Block, emit_design
+from nncosim.hdl.sram import SRAM_MODULE, Sram
+from nncosim.tb.errors import BenchError
+from nncosim.tb.netlist.cells import cell_models
+from nncosim.tb.netlist.design import SliceOf, gate_design, with_gates
+from nncosim.tb.netlist.mapping import Part, mapped
+from nncosim.tb.netlist.sliced import Slice
+from nncosim.tb.netlist.wrong import WrongGate
+from nncosim.tb.sim.model import Model
+from nncosim.tb.sim.verilate import BuiltModel, build
+from nncosim.tb.timing.sta import OSU018
+
+INSTANCES, INNER, BITS = 11, 3, 8  # lanes of two bytes, and of six in the inner ones
+CYCLES = 400
+
+
+class Inner(wiring.Component):
+    """Adds up. No path from its inputs to its outputs."""
+
+    add: In(1)
+    i: In(BITS)
+    o: Out(BITS)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        with m.If(self.add):
+            m.d.sync += self.o.eq(self.o + self.i)
+        return m
+
+
+class Outer(wiring.Component):
+    """Three of them, one after the other; a memory of what they give; and a path through."""
+
+    add: In(1)
+    i: In(BITS)
+    o: Out(BITS)
+    read: Out(BITS)
+    through: Out(BITS)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        inner = [Block(Inner(), "slice_inner") for _ in range(INNER)]
+        for number, each in enumerate(inner):
+            m.submodules[f"inner{number}"] = each
+            m.d.comb += [each.add.eq(self.add), each.i.eq(self.i if not number else inner[number - 1].o ^ number)]
+        m.submodules.memory = memory = Sram(16, BITS)
+        at = Signal(4)
+        m.d.sync += at.eq(at + 1)
+        m.d.comb += [
+            memory.w_en.eq(self.add), memory.w_addr.eq(at), memory.w_data.eq(inner[-1].o), memory.r_en.eq(1),
+            memory.r_addr.eq(at - 3), self.read.eq(memory.r_data), self.o.eq(inner[-1].o + at),
+            self.through.eq(self.i & inner[0].o),
+        ]
+        return m
+
+
+class Top(wiring.Component):
+    """Many of those."""
+
+    add: In(INSTANCES)
+    i: In(INSTANCES * BITS)
+    o: Out(INSTANCES * 3 * BITS)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        outer = [Block(Outer(), "slice_outer") for _ in range(INSTANCES)]
+        for number, each in enumerate(outer):
+            m.submodules[f"outer{number}"] = each
+            m.d.comb += [each.add.eq(self.add[number]), each.i.eq(self.i.word_select(number, BITS))]
+        m.d.comb += self.o.eq(Cat([each.o, each.read, each.through] for each in outer))
+        return m
+
+
+@functools.cache
+def rtl() -> Mapping[str, str]:
+    return {name: str(text) for name, text in emit_design(Top(), "slice_top").items()}
+
+
+def gates(*slices: SliceOf, wrong: tuple[WrongGate, ...] = ()) -> BuiltModel:
+    """The design with both modules as gates, of which the slices are C++."""
+    inner = {name: rtl()[name] for name in ("slice_inner.v",)}
+    outer = {name: rtl()[name] for name in ("slice_outer.v", "slice_inner.v", f"{SRAM_MODULE}.v")}
+    parts = [Part("slice_inner", inner), Part("slice_outer", outer, (SRAM_MODULE, "slice_inner"))]
+    made = gate_design(parts, OSU018, slices, wrong=wrong)
+    sources = with_gates(rtl(), made, ["slice_inner", "slice_outer"])
+    return build(sources, "slice_top", cpp_sources=made.cpp, optimize="-O0", optimize_rest="-O0")
+
+
+def outputs(built: BuiltModel, seed: int, plusargs: tuple[str, ...] = ()) -> np.ndarray:
+    """Of shape (cycles, instances, 3)."""
+    rng = np.random.default_rng(seed)
+    seen = []
+    with Model(built, seed=seed, plusargs=plusargs) as model:
+        for name in model.memories:
+            model.memory(name)[:] = 0
+        model.reset()
+        for _ in range(CYCLES):
+            model.add = int.from_bytes(rng.bytes(2), "little") & ((1 << INSTANCES) - 1)
+            model.i = int.from_bytes(rng.bytes(INSTANCES), "little")
+            model.eval()
+            seen.append(np.frombuffer(model["o"].to_bytes(3 * INSTANCES, "little"), np.uint8).reshape(INSTANCES, 3))
+            model.tick()
+    return np.array(seen)
+
+
+SLICES: dict[str, tuple[SliceOf, ...]] = {
+    "verilog": (),
+    "outer": (SliceOf("slice_outer", INSTANCES),),
+    "inner": (SliceOf("slice_inner", INSTANCES * INNER),),
+    "both": (SliceOf("slice_outer", INSTANCES, ("slice_inner",)),),
+}
+
+
+@pytest.mark.parametrize("which", SLICES)
+def test_each_output_in_each_cycle(which: str, seed: int) -> None:
+    right = outputs(build(rtl(), "slice_top"), seed)
+    assert all(len(np.unique(right[:, number, 0])) > 50 for number in range(INSTANCES))
+    assert np.array_equal(outputs(gates(*SLICES[which]), seed), right)
+
+
+@pytest.mark.parametrize("which", ["outer", "both"])
+def test_a_gate_is_wrong_in_one_instance_only(which: str, seed: int) -> None:
+    """Not where it is not asked for; each lane is an instance."""
+    right = outputs(build(rtl(), "slice_top"), seed)
+    module, lanes = ("slice_outer", range(INSTANCES)) if which == "outer" else ("slice_inner", range(8))
+    built = gates(*SLICES[which], wrong=(WrongGate(module, first_gate(module)),))
+    assert np.array_equal(outputs(built, seed), right)
+    found = [outputs(built, seed, ("wrong_gate=0", f"wrong_lane={lane}")) for lane in lanes]
+    differ = [(each != right).any(axis=(0, 2)) for each in found]
+    assert [each.sum() for each in differ] == [1] * len(lanes)
+    assert np.any(differ, axis=0).sum() == len(lanes)  # in which order, Verilator decides
+
+
+def first_gate(module: str) -> str:
+    """One that an output depends on."""
+    sources = {name: rtl()[name] for name in ("slice_outer.v", "slice_inner.v", f"{SRAM_MODULE}.v")}
+    part = (Part(module, {f"{module}.v": rtl()[f"{module}.v"]}) if module == "slice_inner"
+            else Part(module, sources, (SRAM_MODULE, "slice_inner")))  # fmt: skip
+    whole = Slice(mapped(part, OSU018, cell_models(OSU018))[module])
+    return (whole.of_outputs or whole.of_state)[-1].name
+
+
+def test_a_path_through_a_module_inside_is_refused() -> None:
+    """Gates of a module in a slice are evaluated before what they would depend on."""
+    whole = {"slice_top.v": rtl()["slice_top.v"], **{name: text for name, text in rtl().items() if "outer" in name}}
+    parts = [Part("slice_outer", {name: text for name, text in rtl().items() if name != "slice_top.v"}, (SRAM_MODULE,)),
+             Part("slice_top", {**whole, "slice_inner.v": rtl()["slice_inner.v"],
+                                f"{SRAM_MODULE}.v": rtl()[f"{SRAM_MODULE}.v"]}, ("slice_outer",))]  # fmt: skip
+    with pytest.raises(BenchError, match="slice_outer: an input reaches its output"):
+        gate_design(parts, OSU018, [SliceOf("slice_top", 1, ("slice_outer",))])
