@@ -29,9 +29,8 @@ CYCLES = 400
 class Inner(wiring.Component):
     """Adds up. No path from its inputs to its outputs."""
 
-    add: In(1)
-    i: In(BITS)
-    o: Out(BITS)
+    def __init__(self) -> None:
+        super().__init__({"add": In(1), "i": In(BITS), "o": Out(BITS)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -43,11 +42,8 @@ class Inner(wiring.Component):
 class Outer(wiring.Component):
     """Three of them, one after the other; a memory of what they give; and a path through."""
 
-    add: In(1)
-    i: In(BITS)
-    o: Out(BITS)
-    read: Out(BITS)
-    through: Out(BITS)
+    def __init__(self) -> None:
+        super().__init__({"add": In(1), "i": In(BITS), **{name: Out(BITS) for name in ("o", "read", "through")}})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -69,9 +65,8 @@ class Outer(wiring.Component):
 class Top(wiring.Component):
     """Many of those."""
 
-    add: In(INSTANCES)
-    i: In(INSTANCES * BITS)
-    o: Out(INSTANCES * 3 * BITS)
+    def __init__(self) -> None:
+        super().__init__({"add": In(INSTANCES), "i": In(INSTANCES * BITS), "o": Out(INSTANCES * 3 * BITS)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
