@@ -121,6 +121,17 @@ def test_bad_options_are_refused(digits, command, option, text):
     refused(command("run", digits[0], *option), text)
 
 
+@pytest.mark.parametrize(("options", "text"), [
+    (("--netlist", "cluster"), "backend 'rtl' of platform 'j3dai' has no gates to choose"),
+    (("--backend", "netlist", "--netlist", "cluster,npu"), "has no block 'npu' that can be gates; it has soc, host,"),
+    (("--backend", "netlist", "--netlist", ","), "has no block '' that can be gates"),
+    (("--backend", "netlist", "--liberty", "none.lib"), "there is no cell library none.lib"),
+    (("--backend", "netlist", "--trace", "x.vcd"), "has no signals to trace; use --backend rtl"),
+])  # fmt: skip
+def test_bad_choices_of_gates_are_refused(digits, command, options, text):
+    refused(command("run", digits[0], *options), text)
+
+
 def test_the_demo_names_the_digit(command, tmp_path, capfd):
     assert demo(tmp_path / "d", ["--backend", "iss"]) == 0
     out = capfd.readouterr().out

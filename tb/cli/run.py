@@ -159,7 +159,7 @@ def program_of(
     if options.rtl_patch is not None:
         check_patchable(bench, platform, backend)
     if options.gates is not None:
-        check_gates(bench, platform, backend)
+        check_gates(bench, platform, backend, options.gates)
     if options.observe:
         check_observable(bench, platform, backend)
     if options.inject:

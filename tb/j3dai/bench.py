@@ -14,7 +14,7 @@ from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.faults import J3daiFaults, build_faulty_soc
 from nncosim.tb.j3dai.inside import module_of
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
-from nncosim.tb.j3dai.netlist import BLOCKS, check_blocks
+from nncosim.tb.j3dai.netlist import BLOCKS
 from nncosim.tb.j3dai.rtl import run_netlist, run_rtl
 from nncosim.tb.lockstep import Difference
 from nncosim.tb.sim.patches import RtlPatch
@@ -87,8 +87,9 @@ class J3daiBench:
                 raise BenchError("a waveform, records of what passes the boundaries between blocks and a patch are of "
                                  "the RTL; use the backend rtl")
             gates = gates or GateChoice()
+            blocks = tuple(block for block in BLOCKS if block in gates.blocks or "all" in gates.blocks)
             return run_netlist(
-                platform, image, inputs, check_blocks(gates.blocks), gates.liberty or OSU018, driver=driver or "direct",
+                platform, image, inputs, blocks, gates.liberty or OSU018, driver=driver or "direct",
                 limit_cycles=limit_cycles, seed=seed, progress=progress, entering=entering or Entering(),
             )  # fmt: skip
         return run_rtl(

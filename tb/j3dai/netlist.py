@@ -12,7 +12,6 @@ from nncosim.hdl.j3dai.ncb import NCB_MODULE
 from nncosim.hdl.j3dai.soc import CLUSTER_MODULE, SOC_MODULE
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import TOP, SocDesign, soc_design
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gates
@@ -28,7 +27,6 @@ __all__ = [
     "CORE_PORTS",
     "TOP_BLOCK",
     "build_netlist",
-    "check_blocks",
     "lane_of",
     "netlist_design",
     "soc_gates",
@@ -94,19 +92,6 @@ def _parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Part]:
     }  # fmt: skip
     chosen = {block if block in parts else SOC_MODULE for block in blocks}
     return [part for name, part in parts.items() if name in chosen]
-
-
-def check_blocks(names: Collection[str]) -> tuple[str, ...]:
-    """Of the user's names of blocks, or "all".
-
-    Raises:
-        BenchError: there is no such block.
-    """
-    unknown = sorted(set(names) - BLOCKS.keys() - {"all"})
-    if unknown or not names:
-        raise BenchError(f"J3DAI has no block {unknown[0] if unknown else ''!r} that can be gates; "
-                         f"it has {', '.join(BLOCKS)}, or all of them: all")
-    return tuple(block for block in BLOCKS if block in names or "all" in names)
 
 
 def soc_modules(sources: Mapping[str, str], liberty: Path = OSU018) -> dict[str, Gates]:

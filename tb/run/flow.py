@@ -184,7 +184,7 @@ def execute(
         check_patchable(bench, platform, backend)
         extra["patch"] = options.rtl_patch
     if options.gates is not None:
-        check_gates(bench, platform, backend)
+        check_gates(bench, platform, backend, options.gates)
         extra["gates"] = options.gates
     if options.observe:
         extra["observe"] = True
@@ -217,15 +217,23 @@ def check_entering(bench: AnyBench, platform: Platform, backend: str) -> None:
     _require_backend(tuple(getattr(bench, "entries", ())), platform, backend, lacks, help_)
 
 
-def check_gates(bench: AnyBench, platform: Platform, backend: str) -> None:
-    """Refuse a choice of what is gates on a backend that runs none.
+def check_gates(bench: AnyBench, platform: Platform, backend: str, gates: GateChoice) -> None:
+    """Refuse a choice of what is gates on a backend that runs none, or of blocks or a library that there are not.
 
     Raises:
-        BenchError: It runs none; names those that do.
+        BenchError: So it is; names those that are.
     """
     able = bench.gates if isinstance(bench, Gated) else ()
     _require_backend(able, platform, backend, "no gates to choose (--netlist, --liberty)",
                      "no backend of this platform has; leave them out")
+    blocks = cast(Gated, bench).gate_blocks
+    unknown = [name for name in gates.blocks if name not in (*blocks, "all")]
+    if unknown or not gates.blocks:
+        wrong = unknown[0] if unknown else ""
+        raise BenchError(f"platform {platform.name!r} has no block {wrong!r} that can be gates; "
+                         f"it has {', '.join(blocks)}, or all of them: all")
+    if gates.liberty is not None and not gates.liberty.is_file():
+        raise BenchError(f"there is no cell library {gates.liberty}")
 
 
 def check_hazards(bench: AnyBench, platform: Platform, backend: str) -> None:
