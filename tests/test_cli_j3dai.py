@@ -113,7 +113,7 @@ def test_a_model_too_large_for_l2_is_refused(command, tmp_path):
 @pytest.mark.parametrize(("option", "text"), [
     (("--set", "clusters=9"), "clusters must be 1 to 8"),
     (("--set", "l2_bytes=100"), "l2_bytes"),
-    (("--backend", "netlist"), "no backend 'netlist'; it has rtl, iss"),
+    (("--backend", "fpga"), "no backend 'fpga'; it has rtl, iss, netlist"),
     (("--backend", "iss", "--driver", "cocotb"), "no driver 'cocotb'"),
     (("--backend", "iss", "--trace", "w.fst"), "--backend rtl"),
 ])  # fmt: skip
