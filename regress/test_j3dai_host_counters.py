@@ -8,17 +8,13 @@ what the wires showed a fixed number of cycles before the store, counters that s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 import pytest
-from nncosim.compiler.j3dai.firmware import LayerStart, compile_host, firmware_source
-from nncosim.compiler.j3dai.notes import ListNote, j3dai_notes
-from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, Counter
+from nncosim.hdl.j3dai.regs import Counter
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.harness import compile_case, random_inputs
+from nncosim.regress.host_counters import place, with_reader
 from nncosim.regress.j3dai_target import simulation
 from nncosim.tb.j3dai.build import engine_names, host_memory, split_counters
 from nncosim.tb.j3dai.rtl import load_image, write_inputs
@@ -27,38 +23,9 @@ from nncosim.tb.sim.model import Model
 CASE = "conv3x3_16"
 ENGINES = (*range(PLATFORM.clusters), 8, 9)
 """Numbers for COUNTER_SELECT, in the order of `engine_names`."""
-AT = PLATFORM.host_dmem_bytes // 2
-"""Where in its data memory the host stores what it read."""
+AT = place(PLATFORM)
 FROM_READ_TO_STORE = 12
 """At most so many cycles lie between the two."""
-
-READER = """
-static void read_counters(void)
-{
-    static const uint32_t engines[] = { @engines@ };
-    volatile uint32_t *out = (volatile uint32_t *)@at@u;
-
-    for (uint32_t e = 0; e < sizeof engines / sizeof *engines; e++)
-        for (uint32_t kind = 0; kind < @kinds@u; kind++) {
-            J3DAI_COUNTER_SELECT = engines[e] | kind << 4;
-            *out++ = J3DAI_COUNTER_VALUE;
-        }
-}
-
-__attribute__((noreturn, used)) void host_main(void)
-"""
-
-
-def firmware(lists: Sequence[ListNote]) -> str:
-    """The image's own host program, which reads all counters before it reports the inference done."""
-    starts = [LayerStart(i, each.word, each.clusters, each.program_counter) for i, each in enumerate(lists)]
-    source = firmware_source(PLATFORM, starts)
-    reader = READER.replace("@engines@", ", ".join(map(str, ENGINES))).replace("@kinds@", str(len(Counter)))
-    head, call = "\n__attribute__((noreturn, used)) void host_main(void)\n", "        infer();\n"
-    assert source.count(head) == 1 and source.count(call) == 1
-    source = source.replace(head, reader.replace("@at@", hex(HOST_DMEM_BASE + AT)))
-    return source.replace(call, call + "        read_counters();\n")
-
 
 @pytest.fixture(scope="module")
 def readings() -> tuple[npt.NDArray[np.int64], list[int], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -66,9 +33,7 @@ def readings() -> tuple[npt.NDArray[np.int64], list[int], npt.NDArray[np.int64],
     and the wires when the layer was done.
     """
     compiled = compile_case(CASE, 1)
-    host = compile_host(firmware(j3dai_notes(compiled.image).lists), PLATFORM)
-    others = tuple(s for s in compiled.image.segments if not s.memory.startswith("host"))
-    image = replace(compiled.image, segments=(*host, *others))
+    image = with_reader(compiled, PLATFORM, ENGINES, len(Counter))
     names, wires = engine_names(PLATFORM), []
     stored: dict[int, int] = {}
     with Model(simulation(PLATFORM), seed=1) as model:

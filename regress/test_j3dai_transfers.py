@@ -2,20 +2,17 @@
 """Counters of the DMPA by kind of transfer: against what a bench sees on the wires, and against counts made by hand."""
 
 import random
-from dataclasses import replace
 from types import ModuleType
 
 import pytest
-from nncosim.compiler.j3dai.firmware import compile_host
-from nncosim.compiler.j3dai.notes import j3dai_notes
 from nncosim.hdl.j3dai import counters as counters_module
 from nncosim.hdl.j3dai import dmpa as dmpa_module
 from nncosim.hdl.j3dai.isa import DmpaOp
 from nncosim.hdl.j3dai.regs import TRANSFER_COUNTERS, TRANSFER_ENGINE, Counter, TransferCounter, TransferKind
 from nncosim.hdl.j3dai.timing import LOAD_TO_STORE, STORE_TO_LOAD
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.regress import test_j3dai_host_counters as host_counters
 from nncosim.regress.harness import compile_case, compile_digits, random_inputs, run_compiled
+from nncosim.regress.host_counters import place, with_reader
 from nncosim.regress.j3dai_dmpa_bench import L2_WORDS, LIST_BASE, DescriptorTask, DmpaBench, built, machine
 from nncosim.regress.j3dai_target import simulation
 from nncosim.regress.planted import planted
@@ -212,16 +209,13 @@ def test_simulating_several_cycles_at_a_time_counts_the_same():
     assert found[0] == found[1] and found[0][0]["load"]["beats"]
 
 
-def test_the_host_reads_them(monkeypatch):
+def test_the_host_reads_them():
     """A program on the real core stores every counter, those that do not exist included, when the layer is done."""
-    monkeypatch.setattr(host_counters, "ENGINES", tuple(TRANSFER_ENGINE + kind for kind in TransferKind))
-    monkeypatch.setattr(host_counters, "Counter", TransferCounter)
-    compiled = compile_case(host_counters.CASE, 1)
-    program = compile_host(host_counters.firmware(j3dai_notes(compiled.image).lists), PLATFORM)
-    others = tuple(s for s in compiled.image.segments if not s.memory.startswith("host"))
+    compiled = compile_case("conv3x3_16", 1)
+    image = with_reader(compiled, PLATFORM, [TRANSFER_ENGINE + kind for kind in TransferKind], len(TransferCounter))
     with Model(simulation(PLATFORM), seed=1) as model:
         model.poison(1)
-        load_image(model, PLATFORM, replace(compiled.image, segments=(*program, *others)))
+        load_image(model, PLATFORM, image)
         model.reset(cycles=4)
         write_inputs(model, compiled.image, random_inputs(compiled.network, 1))
         model.frame = 1
@@ -230,7 +224,7 @@ def test_the_host_reads_them(monkeypatch):
         model.run_until("frames_done", 1, 10 * compiled.iss_cycles)
         memory = read_host(model, "dmem").view("<u4")
         count = len(TransferKind) * len(TransferCounter)
-        stored = [int(word) for word in memory[host_counters.AT // 4 :][:count]]
+        stored = [int(word) for word in memory[place(PLATFORM) // 4 :][:count]]
         assert stored == [model.probe_transfers >> 32 * k & 0xFFFFFFFF for k in range(count)]
     assert stored[TransferKind.LOAD * len(TransferCounter) + TransferCounter.DELIVERED] > 0
 

@@ -17,24 +17,31 @@ from typing import NamedTuple
 import click
 import numpy as np
 from nncosim.compiler.compile import Compiled
+from nncosim.compiler.image.image import Image
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
 from nncosim.regress.first_difference import FIRST
 from nncosim.regress.harness import compile_case, compile_digits, digits_images
+from nncosim.regress.host_counters import place, with_reader
 from nncosim.regress.j3dai_target import simulation
 from nncosim.tb.backend import Entering, Frame, RunResult
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, seed_option, write_json
-from nncosim.tb.errors import BenchError
-from nncosim.tb.j3dai.build import soc_verilog
+from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
+from nncosim.tb.j3dai.build import host_memory, soc_verilog
 from nncosim.tb.j3dai.netlist import BLOCKS, TOP_BLOCK, build_netlist, lane_of, soc_modules
-from nncosim.tb.j3dai.rtl import run_built
+from nncosim.tb.j3dai.rtl import load_image, run_built, write_inputs
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.wrong import WrongGate, random_gates
+from nncosim.tb.run.drive import RESET_CYCLES
+from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["Found", "Network", "choose", "judge", "main", "networks"]
+
+ENGINES, KINDS = 16, 8
+"""All that COUNTER_SELECT can choose, those that there are not included."""
 
 
 class Network(NamedTuple):
@@ -94,6 +101,24 @@ def block_of(module: str) -> str:
     return max(within)[1]
 
 
+def counters_read(built: BuiltModel, platform: J3dai, image: Image, inputs: Mapping[str, np.ndarray],
+                  limit: int, plusargs: Sequence[str] = ()) -> bytes:
+    """What the host has stored of all counters when it reports a layer done; empty if it does not in time."""
+    with Model(built, seed=1, plusargs=plusargs) as model:
+        model.poison(1)
+        load_image(model, platform, image)
+        model.reset(cycles=RESET_CYCLES)
+        write_inputs(model, image, inputs, platform)
+        model.frame = 1
+        model.tick()
+        model.frame = 0
+        try:
+            model.run_until("frames_done", 1, limit)
+        except (SimulationError, SimulationTimeout):
+            return b""
+        return host_memory(model, "dmem")[place(platform) // 4:][:ENGINES * KINDS].tobytes()
+
+
 def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequence[Network]) -> tuple[str, str]:
     """The first network that notices gate `number` in instance `lane`, and what it says."""
     plusargs = (f"wrong_gate={number}", f"wrong_lane={lane}")
@@ -105,7 +130,13 @@ def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequ
         said = run.diagnosis.text if run.diagnosis is not None else _difference(network.right, run.frames[0])
         if said:
             return network.name, said.splitlines()[0]
-    return "", ""
+    case, inputs = over[2].compiled, over[2].inputs[0]
+    image = with_reader(case, platform, range(ENGINES), KINDS)
+    limit = 4 * case.iss_cycles + ENGINES * KINDS * 100
+    right, found = (counters_read(each, platform, image, inputs, limit, more)
+                    for each, more in ((simulation(platform), ()), (built, plusargs)))  # fmt: skip
+    assert right
+    return ("", "") if found == right else ("counters", "the host reads other counters")
 
 
 def _difference(right: Frame, frame: Frame) -> str:
