@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 from nncosim.tb.errors import BenchError
 from nncosim.tb.timing.liberty import Group, read_groups, truth_table
 
-__all__ = ["Corner", "Gate", "Library", "StorageCell", "read_library"]
+__all__ = ["Corner", "Gate", "Library", "StorageCell", "read_library", "without_wires"]
 
 _BUFFER, _INVERTER, _NAND2 = (0, 1), (1, 0), (1, 1, 1, 0)
+_WIRE_LOADS = ("default_wire_load", "default_wire_load_selection")
 _FARADS = {"ff": 1e-15, "pf": 1e-12, "nf": 1e-9}
 
 
@@ -40,8 +42,9 @@ class StorageCell:
 @dataclass(frozen=True)
 class Corner:
     """What the library's delays hold for. `conditions`: name of its default operating conditions, "" without; numbers
-    are theirs, or the nominal ones; None where it says nothing. `process` is a factor, `temperature` in degrees Celsius,
-    `voltage` in volts. `wire_load`: name of its default wire load model, "" without."""
+    are theirs, or the nominal ones; None where it says nothing. `process` is a factor, `temperature` in degrees
+    Celsius, `voltage` in volts. `wire_load`: name of the wire load model, or of the choice among some, that it sets by
+    default, and OpenSTA takes; "" without."""
 
     conditions: str
     process: float | None
@@ -99,6 +102,11 @@ def read_library(liberty: Path) -> Library:
         return _library(text)
     except BenchError as error:
         raise BenchError(f"cell library {liberty}: {error}") from None
+
+
+def without_wires(text: str) -> str:
+    """A liberty file that sets no wire load by default."""
+    return re.sub(rf"\b({'|'.join(_WIRE_LOADS)})\s*:[^;\n]*;?", "", text)
 
 
 @functools.lru_cache(maxsize=4)
@@ -165,9 +173,8 @@ def _storage(cell: Group) -> StorageCell | None:
     named = " ".join(state.attributes.get(each, "") for each in ("clear", "preset"))
     words = set("".join(c if c.isalnum() or c == "_" else " " for c in named).split())
     asynchronous = tuple(pin.name for pin in _pins(cell, "input") if pin.name in words)
-    clocks = [pin.name for pin in _pins(cell, "input")]
     edge = state.attributes.get("clocked_on", "").strip("() ")
-    plain = state.kind == "ff" and not named.strip() and edge in clocks
+    plain = state.kind == "ff" and not named.strip() and edge in [pin.name for pin in _pins(cell, "input")]
     scanned = any(pin.attributes.get("nextstate_type", "").startswith("scan") for pin in cell.of("pin"))
     return StorageCell(cell.name, outputs, asynchronous, plain and not scanned)
 
@@ -178,4 +185,4 @@ def _corner(library: Group) -> Corner:
     values = {name: group.number(name) if group is not None and group.number(name) is not None
               else library.number(f"nom_{name}") for name in ("process", "temperature", "voltage")}  # fmt: skip
     return Corner(conditions if group is not None else "", **values,
-                  wire_load=library.attributes.get("default_wire_load", ""))
+                  wire_load=next((library.attributes[name] for name in _WIRE_LOADS if name in library.attributes), ""))

@@ -12,8 +12,8 @@ from nncosim.tb.system.processes import run_retried
 from nncosim.tb.timing.library import Library
 from nncosim.tb.timing.netlist import Macro, Netlist
 
-__all__ = ["CLOCK", "HOLD_FOLLOWS", "PORTS_FOLLOW", "UNITS", "Budget", "RawPath", "commands", "macro_liberty", "measure_fo4", "parse_paths",
-           "run_opensta", "sta_command"]
+__all__ = ["CLOCK", "HOLD_FOLLOWS", "PORTS_FOLLOW", "UNITS", "Budget", "RawPath", "commands", "macro_liberty",
+           "measure_fo4", "parse_paths", "run_opensta", "sta_command"]
 
 CLOCK = "clk"
 """Clock port of every design."""

@@ -12,7 +12,8 @@ library sets by default, which OSU's does not: what is checked is the depth of t
 What counts to a path's length: clock to output of the flip-flop or macro it starts at, its gates with their loads, and
 the set-up of its end. SRAM macros are cut out of the design and budgeted (`SRAM`: clock to output 25 FO4, set-up 5).
 Ports of the block are budgeted on both sides (`PORT`: 30 FO4 are used outside the block). Other modules can be cut
-out likewise. The clock is ideal, so hold says no more than that a flip-flop's data outlast its edge; reset is data like any other, and buffered.
+out likewise. The clock is ideal, so that hold says no more than that data outlast the edge of their own flip-flop's kind;
+reset is data like any other, and buffered.
 
 abc does not see the budgets: it makes every path from cut to cut as short as it can. That costs area, and length
 where a late input would have been favoured over an early one; it never hides a path.
@@ -138,6 +139,7 @@ class TimingReport:
         area: Of these cells; what is cut out has none.
         seconds: Wall-clock time of mapping and timing, when it was done.
         hold: None if no register feeds another.
+        nand2: Area of a NAND2 in the library's unit.
         macros: Cells among `cells` that are cut out.
         folder: Where the netlist and OpenSTA's commands are: ``mapped.v``, ``cut.lib``, ``cells.lib``, ``time.tcl``.
     """
@@ -153,6 +155,7 @@ class TimingReport:
     area: LogicArea
     seconds: float
     hold: LeastHold | None = None
+    nand2: float = 0.0
     macros: int = 0
     folder: Path | None = field(default=None, compare=False)
 
@@ -290,7 +293,8 @@ def _fill(folder: Path, sources: dict[str, str], top: str, options: StaOptions) 
     inputs = {path.start.rpartition("_")[0]: path.length / fo4 - options.port.clock_to_output for path in of_ports}
     report = TimingReport(top, fo4, options.port, tuple(paths), inputs, netlist.flip_flops(),
                           tuple(netlist.storage(KIBIT)), len(netlist.cells), netlist.area(library),
-                          time.monotonic() - begin, _least_hold(held, netlist), len(netlist.macros))
+                          time.monotonic() - begin, _least_hold(held, netlist),
+                          library.areas[library.nand2.name], len(netlist.macros))
     (folder / "report.json").write_text(json.dumps({k: v for k, v in asdict(report).items() if k != "folder"}))
 
 
