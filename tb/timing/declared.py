@@ -17,7 +17,7 @@ _DECLARATION = re.compile(r"\s*(?:\(\*.*?\*\)\s*)*(?:(?:input|output|inout|reg|w
 
 
 def source_line(sources: Mapping[str, str], place: str) -> str:
-    """``FILE:LINE`` of what declares the signal that a place of a design's Verilog declares; "" where that is not known.
+    """``FILE:LINE`` that declares the signal which a place of a design's Verilog declares; "" where that is not known.
 
     Of what was not emitted from Python, its place in the Verilog itself.
 

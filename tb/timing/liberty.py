@@ -108,7 +108,7 @@ class _Reader:
     def _statement(self, name: str, group: Group) -> None:
         _, mark = self._take()
         if mark == ":":
-            values = []
+            values: list[str] = []
             at = self._at
             while not (self._is(";") or self._is("}")) and (not values or self._same_line(at)):
                 values.append(self._take()[1])

@@ -125,8 +125,8 @@ def _library(text: str) -> Library:
         raise BenchError(f"it has no cell with an area that is {', and none that is '.join(missing)}")
     larger = [cell for cell in buffers if areas[cell.name] > areas[buffers[0].name]]
     capacitance = _capacitance(inverters[0]) * _pf(library)
-    return Library(library.name, areas, _gate(inverters[0]), _gate(nands[0]), _gate(buffers[0]),
-                   _gate((larger or buffers)[0]), storage, float(f"{2 * capacitance:.1g}"), _corner(library))  # fmt: skip
+    chosen = [_gate(cell) for cell in (inverters[0], nands[0], buffers[0], (larger or buffers)[0])]
+    return Library(library.name, areas, *chosen, storage, float(f"{2 * capacitance:.1g}"), _corner(library))
 
 
 def _that_compute(table: tuple[int, ...], cells: Iterable[Group]) -> list[Group]:
@@ -185,4 +185,4 @@ def _corner(library: Group) -> Corner:
     values = {name: group.number(name) if group is not None and group.number(name) is not None
               else library.number(f"nom_{name}") for name in ("process", "temperature", "voltage")}  # fmt: skip
     return Corner(conditions if group is not None else "", **values,
-                  wire_load=next((library.attributes[name] for name in _WIRE_LOADS if name in library.attributes), ""))
+                  wire_load=next(filter(None, map(library.attributes.get, _WIRE_LOADS)), ""))

@@ -12,8 +12,8 @@ library sets by default, which OSU's does not: what is checked is the depth of t
 What counts to a path's length: clock to output of the flip-flop or macro it starts at, its gates with their loads, and
 the set-up of its end. SRAM macros are cut out of the design and budgeted (`SRAM`: clock to output 25 FO4, set-up 5).
 Ports of the block are budgeted on both sides (`PORT`: 30 FO4 are used outside the block). Other modules can be cut
-out likewise. The clock is ideal, so that hold says no more than that data outlast the edge of their own flip-flop's kind;
-reset is data like any other, and buffered.
+likewise. The clock is ideal, so that hold only says whether flip-flops without a gate between them keep each other's
+data; reset is data like any other, and buffered.
 
 abc does not see the budgets: it makes every path from cut to cut as short as it can. That costs area, and length
 where a late input would have been favoured over an early one; it never hides a path.
@@ -37,7 +37,7 @@ from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.tb.errors import ToolError
 from nncosim.tb.system.cache import content_key, obtain
 from nncosim.tb.timing.declared import source_line
-from nncosim.tb.timing.library import read_library
+from nncosim.tb.timing.library import read_library, without_wires
 from nncosim.tb.timing.netlist import KIBIT, LogicArea, Netlist, Storage, array_name
 from nncosim.tb.timing.opensta import (
     HOLD_FOLLOWS,
@@ -240,7 +240,7 @@ def map_area(sources: Mapping[str, str], top: str, options: StaOptions | None = 
 
 
 def fo4_delay(liberty: Path = OSU018) -> float:
-    """Fan-out-of-4 delay in ns of a cell library's smallest inverter; cached.
+    """Fan-out-of-4 delay in ns of a cell library's smallest inverter, without wires; cached.
 
     Raises:
         ToolError: If OpenSTA or the library is missing.
@@ -250,7 +250,7 @@ def fo4_delay(liberty: Path = OSU018) -> float:
     library = read_library(liberty)
 
     def fill(folder: Path) -> None:
-        shutil.copyfile(liberty, folder / "cells.lib")
+        (folder / "cells.lib").write_text(without_wires(liberty.read_text(errors="replace")))
         (folder / "fo4").write_text(repr(measure_fo4(folder, folder / "cells.lib", library)))
 
     key = content_key([liberty.read_bytes(), *_own_sources()])
