@@ -125,8 +125,9 @@ def _library(text: str) -> Library:
         raise BenchError(f"it has no cell with an area that is {', and none that is '.join(missing)}")
     larger = [cell for cell in buffers if areas[cell.name] > areas[buffers[0].name]]
     capacitance = _capacitance(inverters[0]) * _pf(library)
-    chosen = [_gate(cell) for cell in (inverters[0], nands[0], buffers[0], (larger or buffers)[0])]
-    return Library(library.name, areas, *chosen, storage, float(f"{2 * capacitance:.1g}"), _corner(library))
+    load = float(f"{2 * capacitance:.1g}")
+    return Library(library.name, areas, _gate(inverters[0]), _gate(nands[0]), _gate(buffers[0]),
+                   _gate((larger or buffers)[0]), storage, load, _corner(library))
 
 
 def _that_compute(table: tuple[int, ...], cells: Iterable[Group]) -> list[Group]:
