@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from nncosim.hdl.source_lines import Verilog
 
@@ -12,6 +14,7 @@ __all__ = ["source_line"]
 
 _PLACE = re.compile(r"([^:|]+):(\d+)")
 _MODULE = re.compile(r"module \\?([^\s(;]+)")
+_PROJECT = Path(__file__).parents[2]
 _DECLARATION = re.compile(r"\s*(?:\(\*.*?\*\)\s*)*(?:(?:input|output|inout|reg|wire|signed)\s+)+(?:\[\d+:\d+\]\s*)?"
                           r"\\?([^\s;=\[]+)")
 
@@ -19,7 +22,8 @@ _DECLARATION = re.compile(r"\s*(?:\(\*.*?\*\)\s*)*(?:(?:input|output|inout|reg|w
 def source_line(sources: Mapping[str, str], place: str) -> str:
     """``FILE:LINE`` that declares the signal which a place of a design's Verilog declares; "" where that is not known.
 
-    Of what was not emitted from Python, its place in the Verilog itself.
+    Of what was not emitted from Python, its place in the Verilog itself. Where a module only passes a port on to
+    another one, Amaranth has one place for the two: a port's line must name it.
 
     Args:
         sources: file name to text, as `nncosim.hdl.emit.emit_design` gives it, with lines.
@@ -33,6 +37,31 @@ def source_line(sources: Mapping[str, str], place: str) -> str:
         return f"{found[1]}:{line}"
     lines = text.split("\n")[:line]
     declaration = _DECLARATION.match(lines[-1])
-    module = next((match[1] for each in reversed(lines) if (match := _MODULE.match(each))), "")
-    number = text.lines.signals.get(module, {}).get(declaration[1]) if declaration else None
-    return "" if number is None else text.lines.places[number]
+    begin = next((number for number in reversed(range(len(lines))) if _MODULE.match(lines[number])), None)
+    if declaration is None or begin is None:
+        return ""
+    module, name = _MODULE.match(lines[begin])[1], declaration[1]  # type: ignore[index]
+    number = text.lines.signals.get(module, {}).get(name)
+    if number is None or (_is_port(name, lines[begin:]) and not _names(text.lines.places[number], name)):
+        return ""
+    return text.lines.places[number]
+
+
+def _is_port(name: str, module: Sequence[str]) -> bool:
+    declared = re.compile(rf"\s*(?:input|output)\b.*[\s\\]{re.escape(name)}\s*;")
+    return any(declared.match(line) for line in module)
+
+
+def _names(place: str, name: str) -> bool:
+    """Whether the line has a word of the name in it: of ``a__b``, `a` or `b`."""
+    file, _, line = place.rpartition(":")
+    lines = _lines(_PROJECT / file)
+    return int(line) <= len(lines) and bool(set(re.findall(r"\w+", lines[int(line) - 1])) & {name, *name.split("__")})
+
+
+@functools.cache
+def _lines(file: Path) -> Sequence[str]:
+    try:
+        return file.read_text().split("\n")
+    except OSError:
+        return ()

@@ -174,7 +174,7 @@ def _path_json(block: BlockTiming, path: TimedPath, period: float | None) -> dic
         for side, name, kind, declared in zip(("start", "end"), (path.start, path.end), path.kinds, path.declared,
                                               strict=True)}  # fmt: skip
     slack: dict[str, Json] = {} if period is None else {"slack_ns": period - block.ns(path)}
-    steps: list[Json] = [{"fo4": fo4, "pin": pin, "cell": cell} for fo4, pin, cell in path.steps]
+    steps: list[Json] = [{"fo4": fo4, "pin": pin, "cell": cell} for fo4, cell, pin in path.steps]
     return {"ns": block.ns(path), "fo4": path.fo4, **slack, "gates": path.gates, **ends, "steps": steps}
 
 
