@@ -23,13 +23,14 @@ def source_line(sources: Mapping[str, str], place: str) -> str:
     """``FILE:LINE`` that declares the signal which a place of a design's Verilog declares; "" where that is not known.
 
     Of what was not emitted from Python, its place in the Verilog itself. Where a module only passes a port on to
-    another one, Amaranth has one place for the two: a port's line must name it.
+    another one, Amaranth has one place for the two: a port's line must have its name, or what that begins with.
 
     Args:
         sources: file name to text, as `nncosim.hdl.emit.emit_design` gives it, with lines.
-        place: ``FILE:LINE...``, as in Yosys' attribute `src`; of several the first counts.
+        place: ``FILE:LINE...``, as in Yosys' attribute `src`; of several the last counts: before it are the instances
+            that it is in.
     """
-    found = _PLACE.match(place)
+    found = _PLACE.match(place.rpartition("|")[2])
     if found is None or found[1] not in sources:
         return ""
     text, line = sources[found[1]], int(found[2])
@@ -53,10 +54,12 @@ def _is_port(name: str, module: Sequence[str]) -> bool:
 
 
 def _names(place: str, name: str) -> bool:
-    """Whether the line has a word of the name in it: of ``a__b``, `a` or `b`."""
+    """Whether the line has a word of the name in it: of ``a__b12``, `a`, `b12` or `b`."""
     file, _, line = place.rpartition(":")
     lines = _lines(_PROJECT / file)
-    return int(line) <= len(lines) and bool(set(re.findall(r"\w+", lines[int(line) - 1])) & {name, *name.split("__")})
+    words = {name, *name.split("__")}
+    words |= {word.rstrip("0123456789") for word in words}
+    return int(line) <= len(lines) and bool(words & set(re.findall(r"\w+", lines[int(line) - 1])))
 
 
 @functools.cache

@@ -49,6 +49,12 @@ class BlockTiming:
     def ns(self, path: TimedPath) -> float:
         return path.fo4 * self.report.fo4_ns
 
+    def beyond(self, path: TimedPath) -> float:
+        """What of a path is the budget beyond ports, in ns."""
+        port = self.report.port
+        budgets = ((path.kinds[0], port.clock_to_output), (path.kinds[1], port.setup))
+        return sum(fo4 for kind, fo4 in budgets if kind == "port") * self.report.fo4_ns
+
 
 @dataclass(frozen=True)
 class Clocking:
@@ -68,7 +74,8 @@ def failures(blocks: Sequence[BlockTiming], clocking: Clocking) -> list[str]:
     for block in blocks:
         worst, hold = block.worst, block.report.hold
         if worst is not None and block.ns(worst) > clocking.period:
-            found.append(f"{block.name}: {worst.start} -> {worst.end} takes {block.ns(worst):.3f} ns, "
+            budget = f" ({block.beyond(worst):.3f} are budgeted beyond ports)" if "port" in worst.kinds else ""
+            found.append(f"{block.name}: {worst.start} -> {worst.end} takes {block.ns(worst):.3f} ns{budget}, "
                          f"{block.ns(worst) - clocking.period:.3f} more than the period")
         if hold is not None and hold.slack < 0:
             found.append(f"{block.name}: {hold.start} -> {hold.end} does not hold: slack {hold.slack:.3f} ns")
