@@ -320,12 +320,8 @@ class Timed(Protocol[PlatformT]):
     timing_blocks: ClassVar[Mapping[str, str]]
 
     def time_block(self, platform: PlatformT, block: str, liberty: Path) -> TimingReport:
-        """A block of `timing_blocks`, by the cells of a liberty file. Kept on disk by content; the first time may take
-        minutes.
-
-        Raises:
-            BenchError, ToolError: as `nncosim.tb.timing.sta.time_design`.
-        """
+        """A block of `timing_blocks`, by the cells of a liberty file, as `nncosim.tb.timing.sta.time_design` has it.
+        The first time may take minutes."""
         ...
 
 

@@ -177,6 +177,29 @@ def test_cut_cells_have_their_budget() -> None:
     assert longer.between("first", "second")[0].fo4 == pytest.approx(report.between("first", "second")[0].fo4 + 4)
 
 
+def test_hold() -> None:
+    """From register or macro to another. What a port feeds, or is fed by, has none: there is no path in `Inverter`."""
+    assert timed(Inverter()).hold is None
+    hold = memories().hold
+    assert hold is not None and hold.slack > 0
+    assert hold.start.startswith(("address", "write", "key", "near.held"))
+    assert hold.end in ("first", "second", "remote")
+
+
+def test_ends_of_paths_are_told() -> None:
+    """What each is, how many gates lie between, and the line that declares it, where it can be told."""
+    path = memories().between("first", "second")[0]
+    assert path.kinds == ("SRAM", "SRAM") and path.gates > 0 and path.declared == ("", "")
+    assert memories().between("first", "remote")[0].kinds == ("SRAM", "block")
+    path = power(2).between("base", "result")[0]
+    assert path.kinds == ("register", "register")
+    lines = Path(__file__).read_text().splitlines()
+    for place, name in zip(path.declared, ("base", "result"), strict=True):
+        file, _, line = place.rpartition(":")
+        assert Path(file) == Path(__file__) and name in lines[int(line) - 1]
+    assert timed(Inverter()).between("port i", "held")[0].kinds == ("port", "register")
+
+
 def test_storage_in_macros_is_listed() -> None:
     """64 x 16 bits are 1 Kibit, which is not over it; 128 x 16 are."""
     assert memories().storage == (Storage("second", 2048, SRAM_MODULE),)

@@ -115,7 +115,7 @@ def _library(text: str) -> Library:
     cells = [cell for cell in library.of("cell") if cell.attributes.get("dont_use") != "true"]
     areas = {cell.name: area for cell in library.of("cell") if (area := cell.number("area")) is not None}
     sized = [cell for cell in cells if areas.get(cell.name, 0) > 0]
-    storage = {found.name: found for cell in cells if (found := _storage(cell)) is not None}
+    storage = {found.name: found for cell in library.of("cell") if (found := _storage(cell)) is not None}
     inverters, buffers, nands = (_that_compute(table, sized) for table in (_INVERTER, _BUFFER, _NAND2))
     flip_flops = [cell for cell in sized if cell.name in storage and storage[cell.name].plain]
     missing = [what for what, found in (
