@@ -131,7 +131,7 @@ def timing_command(
     \b
       nncosim timing --platform j3dai --block control --period 7
 
-    Exit status: 0 done, and --period holds; 1 a path is longer than --period, or hold fails; 2 bad input.
+    Exit status: 0 done; 1 with --period: a path is longer, or the hold of a register fails; 2 bad input.
     """
     check_outputs({"the cell library": liberty}, json_file=json_file, out=out)
     platform, overrides = resolve_platform(platform_name, settings)
