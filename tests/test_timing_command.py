@@ -303,10 +303,15 @@ def test_lines_of_registers():
         found = [number for number, text in enumerate(sources[file].splitlines(), 1)
                  if re.match(rf"\s*reg \[3:0\] {name}\b", text)]
         assert len(found) == 1
-        assert source_line(sources, f"outer.v:1.1-2.9|{file}:{found[0]}.3-{found[0]}.9") == f"{Path(__file__)}:{line}"
-    assert source_line(sources, "outer.v:1.1-1.2") == "" and source_line(sources, "none.v:1.1") == ""
-    assert source_line(sources, "") == "" and source_line(sources, "outer.v:100000.1") == ""
-    assert source_line({"core.sv": "module m;"}, "core.sv:7.1-7.3") == "core.sv:7"
+        place = f"{file}:{found[0]}.3-{found[0]}.9"
+        assert source_line(sources, f"outer.v:2.1-2.9|{place}", name) == f"{Path(__file__)}:{line}"
+        assert source_line(sources, f"{place}|outer.v:2.1-2.9", name) == f"{Path(__file__)}:{line}"
+        assert source_line(sources, place, "other") == ""
+    for place in ("outer.v:1.1-1.2", "none.v:1.1", "", "outer.v:100000.1"):
+        assert source_line(sources, place, "held") == ""
+    core = {"core.sv": "module m;\n  logic [3:0] held_q;"}
+    assert source_line(core, "core.sv:1.1|core.sv:2.3-2.4", "held_q") == "core.sv:2"
+    assert source_line(core, "core.sv:2.3|core.sv:9.1", "held") == ""
 
 
 def test_lines_of_ports():
@@ -316,7 +321,7 @@ def test_lines_of_ports():
     declared = {}
     for number, text in enumerate(sources["passing.v"].splitlines(), 1):
         if (found := re.match(r"\s*(?:in|out)put \[3:0\] (\w+);", text)) is not None:
-            declared[found[1]] = source_line(sources, f"passing.v:{number}.1")
+            declared[found[1]] = source_line(sources, f"passing.v:{number}.1", found[1])
     assert declared.keys() == {"coming", "going", "other"} and list(declared.values()).count("") == 1
     for name, place in declared.items():
         assert not place or f'"{name}"' in lines[int(place.rpartition(":")[2]) - 1]

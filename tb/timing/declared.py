@@ -19,38 +19,48 @@ _DECLARATION = re.compile(r"\s*(?:\(\*.*?\*\)\s*)*(?:(?:input|output|inout|reg|w
                           r"\\?([^\s;=\[]+)")
 
 
-def source_line(sources: Mapping[str, str], place: str) -> str:
-    """``FILE:LINE`` that declares the signal which a place of a design's Verilog declares; "" where that is not known.
+def source_line(sources: Mapping[str, str], places: str, name: str) -> str:
+    """``FILE:LINE`` that declares a signal; "" where that is not known.
 
     Of what was not emitted from Python, its place in the Verilog itself. Where a module only passes a port on to
     another one, Amaranth has one place for the two: a port's line must have its name, or what that begins with.
 
     Args:
         sources: file name to text, as `nncosim.hdl.emit.emit_design` gives it, with lines.
-        place: ``FILE:LINE...``, as in Yosys' attribute `src`; of several the last counts: before it are the instances
+        places: ``FILE:LINE...``, as in Yosys' attribute `src`. Of several, in any order, the others are the instances
             that it is in.
+        name: of the signal in its own module.
     """
-    found = _PLACE.match(place.rpartition("|")[2])
-    if found is None or found[1] not in sources:
-        return ""
-    text, line = sources[found[1]], int(found[2])
+    found = [_PLACE.match(place) for place in places.split("|")]
+    told = [_line(sources[match[1]], match[1], int(match[2]), name) for match in found if match and match[1] in sources]
+    return next(filter(None, told), "")
+
+
+def _line(text: str, file: str, line: int, name: str) -> str:
     if not isinstance(text, Verilog):
-        return f"{found[1]}:{line}"
-    lines = text.split("\n")[:line]
-    declaration = _DECLARATION.match(lines[-1])
-    begin = next((number for number in reversed(range(len(lines))) if _MODULE.match(lines[number])), None)
-    if declaration is None or begin is None:
-        return ""
-    module, name = _MODULE.match(lines[begin])[1], declaration[1]  # type: ignore[index]
-    number = text.lines.signals.get(module, {}).get(name)
-    if number is None or (_is_port(name, lines[begin:]) and not _names(text.lines.places[number], name)):
+        lines = text.split("\n")
+        return f"{file}:{line}" if line <= len(lines) and name in re.findall(r"\w+", lines[line - 1]) else ""
+    module, declared, is_port = _declared(text).get(line, ("", "", False))
+    number = text.lines.signals.get(module, {}).get(name) if declared == name else None
+    if number is None or (is_port and not _names(text.lines.places[number], name)):
         return ""
     return text.lines.places[number]
 
 
-def _is_port(name: str, module: Sequence[str]) -> bool:
-    declared = re.compile(rf"\s*(?:input|output)\b.*[\s\\]{re.escape(name)}\s*;")
-    return any(declared.match(line) for line in module)
+@functools.lru_cache(maxsize=64)
+def _declared(text: str) -> dict[int, tuple[str, str, bool]]:
+    """Line to the module and the name that it declares, and whether that is a port; of a port's two lines both are."""
+    found: dict[int, tuple[str, str]] = {}
+    ports: set[tuple[str, str]] = set()
+    module = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if begins := _MODULE.match(line):
+            module = begins[1]
+        elif declaration := _DECLARATION.match(line):
+            found[number] = module, declaration[1]
+            if line.lstrip().startswith(("input", "output")):
+                ports.add(found[number])
+    return {number: (*each, each in ports) for number, each in found.items()}
 
 
 def _names(place: str, name: str) -> bool:

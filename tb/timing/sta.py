@@ -222,9 +222,17 @@ def time_design(sources: Mapping[str, str], top: str, options: StaOptions | None
 def _read_path(data: Mapping[str, Any], sources: Mapping[str, str]) -> TimedPath:
     """From JSON, with lines of Python as they are now: a result is kept by its Verilog, which may stay while they move.
     """
-    start, end = (source_line(sources, place) for place in data["declared"])
+    start, end = (source_line(sources, places, _own_name(name))
+                  for places, name in zip(data["declared"], (data["start"], data["end"]), strict=True))  # fmt: skip
     steps = tuple((delay, cell, pin) for delay, cell, pin in data["steps"])
     return TimedPath(**{**data, "steps": steps, "kinds": tuple(data["kinds"]), "declared": (start, end)})
+
+
+def _own_name(bit: str) -> str:
+    """Of a register or port in its module: ``a.b[3]`` is `b`, ``port b_3`` too."""
+    if bit.startswith("port "):
+        return bit.removeprefix("port ").rpartition("_")[0]
+    return bit.partition("[")[0].rpartition(".")[2]
 
 
 def map_area(sources: Mapping[str, str], top: str, options: StaOptions | None = None) -> LogicArea:
