@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias, TypedDict, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypedDict, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,13 @@ from nncosim.tb.floor_plan import FloorPlan
 from nncosim.tb.lockstep import Channel, Difference
 from nncosim.tb.sim.waves import Trace, Waveform
 
+if TYPE_CHECKING:
+    from nncosim.tb.timing.sta import TimingReport
+
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
     "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan", "Observable", "Passage",
-    "Patchable", "RunResult", "StreamFacts", "get_bench", "predicted_interval", "register_bench",
+    "Patchable", "RunResult", "StreamFacts", "Timed", "get_bench", "predicted_interval", "register_bench",
 ]  # fmt: skip
 
 
@@ -307,6 +310,19 @@ class Gated(Protocol):
 
     gates: ClassVar[tuple[str, ...]]
     gate_blocks: ClassVar[tuple[str, ...]]
+
+
+@runtime_checkable
+class Timed(Protocol[PlatformT]):
+    """A bench whose machine's blocks can be mapped to a cell library and timed. `timing_blocks`: name of each to what
+    it is, in a few words; some may lie within others."""
+
+    timing_blocks: ClassVar[Mapping[str, str]]
+
+    def time_block(self, platform: PlatformT, block: str, liberty: Path) -> TimingReport:
+        """A block of `timing_blocks`, by the cells of a liberty file, as `nncosim.tb.timing.sta.time_design` has it.
+        The first time may take minutes."""
+        ...
 
 
 @runtime_checkable

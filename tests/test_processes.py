@@ -158,7 +158,7 @@ open("mapped.json", "w").write("{}") if MAPS else sys.exit("ERROR: Module `x' no
 ])  # fmt: skip
 def test_a_crash_of_yosys_is_no_verdict_on_the_design(tmp_path, monkeypatch, crashes, maps, error):
     monkeypatch.setenv("NNCOSIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sta_synth, "_YOSYS", FAKE_YOSYS.replace("CRASHES", str(crashes)).replace("MAPS", str(maps)))
+    monkeypatch.setattr(sta_synth, "YOSYS", FAKE_YOSYS.replace("CRASHES", str(crashes)).replace("MAPS", str(maps)))
     if error is None:
         assert sta_synth.synthesize(tmp_path, {"x.v": "module x; endmodule"}, "x").is_file()
     else:

@@ -12,7 +12,8 @@ from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.sram import SRAM_MODULE, Sram
 from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.timing import sta
-from nncosim.tb.timing.netlist import Macro, Netlist, Storage, array_name, liberty_areas
+from nncosim.tb.timing.library import read_library
+from nncosim.tb.timing.netlist import Macro, Netlist, Storage, array_name
 from nncosim.tb.timing.opensta import macro_liberty, parse_paths, run_opensta
 from nncosim.tb.timing.sta import (
     LIMIT,
@@ -176,6 +177,29 @@ def test_cut_cells_have_their_budget() -> None:
     assert longer.between("first", "second")[0].fo4 == pytest.approx(report.between("first", "second")[0].fo4 + 4)
 
 
+def test_hold() -> None:
+    """From register or macro to another. What a port feeds, or is fed by, has none: there is no path in `Inverter`."""
+    assert timed(Inverter()).hold is None
+    hold = memories().hold
+    assert hold is not None and hold.slack > 0
+    assert hold.start.startswith(("address", "write", "key", "near.held"))
+    assert hold.end in ("first", "second", "remote")
+
+
+def test_ends_of_paths_are_told() -> None:
+    """What each is, how many gates lie between, and the line that declares it, where it can be told."""
+    path = memories().between("first", "second")[0]
+    assert path.kinds == ("SRAM", "SRAM") and path.gates > 0 and path.declared == ("", "")
+    assert memories().between("first", "remote")[0].kinds == ("SRAM", "block")
+    path = power(2).between("base", "result")[0]
+    assert path.kinds == ("register", "register")
+    lines = Path(__file__).read_text().splitlines()
+    for place, name in zip(path.declared, ("base", "result"), strict=True):
+        file, _, line = place.rpartition(":")
+        assert Path(file) == Path(__file__) and name in lines[int(line) - 1]
+    assert timed(Inverter()).between("port i", "held")[0].kinds == ("port", "register")
+
+
 def test_storage_in_macros_is_listed() -> None:
     """64 x 16 bits are 1 Kibit, which is not over it; 128 x 16 are."""
     assert memories().storage == (Storage("second", 2048, SRAM_MODULE),)
@@ -236,15 +260,16 @@ def test_results_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_area_of_known_cells() -> None:
     """In OSU 180 nm a NAND2X1 has 24, an inverter 16, a flip-flop 96, of the library's unit."""
-    areas = liberty_areas(OSU018.read_text())
+    library = read_library(OSU018)
+    areas = library.areas
     assert (areas["NAND2X1"], areas["INVX1"], areas["DFFPOSX1"]) == (24, 16, 96)
     cells = {"u0": "INVX1", "u1": "NAND2X1", "u2": "DFFPOSX1", "u3": "cut"}
     netlist = Netlist("t", cells={name: (cell, {}) for name, cell in cells.items()},
                       macros={"u3": Macro("m", "cut", ())})
-    assert netlist.area(areas) == LogicArea(gates=40 / 24, flip_flops=4)
+    assert netlist.area(library) == LogicArea(gates=40 / 24, flip_flops=4)
     netlist.cells["u4"] = ("MUX9X1", {})
     with pytest.raises(BenchError, match="no area of MUX9X1"):
-        netlist.area(areas)
+        netlist.area(library)
 
 
 def test_area_of_a_design() -> None:
@@ -313,7 +338,7 @@ def test_a_cut_cell_has_one_clock(clocks: tuple[str, ...]) -> None:
     """Else nothing that begins or ends at it would be timed, or by a clock of another name."""
     pins = (("d_0", "input"), ("q_0", "output"))
     text = macro_liberty([Macro("m", "cut_m", (("tile_clk_0", "input"), *pins))], {"m": Budget(25, 5)}, 0.1)
-    assert text.count('related_pin : "tile_clk_0"') == 2
+    assert text.count('related_pin : "tile_clk_0"') == 3  # set-up and hold of `d`, and `q`
     with pytest.raises(BenchError, match=r"module 'm' cannot be cut .* clocks"):
         macro_liberty([Macro("m", "cut_m", (*((clock, "input") for clock in clocks), *pins))], {"m": Budget(1, 1)}, 0.1)
 

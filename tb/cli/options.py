@@ -37,12 +37,14 @@ __all__ = [
     "check_outputs",
     "complete_layers",
     "complete_parameters",
+    "complete_timing_blocks",
     "driver_option",
     "gate_options",
     "gates_of",
     "image_options",
     "input_options",
     "json_option",
+    "machine_options",
     "model_argument",
     "out_option",
     "output_console",
@@ -230,6 +232,7 @@ def _parameters(context: click.Context) -> list[str]:
 
 complete_layers = _complete(_layers)
 complete_parameters = _complete(_parameters, "=")
+complete_timing_blocks = _complete(lambda context: getattr(_bench_of(context), "timing_blocks", ()))
 
 
 model_argument = click.argument("model", metavar="MODEL.onnx", type=PATH)
@@ -272,13 +275,18 @@ def platform_option(command: Callable) -> Callable:
 
 
 def platform_options(command: Callable) -> Callable:
-    """--platform NAME, --set PARAMETER=VALUE, and --compiler-option NAME=VALUE as `compiler_options`."""
+    """As `machine_options`, and --compiler-option NAME=VALUE as `compiler_options`."""
     command = click.option(
         "-C", "--compiler-option", "compiler_options", multiple=True, metavar="NAME=VALUE",
         shell_complete=_complete(lambda context: [option.name for option in options_of(
             backend_for(_chosen_platform(context)))], "="),
         help="Tell the platform's compiler how; `nncosim platforms NAME` lists what it takes. May be repeated.",
     )(command)  # fmt: skip
+    return machine_options(command)
+
+
+def machine_options(command: Callable) -> Callable:
+    """--platform NAME, and --set PARAMETER=VALUE as `settings`."""
     command = click.option(
         "--set",
         "settings",

