@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a mapped netlist does what the RTL does: proved, module by module, with registers cut.
+
+The RTL is read by Yosys and taken apart without optimisation (`nncosim.tb.netlist.rtl`); the netlist is what
+simulations with gates are built from, its cells the functions of the liberty file. Registers keep their names, so that
+equal outputs and equal next values of all registers, whatever they hold, make the modules equal in every cycle
+(`nncosim.tb.netlist.relation`, also for registers that the netlist has not). Memories and modules that the netlist
+keeps as modules are cut out of both.
+
+Products of two wide operands are beyond SAT. If they are not proved in the time that is allowed, the RTL's are taken
+apart by Yosys' Booth encoding, as the netlist's were; that such a product is one is then shown by vectors only.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nncosim.tb.netlist.cells import cell_models
+from nncosim.tb.netlist.circuit import Circuit, netlist_circuit, rtl_circuit, wires_of
+from nncosim.tb.netlist.decide import Decided, decide
+from nncosim.tb.netlist.gates import Gates, read_gates
+from nncosim.tb.netlist.mapping import Part, mapped_file, unpacked
+from nncosim.tb.netlist.relation import Relation, relate
+from nncosim.tb.netlist.rtl import rtl_modules
+from nncosim.tb.system.cache import content_key, obtain
+
+__all__ = ["DIFFERS", "EQUAL", "NOT_PROVED", "VECTORS", "Difference", "Equivalence", "compare", "part_equivalence"]
+
+EQUAL, DIFFERS, NOT_PROVED = "equal", "differs", "not proved"
+VECTORS = "equal, products by vectors"
+"""Proved with products taken apart alike; that they are products is shown by vectors."""
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An output or register whose next value differs. assignment: of what it depends on, of both; empty if it is not
+    known."""
+
+    name: str
+    assignment: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """What is known of a module.
+
+    Attributes:
+        cells, flip_flops: of the netlist. points: pairs of functions, outputs and registers. proved: of these.
+        how: pairs proved by each method. claims: registers that mapping removed, by what became of them.
+        unread, missing: RTL registers of which the netlist has nothing, that nothing depends on, and others.
+        unexplained: flip-flops that the RTL has not.
+        unsettled: claims that reset does not make true. unproved: pairs of which nothing is known.
+    """
+
+    module: str
+    verdict: str
+    cells: int
+    flip_flops: int
+    points: int
+    proved: int
+    how: Mapping[str, int]
+    claims: Mapping[str, int]
+    unread: int = 0
+    missing: tuple[str, ...] = ()
+    unexplained: tuple[str, ...] = ()
+    unsettled: tuple[str, ...] = ()
+    unproved: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    seconds: float = 0.0
+
+
+def compare(rtl: Circuit, gates: Circuit, seconds: float = SECONDS, booth: Circuit | None = None) -> Equivalence:
+    """Prove that two modules are equal, or not.
+
+    Args:
+        seconds: of each call of ABC, at most. booth: the RTL with wide products taken apart as in the netlist.
+
+    Raises:
+        BenchError: their ports or instances are not the same.
+    """
+    start = time.monotonic()
+    relation = relate(rtl, gates)
+    pairs = [pair for pair, _ in relation.pairs()]
+    decided = decide(relation.graph, [(pair.rtl, pair.gates) for pair in pairs], seconds)
+    if booth is not None and None in decided.equal:
+        _with_booth(decided, relate(booth, gates), [pair.name for pair in pairs], seconds)
+    claims = set(relation.claims())
+    unsettled = sorted(each.name for each in claims - relation.settled(seconds)) if claims else []
+    read = relation.read_free(pairs)
+    nodes = {literal >> 1: name for name, literal in relation.variables.items()}
+    differences = tuple(
+        Difference(pairs[index].name, {nodes[node]: value for node, value in decided.witness[index].items()})
+        for index, equal in enumerate(decided.equal) if equal is False)
+    unproved = tuple(pair.name for pair, equal in zip(pairs, decided.equal, strict=True) if equal is None)
+    how = Counter(way for way, equal in zip(decided.how, decided.equal, strict=True) if equal)
+    verdict = DIFFERS if differences else NOT_PROVED if unproved or unsettled else VECTORS if how[_BOOTH] else EQUAL
+    return Equivalence(
+        rtl.name, verdict, len(gates.gates) + len(gates.flops), len(gates.flops), len(pairs), sum(how.values()), dict(how),
+        dict(Counter(each.kind for each in claims)), len(relation.free) - len(read), tuple(read) if verdict != EQUAL else (),
+        tuple(gates.flops[net].names[0] for net in relation.unexplained), tuple(unsettled), unproved, differences,
+        round(time.monotonic() - start, 1))
+
+
+_BOOTH = "SAT, products alike"
+
+
+def _with_booth(decided: Decided, relation: Relation, names: list[str], seconds: float) -> None:
+    """Decide what is left."""
+    pairs = [pair for pair, _ in relation.pairs()]
+    assert [pair.name for pair in pairs] == names
+    left = [index for index, equal in enumerate(decided.equal) if equal is None]
+    again = decide(relation.graph, [(pairs[index].rtl, pairs[index].gates) for index in left], seconds)
+    for index, equal in zip(left, again.equal, strict=True):
+        if equal:
+            decided.equal[index], decided.how[index] = True, _BOOTH
+
+
+def part_equivalence(part: Part, liberty: Path, seconds: float = SECONDS) -> dict[str, Equivalence]:
+    """Each module of a part's netlist against the RTL, by name; or found done before.
+
+    Raises:
+        BenchError, ToolCrash: as `nncosim.tb.netlist.mapping.mapped`, `nncosim.tb.netlist.rtl.rtl_modules` and
+            `compare`.
+    """
+    netlist = mapped_file(part, liberty)
+    sources = [text for pair in part.sources.items() for text in pair]
+
+    def fill(folder: Path) -> None:
+        gates = read_gates(netlist, cell_models(liberty))
+        modules = unpacked(netlist)
+        rtl, booth = rtl_modules(part), rtl_modules(part, booth=True)
+        found = [_compared(name, rtl[name], booth[name], gates[name], modules[name], seconds) for name in gates]
+        (folder / "equivalence.json").write_text(json.dumps([asdict(each) for each in found]))
+
+    key = content_key(["equivalence", str(seconds), liberty.read_bytes(), netlist.read_bytes(), part.top, *part.cut,
+                       *part.kept, *sources, *(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))])
+    made = json.loads((obtain(key, fill, "netlists") / "equivalence.json").read_text())
+    return {each["module"]: _read(each) for each in made}
+
+
+def _compared(name: str, rtl: Mapping[str, Any], booth: Mapping[str, Any], gates: Gates, module: Mapping[str, Any],
+              seconds: float) -> Equivalence:
+    return compare(rtl_circuit(name, rtl), netlist_circuit(gates, wires_of(module)), seconds, rtl_circuit(name, booth))
+
+
+def _read(entry: Mapping[str, Any]) -> Equivalence:
+    differences = tuple(Difference(**each) for each in entry["differences"])
+    lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
+    return Equivalence(**{**entry, **lists, "differences": differences})
