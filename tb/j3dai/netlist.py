@@ -18,7 +18,7 @@ from nncosim.tb.netlist.mapping import Part
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
 
-__all__ = ["BLOCKS", "CORE", "CORE_PARAMETERS", "CORE_PORTS", "build_netlist", "check_blocks",
+__all__ = ["BLOCKS", "CORE", "CORE_PARAMETERS", "CORE_PORTS", "block_parts", "build_netlist", "check_blocks",
            "netlist_design", "soc_gates"]
 
 CORE = "cv32e40p_top"
@@ -63,7 +63,8 @@ def _core_box() -> str:
     return f"module {CORE} #(parameter {', '.join(f'{name} = 0' for name in CORE_PARAMETERS)}) ({ports}); endmodule\n"
 
 
-def _parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Part]:
+def block_parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Part]:
+    """What is mapped for these blocks; sources: the SoC's Verilog, file name to text."""
     group = {name: text for name, text in sources.items() if name.startswith("j3dai_ncb")}
     memory = {f"{SRAM_MODULE}.v": sources[f"{SRAM_MODULE}.v"]}
     cluster = {f"{CLUSTER_MODULE}.v": sources[f"{CLUSTER_MODULE}.v"]}
@@ -106,7 +107,7 @@ def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[st
         slices.append(SliceOf(CLUSTER_MODULE, platform.clusters, (GROUP_MODULE,) if "ncb" in blocks else ()))
     elif "ncb" in blocks:
         slices.append(SliceOf(GROUP_MODULE, groups))
-    return gate_design(_parts(sources, blocks), liberty, slices, jobs, progress)
+    return gate_design(block_parts(sources, blocks), liberty, slices, jobs, progress)
 
 
 def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), liberty: Path = OSU018, jobs: int = 2,

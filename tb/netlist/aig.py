@@ -70,15 +70,16 @@ class Aig:
 
     def cone(self, literals: Sequence[int]) -> tuple[list[int], list[int]]:
         """The nodes that literals depend on, ascending: variables, and conjunctions."""
-        seen = bytearray(len(self._left))
-        for literal in literals:
-            seen[literal >> 1] = 1
-        for node in range(max((literal >> 1 for literal in literals), default=0), 0, -1):
-            if seen[node] and self._left[node] != _INPUT:
-                seen[self._left[node] >> 1] = seen[self._right[node] >> 1] = 1
-        found = [node for node in range(1, len(seen)) if seen[node]]
-        return ([node for node in found if self._left[node] == _INPUT],
-                [node for node in found if self._left[node] != _INPUT])
+        left, right, seen = self._left, self._right, {literal >> 1 for literal in literals} - {0}
+        pending = list(seen)
+        while pending:
+            node = pending.pop()
+            for below in (left[node] >> 1, right[node] >> 1) if left[node] != _INPUT else ():
+                if below not in seen and below:
+                    seen.add(below)
+                    pending.append(below)
+        found = sorted(seen)
+        return ([node for node in found if left[node] == _INPUT], [node for node in found if left[node] != _INPUT])
 
     def reached(self, variables: Sequence[int]) -> bytearray:
         """Of each node, whether it depends on one of these nodes."""

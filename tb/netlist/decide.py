@@ -10,7 +10,6 @@ wrote as constant false is proved; nothing else is.
 from __future__ import annotations
 
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,16 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nncosim.tb.netlist.aig import FALSE, Aig, read_outputs
-from nncosim.tb.system.processes import started
+from nncosim.tb.system.processes import run
 from nncosim.tb.timing.synthesis import YOSYS
 
-__all__ = ["Decided", "decide", "vectors"]
+__all__ = ["Decided", "decide", "try_more", "vectors"]
 
 _VECTORS = 4096
 _FEW = 18
 """Variables of which all values are tried: 32 KiB a node."""
-_CONFLICTS = (20, 1000, 100000)
-"""Of SAT, for a pair of nodes: what is easy first, so that what is hard does not keep it from being proved."""
+_MANY, _NEAR, _SEARCHES = 1 << 17, 1024, 4
+_EASY, _ALL = (20, 1000), (20, 1000, 1000000)
+"""Conflicts of SAT for a pair of nodes: what is easy first, so that what is hard does not keep it from being proved."""
+_LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_CPU, ({0}, {0})); "
 _DUMMY = "module d(input a, input b, output y); assign y = a & b; endmodule\n"
 
 
@@ -46,8 +47,11 @@ class Decided:
     witness: dict[int, dict[int, int]]
 
 
-def decide(graph: Aig, pairs: Sequence[tuple[int, int]], seconds: float) -> Decided:
-    """Decide each pair of literals. seconds: of ABC, at most.
+def decide(graph: Aig, pairs: Sequence[tuple[int, int]], seconds: int, easy: bool = False) -> Decided:
+    """Decide each pair of literals.
+
+    Args:
+        seconds: CPU time that ABC may take. easy: whether to leave what is hard.
 
     Raises:
         BenchError: ABC wrote something else than was asked of it.
@@ -61,23 +65,38 @@ def decide(graph: Aig, pairs: Sequence[tuple[int, int]], seconds: float) -> Deci
     left = [index for index, equal in enumerate(found.equal) if equal is None]
     if left:
         differences = [graph.lxor(*pairs[index]) for index in left]
-        for index, literal in zip(left, _sweep(graph, differences, seconds), strict=True):
+        for index, literal in zip(left, _sweep(graph, differences, seconds, _EASY if easy else _ALL), strict=True):
             if literal == FALSE:
                 found.equal[index], found.how[index] = True, "SAT"
+    if not easy:
+        _search(graph, pairs, found, seconds)
     return found
 
 
-def vectors(graph: Aig, literals: Sequence[int], count: int, seed: int = 1) -> dict[int, int]:
-    """Random values of the variables that literals depend on, `count` each."""
-    chance = random.Random(seed)
-    return {node: chance.getrandbits(count) for node in graph.cone(literals)[0]}
+def vectors(graph: Aig, literals: Sequence[int], count: int) -> dict[int, int]:
+    """Random values of the variables that literals depend on, `count` each: a half of them with as many ones as zeros,
+    a quarter with few ones, a quarter with few zeros."""
+    chance = random.Random(count)
+    quarter = count // 4
+    found = {}
+    for node in graph.cone(literals)[0]:
+        few, many = (chance.getrandbits(quarter) for _ in range(2))
+        for _ in range(2):
+            few, many = few & chance.getrandbits(quarter), many | chance.getrandbits(quarter)
+        found[node] = chance.getrandbits(count - 2 * quarter) << 2 * quarter | few << quarter | many
+    return found
 
 
-def _by_vectors(graph: Aig, pairs: Sequence[tuple[int, int]], found: Decided) -> None:
+def try_more(graph: Aig, pairs: Sequence[tuple[int, int]], found: Decided) -> None:
+    """Vectors by the ten thousand on what is not decided."""
+    _by_vectors(graph, pairs, found, _MANY)
+
+
+def _by_vectors(graph: Aig, pairs: Sequence[tuple[int, int]], found: Decided, count: int = _VECTORS) -> None:
     left = [index for index, equal in enumerate(found.equal) if equal is None]
     literals = [literal for index in left for literal in pairs[index]]
-    values = vectors(graph, literals, _VECTORS)
-    words = graph.evaluate(values, literals, _VECTORS)
+    values = vectors(graph, literals, count)
+    words = graph.evaluate(values, literals, count)
     for place, index in enumerate(left):
         difference = words[2 * place] ^ words[2 * place + 1]
         if difference:
@@ -121,22 +140,60 @@ def _alternating(place: int, bits: int) -> int:
     return word
 
 
-def _sweep(graph: Aig, differences: Sequence[int], seconds: float) -> list[int]:
+def _search(graph: Aig, pairs: Sequence[tuple[int, int]], found: Decided, seconds: int) -> None:
+    """Where what is left differs: SAT finds it for one pair, and vectors near to that for most of the others."""
+    for _ in range(_SEARCHES):
+        left = [index for index, equal in enumerate(found.equal) if equal is None]
+        anywhere = FALSE
+        for index in left:
+            anywhere = graph.lor(anywhere, graph.lxor(*pairs[index]))
+        witness = _witness(graph, anywhere, seconds) if left else {}
+        if not witness:
+            return
+        chance = random.Random(1)
+        near = {}
+        for node, value in sorted(witness.items()):
+            flips = (1 << _NEAR) - 1
+            for _ in range(4):
+                flips &= chance.getrandbits(_NEAR)
+            near[node] = (flips >> 1 << 1) ^ (value * ((1 << _NEAR) - 1))  # the first is the witness itself
+        literals = [literal for index in left for literal in pairs[index]]
+        words = graph.evaluate(near, literals, _NEAR)
+        for place, index in enumerate(left):
+            difference = words[2 * place] ^ words[2 * place + 1]
+            if difference:
+                _differs(graph, pairs, found, index, near, (difference & -difference).bit_length() - 1, "SAT")
+
+
+def _witness(graph: Aig, literal: int, seconds: int) -> dict[int, int]:
+    """Values of variables for which a literal is true; empty if ABC finds none in time."""
+    with tempfile.TemporaryDirectory(prefix="nncosim-equivalence-") as name:
+        folder = Path(name)
+        variables = graph.write(folder / "pairs.aig", [literal])
+        _abc(folder, ["read_aiger,pairs.aig", "iprove", "write_cex,witness.txt"], seconds)
+        made = folder / "witness.txt"
+        text = made.read_text().strip() if made.is_file() else ""
+    if len(text) != len(variables) or set(text) - {"0", "1"}:
+        return {}
+    return {node: int(value) for node, value in zip(variables, text, strict=True)}
+
+
+def _sweep(graph: Aig, differences: Sequence[int], seconds: int, conflicts: Sequence[int]) -> list[int]:
     """What ABC makes of literals: `FALSE` where it proved that."""
     with tempfile.TemporaryDirectory(prefix="nncosim-equivalence-") as name:
         folder = Path(name)
         graph.write(folder / "pairs.aig", differences)
-        (folder / "d.v").write_text(_DUMMY)
-        steps = [f"&fraig,-x,-C,{most};&write,swept{number}.aig" for number, most in enumerate(_CONFLICTS)]
-        script = f"read_verilog d.v; techmap; abc -script +&read,pairs.aig;{';'.join(steps)};strash"
-        with started([sys.executable, "-c", YOSYS, "-q", "-p", script], cwd=folder) as process:
-            try:
-                process.communicate(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                pass  # what it has written by then counts
-        made = [path for number in range(len(_CONFLICTS)) if (path := folder / f"swept{number}.aig").is_file()]
+        steps = [f"&fraig,-x,-C,{most};&write,swept{number}.aig" for number, most in enumerate(conflicts)]
+        _abc(folder, ["&read,pairs.aig", *steps], seconds)
         best = [-1] * len(differences)
-        for path in made:
+        for path in sorted(folder.glob("swept*.aig")):  # what it has written when its time is up counts
             best = [FALSE if FALSE in pair else -1
                     for pair in zip(best, read_outputs(path, len(differences)), strict=True)]
         return best
+
+
+def _abc(folder: Path, commands: Sequence[str], seconds: int) -> None:
+    """Run ABC, which takes over a design of one gate from Yosys. It may fail, or be stopped."""
+    (folder / "d.v").write_text(_DUMMY)
+    script = f"read_verilog d.v; techmap; abc -script +{';'.join(commands)};strash"
+    run([sys.executable, "-c", _LIMITED.format(seconds) + YOSYS, "-q", "-p", script], cwd=folder)

@@ -13,20 +13,22 @@ apart by Yosys' Booth encoding, as the netlist's were; that such a product is on
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from nncosim.tb.errors import ToolError
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.circuit import Circuit, netlist_circuit, rtl_circuit, wires_of
-from nncosim.tb.netlist.decide import Decided, decide
+from nncosim.tb.netlist.decide import Decided, decide, try_more
 from nncosim.tb.netlist.gates import Gates, read_gates
 from nncosim.tb.netlist.mapping import Part, mapped_file, unpacked
-from nncosim.tb.netlist.relation import Relation, relate
+from nncosim.tb.netlist.relation import Pair, Relation, relate
 from nncosim.tb.netlist.rtl import rtl_modules
 from nncosim.tb.system.cache import content_key, obtain
 
@@ -35,7 +37,8 @@ __all__ = ["DIFFERS", "EQUAL", "NOT_PROVED", "VECTORS", "Difference", "Equivalen
 EQUAL, DIFFERS, NOT_PROVED = "equal", "differs", "not proved"
 VECTORS = "equal, products by vectors"
 """Proved with products taken apart alike; that they are products is shown by vectors."""
-SECONDS = 60.0
+SECONDS = 60
+"""Of CPU time, of a call of ABC."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Equivalence:
     seconds: float = 0.0
 
 
-def compare(rtl: Circuit, gates: Circuit, seconds: float = SECONDS, booth: Circuit | None = None) -> Equivalence:
+def compare(rtl: Circuit, gates: Circuit, seconds: int = SECONDS, booth: Circuit | None = None) -> Equivalence:
     """Prove that two modules are equal, or not.
 
     Args:
@@ -88,9 +91,13 @@ def compare(rtl: Circuit, gates: Circuit, seconds: float = SECONDS, booth: Circu
     start = time.monotonic()
     relation = relate(rtl, gates)
     pairs = [pair for pair, _ in relation.pairs()]
-    decided = decide(relation.graph, [(pair.rtl, pair.gates) for pair in pairs], seconds)
+    functions = [(pair.rtl, pair.gates) for pair in pairs]
+    if booth is not None and len(booth.gates) == len(rtl.gates):
+        booth = None  # there is no such product
+    decided = decide(relation.graph, functions, seconds, easy=booth is not None)
     if booth is not None and None in decided.equal:
-        _with_booth(decided, relate(booth, gates), [pair.name for pair in pairs], seconds)
+        try_more(relation.graph, functions, decided)
+        _with_booth(decided, relation, relate(booth, gates), pairs, seconds)
     claims = set(relation.claims())
     unsettled = sorted(each.name for each in claims - relation.settled(seconds)) if claims else []
     read = relation.read_free(pairs)
@@ -103,7 +110,7 @@ def compare(rtl: Circuit, gates: Circuit, seconds: float = SECONDS, booth: Circu
     verdict = DIFFERS if differences else NOT_PROVED if unproved or unsettled else VECTORS if how[_BOOTH] else EQUAL
     return Equivalence(
         rtl.name, verdict, len(gates.gates) + len(gates.flops), len(gates.flops), len(pairs), sum(how.values()), dict(how),
-        dict(Counter(each.kind for each in claims)), len(relation.free) - len(read), tuple(read) if verdict != EQUAL else (),
+        dict(Counter(each.kind for each in claims)), len(relation.free) - len(read), tuple(read) if verdict in (DIFFERS, NOT_PROVED) else (),
         tuple(gates.flops[net].names[0] for net in relation.unexplained), tuple(unsettled), unproved, differences,
         round(time.monotonic() - start, 1))
 
@@ -111,46 +118,72 @@ def compare(rtl: Circuit, gates: Circuit, seconds: float = SECONDS, booth: Circu
 _BOOTH = "SAT, products alike"
 
 
-def _with_booth(decided: Decided, relation: Relation, names: list[str], seconds: float) -> None:
-    """Decide what is left."""
-    pairs = [pair for pair, _ in relation.pairs()]
-    assert [pair.name for pair in pairs] == names
-    left = [index for index, equal in enumerate(decided.equal) if equal is None]
-    again = decide(relation.graph, [(pairs[index].rtl, pairs[index].gates) for index in left], seconds)
-    for index, equal in zip(left, again.equal, strict=True):
+def _with_booth(decided: Decided, relation: Relation, alike: Relation, pairs: list[Pair], seconds: int) -> None:
+    """Decide what is left of pairs. alike: the relation of RTL with products as the netlist's."""
+    found = {_key(pair): pair for pair, _ in alike.pairs()}
+    left = [index for index, equal in enumerate(decided.equal) if equal is None and _key(pairs[index]) in found]
+    functions = [(found[key].rtl, found[key].gates) for key in (_key(pairs[index]) for index in left)]
+    again = decide(alike.graph, functions, seconds)
+    names = {literal >> 1: name for name, literal in alike.variables.items()}
+    for place, (index, equal) in enumerate(zip(left, again.equal, strict=True)):
         if equal:
             decided.equal[index], decided.how[index] = True, _BOOTH
+        elif equal is False:
+            witness = {relation.variables[names[node]] >> 1: value for node, value in again.witness[place].items()}
+            one, two = relation.graph.evaluate(witness, [pairs[index].rtl, pairs[index].gates], 1)
+            if one != two:
+                decided.equal[index], decided.witness[index] = False, witness
 
 
-def part_equivalence(part: Part, liberty: Path, seconds: float = SECONDS) -> dict[str, Equivalence]:
-    """Each module of a part's netlist against the RTL, by name; or found done before.
+def _key(pair: Pair) -> tuple[str, bool]:
+    return pair.name, pair.output
+
+
+def part_equivalence(part: Part, liberty: Path, modules: Collection[str] = (), seconds: int = SECONDS
+                     ) -> dict[str, Equivalence]:
+    """Modules of a part's netlist against the RTL, by name; or found done before.
+
+    Args:
+        modules: which, with those in them that are kept as modules; all if there are none.
 
     Raises:
         BenchError, ToolCrash: as `nncosim.tb.netlist.mapping.mapped`, `nncosim.tb.netlist.rtl.rtl_modules` and
             `compare`.
+        ToolError: no such cell library.
     """
+    if not liberty.is_file():
+        raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
     netlist = mapped_file(part, liberty)
     sources = [text for pair in part.sources.items() for text in pair]
+    own = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    read = functools.cache(lambda: _Read(read_gates(netlist, cell_models(liberty)), unpacked(netlist),
+                                         rtl_modules(part), rtl_modules(part, booth=True)))
+    names = [name for name, module in unpacked(netlist).items() if not module["attributes"].get("blackbox")]
+    found = {}
+    for name in names:
+        if modules and not any(name == each or name.startswith(f"{each}.") for each in modules):
+            continue
 
-    def fill(folder: Path) -> None:
-        gates = read_gates(netlist, cell_models(liberty))
-        modules = unpacked(netlist)
-        rtl, booth = rtl_modules(part), rtl_modules(part, booth=True)
-        found = [_compared(name, rtl[name], booth[name], gates[name], modules[name], seconds) for name in gates]
-        (folder / "equivalence.json").write_text(json.dumps([asdict(each) for each in found]))
+        def fill(folder: Path, name: str = name) -> None:
+            each = read()
+            compared = compare(rtl_circuit(name, each.rtl[name]), netlist_circuit(each.gates[name],
+                               wires_of(each.netlist[name])), seconds, rtl_circuit(name, each.booth[name]))
+            (folder / "equivalence.json").write_text(json.dumps(asdict(compared)))
 
-    key = content_key(["equivalence", str(seconds), liberty.read_bytes(), netlist.read_bytes(), part.top, *part.cut,
-                       *part.kept, *sources, *(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))])
-    made = json.loads((obtain(key, fill, "netlists") / "equivalence.json").read_text())
-    return {each["module"]: _read(each) for each in made}
-
-
-def _compared(name: str, rtl: Mapping[str, Any], booth: Mapping[str, Any], gates: Gates, module: Mapping[str, Any],
-              seconds: float) -> Equivalence:
-    return compare(rtl_circuit(name, rtl), netlist_circuit(gates, wires_of(module)), seconds, rtl_circuit(name, booth))
+        key = content_key(["equivalence", name, str(seconds), liberty.read_bytes(), netlist.read_bytes(), part.top,
+                           *part.cut, *part.kept, *sources, *own])
+        found[name] = _from_json(json.loads((obtain(key, fill, "netlists") / "equivalence.json").read_text()))
+    return found
 
 
-def _read(entry: Mapping[str, Any]) -> Equivalence:
+class _Read(NamedTuple):
+    gates: Mapping[str, Gates]
+    netlist: Mapping[str, Any]
+    rtl: Mapping[str, Any]
+    booth: Mapping[str, Any]
+
+
+def _from_json(entry: Mapping[str, Any]) -> Equivalence:
     differences = tuple(Difference(**each) for each in entry["differences"])
     lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
     return Equivalence(**{**entry, **lists, "differences": differences})

@@ -35,11 +35,12 @@ _CYCLES = 8
 @dataclass(frozen=True)
 class Pair:
     """A function of the RTL and that of the netlist, literals. name: of an output, or of the register that takes it
-    over."""
+    over, as `output` says."""
 
     name: str
     rtl: int
     gates: int
+    output: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Relation:
     def _obligations(self, rtl: Logic, gates: Logic) -> Iterator[tuple[Pair, Claim | None]]:
         after = {net: rtl(flop.data) for net, flop in self.rtl.flops.items()}
         for label, net in self.rtl.outputs.items():
-            yield Pair(label, rtl(net), gates(self.gates.outputs[label])), None
+            yield Pair(label, rtl(net), gates(self.gates.outputs[label]), True), None
         for flop, register in self.owners.items():
             yield Pair(self.register(register), after[register], gates(self.gates.flops[flop].data)), None
         for net, value in self.constants.items():
@@ -133,7 +134,7 @@ class Relation:
         nodes = set(self.graph.cone([literal for pair in pairs for literal in (pair.rtl, pair.gates)])[0])
         return [self.register(net) for net in self.free if self._registers[net] >> 1 in nodes]
 
-    def settled(self, seconds: float) -> frozenset[Claim]:
+    def settled(self, seconds: int) -> frozenset[Claim]:
         """The claims that come true in reset, whatever the registers hold before."""
         held: frozenset[Claim] = frozenset()
         everything = set(self.claims())
@@ -158,7 +159,7 @@ class Relation:
             return []
         names = {self.register(net) for flop in self.retimed for net in self._registers_of(flop)}
         return [index for index, (pair, claim) in enumerate(found) if claim is None and pair.name in names
-                and pair.name not in self.rtl.outputs]
+                and not pair.output]
 
     def _settles(self, name: str, equal: set[str]) -> bool:
         flop = next(each for each in self.retimed if self.gates.flops[each].names[0] == name)
@@ -231,8 +232,8 @@ def _retimed(relation: Relation, flops: list[Net]) -> dict[Net, tuple[Net, bool]
     wanted = [gates(relation.gates.flops[flop].data) for flop in flops]
     nexts = [before(flop.data) for flop in rtl.flops.values()]
     words = graph.evaluate(vectors(graph, [*wanted, *nexts], _VECTORS), [*wanted, *nexts], _VECTORS)
-    nets = [net for net in rtl.gates]
-    literals = [Logic.__call__(before, net) for net in nets]
+    nets = list(rtl.gates)
+    literals = [before(net) for net in nets]
     after = {relation._registers[net] >> 1: word
              for net, word in zip(rtl.flops, words[len(wanted):], strict=True)}
     of_inputs = graph.reached([relation.variables[label] >> 1 for label in rtl.inputs])
