@@ -17,7 +17,7 @@ from typing import Any
 from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.aig import FALSE, TRUE, Aig
 from nncosim.tb.netlist.gates import Gates, Net, numbers
-from nncosim.tb.timing.netlist import REGISTER_ATTRIBUTE, register_names
+from nncosim.tb.timing.netlist import REGISTER_ATTRIBUTE
 
 __all__ = ["Circuit", "Flop", "Logic", "netlist_circuit", "rtl_circuit", "wires_of"]
 
@@ -130,9 +130,9 @@ def wires_of(module: Mapping[str, Any]) -> dict[str, Net]:
     return found
 
 
-def _names(module: Mapping[str, Any]) -> dict[int, tuple[str, ...]]:
+def _names(module: Mapping[str, Any]) -> dict[Net, tuple[str, ...]]:
     """Net to the labels of its wires: those that drivers gave first."""
-    ranked: dict[int, list[tuple[bool, str]]] = {}
+    ranked: dict[Net, list[tuple[bool, str]]] = {}
     for wire, entry in module["netnames"].items():
         if not entry["hide_name"]:
             for index, bit in enumerate(entry["bits"]):
@@ -151,7 +151,7 @@ def rtl_circuit(name: str, module: Mapping[str, Any], clock: str = "clk") -> Cir
     circuit = Circuit(name, clock, wires=wires_of(module))
     for port, entry in module["ports"].items():
         circuit.border("", port, entry["direction"] == "input", _known(entry["bits"]))
-    names, shown = _names(module), register_names(module["netnames"])
+    names = _names(module)
     at = circuit.inputs.get(f"{clock}[0]")
     for instance, cell in module["cells"].items():
         pins = {pin: _known(bits) for pin, bits in cell["connections"].items()}
@@ -162,7 +162,7 @@ def rtl_circuit(name: str, module: Mapping[str, Any], clock: str = "clk") -> Cir
         elif kind == _FLIP_FLOP:
             output = pins["Q"][0]
             if pins["C"][0] != at:
-                raise BenchError(f"{name}: register {shown.get(output, instance)} is not on the clock {clock!r}")
+                raise BenchError(f"{name}: register {names.get(output, (instance,))[0]} is not on the clock {clock!r}")
             circuit.flops[output] = Flop(names.get(output, (instance,)), pins["D"][0])
         elif kind.startswith("$"):
             raise BenchError(f"{name}: cell {instance!r} is a {kind}, which cannot be compared with a netlist")

@@ -10,6 +10,7 @@ wrote as constant false is proved; nothing else is.
 from __future__ import annotations
 
 import random
+import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -172,8 +173,9 @@ def _witness(graph: Aig, literal: int, seconds: int) -> dict[int, int]:
         variables = graph.write(folder / "pairs.aig", [literal])
         _abc(folder, ["read_aiger,pairs.aig", "iprove", "write_cex,witness.txt"], seconds)
         made = folder / "witness.txt"
-        text = made.read_text().strip() if made.is_file() else ""
-    if len(text) != len(variables) or set(text) - {"0", "1"}:
+        bits = re.match(r"[01]*", made.read_text() if made.is_file() else "")
+    text = bits[0] if bits else ""
+    if len(text) != len(variables):
         return {}
     return {node: int(value) for node, value in zip(variables, text, strict=True)}
 

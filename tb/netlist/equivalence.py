@@ -100,19 +100,25 @@ def compare(rtl: Circuit, gates: Circuit, seconds: int = SECONDS, booth: Circuit
         _with_booth(decided, relation, relate(booth, gates), pairs, seconds)
     claims = set(relation.claims())
     unsettled = sorted(each.name for each in claims - relation.settled(seconds)) if claims else []
-    read = relation.read_free(pairs)
+    return _reported(relation, pairs, decided, Counter(each.kind for each in claims), unsettled,
+                     time.monotonic() - start)
+
+
+def _reported(relation: Relation, pairs: list[Pair], decided: Decided, claims: Mapping[str, int], unsettled: list[str],
+              seconds: float) -> Equivalence:
     nodes = {literal >> 1: name for name, literal in relation.variables.items()}
     differences = tuple(
         Difference(pairs[index].name, {nodes[node]: value for node, value in decided.witness[index].items()})
         for index, equal in enumerate(decided.equal) if equal is False)
     unproved = tuple(pair.name for pair, equal in zip(pairs, decided.equal, strict=True) if equal is None)
-    how = Counter(way for way, equal in zip(decided.how, decided.equal, strict=True) if equal)
-    verdict = DIFFERS if differences else NOT_PROVED if unproved or unsettled else VECTORS if how[_BOOTH] else EQUAL
+    how = dict(Counter(way for way, equal in zip(decided.how, decided.equal, strict=True) if equal))
+    verdict = DIFFERS if differences else NOT_PROVED if unproved or unsettled else VECTORS if _BOOTH in how else EQUAL
+    read, gates = relation.read_free(pairs), relation.gates
     return Equivalence(
-        rtl.name, verdict, len(gates.gates) + len(gates.flops), len(gates.flops), len(pairs), sum(how.values()), dict(how),
-        dict(Counter(each.kind for each in claims)), len(relation.free) - len(read), tuple(read) if verdict in (DIFFERS, NOT_PROVED) else (),
+        gates.name, verdict, len(gates.gates) + len(gates.flops), len(gates.flops), len(pairs), sum(how.values()), how,
+        dict(claims), len(relation.free) - len(read), tuple(read) if verdict in (DIFFERS, NOT_PROVED) else (),
         tuple(gates.flops[net].names[0] for net in relation.unexplained), tuple(unsettled), unproved, differences,
-        round(time.monotonic() - start, 1))
+        round(seconds, 1))
 
 
 _BOOTH = "SAT, products alike"

@@ -120,7 +120,9 @@ class Relation:
         for net, of in self.duplicates.items():
             yield Pair(self.register(net), after[net], after[of]), Claim("duplicate", self.register(net),
                                                                          self.register(of))
-        later = Logic(self.graph, self.rtl, after)
+        # What such a flip-flop holds is no function of inputs: whatever they are in the next cycle.
+        fresh = {net: self.graph.input() for net in self.rtl.inputs.values()} if self.retimed else {}
+        later = Logic(self.graph, self.rtl, {**fresh, **after})
         for flop, (net, inverted) in self.retimed.items():
             name = self.gates.flops[flop].names[0]
             yield Pair(name, later(net) ^ inverted, gates(self.gates.flops[flop].data)), Claim("retimed", name)
@@ -182,10 +184,10 @@ def relate(rtl: Circuit, gates: Circuit) -> Relation:
     _same_border(rtl, gates)
     graph = Aig()
     made = Relation(graph, rtl, gates, {label: graph.input() for label in rtl.inputs})
-    for net, flop in rtl.flops.items():
+    for net, register in rtl.flops.items():
         made._registers[net] = graph.input()
-        made.variables.setdefault(flop.names[0], made._registers[net])
-        found = [gates.wires[name] for name in flop.names if name in gates.wires]
+        made.variables.setdefault(register.names[0], made._registers[net])
+        found = [gates.wires[name] for name in register.names if name in gates.wires]
         own = next((each for each in found if each in gates.flops), None)
         constant = next((each for each in found if each in ("0", "1")), None)
         if own is not None and own not in made.owners:
@@ -219,8 +221,8 @@ def _same_border(rtl: Circuit, gates: Circuit) -> None:
 
 
 def _retimed(relation: Relation, flops: list[Net]) -> dict[Net, tuple[Net, bool]]:
-    """Flip-flops that hold what a net of the RTL is a function of registers: the net that has, in each of many random
-    next states, the value that the flip-flop takes over."""
+    """Flip-flops that hold what some net of the RTL is, a function of registers: the net that has, in each of many
+    random next states, the value that the flip-flop takes over."""
     graph, rtl = relation.graph, relation.rtl
     inputs = relation._given(rtl, relation.variables)
     state = {**relation._registers, **relation.constants}
@@ -230,7 +232,7 @@ def _retimed(relation: Relation, flops: list[Net]) -> dict[Net, tuple[Net, bool]
     given = {flop: state[register] for flop, register in relation.owners.items()} | relation._flops
     gates = Logic(graph, relation.gates, {**relation._given(relation.gates, relation.variables), **given})
     wanted = [gates(relation.gates.flops[flop].data) for flop in flops]
-    nexts = [before(flop.data) for flop in rtl.flops.values()]
+    nexts = [before(each.data) for each in rtl.flops.values()]
     words = graph.evaluate(vectors(graph, [*wanted, *nexts], _VECTORS), [*wanted, *nexts], _VECTORS)
     nets = list(rtl.gates)
     literals = [before(net) for net in nets]
@@ -242,9 +244,9 @@ def _retimed(relation: Relation, flops: list[Net]) -> dict[Net, tuple[Net, bool]
     for net, literal, word in zip(nets, literals, graph.evaluate(after, literals, _VECTORS), strict=True):
         if not of_inputs[literal >> 1] and literal not in (FALSE, TRUE):
             known.setdefault(word, net)
-    found = {}
+    found: dict[Net, tuple[Net, bool]] = {}
     for flop, word in zip(flops, words, strict=False):
         for inverted, value in ((False, word), (True, word ^ ones)):
-            if value in known and flop not in found:
-                found[flop] = known[value], inverted
+            if value in known:
+                found.setdefault(flop, (known[value], inverted))
     return found

