@@ -14,8 +14,10 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.netlist.equivalence import block_equivalence, main
 from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.j3dai.units import UNITS, unit_part
+from nncosim.tb.netlist.aig import FALSE, TRUE, Aig
 from nncosim.tb.netlist.cells import CellModel, cell_models
 from nncosim.tb.netlist.circuit import netlist_circuit, rtl_circuit, wires_of
+from nncosim.tb.netlist.decide import decide
 from nncosim.tb.netlist.equivalence import (
     DIFFERS,
     EQUAL,
@@ -109,6 +111,32 @@ def test_a_wrong_cell_differs() -> None:
     assert wrong["XNOR2X1"].outputs != models["XNOR2X1"].outputs
     found = judged(counters(), models=wrong)
     assert found.verdict == DIFFERS and all(each.assignment for each in found.differences)
+
+
+def test_a_wrong_table_differs() -> None:
+    """A flip-flop that keeps what a table gives, which the RTL reads a cycle later: inverted."""
+    inverter = cell_models(OSU018)["INVX1"]
+
+    def invert(gates: Gates) -> None:
+        place = next(k for k, each in enumerate(gates.registers) if "signal_out" in each.name)
+        gates.cells.append(Cell("planted", inverter, {"A": gates.registers[place].data, "Y": 1_000_000}))
+        gates.registers[place] = replace(gates.registers[place], data=1_000_000)
+
+    found = judged(unit_part(SMALL, "settle"), invert)
+    assert found.verdict == DIFFERS and all(each.name.startswith("signal_out[") for each in found.differences)
+
+
+def test_what_vectors_do_not_find_is_found_and_what_they_do_not_show_is_proved() -> None:
+    """Conjunctions of 24 literals, from the left and from the right, and one that differs where all are 1."""
+    graph = Aig()
+    variables = [graph.input() ^ place % 2 for place in range(24)]
+    left, right = TRUE, TRUE
+    for one, two in zip(variables, reversed(variables), strict=True):
+        left, right = graph.land(left, one), graph.land(right, two)
+    decided = decide(graph, [(left, right), (left, FALSE), (left, variables[0])], 20)
+    assert (decided.equal, decided.how) == ([True, False, False], ["SAT", "SAT", "vectors"])
+    assert decided.witness[1] == {literal >> 1: 1 - literal % 2 for literal in variables}
+    assert graph.evaluate(decided.witness[2], [left, variables[0]], 1) in ([0, 1], [1, 0])
 
 
 TWICE = """module twice(input clk, input rst, input en, input d, output reg a, output reg b);
