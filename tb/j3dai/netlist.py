@@ -26,6 +26,7 @@ __all__ = [
     "CORE_PARAMETERS",
     "CORE_PORTS",
     "TOP_BLOCK",
+    "block_parts",
     "build_netlist",
     "lane_of",
     "netlist_design",
@@ -78,7 +79,8 @@ def _core_box() -> str:
     return f"module {CORE} #(parameter {', '.join(f'{name} = 0' for name in CORE_PARAMETERS)}) ({ports}); endmodule\n"
 
 
-def _parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Part]:
+def block_parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Part]:
+    """What is mapped for these blocks; sources: the SoC's Verilog, file name to text."""
     group = {name: text for name, text in sources.items() if name.startswith("j3dai_ncb")}
     memory = {f"{SRAM_MODULE}.v": sources[f"{SRAM_MODULE}.v"]}
     cluster = {f"{CLUSTER_MODULE}.v": sources[f"{CLUSTER_MODULE}.v"]}
@@ -102,7 +104,7 @@ def soc_modules(sources: Mapping[str, str], liberty: Path = OSU018, blocks: Coll
         BenchError, ToolCrash, ToolError: as `nncosim.tb.netlist.mapping.mapped`.
     """
     models = cell_models(liberty)
-    return {name: gates for part in _parts(sources, blocks)
+    return {name: gates for part in block_parts(sources, blocks)
             for name, gates in mapped(part, liberty, models).items()}  # fmt: skip
 
 
@@ -122,7 +124,7 @@ def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[st
         slices.append(SliceOf(CLUSTER_MODULE, platform.clusters, (GROUP_MODULE,) if "ncb" in blocks else ()))
     elif "ncb" in blocks:
         slices.append(SliceOf(GROUP_MODULE, groups))
-    return gate_design(_parts(sources, blocks), liberty, slices, **further)
+    return gate_design(block_parts(sources, blocks), liberty, slices, **further)
 
 
 def lane_of(platform: J3dai, block: str, number: int) -> int:

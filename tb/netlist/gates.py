@@ -15,7 +15,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import CellModel
 from nncosim.tb.timing.netlist import CUT, register_names
 
-__all__ = ["Cell", "Child", "Gates", "Net", "Port", "Register", "read_gates"]
+__all__ = ["Cell", "Child", "Gates", "Net", "Port", "Register", "numbers", "read_gates"]
 
 Net = int | str
 """A number, or "0" or "1". What Yosys leaves open ("x") is 0."""
@@ -105,7 +105,7 @@ def _read(name: str, module: Mapping[str, Any], models: Mapping[str, CellModel],
         elif kind in known or kind.endswith(CUT):
             directions = cell["port_directions"]
             gates.children.append(Child(
-                re.sub(r"\$\d+$", "", instance), kind.removesuffix(CUT), _numbers(cell.get("parameters", {})),
+                re.sub(r"\$\d+$", "", instance), kind.removesuffix(CUT), numbers(cell.get("parameters", {})),
                 tuple(Port(port, directions[port], _nets(bits)) for port, bits in cell["connections"].items())))
         else:
             raise BenchError(f"{name}: cell {instance!r} of type {kind} is not of the library")
@@ -132,5 +132,6 @@ def _nets(bits: list[int | str]) -> tuple[Net, ...]:
     return tuple(bit if isinstance(bit, int) else "1" if bit == "1" else "0" for bit in bits)
 
 
-def _numbers(parameters: Mapping[str, Any]) -> dict[str, int]:
+def numbers(parameters: Mapping[str, Any]) -> dict[str, int]:
+    """The parameters of an instance that are numbers, in binary in Yosys' write_json."""
     return {name: int(str(value), 2) for name, value in parameters.items() if re.fullmatch("[01]+", str(value))}

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nncosim.tb.netlist.cells import CellModel
 from nncosim.tb.netlist.gates import Gates, read_gates
@@ -15,7 +17,7 @@ from nncosim.tb.system.cache import content_key, obtain
 from nncosim.tb.timing.library import read_library
 from nncosim.tb.timing.synthesis import recipe, synthesize, yosys_version
 
-__all__ = ["Part", "mapped"]
+__all__ = ["Part", "mapped", "mapped_file", "unpacked"]
 
 _MAPPED = "mapped.json.gz"
 
@@ -42,6 +44,15 @@ def mapped(part: Part, liberty: Path, models: Mapping[str, CellModel]) -> dict[s
     Raises:
         BenchError, ToolCrash: as `nncosim.tb.timing.synthesis.synthesize` and `nncosim.tb.netlist.gates.read_gates`.
     """
+    return read_gates(mapped_file(part, liberty), models)
+
+
+def mapped_file(part: Part, liberty: Path) -> Path:
+    """The part's netlist as Yosys wrote it, compressed; mapped, or found mapped already.
+
+    Raises:
+        BenchError, ToolCrash: as `nncosim.tb.timing.synthesis.synthesize`.
+    """
     constraints = read_library(liberty).constraints
 
     def fill(folder: Path) -> None:
@@ -54,4 +65,10 @@ def mapped(part: Part, liberty: Path, models: Mapping[str, CellModel]) -> dict[s
     script = recipe(part.sources, part.top, cut=part.cut, kept=part.kept)
     key = content_key([script, constraints, yosys_version(), liberty.read_bytes(),
                        *(text for pair in part.sources.items() for text in pair)])
-    return read_gates(obtain(key, fill, "netlists") / _MAPPED, models)
+    return obtain(key, fill, "netlists") / _MAPPED
+
+
+def unpacked(path: Path) -> dict[str, Any]:
+    """The modules of a compressed file of Yosys' write_json, by name."""
+    with gzip.open(path) as file:
+        return dict(json.load(file)["modules"])
