@@ -106,7 +106,9 @@ def _command(platform_name: str | None, settings: tuple[str, ...], blocks: tuple
                 click.echo(f"    {line}")
     differ = sum(each.verdict == DIFFERS for each in found.values())
     proved = sum(each.verdict in (EQUAL, VECTORS) for each in found.values())
-    click.echo(f"{len(found)} modules: {proved} equal, {differ} differ, {len(found) - proved - differ} not proved")
+    partly = sum(each.verdict == VECTORS for each in found.values())
+    click.echo(f"{len(found)} modules: {proved} equal ({partly} with products by vectors), {differ} differ, "
+               f"{len(found) - proved - differ} not proved")
     write_json({"modules": [asdict(each) for each in found.values()]}, json_file)
     return _status(found)
 
