@@ -297,10 +297,12 @@ class Patchable(Protocol[PlatformT]):
 @dataclass(frozen=True)
 class GateChoice:
     """What of a machine is gates in a run on a netlist. `blocks`: names of the bench's, or "all"; the rest is RTL.
-    `liberty`: file of the cell library; None: the default one's."""
+    `liberty`: file of the cell library; None: the default one's. `beside_rtl`: the RTL of blocks runs beside their
+    gates, and the first register that differs is a failure."""
 
     blocks: tuple[str, ...] = ("all",)
     liberty: Path | None = None
+    beside_rtl: bool = False
 
 
 @runtime_checkable

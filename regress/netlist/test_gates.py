@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from nncosim.regress.harness import ComparedRun, compile_digits, digits_images, run_compiled
 from nncosim.regress.netlist.machines import SMALL, gates
 from nncosim.tb.j3dai.build import soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist, soc_gates, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist, build_with_names, soc_gates, soc_modules
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
+from nncosim.tb.netlist.gates import Gates
+from nncosim.tb.netlist.wrong import WrongGate
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.timing.sta import OSU018
 
@@ -80,6 +83,45 @@ def test_a_dropped_reset_is_noticed() -> None:
     of_gates = {**rtl, "j3dai_cluster.v": text.replace(controller, wrong)}
     built = build_netlist(SMALL, ("cluster", "ncb"), of_gates=of_gates)
     assert any(notices(built, seed=seed) for seed in range(8))  # half of the clusters are right by chance
+
+
+WRONG_IN = {
+    "dmpa": "j3dai_soc.dmpa", "control": "j3dai_soc.control", "cluster": "j3dai_cluster", "ncb": "j3dai_ncb_group"}
+"""Blocks that are C++, and their modules."""
+
+
+def test_the_first_register_that_differs() -> None:
+    """None, of all blocks that are C++; and with a wrong gate one of the block that the gate leads to."""
+    modules = soc_modules({name: str(text) for name, text in soc_verilog(SMALL).items()})
+    wrong, behind = [], []
+    for module in WRONG_IN.values():
+        gate, names = wrong_before_a_register(modules[module])
+        wrong.append(WrongGate(module, gate))
+        behind.append(names)
+    built, twins = build_with_names(SMALL, tuple(BLOCKS), wrong=tuple(wrong), beside_rtl=True)
+    compiled = compile_digits(SMALL)
+    images = digits_images(compiled, *IMAGES)
+
+    def said(*plusargs: str) -> list[str]:
+        run = run_built(built, SMALL, compiled.image.to_bytes(), images, driver="direct", twins=twins,
+                        plusargs=plusargs, limit_cycles=4 * compiled.iss_cycles)  # fmt: skip
+        return [] if run.diagnosis is None else run.diagnosis.text.splitlines()
+
+    assert said() == []
+    for number, (block, module) in enumerate(WRONG_IN.items()):
+        first = said(f"wrong_gate={number}")[1]
+        found = re.match(r"cycle \d+: (\S+), lane \d+: (\S+) is", first)
+        assert found, first
+        assert found[1] == ("j3dai_cluster" if block == "ncb" else module)
+        assert re.sub(r"^group\d+\.", "", found[2]) in behind[number], first
+
+
+def wrong_before_a_register(gates: Gates) -> tuple[str, set[str]]:
+    """A gate whose output is the next value of a register, and only of that; and the register's name."""
+    users = Counter(net for cell in gates.cells for pin, net in cell.pins.items() if pin not in cell.model.outputs)
+    nexts = {each.data: each.name for each in gates.registers if not users[each.data]}
+    cell = next(cell for cell in reversed(gates.cells) if any(net in nexts for net in cell.pins.values()))
+    return cell.name, {nexts[net] for net in cell.pins.values() if net in nexts}
 
 
 @pytest.mark.parametrize("blocks", [("cluster",), ("dmpa", "l2"), ("host", "control", "entry")], ids="+".join)

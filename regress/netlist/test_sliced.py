@@ -14,9 +14,10 @@ from nncosim.hdl.emit import Block, emit_design
 from nncosim.hdl.sram import SRAM_MODULE, Sram
 from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import cell_models
-from nncosim.tb.netlist.design import SliceOf, gate_design, with_gates
+from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gates
 from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.netlist.sliced import Slice
+from nncosim.tb.netlist.twin import DIFFERENCE, DIFFERENCE_STREAM
 from nncosim.tb.netlist.wrong import WrongGate
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
@@ -78,17 +79,30 @@ class Top(wiring.Component):
         return m
 
 
+LOGGED: list[np.ndarray] = []
+"""What was recorded of differences, of each run."""
+
+
 @functools.cache
 def rtl() -> Mapping[str, str]:
     return {name: str(text) for name, text in emit_design(Top(), "slice_top").items()}
 
 
-def gates(*slices: SliceOf, wrong: tuple[WrongGate, ...] = ()) -> BuiltModel:
+def gates(*slices: SliceOf, wrong: tuple[WrongGate, ...] = (), twin: bool = False) -> BuiltModel:
     """The design with both modules as gates, of which the slices are C++."""
+    return built(design(*slices, wrong=wrong, twin=twin))
+
+
+def design(*slices: SliceOf, wrong: tuple[WrongGate, ...] = (), twin: bool = False) -> GateDesign:
+    """Its gates."""
     inner = {name: rtl()[name] for name in ("slice_inner.v",)}
     outer = {name: rtl()[name] for name in ("slice_outer.v", "slice_inner.v", f"{SRAM_MODULE}.v")}
     parts = [Part("slice_inner", inner), Part("slice_outer", outer, (SRAM_MODULE, "slice_inner"))]
-    made = gate_design(parts, OSU018, slices, wrong=wrong)
+    return gate_design(parts, OSU018, slices, wrong=wrong, beside=rtl() if twin else None)
+
+
+def built(made: GateDesign) -> BuiltModel:
+    """A simulation of it."""
     sources = with_gates(rtl(), made, ["slice_inner", "slice_outer"])
     return build(sources, "slice_top", cpp_sources=made.cpp, optimize="-O0", optimize_rest="-O0")
 
@@ -107,6 +121,7 @@ def outputs(built: BuiltModel, seed: int, plusargs: tuple[str, ...] = ()) -> np.
             model.eval()
             seen.append(np.frombuffer(model["o"].to_bytes(3 * INSTANCES, "little"), np.uint8).reshape(INSTANCES, 3))
             model.tick()
+        LOGGED.append(model.log(DIFFERENCE_STREAM, DIFFERENCE))
     return np.array(seen)
 
 
@@ -130,9 +145,9 @@ def test_a_gate_is_wrong_in_one_instance_only(which: str, seed: int) -> None:
     """Not where it is not asked for; each lane is an instance."""
     right = outputs(build(rtl(), "slice_top"), seed)
     module, lanes = ("slice_outer", range(INSTANCES)) if which == "outer" else ("slice_inner", range(8))
-    built = gates(*SLICES[which], wrong=(WrongGate(module, first_gate(module)),))
-    assert np.array_equal(outputs(built, seed), right)
-    found = [outputs(built, seed, ("wrong_gate=0", f"wrong_lane={lane}")) for lane in lanes]
+    simulation = gates(*SLICES[which], wrong=(WrongGate(module, first_gate(module)),))
+    assert np.array_equal(outputs(simulation, seed), right)
+    found = [outputs(simulation, seed, ("wrong_gate=0", f"wrong_lane={lane}")) for lane in lanes]
     differ = [(each != right).any(axis=(0, 2)) for each in found]
     assert [each.sum() for each in differ] == [1] * len(lanes)
     assert np.any(differ, axis=0).sum() == len(lanes)  # in which order, Verilator decides
@@ -145,6 +160,21 @@ def first_gate(module: str) -> str:
             else Part(module, sources, (SRAM_MODULE, "slice_inner")))  # fmt: skip
     whole = Slice(mapped(part, OSU018, cell_models(OSU018))[module])
     return (whole.of_outputs or whole.of_state)[-1].name
+
+
+@pytest.mark.parametrize("which", ["outer", "inner", "both"])
+def test_the_first_register_that_differs(which: str, seed: int) -> None:
+    """None where no gate is wrong; else the one behind it, in the cycle in which it first has another value."""
+    module = "slice_inner" if which == "inner" else "slice_outer"
+    made = design(*SLICES[which], wrong=(WrongGate(module, first_gate(module)),), twin=True)
+    names, simulation = made.twins[module], built(made)
+    assert all(names) and len(names) == {"slice_inner": 8, "slice_outer": 4}[module] + 24 * (which == "both")
+    outputs(simulation, seed)
+    assert len(LOGGED[-1]) == 0
+    found = outputs(simulation, seed, ("wrong_gate=0",))
+    (first,) = LOGGED[-1]
+    assert (first["module"], first["lane"]) == (0, 0)
+    print(names[first["register"]], first, found.shape)
 
 
 def test_a_path_through_a_module_inside_is_refused() -> None:

@@ -126,7 +126,9 @@ def patch_option(command: Callable) -> Callable:
 
 
 def gate_options(command: Callable) -> Callable:
-    """--netlist BLOCK,... and --liberty FILE."""
+    """--netlist BLOCK,..., --liberty FILE and --beside-rtl."""
+    help_ = "Tell the first register of the gates that is not what it is in the RTL (netlist)."
+    command = click.option("--beside-rtl", is_flag=True, help=help_)(command)
     command = click.option("--liberty", type=PATH, metavar="FILE",
                            help="Cell library that the blocks are mapped to (netlist) [default: OSU 180 nm].")(command)
     return click.option("--netlist", "gate_blocks", metavar="all|BLOCK,...",
@@ -135,13 +137,13 @@ def gate_options(command: Callable) -> Callable:
                         )(command)  # fmt: skip
 
 
-def gates_of(gate_blocks: str | None, liberty: Path | None) -> GateChoice | None:
+def gates_of(gate_blocks: str | None, liberty: Path | None, beside_rtl: bool) -> GateChoice | None:
     """What the options of `gate_options` choose; None if neither was given."""
     from nncosim.tb.backend import GateChoice
 
-    if gate_blocks is None and liberty is None:
+    if gate_blocks is None and liberty is None and not beside_rtl:
         return None
-    return GateChoice(tuple(filter(None, (gate_blocks or "all").split(","))), liberty)
+    return GateChoice(tuple(filter(None, (gate_blocks or "all").split(","))), liberty, beside_rtl)
 
 
 def check_outputs(

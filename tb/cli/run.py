@@ -225,6 +225,7 @@ def run_command(
     rtl_patch: Path | None,
     gate_blocks: str | None,
     liberty: Path | None,
+    beside_rtl: bool,
     seed: int,
     trace: Path | None,
     trace_from: int | None,
@@ -256,7 +257,7 @@ def run_command(
     options = RunOptions(backend, driver, input_file, indices, seed, trace, trace_from, trace_to, trace_layer,
                          boot == "bus", stream or 0, ignore_hazards=ignore_hazards,
                          rtl_patch=read_patch(rtl_patch) if rtl_patch is not None else None,
-                         gates=gates_of(gate_blocks, liberty))
+                         gates=gates_of(gate_blocks, liberty, beside_rtl))
     with progress() as say:
         given = Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say,

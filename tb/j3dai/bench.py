@@ -92,7 +92,7 @@ class J3daiBench:
             gates = gates or GateChoice()
             blocks = tuple(block for block in BLOCKS if block in gates.blocks or "all" in gates.blocks)
             return run_netlist(
-                platform, image, inputs, blocks, gates.liberty or OSU018, driver=driver or "direct",
+                platform, image, inputs, blocks, gates.liberty or OSU018, gates.beside_rtl, driver=driver or "direct",
                 limit_cycles=limit_cycles, seed=seed, progress=progress, entering=entering or Entering(),
             )  # fmt: skip
         return run_rtl(

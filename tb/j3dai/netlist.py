@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ __all__ = [
     "TOP_BLOCK",
     "block_parts",
     "build_netlist",
+    "build_with_names",
     "lane_of",
     "netlist_design",
     "soc_gates",
@@ -136,26 +137,40 @@ def lane_of(platform: J3dai, block: str, number: int) -> int:
 
 
 def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), liberty: Path = OSU018, *,
-                   of_gates: Mapping[str, str] | None = None, **further: Any) -> tuple[SocDesign, tuple[Path, ...]]:
-    """What a simulation with these blocks as gates is built from, and its C++. of_gates: the RTL that is mapped, if it
-    is another than what stays RTL. further: as of `soc_gates`."""
+                   of_gates: Mapping[str, str] | None = None, beside_rtl: bool = False, **further: Any
+                   ) -> tuple[SocDesign, GateDesign]:
+    """What a simulation with these blocks as gates is built from.
+
+    Args:
+        of_gates: the RTL that is mapped, if it is another than what stays RTL. beside_rtl: with the RTL beside the
+            gates of those blocks that are C++ (`nncosim.tb.netlist.twin`). further: as of `soc_gates`.
+    """
     design = soc_design(platform)
     rtl = {name: str(text) for name, text in design.sources.items()}
-    gates = soc_gates(platform, rtl if of_gates is None else of_gates, blocks, liberty, **further)
+    gates = soc_gates(platform, rtl if of_gates is None else of_gates, blocks, liberty,
+                      beside=rtl if beside_rtl else None, **further)  # fmt: skip
     modules = [module for block in blocks for module in BLOCKS[block]]
     others = [module for block in BLOCKS for module in BLOCKS[block] if module not in modules]
-    return design._replace(sources=with_gates(rtl, gates, modules, others)), gates.cpp
+    return design._replace(sources=with_gates(rtl, gates, modules, others)), gates
 
 
 def build_netlist(platform: J3dai, blocks: Collection[str], liberty: Path = OSU018, *, jobs: int = 2,
                   progress: BuildProgress | None = None, **further: Any) -> BuiltModel:
-    """The platform's SoC with these blocks as gates, under the top of `nncosim.tb.j3dai.build`. further: as of
-    `netlist_design`.
+    """As `build_with_names`, without the names."""
+    return build_with_names(platform, blocks, liberty, jobs=jobs, progress=progress, **further)[0]
+
+
+def build_with_names(platform: J3dai, blocks: Collection[str], liberty: Path = OSU018, *, jobs: int = 2,
+                     progress: BuildProgress | None = None, **further: Any
+                     ) -> tuple[BuiltModel, Mapping[str, Sequence[str]]]:
+    """The platform's SoC with these blocks as gates, under the top of `nncosim.tb.j3dai.build`; and the names of
+    registers where the RTL is beside them (`GateDesign.twins`). further: as of `netlist_design`.
 
     Raises:
         BuildError, ToolError, BenchError, ToolCrash: as `soc_gates` and `nncosim.tb.sim.verilate.build`.
     """
-    design, cpp = netlist_design(platform, blocks, liberty, jobs=jobs, progress=progress, **further)
-    return build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
-                 parameters=design.parameters, cpp_sources=cpp, jobs=jobs, progress=progress,
-                 optimize=_OPTIMIZE, optimize_rest="-O0")  # fmt: skip
+    design, gates = netlist_design(platform, blocks, liberty, jobs=jobs, progress=progress, **further)
+    built = build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
+                  parameters=design.parameters, cpp_sources=gates.cpp, jobs=jobs, progress=progress,
+                  optimize=_OPTIMIZE, optimize_rest="-O0")  # fmt: skip
+    return built, gates.twins

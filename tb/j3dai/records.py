@@ -36,6 +36,7 @@ from nncosim.tb.j3dai.capture import places
 from nncosim.tb.j3dai.l1_capture import l1_write_dtype
 from nncosim.tb.j3dai.l1_taps import L1_WRITE_STREAM, tapped_words
 from nncosim.tb.j3dai.taps import tap_layouts
+from nncosim.tb.netlist.twin import DIFFERENCE, DIFFERENCE_STREAM
 from nncosim.tb.run.capture import Place, kept_places, read_back
 from nncosim.tb.sim.backdoor import Backdoor
 
@@ -46,7 +47,7 @@ __all__ = ["RawFrame", "take_records"]
 class RawFrame:
     """What the monitors recorded of one frame, as they recorded it. `start`: cycle of the request since reset.
 
-    `loaded`, `memory`: see `nncosim.tb.backend.Frame`.
+    `loaded`, `memory`: see `nncosim.tb.backend.Frame`. `differences`: where gates parted from the RTL beside them.
     """
 
     start: int
@@ -63,6 +64,7 @@ class RawFrame:
     entry: np.ndarray
     entry_writes: np.ndarray
     taps: dict[str, np.ndarray]
+    differences: np.ndarray
 
 
 def _kept(image: Image) -> list[Place]:
@@ -95,4 +97,5 @@ def take_records(
         model.log(ENTRY_WRITE_STREAM, ENTRY_WRITE, clear=True),
         {name: model.log(FIRST_STREAM + number, layout, clear=True)
          for number, (name, layout) in enumerate(layouts.items())},
+        model.log(DIFFERENCE_STREAM, DIFFERENCE, clear=True),
     )  # fmt: skip

@@ -32,13 +32,14 @@ from nncosim.tb.j3dai.diagnosis import describe
 from nncosim.tb.j3dai.inside import as_seen
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places
 from nncosim.tb.j3dai.l2_tags import l2_tags
-from nncosim.tb.j3dai.netlist import build_netlist
+from nncosim.tb.j3dai.netlist import build_with_names
 from nncosim.tb.j3dai.observe import channels_of
 from nncosim.tb.j3dai.origin import origins
 from nncosim.tb.j3dai.records import RawFrame, take_records
 from nncosim.tb.j3dai.sensor import Sensor, entered, entry_facts, input_words, memory_of, overtaken
 from nncosim.tb.j3dai.waves import show_first, trace_conditions
 from nncosim.tb.lockstep import Channel
+from nncosim.tb.netlist.twin import told
 from nncosim.tb.run.capture import (
     Completion,
     capture,
@@ -193,6 +194,7 @@ def run_netlist(
     inputs: Sequence[Mapping[str, np.ndarray]],
     blocks: Sequence[str],
     liberty: Path,
+    beside_rtl: bool = False,
     *,
     driver: str,
     limit_cycles: int | None,
@@ -203,10 +205,10 @@ def run_netlist(
     """Run an image on the RTL with some blocks of it as gates of a cell library (`nncosim.tb.j3dai.netlist`)."""
     places(Image.from_bytes(data))  # complain before anything is built
     begin = time.perf_counter()
-    built = build_netlist(platform, blocks, liberty, progress=building(progress))
+    built, twins = build_with_names(platform, blocks, liberty, progress=building(progress), beside_rtl=beside_rtl)
     build_seconds = time.perf_counter() - begin
     result = run_built(built, platform, data, inputs, driver=driver, limit_cycles=limit_cycles, seed=seed,
-                       entering=entering, watch=cycles_of(progress))  # fmt: skip
+                       entering=entering, watch=cycles_of(progress), twins=twins)  # fmt: skip
     return replace(result, backend="netlist", wall_seconds={"build": build_seconds, **result.wall_seconds})
 
 
@@ -224,9 +226,10 @@ def run_built(
     watch: Callable[[int], None] | None = None,
     observe: bool = False,
     plusargs: Sequence[str] = (),
+    twins: Mapping[str, Sequence[str]] | None = None,
 ) -> RunResult:
     """`run_rtl` on a simulation that is built already: for many runs in one process. `watch` is told the cycles.
-    plusargs: for the simulation."""
+    plusargs: for the simulation. twins: registers of gates that have the RTL beside them, by module."""
     image = Image.from_bytes(data)
     limit = limit_cycles or DEFAULT_LIMIT
     if entering.stream and not image.notes.streams:
@@ -248,7 +251,7 @@ def run_built(
     raw, probes = driven.raw, driven.probes
     frames, disputes = _frames(platform, image, raw, seed, _stop(platform, probes), entering)
     diagnosis = _diagnose(platform, probes, driven.stopped, limit, len(inputs), _stale(platform, image, raw))
-    diagnosis = diagnosis or disputed(disputes)
+    diagnosis = _apart(raw, twins or {}, diagnosis or disputed(disputes))
     if behind:
         if diagnosis is None:
             raise BenchError(behind)
@@ -264,6 +267,15 @@ def run_built(
         facts = entry_facts(platform, image, records, entering, cycles)
     channels = _channels(platform, raw) if observe else ()
     return RunResult("rtl", driver, frames, diagnosis, seconds, built.key, facts, waveform, channels=channels)
+
+
+def _apart(raw: Sequence[RawFrame], twins: Mapping[str, Sequence[str]], known: Diagnosis | None) -> Diagnosis | None:
+    """With where gates parted from the RTL beside them."""
+    lines = told(np.concatenate([each.differences for each in raw]), twins)
+    if not lines:
+        return known
+    text = "\n".join(["the gates part from the RTL:", *lines, *([known.text] if known else [])])
+    return Diagnosis(known.kind if known else "check", text)
 
 
 def _channels(platform: J3dai, raw: Sequence[RawFrame]) -> tuple[Channel, ...]:

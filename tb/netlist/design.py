@@ -7,7 +7,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nncosim.tb.errors import ToolError
@@ -15,6 +15,7 @@ from nncosim.tb.netlist.cells import CellModel, cell_models
 from nncosim.tb.netlist.gates import Gates
 from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.netlist.sliced import Slice, prefix, shell_verilog, slice_cpp
+from nncosim.tb.netlist.twin import twin_cpp, twin_of, twin_shell, twin_sources
 from nncosim.tb.netlist.verilog import module_verilog
 from nncosim.tb.netlist.wrong import WrongGate, plant
 from nncosim.tb.sim.toolchain import run_parallel
@@ -40,21 +41,25 @@ class GateDesign:
         sources: file name to Verilog: a module of the netlist each, of the same name as in the RTL.
         cpp: files of C++, of the slices.
         cells: library cells by module, of one instance of it; of them flip-flops.
+        twins: of each slice whose RTL is beside it, names of registers by their number (`nncosim.tb.netlist.twin`).
     """
 
     sources: Mapping[str, str]
     cpp: tuple[Path, ...]
     cells: Mapping[str, tuple[int, int]]
+    twins: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] = (), *,
-                models: Mapping[str, CellModel] | None = None, wrong: Sequence[WrongGate] = (), jobs: int = 2,
+                models: Mapping[str, CellModel] | None = None, wrong: Sequence[WrongGate] = (),
+                beside: Mapping[str, str] | None = None, jobs: int = 2,
                 progress: Callable[[str, int, int], None] | None = None) -> GateDesign:
     """Map what is not mapped yet, and write it.
 
     Args:
         models: what cells compute, if it is not what the library says, and `wrong`: gates that can be wrong; to show
             that a check notices.
+        beside: the design's RTL, file name to Verilog, if it is to run beside the slices (`nncosim.tb.netlist.twin`).
         jobs: processes of Yosys at a time. progress: told how many parts of how many are mapped.
 
     Raises:
@@ -74,15 +79,17 @@ def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] 
         told = progress or (lambda *_: None)
         run_parallel([job(part) for part in parts], jobs, lambda count: told("map", count, len(parts)))
         modules = {name: gates for part in parts for name, gates in found[part.top].items()}
-        _write(folder, plant(modules, cells, wrong), slices)
+        _write(folder, plant(modules, cells, wrong), slices, beside)
 
     text = [part for each in parts for part in (each.top, *each.cut, *each.kept, *each.sources, *each.sources.values())]
-    key = content_key([liberty.read_bytes(), repr((slices, wrong, models)), *text, *_own_sources()])
+    key = content_key([liberty.read_bytes(), repr((slices, wrong, models)), *text,
+                       *(part for pair in (beside or {}).items() for part in pair), *_own_sources()])
     entry = obtain(key, fill, "netlists")
     about = json.loads((entry / "design.json").read_text())
     sources = {name: (entry / name).read_text() for name in about["sources"]}
     return GateDesign(sources, tuple(entry / name for name in about["cpp"]),
-                      {name: (cells, registers) for name, (cells, registers) in about["cells"].items()})
+                      {name: (cells, registers) for name, (cells, registers) in about["cells"].items()},
+                      about["twins"])  # fmt: skip
 
 
 def with_gates(rtl: Mapping[str, str], gates: GateDesign, modules: Collection[str], others: Collection[str] = ()
@@ -102,7 +109,8 @@ def with_gates(rtl: Mapping[str, str], gates: GateDesign, modules: Collection[st
         kept = [body for name, body in _modules(text) if not chosen(name)]
         if kept:
             out[file] = "\n".join(kept) + "\n"
-    made = {file: text for file, text in gates.sources.items() if chosen(re.sub(r"\.(gates\.v|shell\.sv)$", "", file))}
+    made = {file: text for file, text in gates.sources.items()
+            if chosen(re.sub(r"\.(gates\.v|shell\.sv|twin\.v)$", "", file))}  # fmt: skip
     return out | made
 
 
@@ -116,20 +124,29 @@ def _modules(text: str) -> Iterator[tuple[str, str]]:
         at = end.end()
 
 
-def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf]) -> None:
+def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf], beside: Mapping[str, str] | None
+           ) -> None:
     sliced = {name for each in slices for name in (each.module, *each.inner)}
     sources = {f"{name}.gates.v": module_verilog(gates) for name, gates in modules.items() if name not in sliced}
     cpp = {}
-    for each in slices:
+    twins = {}
+    for number, each in enumerate(slices):
         whole = Slice(modules[each.module], {name: Slice(modules[name]) for name in each.inner})
-        sources[f"{each.module}.shell.sv"] = shell_verilog(whole)
-        cpp[f"{prefix(each.module)}.cpp"] = slice_cpp(whole, each.instances)
+        shell, source = f"{each.module}.shell.sv", f"{prefix(each.module)}.cpp"
+        if beside is None:
+            sources[shell], cpp[source] = shell_verilog(whole), slice_cpp(whole, each.instances)
+        else:
+            twin = twin_of(whole, beside)
+            twins[each.module] = twin.names
+            sources[shell], cpp[source] = twin_shell(twin, whole), twin_cpp(twin, whole, each.instances, number)
+            sources[f"{each.module}.twin.v"] = iter([twin_sources(twin, beside)])
     for name, lines in sources.items():
         (folder / name).write_text("\n".join(lines) + "\n")
     for name, text in cpp.items():
         (folder / name).write_text(text)
     cells = {name: (gates.count(), len(gates.registers)) for name, gates in modules.items()}
-    (folder / "design.json").write_text(json.dumps({"sources": list(sources), "cpp": list(cpp), "cells": cells}))
+    about = {"sources": list(sources), "cpp": list(cpp), "cells": cells, "twins": twins}
+    (folder / "design.json").write_text(json.dumps(about))
 
 
 @functools.cache

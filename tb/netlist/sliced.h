@@ -46,6 +46,8 @@ private:
     Word<L> at_{};
 };
 
+template <class V> std::uint8_t& byte_of(V& word, int at) { return reinterpret_cast<std::uint8_t*>(&word)[at]; }
+
 template <class T> void copy(T& to, const T& from) { std::memcpy(&to, &from, sizeof to); }
 template <int L, class Random> void fill(Word<L>& word, Random& random) {
     for (int k = 0; k < L; ++k) reinterpret_cast<std::uint8_t*>(&word)[k] = static_cast<std::uint8_t>(random());
@@ -60,6 +62,16 @@ inline std::uint64_t transposed(std::uint64_t x) {
     t = (x ^ (x >> 28)) & 0x00000000F0F0F0F0ULL;
     return x ^ t ^ (t << 28);
 }
+
+// Records a difference; nothing where no module has a twin.
+#ifdef NNCOSIM_DIFFERENCES
+void told(std::uint64_t cycle, std::uint32_t module, std::uint32_t lane, std::uint32_t at, std::uint32_t right) {
+    const std::uint32_t record[] = {std::uint32_t(cycle), std::uint32_t(cycle >> 32), module, lane, at, right};
+    nncosim::append(NNCOSIM_DIFFERENCES, 6, record);
+}
+#else
+void told(std::uint64_t, std::uint32_t, std::uint32_t, std::uint32_t, std::uint32_t) {}
+#endif
 
 // The instances of a module in a design: as many as it has shells. Shells of one simulation ask for their lanes one
 // after the other, before its first clock.
@@ -83,6 +95,27 @@ public:
     static void get(void* handle, svBitVecVal* values) {
         const Lane* lane = static_cast<Lane*>(handle);
         std::memcpy(values, lane->all->go_[lane->number], OUT);
+    }
+    // Registers before the next clock beside those of the RTL, of which some are known; under reset they take their
+    // values. The first that differs is recorded.
+    static void check(void* handle, std::uint64_t cycle, bool reset, const svBitVecVal* values, const char* known,
+                      std::uint32_t module) {
+        const Lane* lane = static_cast<Lane*>(handle);
+        Sliced& all = *lane->all;
+        std::uint32_t index = 0, bit = 0;
+        all.module_->visit(lane->number, [&](std::uint8_t& byte) {
+            const std::uint32_t at = index++;
+            if (!known[at]) return;
+            const bool right = values[bit / 32] >> bit % 32 & 1;
+            ++bit;
+            if ((byte >> lane->number % 8 & 1) == right) return;
+            if (reset) {
+                byte ^= static_cast<std::uint8_t>(1 << lane->number % 8);
+            } else if (!all.told_) {
+                all.told_ = true;
+                told(cycle, module, lane->number, at, right);
+            }
+        });
     }
     static void end(void* handle) {
         Sliced* all = static_cast<Lane*>(handle)->all;
@@ -109,7 +142,7 @@ private:
                     bytes |= std::uint64_t(come_[k][at]) << 8 * (k % 8);
                 bytes = transposed(bytes);
                 for (int bit = 0; bit < 8 && 8 * at + bit < Module::INPUTS; ++bit)
-                    byte(module_->in[8 * at + bit], part) = static_cast<std::uint8_t>(bytes >> 8 * bit);
+                    byte_of(module_->in[8 * at + bit], part) = static_cast<std::uint8_t>(bytes >> 8 * bit);
             }
         module_->next();
         module_->commit();
@@ -120,17 +153,16 @@ private:
             for (int at = 0; at < OUT; ++at) {
                 std::uint64_t bytes = 0;
                 for (int bit = 0; bit < 8 && 8 * at + bit < Module::OUTPUTS; ++bit)
-                    bytes |= std::uint64_t(byte(module_->out[8 * at + bit], part)) << 8 * bit;
+                    bytes |= std::uint64_t(byte_of(module_->out[8 * at + bit], part)) << 8 * bit;
                 bytes = transposed(bytes);
                 for (int k = 8 * part; k < 8 * part + 8 && k < INSTANCES; ++k)
                     go_[k][at] = static_cast<std::uint8_t>(bytes >> 8 * (k % 8));
             }
     }
-    static std::uint8_t& byte(W& word, int part) { return reinterpret_cast<std::uint8_t*>(&word)[part]; }
-
     std::unique_ptr<Module> module_;
     Lane lanes_[INSTANCES];
     int taken_ = 0, given_ = 0;
+    bool told_ = false;
     std::uint8_t come_[INSTANCES][IN] = {}, go_[INSTANCES][OUT] = {};
 };
 

@@ -12,7 +12,7 @@ Gates by which an input reaches an output within a cycle stay in the shell too; 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -168,12 +168,20 @@ class Slice:
             "template <class Random> void power_up(Random& random, int gate, int lane)": [
                 "wrong = {gate, lane};", "for (W& each : q) fill<L>(each, random);",
                 *(f"{each}.power_up(random, gate, lane);" for each in members), "show();"],
+            "template <class See> void visit(int slot, See see, int at = 0)": [
+                "for (W& each : q) see(byte_of(each, at + slot / 8));" if bits else "", *self._visiting()],
         }  # fmt: skip
         for function, lines in bodies.items():
             yield f"  {function} {{ {' '.join(lines) if len(lines) < 8 else ''}"
             yield from (f"    {line}" for line in lines if len(lines) >= 8)
             yield "  }"
         yield "};"
+
+    def _visiting(self) -> Iterator[str]:
+        """Registers of the instances inside, in the order of the children."""
+        for module in self.inner:
+            count = sum(child.module == module for child in self.inside)
+            yield f"for (int k = 0; k < {count}; ++k) {_member(module)}.visit(slot, see, at + k * L);"
 
     def _feeding(self) -> Iterator[str]:
         fed = {net: f"fed[{k}]" for k, net in enumerate(self.fed)} | self.places
@@ -236,8 +244,9 @@ class _Body:
         return lines
 
 
-def slice_cpp(whole: Slice, instances: int) -> str:
-    """C++ of a slice with so many shells in a design, to be compiled into its simulation.
+def slice_cpp(whole: Slice, instances: int, before: str = "", after: str = "") -> str:
+    """C++ of a slice with so many shells in a design, to be compiled into its simulation. before, after: more of it;
+    `Machine` is then what is simulated.
 
     Raises:
         BenchError: more instances, of it or in it, than C++ has words for.
@@ -248,16 +257,17 @@ def slice_cpp(whole: Slice, instances: int) -> str:
         raise BenchError(f"{whole.gates.name}: {most} instances of a module; at most {LANES} are simulated at a time")
     name, next_lane = prefix(whole.gates.name), "return Machine::next_lane(seed, gate, lane);"
     machine = f"using Machine = Sliced<{name}, {instances}>;"
-    return "\n".join([_RUNTIME.read_text(), "namespace {", *whole.cpp(lanes), machine, "}",
+    return "\n".join([before, _RUNTIME.read_text(), "namespace {", *whole.cpp(lanes), machine, "}",
                       *(f'extern "C" {line}' for line in (
                           f"void* {name}_new(unsigned seed, int gate, int lane) {{ {next_lane} }}",
                           f"void {name}_put(void* lane, const svBitVecVal* in) {{ Machine::put(lane, in); }}",
                           f"void {name}_get(void* lane, svBitVecVal* out) {{ Machine::get(lane, out); }}",
-                          f"void {name}_end(void* lane) {{ Machine::end(lane); }}")), ""])  # fmt: skip
+                          f"void {name}_end(void* lane) {{ Machine::end(lane); }}")), after, ""])  # fmt: skip
 
 
-def shell_verilog(whole: Slice) -> Iterator[str]:
-    """An instance in Verilog: its memories, and the way to the C++."""
+def shell_verilog(whole: Slice, more: Iterable[str] = (), first: str = "") -> Iterator[str]:
+    """An instance in Verilog: its memories, and the way to the C++. more: lines of it. first: what it does at a rising
+    clock before it gives what comes in."""
     gates = replace(whole.gates, children=whole.outside, cells=whole.through, registers=[])
     name, naming = prefix(gates.name), Naming(gates)
     come, go = max(1, len(whole.inputs)), max(1, len(whole.outputs))
@@ -273,6 +283,7 @@ def shell_verilog(whole: Slice) -> Iterator[str]:
     yield f"  bit [{go - 1}:0] go;"
     naming.add(Port("go", "output", tuple(whole.outputs)))
     yield from body(gates, naming)
+    yield from more
     yield from f"""  chandle lane;
   bit after = 0;
   integer gate, at;
@@ -284,7 +295,7 @@ def shell_verilog(whole: Slice) -> Iterator[str]:
   end
   final {name}_end(lane);
   // All instances give what comes in before the first takes what goes out.
-  always @(posedge {identifier(gates.clock)}) begin {name}_put(lane, come); after <= ~after; end
+  always @(posedge {identifier(gates.clock)}) begin {first}{name}_put(lane, come); after <= ~after; end
   always @(after) {name}_get(lane, go);
 endmodule""".split("\n")
 

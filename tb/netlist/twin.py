@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The RTL of a module beside its gates in one simulation: every register of the one is held against the other's in
+every cycle, and the first that differs is told.
+
+Registers have the same names in both. Under reset the gates take over what the RTL's hold, for those without reset hold
+anything then; from there on they must agree. Memories are the gates' alone: the RTL is given what they give.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from nncosim.hdl.sram import SRAM_MODULE
+from nncosim.tb.netlist.sliced import Slice, prefix, shell_verilog, slice_cpp
+from nncosim.tb.netlist.verilog import identifier
+
+__all__ = ["DIFFERENCE", "DIFFERENCE_STREAM", "Twin", "told", "twin_cpp", "twin_of", "twin_shell", "twin_sources"]
+
+DIFFERENCE_STREAM = 12
+"""Of the event log: the first difference of each module that has a twin; a record of `DIFFERENCE`."""
+DIFFERENCE = np.dtype([("cycle", "<u8"), ("module", "<u4"), ("lane", "<u4"), ("register", "<u4"), ("rtl", "<u4")])
+"""cycle: since reset. module: index of the slice in the design. register: index in `Twin.names`. rtl: the RTL's bit."""
+
+_SUFFIX = "~rtl"
+
+
+@dataclass
+class _Module:
+    registers: set[str] = field(default_factory=set)
+    instances: dict[str, str] = field(default_factory=dict)  # name to module
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Attributes:
+        within: modules of the RTL that are slices in this one, with what is in them.
+        names: of all registers of the gates, in the order in which C++ visits them: of the module, then of each
+            instance in it; "" if the RTL has none of that name, which is not compared.
+    """
+
+    module: str
+    within: frozenset[str]
+    names: tuple[str, ...]
+
+
+def told(differences: np.ndarray, twins: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines on the first differences of modules, records of `DIFFERENCE`, the earliest first. twins: names of the
+    registers of each slice of the design (`nncosim.tb.netlist.design.GateDesign`)."""
+    modules = list(twins)
+    lines = []
+    for record in np.sort(differences, order="cycle"):
+        module, right = modules[record["module"]], int(record["rtl"])
+        lines.append(f"cycle {record['cycle']}: {module}, lane {record['lane']}: {twins[module][record['register']]} "
+                     f"is {1 - right}, in the RTL {right}")  # fmt: skip
+    return lines
+
+
+def twin_of(whole: Slice, rtl: Mapping[str, str]) -> Twin:
+    """rtl: file name to Verilog of the design, as Amaranth writes it."""
+    modules = _parsed(rtl)
+    names = [each.name for each in whole.gates.registers]
+    for child in sorted(whole.inside, key=lambda each: list(whole.inner).index(each.module)):
+        names += [f"{child.name}.{each.name}" for each in whole.inner[child.module].gates.registers]
+    known = [name if _is_register(modules, whole.gates.name, name) else "" for name in names]
+    within: set[str] = set()
+    pending = list(whole.inner)
+    while pending:
+        module = pending.pop()
+        if module in modules and module not in within:
+            within.add(module)
+            pending += modules[module].instances.values()
+    return Twin(whole.gates.name, frozenset(within), tuple(known))
+
+
+def twin_sources(twin: Twin, rtl: Mapping[str, str]) -> str:
+    """Verilog of the twin: the RTL's module and what is below it in the hierarchy of names, all under other names; and
+    what is in it besides and is gates."""
+    found = []
+    for text in rtl.values():
+        for body in re.findall(r"^module\b.*?^endmodule\b", text, re.MULTILINE | re.DOTALL):
+            name = _name(re.match(r"module\s+(\\\S+|\w+)", body)[1])  # type: ignore[index]
+            if name == twin.module or name.startswith(f"{twin.module}."):
+                found.append(_renamed(_given_memories(body, twin.module, name), twin.module))
+            elif name in twin.within:
+                found.append(body)
+    return "\n".join(found) + "\n"
+
+
+def twin_shell(twin: Twin, whole: Slice) -> Iterator[str]:
+    """`nncosim.tb.netlist.sliced.shell_verilog` with the twin."""
+    return shell_verilog(whole, _shell_lines(twin, whole), f"{_function(twin)}(lane, cycle, rst, expected); ")
+
+
+def twin_cpp(twin: Twin, whole: Slice, instances: int, number: int) -> str:
+    """`nncosim.tb.netlist.sliced.slice_cpp` with what compares. number: of the slice in the design."""
+    known = ", ".join(str(int(bool(name))) for name in twin.names)
+    before = f'#include "eventlog.h"\n#define NNCOSIM_DIFFERENCES {DIFFERENCE_STREAM}'
+    after = f"""static const char known[] = {{{known}}};
+extern "C" void {_function(twin)}(void* lane, long long cycle, svBit reset, const svBitVecVal* values) {{
+    Machine::check(lane, static_cast<std::uint64_t>(cycle), reset, values, known, {number});
+}}"""
+    return slice_cpp(whole, instances, before, after)
+
+
+def _function(twin: Twin) -> str:
+    return f"{prefix(twin.module)}_check"
+
+
+def _shell_lines(twin: Twin, whole: Slice) -> Iterator[str]:
+    ports = ", ".join(f".{identifier(port.name)}({identifier(port.name) if port.direction == 'input' else ''})"
+                      for port in whole.gates.ports)  # fmt: skip
+    yield f"  {identifier(twin.module + _SUFFIX)} twin ({ports});"
+    bits = [f"twin.{_path(name)}" for name in reversed(twin.names) if name]
+    yield f"  wire [{len(bits) - 1}:0] expected = {{"
+    yield ",\n".join(", ".join(bits[at:at + 16]) for at in range(0, len(bits), 16)) + "};"
+    yield f'  import "DPI-C" function void {_function(twin)}(input chandle lane, input longint cycle, input bit reset,'
+    yield f"    input bit [{len(bits) - 1}:0] values);"
+    yield "  longint cycle;"
+    yield f"  always @(posedge {identifier(whole.gates.clock)}) cycle <= rst ? 0 : cycle + 1;"
+
+
+def _parsed(rtl: Mapping[str, str]) -> dict[str, _Module]:
+    modules = {}
+    for text in rtl.values():
+        for body in re.findall(r"^module\b.*?^endmodule\b", text, re.MULTILINE | re.DOTALL):
+            module = modules[_name(re.match(r"module\s+(\\\S+|\w+)", body)[1])] = _Module()  # type: ignore[index]
+            module.registers = {_name(name) for name in re.findall(
+                r"^\s*reg (?:signed )?(?:\[[^]]*\] )?(\\\S+|\w+)", body, re.MULTILINE)}  # fmt: skip
+            module.instances = {_name(name): _name(kind) for kind, name in re.findall(
+                r"^  (\\\S+|\w+)\s+(?:#\(.*?^  \)\s+)?(\\\S+|\w+)\s+\($", body, re.MULTILINE | re.DOTALL)}  # fmt: skip
+    return modules
+
+
+def _name(text: str) -> str:
+    return text.removeprefix("\\")
+
+
+def _is_register(modules: Mapping[str, _Module], module: str, name: str) -> bool:
+    *path, leaf = re.sub(r"\[\d+\]$", "", name).split(".")
+    for part in path:
+        module = modules[module].instances.get(part, "") if module in modules else ""
+    return module in modules and leaf in modules[module].registers
+
+
+def _given_memories(body: str, module: str, name: str) -> str:
+    """A module of the twin whose memories are those of the shell that it is in: a name that begins with a module's is
+    looked for upwards."""
+    above = ".".join([identifier(module), *map(identifier, filter(None, name.removeprefix(module).split(".")))])
+    pattern = rf"^  {SRAM_MODULE} #\(.*?^  \)\s+(\\\S+|\w+)\s+\(\n(.*?)^  \);"
+
+    def given(found: re.Match[str]) -> str:
+        (data,) = re.findall(r"\.r_data\((.*?)\)[,\n]", found[2])
+        return f"  assign {data} = {above}.{identifier(_name(found[1]))}.r_data;"
+
+    return re.sub(pattern, given, body, flags=re.MULTILINE | re.DOTALL)
+
+
+def _renamed(body: str, module: str) -> str:
+    pattern = rf"^(module\s+|  )\\?({re.escape(module)}(?:\.[\w.$]+)?)(?=[\s(])"
+    return re.sub(pattern, lambda found: f"{found[1]}\\{found[2].replace(module, module + _SUFFIX, 1)} ", body,
+                  flags=re.MULTILINE)  # fmt: skip
+
+
+def _path(name: str) -> str:
+    """A hierarchical name as Verilog takes it, with its index; escaped, for SystemVerilog has words that are names in
+    Verilog."""
+    found = re.fullmatch(r"(.*?)(\[\d+\])?", name)
+    assert found is not None
+    return ".".join(f"\\{part} " for part in found[1].split(".")) + (found[2] or "")
