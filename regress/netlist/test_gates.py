@@ -90,15 +90,16 @@ WRONG_IN = {
 """Blocks that are C++, and their modules."""
 
 
+GATES = 5  # of each block
+
+
 def test_the_first_register_that_differs() -> None:
-    """None, of all blocks that are C++; and with a wrong gate one of the block that the gate leads to."""
+    """None, of all blocks that are C++; and with a wrong gate the register that it leads to, of its block."""
     modules = soc_modules({name: str(text) for name, text in soc_verilog(SMALL).items()})
-    wrong, behind = [], []
-    for module in WRONG_IN.values():
-        gate, names = wrong_before_a_register(modules[module])
-        wrong.append(WrongGate(module, gate))
-        behind.append(names)
-    built, twins = build_with_names(SMALL, tuple(BLOCKS), wrong=tuple(wrong), beside_rtl=True)
+    chosen = [(block, gate, register) for block, module in WRONG_IN.items()
+              for gate, register in before_registers(modules[module])[::-1][:GATES]]  # fmt: skip
+    wrong = tuple(WrongGate(WRONG_IN[block], gate) for block, gate, _ in chosen)
+    built, twins = build_with_names(SMALL, tuple(BLOCKS), wrong=wrong, beside_rtl=True)
     compiled = compile_digits(SMALL)
     images = digits_images(compiled, *IMAGES)
 
@@ -108,20 +109,27 @@ def test_the_first_register_that_differs() -> None:
         return [] if run.diagnosis is None else run.diagnosis.text.splitlines()
 
     assert said() == []
-    for number, (block, module) in enumerate(WRONG_IN.items()):
-        first = said(f"wrong_gate={number}")[1]
-        found = re.match(r"cycle \d+: (\S+), lane \d+: (\S+) is", first)
-        assert found, first
-        assert found[1] == ("j3dai_cluster" if block == "ncb" else module)
-        assert re.sub(r"^group\d+\.", "", found[2]) in behind[number], first
+    told: Counter[str] = Counter()
+    for number, (block, gate, register) in enumerate(chosen):
+        lines = said(f"wrong_gate={number}")
+        if not lines or "cycle 0:" in lines[0]:  # it is not used, or a monitor stops the run before the first edge
+            continue
+        found = re.fullmatch(r"cycle \d+: (\S+), lane \d+: (\S+) is ., in the RTL .", lines[1])
+        assert found, lines
+        assert found[1] == ("j3dai_cluster" if block == "ncb" else WRONG_IN[block]), (gate, lines)
+        assert re.sub(r"^group\d+\.", "", found[2]) == register, (gate, lines)
+        told[block] += 1
+    assert told.keys() == WRONG_IN.keys()
 
 
-def wrong_before_a_register(gates: Gates) -> tuple[str, set[str]]:
-    """A gate whose output is the next value of a register, and only of that; and the register's name."""
+def before_registers(gates: Gates) -> list[tuple[str, str]]:
+    """Gates whose output is the next value of a register, and nothing else; and the register's name. Not of counters,
+    which a monitor adds up and says first, nor of the code that ends a run at once."""
     users = Counter(net for cell in gates.cells for pin, net in cell.pins.items() if pin not in cell.model.outputs)
     nexts = {each.data: each.name for each in gates.registers if not users[each.data]}
-    cell = next(cell for cell in reversed(gates.cells) if any(net in nexts for net in cell.pins.values()))
-    return cell.name, {nexts[net] for net in cell.pins.values() if net in nexts}
+    outputs = [(cell.name, nexts.get(cell.pins[pin], "error")) for cell in gates.cells
+               for pin in cell.model.outputs if pin in cell.pins]  # fmt: skip
+    return [(name, register) for name, register in outputs if not re.search("count|error", register)]
 
 
 @pytest.mark.parametrize("blocks", [("cluster",), ("dmpa", "l2"), ("host", "control", "entry")], ids="+".join)

@@ -174,7 +174,9 @@ def test_the_first_register_that_differs(which: str, seed: int) -> None:
     found = outputs(simulation, seed, ("wrong_gate=0",))
     (first,) = LOGGED[-1]
     assert (first["module"], first["lane"]) == (0, 0)
-    print(names[first["register"]], first, found.shape)
+    assert names[first["register"]].split(".")[-1].split("[")[0] in ("at", "o")
+    right = outputs(build(rtl(), "slice_top"), seed)
+    assert first["cycle"] <= np.nonzero((found != right).any(axis=(1, 2)))[0][0]
 
 
 def test_a_path_through_a_module_inside_is_refused() -> None:
