@@ -106,7 +106,7 @@ class Memories(wiring.Component):
         m.submodules.second = second = Sram(128, 16)
         m.submodules.near = near = Block(Inverter(), "inverter")
         m.submodules.remote = remote = Block(Inverter(), "inverter")
-        key, address, write = Signal(16), Signal(6), Signal()
+        key, address, write = Signal(16, name="key"), Signal(6, name="address"), Signal(name="write")
         m.d.sync += [key.eq(self.key), address.eq(self.address), write.eq(self.write)]
         for memory in (first, second):
             m.d.comb += [memory.r_en.eq(1), memory.r_addr.eq(address), memory.w_addr.eq(address), memory.w_en.eq(write)]
@@ -196,7 +196,7 @@ def test_ends_of_paths_are_told() -> None:
     lines = Path(__file__).read_text().splitlines()
     for place, name in zip(path.declared, ("base", "result"), strict=True):
         file, _, line = place.rpartition(":")
-        assert Path(file) == Path(__file__) and name in lines[int(line) - 1]
+        assert Path(file).resolve() == Path(__file__).resolve() and name in lines[int(line) - 1]
     assert timed(Inverter()).between("port i", "held")[0].kinds == ("port", "register")
 
 

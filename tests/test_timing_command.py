@@ -293,6 +293,12 @@ class Outer(wiring.Component):
         return m
 
 
+def told(sources, place, name):
+    """File and line; Python may have been given the file by a relative name."""
+    file, _, line = source_line(sources, place, name).rpartition(":")
+    return Path(file).resolve(), int(line)
+
+
 def test_lines_of_registers():
     """From the line of a wire in any of the files to the line of Python; nothing where a line declares none."""
     sources = emit_design(Outer(), "outer")
@@ -304,8 +310,8 @@ def test_lines_of_registers():
                  if re.match(rf"\s*reg \[3:0\] {name}\b", text)]
         assert len(found) == 1
         place = f"{file}:{found[0]}.3-{found[0]}.9"
-        assert source_line(sources, f"outer.v:2.1-2.9|{place}", name) == f"{Path(__file__)}:{line}"
-        assert source_line(sources, f"{place}|outer.v:2.1-2.9", name) == f"{Path(__file__)}:{line}"
+        assert told(sources, f"outer.v:2.1-2.9|{place}", name) == (Path(__file__).resolve(), line)
+        assert told(sources, f"{place}|outer.v:2.1-2.9", name) == (Path(__file__).resolve(), line)
         assert source_line(sources, place, "other") == ""
     for place in ("outer.v:1.1-1.2", "none.v:1.1", "", "outer.v:100000.1"):
         assert source_line(sources, place, "held") == ""
