@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from nncosim.tb.netlist.gates import Gates
 from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.netlist.sliced import Slice, prefix, shell_verilog, slice_cpp
 from nncosim.tb.netlist.twin import twin_cpp, twin_of, twin_shell, twin_sources
-from nncosim.tb.netlist.verilog import module_verilog
+from nncosim.tb.netlist.verilog import module_verilog, modules_of
 from nncosim.tb.netlist.wrong import WrongGate, plant
 from nncosim.tb.sim.toolchain import run_parallel
 from nncosim.tb.system.cache import content_key, obtain
@@ -106,22 +106,12 @@ def with_gates(rtl: Mapping[str, str], gates: GateDesign, modules: Collection[st
 
     out = {}
     for file, text in rtl.items():
-        kept = [body for name, body in _modules(text) if not chosen(name)]
+        kept = [body for name, body in modules_of(text) if not chosen(name)]
         if kept:
             out[file] = "\n".join(kept) + "\n"
     made = {file: text for file, text in gates.sources.items()
             if chosen(re.sub(r"\.(gates\.v|shell\.sv|twin\.v)$", "", file))}  # fmt: skip
     return out | made
-
-
-def _modules(text: str) -> Iterator[tuple[str, str]]:
-    """The modules of a Verilog file, with what stands before them."""
-    at = 0
-    for end in re.finditer(r"^endmodule\b.*$", text, re.MULTILINE):
-        body = text[at:end.end()]
-        name = re.search(r"^\s*module\s+(?:\\(\S+)|(\w+))", body, re.MULTILINE)
-        yield (name[1] or name[2]) if name else "", body
-        at = end.end()
 
 
 def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf], beside: Mapping[str, str] | None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.tb.netlist.sliced import Slice, prefix, shell_verilog, slice_cpp
-from nncosim.tb.netlist.verilog import identifier
+from nncosim.tb.netlist.verilog import identifier, modules_of
 
 __all__ = ["DIFFERENCE", "DIFFERENCE_STREAM", "Twin", "told", "twin_cpp", "twin_of", "twin_shell", "twin_sources"]
 
@@ -80,8 +80,7 @@ def twin_sources(twin: Twin, rtl: Mapping[str, str]) -> str:
     what is in it besides and is gates."""
     found = []
     for text in rtl.values():
-        for body in re.findall(r"^module\b.*?^endmodule\b", text, re.MULTILINE | re.DOTALL):
-            name = _name(re.match(r"module\s+(\\\S+|\w+)", body)[1])  # type: ignore[index]
+        for name, body in modules_of(text):
             if name == twin.module or name.startswith(f"{twin.module}."):
                 found.append(_renamed(_given_memories(body, twin.module, name), twin.module))
             elif name in twin.within:
@@ -125,11 +124,11 @@ def _shell_lines(twin: Twin, whole: Slice) -> Iterator[str]:
 def _parsed(rtl: Mapping[str, str]) -> dict[str, _Module]:
     modules = {}
     for text in rtl.values():
-        for body in re.findall(r"^module\b.*?^endmodule\b", text, re.MULTILINE | re.DOTALL):
-            module = modules[_name(re.match(r"module\s+(\\\S+|\w+)", body)[1])] = _Module()  # type: ignore[index]
-            module.registers = {_name(name) for name in re.findall(
+        for name, body in modules_of(text):
+            module = modules[name] = _Module()
+            module.registers = {_name(each) for each in re.findall(
                 r"^\s*reg (?:signed )?(?:\[[^]]*\] )?(\\\S+|\w+)", body, re.MULTILINE)}  # fmt: skip
-            module.instances = {_name(name): _name(kind) for kind, name in re.findall(
+            module.instances = {_name(each): _name(kind) for kind, each in re.findall(
                 r"^  (\\\S+|\w+)\s+(?:#\(.*?^  \)\s+)?(\\\S+|\w+)\s+\($", body, re.MULTILINE | re.DOTALL)}  # fmt: skip
     return modules
 

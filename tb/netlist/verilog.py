@@ -9,12 +9,22 @@ from collections.abc import Iterator
 
 from nncosim.tb.netlist.gates import Child, Gates, Net, Port
 
-__all__ = ["Naming", "body", "declared", "header", "identifier", "module_verilog"]
+__all__ = ["Naming", "body", "declared", "header", "identifier", "module_verilog", "modules_of"]
 
 
 def identifier(name: str) -> str:
     """A name as Verilog takes it, escaped where it must be."""
     return name if re.fullmatch(r"[A-Za-z_]\w*", name) else f"\\{name} "
+
+
+def modules_of(text: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each module of a Verilog file, with what stands before it."""
+    at = 0
+    for end in re.finditer(r"^endmodule\b.*$", text, re.MULTILINE):
+        module = text[at:end.end()]
+        name = re.search(r"^\s*module\s+(?:\\(\S+)|(\w+))", module, re.MULTILINE)
+        yield (name[1] or name[2]) if name else "", module
+        at = end.end()
 
 
 class Naming:
