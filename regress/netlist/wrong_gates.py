@@ -20,6 +20,7 @@ import click
 import numpy as np
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.image.image import Image
+from nncosim.hdl.j3dai.regs import Reg
 from nncosim.hdl.j3dai.soc import CLUSTER_MODULE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
@@ -46,6 +47,8 @@ __all__ = ["Found", "Network", "choose", "first_register", "judge", "main", "net
 
 ENGINES, KINDS = 16, 8
 """All that COUNTER_SELECT can choose, those that there are not included."""
+READ = tuple(register for register in Reg if register != Reg.DMPA_PUSH)
+"""Registers that the host reads."""
 
 
 class Network(NamedTuple):
@@ -128,7 +131,8 @@ def block_of(module: str) -> str:
 
 def counters_read(built: BuiltModel, platform: J3dai, image: Image, inputs: Mapping[str, np.ndarray],
                   limit: int, plusargs: Sequence[str] = ()) -> bytes:
-    """What the host has stored of all counters when it reports a layer done; empty if it does not in time."""
+    """What the host has stored of all counters and registers when it reports a layer done; empty if it does not in
+    time."""
     with Model(built, seed=1, plusargs=plusargs) as model:
         model.poison(1)
         load_image(model, platform, image)
@@ -141,7 +145,7 @@ def counters_read(built: BuiltModel, platform: J3dai, image: Image, inputs: Mapp
             model.run_until("frames_done", 1, limit)
         except (SimulationError, SimulationTimeout):
             return b""
-        return host_memory(model, "dmem")[place(platform) // 4:][:ENGINES * KINDS].tobytes()
+        return host_memory(model, "dmem")[place(platform) // 4:][:ENGINES * KINDS + len(READ)].tobytes()
 
 
 def plusargs_of(number: int, lane: int) -> tuple[str, ...]:
@@ -161,12 +165,12 @@ def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequ
         if said:
             return network.name, said.splitlines()[0]
     case, inputs = over[2].compiled, over[2].inputs[0]
-    image = with_reader(case, platform, range(ENGINES), KINDS)
+    image = with_reader(case, platform, range(ENGINES), KINDS, READ)
     limit = 4 * case.iss_cycles + ENGINES * KINDS * 100
     right, found = (counters_read(each, platform, image, inputs, limit, more)
                     for each, more in ((simulation(platform), ()), (built, plusargs)))  # fmt: skip
     assert right
-    return ("", "") if found == right else ("counters", "the host reads other counters")
+    return ("", "") if found == right else ("counters", "the host reads other counters or registers")
 
 
 def first_register(built: BuiltModel, platform: J3dai, plusargs: Sequence[str], over: Sequence[Network],
