@@ -51,11 +51,12 @@ class Twin:
 
 
 def told(differences: np.ndarray, twins: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines on the first differences of modules, records of `DIFFERENCE`, the earliest first. twins: names of the
-    registers and outputs of each slice of the design (`nncosim.tb.netlist.design.GateDesign`)."""
+    """Lines on the first differences of modules, records of `DIFFERENCE`, the earliest first, and of a cycle's that of
+    a module in another before that of the other. twins: names of the registers and outputs of each slice of the design
+    (`nncosim.tb.netlist.design.GateDesign`)."""
     modules = list(twins)
     lines = []
-    for record in np.sort(differences, order="cycle"):
+    for record in sorted(differences, key=lambda each: (each["cycle"], -len(modules[each["module"]]))):
         module, right = modules[record["module"]], int(record["rtl"])
         lines.append(f"cycle {record['cycle']}: {module}, lane {record['lane']}: {twins[module][record['register']]} "
                      f"is {1 - right}, in the RTL {right}")  # fmt: skip
