@@ -181,7 +181,8 @@ def _extracted(laid_out: Path, netlist: Netlist, wanted: Nets, technology: Lef, 
         (folder / _FIGURES).write_text(json.dumps(_figures(found) | {"die": block.die}))
 
     key = content_key(["parasitics", *netlist.verilog(), (laid_out / _DEF).read_bytes(), lef_file.read_bytes(),
-                       liberty.read_bytes(), Path(__file__).read_bytes(), *_sources(annotation, connectivity, def_file, lef, nets, parasitics)])
+                       liberty.read_bytes(), Path(__file__).read_bytes(),
+                       *_sources(annotation, connectivity, def_file, lef, nets, parasitics)])
     return obtain(key, fill, "layouts")
 
 

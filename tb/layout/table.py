@@ -68,7 +68,8 @@ def wires_table(blocks: Sequence[RoutedTiming]) -> Table:
         made, (x0, y0, x1, y1) = block.routed, block.routed.die
         table.add_row(
             made.top, f"{made.cells:,}", f"{made.nets:,}", f"{made.pins:,}",
-            f"{(x1 - x0) / 1000:.0f} x {(y1 - y0) / 1000:.0f}", f"{made.length / 1000:.2f}", f"{made.vias:,}", f"{made.capacitance:,.0f}", f"{made.per_um:.3f}",
+            f"{(x1 - x0) / 1000:.0f} x {(y1 - y0) / 1000:.0f}", f"{made.length / 1000:.2f}", f"{made.vias:,}",
+            f"{made.capacitance:,.0f}", f"{made.per_um:.3f}",
             *(f"{seconds:.0f}" for seconds in made.seconds))
     return table
 
