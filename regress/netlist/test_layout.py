@@ -29,7 +29,7 @@ from nncosim.tb.netlist.mapping import Part, mapped_file
 from nncosim.tb.timing.library import read_library
 from nncosim.tb.timing.netlist import Netlist
 from nncosim.tb.timing.opensta import run_opensta
-from nncosim.tb.timing.sta import OSU018
+from nncosim.tb.timing.sta import OSU018, time_netlist
 
 pytestmark = pytest.mark.text
 
@@ -137,6 +137,13 @@ def test_parasitics_that_do_not_arrive(routed: Routed, kind: str, tmp_path: Path
     assert wrong != text
     with pytest.raises(BenchError, match="parasitics of 'small' are not complete"):
         annotated(tmp_path, routed, wrong)
+
+
+def test_timing_refuses_parasitics_of_something_else(routed: Routed, tmp_path: Path) -> None:
+    """OpenSTA would warn of nodes that it does not know, and find a shorter path."""
+    (tmp_path / "other.spef").write_text(re.sub(r"\b(u\d+):", r"\1_", routed.spef.read_text()))
+    with pytest.raises(BenchError, match="not found"):
+        time_netlist(routed.netlist, spef=tmp_path / "other.spef")
 
 
 def test_a_router_that_gives_up_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
