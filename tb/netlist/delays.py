@@ -33,6 +33,7 @@ STATE = "state"
 """What a flip-flop holds, a name in its module."""
 
 _NONE = (0.0, 0.0)
+_CHECKS = ("setup_r", "setup_f", "hold_r", "hold_f")  # of a flip-flop's parameters
 
 Cube = Mapping[str, bool]
 """A product of inputs: pin to whether it stands as it is, and not inverted."""
@@ -132,8 +133,12 @@ class Annotated:
     wires: int
 
 
-def annotated(verilog: str, netlist: Netlist, models: Mapping[str, CellModel], sdf: Sdf) -> Annotated:
+def annotated(verilog: str, netlist: Netlist, models: Mapping[str, CellModel], sdf: Sdf, *, checked: bool = True
+              ) -> Annotated:
     """Put delays into a netlist, one instance a line as `Netlist.verilog` writes it.
+
+    Args:
+        checked: whether flip-flops have set-up and hold times; without, they take what is there at the edge.
 
     Raises:
         BenchError: a cell or an arc of it is not in the file, or something in the file is in no cell; with the first
@@ -153,7 +158,8 @@ def annotated(verilog: str, netlist: Netlist, models: Mapping[str, CellModel], s
         if model.flip_flop and not delays.setup.get(model.flip_flop.data):
             wrong.append(f"{kind} {instance} has no set-up time")
         if not wrong:
-            told[instance] = _parameters(model, delays, instance, pins, sdf.wires)
+            values = _parameters(model, delays, instance, pins, sdf.wires)
+            told[instance] = {name: value for name, value in values.items() if checked or name not in _CHECKS}
         arcs, checks = arcs + len(want), checks + (model.flip_flop is not None)
     wrong += [f"{instance} ({each.kind}) is not in the netlist" for instance, each in sdf.cells.items()
               if instance not in netlist.cells]

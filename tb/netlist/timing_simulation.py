@@ -57,7 +57,8 @@ class Simulated:
     Attributes:
         vectors: edges. arcs, checks, wires: as `nncosim.tb.netlist.delays.Annotated` counts them.
         static: the period of static timing, in ns. worst: its path, from where to where.
-        safe, fast: at that period, rounded up to a picosecond, and at `FAST` of it.
+        safe, fast: at that period, rounded up to a picosecond, and at `FAST` of it. unchecked: at `FAST` of it, with
+            flip-flops that take what is there at the edge, however late it came.
         lowest: in ns, the lowest period that passes, as bisection finds it; `static` at the most, and 0 if no shorter
             one fails.
     """
@@ -70,7 +71,13 @@ class Simulated:
     worst: str
     safe: Outcome
     fast: Outcome
+    unchecked: Outcome
     lowest: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is right where static timing says so, and wrong at `FAST` of that."""
+        return self.safe.passes and not self.fast.passes
 
 
 def simulate(timed: TimedNetlist, vectors: Vectors, models: Mapping[str, CellModel], *, step: float = STEP
@@ -86,14 +93,16 @@ def simulate(timed: TimedNetlist, vectors: Vectors, models: Mapping[str, CellMod
     """
     netlist = timed.netlist
     vectors.expect(_ports(netlist))
-    with_delays = annotated(timed.verilog, netlist, models, timed.sdf)
+    with_delays, unchecked = (annotated(timed.verilog, netlist, models, timed.sdf, checked=each)
+                              for each in (True, False))  # fmt: skip
     used = {kind for kind, _ in netlist.cells.values()}
     cells = [models[kind] for kind in sorted(used)]
     probes = [f"{instance}.{STATE}" for instance in netlist.registers]
     clocked = "clk_0" in netlist.ports
     with tempfile.TemporaryDirectory(prefix="nncosim-") as name:
         benches = []
-        for kind, text in (("plain", timed.verilog), ("delays", with_delays.verilog)):
+        for kind, text in (("plain", timed.verilog), ("delays", with_delays.verilog),
+                           ("unchecked", unchecked.verilog)):
             folder = Path(name) / kind
             folder.mkdir()
             benches.append(Replay(folder, [*delay_models(cells), text], netlist.top, vectors, split=True,
@@ -104,17 +113,18 @@ def simulate(timed: TimedNetlist, vectors: Vectors, models: Mapping[str, CellMod
             raise BenchError(f"gates of {netlist.top} without delays do not do what the vectors of {vectors.name} say, "
                              f"from edge {wrong[0]} on")
 
-        def at(period: float) -> Outcome:
-            return _judged(period, benches[1].run(period, timed.times), want)
+        def at(period: float, bench: Replay = benches[1]) -> Outcome:
+            return _judged(period, bench.run(period, timed.times), want)
 
         safe, fast = at(round(timed.period + 1e-3, 3)), at(round(FAST * timed.period, 3))
+        loose = at(fast.period, benches[2])
         low, high = (0.0, fast.period) if fast.passes else (fast.period, safe.period)
         while step and safe.passes and high - low > step * timed.period:
             middle = round((low + high) / 2, 3)
             low, high = (low, middle) if at(middle).passes else (middle, high)
     worst = f"{timed.place(timed.worst.start)} -> {timed.place(timed.worst.end)}"
     return Simulated(len(vectors), with_delays.arcs, with_delays.checks, with_delays.wires, timed.period, worst, safe,
-                     fast, high if step and safe.passes else 0.0)
+                     fast, loose, high if step and safe.passes else 0.0)
 
 
 def _ports(netlist: Netlist) -> dict[str, tuple[int, str]]:
