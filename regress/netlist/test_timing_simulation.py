@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from nncosim.regress.netlist.recordings import recorded
-from nncosim.regress.netlist.timing_simulation import main, mapped_unit, with_random
+from nncosim.regress.netlist.timing_simulation import main, timed_unit, with_random
 from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import CellModel, cell_models
 from nncosim.tb.netlist.delays import annotated, delay_models, primes
@@ -31,7 +31,7 @@ EDGES = 500
 
 @functools.cache
 def timed(unit: str = "counters") -> TimedNetlist:
-    return mapped_unit(unit)
+    return timed_unit(unit)
 
 
 def simulated(sdf: Sdf | None = None) -> Simulated:

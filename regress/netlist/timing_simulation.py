@@ -22,33 +22,39 @@ from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, write_json
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.units import UNITS, unit_part
+from nncosim.tb.layout.flow import place_and_route
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.mapping import mapped_file
 from nncosim.tb.netlist.recorded import Vectors
 from nncosim.tb.netlist.replay import random_vectors
-from nncosim.tb.netlist.timed import TimedNetlist, time_netlist
+from nncosim.tb.netlist.timed import TimedNetlist, with_delays
 from nncosim.tb.netlist.timing_simulation import FAST, Outcome, Simulated, simulate
 from nncosim.tb.timing.library import read_library
 from nncosim.tb.timing.netlist import Netlist
 from nncosim.tb.timing.sta import OSU018
 
-__all__ = ["main", "mapped_unit", "row", "with_random"]
+__all__ = ["main", "row", "timed_unit", "with_random"]
 
 HEAD = (f"{'unit':18} {'edges':>6} {'cells':>6} {'FFs':>5} {'arcs':>6} {'wires':>6} {'static':>7} {'lowest':>7}  "
         f"wrong bits: at static, at {FAST} of it, there unchecked")
 
 
-def mapped_unit(unit: str, liberty: Path = OSU018) -> TimedNetlist:
-    """A unit's netlist as Yosys mapped it, without wires, and its delays.
+def timed_unit(unit: str, liberty: Path = OSU018, routed: bool = False) -> TimedNetlist:
+    """A unit's netlist and its delays: as Yosys mapped it, without wires, or placed and routed.
 
     Raises:
-        BenchError: there is no such unit; or as `nncosim.tb.netlist.timed.time_netlist`.
+        BenchError: there is no such unit; or as `nncosim.tb.netlist.timed.with_delays` and
+            `nncosim.tb.layout.flow.place_and_route`.
     """
     if unit not in UNITS:
         raise BenchError(f"J3DAI has no unit {unit!r}; it has {', '.join(UNITS)}")
-    netlist = Netlist.read(mapped_file(unit_part(ONE, unit), liberty), unit, read_library(liberty))
+    part = unit_part(ONE, unit)
     with tempfile.TemporaryDirectory(prefix="nncosim-") as folder:
-        return time_netlist(Path(folder), netlist, liberty)
+        if routed:
+            layout = place_and_route(part, liberty)
+            return with_delays(Path(folder), layout.netlist, liberty, spef=layout.spef)
+        netlist = Netlist.read(mapped_file(part, liberty), unit, read_library(liberty))
+        return with_delays(Path(folder), netlist, liberty)
 
 
 def with_random(unit: str, edges: int, seed: int) -> Vectors:
@@ -79,25 +85,26 @@ def _details(found: Simulated) -> Iterator[str]:
 @click.command("timing_simulation")
 @click.option("--block", "units", multiple=True, default=("counters",), show_default=True, metavar="B",
               help="A unit; may be repeated.")
+@click.option("--routed", is_flag=True, help="Placed and routed, with the delays of the wires.")
 @click.option("--random", "edges", type=click.IntRange(0), default=2000, show_default=True,
               help="Edges with random inputs, behind those recorded.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 @click.option("--liberty", type=click.Path(path_type=Path), default=OSU018, help="The cells.")
 @json_option
-def _command(units: tuple[str, ...], edges: int, seed: int, liberty: Path, json_file: Path | None) -> int:
+def _command(units: tuple[str, ...], routed: bool, edges: int, seed: int, liberty: Path, json_file: Path | None) -> int:
     """Gates with delays. Exit status: 0 right where static timing says so and wrong below, 1 not, 2 bad input."""
     click.echo(HEAD)
     done: list[dict[str, object]] = []
     holds = True
     for unit in units:
-        timed = mapped_unit(unit, liberty)
+        timed = timed_unit(unit, liberty, routed)
         for name, vectors in ((unit, recorded(unit)), *([("  and random", with_random(unit, edges, seed))] if edges
                                                         else [])):
             found = simulate(timed, vectors, cell_models(liberty))
             click.echo(row(name, timed, found))
             for line in _details(found):
                 click.echo(f"    {line}")
-            done.append({"unit": unit, "vectors from": vectors.name, **asdict(found)})
+            done.append({"unit": unit, "routed": routed, "vectors from": vectors.name, **asdict(found)})
             holds = holds and found.holds
     write_json({"simulations": done}, json_file)
     return 0 if holds else 1

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from nncosim.tb.timing.netlist import Netlist
 from nncosim.tb.timing.opensta import PORTS_FOLLOW, Budget, RawPath, commands, parse_paths, run_opensta
 from nncosim.tb.timing.sta import fo4_delay
 
-__all__ = ["PORT", "TimedNetlist", "time_netlist"]
+__all__ = ["PORT", "TimedNetlist", "with_delays"]
 
 PORT = Budget(clock_to_output=4, setup=4)
 """In FO4: a flip-flop's own delay and set-up beyond each port, so that paths inside are the long ones."""
@@ -44,27 +44,26 @@ class TimedNetlist:
         return self.netlist.registers.get(point, f"port {point}")
 
 
-def time_netlist(folder: Path, netlist: Netlist, liberty: Path, *, port: Budget = PORT, spef: str = "",
-                 verilog: str = "") -> TimedNetlist:
+def with_delays(folder: Path, netlist: Netlist, liberty: Path, *, port: Budget = PORT, spef: Path | None = None
+                ) -> TimedNetlist:
     """Time a flat netlist all of whose cells are of the library.
 
     Args:
         folder: where everything is written.
-        spef: of its wires, as text; without one they have neither resistance nor capacitance.
-        verilog: of `netlist`, one instance a line, if it is another text than `Netlist.verilog` writes.
+        spef: the file of its wires' parasitics; without one they have neither resistance nor capacitance.
 
     Raises:
         BenchError: OpenSTA refuses something, there is no path, or the SDF file is not understood. ToolError: it is
             missing.
     """
     library, fo4 = read_library(liberty), fo4_delay(liberty)
-    text = verilog or "\n".join(netlist.verilog()) + "\n"
+    text = "\n".join(netlist.verilog()) + "\n"
     (folder / "timed.v").write_text(text)
     (folder / "cells.lib").write_text(without_wires(liberty.read_text(errors="replace")))
-    script = commands(netlist, ["cells.lib"], "timed.v", _PERIOD, port, fo4, library)
-    if spef:
-        (folder / "timed.spef").write_text(spef)
-        script = re.sub(r"^(report_checks)", r"read_spef timed.spef\n\1", script, count=1, flags=re.MULTILINE)
+    if spef is not None:
+        shutil.copyfile(spef, folder / "wires.spef")
+    script = commands(netlist, ["cells.lib"], "timed.v", _PERIOD, port, fo4, library,
+                      "" if spef is None else "wires.spef")
     script += "write_sdf -divider . -digits 6 -no_timestamp timed.sdf\n"
     (folder / "timed.tcl").write_text(script)
     report = run_opensta(folder / "timed.tcl").partition(PORTS_FOLLOW)[0]
