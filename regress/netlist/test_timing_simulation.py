@@ -53,6 +53,50 @@ def test_it_is_right_where_static_timing_says_so_and_wrong_below() -> None:
     assert found.arcs == pins + flops  # an arc from each input, and from each clock
 
 
+def longest(own: TimedNetlist) -> float:
+    """The period that the delays of the file add up to, whatever the vectors: each copy of an input that the model of a
+    cell has is an arc from one edge to one edge."""
+    models, sdf, cells = cell_models(OSU018), own.sdf, own.netlist.cells
+    drives = {pins[out]: (name, out) for name, (kind, pins) in cells.items() for out in outputs_of(models[kind])
+              if out in pins}  # fmt: skip
+    inputs = {net for direction, net in own.netlist.ports.values() if direction == "input"}
+
+    @functools.cache
+    def arrival(net: str, edge: int) -> float:
+        if net in inputs:
+            return own.times.input_delay
+        if net not in drives:
+            return -1e9  # constant
+        name, out = drives[net]
+        kind, pins = cells[name]
+        model, delays = models[kind], sdf.cells[name]
+        if model.flip_flop:
+            return delays.paths[model.flip_flop.clock, out][edge]
+        arcs = {(pin, edge if plain else 1 - edge) for cube in primes(model.outputs[out], model.inputs)
+                for pin, plain in cube.items()}  # fmt: skip
+        return max(at_pin(name, pin, before) + delays.delay(pin, out, before, edge) for pin, before in arcs)
+
+    def at_pin(name: str, pin: str, edge: int) -> float:
+        return arrival(cells[name][1][pin], edge) + sdf.wires.get((name, pin), (0.0, 0.0))[edge]
+
+    ends = [at_pin(name, "D", edge) + sdf.cells[name].setup["D"][edge] for name in own.netlist.registers
+            for edge in (0, 1)]  # fmt: skip
+    ends += [arrival(net, edge) + sdf.wires.get(("", port), (0.0, 0.0))[edge] + own.times.output_delay
+             for port, (direction, net) in own.netlist.ports.items() if direction == "output" for edge in (0, 1)]
+    return max(ends)
+
+
+def outputs_of(model: CellModel) -> list[str]:
+    return [model.flip_flop.output] if model.flip_flop else list(model.outputs)
+
+
+@pytest.mark.parametrize("unit", ["counters", "semaphores", *(
+    pytest.param(unit, marks=pytest.mark.slow) for unit in ("settle", "odometer", "sequencer", "pe_column"))])
+def test_the_delays_add_up_to_the_period_of_static_timing(unit: str) -> None:
+    own = timed(unit)
+    assert longest(own) == pytest.approx(own.period, abs=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", ["counters", "settle", "semaphores", "odometer", "sequencer"])
 def test_units(unit: str) -> None:
@@ -65,8 +109,8 @@ def test_units(unit: str) -> None:
 
 
 def slower(sdf: Sdf, factor: float) -> Sdf:
-    cells = {name: replace(each, paths={arc: (factor * rise, factor * fall) for arc, (rise, fall) in
-                                        each.paths.items()}) for name, each in sdf.cells.items()}  # fmt: skip
+    cells = {name: replace(each, edges={}, paths={arc: (factor * rise, factor * fall) for arc, (rise, fall) in
+                                                  each.paths.items()}) for name, each in sdf.cells.items()}
     return replace(sdf, cells=cells)
 
 
@@ -115,7 +159,7 @@ def printed(folder: Path, lines: list[str]) -> list[list[str]]:
 def instance_text(kind: str, delays: CellDelays, wires: Mapping[str, tuple[float, float]]) -> str:
     """An instance with its delays, on nets called like its pins."""
     model = cell_models(OSU018)[kind]
-    outputs = [model.flip_flop.output] if model.flip_flop else list(model.outputs)
+    outputs = outputs_of(model)
     netlist = Netlist("one", cells={"u0": (kind, {pin: f"n{pin}" for pin in (*model.inputs, *outputs)})})
     wired = ", ".join(f".{pin}(n{pin})" for pin in (*model.inputs, *outputs))
     sdf = Sdf({"u0": delays}, {("u0", pin): edges for pin, edges in wires.items()})
@@ -157,7 +201,7 @@ def test_each_cell_has_the_delays_of_the_file(tmp_path: Path) -> None:
             lines.append(f'    $display("%.6f %b", t{output} - ($realtime - 100), n{output});')
         lines += ["    $finish; end", "endmodule", *delay_models([model])]
         for (before, pin, output, value), (delay, seen) in zip(steps(model), printed(tmp_path, lines), strict=True):
-            want = wire[before[pin]] + delays.paths[pin, output][1 - value]
+            want = wire[before[pin]] + delays.delay(pin, output, before[pin], 1 - value)
             assert (delay, seen) == (f"{want:.6f}", str(value)), (kind, before, pin, output)
             measured += 1
     assert measured > 50

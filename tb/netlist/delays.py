@@ -27,7 +27,7 @@ from nncosim.tb.netlist.sdf import CellDelays, Edges, Sdf
 from nncosim.tb.timing.liberty import truth_table
 from nncosim.tb.timing.netlist import Netlist
 
-__all__ = ["STATE", "Annotated", "annotated", "delay_models", "primes"]
+__all__ = ["STATE", "Annotated", "annotated", "both_ways", "delay_models", "primes"]
 
 STATE = "state"
 """What a flip-flop holds, a name in its module."""
@@ -74,6 +74,14 @@ def _copies(model: CellModel) -> dict[tuple[str, str, bool], str]:
     return {(pin, output, plain): f"{pin}_{output}_{'p' if plain else 'n'}"
             for output, function in model.outputs.items() for cube in primes(function, model.inputs)
             for pin, plain in cube.items()}  # fmt: skip
+
+
+def both_ways(model: CellModel) -> list[tuple[str, str]]:
+    """(input, output) of those where either edge of the input can give either edge of the output."""
+    if model.flip_flop:
+        return []
+    copies = _copies(model)
+    return [(pin, output) for pin, output, plain in copies if plain and (pin, output, False) in copies]
 
 
 def _gate(model: CellModel) -> Iterator[str]:
@@ -186,9 +194,9 @@ def _parameters(model: CellModel, delays: CellDelays, instance: str, pins: Colle
     found = {}
     for (pin, output, plain), name in _copies(model).items():
         if output in pins:
-            wire, path_edges = wires.get((instance, pin), _NONE), delays.paths[pin, output]
-            through = path_edges if plain else path_edges[::-1]  # it rises, and the output falls
-            found |= {f"{name}_r": wire[0] + through[0], f"{name}_f": wire[1] + through[1]}
+            wire = wires.get((instance, pin), _NONE)
+            found |= {f"{name}_{letter}": wire[edge] + delays.delay(pin, output, edge, edge if plain else 1 - edge)
+                      for edge, letter in enumerate("rf")}  # fmt: skip
     return found
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delays of a netlist from an SDF file (IEEE 1497), as OpenSTA writes it: the slowest of each triple."""
+"""Delays of a netlist from an SDF file (IEEE 1497), as OpenSTA writes it: the third number of each triple, of slow paths."""
 
 from __future__ import annotations
 
@@ -29,13 +29,19 @@ class CellDelays:
     Attributes:
         kind: its cell, as the file has it.
         paths: (input, output) to delays.
+        edges: (input, output, 0 if the input rises or 1) to delays, where they are known for each of its edges.
         setup, hold: data pin to checks against the clock.
     """
 
     kind: str
     paths: dict[tuple[str, str], Edges] = field(default_factory=dict)
+    edges: dict[tuple[str, str, int], Edges] = field(default_factory=dict)
     setup: dict[str, Edges] = field(default_factory=dict)
     hold: dict[str, Edges] = field(default_factory=dict)
+
+    def delay(self, pin: str, output: str, edge_in: int, edge_out: int) -> float:
+        """From an edge of an input to one of an output, 0 a rising one and 1 a falling one."""
+        return self.edges.get((pin, output, edge_in), self.paths[pin, output])[edge_out]
 
 
 @dataclass
@@ -128,13 +134,13 @@ def _slower(known: dict[tuple[str, str], Edges], key: tuple[str, str], edges: Ed
 
 
 def _edges(values: _Tree, unit: float, path: Path) -> Edges:
-    """Each the largest number of a triple; one value is that of both edges."""
+    """Each the last number of a triple, that of slow paths; one value is that of both edges."""
     numbers = []
     for value in values:
         words = [each for word in value for each in str(word).split(":") if each] if isinstance(value, list) else []
         try:
-            numbers.append(max(map(float, words)) * unit)
-        except ValueError:
+            numbers.append(float(words[-1]) * unit)
+        except (IndexError, ValueError):
             raise BenchError(f"{path}: {value} is no delay") from None
     if len(numbers) not in (1, 2):
         raise BenchError(f"{path}: {values} are not the delays of two edges")

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from nncosim.tb.errors import BenchError
+from nncosim.tb.netlist.cells import cell_models
+from nncosim.tb.netlist.delays import both_ways
 from nncosim.tb.netlist.replay import PortTimes
 from nncosim.tb.netlist.sdf import Sdf, read_sdf
 from nncosim.tb.timing.library import read_library, without_wires
@@ -19,6 +22,9 @@ __all__ = ["PORT", "TimedNetlist", "with_delays"]
 
 PORT = Budget(clock_to_output=4, setup=4)
 """In FO4: a flip-flop's own delay and set-up beyond each port, so that paths inside are the long ones."""
+
+_EDGES_FOLLOW = "=== delays of each edge"
+_EDGE = re.compile(r"^\s*([v^]) -> ([v^]) [\d.]+:([\d.]+)\s*$", re.MULTILINE)
 
 _PERIOD = 100.0  # of the analysis: paths are asked for however much slack they have
 
@@ -64,11 +70,33 @@ def with_delays(folder: Path, netlist: Netlist, liberty: Path, *, port: Budget =
         shutil.copyfile(spef, folder / "wires.spef")
     script = commands(netlist, ["cells.lib"], "timed.v", _PERIOD, port, fo4, library,
                       "" if spef is None else "wires.spef")
-    script += "write_sdf -divider . -digits 6 -no_timestamp timed.sdf\n"
+    models = cell_models(liberty)
+    asked = [(instance, pin, output) for instance, (kind, pins) in netlist.cells.items()
+             for pin, output in both_ways(models[kind]) if pin in pins and output in pins]  # fmt: skip
+    script += "\n".join(["write_sdf -divider . -digits 6 -no_timestamp timed.sdf", "set sta_report_default_digits 6",
+                         *map(_edges_asked, asked), ""])
     (folder / "timed.tcl").write_text(script)
-    report = run_opensta(folder / "timed.tcl").partition(PORTS_FOLLOW)[0]
-    worst = max(parse_paths(report, _PERIOD), key=lambda path: path.length, default=None)
+    report, *edges = run_opensta(folder / "timed.tcl").split(_EDGES_FOLLOW)
+    worst = max(parse_paths(report.partition(PORTS_FOLLOW)[0], _PERIOD), key=lambda path: path.length, default=None)
     if worst is None:
         raise BenchError(f"OpenSTA finds no path in {netlist.top}")
+    sdf = read_sdf(folder / "timed.sdf")
+    for place, text in zip(asked, edges, strict=True):
+        _add_edges(sdf, place, text)
     times = PortTimes(port.clock_to_output * fo4, port.setup * fo4)
-    return TimedNetlist(netlist, text, worst.length, worst, read_sdf(folder / "timed.sdf"), times)
+    return TimedNetlist(netlist, text, worst.length, worst, sdf, times)
+
+
+def _edges_asked(place: tuple[str, str, str]) -> str:
+    instance, pin, output = place
+    return f'puts "{_EDGES_FOLLOW}"\nreport_edges -from {instance}/{pin} -to {instance}/{output}'
+
+
+def _add_edges(sdf: Sdf, place: tuple[str, str, str], text: str) -> None:
+    """What `report_edges` says: OpenSTA writes one of two delays to an edge of the output, not the longer one."""
+    instance, pin, output = place
+    found = {(edge_in, edge_out): float(slow) for edge_in, edge_out, slow in _EDGE.findall(text)}
+    if len(found) != 4:
+        raise BenchError(f"OpenSTA does not tell the four delays from {pin} to {output} of {instance}: {text.strip()}")
+    sdf.cells[instance].edges |= {(pin, output, number): (found[edge, "^"], found[edge, "v"])
+                                  for number, edge in enumerate("^v")}  # fmt: skip
