@@ -57,10 +57,10 @@ def timed_unit(unit: str, liberty: Path = OSU018, routed: bool = False) -> Timed
         return with_delays(Path(folder), netlist, liberty)
 
 
-def with_random(unit: str, edges: int, seed: int) -> Vectors:
-    """A unit's recorded vectors, and then so many edges with random inputs."""
+def with_random(unit: str, vectors: Vectors, edges: int, seed: int) -> Vectors:
+    """A unit's vectors, and then so many edges with random inputs."""
     sources = [str(text) for text in unit_part(ONE, unit).sources.values()]
-    return random_vectors(sources, unit, recorded(unit), edges, seed)
+    return random_vectors(sources, unit, vectors, edges, seed)
 
 
 def row(unit: str, timed: TimedNetlist, found: Simulated) -> str:
@@ -86,20 +86,22 @@ def _details(found: Simulated) -> Iterator[str]:
 @click.option("--block", "units", multiple=True, default=("counters",), show_default=True, metavar="B",
               help="A unit; may be repeated.")
 @click.option("--routed", is_flag=True, help="Placed and routed, with the delays of the wires.")
+@click.option("--edges", "first", type=click.IntRange(1), help="Only so many of those recorded [default: all].")
 @click.option("--random", "edges", type=click.IntRange(0), default=2000, show_default=True,
               help="Edges with random inputs, behind those recorded.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 @click.option("--liberty", type=click.Path(path_type=Path), default=OSU018, help="The cells.")
 @json_option
-def _command(units: tuple[str, ...], routed: bool, edges: int, seed: int, liberty: Path, json_file: Path | None) -> int:
+def _command(units: tuple[str, ...], routed: bool, first: int | None, edges: int, seed: int, liberty: Path,
+             json_file: Path | None) -> int:
     """Gates with delays. Exit status: 0 right where static timing says so and wrong below, 1 not, 2 bad input."""
     click.echo(HEAD)
     done: list[dict[str, object]] = []
     holds = True
     for unit in units:
         timed = timed_unit(unit, liberty, routed)
-        for name, vectors in ((unit, recorded(unit)), *([("  and random", with_random(unit, edges, seed))] if edges
-                                                        else [])):
+        own = recorded(unit).first(first or sys.maxsize)
+        for name, vectors in ((unit, own), *([("  and random", with_random(unit, own, edges, seed))] if edges else [])):
             found = simulate(timed, vectors, cell_models(liberty))
             click.echo(row(name, timed, found))
             for line in _details(found):

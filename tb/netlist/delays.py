@@ -50,8 +50,8 @@ def primes(function: str, inputs: tuple[str, ...]) -> tuple[Cube, ...]:
     if values is None or len(set(values)) < 2:
         raise BenchError(f"the function {function!r} cannot be given delays")
     true = {bits for bits, value in zip(itertools.product((0, 1), repeat=len(inputs)), values, strict=True) if value}
-    cubes = [cube for cube in itertools.product((0, 1, None), repeat=len(inputs))
-             if all(bits in true for bits in itertools.product(*((0, 1) if each is None else (each,) for each in cube)))]
+    cubes = [cube for cube in itertools.product((0, 1, None), repeat=len(inputs)) if true.issuperset(
+             itertools.product(*((0, 1) if each is None else (each,) for each in cube)))]  # fmt: skip
     found = [cube for cube in cubes if not any(other != cube and all(b is None or a == b for a, b in zip(
              cube, other, strict=True)) for other in cubes)]  # fmt: skip
     return tuple({pin: bool(bit) for pin, bit in zip(inputs, cube, strict=True) if bit is not None} for cube in found)

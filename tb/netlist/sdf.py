@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Delays of a netlist from an SDF file (IEEE 1497), as OpenSTA writes it: the third number of each triple, of slow paths."""
+"""Delays of a netlist from an SDF file (IEEE 1497), as OpenSTA writes it: of each triple the third number, that of slow
+paths."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ def with_delays(folder: Path, netlist: Netlist, liberty: Path, *, port: Budget =
     if worst is None:
         raise BenchError(f"OpenSTA finds no path in {netlist.top}")
     sdf = read_sdf(folder / "timed.sdf")
-    for place, text in zip(asked, edges, strict=True):
-        _add_edges(sdf, place, text)
+    for place, told in zip(asked, edges, strict=True):
+        _add_edges(sdf, place, told)
     times = PortTimes(port.clock_to_output * fo4, port.setup * fo4)
     return TimedNetlist(netlist, text, worst.length, worst, sdf, times)
 
@@ -92,11 +92,11 @@ def _edges_asked(place: tuple[str, str, str]) -> str:
     return f'puts "{_EDGES_FOLLOW}"\nreport_edges -from {instance}/{pin} -to {instance}/{output}'
 
 
-def _add_edges(sdf: Sdf, place: tuple[str, str, str], text: str) -> None:
+def _add_edges(sdf: Sdf, place: tuple[str, str, str], told: str) -> None:
     """What `report_edges` says: OpenSTA writes one of two delays to an edge of the output, not the longer one."""
     instance, pin, output = place
-    found = {(edge_in, edge_out): float(slow) for edge_in, edge_out, slow in _EDGE.findall(text)}
+    found = {(edge_in, edge_out): float(slow) for edge_in, edge_out, slow in _EDGE.findall(told)}
     if len(found) != 4:
-        raise BenchError(f"OpenSTA does not tell the four delays from {pin} to {output} of {instance}: {text.strip()}")
+        raise BenchError(f"OpenSTA does not tell the four delays from {pin} to {output} of {instance}: {told.strip()}")
     sdf.cells[instance].edges |= {(pin, output, number): (found[edge, "^"], found[edge, "v"])
                                   for number, edge in enumerate("^v")}  # fmt: skip
