@@ -191,7 +191,7 @@ def _parameters(model: CellModel, delays: CellDelays, instance: str, pins: Colle
         edges = {"wire": wires.get((instance, data), _NONE), "out": delays.paths[path],
                  "setup": delays.setup[data], "hold": delays.hold.get(data, _NONE)}  # fmt: skip
         return {f"{name}_{edge}": value for name, both in edges.items() for edge, value in zip("rf", both, strict=True)}
-    found = {}
+    found: dict[str, float] = {}
     for (pin, output, plain), name in _copies(model).items():
         if output in pins:
             wire = wires.get((instance, pin), _NONE)

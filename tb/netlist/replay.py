@@ -62,7 +62,8 @@ def rows_to_vectors(vectors: Vectors, rows: Rows, name: str) -> Vectors:
     """
     if not np.isin(rows, np.frombuffer(b"01", np.uint8)).all():
         raise BenchError(f"{name}: an output is unknown")
-    outputs, at = {}, 0
+    outputs: dict[str, np.ndarray] = {}
+    at = 0
     for port in vectors.outputs:
         width = vectors.bits[port]
         texts = (row.tobytes() for row in np.ascontiguousarray(rows[:, at:at + width]))
