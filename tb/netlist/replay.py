@@ -7,6 +7,7 @@ The clock is ideal. An edge's inputs come `Ports.input_delay` after the edge bef
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ Rows = npt.NDArray[np.uint8]
 
 _SETTLE = 1000.0  # ns before the first edge
 _TOP = "replay_top"
+_LOAD = 4  # edges
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,14 @@ def rows_to_vectors(vectors: Vectors, rows: Rows, name: str) -> Vectors:
     return replace(vectors, name=name, outputs=outputs)
 
 
-def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: int, seed: int) -> Vectors:
+def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: int, seed: int,
+                   registers: Iterable[str] = ()) -> Vectors:
     """Vectors, then so many edges whose inputs are random but for reset, with the outputs that RTL gives.
 
     Args:
         sources: the RTL of `module`.
+        registers: bits, ``path.register[index]``, that take values at every `_LOAD`-th of these edges: a register has
+            ones up to some bit, a zero there, and random bits above, so that what is added to it goes far.
 
     Raises:
         BenchError: the RTL does not do what the vectors say, or gives unknown bits, or Icarus Verilog refuses it.
@@ -88,12 +93,23 @@ def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: i
                  & (1 << after.bits[port]) - 1 for _ in range(edges)]  # fmt: skip
         inputs[port] = np.concatenate([values, np.array(drawn, values.dtype)])
     nothing = {port: np.zeros(len(after) + edges, values.dtype) for port, values in after.outputs.items()}
-    asked = Vectors(f"{after.name}, then random", after.bits, inputs, nothing)
+    words: dict[str, list[str]] = {}
+    for bit in registers:
+        words.setdefault(re.sub(r"\[\d+\]$", "", bit), []).append(bit)
+    loads = {edge: dict(_far(words.values(), random)) for edge in range(len(after), len(after) + edges, _LOAD) if words}
+    asked = Vectors(f"{after.name}, then random", after.bits, inputs, nothing, {**after.loads, **loads})
     with tempfile.TemporaryDirectory(prefix="nncosim-") as folder:
         seen = Replay(Path(folder), sources, module, asked).run(100.0, PortTimes(1.0, 1.0)).outputs
     if not np.array_equal(seen[:len(after)], bit_rows(after.outputs, after.bits)):
         raise BenchError(f"the RTL of {module} does not do what the vectors of {after.name} say")
     return rows_to_vectors(asked, seen, asked.name)
+
+
+def _far(words: Iterable[Sequence[str]], random: np.random.Generator) -> Iterator[tuple[str, int]]:
+    for bits in words:
+        ones = int(random.integers(len(bits)))
+        for place, bit in enumerate(sorted(bits, key=lambda bit: (len(bit), bit))):
+            yield bit, int(place < ones or (place > ones and random.integers(2)))
 
 
 class Replay:
@@ -105,20 +121,21 @@ class Replay:
         module: its name. clocked: whether it has the port of the clock.
         split: whether its ports are of one bit each, ``name_index``, as `nncosim.tb.timing.netlist.Netlist` has them.
         probes: names inside, each of one bit, below the module.
+        registers: bit of a register to its name inside, below the module, if it is another; for `Vectors.loads`.
 
     Raises:
         ToolError: there is no Icarus Verilog. BenchError: it refuses the Verilog.
     """
 
     def __init__(self, folder: Path, sources: Iterable[str], module: str, vectors: Vectors, *, split: bool = False,
-                 probes: Sequence[str] = (), clocked: bool = True):
+                 probes: Sequence[str] = (), clocked: bool = True, registers: Mapping[str, str] | None = None):
         command = shutil.which("iverilog")
         if command is None:
             raise ToolError("Icarus Verilog is not installed; Debian: apt-get install iverilog")
         self._folder, self._vectors, self._probes = folder, vectors, len(probes)
         np.savetxt(folder / "inputs.txt", np.ascontiguousarray(bit_rows(vectors.inputs, vectors.bits)).view("S1")
                    .astype(str), fmt="%s", delimiter="")  # fmt: skip
-        bench = _bench(module, vectors, split, probes, clocked)
+        bench = _bench(module, vectors, split, probes, clocked, registers or {})
         # The modules have no time scale of their own: that of the bench, which comes first, is theirs too.
         (folder / "replay.v").write_text("\n".join([*bench, *sources]) + "\n")
         made = subprocess.run([command, "-g2005", "-o", "replay.vvp", "-s", _TOP, "replay.v"], cwd=folder,
@@ -139,7 +156,8 @@ class Replay:
         return Seen(rows[:, :width], rows[:, width:])
 
 
-def _bench(module: str, vectors: Vectors, split: bool, probes: Sequence[str], clocked: bool) -> Iterator[str]:
+def _bench(module: str, vectors: Vectors, split: bool, probes: Sequence[str], clocked: bool,
+           registers: Mapping[str, str]) -> Iterator[str]:
     widths = [sum(vectors.bits[port] for port in ports) for ports in (vectors.inputs, vectors.outputs)]
     yield "`timescale 1ns/1fs"
     yield f"module {_TOP};"
@@ -165,6 +183,12 @@ def _bench(module: str, vectors: Vectors, split: bool, probes: Sequence[str], cl
     yield "      #(output_delay) clock = 1;"
     yield "      clock <= #(period / 2) 0;"
     yield f"      if (k < {len(vectors) - 1}) row <= #(input_delay) rows[k + 1];"
+    if vectors.loads:
+        yield "      #0 case (k)"  # after the registers' own, which are not taken over before all is done at this time
+        for edge, bits in vectors.loads.items():
+            taken = (f"dut.{registers.get(bit, bit)} <= {value};" for bit, value in bits.items())
+            yield f"        {edge}: begin {' '.join(taken)} end"
+        yield "      endcase"
     yield "      #(period - output_delay);"
     yield "    end"
     yield "    $fclose(file);"
