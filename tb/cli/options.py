@@ -36,6 +36,7 @@ __all__ = [
     "check_indices",
     "check_outputs",
     "complete_layers",
+    "complete_layout_blocks",
     "complete_parameters",
     "complete_timing_blocks",
     "driver_option",
@@ -234,6 +235,7 @@ def _parameters(context: click.Context) -> list[str]:
 
 complete_layers = _complete(_layers)
 complete_parameters = _complete(_parameters, "=")
+complete_layout_blocks = _complete(lambda context: getattr(_bench_of(context), "layout_blocks", ()))
 complete_timing_blocks = _complete(lambda context: getattr(_bench_of(context), "timing_blocks", ()))
 
 

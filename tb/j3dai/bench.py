@@ -18,7 +18,9 @@ from nncosim.tb.j3dai.inside import module_of
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
 from nncosim.tb.j3dai.netlist import BLOCKS
 from nncosim.tb.j3dai.rtl import run_netlist, run_rtl
+from nncosim.tb.j3dai.units import UNITS, unit_part
 from nncosim.tb.lockstep import Difference
+from nncosim.tb.netlist.mapping import Part
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.progress import building
@@ -42,6 +44,7 @@ class J3daiBench:
     gates: ClassVar[tuple[str, ...]] = ("netlist",)
     gate_blocks: ClassVar[tuple[str, ...]] = tuple(BLOCKS)
     timing_blocks: ClassVar[Mapping[str, str]] = {name: what for name, (what, _) in TIMING_BLOCKS.items()}
+    layout_blocks: ClassVar[tuple[str, ...]] = tuple(UNITS)
     mutation: ClassVar[MutationPlan] = MutationPlan(
         "nncosim.hdl.j3dai.soc",
         # A port of its own and a multicast need two clusters; few PEs need several cycles for a record of parameters.
@@ -107,6 +110,10 @@ class J3daiBench:
     def time_block(self, platform: J3dai, block: str, liberty: Path) -> TimingReport:
         """See `nncosim.tb.backend.Timed`, and `nncosim.tb.j3dai.blocks`."""
         return time_block(platform, block, liberty)
+
+    def layout_part(self, platform: J3dai, block: str) -> Part:
+        """See `nncosim.tb.backend.LaidOut`, and `nncosim.tb.j3dai.units`."""
+        return unit_part(platform, block)
 
     def fault_target(
         self, platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray],
