@@ -81,7 +81,8 @@ def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: i
     Args:
         sources: the RTL of `module`.
         registers: bits, ``path.register[index]``, that take values at every `_LOAD`-th of these edges: a register has
-            ones up to some bit, a zero there, and random bits above, so that what is added to it goes far.
+            ones up to some bit, a zero there, and random bits above, so that what is added to it goes far. Those in
+            submodules, or with a dot in their names, are left as they are.
 
     Raises:
         BenchError: the RTL does not do what the vectors say, or gives unknown bits, or Icarus Verilog refuses it.
@@ -94,7 +95,7 @@ def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: i
         inputs[port] = np.concatenate([values, np.array(drawn, values.dtype)])
     nothing = {port: np.zeros(len(after) + edges, values.dtype) for port, values in after.outputs.items()}
     words: dict[str, list[str]] = {}
-    for bit in registers:
+    for bit in filter(re.compile(r"[A-Za-z_]\w*(\[\d+\])?").fullmatch, registers):
         words.setdefault(re.sub(r"\[\d+\]$", "", bit), []).append(bit)
     loads = {edge: dict(_far(words.values(), random)) for edge in range(len(after), len(after) + edges, _LOAD) if words}
     asked = Vectors(f"{after.name}, then random", after.bits, inputs, nothing, {**after.loads, **loads})
