@@ -119,6 +119,15 @@ def test_loaded_registers_reach_the_longest_path() -> None:
     assert found.holds and found.lowest > 0.98 * found.static
 
 
+def test_wires_to_outputs_count() -> None:
+    """Longer by 2 ns, which no output has time for."""
+    own = timed()
+    wires = own.sdf.wires | {("", f"counters_{bit}"): (2.0, 2.0) for bit in range(192)}
+    assert simulated().safe.passes
+    found = simulated(replace(own.sdf, wires=wires)).safe
+    assert found.wrong > 0 == found.registers
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("routed", [False, pytest.param(True, marks=ROUTED)])
 @pytest.mark.parametrize("unit", ["counters", "settle", "semaphores", "sequencer"])

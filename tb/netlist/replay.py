@@ -122,6 +122,7 @@ class Replay:
         module: its name. clocked: whether it has the port of the clock.
         split: whether its ports are of one bit each, ``name_index``, as `nncosim.tb.timing.netlist.Netlist` has them.
         probes: names inside, each of one bit, below the module.
+        wires: port of one bit to the delay of the wire to it, rising and falling, in ns, of outputs that have one.
         registers: bit of a register to its name inside, below the module, if it is another; for `Vectors.loads`.
 
     Raises:
@@ -129,14 +130,15 @@ class Replay:
     """
 
     def __init__(self, folder: Path, sources: Iterable[str], module: str, vectors: Vectors, *, split: bool = False,
-                 probes: Sequence[str] = (), clocked: bool = True, registers: Mapping[str, str] | None = None):
+                 probes: Sequence[str] = (), clocked: bool = True, registers: Mapping[str, str] | None = None,
+                 wires: Mapping[str, tuple[float, float]] | None = None):
         command = shutil.which("iverilog")
         if command is None:
             raise ToolError("Icarus Verilog is not installed; Debian: apt-get install iverilog")
         self._folder, self._vectors, self._probes = folder, vectors, len(probes)
         np.savetxt(folder / "inputs.txt", np.ascontiguousarray(bit_rows(vectors.inputs, vectors.bits)).view("S1")
                    .astype(str), fmt="%s", delimiter="")  # fmt: skip
-        bench = _bench(module, vectors, split, probes, clocked, registers or {})
+        bench = _bench(module, vectors, split, probes, clocked, registers or {}, wires or {})
         # The modules have no time scale of their own: that of the bench, which comes first, is theirs too.
         (folder / "replay.v").write_text("\n".join([*bench, *sources]) + "\n")
         made = subprocess.run([command, "-g2005", "-o", "replay.vvp", "-s", _TOP, "replay.v"], cwd=folder,
@@ -158,20 +160,24 @@ class Replay:
 
 
 def _bench(module: str, vectors: Vectors, split: bool, probes: Sequence[str], clocked: bool,
-           registers: Mapping[str, str]) -> Iterator[str]:
+           registers: Mapping[str, str], wires: Mapping[str, tuple[float, float]]) -> Iterator[str]:
     widths = [sum(vectors.bits[port] for port in ports) for ports in (vectors.inputs, vectors.outputs)]
     yield "`timescale 1ns/1fs"
     yield f"module {_TOP};"
     yield f"  reg [{widths[0] - 1}:0] rows [0:{len(vectors) - 1}];"
     yield f"  reg [{widths[0] - 1}:0] row;"
-    yield f"  wire [{widths[1] - 1}:0] out;"
+    yield f"  wire [{widths[1] - 1}:0] left, out;"
     yield "  reg clock = 0;"
     yield "  real period, input_delay, output_delay;"
     yield "  integer k, file;"
     yield f"  {identifier(module)} dut ("
     yield ",\n".join([*([f"    .{CLOCK}{'_0' * split}(clock)"] if clocked else []),
                       *_wired(vectors.inputs, vectors.bits, "row", split),
-                      *_wired(vectors.outputs, vectors.bits, "out", split)]) + ");"  # fmt: skip
+                      *_wired(vectors.outputs, vectors.bits, "left", split)]) + ");"  # fmt: skip
+    places = [f"{port}_{k}" for port in vectors.outputs for k in reversed(range(vectors.bits[port]))]
+    for place, bit in zip(reversed(range(widths[1])), places, strict=True):
+        rise, fall = wires.get(bit, (0.0, 0.0))
+        yield f"  assign {f'#({rise:.6f}, {fall:.6f}) ' if rise or fall else ''}out[{place}] = left[{place}];"
     yield "  initial begin"
     for name in ("period", "input_delay", "output_delay"):
         yield f'    if (!$value$plusargs("{name}=%f", {name})) $finish;'
@@ -187,7 +193,8 @@ def _bench(module: str, vectors: Vectors, split: bool, probes: Sequence[str], cl
     if vectors.loads:
         yield "      #0 case (k)"  # after the registers' own, which are not taken over before all is done at this time
         for edge, bits in vectors.loads.items():
-            taken = (f"dut.{registers.get(bit, bit)} <= {value};" for bit, value in bits.items())
+            names = (registers.get(bit) or re.sub(r"^[^\[]+", r"\\\g<0> ", bit) for bit in bits)
+            taken = (f"dut.{name} <= {value};" for name, value in zip(names, bits.values(), strict=True))
             yield f"        {edge}: begin {' '.join(taken)} end"
         yield "      endcase"
     yield "      #(period - output_delay);"

@@ -100,6 +100,7 @@ def simulate(timed: TimedNetlist, vectors: Vectors, models: Mapping[str, CellMod
     probes = [f"{instance}.{STATE}" for instance in netlist.registers]
     registers = {name: f"{instance}.{STATE}" for instance, name in netlist.registers.items()}
     clocked = "clk_0" in netlist.ports
+    wires = {port: edges for (owner, port), edges in timed.sdf.wires.items() if not owner}
     with tempfile.TemporaryDirectory(prefix="nncosim-") as name:
         benches = []
         for kind, text in (("plain", timed.verilog), ("delays", with_delays.verilog),
@@ -107,7 +108,8 @@ def simulate(timed: TimedNetlist, vectors: Vectors, models: Mapping[str, CellMod
             folder = Path(name) / kind
             folder.mkdir()
             benches.append(Replay(folder, [*delay_models(cells), text], netlist.top, vectors, split=True,
-                                  probes=probes, clocked=clocked, registers=registers))  # fmt: skip
+                                  probes=probes, clocked=clocked, registers=registers,
+                                  wires={} if kind == "plain" else wires))  # fmt: skip
         want = benches[0].run(_SLOW, PortTimes(1.0, 1.0))
         wrong = np.flatnonzero((want.outputs != bit_rows(vectors.outputs, vectors.bits)).any(axis=1))
         if len(wrong):
