@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layouts without placing or routing anything: LEF and DEF files, parasitics by hand, what the checks find, pictures."""
+"""Layouts without placing or routing anything: LEF and DEF files, parasitics by hand, what the checks find, pictures.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +143,8 @@ def test_def(block):
     assert (found.top, found.die) == ("block", Rect(0, -1000, 13000, 21000))
     assert found.cells["b"] == Placed("INV", 10000, 0, "N")
     assert {name: net.pins for name, net in found.nets.items()} == NETS
-    assert [(each.layer, each.length) for each in found.nets["p"].segments] == [("m2", 13000), ("m1", 4500), ("m1", 2000)]
+    assert [(each.layer, each.length) for each in found.nets["p"].segments] == [
+        ("m2", 13000), ("m1", 4500), ("m1", 2000)]
     assert [(each.name, each.x, each.y) for each in found.nets["q"].vias] == [("V12", 11500, 5000)]
 
 
@@ -304,6 +306,7 @@ def test_what_is_refused(command, tmp_path, monkeypatch):
     refused(command("layout", "--platform", "toy", "--block", "x"), "'toy' has no units that can be laid out")
     refused(command("layout", "--block", "settle", "--lef", OSU018_LEF), "give both, or neither")
     none = tmp_path / "none.lef"
-    refused(command("layout", "--block", "settle", "--lef", none, "--liberty", OSU018), f"cannot read the LEF file {none}")
+    refused(command("layout", "--block", "settle", "--lef", none, "--liberty", OSU018),
+            f"cannot read the LEF file {none}")
     monkeypatch.setenv("PATH", str(tmp_path))
     refused(command("layout", "--block", "settle"), "graywolf is not on PATH", "apt-get install graywolf qrouter")

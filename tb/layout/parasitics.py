@@ -6,11 +6,12 @@ Of a wire of width W and length L on a layer, from the layer's values in the LEF
     R = RPERSQ L / W        C = CPERSQDIST W L + 2 EDGECAPACITANCE L
 
 A wire has two edges; that the LEF value is of one says the LEF/DEF language reference (segment capacitance = C per
-square x W x L + peripheral C x 2 (W + L); the ends' share is left out). OSU's values are those that MOSIS measured in
-TSMC's 0.18 um (run T3AZ: area 38, 19, 13, 8, 8, 3 aF/um2 for metal 1 to 6; sheets of 0.08 ohms), of one wire over
-substrate. So there is no coupling: what lies beside, above or below a wire counts as if it were substrate. The file
-has no resistance of vias: `VIA_OHM` is from the same run, whose contacts to metal 2 to 6 add up to 4.96, 9.57, 14.31,
-18.87 and 21.40 ohms. A via's metal counts where no wire and no pin is; a pin's own metal is in the cell.
+square x W x L + peripheral C x 2 (W + L); the ends' share is left out). OSU's values are of the kind that MOSIS
+measured in TSMC's 0.18 um, of one wire over substrate: run T3AZ has the same areas, 38, 19, 13, 8, 8 and 3 aF/um2 for
+metal 1 to 6, and edges of 59, 53, 42 and 24 aF/um for metal 2 to 5, where the file has 60, 54, 41 and 24. So there is
+no coupling: what lies beside, above or below a wire counts as if it were substrate. The file has no resistance of vias:
+`VIA_OHM` is from that run, whose contacts to metal 2 to 6 add up to 4.96, 9.57, 14.31, 18.87 and 21.40 ohms. A via's
+metal counts where no wire and no pin is; a pin's own metal is in the cell.
 
 Each net is written as a tree from its driver, of the least resistances: half of a wire's capacitance lies at either
 end. Where wires close a loop, the branch that does it carries its capacitance only.
