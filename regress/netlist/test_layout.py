@@ -28,7 +28,8 @@ from nncosim.tb.layout.nets import nets_of
 from nncosim.tb.netlist.mapping import Part, mapped_file
 from nncosim.tb.timing.library import read_library
 from nncosim.tb.timing.netlist import Netlist
-from nncosim.tb.timing.sta import OSU018
+from nncosim.tb.timing.opensta import run_opensta
+from nncosim.tb.timing.sta import OSU018, time_netlist
 
 pytestmark = pytest.mark.text
 
@@ -90,11 +91,11 @@ def test_the_same_again(routed: Routed, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_missing_wires_are_found(routed: Routed, tmp_path: Path) -> None:
-    """Some twenty, one at a time: wires above the cells, with the via at their end."""
+    """Some ten, one at a time: wires above the cells, with the via at their end."""
     nets, text = nets_of(routed.netlist), routed.def_file.read_text()
     lines = list(re.finditer(r"^  NEW metal[3-6] .*M\d_M\d $", text, re.MULTILINE))
     assert len(lines) > 20
-    for line in lines[:: len(lines) // 20]:
+    for line in lines[:: len(lines) // 10]:
         (tmp_path / "cut.def").write_text(text[:line.start()] + text[line.end() + 1:])
         with pytest.raises(BenchError, match="is open"):
             check_connectivity(read_def(tmp_path / "cut.def", LEF), LEF, nets)
@@ -138,6 +139,13 @@ def test_parasitics_that_do_not_arrive(routed: Routed, kind: str, tmp_path: Path
         annotated(tmp_path, routed, wrong)
 
 
+def test_timing_refuses_parasitics_of_something_else(routed: Routed, tmp_path: Path) -> None:
+    """OpenSTA would warn of nodes that it does not know, and find a shorter path."""
+    (tmp_path / "other.spef").write_text(re.sub(r"\b(u\d+):", r"\1_", routed.spef.read_text()))
+    with pytest.raises(BenchError, match="not found"):
+        time_netlist(routed.netlist, spef=tmp_path / "other.spef")
+
+
 def test_a_router_that_gives_up_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """qrouter that says it left a net, and qrouter that writes no layout."""
     tools = tmp_path / "tools"
@@ -161,8 +169,6 @@ def test_units(unit: str, tmp_path: Path) -> None:
     (data,) = json.loads((out / "layout.json").read_text())["blocks"]
     assert data["annotated_pins"] == data["pins"] and data["slow_down"] > 0
     assert {path.name for path in out.iterdir()} >= {f"{unit}.{end}" for end in ("v", "spef", "def", "svg", "tcl")}
-    from nncosim.tb.timing.opensta import run_opensta
-
     slack = float(re.findall(r"(-?[\d.]+)\s+slack", run_opensta(out / f"{unit}.tcl"))[0])
     again = 70 * data["with_wires"]["fo4_ns"] - slack
     assert again == pytest.approx(data["with_wires"]["period_ns"], abs=1e-5)

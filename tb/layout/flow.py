@@ -139,8 +139,8 @@ def time_routed(routed: Routed, options: StaOptions | None = None) -> RoutedTimi
         ToolError, BenchError: as `nncosim.tb.timing.sta.time_netlist`.
     """
     chosen = options or StaOptions(liberty=routed.liberty)
-    return RoutedTiming(routed, *(time_netlist(routed.netlist, chosen, spef, routed.sources)
-                                  for spef in (None, routed.spef, routed.spef.with_name(_DOUBLED))))
+    return RoutedTiming(routed, *(time_netlist(routed.netlist, chosen, wires, routed.sources)
+                                  for wires in (None, routed.spef, routed.spef.with_name(_DOUBLED))))
 
 
 def _laid_out(netlist: Netlist, wanted: Nets, technology: Lef, lef_file: Path, say: Callable[[str], None]) -> Path:
