@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vectors replayed on a module in Icarus Verilog, at any period of the clock: RTL, gates, gates with delays.
+
+The clock is ideal. An edge's inputs come `Ports.input_delay` after the edge before it, and outputs are looked at
+`Ports.output_delay` before the edge, as the module's neighbours would.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from nncosim.tb.errors import BenchError, ToolError
+from nncosim.tb.netlist.recorded import CLOCK, Vectors
+from nncosim.tb.netlist.verilog import identifier
+
+__all__ = ["PortTimes", "Replay", "Rows", "Seen", "bit_rows", "rows_to_vectors"]
+
+Rows = npt.NDArray[np.uint8]
+"""A row an edge, a column a bit, each an ASCII "0", "1", "x" or "z"; of a port the highest bit first."""
+
+_SETTLE = 1000.0  # ns before the first edge
+_TOP = "replay_top"
+
+
+@dataclass(frozen=True)
+class PortTimes:
+    """In ns: when inputs come after an edge, and how long before the next one outputs are taken."""
+
+    input_delay: float
+    output_delay: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came out at each edge. probes: of what is inside, a column each."""
+
+    outputs: Rows
+    probes: Rows
+
+
+def bit_rows(values: Mapping[str, np.ndarray], bits: Mapping[str, int]) -> Rows:
+    """Values of ports, side by side."""
+    columns = []
+    for port, found in values.items():
+        text = "".join(format(int(value), f"0{bits[port]}b") for value in found)
+        columns.append(np.frombuffer(text.encode(), np.uint8).reshape(len(found), bits[port]))
+    return np.concatenate(columns, axis=1)
+
+
+def rows_to_vectors(vectors: Vectors, rows: Rows, name: str) -> Vectors:
+    """The vectors with other outputs, all bits of which are known.
+
+    Raises:
+        BenchError: a bit is x or z.
+    """
+    if not np.isin(rows, np.frombuffer(b"01", np.uint8)).all():
+        raise BenchError(f"{name}: an output is unknown")
+    outputs, at = {}, 0
+    for port in vectors.outputs:
+        width = vectors.bits[port]
+        texts = (row.tobytes() for row in np.ascontiguousarray(rows[:, at:at + width]))
+        kind: type = np.uint64 if width <= 64 else object
+        outputs[port], at = np.array([int(text, 2) for text in texts], kind), at + width
+    return replace(vectors, name=name, outputs=outputs)
+
+
+class Replay:
+    """A module under a bench, compiled; for vectors with the ports and as many rows as those it was made with.
+
+    Args:
+        folder: where everything is written.
+        sources: the module's Verilog, with all it needs.
+        module: its name. clocked: whether it has the port of the clock.
+        split: whether its ports are of one bit each, ``name_index``, as `nncosim.tb.timing.netlist.Netlist` has them.
+        probes: names inside, each of one bit, below the module.
+
+    Raises:
+        ToolError: there is no Icarus Verilog. BenchError: it refuses the Verilog.
+    """
+
+    def __init__(self, folder: Path, sources: Iterable[str], module: str, vectors: Vectors, *, split: bool = False,
+                 probes: Sequence[str] = (), clocked: bool = True):
+        command = shutil.which("iverilog")
+        if command is None:
+            raise ToolError("Icarus Verilog is not installed; Debian: apt-get install iverilog")
+        self._folder, self._vectors, self._probes = folder, vectors, len(probes)
+        np.savetxt(folder / "inputs.txt", np.ascontiguousarray(bit_rows(vectors.inputs, vectors.bits)).view("S1")
+                   .astype(str), fmt="%s", delimiter="")  # fmt: skip
+        bench = _bench(module, vectors, split, probes, clocked)
+        # The modules have no time scale of their own: that of the bench, which comes first, is theirs too.
+        (folder / "replay.v").write_text("\n".join([*bench, *sources]) + "\n")
+        made = subprocess.run([command, "-g2005", "-o", "replay.vvp", "-s", _TOP, "replay.v"], cwd=folder,
+                              capture_output=True, text=True)  # fmt: skip
+        if made.returncode:
+            raise BenchError(f"Icarus Verilog refuses {module!r}:\n{made.stderr[-2000:]}")
+
+    def run(self, period: float, times: PortTimes) -> Seen:
+        """Replay with a clock period in ns."""
+        numbers = {"period": period, "input_delay": times.input_delay, "output_delay": times.output_delay}
+        done = subprocess.run(["vvp", "-n", "replay.vvp", *(f"+{name}={value:.6f}" for name, value in numbers.items())],
+                              cwd=self._folder, capture_output=True, text=True)  # fmt: skip
+        if done.returncode:
+            raise BenchError(f"Icarus Verilog ends with status {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}")
+        data = np.frombuffer((self._folder / "outputs.txt").read_bytes(), np.uint8)
+        rows = data.reshape(len(self._vectors), -1)[:, :-1]
+        width = rows.shape[1] - self._probes
+        return Seen(rows[:, :width], rows[:, width:])
+
+
+def _bench(module: str, vectors: Vectors, split: bool, probes: Sequence[str], clocked: bool) -> Iterator[str]:
+    widths = [sum(vectors.bits[port] for port in ports) for ports in (vectors.inputs, vectors.outputs)]
+    yield "`timescale 1ns/1fs"
+    yield f"module {_TOP};"
+    yield f"  reg [{widths[0] - 1}:0] rows [0:{len(vectors) - 1}];"
+    yield f"  reg [{widths[0] - 1}:0] row;"
+    yield f"  wire [{widths[1] - 1}:0] out;"
+    yield "  reg clock = 0;"
+    yield "  real period, input_delay, output_delay;"
+    yield "  integer k, file;"
+    yield f"  {identifier(module)} dut ("
+    yield ",\n".join([*([f"    .{CLOCK}{'_0' * split}(clock)"] if clocked else []),
+                      *_wired(vectors.inputs, vectors.bits, "row", split),
+                      *_wired(vectors.outputs, vectors.bits, "out", split)]) + ");"  # fmt: skip
+    yield "  initial begin"
+    for name in ("period", "input_delay", "output_delay"):
+        yield f'    if (!$value$plusargs("{name}=%f", {name})) $finish;'
+    yield '    $readmemb("inputs.txt", rows);'
+    yield '    file = $fopen("outputs.txt", "w");'
+    yield f"    row = rows[0]; #{_SETTLE};"
+    yield f"    for (k = 0; k < {len(vectors)}; k = k + 1) begin"
+    shown = ",\n        ".join(["out", *(f"dut.{probe}" for probe in probes)])
+    yield f"      $fdisplayb(file, {{{shown}}});"
+    yield "      #(output_delay) clock = 1;"
+    yield "      clock <= #(period / 2) 0;"
+    yield f"      if (k < {len(vectors) - 1}) row <= #(input_delay) rows[k + 1];"
+    yield "      #(period - output_delay);"
+    yield "    end"
+    yield "    $fclose(file);"
+    yield "    $finish;"
+    yield "  end"
+    yield "endmodule"
+
+
+def _wired(ports: Iterable[str], bits: Mapping[str, int], name: str, split: bool) -> Iterator[str]:
+    """The ports on parts of a vector, the first port highest; their names escaped, for some are words of Verilog."""
+    at = sum(bits[port] for port in ports)
+    for port in ports:
+        at -= bits[port]
+        if split:
+            yield from (f"    .{port}_{k}({name}[{at + k}])" for k in range(bits[port]))
+        else:
+            yield f"    .\\{port} ({name}[{at + bits[port] - 1}:{at}])"
