@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A routed netlist as Verilog that can be simulated, with the ports that the block's RTL has.
 
-Cells are those into which nextpnr packs: lookup tables and flip-flops with their slices' configuration. Of them Yosys'
-package has models, which are used as they are: LUT4 and those in it, TRELLIS_COMB as logic, TRELLIS_FF. It has none that
-can be used for three: MULT18X18D and DP16KD are black boxes there, and of TRELLIS_COMB in a carry chain the carry
+Cells are those into which nextpnr packs: lookup tables and flip-flops with their slices' configuration. Of some Yosys'
+package has models, which are used as they are: TRELLIS_FF, TRELLIS_COMB as logic, and what is in that. It has none that
+can be used of three: MULT18X18D and DP16KD are black boxes there, and of a TRELLIS_COMB in a carry chain the carry
 output hangs in the air (it is declared once more inside). Their models are in ``cells.v``.
 
 What nextpnr says by configuration and not by a net is made a net here: pins tied to a constant, the flip-flop's data
-input (``SD``), which multiplexer a pair of tables has. Pads and clock buffers are wires. What is simulated is the netlist
-as it is placed and routed; not the bitstream, and without delays.
+input (``SD``), which multiplexer a pair of tables has. Pads and clock buffers are wires. What is simulated is the
+netlist as it is placed and routed; not the bitstream, and without delays.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _cell(name: str, cell: Mapping[str, Any], low: frozenset[int]) -> tuple[str,
     pins = {pin: bits[0] for pin, bits in cell["connections"].items() if bits}
     if kind == "TRELLIS_COMB":
         if given.get("MODE", "LOGIC") not in ("LOGIC", "CCU2"):
-            raise BenchError(f"cell {name!r} is of mode {given['MODE']} of TRELLIS_COMB, of which there is no model here")
+            raise BenchError(f"cell {name!r}: there is no model here of the mode {given['MODE']} of TRELLIS_COMB")
         kind = _CARRY if given.get("MODE") == "CCU2" else kind
         given["IS_Z1"] = format(int("FXA" in pins or "FXB" in pins), "01b")
     if kind not in _PARAMETERS:
@@ -163,7 +163,7 @@ def _cell(name: str, cell: Mapping[str, Any], low: frozenset[int]) -> tuple[str,
         _tied(name, cell, given, pins, low)
     known = (*_INPUTS.get(kind, {}), *_OUTPUTS.get(kind, ()))
     pins = {**_INPUTS.get(kind, {}), **{pin: bit for pin, bit in pins.items()
-                                        if pin in known or kind in _PINS and _PINS[kind].fullmatch(pin)}}
+                                        if pin in known or (kind in _PINS and _PINS[kind].fullmatch(pin))}}
     parameters = {key: cell["parameters"].get(key, given[key]) for key in _PARAMETERS[kind] if key in given}
     return kind, parameters, pins
 
@@ -183,8 +183,8 @@ def _flip_flop(given: Mapping[str, str], pins: dict[str, int | str]) -> None:
 
 def _tied(name: str, cell: Mapping[str, Any], given: Mapping[str, str], pins: dict[str, int | str],
           low: frozenset[int]) -> None:
-    """Pins of multipliers and memories that configuration holds: PINMUX is the constant, or, of pins that are pulled up,
-    PIN or INV."""
+    """Pins of multipliers and memories that configuration holds: PINMUX is the constant, or, of pins that are pulled
+    up, PIN or INV."""
     kind = cell["type"]
     for pin, direction in cell["port_directions"].items():
         how = given.get(f"{pin}MUX")

@@ -3,10 +3,10 @@
 
 At each bit of each port, but the clock, stands a flip-flop that belongs to no other logic: it drives the bit of an
 input, or takes that of an output. Its other side hangs in the air. So a path from an input to a register of the block,
-or from one to an output, counts as it would if the neighbour's register stood as near as nextpnr could put it, with real
-wires and set-up; none is left out, as `nextpnr --out-of-context` would, and none goes through an IO buffer at the edge
-of the chip. They are put into the netlist after synthesis, so that nothing of the block is optimized with them, and
-are taken out again before it is simulated (`nncosim.tb.fpga.netlist`): their nets are the ports then.
+or from one to an output, counts as it would if the neighbour's register stood as near as nextpnr could put it, with
+real wires and set-up; none is left out, as `nextpnr --out-of-context` would, and none goes through an IO buffer at
+the edge of the chip. They are put into the netlist after synthesis, so that nothing of the block is optimized with
+them, and are taken out again before it is simulated (`nncosim.tb.fpga.netlist`): their nets are the ports then.
 """
 
 from __future__ import annotations

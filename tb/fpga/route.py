@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ def route(module: Mapping[str, Any], top: str, device: Device, seed: int = 1) ->
         routed = next(iter(json.load(file)["modules"].values()))
     registers = sum(name.startswith("port ") for name in routed["cells"])
     clocks, paths, used = read_report(json.loads((entry / _REPORT).read_text()), registers)
+    paths = tuple(replace(path, start=_place(routed, path.start), end=_place(routed, path.end)) for path in paths)
     return Routed(top, device, seed, routed, clocks, paths, used, registers,
                   json.loads((entry / _SECONDS).read_text()), entry)
 
@@ -179,6 +180,14 @@ def read_report(data: Mapping[str, Any], port_registers: int = 0
     except (KeyError, TypeError, IndexError) as error:
         raise BenchError(f"nextpnr's report is not as expected: {type(error).__name__} {error}") from None
     return clocks, paths, used
+
+
+def _place(module: Mapping[str, Any], cell: str) -> str:
+    """A cell by the net of its register, which has the register's name; or by its own, as those at ports have."""
+    outputs = module["cells"][cell]["connections"].get("Q")
+    if not outputs or cell.startswith("port "):
+        return cell
+    return next((name for name, net in module["netnames"].items() if net["bits"] == outputs), cell)
 
 
 def _clock(net: str) -> str:
