@@ -43,7 +43,7 @@ class BlockOnFpga:
 
     def replay(self, vectors: Vectors) -> Replayed:
         """As `nncosim.tb.fpga.replay.replayed`."""
-        return replayed(self.routed, self.bits, vectors)
+        return replayed(self.routed, self.bits, self.block.sources, vectors)
 
 
 def place_block(block: FpgaBlock, device: Device, seed: int, say: Progress = lambda text: None) -> BlockOnFpga:

@@ -183,11 +183,13 @@ def read_report(data: Mapping[str, Any], port_registers: int = 0
 
 
 def _place(module: Mapping[str, Any], cell: str) -> str:
-    """A cell by the net of its register, which has the register's name; or by its own, as those at ports have."""
-    outputs = module["cells"][cell]["connections"].get("Q")
+    """A cell by the net of its register, which has the register's name; or by its own, as those at ports have. Of a net
+    with several names the one is taken that is in the cell's."""
+    outputs = module["cells"].get(cell, {}).get("connections", {}).get("Q")
     if not outputs or cell.startswith("port "):
         return cell
-    return next((name for name, net in module["netnames"].items() if net["bits"] == outputs), cell)
+    names = [name for name, net in module["netnames"].items() if net["bits"] == outputs]
+    return next((name for name in names if cell.startswith(name.partition("[")[0])), names[0] if names else cell)
 
 
 def _clock(net: str) -> str:

@@ -84,7 +84,8 @@ def replay_text(replay: Replayed) -> Text:
     """What came of the comparison."""
     said = f"{replay.edges:,} edges of {replay.name}: "
     if replay.first is None:
-        return Text(f"{said}all {replay.bits:,} bits of outputs are the RTL's", style="green")
+        rest = f"; {replay.unknown:,} are not known in the RTL" if replay.unknown else ""
+        return Text(f"{said}all {replay.bits:,} bits of outputs are the RTL's{rest}", style="green")
     return Text(f"{said}{replay.differ:,} of {replay.bits:,} bits of outputs differ from the RTL's; {replay.first}",
                 style="red")
 

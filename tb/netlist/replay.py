@@ -79,13 +79,14 @@ class Replay:
         module: its name. clocked: whether it has the port of the clock.
         split: whether its ports are of one bit each, ``name_index``, as `nncosim.tb.timing.netlist.Netlist` has them.
         probes: names inside, each of one bit, below the module.
+        standard: of the language, by its year: 2005 is Verilog, 2012 SystemVerilog.
 
     Raises:
         ToolError: there is no Icarus Verilog. BenchError: it refuses the Verilog.
     """
 
     def __init__(self, folder: Path, sources: Iterable[str], module: str, vectors: Vectors, *, split: bool = False,
-                 probes: Sequence[str] = (), clocked: bool = True):
+                 probes: Sequence[str] = (), clocked: bool = True, standard: str = "2005"):
         command = shutil.which("iverilog")
         if command is None:
             raise ToolError("Icarus Verilog is not installed; Debian: apt-get install iverilog")
@@ -95,7 +96,7 @@ class Replay:
         bench = _bench(module, vectors, split, probes, clocked)
         # The modules have no time scale of their own: that of the bench, which comes first, is theirs too.
         (folder / "replay.v").write_text("\n".join([*bench, *sources]) + "\n")
-        made = subprocess.run([command, "-g2005", "-o", "replay.vvp", "-s", _TOP, "replay.v"], cwd=folder,
+        made = subprocess.run([command, f"-g{standard}", "-o", "replay.vvp", "-s", _TOP, "replay.v"], cwd=folder,
                               capture_output=True, text=True)  # fmt: skip
         if made.returncode:
             raise BenchError(f"Icarus Verilog refuses {module!r}:\n{made.stderr[-2000:]}")
