@@ -42,7 +42,8 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 timing-tools:
-	@command -v sta >/dev/null && command -v iverilog >/dev/null && test -f $(LIBERTY) || .ci/debian opensta iverilog qflow-tech-osu018
+	@command -v sta >/dev/null && command -v iverilog >/dev/null && command -v graywolf >/dev/null \
+		&& command -v qrouter >/dev/null && test -f $(LIBERTY) || .ci/debian opensta iverilog graywolf qrouter qflow-tech-osu018
 
 # What Verilator's FST waveforms are compiled with.
 wave-tools:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vectors of J3DAI's units: what an image's run on the RTL gives an instance of each (`nncosim.tb.netlist.recorded`).
+"""Vectors of J3DAI's units: what an image's run on the RTL gives to one instance of each
+(`nncosim.tb.netlist.recorded`).
 
     vectors = record_unit(platform, "pe_column", image.to_bytes(), [{"image": pixels}])
 """

@@ -29,9 +29,9 @@ class Vectors:
     Attributes:
         name: where they are from.
         bits: port to its bits, all but the clock.
-        inputs, outputs: port to its values, one an edge: numpy's uint64, or Python's integers (dtype object) if the port
-            has more than 64 bits. An output's value is the one that the edge's inputs go with: what an edge changes is
-            in the next row.
+        inputs, outputs: port to its values, one an edge: numpy's uint64, or Python's integers (dtype object) if the
+            port has more than 64 bits. An output's value is the one that the edge's inputs go with: what an edge
+            changes is in the next row.
     """
 
     name: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from nncosim.tb.errors import BenchError, ToolError
-from nncosim.tb.netlist.recorded import CLOCK, Vectors
+from nncosim.tb.netlist.recorded import CLOCK, RESET, Vectors
 from nncosim.tb.netlist.verilog import identifier
 
-__all__ = ["PortTimes", "Replay", "Rows", "Seen", "bit_rows", "rows_to_vectors"]
+__all__ = ["PortTimes", "Replay", "Rows", "Seen", "bit_rows", "random_vectors", "rows_to_vectors"]
 
 Rows = npt.NDArray[np.uint8]
 """A row an edge, a column a bit, each an ASCII "0", "1", "x" or "z"; of a port the highest bit first."""
@@ -61,13 +62,38 @@ def rows_to_vectors(vectors: Vectors, rows: Rows, name: str) -> Vectors:
     """
     if not np.isin(rows, np.frombuffer(b"01", np.uint8)).all():
         raise BenchError(f"{name}: an output is unknown")
-    outputs, at = {}, 0
+    outputs: dict[str, np.ndarray] = {}
+    at = 0
     for port in vectors.outputs:
         width = vectors.bits[port]
         texts = (row.tobytes() for row in np.ascontiguousarray(rows[:, at:at + width]))
         kind: type = np.uint64 if width <= 64 else object
         outputs[port], at = np.array([int(text, 2) for text in texts], kind), at + width
     return replace(vectors, name=name, outputs=outputs)
+
+
+def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: int, seed: int) -> Vectors:
+    """Vectors, then so many edges whose inputs are random but for reset, with the outputs that RTL gives.
+
+    Args:
+        sources: the RTL of `module`.
+
+    Raises:
+        BenchError: the RTL does not do what the vectors say, or gives unknown bits, or Icarus Verilog refuses it.
+    """
+    random = np.random.default_rng(seed)
+    inputs = {}
+    for port, values in after.inputs.items():
+        drawn = [0 if port == RESET else int.from_bytes(random.bytes(-(-after.bits[port] // 8)), "little")
+                 & (1 << after.bits[port]) - 1 for _ in range(edges)]  # fmt: skip
+        inputs[port] = np.concatenate([values, np.array(drawn, values.dtype)])
+    nothing = {port: np.zeros(len(after) + edges, values.dtype) for port, values in after.outputs.items()}
+    asked = Vectors(f"{after.name}, then random", after.bits, inputs, nothing)
+    with tempfile.TemporaryDirectory(prefix="nncosim-") as folder:
+        seen = Replay(Path(folder), sources, module, asked).run(100.0, PortTimes(1.0, 1.0)).outputs
+    if not np.array_equal(seen[:len(after)], bit_rows(after.outputs, after.bits)):
+        raise BenchError(f"the RTL of {module} does not do what the vectors of {after.name} say")
+    return rows_to_vectors(asked, seen, asked.name)
 
 
 class Replay:

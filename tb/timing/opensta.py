@@ -73,7 +73,9 @@ def sta_command() -> str:
     raise ToolError("OpenSTA is not on PATH (looked for `sta` and `opensta`); Debian: apt-get install opensta")
 
 
-_ERROR = re.compile(r"^Error\b|\bline \d+\W.*\berror\b", re.IGNORECASE)
+# What a SPEF file names and the netlist does not have is only warned of.
+_ERROR = re.compile(r"^Error\b|\bline \d+\W.*\berror\b|\bline \d+ (?:net|pin|instance|cell) \S+ not found",
+                    re.IGNORECASE)
 
 
 def run_opensta(script: Path) -> str:
@@ -166,8 +168,8 @@ _LIBRARY_HEADER = """library (cut_cells) {
 
 
 def commands(netlist: Netlist, liberties: Iterable[str], verilog: str, period: float, port: Budget, fo4: float,
-             library: Library) -> str:
-    """The command file of an analysis: an ideal clock, budgeted ports, many paths.
+             library: Library, spef: str = "") -> str:
+    """The command file of an analysis: an ideal clock, budgeted ports, many paths; with the wires of `spef`, a file.
 
     Reported are the worst path to each end; to each end from registers and macros only, so that a port that arrives
     late hides none of them; from macros only; after `PORTS_FOLLOW`, the worst path from each input port; and after
@@ -175,6 +177,7 @@ def commands(netlist: Netlist, liberties: Iterable[str], verilog: str, period: f
     """
     lines = [*(f"read_liberty {name}" for name in liberties), UNITS]
     lines += [f"read_verilog {verilog}", f"link_design {netlist.top}",
+              *([f"read_spef {spef}"] if spef else []),
               f"create_clock -name {CLOCK} -period {period:.6f} [get_ports {CLOCK}_0]"]
     inputs = [name for name, (direction, _) in netlist.ports.items() if direction == "input" and name != f"{CLOCK}_0"]
     outputs = [name for name, (direction, _) in netlist.ports.items() if direction == "output"]

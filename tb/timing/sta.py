@@ -53,7 +53,7 @@ from nncosim.tb.timing.opensta import (
 from nncosim.tb.timing.synthesis import recipe, synthesize, yosys_version
 
 __all__ = ["LIMIT", "OSU018", "PORT", "SRAM", "Budget", "LeastHold", "LogicArea", "StaOptions", "TimedPath",
-           "TimingReport", "fo4_delay", "map_area", "time_design"]
+           "TimingReport", "fo4_delay", "map_area", "time_design", "time_netlist"]
 
 OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 """Liberty file of Debian's qflow-tech-osu018: 1.8 V, 25 degrees, typical."""
@@ -61,7 +61,7 @@ OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 LIMIT = 70.0
 """No path of an accelerator may be longer, in FO4: 200 MHz in a process with an FO4 of about 70 ps."""
 
-_MAPPED = "mapped.json.gz"
+_MAPPED, _WIRES = "mapped.json.gz", "wires.spef"
 
 SRAM = Budget(clock_to_output=25, setup=5)
 PORT = Budget(clock_to_output=30, setup=30)
@@ -210,6 +210,38 @@ def time_design(sources: Mapping[str, str], top: str, options: StaOptions | None
     _require_tools(chosen.liberty)
     key = content_key([top, *_identity(chosen), *(part for pair in sources.items() for part in pair)])
     entry = obtain(key, lambda folder: _fill(folder, dict(sources), top, chosen), "timing")
+    return _read_report(entry, sources)
+
+
+def time_netlist(netlist: Netlist, options: StaOptions | None = None, spef: Path | None = None,
+                 sources: Mapping[str, str] | None = None) -> TimingReport:
+    """Time a netlist that is mapped already, as `time_design` does; or find it done before.
+
+    Args:
+        options: its budgets and cell library.
+        spef: the file of its wires' parasitics; without one there are no wires but what the library sets by default.
+        sources: the Verilog that it was mapped from, for where registers are declared.
+
+    Raises:
+        ToolError: If OpenSTA or the cell library is missing.
+        BenchError: If it cannot be timed, or `spef` names what the netlist does not have.
+    """
+    chosen = options or StaOptions()
+    _require_tools(chosen.liberty)
+    text = "\n".join(netlist.verilog())
+    wires = b"" if spef is None else spef.read_bytes()
+    key = content_key([text, wires, json.dumps([netlist.registers, netlist.declared]), *_identity(chosen)])
+
+    def fill(folder: Path) -> None:
+        begin = time.monotonic()
+        if spef is not None:
+            shutil.copyfile(spef, folder / _WIRES)
+        _time(folder, netlist, chosen, begin, _WIRES if spef is not None else "")
+
+    return _read_report(obtain(key, fill, "timing"), sources or {})
+
+
+def _read_report(entry: Path, sources: Mapping[str, str]) -> TimingReport:
     data = json.loads((entry / "report.json").read_text())
     storage = tuple(Storage(**each) for each in data["storage"])
     hold = None if data["hold"] is None else LeastHold(**data["hold"])
@@ -284,21 +316,26 @@ def _mapped(sources: Mapping[str, str], top: str, options: StaOptions) -> Path:
 
 def _fill(folder: Path, sources: dict[str, str], top: str, options: StaOptions) -> None:
     begin = time.monotonic()
+    netlist = Netlist.read(_mapped(sources, top, options), top, read_library(options.liberty))
+    _time(folder, netlist, options, begin)
+
+
+def _time(folder: Path, netlist: Netlist, options: StaOptions, begin: float, spef: str = "") -> None:
+    """`begin`: when the work on it began; `spef`: a file in `folder`, or ""."""
     shutil.copyfile(options.liberty, folder / "cells.lib")
     fo4, library = fo4_delay(options.liberty), read_library(options.liberty)
-    netlist = Netlist.read(_mapped(sources, top, options), top, library)
     (folder / "mapped.v").write_text("\n".join(netlist.verilog()) + "\n")
     (folder / "cut.lib").write_text(macro_liberty(netlist.macros.values(), options.cut, fo4, library.load))
     # Paths are asked for however much slack they have; the period only has to be plausible.
     period = LIMIT * fo4
     (folder / "time.tcl").write_text(
-        commands(netlist, ["cells.lib", "cut.lib"], "mapped.v", period, options.port, fo4, library))
+        commands(netlist, ["cells.lib", "cut.lib"], "mapped.v", period, options.port, fo4, library, spef))
     ends, _, rest = run_opensta(folder / "time.tcl").partition(PORTS_FOLLOW)
     ports, _, held = rest.partition(HOLD_FOLLOWS)
     of_ports = list(parse_paths(ports, period))
     paths = _group(itertools.chain(parse_paths(ends, period), of_ports), netlist, fo4)
     inputs = {path.start.rpartition("_")[0]: path.length / fo4 - options.port.clock_to_output for path in of_ports}
-    report = TimingReport(top, fo4, options.port, tuple(paths), inputs, netlist.flip_flops(),
+    report = TimingReport(netlist.top, fo4, options.port, tuple(paths), inputs, netlist.flip_flops(),
                           tuple(netlist.storage(KIBIT)), len(netlist.cells), netlist.area(library),
                           time.monotonic() - begin, _least_hold(held, netlist),
                           library.areas[library.nand2.name], len(netlist.macros))
