@@ -148,9 +148,17 @@ def test_wires_are_no_cells() -> None:
 
 
 def test_which_multiplexer_a_pair_of_tables_has() -> None:
-    for pins, wanted in (({"F1": 4, "M": 5, "OFX": 6}, "0"), ({"FXA": 4, "FXB": 7, "M": 5, "OFX": 6}, "1")):
-        found = simulated(routed_cell("TRELLIS_COMB", {}, **pins), ())["cells"]["c"]
-        assert found["parameters"]["IS_Z1"] == wanted and found["connections"]["A"] == ["1"]
+    """Of a table and its neighbour, or of two multiplexers; what a table's inputs are that hang in the air."""
+    found = simulated(routed_cell("TRELLIS_COMB", {"INITVAL": "0" * 15 + "1"}, B=3, F=8, F1=4, M=5, OFX=6), ())["cells"]
+    assert found["c"]["type"] == "LUT4" and found["c"]["parameters"] == {"INIT": "0" * 15 + "1"}
+    assert found["c"]["connections"] == {"A": ["1"], "B": [3], "C": ["1"], "D": ["1"], "Z": [8]}
+    mux = found["c mux"]
+    assert mux["type"] == "PFUMX" and mux["connections"] == {"ALUT": [4], "BLUT": [8], "C0": [5], "Z": [6]}
+    found = simulated(routed_cell("TRELLIS_COMB", {}, FXA=4, FXB=7, M=5, OFX=6), ())["cells"]
+    assert list(found) == ["c mux"] and found["c mux"]["type"] == "L6MUX21"
+    assert found["c mux"]["connections"] == {"D0": [4], "D1": [7], "SD": [5], "Z": [6]}
+    with pytest.raises(BenchError, match="no net to its multiplexer"):
+        simulated(routed_cell("TRELLIS_COMB", {}, F1=4, M=5, OFX=6), ())
 
 
 def test_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +220,7 @@ def test_tables_and_json(tmp_path) -> None:
     text = shown(fpga_header(placed), used_table(routed), path_table(routed), replay_text(right), replay_text(wrong))
     for said in ("part: some part", "LFE5U-25F, speed grade 6", "seed 7", "clk: at most 87.5 MHz",
                  "a -> b, 8.00 ns, of which wires 3.25, by way of 1 multiplier",
-                 "100 edges of [bold]run: all 4,700 bits of outputs are the RTL's; 12 are not known in the RTL",
+                 "100 edges of [bold]run: all 4,700 bits of outputs are the RTL's (12 not as recorded",
                  "3 of 4,700 bits of outputs differ from the RTL's; edge 9: q[2] is x and not 1"):  # fmt: skip
         assert said in text
     assert ["TRELLIS_FF", "60", "83,640", "0.1"] in [line.split() for line in text.splitlines()]

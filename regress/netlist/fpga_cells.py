@@ -74,11 +74,11 @@ def memory_cell(width: int) -> str:
         "    .CLKB(clk), .CEB(r_en), .CSB0(1'b0), .CSB1(1'b0), .CSB2(1'b0));\nendmodule")
 
 
-def memory_outputs(width: int, inputs: Mapping[str, Sequence[int]]) -> list[int | None]:
-    """What such a memory gives at each edge; None before the first read."""
+def memory_outputs(width: int, inputs: Mapping[str, Sequence[int]]) -> list[int]:
+    """What such a memory gives at each edge; 0 before the first read."""
     shift = {36: 5, 18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]
     words: dict[int, int] = {}
-    word, out = None, []
+    word, out = 0, []
     for w_addr, r_addr, enables, data, w_en, r_en in zip(*(inputs[name] for name in (
             "w_addr", "r_addr", "bytes", "w_data", "w_en", "r_en")), strict=True):  # fmt: skip
         out.append(word)

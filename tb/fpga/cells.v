@@ -6,9 +6,8 @@
 module nncosim_ecp5_carry (input A, B, C, D, FCI, output F, FCO);
     parameter [15:0] INITVAL = 16'h0;
     parameter CCU2_INJECT1 = "NO";
-    wire four, two;
-    LUT4 #(.INIT(INITVAL)) lut4 (.A(A), .B(B), .C(C), .D(D), .Z(four));
-    LUT2 #(.INIT(INITVAL[3:0])) lut2 (.A(A), .B(B), .Z(two));
+    wire four = INITVAL[{D, C, B, A}];
+    wire two = INITVAL[{2'b00, B, A}];
     assign F = four ^ (CCU2_INJECT1 == "YES" ? 1'b0 : FCI);
     assign FCO = four ? FCI : (CCU2_INJECT1 == "YES" ? 1'b0 : two);
 endmodule
@@ -30,10 +29,11 @@ module MULT18X18D (
         P17, P16, P15, P14, P13, P12, P11, P10, P9, P8, P7, P6, P5, P4, P3, P2, P1, P0} = product;
 endmodule
 
-// A memory of 18 Kibit that is written by port A and read by port B on one clock, in words of equal size; 0 at first.
-// In words of 18 or 36 bits the lowest address pins of A enable bytes of 9 bits. What a read of the word being written
-// gives is undefined; here it is, as in hdl/sram.v, the old data inverted. Words of 36 bits take the data pins of both
-// ports, the low half those of A: so Yosys maps to them (brams_map_16kd.v). Other words are read on the pins of B.
+// A memory of 18 Kibit that is written by port A and read by port B on one clock, in words of equal size; all is 0 at
+// first, what is read too. In words of 18 or 36 bits the lowest address pins of A enable bytes of 9 bits. What a read of
+// the word being written gives is undefined; here it is, as in hdl/sram.v, the old data inverted. Words of 36 bits take
+// the data pins of both ports, the low half those of A: so Yosys maps to them (brams_map_16kd.v). Other words are read
+// on the pins of B.
 module DP16KD (
     input DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5, DIA4, DIA3, DIA2,
         DIA1, DIA0, ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1, ADA0,
@@ -53,6 +53,7 @@ module DP16KD (
 
     reg [W-1:0] mem [0:(1 << (14-LOW))-1];
     integer k;
+    reg [W-1:0] word = 0;
     initial for (k = 0; k < (1 << (14-LOW)); k = k + 1) mem[k] = 0;
 
     wire [13:0] ada = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1, ADA0};
@@ -64,7 +65,6 @@ module DP16KD (
     wire [13-LOW:0] r_addr = adb[13:LOW];
     wire [3:0] bytes = W < 18 ? 4'b0001 : W == 18 ? {2'b00, ada[1:0]} : ada[3:0];
     wire [3:0] w_en = CEA && WEA && {CSA0, CSA1, CSA2} == 0 ? bytes : 4'b0000;
-    reg [W-1:0] word;
     integer lane;
     /* verilator lint_off BLKSEQ */
     always @(posedge CLKA) begin

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A routed netlist as Verilog that can be simulated, with the ports that the block's RTL has.
 
-Cells are those into which nextpnr packs: lookup tables and flip-flops with their slices' configuration. Of some Yosys'
-package has models, which are used as they are: TRELLIS_FF, TRELLIS_COMB as logic, and what is in that. It has none that
-can be used of three: MULT18X18D and DP16KD are black boxes there, and of a TRELLIS_COMB in a carry chain the carry
+Cells are those into which nextpnr packs: lookup tables and flip-flops with their slices' configuration. Of most of what
+they are made of Yosys' package has models, which are used as they are: LUT4, PFUMX and L6MUX21, TRELLIS_FF. It has none
+that can be used of three: MULT18X18D and DP16KD are black boxes there, and of a TRELLIS_COMB in a carry chain the carry
 output hangs in the air (it is declared once more inside). Their models are in ``cells.v``.
 
 What nextpnr says by configuration and not by a net is made a net here: pins tied to a constant, the flip-flop's data
-input (``SD``), which multiplexer a pair of tables has. Pads and clock buffers are wires. What is simulated is the
+input (``SD``), which multiplexer is behind a table. Pads and clock buffers are wires. What is simulated is the
 netlist as it is placed and routed; not the bitstream, and without delays.
 """
 
@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.fpga.ports import CLOCK, PortBit
@@ -34,12 +34,11 @@ CELLS = Path(__file__).with_name("cells.v")
 _CARRY = "nncosim_ecp5_carry"
 _WIRES = {"DCCA": ("CLKI", "CLKO"), "TRELLIS_IO": ("B", "O")}
 """Cells that are wires: input and output."""
-_INPUTS = {"TRELLIS_COMB": {"A": "1", "B": "1", "C": "1", "D": "1", "M": "0", "F1": "0", "FXA": "0", "FXB": "0"},
-           _CARRY: {"A": "1", "B": "1", "C": "1", "D": "1", "FCI": "0"},
-           "TRELLIS_FF": {"CLK": "0", "CE": "1", "LSR": "0", "DI": "0"}}  # fmt: skip
+_TABLE = {"A": "1", "B": "1", "C": "1", "D": "1"}
+_INPUTS = {_CARRY: {**_TABLE, "FCI": "0"}, "TRELLIS_FF": {"CLK": "0", "CE": "1", "LSR": "0", "DI": "0"}}  # fmt: skip
 """What inputs of a cell are where nothing is connected: tables' inputs are pulled up."""
-_OUTPUTS = {"TRELLIS_COMB": ("F", "OFX"), _CARRY: ("F", "FCO"), "TRELLIS_FF": ("Q",)}
-_PARAMETERS = {"TRELLIS_COMB": ("INITVAL", "IS_Z1"), _CARRY: ("INITVAL", "CCU2_INJECT1"),
+_OUTPUTS = {_CARRY: ("F", "FCO"), "TRELLIS_FF": ("Q",)}
+_PARAMETERS = {_CARRY: ("INITVAL", "CCU2_INJECT1"),
                "TRELLIS_FF": ("CEMUX", "CLKMUX", "LSRMUX", "SRMODE", "REGSET"), "MULT18X18D": (),
                "DP16KD": ("DATA_WIDTH_A", "DATA_WIDTH_B")}  # fmt: skip
 _ASSUMED = {"MULT18X18D": {**{f"REG_{name}_CLK": ("NONE",) for name in (
@@ -134,24 +133,36 @@ def _cells(cells: Mapping[str, Any], wires: Mapping[int, int]) -> dict[str, Any]
     made = {}
     low = frozenset(cell["connections"]["F"][0] for name, cell in cells.items() if name == "$PACKER_GND")
     for name, cell in cells.items():
-        kind, parameters, pins = _cell(name, cell, low)
-        made[name] = {
-            "hide_name": 0, "type": kind, "parameters": parameters, "attributes": {},
-            "port_directions": {pin: cell["port_directions"].get(pin, "input") for pin in pins},
-            "connections": {pin: [net(bit)] for pin, bit in pins.items()},
-        }  # fmt: skip
+        for part, kind, parameters, pins, outputs in _parts(name, cell, low):
+            made[part] = {
+                "hide_name": 0, "type": kind, "parameters": parameters, "attributes": {},
+                "port_directions": {pin: "output" if pin in outputs else "input" for pin in pins},
+                "connections": {pin: [net(bit)] for pin, bit in pins.items()},
+            }  # fmt: skip
     return made
 
 
-def _cell(name: str, cell: Mapping[str, Any], low: frozenset[int]) -> tuple[str, dict[str, Any], dict[str, int | str]]:
-    """Kind, parameters and pins of a cell's model. low: nets that are 0."""
+class _Part(NamedTuple):
+    """One model for a cell or a part of it: name, kind, parameters, pins, and which pins are outputs."""
+
+    name: str
+    kind: str
+    parameters: Mapping[str, Any]
+    pins: Mapping[str, int | str]
+    outputs: Collection[str]
+
+
+def _parts(name: str, cell: Mapping[str, Any], low: frozenset[int]) -> Iterator[_Part]:
+    """What stands for a cell. low: nets that are 0."""
     kind, given = cell["type"], {key: _text(value) for key, value in cell["parameters"].items()}
     pins = {pin: bits[0] for pin, bits in cell["connections"].items() if bits}
     if kind == "TRELLIS_COMB":
-        if given.get("MODE", "LOGIC") not in ("LOGIC", "CCU2"):
+        if given.get("MODE", "LOGIC") == "LOGIC":
+            yield from _table(name, given, pins)
+            return
+        if given["MODE"] != "CCU2":
             raise BenchError(f"cell {name!r}: there is no model here of the mode {given['MODE']} of TRELLIS_COMB")
-        kind = _CARRY if given.get("MODE") == "CCU2" else kind
-        given["IS_Z1"] = format(int("FXA" in pins or "FXB" in pins), "01b")
+        kind = _CARRY
     if kind not in _PARAMETERS:
         raise BenchError(f"cell {name!r} is a {kind}, of which there is no model here")
     for key, allowed in _ASSUMED.get(kind, {}).items():
@@ -164,8 +175,30 @@ def _cell(name: str, cell: Mapping[str, Any], low: frozenset[int]) -> tuple[str,
     known = (*_INPUTS.get(kind, {}), *_OUTPUTS.get(kind, ()))
     pins = {**_INPUTS.get(kind, {}), **{pin: bit for pin, bit in pins.items()
                                         if pin in known or (kind in _PINS and _PINS[kind].fullmatch(pin))}}
-    parameters = {key: cell["parameters"].get(key, given[key]) for key in _PARAMETERS[kind] if key in given}
-    return kind, parameters, pins
+    outputs = [pin for pin in pins if cell["port_directions"].get(pin) == "output"]
+    yield _Part(name, kind, {key: cell["parameters"][key] for key in _PARAMETERS[kind] if key in given}, pins, outputs)
+
+
+def _table(name: str, given: Mapping[str, str], pins: Mapping[str, int | str]) -> Iterator[_Part]:
+    """A lookup table, and the multiplexer behind it if that is used: of this table and another, or of two of such.
+
+    Raises:
+        BenchError: a table before its multiplexer has no net.
+    """
+    if "F" in pins:
+        inputs = {pin: pins.get(pin, high) for pin, high in _TABLE.items()}
+        yield _Part(name, "LUT4", {"INIT": given.get("INITVAL", "0" * 16)}, {**inputs, "Z": pins["F"]}, "Z")
+    if "OFX" not in pins:
+        return
+    select, behind = pins.get("M", "0"), pins["OFX"]
+    if "FXA" in pins or "FXB" in pins:
+        inputs = {"D0": pins.get("FXA", "0"), "D1": pins.get("FXB", "0"), "SD": select}
+        yield _Part(f"{name} mux", "L6MUX21", {}, {**inputs, "Z": behind}, "Z")
+        return
+    if "F" not in pins:
+        raise BenchError(f"cell {name!r}: its table has no net to its multiplexer")
+    inputs = {"ALUT": pins.get("F1", "0"), "BLUT": pins["F"], "C0": select}
+    yield _Part(f"{name} mux", "PFUMX", {}, {**inputs, "Z": behind}, "Z")
 
 
 def _text(value: object) -> str:

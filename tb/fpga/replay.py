@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A routed block beside vectors of its RTL, in Icarus Verilog: every bit of every output at every edge.
+"""A routed block beside its RTL, both given the same vectors, in Icarus Verilog: each bit of each output at each edge.
 
-A bit counts where the RTL says what it is. It does not of what a memory gives before it is written, or before it is
-read: there it has 0 or 1 in one simulator, x in another, and the FPGA has what it starts with. So the RTL is replayed
-as well, in four states; where it has x, nothing is compared, and these bits are counted. Where it has none, it has what
-the vectors have, or they are of other RTL.
+What is held against the routed block is what its RTL gives there and then. Of a block without memories that must be
+what the vectors have too, or they are of other RTL. An FPGA's memories begin with zeros, those of the run that was
+recorded with anything; so the RTL's begin with zeros here, and what is otherwise in the vectors for that reason is
+counted.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.tb.errors import BenchError
 from nncosim.tb.fpga.netlist import simulation_sources
 from nncosim.tb.fpga.ports import PortBit
@@ -27,6 +28,8 @@ __all__ = ["Difference", "Replayed", "port_of_column", "replayed"]
 
 _PERIOD, _TIMES = 100.0, PortTimes(1.0, 1.0)
 """In ns; the netlist has no delays."""
+
+_SRAM = f"{SRAM_MODULE}.v"
 
 Sources = Mapping[str, str]
 
@@ -48,24 +51,24 @@ class Difference:
 @dataclass(frozen=True)
 class Replayed:
     """Where vectors are from, how many edges they have, and how many bits of outputs were compared; how many of these
-    differ, and the first. `unknown`: bits that were not compared, for the RTL leaves them open. `seconds`: wall-clock
-    time."""
+    differ from the RTL's, and the first. `memories`: bits in which the RTL is not as in the vectors, for memories began
+    with something else there. `seconds`: wall-clock time."""
 
     name: str
     edges: int
     bits: int
     differ: int
-    unknown: int
+    memories: int
     first: Difference | None
     seconds: float
 
 
 def replayed(routed: Routed, bits: tuple[PortBit, ...], rtl: Sources, vectors: Vectors,
              change: Callable[[Sources], Sources] | None = None) -> Replayed:
-    """Give the routed block the vectors' inputs and compare its outputs with theirs, from the first edge on.
+    """Give the routed block and its RTL the vectors' inputs and compare their outputs, from the first edge on.
 
     Args:
-        rtl: the block's Verilog, with all it needs.
+        rtl: the block's Verilog, with `hdl/sram.v` where it has memories.
         bits: of the block's ports, as `nncosim.tb.fpga.ports.port_bits` of what was placed.
         change: of the Verilog that is simulated, for tests.
 
@@ -81,16 +84,26 @@ def replayed(routed: Routed, bits: tuple[PortBit, ...], rtl: Sources, vectors: V
     if not vectors.outputs:
         raise BenchError(f"{routed.top!r} has no outputs to compare")
     sources = simulation_sources(routed.module, routed.top, bits)
-    wanted = bit_rows(vectors.outputs, vectors.bits)
-    known = _run(rtl, routed.top, vectors)
-    open_bits = known == ord("x")
-    if ((known != wanted) & ~open_bits).any():
+    wanted = _run(_from_zeros(rtl), routed.top, vectors)
+    told = bit_rows(vectors.outputs, vectors.bits)
+    if _SRAM not in rtl and (told != wanted).any():
         raise BenchError(f"the vectors of {vectors.name} are not what the RTL of {routed.top!r} does: "
-                         f"{_first(known, wanted, (known != wanted) & ~open_bits, vectors)}")
+                         f"{_first(told, wanted, vectors)}")
     seen = _run(change(sources) if change else sources, routed.top, vectors)
-    wrong = (seen != wanted) & ~open_bits
-    return Replayed(vectors.name, len(vectors), int((~open_bits).sum()), int(wrong.sum()), int(open_bits.sum()),
-                    _first(seen, wanted, wrong, vectors), time.monotonic() - begin)
+    return Replayed(vectors.name, len(vectors), seen.size, int((seen != wanted).sum()), int((told != wanted).sum()),
+                    _first(seen, wanted, vectors), time.monotonic() - begin)
+
+
+def _from_zeros(rtl: Sources) -> Sources:
+    """The RTL with memories that begin, and are read first, as zeros."""
+    if _SRAM not in rtl:
+        return rtl
+    declared = "reg [WIDTH-1:0] mem [0:DEPTH-1];"
+    before, found, behind = rtl[_SRAM].partition(declared)
+    if not found:
+        raise BenchError(f"{_SRAM} has no {declared!r} to begin with zeros")
+    zeros = "integer word; initial begin r_data = 0; for (word = 0; word < DEPTH; word = word + 1) mem[word] = 0; end"
+    return {**rtl, _SRAM: f"{before}{found}\n    {zeros}{behind}"}
 
 
 def _run(sources: Sources, top: str, vectors: Vectors) -> Rows:
@@ -99,8 +112,8 @@ def _run(sources: Sources, top: str, vectors: Vectors) -> Rows:
         return Replay(Path(folder), sources.values(), top, vectors, standard="2012").run(_PERIOD, _TIMES).outputs
 
 
-def _first(seen: Rows, wanted: Rows, wrong: np.ndarray, vectors: Vectors) -> Difference | None:
-    places = np.argwhere(wrong)
+def _first(seen: Rows, wanted: Rows, vectors: Vectors) -> Difference | None:
+    places = np.argwhere(seen != wanted)
     if not len(places):
         return None
     edge, column = (int(each) for each in places[0])
