@@ -152,11 +152,11 @@ def test_which_multiplexer_a_pair_of_tables_has() -> None:
     found = simulated(routed_cell("TRELLIS_COMB", {"INITVAL": "0" * 15 + "1"}, B=3, F=8, F1=4, M=5, OFX=6), ())["cells"]
     assert found["c"]["type"] == "LUT4" and found["c"]["parameters"] == {"INIT": "0" * 15 + "1"}
     assert found["c"]["connections"] == {"A": ["1"], "B": [3], "C": ["1"], "D": ["1"], "Z": [8]}
-    mux = found["c mux"]
+    mux = found["c_mux"]
     assert mux["type"] == "PFUMX" and mux["connections"] == {"ALUT": [4], "BLUT": [8], "C0": [5], "Z": [6]}
     found = simulated(routed_cell("TRELLIS_COMB", {}, FXA=4, FXB=7, M=5, OFX=6), ())["cells"]
-    assert list(found) == ["c mux"] and found["c mux"]["type"] == "L6MUX21"
-    assert found["c mux"]["connections"] == {"D0": [4], "D1": [7], "SD": [5], "Z": [6]}
+    assert list(found) == ["c_mux"] and found["c_mux"]["type"] == "L6MUX21"
+    assert found["c_mux"]["connections"] == {"D0": [4], "D1": [7], "SD": [5], "Z": [6]}
     with pytest.raises(BenchError, match="no net to its multiplexer"):
         simulated(routed_cell("TRELLIS_COMB", {}, F1=4, M=5, OFX=6), ())
 

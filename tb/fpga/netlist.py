@@ -193,12 +193,12 @@ def _table(name: str, given: Mapping[str, str], pins: Mapping[str, int | str]) -
     select, behind = pins.get("M", "0"), pins["OFX"]
     if "FXA" in pins or "FXB" in pins:
         inputs = {"D0": pins.get("FXA", "0"), "D1": pins.get("FXB", "0"), "SD": select}
-        yield _Part(f"{name} mux", "L6MUX21", {}, {**inputs, "Z": behind}, "Z")
+        yield _Part(f"{name}_mux", "L6MUX21", {}, {**inputs, "Z": behind}, "Z")
         return
     if "F" not in pins:
         raise BenchError(f"cell {name!r}: its table has no net to its multiplexer")
     inputs = {"ALUT": pins.get("F1", "0"), "BLUT": pins["F"], "C0": select}
-    yield _Part(f"{name} mux", "PFUMX", {}, {**inputs, "Z": behind}, "Z")
+    yield _Part(f"{name}_mux", "PFUMX", {}, {**inputs, "Z": behind}, "Z")
 
 
 def _text(value: object) -> str:
