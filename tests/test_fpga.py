@@ -215,12 +215,13 @@ def test_tables_and_json(tmp_path) -> None:
     clocks, paths, used = read_report(REPORT, 40)
     routed = Routed("top", device_of("LFE5U-25F"), 7, module(), clocks, paths, used, 40, 12.5, tmp_path)
     placed = BlockOnFpga(FpgaBlock("part", "some part", "top", {}), routed, (PortBit("i", 0, "input", 3),))
-    right = Replayed("[bold]run", 100, 4700, 0, 12, None, 1.0)
-    wrong = Replayed("run", 100, 4700, 3, 0, Difference(9, "q", 2, "x", "1"), 1.0)
+    right = Replayed("[bold]run", 100, 4700, 0, 5, 12, None, 1.0)
+    wrong = Replayed("run", 100, 4700, 3, 0, 0, Difference(9, "q", 2, "x", "1"), 1.0)
     text = shown(fpga_header(placed), used_table(routed), path_table(routed), replay_text(right), replay_text(wrong))
     for said in ("part: some part", "LFE5U-25F, speed grade 6", "seed 7", "clk: at most 87.5 MHz",
                  "a -> b, 8.00 ns, of which wires 3.25, by way of 1 multiplier",
                  "100 edges of [bold]run: all 4,700 bits of outputs are the RTL's (12 not as recorded",
+                 "begin with zeros); 5 are unknown in the RTL",
                  "3 of 4,700 bits of outputs differ from the RTL's; edge 9: q[2] is x and not 1"):  # fmt: skip
         assert said in text
     assert ["TRELLIS_FF", "60", "83,640", "0.1"] in [line.split() for line in text.splitlines()]

@@ -4,7 +4,8 @@
 What is held against the routed block is what its RTL gives there and then. Of a block without memories that must be
 what the vectors have too, or they are of other RTL. An FPGA's memories begin with zeros, those of the run that was
 recorded with anything; so the RTL's begin with zeros here, and what is otherwise in the vectors for that reason is
-counted.
+counted. Where the RTL has x, the bit is not compared, and counted too: Icarus evaluates a process only once one of its
+inputs changes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.tb.errors import BenchError
 from nncosim.tb.fpga.netlist import simulation_sources
@@ -51,13 +53,14 @@ class Difference:
 @dataclass(frozen=True)
 class Replayed:
     """Where vectors are from, how many edges they have, and how many bits of outputs were compared; how many of these
-    differ from the RTL's, and the first. `memories`: bits in which the RTL is not as in the vectors, for memories began
-    with something else there. `seconds`: wall-clock time."""
+    differ from the RTL's, and the first. `unknown`: bits that were not compared. `memories`: those in which the RTL is
+    not as in the vectors, for memories began with something else there. `seconds`: wall-clock time."""
 
     name: str
     edges: int
     bits: int
     differ: int
+    unknown: int
     memories: int
     first: Difference | None
     seconds: float
@@ -85,13 +88,16 @@ def replayed(routed: Routed, bits: tuple[PortBit, ...], rtl: Sources, vectors: V
         raise BenchError(f"{routed.top!r} has no outputs to compare")
     sources = simulation_sources(routed.module, routed.top, bits)
     wanted = _run(_from_zeros(rtl), routed.top, vectors)
+    known = wanted != ord("x")
     told = bit_rows(vectors.outputs, vectors.bits)
-    if _SRAM not in rtl and (told != wanted).any():
+    other = (told != wanted) & known
+    if _SRAM not in rtl and other.any():
         raise BenchError(f"the vectors of {vectors.name} are not what the RTL of {routed.top!r} does: "
-                         f"{_first(told, wanted, vectors)}")
+                         f"{_first(told, wanted, other, vectors)}")
     seen = _run(change(sources) if change else sources, routed.top, vectors)
-    return Replayed(vectors.name, len(vectors), seen.size, int((seen != wanted).sum()), int((told != wanted).sum()),
-                    _first(seen, wanted, vectors), time.monotonic() - begin)
+    wrong = (seen != wanted) & known
+    return Replayed(vectors.name, len(vectors), int(known.sum()), int(wrong.sum()), int((~known).sum()),
+                    int(other.sum()), _first(seen, wanted, wrong, vectors), time.monotonic() - begin)
 
 
 def _from_zeros(rtl: Sources) -> Sources:
@@ -112,8 +118,9 @@ def _run(sources: Sources, top: str, vectors: Vectors) -> Rows:
         return Replay(Path(folder), sources.values(), top, vectors, standard="2012").run(_PERIOD, _TIMES).outputs
 
 
-def _first(seen: Rows, wanted: Rows, vectors: Vectors) -> Difference | None:
-    places = np.argwhere(seen != wanted)
+def _first(seen: Rows, wanted: Rows, wrong: npt.NDArray[np.bool_], vectors: Vectors) -> Difference | None:
+    """The first of the bits that are wrong."""
+    places = np.argwhere(wrong)
     if not len(places):
         return None
     edge, column = (int(each) for each in places[0])

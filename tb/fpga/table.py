@@ -85,6 +85,7 @@ def replay_text(replay: Replayed) -> Text:
     said = f"{replay.edges:,} edges of {replay.name}: "
     if replay.first is None:
         rest = f" ({replay.memories:,} not as recorded: memories begin with zeros)" if replay.memories else ""
+        rest += f"; {replay.unknown:,} are unknown in the RTL" if replay.unknown else ""
         return Text(f"{said}all {replay.bits:,} bits of outputs are the RTL's{rest}", style="green")
     return Text(f"{said}{replay.differ:,} of {replay.bits:,} bits of outputs differ from the RTL's; {replay.first}",
                 style="red")
