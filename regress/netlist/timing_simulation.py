@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -57,10 +57,10 @@ def timed_unit(unit: str, liberty: Path = OSU018, routed: bool = False) -> Timed
         return with_delays(Path(folder), netlist, liberty)
 
 
-def with_random(unit: str, vectors: Vectors, edges: int, seed: int) -> Vectors:
-    """A unit's vectors, and then so many edges with random inputs."""
+def with_random(unit: str, vectors: Vectors, edges: int, seed: int, registers: Iterable[str] = ()) -> Vectors:
+    """A unit's vectors, and then so many edges with random inputs; registers: bits that take values there."""
     sources = [str(text) for text in unit_part(ONE, unit).sources.values()]
-    return random_vectors(sources, unit, vectors, edges, seed)
+    return random_vectors(sources, unit, vectors, edges, seed, registers)
 
 
 def row(unit: str, timed: TimedNetlist, found: Simulated) -> str:
@@ -82,6 +82,15 @@ def _details(found: Simulated) -> Iterator[str]:
                f"{FAST} of it from edge {found.fast.edge} on")
 
 
+def _vectors(unit: str, own: Vectors, edges: int, seed: int, registers: Iterable[str]) -> Iterator[tuple[str, Vectors]]:
+    """What is simulated, with what the table calls it."""
+    yield unit, own
+    if edges:
+        yield "  and random", with_random(unit, own, edges, seed)
+        if registers:
+            yield "  and loads", with_random(unit, own, edges, seed, registers)
+
+
 @click.command("timing_simulation")
 @click.option("--block", "units", multiple=True, default=("counters",), show_default=True, metavar="B",
               help="A unit; may be repeated.")
@@ -89,11 +98,12 @@ def _details(found: Simulated) -> Iterator[str]:
 @click.option("--edges", "first", type=click.IntRange(1), help="Only so many of those recorded [default: all].")
 @click.option("--random", "edges", type=click.IntRange(0), default=2000, show_default=True,
               help="Edges with random inputs, behind those recorded.")
+@click.option("--load", is_flag=True, help="A third time: there registers are loaded, with what lets carries go far.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 @click.option("--liberty", type=click.Path(path_type=Path), default=OSU018, help="The cells.")
 @json_option
-def _command(units: tuple[str, ...], routed: bool, first: int | None, edges: int, seed: int, liberty: Path,
-             json_file: Path | None) -> int:
+def _command(units: tuple[str, ...], routed: bool, first: int | None, edges: int, load: bool, seed: int,
+             liberty: Path, json_file: Path | None) -> int:
     """Gates with delays. Exit status: 0 right where static timing says so and wrong below, 1 not, 2 bad input."""
     click.echo(HEAD)
     done: list[dict[str, object]] = []
@@ -101,7 +111,7 @@ def _command(units: tuple[str, ...], routed: bool, first: int | None, edges: int
     for unit in units:
         timed = timed_unit(unit, liberty, routed)
         own = recorded(unit).first(first or sys.maxsize)
-        for name, vectors in ((unit, own), *([("  and random", with_random(unit, own, edges, seed))] if edges else [])):
+        for name, vectors in _vectors(unit, own, edges, seed, timed.netlist.registers.values() if load else ()):
             found = simulate(timed, vectors, cell_models(liberty))
             click.echo(row(name, timed, found))
             for line in _details(found):

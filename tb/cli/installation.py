@@ -129,6 +129,9 @@ def examine() -> list[Finding]:
             "looking at waveforms: apt-get install gtkwave", shutil.which("gtkwave"),
         ),
         _tool("opensta", "sta", "opensta", "timing", required=False, flag="-version"),
+        *(Finding(  # they tell no version without a design
+            name, "present" if shutil.which(name) else None, False, "layouts", f"layouts: apt-get install {name}",
+            shutil.which(name)) for name in ("graywolf", "qrouter")),
         _tool("iverilog", "iverilog", "iverilog", "four-state tests of gates", required=False, flag="-V"),
         Finding(
             "osu018 cells",

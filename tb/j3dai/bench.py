@@ -20,7 +20,9 @@ from nncosim.tb.j3dai.inside import module_of
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
 from nncosim.tb.j3dai.netlist import BLOCKS
 from nncosim.tb.j3dai.rtl import run_netlist, run_rtl
+from nncosim.tb.j3dai.units import UNITS, unit_part
 from nncosim.tb.lockstep import Difference
+from nncosim.tb.netlist.mapping import Part
 from nncosim.tb.netlist.recorded import Vectors
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
@@ -46,6 +48,7 @@ class J3daiBench:
     gate_blocks: ClassVar[tuple[str, ...]] = tuple(BLOCKS)
     timing_blocks: ClassVar[Mapping[str, str]] = {name: what for name, (what, _) in TIMING_BLOCKS.items()}
     fpga_blocks: ClassVar[Mapping[str, str]] = {name: what for name, (_, what) in FPGA_BLOCKS.items()}
+    layout_blocks: ClassVar[tuple[str, ...]] = tuple(UNITS)
     mutation: ClassVar[MutationPlan] = MutationPlan(
         "nncosim.hdl.j3dai.soc",
         # A port of its own and a multicast need two clusters; few PEs need several cycles for a record of parameters.
@@ -120,6 +123,10 @@ class J3daiBench:
                      ) -> Vectors:
         """See `nncosim.tb.backend.OnFpga`, and `nncosim.tb.j3dai.fpga`."""
         return fpga_vectors(platform, block, image, inputs)
+
+    def layout_part(self, platform: J3dai, block: str) -> Part:
+        """See `nncosim.tb.backend.LaidOut`, and `nncosim.tb.j3dai.units`."""
+        return unit_part(platform, block)
 
     def fault_target(
         self, platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray],

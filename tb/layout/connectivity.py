@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from nncosim.tb.errors import BenchError
 from nncosim.tb.layout.def_file import RoutedBlock
-from nncosim.tb.layout.lef import Lef, Rect, Shape, turned
+from nncosim.tb.layout.lef import Lef, Shape, turned
 from nncosim.tb.layout.nets import Nets
 
 __all__ = ["check_connectivity", "connectivity_faults"]
@@ -129,7 +129,7 @@ def _touching(shapes: list[Shape]) -> Iterator[tuple[int, int]]:
                 tiles[layer, x, y].append(number)
     for numbers in tiles.values():
         for k, one in enumerate(numbers):
-            rect: Rect = shapes[one].rect
+            mine = shapes[one].rect
             for other in numbers[k + 1:]:
-                if rect.touches(shapes[other].rect):
+                if mine.touches(shapes[other].rect):
                     yield one, other

@@ -64,7 +64,7 @@ class RoutedBlock:
     """A block as it is laid out. `ports`: metal of each."""
 
     top: str = ""
-    die: Rect = Rect(0, 0, 0, 0)
+    die: Rect = field(default_factory=lambda: Rect(0, 0, 0, 0))
     cells: dict[str, Placed] = field(default_factory=dict)
     ports: dict[str, Shape] = field(default_factory=dict)
     nets: dict[str, RoutedNet] = field(default_factory=dict)

@@ -40,6 +40,7 @@ OSU018_LEF = OSU018.with_suffix(".lef")
 """LEF file of Debian's qflow-tech-osu018: technology and cells."""
 
 _DEF, _VERILOG, _SPEF, _FIGURES = "routed.def", "routed.v", "routed.spef", "figures.json"
+_DOUBLED = "doubled.spef"
 _LOGS = ("graywolf.log", "qrouter.log", "placed.def", "route.tcl")
 
 
@@ -89,11 +90,13 @@ class Routed:
 
 @dataclass(frozen=True)
 class RoutedTiming:
-    """The same netlist timed with and without its wires."""
+    """The same netlist timed without its wires, with them, and with twice their capacitance: what neighbours would add
+    that the parasitics leave out."""
 
     routed: Routed
     without: TimingReport
     wired: TimingReport
+    doubled: TimingReport
 
 
 def place_and_route(part: Part, liberty: Path = OSU018, lef_file: Path = OSU018_LEF,
@@ -136,8 +139,8 @@ def time_routed(routed: Routed, options: StaOptions | None = None) -> RoutedTimi
         ToolError, BenchError: as `nncosim.tb.timing.sta.time_netlist`.
     """
     chosen = options or StaOptions(liberty=routed.liberty)
-    return RoutedTiming(routed, time_netlist(routed.netlist, chosen, sources=routed.sources),
-                        time_netlist(routed.netlist, chosen, routed.spef, routed.sources))
+    return RoutedTiming(routed, *(time_netlist(routed.netlist, chosen, wires, routed.sources)
+                                  for wires in (None, routed.spef, routed.spef.with_name(_DOUBLED))))
 
 
 def _laid_out(netlist: Netlist, wanted: Nets, technology: Lef, lef_file: Path, say: Callable[[str], None]) -> Path:
@@ -155,8 +158,8 @@ def _laid_out(netlist: Netlist, wanted: Nets, technology: Lef, lef_file: Path, s
         (folder / _FIGURES).write_text(json.dumps([placing, time.monotonic() - begin - placing]))
 
     version = run([tool("qrouter"), "-v", "0", "-h"], cwd=Path.cwd()).stdout.split("version")[-1].split()[:1]
-    key = content_key(["layout", *netlist.verilog(), lef_file.read_bytes(), *version, Path(tool("graywolf")).read_bytes(),
-                       *_sources(lef, nets, placement, routing)])
+    key = content_key(["layout", *netlist.verilog(), lef_file.read_bytes(), *version,
+                       Path(tool("graywolf")).read_bytes(), *_sources(lef, nets, placement, routing)])
     return obtain(key, fill, "layouts")
 
 
@@ -171,12 +174,15 @@ def _extracted(laid_out: Path, netlist: Netlist, wanted: Nets, technology: Lef, 
                    for net, pins in wanted.items()}  # fmt: skip
         found = extract(block, technology, drivers)
         ports = {port: "I" if direction == "input" else "O" for port, (direction, _) in netlist.ports.items()}
-        (folder / _SPEF).write_text("\n".join(spef(netlist.top, found, directions, ports)) + "\n")
+        text = "\n".join(spef(netlist.top, found, directions, ports)) + "\n"
+        (folder / _SPEF).write_text(text)
+        (folder / _DOUBLED).write_text(text.replace("*C_UNIT 1 FF", "*C_UNIT 2 FF"))
         check_annotation(folder, folder / _SPEF, netlist, wanted, liberty)
         (folder / _FIGURES).write_text(json.dumps(_figures(found) | {"die": block.die}))
 
     key = content_key(["parasitics", *netlist.verilog(), (laid_out / _DEF).read_bytes(), lef_file.read_bytes(),
-                       liberty.read_bytes(), *_sources(annotation, connectivity, def_file, lef, nets, parasitics)])
+                       liberty.read_bytes(), Path(__file__).read_bytes(),
+                       *_sources(annotation, connectivity, def_file, lef, nets, parasitics)])
     return obtain(key, fill, "layouts")
 
 

@@ -210,7 +210,7 @@ class _Reader:
         return size
 
     def _layer(self, name: str, layers: dict[str, Layer], cuts: list[str]) -> None:
-        said = {}
+        said: dict[str, str] = {}
         for word in self._block(name):
             words = self._statement(word)
             said.setdefault(word, words[-1])
@@ -258,7 +258,8 @@ class _Reader:
         return LefCell(name, width, height, moved, placed(tuple(obstructions)))
 
     def _pin(self, name: str) -> LefPin:
-        direction, use, shapes = "INPUT", "SIGNAL", []
+        direction, use = "INPUT", "SIGNAL"
+        shapes: list[Shape] = []
         for word in self._block(name):
             if word == "PORT":
                 shapes += self._shapes("")

@@ -6,19 +6,21 @@ Of a wire of width W and length L on a layer, from the layer's values in the LEF
     R = RPERSQ L / W        C = CPERSQDIST W L + 2 EDGECAPACITANCE L
 
 A wire has two edges; that the LEF value is of one says the LEF/DEF language reference (segment capacitance = C per
-square x W x L + peripheral C x 2 (W + L); the ends' share is left out). OSU's values are those that MOSIS measured in
-TSMC's 0.18 um (run T3AZ: area 38, 19, 13, 8, 8, 3 aF/um2 for metal 1 to 6; sheets of 0.08 ohms), of one wire over
-substrate. So there is no coupling: what lies beside, above or below a wire counts as if it were substrate. The file
-has no resistance of vias: `VIA_OHM` is from the same run, whose contacts to metal 2 to 6 add up to 4.96, 9.57, 14.31,
-18.87 and 21.40 ohms. A via's metal counts where no wire and no pin is; a pin's own metal is in the cell.
+square x W x L + peripheral C x 2 (W + L); the ends' share is left out). OSU's values are of the kind that MOSIS
+measured in TSMC's 0.18 um, of one wire over substrate: run T3AZ has the same areas, 38, 19, 13, 8, 8 and 3 aF/um2 for
+metal 1 to 6, and edges of 59, 53, 42 and 24 aF/um for metal 2 to 5, where the file has 60, 54, 41 and 24. So there is
+no coupling: what lies beside, above or below a wire counts as if it were substrate. The file has no resistance of vias:
+`VIA_OHM` is from that run, whose contacts to metal 2 to 6 add up to 4.96, 9.57, 14.31, 18.87 and 21.40 ohms. A via's
+metal counts where no wire and no pin is; a pin's own metal is in the cell.
 
-Each net is written as a tree from its driver, of the least resistances: half of a wire's capacitance lies at either end.
-Where wires close a loop, the branch that does it carries its capacitance only.
+Each net is written as a tree from its driver, of the least resistances: half of a wire's capacitance lies at either
+end. Where wires close a loop, the branch that does it carries its capacitance only.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ VIA_OHM = 4.8
 _JOINED = 0.01  # ohms between two pins whose metal touches
 
 _NEAR = 1000  # nm: farther apart, the metal of two points does not touch
+_TILE = 20000  # nm
 
 Point = tuple[str, int, int]
 """Layer, x, y."""
@@ -138,16 +141,22 @@ class _Graph:
         """Where the middles of a layer's wires pass the ends of others and vias that they touch. These need not lie on
         them: qrouter moves vias off the tracks where a pin asks for it."""
         found = set()
-        wires = [wire for wire in self._net.segments if wire.layer == layer]
+        tiles: dict[tuple[int, int], list[tuple[Segment, Rect]]] = defaultdict(list)
+        for wire in self._net.segments:
+            if wire.layer == layer:
+                for tile in _tiles(wire.rect):
+                    tiles[tile].append((wire, wire.rect))
         for x, y in self._points[layer]:
-            metal = self._metal(layer, x, y)
-            for wire in wires:
-                if any(each.touches(wire.rect) for each in metal):
-                    found.add(_nearest(wire, x, y))
-        for upright in wires:
-            for flat in wires:
-                if upright.x0 == upright.x1 and flat.y0 == flat.y1 and upright.rect.touches(flat.rect):
-                    found |= {_nearest(upright, flat.x0, flat.y0), _nearest(flat, upright.x0, upright.y0)}
+            for metal in self._metal(layer, x, y):
+                near = {id(each): each for tile in _tiles(metal) for each in tiles.get(tile, ())}
+                found |= {_nearest(wire, x, y) for wire, rect in near.values() if metal.touches(rect)}
+        for wires in tiles.values():
+            flat = [(wire, rect) for wire, rect in wires if wire.y0 == wire.y1]
+            for upright, there in wires:
+                if upright.x0 == upright.x1:
+                    for across, rect in flat:
+                        if there.touches(rect):
+                            found |= {_nearest(upright, across.x0, across.y0), _nearest(across, upright.x0, upright.y0)}
         return found
 
     def _joined(self) -> dict[Point, Point]:
@@ -194,7 +203,7 @@ class _Graph:
         for wire in self._net.segments:
             box = Rect(min(wire.x0, wire.x1), min(wire.y0, wire.y1), max(wire.x0, wire.x1), max(wire.y0, wire.y1))
             on_it = sorted(point for point in self._points[wire.layer] if box.holds(*point))
-            for one, other in zip(on_it, on_it[1:], strict=False):
+            for one, other in itertools.pairwise(on_it):
                 key = (wire.layer, *one), (wire.layer, *other)
                 pieces[key] = max(pieces.get(key, 0), wire.width)
         return pieces
@@ -277,6 +286,13 @@ class _Graph:
 def _pad(rect: Rect, area: float, edge: float) -> float:
     wide, high = (rect.x1 - rect.x0) / 1000, (rect.y1 - rect.y0) / 1000
     return area * wide * high + edge * 2 * (wide + high)
+
+
+def _tiles(rect: Rect) -> Iterator[tuple[int, int]]:
+    """Squares that a rectangle lies in: what touches it lies in one of them too."""
+    for x in range(rect.x0 // _TILE, rect.x1 // _TILE + 1):
+        for y in range(rect.y0 // _TILE, rect.y1 // _TILE + 1):
+            yield x, y
 
 
 def _nearest(wire: Segment, x: int, y: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ placed the same way.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def _par(lef: Lef) -> Iterator[str]:
     yield "RULES"
     for layer in layers:
         yield f"layer {layer.name} {layer.ohm:g} {layer.area:g} {'horizontal' if layer.horizontal else 'vertical'}"
-    pairs = list(zip(layers, layers[1:], strict=False))
+    pairs = list(itertools.pairwise(layers))
     for lower, upper in pairs:
         yield f"via via_{lower.name}_{upper.name} {lower.name} {upper.name}"
     for layer in layers:

@@ -10,13 +10,10 @@ from pathlib import Path
 from nncosim.tb.errors import BenchError
 from nncosim.tb.layout.lef import Lef, Rect
 from nncosim.tb.layout.nets import PORT, Nets
-from nncosim.tb.layout.placement import Placement, first_layers, tool
+from nncosim.tb.layout.placement import Placement, tool
 from nncosim.tb.system.processes import run_retried
 
 __all__ = ["placed_def", "route"]
-
-_FAILED = re.compile(r"^(?:Failed to route net|\s*Net )\s*(\S+)", re.MULTILINE)
-
 
 def route(folder: Path, top: str, placement: Placement, nets: Nets, lef: Lef, lef_file: Path) -> Path:
     """Route all nets; returns the DEF file with their wires. What qrouter reads and writes stays in `folder`.
@@ -56,14 +53,15 @@ def _script(placement: Placement, lef: Lef, lef_file: Path) -> Iterator[str]:
                  Rect(die.x0, die.y0, core.x0, die.y1), Rect(core.x1, die.y0, die.x1, die.y1)):  # fmt: skip
         yield f"obstruction {' '.join(f'{number / 1000:g}' for number in rect)} {first}"
     yield from ("read_def placed.def", "qrouter::standard_route routed.def false",
-                'puts "unrouted [llength [failing]]"', "quit")
+                'puts "unrouted [lindex [failing summary] 0]"', "quit")
 
 
 def placed_def(top: str, placement: Placement, nets: Nets, lef: Lef) -> Iterator[str]:
     """Lines of a DEF file with cells and ports in their places and nets without wires."""
     die = placement.die
     yield from ("VERSION 5.6 ;", "NAMESCASESENSITIVE ON ;", 'DIVIDERCHAR "/" ;', 'BUSBITCHARS "[]" ;',
-                f"DESIGN {top} ;", "UNITS DISTANCE MICRONS 1000 ;", f"DIEAREA ( {die.x0} {die.y0} ) ( {die.x1} {die.y1} ) ;")
+                f"DESIGN {top} ;", "UNITS DISTANCE MICRONS 1000 ;",
+                f"DIEAREA ( {die.x0} {die.y0} ) ( {die.x1} {die.y1} ) ;")
     for layer in lef.layers.values():
         axis, begin, end = ("Y", die.y0, die.y1) if layer.horizontal else ("X", die.x0, die.x1)
         begin = -(-begin // layer.pitch) * layer.pitch
@@ -73,11 +71,10 @@ def placed_def(top: str, placement: Placement, nets: Nets, lef: Lef) -> Iterator
         yield f"- {name} {cell.cell} + PLACED ( {cell.x} {cell.y} ) {cell.orientation} ;"
     yield from ("END COMPONENTS", f"PINS {len(placement.ports)} ;")
     ports = {pin: net for net, pins in nets.items() for instance, pin in pins if instance == PORT}
-    vertical, horizontal = first_layers(lef)
-    for port, (layer, x, y) in placement.ports.items():
-        half = lef.layers[layer].width // 2
+    for port, (metal, x, y) in placement.ports.items():
+        half = lef.layers[metal].width // 2
         yield f"- {port} + NET {ports[port]}"
-        yield f"  + LAYER {layer} ( {-half} {-half} ) ( {half} {half} )"
+        yield f"  + LAYER {metal} ( {-half} {-half} ) ( {half} {half} )"
         yield f"  + PLACED ( {x} {y} ) N ;"
     yield from ("END PINS", f"NETS {len(nets)} ;")
     for net, pins in nets.items():

@@ -132,7 +132,8 @@ class Annotated:
     Attributes:
         verilog: as it was, with parameters.
         arcs: from an input to an output of a cell, each with a delay of the file. checks: data pins of flip-flops, each
-            with a set-up time. wires: pins whose wire has a delay that is not 0.
+            with a set-up time. wires: pins and output ports whose wire has a delay that is not 0; those to output
+            ports are not in the netlist, but the bench's (`nncosim.tb.netlist.replay.Replay`).
     """
 
     verilog: str
@@ -174,7 +175,9 @@ def annotated(verilog: str, netlist: Netlist, models: Mapping[str, CellModel], s
     if wrong:
         raise BenchError(f"the SDF file does not fit {netlist.top}: {'; '.join(wrong[:5])}"
                          + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""))
-    wires = sum(any(edges) for (owner, _), edges in sdf.wires.items() if owner)
+    clocks = {(instance, model.flip_flop.clock) for instance, (kind, _) in netlist.cells.items()
+              if (model := models[kind]).flip_flop}  # fmt: skip
+    wires = sum(any(edges) and place not in clocks for place, edges in sdf.wires.items())
     return Annotated(_with_parameters(verilog, told), arcs, checks, wires)
 
 

@@ -9,7 +9,7 @@ clock: for the module's gates, to be given the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +32,15 @@ class Vectors:
         inputs, outputs: port to its values, one an edge: numpy's uint64, or Python's integers (dtype object) if the
             port has more than 64 bits. An output's value is the one that the edge's inputs go with: what an edge
             changes is in the next row.
+        loads: edge to bits of registers, ``path.register[index]``, that take these values at that edge, whatever the
+            edge would give them: a state that inputs reach only after very long, or never.
     """
 
     name: str
     bits: Mapping[str, int]
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
+    loads: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -46,7 +49,8 @@ class Vectors:
         """Only the first so many edges."""
         inputs, outputs = ({port: values[:count] for port, values in each.items()}
                            for each in (self.inputs, self.outputs))  # fmt: skip
-        return Vectors(self.name, self.bits, inputs, outputs)
+        return Vectors(self.name, self.bits, inputs, outputs,
+                       {edge: bits for edge, bits in self.loads.items() if edge < count})  # fmt: skip
 
     def expect(self, ports: Mapping[str, tuple[int, str]]) -> None:
         """Check that they are of a module with these ports: name to bits and direction, "input" or "output"; with or

@@ -7,6 +7,7 @@ The clock is ideal. An edge's inputs come `Ports.input_delay` after the edge bef
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +28,7 @@ Rows = npt.NDArray[np.uint8]
 
 _SETTLE = 1000.0  # ns before the first edge
 _TOP = "replay_top"
+_LOAD = 4  # edges
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,15 @@ def rows_to_vectors(vectors: Vectors, rows: Rows, name: str) -> Vectors:
     return replace(vectors, name=name, outputs=outputs)
 
 
-def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: int, seed: int) -> Vectors:
+def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: int, seed: int,
+                   registers: Iterable[str] = ()) -> Vectors:
     """Vectors, then so many edges whose inputs are random but for reset, with the outputs that RTL gives.
 
     Args:
         sources: the RTL of `module`.
+        registers: bits, ``path.register[index]``, that take values at every `_LOAD`-th of these edges: a register has
+            ones up to some bit, a zero there, and random bits above, so that what is added to it goes far. Those in
+            submodules, or with a dot in their names, are left as they are.
 
     Raises:
         BenchError: the RTL does not do what the vectors say, or gives unknown bits, or Icarus Verilog refuses it.
@@ -88,12 +94,23 @@ def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: i
                  & (1 << after.bits[port]) - 1 for _ in range(edges)]  # fmt: skip
         inputs[port] = np.concatenate([values, np.array(drawn, values.dtype)])
     nothing = {port: np.zeros(len(after) + edges, values.dtype) for port, values in after.outputs.items()}
-    asked = Vectors(f"{after.name}, then random", after.bits, inputs, nothing)
+    words: dict[str, list[str]] = {}
+    for bit in filter(re.compile(r"[A-Za-z_]\w*(\[\d+\])?").fullmatch, registers):
+        words.setdefault(re.sub(r"\[\d+\]$", "", bit), []).append(bit)
+    loads = {edge: dict(_far(words.values(), random)) for edge in range(len(after), len(after) + edges, _LOAD) if words}
+    asked = Vectors(f"{after.name}, then random", after.bits, inputs, nothing, {**after.loads, **loads})
     with tempfile.TemporaryDirectory(prefix="nncosim-") as folder:
         seen = Replay(Path(folder), sources, module, asked).run(100.0, PortTimes(1.0, 1.0)).outputs
     if not np.array_equal(seen[:len(after)], bit_rows(after.outputs, after.bits)):
         raise BenchError(f"the RTL of {module} does not do what the vectors of {after.name} say")
     return rows_to_vectors(asked, seen, asked.name)
+
+
+def _far(words: Iterable[Sequence[str]], random: np.random.Generator) -> Iterator[tuple[str, int]]:
+    for bits in words:
+        ones = int(random.integers(len(bits)))
+        for place, bit in enumerate(sorted(bits, key=lambda bit: (len(bit), bit))):
+            yield bit, int(place < ones or (place > ones and random.integers(2)))
 
 
 class Replay:
@@ -105,6 +122,8 @@ class Replay:
         module: its name. clocked: whether it has the port of the clock.
         split: whether its ports are of one bit each, ``name_index``, as `nncosim.tb.timing.netlist.Netlist` has them.
         probes: names inside, each of one bit, below the module.
+        wires: port of one bit to the delay of the wire to it, rising and falling, in ns, of outputs that have one.
+        registers: bit of a register to its name inside, below the module, if it is another; for `Vectors.loads`.
         standard: of the language, by its year: 2005 is Verilog, 2012 SystemVerilog.
 
     Raises:
@@ -112,14 +131,15 @@ class Replay:
     """
 
     def __init__(self, folder: Path, sources: Iterable[str], module: str, vectors: Vectors, *, split: bool = False,
-                 probes: Sequence[str] = (), clocked: bool = True, standard: str = "2005"):
+                 probes: Sequence[str] = (), clocked: bool = True, registers: Mapping[str, str] | None = None,
+                 wires: Mapping[str, tuple[float, float]] | None = None, standard: str = "2005"):
         command = shutil.which("iverilog")
         if command is None:
             raise ToolError("Icarus Verilog is not installed; Debian: apt-get install iverilog")
         self._folder, self._vectors, self._probes = folder, vectors, len(probes)
         np.savetxt(folder / "inputs.txt", np.ascontiguousarray(bit_rows(vectors.inputs, vectors.bits)).view("S1")
                    .astype(str), fmt="%s", delimiter="")  # fmt: skip
-        bench = _bench(module, vectors, split, probes, clocked)
+        bench = _bench(module, vectors, split, probes, clocked, registers or {}, wires or {})
         # The modules have no time scale of their own: that of the bench, which comes first, is theirs too.
         (folder / "replay.v").write_text("\n".join([*bench, *sources]) + "\n")
         made = subprocess.run([command, f"-g{standard}", "-o", "replay.vvp", "-s", _TOP, "replay.v"], cwd=folder,
@@ -135,25 +155,32 @@ class Replay:
         if done.returncode:
             raise BenchError(f"Icarus Verilog ends with status {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}")
         data = np.frombuffer((self._folder / "outputs.txt").read_bytes(), np.uint8)
+        if not len(data) or len(data) % len(self._vectors):
+            raise BenchError(f"the bench in {self._folder} ended before its last edge:\n{done.stdout[-2000:]}")
         rows = data.reshape(len(self._vectors), -1)[:, :-1]
         width = rows.shape[1] - self._probes
         return Seen(rows[:, :width], rows[:, width:])
 
 
-def _bench(module: str, vectors: Vectors, split: bool, probes: Sequence[str], clocked: bool) -> Iterator[str]:
+def _bench(module: str, vectors: Vectors, split: bool, probes: Sequence[str], clocked: bool,
+           registers: Mapping[str, str], wires: Mapping[str, tuple[float, float]]) -> Iterator[str]:
     widths = [sum(vectors.bits[port] for port in ports) for ports in (vectors.inputs, vectors.outputs)]
     yield "`timescale 1ns/1fs"
     yield f"module {_TOP};"
     yield f"  reg [{widths[0] - 1}:0] rows [0:{len(vectors) - 1}];"
     yield f"  reg [{widths[0] - 1}:0] row;"
-    yield f"  wire [{widths[1] - 1}:0] out;"
+    yield f"  wire [{widths[1] - 1}:0] left, out;"
     yield "  reg clock = 0;"
     yield "  real period, input_delay, output_delay;"
     yield "  integer k, file;"
     yield f"  {identifier(module)} dut ("
     yield ",\n".join([*([f"    .{CLOCK}{'_0' * split}(clock)"] if clocked else []),
                       *_wired(vectors.inputs, vectors.bits, "row", split),
-                      *_wired(vectors.outputs, vectors.bits, "out", split)]) + ");"  # fmt: skip
+                      *_wired(vectors.outputs, vectors.bits, "left", split)]) + ");"  # fmt: skip
+    places = [f"{port}_{k}" for port in vectors.outputs for k in reversed(range(vectors.bits[port]))]
+    for place, bit in zip(reversed(range(widths[1])), places, strict=True):
+        rise, fall = wires.get(bit, (0.0, 0.0))
+        yield f"  assign {f'#({rise:.6f}, {fall:.6f}) ' if rise or fall else ''}out[{place}] = left[{place}];"
     yield "  initial begin"
     for name in ("period", "input_delay", "output_delay"):
         yield f'    if (!$value$plusargs("{name}=%f", {name})) $finish;'
@@ -166,6 +193,13 @@ def _bench(module: str, vectors: Vectors, split: bool, probes: Sequence[str], cl
     yield "      #(output_delay) clock = 1;"
     yield "      clock <= #(period / 2) 0;"
     yield f"      if (k < {len(vectors) - 1}) row <= #(input_delay) rows[k + 1];"
+    if vectors.loads:
+        yield "      #0 case (k)"  # after the registers' own, which are not taken over before all is done at this time
+        for edge, bits in vectors.loads.items():
+            names = (registers.get(bit) or re.sub(r"^[^\[]+", r"\\\g<0> ", bit) for bit in bits)
+            taken = (f"dut.{name} <= {value};" for name, value in zip(names, bits.values(), strict=True))
+            yield f"        {edge}: begin {' '.join(taken)} end"
+        yield "      endcase"
     yield "      #(period - output_delay);"
     yield "    end"
     yield "    $fclose(file);"

@@ -59,8 +59,8 @@ class Simulated:
         static: the period of static timing, in ns. worst: its path, from where to where.
         safe, fast: at that period, rounded up to a picosecond, and at `FAST` of it. unchecked: at `FAST` of it, with
             flip-flops that take what is there at the edge, however late it came.
-        lowest: in ns, the lowest period that passes, as bisection finds it; `static` at the most, and 0 if no shorter
-            one fails.
+        lowest: in ns, the lowest period that passes, as bisection finds it, to `STEP` of `static` and that of `safe` at
+            the most; 0 if it was not looked for.
     """
 
     vectors: int
@@ -98,7 +98,9 @@ def simulate(timed: TimedNetlist, vectors: Vectors, models: Mapping[str, CellMod
     used = {kind for kind, _ in netlist.cells.values()}
     cells = [models[kind] for kind in sorted(used)]
     probes = [f"{instance}.{STATE}" for instance in netlist.registers]
+    registers = {name: f"{instance}.{STATE}" for instance, name in netlist.registers.items()}
     clocked = "clk_0" in netlist.ports
+    wires = {port: edges for (owner, port), edges in timed.sdf.wires.items() if not owner}
     with tempfile.TemporaryDirectory(prefix="nncosim-") as name:
         benches = []
         for kind, text in (("plain", timed.verilog), ("delays", with_delays.verilog),
@@ -106,7 +108,8 @@ def simulate(timed: TimedNetlist, vectors: Vectors, models: Mapping[str, CellMod
             folder = Path(name) / kind
             folder.mkdir()
             benches.append(Replay(folder, [*delay_models(cells), text], netlist.top, vectors, split=True,
-                                  probes=probes, clocked=clocked))  # fmt: skip
+                                  probes=probes, clocked=clocked, registers=registers,
+                                  wires={} if kind == "plain" else wires))  # fmt: skip
         want = benches[0].run(_SLOW, PortTimes(1.0, 1.0))
         wrong = np.flatnonzero((want.outputs != bit_rows(vectors.outputs, vectors.bits)).any(axis=1))
         if len(wrong):
