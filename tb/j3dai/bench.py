@@ -11,9 +11,11 @@ import numpy as np
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.backend import Entering, GateChoice, MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
+from nncosim.tb.fpga.block import FpgaBlock
 from nncosim.tb.j3dai.blocks import TIMING_BLOCKS, time_block
 from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.faults import J3daiFaults, build_faulty_soc
+from nncosim.tb.j3dai.fpga import FPGA_BLOCKS, fpga_block, fpga_vectors
 from nncosim.tb.j3dai.inside import module_of
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
 from nncosim.tb.j3dai.netlist import BLOCKS
@@ -21,6 +23,7 @@ from nncosim.tb.j3dai.rtl import run_netlist, run_rtl
 from nncosim.tb.j3dai.units import UNITS, unit_part
 from nncosim.tb.lockstep import Difference
 from nncosim.tb.netlist.mapping import Part
+from nncosim.tb.netlist.recorded import Vectors
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.progress import building
@@ -44,6 +47,7 @@ class J3daiBench:
     gates: ClassVar[tuple[str, ...]] = ("netlist",)
     gate_blocks: ClassVar[tuple[str, ...]] = tuple(BLOCKS)
     timing_blocks: ClassVar[Mapping[str, str]] = {name: what for name, (what, _) in TIMING_BLOCKS.items()}
+    fpga_blocks: ClassVar[Mapping[str, str]] = {name: what for name, (_, what) in FPGA_BLOCKS.items()}
     layout_blocks: ClassVar[tuple[str, ...]] = tuple(UNITS)
     mutation: ClassVar[MutationPlan] = MutationPlan(
         "nncosim.hdl.j3dai.soc",
@@ -110,6 +114,15 @@ class J3daiBench:
     def time_block(self, platform: J3dai, block: str, liberty: Path) -> TimingReport:
         """See `nncosim.tb.backend.Timed`, and `nncosim.tb.j3dai.blocks`."""
         return time_block(platform, block, liberty)
+
+    def fpga_block(self, platform: J3dai, block: str) -> FpgaBlock:
+        """See `nncosim.tb.backend.OnFpga`, and `nncosim.tb.j3dai.fpga`."""
+        return fpga_block(platform, block)
+
+    def fpga_vectors(self, platform: J3dai, block: str, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]]
+                     ) -> Vectors:
+        """See `nncosim.tb.backend.OnFpga`, and `nncosim.tb.j3dai.fpga`."""
+        return fpga_vectors(platform, block, image, inputs)
 
     def layout_part(self, platform: J3dai, block: str) -> Part:
         """See `nncosim.tb.layout.units.LaidOut`, and `nncosim.tb.j3dai.units`."""

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from amaranth.lib import wiring
 from nncosim.hdl.emit import ports_of
-from nncosim.hdl.j3dai.cluster import GROUP_MODULE
+from nncosim.hdl.j3dai.cluster import GROUP_MODULE, Cluster
 from nncosim.hdl.j3dai.ncb import NCB_MODULE, NcbGroup
+from nncosim.hdl.j3dai.soc import CLUSTER_MODULE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import SOC, TOP
@@ -40,13 +41,15 @@ class Place:
 _BLOCKS: Mapping[str, Callable[[J3dai], wiring.Component]] = {
     GROUP_MODULE: lambda p: NcbGroup(p.pes_per_ncb, p.ncbs_per_requantizer),
     NCB_MODULE: UNITS["pe_column"],
+    CLUSTER_MODULE: Cluster,
 }
 """Modules that are emitted by themselves in the SoC too."""
 
 _CLUSTER, _GROUP = "cluster0", "cluster0.group0"
 _SCOPES = {
     "counters": f"{_CLUSTER}.counters_2", "odometer": f"{_CLUSTER}.drain.agu", "drain_control": f"{_CLUSTER}.drain",
-    "pe_column": f"{_GROUP}.ncb0", NCB_MODULE: f"{_GROUP}.ncb0", GROUP_MODULE: _GROUP, "control_registers": "control",
+    "pe_column": f"{_GROUP}.ncb0", NCB_MODULE: f"{_GROUP}.ncb0", GROUP_MODULE: _GROUP, CLUSTER_MODULE: _CLUSTER,
+    "control_registers": "control",
     "dmpa_alone": "dmpa", "descriptor_fetch": "dmpa.fetch", "beat_walk": "dmpa.walk", "paths": "dmpa.paths",
     "pick": "dmpa.paths.pick_2", "semaphores": "dmpa.semaphores", "transfer_counters": "dmpa.transfer_counters",
     "entry_alone": "entry",

@@ -124,6 +124,7 @@ class Replay:
         probes: names inside, each of one bit, below the module.
         wires: port of one bit to the delay of the wire to it, rising and falling, in ns, of outputs that have one.
         registers: bit of a register to its name inside, below the module, if it is another; for `Vectors.loads`.
+        standard: of the language, by its year: 2005 is Verilog, 2012 SystemVerilog.
 
     Raises:
         ToolError: there is no Icarus Verilog. BenchError: it refuses the Verilog.
@@ -131,7 +132,7 @@ class Replay:
 
     def __init__(self, folder: Path, sources: Iterable[str], module: str, vectors: Vectors, *, split: bool = False,
                  probes: Sequence[str] = (), clocked: bool = True, registers: Mapping[str, str] | None = None,
-                 wires: Mapping[str, tuple[float, float]] | None = None):
+                 wires: Mapping[str, tuple[float, float]] | None = None, standard: str = "2005"):
         command = shutil.which("iverilog")
         if command is None:
             raise ToolError("Icarus Verilog is not installed; Debian: apt-get install iverilog")
@@ -141,7 +142,7 @@ class Replay:
         bench = _bench(module, vectors, split, probes, clocked, registers or {}, wires or {})
         # The modules have no time scale of their own: that of the bench, which comes first, is theirs too.
         (folder / "replay.v").write_text("\n".join([*bench, *sources]) + "\n")
-        made = subprocess.run([command, "-g2005", "-o", "replay.vvp", "-s", _TOP, "replay.v"], cwd=folder,
+        made = subprocess.run([command, f"-g{standard}", "-o", "replay.vvp", "-s", _TOP, "replay.v"], cwd=folder,
                               capture_output=True, text=True)  # fmt: skip
         if made.returncode:
             raise BenchError(f"Icarus Verilog refuses {module!r}:\n{made.stderr[-2000:]}")

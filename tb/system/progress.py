@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 __all__ = [
-    "BUILDING", "MAPPING", "SIMULATING", "Cycles", "Progress", "building", "cycles_of", "leave_cycles", "phase_of",
-    "tell_cycles",
+    "BUILDING", "MAPPING", "PLACING", "SIMULATING", "Cycles", "Progress", "building", "cycles_of", "leave_cycles",
+    "phase_of", "tell_cycles",
 ]  # fmt: skip
 
 Progress = Callable[[str], None]
@@ -18,7 +18,7 @@ Progress = Callable[[str], None]
 
 BUILDING, SIMULATING = "building the simulation", "simulating the RTL"
 """What benches call the phases that take minutes; what follows, after a colon, changes all the time."""
-MAPPING = "mapping and timing"
+MAPPING, PLACING = "mapping and timing", "placing and routing"
 """The same, of a block; its name stands before."""
 EVERY_SECONDS = 0.5
 
@@ -32,7 +32,7 @@ def building(progress: Progress | None) -> Callable[[str, int, int], None] | Non
 
 def phase_of(text: str) -> str:
     """`text` up to the name of a long phase; "" if there is none in it."""
-    for phase in (BUILDING, SIMULATING, MAPPING):
+    for phase in (BUILDING, SIMULATING, MAPPING, PLACING):
         before, found, _ = text.partition(phase)
         if found:
             return before + phase

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nncosim fpga`."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import click
+from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import Value, value_text
+from nncosim.platforms.plain import Json
+from nncosim.tb.backend import OnFpga, get_bench
+from nncosim.tb.cli.options import (
+    PATH,
+    check_outputs,
+    complete_fpga_blocks,
+    json_option,
+    machine_options,
+    out_option,
+    output_console,
+    progress,
+    resolve_platform,
+    seed_option,
+    write_json,
+)
+from nncosim.tb.cli.run import Given, program_of
+from nncosim.tb.errors import BenchError
+from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, place_block, random_vectors
+from nncosim.tb.fpga.device import DEFAULT_DEVICE, DEVICES, device_of
+from nncosim.tb.fpga.netlist import simulation_sources
+from nncosim.tb.fpga.replay import Replayed
+from nncosim.tb.fpga.table import fpga_header, fpga_json, path_table, replay_text, used_table
+from nncosim.tb.netlist.recorded import Vectors
+from nncosim.tb.run.flow import RunOptions, make_frames
+from nncosim.tb.system.files import write_files
+from nncosim.tb.system.progress import SIMULATING, Progress
+from nncosim.tb.system.terminal import Terminal
+
+__all__ = ["fpga_command"]
+
+_TEXT, _JSON, _REPORT = "fpga.txt", "fpga.json", "report.json"
+
+
+def _on_fpga(platform: Platform, name: str) -> OnFpga:
+    bench = get_bench(platform)
+    if not isinstance(bench, OnFpga):
+        raise BenchError(f"the bench of platform {platform.name!r} has no block for an FPGA")
+    if name not in bench.fpga_blocks:
+        known = ", ".join(bench.fpga_blocks)
+        raise click.UsageError(f"{platform.name} has no block {name!r} for an FPGA; there are {known}")
+    return bench
+
+
+def _machine(model: Path | None, platform_name: str | None, settings: tuple[str, ...], seed: int, say: Progress
+             ) -> tuple[Platform, dict[str, Value], tuple[bytes, list] | None]:
+    """The platform, its settings; and with a model its image and the inputs of one inference."""
+    if model is None:
+        return *resolve_platform(platform_name, settings), None
+    options = RunOptions("rtl", None, None, (), seed)
+    program, platform, overrides, options = program_of(model, platform_name, settings, Given((), None, False, ()),
+                                                       options, say)
+    return platform, overrides, (program.image, make_frames(program.network, options)[0])
+
+
+def _vectors(bench: OnFpga, platform: Platform, placed: BlockOnFpga, run: tuple[bytes, list] | None, edges: int,
+             seed: int, say: Progress) -> Vectors:
+    if run is None:
+        say(f"{placed.block.name}: {SIMULATING}")
+        return random_vectors(placed.block, placed.bits, edges, seed)
+    say(f"{placed.block.name}: recording a run of the RTL")
+    return bench.fpga_vectors(platform, placed.block.name, *run)
+
+
+def _print(console: Terminal, placed: BlockOnFpga, replay: Replayed) -> None:
+    console.print(fpga_header(placed), "", used_table(placed.routed), "", path_table(placed.routed),
+                  replay_text(replay), sep="\n")
+
+
+def _write(out: Path, placed: BlockOnFpga, replay: Replayed, data: dict[str, Json]) -> None:
+    """What is shown, nextpnr's own report, and the Verilog that was simulated."""
+    text = io.StringIO()
+    _print(Terminal(file=text, width=200), placed, replay)
+    routed = placed.routed
+    verilog = simulation_sources(routed.module, routed.top, placed.bits)
+    write_files(out, {
+        _TEXT: text.getvalue().encode(), _JSON: (json.dumps(data, indent=2) + "\n").encode(),
+        _REPORT: (routed.folder / _REPORT).read_bytes(), "nextpnr.log": (routed.folder / "nextpnr.log").read_bytes(),
+        **{name: content.encode() for name, content in verilog.items()}})  # fmt: skip
+
+
+@click.command("fpga")
+@machine_options
+@click.option("--block", "name", required=True, metavar="NAME", shell_complete=complete_fpga_blocks,
+              help="The block.")
+@click.option("--device", "device_name", type=click.Choice(list(DEVICES)), default=DEFAULT_DEVICE, show_default=True,
+              help="The FPGA, of Lattice's ECP5.")
+@click.option("--model", type=PATH, metavar="MODEL.onnx",
+              help="Replay what the block is given in an inference of it on the RTL [default: random inputs].")
+@click.option("--edges", type=click.IntRange(min=8), default=2000, show_default=True, metavar="N",
+              help="Clock edges of random inputs.")
+@seed_option("nextpnr's search, and of random inputs")
+@json_option
+@out_option()
+def fpga_command(
+    platform_name: str | None,
+    settings: tuple[str, ...],
+    name: str,
+    device_name: str,
+    model: Path | None,
+    edges: int,
+    seed: int,
+    json_file: Path | None,
+    out: Path | None,
+) -> int:
+    """A block of a machine on an FPGA: synthesized (Yosys), placed and routed (nextpnr), timed, simulated as routed.
+
+    How fast each clock can be, with real wires; what the block takes of the FPGA; and whether each bit of its outputs
+    is the RTL's at every edge, in a run of a model or with random inputs. The same seed gives the same placement. The
+    first time takes a minute for a group of NCBs, some for a cluster.
+
+    \b
+      nncosim fpga --block ncb --model regress/networks/digits.onnx
+
+    Exit status: 0 every bit is the RTL's; 1 one differs; 2 bad input, or a block that does not fit.
+    """
+    check_outputs({"the model": model}, json_file=json_file, out=out)
+    with progress() as say:
+        platform, overrides, run = _machine(model, platform_name, settings, seed, say)
+        bench = _on_fpga(platform, name)
+        block: FpgaBlock = bench.fpga_block(platform, name)
+        placed = place_block(block, device_of(device_name), seed, say)
+        vectors = _vectors(bench, platform, placed, run, edges, seed, say)
+        say(f"{name}: simulating the routed netlist")
+        replay = placed.replay(vectors)
+    about: dict[str, Json] = {"platform": platform.name,
+                              "settings": {key: value_text(value) for key, value in overrides.items()}}  # fmt: skip
+    data = fpga_json(placed, replay, about)
+    _print(output_console(json_file), placed, replay)
+    if out is not None:
+        _write(out, placed, replay, data)
+    write_json(data, json_file)
+    return 1 if replay.first is not None else 0
