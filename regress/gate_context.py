@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import wiring
@@ -17,6 +17,7 @@ from nncosim.tb.sim.model import Model
 __all__ = ["GateContext", "simulate_gates"]
 
 _RESET = "rst"
+_Names: TypeAlias = set[str]  # `set` is a method below
 
 
 class GateContext:
@@ -31,7 +32,7 @@ class GateContext:
         self._names = {id(signal): name for name, signal in ports.items()}
         self._inputs = {name for name, (way, _) in model.ports.items() if way == "in" and name in ports}
         self._old = ports.keys() - self._inputs  # outputs that have not been taken since something changed
-        self._new = set(self._inputs)  # inputs that have not been given since they changed
+        self._new = _Names(self._inputs)  # inputs that have not been given since they changed
 
     def set(self, port: Any, value: Any) -> None:
         """An input."""
@@ -56,16 +57,16 @@ class GateContext:
         self._model.tick()
         self._old = self._ports.keys() - self._inputs
 
-    def _of(self, value: Any) -> set[str]:
+    def _of(self, value: Any) -> _Names:
         """The ports that a value can be made of."""
         name = self._names.get(id(Value.cast(value)))
-        return set(self._ports) if name is None else {name}
+        return _Names(self._ports) if name is None else {name}
 
     def _give(self) -> None:
         for name in self._new:
             signal = self._ports[name]
             self._model[name] = self._context.get(signal) & ((1 << len(signal)) - 1)
-        self._new = set()
+        self._new = _Names()
 
 
 def simulate_gates(dut: wiring.Component, bench: Callable[..., Coroutine[Any, Any, None]], reset: Signal | None = None,
