@@ -26,14 +26,12 @@ from nncosim.tb.lockstep import Channel, Difference
 from nncosim.tb.sim.waves import Trace, Waveform
 
 if TYPE_CHECKING:
-    from nncosim.tb.fpga.block import FpgaBlock
-    from nncosim.tb.netlist.recorded import Vectors
     from nncosim.tb.timing.sta import TimingReport
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan", "Observable", "OnFpga",
-    "Passage", "Patchable", "RunResult", "StreamFacts", "Timed", "get_bench", "predicted_interval", "register_bench",
+    "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan", "Observable", "Passage",
+    "Patchable", "RunResult", "StreamFacts", "Timed", "get_bench", "predicted_interval", "register_bench",
 ]  # fmt: skip
 
 
@@ -326,23 +324,6 @@ class Timed(Protocol[PlatformT]):
     def time_block(self, platform: PlatformT, block: str, liberty: Path) -> TimingReport:
         """A block of `timing_blocks`, by the cells of a liberty file, as `nncosim.tb.timing.sta.time_design` has it.
         The first time may take minutes."""
-        ...
-
-
-@runtime_checkable
-class OnFpga(Protocol[PlatformT]):
-    """A bench whose machine's blocks can be placed and routed on an FPGA. `fpga_blocks`: name of each to what it is, in
-    a few words; some may lie within others."""
-
-    fpga_blocks: ClassVar[Mapping[str, str]]
-
-    def fpga_block(self, platform: PlatformT, block: str) -> FpgaBlock:
-        """A block of `fpga_blocks`."""
-        ...
-
-    def fpga_vectors(self, platform: PlatformT, block: str, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]]
-                     ) -> Vectors:
-        """What an instance of a block is given, and gives, in a run of an image on the RTL."""
         ...
 
 

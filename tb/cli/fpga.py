@@ -11,7 +11,7 @@ import click
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value, value_text
 from nncosim.platforms.plain import Json
-from nncosim.tb.backend import OnFpga, get_bench
+from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
     check_outputs,
@@ -27,6 +27,7 @@ from nncosim.tb.cli.options import (
 )
 from nncosim.tb.cli.run import Given, program_of
 from nncosim.tb.errors import BenchError
+from nncosim.tb.fpga.bench import OnFpga
 from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, place_block, random_vectors
 from nncosim.tb.fpga.device import DEFAULT_DEVICE, DEVICES, device_of
 from nncosim.tb.fpga.netlist import simulation_sources

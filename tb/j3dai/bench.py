@@ -116,12 +116,12 @@ class J3daiBench:
         return time_block(platform, block, liberty)
 
     def fpga_block(self, platform: J3dai, block: str) -> FpgaBlock:
-        """See `nncosim.tb.backend.OnFpga`, and `nncosim.tb.j3dai.fpga`."""
+        """See `nncosim.tb.fpga.bench.OnFpga`, and `nncosim.tb.j3dai.fpga`."""
         return fpga_block(platform, block)
 
     def fpga_vectors(self, platform: J3dai, block: str, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]]
                      ) -> Vectors:
-        """See `nncosim.tb.backend.OnFpga`, and `nncosim.tb.j3dai.fpga`."""
+        """See `nncosim.tb.fpga.bench.OnFpga`, and `nncosim.tb.j3dai.fpga`."""
         return fpga_vectors(platform, block, image, inputs)
 
     def layout_part(self, platform: J3dai, block: str) -> Part:
