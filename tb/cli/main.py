@@ -40,6 +40,7 @@ COMMANDS = {
     "sweep": ("nncosim.tb.cli.sweep", "Run models on a grid of machines in parallel; the Pareto front."),
     "mutate": ("nncosim.tb.cli.mutate", "Plant design bugs in the hardware: which do the tests let through?"),
     "timing": ("nncosim.tb.cli.timing", "How fast a machine's blocks are, mapped to a cell library; their area."),
+    "power": ("nncosim.tb.cli.power", "Energy of an inference on a machine's gates: per MAC, layer and block."),
     "platforms": ("nncosim.tb.cli.platforms", "List the machines, or describe one with its published figures."),
     "cache": ("nncosim.tb.cli.cache", "Where built simulations are kept, how much that is; --clear empties it."),
     "doctor": ("nncosim.tb.cli.doctor", "Which tools were found, and which versions."),
