@@ -334,7 +334,7 @@ class EnergyRun:
     """One inference whose energy was counted.
 
     Attributes:
-        account: of the run's spans of cycles. steps: of each of its spans, the schedule step in which it lies; -1: none.
+        account: of the run's spans of cycles. steps: of each of its spans, the schedule step that it is in; -1: none.
         missing: what is not in it, in a few words each. published: power of the machine, from the literature.
     """
 
@@ -353,7 +353,7 @@ class Powered(Protocol[PlatformT]):
         self, platform: PlatformT, image: bytes, inputs: Mapping[str, np.ndarray], process: Process, liberty: Path, *,
         limit_cycles: int | None = None, seed: int = 0, progress: Callable[[str], None] | None = None,
     ) -> EnergyRun:
-        """One inference on all of the machine's gates, of the cell library that `process` has the energies of. The
+        """One inference on all of the machine's gates, of the cell library that `process` has the energies of; the
         first time takes many minutes."""
         ...
 

@@ -43,8 +43,8 @@ LIBERTY = """library (tiny) {
       internal_power () { rise_power (scalar) { values ("10"); } fall_power (scalar) { values ("20"); } } }
     pin (D) { direction : input; capacitance : 1;
       internal_power () { rise_power (scalar) { values ("6"); } fall_power (scalar) { values ("8"); } } }
-    pin (Q) { direction : output; function : "IQ";
-      internal_power () { related_pin : "CK"; rise_power (scalar) { values ("1"); } fall_power (scalar) { values ("2"); } }
+    pin (Q) { direction : output; function : "IQ"; internal_power () { related_pin : "CK";
+      rise_power (scalar) { values ("1"); } fall_power (scalar) { values ("2"); } }
     } } }"""
 
 INV = CellModel("INV", ("A",), {"Y": "(~{A})"})

@@ -10,6 +10,7 @@ from nncosim.compiler.image.expected import expected
 from nncosim.compiler.ir.topology import topology
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import value_text
+from nncosim.platforms.plain import Json
 from nncosim.tb.backend import EnergyRun, Powered, get_bench
 from nncosim.tb.cli.options import (
     PATH,
@@ -134,8 +135,8 @@ def power_command(
         hertz = clock * 1e6 if clock is not None else float(getattr(platform, "clock_hz", 0) or 1e8)
         process = Process(power_library(library), node, hertz, Wiring(wire_ff=wire_load), MemoryModel(sram_energy))
         run, exact = _run(program, platform, options, process, library, say)
-    about = {"platform": platform.name, "settings": {name: value_text(value) for name, value in overrides.items()},
-             "model": source.name, "seed": seed}  # fmt: skip
+    changed: dict[str, Json] = {name: value_text(value) for name, value in overrides.items()}
+    about: dict[str, Json] = {"platform": platform.name, "settings": changed, "model": source.name, "seed": seed}
     report = EnergyReport(about, topology(program.network), exact, run.account, process, Target(factor=node_scale),
                           _layers(program, run), run.missing, run.published)  # fmt: skip
     console = output_console(json_file)

@@ -140,7 +140,8 @@ def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf]
         whole = Slice(modules[each.module], {name: Slice(modules[name]) for name in each.inner})
         shell, source = f"{each.module}.shell.sv", f"{prefix(each.module)}.cpp"
         if marks is not None:
-            sources[shell], cpp[source], found = counted_slice(whole, each.instances, COUNT_STREAM + len(counters), marks)
+            stream = COUNT_STREAM + len(counters)
+            sources[shell], cpp[source], found = counted_slice(whole, each.instances, stream, marks)
             counters += found
         elif beside is None:
             sources[shell], cpp[source] = shell_verilog(whole), slice_cpp(whole, each.instances)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from nncosim.tb.errors import BenchError
@@ -30,8 +30,8 @@ class Process:
     library: PowerLibrary
     node: float
     clock_hz: float
-    wiring: Wiring = Wiring()
-    memories: MemoryModel = MemoryModel()
+    wiring: Wiring = field(default_factory=Wiring)
+    memories: MemoryModel = field(default_factory=MemoryModel)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class EnergyAccount:
     @property
     def bit_cycles(self) -> tuple[int, int, int]:
         """As of a block."""
-        return tuple(sum(values) for values in zip(*(block.bit_cycles for block in self.blocks), strict=True))
+        total, bits, registers = np.sum([block.bit_cycles for block in self.blocks], axis=0, dtype=object)
+        return int(total), int(bits), int(registers)
 
 
 def counts_of(counter: Counter, records: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -109,11 +110,12 @@ def account(modules: Mapping[str, Gates], models: Mapping[str, CellModel], count
             ends = found
         elif len(found) != len(ends) or np.abs(found - ends).max() > 1:
             raise BenchError(f"{counter.module} counted other spans than the others")
-        totals[block_of(counter.module)].add(modules[counter.module], models, counter, found, counts, instances, process)
+        block = totals[block_of(counter.module)]
+        block.add(modules[counter.module], models, counter, found, counts, instances, process)
     assert ends is not None
     return EnergyAccount(tuple(map(int, ends)), tuple(
         BlockEnergy(name, each.energy if each.energy is not None else np.zeros((len(ends), len(KINDS))), each.cells,
-                    each.flip_flops, tuple(each.bits), tuple(each.accesses)) for name, each in totals.items()))
+                    each.flip_flops, each.bits, each.accesses) for name, each in totals.items()))
 
 
 class _Sum:
@@ -122,7 +124,8 @@ class _Sum:
     def __init__(self) -> None:
         self.energy: np.ndarray | None = None
         self.cells = self.flip_flops = 0
-        self.bits, self.accesses = [0, 0, 0], [0, 0]
+        self.bits: tuple[int, int, int] = (0, 0, 0)
+        self.accesses: tuple[int, int] = (0, 0)
 
     def add(self, gates: Gates, models: Mapping[str, CellModel], counter: Counter, ends: np.ndarray,
             counts: np.ndarray, instances: int, process: Process) -> None:
@@ -136,7 +139,8 @@ class _Sum:
         costs = np.array([process.memories.access(memory, process.node, process.library.voltage)
                           for memory in counter.memories])  # fmt: skip
         self.energy[:, 2] += accesses.sum(axis=2) @ costs if len(costs) else 0.0
-        self.accesses = [a + int(b) for a, b in zip(self.accesses, accesses.sum(axis=(0, 1)), strict=True)]
+        reads, writes = map(int, accesses.sum(axis=(0, 1)))
+        self.accesses = self.accesses[0] + reads, self.accesses[1] + writes
         if not groups and gates.registers:  # of a slice's shell: what clocks is counted beside it
             return
         cycles = np.diff(ends, prepend=0)
@@ -149,6 +153,7 @@ class _Sum:
         index = {name: number for number, name in enumerate(counter.groups)}
         at = {net: number for number, net in enumerate(counter.nets)}
         toggles = counts[:, :nets].sum(axis=0)
-        self.bits[0] += int(cycles.sum()) * instances * len(gates.registers)
-        self.bits[1] += int(sum(toggles[at[register.output]] for register in gates.registers))
-        self.bits[2] += int(sum(changed[index[name]] for name in of))
+        total, bits, registers = self.bits
+        self.bits = (total + int(cycles.sum()) * instances * len(gates.registers),
+                     bits + int(sum(toggles[at[register.output]] for register in gates.registers)),
+                     registers + int(sum(changed[index[name]] for name in of)))

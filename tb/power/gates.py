@@ -9,12 +9,12 @@ in it: a net that goes from one to another is counted in both, with the pins tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import CellModel
-from nncosim.tb.netlist.gates import Gates, Net
+from nncosim.tb.netlist.gates import Cell, Gates, Net
 from nncosim.tb.power.tables import CellEnergy, PowerLibrary
 
 __all__ = ["ModuleEnergy", "NetEnergy", "Wiring", "module_energy"]
@@ -134,43 +134,47 @@ class _Module:
         return ModuleEnergy(nets, clock_inside, 2 * self._half_square * clock_load, leakage, self._slews)
 
     def _drivers(self) -> dict[Net, float]:
-        """Energy inside the cell that drives a net, for each net that one does; and slews, in the order of the gates."""
+        """Energy inside the cell that drives a net, for each net that one does; and slews, gate after gate."""
         found: dict[Net, float] = {}
-        clock = {"": (self._wiring.clock_slew,) * 2}
         for register in self._gates.registers:
             flip_flop = self._models[register.cell].flip_flop
             assert flip_flop is not None
-            edges = {flip_flop.clock: clock[""]}
+            edges = {flip_flop.clock: (self._wiring.clock_slew,) * 2}
             found[register.output] = self._driven(self._cell(register.cell), flip_flop.output, register.output, edges)
-        drivers = {net: cell for cell in self._gates.cells for pin, net in cell.pins.items() if pin in cell.model.outputs}
-        waiting = {cell.name: sum(net in drivers for pin, net in cell.pins.items() if pin not in cell.model.outputs)
-                   for cell in self._gates.cells}  # fmt: skip
-        users: dict[Net, list[str]] = {}
-        cells = {cell.name: cell for cell in self._gates.cells}
-        for cell in self._gates.cells:
-            for pin, net in cell.pins.items():
-                if pin not in cell.model.outputs and net in drivers:
-                    users.setdefault(net, []).append(cell.name)
-        ready = [name for name, count in waiting.items() if not count]
-        done = 0
         outside = (self._wiring.input_slew,) * 2
-        while ready:
-            cell = cells[ready.pop()]
-            done += 1
+        for cell in self._ordered():
             energy = self._cell(cell.model.name)
             edges = {pin: self._slews.get(net, outside) for pin, net in cell.pins.items()
                      if pin not in cell.model.outputs}  # fmt: skip
             for pin in cell.model.outputs:
                 if pin in cell.pins:
-                    net = cell.pins[pin]
-                    found[net] = self._driven(energy, pin, net, edges)
-                    for name in users.get(net, ()):
-                        waiting[name] -= 1
-                        if not waiting[name]:
-                            ready.append(name)
+                    found[cell.pins[pin]] = self._driven(energy, pin, cell.pins[pin], edges)
+        return found
+
+    def _ordered(self) -> Iterator[Cell]:
+        """The cells, each after those that drive its inputs."""
+        cells = {cell.name: cell for cell in self._gates.cells}
+        driven = {net for cell in cells.values() for pin, net in cell.pins.items() if pin in cell.model.outputs}
+        waiting = dict.fromkeys(cells, 0)
+        users: dict[Net, list[str]] = {}
+        for name, cell in cells.items():
+            for pin, net in cell.pins.items():
+                if pin not in cell.model.outputs and net in driven:
+                    users.setdefault(net, []).append(name)
+                    waiting[name] += 1
+        ready = [name for name, count in waiting.items() if not count]
+        done = 0
+        while ready:
+            cell = cells[ready.pop()]
+            done += 1
+            yield cell
+            for pin in cell.model.outputs:
+                for name in users.get(cell.pins.get(pin, "0"), ()):
+                    waiting[name] -= 1
+                    if not waiting[name]:
+                        ready.append(name)
         if done != len(cells):
             raise BenchError(f"{self._gates.name}: its gates form a loop")
-        return found
 
     def _driven(self, cell: CellEnergy, pin: str, net: Net, edges: Mapping[str, tuple[float, float]]) -> float:
         """Energy inside a cell of a change of its output, by the edges at its inputs; notes the output's own."""

@@ -135,7 +135,8 @@ def energy_json(report: EnergyReport) -> dict[str, Json]:
         "layers": layers, "blocks": blocks, "clock_gating": dict(report.gating),
         "scaled": {
             "factor": report.factor, "node_nm": target.node, "voltage": target.voltage,
-            "frames_per_second": target.frames_per_second, "energy_uj": float(report.energy.sum() * report.factor / 1e6),
+            "frames_per_second": target.frames_per_second,
+            "energy_uj": float(report.energy.sum() * report.factor / 1e6),
             "mw": report.milliwatts(False), "mw_if_the_clock_always_runs": report.milliwatts(True),
             "published": [{"network": each.network, "quantity": each.quantity, "value": each.value, "unit": each.unit,
                            "source": each.source, "this_network": _is_this(report, each)}
@@ -159,13 +160,13 @@ def _header(report: EnergyReport) -> RenderableType:
     table.add_column(overflow="fold")
     table.show_header = False
     for name, text in {
-        "energies": f"of {process.library.name}, {process.node:g} nm, {process.library.voltage:g} V; an estimate before "
-                    "placement",
+        "energies": f"of {process.library.name}, {process.node:g} nm, {process.library.voltage:g} V; an estimate "
+                    "before placement",
         "wires": f"{wiring.wire_ff:g} fF for each pin" if wiring.wire_ff else "none",
         "clock": f"{process.clock_hz / 1e6:g} MHz; every flip-flop in every cycle, edges of {wiring.clock_slew:g} ns; "
                  "no tree",
-        "SRAM": f"{memories.bit:g} pJ a bit of 8 KiB at {memories.node:g} nm and {memories.voltage:g} V, with the root of "
-                "the size, by C V^2",
+        "SRAM": f"{memories.bit:g} pJ a bit of 8 KiB at {memories.node:g} nm and {memories.voltage:g} V, with the root "
+                "of the size, by C V^2",
         "not counted": "; ".join(report.missing),
     }.items():  # fmt: skip
         table.add_row(name, Text(text))
@@ -210,11 +211,11 @@ def _blocks(report: EnergyReport) -> RenderableType:
 def _closing(report: EnergyReport) -> list[RenderableType]:
     gating, target = report.gating, report.target
     leakage = report.account.energy[:, _LEAKAGE].sum() / report.account.energy.sum()
+    saved = gating["register_keeps"] * gating["clock_of_energy"]
     lines = [
         f"Clock pins take {gating['clock_of_energy']:.1%} of the energy, leakage {leakage:.2%}. A flip-flop keeps its "
-        f"bit in {gating['bit_keeps']:.1%} of its cycles, its whole register in {gating['register_keeps']:.1%}: enables "
-        f"could save up to {gating['register_keeps'] * gating['clock_of_energy']:.1%} of the energy. Nothing gates the "
-        "clock today.",
+        f"bit in {gating['bit_keeps']:.1%} of its cycles, its whole register in {gating['register_keeps']:.1%}: "
+        f"enables could save up to {saved:.1%} of the energy. Nothing gates the clock today.",
         f"Times {report.factor:.4g}, for {target.node:g} nm and {target.voltage:g} V by C V^2 (an assumption):"
         if target.factor is None else f"Times {report.factor:.4g}, as given:",
         f"  {report.energy.sum() * report.factor / 1e6:,.2f} uJ an inference; {report.milliwatts(False):,.2f} mW at "
