@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from nncosim.platforms.base import Published
 from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import CellModel, FlipFlop
 from nncosim.tb.netlist.counting import Counter, Memory, counter_of
 from nncosim.tb.netlist.gates import Cell, Gates, Port, Register
-from nncosim.tb.power.account import KINDS, Process, account, counts_of
+from nncosim.tb.power.account import KINDS, BlockEnergy, EnergyAccount, Process, account, counts_of
 from nncosim.tb.power.gates import ModuleEnergy, Wiring, module_energy
 from nncosim.tb.power.memories import MemoryModel, scaling
+from nncosim.tb.power.report import EnergyReport, Layer, Target, energy_json, energy_tables
 from nncosim.tb.power.tables import Table, power_library
+from nncosim.tb.system.terminal import Terminal
 from nncosim.tb.timing.sta import OSU018
 
 LIBERTY = """library (tiny) {
@@ -49,6 +55,7 @@ LIBERTY = """library (tiny) {
 
 INV = CellModel("INV", ("A",), {"Y": "(~{A})"})
 DFF = CellModel("DFF", ("CK", "D"), {}, FlipFlop("CK", "D", "Q"))
+DIGITS = Path(__file__).parent.parent / "regress" / "networks" / "digits.onnx"
 MODELS = {"INV": INV, "DFF": DFF}
 
 
@@ -182,3 +189,45 @@ def test_counts_that_do_not_fit_are_refused() -> None:
 
 def test_a_counter_as_json() -> None:
     assert counter_of(COUNTER.to_json()) == COUNTER
+
+
+def a_report(target: Target, tmp_path: Path) -> EnergyReport:
+    """Two layers of 100 and 300 cycles, behind a span of none: 4, 40 and 60 pJ of data, 0, 100 and 300 of the clock."""
+    energy = np.array([[4, 0, 0, 0], [40, 100, 20, 1], [60, 300, 40, 3]], float)
+    block = BlockEnergy("all", energy, 10, 4, (1600, 160, 320), (5, 7))
+    spent = EnergyAccount((3, 103, 403), (block,))
+    layers = [Layer("a", "Conv", 10, 100, (1,)), Layer("b", "Pool", 0, 300, (2,))]
+    published = [Published("N", "power", 50.0, "mW", "a book", topology="t"), Published("M", "power", 9.0, "mW", "-")]
+    process = Process(power_library(of_tiny(tmp_path)), 180, 1e6)
+    return EnergyReport({"model": "m"}, "t", True, spent, process, target, layers, ["glitches"], published)
+
+
+def test_the_report_adds_up(tmp_path: Path) -> None:
+    data: Any = energy_json(a_report(Target(90, 1.0), tmp_path))
+    assert data["energy_pj"] == {"data": 100, "clock": 400, "memory": 60, "leakage": 4, "total": 564}
+    assert [each["energy_pj"]["total"] for each in data["layers"]] == [161, 403]
+    assert data["layers"][0]["pj_per_mac"] == pytest.approx(16.1)
+    assert data["layers"][0]["pj_per_mac_without_clock"] == pytest.approx(6.1)
+    assert data["layers"][1]["pj_per_mac"] is None
+    assert (data["pj_per_mac"], data["cycles"], data["macs"]) == (pytest.approx(56.4), 400, 10)
+    assert data["clock_gating"] == {
+        "clock_of_energy": pytest.approx(400 / 564), "bit_keeps": 0.9, "register_keeps": 0.8}
+    assert [each["this_network"] for each in data["scaled"]["published"]] == [True, False]
+    console = Terminal(file=io.StringIO(), width=200)
+    console.print(energy_tables(a_report(Target(), tmp_path)))
+    assert "16.1" in console.file.getvalue() and "published: 50 mW, power, N (this network)" in console.file.getvalue()
+
+
+def test_power_beside_what_is_published(tmp_path: Path) -> None:
+    """From 180 nm and 2 V to 90 nm and 1 V: an eighth. Without leakage 560 pJ, 30 times a second; and at 1 MHz the
+    clock takes 1 pJ in each of the 33,333.3 - 400 cycles in between."""
+    report = a_report(Target(90, 1.0), tmp_path)
+    assert report.factor == pytest.approx(1 / 8)
+    assert report.milliwatts(False) == pytest.approx(560 / 8 * 30 * 1e-9)
+    assert report.milliwatts(True) == pytest.approx((560 + 1e6 / 30 - 400) / 8 * 30 * 1e-9)
+    assert a_report(Target(factor=0.5), tmp_path).factor == 0.5
+
+
+def test_a_machine_without_gates_is_refused(command: Callable[..., Any]) -> None:
+    status, _, err = command("power", DIGITS, "--platform", "aie_ml")
+    assert status == 2 and "no backend 'netlist'" in err

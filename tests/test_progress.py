@@ -74,6 +74,7 @@ COMPLETIONS = {
     ("run", "--platform", "nothing", "--set", "c"): set(),
     ("timing", "--block", "n"): {"ncb"},
     ("ca",): {"cache"},
+    ("po",): {"power"},
 }
 
 

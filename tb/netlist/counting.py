@@ -48,7 +48,8 @@ class Counter:
             records of its own.
         nets: in the order of their counts: how often each changes. Every net of a module that a cell or something
             outside drives is in one of its counters, but for the clock.
-        groups: registers, by name without the index of a bit: in how many cycles any of their bits takes another value.
+        groups: registers, by name without the index of a bit: in how many cycles any of their bits takes another value
+            (in a slice it counts at the clock that brings it, a cycle before the nets' own changes are seen).
         memories: two counts each: cycles in which it is read, and in which it is written.
     """
 
