@@ -87,7 +87,8 @@ def counts_of(counter: Counter, records: np.ndarray) -> tuple[np.ndarray, np.nda
     rows = 1 if counter.instances else instances
     if len(records) % rows:
         raise BenchError(f"the instances of {counter.module} did not count as often as each other")
-    counts = records[:, 1:].astype(np.uint64).reshape(-1, rows, records.shape[1] - 1).sum(axis=1)
+    shape = len(records) // rows, rows, records.shape[1] - 1
+    counts = records[:, 1:].astype(np.uint64).reshape(shape).sum(axis=1)
     return records[::rows, 0].astype(np.int64), counts, instances
 
 
@@ -135,7 +136,7 @@ class _Sum:
         nets, groups = len(counter.nets), len(counter.groups)
         each = np.array([energy.nets[net].total if net in energy.nets else 0.0 for net in counter.nets])
         self.energy[:, 0] += counts[:, :nets] @ each
-        accesses = counts[:, nets + groups:].reshape(len(ends), -1, 2)
+        accesses = counts[:, nets + groups:].reshape(len(ends), len(counter.memories), 2)
         costs = np.array([process.memories.access(memory, process.node, process.library.voltage)
                           for memory in counter.memories])  # fmt: skip
         self.energy[:, 2] += accesses.sum(axis=2) @ costs if len(costs) else 0.0
