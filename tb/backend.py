@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypedDict,
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.platforms.base import Platform, Published
+from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value
 from nncosim.platforms.parts import Part
 from nncosim.tb.errors import BenchError
@@ -26,14 +26,12 @@ from nncosim.tb.lockstep import Channel, Difference
 from nncosim.tb.sim.waves import Trace, Waveform
 
 if TYPE_CHECKING:
-    from nncosim.tb.power.account import EnergyAccount, Process
     from nncosim.tb.timing.sta import TimingReport
 
 __all__ = [
-    "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "EnergyRun", "Entering",
-    "EntryFacts", "Frame", "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan",
-    "Observable", "Passage", "Patchable", "Powered", "RunResult", "StreamFacts", "Timed", "get_bench",
-    "predicted_interval", "register_bench",
+    "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
+    "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan", "Observable", "Passage",
+    "Patchable", "RunResult", "StreamFacts", "Timed", "get_bench", "predicted_interval", "register_bench",
 ]  # fmt: skip
 
 
@@ -326,35 +324,6 @@ class Timed(Protocol[PlatformT]):
     def time_block(self, platform: PlatformT, block: str, liberty: Path) -> TimingReport:
         """A block of `timing_blocks`, by the cells of a liberty file, as `nncosim.tb.timing.sta.time_design` has it.
         The first time may take minutes."""
-        ...
-
-
-@dataclass(frozen=True)
-class EnergyRun:
-    """One inference whose energy was counted.
-
-    Attributes:
-        account: of the run's spans of cycles. steps: of each of its spans, the schedule step that it is in; -1: none.
-        missing: what is not in it, in a few words each. published: power of the machine, from the literature.
-    """
-
-    result: RunResult
-    account: EnergyAccount
-    steps: tuple[int, ...]
-    missing: tuple[str, ...]
-    published: tuple[Published, ...]
-
-
-@runtime_checkable
-class Powered(Protocol[PlatformT]):
-    """A bench whose machine's gates can count what changes in them."""
-
-    def energy(
-        self, platform: PlatformT, image: bytes, inputs: Mapping[str, np.ndarray], process: Process, liberty: Path, *,
-        limit_cycles: int | None = None, seed: int = 0, progress: Callable[[str], None] | None = None,
-    ) -> EnergyRun:
-        """One inference on all of the machine's gates, of the cell library that `process` has the energies of; the
-        first time takes many minutes."""
         ...
 
 

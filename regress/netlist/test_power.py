@@ -13,13 +13,13 @@ from nncosim.regress.harness import compile_digits, digits_images, run_compiled
 from nncosim.regress.netlist.machines import SMALL
 from nncosim.regress.netlist.opensta_power import opensta_power
 from nncosim.regress.netlist.toggles import counted, seen, stimuli, unit_gates
-from nncosim.tb.backend import EnergyRun
 from nncosim.tb.j3dai.netlist import BLOCKS
 from nncosim.tb.j3dai.power import block_of, energy_run
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.sliced import Slice
 from nncosim.tb.power.account import KINDS, Process
 from nncosim.tb.power.gates import Wiring, module_energy
+from nncosim.tb.power.run import EnergyRun
 from nncosim.tb.power.tables import power_library
 from nncosim.tb.timing.sta import OSU018
 

@@ -11,7 +11,7 @@ from nncosim.compiler.ir.topology import topology
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import value_text
 from nncosim.platforms.plain import Json
-from nncosim.tb.backend import EnergyRun, Powered, get_bench
+from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
     check_indices,
@@ -31,6 +31,7 @@ from nncosim.tb.power.account import Process
 from nncosim.tb.power.gates import Wiring
 from nncosim.tb.power.memories import MemoryModel
 from nncosim.tb.power.report import EnergyReport, Layer, Target, energy_json, energy_tables
+from nncosim.tb.power.run import EnergyRun, Powered
 from nncosim.tb.power.tables import power_library
 from nncosim.tb.run.flow import HANG_FACTOR, RunOptions, check_frames, make_frames
 from nncosim.tb.run.program import Program

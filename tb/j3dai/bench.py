@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 from nncosim.platforms.j3dai import J3dai
-from nncosim.tb.backend import EnergyRun, Entering, GateChoice, MutationPlan, RunResult
+from nncosim.tb.backend import Entering, GateChoice, MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.blocks import TIMING_BLOCKS, time_block
 from nncosim.tb.j3dai.build import soc_verilog
@@ -21,6 +21,7 @@ from nncosim.tb.j3dai.power import energy_run
 from nncosim.tb.j3dai.rtl import run_netlist, run_rtl
 from nncosim.tb.lockstep import Difference
 from nncosim.tb.power.account import Process
+from nncosim.tb.power.run import EnergyRun
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.progress import building
@@ -114,7 +115,7 @@ class J3daiBench:
         self, platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray], process: Process, liberty: Path, *,
         limit_cycles: int | None = None, seed: int = 0, progress: Callable[[str], None] | None = None,
     ) -> EnergyRun:
-        """See `nncosim.tb.backend.Powered`, and `nncosim.tb.j3dai.power.energy_run`."""
+        """See `nncosim.tb.power.run.Powered`, and `nncosim.tb.j3dai.power.energy_run`."""
         return energy_run(platform, image, inputs, process, liberty, limit_cycles=limit_cycles, seed=seed,
                           progress=progress)  # fmt: skip
 

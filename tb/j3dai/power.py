@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from nncosim.platforms.base import Published
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.tb.backend import EnergyRun
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import COUNTERS_STREAM, TOP, soc_verilog
 from nncosim.tb.j3dai.netlist import BLOCKS, OPTIMIZE, TOP_BLOCK, netlist_design, soc_modules
@@ -19,6 +18,7 @@ from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.counting import Counter
 from nncosim.tb.power.account import Process, account
+from nncosim.tb.power.run import EnergyRun
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import Model
@@ -35,7 +35,8 @@ PUBLISHED = tuple(
                                 ("MobileNetV1-0.5 FPN 512x384", 63.8)))  # fmt: skip
 """Of the chip, in 28 nm FDSOI."""
 
-NOT_COUNTED = ("the host's core, which is RTL", "SRAMs without an access, and their leakage", "clock trees and wires, which a netlist before placement has not",
+NOT_COUNTED = ("the host's core, which is RTL", "SRAMs without an access, and their leakage",
+               "clock trees and wires, which a netlist before placement has not",
                "glitches: a net changes once a cycle at most")
 """What is not in the energies."""
 
@@ -65,7 +66,7 @@ def build_counting(platform: J3dai, liberty: Path, *, jobs: int = 2, progress: B
 def energy_run(platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray], process: Process, liberty: Path, *,
                limit_cycles: int | None = None, seed: int = 0, progress: Callable[[str], None] | None = None
                ) -> EnergyRun:
-    """See `nncosim.tb.backend.Powered`. A span of the account ends with each step of the image, and with the frame.
+    """See `nncosim.tb.power.run.Powered`. A span of the account ends with each step of the image, and with the frame.
 
     Raises:
         BuildError, ToolError, BenchError, ToolCrash: as `build_counting`; BenchError also if the run did not end.
