@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
+from nncosim.regress import block_backend
 from nncosim.tb.sim.model import Model
 
 __all__ = ["ENDS", "VISIBLE", "clocked", "corner", "garbage", "simulate"]
@@ -52,8 +54,13 @@ def clocked(model: Model, steps: Generator[dict[str, int], Callable[[str], int],
 
 
 def simulate(dut: wiring.Component, bench: Callable[..., Coroutine[Any, Any, None]], reset: bool = False) -> None:
-    """Run `bench(ctx)`, or with `reset` `bench(ctx, signal)`: the signal resets the block."""
+    """Run `bench(ctx)`, or with `reset` `bench(ctx, signal)`: the signal resets the block. With ``--backend netlist``
+    on its gates."""
     signal = Signal(name="reset_block")
+    if block_backend.GATES:
+        # By a name that is put together: no bench depends on what its gates are made with (`nncosim.tb.affected`).
+        import_module(f"{block_backend.__package__}.gate_context").simulate_gates(dut, bench, signal if reset else None)
+        return
     simulator = Simulator(ResetInserter(signal)(dut) if reset else dut)
     simulator.add_clock(1e-6, if_exists=True)  # a block may be combinational
     if reset:

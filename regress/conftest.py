@@ -5,7 +5,7 @@ from collections.abc import Generator
 from importlib import import_module
 
 import pytest
-from nncosim.regress import harness
+from nncosim.regress import block_backend, harness
 from nncosim.tb import affected_tests, pytest_plugin
 from nncosim.tb.pytest_plugin import (
     driver,
@@ -75,7 +75,8 @@ def _plain(name: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Act on ``--affected`` and ``--coverage``."""
+    """Act on ``--affected``, ``--coverage`` and, of single blocks, ``--backend netlist``."""
+    block_backend.GATES = config.getoption("--backend") == "netlist"
     pytest_plugin.pytest_configure(config)
     affected_tests.use_option(config)
 

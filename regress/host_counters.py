@@ -10,7 +10,7 @@ from nncosim.compiler.compile import Compiled
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.j3dai.firmware import LayerStart, compile_host, firmware_source
 from nncosim.compiler.j3dai.notes import ListNote, j3dai_notes
-from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE
+from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, MMIO_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
 
 __all__ = ["place", "with_reader"]
@@ -26,7 +26,7 @@ static void read_counters(void)
             J3DAI_COUNTER_SELECT = engines[e] | kind << 4;
             *out++ = J3DAI_COUNTER_VALUE;
         }
-}
+@registers@}
 
 __attribute__((noreturn, used)) void host_main(void)
 """
@@ -37,21 +37,25 @@ def place(platform: J3dai) -> int:
     return platform.host_dmem_bytes // 2
 
 
-def with_reader(compiled: Compiled, platform: J3dai, engines: Iterable[int], kinds: int) -> Image:
+def with_reader(compiled: Compiled, platform: J3dai, engines: Iterable[int], kinds: int,
+                registers: Iterable[Reg] = ()) -> Image:
     """The image with a host program that reads all kinds of all engines before it reports the inference done.
 
     Args:
-        engines: numbers for COUNTER_SELECT. kinds: so many counters of each.
+        engines: numbers for COUNTER_SELECT. kinds: so many counters of each. registers: that it reads behind them.
     """
-    source = _firmware(j3dai_notes(compiled.image).lists, platform, engines, kinds)
+    source = _firmware(j3dai_notes(compiled.image).lists, platform, engines, kinds, registers)
     others = tuple(s for s in compiled.image.segments if not s.memory.startswith("host"))
     return replace(compiled.image, segments=(*compile_host(source, platform), *others))
 
 
-def _firmware(lists: Sequence[ListNote], platform: J3dai, engines: Iterable[int], kinds: int) -> str:
+def _firmware(lists: Sequence[ListNote], platform: J3dai, engines: Iterable[int], kinds: int, registers: Iterable[Reg]
+              ) -> str:
     starts = [LayerStart(i, each.word, each.clusters, each.program_counter) for i, each in enumerate(lists)]
     source = firmware_source(platform, starts)
     reader = READER.replace("@engines@", ", ".join(map(str, engines))).replace("@kinds@", str(kinds))
+    reads = [f"    *out++ = *(volatile uint32_t *){MMIO_BASE + register:#x}u;\n" for register in registers]
+    reader = reader.replace("@registers@", "".join(reads))
     head, call = "\n__attribute__((noreturn, used)) void host_main(void)\n", "        infer();\n"
     assert source.count(head) == 1 and source.count(call) == 1
     source = source.replace(head, reader.replace("@at@", hex(HOST_DMEM_BASE + place(platform))))

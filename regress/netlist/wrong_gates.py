@@ -4,11 +4,13 @@
     python -m nncosim.regress.netlist.wrong_gates --platform j3dai --count 50 --seed 0 --json found.json
 
 A wrong gate computes what another cell of the same pins does, in one instance of its module only. They are chosen at
-random, blocks in turn, and are all in one simulation; which one is wrong is said when a run begins.
+random, blocks in turn, and are all in one simulation; which one is wrong is said when a run begins. The RTL runs beside
+the gates, and says in which block a register differs first; whether a wrong gate is noticed, results alone decide.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ import click
 import numpy as np
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.image.image import Image
+from nncosim.hdl.j3dai.regs import Reg
+from nncosim.hdl.j3dai.soc import CLUSTER_MODULE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
 from nncosim.regress.first_difference import FIRST
@@ -29,19 +33,22 @@ from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, seed_option, write_json
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
 from nncosim.tb.j3dai.build import host_memory, soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, TOP_BLOCK, build_netlist, lane_of, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, TOP_BLOCK, build_with_names, lane_of, soc_modules
 from nncosim.tb.j3dai.rtl import load_image, run_built, write_inputs
 from nncosim.tb.netlist.cells import cell_models
+from nncosim.tb.netlist.gates import Cell, Gates, Net
 from nncosim.tb.netlist.wrong import WrongGate, random_gates
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.timing.sta import OSU018
 
-__all__ = ["Found", "Network", "choose", "judge", "main", "networks"]
+__all__ = ["Found", "Network", "choose", "first_register", "judge", "main", "networks", "reached"]
 
 ENGINES, KINDS = 16, 8
 """All that COUNTER_SELECT can choose, those that there are not included."""
+READ = tuple(register for register in Reg if register != Reg.DMPA_PUSH)
+"""Registers that the host reads."""
 
 
 class Network(NamedTuple):
@@ -55,12 +62,32 @@ class Network(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What came of a wrong gate: the network that noticed and what it said; "" and "" if none did."""
+    """What came of a wrong gate.
+
+    Attributes:
+        network, said: the one that noticed, and what it said; "" and "" if none did.
+        first: the first register that is not as in the RTL beside it, in the network that noticed; if none did, in any;
+            "" if none is. register_of: its block.
+        reaches: registers and outputs that depend on the gate within a cycle; of one that nothing noticed.
+    """
 
     block: str
     gate: WrongGate
     network: str
     said: str
+    first: str
+    register_of: str
+    reaches: Sequence[str]
+
+    @property
+    def text(self) -> str:
+        """A line: what was noticed; or why nothing can have been."""
+        head = f"{self.block:8} {self.gate}: "
+        if self.network:
+            return f"{head}{self.network}: {self.said}; first: {self.first or 'no register is wrong'}"
+        what = f"only beside the RTL: {self.first}" if self.first else "NOT NOTICED: no register is ever wrong"
+        more = f" and {len(self.reaches) - 3} more" if len(self.reaches) > 3 else ""
+        return f"{head}{what}; it goes to {', '.join(self.reaches[:3])}{more}"
 
 
 def networks(platform: J3dai, count: int = len(FIRST)) -> list[Network]:
@@ -75,9 +102,10 @@ def networks(platform: J3dai, count: int = len(FIRST)) -> list[Network]:
 
 
 def _run(built: BuiltModel, platform: J3dai, compiled: Compiled, inputs: Sequence[Mapping[str, np.ndarray]],
-         entering: Entering, plusargs: Sequence[str] = ()) -> RunResult:
+         entering: Entering, plusargs: Sequence[str] = (), twins: Mapping[str, Sequence[str]] | None = None
+         ) -> RunResult:
     return run_built(built, platform, compiled.image.to_bytes(), inputs, driver="direct", seed=1, entering=entering,
-                     limit_cycles=4 * compiled.iss_cycles, plusargs=plusargs)  # fmt: skip
+                     limit_cycles=4 * compiled.iss_cycles, plusargs=plusargs, twins=twins)  # fmt: skip
 
 
 def choose(platform: J3dai, count: int, seed: int) -> list[tuple[str, WrongGate]]:
@@ -103,7 +131,8 @@ def block_of(module: str) -> str:
 
 def counters_read(built: BuiltModel, platform: J3dai, image: Image, inputs: Mapping[str, np.ndarray],
                   limit: int, plusargs: Sequence[str] = ()) -> bytes:
-    """What the host has stored of all counters when it reports a layer done; empty if it does not in time."""
+    """What the host has stored of all counters and registers when it reports a layer done; empty if it does not in
+    time."""
     with Model(built, seed=1, plusargs=plusargs) as model:
         model.poison(1)
         load_image(model, platform, image)
@@ -116,12 +145,17 @@ def counters_read(built: BuiltModel, platform: J3dai, image: Image, inputs: Mapp
             model.run_until("frames_done", 1, limit)
         except (SimulationError, SimulationTimeout):
             return b""
-        return host_memory(model, "dmem")[place(platform) // 4:][:ENGINES * KINDS].tobytes()
+        return host_memory(model, "dmem")[place(platform) // 4:][:ENGINES * KINDS + len(READ)].tobytes()
+
+
+def plusargs_of(number: int, lane: int) -> tuple[str, ...]:
+    """What lets gate `number` of instance `lane` be wrong."""
+    return (f"wrong_gate={number}", f"wrong_lane={lane}")
 
 
 def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequence[Network]) -> tuple[str, str]:
     """The first network that notices gate `number` in instance `lane`, and what it says."""
-    plusargs = (f"wrong_gate={number}", f"wrong_lane={lane}")
+    plusargs = plusargs_of(number, lane)
     for network in over:
         try:
             run = _run(built, platform, network.compiled, network.inputs, network.entering, plusargs)
@@ -131,12 +165,52 @@ def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequ
         if said:
             return network.name, said.splitlines()[0]
     case, inputs = over[2].compiled, over[2].inputs[0]
-    image = with_reader(case, platform, range(ENGINES), KINDS)
+    image = with_reader(case, platform, range(ENGINES), KINDS, READ)
     limit = 4 * case.iss_cycles + ENGINES * KINDS * 100
     right, found = (counters_read(each, platform, image, inputs, limit, more)
                     for each, more in ((simulation(platform), ()), (built, plusargs)))  # fmt: skip
     assert right
-    return ("", "") if found == right else ("counters", "the host reads other counters")
+    return ("", "") if found == right else ("counters", "the host reads other counters or registers")
+
+
+def first_register(built: BuiltModel, platform: J3dai, plusargs: Sequence[str], over: Sequence[Network],
+                   twins: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+    """The first register that is not as in the RTL, in the first network where one is, and its block; "" and ""."""
+    for network in over:
+        try:
+            run = _run(built, platform, network.compiled, network.inputs, network.entering, plusargs, twins)
+        except BenchError:  # a monitor has stopped it, and nothing was read
+            continue
+        for line in [] if run.diagnosis is None else run.diagnosis.text.splitlines():
+            found = re.fullmatch(r"(cycle \d+): (\S+), lane \d+: (.+) is ., in the RTL .", line)
+            if found:
+                group = "ncb" if found[2] == CLUSTER_MODULE and re.match(r"group\d+\.", found[3]) else ""
+                return f"{found[1]}, {found[2]}: {found[3]}", group or block_of(found[2])
+    return "", ""
+
+
+def reached(gates: Gates, cell: str) -> list[str]:
+    """Registers, outputs and inputs of instances that depend on a cell's output within a cycle, by name."""
+    ends: dict[Net, list[str]] = {}
+    for register in gates.registers:
+        ends.setdefault(register.data, []).append(register.name)
+    for where, ports in (("", gates.ports), *((f"{child.name}.", child.ports) for child in gates.children)):
+        for port in (port for port in ports if (port.direction == "output") != bool(where)):
+            for net in port.nets:
+                ends.setdefault(net, []).append(f"{where}{port.name}")
+    users: dict[Net, list[Cell]] = {}
+    for each in gates.cells:
+        for pin, net in each.pins.items():
+            if pin not in each.model.outputs:
+                users.setdefault(net, []).append(each)
+    pending, nets, found = [each for each in gates.cells if each.name == cell], set(), dict[str, None]()
+    while pending:
+        at = pending.pop()
+        for net in (at.pins[pin] for pin in at.model.outputs if pin in at.pins and at.pins[pin] not in nets):
+            nets.add(net)
+            found |= dict.fromkeys(ends.get(net, ()))
+            pending += users.get(net, ())
+    return list(found)
 
 
 def _difference(right: Frame, frame: Frame) -> str:
@@ -153,9 +227,15 @@ def _difference(right: Frame, frame: Frame) -> str:
 
 def _judged(platform: J3dai, count: int, seed: int) -> Iterator[Found]:
     chosen, over = choose(platform, count, seed), networks(platform)
-    built = build_netlist(platform, tuple(BLOCKS), wrong=tuple(gate for _, gate in chosen))
+    modules = soc_modules({name: str(text) for name, text in soc_verilog(platform).items()})
+    built, twins = build_with_names(platform, tuple(BLOCKS), wrong=tuple(gate for _, gate in chosen), beside_rtl=True)
     for number, (block, gate) in enumerate(chosen):
-        yield Found(block, gate, *judge(built, platform, number, lane_of(platform, block, number), over))
+        lane = lane_of(platform, block, number)
+        network, said = judge(built, platform, number, lane, over)
+        shown = [each for each in over if network in ("", "counters", each.name)]
+        first, where = first_register(built, platform, plusargs_of(number, lane), shown, twins)
+        yield Found(block, gate, network, said, first, where,
+                    [] if network else reached(modules[gate.module], gate.cell))  # fmt: skip
 
 
 @click.command("wrong_gates")
@@ -173,11 +253,16 @@ def _command(
         raise BenchError(f"platform {platform.name!r} has no netlist; j3dai has")
     found = []
     for each in _judged(platform, count, seed):
-        click.echo(f"{each.block:8} {each.gate}: {f'{each.network}: {each.said}' if each.network else 'NOT NOTICED'}")
+        click.echo(each.text)
         found.append(each)
-    noticed = sum(bool(each.network) for each in found)
-    click.echo(f"{noticed} of {len(found)} are noticed")
-    write_json({"gates": [each._asdict() | {"gate": str(each.gate)} for each in found], "noticed": noticed}, json_file)
+    noticed = [each for each in found if each.network]
+    beside = [each for each in found if each.first and not each.network]
+    known = [each for each in found if each.first]
+    named = sum(each.register_of == each.block for each in known)
+    click.echo(f"{len(noticed)} of {len(found)} are noticed by results, {len(beside)} more beside the RTL; "
+               f"{named} of the {len(known)} first registers are of the gate's block")
+    write_json({"gates": [{**each._asdict(), "gate": str(each.gate), "reaches": list(each.reaches)} for each in found],
+                "noticed": len(noticed), "beside_the_rtl": len(beside), "named": named}, json_file)  # fmt: skip
     return 0
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gates
 from nncosim.tb.netlist.gates import Gates
 from nncosim.tb.netlist.mapping import Part, mapped
+from nncosim.tb.netlist.verilog import modules_of
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
 
@@ -68,8 +70,9 @@ BLOCKS: dict[str, tuple[str, ...]] = {
 }
 """What can be gates while the rest is RTL: name to modules, each with those in it that are not blocks themselves."""
 
-_SLICED = ("dmpa", "control", "entry")
-"""Blocks that are C++ though there is one of them: it is compiled in a fraction of the time that Verilator's takes."""
+_SLICED = {"dmpa": "", "control": "", "entry": "", "l2": r"bank\d+", "host": "[id]mem"}
+"""Blocks that are C++ though there is one of them, and the modules in them that hold memories: C++ is compiled in a
+fraction of the time that Verilator's takes, and the RTL can run beside it."""
 
 OPTIMIZE = "-O1"
 """Against -O3, of the Verilog: gates are compiled long, and most of the work is in the C++."""
@@ -121,7 +124,9 @@ def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[st
         BenchError, ToolCrash, ToolError: as that.
     """
     groups = platform.clusters * platform.ncbs_per_cluster // platform.ncbs_per_requantizer
-    slices = [SliceOf(BLOCKS[block][0], 1) for block in _SLICED if block in blocks]
+    names = [name for text in sources.values() for name, _ in modules_of(text)]
+    slices = [SliceOf(name, 1) for block, held in _SLICED.items() if block in blocks
+              for name in names if re.fullmatch(rf"{re.escape(BLOCKS[block][0])}(\.{held or '-'})?", name)]  # fmt: skip
     if "cluster" in blocks:
         slices.append(SliceOf(CLUSTER_MODULE, platform.clusters, (GROUP_MODULE,) if "ncb" in blocks else ()))
     elif "ncb" in blocks:

@@ -276,7 +276,7 @@ def run_built(
 
 def _apart(raw: Sequence[RawFrame], twins: Mapping[str, Sequence[str]], known: Diagnosis | None) -> Diagnosis | None:
     """With where gates parted from the RTL beside them."""
-    lines = told(np.concatenate([each.differences for each in raw]), twins) if raw else []
+    lines = told(np.concatenate([each.differences for each in raw]), twins) if raw and twins else []
     if not lines:
         return known
     text = "\n".join(["the gates part from the RTL:", *lines, *([known.text] if known else [])])

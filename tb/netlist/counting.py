@@ -18,7 +18,7 @@ from typing import Any
 
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.tb.netlist.gates import Gates, Port
-from nncosim.tb.netlist.sliced import Slice, prefix, shell_verilog, slice_cpp
+from nncosim.tb.netlist.sliced import Slice, own, prefix, shell_verilog, slice_cpp
 from nncosim.tb.netlist.verilog import Naming, identifier, module_verilog
 
 __all__ = ["COUNT_STREAM", "Counter", "Memory", "counted_module", "counted_slice", "counter_of"]
@@ -130,18 +130,20 @@ class _Verilog:
         yield f"    input bit [{widths[1] - 1}:0] ones);"
         yield f'  import "DPI-C" function chandle {self.name}_new(input int unsigned from, input int unsigned every);'
         yield f'  import "DPI-C" function void {self.name}_end(input chandle counter);'
-        yield f"  wire [{widths[0] - 1}:0] counted_nets = {naming.vector(nets)};"
+        names = ("counted_nets", "counted_ones", "counter", "count_from", "count_every")
+        values, ones, counter, begin, every = map(own, names)
+        yield f"  wire [{widths[0] - 1}:0] {values} = {naming.vector(nets)};"
         joined = ", ".join(reversed(enables))
-        yield f"  wire [{widths[1] - 1}:0] counted_ones = {{{joined}}};"
-        yield from f"""  chandle counter;
-  integer count_from, count_every;
+        yield f"  wire [{widths[1] - 1}:0] {ones} = {{{joined}}};"
+        yield from f"""  chandle {counter};
+  integer {begin}, {every};
   initial begin
-    if (!$value$plusargs("count_from=%d", count_from)) count_from = 0;
-    if (!$value$plusargs("count_every=%d", count_every)) count_every = 0;
-    counter = {self.name}_new(count_from, count_every);
+    if (!$value$plusargs("count_from=%d", {begin})) {begin} = 0;
+    if (!$value$plusargs("count_every=%d", {every})) {every} = 0;
+    {counter} = {self.name}_new({begin}, {every});
   end
-  final {self.name}_end(counter);
-  always @(posedge {identifier(self.gates.clock)}) {self.name}(counter, counted_nets, counted_ones);""".split("\n")
+  final {self.name}_end({counter});
+  always @(posedge {identifier(self.gates.clock)}) {self.name}({counter}, {values}, {ones});""".split("\n")
 
     def cpp(self, config: bool = False) -> str:
         """Its functions. config: they set what the slice in the same file counts."""

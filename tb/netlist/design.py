@@ -43,7 +43,8 @@ class GateDesign:
         cpp: files of C++, of the slices.
         cells: library cells by module, of one instance of it; of them flip-flops.
         counters: what is counted, where gates count (`nncosim.tb.netlist.counting`).
-        twins: of each slice whose RTL is beside it, names of registers by their number (`nncosim.tb.netlist.twin`).
+        twins: of each slice whose RTL is beside it, names of registers and outputs by their number
+            (`nncosim.tb.netlist.twin`).
     """
 
     sources: Mapping[str, str]
@@ -147,7 +148,7 @@ def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf]
             sources[shell], cpp[source] = shell_verilog(whole), slice_cpp(whole, each.instances)
         else:
             twin = twin_of(whole, beside)
-            twins[each.module] = twin.names
+            twins[each.module] = [*twin.names, *twin.outputs]
             sources[shell], cpp[source] = twin_shell(twin, whole), twin_cpp(twin, whole, each.instances, number)
             sources[f"{each.module}.twin.v"] = iter([twin_sources(twin, beside)])
     for name, lines in sources.items():

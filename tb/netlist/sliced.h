@@ -97,9 +97,9 @@ public:
         std::memcpy(values, lane->all->go_[lane->number], OUT);
     }
     // Registers before the next clock beside those of the RTL, of which some are known; under reset they take their
-    // values. The first that differs is recorded.
+    // values. Then outputs, whose values in the RTL follow those of the registers. The first that differs is recorded.
     static void check(void* handle, std::uint64_t cycle, bool reset, const svBitVecVal* values, const char* known,
-                      std::uint32_t module) {
+                      const svBitVecVal* outputs, std::uint32_t count, std::uint32_t module) {
         const Lane* lane = static_cast<Lane*>(handle);
         Sliced& all = *lane->all;
         std::uint32_t index = 0, bit = 0;
@@ -116,6 +116,12 @@ public:
                 told(cycle, module, lane->number, at, right);
             }
         });
+        for (std::uint32_t k = 0; k < count && !reset && !all.told_; ++k, ++bit) {
+            const bool right = values[bit / 32] >> bit % 32 & 1;
+            if ((outputs[k / 32] >> k % 32 & 1) == right) continue;
+            all.told_ = true;
+            told(cycle, module, lane->number, index + k, right);
+        }
     }
     static void end(void* handle) {
         Sliced* all = static_cast<Lane*>(handle)->all;

@@ -21,7 +21,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.gates import Cell, Gates, Net, Port
 from nncosim.tb.netlist.verilog import Naming, body, declared, header, identifier
 
-__all__ = ["LANES", "Slice", "prefix", "shell_verilog", "slice_cpp"]
+__all__ = ["LANES", "Slice", "own", "prefix", "shell_verilog", "slice_cpp"]
 
 LANES = 1024
 """Bits of a net that C++ has a word for: instances in a design, where those in others count each."""
@@ -313,25 +313,31 @@ def shell_verilog(whole: Slice, more: Callable[[Naming], Iterable[str]] = lambda
         yield f'  import "DPI-C" function {direction} {function};'
     for number, child in enumerate(gates.children):
         yield from declared(child, number)
-    yield f"  wire [{come - 1}:0] come = {naming.vector(Port('come', 'input', tuple(whole.inputs)))};"
-    yield f"  bit [{go - 1}:0] go;"
-    naming.add(Port("go", "output", tuple(whole.outputs)))
+    yield f"  wire [{come - 1}:0] {own('come')} = {naming.vector(Port('come', 'input', tuple(whole.inputs)))};"
+    yield f"  bit [{go - 1}:0] {own('go')};"
+    naming.add(Port("go", "output", tuple(whole.outputs)), own("go"))
     yield from body(gates, naming)
     yield from more(naming)
-    yield from f"""  chandle lane;
-  bit after = 0;
-  integer gate, at;
+    lane, after, gate, at = map(own, ("lane", "after", "gate", "at"))
+    yield from f"""  chandle {lane};
+  bit {after} = 0;
+  integer {gate}, {at};
   initial begin
-    if (!$value$plusargs("wrong_gate=%d", gate)) gate = -1;
-    if (!$value$plusargs("wrong_lane=%d", at)) at = 0;
-    lane = {name}_new($urandom, gate, at);
-    {name}_get(lane, go);
+    if (!$value$plusargs("wrong_gate=%d", {gate})) {gate} = -1;
+    if (!$value$plusargs("wrong_lane=%d", {at})) {at} = 0;
+    {lane} = {name}_new($urandom, {gate}, {at});
+    {name}_get({lane}, {own('go')});
   end
-  final {name}_end(lane);
+  final {name}_end({lane});
   // All instances give what comes in before the first takes what goes out.
-  always @(posedge {identifier(gates.clock)}) begin {first}{name}_put(lane, come); after <= ~after; end
-  always @(after) {name}_get(lane, go);
+  always @(posedge {identifier(gates.clock)}) begin {first}{name}_put({lane}, {own('come')}); {after} <= ~{after}; end
+  always @({after}) {name}_get({lane}, {own('go')});
 endmodule""".split("\n")
+
+
+def own(name: str) -> str:
+    """What a shell calls its own; no name of the design's has such a mark."""
+    return identifier(f"{name}~shell")
 
 
 def prefix(module: str) -> str:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The RTL of a module beside its gates in one simulation: every register of the one is held against the other's in
-every cycle, and the first that differs is told.
+"""The RTL of a module beside its gates in one simulation: every register and output of the one is held against the
+other's in every cycle, and the first that differs is told.
 
 Registers have the same names in both. Under reset the gates take over what the RTL's hold, for those without reset hold
 anything then; from there on they must agree. Memories are the gates' alone: the RTL is given what they give.
@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from nncosim.hdl.sram import SRAM_MODULE
-from nncosim.tb.netlist.sliced import Slice, prefix, shell_verilog, slice_cpp
+from nncosim.tb.netlist.gates import Port
+from nncosim.tb.netlist.sliced import Slice, own, prefix, shell_verilog, slice_cpp
 from nncosim.tb.netlist.verilog import identifier, modules_of
 
 __all__ = ["DIFFERENCE", "DIFFERENCE_STREAM", "Twin", "told", "twin_cpp", "twin_of", "twin_shell", "twin_sources"]
@@ -22,7 +23,8 @@ __all__ = ["DIFFERENCE", "DIFFERENCE_STREAM", "Twin", "told", "twin_cpp", "twin_
 DIFFERENCE_STREAM = 12
 """Of the event log: the first difference of each module that has a twin; a record of `DIFFERENCE`."""
 DIFFERENCE = np.dtype([("cycle", "<u8"), ("module", "<u4"), ("lane", "<u4"), ("register", "<u4"), ("rtl", "<u4")])
-"""cycle: since reset. module: index of the slice in the design. register: index in `Twin.names`. rtl: the RTL's bit."""
+"""cycle: since reset. module: index of the slice in the design. register: index in `Twin.names`, behind
+which those of outputs stand. rtl: the RTL's bit."""
 
 _SUFFIX = "~rtl"
 
@@ -39,19 +41,22 @@ class Twin:
         within: modules of the RTL that are slices in this one, with what is in them.
         names: of all registers of the gates, in the order in which C++ visits them: of the module, then of each
             instance in it; "" if the RTL has none of that name, which is not compared.
+        outputs: names of the bits that go out.
     """
 
     module: str
     within: frozenset[str]
     names: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 def told(differences: np.ndarray, twins: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines on the first differences of modules, records of `DIFFERENCE`, the earliest first. twins: names of the
-    registers of each slice of the design (`nncosim.tb.netlist.design.GateDesign`)."""
+    """Lines on the first differences of modules, records of `DIFFERENCE`, the earliest first, and of a cycle's that of
+    a module in another before that of the other. twins: names of the registers and outputs of each slice of the design
+    (`nncosim.tb.netlist.design.GateDesign`)."""
     modules = list(twins)
     lines = []
-    for record in np.sort(differences, order="cycle"):
+    for record in sorted(differences, key=lambda each: (each["cycle"], -len(modules[each["module"]]))):
         module, right = modules[record["module"]], int(record["rtl"])
         lines.append(f"cycle {record['cycle']}: {module}, lane {record['lane']}: {twins[module][record['register']]} "
                      f"is {1 - right}, in the RTL {right}")  # fmt: skip
@@ -72,7 +77,12 @@ def twin_of(whole: Slice, rtl: Mapping[str, str]) -> Twin:
         if module in modules and module not in within:
             within.add(module)
             pending += modules[module].instances.values()
-    return Twin(whole.gates.name, frozenset(within), tuple(known))
+    outputs = [f"output {port.name}[{k}]" for port in _outputs(whole) for k in range(len(port.nets))]
+    return Twin(whole.gates.name, frozenset(within), tuple(known), tuple(outputs))
+
+
+def _outputs(whole: Slice) -> list[Port]:
+    return [port for port in whole.gates.ports if port.direction == "output"]
 
 
 def twin_sources(twin: Twin, rtl: Mapping[str, str]) -> str:
@@ -90,7 +100,8 @@ def twin_sources(twin: Twin, rtl: Mapping[str, str]) -> str:
 
 def twin_shell(twin: Twin, whole: Slice) -> Iterator[str]:
     """`nncosim.tb.netlist.sliced.shell_verilog` with the twin."""
-    return shell_verilog(whole, lambda _: _shell_lines(twin, whole), f"{_function(twin)}(lane, cycle, rst, expected); ")
+    given = ", ".join([own("lane"), own("cycle"), "rst", own("expected"), own("gone")])
+    return shell_verilog(whole, lambda _: _shell_lines(twin, whole), f"{_function(twin)}({given}); ")
 
 
 def twin_cpp(twin: Twin, whole: Slice, instances: int, number: int) -> str:
@@ -98,8 +109,10 @@ def twin_cpp(twin: Twin, whole: Slice, instances: int, number: int) -> str:
     known = ", ".join(str(int(bool(name))) for name in twin.names)
     before = f'#include "eventlog.h"\n#define NNCOSIM_DIFFERENCES {DIFFERENCE_STREAM}'
     after = f"""static const char known[] = {{{known}}};
-extern "C" void {_function(twin)}(void* lane, long long cycle, svBit reset, const svBitVecVal* values) {{
-    Machine::check(lane, static_cast<std::uint64_t>(cycle), reset, values, known, {number});
+extern "C" void {_function(twin)}(void* lane, long long cycle, svBit reset, const svBitVecVal* values,
+        const svBitVecVal* outputs) {{
+    const auto at = static_cast<std::uint64_t>(cycle);
+    Machine::check(lane, at, reset, values, known, outputs, {len(twin.outputs)}, {number});
 }}"""
     return slice_cpp(whole, instances, before, after)
 
@@ -109,16 +122,22 @@ def _function(twin: Twin) -> str:
 
 
 def _shell_lines(twin: Twin, whole: Slice) -> Iterator[str]:
-    ports = ", ".join(f".{identifier(port.name)}({identifier(port.name) if port.direction == 'input' else ''})"
+    outputs = {port.name: identifier(port.name + _SUFFIX) for port in _outputs(whole)}
+    yield from (f"  wire [{len(port.nets) - 1}:0] {outputs[port.name]};" for port in _outputs(whole))
+    ports = ", ".join(f".{identifier(port.name)}({outputs.get(port.name) or identifier(port.name)})"
                       for port in whole.gates.ports)  # fmt: skip
-    yield f"  {identifier(twin.module + _SUFFIX)} twin ({ports});"
-    bits = [f"twin.{_path(name)}" for name in reversed(twin.names) if name]
-    yield f"  wire [{len(bits) - 1}:0] expected = {{"
+    yield f"  {identifier(twin.module + _SUFFIX)} {own('twin')} ({ports});"
+    bits = [f"{own('twin')}.{_path(name)}" for name in reversed(twin.names) if name]
+    bits = [*reversed(outputs.values()), *bits]
+    count = len(twin.outputs) + sum(map(bool, twin.names))
+    yield f"  wire [{count - 1}:0] {own('expected')} = {{"
     yield ",\n".join(", ".join(bits[at:at + 16]) for at in range(0, len(bits), 16)) + "};"
+    gone, most = ", ".join(map(identifier, reversed(outputs))), len(twin.outputs) - 1
+    yield f"  wire [{most}:0] {own('gone')} = {{{gone}}};"
     yield f'  import "DPI-C" function void {_function(twin)}(input chandle lane, input longint cycle, input bit reset,'
-    yield f"    input bit [{len(bits) - 1}:0] values);"
-    yield "  longint cycle;"
-    yield f"  always @(posedge {identifier(whole.gates.clock)}) cycle <= rst ? 0 : cycle + 1;"
+    yield f"    input bit [{count - 1}:0] values, input bit [{most}:0] outputs);"
+    yield f"  longint {own('cycle')};"
+    yield f"  always @(posedge {identifier(whole.gates.clock)}) {own('cycle')} <= rst ? 0 : {own('cycle')} + 1;"
 
 
 def _parsed(rtl: Mapping[str, str]) -> dict[str, _Module]:

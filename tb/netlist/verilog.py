@@ -13,8 +13,8 @@ __all__ = ["Naming", "body", "declared", "header", "identifier", "module_verilog
 
 
 def identifier(name: str) -> str:
-    """A name as Verilog takes it, escaped where it must be."""
-    return name if re.fullmatch(r"[A-Za-z_]\w*", name) else f"\\{name} "
+    """A name as Verilog takes it: escaped, for the RTL has names that are words of SystemVerilog."""
+    return f"\\{name} "
 
 
 def modules_of(text: str) -> Iterator[tuple[str, str]]:
