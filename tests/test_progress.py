@@ -75,6 +75,7 @@ COMPLETIONS = {
     ("fpga", "--block", "nc"): {"ncb"},
     ("timing", "--block", "n"): {"ncb"},
     ("ca",): {"cache"},
+    ("po",): {"power"},
 }
 
 

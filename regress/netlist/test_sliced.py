@@ -19,6 +19,7 @@ from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.netlist.sliced import Slice
 from nncosim.tb.netlist.twin import DIFFERENCE, DIFFERENCE_STREAM
 from nncosim.tb.netlist.wrong import WrongGate
+from nncosim.tb.power.account import counts_of
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
@@ -79,6 +80,9 @@ class Top(wiring.Component):
         return m
 
 
+NO_MARKS, BEFORE = 2, 8
+"""A stream that nothing is logged to; cycles that do not count, reset among them."""
+
 LOGGED: list[np.ndarray] = []
 """What was recorded of differences, of each run."""
 
@@ -93,12 +97,13 @@ def gates(*slices: SliceOf, wrong: tuple[WrongGate, ...] = (), twin: bool = Fals
     return built(design(*slices, wrong=wrong, twin=twin))
 
 
-def design(*slices: SliceOf, wrong: tuple[WrongGate, ...] = (), twin: bool = False) -> GateDesign:
+def design(*slices: SliceOf, wrong: tuple[WrongGate, ...] = (), twin: bool = False, marks: int | None = None
+           ) -> GateDesign:
     """Its gates."""
     inner = {name: rtl()[name] for name in ("slice_inner.v",)}
     outer = {name: rtl()[name] for name in ("slice_outer.v", "slice_inner.v", f"{SRAM_MODULE}.v")}
     parts = [Part("slice_inner", inner), Part("slice_outer", outer, (SRAM_MODULE, "slice_inner"))]
-    return gate_design(parts, OSU018, slices, wrong=wrong, beside=rtl() if twin else None)
+    return gate_design(parts, OSU018, slices, wrong=wrong, beside=rtl() if twin else None, marks=marks)
 
 
 def built(made: GateDesign) -> BuiltModel:
@@ -107,8 +112,9 @@ def built(made: GateDesign) -> BuiltModel:
     return build(sources, "slice_top", cpp_sources=made.cpp, optimize="-O0", optimize_rest="-O0")
 
 
-def outputs(built: BuiltModel, seed: int, plusargs: tuple[str, ...] = ()) -> np.ndarray:
-    """Of shape (cycles, instances, 3)."""
+def outputs(built: BuiltModel, seed: int, plusargs: tuple[str, ...] = (),
+            logged: dict[int, np.ndarray] | None = None) -> np.ndarray:
+    """Of shape (cycles, instances, 3). logged: streams of the log whose records are wanted."""
     rng = np.random.default_rng(seed)
     seen = []
     with Model(built, seed=seed, plusargs=plusargs) as model:
@@ -122,6 +128,8 @@ def outputs(built: BuiltModel, seed: int, plusargs: tuple[str, ...] = ()) -> np.
             seen.append(np.frombuffer(model["o"].to_bytes(3 * INSTANCES, "little"), np.uint8).reshape(INSTANCES, 3))
             model.tick()
         LOGGED.append(model.log(DIFFERENCE_STREAM, DIFFERENCE))
+        if logged is not None:
+            logged.update({stream: model.log(stream) for stream in logged})
     return np.array(seen)
 
 
@@ -179,6 +187,46 @@ def test_the_first_register_that_differs(which: str, seed: int) -> None:
     assert names[first["register"]].removeprefix("output ").split(".")[-1].split("[")[0] in ("at", "o")
     right = outputs(build(rtl(), "slice_top"), seed)
     assert first["cycle"] <= np.nonzero((found != right).any(axis=(1, 2)))[0][0]
+
+
+def counts(which: str, seed: int, before: int = BEFORE) -> dict[tuple[str, str], list[int]]:
+    """Changes of each net, of registers, and accesses, by span of a hundred cycles behind the first ones; of all
+    instances together."""
+    made = design(*SLICES[which], marks=NO_MARKS)
+    logged = {counter.stream: np.zeros((0, 1), np.uint32) for counter in made.counters}
+    given = (f"count_from={before}", "count_every=100")
+    assert np.array_equal(outputs(built(made), seed, given, logged), outputs(build(rtl(), "slice_top"), seed))
+    found = {}
+    for counter in made.counters:
+        ends, values, instances = counts_of(counter, logged[counter.stream])
+        assert list(ends) == [100, 200, 300]
+        assert instances == {"slice_inner": INSTANCES * INNER, "slice_outer": INSTANCES}[counter.module]
+        names = [*map(str, counter.nets), *counter.groups,
+                 *(f"{each.name} {way}" for each in counter.memories for way in ("read", "written"))]  # fmt: skip
+        for name, column in zip(names, values.T, strict=True):
+            assert (counter.module, name) not in found
+            found[counter.module, name] = column.tolist()
+    return found
+
+
+@pytest.mark.parametrize("which", ["outer", "inner", "both"])
+def test_what_changes_is_counted_however_it_is_simulated(which: str, seed: int) -> None:
+    """Every net once; and as C++ that adds up all instances what Verilog counts of each. C++ counts a register when it
+    is about to change, and so a cycle earlier."""
+    right, ours, earlier = counts("verilog", seed), counts(which, seed), counts(which, seed, BEFORE - 1)
+    in_cpp = {("slice_inner", "o")} if which != "outer" else set()
+    in_cpp |= {("slice_outer", "at")} if which != "inner" else set()
+    assert ours | {key: earlier[key] for key in in_cpp} == right
+    assert right["slice_outer", "at"] == [100 * INSTANCES] * 3  # counts
+    assert right["slice_outer", "memory read"] == [100 * INSTANCES] * 3
+    written = right["slice_outer", "memory written"]
+    assert all(0.3 < each / (100 * INSTANCES) < 0.7 for each in written)
+    assert np.mean([any(values) for values in right.values()]) > 0.9  # but for reset, and what it leads to
+
+
+def test_gates_that_count_have_no_rtl_beside_them() -> None:
+    with pytest.raises(BenchError, match="no RTL beside"):
+        design(*SLICES["outer"], twin=True, marks=NO_MARKS)
 
 
 def test_a_path_through_a_module_inside_is_refused() -> None:

@@ -42,6 +42,7 @@ COMMANDS = {
     "timing": ("nncosim.tb.cli.timing", "How fast a machine's blocks are, mapped to a cell library; their area."),
     "fpga": ("nncosim.tb.cli.fpga", "A block of a machine on an FPGA: placed, routed, timed, and simulated as routed."),
     "layout": ("nncosim.tb.cli.layout", "Place and route a machine's units, and time them with their wires."),
+    "power": ("nncosim.tb.cli.power", "Energy of an inference on a machine's gates: per MAC, layer and block."),
     "platforms": ("nncosim.tb.cli.platforms", "List the machines, or describe one with its published figures."),
     "cache": ("nncosim.tb.cli.cache", "Where built simulations are kept, how much that is; --clear empties it."),
     "doctor": ("nncosim.tb.cli.doctor", "Which tools were found, and which versions."),

@@ -19,11 +19,14 @@ from nncosim.tb.j3dai.fpga import FPGA_BLOCKS, fpga_block, fpga_vectors
 from nncosim.tb.j3dai.inside import module_of
 from nncosim.tb.j3dai.iss_backend import run_iss, standing
 from nncosim.tb.j3dai.netlist import BLOCKS
+from nncosim.tb.j3dai.power import energy_run
 from nncosim.tb.j3dai.rtl import run_netlist, run_rtl
 from nncosim.tb.j3dai.units import UNITS, unit_part
 from nncosim.tb.lockstep import Difference
 from nncosim.tb.netlist.mapping import Part
 from nncosim.tb.netlist.recorded import Vectors
+from nncosim.tb.power.account import Process
+from nncosim.tb.power.run import EnergyRun
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.system.progress import building
@@ -127,6 +130,14 @@ class J3daiBench:
     def layout_part(self, platform: J3dai, block: str) -> Part:
         """See `nncosim.tb.layout.units.LaidOut`, and `nncosim.tb.j3dai.units`."""
         return unit_part(platform, block)
+
+    def energy(
+        self, platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray], process: Process, liberty: Path, *,
+        limit_cycles: int | None = None, seed: int = 0, progress: Callable[[str], None] | None = None,
+    ) -> EnergyRun:
+        """See `nncosim.tb.power.run.Powered`, and `nncosim.tb.j3dai.power.energy_run`."""
+        return energy_run(platform, image, inputs, process, liberty, limit_cycles=limit_cycles, seed=seed,
+                          progress=progress)  # fmt: skip
 
     def fault_target(
         self, platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray],

@@ -27,6 +27,7 @@ __all__ = [
     "CORE",
     "CORE_PARAMETERS",
     "CORE_PORTS",
+    "OPTIMIZE",
     "TOP_BLOCK",
     "block_parts",
     "build_netlist",
@@ -73,7 +74,7 @@ _SLICED = {"dmpa": "", "control": "", "entry": "", "l2": r"bank\d+", "host": "[i
 """Blocks that are C++ though there is one of them, and the modules in them that hold memories: C++ is compiled in a
 fraction of the time that Verilator's takes, and the RTL can run beside it."""
 
-_OPTIMIZE = "-O1"
+OPTIMIZE = "-O1"
 """Against -O3, of the Verilog: gates are compiled long, and most of the work is in the C++."""
 
 
@@ -177,5 +178,5 @@ def build_with_names(platform: J3dai, blocks: Collection[str], liberty: Path = O
     design, gates = netlist_design(platform, blocks, liberty, jobs=jobs, progress=progress, **further)
     built = build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
                   parameters=design.parameters, cpp_sources=gates.cpp, jobs=jobs, progress=progress,
-                  optimize=_OPTIMIZE, optimize_rest="-O0")  # fmt: skip
+                  optimize=OPTIMIZE, optimize_rest="-O0")  # fmt: skip
     return built, gates.twins

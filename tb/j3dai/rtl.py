@@ -124,6 +124,7 @@ class SocRun:
     entering: Entering
     observe: bool = False  # what results write to L1 is recorded, and the simulation has taps between the blocks
     monitors: bool = True  # without them nothing is recorded or checked
+    taken: Callable[[Backdoor], None] | None = None  # called at the end of each inference
 
     @property
     def period_ps(self) -> int:
@@ -160,6 +161,8 @@ class _Session:
         return Begun({"sensor_limit": limit, "stop_at": number + 1}, (), (start, {}))
 
     def take(self, begun: Begun[tuple[int, dict[str, np.ndarray]]]) -> RawFrame:
+        if self._run.taken is not None:
+            self._run.taken(self._model)
         return take_records(self._model, self._run.platform, self._image, *begun.known, observe=self._run.observe)
 
 
@@ -227,16 +230,18 @@ def run_built(
     observe: bool = False,
     plusargs: Sequence[str] = (),
     twins: Mapping[str, Sequence[str]] | None = None,
+    taken: Callable[[Backdoor], None] | None = None,
 ) -> RunResult:
     """`run_rtl` on a simulation that is built already: for many runs in one process. `watch` is told the cycles.
-    plusargs: for the simulation. twins: registers of gates that have the RTL beside them, by module."""
+    plusargs: for the simulation. twins: registers of gates that have the RTL beside them, by module. taken: called at
+    the end of each inference, before the log is emptied."""
     image = Image.from_bytes(data)
     limit = limit_cycles or DEFAULT_LIMIT
     if entering.stream and not image.notes.streams:
         raise ImageError("the image's inputs make room for other tensors; compile it for streaming (--stream)")
     if entering:
         limit += ENTRY_FACTOR * sum(len(s.data) for s in image.segments) // platform.word_bytes
-    chip = SocRun(platform, data, list(inputs), entering, observe)
+    chip = SocRun(platform, data, list(inputs), entering, observe, taken=taken)
     begin, behind = time.perf_counter(), ""
     if trace is None:
         driven = drive(built, chip, driver, limit, seed, watch=watch, plusargs=plusargs)

@@ -6,12 +6,13 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nncosim.tb.errors import ToolError
+from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.netlist.cells import CellModel, cell_models
+from nncosim.tb.netlist.counting import COUNT_STREAM, Counter, counted_module, counted_slice, counter_of
 from nncosim.tb.netlist.gates import Gates
 from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.netlist.sliced import Slice, prefix, shell_verilog, slice_cpp
@@ -41,6 +42,7 @@ class GateDesign:
         sources: file name to Verilog: a module of the netlist each, of the same name as in the RTL.
         cpp: files of C++, of the slices.
         cells: library cells by module, of one instance of it; of them flip-flops.
+        counters: what is counted, where gates count (`nncosim.tb.netlist.counting`).
         twins: of each slice whose RTL is beside it, names of registers and outputs by their number
             (`nncosim.tb.netlist.twin`).
     """
@@ -49,11 +51,12 @@ class GateDesign:
     cpp: tuple[Path, ...]
     cells: Mapping[str, tuple[int, int]]
     twins: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    counters: tuple[Counter, ...] = ()
 
 
 def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] = (), *,
                 models: Mapping[str, CellModel] | None = None, wrong: Sequence[WrongGate] = (),
-                beside: Mapping[str, str] | None = None, jobs: int = 2,
+                beside: Mapping[str, str] | None = None, marks: int | None = None, jobs: int = 2,
                 progress: Callable[[str, int, int], None] | None = None) -> GateDesign:
     """Map what is not mapped yet, and write it.
 
@@ -61,12 +64,16 @@ def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] 
         models: what cells compute, if it is not what the library says, and `wrong`: gates that can be wrong; to show
             that a check notices.
         beside: the design's RTL, file name to Verilog, if it is to run beside the slices (`nncosim.tb.netlist.twin`).
+        marks: the gates count (`nncosim.tb.netlist.counting`), and this is the stream whose records end spans; not with
+            `beside`.
         jobs: processes of Yosys at a time. progress: told how many parts of how many are mapped.
 
     Raises:
         BenchError, ToolCrash: as `nncosim.tb.netlist.mapping.mapped` and `nncosim.tb.netlist.sliced.Slice`.
         ToolError: no such cell library.
     """
+    if marks is not None and beside is not None:
+        raise BenchError("gates that count have no RTL beside them")
     if not liberty.is_file():
         raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
     cells = cell_models(liberty) if models is None else models
@@ -80,17 +87,17 @@ def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] 
         told = progress or (lambda *_: None)
         run_parallel([job(part) for part in parts], jobs, lambda count: told("map", count, len(parts)))
         modules = {name: gates for part in parts for name, gates in found[part.top].items()}
-        _write(folder, plant(modules, cells, wrong), slices, beside)
+        _write(folder, plant(modules, cells, wrong), slices, beside, marks)
 
     text = [part for each in parts for part in (each.top, *each.cut, *each.kept, *each.sources, *each.sources.values())]
-    key = content_key([liberty.read_bytes(), repr((slices, wrong, models)), *text,
+    key = content_key([liberty.read_bytes(), repr((slices, wrong, models, marks)), *text,
                        *(part for pair in (beside or {}).items() for part in pair), *_own_sources()])
     entry = obtain(key, fill, "netlists")
     about = json.loads((entry / "design.json").read_text())
     sources = {name: (entry / name).read_text() for name in about["sources"]}
     return GateDesign(sources, tuple(entry / name for name in about["cpp"]),
                       {name: (cells, registers) for name, (cells, registers) in about["cells"].items()},
-                      about["twins"])  # fmt: skip
+                      about["twins"], tuple(map(counter_of, about["counters"])))  # fmt: skip
 
 
 def with_gates(rtl: Mapping[str, str], gates: GateDesign, modules: Collection[str], others: Collection[str] = ()
@@ -115,16 +122,29 @@ def with_gates(rtl: Mapping[str, str], gates: GateDesign, modules: Collection[st
     return out | made
 
 
-def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf], beside: Mapping[str, str] | None
-           ) -> None:
+def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf], beside: Mapping[str, str] | None,
+           marks: int | None) -> None:
     sliced = {name for each in slices for name in (each.module, *each.inner)}
-    sources = {f"{name}.gates.v": module_verilog(gates) for name, gates in modules.items() if name not in sliced}
-    cpp = {}
-    twins = {}
+    sources: dict[str, Iterable[str]] = {}
+    cpp, twins = {}, {}
+    counters: list[Counter] = []
+    for name, gates in modules.items():
+        if name in sliced:
+            continue
+        sources[f"{name}.gates.v"] = module_verilog(gates)
+        if marks is not None:
+            sources[f"{name}.gates.v"], counts, found = counted_module(gates, COUNT_STREAM + len(counters), marks)
+            counters += found
+            if counts:
+                cpp[f"{prefix(name)}.counts.cpp"] = counts
     for number, each in enumerate(slices):
         whole = Slice(modules[each.module], {name: Slice(modules[name]) for name in each.inner})
         shell, source = f"{each.module}.shell.sv", f"{prefix(each.module)}.cpp"
-        if beside is None:
+        if marks is not None:
+            stream = COUNT_STREAM + len(counters)
+            sources[shell], cpp[source], found = counted_slice(whole, each.instances, stream, marks)
+            counters += found
+        elif beside is None:
             sources[shell], cpp[source] = shell_verilog(whole), slice_cpp(whole, each.instances)
         else:
             twin = twin_of(whole, beside)
@@ -136,7 +156,8 @@ def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf]
     for name, text in cpp.items():
         (folder / name).write_text(text)
     cells = {name: (gates.count(), len(gates.registers)) for name, gates in modules.items()}
-    about = {"sources": list(sources), "cpp": list(cpp), "cells": cells, "twins": twins}
+    about = {"sources": list(sources), "cpp": list(cpp), "cells": cells, "twins": twins,
+             "counters": [each.to_json() for each in counters]}
     (folder / "design.json").write_text(json.dumps(about))
 
 

@@ -11,8 +11,9 @@ Gates by which an input reaches an output within a cycle stay in the shell too; 
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -138,11 +139,32 @@ class Slice:
             found[module] = nets
         return found
 
-    def cpp(self, lanes: int = 1) -> Iterator[str]:
-        """The module's struct, after those of the modules in it; see `sliced.h`. lanes: bytes of a net."""
+    @functools.cached_property
+    def driven(self) -> tuple[Net, ...]:
+        """Nets of the cells that are C++."""
+        return tuple(dict.fromkeys(net for cell in (*self.of_state, *self.of_outputs)
+                                   for pin, net in cell.pins.items() if pin in cell.model.outputs))  # fmt: skip
+
+    @functools.cached_property
+    def between(self) -> tuple[Net, ...]:
+        """Nets that modules inside drive."""
+        return tuple(net for net, place in self.places.items() if place.startswith("taken<"))
+
+    @property
+    def counted(self) -> tuple[int, ...]:
+        """The nets that C++ has, in the order in which it counts them: inputs, registers, of modules inside, cells."""
+        registers = [each.output for each in self.gates.registers]
+        nets = (*self.inputs, *registers, *self.between, *self.driven)
+        return tuple(net for net in nets if isinstance(net, int))
+
+    def cpp(self, lanes: int, present: bytes = b"", counted: Mapping[str, Sequence[str]] | None = None
+            ) -> Iterator[str]:
+        """The module's struct, after those of the modules in it; see `sliced.h`. lanes: bytes of a net. present,
+        counted: as `slice_cpp` has them."""
         for module, inner in self.inner.items():
-            yield from inner.cpp(lanes * sum(child.module == module for child in self.inside))
-        made = _Body(self.places)
+            times = sum(child.module == module for child in self.inside)
+            yield from inner.cpp(lanes * times, present * times, counted)
+        made = _Body(self.places, self.driven if counted else ())
         sinks = [(f"d[{k}]", each.data) for k, each in enumerate(self.gates.registers)]
         next_ = made.functions("next", self.of_state, [*sinks, *((f"fed[{k}]", net) for k, net in enumerate(self.fed))])
         outs = made.functions("out", self.of_outputs, [(f"out[{k}]", net) for k, net in enumerate(self.outputs)])
@@ -156,13 +178,17 @@ class Slice:
         yield "  W " + ", ".join(f"{name}[{max(1, size)}]" for name, size in sizes.items()) + ";"
         yield "  Wrong<L> wrong;"
         yield from (f"  {prefix(module)} {member};" for module, member in zip(self.inner, members, strict=True))
+        if counted:
+            yield f"  W lanes{{{', '.join(map(str, present))}}};"
+            yield from (f"  {line}" for line in counted[self.gates.name])
         for name, lines in (next_ | outs).items():
             yield f"  void {name}() {{"
             yield from (f"    {line}" for line in lines)
             yield "  }"
         bodies = {
             "void next()": [
-                *(f"{name}();" for name in next_), *self._feeding(), *(f"{each}.next();" for each in members)],
+                *(f"{name}();" for name in next_), *self._feeding(), *(f"{each}.next();" for each in members),
+                *(["count();"] if counted else [])],
             "void show()": [f"{name}();" for name in outs],
             "void commit()": ["copy(q, d);", *(f"{each}.commit();" for each in members), "show();"],
             "template <class Random> void power_up(Random& random, int gate, int lane)": [
@@ -195,10 +221,12 @@ class Slice:
 
 
 class _Body:
-    """Gates as functions of C++; nets that pass from one function to another are in the array ``n``."""
+    """Gates as functions of C++; nets that pass from one function to another are in the array ``n``, and first of all
+    those that are `kept`."""
 
-    def __init__(self, places: Mapping[Net, str]):
-        self._places, self.crossing = places, 0
+    def __init__(self, places: Mapping[Net, str], kept: Sequence[Net] = ()):
+        self._places, self.crossing = places, len(kept)
+        self._kept = {net: number for number, net in enumerate(kept)}
 
     def functions(self, name: str, cells: Sequence[Cell], sinks: Sequence[tuple[str, Net]]) -> dict[str, list[str]]:
         """Name to statements. sinks: what is assigned which net at last."""
@@ -211,8 +239,8 @@ class _Body:
                 for pin, net in cell.pins.items():
                     if pin not in cell.model.outputs and net in home:
                         used.setdefault(net, set()).add(number)
-        at: dict[Net, int] = {}
-        for net in (net for net, numbers in used.items() if numbers != {home[net]}):
+        at = {net: self._kept[net] for net in home if net in self._kept}
+        for net in (net for net, numbers in used.items() if numbers != {home[net]} and net not in at):
             at[net], self.crossing = self.crossing, self.crossing + 1
         ends: dict[int, list[str]] = {}
         for where, net in sinks:
@@ -244,9 +272,13 @@ class _Body:
         return lines
 
 
-def slice_cpp(whole: Slice, instances: int, before: str = "", after: str = "") -> str:
+def slice_cpp(whole: Slice, instances: int, before: str = "", after: str = "",
+              counted: Mapping[str, Sequence[str]] | None = None) -> str:
     """C++ of a slice with so many shells in a design, to be compiled into its simulation. before, after: more of it;
     `Machine` is then what is simulated.
+
+    counted: by module, members of its struct, with a function `count` that is called when the gates have settled
+    before a clock; `lanes` has a bit for each instance that there is, and `n` begins with the nets that are `driven`.
 
     Raises:
         BenchError: more instances, of it or in it, than C++ has words for.
@@ -256,8 +288,9 @@ def slice_cpp(whole: Slice, instances: int, before: str = "", after: str = "") -
     if most > LANES:
         raise BenchError(f"{whole.gates.name}: {most} instances of a module; at most {LANES} are simulated at a time")
     name, next_lane = prefix(whole.gates.name), "return Machine::next_lane(seed, gate, lane);"
+    present = bytes((1 << min(8, instances - 8 * k)) - 1 for k in range(lanes))
     machine = f"using Machine = Sliced<{name}, {instances}>;"
-    return "\n".join([before, _RUNTIME.read_text(), "namespace {", *whole.cpp(lanes), machine, "}",
+    return "\n".join([before, _RUNTIME.read_text(), "namespace {", *whole.cpp(lanes, present, counted), machine, "}",
                       *(f'extern "C" {line}' for line in (
                           f"void* {name}_new(unsigned seed, int gate, int lane) {{ {next_lane} }}",
                           f"void {name}_put(void* lane, const svBitVecVal* in) {{ Machine::put(lane, in); }}",
@@ -265,9 +298,10 @@ def slice_cpp(whole: Slice, instances: int, before: str = "", after: str = "") -
                           f"void {name}_end(void* lane) {{ Machine::end(lane); }}")), after, ""])  # fmt: skip
 
 
-def shell_verilog(whole: Slice, more: Iterable[str] = (), first: str = "") -> Iterator[str]:
-    """An instance in Verilog: its memories, and the way to the C++. more: lines of it. first: what it does at a rising
-    clock before it gives what comes in."""
+def shell_verilog(whole: Slice, more: Callable[[Naming], Iterable[str]] = lambda _: (), first: str = ""
+                  ) -> Iterator[str]:
+    """An instance in Verilog: its memories, and the way to the C++. more: lines of it, with its nets as they are named.
+    first: what it does at a rising clock before it gives what comes in."""
     gates = replace(whole.gates, children=whole.outside, cells=whole.through, registers=[])
     name, naming = prefix(gates.name), Naming(gates)
     come, go = max(1, len(whole.inputs)), max(1, len(whole.outputs))
@@ -283,7 +317,7 @@ def shell_verilog(whole: Slice, more: Iterable[str] = (), first: str = "") -> It
     yield f"  bit [{go - 1}:0] {own('go')};"
     naming.add(Port("go", "output", tuple(whole.outputs)), own("go"))
     yield from body(gates, naming)
-    yield from more
+    yield from more(naming)
     lane, after, gate, at = map(own, ("lane", "after", "gate", "at"))
     yield from f"""  chandle {lane};
   bit {after} = 0;

@@ -101,7 +101,7 @@ def twin_sources(twin: Twin, rtl: Mapping[str, str]) -> str:
 def twin_shell(twin: Twin, whole: Slice) -> Iterator[str]:
     """`nncosim.tb.netlist.sliced.shell_verilog` with the twin."""
     given = ", ".join([own("lane"), own("cycle"), "rst", own("expected"), own("gone")])
-    return shell_verilog(whole, _shell_lines(twin, whole), f"{_function(twin)}({given}); ")
+    return shell_verilog(whole, lambda _: _shell_lines(twin, whole), f"{_function(twin)}({given}); ")
 
 
 def twin_cpp(twin: Twin, whole: Slice, instances: int, number: int) -> str:

@@ -5,7 +5,7 @@ flip-flop a register that has the name of its bit in the RTL."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from nncosim.tb.netlist.gates import Child, Gates, Net, Port
 
@@ -110,8 +110,8 @@ def body(gates: Gates, naming: Naming) -> Iterator[str]:
             yield f"  assign {identifier(port.name)} = {naming.vector(port)};"
 
 
-def module_verilog(gates: Gates) -> Iterator[str]:
-    """Lines of the module."""
+def module_verilog(gates: Gates, more: Callable[[Naming], Iterable[str]] = lambda _: ()) -> Iterator[str]:
+    """Lines of the module. more: of it, with its nets as they are named."""
     naming = Naming(gates)
     yield from header(gates)
     for number, child in enumerate(gates.children):
@@ -123,4 +123,5 @@ def module_verilog(gates: Gates) -> Iterator[str]:
         yield f"  always @(posedge {identifier(gates.clock)}) begin"
         yield from (f"    {naming(each.output)} <= {naming(each.data)};" for each in gates.registers)
         yield "  end"
+    yield from more(naming)
     yield "endmodule"

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`nncosim power`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from nncosim.compiler.image.expected import expected
+from nncosim.compiler.ir.topology import topology
+from nncosim.platforms.base import Platform
+from nncosim.platforms.parameters import value_text
+from nncosim.platforms.plain import Json
+from nncosim.tb.backend import get_bench
+from nncosim.tb.cli.options import (
+    PATH,
+    check_indices,
+    check_outputs,
+    image_options,
+    input_options,
+    json_option,
+    output_console,
+    platform_options,
+    progress,
+    seed_option,
+    write_json,
+)
+from nncosim.tb.cli.run import Given, program_of
+from nncosim.tb.errors import BenchError
+from nncosim.tb.power.account import Process
+from nncosim.tb.power.gates import Wiring
+from nncosim.tb.power.memories import MemoryModel
+from nncosim.tb.power.report import EnergyReport, Layer, Target, energy_json, energy_tables
+from nncosim.tb.power.run import EnergyRun, Powered
+from nncosim.tb.power.tables import power_library
+from nncosim.tb.run.flow import HANG_FACTOR, RunOptions, check_frames, make_frames
+from nncosim.tb.run.program import Program
+from nncosim.tb.system.progress import Cycles, Progress
+from nncosim.tb.timing.sta import OSU018
+
+__all__ = ["power_command"]
+
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+def _powered(platform: Platform) -> Powered:
+    bench = get_bench(platform)
+    if not isinstance(bench, Powered):
+        raise BenchError(f"the bench of platform {platform.name!r} has no gates whose changes it counts")
+    return bench
+
+
+def _run(program: Program, platform: Platform, options: RunOptions, process: Process, liberty: Path, say: Progress
+         ) -> tuple[EnergyRun, bool]:
+    """With whether every bit is right."""
+    inputs, _ = make_frames(program.network, options)
+    if len(inputs) != 1:
+        raise BenchError(f"the energy of one inference is counted, not of {len(inputs)}; choose with --index")
+    predicted = expected(program.notes, 1)[0]
+    run = _powered(platform).energy(
+        platform, program.image, inputs[0], process, liberty, seed=options.seed,
+        limit_cycles=HANG_FACTOR * predicted.cycles.bounds[1], progress=Cycles(say, predicted.end.best))  # fmt: skip
+    return run, check_frames(program, inputs, run.result).bit_exact
+
+
+def _layers(program: Program, run: EnergyRun) -> list[Layer]:
+    network = program.network
+    ops = {op.name: op for op in network.ops}
+    layers = []
+    for interval in run.result.frames[0].intervals:
+        step = program.schedule[interval.step]
+        mine = [ops[name] for name in step.ops if name in ops]
+        spans = tuple(number for number, each in enumerate(run.steps) if each == interval.step)
+        layers.append(Layer(step.name, " + ".join(op.title for op in mine) or "-", sum(map(network.macs, mine)),
+                            interval.end - interval.start, spans))  # fmt: skip
+    return layers
+
+
+@click.command("power")
+@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
+@platform_options
+@input_options
+@image_options
+@click.option("--liberty", type=PATH, metavar="FILE",
+              help="Cell library that the machine is mapped to, and whose energies count [default: OSU 180 nm].")
+@click.option("--node", type=_POSITIVE, default=180.0, show_default=True, metavar="NM",
+              help="Feature size of that library, which its file does not say.")
+@click.option("--clock", type=_POSITIVE, metavar="MHZ", help="Clock: how long leakage lasts [default: the platform's].")
+@click.option("--wire-load", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="FF",
+              help="Capacitance of wires in fF, for each pin that a net goes to.")
+@click.option("--sram-energy", type=_POSITIVE, default=MemoryModel.bit, show_default=True, metavar="PJ",
+              help="Energy of a bit of an access to an SRAM of 8 KiB at 45 nm and 0.9 V.")
+@click.option("--node-scale", type=_POSITIVE, metavar="FACTOR",
+              help="Of energies, beside published ones [default: C V^2 to 28 nm and 0.9 V].")
+@seed_option("random inputs (without --input), and of what memories and flip-flops hold first")
+@json_option
+def power_command(
+    source: Path,
+    platform_name: str | None,
+    settings: tuple[str, ...],
+    compiler_options: tuple[str, ...],
+    input_quant: tuple[str, ...],
+    calibrate: Path | None,
+    nearest: bool,
+    input_file: Path | None,
+    indices: tuple[int, ...],
+    liberty: Path | None,
+    node: float,
+    clock: float | None,
+    wire_load: float,
+    sram_energy: float,
+    node_scale: float | None,
+    seed: int,
+    json_file: Path | None,
+) -> int:
+    """What does an inference take of energy? Runs it on the machine's gates and counts what changes in them.
+
+    Per MAC, layer, block and inference, the clock apart: an estimate, without wires (but --wire-load), a clock tree and
+    glitches. The first time the gates of a machine are built takes many minutes.
+
+    \b
+      nncosim power regress/networks/digits.onnx --platform j3dai
+
+    Exit status: 0 done; 1 a bit of the run is wrong; 2 bad input.
+    """
+    check_indices(indices, input_file)
+    check_outputs({"the model": source, "the input": input_file, "the data": calibrate, "the cell library": liberty},
+                  json_file=json_file)  # fmt: skip
+    library = liberty or OSU018
+    if not library.is_file() and library != OSU018:
+        raise BenchError(f"cannot read the cell library {library}: there is no such file")
+    options = RunOptions("netlist", "direct", input_file, indices, seed)
+    with progress() as say:
+        given = Given(input_quant, calibrate, nearest, compiler_options)
+        program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
+        hertz = clock * 1e6 if clock is not None else float(getattr(platform, "clock_hz", 0) or 1e8)
+        process = Process(power_library(library), node, hertz, Wiring(wire_ff=wire_load), MemoryModel(sram_energy))
+        run, exact = _run(program, platform, options, process, library, say)
+    changed: dict[str, Json] = {name: value_text(value) for name, value in overrides.items()}
+    about: dict[str, Json] = {"platform": platform.name, "settings": changed, "model": source.name, "seed": seed}
+    report = EnergyReport(about, topology(program.network), exact, run.account, process, Target(factor=node_scale),
+                          _layers(program, run), run.missing, run.published)  # fmt: skip
+    console = output_console(json_file)
+    console.print(energy_tables(report))
+    if not exact:
+        console.print("[red]not every bit of the run is right[/]")
+    write_json(energy_json(report), json_file)
+    return 0 if exact else 1
