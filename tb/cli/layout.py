@@ -26,12 +26,12 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.errors import BenchError
+from nncosim.tb.layout.bench import LaidOut
 from nncosim.tb.layout.def_file import read_def
 from nncosim.tb.layout.flow import OSU018_LEF, RoutedTiming, place_and_route, time_routed
 from nncosim.tb.layout.lef import read_lef
 from nncosim.tb.layout.picture import svg
 from nncosim.tb.layout.table import layout_header, layout_json, layouts_table, wires_table
-from nncosim.tb.layout.units import LaidOut
 from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import Terminal

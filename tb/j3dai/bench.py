@@ -128,7 +128,7 @@ class J3daiBench:
         return fpga_vectors(platform, block, image, inputs)
 
     def layout_part(self, platform: J3dai, block: str) -> Part:
-        """See `nncosim.tb.layout.units.LaidOut`, and `nncosim.tb.j3dai.units`."""
+        """See `nncosim.tb.layout.bench.LaidOut`, and `nncosim.tb.j3dai.units`."""
         return unit_part(platform, block)
 
     def energy(
