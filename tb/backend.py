@@ -26,13 +26,12 @@ from nncosim.tb.lockstep import Channel, Difference
 from nncosim.tb.sim.waves import Trace, Waveform
 
 if TYPE_CHECKING:
-    from nncosim.tb.netlist.mapping import Part as MappedPart
     from nncosim.tb.timing.sta import TimingReport
 
 __all__ = [
     "Activity", "AnyBench", "Bench", "BootFacts", "Diagnosis", "ElementOrigin", "Entering", "EntryFacts", "Frame",
-    "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "LaidOut", "Mutable", "MutationPlan", "Observable",
-    "Passage", "Patchable", "RunResult", "StreamFacts", "Timed", "get_bench", "predicted_interval", "register_bench",
+    "GateChoice", "Gated", "HasInterval", "Injectable", "Interval", "Mutable", "MutationPlan", "Observable", "Passage",
+    "Patchable", "RunResult", "StreamFacts", "Timed", "get_bench", "predicted_interval", "register_bench",
 ]  # fmt: skip
 
 
@@ -325,18 +324,6 @@ class Timed(Protocol[PlatformT]):
     def time_block(self, platform: PlatformT, block: str, liberty: Path) -> TimingReport:
         """A block of `timing_blocks`, by the cells of a liberty file, as `nncosim.tb.timing.sta.time_design` has it.
         The first time may take minutes."""
-        ...
-
-
-@runtime_checkable
-class LaidOut(Protocol[PlatformT]):
-    """A bench whose machine's units can be placed and routed. `layout_blocks`: names of those that stand alone, without
-    memories in them."""
-
-    layout_blocks: ClassVar[tuple[str, ...]]
-
-    def layout_part(self, platform: PlatformT, block: str) -> MappedPart:
-        """A unit of `layout_blocks`, as it is mapped."""
         ...
 
 

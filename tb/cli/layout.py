@@ -12,7 +12,7 @@ import click
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import value_text
 from nncosim.platforms.plain import Json
-from nncosim.tb.backend import LaidOut, get_bench
+from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.options import (
     PATH,
     check_outputs,
@@ -31,6 +31,7 @@ from nncosim.tb.layout.flow import OSU018_LEF, RoutedTiming, place_and_route, ti
 from nncosim.tb.layout.lef import read_lef
 from nncosim.tb.layout.picture import svg
 from nncosim.tb.layout.table import layout_header, layout_json, layouts_table, wires_table
+from nncosim.tb.layout.units import LaidOut
 from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import Terminal

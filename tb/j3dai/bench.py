@@ -112,7 +112,7 @@ class J3daiBench:
         return time_block(platform, block, liberty)
 
     def layout_part(self, platform: J3dai, block: str) -> Part:
-        """See `nncosim.tb.backend.LaidOut`, and `nncosim.tb.j3dai.units`."""
+        """See `nncosim.tb.layout.units.LaidOut`, and `nncosim.tb.j3dai.units`."""
         return unit_part(platform, block)
 
     def fault_target(

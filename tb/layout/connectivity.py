@@ -110,8 +110,8 @@ def _pieces(block: RoutedBlock, lef: Lef) -> list[tuple[Owner, int]]:
             for shape in block.metal(lef, instance, pin.name):
                 add(shape, owner)
         for number, (layer, rect) in enumerate(cell.obstructions):
+            there = turned(rect, cell, placed.orientation).moved(placed.x, placed.y)
             if layer in lef.layers:
-                there = turned(rect, cell, placed.orientation).moved(placed.x, placed.y)
                 add(Shape(layer, there), ("cell", f"{instance} ({placed.cell}, {number})"))
     for one, other in _touching(shapes):
         if owners.get(one, ("",))[0] == owners.get(other, ("",))[0] == "cell":
