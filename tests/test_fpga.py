@@ -188,7 +188,7 @@ def test_what_is_refused(command, tmp_path) -> None:
     refused(command("fpga"), "--block")
     refused(command("fpga", "--block", "xyzzy"), "j3dai has no block 'xyzzy' for an FPGA", "ncb, cluster")
     refused(command("fpga", "--block", "ncb", "--platform", "toy"), "'toy' has no block for an FPGA")
-    refused(command("fpga", "--block", "ncb", "--platform", "aie_ml"), "'aie_ml' has no block for an FPGA")
+    refused(command("fpga", "--block", "ncb", "--platform", "aie_ml"), "aie_ml has no block 'ncb' for an FPGA", "locks")
     refused(command("fpga", "--block", "ncb", "--device", "iCE40"), "--device")
     refused(command("fpga", "--block", "ncb", "--edges", "1"), "--edges")
     refused(command("fpga", "--block", "ncb", "--set", "cluster=3"), "did you mean 'clusters'?")

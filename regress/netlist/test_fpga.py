@@ -19,6 +19,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.sram import Sram
+from nncosim.platforms.aie_ml import PLATFORM as AIE_ML
 from nncosim.regress.harness import compile_digits, digits_images
 from nncosim.regress.netlist.fpga_cells import (
     WIDTHS,
@@ -31,6 +32,7 @@ from nncosim.regress.netlist.fpga_cells import (
 )
 from nncosim.regress.netlist.machines import SMALL
 from nncosim.regress.netlist.recordings import ONE, recorded
+from nncosim.tb.aie_ml.units import unit_on_fpga
 from nncosim.tb.errors import BenchError
 from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, place_block, random_vectors
 from nncosim.tb.fpga.device import DEFAULT_DEVICE, device_of
@@ -226,6 +228,13 @@ def test_what_does_not_fit_is_said() -> None:
 
 def test_blocks_are_units() -> None:
     assert {"ncb", "cluster", "requantizer", "counters"} <= set(FPGA_BLOCKS)
+
+
+def test_a_unit_of_aie_ml(seed: int) -> None:
+    placed = place_block(unit_on_fpga(AIE_ML, "locks"), DEVICE, 1)
+    vectors = random_vectors(placed.block, placed.bits, 500, seed)
+    replay = placed.replay(vectors)
+    assert replay.first is None and used(placed)["TRELLIS_FF"] == 16 * 6  # locks and the bits of their values
 
 
 @pytest.mark.slow

@@ -16,10 +16,13 @@ from nncosim.tb.aie_ml.observe import module_of
 from nncosim.tb.aie_ml.rtl import run_rtl
 from nncosim.tb.aie_ml.standing import standing
 from nncosim.tb.aie_ml.timing import TIMING_BLOCKS, time_block
+from nncosim.tb.aie_ml.units import UNITS, UNITS_ARE, unit_on_fpga, unit_part
 from nncosim.tb.backend import MutationPlan, RunResult
 from nncosim.tb.errors import BenchError
+from nncosim.tb.fpga.block import FpgaBlock
 from nncosim.tb.iss.elf import IssError
 from nncosim.tb.lockstep import Difference
+from nncosim.tb.netlist.mapping import Part
 from nncosim.tb.sim.patches import RtlPatch
 from nncosim.tb.sim.waves import Trace
 from nncosim.tb.timing.sta import TimingReport
@@ -37,6 +40,8 @@ class AieMlBench:
     hazard_checks: ClassVar[tuple[str, ...]] = ("rtl",)
     drivers: ClassVar[Mapping[str, tuple[str, ...]]] = {"rtl": ("cocotb", "direct"), "iss": ()}
     timing_blocks: ClassVar[Mapping[str, str]] = {name: what for name, (what, _) in TIMING_BLOCKS.items()}
+    layout_blocks: ClassVar[tuple[str, ...]] = tuple(UNITS)
+    fpga_blocks: ClassVar[Mapping[str, str]] = UNITS_ARE
     mutation: ClassVar[MutationPlan] = MutationPlan(
         "nncosim.hdl.aie_ml.array", ({},), "regress/networks/dense.onnx", "nncosim.regress.first_difference")
 
@@ -82,6 +87,14 @@ class AieMlBench:
     def time_block(self, platform: AieMl, block: str, liberty: Path) -> TimingReport:
         """See `nncosim.tb.backend.Timed`, and `nncosim.tb.aie_ml.timing`."""
         return time_block(platform, block, liberty)
+
+    def layout_part(self, platform: AieMl, block: str) -> Part:
+        """See `nncosim.tb.layout.bench.LaidOut`, and `nncosim.tb.aie_ml.units`."""
+        return unit_part(platform, block)
+
+    def fpga_block(self, platform: AieMl, block: str) -> FpgaBlock:
+        """See `nncosim.tb.fpga.bench.OnFpga`, and `nncosim.tb.aie_ml.units`."""
+        return unit_on_fpga(platform, block)
 
     def interval(self, platform: AieMl, image: bytes) -> float | None:
         """See `nncosim.tb.backend.HasInterval`: the simulator's."""

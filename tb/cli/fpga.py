@@ -27,7 +27,7 @@ from nncosim.tb.cli.options import (
 )
 from nncosim.tb.cli.run import Given, program_of
 from nncosim.tb.errors import BenchError
-from nncosim.tb.fpga.bench import OnFpga
+from nncosim.tb.fpga.bench import OnFpga, RecordsBlocks
 from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, place_block, random_vectors
 from nncosim.tb.fpga.device import DEFAULT_DEVICE, DEVICES, device_of
 from nncosim.tb.fpga.netlist import simulation_sources
@@ -44,13 +44,16 @@ __all__ = ["fpga_command"]
 _TEXT, _JSON, _REPORT = "fpga.txt", "fpga.json", "report.json"
 
 
-def _on_fpga(platform: Platform, name: str) -> OnFpga:
+def _on_fpga(platform: Platform, name: str, recorded: bool) -> OnFpga:
     bench = get_bench(platform)
     if not isinstance(bench, OnFpga):
         raise BenchError(f"the bench of platform {platform.name!r} has no block for an FPGA")
     if name not in bench.fpga_blocks:
         known = ", ".join(bench.fpga_blocks)
         raise click.UsageError(f"{platform.name} has no block {name!r} for an FPGA; there are {known}")
+    if recorded and not isinstance(bench, RecordsBlocks):
+        raise BenchError(f"the bench of platform {platform.name!r} cannot record what a block is given in a run of a "
+                         "model; without --model, inputs are random")
     return bench
 
 
@@ -67,7 +70,7 @@ def _machine(model: Path | None, platform_name: str | None, settings: tuple[str,
 
 def _vectors(bench: OnFpga, platform: Platform, placed: BlockOnFpga, run: tuple[bytes, list] | None, edges: int,
              seed: int, say: Progress) -> Vectors:
-    if run is None:
+    if run is None or not isinstance(bench, RecordsBlocks):
         say(f"{placed.block.name}: {SIMULATING}")
         return random_vectors(placed.block, placed.bits, edges, seed)
     say(f"{placed.block.name}: recording a run of the RTL")
@@ -129,7 +132,7 @@ def fpga_command(
     check_outputs({"the model": model}, json_file=json_file, out=out)
     with progress() as say:
         platform, overrides, run = _machine(model, platform_name, settings, seed, say)
-        bench = _on_fpga(platform, name)
+        bench = _on_fpga(platform, name, run is not None)
         block: FpgaBlock = bench.fpga_block(platform, name)
         placed = place_block(block, device_of(device_name), seed, say)
         vectors = _vectors(bench, platform, placed, run, edges, seed, say)

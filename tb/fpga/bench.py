@@ -11,7 +11,7 @@ from nncosim.tb.backend import PlatformT
 from nncosim.tb.fpga.block import FpgaBlock
 from nncosim.tb.netlist.recorded import Vectors
 
-__all__ = ["OnFpga"]
+__all__ = ["OnFpga", "RecordsBlocks"]
 
 
 @runtime_checkable
@@ -24,6 +24,11 @@ class OnFpga(Protocol[PlatformT]):
     def fpga_block(self, platform: PlatformT, block: str) -> FpgaBlock:
         """A block of `fpga_blocks`."""
         ...
+
+
+@runtime_checkable
+class RecordsBlocks(OnFpga[PlatformT], Protocol[PlatformT]):
+    """A bench that can record such blocks in a run of the whole machine."""
 
     def fpga_vectors(self, platform: PlatformT, block: str, image: bytes, inputs: Sequence[Mapping[str, np.ndarray]]
                      ) -> Vectors:
