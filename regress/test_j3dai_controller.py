@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 from nncosim.hdl.formats import decode
 from nncosim.hdl.j3dai import controller
 from nncosim.hdl.j3dai.isa import INSTRUCTIONS, Opcode
@@ -69,10 +68,7 @@ def run(module: ModuleType, program: dict[int, int], pc: int, seed: int, noise: 
                 break
         log.trap = bool(ctx.get(dut.trap))
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     if coverage is not None:
         coverage.executed(program[at] for _, at, _ in log.executed)
     return log
@@ -218,10 +214,7 @@ def test_semaphores_saturate_and_count() -> None:
             await ctx.tick()
         assert ctx.get(dut.running) and ctx.get(dut.waits) and ctx.get(dut.waited) == 2
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     assert sum(takes) == 255
 
 

@@ -14,9 +14,9 @@ import pytest
 from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.sim import Simulator
 from nncosim.hdl.j3dai import entry
 from nncosim.platforms.j3dai import J3dai
+from nncosim.regress.block_bench import simulate
 from nncosim.regress.planted import planted
 
 DEFAULT = replace(J3dai(), l2_bytes=256 * 1024, host_imem_bytes=8192, host_dmem_bytes=16384)
@@ -238,10 +238,7 @@ def differences(module: ModuleType, platform: J3dai, packets: Sequence[int], noi
         else:
             found.append("the packets were not taken")
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return found, model
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 from nncosim.hdl.j3dai import ncb
+from nncosim.regress.block_bench import simulate
 from nncosim.regress.j3dai_cluster_model import wrap
 from nncosim.regress.planted import planted
 
@@ -103,10 +103,7 @@ def differences(module: ModuleType, operations: list[dict[str, Any]], pes: int =
                     bad.append(f"cycle {t}, PE {pixel}: expected {want[t - 7][pixel]}, got {got}")
             await ctx.tick()
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return bad, seen
 
 

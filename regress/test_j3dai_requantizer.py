@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 from nncosim.compiler.ir.arithmetic import round_shift
 from nncosim.hdl.formats import encode
 from nncosim.hdl.j3dai import requantizer
 from nncosim.hdl.j3dai.isa import RequantRecord
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES, MSlice, XSlice
 from nncosim.platforms.rounding import HARDWARE_ROUNDINGS
+from nncosim.regress.block_bench import simulate
 from nncosim.regress.j3dai_cluster_model import wrap
 from nncosim.regress.planted import planted
 
@@ -185,10 +185,7 @@ def mismatches(module: ModuleType, seed: int, batches: int = 48, ncbs: int = 1) 
                 if want != got:
                     bad.append(f"{result} {records[result.ncb]}: expected {want}, got {got}")
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return bad, seen
 
 

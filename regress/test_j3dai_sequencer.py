@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 from nncosim.hdl.j3dai import sequencer
 from nncosim.hdl.j3dai.isa import Drain, MacOp, Opcode
 from nncosim.hdl.j3dai.timing import TABLE_LATENCY
 from nncosim.platforms.j3dai import PLATFORM, J3dai
-from nncosim.regress.block_bench import corner
+from nncosim.regress.block_bench import corner, simulate
 from nncosim.regress.j3dai_cluster_bench import instruction
 from nncosim.regress.planted import planted
 
@@ -211,10 +210,7 @@ def run(module: ModuleType, seed: int, late: float, taken: float, count: int = 6
         if todo or reference.left:
             result.wrong.append("it does not end")
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return result
 
 
