@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nncosim.hdl.j3dai.soc import SOC_MODULE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.regress.harness import compile_digits, digits_images, run_compiled
 from nncosim.regress.netlist.machines import SMALL
 from nncosim.regress.netlist.opensta_power import opensta_power
 from nncosim.regress.netlist.toggles import counted, seen, stimuli, unit_gates
-from nncosim.tb.j3dai.netlist import BLOCKS
-from nncosim.tb.j3dai.power import block_of, energy_run
+from nncosim.tb.j3dai.build import soc_verilog
+from nncosim.tb.j3dai.netlist import BLOCKS, block_of, soc_modules
+from nncosim.tb.j3dai.power import energy_run
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.sliced import Slice
 from nncosim.tb.power.account import KINDS, Process
@@ -136,6 +138,21 @@ def test_digits_by_block_and_step() -> None:
         assert per_cycle == pytest.approx(per_cycle[0])
         total, bits, registers = block.bit_cycles
         assert 0 <= bits <= registers <= total == block.flip_flops * ends[-1]
+
+
+def test_every_cell_is_counted_once() -> None:
+    """Of all modules of the netlist, as often as each is in the design."""
+    modules = soc_modules({name: str(text) for name, text in soc_verilog(SMALL).items()})
+    times = dict.fromkeys(modules, 0)
+
+    def visit(name: str) -> None:
+        times[name] += 1
+        for child in (each for each in modules[name].children if each.module in modules):
+            visit(child.module)
+
+    visit(SOC_MODULE)
+    cells = sum(block.cells for block in digits(SMALL).account.blocks)
+    assert cells == sum(modules[name].count() * count for name, count in times.items())
 
 
 def test_modules_are_of_blocks() -> None:

@@ -33,7 +33,7 @@ from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, seed_option, write_json
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
 from nncosim.tb.j3dai.build import host_memory, soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, TOP_BLOCK, build_with_names, lane_of, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, TOP_BLOCK, block_of, build_with_names, lane_of, soc_modules
 from nncosim.tb.j3dai.rtl import load_image, run_built, write_inputs
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.gates import Cell, Gates, Net
@@ -120,13 +120,6 @@ def choose(platform: J3dai, count: int, seed: int) -> list[tuple[str, WrongGate]
         gate, = random_gates(modules, models, blocks[block], 1, seed * 10_007 + number)
         found.append((block, gate))
     return found
-
-
-def block_of(module: str) -> str:
-    """The block of a module of the netlist."""
-    within = [(len(own), block) for block, names in BLOCKS.items() for own in names
-              if module == own or module.startswith(f"{own}.")]  # fmt: skip
-    return max(within)[1]
 
 
 def counters_read(built: BuiltModel, platform: J3dai, image: Image, inputs: Mapping[str, np.ndarray],

@@ -26,7 +26,7 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.cli.run import Given, program_of
-from nncosim.tb.errors import BenchError
+from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.power.account import Process
 from nncosim.tb.power.gates import Wiring
 from nncosim.tb.power.memories import MemoryModel
@@ -40,6 +40,7 @@ from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["power_command"]
 
+_OSU018_NM = 180.0
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -83,8 +84,8 @@ def _layers(program: Program, run: EnergyRun) -> list[Layer]:
 @image_options
 @click.option("--liberty", type=PATH, metavar="FILE",
               help="Cell library that the machine is mapped to, and whose energies count [default: OSU 180 nm].")
-@click.option("--node", type=_POSITIVE, default=180.0, show_default=True, metavar="NM",
-              help="Feature size of that library, which its file does not say.")
+@click.option("--node", type=_POSITIVE, metavar="NM",
+              help="Feature size of that library, which its file does not say; without --liberty 180.")
 @click.option("--clock", type=_POSITIVE, metavar="MHZ", help="Clock: how long leakage lasts [default: the platform's].")
 @click.option("--wire-load", type=click.FloatRange(min=0), default=0.0, show_default=True, metavar="FF",
               help="Capacitance of wires in fF, for each pin that a net goes to.")
@@ -105,7 +106,7 @@ def power_command(
     input_file: Path | None,
     indices: tuple[int, ...],
     liberty: Path | None,
-    node: float,
+    node: float | None,
     clock: float | None,
     wire_load: float,
     sram_energy: float,
@@ -126,15 +127,23 @@ def power_command(
     check_indices(indices, input_file)
     check_outputs({"the model": source, "the input": input_file, "the data": calibrate, "the cell library": liberty},
                   json_file=json_file)  # fmt: skip
+    if (liberty is None) != (node is None):
+        raise click.UsageError("--liberty and --node go together: a library, and its feature size, which its file does "
+                               "not say")
     library = liberty or OSU018
-    if not library.is_file() and library != OSU018:
+    if not library.is_file():
+        if liberty is None:
+            raise ToolError(f"cell library {library} does not exist; Debian: apt-get install qflow-tech-osu018")
         raise BenchError(f"cannot read the cell library {library}: there is no such file")
     options = RunOptions("netlist", "direct", input_file, indices, seed)
     with progress() as say:
         given = Given(input_quant, calibrate, nearest, compiler_options)
         program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
-        hertz = clock * 1e6 if clock is not None else float(getattr(platform, "clock_hz", 0) or 1e8)
-        process = Process(power_library(library), node, hertz, Wiring(wire_ff=wire_load), MemoryModel(sram_energy))
+        hertz = clock * 1e6 if clock is not None else float(getattr(platform, "clock_hz", 0))
+        if not hertz:
+            raise click.UsageError(f"{platform.name} has no clock of its own: give --clock MHZ")
+        process = Process(power_library(library), node or _OSU018_NM, hertz, Wiring(wire_ff=wire_load),
+                          MemoryModel(sram_energy))  # fmt: skip
         run, exact = _run(program, platform, options, process, library, say)
     changed: dict[str, Json] = {name: value_text(value) for name, value in overrides.items()}
     about: dict[str, Json] = {"platform": platform.name, "settings": changed, "model": source.name, "seed": seed}

@@ -29,6 +29,7 @@ __all__ = [
     "CORE_PORTS",
     "OPTIMIZE",
     "TOP_BLOCK",
+    "block_of",
     "block_parts",
     "build_netlist",
     "build_with_names",
@@ -69,6 +70,15 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "ncb": (GROUP_MODULE, NCB_MODULE),
 }
 """What can be gates while the rest is RTL: name to modules, each with those in it that are not blocks themselves."""
+
+
+
+def block_of(module: str) -> str:
+    """The block of a module of the netlist."""
+    within = [(len(own), block) for block, names in BLOCKS.items() for own in names
+              if module == own or module.startswith(f"{own}.")]  # fmt: skip
+    return max(within)[1]
+
 
 _SLICED = {"dmpa": "", "control": "", "entry": "", "l2": r"bank\d+", "host": "[id]mem"}
 """Blocks that are C++ though there is one of them, and the modules in them that hold memories: C++ is compiled in a

@@ -13,7 +13,7 @@ from nncosim.platforms.base import Published
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import COUNTERS_STREAM, TOP, soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, OPTIMIZE, TOP_BLOCK, netlist_design, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, OPTIMIZE, block_of, netlist_design, soc_modules
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.counting import Counter
@@ -25,7 +25,7 @@ from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 from nncosim.tb.system.progress import building, cycles_of
 
-__all__ = ["NOT_COUNTED", "PUBLISHED", "block_of", "build_counting", "energy_run"]
+__all__ = ["NOT_COUNTED", "PUBLISHED", "build_counting", "energy_run"]
 
 _CHAPTER = PLATFORM.published[0].source
 _TOPOLOGIES = {each.network: each.topology for each in PLATFORM.published}
@@ -36,16 +36,9 @@ PUBLISHED = tuple(
 """Of the chip, in 28 nm FDSOI."""
 
 NOT_COUNTED = ("the host's core, which is RTL", "SRAMs without an access, and their leakage",
-               "clock trees and wires, which a netlist before placement has not",
+               "clock trees; wires but for a capacitance that is given",
                "glitches: a net changes once a cycle at most")
 """What is not in the energies."""
-
-
-def block_of(module: str) -> str:
-    """The block of `nncosim.tb.j3dai.netlist.BLOCKS` that a module of the netlist is in."""
-    within = {each: block for block, modules in BLOCKS.items() for each in modules
-              if module == each or module.startswith((f"{each}.", f"{each}_"))}  # fmt: skip
-    return within[max(within, key=len)] if within else TOP_BLOCK
 
 
 def build_counting(platform: J3dai, liberty: Path, *, jobs: int = 2, progress: BuildProgress | None = None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nncosim.hdl.sram import SRAM_MODULE
+from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.gates import Gates, Port
 from nncosim.tb.netlist.sliced import Slice, own, prefix, shell_verilog, slice_cpp
 from nncosim.tb.netlist.verilog import Naming, identifier, module_verilog
@@ -116,6 +117,7 @@ class _Verilog:
     counter: Counter
     group_of: Sequence[int]
     marks: int
+    clock: str
 
     @property
     def name(self) -> str:
@@ -143,7 +145,7 @@ class _Verilog:
     {counter} = {self.name}_new({begin}, {every});
   end
   final {self.name}_end({counter});
-  always @(posedge {identifier(self.gates.clock)}) {self.name}({counter}, {values}, {ones});""".split("\n")
+  always @(posedge {self.clock}) {self.name}({counter}, {values}, {ones});""".split("\n")
 
     def cpp(self, config: bool = False) -> str:
         """Its functions. config: they set what the slice in the same file counts."""
@@ -163,27 +165,35 @@ void {self.name}_end(void* counter) {{ delete static_cast<BitTally*>(counter); }
 """
 
 
-def counted_module(gates: Gates, stream: int, marks: int) -> tuple[list[str], str, list[Counter]]:
+def counted_module(gates: Gates, stream: int, marks: int, above: Gates | None = None
+                   ) -> tuple[list[str], str, list[Counter]]:
     """A module as Verilog that counts.
 
     Args:
-        marks: stream of the event log.
+        marks: stream of the event log. above: the module that it is in; one without a clock counts by that one's.
 
     Returns:
-        Lines of Verilog, C++, and what is counted: nothing of a module without a clock.
+        Lines of Verilog, C++, and what is counted.
+
+    Raises:
+        BenchError: neither has a clock.
     """
-    if not gates.clock:
-        return list(module_verilog(gates)), "", []
+    if gates.clock:
+        clock = identifier(gates.clock)
+    elif above is not None and above.clock:
+        clock = f"{identifier(above.name)}.{identifier(above.clock)}"  # such a name is looked for upwards
+    else:
+        raise BenchError(f"{gates.name} has no clock to count by, nor has what it is in")
     groups = _Groups.of_gates(gates)
     counter = Counter(gates.name, stream, 0, _driven(gates), tuple(groups.names), tuple(_memories(gates)))
-    made = _Verilog(gates, counter, groups.of, marks)
+    made = _Verilog(gates, counter, groups.of, marks, clock)
     return list(module_verilog(gates, made.lines)), _RUNTIME.read_text() + made.cpp(), [counter]
 
 
 def counted_slice(whole: Slice, instances: int, stream: int, marks: int) -> tuple[list[str], str, list[Counter]]:
     """A slice that counts, as `counted_module`."""
     counters = [Counter(whole.gates.name, stream, 0, _in_shell(whole), (), tuple(_memories(whole.gates)))]
-    shell = _Verilog(whole.gates, counters[0], (), marks)
+    shell = _Verilog(whole.gates, counters[0], (), marks, identifier(whole.gates.clock))
     counted = {}
     for each, count in ((whole, instances),
                         *((inner, instances * sum(child.module == name for child in whole.inside))

@@ -133,7 +133,10 @@ def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf]
             continue
         sources[f"{name}.gates.v"] = module_verilog(gates)
         if marks is not None:
-            sources[f"{name}.gates.v"], counts, found = counted_module(gates, COUNT_STREAM + len(counters), marks)
+            above = next((each for each in modules.values()
+                          if any(child.module == name for child in each.children)), None)  # fmt: skip
+            stream = COUNT_STREAM + len(counters)
+            sources[f"{name}.gates.v"], counts, found = counted_module(gates, stream, marks, above)
             counters += found
             if counts:
                 cpp[f"{prefix(name)}.counts.cpp"] = counts

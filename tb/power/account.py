@@ -104,6 +104,7 @@ def account(modules: Mapping[str, Gates], models: Mapping[str, CellModel], count
         BenchError: counters do not have the same spans; what a library lacks.
     """
     totals = {name: _Sum() for name in names}
+    sliced = {counter.module for counter in counters if counter.instances}
     ends: np.ndarray | None = None
     for counter in counters:
         found, counts, instances = counts_of(counter, records[counter.stream])
@@ -111,8 +112,9 @@ def account(modules: Mapping[str, Gates], models: Mapping[str, CellModel], count
             ends = found
         elif len(found) != len(ends) or np.abs(found - ends).max() > 1:
             raise BenchError(f"{counter.module} counted other spans than the others")
+        shell = not counter.instances and counter.module in sliced
         block = totals[block_of(counter.module)]
-        block.add(modules[counter.module], models, counter, found, counts, instances, process)
+        block.add(modules[counter.module], models, counter, found, counts, instances, process, shell)
     assert ends is not None
     return EnergyAccount(tuple(map(int, ends)), tuple(
         BlockEnergy(name, each.energy if each.energy is not None else np.zeros((len(ends), len(KINDS))), each.cells,
@@ -129,7 +131,8 @@ class _Sum:
         self.accesses: tuple[int, int] = (0, 0)
 
     def add(self, gates: Gates, models: Mapping[str, CellModel], counter: Counter, ends: np.ndarray,
-            counts: np.ndarray, instances: int, process: Process) -> None:
+            counts: np.ndarray, instances: int, process: Process, shell: bool) -> None:
+        """shell: the counter is of a slice's shells; what clocks, cells and leakage are counted beside it."""
         if self.energy is None:
             self.energy = np.zeros((len(ends), len(KINDS)))
         energy = module_energy(gates, models, process.library, process.wiring)
@@ -142,7 +145,7 @@ class _Sum:
         self.energy[:, 2] += accesses.sum(axis=2) @ costs if len(costs) else 0.0
         reads, writes = map(int, accesses.sum(axis=(0, 1)))
         self.accesses = self.accesses[0] + reads, self.accesses[1] + writes
-        if not groups and gates.registers:  # of a slice's shell: what clocks is counted beside it
+        if shell:
             return
         cycles = np.diff(ends, prepend=0)
         self.energy[:, 1] += cycles * instances * energy.clock

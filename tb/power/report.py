@@ -85,9 +85,9 @@ class EnergyReport:
         return scaling(process.node, process.library.voltage, target.node, target.voltage)
 
     def milliwatts(self, always: bool) -> float:
-        """At the target, without leakage. always: the clock runs between inferences too."""
+        """At the target, with leakage as long as an inference takes. always: the clock runs between inferences too."""
         energy = self.energy
-        each = energy.sum() - energy[_LEAKAGE]
+        each = energy.sum()
         if always:
             free = self.process.clock_hz / self.target.frames_per_second - self.cycles
             each += energy[_CLOCK] / self.cycles * max(free, 0.0)

@@ -139,7 +139,12 @@ def _library(text: str) -> PowerLibrary:
     if not voltage:
         raise BenchError("it states no voltage, without which there are no energies")
     reader = _Reader(library)
-    return PowerLibrary(library.name, voltage, {cell.name: reader.cell(cell) for cell in library.of("cell")})
+    cells = {cell.name: reader.cell(cell) for cell in library.of("cell")}
+    if not any(cell.inputs or any(cell.outputs.values()) for cell in cells.values()):
+        raise BenchError("it has no internal_power: only what charges pins would take energy")
+    if not any(load for cell in cells.values() for load in cell.capacitances.values()):
+        raise BenchError("its pins state no capacitance")
+    return PowerLibrary(library.name, voltage, cells)
 
 
 class _Reader:
@@ -153,6 +158,7 @@ class _Reader:
             raise BenchError("its voltage_unit is not 1V")
         self._watt = self._unit("leakage_power_unit", library.attributes.get("leakage_power_unit", "1nW"), _WATTS)
         self._leakage = library.number("default_cell_leakage_power") or 0.0
+        self._load = library.number("default_input_pin_cap") or 0.0
 
     @staticmethod
     def _unit(name: str, text: str, known: Mapping[str, float]) -> float:
@@ -169,7 +175,8 @@ class _Reader:
         own = {pin.name: edges for pin in inputs if (edges := self._mean(pin.of("internal_power"))) is not None}
         leakage = cell.number("cell_leakage_power")
         return CellEnergy(
-            {pin.name: (pin.number("capacitance") or 0.0) * self._pf for pin in inputs}, own,
+            {pin.name: (self._load if load is None else load) * self._pf
+             for pin, load in ((pin, pin.number("capacitance")) for pin in inputs)}, own,
             {pin.name: self._internal(pin, names) for pin in outputs},
             {pin.name: self._transitions(pin) for pin in outputs},
             (self._leakage if leakage is None else leakage) * self._watt)  # fmt: skip
@@ -205,8 +212,9 @@ class _Reader:
             tables = {each.kind: each for each in group.groups}
             both = tables.get("power")
             rise, fall = tables.get("rise_power", both), tables.get("fall_power", both)
-            if rise is not None and fall is not None:
-                found.append(Edges(self._table(rise, self._pf), self._table(fall, self._pf)))
+            if rise is not None or fall is not None:  # what has no table costs nothing
+                found.append(Edges(*(_NOTHING if each is None else self._table(each, self._pf)
+                                     for each in (rise, fall))))
         if len(found) < 2:
             return found[0] if found else None
         return Edges(_mean([each.rise for each in found]), _mean([each.fall for each in found]))
@@ -238,6 +246,9 @@ class _Reader:
         else:
             lines = tuple(tuple(values[row * columns:(row + 1) * columns]) for row in range(rows))
         return Table(axes["slew"], axes["load"], lines)
+
+
+_NOTHING = Table((0.0,), (0.0,), ((0.0,),))
 
 
 def _numbers(text: str) -> list[float]:
