@@ -29,7 +29,7 @@ from nncosim.tb.netlist.mapping import Part, mapped_file
 from nncosim.tb.timing.library import read_library
 from nncosim.tb.timing.netlist import Netlist
 from nncosim.tb.timing.opensta import run_opensta
-from nncosim.tb.timing.sta import OSU018, time_netlist
+from nncosim.tb.timing.sta import OSU018, StaOptions, time_netlist
 
 pytestmark = pytest.mark.text
 
@@ -80,6 +80,19 @@ def test_wires_cost_time(routed: Routed) -> None:
     assert 1 < timing.wired.worst / timing.without.worst < timing.doubled.worst / timing.without.worst < 2
     assert timing.wired.cells == timing.without.cells == routed.cells
     assert timing.wired.flip_flops == timing.without.flip_flops
+
+
+def test_a_wire_load_of_the_library_is_no_wire(routed: Routed, tmp_path: Path) -> None:
+    """A library that loads each net by default: neither what has wires nor what has none is timed with that."""
+    model = ('wire_load ("long") { resistance : 0.001; capacitance : 0.02; area : 1; slope : 1; '
+             'fanout_length (1, 1); fanout_length (20, 20); }\n  default_wire_load : "long";\n')
+    (tmp_path / "cells.lib").write_text(OSU018.read_text().replace("  lu_table", f"  {model}  lu_table", 1))
+    assert read_library(tmp_path / "cells.lib").corner.wire_load == "long"
+    plain, loaded = time_routed(routed), time_routed(routed, StaOptions(liberty=tmp_path / "cells.lib"))
+    for ours, theirs in ((plain.without, loaded.without), (plain.wired, loaded.wired)):
+        assert theirs.paths == ours.paths and theirs.hold == ours.hold
+    assert loaded.wired.folder is not None
+    assert "default_wire_load" not in (loaded.wired.folder / "cells.lib").read_text()
 
 
 def test_the_same_again(routed: Routed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

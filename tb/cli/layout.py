@@ -35,7 +35,7 @@ from nncosim.tb.layout.table import layout_header, layout_json, layouts_table, w
 from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import Terminal
-from nncosim.tb.timing.library import read_library
+from nncosim.tb.timing.library import read_library, without_wires
 from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["layout_command"]
@@ -73,7 +73,7 @@ def _write(out: Path, blocks: Sequence[RoutedTiming], data: dict[str, Json], lib
     text = io.StringIO()
     _print(Terminal(file=text, width=200), blocks)
     files = {_TABLES: text.getvalue().encode(), _JSON: (json.dumps(data, indent=2) + "\n").encode(),
-             _CELLS: liberty.read_bytes()}  # fmt: skip
+             _CELLS: without_wires(liberty.read_text(errors="replace")).encode()}  # fmt: skip
     for block in blocks:
         name, made = block.routed.top, block.routed
         kept = {"mapped.v": f"{name}.v", "wires.spef": f"{name}.spef", "cut.lib": f"{name}_cut.lib"}
