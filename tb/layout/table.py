@@ -113,8 +113,8 @@ def layout_json(blocks: Sequence[RoutedTiming], about: dict[str, Json]) -> dict[
     for block in blocks:
         made = block.routed
         rows.append({
-            "name": made.top, "cells": made.cells, "nets": made.nets, "unrouted": 0, "pins": made.pins,
-            "annotated_pins": made.pins, "die_um": [number / 1000 for number in made.die],
+            "name": made.top, "cells": made.cells, "nets": made.nets, "pins": made.pins,
+            "die_um": [number / 1000 for number in made.die],
             "wire_um": dict(made.lengths), "vias": made.vias, "capacitance_ff": made.capacitance,
             "ff_per_um": made.per_um, "loops": made.loops,
             "seconds": {"placement": made.seconds[0], "routing": made.seconds[1]},
