@@ -311,6 +311,16 @@ def test_picture(lef, block):
     assert {"#4c72b0", "#c44e52"} <= drawn
 
 
+@pytest.mark.parametrize("name", ["layout.json", "layout.txt", "cells.lib", "settle.def", "settle_cut.lib"])
+def test_outputs_that_collide(command, tmp_path, name):
+    """--json is a file that --out writes; so is the library that is read."""
+    place = tmp_path / name
+    refused(command("layout", "--block", "settle", "--out", tmp_path, "--json", place), "writes a file of that name")
+    place.write_text("")
+    refused(command("layout", "--block", "settle", "--out", tmp_path, "--liberty", place, "--lef", OSU018_LEF),
+            "would replace the cell library")
+
+
 def test_what_is_refused(command, tmp_path, monkeypatch):
     refused(command("layout"), "--block")
     refused(command("layout", "--block", "xyzzy"), "j3dai has no unit 'xyzzy'", "counters, odometer")

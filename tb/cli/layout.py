@@ -41,6 +41,8 @@ from nncosim.tb.timing.sta import OSU018
 __all__ = ["layout_command"]
 
 _TABLES, _JSON, _CELLS = "layout.txt", "layout.json", "cells.lib"
+_OF_BLOCK = ("{}.v", "{}.spef", "{}.def", "{}.svg", "{}.tcl", "{}_cut.lib")
+"""Files of a block in --out."""
 
 
 def _bench(platform: Platform) -> LaidOut:
@@ -126,7 +128,8 @@ def layout_command(
 
     Exit status: 0 done; 2 bad input, a unit that cannot be routed, or a layout that fails a check.
     """
-    check_outputs({"the cell library": liberty, "the LEF file": lef}, json_file=json_file, out=out)
+    check_outputs({"the cell library": liberty, "the LEF file": lef}, json_file=json_file, out=out,
+                  results=(_TABLES, _JSON, _CELLS, *(end.format(name) for name in names for end in _OF_BLOCK)))
     platform, overrides = resolve_platform(platform_name, settings)
     bench = _bench(platform)
     for name in names:
