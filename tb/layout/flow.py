@@ -90,8 +90,8 @@ class Routed:
 
 @dataclass(frozen=True)
 class RoutedTiming:
-    """The same netlist timed without its wires, with them, and with twice their capacitance: what neighbours would add
-    that the parasitics leave out."""
+    """The same netlist timed without its wires, with them, and with twice their capacitance: a rule of thumb for
+    neighbours, which the parasitics leave out."""
 
     routed: Routed
     without: TimingReport
