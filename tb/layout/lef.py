@@ -222,7 +222,7 @@ class _Reader:
             if absent := [word for word in ("RESISTANCE", "CAPACITANCE") if word not in said]:
                 raise ValueError(f"layer {name} has no {' and no '.join(absent)}")
             horizontal = said.get("DIRECTION") == "HORIZONTAL"
-            axis = "" if horizontal else " X"  # LEF 5.7 may give both pitches and offsets, that of standing tracks first
+            axis = "" if horizontal else " X"  # LEF 5.7 may give both pitches and offsets: of standing tracks first
             pitch = _nm(said[f"PITCH{axis}"])
             offset = _nm(said[f"OFFSET{axis}"]) if "OFFSET" in said else pitch // 2
             layers[name] = Layer(

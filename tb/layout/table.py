@@ -20,8 +20,8 @@ __all__ = ["ASSUMED", "layout_header", "layout_json", "layouts_table", "slow_dow
 ASSUMED = {
     "wire": "resistance and capacitance by layer from the LEF file: RPERSQ L/W; CPERSQDIST W L + 2 EDGECAPACITANCE L",
     "via": f"{VIA_OHM:g} ohms a cut",
-    "coupling": "none: each wire alone over substrate; C x 2 is a rule of thumb for neighbours on both sides that switch "
-                "against it",
+    "coupling": "none: each wire alone over substrate; C x 2 is a rule of thumb for neighbours on both sides that "
+                "switch against it",
     "clock": "ideal, on one net without a tree; its wires are laid and extracted, and delay nothing",
     "supply": "rails that rows of cells share, without a grid",
     "checked": "each net's metal joins its pins and nothing else; OpenSTA has every net's capacitance and all its pins",
