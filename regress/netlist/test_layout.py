@@ -16,6 +16,7 @@ import pytest
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.odometer import Odometer
 from nncosim.platforms.j3dai import PLATFORM
+from nncosim.tb.cli import layout
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.units import unit_part
@@ -25,6 +26,7 @@ from nncosim.tb.layout.def_file import read_def
 from nncosim.tb.layout.flow import OSU018_LEF, Routed, place_and_route, time_routed
 from nncosim.tb.layout.lef import read_lef
 from nncosim.tb.layout.nets import nets_of
+from nncosim.tb.layout.table import layout_json
 from nncosim.tb.netlist.mapping import Part, mapped_file
 from nncosim.tb.timing.library import read_library
 from nncosim.tb.timing.netlist import Netlist
@@ -60,6 +62,37 @@ def test_all_is_wired_and_annotated(routed: Routed, tmp_path: Path) -> None:
     assert {name: kind for name, (kind, _) in mapped.cells.items()} == {
         name: cell.cell for name, cell in block.cells.items() if name in mapped.cells}
     assert 0.08 < routed.per_um < 0.17  # fF: between the least and the most of the layers that are used
+
+
+def nets_written(text: str) -> dict[str, set[tuple[str, str]]]:
+    """Net to pins, of the Verilog that is written: cells with pins by name, and ports."""
+    nets: dict[str, set[tuple[str, str]]] = {}
+    for instance, wired in re.findall(r"^  \w+ (\w+) \((\..*)\);$", text, re.MULTILINE):
+        for pin, net in re.findall(r"\.(\w+)\((\w+)\)", wired):
+            nets.setdefault(net, set()).add((instance, pin))
+    for port in re.findall(r"^  (?:input|output) (\w+);$", text, re.MULTILINE):
+        nets.setdefault(port, set()).add(("PIN", port))
+    return {name: pins for name, pins in nets.items() if len(pins) > 1}
+
+
+def test_the_layout_is_the_netlist_that_is_written(routed: Routed) -> None:
+    """`nets_of` is what is placed and what is checked: here nets are read from the Verilog text instead."""
+    nets = nets_written(routed.verilog.read_text())
+    assert nets == {name: set(pins) for name, pins in nets_of(routed.netlist).items()}
+    check_connectivity(read_def(routed.def_file, LEF), LEF, {name: tuple(sorted(pins)) for name, pins in nets.items()})
+
+
+def test_names_are_those_that_were_asked_for(routed: Routed, tmp_path: Path) -> None:
+    """Of files, tables and JSON, whatever the module's name."""
+    block = time_routed(routed, name="asked")
+    data = layout_json([block], {})
+    assert [(row["name"], row["top"]) for row in data["blocks"]] == [("asked", "small")]
+    layout._write(tmp_path / "out", [block], data, OSU018)
+    ends = (".v", ".spef", ".def", ".svg", ".tcl", "_cut.lib")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "layout.txt", "layout.json", "cells.lib", *(f"asked{end}" for end in ends)}
+    assert "small" not in (tmp_path / "out" / "layout.txt").read_text()
+    assert layout._library_json(OSU018, [block])["name"] == read_library(OSU018).name
 
 
 def test_cells_do_not_overlap(routed: Routed) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -61,7 +62,7 @@ def _lay_out(bench: LaidOut, platform: Platform, names: Sequence[str], liberty: 
 
         routed = place_and_route(bench.layout_part(platform, name), liberty, lef, step)
         say(f"{name}: timing")
-        blocks.append(time_routed(routed))
+        blocks.append(time_routed(routed, name=name))
     return blocks
 
 
@@ -77,7 +78,7 @@ def _write(out: Path, blocks: Sequence[RoutedTiming], data: dict[str, Json], lib
     files = {_TABLES: text.getvalue().encode(), _JSON: (json.dumps(data, indent=2) + "\n").encode(),
              _CELLS: without_wires(liberty.read_text(errors="replace")).encode()}  # fmt: skip
     for block in blocks:
-        name, made = block.routed.top, block.routed
+        name, made = block.name, block.routed
         kept = {"mapped.v": f"{name}.v", "wires.spef": f"{name}.spef", "cut.lib": f"{name}_cut.lib"}
         for path, suffix in ((made.verilog, "v"), (made.spef, "spef"), (made.def_file, "def")):
             files[f"{name}.{suffix}"] = path.read_bytes()
@@ -91,11 +92,18 @@ def _write(out: Path, blocks: Sequence[RoutedTiming], data: dict[str, Json], lib
     write_files(out, files)
 
 
+def _library_json(liberty: Path, blocks: Sequence[RoutedTiming]) -> Json:
+    """With the keys that `nncosim timing` has for these."""
+    library = read_library(liberty)
+    return {"name": library.name, "file": str(liberty), "fo4_ns": blocks[0].wired.fo4_ns,
+            "corner": asdict(library.corner)}  # fmt: skip
+
+
 def picture(block: RoutedTiming) -> str:
     """SVG of a block's layout."""
     made = block.routed
     lef = read_lef(made.lef)
-    title = f"{made.top}: {made.cells:,} cells, {made.nets:,} nets, {made.length / 1000:.1f} mm of wire"
+    title = f"{block.name}: {made.cells:,} cells, {made.nets:,} nets, {made.length / 1000:.1f} mm of wire"
     return "\n".join([*svg(read_def(made.def_file, lef), lef, read_library(made.liberty).storage, title), ""])
 
 
@@ -143,7 +151,7 @@ def layout_command(
         blocks = _lay_out(bench, platform, names, liberty, lef, say)
     about: dict[str, Json] = {"platform": platform.name,
                               "settings": {name: value_text(value) for name, value in overrides.items()},
-                              "library": str(liberty), "lef": str(lef)}  # fmt: skip
+                              "library": _library_json(liberty, blocks), "lef": str(lef)}  # fmt: skip
     data = layout_json(blocks, about)
     _print(output_console(json_file), blocks)
     if out is not None:

@@ -67,7 +67,7 @@ def wires_table(blocks: Sequence[RoutedTiming]) -> Table:
     for block in blocks:
         made, (x0, y0, x1, y1) = block.routed, block.routed.die
         table.add_row(
-            made.top, f"{made.cells:,}", f"{made.nets:,}", f"{made.pins:,}",
+            block.name, f"{made.cells:,}", f"{made.nets:,}", f"{made.pins:,}",
             f"{(x1 - x0) / 1000:.0f} x {(y1 - y0) / 1000:.0f}", f"{made.length / 1000:.2f}", f"{made.vias:,}",
             f"{made.capacitance:,.0f}", f"{made.per_um:.3f}",
             *(f"{seconds:.0f}" for seconds in made.seconds))
@@ -81,7 +81,7 @@ def layouts_table(blocks: Sequence[RoutedTiming]) -> Table:
     for heading in ("period", "wired", "", "C x 2", "", "without ports", "wired", "", "C x 2", "", "hold", "wired"):
         table.add_column(heading, justify="right")
     for block in blocks:
-        table.add_row(block.routed.top, *_timing_cells(block))
+        table.add_row(block.name, *_timing_cells(block))
     return table
 
 
@@ -113,7 +113,7 @@ def layout_json(blocks: Sequence[RoutedTiming], about: dict[str, Json]) -> dict[
     for block in blocks:
         made = block.routed
         rows.append({
-            "name": made.top, "cells": made.cells, "nets": made.nets, "pins": made.pins,
+            "name": block.name, "top": made.top, "cells": made.cells, "nets": made.nets, "pins": made.pins,
             "die_um": [number / 1000 for number in made.die],
             "wire_um": dict(made.lengths), "vias": made.vias, "capacitance_ff": made.capacitance,
             "ff_per_um": made.per_um, "loops": made.loops,
