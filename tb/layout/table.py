@@ -19,7 +19,7 @@ __all__ = ["ASSUMED", "layout_header", "layout_json", "layouts_table", "slow_dow
 
 ASSUMED = {
     "wire": "resistance and capacitance by layer from the LEF file: RPERSQ L/W; CPERSQDIST W L + 2 EDGECAPACITANCE L",
-    "via": f"{VIA_OHM:g} ohms a cut",
+    "via": f"{VIA_OHM:g} ohms a cut, of OSU018's process; what a LEF file states of vias is not read",
     "coupling": "none: each wire alone over substrate; C x 2 is a rule of thumb for neighbours on both sides that "
                 "switch against it",
     "clock": "ideal, on one net without a tree; its wires are laid and extracted, and delay nothing",
