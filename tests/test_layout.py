@@ -120,6 +120,15 @@ def test_lef(lef):
     assert lef.cells["INV"].pins["vdd"].use == "POWER" and lef.cells["INV"].obstructions[0].layer == "m1"
 
 
+@pytest.mark.parametrize("order", ["DIRECTION VERTICAL ;\n PITCH 1 ;", "PITCH 1 ;\n DIRECTION VERTICAL ;"])
+def test_pitch_and_offset_by_x_and_y(tmp_path, order):
+    """As LEF 5.7 has them: x is of tracks that stand, y of those that lie; whichever statement comes first."""
+    text = LEF.replace("DIRECTION VERTICAL ;\n PITCH 1 ;", order)
+    (tmp_path / "cells.lef").write_text(text.replace("PITCH 1 ;", "PITCH 0.8 1.2 ; OFFSET 0.3 0.5 ;"))
+    found = read_lef(tmp_path / "cells.lef").layers
+    assert [(each.pitch, each.offset) for each in found.values()] == [(1200, 500), (800, 300), (1200, 500)]
+
+
 def test_lef_of_osu():
     """The values that MOSIS measured in TSMC's 0.18 um: aF/um2 of metal 1 to 6, over substrate."""
     osu = read_lef(OSU018_LEF)
@@ -131,6 +140,8 @@ def test_lef_of_osu():
 @pytest.mark.parametrize(("text", "message"), [
     ("", "it has no routing layer"), (LEF[:300], "ends within a statement"), ("a letter\n", "ends within a statement"),
     (LEF.replace("END v1", "END v7"), "out of form"), (LEF.replace("WIDTH 0.4", "WIDTH wide"), "out of form"),
+    (LEF.replace(" RESISTANCE RPERSQ 0.1 ;\n", ""), "layer m1 has no RESISTANCE"),
+    (re.sub(r" CAPACITANCE CPERSQDIST 2e-05 ;\n", "", LEF), "layer m2 has no CAPACITANCE"),
     (re.sub(r"MACRO.*", "END LIBRARY", LEF, flags=re.DOTALL), "it has no cell")])  # fmt: skip
 def test_lef_that_will_not_do(tmp_path, text, message):
     (tmp_path / "cells.lef").write_text(text)
@@ -298,6 +309,16 @@ def test_picture(lef, block):
     assert {each.text for each in root.iter(f"{space}title")} == {"p", "q"}
     drawn = {each.get("stroke") for each in root.iter(f"{space}path")}
     assert {"#4c72b0", "#c44e52"} <= drawn
+
+
+@pytest.mark.parametrize("name", ["layout.json", "layout.txt", "cells.lib", "settle.def", "settle_cut.lib"])
+def test_outputs_that_collide(command, tmp_path, name):
+    """--json is a file that --out writes; so is the library that is read."""
+    place = tmp_path / name
+    refused(command("layout", "--block", "settle", "--out", tmp_path, "--json", place), "writes a file of that name")
+    place.write_text("")
+    refused(command("layout", "--block", "settle", "--out", tmp_path, "--liberty", place, "--lef", OSU018_LEF),
+            "would replace the cell library")
 
 
 def test_what_is_refused(command, tmp_path, monkeypatch):

@@ -250,6 +250,15 @@ def test_cells_are_known_by_what_they_do(tmp_path):
     assert without_wires(OSU) == OSU
 
 
+@pytest.mark.parametrize("name", ["timing.json", "timing.txt", "cells.lib", "control.v", "control_cut.lib"])
+def test_outputs_that_collide(command, tmp_path, name):
+    """--json is a file that --out writes; so is the library that is read."""
+    place, block = tmp_path / name, ("timing", "--platform", "j3dai", "--block", "control", "--out", tmp_path)
+    refused(command(*block, "--json", place), "writes a file of that name")
+    place.write_text("")
+    refused(command(*block, "--liberty", place), "would replace the cell library")
+
+
 # ---- lines that declare
 
 class Inner(wiring.Component):

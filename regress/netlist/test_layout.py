@@ -16,6 +16,7 @@ import pytest
 from nncosim.hdl.emit import emit_design
 from nncosim.hdl.odometer import Odometer
 from nncosim.platforms.j3dai import PLATFORM
+from nncosim.tb.cli import layout
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.units import unit_part
@@ -25,11 +26,12 @@ from nncosim.tb.layout.def_file import read_def
 from nncosim.tb.layout.flow import OSU018_LEF, Routed, place_and_route, time_routed
 from nncosim.tb.layout.lef import read_lef
 from nncosim.tb.layout.nets import nets_of
+from nncosim.tb.layout.table import layout_json
 from nncosim.tb.netlist.mapping import Part, mapped_file
 from nncosim.tb.timing.library import read_library
 from nncosim.tb.timing.netlist import Netlist
 from nncosim.tb.timing.opensta import run_opensta
-from nncosim.tb.timing.sta import OSU018, time_netlist
+from nncosim.tb.timing.sta import OSU018, StaOptions, time_netlist
 
 pytestmark = pytest.mark.text
 
@@ -42,9 +44,9 @@ def routed() -> Routed:
     return place_and_route(SMALL)
 
 
-def annotated(folder: Path, routed: Routed, text: str) -> int:
+def annotated(folder: Path, routed: Routed, text: str) -> None:
     (folder / "other.spef").write_text(text)
-    return check_annotation(folder, folder / "other.spef", routed.netlist, nets_of(routed.netlist), OSU018)
+    check_annotation(folder, folder / "other.spef", routed.netlist, nets_of(routed.netlist), OSU018)
 
 
 def test_all_is_wired_and_annotated(routed: Routed, tmp_path: Path) -> None:
@@ -53,12 +55,44 @@ def test_all_is_wired_and_annotated(routed: Routed, tmp_path: Path) -> None:
     block, nets = read_def(routed.def_file, LEF), nets_of(routed.netlist)
     assert {name for name, net in block.nets.items() if net.segments or net.vias} == set(nets)
     assert {name: set(net.pins) for name, net in block.nets.items()} == {name: set(pins) for name, pins in nets.items()}
-    assert annotated(tmp_path, routed, routed.spef.read_text()) == routed.pins == sum(map(len, nets.values()))
+    annotated(tmp_path, routed, routed.spef.read_text())
+    assert routed.pins == sum(len(net.pins) for net in block.nets.values())
     mapped = Netlist.read(mapped_file(SMALL, OSU018), "small", read_library(OSU018))
     assert {name: cell for name, cell in routed.netlist.cells.items() if name in mapped.cells} == mapped.cells
     assert {name: kind for name, (kind, _) in mapped.cells.items()} == {
         name: cell.cell for name, cell in block.cells.items() if name in mapped.cells}
     assert 0.08 < routed.per_um < 0.17  # fF: between the least and the most of the layers that are used
+
+
+def nets_written(text: str) -> dict[str, set[tuple[str, str]]]:
+    """Net to pins, of the Verilog that is written: cells with pins by name, and ports."""
+    nets: dict[str, set[tuple[str, str]]] = {}
+    for instance, wired in re.findall(r"^  \w+ (\w+) \((\..*)\);$", text, re.MULTILINE):
+        for pin, net in re.findall(r"\.(\w+)\((\w+)\)", wired):
+            nets.setdefault(net, set()).add((instance, pin))
+    for port in re.findall(r"^  (?:input|output) (\w+);$", text, re.MULTILINE):
+        nets.setdefault(port, set()).add(("PIN", port))
+    return {name: pins for name, pins in nets.items() if len(pins) > 1}
+
+
+def test_the_layout_is_the_netlist_that_is_written(routed: Routed) -> None:
+    """`nets_of` is what is placed and what is checked: here nets are read from the Verilog text instead."""
+    nets = nets_written(routed.verilog.read_text())
+    assert nets == {name: set(pins) for name, pins in nets_of(routed.netlist).items()}
+    check_connectivity(read_def(routed.def_file, LEF), LEF, {name: tuple(sorted(pins)) for name, pins in nets.items()})
+
+
+def test_names_are_those_that_were_asked_for(routed: Routed, tmp_path: Path) -> None:
+    """Of files, tables and JSON, whatever the module's name."""
+    block = time_routed(routed, name="asked")
+    data = layout_json([block], {})
+    assert [(row["name"], row["top"]) for row in data["blocks"]] == [("asked", "small")]
+    layout._write(tmp_path / "out", [block], data, OSU018)
+    ends = (".v", ".spef", ".def", ".svg", ".tcl", "_cut.lib")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "layout.txt", "layout.json", "cells.lib", *(f"asked{end}" for end in ends)}
+    assert "small" not in (tmp_path / "out" / "layout.txt").read_text()
+    assert layout._library_json(OSU018, [block])["name"] == read_library(OSU018).name
 
 
 def test_cells_do_not_overlap(routed: Routed) -> None:
@@ -80,6 +114,19 @@ def test_wires_cost_time(routed: Routed) -> None:
     assert 1 < timing.wired.worst / timing.without.worst < timing.doubled.worst / timing.without.worst < 2
     assert timing.wired.cells == timing.without.cells == routed.cells
     assert timing.wired.flip_flops == timing.without.flip_flops
+
+
+def test_a_wire_load_of_the_library_is_no_wire(routed: Routed, tmp_path: Path) -> None:
+    """A library that loads each net by default: neither what has wires nor what has none is timed with that."""
+    model = ('wire_load ("long") { resistance : 0.001; capacitance : 0.02; area : 1; slope : 1; '
+             'fanout_length (1, 1); fanout_length (20, 20); }\n  default_wire_load : "long";\n')
+    (tmp_path / "cells.lib").write_text(OSU018.read_text().replace("  lu_table", f"  {model}  lu_table", 1))
+    assert read_library(tmp_path / "cells.lib").corner.wire_load == "long"
+    plain, loaded = time_routed(routed), time_routed(routed, StaOptions(liberty=tmp_path / "cells.lib"))
+    for ours, theirs in ((plain.without, loaded.without), (plain.wired, loaded.wired)):
+        assert theirs.paths == ours.paths and theirs.hold == ours.hold
+    assert loaded.wired.folder is not None
+    assert "default_wire_load" not in (loaded.wired.folder / "cells.lib").read_text()
 
 
 def test_the_same_again(routed: Routed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +214,7 @@ def test_units(unit: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert invoke(["layout", "--platform", "j3dai", "--block", unit, "--out", str(out)]) == 0
     (data,) = json.loads((out / "layout.json").read_text())["blocks"]
-    assert data["annotated_pins"] == data["pins"] and data["slow_down"] > 0
+    assert data["name"] == unit and data["slow_down"] > 0
     assert {path.name for path in out.iterdir()} >= {f"{unit}.{end}" for end in ("v", "spef", "def", "svg", "tcl")}
     slack = float(re.findall(r"(-?[\d.]+)\s+slack", run_opensta(out / f"{unit}.tcl"))[0])
     again = 70 * data["with_wires"]["fo4_ns"] - slack

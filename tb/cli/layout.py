@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -35,12 +36,14 @@ from nncosim.tb.layout.table import layout_header, layout_json, layouts_table, w
 from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import Terminal
-from nncosim.tb.timing.library import read_library
+from nncosim.tb.timing.library import read_library, without_wires
 from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["layout_command"]
 
 _TABLES, _JSON, _CELLS = "layout.txt", "layout.json", "cells.lib"
+_OF_BLOCK = ("{}.v", "{}.spef", "{}.def", "{}.svg", "{}.tcl", "{}_cut.lib")
+"""Files of a block in --out."""
 
 
 def _bench(platform: Platform) -> LaidOut:
@@ -59,7 +62,7 @@ def _lay_out(bench: LaidOut, platform: Platform, names: Sequence[str], liberty: 
 
         routed = place_and_route(bench.layout_part(platform, name), liberty, lef, step)
         say(f"{name}: timing")
-        blocks.append(time_routed(routed))
+        blocks.append(time_routed(routed, name=name))
     return blocks
 
 
@@ -73,9 +76,9 @@ def _write(out: Path, blocks: Sequence[RoutedTiming], data: dict[str, Json], lib
     text = io.StringIO()
     _print(Terminal(file=text, width=200), blocks)
     files = {_TABLES: text.getvalue().encode(), _JSON: (json.dumps(data, indent=2) + "\n").encode(),
-             _CELLS: liberty.read_bytes()}  # fmt: skip
+             _CELLS: without_wires(liberty.read_text(errors="replace")).encode()}  # fmt: skip
     for block in blocks:
-        name, made = block.routed.top, block.routed
+        name, made = block.name, block.routed
         kept = {"mapped.v": f"{name}.v", "wires.spef": f"{name}.spef", "cut.lib": f"{name}_cut.lib"}
         for path, suffix in ((made.verilog, "v"), (made.spef, "spef"), (made.def_file, "def")):
             files[f"{name}.{suffix}"] = path.read_bytes()
@@ -89,11 +92,18 @@ def _write(out: Path, blocks: Sequence[RoutedTiming], data: dict[str, Json], lib
     write_files(out, files)
 
 
+def _library_json(liberty: Path, blocks: Sequence[RoutedTiming]) -> Json:
+    """With the keys that `nncosim timing` has for these."""
+    library = read_library(liberty)
+    return {"name": library.name, "file": str(liberty), "fo4_ns": blocks[0].wired.fo4_ns,
+            "corner": asdict(library.corner)}  # fmt: skip
+
+
 def picture(block: RoutedTiming) -> str:
     """SVG of a block's layout."""
     made = block.routed
     lef = read_lef(made.lef)
-    title = f"{made.top}: {made.cells:,} cells, {made.nets:,} nets, {made.length / 1000:.1f} mm of wire"
+    title = f"{block.name}: {made.cells:,} cells, {made.nets:,} nets, {made.length / 1000:.1f} mm of wire"
     return "\n".join([*svg(read_def(made.def_file, lef), lef, read_library(made.liberty).storage, title), ""])
 
 
@@ -126,7 +136,8 @@ def layout_command(
 
     Exit status: 0 done; 2 bad input, a unit that cannot be routed, or a layout that fails a check.
     """
-    check_outputs({"the cell library": liberty, "the LEF file": lef}, json_file=json_file, out=out)
+    check_outputs({"the cell library": liberty, "the LEF file": lef}, json_file=json_file, out=out,
+                  results=(_TABLES, _JSON, _CELLS, *(end.format(name) for name in names for end in _OF_BLOCK)))
     platform, overrides = resolve_platform(platform_name, settings)
     bench = _bench(platform)
     for name in names:
@@ -140,7 +151,7 @@ def layout_command(
         blocks = _lay_out(bench, platform, names, liberty, lef, say)
     about: dict[str, Json] = {"platform": platform.name,
                               "settings": {name: value_text(value) for name, value in overrides.items()},
-                              "library": str(liberty), "lef": str(lef)}  # fmt: skip
+                              "library": _library_json(liberty, blocks), "lef": str(lef)}  # fmt: skip
     data = layout_json(blocks, about)
     _print(output_console(json_file), blocks)
     if out is not None:

@@ -133,10 +133,11 @@ def timing_command(
 
     Exit status: 0 done; 1 with --period: a path is longer, or the hold of a register fails; 2 bad input.
     """
-    check_outputs({"the cell library": liberty}, json_file=json_file, out=out)
     platform, overrides = resolve_platform(platform_name, settings)
     bench = _timed(platform)
     chosen = _chosen(bench, platform, names)
+    check_outputs({"the cell library": liberty}, json_file=json_file, out=out,
+                  results=(_TABLES, _JSON, _CELLS, *(kept.format(name) for name in chosen for kept in _KEPT.values())))
     liberty = liberty or OSU018
     if not liberty.is_file() and liberty != OSU018:
         raise BenchError(f"cannot read the cell library {liberty}: there is no such file")

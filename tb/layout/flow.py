@@ -90,13 +90,14 @@ class Routed:
 
 @dataclass(frozen=True)
 class RoutedTiming:
-    """The same netlist timed without its wires, with them, and with twice their capacitance: what neighbours would add
-    that the parasitics leave out."""
+    """The same netlist timed without its wires, with them, and with twice their capacitance: a rule of thumb for
+    neighbours, which the parasitics leave out. `name`: what the block was asked for by."""
 
     routed: Routed
     without: TimingReport
     wired: TimingReport
     doubled: TimingReport
+    name: str
 
 
 def place_and_route(part: Part, liberty: Path = OSU018, lef_file: Path = OSU018_LEF,
@@ -132,15 +133,16 @@ def place_and_route(part: Part, liberty: Path = OSU018, lef_file: Path = OSU018_
                   seconds=tuple(json.loads((laid_out / _FIGURES).read_text())), sources=part.sources, **figures)
 
 
-def time_routed(routed: Routed, options: StaOptions | None = None) -> RoutedTiming:
-    """Best period and hold with wires, and of the same netlist without.
+def time_routed(routed: Routed, options: StaOptions | None = None, name: str = "") -> RoutedTiming:
+    """Best period and hold with wires, and of the same netlist without. `name`: of the block, if not its module's.
 
     Raises:
         ToolError, BenchError: as `nncosim.tb.timing.sta.time_netlist`.
     """
     chosen = options or StaOptions(liberty=routed.liberty)
     return RoutedTiming(routed, *(time_netlist(routed.netlist, chosen, wires, routed.sources)
-                                  for wires in (None, routed.spef, routed.spef.with_name(_DOUBLED))))
+                                  for wires in (None, routed.spef, routed.spef.with_name(_DOUBLED))),
+                        name or routed.top)
 
 
 def _laid_out(netlist: Netlist, wanted: Nets, technology: Lef, lef_file: Path, say: Callable[[str], None]) -> Path:

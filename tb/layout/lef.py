@@ -122,7 +122,8 @@ def read_lef(path: Path) -> Lef:
     """Technology and cells of a LEF file.
 
     Raises:
-        BenchError: it cannot be read, is broken off, or has no routing layers, vias or cells.
+        BenchError: it cannot be read, is broken off, has no routing layers, vias or cells, or a routing layer without
+            resistance or capacitance: its wires would cost nothing.
     """
     try:
         text = path.read_text(errors="replace")
@@ -214,14 +215,19 @@ class _Reader:
         for word in self._block(name):
             words = self._statement(word)
             said.setdefault(word, words[-1])
+            said.setdefault(f"{word} X", words[1] if len(words) > 1 else "")
         if said.get("TYPE") == "CUT":
             cuts.append(name)
         elif said.get("TYPE") == "ROUTING" and {"PITCH", "WIDTH", "SPACING"} <= said.keys():
-            pitch = _nm(said["PITCH"])
-            offset = _nm(said["OFFSET"]) if "OFFSET" in said else pitch // 2
+            if absent := [word for word in ("RESISTANCE", "CAPACITANCE") if word not in said]:
+                raise ValueError(f"layer {name} has no {' and no '.join(absent)}")
+            horizontal = said.get("DIRECTION") == "HORIZONTAL"
+            axis = "" if horizontal else " X"  # LEF 5.7 may give both pitches and offsets: of standing tracks first
+            pitch = _nm(said[f"PITCH{axis}"])
+            offset = _nm(said[f"OFFSET{axis}"]) if "OFFSET" in said else pitch // 2
             layers[name] = Layer(
-                name, said.get("DIRECTION") == "HORIZONTAL", pitch, offset, _nm(said["WIDTH"]), _nm(said["SPACING"]),
-                float(said.get("RESISTANCE", 0)), 1000 * float(said.get("CAPACITANCE", 0)),
+                name, horizontal, pitch, offset, _nm(said["WIDTH"]), _nm(said["SPACING"]),
+                float(said["RESISTANCE"]), 1000 * float(said["CAPACITANCE"]),
                 1000 * float(said.get("EDGECAPACITANCE", 0)))
 
     def _shapes(self, name: str) -> Iterator[Shape]:

@@ -8,10 +8,11 @@ Of a wire of width W and length L on a layer, from the layer's values in the LEF
 A wire has two edges; that the LEF value is of one says the LEF/DEF language reference (segment capacitance = C per
 square x W x L + peripheral C x 2 (W + L); the ends' share is left out). OSU's values are of the kind that MOSIS
 measured in TSMC's 0.18 um, of one wire over substrate: run T3AZ has the same areas, 38, 19, 13, 8, 8 and 3 aF/um2 for
-metal 1 to 6, and edges of 59, 53, 42 and 24 aF/um for metal 2 to 5, where the file has 60, 54, 41 and 24. So there is
-no coupling: what lies beside, above or below a wire counts as if it were substrate. The file has no resistance of vias:
-`VIA_OHM` is from that run, whose contacts to metal 2 to 6 add up to 4.96, 9.57, 14.31, 18.87 and 21.40 ohms. A via's
-metal counts where no wire and no pin is; a pin's own metal is in the cell.
+metal 1 to 6, and edges of 59, 53, 42 and 24 aF/um for metal 2 to 5, where the file has 60, 54, 41 and 24; metal 1's
+edge, 80 aF/um, is the file's alone. So there is no coupling: what lies beside, above or below a wire counts as if it
+were substrate. The file has no resistance of vias: that run's contacts to metal 2 to 6 add up to 4.96, 9.57, 14.31,
+18.87 and 21.40 ohms, by differences 4.96, 4.61, 4.74, 4.56 and 2.53 a cut, and `VIA_OHM` is about that of the lowest
+four, for all. A via's metal counts where no wire and no pin is; a pin's own metal is in the cell.
 
 Each net is written as a tree from its driver, of the least resistances: half of a wire's capacitance lies at either
 end. Where wires close a loop, the branch that does it carries its capacitance only.

@@ -19,9 +19,9 @@ __all__ = ["ASSUMED", "layout_header", "layout_json", "layouts_table", "slow_dow
 
 ASSUMED = {
     "wire": "resistance and capacitance by layer from the LEF file: RPERSQ L/W; CPERSQDIST W L + 2 EDGECAPACITANCE L",
-    "via": f"{VIA_OHM:g} ohms a cut",
-    "coupling": "none: each wire alone over substrate, as these values were measured; C x 2 is about what it would be "
-                "with neighbours on both sides that switch against it",
+    "via": f"{VIA_OHM:g} ohms a cut, of OSU018's process; what a LEF file states of vias is not read",
+    "coupling": "none: each wire alone over substrate; C x 2 is a rule of thumb for neighbours on both sides that "
+                "switch against it",
     "clock": "ideal, on one net without a tree; its wires are laid and extracted, and delay nothing",
     "supply": "rails that rows of cells share, without a grid",
     "checked": "each net's metal joins its pins and nothing else; OpenSTA has every net's capacitance and all its pins",
@@ -67,7 +67,7 @@ def wires_table(blocks: Sequence[RoutedTiming]) -> Table:
     for block in blocks:
         made, (x0, y0, x1, y1) = block.routed, block.routed.die
         table.add_row(
-            made.top, f"{made.cells:,}", f"{made.nets:,}", f"{made.pins:,}",
+            block.name, f"{made.cells:,}", f"{made.nets:,}", f"{made.pins:,}",
             f"{(x1 - x0) / 1000:.0f} x {(y1 - y0) / 1000:.0f}", f"{made.length / 1000:.2f}", f"{made.vias:,}",
             f"{made.capacitance:,.0f}", f"{made.per_um:.3f}",
             *(f"{seconds:.0f}" for seconds in made.seconds))
@@ -81,7 +81,7 @@ def layouts_table(blocks: Sequence[RoutedTiming]) -> Table:
     for heading in ("period", "wired", "", "C x 2", "", "without ports", "wired", "", "C x 2", "", "hold", "wired"):
         table.add_column(heading, justify="right")
     for block in blocks:
-        table.add_row(block.routed.top, *_timing_cells(block))
+        table.add_row(block.name, *_timing_cells(block))
     return table
 
 
@@ -113,8 +113,8 @@ def layout_json(blocks: Sequence[RoutedTiming], about: dict[str, Json]) -> dict[
     for block in blocks:
         made = block.routed
         rows.append({
-            "name": made.top, "cells": made.cells, "nets": made.nets, "unrouted": 0, "pins": made.pins,
-            "annotated_pins": made.pins, "die_um": [number / 1000 for number in made.die],
+            "name": block.name, "top": made.top, "cells": made.cells, "nets": made.nets, "pins": made.pins,
+            "die_um": [number / 1000 for number in made.die],
             "wire_um": dict(made.lengths), "vias": made.vias, "capacitance_ff": made.capacitance,
             "ff_per_um": made.per_um, "loops": made.loops,
             "seconds": {"placement": made.seconds[0], "routing": made.seconds[1]},

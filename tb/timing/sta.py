@@ -215,11 +215,12 @@ def time_design(sources: Mapping[str, str], top: str, options: StaOptions | None
 
 def time_netlist(netlist: Netlist, options: StaOptions | None = None, spef: Path | None = None,
                  sources: Mapping[str, str] | None = None) -> TimingReport:
-    """Time a netlist that is mapped already, as `time_design` does; or find it done before.
+    """Time a netlist that is mapped already, as `time_design` does but without the library's own wire load; or find it
+    done before.
 
     Args:
         options: its budgets and cell library.
-        spef: the file of its wires' parasitics; without one there are no wires but what the library sets by default.
+        spef: the file of its wires' parasitics; without one there are no wires.
         sources: the Verilog that it was mapped from, for where registers are declared.
 
     Raises:
@@ -236,7 +237,7 @@ def time_netlist(netlist: Netlist, options: StaOptions | None = None, spef: Path
         begin = time.monotonic()
         if spef is not None:
             shutil.copyfile(spef, folder / _WIRES)
-        _time(folder, netlist, chosen, begin, _WIRES if spef is not None else "")
+        _time(folder, netlist, chosen, begin, _WIRES if spef is not None else "", bare=True)
 
     return _read_report(obtain(key, fill, "timing"), sources or {})
 
@@ -320,9 +321,11 @@ def _fill(folder: Path, sources: dict[str, str], top: str, options: StaOptions) 
     _time(folder, netlist, options, begin)
 
 
-def _time(folder: Path, netlist: Netlist, options: StaOptions, begin: float, spef: str = "") -> None:
-    """`begin`: when the work on it began; `spef`: a file in `folder`, or ""."""
-    shutil.copyfile(options.liberty, folder / "cells.lib")
+def _time(folder: Path, netlist: Netlist, options: StaOptions, begin: float, spef: str = "",
+          bare: bool = False) -> None:
+    """`begin`: when the work on it began; `spef`: a file in `folder`, or ""; `bare`: no wire load by default."""
+    text = options.liberty.read_text(errors="replace")
+    (folder / "cells.lib").write_text(without_wires(text) if bare else text)
     fo4, library = fo4_delay(options.liberty), read_library(options.liberty)
     (folder / "mapped.v").write_text("\n".join(netlist.verilog()) + "\n")
     (folder / "cut.lib").write_text(macro_liberty(netlist.macros.values(), options.cut, fo4, library.load))
