@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nncosim.hdl.emit import emit_design
@@ -85,14 +86,15 @@ def test_the_layout_is_the_netlist_that_is_written(routed: Routed) -> None:
 def test_names_are_those_that_were_asked_for(routed: Routed, tmp_path: Path) -> None:
     """Of files, tables and JSON, whatever the module's name."""
     block = time_routed(routed, name="asked")
-    data = layout_json([block], {})
+    data: Any = layout_json([block], {})
     assert [(row["name"], row["top"]) for row in data["blocks"]] == [("asked", "small")]
     layout._write(tmp_path / "out", [block], data, OSU018)
     ends = (".v", ".spef", ".def", ".svg", ".tcl", "_cut.lib")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "layout.txt", "layout.json", "cells.lib", *(f"asked{end}" for end in ends)}
     assert "small" not in (tmp_path / "out" / "layout.txt").read_text()
-    assert layout._library_json(OSU018, [block])["name"] == read_library(OSU018).name
+    library: Any = layout._library_json(OSU018, [block])
+    assert library["name"] == read_library(OSU018).name
 
 
 def test_cells_do_not_overlap(routed: Routed) -> None:

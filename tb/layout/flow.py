@@ -140,9 +140,9 @@ def time_routed(routed: Routed, options: StaOptions | None = None, name: str = "
         ToolError, BenchError: as `nncosim.tb.timing.sta.time_netlist`.
     """
     chosen = options or StaOptions(liberty=routed.liberty)
-    return RoutedTiming(routed, *(time_netlist(routed.netlist, chosen, wires, routed.sources)
-                                  for wires in (None, routed.spef, routed.spef.with_name(_DOUBLED))),
-                        name or routed.top)
+    without, wired, doubled = (time_netlist(routed.netlist, chosen, wires, routed.sources)
+                               for wires in (None, routed.spef, routed.spef.with_name(_DOUBLED)))  # fmt: skip
+    return RoutedTiming(routed, without, wired, doubled, name or routed.top)
 
 
 def _laid_out(netlist: Netlist, wanted: Nets, technology: Lef, lef_file: Path, say: Callable[[str], None]) -> Path:
