@@ -12,7 +12,7 @@ import pytest
 import toy
 from command_line import refused
 from nncosim.tb.errors import BenchError, ToolError
-from nncosim.tb.fpga import route, synthesis
+from nncosim.tb.fpga import replay, route, synthesis
 from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, place_block
 from nncosim.tb.fpga.device import DEFAULT_DEVICE, DEVICES, device_of
 from nncosim.tb.fpga.netlist import simulated
@@ -193,6 +193,18 @@ def test_what_is_refused(command, tmp_path) -> None:
     refused(command("fpga", "--block", "ncb", "--edges", "1"), "--edges")
     refused(command("fpga", "--block", "ncb", "--set", "cluster=3"), "did you mean 'clusters'?")
     refused(command("fpga", "--block", "ncb", "--model", tmp_path / "none.onnx"), "none.onnx")
+
+
+def test_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """Outputs that are x in the RTL at all edges say nothing of the netlist."""
+    monkeypatch.setattr(replay, "simulation_sources", lambda *_: {})
+    monkeypatch.setattr(replay, "_run", lambda *_: np.full((3, 1), ord("x"), np.uint8))
+    routed = Routed("top", device_of(DEFAULT_DEVICE), 1, module(), (), (), (), 0, 0.0, tmp_path)
+    values = np.zeros(3, np.uint64)
+    vectors = Vectors("v", {"i": 1, "o": 1}, {"i": values}, {"o": values})
+    bits = (PortBit("i", 0, "input", 3), PortBit("o", 0, "output", 4))
+    with pytest.raises(BenchError, match="no output of the RTL of 'top' is known at any of 3 edges"):
+        replay.replayed(routed, bits, {}, vectors)
 
 
 def test_places_of_columns() -> None:

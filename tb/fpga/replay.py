@@ -76,7 +76,8 @@ def replayed(routed: Routed, bits: tuple[PortBit, ...], rtl: Sources, vectors: V
         change: of the Verilog that is simulated, for tests.
 
     Raises:
-        BenchError: the vectors are of another module, or of other RTL; a cell that no model stands for.
+        BenchError: the vectors are of another module, or of other RTL; a cell that no model stands for; all outputs of
+            the RTL are x.
         ToolError: Icarus Verilog or Yosys is missing.
     """
     begin = time.monotonic()
@@ -89,6 +90,9 @@ def replayed(routed: Routed, bits: tuple[PortBit, ...], rtl: Sources, vectors: V
     sources = simulation_sources(routed.module, routed.top, bits)
     wanted = _run(_from_zeros(rtl), routed.top, vectors)
     known = wanted != ord("x")
+    if not known.any():
+        raise BenchError(f"no output of the RTL of {routed.top!r} is known at any of {len(vectors)} edges of "
+                         f"{vectors.name}: there is nothing to compare")
     told = bit_rows(vectors.outputs, vectors.bits)
     other = (told != wanted) & known
     if _SRAM not in rtl and other.any():
