@@ -155,7 +155,7 @@ class Replay:
         if done.returncode:
             raise BenchError(f"Icarus Verilog ends with status {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}")
         data = np.frombuffer((self._folder / "outputs.txt").read_bytes(), np.uint8)
-        if not len(data) or len(data) % len(self._vectors):
+        if np.count_nonzero(data == ord("\n")) != len(self._vectors) or len(data) % len(self._vectors):
             raise BenchError(f"the bench in {self._folder} ended before its last edge:\n{done.stdout[-2000:]}")
         rows = data.reshape(len(self._vectors), -1)[:, :-1]
         width = rows.shape[1] - self._probes
