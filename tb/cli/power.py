@@ -26,7 +26,7 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.cli.run import Given, program_of
-from nncosim.tb.errors import BenchError, ToolError
+from nncosim.tb.errors import BenchError
 from nncosim.tb.power.account import Process
 from nncosim.tb.power.gates import Wiring
 from nncosim.tb.power.memories import MemoryModel
@@ -36,6 +36,7 @@ from nncosim.tb.power.tables import power_library
 from nncosim.tb.run.flow import HANG_FACTOR, RunOptions, check_frames, make_frames
 from nncosim.tb.run.program import Program
 from nncosim.tb.system.progress import Cycles, Progress
+from nncosim.tb.timing.liberty import require_liberty
 from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["power_command"]
@@ -133,7 +134,7 @@ def power_command(
     library = liberty or OSU018
     if not library.is_file():
         if liberty is None:
-            raise ToolError(f"cell library {library} does not exist; Debian: apt-get install qflow-tech-osu018")
+            require_liberty(library)
         raise BenchError(f"cannot read the cell library {library}: there is no such file")
     options = RunOptions("netlist", "direct", input_file, indices, seed)
     with progress() as say:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nncosim.tb.errors import BenchError, ToolError
+from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import CellModel, cell_models
 from nncosim.tb.netlist.counting import COUNT_STREAM, Counter, counted_module, counted_slice, counter_of
 from nncosim.tb.netlist.gates import Gates
@@ -21,6 +21,7 @@ from nncosim.tb.netlist.verilog import module_verilog, modules_of
 from nncosim.tb.netlist.wrong import WrongGate, plant
 from nncosim.tb.sim.toolchain import run_parallel
 from nncosim.tb.system.cache import content_key, obtain
+from nncosim.tb.timing.liberty import require_liberty
 
 __all__ = ["GateDesign", "SliceOf", "gate_design", "with_gates"]
 
@@ -74,8 +75,7 @@ def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] 
     """
     if marks is not None and beside is not None:
         raise BenchError("gates that count have no RTL beside them")
-    if not liberty.is_file():
-        raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
+    require_liberty(liberty)
     cells = cell_models(liberty) if models is None else models
 
     def fill(folder: Path) -> None:

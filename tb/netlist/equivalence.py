@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nncosim.tb.errors import ToolError
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.circuit import Circuit, netlist_circuit, rtl_circuit, wires_of
 from nncosim.tb.netlist.decide import Decided, decide, try_more
@@ -31,6 +30,7 @@ from nncosim.tb.netlist.mapping import Part, mapped_file, unpacked
 from nncosim.tb.netlist.relation import Pair, Relation, relate
 from nncosim.tb.netlist.rtl import rtl_modules
 from nncosim.tb.system.cache import content_key, obtain
+from nncosim.tb.timing.liberty import require_liberty
 
 __all__ = ["DIFFERS", "EQUAL", "NOT_PROVED", "VECTORS", "Difference", "Equivalence", "compare", "part_equivalence"]
 
@@ -157,8 +157,7 @@ def part_equivalence(part: Part, liberty: Path, modules: Collection[str] = (), s
             `compare`.
         ToolError: no such cell library.
     """
-    if not liberty.is_file():
-        raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
+    require_liberty(liberty)
     netlist = mapped_file(part, liberty)
     sources = [text for pair in part.sources.items() for text in pair]
     own = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]

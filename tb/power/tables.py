@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nncosim.tb.errors import BenchError
-from nncosim.tb.timing.liberty import Group, read_groups, truth_table
+from nncosim.tb.timing.liberty import Group, of_liberty, read_groups, truth_table
 
 __all__ = ["CellEnergy", "Edges", "InternalEnergy", "PowerLibrary", "Table", "TransitionTimes", "power_library"]
 
@@ -120,14 +120,7 @@ def power_library(liberty: Path) -> PowerLibrary:
     Raises:
         BenchError: it cannot be read, or has units, tables or no voltage such that energies cannot be told.
     """
-    try:
-        text = liberty.read_text(errors="replace")
-    except OSError as error:
-        raise BenchError(f"cannot read the cell library {liberty}: {error.strerror}") from None
-    try:
-        return _library(text)
-    except BenchError as error:
-        raise BenchError(f"cell library {liberty}: {error}") from None
+    return of_liberty(liberty, _library)
 
 
 @functools.lru_cache(maxsize=2)

@@ -9,15 +9,43 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
 
-from nncosim.tb.errors import BenchError
+from nncosim.tb.errors import BenchError, ToolError
 
-__all__ = ["Group", "read_groups", "truth_table"]
+__all__ = ["Group", "of_liberty", "read_groups", "require_liberty", "truth_table"]
+
+_T = TypeVar("_T")
 
 _TOKEN = re.compile(r'\s+|/\*.*?\*/|//[^\n]*|\\\r?\n|"(?P<text>[^"]*)"|(?P<mark>[(){};:,])|(?P<word>[^\s(){};:,"]+)',
                     re.DOTALL)  # fmt: skip
+
+
+def require_liberty(liberty: Path) -> None:
+    """Raises:
+        ToolError: there is no such file; with the package that has the default one.
+    """
+    if not liberty.is_file():
+        raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
+
+
+def of_liberty(liberty: Path, read: Callable[[str], _T]) -> _T:
+    """What `read` takes from a liberty file's text.
+
+    Raises:
+        BenchError: the file cannot be read; or of `read`, with the file's name before it.
+    """
+    try:
+        text = liberty.read_text(errors="replace")
+    except OSError as error:
+        raise BenchError(f"cannot read the cell library {liberty}: {error.strerror}") from None
+    try:
+        return read(text)
+    except BenchError as error:
+        raise BenchError(f"cell library {liberty}: {error}") from None
 
 
 @dataclass

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nncosim.tb.errors import BenchError
-from nncosim.tb.timing.liberty import Group, read_groups, truth_table
+from nncosim.tb.timing.liberty import Group, of_liberty, read_groups, truth_table
 
 __all__ = ["Corner", "Gate", "Library", "StorageCell", "read_library", "without_wires"]
 
@@ -94,14 +94,7 @@ def read_library(liberty: Path) -> Library:
         BenchError: the file cannot be read or is no liberty file, or the library lacks an inverter, a buffer, a NAND of
             two inputs, or a flip-flop on a rising edge without set and reset.
     """
-    try:
-        text = liberty.read_text(errors="replace")
-    except OSError as error:
-        raise BenchError(f"cannot read the cell library {liberty}: {error.strerror}") from None
-    try:
-        return _library(text)
-    except BenchError as error:
-        raise BenchError(f"cell library {liberty}: {error}") from None
+    return of_liberty(liberty, _library)
 
 
 def without_wires(text: str) -> str:

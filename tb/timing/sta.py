@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any
 
 from nncosim.hdl.sram import SRAM_MODULE
-from nncosim.tb.errors import ToolError
 from nncosim.tb.system.cache import content_key, obtain
 from nncosim.tb.timing.declared import source_line
+from nncosim.tb.timing.liberty import require_liberty
 from nncosim.tb.timing.library import read_library, without_wires
 from nncosim.tb.timing.netlist import KIBIT, LogicArea, Netlist, Storage, array_name
 from nncosim.tb.timing.opensta import (
@@ -380,8 +380,7 @@ def _kind(instance: str, netlist: Netlist) -> str:
 
 def _require_tools(liberty: Path) -> None:
     sta_command()
-    if not liberty.is_file():
-        raise ToolError(f"cell library {liberty} does not exist; Debian: apt-get install qflow-tech-osu018")
+    require_liberty(liberty)
     yosys_version()
 
 
