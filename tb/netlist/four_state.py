@@ -4,15 +4,15 @@ power comes on, memories and modules inside that are not of the module unknown f
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nncosim.tb.errors import BenchError, ToolError
+from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.gates import Gates
+from nncosim.tb.netlist.icarus import icarus_command
 from nncosim.tb.netlist.verilog import Naming, identifier, module_verilog
 
 __all__ = ["UnderReset", "under_reset"]
@@ -42,9 +42,7 @@ def under_reset(gates: Gates, inputs: str = "x", cycles: int = 4) -> UnderReset:
     Raises:
         ToolError: there is no Icarus Verilog. BenchError: it refuses the module.
     """
-    command = shutil.which("iverilog")
-    if command is None:
-        raise ToolError("Icarus Verilog is not installed; Debian: apt-get install iverilog")
+    command = icarus_command()
     with tempfile.TemporaryDirectory(prefix="nncosim-") as name:
         folder = Path(name)
         lines = [*module_verilog(gates), *_boxes(gates), *_top(gates, inputs, cycles)]

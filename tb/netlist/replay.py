@@ -8,7 +8,6 @@ The clock is ideal. An edge's inputs come `Ports.input_delay` after the edge bef
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from nncosim.tb.errors import BenchError, ToolError
+from nncosim.tb.errors import BenchError
+from nncosim.tb.netlist.icarus import icarus_command
 from nncosim.tb.netlist.recorded import CLOCK, RESET, Vectors
 from nncosim.tb.netlist.verilog import identifier
 
@@ -133,9 +133,7 @@ class Replay:
     def __init__(self, folder: Path, sources: Iterable[str], module: str, vectors: Vectors, *, split: bool = False,
                  probes: Sequence[str] = (), clocked: bool = True, registers: Mapping[str, str] | None = None,
                  wires: Mapping[str, tuple[float, float]] | None = None, standard: str = "2005"):
-        command = shutil.which("iverilog")
-        if command is None:
-            raise ToolError("Icarus Verilog is not installed; Debian: apt-get install iverilog")
+        command = icarus_command()
         self._folder, self._vectors, self._probes = folder, vectors, len(probes)
         np.savetxt(folder / "inputs.txt", np.ascontiguousarray(bit_rows(vectors.inputs, vectors.bits)).view("S1")
                    .astype(str), fmt="%s", delimiter="")  # fmt: skip
