@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import pytest
 import toy
 from command_line import refused
+from nncosim.platforms.registry import get_platform
 from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.fpga import replay, route, synthesis
 from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, place_block
@@ -20,10 +24,13 @@ from nncosim.tb.fpga.ports import PortBit, port_bits, with_port_registers
 from nncosim.tb.fpga.replay import Difference, Replayed, port_of_column
 from nncosim.tb.fpga.route import ClockSpeed, Routed, Used, read_report
 from nncosim.tb.fpga.table import fpga_header, fpga_json, path_table, replay_text, used_table
+from nncosim.tb.netlist import icarus
 from nncosim.tb.netlist.recorded import Vectors
 from nncosim.tb.system.terminal import Terminal
+from toy_models import branching_model, save
 
 toy.install()
+cli = import_module("nncosim.tb.cli.fpga")
 
 
 def step(ns: float, kind: str, start: tuple[str, str], end: tuple[str, str]) -> dict[str, Any]:
@@ -179,9 +186,15 @@ def test_block_ram_takes_the_place_of_the_macro() -> None:
 
 
 def test_devices() -> None:
-    assert device_of("LFE5U-85F").flag == "--85k" and len({device.flag for device in DEVICES.values()}) == 4
-    with pytest.raises(BenchError, match="no device 'iCE40'; there are LFE5U-12F"):
+    assert device_of("LFE5U-85F").flag == "--85k" and len({device.flag for device in DEVICES.values()}) == 3
+    with pytest.raises(BenchError, match="no device 'iCE40'; there are LFE5U-25F"):
         device_of("iCE40")
+
+
+def test_no_device_is_placed_as_another() -> None:
+    """nextpnr has one die for the 12F and the 25F, and takes all of it."""
+    with pytest.raises(BenchError, match="no device 'LFE5U-12F'"):
+        device_of("LFE5U-12F")
 
 
 def test_what_is_refused(command, tmp_path) -> None:
@@ -193,6 +206,64 @@ def test_what_is_refused(command, tmp_path) -> None:
     refused(command("fpga", "--block", "ncb", "--edges", "1"), "--edges")
     refused(command("fpga", "--block", "ncb", "--set", "cluster=3"), "did you mean 'clusters'?")
     refused(command("fpga", "--block", "ncb", "--model", tmp_path / "none.onnx"), "none.onnx")
+    refused(command("fpga", "--block", "ncb", "--block", "counters"), "one block is placed", "ncb, counters")
+
+
+@pytest.fixture
+def nothing_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is compiled, and nothing is placed."""
+    def done(*_: object) -> NoReturn:
+        raise BenchError("it was not refused before the work")
+
+    monkeypatch.setattr(cli, "program_of", done)
+    monkeypatch.setattr(cli, "place_block", done)
+
+
+LOCKS = ("fpga", "--platform", "aie_ml", "--block", "locks")
+
+
+@pytest.mark.usefixtures("nothing_done")
+def test_tools_are_looked_for_first(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(icarus, "shutil", SimpleNamespace(which=lambda name: None))
+    refused(command(*LOCKS), "apt-get install iverilog")
+
+
+@pytest.mark.usefixtures("nothing_done")
+def test_a_block_is_checked_before_its_model_is_compiled(command, tmp_path: Path) -> None:
+    """Of a model, and of an image, which has its own platform."""
+    save(branching_model(), tmp_path / "m.onnx")
+    refused(command("fpga", "--block", "xyzzy", "--model", tmp_path / "m.onnx"), "j3dai has no block 'xyzzy'")
+    refused(command(*LOCKS, "--model", tmp_path / "m.onnx"), "cannot record what a block is given")
+    assert command("compile", tmp_path / "m.onnx", "--platform", "toy", "--out", tmp_path / "c").status == 0
+    refused(command("fpga", "--block", "ncb", "--model", tmp_path / "c" / "image.elf"), "'toy' has no block")
+
+
+@pytest.mark.usefixtures("nothing_done")
+@pytest.mark.parametrize("name", ["fpga.txt", "fpga.json", "report.json", "nextpnr.log", "aie_ml_locks.v", "cells.v",
+                                  "ecp5_common_sim.v"])  # fmt: skip
+def test_outputs_that_would_replace_each_other(command, tmp_path: Path, name: str) -> None:
+    refused(command(*LOCKS, "--out", tmp_path, "--json", tmp_path / name), "writes a file of that name")
+    said = refused(command(*LOCKS, "--out", tmp_path, "--json", tmp_path / "image.elf"))
+    assert "it was not refused before" in said, "`run` writes such a file, not `fpga`"
+
+
+def test_so_many_edges_of_a_run() -> None:
+    """--edges with --model: the first of them."""
+    class Recorded:
+        fpga_blocks: ClassVar[dict[str, str]] = {}
+
+        def fpga_block(self, *_: object) -> NoReturn:
+            raise BenchError("not wanted")
+
+        def fpga_vectors(self, *_: object) -> Vectors:
+            values = np.arange(100, dtype=np.uint64)
+            return Vectors("a run", {"i": 7, "o": 7}, {"i": values}, {"o": values})
+
+    routed = Routed("top", device_of(DEFAULT_DEVICE), 1, module(), (), (), (), 0, 0.0, Path())
+    placed = BlockOnFpga(FpgaBlock("part", "", "top", {}), routed, ())
+    for edges, wanted in ((None, 100), (12, 12), (1000, 100)):
+        vectors = cli._vectors(Recorded(), get_platform("j3dai"), placed, (b"", []), edges, 1, lambda text: None)
+        assert len(vectors) == wanted and vectors.inputs["i"][-1] == wanted - 1
 
 
 def test_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:

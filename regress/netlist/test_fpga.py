@@ -7,6 +7,7 @@ seen. The first run of a block places it; that is cached by content.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -33,9 +34,11 @@ from nncosim.regress.netlist.fpga_cells import (
 from nncosim.regress.netlist.machines import SMALL
 from nncosim.regress.netlist.recordings import ONE, recorded
 from nncosim.tb.aie_ml.units import unit_on_fpga
+from nncosim.tb.cli.main import invoke
 from nncosim.tb.errors import BenchError
 from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, place_block, random_vectors
 from nncosim.tb.fpga.device import DEFAULT_DEVICE, device_of
+from nncosim.tb.fpga.netlist import simulation_files
 from nncosim.tb.fpga.replay import replayed
 from nncosim.tb.j3dai.fpga import FPGA_BLOCKS, fpga_block, fpga_vectors
 from nncosim.tb.netlist.replay import bit_rows
@@ -220,8 +223,8 @@ class Many(wiring.Component):
 def test_what_does_not_fit_is_said() -> None:
     sources = {name: str(text) for name, text in emit_design(Many(), "fpga_many").items()}
     block = FpgaBlock("many", "", "fpga_many", sources)
-    with pytest.raises(BenchError, match=r"could not place 'fpga_many' on LFE5U-12F:(?s:.*)MULT18X18D(?s:.*)full log"):
-        place_block(block, device_of("LFE5U-12F"), 1)
+    with pytest.raises(BenchError, match=r"could not place 'fpga_many' on LFE5U-25F:(?s:.*)MULT18X18D(?s:.*)full log"):
+        place_block(block, device_of("LFE5U-25F"), 1)
 
 
 # ---- J3DAI's
@@ -235,6 +238,17 @@ def test_a_unit_of_aie_ml(seed: int) -> None:
     vectors = random_vectors(placed.block, placed.bits, 500, seed)
     replay = placed.replay(vectors)
     assert replay.first is None and used(placed)["TRELLIS_FF"] == 16 * 6  # locks and the bits of their values
+
+
+def test_a_folder_of_results(tmp_path: Path) -> None:
+    """Its files are those that the command checks before it begins."""
+    block = unit_on_fpga(AIE_ML, "locks")
+    arguments = ["fpga", "--platform", "aie_ml", "--block", block.name, "--seed", "1", "--edges", "300", "--json", "-"]
+    assert invoke([*arguments, "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "fpga.txt", "fpga.json", "report.json", "nextpnr.log", *simulation_files(block.top)}
+    data = json.loads((tmp_path / "fpga.json").read_text())
+    assert data["replay"]["edges"] == 300 and data["replay"]["first"] is None
 
 
 @pytest.mark.slow

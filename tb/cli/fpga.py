@@ -28,20 +28,29 @@ from nncosim.tb.cli.options import (
 from nncosim.tb.cli.run import Given, program_of
 from nncosim.tb.errors import BenchError
 from nncosim.tb.fpga.bench import OnFpga, RecordsBlocks
-from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, place_block, random_vectors
+from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, check_tools, place_block, random_vectors
 from nncosim.tb.fpga.device import DEFAULT_DEVICE, DEVICES, device_of
-from nncosim.tb.fpga.netlist import simulation_sources
+from nncosim.tb.fpga.netlist import simulation_files, simulation_sources
 from nncosim.tb.fpga.replay import Replayed
 from nncosim.tb.fpga.table import fpga_header, fpga_json, path_table, replay_text, used_table
 from nncosim.tb.netlist.recorded import Vectors
 from nncosim.tb.run.flow import RunOptions, make_frames
+from nncosim.tb.run.program import is_image, load_image, read_source
 from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import SIMULATING, Progress
 from nncosim.tb.system.terminal import Terminal
 
 __all__ = ["fpga_command"]
 
-_TEXT, _JSON, _REPORT = "fpga.txt", "fpga.json", "report.json"
+_TEXT, _JSON, _REPORT, _LOG = "fpga.txt", "fpga.json", "report.json", "nextpnr.log"
+_RANDOM_EDGES = 2000
+
+
+def _one(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> str:
+    """Of an option that could be given twice, of which click would take the last."""
+    if len(names) > 1:
+        raise click.UsageError(f"one block is placed; --block is given {len(names)} times: {', '.join(names)}")
+    return names[0]
 
 
 def _on_fpga(platform: Platform, name: str, recorded: bool) -> OnFpga:
@@ -57,24 +66,32 @@ def _on_fpga(platform: Platform, name: str, recorded: bool) -> OnFpga:
     return bench
 
 
-def _machine(model: Path | None, platform_name: str | None, settings: tuple[str, ...], seed: int, say: Progress
-             ) -> tuple[Platform, dict[str, Value], tuple[bytes, list] | None]:
-    """The platform, its settings; and with a model its image and the inputs of one inference."""
-    if model is None:
-        return *resolve_platform(platform_name, settings), None
+def _machine(model: Path | None, platform_name: str | None, settings: tuple[str, ...]
+             ) -> tuple[Platform, dict[str, Value]]:
+    """The platform and its settings, before anything is compiled: an image has its own."""
+    if model is not None:
+        data = read_source(model)
+        if is_image(data):
+            return load_image(model, data)[1:]
+    return resolve_platform(platform_name, settings)
+
+
+def _inference(model: Path, platform_name: str | None, settings: tuple[str, ...], seed: int, say: Progress
+               ) -> tuple[bytes, list]:
+    """A model's image, and the inputs of one inference."""
     options = RunOptions("rtl", None, None, (), seed)
-    program, platform, overrides, options = program_of(model, platform_name, settings, Given((), None, False, ()),
-                                                       options, say)
-    return platform, overrides, (program.image, make_frames(program.network, options)[0])
+    program, _, _, options = program_of(model, platform_name, settings, Given((), None, False, ()), options, say)
+    return program.image, make_frames(program.network, options)[0]
 
 
-def _vectors(bench: OnFpga, platform: Platform, placed: BlockOnFpga, run: tuple[bytes, list] | None, edges: int,
+def _vectors(bench: OnFpga, platform: Platform, placed: BlockOnFpga, run: tuple[bytes, list] | None, edges: int | None,
              seed: int, say: Progress) -> Vectors:
     if run is None or not isinstance(bench, RecordsBlocks):
         say(f"{placed.block.name}: {SIMULATING}")
-        return random_vectors(placed.block, placed.bits, edges, seed)
+        return random_vectors(placed.block, placed.bits, edges or _RANDOM_EDGES, seed)
     say(f"{placed.block.name}: recording a run of the RTL")
-    return bench.fpga_vectors(platform, placed.block.name, *run)
+    vectors = bench.fpga_vectors(platform, placed.block.name, *run)
+    return vectors if edges is None else vectors.first(edges)
 
 
 def _print(console: Terminal, placed: BlockOnFpga, replay: Replayed) -> None:
@@ -90,20 +107,20 @@ def _write(out: Path, placed: BlockOnFpga, replay: Replayed, data: dict[str, Jso
     verilog = simulation_sources(routed.module, routed.top, placed.bits)
     write_files(out, {
         _TEXT: text.getvalue().encode(), _JSON: (json.dumps(data, indent=2) + "\n").encode(),
-        _REPORT: (routed.folder / _REPORT).read_bytes(), "nextpnr.log": (routed.folder / "nextpnr.log").read_bytes(),
+        _REPORT: (routed.folder / _REPORT).read_bytes(), _LOG: (routed.folder / _LOG).read_bytes(),
         **{name: content.encode() for name, content in verilog.items()}})  # fmt: skip
 
 
 @click.command("fpga")
 @machine_options
-@click.option("--block", "name", required=True, metavar="NAME", shell_complete=complete_fpga_blocks,
-              help="The block.")
+@click.option("--block", "name", required=True, multiple=True, metavar="NAME", callback=_one,
+              shell_complete=complete_fpga_blocks, help="The block.")
 @click.option("--device", "device_name", type=click.Choice(list(DEVICES)), default=DEFAULT_DEVICE, show_default=True,
               help="The FPGA, of Lattice's ECP5.")
 @click.option("--model", type=PATH, metavar="MODEL.onnx",
               help="Replay what the block is given in an inference of it on the RTL [default: random inputs].")
-@click.option("--edges", type=click.IntRange(min=8), default=2000, show_default=True, metavar="N",
-              help="Clock edges of random inputs.")
+@click.option("--edges", type=click.IntRange(min=8), metavar="N",
+              help=f"Clock edges that are replayed [default: with --model all, else {_RANDOM_EDGES}].")
 @seed_option("nextpnr's search, and of random inputs")
 @json_option
 @out_option()
@@ -113,7 +130,7 @@ def fpga_command(
     name: str,
     device_name: str,
     model: Path | None,
-    edges: int,
+    edges: int | None,
     seed: int,
     json_file: Path | None,
     out: Path | None,
@@ -129,11 +146,14 @@ def fpga_command(
 
     Exit status: 0 every bit is the RTL's; 1 one differs; 2 bad input, or a block that does not fit.
     """
-    check_outputs({"the model": model}, json_file=json_file, out=out)
+    platform, overrides = _machine(model, platform_name, settings)
+    bench = _on_fpga(platform, name, model is not None)
+    block: FpgaBlock = bench.fpga_block(platform, name)
+    check_outputs({"the model": model}, json_file=json_file, out=out,
+                  results=(_TEXT, _JSON, _REPORT, _LOG, *simulation_files(block.top)))
+    check_tools()
     with progress() as say:
-        platform, overrides, run = _machine(model, platform_name, settings, seed, say)
-        bench = _on_fpga(platform, name, run is not None)
-        block: FpgaBlock = bench.fpga_block(platform, name)
+        run = None if model is None else _inference(model, platform_name, settings, seed, say)
         placed = place_block(block, device_of(device_name), seed, say)
         vectors = _vectors(bench, platform, placed, run, edges, seed, say)
         say(f"{name}: simulating the routed netlist")

@@ -12,12 +12,14 @@ from nncosim.tb.fpga.ports import PortBit, port_bits
 from nncosim.tb.fpga.replay import Replayed, replayed
 from nncosim.tb.fpga.route import Routed, nextpnr_version, route
 from nncosim.tb.fpga.synthesis import synthesized
+from nncosim.tb.netlist.icarus import icarus_command
 from nncosim.tb.netlist.recorded import CLOCK, RESET, Vectors
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import build
 from nncosim.tb.system.progress import PLACING, Progress
+from nncosim.tb.timing.synthesis import yosys_version
 
-__all__ = ["BlockOnFpga", "FpgaBlock", "place_block", "random_vectors"]
+__all__ = ["BlockOnFpga", "FpgaBlock", "check_tools", "place_block", "random_vectors"]
 
 RESET_EDGES = 4
 
@@ -44,6 +46,17 @@ class BlockOnFpga:
     def replay(self, vectors: Vectors) -> Replayed:
         """As `nncosim.tb.fpga.replay.replayed`."""
         return replayed(self.routed, self.bits, self.block.sources, vectors)
+
+
+def check_tools() -> None:
+    """For what takes minutes before the last of them is needed.
+
+    Raises:
+        ToolError: Yosys, nextpnr or Icarus Verilog is not installed.
+    """
+    yosys_version()
+    nextpnr_version()
+    icarus_command()
 
 
 def place_block(block: FpgaBlock, device: Device, seed: int, say: Progress = lambda text: None) -> BlockOnFpga:

