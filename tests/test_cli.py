@@ -461,6 +461,12 @@ def test_doctor(command, monkeypatch):
     assert status == 1 and "missing: C++ compiler" in text and "apt-get install g++" in text
 
 
+@pytest.mark.parametrize(("tool", "uses"), [("iverilog", ("FPGA", "gates", "layouts")), ("osu018 cells", ("power",))])
+def test_doctor_says_what_a_tool_is_for(command, tool, uses):
+    found = {each["name"]: each["use"] for each in json.loads(command("doctor", "--json", "-").out)["tools"]}
+    assert all(use in found[tool] for use in uses)
+
+
 def test_help_and_version(command):
     status, text, _ = command("--help")
     assert status == 0 and all(name in text for name in ("run", "compile", "check", "evaluate", "platforms", "doctor"))

@@ -128,17 +128,18 @@ def examine() -> list[Finding]:
             "gtkwave", "present" if shutil.which("gtkwave") else None, False, "looking at waveforms",
             "looking at waveforms: apt-get install gtkwave", shutil.which("gtkwave"),
         ),
-        _tool("opensta", "sta", "opensta", "timing", required=False, flag="-version"),
+        _tool("opensta", "sta", "opensta", "timing, layouts", required=False, flag="-version"),
         *(Finding(  # they tell no version without a design
             name, "present" if shutil.which(name) else None, False, "layouts", f"layouts: apt-get install {name}",
             shutil.which(name)) for name in ("graywolf", "qrouter")),
-        _tool("iverilog", "iverilog", "iverilog", "four-state tests of gates", required=False, flag="-V"),
+        _tool("iverilog", "iverilog", "iverilog", "FPGA: replay of what is routed; tests of gates and layouts: four states, delays",
+              required=False, flag="-V"),
         Finding(
             "osu018 cells",
             "present" if OSU018.is_file() else None,
             False,
-            "gates, timing",
-            "gates, timing: apt-get install qflow-tech-osu018",
+            "gates, timing, layouts, power",
+            "gates, timing, layouts, power: apt-get install qflow-tech-osu018",
             str(OSU018) if OSU018.is_file() else None,
         ),
     ]
