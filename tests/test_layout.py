@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 from xml.etree import ElementTree
 
 import pytest
@@ -22,6 +23,7 @@ from nncosim.tb.layout.parasitics import VIA_OHM, NetParasitics, extract, spef
 from nncosim.tb.layout.picture import svg
 from nncosim.tb.layout.placement import Placed, Placement
 from nncosim.tb.layout.routing import placed_def
+from nncosim.tb.layout.table import assumed
 from nncosim.tb.timing.library import read_library
 from nncosim.tb.timing.netlist import Macro, Netlist
 from nncosim.tb.timing.sta import OSU018
@@ -142,6 +144,7 @@ def test_lef_of_osu():
     (LEF.replace("END v1", "END v7"), "out of form"), (LEF.replace("WIDTH 0.4", "WIDTH wide"), "out of form"),
     (LEF.replace(" RESISTANCE RPERSQ 0.1 ;\n", ""), "layer m1 has no RESISTANCE"),
     (re.sub(r" CAPACITANCE CPERSQDIST 2e-05 ;\n", "", LEF), "layer m2 has no CAPACITANCE"),
+    (LEF.replace("DEFAULT\n", "DEFAULT RESISTANCE -1 ;\n", 1), "a resistance of -1 ohms"),
     (re.sub(r"MACRO.*", "END LIBRARY", LEF, flags=re.DOTALL), "it has no cell")])  # fmt: skip
 def test_lef_that_will_not_do(tmp_path, text, message):
     (tmp_path / "cells.lef").write_text(text)
@@ -190,6 +193,32 @@ def test_parasitics_by_hand(lef, block):
     assert (p.vias, p.loops) == (1, 0)
     q = found["q"]  # the via lies on the pin: its metal is there already
     assert q.capacitance == pytest.approx(0.128 * 15) and ohms(q, "b:Y", "q") == pytest.approx(VIA_OHM + 0.2 * 15 / 0.4)
+
+
+STATED = (LEF.replace("VIA V12 DEFAULT\n", "VIA V12 DEFAULT\n RESISTANCE 2.5 ;\n")
+          .replace("LAYER v2 TYPE CUT ;", "LAYER v2 TYPE CUT ; RESISTANCE 6 ;")
+          .replace("LAYER v2 ; RECT -0.1 -0.1 0.1 0.1 ;", "LAYER v2 ; RECT -0.1 0 0 0.1 ; RECT 0.1 0 0.2 0.1 ;"))
+"""A via with a resistance of its own; one of two cuts, whose layer has that of one."""
+
+
+def test_resistance_of_vias_is_the_files(tmp_path, block):
+    """Where it states it; and what is told of where it comes from."""
+    lefs = {}
+    for name, text in (("none", LEF), ("all", STATED), ("some", STATED.replace(" RESISTANCE 2.5 ;", ""))):
+        (tmp_path / f"{name}.lef").write_text(text)
+        lefs[name] = read_lef(tmp_path / f"{name}.lef")
+    assert {name: each.ohms for name, each in lefs.items()} == {
+        "none": {}, "all": {"V12": 2.5, "V23": 3.0}, "some": {"V23": 3.0}}
+    wires = 0.2 * 13 / 0.4 + 0.1 * 6.5 / 0.4
+    for name, ohm in (("none", VIA_OHM), ("all", 2.5), ("some", VIA_OHM)):
+        assert ohms(extract(block(), lefs[name], DRIVERS)["p"], "p", "a:A") == pytest.approx(wires + ohm)
+    stack = block("( 10500 * ) ;", "( 3500 * ) V12 V23 NEW m3 ( 3500 5000 ) ( 10500 * ) V23 V12 ;")
+    assert ohms(extract(stack, lefs["all"], DRIVERS)["n"], "a:Y", "b:A") == pytest.approx(
+        0.1 * 2 / 0.4 + 0.2 * 7 / 0.4 + 2 * 2.5 + 2 * 3)
+    guess = "4.8 ohms a cut, of OSU018's process: the LEF file has no resistance of "
+    assert {name: assumed(each)["via"] for name, each in lefs.items()} == {
+        "none": f"{guess}vias", "all": "2.5 to 3 ohms, from the LEF file",
+        "some": f"3 ohms, from the LEF file; {guess}V12"}
 
 
 def test_branches_loops_and_stacks(lef, block):
@@ -319,6 +348,15 @@ def test_outputs_that_collide(command, tmp_path, name):
     place.write_text("")
     refused(command("layout", "--block", "settle", "--out", tmp_path, "--liberty", place, "--lef", OSU018_LEF),
             "would replace the cell library")
+
+
+def test_where_osus_cells_are_is_said(command, tmp_path, monkeypatch):
+    """Only their timing is missing, as an installation that was torn apart has it."""
+    none = tmp_path / "osu018_stdcells.lib"
+    for name in ("nncosim.tb.cli.layout", "nncosim.tb.layout.flow"):
+        monkeypatch.setattr(import_module(name), "OSU018", none)
+    refused(command("layout", "--block", "settle"), f"cell library {none} does not exist",
+            "apt-get install qflow-tech-osu018")
 
 
 def test_what_is_refused(command, tmp_path, monkeypatch):

@@ -86,9 +86,9 @@ def test_the_layout_is_the_netlist_that_is_written(routed: Routed) -> None:
 def test_names_are_those_that_were_asked_for(routed: Routed, tmp_path: Path) -> None:
     """Of files, tables and JSON, whatever the module's name."""
     block = time_routed(routed, name="asked")
-    data: Any = layout_json([block], {})
+    data: Any = layout_json([block], LEF, {})
     assert [(row["name"], row["top"]) for row in data["blocks"]] == [("asked", "small")]
-    layout._write(tmp_path / "out", [block], data, OSU018)
+    layout._write(tmp_path / "out", [block], LEF, data, OSU018)
     ends = (".v", ".spef", ".def", ".svg", ".tcl", "_cut.lib")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "layout.txt", "layout.json", "cells.lib", *(f"asked{end}" for end in ends)}

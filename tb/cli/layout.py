@@ -30,7 +30,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.layout.bench import LaidOut
 from nncosim.tb.layout.def_file import read_def
 from nncosim.tb.layout.flow import OSU018_LEF, RoutedTiming, place_and_route, time_routed
-from nncosim.tb.layout.lef import read_lef
+from nncosim.tb.layout.lef import Lef, read_lef
 from nncosim.tb.layout.picture import svg
 from nncosim.tb.layout.table import layout_header, layout_json, layouts_table, wires_table
 from nncosim.tb.system.files import write_files
@@ -66,15 +66,15 @@ def _lay_out(bench: LaidOut, platform: Platform, names: Sequence[str], liberty: 
     return blocks
 
 
-def _print(console: Terminal, blocks: Sequence[RoutedTiming]) -> None:
-    console.print(layout_header(), "", wires_table(blocks), "", layouts_table(blocks), sep="\n")
+def _print(console: Terminal, blocks: Sequence[RoutedTiming], lef: Lef) -> None:
+    console.print(layout_header(lef), "", wires_table(blocks), "", layouts_table(blocks), sep="\n")
 
 
-def _write(out: Path, blocks: Sequence[RoutedTiming], data: dict[str, Json], liberty: Path) -> None:
+def _write(out: Path, blocks: Sequence[RoutedTiming], lef: Lef, data: dict[str, Json], liberty: Path) -> None:
     """Tables, JSON; of each block its netlist, parasitics, layout and picture, and what OpenSTA needs to time it again:
     ``sta BLOCK.tcl`` in that folder."""
     text = io.StringIO()
-    _print(Terminal(file=text, width=200), blocks)
+    _print(Terminal(file=text, width=200), blocks, lef)
     files = {_TABLES: text.getvalue().encode(), _JSON: (json.dumps(data, indent=2) + "\n").encode(),
              _CELLS: without_wires(liberty.read_text(errors="replace")).encode()}  # fmt: skip
     for block in blocks:
@@ -82,7 +82,7 @@ def _write(out: Path, blocks: Sequence[RoutedTiming], data: dict[str, Json], lib
         kept = {"mapped.v": f"{name}.v", "wires.spef": f"{name}.spef", "cut.lib": f"{name}_cut.lib"}
         for path, suffix in ((made.verilog, "v"), (made.spef, "spef"), (made.def_file, "def")):
             files[f"{name}.{suffix}"] = path.read_bytes()
-        files[f"{name}.svg"] = picture(block).encode()
+        files[f"{name}.svg"] = picture(block, lef).encode()
         if block.wired.folder is not None:
             files[f"{name}_cut.lib"] = (block.wired.folder / "cut.lib").read_bytes()
             commands = (block.wired.folder / "time.tcl").read_text()
@@ -99,10 +99,9 @@ def _library_json(liberty: Path, blocks: Sequence[RoutedTiming]) -> Json:
             "corner": asdict(library.corner)}  # fmt: skip
 
 
-def picture(block: RoutedTiming) -> str:
+def picture(block: RoutedTiming, lef: Lef) -> str:
     """SVG of a block's layout."""
     made = block.routed
-    lef = read_lef(made.lef)
     title = f"{block.name}: {made.cells:,} cells, {made.nets:,} nets, {made.length / 1000:.1f} mm of wire"
     return "\n".join([*svg(read_def(made.def_file, lef), lef, read_library(made.liberty).storage, title), ""])
 
@@ -152,9 +151,10 @@ def layout_command(
     about: dict[str, Json] = {"platform": platform.name,
                               "settings": {name: value_text(value) for name, value in overrides.items()},
                               "library": _library_json(liberty, blocks), "lef": str(lef)}  # fmt: skip
-    data = layout_json(blocks, about)
-    _print(output_console(json_file), blocks)
+    technology = read_lef(lef)
+    data = layout_json(blocks, technology, about)
+    _print(output_console(json_file), blocks, technology)
     if out is not None:
-        _write(out, blocks, data, liberty)
+        _write(out, blocks, technology, data, liberty)
     write_json(data, json_file)
     return 0

@@ -21,9 +21,9 @@ from typing import Any
 from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.fpga.device import Device
 from nncosim.tb.fpga.ports import with_port_registers
-from nncosim.tb.fpga.synthesis import kept_log, last_lines
+from nncosim.tb.fpga.synthesis import kept_log
 from nncosim.tb.system.cache import content_key, obtain
-from nncosim.tb.system.processes import run_retried
+from nncosim.tb.system.processes import last_lines, run_retried
 
 __all__ = ["TARGET_MHZ", "ClockSpeed", "PathStep", "Routed", "RoutedPath", "Used", "nextpnr_version", "read_report",
            "route"]

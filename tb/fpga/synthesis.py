@@ -17,7 +17,7 @@ from typing import Any
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.tb.errors import BenchError
 from nncosim.tb.system.cache import cache_root, content_key, obtain
-from nncosim.tb.system.processes import run_retried
+from nncosim.tb.system.processes import last_lines, run_retried
 from nncosim.tb.timing.synthesis import YOSYS, yosys_version
 
 __all__ = ["for_fpga", "synthesized", "yosys"]
@@ -47,11 +47,6 @@ def yosys(folder: Path, script: str, what: str) -> None:
     if done.returncode:
         raise BenchError(f"Yosys could not {what}:\n{last_lines(done.stdout)}\n  full log: "
                          f"{kept_log(folder / 'yosys.log', what)}")
-
-
-def last_lines(text: str) -> str:
-    """Of what a tool said, for a message."""
-    return "\n".join(f"    {line[:300]}" for line in text.splitlines()[-10:])
 
 
 def kept_log(log: Path, what: str) -> Path:

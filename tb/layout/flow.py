@@ -30,6 +30,7 @@ from nncosim.tb.layout.routing import route
 from nncosim.tb.netlist.mapping import Part, mapped_file
 from nncosim.tb.system.cache import content_key, obtain
 from nncosim.tb.system.processes import run
+from nncosim.tb.timing.liberty import require_liberty
 from nncosim.tb.timing.library import read_library
 from nncosim.tb.timing.netlist import Netlist
 from nncosim.tb.timing.sta import OSU018, StaOptions, TimingReport, time_netlist
@@ -119,6 +120,8 @@ def place_and_route(part: Part, liberty: Path = OSU018, lef_file: Path = OSU018_
         tool(name)
     if not lef_file.is_file() and lef_file == OSU018_LEF:
         raise ToolError(f"LEF file {lef_file} does not exist; Debian: apt-get install qflow-tech-osu018")
+    if liberty == OSU018:
+        require_liberty(liberty)
     library, technology = read_library(liberty), read_lef(lef_file)
     say("mapping")
     netlist = with_buffered_ports(Netlist.read(mapped_file(part, liberty), part.top, library), library)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,13 +93,19 @@ class LefCell:
 @dataclass(frozen=True)
 class Lef:
     """`layers`: those to route on, from the bottom. `cuts`: layers of vias between them. `vias`: shapes around 0, 0.
-    `site`: width of the place that a cell's width is a multiple of."""
+    `site`: width of the place that a cell's width is a multiple of. `ohms`: resistance of those vias of which the file
+    states it."""
 
     layers: Mapping[str, Layer]
     cuts: tuple[str, ...]
     vias: Mapping[str, tuple[Shape, ...]]
     cells: Mapping[str, LefCell] = field(repr=False)
     site: int = 0
+    ohms: Mapping[str, float] = field(default_factory=dict)
+
+    def cuts_of(self, via: str) -> int:
+        """How many a via has, side by side; 1 where none is drawn."""
+        return max(1, sum(shape.layer in self.cuts for shape in self.vias[via]))
 
     def filler(self) -> LefCell | None:
         """The narrowest cell that has no pins but those of the supply."""
@@ -146,6 +152,22 @@ def _nm(text: str) -> int:
     return round(float(text) * 1000)
 
 
+def _ohm(text: str) -> float:
+    if (ohm := float(text)) < 0:
+        raise ValueError(f"a resistance of {text} ohms")
+    return ohm
+
+
+def _via_ohms(lef: Lef, stated: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    """Of vias: their own resistance, or that of one cut of their layer, of which several conduct side by side."""
+    for name, shapes in lef.vias.items():
+        cuts = [shape.layer for shape in shapes if shape.layer in lef.cuts and shape.layer in stated]
+        if name in stated:
+            yield name, stated[name]
+        elif cuts:
+            yield name, stated[cuts[0]] / lef.cuts_of(name)
+
+
 class _Reader:
     """Statements are words up to a semicolon; blocks end with END and their name."""
 
@@ -173,6 +195,7 @@ class _Reader:
         cuts: list[str] = []
         vias: dict[str, tuple[Shape, ...]] = {}
         cells: dict[str, LefCell] = {}
+        ohms: dict[str, float] = {}
         site = 0
         for word in self._words:
             if word == "END":  # LIBRARY
@@ -181,10 +204,10 @@ class _Reader:
                 for inner in self._block(word):
                     self._statement(inner)
             elif word == "LAYER":
-                self._layer(next(self._words), layers, cuts)
+                self._layer(next(self._words), layers, cuts, ohms)
             elif word == "VIA":
                 name = next(self._words)
-                vias[name] = tuple(self._shapes(name))
+                vias[name] = tuple(self._shapes(name, ohms))
             elif word == "VIARULE":
                 self._skip(next(self._words))
             elif word == "SITE":
@@ -195,7 +218,8 @@ class _Reader:
                 cells[cell.name] = cell
             else:
                 self._statement(word)
-        return Lef(layers, tuple(cuts), vias, cells, site)
+        lef = Lef(layers, tuple(cuts), vias, cells, site)
+        return replace(lef, ohms=dict(_via_ohms(lef, ohms)))
 
     def _skip(self, name: str) -> None:
         for word in self._words:
@@ -210,7 +234,7 @@ class _Reader:
                 size = _nm(statement[1])
         return size
 
-    def _layer(self, name: str, layers: dict[str, Layer], cuts: list[str]) -> None:
+    def _layer(self, name: str, layers: dict[str, Layer], cuts: list[str], ohms: dict[str, float]) -> None:
         said: dict[str, str] = {}
         for word in self._block(name):
             words = self._statement(word)
@@ -218,6 +242,8 @@ class _Reader:
             said.setdefault(f"{word} X", words[1] if len(words) > 1 else "")
         if said.get("TYPE") == "CUT":
             cuts.append(name)
+            if "RESISTANCE" in said:
+                ohms[name] = _ohm(said["RESISTANCE"])
         elif said.get("TYPE") == "ROUTING" and {"PITCH", "WIDTH", "SPACING"} <= said.keys():
             if absent := [word for word in ("RESISTANCE", "CAPACITANCE") if word not in said]:
                 raise ValueError(f"layer {name} has no {' and no '.join(absent)}")
@@ -230,7 +256,8 @@ class _Reader:
                 float(said["RESISTANCE"]), 1000 * float(said["CAPACITANCE"]),
                 1000 * float(said.get("EDGECAPACITANCE", 0)))
 
-    def _shapes(self, name: str) -> Iterator[Shape]:
+    def _shapes(self, name: str, ohms: dict[str, float] | None = None) -> Iterator[Shape]:
+        """`ohms`: is told a via's resistance."""
         layer = ""
         for word in self._block(name):
             if word in ("DEFAULT", "GENERATED", "TOPOFSTACKONLY"):  # behind a via's name, without a semicolon
@@ -240,6 +267,8 @@ class _Reader:
                 layer = statement[1]
             elif word == "RECT":
                 yield Shape(layer, Rect(*(_nm(number) for number in statement[-4:])))
+            elif word == "RESISTANCE" and ohms is not None:
+                ohms[name] = _ohm(statement[1])
 
     def _cell(self, name: str) -> LefCell:
         width = height = x = y = 0

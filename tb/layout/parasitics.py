@@ -10,9 +10,10 @@ square x W x L + peripheral C x 2 (W + L); the ends' share is left out). OSU's v
 measured in TSMC's 0.18 um, of one wire over substrate: run T3AZ has the same areas, 38, 19, 13, 8, 8 and 3 aF/um2 for
 metal 1 to 6, and edges of 59, 53, 42 and 24 aF/um for metal 2 to 5, where the file has 60, 54, 41 and 24; metal 1's
 edge, 80 aF/um, is the file's alone. So there is no coupling: what lies beside, above or below a wire counts as if it
-were substrate. The file has no resistance of vias: that run's contacts to metal 2 to 6 add up to 4.96, 9.57, 14.31,
-18.87 and 21.40 ohms, by differences 4.96, 4.61, 4.74, 4.56 and 2.53 a cut, and `VIA_OHM` is about that of the lowest
-four, for all. A via's metal counts where no wire and no pin is; a pin's own metal is in the cell.
+were substrate. The resistance of a via is the file's, of the via or of a cut of its layer. OSU's has none: that run's
+contacts to metal 2 to 6 add up to 4.96, 9.57, 14.31, 18.87 and 21.40 ohms, by differences 4.96, 4.61, 4.74, 4.56 and
+2.53 a cut, and `VIA_OHM`, which is taken where a file has none, is about that of the lowest four. A via's metal counts
+where no wire and no pin is; a pin's own metal is in the cell.
 
 Each net is written as a tree from its driver, of the least resistances: half of a wire's capacitance lies at either
 end. Where wires close a loop, the branch that does it carries its capacitance only.
@@ -31,10 +32,10 @@ from nncosim.tb.layout.def_file import RoutedBlock, RoutedNet, Segment
 from nncosim.tb.layout.lef import Lef, Rect, Shape
 from nncosim.tb.layout.nets import PORT
 
-__all__ = ["VIA_OHM", "NetParasitics", "Resistor", "extract", "extract_net", "spef"]
+__all__ = ["VIA_OHM", "NetParasitics", "Resistor", "extract", "extract_net", "spef", "via_ohm"]
 
 VIA_OHM = 4.8
-"""Of one cut between two metals."""
+"""Of one cut between two metals, where the LEF file states nothing."""
 
 _JOINED = 0.01  # ohms between two pins whose metal touches
 
@@ -108,6 +109,11 @@ def extract_net(name: str, net: RoutedNet, metal: Mapping[tuple[str, str], tuple
     return graph.tree(name, driver)
 
 
+def via_ohm(lef: Lef, via: str) -> float:
+    """Of a via, in ohms: what the LEF file states, or `VIA_OHM` for each of its cuts, side by side."""
+    return lef.ohms[via] if via in lef.ohms else VIA_OHM / lef.cuts_of(via)
+
+
 def _node(pin: tuple[str, str]) -> str:
     return pin[1] if pin[0] == PORT else f"{pin[0]}:{pin[1]}"
 
@@ -119,7 +125,7 @@ class _Graph:
         self._net, self._lef = net, lef
         self._pads: dict[Point, list[Rect]] = defaultdict(list)  # metal of vias
         self._points: dict[str, set[tuple[int, int]]] = defaultdict(set)
-        self._cuts: list[tuple[Point, Point]] = []
+        self._cuts: list[tuple[Point, Point, float]] = []
         self._pins: dict[tuple[str, str], set[Point]] = {}
         for via in net.vias:
             shapes = [shape for shape in lef.vias[via.name] if shape.layer in lef.layers]
@@ -127,7 +133,7 @@ class _Graph:
                 self._pads[shape.layer, via.x, via.y].append(shape.rect.moved(via.x, via.y))
                 self._points[shape.layer].add((via.x, via.y))
             lower, upper = (shape.layer for shape in shapes)
-            self._cuts.append(((lower, via.x, via.y), (upper, via.x, via.y)))
+            self._cuts.append(((lower, via.x, via.y), (upper, via.x, via.y), via_ohm(lef, via.name)))
         for segment in net.segments:
             self._points[segment.layer] |= {(segment.x0, segment.y0), (segment.x1, segment.y1)}
         for layer, points in self._points.items():
@@ -232,10 +238,10 @@ class _Graph:
             if node_of[one] != node_of[other]:
                 count += 1
                 join(node_of[one], node_of[other], layer.ohm * length / wide)
-        for one, other in self._cuts:
+        for one, other, ohm in self._cuts:
             if node_of[one] != node_of[other]:
                 count += 1
-                join(node_of[one], node_of[other], VIA_OHM)
+                join(node_of[one], node_of[other], ohm)
         on_pins = set().union(*self._pins.values())
         for point, pads in self._pads.items():
             if point not in wired and point not in on_pins:

@@ -17,7 +17,7 @@ from pathlib import Path
 from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.layout.lef import ORIENTATIONS, Layer, Lef, LefCell, Rect
 from nncosim.tb.layout.nets import PORT, Nets
-from nncosim.tb.system.processes import run_retried
+from nncosim.tb.system.processes import last_lines, run_retried
 from nncosim.tb.timing.netlist import Netlist
 
 __all__ = ["SEED", "Placed", "Placement", "first_layers", "place", "tool"]
@@ -76,8 +76,8 @@ def place(folder: Path, netlist: Netlist, nets: Nets, lef: Lef) -> Placement:
     (folder / "graywolf.log").write_text(done.stdout)
     result = folder / f"{netlist.top}.pl1"
     if done.returncode or not result.is_file():
-        shown = "\n".join(f"    {line[:300]}" for line in done.stdout.splitlines()[-10:])
-        raise BenchError(f"graywolf could not place {netlist.top!r} (exit status {done.returncode}):\n{shown}")
+        raise BenchError(f"graywolf could not place {netlist.top!r} (exit status {done.returncode}):\n"
+                         f"{last_lines(done.stdout)}")
     return _read(result.read_text(), netlist, nets, lef)
 
 

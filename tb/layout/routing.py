@@ -11,7 +11,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.layout.lef import Lef, Rect
 from nncosim.tb.layout.nets import PORT, Nets
 from nncosim.tb.layout.placement import Placement, tool
-from nncosim.tb.system.processes import run_retried
+from nncosim.tb.system.processes import last_lines, run_retried
 
 __all__ = ["placed_def", "route"]
 
@@ -31,8 +31,8 @@ def route(folder: Path, top: str, placement: Placement, nets: Nets, lef: Lef, le
     result = folder / "routed.def"
     unrouted = re.search(r"^unrouted (\d+)", done.stdout, re.MULTILINE)
     if unrouted is None or not result.is_file():
-        shown = "\n".join(f"    {line[:300]}" for line in done.stdout.splitlines()[-10:])
-        raise BenchError(f"qrouter could not route {top!r} (exit status {done.returncode}):\n{shown}")
+        raise BenchError(f"qrouter could not route {top!r} (exit status {done.returncode}):\n"
+                         f"{last_lines(done.stdout)}")
     if int(unrouted[1]):
         raise BenchError(f"qrouter left {unrouted[1]} of {len(nets)} nets of {top!r} without wires")
     return result

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from nncosim.platforms.plain import Json
 from nncosim.tb.layout.flow import RoutedTiming
+from nncosim.tb.layout.lef import Lef
 from nncosim.tb.layout.parasitics import VIA_OHM
 from nncosim.tb.layout.placement import SEED
 from nncosim.tb.system.terminal import plain_table
@@ -15,11 +16,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["ASSUMED", "layout_header", "layout_json", "layouts_table", "slow_down", "wires_table"]
+__all__ = ["assumed", "layout_header", "layout_json", "layouts_table", "slow_down", "wires_table"]
 
-ASSUMED = {
+_ASSUMED = {
     "wire": "resistance and capacitance by layer from the LEF file: RPERSQ L/W; CPERSQDIST W L + 2 EDGECAPACITANCE L",
-    "via": f"{VIA_OHM:g} ohms a cut, of OSU018's process; what a LEF file states of vias is not read",
+    "via": "",
     "coupling": "none: each wire alone over substrate; C x 2 is a rule of thumb for neighbours on both sides that "
                 "switch against it",
     "clock": "ideal, on one net without a tree; its wires are laid and extracted, and delay nothing",
@@ -28,7 +29,22 @@ ASSUMED = {
     "not checked": "rules of spacing and density, antennas, wells",
     "seed": f"{SEED}, of the placement",
 }
-"""What the figures hold for."""
+"""What the figures hold for; `assumed` says of vias what is so in a LEF file."""
+
+
+def _vias(lef: Lef) -> str:
+    silent = [via for via in lef.vias if via not in lef.ohms]
+    ohms = [f"{ohm:g}" for ohm in sorted({*lef.ohms.values()})]
+    stated = f"{' to '.join(dict.fromkeys((ohms[0], ohms[-1])))} ohms, from the LEF file" if ohms else ""
+    guess = f"{VIA_OHM:g} ohms a cut, of OSU018's process: the LEF file has no resistance of "
+    if not stated:
+        return f"{guess}vias"
+    return f"{stated}; {guess}{', '.join(silent)}" if silent else stated
+
+
+def assumed(lef: Lef) -> dict[str, str]:
+    """What the figures hold for, of layouts with a technology."""
+    return {**_ASSUMED, "via": _vias(lef)}
 
 
 def _inside(report: TimingReport) -> TimedPath | None:
@@ -47,12 +63,12 @@ def slow_down(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None or before <= 0 else after / before - 1
 
 
-def layout_header() -> RenderableType:
+def layout_header(lef: Lef) -> RenderableType:
     """What the figures hold for, a line each."""
     table = plain_table()
     table.add_column()
     table.add_column(overflow="fold")
-    for name, text in ASSUMED.items():
+    for name, text in assumed(lef).items():
         table.add_row(name, Text(text))
     table.show_header = False
     return table
@@ -106,9 +122,9 @@ def _report_json(report: TimingReport) -> dict[str, Json]:
             "hold_slack_ns": None if report.hold is None else report.hold.slack}  # fmt: skip
 
 
-def layout_json(blocks: Sequence[RoutedTiming], about: dict[str, Json]) -> dict[str, Json]:
-    """Everything that the tables show, unrounded; the longest path without ports, and wires by layer. `about`: what
-    comes first."""
+def layout_json(blocks: Sequence[RoutedTiming], lef: Lef, about: dict[str, Json]) -> dict[str, Json]:
+    """Everything that the tables show, unrounded; the longest path without ports, and wires by layer. `lef`: what the
+    blocks were laid out with. `about`: what comes first."""
     rows: list[Json] = []
     for block in blocks:
         made = block.routed
@@ -122,4 +138,4 @@ def layout_json(blocks: Sequence[RoutedTiming], about: dict[str, Json]) -> dict[
             "with_twice_the_capacitance": _report_json(block.doubled),
             "slow_down": slow_down(_periods(block.without)[0], _periods(block.wired)[0]),
             "slow_down_without_ports": slow_down(_periods(block.without)[1], _periods(block.wired)[1])})
-    return {**about, "assumed": dict(ASSUMED), "blocks": rows}
+    return {**about, "assumed": dict(assumed(lef)), "blocks": rows}

@@ -20,8 +20,8 @@ from typing import IO
 
 from nncosim.tb.errors import ToolCrash
 
-__all__ = ["ProcessGroup", "crash_of", "default_workers", "ending_on_signals", "kill_all", "run", "run_retried",
-           "started", "wait_for"]
+__all__ = ["ProcessGroup", "crash_of", "default_workers", "ending_on_signals", "kill_all", "last_lines", "run",
+           "run_retried", "started", "wait_for"]
 
 TERMINATED = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a program, and that Python would let end it without a word to anybody."""
@@ -34,6 +34,11 @@ def default_workers() -> int:
 _lock = threading.Lock()
 _running: set[subprocess.Popen] = set()
 _thread = threading.local()
+
+
+def last_lines(text: str, count: int = 10) -> str:
+    """Of what a tool said, for a message: indented, long lines cut off."""
+    return "\n".join(f"    {line[:300]}" for line in text.splitlines()[-count:])
 
 
 class ProcessGroup:
@@ -164,7 +169,7 @@ def run_retried(
     again = crash_of(second)
     if not again:
         return second
-    shown = "\n".join(f"    {line[:300]}" for line in second.stdout.splitlines()[-5:])
+    shown = last_lines(second.stdout, 5)
     what = f" while it was to {what}" if what else ""
     raise ToolCrash(f"{name} crashed twice{what}: {why}, then {again}; this is a failure of the tool (often too little "
                     f"memory), no verdict on the design; repeat: {shlex.join(command)[:300]}\n{shown}".rstrip())
