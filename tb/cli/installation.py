@@ -132,8 +132,9 @@ def examine() -> list[Finding]:
         *(Finding(  # they tell no version without a design
             name, "present" if shutil.which(name) else None, False, "layouts", f"layouts: apt-get install {name}",
             shutil.which(name)) for name in ("graywolf", "qrouter")),
-        _tool("iverilog", "iverilog", "iverilog", "FPGA: replay of what is routed; tests of gates and layouts: four states, delays",
-              required=False, flag="-V"),
+        _tool("iverilog", "iverilog", "iverilog",
+              "FPGA: replay of what is routed; tests of gates and layouts: four states, delays", required=False,
+              flag="-V"),
         Finding(
             "osu018 cells",
             "present" if OSU018.is_file() else None,
