@@ -34,7 +34,7 @@ _SHOWN = 5
 
 def block_equivalence(platform: Platform, block: str, liberty: Path = OSU018, seconds: int = SECONDS
                       ) -> dict[str, Equivalence]:
-    """The modules of a block, or a unit, against the RTL.
+    """The modules of a block, or a unit, against the RTL. Of what is both, the modules as they are in the chip.
 
     Raises:
         BenchError: there is none of that name, or the platform has no netlist.
@@ -42,10 +42,10 @@ def block_equivalence(platform: Platform, block: str, liberty: Path = OSU018, se
     """
     if not isinstance(platform, J3dai):
         raise BenchError(f"platform {platform.name} has no netlist; j3dai has one")
-    if block in UNITS:
-        return part_equivalence(unit_part(platform, block), liberty, (), seconds)
     if block not in BLOCKS:
-        raise BenchError(f"J3DAI has no block {block!r}; it has {', '.join((*BLOCKS, *UNITS))}")
+        if block in UNITS:
+            return part_equivalence(unit_part(platform, block), liberty, (), seconds)
+        raise BenchError(f"J3DAI has no block {block!r}; it has {', '.join(dict.fromkeys((*BLOCKS, *UNITS)))}")
     sources = {name: str(text) for name, text in soc_design(platform).sources.items()}
     found: dict[str, Equivalence] = {}
     for part in block_parts(sources, (block,)):

@@ -137,7 +137,7 @@ TIMING_BLOCKS: dict[str, tuple[str, Callable[[J3dai, Path], TimingReport]]] = {
     "ncb": ("a group of NCBs with their requantizer", ncb),
     "requantizer": ("the requantizer of a group by itself", requantizer),
     "cluster": ("a cluster with one group of NCBs inside, the others cut out", cluster),
-    "dmpa": ("DMPA, entry port and L2", dmpa),
+    "dmpa_with_l2": ("DMPA, entry port and L2", dmpa),
     "control": ("control registers", control),
     "host": ("host core, its memories and the decoder of its bus, mapped for delay first", host),
 }

@@ -49,10 +49,9 @@ _CLUSTER, _GROUP = "cluster0", "cluster0.group0"
 _SCOPES = {
     "counters": f"{_CLUSTER}.counters_2", "odometer": f"{_CLUSTER}.drain.agu", "drain_control": f"{_CLUSTER}.drain",
     "pe_column": f"{_GROUP}.ncb0", NCB_MODULE: f"{_GROUP}.ncb0", GROUP_MODULE: _GROUP, CLUSTER_MODULE: _CLUSTER,
-    "control_registers": "control",
-    "dmpa_alone": "dmpa", "descriptor_fetch": "dmpa.fetch", "beat_walk": "dmpa.walk", "paths": "dmpa.paths",
+    "control": "control", "dmpa": "dmpa", "entry": "entry",
+    "descriptor_fetch": "dmpa.fetch", "beat_walk": "dmpa.walk", "paths": "dmpa.paths",
     "pick": "dmpa.paths.pick_2", "semaphores": "dmpa.semaphores", "transfer_counters": "dmpa.transfer_counters",
-    "entry_alone": "entry",
     **{name: f"{_CLUSTER}.{name}" for name in ("controller", "sequencer", "fetch", "window", "settle", "writes")},
 }  # fmt: skip
 

@@ -53,18 +53,19 @@ UNITS: Mapping[str, Callable[[J3dai], wiring.Component]] = {
     "writes": WritePath,
     "pe_column": lambda p: Ncb(p.pes_per_ncb),
     "requantizer": lambda p: Requantizer(p.ncbs_per_requantizer),
-    "control_registers": lambda p: ControlRegisters(p.clusters),
-    "dmpa_alone": Dmpa,
+    "control": lambda p: ControlRegisters(p.clusters),
+    "dmpa": Dmpa,
     "descriptor_fetch": DescriptorFetch,
     "beat_walk": BeatWalk,
     "paths": DmpaPaths,
     "pick": BytePick,
     "semaphores": lambda p: OutputSemaphores(p.clusters),
     "transfer_counters": lambda p: TransferCounters(p.banks),
-    "entry_alone": Entry,
+    "entry": Entry,
     "entry_l2_port": EntryL2Port,
 }
-"""Name to what builds it."""
+"""Name to what builds it. A name that `nncosim.tb.j3dai.netlist.BLOCKS` or `nncosim.tb.j3dai.blocks.TIMING_BLOCKS` has
+too is the same there."""
 
 
 def unit_part(platform: J3dai, name: str) -> Part:
