@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from command_line import refused
 from nncosim.platforms.base import Published
+from nncosim.tb.cli.about import library_json
 from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import CellModel, FlipFlop
 from nncosim.tb.netlist.counting import Counter, Memory, counter_of
@@ -19,6 +24,7 @@ from nncosim.tb.power.account import KINDS, BlockEnergy, EnergyAccount, Process,
 from nncosim.tb.power.gates import ModuleEnergy, Wiring, module_energy
 from nncosim.tb.power.memories import MemoryModel, scaling
 from nncosim.tb.power.report import EnergyReport, Layer, Target, energy_json, energy_tables
+from nncosim.tb.power.run import EnergyRun
 from nncosim.tb.power.tables import Table, power_library
 from nncosim.tb.system.terminal import Terminal
 from nncosim.tb.timing.sta import OSU018
@@ -228,6 +234,38 @@ def test_power_beside_what_is_published(tmp_path: Path) -> None:
     assert report.milliwatts(False) == pytest.approx(564 / 8 * 30 * 1e-9)
     assert report.milliwatts(True) == pytest.approx((564 + 1e6 / 30 - 400) / 8 * 30 * 1e-9)
     assert a_report(Target(factor=0.5), tmp_path).factor == 0.5
+
+
+def test_frames_that_a_machine_does_not_reach_are_said(tmp_path: Path) -> None:
+    """400 cycles at 1 MHz are 2,500 frames/s, at 10 kHz 25."""
+    for hertz, fastest in ((1e6, 2500), (12e3, 30), (1e4, 25)):
+        report = a_report(Target(), tmp_path)
+        report = replace(report, process=replace(report.process, clock_hz=hertz))
+        console, data = Terminal(file=io.StringIO(), width=200), cast(Any, energy_json(report))
+        console.print(energy_tables(report))
+        assert data["scaled"]["frames_per_second_at_most"] == pytest.approx(fastest)
+        said = "this machine does not reach 30 frames/s: at 0.01 MHz an inference of 400 cycles allows 25"
+        assert (said in console.file.getvalue()) == ("does not reach" in console.file.getvalue()) == (fastest < 30)
+
+
+def test_the_command(command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the gates, which take many minutes: its files, and a library as `timing` and `layout` have it."""
+    report = a_report(Target(), tmp_path)
+    counted = EnergyRun(cast(Any, None), report.account, (), ("glitches",), ())
+    cli = import_module("nncosim.tb.cli.power")
+    monkeypatch.setattr(cli, "_run", lambda *_: (counted, True))
+    monkeypatch.setattr(cli, "_layers", lambda *_: report.layers)
+    out = tmp_path / "out"
+    status, text, err = command("power", DIGITS, "--platform", "j3dai", "--set", "clusters=1", "--out", out, "--json",
+                                tmp_path / "p.json")  # fmt: skip
+    assert status == 0, err
+    assert {path.name for path in out.iterdir()} == {"power.txt", "power.json"}
+    assert (out / "power.txt").read_text() == text
+    assert (out / "power.json").read_text() == (tmp_path / "p.json").read_text()
+    data = json.loads((out / "power.json").read_text())
+    assert data["library"] == library_json(OSU018) and data["library"]["file"] == str(OSU018)
+    assert data["settings"] == {"clusters": "1"} and "library" not in data["process"]
+    refused(command("power", DIGITS, "--out", out, "--json", out / "power.txt"), "writes a file of that name")
 
 
 def test_a_library_comes_with_its_feature_size(command: Callable[..., Any], tmp_path: Path) -> None:

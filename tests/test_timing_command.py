@@ -15,6 +15,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from command_line import refused
 from nncosim.hdl.emit import Block, emit_design
+from nncosim.tb.cli.about import library_json
 from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.system.terminal import Terminal
@@ -148,6 +149,7 @@ def test_json_has_all_that_the_tables_show(clocking):
     assert data["platform"] == "p" and data["period_ns"] == 6.0 and len(data["failed"]) == 1
     assert data["library"]["corner"] == {
         "conditions": "typical", "process": 1, "temperature": 25, "voltage": 1.8, "wire_load": ""}
+    assert {key: data["library"][key] for key in library_json(OSU018)} == library_json(OSU018), "as of other commands"
     (block,) = data["blocks"]
     assert block["period"] == {"ns": pytest.approx(6.6), "fo4": 66.0} and block["period_without_ports"]["fo4"] == 50
     assert block["hold"] == {"slack_ns": 0.25, "start": "b[0]", "end": "a[0]"}

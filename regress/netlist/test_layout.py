@@ -18,6 +18,7 @@ from nncosim.hdl.emit import emit_design
 from nncosim.hdl.odometer import Odometer
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.tb.cli import layout
+from nncosim.tb.cli.about import library_json
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.units import unit_part
@@ -93,8 +94,7 @@ def test_names_are_those_that_were_asked_for(routed: Routed, tmp_path: Path) -> 
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "layout.txt", "layout.json", "cells.lib", *(f"asked{end}" for end in ends)}
     assert "small" not in (tmp_path / "out" / "layout.txt").read_text()
-    library: Any = layout._library_json(OSU018, [block])
-    assert library["name"] == read_library(OSU018).name
+    assert library_json(OSU018)["name"] == read_library(OSU018).name
 
 
 def test_cells_do_not_overlap(routed: Routed) -> None:

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 
 import click
 from nncosim.platforms.base import Platform
-from nncosim.platforms.parameters import Value, value_text
+from nncosim.platforms.parameters import Value
 from nncosim.platforms.plain import Json
 from nncosim.tb.backend import get_bench
+from nncosim.tb.cli.about import machine_json, write_results
 from nncosim.tb.cli.options import (
     PATH,
     check_outputs,
@@ -36,13 +35,12 @@ from nncosim.tb.fpga.table import fpga_header, fpga_json, path_table, replay_tex
 from nncosim.tb.netlist.recorded import Vectors
 from nncosim.tb.run.flow import RunOptions, make_frames
 from nncosim.tb.run.program import is_image, load_image, read_source
-from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import SIMULATING, Progress
 from nncosim.tb.system.terminal import Terminal
 
 __all__ = ["fpga_command"]
 
-_TEXT, _JSON, _REPORT, _LOG = "fpga.txt", "fpga.json", "report.json", "nextpnr.log"
+_NAME, _REPORT, _LOG = "fpga", "report.json", "nextpnr.log"
 _RANDOM_EDGES = 2000
 
 
@@ -101,12 +99,9 @@ def _print(console: Terminal, placed: BlockOnFpga, replay: Replayed) -> None:
 
 def _write(out: Path, placed: BlockOnFpga, replay: Replayed, data: dict[str, Json]) -> None:
     """What is shown, nextpnr's own report, and the Verilog that was simulated."""
-    text = io.StringIO()
-    _print(Terminal(file=text, width=200), placed, replay)
     routed = placed.routed
     verilog = simulation_sources(routed.module, routed.top, placed.bits)
-    write_files(out, {
-        _TEXT: text.getvalue().encode(), _JSON: (json.dumps(data, indent=2) + "\n").encode(),
+    write_results(out, _NAME, lambda console: _print(console, placed, replay), data, {
         _REPORT: (routed.folder / _REPORT).read_bytes(), _LOG: (routed.folder / _LOG).read_bytes(),
         **{name: content.encode() for name, content in verilog.items()}})  # fmt: skip
 
@@ -150,7 +145,7 @@ def fpga_command(
     bench = _on_fpga(platform, name, model is not None)
     block: FpgaBlock = bench.fpga_block(platform, name)
     check_outputs({"the model": model}, json_file=json_file, out=out,
-                  results=(_TEXT, _JSON, _REPORT, _LOG, *simulation_files(block.top)))
+                  results=(f"{_NAME}.txt", f"{_NAME}.json", _REPORT, _LOG, *simulation_files(block.top)))
     check_tools()
     with progress() as say:
         run = None if model is None else _inference(model, platform_name, settings, seed, say)
@@ -158,9 +153,7 @@ def fpga_command(
         vectors = _vectors(bench, platform, placed, run, edges, seed, say)
         say(f"{name}: simulating the routed netlist")
         replay = placed.replay(vectors)
-    about: dict[str, Json] = {"platform": platform.name,
-                              "settings": {key: value_text(value) for key, value in overrides.items()}}  # fmt: skip
-    data = fpga_json(placed, replay, about)
+    data = fpga_json(placed, replay, machine_json(platform, overrides))
     _print(output_console(json_file), placed, replay)
     if out is not None:
         _write(out, placed, replay, data)

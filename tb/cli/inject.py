@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-from nncosim.platforms.parameters import value_text
+from nncosim.tb.cli.about import machine_json
 from nncosim.tb.cli.options import (
     PATH,
     check_indices,
@@ -117,8 +117,7 @@ def inject_command(
         console.print(places_table(campaign))
         write_json(places_json(campaign), json_file)
         return 0
-    about = {"model": source.name, "platform": platform.name,
-             "settings": {name: value_text(value) for name, value in overrides.items()}}  # fmt: skip
+    about = {"model": source.name, **machine_json(platform, overrides)}
     console.print(campaign_table(campaign, injections))
     write_json(campaign_json(campaign, injections, about), json_file)
     return 0

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 from nncosim.platforms.base import Platform
-from nncosim.platforms.parameters import value_text
 from nncosim.platforms.plain import Json
 from nncosim.tb.backend import get_bench
+from nncosim.tb.cli.about import library_json, machine_json, write_results
 from nncosim.tb.cli.options import (
     PATH,
     check_outputs,
@@ -33,7 +30,6 @@ from nncosim.tb.layout.flow import OSU018_LEF, RoutedTiming, place_and_route, ti
 from nncosim.tb.layout.lef import Lef, read_lef
 from nncosim.tb.layout.picture import svg
 from nncosim.tb.layout.table import layout_header, layout_json, layouts_table, wires_table
-from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import Terminal
 from nncosim.tb.timing.library import read_library, without_wires
@@ -41,7 +37,7 @@ from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["layout_command"]
 
-_TABLES, _JSON, _CELLS = "layout.txt", "layout.json", "cells.lib"
+_NAME, _CELLS = "layout", "cells.lib"
 _OF_BLOCK = ("{}.v", "{}.spef", "{}.def", "{}.svg", "{}.tcl", "{}_cut.lib")
 """Files of a block in --out."""
 
@@ -73,10 +69,7 @@ def _print(console: Terminal, blocks: Sequence[RoutedTiming], lef: Lef) -> None:
 def _write(out: Path, blocks: Sequence[RoutedTiming], lef: Lef, data: dict[str, Json], liberty: Path) -> None:
     """Tables, JSON; of each block its netlist, parasitics, layout and picture, and what OpenSTA needs to time it again:
     ``sta BLOCK.tcl`` in that folder."""
-    text = io.StringIO()
-    _print(Terminal(file=text, width=200), blocks, lef)
-    files = {_TABLES: text.getvalue().encode(), _JSON: (json.dumps(data, indent=2) + "\n").encode(),
-             _CELLS: without_wires(liberty.read_text(errors="replace")).encode()}  # fmt: skip
+    files = {_CELLS: without_wires(liberty.read_text(errors="replace")).encode()}
     for block in blocks:
         name, made = block.name, block.routed
         kept = {"mapped.v": f"{name}.v", "wires.spef": f"{name}.spef", "cut.lib": f"{name}_cut.lib"}
@@ -89,14 +82,7 @@ def _write(out: Path, blocks: Sequence[RoutedTiming], lef: Lef, data: dict[str, 
             for old, new in kept.items():
                 commands = commands.replace(f" {old}\n", f" {new}\n")
             files[f"{name}.tcl"] = commands.encode()
-    write_files(out, files)
-
-
-def _library_json(liberty: Path, blocks: Sequence[RoutedTiming]) -> Json:
-    """With the keys that `nncosim timing` has for these."""
-    library = read_library(liberty)
-    return {"name": library.name, "file": str(liberty), "fo4_ns": blocks[0].wired.fo4_ns,
-            "corner": asdict(library.corner)}  # fmt: skip
+    write_results(out, _NAME, lambda console: _print(console, blocks, lef), data, files)
 
 
 def picture(block: RoutedTiming, lef: Lef) -> str:
@@ -136,7 +122,8 @@ def layout_command(
     Exit status: 0 done; 2 bad input, a unit that cannot be routed, or a layout that fails a check.
     """
     check_outputs({"the cell library": liberty, "the LEF file": lef}, json_file=json_file, out=out,
-                  results=(_TABLES, _JSON, _CELLS, *(end.format(name) for name in names for end in _OF_BLOCK)))
+                  results=(f"{_NAME}.txt", f"{_NAME}.json", _CELLS,
+                           *(end.format(name) for name in names for end in _OF_BLOCK)))
     platform, overrides = resolve_platform(platform_name, settings)
     bench = _bench(platform)
     for name in names:
@@ -148,9 +135,8 @@ def layout_command(
     liberty, lef = liberty or OSU018, lef or OSU018_LEF
     with progress() as say:
         blocks = _lay_out(bench, platform, names, liberty, lef, say)
-    about: dict[str, Json] = {"platform": platform.name,
-                              "settings": {name: value_text(value) for name, value in overrides.items()},
-                              "library": _library_json(liberty, blocks), "lef": str(lef)}  # fmt: skip
+    library: Json = {**library_json(liberty), "fo4_ns": blocks[0].wired.fo4_ns}
+    about = {**machine_json(platform, overrides), "library": library, "lef": str(lef)}
     technology = read_lef(lef)
     data = layout_json(blocks, technology, about)
     _print(output_console(json_file), blocks, technology)

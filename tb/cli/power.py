@@ -9,9 +9,8 @@ import click
 from nncosim.compiler.image.expected import expected
 from nncosim.compiler.ir.topology import topology
 from nncosim.platforms.base import Platform
-from nncosim.platforms.parameters import value_text
-from nncosim.platforms.plain import Json
 from nncosim.tb.backend import get_bench
+from nncosim.tb.cli.about import library_json, machine_json, write_results
 from nncosim.tb.cli.options import (
     PATH,
     check_indices,
@@ -19,6 +18,7 @@ from nncosim.tb.cli.options import (
     image_options,
     input_options,
     json_option,
+    out_option,
     output_console,
     platform_options,
     progress,
@@ -36,11 +36,13 @@ from nncosim.tb.power.tables import power_library
 from nncosim.tb.run.flow import HANG_FACTOR, RunOptions, check_frames, make_frames
 from nncosim.tb.run.program import Program
 from nncosim.tb.system.progress import Cycles, Progress
+from nncosim.tb.system.terminal import Terminal
 from nncosim.tb.timing.liberty import require_liberty
 from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["power_command"]
 
+_NAME = "power"
 _OSU018_NM = 180.0
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -78,6 +80,12 @@ def _layers(program: Program, run: EnergyRun) -> list[Layer]:
     return layers
 
 
+def _print(console: Terminal, report: EnergyReport) -> None:
+    console.print(energy_tables(report))
+    if not report.exact:
+        console.print("[red]not every bit of the run is right[/]")
+
+
 @click.command("power")
 @click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
 @platform_options
@@ -96,6 +104,7 @@ def _layers(program: Program, run: EnergyRun) -> list[Layer]:
               help="Of energies, beside published ones [default: C V^2 to 28 nm and 0.9 V].")
 @seed_option("random inputs (without --input), and of what memories and flip-flops hold first")
 @json_option
+@out_option()
 def power_command(
     source: Path,
     platform_name: str | None,
@@ -114,6 +123,7 @@ def power_command(
     node_scale: float | None,
     seed: int,
     json_file: Path | None,
+    out: Path | None,
 ) -> int:
     """What does an inference take of energy? Runs it on the machine's gates and counts what changes in them.
 
@@ -127,7 +137,7 @@ def power_command(
     """
     check_indices(indices, input_file)
     check_outputs({"the model": source, "the input": input_file, "the data": calibrate, "the cell library": liberty},
-                  json_file=json_file)  # fmt: skip
+                  json_file=json_file, out=out, results=(f"{_NAME}.txt", f"{_NAME}.json"))  # fmt: skip
     if (liberty is None) != (node is None):
         raise click.UsageError("--liberty and --node go together: a library, and its feature size, which its file does "
                                "not say")
@@ -146,13 +156,13 @@ def power_command(
         process = Process(power_library(library), node or _OSU018_NM, hertz, Wiring(wire_ff=wire_load),
                           MemoryModel(sram_energy))  # fmt: skip
         run, exact = _run(program, platform, options, process, library, say)
-    changed: dict[str, Json] = {name: value_text(value) for name, value in overrides.items()}
-    about: dict[str, Json] = {"platform": platform.name, "settings": changed, "model": source.name, "seed": seed}
+    about = {**machine_json(platform, overrides), "model": source.name, "seed": seed,
+             "library": library_json(library)}  # fmt: skip
     report = EnergyReport(about, topology(program.network), exact, run.account, process, Target(factor=node_scale),
                           _layers(program, run), run.missing, run.published)  # fmt: skip
-    console = output_console(json_file)
-    console.print(energy_tables(report))
-    if not exact:
-        console.print("[red]not every bit of the run is right[/]")
-    write_json(energy_json(report), json_file)
+    data = energy_json(report)
+    _print(output_console(json_file), report)
+    if out is not None:
+        write_results(out, _NAME, lambda console: _print(console, report), data, {})
+    write_json(data, json_file)
     return 0 if exact else 1

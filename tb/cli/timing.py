@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 from nncosim.platforms.base import Platform
-from nncosim.platforms.parameters import value_text
 from nncosim.platforms.plain import Json
 from nncosim.tb.backend import Timed, get_bench
+from nncosim.tb.cli.about import machine_json, write_results
 from nncosim.tb.cli.options import (
     PATH,
     check_outputs,
@@ -26,7 +24,6 @@ from nncosim.tb.cli.options import (
     write_json,
 )
 from nncosim.tb.errors import BenchError
-from nncosim.tb.system.files import write_files
 from nncosim.tb.system.progress import MAPPING, Progress
 from nncosim.tb.system.terminal import Terminal
 from nncosim.tb.timing.library import read_library
@@ -44,7 +41,7 @@ from rich.text import Text
 
 __all__ = ["timing_command"]
 
-_TABLES, _JSON, _CELLS = "timing.txt", "timing.json", "cells.lib"
+_NAME, _CELLS = "timing", "cells.lib"
 _KEPT = {"mapped.v": "{}.v", "cut.lib": "{}_cut.lib", "time.tcl": "{}.tcl"}
 """What a block's analysis leaves, and its name in --out."""
 
@@ -86,10 +83,7 @@ def _print(console: Terminal, blocks: Sequence[BlockTiming], clocking: Clocking)
 def _write(out: Path, blocks: Sequence[BlockTiming], clocking: Clocking, data: dict[str, Json],
            show: Callable[[Terminal], None]) -> None:
     """Tables, JSON, and what OpenSTA needs to time the blocks again: ``sta BLOCK.tcl`` in that folder."""
-    text = io.StringIO()
-    show(Terminal(file=text, width=200))
-    files = {_TABLES: text.getvalue().encode(), _JSON: (json.dumps(data, indent=2) + "\n").encode(),
-             _CELLS: clocking.liberty.read_bytes()}  # fmt: skip
+    files = {_CELLS: clocking.liberty.read_bytes()}
     for block in blocks:
         if block.report.folder is None:
             continue
@@ -99,7 +93,7 @@ def _write(out: Path, blocks: Sequence[BlockTiming], clocking: Clocking, data: d
                 for other in ("mapped.v", "cut.lib"):
                     content = content.replace(f" {other}\n", f" {_KEPT[other].format(block.name)}\n")
             files[kept.format(block.name)] = content.encode()
-    write_files(out, files)
+    write_results(out, _NAME, show, data, files)
 
 
 @click.command("timing")
@@ -137,7 +131,8 @@ def timing_command(
     bench = _timed(platform)
     chosen = _chosen(bench, platform, names)
     check_outputs({"the cell library": liberty}, json_file=json_file, out=out,
-                  results=(_TABLES, _JSON, _CELLS, *(kept.format(name) for name in chosen for kept in _KEPT.values())))
+                  results=(f"{_NAME}.txt", f"{_NAME}.json", _CELLS,
+                           *(kept.format(name) for name in chosen for kept in _KEPT.values())))
     liberty = liberty or OSU018
     if not liberty.is_file() and liberty != OSU018:
         raise BenchError(f"cannot read the cell library {liberty}: there is no such file")
@@ -145,9 +140,7 @@ def timing_command(
         fo4 = fo4_delay(liberty)
         clocking = Clocking(liberty, read_library(liberty), fo4, period)
         blocks = _time(bench, platform, chosen, liberty, say)
-    about: dict[str, Json] = {"platform": platform.name,
-                              "settings": {name: value_text(value) for name, value in overrides.items()}}  # fmt: skip
-    data = timing_json(blocks, clocking, about)
+    data = timing_json(blocks, clocking, machine_json(platform, overrides))
     _print(output_console(json_file), blocks, clocking)
     if out is not None:
         _write(out, blocks, clocking, data, lambda console: _print(console, blocks, clocking))

@@ -94,6 +94,11 @@ class EnergyReport:
         return float(each * self.factor * self.target.frames_per_second * 1e-9)
 
     @property
+    def fastest(self) -> float:
+        """Frames per second at the clock, one inference after the other."""
+        return self.process.clock_hz / self.cycles
+
+    @property
     def gating(self) -> dict[str, float]:
         """Shares: of the energy that is the clock's; of flip-flops' cycles without a change of the bit, and without one
         of any bit of its register, which is what an enable of a register could at most save of the clock."""
@@ -126,7 +131,7 @@ def energy_json(report: EnergyReport) -> dict[str, Json]:
         for layer in report.layers for energy in (report.layer_energy(layer),)]  # fmt: skip
     return {
         **report.about, "bit_exact": report.exact, "cycles": report.cycles, "macs": report.macs,
-        "process": {"library": process.library.name, "node_nm": process.node, "voltage": process.library.voltage},
+        "process": {"node_nm": process.node, "voltage": process.library.voltage},
         "assumptions": {
             "clock_mhz": process.clock_hz / 1e6, "clock_slew_ns": wiring.clock_slew, "input_slew_ns": wiring.input_slew,
             "wire_ff_per_pin": wiring.wire_ff, "sram_pj_per_bit": process.memories.bit,
@@ -135,7 +140,7 @@ def energy_json(report: EnergyReport) -> dict[str, Json]:
         "layers": layers, "blocks": blocks, "clock_gating": dict(report.gating),
         "scaled": {
             "factor": report.factor, "node_nm": target.node, "voltage": target.voltage,
-            "frames_per_second": target.frames_per_second,
+            "frames_per_second": target.frames_per_second, "frames_per_second_at_most": report.fastest,
             "energy_uj": float(report.energy.sum() * report.factor / 1e6),
             "mw": report.milliwatts(False), "mw_if_the_clock_always_runs": report.milliwatts(True),
             "published": [{"network": each.network, "quantity": each.quantity, "value": each.value, "unit": each.unit,
@@ -222,6 +227,10 @@ def _closing(report: EnergyReport) -> list[RenderableType]:
         f"{target.frames_per_second:g} frames/s with the clock stopped between them, {report.milliwatts(True):,.2f} mW "
         "with the clock always running",
     ]
+    if report.fastest < target.frames_per_second:
+        lines.append(f"  but this machine does not reach {target.frames_per_second:g} frames/s: at "
+                     f"{report.process.clock_hz / 1e6:g} MHz an inference of {report.cycles:,} cycles allows "
+                     f"{report.fastest:.3g}")
     for figure in report.published:
         mark = " (this network)" if _is_this(report, figure) else ""
         lines.append(f"  published: {figure.value:g} {figure.unit}, {figure.quantity}, {figure.network}{mark}")
