@@ -77,6 +77,7 @@ def simulate_gates(dut: wiring.Component, bench: Callable[..., Coroutine[Any, An
     """
     name = type(dut).__name__.lower()
     built = build_block(dut, name, models=models)
+    print(f"on gates: {name}")  # for who wants to know that a bench's blocks were, not only that it passed
     ports = _ports(dut)
     with Model(built, seed=seed) as model:
         if _RESET in model.ports:
