@@ -15,14 +15,13 @@ from nncosim.compiler.options import with_options
 from nncosim.compiler.placement.placement import MemoryUse, fullest
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import predicted_interval
+from nncosim.tb.cli.asked import Asked, model_options
 from nncosim.tb.cli.options import (
     check_outputs,
-    input_options,
     json_option,
     model_argument,
     out_option,
     output_console,
-    platform_options,
     progress,
     read_forms,
     resolve_options,
@@ -68,24 +67,20 @@ def _cycles(count: int | None) -> str:
 
 @click.command("compile")
 @model_argument
-@platform_options
-@input_options
+@model_options
 @click.option("--stream", is_flag=True, help="The next inputs may come in while the network runs (run --stream).")
 @out_option(required=True)
 @json_option
-def compile_command(
-    model: Path, platform_name: str | None, settings: tuple[str, ...], compiler_options: tuple[str, ...],
-    input_quant: tuple[str, ...], calibrate: Path | None, nearest: bool, stream: bool, out: Path,
-    json_file: Path | None,
-) -> int:
+def compile_command(model: Path, asked: Asked, stream: bool, out: Path, json_file: Path | None) -> int:
     """Write the image, its listing, the memory map, and the cycles estimated and predicted, to --out."""
-    check_outputs({"the model": model, "the data": calibrate}, json_file=json_file, out=out)
-    platform, overrides = resolve_platform(platform_name, settings)
-    options = resolve_options(platform, compiler_options)
+    check_outputs({"the model": model, "the data": asked.calibrate}, json_file=json_file, out=out)
+    platform, overrides = resolve_platform(asked.platform_name, asked.settings)
+    options = resolve_options(platform, asked.compiler_options)
     with progress() as say:
         data = read_source(model)
         say(f"importing {model.name}")
-        network = read_model(model, data, platform, read_forms(model, input_quant, calibrate), nearest)
+        forms = read_forms(model, asked.input_quant, asked.calibrate)
+        network = read_model(model, data, platform, forms, asked.nearest)
         program = compile_model(model, data, platform, overrides, say, network, stream, options)
         interval = predicted_interval(platform, program.image)
     write_files(out, program.files)
@@ -160,24 +155,21 @@ def _print_fit(
 
 @click.command("check")
 @model_argument
-@platform_options
-@input_options
+@model_options
 @json_option
-def check_command(
-    model: Path, platform_name: str | None, settings: tuple[str, ...], compiler_options: tuple[str, ...],
-    input_quant: tuple[str, ...], calibrate: Path | None, nearest: bool, json_file: Path | None,
-) -> int:
+def check_command(model: Path, asked: Asked, json_file: Path | None) -> int:
     """Is the model supported, does it fit? If not, say everything that is wrong, and what to change.
 
     Exit status: 0 it compiles, 2 it does not.
     """
-    check_outputs({"the model": model, "the data": calibrate}, json_file=json_file)
-    platform, _ = resolve_platform(platform_name, settings)
-    backend = with_options(backend_for(platform), resolve_options(platform, compiler_options))
+    check_outputs({"the model": model, "the data": asked.calibrate}, json_file=json_file)
+    platform, _ = resolve_platform(asked.platform_name, asked.settings)
+    backend = with_options(backend_for(platform), resolve_options(platform, asked.compiler_options))
     with progress() as say:
         say(f"importing {model.name}")
         data = read_source(model)
-        network = read_model(model, data, platform, read_forms(model, input_quant, calibrate), nearest)
+        forms = read_forms(model, asked.input_quant, asked.calibrate)
+        network = read_model(model, data, platform, forms, asked.nearest)
         say("compiling")
         result = check_network(network, platform, backend)
         network = result.compiled.network if result.compiled else network

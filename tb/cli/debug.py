@@ -6,23 +6,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from nncosim.tb.cli.asked import Asked, run_options
 from nncosim.tb.cli.options import (
     PATH,
     RESULTS,
-    check_indices,
     check_outputs,
     driver_option,
-    image_options,
-    input_options,
     json_option,
     output_console,
     patch_option,
-    platform_options,
     progress,
     seed_option,
     write_json,
 )
-from nncosim.tb.cli.run import Given, print_story, program_of
+from nncosim.tb.cli.run import print_story, program_of
 from nncosim.tb.debug.bundle import FILES, WAVEFORM, write_bundle
 from nncosim.tb.debug.story import debug_program
 from nncosim.tb.run.flow import RunOptions
@@ -33,11 +30,8 @@ __all__ = ["debug_command"]
 
 
 @click.command("debug")
-@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
-@platform_options
-@input_options
+@run_options
 @driver_option
-@image_options
 @patch_option
 @seed_option("random inputs (without --input), and of the poison in memories")
 @click.option("--out", type=PATH, default="debug", show_default=True, metavar="DIR",
@@ -45,12 +39,7 @@ __all__ = ["debug_command"]
 @json_option
 def debug_command(
     source: Path,
-    platform_name: str | None,
-    settings: tuple[str, ...],
-    compiler_options: tuple[str, ...],
-    input_quant: tuple[str, ...],
-    calibrate: Path | None,
-    nearest: bool,
+    asked: Asked,
     driver: str | None,
     input_file: Path | None,
     indices: tuple[int, ...],
@@ -66,15 +55,13 @@ def debug_command(
 
     Exit status: 0 nothing is wrong, 1 something is, 2 bad input.
     """
-    check_indices(indices, input_file)
-    inputs = {"the model": source, "the input": input_file, "the data": calibrate, "the patch": rtl_patch}
+    inputs = {"the model": source, "the input": input_file, "the data": asked.calibrate, "the patch": rtl_patch}
     check_outputs(inputs, json_file=json_file, out=out, results=(*RESULTS, *FILES))
     prepare_directory(out)
     patch = read_patch(rtl_patch) if rtl_patch is not None else None
     options = RunOptions(None, driver, input_file, indices, seed, rtl_patch=patch, observe=True)
     with progress() as say:
-        given = Given(input_quant, calibrate, nearest, compiler_options)
-        program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
+        program, platform, overrides, options = program_of(source, asked, options, say)
         story = debug_program(program, platform, overrides, options, out / WAVEFORM, say)
         write_bundle(out, program, platform, overrides, options, story)
     print_story(story, out, output_console(json_file))

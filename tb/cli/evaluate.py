@@ -18,16 +18,15 @@ from nncosim.compiler.proof.requantization import prove
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import get_bench
+from nncosim.tb.cli.asked import Asked, model_options
 from nncosim.tb.cli.options import (
     PATH,
     backend_option,
     check_outputs,
     driver_option,
-    input_options,
     json_option,
     model_argument,
     output_console,
-    platform_options,
     progress,
     read_forms,
     resolve_options,
@@ -221,12 +220,11 @@ def _print_comparison(console: Console, comparison: ExecutorReport | ReferenceRe
 
 
 def _reference(
-    against: str, model: Path, input_quant: tuple[str, ...], calibrate: Path | None, data: Path | None,
-    limit: int | None, seed: int, json_file: Path | None,
+    against: str, model: Path, asked: Asked, data: Path | None, limit: int | None, seed: int, json_file: Path | None,
 ) -> int:
     """The integer network against another, with any requantization that the importer's integers can be."""
     console, raw = output_console(json_file), read_source(model)
-    forms = read_forms(model, input_quant, calibrate)
+    forms = read_forms(model, asked.input_quant, asked.calibrate)
     with progress() as say:
         say(f"importing {model.name}")
         network = prove(read_model(model, raw, None, forms), RequantCaps(tables=True, as_given=True))
@@ -246,8 +244,7 @@ def _reference(
 
 @click.command("evaluate")
 @model_argument
-@platform_options
-@input_options
+@model_options
 @click.option("--data", type=PATH, metavar="X.npz", help="One array per graph input, N images, and `labels` (N,).")
 @click.option(
     "--against",
@@ -273,12 +270,7 @@ def _reference(
 @json_option
 def evaluate_command(
     model: Path,
-    platform_name: str | None,
-    settings: tuple[str, ...],
-    compiler_options: tuple[str, ...],
-    input_quant: tuple[str, ...],
-    calibrate: Path | None,
-    nearest: bool,
+    asked: Asked,
     data: Path | None,
     against: str | None,
     images: int | None,
@@ -294,20 +286,21 @@ def evaluate_command(
     """
     if data is None and against is None:
         raise click.UsageError("give --data X.npz (accuracy), --against qonnx, onnxruntime, litert or onnx, or both")
-    check_outputs({"the model": model, "the data": data, "the data to calibrate by": calibrate}, json_file=json_file)
+    check_outputs({"the model": model, "the data": data, "the data to calibrate by": asked.calibrate},
+                  json_file=json_file)  # fmt: skip
     if reference:
         if against is None:
             raise click.UsageError(
                 "--reference runs on no machine: give --against qonnx (onnxruntime, litert, onnx), or leave it out"
             )
-        if platform_name or settings or compiler_options or backend or driver or nearest:
+        if asked._replace(input_quant=(), calibrate=None) != Asked() or backend or driver:
             options = "--platform, --set, --compiler-option, --backend, --driver, --nearest"
             raise click.UsageError(f"--reference runs on no machine: leave out {options}")
-        return _reference(against, model, input_quant, calibrate, data, images, seed, json_file)
+        return _reference(against, model, asked, data, images, seed, json_file)
     console, raw = output_console(json_file), read_source(model)
-    forms = read_forms(model, input_quant, calibrate)
-    platform, overrides = resolve_platform(platform_name, settings)
-    told = resolve_options(platform, compiler_options)
+    forms = read_forms(model, asked.input_quant, asked.calibrate)
+    platform, overrides = resolve_platform(asked.platform_name, asked.settings)
+    told = resolve_options(platform, asked.compiler_options)
     report: dict[str, object] = {"model": model.name, "platform": platform.name, "seed": seed}
     passed = True
     with progress() as say:
@@ -323,14 +316,14 @@ def evaluate_command(
                 RunOptions(backend, driver, seed=seed),
                 images,
                 against,
-                nearest,
+                asked.nearest,
                 told,
                 say,
             )
             report |= result.to_json()
             passed &= result.passed
         else:
-            network = prove_model(model, raw, platform, forms, nearest)
+            network = prove_model(model, raw, platform, forms, asked.nearest)
         report["remarks"] = list(network.remarks)
         if against is not None:
             comparison = _compare(against, model, forms, network, _images(network, data, images), seed, say)

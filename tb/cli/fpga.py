@@ -11,6 +11,7 @@ from nncosim.platforms.parameters import Value
 from nncosim.platforms.plain import Json
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.about import machine_json, write_results
+from nncosim.tb.cli.asked import Asked
 from nncosim.tb.cli.options import (
     PATH,
     check_outputs,
@@ -24,7 +25,7 @@ from nncosim.tb.cli.options import (
     seed_option,
     write_json,
 )
-from nncosim.tb.cli.run import Given, program_of
+from nncosim.tb.cli.run import program_of
 from nncosim.tb.errors import BenchError
 from nncosim.tb.fpga.bench import OnFpga, RecordsBlocks
 from nncosim.tb.fpga.block import BlockOnFpga, FpgaBlock, check_tools, place_block, random_vectors
@@ -78,7 +79,7 @@ def _inference(model: Path, platform_name: str | None, settings: tuple[str, ...]
                ) -> tuple[bytes, list]:
     """A model's image, and the inputs of one inference."""
     options = RunOptions("rtl", None, None, (), seed)
-    program, _, _, options = program_of(model, platform_name, settings, Given((), None, False, ()), options, say)
+    program, _, _, options = program_of(model, Asked(platform_name, settings), options, say)
     return program.image, make_frames(program.network, options)[0]
 
 

@@ -8,20 +8,17 @@ from pathlib import Path
 
 import click
 from nncosim.tb.cli.about import machine_json
+from nncosim.tb.cli.asked import Asked, run_options
 from nncosim.tb.cli.options import (
     PATH,
-    check_indices,
     check_outputs,
-    image_options,
-    input_options,
     json_option,
     output_console,
-    platform_options,
     progress,
     seed_option,
     write_json,
 )
-from nncosim.tb.cli.run import Given, program_of
+from nncosim.tb.cli.run import program_of
 from nncosim.tb.faults.campaign import Chosen, Wanted, prepare_campaign
 from nncosim.tb.faults.table import campaign_json, campaign_table, places_json, places_table
 from nncosim.tb.run.flow import RunOptions
@@ -59,10 +56,7 @@ def _wanted(count: int, blocks: tuple[str, ...], target: str | None, bit: int | 
 
 
 @click.command("inject")
-@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
-@platform_options
-@input_options
-@image_options
+@run_options
 @fault_options
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="Processes [default: one for each core].")
 @click.option("--journal", type=PATH, metavar="FILE",
@@ -71,12 +65,7 @@ def _wanted(count: int, blocks: tuple[str, ...], target: str | None, bit: int | 
 @json_option
 def inject_command(
     source: Path,
-    platform_name: str | None,
-    settings: tuple[str, ...],
-    compiler_options: tuple[str, ...],
-    input_quant: tuple[str, ...],
-    calibrate: Path | None,
-    nearest: bool,
+    asked: Asked,
     input_file: Path | None,
     indices: tuple[int, ...],
     count: int,
@@ -97,18 +86,16 @@ def inject_command(
 
     Exit status: 0 all flips were done, 2 bad input, or a run that is wrong without a fault.
     """
-    check_indices(indices, input_file)
     if len(indices) > 1:
         raise click.UsageError("faults are injected into one inference; give --index once")
     wanted = _wanted(count, blocks, target, bit, at)
     if journal is not None:
         prepare_file(journal, "--journal")
-    check_outputs({"the model": source, "the input": input_file, "the data": calibrate, "the journal": journal},
+    check_outputs({"the model": source, "the input": input_file, "the data": asked.calibrate, "the journal": journal},
                   json_file=json_file)  # fmt: skip
     options = RunOptions("rtl", None, input_file, indices, seed, inject=True)
     with progress() as say:
-        given = Given(input_quant, calibrate, nearest, compiler_options)
-        program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
+        program, platform, overrides, options = program_of(source, asked, options, say)
         campaign = prepare_campaign(program, platform, options, say)
         flips = [] if listed else campaign.flips(wanted)
         injections = campaign.run(flips, jobs or default_workers(), journal, say)

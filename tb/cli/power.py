@@ -11,21 +11,18 @@ from nncosim.compiler.ir.topology import topology
 from nncosim.platforms.base import Platform
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.about import library_json, machine_json, write_results
+from nncosim.tb.cli.asked import Asked, run_options
 from nncosim.tb.cli.options import (
     PATH,
-    check_indices,
     check_outputs,
-    image_options,
-    input_options,
     json_option,
     out_option,
     output_console,
-    platform_options,
     progress,
     seed_option,
     write_json,
 )
-from nncosim.tb.cli.run import Given, program_of
+from nncosim.tb.cli.run import program_of
 from nncosim.tb.errors import BenchError
 from nncosim.tb.power.account import Process
 from nncosim.tb.power.gates import Wiring
@@ -87,10 +84,7 @@ def _print(console: Terminal, report: EnergyReport) -> None:
 
 
 @click.command("power")
-@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
-@platform_options
-@input_options
-@image_options
+@run_options
 @click.option("--liberty", type=PATH, metavar="FILE",
               help="Cell library that the machine is mapped to, and whose energies count [default: OSU 180 nm].")
 @click.option("--node", type=_POSITIVE, metavar="NM",
@@ -107,12 +101,7 @@ def _print(console: Terminal, report: EnergyReport) -> None:
 @out_option()
 def power_command(
     source: Path,
-    platform_name: str | None,
-    settings: tuple[str, ...],
-    compiler_options: tuple[str, ...],
-    input_quant: tuple[str, ...],
-    calibrate: Path | None,
-    nearest: bool,
+    asked: Asked,
     input_file: Path | None,
     indices: tuple[int, ...],
     liberty: Path | None,
@@ -135,9 +124,8 @@ def power_command(
 
     Exit status: 0 done; 1 a bit of the run is wrong; 2 bad input.
     """
-    check_indices(indices, input_file)
-    check_outputs({"the model": source, "the input": input_file, "the data": calibrate, "the cell library": liberty},
-                  json_file=json_file, out=out, results=(f"{_NAME}.txt", f"{_NAME}.json"))  # fmt: skip
+    inputs = {"the model": source, "the input": input_file, "the data": asked.calibrate, "the cell library": liberty}
+    check_outputs(inputs, json_file=json_file, out=out, results=(f"{_NAME}.txt", f"{_NAME}.json"))
     if (liberty is None) != (node is None):
         raise click.UsageError("--liberty and --node go together: a library, and its feature size, which its file does "
                                "not say")
@@ -148,8 +136,7 @@ def power_command(
         raise BenchError(f"cannot read the cell library {library}: there is no such file")
     options = RunOptions("netlist", "direct", input_file, indices, seed)
     with progress() as say:
-        given = Given(input_quant, calibrate, nearest, compiler_options)
-        program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say)
+        program, platform, overrides, options = program_of(source, asked, options, say)
         hertz = clock * 1e6 if clock is not None else float(getattr(platform, "clock_hz", 0))
         if not hertz:
             raise click.UsageError(f"{platform.name} has no clock of its own: give --clock MHZ")

@@ -7,29 +7,25 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import Value
 from nncosim.tb.backend import get_bench
+from nncosim.tb.cli.asked import Asked, run_options
 from nncosim.tb.cli.options import (
     PATH,
     RESULTS,
     backend_option,
-    check_indices,
     check_outputs,
     complete_layers,
     driver_option,
     gate_options,
     gates_of,
-    image_options,
-    input_options,
     json_option,
     out_option,
     output_console,
     patch_option,
-    platform_options,
     progress,
     read_forms,
     resolve_options,
@@ -63,7 +59,7 @@ from nncosim.tb.system.files import prepare_directory, prepare_file, write_files
 from nncosim.tb.system.progress import Progress
 from nncosim.tb.system.terminal import Terminal
 
-__all__ = ["Given", "print_story", "program_of", "run_command"]
+__all__ = ["print_story", "program_of", "run_command"]
 
 
 def print_story(story: Story, directory: Path, console: Terminal) -> None:
@@ -115,39 +111,29 @@ def coverage_option(command: Callable) -> Callable:
     return click.option("--coverage", type=PATH, metavar="DIR", help=help_, callback=_checked_coverage)(command)
 
 
-class Given(NamedTuple):
-    """The options that say how a model is read and compiled."""
-
-    input_quant: tuple[str, ...]
-    calibrate: Path | None
-    nearest: bool
-    compiler_options: tuple[str, ...]
-
-
 def program_of(
-    source: Path, platform_name: str | None, settings: tuple[str, ...], given: Given, options: RunOptions,
-    say: Progress, counted: bool = False,
+    source: Path, asked: Asked, options: RunOptions, say: Progress, counted: bool = False,
 ) -> tuple[Program, Platform, dict[str, Value], RunOptions]:
     """Load or compile `source`; what cannot run, or inputs that do not fit, are refused before anything is compiled.
 
-    The options that are returned have what `given` says. `counted`: coverage of the RTL is wanted.
+    The options that are returned have what `asked` says. `counted`: coverage of the RTL is wanted.
     """
     data = read_source(source)
     if is_image(data):
-        if settings:
+        if asked.settings:
             raise click.UsageError("--set changes what is compiled; the image has its platform's parameters in it")
-        if any(given):
+        if asked.of_compiling:
             given_here = "--input-quant, --calibrate, --nearest and --compiler-option"
             raise click.UsageError(f"{given_here} are for compiling a model; the image has that in it")
         program, platform, overrides = load_image(source, data)
-        if platform_name not in (None, platform.name):
-            raise click.UsageError(f"{source} is an image for {platform.name!r}, not for {platform_name!r}")
+        if asked.platform_name not in (None, platform.name):
+            raise click.UsageError(f"{source} is an image for {platform.name!r}, not for {asked.platform_name!r}")
         if counted:
             bench = get_bench(platform)
             collect.check_counted(bench, platform, choose(bench, platform, options.backend, options.driver)[0])
         return program, platform, overrides, options
-    platform, overrides = resolve_platform(platform_name, settings)
-    told = resolve_options(platform, given.compiler_options)
+    platform, overrides = resolve_platform(asked.platform_name, asked.settings)
+    told = resolve_options(platform, asked.compiler_options)
     bench = get_bench(platform)
     backend, _ = choose(bench, platform, options.backend, options.driver)
     if counted:
@@ -167,20 +153,17 @@ def program_of(
     if options.ignore_hazards:
         check_hazards(bench, platform, backend)
     say(f"importing {source.name}")
-    options = replace(options, forms=read_forms(source, given.input_quant, given.calibrate))
-    network = read_runnable(source, data, platform, options.forms, given.nearest)
+    options = replace(options, forms=read_forms(source, asked.input_quant, asked.calibrate))
+    network = read_runnable(source, data, platform, options.forms, asked.nearest)
     make_frames(network, options)
     program = compile_model(source, data, platform, overrides, say, network, options.stream > 0, told)
     return program, platform, overrides, options
 
 
 @click.command("run")
-@click.argument("source", metavar="MODEL.onnx|IMAGE.elf", type=PATH)
-@platform_options
-@input_options
+@run_options
 @backend_option("image", "rtl where the platform has it")
 @driver_option
-@image_options
 @click.option(
     "--boot",
     type=click.Choice(["backdoor", "bus"]),
@@ -209,12 +192,7 @@ def program_of(
 @json_option
 def run_command(
     source: Path,
-    platform_name: str | None,
-    settings: tuple[str, ...],
-    compiler_options: tuple[str, ...],
-    input_quant: tuple[str, ...],
-    calibrate: Path | None,
-    nearest: bool,
+    asked: Asked,
     backend: str | None,
     driver: str | None,
     input_file: Path | None,
@@ -240,14 +218,13 @@ def run_command(
 
     Exit status: 0 all bits and cycles hold, 1 a mismatch, a hang or cycles other than those predicted, 2 bad input.
     """
-    check_indices(indices, input_file)
     if trace is not None:
         trace_format(trace)
         for file in (trace, save_file(trace), command_file(trace)):
             prepare_file(file, "--trace")
     elif not trace_from == trace_to == trace_layer is None:
         raise click.UsageError("--trace-from, --trace-to and --trace-layer choose a part of it; give --trace FILE")
-    inputs = {"the model": source, "the input": input_file, "the data": calibrate, "the patch": rtl_patch}
+    inputs = {"the model": source, "the input": input_file, "the data": asked.calibrate, "the patch": rtl_patch}
     check_outputs(inputs, json_file=json_file, out=out, trace=trace)
     if coverage is not None and rtl_patch is not None:
         raise click.UsageError("--coverage adds up what is counted of the same sources, and --rtl-patch makes others")
@@ -259,9 +236,7 @@ def run_command(
                          rtl_patch=read_patch(rtl_patch) if rtl_patch is not None else None,
                          gates=gates_of(gate_blocks, liberty, beside_rtl))
     with progress() as say:
-        given = Given(input_quant, calibrate, nearest, compiler_options)
-        program, platform, overrides, options = program_of(source, platform_name, settings, given, options, say,
-                                                           coverage is not None)
+        program, platform, overrides, options = program_of(source, asked, options, say, coverage is not None)
         with collect.collecting(coverage):
             outcome = run_program(program, platform, overrides, options, say)
         story = None

@@ -14,16 +14,15 @@ from nncosim.compiler.image.plain import to_plain
 from nncosim.platforms.base import Platform
 from nncosim.platforms.parameters import value_text
 from nncosim.tb.backend import get_bench
+from nncosim.tb.cli.asked import Asked, model_options
 from nncosim.tb.cli.options import (
     PATH,
     backend_option,
     check_outputs,
     complete_parameters,
-    input_options,
     json_option,
     out_option,
     output_console,
-    platform_options,
     progress,
     read_forms,
     resolve_options,
@@ -148,8 +147,7 @@ def _status(rows: Sequence[Row]) -> int:
 
 @click.command("sweep")
 @click.argument("models", metavar="MODEL.onnx...", type=PATH, nargs=-1, required=True)
-@platform_options
-@input_options
+@model_options
 @click.option("--grid", "axes", multiple=True, metavar="PARAMETER=A,B,...", shell_complete=complete_parameters,
               help="Values of a parameter of the platform; repeat it for more dimensions.")
 @click.option("--front", "names", metavar="METRIC,METRIC,...", default="",
@@ -165,12 +163,7 @@ def _status(rows: Sequence[Row]) -> int:
 @json_option
 def sweep_command(
     models: tuple[Path, ...],
-    platform_name: str | None,
-    settings: tuple[str, ...],
-    compiler_options: tuple[str, ...],
-    input_quant: tuple[str, ...],
-    calibrate: Path | None,
-    nearest: bool,
+    asked: Asked,
     axes: tuple[str, ...],
     names: str,
     backend: str | None,
@@ -194,11 +187,11 @@ def sweep_command(
     """
     if scheduler is not None and workers is not None:
         raise click.UsageError("--workers is for processes of this computer; leave it out with --scheduler")
-    inputs = {f"model {n}": path for n, path in enumerate(models, 1)} | {"the data": calibrate}
+    inputs = {f"model {n}": path for n, path in enumerate(models, 1)} | {"the data": asked.calibrate}
     check_outputs(inputs, json_file=json_file, out=out,
                   results=RESULTS)  # fmt: skip
-    platform, fixed = resolve_platform(platform_name, settings)
-    told = resolve_options(platform, compiler_options)
+    platform, fixed = resolve_platform(asked.platform_name, asked.settings)
+    told = resolve_options(platform, asked.compiler_options)
     grid = parse_grid(platform, axes)
     front = front_metrics(platform, tuple(name.strip() for name in names.split(",")) if names else ())
     points = grid_points(len(models), platform, fixed, grid)
@@ -208,7 +201,8 @@ def sweep_command(
         subjects = []
         for model in models:
             say(f"importing {model.name}")
-            subjects.append(load_subject(model, platform, read_forms(model, input_quant, calibrate), nearest))
+            forms = read_forms(model, asked.input_quant, asked.calibrate)
+            subjects.append(load_subject(model, platform, forms, asked.nearest))
         job = make_job(platform, subjects, options, told)
         rows = _sweep(points, job, scheduler, workers, say)
         if confirm_options is not None:
