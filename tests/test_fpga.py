@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -25,7 +27,7 @@ from nncosim.tb.fpga.replay import Difference, Replayed, port_of_column
 from nncosim.tb.fpga.route import ClockSpeed, Routed, Used, read_report
 from nncosim.tb.fpga.table import fpga_header, fpga_json, path_table, replay_text, used_table
 from nncosim.tb.netlist import icarus
-from nncosim.tb.netlist.recorded import Vectors
+from nncosim.tb.netlist.recorded import Vectors, random_values
 from nncosim.tb.system.terminal import Terminal
 from toy_models import branching_model, save
 
@@ -276,6 +278,15 @@ def test_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     bits = (PortBit("i", 0, "input", 3), PortBit("o", 0, "output", 4))
     with pytest.raises(BenchError, match="no output of the RTL of 'top' is known at any of 3 edges"):
         replay.replayed(routed, bits, {}, vectors)
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(1, np.uint64), (12, np.uint64), (64, np.uint64), (65, object)])
+def test_random_values_of_a_port(bits: int, kind: type) -> None:
+    """All of its bits take both values, none beyond; the same seed gives the same."""
+    first, again = (random_values(np.random.default_rng(3), bits, 200) for _ in range(2))
+    values = [int(value) for value in first]
+    assert first.dtype == kind and values == [int(value) for value in again]
+    assert functools.reduce(operator.or_, values) == (1 << bits) - 1 and functools.reduce(operator.and_, values) == 0
 
 
 def test_places_of_columns() -> None:

@@ -16,7 +16,7 @@ from nncosim.hdl import emit
 from nncosim.hdl.errors import HdlError
 from nncosim.tb.errors import BenchError, ToolCrash
 from nncosim.tb.sim.toolchain import CommandFailed, Log, run_parallel
-from nncosim.tb.system.processes import crash_of, run, run_retried
+from nncosim.tb.system.processes import crash_of, last_lines, run, run_retried
 from nncosim.tb.timing import synthesis as sta_synth
 
 SLOW = ["sh", "-c", "sleep 600 & echo $! >child; wait"]
@@ -42,6 +42,14 @@ def wait_until(condition) -> None:
 def child_of(folder: Path) -> int:
     wait_until(lambda: (folder / "child").is_file() and (folder / "child").read_text().strip())
     return int((folder / "child").read_text())
+
+
+def test_last_lines_of_a_tool():
+    """The last ten, or as many as asked for; none is longer than what fits a message."""
+    text = "".join(f"line {number}\n" for number in range(30)) + "x" * 1000
+    lines = last_lines(text).split("\n")
+    assert lines[0] == "    line 21" and lines[-1] == "    " + "x" * 300 and len(lines) == 10
+    assert last_lines(text, 2) == "\n".join(lines[-2:]) and last_lines("") == ""
 
 
 def test_a_job_that_fails_ends_the_others(tmp_path):

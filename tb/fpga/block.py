@@ -13,7 +13,7 @@ from nncosim.tb.fpga.replay import Replayed, replayed
 from nncosim.tb.fpga.route import Routed, nextpnr_version, route
 from nncosim.tb.fpga.synthesis import synthesized
 from nncosim.tb.netlist.icarus import icarus_command
-from nncosim.tb.netlist.recorded import CLOCK, RESET, Vectors
+from nncosim.tb.netlist.recorded import CLOCK, RESET, Vectors, random_values
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import build
 from nncosim.tb.system.progress import PLACING, Progress
@@ -85,14 +85,15 @@ def random_vectors(block: FpgaBlock, bits: tuple[PortBit, ...], edges: int, seed
             model.memory(memory)[:] = 0
         ports = {port: width for port, (_, width) in model.ports.items() if port != CLOCK}
         inputs = [port for port in ports if model.ports[port][0] == "in"]
-        found: dict[str, list[int]] = {port: [] for port in ports}
+        given = {port: random_values(rng, ports[port], edges) for port in inputs if port != RESET}
+        if RESET in inputs:
+            given[RESET] = (np.arange(edges) < RESET_EDGES).astype(np.uint64)
+        found: dict[str, list[int]] = {port: [] for port in ports if port not in inputs}
         for edge in range(edges):
-            for port in inputs:
-                value = int.from_bytes(rng.bytes(-(-ports[port] // 8)), "little") >> -ports[port] % 8
-                model[port] = int(edge < RESET_EDGES) if port == RESET else value
-            for port in ports:
-                found[port].append(model[port])
+            for port, values in given.items():
+                model[port] = int(values[edge])
+            for port, seen in found.items():
+                seen.append(model[port])
             model.tick()
-    arrays = {port: np.array(values, np.uint64 if ports[port] <= 64 else object) for port, values in found.items()}
-    return Vectors(f"random inputs, seed {seed}", ports, {port: arrays[port] for port in inputs},
-                   {port: values for port, values in arrays.items() if port not in inputs})
+    return Vectors(f"random inputs, seed {seed}", ports, given,
+                   {port: np.array(seen, np.uint64 if ports[port] <= 64 else object) for port, seen in found.items()})

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nncosim.tb.errors import BenchError, ToolError
-from nncosim.tb.fpga.ports import CLOCK, PortBit
+from nncosim.tb.fpga.ports import PortBit
 from nncosim.tb.fpga.synthesis import yosys
+from nncosim.tb.netlist.recorded import CLOCK
 from nncosim.tb.system.cache import content_key, obtain
 from nncosim.tb.timing.synthesis import yosys_version
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nncosim.tb.errors import BenchError
+from nncosim.tb.netlist.recorded import CLOCK
 
-__all__ = ["CLOCK", "PortBit", "port_bits", "with_port_registers"]
-
-CLOCK = "clk"
+__all__ = ["PortBit", "port_bits", "with_port_registers"]
 
 _REGISTER = {"GSR": "DISABLED", "CEMUX": "1 ", "CLKMUX": "CLK", "LSRMUX": "LSR", "REGSET": "RESET",
              "SRMODE": "LSR_OVER_CE"}  # fmt: skip

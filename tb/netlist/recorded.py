@@ -16,7 +16,7 @@ import numpy as np
 from nncosim.tb.errors import BenchError
 from nncosim.tb.waves.wave import Wave
 
-__all__ = ["CLOCK", "RESET", "Vectors", "record"]
+__all__ = ["CLOCK", "RESET", "Vectors", "random_values", "record"]
 
 CLOCK, RESET = "clk", "rst"
 """Ports of every module that is emitted: the clock is in no `Vectors`, reset is an input like others."""
@@ -69,6 +69,12 @@ class Vectors:
 
 def _port(found: tuple[int, str] | None) -> str:
     return "absent" if found is None else f"an {found[1]} of {found[0]} bits"
+
+
+def random_values(random: np.random.Generator, bits: int, edges: int) -> np.ndarray:
+    """Of a port of so many bits, one an edge, as in `Vectors`."""
+    drawn = [int.from_bytes(random.bytes(-(-bits // 8)), "little") & (1 << bits) - 1 for _ in range(edges)]
+    return np.array(drawn, np.uint64 if bits <= 64 else object)
 
 
 def record(waveform: Path, clock: str, scope: str, ports: Iterable[tuple[str, int, str]],

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.icarus import icarus_command
-from nncosim.tb.netlist.recorded import CLOCK, RESET, Vectors
+from nncosim.tb.netlist.recorded import CLOCK, RESET, Vectors, random_values
 from nncosim.tb.netlist.verilog import identifier
 
 __all__ = ["PortTimes", "Replay", "Rows", "Seen", "bit_rows", "random_vectors", "rows_to_vectors"]
@@ -90,9 +90,8 @@ def random_vectors(sources: Iterable[str], module: str, after: Vectors, edges: i
     random = np.random.default_rng(seed)
     inputs = {}
     for port, values in after.inputs.items():
-        drawn = [0 if port == RESET else int.from_bytes(random.bytes(-(-after.bits[port] // 8)), "little")
-                 & (1 << after.bits[port]) - 1 for _ in range(edges)]  # fmt: skip
-        inputs[port] = np.concatenate([values, np.array(drawn, values.dtype)])
+        drawn = np.zeros(edges, values.dtype) if port == RESET else random_values(random, after.bits[port], edges)
+        inputs[port] = np.concatenate([values, drawn])
     nothing = {port: np.zeros(len(after) + edges, values.dtype) for port, values in after.outputs.items()}
     words: dict[str, list[str]] = {}
     for bit in filter(re.compile(r"[A-Za-z_]\w*(\[\d+\])?").fullmatch, registers):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nncosim.tb.errors import BenchError, ToolError
 from nncosim.tb.system.cache import cache_root
-from nncosim.tb.system.processes import run_retried
+from nncosim.tb.system.processes import last_lines, run_retried
 from nncosim.tb.timing.netlist import REGISTER_ATTRIBUTE, cut_name
 
 __all__ = ["ABC_SCRIPT", "CONSTRAINTS", "DELAY_SCRIPT", "YOSYS", "recipe", "synthesize", "yosys_version"]
@@ -83,8 +83,7 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
         log.parent.mkdir(parents=True, exist_ok=True)
         if (folder / "yosys.log").is_file():
             shutil.copyfile(folder / "yosys.log", log)
-        shown = "\n".join(f"    {line[:300]}" for line in done.stdout.splitlines()[-10:])
-        raise BenchError(f"Yosys could not map {top!r}:\n{shown}\n  full log: {log}")
+        raise BenchError(f"Yosys could not map {top!r}:\n{last_lines(done.stdout)}\n  full log: {log}")
     return mapped
 
 
