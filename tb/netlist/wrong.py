@@ -36,7 +36,8 @@ def random_gates(modules: Mapping[str, Gates], models: Mapping[str, CellModel], 
     taken: set[str] = set()
     for number in range(count):
         gates = modules[names[number % len(names)]]
-        cell = gates.cells[int(rng.integers(len(gates.cells)))]
+        cells = [cell for cell in gates.cells if not cell.model.inside]
+        cell = cells[int(rng.integers(len(cells)))]
         if cell.name in taken:
             continue
         taken.add(cell.name)
