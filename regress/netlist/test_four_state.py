@@ -15,7 +15,7 @@ import pytest
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.regress.netlist.machines import SMALL
 from nncosim.tb.j3dai.build import soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, CORE, soc_modules
 from nncosim.tb.netlist.four_state import UnderReset, under_reset
 from nncosim.tb.netlist.gates import Gates
 
@@ -47,6 +47,11 @@ def reset_in_rtl() -> frozenset[str]:
 def unknown(seen: UnderReset) -> set[str]:
     """Registers with a bit that is unknown."""
     return {re.sub(r"\[\d+\]$", "", name) for name, value in seen.registers.items() if value not in ("0", "1")}
+
+
+def test_core_is_known() -> None:
+    """All of it: each of its registers has a reset."""
+    assert unknown(under_reset(modules()[CORE])) == set()
 
 
 def with_reset(module: str, names: set[str]) -> set[str]:

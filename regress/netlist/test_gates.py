@@ -14,7 +14,7 @@ import pytest
 from nncosim.regress.harness import ComparedRun, compile_digits, digits_images, run_compiled
 from nncosim.regress.netlist.machines import SMALL, gates
 from nncosim.tb.j3dai.build import soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist, build_with_names, soc_gates, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, CORE, build_netlist, build_with_names, soc_gates, soc_modules
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.gates import Gates
@@ -59,6 +59,28 @@ def test_a_wrong_cell_model_is_noticed() -> None:
     models["NAND3X1"] = replace(models["NAND3X1"], outputs=models["NOR3X1"].outputs)
     assert notices(gates("ncb")) == ""
     assert notices(build_netlist(SMALL, ("ncb",), models=models))
+
+
+def test_a_core_without_its_reset_is_noticed() -> None:
+    """Flip-flops with a clear that do not look at it."""
+    models = cell_models(OSU018)
+    flip_flop = models["DFFSR"].flip_flop
+    assert flip_flop is not None and flip_flop.next
+    models["DFFSR"] = replace(models["DFFSR"], flip_flop=replace(flip_flop, next=""))
+    assert notices(gates("core")) == ""
+    assert "host" in notices(build_netlist(SMALL, ("core",), models=models))
+
+
+def test_a_wrong_gate_of_the_core_is_noticed() -> None:
+    """Each one before a bit of the state of the core's controller, by turns."""
+    module = soc_modules({name: str(text) for name, text in soc_verilog(SMALL).items()}, blocks=("core",))[CORE]
+    drivers = {cell.pins[pin]: cell for cell in module.cells for pin in cell.model.outputs if pin in cell.pins}
+    data = [drivers[each.data].pins["D"] for each in module.registers if "ctrl_fsm_cs" in each.name]
+    before = [drivers[net] for net in data if net in drivers]  # some bits never change
+    assert len(before) > 3
+    built = build_netlist(SMALL, ("core",), wrong=[WrongGate(CORE, cell.name) for cell in before])
+    assert notices(built) == ""
+    assert [cell.name for number, cell in enumerate(before) if not notices(built, [f"wrong_gate={number}"])] == []
 
 
 def test_gates_of_another_library(tmp_path: Path) -> None:

@@ -33,17 +33,33 @@ from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, seed_option, write_json
 from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
 from nncosim.tb.j3dai.build import host_memory, soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, TOP_BLOCK, block_of, build_with_names, lane_of, soc_modules
+from nncosim.tb.j3dai.netlist import (
+    BLOCKS,
+    CORE_BLOCK,
+    TOP_BLOCK,
+    block_of,
+    block_parts,
+    build_with_names,
+    lane_of,
+    soc_modules,
+)
 from nncosim.tb.j3dai.rtl import load_image, run_built, write_inputs
 from nncosim.tb.netlist.cells import cell_models
-from nncosim.tb.netlist.gates import Cell, Gates, Net
-from nncosim.tb.netlist.wrong import WrongGate, random_gates
+from nncosim.tb.netlist.circuit import netlist_circuit, rtl_circuit, wires_of
+from nncosim.tb.netlist.equivalence import compare
+from nncosim.tb.netlist.gates import Cell, Gates, Net, read_gates
+from nncosim.tb.netlist.mapping import mapped_file, unpacked
+from nncosim.tb.netlist.rtl import rtl_modules
+from nncosim.tb.netlist.wrong import WrongGate, made_wrong, random_gates
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.timing.sta import OSU018
 
 __all__ = ["Found", "Network", "choose", "first_register", "judge", "main", "networks", "reached"]
+
+LONG = ("gemm_7x7x320", "conv1x1_128")
+"""Single layers of 113,000 and 266,000 cycles on two small clusters, for upper bits of counters: last."""
 
 ENGINES, KINDS = 16, 8
 """All that COUNTER_SELECT can choose, those that there are not included."""
@@ -52,13 +68,13 @@ READ = tuple(register for register in Reg if register != Reg.DMPA_PUSH)
 
 
 class Network(NamedTuple):
-    """A compiled network with inputs, how they come in, and what is right: an inference on the RTL."""
+    """A compiled network with inputs, how they come in, and what is right: the inferences on the RTL."""
 
     name: str
     compiled: Compiled
     inputs: Sequence[Mapping[str, np.ndarray]]
     entering: Entering
-    right: Frame
+    right: Sequence[Frame]
 
 
 class Found(NamedTuple):
@@ -69,6 +85,7 @@ class Found(NamedTuple):
         first: the first register that is not as in the RTL beside it, in the network that noticed; if none did, in any;
             "" if none is. register_of: its block.
         reaches: registers and outputs that depend on the gate within a cycle; of one that nothing noticed.
+        proved: which of them is shown to differ from the RTL by `nncosim.tb.netlist.equivalence`; of the same.
     """
 
     block: str
@@ -78,6 +95,7 @@ class Found(NamedTuple):
     first: str
     register_of: str
     reaches: Sequence[str]
+    proved: str
 
     @property
     def text(self) -> str:
@@ -87,32 +105,34 @@ class Found(NamedTuple):
             return f"{head}{self.network}: {self.said}; first: {self.first or 'no register is wrong'}"
         what = f"only beside the RTL: {self.first}" if self.first else "NOT NOTICED: no register is ever wrong"
         more = f" and {len(self.reaches) - 3} more" if len(self.reaches) > 3 else ""
-        return f"{head}{what}; it goes to {', '.join(self.reaches[:3])}{more}"
+        return (f"{head}{what}; it goes to {', '.join(self.reaches[:3])}{more}; "
+                f"equivalence: {self.proved or 'NOTHING'} differs")
 
 
-def networks(platform: J3dai, count: int = len(FIRST)) -> list[Network]:
-    """Digits, once over the entry port, and so many single layers."""
+def networks(platform: J3dai, names: Sequence[str] = (*FIRST, *LONG)) -> list[Network]:
+    """Digits, and two of them over the entry port, and single layers."""
     compiled = compile_digits(platform)
     found = [("digits", compiled, digits_images(compiled, 7), Entering()),
-             ("digits over the entry port", compiled, digits_images(compiled, 301), Entering(bus=True))]  # fmt: skip
-    for name in FIRST[:count]:
+             ("digits over the entry port", compiled, digits_images(compiled, 301, 7), Entering(bus=True))]  # fmt: skip
+    for name in names:
         case = compile_case(name, 0, platform)
         found.append((name, case, [random_inputs(case.network, 1)], Entering()))
-    return [Network(*each, _run(simulation(platform), platform, *each[1:]).frames[0]) for each in found]
+    return [Network(*each, _run(simulation(platform), platform, *each[1:]).frames) for each in found]
 
 
 def _run(built: BuiltModel, platform: J3dai, compiled: Compiled, inputs: Sequence[Mapping[str, np.ndarray]],
          entering: Entering, plusargs: Sequence[str] = (), twins: Mapping[str, Sequence[str]] | None = None
          ) -> RunResult:
     return run_built(built, platform, compiled.image.to_bytes(), inputs, driver="direct", seed=1, entering=entering,
-                     limit_cycles=4 * compiled.iss_cycles, plusargs=plusargs, twins=twins)  # fmt: skip
+                     limit_cycles=4 * len(inputs) * compiled.iss_cycles, plusargs=plusargs, twins=twins)  # fmt: skip
 
 
 def choose(platform: J3dai, count: int, seed: int) -> list[tuple[str, WrongGate]]:
-    """Gates at random, blocks in turn, each with its block; none of the top, whose cells are of probes for benches."""
+    """Gates at random, blocks in turn, each with its block; none of the top, whose cells are of probes for benches, and
+    none of the host's core, whose design is not ours to test."""
     modules = soc_modules({name: str(text) for name, text in soc_verilog(platform).items()})
     blocks = {block: [name for name, gates in modules.items() if gates.cells and block_of(name) == block]
-              for block in BLOCKS if block != TOP_BLOCK}  # fmt: skip
+              for block in BLOCKS if block not in (TOP_BLOCK, CORE_BLOCK)}  # fmt: skip
     models = cell_models(OSU018)
     found = []
     for number in range(count):
@@ -149,21 +169,32 @@ def plusargs_of(number: int, lane: int) -> tuple[str, ...]:
 def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequence[Network]) -> tuple[str, str]:
     """The first network that notices gate `number` in instance `lane`, and what it says."""
     plusargs = plusargs_of(number, lane)
-    for network in over:
-        try:
-            run = _run(built, platform, network.compiled, network.inputs, network.entering, plusargs)
-        except BenchError as error:
-            return network.name, str(error).splitlines()[0]
-        said = run.diagnosis.text if run.diagnosis is not None else _difference(network.right, run.frames[0])
-        if said:
-            return network.name, said.splitlines()[0]
+    for network in (each for each in over if each.name not in LONG):
+        if said := _noticed(built, platform, network, plusargs):
+            return network.name, said
     case, inputs = over[2].compiled, over[2].inputs[0]
     image = with_reader(case, platform, range(ENGINES), KINDS, READ)
     limit = 4 * case.iss_cycles + ENGINES * KINDS * 100
     right, found = (counters_read(each, platform, image, inputs, limit, more)
                     for each, more in ((simulation(platform), ()), (built, plusargs)))  # fmt: skip
     assert right
-    return ("", "") if found == right else ("counters", "the host reads other counters or registers")
+    if found != right:
+        return "counters", "the host reads other counters or registers"
+    for network in (each for each in over if each.name in LONG):
+        if said := _noticed(built, platform, network, plusargs):
+            return network.name, said
+    return "", ""
+
+
+def _noticed(built: BuiltModel, platform: J3dai, network: Network, plusargs: Sequence[str]) -> str:
+    """What a network says of a wrong gate; "" if nothing."""
+    try:
+        run = _run(built, platform, network.compiled, network.inputs, network.entering, plusargs)
+    except BenchError as error:
+        return str(error).splitlines()[0]
+    said = run.diagnosis.text if run.diagnosis is not None else next(
+        filter(None, (_difference(*each) for each in zip(network.right, run.frames, strict=True))), "")
+    return said.splitlines()[0] if said else ""
 
 
 def first_register(built: BuiltModel, platform: J3dai, plusargs: Sequence[str], over: Sequence[Network],
@@ -206,6 +237,21 @@ def reached(gates: Gates, cell: str) -> list[str]:
     return list(found)
 
 
+def proved_different(platform: J3dai, gate: WrongGate) -> str:
+    """A register or output that the proof of equivalence finds to differ from the RTL for a wrong gate; "" if none."""
+    models = cell_models(OSU018)
+    sources = {name: str(text) for name, text in soc_verilog(platform).items()}
+    for part in block_parts(sources, (block_of(gate.module),)):
+        file = mapped_file(part, OSU018)
+        modules = read_gates(file, models)
+        if gate.module in modules:
+            wires = wires_of(unpacked(file)[gate.module])
+            found = compare(rtl_circuit(gate.module, rtl_modules(part)[gate.module]),
+                            netlist_circuit(made_wrong(modules, models, gate), wires))  # fmt: skip
+            return found.differences[0].name if found.differences else ""
+    return ""
+
+
 def _difference(right: Frame, frame: Frame) -> str:
     wrong = [name for name, values in right.tensors.items() if not np.array_equal(values, frame.tensors[name])]
     if wrong:
@@ -228,7 +274,8 @@ def _judged(platform: J3dai, count: int, seed: int) -> Iterator[Found]:
         shown = [each for each in over if network in ("", "counters", each.name)]
         first, where = first_register(built, platform, plusargs_of(number, lane), shown, twins)
         yield Found(block, gate, network, said, first, where,
-                    [] if network else reached(modules[gate.module], gate.cell))  # fmt: skip
+                    [] if network else reached(modules[gate.module], gate.cell),
+                    "" if network else proved_different(platform, gate))  # fmt: skip
 
 
 @click.command("wrong_gates")
@@ -252,10 +299,13 @@ def _command(
     beside = [each for each in found if each.first and not each.network]
     known = [each for each in found if each.first]
     named = sum(each.register_of == each.block for each in known)
-    click.echo(f"{len(noticed)} of {len(found)} are noticed by results, {len(beside)} more beside the RTL; "
+    rest = [each for each in found if not each.network and not each.first]
+    click.echo(f"{len(noticed)} of {len(found)} are noticed by results, {len(beside)} more beside the RTL; of the "
+               f"other {len(rest)} equivalence sees {sum(bool(each.proved) for each in rest)}\n"
                f"{named} of the {len(known)} first registers are of the gate's block")
     write_json({"gates": [{**each._asdict(), "gate": str(each.gate), "reaches": list(each.reaches)} for each in found],
-                "noticed": len(noticed), "beside_the_rtl": len(beside), "named": named}, json_file)  # fmt: skip
+                "noticed": len(noticed), "beside_the_rtl": len(beside), "named": named,
+                "proved": sum(bool(each.proved) for each in rest)}, json_file)  # fmt: skip
     return 0
 
 

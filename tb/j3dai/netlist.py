@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nncosim.hdl.cv32e40p import core_files
 from nncosim.hdl.j3dai.cluster import GROUP_MODULE
 from nncosim.hdl.j3dai.ncb import NCB_MODULE
 from nncosim.hdl.j3dai.soc import CLUSTER_MODULE, SOC_MODULE
@@ -25,6 +27,7 @@ from nncosim.tb.timing.sta import OSU018
 __all__ = [
     "BLOCKS",
     "CORE",
+    "CORE_BLOCK",
     "CORE_PARAMETERS",
     "CORE_PORTS",
     "OPTIMIZE",
@@ -52,13 +55,21 @@ CORE_PORTS: dict[str, tuple[str, int]] = {
 }  # fmt: skip
 """Ports of the host's core, cv32e40p, as the host uses them: direction and bits."""
 
-CORE_PARAMETERS = (
-    "COREV_PULP", "COREV_CLUSTER", "FPU", "FPU_ADDMUL_LAT", "FPU_OTHERS_LAT", "ZFINX", "NUM_MHPMCOUNTERS")
+CORE_PARAMETERS = {
+    "COREV_PULP": 0, "COREV_CLUSTER": 0, "FPU": 0, "FPU_ADDMUL_LAT": 0, "FPU_OTHERS_LAT": 0, "ZFINX": 0,
+    "NUM_MHPMCOUNTERS": 0}
+"""Its parameters, and what the host gives, or they are."""
+
+_CLOCK_GATE = """module cv32e40p_clock_gate (input clk_i, input en_i, input scan_cg_en_i, output clk_o);
+  assign clk_o = clk_i;
+endmodule
+"""
+"""The library has no gate for clocks: in the netlist the core's runs while it sleeps, too."""
 
 _HOLD_MEMORIES = ("l1", "wmem", "imem")  # of a cluster
 _STAY = ("control", "dmpa", "entry", "l2", "l2.bank*", "l2_port", "host", "host.imem", "host.dmem")  # of the SoC
 
-TOP_BLOCK = "soc"
+TOP_BLOCK, CORE_BLOCK = "soc", "core"
 BLOCKS: dict[str, tuple[str, ...]] = {
     TOP_BLOCK: (SOC_MODULE,),
     "host": (f"{SOC_MODULE}.host",),
@@ -68,6 +79,7 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "l2": (f"{SOC_MODULE}.l2", f"{SOC_MODULE}.l2_port"),
     "cluster": (CLUSTER_MODULE,),
     "ncb": (GROUP_MODULE, NCB_MODULE),
+    CORE_BLOCK: (CORE,),
 }
 """What can be gates while the rest is RTL: name to modules, each with those in it that are not blocks themselves."""
 
@@ -94,6 +106,13 @@ def _core_box() -> str:
     return f"module {CORE} #(parameter {', '.join(f'{name} = 0' for name in CORE_PARAMETERS)}) ({ports}); endmodule\n"
 
 
+@functools.cache
+def _core_sources() -> Mapping[str, str]:
+    """SystemVerilog, for slang's reader."""
+    files = {path.name: path.read_text() for path in core_files() if "clock_gate" not in path.name}
+    return files | {"clock_gate.sv": _CLOCK_GATE}
+
+
 def block_parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Part]:
     """What is mapped for these blocks; sources: the SoC's Verilog, file name to text."""
     group = {name: text for name, text in sources.items() if name.startswith("j3dai_ncb")}
@@ -106,6 +125,7 @@ def block_parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Par
         "cluster": Part(CLUSTER_MODULE, {**cluster, **group, **memory}, (SRAM_MODULE, GROUP_MODULE),
                         tuple(f"{CLUSTER_MODULE}.{name}" for name in _HOLD_MEMORIES)),
         "ncb": Part(GROUP_MODULE, group),
+        CORE_BLOCK: Part(CORE, _core_sources(), clock="clk_i", parameters=CORE_PARAMETERS),
     }  # fmt: skip
     chosen = {block if block in parts else SOC_MODULE for block in blocks}
     return [part for name, part in parts.items() if name in chosen]
@@ -141,6 +161,8 @@ def soc_gates(platform: J3dai, sources: Mapping[str, str], blocks: Collection[st
         slices.append(SliceOf(CLUSTER_MODULE, platform.clusters, (GROUP_MODULE,) if "ncb" in blocks else ()))
     elif "ncb" in blocks:
         slices.append(SliceOf(GROUP_MODULE, groups))
+    if CORE_BLOCK in blocks:
+        slices.append(SliceOf(CORE, 1))
     return gate_design(block_parts(sources, blocks), liberty, slices, **further)
 
 
@@ -167,7 +189,9 @@ def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), lib
                       beside=rtl if beside_rtl else None, **further)  # fmt: skip
     modules = [module for block in blocks for module in BLOCKS[block]]
     others = [module for block in BLOCKS for module in BLOCKS[block] if module not in modules]
-    return design._replace(sources=with_gates(rtl, gates, modules, others)), gates
+    # The core is SystemVerilog, in files of its own.
+    files = tuple(path for path in design.files if CORE_BLOCK not in blocks or path not in core_files())
+    return design._replace(sources=with_gates(rtl, gates, modules, others), files=files), gates
 
 
 def build_netlist(platform: J3dai, blocks: Collection[str], liberty: Path = OSU018, *, jobs: int = 2,

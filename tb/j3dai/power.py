@@ -35,7 +35,7 @@ PUBLISHED = tuple(
                                 ("MobileNetV1-0.5 FPN 512x384", 63.8)))  # fmt: skip
 """Of the chip, in 28 nm FDSOI."""
 
-NOT_COUNTED = ("the host's core, which is RTL", "SRAMs without an access, and their leakage",
+NOT_COUNTED = ("SRAMs without an access, and their leakage",
                "clock trees; wires but for a capacitance that is given",
                "glitches: a net changes once a cycle at most")
 """What is not in the energies."""

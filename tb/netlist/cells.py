@@ -31,11 +31,16 @@ _OPERATORS = {
 
 @dataclass(frozen=True)
 class FlipFlop:
-    """A cell that takes the value of `data` over to `output` when `clock` rises. Names of its pins."""
+    """A cell that takes the value of `data` over to `output` when `clock` rises. Names of its pins.
+
+    next: what it takes over, as `CellModel.outputs`, where it has clear and preset; "" where that is `data`. They act
+    at once in the cell, and here when the clock rises.
+    """
 
     clock: str
     data: str
     output: str
+    next: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class CellModel:
         inputs: pins, sorted.
         outputs: of a combinational cell, pin to its function: a text with ``{PIN}`` for each input and the operators
             ``& | ^ ~``, which Verilog and C++ share.
-        flip_flop: of a flip-flop without set and reset.
+        flip_flop: of a flip-flop on a rising edge.
+        inside: that it is no cell of its own, but what a flip-flop has before its data.
         refused: why a netlist with this cell cannot be simulated; empty if it can.
     """
 
@@ -55,6 +61,7 @@ class CellModel:
     outputs: Mapping[str, str]
     flip_flop: FlipFlop | None = None
     refused: str = ""
+    inside: bool = False
 
 
 def cell_models(liberty: Path) -> dict[str, CellModel]:
@@ -92,10 +99,14 @@ def _model(name: str, module: Mapping[str, Any]) -> CellModel:
         known = {pin: text for pin, text in functions.items() if text is not None}
         return CellModel(name, tuple(sorted(inputs)), known, refused=refused)
     found = [cell for cell in state if cell["connections"].get("Q", [None])[0] in outputs.values()]
-    if len(found) == len(outputs) == 1 and found[0]["type"] == "$_DFF_P_":
-        clock, data = (pins.get(found[0]["connections"][pin][0]) for pin in ("C", "D"))
-        if clock and data:
-            return CellModel(name, tuple(sorted(inputs)), {}, FlipFlop(clock, data, next(iter(outputs))))
+    if len(found) == len(outputs) == 1 and found[0]["type"] in ("$_DFF_P_", "$_DFFSR_PPP_"):
+        nets = {pin: bits[0] for pin, bits in found[0]["connections"].items()}
+        drivers = {cell["connections"]["Y"][0]: cell for cell in cells if "Y" in cell["connections"]}
+        clock, data = pins.get(nets["C"]), pins.get(nets["D"])
+        clear, preset = (_function(nets[pin], pins, drivers) if pin in nets else "" for pin in ("R", "S"))
+        if clock and data and clear is not None and preset is not None:
+            next_ = f"((~{clear})&({preset}|{{{data}}}))" if clear and preset else ""
+            return CellModel(name, tuple(sorted(inputs)), {}, FlipFlop(clock, data, next(iter(outputs)), next_))
     kinds = ", ".join(sorted({cell["type"] for cell in cells}))
     return CellModel(name, tuple(sorted(inputs)), {}, refused=f"it is no plain flip-flop on a rising edge, but {kinds}")
 

@@ -66,6 +66,8 @@ def delay_models(models: Iterable[CellModel]) -> Iterator[str]:
     for model in models:
         if model.refused:
             raise BenchError(f"{model.name} cannot be simulated: {model.refused}")
+        if model.flip_flop and model.flip_flop.next:
+            raise BenchError(f"{model.name} cannot be simulated with delays: it has clear and preset")
         yield from _flip_flop(model) if model.flip_flop else _gate(model)
 
 

@@ -64,7 +64,8 @@ def gate_design(parts: Sequence[Part], liberty: Path, slices: Sequence[SliceOf] 
     Args:
         models: what cells compute, if it is not what the library says, and `wrong`: gates that can be wrong; to show
             that a check notices.
-        beside: the design's RTL, file name to Verilog, if it is to run beside the slices (`nncosim.tb.netlist.twin`).
+        beside: the design's RTL, file name to Verilog, if it is to run beside the slices (`nncosim.tb.netlist.twin`);
+            of slices that it does not have, nothing does.
         marks: the gates count (`nncosim.tb.netlist.counting`), and this is the stream whose records end spans; not with
             `beside`.
         jobs: processes of Yosys at a time. progress: told how many parts of how many are mapped.
@@ -147,7 +148,7 @@ def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf]
             stream = COUNT_STREAM + len(counters)
             sources[shell], cpp[source], found = counted_slice(whole, each.instances, stream, marks)
             counters += found
-        elif beside is None:
+        elif beside is None or not any(name == each.module for text in beside.values() for name, _ in modules_of(text)):
             sources[shell], cpp[source] = shell_verilog(whole), slice_cpp(whole, each.instances)
         else:
             twin = twin_of(whole, beside)

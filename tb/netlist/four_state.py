@@ -17,7 +17,8 @@ from nncosim.tb.netlist.verilog import Naming, identifier, module_verilog
 
 __all__ = ["UnderReset", "under_reset"]
 
-RESET = "rst"
+RESETS = {"rst": "1", "rst_ni": "0"}
+"""Ports that are resets, and what they are under reset."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _top(gates: Gates, inputs: str, cycles: int) -> Iterator[str]:
     yield "  initial begin"
     for port in gates.ports:
         if port.direction == "input":
-            value = {gates.clock: "0", RESET: "1"}.get(port.name, inputs)
+            value = {gates.clock: "0", **RESETS}.get(port.name, inputs)
             yield f"    {names[port.name]} = {{{len(port.nets)}{{1'b{value}}}}};"
     yield "    #5;"
     yield from (f"    {line}" for line in _shown("before", gates))

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class Child:
 
 @dataclass
 class Gates:
-    """A module with one clock, the port `clock`; "" if it has none."""
+    """A module with one clock, the port `clock`; "" if it has none. parameters: that an instance may give; they are
+    mapped in, and change nothing."""
 
     name: str
     ports: list[Port]
@@ -70,6 +72,7 @@ class Gates:
     cells: list[Cell] = field(default_factory=list)
     registers: list[Register] = field(default_factory=list)
     children: list[Child] = field(default_factory=list)
+    parameters: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def clock_net(self) -> Net | None:
@@ -77,7 +80,7 @@ class Gates:
 
     def count(self) -> int:
         """Library cells of this module itself."""
-        return len(self.cells) + len(self.registers)
+        return sum(not cell.model.inside for cell in self.cells) + len(self.registers)
 
 
 def read_gates(path: Path, models: Mapping[str, CellModel], clock: str = "clk") -> dict[str, Gates]:
@@ -97,11 +100,13 @@ def _read(name: str, module: Mapping[str, Any], models: Mapping[str, CellModel],
     ports = [Port(each, port["direction"], _nets(port["bits"])) for each, port in module["ports"].items()]
     gates = Gates(name, ports, clock if any(port.name == clock for port in ports) else "")
     names = register_names(module["netnames"])
+    fresh = itertools.count(1 + max([0, *(bit for net in module["netnames"].values() for bit in net["bits"]
+                                          if isinstance(bit, int))]))  # fmt: skip
     for instance, cell in module["cells"].items():
         kind = cell["type"]
         if kind in models:
             pins = {pin: _nets(bits)[0] for pin, bits in cell["connections"].items()}
-            _add(gates, instance, models[kind], pins, names)
+            _add(gates, instance, models[kind], pins, names, fresh)
         elif kind in known or kind.endswith(CUT):
             directions = cell["port_directions"]
             gates.children.append(Child(
@@ -112,7 +117,9 @@ def _read(name: str, module: Mapping[str, Any], models: Mapping[str, CellModel],
     return gates
 
 
-def _add(gates: Gates, instance: str, model: CellModel, pins: Mapping[str, Net], names: Mapping[int, str]) -> None:
+def _add(gates: Gates, instance: str, model: CellModel, pins: Mapping[str, Net], names: Mapping[int, str],
+         fresh: Iterator[int]) -> None:
+    """fresh: numbers of nets that the module does not have."""
     if model.refused:
         raise BenchError(f"{gates.name}: cell {instance!r} is a {model.name}, which cannot be simulated: "
                          f"{model.refused}")
@@ -125,7 +132,13 @@ def _add(gates: Gates, instance: str, model: CellModel, pins: Mapping[str, Net],
     register = names.get(output, instance)
     if pins[flip_flop.clock] != gates.clock_net:
         raise BenchError(f"{gates.name}: flip-flop {register} is not on the clock {gates.clock!r}")
-    gates.registers.append(Register(register, model.name, pins[flip_flop.data], output))
+    data = pins[flip_flop.data]
+    if flip_flop.next:
+        before = {pin: net for pin, net in pins.items() if pin not in (flip_flop.clock, flip_flop.output)}
+        data = next(fresh)
+        inside = CellModel(model.name, tuple(before), {flip_flop.output: flip_flop.next}, inside=True)
+        gates.cells.append(Cell(f"{instance}~next", inside, {**before, flip_flop.output: data}))
+    gates.registers.append(Register(register, model.name, data, output))
 
 
 def _nets(bits: list[int | str]) -> tuple[Net, ...]:

@@ -7,7 +7,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,15 @@ class Part:
         sources: file name to Verilog; of modules that are cut only the ports count.
         cut: modules that are mapped elsewhere, or never: memories, a core.
         kept: modules that stay modules, so that what they hold keeps its name in the hierarchy. Yosys' patterns.
+        clock: port of the top. parameters: of the top, if it is SystemVerilog.
     """
 
     top: str
     sources: Mapping[str, str]
     cut: Sequence[str] = ()
     kept: Sequence[str] = ()
+    clock: str = "clk"
+    parameters: Mapping[str, int] = field(default_factory=dict)
 
 
 def mapped(part: Part, liberty: Path, models: Mapping[str, CellModel]) -> dict[str, Gates]:
@@ -44,7 +47,9 @@ def mapped(part: Part, liberty: Path, models: Mapping[str, CellModel]) -> dict[s
     Raises:
         BenchError, ToolCrash: as `nncosim.tb.timing.synthesis.synthesize` and `nncosim.tb.netlist.gates.read_gates`.
     """
-    return read_gates(mapped_file(part, liberty), models)
+    found = read_gates(mapped_file(part, liberty), models, part.clock)
+    found[part.top].parameters = part.parameters
+    return found
 
 
 def mapped_file(part: Part, liberty: Path) -> Path:
@@ -57,12 +62,13 @@ def mapped_file(part: Part, liberty: Path) -> Path:
 
     def fill(folder: Path) -> None:
         shutil.copyfile(liberty, folder / "cells.lib")
-        plain = synthesize(folder, part.sources, part.top, cut=part.cut, kept=part.kept, constraints=constraints)
+        plain = synthesize(folder, part.sources, part.top, cut=part.cut, kept=part.kept,
+                           parameters=part.parameters, constraints=constraints)  # fmt: skip
         with plain.open("rb") as source, gzip.open(folder / _MAPPED, "wb", compresslevel=4) as packed:
             shutil.copyfileobj(source, packed)
         plain.unlink()
 
-    script = recipe(part.sources, part.top, cut=part.cut, kept=part.kept)
+    script = recipe(part.sources, part.top, cut=part.cut, kept=part.kept, parameters=part.parameters)
     key = content_key([script, constraints, yosys_version(), liberty.read_bytes(),
                        *(text for pair in part.sources.items() for text in pair)])
     return obtain(key, fill, "netlists") / _MAPPED

@@ -64,7 +64,8 @@ class Naming:
 def header(gates: Gates) -> Iterator[str]:
     """The module's name and ports."""
     names = ", ".join(identifier(port.name) for port in gates.ports)
-    yield f"module {identifier(gates.name)}({names});"
+    parameters = ", ".join(f"{name} = {value}" for name, value in gates.parameters.items())
+    yield f"module {identifier(gates.name)}{f' #(parameter {parameters}) ' if parameters else ''}({names});"
     for port in gates.ports:
         width = f"[{len(port.nets) - 1}:0] " if len(port.nets) > 1 else ""
         yield f"  {port.direction} {width}{identifier(port.name)};"

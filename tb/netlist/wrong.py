@@ -13,7 +13,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import CellModel
 from nncosim.tb.netlist.gates import Cell, Gates
 
-__all__ = ["WrongGate", "plant", "random_gates"]
+__all__ = ["WrongGate", "made_wrong", "plant", "random_gates"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def random_gates(modules: Mapping[str, Gates], models: Mapping[str, CellModel], 
     taken: set[str] = set()
     for number in range(count):
         gates = modules[names[number % len(names)]]
-        cell = gates.cells[int(rng.integers(len(gates.cells)))]
+        cells = [cell for cell in gates.cells if not cell.model.inside]
+        cell = cells[int(rng.integers(len(cells)))]
         if cell.name in taken:
             continue
         taken.add(cell.name)
@@ -54,14 +55,31 @@ def plant(modules: Mapping[str, Gates], models: Mapping[str, CellModel], wrong: 
     """
     out = dict(modules)
     for number, each in enumerate(wrong):
-        gates = out.get(each.module)
-        at = next((k for k, cell in enumerate(gates.cells) if cell.name == each.cell), None) if gates else None
-        if gates is None or at is None:
-            raise BenchError(f"the netlist has no gate {each.cell!r} in a module {each.module!r}")
+        gates, at = _place(out, each)
         cells = list(gates.cells)
         cells[at] = replace(cells[at], wrong=(number, _functions(cells[at], models, each.kind)))
         out[each.module] = replace(gates, cells=cells)
     return out
+
+
+def made_wrong(modules: Mapping[str, Gates], models: Mapping[str, CellModel], wrong: WrongGate) -> Gates:
+    """The module of a gate, with the gate wrong in every run.
+
+    Raises:
+        BenchError: as `plant`.
+    """
+    gates, at = _place(modules, wrong)
+    cells = list(gates.cells)
+    cells[at] = replace(cells[at], model=replace(cells[at].model, outputs=_functions(cells[at], models, wrong.kind)))
+    return replace(gates, cells=cells)
+
+
+def _place(modules: Mapping[str, Gates], wrong: WrongGate) -> tuple[Gates, int]:
+    gates = modules.get(wrong.module)
+    at = next((k for k, cell in enumerate(gates.cells) if cell.name == wrong.cell), None) if gates else None
+    if gates is None or at is None:
+        raise BenchError(f"the netlist has no gate {wrong.cell!r} in a module {wrong.module!r}")
+    return gates, at
 
 
 def _functions(cell: Cell, models: Mapping[str, CellModel], kind: str) -> dict[str, str]:

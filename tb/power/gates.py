@@ -97,7 +97,10 @@ class _Module:
         for register in gates.registers:
             flip_flop = models[register.cell].flip_flop
             assert flip_flop is not None  # or it would be no register
-            self._on(register.data, self._cell(register.cell), flip_flop.data)
+            if flip_flop.next:
+                self._load.setdefault(register.data, 0.0)  # a net inside it
+            else:
+                self._on(register.data, self._cell(register.cell), flip_flop.data)
         self._slews: dict[Net, tuple[float, float]] = {}
 
     def _cell(self, name: str) -> CellEnergy:
@@ -130,7 +133,7 @@ class _Module:
             if flip_flop.clock in cell.inputs:
                 edges, slew = cell.inputs[flip_flop.clock], self._wiring.clock_slew
                 clock_inside += edges.rise.at(slew, 0.0) + edges.fall.at(slew, 0.0)
-        leakage += sum(self._cell(each.model.name).leakage for each in self._gates.cells)
+        leakage += sum(self._cell(each.model.name).leakage for each in self._gates.cells if not each.model.inside)
         return ModuleEnergy(nets, clock_inside, 2 * self._half_square * clock_load, leakage, self._slews)
 
     def _drivers(self) -> dict[Net, float]:
@@ -143,6 +146,8 @@ class _Module:
             found[register.output] = self._driven(self._cell(register.cell), flip_flop.output, register.output, edges)
         outside = (self._wiring.input_slew,) * 2
         for cell in self._ordered():
+            if cell.model.inside:
+                continue
             energy = self._cell(cell.model.name)
             edges = {pin: self._slews.get(net, outside) for pin, net in cell.pins.items()
                      if pin not in cell.model.outputs}  # fmt: skip

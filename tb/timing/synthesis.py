@@ -53,7 +53,7 @@ def yosys_version() -> str:
 
 def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
                keep: Mapping[str, str] | None = None, kept: Sequence[str] = (), speed: bool = False,
-               constraints: str = CONSTRAINTS) -> Path:
+               parameters: Mapping[str, int] | None = None, constraints: str = CONSTRAINTS) -> Path:
     """Map a design to the cells of ``folder/cells.lib``; returns the JSON file of the netlist, which is flat but for
     what is `kept`.
 
@@ -65,6 +65,7 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
         keep: Instance to module: instances of cut modules that are flattened all the same.
         kept: Modules that stay modules in the netlist; Yosys' patterns.
         speed: Whether the tools work for delay first; see `DELAY_SCRIPT`.
+        parameters: Of the top, if it is SystemVerilog.
         constraints: What drives inputs and loads outputs, for abc.
 
     Raises:
@@ -74,7 +75,8 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
     for name, text in sources.items():
         (folder / name).write_text(text)
     (folder / "abc.constr").write_text(constraints)
-    (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep, kept=kept, speed=speed))
+    (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep, kept=kept, speed=speed,
+                                             parameters=parameters))  # fmt: skip
     command = [sys.executable, "-c", YOSYS, "-q", "-l", "yosys.log", "map.ys"]
     done = run_retried(command, cwd=folder, name="Yosys", what=f"map {top!r}")
     mapped = folder / "mapped.json"
@@ -88,16 +90,19 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
 
 
 def recipe(sources: Mapping[str, str], top: str, *, cut: Sequence[str] = (),
-           keep: Mapping[str, str] | None = None, kept: Sequence[str] = (), speed: bool = False) -> str:
+           keep: Mapping[str, str] | None = None, kept: Sequence[str] = (), speed: bool = False,
+           parameters: Mapping[str, int] | None = None) -> str:
     """The Yosys script of `synthesize`: with the sources and the cells, all that its result depends on."""
     used = [module for module in cut if any(module in text for text in sources.values())]
-    script = _script(sources, top, used, keep or {}, kept, DELAY_SCRIPT if speed else ABC_SCRIPT)
+    read = _read(sources, top, used, keep or {}, parameters or {})
+    script = read + _script(top, used, keep or {}, kept, DELAY_SCRIPT if speed else ABC_SCRIPT)
     if speed:
         script = [line for step in script for line in _SPEED.get(step, [step])]
     return "\n".join(script) + "\n"
 
 
-def _read(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str]) -> list[str]:
+def _read(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str],
+          parameters: Mapping[str, int]) -> list[str]:
     """Yosys' own reader, which keeps the hierarchy; for a design with SystemVerilog files slang's, which does not.
 
     Of what is cut everywhere only the ports are read: a large memory's model takes a minute.
@@ -105,14 +110,14 @@ def _read(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mappin
     if not any(name.endswith(".sv") for name in sources):
         ports_only = {f"{module}.v" for module in cut if module not in keep.values()}
         return [f"read_verilog -sv {'-lib ' * (name in ports_only)}{name}" for name in sources]
-    boxes = " ".join(f"--blackboxed-module {module}" for module in cut)
+    boxes = " ".join([*(f"--blackboxed-module {module}" for module in cut),
+                      *(f"-G {name}={value}" for name, value in parameters.items())])  # fmt: skip
     files = " ".join(name for name in sources if not name.endswith(".svh"))
     return [f"read_slang -j 1 --ignore-initial --ignore-assertions {boxes} --top {top} {files}"]
 
 
-def _script(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mapping[str, str], stay: Sequence[str],
-            abc: str) -> list[str]:
-    script = _read(sources, top, cut, keep)
+def _script(top: str, cut: Sequence[str], keep: Mapping[str, str], stay: Sequence[str], abc: str) -> list[str]:
+    script = []
     for module in cut:
         kept = " ".join(f"*/{instance} %d" for instance, kind in keep.items() if kind == module)
         script += [f"copy {module} {cut_name(module)}",
