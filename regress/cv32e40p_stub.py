@@ -6,4 +6,4 @@ from nncosim.tb.j3dai.netlist import CORE, CORE_PARAMETERS, CORE_PORTS
 
 __all__ = ["CORE_PORTS", "CORE_VERILOG"]
 
-CORE_VERILOG = puppet_verilog(CORE, CORE_PORTS, CORE_PARAMETERS)
+CORE_VERILOG = puppet_verilog(CORE, CORE_PORTS, tuple(CORE_PARAMETERS))
