@@ -210,7 +210,7 @@ def test_a_router_that_gives_up_is_told(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", ["settle", "sequencer", "counters"])
+@pytest.mark.parametrize("unit", ["settle", "sequencer", "counters", "requantizer"])
 def test_units(unit: str, tmp_path: Path) -> None:
     """By the command: tables, files, and OpenSTA finds the same period again in what is written."""
     out = tmp_path / "out"
