@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
 from nncosim.compiler.compile import Compiled
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.base import Platform
+from nncosim.platforms.j3dai import J3dai
+from nncosim.platforms.plain import Json
 from nncosim.regress.cases import CASES, random_inputs
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
+from nncosim.regress.entry_sessions import entry_difference
 from nncosim.regress.harness import compile_case, compile_digits, digits_images
+from nncosim.regress.host_programs import host_programs
 from nncosim.tb.backend import get_bench
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, write_json
 from nncosim.tb.debug.story import Story, lay_beside
+from nncosim.tb.lockstep import Difference
 from nncosim.tb.run.flow import RunOptions, check_observable, run_program
 from nncosim.tb.run.program import packed
 
@@ -36,16 +43,33 @@ FIRST = (
 """Of the small cases, after the digits: what differs on any network mostly does on these."""
 
 
-_Networks = Iterator[tuple[str, Compiled, Sequence[Mapping[str, np.ndarray]]]]
+_Network = tuple[str, Compiled, Sequence[Mapping[str, np.ndarray]]]
+_Networks = Iterator[_Network]
 
 
 def _of_cases(platform: Platform) -> _Networks:
     digits = compile_digits(platform)
     yield "digits", digits, digits_images(digits, 0)
     small = [each.name for each in CASES if "small" in each.tags]
-    for name in (*FIRST, *(name for name in small if name not in FIRST)):
-        case = compile_case(name, 0, platform)
-        yield name, case, [random_inputs(case.network, seed) for seed in (0, 1)]
+    for name in FIRST:
+        yield _of_case(name, platform)
+    if isinstance(platform, J3dai):
+        yield from _of_hosts(platform)
+    for name in small:
+        if name not in FIRST:
+            yield _of_case(name, platform)
+
+
+def _of_case(name: str, platform: Platform) -> _Network:
+    case = compile_case(name, 0, platform)
+    return name, case, [random_inputs(case.network, seed) for seed in (0, 1)]
+
+
+def _of_hosts(platform: J3dai) -> _Networks:
+    """A layer with other programs of the host than compiled ones."""
+    case = compile_case(FIRST[0], 0, platform)
+    for name, image in host_programs(case, platform):
+        yield f"{FIRST[0]}, {name}", replace(case, image=image), [random_inputs(case.network, 0)]
 
 
 def _of_dense_layers(platform: Platform) -> _Networks:
@@ -59,12 +83,41 @@ NETWORKS: dict[str, Callable[[Platform], _Networks]] = {"aie_ml": _of_dense_laye
 """Of platforms that do not take the cases of `nncosim.regress.cases`."""
 
 
-def first_difference(platform: Platform) -> tuple[str, Story] | None:
-    """The first network of which the two differ, and what there is to say; None without one.
+class Found(NamedTuple):
+    """Where the RTL parts from what it is laid beside. network: what it did then; module: that describes the block."""
+
+    network: str
+    first: Difference
+    module: str
+    lines: Sequence[str]
+
+    def to_json(self) -> dict[str, Json]:
+        first = self.first
+        told: Json = {"cycle": first.cycle, "block": first.block, "module": self.module, "channel": first.channel}
+        return {"network": self.network, "story": list(self.lines), "first": told}
+
+
+def first_difference(platform: Platform) -> Found | None:
+    """The first network of which the two differ, or else the first packets at the entry port that it does not take as
+    its model does; None without one.
 
     Raises:
         NncosimError: as `nncosim.tb.run.flow.run_program`.
     """
+    return _of_networks(platform) or (_of_packets(platform) if isinstance(platform, J3dai) else None)
+
+
+def _of_packets(platform: J3dai) -> Found | None:
+    found = entry_difference(platform)
+    if found is None:
+        return None
+    name, first = found
+    module = check_observable(get_bench(platform), platform, "rtl").module_of(platform, first.block)
+    head = f"packets, {name}: first difference: cycle {first.cycle:,}: {first.block}, described by {module}"
+    return Found(f"packets, {name}", first, module, [head, *(f"  {line}" for line in first.lines())])
+
+
+def _of_networks(platform: Platform) -> Found | None:
     bench = check_observable(get_bench(platform), platform, "rtl")
     for name, made, inputs in NETWORKS.get(platform.name, _of_cases)(platform):
         program = packed(made, Path(name), "")
@@ -72,7 +125,8 @@ def first_difference(platform: Platform) -> tuple[str, Story] | None:
         outcome = run_program(program, platform, {}, options)
         found, _ = lay_beside(outcome, program, platform, options, lambda text: None)
         if found:
-            return name, Story(outcome, found, module=bench.module_of(platform, found[0].block))
+            module = bench.module_of(platform, found[0].block)
+            return Found(name, found[0], module, Story(outcome, found, module=module).lines())
     return None
 
 
@@ -84,9 +138,9 @@ def _command(platform_name: str | None, settings: tuple[str, ...], json_file: Pa
     """Where RTL and simulator part first. Exit status: 0 nowhere, 1 somewhere, 2 bad input."""
     platform, _ = resolve_platform(platform_name, settings)
     found = first_difference(platform)
-    for line in found[1].lines() if found else ():
+    for line in found.lines if found else ():
         click.echo(line)
-    write_json({"first": None} if found is None else {"network": found[0], **found[1].to_json()}, json_file)
+    write_json({"first": None} if found is None else found.to_json(), json_file)
     return 0 if found is None else 1
 
 
