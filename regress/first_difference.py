@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import click
 import numpy as np
-from nncosim.compiler.compile import Compiled
+from nncosim.compiler.compile import Compiled, compile_network
 from nncosim.platforms.aie_ml import AieMl
 from nncosim.platforms.base import Platform
 from nncosim.platforms.j3dai import J3dai
 from nncosim.platforms.plain import Json
-from nncosim.regress.cases import CASES, random_inputs
+from nncosim.regress.cases import CASES, conv, random_inputs
 from nncosim.regress.dense_models import DenseSpec, compiled, frames_of
 from nncosim.regress.entry_sessions import entry_difference
 from nncosim.regress.harness import compile_case, compile_digits, digits_images
@@ -41,6 +41,8 @@ FIRST = (
     "conv_wide", "whole_packed",
 )  # fmt: skip
 """Of the small cases, after the digits: what differs on any network mostly does on these."""
+LARGE = {"conv_fills_l1": conv(0, 1100, 4, 32, 8, 1), "conv_fills_wmem": conv(0, 10_000, 1, 1, 16, 1)}
+"""Reach the upper half of an L1 or a WMEM of 16,384 words."""
 
 
 _Network = tuple[str, Compiled, Sequence[Mapping[str, np.ndarray]]]
@@ -55,6 +57,9 @@ def _of_cases(platform: Platform) -> _Networks:
         yield _of_case(name, platform)
     if isinstance(platform, J3dai):
         yield from _of_hosts(platform)
+    for name, network in LARGE.items():
+        made = compile_network(network, platform)
+        yield name, made, [random_inputs(network, 0)]
     for name in small:
         if name not in FIRST:
             yield _of_case(name, platform)
