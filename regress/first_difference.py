@@ -41,7 +41,7 @@ FIRST = (
     "conv_wide", "whole_packed",
 )  # fmt: skip
 """Of the small cases, after the digits: what differs on any network mostly does on these."""
-LARGE = {"conv_fills_l1": conv(0, 1100, 4, 32, 8, 1), "conv_fills_wmem": conv(0, 10_000, 1, 1, 16, 1)}
+LARGE = {"conv_fills_l1": conv(0, 1024, 4, 30, 8, 1), "conv_fills_wmem": conv(0, 10_000, 1, 1, 16, 1)}
 """Reach the upper half of an L1 or a WMEM of 16,384 words."""
 
 
