@@ -30,10 +30,10 @@ from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, write_json
 from nncosim.tb.debug.story import Story, lay_beside
 from nncosim.tb.lockstep import Difference
-from nncosim.tb.run.flow import RunOptions, check_observable, run_program
+from nncosim.tb.run.flow import Outcome, RunOptions, check_observable, run_program
 from nncosim.tb.run.program import packed
 
-__all__ = ["first_difference", "main"]
+__all__ = ["beside", "first_difference", "main"]
 
 FIRST = (
     "conv3x3_24ch_odd", "whole_conv_odd", "extreme", "dw5x5_s2", "packed3x3_s2", "conv_padvalue", "add_half_even",
@@ -88,6 +88,18 @@ NETWORKS: dict[str, Callable[[Platform], _Networks]] = {"aie_ml": _of_dense_laye
 """Of platforms that do not take the cases of `nncosim.regress.cases`."""
 
 
+def beside(name: str, made: Compiled, inputs: Sequence[Mapping[str, np.ndarray]]) -> tuple[Outcome, list[Difference]]:
+    """A run on the RTL, and where it parts from the simulator.
+
+    Raises:
+        NncosimError: as `nncosim.tb.run.flow.run_program`.
+    """
+    program = packed(made, Path(name), "")
+    options = RunOptions("rtl", "direct", frames=tuple(inputs), observe=True)
+    outcome = run_program(program, made.platform, {}, options)
+    return outcome, lay_beside(outcome, program, made.platform, options, lambda text: None)[0]
+
+
 class Found(NamedTuple):
     """Where the RTL parts from what it is laid beside. network: what it did then; module: that describes the block."""
 
@@ -125,10 +137,7 @@ def _of_packets(platform: J3dai) -> Found | None:
 def _of_networks(platform: Platform) -> Found | None:
     bench = check_observable(get_bench(platform), platform, "rtl")
     for name, made, inputs in NETWORKS.get(platform.name, _of_cases)(platform):
-        program = packed(made, Path(name), "")
-        options = RunOptions("rtl", "direct", frames=tuple(inputs), observe=True)
-        outcome = run_program(program, platform, {}, options)
-        found, _ = lay_beside(outcome, program, platform, options, lambda text: None)
+        outcome, found = beside(name, made, inputs)
         if found:
             module = bench.module_of(platform, found[0].block)
             return Found(name, found[0], module, Story(outcome, found, module=module).lines())

@@ -14,6 +14,7 @@ from nncosim.hdl.j3dai.regs import Reg, TransferKind
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.boundaries.kinds import Kind, Records, earlier, judged
 from nncosim.tb.j3dai.taps import LATE, seen_layouts
+from nncosim.tb.j3dai.wire_taps import WIRES
 from nncosim.tb.lockstep import Channel, Event
 
 __all__ = ["as_seen", "dmpa_channels", "inside_channels", "module_of", "scope_of"]
@@ -207,6 +208,11 @@ def _registers(event: Event) -> str:
     return f"control registers: {flags}{more}" + (f" of L2 word {event['push_addr']}" if event["flags"] & 4 else "")
 
 
+def _wires(event: Event) -> str:
+    told = (WIRES[k] if k < len(WIRES) else f"cluster{k - len(WIRES)}" for k in range(32) if event["groups"] >> k & 1)
+    return f"not the same at both ends: wires of {', '.join(told)}"
+
+
 _DMPA_TRAP = 8
 
 
@@ -222,6 +228,7 @@ def _of_soc() -> list[Kind]:
     paths = "dmpa paths"
     order = {**dict.fromkeys(("clusters", "space", "address", "mask"), paths), "data": f"{paths} (load data)"}
     return [
+        Kind("wires", "wires", "soc", {}, _wires),
         Kind("bus", "host bus", "host", {"write": "host", "register": "host"}, _bus, _of_bus),
         Kind("registers", "control registers", "control registers", {}, _registers),
         Kind("trapped", "traps", _trapping, {}, _trap, _of_trap),

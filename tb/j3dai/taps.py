@@ -20,6 +20,7 @@ from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.boundaries import layouts
 from nncosim.tb.boundaries.layouts import HEAD, MOST_BITS
 from nncosim.tb.boundaries.taps import Tapping, Watch, flags, slices
+from nncosim.tb.j3dai.wire_taps import WIRES, wire_groups
 
 __all__ = ["LATE", "part_words", "seen_header", "seen_layouts", "tap_layouts", "watch"]
 
@@ -58,8 +59,8 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         changes. account: what it tells its counters, when that changes. list_read: a line of descriptors, fetched from
         L2. descriptor: is taken. beat: is issued. bus: the host's access. registers: what the control registers tell
         the others. trapped: who has, and whether the chip says so, when that changes; of the cycle before.
-        entry: what is offered to the entry port and what it does, in each cycle in which there is anything; what L2 and
-        the host's memories get of it.
+        wires: groups of `nncosim.tb.j3dai.wire_taps` that differ between their ends. entry: what is offered to the
+        entry port and what it does, in each cycle in which there is anything; what the host's memories get of it.
     """
     word, pes, part = platform.word_bytes, platform.pes_per_ncb, part_words(platform)
     line: list[Any] = [("part", "<u4"), ("data", "u1", (part, word))]
@@ -91,6 +92,7 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         "bus": [("write", "<u4"), ("register", "<u4"), ("value", "<u4")],
         "registers": [("flags", "<u4"), ("start", "<u4"), ("start_pc", "<u4"), ("push_addr", "<u4")],
         "trapped": [("units", "<u4"), ("port", "<u4")],
+        "wires": [("groups", "<u4")],
         "entry": [("offers", "<u4"), ("payload", "u1", (word,)), ("does", "<u4"), ("l2", "<u4"),
                   ("word", "u1", (word,)), ("host", "<u4"), ("host_data", "<u4"), ("memories", "<u4"),
                   ("memory_word", "<u4"), ("memory_data", "<u4"), ("status", "<u4"),
@@ -160,6 +162,10 @@ def _host(t: _Tapping) -> None:
     units = f"{{{t.path}.dmpa.trap, 8'({units})}}"
     now = f"{{{port}, {units}}}"
     t.log("trapped", 0, f"{now} != 0 && {t.out.changed(now, 10)}", 1, units=units, port=port)
+
+
+    groups = t.out.wire(len(WIRES) + t.platform.clusters, flags(*wire_groups(t.platform, t.path)))
+    t.log("wires", 0, f"{groups} != 0", 0, groups=groups)
 
 
 def _entry(t: _Tapping) -> None:

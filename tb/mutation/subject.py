@@ -49,7 +49,7 @@ class Subject:
     emit: command that writes all of the RTL to the file that is its last argument. run: command that runs a network on
     the RTL and judges it, with status 0 if all is right; () for none. equivalent: file of reviewed mutants, or None.
     debug: commands that take ``--json FILE`` and say there what a run does wrong `first`, as `nncosim debug` does; the
-    next one where one sees nothing.
+    next one where one sees nothing or cannot be run.
     """
 
     name: str
