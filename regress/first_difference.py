@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -49,20 +49,19 @@ _Network = tuple[str, Compiled, Sequence[Mapping[str, np.ndarray]]]
 _Networks = Iterator[_Network]
 
 
-def _of_cases(platform: Platform) -> _Networks:
+def _first_cases(platform: Platform) -> _Networks:
     digits = compile_digits(platform)
     yield "digits", digits, digits_images(digits, 0)
-    small = [each.name for each in CASES if "small" in each.tags]
     for name in FIRST:
         yield _of_case(name, platform)
-    if isinstance(platform, J3dai):
-        yield from _of_hosts(platform)
+
+
+def _other_cases(platform: Platform) -> _Networks:
     for name, network in LARGE.items():
-        made = compile_network(network, platform)
-        yield name, made, [random_inputs(network, 0)]
-    for name in small:
-        if name not in FIRST:
-            yield _of_case(name, platform)
+        yield name, compile_network(network, platform), [random_inputs(network, 0)]
+    for each in CASES:
+        if "small" in each.tags and each.name not in FIRST:
+            yield _of_case(each.name, platform)
 
 
 def _of_case(name: str, platform: Platform) -> _Network:
@@ -77,15 +76,10 @@ def _of_hosts(platform: J3dai) -> _Networks:
         yield f"{FIRST[0]}, {name}", replace(case, image=image), [random_inputs(case.network, 0)]
 
 
-def _of_dense_layers(platform: Platform) -> _Networks:
+def _of_dense_layers(platform: AieMl) -> _Networks:
     for spec in (DenseSpec((16, 64, 32)), DenseSpec((40, 24, 10), batch=16, unsigned=True), DenseSpec((256, 128, 64))):
-        assert isinstance(platform, AieMl)
         made = compiled(spec, platform)
         yield spec.name, made, frames_of(spec, made.network, 2)
-
-
-NETWORKS: dict[str, Callable[[Platform], _Networks]] = {"aie_ml": _of_dense_layers}
-"""Of platforms that do not take the cases of `nncosim.regress.cases`."""
 
 
 def beside(name: str, made: Compiled, inputs: Sequence[Mapping[str, np.ndarray]]) -> tuple[Outcome, list[Difference]]:
@@ -115,13 +109,18 @@ class Found(NamedTuple):
 
 
 def first_difference(platform: Platform) -> Found | None:
-    """The first network of which the two differ, or else the first packets at the entry port that it does not take as
-    its model does; None without one.
+    """The first network of which the two differ, or packets at the entry port that it does not take as its model does;
+    None without one.
 
     Raises:
         NncosimError: as `nncosim.tb.run.flow.run_program`.
     """
-    return _of_networks(platform) or (_of_packets(platform) if isinstance(platform, J3dai) else None)
+    if isinstance(platform, AieMl):
+        return _of_networks(platform, _of_dense_layers(platform))
+    found = _of_networks(platform, _first_cases(platform))
+    if found is None and isinstance(platform, J3dai):
+        found = _of_networks(platform, _of_hosts(platform)) or _of_packets(platform)
+    return found or _of_networks(platform, _other_cases(platform))
 
 
 def _of_packets(platform: J3dai) -> Found | None:
@@ -134,9 +133,9 @@ def _of_packets(platform: J3dai) -> Found | None:
     return Found(f"packets, {name}", first, module, [head, *(f"  {line}" for line in first.lines())])
 
 
-def _of_networks(platform: Platform) -> Found | None:
+def _of_networks(platform: Platform, networks: _Networks) -> Found | None:
     bench = check_observable(get_bench(platform), platform, "rtl")
-    for name, made, inputs in NETWORKS.get(platform.name, _of_cases)(platform):
+    for name, made, inputs in networks:
         outcome, found = beside(name, made, inputs)
         if found:
             module = bench.module_of(platform, found[0].block)
