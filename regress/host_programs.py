@@ -92,7 +92,8 @@ def _with_lists_at_the_end(compiled: Compiled, platform: J3dai) -> Image:
         size = -(-note.descriptors * DESCRIPTOR_BYTES // platform.line_bytes) * platform.line_bytes
         end -= size // platform.word_bytes
         data = _bytes_at(image, L2_BASE + note.word * platform.word_bytes, note.descriptors * DESCRIPTOR_BYTES)
-        copies.append(Segment("l2", L2_BASE + end * platform.word_bytes, data))
+        # Whole lines are read.
+        copies.append(Segment("l2", L2_BASE + end * platform.word_bytes, data.ljust(size, b"\0")))
         lists.append(replace(note, word=end))
     return _with_host(image, platform, lists, "", copies)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from nncosim.hdl import registers
 from nncosim.hdl.j3dai import control, entry, soc
+from nncosim.hdl.j3dai.regs import L2_BASE
 from nncosim.platforms.j3dai import PLATFORM
 from nncosim.regress.entry_sessions import SESSIONS, compared
 from nncosim.regress.first_difference import beside
@@ -36,6 +37,16 @@ def run_with(program: str) -> tuple[RunResult, list[Difference]]:
 
 def test_all_programs() -> None:
     assert [name for name, _ in host_programs(compile_case(CASE, 0, SMALL), SMALL)] == list(PROGRAMS)
+
+
+def test_lists_at_the_end_are_whole_lines() -> None:
+    """The DMPA reads lines: of what an image leaves out, RTL and simulator have different poison."""
+    platform = PLATFORM.with_parameters(clusters=1)
+    assert platform.line_descriptors > 1
+    image = dict(host_programs(compile_case(CASE, 0, platform), platform))["lists at the end of L2"]
+    last = max(image.segments, key=lambda each: each.address)
+    end = L2_BASE + platform.l2_bytes
+    assert last.address + len(last.data) == end and len(last.data) % platform.line_bytes == 0
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -80,7 +80,8 @@ def test_words_of_lines() -> None:
 BLAMED = [
     ("execute", "pc", "cluster0 controller"), ("execute", "instruction", "cluster0 controller (instruction fetch)"),
     ("fetch", "address", "cluster0 fetch (AGU A)"), ("fetch", "cycle", "cluster0 fetch"),
-    ("window", "padded", "cluster0 fetch (padding)"), ("window", "data", "cluster0 window"),
+    ("window", "offered", "cluster0 fetch (padding)"), ("window", "padded", "cluster0 window"),
+    ("window", "data", "cluster0 window"),
     ("operation", "pointer", "cluster0 sequencer (AGU W)"), ("operation", "operands", "cluster0 window"),
     ("operation", "weights", "cluster0 weights (WMEM read)"), ("operation", "cycle", "cluster0 sequencer"),
     ("sums", "sums", "cluster0 NCB 0"), ("shadow", "values", "cluster0 NCB 0"), ("shadow", "copy", "cluster0 drain"),

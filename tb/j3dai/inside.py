@@ -277,7 +277,7 @@ def _of_cluster() -> list[Kind]:
         Kind("fetch", "window fetches", "fetch", {"address": "fetch (AGU A)"},
               lambda e: f"reads L1 word {e['address']}"),
         Kind("window", "windows", "sequencer", {
-            "padded": "fetch (padding)", "extend": "window", "negative": "window", "data": "window"},
+            "offered": "fetch (padding)", **dict.fromkeys(("padded", "extend", "negative", "data"), "window")},
               lambda e: f"window, words {e['padded']:b} padded: {_hex(e)}"),
         Kind("operation", "micro-operations", "sequencer", {
             "lane": "sequencer", "flags": "sequencer", "pointer": "sequencer (AGU W)", "operands": "window",

@@ -481,7 +481,7 @@ struct Sequencer {
         for (int p = 0; p < PES; ++p)
             for (int n = 0; n < LANES; ++n) words[p * WORD + n] = uint8_t(window.operand[p][n]);
         seen.to->lines<SeenWindow>(cycle, seen.unit, words, PES, [=](SeenWindow& record) {
-            record.padded = padded, record.extend = extend, record.negative = negative;
+            record.offered = record.padded = padded, record.extend = extend, record.negative = negative;
         });
     }
 

@@ -50,10 +50,11 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
     """Layouts of the records as they are compared, by name; ``unit``: the cluster, or 0.
 
         control: levels of a cluster when one changes. execute: an instruction. fetch: a phase of a window is read.
-        window: what enters the window register. operation: a micro-operation with its operands. sums: an NCB's
-        accumulators when a job ends. shadow: its shadow registers then, as far as the copy says what they hold.
-        requantized: a pixel's results, of NCB `ncb` of each requantizer, dated to its
-        last partial product from the issue on. parameters: a line of LDP. result: a word of results at the drain.
+        window: what enters the window register; `offered`: which words the fetch said are padding. operation: a
+        micro-operation with its operands. sums: an NCB's accumulators when a job ends. shadow: its shadow registers
+        then, as far as the copy says what they hold. requantized: a pixel's results, of NCB `ncb` of each requantizer,
+        dated to its last partial product from the issue on. parameters: a line of LDP. result: a word of results at
+        the drain.
         write: a word written to a memory of a cluster. l2_read: words for a LOAD. load, store: a beat at the clusters;
         stored: a STORE's words from a cluster. signal_in, signal_out: semaphores told. levels: of the DMPA when one
         changes. account: what it tells its counters, when that changes. list_read: a line of descriptors, fetched from
@@ -69,7 +70,7 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         "control": [("flags", "<u4"), ("semaphores", "u1", (8,))],
         "execute": [("pc", "<u4"), ("instruction", "<u8")],
         "fetch": [("address", "<u4")],
-        "window": [("padded", "<u2"), ("extend", "<u2"), ("negative", "<u2"), ("unused", "<u2"), *line],
+        "window": [("offered", "<u2"), ("padded", "<u2"), ("extend", "<u2"), ("negative", "<u2"), *line],
         "operation": [("lane", "<u2"), ("flags", "<u2"), ("pointer", "<u4"), ("operands", "<u2", (pes,)),
                       ("weights", "u1", (word,))],
         "sums": [("ncb", "<u2"), ("copy", "<u2"), ("sums", "<i4", (pes,))],
@@ -257,7 +258,8 @@ def _operands(t: _Tapping, k: int, at: str) -> None:
     p, window, seq = t.platform, f"{at}.window", f"{at}.sequencer"
     pes, stage = p.pes_per_ncb, _OPERAND_STAGE
     loaded = t.out.delayed(f"{window}.load_s2", 1, 1)
-    t.lines("window", k, loaded, stage, [f"{window}.window{i}" for i in range(pes)], padded=f"{window}.padded",
+    t.lines("window", k, loaded, stage, [f"{window}.window{i}" for i in range(pes)],
+            offered=_offered(t, at), padded=f"{window}.padded",
             extend=f"{window}.sext_s3", negative=f"{window}.one_s3")
     pointer, ends = t.out.delayed(f"{seq}.pointer", 14, stage), t.out.delayed(f"{seq}.drain", 1, stage)
     reads = t.out.delayed(f"{seq}.weight", 1, stage)
@@ -267,6 +269,17 @@ def _operands(t: _Tapping, k: int, at: str) -> None:
     weights = [f"{weighted} ? {each} : 0" for each in slices(f"{at}.weights_s3", p.word_bytes, 8)]
     t.log("operation", k, f"{at}.issue_s3", stage, lane=f"{at}.lane_s3", flags=levels,
           pointer=f"{weighted} ? 32'({pointer}) : 0", operands=words, weights=weights)
+
+
+def _offered(t: _Tapping, at: str) -> str:
+    """Which words of the window in use the fetch said are padding, phase by phase."""
+    pes, number = t.platform.pes_per_ncb, len(t.out.declarations)
+    staged, current = f"staged{number}", f"current{number}"
+    t.out.declarations.append(f"reg [{pes - 1}:0] {staged}, {current};")
+    words, padded = (f"{at}.fetch.{name}" for name in ("words2", "padded2"))
+    t.out.always += [f"{staged} <= ({words} & {padded}) | (~{words} & {staged});",
+                     f"if ({at}.window.load_s2) {current} <= {staged};"]
+    return current
 
 
 def _results(t: _Tapping, k: int, at: str) -> None:
