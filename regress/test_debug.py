@@ -22,6 +22,7 @@ from nncosim.hdl.j3dai import (
     dmpa_semaphores,
     dmpa_walk,
     drain,
+    entry,
     fetch,
     ncb,
     requantizer,
@@ -117,6 +118,9 @@ BUGS = {
     "an output that nothing drives": Bug(drain, "self.write.eq(lower | upper_valid), ", "", "cluster0 drain"),
     "a product's sign": Bug(
         ncb, "own = Cat(own, (own[7] & self.sext_s3[p]) | self.one_s3[p])", "own = Cat(own, self.one_s3[p])",
+        "cluster0 NCB"),
+    "a shadow register's bit": Bug(
+        ncb, "shadow_s7[:KEPT_BITS].eq(acc_s6[:KEPT_BITS])", "shadow_s7[:KEPT_BITS - 1].eq(acc_s6[:KEPT_BITS])",
         "cluster0 NCB"),
 }  # fmt: skip
 
@@ -234,6 +238,18 @@ def test_a_bundle_of_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert status == 1 and told["same"] and len(told["now"]["cycles"]) == 2 and told["now"]["difference"] is None
     status, told = replayed(out, tmp_path, "--backend=iss")
     assert status == 0 and told["without"] == ["image or inputs entering by a port"]
+
+
+def test_a_bug_of_the_entry_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the image comes in by the port, the port is laid beside its model."""
+    out = tmp_path / "out"
+    bug = Bug(entry, "m.d.sync += part.eq(part + 1)", "m.d.sync += part.eq(part + 1 + (address == 9))", "entry")
+    monkeypatch.setattr(build, "emitted", lambda design, platform, emit: bug.emitted(platform))
+    assert on_digits("run", tmp_path, "--boot=bus", f"--debug={out}")[0] == 1
+    story = (out / "story.txt").read_text()
+    assert f": {bug.block} (entry port, event " in story and "described by nncosim.hdl.j3dai.entry" in story
+    status, told = replayed(out, tmp_path)
+    assert status == 1 and told["same"] and told["now"]["difference"] == told["then"]["difference"] is not None
 
 
 @pytest.mark.parametrize("what", ["waveform", "simulator"])

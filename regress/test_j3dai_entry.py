@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,21 @@ from nncosim.hdl.j3dai import entry
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.block_bench import simulate
 from nncosim.regress.planted import planted
+from nncosim.tb.j3dai.entry_model import (
+    ADDRESS_ERROR,
+    DMEM,
+    FRAME,
+    GO,
+    HEADER_ERROR,
+    IMEM,
+    L2,
+    LOAD,
+    MMIO,
+    OP_ERROR,
+    RUNNING_ERROR,
+    EntryReference,
+    header,
+)
 
 DEFAULT = replace(J3dai(), l2_bytes=256 * 1024, host_imem_bytes=8192, host_dmem_bytes=16384)
 # A word of 8 bytes; one of 32, and an L2 that is no power of two.
@@ -26,14 +41,6 @@ MACHINES = {
     "narrow": replace(DEFAULT, ncbs_per_cluster=8, pes_per_ncb=4, dmpa_bits=256),
     "wide": replace(DEFAULT, ncbs_per_cluster=32, pes_per_ncb=16, l2_bytes=3 * 64 * 1024),
 }
-LOAD, FRAME, GO = 1, 2, 3
-IMEM, DMEM, MMIO, L2 = 0, 0x10_0000, 0x1000_0000, 0x8000_0000
-HEADER_ERROR, OP_ERROR, ADDRESS_ERROR, RUNNING_ERROR = 1, 2, 3, 4
-
-
-def header(op: int, address: int = 0, words: int = 0, *, wait: int = 0, magic: int = 0xE7, pad: int = 0) -> int:
-    """By hand, from the manual."""
-    return magic | op << 8 | wait << 12 | pad << 13 | words << 16 | address << 32
 
 
 class EntryWithL2Port(wiring.Component):
@@ -68,115 +75,6 @@ class EntryWithL2Port(wiring.Component):
             self.port.entry_data.eq(self.entry.l2_data), self.entry.l2_busy.eq(self.port.busy),
         ]
         return m
-
-
-@dataclass
-class EntryReference:
-    """The entry port by the manual's words. `beats`: taken and not used up, two at most."""
-
-    platform: J3dai
-    boot: int
-    beats: deque[int] = field(default_factory=deque)
-    state: str = "header"
-    error: int = 0
-    started: bool = False
-    op: int = 0
-    left: int = 0
-    at: int = 0  # byte address
-    part: int = 0
-    wait: int = 0
-    head: int = 0
-    counters: list[list[int]] = field(default_factory=lambda: [[0] * 5])
-    waited: int = 0
-    longest: int = 0
-
-    @property
-    def run(self) -> bool:
-        return not self.boot or self.started
-
-    def wrong(self, beat: int) -> int:
-        """The error of a header, 0 if it has none."""
-        p = self.platform
-        if beat & 0xFF != 0xE7 or beat >> 13 & 7:
-            return HEADER_ERROR
-        op, words, at = beat >> 8 & 15, beat >> 16 & 0xFFFF, beat >> 32 & 0xFFFF_FFFF
-        if op == LOAD:
-            spaces = ((IMEM, p.host_imem_bytes), (DMEM, p.host_dmem_bytes), (L2, p.l2_bytes))
-            end = at + words * p.word_bytes
-            if at % p.word_bytes or not words or not any(base <= at and end <= base + n for base, n in spaces):
-                return ADDRESS_ERROR
-            return RUNNING_ERROR if at < DMEM and self.run else 0
-        if op == GO:
-            return RUNNING_ERROR if self.run else 0
-        return 0 if op == FRAME else OP_ERROR
-
-    def cycle(self, given: dict[str, int]) -> dict[str, int]:
-        """The outputs in a cycle with these inputs; then the clock's edge."""
-        p, word = self.platform, self.platform.word_bytes
-        busy = given["r_en"] | given["w_en"]
-        out = {
-            "ready": len(self.beats) < 2, "run": self.run, "trap": self.error != 0, "frame": 0, "entry_write": 0,
-            "status": self.error | (self.state != "header") << 8 | (self.error != 0) << 16, "host_valid": 0,
-            "l2_r_en": given["r_en"], "l2_w_en": given["w_en"],
-        }
-        if busy:
-            out |= {"l2_addr": given["addr"], "l2_mask": given["mask"], "l2_w_data": given["w_data"]}
-        happened, pop, before = [0] * 5, False, self.state
-        if before == "header" and self.beats:
-            self.head, pop, self.state = self.beats[0], True, "act"
-        elif before == "act":
-            out["frame"], happened[4] = self._act(given["input_free"])
-        elif before == "words" and self.beats:
-            value = self.beats[0] & (1 << 8 * word) - 1
-            if self.at >= L2:
-                happened[2] = busy
-                pop = not busy
-                if pop:
-                    out |= {"entry_write": 1, "l2_w_en": 1, "l2_addr": (self.at - L2) // word, "l2_mask": 1,
-                            "word0": value}
-            else:
-                out |= {"host_valid": 1, "host_imem": self.at < DMEM, "host_data": value >> 32 * self.part & 0xFFFFFFFF,
-                        "host_addr": (self.at % DMEM) // 4 + self.part}
-                if given["host_ready"]:
-                    self.part += 1
-                    pop = self.part == p.word_bytes // 4
-            if pop:
-                happened[1], self.part = 1, 0
-                self.at, self.left = self.at + word, self.left - 1
-                self.state = "words" if self.left else "header"
-        happened[0] = int(pop)
-        out["counters"] = sum(value << 32 * k for k, value in enumerate(self._counted(happened)))
-        if given["valid"] and out["ready"]:
-            self.beats.append(given["payload"])
-        if pop:
-            self.beats.popleft()
-        return {name: int(value) for name, value in out.items()}
-
-    def _act(self, input_free: int) -> tuple[int, int]:
-        """A header's second cycle; gives (frame, waits for the input)."""
-        self.op, self.left = self.head >> 8 & 15, self.head >> 16 & 0xFFFF
-        self.at, self.part = self.head >> 32 & 0xFFFF_FFFF, 0
-        self.error = self.wrong(self.head)
-        if self.error:
-            self.state = "stopped"
-        elif self.op == LOAD and self.head >> 12 & 1 and not input_free:
-            return 0, 1
-        elif self.op == LOAD:
-            self.state = "words"
-        else:
-            self.started |= self.op == GO
-            self.state = "header"
-            return int(self.op == FRAME), 0
-        return 0, 0
-
-    def _counted(self, happened: list[int]) -> list[int]:
-        """What the counters show: what happened up to two cycles ago."""
-        self.waited = self.waited + 1 if happened[2] else 0
-        self.longest = max(self.longest, self.waited)
-        sums = [a + b for a, b in zip(self.counters[-1], happened, strict=True)]
-        sums[3] = self.longest
-        self.counters.append(sums)
-        return self.counters[-3] if len(self.counters) > 2 else [0] * 5
 
 
 @dataclass(frozen=True)

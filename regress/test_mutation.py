@@ -34,11 +34,14 @@ def test_a_mutant_is_noticed(judge: Judge, subject: Subject, block: str, after: 
 @pytest.mark.parametrize(("named", "block", "right"), [
     ("drain", "drain", True), ("drain", "odometer", True), ("dmpa_fetch", "dmpa_walk", True),
     ("l2", "line_memory", True), ("sequencer", "operands", True), ("cluster", "hdl.counters", True),
+    ("hdl.cv32e40p", "sram", True), ("hdl.line_memory", "sram", True), ("hdl.sram", "line_memory", False),
+    ("hdl.banks", "odometer", False),
     ("ncb", "requantizer", False), ("cluster", "requantizer", False),
     ("fetch", "window", False), ("dmpa", "settle", False),
 ])  # fmt: skip
 def test_who_looks_there_finds_it(subject: Subject, named: str, block: str, right: bool) -> None:
-    assert subject.describes(subject.graph.names[f"nncosim.hdl.j3dai.{named}"], block) == right
+    module = f"nncosim.{named}" if named.startswith("hdl.") else f"nncosim.hdl.j3dai.{named}"
+    assert subject.describes(subject.graph.names[module], block) == right
 
 
 def test_benches_of_blocks(subject: Subject) -> None:

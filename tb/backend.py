@@ -214,6 +214,7 @@ class RunResult:
     waveform: Waveform | None = None  # that was written
     floor_plan: FloorPlan | None = None  # of a machine whose parts have places
     channels: tuple[Channel, ...] = ()  # of a run that was observed
+    modelled: tuple[tuple[Channel, Channel], ...] = ()  # of it too: what a block did, and what its model does with that
 
 
 class Bench(Protocol[PlatformT]):

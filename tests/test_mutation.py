@@ -147,17 +147,18 @@ def test_one_of_each_verdict_and_a_campaign_that_goes_on(subject, tmp_path):
 
 
 def test_the_block_that_debugging_names(subject, tmp_path):
-    """The next command where one sees nothing; what is known already is not judged again."""
+    """The next command where one sees nothing or cannot be run; what is known already is not judged again."""
     def says(first):
         return f"import json, sys; open(sys.argv[1][7:], 'w').write(json.dumps({{'first': {first}}}))"
 
     here = {"block": "the counter", "module": "made.hdl.counter"}
+    broken = "raise SystemExit('nncosim: error: it does not build')"
     killer, survivor = mutant(subject, KILLER), mutant(subject, ENDLESS)
     chosen, out = [killer, survivor, mutant(subject, OTHER_MACHINE)], tmp_path / "out"
     campaign(subject, chosen, out, jobs=1, limit=60)
     for number, (programs, blamed, seen) in enumerate((
         ([says(None), says(here)], "the counter", 1), ([says(None)], "", 0),
-        (["raise SystemExit('nncosim: error: it does not build')", says(here)], "nncosim: error: it does not build", 0),
+        ([broken, says(here)], "the counter", 1), ([broken, says(None)], "nncosim: error: it does not build", 0),
     )):
         each = dataclasses.replace(subject, emit=("false",), debug=tuple((sys.executable, "-c", p) for p in programs))
         copy = tmp_path / f"out{number}"

@@ -40,7 +40,7 @@ def test_signals_that_are_gone_are_0_in_their_width() -> None:
     ("cluster0 drain line", "j3dai.drain"), ("cluster5 counters", "j3dai.cluster"), ("dmpa counters", "j3dai.dmpa"),
     ("dmpa walk", "j3dai.dmpa_walk"), ("dmpa paths (load data)", "j3dai.dmpa_paths"), ("host", "cv32e40p"),
     ("dmpa transfer counters", "j3dai.counters"), ("cluster0 parameters (WMEM read)", "banks"),
-    ("cluster0 LDP", "j3dai.cluster"),
+    ("cluster0 LDP", "j3dai.cluster"), ("soc", "j3dai.soc"), ("entry", "j3dai.entry"),
     ("control registers", "j3dai.control"),
 ])  # fmt: skip
 def test_a_block_has_a_module(block: str, module: str) -> None:
@@ -80,10 +80,13 @@ def test_words_of_lines() -> None:
 BLAMED = [
     ("execute", "pc", "cluster0 controller"), ("execute", "instruction", "cluster0 controller (instruction fetch)"),
     ("fetch", "address", "cluster0 fetch (AGU A)"), ("fetch", "cycle", "cluster0 fetch"),
-    ("window", "padded", "cluster0 fetch (padding)"), ("window", "data", "cluster0 window"),
+    ("window", "offered", "cluster0 fetch (padding)"), ("window", "padded", "cluster0 window"),
+    ("window", "data", "cluster0 window"),
     ("operation", "pointer", "cluster0 sequencer (AGU W)"), ("operation", "operands", "cluster0 window"),
     ("operation", "weights", "cluster0 weights (WMEM read)"), ("operation", "cycle", "cluster0 sequencer"),
-    ("sums", "sums", "cluster0 NCB 0"), ("requantized", "data", "cluster0 requantizer 0"),
+    ("sums", "sums", "cluster0 NCB 0"), ("shadow", "values", "cluster0 NCB 0"), ("shadow", "copy", "cluster0 drain"),
+    ("trapped", "port", "soc"), ("wires", "groups", "soc"), ("trapped", "units", "cluster0 controller"),
+    ("requantized", "data", "cluster0 requantizer 0"),
     ("requantized", "pixel", "cluster0 drain"), ("result", "word", "cluster0 drain (AGU O)"),
     ("result", "data", "cluster0 drain line"), ("write", "data", "cluster0 writes"),
     ("stored", "data", "cluster0 L1 read"), ("signal_out", "cycle", "cluster0 settle"),

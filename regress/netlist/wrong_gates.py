@@ -20,13 +20,13 @@ import click
 import numpy as np
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.image.image import Image
-from nncosim.hdl.j3dai.regs import Reg
 from nncosim.hdl.j3dai.soc import CLUSTER_MODULE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
 from nncosim.regress.first_difference import FIRST
 from nncosim.regress.harness import compile_case, compile_digits, digits_images
 from nncosim.regress.host_counters import place, with_reader
+from nncosim.regress.host_programs import ENGINES, KINDS, READ
 from nncosim.regress.j3dai_target import simulation
 from nncosim.tb.backend import Entering, Frame, RunResult
 from nncosim.tb.cli.main import invoke
@@ -60,11 +60,6 @@ __all__ = ["Found", "Network", "choose", "first_register", "judge", "main", "net
 
 LONG = ("gemm_7x7x320", "conv1x1_128")
 """Single layers of 113,000 and 266,000 cycles on two small clusters, for upper bits of counters: last."""
-
-ENGINES, KINDS = 16, 8
-"""All that COUNTER_SELECT can choose, those that there are not included."""
-READ = tuple(register for register in Reg if register != Reg.DMPA_PUSH)
-"""Registers that the host reads."""
 
 
 class Network(NamedTuple):

@@ -30,15 +30,16 @@ def replay_command(directory: Path) -> str:
 
 def watched(platform: Platform, options: RunOptions) -> RunOptions:
     """The options of a run that is observed, where that can be."""
-    return replace(options, observe=not _aside(platform, options))
+    return replace(options, observe=not _unobservable(platform, options))
 
 
-def _aside(platform: Platform, options: RunOptions) -> str:
-    """Why a run is not laid beside the simulator; "" if it can be."""
+_ENTERED = "not laid beside the simulator, which has no port that image or inputs come in by"
+
+
+def _unobservable(platform: Platform, options: RunOptions) -> str:
+    """Why a run cannot be observed; "" if it can be."""
     bench = get_bench(platform)
     backend, _ = choose(bench, platform, options.backend, options.driver)
-    if options.entering:
-        return "not laid beside the simulator, which has no port that image or inputs come in by"
     try:
         check_observable(bench, platform, backend)
     except BenchError as reason:
@@ -67,14 +68,18 @@ def _story(
     outcome: Outcome, program: Program, platform: Platform, settings: Mapping[str, Value], options: RunOptions,
     trace: Path, say: Progress,
 ) -> Story:
-    aside = _aside(platform, options)
+    aside = _unobservable(platform, options)
     if aside:
         return Story(outcome, (), aside=aside)
     try:
         if not options.observe:
             options = replace(options, observe=True, trace=None, trace_from=None, trace_to=None, trace_layer=None)
             outcome = run_program(program, platform, settings, options, say)
-        return story_of(outcome, program, platform, options, trace, say)
+        if options.entering and not outcome.result.modelled:
+            return Story(outcome, (), aside=_ENTERED)
+        story = story_of(outcome, program, platform, options, trace, say)
+        return replace(story, aside=f"{_ENTERED}; the port did what its model does") \
+            if options.entering and not story.found else story
     except OutputError:
         raise
     except NncosimError as problem:  # what failed is told all the same

@@ -119,7 +119,15 @@ def debug_program(
 def lay_beside(
     outcome: Outcome, program: Program, platform: Platform, options: RunOptions, say: Progress
 ) -> tuple[list[Difference], RunResult]:
-    """What differs between a run that was observed and the simulator's, and the simulator's run."""
+    """What differs between a run that was observed and the simulator's, and the simulator's run.
+
+    Where image or inputs came in by a port, which the simulator has not, only what blocks did is laid beside their
+    models; the run is its own.
+    """
+    modelled = outcome.result.modelled
+    did, should = ([each[side] for each in modelled] for side in (0, 1))
+    if options.entering:
+        return differences(did, should), outcome.result
     inputs, _ = make_frames(program.network, options)
     say(f"running it on the {REFERENCE}")
     reference = replace(options, backend=REFERENCE, driver=None, rtl_patch=None, trace=None, ignore_hazards=False)
@@ -127,7 +135,7 @@ def lay_beside(
     stopped = outcome.result.diagnosis is not None and outcome.result.diagnosis.kind != "hang"
     ends = (right, outcome.result) if stopped else (right,)  # a run that hangs lacks what it did not do
     until = min(last_cycle(each.channels) for each in ends) + 1
-    return differences(outcome.result.channels, right.channels, until, stopped), right
+    return differences([*outcome.result.channels, *did], [*right.channels, *should], until, stopped), right
 
 
 def story_of(
@@ -141,7 +149,7 @@ def story_of(
     if not found:
         return Story(outcome, ())
     cycle = found[0].cycle
-    standing = bench.standing(platform, program.image, inputs, options.seed, found[0])
+    standing = () if options.entering else bench.standing(platform, program.image, inputs, options.seed, found[0])
     say("tracing the cycles around the first difference")
     ended = last_cycle(outcome.result.channels)  # perhaps long before what is missing
     begin = max(0, min(cycle, ended) - BEFORE)

@@ -54,8 +54,10 @@ class J3daiBench:
     layout_blocks: ClassVar[tuple[str, ...]] = tuple(UNITS)
     mutation: ClassVar[MutationPlan] = MutationPlan(
         "nncosim.hdl.j3dai.soc",
-        # A port of its own and a multicast need two clusters; few PEs need several cycles for a record of parameters.
-        ({"clusters": 2}, {"clusters": 1, "ncbs_per_cluster": 8, "pes_per_ncb": 4, "dmpa_bits": 256}),
+        # A port of its own and a multicast need two clusters; few PEs need several cycles for a record of parameters,
+        # and narrow words fill the largest address range.
+        ({"clusters": 2}, {"clusters": 1, "ncbs_per_cluster": 8, "pes_per_ncb": 4, "dmpa_bits": 256,
+                           "l1_bytes": 1 << 17, "wmem_bytes": 1 << 17}),
         "regress/networks/digits.onnx", "nncosim.regress.first_difference")
 
     def run(

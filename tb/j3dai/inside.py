@@ -14,6 +14,7 @@ from nncosim.hdl.j3dai.regs import Reg, TransferKind
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.boundaries.kinds import Kind, Records, earlier, judged
 from nncosim.tb.j3dai.taps import LATE, seen_layouts
+from nncosim.tb.j3dai.wire_taps import WIRES
 from nncosim.tb.lockstep import Channel, Event
 
 __all__ = ["as_seen", "dmpa_channels", "inside_channels", "module_of", "scope_of"]
@@ -62,6 +63,8 @@ def scope_of(platform: J3dai, block: str) -> str:
     """Where a block that a channel blames is, as a path below the SoC."""
     part, _, name = block.partition(" ")
     name = name.partition(" (")[0]
+    if part == "soc":
+        return ""
     if part == "dmpa":
         return ".".join(filter(None, ("dmpa", name.replace(" ", "_"))))
     if not part.startswith("cluster"):
@@ -83,6 +86,8 @@ _OWN = {"line": "drain", "dmpa_transfer_counters": "counters"}
 
 def module_of(platform: J3dai, block: str) -> str:
     """See `nncosim.tb.backend.Observable`."""
+    if block == "soc":
+        return "nncosim.hdl.j3dai.soc"
     path = [re.sub(r"_?\d+$", "", part) if part.startswith(("cluster", "ncb", "counters")) else part
             for part in scope_of(platform, block).split(".")]
     if path[-1] == "counters":  # what they count is told by whoever has them
@@ -203,14 +208,30 @@ def _registers(event: Event) -> str:
     return f"control registers: {flags}{more}" + (f" of L2 word {event['push_addr']}" if event["flags"] & 4 else "")
 
 
+def _wires(event: Event) -> str:
+    told = (WIRES[k] if k < len(WIRES) else f"cluster{k - len(WIRES)}" for k in range(32) if event["groups"] >> k & 1)
+    return f"not the same at both ends: wires of {', '.join(told)}"
+
+
+_DMPA_TRAP = 8
+
+
+def _trap(event: Event) -> str:
+    units = int(event["units"])
+    names = [*(f"cluster{k}" for k in range(_DMPA_TRAP) if units >> k & 1), *["dmpa"] * (units >> _DMPA_TRAP)]
+    return f"trap of {', '.join(names) or 'nobody'}, {'told' if event['port'] else 'not told'} outside"
+
+
 # ---- what there is
 
 def _of_soc() -> list[Kind]:
     paths = "dmpa paths"
     order = {**dict.fromkeys(("clusters", "space", "address", "mask"), paths), "data": f"{paths} (load data)"}
     return [
+        Kind("wires", "wires", "soc", {}, _wires),
         Kind("bus", "host bus", "host", {"write": "host", "register": "host"}, _bus, _of_bus),
         Kind("registers", "control registers", "control registers", {}, _registers),
+        Kind("trapped", "traps", _trapping, {}, _trap, _of_trap),
         Kind("levels", "dmpa levels", "dmpa semaphores", {}, _levels),
         Kind("beat", "beats", "dmpa", dict.fromkeys(("kind", "l2", "local", "mask"), "dmpa walk"), _beat),
         Kind("list_read", "descriptor reads", "dmpa fetch", {"address": "dmpa fetch", "data": "l2"},
@@ -233,6 +254,17 @@ def _of_bus(want: Event, got: Event) -> str:
     return "control registers" if same and not want["write"] else "host"
 
 
+def _trapping(event: Event) -> str:
+    units = int(event["units"])
+    first = (units & -units).bit_length() - 1
+    return "soc" if not units else "dmpa" if first == _DMPA_TRAP else f"cluster{first} controller"
+
+
+def _of_trap(want: Event, got: Event) -> str:
+    """Who has trapped and should not have, or has not; else what makes one signal of it."""
+    return _trapping({"units": int(want["units"]) ^ int(got["units"])})
+
+
 def _of_cluster() -> list[Kind]:
     fetched = "controller (instruction fetch)"
     return [
@@ -245,7 +277,7 @@ def _of_cluster() -> list[Kind]:
         Kind("fetch", "window fetches", "fetch", {"address": "fetch (AGU A)"},
               lambda e: f"reads L1 word {e['address']}"),
         Kind("window", "windows", "sequencer", {
-            "padded": "fetch (padding)", "extend": "window", "negative": "window", "data": "window"},
+            "offered": "fetch (padding)", **dict.fromkeys(("padded", "extend", "negative", "data"), "window")},
               lambda e: f"window, words {e['padded']:b} padded: {_hex(e)}"),
         Kind("operation", "micro-operations", "sequencer", {
             "lane": "sequencer", "flags": "sequencer", "pointer": "sequencer (AGU W)", "operands": "window",
@@ -254,6 +286,8 @@ def _of_cluster() -> list[Kind]:
                         f"weights at {e['pointer']}: {e['weights'].tobytes().hex(' ')}"),
         Kind("sums", "accumulators", "drain", {"copy": "drain", "ncb": "drain"},
               lambda e: f"NCB {e['ncb']}: sums {e['sums'].tolist()}", _of_sums),
+        Kind("shadow", "shadow registers", "drain", {"copy": "drain", "ncb": "drain"},
+              lambda e: f"NCB {e['ncb']}: keeps {e['values'].tolist()}", _of_sums),
         Kind("requantized", "requantized", "drain", {"pixel": "drain", "ncb": "drain"},
               lambda e: f"pixel {e['pixel']}: {_hex(e)}", _of_requantized),
         Kind("result", "results", "drain", {"word": "drain (AGU O)", "data": "drain line"},

@@ -44,7 +44,7 @@ struct Core {
     Log<Change> changes;
     Activity host_activity;
     Seen seen;
-    bool sees = false;
+    bool sees = false, trap_seen = false;
     uint32_t registers_before = UINT32_MAX;
 
     bool irq() const { return dmpa.lists_done != lists_seen || requested != frames_seen; }
@@ -125,6 +125,14 @@ struct Core {
             Cluster& cluster = clusters[c];
             cluster.seen = cluster.sequencer.seen = cluster.sequencer.fetch.seen = cluster.sequencer.drain.seen = share;
         }
+    }
+
+    // In the cycle before this one somebody trapped.
+    SEEING void see_trap() {
+        trap_seen = true;
+        SeenTrapped& record = seen.add<SeenTrapped>(cycle - 1, 0);
+        record.units = uint32_t(dmpa.trap) << 8, record.port = 1;
+        for (int c = 0; c < config.clusters; ++c) record.units |= uint32_t(clusters[c].trap) << c;
     }
 
     // What the control registers tell the others. `levels`: before what the host writes in this cycle.
@@ -322,7 +330,10 @@ struct Core {
             if (count > 1) run_quiet(count);
             else step();
             if (count <= 1 && lost()) return LOST;
-            if (trapped()) return TRAPPED;
+            if (trapped()) {
+                if (sees && !trap_seen) see_trap();
+                return TRAPPED;
+            }
         }
         return asleep && irq() ? INTERRUPT : REACHED;
     }

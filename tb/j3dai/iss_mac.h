@@ -418,7 +418,7 @@ struct Sequencer {
             const uint8_t* const weights = wmem + size_t(pending.pointer & (wmem_words - 1)) * WORD;
             if (seen) see_operation(cycle - 1, l1, l1_words, weights);
             compute(l1, l1_words, weights);
-            if (seen && (pending.mode.keep || pending.drain)) see_sums(cycle - 1);
+            if (seen && (pending.mode.keep || pending.drain)) see_sums(cycle - 1), see_shadow(cycle - 1);
             if (pending.mode.keep) drain.keep(acc);
             if (pending.drain) drain.requantize(*pending.drain, acc, pending.mode);
         }
@@ -481,7 +481,7 @@ struct Sequencer {
         for (int p = 0; p < PES; ++p)
             for (int n = 0; n < LANES; ++n) words[p * WORD + n] = uint8_t(window.operand[p][n]);
         seen.to->lines<SeenWindow>(cycle, seen.unit, words, PES, [=](SeenWindow& record) {
-            record.padded = padded, record.extend = extend, record.negative = negative;
+            record.offered = record.padded = padded, record.extend = extend, record.negative = negative;
         });
     }
 
@@ -504,6 +504,20 @@ struct Sequencer {
             SeenSums& record = seen.to->add<SeenSums>(cycle, seen.unit);
             record.ncb = uint16_t(n), record.copy = pending.mode.keep ? 4 : pending.mode.add ? 2 : 1;
             for (int p = 0; p < PES; ++p) record.sums[p] = acc[p][n];
+        }
+    }
+
+    // What the shadow registers hold then: of a job that only keeps, the high halves alone mean something.
+    SEEING void see_shadow(uint64_t cycle) const {
+        const DrainMode& mode = pending.mode;
+        for (int n = 0; n < LANES; ++n) {
+            SeenShadow& record = seen.to->add<SeenShadow>(cycle, seen.unit);
+            record.ncb = uint16_t(n), record.copy = mode.keep ? 4 : mode.add ? 2 : 1;
+            for (int p = 0; p < PES; ++p) {
+                const uint32_t sum = uint32_t(acc[p][n]), low = sum & ((1u << KEPT_BITS) - 1);
+                record.values[p] = int32_t(mode.keep ? sum << KEPT_BITS
+                                           : mode.add ? uint32_t(drain.kept[p][n]) << KEPT_BITS | low : sum);
+            }
         }
     }
 };

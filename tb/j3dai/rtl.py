@@ -29,6 +29,7 @@ from nncosim.tb.j3dai.build import (
 )
 from nncosim.tb.j3dai.capture import named_transfers, places
 from nncosim.tb.j3dai.diagnosis import describe
+from nncosim.tb.j3dai.entry_model import entry_channels
 from nncosim.tb.j3dai.inside import as_seen
 from nncosim.tb.j3dai.l1_capture import capture_l1, disputed, inside_places
 from nncosim.tb.j3dai.l2_tags import l2_tags
@@ -271,7 +272,9 @@ def run_built(
         cycles = [frame.cycles for frame in frames if frame.cycles]
         facts = entry_facts(platform, image, records, entering, cycles)
     channels = _channels(platform, raw) if observe else ()
-    return RunResult("rtl", driver, frames, diagnosis, seconds, built.key, facts, waveform, channels=channels)
+    passed = entry_channels(platform, np.concatenate([each.taps["entry"] for each in raw])) if observe else None
+    return RunResult("rtl", driver, frames, diagnosis, seconds, built.key, facts, waveform, channels=channels,
+                     modelled=() if passed is None else (passed,))
 
 
 def _apart(raw: Sequence[RawFrame], twins: Mapping[str, Sequence[str]], known: Diagnosis | None) -> Diagnosis | None:

@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from nncosim.hdl.j3dai.isa import Descriptor, DmpaOp
-from nncosim.hdl.j3dai.regs import TransferKind
+from nncosim.hdl.j3dai.isa import KEPT_BITS, Descriptor, DmpaOp
+from nncosim.hdl.j3dai.regs import EntryCounter, TransferKind
 from nncosim.hdl.j3dai.requantizer import REQUANT_STAGES
 from nncosim.hdl.j3dai.timing import STORE_TO_DATA, record_lines
 from nncosim.platforms.j3dai import J3dai
 from nncosim.tb.boundaries import layouts
 from nncosim.tb.boundaries.layouts import HEAD, MOST_BITS
 from nncosim.tb.boundaries.taps import Tapping, Watch, flags, slices
+from nncosim.tb.j3dai.wire_taps import WIRES, wire_groups
 
 __all__ = ["LATE", "part_words", "seen_header", "seen_layouts", "tap_layouts", "watch"]
 
@@ -31,7 +32,8 @@ _L2_DATA = 2  # cycles after the issue of a beat or a fetch: words of L2 in orde
 
 LATE = {
     "bus": 1, "list_read": _L2_DATA, "l2_read": _L2_DATA, "stored": STORE_TO_DATA, "window": _OPERAND_STAGE,
-    "operation": _OPERAND_STAGE, "sums": _COPY_STAGE, "requantized": _COPY_STAGE + 1 + REQUANT_STAGES, "parameters": 2,
+    "operation": _OPERAND_STAGE, "sums": _COPY_STAGE, "shadow": _COPY_STAGE + 1,
+    "requantized": _COPY_STAGE + 1 + REQUANT_STAGES, "parameters": 2,
 }  # fmt: skip
 """Cycles from an event's until it is recorded, by layout."""
 
@@ -48,14 +50,18 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
     """Layouts of the records as they are compared, by name; ``unit``: the cluster, or 0.
 
         control: levels of a cluster when one changes. execute: an instruction. fetch: a phase of a window is read.
-        window: what enters the window register. operation: a micro-operation with its operands. sums: an NCB's
-        accumulators when a job ends. requantized: a pixel's results, of NCB `ncb` of each requantizer, dated to its
-        last partial product from the issue on. parameters: a line of LDP. result: a word of results at the drain.
+        window: what enters the window register; `offered`: which words the fetch said are padding. operation: a
+        micro-operation with its operands. sums: an NCB's accumulators when a job ends. shadow: its shadow registers
+        then, as far as the copy says what they hold. requantized: a pixel's results, of NCB `ncb` of each requantizer,
+        dated to its last partial product from the issue on. parameters: a line of LDP. result: a word of results at
+        the drain.
         write: a word written to a memory of a cluster. l2_read: words for a LOAD. load, store: a beat at the clusters;
         stored: a STORE's words from a cluster. signal_in, signal_out: semaphores told. levels: of the DMPA when one
         changes. account: what it tells its counters, when that changes. list_read: a line of descriptors, fetched from
         L2. descriptor: is taken. beat: is issued. bus: the host's access. registers: what the control registers tell
-        the others.
+        the others. trapped: who has, and whether the chip says so, when that changes; of the cycle before.
+        wires: groups of `nncosim.tb.j3dai.wire_taps` that differ between their ends. entry: what is offered to the
+        entry port and what it does, in each cycle in which there is anything; what the host's memories get of it.
     """
     word, pes, part = platform.word_bytes, platform.pes_per_ncb, part_words(platform)
     line: list[Any] = [("part", "<u4"), ("data", "u1", (part, word))]
@@ -64,10 +70,11 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         "control": [("flags", "<u4"), ("semaphores", "u1", (8,))],
         "execute": [("pc", "<u4"), ("instruction", "<u8")],
         "fetch": [("address", "<u4")],
-        "window": [("padded", "<u2"), ("extend", "<u2"), ("negative", "<u2"), ("unused", "<u2"), *line],
+        "window": [("offered", "<u2"), ("padded", "<u2"), ("extend", "<u2"), ("negative", "<u2"), *line],
         "operation": [("lane", "<u2"), ("flags", "<u2"), ("pointer", "<u4"), ("operands", "<u2", (pes,)),
                       ("weights", "u1", (word,))],
         "sums": [("ncb", "<u2"), ("copy", "<u2"), ("sums", "<i4", (pes,))],
+        "shadow": [("ncb", "<u2"), ("copy", "<u2"), ("values", "<i4", (pes,))],
         "requantized": [("pixel", "<u2"), ("ncb", "<u2"), ("data", "u1", (word,))],
         "parameters": [("set", "<u4"), *line],
         "result": of_one,
@@ -85,6 +92,12 @@ def seen_layouts(platform: J3dai) -> dict[str, np.dtype[np.void]]:
         "beat": [("kind", "<u4"), ("l2", "<u4"), ("local", "<u4"), ("mask", "<u4"), ("list", "<u4")],
         "bus": [("write", "<u4"), ("register", "<u4"), ("value", "<u4")],
         "registers": [("flags", "<u4"), ("start", "<u4"), ("start_pc", "<u4"), ("push_addr", "<u4")],
+        "trapped": [("units", "<u4"), ("port", "<u4")],
+        "wires": [("groups", "<u4")],
+        "entry": [("offers", "<u4"), ("payload", "u1", (word,)), ("does", "<u4"), ("l2", "<u4"),
+                  ("word", "u1", (word,)), ("host", "<u4"), ("host_data", "<u4"), ("memories", "<u4"),
+                  ("memory_word", "<u4"), ("memory_data", "<u4"), ("status", "<u4"),
+                  ("counters", "<u4", (len(EntryCounter),))],
     }  # fmt: skip
     return {name: np.dtype([*HEAD, *more]) for name, more in fields.items()}
 
@@ -125,6 +138,7 @@ def watch(platform: J3dai, path: str) -> Watch:
     """The RTL's taps. `path`: hierarchical name of the SoC."""
     tapping = _Tapping(platform, path)
     _host(tapping)
+    _entry(tapping)
     _dmpa(tapping)
     for k in range(platform.clusters):
         _control(tapping, k, f"{path}.cluster{k}")
@@ -145,6 +159,33 @@ def _host(t: _Tapping) -> None:
           flags=flags(f"{control}.irq", f"{control}.in_frame", push), start=start,
           start_pc=f"{start} != 0 ? 32'({control}.start_pc) : 0",
           push_addr=f"{push} ? {control}.push_addr : 0")  # fmt: skip
+    units, port = flags(*(f"{t.path}.cluster{k}.trap" for k in range(t.platform.clusters))), f"{t.path}.trap"
+    units = f"{{{t.path}.dmpa.trap, 8'({units})}}"
+    now = f"{{{port}, {units}}}"
+    t.log("trapped", 0, f"{now} != 0 && {t.out.changed(now, 10)}", 1, units=units, port=port)
+
+
+    groups = t.out.wire(len(WIRES) + t.platform.clusters, flags(*wire_groups(t.platform, t.path)))
+    t.log("wires", 0, f"{groups} != 0", 0, groups=groups)
+
+
+def _entry(t: _Tapping) -> None:
+    entry, port, host, bits = f"{t.path}.entry", f"{t.path}.l2_port", f"{t.path}.host", t.platform.word_bits
+    valid, ready, status, counters = (f"{entry}.{name}" for name in ("i__valid", "i__ready", "status", "counters"))
+    offers = flags(valid, *(f"{entry}.{name}" for name in ("l2_busy", "host_ready", "input_free", "boot")))
+    does = flags(ready, *(f"{entry}.{name}" for name in ("run", "trap", "frame", "host_valid")),
+                 f"({entry}.host_valid & {entry}.host_imem)", f"{port}.entry_write")
+    stores = f"{entry}.host_valid && {entry}.host_ready"
+    memory = [f"({entry}.host_imem ? {host}.imem.{name} : {host}.dmem.{name})" for name in ("w_addr", "w_data")]
+    active = f"{valid} || !{ready} || {status} != 0 || {port}.entry_write || {entry}.host_valid || {entry}.frame"
+    t.log("entry", 0, f"{active} || {t.out.changed(counters, 32 * len(EntryCounter))}", 0, offers=offers,
+          payload=f"{valid} ? {entry}.i__payload : 0", does=does, l2=f"{port}.entry_write ? 32'({port}.l2_addr) : 0",
+          word=f"{port}.entry_write ? {bits}'({port}.l2_w_data) : 0",
+          host=f"{entry}.host_valid ? 32'({entry}.host_addr) : 0",
+          host_data=f"{entry}.host_valid ? {entry}.host_data : 0",
+          memories=f"{stores} ? 32'({flags(f'{host}.imem.w_en', f'{host}.dmem.w_en')}) : 0",
+          memory_word=f"{stores} ? 32'({memory[0]}) : 0", memory_data=f"{stores} ? {memory[1]} : 0",
+          status=status, counters=slices(counters, len(EntryCounter), 32))
 
 
 def _dmpa(t: _Tapping) -> None:
@@ -217,7 +258,8 @@ def _operands(t: _Tapping, k: int, at: str) -> None:
     p, window, seq = t.platform, f"{at}.window", f"{at}.sequencer"
     pes, stage = p.pes_per_ncb, _OPERAND_STAGE
     loaded = t.out.delayed(f"{window}.load_s2", 1, 1)
-    t.lines("window", k, loaded, stage, [f"{window}.window{i}" for i in range(pes)], padded=f"{window}.padded",
+    t.lines("window", k, loaded, stage, [f"{window}.window{i}" for i in range(pes)],
+            offered=_offered(t, at), padded=f"{window}.padded",
             extend=f"{window}.sext_s3", negative=f"{window}.one_s3")
     pointer, ends = t.out.delayed(f"{seq}.pointer", 14, stage), t.out.delayed(f"{seq}.drain", 1, stage)
     reads = t.out.delayed(f"{seq}.weight", 1, stage)
@@ -229,6 +271,17 @@ def _operands(t: _Tapping, k: int, at: str) -> None:
           pointer=f"{weighted} ? 32'({pointer}) : 0", operands=words, weights=weights)
 
 
+def _offered(t: _Tapping, at: str) -> str:
+    """Which words of the window in use the fetch said are padding, phase by phase."""
+    pes, number = t.platform.pes_per_ncb, len(t.out.declarations)
+    staged, current = f"staged{number}", f"current{number}"
+    t.out.declarations.append(f"reg [{pes - 1}:0] {staged}, {current};")
+    words, padded = (f"{at}.fetch.{name}" for name in ("words2", "padded2"))
+    t.out.always += [f"{staged} <= ({words} & {padded}) | (~{words} & {staged});",
+                     f"if ({at}.window.load_s2) {current} <= {staged};"]
+    return current
+
+
 def _results(t: _Tapping, k: int, at: str) -> None:
     p, drain, shared = t.platform, f"{at}.drain", t.platform.ncbs_per_requantizer
     copies = flags(f"{drain}.copy_s6", f"{drain}.copy_low_s6", f"{drain}.copy_high_s6")
@@ -236,6 +289,13 @@ def _results(t: _Tapping, k: int, at: str) -> None:
         ncb = f"{at}.group{n // shared}.ncb{n % shared}"
         t.log("sums", k, f"{copies} != 0", _COPY_STAGE, ncb=f"32'd{n}", copy=copies,
               sums=[f"{ncb}.pe{i}_acc_s6" for i in range(p.pes_per_ncb)])
+    copied = t.out.wire(3, t.out.delayed(copies, 3, 1))
+    # Of a job that only keeps, the low halves mean nothing.
+    kept = f"({copied} == 3'd4 ? 32'hffffffff << {KEPT_BITS} : 32'hffffffff)"
+    for n in range(p.ncbs_per_cluster):
+        ncb = f"{at}.group{n // shared}.ncb{n % shared}"
+        t.log("shadow", k, f"{copied} != 0", _COPY_STAGE + 1, ncb=f"32'd{n}", copy=copied,
+              values=[f"{ncb}.pe{i}_shadow_s7 & {kept}" for i in range(p.pes_per_ncb)])
     results = slices(f"{at}.line.results", p.word_bytes // shared, 8)
     t.log("requantized", k, f"{drain}.collect_en", _COPY_STAGE + 1 + REQUANT_STAGES, pixel=f"{drain}.collect_pixel",
           ncb=f"{drain}.collect_ncb" if shared > 1 else "0", data=[*results, *["0"] * (p.word_bytes - len(results))])

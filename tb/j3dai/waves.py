@@ -45,7 +45,7 @@ def show_first(trace: Trace, platform: J3dai, image: Image) -> Waveform:
         scope = scope_of(platform, trace.about)
         engine = {"control": "host", "l2": "dmpa"}.get(scope, scope).partition(".")[0]
         shown.sort(key=lambda group: group.title != engine)
-        cause = cause_group(trace.path, f"{_SOC}.{scope}", scope)
+        cause = cause_group(trace.path, f"{_SOC}.{scope}".rstrip("."), scope or trace.about)
         shown = [cause, *(replace(each, closed=each.title != engine) for each in shown)]
     if trace.marks and trace_format(trace.path) == "fst":
         from nncosim.tb.j3dai.rows import write_rows  # with a library that nothing else needs

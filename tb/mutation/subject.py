@@ -49,7 +49,7 @@ class Subject:
     emit: command that writes all of the RTL to the file that is its last argument. run: command that runs a network on
     the RTL and judges it, with status 0 if all is right; () for none. equivalent: file of reviewed mutants, or None.
     debug: commands that take ``--json FILE`` and say there what a run does wrong `first`, as `nncosim debug` does; the
-    next one where one sees nothing.
+    next one where one sees nothing or cannot be run.
     """
 
     name: str
@@ -106,12 +106,13 @@ class Subject:
     def describes(self, named: Path, block: str) -> bool:
         """Whether whoever is told to look into a module finds a bug in a block: it is that one, of the same unit, or
         a part that many designs share, or a function, which that one uses itself, or by way of modules that are fewer
-        than half of all."""
+        than half of all. What stands beside the designs' folders is shared, by each other too: a memory is a part of
+        the host that has it, as it is of a design's cluster."""
         module, everything = self.blocks[block], set(self.blocks.values())
         if named.parent == module.parent:
             if self.unit(named) == self.unit(module):
                 return True
-            if "def elaborate" in module.read_text():
+            if module.parent != self.package and "def elaborate" in module.read_text():
                 return False
         within = self.graph.reached(named) & everything
         return module in self.graph.direct(named) or (module in within and 2 * len(within) < len(everything))

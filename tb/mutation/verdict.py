@@ -131,8 +131,9 @@ class Judge:
         blamed, module, right = "", "", False
         with overlaid(self.subject.tree, mutant, self.scratch) as overlay:
             for command in self.subject.debug:
-                blamed, module = self._blamed(overlay, command)
-                if module or blamed:
+                said, module = self._blamed(overlay, command)
+                blamed = said or blamed
+                if module:
                     break
         if module:
             right = self.subject.describes(self.subject.graph.names[module], mutant.block)
