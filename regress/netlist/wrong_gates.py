@@ -266,7 +266,8 @@ def _judged(platform: J3dai, count: int, seed: int) -> Iterator[Found]:
     for number, (block, gate) in enumerate(chosen):
         lane = lane_of(platform, block, number)
         network, said = judge(built, platform, number, lane, over)
-        shown = [each for each in over if network in ("", "counters", each.name)]
+        short = network in ("", "counters")  # where results say nothing, the long layers are not run again
+        shown = [each for each in over if (short and each.name not in LONG) or each.name == network]
         first, where = first_register(built, platform, plusargs_of(number, lane), shown, twins)
         yield Found(block, gate, network, said, first, where,
                     [] if network else reached(modules[gate.module], gate.cell),
