@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `nncosim.regress.first_difference` runs beside networks: other programs of the host, and packets at the entry
-port. On the right RTL nothing differs; on one with bugs in what no network uses, each is found where it is."""
+"""What `nncosim.regress.j3dai_first_difference` runs beside networks: other programs of the host, and packets at the
+entry port. On the right RTL nothing differs; on one with bugs in what no network uses, each is found where it is."""
 
 from __future__ import annotations
 

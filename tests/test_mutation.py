@@ -123,7 +123,8 @@ def test_one_of_each_verdict_and_a_campaign_that_goes_on(subject, tmp_path):
     assert killed.test == "tests/test_counter.py::test_counts" and killed.stage == "block" and killed.own
     assert killed.names_block and killed.message == f"AssertionError: the counter is wrong, {chosen[0].key}"
     assert "IndexError" in stillborn.message or "index" in stillborn.message
-    assert killed.seconds >= sum(killed.stages.values()) > 0 and list(killed.stages) == ["emit", "block"]
+    assert killed.seconds + 0.2 > sum(killed.stages.values()) > 0  # each is rounded
+    assert list(killed.stages) == ["emit", "block"]
     assert [path.name for path in out.iterdir()] == [VERDICTS]  # nothing is left of what they ran in
     assert not any((tmp_path / "cache" / "verilog").glob("*"))
 

@@ -23,10 +23,10 @@ from nncosim.compiler.image.image import Image
 from nncosim.hdl.j3dai.soc import CLUSTER_MODULE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
-from nncosim.regress.first_difference import FIRST
 from nncosim.regress.harness import compile_case, compile_digits, digits_images
 from nncosim.regress.host_counters import place, with_reader
 from nncosim.regress.host_programs import ENGINES, KINDS, READ
+from nncosim.regress.j3dai_first_difference import FIRST
 from nncosim.regress.j3dai_target import simulation
 from nncosim.tb.backend import Entering, Frame, RunResult
 from nncosim.tb.cli.main import invoke

@@ -43,7 +43,7 @@ class AieMlBench:
     layout_blocks: ClassVar[tuple[str, ...]] = tuple(UNITS)
     fpga_blocks: ClassVar[Mapping[str, str]] = UNITS_ARE
     mutation: ClassVar[MutationPlan] = MutationPlan(
-        "nncosim.hdl.aie_ml.array", ({},), "regress/networks/dense.onnx", "nncosim.regress.first_difference")
+        "nncosim.hdl.aie_ml.array", ({},), "regress/networks/dense.onnx", "nncosim.regress.aie_ml_first_difference")
 
     def run(
         self,

@@ -58,7 +58,7 @@ class J3daiBench:
         # and narrow words fill the largest address range.
         ({"clusters": 2}, {"clusters": 1, "ncbs_per_cluster": 8, "pes_per_ncb": 4, "dmpa_bits": 256,
                            "l1_bytes": 1 << 17, "wmem_bytes": 1 << 17}),
-        "regress/networks/digits.onnx", "nncosim.regress.first_difference")
+        "regress/networks/digits.onnx", "nncosim.regress.j3dai_first_difference")
 
     def run(
         self,
