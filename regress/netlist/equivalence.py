@@ -102,9 +102,10 @@ def _command(platform_name: str | None, settings: tuple[str, ...], blocks: tuple
     """Netlist against RTL. Exit status: 0 equal, 1 not equal or not proved, 2 bad input."""
     platform, _ = resolve_platform(platform_name, settings)
     found: dict[str, Equivalence] = {}
-    click.echo(HEAD)
     for block in blocks or ("soc", "cluster", "ncb"):
         for name, each in block_equivalence(platform, block, liberty, seconds).items():
+            if not found:  # nothing was refused
+                click.echo(HEAD)
             found[name] = each
             click.echo(row(each))
             for line in _details(each):

@@ -45,12 +45,9 @@ from nncosim.tb.j3dai.netlist import (
 )
 from nncosim.tb.j3dai.rtl import load_image, run_built, write_inputs
 from nncosim.tb.netlist.cells import cell_models
-from nncosim.tb.netlist.circuit import netlist_circuit, rtl_circuit, wires_of
-from nncosim.tb.netlist.equivalence import compare
-from nncosim.tb.netlist.gates import Cell, Gates, Net, read_gates
-from nncosim.tb.netlist.mapping import mapped_file, unpacked
-from nncosim.tb.netlist.rtl import rtl_modules
-from nncosim.tb.netlist.wrong import WrongGate, made_wrong, random_gates
+from nncosim.tb.netlist.equivalence import part_equivalence
+from nncosim.tb.netlist.gates import Cell, Gates, Net
+from nncosim.tb.netlist.wrong import WrongGate, random_gates
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
@@ -234,17 +231,10 @@ def reached(gates: Gates, cell: str) -> list[str]:
 
 def proved_different(platform: J3dai, gate: WrongGate) -> str:
     """A register or output that the proof of equivalence finds to differ from the RTL for a wrong gate; "" if none."""
-    models = cell_models(OSU018)
     sources = {name: str(text) for name, text in soc_verilog(platform).items()}
-    for part in block_parts(sources, (block_of(gate.module),)):
-        file = mapped_file(part, OSU018)
-        modules = read_gates(file, models)
-        if gate.module in modules:
-            wires = wires_of(unpacked(file)[gate.module])
-            found = compare(rtl_circuit(gate.module, rtl_modules(part)[gate.module]),
-                            netlist_circuit(made_wrong(modules, models, gate), wires))  # fmt: skip
-            return found.differences[0].name if found.differences else ""
-    return ""
+    (part,) = block_parts(sources, (block_of(gate.module),))
+    found = part_equivalence(part, OSU018, (gate.module,), wrong=gate)[gate.module]
+    return found.differences[0].name if found.differences else ""
 
 
 def _difference(right: Frame, frame: Frame) -> str:

@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.circuit import Circuit, netlist_circuit, rtl_circuit, wires_of
 from nncosim.tb.netlist.decide import Decided, decide, try_more
-from nncosim.tb.netlist.gates import Gates, read_gates
-from nncosim.tb.netlist.mapping import Part, mapped_file, unpacked
+from nncosim.tb.netlist.gates import Gates
+from nncosim.tb.netlist.mapping import Part, mapped, mapped_file, unpacked
 from nncosim.tb.netlist.relation import Pair, Relation, relate
 from nncosim.tb.netlist.rtl import rtl_modules
+from nncosim.tb.netlist.wrong import WrongGate, made_wrong
 from nncosim.tb.system.cache import content_key, obtain
 from nncosim.tb.timing.liberty import require_liberty
 
@@ -145,23 +146,24 @@ def _key(pair: Pair) -> tuple[str, bool]:
     return pair.name, pair.output
 
 
-def part_equivalence(part: Part, liberty: Path, modules: Collection[str] = (), seconds: int = SECONDS
-                     ) -> dict[str, Equivalence]:
+def part_equivalence(part: Part, liberty: Path, modules: Collection[str] = (), seconds: int = SECONDS,
+                     wrong: WrongGate | None = None) -> dict[str, Equivalence]:
     """Modules of a part's netlist against the RTL, by name; or found done before.
 
     Args:
         modules: which, with those in them that are kept as modules; all if there are none.
+        wrong: a gate of the netlist that is to be so, to show that it is seen.
 
     Raises:
-        BenchError, ToolCrash: as `nncosim.tb.netlist.mapping.mapped`, `nncosim.tb.netlist.rtl.rtl_modules` and
-            `compare`.
+        BenchError, ToolCrash: as `nncosim.tb.netlist.mapping.mapped`, `nncosim.tb.netlist.rtl.rtl_modules`,
+            `nncosim.tb.netlist.wrong.made_wrong` and `compare`.
         ToolError: no such cell library.
     """
     require_liberty(liberty)
     netlist = mapped_file(part, liberty)
     sources = [text for pair in part.sources.items() for text in pair]
     own = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    read = functools.cache(lambda: _Read(read_gates(netlist, cell_models(liberty)), unpacked(netlist),
+    read = functools.cache(lambda: _Read(_gates(part, liberty, wrong), unpacked(netlist),
                                          rtl_modules(part), rtl_modules(part, booth=True)))
     names = [name for name, module in unpacked(netlist).items() if not module["attributes"].get("blackbox")]
     found = {}
@@ -176,9 +178,16 @@ def part_equivalence(part: Part, liberty: Path, modules: Collection[str] = (), s
             (folder / "equivalence.json").write_text(json.dumps(asdict(compared)))
 
         key = content_key(["equivalence", name, str(seconds), liberty.read_bytes(), netlist.read_bytes(), part.top,
-                           *part.cut, *part.kept, *sources, *own])
+                           *part.cut, *part.kept, *sources, *own,
+                           *([repr(wrong)] if wrong is not None and name == wrong.module else [])])  # fmt: skip
         found[name] = _from_json(json.loads((obtain(key, fill, "netlists") / "equivalence.json").read_text()))
     return found
+
+
+def _gates(part: Part, liberty: Path, wrong: WrongGate | None) -> Mapping[str, Gates]:
+    models = cell_models(liberty)
+    found = mapped(part, liberty, models)
+    return found if wrong is None else {**found, wrong.module: made_wrong(found, models, wrong)}
 
 
 class _Read(NamedTuple):
