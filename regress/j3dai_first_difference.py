@@ -30,7 +30,7 @@ FIRST = (
     "conv_wide", "whole_packed",
 )  # fmt: skip
 """Of the small cases, after the digits: what differs on any network mostly does on these."""
-LARGE = {"conv_fills_l1": conv(0, 1024, 4, 30, 8, 1), "conv_fills_wmem": conv(0, 10_000, 1, 1, 16, 1)}
+LARGE = {"conv_fills_l1": (1024, 4, 30, 8, 1), "conv_fills_wmem": (10_000, 1, 1, 16, 1)}
 """Reach the upper half of an L1 or a WMEM of 16,384 words."""
 
 
@@ -41,7 +41,8 @@ def _first_cases(platform: J3dai) -> Networks:
 
 
 def _other_cases(platform: J3dai) -> Networks:
-    for name, network in LARGE.items():
+    for name, shape in LARGE.items():
+        network = conv(0, *shape)
         yield name, compile_network(network, platform), [random_inputs(network, 0)]
     yield from _of_cases([each.name for each in CASES if "small" in each.tags and each.name not in FIRST], platform)
 

@@ -30,8 +30,8 @@ from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.timing.sta import OSU018, SRAM, LogicArea, StaOptions, TimingReport, map_area, time_design
 
-__all__ = ["HOST_OPTIONS", "TIMING_BLOCKS", "DmpaWithL2", "MeasuredBlock", "cluster", "control", "dmpa", "host",
-           "host_sources", "l2_area", "measure_area", "ncb", "requantizer", "requantizer_area", "time_block"]
+__all__ = ["HOST_OPTIONS", "TIMING_BLOCKS", "DmpaWithL2", "MeasuredBlock", "cluster", "control", "core_sources", "dmpa",
+           "host", "host_sources", "l2_area", "measure_area", "ncb", "requantizer", "requantizer_area", "time_block"]
 
 
 HOST_OPTIONS = StaOptions(speed=True)
@@ -128,9 +128,13 @@ def host(platform: J3dai = PLATFORM, liberty: Path = OSU018) -> TimingReport:
 def host_sources(platform: J3dai = PLATFORM) -> dict[str, str]:
     """The core is SystemVerilog, for slang's reader. Its clock is ideal, like all others: instead of the gate there is
     what a gate asks of its enable, to be there before the rising edge."""
-    sources = emit_design(j3dai_host(platform), "host")
-    sources["clock_gate.sv"] = _CLOCK_GATE
-    return sources | {path.name: path.read_text() for path in core_files() if "clock_gate" not in path.name}
+    return emit_design(j3dai_host(platform), "host") | core_sources(_CLOCK_GATE)
+
+
+def core_sources(clock_gate: str) -> dict[str, str]:
+    """The host's core as SystemVerilog, file name to text, with a module ``cv32e40p_clock_gate`` of one's own."""
+    files = {path.name: path.read_text() for path in core_files() if "clock_gate" not in path.name}
+    return {"clock_gate.sv": clock_gate} | files
 
 
 TIMING_BLOCKS: dict[str, tuple[str, Callable[[J3dai, Path], TimingReport]]] = {

@@ -140,6 +140,7 @@ class EntryReference:
         self.counters.append(sums)
         return self.counters[-3] if len(self.counters) > 2 else [0] * 5
 
+
 _OFFERS = ("valid", "busy", "host_ready", "input_free", "boot")
 _DOES = ("ready", "run", "trap", "frame", "host_valid", "host_imem", "entry_write")
 """Bits of the fields ``offers`` and ``does`` of a record, the lowest first."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from nncosim.hdl.j3dai.ncb import NCB_MODULE
 from nncosim.hdl.j3dai.soc import CLUSTER_MODULE, SOC_MODULE
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.platforms.j3dai import J3dai
+from nncosim.tb.j3dai.blocks import core_sources
 from nncosim.tb.j3dai.build import TOP, SocDesign, soc_design
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gates
@@ -106,13 +106,6 @@ def _core_box() -> str:
     return f"module {CORE} #(parameter {', '.join(f'{name} = 0' for name in CORE_PARAMETERS)}) ({ports}); endmodule\n"
 
 
-@functools.cache
-def _core_sources() -> Mapping[str, str]:
-    """SystemVerilog, for slang's reader."""
-    files = {path.name: path.read_text() for path in core_files() if "clock_gate" not in path.name}
-    return files | {"clock_gate.sv": _CLOCK_GATE}
-
-
 def block_parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Part]:
     """What is mapped for these blocks; sources: the SoC's Verilog, file name to text."""
     group = {name: text for name, text in sources.items() if name.startswith("j3dai_ncb")}
@@ -125,7 +118,7 @@ def block_parts(sources: Mapping[str, str], blocks: Collection[str]) -> list[Par
         "cluster": Part(CLUSTER_MODULE, {**cluster, **group, **memory}, (SRAM_MODULE, GROUP_MODULE),
                         tuple(f"{CLUSTER_MODULE}.{name}" for name in _HOLD_MEMORIES)),
         "ncb": Part(GROUP_MODULE, group),
-        CORE_BLOCK: Part(CORE, _core_sources(), clock="clk_i", parameters=CORE_PARAMETERS),
+        CORE_BLOCK: Part(CORE, core_sources(_CLOCK_GATE), clock="clk_i", parameters=CORE_PARAMETERS),
     }  # fmt: skip
     chosen = {block if block in parts else SOC_MODULE for block in blocks}
     return [part for name, part in parts.items() if name in chosen]
@@ -189,8 +182,8 @@ def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), lib
                       beside=rtl if beside_rtl else None, **further)  # fmt: skip
     modules = [module for block in blocks for module in BLOCKS[block]]
     others = [module for block in BLOCKS for module in BLOCKS[block] if module not in modules]
-    # The core is SystemVerilog, in files of its own.
-    files = tuple(path for path in design.files if CORE_BLOCK not in blocks or path not in core_files())
+    core = core_files() if CORE_BLOCK in blocks else []  # SystemVerilog, in files of its own
+    files = tuple(path for path in design.files if path not in core)
     return design._replace(sources=with_gates(rtl, gates, modules, others), files=files), gates
 
 

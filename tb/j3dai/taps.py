@@ -163,8 +163,6 @@ def _host(t: _Tapping) -> None:
     units = f"{{{t.path}.dmpa.trap, 8'({units})}}"
     now = f"{{{port}, {units}}}"
     t.log("trapped", 0, f"{now} != 0 && {t.out.changed(now, 10)}", 1, units=units, port=port)
-
-
     groups = t.out.wire(len(WIRES) + t.platform.clusters, flags(*wire_groups(t.platform, t.path)))
     t.log("wires", 0, f"{groups} != 0", 0, groups=groups)
 

@@ -127,6 +127,7 @@ def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf]
            marks: int | None) -> None:
     sliced = {name for each in slices for name in (each.module, *each.inner)}
     sources: dict[str, Iterable[str]] = {}
+    known = {name for text in (beside or {}).values() for name, _ in modules_of(text)}
     cpp, twins = {}, {}
     counters: list[Counter] = []
     for name, gates in modules.items():
@@ -148,7 +149,7 @@ def _write(folder: Path, modules: Mapping[str, Gates], slices: Sequence[SliceOf]
             stream = COUNT_STREAM + len(counters)
             sources[shell], cpp[source], found = counted_slice(whole, each.instances, stream, marks)
             counters += found
-        elif beside is None or not any(name == each.module for text in beside.values() for name, _ in modules_of(text)):
+        elif beside is None or each.module not in known:
             sources[shell], cpp[source] = shell_verilog(whole), slice_cpp(whole, each.instances)
         else:
             twin = twin_of(whole, beside)

@@ -75,8 +75,8 @@ def synthesize(folder: Path, sources: Mapping[str, str], top: str, *, cut: Seque
     for name, text in sources.items():
         (folder / name).write_text(text)
     (folder / "abc.constr").write_text(constraints)
-    (folder / "map.ys").write_text(recipe(sources, top, cut=cut, keep=keep, kept=kept, speed=speed,
-                                             parameters=parameters))  # fmt: skip
+    script = recipe(sources, top, cut=cut, keep=keep, kept=kept, speed=speed, parameters=parameters)
+    (folder / "map.ys").write_text(script)
     command = [sys.executable, "-c", YOSYS, "-q", "-l", "yosys.log", "map.ys"]
     done = run_retried(command, cwd=folder, name="Yosys", what=f"map {top!r}")
     mapped = folder / "mapped.json"
@@ -110,10 +110,10 @@ def _read(sources: Mapping[str, str], top: str, cut: Sequence[str], keep: Mappin
     if not any(name.endswith(".sv") for name in sources):
         ports_only = {f"{module}.v" for module in cut if module not in keep.values()}
         return [f"read_verilog -sv {'-lib ' * (name in ports_only)}{name}" for name in sources]
-    boxes = " ".join([*(f"--blackboxed-module {module}" for module in cut),
-                      *(f"-G {name}={value}" for name, value in parameters.items())])  # fmt: skip
+    options = " ".join([*(f"--blackboxed-module {module}" for module in cut),
+                        *(f"-G {name}={value}" for name, value in parameters.items())])  # fmt: skip
     files = " ".join(name for name in sources if not name.endswith(".svh"))
-    return [f"read_slang -j 1 --ignore-initial --ignore-assertions {boxes} --top {top} {files}"]
+    return [f"read_slang -j 1 --ignore-initial --ignore-assertions {options} --top {top} {files}"]
 
 
 def _script(top: str, cut: Sequence[str], keep: Mapping[str, str], stay: Sequence[str], abc: str) -> list[str]:
