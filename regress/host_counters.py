@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from nncosim.compiler.compile import Compiled
 from nncosim.compiler.image.image import Image
 from nncosim.compiler.j3dai.firmware import LayerStart, compile_host, firmware_source
-from nncosim.compiler.j3dai.notes import ListNote, j3dai_notes
+from nncosim.compiler.j3dai.notes import J3daiNotes, j3dai_notes
 from nncosim.hdl.j3dai.regs import HOST_DMEM_BASE, MMIO_BASE, Reg
 from nncosim.platforms.j3dai import J3dai
 
@@ -44,15 +44,14 @@ def with_reader(compiled: Compiled, platform: J3dai, engines: Iterable[int], kin
     Args:
         engines: numbers for COUNTER_SELECT. kinds: so many counters of each. registers: that it reads behind them.
     """
-    source = _firmware(j3dai_notes(compiled.image).lists, platform, engines, kinds, registers)
+    source = _firmware(j3dai_notes(compiled.image), platform, engines, kinds, registers)
     others = tuple(s for s in compiled.image.segments if not s.memory.startswith("host"))
     return replace(compiled.image, segments=(*compile_host(source, platform), *others))
 
 
-def _firmware(lists: Sequence[ListNote], platform: J3dai, engines: Iterable[int], kinds: int, registers: Iterable[Reg]
-              ) -> str:
-    starts = [LayerStart(i, each.word, each.clusters, each.program_counter) for i, each in enumerate(lists)]
-    source = firmware_source(platform, starts)
+def _firmware(notes: J3daiNotes, platform: J3dai, engines: Iterable[int], kinds: int, registers: Iterable[Reg]) -> str:
+    starts = [LayerStart(i, each.word, each.clusters, each.program_counter) for i, each in enumerate(notes.lists)]
+    source = firmware_source(platform, starts, notes.input_lists)
     reader = READER.replace("@engines@", ", ".join(map(str, engines))).replace("@kinds@", str(kinds))
     reads = [f"    *out++ = *(volatile uint32_t *){MMIO_BASE + register:#x}u;\n" for register in registers]
     reader = reader.replace("@registers@", "".join(reads))

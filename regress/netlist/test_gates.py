@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from nncosim.regress.harness import ComparedRun, compile_digits, digits_images, run_compiled
+from nncosim.regress.netlist.loaded_counters import LOADED, counters_said
 from nncosim.regress.netlist.machines import SMALL, gates
 from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.netlist import BLOCKS, CORE, build_netlist, build_with_names, soc_gates, soc_modules
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.gates import Gates
-from nncosim.tb.netlist.wrong import WrongGate
+from nncosim.tb.netlist.wrong import WrongGate, other_kinds
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.timing.sta import OSU018
 
@@ -114,15 +116,29 @@ WRONG_IN = {
 
 
 GATES = 5  # of each block
+HIGH = ("j3dai_soc.dmpa", "transfer_counters.store_words[31]"), ("j3dai_soc.host", "counter.busy[31]")
+"""Bits of counters that no run reaches, each with its module."""
+
+
+@functools.cache
+def with_wrong_gates() -> tuple[BuiltModel, Mapping[str, Sequence[str]], Sequence[tuple[str, WrongGate, str]]]:
+    """All blocks as gates with the RTL beside them; names of registers; gates that can be wrong, each with its module
+    and the register that it leads to: those of `HIGH` as each other cell last."""
+    models = cell_models(OSU018)
+    modules = soc_modules({name: str(text) for name, text in soc_verilog(SMALL).items()})
+    chosen = [(module, WrongGate(module, gate), register) for module in WRONG_IN.values()
+              for gate, register in before_registers(modules[module])[::-1][:GATES]]  # fmt: skip
+    for module, register in HIGH:
+        net = {each.name: each.data for each in modules[module].registers}[register]
+        (cell,) = [cell for cell in modules[module].cells if net in (cell.pins[pin] for pin in cell.model.outputs)]
+        chosen += [(module, WrongGate(module, cell.name, kind), register) for kind in other_kinds(cell, models)]
+    built, twins = build_with_names(SMALL, tuple(BLOCKS), wrong=[gate for _, gate, _ in chosen], beside_rtl=True)
+    return built, twins, chosen
 
 
 def test_the_first_register_that_differs() -> None:
     """None; and with a wrong gate the register that it leads to, of its block."""
-    modules = soc_modules({name: str(text) for name, text in soc_verilog(SMALL).items()})
-    chosen = [(block, gate, register) for block, module in WRONG_IN.items()
-              for gate, register in before_registers(modules[module])[::-1][:GATES]]  # fmt: skip
-    wrong = tuple(WrongGate(WRONG_IN[block], gate) for block, gate, _ in chosen)
-    built, twins = build_with_names(SMALL, tuple(BLOCKS), wrong=wrong, beside_rtl=True)
+    built, twins, chosen = with_wrong_gates()
     compiled = compile_digits(SMALL)
     images = digits_images(compiled, *IMAGES)
 
@@ -133,16 +149,33 @@ def test_the_first_register_that_differs() -> None:
 
     assert said() == []
     told: Counter[str] = Counter()
-    for number, (block, gate, register) in enumerate(chosen):
+    for number, (module, gate, register) in enumerate(chosen[:GATES * len(WRONG_IN)]):
         lines = said(f"wrong_gate={number}")
         if not lines or "cycle 0:" in lines[0]:  # it is not used, or a monitor stops the run before the first edge
             continue
         found = re.fullmatch(r"cycle \d+: (\S+), lane \d+: (.+) is ., in the RTL .", lines[1])
         assert found, lines
-        assert found[1] == ("j3dai_cluster" if block == "ncb" else WRONG_IN[block]), (gate, lines)
+        assert found[1] == ("j3dai_cluster" if module == WRONG_IN["ncb"] else module), (gate, lines)
         assert re.sub(r"^group\d+\.", "", found[2]) == register, (gate, lines)
-        told[block] += 1
-    assert told.keys() == WRONG_IN.keys()
+        told[module] += 1
+    assert told.keys() == set(WRONG_IN.values())
+
+
+def test_wrong_gates_of_counters_that_are_loaded() -> None:
+    """Of the highest bits: some are noticed at once, the others by what the host reads of counters that begin high; and
+    nothing by right gates."""
+    built, twins, chosen = with_wrong_gates()
+    assert counters_said(built, SMALL, (), twins) is None
+    found: Counter[tuple[str, str]] = Counter()
+    for number, (module, gate, register) in enumerate(chosen):
+        if (module, register) in HIGH:
+            what = counters_said(built, SMALL, (f"wrong_gate={number}",), twins)
+            assert what is not None, gate
+            if what[0] == LOADED:
+                assert what[1].startswith(f"{module}, lane 0: "), (gate, what)
+                assert re.split(r"[.\[]", register)[1].upper() in what[1], (gate, what)
+            found[module, what[0]] += 1
+    assert all(found[module, LOADED] for module, _ in HIGH), found
 
 
 def before_registers(gates: Gates) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ paths from input to output, beside its RTL and beside the same gates as Verilog.
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,6 +188,22 @@ def test_the_first_register_that_differs(which: str, seed: int) -> None:
     assert names[first["register"]].removeprefix("output ").split(".")[-1].split("[")[0] in ("at", "o")
     right = outputs(build(rtl(), "slice_top"), seed)
     assert first["cycle"] <= np.nonzero((found != right).any(axis=(1, 2)))[0][0]
+
+
+@pytest.mark.parametrize(("which", "register"), [("outer", "at[2]"), ("inner", "o[5]"), ("both", "inner1.o[5]")])
+def test_registers_are_loaded_when_reset_ends(which: str, register: str, seed: int, tmp_path: Path) -> None:
+    """One of one instance: from its first cycle on it is not as in the RTL, and goes on from what it was given."""
+    made = design(*SLICES[which], twin=True)
+    ((module, names),) = made.twins.items()
+    file = tmp_path / "loaded.txt"
+    file.write_text(f"{module} 3 {names.index(register)} 1\nanother 3 0 1\n")
+    right, found = (outputs(built(made), seed, given) for given in ((), (f"load_registers={file}",)))
+    (first,) = LOGGED[-1]
+    assert (first["lane"], names[first["register"]]) == (3, register)
+    assert first["cycle"] <= 1
+    differ = (found != right).any(axis=2)
+    assert differ.any(axis=0).sum() == 1
+    assert differ[-1].any()  # sums and addresses keep the distance that they began with
 
 
 def counts(which: str, seed: int, before: int = BEFORE) -> dict[tuple[str, str], list[int]]:

@@ -19,20 +19,18 @@ from typing import NamedTuple
 import click
 import numpy as np
 from nncosim.compiler.compile import Compiled
-from nncosim.compiler.image.image import Image
 from nncosim.hdl.j3dai.soc import CLUSTER_MODULE
 from nncosim.platforms.j3dai import J3dai
 from nncosim.regress.cases import random_inputs
 from nncosim.regress.harness import compile_case, compile_digits, digits_images
-from nncosim.regress.host_counters import place, with_reader
-from nncosim.regress.host_programs import ENGINES, KINDS, READ
 from nncosim.regress.j3dai_first_difference import FIRST
 from nncosim.regress.j3dai_target import simulation
+from nncosim.regress.netlist.loaded_counters import COUNTERS, LOADED, counters_said
 from nncosim.tb.backend import Entering, Frame, RunResult
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, seed_option, write_json
-from nncosim.tb.errors import BenchError, SimulationError, SimulationTimeout
-from nncosim.tb.j3dai.build import host_memory, soc_verilog
+from nncosim.tb.errors import BenchError
+from nncosim.tb.j3dai.build import soc_verilog
 from nncosim.tb.j3dai.netlist import (
     BLOCKS,
     CORE_BLOCK,
@@ -43,13 +41,11 @@ from nncosim.tb.j3dai.netlist import (
     lane_of,
     soc_modules,
 )
-from nncosim.tb.j3dai.rtl import load_image, run_built, write_inputs
+from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.equivalence import part_equivalence
 from nncosim.tb.netlist.gates import Cell, Gates, Net
 from nncosim.tb.netlist.wrong import WrongGate, random_gates
-from nncosim.tb.run.drive import RESET_CYCLES
-from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel
 from nncosim.tb.timing.sta import OSU018
 
@@ -134,44 +130,20 @@ def choose(platform: J3dai, count: int, seed: int) -> list[tuple[str, WrongGate]
     return found
 
 
-def counters_read(built: BuiltModel, platform: J3dai, image: Image, inputs: Mapping[str, np.ndarray],
-                  limit: int, plusargs: Sequence[str] = ()) -> bytes:
-    """What the host has stored of all counters and registers when it reports a layer done; empty if it does not in
-    time."""
-    with Model(built, seed=1, plusargs=plusargs) as model:
-        model.poison(1)
-        load_image(model, platform, image)
-        model.reset(cycles=RESET_CYCLES)
-        write_inputs(model, image, inputs, platform)
-        model.frame = 1
-        model.tick()
-        model.frame = 0
-        try:
-            model.run_until("frames_done", 1, limit)
-        except (SimulationError, SimulationTimeout):
-            return b""
-        return host_memory(model, "dmem")[place(platform) // 4:][:ENGINES * KINDS + len(READ)].tobytes()
-
-
 def plusargs_of(number: int, lane: int) -> tuple[str, ...]:
     """What lets gate `number` of instance `lane` be wrong."""
     return (f"wrong_gate={number}", f"wrong_lane={lane}")
 
 
-def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequence[Network]) -> tuple[str, str]:
+def judge(built: BuiltModel, platform: J3dai, number: int, lane: int, over: Sequence[Network],
+          twins: Mapping[str, Sequence[str]]) -> tuple[str, str]:
     """The first network that notices gate `number` in instance `lane`, and what it says."""
     plusargs = plusargs_of(number, lane)
     for network in (each for each in over if each.name not in LONG):
         if said := _noticed(built, platform, network, plusargs):
             return network.name, said
-    case, inputs = over[2].compiled, over[2].inputs[0]
-    image = with_reader(case, platform, range(ENGINES), KINDS, READ)
-    limit = 4 * case.iss_cycles + ENGINES * KINDS * 100
-    right, found = (counters_read(each, platform, image, inputs, limit, more)
-                    for each, more in ((simulation(platform), ()), (built, plusargs)))  # fmt: skip
-    assert right
-    if found != right:
-        return "counters", "the host reads other counters or registers"
+    if found := counters_said(built, platform, plusargs, twins):
+        return found
     for network in (each for each in over if each.name in LONG):
         if said := _noticed(built, platform, network, plusargs):
             return network.name, said
@@ -255,10 +227,12 @@ def _judged(platform: J3dai, count: int, seed: int) -> Iterator[Found]:
     built, twins = build_with_names(platform, tuple(BLOCKS), wrong=tuple(gate for _, gate in chosen), beside_rtl=True)
     for number, (block, gate) in enumerate(chosen):
         lane = lane_of(platform, block, number)
-        network, said = judge(built, platform, number, lane, over)
-        short = network in ("", "counters")  # where results say nothing, the long layers are not run again
+        network, said = judge(built, platform, number, lane, over, twins)
+        short = network in ("", COUNTERS)  # where results say nothing, the long layers are not run again
         shown = [each for each in over if (short and each.name not in LONG) or each.name == network]
         first, where = first_register(built, platform, plusargs_of(number, lane), shown, twins)
+        if network == LOADED:  # the RTL's are not loaded; what the host reads wrong has its module
+            first, where = said, block_of(said.split(",")[0]) if ", lane " in said else ""
         yield Found(block, gate, network, said, first, where,
                     [] if network else reached(modules[gate.module], gate.cell),
                     "" if network else proved_different(platform, gate))  # fmt: skip
@@ -286,11 +260,13 @@ def _command(
     known = [each for each in found if each.first]
     named = sum(each.register_of == each.block for each in known)
     rest = [each for each in found if not each.network and not each.first]
-    click.echo(f"{len(noticed)} of {len(found)} are noticed by results, {len(beside)} more beside the RTL; of the "
+    loaded = sum(each.network == LOADED for each in noticed)
+    click.echo(f"{len(noticed)} of {len(found)} are noticed by results, {loaded} of them by counters that the bench "
+               f"has loaded, {len(beside)} more beside the RTL; of the "
                f"other {len(rest)} equivalence sees {sum(bool(each.proved) for each in rest)}\n"
                f"{named} of the {len(known)} first registers are of the gate's block")
     write_json({"gates": [{**each._asdict(), "gate": str(each.gate), "reaches": list(each.reaches)} for each in found],
-                "noticed": len(noticed), "beside_the_rtl": len(beside), "named": named,
+                "noticed": len(noticed), "loaded": loaded, "beside_the_rtl": len(beside), "named": named,
                 "proved": sum(bool(each.proved) for each in rest)}, json_file)  # fmt: skip
     return 0
 

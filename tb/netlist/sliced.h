@@ -4,8 +4,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <random>
+#include <string>
+#include <vector>
 
 #include "svdpi.h"
 
@@ -122,6 +125,22 @@ public:
             all.told_ = true;
             told(cycle, module, lane->number, index + k, right);
         }
+    }
+    // A test bench's back door: registers of an instance take the bits that a file has, in lines of a module, a lane, a
+    // register's number and a bit.
+    static void load(void* handle, const char* module, const char* path) {
+        const Lane* lane = static_cast<Lane*>(handle);
+        std::vector<std::uint8_t*> registers;
+        lane->all->module_->visit(lane->number, [&](std::uint8_t& byte) { registers.push_back(&byte); });
+        const auto mask = static_cast<std::uint8_t>(1 << lane->number % 8);
+        std::ifstream file(path);
+        std::string name;
+        int number = 0;
+        std::size_t at = 0;
+        for (bool bit = false; file >> name >> number >> at >> bit;)
+            if (name == module && number == lane->number)
+                *registers.at(at) = static_cast<std::uint8_t>(bit ? *registers[at] | mask : *registers[at] & ~mask);
+        lane->all->module_->settle();
     }
     static void end(void* handle) {
         Sliced* all = static_cast<Lane*>(handle)->all;

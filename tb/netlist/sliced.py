@@ -191,6 +191,7 @@ class Slice:
                 *(["count();"] if counted else [])],
             "void show()": [f"{name}();" for name in outs],
             "void commit()": ["copy(q, d);", *(f"{each}.commit();" for each in members), "show();"],
+            "void settle()": [*(f"{each}.settle();" for each in members), "show();"],
             "template <class Random> void power_up(Random& random, int gate, int lane)": [
                 "wrong = {gate, lane};", "for (W& each : q) fill<L>(each, random);",
                 *(f"{each}.power_up(random, gate, lane);" for each in members), "show();"],

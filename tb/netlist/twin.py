@@ -4,6 +4,9 @@ other's in every cycle, and the first that differs is told.
 
 Registers have the same names in both. Under reset the gates take over what the RTL's hold, for those without reset hold
 anything then; from there on they must agree. Memories are the gates' alone: the RTL is given what they give.
+
+A test bench may load registers of the gates when reset ends (plusarg ``load_registers=FILE``, lines of a module, a
+lane, a register's number and a bit), and those of the RTL are not: what differs from it says nothing then.
 """
 
 from __future__ import annotations
@@ -101,7 +104,9 @@ def twin_sources(twin: Twin, rtl: Mapping[str, str]) -> str:
 def twin_shell(twin: Twin, whole: Slice) -> Iterator[str]:
     """`nncosim.tb.netlist.sliced.shell_verilog` with the twin."""
     given = ", ".join([own("lane"), own("cycle"), "rst", own("expected"), own("gone")])
-    return shell_verilog(whole, lambda _: _shell_lines(twin, whole), f"{_function(twin)}({given}); ")
+    held = own("held")
+    load = f"if ({held} & {own('load')} & ~rst) {_load(twin)}({own('lane')}, {own('file')}); {held} <= rst; "
+    return shell_verilog(whole, lambda _: _shell_lines(twin, whole), f"{_function(twin)}({given}); {load}")
 
 
 def twin_cpp(twin: Twin, whole: Slice, instances: int, number: int) -> str:
@@ -113,12 +118,17 @@ extern "C" void {_function(twin)}(void* lane, long long cycle, svBit reset, cons
         const svBitVecVal* outputs) {{
     const auto at = static_cast<std::uint64_t>(cycle);
     Machine::check(lane, at, reset, values, known, outputs, {len(twin.outputs)}, {number});
-}}"""
+}}
+extern "C" void {_load(twin)}(void* lane, const char* file) {{ Machine::load(lane, "{twin.module}", file); }}"""
     return slice_cpp(whole, instances, before, after)
 
 
 def _function(twin: Twin) -> str:
     return f"{prefix(twin.module)}_check"
+
+
+def _load(twin: Twin) -> str:
+    return f"{prefix(twin.module)}_load"
 
 
 def _shell_lines(twin: Twin, whole: Slice) -> Iterator[str]:
@@ -136,7 +146,11 @@ def _shell_lines(twin: Twin, whole: Slice) -> Iterator[str]:
     yield f"  wire [{most}:0] {own('gone')} = {{{gone}}};"
     yield f'  import "DPI-C" function void {_function(twin)}(input chandle lane, input longint cycle, input bit reset,'
     yield f"    input bit [{count - 1}:0] values, input bit [{most}:0] outputs);"
+    yield f'  import "DPI-C" function void {_load(twin)}(input chandle lane, input string file);'
     yield f"  longint {own('cycle')};"
+    yield f"  bit {own('load')}, {own('held')};"
+    yield f"  string {own('file')};"
+    yield f'  initial {own("load")} = $value$plusargs("load_registers=%s", {own("file")});'
     yield f"  always @(posedge {identifier(whole.gates.clock)}) {own('cycle')} <= rst ? 0 : {own('cycle')} + 1;"
 
 

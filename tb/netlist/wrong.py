@@ -13,7 +13,7 @@ from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import CellModel
 from nncosim.tb.netlist.gates import Cell, Gates
 
-__all__ = ["WrongGate", "made_wrong", "plant", "random_gates"]
+__all__ = ["WrongGate", "made_wrong", "other_kinds", "plant", "random_gates"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def random_gates(modules: Mapping[str, Gates], models: Mapping[str, CellModel], 
         if cell.name in taken:
             continue
         taken.add(cell.name)
-        others = _others(cell, models)
+        others = other_kinds(cell, models)
         found.append(WrongGate(gates.name, cell.name, others[int(rng.integers(len(others)))] if others else ""))
     return found
 
@@ -85,13 +85,13 @@ def _place(modules: Mapping[str, Gates], wrong: WrongGate) -> tuple[Gates, int]:
 def _functions(cell: Cell, models: Mapping[str, CellModel], kind: str) -> dict[str, str]:
     if not kind:
         return {pin: f"(~{function})" for pin, function in cell.model.outputs.items()}
-    if kind not in _others(cell, models):
+    if kind not in other_kinds(cell, models):
         raise BenchError(f"cell {cell.name!r} is a {cell.model.name}, and cannot compute as a {kind!r}")
     return dict(models[kind].outputs)
 
 
-def _others(cell: Cell, models: Mapping[str, CellModel]) -> list[str]:
-    """Kinds with the same pins and other functions."""
+def other_kinds(cell: Cell, models: Mapping[str, CellModel]) -> list[str]:
+    """Kinds of cells with the same pins and other functions: what a cell can be wrong as."""
     own = cell.model
     return sorted(name for name, model in models.items() if model.outputs.keys() == own.outputs.keys()
                   and model.outputs != own.outputs and model.inputs == own.inputs and not model.refused)  # fmt: skip
