@@ -44,7 +44,7 @@ COUNTERS = "counters"
 LOADED = "counters, loaded"
 """What notices: what the host reads, from reset on, and when the bench has given counters values."""
 
-_LOADS = 4
+_LOADS = 6
 
 
 class CounterPlace(NamedTuple):
@@ -94,12 +94,13 @@ def _registers(names: Sequence[str], pattern: str) -> list[int]:
 
 def _loaded_values(places: Sequence[CounterPlace], seed: int) -> list[int]:
     """A value for each counter: upper bits at random, all below them ones but for a few counts, so that it soon carries
-    into them."""
+    into them. Of seed 0 there are no upper bits, and it wraps; of 1 there is the highest one, of 0."""
     rng = np.random.default_rng(seed)
     values = []
     for _ in places:
-        low, short = int(rng.integers(8, COUNTER_BITS)), int(rng.integers(1, 16))
-        values.append(int(rng.integers(1 << COUNTER_BITS)) >> low << low | ((1 << low) - short))
+        low = COUNTER_BITS - seed if seed < 2 else int(rng.integers(8, COUNTER_BITS))
+        upper = int(rng.integers(1 << COUNTER_BITS)) if seed > 1 else 0
+        values.append(upper >> low << low | ((1 << low) - int(rng.integers(1, 16))))
     return values
 
 

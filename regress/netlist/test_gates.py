@@ -116,22 +116,24 @@ WRONG_IN = {
 
 
 GATES = 5  # of each block
-HIGH = ("j3dai_soc.dmpa", "transfer_counters.store_words[31]"), ("j3dai_soc.host", "counter.busy[31]")
+HIGH = [(module, f"{name}[{bit}]") for bit in range(26, 31) for module, name in (
+    ("j3dai_soc.dmpa", "transfer_counters.store_words"), ("j3dai_soc.host", "counter.busy"))]  # fmt: skip
 """Bits of counters that no run reaches, each with its module."""
 
 
 @functools.cache
 def with_wrong_gates() -> tuple[BuiltModel, Mapping[str, Sequence[str]], Sequence[tuple[str, WrongGate, str]]]:
     """All blocks as gates with the RTL beside them; names of registers; gates that can be wrong, each with its module
-    and the register that it leads to: those of `HIGH` as each other cell last."""
+    and the register that it leads to: those of `HIGH` last."""
     models = cell_models(OSU018)
     modules = soc_modules({name: str(text) for name, text in soc_verilog(SMALL).items()})
     chosen = [(module, WrongGate(module, gate), register) for module in WRONG_IN.values()
               for gate, register in before_registers(modules[module])[::-1][:GATES]]  # fmt: skip
-    for module, register in HIGH:
+    for number, (module, register) in enumerate(HIGH):
         net = {each.name: each.data for each in modules[module].registers}[register]
         (cell,) = [cell for cell in modules[module].cells if net in (cell.pins[pin] for pin in cell.model.outputs)]
-        chosen += [(module, WrongGate(module, cell.name, kind), register) for kind in other_kinds(cell, models)]
+        kinds = other_kinds(cell, models)
+        chosen.append((module, WrongGate(module, cell.name, kinds[number // 2 % len(kinds)]), register))
     built, twins = build_with_names(SMALL, tuple(BLOCKS), wrong=[gate for _, gate, _ in chosen], beside_rtl=True)
     return built, twins, chosen
 

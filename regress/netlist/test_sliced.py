@@ -162,6 +162,12 @@ def test_a_gate_is_wrong_in_one_instance_only(which: str, seed: int) -> None:
     assert np.any(differ, axis=0).sum() == len(lanes)  # in which order, Verilator decides
 
 
+def test_a_gate_is_wrong_in_one_way_only() -> None:
+    gate = WrongGate("slice_outer", first_gate("slice_outer"))
+    with pytest.raises(BenchError, match="wrong in two ways"):
+        design(wrong=(gate, gate))
+
+
 def first_gate(module: str) -> str:
     """One that an output depends on."""
     sources = {name: rtl()[name] for name in ("slice_outer.v", "slice_inner.v", f"{SRAM_MODULE}.v")}

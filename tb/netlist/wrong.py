@@ -51,12 +51,15 @@ def plant(modules: Mapping[str, Gates], models: Mapping[str, CellModel], wrong: 
     """The modules with the gates that can be wrong: number K is the K-th of `wrong`.
 
     Raises:
-        BenchError: there is no such module or cell, or the other kind has other pins.
+        BenchError: there is no such module or cell, or the other kind has other pins, or a cell is there twice.
     """
     out = dict(modules)
     for number, each in enumerate(wrong):
         gates, at = _place(out, each)
         cells = list(gates.cells)
+        if cells[at].wrong is not None:
+            raise BenchError(f"gate {each.cell!r} of module {each.module!r} is to be wrong in two ways; a simulation "
+                             "has one")
         cells[at] = replace(cells[at], wrong=(number, _functions(cells[at], models, each.kind)))
         out[each.module] = replace(gates, cells=cells)
     return out
