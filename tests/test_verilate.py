@@ -220,6 +220,18 @@ def test_compiler_error_is_shown(fresh_cache, tmp_path):
     assert entries(fresh_cache) == []
 
 
+def test_a_given_file_is_compiled_once_for_all_designs(fresh_cache, tmp_path):
+    """Until it, or what it includes, says something else."""
+    given, header = tmp_path / "given.cpp", tmp_path / "value.h"
+    given.write_text('#include "value.h"\nextern "C" int nncosim_value() { return VALUE; }\n')
+    found = []
+    for value, step in ((1, 2), (1, 3), (4, 5)):
+        header.write_text(f"// step {step}\n#define VALUE {value}\n")
+        with_it = build(SOURCES, "toy", parameters={"STEP": step}, cpp_sources=[given], optimize="-O0")
+        found.append((load_library(with_it.library).nncosim_value(), f"{given} -c" in with_it.log.read_text()))
+    assert found == [(1, True), (1, False), (4, True)]
+
+
 def test_bad_build_arguments():
     with pytest.raises(BenchError, match=r"gone\.v of the design 'toy' does not exist"):
         build(SOURCES, "toy", files=[Path("gone.v")])

@@ -271,12 +271,28 @@ class Build:
 
         def job(index: int) -> Callable[[], None]:
             source, level = plan[index]
-            command = [*compiler(), *self.flags, *shlex.split(level), "-c", str(source), "-o", str(objects[index])]
-            return lambda: self.log.run(command, self.work)
+            command = [*compiler(), *self.flags, *shlex.split(level), str(source)]
+            if source.parent != self.work:
+                return lambda: self._compile_once(command, objects[index])
+            return lambda: self.log.run([*command, "-c", "-o", str(objects[index])], self.work)
 
         run_parallel([job(index) for index in order], self.jobs,
                      lambda done: self.progress("compile", done, len(plan)))
         return objects
+
+    def _compile_once(self, command: list[str], target: Path) -> None:
+        """A file that the user gave, compiled once for all designs that have it: with what it includes it is the key,
+        so headers that are generated with a design are part of it."""
+        text = target.with_suffix(".ii")
+        self.log.run([*command, "-E", "-P", "-o", str(text)], self.work)
+        key = content_key(["object", *(word for word in command[:-1] if not word.startswith("-I")), text.read_bytes(),
+                           json.dumps(_relevant_tools(self.options), sort_keys=True)])
+        text.unlink()
+
+        def fill(folder: Path) -> None:
+            self.log.run([*command, "-c", "-o", str(folder / "given.o")], self.work)
+
+        shutil.copyfile(obtain(key, fill, "objects") / "given.o", target)
 
     def _archive(self, objects: list[Path]) -> None:
         self.log.run(["ar", "rcs", f"{self.inputs.top}.a", *map(str, objects)], self.folder)
