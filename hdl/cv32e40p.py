@@ -14,9 +14,28 @@ from nncosim.hdl.errors import HdlError
 from nncosim.hdl.sram import SramStack
 from nncosim.platforms.base import is_power_of_two
 
-__all__ = ["IRQ_LINE", "Cv32e40pHost", "HostMap", "core_files", "core_include_dirs"]
+__all__ = ["CORE", "CORE_PARAMETERS", "CORE_PORTS", "IRQ_LINE", "Cv32e40pHost", "HostMap", "core_files",
+           "core_include_dirs"]
 
 IRQ_LINE = 16
+
+CORE = "cv32e40p_top"
+CORE_PORTS: dict[str, tuple[str, int]] = {
+    **{f"{name}_i": ("in", 1) for name in (
+        "clk", "pulp_clock_en", "scan_cg_en", "instr_gnt", "instr_rvalid", "data_gnt", "data_rvalid",
+        "debug_req", "fetch_enable")},
+    "rst_ni": ("in", 1),
+    **{f"{name}_i": ("in", 32) for name in (
+        "boot_addr", "mtvec_addr", "dm_halt_addr", "hart_id", "dm_exception_addr", "instr_rdata", "data_rdata", "irq")},
+    "instr_req_o": ("out", 1), "instr_addr_o": ("out", 32), "data_req_o": ("out", 1), "data_we_o": ("out", 1),
+    "data_be_o": ("out", 4), "data_addr_o": ("out", 32), "data_wdata_o": ("out", 32), "core_sleep_o": ("out", 1),
+}  # fmt: skip
+"""Ports of the host's core, cv32e40p, as the host uses them: direction and bits."""
+
+CORE_PARAMETERS = {
+    "COREV_PULP": 0, "COREV_CLUSTER": 0, "FPU": 0, "FPU_ADDMUL_LAT": 0, "FPU_OTHERS_LAT": 0, "ZFINX": 0,
+    "NUM_MHPMCOUNTERS": 0}
+"""Its parameters, and what the host gives, or they are."""
 
 _CORE = Path(pythondata_cpu_cv32e40p.data_location)
 

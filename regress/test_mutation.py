@@ -49,6 +49,7 @@ def test_benches_of_blocks(subject: Subject) -> None:
     assert names["requantizer"] == ["test_j3dai_requantizer.py", "test_j3dai_drain.py"]
     assert names["dmpa_fetch"] == ["test_j3dai_dmpa_cycles.py"]  # none imports it: the one that reaches the least
     assert names["sram"][0] == "test_sram.py"  # called like it
+    assert names["cv32e40p"] == ["test_cv32e40p_host.py", "test_hdl_parts.py"]  # neither reaches the whole machine
     assert names["soc"] == ["test_j3dai_soc.py", "test_j3dai_soc_entry.py", "test_j3dai_soc_wires.py"]
     assert all(names.values())
     around = {path.name for block in subject.blocks for path in subject.benches(block).around}

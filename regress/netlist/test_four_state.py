@@ -12,10 +12,11 @@ import re
 from dataclasses import replace
 
 import pytest
+from nncosim.hdl.cv32e40p import CORE
 from nncosim.hdl.sram import SRAM_MODULE
 from nncosim.regress.netlist.machines import SMALL
 from nncosim.tb.j3dai.build import soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, CORE, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, soc_modules
 from nncosim.tb.netlist.four_state import UnderReset, under_reset
 from nncosim.tb.netlist.gates import Gates
 

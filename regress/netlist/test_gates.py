@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nncosim.hdl.cv32e40p import CORE
 from nncosim.regress.harness import ComparedRun, compile_digits, digits_images, run_compiled
 from nncosim.regress.netlist.loaded_counters import LOADED, counters_said
 from nncosim.regress.netlist.machines import SMALL, gates
 from nncosim.tb.j3dai.build import soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, CORE, build_netlist, build_with_names, soc_gates, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, build_netlist, build_with_names, soc_gates, soc_modules
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.gates import Gates

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nncosim.hdl.cv32e40p import core_files
+from nncosim.hdl.cv32e40p import CORE, CORE_PARAMETERS, CORE_PORTS, core_files
 from nncosim.hdl.j3dai.cluster import GROUP_MODULE
 from nncosim.hdl.j3dai.ncb import NCB_MODULE
 from nncosim.hdl.j3dai.soc import CLUSTER_MODULE, SOC_MODULE
@@ -26,10 +26,7 @@ from nncosim.tb.timing.sta import OSU018
 
 __all__ = [
     "BLOCKS",
-    "CORE",
     "CORE_BLOCK",
-    "CORE_PARAMETERS",
-    "CORE_PORTS",
     "OPTIMIZE",
     "TOP_BLOCK",
     "block_of",
@@ -41,24 +38,6 @@ __all__ = [
     "soc_gates",
     "soc_modules",
 ]
-
-CORE = "cv32e40p_top"
-CORE_PORTS: dict[str, tuple[str, int]] = {
-    **{f"{name}_i": ("in", 1) for name in (
-        "clk", "pulp_clock_en", "scan_cg_en", "instr_gnt", "instr_rvalid", "data_gnt", "data_rvalid",
-        "debug_req", "fetch_enable")},
-    "rst_ni": ("in", 1),
-    **{f"{name}_i": ("in", 32) for name in (
-        "boot_addr", "mtvec_addr", "dm_halt_addr", "hart_id", "dm_exception_addr", "instr_rdata", "data_rdata", "irq")},
-    "instr_req_o": ("out", 1), "instr_addr_o": ("out", 32), "data_req_o": ("out", 1), "data_we_o": ("out", 1),
-    "data_be_o": ("out", 4), "data_addr_o": ("out", 32), "data_wdata_o": ("out", 32), "core_sleep_o": ("out", 1),
-}  # fmt: skip
-"""Ports of the host's core, cv32e40p, as the host uses them: direction and bits."""
-
-CORE_PARAMETERS = {
-    "COREV_PULP": 0, "COREV_CLUSTER": 0, "FPU": 0, "FPU_ADDMUL_LAT": 0, "FPU_OTHERS_LAT": 0, "ZFINX": 0,
-    "NUM_MHPMCOUNTERS": 0}
-"""Its parameters, and what the host gives, or they are."""
 
 _CLOCK_GATE = """module cv32e40p_clock_gate (input clk_i, input en_i, input scan_cg_en_i, output clk_o);
   assign clk_o = clk_i;
