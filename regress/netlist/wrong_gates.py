@@ -5,7 +5,8 @@
 
 A wrong gate computes what another cell of the same pins does, in one instance of its module only. They are chosen at
 random, blocks in turn, and are all in one simulation; which one is wrong is said when a run begins. The RTL runs beside
-the gates, and says in which block a register differs first; whether a wrong gate is noticed, results alone decide.
+the gates, and says in which block a register differs first; whether a wrong gate is noticed, results alone decide:
+tensors, cycles, and what the host reads of counters, also of those that the bench has given values to begin with.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ __all__ = ["KINDS", "Usage", "cache_root", "clear", "content_key", "obtain", "us
 
 KINDS = ("simulations", "runtimes", "iss", "objects", "verilog", "netlists", "layouts", "timing", "networks", "logs",
          "sweeps")
-"""Its folders: built simulations and what they share, simulators in C++, objects of designs that stand on libraries,
-emitted Verilog, netlists, their layouts and timing, networks that code builds, logs of what failed, sweeps that did not
-end."""
+"""Its folders: built simulations and what they share, simulators in C++, objects of designs that stand on libraries
+and of C++ that is given with designs, emitted Verilog, netlists, their layouts and timing, networks that code builds,
+logs of what failed, sweeps that did not end."""
 LIST = "entry.json"
 """The list of an entry's files: name to [bytes, CRC-32]."""
 _UNLISTED = {"simulations": ("info.json",), "runtimes": ("runtime.a",), "timing": ("report.json", "fo4")}
