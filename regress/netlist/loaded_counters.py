@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,11 +34,14 @@ from nncosim.regress.host_programs import ENGINES, KINDS, READ
 from nncosim.regress.j3dai_target import simulation
 from nncosim.tb.backend import Entering
 from nncosim.tb.j3dai.build import host_memory
+from nncosim.tb.j3dai.records import RawFrame
 from nncosim.tb.j3dai.rtl import SocRun
-from nncosim.tb.run.drive import drive
+from nncosim.tb.netlist.twin import told
+from nncosim.tb.run.drive import Driven, drive
+from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.verilate import BuiltModel
 
-__all__ = ["COUNTERS", "LOADED", "CounterPlace", "counter_places", "counters_said"]
+__all__ = ["COUNTERS", "LOADED", "CounterPlace", "counter_places", "counters_apart", "counters_said"]
 
 COUNTERS = "counters"
 LOADED = "counters, loaded"
@@ -144,10 +147,23 @@ def _counters_read(built: BuiltModel, platform: J3dai, image: Image, inputs: Seq
     come in by the entry port; empty if it does not. Nothing checks the counters' sums."""
     words = slice(place(platform) // 4, place(platform) // 4 + ENGINES * KINDS + len(READ))
     read: list[bytes] = []
-    chip = SocRun(platform, image.to_bytes(), list(inputs), Entering(bus=True, stream=True), monitors=False,
-                  taken=lambda model: read.append(host_memory(model, "dmem")[words].tobytes()))
-    driven = drive(built, chip, "direct", limit, 1, plusargs=plusargs)
+    driven = _streamed(built, platform, image, inputs, limit, plusargs,
+                       lambda model: read.append(host_memory(model, "dmem")[words].tobytes()))
     return read[-1] if driven.probes["frames_done"] == len(inputs) else b""
+
+
+def _streamed(built: BuiltModel, platform: J3dai, image: Image, inputs: Sequence[Mapping[str, np.ndarray]], limit: int,
+              plusargs: Sequence[str], taken: Callable[[Backdoor], None] | None = None) -> Driven[RawFrame]:
+    chip = SocRun(platform, image.to_bytes(), list(inputs), Entering(True, True), monitors=False, taken=taken)
+    return drive(built, chip, "direct", limit, 1, plusargs=plusargs)
+
+
+def counters_apart(built: BuiltModel, platform: J3dai, plusargs: Sequence[str], twins: Mapping[str, Sequence[str]]
+                   ) -> list[str]:
+    """Where the gates part from the RTL beside them in those inferences, from reset on
+    (`nncosim.tb.netlist.twin.told`)."""
+    raw = _streamed(built, platform, *_counted(platform), plusargs).raw
+    return told(np.concatenate([each.differences for each in raw]), twins)
 
 
 def counters_said(built: BuiltModel, platform: J3dai, plusargs: Sequence[str], twins: Mapping[str, Sequence[str]]

@@ -26,7 +26,7 @@ from nncosim.regress.cases import random_inputs
 from nncosim.regress.harness import compile_case, compile_digits, digits_images
 from nncosim.regress.j3dai_first_difference import FIRST
 from nncosim.regress.j3dai_target import simulation
-from nncosim.regress.netlist.loaded_counters import COUNTERS, LOADED, counters_said
+from nncosim.regress.netlist.loaded_counters import COUNTERS, LOADED, counters_apart, counters_said
 from nncosim.tb.backend import Entering, Frame, RunResult
 from nncosim.tb.cli.main import invoke
 from nncosim.tb.cli.options import json_option, platform_option, resolve_platform, seed_option, write_json
@@ -164,17 +164,23 @@ def _noticed(built: BuiltModel, platform: J3dai, network: Network, plusargs: Seq
 
 def first_register(built: BuiltModel, platform: J3dai, plusargs: Sequence[str], over: Sequence[Network],
                    twins: Mapping[str, Sequence[str]]) -> tuple[str, str]:
-    """The first register that is not as in the RTL, in the first network where one is, and its block; "" and ""."""
+    """The first register that is not as in the RTL, in the first network where one is, the images that stream in last,
+    and its block; "" and ""."""
     for network in over:
         try:
             run = _run(built, platform, network.compiled, network.inputs, network.entering, plusargs, twins)
         except BenchError:  # a monitor has stopped it, and nothing was read
             continue
-        for line in [] if run.diagnosis is None else run.diagnosis.text.splitlines():
-            found = re.fullmatch(r"(cycle \d+): (\S+), lane \d+: (.+) is ., in the RTL .", line)
-            if found:
-                group = "ncb" if found[2] == CLUSTER_MODULE and re.match(r"group\d+\.", found[3]) else ""
-                return f"{found[1]}, {found[2]}: {found[3]}", group or block_of(found[2])
+        if (found := _first(run.diagnosis.text.splitlines() if run.diagnosis else [])) != ("", ""):
+            return found
+    return _first(counters_apart(built, platform, plusargs, twins))
+
+
+def _first(lines: Sequence[str]) -> tuple[str, str]:
+    for line in lines:
+        if found := re.fullmatch(r"(cycle \d+): (\S+), lane \d+: (.+) is ., in the RTL .", line):
+            group = "ncb" if found[2] == CLUSTER_MODULE and re.match(r"group\d+\.", found[3]) else ""
+            return f"{found[1]}, {found[2]}: {found[3]}", group or block_of(found[2])
     return "", ""
 
 
