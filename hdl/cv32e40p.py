@@ -122,7 +122,7 @@ class Cv32e40pHost(wiring.Component):
         data_addr, data_wdata, data_rdata = (
             Signal(32, name="data_addr"), Signal(32, name="data_wdata"), Signal(32, name="data_rdata"))
         m.submodules.core = Instance(
-            "cv32e40p_top",
+            CORE,
             p_COREV_PULP=0, p_COREV_CLUSTER=0, p_FPU=0, p_NUM_MHPMCOUNTERS=0,
             i_clk_i=ClockSignal(), i_rst_ni=~ResetSignal(), i_pulp_clock_en_i=Const(1), i_scan_cg_en_i=Const(0),
             i_boot_addr_i=Const(self.at.imem, 32), i_mtvec_addr_i=Const(self.at.imem, 32),

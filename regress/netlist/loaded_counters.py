@@ -171,8 +171,7 @@ def counters_said(built: BuiltModel, platform: J3dai, plusargs: Sequence[str], t
     """Whether the host reads other counters or registers than of the RTL after some inferences of digits: from reset
     on, and from when the bench has loaded those of the gates."""
     image, inputs, limit = _counted(platform)
-    right = _counters_read(simulation(platform), platform, image, inputs, limit)
-    assert right
+    right = _right(platform)
     places = counter_places(platform, twins)
     if said := _said_of(places, _with_loaded(right, [], []), _counters_read(
             built, platform, image, inputs, limit, plusargs)):  # fmt: skip
@@ -186,6 +185,14 @@ def counters_said(built: BuiltModel, platform: J3dai, plusargs: Sequence[str], t
             if said := _said_of(places, _with_loaded(right, places, values), read):
                 return LOADED, said
     return None
+
+
+@functools.cache
+def _right(platform: J3dai) -> bytes:
+    """What the host reads on the RTL, from reset on."""
+    read = _counters_read(simulation(platform), platform, *_counted(platform))
+    assert read
+    return read
 
 
 @functools.cache
