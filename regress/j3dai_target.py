@@ -33,8 +33,8 @@ def simulation(platform: J3dai = PLATFORM) -> BuiltModel:
 
 @functools.cache
 def netlist(platform: J3dai = PLATFORM) -> BuiltModel:
-    """The same with all blocks as gates."""
-    return build_netlist(platform, tuple(BLOCKS))
+    """The same with all blocks as gates. Whole networks run on the default machine, on others only small ones."""
+    return build_netlist(platform, tuple(BLOCKS), quick=platform != PLATFORM)
 
 
 class J3daiTarget:

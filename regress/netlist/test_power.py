@@ -113,7 +113,8 @@ def digits(platform: J3dai) -> EnergyRun:
     compiled = compile_digits(platform)
     (image,) = digits_images(compiled, 7)
     process = Process(power_library(OSU018), 180, platform.clock_hz)
-    run = energy_run(platform, compiled.image.to_bytes(), image, process, OSU018, limit_cycles=4 * compiled.iss_cycles)
+    run = energy_run(platform, compiled.image.to_bytes(), image, process, OSU018, limit_cycles=4 * compiled.iss_cycles,
+                     quick=platform == SMALL)  # fmt: skip
     right = run_compiled(compiled, "iss", inputs=[image]).result.frames[0]
     (frame,) = run.result.frames
     assert frame.cycles == compiled.iss_cycles

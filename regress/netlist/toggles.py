@@ -67,7 +67,7 @@ def counted(gates: Gates, given: Stimuli, first: int, folder: Path, change: tupl
         cpp = cpp.replace(*change)
     (folder / "unit.cpp").write_text(cpp)
     built = build({"unit.sv": "\n".join(verilog) + "\n"}, gates.name, cpp_sources=[folder / "unit.cpp"],
-                  optimize="-O0", optimize_rest="-O0")  # fmt: skip
+                  optimize="-O0", optimize_rest="-O0", optimize_given="-O0")  # fmt: skip
     plusargs = (f"count_from={first}", f"count_every={len(given) - first}")
     with Model(built, seed=1, clock=gates.clock, plusargs=plusargs) as model:
         for values in given:

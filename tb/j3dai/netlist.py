@@ -21,18 +21,19 @@ from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gat
 from nncosim.tb.netlist.gates import Gates
 from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.netlist.verilog import modules_of
+from nncosim.tb.sim.building import BuildOptions
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
 
 __all__ = [
     "BLOCKS",
     "CORE_BLOCK",
-    "OPTIMIZE",
     "TOP_BLOCK",
     "block_of",
     "block_parts",
     "build_netlist",
     "build_with_names",
+    "gate_options",
     "lane_of",
     "netlist_design",
     "soc_gates",
@@ -74,9 +75,6 @@ def block_of(module: str) -> str:
 _SLICED = {"dmpa": "", "control": "", "entry": "", "l2": r"bank\d+", "host": "[id]mem"}
 """Blocks that are C++ though there is one of them, and the modules in them that hold memories: C++ is compiled in a
 fraction of the time that Verilator's takes, and the RTL can run beside it."""
-
-OPTIMIZE = "-O1"
-"""Against -O3, of the Verilog: gates are compiled long, and most of the work is in the C++."""
 
 
 def _core_box() -> str:
@@ -166,17 +164,27 @@ def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), lib
     return design._replace(sources=with_gates(rtl, gates, modules, others), files=files), gates
 
 
+def gate_options(quick: bool) -> BuildOptions:
+    """How a simulation of gates is built. -O1 against -O3, of the Verilog: gates are compiled long, and most of the
+    work is in the C++.
+
+    quick: for runs of some thousand cycles: it is compiled sooner by more than a run then takes longer.
+    """
+    return BuildOptions(optimize="-O1", optimize_rest="-O0", optimize_given="-O0" if quick else "-O2")
+
+
 def build_netlist(platform: J3dai, blocks: Collection[str], liberty: Path = OSU018, *, jobs: int = 2,
                   progress: BuildProgress | None = None, **further: Any) -> BuiltModel:
     """As `build_with_names`, without the names."""
     return build_with_names(platform, blocks, liberty, jobs=jobs, progress=progress, **further)[0]
 
 
-def build_with_names(platform: J3dai, blocks: Collection[str], liberty: Path = OSU018, *, jobs: int = 2,
-                     progress: BuildProgress | None = None, **further: Any
+def build_with_names(platform: J3dai, blocks: Collection[str], liberty: Path = OSU018, *, quick: bool = False,
+                     jobs: int = 2, progress: BuildProgress | None = None, **further: Any
                      ) -> tuple[BuiltModel, Mapping[str, Sequence[str]]]:
     """The platform's SoC with these blocks as gates, under the top of `nncosim.tb.j3dai.build`; and the names of
-    registers where the RTL is beside them (`GateDesign.twins`). further: as of `netlist_design`.
+    registers where the RTL is beside them (`GateDesign.twins`). quick: as of `gate_options`. further: as of
+    `netlist_design`.
 
     Raises:
         BuildError, ToolError, BenchError, ToolCrash: as `soc_gates` and `nncosim.tb.sim.verilate.build`.
@@ -184,5 +192,5 @@ def build_with_names(platform: J3dai, blocks: Collection[str], liberty: Path = O
     design, gates = netlist_design(platform, blocks, liberty, jobs=jobs, progress=progress, **further)
     built = build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
                   parameters=design.parameters, cpp_sources=gates.cpp, jobs=jobs, progress=progress,
-                  optimize=OPTIMIZE, optimize_rest="-O0")  # fmt: skip
+                  options=gate_options(quick))  # fmt: skip
     return built, gates.twins

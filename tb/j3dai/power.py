@@ -13,7 +13,7 @@ from nncosim.platforms.base import Published
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.errors import BenchError
 from nncosim.tb.j3dai.build import COUNTERS_STREAM, TOP, soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, OPTIMIZE, block_of, netlist_design, soc_modules
+from nncosim.tb.j3dai.netlist import BLOCKS, block_of, gate_options, netlist_design, soc_modules
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.counting import Counter
@@ -41,9 +41,10 @@ NOT_COUNTED = ("SRAMs without an access, and their leakage",
 """What is not in the energies."""
 
 
-def build_counting(platform: J3dai, liberty: Path, *, jobs: int = 2, progress: BuildProgress | None = None
-                   ) -> tuple[BuiltModel, tuple[Counter, ...]]:
-    """The SoC with all blocks as gates that count, and what they count.
+def build_counting(platform: J3dai, liberty: Path, *, quick: bool = False, jobs: int = 2,
+                   progress: BuildProgress | None = None) -> tuple[BuiltModel, tuple[Counter, ...]]:
+    """The SoC with all blocks as gates that count, and what they count. quick: as of
+    `nncosim.tb.j3dai.netlist.gate_options`.
 
     Raises:
         BuildError, ToolError, BenchError, ToolCrash: as `nncosim.tb.j3dai.netlist.build_with_names`.
@@ -52,19 +53,20 @@ def build_counting(platform: J3dai, liberty: Path, *, jobs: int = 2, progress: B
                                    marks=COUNTERS_STREAM)  # fmt: skip
     built = build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
                   parameters=design.parameters, cpp_sources=gates.cpp, jobs=jobs, progress=progress,
-                  optimize=OPTIMIZE, optimize_rest="-O0")  # fmt: skip
+                  options=gate_options(quick))  # fmt: skip
     return built, gates.counters
 
 
 def energy_run(platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray], process: Process, liberty: Path, *,
-               limit_cycles: int | None = None, seed: int = 0, progress: Callable[[str], None] | None = None
-               ) -> EnergyRun:
+               limit_cycles: int | None = None, seed: int = 0, quick: bool = False,
+               progress: Callable[[str], None] | None = None) -> EnergyRun:
     """See `nncosim.tb.power.run.Powered`. A span of the account ends with each step of the image, and with the frame.
+    quick: as of `build_counting`.
 
     Raises:
         BuildError, ToolError, BenchError, ToolCrash: as `build_counting`; BenchError also if the run did not end.
     """
-    built, counters = build_counting(platform, liberty, progress=building(progress))
+    built, counters = build_counting(platform, liberty, quick=quick, progress=building(progress))
     records: dict[int, np.ndarray] = {}
 
     def taken(model: Backdoor) -> None:

@@ -37,4 +37,4 @@ def build_block(component: wiring.Component, name: str, *, liberty: Path = OSU01
                         jobs=1)  # fmt: skip
     files = [SRAM_VERILOG] if any(SRAM_MODULE in text for text in gates.sources.values()) else []
     return build(gates.sources, name, files=files, cpp_sources=gates.cpp,
-                 **{"optimize": "-O0", **arguments})  # fmt: skip
+                 **{"optimize": "-O0", "optimize_rest": "-O0", "optimize_given": "-O0", **arguments})  # fmt: skip

@@ -60,7 +60,8 @@ class BuildOptions:
             values are random, from the seed given at run time.
         memories: Module name to variable name of the storage that `memory()` reaches.
         native: Whether the compiler may use every instruction of this machine's CPU.
-        optimize, optimize_rest: Compiler options for the hot part of the model, and for what runs once.
+        optimize, optimize_rest, optimize_given: Compiler options for the hot part of the model, for what runs once, and
+            for C++ that is given with the design.
         verilator_args: Further options for Verilator.
     """
 
@@ -74,6 +75,7 @@ class BuildOptions:
     native: bool = True
     optimize: str = "-O3"
     optimize_rest: str = "-O1"
+    optimize_given: str = "-O2"
     verilator_args: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -264,7 +266,7 @@ class Build:
         plan = [(unit, level) for name, files, level in (
             ("fast", hot, self.options.optimize), ("trace", tracing, "-O1"), ("slow", cold, self.options.optimize_rest),
             ("declare", declaring, "-O0")) for unit in _units(self.work, name, files)]
-        plan += [(path, "-O2") for path in rest]
+        plan += [(path, self.options.optimize_given) for path in rest]
         objects = [self.work / f"{index:03}_{source.stem}.o" for index, (source, _) in enumerate(plan)]
         # Longest first, so that the last job is not the long one.
         order = sorted(range(len(plan)), key=lambda index: -plan[index][0].stat().st_size)
