@@ -16,6 +16,7 @@ from nncosim.hdl.sram import SRAM_MODULE, Sram
 from nncosim.tb.errors import BenchError
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gates
+from nncosim.tb.netlist.gates import Gates
 from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.netlist.sliced import Slice
 from nncosim.tb.netlist.twin import DIFFERENCE, DIFFERENCE_STREAM
@@ -110,7 +111,8 @@ def design(*slices: SliceOf, wrong: tuple[WrongGate, ...] = (), twin: bool = Fal
 def built(made: GateDesign) -> BuiltModel:
     """A simulation of it."""
     sources = with_gates(rtl(), made, ["slice_inner", "slice_outer"])
-    return build(sources, "slice_top", cpp_sources=made.cpp, optimize="-O0", optimize_rest="-O0")
+    return build(sources, "slice_top", cpp_sources=made.cpp, optimize="-O0", optimize_rest="-O0",
+                 optimize_given="-O0")  # fmt: skip
 
 
 def outputs(built: BuiltModel, seed: int, plusargs: tuple[str, ...] = (),
@@ -168,12 +170,24 @@ def test_a_gate_is_wrong_in_one_way_only() -> None:
         design(wrong=(gate, gate))
 
 
+MEMORY_BITS = 1 + 1 + 4 + 4 + BITS
+"""That go into the memory: enables, addresses, data."""
+
+
+def outer_gates() -> Gates:
+    sources = {name: rtl()[name] for name in ("slice_outer.v", "slice_inner.v", f"{SRAM_MODULE}.v")}
+    part = Part("slice_outer", sources, (SRAM_MODULE, "slice_inner"))
+    return mapped(part, OSU018, cell_models(OSU018))["slice_outer"]
+
+
+def inner_gates() -> Gates:
+    part = Part("slice_inner", {"slice_inner.v": rtl()["slice_inner.v"]})
+    return mapped(part, OSU018, cell_models(OSU018))["slice_inner"]
+
+
 def first_gate(module: str) -> str:
     """One that an output depends on."""
-    sources = {name: rtl()[name] for name in ("slice_outer.v", "slice_inner.v", f"{SRAM_MODULE}.v")}
-    part = (Part(module, {f"{module}.v": rtl()[f"{module}.v"]}) if module == "slice_inner"
-            else Part(module, sources, (SRAM_MODULE, "slice_inner")))  # fmt: skip
-    whole = Slice(mapped(part, OSU018, cell_models(OSU018))[module])
+    whole = Slice(inner_gates() if module == "slice_inner" else outer_gates())
     return (whole.of_outputs or whole.of_state)[-1].name
 
 
@@ -183,9 +197,9 @@ def test_the_first_register_that_differs(which: str, seed: int) -> None:
     module = "slice_inner" if which == "inner" else "slice_outer"
     made = design(*SLICES[which], wrong=(WrongGate(module, first_gate(module)),), twin=True)
     names, simulation = made.twins[module], built(made)
-    registers = [name for name in names if not name.startswith("output ")]
+    registers = [name for name in names if not name.startswith(("output ", "input "))]
     assert all(registers) and len(registers) == {"slice_inner": 8, "slice_outer": 4}[module] + 24 * (which == "both")
-    assert len(names) - len(registers) == {"slice_inner": 8, "slice_outer": 24}[module]
+    assert len(names) - len(registers) == {"slice_inner": 8, "slice_outer": 24 + MEMORY_BITS}[module]
     outputs(simulation, seed)
     assert len(LOGGED[-1]) == 0
     found = outputs(simulation, seed, ("wrong_gate=0",))
@@ -194,6 +208,21 @@ def test_the_first_register_that_differs(which: str, seed: int) -> None:
     assert names[first["register"]].removeprefix("output ").split(".")[-1].split("[")[0] in ("at", "o")
     right = outputs(build(rtl(), "slice_top"), seed)
     assert first["cycle"] <= np.nonzero((found != right).any(axis=(1, 2)))[0][0]
+
+
+@pytest.mark.parametrize("which", ["outer", "both"])
+@pytest.mark.parametrize("port", ["r_addr", "w_en"])
+def test_what_goes_into_a_memory_is_held_too(which: str, port: str, seed: int) -> None:
+    """The RTL takes what the gates read: no register or output of its own shows a wrong address."""
+    whole = outer_gates()
+    (memory,) = [child for child in whole.children if child.module == SRAM_MODULE]
+    nets = {each.name: each.nets for each in memory.ports}[port]
+    (cell,) = [cell for cell in whole.cells if nets[-1] in (cell.pins[pin] for pin in cell.model.outputs)]
+    made = design(*SLICES[which], wrong=(WrongGate("slice_outer", cell.name),), twin=True)
+    outputs(built(made), seed, ("wrong_gate=0",))
+    (first,) = LOGGED[-1]
+    assert made.twins["slice_outer"][first["register"]] == f"input memory.{port}[{len(nets) - 1}]"
+    assert first["cycle"] <= 1
 
 
 @pytest.mark.parametrize(("which", "register"), [("outer", "at[2]"), ("inner", "o[5]"), ("both", "inner1.o[5]")])

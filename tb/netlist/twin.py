@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The RTL of a module beside its gates in one simulation: every register and output of the one is held against the
-other's in every cycle, and the first that differs is told.
+"""The RTL of a module beside its gates in one simulation: every register and output of the one, and what goes into its
+memories, is held against the other's in every cycle, and the first that differs is told.
 
 Registers have the same names in both. Under reset the gates take over what the RTL's hold, for those without reset hold
 anything then; from there on they must agree. Memories are the gates' alone: the RTL is given what they give.
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from nncosim.hdl.sram import SRAM_MODULE
-from nncosim.tb.netlist.gates import Port
+from nncosim.tb.netlist.gates import Child, Port
 from nncosim.tb.netlist.sliced import Slice, own, prefix, shell_verilog, slice_cpp
-from nncosim.tb.netlist.verilog import identifier, modules_of
+from nncosim.tb.netlist.verilog import Naming, identifier, modules_of
 
 __all__ = ["DIFFERENCE", "DIFFERENCE_STREAM", "Twin", "told", "twin_cpp", "twin_of", "twin_shell", "twin_sources"]
 
@@ -44,7 +44,7 @@ class Twin:
         within: modules of the RTL that are slices in this one, with what is in them.
         names: of all registers of the gates, in the order in which C++ visits them: of the module, then of each
             instance in it; "" if the RTL has none of that name, which is not compared.
-        outputs: names of the bits that go out.
+        outputs: names of the bits that go out, and of those that go into memories.
     """
 
     module: str
@@ -81,11 +81,21 @@ def twin_of(whole: Slice, rtl: Mapping[str, str]) -> Twin:
             within.add(module)
             pending += modules[module].instances.values()
     outputs = [f"output {port.name}[{k}]" for port in _outputs(whole) for k in range(len(port.nets))]
+    outputs += [f"input {child.name}.{port.name}[{k}]" for child, port in _memory_inputs(whole)
+                for k in range(len(port.nets))]  # fmt: skip
     return Twin(whole.gates.name, frozenset(within), tuple(known), tuple(outputs))
 
 
 def _outputs(whole: Slice) -> list[Port]:
     return [port for port in whole.gates.ports if port.direction == "output"]
+
+
+def _memory_inputs(whole: Slice) -> list[tuple[Child, Port]]:
+    """Of SRAM macros in the shell, and of modules of the same block that hold some."""
+    clock = whole.gates.clock_net
+    return [(child, port) for child in whole.outside
+            if child.module == SRAM_MODULE or child.module.startswith(f"{whole.gates.name}.")
+            for port in child.ports if port.direction == "input" and clock not in port.nets]  # fmt: skip
 
 
 def twin_sources(twin: Twin, rtl: Mapping[str, str]) -> str:
@@ -106,7 +116,7 @@ def twin_shell(twin: Twin, whole: Slice) -> Iterator[str]:
     given = ", ".join([own("lane"), own("cycle"), "rst", own("expected"), own("gone")])
     held = own("held")
     load = f"if ({held} & {own('load')} & ~rst) {_load(twin)}({own('lane')}, {own('file')}); {held} <= rst; "
-    return shell_verilog(whole, lambda _: _shell_lines(twin, whole), f"{_function(twin)}({given}); {load}")
+    return shell_verilog(whole, lambda naming: _shell_lines(twin, whole, naming), f"{_function(twin)}({given}); {load}")
 
 
 def twin_cpp(twin: Twin, whole: Slice, instances: int, number: int) -> str:
@@ -131,18 +141,21 @@ def _load(twin: Twin) -> str:
     return f"{prefix(twin.module)}_load"
 
 
-def _shell_lines(twin: Twin, whole: Slice) -> Iterator[str]:
+def _shell_lines(twin: Twin, whole: Slice, naming: Naming) -> Iterator[str]:
     outputs = {port.name: identifier(port.name + _SUFFIX) for port in _outputs(whole)}
     yield from (f"  wire [{len(port.nets) - 1}:0] {outputs[port.name]};" for port in _outputs(whole))
     ports = ", ".join(f".{identifier(port.name)}({outputs.get(port.name) or identifier(port.name)})"
                       for port in whole.gates.ports)  # fmt: skip
     yield f"  {identifier(twin.module + _SUFFIX)} {own('twin')} ({ports});"
     bits = [f"{own('twin')}.{_path(name)}" for name in reversed(twin.names) if name]
-    bits = [*reversed(outputs.values()), *bits]
+    memories = _memory_inputs(whole)
+    theirs = [f"{own('twin')}.{_path(_macro_input(child, port))}" for child, port in memories]
+    bits = [*reversed(theirs), *reversed(outputs.values()), *bits]
     count = len(twin.outputs) + sum(map(bool, twin.names))
     yield f"  wire [{count - 1}:0] {own('expected')} = {{"
     yield ",\n".join(", ".join(bits[at:at + 16]) for at in range(0, len(bits), 16)) + "};"
-    gone, most = ", ".join(map(identifier, reversed(outputs))), len(twin.outputs) - 1
+    ours = [naming.vector(port) for _, port in memories]
+    gone, most = ", ".join([*reversed(ours), *map(identifier, reversed(outputs))]), len(twin.outputs) - 1
     yield f"  wire [{most}:0] {own('gone')} = {{{gone}}};"
     yield f'  import "DPI-C" function void {_function(twin)}(input chandle lane, input longint cycle, input bit reset,'
     yield f"    input bit [{count - 1}:0] values, input bit [{most}:0] outputs);"
@@ -152,6 +165,11 @@ def _shell_lines(twin: Twin, whole: Slice) -> Iterator[str]:
     yield f"  string {own('file')};"
     yield f'  initial {own("load")} = $value$plusargs("load_registers=%s", {own("file")});'
     yield f"  always @(posedge {identifier(whole.gates.clock)}) {own('cycle')} <= rst ? 0 : {own('cycle')} + 1;"
+
+
+def _macro_input(child: Child, port: Port) -> str:
+    """What the twin calls an input of a memory: of a macro, which it does not have, it has a wire for each."""
+    return f"{child.name}~{port.name}" if child.module == SRAM_MODULE else f"{child.name}.{port.name}"
 
 
 def _parsed(rtl: Mapping[str, str]) -> dict[str, _Module]:
@@ -180,12 +198,16 @@ def _is_register(modules: Mapping[str, _Module], module: str, name: str) -> bool
 def _given_memories(body: str, module: str, name: str) -> str:
     """A module of the twin whose memories are those of the shell that it is in: a name that begins with a module's is
     looked for upwards."""
+    inputs = r"\.(?!clk\b)(\w+)\((.*?)\)(?=,?\n)"
     above = ".".join([identifier(module), *map(identifier, filter(None, name.removeprefix(module).split(".")))])
     pattern = rf"^  {SRAM_MODULE} #\(.*?^  \)\s+(\\\S+|\w+)\s+\(\n(.*?)^  \);"
 
     def given(found: re.Match[str]) -> str:
         (data,) = re.findall(r"\.r_data\((.*?)\)[,\n]", found[2])
-        return f"  assign {data} = {above}.{identifier(_name(found[1]))}.r_data;"
+        memory = _name(found[1])
+        come = [f"  wire [$bits({text})-1:0] {identifier(f'{memory}~{port}')} = {text};"
+                 for port, text in re.findall(inputs, found[2]) if port != "r_data"]  # fmt: skip
+        return "\n".join([f"  assign {data} = {above}.{identifier(memory)}.r_data;", *come])
 
     return re.sub(pattern, given, body, flags=re.MULTILINE | re.DOTALL)
 
