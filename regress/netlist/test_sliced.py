@@ -22,6 +22,7 @@ from nncosim.tb.netlist.sliced import Slice
 from nncosim.tb.netlist.twin import DIFFERENCE, DIFFERENCE_STREAM
 from nncosim.tb.netlist.wrong import WrongGate
 from nncosim.tb.power.account import counts_of
+from nncosim.tb.sim.building import UNOPTIMIZED
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
@@ -111,8 +112,7 @@ def design(*slices: SliceOf, wrong: tuple[WrongGate, ...] = (), twin: bool = Fal
 def built(made: GateDesign) -> BuiltModel:
     """A simulation of it."""
     sources = with_gates(rtl(), made, ["slice_inner", "slice_outer"])
-    return build(sources, "slice_top", cpp_sources=made.cpp, optimize="-O0", optimize_rest="-O0",
-                 optimize_given="-O0")  # fmt: skip
+    return build(sources, "slice_top", cpp_sources=made.cpp, options=UNOPTIMIZED)
 
 
 def outputs(built: BuiltModel, seed: int, plusargs: tuple[str, ...] = (),

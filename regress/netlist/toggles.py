@@ -20,6 +20,7 @@ from nncosim.tb.netlist.counting import counted_slice
 from nncosim.tb.netlist.gates import Gates, Port
 from nncosim.tb.netlist.mapping import mapped, mapped_file
 from nncosim.tb.netlist.sliced import Slice
+from nncosim.tb.sim.building import UNOPTIMIZED
 from nncosim.tb.sim.model import Model
 from nncosim.tb.sim.verilate import build
 from nncosim.tb.timing.library import read_library
@@ -67,7 +68,7 @@ def counted(gates: Gates, given: Stimuli, first: int, folder: Path, change: tupl
         cpp = cpp.replace(*change)
     (folder / "unit.cpp").write_text(cpp)
     built = build({"unit.sv": "\n".join(verilog) + "\n"}, gates.name, cpp_sources=[folder / "unit.cpp"],
-                  optimize="-O0", optimize_rest="-O0", optimize_given="-O0")  # fmt: skip
+                  options=UNOPTIMIZED)  # fmt: skip
     plusargs = (f"count_from={first}", f"count_every={len(given) - first}")
     with Model(built, seed=1, clock=gates.clock, plusargs=plusargs) as model:
         for values in given:

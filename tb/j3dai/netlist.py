@@ -21,7 +21,6 @@ from nncosim.tb.netlist.design import GateDesign, SliceOf, gate_design, with_gat
 from nncosim.tb.netlist.gates import Gates
 from nncosim.tb.netlist.mapping import Part, mapped
 from nncosim.tb.netlist.verilog import modules_of
-from nncosim.tb.sim.building import BuildOptions
 from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
 
@@ -31,9 +30,9 @@ __all__ = [
     "TOP_BLOCK",
     "block_of",
     "block_parts",
+    "build_gates",
     "build_netlist",
     "build_with_names",
-    "gate_options",
     "lane_of",
     "netlist_design",
     "soc_gates",
@@ -164,13 +163,19 @@ def netlist_design(platform: J3dai, blocks: Collection[str] = tuple(BLOCKS), lib
     return design._replace(sources=with_gates(rtl, gates, modules, others), files=files), gates
 
 
-def gate_options(quick: bool) -> BuildOptions:
-    """How a simulation of gates is built. -O1 against -O3, of the Verilog: gates are compiled long, and most of the
-    work is in the C++.
+def build_gates(design: SocDesign, gates: GateDesign, *, quick: bool = False, jobs: int = 2,
+                progress: BuildProgress | None = None) -> BuiltModel:
+    """The simulation of what `netlist_design` gives. -O1 against -O3, of the Verilog: gates are compiled long, and most
+    of the work is in the C++.
 
     quick: for runs of some thousand cycles: it is compiled sooner by more than a run then takes longer.
+
+    Raises:
+        BuildError, ToolError: as `nncosim.tb.sim.verilate.build`.
     """
-    return BuildOptions(optimize="-O1", optimize_rest="-O0", optimize_given="-O0" if quick else "-O2")
+    return build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
+                 parameters=design.parameters, cpp_sources=gates.cpp, jobs=jobs, progress=progress,
+                 optimize="-O1", optimize_rest="-O0", optimize_given="-O0" if quick else "-O2")  # fmt: skip
 
 
 def build_netlist(platform: J3dai, blocks: Collection[str], liberty: Path = OSU018, *, jobs: int = 2,
@@ -183,14 +188,11 @@ def build_with_names(platform: J3dai, blocks: Collection[str], liberty: Path = O
                      jobs: int = 2, progress: BuildProgress | None = None, **further: Any
                      ) -> tuple[BuiltModel, Mapping[str, Sequence[str]]]:
     """The platform's SoC with these blocks as gates, under the top of `nncosim.tb.j3dai.build`; and the names of
-    registers where the RTL is beside them (`GateDesign.twins`). quick: as of `gate_options`. further: as of
+    registers where the RTL is beside them (`GateDesign.twins`). quick: as of `build_gates`. further: as of
     `netlist_design`.
 
     Raises:
         BuildError, ToolError, BenchError, ToolCrash: as `soc_gates` and `nncosim.tb.sim.verilate.build`.
     """
     design, gates = netlist_design(platform, blocks, liberty, jobs=jobs, progress=progress, **further)
-    built = build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
-                  parameters=design.parameters, cpp_sources=gates.cpp, jobs=jobs, progress=progress,
-                  options=gate_options(quick))  # fmt: skip
-    return built, gates.twins
+    return build_gates(design, gates, quick=quick, jobs=jobs, progress=progress), gates.twins

@@ -12,8 +12,8 @@ import numpy as np
 from nncosim.platforms.base import Published
 from nncosim.platforms.j3dai import PLATFORM, J3dai
 from nncosim.tb.errors import BenchError
-from nncosim.tb.j3dai.build import COUNTERS_STREAM, TOP, soc_verilog
-from nncosim.tb.j3dai.netlist import BLOCKS, block_of, gate_options, netlist_design, soc_modules
+from nncosim.tb.j3dai.build import COUNTERS_STREAM, soc_verilog
+from nncosim.tb.j3dai.netlist import BLOCKS, block_of, build_gates, netlist_design, soc_modules
 from nncosim.tb.j3dai.rtl import run_built
 from nncosim.tb.netlist.cells import cell_models
 from nncosim.tb.netlist.counting import Counter
@@ -22,7 +22,7 @@ from nncosim.tb.power.run import EnergyRun
 from nncosim.tb.run.drive import RESET_CYCLES
 from nncosim.tb.sim.backdoor import Backdoor
 from nncosim.tb.sim.model import Model
-from nncosim.tb.sim.verilate import BuildProgress, BuiltModel, build
+from nncosim.tb.sim.verilate import BuildProgress, BuiltModel
 from nncosim.tb.system.progress import building, cycles_of
 
 __all__ = ["NOT_COUNTED", "PUBLISHED", "build_counting", "energy_run"]
@@ -44,17 +44,14 @@ NOT_COUNTED = ("SRAMs without an access, and their leakage",
 def build_counting(platform: J3dai, liberty: Path, *, quick: bool = False, jobs: int = 2,
                    progress: BuildProgress | None = None) -> tuple[BuiltModel, tuple[Counter, ...]]:
     """The SoC with all blocks as gates that count, and what they count. quick: as of
-    `nncosim.tb.j3dai.netlist.gate_options`.
+    `nncosim.tb.j3dai.netlist.build_gates`.
 
     Raises:
         BuildError, ToolError, BenchError, ToolCrash: as `nncosim.tb.j3dai.netlist.build_with_names`.
     """
     design, gates = netlist_design(platform, tuple(BLOCKS), liberty, jobs=jobs, progress=progress,
                                    marks=COUNTERS_STREAM)  # fmt: skip
-    built = build(design.sources, TOP, files=design.files, include_dirs=design.include_dirs,
-                  parameters=design.parameters, cpp_sources=gates.cpp, jobs=jobs, progress=progress,
-                  options=gate_options(quick))  # fmt: skip
-    return built, gates.counters
+    return build_gates(design, gates, quick=quick, jobs=jobs, progress=progress), gates.counters
 
 
 def energy_run(platform: J3dai, image: bytes, inputs: Mapping[str, np.ndarray], process: Process, liberty: Path, *,

@@ -13,6 +13,7 @@ from nncosim.hdl.sram import SRAM_MODULE, SRAM_VERILOG
 from nncosim.tb.netlist.cells import CellModel, cell_models
 from nncosim.tb.netlist.design import SliceOf, gate_design
 from nncosim.tb.netlist.mapping import Part, mapped
+from nncosim.tb.sim.building import UNOPTIMIZED
 from nncosim.tb.sim.verilate import BuiltModel, build
 from nncosim.tb.timing.sta import OSU018
 
@@ -37,4 +38,4 @@ def build_block(component: wiring.Component, name: str, *, liberty: Path = OSU01
                         jobs=1)  # fmt: skip
     files = [SRAM_VERILOG] if any(SRAM_MODULE in text for text in gates.sources.values()) else []
     return build(gates.sources, name, files=files, cpp_sources=gates.cpp,
-                 **{"optimize": "-O0", "optimize_rest": "-O0", "optimize_given": "-O0", **arguments})  # fmt: skip
+                 **{"options": UNOPTIMIZED, **arguments})  # fmt: skip

@@ -198,16 +198,15 @@ def _is_register(modules: Mapping[str, _Module], module: str, name: str) -> bool
 def _given_memories(body: str, module: str, name: str) -> str:
     """A module of the twin whose memories are those of the shell that it is in: a name that begins with a module's is
     looked for upwards."""
-    inputs = r"\.(?!clk\b)(\w+)\((.*?)\)(?=,?\n)"
     above = ".".join([identifier(module), *map(identifier, filter(None, name.removeprefix(module).split(".")))])
     pattern = rf"^  {SRAM_MODULE} #\(.*?^  \)\s+(\\\S+|\w+)\s+\(\n(.*?)^  \);"
 
     def given(found: re.Match[str]) -> str:
-        (data,) = re.findall(r"\.r_data\((.*?)\)[,\n]", found[2])
-        memory = _name(found[1])
-        come = [f"  wire [$bits({text})-1:0] {identifier(f'{memory}~{port}')} = {text};"
-                 for port, text in re.findall(inputs, found[2]) if port != "r_data"]  # fmt: skip
-        return "\n".join([f"  assign {data} = {above}.{identifier(memory)}.r_data;", *come])
+        memory, pins = _name(found[1]), dict(re.findall(r"\.(\w+)\((.*?)\)(?=,?\n)", found[2]))
+        lines = [f"  assign {pins.pop('r_data')} = {above}.{identifier(memory)}.r_data;"]
+        lines += [f"  wire [$bits({text})-1:0] {identifier(f'{memory}~{port}')} = {text};"
+                  for port, text in pins.items()]  # fmt: skip
+        return "\n".join(lines)
 
     return re.sub(pattern, given, body, flags=re.MULTILINE | re.DOTALL)
 

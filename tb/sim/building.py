@@ -25,7 +25,7 @@ from nncosim.tb.sim.toolchain import (
 )
 from nncosim.tb.system.cache import cache_root, content_key, obtain
 
-__all__ = ["Build", "BuildOptions", "BuildProgress", "BuiltLibrary", "Inputs"]
+__all__ = ["UNOPTIMIZED", "Build", "BuildOptions", "BuildProgress", "BuiltLibrary", "Inputs"]
 
 __tracebackhide__ = hidden
 
@@ -81,6 +81,10 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.trace not in (None, "vcd", "fst"):
             raise BenchError(f"trace must be 'vcd', 'fst' or None, not {self.trace!r}")
+
+
+UNOPTIMIZED = BuildOptions(optimize="-O0", optimize_rest="-O0", optimize_given="-O0")
+"""For runs that are over sooner than a compiler optimizes."""
 
 
 @dataclass(frozen=True)
